@@ -1,0 +1,60 @@
+# Two commands: `make demo` and `make test`. Both set up `.venv` from requirements.lock first.
+# Another interpreter: make setup PYTHON=/path/to/python3.12
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint types imports format lock wheels sim bench clean
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PYTHON ?= $(shell python3.11 -c '' 2>/dev/null && echo python3.11 || echo python3)
+SDK := $(wildcard clients/python/pyproject.toml)
+ARGS ?=
+SEEDS ?= 20
+
+help: ## What there is to make
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+
+setup: $(STAMP) ## Make .venv from requirements.lock
+
+$(STAMP): requirements.lock pyproject.toml $(SDK)
+	@PYTHON='$(PYTHON)' VENV='$(VENV)' bash .ci/setup
+	@touch $@
+
+demo: setup ## Three nodes on loopback with a few hundred bot players (ARGS="--seconds 60 --fresh")
+	@exec $(BIN)/garrison demo $(ARGS)
+
+test: setup ## Every test (ARGS="-k name")
+	@exec $(BIN)/python -m pytest $(ARGS)
+
+lint: setup ## Style
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+types: setup ## Types
+	@$(BIN)/mypy
+
+imports: setup ## Which way imports run
+	@$(BIN)/lint-imports
+
+format: setup ## Format and fix what ruff can
+	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
+
+sim: setup ## The simulated cluster on SEEDS seeds (SEEDS=20)
+	@GARRISON_SIM_SEEDS=$(SEEDS) exec $(BIN)/python -m pytest tests/sim $(ARGS)
+
+bench: setup ## Every benchmark, one JSON line each
+	@exec $(BIN)/garrison bench all --json $(ARGS)
+
+lock: setup ## Make requirements.lock again from pyproject.toml (UPGRADE=1 for newer versions)
+	@$(BIN)/pip-compile --generate-hashes --reuse-hashes --allow-unsafe --strip-extras --all-extras \
+	  --all-build-deps --no-header --no-emit-index-url --no-emit-find-links --annotation-style line --quiet \
+	  $(if $(UPGRADE),--upgrade) --output-file requirements.lock pyproject.toml
+
+wheels: setup ## Both wheels into dist/
+	@rm -rf dist && $(BIN)/python -m build --wheel --no-isolation --outdir dist . \
+	  && $(BIN)/python -m build --wheel --no-isolation --outdir dist clients/python
+
+clean: ## Remove what was built, not .garrison
+	@rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

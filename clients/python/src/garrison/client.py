@@ -1,0 +1,662 @@
+"""The client: one session that outlives its connections.
+
+One task (`_run`) connects, serves the connection until it ends, decides by the close code whether
+and where to go on, and connects again. Requests wait in a heap ordered by their age, are sent
+within a window, and go back into the heap when they may be repeated: commands by their number,
+others only when the caller says so. Watches keep their own cursors (see `watch.py`).
+
+Everything runs on one event loop; a `Client` is not for use from several threads.
+"""
+
+import asyncio
+import contextlib
+import heapq
+import random
+import secrets
+import ssl
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from inspect import isawaitable
+from types import TracebackType
+from typing import Any, Literal, Self, TypeVar, cast
+
+from websockets.exceptions import ConnectionClosed
+
+from garrison._base import Command, Message, Push, Reply, Request
+from garrison._link import Link, close_code, close_error, close_reason, open_link, pack, unpack
+from garrison._retry import backoff_s, repeatable, retry_wait_s
+from garrison.errors import (
+    BadFrame,
+    BadInput,
+    ConnectionLost,
+    DeadlineExceeded,
+    GarrisonError,
+    Overloaded,
+    SessionClosed,
+    TokenExpired,
+    Unavailable,
+    from_wire,
+)
+from garrison.messages import (
+    ANSWERS,
+    CLOSE_CODES,
+    Accepted,
+    Ack,
+    Beats,
+    Close,
+    Events,
+    Failed,
+    Going,
+    Heartbeat,
+    Hello,
+    Matches,
+    MatchGet,
+    MatchJoin,
+    MatchLeave,
+    MatchList,
+    Presence,
+    PresenceGet,
+    PresenceSet,
+    Profile,
+    ProfileGet,
+    ProfileSet,
+    Saved,
+    Scoreboard,
+    Unwatch,
+    Welcome,
+)
+from garrison.messages import Watch as WatchRequest
+from garrison.options import Options
+from garrison.watch import Watch
+
+R = TypeVar("R")
+Token = str | Callable[[], str | Awaitable[str]]
+
+
+@dataclass(slots=True)
+class Stats:
+    """What a client has seen since it was made."""
+
+    connects: int = 0
+    redirects: int = 0
+    recovered: int = 0
+    """Reconnects in which the session was resumed with everything that was missed."""
+    connect_failures: int = 0
+    heartbeats_acknowledged: int = 0
+    requests_sent: int = 0
+    retries: int = 0
+    pushes: int = 0
+    pushes_dropped: int = 0
+    push_gaps: int = 0
+
+
+class _Call:
+    """A request on its way to its answer."""
+
+    __slots__ = ("attempt", "future", "message", "order", "retry", "timer")
+
+    def __init__(self, message: Request[Any], order: int, retry: bool, future: asyncio.Future[Any]) -> None:
+        self.message = message
+        self.order = order
+        self.retry = retry
+        self.future = future
+        self.attempt = 0
+        self.timer: asyncio.TimerHandle | None = None
+
+    def __lt__(self, other: "_Call") -> bool:
+        return self.order < other.order
+
+
+class Client:
+    """Made by `connect`; use it with `async with`. All times in seconds."""
+
+    def __init__(
+        self,
+        urls: Sequence[str],
+        token: Token,
+        *,
+        options: Options,
+        name: str,
+        tls: ssl.SSLContext | None,
+        rng: random.Random,
+    ) -> None:
+        if not urls:
+            raise ValueError("at least one url is needed")
+        self.options = options
+        self.stats = Stats()
+        self.state: str | None = None
+        """A word that travels with each heartbeat, for the game's own use."""
+        self.welcome: Welcome | None = None
+        """The latest welcome: subject, role, node and limits."""
+        self.lineage = secrets.token_hex(8)
+        self._urls = list(urls)
+        self._next_url = rng.randrange(len(self._urls))
+        self._preferred: str | None = None
+        self._token = token
+        self._name = name
+        self._tls = tls
+        self._rng = rng
+        self._link: Link | None = None
+        self._connected = asyncio.Event()
+        self._moving = False
+        self._over: GarrisonError | None = None
+        self._closing = False
+        self._runner: asyncio.Task[None] | None = None
+        self._last_failure: GarrisonError | None = None
+        self._orders = 0
+        self._commands = 0
+        self._ids = 0
+        self._calls: dict[int, _Call] = {}
+        self._ready: list[_Call] = []
+        self._in_flight: dict[int, _Call] = {}
+        self._out: deque[bytes] = deque()
+        self._out_ready = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._last_push = 0
+        self._acked = 0
+        self._unacked_bytes = 0
+        self._beats_before = 0
+        self._beats = 0
+        self._watches: dict[str, Watch] = {}
+        self._pushes: deque[Push] = deque(maxlen=options.push_buffer)
+        self._pushes_ready = asyncio.Event()
+
+    # ---- life ---------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def open(self) -> None:
+        """Connect. Raises the typed error of the last try after `connect_timeout_s`, or at once
+        where trying again is no use."""
+        if self._runner is None:
+            self._runner = asyncio.get_running_loop().create_task(self._run(), name="garrison-client")
+        try:
+            async with asyncio.timeout(self.options.connect_timeout_s):
+                await self.wait_connected()
+        except TimeoutError:
+            await self.aclose()
+            raise self._last_failure or Unavailable("no connection in time") from None
+        except BaseException:
+            await self.aclose()
+            raise
+
+    async def wait_connected(self) -> None:
+        """Wait until a session is up. Raises the error that ended the client."""
+        while self._link is None:
+            if self._over is not None:
+                raise self._over
+            self._connected.clear()
+            await self._connected.wait()
+
+    async def aclose(self) -> None:
+        """Leave for good: the session is not kept, and what waits fails with `SessionClosed`."""
+        self._closing = True
+        link = self._link
+        self._end(SessionClosed("the client was closed"))
+        if link is not None:
+            with contextlib.suppress(ConnectionClosed, TimeoutError):
+                async with asyncio.timeout(1):
+                    await link.ws.send(pack(Close().to_wire()))
+                    await link.ws.close()
+        if self._runner is not None:
+            self._runner.cancel()
+            await asyncio.gather(self._runner, return_exceptions=True)
+
+    @property
+    def connected(self) -> bool:
+        """A session is up at this moment."""
+        return self._link is not None
+
+    @property
+    def url(self) -> str | None:
+        """Where the client is connected now."""
+        return None if self._link is None else self._link.url
+
+    async def _run(self) -> None:
+        attempt = 0
+        loop = asyncio.get_running_loop()
+        while self._over is None:
+            try:
+                link = await self._connect()
+            except GarrisonError as error:
+                if not self._may_retry_connect(error):
+                    self._end(error)
+                    return
+                self.stats.connect_failures += 1
+                self._last_failure = error
+                wait_s = retry_wait_s(
+                    error, attempt, self._rng, self.options.backoff_base_s, self.options.backoff_cap_s
+                )
+                attempt += 1
+                await asyncio.sleep(wait_s)
+                continue
+            code, reason = await self._serve(link)
+            if self._closing:
+                return
+            attempt = 0 if loop.time() - link.opened_at >= self.options.stable_s else attempt + 1
+            wait_s = self._after_close(link, code, reason, attempt)
+            if wait_s is None:
+                return
+            await asyncio.sleep(wait_s)
+
+    def _may_retry_connect(self, error: GarrisonError) -> bool:
+        if isinstance(error, TokenExpired):
+            return callable(self._token)
+        return not isinstance(error, BadInput | SessionClosed) or isinstance(error, BadFrame)
+
+    async def _connect(self) -> Link:
+        """One attempt at the next url. Raises typed errors."""
+        token = self._token
+        if callable(token):
+            made = token()
+            token = await made if isawaitable(made) else made
+        resume = self.welcome.resume if self.welcome is not None else None
+        hello = Hello(token, resume or None, self._last_push, self._name, True, id=self._take_id())
+        url, self._preferred = self._preferred, None
+        if url is None:
+            url = self._urls[self._next_url % len(self._urls)]
+            self._next_url += 1
+        link = await open_link(url, hello, self.options, self._tls)
+        self.stats.redirects += link.hops
+        return link
+
+    def _after_close(self, link: Link, code: int, reason: str, attempt: int) -> float | None:
+        """How long to wait before the next connection; None if there is to be none."""
+        info = CLOSE_CODES.get(code)
+        retry = "now" if info is None else info.retry
+        if code == 1000 and self._moving:
+            retry = "now"
+        if retry == "no" or (retry == "new_token" and not callable(self._token)):
+            self._end(close_error(code, reason))
+            return None
+        if retry == "now" and not self._moving and code != 1006:
+            self._preferred = self._preferred or link.url
+        if retry == "elsewhere" and self._urls[self._next_url % len(self._urls)] == link.url:
+            self._next_url += 1
+        self._moving = False
+        base_s = self.options.backoff_base_s * (10 if retry == "later" else 1)
+        return backoff_s(attempt, self._rng, base_s, self.options.backoff_cap_s)
+
+    def _end(self, error: GarrisonError) -> None:
+        """Nothing more will come: everything that waits learns why."""
+        if self._over is not None:
+            return
+        self._over = error
+        for call in list(self._calls.values()):
+            self._settle(call, error=error)
+        for watch in self._watches.values():
+            watch.fail(error)
+        self._connected.set()
+        self._pushes_ready.set()
+
+    # ---- one connection -------------------------------------------------------------------------
+
+    async def _serve(self, link: Link) -> tuple[int, str]:
+        """Read until the connection ends; its close code and reason."""
+        self._attach(link)
+        loop = asyncio.get_running_loop()
+        helpers = [
+            loop.create_task(self._write(link), name="garrison-write"),
+            loop.create_task(self._beat(link), name="garrison-beat"),
+        ]
+        try:
+            while True:
+                frame = await link.ws.recv()
+                link.last_heard = loop.time()
+                self._on_frame(frame)
+        except ConnectionClosed as error:
+            return close_code(error), close_reason(error)
+        except BadFrame as error:
+            return 1006, str(error)
+        finally:
+            self._detach()
+            for helper in helpers:
+                helper.cancel()
+            link.ws.transport.abort()
+            await asyncio.gather(*helpers, return_exceptions=True)
+
+    def _attach(self, link: Link) -> None:
+        welcome = link.welcome
+        again = self.welcome is not None
+        self.stats.connects += 1
+        if welcome.recovered:
+            self.stats.recovered += 1
+        else:
+            self._last_push = self._acked = self._unacked_bytes = 0
+            self._beats_before, self._beats = self._beats_before + self._beats, 0
+        self.welcome = welcome
+        self._link = link
+        self._moving = False
+        self._out.clear()
+        self._connected.set()
+        for watch in self._watches.values():
+            if again and not welcome.recovered and not watch.paused and not watch.asking:
+                self._ask_watch(watch)
+        self._pump()
+
+    def _detach(self) -> None:
+        """The connection is gone: what may be repeated waits for the next one."""
+        self._link = None
+        self._connected.clear()
+        self._out.clear()
+        in_flight, self._in_flight = self._in_flight, {}
+        for call in in_flight.values():
+            if call.retry and self._over is None:
+                self.stats.retries += 1
+                heapq.heappush(self._ready, call)
+            else:
+                self._settle(call, error=ConnectionLost("the connection broke before the answer"))
+        self._idle.set()
+
+    async def _write(self, link: Link) -> None:
+        with contextlib.suppress(ConnectionClosed):
+            while True:
+                while self._out:
+                    await link.ws.send(self._out.popleft())
+                self._out_ready.clear()
+                await self._out_ready.wait()
+
+    async def _beat(self, link: Link) -> None:
+        """Heartbeats at the interval that the server told, and an eye on its silence."""
+        loop = asyncio.get_running_loop()
+        interval_s = max(link.welcome.heartbeat_interval_ms, 10) / 1000
+        await asyncio.sleep(self._rng.uniform(0.1, 0.9) * interval_s)
+        while True:
+            if loop.time() - link.last_heard > interval_s * self.options.silence_intervals:
+                link.ws.transport.abort()
+                return
+            self._acked, self._unacked_bytes = self._last_push, 0
+            self._send(Heartbeat(self._last_push, self.state))
+            await asyncio.sleep(interval_s)
+
+    def _send(self, message: Message) -> None:
+        if self._link is not None:
+            self._out.append(pack(message.to_wire()))
+            self._out_ready.set()
+
+    def _take_id(self) -> int:
+        self._ids += 1
+        return self._ids
+
+    # ---- what comes in --------------------------------------------------------------------------
+
+    def _on_frame(self, frame: bytes | str) -> None:
+        wire = unpack(frame)
+        read = ANSWERS.get(wire[0])
+        if read is None:
+            self._on_push_number(wire[1], len(frame))  # a push of a newer server
+            return
+        message = read(wire)
+        if isinstance(message, Reply):
+            self._on_reply(message)
+        elif isinstance(message, Push):
+            if self._on_push_number(message.seq, len(frame)):
+                self._on_push(message)
+        elif isinstance(message, Beats):
+            self._beats = message.count
+            self.stats.heartbeats_acknowledged = self._beats_before + self._beats
+
+    def _on_push_number(self, seq: object, size: int) -> bool:
+        """Count a push. False for one that was here before; raises `BadFrame` for a gap, which
+        ends the connection and, without resuming, starts afresh."""
+        if not isinstance(seq, int) or seq <= self._last_push:
+            return False
+        if seq != self._last_push + 1:
+            self.stats.push_gaps += 1
+            if self.welcome is not None:
+                self.welcome = replace(self.welcome, resume="")
+            raise BadFrame(f"push {seq} after {self._last_push}")
+        self._last_push = seq
+        self.stats.pushes += 1
+        self._unacked_bytes += size
+        options = self.options
+        if seq - self._acked >= options.ack_every or self._unacked_bytes >= options.ack_bytes:
+            self._acked, self._unacked_bytes = seq, 0
+            self._send(Ack(seq))
+        return True
+
+    def _on_push(self, push: Push) -> None:
+        if isinstance(push, Events):
+            watch = self._watches.get(push.topic)
+            if watch is not None:
+                watch.accept(push)
+        elif isinstance(push, Going):
+            self._move(push)
+        else:
+            if len(self._pushes) == self.options.push_buffer:
+                self.stats.pushes_dropped += 1
+            self._pushes.append(push)
+            self._pushes_ready.set()
+
+    def _move(self, going: Going) -> None:
+        """Finish what is in flight, then connect where the server says."""
+        link = self._link
+        if link is None or self._moving:
+            return
+        self._moving = True
+        self._preferred = going.url or None
+        task = asyncio.get_running_loop().create_task(self._leave(link, going.within_ms / 1000), name="garrison-move")
+        task.add_done_callback(lambda done: None if done.cancelled() else done.exception())
+
+    async def _leave(self, link: Link, within_s: float) -> None:
+        await asyncio.sleep(self._rng.uniform(0, within_s / 2))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within_s / 2):
+                while self._in_flight and self._link is link:
+                    self._idle.clear()
+                    await self._idle.wait()
+        if self._link is link:
+            await link.ws.close(1001)
+
+    def _on_reply(self, reply: Reply) -> None:
+        call = self._in_flight.pop(reply.id, None)
+        if call is None:
+            return
+        if not self._in_flight:
+            self._idle.set()
+        if not isinstance(reply, Failed):
+            self._settle(call, result=reply)
+        else:
+            error = from_wire(reply.code, reply.message, reply.retry_after_ms)
+            if call.retry and repeatable(error) and not call.future.done():
+                self._retry_later(call, error)
+            else:
+                self._settle(call, error=error)
+        self._pump()
+
+    # ---- requests -------------------------------------------------------------------------------
+
+    async def request(self, message: Request[R], *, timeout_s: float | None = None, retry: bool | None = None) -> R:
+        """Send `message` and give its typed answer.
+
+        A command gets its `lineage` and `command` here if it has none, waits while there is no
+        connection, and is repeated under that number until it is answered or `timeout_s` is over.
+        Other requests are sent once and raise `ConnectionLost` when the connection breaks first;
+        `retry=True` repeats them too. Raises typed errors (`garrison.errors`), among them
+        `DeadlineExceeded` after `timeout_s` and `Overloaded` when too many requests wait.
+        """
+        if self._over is not None:
+            raise self._over
+        if len(self._calls) >= self.options.max_queued:
+            raise Overloaded(f"{self.options.max_queued} requests wait already")
+        is_command = isinstance(message, Command)
+        if isinstance(message, Command) and not message.command:
+            message = cast(Request[R], self.numbered(message))
+        if timeout_s is None:
+            timeout_s = self.options.command_timeout_s if is_command else self.options.request_timeout_s
+        self._orders += 1
+        call = _Call(message, self._orders, is_command if retry is None else retry, self._future())
+        self._calls[call.order] = call
+        heapq.heappush(self._ready, call)
+        self._pump()
+        try:
+            async with asyncio.timeout(timeout_s):
+                return cast(R, await call.future)
+        except TimeoutError:
+            raise DeadlineExceeded(f"{type(message).__name__}: no answer within {timeout_s:g} s") from None
+        finally:
+            self._settle(call)
+
+    def numbered(self, message: Command[R]) -> Command[R]:
+        """`message` with the next command number of this client."""
+        self._commands += 1
+        fresh = cast(Any, message)
+        return cast(Command[R], replace(fresh, lineage=self.lineage, command=self._commands))
+
+    def _future(self) -> asyncio.Future[Any]:
+        return asyncio.get_running_loop().create_future()
+
+    def _settle(self, call: _Call, *, result: object = None, error: GarrisonError | None = None) -> None:
+        """Take the call off the books and wake whoever waits for it."""
+        self._calls.pop(call.order, None)
+        if call.timer is not None:
+            call.timer.cancel()
+        if not call.future.done():
+            if error is not None:
+                call.future.set_exception(error)
+            else:
+                call.future.set_result(result)
+
+    def _retry_later(self, call: _Call, error: GarrisonError) -> None:
+        options = self.options
+        wait_s = retry_wait_s(error, call.attempt, self._rng, options.backoff_base_s, options.backoff_cap_s)
+        call.attempt += 1
+        self.stats.retries += 1
+        call.timer = asyncio.get_running_loop().call_later(wait_s, self._requeue, call)
+
+    def _requeue(self, call: _Call) -> None:
+        call.timer = None
+        if not call.future.done():
+            heapq.heappush(self._ready, call)
+            self._pump()
+
+    def _pump(self) -> None:
+        """Send what waits, oldest first, as far as the window allows."""
+        while self._ready and self._link is not None and not self._moving:
+            if len(self._in_flight) >= self.options.max_in_flight:
+                return
+            call = heapq.heappop(self._ready)
+            if call.future.done():
+                continue
+            number = self._take_id()
+            wire = call.message.to_wire()
+            wire[1] = number
+            self._in_flight[number] = call
+            self._out.append(pack(wire))
+            self.stats.requests_sent += 1
+            self._out_ready.set()
+
+    # ---- streams --------------------------------------------------------------------------------
+
+    def watch(self, topic: str, from_seq: int = 1) -> Watch:
+        """Subscribe to stream `topic` (`match/ID`) from event `from_seq`: an async iterator of
+        `(number, event)`, each once and in order over all reconnects. One watch a topic."""
+        if self._over is not None:
+            raise self._over
+        if topic in self._watches:
+            raise ValueError(f"{topic} is watched already")
+        watch = Watch(topic, from_seq, self.options.watch_buffer, self._ask_watch, self._drop_watch)
+        self._watches[topic] = watch
+        self._ask_watch(watch)
+        return watch
+
+    def _ask_watch(self, watch: Watch) -> None:
+        watch.asking = True
+        task = asyncio.get_running_loop().create_task(self._watching(watch), name="garrison-watch")
+        task.add_done_callback(lambda done: None if done.cancelled() else done.exception())
+
+    async def _watching(self, watch: Watch) -> None:
+        """Ask for the stream from the cursor. What the cursor is counts when it is sent."""
+        try:
+            while not watch.closed and not watch.paused:
+                try:
+                    await self.request(WatchRequest(watch.topic, watch.next_seq))
+                    return
+                except ConnectionLost:
+                    continue
+                except DeadlineExceeded:
+                    continue
+                except GarrisonError as error:
+                    if not repeatable(error):
+                        watch.fail(error)
+                        return
+                    await asyncio.sleep((error.retry_after_s or 0) + self._rng.uniform(0, 0.5))
+        finally:
+            watch.asking = False
+
+    def _drop_watch(self, watch: Watch) -> None:
+        if watch.closed:
+            self._watches.pop(watch.topic, None)
+        self._send(Unwatch(watch.topic, id=self._take_id()))
+
+    async def pushes(self) -> AsyncIterator[Push]:
+        """The server's pushes other than stream events. They wait in one bounded buffer
+        (`Options.push_buffer`); when it is full, the oldest is dropped and counted."""
+        while True:
+            while self._pushes:
+                yield self._pushes.popleft()
+            if self._over is not None:
+                return
+            self._pushes_ready.clear()
+            await self._pushes_ready.wait()
+
+    # ---- the game's messages ----------------------------------------------------------------------
+
+    async def set_presence(
+        self, status: Literal["online", "away", "busy", "invisible"], activity: str = ""
+    ) -> Presence:
+        """Choose the own status and line of rich presence."""
+        return await self.request(PresenceSet(status, activity), retry=True)
+
+    async def get_presence(self, player: str) -> Presence:
+        """A player as others see it."""
+        return await self.request(PresenceGet(player), retry=True)
+
+    async def set_profile(self, display_name: str, emblem: str = "") -> Saved:
+        """Change the own stored profile; the answer names the version that holds it."""
+        return await self.request(ProfileSet(display_name, emblem))
+
+    async def get_profile(self, player: str) -> Profile:
+        """A player's stored profile."""
+        return await self.request(ProfileGet(player), retry=True)
+
+    async def matches(self, limit: int = 100) -> Matches:
+        """Live matches of the whole cluster, newest first."""
+        return await self.request(MatchList(limit), retry=True)
+
+    async def scoreboard(self, match: str) -> Scoreboard:
+        """A match's scoreboard now."""
+        return await self.request(MatchGet(match), retry=True)
+
+    async def join(self, match: str, team: int | None = None) -> Accepted:
+        """Join a match (`team` None: the smallest team)."""
+        return await self.request(MatchJoin(match, team))
+
+    async def leave(self, match: str) -> Accepted:
+        """Leave a match."""
+        return await self.request(MatchLeave(match))
+
+
+def connect(
+    url: str | Sequence[str],
+    token: Token,
+    *,
+    options: Options | None = None,
+    name: str = "garrison-python",
+    tls: ssl.SSLContext | None = None,
+    rng: random.Random | None = None,
+) -> Client:
+    """A client for one url or a list of seeds (`ws://host:port` or `wss://…`); any node of the
+    cluster will do. `token` may be a function, plain or async, that is asked before each
+    connection. Use it as `async with garrison.connect(url, token) as client:`.
+    """
+    urls = [url] if isinstance(url, str) else list(url)
+    return Client(urls, token, options=options or Options(), name=name, tls=tls, rng=rng or random.Random())

@@ -1,0 +1,1245 @@
+"""The messages of the protocol as frozen dataclasses. Generated from docs/protocol.json by
+`python -m server.cli.protocol`; do not edit.
+
+`to_wire` gives the array that travels, `from_wire` reads one and ignores fields that a newer
+peer added at its end. `id`, `lineage` and `command` are filled in by the client.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, NamedTuple
+
+from garrison._base import Command, Event, Message, Notice, Push, Reply, Request, UnknownEvent, check_length
+
+
+@dataclass(frozen=True, slots=True)
+class MatchOptions:
+    """`score_limit` and `time_limit_ms` of 0 mean none; `teams` of 0 means everyone for themselves;
+    `max_players` of 0 means no limit (mode `recorded` only).
+    """
+
+    mode: Literal["objective", "recorded", "slayer"] = "slayer"
+    map_name: str = ""
+    teams: int = 2
+    max_players: int = 8
+    score_limit: int = 50
+    time_limit_ms: int = 720_000
+    join_in_progress: bool = True
+    countdown_ms: int = 3_000
+
+    def to_wire(self) -> list[Any]:
+        return [
+            self.mode,
+            self.map_name,
+            self.teams,
+            self.max_players,
+            self.score_limit,
+            self.time_limit_ms,
+            self.join_in_progress,
+            self.countdown_ms,
+        ]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "MatchOptions":
+        n = check_length(wire, 0, "MatchOptions")
+        return cls(
+            mode=wire[0] if n > 0 else "slayer",
+            map_name=wire[1] if n > 1 else "",
+            teams=wire[2] if n > 2 else 2,
+            max_players=wire[3] if n > 3 else 8,
+            score_limit=wire[4] if n > 4 else 50,
+            time_limit_ms=wire[5] if n > 5 else 720_000,
+            join_in_progress=wire[6] if n > 6 else True,
+            countdown_ms=wire[7] if n > 7 else 3_000,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Kill(Event):
+    """In mode `recorded` a kill is only the killer's; otherwise `victim` dies of it."""
+
+    TYPE: ClassVar[str] = "kill"
+    time_ms: int
+    player: str
+    victim: str | None = None
+
+    def to_wire(self) -> list[Any]:
+        return ["kill", self.time_ms, self.player, self.victim]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "Kill":
+        n = check_length(wire, 3, "kill")
+        return cls(time_ms=wire[1], player=wire[2], victim=wire[3] if n > 3 else None)
+
+
+@dataclass(frozen=True, slots=True)
+class Death(Event):
+    """An event of a stream."""
+
+    TYPE: ClassVar[str] = "death"
+    time_ms: int
+    player: str
+
+    def to_wire(self) -> list[Any]:
+        return ["death", self.time_ms, self.player]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "Death":
+        check_length(wire, 3, "death")
+        return cls(time_ms=wire[1], player=wire[2])
+
+
+@dataclass(frozen=True, slots=True)
+class Assist(Event):
+    """An event of a stream."""
+
+    TYPE: ClassVar[str] = "assist"
+    time_ms: int
+    player: str
+
+    def to_wire(self) -> list[Any]:
+        return ["assist", self.time_ms, self.player]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "Assist":
+        check_length(wire, 3, "assist")
+        return cls(time_ms=wire[1], player=wire[2])
+
+
+@dataclass(frozen=True, slots=True)
+class Medal(Event):
+    """An event of a stream."""
+
+    TYPE: ClassVar[str] = "medal"
+    time_ms: int
+    player: str
+    medal: str
+
+    def to_wire(self) -> list[Any]:
+        return ["medal", self.time_ms, self.player, self.medal]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "Medal":
+        check_length(wire, 4, "medal")
+        return cls(time_ms=wire[1], player=wire[2], medal=wire[3])
+
+
+@dataclass(frozen=True, slots=True)
+class Objective(Event):
+    """An objective event (`mode` in a film). `name` says which, if known."""
+
+    TYPE: ClassVar[str] = "objective"
+    time_ms: int
+    player: str
+    name: str = ""
+    points: int = 0
+
+    def to_wire(self) -> list[Any]:
+        return ["objective", self.time_ms, self.player, self.name, self.points]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "Objective":
+        n = check_length(wire, 3, "objective")
+        return cls(time_ms=wire[1], player=wire[2], name=wire[3] if n > 3 else "", points=wire[4] if n > 4 else 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Score(Event):
+    """Points for a team, or for a player where `team` is None."""
+
+    TYPE: ClassVar[str] = "score"
+    time_ms: int
+    points: int
+    team: int | None = None
+    player: str | None = None
+
+    def to_wire(self) -> list[Any]:
+        return ["score", self.time_ms, self.points, self.team, self.player]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "Score":
+        n = check_length(wire, 3, "score")
+        return cls(time_ms=wire[1], points=wire[2], team=wire[3] if n > 3 else None, player=wire[4] if n > 4 else None)
+
+
+@dataclass(frozen=True, slots=True)
+class PlayerLine:
+    """One row of a scoreboard."""
+
+    player: str
+    team: int | None
+    present: bool
+    kills: int
+    deaths: int
+    assists: int
+    medals: int
+    objectives: int
+    score: int
+
+    def to_wire(self) -> list[Any]:
+        return [
+            self.player,
+            self.team,
+            self.present,
+            self.kills,
+            self.deaths,
+            self.assists,
+            self.medals,
+            self.objectives,
+            self.score,
+        ]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "PlayerLine":
+        check_length(wire, 9, "PlayerLine")
+        return cls(
+            player=wire[0],
+            team=wire[1],
+            present=wire[2],
+            kills=wire[3],
+            deaths=wire[4],
+            assists=wire[5],
+            medals=wire[6],
+            objectives=wire[7],
+            score=wire[8],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class MatchRow:
+    """Part of other messages."""
+
+    match: str
+    phase: Literal["countdown", "ended", "live", "lobby"]
+    mode: str
+    map_name: str
+    players: int
+    team_scores: list[int]
+    time_ms: int
+    started_wall_ms: int
+    node: str
+
+    def to_wire(self) -> list[Any]:
+        return [
+            self.match,
+            self.phase,
+            self.mode,
+            self.map_name,
+            self.players,
+            self.team_scores,
+            self.time_ms,
+            self.started_wall_ms,
+            self.node,
+        ]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "MatchRow":
+        check_length(wire, 9, "MatchRow")
+        return cls(
+            match=wire[0],
+            phase=wire[1],
+            mode=wire[2],
+            map_name=wire[3],
+            players=wire[4],
+            team_scores=wire[5],
+            time_ms=wire[6],
+            started_wall_ms=wire[7],
+            node=wire[8],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Created(Event):
+    """An event of a stream."""
+
+    TYPE: ClassVar[str] = "created"
+    time_ms: int
+    host: str
+    options: MatchOptions
+    wall_ms: int
+
+    def to_wire(self) -> list[Any]:
+        return ["created", self.time_ms, self.host, self.options.to_wire(), self.wall_ms]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "Created":
+        check_length(wire, 5, "created")
+        return cls(time_ms=wire[1], host=wire[2], options=MatchOptions.from_wire(wire[3]), wall_ms=wire[4])
+
+
+@dataclass(frozen=True, slots=True)
+class Joined(Event):
+    """An event of a stream."""
+
+    TYPE: ClassVar[str] = "joined"
+    time_ms: int
+    player: str
+    team: int | None
+
+    def to_wire(self) -> list[Any]:
+        return ["joined", self.time_ms, self.player, self.team]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "Joined":
+        check_length(wire, 4, "joined")
+        return cls(time_ms=wire[1], player=wire[2], team=wire[3])
+
+
+@dataclass(frozen=True, slots=True)
+class Left(Event):
+    """`reason` is `left` or `disconnected`."""
+
+    TYPE: ClassVar[str] = "left"
+    time_ms: int
+    player: str
+    reason: str
+
+    def to_wire(self) -> list[Any]:
+        return ["left", self.time_ms, self.player, self.reason]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "Left":
+        check_length(wire, 4, "left")
+        return cls(time_ms=wire[1], player=wire[2], reason=wire[3])
+
+
+@dataclass(frozen=True, slots=True)
+class Countdown(Event):
+    """An event of a stream."""
+
+    TYPE: ClassVar[str] = "countdown"
+    time_ms: int
+    length_ms: int
+
+    def to_wire(self) -> list[Any]:
+        return ["countdown", self.time_ms, self.length_ms]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "Countdown":
+        check_length(wire, 3, "countdown")
+        return cls(time_ms=wire[1], length_ms=wire[2])
+
+
+@dataclass(frozen=True, slots=True)
+class Started(Event):
+    """An event of a stream."""
+
+    TYPE: ClassVar[str] = "started"
+    time_ms: int
+    wall_ms: int
+
+    def to_wire(self) -> list[Any]:
+        return ["started", self.time_ms, self.wall_ms]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "Started":
+        check_length(wire, 3, "started")
+        return cls(time_ms=wire[1], wall_ms=wire[2])
+
+
+@dataclass(frozen=True, slots=True)
+class Ended(Event):
+    """`winner` is a player, `team:N`, or None for a draw."""
+
+    TYPE: ClassVar[str] = "ended"
+    time_ms: int
+    reason: Literal["abandoned", "host_ended", "host_vanished", "score", "time"]
+    winner: str | None
+    wall_ms: int
+
+    def to_wire(self) -> list[Any]:
+        return ["ended", self.time_ms, self.reason, self.winner, self.wall_ms]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "Ended":
+        check_length(wire, 5, "ended")
+        return cls(time_ms=wire[1], reason=wire[2], winner=wire[3], wall_ms=wire[4])
+
+
+StreamEvent = Kill | Death | Assist | Medal | Objective | Score | Created | Joined | Left | Countdown | Started | Ended
+"""The events of a stream."""
+
+
+_EVENTS: dict[str, Callable[[Sequence[Any]], Event]] = {
+    "kill": Kill.from_wire,
+    "death": Death.from_wire,
+    "assist": Assist.from_wire,
+    "medal": Medal.from_wire,
+    "objective": Objective.from_wire,
+    "score": Score.from_wire,
+    "created": Created.from_wire,
+    "joined": Joined.from_wire,
+    "left": Left.from_wire,
+    "countdown": Countdown.from_wire,
+    "started": Started.from_wire,
+    "ended": Ended.from_wire,
+}
+
+
+def read_event(wire: Sequence[Any]) -> Event:
+    """The stream event in an array; one of a newer server is an `UnknownEvent`."""
+    read = _EVENTS.get(wire[0]) if wire else None
+    return UnknownEvent(tuple(wire)) if read is None else read(wire)
+
+
+def _read_one_of(wire: Sequence[Any]) -> Any:
+    return read_event(wire)
+
+
+@dataclass(frozen=True, slots=True)
+class Welcome(Reply):
+    """A reply.
+
+    `recovered`: True: everything after `ack` follows, in order. False: subscribe again.
+    """
+
+    TYPE: ClassVar[str] = "welcome"
+    session: str
+    node: str
+    subject: str
+    role: str
+    resume: str
+    recovered: bool
+    heartbeat_interval_ms: int
+    resume_window_ms: int
+    max_frame_bytes: int
+    server_time_ms: int
+    id: int = field(default=0, kw_only=True)
+
+    def to_wire(self) -> list[Any]:
+        return [
+            "welcome",
+            self.id,
+            self.session,
+            self.node,
+            self.subject,
+            self.role,
+            self.resume,
+            self.recovered,
+            self.heartbeat_interval_ms,
+            self.resume_window_ms,
+            self.max_frame_bytes,
+            self.server_time_ms,
+        ]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "Welcome":
+        check_length(wire, 12, "welcome")
+        return cls(
+            id=wire[1],
+            session=wire[2],
+            node=wire[3],
+            subject=wire[4],
+            role=wire[5],
+            resume=wire[6],
+            recovered=wire[7],
+            heartbeat_interval_ms=wire[8],
+            resume_window_ms=wire[9],
+            max_frame_bytes=wire[10],
+            server_time_ms=wire[11],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Redirect(Reply):
+    """Connect to `url` instead; the server closes with 4005 after this."""
+
+    TYPE: ClassVar[str] = "redirect"
+    url: str
+    node: str
+    id: int = field(default=0, kw_only=True)
+
+    def to_wire(self) -> list[Any]:
+        return ["redirect", self.id, self.url, self.node]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "Redirect":
+        check_length(wire, 4, "redirect")
+        return cls(id=wire[1], url=wire[2], node=wire[3])
+
+
+@dataclass(frozen=True, slots=True)
+class Beat(Reply):
+    """The answer to one heartbeat."""
+
+    TYPE: ClassVar[str] = "beat"
+    id: int = field(default=0, kw_only=True)
+
+    def to_wire(self) -> list[Any]:
+        return ["beat", self.id]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "Beat":
+        check_length(wire, 2, "beat")
+        return cls(id=wire[1])
+
+
+@dataclass(frozen=True, slots=True)
+class Beats(Notice):
+    """Acknowledges all heartbeats with id 0 so far; `count` of them since the session began."""
+
+    TYPE: ClassVar[str] = "beats"
+    count: int
+
+    def to_wire(self) -> list[Any]:
+        return ["beats", self.count]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "Beats":
+        check_length(wire, 2, "beats")
+        return cls(count=wire[1])
+
+
+@dataclass(frozen=True, slots=True)
+class Watching(Reply):
+    """A reply."""
+
+    TYPE: ClassVar[str] = "watching"
+    topic: str
+    next_seq: int
+    id: int = field(default=0, kw_only=True)
+
+    def to_wire(self) -> list[Any]:
+        return ["watching", self.id, self.topic, self.next_seq]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "Watching":
+        check_length(wire, 4, "watching")
+        return cls(id=wire[1], topic=wire[2], next_seq=wire[3])
+
+
+@dataclass(frozen=True, slots=True)
+class Done(Reply):
+    """A success that carries nothing more."""
+
+    TYPE: ClassVar[str] = "done"
+    id: int = field(default=0, kw_only=True)
+
+    def to_wire(self) -> list[Any]:
+        return ["done", self.id]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "Done":
+        check_length(wire, 2, "done")
+        return cls(id=wire[1])
+
+
+@dataclass(frozen=True, slots=True)
+class Events(Push):
+    """Durable events `first_seq`, `first_seq + 1`, … of stream `topic`."""
+
+    TYPE: ClassVar[str] = "events"
+    topic: str
+    first_seq: int
+    events: list[Event]
+    seq: int = field(default=0, kw_only=True)
+
+    def to_wire(self) -> list[Any]:
+        return ["events", self.seq, self.topic, self.first_seq, [each.to_wire() for each in self.events]]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "Events":
+        check_length(wire, 5, "events")
+        return cls(seq=wire[1], topic=wire[2], first_seq=wire[3], events=[read_event(each) for each in wire[4]])
+
+
+@dataclass(frozen=True, slots=True)
+class Failed(Reply):
+    """The typed error of request `id` (0 where no id could be read)."""
+
+    TYPE: ClassVar[str] = "error"
+    code: str
+    message: str
+    retry_after_ms: int | None = None
+    id: int = field(default=0, kw_only=True)
+
+    def to_wire(self) -> list[Any]:
+        return ["error", self.id, self.code, self.message, self.retry_after_ms]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "Failed":
+        n = check_length(wire, 4, "error")
+        return cls(id=wire[1], code=wire[2], message=wire[3], retry_after_ms=wire[4] if n > 4 else None)
+
+
+@dataclass(frozen=True, slots=True)
+class Going(Push):
+    """This session should move: reconnect to `url` (any node if empty) within `within_ms`."""
+
+    TYPE: ClassVar[str] = "going"
+    url: str
+    within_ms: int
+    seq: int = field(default=0, kw_only=True)
+
+    def to_wire(self) -> list[Any]:
+        return ["going", self.seq, self.url, self.within_ms]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "Going":
+        check_length(wire, 4, "going")
+        return cls(seq=wire[1], url=wire[2], within_ms=wire[3])
+
+
+@dataclass(frozen=True, slots=True)
+class Presence(Reply):
+    """A player as others may see it (an invisible player is `offline` to others). `last_seen_ms` is
+    wall time, 0 if never.
+    """
+
+    TYPE: ClassVar[str] = "presence"
+    player: str
+    status: Literal["away", "busy", "invisible", "offline", "online"]
+    activity: str
+    match: str | None
+    last_seen_ms: int
+    id: int = field(default=0, kw_only=True)
+
+    def to_wire(self) -> list[Any]:
+        return ["presence", self.id, self.player, self.status, self.activity, self.match, self.last_seen_ms]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "Presence":
+        check_length(wire, 7, "presence")
+        return cls(id=wire[1], player=wire[2], status=wire[3], activity=wire[4], match=wire[5], last_seen_ms=wire[6])
+
+
+@dataclass(frozen=True, slots=True)
+class Profile(Reply):
+    """A reply."""
+
+    TYPE: ClassVar[str] = "profile"
+    player: str
+    display_name: str
+    emblem: str
+    matches: int
+    kills: int
+    deaths: int
+    assists: int
+    medals: int
+    wins: int
+    version: int
+    id: int = field(default=0, kw_only=True)
+
+    def to_wire(self) -> list[Any]:
+        return [
+            "profile",
+            self.id,
+            self.player,
+            self.display_name,
+            self.emblem,
+            self.matches,
+            self.kills,
+            self.deaths,
+            self.assists,
+            self.medals,
+            self.wins,
+            self.version,
+        ]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "Profile":
+        check_length(wire, 12, "profile")
+        return cls(
+            id=wire[1],
+            player=wire[2],
+            display_name=wire[3],
+            emblem=wire[4],
+            matches=wire[5],
+            kills=wire[6],
+            deaths=wire[7],
+            assists=wire[8],
+            medals=wire[9],
+            wins=wire[10],
+            version=wire[11],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Saved(Reply):
+    """A durable change was accepted; `version` is the entity's version that holds it."""
+
+    TYPE: ClassVar[str] = "saved"
+    entity: str
+    version: int
+    id: int = field(default=0, kw_only=True)
+
+    def to_wire(self) -> list[Any]:
+        return ["saved", self.id, self.entity, self.version]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "Saved":
+        check_length(wire, 4, "saved")
+        return cls(id=wire[1], entity=wire[2], version=wire[3])
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted(Reply):
+    """A match command took effect and is durable: its events are `first_seq` to `next_seq - 1` (none
+    if they are equal).
+    """
+
+    TYPE: ClassVar[str] = "accepted"
+    match: str
+    first_seq: int
+    next_seq: int
+    id: int = field(default=0, kw_only=True)
+
+    def to_wire(self) -> list[Any]:
+        return ["accepted", self.id, self.match, self.first_seq, self.next_seq]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "Accepted":
+        check_length(wire, 5, "accepted")
+        return cls(id=wire[1], match=wire[2], first_seq=wire[3], next_seq=wire[4])
+
+
+@dataclass(frozen=True, slots=True)
+class Scoreboard(Reply):
+    """A reply."""
+
+    TYPE: ClassVar[str] = "scoreboard"
+    match: str
+    phase: Literal["countdown", "ended", "live", "lobby"]
+    mode: str
+    map_name: str
+    host: str
+    time_ms: int
+    team_scores: list[int]
+    players: list[PlayerLine]
+    next_seq: int
+    winner: str | None
+    end_reason: str | None
+    id: int = field(default=0, kw_only=True)
+
+    def to_wire(self) -> list[Any]:
+        return [
+            "scoreboard",
+            self.id,
+            self.match,
+            self.phase,
+            self.mode,
+            self.map_name,
+            self.host,
+            self.time_ms,
+            self.team_scores,
+            [each.to_wire() for each in self.players],
+            self.next_seq,
+            self.winner,
+            self.end_reason,
+        ]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "Scoreboard":
+        check_length(wire, 13, "scoreboard")
+        return cls(
+            id=wire[1],
+            match=wire[2],
+            phase=wire[3],
+            mode=wire[4],
+            map_name=wire[5],
+            host=wire[6],
+            time_ms=wire[7],
+            team_scores=wire[8],
+            players=[PlayerLine.from_wire(each) for each in wire[9]],
+            next_seq=wire[10],
+            winner=wire[11],
+            end_reason=wire[12],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Matches(Reply):
+    """`missing` names the nodes that did not answer in time: the list lacks theirs."""
+
+    TYPE: ClassVar[str] = "matches"
+    matches: list[MatchRow]
+    missing: list[str]
+    id: int = field(default=0, kw_only=True)
+
+    def to_wire(self) -> list[Any]:
+        return ["matches", self.id, [each.to_wire() for each in self.matches], self.missing]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "Matches":
+        check_length(wire, 4, "matches")
+        return cls(id=wire[1], matches=[MatchRow.from_wire(each) for each in wire[2]], missing=wire[3])
+
+
+@dataclass(frozen=True, slots=True)
+class MatchAssigned(Push):
+    """Sent to a player that joined a match, so that every client of the player may watch it."""
+
+    TYPE: ClassVar[str] = "match.assigned"
+    match: str
+    seq: int = field(default=0, kw_only=True)
+
+    def to_wire(self) -> list[Any]:
+        return ["match.assigned", self.seq, self.match]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "MatchAssigned":
+        check_length(wire, 3, "match.assigned")
+        return cls(seq=wire[1], match=wire[2])
+
+
+@dataclass(frozen=True, slots=True)
+class Hello(Request[Welcome | Redirect]):
+    """First message of a connection. `resume` is the token of an earlier `Welcome`, `ack` the last
+    push sequence number that the client has of that session.
+
+    `redirects`: False: the client cannot follow redirects; serve it here and forward.
+    """
+
+    TYPE: ClassVar[str] = "hello"
+    token: str
+    resume: str | None = None
+    ack: int = 0
+    client: str = ""
+    redirects: bool = True
+    id: int = field(default=0, kw_only=True)
+
+    def to_wire(self) -> list[Any]:
+        return ["hello", self.id, self.token, self.resume, self.ack, self.client, self.redirects]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "Hello":
+        n = check_length(wire, 3, "hello")
+        return cls(
+            id=wire[1],
+            token=wire[2],
+            resume=wire[3] if n > 3 else None,
+            ack=wire[4] if n > 4 else 0,
+            client=wire[5] if n > 5 else "",
+            redirects=wire[6] if n > 6 else True,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat(Request[Beat | Beats]):
+    """Still here. `ack` acknowledges pushes up to that sequence number. Id 0: acknowledged
+    cumulatively by `Beats`. `state` is a word for the application's session actor.
+    """
+
+    TYPE: ClassVar[str] = "heartbeat"
+    ack: int = 0
+    state: str | None = None
+    id: int = field(default=0, kw_only=True)
+
+    def to_wire(self) -> list[Any]:
+        return ["heartbeat", self.id, self.ack, self.state]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "Heartbeat":
+        n = check_length(wire, 2, "heartbeat")
+        return cls(id=wire[1], ack=wire[2] if n > 2 else 0, state=wire[3] if n > 3 else None)
+
+
+@dataclass(frozen=True, slots=True)
+class Ack(Request[None]):
+    """Acknowledges pushes up to `seq`; id 0, never answered."""
+
+    TYPE: ClassVar[str] = "ack"
+    seq: int
+    id: int = field(default=0, kw_only=True)
+
+    def to_wire(self) -> list[Any]:
+        return ["ack", self.id, self.seq]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "Ack":
+        check_length(wire, 3, "ack")
+        return cls(id=wire[1], seq=wire[2])
+
+
+@dataclass(frozen=True, slots=True)
+class Watch(Request[Watching]):
+    """Subscribe to the stream of actor `topic` (`kind/key`) from event number `from_seq` (1 is the
+    first). Answered by `Watching`; the events follow as `Events`, each exactly once and in order.
+    """
+
+    TYPE: ClassVar[str] = "watch"
+    topic: str
+    from_seq: int = 1
+    id: int = field(default=0, kw_only=True)
+
+    def to_wire(self) -> list[Any]:
+        return ["watch", self.id, self.topic, self.from_seq]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "Watch":
+        n = check_length(wire, 3, "watch")
+        return cls(id=wire[1], topic=wire[2], from_seq=wire[3] if n > 3 else 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Unwatch(Request[Done]):
+    """Answered by `Done`."""
+
+    TYPE: ClassVar[str] = "unwatch"
+    topic: str
+    id: int = field(default=0, kw_only=True)
+
+    def to_wire(self) -> list[Any]:
+        return ["unwatch", self.id, self.topic]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "Unwatch":
+        check_length(wire, 3, "unwatch")
+        return cls(id=wire[1], topic=wire[2])
+
+
+@dataclass(frozen=True, slots=True)
+class Close(Request[None]):
+    """The client leaves for good: its session is not kept for resuming."""
+
+    TYPE: ClassVar[str] = "close"
+    id: int = field(default=0, kw_only=True)
+
+    def to_wire(self) -> list[Any]:
+        return ["close", self.id]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "Close":
+        check_length(wire, 2, "close")
+        return cls(id=wire[1])
+
+
+@dataclass(frozen=True, slots=True)
+class PresenceSet(Request[Presence]):
+    """Choose a status and a line of rich presence ("Slayer on Recharge, 24-19")."""
+
+    TYPE: ClassVar[str] = "presence.set"
+    status: Literal["away", "busy", "invisible", "online"]
+    activity: str = ""
+    id: int = field(default=0, kw_only=True)
+
+    def to_wire(self) -> list[Any]:
+        return ["presence.set", self.id, self.status, self.activity]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "PresenceSet":
+        n = check_length(wire, 3, "presence.set")
+        return cls(id=wire[1], status=wire[2], activity=wire[3] if n > 3 else "")
+
+
+@dataclass(frozen=True, slots=True)
+class PresenceGet(Request[Presence]):
+    """Answered by `Presence`."""
+
+    TYPE: ClassVar[str] = "presence.get"
+    player: str
+    id: int = field(default=0, kw_only=True)
+
+    def to_wire(self) -> list[Any]:
+        return ["presence.get", self.id, self.player]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "PresenceGet":
+        check_length(wire, 3, "presence.get")
+        return cls(id=wire[1], player=wire[2])
+
+
+@dataclass(frozen=True, slots=True)
+class ProfileSet(Command[Saved]):
+    """Change the stored profile. Write-behind: the reply's version is in the store within the flush
+    interval.
+    """
+
+    TYPE: ClassVar[str] = "profile.set"
+    display_name: str
+    emblem: str = ""
+    lineage: str = field(default="", kw_only=True)
+    command: int = field(default=0, kw_only=True)
+    id: int = field(default=0, kw_only=True)
+
+    def to_wire(self) -> list[Any]:
+        return ["profile.set", self.id, self.lineage, self.command, self.display_name, self.emblem]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "ProfileSet":
+        n = check_length(wire, 5, "profile.set")
+        return cls(id=wire[1], lineage=wire[2], command=wire[3], display_name=wire[4], emblem=wire[5] if n > 5 else "")
+
+
+@dataclass(frozen=True, slots=True)
+class ProfileGet(Request[Profile]):
+    """Answered by `Profile`."""
+
+    TYPE: ClassVar[str] = "profile.get"
+    player: str
+    id: int = field(default=0, kw_only=True)
+
+    def to_wire(self) -> list[Any]:
+        return ["profile.get", self.id, self.player]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "ProfileGet":
+        check_length(wire, 3, "profile.get")
+        return cls(id=wire[1], player=wire[2])
+
+
+@dataclass(frozen=True, slots=True)
+class MatchCreate(Command[Accepted]):
+    """Host only. Creates match `match` with the caller as its host."""
+
+    TYPE: ClassVar[str] = "match.create"
+    match: str
+    options: MatchOptions = MatchOptions()
+    lineage: str = field(default="", kw_only=True)
+    command: int = field(default=0, kw_only=True)
+    id: int = field(default=0, kw_only=True)
+
+    def to_wire(self) -> list[Any]:
+        return ["match.create", self.id, self.lineage, self.command, self.match, self.options.to_wire()]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "MatchCreate":
+        n = check_length(wire, 5, "match.create")
+        return cls(
+            id=wire[1],
+            lineage=wire[2],
+            command=wire[3],
+            match=wire[4],
+            options=MatchOptions.from_wire(wire[5]) if n > 5 else MatchOptions(),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class MatchJoin(Command[Accepted]):
+    """A player joins (`team` None: the smallest team)."""
+
+    TYPE: ClassVar[str] = "match.join"
+    match: str
+    team: int | None = None
+    lineage: str = field(default="", kw_only=True)
+    command: int = field(default=0, kw_only=True)
+    id: int = field(default=0, kw_only=True)
+
+    def to_wire(self) -> list[Any]:
+        return ["match.join", self.id, self.lineage, self.command, self.match, self.team]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "MatchJoin":
+        n = check_length(wire, 5, "match.join")
+        return cls(id=wire[1], lineage=wire[2], command=wire[3], match=wire[4], team=wire[5] if n > 5 else None)
+
+
+@dataclass(frozen=True, slots=True)
+class MatchLeave(Command[Accepted]):
+    """Answered by `Accepted`."""
+
+    TYPE: ClassVar[str] = "match.leave"
+    match: str
+    lineage: str = field(default="", kw_only=True)
+    command: int = field(default=0, kw_only=True)
+    id: int = field(default=0, kw_only=True)
+
+    def to_wire(self) -> list[Any]:
+        return ["match.leave", self.id, self.lineage, self.command, self.match]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "MatchLeave":
+        check_length(wire, 5, "match.leave")
+        return cls(id=wire[1], lineage=wire[2], command=wire[3], match=wire[4])
+
+
+@dataclass(frozen=True, slots=True)
+class MatchStart(Command[Accepted]):
+    """Host only: begin the countdown, or go live at once if it is 0."""
+
+    TYPE: ClassVar[str] = "match.start"
+    match: str
+    time_ms: int = 0
+    lineage: str = field(default="", kw_only=True)
+    command: int = field(default=0, kw_only=True)
+    id: int = field(default=0, kw_only=True)
+
+    def to_wire(self) -> list[Any]:
+        return ["match.start", self.id, self.lineage, self.command, self.match, self.time_ms]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "MatchStart":
+        n = check_length(wire, 5, "match.start")
+        return cls(id=wire[1], lineage=wire[2], command=wire[3], match=wire[4], time_ms=wire[5] if n > 5 else 0)
+
+
+@dataclass(frozen=True, slots=True)
+class MatchReport(Command[Accepted]):
+    """Host only: what happened, in the match's clock, at most 256 at once, all or nothing. `time_ms`
+    values may be equal but never fall below what was reported before.
+    """
+
+    TYPE: ClassVar[str] = "match.report"
+    match: str
+    events: list[Kill | Death | Assist | Medal | Objective | Score]
+    lineage: str = field(default="", kw_only=True)
+    command: int = field(default=0, kw_only=True)
+    id: int = field(default=0, kw_only=True)
+
+    def to_wire(self) -> list[Any]:
+        return [
+            "match.report",
+            self.id,
+            self.lineage,
+            self.command,
+            self.match,
+            [each.to_wire() for each in self.events],
+        ]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "MatchReport":
+        check_length(wire, 6, "match.report")
+        return cls(
+            id=wire[1],
+            lineage=wire[2],
+            command=wire[3],
+            match=wire[4],
+            events=[_read_one_of(each) for each in wire[5]],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class MatchTick(Request[Accepted]):
+    """Host only: the match clock now. Shows that the host lives and lets time limits end a match;
+    stores nothing by itself.
+    """
+
+    TYPE: ClassVar[str] = "match.tick"
+    match: str
+    time_ms: int
+    id: int = field(default=0, kw_only=True)
+
+    def to_wire(self) -> list[Any]:
+        return ["match.tick", self.id, self.match, self.time_ms]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "MatchTick":
+        check_length(wire, 4, "match.tick")
+        return cls(id=wire[1], match=wire[2], time_ms=wire[3])
+
+
+@dataclass(frozen=True, slots=True)
+class MatchEnd(Command[Accepted]):
+    """Host only."""
+
+    TYPE: ClassVar[str] = "match.end"
+    match: str
+    time_ms: int = 0
+    lineage: str = field(default="", kw_only=True)
+    command: int = field(default=0, kw_only=True)
+    id: int = field(default=0, kw_only=True)
+
+    def to_wire(self) -> list[Any]:
+        return ["match.end", self.id, self.lineage, self.command, self.match, self.time_ms]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "MatchEnd":
+        n = check_length(wire, 5, "match.end")
+        return cls(id=wire[1], lineage=wire[2], command=wire[3], match=wire[4], time_ms=wire[5] if n > 5 else 0)
+
+
+@dataclass(frozen=True, slots=True)
+class MatchGet(Request[Scoreboard]):
+    """Answered by `Scoreboard`."""
+
+    TYPE: ClassVar[str] = "match.get"
+    match: str
+    id: int = field(default=0, kw_only=True)
+
+    def to_wire(self) -> list[Any]:
+        return ["match.get", self.id, self.match]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "MatchGet":
+        check_length(wire, 3, "match.get")
+        return cls(id=wire[1], match=wire[2])
+
+
+@dataclass(frozen=True, slots=True)
+class MatchList(Request[Matches]):
+    """Live matches of the whole cluster, newest first."""
+
+    TYPE: ClassVar[str] = "match.list"
+    limit: int = 100
+    id: int = field(default=0, kw_only=True)
+
+    def to_wire(self) -> list[Any]:
+        return ["match.list", self.id, self.limit]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "MatchList":
+        n = check_length(wire, 2, "match.list")
+        return cls(id=wire[1], limit=wire[2] if n > 2 else 100)
+
+
+ANSWERS: dict[str, Callable[[Sequence[Any]], Message]] = {
+    "welcome": Welcome.from_wire,
+    "redirect": Redirect.from_wire,
+    "beat": Beat.from_wire,
+    "beats": Beats.from_wire,
+    "watching": Watching.from_wire,
+    "done": Done.from_wire,
+    "events": Events.from_wire,
+    "error": Failed.from_wire,
+    "going": Going.from_wire,
+    "presence": Presence.from_wire,
+    "profile": Profile.from_wire,
+    "saved": Saved.from_wire,
+    "accepted": Accepted.from_wire,
+    "scoreboard": Scoreboard.from_wire,
+    "matches": Matches.from_wire,
+    "match.assigned": MatchAssigned.from_wire,
+}
+
+
+REQUESTS: dict[str, Callable[[Sequence[Any]], Request[Any]]] = {
+    "hello": Hello.from_wire,
+    "heartbeat": Heartbeat.from_wire,
+    "ack": Ack.from_wire,
+    "watch": Watch.from_wire,
+    "unwatch": Unwatch.from_wire,
+    "close": Close.from_wire,
+    "presence.set": PresenceSet.from_wire,
+    "presence.get": PresenceGet.from_wire,
+    "profile.set": ProfileSet.from_wire,
+    "profile.get": ProfileGet.from_wire,
+    "match.create": MatchCreate.from_wire,
+    "match.join": MatchJoin.from_wire,
+    "match.leave": MatchLeave.from_wire,
+    "match.start": MatchStart.from_wire,
+    "match.report": MatchReport.from_wire,
+    "match.tick": MatchTick.from_wire,
+    "match.end": MatchEnd.from_wire,
+    "match.get": MatchGet.from_wire,
+    "match.list": MatchList.from_wire,
+}
+
+
+class CloseInfo(NamedTuple):
+    """What a WebSocket close code means, and how to go on after it."""
+
+    name: str
+    retry: Literal["no", "now", "redirect", "elsewhere", "later", "new_token"]
+    meaning: str
+
+
+CLOSE_CODES: dict[int, CloseInfo] = {
+    1000: CloseInfo("normal", "no", "The client left, or the server took its `close`."),
+    1001: CloseInfo("going_away", "elsewhere", "The node stops."),
+    1002: CloseInfo("protocol_error", "no", "A frame broke RFC 6455, or the first message was not `hello`."),
+    1003: CloseInfo("unsupported", "no", "A frame of the wrong kind for the subprotocol."),
+    1007: CloseInfo("bad_utf8", "no", "A text frame is not UTF-8."),
+    1009: CloseInfo("too_big", "no", "A message is larger than `max_frame_bytes`."),
+    1011: CloseInfo("internal", "later", "A fault of the server."),
+    4001: CloseInfo("bad_token", "no", "The token is missing, forged or foreign."),
+    4002: CloseInfo("token_expired", "new_token", "The token was good once."),
+    4003: CloseInfo("hello_timeout", "later", "No `hello` in time."),
+    4004: CloseInfo("replaced", "no", "Another connection took the session."),
+    4005: CloseInfo("redirected", "redirect", "Connect to the url of the `redirect` before this."),
+    4006: CloseInfo("flood", "later", "Too many messages over the rate."),
+    4007: CloseInfo("slow_reader", "now", "The client read too slowly; what it missed may still be resumed."),
+    4008: CloseInfo("heartbeat_missed", "now", "The server heard nothing for several intervals."),
+    4009: CloseInfo("moved", "now", "The player's slot moved to another node."),
+    4010: CloseInfo("ownership_lost", "elsewhere", "The node lost its lease."),
+    4011: CloseInfo("full", "elsewhere", "The node has no room for another connection."),
+}

@@ -1,0 +1,510 @@
+"""The rules of a match. Pure: a state, a command and the time in, events out.
+
+    command -> rule -> [event, …] -> evolve(state, record) -> state
+    after each command: `ending(state, clock) -> Ended | None`
+
+`evolve` is the only way a state changes, live and in replay. A rule raises `Rejected` with one of
+the codes of `CODES`; then nothing happened. Who counts what, by mode:
+
+    slayer      a kill gives the killer and its team a point and the victim a death
+    objective   kills and deaths count, points come from `Objective` and `Score` only
+    recorded    each event is its own player's only, a kill brings no death; no limits, no teams
+                needed, live without a countdown. Points come from `Objective` and `Score`, and no
+                winner is made up. A player whom only the recording names gets a line too, since
+                a film does not say when a player joined; that line is never `present`.
+
+In every mode `Score` adjusts a team, or a player and its team. Killing one's own team (slayer,
+objective) is a death, but neither a kill nor a point. Whoever has been in a match may come back to
+it, on the same team. Events that the server makes carry the match clock of the newest event: the
+clock is the host's alone, and a report that is retried late is never behind a tick.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from msgspec.structs import replace
+
+from game.match.state import Answer, Answers, Line, MatchState
+from game.messages import (
+    Assist,
+    Countdown,
+    Created,
+    Death,
+    Ended,
+    EndReason,
+    Joined,
+    Kill,
+    Left,
+    MatchEvent,
+    MatchOptions,
+    Medal,
+    Objective,
+    PlayerLine,
+    Report,
+    Score,
+    Scoreboard,
+    Started,
+)
+from server.errors import OutcomeUnknown, Rejected
+from server.eventlog.record import Record
+
+CODES: Final = {
+    "match_exists": "a match of this name exists",
+    "bad_options": "options that cannot be played",
+    "not_host": "only the host of the match may do this",
+    "match_ended": "the match is over",
+    "already_started": "the match has left the lobby",
+    "no_players": "nobody has joined",
+    "not_live": "the match is not live",
+    "no_join_in_progress": "the match has started and takes nobody in",
+    "match_full": "the match has no free place",
+    "already_joined": "the player is in the match, on another team",
+    "bad_team": "the match has no such team",
+    "not_in_match": "the player is not in the match",
+    "clock_backwards": "a time below one that was reported before",
+    "unknown_player": "a player that is not on the roster",
+    "not_present": "a player that has left the match",
+    "victim_required": "in this mode a kill needs its victim",
+    "same_player": "killer and victim are the same player",
+    "no_target": "a score is a team's or a player's",
+}
+MAX_COMMANDS: Final = 64
+"""Answers that are remembered of one lineage; at least what a session may have in flight."""
+MAX_LINEAGES: Final = 512
+"""Lineages that are remembered; past that, the one that was silent for longest is forgotten."""
+
+
+def reject(code: str, detail: str = "") -> Rejected:
+    """The rule's error; `detail` is appended to the code's sentence."""
+    return Rejected(code, f"{CODES[code]}{': ' if detail else ''}{detail}")
+
+
+# ---- duplicates -----------------------------------------------------------------------------
+
+
+def scoped(subject: str, lineage: str) -> str:
+    """The key of a lineage: nobody can answer for, or use up, another's."""
+    return f"{subject}/{lineage}"
+
+
+def answer_to(state: MatchState, lineage: str, command: int) -> Answer | None:
+    """The answer that scoped `lineage` got for `command`; None if it is new. Raises
+    `OutcomeUnknown` where that is no longer known."""
+    answers = state.answered.get(lineage)
+    if answers is None:
+        return None
+    for answer in reversed(answers.recent):
+        if answer.command == command:
+            return answer
+    if command <= answers.floor:
+        raise OutcomeUnknown(f"command {command} is older than the last {MAX_COMMANDS}")
+    return None
+
+
+def _remember(answered: dict[str, Answers], record: Record) -> dict[str, Answers]:
+    """`answered` with the event of `record` as part of its command's answer."""
+    lineage, command, seq = record.lineage or "", record.command, record.seq
+    before = answered.get(lineage, Answers())
+    place = len(before.recent)
+    while place and before.recent[place - 1].command > command:
+        place -= 1
+    if place and before.recent[place - 1].command == command:
+        first_seq, place = before.recent[place - 1].first_seq, place - 1
+        rest = before.recent[place + 1 :]
+    else:
+        first_seq, rest = seq, before.recent[place:]
+    recent = (*before.recent[:place], Answer(command, first_seq, seq + 1), *rest)
+    floor = before.floor
+    if len(recent) > MAX_COMMANDS:
+        floor, recent = max(floor, recent[0].command), recent[1:]
+    after = {**answered, lineage: Answers(floor, recent)}
+    if len(after) > MAX_LINEAGES:
+        del after[min(after, key=lambda name: max((answer.next_seq for answer in after[name].recent), default=0))]
+    return after
+
+
+# ---- commands -------------------------------------------------------------------------------
+
+
+def create(state: MatchState, host: str, options: MatchOptions, wall_ms: int) -> list[MatchEvent]:
+    """A new match in its lobby."""
+    if state.host:
+        raise reject("match_exists")
+    if options.mode != "recorded" and (options.max_players < 1 or options.teams > options.max_players):
+        raise reject("bad_options", f"{options.teams} teams, {options.max_players} players")
+    return [Created(0, host, options, wall_ms)]
+
+
+def join(state: MatchState, player: str, team: int | None) -> list[MatchEvent]:
+    """`player` joins or comes back. No event if it is there already, on that team."""
+    options = state.options
+    _open(state)
+    if team is not None and team >= options.teams:
+        raise reject("bad_team", str(team))
+    line = state.players.get(player)
+    if line is not None and line.present:
+        if team not in (None, line.team):
+            raise reject("already_joined")
+        return []
+    if options.mode != "recorded":
+        if line is None and state.phase == "live" and not options.join_in_progress:
+            raise reject("no_join_in_progress")
+        if _present(state) >= options.max_players:
+            raise reject("match_full")
+    if line is not None and line.team is not None:
+        team = line.team
+    elif team is None and options.teams:
+        team = _smallest_team(state)
+    return [Joined(state.time_ms, player, team)]
+
+
+def leave(state: MatchState, player: str, reason: str = "left") -> list[MatchEvent]:
+    """`player` leaves: `reason` is `left` or `disconnected`."""
+    _open(state)
+    line = state.players.get(player)
+    if line is None or not line.present:
+        raise reject("not_in_match")
+    return [Left(state.time_ms, player, reason)]
+
+
+def start(state: MatchState, caller: str, time_ms: int, wall_ms: int) -> list[MatchEvent]:
+    """From the lobby to the countdown, or live at once."""
+    _host(state, caller)
+    if state.phase != "lobby":
+        raise reject("already_started")
+    now_ms = max(state.time_ms, time_ms)
+    if state.options.mode == "recorded":
+        return [Started(now_ms, wall_ms)]
+    if not _present(state):
+        raise reject("no_players")
+    if state.options.countdown_ms == 0:
+        return [Started(now_ms, wall_ms)]
+    return [Countdown(now_ms, state.options.countdown_ms)]
+
+
+def countdown_over(state: MatchState, wall_ms: int) -> list[MatchEvent]:
+    """The server's own timer: the countdown has run out, whatever the host's clock says."""
+    return [Started(state.time_ms, wall_ms)] if state.phase == "countdown" else []
+
+
+def report(state: MatchState, caller: str, events: Sequence[Report], wall_ms: int) -> list[MatchEvent]:
+    """What the host saw, all or nothing."""
+    _host(state, caller)
+    begun = _begun_by(state, events[0].time_ms, wall_ms)
+    if state.phase != "live" and not begun:
+        raise reject("not_live")
+    now_ms = state.time_ms
+    for event in events:
+        if event.time_ms < now_ms:
+            raise reject("clock_backwards", f"{event.time_ms} after {now_ms}")
+        now_ms = event.time_ms
+        _check(state, event)
+    return [*begun, *events]
+
+
+def tick(state: MatchState, caller: str, time_ms: int, wall_ms: int) -> list[MatchEvent]:
+    """The host's clock is `time_ms`: a countdown may be over."""
+    _host(state, caller)
+    return _begun_by(state, time_ms, wall_ms)
+
+
+def end(state: MatchState, caller: str, time_ms: int, wall_ms: int) -> list[MatchEvent]:
+    """The host ends the match."""
+    _host(state, caller)
+    return [_ended(state, time_ms, "host_ended", wall_ms)]
+
+
+def host_vanished(state: MatchState, wall_ms: int) -> list[MatchEvent]:
+    """The host has been silent for too long."""
+    if not state.host or state.phase == "ended":
+        return []
+    return [_ended(state, state.time_ms, "host_vanished", wall_ms)]
+
+
+def ending(state: MatchState, time_ms: int, wall_ms: int) -> Ended | None:
+    """The end of the match, if it has come by the match clock `time_ms`: by score, by time, or
+    because everybody left. Asked after every command; a recorded match never ends by itself."""
+    options = state.options
+    if options.mode == "recorded" or state.phase not in ("countdown", "live"):
+        return None
+    if not _present(state):
+        return _ended(state, time_ms, "abandoned", wall_ms)
+    if state.phase != "live":
+        return None
+    if options.score_limit and _best(state) >= options.score_limit:
+        return _ended(state, state.time_ms, "score", wall_ms)
+    over_ms = (state.live_from_ms or 0) + options.time_limit_ms
+    if options.time_limit_ms and max(time_ms, state.time_ms) >= over_ms:
+        return _ended(state, over_ms, "time", wall_ms)
+    return None
+
+
+# ---- what commands ask ----------------------------------------------------------------------
+
+
+def _open(state: MatchState) -> None:
+    if state.phase == "ended":
+        raise reject("match_ended", state.end_reason or "")
+
+
+def _host(state: MatchState, caller: str) -> None:
+    if caller != state.host:
+        raise reject("not_host")
+    _open(state)
+
+
+def _begun_by(state: MatchState, time_ms: int, wall_ms: int) -> list[MatchEvent]:
+    """`Started`, where the countdown is over by the host's clock."""
+    if state.phase != "countdown":
+        return []
+    over_ms = (state.countdown_from_ms or 0) + state.options.countdown_ms
+    return [Started(max(over_ms, state.time_ms), wall_ms)] if time_ms >= over_ms else []
+
+
+def _check(state: MatchState, event: Report) -> None:
+    """One reported event against the roster."""
+    if isinstance(event, Score):
+        if (event.team is None) == (event.player is None):
+            raise reject("no_target", "exactly one of the two")
+        if event.team is not None and event.team >= state.options.teams:
+            raise reject("bad_team", str(event.team))
+    if state.options.mode == "recorded":
+        return
+    if event.player is not None:
+        _playing(state, event.player)
+    if isinstance(event, Kill):
+        if event.victim is None:
+            raise reject("victim_required")
+        if event.victim == event.player:
+            raise reject("same_player", event.player)
+        _playing(state, event.victim)
+
+
+def _playing(state: MatchState, player: str) -> None:
+    line = state.players.get(player)
+    if line is None:
+        raise reject("unknown_player", player)
+    if not line.present:
+        raise reject("not_present", player)
+
+
+def _present(state: MatchState) -> int:
+    return sum(line.present for line in state.players.values())
+
+
+def _smallest_team(state: MatchState) -> int:
+    """The team with the fewest players present; the lowest number of several."""
+    sizes = [0] * state.options.teams
+    for line in state.players.values():
+        if line.present and line.team is not None:
+            sizes[line.team] += 1
+    return sizes.index(min(sizes))
+
+
+def _best(state: MatchState) -> int:
+    if state.options.teams:
+        return max(state.team_scores)
+    return max((line.score for line in state.players.values()), default=0)
+
+
+def _ended(state: MatchState, time_ms: int, reason: EndReason, wall_ms: int) -> Ended:
+    decided = reason in ("score", "time", "host_ended") and state.phase == "live"
+    return Ended(max(time_ms, state.time_ms), reason, _winner(state) if decided else None, wall_ms)
+
+
+def _winner(state: MatchState) -> str | None:
+    """The one with most points, None for a draw."""
+    if state.options.mode == "recorded":
+        return None
+    if state.options.teams:
+        scores = {f"team:{team}": score for team, score in enumerate(state.team_scores)}
+    else:
+        scores = {player: line.score for player, line in state.players.items()}
+    best = max(scores.values(), default=0)
+    first = [name for name, score in scores.items() if score == best]
+    return first[0] if len(first) == 1 else None
+
+
+# ---- evolve ---------------------------------------------------------------------------------
+
+
+def evolve(state: MatchState, record: Record) -> MatchState:
+    """The state after `record`. Total and pure: any event of the log fits any state."""
+    event = record.event
+    changes = _EVOLVE[type(event)](state, event)
+    changes["time_ms"] = max(state.time_ms, event.time_ms)
+    if record.lineage is not None:
+        changes["answered"] = _remember(state.answered, record)
+    return replace(state, **changes)
+
+
+Changes = dict[str, Any]
+_ABSENT: Final = Line(present=False)
+
+
+def _with_line(state: MatchState, player: str, **more: int) -> dict[str, Line]:
+    """The players, with numbers of one line raised."""
+    line = state.players.get(player, _ABSENT)
+    return {**state.players, player: replace(line, **{name: getattr(line, name) + n for name, n in more.items()})}
+
+
+def _with_points(state: MatchState, team: int | None, points: int) -> tuple[int, ...]:
+    scores = state.team_scores
+    if team is None or team >= len(scores):
+        return scores
+    return (*scores[:team], scores[team] + points, *scores[team + 1 :])
+
+
+def _team_of(state: MatchState, player: str) -> int | None:
+    return state.players.get(player, _ABSENT).team
+
+
+def _created(state: MatchState, event: Created) -> Changes:
+    return {
+        "host": event.host,
+        "options": event.options,
+        "created_wall_ms": event.wall_ms,
+        "team_scores": (0,) * event.options.teams,
+    }
+
+
+def _joined(state: MatchState, event: Joined) -> Changes:
+    line = replace(state.players.get(event.player, _ABSENT), present=True, team=event.team)
+    return {"players": {**state.players, event.player: line}}
+
+
+def _left(state: MatchState, event: Left) -> Changes:
+    line = replace(state.players.get(event.player, _ABSENT), present=False)
+    return {"players": {**state.players, event.player: line}}
+
+
+def _counting(state: MatchState, event: Countdown) -> Changes:
+    return {"phase": "countdown", "countdown_from_ms": event.time_ms}
+
+
+def _started(state: MatchState, event: Started) -> Changes:
+    counted_ms = event.time_ms
+    if state.countdown_from_ms is not None:
+        counted_ms = max(counted_ms, state.countdown_from_ms + state.options.countdown_ms)
+    return {"phase": "live", "live_from_ms": counted_ms, "started_wall_ms": event.wall_ms}
+
+
+def _over(state: MatchState, event: Ended) -> Changes:
+    return {
+        "phase": "ended",
+        "end_reason": event.reason,
+        "winner": event.winner,
+        "ended_wall_ms": event.wall_ms,
+    }
+
+
+def _killed(state: MatchState, event: Kill) -> Changes:
+    mode, victim = state.options.mode, event.victim
+    if mode == "recorded" or victim is None:
+        return {"players": _with_line(state, event.player, kills=1)}
+    team = _team_of(state, event.player)
+    fallen = replace(state, players=_with_line(state, victim, deaths=1))
+    if team is not None and team == _team_of(state, victim):
+        return {"players": fallen.players}
+    if mode == "objective":
+        return {"players": _with_line(fallen, event.player, kills=1)}
+    return {
+        "players": _with_line(fallen, event.player, kills=1, score=1),
+        "team_scores": _with_points(state, team, 1),
+    }
+
+
+def _died(state: MatchState, event: Death) -> Changes:
+    return {"players": _with_line(state, event.player, deaths=1)}
+
+
+def _assisted(state: MatchState, event: Assist) -> Changes:
+    return {"players": _with_line(state, event.player, assists=1)}
+
+
+def _decorated(state: MatchState, event: Medal) -> Changes:
+    return {"players": _with_line(state, event.player, medals=1)}
+
+
+def _objective(state: MatchState, event: Objective) -> Changes:
+    points = 0 if state.options.mode == "slayer" else event.points
+    return {
+        "players": _with_line(state, event.player, objectives=1, score=points),
+        "team_scores": _with_points(state, _team_of(state, event.player), points),
+    }
+
+
+def _scored(state: MatchState, event: Score) -> Changes:
+    if event.player is None:
+        return {"team_scores": _with_points(state, event.team, event.points)}
+    return {
+        "players": _with_line(state, event.player, score=event.points),
+        "team_scores": _with_points(state, _team_of(state, event.player), event.points),
+    }
+
+
+_EVOLVE: Final[dict[type, Callable[[MatchState, Any], Changes]]] = {
+    Created: _created,
+    Joined: _joined,
+    Left: _left,
+    Countdown: _counting,
+    Started: _started,
+    Ended: _over,
+    Kill: _killed,
+    Death: _died,
+    Assist: _assisted,
+    Medal: _decorated,
+    Objective: _objective,
+    Score: _scored,
+}
+
+
+# ---- views ----------------------------------------------------------------------------------
+
+
+def lines(state: MatchState) -> list[PlayerLine]:
+    """The scoreboard's rows: by team, then points, then kills, then name."""
+    ordered = sorted(
+        state.players.items(),
+        key=lambda item: (item[1].team is None, item[1].team or 0, -item[1].score, -item[1].kills, item[0]),
+    )
+    return [
+        PlayerLine(
+            player,
+            line.team,
+            line.present,
+            line.kills,
+            line.deaths,
+            line.assists,
+            line.medals,
+            line.objectives,
+            line.score,
+        )
+        for player, line in ordered
+    ]
+
+
+def scoreboard(state: MatchState, match: str, request_id: int, next_seq: int, time_ms: int = 0) -> Scoreboard:
+    """The answer to `match.get`. `time_ms` is the newest clock that the host told."""
+    return Scoreboard(
+        request_id,
+        match,
+        state.phase,
+        state.options.mode,
+        state.options.map_name,
+        state.host,
+        max(state.time_ms, time_ms),
+        list(state.team_scores),
+        lines(state),
+        next_seq,
+        state.winner,
+        state.end_reason,
+    )
+
+
+def won(state: MatchState, player: str) -> bool:
+    """Whether `player` won, alone or with its team."""
+    line = state.players.get(player)
+    if state.winner is None or line is None:
+        return False
+    return state.winner == (player if line.team is None else f"team:{line.team}")

@@ -1,0 +1,365 @@
+"""The game's client messages, and the events of a match as they are logged and streamed.
+
+Every message is an array `[type, id, ...fields]` as `server/wire/messages.py` describes. A
+*command* carries `command`, a number that the client chooses rising within its `lineage`
+(one for each client object); repeating it repeats the first answer and changes nothing.
+"""
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from server.ids import KEY_PATTERN
+from server.wire.messages import Push, Reply, Request
+
+Key = Annotated[str, Meta(pattern=f"^{KEY_PATTERN}$")]
+Text = Annotated[str, Meta(max_length=128)]
+TimeMs = Annotated[int, Meta(ge=0, le=86_400_000)]
+Team = Annotated[int, Meta(ge=0, le=31)]
+Points = Annotated[int, Meta(ge=-10_000, le=10_000)]
+Lineage = Annotated[str, Meta(max_length=32)]
+CommandId = Annotated[int, Meta(ge=1, le=2**53)]
+Status = Literal["online", "away", "busy", "invisible", "offline"]
+ChosenStatus = Literal["online", "away", "busy", "invisible"]
+Mode = Literal["recorded", "slayer", "objective"]
+Phase = Literal["lobby", "countdown", "live", "ended"]
+EndReason = Literal["score", "time", "host_ended", "host_vanished", "abandoned"]
+
+# ---- presence ---------------------------------------------------------------------------
+
+
+class PresenceSet(Request, tag="presence.set", frozen=True):
+    """Choose a status and a line of rich presence ("Slayer on Recharge, 24-19")."""
+
+    status: ChosenStatus
+    activity: Text = ""
+
+
+class PresenceGet(Request, tag="presence.get", frozen=True):
+    player: Key
+
+
+class Presence(Reply, tag="presence", frozen=True):
+    """A player as others may see it (an invisible player is `offline` to others).
+    `last_seen_ms` is wall time, 0 if never."""
+
+    player: str
+    status: Status
+    activity: str
+    match: str | None
+    last_seen_ms: int
+
+
+class ProfileSet(Request, tag="profile.set", frozen=True):
+    """Change the stored profile. Write-behind: the reply's version is in the store within the
+    flush interval."""
+
+    lineage: Lineage
+    command: CommandId
+    display_name: Text
+    emblem: Text = ""
+
+
+class ProfileGet(Request, tag="profile.get", frozen=True):
+    player: Key
+
+
+class Profile(Reply, tag="profile", frozen=True):
+    player: str
+    display_name: str
+    emblem: str
+    matches: int
+    kills: int
+    deaths: int
+    assists: int
+    medals: int
+    wins: int
+    version: int
+
+
+class Saved(Reply, tag="saved", frozen=True):
+    """A durable change was accepted; `version` is the entity's version that holds it."""
+
+    entity: str
+    version: int
+
+
+# ---- match commands -----------------------------------------------------------------------
+
+
+class MatchOptions(msgspec.Struct, array_like=True, frozen=True):
+    """`score_limit` and `time_limit_ms` of 0 mean none; `teams` of 0 means everyone for
+    themselves; `max_players` of 0 means no limit (mode `recorded` only)."""
+
+    mode: Mode = "slayer"
+    map_name: Text = ""
+    teams: Annotated[int, Meta(ge=0, le=8)] = 2
+    max_players: Annotated[int, Meta(ge=0, le=100)] = 8
+    score_limit: Annotated[int, Meta(ge=0, le=1_000_000)] = 50
+    time_limit_ms: TimeMs = 720_000
+    join_in_progress: bool = True
+    countdown_ms: TimeMs = 3_000
+
+
+class MatchCreate(Request, tag="match.create", frozen=True):
+    """Host only. Creates match `match` with the caller as its host."""
+
+    lineage: Lineage
+    command: CommandId
+    match: Key
+    options: MatchOptions = MatchOptions()
+
+
+class MatchJoin(Request, tag="match.join", frozen=True):
+    """A player joins (`team` None: the smallest team)."""
+
+    lineage: Lineage
+    command: CommandId
+    match: Key
+    team: Team | None = None
+
+
+class MatchLeave(Request, tag="match.leave", frozen=True):
+    lineage: Lineage
+    command: CommandId
+    match: Key
+
+
+class MatchStart(Request, tag="match.start", frozen=True):
+    """Host only: begin the countdown, or go live at once if it is 0."""
+
+    lineage: Lineage
+    command: CommandId
+    match: Key
+    time_ms: TimeMs = 0
+
+
+class Kill(msgspec.Struct, tag="kill", array_like=True, frozen=True):
+    """In mode `recorded` a kill is only the killer's; otherwise `victim` dies of it."""
+
+    time_ms: TimeMs
+    player: Key
+    victim: Key | None = None
+
+
+class Death(msgspec.Struct, tag="death", array_like=True, frozen=True):
+    time_ms: TimeMs
+    player: Key
+
+
+class Assist(msgspec.Struct, tag="assist", array_like=True, frozen=True):
+    time_ms: TimeMs
+    player: Key
+
+
+class Medal(msgspec.Struct, tag="medal", array_like=True, frozen=True):
+    time_ms: TimeMs
+    player: Key
+    medal: Text
+
+
+class Objective(msgspec.Struct, tag="objective", array_like=True, frozen=True):
+    """An objective event (`mode` in a film). `name` says which, if known."""
+
+    time_ms: TimeMs
+    player: Key
+    name: Text = ""
+    points: Points = 0
+
+
+class Score(msgspec.Struct, tag="score", array_like=True, frozen=True):
+    """Points for a team, or for a player where `team` is None."""
+
+    time_ms: TimeMs
+    points: Points
+    team: Team | None = None
+    player: Key | None = None
+
+
+Report = Kill | Death | Assist | Medal | Objective | Score
+
+
+class MatchReport(Request, tag="match.report", frozen=True):
+    """Host only: what happened, in the match's clock, at most 256 at once, all or nothing.
+    `time_ms` values may be equal but never fall below what was reported before."""
+
+    lineage: Lineage
+    command: CommandId
+    match: Key
+    events: Annotated[list[Report], Meta(min_length=1, max_length=256)]
+
+
+class MatchTick(Request, tag="match.tick", frozen=True):
+    """Host only: the match clock now. Shows that the host lives and lets time limits end a
+    match; stores nothing by itself."""
+
+    match: Key
+    time_ms: TimeMs
+
+
+class MatchEnd(Request, tag="match.end", frozen=True):
+    """Host only."""
+
+    lineage: Lineage
+    command: CommandId
+    match: Key
+    time_ms: TimeMs = 0
+
+
+class Accepted(Reply, tag="accepted", frozen=True):
+    """A match command took effect and is durable: its events are `first_seq` to
+    `next_seq - 1` (none if they are equal)."""
+
+    match: str
+    first_seq: int
+    next_seq: int
+
+
+class MatchGet(Request, tag="match.get", frozen=True):
+    match: Key
+
+
+class PlayerLine(msgspec.Struct, array_like=True, frozen=True):
+    """One row of a scoreboard."""
+
+    player: str
+    team: int | None
+    present: bool
+    kills: int
+    deaths: int
+    assists: int
+    medals: int
+    objectives: int
+    score: int
+
+
+class Scoreboard(Reply, tag="scoreboard", frozen=True):
+    match: str
+    phase: Phase
+    mode: str
+    map_name: str
+    host: str
+    time_ms: int
+    team_scores: list[int]
+    players: list[PlayerLine]
+    next_seq: int
+    winner: str | None
+    end_reason: str | None
+
+
+class MatchList(Request, tag="match.list", frozen=True):
+    """Live matches of the whole cluster, newest first."""
+
+    limit: Annotated[int, Meta(ge=1, le=500)] = 100
+
+
+class MatchRow(msgspec.Struct, array_like=True, frozen=True):
+    match: str
+    phase: Phase
+    mode: str
+    map_name: str
+    players: int
+    team_scores: list[int]
+    time_ms: int
+    started_wall_ms: int
+    node: str
+
+
+class Matches(Reply, tag="matches", frozen=True):
+    """`missing` names the nodes that did not answer in time: the list lacks theirs."""
+
+    matches: list[MatchRow]
+    missing: list[str]
+
+
+# ---- events of the match log that only the server makes -------------------------------------
+
+
+class Created(msgspec.Struct, tag="created", array_like=True, frozen=True):
+    time_ms: int
+    host: str
+    options: MatchOptions
+    wall_ms: int
+
+
+class Joined(msgspec.Struct, tag="joined", array_like=True, frozen=True):
+    time_ms: int
+    player: str
+    team: int | None
+
+
+class Left(msgspec.Struct, tag="left", array_like=True, frozen=True):
+    """`reason` is `left` or `disconnected`."""
+
+    time_ms: int
+    player: str
+    reason: str
+
+
+class Countdown(msgspec.Struct, tag="countdown", array_like=True, frozen=True):
+    time_ms: int
+    length_ms: int
+
+
+class Started(msgspec.Struct, tag="started", array_like=True, frozen=True):
+    time_ms: int
+    wall_ms: int
+
+
+class Ended(msgspec.Struct, tag="ended", array_like=True, frozen=True):
+    """`winner` is a player, `team:N`, or None for a draw."""
+
+    time_ms: int
+    reason: EndReason
+    winner: str | None
+    wall_ms: int
+
+
+MatchEvent = Created | Joined | Left | Countdown | Started | Report | Ended
+
+
+class MatchAssigned(Push, tag="match.assigned", frozen=True):
+    """Sent to a player that joined a match, so that every client of the player may watch it."""
+
+    match: str
+
+
+REQUESTS: tuple[type[Request], ...] = (
+    PresenceSet,
+    PresenceGet,
+    ProfileSet,
+    ProfileGet,
+    MatchCreate,
+    MatchJoin,
+    MatchLeave,
+    MatchStart,
+    MatchReport,
+    MatchTick,
+    MatchEnd,
+    MatchGet,
+    MatchList,
+)
+ANSWERS: tuple[type[msgspec.Struct], ...] = (
+    Presence,
+    Profile,
+    Saved,
+    Accepted,
+    Scoreboard,
+    Matches,
+    MatchAssigned,
+)
+EVENTS: tuple[type[msgspec.Struct], ...] = (
+    Created,
+    Joined,
+    Left,
+    Countdown,
+    Started,
+    Kill,
+    Death,
+    Assist,
+    Medal,
+    Objective,
+    Score,
+    Ended,
+)

@@ -1,0 +1,160 @@
+"""The rules of a player. Pure: a state and what happened in, a new state out (the same object
+where nothing changed, which is how the actor knows that nothing has to be stored)."""
+
+from typing import Final
+
+from msgspec.structs import replace
+
+from game.match.state import Line
+from game.messages import ChosenStatus, Presence, Profile, ProfileSet
+from game.player.state import PlayerState, SavedCommand, SavedCommands, SettledMatch
+from server.errors import OutcomeUnknown, Rejected
+
+MAX_COMMANDS: Final = 16
+"""Profile commands that are remembered of one lineage."""
+MAX_LINEAGES: Final = 8
+"""Lineages that are remembered; past that, the one whose last change is oldest is forgotten."""
+MAX_SETTLED: Final = 64
+CHOSEN: Final[dict[str, ChosenStatus]] = {
+    "online": "online",
+    "away": "away",
+    "busy": "busy",
+    "invisible": "invisible",
+}
+"""The words that a heartbeat or `presence.set` may bring."""
+
+
+# ---- presence -------------------------------------------------------------------------------
+# `last_seen_ms` stands still while a player is invisible, so that it gives nobody away.
+
+
+def arrived(state: PlayerState, wall_ms: int) -> PlayerState:
+    """The first session opened: back with the chosen status, but not still away."""
+    if state.status != "offline":
+        return seen(state, wall_ms)
+    chosen: ChosenStatus = "online" if state.chosen == "away" else state.chosen
+    return seen(replace(state, status=chosen, chosen=chosen), wall_ms)
+
+
+def departed(state: PlayerState, wall_ms: int) -> PlayerState:
+    """The last session is gone."""
+    if state.status == "offline":
+        return state
+    return replace(seen(state, wall_ms), status="offline")
+
+
+def choose(state: PlayerState, word: str, wall_ms: int) -> PlayerState:
+    """A status chosen by a connected player. Raises `Rejected("bad_status")`."""
+    status = CHOSEN.get(word)
+    if status is None:
+        raise Rejected("bad_status", f"not a status that a player can choose: {word[:32]!r}")
+    if status == state.status:
+        return state
+    return replace(state, status=status, chosen=status, last_seen_ms=wall_ms)
+
+
+def seen(state: PlayerState, wall_ms: int) -> PlayerState:
+    """Still here; stored once a minute only."""
+    if state.status == "invisible" or state.last_seen_ms == wall_ms:
+        return state
+    return replace(state, last_seen_ms=wall_ms)
+
+
+def view(state: PlayerState, player: str, request_id: int, activity: str, own: bool) -> Presence:
+    """Presence as its owner (`own`) or anybody else may see it. To others an invisible player is
+    offline, in no match and doing nothing."""
+    if not own and state.status in ("invisible", "offline"):
+        return Presence(request_id, player, "offline", "", None, state.last_seen_ms)
+    return Presence(request_id, player, state.status, activity, state.match or None, state.last_seen_ms)
+
+
+# ---- profile --------------------------------------------------------------------------------
+
+
+def answer_to(state: PlayerState, lineage: str, command: int) -> int | None:
+    """The version that `command` of `lineage` made; None if it is new. Raises `OutcomeUnknown`
+    where that is no longer known."""
+    saved = state.answered.get(lineage)
+    if saved is None:
+        return None
+    for answer in saved.recent:
+        if answer.command == command:
+            return answer.version
+    if command <= saved.floor:
+        raise OutcomeUnknown(f"command {command} is older than the last {MAX_COMMANDS}")
+    return None
+
+
+def set_profile(state: PlayerState, message: ProfileSet, version: int) -> PlayerState:
+    """A new command's change; `version` is the one that will hold it."""
+    return replace(
+        state,
+        display_name=message.display_name,
+        emblem=message.emblem,
+        answered=_remember(state.answered, message.lineage, message.command, version),
+    )
+
+
+def _remember(answered: dict[str, SavedCommands], lineage: str, command: int, version: int) -> dict[str, SavedCommands]:
+    before = answered.get(lineage, SavedCommands())
+    recent = tuple(sorted((*before.recent, SavedCommand(command, version)), key=lambda saved: saved.command))
+    floor = before.floor
+    if len(recent) > MAX_COMMANDS:
+        floor, recent = max(floor, recent[0].command), recent[1:]
+    after = {**answered, lineage: SavedCommands(floor, recent)}
+    if len(after) > MAX_LINEAGES:
+        del after[min(after, key=lambda name: max((saved.version for saved in after[name].recent), default=0))]
+    return after
+
+
+def profile(state: PlayerState, player: str, request_id: int, version: int) -> Profile:
+    """The answer to `profile.get`."""
+    return Profile(
+        request_id,
+        player,
+        state.display_name or player,
+        state.emblem,
+        state.matches,
+        state.kills,
+        state.deaths,
+        state.assists,
+        state.medals,
+        state.wins,
+        version,
+    )
+
+
+# ---- matches --------------------------------------------------------------------------------
+
+
+def entered(state: PlayerState, match: str) -> PlayerState:
+    """In `match` now, whatever was before."""
+    return state if state.match == match else replace(state, match=match)
+
+
+def left(state: PlayerState, match: str) -> PlayerState:
+    """No longer in `match`, if it was that one."""
+    return replace(state, match="") if state.match == match else state
+
+
+def settle(state: PlayerState, match: str, ended_wall_ms: int, line: Line, won: bool) -> PlayerState:
+    """The result of a match added to the totals, once, however often it is told. A match that
+    ended before the oldest one remembered was settled long ago."""
+    state = left(state, match)
+    if ended_wall_ms <= state.settled_floor_ms or any(done.match == match for done in state.settled):
+        return state
+    ordered = sorted((*state.settled, SettledMatch(match, ended_wall_ms)), key=lambda done: done.ended_wall_ms)
+    floor = state.settled_floor_ms
+    while len(ordered) > MAX_SETTLED:
+        floor = max(floor, ordered.pop(0).ended_wall_ms)
+    return replace(
+        state,
+        matches=state.matches + 1,
+        wins=state.wins + won,
+        kills=state.kills + line.kills,
+        deaths=state.deaths + line.deaths,
+        assists=state.assists + line.assists,
+        medals=state.medals + line.medals,
+        settled=tuple(ordered),
+        settled_floor_ms=floor,
+    )

@@ -1,0 +1,53 @@
+"""A player's durable state: one row of table `players`. Immutable; every change is a new struct.
+
+What is volatile (open sessions, the line of rich presence) lives in the actor only.
+"""
+
+import msgspec
+
+from game.messages import ChosenStatus, Status
+
+
+class SavedCommand(msgspec.Struct, array_like=True, frozen=True):
+    """A profile command that took effect, and the entity's version that holds it."""
+
+    command: int
+    version: int
+
+
+class SavedCommands(msgspec.Struct, array_like=True, frozen=True):
+    """The newest commands of one client lineage, rising. A number at or below `floor` that is
+    not in `recent` is too old to tell whether it took effect."""
+
+    floor: int = 0
+    recent: tuple[SavedCommand, ...] = ()
+
+
+class SettledMatch(msgspec.Struct, array_like=True, frozen=True):
+    """A match whose result is already in this player's totals."""
+
+    match: str
+    ended_wall_ms: int
+
+
+class PlayerState(msgspec.Struct, frozen=True):
+    """`status` is the real one: what others may see of it is `rules.view`'s affair. `chosen` is
+    the status to come back with. Wall times are ms since 1970, 0 for never. `match` is the
+    current match, empty if none. `settled` holds the last 64 results; one that ended at or
+    before `settled_floor_ms` and is not among them counts as settled long ago."""
+
+    display_name: str = ""
+    emblem: str = ""
+    status: Status = "offline"
+    chosen: ChosenStatus = "online"
+    last_seen_ms: int = 0
+    match: str = ""
+    matches: int = 0
+    wins: int = 0
+    kills: int = 0
+    deaths: int = 0
+    assists: int = 0
+    medals: int = 0
+    answered: dict[str, SavedCommands] = {}
+    settled: tuple[SettledMatch, ...] = ()
+    settled_floor_ms: int = 0

@@ -1,0 +1,1 @@
+"""The engine's tables and the stores for PostgreSQL and SQLite; knows no game."""

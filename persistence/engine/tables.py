@@ -1,0 +1,98 @@
+"""The engine's tables. Each of `migrations/versions` makes a part of them.
+
+`nodes` holds every run of every node that ever was; its rows are never deleted, and neither are
+rows of owned entities by the store: an epoch or an incarnation, once issued, is never issued
+again. Numbers are 64 bits; `lease_until` is in seconds since 1970 on the store's own clock.
+"""
+
+from typing import Any, Final
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    DateTime,
+    Double,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    func,
+    text,
+)
+
+SCHEMA_VERSION: Final = "0003"
+"""The newest migration: the one that `SqlStore.open` asks for."""
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+    }
+)
+
+KeyText: Final = Text().with_variant(Text(collation="C"), "postgresql")
+"""Keys compare byte by byte everywhere, so that rows are locked in one order by every node."""
+
+
+def number(name: str, **options: Any) -> Column[int]:
+    """A 64-bit column that begins at 0."""
+    return Column(name, BigInteger, nullable=False, server_default=text("0"), **options)
+
+
+def ownership() -> tuple[Column[Any], ...]:
+    """Columns of every owned entity. A released row has no `owner_node`, but keeps the last
+    owner's incarnation and claim token, so that a late repetition of that claim is known."""
+    return (
+        number("epoch"),
+        number("state_epoch"),
+        number("state_version"),
+        Column("owner_node", KeyText),
+        Column("owner_incarnation", BigInteger),
+        number("claim_token"),
+    )
+
+
+def log_end() -> tuple[Column[Any], ...]:
+    """Columns of every entity that has an event log: the log's end, and how far the row's own
+    state (a projection of the log) has come."""
+    return (
+        Column("next_seq", BigInteger, nullable=False, server_default=text("1")),
+        Column("head", LargeBinary, nullable=False),
+        number("projected_seq"),
+    )
+
+
+nodes = Table(
+    "nodes",
+    metadata,
+    Column("node_id", KeyText, primary_key=True),
+    Column("incarnation", BigInteger, primary_key=True, autoincrement=False),
+    Column("state", Text, nullable=False),
+    Column("lease_until", Double),
+    CheckConstraint("state IN ('up', 'dead', 'left')", name="state"),
+)
+
+actors = Table(
+    "actors",
+    metadata,
+    Column("kind", KeyText, primary_key=True),
+    Column("key", KeyText, primary_key=True),
+    *ownership(),
+    *log_end(),
+    Column("state", LargeBinary),
+)
+
+log_chunks = Table(
+    "log_chunks",
+    metadata,
+    Column("kind", KeyText, primary_key=True),
+    Column("key", KeyText, primary_key=True),
+    Column("first_seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("last_seq", BigInteger, nullable=False),
+    Column("sealed", Boolean, nullable=False),
+    Column("data", LargeBinary, nullable=False),
+    Column("created", DateTime(timezone=True), nullable=False, server_default=func.current_timestamp()),
+)

@@ -1,0 +1,1 @@
+"""The game's tables and the mappings of its states."""

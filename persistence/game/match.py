@@ -1,0 +1,76 @@
+"""`MatchState` and tables `matches` and `participants`: the projection of a match's log.
+
+It is written, never read back into a state: an activation loads the log.
+"""
+
+from collections.abc import Sequence
+from operator import attrgetter
+from typing import Any, Final
+
+import msgspec
+
+from game.match.state import MatchState
+from persistence.engine.mapping import Columns
+from persistence.game import tables
+
+_STATE_FIELDS: Final = (
+    "host",
+    "phase",
+    "time_ms",
+    "created_wall_ms",
+    "started_wall_ms",
+    "ended_wall_ms",
+    "end_reason",
+    "winner",
+)
+_OPTION_FIELDS: Final = (
+    "mode",
+    "map_name",
+    "teams",
+    "max_players",
+    "score_limit",
+    "time_limit_ms",
+    "join_in_progress",
+    "countdown_ms",
+)
+_GETTERS: Final = [attrgetter(name) for name in _STATE_FIELDS] + [
+    attrgetter(f"options.{name}") for name in _OPTION_FIELDS
+]
+_LINE_FIELDS: Final = ("team", "present", "kills", "deaths", "assists", "medals", "objectives", "score")
+
+
+class ParticipantRows:
+    """One row a player of a match."""
+
+    table = tables.participants
+    columns = _LINE_FIELDS
+
+    def encode(self, keys: Sequence[str], seqs: Sequence[int], states: Sequence[Any]) -> Columns:
+        rows = [
+            (key, player, seq, *(getattr(state.players[player], name) for name in _LINE_FIELDS))
+            for key, seq, state in zip(keys, seqs, states, strict=True)
+            for player in sorted(state.players)
+        ]
+        return [list(column) for column in zip(*rows, strict=True)] if rows else []
+
+
+class MatchMapping:
+    """One row a match."""
+
+    state_type: type[msgspec.Struct] = MatchState
+    table = tables.matches
+    key = "match_id"
+    kind: str | None = None
+    columns = (*_STATE_FIELDS, *_OPTION_FIELDS, "team_scores")
+    children = ParticipantRows()
+
+    def encode(self, states: Sequence[Any]) -> Columns:
+        columns: Columns = [list(map(get, states)) for get in _GETTERS]
+        columns.append([msgspec.json.encode(state.team_scores).decode() for state in states])
+        return columns
+
+    def decode(self, values: Sequence[Any]) -> None:
+        """Nothing: the log is the state."""
+
+    def final(self, state: Any) -> bool:
+        return bool(state.phase == "ended")

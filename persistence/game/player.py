@@ -1,0 +1,72 @@
+"""`PlayerState` and table `players`."""
+
+from collections.abc import Sequence
+from operator import attrgetter
+from typing import Any, Final
+
+import msgspec
+
+from game.player.state import PlayerState, SavedCommands, SettledMatch
+from persistence.engine.mapping import Children, Columns
+from persistence.game import tables
+
+_FIELDS: Final = (
+    "display_name",
+    "emblem",
+    "status",
+    "chosen",
+    "last_seen_ms",
+    "match",
+    "matches",
+    "wins",
+    "kills",
+    "deaths",
+    "assists",
+    "medals",
+)
+_GETTERS: Final = [attrgetter(name) for name in _FIELDS]
+
+
+class _Recent(msgspec.Struct, array_like=True, frozen=True):
+    """What column `recent` holds; grows only at the end."""
+
+    answered: dict[str, SavedCommands] = {}
+    settled: tuple[SettledMatch, ...] = ()
+    settled_floor_ms: int = 0
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(_Recent).decode
+_NOTHING: Final = _Recent()
+
+
+def _recent(state: PlayerState) -> bytes | None:
+    if not (state.answered or state.settled or state.settled_floor_ms):
+        return None
+    return _encode(_Recent(state.answered, state.settled, state.settled_floor_ms))
+
+
+class PlayerMapping:
+    """One row a player."""
+
+    state_type: type[msgspec.Struct] = PlayerState
+    table = tables.players
+    key = "player_id"
+    kind: str | None = None
+    columns = tuple("current_match" if name == "match" else name for name in _FIELDS) + ("recent",)
+    children: Children | None = None
+
+    def encode(self, states: Sequence[Any]) -> Columns:
+        columns: Columns = [list(map(get, states)) for get in _GETTERS]
+        columns.append(list(map(_recent, states)))
+        return columns
+
+    def decode(self, values: Sequence[Any]) -> PlayerState:
+        packed = values[-1]
+        recent = _NOTHING if packed is None else _decode(packed)
+        fields = dict(zip(_FIELDS, values, strict=False))
+        fields |= {name: getattr(recent, name) for name in _Recent.__struct_fields__}
+        return msgspec.convert(fields, PlayerState)
+
+    def final(self, state: Any) -> bool:
+        return False

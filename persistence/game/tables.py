@@ -1,0 +1,79 @@
+"""The game's tables, in real columns, so that people can ask them with SQL.
+
+Wall times are ms since 1970, 0 for never; match times are ms of the match's own clock.
+`players.recent` is msgpack and only the server's affair: answered commands and settled matches.
+`matches` and `participants` are projections: the truth is the match's log in `log_chunks`.
+"""
+
+from sqlalchemy import JSON, Boolean, Column, Index, Integer, LargeBinary, Table, Text, text, true
+from sqlalchemy.dialects.postgresql import JSONB
+
+from persistence.engine.tables import KeyText, log_end, metadata, number, ownership
+
+
+def _text(name: str, default: str = "") -> Column[str]:
+    return Column(name, Text, nullable=False, server_default=text(f"'{default}'"))
+
+
+players = Table(
+    "players",
+    metadata,
+    Column("player_id", KeyText, primary_key=True),
+    *ownership(),
+    _text("display_name"),
+    _text("emblem"),
+    _text("status", "offline"),
+    _text("chosen", "online"),
+    number("last_seen_ms"),
+    _text("current_match"),
+    number("matches"),
+    number("wins"),
+    number("kills"),
+    number("deaths"),
+    number("assists"),
+    number("medals"),
+    Column("recent", LargeBinary),
+)
+
+matches = Table(
+    "matches",
+    metadata,
+    Column("match_id", KeyText, primary_key=True),
+    *ownership(),
+    *log_end(),
+    _text("host"),
+    _text("mode"),
+    _text("map_name"),
+    number("teams"),
+    number("max_players"),
+    number("score_limit"),
+    number("time_limit_ms"),
+    Column("join_in_progress", Boolean, nullable=False, server_default=true()),
+    number("countdown_ms"),
+    _text("phase", "lobby"),
+    number("time_ms"),
+    number("created_wall_ms"),
+    number("started_wall_ms"),
+    number("ended_wall_ms"),
+    Column("end_reason", Text),
+    Column("winner", Text),
+    Column("team_scores", JSON().with_variant(JSONB(), "postgresql"), nullable=False, server_default=text("'[]'")),
+    Index("ix_matches_created_wall_ms", "created_wall_ms"),
+)
+
+participants = Table(
+    "participants",
+    metadata,
+    Column("match_id", KeyText, primary_key=True),
+    Column("player_id", KeyText, primary_key=True),
+    number("projected_seq"),
+    Column("team", Integer),
+    Column("present", Boolean, nullable=False),
+    number("kills"),
+    number("deaths"),
+    number("assists"),
+    number("medals"),
+    number("objectives"),
+    number("score"),
+    Index("ix_participants_player_id", "player_id"),
+)

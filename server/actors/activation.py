@@ -1,0 +1,413 @@
+"""One live instance of an actor: its turns, mailbox, timers and held-back outputs.
+
+A turn runs inline: an idle activation's plain method is simply called, an `async def` method is
+started at once and becomes a task only if it really waits. The mutation of a turn is its
+replacing of `actor.state`; at the end of the turn that becomes the new *boundary* (what a flush
+sees), or, if the turn failed or may not be acknowledged, is undone. Outputs (the result, tells,
+pushes) leave after that, in order: at once, or when `released` says that the change is durable.
+
+Life: loading (the catalog's) -> live -> closing (`close`: no more turns, flush) -> dropped.
+`fenced` and `drop` end it from any state.
+"""
+
+import asyncio
+import types
+from collections import deque
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any
+
+from server.actors.actor import Actor
+from server.errors import (
+    CallCycle,
+    DeadlineExceeded,
+    Fenced,
+    GarrisonError,
+    Internal,
+    Moved,
+    NotFound,
+    Overloaded,
+)
+from server.ids import ActorId, Epoch, key_of
+
+if TYPE_CHECKING:
+    from server.actors.event_log import EventLog
+    from server.actors.host import Host
+    from server.actors.methods import Method
+
+Chain = tuple[ActorId, ...]
+Output = Callable[[], None]
+_DRAIN_AT_ONCE = 64
+
+
+class Waiting:
+    """A call in the mailbox."""
+
+    __slots__ = ("args", "chain", "deadline", "future", "method", "since")
+
+    def __init__(self, method: "Method", args: tuple[Any, ...], chain: Chain, deadline: float, since: float) -> None:
+        self.method, self.args, self.chain, self.deadline, self.since = method, args, chain, deadline, since
+        self.future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+
+class Activation:
+    """See the module's head. `version` counts changes of the durable state for ever."""
+
+    __slots__ = (
+        "_closing", "_held", "_log", "_mailbox", "_methods", "_timers", "actor", "boundary", "busy", "chain",
+        "deadline", "dropped", "durable", "epoch", "had_timers", "host", "id", "key", "kind", "outputs", "pins",
+        "retiring", "stored_version", "used", "version",
+    )  # fmt: skip
+
+    def __init__(self, host: "Host", cls: type[Actor[Any]], identity: ActorId, state: Any, version: int) -> None:
+        self.host = host
+        self.id = identity
+        self.kind = cls.kind
+        self.key = key_of(identity)
+        self.durable = cls.durability != "volatile"
+        self.epoch = Epoch(0)
+        self.version = self.stored_version = version
+        self.boundary = state
+        self.actor = actor = cls.__new__(cls)
+        actor.activation = self
+        actor.state = state
+        self.busy = False
+        self.chain: Chain = ()
+        self.deadline = 0.0
+        self.outputs: list[Output] = []
+        self.pins = 0
+        self.used = True
+        self.retiring = False
+        self.dropped = False
+        self.had_timers = False
+        self._closing = False
+        self._methods = host.methods(cls)
+        self._mailbox: deque[Waiting] | None = None
+        self._held: deque[tuple[int, asyncio.Future[Any], Any, list[Output]]] | None = None
+        self._timers: dict[str, asyncio.TimerHandle] | None = None
+        self._log: EventLog | None = None
+
+    # ---- turns ----
+
+    def call(self, name: str, args: tuple[Any, ...], chain: Chain = (), deadline: float = 0.0) -> Any:
+        """Run `name(*args)` as a turn: its result, or a future of it where the turn waits, has
+        to queue, or its outputs are held back. Raises what the method raises, `NotFound`,
+        `Overloaded`, `CallCycle`, `Moved` (no longer here), `Unavailable`."""
+        method = self._methods.get(name) or self.method(name)
+        if self.busy or self._mailbox or self._closing:
+            return self._enqueue(method, args, chain, deadline)
+        self.busy = self.used = True
+        self.chain = chain
+        self.deadline = deadline
+        self.host.metrics.turns_total += 1
+        try:
+            result = method.function(self.actor, *args)
+        except BaseException as error:
+            raise self._failed(error) from None
+        # A coroutine is started at once, inside _start; everything else is the turn's result.
+        if result.__class__ is types.CoroutineType or isinstance(result, asyncio.Future):
+            return self._start(result)
+        self.busy = False
+        if self.actor.state is not self.boundary or self.outputs or self._held:
+            result = self._finish(result)
+        if self._mailbox:
+            self._drain()
+        return result
+
+    def _start(self, work: Any) -> Any:
+        """Step a coroutine once; only if it really waits does it become a task."""
+        if isinstance(work, asyncio.Future):
+            work = _wait_for(work)
+        try:
+            yielded = work.send(None)
+        except StopIteration as stop:
+            self.busy = False
+            result = self._finish(stop.value)
+            if self._mailbox:
+                self._drain()
+            return result
+        except BaseException as error:
+            raise self._failed(error) from None
+        future = asyncio.get_running_loop().create_future()
+        self.host.supervisor.spawn(self._run(work, yielded, future), f"turn {self.id}")
+        return future
+
+    async def _run(self, work: Coroutine[Any, Any, Any], yielded: Any, future: "asyncio.Future[Any]") -> None:
+        try:
+            async with asyncio.timeout_at(self._loop_deadline()):
+                result = await _continue(work, yielded)
+            self.busy = False
+            _copy(self._finish(result), future)
+        except TimeoutError:
+            _fail(future, self._failed(DeadlineExceeded(f"turn on {self.id}")))
+        except asyncio.CancelledError:
+            _fail(future, self._failed(Moved()))
+            raise
+        except BaseException as error:
+            _fail(future, self._failed(error))
+        finally:
+            self.busy = False
+            if self._mailbox:
+                self._drain()
+
+    def _loop_deadline(self) -> float | None:
+        if self.deadline <= 0.0:
+            return asyncio.get_running_loop().time() + self.host.settings.actors.call_timeout_s
+        return asyncio.get_running_loop().time() + max(0.0, self.deadline - self.host.clock.now())
+
+    def _failed(self, error: BaseException) -> BaseException:
+        """The turn raised: restore the boundary; only typed errors leave."""
+        self._undo()
+        self.busy = False
+        self.host.metrics.turn_errors_total += 1
+        if isinstance(error, GarrisonError) or not isinstance(error, Exception):
+            return error
+        self.host.turn_crashed(self.id, error)
+        return Internal(f"{type(error).__name__} in {self.kind}")
+
+    def _undo(self) -> None:
+        self.actor.state = self.boundary
+        self.outputs = []
+        if self._log is not None:
+            self._log.rollback()
+
+    def _finish(self, result: Any) -> Any:
+        """The turn's end: new boundary, then outputs now or when they are durable."""
+        outputs, self.outputs = self.outputs, []
+        held = self._held is not None and len(self._held) > 0
+        if self.actor.state is not self.boundary:
+            if self.dropped:
+                self._undo()
+                raise Fenced(f"{self.id} was lost during the turn")
+            if self.durable:
+                try:
+                    self.host.durability.admit()
+                except GarrisonError:
+                    self._undo()
+                    raise
+            self.version += 1
+            self.boundary = self.actor.state
+            if self._log is not None:
+                self._log.boundary()
+                held = True
+            elif self.durable:
+                held = not self.host.durability.changed(self) or held
+        if held:
+            return self._hold(result, outputs)
+        for output in outputs:
+            output()
+        return result
+
+    def _hold(self, result: Any, outputs: list[Output]) -> "asyncio.Future[Any]":
+        if self._held is None:
+            self._held = deque()
+        future = asyncio.get_running_loop().create_future()
+        self._held.append((self.version, future, result, outputs))
+        return future
+
+    def released(self, version: int) -> None:
+        """Everything up to `version` is durable: its outputs leave, in order."""
+        held = self._held
+        while held and held[0][0] <= version:
+            _, future, result, outputs = held.popleft()
+            for output in outputs:
+                output()
+            if not future.done():
+                future.set_result(result)
+
+    # ---- mailbox ----
+
+    def _enqueue(self, method: "Method", args: tuple[Any, ...], chain: Chain, deadline: float) -> Any:
+        if self.dropped:
+            raise Moved()
+        if self.busy and self.id in chain:
+            path = " -> ".join([*chain[chain.index(self.id) :], self.id])
+            raise CallCycle(f"the call chain comes back to an actor that it holds: {path}")
+        if self.busy and method.read_only and not self._closing:
+            return self._read_beside(method, args)
+        if self._mailbox is None:
+            self._mailbox = deque()
+        if len(self._mailbox) >= self.host.settings.actors.mailbox_max_calls:
+            self.host.metrics.mailbox_refused_total += 1
+            raise Overloaded(f"the mailbox of {self.id} is full")
+        call = Waiting(method, args, chain, deadline, self.host.clock.now())
+        self._mailbox.append(call)
+        return call.future
+
+    def _read_beside(self, method: "Method", args: tuple[Any, ...]) -> Any:
+        """A read-only method while another turn awaits: it sees the last boundary."""
+        current, self.actor.state = self.actor.state, self.boundary
+        try:
+            result = method.function(self.actor, *args)
+        finally:
+            self.actor.state = current
+        if isinstance(result, asyncio.Future):
+            return result
+        if asyncio.iscoroutine(result):
+            return self.host.supervisor.spawn(result, f"read {self.id}")
+        return self._hold(result, []) if self._held else result
+
+    def _drain(self) -> None:
+        """Run what waits, oldest first; yield to the loop after a while."""
+        for _ in range(_DRAIN_AT_ONCE):
+            if self.busy or self._closing or not self._mailbox:
+                return
+            call = self._mailbox.popleft()
+            if call.future.done():
+                continue
+            now = self.host.clock.now()
+            self.host.metrics.mailbox_wait_seconds.observe(now - call.since)
+            if call.deadline and now >= call.deadline:
+                call.future.set_exception(DeadlineExceeded(f"waited in the mailbox of {self.id}"))
+                continue
+            mailbox, self._mailbox = self._mailbox, None
+            try:
+                _copy(self.call(call.method.name, call.args, call.chain, call.deadline), call.future)
+            except BaseException as error:
+                _fail(call.future, error)
+            finally:
+                if self._mailbox:
+                    mailbox.extend(self._mailbox)
+                self._mailbox = mailbox or None
+        asyncio.get_running_loop().call_soon(self._drain)
+
+    # ---- timers ----
+
+    def set_timer(self, name: str, delay_s: float, args: tuple[Any, ...]) -> None:
+        if self._timers is None:
+            self._timers = {}
+        self.cancel_timer(name)
+        self._timers[name] = asyncio.get_running_loop().call_later(delay_s, self._fire, name, args)
+
+    def cancel_timer(self, name: str) -> None:
+        handle = self._timers.pop(name, None) if self._timers else None
+        if handle is not None:
+            handle.cancel()
+
+    def _fire(self, name: str, args: tuple[Any, ...]) -> None:
+        assert self._timers is not None
+        self._timers.pop(name, None)
+        try:
+            result = self.call(name, args)
+            if isinstance(result, asyncio.Future):
+                result.add_done_callback(self.host.timer_done)
+        except GarrisonError as error:
+            self.host.timer_failed(self.id, name, error)
+
+    @property
+    def timers(self) -> int:
+        return len(self._timers) if self._timers else 0
+
+    # ---- the log of a logged actor ----
+
+    def log(self) -> "EventLog":
+        if self._log is None:
+            raise NotFound(f"{self.kind} is not a logged actor")
+        return self._log
+
+    def adopt_log(self, event_log: "EventLog") -> None:
+        self._log = event_log
+
+    @property
+    def has_log(self) -> bool:
+        return self._log is not None
+
+    def method(self, name: str) -> "Method":
+        """Raises `NotFound`."""
+        method = self._methods.get(name)
+        if method is None:
+            raise NotFound(f"{self.kind} has no method {name[:64]!r}")
+        return method
+
+    # ---- the end ----
+
+    @property
+    def idle(self) -> bool:
+        """Nothing under way: may be collected."""
+        return not (self.busy or self.pins or self._mailbox or self._held or self._closing)
+
+    def hook(self, function: Callable[[Any], None]) -> None:
+        """Run one of the actor's own hooks as a turn of an idle activation."""
+        self.busy = True
+        try:
+            function(self.actor)
+        except Exception as error:
+            raise self._failed(error) from None
+        self.busy = False
+        self._finish(None)
+
+    def begin_close(self) -> None:
+        """No more turns from here; calls queue until `drop` sends them elsewhere."""
+        self._closing = True
+
+    def cancel_close(self) -> None:
+        """The flush before closing failed: go on living."""
+        self._closing = False
+        if self._mailbox:
+            self._drain()
+
+    def fenced(self) -> None:
+        """The store has another owner for this: drop dead, and count what was promised."""
+        lost = self.version - self.stored_version if self.durable else 0
+        self.host.lost(self, lost)
+
+    def drop(self, error: GarrisonError) -> None:
+        """End now: waiting calls and held answers get `error`. Idempotent."""
+        if self.dropped:
+            return
+        self.dropped = self._closing = True
+        self.had_timers = bool(self._timers)
+        for handle in (self._timers or {}).values():
+            handle.cancel()
+        self._timers = None
+        for call in self._mailbox or ():
+            _fail(call.future, error)
+        self._mailbox = None
+        for _, future, _, _ in self._held or ():
+            _fail(future, Fenced(f"{self.id} was lost before the change was durable"))
+        self._held = None
+
+
+@types.coroutine
+def _continue(work: Coroutine[Any, Any, Any], yielded: Any) -> Any:
+    """Drive a coroutine that was started by hand from within a task."""
+    while True:
+        try:
+            value = yield yielded
+        except BaseException as error:
+            try:
+                yielded = work.throw(error)
+            except StopIteration as stop:
+                return stop.value
+        else:
+            try:
+                yielded = work.send(value)
+            except StopIteration as stop:
+                return stop.value
+
+
+async def _wait_for(future: "asyncio.Future[Any]") -> Any:
+    return await future
+
+
+def _copy(result: Any, future: "asyncio.Future[Any]") -> None:
+    """Complete `future` with a result that may itself still be under way."""
+    if not isinstance(result, asyncio.Future):
+        if not future.done():
+            future.set_result(result)
+        return
+
+    def done(inner: "asyncio.Future[Any]") -> None:
+        if inner.cancelled():
+            future.cancel()
+        elif (error := inner.exception()) is not None:
+            _fail(future, error)
+        elif not future.done():
+            future.set_result(inner.result())
+
+    result.add_done_callback(done)
+
+
+def _fail(future: "asyncio.Future[Any]", error: BaseException) -> None:
+    if not future.done():
+        future.set_exception(error)
+        future.exception()  # nobody may be waiting any more; that is not worth a warning

@@ -1,0 +1,227 @@
+"""What an application author writes: an actor class. Start here.
+
+    class Counter(Actor[CounterState]):
+        kind = "counter"
+        durability = "write_behind"
+        State = CounterState              # a frozen msgspec.Struct; its defaults are a new actor
+
+        def add(self, caller: Caller, n: int) -> int:
+            self.state = replace(self.state, total=self.state.total + n)
+            return self.state.total
+
+Rules of a turn: one method call is one turn and turns of one activation never interleave.
+State is immutable and replaced whole, so a change is seen by identity, an exception restores the
+last boundary, and a flush sees boundaries only. What leaves the actor (`tell`, `push`, the reply)
+leaves after the turn, when its durability mode has the change. An `async def` method may await
+*before* it changes state, never after; do not use `asyncio.timeout` in it, calls have deadlines.
+Public methods can be called from other nodes: annotate parameters and result.
+"""
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, Generic, Literal, ParamSpec, TypeVar, overload
+
+import msgspec
+
+from server.eventlog.record import Entry, Record
+from server.ids import ActorId, NodeAddress, actor_id
+from server.wire.messages import Push
+
+if TYPE_CHECKING:
+    from server.actors.activation import Activation
+
+S = TypeVar("S", bound=msgspec.Struct)
+A = TypeVar("A", bound="Actor[Any]")
+P = ParamSpec("P")
+R = TypeVar("R")
+
+Durability = Literal["volatile", "write_behind", "logged"]
+Placement = Literal["hash", "local", "least_loaded"]
+Role = Literal["player", "host", "service", "node"]
+
+
+class Caller(msgspec.Struct, frozen=True, array_like=True):
+    """Who asked: the authenticated subject of a session, or a node (an actor or the engine)."""
+
+    role: Role
+    subject: str
+    session: str = ""
+
+
+ENGINE = Caller("node", "engine")
+
+
+def read_only(method: Callable[P, R]) -> Callable[P, R]:
+    """Mark a method that changes nothing: it may run while another turn awaits."""
+    method.read_only = True  # type: ignore[attr-defined]
+    return method
+
+
+class Actor(Generic[S]):
+    """Base of all actors; see the module's head. Subclasses set the class attributes."""
+
+    kind: ClassVar[str]
+    State: ClassVar[type[msgspec.Struct]]
+    durability: ClassVar[Durability] = "volatile"
+    placement: ClassVar[Placement] = "hash"
+    idle_timeout_s: ClassVar[float | None] = None
+    """None: the setting `actors.idle_timeout_s`."""
+
+    __slots__ = ("activation", "state")
+
+    state: S
+    activation: "Activation"
+
+    # ---- hooks ----
+
+    def activated(self) -> None:
+        """Called once, as the first turn, with `state` loaded."""
+
+    def deactivating(self) -> None:
+        """Called as the last turn, before the final flush."""
+
+    def wake(self) -> None:
+        """Does nothing but be a turn: called on the new node when an activation with timers has
+        moved, so that `activated` can set them again."""
+
+    # ---- identity and time ----
+
+    @property
+    def id(self) -> ActorId:
+        return self.activation.id
+
+    @property
+    def key(self) -> str:
+        return self.activation.key
+
+    @property
+    def version(self) -> int:
+        """How often the durable state has changed, for ever. In a turn that has just replaced
+        `state`, the version that it will get is `version + 1`."""
+        return self.activation.version
+
+    def now(self) -> float:
+        """Seconds, monotonic."""
+        return self.activation.host.clock.now()
+
+    def wall_ms(self) -> int:
+        return self.activation.host.clock.wall_ms()
+
+    # ---- outputs ----
+
+    def tell(
+        self,
+        to: type[A],
+        key: str,
+        method: Callable[Concatenate[A, P], Any],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> None:
+        """Call another actor after this turn, without an answer; at most once."""
+        assert not kwargs, "actor methods take positional arguments"
+        self.activation.outputs.append(
+            partial(self.activation.host.tell, actor_id(to.kind, key), method.__name__, args)
+        )
+
+    def push(self, subject: str, message: Push) -> None:
+        """Send `message` to the sessions of player `subject`, wherever they are, after this turn."""
+        self.activation.outputs.append(partial(self.activation.host.outlet.push, subject, message))
+
+    def ref(self, to: type[A], key: str) -> "ActorRef[A]":
+        """A reference to call another actor by, from within a turn."""
+        return ActorRef(to, actor_id(to.kind, key), self.activation)
+
+    def after(self, delay_s: float, method: Callable[..., Any], *args: Any) -> None:
+        """Run own `method(*args)` as a turn in `delay_s`. One timer a method: setting it again
+        moves it. Timers end with the activation."""
+        self.activation.set_timer(method.__name__, delay_s, args)
+
+    def cancel(self, method: Callable[..., Any]) -> None:
+        self.activation.cancel_timer(method.__name__)
+
+    def release(self) -> None:
+        """Ask to be deactivated once idle (for example, a match that is over)."""
+        self.activation.retiring = True
+
+
+class EventBatch(msgspec.Struct, frozen=True, array_like=True):
+    """Durable events `first_seq` … of a logged actor, as msgpack; `next_seq` is the log's
+    durable end (the number that the next event will get)."""
+
+    next_seq: int
+    first_seq: int
+    events: list[msgspec.Raw]
+
+
+class LoggedActor(Actor[S]):
+    """An event-sourced actor: `emit` is the only way its state changes. Answers, pushes and
+    the stream of its events leave when the events are durable. Subclasses also set `Event`
+    (a tagged union of array structs, each with `time_ms`) and `evolve`."""
+
+    durability: ClassVar[Durability] = "logged"
+    Event: ClassVar[Any]
+
+    __slots__ = ()
+
+    @staticmethod
+    def evolve(state: Any, record: Record) -> Any:
+        """The state after `record`: pure, shared by live play and replay."""
+        raise NotImplementedError
+
+    @staticmethod
+    def finished(state: Any) -> bool:
+        """Whether a log with this state is complete: its end is then sealed with a hash."""
+        return False
+
+    @property
+    def next_seq(self) -> int:
+        """The number that the next event will get."""
+        return self.activation.log().next_seq
+
+    def emit(self, event: Any, command: tuple[str, int] | None = None) -> None:
+        """Append `event` (caused by `command`: lineage and number) and evolve the state."""
+        self.state = self.activation.log().append(type(self), self.state, event, command)
+
+    @read_only
+    def read_events(self, from_seq: int) -> Awaitable[EventBatch]:
+        """At most 512 durable events from `from_seq`; called by nodes whose sessions watch."""
+        return self.activation.log().read(from_seq)
+
+    @read_only
+    def attach(self, node: str, incarnation: int) -> int:
+        """Stream new events to that node for the next ten seconds; returns the durable end."""
+        return self.activation.log().attach(NodeAddress(node, incarnation))  # type: ignore[arg-type]
+
+
+class ActorRef(Generic[A]):
+    """A typed reference: `await ref.ask(Match.join, caller, message)`."""
+
+    __slots__ = ("_caller", "cls", "id")
+
+    def __init__(self, cls: type[A], identity: ActorId, caller: "Activation") -> None:
+        self.cls, self.id, self._caller = cls, identity, caller
+
+    @overload
+    def ask(
+        self, method: Callable[Concatenate[A, P], Awaitable[R]], *args: P.args, **kwargs: P.kwargs
+    ) -> Awaitable[R]: ...
+    @overload
+    def ask(self, method: Callable[Concatenate[A, P], R], *args: P.args, **kwargs: P.kwargs) -> Awaitable[R]: ...
+    def ask(self, method: Callable[..., Any], *args: Any, **kwargs: Any) -> Awaitable[Any]:
+        """Call and wait for the answer, within the deadline of the turn that asks. Raises what
+        the method raises, `CallCycle`, and the errors of `Dispatcher.ask`."""
+        assert not kwargs, "actor methods take positional arguments"
+        return self._caller.host.ask(self.id, method.__name__, args, caller=self._caller)
+
+
+__all__ = [
+    "ENGINE",
+    "Actor",
+    "ActorRef",
+    "Caller",
+    "Entry",
+    "EventBatch",
+    "LoggedActor",
+    "Record",
+    "read_only",
+]

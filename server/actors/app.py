@@ -1,0 +1,59 @@
+"""An `App`: everything that the engine needs to know of an application. Nothing in `server/`
+names one; `package.module:Name` in the settings is imported by the composition root."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from server.actors.actor import Actor, Caller, Role
+from server.wire.messages import Reply, Request
+
+EVERYONE: frozenset[Role] = frozenset({"player", "host", "service"})
+
+
+class Route(msgspec.Struct, frozen=True):
+    """A client message that becomes one actor call: `method(self, caller, message) -> Reply`
+    on actor `key(caller, message)`. The reply carries the message's id."""
+
+    actor: type[Actor[Any]]
+    method: Callable[..., Any]
+    key: Callable[[Caller, Any], str]
+    roles: frozenset[Role] = EVERYONE
+
+
+class QueryRoute(msgspec.Struct, frozen=True):
+    """A client message that becomes a fan-out query: read model `query` runs on every node
+    with `params(caller, message)`; `answer(message, rows, missing)` makes the reply of what
+    came back in time."""
+
+    query: str
+    params: Callable[[Caller, Any], dict[str, Any]]
+    answer: Callable[[Any, list[Any], list[str]], Reply]
+    roles: frozenset[Role] = EVERYONE
+
+
+ReadModel = Callable[[Callable[[str], Iterable[Actor[Any]]], Mapping[str, Any]], list[Any]]
+"""`read_model(activations_of_kind, params) -> rows`: runs on one node over its own activations,
+synchronously and without changing them; rows are plain lists, dicts and scalars."""
+
+
+class App(msgspec.Struct, frozen=True):
+    """`session_actor` is the actor (key: the player's subject) that a player's session is
+    bound to; it must have `connected(caller)`, `disconnected(caller, reason)` and
+    `beat(caller, state)`. `requests`, `answers` and `events` feed the codec and
+    docs/protocol.json. `pages` is a folder of dashboard pages, served under `/app/`."""
+
+    name: str
+    actors: tuple[type[Actor[Any]], ...]
+    requests: tuple[type[Request], ...] = ()
+    answers: tuple[type[msgspec.Struct], ...] = ()
+    events: tuple[type[msgspec.Struct], ...] = ()
+    routes: Mapping[type[Request], Route | QueryRoute] = {}
+    session_actor: type[Actor[Any]] | None = None
+    read_models: Mapping[str, ReadModel] = {}
+    pages: str | None = None
+
+    def actor(self, kind: str) -> type[Actor[Any]] | None:
+        """The actor class of `kind`."""
+        return next((cls for cls in self.actors if cls.kind == kind), None)

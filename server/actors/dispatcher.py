@@ -1,0 +1,237 @@
+"""Calls: from anywhere in the cluster to the one activation of an actor.
+
+    local activation          call it, inline
+    otherwise                 ask the cached place, or the slot's owner
+    the owner                 runs it, or answers `Moved` to where the directory, the placement or
+                              the store says; the caller follows at most `max_redirects`, then waits
+                              for a view change or a jittered moment, until its deadline
+
+Only calls that certainly did nothing (`Moved`, `Unreachable`) are sent again; a lost connection or
+a passed deadline is an unknown outcome and is the caller's to repeat, with its command id.
+"""
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from server.actors.activation import Activation, Chain
+from server.directory.cache import LocationCache
+from server.directory.location import Location, parse_location
+from server.errors import BadInput, DeadlineExceeded, GarrisonError, Moved, NotFound, Unavailable, Unreachable
+from server.ids import ActorId, NodeAddress, kind_of
+from server.placement.strategies import place
+from server.runtime.backoff import backoff_s
+from server.transport.ports import Answer, Service
+
+if TYPE_CHECKING:
+    from server.actors.host import Host
+
+_MAX_CHAIN: Final = 32
+
+
+class CallFrame(msgspec.Struct, array_like=True, frozen=True):
+    """One call between nodes; `args` is the msgpack array of the method's arguments."""
+
+    id: ActorId
+    method: str
+    args: msgspec.Raw
+    timeout_ms: int
+    chain: list[ActorId] = []
+    here: bool = False
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(CallFrame).decode
+
+
+class Dispatcher:
+    """See the module's head."""
+
+    def __init__(self, host: "Host") -> None:
+        self._host = host
+        self.cache = LocationCache(host.settings.actors.location_cache_entries)
+        self._view_changed = asyncio.Event()
+        host.transport.serve(Service.CALL, self._serve)
+
+    def on_view(self) -> None:
+        self.cache.keep(set(self._host.view.addresses))
+        self._view_changed.set()
+        self._view_changed = asyncio.Event()
+
+    # ---- the caller's side ----
+
+    async def ask(self, identity: ActorId, name: str, args: tuple[Any, ...], chain: Chain, deadline: float) -> Any:
+        """The answer of the actor, wherever it lives. Raises the method's error, `Unavailable`
+        (nothing happened), or an `OutcomeUnknown`."""
+        target: NodeAddress | None = None
+        here, hops, attempt = False, 0, 0
+        reason: GarrisonError = Unavailable("no node is up")
+        while True:
+            try:
+                activation = self._host.catalog.live.get(identity)
+                if activation is not None:
+                    return await self._local(activation, name, args, chain, deadline)
+                if target is None:
+                    target = self.cache.find(identity) or self._host.owner(identity)
+                if target is None:
+                    raise Unreachable("no node is up")
+                if target == self._host.me:
+                    activation = await self._admit(identity, self._host.me, here, deadline)
+                    return await self._local(activation, name, args, chain, deadline)
+                return await self._remote(target, identity, name, args, chain, deadline, here)
+            except Moved as moved:
+                reason, where = moved, parse_location(moved.address)
+                self._learn(identity, target, where)
+                target, here = where or (None, False)
+                hops += 1
+                if where is not None and hops <= self._host.settings.actors.max_redirects:
+                    continue
+            except Unreachable as error:
+                reason = error
+                self.cache.drop(identity)
+            target, here, hops = None, False, 0
+            await self._pause(attempt, deadline, reason)
+            attempt += 1
+
+    async def _pause(self, attempt: int, deadline: float, reason: GarrisonError) -> None:
+        """Wait for a view change, or a jittered moment. Raises `Unavailable` at the deadline."""
+        left = deadline - self._host.clock.now()
+        if left <= 0:
+            raise Unavailable(f"no way to the actor: {reason.message or 'it is moving'}")
+        wait_s = min(left, 0.01 + backoff_s(attempt, self._host.rng, base_s=0.05, cap_s=0.5))
+        try:
+            async with asyncio.timeout(wait_s):
+                await self._view_changed.wait()
+        except TimeoutError:
+            return
+
+    def _learn(self, identity: ActorId, asked: NodeAddress | None, where: Location | None) -> None:
+        """Heal what led to a place where the actor is not."""
+        self._host.metrics.calls_redirected_total += 1
+        self.cache.drop(identity)
+        owner = self._host.owner(identity)
+        if asked is not None and asked != owner:
+            self._host.directory.forget(identity, asked, owner)
+        if where is not None and where.address not in (owner, self._host.me):
+            self.cache.put(identity, where.address)
+
+    async def _local(
+        self, activation: Activation, name: str, args: tuple[Any, ...], chain: Chain, deadline: float
+    ) -> Any:
+        result = activation.call(name, args, chain, deadline)
+        if not isinstance(result, asyncio.Future):
+            return result
+        left = deadline - self._host.clock.now()
+        try:
+            async with asyncio.timeout(max(0.0, left)):
+                return await asyncio.shield(result)
+        except TimeoutError:
+            result.add_done_callback(_seen)
+            raise DeadlineExceeded(f"{activation.kind}.{name} took too long") from None
+
+    async def _remote(
+        self,
+        target: NodeAddress,
+        identity: ActorId,
+        name: str,
+        args: tuple[Any, ...],
+        chain: Chain,
+        deadline: float,
+        here: bool,
+    ) -> Any:
+        left = deadline - self._host.clock.now()
+        if left <= 0:
+            raise Unavailable("the deadline passed before the call was sent")
+        cls = self._host.app.actor(kind_of(identity))
+        method = self._host.methods(cls).get(name) if cls is not None else None
+        if method is None:
+            raise NotFound(f"no method {kind_of(identity)}.{name[:64]}")
+        self._host.metrics.calls_remote_total += 1
+        payload = _encode((identity, name, args, int(left * 1000), chain, here))
+        return method.decode_result(await self._host.transport.request(target, Service.CALL, payload, left))
+
+    # ---- the callee's side ----
+
+    async def _admit(self, identity: ActorId, caller: NodeAddress, here: bool, deadline: float) -> Activation:
+        """The activation to run a call on that came to this node, or `Moved` to the right one."""
+        host = self._host
+        activation = host.catalog.live.get(identity)
+        if activation is not None:
+            return activation
+        if not here:
+            self._must_own(identity)
+            await host.directory.settled(identity)
+            self._must_own(identity)
+            self._look_up(identity, caller)
+        left = max(0.0, deadline - host.clock.now())
+        try:
+            async with asyncio.timeout(left):
+                return await host.catalog.activate(identity)
+        except TimeoutError:
+            raise Unavailable(f"{identity} could not be activated in time") from None
+
+    def _must_own(self, identity: ActorId) -> None:
+        owner = self._host.owner(identity)
+        if owner != self._host.me:
+            raise Moved(str(owner) if owner is not None else "")
+
+    def _look_up(self, identity: ActorId, caller: NodeAddress) -> None:
+        """Raise `Moved` if the directory or the placement says elsewhere."""
+        host = self._host
+        address = host.directory.find(identity)
+        if address == host.me:
+            host.directory.forget(identity, host.me, host.me)
+        elif address is not None:
+            raise Moved(str(address))
+        cls = host.app.actor(kind_of(identity))
+        if cls is not None and cls.placement != "hash":
+            chosen = place(cls.placement, host.view, host.me, caller)
+            if chosen != host.me:
+                host.directory.register(identity, chosen)
+                raise Moved(str(Location(chosen, here=True)))
+
+    def _serve(self, peer: NodeAddress, payload: bytes) -> Answer:
+        """A call from another node: answered at once where the turn runs at once."""
+        try:
+            frame = _decode(payload)
+        except msgspec.DecodeError as error:
+            raise BadInput(f"call frame: {error}") from None
+        if len(frame.chain) > _MAX_CHAIN:
+            raise BadInput("the call chain is too long")
+        deadline = self._host.clock.now() + frame.timeout_ms / 1000
+        activation = self._host.catalog.live.get(frame.id)
+        if activation is None:
+            return self._host.supervisor.spawn(self._serve_cold(peer, frame, deadline), f"call {frame.id}")
+        result = self._run(activation, frame, deadline)
+        return _encoded(result) if isinstance(result, asyncio.Future) else _encode(result)
+
+    def _run(self, activation: Activation, frame: CallFrame, deadline: float) -> Any:
+        args = activation.method(frame.method).decode_args(frame.args)
+        return activation.call(frame.method, args, tuple(frame.chain), deadline)
+
+    async def _serve_cold(self, peer: NodeAddress, frame: CallFrame, deadline: float) -> bytes:
+        activation = await self._admit(frame.id, peer, frame.here, deadline)
+        result = self._run(activation, frame, deadline)
+        return _encode(await result if isinstance(result, asyncio.Future) else result)
+
+
+def _encoded(result: "asyncio.Future[Any]") -> "asyncio.Future[bytes]":
+    """A future of the answer's bytes."""
+    out: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+    def done(inner: "asyncio.Future[Any]") -> None:
+        if inner.cancelled():
+            out.cancel()
+        elif (error := inner.exception()) is not None:
+            out.set_exception(error)
+        elif not out.done():
+            out.set_result(_encode(inner.result()))
+
+    result.add_done_callback(done)
+    return out
+
+
+def _seen(future: "asyncio.Future[Any]") -> None:
+    if not future.cancelled():
+        future.exception()

@@ -1,0 +1,194 @@
+"""The actor runtime of one node: what `server/node.py` builds and everything else calls.
+
+    host.ask(id, method, args)       an answer from an actor, wherever it lives
+    host.ask_now(...)                 the same without a coroutine where it lives here and is idle
+    host.tell(id, method, args)      no answer, at most once
+    host.query(name, params)          a read model over all nodes
+
+It ties the catalog (activations), the dispatcher (calls), the directory and the fan-out queries
+together and is what an activation sees of its node. Rules of when and where are theirs, not here.
+"""
+
+import asyncio
+import random
+from collections.abc import Iterable
+from typing import Any, Final
+
+import structlog
+
+from server.actors.activation import Activation
+from server.actors.actor import Actor
+from server.actors.app import App
+from server.actors.catalog import Catalog
+from server.actors.dispatcher import Dispatcher
+from server.actors.methods import Method, methods_of
+from server.actors.outlet import Outlet
+from server.actors.queries import NodeReadModel, Queries, QueryResult
+from server.cluster.view import View
+from server.directory.directory import Directory
+from server.errors import GarrisonError
+from server.eventlog.ports import LogStore
+from server.ids import ActorId, Incarnation, NodeAddress, NodeId
+from server.runtime.clock import Clock
+from server.runtime.metrics import Metrics
+from server.runtime.supervisor import Supervisor
+from server.settings import Settings
+from server.storage.claimer import Claimer
+from server.storage.durability import Durability
+from server.storage.group_commit import GroupCommit
+from server.storage.ports import Store
+from server.storage.write_behind import WriteBehind
+from server.transport.ports import Transport
+
+log = structlog.get_logger(__name__)
+_MAX_TELLS: Final = 100_000
+
+
+class Host:
+    """See the module's head. `outlet` is set by the node before it starts."""
+
+    outlet: Outlet
+
+    def __init__(
+        self,
+        app: App,
+        settings: Settings,
+        clock: Clock,
+        rng: random.Random,
+        metrics: Metrics,
+        supervisor: Supervisor,
+        transport: Transport,
+        store: Store,
+        logs: LogStore,
+        claimer: Claimer,
+        durability: Durability,
+        write_behind: WriteBehind,
+        group_commit: GroupCommit,
+    ) -> None:
+        self.app, self.settings, self.clock, self.rng = app, settings, clock, rng
+        self.metrics, self.supervisor, self.transport = metrics, supervisor, transport
+        self.store, self.logs, self.claimer, self.durability = store, logs, claimer, durability
+        self.write_behind, self.group_commit = write_behind, group_commit
+        self.me = NodeAddress(NodeId(settings.node), Incarnation(0))
+        self.view = View(())
+        self._methods: dict[type[Actor[Any]], dict[str, Method]] = {cls: methods_of(cls) for cls in app.actors}
+        self.catalog = Catalog(self)
+        self.dispatcher = Dispatcher(self)
+        self.directory = Directory(transport, settings.actors, supervisor, self)
+        self.queries = Queries(self)
+        self._tells = 0
+        self.tells_dropped = 0
+
+    def start(self, me: NodeAddress) -> None:
+        """This run's address is known: begin to collect and to rebalance."""
+        self.me = me
+        self.claimer.start(me)
+        self.directory.start(me)
+        self.supervisor.spawn(self.catalog.collect(), "collect")
+        self.supervisor.spawn(self.catalog.rebalance(), "rebalance")
+
+    # ---- calls ----
+
+    async def ask(
+        self,
+        identity: ActorId,
+        name: str,
+        args: tuple[Any, ...],
+        *,
+        caller: Activation | None = None,
+        timeout_s: float | None = None,
+    ) -> Any:
+        """The answer of `identity.name(*args)`. Errors: see `Dispatcher.ask`."""
+        deadline = self.clock.now() + (timeout_s or self.settings.actors.call_timeout_s)
+        if caller is None:
+            return await self.dispatcher.ask(identity, name, args, (), deadline)
+        if caller.deadline:
+            deadline = min(deadline, caller.deadline)
+        return await self.dispatcher.ask(identity, name, args, (*caller.chain, caller.id), deadline)
+
+    def ask_now(self, identity: ActorId, name: str, args: tuple[Any, ...]) -> Any:
+        """The result itself where the actor lives here and the turn ends at once, otherwise a
+        future of it. Raises what the turn raises."""
+        activation = self.catalog.live.get(identity)
+        if activation is not None and not activation.busy:
+            deadline = self.clock.now() + self.settings.actors.call_timeout_s
+            return activation.call(name, args, (), deadline)
+        return self.supervisor.spawn(self.ask(identity, name, args), f"ask {identity}")
+
+    def tell(self, identity: ActorId, name: str, args: tuple[Any, ...]) -> None:
+        """Call without an answer, at most once; dropped and counted above a bound."""
+        if self._tells >= _MAX_TELLS:
+            self.tells_dropped += 1
+            return
+        self._tells += 1
+        self.supervisor.spawn(self._tell(identity, name, args), f"tell {identity}")
+
+    async def _tell(self, identity: ActorId, name: str, args: tuple[Any, ...]) -> None:
+        try:
+            await self.ask(identity, name, args)
+        except GarrisonError as error:
+            log.debug("tell failed", actor=identity, method=name, why=error.message)
+        finally:
+            self._tells -= 1
+
+    async def query(self, name: str, params: dict[str, Any], timeout_s: float | None = None) -> QueryResult:
+        return await self.queries.run(name, params, timeout_s or self.settings.actors.query_timeout_s)
+
+    def add_query(self, name: str, model: NodeReadModel) -> None:
+        self.queries.add(name, model)
+
+    # ---- what lives here ----
+
+    def find(self, identity: ActorId) -> Activation | None:
+        return self.catalog.live.get(identity)
+
+    async def activate(self, identity: ActorId) -> Activation:
+        """The local activation. Raises as `Catalog.activate`."""
+        return await self.catalog.activate(identity)
+
+    def activations(self, kind: str) -> Iterable[Actor[Any]]:
+        """The local actors of `kind`."""
+        return [one.actor for one in self.catalog.live.values() if one.kind == kind]
+
+    def activation_ids(self) -> Iterable[ActorId]:
+        return list(self.catalog.live)
+
+    def drop_duplicate(self, identity: ActorId, winner: NodeAddress) -> None:
+        self.catalog.drop_duplicate(identity, winner)
+
+    def owner(self, identity: ActorId) -> NodeAddress | None:
+        """The owner of the actor's slot in the current view."""
+        return self.view.table.owner(identity)
+
+    # ---- view changes: the node calls these in its fixed order ----
+
+    def on_view(self, view: View) -> None:
+        """New table first, then the directory, then the catalog."""
+        self.view = view
+        self.directory.on_view(view)
+        self.dispatcher.on_view()
+        self.catalog.on_view()
+
+    # ---- what an activation needs of its node ----
+
+    def methods(self, cls: type[Actor[Any]]) -> dict[str, Method]:
+        return self._methods[cls]
+
+    def lost(self, activation: Activation, changes: int) -> None:
+        self.catalog.lost(activation, changes)
+
+    def turn_crashed(self, identity: ActorId, error: Exception) -> None:
+        """A turn raised something untyped: a fault of the application."""
+        log.error("turn crashed", actor=identity, exc_info=error)
+
+    def timer_failed(self, identity: ActorId, name: str, error: GarrisonError) -> None:
+        log.warning("timer turn refused", actor=identity, method=name, why=error.message)
+
+    def timer_done(self, future: "asyncio.Future[Any]") -> None:
+        if not future.cancelled() and (error := future.exception()) is not None:
+            log.warning("timer turn failed", why=str(error))
+
+    def wake_elsewhere(self, one: Activation) -> None:
+        """`one` ended here because its slot moved; if it lives by itself, wake it there."""
+        if one.had_timers:
+            self.tell(one.id, "wake", ())

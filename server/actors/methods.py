@@ -1,0 +1,83 @@
+"""What can be called on an actor: its public methods, and how their arguments travel.
+
+Arguments go between nodes as one msgpack array; a method's annotations give the decoder, so a
+peer's bytes are validated before they reach the actor. Built once a class.
+"""
+
+import inspect
+from collections.abc import Awaitable, Callable
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+import msgspec
+
+from server.actors.actor import Actor
+from server.errors import BadInput
+
+_BASE = {
+    "activated", "after", "cancel", "deactivating", "emit", "evolve", "finished", "now", "push", "ref", "release",
+    "tell", "wall_ms",
+}  # fmt: skip
+
+
+class Method:
+    """One callable method. `function(actor, *args)`; `decode_args` and `decode_result` raise
+    `BadInput`."""
+
+    __slots__ = ("_args", "_result", "function", "name", "read_only")
+
+    def __init__(self, name: str, function: Callable[..., Any]) -> None:
+        self.name = name
+        self.function = function
+        self.read_only = bool(getattr(function, "read_only", False))
+        hints = get_type_hints(function)
+        parameters = list(inspect.signature(function).parameters.values())[1:]
+        types = [hints.get(parameter.name, Any) for parameter in parameters]
+        required = sum(1 for parameter in parameters if parameter.default is inspect.Parameter.empty)
+        self._args = _args_decoder(name, types, required)
+        self._result = msgspec.msgpack.Decoder(_plain(_unwrap(hints.get("return", Any))))
+
+    def decode_args(self, payload: bytes | memoryview | msgspec.Raw) -> tuple[Any, ...]:
+        try:
+            arguments = self._args.decode(payload)
+        except msgspec.DecodeError as error:
+            raise BadInput(f"arguments of {self.name}: {error}") from None
+        return msgspec.structs.astuple(arguments)
+
+    def decode_result(self, payload: bytes) -> Any:
+        try:
+            return self._result.decode(payload)
+        except msgspec.DecodeError as error:
+            raise BadInput(f"result of {self.name}: {error}") from None
+
+
+def methods_of(cls: type[Actor[Any]]) -> dict[str, Method]:
+    """The callable methods of an actor class by name: public, defined by it or a base."""
+    out: dict[str, Method] = {}
+    for name in dir(cls):
+        function = inspect.getattr_static(cls, name)
+        if inspect.isfunction(function) and not name.startswith("_") and name not in _BASE:
+            out[name] = Method(name, function)
+    return out
+
+
+def _args_decoder(name: str, types: list[Any], required: int) -> "msgspec.msgpack.Decoder[Any]":
+    fields: list[Any] = [
+        (f"a{place}", _plain(kind)) if place < required else (f"a{place}", _plain(kind), None)
+        for place, kind in enumerate(types)
+    ]
+    return msgspec.msgpack.Decoder(msgspec.defstruct(f"Args_{name}", fields, array_like=True, frozen=True))
+
+
+def _plain(kind: Any) -> Any:
+    """Messages that travel alone between nodes are their own type, never a union by tag."""
+    return NoneType if kind is None else kind
+
+
+def _unwrap(kind: Any) -> Any:
+    """The `R` of `Awaitable[R]`, alone or within a union."""
+    if get_origin(kind) is Awaitable or getattr(get_origin(kind), "__name__", "") == "Awaitable":
+        return get_args(kind)[0]
+    if get_origin(kind) in (Union, UnionType):
+        return Union[tuple(_unwrap(part) for part in get_args(kind))]  # noqa: UP007 - made at run time
+    return kind

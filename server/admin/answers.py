@@ -1,0 +1,184 @@
+"""The shapes of the JSON API's answers; the OpenAPI document is made from them.
+
+Every answer that is gathered from several nodes has `missing`: the nodes that did not answer
+in time, whose rows are therefore absent.
+"""
+
+from typing import Any, Literal
+
+import msgspec
+
+Milliseconds = int
+
+
+class Problem(msgspec.Struct, omit_defaults=True):
+    """Any error: `code` for programs (see server/errors.py), `message` for people."""
+
+    code: str
+    message: str
+    retry_after_s: float | None = None
+
+
+class Sample(msgspec.Struct):
+    """One node at one second. `seq` counts the node's samples without a gap."""
+
+    seq: int
+    wall_ms: Milliseconds
+    sessions: int
+    activations: int
+    dirty: int
+    dirty_age_s: float
+    heartbeats_per_s: float
+    turns_per_s: float
+    lag_ms: float
+
+
+class NodeReport(msgspec.Struct):
+    """What a node says of itself. `ready` is empty while it serves, else the reason it does
+    not; `samples` are its newest, oldest first; `kinds` counts activations by actor kind."""
+
+    node: str
+    incarnation: int
+    wall_ms: Milliseconds
+    uptime_s: float
+    not_ready: str
+    sessions: int
+    activations: int
+    kinds: dict[str, int]
+    dirty: int
+    dirty_age_s: float
+    heartbeats_total: int
+    turns_total: int
+    fenced_total: int
+    flush_failures_total: int
+    lag_ms: float
+    rss_bytes: int
+    samples: list[Sample]
+
+
+class NodeInfo(msgspec.Struct):
+    """A member of the view, with what it reported if it answered. `load` and `lag_ms` come
+    with gossip. `slots` is how many of the 65,536 slots it owns."""
+
+    node: str
+    incarnation: int
+    state: str
+    weight: int
+    suspect: bool
+    slots: int
+    load: int
+    lag_ms: float
+    client_url: str
+    admin_url: str
+    report: NodeReport | None = None
+
+
+class GoneNode(msgspec.Struct):
+    """A node that left this node's view. `how` is `stopped` if it said goodbye, else `lost`."""
+
+    node: str
+    incarnation: int
+    how: Literal["stopped", "lost"]
+    ago_s: float
+    admin_url: str
+
+
+class Cluster(msgspec.Struct):
+    """The cluster as the answering node sees it. `digest` names its view; equal views have
+    equal digests and equal rings."""
+
+    cluster: str
+    app: str
+    node: str
+    digest: str
+    wall_ms: Milliseconds
+    nodes: list[NodeInfo]
+    gone: list[GoneNode]
+    missing: list[str]
+
+
+class Ring(msgspec.Struct):
+    """The slot table for drawing. `slots_z` is base64 of the zlib-compressed table: one byte a
+    slot, 65,536 in all, each the position of its owner in `owners` (255: position 255 or
+    above). Empty while no member owns slots."""
+
+    digest: str
+    owners: list[str]
+    counts: list[int]
+    slots_z: str
+
+
+class Series(msgspec.Struct):
+    """The last minutes of one node, one sample a second, oldest first."""
+
+    node: str
+    interval_s: float
+    samples: list[Sample]
+
+
+class History(msgspec.Struct):
+    rows: list[Series]
+    missing: list[str]
+
+
+class Rows(msgspec.Struct):
+    """Rows of a read model, from every node that answered. `next` continues a paged answer:
+    pass it as `after`; None at the end."""
+
+    rows: list[Any]
+    missing: list[str]
+    next: str | None = None
+
+
+class KindCount(msgspec.Struct):
+    node: str
+    kind: str
+    count: int
+
+
+class Activations(msgspec.Struct):
+    rows: list[KindCount]
+    totals: dict[str, int]
+    missing: list[str]
+
+
+class StoreState(msgspec.Struct):
+    """Write-behind and log commits of one node. `limits` are the settings that bound them."""
+
+    node: str
+    url: str
+    dirty: int
+    dirty_age_s: float
+    flushes_total: int
+    flush_mean_ms: float
+    flushed_rows_total: int
+    flush_failures_total: int
+    fenced_total: int
+    fenced_changes_lost_total: int
+    claims_total: int
+    log_entries_total: int
+    log_commits_total: int
+    log_commit_mean_ms: float
+    lease_renewals_total: int
+    lease_failures_total: int
+    limits: dict[str, float]
+
+
+class Stores(msgspec.Struct):
+    rows: list[StoreState]
+    missing: list[str]
+
+
+class Pages(msgspec.Struct):
+    """The application's dashboard pages: ES modules under `/app/`."""
+
+    app: str
+    modules: list[str]
+
+
+class Health(msgspec.Struct, omit_defaults=True):
+    """`reason` says why a node is not ready."""
+
+    node: str
+    status: str
+    reason: str = ""

@@ -1,0 +1,263 @@
+"""The HTTP surface: health, metrics, the JSON API under `/api/v1` and the dashboard's files.
+
+Errors of the API are `{code, message}` with the codes of server/errors.py; a bad parameter is
+400 `bad_input`. See security.py for who may ask what.
+"""
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import structlog
+from litestar import Litestar, MediaType, Request, Response, Router, get
+from litestar.connection import ASGIConnection
+from litestar.exceptions import HTTPException, ValidationException
+from litestar.handlers.base import BaseRouteHandler
+from litestar.openapi import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin
+from litestar.openapi.spec import Components, SecurityScheme
+from litestar.params import Parameter
+
+from server.admin.answers import Activations, Cluster, Health, History, Pages, Problem, Ring, Rows, Stores
+from server.admin.assets import Assets
+from server.admin.metrics import CONTENT_TYPE, MetricsText
+from server.admin.read_models import ClusterViews
+from server.admin.security import AdminToken
+from server.errors import (
+    BadInput,
+    BadToken,
+    DeadlineExceeded,
+    Forbidden,
+    GarrisonError,
+    NotFound,
+    Overloaded,
+    RateLimited,
+    Rejected,
+    Retryable,
+    TokenExpired,
+)
+from server.ids import KEY_PATTERN
+
+log = structlog.get_logger(__name__)
+
+MAX_PARAMS = 16
+MAX_PARAM_LENGTH = 256
+_STATUS: tuple[tuple[type[GarrisonError], int], ...] = (
+    (BadToken, 401),
+    (TokenExpired, 401),
+    (Forbidden, 403),
+    (BadInput, 400),
+    (NotFound, 404),
+    (Rejected, 409),
+    (RateLimited, 429),
+    (Overloaded, 503),
+    (Retryable, 503),
+    (DeadlineExceeded, 504),
+)
+_HTTP_CODES = {400: "bad_input", 401: "bad_token", 403: "forbidden", 404: "not_found", 405: "not_found"}
+
+Limit = Annotated[int, Parameter(ge=1, le=500, description="rows of each node, 1 to 500")]
+Page = Annotated[int, Parameter(ge=0, le=100_000, description="from 0; the answer's `next` is the next one")]
+Subject = Annotated[str, Parameter(max_length=64, description="only sessions of this player, host or service")]
+MatchKey = Annotated[str, Parameter(pattern=f"^{KEY_PATTERN}$")]
+ModelName = Annotated[str, Parameter(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
+
+
+def build_app(
+    *,
+    node: str,
+    views: ClusterViews,
+    metrics: MetricsText,
+    not_ready: Callable[[], str],
+    token: AdminToken,
+    dashboard: Assets,
+    pages: Assets | None,
+    app_name: str,
+) -> Litestar:
+    """The ASGI application of one node."""
+    return Litestar(
+        route_handlers=[
+            *_health_handlers(node, not_ready, metrics),
+            _api_router(views, token),
+            *_file_handlers(dashboard, pages, app_name),
+        ],
+        exception_handlers={
+            GarrisonError: _typed_error,
+            HTTPException: _http_error,
+            Exception: _unexpected,
+        },
+        openapi_config=OpenAPIConfig(
+            title="Garrison admin API",
+            version="1",
+            description="Read-only views of a cluster. Views gathered from several nodes name in `missing` "
+            "those that did not answer in time.",
+            path="/api",
+            render_plugins=[JsonRenderPlugin(path="/openapi.json")],
+            components=Components(security_schemes={"adminToken": SecurityScheme(type="http", scheme="bearer")}),
+            use_handler_docstrings=True,
+        ),
+        logging_config=None,
+        debug=False,
+        request_max_body_size=64 * 1024,
+    )
+
+
+def _health_handlers(node: str, not_ready: Callable[[], str], metrics: MetricsText) -> list[Any]:
+    @get("/healthz", sync_to_thread=False, tags=["health"])
+    def healthz() -> Health:
+        """The process lives and its event loop runs. Needs no token."""
+        return Health(node, "alive")
+
+    @get("/readyz", sync_to_thread=False, tags=["health"])
+    def readyz() -> Response[Health]:
+        """200 while the node serves; 503 with the reason before that, while it drains, and when
+        its lease is lost. Needs no token."""
+        reason = not_ready()
+        return Response(Health(node, "not ready" if reason else "ready", reason), status_code=503 if reason else 200)
+
+    @get("/metrics", sync_to_thread=False, media_type=MediaType.TEXT, tags=["health"])
+    def scrape() -> Response[bytes]:
+        """The node's counters for Prometheus. Needs no token."""
+        return Response(metrics.render(), media_type=CONTENT_TYPE)
+
+    return [healthz, readyz, scrape]
+
+
+def _api_router(views: ClusterViews, token: AdminToken) -> Router:
+    def guard(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+        token.check(connection.headers.get("authorization"))
+
+    @get("/live")
+    async def live() -> Cluster:
+        """The cluster now, as the dashboard polls it: as `/cluster`, but it waits less for
+        nodes that do not answer and may be 0.2 s old."""
+        return await views.live()
+
+    @get("/cluster")
+    async def cluster() -> Cluster:
+        """Every member with its state, weight, slots, load, loop lag and report."""
+        return await views.cluster()
+
+    @get("/cluster/ring", sync_to_thread=False)
+    def ring() -> Ring:
+        """Who owns which slot, in the view of the node that answers."""
+        return views.ring()
+
+    @get("/history")
+    async def history() -> History:
+        """The last five minutes of every node, one sample a second."""
+        return await views.history()
+
+    @get("/store")
+    async def store() -> Stores:
+        """Write-behind, log commits and lease renewals of every node."""
+        return await views.store()
+
+    @get("/activations")
+    async def activations() -> Activations:
+        """Actors in memory, by node and kind."""
+        return await views.activations()
+
+    @get("/sessions")
+    async def sessions(limit: Limit = 100, page: Page = 0, subject: Subject = "") -> Rows:
+        """Client sessions, a page at a time."""
+        return await views.sessions(page, limit, subject)
+
+    @get("/matches")
+    async def matches() -> Rows:
+        """Live matches, if the application has a read model `live_matches`."""
+        return await views.rows("live_matches", {})
+
+    @get("/matches/{match:str}")
+    async def match_board(match: MatchKey) -> Rows:
+        """One live match: scoreboard and recent kills, if the application has `match_board`.
+        404 if every node answered and none has it."""
+        board = await views.rows("match_board", {"match": match})
+        if not board.rows and not board.missing:
+            raise NotFound(f"no live match {match}")
+        return board
+
+    @get("/query/{name:str}")
+    async def query(name: ModelName, request: Request[Any, Any, Any]) -> Rows:
+        """Any read model of the application or node; query parameters are its parameters, as
+        text."""
+        return await views.rows(name, _text_params(request))
+
+    handlers = [live, cluster, ring, history, store, activations, sessions, matches, match_board, query]
+    return Router(
+        "/api/v1",
+        route_handlers=handlers,
+        guards=[guard],
+        security=[{"adminToken": []}],
+        tags=["api"],
+        response_headers={"cache-control": "no-store"},
+    )
+
+
+def _text_params(request: Request[Any, Any, Any]) -> dict[str, Any]:
+    pairs = list(request.query_params.multi_items())
+    if len(pairs) > MAX_PARAMS or len(dict(pairs)) < len(pairs):
+        raise BadInput(f"a query takes at most {MAX_PARAMS} parameters, each of them once")
+    for name, value in pairs:
+        if len(name) > MAX_PARAM_LENGTH or len(value) > MAX_PARAM_LENGTH:
+            raise BadInput(f"parameter {name[:32]!r} is longer than {MAX_PARAM_LENGTH} characters")
+    return dict(pairs)
+
+
+def _file_handlers(dashboard: Assets, pages: Assets | None, app_name: str) -> list[Any]:
+    def answer(assets: Assets | None, name: str, request: Request[Any, Any, Any]) -> Response[bytes]:
+        asset = assets.get(name) if assets is not None else None
+        if asset is None:
+            raise NotFound(f"no file {name[:100]!r}")
+        headers = {"etag": asset.etag, "cache-control": "no-cache"}
+        if request.headers.get("if-none-match") == asset.etag:
+            return Response(b"", status_code=304, headers=headers, media_type=asset.media_type)
+        return Response(asset.body, headers=headers, media_type=asset.media_type)
+
+    @get("/", sync_to_thread=False, include_in_schema=False)
+    def index(request: Request[Any, Any, Any]) -> Response[bytes]:
+        return answer(dashboard, "index.html", request)
+
+    @get("/static/{name:path}", sync_to_thread=False, include_in_schema=False)
+    def static(name: str, request: Request[Any, Any, Any]) -> Response[bytes]:
+        return answer(dashboard, str(name).lstrip("/"), request)
+
+    @get("/app/{name:path}", sync_to_thread=False, include_in_schema=False)
+    def app_page(name: str, request: Request[Any, Any, Any]) -> Response[bytes]:
+        return answer(pages, str(name).lstrip("/"), request)
+
+    @get("/pages.json", sync_to_thread=False, include_in_schema=False)
+    def app_pages() -> Pages:
+        return Pages(app_name, pages.modules() if pages is not None else [])
+
+    return [index, static, app_page, app_pages]
+
+
+def _problem(status: int, problem: Problem) -> Response[Problem]:
+    headers: dict[str, str] = {}
+    if status == 401:
+        headers["www-authenticate"] = "Bearer"
+    if problem.retry_after_s is not None:
+        headers["retry-after"] = str(max(1, round(problem.retry_after_s)))
+    return Response(problem, status_code=status, headers=headers, media_type=MediaType.JSON)
+
+
+def _typed_error(_: Request[Any, Any, Any], error: GarrisonError) -> Response[Problem]:
+    status = next((status for cls, status in _STATUS if isinstance(error, cls)), 500)
+    return _problem(status, Problem(error.code, error.message, error.retry_after_s))
+
+
+def _http_error(_: Request[Any, Any, Any], error: HTTPException) -> Response[Problem]:
+    message = error.detail or "the request cannot be answered"
+    if isinstance(error, ValidationException) and isinstance(error.extra, list):
+        parts = [f"{part.get('key')}: {part.get('message')}" for part in error.extra if isinstance(part, dict)]
+        message = "; ".join(parts) or message
+    elif error.status_code == 404:
+        message = "no such page"
+    elif error.status_code == 405:
+        message = "the admin API only answers GET"
+    return _problem(error.status_code, Problem(_HTTP_CODES.get(error.status_code, "bad_input"), message))
+
+
+def _unexpected(request: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
+    log.error("admin request failed", path=request.url.path, exc_info=error)
+    return _problem(500, Problem("internal", "the request failed inside the server; its log has the details"))

@@ -1,0 +1,181 @@
+"""The admin HTTP server of one node: it runs in the node's own loop, so that what it shows of
+the loop is true, and does nothing while nobody asks.
+
+    admin = AdminServer(host, settings, metrics, clock, supervisor, not_ready, sessions=…)
+    admin.bind()          # holds the port; `admin.url` is known from here on
+    await admin.start()
+    …
+    await admin.stop()
+
+`admin.token.text` is the token, for the start-up line (`admin.token.generated`: nobody chose
+it). `admin.view_changed()` is to be called after every change of the node's view.
+"""
+
+import asyncio
+import contextlib
+import errno
+import os
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+from server.admin.api import build_app
+from server.admin.assets import Assets
+from server.admin.history import SAMPLE_INTERVAL_S
+from server.admin.metrics import MetricsText
+from server.admin.ports import AdminHost
+from server.admin.read_models import ClusterViews, NodeReadModels, Sessions
+from server.admin.security import AdminToken, Guarded, KnownOrigins
+from server.errors import Unavailable
+from server.runtime.clock import Clock
+from server.runtime.metrics import Metrics
+from server.runtime.supervisor import Supervisor
+from server.settings import AdminSettings, Settings
+
+STATIC = Path(__file__).parent / "static"
+BACKLOG = 128
+MAX_CONNECTIONS = 256
+"""HTTP requests and connections above this are answered with 503."""
+KEEP_ALIVE_S = 10
+MAX_HEADER_BYTES = 16 * 1024
+STOP_GRACE_S = 1.0
+
+
+class _Server(uvicorn.Server):
+    """uvicorn inside somebody else's program: it leaves the process's signals alone."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class AdminServer:
+    """See the module's head. `not_ready` gives "" while the node serves, else the reason it
+    does not; `sessions` gives rows of this node's sessions (None: the node has no gateway)."""
+
+    def __init__(
+        self,
+        host: AdminHost,
+        settings: Settings,
+        metrics: Metrics,
+        clock: Clock,
+        supervisor: Supervisor,
+        not_ready: Callable[[], str],
+        sessions: Sessions | None = None,
+    ) -> None:
+        """Raises `BadSetting` if the application's folder of pages cannot be read."""
+        self._host, self._settings, self._supervisor = host, settings.admin, supervisor
+        self.token = AdminToken(settings.admin.token)
+        self.origins = KnownOrigins()
+        self.own = NodeReadModels(host, settings, metrics, clock, not_ready, sessions)
+        self.views = ClusterViews(host, settings, clock, self.own)
+        pages = host.app.pages
+        self.asgi = Guarded(
+            build_app(
+                node=host.me.node,
+                views=self.views,
+                metrics=MetricsText(metrics, host.me.node),
+                not_ready=not_ready,
+                token=self.token,
+                dashboard=Assets(STATIC, "admin"),
+                pages=Assets(Path(pages), "app") if pages is not None else None,
+                app_name=host.app.name,
+            ),
+            self.origins,
+        )
+        self._socket: socket.socket | None = None
+        self._server: _Server | None = None
+        self._tasks: list[asyncio.Task[Any]] = []
+        self.url = settings.admin.advertise_url or ""
+
+    def bind(self) -> str:
+        """Take the port and return `url`. Raises `Unavailable` naming host:port if it is taken
+        or cannot be had."""
+        if self._socket is None:
+            self._socket = listen(self._settings)
+            if not self._settings.advertise_url:
+                self.url = f"http://{_told_host(self._settings.host)}:{self._socket.getsockname()[1]}"
+        return self.url
+
+    async def start(self) -> None:
+        """Serve until `stop`. Raises as `bind`."""
+        self.bind()
+        assert self._socket is not None
+        self.view_changed()
+        config = uvicorn.Config(
+            self.asgi,
+            http="h11",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            backlog=BACKLOG,
+            limit_concurrency=MAX_CONNECTIONS,
+            timeout_keep_alive=KEEP_ALIVE_S,
+            timeout_graceful_shutdown=1,
+            h11_max_incomplete_event_size=MAX_HEADER_BYTES,
+        )
+        self._server = _Server(config)
+        self._tasks = [
+            self._supervisor.spawn(self._server.serve(sockets=[self._socket]), "admin-http"),
+            self._supervisor.every(SAMPLE_INTERVAL_S, self._tick, "admin-history"),
+        ]
+
+    async def stop(self) -> None:
+        """Finish the answers under way, for at most `STOP_GRACE_S`, and give the port back."""
+        if self._server is not None:
+            self._server.should_exit = True
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(STOP_GRACE_S):
+                    await asyncio.wait(self._tasks[:1])
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks, self._server = [], None
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    def view_changed(self) -> None:
+        """Note who is here and who went: for the list of lost nodes, and for whose pages may
+        read this node's API."""
+        self.views.departures.follow()
+        self.origins.add([self.url, *(member.admin_url for member in self._host.view.members.values())])
+
+    def _tick(self) -> None:
+        self.own.sampler.sample()
+        self.view_changed()
+
+
+def listen(settings: AdminSettings) -> socket.socket:
+    """A listening socket at the configured place. Raises `Unavailable` in one line."""
+    place = f"{settings.host}:{settings.port}"
+    try:
+        family, kind, proto, _, address = socket.getaddrinfo(
+            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        taken = socket.socket(family, kind, proto)
+    except OSError as error:
+        raise Unavailable(f"cannot listen for admin HTTP on {place}: {error.strerror}") from None
+    try:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        taken.bind(address)
+        taken.listen(BACKLOG)  # a bound port is only really held by a listener
+        taken.setblocking(False)
+    except OSError as error:
+        taken.close()
+        why = "the port is taken" if error.errno == errno.EADDRINUSE else os.strerror(error.errno or 0)
+        raise Unavailable(f"cannot listen for admin HTTP on {place}: {why}") from None
+    return taken
+
+
+def _told_host(host: str) -> str:
+    """What peers and people are told for a listening address."""
+    if host in {"", "0.0.0.0", "::"}:
+        return socket.gethostname()
+    return f"[{host}]" if ":" in host else host

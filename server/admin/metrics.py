@@ -1,0 +1,112 @@
+"""`Metrics` as Prometheus families, each labelled with the node. Formatting happens only when
+somebody scrapes; the counters themselves stay plain integers."""
+
+from collections.abc import Iterable, Iterator
+
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from server.runtime.metrics import Histogram, Metrics
+
+PREFIX = "garrison_"
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+
+_HELP = {
+    "sessions": "Client sessions that this node holds now.",
+    "sessions_opened_total": "Sessions begun.",
+    "sessions_resumed_total": "Sessions that came back within their resume window.",
+    "redirects_total": "Clients told to connect to the node of their player's slot.",
+    "frames_in_total": "WebSocket messages received.",
+    "frames_out_total": "WebSocket messages sent.",
+    "heartbeats_total": "Client heartbeats handled.",
+    "bad_frames_total": "Frames refused because they are no message.",
+    "rate_limited_total": "Messages refused because their session was over its rate.",
+    "closes_total": "Connections closed by the server, by WebSocket close code.",
+    "pushes_total": "Pushes put into session outboxes.",
+    "activations": "Actors in memory now.",
+    "activations_created_total": "Activations made.",
+    "activations_dropped_total": "Activations dropped, for whatever reason.",
+    "turns_total": "Actor turns run.",
+    "turn_errors_total": "Turns that raised an error that was not the caller's.",
+    "mailbox_wait_seconds": "Time that calls waited for their turn.",
+    "mailbox_refused_total": "Calls refused because a mailbox was full.",
+    "calls_remote_total": "Actor calls sent to another node.",
+    "calls_redirected_total": "Actor calls that were sent on because their actor lives elsewhere.",
+    "dirty": "Entities whose newest state is not in the store yet.",
+    "dirty_age_seconds": "Age of the oldest change that is not in the store yet.",
+    "flush_seconds": "Duration of flushes to the store.",
+    "flushed_rows_total": "States written to the store by flushes.",
+    "flush_failures_total": "Flushes that failed and will be tried again.",
+    "fenced_total": "Writes refused by the store because ownership had been lost.",
+    "fenced_changes_lost_total": "Acknowledged changes that a lost ownership kept out of the store.",
+    "claims_total": "Entities claimed from the store.",
+    "log_entries_total": "Match log entries committed.",
+    "log_commit_seconds": "Duration of match log commits.",
+    "lease_renewals_total": "Node lease renewals that succeeded.",
+    "lease_failures_total": "Node lease renewals that failed.",
+    "members": "Nodes that this node believes in, itself included.",
+    "view_changes_total": "Changes of this node's view of the cluster.",
+    "gossip_events_total": "Membership events received from gossip.",
+    "loop_lag_seconds": "Lateness of the event loop's timers.",
+    "loop_lag_last_seconds": "Lateness of the event loop's last probe.",
+    "task_crashes_total": "Background tasks that failed.",
+}
+
+
+class MetricsCollector(Collector):
+    """Turns one `Metrics` into families: names ending in `_total` are counters, `Histogram`s
+    histograms, a mapping of close codes a labelled counter, everything else a gauge."""
+
+    def __init__(self, metrics: Metrics, node: str) -> None:
+        self._metrics, self._node = metrics, node
+
+    def collect(self) -> Iterable[Metric]:
+        """One family for every counter of the node, in the order of their definition."""
+        for name, value in vars(self._metrics).items():
+            if not name.startswith("_"):
+                yield from self._family(name, value)
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing: the registry need not collect at registration to know the names."""
+        return ()
+
+    def _family(self, name: str, value: object) -> Iterator[Metric]:
+        full, text = PREFIX + name, _HELP.get(name) or f"{name.replace('_', ' ')}."
+        if isinstance(value, Histogram):
+            histogram = HistogramMetricFamily(full, text, labels=["node"])
+            histogram.add_metric([self._node], _buckets(value), value.total)
+            yield histogram
+        elif isinstance(value, dict):
+            counter = CounterMetricFamily(full, text, labels=["node", "code"])
+            for code, count in sorted(value.items()):
+                counter.add_metric([self._node, str(code)], count)
+            yield counter
+        elif isinstance(value, int | float):
+            family = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
+            plain = family(full, text, labels=["node"])
+            plain.add_metric([self._node], value)
+            yield plain
+
+
+def _buckets(histogram: Histogram) -> list[tuple[str, float]]:
+    """(upper bound, observations up to it), as Prometheus wants them: cumulative."""
+    out: list[tuple[str, float]] = []
+    seen = 0
+    for bound, count in zip([*map(str, histogram.bounds), "+Inf"], histogram.counts, strict=True):
+        seen += count
+        out.append((bound, float(seen)))
+    return out
+
+
+class MetricsText:
+    """The text that `/metrics` answers: the node's counters and its process's CPU and memory."""
+
+    def __init__(self, metrics: Metrics, node: str) -> None:
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._registry.register(MetricsCollector(metrics, node))
+        ProcessCollector(registry=self._registry)
+
+    def render(self) -> bytes:
+        """All families in the Prometheus text format (`CONTENT_TYPE`)."""
+        return generate_latest(self._registry)

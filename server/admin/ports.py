@@ -1,0 +1,48 @@
+"""What the admin layer needs from the node that it shows. `server.actors.host.Host` has all of
+it; tests use a small object of their own."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Protocol
+
+from server.actors.app import App
+from server.cluster.view import View
+from server.ids import NodeAddress
+
+NodeReadModel = Callable[[Mapping[str, Any]], list[Any]]
+"""`read_model(params) -> rows`, run on one node, synchronously; rows are plain data."""
+
+
+class Answers(Protocol):
+    """What a fan-out query brought back: the rows of every node that answered in time, and the
+    names of those that did not."""
+
+    @property
+    def rows(self) -> list[Any]: ...
+
+    @property
+    def missing(self) -> list[str]: ...
+
+
+class AdminHost(Protocol):
+    """The node, as far as its admin layer is concerned."""
+
+    @property
+    def me(self) -> NodeAddress: ...
+
+    @property
+    def app(self) -> App: ...
+
+    @property
+    def view(self) -> View: ...
+
+    async def query(self, name: str, params: dict[str, Any], timeout_s: float | None = None) -> Answers:
+        """Run read model `name` on every member, this node included."""
+        ...
+
+    def add_query(self, name: str, fn: NodeReadModel) -> None:
+        """Install a node-level read model that `query` can reach."""
+        ...
+
+    def activations(self, kind: str) -> Iterable[Any]:
+        """The local activations of `kind`."""
+        ...

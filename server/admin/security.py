@@ -1,0 +1,143 @@
+"""The admin token, and what every answer carries against misuse by other pages.
+
+`/api/…` needs `Authorization: Bearer TOKEN` (compared in constant time). Free of the token are
+`/healthz`, `/readyz` and `/metrics`, so that load balancers and Prometheus need no secret: they
+hold counts and the node's name, never a player, session or match. Also free are the dashboard's
+own files, which are the same for everybody. Whoever must hide the counts too binds `admin.host`
+to an address that only operators reach (the default is loopback).
+
+A dashboard goes on with another node when its own dies, so the pages of known peers may read
+the API (CORS), and the page may connect to the hosts of known peers (CSP); no other origin may.
+"""
+
+import hmac
+import secrets
+from collections.abc import Iterable
+from urllib.parse import urlsplit
+
+from litestar.enums import ScopeType
+from litestar.types import ASGIApp, Message, Receive, Scope, Send
+
+from server.errors import BadToken
+
+TOKEN_BYTES = 24
+PREFLIGHT_CACHE_S = 600
+_LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+_FIXED = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"permissions-policy", b"camera=(), geolocation=(), microphone=()"),
+]
+
+
+class AdminToken:
+    """The one secret of the admin API; random unless configured."""
+
+    def __init__(self, configured: str | None) -> None:
+        self.text = configured or secrets.token_urlsafe(TOKEN_BYTES)
+        self.generated = not configured
+        self._bytes = self.text.encode()
+
+    def check(self, authorization: str | None) -> None:
+        """Raises `BadToken` unless the header is `Bearer` and the token."""
+        scheme, _, given = (authorization or "").partition(" ")
+        right = hmac.compare_digest(given.strip().encode(), self._bytes)
+        if scheme.lower() != "bearer" or not right:
+            raise BadToken("the admin token is missing or wrong: send Authorization: Bearer TOKEN")
+
+
+def origin_of(url: str) -> str:
+    """`scheme://host:port` of an absolute http url; empty if it is none."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}".lower() if parts.scheme in {"http", "https"} and parts.netloc else ""
+
+
+def same_place(origin: str) -> list[str]:
+    """`origin` and, on loopback, the other names that people type for it."""
+    parts = urlsplit(origin)
+    host, colon, port = parts.netloc.rpartition(":") if not parts.netloc.endswith("]") else (parts.netloc, "", "")
+    if host not in _LOOPBACK:
+        return [origin]
+    return [f"{parts.scheme}://{name}{colon}{port}" for name in _LOOPBACK]
+
+
+class KnownOrigins:
+    """The origins of this node's peers, present and past. A node that is gone stays known,
+    because a page that it served lives on; the oldest is forgotten past `bound`."""
+
+    def __init__(self, bound: int = 256) -> None:
+        self._origins: dict[str, None] = {}
+        self._bound = bound
+
+    def add(self, urls: Iterable[str]) -> None:
+        for url in urls:
+            origin = origin_of(url)
+            for name in same_place(origin) if origin else ():
+                self._origins.pop(name, None)
+                self._origins[name] = None
+        while len(self._origins) > self._bound:
+            del self._origins[next(iter(self._origins))]
+
+    def __contains__(self, origin: str) -> bool:
+        return origin.lower() in self._origins
+
+    def connectable(self) -> list[str]:
+        """CSP sources: every known host on any port, so that a node that joins later on a
+        known host can be followed too."""
+        hosts: dict[str, None] = {}
+        for origin in self._origins:
+            parts = urlsplit(origin)
+            name = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+            if parts.hostname != "::1":  # host sources of CSP have no IPv6 form
+                hosts[f"{parts.scheme}://{name}:*"] = None
+        return list(hosts)
+
+
+class Guarded:
+    """ASGI wrapper: security headers on every answer, CORS for known peers, preflights."""
+
+    def __init__(self, app: ASGIApp, origins: KnownOrigins) -> None:
+        self._app, self._origins = app, origins
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != ScopeType.HTTP:
+            await self._app(scope, receive, send)
+            return
+        given = dict(scope["headers"])
+        origin = given.get(b"origin", b"").decode("latin-1")
+        extra = [*_FIXED, (b"content-security-policy", self._policy().encode("latin-1")), (b"vary", b"Origin")]
+        if origin in self._origins:
+            extra.append((b"access-control-allow-origin", origin.encode("latin-1")))
+
+        if scope["method"] == "OPTIONS" and b"access-control-request-method" in given:
+            await _preflight(send, extra, allowed=origin in self._origins)
+            return
+
+        async def guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", ()), *extra]
+            await send(message)
+
+        await self._app(scope, receive, guarded)
+
+    def _policy(self) -> str:
+        connect = " ".join(["'self'", *self._origins.connectable()])
+        return (
+            "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
+            f"connect-src {connect}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        )
+
+
+async def _preflight(send: Send, headers: list[tuple[bytes, bytes]], *, allowed: bool) -> None:
+    if allowed:
+        headers = [
+            *headers,
+            (b"access-control-allow-methods", b"GET"),
+            (b"access-control-allow-headers", b"authorization"),
+            (b"access-control-max-age", str(PREFLIGHT_CACHE_S).encode()),
+        ]
+    await send({"type": "http.response.start", "status": 204 if allowed else 403, "headers": headers})
+    await send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -1,0 +1,105 @@
+"""What every command shares: where its settings come from, how it speaks, how it fails.
+
+Standard output carries what was asked for; progress and errors go to standard error. A command
+that fails says why in one line and ends with exit code 2.
+"""
+
+import contextlib
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+from rich.console import Console
+
+from server.errors import BadSetting
+from server.settings import Settings, load
+
+DEMO_CONFIG = Path(".garrison/demo/garrison.toml")
+CONFIG_PLACES = (DEMO_CONFIG, Path("garrison.toml"))
+
+Config = Annotated[
+    Path | None,
+    Parameter(
+        name="--config",
+        help="Settings file (TOML). Without it: $GARRISON_CONFIG, then the demo's, then ./garrison.toml.",
+    ),
+]
+Set = Annotated[
+    list[str] | None,
+    Parameter(name="--set", help="Any setting, as section.field=value; may be repeated.", negative=""),
+]
+Json = Annotated[bool, Parameter(name="--json", help="One JSON document on standard output.", negative="")]
+
+
+def out() -> Console:
+    """Standard output, for people."""
+    return Console(file=sys.stdout, highlight=False, soft_wrap=True)
+
+
+def err() -> Console:
+    """Standard error: progress."""
+    return Console(file=sys.stderr, highlight=False, soft_wrap=True)
+
+
+def program() -> str:
+    """This program as a person types it here: `garrison` if that is what they would get."""
+    started = Path(sys.argv[0])
+    found = shutil.which("garrison")
+    if started.name != "garrison" or (found and Path(found).resolve() == started.resolve()):
+        return "garrison"
+    with contextlib.suppress(ValueError):
+        return str(started.absolute().relative_to(Path.cwd()))
+    return str(started)
+
+
+def find_config(explicit: Path | None) -> Path | None:
+    """The settings file that a command uses, or None where there is none."""
+    if explicit is not None:
+        return explicit
+    if named := os.environ.get("GARRISON_CONFIG"):
+        return Path(named)
+    return next((place for place in CONFIG_PLACES if place.is_file()), None)
+
+
+def read_settings(
+    config: Path | None, assignments: Sequence[str] | None = None, flags: dict[str, object] | None = None
+) -> Settings:
+    """The settings of a command: file, then variables, then flags. Raises `BadSetting`."""
+    merged: dict[str, object] = {}
+    for text in assignments or ():
+        field, equals, value = text.partition("=")
+        if not equals:
+            raise BadSetting(field, "--set takes section.field=value")
+        merged[field.strip()] = value.strip()
+    merged.update({name: value for name, value in (flags or {}).items() if value is not None})
+    return load(find_config(config), os.environ, merged)
+
+
+def signing_key(settings: Settings) -> str:
+    """The key of client tokens. Raises `BadSetting` where none is configured or readable."""
+    security = settings.security
+    if security.signing_key:
+        return security.signing_key
+    if security.signing_key_file is None:
+        raise BadSetting("security.signing_key", "no signing key; set it or security.signing_key_file")
+    try:
+        return Path(security.signing_key_file).read_text("utf-8").strip()
+    except OSError as error:
+        raise BadSetting("security.signing_key_file", f"cannot read {error.filename}: {error.strerror}") from None
+
+
+def seconds_of(text: str) -> float:
+    """`90`, `90s`, `15m`, `12h` or `7d` as seconds. Raises `BadSetting`."""
+    units = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+    number, unit = (text[:-1], units[text[-1]]) if text[-1:] in units else (text, 1)
+    try:
+        seconds = float(number) * unit
+    except ValueError:
+        seconds = 0.0
+    if not seconds > 0:
+        raise BadSetting("ttl", f"{text!r} is no length of time; use 90s, 15m, 12h or 7d")
+    return seconds

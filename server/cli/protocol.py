@@ -1,0 +1,403 @@
+"""`python -m server.cli.protocol [--check] [--app module:Name]`: from the message structs of the
+engine and of an app, write `docs/protocol.json`, and from that the SDK's `messages.py`.
+
+The structs are the one place where a message is defined. `--check` writes nothing and fails
+when a file is not what the structs would give. The description is plain JSON: see the head of
+`docs/protocol.md` for how to read it, and `protocol_python.py` for the rendering.
+"""
+
+import argparse
+import ast
+import importlib
+import inspect
+import itertools
+import json
+import re
+import sys
+import textwrap
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Final, cast, get_args
+
+import msgspec
+from msgspec import inspect as shapes
+
+import server.errors
+from server.actors.app import App, QueryRoute, Route
+from server.cli.protocol_python import render_python
+from server.errors import BadSetting, GarrisonError, OutcomeUnknown, Rejected, Retryable
+from server.settings import Settings
+from server.wire.codec import SUBPROTOCOLS
+from server.wire.messages import (
+    ENGINE_ANSWERS,
+    ENGINE_REQUESTS,
+    Ack,
+    Beat,
+    Beats,
+    Close,
+    CloseCode,
+    Done,
+    Heartbeat,
+    Hello,
+    Push,
+    Redirect,
+    Reply,
+    Request,
+    Unwatch,
+    Watch,
+    Watching,
+    Welcome,
+)
+
+Spec = dict[str, Any]
+ROOT: Final = Path(__file__).resolve().parents[2]
+JSON_FILE: Final = ROOT / "docs" / "protocol.json"
+PYTHON_FILE: Final = ROOT / "clients" / "python" / "src" / "garrison" / "messages.py"
+
+ENGINE_REPLIES: Final[dict[type[Request], tuple[type[msgspec.Struct], ...]]] = {
+    Hello: (Welcome, Redirect),
+    Heartbeat: (Beat, Beats),
+    Ack: (),
+    Watch: (Watching,),
+    Unwatch: (Done,),
+    Close: (),
+}
+"""What answers each engine request beside `error`; empty: nothing does."""
+
+KINDS: Final = ((Request, "request"), (Reply, "reply"), (Push, "push"))
+CLOSE_MEANINGS: Final[dict[int, tuple[str, str]]] = {
+    CloseCode.NORMAL: ("The client left, or the server took its `close`.", "no"),
+    CloseCode.GOING_AWAY: ("The node stops.", "elsewhere"),
+    CloseCode.PROTOCOL_ERROR: ("A frame broke RFC 6455, or the first message was not `hello`.", "no"),
+    CloseCode.UNSUPPORTED: ("A frame of the wrong kind for the subprotocol.", "no"),
+    CloseCode.BAD_UTF8: ("A text frame is not UTF-8.", "no"),
+    CloseCode.TOO_BIG: ("A message is larger than `max_frame_bytes`.", "no"),
+    CloseCode.INTERNAL: ("A fault of the server.", "later"),
+    CloseCode.BAD_TOKEN: ("The token is missing, forged or foreign.", "no"),
+    CloseCode.TOKEN_EXPIRED: ("The token was good once.", "new_token"),
+    CloseCode.HELLO_TIMEOUT: ("No `hello` in time.", "later"),
+    CloseCode.REPLACED: ("Another connection took the session.", "no"),
+    CloseCode.REDIRECTED: ("Connect to the url of the `redirect` before this.", "redirect"),
+    CloseCode.FLOOD: ("Too many messages over the rate.", "later"),
+    CloseCode.SLOW_READER: ("The client read too slowly; what it missed may still be resumed.", "now"),
+    CloseCode.HEARTBEAT_MISSED: ("The server heard nothing for several intervals.", "now"),
+    CloseCode.MOVED: ("The player's slot moved to another node.", "now"),
+    CloseCode.OWNERSHIP_LOST: ("The node lost its lease.", "elsewhere"),
+    CloseCode.FULL: ("The node has no room for another connection.", "elsewhere"),
+}
+RETRIES: Final = {
+    "no": "do not reconnect by yourself",
+    "now": "reconnect at once, with the resume token",
+    "redirect": "connect to the url that was told",
+    "elsewhere": "reconnect at once, to another node first",
+    "later": "reconnect after a pause",
+    "new_token": "reconnect with a new token",
+}
+
+
+def describe(app: App) -> Spec:
+    """The whole protocol of the engine with `app`, as plain JSON values."""
+    shape = _Shapes()
+    messages = [
+        *(_message(cls, "engine", shape, app) for cls in (*ENGINE_REQUESTS, *ENGINE_ANSWERS)),
+        *(_message(cls, app.name, shape, app) for cls in (*app.requests, *app.answers)),
+    ]
+    events = [str(cls.__struct_config__.tag) for cls in app.events if shape.struct(cls)]
+    described: Spec = {
+        "protocol": "garrison.v1",
+        "subprotocols": {name: "binary" if kind == "msgpack" else "text" for name, kind in SUBPROTOCOLS.items()},
+        "app": app.name,
+        "messages": messages,
+        "structs": list(shape.structs.values()),
+        "events": events,
+        "errors": _errors(),
+        "close_codes": _close_codes(),
+        "retries": RETRIES,
+    }
+    described["golden"] = _golden(described, (*ENGINE_REQUESTS, *ENGINE_ANSWERS, *app.requests, *app.answers))
+    return described
+
+
+# ---- messages and their fields ------------------------------------------------------------------
+
+
+class _Shapes:
+    """Collects the nested structs while fields are described."""
+
+    def __init__(self) -> None:
+        self.structs: dict[str, Spec] = {}
+
+    def struct(self, cls: type[Any]) -> str:
+        """The name under which struct `cls` is described."""
+        name = cls.__name__
+        if name not in self.structs:
+            tag = cls.__struct_config__.tag
+            fields = self.fields(cls, skip=0)
+            self.structs[name] = {"name": name, "type": tag, "doc": _doc(cls), "fields": fields}
+        return str(name)
+
+    def fields(self, cls: type[Any], skip: int) -> list[Spec]:
+        docs = _field_docs(cls)
+        info = cast(shapes.StructType, shapes.type_info(cls))
+        return [self._field(field, docs.get(field.name, "")) for field in info.fields[skip:]]
+
+    def _field(self, field: shapes.Field, doc: str) -> Spec:
+        spec = {"name": field.encode_name, **self.type(field.type)}
+        if not field.required:
+            default = field.default if field.default is not msgspec.NODEFAULT else field.default_factory()
+            spec["default"] = msgspec.to_builtins(default)
+        if doc:
+            spec["doc"] = doc
+        return spec
+
+    def type(self, info: shapes.Type) -> Spec:
+        """One type: `type` and its bounds. Raises `TypeError` for what the wire does not use."""
+        match info:
+            case shapes.Metadata():
+                return self.type(info.type)
+            case shapes.BoolType():
+                return {"type": "bool"}
+            case shapes.IntType():
+                return {"type": "int", **_bounds(min=info.ge, max=info.le)}
+            case shapes.StrType():
+                return {"type": "str", **_bounds(max_length=info.max_length, pattern=info.pattern)}
+            case shapes.LiteralType():
+                return {"type": "word", "values": list(info.values)}
+            case shapes.RawType():
+                return {"type": "event"}
+            case shapes.ListType():
+                bounds = _bounds(min_length=info.min_length, max_length=info.max_length)
+                return {"type": "list", "of": self.type(info.item_type), **bounds}
+            case shapes.StructType():
+                return {"type": "struct", "struct": self.struct(info.cls)}
+            case shapes.UnionType():
+                return self._union(info)
+        raise TypeError(f"no wire type for {info}")
+
+    def _union(self, info: shapes.UnionType) -> Spec:
+        parts = [part for part in info.types if not isinstance(part, shapes.NoneType)]
+        if len(parts) == 1:
+            return {**self.type(parts[0]), "nullable": True}
+        names = [self.struct(part.cls) for part in parts if isinstance(part, shapes.StructType)]
+        if len(names) != len(parts):
+            raise TypeError(f"a union on the wire is of tagged structs: {info}")
+        return {"type": "one_of", "structs": names, **({"nullable": True} if len(parts) < len(info.types) else {})}
+
+
+def _message(cls: type[Any], part: str, shape: _Shapes, app: App) -> Spec:
+    kind = next((kind for base, kind in KINDS if issubclass(cls, base)), "notice")
+    spec: Spec = {
+        "type": str(cls.__struct_config__.tag),
+        "name": cls.__name__,
+        "part": part,
+        "kind": kind,
+        "from": "client" if kind == "request" else "server",
+        "doc": _doc(cls),
+        "second": {"request": "id", "reply": "id", "push": "seq", "notice": None}[kind],
+        "fields": shape.fields(cls, skip=0 if kind == "notice" else 1),
+    }
+    if kind == "request":
+        route = app.routes.get(cls)
+        spec["answers"] = [answer.__name__ for answer in _replies(cls, route, app)]
+        spec["roles"] = sorted(route.roles) if route is not None else ["host", "player", "service"]
+        spec["command"] = {"lineage", "command"} <= {field["name"] for field in spec["fields"]}
+    return spec
+
+
+def _replies(cls: type[Request], route: Route | QueryRoute | None, app: App) -> tuple[type[msgspec.Struct], ...]:
+    """The answers of a request: the engine's, or what its route's method says it returns."""
+    if route is None:
+        return ENGINE_REPLIES[cls]
+    returned = inspect.signature(route.method if isinstance(route, Route) else route.answer).return_annotation
+    if isinstance(returned, str):
+        words = re.findall(r"\w+", returned)
+        found = tuple(answer for answer in (*app.answers, Done) if answer.__name__ in words)
+    else:
+        found = tuple(part for part in (get_args(returned) or (returned,)) if part in (*app.answers, Done))
+    if not found:
+        raise TypeError(f"the route of {cls.__name__} does not say which message it returns: {returned!r}")
+    return found
+
+
+def _bounds(**values: object) -> Spec:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _doc(cls: type[Any]) -> str:
+    own = cls.__dict__.get("__doc__") or ""
+    return " ".join(inspect.cleandoc(own).split())
+
+
+def _field_docs(cls: type[Any]) -> dict[str, str]:
+    """The strings that stand below fields in the class's source."""
+    tree = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]
+    body = cast(ast.ClassDef, tree).body
+    docs: dict[str, str] = {}
+    for field, after in itertools.pairwise(body):
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(after, ast.Expr):
+            docs[field.target.id] = " ".join(str(ast.literal_eval(after.value)).split())
+    return docs
+
+
+# ---- errors and close codes ----------------------------------------------------------------------
+
+
+def _errors() -> list[Spec]:
+    """The error tree, in the order of its drawing in `server/errors.py`."""
+    drawn = dict(re.findall(r"^    (?:[ |-]*)(\w+) {2,}(\S.*)$", server.errors.__doc__ or "", re.MULTILINE))
+    return [_error(cls, drawn[cls.__name__]) for cls in _tree(GarrisonError) if cls not in (GarrisonError, BadSetting)]
+
+
+def _tree(root: type[GarrisonError]) -> Iterable[type[GarrisonError]]:
+    for child in root.__subclasses__():
+        yield child
+        yield from _tree(child)
+
+
+def _error(cls: type[GarrisonError], meaning: str) -> Spec:
+    retry = "same_command" if issubclass(cls, OutcomeUnknown) else "yes" if issubclass(cls, Retryable) else "no"
+    parent = cls.__bases__[0]
+    spec: Spec = {
+        "code": cls.code,
+        "name": cls.__name__,
+        "parent": None if parent is GarrisonError else parent.__name__,
+        "meaning": meaning,
+        "retry": retry,
+    }
+    if issubclass(cls, Retryable):
+        spec["default_retry_after_ms"] = int(cls.default_retry_s * 1000)
+    if cls is Rejected:
+        spec["meaning"] += "; any code that is not in this list"
+    return spec
+
+
+def _close_codes() -> list[Spec]:
+    names = {value: name for name, value in vars(CloseCode).items() if isinstance(value, int)}
+    codes = []
+    for code in sorted(names):
+        meaning, retry = CLOSE_MEANINGS[code]
+        codes.append({"code": code, "name": names[code].lower(), "meaning": meaning, "retry": retry})
+    return codes
+
+
+# ---- golden frames -------------------------------------------------------------------------------
+
+
+def _golden(described: Spec, classes: Sequence[type[Any]]) -> list[Spec]:
+    """For each message one frame with every field set and, where trailing fields have defaults,
+    one without them; each checked by decoding it in both formats."""
+    sample = _Samples(described)
+    by_tag = {str(cls.__struct_config__.tag): cls for cls in classes}
+    frames: list[Spec] = []
+    for message in described["messages"]:
+        whole = sample.message(message)
+        short = whole[: len(whole) - _defaults_at_end(message["fields"])]
+        for wire in [whole] if len(short) == len(whole) else [whole, short]:
+            text, packed = msgspec.json.encode(wire), msgspec.msgpack.encode(wire)
+            cls = by_tag[message["type"]]
+            msgspec.json.decode(text, type=cls)
+            msgspec.msgpack.decode(packed, type=cls)
+            frames.append({"type": message["type"], "wire": wire, "json": text.decode(), "msgpack": packed.hex()})
+    return frames
+
+
+def _defaults_at_end(fields: list[Spec]) -> int:
+    count = 0
+    for field in reversed(fields):
+        if "default" not in field:
+            break
+        count += 1
+    return count
+
+
+class _Samples:
+    """Values that fit a field: the same ones each time, different from its default."""
+
+    def __init__(self, described: Spec) -> None:
+        self._structs = {struct["name"]: struct for struct in described["structs"]}
+        self._events = [struct["name"] for struct in described["structs"] if struct["type"] in described["events"]]
+
+    def message(self, message: Spec) -> list[Any]:
+        second = {"id": [12], "seq": [345]}.get(message["second"], [])
+        return [message["type"], *second, *(self.value(field, field["name"]) for field in message["fields"])]
+
+    def struct(self, name: str) -> list[Any]:
+        struct = self._structs[name]
+        tag = [struct["type"]] if struct["type"] else []
+        return [*tag, *(self.value(field, field["name"]) for field in struct["fields"])]
+
+    def value(self, spec: Spec, name: str) -> Any:
+        match spec["type"]:
+            case "bool":
+                return spec.get("default") is not True
+            case "int":
+                wanted = 61_234 if name.endswith("_ms") else 3
+                return max(spec.get("min", wanted), min(spec.get("max", wanted), wanted))
+            case "word":
+                return next(word for word in spec["values"] if word != spec.get("default"))
+            case "str":
+                free = "pattern" not in spec and spec.get("max_length") == 128
+                text = f"{name} \u00e9\u2713" if free else f"{name}-7"
+                return text[: spec.get("max_length", 64)]
+            case "list":
+                of = spec["of"]
+                if of["type"] == "one_of":
+                    return [self.struct(each) for each in of["structs"]]
+                if of["type"] == "event":
+                    return [self.struct(each) for each in self._events[:2]]
+                return [self.value(of, name)]
+            case "struct":
+                return self.struct(spec["struct"])
+            case "one_of":
+                return self.struct(spec["structs"][0])
+        raise TypeError(f"no sample for {spec}")
+
+
+# ---- the command -----------------------------------------------------------------------------------
+
+
+def load_app(path: str) -> App:
+    """The `App` at `package.module:Name`. Raises `BadSetting`."""
+    module, _, name = path.partition(":")
+    try:
+        app = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise BadSetting("app", str(error)) from None
+    if not isinstance(app, App):
+        raise BadSetting("app", f"{path} is no App")
+    return app
+
+
+def render_json(described: Spec) -> str:
+    """The text of protocol.json: one line for each leaf-like object, for readable diffs."""
+    return json.dumps(described, indent=1, ensure_ascii=False) + "\n"
+
+
+def files(app: App) -> dict[Path, str]:
+    """Each generated file with the text that it should have."""
+    described = describe(app)
+    return {JSON_FILE: render_json(described), PYTHON_FILE: render_python(described)}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m server.cli.protocol", description="Generate protocol.json.")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if a file is out of date")
+    parser.add_argument("--app", default=Settings().app, help="the application, package.module:Name")
+    options = parser.parse_args(argv)
+    stale = 0
+    for path, text in files(load_app(options.app)).items():
+        current = path.read_text("utf-8") if path.exists() else None
+        if current == text:
+            continue
+        stale += 1
+        if options.check:
+            print(f"{path.relative_to(ROOT)} is out of date: run python -m server.cli.protocol", file=sys.stderr)
+        else:
+            path.write_text(text, "utf-8")
+            print(f"wrote {path.relative_to(ROOT)}", file=sys.stderr)
+    return 1 if stale and options.check else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

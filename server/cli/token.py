@@ -1,0 +1,44 @@
+"""`garrison token`: a signed token for a client."""
+
+import time
+from typing import Annotated, Literal
+
+import msgspec
+from cyclopts import App, Parameter
+
+from server.cli.common import Config, Json, Set, out, read_settings, seconds_of, signing_key
+
+EXAMPLES = """
+Examples:
+
+- `garrison token spartan-117` for a player, good for twelve hours
+- `garrison token dedicated-7 --role host --ttl 7d` for a game server that reports matches
+"""
+
+
+def token(
+    name: Annotated[str, Parameter(help="The subject: letters, digits and . _ : @ ~ + = -")],
+    *,
+    role: Annotated[Literal["player", "host", "service"], Parameter(help="What it may do.")] = "player",
+    ttl: Annotated[str, Parameter(help="How long it is good: 90s, 15m, 12h, 7d.")] = "12h",
+    json: Json = False,
+    config: Config = None,
+    set_: Set = None,
+) -> int:
+    """Sign a token with the cluster's key and print it."""
+    from server.sessions.tokens import issue
+
+    settings = read_settings(config, set_)
+    ttl_s = seconds_of(ttl)
+    made = issue(signing_key(settings), name, role, ttl_s, int(time.time()))
+    if json:
+        url = settings.gateway.advertise_url or f"ws://{settings.gateway.host}:{settings.gateway.port}"
+        document = {"token": made, "subject": name, "role": role, "expires_in_s": ttl_s, "url": url}
+        out().print(msgspec.json.encode(document).decode(), markup=False)
+    else:
+        out().print(made, markup=False)
+    return 0
+
+
+def register(app: App) -> None:
+    app.command(token, name="token", help_epilogue=EXAMPLES)

@@ -1,0 +1,30 @@
+"""What the engine needs from gossip. `membership.py` wraps kinship; tests have a twin that can
+lie, lag and split."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from server.cluster.view import Member
+
+
+class Membership(Protocol):
+    async def start(self, me: Member, on_change: Callable[[], None]) -> None:
+        """Join the cluster as `me`. `on_change` is called, on the loop, after any change of
+        what `members` returns. Raises `Unavailable` if the gossip port cannot be had."""
+        ...
+
+    def members(self) -> tuple[Member, ...]:
+        """Every member that is believed alive or suspect, this node included, sorted by node."""
+        ...
+
+    async def update(self, me: Member) -> None:
+        """Tell the others what changed about this node (state, load, lag)."""
+        ...
+
+    async def leave(self) -> None:
+        """Say goodbye and wait a moment for it to spread."""
+        ...
+
+    async def close(self) -> None: ...
+
+    def stats(self) -> dict[str, int]: ...

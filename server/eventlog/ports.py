@@ -1,0 +1,77 @@
+"""Where match logs (any actor's event log) are kept: an append-only port over opaque bytes.
+
+A log's chunks follow each other without a gap. An *open* chunk is one group commit's tail; a
+*sealed* chunk (a segment) is compressed, checksummed and begins with a keyframe, and replaces
+the open chunks that it covers. `server/eventlog/segment.py` makes and reads the bytes.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Literal, Protocol
+
+import msgspec
+
+from server.ids import ActorId, Epoch
+
+AppendResult = Literal["written", "fenced"]
+
+
+class Append(msgspec.Struct, frozen=True):
+    """Entries `first_seq` to `last_seq` of one log. `head` is the running hash after them,
+    `prev_head` before. `projection` is the actor's state at `last_seq` (None: leave the
+    projection as it is)."""
+
+    id: ActorId
+    epoch: Epoch
+    first_seq: int
+    last_seq: int
+    prev_head: bytes
+    head: bytes
+    data: bytes
+    projection: Any = None
+
+
+class Seal(msgspec.Struct, frozen=True):
+    """A segment that replaces the open chunks `first_seq` to `last_seq` exactly."""
+
+    id: ActorId
+    epoch: Epoch
+    first_seq: int
+    last_seq: int
+    data: bytes
+
+
+class Chunk(msgspec.Struct, frozen=True):
+    first_seq: int
+    last_seq: int
+    sealed: bool
+    data: bytes
+
+
+class StoredLog(msgspec.Struct, frozen=True):
+    """`next_seq` and `head` are the log's end as its row has it; chunks are in order."""
+
+    next_seq: int
+    head: bytes
+    chunks: list[Chunk]
+
+
+class LogStore(Protocol):
+    """Errors as in `server.storage.ports.Store`."""
+
+    async def append(self, kind: str, batch: Sequence[Append]) -> dict[ActorId, AppendResult]:
+        """One transaction for all: advances each log where `epoch`, `next_seq == first_seq` and
+        `head == prev_head`, and inserts its chunk. The same append again is `written`; a log
+        that is not as expected is `fenced` and does not hinder the others."""
+        ...
+
+    async def seal(self, kind: str, seal: Seal) -> AppendResult:
+        """Replace open chunks by a segment in one transaction."""
+        ...
+
+    async def read_log(self, kind: str, id: ActorId, from_seq: int = 1) -> StoredLog | None:
+        """Chunks that hold `from_seq` or anything later; None if there is no such log."""
+        ...
+
+    async def read_tail(self, kind: str, id: ActorId) -> StoredLog | None:
+        """The last sealed chunk and the open ones after it: enough to activate."""
+        ...

@@ -1,0 +1,283 @@
+"""One node: staged start, view changes in a fixed order, staged stop. It receives its drivers and
+builds everything above them; nothing here opens a socket or a file itself.
+
+Start    store -> incarnation and lease -> transport -> gossip (joining) -> gateway -> admin -> up
+Change   peers -> slot table, directory, calls, catalog -> sessions -> admin
+Stop     leaving (slots go) -> sessions -> activations stored and released -> gossip, lease, links
+
+A node whose lease is refused ends all turns at once; `ended` tells the caller, which may start
+a new `Node`: the same name comes back as a new incarnation.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable
+from typing import Protocol
+
+import msgspec
+import structlog
+
+from server.actors.app import App
+from server.actors.host import Host
+from server.cluster.ports import Membership
+from server.cluster.view import Member, MemberState
+from server.errors import GarrisonError, Unavailable
+from server.eventlog.ports import LogStore
+from server.ids import NodeAddress, NodeId
+from server.runtime.clock import Clock
+from server.runtime.lag import LagProbe
+from server.runtime.metrics import Metrics
+from server.runtime.supervisor import Supervisor
+from server.sessions.gateway import Gateway
+from server.settings import Settings
+from server.storage.claimer import Claimer
+from server.storage.durability import MemoryFirst
+from server.storage.group_commit import GroupCommit
+from server.storage.lease import NodeLease
+from server.storage.ports import Store
+from server.storage.write_behind import WriteBehind
+from server.transport.ports import Transport
+from server.wire.messages import CloseCode
+
+log = structlog.get_logger(__name__)
+
+
+class Listener(Protocol):
+    """Where clients connect: the picows driver, or an in-memory twin."""
+
+    async def start(self) -> str:
+        """Listen; returns the url that clients are told. Raises `Unavailable` if the port is
+        taken."""
+        ...
+
+    async def stop(self) -> None: ...
+
+
+class Admin(Protocol):
+    """The HTTP side for operators; absent in simulations."""
+
+    def bind(self) -> str: ...
+
+    async def start(self) -> None: ...
+
+    def view_changed(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+
+class Drivers(msgspec.Struct, frozen=True):
+    """Everything that touches the outside. `listener` and `admin` are made for a gateway and a
+    node; `admin` is None where nobody operates the node."""
+
+    clock: Clock
+    rng: random.Random
+    store: Store
+    logs: LogStore
+    transport: Transport
+    membership: Membership
+    supervisor: Supervisor
+    metrics: Metrics
+    listener: Callable[[Gateway], Listener]
+    admin: "Callable[[Node], Admin] | None" = None
+
+
+class Node:
+    """See the module's head."""
+
+    def __init__(self, settings: Settings, app: App, signing_key: bytes, drivers: Drivers) -> None:
+        self.settings, self.app, self.drivers = settings, app, drivers
+        self.metrics, self.supervisor, self.clock = drivers.metrics, drivers.supervisor, drivers.clock
+        store, clock, metrics, rng = drivers.store, drivers.clock, drivers.metrics, drivers.rng
+        self.lag = LagProbe(clock, metrics)
+        self.lease = NodeLease(store, settings.store, clock, metrics, self._lease_lost)
+        self.write_behind = WriteBehind(store, settings.store, clock, metrics, rng)
+        self.group_commit = GroupCommit(drivers.logs, settings.store, clock, metrics, rng)
+        durability = MemoryFirst(self.lease, self.write_behind, self.group_commit)
+        claimer = Claimer(store, settings.actors, metrics, self.supervisor, self._is_logged)
+        self.host = Host(
+            app, settings, clock, rng, metrics, self.supervisor, drivers.transport, store, drivers.logs,
+            claimer, durability, self.write_behind, self.group_commit,
+        )  # fmt: skip
+        self.gateway = Gateway(self.host, settings, signing_key, rng)
+        self.host.outlet = self.gateway.streams
+        self.listener = drivers.listener(self.gateway)
+        self.admin = drivers.admin(self) if drivers.admin is not None else None
+        self.me: Member | None = None
+        self.client_url = self.admin_url = ""
+        self.ended = asyncio.Event()
+        self.lease_lost = False
+        self._state: MemberState = "joining"
+
+    def _is_logged(self, kind: str) -> bool:
+        cls = self.app.actor(kind)
+        return cls is not None and cls.durability == "logged"
+
+    # ---- start ----
+
+    async def start(self) -> None:
+        """Start stage by stage. Raises what a stage raises, with everything before it undone."""
+        try:
+            await self._start()
+        except BaseException:
+            await self._undo_start()
+            raise
+
+    async def _start(self) -> None:
+        address = await self._register()
+        settings, drivers = self.settings, self.drivers
+        await drivers.transport.start(address)
+        self.host.start(address)
+        self.client_url = await self.listener.start()
+        self.admin_url = self.admin.bind() if self.admin is not None else ""
+        self.me = Member(
+            address.node, address.incarnation, settings.weight, "joining", drivers.transport.endpoint,
+            self.client_url, self.admin_url,
+        )  # fmt: skip
+        for work, name in (
+            (self.lease.run(address), "lease"),
+            (self.write_behind.run(), "write-behind"),
+            (self.group_commit.run(), "group-commit"),
+            (self.lag.run(), "lag"),
+        ):
+            self.supervisor.spawn(work, name)
+        self.gateway.start()
+        await drivers.membership.start(self.me, self._members_changed)
+        await self._announce("up")
+        self.supervisor.spawn(self._report_load(), "load")
+        if self.admin is not None:
+            await self.admin.start()
+        self._members_changed()
+        log.info("node is up", node=str(address), client_url=self.client_url, admin_url=self.admin_url)
+
+    async def _register(self) -> NodeAddress:
+        """An incarnation from the store; waits out the lease of an earlier run of this name."""
+        settings, store = self.settings, self.drivers.store
+        await store.open()
+        lease_s = settings.store.lease_period_s if settings.store.lease else None
+        deadline = self.clock.now() + 3 * settings.store.lease_period_s
+        while True:
+            sent_at = self.clock.boot()
+            try:
+                incarnation = await store.register_node(NodeId(settings.node), lease_s)
+            except Unavailable as error:
+                if self.clock.now() >= deadline:
+                    raise
+                log.info("waiting to register", node=settings.node, why=error.message)
+                await asyncio.sleep(min(0.5, error.retry_after_s or 0.5))
+                continue
+            self.lease.granted(sent_at)
+            return NodeAddress(NodeId(settings.node), incarnation)
+
+    async def _undo_start(self) -> None:
+        for stage in (self.listener.stop, self.drivers.membership.close, self.drivers.transport.stop):
+            try:
+                await stage()
+            except Exception as error:
+                log.debug("undoing start", why=str(error))
+        if self.admin is not None:
+            await self.admin.stop()
+        if self.host.me.incarnation:
+            try:
+                await self.drivers.store.retire_node(self.host.me)
+            except GarrisonError as error:
+                log.warning("cannot retire", why=error.message)
+        await self.supervisor.stop()
+        await self.drivers.store.close()
+
+    # ---- the view ----
+
+    async def _announce(self, state: MemberState) -> None:
+        self._state = state
+        await self._tell_gossip()
+
+    async def _tell_gossip(self) -> None:
+        assert self.me is not None
+        lag_ms = int(1000 * max(self.lag.lag_s, self.metrics.loop_lag_last_seconds))
+        load = len(self.host.catalog.live)
+        self.me = msgspec.structs.replace(self.me, state=self._state, load=load, lag_ms=lag_ms)
+        await self.drivers.membership.update(self.me)
+
+    async def _report_load(self) -> None:
+        while True:
+            await asyncio.sleep(self.settings.gossip.load_interval_s)
+            await self._tell_gossip()
+
+    def _members_changed(self) -> None:
+        """Gossip says something new: hand it on in the fixed order."""
+        self.metrics.gossip_events_total += 1
+        members = self.drivers.membership.members()
+        view = self.host.view.follow(members)
+        same = view.digest == self.host.view.digest
+        if same:
+            self.host.view = view  # load and lag only
+            return
+        self.metrics.view_changes_total += 1
+        self.metrics.members = len(view.members)
+        peers = {member.address: member.transport for member in view.members.values()}
+        peers.pop(self.host.me, None)
+        self.drivers.transport.set_peers(peers)
+        self.host.on_view(view)
+        self.gateway.on_view(view)
+        if self.admin is not None:
+            self.admin.view_changed()
+        log.info("view changed", members=[str(a) for a in view.addresses], digest=f"{view.digest:016x}")
+
+    # ---- health ----
+
+    def not_ready(self) -> str:
+        """Why this node does not serve; empty while it does."""
+        if self.lease_lost or not self.lease.holds():
+            return "lease lost"
+        if self._state != "up":
+            return "starting" if self._state == "joining" else "draining"
+        return ""
+
+    def _lease_lost(self) -> None:
+        """End all turns at once: nothing here may be acknowledged any more."""
+        self.lease_lost = True
+        error = Unavailable("this node lost its lease", retry_after_s=1.0)
+        self.host.catalog.closed = error
+        for one in list(self.host.catalog.live.values()):
+            if one.durable:
+                self.host.catalog.lost(one, one.version - one.stored_version)
+            else:
+                self.host.catalog.discard(one, error)
+        self.gateway.close_all(CloseCode.OWNERSHIP_LOST)
+        self.ended.set()
+
+    # ---- stop ----
+
+    async def stop(self) -> None:
+        """Orderly: nothing that was acknowledged is lost, as long as the store answers within
+        `drain_timeout_s`."""
+        deadline = self.clock.now() + self.settings.drain_timeout_s
+        if not self.lease_lost:
+            try:
+                await self._announce("leaving")
+            except GarrisonError as error:
+                log.warning("cannot announce leaving", why=error.message)
+            self._members_changed()
+        await self.gateway.stop(min(1.0, self.settings.drain_timeout_s / 4))
+        await self.listener.stop()
+        if self.settings.store.flush_at_stop and not self.lease_lost:
+            await self.host.catalog.stop(deadline)
+        self.host.catalog.closed = Unavailable("this node has stopped")
+        for one in list(self.host.catalog.live.values()):
+            self.host.catalog.discard(one, Unavailable("this node has stopped"))
+        await self._leave()
+
+    async def _leave(self) -> None:
+        drivers = self.drivers
+        await drivers.membership.leave()
+        try:
+            if not self.lease_lost:
+                await drivers.store.retire_node(self.host.me)
+        except GarrisonError as error:
+            log.warning("cannot retire", why=error.message)
+        if self.admin is not None:
+            await self.admin.stop()
+        await drivers.transport.stop()
+        await self.supervisor.stop()
+        await drivers.membership.close()
+        await drivers.store.close()
+        log.info("node stopped", node=str(self.host.me))

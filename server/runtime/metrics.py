@@ -1,0 +1,97 @@
+"""Counters that the hot path can afford: plain integers, read only when somebody scrapes.
+
+Nothing here locks or formats; `server/admin/metrics.py` turns a `Metrics` into Prometheus
+families. One instance a node, handed to every part.
+"""
+
+from bisect import bisect_left
+from collections.abc import Sequence
+
+LATENCY_BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+
+
+class Histogram:
+    """Cumulative-bucket histogram; `counts[i]` observations were at most `bounds[i]`, the last
+    count has no bound."""
+
+    __slots__ = ("bounds", "counts", "total")
+
+    def __init__(self, bounds: Sequence[float] = LATENCY_BOUNDS_S) -> None:
+        self.bounds = tuple(bounds)
+        self.counts = [0] * (len(self.bounds) + 1)
+        self.total = 0.0
+
+    def observe(self, value: float) -> None:
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.total += value
+
+    @property
+    def count(self) -> int:
+        return sum(self.counts)
+
+
+class Metrics:
+    """What a node counts. Names are the Prometheus names without the `garrison_` prefix."""
+
+    def __init__(self) -> None:
+        # sessions
+        self.sessions = 0
+        self.sessions_opened_total = 0
+        self.sessions_resumed_total = 0
+        self.redirects_total = 0
+        self.frames_in_total = 0
+        self.frames_out_total = 0
+        self.heartbeats_total = 0
+        self.bad_frames_total = 0
+        self.rate_limited_total = 0
+        self.closes_total: dict[int, int] = {}
+        self.pushes_total = 0
+        # actors
+        self.activations = 0
+        self.activations_created_total = 0
+        self.activations_dropped_total = 0
+        self.turns_total = 0
+        self.turn_errors_total = 0
+        self.mailbox_wait_seconds = Histogram()
+        self.mailbox_refused_total = 0
+        self.calls_remote_total = 0
+        self.calls_redirected_total = 0
+        # storage
+        self.dirty = 0
+        self.dirty_age_seconds = 0.0
+        self.flush_seconds = Histogram()
+        self.flushed_rows_total = 0
+        self.flush_failures_total = 0
+        self.fenced_total = 0
+        self.fenced_changes_lost_total = 0
+        self.claims_total = 0
+        self.log_entries_total = 0
+        self.log_commit_seconds = Histogram()
+        self.lease_renewals_total = 0
+        self.lease_failures_total = 0
+        # cluster
+        self.members = 0
+        self.view_changes_total = 0
+        self.gossip_events_total = 0
+        self.gossip_bad_members_total = 0
+        # transport
+        self.transport_links = 0
+        self.transport_frames_in_total = 0
+        self.transport_bytes_in_total = 0
+        self.transport_bytes_out_total = 0
+        self.transport_deadlines_total = 0
+        self.transport_refused_total = 0
+        self.transport_handler_crashes_total = 0
+        self.transport_closes_total: dict[str, int] = {}
+        # runtime
+        self.loop_lag_seconds = Histogram()
+        self.loop_lag_last_seconds = 0.0
+        self.task_crashes_total = 0
+
+    def transport_closed(self, reason: str) -> None:
+        """Count one closed node-to-node link; `reason` comes from a fixed list."""
+        self.transport_closes_total[reason] = self.transport_closes_total.get(reason, 0) + 1
+
+    def closed(self, code: int) -> None:
+        """Count one closed session under its close code."""
+        self.closes_total[code] = self.closes_total.get(code, 0) + 1

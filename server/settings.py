@@ -1,0 +1,257 @@
+"""Every setting of a node and every bound of its queues, with units in the names.
+
+Frozen structs; `load` merges defaults, a TOML file, `GARRISON_…` variables and flags, in that
+order, and validates the whole before anything starts. `GARRISON_GATEWAY__PORT=9000` sets
+`gateway.port`. Raises `BadSetting` with the dotted name of the field. Leaf module: it reads
+only the mapping and the path that it is given.
+"""
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, get_type_hints
+
+import msgspec
+from msgspec import Meta
+
+from server.errors import BadSetting
+from server.ids import NODE_PATTERN
+
+Port = Annotated[int, Meta(ge=0, le=65_535)]
+Count = Annotated[int, Meta(ge=1)]
+Seconds = Annotated[float, Meta(gt=0)]
+Bytes = Annotated[int, Meta(ge=64)]
+
+
+class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    pass
+
+
+class GossipSettings(_Section):
+    """SWIM membership (kinship). Defaults see a killed node in about 1.5 s."""
+
+    bind: str = "127.0.0.1:0"
+    advertise: str | None = None
+    seeds: list[str] = []
+    probe_interval_s: Seconds = 0.3
+    probe_timeout_s: Seconds = 0.15
+    suspicion_mult: Count = 3
+    gossip_interval_s: Seconds = 0.1
+    load_interval_s: Seconds = 0.5
+
+
+class TransportSettings(_Section):
+    """Node-to-node requests over TCP."""
+
+    host: str = "127.0.0.1"
+    port: Port = 0
+    advertise_host: str | None = None
+    max_frame_bytes: Bytes = 8 * 1024 * 1024
+    max_in_flight: Count = 10_000
+    max_buffered_bytes: Bytes = 32 * 1024 * 1024
+    connect_timeout_s: Seconds = 1.0
+    request_timeout_s: Seconds = 5.0
+
+
+class GatewaySettings(_Section):
+    """Client WebSockets."""
+
+    host: str = "127.0.0.1"
+    port: Port = 7350
+    advertise_url: str | None = None
+    """What clients are told, `ws://host:port` or `wss://…`; made from host and port if absent."""
+    tls_certificate: str | None = None
+    tls_key: str | None = None
+    max_connections: Count = 100_000
+    max_frame_bytes: Bytes = 64 * 1024
+    read_buffer_bytes: Bytes = 1024
+    hello_timeout_s: Seconds = 5.0
+    heartbeat_interval_s: Seconds = 5.0
+    heartbeats_missed: Count = 3
+    cumulative_ack_interval_s: Seconds = 5.0
+    max_in_flight: Count = 64
+    """Requests of one session that wait for their reply."""
+    outbox_max_messages: Count = 1_024
+    outbox_max_bytes: Bytes = 1024 * 1024
+    resume_window_s: Seconds = 30.0
+    max_subscriptions: Count = 64
+    rate_per_s: Count = 200
+    rate_burst: Count = 400
+    rate_violations: Count = 50
+    """Refused messages in a row after which a flooding session is closed."""
+    clock_skew_s: float = 5.0
+
+
+class ActorSettings(_Section):
+    """Activations, mailboxes and calls."""
+
+    max_activations: Count = 1_000_000
+    mailbox_max_calls: Count = 1_000
+    call_timeout_s: Seconds = 5.0
+    idle_timeout_s: Seconds = 300.0
+    collect_interval_s: Seconds = 5.0
+    location_cache_entries: Count = 100_000
+    max_redirects: Count = 2
+    claim_batch: Annotated[int, Meta(ge=1, le=500)] = 500
+    claim_batches_in_flight: Count = 2
+    directory_wait_s: Seconds = 1.0
+    rebalance_per_s: Count = 2_000
+    query_timeout_s: Seconds = 1.0
+
+
+class StoreSettings(_Section):
+    """The relational store, write-behind and match logs."""
+
+    url: str = "sqlite:///.garrison/garrison.db"
+    migrate: bool = False
+    flush_interval_s: Seconds = 1.0
+    flush_batch: Count = 1_000
+    max_dirty: Count = 200_000
+    """Dirty activations above which durable turns are refused with `Unavailable`."""
+    max_dirty_age_s: Seconds = 10.0
+    """Age of the oldest unflushed change above which durable turns are refused."""
+    group_commit_s: Seconds = 0.03
+    max_log_backlog: Count = 100_000
+    """Log entries of a node that wait for their commit."""
+    segment_entries: Count = 256
+    pool_size: Count = 4
+    statement_timeout_s: Seconds = 5.0
+    busy_timeout_s: Seconds = 2.0
+    lease: bool = True
+    """False only for a deployment of one node."""
+    lease_period_s: Seconds = 2.0
+    lease_renew_s: Seconds = 0.5
+    flush_at_stop: bool = True
+    """False is for tests that show what a flush at stop is good for."""
+
+
+class AdminSettings(_Section):
+    """HTTP for operators: dashboard, API, metrics, health."""
+
+    enabled: bool = True
+    host: str = "127.0.0.1"
+    port: Port = 7360
+    advertise_url: str | None = None
+    token: str | None = None
+    """None: a random one is made at start and logged once."""
+
+
+class SecuritySettings(_Section):
+    cluster_key: str | None = None
+    """32 bytes in base64, the same on every node: gossip encryption and transport login.
+    May be absent only while every address is loopback."""
+    signing_key: str | None = None
+    """The HMAC key (HS256) of client tokens, 32 bytes or more."""
+    signing_key_file: str | None = None
+
+
+class LogSettings(_Section):
+    level: str = "info"
+    json: bool = False
+
+
+class Settings(_Section):
+    """Everything one node needs. `node` is stable over restarts."""
+
+    node: Annotated[str, Meta(pattern=f"^{NODE_PATTERN}$")] = "node-1"
+    cluster: Annotated[str, Meta(pattern=f"^{NODE_PATTERN}$")] = "garrison"
+    app: str = "game.app:App"
+    weight: Annotated[int, Meta(ge=1, le=16)] = 4
+    """Share of the slots relative to the other nodes."""
+    drain_timeout_s: Seconds = 10.0
+    gossip: GossipSettings = GossipSettings()
+    transport: TransportSettings = TransportSettings()
+    gateway: GatewaySettings = GatewaySettings()
+    actors: ActorSettings = ActorSettings()
+    store: StoreSettings = StoreSettings()
+    admin: AdminSettings = AdminSettings()
+    security: SecuritySettings = SecuritySettings()
+    log: LogSettings = LogSettings()
+
+
+ENV_PREFIX = "GARRISON_"
+_LOCAL_ONLY = {"CONFIG"}  # variables of this prefix that are not settings
+
+
+def load(
+    file: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+    flags: Mapping[str, object] | None = None,
+) -> Settings:
+    """The validated settings. `flags` maps dotted names to values; None values are skipped."""
+    tree: dict[str, Any] = {}
+    if file is not None:
+        tree = _read_toml(file)
+    for name, value in sorted((environ or {}).items()):
+        rest = name.removeprefix(ENV_PREFIX)
+        if name.startswith(ENV_PREFIX) and rest not in _LOCAL_ONLY:
+            _put(tree, rest.lower().replace("__", "."), value)
+    for name, flag in (flags or {}).items():
+        if flag is not None:
+            _put(tree, name, flag)
+    return from_tree(tree)
+
+
+def from_tree(tree: Mapping[str, Any]) -> Settings:
+    """Settings from nested mappings. Raises `BadSetting` naming the first bad field."""
+    try:
+        settings = msgspec.convert(_split_lists(tree), Settings, strict=False)
+    except msgspec.ValidationError as error:
+        why, _, where = str(error).partition(" - at `")
+        field = where.rstrip("`").removeprefix("$.") or _unknown_field(why)
+        raise BadSetting(field, why) from None
+    _check(settings)
+    return settings
+
+
+def _check(settings: Settings) -> None:
+    """Rules between fields."""
+    gateway, store = settings.gateway, settings.store
+    if bool(gateway.tls_certificate) != bool(gateway.tls_key):
+        raise BadSetting("gateway.tls_key", "certificate and key go together")
+    if store.lease_renew_s * 2 > store.lease_period_s:
+        raise BadSetting("store.lease_renew_s", "must be at most half of store.lease_period_s")
+    if store.url.partition(":")[0].partition("+")[0] not in {"sqlite", "postgresql", "memory"}:
+        raise BadSetting("store.url", "must begin with sqlite:, postgresql: or memory:")
+    if settings.gossip.probe_timeout_s >= settings.gossip.probe_interval_s:
+        raise BadSetting("gossip.probe_timeout_s", "must be below gossip.probe_interval_s")
+    if ":" not in settings.app:
+        raise BadSetting("app", "must be package.module:Name")
+
+
+def _read_toml(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text("utf-8"))
+    except OSError as error:
+        raise BadSetting("config", f"cannot read {file}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadSetting("config", f"{file} is not TOML: {error}") from None
+
+
+def _put(tree: dict[str, Any], dotted: str, value: object) -> None:
+    *sections, leaf = dotted.split(".")
+    for section in sections:
+        child = tree.setdefault(section, {})
+        if not isinstance(child, dict):
+            raise BadSetting(dotted, f"{section} is a value, not a section")
+        tree = child
+    tree[leaf] = value
+
+
+def _split_lists(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Variables and flags give lists as comma-separated text."""
+    out: dict[str, Any] = dict(tree)
+    hints = get_type_hints(GossipSettings)
+    gossip = out.get("gossip")
+    if isinstance(gossip, dict):
+        out["gossip"] = {
+            name: [part.strip() for part in value.split(",") if part.strip()]
+            if isinstance(value, str) and hints.get(name) == list[str]
+            else value
+            for name, value in gossip.items()
+        }
+    return out
+
+
+def _unknown_field(why: str) -> str:
+    return why.rpartition("`")[0].rpartition("`")[2] if "`" in why else "?"

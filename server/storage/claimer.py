@@ -1,0 +1,87 @@
+"""Load-and-claim in batches (DESIGN rule 3): many activations that are born in one moment cost
+the store a few statements, sorted and bounded, whichever way they arrive."""
+
+import asyncio
+from collections.abc import Callable
+
+from server.errors import GarrisonError, Overloaded
+from server.ids import ActorId, NodeAddress
+from server.runtime.metrics import Metrics
+from server.runtime.supervisor import Supervisor
+from server.settings import ActorSettings
+from server.storage.ports import Claim, ClaimResult, Store
+
+MAX_WAITING = 100_000
+
+
+class Claimer:
+    """Gathers the claims of one loop iteration a kind; `first` says which kinds go first."""
+
+    def __init__(
+        self,
+        store: Store,
+        settings: ActorSettings,
+        metrics: Metrics,
+        supervisor: Supervisor,
+        first: Callable[[str], bool],
+    ) -> None:
+        self._store, self._settings, self._metrics = store, settings, metrics
+        self._supervisor, self._first = supervisor, first
+        self._waiting: dict[str, dict[ActorId, asyncio.Future[ClaimResult]]] = {}
+        self._in_flight = 0
+        self._scheduled = False
+        self._token = 0
+        self._me: NodeAddress | None = None
+
+    def start(self, me: NodeAddress) -> None:
+        self._me = me
+
+    def claim(self, kind: str, identity: ActorId) -> asyncio.Future[ClaimResult]:
+        """The result of claiming `identity`. Raises `Overloaded`; the future fails with the
+        store's `Unavailable`."""
+        waiting = self._waiting.setdefault(kind, {})
+        future = waiting.get(identity)
+        if future is None:
+            if len(waiting) >= MAX_WAITING:
+                raise Overloaded("too many claims wait for the store")
+            loop = asyncio.get_running_loop()
+            future = waiting[identity] = loop.create_future()
+            if not self._scheduled:
+                self._scheduled = True
+                loop.call_soon(self._dispatch)
+        return future
+
+    def _dispatch(self) -> None:
+        """Start as many batches as may be in flight, kinds that go first before others."""
+        self._scheduled = False
+        for kind in sorted(self._waiting, key=lambda k: (not self._first(k), k)):
+            waiting = self._waiting[kind]
+            while waiting and self._in_flight < self._settings.claim_batches_in_flight:
+                batch = {identity: waiting[identity] for identity in sorted(waiting)[: self._settings.claim_batch]}
+                for identity in batch:
+                    del waiting[identity]
+                self._in_flight += 1
+                self._supervisor.spawn(self._run(kind, batch), f"claim-{kind}")
+
+    async def _run(self, kind: str, batch: dict[ActorId, asyncio.Future[ClaimResult]]) -> None:
+        assert self._me is not None
+        claims = []
+        for identity in batch:
+            self._token += 1
+            claims.append(Claim(identity, self._token))
+        try:
+            results = await self._store.claim(kind, claims, self._me)
+            self._metrics.claims_total += len(claims)
+            for identity, future in batch.items():
+                if not future.done():
+                    future.set_result(results[identity])
+        except GarrisonError as error:
+            for future in batch.values():
+                if not future.done():
+                    future.set_exception(error)
+        finally:
+            self._in_flight -= 1
+            for future in batch.values():
+                future.cancel()
+            if any(self._waiting.values()):
+                self._dispatch()

@@ -1,0 +1,62 @@
+"""Which entities have changes that the store does not, and since when. Pure: takes `now`.
+
+An entity is dirty from its first unflushed change; later changes coalesce. Order is the order
+of that first change, so the oldest is always first.
+"""
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Generic, Protocol, TypeVar
+
+from server.ids import ActorId
+
+
+class Identified(Protocol):
+    @property
+    def id(self) -> ActorId: ...
+
+
+T = TypeVar("T", bound=Identified)
+
+
+class DirtySet(Generic[T]):
+    """Entities by id, oldest change first."""
+
+    __slots__ = ("_since",)
+
+    def __init__(self) -> None:
+        self._since: dict[ActorId, tuple[T, float]] = {}
+
+    def __len__(self) -> int:
+        return len(self._since)
+
+    def __contains__(self, identity: ActorId) -> bool:
+        return identity in self._since
+
+    def mark(self, entity: T, now: float) -> None:
+        """`entity` has changed; keeps the time of its first unflushed change."""
+        if entity.id not in self._since:
+            self._since[entity.id] = (entity, now)
+
+    def clean(self, entity: T) -> None:
+        """Everything of `entity` is in the store, or it is gone."""
+        held = self._since.get(entity.id)
+        if held is not None and held[0] is entity:
+            del self._since[entity.id]
+
+    def renew(self, entity: T, now: float) -> None:
+        """A flush stored an older version: dirty still, with changes no older than `now`."""
+        if self._since.pop(entity.id, None) is not None:
+            self._since[entity.id] = (entity, now)
+
+    def oldest(self, count: int) -> list[T]:
+        """The `count` entities whose changes have waited longest."""
+        return [entity for entity, _ in islice(self._since.values(), count)]
+
+    def age_s(self, now: float) -> float:
+        """Seconds since the oldest unflushed change; 0 if there is none."""
+        first = next(iter(self._since.values()), None)
+        return now - first[1] if first is not None else 0.0
+
+    def __iter__(self) -> Iterator[T]:
+        return (entity for entity, _ in self._since.values())

@@ -1,0 +1,139 @@
+"""Write-behind: dirty entities go to the store in coalesced, fenced batches.
+
+One flush runs at a time, so that an entity's versions reach the store in order. What a flush
+sees is an entity's last turn boundary. Bounds: `max_dirty` entities and `max_dirty_age_s`; past
+either, `admit` refuses further durable changes, and memory stays bounded while the store is away.
+"""
+
+import asyncio
+import random
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+import structlog
+
+from server.errors import GarrisonError, Unavailable
+from server.ids import ActorId, Epoch
+from server.runtime.backoff import backoff_s
+from server.runtime.clock import Clock
+from server.runtime.metrics import Metrics
+from server.settings import StoreSettings
+from server.storage.dirty import DirtySet
+from server.storage.ports import Change, Store
+
+log = structlog.get_logger(__name__)
+
+
+class Flushable(Protocol):
+    """An activation as the flusher sees it."""
+
+    id: ActorId
+    kind: str
+    epoch: Epoch
+    version: int
+    boundary: Any
+    stored_version: int
+
+    def fenced(self) -> None:
+        """The store refused a write: another owner has it. Drop at once."""
+        ...
+
+
+class WriteBehind:
+    """The dirty set of one node and its flush loop."""
+
+    def __init__(
+        self, store: Store, settings: StoreSettings, clock: Clock, metrics: Metrics, rng: random.Random
+    ) -> None:
+        self._store, self._settings, self._clock, self._metrics = store, settings, clock, metrics
+        self._rng = rng
+        self._dirty: DirtySet[Flushable] = DirtySet()
+        self._lock = asyncio.Lock()
+        self._failures = 0
+
+    def __len__(self) -> int:
+        return len(self._dirty)
+
+    def age_s(self) -> float:
+        """Age of the oldest change that is not in the store."""
+        return self._dirty.age_s(self._clock.now())
+
+    def admit(self) -> None:
+        """Raises `Unavailable` while one more durable change would pass a bound."""
+        if len(self._dirty) >= self._settings.max_dirty:
+            raise Unavailable("too many changes wait for the store", retry_after_s=1.0)
+        if self._failures and self.age_s() > self._settings.max_dirty_age_s:
+            raise Unavailable("the store is away and the oldest change is at its bound", retry_after_s=1.0)
+
+    def mark(self, entity: Flushable) -> None:
+        self._dirty.mark(entity, self._clock.now())
+
+    def forget(self, entity: Flushable) -> None:
+        """`entity` is gone; what it had is stored or counted as lost elsewhere."""
+        self._dirty.clean(entity)
+
+    async def run(self) -> None:
+        """Flush every `flush_interval_s`; back off while the store is away."""
+        while True:
+            pause = self._settings.flush_interval_s
+            if self._failures:
+                pause = backoff_s(self._failures, self._rng, base_s=0.2, cap_s=2 * pause)
+            await asyncio.sleep(pause)
+            try:
+                await self.flush()
+            except GarrisonError as error:
+                log.warning("flush failed", why=error.message, dirty=len(self._dirty), age_s=round(self.age_s(), 1))
+            self.observe()
+
+    def observe(self) -> None:
+        """Bring the gauges up to date."""
+        self._metrics.dirty = len(self._dirty)
+        self._metrics.dirty_age_seconds = self.age_s()
+
+    async def flush(self) -> None:
+        """Store everything that is dirty now. Raises `Unavailable`; what is stored is clean."""
+        async with self._lock:
+            left = len(self._dirty)
+            while left > 0:
+                batch = self._dirty.oldest(min(left, self._settings.flush_batch))
+                if not batch:
+                    return
+                left -= len(batch)
+                await self._write(batch)
+
+    async def flush_these(self, entities: Iterable[Flushable]) -> None:
+        """Store these, if dirty, before they are given up. Raises `Unavailable`."""
+        async with self._lock:
+            await self._write([entity for entity in entities if entity.id in self._dirty])
+
+    async def _write(self, batch: list[Flushable]) -> None:
+        by_kind: dict[str, list[Flushable]] = {}
+        for entity in batch:
+            by_kind.setdefault(entity.kind, []).append(entity)
+        for kind, entities in sorted(by_kind.items()):
+            await self._write_kind(kind, entities)
+
+    async def _write_kind(self, kind: str, entities: list[Flushable]) -> None:
+        entities.sort(key=lambda entity: entity.id)
+        begin = self._clock.now()
+        changes = [Change(entity.id, entity.epoch, entity.version, entity.boundary) for entity in entities]
+        try:
+            results = await self._store.write(kind, changes)
+        except GarrisonError:
+            self._failures += 1
+            self._metrics.flush_failures_total += 1
+            raise
+        self._failures = 0
+        now = self._clock.now()
+        self._metrics.flush_seconds.observe(now - begin)
+        self._metrics.flushed_rows_total += len(changes)
+        for entity, change in zip(entities, changes, strict=True):
+            if results[entity.id] == "fenced":
+                self._dirty.clean(entity)
+                entity.fenced()
+                continue
+            entity.stored_version = change.version
+            if entity.version == change.version:
+                self._dirty.clean(entity)
+            else:
+                self._dirty.renew(entity, begin)

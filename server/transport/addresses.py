@@ -1,0 +1,55 @@
+"""`host:port` text, loopback, and the cluster key: what transport and gossip share. Pure."""
+
+import base64
+import binascii
+import ipaddress
+
+from server.errors import BadInput, BadSetting
+
+KEY_BYTES = 32
+
+
+def split_endpoint(endpoint: str) -> tuple[str, int]:
+    """`host:port` or `[v6]:port` as host and port. Raises `BadInput`."""
+    host, colon, port = endpoint.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        colon = ""
+    if not colon or not host or not (port.isascii() and port.isdigit()) or int(port) > 65_535:
+        raise BadInput(f"not host:port: {endpoint[:100]!r}")
+    return host, int(port)
+
+
+def join_endpoint(host: str, port: int) -> str:
+    """The text that `split_endpoint` takes apart."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether `host` is reachable from this machine only. A name other than localhost is not
+    looked up and counts as reachable."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def is_any(host: str) -> bool:
+    """Whether `host` means every interface, and so is nobody's address."""
+    return host in {"", "0.0.0.0", "::"}
+
+
+def decode_cluster_key(text: str | None) -> bytes | None:
+    """The 32 bytes of `security.cluster_key`. Raises `BadSetting`, never showing the key."""
+    if text is None:
+        return None
+    try:
+        key = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise BadSetting("security.cluster_key", "is not base64") from None
+    if len(key) != KEY_BYTES:
+        raise BadSetting("security.cluster_key", f"must be {KEY_BYTES} bytes in base64, not {len(key)}")
+    return key

@@ -1,0 +1,87 @@
+"""Mutual login of two nodes: a challenge each way, answered with HMAC-SHA256. Pure.
+
+    dialler  -> HELLO      label, both addresses, nonce a
+    acceptor -> CHALLENGE  nonce b, proof of the acceptor
+    dialler  -> PROOF      proof of the dialler
+    acceptor -> READY
+
+A proof is keyed by the cluster key and covers the protocol version, the cluster label, both
+node addresses with their incarnations, both nonces and the role of the one who makes it, so
+it is good for this one connection in this one direction. Login proves who is there when a
+connection opens; it does not encrypt or sign what follows. Where the network between nodes is
+not trusted, run it inside a tunnel.
+"""
+
+import hmac
+from typing import Final, Literal
+
+import msgspec
+
+from server.errors import BadFrame
+from server.ids import Incarnation, NodeAddress, NodeId
+from server.transport.frames import VERSION
+
+NONCE_BYTES: Final = 32
+PROOF_BYTES: Final = 32
+Role = Literal["dialler", "acceptor"]
+
+
+class Hello(msgspec.Struct, array_like=True, frozen=True):
+    """What the dialler says first. `to` is who it expects to reach."""
+
+    cluster: str
+    from_node: str
+    from_incarnation: int
+    to_node: str
+    to_incarnation: int
+    nonce: bytes
+
+    @property
+    def sender(self) -> NodeAddress:
+        return NodeAddress(NodeId(self.from_node), Incarnation(self.from_incarnation))
+
+    @property
+    def target(self) -> NodeAddress:
+        return NodeAddress(NodeId(self.to_node), Incarnation(self.to_incarnation))
+
+
+_hello = msgspec.msgpack.Decoder(Hello)
+_encode = msgspec.msgpack.encode
+
+
+def hello(cluster: str, me: NodeAddress, to: NodeAddress, nonce: bytes) -> Hello:
+    return Hello(cluster, me.node, me.incarnation, to.node, to.incarnation, nonce)
+
+
+def encode_hello(message: Hello) -> bytes:
+    return _encode(message)
+
+
+def decode_hello(payload: bytes) -> Hello:
+    """Raises `BadFrame` if `payload` is no hello."""
+    try:
+        message = _hello.decode(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise BadFrame("bad login") from None
+    if len(message.nonce) != NONCE_BYTES:
+        raise BadFrame("bad login")
+    return message
+
+
+def proof(key: bytes | None, role: Role, first: Hello, nonce: bytes) -> bytes:
+    """What only a holder of `key` can say about this connection. No key: an empty one, which
+    is allowed on loopback only."""
+    text = _encode(("garrison node login", VERSION, role, first, nonce))
+    return hmac.digest(key or b"", text, "sha256")
+
+
+def split_challenge(payload: bytes) -> tuple[bytes, bytes]:
+    """Nonce and proof of a CHALLENGE. Raises `BadFrame`."""
+    if len(payload) != NONCE_BYTES + PROOF_BYTES:
+        raise BadFrame("bad login")
+    return payload[:NONCE_BYTES], payload[NONCE_BYTES:]
+
+
+def same(one: bytes, other: bytes) -> bool:
+    """Equality in a time that does not depend on where they differ."""
+    return hmac.compare_digest(one, other)

@@ -1,0 +1,56 @@
+"""What the engine needs from a node-to-node link; drivers and twins implement it.
+
+A service is a small number (see `Service`); its handler gets the caller's address and the
+payload, and answers with bytes at once or with a future of bytes. A handler that raises a
+`GarrisonError` (or whose future does) makes the same error rise at the caller.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+from server.ids import NodeAddress
+
+Answer = bytes | asyncio.Future[bytes] | None
+Handler = Callable[[NodeAddress, bytes], Answer]
+
+
+class Service:
+    """Numbers on the wire; never reused."""
+
+    CALL = 1
+    DIRECTORY = 2
+    STREAM = 3
+    QUERY = 4
+
+
+class Transport(Protocol):
+    """Persistent, pipelined, coalescing links to other nodes.
+
+    Delivery is at most once. Errors of `request`: `Unavailable` (not connected, nothing sent),
+    `Overloaded` (too many in flight), `DeadlineExceeded`, `ConnectionLost` (sent, no answer
+    seen), or the remote handler's own typed error."""
+
+    @property
+    def endpoint(self) -> str:
+        """`host:port` where the others reach this node; valid after `start`."""
+        ...
+
+    async def start(self, me: NodeAddress) -> None: ...
+
+    def serve(self, service: int, handler: Handler) -> None:
+        """Install the handler of a service; before `start`."""
+        ...
+
+    def set_peers(self, peers: dict[NodeAddress, str]) -> None:
+        """The endpoints of the current view (without this node). Links to anyone else are
+        closed; requests to an address that is not here raise `Unavailable` at once."""
+        ...
+
+    def request(self, to: NodeAddress, service: int, payload: bytes, timeout_s: float) -> asyncio.Future[bytes]: ...
+
+    def send(self, to: NodeAddress, service: int, payload: bytes) -> None:
+        """One way; dropped silently if there is no link and none can be had."""
+        ...
+
+    async def stop(self) -> None: ...

@@ -1,0 +1,242 @@
+"""Node-to-node requests over TCP: one `Transport` driver. Links are in `link.py`, bytes in
+`frames.py`, who may talk in `login.py`.
+"""
+
+import asyncio
+import errno
+import random
+from typing import Final
+
+import structlog
+
+from server.errors import BadSetting, GarrisonError, Unavailable
+from server.ids import NodeAddress
+from server.runtime.backoff import backoff_s
+from server.runtime.clock import Clock
+from server.runtime.metrics import Metrics
+from server.runtime.supervisor import Supervisor
+from server.settings import TransportSettings
+from server.transport.addresses import is_any, is_loopback, join_endpoint, split_endpoint
+from server.transport.link import Accepted, Context, Dialled, Link
+from server.transport.login import Hello
+from server.transport.ports import Handler
+
+log = structlog.get_logger(__name__)
+
+MAX_STRANGERS: Final = 128  # connections that have not logged in yet
+GOOD_LIFE_S: Final = 2.0  # a link that lasted this long is dialled again without a pause
+GOODBYE_S: Final = 0.5
+
+
+class TcpTransport:
+    """Persistent, pipelined, coalescing links to every peer. See `ports.Transport`.
+
+    `request` raises at once what means that nothing was sent (`Unavailable`, `Overloaded`,
+    `BadInput` for a payload over `max_frame_bytes`); everything later comes through the future.
+    `key` is the cluster key, None only where every address is loopback (else `BadSetting`)."""
+
+    def __init__(
+        self,
+        settings: TransportSettings,
+        cluster: str,
+        key: bytes | None,
+        clock: Clock,
+        metrics: Metrics,
+        supervisor: Supervisor,
+        rng: random.Random,
+    ) -> None:
+        _check(settings, key)
+        self._settings, self._cluster, self._key = settings, cluster, key
+        self._clock, self._metrics, self._supervisor, self._rng = clock, metrics, supervisor, rng
+        self._handlers: dict[int, Handler] = {}
+        self._context: Context | None = None
+        self._server: asyncio.Server | None = None
+        self._endpoint = ""
+        self._peers: dict[NodeAddress, str] = {}
+        self._dials: dict[NodeAddress, asyncio.Task[None]] = {}
+        self._links: dict[NodeAddress, Dialled] = {}  # connecting or up
+        self._inbound: dict[NodeAddress, Accepted] = {}
+        self._strangers: dict[Accepted, None] = {}
+        self._leaving: dict[Link, None] = {}  # closed, socket not gone yet
+
+    @property
+    def endpoint(self) -> str:
+        return self._endpoint
+
+    def serve(self, service: int, handler: Handler) -> None:
+        if not 0 < service < 256:
+            raise ValueError("a service is a number from 1 to 255")
+        self._handlers[service] = handler
+
+    async def start(self, me: NodeAddress) -> None:
+        """Listen. Raises `Unavailable` if the port cannot be had."""
+        settings = self._settings
+        context = Context(settings, self._cluster, self._key, me, self._clock, self._metrics, self._handlers)
+        self._context = context
+        where = join_endpoint(settings.host, settings.port)
+        try:
+            self._server = await context.loop.create_server(self._accept, settings.host, settings.port)
+        except OSError as error:
+            taken = error.errno == errno.EADDRINUSE
+            why = "the port is already in use" if taken else (error.strerror or str(error))
+            raise Unavailable(f"cannot listen for other nodes on {where}: {why}") from None
+        port = self._server.sockets[0].getsockname()[1]
+        self._endpoint = join_endpoint(settings.advertise_host or settings.host, port)
+        self.set_peers(self._peers)
+
+    async def stop(self) -> None:
+        """Close every link, gently for half a second, and leave no task."""
+        if self._server is not None:
+            self._server.close()
+        dials = list(self._dials.values())
+        self._dials.clear()
+        for task in dials:
+            task.cancel()
+        await asyncio.gather(*dials, return_exceptions=True)
+        for link in [*self._links.values(), *self._inbound.values(), *self._strangers]:
+            self._close(link, "stopped")
+        self._links.clear()
+        try:
+            async with asyncio.timeout(GOODBYE_S):
+                for link in list(self._leaving):
+                    await link.closed.wait()
+        except TimeoutError:
+            for link in list(self._leaving):
+                link.abort()
+        for link in list(self._leaving):
+            await link.closed.wait()
+        self._leaving.clear()
+        if self._server is not None:
+            await self._server.wait_closed()
+            self._server = None
+
+    def set_peers(self, peers: dict[NodeAddress, str]) -> None:
+        before, self._peers = self._peers, dict(peers)
+        if self._context is None:
+            return
+        self._peers.pop(self._context.me, None)
+        for to in list(self._dials):
+            if self._peers.get(to) != before.get(to) or to not in self._peers:
+                self._dials.pop(to).cancel()
+                if (link := self._links.pop(to, None)) is not None:
+                    self._close(link, "left the view")
+        for to, endpoint in self._peers.items():
+            if to not in self._dials:
+                self._links[to] = Dialled(self._context, to)  # requests may wait in it from now on
+                self._dials[to] = self._supervisor.spawn(self._keep(to, endpoint), f"link to {to}")
+        newest = {address.node: address.incarnation for address in self._peers}
+        for address, accepted in list(self._inbound.items()):
+            gone = address in before and address not in self._peers
+            if gone or address.incarnation < newest.get(address.node, 0):
+                self._close(accepted, "left the view")
+
+    def request(self, to: NodeAddress, service: int, payload: bytes, timeout_s: float) -> "asyncio.Future[bytes]":
+        link = self._links.get(to)
+        if link is None:
+            raise Unavailable(f"no link to {to}" if to in self._peers else f"{to} is not in the view")
+        return link.request(service, payload, timeout_s)
+
+    def send(self, to: NodeAddress, service: int, payload: bytes) -> None:
+        link = self._links.get(to)
+        if link is not None:
+            link.send(service, payload)
+
+    # dialling
+
+    async def _keep(self, to: NodeAddress, endpoint: str) -> None:
+        """Hold a link to `to` for as long as it is in the view."""
+        attempt = 0
+        while True:
+            link = self._links.get(to)
+            if link is None or link.reason:
+                assert self._context is not None
+                link = self._links[to] = Dialled(self._context, to)
+            born = self._clock.now()
+            why = await self._connect(link, endpoint)
+            if why is None:
+                await self._live(link)
+                lived = self._clock.now() - born
+                attempt = 0 if lived >= GOOD_LIFE_S else attempt + 1
+            else:
+                if attempt == 0:
+                    log.warning("cannot reach node", peer=str(to), endpoint=endpoint, why=why)
+                attempt += 1
+            if self._links.get(to) is link:
+                del self._links[to]
+            if attempt:
+                await asyncio.sleep(backoff_s(attempt, self._rng))
+
+    async def _connect(self, link: Dialled, endpoint: str) -> str | None:
+        """Connect and log in. What went wrong, or None."""
+        loop = asyncio.get_running_loop()
+        try:
+            host, port = split_endpoint(endpoint)
+            async with asyncio.timeout(self._settings.connect_timeout_s):
+                await loop.create_connection(lambda: link, host, port)
+                await link.ready
+        except (OSError, GarrisonError) as error:
+            why = error.message if isinstance(error, GarrisonError) else (str(error) or "no answer")
+            self._close(link, "cannot connect")
+            return why
+        except asyncio.CancelledError:
+            self._close(link, "left the view")
+            raise
+        return None
+
+    async def _live(self, link: Dialled) -> None:
+        self._metrics.transport_links += 1
+        try:
+            await link.closed.wait()
+        finally:
+            self._metrics.transport_links -= 1
+
+    # accepting
+
+    def _accept(self) -> Accepted:
+        assert self._context is not None
+        link = Accepted(self._context, self._admit, self._entered, self._left)
+        if len(self._strangers) >= MAX_STRANGERS:
+            link.close("too many strangers")
+        else:
+            self._strangers[link] = None
+        return link
+
+    def _admit(self, hello: Hello) -> None:
+        """Raises `Unavailable` for one who is in the wrong place."""
+        assert self._context is not None
+        me, sender = self._context.me, hello.sender
+        if hello.cluster != self._cluster:
+            raise Unavailable("this is another cluster")
+        if hello.target != me:
+            raise Unavailable("this is another node, or another incarnation of it")
+        if sender.node == me.node:
+            raise Unavailable("a node does not call itself")
+        if any(peer.node == sender.node and peer.incarnation > sender.incarnation for peer in self._peers):
+            raise Unavailable("a newer incarnation of you is in the view")
+
+    def _entered(self, link: Accepted) -> None:
+        self._strangers.pop(link, None)
+        if (older := self._inbound.get(link.peer)) is not None:
+            self._close(older, "replaced")
+        self._inbound[link.peer] = link
+
+    def _left(self, link: Accepted) -> None:
+        self._strangers.pop(link, None)
+        if self._inbound.get(link.peer) is link:
+            del self._inbound[link.peer]
+
+    def _close(self, link: Link, reason: str) -> None:
+        link.close(reason, gently=True)
+        if not link.closed.is_set():
+            self._leaving = {old: None for old in self._leaving if not old.closed.is_set()}
+            self._leaving[link] = None
+
+
+def _check(settings: TransportSettings, key: bytes | None) -> None:
+    advertised = settings.advertise_host or settings.host
+    if is_any(advertised):
+        raise BadSetting("transport.advertise_host", "needed when transport.host means every interface")
+    if key is None and not (is_loopback(settings.host) and is_loopback(advertised)):
+        raise BadSetting("security.cluster_key", "needed as soon as a node is reachable from other machines")
+    if settings.max_buffered_bytes < settings.max_frame_bytes:
+        raise BadSetting("transport.max_buffered_bytes", "must not be below transport.max_frame_bytes")

@@ -1,0 +1,96 @@
+"""Bytes to messages and back, for both subprotocols, from one registry of message types.
+
+Pure: no socket and no clock. A `Codec` is built once a process; `MSGPACK` frames are binary,
+`JSON` frames are text. Decoding raises `UnknownType` or `BadFrame`; both carry the request's
+id in `request_id` when one could be read, so that the answer can name it.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final, Literal, Union, cast
+
+import msgspec
+
+from server.errors import BadFrame, BadInput, UnknownType
+from server.wire.messages import Push, Request
+
+Format = Literal["msgpack", "json"]
+SUBPROTOCOLS: Final[dict[str, Format]] = {"garrison.v1.msgpack": "msgpack", "garrison.v1.json": "json"}
+
+_any_msgpack = msgspec.msgpack.Decoder()
+_any_json = msgspec.json.Decoder()
+_msgpack = msgspec.msgpack.Encoder()
+_json = msgspec.json.Encoder()
+
+
+class Codec:
+    """One subprotocol's decoder and encoder. `decode` is the client-to-server direction."""
+
+    def __init__(self, format: Format, requests: Sequence[type[Request]]) -> None:
+        self.format = format
+        self.text = format == "json"
+        union = cast(Any, Union[tuple(requests)])  # noqa: UP007 - a union made at run time
+        self._known = {str(cls.__struct_config__.tag) for cls in requests}
+        if self.text:
+            self._decode = msgspec.json.Decoder(union).decode
+            self._decode_any = _any_json.decode
+            self.encode = _json.encode
+        else:
+            self._decode = msgspec.msgpack.Decoder(union).decode
+            self._decode_any = _any_msgpack.decode
+            self.encode = _msgpack.encode
+
+    def decode(self, frame: bytes | memoryview) -> Request:
+        """The request in `frame`. Raises `UnknownType`, `BadFrame`."""
+        try:
+            return cast(Request, self._decode(frame))
+        except msgspec.DecodeError as error:
+            raise self._explain(frame, str(error)) from None
+        except (UnicodeDecodeError, RecursionError) as error:
+            raise _with_id(BadFrame(f"not {self.format}: {error}"), 0) from None
+
+    def _explain(self, frame: bytes | memoryview, why: str) -> BadInput:
+        """Off the hot path: read what can be read of a bad frame."""
+        try:
+            value = self._decode_any(frame)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError) as error:
+            return _with_id(BadFrame(f"not {self.format}: {error}"), 0)
+        if not isinstance(value, list) or not value or not isinstance(value[0], str):
+            return _with_id(BadFrame("a message is an array that begins with its type"), 0)
+        number = value[1] if len(value) > 1 and type(value[1]) is int and 0 <= value[1] <= 2**53 else 0
+        if value[0] not in self._known:
+            return _with_id(UnknownType(f"no message type {value[0][:64]!r}"), number)
+        return _with_id(BadFrame(f"{value[0]}: {why}"), number)
+
+
+class PushTemplate:
+    """A push encoded once for many receivers: only the sequence number differs."""
+
+    __slots__ = ("_head", "_tail", "_text")
+
+    def __init__(self, push: Push, format: Format) -> None:
+        zero = msgspec.structs.replace(push, seq=0)
+        tag = str(type(push).__struct_config__.tag)
+        self._text = format == "json"
+        if self._text:
+            whole, head = _json.encode(zero), _json.encode([tag])[:-1] + b","
+        else:
+            whole = _msgpack.encode(zero)
+            head = whole[: _head_length(whole, tag)]
+        self._head = head
+        self._tail = whole[len(head) + 1 :]  # the zero is one byte in either format
+
+    def render(self, seq: int) -> bytes:
+        """The frame with sequence number `seq`."""
+        number = _json.encode(seq) if self._text else _msgpack.encode(seq)
+        return self._head + number + self._tail
+
+
+def _head_length(whole: bytes, tag: str) -> int:
+    """Bytes of the array header and the tag of a msgpack frame."""
+    header = 1 if whole[0] & 0xF0 == 0x90 else (3 if whole[0] == 0xDC else 5)
+    return header + len(_msgpack.encode(tag))
+
+
+def _with_id(error: BadInput, request_id: int) -> BadInput:
+    error.request_id = request_id
+    return error

@@ -1,0 +1,176 @@
+"""The engine's client messages. Each travels as the array `[type, id, ...fields]`.
+
+Arrays grow only at the end, by fields with a default. A `Request` carries the client's id and
+gets exactly one `Reply` or `Failed` with the same id; a `Push` carries the session's sequence
+number in that place. Applications add theirs in the same way (see `server/wire/registry.py`).
+"""
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+RequestId = Annotated[int, Meta(ge=0, le=2**53)]
+Word = Annotated[str, Meta(max_length=64)]
+Token = Annotated[str, Meta(max_length=4096)]
+
+
+class Request(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """Client to server; answered under the same `id`."""
+
+    id: RequestId
+
+
+class Reply(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """Server to client; the one answer to request `id`."""
+
+    id: int
+
+
+class Push(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """Server to client, unasked; `seq` counts the session's pushes from 1 without a gap."""
+
+    seq: int
+
+
+class Hello(Request, tag="hello", frozen=True):
+    """First message of a connection. `resume` is the token of an earlier `Welcome`, `ack` the
+    last push sequence number that the client has of that session."""
+
+    token: Token
+    resume: Word | None = None
+    ack: int = 0
+    client: Word = ""
+    redirects: bool = True
+    """False: the client cannot follow redirects; serve it here and forward."""
+
+
+class Welcome(Reply, tag="welcome", frozen=True):
+    session: str
+    node: str
+    subject: str
+    role: str
+    resume: str
+    recovered: bool
+    """True: everything after `ack` follows, in order. False: subscribe again."""
+    heartbeat_interval_ms: int
+    resume_window_ms: int
+    max_frame_bytes: int
+    server_time_ms: int
+
+
+class Redirect(Reply, tag="redirect", frozen=True):
+    """Connect to `url` instead; the server closes with 4005 after this."""
+
+    url: str
+    node: str
+
+
+class Heartbeat(Request, tag="heartbeat", frozen=True):
+    """Still here. `ack` acknowledges pushes up to that sequence number. Id 0: acknowledged
+    cumulatively by `Beats`. `state` is a word for the application's session actor."""
+
+    ack: int = 0
+    state: Word | None = None
+
+
+class Beat(Reply, tag="beat", frozen=True):
+    """The answer to one heartbeat."""
+
+
+class Beats(msgspec.Struct, tag="beats", array_like=True, frozen=True, gc=False):
+    """Acknowledges all heartbeats with id 0 so far; `count` of them since the session began."""
+
+    count: int
+
+
+class Ack(Request, tag="ack", frozen=True):
+    """Acknowledges pushes up to `seq`; id 0, never answered."""
+
+    seq: int
+
+
+class Watch(Request, tag="watch", frozen=True):
+    """Subscribe to the stream of actor `topic` (`kind/key`) from event number `from_seq`
+    (1 is the first). Answered by `Watching`; the events follow as `Events`, each exactly once
+    and in order."""
+
+    topic: Annotated[str, Meta(max_length=128)]
+    from_seq: Annotated[int, Meta(ge=1)] = 1
+
+
+class Watching(Reply, tag="watching", frozen=True):
+    topic: str
+    next_seq: int
+
+
+class Unwatch(Request, tag="unwatch", frozen=True):
+    topic: Annotated[str, Meta(max_length=128)]
+
+
+class Done(Reply, tag="done", frozen=True):
+    """A success that carries nothing more."""
+
+
+class Events(Push, tag="events", frozen=True):
+    """Durable events `first_seq`, `first_seq + 1`, … of stream `topic`."""
+
+    topic: str
+    first_seq: int
+    events: list[msgspec.Raw]
+
+
+class Close(Request, tag="close", frozen=True):
+    """The client leaves for good: its session is not kept for resuming."""
+
+
+class Failed(Reply, tag="error", frozen=True):
+    """The typed error of request `id` (0 where no id could be read)."""
+
+    code: str
+    message: str
+    retry_after_ms: int | None = None
+
+
+class Going(Push, tag="going", frozen=True):
+    """This session should move: reconnect to `url` (any node if empty) within `within_ms`."""
+
+    url: str
+    within_ms: int
+
+
+class CloseCode:
+    """WebSocket close codes. Those of RFC 6455 keep their meaning; see docs/protocol.md."""
+
+    NORMAL = 1000
+    GOING_AWAY = 1001  # the node stops: retry elsewhere, at once
+    PROTOCOL_ERROR = 1002
+    UNSUPPORTED = 1003
+    BAD_UTF8 = 1007
+    TOO_BIG = 1009
+    INTERNAL = 1011
+    BAD_TOKEN = 4001  # do not retry
+    TOKEN_EXPIRED = 4002  # retry with a new token
+    HELLO_TIMEOUT = 4003
+    REPLACED = 4004  # another connection took the session: do not retry
+    REDIRECTED = 4005  # retry at the url of the redirect
+    FLOOD = 4006  # retry after a pause
+    SLOW_READER = 4007  # may resume
+    HEARTBEAT_MISSED = 4008  # retry
+    MOVED = 4009  # the slot moved: retry
+    OWNERSHIP_LOST = 4010  # the node lost its lease: retry elsewhere
+    FULL = 4011  # no room for another connection: retry elsewhere
+
+
+ENGINE_REQUESTS: tuple[type[Request], ...] = (Hello, Heartbeat, Ack, Watch, Unwatch, Close)
+ENGINE_ANSWERS: tuple[type[msgspec.Struct], ...] = (
+    Welcome,
+    Redirect,
+    Beat,
+    Beats,
+    Watching,
+    Done,
+    Events,
+    Failed,
+    Going,
+)

@@ -1,0 +1,117 @@
+"""What was seen from outside, as plain values: the checkers read nothing else.
+
+Clients record observations in the order in which they made them; the end of a run adds what
+the store holds and what each living node believes. Event bytes are canonical msgpack, whatever
+format the client spoke.
+"""
+
+from typing import Any, NamedTuple
+
+import msgspec
+
+from server.ids import NodeAddress
+
+Command = tuple[str, int]
+"""(lineage, number): which command of which client."""
+
+
+class Observation(msgspec.Struct, frozen=True, kw_only=True):
+    """`at` is virtual seconds; `client` names the observer."""
+
+    at: float
+    client: str
+
+
+class Connected(Observation, frozen=True, kw_only=True):
+    """A `Welcome`."""
+
+    session: str
+    node: str
+    recovered: bool
+
+
+class Disconnected(Observation, frozen=True, kw_only=True):
+    """`code` is 0 where the link broke without a close frame."""
+
+    code: int
+    reason: str
+
+
+class Asked(Observation, frozen=True, kw_only=True):
+    """A request left the client. `command` is (lineage, number) of a command, else None;
+    a repeated command is asked again under another `request_id`."""
+
+    request_id: int
+    request: Any
+    command: Command | None = None
+
+
+class Answered(Observation, frozen=True, kw_only=True):
+    """A reply or typed error arrived for `request_id`."""
+
+    request_id: int
+    reply: Any
+
+
+class Subscribed(Observation, frozen=True, kw_only=True):
+    """The client subscribed to `topic` from `from_seq`; `subscription` is its number."""
+
+    subscription: int
+    topic: str
+    from_seq: int
+
+
+class Pushed(Observation, frozen=True, kw_only=True):
+    """A push with its session's sequence number."""
+
+    session: str
+    seq: int
+
+
+class Saw(Observation, frozen=True, kw_only=True):
+    """One event of a stream."""
+
+    subscription: int
+    topic: str
+    seq: int
+    event: bytes
+
+
+class StoredEvent(NamedTuple):
+    seq: int
+    event: bytes
+    command: Command | None
+
+
+class StoredState(NamedTuple):
+    version: int
+    state: Any
+
+
+class Stored(NamedTuple):
+    """What the store holds: logs by topic, states by entity."""
+
+    logs: dict[str, list[StoredEvent]]
+    states: dict[str, StoredState]
+
+
+class NodeReport(NamedTuple):
+    """One living node as it sees things. `slots` maps sampled slots to their owners; `owners`
+    maps each actor id of interest to the owner of its slot; `directory` is the node's own
+    partition; `activations` are its live ones."""
+
+    address: NodeAddress
+    digest: int
+    members: list[NodeAddress]
+    slots: dict[int, NodeAddress | None]
+    owners: dict[str, NodeAddress | None]
+    directory: dict[str, NodeAddress]
+    activations: list[str]
+
+
+History = list[Observation]
+
+
+def canonical(event: Any) -> bytes:
+    """An event's msgpack, from its msgpack or JSON form decoded to plain values."""
+    return msgspec.msgpack.encode(event)

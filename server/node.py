@@ -92,7 +92,7 @@ class Node:
         self.lease = NodeLease(store, settings.store, clock, metrics, self._lease_lost)
         self.write_behind = WriteBehind(store, settings.store, clock, metrics, rng)
         self.group_commit = GroupCommit(drivers.logs, settings.store, clock, metrics, rng)
-        durability = MemoryFirst(self.lease, self.write_behind, self.group_commit)
+        durability = MemoryFirst(self.lease, clock, self.write_behind, self.group_commit)
         claimer = Claimer(store, settings.actors, metrics, self.supervisor, self._is_logged)
         self.host = Host(
             app, settings, clock, rng, metrics, self.supervisor, drivers.transport, store, drivers.logs,
@@ -194,6 +194,7 @@ class Node:
         assert self.me is not None
         lag_ms = int(1000 * max(self.lag.lag_s, self.metrics.loop_lag_last_seconds))
         load = len(self.host.catalog.live)
+        self.metrics.turns_total = self.host.catalog.turns()
         self.me = msgspec.structs.replace(self.me, state=self._state, load=load, lag_ms=lag_ms)
         await self.drivers.membership.update(self.me)
 

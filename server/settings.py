@@ -27,7 +27,7 @@ class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     pass
 
 
-class GossipSettings(_Section):
+class GossipSettings(_Section, frozen=True):
     """SWIM membership (kinship). Defaults see a killed node in about 1.5 s."""
 
     bind: str = "127.0.0.1:0"
@@ -40,7 +40,7 @@ class GossipSettings(_Section):
     load_interval_s: Seconds = 0.5
 
 
-class TransportSettings(_Section):
+class TransportSettings(_Section, frozen=True):
     """Node-to-node requests over TCP."""
 
     host: str = "127.0.0.1"
@@ -53,7 +53,7 @@ class TransportSettings(_Section):
     request_timeout_s: Seconds = 5.0
 
 
-class GatewaySettings(_Section):
+class GatewaySettings(_Section, frozen=True):
     """Client WebSockets."""
 
     host: str = "127.0.0.1"
@@ -82,7 +82,7 @@ class GatewaySettings(_Section):
     clock_skew_s: float = 5.0
 
 
-class ActorSettings(_Section):
+class ActorSettings(_Section, frozen=True):
     """Activations, mailboxes and calls."""
 
     max_activations: Count = 1_000_000
@@ -99,7 +99,7 @@ class ActorSettings(_Section):
     query_timeout_s: Seconds = 1.0
 
 
-class StoreSettings(_Section):
+class StoreSettings(_Section, frozen=True):
     """The relational store, write-behind and match logs."""
 
     url: str = "sqlite:///.garrison/garrison.db"
@@ -125,7 +125,7 @@ class StoreSettings(_Section):
     """False is for tests that show what a flush at stop is good for."""
 
 
-class AdminSettings(_Section):
+class AdminSettings(_Section, frozen=True):
     """HTTP for operators: dashboard, API, metrics, health."""
 
     enabled: bool = True
@@ -136,7 +136,7 @@ class AdminSettings(_Section):
     """None: a random one is made at start and logged once."""
 
 
-class SecuritySettings(_Section):
+class SecuritySettings(_Section, frozen=True):
     cluster_key: str | None = None
     """32 bytes in base64, the same on every node: gossip encryption and transport login.
     May be absent only while every address is loopback."""
@@ -145,12 +145,12 @@ class SecuritySettings(_Section):
     signing_key_file: str | None = None
 
 
-class LogSettings(_Section):
+class LogSettings(_Section, frozen=True):
     level: str = "info"
     json: bool = False
 
 
-class Settings(_Section):
+class Settings(_Section, frozen=True):
     """Everything one node needs. `node` is stable over restarts."""
 
     node: Annotated[str, Meta(pattern=f"^{NODE_PATTERN}$")] = "node-1"

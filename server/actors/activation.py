@@ -54,8 +54,8 @@ class Activation:
 
     __slots__ = (
         "_closing", "_held", "_log", "_mailbox", "_methods", "_timers", "actor", "boundary", "busy", "chain",
-        "deadline", "dropped", "durable", "epoch", "had_timers", "host", "id", "key", "kind", "outputs", "pins",
-        "retiring", "stored_version", "used", "version",
+        "deadline", "dirty", "dropped", "durable", "epoch", "had_timers", "host", "id", "key", "kind", "outputs",
+        "pins", "retiring", "seen", "stored_version", "used", "version",
     )  # fmt: skip
 
     def __init__(self, host: "Host", cls: type[Actor[Any]], identity: ActorId, state: Any, version: int) -> None:
@@ -75,7 +75,11 @@ class Activation:
         self.deadline = 0.0
         self.outputs: list[Output] = []
         self.pins = 0
-        self.used = True
+        self.used = 0
+        """Turns so far."""
+        self.seen = -1
+        """`used` when the collector last passed."""
+        self.dirty = False
         self.retiring = False
         self.dropped = False
         self.had_timers = False
@@ -92,22 +96,26 @@ class Activation:
         """Run `name(*args)` as a turn: its result, or a future of it where the turn waits, has
         to queue, or its outputs are held back. Raises what the method raises, `NotFound`,
         `Overloaded`, `CallCycle`, `Moved` (no longer here), `Unavailable`."""
-        method = self._methods.get(name) or self.method(name)
+        # The hot path of everything: each line here is paid by every turn of the cluster.
+        try:
+            method = self._methods[name]
+        except KeyError:
+            method = self.method(name)
         if self.busy or self._mailbox or self._closing:
             return self._enqueue(method, args, chain, deadline)
-        self.busy = self.used = True
+        self.busy = True
+        self.used += 1
         self.chain = chain
         self.deadline = deadline
-        self.host.metrics.turns_total += 1
+        actor = self.actor
         try:
-            result = method.function(self.actor, *args)
+            result = method.function(actor, *args)
         except BaseException as error:
             raise self._failed(error) from None
-        # A coroutine is started at once, inside _start; everything else is the turn's result.
-        if result.__class__ is types.CoroutineType or isinstance(result, asyncio.Future):
+        if not method.plain and (result.__class__ is types.CoroutineType or isinstance(result, asyncio.Future)):
             return self._start(result)
         self.busy = False
-        if self.actor.state is not self.boundary or self.outputs or self._held:
+        if actor.state is not self.boundary or self.outputs or self._held:
             result = self._finish(result)
         if self._mailbox:
             self._drain()
@@ -180,7 +188,11 @@ class Activation:
                 raise Fenced(f"{self.id} was lost during the turn")
             if self.durable:
                 try:
-                    self.host.durability.admit()
+                    if self._log is not None:
+                        self.host.durability.accept_logged()
+                        held = True
+                    elif not self.host.durability.accept(self):
+                        held = True
                 except GarrisonError:
                     self._undo()
                     raise
@@ -188,9 +200,6 @@ class Activation:
             self.boundary = self.actor.state
             if self._log is not None:
                 self._log.boundary()
-                held = True
-            elif self.durable:
-                held = not self.host.durability.changed(self) or held
         if held:
             return self._hold(result, outputs)
         for output in outputs:
@@ -259,16 +268,23 @@ class Activation:
             if call.deadline and now >= call.deadline:
                 call.future.set_exception(DeadlineExceeded(f"waited in the mailbox of {self.id}"))
                 continue
-            mailbox, self._mailbox = self._mailbox, None
+            waiting, self._mailbox = self._mailbox, None
             try:
                 _copy(self.call(call.method.name, call.args, call.chain, call.deadline), call.future)
             except BaseException as error:
                 _fail(call.future, error)
             finally:
-                if self._mailbox:
-                    mailbox.extend(self._mailbox)
-                self._mailbox = mailbox or None
+                self._rejoin(waiting)
         asyncio.get_running_loop().call_soon(self._drain)
+
+    def _rejoin(self, waiting: deque[Waiting]) -> None:
+        """Put back what waited before the turn that has just run, ahead of what came with it."""
+        waiting.extend(self._mailbox or ())
+        self._mailbox = waiting or None
+        if self.dropped:
+            self._mailbox = None
+            for call in waiting:
+                _fail(call.future, Moved())
 
     # ---- timers ----
 

@@ -37,6 +37,7 @@ class Catalog:
         """Set once this node may not activate anything any more."""
         self.misplaced: list[ActorId] = []
         self._idle_ticks = 0
+        self._past_turns = 0
 
     # ---- birth ----
 
@@ -115,6 +116,7 @@ class Catalog:
         """Drop without storing; whoever waits gets `error`."""
         if self.live.get(activation.id) is activation:
             del self.live[activation.id]
+            self._past_turns += activation.used
         activation.drop(error)
         self._host.write_behind.forget(activation)
         if activation.has_log:
@@ -187,13 +189,17 @@ class Catalog:
             unused = [one for one in self.live.values() if one.retiring and one.idle and not self._watched(one)]
             if self._idle_ticks >= ticks_idle:
                 self._idle_ticks = 0
-                unused += [one for one in self.live.values() if not (one.used or one.retiring) and self._may_end(one)]
+                unused += [one for one in self.live.values() if one.used == one.seen and self._may_end(one)]
                 for one in self.live.values():
-                    one.used = False
+                    one.seen = one.used
             await self.deactivate(unused)
 
+    def turns(self) -> int:
+        """Turns of all activations so far, those that ended included."""
+        return self._past_turns + sum(one.used for one in self.live.values())
+
     def _may_end(self, one: Activation) -> bool:
-        return one.idle and not one.timers and not self._watched(one)
+        return one.idle and not one.retiring and not one.timers and not self._watched(one)
 
     @staticmethod
     def _watched(one: Activation) -> bool:

@@ -24,11 +24,13 @@ class Method:
     """One callable method. `function(actor, *args)`; `decode_args` and `decode_result` raise
     `BadInput`."""
 
-    __slots__ = ("_args", "_result", "function", "name", "read_only")
+    __slots__ = ("_args", "_result", "function", "name", "plain", "read_only")
 
     def __init__(self, name: str, function: Callable[..., Any]) -> None:
         self.name = name
         self.function = function
+        self.plain = not _may_wait(function)
+        """A plain `def` whose annotation promises a value: never a coroutine or a future."""
         self.read_only = bool(getattr(function, "read_only", False))
         hints = get_type_hints(function)
         parameters = list(inspect.signature(function).parameters.values())[1:]
@@ -59,6 +61,11 @@ def methods_of(cls: type[Actor[Any]]) -> dict[str, Method]:
         if inspect.isfunction(function) and not name.startswith("_") and name not in _BASE:
             out[name] = Method(name, function)
     return out
+
+
+def _may_wait(function: Callable[..., Any]) -> bool:
+    returns = get_type_hints(function).get("return", Any)
+    return inspect.iscoroutinefunction(function) or returns is Any or _unwrap(returns) is not returns
 
 
 def _args_decoder(name: str, types: list[Any], required: int) -> "msgspec.msgpack.Decoder[Any]":

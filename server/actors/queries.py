@@ -3,6 +3,7 @@ time is the answer, with the names of the nodes that are missing (Abraham et al.
 
 import asyncio
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -34,7 +35,7 @@ class Queries:
         self._host = host
         self._models: dict[str, NodeReadModel] = {}
         for name, model in host.app.read_models.items():
-            self.add(name, lambda params, model=model: model(host.activations, params))
+            self.add(name, partial(model, host.activations))
         host.transport.serve(Service.QUERY, self._serve)
 
     def add(self, name: str, model: NodeReadModel) -> None:

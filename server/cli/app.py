@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 from cyclopts import App, CycloptsError
 
-from server.cli import demo, matches, migrate, node, play, replay, status, token
-from server.errors import BadSetting, GarrisonError, Unavailable
+from server.cli import demo, matches, migrate, node, status, token
+from server.errors import GarrisonError
 
 BAD_USE = 2
 INTERRUPTED = 130
@@ -21,17 +21,8 @@ app = App(
     print_error=False,
     suppress_keyboard_interrupt=False,
 )
-for module in (demo, node, migrate, token, play, matches, replay, status):
+for module in (demo, node, migrate, token, matches, status):
     module.register(app)
-
-
-def _bench(app: App) -> None:
-    from server.cli import bench
-
-    bench.register(app)
-
-
-_bench(app)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
@@ -40,8 +31,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
         result = app(list(arguments) if arguments is not None else None)
     except CycloptsError as error:
         return _fail(_one_line(str(error)) + f" (see `{_help_for(arguments)}`)")
-    except (GarrisonError, BadSetting) as error:
-        return _fail(_explain(error))
+    except GarrisonError as error:
+        return _fail(_one_line(error.message))
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
@@ -55,11 +46,6 @@ def run(arguments: Sequence[str] | None = None) -> int:
 def _fail(why: str) -> int:
     print(f"garrison: {why}", file=sys.stderr)
     return BAD_USE
-
-
-def _explain(error: GarrisonError) -> str:
-    hint = "; try again" if isinstance(error, Unavailable) else ""
-    return _one_line(error.message) + hint
 
 
 def _one_line(text: str) -> str:

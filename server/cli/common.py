@@ -32,7 +32,7 @@ Set = Annotated[
     list[str] | None,
     Parameter(name="--set", help="Any setting, as section.field=value; may be repeated.", negative=""),
 ]
-Json = Annotated[bool, Parameter(name="--json", help="One JSON document on standard output.", negative="")]
+Json = Annotated[bool, Parameter(name="--json", help="One JSON document on standard output.", negative="", show_default=False)]
 
 
 def out() -> Console:
@@ -77,19 +77,6 @@ def read_settings(
         merged[field.strip()] = value.strip()
     merged.update({name: value for name, value in (flags or {}).items() if value is not None})
     return load(find_config(config), os.environ, merged)
-
-
-def signing_key(settings: Settings) -> str:
-    """The key of client tokens. Raises `BadSetting` where none is configured or readable."""
-    security = settings.security
-    if security.signing_key:
-        return security.signing_key
-    if security.signing_key_file is None:
-        raise BadSetting("security.signing_key", "no signing key; set it or security.signing_key_file")
-    try:
-        return Path(security.signing_key_file).read_text("utf-8").strip()
-    except OSError as error:
-        raise BadSetting("security.signing_key_file", f"cannot read {error.filename}: {error.strerror}") from None
 
 
 def seconds_of(text: str) -> float:

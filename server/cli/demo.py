@@ -71,7 +71,7 @@ def demo(
             validator=validators.Number(gte=0, lte=65_000),
         ),
     ] = FIRST_PORT,
-    fresh: Annotated[bool, Parameter(help="Begin with an empty database and a new key.", negative="")] = False,
+    fresh: Annotated[bool, Parameter(help="Begin with an empty database and a new key.", negative="", show_default=False)] = False,
     home: Annotated[Path, Parameter(help="Where everything is kept.")] = DEMO_CONFIG.parent,
     json: Json = False,
     flush_at_stop: Annotated[bool, Parameter(show=False)] = True,
@@ -136,7 +136,7 @@ class Demo:
 
     async def _run(self) -> dict[str, Any]:
         options = self.options
-        self._start_home()
+        await self._start_home()
         with self._progress("starting"):
             await self.cluster.start(self._note)
             self._introduce()
@@ -163,8 +163,8 @@ class Demo:
             self._note("comparing what was acknowledged with what is stored")
             return self._figures(await self._audit())
 
-    def _start_home(self) -> None:
-        from server.cli.migrate import upgrade
+    async def _start_home(self) -> None:
+        from migrations import upgrade
 
         options = self.options
         assignments = [] if options.flush_at_stop else ["store.flush_at_stop=false"]
@@ -172,7 +172,7 @@ class Demo:
         gateway, admin, _, _ = self.cluster.ports[0]
         self.home.prepare("demo", gateway, admin)
         self._say(f"preparing the database {_shown(self.home.database)}")
-        upgrade(read_settings(self.home.config).store.url)
+        await asyncio.to_thread(upgrade, read_settings(self.home.config).store.url)
 
     def _introduce(self) -> None:
         first = self.cluster.nodes[0].ready

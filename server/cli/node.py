@@ -30,8 +30,6 @@ def node(
 
     Settings come from the file, then from GARRISON_… variables (GARRISON_GATEWAY__PORT=7350), then from flags.
     """
-    from server.main import run_node
-
     settings = read_settings(
         config,
         set_,
@@ -43,6 +41,8 @@ def node(
             "store.url": store,
         },
     )
+    from server.main import run_node
+
     return uvloop.run(run_node(settings))
 
 

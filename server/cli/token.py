@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import msgspec
 from cyclopts import App, Parameter
 
-from server.cli.common import Config, Json, Set, out, read_settings, seconds_of, signing_key
+from server.cli.common import Config, Json, Set, out, read_settings, seconds_of
 
 EXAMPLES = """
 Examples:
@@ -26,11 +26,13 @@ def token(
     set_: Set = None,
 ) -> int:
     """Sign a token with the cluster's key and print it."""
-    from server.sessions.tokens import issue
-
     settings = read_settings(config, set_)
     ttl_s = seconds_of(ttl)
-    made = issue(signing_key(settings), name, role, ttl_s, int(time.time()))
+
+    from server.main import signing_key
+    from server.sessions.tokens import issue
+
+    made = issue(signing_key(settings), name, role, ttl_s, time.time_ns() // 1_000_000)
     if json:
         url = settings.gateway.advertise_url or f"ws://{settings.gateway.host}:{settings.gateway.port}"
         document = {"token": made, "subject": name, "role": role, "expires_in_s": ttl_s, "url": url}

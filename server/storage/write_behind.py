@@ -2,7 +2,7 @@
 
 One flush runs at a time, so that an entity's versions reach the store in order. What a flush
 sees is an entity's last turn boundary. Bounds: `max_dirty` entities and `max_dirty_age_s`; past
-either, `admit` refuses further durable changes, and memory stays bounded while the store is away.
+either, the node refuses further durable changes, and memory stays bounded while the store is away.
 """
 
 import asyncio
@@ -33,6 +33,7 @@ class Flushable(Protocol):
     version: int
     boundary: Any
     stored_version: int
+    dirty: bool
 
     def fenced(self) -> None:
         """The store refused a write: another owner has it. Drop at once."""
@@ -50,6 +51,8 @@ class WriteBehind:
         self._dirty: DirtySet[Flushable] = DirtySet()
         self._lock = asyncio.Lock()
         self._failures = 0
+        self.refusal: str | None = None
+        """Why durable changes are refused now; None while they are accepted."""
 
     def __len__(self) -> int:
         return len(self._dirty)
@@ -58,18 +61,19 @@ class WriteBehind:
         """Age of the oldest change that is not in the store."""
         return self._dirty.age_s(self._clock.now())
 
-    def admit(self) -> None:
-        """Raises `Unavailable` while one more durable change would pass a bound."""
+    def mark(self, entity: Flushable) -> None:
+        """`entity` is about to change. Raises `Unavailable` at the bound of dirty entities."""
         if len(self._dirty) >= self._settings.max_dirty:
             raise Unavailable("too many changes wait for the store", retry_after_s=1.0)
-        if self._failures and self.age_s() > self._settings.max_dirty_age_s:
-            raise Unavailable("the store is away and the oldest change is at its bound", retry_after_s=1.0)
-
-    def mark(self, entity: Flushable) -> None:
+        entity.dirty = True
         self._dirty.mark(entity, self._clock.now())
 
     def forget(self, entity: Flushable) -> None:
         """`entity` is gone; what it had is stored or counted as lost elsewhere."""
+        self._clean(entity)
+
+    def _clean(self, entity: Flushable) -> None:
+        entity.dirty = False
         self._dirty.clean(entity)
 
     async def run(self) -> None:
@@ -86,9 +90,11 @@ class WriteBehind:
             self.observe()
 
     def observe(self) -> None:
-        """Bring the gauges up to date."""
+        """Bring the gauges and the refusal up to date."""
         self._metrics.dirty = len(self._dirty)
-        self._metrics.dirty_age_seconds = self.age_s()
+        self._metrics.dirty_age_seconds = age_s = self.age_s()
+        away = self._failures > 0 and age_s > self._settings.max_dirty_age_s
+        self.refusal = "the store is away and the oldest change is at its bound" if away else None
 
     async def flush(self) -> None:
         """Store everything that is dirty now. Raises `Unavailable`; what is stored is clean."""
@@ -129,11 +135,11 @@ class WriteBehind:
         self._metrics.flushed_rows_total += len(changes)
         for entity, change in zip(entities, changes, strict=True):
             if results[entity.id] == "fenced":
-                self._dirty.clean(entity)
+                self._clean(entity)
                 entity.fenced()
                 continue
             entity.stored_version = change.version
             if entity.version == change.version:
-                self._dirty.clean(entity)
+                self._clean(entity)
             else:
                 self._dirty.renew(entity, begin)

@@ -5,7 +5,7 @@ Pure: no socket and no clock. A `Codec` is built once a process; `MSGPACK` frame
 id in `request_id` when one could be read, so that the answer can name it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Literal, Union, cast
 
 import msgspec
@@ -30,6 +30,8 @@ class Codec:
         self.text = format == "json"
         union = cast(Any, Union[tuple(requests)])  # noqa: UP007 - a union made at run time
         self._known = {str(cls.__struct_config__.tag) for cls in requests}
+        self._decode: Callable[[bytes | memoryview], Any]
+        self._decode_any: Callable[[bytes | memoryview], Any]
         if self.text:
             self._decode = msgspec.json.Decoder(union).decode
             self._decode_any = _any_json.decode

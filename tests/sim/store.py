@@ -115,6 +115,7 @@ def _settle(answer: "asyncio.Future[Any]", result: Any) -> None:
         return
     if isinstance(result, GarrisonError):
         answer.set_exception(result)
+        answer.exception()  # the node may have died meanwhile: nobody takes it, and that is no fault
     else:
         answer.set_result(result)
 
@@ -122,6 +123,7 @@ def _settle(answer: "asyncio.Future[Any]", result: Any) -> None:
 def _fail(answer: "asyncio.Future[Any]", why: str) -> None:
     if not answer.done():
         answer.set_exception(Unavailable(why))
+        answer.exception()
 
 
 class NodeStore:

@@ -100,7 +100,7 @@ async def _open(url: str, options: Options, tls: ssl.SSLContext | None) -> Clien
         ping_interval=None,
         max_size=options.max_frame_bytes,
         proxy=None,
-        ssl=tls if url.startswith("wss:") else None,
+        ssl=(tls or True) if url.startswith("wss:") else None,
     )
     if ws.subprotocol != SUBPROTOCOL:
         ws.transport.abort()

@@ -16,14 +16,16 @@ import secrets
 import ssl
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from inspect import isawaitable
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar, cast
+from typing import Any, Self, TypeVar, cast
 
 from websockets.exceptions import ConnectionClosed
 
 from garrison._base import Command, Message, Push, Reply, Request
+from garrison._calls import Call, Stats
+from garrison._game import GameCalls
 from garrison._link import Link, close_code, close_error, close_reason, open_link, pack, unpack
 from garrison._retry import backoff_s, repeatable, retry_wait_s
 from garrison.errors import (
@@ -41,8 +43,8 @@ from garrison.errors import (
 from garrison.messages import (
     ANSWERS,
     CLOSE_CODES,
-    Accepted,
     Ack,
+    Beat,
     Beats,
     Close,
     Events,
@@ -50,20 +52,8 @@ from garrison.messages import (
     Going,
     Heartbeat,
     Hello,
-    Matches,
-    MatchGet,
-    MatchJoin,
-    MatchLeave,
-    MatchList,
-    Presence,
-    PresenceGet,
-    PresenceSet,
-    Profile,
-    ProfileGet,
-    ProfileSet,
-    Saved,
-    Scoreboard,
     Unwatch,
+    Watching,
     Welcome,
 )
 from garrison.messages import Watch as WatchRequest
@@ -74,41 +64,7 @@ R = TypeVar("R")
 Token = str | Callable[[], str | Awaitable[str]]
 
 
-@dataclass(slots=True)
-class Stats:
-    """What a client has seen since it was made."""
-
-    connects: int = 0
-    redirects: int = 0
-    recovered: int = 0
-    """Reconnects in which the session was resumed with everything that was missed."""
-    connect_failures: int = 0
-    heartbeats_acknowledged: int = 0
-    requests_sent: int = 0
-    retries: int = 0
-    pushes: int = 0
-    pushes_dropped: int = 0
-    push_gaps: int = 0
-
-
-class _Call:
-    """A request on its way to its answer."""
-
-    __slots__ = ("attempt", "future", "message", "order", "retry", "timer")
-
-    def __init__(self, message: Request[Any], order: int, retry: bool, future: asyncio.Future[Any]) -> None:
-        self.message = message
-        self.order = order
-        self.retry = retry
-        self.future = future
-        self.attempt = 0
-        self.timer: asyncio.TimerHandle | None = None
-
-    def __lt__(self, other: "_Call") -> bool:
-        return self.order < other.order
-
-
-class Client:
+class Client(GameCalls):
     """Made by `connect`; use it with `async with`. All times in seconds."""
 
     def __init__(
@@ -147,9 +103,9 @@ class Client:
         self._orders = 0
         self._commands = 0
         self._ids = 0
-        self._calls: dict[int, _Call] = {}
-        self._ready: list[_Call] = []
-        self._in_flight: dict[int, _Call] = {}
+        self._calls: dict[int, Call] = {}
+        self._ready: list[Call] = []
+        self._in_flight: dict[int, Call] = {}
         self._out: deque[bytes] = deque()
         self._out_ready = asyncio.Event()
         self._idle = asyncio.Event()
@@ -158,6 +114,7 @@ class Client:
         self._unacked_bytes = 0
         self._beats_before = 0
         self._beats = 0
+        self._single_beats = 0
         self._watches: dict[str, Watch] = {}
         self._pushes: deque[Push] = deque(maxlen=options.push_buffer)
         self._pushes_ready = asyncio.Event()
@@ -242,10 +199,10 @@ class Client:
             if self._closing:
                 return
             attempt = 0 if loop.time() - link.opened_at >= self.options.stable_s else attempt + 1
-            wait_s = self._after_close(link, code, reason, attempt)
-            if wait_s is None:
+            pause_s = self._after_close(link, code, reason, attempt)
+            if pause_s is None:
                 return
-            await asyncio.sleep(wait_s)
+            await asyncio.sleep(pause_s)
 
     def _may_retry_connect(self, error: GarrisonError) -> bool:
         if isinstance(error, TokenExpired):
@@ -349,6 +306,7 @@ class Client:
         self._out.clear()
         in_flight, self._in_flight = self._in_flight, {}
         for call in in_flight.values():
+            call.number = 0
             if call.retry and self._over is None:
                 self.stats.retries += 1
                 heapq.heappush(self._ready, call)
@@ -374,7 +332,8 @@ class Client:
                 link.ws.transport.abort()
                 return
             self._acked, self._unacked_bytes = self._last_push, 0
-            self._send(Heartbeat(self._last_push, self.state))
+            quiet = loop.time() - link.last_heard > interval_s  # then ask for an answer of its own
+            self._send(Heartbeat(self._last_push, self.state, id=self._take_id() if quiet else 0))
             await asyncio.sleep(interval_s)
 
     def _send(self, message: Message) -> None:
@@ -402,7 +361,10 @@ class Client:
                 self._on_push(message)
         elif isinstance(message, Beats):
             self._beats = message.count
-            self.stats.heartbeats_acknowledged = self._beats_before + self._beats
+            self._count_beats()
+
+    def _count_beats(self) -> None:
+        self.stats.heartbeats_acknowledged = self._beats_before + self._beats + self._single_beats
 
     def _on_push_number(self, seq: object, size: int) -> bool:
         """Count a push. False for one that was here before; raises `BadFrame` for a gap, which
@@ -459,7 +421,13 @@ class Client:
     def _on_reply(self, reply: Reply) -> None:
         call = self._in_flight.pop(reply.id, None)
         if call is None:
+            if isinstance(reply, Beat):
+                self._single_beats += 1
+                self._count_beats()
             return
+        call.number = 0
+        if isinstance(reply, Watching) and (watch := self._watches.get(reply.topic)) is not None:
+            watch.asking = False  # here and not in the task that asked: events may follow at once
         if not self._in_flight:
             self._idle.set()
         if not isinstance(reply, Failed):
@@ -493,8 +461,10 @@ class Client:
         if timeout_s is None:
             timeout_s = self.options.command_timeout_s if is_command else self.options.request_timeout_s
         self._orders += 1
-        call = _Call(message, self._orders, is_command if retry is None else retry, self._future())
+        call = Call(message, self._orders, is_command if retry is None else retry, self._future())
         self._calls[call.order] = call
+        if len(self._ready) > 2 * self.options.max_queued:  # those that gave up while nothing was sent
+            self._ready = sorted(waiting for waiting in self._ready if not waiting.future.done())
         heapq.heappush(self._ready, call)
         self._pump()
         try:
@@ -514,9 +484,12 @@ class Client:
     def _future(self) -> asyncio.Future[Any]:
         return asyncio.get_running_loop().create_future()
 
-    def _settle(self, call: _Call, *, result: object = None, error: GarrisonError | None = None) -> None:
+    def _settle(self, call: Call, *, result: object = None, error: GarrisonError | None = None) -> None:
         """Take the call off the books and wake whoever waits for it."""
         self._calls.pop(call.order, None)
+        if call.number:
+            self._in_flight.pop(call.number, None)
+            call.number = 0
         if call.timer is not None:
             call.timer.cancel()
         if not call.future.done():
@@ -525,14 +498,14 @@ class Client:
             else:
                 call.future.set_result(result)
 
-    def _retry_later(self, call: _Call, error: GarrisonError) -> None:
+    def _retry_later(self, call: Call, error: GarrisonError) -> None:
         options = self.options
         wait_s = retry_wait_s(error, call.attempt, self._rng, options.backoff_base_s, options.backoff_cap_s)
         call.attempt += 1
         self.stats.retries += 1
         call.timer = asyncio.get_running_loop().call_later(wait_s, self._requeue, call)
 
-    def _requeue(self, call: _Call) -> None:
+    def _requeue(self, call: Call) -> None:
         call.timer = None
         if not call.future.done():
             heapq.heappush(self._ready, call)
@@ -549,6 +522,7 @@ class Client:
             number = self._take_id()
             wire = call.message.to_wire()
             wire[1] = number
+            call.number = number
             self._in_flight[number] = call
             self._out.append(pack(wire))
             self.stats.requests_sent += 1
@@ -574,23 +548,22 @@ class Client:
         task.add_done_callback(lambda done: None if done.cancelled() else done.exception())
 
     async def _watching(self, watch: Watch) -> None:
-        """Ask for the stream from the cursor. What the cursor is counts when it is sent."""
-        try:
-            while not watch.closed and not watch.paused:
-                try:
-                    await self.request(WatchRequest(watch.topic, watch.next_seq))
-                    return
-                except ConnectionLost:
-                    continue
-                except DeadlineExceeded:
-                    continue
-                except GarrisonError as error:
-                    if not repeatable(error):
-                        watch.fail(error)
-                        return
-                    await asyncio.sleep((error.retry_after_s or 0) + self._rng.uniform(0, 0.5))
-        finally:
+        """Ask for the stream from its cursor until that is answered (`_on_reply` notes it)."""
+        while not watch.closed and not watch.paused:
+            try:
+                await self.request(WatchRequest(watch.topic, watch.next_seq))
+                break
+            except (ConnectionLost, DeadlineExceeded):
+                continue
+            except GarrisonError as error:
+                if not repeatable(error):
+                    watch.fail(error)
+                    break
+                await asyncio.sleep((error.retry_after_s or 0) + self._rng.uniform(0, 0.5))
+        else:
             watch.asking = False
+        if watch.closed and watch.topic not in self._watches:
+            self._send(Unwatch(watch.topic, id=self._take_id()))
 
     def _drop_watch(self, watch: Watch) -> None:
         if watch.closed:
@@ -607,42 +580,6 @@ class Client:
                 return
             self._pushes_ready.clear()
             await self._pushes_ready.wait()
-
-    # ---- the game's messages ----------------------------------------------------------------------
-
-    async def set_presence(
-        self, status: Literal["online", "away", "busy", "invisible"], activity: str = ""
-    ) -> Presence:
-        """Choose the own status and line of rich presence."""
-        return await self.request(PresenceSet(status, activity), retry=True)
-
-    async def get_presence(self, player: str) -> Presence:
-        """A player as others see it."""
-        return await self.request(PresenceGet(player), retry=True)
-
-    async def set_profile(self, display_name: str, emblem: str = "") -> Saved:
-        """Change the own stored profile; the answer names the version that holds it."""
-        return await self.request(ProfileSet(display_name, emblem))
-
-    async def get_profile(self, player: str) -> Profile:
-        """A player's stored profile."""
-        return await self.request(ProfileGet(player), retry=True)
-
-    async def matches(self, limit: int = 100) -> Matches:
-        """Live matches of the whole cluster, newest first."""
-        return await self.request(MatchList(limit), retry=True)
-
-    async def scoreboard(self, match: str) -> Scoreboard:
-        """A match's scoreboard now."""
-        return await self.request(MatchGet(match), retry=True)
-
-    async def join(self, match: str, team: int | None = None) -> Accepted:
-        """Join a match (`team` None: the smallest team)."""
-        return await self.request(MatchJoin(match, team))
-
-    async def leave(self, match: str) -> Accepted:
-        """Leave a match."""
-        return await self.request(MatchLeave(match))
 
 
 def connect(

@@ -905,7 +905,7 @@ class Close(Request[None]):
 
 
 @dataclass(frozen=True, slots=True)
-class PresenceSet(Request[Presence]):
+class PresenceSet(Request[Saved]):
     """Choose a status and a line of rich presence ("Slayer on Recharge, 24-19")."""
 
     TYPE: ClassVar[str] = "presence.set"

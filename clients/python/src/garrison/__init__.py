@@ -1,0 +1,38 @@
+"""The Python client of Garrison, a presence and session backend for multiplayer games.
+
+async with garrison.connect("ws://127.0.0.1:7350", token) as client:
+    await client.set_presence("online", "In the menu")
+    async with client.watch("match/quick-1") as events:
+        async for number, event in events:
+            print(number, event)
+"""
+
+from garrison import errors, messages
+from garrison._base import Command, Event, Message, Push, Reply, Request, UnknownEvent
+from garrison._calls import Stats
+from garrison.client import Client, connect
+from garrison.errors import GarrisonError
+from garrison.host import Host, Report
+from garrison.options import Options
+from garrison.watch import Watch
+
+__all__ = [
+    "Client",
+    "Command",
+    "Event",
+    "GarrisonError",
+    "Host",
+    "Message",
+    "Options",
+    "Push",
+    "Reply",
+    "Report",
+    "Request",
+    "Stats",
+    "UnknownEvent",
+    "Watch",
+    "connect",
+    "errors",
+    "messages",
+]
+__version__ = "0.1.0"

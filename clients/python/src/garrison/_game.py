@@ -1,0 +1,63 @@
+"""Short ways to send the game's messages; what they do is in docs/protocol.md."""
+
+from typing import Literal, TypeVar
+
+from garrison._base import Request
+from garrison.messages import (
+    Accepted,
+    Matches,
+    MatchGet,
+    MatchJoin,
+    MatchLeave,
+    MatchList,
+    Presence,
+    PresenceGet,
+    PresenceSet,
+    Profile,
+    ProfileGet,
+    ProfileSet,
+    Saved,
+    Scoreboard,
+)
+
+R = TypeVar("R")
+
+
+class GameCalls:
+    """Mixed into `Client`. Each method raises the typed errors of `Client.request`."""
+
+    async def request(self, message: Request[R], *, timeout_s: float | None = None, retry: bool | None = None) -> R:
+        """Send `message` and give its typed answer."""
+        raise NotImplementedError
+
+    async def set_presence(self, status: Literal["online", "away", "busy", "invisible"], activity: str = "") -> Saved:
+        """Choose the own status and line of rich presence."""
+        return await self.request(PresenceSet(status, activity), retry=True)
+
+    async def get_presence(self, player: str) -> Presence:
+        """A player as others see it."""
+        return await self.request(PresenceGet(player), retry=True)
+
+    async def set_profile(self, display_name: str, emblem: str = "") -> Saved:
+        """Change the own stored profile; the answer names the version that holds it."""
+        return await self.request(ProfileSet(display_name, emblem))
+
+    async def get_profile(self, player: str) -> Profile:
+        """A player's stored profile."""
+        return await self.request(ProfileGet(player), retry=True)
+
+    async def matches(self, limit: int = 100) -> Matches:
+        """Live matches of the whole cluster, newest first."""
+        return await self.request(MatchList(limit), retry=True)
+
+    async def scoreboard(self, match: str) -> Scoreboard:
+        """A match's scoreboard now."""
+        return await self.request(MatchGet(match), retry=True)
+
+    async def join(self, match: str, team: int | None = None) -> Accepted:
+        """Join a match (`team` None: the smallest team)."""
+        return await self.request(MatchJoin(match, team))
+
+    async def leave(self, match: str) -> Accepted:
+        """Leave a match."""
+        return await self.request(MatchLeave(match))

@@ -1,0 +1,192 @@
+"""A match as its host sees it: create, start, report, tick, end.
+
+Reports go out through one pump: while one report is on its way, what happens meanwhile waits and
+then travels together in the next. So at most one command of the match is under way, which keeps
+the match clock in order whatever is refused and repeated, and a slow server makes reports larger
+instead of more. What waits is bounded: `report` holds its caller back when the window is full.
+"""
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+from garrison.client import Client
+from garrison.errors import GarrisonError, OutcomeUnknown, Retryable
+from garrison.messages import (
+    Accepted,
+    Assist,
+    Death,
+    Kill,
+    MatchCreate,
+    MatchEnd,
+    MatchOptions,
+    MatchReport,
+    MatchStart,
+    MatchTick,
+    Medal,
+    Objective,
+    Score,
+)
+
+Report = Kill | Death | Assist | Medal | Objective | Score
+BATCH = 256
+"""Events in one report at most; the protocol's limit."""
+
+
+class Host:
+    """Runs match `match` over `client`, whose token must be a host's. Use it with `async with`,
+    which stops the ticks and the pump, not the match.
+
+    `window`: events that may wait before `report` holds back. `tick_interval_s`: ticks are sent
+    this often while nothing else is, with the time that `clock_ms` gives (default: that of the
+    last event). `on_accepted` hears of every acknowledged command.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        match: str,
+        *,
+        options: MatchOptions | None = None,
+        window: int = 4_096,
+        tick_interval_s: float = 1.0,
+        clock_ms: Callable[[], int] | None = None,
+        on_accepted: Callable[[Accepted], None] | None = None,
+    ) -> None:
+        self.client = client
+        self.match = match
+        self.options = options or MatchOptions()
+        self.time_ms = 0
+        """The match clock of the last event that was reported."""
+        self.next_seq = 1
+        """The number that the match's next event will have, as last acknowledged."""
+        self.events_acknowledged = 0
+        self.ticks_acknowledged = 0
+        self._window = window
+        self._tick_interval_s = tick_interval_s
+        self._clock_ms = clock_ms
+        self._on_accepted = on_accepted
+        self._waiting: deque[Report] = deque()
+        self._sending = 0
+        self._changed = asyncio.Event()
+        self._error: GarrisonError | None = None
+        self._live = False
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Stop sending; what still waits is dropped (`drain` first to keep it)."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
+
+    async def create(self) -> Accepted:
+        """Create the match with the caller as its host."""
+        return self._took(await self.client.request(MatchCreate(self.match, self.options)))
+
+    async def start(self, time_ms: int = 0) -> Accepted:
+        """Begin the countdown, or go live at once where it is 0; ticks begin."""
+        accepted = self._took(await self.client.request(MatchStart(self.match, time_ms)))
+        self._live = True
+        self._run_pump()
+        return accepted
+
+    async def report(self, *events: Report) -> None:
+        """Queue events in the order of the match clock. Waits only while the window is full.
+        Raises the error that an earlier report met; after it nothing more is sent."""
+        for event in events:
+            while len(self._waiting) + self._sending >= self._window and self._error is None:
+                await self._change()
+            if self._error is not None:
+                raise self._error
+            self._waiting.append(event)
+            self.time_ms = max(self.time_ms, event.time_ms)
+        self._run_pump()
+        self._signal()
+
+    async def drain(self) -> None:
+        """Wait until every reported event is acknowledged. Raises like `report`."""
+        while (self._waiting or self._sending) and self._error is None:
+            await self._change()
+        if self._error is not None:
+            raise self._error
+
+    async def end(self, time_ms: int | None = None) -> Accepted:
+        """Drain, then end the match (at the time of the last event unless told)."""
+        await self.drain()
+        self._live = False
+        await self.aclose()
+        return self._took(await self.client.request(MatchEnd(self.match, self.time_ms if time_ms is None else time_ms)))
+
+    @property
+    def unacknowledged(self) -> int:
+        """Events reported and not yet acknowledged."""
+        return len(self._waiting) + self._sending
+
+    # ---- the pump -------------------------------------------------------------------------------
+
+    def _run_pump(self) -> None:
+        if self._task is None and self._error is None:
+            self._task = asyncio.get_running_loop().create_task(self._pump(), name="garrison-host")
+
+    async def _pump(self) -> None:
+        try:
+            while True:
+                if self._waiting:
+                    await self._send_batch()
+                elif not await self._changed_within(self._tick_interval_s) and self._live:
+                    await self._tick()
+        except GarrisonError as error:
+            self._error = error
+            self._signal()
+
+    async def _send_batch(self) -> None:
+        batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
+        self._sending = len(batch)
+        self._took(await self.client.request(MatchReport(self.match, list(batch))))
+        self._sending = 0
+        self.events_acknowledged += len(batch)
+        self._signal()
+
+    async def _tick(self) -> None:
+        """A tick that is lost is replaced by the next; a refusal by a rule ends the reports."""
+        now_ms = self.time_ms if self._clock_ms is None else max(self.time_ms, self._clock_ms())
+        with contextlib.suppress(Retryable, OutcomeUnknown):
+            await self.client.request(MatchTick(self.match, now_ms), retry=True)
+            self.ticks_acknowledged += 1
+
+    def _took(self, accepted: Accepted) -> Accepted:
+        self.next_seq = max(self.next_seq, accepted.next_seq)
+        if self._on_accepted is not None:
+            self._on_accepted(accepted)
+        return accepted
+
+    # ---- waking ---------------------------------------------------------------------------------
+
+    def _signal(self) -> None:
+        self._changed.set()
+
+    async def _change(self) -> None:
+        self._changed.clear()
+        await self._changed.wait()
+
+    async def _changed_within(self, seconds: float) -> bool:
+        """Wait for something to send; False if nothing came in time."""
+        try:
+            async with asyncio.timeout(seconds):
+                while not self._waiting:
+                    await self._change()
+        except TimeoutError:
+            return False
+        return True

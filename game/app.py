@@ -1,0 +1,66 @@
+"""The game as the engine sees it: which message goes to which actor, read models and pages."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from game import messages as m
+from game.console import PAGES, READ_MODELS
+from game.match.actor import Match
+from game.player.actor import Player
+from server.actors import app as engine
+from server.actors.actor import Caller, Role
+from server.actors.app import QueryRoute, Route
+from server.wire.messages import Request
+
+HOSTS: Final[frozenset[Role]] = frozenset({"host", "service"})
+PLAYERS: Final[frozenset[Role]] = frozenset({"player"})
+
+
+def _self(caller: Caller, _message: Any) -> str:
+    return caller.subject
+
+
+def _player(_caller: Caller, message: Any) -> str:
+    return str(message.player)
+
+
+def _match(_caller: Caller, message: Any) -> str:
+    return str(message.match)
+
+
+def _matches(message: m.MatchList, rows: list[Any], missing: list[str]) -> m.Matches:
+    """Newest first; of two rows for one match (it is moving) the one with the later clock."""
+    by_match: dict[str, m.MatchRow] = {}
+    for row in sorted(rows, key=lambda row: int(row["time_ms"])):
+        by_match[row["match"]] = m.MatchRow(**{name: row[name] for name in m.MatchRow.__struct_fields__})
+    newest = sorted(by_match.values(), key=lambda row: (-row.started_wall_ms, row.match))
+    return m.Matches(message.id, newest[: message.limit], missing)
+
+
+ROUTES: Final[Mapping[type[Request], Route | QueryRoute]] = {
+    m.PresenceSet: Route(Player, Player.presence_set, _self, PLAYERS),
+    m.PresenceGet: Route(Player, Player.presence_get, _player),
+    m.ProfileSet: Route(Player, Player.profile_set, _self, PLAYERS),
+    m.ProfileGet: Route(Player, Player.profile_get, _player),
+    m.MatchCreate: Route(Match, Match.create, _match, HOSTS),
+    m.MatchJoin: Route(Match, Match.join, _match, PLAYERS),
+    m.MatchLeave: Route(Match, Match.leave, _match, PLAYERS),
+    m.MatchStart: Route(Match, Match.start, _match, HOSTS),
+    m.MatchReport: Route(Match, Match.report, _match, HOSTS),
+    m.MatchTick: Route(Match, Match.tick, _match, HOSTS),
+    m.MatchEnd: Route(Match, Match.end, _match, HOSTS),
+    m.MatchGet: Route(Match, Match.get, _match),
+    m.MatchList: QueryRoute("live_matches", lambda _caller, message: {"limit": message.limit}, _matches),
+}
+
+App = engine.App(
+    name="game",
+    actors=(Player, Match),
+    requests=m.REQUESTS,
+    answers=m.ANSWERS,
+    events=m.EVENTS,
+    routes=ROUTES,
+    session_actor=Player,
+    read_models=READ_MODELS,
+    pages=PAGES,
+)

@@ -1,0 +1,153 @@
+// Live matches with their scoreboards, and one match with its kill feed.
+
+const LIST_MS = 1000;
+const SHOWN = 60;
+
+const HAPPENED = {
+  kill: (row) => (row.victim ? `${row.player} killed ${row.victim}` : `${row.player} scored a kill`),
+  death: (row) => `${row.player} died`,
+  assist: (row) => `${row.player} assisted`,
+  medal: (row) => `${row.player} earned ${row.detail}`,
+  objective: (row) => `${row.player}${row.detail ? `: ${row.detail}` : " played the objective"}`,
+  score: (row) => `${row.player} ${row.points < 0 ? "lost" : "got"} ${Math.abs(row.points)} points`,
+  joined: (row) => `${row.player} joined`,
+  left: (row) => `${row.player} left${row.detail && row.detail !== "left" ? ` (${row.detail})` : ""}`,
+  ended: (row) => `the match ended by ${row.detail}${row.player ? `, won by ${winner(row.player)}` : ""}`,
+};
+
+const winner = (name) => (name.startsWith("team:") ? `team ${Number(name.slice(5)) + 1}` : name);
+const teamClass = (team) => (team === null || team === undefined ? "" : `team-${team % 8}`);
+const phaseLevel = { live: "good", countdown: "warn", lobby: null, ended: null };
+const missingNote = (missing) => (missing.length ? `without the matches of ${missing.join(", ")}, which did not answer` : "");
+
+/** The scores of the teams, as one row of boxes. */
+function showScores(box, scores, { dom }) {
+  box.hidden = scores.length === 0;
+  dom.syncChildren(
+    box,
+    scores.map((score, team) => ({ score, team })),
+    (one) => one.team,
+    (one) => dom.el("span", { class: teamClass(one.team) }, `Team ${one.team + 1}`, dom.el("b")),
+    (item, one) => dom.setText(item.querySelector("b"), one.score),
+  );
+}
+
+function playerCell({ dom }) {
+  return (row, cell) => {
+    if (cell.childElementCount === 0) cell.append(dom.el("span", { class: "mark", "aria-hidden": "true" }), dom.el("span"));
+    dom.setAttribute(cell.children[0], "class", `mark ${teamClass(row.team)}`);
+    dom.setText(cell.children[1], row.player);
+    dom.setAttribute(cell.children[1], "class", row.present === false ? "absent" : null);
+    dom.setAttribute(cell, "title", row.team === null ? null : `team ${row.team + 1}`);
+  };
+}
+
+function showList(root, garrison) {
+  const { dom, format, poll, query, href } = garrison;
+  const { el, setText, setAttribute } = dom;
+  const note = el("span", { class: "note" });
+  const none = el("p", { class: "empty", hidden: true }, "No match is being played. ", "garrison play FILE.jsonl starts one.");
+  const list = el("div", { class: "matches" });
+  root.append(el("header", { class: "bar" }, el("h2", {}, "Live matches"), note), none, list);
+
+  const create = (match) => {
+    const parts = {
+      phase: el("span", { class: "pill" }),
+      clock: el("span", { class: "num" }),
+      facts: el("p", { class: "facts" }, el("span"), el("span"), el("span")),
+      scores: el("div", { class: "scores" }),
+      leaders: dom.table(`Scoreboard of ${match.match}`, [
+        { title: "Player", head: true, render: playerCell(garrison) },
+        { title: "K", num: true, render: (row) => row.kills },
+        { title: "D", num: true, render: (row) => row.deaths },
+        { title: "A", num: true, render: (row) => row.assists },
+        { title: "Score", num: true, render: (row) => row.score },
+      ], (row) => row.player),
+    };
+    const title = el("h3", {}, el("a", { href: href(match.match) }, match.match));
+    const card = el("article", { class: "card match" }, el("header", {}, title, el("span", { class: "bar" }, parts.clock, parts.phase)), parts.facts, parts.scores, parts.leaders.element);
+    card.parts = parts;
+    return card;
+  };
+  const update = (card, match) => {
+    const { phase, clock, facts, scores, leaders } = card.parts;
+    setText(phase, match.phase);
+    setAttribute(phase, "data-level", phaseLevel[match.phase]);
+    setText(clock, format.clock(match.time_ms));
+    setText(facts.children[0], [match.mode, match.map_name].filter(Boolean).join(" on "));
+    setText(facts.children[1], `${match.players} ${match.players === 1 ? "player" : "players"}`);
+    setText(facts.children[2], `on ${match.node}`);
+    showScores(scores, match.team_scores, garrison);
+    leaders.update(match.leaders ?? []);
+  };
+  poll.every(LIST_MS, async () => {
+    const { rows, missing } = await query("live_matches", { leaders: 1, limit: SHOWN });
+    rows.sort((a, b) => b.started_wall_ms - a.started_wall_ms || a.match.localeCompare(b.match));
+    const shown = rows.slice(0, SHOWN);
+    none.hidden = rows.length > 0;
+    setText(note, [`${rows.length > SHOWN ? `the newest ${SHOWN}` : rows.length}`, missingNote(missing)].filter(Boolean).join(", "));
+    dom.syncChildren(list, shown, (match) => match.match, create, update);
+  });
+}
+
+function showMatch(root, garrison, name) {
+  const { dom, format, poll, query, href } = garrison;
+  const { el, setText, setAttribute } = dom;
+  const phase = el("span", { class: "pill" });
+  const clock = el("span", { class: "num" });
+  const facts = el("span", { class: "note" }, "looking for the match");
+  const scores = el("div", { class: "scores big", hidden: true });
+  const players = dom.table(`Scoreboard of ${name}`, [
+    { title: "Player", head: true, render: playerCell(garrison) },
+    { title: "Kills", num: true, render: (row) => row.kills },
+    { title: "Deaths", num: true, render: (row) => row.deaths },
+    { title: "Assists", num: true, render: (row) => row.assists },
+    { title: "Medals", num: true, render: (row) => row.medals },
+    { title: "Objectives", num: true, render: (row) => row.objectives },
+    { title: "Score", num: true, render: (row) => row.score },
+  ], (row) => row.player);
+  const feed = el("ol", { class: "feed", "aria-label": "Newest events first" });
+  const quiet = el("p", { class: "empty" }, "Nothing has happened yet.");
+  root.append(
+    el("p", {}, el("a", { href: href() }, "All live matches")),
+    el("section", { class: "card match" }, el("header", {}, el("h2", {}, name), el("span", { class: "bar" }, clock, phase)), el("p", { class: "facts" }, facts), scores),
+    el("div", { class: "board" },
+      el("section", { class: "card" }, el("header", {}, el("h2", {}, "Scoreboard")), players.element),
+      el("section", { class: "card" }, el("header", {}, el("h2", {}, "Kill feed")), quiet, feed)),
+  );
+  let seen = false;
+  const line = (row) =>
+    el("li", {}, el("time", {}, format.clock(row.time_ms)), el("span", { class: `what ${row.what}` }, row.what), el("span", { class: "text" }, (HAPPENED[row.what] ?? (() => row.what))(row)));
+  poll.every(LIST_MS, async () => {
+    const { rows, missing } = await query("match_board", { match: name });
+    const board = rows.reduce((best, row) => (best === null || row.next_seq > best.next_seq ? row : best), null);
+    if (board === null) {
+      const replay = `garrison replay ${name}`;
+      setText(facts, missing.length ? missingNote(missing) : seen ? `no longer in memory; ${replay} shows it again` : `no such live match; if it was played, ${replay} shows it`);
+      if (!missing.length) setAttribute(phase, "data-level", null);
+      if (!missing.length) setText(phase, seen ? "ended" : "not live");
+      return;
+    }
+    seen = true;
+    setText(phase, board.phase);
+    setAttribute(phase, "data-level", phaseLevel[board.phase]);
+    setText(clock, format.clock(board.time_ms));
+    const over = board.phase === "ended" ? `ended by ${board.end_reason}${board.winner ? `, won by ${winner(board.winner)}` : ""}` : "";
+    setText(facts, [[board.mode, board.map_name].filter(Boolean).join(" on "), `reported by ${board.host}`, `on ${board.node}`, `${board.next_seq - 1} events`, over].filter(Boolean).join(" · "));
+    showScores(scores, board.team_scores, garrison);
+    players.update(board.players);
+    quiet.hidden = board.feed.length > 0;
+    dom.syncChildren(feed, board.feed, (row) => row.seq, line);
+  });
+}
+
+export default {
+  id: "matches",
+  title: "Matches",
+  order: 0.5,
+  styles: "matches.css",
+  render(root, garrison, [name]) {
+    if (name) showMatch(root, garrison, name);
+    else showList(root, garrison);
+  },
+};

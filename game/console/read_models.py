@@ -1,0 +1,170 @@
+"""Read models of live matches: for the dashboard, and for clients that list matches. They run on
+every node over its own match activations; what the nodes answer is put together elsewhere."""
+
+import asyncio
+import heapq
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from game.match import rules
+from game.match.state import MatchState
+from game.messages import Assist, Death, Ended, Joined, Kill, Left, MatchEvent, MatchRow, Medal, Objective, Score
+from server.actors.actor import Actor
+from server.actors.app import ReadModel
+from server.errors import BadInput
+
+if TYPE_CHECKING:
+    from server.actors.event_log import EventLog
+
+Activations = Callable[[str], Iterable[Actor[Any]]]
+
+FEED_EVENTS: Final = (200, 50, 10)
+"""How far back, in events of the log, the feed of one match looks: the first of these that is
+in memory as a whole."""
+FEED_ROWS: Final = 40
+LEADERS: Final = 4
+MAX_MATCHES: Final = 500
+_event = msgspec.msgpack.Decoder(MatchEvent)
+
+
+class Leader(msgspec.Struct, frozen=True):
+    """A line of a short scoreboard."""
+
+    player: str
+    team: int | None
+    kills: int
+    deaths: int
+    assists: int
+    score: int
+
+
+class Happening(msgspec.Struct, frozen=True):
+    """A line of the kill feed. `victim` is the other player, `detail` a medal, objective or
+    reason, `points` what it was worth."""
+
+    seq: int
+    time_ms: int
+    what: str
+    player: str = ""
+    victim: str = ""
+    detail: str = ""
+    points: int = 0
+
+
+def live_matches(activations: Activations, params: Mapping[str, Any]) -> list[Any]:
+    """One mapping a match that has not ended, newest first, at most `limit` (default and bound
+    500): the fields of `MatchRow`, and `leaders`, the best of its scoreboard, if `leaders` is 1.
+    Raises `BadInput`."""
+    limit, with_leaders = _count(params, "limit", MAX_MATCHES), _count(params, "leaders", 0) > 0
+    live = (actor for actor in activations("match") if _live(actor.state))
+    newest = heapq.nsmallest(min(limit, MAX_MATCHES), live, key=_newest_first)
+    return [_row(actor, with_leaders) for actor in newest]
+
+
+def match_board(activations: Activations, params: Mapping[str, Any]) -> list[Any]:
+    """Match `match`, if it is in memory here: one mapping with the fields of `Scoreboard`, plus
+    `node`, `team_count` and `feed`, its newest `Happening`s, newest first. Raises `BadInput`."""
+    key = params.get("match")
+    if not isinstance(key, str) or not key:
+        raise BadInput("match_board needs the parameter match")
+    return [_board(actor) for actor in activations("match") if actor.key == key and actor.state.host]
+
+
+def _live(state: MatchState) -> bool:
+    return bool(state.host) and state.phase != "ended"
+
+
+def _newest_first(actor: Actor[Any]) -> tuple[int, str]:
+    return -(actor.state.started_wall_ms or actor.state.created_wall_ms), actor.key
+
+
+def _row(actor: Actor[Any], with_leaders: bool) -> dict[str, Any]:
+    state: MatchState = actor.state
+    row = MatchRow(
+        match=actor.key,
+        phase=state.phase,
+        mode=state.options.mode,
+        map_name=state.options.map_name,
+        players=sum(1 for line in state.players.values() if line.present),
+        team_scores=list(state.team_scores),
+        time_ms=state.time_ms,
+        started_wall_ms=state.started_wall_ms,
+        node=actor.activation.host.me.node,
+    )
+    out = msgspec.structs.asdict(row)
+    if with_leaders:
+        out["leaders"] = [
+            msgspec.to_builtins(Leader(one.player, one.team, one.kills, one.deaths, one.assists, one.score))
+            for one in rules.lines(state)[:LEADERS]
+        ]
+    return out
+
+
+def _board(actor: Actor[Any]) -> dict[str, Any]:
+    state: MatchState = actor.state
+    log = actor.activation.log()
+    board = rules.scoreboard(state, actor.key, 0, log.durable_seq)
+    out = msgspec.structs.asdict(board)
+    del out["id"]
+    out["players"] = [msgspec.structs.asdict(line) for line in board.players]
+    feed = [line for seq, data in _recent(log) if (line := _happening(seq, _event.decode(data))) is not None]
+    out["feed"] = [msgspec.structs.asdict(line) for line in reversed(feed[-FEED_ROWS:])]
+    return out | {"node": actor.activation.host.me.node, "team_count": state.options.teams}
+
+
+def _recent(log: "EventLog") -> list[tuple[int, bytes]]:
+    """The newest durable events that are in memory, numbered. What would have to be read from
+    the store is left out: a read model never waits."""
+    for count in FEED_EVENTS:
+        answer = log.read(max(1, log.durable_seq - count))
+        if isinstance(answer, asyncio.Future):
+            batch = answer.result()
+            return list(enumerate(batch.events, batch.first_seq))
+        if isinstance(answer, Coroutine):
+            answer.close()
+    return []
+
+
+def _happening(seq: int, event: MatchEvent) -> Happening | None:
+    """An event as a line of the feed; None for what is none."""
+    time_ms = event.time_ms
+    match event:
+        case Kill(player=player, victim=victim):
+            return Happening(seq, time_ms, "kill", player, victim or "")
+        case Death(player=player):
+            return Happening(seq, time_ms, "death", player)
+        case Assist(player=player):
+            return Happening(seq, time_ms, "assist", player)
+        case Medal(player=player, medal=medal):
+            return Happening(seq, time_ms, "medal", player, detail=medal)
+        case Objective(player=player, name=name, points=points):
+            return Happening(seq, time_ms, "objective", player, detail=name, points=points)
+        case Score(player=scorer, team=team, points=points):
+            return Happening(seq, time_ms, "score", scorer or f"team {team}", points=points)
+        case Joined(player=player):
+            return Happening(seq, time_ms, "joined", player)
+        case Left(player=player, reason=reason):
+            return Happening(seq, time_ms, "left", player, detail=reason)
+        case Ended(reason=reason, winner=winner):
+            return Happening(seq, time_ms, "ended", winner or "", detail=reason)
+        case _:
+            return None
+
+
+def _count(params: Mapping[str, Any], name: str, default: int) -> int:
+    """A whole number, also as text (from a query string). Raises `BadInput`."""
+    given = params.get(name, default)
+    try:
+        value = int(given)
+    except (TypeError, ValueError):
+        raise BadInput(f"{name} must be a whole number") from None
+    if value < 0:
+        raise BadInput(f"{name} must not be negative")
+    return value
+
+
+READ_MODELS: Final[Mapping[str, ReadModel]] = {"live_matches": live_matches, "match_board": match_board}
+
+__all__ = ["READ_MODELS", "Happening", "Leader", "live_matches", "match_board"]

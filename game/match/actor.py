@@ -1,0 +1,233 @@
+"""A match: rules over an event log. The game's host drives it; players join, leave and watch.
+
+Each command runs a pure rule and emits what it says, under the command's id, so that repeating it
+repeats the answer. What follows by itself (the end by score or time, a countdown that is over)
+is emitted in the same turn. When the match is over, every participant's result is told to its
+player until the player says that it is stored; then the match leaves memory.
+"""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, Final
+
+import structlog
+
+from game.match import rules
+from game.match.state import MatchState
+from game.messages import (
+    Accepted,
+    Countdown,
+    Ended,
+    Joined,
+    Left,
+    MatchAssigned,
+    MatchCreate,
+    MatchEnd,
+    MatchEvent,
+    MatchGet,
+    MatchJoin,
+    MatchLeave,
+    MatchReport,
+    MatchStart,
+    MatchTick,
+    Scoreboard,
+)
+from game.player.actor import Player
+from server.actors.actor import Caller, LoggedActor, Record, read_only
+from server.errors import NotFound
+
+log = structlog.get_logger(__name__)
+
+SETTLE_AT_ONCE: Final = 64
+SETTLE_FIRST_S: Final = 1.5
+SETTLE_MAX_S: Final = 30.0
+SETTLE_ROUNDS: Final = 40
+SETTLE_AGAIN_MS: Final = 24 * 3600 * 1000
+"""A match that ended longer ago does not tell its results again when it is loaded."""
+
+Command = MatchCreate | MatchJoin | MatchLeave | MatchStart | MatchReport | MatchEnd
+
+
+class Match(LoggedActor[MatchState]):
+    kind = "match"
+    State = MatchState
+    Event = MatchEvent
+    HOST_SILENCE_S: ClassVar[float] = 30.0
+    """A host that sends neither command nor tick for this long has vanished."""
+
+    __slots__ = ("clock_ms", "host_seen_s", "rounds", "unsettled")
+
+    @staticmethod
+    def evolve(state: Any, record: Record) -> MatchState:
+        return rules.evolve(state, record)
+
+    @staticmethod
+    def finished(state: Any) -> bool:
+        return bool(state.phase == "ended")
+
+    def activated(self) -> None:
+        self.clock_ms = 0
+        self.host_seen_s = self.now()
+        self.rounds = 0
+        self.unsettled: dict[str, None] = {}
+        if self.state.phase == "ended":
+            self.settle()
+        elif self.state.host:
+            self.after(self.HOST_SILENCE_S, self.host_silent)
+            if self.state.phase == "countdown":
+                self.after(self.state.options.countdown_ms / 1000, self.countdown_over)
+
+    # ---- commands of the host ----
+
+    def create(self, caller: Caller, message: MatchCreate) -> Accepted:
+        known = self._known(caller, message)
+        if known is not None:
+            return known
+        events = rules.create(self.state, caller.subject, message.options, self.wall_ms())
+        self.activation.retiring = False  # somebody may have asked for it before it was
+        self._host_lives()
+        self.after(self.HOST_SILENCE_S, self.host_silent)
+        return self._accept(caller, message, events)
+
+    def start(self, caller: Caller, message: MatchStart) -> Accepted:
+        known = self._known(caller, message)
+        if known is not None:
+            return known
+        events = rules.start(self.state, caller.subject, message.time_ms, self.wall_ms())
+        self._host_lives(message.time_ms)
+        return self._accept(caller, message, events)
+
+    def report(self, caller: Caller, message: MatchReport) -> Accepted:
+        known = self._known(caller, message)
+        if known is not None:
+            return known
+        events = rules.report(self.state, caller.subject, message.events, self.wall_ms())
+        self._host_lives(message.events[-1].time_ms)
+        return self._accept(caller, message, events)
+
+    def end(self, caller: Caller, message: MatchEnd) -> Accepted:
+        known = self._known(caller, message)
+        if known is not None:
+            return known
+        events = rules.end(self.state, caller.subject, message.time_ms, self.wall_ms())
+        return self._accept(caller, message, events)
+
+    def tick(self, caller: Caller, message: MatchTick) -> Accepted:
+        """Not a command: it changes nothing by itself, so it needs no id to be repeated by."""
+        self._exists()
+        events = rules.tick(self.state, caller.subject, message.time_ms, self.wall_ms())
+        self._host_lives(message.time_ms)
+        first_seq = self.next_seq
+        self._emit(events, None)
+        return Accepted(message.id, self.key, first_seq, self.next_seq)
+
+    # ---- commands of players ----
+
+    def join(self, caller: Caller, message: MatchJoin) -> Accepted:
+        known = self._known(caller, message)
+        if known is not None:
+            return known
+        events = rules.join(self.state, caller.subject, message.team)
+        if not events:  # it is in already: perhaps it was never told
+            self.tell(Player, caller.subject, Player.match_joined, self.key)
+        return self._accept(caller, message, events)
+
+    def leave(self, caller: Caller, message: MatchLeave) -> Accepted:
+        known = self._known(caller, message)
+        if known is not None:
+            return known
+        return self._accept(caller, message, rules.leave(self.state, caller.subject))
+
+    @read_only
+    def get(self, caller: Caller, message: MatchGet) -> Scoreboard:
+        self._exists()
+        return rules.scoreboard(self.state, self.key, message.id, self.next_seq, self.clock_ms)
+
+    # ---- told by players and timers ----
+
+    def player_gone(self, player: str) -> None:
+        """`player` has no session any more and did not come back in time."""
+        line = self.state.players.get(player)
+        if line is not None and line.present and self.state.phase != "ended":
+            self._emit(rules.leave(self.state, player, "disconnected"), None)
+
+    def countdown_over(self) -> None:
+        self._emit(rules.countdown_over(self.state, self.wall_ms()), None)
+
+    def host_silent(self) -> None:
+        """The host may have vanished: it has if it was silent all the while."""
+        left_s = self.host_seen_s + self.HOST_SILENCE_S - self.now()
+        if left_s > 0.001:
+            self.after(left_s, self.host_silent)
+        else:
+            self._emit(rules.host_vanished(self.state, self.wall_ms()), None)
+
+    def settle(self) -> None:
+        """Tell the results that are not known to be stored, at growing intervals, then rest."""
+        state = self.state
+        if not self.rounds and self.wall_ms() - state.ended_wall_ms <= SETTLE_AGAIN_MS:
+            self.unsettled = dict.fromkeys(sorted(state.players))
+        if not self.unsettled or self.rounds >= SETTLE_ROUNDS:
+            if self.unsettled:
+                log.error("results not stored", match=self.key, players=len(self.unsettled))
+            self.release()
+            return
+        for player in list(self.unsettled)[:SETTLE_AT_ONCE]:
+            self.unsettled[player] = self.unsettled.pop(player)  # the next round begins with others
+            line, won = state.players[player], rules.won(state, player)
+            self.tell(Player, player, Player.settle, self.key, state.ended_wall_ms, line, won)
+        self.rounds += 1
+        self.after(min(SETTLE_MAX_S, SETTLE_FIRST_S * 1.3 ** (self.rounds - 1)), self.settle)
+
+    def settled(self, player: str) -> None:
+        """`player`'s result is in the store."""
+        self.unsettled.pop(player, None)
+        if not self.unsettled and self.state.phase == "ended":
+            self.cancel(self.settle)
+            self.release()
+
+    # ---- one way for all ----
+
+    def _exists(self) -> None:
+        if not self.state.host:
+            self.release()
+            raise NotFound(f"no match {self.key}")
+
+    def _known(self, caller: Caller, message: Command) -> Accepted | None:
+        """The answer that this command got before. Raises `NotFound`, `OutcomeUnknown`."""
+        if not isinstance(message, MatchCreate):
+            self._exists()
+        answer = rules.answer_to(self.state, rules.scoped(caller.subject, message.lineage), message.command)
+        if answer is None:
+            return None
+        return Accepted(message.id, self.key, answer.first_seq, answer.next_seq)
+
+    def _accept(self, caller: Caller, message: Command, events: Sequence[MatchEvent]) -> Accepted:
+        first_seq = self.next_seq
+        self._emit(events, (rules.scoped(caller.subject, message.lineage), message.command))
+        return Accepted(message.id, self.key, first_seq, self.next_seq)
+
+    def _emit(self, events: Sequence[MatchEvent], command: tuple[str, int] | None) -> None:
+        """Append `events` and what they bring about."""
+        for event in events:
+            self._append(event, command)
+        end = rules.ending(self.state, self.clock_ms, self.wall_ms())
+        if end is not None:
+            self._append(end, command)
+
+    def _append(self, event: MatchEvent, command: tuple[str, int] | None) -> None:
+        self.emit(event, command)
+        if isinstance(event, Joined):
+            self.tell(Player, event.player, Player.match_joined, self.key)
+            self.push(event.player, MatchAssigned(0, self.key))
+        elif isinstance(event, Left):
+            self.tell(Player, event.player, Player.match_left, self.key)
+        elif isinstance(event, Countdown):
+            self.after(event.length_ms / 1000, self.countdown_over)
+        elif isinstance(event, Ended):
+            self.cancel(self.host_silent)
+            self.cancel(self.countdown_over)
+            self.tell(Match, self.key, Match.settle)  # a turn of its own, once the end is durable
+
+    def _host_lives(self, time_ms: int = 0) -> None:
+        self.host_seen_s = self.now()
+        self.clock_ms = max(self.clock_ms, time_ms)

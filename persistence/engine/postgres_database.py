@@ -1,0 +1,277 @@
+"""The ownership protocol on PostgreSQL: leases, claims, fenced writes and logs."""
+
+import random
+from collections.abc import Sequence
+from functools import cache
+from typing import Any, Final
+
+from persistence.engine.mapping import Mapping
+from persistence.engine.postgres import PostgresPool, affected
+from persistence.engine.rows import (
+    Batch,
+    Ends,
+    Projection,
+    Row,
+    Versions,
+    is_appended,
+    is_stored,
+)
+from persistence.engine.statements import (
+    CHUNK_COVERED,
+    CHUNK_DELETE,
+    CHUNKS_FROM,
+    CHUNKS_TAIL,
+    PG_NOW,
+    PostgresStatements,
+)
+from persistence.engine.urls import Address
+from server.errors import Unavailable
+from server.eventlog.covering import replaces
+from server.eventlog.ports import Append, Chunk, Seal
+from server.ids import Incarnation, NodeAddress, NodeId
+from server.settings import StoreSettings
+from server.storage.ports import NodeRow
+
+REGISTER_LOCK: Final = 0x67617272
+"""Advisory lock under which incarnations are issued, one at a time."""
+CLAIM_ROUNDS: Final = 3
+_PLACES: Final = ("$1", "$2", "$3", "$4")
+
+_BURY_RUNS = (
+    "UPDATE nodes SET state = 'dead' WHERE node_id = $1 AND state <> 'dead' "
+    f"AND (state = 'left' OR lease_until IS NULL OR lease_until <= {PG_NOW})"
+)
+_LIVE_RUN = f"SELECT max(lease_until) - {PG_NOW} FROM nodes WHERE node_id = $1 AND state = 'up'"
+_REGISTER = (
+    "INSERT INTO nodes (node_id, incarnation, state, lease_until) "
+    f"SELECT $1, coalesce(max(incarnation), 0) + 1, 'up', {PG_NOW} + $2::float8 FROM nodes RETURNING incarnation"
+)
+_RENEW = (
+    f"UPDATE nodes SET lease_until = {PG_NOW} + $3::float8 WHERE node_id = $1 AND incarnation = $2 AND state = 'up'"
+)
+_BURY_EXPIRED = (
+    f"UPDATE nodes SET state = 'dead' WHERE state = 'up' AND lease_until <= {PG_NOW} RETURNING node_id, incarnation"
+)
+_RETIRE = "UPDATE nodes SET state = 'left' WHERE node_id = $1 AND incarnation = $2 AND state = 'up'"
+_NODES = (
+    f"SELECT node_id, incarnation, state, coalesce(lease_until - {PG_NOW}, 'infinity') FROM nodes "
+    "ORDER BY node_id, incarnation"
+)
+_IS_UP = "SELECT 1 FROM nodes WHERE node_id = $1 AND incarnation = $2 AND state = 'up'"
+
+
+@cache
+def _statements(mapping: Mapping) -> PostgresStatements:
+    return PostgresStatements(mapping)
+
+
+class PostgresDatabase:
+    """`persistence.engine.rows.Database` on PostgreSQL."""
+
+    def __init__(self, address: Address, settings: StoreSettings, rng: random.Random) -> None:
+        self._pool = PostgresPool(address, settings, rng)
+
+    async def open(self) -> None:
+        await self._pool.open()
+
+    async def close(self) -> None:
+        await self._pool.close()
+
+    async def schema_version(self) -> str | None:
+        async def work(connection: Any) -> str | None:
+            if await connection.fetchval("SELECT to_regclass('alembic_version')::text") is None:
+                return None
+            found: str | None = await connection.fetchval("SELECT max(version_num) FROM alembic_version")
+            return found
+
+        return await self._pool.run(work)
+
+    # ---- nodes ----
+
+    async def register_node(self, node: str, lease_s: float | None) -> tuple[int, float]:
+        async def work(connection: Any) -> tuple[int, float]:
+            await connection.execute(f"SELECT pg_advisory_xact_lock({REGISTER_LOCK})")
+            await connection.execute(_BURY_RUNS, node)
+            live: float | None = await connection.fetchval(_LIVE_RUN, node)
+            if live is not None:
+                return 0, max(live, 0.01)
+            return await connection.fetchval(_REGISTER, node, lease_s), 0.0
+
+        return await self._pool.run(work, transaction="BEGIN", lease=True)
+
+    async def renew_lease(self, me: NodeAddress, lease_s: float) -> bool:
+        async def work(connection: Any) -> bool:
+            return affected(await connection.execute(_RENEW, me.node, me.incarnation, lease_s)) == 1
+
+        return await self._pool.run(work, lease=True)
+
+    async def bury_expired(self) -> list[NodeAddress]:
+        rows = await self._pool.run(lambda connection: connection.fetch(_BURY_EXPIRED), lease=True)
+        return sorted(NodeAddress(NodeId(node), Incarnation(run)) for node, run in rows)
+
+    async def retire_node(self, me: NodeAddress) -> None:
+        await self._pool.run(lambda connection: connection.execute(_RETIRE, me.node, me.incarnation), lease=True)
+
+    async def nodes(self) -> list[NodeRow]:
+        rows = await self._pool.run(lambda connection: connection.fetch(_NODES))
+        return [NodeRow(NodeId(node), Incarnation(run), state, left) for node, run, state, left in rows]
+
+    # ---- fenced state ----
+
+    async def claim(
+        self, mapping: Mapping, keys: Sequence[str], tokens: Sequence[int], me: NodeAddress
+    ) -> dict[str, Row]:
+        sql = _statements(mapping)
+
+        async def work(connection: Any) -> dict[str, Row]:
+            await connection.execute(sql.insert, keys)
+            token_of = dict(zip(keys, tokens, strict=True))
+            rows: dict[str, Row] = {}
+            open_keys = list(keys)
+            for _ in range(CLAIM_ROUNDS):
+                open_tokens = [token_of[key] for key in open_keys]
+                for row in await connection.fetch(sql.claim, open_keys, open_tokens, me.node, me.incarnation):
+                    rows[row[0]] = _row(row)
+                missed = [key for key in open_keys if key not in rows]
+                if not missed:
+                    return rows
+                if await connection.fetchval(_IS_UP, me.node, me.incarnation) is None:
+                    raise Unavailable(f"{me} is not up in the store and may claim nothing")
+                for row in await connection.fetch(sql.read, missed):
+                    if not _free(found := _row(row), token_of[row[0]], me):
+                        rows[found.key] = found
+                open_keys = [key for key in missed if key not in rows]
+                if not open_keys:
+                    return rows
+            raise Unavailable("claims race with releases of the same rows", retry_after_s=0.1)
+
+        return await self._pool.run(work, transaction="BEGIN")
+
+    async def write(self, mapping: Mapping, batch: Batch) -> set[str]:
+        sql = _statements(mapping)
+
+        async def work(connection: Any) -> set[str]:
+            hit = await connection.fetch(sql.write, batch.keys, batch.epochs, batch.versions, *batch.columns)
+            written = {row[0] for row in hit}
+            if len(written) < len(batch.keys):
+                wanted = dict(zip(batch.keys, zip(batch.epochs, batch.versions, strict=True), strict=True))
+                missed = [key for key in batch.keys if key not in written]
+                for row in await connection.fetch(sql.versions, missed):
+                    if is_stored(Versions(*row), *wanted[row[0]]):
+                        written.add(row[0])
+            return written
+
+        return await self._pool.run(work)
+
+    async def release(self, mapping: Mapping, keys: Sequence[str], epochs: Sequence[int]) -> None:
+        await self._pool.run(lambda connection: connection.execute(_statements(mapping).release, keys, epochs))
+
+    async def read(self, mapping: Mapping, keys: Sequence[str]) -> list[Row]:
+        rows = await self._pool.run(lambda connection: connection.fetch(_statements(mapping).read, keys))
+        return [_row(row) for row in rows]
+
+    # ---- logs ----
+
+    async def append(
+        self,
+        mapping: Mapping,
+        kind: str,
+        keys: Sequence[str],
+        batch: Sequence[Append],
+        projection: Projection | None,
+        through: bool,
+    ) -> set[str]:
+        sql = _statements(mapping)
+        columns = (
+            kind,
+            keys,
+            [append.epoch for append in batch],
+            [append.first_seq for append in batch],
+            [append.last_seq for append in batch],
+            [append.prev_head for append in batch],
+            [append.head for append in batch],
+            [append.data for append in batch],
+        )
+
+        async def work(connection: Any) -> set[str]:
+            written = {row[0] for row in await connection.fetch(sql.append, *columns)}
+            if projection is not None:
+                await _project(connection, sql, projection, written)
+            if len(written) < len(batch):
+                wanted = {key: append for key, append in zip(keys, batch, strict=True) if key not in written}
+                for row in await connection.fetch(sql.versions, list(wanted)):
+                    if is_appended(Versions(*row), wanted[row[0]]):
+                        written.add(row[0])
+            return written
+
+        return await self._pool.run(work, transaction=None if projection is None else "BEGIN")
+
+    async def seal(self, mapping: Mapping, kind: str, key: str, seal: Seal) -> bool:
+        async def work(connection: Any) -> bool:
+            if await connection.fetchval(_statements(mapping).lock, key) != seal.epoch:
+                return False
+            span = (kind, key, seal.first_seq, seal.last_seq)
+            found = await connection.fetch(CHUNK_COVERED.format(*_PLACES), *span)
+            if replaces(seal, [tuple(row) for row in found]):
+                await connection.execute(CHUNK_DELETE.format(*_PLACES), *span)
+                await connection.execute(
+                    "INSERT INTO log_chunks (kind, key, first_seq, last_seq, sealed, data) "
+                    "VALUES ($1, $2, $3, $4, true, $5)",
+                    *span,
+                    seal.data,
+                )
+            return True
+
+        return await self._pool.run(work, transaction="BEGIN")
+
+    async def read_log(self, mapping: Mapping, kind: str, key: str, from_seq: int | None) -> Ends | None:
+        async def work(connection: Any) -> Ends | None:
+            end = await connection.fetchrow(_statements(mapping).end, key)
+            if end is None:
+                return None
+            if from_seq is None:
+                found = await connection.fetch(CHUNKS_TAIL.format(*_PLACES), kind, key)
+            else:
+                found = await connection.fetch(CHUNKS_FROM.format(*_PLACES), kind, key, from_seq)
+            return Ends(end[0], end[1], [Chunk(*row) for row in found])
+
+        return await self._pool.run(work, transaction="BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+
+
+async def _project(connection: Any, sql: PostgresStatements, projection: Projection, written: set[str]) -> None:
+    """Store the projections of the logs that this very transaction has advanced."""
+    batch, children = projection.batch, projection.children
+    if any(key not in written for key in batch.keys):
+        some = [n for n, key in enumerate(batch.keys) if key in written]
+        batch = Batch(
+            _only(batch.keys, some),
+            _only(batch.epochs, some),
+            _only(batch.versions, some),
+            [_only(column, some) for column in batch.columns],
+        )
+        if children:
+            rows = [n for n, key in enumerate(children[0]) if key in written]
+            children = [_only(column, rows) for column in children]
+    if not batch.keys:
+        return
+    await connection.execute(sql.project, batch.keys, batch.epochs, batch.versions, *batch.columns)
+    if children and children[0]:
+        await connection.execute(sql.children, *children)
+    if sql.orphans:
+        await connection.execute(sql.orphans, batch.keys, batch.versions)
+
+
+def _only(column: Sequence[Any], places: Sequence[int]) -> list[Any]:
+    return [column[n] for n in places]
+
+
+def _free(row: Row, token: int, me: NodeAddress) -> bool:
+    """Whether the row became claimable after the claim had passed it by."""
+    stale = row.owner_incarnation == me.incarnation and row.claim_token >= token
+    return row.owner_node is None and not stale
+
+
+def _row(record: Any) -> Row:
+    return Row(*record[:9], values=record[9:])
+
+

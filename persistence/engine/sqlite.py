@@ -1,0 +1,167 @@
+"""SQLite: one writing and one reading connection a node, each with a thread of its own.
+
+SQLite has one writer at a time for the whole file, so the lock is held as shortly as can be:
+everything is encoded before, and a unit of work runs in its thread from `BEGIN IMMEDIATE` to
+`COMMIT` without coming back to the event loop, whose stalls would otherwise be everyone's.
+The wait for the lock is jittered and bounded by `busy_timeout_s`. (`aiosqlite` crosses threads
+with every statement, so it only serves reports; the stores use `sqlite3` itself.)
+
+The file is in WAL mode. `synchronous` is NORMAL for what is written behind: a power cut may cost
+the newest commits, never the file. For what is written through (`through=True`) the writing
+connection is switched to FULL for that one transaction, and the WAL, with everything before
+it, is on the disk when it returns.
+"""
+
+import asyncio
+import random
+import sqlite3
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Final, TypeVar
+
+from persistence.engine.urls import FIELD
+from server.errors import BadSetting, Corrupt, GarrisonError, Unavailable
+from server.settings import StoreSettings
+
+T = TypeVar("T")
+Work = Callable[[sqlite3.Connection], T]
+FIRST_WAIT_S: Final = 0.0005
+LONGEST_WAIT_S: Final = 0.02
+RETRY_S: Final = 0.5
+_BROKEN: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_NO_PLACE: Final = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM)
+_LOCKED: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
+class SqliteFile:
+    """Runs units of work. Raises `Unavailable` and `Corrupt` for whatever goes wrong below."""
+
+    def __init__(self, path: Path, settings: StoreSettings, rng: random.Random) -> None:
+        self.path, self._settings = path, settings
+        self._rng = random.Random(rng.getrandbits(64))  # noqa: S311 - used in the writer's thread only
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="sqlite-writer")
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="sqlite-reader")
+        self._writing: sqlite3.Connection | None = None
+        self._reading: sqlite3.Connection | None = None
+        self._through = False
+
+    async def open(self) -> None:
+        """Raises `BadSetting` if there is no such file or it cannot be written, `Corrupt` if it
+        is no database."""
+        if not self.path.exists():
+            raise BadSetting(FIELD, f"no database at {self.path}: run `garrison migrate`")
+        try:
+            self._writing = await self._in(self._writer, self._connect)
+            self._reading = await self._in(self._reader, self._connect)
+            await self.write(lambda connection: connection.execute("PRAGMA user_version"))
+        except BaseException:
+            await self.close()
+            raise
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            f"{self.path.absolute().as_uri()}?mode=rw", uri=True, isolation_level=None, check_same_thread=False
+        )
+        try:
+            connection.execute(f"PRAGMA busy_timeout = {int(self._settings.busy_timeout_s * 1000)}")
+            mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+            if mode != "wal":
+                raise BadSetting(FIELD, f"{self.path} is on a file system that has no shared memory for a WAL")
+            connection.execute("PRAGMA synchronous = NORMAL")
+            connection.execute("PRAGMA temp_store = MEMORY")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    async def close(self) -> None:
+        """Close both connections once what is running has ended, or has had its time."""
+        for executor, connection in ((self._writer, self._writing), (self._reader, self._reading)):
+            if connection is not None:
+                try:
+                    await self._in(executor, connection.close)
+                except GarrisonError:
+                    connection.interrupt()
+            executor.shutdown(wait=False, cancel_futures=True)
+        self._writing = self._reading = None
+
+    async def read(self, work: Work[T]) -> T:
+        """The result of `work` in one snapshot."""
+        connection = self._reading
+        if connection is None:
+            raise Unavailable("the store is closed", retry_after_s=RETRY_S)
+        return await self._in(self._reader, lambda: _snapshot(connection, work))
+
+    async def write(self, work: Work[T], *, through: bool = False) -> T:
+        """The result of `work` in one transaction that holds the write lock; `through`: on the
+        disk when this returns."""
+        connection = self._writing
+        if connection is None:
+            raise Unavailable("the store is closed", retry_after_s=RETRY_S)
+        return await self._in(self._writer, lambda: self._transact(connection, work, through))
+
+    async def _in(self, executor: ThreadPoolExecutor, call: Callable[[], T]) -> T:
+        limit_s = self._settings.statement_timeout_s + self._settings.busy_timeout_s
+        try:
+            async with asyncio.timeout(limit_s):
+                return await asyncio.get_running_loop().run_in_executor(executor, call)
+        except TimeoutError:
+            raise Unavailable(f"database {self.path} does not answer in time", retry_after_s=RETRY_S) from None
+        except sqlite3.Error as error:
+            raise self._explain(error) from None
+
+    def _transact(self, connection: sqlite3.Connection, work: Work[T], through: bool) -> T:
+        if through != self._through:
+            connection.execute(f"PRAGMA synchronous = {'FULL' if through else 'NORMAL'}")
+            self._through = through
+        self._begin(connection)
+        try:
+            result = work(connection)
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+        return result
+
+    def _begin(self, connection: sqlite3.Connection) -> None:
+        """Take the write lock. SQLite's own waiting has fixed steps, which several processes
+        would take in step."""
+        deadline = time.monotonic() + self._settings.busy_timeout_s
+        wait_s = FIRST_WAIT_S
+        connection.execute("PRAGMA busy_timeout = 0")
+        while True:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+                return
+            except sqlite3.OperationalError as error:
+                if _primary(error) not in _LOCKED or time.monotonic() >= deadline:
+                    raise
+            time.sleep(self._rng.uniform(0.5, 1.0) * wait_s)
+            wait_s = min(2 * wait_s, LONGEST_WAIT_S)
+
+    def _explain(self, error: sqlite3.Error) -> GarrisonError:
+        code = _primary(error)
+        if code in _BROKEN:
+            return Corrupt(f"{self.path} is not a readable SQLite database: {error}")
+        if code in _NO_PLACE and self._reading is None:
+            return BadSetting(FIELD, f"{self.path} and its folder must be writable: {error}")
+        if code in _LOCKED:
+            held = f"is locked by another process for more than {self._settings.busy_timeout_s:g} s"
+            return Unavailable(f"database {self.path} {held}", retry_after_s=RETRY_S)
+        return Unavailable(f"database {self.path}: {error}", retry_after_s=RETRY_S)
+
+
+def _snapshot(connection: sqlite3.Connection, work: Work[T]) -> T:
+    connection.execute("BEGIN")
+    try:
+        return work(connection)
+    finally:
+        connection.execute("ROLLBACK")
+
+
+def _primary(error: sqlite3.Error) -> int:
+    """SQLite's primary result code; 0 where there is none."""
+    return (getattr(error, "sqlite_errorcode", 0) or 0) & 0xFF

@@ -1,0 +1,255 @@
+"""The ownership protocol on SQLite: leases, claims, fenced writes and logs.
+
+All processes of the cluster are on one machine and so share its clock, which is the store's.
+"""
+
+import random
+import sqlite3
+from collections.abc import Iterator, Sequence
+from functools import cache
+from typing import Any, Final
+
+from persistence.engine.mapping import Mapping
+from persistence.engine.rows import Batch, Ends, Projection, Row, Versions, is_appended, is_stored
+from persistence.engine.sqlite import SqliteFile
+from persistence.engine.statements import (
+    CHUNK_COVERED,
+    CHUNK_DELETE,
+    CHUNK_INSERT_SQLITE,
+    CHUNKS_FROM,
+    CHUNKS_TAIL,
+    SQLITE_NOW,
+    SqliteStatements,
+)
+from persistence.engine.urls import Address
+from server.errors import Unavailable
+from server.eventlog.covering import replaces
+from server.eventlog.ports import Append, Chunk, Seal
+from server.ids import Incarnation, NodeAddress, NodeId
+from server.settings import StoreSettings
+from server.storage.ports import NodeRow
+
+IN_LIST: Final = 500
+_PLACES: Final = ("?1", "?2", "?3", "?4")
+
+_BURY_RUNS = (
+    "UPDATE nodes SET state = 'dead' WHERE node_id = ? AND state <> 'dead' "
+    f"AND (state = 'left' OR lease_until IS NULL OR lease_until <= {SQLITE_NOW})"
+)
+_LIVE_RUN = f"SELECT max(lease_until) - {SQLITE_NOW} FROM nodes WHERE node_id = ? AND state = 'up'"
+_REGISTER = (
+    "INSERT INTO nodes (node_id, incarnation, state, lease_until) "
+    f"SELECT ?, coalesce(max(incarnation), 0) + 1, 'up', {SQLITE_NOW} + ? FROM nodes RETURNING incarnation"
+)
+_RENEW = f"UPDATE nodes SET lease_until = {SQLITE_NOW} + ? WHERE node_id = ? AND incarnation = ? AND state = 'up'"
+_EXPIRED = f"SELECT 1 FROM nodes WHERE state = 'up' AND lease_until <= {SQLITE_NOW} LIMIT 1"
+_BURY_EXPIRED = (
+    f"UPDATE nodes SET state = 'dead' WHERE state = 'up' AND lease_until <= {SQLITE_NOW} "
+    "RETURNING node_id, incarnation"
+)
+_RETIRE = "UPDATE nodes SET state = 'left' WHERE node_id = ? AND incarnation = ? AND state = 'up'"
+_NODES = (
+    f"SELECT node_id, incarnation, state, coalesce(lease_until - {SQLITE_NOW}, 9e999) FROM nodes "
+    "ORDER BY node_id, incarnation"
+)
+_IS_UP = "SELECT 1 FROM nodes WHERE node_id = ? AND incarnation = ? AND state = 'up'"
+
+
+@cache
+def _statements(mapping: Mapping) -> SqliteStatements:
+    return SqliteStatements(mapping)
+
+
+class SqliteDatabase:
+    """`persistence.engine.rows.Database` on SQLite."""
+
+    def __init__(self, address: Address, settings: StoreSettings, rng: random.Random) -> None:
+        self._file = SqliteFile(address.path, settings, rng)
+
+    async def open(self) -> None:
+        await self._file.open()
+
+    async def close(self) -> None:
+        await self._file.close()
+
+    async def schema_version(self) -> str | None:
+        def work(connection: sqlite3.Connection) -> str | None:
+            if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'").fetchall():
+                return None
+            found: str | None = connection.execute("SELECT max(version_num) FROM alembic_version").fetchone()[0]
+            return found
+
+        return await self._file.read(work)
+
+    # ---- nodes ----
+
+    async def register_node(self, node: str, lease_s: float | None) -> tuple[int, float]:
+        def work(connection: sqlite3.Connection) -> tuple[int, float]:
+            connection.execute(_BURY_RUNS, (node,))
+            live = connection.execute(_LIVE_RUN, (node,)).fetchone()[0]
+            if live is not None:
+                return 0, max(live, 0.01)
+            return connection.execute(_REGISTER, (node, lease_s)).fetchall()[0][0], 0.0
+
+        # Through to the disk: an incarnation, once handed out, is never issued again.
+        return await self._file.write(work, through=True)
+
+    async def renew_lease(self, me: NodeAddress, lease_s: float) -> bool:
+        def work(connection: sqlite3.Connection) -> bool:
+            return connection.execute(_RENEW, (lease_s, me.node, me.incarnation)).rowcount == 1
+
+        return await self._file.write(work)
+
+    async def bury_expired(self) -> list[NodeAddress]:
+        # Every node asks twice a second: the write lock is for when there is somebody to bury.
+        if not await self._file.read(lambda connection: connection.execute(_EXPIRED).fetchall()):
+            return []
+        rows = await self._file.write(lambda connection: connection.execute(_BURY_EXPIRED).fetchall())
+        return sorted(NodeAddress(NodeId(node), Incarnation(run)) for node, run in rows)
+
+    async def retire_node(self, me: NodeAddress) -> None:
+        await self._file.write(lambda connection: connection.execute(_RETIRE, (me.node, me.incarnation)))
+
+    async def nodes(self) -> list[NodeRow]:
+        rows = await self._file.read(lambda connection: connection.execute(_NODES).fetchall())
+        return [NodeRow(NodeId(node), Incarnation(run), state, left) for node, run, state, left in rows]
+
+    # ---- fenced state ----
+
+    async def claim(
+        self, mapping: Mapping, keys: Sequence[str], tokens: Sequence[int], me: NodeAddress
+    ) -> dict[str, Row]:
+        sql = _statements(mapping)
+        node, run = me
+        inserts = [(key,) for key in keys]
+        claims = [
+            (node, run, token, key, node, run, run, token, node, run) for key, token in zip(keys, tokens, strict=True)
+        ]
+
+        def work(connection: sqlite3.Connection) -> list[Any]:
+            if connection.execute(_IS_UP, me).fetchone() is None:
+                raise Unavailable(f"{me} is not up in the store and may claim nothing")
+            connection.executemany(sql.insert, inserts)
+            connection.executemany(sql.claim, claims)
+            return _fetch(connection, sql.read, keys)
+
+        return {row[0]: _row(row) for row in await self._file.write(work)}
+
+    async def write(self, mapping: Mapping, batch: Batch) -> set[str]:
+        sql = _statements(mapping)
+        rows = list(zip(batch.versions, *batch.columns, batch.keys, batch.epochs, batch.versions, strict=True))
+
+        def work(connection: sqlite3.Connection) -> list[Any] | None:
+            if connection.executemany(sql.write, rows).rowcount == len(rows):
+                return None
+            return _fetch(connection, sql.versions, batch.keys)
+
+        found = await self._file.write(work)
+        if found is None:
+            return set(batch.keys)
+        wanted = dict(zip(batch.keys, zip(batch.epochs, batch.versions, strict=True), strict=True))
+        return {row[0] for row in found if is_stored(Versions(*row), *wanted[row[0]])}
+
+    async def release(self, mapping: Mapping, keys: Sequence[str], epochs: Sequence[int]) -> None:
+        pairs = list(zip(keys, epochs, strict=True))
+        await self._file.write(lambda connection: connection.executemany(_statements(mapping).release, pairs))
+
+    async def read(self, mapping: Mapping, keys: Sequence[str]) -> list[Row]:
+        rows = await self._file.read(lambda connection: _fetch(connection, _statements(mapping).read, keys))
+        return [_row(row) for row in rows]
+
+    # ---- logs ----
+
+    async def append(
+        self,
+        mapping: Mapping,
+        kind: str,
+        keys: Sequence[str],
+        batch: Sequence[Append],
+        projection: Projection | None,
+        through: bool,
+    ) -> set[str]:
+        sql = _statements(mapping)
+        steps = [
+            (
+                key,
+                (a.last_seq + 1, a.head, key, a.epoch, a.first_seq, a.prev_head),
+                (kind, key, a.first_seq, a.last_seq, False, a.data),
+            )
+            for key, a in zip(keys, batch, strict=True)
+        ]
+        projected = _projection_rows(projection)
+
+        def work(connection: sqlite3.Connection) -> tuple[set[str], list[Any]]:
+            written = set()
+            for key, advance, chunk in steps:
+                if connection.execute(sql.advance, advance).rowcount == 1:
+                    connection.execute(CHUNK_INSERT_SQLITE, chunk)
+                    written.add(key)
+            for key, row, children in projected:
+                if key in written:
+                    connection.execute(sql.project, row)
+                    if sql.children:
+                        connection.executemany(sql.children, children)
+                        connection.execute(sql.orphans, (key, row[0]))
+            missed = [key for key in keys if key not in written]
+            return written, _fetch(connection, sql.versions, missed)
+
+        written, missed = await self._file.write(work, through=through)
+        wanted = dict(zip(keys, batch, strict=True))
+        return written | {row[0] for row in missed if is_appended(Versions(*row), wanted[row[0]])}
+
+    async def seal(self, mapping: Mapping, kind: str, key: str, seal: Seal) -> bool:
+        span = (kind, key, seal.first_seq, seal.last_seq)
+
+        def work(connection: sqlite3.Connection) -> bool:
+            end = connection.execute(_statements(mapping).end, (key,)).fetchone()
+            if end is None or end[2] != seal.epoch:
+                return False
+            found = connection.execute(CHUNK_COVERED.format(*_PLACES), span).fetchall()
+            if replaces(seal, [(first, last, bool(sealed)) for first, last, sealed in found]):
+                connection.execute(CHUNK_DELETE.format(*_PLACES), span)
+                connection.execute(CHUNK_INSERT_SQLITE, (*span, True, seal.data))
+            return True
+
+        return await self._file.write(work)
+
+    async def read_log(self, mapping: Mapping, kind: str, key: str, from_seq: int | None) -> Ends | None:
+        def work(connection: sqlite3.Connection) -> tuple[Any, list[Any]]:
+            end = connection.execute(_statements(mapping).end, (key,)).fetchone()
+            if from_seq is None:
+                return end, connection.execute(CHUNKS_TAIL.format(*_PLACES), (kind, key)).fetchall()
+            return end, connection.execute(CHUNKS_FROM.format(*_PLACES), (kind, key, from_seq)).fetchall()
+
+        end, found = await self._file.read(work)
+        if end is None:
+            return None
+        return Ends(end[0], end[1], [Chunk(first, last, bool(sealed), data) for first, last, sealed, data in found])
+
+
+def _projection_rows(projection: Projection | None) -> list[tuple[str, tuple[Any, ...], list[tuple[Any, ...]]]]:
+    """Key, parameters and child rows of each projection."""
+    if projection is None:
+        return []
+    batch = projection.batch
+    children: dict[str, list[tuple[Any, ...]]] = {key: [] for key in batch.keys}
+    for row in zip(*projection.children, strict=True):
+        children[row[0]].append(row)
+    values: Iterator[tuple[Any, ...]] = zip(*batch.columns, strict=True)
+    return [
+        (key, (seq, seq, *row, key, epoch, seq, seq + 1), children[key])
+        for key, epoch, seq, row in zip(batch.keys, batch.epochs, batch.versions, values, strict=True)
+    ]
+
+
+def _fetch(connection: sqlite3.Connection, statement: str, keys: Sequence[str]) -> list[Any]:
+    """Rows of `keys`, asked for in lists that are within SQLite's bounds."""
+    rows: list[Any] = []
+    for start in range(0, len(keys), IN_LIST):
+        some = keys[start : start + IN_LIST]
+        rows += connection.execute(statement % ",".join("?" * len(some)), some).fetchall()
+    return rows
+
+
+def _row(row: Sequence[Any]) -> Row:
+    return Row(*row[:9], values=row[9:])

@@ -1,0 +1,219 @@
+"""The SQL of fenced state, made once for each kind and database.
+
+Written by hand rather than compiled from expressions: these few statements are the ownership
+protocol (DESIGN section 4, rules 3, 4 and 7), and they should be read as what the database
+gets. Names come from the tables, never from input.
+"""
+
+from typing import Final, Literal
+
+from sqlalchemy import JSON, BigInteger, Boolean, Column, Double, Integer, LargeBinary, Table, Text
+
+from persistence.engine.mapping import Mapping
+from persistence.engine.rows import BASE_COLUMNS, has_log
+
+PG_NOW: Final = "extract(epoch from clock_timestamp())::float8"
+SQLITE_NOW: Final = "((julianday('now') - 2440587.5) * 86400.0)"
+
+_ARRAYS: Final = (
+    (JSON, "text"),
+    (Boolean, "bool"),
+    (BigInteger, "int8"),
+    (Integer, "int4"),
+    (Double, "float8"),
+    (LargeBinary, "bytea"),
+    (Text, "text"),
+)
+
+
+def _array(column: "Column[object]") -> str:
+    """The PostgreSQL element type that a column's values travel as."""
+    for cls, name in _ARRAYS:
+        if isinstance(column.type, cls):
+            return name
+    raise TypeError(f"no array type for {column.table.name}.{column.name}: {column.type}")
+
+
+def _value(column: "Column[object]", alias: str) -> str:
+    cast = "::jsonb" if isinstance(column.type, JSON) else ""
+    return f"{alias}.{column.name}{cast}"
+
+
+def unnest(table: Table, names: tuple[str, ...], first: int = 1) -> str:
+    """`unnest($1::text[], …)` with one array for each named column of `table`."""
+    return "unnest(" + ", ".join(f"${n}::{_array(table.c[name])}[]" for n, name in enumerate(names, first)) + ")"
+
+
+def _select_list(mapping: Mapping, empty: Literal["''::bytea", "x''"]) -> str:
+    end = ("t.next_seq", "t.head") if has_log(mapping) else ("1", empty)
+    base = (mapping.key, *BASE_COLUMNS)
+    names = [f"t.{name}" for name in base] + list(end) + [f"t.{name}" for name in mapping.columns]
+    return ", ".join(names)
+
+
+class PostgresStatements:
+    """For asyncpg: a batch is one array a column, and one statement."""
+
+    def __init__(self, mapping: Mapping) -> None:
+        table, key = mapping.table.name, mapping.key
+        logged = has_log(mapping)
+        of_kind = f"t.kind = '{mapping.kind}' AND " if mapping.kind else ""
+        rows = _select_list(mapping, "''::bytea")
+        put = {key: "k", **({"kind": f"'{mapping.kind}'"} if mapping.kind else {})}
+        if logged:
+            put["head"] = "''::bytea"
+        self.insert = (
+            f"INSERT INTO {table} ({', '.join(put)}) SELECT {', '.join(put.values())} "
+            "FROM unnest($1::text[]) AS k ON CONFLICT DO NOTHING"
+        )
+        self.claim = (
+            f"UPDATE {table} AS t SET epoch = t.epoch + 1, owner_node = $3, owner_incarnation = $4, "
+            "claim_token = v.token FROM unnest($1::text[], $2::int8[]) AS v(k, token) "
+            f"WHERE {of_kind}t.{key} = v.k "
+            "AND EXISTS (SELECT 1 FROM nodes AS m WHERE m.node_id = $3 AND m.incarnation = $4 AND m.state = 'up') "
+            "AND (t.owner_incarnation IS DISTINCT FROM $4 OR t.claim_token < v.token) "
+            "AND (t.owner_node IS NULL OR (t.owner_node = $3 AND t.owner_incarnation = $4) "
+            "OR EXISTS (SELECT 1 FROM nodes AS o WHERE o.node_id = t.owner_node "
+            f"AND o.incarnation = t.owner_incarnation AND o.state <> 'up')) RETURNING {rows}"
+        )
+        self.read = f"SELECT {rows} FROM {table} AS t WHERE {of_kind}t.{key} = ANY($1::text[]) ORDER BY t.{key}"
+        columns = mapping.columns
+        sets = ", ".join(f"{name} = {_value(mapping.table.c[name], 'v')}" for name in columns)
+        self.write = (
+            f"UPDATE {table} AS t SET state_epoch = t.epoch, state_version = v.state_version, {sets} "
+            f"FROM {unnest(mapping.table, (key, 'epoch', 'state_version', *columns))} "
+            f"AS v({', '.join(('k', 'epoch', 'state_version', *columns))}) "
+            f"WHERE {of_kind}t.{key} = v.k AND t.epoch = v.epoch AND t.state_version < v.state_version "
+            f"RETURNING t.{key}"
+        )
+        end = "t.next_seq, t.head" if logged else "1::int8, ''::bytea"
+        self.versions = (
+            f"SELECT t.{key}, t.epoch, t.state_epoch, t.state_version, {end} FROM {table} AS t "
+            f"WHERE {of_kind}t.{key} = ANY($1::text[])"
+        )
+        self.release = (
+            f"UPDATE {table} AS t SET owner_node = NULL FROM unnest($1::text[], $2::int8[]) AS v(k, epoch) "
+            f"WHERE {of_kind}t.{key} = v.k AND t.epoch = v.epoch"
+        )
+        if logged:
+            self._log(mapping, table, key, of_kind, sets)
+
+    def _log(self, mapping: Mapping, table: str, key: str, of_kind: str, sets: str) -> None:
+        columns = mapping.columns
+        self.append = (
+            f"WITH moved AS (UPDATE {table} AS t SET next_seq = v.last_seq + 1, head = v.head "
+            "FROM unnest($2::text[], $3::int8[], $4::int8[], $5::int8[], $6::bytea[], $7::bytea[], $8::bytea[]) "
+            "AS v(k, epoch, first_seq, last_seq, prev_head, head, data) "
+            f"WHERE {of_kind}t.{key} = v.k AND t.epoch = v.epoch AND t.next_seq = v.first_seq "
+            f"AND t.head = v.prev_head RETURNING t.{key} AS k, v.first_seq, v.last_seq, v.data) "
+            "INSERT INTO log_chunks (kind, key, first_seq, last_seq, sealed, data) "
+            "SELECT $1, k, first_seq, last_seq, false, data FROM moved RETURNING key"
+        )
+        self.project = (
+            f"UPDATE {table} AS t SET state_epoch = t.epoch, state_version = v.state_version, "
+            f"projected_seq = v.state_version, {sets} "
+            f"FROM {unnest(mapping.table, (key, 'epoch', 'state_version', *columns))} "
+            f"AS v({', '.join(('k', 'epoch', 'state_version', *columns))}) "
+            f"WHERE {of_kind}t.{key} = v.k AND t.epoch = v.epoch AND t.state_version < v.state_version "
+            "AND t.next_seq = v.state_version + 1"
+        )
+        self.lock = f"SELECT t.epoch FROM {table} AS t WHERE {of_kind}t.{key} = $1 FOR UPDATE"
+        self.end = f"SELECT t.next_seq, t.head FROM {table} AS t WHERE {of_kind}t.{key} = $1"
+        children = mapping.children
+        self.children = self.orphans = ""
+        if children is not None:
+            owner, child, seq = (column.name for column in list(children.table.c)[:3])
+            names = (owner, child, seq, *children.columns)
+            updates = ", ".join(f"{name} = excluded.{name}" for name in names[2:])
+            self.children = (
+                f"INSERT INTO {children.table.name} ({', '.join(names)}) "
+                f"SELECT * FROM {unnest(children.table, names)} ON CONFLICT ({owner}, {child}) DO UPDATE SET {updates}"
+            )
+            self.orphans = (
+                f"DELETE FROM {children.table.name} AS c USING unnest($1::text[], $2::int8[]) AS v(k, seq) "
+                f"WHERE c.{owner} = v.k AND c.{seq} < v.seq"
+            )
+
+
+class SqliteStatements:
+    """For sqlite3: a batch is one statement run once a row, within one short transaction."""
+
+    def __init__(self, mapping: Mapping) -> None:
+        table, key = mapping.table.name, mapping.key
+        logged = has_log(mapping)
+        of_kind = f"kind = '{mapping.kind}' AND " if mapping.kind else ""
+        rows = _select_list(mapping, "x''")
+        put = {key: "?", **({"kind": f"'{mapping.kind}'"} if mapping.kind else {})}
+        if logged:
+            put["head"] = "x''"
+        self.insert = (
+            f"INSERT INTO {table} ({', '.join(put)}) VALUES ({', '.join(put.values())}) ON CONFLICT DO NOTHING"
+        )
+        # node, incarnation, token | key | node, incarnation | incarnation, token | node, incarnation
+        self.claim = (
+            f"UPDATE {table} SET epoch = epoch + 1, owner_node = ?, owner_incarnation = ?, claim_token = ? "
+            f"WHERE {of_kind}{key} = ? "
+            "AND EXISTS (SELECT 1 FROM nodes AS m WHERE m.node_id = ? AND m.incarnation = ? AND m.state = 'up') "
+            "AND (owner_incarnation IS NOT ? OR claim_token < ?) "
+            "AND (owner_node IS NULL OR (owner_node = ? AND owner_incarnation = ?) "
+            f"OR EXISTS (SELECT 1 FROM nodes AS o WHERE o.node_id = {table}.owner_node "
+            f"AND o.incarnation = {table}.owner_incarnation AND o.state <> 'up'))"
+        )
+        self.read = f"SELECT {rows} FROM {table} AS t WHERE {of_kind}t.{key} IN (%s) ORDER BY t.{key}"
+        sets = "".join(f", {name} = ?" for name in mapping.columns)
+        # version, columns, key, epoch, version
+        self.write = (
+            f"UPDATE {table} SET state_epoch = epoch, state_version = ?{sets} "
+            f"WHERE {of_kind}{key} = ? AND epoch = ? AND state_version < ?"
+        )
+        end = "t.next_seq, t.head" if logged else "1, x''"
+        self.versions = (
+            f"SELECT t.{key}, t.epoch, t.state_epoch, t.state_version, {end} FROM {table} AS t "
+            f"WHERE {of_kind}t.{key} IN (%s)"
+        )
+        self.release = f"UPDATE {table} SET owner_node = NULL WHERE {of_kind}{key} = ? AND epoch = ?"
+        if logged:
+            self._log(mapping, table, key, of_kind, sets)
+
+    def _log(self, mapping: Mapping, table: str, key: str, of_kind: str, sets: str) -> None:
+        # next_seq, head, key, epoch, first_seq, prev_head
+        self.advance = (
+            f"UPDATE {table} SET next_seq = ?, head = ? "
+            f"WHERE {of_kind}{key} = ? AND epoch = ? AND next_seq = ? AND head = ?"
+        )
+        # seq, seq, columns, key, epoch, seq, next_seq
+        self.project = (
+            f"UPDATE {table} SET state_epoch = epoch, state_version = ?, projected_seq = ?{sets} "
+            f"WHERE {of_kind}{key} = ? AND epoch = ? AND state_version < ? AND next_seq = ?"
+        )
+        self.end = f"SELECT next_seq, head, epoch FROM {table} WHERE {of_kind}{key} = ?"
+        children = mapping.children
+        self.children = self.orphans = ""
+        if children is not None:
+            owner, child, seq = (column.name for column in list(children.table.c)[:3])
+            names = (owner, child, seq, *children.columns)
+            updates = ", ".join(f"{name} = excluded.{name}" for name in names[2:])
+            self.children = (
+                f"INSERT INTO {children.table.name} ({', '.join(names)}) VALUES ({', '.join('?' * len(names))}) "
+                f"ON CONFLICT ({owner}, {child}) DO UPDATE SET {updates}"
+            )
+            self.orphans = f"DELETE FROM {children.table.name} WHERE {owner} = ? AND {seq} < ?"
+
+
+CHUNK_INSERT_SQLITE: Final = (
+    "INSERT INTO log_chunks (kind, key, first_seq, last_seq, sealed, data) VALUES (?, ?, ?, ?, ?, ?)"
+)
+CHUNK_COVERED: Final = (
+    "SELECT first_seq, last_seq, sealed FROM log_chunks "
+    "WHERE kind = {0} AND key = {1} AND last_seq >= {2} AND first_seq <= {3} ORDER BY first_seq"
+)
+CHUNK_DELETE: Final = "DELETE FROM log_chunks WHERE kind = {0} AND key = {1} AND first_seq >= {2} AND first_seq <= {3}"
+CHUNKS_FROM: Final = (
+    "SELECT first_seq, last_seq, sealed, data FROM log_chunks "
+    "WHERE kind = {0} AND key = {1} AND last_seq >= {2} ORDER BY first_seq"
+)
+CHUNKS_TAIL: Final = (
+    "SELECT first_seq, last_seq, sealed, data FROM log_chunks WHERE kind = {0} AND key = {1} "
+    "AND first_seq >= coalesce((SELECT max(first_seq) FROM log_chunks WHERE kind = {0} AND key = {1} AND sealed), 0) "
+    "ORDER BY first_seq"
+)

@@ -1,0 +1,217 @@
+"""`SqlStore`: the engine's `Store` and `LogStore` on PostgreSQL or SQLite.
+
+States are encoded here, before any transaction, and decoded here, after it; what lies below
+(`persistence/engine`) moves columns. A kind with a mapping has a table of its own; any other
+kind goes to table `actors` as msgpack. Where an entity has an event log, the log is the truth:
+`claim` and `read` then give no state, only the versions and the log's end.
+
+Epochs are never reset, because rows of owned entities are never deleted by the store: making an
+entity anew means writing an empty state over it. Incarnations rise over all nodes together.
+"""
+
+import random
+from collections.abc import Mapping as Map
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from persistence.engine.mapping import GenericMapping, Mapping
+from persistence.engine.postgres_database import PostgresDatabase
+from persistence.engine.rows import Batch, Database, Projection, Row, has_log
+from persistence.engine.sqlite_database import SqliteDatabase
+from persistence.engine.tables import SCHEMA_VERSION
+from persistence.engine.urls import FIELD, parse
+from server.errors import BadSetting, Corrupt, Internal, Unavailable
+from server.eventlog.ports import Append, AppendResult, Seal, StoredLog
+from server.ids import ActorId, Epoch, Incarnation, NodeAddress, NodeId, key_of
+from server.settings import StoreSettings
+from server.storage.ports import Change, Claim, ClaimResult, Elsewhere, NodeRow, Owned, Stored, WriteResult
+
+MAX_CLAIMS = 500
+
+
+class SqlStore:
+    """Implements `server.storage.ports.Store` and `server.eventlog.ports.LogStore`.
+
+    `state_types` names every durable kind's state; `mappings` those with columns of their own.
+    """
+
+    def __init__(
+        self,
+        settings: StoreSettings,
+        state_types: Map[str, type[msgspec.Struct]],
+        mappings: Map[str, Mapping] | None = None,
+        rng: random.Random | None = None,
+    ) -> None:
+        self._address = parse(settings.url)
+        driver = PostgresDatabase if self._address.dialect == "postgresql" else SqliteDatabase
+        self._database: Database = driver(self._address, settings, rng or random.Random())  # noqa: S311
+        own = mappings or {}
+        self._mappings: dict[str, Mapping] = {
+            kind: own.get(kind) or GenericMapping(kind, state_type) for kind, state_type in state_types.items()
+        }
+
+    async def open(self) -> None:
+        """Connect and check the schema. Raises `BadSetting` (no such database, not writable, to
+        be migrated), `Corrupt` (a file that is no database), `Unavailable`."""
+        await self._database.open()
+        try:
+            found = await self._database.schema_version()
+            if found != SCHEMA_VERSION:
+                has = "is empty" if found is None else f"has schema {found}"
+                where = self._address.shown
+                raise BadSetting(
+                    FIELD, f"{where} {has} and this program needs {SCHEMA_VERSION}: run `garrison migrate`"
+                )
+        except BaseException:
+            await self._database.close()
+            raise
+
+    async def close(self) -> None:
+        await self._database.close()
+
+    # ---- nodes ----
+
+    async def register_node(self, node: NodeId, lease_s: float | None) -> Incarnation:
+        incarnation, wait_s = await self._database.register_node(node, lease_s)
+        if not incarnation:
+            raise Unavailable(f"another run of node {node} still holds its lease", retry_after_s=wait_s)
+        return Incarnation(incarnation)
+
+    async def renew_lease(self, me: NodeAddress, lease_s: float) -> bool:
+        return await self._database.renew_lease(me, lease_s)
+
+    async def bury_expired(self) -> list[NodeAddress]:
+        return await self._database.bury_expired()
+
+    async def retire_node(self, me: NodeAddress) -> None:
+        await self._database.retire_node(me)
+
+    async def nodes(self) -> list[NodeRow]:
+        """Every run of every node, ordered; `lease_left_s` is infinite for one without a lease."""
+        return await self._database.nodes()
+
+    # ---- fenced state ----
+
+    async def claim(self, kind: str, claims: Sequence[Claim], me: NodeAddress) -> dict[ActorId, ClaimResult]:
+        """See the port. A claim whose token is not newer than one of mine that the store has
+        seen is refused with my own address, unless it is that very claim again."""
+        if not claims:
+            return {}
+        if len(claims) > MAX_CLAIMS:
+            raise Internal(f"at most {MAX_CLAIMS} claims at once, not {len(claims)}")
+        mapping = self._mapping(kind)
+        keys = [key_of(claim.id) for claim in claims]
+        rows = await self._database.claim(mapping, keys, [claim.token for claim in claims], me)
+        return {
+            claim.id: self._claimed(mapping, claim, rows[key], me) for claim, key in zip(claims, keys, strict=True)
+        }
+
+    def _claimed(self, mapping: Mapping, claim: Claim, row: Row, me: NodeAddress) -> ClaimResult:
+        if row.owner_incarnation == me.incarnation:
+            if row.owner_node is None or row.claim_token != claim.token:
+                return Elsewhere(me)
+            state = _decode(mapping, row)
+            epoch, state_epoch = Epoch(row.epoch), Epoch(row.state_epoch)
+            return Owned(epoch, state_epoch, row.state_version, state, row.next_seq, row.head)
+        return Elsewhere(NodeAddress(NodeId(row.owner_node or ""), Incarnation(row.owner_incarnation or 0)))
+
+    async def write(self, kind: str, changes: Sequence[Change]) -> dict[ActorId, WriteResult]:
+        if not changes:
+            return {}
+        mapping = self._mapping(kind)
+        keys = [key_of(change.id) for change in changes]
+        epochs: list[int] = [change.epoch for change in changes]
+        columns = mapping.encode([change.state for change in changes])
+        batch = Batch(keys, epochs, [change.version for change in changes], columns)
+        written = await self._database.write(mapping, batch)
+        return {
+            change.id: "written" if key in written else "fenced" for change, key in zip(changes, keys, strict=True)
+        }
+
+    async def release(self, kind: str, held: Sequence[tuple[ActorId, Epoch]]) -> None:
+        if held:
+            keys = [key_of(identity) for identity, _ in held]
+            await self._database.release(self._mapping(kind), keys, [epoch for _, epoch in held])
+
+    async def read(self, kind: str, ids: Sequence[ActorId]) -> dict[ActorId, Stored]:
+        if not ids:
+            return {}
+        mapping = self._mapping(kind)
+        by_key = {key_of(identity): identity for identity in ids}
+        rows = await self._database.read(mapping, list(by_key))
+        return {
+            by_key[row.key]: Stored(Epoch(row.state_epoch), row.state_version, _decode(mapping, row)) for row in rows
+        }
+
+    # ---- logs ----
+
+    async def append(self, kind: str, batch: Sequence[Append]) -> dict[ActorId, AppendResult]:
+        """See the port. On SQLite an append that carries a final projection is on the disk when
+        this returns; others are when the next such one is, or at the next checkpoint."""
+        if not batch:
+            return {}
+        mapping = self._logged(kind)
+        keys = [key_of(append.id) for append in batch]
+        projection, through = _projected(mapping, keys, batch)
+        written = await self._database.append(mapping, kind, keys, batch, projection, through)
+        return {append.id: "written" if key in written else "fenced" for append, key in zip(batch, keys, strict=True)}
+
+    async def seal(self, kind: str, seal: Seal) -> AppendResult:
+        """See the port. A segment that is there already is `written`. Raises `Corrupt` if the
+        open chunks are not exactly those that the segment replaces."""
+        done = await self._database.seal(self._logged(kind), kind, key_of(seal.id), seal)
+        return "written" if done else "fenced"
+
+    async def read_log(self, kind: str, id: ActorId, from_seq: int = 1) -> StoredLog | None:
+        return await self._read_log(kind, id, from_seq)
+
+    async def read_tail(self, kind: str, id: ActorId) -> StoredLog | None:
+        return await self._read_log(kind, id, None)
+
+    async def _read_log(self, kind: str, id: ActorId, from_seq: int | None) -> StoredLog | None:
+        ends = await self._database.read_log(self._logged(kind), kind, key_of(id), from_seq)
+        if ends is None or ends.next_seq == 1:
+            return None
+        return StoredLog(ends.next_seq, ends.head, ends.chunks)
+
+    # ---- kinds ----
+
+    def _mapping(self, kind: str) -> Mapping:
+        mapping = self._mappings.get(kind)
+        if mapping is None:
+            raise Internal(f"kind {kind} was not named to the store")
+        return mapping
+
+    def _logged(self, kind: str) -> Mapping:
+        mapping = self._mapping(kind)
+        if not has_log(mapping):
+            raise Internal(f"kind {kind} has no event log: table {mapping.table.name}")
+        return mapping
+
+
+def _projected(mapping: Mapping, keys: list[str], batch: Sequence[Append]) -> tuple[Projection | None, bool]:
+    """The encoded projections of a batch of appends, and whether one of them is final."""
+    some = [(key, append) for key, append in zip(keys, batch, strict=True) if append.projection is not None]
+    if not some:
+        return None, False
+    projected = [key for key, _ in some]
+    seqs = [append.last_seq for _, append in some]
+    states = [append.projection for _, append in some]
+    children = mapping.children.encode(projected, seqs, states) if mapping.children is not None else []
+    epochs: list[int] = [append.epoch for _, append in some]
+    encoded = Batch(projected, epochs, seqs, mapping.encode(states))
+    return Projection(encoded, children), any(mapping.final(state) for state in states)
+
+
+def _decode(mapping: Mapping, row: Row) -> Any:
+    """The stored state; None where there is none, or where the log is the truth. Raises
+    `Corrupt` naming the row."""
+    if row.state_version == 0 or row.next_seq > 1:
+        return None
+    try:
+        return mapping.decode(row.values)
+    except (ValueError, TypeError) as error:
+        kind = f"{mapping.kind}/" if mapping.kind else ""
+        raise Corrupt(f"table {mapping.table.name}, row {kind}{row.key}: {error}") from None

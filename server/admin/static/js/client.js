@@ -1,0 +1,123 @@
+// Asking a node, and moving on to another when it dies. The page is served by one node; every
+// answer of `/api/v1/live` names the peers, and any of them can take over.
+
+const LIVE_TIMEOUT_MS = 1500;
+const TRY_TIMEOUT_MS = 900;
+const POLL_MS = 500;
+const AGAIN_MS = 150;
+
+export class Refused extends Error {}
+
+/** An error answer of the API: `code`, `message`, `status`. */
+export class ApiError extends Error {
+  constructor(status, problem) {
+    super(problem.message ?? `HTTP ${status}`);
+    this.status = status;
+    this.code = problem.code ?? "internal";
+  }
+}
+
+const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+
+/** Emits `live` (detail: the answer), `moved` ({from, to}), `offline`, `refused`. */
+export class Client extends EventTarget {
+  constructor(token) {
+    super();
+    this.token = token;
+    this.base = location.origin;
+    this.node = "";
+    this.peers = new Map(); // node -> {url, fit}: fit ones are tried first
+    this.failing = false;
+  }
+
+  /** GET `/api/v1/PATH` from the present node. Throws ApiError, Refused or a network error. */
+  get(path, parameters = {}, timeoutMs = 5000) {
+    return this.#get(this.base, path, parameters, timeoutMs);
+  }
+
+  /** Poll `live` for ever. */
+  async run() {
+    for (;;) {
+      const began = performance.now();
+      await this.#once();
+      const wanted = document.hidden ? 4 * POLL_MS : POLL_MS;
+      await pause(Math.max(50, wanted - (performance.now() - began)));
+    }
+  }
+
+  async #once() {
+    if (this.token === null) return;
+    try {
+      this.#heard(await this.#live(this.base, LIVE_TIMEOUT_MS));
+    } catch (error) {
+      if (error instanceof Refused) return this.#emit("refused", { node: this.node });
+      if (error.name !== "TimeoutError") {
+        await pause(AGAIN_MS); // a connection that was closed between two requests is no death
+        try {
+          return this.#heard(await this.#live(this.base, TRY_TIMEOUT_MS));
+        } catch (again) {
+          if (again instanceof Refused) return this.#emit("refused", { node: this.node });
+        }
+      }
+      await this.#move();
+    }
+  }
+
+  async #move() {
+    const from = { node: this.node, base: this.base };
+    const others = [...this.peers].filter(([, peer]) => peer.url !== this.base);
+    for (const fit of [true, false]) {
+      const attempts = others.filter(([, peer]) => peer.fit === fit).map(async ([, peer]) => [peer.url, await this.#live(peer.url, TRY_TIMEOUT_MS)]);
+      try {
+        const [url, answer] = await Promise.any(attempts);
+        this.base = url;
+        this.#heard(answer);
+        this.#emit("moved", { from: from.node, to: answer.node, url });
+        return;
+      } catch (failures) {
+        const refused = (failures.errors ?? []).some((error) => error instanceof Refused);
+        if (refused) this.#emit("refused", { node: "", by: "another node" });
+      }
+    }
+    if (!this.failing) this.#emit("offline", { node: from.node });
+    this.failing = true;
+    if (from.base !== location.origin) this.base = location.origin; // try where we came from, too
+  }
+
+  #heard(answer) {
+    this.failing = false;
+    this.node = answer.node;
+    const missing = new Set(answer.missing);
+    for (const node of answer.nodes) {
+      if (node.admin_url) {
+        const fit = node.state === "up" && !node.suspect && !missing.has(node.node);
+        this.peers.set(node.node, { url: new URL(node.admin_url).origin, fit });
+      }
+    }
+    const present = new Set(answer.nodes.map((node) => node.node));
+    for (const [node, peer] of this.peers) if (!present.has(node)) peer.fit = false;
+    this.#emit("live", answer);
+  }
+
+  #live = (base, timeoutMs) => this.#get(base, "live", {}, timeoutMs);
+
+  async #get(base, path, parameters, timeoutMs) {
+    const url = new URL(`/api/v1/${path}`, base);
+    for (const [name, value] of Object.entries(parameters)) url.searchParams.set(name, value);
+    const response = await fetch(url, {
+      headers: { authorization: `Bearer ${this.token}` },
+      signal: AbortSignal.timeout(timeoutMs),
+      cache: "no-store",
+      credentials: "omit",
+      referrerPolicy: "no-referrer",
+    });
+    if (response.status === 401) throw new Refused("the token was refused");
+    const body = await response.json();
+    if (!response.ok) throw new ApiError(response.status, body);
+    return body;
+  }
+
+  #emit(name, detail) {
+    this.dispatchEvent(new CustomEvent(name, { detail }));
+  }
+}

@@ -1,0 +1,74 @@
+// Making and updating elements. Names and values only ever become text nodes or properties,
+// never markup.
+
+const SVG = "http://www.w3.org/2000/svg";
+
+function fill(element, properties, children) {
+  for (const [name, value] of Object.entries(properties ?? {})) {
+    if (value === undefined || value === null || value === false) continue;
+    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else if (name === "vars") for (const [key, text] of Object.entries(value)) element.style.setProperty(key, text);
+    else element.setAttribute(name === "class" ? "class" : name, value === true ? "" : String(value));
+  }
+  element.append(...children.flat().filter((child) => child !== null && child !== undefined));
+  return element;
+}
+
+/** An HTML element: `el("p", {class: "note"}, "text", child)`; strings become text. */
+export const el = (tag, properties, ...children) => fill(document.createElement(tag), properties, children);
+
+/** The same for SVG. */
+export const svg = (tag, properties, ...children) => fill(document.createElementNS(SVG, tag), properties, children);
+
+/** Set text only if it differs, so that selections and screen readers are left in peace. */
+export function setText(element, text) {
+  const wanted = String(text);
+  if (element.textContent !== wanted) element.textContent = wanted;
+}
+
+/** Set or remove an attribute only if it differs. */
+export function setAttribute(element, name, value) {
+  if (value === undefined || value === null || value === false) element.removeAttribute(name);
+  else if (element.getAttribute(name) !== String(value)) element.setAttribute(name, String(value));
+}
+
+/** Keep one child of `parent` for each item, by key and in order; elements that stay are kept. */
+export function syncChildren(parent, items, keyOf, create, update) {
+  const have = new Map([...parent.children].map((child) => [child.dataset.key, child]));
+  let place = parent.firstElementChild;
+  for (const item of items) {
+    const key = String(keyOf(item));
+    let child = have.get(key);
+    if (child === undefined) {
+      child = create(item);
+      child.dataset.key = key;
+    }
+    have.delete(key);
+    update?.(child, item);
+    if (child === place) place = place.nextElementSibling;
+    else parent.insertBefore(child, place);
+  }
+  for (const child of have.values()) child.remove();
+}
+
+/** A table whose columns are `{title, num, head, render(cell, row)}`; returns `{element, update}`. */
+export function table(caption, columns, keyOf, rowClass) {
+  const head = el("tr", {}, columns.map((column) => el("th", { scope: "col", class: column.num && "num" }, column.title)));
+  const body = el("tbody");
+  const element = el(
+    "div",
+    { class: "scroll", tabindex: "0", role: "region", "aria-label": caption },
+    el("table", {}, el("thead", {}, head), body),
+  );
+  const create = () =>
+    el("tr", {}, columns.map((column) => el(column.head ? "th" : "td", { class: column.num && "num", scope: column.head && "row" })));
+  const update = (row, item) => {
+    if (rowClass) setAttribute(row, "class", rowClass(item) || null);
+    columns.forEach((column, index) => {
+      const cell = row.children[index];
+      const content = column.render(item, cell);
+      if (content !== undefined) setText(cell, content ?? "");
+    });
+  };
+  return { element, update: (rows) => syncChildren(body, rows, keyOf, create, update) };
+}

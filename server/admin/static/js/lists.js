@@ -1,0 +1,111 @@
+// The engine's other pages: sessions and the store.
+
+import { el, setText, table } from "./dom.js";
+import { duration, whole } from "./format.js";
+
+const PER_PAGE = 100;
+const POLL_MS = 2000;
+
+const swatch = (store, pick) => (row, cell) => {
+  if (cell.childElementCount === 0) cell.append(el("span", { class: "swatch" }), el("span"));
+  cell.children[0].style.setProperty("--swatch", store.colour(pick(row)));
+  setText(cell.children[1], pick(row));
+};
+
+const without = (missing) => (missing.length ? `without ${missing.join(", ")}, which did not answer` : "");
+
+export const sessions = {
+  id: "sessions",
+  title: "Sessions",
+  order: 1,
+  render(root, { store, client, poll }) {
+    const seconds = (field) => (row) => (typeof row[field] === "number" ? duration(row[field]) : "–");
+    const count = (field) => (row) => (typeof row[field] === "number" ? whole(row[field]) : "–");
+    const columns = [
+      { title: "Subject", head: true, render: (row) => row.subject },
+      { title: "Role", render: (row) => row.role },
+      { title: "State", render: (row) => row.state },
+      { title: "Node", render: swatch(store, (row) => row.node) },
+      { title: "Age", num: true, render: seconds("age_s") },
+      { title: "Last heard", num: true, render: seconds("idle_s") },
+      { title: "Pushes", num: true, render: count("pushes") },
+      { title: "Outbox", num: true, render: count("outbox") },
+      { title: "Subscriptions", num: true, render: count("subscriptions") },
+      { title: "Session", render: (row) => row.session },
+    ];
+    const list = table("Sessions", columns, (row) => `${row.node}/${row.session}`);
+    const note = el("span", { class: "note" });
+    const empty = el("p", { class: "empty" }, "No sessions.");
+    const subject = el("input", { type: "search", placeholder: "player, host or service", "aria-label": "Only sessions of", maxlength: 64 });
+    const before = el("button", { type: "button" }, "Previous");
+    const after = el("button", { type: "button" }, "Next");
+    let page = 0;
+    let next = null;
+    const load = async () => {
+      const answer = await client.get("sessions", { page, limit: PER_PAGE, subject: subject.value.trim() });
+      next = answer.next ?? null;
+      list.update(answer.rows);
+      empty.hidden = answer.rows.length > 0;
+      before.disabled = page === 0;
+      after.disabled = next === null;
+      setText(note, [`page ${page + 1}, ${whole(answer.rows.length)} rows`, without(answer.missing)].filter(Boolean).join(", "));
+    };
+    const turn = (to) => {
+      page = Math.max(0, to);
+      poll.now();
+    };
+    before.addEventListener("click", () => turn(page - 1));
+    after.addEventListener("click", () => turn(page + 1));
+    subject.addEventListener("input", () => turn(0));
+    root.append(
+      el("section", { class: "card" }, el("header", {}, el("h2", {}, "Sessions"), el("div", { class: "bar" }, note, subject, before, after)), list.element, empty),
+    );
+    poll.every(POLL_MS, load);
+  },
+};
+
+export const storePage = {
+  id: "store",
+  title: "Store",
+  order: 2,
+  render(root, { store, client, poll }) {
+    const count = (field) => (row) => whole(row[field]);
+    const columns = [
+      { title: "Node", head: true, render: swatch(store, (row) => row.node) },
+      { title: "Store", render: (row) => row.url },
+      { title: "Dirty", num: true, render: (row) => `${whole(row.dirty)} of ${whole(row.limits.max_dirty)}` },
+      { title: "Oldest change", num: true, render: (row) => `${row.dirty_age_s.toFixed(2)} of ${row.limits.max_dirty_age_s} s` },
+      { title: "Flushes", num: true, render: count("flushes_total") },
+      { title: "Mean flush", num: true, render: (row) => `${row.flush_mean_ms.toFixed(1)} ms` },
+      { title: "Rows", num: true, render: count("flushed_rows_total") },
+      { title: "Failures", num: true, render: count("flush_failures_total") },
+      { title: "Claims", num: true, render: count("claims_total") },
+      { title: "Fenced off", num: true, render: count("fenced_total") },
+      { title: "Changes lost", num: true, render: count("fenced_changes_lost_total") },
+      { title: "Log entries", num: true, render: count("log_entries_total") },
+      { title: "Mean commit", num: true, render: (row) => `${row.log_commit_mean_ms.toFixed(1)} ms` },
+      { title: "Leases failed", num: true, render: count("lease_failures_total") },
+    ];
+    const list = table("Write-behind, match logs and leases of each node", columns, (row) => row.node);
+    const kinds = table(
+      "Actors in memory",
+      [
+        { title: "Kind", head: true, render: (row) => row.kind },
+        { title: "Node", render: swatch(store, (row) => row.node) },
+        { title: "In memory", num: true, render: count("count") },
+      ],
+      (row) => `${row.kind}/${row.node}`,
+    );
+    const note = el("span", { class: "note" });
+    root.append(
+      el("section", { class: "card" }, el("header", {}, el("h2", {}, "Store"), note), list.element),
+      el("section", { class: "card" }, el("header", {}, el("h2", {}, "Actors in memory")), kinds.element),
+    );
+    poll.every(POLL_MS, async () => {
+      const [states, counts] = await Promise.all([client.get("store"), client.get("activations")]);
+      list.update(states.rows);
+      kinds.update(counts.rows.sort((a, b) => a.kind.localeCompare(b.kind) || a.node.localeCompare(b.node)));
+      setText(note, without(states.missing));
+    });
+  },
+};

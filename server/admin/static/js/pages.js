@@ -1,0 +1,111 @@
+// Which page is shown, and what a page is given.
+//
+// A page is an object {id, title, order, styles, render(root, garrison, path)}. The engine's own
+// are listed in main.js; an application's are the default exports of the ES modules at the top
+// of its folder of pages. `path` is what follows the page's id in the address, as a list.
+// `garrison` is {store, client, poll, query(name, parameters), href(...path), dom, format}.
+// What `poll` starts ends when another page is shown.
+
+import * as dom from "./dom.js";
+import * as format from "./format.js";
+
+/** Repeated work of the page that is shown. */
+class Poll {
+  constructor(store) {
+    this.ended = false;
+    this.store = store;
+    this.wake = () => {};
+  }
+
+  /** Call `work` now and `ms` after each end of it; a failure waits for the next time. */
+  async every(ms, work) {
+    while (!this.ended) {
+      try {
+        await work();
+      } catch (error) {
+        if (error instanceof TypeError && !/fetch|network/i.test(error.message)) console.error(error);
+      }
+      await new Promise((resolve) => {
+        this.wake = resolve;
+        setTimeout(resolve, document.hidden ? 4 * ms : ms);
+      });
+    }
+  }
+
+  /** Do the repeated work at once. */
+  now() {
+    this.wake();
+  }
+
+  /** Call `work` now and after every answer of the cluster. */
+  onChange(work) {
+    const listener = () => (this.ended ? this.store.removeEventListener("change", listener) : work());
+    this.store.addEventListener("change", listener);
+    work();
+  }
+}
+
+export class Pages {
+  #pages = [];
+  #poll = null;
+
+  constructor(view, nav, store, client) {
+    this.view = view;
+    this.nav = nav;
+    this.store = store;
+    this.client = client;
+    addEventListener("hashchange", () => this.show());
+  }
+
+  /** Add a page to the navigation. */
+  register(page) {
+    this.#pages.push(page);
+    this.#pages.sort((a, b) => (a.order ?? 50) - (b.order ?? 50));
+    if (page.styles) document.head.append(dom.el("link", { rel: "stylesheet", href: `/app/${page.styles}` }));
+  }
+
+  /** Fetch and register the application's pages. Returns the messages of those that failed. */
+  async load() {
+    const failed = [];
+    const { modules } = await (await fetch("/pages.json")).json();
+    for (const name of modules) {
+      try {
+        this.register((await import(`/app/${name}`)).default);
+      } catch (error) {
+        failed.push(`${name}: ${error.message}`);
+      }
+    }
+    return failed;
+  }
+
+  /** Show what the address names; the first page if it names none. */
+  show() {
+    const [id, ...path] = location.hash.replace(/^#\/?/, "").split("/").map(decodeURIComponent);
+    const page = this.#pages.find((one) => one.id === id) ?? this.#pages[0];
+    if (this.#poll !== null) this.#poll.ended = true;
+    this.#poll?.now();
+    this.#poll = new Poll(this.store);
+    dom.syncChildren(
+      this.nav,
+      this.#pages,
+      (one) => one.id,
+      (one) => dom.el("a", { href: `#/${one.id}` }, one.title),
+      (link, one) => dom.setAttribute(link, "aria-current", one === page ? "page" : null),
+    );
+    document.title = `${page.title} · Garrison`;
+    this.view.replaceChildren();
+    page.render(this.view, this.#given(page), path.filter(Boolean));
+  }
+
+  #given(page) {
+    return {
+      store: this.store,
+      client: this.client,
+      poll: this.#poll,
+      query: (name, parameters) => this.client.get(`query/${encodeURIComponent(name)}`, parameters),
+      href: (...path) => `#/${[page.id, ...path].map(encodeURIComponent).join("/")}`,
+      dom,
+      format,
+    };
+  }
+}

@@ -1,0 +1,100 @@
+"""`garrison matches`: the matches of the store, or the live ones of a running cluster."""
+
+import asyncio
+import time
+from typing import Annotated, Any
+
+import msgspec
+from cyclopts import App, Parameter, validators
+from rich.table import Table
+
+from server.cli.common import Config, Json, Set, err, out, read_settings
+from server.cli.status import ask_admin
+from server.cli.stored import MatchLine, list_matches
+
+EXAMPLES = """
+Examples:
+
+- `garrison matches` lists the newest stored matches; no cluster needs to run
+- `garrison matches --live` asks the running cluster
+- `garrison matches --limit 100 --json`
+"""
+
+
+def matches(
+    *,
+    live: Annotated[bool, Parameter(help="Ask the running cluster for live matches.", negative="", show_default=False)] = False,
+    limit: Annotated[int, Parameter(help="At most so many.", validator=validators.Number(gte=1, lte=10_000))] = 20,
+    json: Json = False,
+    config: Config = None,
+    set_: Set = None,
+) -> int:
+    """List matches, newest first."""
+    settings = read_settings(config, set_)
+    if live:
+        answer = msgspec.json.decode(ask_admin(settings, "/api/v1/matches"))
+        rows, missing = answer["rows"][:limit], answer["missing"]
+        if json:
+            print(msgspec.json.encode({"matches": rows, "missing": missing}).decode())
+        else:
+            out().print(_live_table(rows) if rows else "no match is live")
+            if missing:
+                err().print(f"no answer from {', '.join(missing)}")
+        return 0
+    lines = asyncio.run(list_matches(settings, limit))
+    if json:
+        print(msgspec.json.encode({"matches": lines}).decode())
+    else:
+        out().print(_table(lines, time.time_ns() // 1_000_000) if lines else "the store has no match yet")
+    return 0
+
+
+def _table(lines: list[MatchLine], now_ms: int) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for name in ("match", "phase", "mode", "map", "players", "score", "clock", "events", "began"):
+        table.add_column(name, justify="right" if name in {"players", "clock", "events"} else "left")
+    for line in lines:
+        table.add_row(
+            line.match,
+            line.phase,
+            line.mode,
+            line.map_name,
+            str(line.players),
+            _score(line.team_scores, line.winner),
+            clock(line.time_ms),
+            f"{line.events:,}",
+            _ago(now_ms - line.created_wall_ms) if line.created_wall_ms else "",
+        )
+    return table
+
+
+def _live_table(rows: list[dict[str, Any]]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    names = list(rows[0])
+    for name in names:
+        table.add_column(name.replace("_", " "))
+    for row in rows:
+        table.add_row(*(str(row.get(name, "")) for name in names))
+    return table
+
+
+def _score(team_scores: list[int], winner: str | None) -> str:
+    score = " : ".join(map(str, team_scores))
+    return f"{score} ({winner})" if winner and score else winner or score
+
+
+def clock(time_ms: int) -> str:
+    """A match clock as `MM:SS`."""
+    minutes, seconds = divmod(time_ms // 1000, 60)
+    return f"{minutes:02d}:{seconds:02d}"
+
+
+def _ago(span_ms: int) -> str:
+    for unit, length_ms in (("d", 86_400_000), ("h", 3_600_000), ("min", 60_000)):
+        if span_ms >= length_ms:
+            return f"{span_ms // length_ms} {unit} ago"
+    return f"{max(0, span_ms) // 1000} s ago"
+
+
+def register(app: App) -> None:
+    app.command(matches, name="matches", help_epilogue=EXAMPLES)

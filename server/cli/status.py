@@ -1,0 +1,92 @@
+"""`garrison status`: the cluster as one of its nodes sees it, asked over the admin API."""
+
+import urllib.error
+import urllib.request
+from typing import Annotated, Any, Final
+
+import msgspec
+from cyclopts import App, Parameter
+from rich.table import Table
+
+from server.cli.common import Config, Json, Set, out, read_settings
+from server.errors import BadToken, Unavailable
+from server.settings import Settings
+
+TIMEOUT_S: Final = 5.0
+MAX_ANSWER_BYTES: Final = 16 * 1024 * 1024
+
+EXAMPLES = """
+Examples:
+
+- `garrison status` of the cluster that this directory's settings name
+- `garrison status --url http://127.0.0.1:7361 --json`
+"""
+
+
+def status(
+    *,
+    url: Annotated[str | None, Parameter(help="The admin address of any node.")] = None,
+    token: Annotated[str | None, Parameter(help="The admin token; default: that of the settings.")] = None,
+    json: Json = False,
+    config: Config = None,
+    set_: Set = None,
+) -> int:
+    """Show the nodes of a running cluster."""
+    settings = read_settings(config, set_)
+    body = ask_admin(settings, "/api/v1/cluster", url=url, token=token)
+    if json:
+        print(body.decode())
+        return 0
+    cluster = msgspec.json.decode(body)
+    out().print(_table(cluster))
+    for gone in cluster["gone"]:
+        out().print(f"{gone['node']} {gone['how']} {gone['ago_s']:.0f} s ago")
+    if cluster["missing"]:
+        out().print(f"no answer from {', '.join(cluster['missing'])}")
+    return 0
+
+
+def ask_admin(settings: Settings, path: str, *, url: str | None = None, token: str | None = None) -> bytes:
+    """The body of `GET path` on a node's admin API. Raises `Unavailable` where nobody answers,
+    `BadToken`."""
+    admin = settings.admin
+    base = (url or admin.advertise_url or f"http://{admin.host}:{admin.port}").partition("#")[0].rstrip("/")
+    headers = {"authorization": f"Bearer {token or admin.token or ''}"}
+    try:
+        request = urllib.request.Request(base + path, headers=headers)
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=TIMEOUT_S) as answer:
+            body: bytes = answer.read(MAX_ANSWER_BYTES)
+    except urllib.error.HTTPError as error:
+        if error.code == 401:
+            raise BadToken(f"{base} does not take this admin token; see admin.token in its settings") from None
+        raise Unavailable(f"{base} answered {error.code} {error.reason}") from None
+    except (urllib.error.URLError, OSError, ValueError) as error:
+        why = getattr(error, "reason", error)
+        raise Unavailable(f"no node answers at {base} ({why}); is the cluster running?") from None
+    return body
+
+
+def _table(cluster: dict[str, Any]) -> Table:
+    table = Table(title=f"{cluster['cluster']}, as {cluster['node']} sees it", title_justify="left")
+    for name in ("node", "state", "slots", "sessions", "activations", "dirty", "dirty age", "loop lag", "clients"):
+        table.add_column(name, justify="left" if name in {"node", "state", "clients"} else "right")
+    for node in cluster["nodes"]:
+        report = node["report"]
+        state = node["state"] + (", suspected" if node["suspect"] else "")
+        numbers = ["?"] * 4
+        if report is not None:
+            numbers = [str(report[name]) for name in ("sessions", "activations", "dirty")]
+            numbers.append(f"{report['dirty_age_s']:.1f} s")
+        table.add_row(
+            f"{node['node']}#{node['incarnation']}",
+            state,
+            f"{node['slots']:,}",
+            *numbers,
+            f"{node['lag_ms']:.0f} ms",
+            node["client_url"],
+        )
+    return table
+
+
+def register(app: App) -> None:
+    app.command(status, name="status", help_epilogue=EXAMPLES)

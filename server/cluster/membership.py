@@ -1,0 +1,287 @@
+"""Membership by gossip: the SWIM library kinship behind `ports.Membership`.
+
+The protocol runs on a thread of its own, so a busy interpreter does not get this node declared
+dead. A node's fields travel as gossip metadata, 512 bytes at most, so their keys are single
+letters. What a peer says of itself is input from the network: a peer whose fields cannot be
+read is no member, and counted.
+
+A node that was itself cut off or stopped sees no event of it. It learns of that from its own
+clock and from the store, never from here.
+"""
+
+import asyncio
+import contextlib
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import kinship
+import msgspec
+import structlog
+
+from server.cluster.view import Member, MemberState
+from server.errors import BadInput, BadSetting, Unavailable
+from server.ids import Incarnation, NodeId
+from server.runtime.clock import Clock
+from server.runtime.metrics import Metrics
+from server.runtime.supervisor import Supervisor
+from server.settings import GossipSettings
+from server.transport.addresses import is_any, is_loopback, split_endpoint
+
+log = structlog.get_logger(__name__)
+
+FORMAT: Final = "1"
+RESOLVE_TIMEOUT_S: Final = 10.0
+LEAVE_TIMEOUT_S: Final = 2.0
+SETTLE_S: Final = 0.1
+"""The library's thread may still be inside the interpreter for a moment after `close` has
+returned; an interpreter that ends in that moment crashes."""
+
+_STATES: Final[dict[str, MemberState]] = {"j": "joining", "u": "up", "l": "leaving"}
+_LETTERS: Final = {state: letter for letter, state in _STATES.items()}
+_FIELDS: Final = {"probe_interval": "probe_interval_s", "probe_timeout": "probe_timeout_s"}
+
+
+def to_meta(member: Member) -> dict[str, str]:
+    """The metadata of `member`. `suspect` is not in it: that is for others to say."""
+    return {
+        "v": FORMAT,
+        "i": str(member.incarnation),
+        "w": str(member.weight),
+        "s": _LETTERS[member.state],
+        "t": member.transport,
+        "c": member.client_url,
+        "a": member.admin_url,
+        "l": str(member.load),
+        "g": str(member.lag_ms),
+    }
+
+
+def from_meta(node: str, meta: Mapping[str, str], suspect: bool) -> Member:
+    """The member that `meta` describes. Raises `BadInput` if it describes none."""
+    try:
+        if meta["v"] != FORMAT:
+            raise BadInput(f"metadata format {meta['v'][:10]!r}")
+        member = Member(
+            node=NodeId(node),
+            incarnation=Incarnation(_number(meta["i"])),
+            weight=_number(meta["w"]),
+            state=_STATES[meta["s"]],
+            transport=meta["t"],
+            client_url=meta["c"],
+            admin_url=meta["a"],
+            load=_number(meta.get("l", "0")),
+            lag_ms=_number(meta.get("g", "0")),
+            suspect=suspect,
+        )
+    except KeyError as error:
+        raise BadInput(f"metadata: {error}") from None
+    if not 1 <= member.weight <= 16:
+        raise BadInput(f"metadata: weight {member.weight}")
+    return member
+
+
+def _number(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= 18):
+        raise BadInput(f"metadata: not a number: {text[:20]!r}")
+    return int(text)
+
+
+class KinshipMembership:
+    """See `ports.Membership`. `key` is the cluster key, None only where gossip stays on
+    loopback (else `BadSetting`)."""
+
+    def __init__(
+        self,
+        settings: GossipSettings,
+        cluster: str,
+        key: bytes | None,
+        clock: Clock,
+        metrics: Metrics,
+        supervisor: Supervisor,
+    ) -> None:
+        _check(settings, key)
+        self._settings, self._cluster_label, self._key = settings, cluster, key
+        self._clock, self._metrics, self._supervisor = clock, metrics, supervisor
+        self._cluster: kinship.Cluster | None = None
+        self._me: Member | None = None
+        self._said: Member | None = None  # what the others were last told
+        self._said_at = 0.0
+        self._members: tuple[Member, ...] = ()
+        self._on_change: Callable[[], None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._lost_events = 0
+        self._name_conflicts = 0
+
+    @property
+    def endpoint(self) -> str:
+        """`host:port` of this node's gossip, for others to use as a seed; after `start`."""
+        return self._cluster.local.addr if self._cluster is not None else ""
+
+    async def start(self, me: Member, on_change: Callable[[], None]) -> None:
+        """Join. A seed that does not answer is no error: it is tried again in the background.
+        Raises `Unavailable` (port, seed names) and `BadSetting`."""
+        cluster = kinship.Cluster(self._config(me))
+        try:
+            await cluster.start()
+        except OSError as error:
+            why = f"cannot gossip on {self._settings.bind}: {error}"
+            raise Unavailable(why) from None
+        except kinship.JoinError as error:
+            raise Unavailable(f"gossip.seeds: {error}") from None
+        self._cluster, self._me, self._said, self._said_at = cluster, me, me, self._clock.now()
+        events = cluster.events()  # before the first snapshot, so that nothing falls between
+        self._refresh()
+        self._on_change = on_change
+        self._tasks = [
+            self._supervisor.spawn(self._follow(events), "gossip events"),
+            self._supervisor.every(self._settings.load_interval_s, self._tell, "gossip load"),
+        ]
+
+    def members(self) -> tuple[Member, ...]:
+        return self._members
+
+    async def update(self, me: Member) -> None:
+        """A changed state, weight or address is told at once; load and lag at most every
+        `load_interval_s`. Raises `BadSetting` if the fields are over 512 bytes."""
+        cluster, said = self._cluster, self._said
+        if cluster is None or said is None:
+            raise Unavailable("gossip is not running")
+        self._me = me
+        self._refresh()
+        if not _same_but_load(me, said):
+            await self._say(cluster, me)
+
+    async def leave(self) -> None:
+        if self._cluster is not None:
+            with contextlib.suppress(kinship.KinshipClosed):
+                await self._cluster.leave(timeout=LEAVE_TIMEOUT_S)
+
+    async def close(self) -> None:
+        """Stop; without `leave` before it the others see a crash."""
+        cluster, self._cluster = self._cluster, None
+        self._on_change = None
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = []
+        if cluster is not None:
+            await cluster.close()
+            await asyncio.sleep(SETTLE_S)
+
+    def stats(self) -> dict[str, int]:
+        """The library's counters and ours; ours alone when not running."""
+        ours = {"events_lost": self._lost_events, "name_conflicts_seen": self._name_conflicts}
+        if self._cluster is None:
+            return ours
+        with contextlib.suppress(kinship.KinshipClosed):
+            return {**dataclasses.asdict(self._cluster.stats()), **ours}
+        return ours
+
+    def _config(self, me: Member) -> kinship.Config:
+        settings = self._settings
+        try:
+            return kinship.Config.lan(
+                name=me.node,
+                bind=_numeric(settings.bind),
+                advertise=settings.advertise,
+                cluster=self._cluster_label,
+                seeds=settings.seeds,
+                resolve_timeout=RESOLVE_TIMEOUT_S,
+                meta=to_meta(me),
+                keys=[self._key] if self._key is not None else [],
+                insecure_plaintext=self._key is None,
+                probe_interval=settings.probe_interval_s,
+                probe_timeout=settings.probe_timeout_s,
+                suspicion_mult=settings.suspicion_mult,
+                gossip_interval=settings.gossip_interval_s,
+            )
+        except kinship.ConfigError as error:
+            if error.field == "meta":
+                raise BadSetting("gateway.advertise_url", "the node's addresses are too long for gossip") from None
+            field = error.field or "?"
+            ours = {"cluster": "cluster", "name": "node", "keys": "security.cluster_key"}.get(field)
+            raise BadSetting(ours or f"gossip.{_FIELDS.get(field, field)}", str(error)) from None
+
+    async def _follow(self, events: kinship.EventStream) -> None:
+        """Every event is a reason to look; `EventsLost` is no other case."""
+        try:
+            async for event in events:
+                self._metrics.gossip_events_total += 1
+                if isinstance(event, kinship.EventsLost):
+                    self._lost_events += event.count
+                elif isinstance(event, kinship.NameConflict):
+                    self._name_conflicts += 1
+                    if self._name_conflicts == 1:
+                        log.error("two nodes of one name", node=event.member.name, other=event.other_addr)
+                self._refresh()
+        except kinship.KinshipClosed as error:
+            log.error("gossip stopped", why=str(error))
+            self._publish((self._me,) if self._me is not None else ())
+
+    def _refresh(self) -> None:
+        me, cluster = self._me, self._cluster
+        if me is None or cluster is None:
+            return
+        members = [me]
+        for peer in cluster.members():
+            if peer.name == me.node:
+                continue
+            try:
+                members.append(from_meta(peer.name, peer.meta, peer.state is kinship.State.SUSPECT))
+            except BadInput:
+                self._metrics.gossip_bad_members_total += 1
+        self._publish(tuple(sorted(members, key=lambda member: member.node)))
+
+    def _publish(self, members: tuple[Member, ...]) -> None:
+        self._metrics.members = len(members)
+        if members != self._members:
+            self._members = members
+            if self._on_change is not None:
+                self._on_change()
+
+    async def _tell(self) -> None:
+        """Pass on a changed load, at the pace of `load_interval_s`."""
+        if self._cluster is not None and self._me is not None and self._me != self._said:
+            await self._say(self._cluster, self._me)
+
+    async def _say(self, cluster: kinship.Cluster, me: Member) -> None:
+        self._said = me
+        try:
+            await cluster.set_meta(to_meta(me))
+        except kinship.MetaTooLarge:
+            raise BadSetting("gateway.advertise_url", "the node's addresses are too long for gossip") from None
+        except kinship.KinshipClosed:
+            raise Unavailable("gossip is not running") from None
+
+
+def _same_but_load(one: Member, other: Member) -> bool:
+    same = msgspec.structs.replace(one, load=other.load, lag_ms=other.lag_ms, suspect=other.suspect)
+    return same == other
+
+
+def _numeric(bind: str) -> str:
+    return bind.replace("localhost:", "127.0.0.1:", 1) if bind.startswith("localhost:") else bind
+
+
+def _check(settings: GossipSettings, key: bytes | None) -> None:
+    try:
+        hosts = {"gossip.bind": split_endpoint(settings.bind)[0]}
+    except BadInput as error:
+        raise BadSetting("gossip.bind", error.message) from None
+    try:
+        if settings.advertise is not None:
+            hosts["gossip.advertise"] = settings.advertise.strip("[]")
+            hosts["gossip.advertise"] = split_endpoint(settings.advertise)[0]
+    except BadInput as error:
+        raise BadSetting("gossip.advertise", error.message) from None
+    seeds = []
+    for seed in settings.seeds:
+        try:
+            seeds.append(split_endpoint(seed)[0])
+        except BadInput as error:
+            raise BadSetting("gossip.seeds", error.message) from None
+    if key is None and not all(is_loopback(host) for host in [*hosts.values(), *seeds]):
+        raise BadSetting("security.cluster_key", "needed as soon as gossip leaves this machine")
+    if is_any(hosts["gossip.bind"]) and settings.advertise is None:
+        return  # the library finds the machine's address

@@ -1,0 +1,178 @@
+"""The composition root: the only place that builds drivers and may import everything.
+
+`run_node` is what `garrison node` does; `build_store` and `load_app` serve the commands that work
+without a cluster.
+"""
+
+import asyncio
+import base64
+import binascii
+import gc
+import importlib
+import json
+import os
+import random
+import signal
+import sys
+from pathlib import Path
+
+import structlog
+
+from persistence.game.mappings import mappings_for
+from persistence.sql_store import SqlStore
+from server.actors.app import App
+from server.admin.app import AdminServer
+from server.cluster.membership import KinshipMembership
+from server.errors import BadSetting
+from server.node import Drivers, Node
+from server.runtime.clock import SystemClock
+from server.runtime.logs import configure
+from server.runtime.metrics import Metrics
+from server.runtime.supervisor import Supervisor
+from server.sessions.picows_driver import PicowsListener
+from server.settings import Settings
+from server.transport.tcp import TcpTransport
+
+log = structlog.get_logger(__name__)
+LEASE_LOST_PAUSE_S = 0.5
+
+
+def load_app(settings: Settings) -> App:
+    """The application that `settings.app` names. Raises `BadSetting`."""
+    module, _, name = settings.app.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise BadSetting("app", f"cannot load {settings.app}: {error}") from None
+    if not isinstance(found, App):
+        raise BadSetting("app", f"{settings.app} is not an App")
+    return found
+
+
+def build_store(settings: Settings, app: App | None = None) -> SqlStore:
+    """The relational store of `settings` (Store and LogStore), not open yet."""
+    app = app or load_app(settings)
+    types = {cls.kind: cls.State for cls in app.actors if cls.durability != "volatile"}
+    return SqlStore(settings.store, state_types=types, mappings=mappings_for(types), clock=SystemClock())
+
+
+def signing_key(settings: Settings) -> bytes:
+    """The key of client tokens. Raises `BadSetting`."""
+    security = settings.security
+    text = security.signing_key or ""
+    if security.signing_key_file is not None:
+        try:
+            text = Path(security.signing_key_file).read_text("utf-8").strip()
+        except OSError as error:
+            raise BadSetting("security.signing_key_file", f"cannot read it: {error.strerror}") from None
+    if len(text.encode()) < 32:
+        raise BadSetting("security.signing_key", "is needed, 32 bytes or more")
+    return text.encode()
+
+
+def cluster_key(settings: Settings) -> bytes | None:
+    """32 bytes, or None for a cluster on loopback. Raises `BadSetting`."""
+    text = settings.security.cluster_key
+    if text is None:
+        return None
+    try:
+        key = base64.b64decode(text, validate=True)
+    except binascii.Error:
+        key = b""
+    if len(key) != 32:
+        raise BadSetting("security.cluster_key", "must be 32 bytes in base64")
+    return key
+
+
+def build_node(settings: Settings) -> Node:
+    """One node with its real drivers. Raises `BadSetting`."""
+    app, clock, metrics = load_app(settings), SystemClock(), Metrics()
+    key, rng = cluster_key(settings), random.Random()
+    supervisor = Supervisor(settings.node, lambda name, error: _crashed(metrics))
+    store = build_store(settings, app)
+    transport = TcpTransport(settings.transport, settings.cluster, key, clock, metrics, supervisor, rng)
+    membership = KinshipMembership(settings.gossip, settings.cluster, key, clock, metrics, supervisor)
+    drivers = Drivers(
+        clock=clock,
+        rng=rng,
+        store=store,
+        logs=store,
+        transport=transport,
+        membership=membership,
+        supervisor=supervisor,
+        metrics=metrics,
+        listener=lambda gateway: PicowsListener(gateway, settings.gateway),
+        admin=_admin if settings.admin.enabled else None,
+    )
+    return Node(settings, app, signing_key(settings), drivers)
+
+
+def _crashed(metrics: Metrics) -> None:
+    metrics.task_crashes_total += 1
+
+
+def _admin(node: Node) -> AdminServer:
+    return AdminServer(
+        node.host, node.settings, node.metrics, node.clock, node.supervisor, node.not_ready, node.gateway.session_rows
+    )
+
+
+async def run_node(settings: Settings) -> int:
+    """Run a node until SIGTERM or SIGINT; prints one JSON line to standard output once it
+    serves. A node that loses its lease comes back as a new incarnation. Returns the exit code."""
+    configure(settings.log, settings.node)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    if settings.store.migrate:
+        from migrations import upgrade
+
+        await asyncio.to_thread(upgrade, settings.store.url)
+    while True:
+        node = build_node(settings)
+        await node.start()
+        gc.collect()
+        gc.freeze()
+        _say_ready(node)
+        await _first(stop, node.ended)
+        await node.stop()
+        if stop.is_set():
+            return 0
+        log.warning("coming back as a new incarnation", node=settings.node)
+        await asyncio.sleep(LEASE_LOST_PAUSE_S)
+
+
+async def _first(*events: asyncio.Event) -> None:
+    waits = [asyncio.ensure_future(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
+
+
+def _say_ready(node: Node) -> None:
+    assert node.me is not None
+    line = {
+        "ready": True,
+        "node": node.me.node,
+        "incarnation": node.me.incarnation,
+        "client_url": node.client_url,
+        "admin_url": node.admin_url,
+        "gossip": getattr(node.drivers.membership, "address", ""),
+        "pid": os.getpid(),
+    }
+    sys.stdout.write(json.dumps(line) + "\n")
+    sys.stdout.flush()
+
+
+def main() -> None:
+    """The script `garrison`."""
+    from server.cli.app import run
+
+    sys.exit(run())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,124 @@
+"""The seam between a session and the wire: whole messages in, whole messages out.
+
+A driver has checked what RFC 6455 asks (fragments, UTF-8, reserved bits, sizes, close codes)
+before a `Receiver` sees anything. Drivers: `picows_driver` (sockets) and `memory` (a twin for
+tests and simulation).
+
+Order of a connection's life: `accept(connection)` gives its receiver; then messages; then
+exactly one `on_closed`, also where this side closed. After `close` or `abort` no message is
+delivered any more. Receivers never raise.
+"""
+
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from server.wire.codec import Format
+
+LINGER_S: Final = 1.0
+"""How long a closed connection waits for the peer's own close before it is cut."""
+
+
+class Connection(Protocol):
+    """One client connection as the server sees it."""
+
+    format: Format
+    """Which subprotocol was agreed."""
+
+    @property
+    def remote(self) -> str:
+        """`host:port` of the peer, empty if unknown; for people only."""
+        ...
+
+    @property
+    def buffered_bytes(self) -> int:
+        """Written and not yet taken by the operating system."""
+        ...
+
+    def set_receiver(self, receiver: "Receiver") -> None:
+        """From now on `receiver` gets what happens here."""
+        ...
+
+    def send(self, data: bytes) -> None:
+        """Write one message. Never blocks; nothing happens once closed."""
+        ...
+
+    def close(self, code: int, reason: str = "") -> None:
+        """Say goodbye with a close code, then cut after the peer's answer or `LINGER_S`."""
+        ...
+
+    def abort(self) -> None:
+        """Cut at once, unsent data lost."""
+        ...
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
+
+
+class Receiver(Protocol):
+    """Who gets what a connection brings. The connection is passed along because a session may
+    have moved on to a newer one."""
+
+    def on_message(self, data: bytes) -> None:
+        """One whole message (text messages as their UTF-8 bytes)."""
+        ...
+
+    def on_control(self, connection: Connection) -> None:
+        """A ping, a pong or a fragment came: work that the client caused, to be counted."""
+        ...
+
+    def on_blocked(self, connection: Connection) -> None:
+        """The peer does not read: the write buffer is over its high-water mark."""
+        ...
+
+    def on_writable(self, connection: Connection) -> None:
+        """The write buffer has drained."""
+        ...
+
+    def on_closed(self, connection: Connection, code: int, reason: str) -> None:
+        """The connection is gone. `code` is the first close code that was sent in either
+        direction, 1006 if there was none."""
+        ...
+
+
+Accept = Callable[[Connection], Receiver]
+
+
+class Listener(Protocol):
+    """Where client connections come from."""
+
+    @property
+    def url(self) -> str:
+        """`ws://host:port` or `wss://…` as bound; valid after `start`."""
+        ...
+
+    async def start(self, accept: Accept) -> None:
+        """Begin to accept. Raises `BadSetting` where the address, certificate or key is no good."""
+        ...
+
+    def refuse(self) -> None:
+        """Accept no more; those that are open live on."""
+        ...
+
+    async def stop(self) -> None:
+        """Refuse, and cut what is still open."""
+        ...
+
+
+class Nobody:
+    """The receiver of a connection that is being closed."""
+
+    __slots__ = ()
+
+    def on_message(self, data: bytes) -> None: ...
+
+    def on_control(self, connection: Connection) -> None: ...
+
+    def on_blocked(self, connection: Connection) -> None: ...
+
+    def on_writable(self, connection: Connection) -> None: ...
+
+    def on_closed(self, connection: Connection, code: int, reason: str) -> None: ...
+
+
+NOBODY: Final = Nobody()

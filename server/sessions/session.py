@@ -1,0 +1,382 @@
+"""One session: a client's life on this node, over one connection or several in turn.
+
+    attached  <-> detached      the connection broke: kept for the resume window, pushes gather
+        \\            |
+         `--> ended <-'          closed for good, window over, replaced, moved, outbox over its bound
+
+A message is handled where it arrives, in one go: rate, decode, look-up, call, answer. Only an
+answer that has to wait becomes a future with a callback; nothing here is a task.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from server.actors.activation import Activation
+from server.actors.actor import Caller
+from server.errors import BadInput, GarrisonError, Internal, Overloaded, RateLimited
+from server.ids import ActorId
+from server.sessions.broadcast import Broadcast
+from server.sessions.bucket import TokenBucket
+from server.sessions.connection import NOBODY, Connection
+from server.sessions.outbox import Outbox
+from server.wire.codec import Codec, Format
+from server.wire.messages import Ack, Beat, Beats, Close, CloseCode, Failed, Heartbeat, Reply, Request
+
+if TYPE_CHECKING:
+    from server.sessions.gateway import Gateway
+    from server.sessions.streams import Topic
+
+_NORMAL: Final = 1000
+_encode_number = msgspec.msgpack.Encoder().encode
+_BEAT_HEAD: Final = msgspec.msgpack.encode(Beat(0))[:-1]
+
+ENDED_CLOSED: Final = "closed"
+ENDED_EXPIRED: Final = "expired"
+ENDED_REPLACED: Final = "replaced"
+ENDED_OVERFLOW: Final = "overflow"
+ENDED_MOVED: Final = "moved"
+ENDED_STOPPING: Final = "stopping"
+ENDED_OWNERSHIP_LOST: Final = "ownership_lost"
+
+
+class Session:
+    """See the module's head. Made by the gateway; `begin` gives it its connection."""
+
+    __slots__ = (
+        "_beat_due", "_blocked_at", "_gateway", "_in_flight", "_link", "_refused", "activation", "actor", "beats",
+        "bucket", "caller", "codec", "connection", "detached_at", "ended", "format", "heard_at", "metrics", "move_due",
+        "moving_to", "outbox", "remote", "resume", "since_ms", "starved", "stays", "topics",
+    )  # fmt: skip
+
+    def __init__(self, gateway: "Gateway", caller: Caller, resume: str, format: Format, stays: bool) -> None:
+        settings = gateway.settings
+        self._gateway = gateway
+        self.metrics = gateway.metrics
+        self.caller = caller
+        self.resume = resume
+        self.format: Format = format
+        self.codec: Codec = gateway.codecs[format]
+        self.stays = stays
+        """The client cannot follow a redirect: it is served here wherever its slot is."""
+        now = gateway.clock.now()
+        self.heard_at = now
+        self.since_ms = gateway.clock.wall_ms()
+        self.bucket = TokenBucket(settings.rate_per_s, settings.rate_burst, now)
+        self.outbox = Outbox(settings.outbox_max_messages, settings.outbox_max_bytes)
+        self.connection: Connection | None = None
+        self.remote = ""
+        self.actor: ActorId | None = None
+        self.activation: Activation | None = None
+        self.beats = 0
+        self.ended = False
+        self.detached_at = now
+        self.moving_to = ""
+        self.move_due = 0.0
+        self.topics: dict[str, Topic] | None = None
+        self.starved = False  # a stream waits for room in the outbox
+        self._beat_due = False
+        self._blocked_at: float | None = None
+        self._in_flight = 0
+        self._link = 0  # which connection of this session it is: answers belong to one
+        self._refused = 0
+
+    # ---- from the connection ----
+
+    def on_message(self, data: bytes) -> None:
+        gateway = self._gateway
+        metrics = self.metrics
+        metrics.frames_in_total += 1
+        self.heard_at = now = gateway.now()
+        if not self.bucket.take(now):
+            self._over_rate(data)
+            return
+        try:
+            message = self.codec.decode(data)
+        except BadInput as error:
+            self._bad_message(error)
+            return
+        if self._refused and 2 * self.bucket.tokens >= self.bucket.burst:
+            self._refused = 0
+        if message.__class__ is Heartbeat:
+            self._heartbeat(message)  # type: ignore[arg-type]
+        else:
+            self._request(message)
+
+    def on_control(self, connection: Connection) -> None:
+        self.heard_at = now = self._gateway.now()
+        if not self.bucket.take(now):
+            self._refuse()
+
+    def on_blocked(self, connection: Connection) -> None:
+        if connection is self.connection:
+            self._blocked_at = self._gateway.now()
+            connection.pause_reading()  # who does not read our answers may not ask for more
+
+    def on_writable(self, connection: Connection) -> None:
+        if connection is self.connection:
+            self._blocked_at = None
+            connection.resume_reading()
+            self._flush()
+
+    def on_closed(self, connection: Connection, code: int, reason: str) -> None:
+        if connection is not self.connection:
+            return
+        self.metrics.closed(code if code < 4000 else 1006)
+        self._unlink()
+        if code == _NORMAL:
+            self.end(ENDED_CLOSED)
+        else:
+            self._detach()
+
+    # ---- one message ----
+
+    def _heartbeat(self, message: Heartbeat) -> None:
+        self.metrics.heartbeats_total += 1
+        if message.ack > self.outbox.acked and not self.acknowledge(message.ack):
+            return
+        if self.actor is not None:
+            activation = self.activation
+            try:
+                if activation is None or activation.dropped:
+                    result = self._gateway.beat_elsewhere(self, message.state)
+                else:
+                    result = activation.call("beat", (self.caller, message.state))
+            except Exception as error:
+                self.fail(message.id, error)
+                return
+            if isinstance(result, asyncio.Future):
+                self._later(message.id, result, self._beaten)
+                return
+        number = message.id
+        if number == 0:
+            self._owe_beat()
+        elif self.format == "msgpack":
+            self.send(_BEAT_HEAD + _encode_number(number))
+        else:
+            self.send(self.codec.encode(Beat(number)))
+
+    def _beaten(self, request_id: int, _result: Any) -> None:
+        if request_id:
+            self.send(self.codec.encode(Beat(request_id)))
+        else:
+            self._owe_beat()
+
+    def _request(self, message: Request) -> None:
+        if message.__class__ is Ack:
+            self.acknowledge(message.seq)  # type: ignore[attr-defined]
+            return
+        number = message.id
+        if number == 0:
+            self.fail(0, BadInput("a request needs an id of 1 or more"))
+            return
+        if self._in_flight >= self._gateway.settings.max_in_flight:
+            self.fail(number, Overloaded("too many requests wait for their answer"))
+            return
+        if message.__class__ is Close:
+            self.end(ENDED_CLOSED, _NORMAL, "goodbye")
+            return
+        try:
+            result = self._gateway.handle(self, message)
+        except Exception as error:
+            self.fail(number, error)
+            return
+        if isinstance(result, asyncio.Future):
+            self._later(number, result, self._answer)
+        else:
+            self._answer(number, result)
+
+    def _answer(self, request_id: int, result: Any) -> None:
+        if not isinstance(result, Reply) or result.id != request_id:
+            self.fail(request_id, Internal("the answer is not a reply to this request"))
+            return
+        self.send(self.codec.encode(result))
+
+    def _later(self, request_id: int, future: "asyncio.Future[Any]", then: Callable[[int, Any], None]) -> None:
+        """`then(request_id, result)` when it is there, if the client that asked still is."""
+        self._in_flight += 1
+        link = self._link
+
+        def done(future: "asyncio.Future[Any]") -> None:
+            self._in_flight -= 1
+            error = _error_of(future)
+            if self._link != link:
+                return  # the connection that asked is gone: a repeated command is deduplicated
+            if error is not None:
+                self.fail(request_id, error)
+            else:
+                then(request_id, future.result())
+
+        future.add_done_callback(done)
+
+    def fail(self, request_id: int, error: BaseException) -> None:
+        """Answer a request with a typed error; one without an id, only if it is no heartbeat."""
+        typed = error if isinstance(error, GarrisonError) else self._gateway.fault(error)
+        retry_ms = None if typed.retry_after_s is None else round(typed.retry_after_s * 1000)
+        self.send(self.codec.encode(Failed(request_id, typed.code, typed.message[:500], retry_ms)))
+
+    # ---- misuse ----
+
+    def _over_rate(self, data: bytes) -> None:
+        self.metrics.rate_limited_total += 1
+        if not self._refuse():
+            return
+        try:
+            number = self.codec.decode(data).id
+        except BadInput as error:
+            number = error.request_id
+        if number:
+            settings = self._gateway.settings
+            self.fail(number, RateLimited("over the rate", retry_after_s=1.0 / settings.rate_per_s))
+
+    def _bad_message(self, error: BadInput) -> None:
+        self.metrics.bad_frames_total += 1
+        if self._refuse():
+            self.fail(error.request_id, error)
+
+    def _refuse(self) -> bool:
+        """Count one refused message; False if that was one too many and the session is closed."""
+        self._refused += 1
+        if self._refused < self._gateway.settings.rate_violations:
+            return True
+        self.close(CloseCode.FLOOD, "too many refused messages")
+        return False
+
+    # ---- to the client ----
+
+    def send(self, data: bytes) -> None:
+        """Write an answer, and with it what is owed to unanswered heartbeats."""
+        connection = self.connection
+        if connection is None:
+            return
+        self.metrics.frames_out_total += 1
+        connection.send(data)
+        if self._beat_due:
+            self._pay_beats()
+
+    def push(self, broadcast: Broadcast) -> None:
+        """Number a push, keep it until it is acknowledged, and write it if the client reads."""
+        outbox = self.outbox
+        frame = broadcast.render(self.format, outbox.last + 1)
+        self.metrics.pushes_total += 1
+        if not outbox.add(frame):
+            if not self.ended:
+                self.end(ENDED_OVERFLOW, CloseCode.SLOW_READER, "too much is unacknowledged")
+        elif self.connection is not None and self._blocked_at is None and outbox.sent == outbox.last - 1:
+            outbox.sent = outbox.last
+            self.send(frame)
+
+    def _flush(self) -> None:
+        for frame in self.outbox.unsent():
+            self.send(frame)
+            if self.connection is None or self._blocked_at is not None:
+                return
+
+    def acknowledge(self, seq: int) -> bool:
+        """The client has all pushes up to `seq`. False: it claims one that it never got, and
+        is closed."""
+        if not self.outbox.ack(seq):
+            self.close(CloseCode.PROTOCOL_ERROR, "acknowledged a push that was never sent")
+            return False
+        if self.starved and not self.outbox.half_full:
+            self.starved = False
+            self._gateway.hub.refill(self)
+        return True
+
+    def _owe_beat(self) -> None:
+        self.beats += 1
+        if not self._beat_due:
+            self._beat_due = True
+            gateway = self._gateway
+            gateway.wheel.add(gateway.now() + gateway.settings.cumulative_ack_interval_s, self._beats_due)
+
+    def _beats_due(self, _now: float) -> None:
+        if self._beat_due and self.connection is not None:
+            self._pay_beats()
+
+    def _pay_beats(self) -> None:
+        self._beat_due = False
+        if self.connection is not None:
+            self.metrics.frames_out_total += 1
+            self.connection.send(self.codec.encode(Beats(self.beats)))
+
+    # ---- life ----
+
+    def begin(self, connection: Connection, first: bytes) -> None:
+        """Attach to a connection, say `first` (the welcome), then everything unsent."""
+        now = self._gateway.now()
+        self.connection = connection
+        self.remote = connection.remote
+        self.heard_at = now
+        self._blocked_at = None
+        self._beat_due = False
+        self.metrics.sessions += 1
+        connection.set_receiver(self)
+        self.send(first)
+        self._flush()
+
+    def close(self, code: int, reason: str) -> None:
+        """Close the connection; the session is kept for resuming."""
+        if self._hang_up(code, reason):
+            self._detach()
+
+    def end(self, why: str, code: int = 0, reason: str = "") -> None:
+        """End for good, closing the connection with `code` if there is one."""
+        if self.ended:
+            return
+        self.ended = True
+        self._hang_up(code or _NORMAL, reason)
+        self._gateway.session_ended(self, why)
+        self.outbox = Outbox(0, 0)
+
+    def _hang_up(self, code: int, reason: str) -> bool:
+        connection = self.connection
+        if connection is None:
+            return False
+        self.metrics.closed(code)
+        self._unlink()
+        connection.set_receiver(NOBODY)
+        connection.close(code, reason)
+        return True
+
+    def hand_over(self) -> None:
+        """A newer connection resumes this session: the old one, if still there, is closed."""
+        self._hang_up(CloseCode.REPLACED, "resumed on another connection")
+
+    def _unlink(self) -> None:
+        self._link += 1
+        self.connection = None
+        self.metrics.sessions -= 1
+
+    def _detach(self) -> None:
+        self.detached_at = self._gateway.now()
+        self._gateway.session_detached(self)
+
+    def check(self, now: float) -> float | None:
+        """The wheel's call: is the client still there, is the resume window over, must it
+        move? Returns when to look again."""
+        if self.ended:
+            return None
+        settings = self._gateway.settings
+        if self.connection is None:
+            until = self.detached_at + settings.resume_window_s
+            if now < until:
+                return until
+            self.end(ENDED_EXPIRED)
+            return None
+        silence_s = settings.heartbeat_interval_s * settings.heartbeats_missed
+        if self._blocked_at is not None and now >= self._blocked_at + silence_s:
+            self.close(CloseCode.SLOW_READER, "nothing was read for too long")
+            return now + settings.resume_window_s
+        if now >= self.heard_at + silence_s and self._blocked_at is None:
+            self.close(CloseCode.HEARTBEAT_MISSED, "no heartbeat")
+            return now + settings.resume_window_s
+        return max(self.heard_at, self._blocked_at or 0.0) + silence_s
+
+
+def _error_of(future: "asyncio.Future[Any]") -> BaseException | None:
+    if future.cancelled():
+        return GarrisonError("cancelled")
+    return future.exception()

@@ -1,0 +1,148 @@
+"""The command line: help with examples, and one clear line for what goes wrong."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import jwt
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+COMMANDS = ("demo", "node", "migrate", "token", "play", "matches", "replay", "status", "bench")
+SIGNING_KEY = "0123456789abcdef0123456789abcdef"
+
+
+def garrison(*arguments: str, cwd: Path, **environ: str) -> subprocess.CompletedProcess[str]:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("GARRISON_")}
+    return subprocess.run(
+        [sys.executable, "-m", "server.main", *arguments],
+        cwd=cwd,
+        env={**clean, "PYTHONPATH": f"{ROOT}:{ROOT / 'clients/bots'}:{ROOT / 'clients/python/src'}", **environ},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def the_one_line(done: subprocess.CompletedProcess[str]) -> str:
+    assert done.returncode == 2, (done.returncode, done.stdout, done.stderr)
+    lines = done.stderr.splitlines()
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("garrison: ")
+    return lines[0]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_has_examples(command: str, tmp_path: Path) -> None:
+    done = garrison(command, "--help", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "Examples" in done.stdout
+    assert f"garrison {command}" in done.stdout
+
+
+def test_help_names_every_command(tmp_path: Path) -> None:
+    done = garrison("--help", cwd=tmp_path)
+    assert done.returncode == 0
+    assert [command for command in COMMANDS if command not in done.stdout] == []
+    assert "audit" not in done.stdout  # the demo's own affair
+
+
+def test_an_unknown_command_and_option(tmp_path: Path) -> None:
+    assert '"dmeo"' in the_one_line(garrison("dmeo", cwd=tmp_path))
+    assert "--secnods" in the_one_line(garrison("demo", "--secnods", "3", cwd=tmp_path))
+    assert "garrison demo --help" in the_one_line(garrison("demo", "--secnods", "3", cwd=tmp_path))
+
+
+def test_a_bad_setting_is_named_wherever_it_comes_from(tmp_path: Path) -> None:
+    (tmp_path / "garrison.toml").write_text("[gateway]\nport = 70000\n")
+    assert "gateway.port" in the_one_line(garrison("node", cwd=tmp_path))
+    (tmp_path / "garrison.toml").write_text("[gateway]\nprot = 7000\n")
+    assert "prot" in the_one_line(garrison("node", cwd=tmp_path))
+    (tmp_path / "garrison.toml").unlink()
+    variable = garrison("node", cwd=tmp_path, GARRISON_STORE__FLUSH_INTERVAL_S="0")
+    assert "store.flush_interval_s" in the_one_line(variable)
+    assert "admin.port" in the_one_line(garrison("node", "--set", "admin.port=many", cwd=tmp_path))
+    assert "--set takes" in the_one_line(garrison("node", "--set", "admin.port", cwd=tmp_path))
+
+
+def test_a_missing_settings_file(tmp_path: Path) -> None:
+    assert "none.toml" in the_one_line(garrison("node", "--config", "none.toml", cwd=tmp_path))
+
+
+def test_a_taken_port_of_the_demo(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        if port > 65_000:
+            pytest.skip("the free port is too high to be the first of forty")
+        line = the_one_line(garrison("demo", "--port", str(port), cwd=tmp_path))
+    assert str(port) in line
+    assert "--port 0" in line
+
+
+def test_a_token_is_good_for_what_was_asked(tmp_path: Path) -> None:
+    done = garrison(
+        "token", "dedicated-7", "--role", "host", "--ttl", "7d", cwd=tmp_path, GARRISON_SECURITY__SIGNING_KEY=SIGNING_KEY
+    )
+    assert done.returncode == 0, done.stderr
+    claims = jwt.decode(done.stdout.strip(), SIGNING_KEY, algorithms=["HS256"], issuer="garrison")
+    assert (claims["sub"], claims["role"]) == ("dedicated-7", "host")
+    assert claims["exp"] - claims["iat"] == 7 * 86_400
+    document = garrison("token", "spartan-117", "--json", cwd=tmp_path, GARRISON_SECURITY__SIGNING_KEY=SIGNING_KEY)
+    assert json.loads(document.stdout)["url"] == "ws://127.0.0.1:7350"
+
+
+def test_a_token_without_a_key_a_name_or_a_time(tmp_path: Path) -> None:
+    assert "security.signing_key" in the_one_line(garrison("token", "spartan-117", cwd=tmp_path))
+    key = {"GARRISON_SECURITY__SIGNING_KEY": SIGNING_KEY}
+    assert "not a subject" in the_one_line(garrison("token", "a b", cwd=tmp_path, **key))
+    assert "no length of time" in the_one_line(garrison("token", "a", "--ttl", "soon", cwd=tmp_path, **key))
+
+
+def test_nobody_answers_status(tmp_path: Path) -> None:
+    line = the_one_line(garrison("status", "--url", "http://127.0.0.1:1", cwd=tmp_path))
+    assert "no node answers at http://127.0.0.1:1" in line
+
+
+def test_no_database_to_read(tmp_path: Path) -> None:
+    for arguments in (("matches",), ("replay", "latest"), ("replay", "m-1")):
+        line = the_one_line(garrison(*arguments, cwd=tmp_path, GARRISON_STORE__URL="sqlite:///none.db"))
+        assert "none.db" in line
+
+
+def test_an_empty_store_has_no_match(tmp_path: Path) -> None:
+    url = {"GARRISON_STORE__URL": "sqlite:///empty.db"}
+    assert garrison("migrate", cwd=tmp_path, **url).returncode == 0
+    done = garrison("matches", "--json", cwd=tmp_path, **url)
+    assert json.loads(done.stdout) == {"matches": []}
+    assert "no match" in the_one_line(garrison("replay", "latest", cwd=tmp_path, **url))
+    assert "m-1" in the_one_line(garrison("replay", "m-1", cwd=tmp_path, **url))
+
+
+def test_a_file_to_play_that_is_missing_or_no_match(tmp_path: Path) -> None:
+    assert "none.jsonl" in the_one_line(garrison("play", "none.jsonl", cwd=tmp_path))
+    (tmp_path / "bad.jsonl").write_text('{"time_ms": 5, "player": "a", "type": "kill"}\n{"time_ms": 6}\n')
+    assert "line 2" in the_one_line(garrison("play", "bad.jsonl", cwd=tmp_path))
+
+
+def test_a_second_demo_in_the_same_directory_is_refused(tmp_path: Path) -> None:
+    import fcntl
+
+    (tmp_path / ".garrison").mkdir()
+    with (tmp_path / ".garrison/demo.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert "another demo" in the_one_line(garrison("demo", "--port", "0", cwd=tmp_path))
+
+
+def test_fresh_never_empties_a_directory_that_is_not_a_demos(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos/one.jpg").write_text("precious")
+    line = the_one_line(garrison("demo", "--fresh", "--home", "photos", "--port", "0", cwd=tmp_path))
+    assert "not a demo's directory" in line
+    assert (tmp_path / "photos/one.jpg").exists()

@@ -1,0 +1,190 @@
+"""A cluster for tests of the admin layer: several `AdminServer`s over small hosts that share one
+set of members, so that views, fan-out and dying nodes are real to HTTP and to the page."""
+
+import asyncio
+import random
+from collections.abc import Callable, Iterable, Mapping
+from types import SimpleNamespace
+from typing import Any
+
+import msgspec
+
+from game.console import PAGES, READ_MODELS
+from game.match import rules
+from game.match.state import MatchState
+from game.messages import Created, Joined, Kill, MatchOptions, Medal, Objective, Started
+from server.actors.actor import Actor, EventBatch
+from server.actors.app import App
+from server.admin.app import AdminServer
+from server.cluster.view import Member, View
+from server.errors import NotFound
+from server.eventlog.record import Record
+from server.ids import Incarnation, NodeAddress, NodeId
+from server.runtime.clock import SystemClock
+from server.runtime.metrics import Metrics
+from server.runtime.supervisor import Supervisor
+from server.settings import Settings, from_tree
+
+TOKEN = "a-token-for-tests"
+
+
+class Player(Actor[msgspec.Struct]):
+    kind = "player"
+
+
+class Match(Actor[MatchState]):
+    kind = "match"
+    State = MatchState
+
+
+APP = App(name="halo", actors=(Player, Match), read_models=READ_MODELS, pages=PAGES)
+
+
+class PlayedMatch:
+    """A match as read models see an activation: key, state, and a log whose events are durable."""
+
+    kind = "match"
+
+    def __init__(self, key: str, node: NodeAddress, teams: int = 2, players: Iterable[str] = ()) -> None:
+        self.key, self.state = key, MatchState()
+        self.events: list[bytes] = []
+        self.activation = SimpleNamespace(host=SimpleNamespace(me=node), log=lambda: self)
+        mode = "slayer" if teams else "recorded"
+        self.happens(Created(0, "host-1", MatchOptions(mode=mode, map_name="Recharge", teams=teams), 1_700_000_000_000))
+        for place, player in enumerate(players):
+            self.happens(Joined(0, player, place % teams if teams else None))
+        self.happens(Started(0, 1_700_000_000_000))
+
+    @property
+    def durable_seq(self) -> int:
+        return len(self.events) + 1
+
+    def happens(self, event: Any) -> None:
+        """Evolve the match by `event`."""
+        self.state = rules.evolve(self.state, Record(self.durable_seq, event))
+        self.events.append(msgspec.msgpack.encode(event))
+
+    def read(self, from_seq: int) -> "asyncio.Future[EventBatch]":
+        answer: asyncio.Future[EventBatch] = asyncio.get_running_loop().create_future()
+        some = [msgspec.Raw(event) for event in self.events[from_seq - 1 :]]
+        answer.set_result(EventBatch(self.durable_seq, from_seq, some))
+        return answer
+
+    def play(self, rng: random.Random, time_ms: int) -> None:
+        """Something happens between two of the players."""
+        killer, victim = rng.sample(sorted(self.state.players), 2)
+        self.happens(Kill(time_ms, killer, victim))
+        if rng.random() < 0.3:
+            self.happens(Medal(time_ms, killer, rng.choice(["Double Kill", "Killing Spree", "Back Smack"])))
+        if rng.random() < 0.1:
+            self.happens(Objective(time_ms, killer, "flag taken", 5))
+
+
+class Answers(msgspec.Struct):
+    rows: list[Any]
+    missing: list[str]
+
+
+class TestHost:
+    """One node, as far as its admin layer is concerned."""
+
+    __test__ = False
+
+    def __init__(self, cluster: "TestCluster", node: str, app: App) -> None:
+        self.cluster, self.app = cluster, app
+        self.me = NodeAddress(NodeId(node), Incarnation(1))
+        self.metrics = Metrics()
+        self.actors: dict[str, list[Any]] = {"player": [], "match": []}
+        self.models: dict[str, Callable[[Mapping[str, Any]], list[Any]]] = {}
+        for name, model in app.read_models.items():
+            self.models[name] = lambda params, model=model: model(self.activations, params)  # type: ignore[misc]
+
+    @property
+    def view(self) -> View:
+        return self.cluster.view
+
+    def activations(self, kind: str) -> Iterable[Any]:
+        return self.actors[kind]
+
+    def add_query(self, name: str, fn: Callable[[Mapping[str, Any]], list[Any]]) -> None:
+        self.models[name] = fn
+
+    async def query(self, name: str, params: dict[str, Any], timeout_s: float | None = None) -> Answers:
+        if name not in self.models:
+            raise NotFound(f"no read model {name!r}")
+        out = Answers([], [])
+        for node in self.view.members:
+            peer = self.cluster.nodes.get(node)
+            if peer is None or node in self.cluster.silent:
+                out.missing.append(node)
+            else:
+                out.rows += msgspec.msgpack.decode(msgspec.msgpack.encode(peer.host.models[name](params)))
+        return out
+
+
+class TestNode:
+    """A host with its running admin server."""
+
+    __test__ = False
+
+    def __init__(self, host: TestHost, settings: Settings) -> None:
+        self.host, self.settings = host, settings
+        self.supervisor = Supervisor(host.me.node)
+        self.sessions: list[dict[str, Any]] = []
+        self.reason = ""
+        self.admin = AdminServer(
+            host, settings, host.metrics, SystemClock(), self.supervisor, lambda: self.reason, self._sessions
+        )
+        self.admin.bind()
+
+    def _sessions(self, offset: int, limit: int, subject: str) -> list[dict[str, Any]]:
+        rows = [row for row in self.sessions if not subject or row["subject"] == subject]
+        return rows[offset : offset + limit]
+
+    def member(self, state: str = "up") -> Member:
+        me = self.host.me
+        url = self.admin.url
+        return Member(me.node, me.incarnation, 4, state, "127.0.0.1:1", "ws://127.0.0.1:2", url, 20, 1)  # type: ignore[arg-type]
+
+    async def stop(self) -> None:
+        await self.admin.stop()
+        await self.supervisor.stop()
+
+
+class TestCluster:
+    """Use as an async context manager. `silent` nodes are members that do not answer queries."""
+
+    __test__ = False
+
+    def __init__(self, count: int, app: App = APP, token: str | None = TOKEN, **admin: Any) -> None:
+        self.nodes: dict[str, TestNode] = {}
+        self.silent: set[str] = set()
+        self.view = View(())
+        for number in range(1, count + 1):
+            tree = {"node": f"node-{number}", "admin": {"port": 0, "token": token, **admin}}
+            host = TestHost(self, f"node-{number}", app)
+            self.nodes[f"node-{number}"] = TestNode(host, from_tree(tree))
+
+    async def __aenter__(self) -> "TestCluster":
+        self.members(*[node.member() for node in self.nodes.values()])
+        for node in self.nodes.values():
+            await node.admin.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for node in self.nodes.values():
+            await node.stop()
+
+    def members(self, *members: Member) -> None:
+        """Change the view of every node."""
+        self.view = self.view.follow(members)
+        for node in self.nodes.values():
+            node.admin.view_changed()
+
+    async def kill(self, name: str) -> None:
+        """A node dies: its HTTP is gone at once, its peers do not notice yet."""
+        await self.nodes.pop(name).stop()
+
+    def lose(self, *names: str) -> None:
+        """Gossip has noticed: the members `names` are gone from every view."""
+        self.members(*[member for node, member in self.view.members.items() if node not in names])

@@ -1,0 +1,127 @@
+"""Hosts on memory drivers: the actor runtime without gateway, gossip or sockets."""
+
+import random
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from server.actors.actor import Actor
+from server.actors.app import App
+from server.actors.host import Host
+from server.cluster.view import Member, View
+from server.eventlog.memory import MemoryLogStore
+from server.ids import ActorId, NodeAddress, NodeId
+from server.runtime.clock import SystemClock
+from server.runtime.metrics import Metrics
+from server.runtime.supervisor import Supervisor
+from server.settings import Settings, from_tree
+from server.storage.claimer import Claimer
+from server.storage.durability import MemoryFirst
+from server.storage.group_commit import GroupCommit
+from server.storage.lease import NodeLease
+from server.storage.memory import MemoryDatabase, MemoryStore
+from server.storage.write_behind import WriteBehind
+from server.transport.memory import MemoryNetwork, MemoryTransport
+from server.wire.messages import Push
+from tests.support.tiny import TinyApp
+
+
+class Published:
+    """An outlet that keeps what would go to clients."""
+
+    def __init__(self) -> None:
+        self.pushes: list[tuple[str, Push]] = []
+        self.events: list[tuple[list[NodeAddress], ActorId, int, list[bytes]]] = []
+
+    def push(self, subject: str, message: Push) -> None:
+        self.pushes.append((subject, message))
+
+    def publish(self, watchers: Sequence[NodeAddress], topic: ActorId, first_seq: int, events: Sequence[bytes]) -> None:
+        self.events.append((list(watchers), topic, first_seq, list(events)))
+
+
+class TestHost(Host):
+    """A host with its parts at hand."""
+
+    __test__ = False
+    published: Published
+    lease: NodeLease
+    node_store: MemoryStore
+
+
+class Cluster:
+    """Hosts that share a database and a network. `show` gives all of them a view."""
+
+    def __init__(self, app: App, settings: Settings) -> None:
+        self.app, self.settings = app, settings
+        self.clock = SystemClock()
+        self.network = MemoryNetwork()
+        self.database = MemoryDatabase(self.clock)
+        self.hosts: dict[str, TestHost] = {}
+
+    async def add(self, name: str) -> TestHost:
+        """A new host; it sees nobody until `show`."""
+        metrics, supervisor, rng = Metrics(), Supervisor(name), random.Random(name)
+        types = {cls.kind: cls.State for cls in self.app.actors if cls.durability != "volatile"}
+        store = MemoryStore(self.database, types)
+        logs = MemoryLogStore(self.database)
+        lease = NodeLease(store, self.settings.store, self.clock, metrics, lambda: None)
+        write_behind = WriteBehind(store, self.settings.store, self.clock, metrics, rng)
+        commit = GroupCommit(logs, self.settings.store, self.clock, metrics, rng)
+        transport = MemoryTransport(self.network, self.settings.transport, metrics)
+        host = TestHost(
+            self.app, self.settings, self.clock, rng, metrics, supervisor, transport, store, logs,
+            Claimer(store, self.settings.actors, metrics, supervisor, lambda kind: kind == "ledger"),
+            MemoryFirst(lease, self.clock, write_behind, commit), write_behind, commit,
+        )  # fmt: skip
+        host.lease, host.node_store = lease, store
+        host.outlet = host.published = Published()
+        lease.granted(self.clock.boot() + 1_000)
+        me = NodeAddress(NodeId(name), await store.register_node(NodeId(name), None))
+        await transport.start(me)
+        host.start(me)
+        supervisor.spawn(commit.run(), "group-commit")
+        self.hosts[name] = host
+        return host
+
+    def show(self, *names: str) -> None:
+        """Every host of `names` sees exactly these as up."""
+        members = tuple(Member(NodeId(name), self.hosts[name].me.incarnation, 4, "up", name, "", "") for name in names)
+        for name in names:
+            host = self.hosts[name]
+            host.transport.set_peers({m.address: m.transport for m in members if m.address != host.me})
+            host.on_view(View(members))
+
+    async def remove(self, name: str, clean: bool = False) -> None:
+        """Stop a host: a clean one stores and releases first, else it just ends."""
+        host = self.hosts.pop(name)
+        if clean:
+            await host.catalog.stop(self.clock.now() + 5)
+            await host.store.retire_node(host.me)
+        await host.transport.stop()
+        await host.supervisor.stop()
+
+    async def stop(self) -> None:
+        for name in list(self.hosts):
+            await self.remove(name)
+
+
+@asynccontextmanager
+async def cluster(names: Sequence[str] = ("node-1",), app: App = TinyApp, **tree: object) -> AsyncIterator[Cluster]:
+    """A running cluster of hosts that see each other; `tree` are settings."""
+    world = Cluster(app, from_tree(tree))
+    for name in names:
+        await world.add(name)
+    world.show(*names)
+    try:
+        yield world
+    finally:
+        await world.stop()
+
+
+def key_owned_by(host: Host, cls: type[Actor[object]] | type, name: str) -> str:
+    """A key whose slot belongs to node `name` in `host`'s view."""
+    for number in range(100_000):
+        owner = host.owner(ActorId(f"{cls.kind}/k{number}"))
+        if owner is not None and owner.node == name:
+            return f"k{number}"
+    raise AssertionError(f"{name} owns nothing")

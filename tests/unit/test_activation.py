@@ -1,0 +1,163 @@
+"""Turns: inline, never interleaved, undone when they fail; mailboxes, cycles, deadlines, timers."""
+
+import asyncio
+
+import pytest
+
+from server.errors import CallCycle, DeadlineExceeded, Internal, NotFound, Overloaded, Unavailable
+from server.ids import ActorId, actor_id
+from tests.support.engine import TestHost, cluster
+from tests.support.tiny import Counter
+from tests.support.waiting import until
+
+A = actor_id("counter", "a")
+
+
+async def ask(host: TestHost, name: str, *args: object, to: ActorId = A, timeout_s: float | None = None) -> object:
+    return await host.ask(to, name, args, timeout_s=timeout_s)
+
+
+async def _total_is(host: TestHost, total: int, to: ActorId = A) -> bool:
+    return await ask(host, "total", to=to) == total
+
+
+async def test_turns_change_state_and_the_flush_stores_the_last_boundary() -> None:
+    async with cluster() as world:
+        host = world.hosts["node-1"]
+        assert [await ask(host, "add", n) for n in (1, 2, 3)] == [1, 3, 6]
+        assert len(host.write_behind) == 1
+        await host.write_behind.flush()
+        assert len(host.write_behind) == 0
+        stored = await host.store.read("counter", [A])
+        assert (stored[A].state.total, stored[A].state_version) == (6, 3)
+
+
+async def test_a_turn_that_raises_restores_the_boundary_and_leaks_nothing_untyped() -> None:
+    async with cluster() as world:
+        host = world.hosts["node-1"]
+        await ask(host, "add", 5)
+        with pytest.raises(Internal):
+            await ask(host, "change_and_raise")
+        assert await ask(host, "total") == 5
+
+
+async def test_async_turns_do_not_interleave_and_keep_the_order_of_arrival() -> None:
+    async with cluster() as world:
+        host = world.hosts["node-1"]
+        await ask(host, "add", 0)
+        calls = [ask(host, "slow_add", 1, 0.01), ask(host, "add", 10), ask(host, "slow_add", 100, 0.0)]
+        assert await asyncio.gather(*calls) == [1, 11, 111]
+
+
+async def test_a_read_only_method_runs_beside_a_waiting_turn_and_sees_the_boundary() -> None:
+    async with cluster() as world:
+        host = world.hosts["node-1"]
+        await ask(host, "add", 7)
+        slow = asyncio.ensure_future(ask(host, "slow_add", 1, 0.05))
+        await asyncio.sleep(0)
+        assert await ask(host, "total") == 7
+        assert not slow.done()
+        assert await slow == 8
+
+
+async def test_a_call_chain_that_comes_back_fails_at_once_with_the_cycle_in_the_error() -> None:
+    async with cluster() as world:
+        host = world.hosts["node-1"]
+        with pytest.raises(CallCycle, match="counter/a -> counter/b -> counter/a"):
+            await ask(host, "add_by_way_of", ["b", "a"], 1)
+        assert await ask(host, "add_by_way_of", ["b", "c"], 1) == 1
+
+
+async def test_a_full_mailbox_refuses() -> None:
+    async with cluster(actors={"mailbox_max_calls": 2}) as world:
+        host = world.hosts["node-1"]
+        await ask(host, "add", 0)
+        slow = asyncio.ensure_future(ask(host, "slow_add", 1, 0.05))
+        await asyncio.sleep(0)
+        waiting = [asyncio.ensure_future(ask(host, "add", 1)) for _ in range(2)]
+        await asyncio.sleep(0)
+        with pytest.raises(Overloaded):
+            await ask(host, "add", 1)
+        assert await asyncio.gather(slow, *waiting) == [1, 2, 3]
+
+
+async def test_deadlines_end_a_waiting_turn_and_the_calls_behind_it() -> None:
+    async with cluster() as world:
+        host = world.hosts["node-1"]
+        await ask(host, "add", 1)
+        with pytest.raises(DeadlineExceeded):
+            await ask(host, "slow_add", 1, 60.0, timeout_s=0.02)
+        assert await ask(host, "total") == 1
+
+
+async def test_unknown_methods_and_kinds_are_named() -> None:
+    async with cluster() as world:
+        host = world.hosts["node-1"]
+        with pytest.raises(NotFound, match="nothing"):
+            await ask(host, "nothing")
+        with pytest.raises(NotFound, match="planet"):
+            await ask(host, "x", to=ActorId("planet/mars"))
+        for hidden in ("activated", "tell", "_failed", "emit"):
+            with pytest.raises(NotFound):
+                await ask(host, hidden)
+
+
+async def test_timers_run_as_turns_and_end_with_the_activation() -> None:
+    async with cluster() as world:
+        host = world.hosts["node-1"]
+        await ask(host, "add_later", 0.01)
+        await until(lambda: _total_is(host, 1))
+        await ask(host, "add_later", 60.0)
+        activation = host.find(A)
+        assert activation is not None and activation.timers == 1
+        await host.catalog.deactivate([activation])
+        assert activation.dropped and activation.timers == 0
+
+
+async def test_tells_leave_after_the_turn() -> None:
+    async with cluster() as world:
+        host = world.hosts["node-1"]
+        assert await ask(host, "tell_other", "b", 5) == 1
+        await until(lambda: _total_is(host, 5, actor_id("counter", "b")))
+
+
+async def test_past_the_lease_durable_changes_are_refused_and_undone_and_reads_go_on() -> None:
+    async with cluster() as world:
+        host = world.hosts["node-1"]
+        await ask(host, "add", 1)
+        host.lease.safe_until = 0.0
+        with pytest.raises(Unavailable, match="lease"):
+            await ask(host, "add", 1)
+        assert await ask(host, "total") == 1
+
+
+async def test_deactivation_stores_and_releases_and_the_next_call_claims_anew() -> None:
+    async with cluster() as world:
+        host = world.hosts["node-1"]
+        await ask(host, "add", 4)
+        first = host.find(A)
+        assert first is not None
+        assert await host.catalog.deactivate([first]) == 1
+        assert host.find(A) is None
+        assert await ask(host, "add", 1) == 5
+        second = host.find(A)
+        assert second is not None and second.epoch > first.epoch and second.version == 2
+
+
+async def test_calls_during_deactivation_wait_and_reach_the_next_activation() -> None:
+    async with cluster() as world:
+        host = world.hosts["node-1"]
+        await ask(host, "add", 1)
+        activation = host.find(A)
+        assert activation is not None
+        closing = asyncio.ensure_future(host.catalog.deactivate([activation]))
+        await asyncio.sleep(0)
+        assert await ask(host, "add", 1) == 2
+        assert await closing == 1
+
+
+async def test_what_the_public_methods_are() -> None:
+    async with cluster() as world:
+        names = set(world.hosts["node-1"].methods(Counter))
+        assert {"add", "total", "slow_add", "wake"} <= names
+        assert not names & {"activated", "deactivating", "tell", "push", "ref", "after", "release"}

@@ -1,0 +1,126 @@
+"""Calls between nodes: handle or forward, directory exceptions, view changes, node death."""
+
+import pytest
+
+from server.errors import BadInput, Internal, Unavailable
+from server.ids import actor_id
+from server.transport.ports import Service
+from tests.support.engine import cluster, key_owned_by
+from tests.support.tiny import Counter, Near
+from tests.support.waiting import until
+
+
+async def test_a_call_from_any_node_reaches_the_one_activation() -> None:
+    async with cluster(("node-1", "node-2", "node-3")) as world:
+        key = key_owned_by(world.hosts["node-1"], Counter, "node-2")
+        one = actor_id("counter", key)
+        for count, name in enumerate(world.hosts, start=1):
+            assert await world.hosts[name].ask(one, "add", (1,)) == count
+        assert [host.find(one) is not None for host in world.hosts.values()] == [False, True, False]
+
+
+async def test_typed_errors_travel_and_bad_arguments_are_the_callers_fault() -> None:
+    async with cluster(("node-1", "node-2")) as world:
+        host = world.hosts["node-1"]
+        one = actor_id("counter", key_owned_by(host, Counter, "node-2"))
+        with pytest.raises(Internal):
+            await host.ask(one, "change_and_raise", ())
+        with pytest.raises(BadInput):
+            await host.ask(one, "add", ("many",))
+        with pytest.raises(BadInput):
+            await host.transport.request(world.hosts["node-2"].me, Service.CALL, b"\x93garbage", 1.0)
+
+
+async def test_a_cycle_through_another_node_is_found() -> None:
+    async with cluster(("node-1", "node-2")) as world:
+        host = world.hosts["node-1"]
+        here, there = key_owned_by(host, Counter, "node-1"), key_owned_by(host, Counter, "node-2")
+        with pytest.raises(Exception, match=f"counter/{here} -> counter/{there} -> counter/{here}"):
+            await host.ask(actor_id("counter", here), "add_by_way_of", ([there, here], 1))
+
+
+async def test_placement_puts_an_exception_into_the_directory_and_callers_find_it() -> None:
+    async with cluster(("node-1", "node-2", "node-3")) as world:
+        one = actor_id("near", key_owned_by(world.hosts["node-1"], Near, "node-2"))
+        assert await world.hosts["node-3"].ask(one, "where", ()) == "node-3"
+        assert await world.hosts["node-1"].ask(one, "where", ()) == "node-3"
+        assert await world.hosts["node-2"].ask(one, "where", ()) == "node-3"
+
+
+async def test_a_stale_directory_entry_costs_a_redirect_and_heals() -> None:
+    async with cluster(("node-1", "node-2", "node-3")) as world:
+        owner = world.hosts["node-2"]
+        one = actor_id("near", key_owned_by(owner, Near, "node-2"))
+        owner.directory.register(one, world.hosts["node-3"].me)
+        assert await world.hosts["node-1"].ask(one, "where", ()) in {"node-1", "node-2", "node-3"}
+        assert owner.metrics.calls_redirected_total >= 0
+        assert owner.directory.find(one) != world.hosts["node-3"].me
+
+
+async def test_when_a_node_joins_its_slots_actors_move_with_their_state() -> None:
+    async with cluster(("node-1", "node-2"), actors={"collect_interval_s": 0.05}) as world:
+        ids = [actor_id("counter", f"k{n}") for n in range(60)]
+        for one in ids:
+            await world.hosts["node-1"].ask(one, "add", (7,))
+        await world.add("node-3")
+        world.show("node-1", "node-2", "node-3")
+        moved = [one for one in ids if world.hosts["node-1"].owner(one) == world.hosts["node-3"].me]
+        assert moved
+        for one in ids:
+            assert await world.hosts["node-2"].ask(one, "add", (1,)) == 8
+        await until(lambda: not any(host.catalog.misplaced for host in world.hosts.values()))
+        assert all(_homes(world.hosts, one) <= 1 for one in ids)
+        for one in moved:
+            assert await world.hosts["node-1"].ask(one, "total", ()) == 8
+            assert world.hosts["node-3"].find(one) is not None
+
+
+def _homes(hosts: dict, one: object) -> int:  # type: ignore[type-arg]
+    return sum(host.find(one) is not None for host in hosts.values())
+
+
+async def test_a_clean_leave_loses_nothing_and_a_crash_loses_what_was_not_flushed() -> None:
+    async with cluster(("node-1", "node-2", "node-3")) as world:
+        host = world.hosts["node-1"]
+        second = [actor_id("counter", f"k{n}") for n in range(80)]
+        second = [one for one in second if host.owner(one) == world.hosts["node-2"].me]
+        for one in second:
+            await host.ask(one, "add", (3,))
+        await world.remove("node-2", clean=True)
+        world.show("node-1", "node-3")
+        assert [await host.ask(one, "total", ()) for one in second] == [3] * len(second)
+
+
+async def test_after_a_crash_the_survivors_claim_once_the_store_says_dead() -> None:
+    async with cluster(("node-1", "node-2")) as world:
+        host = world.hosts["node-1"]
+        one = actor_id("counter", key_owned_by(host, Counter, "node-2"))
+        gone = world.hosts["node-2"]
+        await gone.store.renew_lease(gone.me, 0.05)
+        await host.ask(one, "add", (1,))
+        await gone.write_behind.flush()
+        await world.remove("node-2")
+        world.show("node-1")
+        assert await host.ask(one, "add", (1,)) == 2
+
+
+async def test_with_no_node_up_a_call_ends_in_unavailable_at_its_deadline() -> None:
+    async with cluster() as world:
+        host = world.hosts["node-1"]
+        world.show()
+        host.on_view(type(host.view)(()))
+        with pytest.raises(Unavailable):
+            await host.ask(actor_id("counter", "a"), "add", (1,), timeout_s=0.05)
+
+
+async def test_a_query_fans_out_and_names_who_is_missing() -> None:
+    async with cluster(("node-1", "node-2", "node-3")) as world:
+        host = world.hosts["node-1"]
+        keys = [key_owned_by(host, Counter, name) for name in world.hosts]
+        for key in keys:
+            await host.ask(actor_id("counter", key), "add", (1,))
+        result = await host.query("totals", {})
+        assert sorted(row[0] for row in result.rows) == sorted(keys) and result.missing == []
+        world.network.split({host.me, world.hosts["node-2"].me}, {world.hosts["node-3"].me})
+        result = await host.query("totals", {}, timeout_s=0.05)
+        assert result.missing == ["node-3"] and len(result.rows) == 2

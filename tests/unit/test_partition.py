@@ -1,0 +1,65 @@
+"""The directory's partition and the caches beside it: pure rules."""
+
+import pytest
+
+from server.directory.cache import LocationCache
+from server.directory.location import Location, parse_location
+from server.directory.partition import Partition
+from server.errors import BadInput
+from server.ids import SLOT_COUNT, ActorId, Incarnation, NodeAddress, NodeId, actor_id, slot
+
+N1, N2 = NodeAddress(NodeId("node-1"), Incarnation(1)), NodeAddress(NodeId("node-2"), Incarnation(4))
+A, B = actor_id("near", "a"), actor_id("near", "b")
+ALL = b"\x01" * SLOT_COUNT
+
+
+def test_the_first_registration_stays() -> None:
+    part = Partition()
+    assert part.register(A, N1) == N1
+    assert part.register(A, N2) == N1
+    part.unregister(A, N2)
+    assert part.find(A) == N1
+    part.unregister(A, N1)
+    assert part.find(A) is None
+
+
+def test_entries_of_nodes_that_are_gone_and_of_slots_that_left_are_forgotten() -> None:
+    part = Partition()
+    part.register(A, N1)
+    part.register(B, N2)
+    part.keep([N2], ALL)
+    assert (part.find(A), part.find(B)) == (None, N2)
+    part.keep([N2], bytes(SLOT_COUNT))
+    assert len(part) == 0
+
+
+def test_a_gained_slot_settles_until_its_own_change_is_answered() -> None:
+    part = Partition()
+    part.gain([slot(A)], 1)
+    part.gain([slot(A), slot(B)], 2)
+    part.settled(1)
+    assert part.is_settling(A) and part.is_settling(B)
+    part.settled(2)
+    assert not part.is_settling(A) and part.settling == 0
+
+
+@pytest.mark.parametrize("here", [False, True])
+def test_locations_travel_as_text(here: bool) -> None:
+    assert parse_location(str(Location(N2, here))) == Location(N2, here)
+    assert parse_location("") is None
+
+
+@pytest.mark.parametrize("text", ["node-1", "#5", "node-1#", "node-1#x", "!"])
+def test_bad_locations_are_refused(text: str) -> None:
+    with pytest.raises(BadInput):
+        parse_location(text)
+
+
+def test_the_cache_is_bounded_and_forgets_the_oldest() -> None:
+    cache = LocationCache(2)
+    ids = [ActorId(f"near/{n}") for n in range(3)]
+    for one in ids:
+        cache.put(one, N1)
+    assert [cache.find(one) for one in ids] == [None, N1, N1]
+    cache.keep({N2})
+    assert len(cache) == 0

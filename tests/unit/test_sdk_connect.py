@@ -1,0 +1,283 @@
+"""The SDK's connection: hello, redirects, reconnects, close codes, resume, heartbeats."""
+
+import asyncio
+import socket
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+import garrison
+from garrison.errors import BadToken, SessionClosed, TokenExpired, Unavailable
+from garrison.messages import Going, MatchAssigned
+from tests.support.sdk import FAST, Talk, scripted, until, welcome_and_idle
+
+
+def free_url() -> str:
+    """An address where nobody listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"ws://127.0.0.1:{probe.getsockname()[1]}"
+
+
+async def test_hello_and_welcome() -> None:
+    async with scripted(welcome_and_idle) as server, garrison.connect(server.url, "tok", options=FAST) as client:
+        assert client.connected
+        assert client.welcome is not None and client.welcome.subject == "p1"
+        assert server.talks[0].hello[2:] == ["tok", None, 0, "garrison-python", True]
+
+
+async def test_redirect_is_followed() -> None:
+    async with scripted(welcome_and_idle) as home:
+
+        async def redirect(talk: Talk) -> None:
+            hello = await talk.recv()
+            await talk.send("redirect", hello[1], home.url, "n2")
+            await talk.close(4005)
+
+        async with scripted(redirect) as gate, garrison.connect(gate.url, "tok", options=FAST) as client:
+            assert client.url == home.url
+            assert client.stats.redirects == 1
+
+
+async def test_redirects_are_bounded() -> None:
+    async def around(talk: Talk) -> None:
+        hello = await talk.recv()
+        await talk.send("redirect", hello[1], server.url, "n1")
+
+    options = replace(FAST, connect_timeout_s=0.5)
+    async with scripted(around) as server:
+        with pytest.raises(Unavailable, match="redirected more than 5 times"):
+            await garrison.connect(server.url, "tok", options=options).open()
+        assert len(server.talks) >= 6
+
+
+async def test_seeds_are_tried_in_turn() -> None:
+    async with scripted(welcome_and_idle) as server:
+        urls = [free_url(), free_url(), server.url]
+        async with garrison.connect(urls, "tok", options=FAST) as client:
+            assert client.url == server.url
+
+
+async def test_nobody_there_is_an_error_in_time() -> None:
+    with pytest.raises(Unavailable):
+        await garrison.connect(free_url(), "tok", options=replace(FAST, connect_timeout_s=0.2)).open()
+
+
+async def test_reconnects_after_a_break() -> None:
+    async def drop(talk: Talk) -> None:
+        await talk.welcome()
+        talk.drop()
+
+    async with scripted(drop, drop, welcome_and_idle) as server:
+        async with garrison.connect(server.url, "tok", options=FAST) as client:
+            await until(lambda: client.stats.connects == 3)
+            await client.wait_connected()
+        assert len(server.talks) == 3
+
+
+@pytest.mark.parametrize(("code", "error"), [(4001, BadToken), (4004, SessionClosed), (4002, TokenExpired)])
+async def test_final_close_codes_end_the_client(code: int, error: type[Exception]) -> None:
+    async def close(talk: Talk) -> None:
+        await talk.welcome()
+        await talk.expect("match.get")
+        await talk.close(code)
+
+    async with scripted(close) as server, garrison.connect(server.url, "tok", options=FAST) as client:
+        with pytest.raises(error):
+            await client.scoreboard("m1")
+        with pytest.raises(error):
+            await client.scoreboard("m1")
+        assert len(server.talks) == 1
+
+
+@pytest.mark.parametrize("code", [1001, 1011, 4007, 4008, 4009, 4010, 4011])
+async def test_other_close_codes_reconnect(code: int) -> None:
+    async def close(talk: Talk) -> None:
+        await talk.welcome()
+        await talk.close(code)
+
+    async with (
+        scripted(close, welcome_and_idle) as server,
+        garrison.connect(server.url, "tok", options=FAST) as client,
+    ):
+        await until(lambda: client.stats.connects == 2)
+
+
+async def test_an_expired_token_is_made_anew() -> None:
+    async def expired(talk: Talk) -> None:
+        hello = await talk.recv()
+        await talk.send("error", hello[1], "token_expired", "too old", None)
+        await talk.close(4002)
+
+    made: list[str] = []
+
+    async def token() -> str:
+        made.append(f"tok{len(made)}")
+        return made[-1]
+
+    async with scripted(expired, welcome_and_idle) as server, garrison.connect(server.url, token, options=FAST):
+        assert server.talks[1].hello[2] == "tok1"
+
+
+async def test_a_refused_token_is_an_error_at_once() -> None:
+    async def refuse(talk: Talk) -> None:
+        hello = await talk.recv()
+        await talk.send("error", hello[1], "bad_token", "forged", None)
+        await talk.close(4001)
+
+    async with scripted(refuse) as server:
+        with pytest.raises(BadToken, match="forged"):
+            await garrison.connect(server.url, "tok", options=FAST).open()
+        assert len(server.talks) == 1
+
+
+async def test_a_retry_hint_is_honoured() -> None:
+    times: list[float] = []
+    loop = asyncio.get_running_loop()
+
+    async def full(talk: Talk) -> None:
+        times.append(loop.time())
+        hello = await talk.recv()
+        await talk.send("error", hello[1], "overloaded", "full", 150)
+
+    async def take(talk: Talk) -> None:
+        times.append(loop.time())
+        await welcome_and_idle(talk)
+
+    async with scripted(full, take) as server, garrison.connect(server.url, "tok", options=FAST):
+        assert times[1] - times[0] >= 0.15
+
+
+async def test_resume_sends_the_token_and_what_it_has() -> None:
+    async def first(talk: Talk) -> None:
+        await talk.welcome(resume="keep-me")
+        await talk.send("match.assigned", 1, "m1")
+        await talk.send("match.assigned", 2, "m2")
+        await talk.expect("match.get")  # the client has read what came before
+        talk.drop()
+
+    async def second(talk: Talk) -> None:
+        await talk.welcome(recovered=True, resume="keep-me-2")
+        await talk.send("match.assigned", 2, "m2")
+        await talk.send("match.assigned", 3, "m3")
+        await talk.idle()
+
+    async with scripted(first, second) as server, garrison.connect(server.url, "tok", options=FAST) as client:
+        pushes = client.pushes()
+        async with asyncio.timeout(5):
+            seen: list[Any] = [await anext(pushes), await anext(pushes)]
+            asking = asyncio.ensure_future(client.scoreboard("m1"))
+            seen.append(await anext(pushes))
+        asking.cancel()
+        assert [push.match for push in seen if isinstance(push, MatchAssigned)] == ["m1", "m2", "m3"]
+        assert server.talks[1].hello[3:5] == ["keep-me", 2]
+        assert client.stats.recovered == 1
+
+
+async def test_a_missing_push_starts_afresh() -> None:
+    async def gap(talk: Talk) -> None:
+        await talk.welcome(resume="old")
+        await talk.send("match.assigned", 1, "m1")
+        await talk.send("match.assigned", 3, "m3")
+        await talk.idle()
+
+    async with (
+        scripted(gap, welcome_and_idle) as server,
+        garrison.connect(server.url, "tok", options=FAST) as client,
+    ):
+        await until(lambda: client.stats.connects == 2)
+        assert client.stats.push_gaps == 1
+        assert server.talks[1].hello[3] is None
+
+
+async def test_heartbeats_at_the_told_interval_with_acks() -> None:
+    beats: list[list[Any]] = []
+
+    async def script(talk: Talk) -> None:
+        await talk.welcome(interval_ms=20)
+        await talk.send("match.assigned", 1, "m1")
+        for count in range(1, 6):
+            beats.append(await talk.expect("heartbeat"))
+            await talk.send("beats", count)
+        await talk.idle()
+
+    async with scripted(script) as server, garrison.connect(server.url, "tok", options=FAST) as client:
+        client.state = "menu"
+        await until(lambda: client.stats.heartbeats_acknowledged == 5)
+        assert [beat[2:] for beat in beats[1:]] == [[1, "menu"]] * 4
+    assert len(server.talks) == 1
+
+
+async def test_a_silent_server_is_left() -> None:
+    async def silent(talk: Talk) -> None:
+        await talk.welcome(interval_ms=10)
+        await talk.idle()
+
+    async with (
+        scripted(silent, welcome_and_idle) as server,
+        garrison.connect(server.url, "tok", options=FAST) as client,
+    ):
+        await until(lambda: client.stats.connects == 2)
+
+
+async def test_many_pushes_are_acknowledged_without_waiting_for_the_heartbeat() -> None:
+    acks: list[int] = []
+
+    async def script(talk: Talk) -> None:
+        await talk.welcome()
+        for number in range(1, 131):
+            await talk.send("match.assigned", number, "m")
+        while len(acks) < 2:
+            acks.append((await talk.expect("ack"))[2])
+        await talk.idle()
+
+    async with scripted(script) as server, garrison.connect(server.url, "tok", options=FAST) as client:
+        await until(lambda: len(acks) == 2)
+        assert acks == [64, 128]
+        assert client.stats.pushes_dropped == 0
+        assert server.url == client.url
+
+
+async def test_pushes_are_bounded_and_drop_the_oldest() -> None:
+    async def script(talk: Talk) -> None:
+        await talk.welcome()
+        for number in range(1, 11):
+            await talk.send("match.assigned", number, f"m{number}")
+        await talk.idle()
+
+    options = replace(FAST, push_buffer=4)
+    async with scripted(script) as server, garrison.connect(server.url, "tok", options=options) as client:
+        await until(lambda: client.stats.pushes == 10)
+        assert client.stats.pushes_dropped == 6
+        first = await anext(client.pushes())
+        assert isinstance(first, MatchAssigned) and first.match == "m7"
+
+
+async def test_going_moves_the_client_after_its_answers() -> None:
+    async with scripted(welcome_and_idle) as other:
+
+        async def script(talk: Talk) -> None:
+            await talk.welcome()
+            asked = await talk.expect("presence.get")
+            await talk.send(*Going(other.url, 2_000, seq=1).to_wire())
+            await talk.send("presence", asked[1], "p2", "online", "", None, 0)
+            await talk.idle()
+
+        async with scripted(script) as server, garrison.connect(server.url, "tok", options=FAST) as client:
+            assert (await client.get_presence("p2")).status == "online"
+            await until(lambda: client.url == other.url)
+
+
+async def test_closing_says_so_and_fails_what_waits() -> None:
+    async with scripted(welcome_and_idle) as server:
+        client = garrison.connect(server.url, "tok", options=FAST)
+        await client.open()
+        asking = asyncio.ensure_future(client.scoreboard("m1"))
+        await until(lambda: client.stats.requests_sent == 1)
+        await client.aclose()
+        with pytest.raises(SessionClosed):
+            await asking
+        with pytest.raises(SessionClosed):
+            client.watch("match/m1")
+        assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("garrison-")]

@@ -1,0 +1,275 @@
+"""The SDK's requests: typed answers and errors, commands repeated by number, bounds, the host."""
+
+import asyncio
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+import garrison
+from garrison.errors import (
+    BadInput,
+    ConnectionLost,
+    DeadlineExceeded,
+    Fenced,
+    NotFound,
+    OutcomeUnknown,
+    Overloaded,
+    RateLimited,
+    Rejected,
+)
+from garrison.messages import Kill, MatchOptions, Medal
+from tests.support.sdk import FAST, Talk, scripted, until, welcome_and_idle
+
+
+async def test_typed_answer() -> None:
+    async def script(talk: Talk) -> None:
+        await talk.welcome()
+        asked = await talk.expect("match.get")
+        line = ["p1", None, True, 3, 1, 0, 2, 0, 300]
+        await talk.send("scoreboard", asked[1], asked[2], "live", "slayer", "", "h", 9, [3, 1], [line], 12, None, None)
+
+    async with scripted(script) as server, garrison.connect(server.url, "tok", options=FAST) as client:
+        board = await client.scoreboard("m1")
+        assert (board.match, board.players[0].kills, board.next_seq) == ("m1", 3, 12)
+
+
+@pytest.mark.parametrize(
+    ("code", "cls"),
+    [("not_found", NotFound), ("bad_frame", BadInput), ("match_full", Rejected), ("rate_limited", RateLimited)],
+)
+async def test_typed_errors(code: str, cls: type[garrison.GarrisonError]) -> None:
+    async def script(talk: Talk) -> None:
+        await talk.welcome()
+        asked = await talk.expect("presence.get")
+        await talk.send("error", asked[1], code, "because", 250)
+        await talk.idle()
+
+    async with scripted(script) as server, garrison.connect(server.url, "tok", options=FAST) as client:
+        with pytest.raises(cls, match="because") as caught:
+            await client.request(garrison.messages.PresenceGet("p2"))
+        assert caught.value.code == code
+        assert caught.value.retry_after_s == 0.25
+
+
+async def test_a_command_keeps_its_number_over_errors_and_reconnects() -> None:
+    seen: list[list[Any]] = []
+
+    async def refuse(talk: Talk) -> None:
+        await talk.welcome()
+        for code in ("unavailable", "fenced", "overloaded"):
+            asked = await talk.expect("profile.set")
+            seen.append(asked)
+            await talk.send("error", asked[1], code, "", 1)
+        seen.append(await talk.expect("profile.set"))
+        talk.drop()
+
+    async def take(talk: Talk) -> None:
+        await talk.welcome()
+        seen.append(await talk.expect("profile.set"))
+        await talk.send("saved", seen[-1][1], "player/p1", 7)
+        await talk.idle()
+
+    async with scripted(refuse, take) as server, garrison.connect(server.url, "tok", options=FAST) as client:
+        saved = await client.set_profile("Noble Six")
+        assert (saved.entity, saved.version) == ("player/p1", 7)
+        assert len(seen) == 5
+        assert {tuple(wire[2:4]) for wire in seen} == {(client.lineage, 1)}
+        assert len({wire[1] for wire in seen}) == 5  # each try has an id of its own
+
+
+async def test_commands_are_repeated_in_their_order() -> None:
+    again: list[int] = []
+
+    async def first(talk: Talk) -> None:
+        await talk.welcome()
+        for _ in range(5):
+            await talk.expect("profile.set")
+        talk.drop()
+
+    async def second(talk: Talk) -> None:
+        await talk.welcome()
+        for _ in range(5):
+            asked = await talk.expect("profile.set")
+            again.append(asked[3])
+            await talk.send("saved", asked[1], "player/p1", asked[3])
+        await talk.idle()
+
+    async with scripted(first, second) as server, garrison.connect(server.url, "tok", options=FAST) as client:
+        saved = await asyncio.gather(*(client.set_profile(f"name {n}") for n in range(5)))
+        assert again == [1, 2, 3, 4, 5]
+        assert [each.version for each in saved] == again
+
+
+async def test_a_forgotten_outcome_is_not_asked_for_again() -> None:
+    async def script(talk: Talk) -> None:
+        await talk.welcome()
+        asked = await talk.expect("profile.set")
+        await talk.send("error", asked[1], "outcome_unknown", "too old", None)
+        await talk.idle()
+
+    async with scripted(script) as server, garrison.connect(server.url, "tok", options=FAST) as client:
+        with pytest.raises(OutcomeUnknown, match="too old"):
+            await client.set_profile("x")
+    assert issubclass(Fenced, OutcomeUnknown)
+
+
+async def test_other_requests_fail_when_the_connection_breaks_unless_told_to_repeat() -> None:
+    async def drop(talk: Talk) -> None:
+        await talk.welcome()
+        await talk.expect("match.join")
+        await talk.expect("presence.get")
+        talk.drop()
+
+    async def answer(talk: Talk) -> None:
+        await talk.welcome()
+        asked = await talk.expect("presence.get")
+        await talk.send("presence", asked[1], "p2", "away", "", None, 0)
+        await talk.idle()
+
+    async with scripted(drop, answer) as server, garrison.connect(server.url, "tok", options=FAST) as client:
+        join = asyncio.ensure_future(client.request(garrison.messages.MatchJoin("m1"), retry=False))
+        presence = asyncio.ensure_future(client.get_presence("p2"))
+        with pytest.raises(ConnectionLost):
+            await join
+        assert (await presence).status == "away"
+
+
+async def test_timeout_is_a_typed_error_and_frees_the_window() -> None:
+    options = replace(FAST, max_in_flight=1)
+
+    async def script(talk: Talk) -> None:
+        await talk.welcome()
+        await talk.expect("match.get")
+        asked = await talk.expect("presence.get")
+        await talk.send("presence", asked[1], "p2", "online", "", None, 0)
+        await talk.idle()
+
+    async with scripted(script) as server, garrison.connect(server.url, "tok", options=options) as client:
+        with pytest.raises(DeadlineExceeded):
+            await client.request(garrison.messages.MatchGet("m1"), timeout_s=0.05)
+        assert (await client.get_presence("p2")).status == "online"
+
+
+async def test_waiting_requests_are_bounded() -> None:
+    options = replace(FAST, max_queued=3, max_in_flight=2)
+    async with scripted(welcome_and_idle) as server, garrison.connect(server.url, "tok", options=options) as client:
+        waiting = [asyncio.ensure_future(client.scoreboard("m")) for _ in range(3)]
+        await until(lambda: client.stats.requests_sent == 2)
+        with pytest.raises(Overloaded):
+            await client.scoreboard("m")
+        for each in waiting:
+            each.cancel()
+
+
+# ---- the host ---------------------------------------------------------------------------------
+
+
+class Referee:
+    """Answers a host's messages; refuses what `refusals` holds, by report number."""
+
+    def __init__(self, refusals: dict[int, str] | None = None) -> None:
+        self.refusals = refusals or {}
+        self.events: list[list[Any]] = []
+        self.batches: list[int] = []
+        self.reports = 0
+        self.ticks: list[int] = []
+        self.ended_at: int | None = None
+        self.next_seq = 2
+        self.go = asyncio.Event()
+        self.go.set()
+
+    async def script(self, talk: Talk) -> None:
+        await talk.welcome()
+        while True:
+            wire = await talk.recv()
+            match wire[0]:
+                case "match.create" | "match.start":
+                    await self.accept(talk, wire, 0)
+                case "match.report":
+                    await self.go.wait()
+                    self.reports += 1
+                    if code := self.refusals.get(self.reports):
+                        await talk.send("error", wire[1], code, "", 1)
+                        continue
+                    self.events += wire[5]
+                    self.batches.append(len(wire[5]))
+                    await self.accept(talk, wire, len(wire[5]))
+                case "match.tick":
+                    self.ticks.append(wire[3])
+                    await self.accept(talk, wire, 0)
+                case "match.end":
+                    self.ended_at = wire[5]
+                    await self.accept(talk, wire, 1)
+
+    async def accept(self, talk: Talk, wire: list[Any], count: int) -> None:
+        first, self.next_seq = self.next_seq, self.next_seq + count
+        await talk.send("accepted", wire[1], "m1", first, self.next_seq)
+
+
+async def test_host_runs_a_match() -> None:
+    referee = Referee({2: "unavailable"})
+    heard: list[int] = []
+    async with scripted(referee.script) as server, garrison.connect(server.url, "tok", options=FAST) as client:
+        options = MatchOptions(mode="slayer", teams=0)
+        async with garrison.Host(client, "m1", options=options, on_accepted=lambda a: heard.append(a.next_seq)) as host:
+            await host.create()
+            await host.start()
+            for time_ms in range(1, 601):
+                await host.report(Kill(time_ms, "p1", "p2"), Medal(time_ms, "p1", "Double Kill"))
+            await host.drain()
+            assert host.unacknowledged == 0
+            assert host.events_acknowledged == 1_200
+            await host.end()
+        assert [event[1] for event in referee.events] == [t for t in range(1, 601) for _ in range(2)]
+        assert max(referee.batches) <= 256
+        assert referee.ended_at == 600
+        assert host.next_seq == heard[-1] == 1_203
+
+
+async def test_host_window_holds_reports_back() -> None:
+    referee = Referee()
+    referee.go.clear()
+    async with (
+        scripted(referee.script) as server,
+        garrison.connect(server.url, "tok", options=FAST) as client,
+        garrison.Host(client, "m1", window=4) as host,
+    ):
+        await host.start()
+        await host.report(*(Kill(1, "p1", "p2") for _ in range(4)))
+        fifth = asyncio.ensure_future(host.report(Kill(2, "p1", "p2")))
+        await until(lambda: client.stats.requests_sent == 2)
+        assert not fifth.done()
+        referee.go.set()
+        await fifth
+        await host.drain()
+        assert len(referee.events) == 5
+
+
+async def test_host_ticks_while_nothing_happens() -> None:
+    referee = Referee()
+    async with (
+        scripted(referee.script) as server,
+        garrison.connect(server.url, "tok", options=FAST) as client,
+        garrison.Host(client, "m1", tick_interval_s=0.01, clock_ms=lambda: 4_000) as host,
+    ):
+        await host.start()
+        await host.report(Kill(1_000, "p1", "p2"))
+        await until(lambda: len(referee.ticks) >= 3)
+        assert set(referee.ticks[1:]) == {4_000}
+
+
+async def test_a_refused_report_reaches_the_caller() -> None:
+    referee = Referee({1: "match_ended"})
+    async with (
+        scripted(referee.script) as server,
+        garrison.connect(server.url, "tok", options=FAST) as client,
+        garrison.Host(client, "m1") as host,
+    ):
+        await host.start()
+        await host.report(Kill(1, "p1", "p2"))
+        with pytest.raises(Rejected) as caught:
+            await host.drain()
+        assert caught.value.code == "match_ended"
+        with pytest.raises(Rejected):
+            await host.report(Kill(2, "p1", "p2"))

@@ -1,0 +1,180 @@
+"""The SDK's streams: each event once and in order over reconnects, gaps and slow readers."""
+
+import asyncio
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+import garrison
+from garrison.errors import NotFound
+from garrison.messages import Ended, Kill
+from tests.support.sdk import FAST, Talk, scripted, until
+
+
+def kills(first: int, last: int) -> list[list[Any]]:
+    """Wire events whose time is their number."""
+    return [["kill", number, "p1", "p2"] for number in range(first, last + 1)]
+
+
+async def numbers(watch: garrison.Watch, count: int) -> list[int]:
+    """The next event numbers, checked against the events' own."""
+    seen = []
+    async with asyncio.timeout(5):
+        while len(seen) < count:
+            number, event = await anext(watch)
+            assert isinstance(event, Kill) and event.time_ms == number
+            seen.append(number)
+    return seen
+
+
+async def test_events_are_typed_and_in_order() -> None:
+    async def script(talk: Talk) -> None:
+        await talk.welcome()
+        asked = await talk.expect("watch")
+        await talk.send("watching", asked[1], "match/m1", 3)
+        await talk.send("events", 1, "match/m1", 1, kills(1, 2))
+        await talk.send("events", 2, "match/m1", 3, [["ended", 9, "score", "p1", 0], ["new.event", 1, 2]])
+        await talk.idle()
+
+    async with (
+        scripted(script) as server,
+        garrison.connect(server.url, "tok", options=FAST) as client,
+        client.watch("match/m1") as events,
+    ):
+        assert await numbers(events, 2) == [1, 2]
+        assert await anext(events) == (3, Ended(9, "score", "p1", 0))
+        number, unknown = await anext(events)
+        assert number == 4 and unknown.to_wire() == ["new.event", 1, 2]
+
+
+async def test_a_new_session_is_watched_from_the_cursor_and_repetitions_are_dropped() -> None:
+    asked: list[list[Any]] = []
+
+    async def first(talk: Talk) -> None:
+        await talk.welcome()
+        asked.append(await talk.expect("watch"))
+        await talk.send("watching", asked[-1][1], "match/m1", 4)
+        await talk.send("events", 1, "match/m1", 1, kills(1, 3))
+        await talk.expect("match.get")
+        talk.drop()
+
+    async def second(talk: Talk) -> None:
+        await talk.welcome()
+        asked.append(await talk.expect("watch"))
+        await talk.send("watching", asked[-1][1], "match/m1", 6)
+        await talk.send("events", 1, "match/m1", 2, kills(2, 4))
+        await talk.send("events", 2, "match/m1", 5, kills(5, 5))
+        await talk.idle()
+
+    async with scripted(first, second) as server, garrison.connect(server.url, "tok", options=FAST) as client:
+        events = client.watch("match/m1")
+        assert await numbers(events, 3) == [1, 2, 3]
+        asking = asyncio.ensure_future(client.scoreboard("m1"))
+        assert await numbers(events, 2) == [4, 5]
+        asking.cancel()
+        assert [wire[2:4] for wire in asked] == [["match/m1", 1], ["match/m1", 4]]
+        assert events.repeated == 2
+
+
+async def test_a_resumed_session_goes_on_without_asking() -> None:
+    async def first(talk: Talk) -> None:
+        await talk.welcome()
+        asked = await talk.expect("watch")
+        await talk.send("watching", asked[1], "match/m1", 2)
+        await talk.send("events", 1, "match/m1", 1, kills(1, 1))
+        await talk.expect("match.get")
+        talk.drop()
+
+    async def second(talk: Talk) -> None:
+        await talk.welcome(recovered=True)
+        await talk.send("events", 2, "match/m1", 2, kills(2, 3))
+        while True:
+            assert (await talk.recv())[0] != "watch"
+
+    async with scripted(first, second) as server, garrison.connect(server.url, "tok", options=FAST) as client:
+        events = client.watch("match/m1")
+        assert await numbers(events, 1) == [1]
+        asking = asyncio.ensure_future(client.scoreboard("m1"))
+        assert await numbers(events, 2) == [2, 3]
+        asking.cancel()
+
+
+async def test_a_gap_is_asked_for_again() -> None:
+    async def script(talk: Talk) -> None:
+        await talk.welcome()
+        asked = await talk.expect("watch")
+        await talk.send("watching", asked[1], "match/m1", 9)
+        await talk.send("events", 1, "match/m1", 1, kills(1, 1))
+        await talk.send("events", 2, "match/m1", 3, kills(3, 3))
+        asked = await talk.expect("watch")
+        assert asked[3] == 2
+        await talk.send("events", 3, "match/m1", 4, kills(4, 4))  # still of the old subscription
+        await talk.send("watching", asked[1], "match/m1", 9)
+        await talk.send("events", 4, "match/m1", 2, kills(2, 4))
+        await talk.idle()
+
+    async with scripted(script) as server, garrison.connect(server.url, "tok", options=FAST) as client:
+        events = client.watch("match/m1")
+        assert await numbers(events, 4) == [1, 2, 3, 4]
+        assert events.gaps == 1
+
+
+async def test_a_slow_reader_pauses_and_loses_nothing() -> None:
+    asked: list[int] = []
+    pushed = 0
+
+    async def script(talk: Talk) -> None:
+        nonlocal pushed
+        await talk.welcome()
+        while True:
+            wire = await talk.recv()
+            if wire[0] == "unwatch":
+                await talk.send("done", wire[1])
+            if wire[0] == "watch":
+                asked.append(wire[3])
+                await talk.send("watching", wire[1], "match/m1", 101)
+                for number in range(wire[3], min(wire[3] + 40, 101), 5):
+                    pushed += 1
+                    await talk.send("events", pushed, "match/m1", number, kills(number, min(number + 4, 100)))
+
+    options = replace(FAST, watch_buffer=16)
+    async with scripted(script) as server, garrison.connect(server.url, "tok", options=options) as client:
+        events = client.watch("match/m1")
+        await until(lambda: events.paused)
+        assert await numbers(events, 100) == list(range(1, 101))
+        assert len(asked) > 3
+        assert client.connected
+
+
+async def test_a_refused_watch_raises_after_what_came() -> None:
+    async def script(talk: Talk) -> None:
+        await talk.welcome()
+        for code in ("unavailable", "not_found"):
+            asked = await talk.expect("watch")
+            await talk.send("error", asked[1], code, "", 1)
+        await talk.idle()
+
+    async with scripted(script) as server, garrison.connect(server.url, "tok", options=FAST) as client:
+        with pytest.raises(NotFound):
+            await anext(client.watch("match/m1"))
+
+
+async def test_leaving_a_watch_unwatches_and_frees_the_topic() -> None:
+    left: list[str] = []
+
+    async def script(talk: Talk) -> None:
+        await talk.welcome()
+        for _ in range(2):
+            asked = await talk.expect("watch")
+            await talk.send("watching", asked[1], "match/m1", 1)
+            left.append((await talk.expect("unwatch"))[2])
+        await talk.idle()
+
+    async with scripted(script) as server, garrison.connect(server.url, "tok", options=FAST) as client:
+        for round_ in (1, 2):
+            async with client.watch("match/m1") as events:
+                await until(lambda watch=events: not watch.asking)  # type: ignore[misc]
+                with pytest.raises(ValueError, match="watched already"):
+                    client.watch("match/m1")
+            await until(lambda count=round_: len(left) == count)  # type: ignore[misc]

@@ -210,9 +210,11 @@ def clock(time_ms: int) -> str:
 
 
 def feed_line(step: Step) -> str:
-    """One event as a line of the kill feed, in words."""
+    """One event as a line of the kill feed, in words. What clients wrote (medals, maps) is shown
+    without control characters."""
     event = step.record.event
-    return f"{clock(event.time_ms)}  {_words(event, step)}"
+    words = "".join(char if char.isprintable() else "?" for char in _words(event, step))
+    return f"{clock(event.time_ms)}  {words}"
 
 
 def _words(event: MatchEvent, step: Step) -> str:

@@ -1,0 +1,181 @@
+"""The schema's history, and how a database is brought to any point of it.
+
+    migrations.upgrade("sqlite:///garrison.db")        # to the newest; makes the file if need be
+    migrations.downgrade(url, "0002")                  # or "base"
+    migrations.current(url)                            # "0003", or None for an empty database
+
+All three block; from a running event loop use the `_async` forms. A migration is one
+transaction, and processes that migrate the same database at once take turns: PostgreSQL by an
+advisory lock, SQLite by the write lock of the file. Whoever comes second finds nothing to do.
+
+Raises `BadSetting` (a place that cannot be used), `Unavailable` (not reached, or locked for
+longer than `timeout_s`), `Corrupt` (a file that is no database).
+"""
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import Connection, MetaData, create_engine, event, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import NullPool
+
+from persistence.engine.urls import FIELD, Address, parse
+from server.errors import BadSetting, Corrupt, GarrisonError, Unavailable
+
+T = TypeVar("T")
+TIMEOUT_S: Final = 60.0
+PG_LOCK: Final = 0x67617273
+RETRY_S: Final = 1.0
+
+
+def upgrade(url: str, revision: str = "head", timeout_s: float = TIMEOUT_S) -> None:
+    """Apply what is missing up to `revision`."""
+    _blocking(upgrade_async(url, revision, timeout_s))
+
+
+def downgrade(url: str, revision: str = "base", timeout_s: float = TIMEOUT_S) -> None:
+    """Undo everything after `revision`; `base` leaves no table of ours, and no data."""
+    _blocking(downgrade_async(url, revision, timeout_s))
+
+
+def current(url: str, timeout_s: float = TIMEOUT_S) -> str | None:
+    """The newest applied revision; None for a database without any (also a missing file)."""
+    return _blocking(current_async(url, timeout_s))
+
+
+async def upgrade_async(url: str, revision: str = "head", timeout_s: float = TIMEOUT_S) -> None:
+    await _run(url, timeout_s, partial(_alembic, command.upgrade, revision))
+
+
+async def downgrade_async(url: str, revision: str = "base", timeout_s: float = TIMEOUT_S) -> None:
+    await _run(url, timeout_s, partial(_alembic, command.downgrade, revision))
+
+
+async def current_async(url: str, timeout_s: float = TIMEOUT_S) -> str | None:
+    address = parse(url)
+    if address.dialect == "sqlite" and not address.path.exists():
+        return None
+    return await _run(url, timeout_s, _revision)
+
+
+async def run(url: str, work: Callable[[Connection], T], timeout_s: float = TIMEOUT_S) -> T:
+    """`work(connection)` under the migration lock, in one transaction."""
+    return await _run(url, timeout_s, work)
+
+
+def metadata() -> MetaData:
+    """Every table of the project."""
+    import persistence.game.tables  # noqa: F401 - brings the game's tables into it
+    from persistence.engine.tables import metadata as found
+
+    return found
+
+
+def config(connection: Connection | None = None) -> Config:
+    """Alembic's configuration of this package."""
+    made = Config()
+    made.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
+    made.attributes["connection"] = connection
+    return made
+
+
+def _alembic(step: Callable[[Config, str], None], revision: str, connection: Connection) -> None:
+    step(config(connection), revision)
+
+
+def _revision(connection: Connection) -> str | None:
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def _blocking(work: Coroutine[Any, Any, T]) -> T:
+    """Run `work` to its end, in a thread of its own where a loop is running already."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(work)
+    with ThreadPoolExecutor(1) as executor:
+        return executor.submit(asyncio.run, work).result()
+
+
+async def _run(url: str, timeout_s: float, work: Callable[[Connection], T]) -> T:
+    address = parse(url)
+    try:
+        if address.dialect == "sqlite":
+            return await asyncio.to_thread(_on_sqlite, address, timeout_s, work)
+        return await _on_postgres(address, timeout_s, work)
+    except GarrisonError:
+        raise
+    except (DBAPIError, sqlite3.Error, OSError, TimeoutError) as error:
+        raise _explain(address, timeout_s, error) from None
+
+
+async def _on_postgres(address: Address, timeout_s: float, work: Callable[[Connection], T]) -> T:
+    engine = create_async_engine(address.url, poolclass=NullPool, connect_args={"timeout": timeout_s})
+    try:
+        async with engine.begin() as connection:
+            await connection.execute(text(f"SET LOCAL lock_timeout = '{max(1, int(timeout_s * 1000))}ms'"))
+            await connection.execute(text(f"SELECT pg_advisory_xact_lock({PG_LOCK})"))
+            return await connection.run_sync(work)
+    finally:
+        await engine.dispose()
+
+
+def _on_sqlite(address: Address, timeout_s: float, work: Callable[[Connection], T]) -> T:
+    """In one `BEGIN IMMEDIATE`: the driver's own idea of transactions leaves DDL outside."""
+    _prepare(address.path, timeout_s)
+    engine = create_engine(
+        address.url.set(drivername="sqlite"),
+        poolclass=NullPool,
+        connect_args={"timeout": timeout_s, "isolation_level": None},
+    )
+    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+    try:
+        with engine.begin() as connection:
+            return work(connection)
+    finally:
+        engine.dispose()
+
+
+def _prepare(path: Path, timeout_s: float) -> None:
+    """Make the folder and the file, and put the file into WAL mode (which it keeps)."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadSetting(FIELD, f"cannot make the folder {path.parent}: {error.strerror}") from None
+    connection = sqlite3.connect(path, timeout=timeout_s, isolation_level=None)
+    deadline = time.monotonic() + timeout_s
+    try:
+        while True:
+            try:
+                connection.execute("PRAGMA journal_mode = WAL")
+                return
+            except sqlite3.OperationalError as error:
+                locked = error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+                if not locked or time.monotonic() >= deadline:
+                    raise
+            time.sleep(0.01)  # a change of the journal mode does not wait by itself
+    finally:
+        connection.close()
+
+
+def _explain(address: Address, timeout_s: float, error: BaseException) -> GarrisonError:
+    cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+    why = str(cause).partition("\n")[0] or type(cause).__name__
+    code = (getattr(cause, "sqlite_errorcode", 0) or 0) & 0xFF
+    if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
+        return Corrupt(f"{address.path} is not a readable SQLite database: {why}")
+    if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
+        return BadSetting(FIELD, f"{address.path} and its folder must be writable: {why}")
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        why = f"locked by another process for more than {timeout_s:g} s"
+    return Unavailable(f"database {address.shown}: {why}", retry_after_s=RETRY_S)

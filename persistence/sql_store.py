@@ -45,8 +45,10 @@ class SqlStore:
         rng: random.Random | None = None,
     ) -> None:
         self._address = parse(settings.url)
-        driver = PostgresDatabase if self._address.dialect == "postgresql" else SqliteDatabase
-        self._database: Database = driver(self._address, settings, rng or random.Random())  # noqa: S311
+        driver: type[PostgresDatabase] | type[SqliteDatabase] = SqliteDatabase
+        if self._address.dialect == "postgresql":
+            driver = PostgresDatabase
+        self._database: Database = driver(self._address, settings, rng or random.Random())
         own = mappings or {}
         self._mappings: dict[str, Mapping] = {
             kind: own.get(kind) or GenericMapping(kind, state_type) for kind, state_type in state_types.items()
@@ -104,9 +106,7 @@ class SqlStore:
         mapping = self._mapping(kind)
         keys = [key_of(claim.id) for claim in claims]
         rows = await self._database.claim(mapping, keys, [claim.token for claim in claims], me)
-        return {
-            claim.id: self._claimed(mapping, claim, rows[key], me) for claim, key in zip(claims, keys, strict=True)
-        }
+        return {claim.id: self._claimed(mapping, claim, rows[key], me) for claim, key in zip(claims, keys, strict=True)}
 
     def _claimed(self, mapping: Mapping, claim: Claim, row: Row, me: NodeAddress) -> ClaimResult:
         if row.owner_incarnation == me.incarnation:
@@ -126,9 +126,7 @@ class SqlStore:
         columns = mapping.encode([change.state for change in changes])
         batch = Batch(keys, epochs, [change.version for change in changes], columns)
         written = await self._database.write(mapping, batch)
-        return {
-            change.id: "written" if key in written else "fenced" for change, key in zip(changes, keys, strict=True)
-        }
+        return {change.id: "written" if key in written else "fenced" for change, key in zip(changes, keys, strict=True)}
 
     async def release(self, kind: str, held: Sequence[tuple[ActorId, Epoch]]) -> None:
         if held:
@@ -142,7 +140,9 @@ class SqlStore:
         by_key = {key_of(identity): identity for identity in ids}
         rows = await self._database.read(mapping, list(by_key))
         return {
-            by_key[row.key]: Stored(Epoch(row.state_epoch), row.state_version, _decode(mapping, row)) for row in rows
+            by_key[row.key]: Stored(Epoch(row.state_epoch), row.state_version, _decode(mapping, row))
+            for row in rows
+            if row.state_version > 0 or row.next_seq > 1
         }
 
     # ---- logs ----
@@ -212,6 +212,6 @@ def _decode(mapping: Mapping, row: Row) -> Any:
         return None
     try:
         return mapping.decode(row.values)
-    except (ValueError, TypeError) as error:
+    except (msgspec.MsgspecError, ValueError, TypeError) as error:
         kind = f"{mapping.kind}/" if mapping.kind else ""
         raise Corrupt(f"table {mapping.table.name}, row {kind}{row.key}: {error}") from None

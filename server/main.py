@@ -53,7 +53,7 @@ def build_store(settings: Settings, app: App | None = None) -> SqlStore:
     """The relational store of `settings` (Store and LogStore), not open yet."""
     app = app or load_app(settings)
     types = {cls.kind: cls.State for cls in app.actors if cls.durability != "volatile"}
-    return SqlStore(settings.store, state_types=types, mappings=mappings_for(types), clock=SystemClock())
+    return SqlStore(settings.store, state_types=types, mappings=mappings_for(types))
 
 
 def signing_key(settings: Settings) -> bytes:
@@ -160,7 +160,7 @@ def _say_ready(node: Node) -> None:
         "incarnation": node.me.incarnation,
         "client_url": node.client_url,
         "admin_url": node.admin_url,
-        "gossip": getattr(node.drivers.membership, "address", ""),
+        "gossip": getattr(node.drivers.membership, "endpoint", ""),
         "pid": os.getpid(),
     }
     sys.stdout.write(json.dumps(line) + "\n")

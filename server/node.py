@@ -12,7 +12,7 @@ a new `Node`: the same name comes back as a new incarnation.
 import asyncio
 import random
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 import structlog
@@ -107,6 +107,7 @@ class Node:
         self.ended = asyncio.Event()
         self.lease_lost = False
         self._state: MemberState = "joining"
+        self._lease_task: asyncio.Task[Any] | None = None
 
     def _is_logged(self, kind: str) -> bool:
         cls = self.app.actor(kind)
@@ -133,8 +134,8 @@ class Node:
             address.node, address.incarnation, settings.weight, "joining", drivers.transport.endpoint,
             self.client_url, self.admin_url,
         )  # fmt: skip
+        self._lease_task = self.supervisor.spawn(self.lease.run(address), "lease")
         for work, name in (
-            (self.lease.run(address), "lease"),
             (self.write_behind.run(), "write-behind"),
             (self.group_commit.run(), "group-commit"),
             (self.lag.run(), "lag"),
@@ -270,6 +271,8 @@ class Node:
     async def _leave(self) -> None:
         drivers = self.drivers
         await drivers.membership.leave()
+        if self._lease_task is not None:
+            self._lease_task.cancel()  # a renewal after `retire_node` would be refused
         try:
             if not self.lease_lost:
                 await drivers.store.retire_node(self.host.me)

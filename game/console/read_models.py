@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from game.match import rules
+from game.match.actor import Match
 from game.match.state import MatchState
 from game.messages import Assist, Death, Ended, Joined, Kill, Left, MatchEvent, MatchRow, Medal, Objective, Score
-from server.actors.actor import Actor
 from server.actors.app import ReadModel
 from server.errors import BadInput
 
 if TYPE_CHECKING:
     from server.actors.event_log import EventLog
 
-Activations = Callable[[str], Iterable[Actor[Any]]]
+Activations = Callable[[str], Iterable[Any]]
 
 FEED_EVENTS: Final = (200, 50, 10)
 """How far back, in events of the log, the feed of one match looks: the first of these that is
@@ -76,11 +76,11 @@ def _live(state: MatchState) -> bool:
     return bool(state.host) and state.phase != "ended"
 
 
-def _newest_first(actor: Actor[Any]) -> tuple[int, str]:
+def _newest_first(actor: Match) -> tuple[int, str]:
     return -(actor.state.started_wall_ms or actor.state.created_wall_ms), actor.key
 
 
-def _row(actor: Actor[Any], with_leaders: bool) -> dict[str, Any]:
+def _row(actor: Match, with_leaders: bool) -> dict[str, Any]:
     state: MatchState = actor.state
     row = MatchRow(
         match=actor.key,
@@ -89,7 +89,7 @@ def _row(actor: Actor[Any], with_leaders: bool) -> dict[str, Any]:
         map_name=state.options.map_name,
         players=sum(1 for line in state.players.values() if line.present),
         team_scores=list(state.team_scores),
-        time_ms=state.time_ms,
+        time_ms=max(state.time_ms, actor.clock_ms),
         started_wall_ms=state.started_wall_ms,
         node=actor.activation.host.me.node,
     )
@@ -97,15 +97,17 @@ def _row(actor: Actor[Any], with_leaders: bool) -> dict[str, Any]:
     if with_leaders:
         out["leaders"] = [
             msgspec.to_builtins(Leader(one.player, one.team, one.kills, one.deaths, one.assists, one.score))
-            for one in rules.lines(state)[:LEADERS]
+            for one in heapq.nsmallest(
+                LEADERS, rules.lines(state), key=lambda one: (-one.score, -one.kills, one.player)
+            )
         ]
     return out
 
 
-def _board(actor: Actor[Any]) -> dict[str, Any]:
+def _board(actor: Match) -> dict[str, Any]:
     state: MatchState = actor.state
     log = actor.activation.log()
-    board = rules.scoreboard(state, actor.key, 0, log.durable_seq)
+    board = rules.scoreboard(state, actor.key, 0, log.durable_seq, actor.clock_ms)
     out = msgspec.structs.asdict(board)
     del out["id"]
     out["players"] = [msgspec.structs.asdict(line) for line in board.players]

@@ -43,12 +43,14 @@ class Mapping(Protocol):
     columns: tuple[str, ...]
     children: Children | None
 
+    def __hash__(self) -> int: ...
+
     def encode(self, states: Sequence[Any]) -> Columns:
         """The values of `columns` of a batch; JSON columns as text."""
         ...
 
     def decode(self, values: Sequence[Any]) -> Any:
-        """The state in one row's `columns`. Raises `ValueError` (as msgspec's errors are)."""
+        """The state in one row's `columns`. Raises `ValueError` or a `msgspec.MsgspecError`."""
         ...
 
     def final(self, state: Any) -> bool:
@@ -59,9 +61,9 @@ class Mapping(Protocol):
 class GenericMapping:
     """Kind `kind` in table `actors`, its state as msgpack."""
 
-    table = tables.actors
-    key = "key"
-    columns = ("state",)
+    table: Table = tables.actors
+    key: str = "key"
+    columns: tuple[str, ...] = ("state",)
     children: Children | None = None
 
     def __init__(self, kind: str, state_type: type[msgspec.Struct]) -> None:

@@ -11,9 +11,9 @@ Renewals of the node's lease have a connection of their own: they must not wait 
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, TypeVar
 
-import asyncpg
+import asyncpg  # type: ignore[import-untyped]
 
 from persistence.engine.urls import Address
 from server.errors import GarrisonError, Unavailable
@@ -134,4 +134,4 @@ class PostgresPool:
 
 def affected(status: str) -> int:
     """Rows that a statement changed, from its command tag (`UPDATE 3`)."""
-    return int(cast(str, status).rpartition(" ")[2])
+    return int(status.rpartition(" ")[2])

@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Sequence
-from functools import cache
+from functools import lru_cache
 from typing import Any, Final
 
 from persistence.engine.mapping import Mapping
@@ -60,7 +60,7 @@ _NODES = (
 _IS_UP = "SELECT 1 FROM nodes WHERE node_id = $1 AND incarnation = $2 AND state = 'up'"
 
 
-@cache
+@lru_cache(256)
 def _statements(mapping: Mapping) -> PostgresStatements:
     return PostgresStatements(mapping)
 
@@ -272,6 +272,4 @@ def _free(row: Row, token: int, me: NodeAddress) -> bool:
 
 
 def _row(record: Any) -> Row:
-    return Row(*record[:9], values=record[9:])
-
-
+    return Row._make((*record[:9], record[9:]))

@@ -92,7 +92,8 @@ class Database(Protocol):
     async def claim(
         self, mapping: Mapping, keys: Sequence[str], tokens: Sequence[int], me: NodeAddress
     ) -> dict[str, Row]:
-        """Every row after the claim: those that are mine under my token were claimed."""
+        """Every row after the claim: those that are mine under my token were claimed. Raises
+        `Unavailable` if this run of the node is not `up`."""
         ...
 
     async def write(self, mapping: Mapping, batch: Batch) -> set[str]:

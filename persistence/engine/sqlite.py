@@ -40,7 +40,7 @@ class SqliteFile:
 
     def __init__(self, path: Path, settings: StoreSettings, rng: random.Random) -> None:
         self.path, self._settings = path, settings
-        self._rng = random.Random(rng.getrandbits(64))  # noqa: S311 - used in the writer's thread only
+        self._rng = random.Random(rng.getrandbits(64))  # for the writer's thread alone
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="sqlite-writer")
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="sqlite-reader")
         self._writing: sqlite3.Connection | None = None

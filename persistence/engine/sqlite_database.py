@@ -6,7 +6,7 @@ All processes of the cluster are on one machine and so share its clock, which is
 import random
 import sqlite3
 from collections.abc import Iterator, Sequence
-from functools import cache
+from functools import lru_cache
 from typing import Any, Final
 
 from persistence.engine.mapping import Mapping
@@ -44,8 +44,7 @@ _REGISTER = (
 _RENEW = f"UPDATE nodes SET lease_until = {SQLITE_NOW} + ? WHERE node_id = ? AND incarnation = ? AND state = 'up'"
 _EXPIRED = f"SELECT 1 FROM nodes WHERE state = 'up' AND lease_until <= {SQLITE_NOW} LIMIT 1"
 _BURY_EXPIRED = (
-    f"UPDATE nodes SET state = 'dead' WHERE state = 'up' AND lease_until <= {SQLITE_NOW} "
-    "RETURNING node_id, incarnation"
+    f"UPDATE nodes SET state = 'dead' WHERE state = 'up' AND lease_until <= {SQLITE_NOW} RETURNING node_id, incarnation"
 )
 _RETIRE = "UPDATE nodes SET state = 'left' WHERE node_id = ? AND incarnation = ? AND state = 'up'"
 _NODES = (
@@ -55,7 +54,7 @@ _NODES = (
 _IS_UP = "SELECT 1 FROM nodes WHERE node_id = ? AND incarnation = ? AND state = 'up'"
 
 
-@cache
+@lru_cache(256)
 def _statements(mapping: Mapping) -> SqliteStatements:
     return SqliteStatements(mapping)
 
@@ -252,4 +251,4 @@ def _fetch(connection: sqlite3.Connection, statement: str, keys: Sequence[str]) 
 
 
 def _row(row: Sequence[Any]) -> Row:
-    return Row(*row[:9], values=row[9:])
+    return Row._make((*row[:9], row[9:]))

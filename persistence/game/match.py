@@ -8,9 +8,10 @@ from operator import attrgetter
 from typing import Any, Final
 
 import msgspec
+from sqlalchemy import Table
 
 from game.match.state import MatchState
-from persistence.engine.mapping import Columns
+from persistence.engine.mapping import Children, Columns
 from persistence.game import tables
 
 _STATE_FIELDS: Final = (
@@ -42,8 +43,8 @@ _LINE_FIELDS: Final = ("team", "present", "kills", "deaths", "assists", "medals"
 class ParticipantRows:
     """One row a player of a match."""
 
-    table = tables.participants
-    columns = _LINE_FIELDS
+    table: Table = tables.participants
+    columns: tuple[str, ...] = _LINE_FIELDS
 
     def encode(self, keys: Sequence[str], seqs: Sequence[int], states: Sequence[Any]) -> Columns:
         rows = [
@@ -58,11 +59,11 @@ class MatchMapping:
     """One row a match."""
 
     state_type: type[msgspec.Struct] = MatchState
-    table = tables.matches
-    key = "match_id"
+    table: Table = tables.matches
+    key: str = "match_id"
     kind: str | None = None
-    columns = (*_STATE_FIELDS, *_OPTION_FIELDS, "team_scores")
-    children = ParticipantRows()
+    columns: tuple[str, ...] = (*_STATE_FIELDS, *_OPTION_FIELDS, "team_scores")
+    children: Children | None = ParticipantRows()
 
     def encode(self, states: Sequence[Any]) -> Columns:
         columns: Columns = [list(map(get, states)) for get in _GETTERS]

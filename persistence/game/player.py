@@ -5,6 +5,7 @@ from operator import attrgetter
 from typing import Any, Final
 
 import msgspec
+from sqlalchemy import Table
 
 from game.player.state import PlayerState, SavedCommands, SettledMatch
 from persistence.engine.mapping import Children, Columns
@@ -50,10 +51,10 @@ class PlayerMapping:
     """One row a player."""
 
     state_type: type[msgspec.Struct] = PlayerState
-    table = tables.players
-    key = "player_id"
+    table: Table = tables.players
+    key: str = "player_id"
     kind: str | None = None
-    columns = tuple("current_match" if name == "match" else name for name in _FIELDS) + ("recent",)
+    columns: tuple[str, ...] = (*("current_match" if name == "match" else name for name in _FIELDS), "recent")
     children: Children | None = None
 
     def encode(self, states: Sequence[Any]) -> Columns:

@@ -90,7 +90,8 @@ class Dispatcher:
             except Unreachable as error:
                 reason = error
                 self.cache.drop(identity)
-            target, here, hops = None, False, 0
+                target, here = None, False
+            hops = 0
             await self._pause(attempt, deadline, reason)
             attempt += 1
 

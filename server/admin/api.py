@@ -4,7 +4,9 @@ Errors of the API are `{code, message}` with the codes of server/errors.py; a ba
 400 `bad_input`. See security.py for who may ask what.
 """
 
+import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any
 
 import structlog
@@ -15,7 +17,7 @@ from litestar.handlers.base import BaseRouteHandler
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
-from litestar.params import Parameter
+from litestar.params import Parameter, PathParameter
 
 from server.admin.answers import Activations, Cluster, Health, History, Pages, Problem, Ring, Rows, Stores
 from server.admin.assets import Assets
@@ -59,6 +61,7 @@ Limit = Annotated[int, Parameter(ge=1, le=500, description="rows of each node, 1
 Page = Annotated[int, Parameter(ge=0, le=100_000, description="from 0; the answer's `next` is the next one")]
 Subject = Annotated[str, Parameter(max_length=64, description="only sessions of this player, host or service")]
 MatchKey = Annotated[str, Parameter(pattern=f"^{KEY_PATTERN}$")]
+FilePath = Annotated[Path, PathParameter()]
 ModelName = Annotated[str, Parameter(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
 
 
@@ -218,12 +221,12 @@ def _file_handlers(dashboard: Assets, pages: Assets | None, app_name: str) -> li
         return answer(dashboard, "index.html", request)
 
     @get("/static/{name:path}", sync_to_thread=False, include_in_schema=False)
-    def static(name: str, request: Request[Any, Any, Any]) -> Response[bytes]:
-        return answer(dashboard, str(name).lstrip("/"), request)
+    def static(name: FilePath, request: Request[Any, Any, Any]) -> Response[bytes]:
+        return answer(dashboard, name.as_posix().lstrip("/"), request)
 
     @get("/app/{name:path}", sync_to_thread=False, include_in_schema=False)
-    def app_page(name: str, request: Request[Any, Any, Any]) -> Response[bytes]:
-        return answer(pages, str(name).lstrip("/"), request)
+    def app_page(name: FilePath, request: Request[Any, Any, Any]) -> Response[bytes]:
+        return answer(pages, name.as_posix().lstrip("/"), request)
 
     @get("/pages.json", sync_to_thread=False, include_in_schema=False)
     def app_pages() -> Pages:
@@ -259,5 +262,6 @@ def _http_error(_: Request[Any, Any, Any], error: HTTPException) -> Response[Pro
 
 
 def _unexpected(request: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
-    log.error("admin request failed", path=request.url.path, exc_info=error)
+    # as text: a renderer that shows local variables would show the request's token
+    log.error("admin request failed", path=request.url.path, trace="".join(traceback.format_exception(error)))
     return _problem(500, Problem("internal", "the request failed inside the server; its log has the details"))

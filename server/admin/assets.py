@@ -12,9 +12,9 @@ from server.errors import BadSetting
 MAX_FILES: Final = 256
 MAX_BYTES: Final = 8 * 1024 * 1024
 _TYPES: Final = {
-    ".html": "text/html; charset=utf-8",
-    ".js": "text/javascript; charset=utf-8",
-    ".css": "text/css; charset=utf-8",
+    ".html": "text/html",
+    ".js": "text/javascript",
+    ".css": "text/css",
     ".json": "application/json",
     ".svg": "image/svg+xml",
     ".png": "image/png",

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from cyclopts import App, CycloptsError
 
-from server.cli import demo, matches, migrate, node, status, token
+from server.cli import audit, bots, demo, matches, migrate, node, play, replay, status, token
 from server.errors import GarrisonError
 
 BAD_USE = 2
@@ -21,7 +21,7 @@ app = App(
     print_error=False,
     suppress_keyboard_interrupt=False,
 )
-for module in (demo, node, migrate, token, matches, status):
+for module in (demo, node, migrate, token, play, matches, replay, status, bots, audit):
     module.register(app)
 
 

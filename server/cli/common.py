@@ -8,7 +8,8 @@ import contextlib
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -32,7 +33,9 @@ Set = Annotated[
     list[str] | None,
     Parameter(name="--set", help="Any setting, as section.field=value; may be repeated.", negative=""),
 ]
-Json = Annotated[bool, Parameter(name="--json", help="One JSON document on standard output.", negative="", show_default=False)]
+Json = Annotated[
+    bool, Parameter(name="--json", help="One JSON document on standard output.", negative="", show_default=False)
+]
 
 
 def out() -> Console:
@@ -77,6 +80,15 @@ def read_settings(
         merged[field.strip()] = value.strip()
     merged.update({name: value for name, value in (flags or {}).items() if value is not None})
     return load(find_config(config), os.environ, merged)
+
+
+def token_maker(settings: Settings) -> Callable[[str, str], str]:
+    """Makes a token of a subject and a role, good for a day. Raises `BadSetting` without a key."""
+    from server.main import signing_key
+    from server.sessions.tokens import issue
+
+    key = signing_key(settings)
+    return lambda subject, role: issue(key, subject, role, 86_400.0, time.time_ns() // 1_000_000)
 
 
 def seconds_of(text: str) -> float:

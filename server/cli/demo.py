@@ -8,7 +8,6 @@ dead: watching the others go on is what the demo is for.
 
 import asyncio
 import contextlib
-import fcntl
 import json as jsonlib
 import shutil
 import signal
@@ -22,8 +21,17 @@ from cyclopts import App, Parameter, validators
 from rich.console import Console
 from rich.status import Status
 
-from server.cli.common import DEMO_CONFIG, Json, err, out, program, read_settings
-from server.cli.local_cluster import Home, LocalCluster, NodeProcess, kill_process, last_words, spawn_self, stop_process
+from server.cli.common import DEMO_CONFIG, Json, err, out, program
+from server.cli.local_cluster import (
+    Home,
+    LocalCluster,
+    NodeProcess,
+    alone,
+    kill_process,
+    last_words,
+    spawn_self,
+    stop_process,
+)
 from server.errors import BadSetting, Unavailable
 
 FIRST_PORT: Final = 7350
@@ -71,7 +79,9 @@ def demo(
             validator=validators.Number(gte=0, lte=65_000),
         ),
     ] = FIRST_PORT,
-    fresh: Annotated[bool, Parameter(help="Begin with an empty database and a new key.", negative="", show_default=False)] = False,
+    fresh: Annotated[
+        bool, Parameter(help="Begin with an empty database and a new key.", negative="", show_default=False)
+    ] = False,
     home: Annotated[Path, Parameter(help="Where everything is kept.")] = DEMO_CONFIG.parent,
     json: Json = False,
     flush_at_stop: Annotated[bool, Parameter(show=False)] = True,
@@ -83,7 +93,7 @@ def demo(
     by themselves. Ctrl-C stops the bots, then the nodes; a second Ctrl-C stops at once.
     """
     options = Options(home, seconds, players, nodes, speed, port, flush_at_stop, seed)
-    with _alone(home):
+    with alone(home):
         if fresh:
             _empty(home)
         figures = asyncio.run(Demo(options, err()).run())
@@ -114,6 +124,7 @@ class Demo:
         self.stop_asked = asyncio.Event()
         self.force_asked = asyncio.Event()
         self.nodes_at_end = 0
+        self.sessions_at_end = 0
         self.cluster: LocalCluster
         self.bots: asyncio.subprocess.Process | None = None
         self._status: Status | None = None
@@ -150,6 +161,7 @@ class Demo:
                     async with asyncio.timeout(options.seconds):
                         await self.stop_asked.wait()
                 self.nodes_at_end = sum(node.running for node in self.cluster.nodes)
+                self.sessions_at_end = self.stats.get("sessions", 0)
                 ticker.cancel()
                 self._note("stopping the bots")
                 if not await stop_process(self.bots, BOTS_STOP_S):
@@ -160,19 +172,17 @@ class Demo:
             finally:
                 for task in (*watchers, reader, ticker):
                     task.cancel()
+            if not self.done:
+                raise Unavailable(f"the bots stopped: {last_words(self.home.log('bots'))}")
             self._note("comparing what was acknowledged with what is stored")
             return self._figures(await self._audit())
 
     async def _start_home(self) -> None:
-        from migrations import upgrade
-
         options = self.options
         assignments = [] if options.flush_at_stop else ["store.flush_at_stop=false"]
         self.cluster = LocalCluster(self.home, options.nodes, options.port, assignments)
-        gateway, admin, _, _ = self.cluster.ports[0]
-        self.home.prepare("demo", gateway, admin)
         self._say(f"preparing the database {_shown(self.home.database)}")
-        await asyncio.to_thread(upgrade, read_settings(self.home.config).store.url)
+        await self.cluster.prepare("demo")
 
     def _introduce(self) -> None:
         first = self.cluster.nodes[0].ready
@@ -205,7 +215,6 @@ class Demo:
                 case "done":
                     self.done = told
         if not self.done and not self.stop_asked.is_set():
-            self._say(f"[red]the bots stopped: {last_words(self.home.log('bots'))}")
             self.stop_asked.set()
 
     async def _watch_node(self, node: NodeProcess) -> None:
@@ -254,7 +263,7 @@ class Demo:
         return {
             "nodes": self.nodes_at_end,
             "players": self.options.players,
-            "sessions": done.get("sessions", 0),
+            "sessions": self.sessions_at_end,
             "heartbeats": done.get("heartbeats", 0),
             "heartbeats_per_s": done.get("heartbeats_per_s", 0.0),
             "match_events_sent": done.get("match_events_sent", 0),
@@ -314,23 +323,6 @@ def _shown(path: Path) -> str:
     with contextlib.suppress(ValueError):
         return str(path.relative_to(Path.cwd()))
     return str(path)
-
-
-@contextlib.contextmanager
-def _alone(home: Path) -> Iterator[None]:
-    """One demo a directory. Raises `BadSetting` where another one runs or nothing can be written."""
-    place = home.parent / f"{home.name}.lock"
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        lock = place.open("w")
-    except OSError as error:
-        raise BadSetting("home", f"cannot write {error.filename}: {error.strerror}") from None
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise BadSetting("home", f"another demo is running in {home}; stop it or take another --home") from None
-        yield
 
 
 def _empty(home: Path) -> None:

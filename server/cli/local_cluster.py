@@ -8,6 +8,7 @@ write their logs to `HOME/NAME.log` and one line of JSON to standard output once
 import asyncio
 import contextlib
 import ctypes
+import fcntl
 import json
 import os
 import secrets
@@ -15,7 +16,7 @@ import signal
 import socket
 import sys
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -116,7 +117,7 @@ class NodeProcess:
             raise Unavailable(f"{self.name} is not ready after {READY_TIMEOUT_S:.0f} s; see {self.log}") from None
         if not line:
             await self.process.wait()
-            raise BadSetting(self.name, f"it stopped while starting: {last_words(self.log)}")
+            raise Unavailable(f"{self.name} stopped while starting: {last_words(self.log)}")
         self.ready = json.loads(line)
 
 
@@ -137,6 +138,14 @@ class LocalCluster:
     def gateways(self) -> list[str]:
         """Where clients may connect, a URL a node that runs."""
         return [node.ready["client_url"] for node in self.nodes if node.running and node.ready]
+
+    async def prepare(self, cluster: str) -> None:
+        """Write the home's files and bring its database up to date. Raises `BadSetting`."""
+        from migrations import upgrade_async
+
+        gateway, admin, _, _ = self.ports[0]
+        self.home.prepare(cluster, gateway, admin)
+        await upgrade_async(f"sqlite:///{self.home.database}")
 
     async def start(self, progress: Callable[[str], None]) -> None:
         """Start all nodes and wait until they serve. Raises `BadSetting`, `Unavailable`."""
@@ -179,9 +188,26 @@ class LocalCluster:
             kill_process(node.process)
 
 
+@contextlib.contextmanager
+def alone(home: Path) -> Iterator[None]:
+    """One cluster a directory. Raises `BadSetting` where another one runs or nothing can be written."""
+    place = home.parent / f"{home.name}.lock"
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        lock = place.open("w")
+    except OSError as error:
+        raise BadSetting("home", f"cannot write {error.filename}: {error.strerror}") from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BadSetting("home", f"another demo or `garrison play` is running in {home}") from None
+        yield
+
+
 async def spawn_self(arguments: list[str], log: Path) -> asyncio.subprocess.Process:
     """This program again, with `arguments`, its standard output a pipe, its errors in `log`."""
-    with log.open("ab") as errors:
+    with log.open("wb") as errors:
         return await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
@@ -255,7 +281,9 @@ def _check_free(ports: tuple[int, int, int, int]) -> None:
             try:
                 probe.bind((LOOPBACK, port))
             except OSError as error:
-                raise BadSetting("port", f"{port} cannot be used ({error.strerror}); --port 0 takes free ones") from None
+                raise BadSetting(
+                    "port", f"{port} cannot be used ({error.strerror}); --port 0 takes free ones"
+                ) from None
 
 
 def _write_private(path: Path, text: str) -> None:

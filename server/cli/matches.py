@@ -8,6 +8,7 @@ import msgspec
 from cyclopts import App, Parameter, validators
 from rich.table import Table
 
+from game import replay as replays
 from server.cli.common import Config, Json, Set, err, out, read_settings
 from server.cli.status import ask_admin
 from server.cli.stored import MatchLine, list_matches
@@ -23,7 +24,9 @@ Examples:
 
 def matches(
     *,
-    live: Annotated[bool, Parameter(help="Ask the running cluster for live matches.", negative="", show_default=False)] = False,
+    live: Annotated[
+        bool, Parameter(help="Ask the running cluster for live matches.", negative="", show_default=False)
+    ] = False,
     limit: Annotated[int, Parameter(help="At most so many.", validator=validators.Number(gte=1, lte=10_000))] = 20,
     json: Json = False,
     config: Config = None,
@@ -61,7 +64,7 @@ def _table(lines: list[MatchLine], now_ms: int) -> Table:
             line.map_name,
             str(line.players),
             _score(line.team_scores, line.winner),
-            clock(line.time_ms),
+            replays.clock(line.time_ms)[:-4],
             f"{line.events:,}",
             _ago(now_ms - line.created_wall_ms) if line.created_wall_ms else "",
         )
@@ -81,12 +84,6 @@ def _live_table(rows: list[dict[str, Any]]) -> Table:
 def _score(team_scores: list[int], winner: str | None) -> str:
     score = " : ".join(map(str, team_scores))
     return f"{score} ({winner})" if winner and score else winner or score
-
-
-def clock(time_ms: int) -> str:
-    """A match clock as `MM:SS`."""
-    minutes, seconds = divmod(time_ms // 1000, 60)
-    return f"{minutes:02d}:{seconds:02d}"
 
 
 def _ago(span_ms: int) -> str:

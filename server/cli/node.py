@@ -1,5 +1,7 @@
 """`garrison node`: one node of a cluster, until SIGTERM or Ctrl-C."""
 
+import os
+import sys
 from typing import Annotated
 
 import uvloop
@@ -12,6 +14,7 @@ Examples:
 
 - `garrison node` with the settings file of this directory
 - `garrison node --config node-2.toml --seeds 10.0.0.1:7370`
+- `garrison node --app clan:App` runs another game than the one that comes along
 - `garrison node --name edge-3 --gateway-port 7450 --set store.flush_interval_s=0.5`
 """
 
@@ -23,6 +26,9 @@ def node(
     gateway_port: Annotated[int | None, Parameter(help="Port for clients.")] = None,
     admin_port: Annotated[int | None, Parameter(help="Port for the dashboard, the API and the metrics.")] = None,
     seeds: Annotated[str | None, Parameter(help="Gossip addresses of other nodes, comma-separated.")] = None,
+    app: Annotated[
+        str | None, Parameter(help="The application, as package.module:Name; looked for in this directory too.")
+    ] = None,
     store: Annotated[str | None, Parameter(help="URL of the store: sqlite:///… or postgresql://…")] = None,
     set_: Set = None,
 ) -> int:
@@ -38,9 +44,13 @@ def node(
             "gateway.port": gateway_port,
             "admin.port": admin_port,
             "gossip.seeds": seeds,
+            "app": app,
             "store.url": store,
         },
     )
+    if "" not in sys.path:
+        sys.path.append(os.getcwd())  # the studio's own game may stand in this directory
+
     from server.main import run_node
 
     return uvloop.run(run_node(settings))

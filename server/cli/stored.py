@@ -2,19 +2,22 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 from sqlalchemy import and_, func, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
-from persistence.engine.urls import parse
+from persistence.engine.urls import Address, parse
 from persistence.game.tables import matches, participants
 from server.errors import BadInput, BadSetting, NotFound, Unavailable
+from server.eventlog.ports import StoredLog
 from server.ids import ActorId, actor_id
 from server.settings import Settings
+
+if TYPE_CHECKING:
+    from persistence.sql_store import SqlStore
 
 LATEST: Final = "latest"
 
@@ -35,15 +38,21 @@ class MatchLine(msgspec.Struct, frozen=True):
     ended_wall_ms: int
 
 
-@asynccontextmanager
-async def connection(settings: Settings) -> AsyncIterator[AsyncConnection]:
-    """A connection to the store. Raises `BadSetting` where there is none, `Unavailable` where it
-    does not answer or has another schema."""
+def existing(settings: Settings) -> Address:
+    """Where the store is. Raises `BadSetting` where there is none to read."""
     if settings.store.url.startswith("memory"):
         raise BadSetting("store.url", "a memory store has nothing to read")
     address = parse(settings.store.url)
-    if address.dialect == "sqlite" and not Path(address.path).is_file():
+    if address.dialect == "sqlite" and not address.path.is_file():
         raise BadSetting("store.url", f"there is no database {address.path}; run `garrison demo` or `garrison migrate`")
+    return address
+
+
+@asynccontextmanager
+async def connection(settings: Settings) -> AsyncIterator[AsyncConnection]:
+    """A connection for SQL. Raises `BadSetting`, and `Unavailable` where the store does not answer
+    or has other tables."""
+    address = existing(settings)
     engine = create_async_engine(address.url)
     try:
         async with engine.connect() as opened:
@@ -53,6 +62,30 @@ async def connection(settings: Settings) -> AsyncIterator[AsyncConnection]:
         raise Unavailable(f"cannot read {address.shown}: {why}") from None
     finally:
         await engine.dispose()
+
+
+@asynccontextmanager
+async def store(settings: Settings) -> AsyncIterator["SqlStore"]:
+    """The engine's own store, opened. Raises `BadSetting`, `Unavailable`."""
+    from server.main import build_store
+
+    existing(settings)
+    opened = build_store(settings)
+    await opened.open()
+    try:
+        yield opened
+    finally:
+        await opened.close()
+
+
+async def read_match(settings: Settings, name: str) -> tuple[ActorId, StoredLog]:
+    """Match `name` (or `latest`) with its whole log. Raises `NotFound` and as `store`."""
+    identity = await find_match(settings, name)
+    async with store(settings) as opened:
+        log = await opened.read_log("match", identity)
+    if log is None or log.next_seq == 1:
+        raise NotFound(f"no match {name!r}; `garrison matches` lists them")
+    return identity, log
 
 
 async def list_matches(settings: Settings, limit: int, *, ended: bool = False) -> list[MatchLine]:
@@ -78,7 +111,7 @@ async def list_matches(settings: Settings, limit: int, *, ended: bool = False) -
     )
     async with connection(settings) as opened:
         rows = (await opened.execute(statement)).mappings().all()
-    return [msgspec.convert(dict(row), MatchLine) for row in rows]
+    return [msgspec.convert({str(name): row[name] for name in row}, MatchLine) for row in rows]
 
 
 async def find_match(settings: Settings, name: str) -> ActorId:

@@ -2,7 +2,10 @@
 
 The protocol runs on a thread of its own, so a busy interpreter does not get this node declared
 dead. A node's fields travel as gossip metadata, 512 bytes at most, so their keys are single
-letters. What a peer says of itself is input from the network: a peer whose fields cannot be
+letters. In gossip a node is called `node#incarnation`: the library holds on to the name of a
+member that it believes alive or recently dead, and would refuse a node that restarts quickly on
+another port; under a name of its own each run joins at once, and of several runs of one node
+the highest incarnation, which the store issues, is the member. What a peer says of itself is input from the network: a peer whose fields cannot be
 read is no member, and counted.
 
 A node that was itself cut off or stopped sees no event of it. It learns of that from its own
@@ -12,6 +15,7 @@ clock and from the store, never from here.
 import asyncio
 import contextlib
 import dataclasses
+import re
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -21,12 +25,12 @@ import structlog
 
 from server.cluster.view import Member, MemberState
 from server.errors import BadInput, BadSetting, Unavailable
-from server.ids import Incarnation, NodeId
+from server.ids import NODE_PATTERN, Incarnation, NodeId
 from server.runtime.clock import Clock
 from server.runtime.metrics import Metrics
 from server.runtime.supervisor import Supervisor
 from server.settings import GossipSettings
-from server.transport.addresses import is_any, is_loopback, split_endpoint
+from server.transport.addresses import is_loopback, split_endpoint
 
 log = structlog.get_logger(__name__)
 
@@ -39,14 +43,21 @@ returned; an interpreter that ends in that moment crashes."""
 
 _STATES: Final[dict[str, MemberState]] = {"j": "joining", "u": "up", "l": "leaving"}
 _LETTERS: Final = {state: letter for letter, state in _STATES.items()}
-_FIELDS: Final = {"probe_interval": "probe_interval_s", "probe_timeout": "probe_timeout_s"}
+_FIELDS: Final = {
+    "cluster": "cluster",
+    "name": "node",
+    "keys": "security.cluster_key",
+    "probe_interval": "gossip.probe_interval_s",
+    "probe_timeout": "gossip.probe_timeout_s",
+    "gossip_interval": "gossip.gossip_interval_s",
+}
+_NODE: Final = re.compile(NODE_PATTERN, re.ASCII)
 
 
 def to_meta(member: Member) -> dict[str, str]:
     """The metadata of `member`. `suspect` is not in it: that is for others to say."""
     return {
         "v": FORMAT,
-        "i": str(member.incarnation),
         "w": str(member.weight),
         "s": _LETTERS[member.state],
         "t": member.transport,
@@ -57,14 +68,18 @@ def to_meta(member: Member) -> dict[str, str]:
     }
 
 
-def from_meta(node: str, meta: Mapping[str, str], suspect: bool) -> Member:
-    """The member that `meta` describes. Raises `BadInput` if it describes none."""
+def from_meta(name: str, meta: Mapping[str, str], suspect: bool) -> Member:
+    """The member that `meta` under the gossip name `name` describes. Raises `BadInput` if it
+    describes none."""
+    node, _, incarnation = name.partition("#")
+    if _NODE.fullmatch(node) is None:
+        raise BadInput(f"metadata: not a node's name: {name[:60]!r}")
     try:
         if meta["v"] != FORMAT:
             raise BadInput(f"metadata format {meta['v'][:10]!r}")
         member = Member(
             node=NodeId(node),
-            incarnation=Incarnation(_number(meta["i"])),
+            incarnation=Incarnation(_number(incarnation)),
             weight=_number(meta["w"]),
             state=_STATES[meta["s"]],
             transport=meta["t"],
@@ -182,7 +197,7 @@ class KinshipMembership:
         settings = self._settings
         try:
             return kinship.Config.lan(
-                name=me.node,
+                name=str(me.address),
                 bind=_numeric(settings.bind),
                 advertise=settings.advertise,
                 cluster=self._cluster_label,
@@ -200,8 +215,7 @@ class KinshipMembership:
             if error.field == "meta":
                 raise BadSetting("gateway.advertise_url", "the node's addresses are too long for gossip") from None
             field = error.field or "?"
-            ours = {"cluster": "cluster", "name": "node", "keys": "security.cluster_key"}.get(field)
-            raise BadSetting(ours or f"gossip.{_FIELDS.get(field, field)}", str(error)) from None
+            raise BadSetting(_FIELDS.get(field, f"gossip.{field}"), str(error)) from None
 
     async def _follow(self, events: kinship.EventStream) -> None:
         """Every event is a reason to look; `EventsLost` is no other case."""
@@ -213,7 +227,9 @@ class KinshipMembership:
                 elif isinstance(event, kinship.NameConflict):
                     self._name_conflicts += 1
                     if self._name_conflicts == 1:
-                        log.error("two nodes of one name", node=event.member.name, other=event.other_addr)
+                        log.error(
+                            "two nodes of one name and incarnation", node=event.member.name, other=event.other_addr
+                        )
                 self._refresh()
         except kinship.KinshipClosed as error:
             log.error("gossip stopped", why=str(error))
@@ -223,15 +239,18 @@ class KinshipMembership:
         me, cluster = self._me, self._cluster
         if me is None or cluster is None:
             return
-        members = [me]
+        newest: dict[NodeId, Member] = {}
         for peer in cluster.members():
-            if peer.name == me.node:
-                continue
             try:
-                members.append(from_meta(peer.name, peer.meta, peer.state is kinship.State.SUSPECT))
+                member = from_meta(peer.name, peer.meta, peer.state is kinship.State.SUSPECT)
             except BadInput:
                 self._metrics.gossip_bad_members_total += 1
-        self._publish(tuple(sorted(members, key=lambda member: member.node)))
+                continue
+            known = newest.get(member.node)
+            if known is None or known.incarnation < member.incarnation:
+                newest[member.node] = member
+        newest[me.node] = me
+        self._publish(tuple(sorted(newest.values(), key=lambda member: member.node)))
 
     def _publish(self, members: tuple[Member, ...]) -> None:
         self._metrics.members = len(members)
@@ -265,23 +284,14 @@ def _numeric(bind: str) -> str:
 
 
 def _check(settings: GossipSettings, key: bytes | None) -> None:
-    try:
-        hosts = {"gossip.bind": split_endpoint(settings.bind)[0]}
-    except BadInput as error:
-        raise BadSetting("gossip.bind", error.message) from None
-    try:
-        if settings.advertise is not None:
-            hosts["gossip.advertise"] = settings.advertise.strip("[]")
-            hosts["gossip.advertise"] = split_endpoint(settings.advertise)[0]
-    except BadInput as error:
-        raise BadSetting("gossip.advertise", error.message) from None
-    seeds = []
-    for seed in settings.seeds:
+    """Raises `BadSetting` for an endpoint that is none, and for a missing key off loopback."""
+    endpoints = [("gossip.bind", settings.bind), *(("gossip.seeds", seed) for seed in settings.seeds)]
+    if settings.advertise is not None:
+        endpoints.append(("gossip.advertise", settings.advertise))
+    for field, endpoint in endpoints:
         try:
-            seeds.append(split_endpoint(seed)[0])
+            host, _ = split_endpoint(endpoint)
         except BadInput as error:
-            raise BadSetting("gossip.seeds", error.message) from None
-    if key is None and not all(is_loopback(host) for host in [*hosts.values(), *seeds]):
-        raise BadSetting("security.cluster_key", "needed as soon as gossip leaves this machine")
-    if is_any(hosts["gossip.bind"]) and settings.advertise is None:
-        return  # the library finds the machine's address
+            raise BadSetting(field, error.message) from None
+        if key is None and not is_loopback(host):
+            raise BadSetting("security.cluster_key", f"needed as soon as gossip leaves this machine ({field})")

@@ -16,8 +16,7 @@ class TokenBucket:
         """Take one token; False if there is none."""
         tokens = self.tokens + (now - self._at) * self.rate_per_s
         self._at = now
-        if tokens > self.burst:
-            tokens = self.burst
+        tokens = tokens if tokens < self.burst else self.burst
         if tokens < 1.0:
             self.tokens = tokens
             return False

@@ -12,6 +12,7 @@ delivered any more. Receivers never raise.
 from collections.abc import Callable
 from typing import Final, Protocol
 
+from server.runtime.metrics import Metrics
 from server.wire.codec import Format
 
 LINGER_S: Final = 1.0
@@ -84,24 +85,13 @@ class Receiver(Protocol):
 Accept = Callable[[Connection], Receiver]
 
 
-class Listener(Protocol):
-    """Where client connections come from."""
+class Acceptor(Protocol):
+    """Who a listener hands its connections to (the gateway)."""
 
-    @property
-    def url(self) -> str:
-        """`ws://host:port` or `wss://…` as bound; valid after `start`."""
-        ...
+    metrics: Metrics
 
-    async def start(self, accept: Accept) -> None:
-        """Begin to accept. Raises `BadSetting` where the address, certificate or key is no good."""
-        ...
-
-    def refuse(self) -> None:
-        """Accept no more; those that are open live on."""
-        ...
-
-    async def stop(self) -> None:
-        """Refuse, and cut what is still open."""
+    def accept(self, connection: Connection) -> Receiver:
+        """A connection is open and has agreed on a subprotocol: its first receiver."""
         ...
 
 

@@ -25,7 +25,7 @@ Delay = Callable[[], float]
 _Item = bytes | tuple[int, str]
 
 
-class Closed(Exception):  # noqa: N818 - a word of the protocol, not a fault
+class Closed(Exception):
     """The connection ended with `code`."""
 
     def __init__(self, code: int, reason: str) -> None:
@@ -245,7 +245,7 @@ class ClientEnd:
 
 
 class MemoryListener:
-    """The server's side; see `server.sessions.connection.Listener`. `url` is what it is known
+    """The server's side. `url` is what it is known
     by, `memory://name`."""
 
     def __init__(self, name: str, max_frame_bytes: int = 64 * 1024, max_connections: int = 100_000) -> None:
@@ -256,8 +256,10 @@ class MemoryListener:
         self._accept: Accept | None = None
         self._refusing = False
 
-    async def start(self, accept: Accept) -> None:
+    async def start(self, accept: Accept) -> str:
+        """Begin to accept; returns the url."""
         self._accept = accept
+        return self.url
 
     def refuse(self) -> None:
         self._refusing = True

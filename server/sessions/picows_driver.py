@@ -32,7 +32,7 @@ from picows import (
 
 from server.errors import BadSetting
 from server.runtime.metrics import Metrics
-from server.sessions.connection import LINGER_S, NOBODY, Accept, Receiver
+from server.sessions.connection import LINGER_S, NOBODY, Acceptor, Receiver
 from server.settings import GatewaySettings
 from server.wire.codec import SUBPROTOCOLS, Format
 from server.wire.messages import CloseCode
@@ -238,23 +238,24 @@ class PicowsConnection(WSListener):
     def _how_it_ended(self, transport: WSTransport) -> tuple[int, str]:
         if self._closing:
             return self._closing, ""
-        handshake = transport.close_handshake
+        handshake = cast(Any, transport.close_handshake)  # the stub does not say that it may be None
         if handshake is None:
             return _ABNORMAL, ""
         if handshake.recv is not None and handshake.recv_then_sent:
-            return int(handshake.recv.code) or 1005, handshake.recv.reason or ""  # type: ignore[call-overload]
+            return int(handshake.recv.code) or 1005, handshake.recv.reason or ""
         sent = handshake.sent  # picows itself refused something
-        return (int(sent.code), sent.reason or "") if sent is not None else (_ABNORMAL, "")  # type: ignore[call-overload]
+        return (int(sent.code), sent.reason or "") if sent is not None else (_ABNORMAL, "")
 
 
 class PicowsListener:
-    """The listening socket; see `server.sessions.connection.Listener`."""
+    """The listening socket and its open connections."""
 
-    def __init__(self, settings: GatewaySettings, metrics: Metrics) -> None:
+    def __init__(self, acceptor: Acceptor, settings: GatewaySettings) -> None:
         self.settings = settings
-        self.metrics = metrics
-        self._accept: Accept | None = None
+        self.metrics = acceptor.metrics
+        self._acceptor = acceptor
         self._server: asyncio.Server | None = None
+        self._stopping = False
         self._open: dict[PicowsConnection, None] = {}
         self._empty: asyncio.Future[None] | None = None
         self._port = settings.port
@@ -262,15 +263,17 @@ class PicowsListener:
 
     @property
     def url(self) -> str:
+        """`ws://host:port` or `wss://…` as bound; valid after `start`."""
         host = f"[{self.settings.host}]" if ":" in self.settings.host else self.settings.host
         return f"{'wss' if self._secure else 'ws'}://{host}:{self._port}"
 
     def __len__(self) -> int:
         return len(self._open)
 
-    async def start(self, accept: Accept) -> None:
+    async def start(self) -> str:
+        """Listen; returns the url that clients are told. Raises `BadSetting` where the address,
+        certificate or key is no good."""
         settings = self.settings
-        self._accept = accept
         context = tls_context(settings)
         try:
             self._server = await ws_create_server(
@@ -290,17 +293,22 @@ class PicowsListener:
             why = getattr(error, "strerror", None) or error
             raise BadSetting("gateway.port", f"cannot listen on {settings.host}:{settings.port}: {why}") from None
         self._port = self._server.sockets[0].getsockname()[1]
-
-    def refuse(self) -> None:
-        if self._server is not None:
-            self._server.close()
-            self._server = None
+        return settings.advertise_url or self.url
 
     async def stop(self) -> None:
-        self.refuse()
+        """Listen no more; give connections that are being closed their moment, then cut all."""
+        self._stopping = True
+        if self._server is not None:
+            self._server.close()
+        for connection in list(self._open):
+            connection.close(CloseCode.GOING_AWAY, "this node is stopping")
+        await self._emptied()
         for connection in list(self._open):
             connection.abort()
-        if self._open:  # each cut connection is gone in the next loop iterations
+        await self._emptied()
+
+    async def _emptied(self) -> None:
+        if self._open:
             self._empty = asyncio.get_running_loop().create_future()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LINGER_S):
@@ -311,10 +319,12 @@ class PicowsListener:
     def opened(self, connection: PicowsConnection) -> None:
         """The handshake is done: hand the connection over, or say that there is no room."""
         self._open[connection] = None
-        if len(self._open) > self.settings.max_connections or self._accept is None:
+        if self._stopping:
+            connection.close(CloseCode.GOING_AWAY, "this node is stopping")
+        elif len(self._open) > self.settings.max_connections:
             connection.close(CloseCode.FULL, "no room for another connection")
         else:
-            connection.set_receiver(self._accept(connection))
+            connection.set_receiver(self._acceptor.accept(connection))
 
     def gone(self, connection: PicowsConnection) -> None:
         self._open.pop(connection, None)
@@ -331,7 +341,9 @@ class PicowsListener:
                 response = WSUpgradeResponse.create_101_response({"Sec-WebSocket-Protocol": name})
                 return WSUpgradeResponseWithListener(response, PicowsConnection(self, format))
         known = ", ".join(SUBPROTOCOLS)
-        return _refusal(400, f"This is a Garrison gateway. Connect with a WebSocket and offer a subprotocol: {known}.\n")
+        return _refusal(
+            400, f"This is a Garrison gateway. Connect with a WebSocket and offer a subprotocol: {known}.\n"
+        )
 
 
 class _Reports:
@@ -343,7 +355,7 @@ class _Reports:
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
 
-    def isEnabledFor(self, level: int) -> bool:  # noqa: N802 - the logger's own name
+    def isEnabledFor(self, level: int) -> bool:
         return False
 
     def log(self, *args: object, **kwargs: object) -> None: ...

@@ -23,7 +23,7 @@ from server.sessions.bucket import TokenBucket
 from server.sessions.connection import NOBODY, Connection
 from server.sessions.outbox import Outbox
 from server.wire.codec import Codec, Format
-from server.wire.messages import Ack, Beat, Beats, Close, CloseCode, Failed, Heartbeat, Reply, Request
+from server.wire.messages import Ack, Beat, Beats, Close, CloseCode, Done, Failed, Heartbeat, Reply, Request
 
 if TYPE_CHECKING:
     from server.sessions.gateway import Gateway
@@ -101,7 +101,7 @@ class Session:
         if self._refused and 2 * self.bucket.tokens >= self.bucket.burst:
             self._refused = 0
         if message.__class__ is Heartbeat:
-            self._heartbeat(message)  # type: ignore[arg-type]
+            self._heartbeat(message)
         else:
             self._request(message)
 
@@ -118,6 +118,7 @@ class Session:
     def on_writable(self, connection: Connection) -> None:
         if connection is self.connection:
             self._blocked_at = None
+            self.heard_at = self._gateway.now()  # it could not be heard until now
             connection.resume_reading()
             self._flush()
 
@@ -145,7 +146,8 @@ class Session:
                 else:
                     result = activation.call("beat", (self.caller, message.state))
             except Exception as error:
-                self.fail(message.id, error)
+                if message.id:
+                    self.fail(message.id, error)
                 return
             if isinstance(result, asyncio.Future):
                 self._later(message.id, result, self._beaten)
@@ -166,7 +168,7 @@ class Session:
 
     def _request(self, message: Request) -> None:
         if message.__class__ is Ack:
-            self.acknowledge(message.seq)  # type: ignore[attr-defined]
+            self.acknowledge(message.seq)
             return
         number = message.id
         if number == 0:
@@ -176,6 +178,7 @@ class Session:
             self.fail(number, Overloaded("too many requests wait for their answer"))
             return
         if message.__class__ is Close:
+            self.send(self.codec.encode(Done(number)))
             self.end(ENDED_CLOSED, _NORMAL, "goodbye")
             return
         try:
@@ -204,15 +207,15 @@ class Session:
             error = _error_of(future)
             if self._link != link:
                 return  # the connection that asked is gone: a repeated command is deduplicated
-            if error is not None:
-                self.fail(request_id, error)
-            else:
+            if error is None:
                 then(request_id, future.result())
+            elif request_id:  # else an unnumbered heartbeat: it is simply not acknowledged
+                self.fail(request_id, error)
 
         future.add_done_callback(done)
 
     def fail(self, request_id: int, error: BaseException) -> None:
-        """Answer a request with a typed error; one without an id, only if it is no heartbeat."""
+        """Answer a request with a typed error."""
         typed = error if isinstance(error, GarrisonError) else self._gateway.fault(error)
         retry_ms = None if typed.retry_after_s is None else round(typed.retry_after_s * 1000)
         self.send(self.codec.encode(Failed(request_id, typed.code, typed.message[:500], retry_ms)))
@@ -282,7 +285,7 @@ class Session:
             return False
         if self.starved and not self.outbox.half_full:
             self.starved = False
-            self._gateway.hub.refill(self)
+            self._gateway.streams.refill(self)
         return True
 
     def _owe_beat(self) -> None:
@@ -355,25 +358,28 @@ class Session:
         self._gateway.session_detached(self)
 
     def check(self, now: float) -> float | None:
-        """The wheel's call: is the client still there, is the resume window over, must it
-        move? Returns when to look again."""
+        """The wheel's call, for as long as the session lives: is the client still there, and
+        does it read? Returns when to look again."""
         if self.ended:
             return None
         settings = self._gateway.settings
-        if self.connection is None:
-            until = self.detached_at + settings.resume_window_s
-            if now < until:
-                return until
-            self.end(ENDED_EXPIRED)
-            return None
         silence_s = settings.heartbeat_interval_s * settings.heartbeats_missed
-        if self._blocked_at is not None and now >= self._blocked_at + silence_s:
-            self.close(CloseCode.SLOW_READER, "nothing was read for too long")
-            return now + settings.resume_window_s
-        if now >= self.heard_at + silence_s and self._blocked_at is None:
+        if self.connection is None:
+            return now + silence_s
+        if self._blocked_at is not None:
+            if now >= self._blocked_at + silence_s:
+                self.close(CloseCode.SLOW_READER, "nothing was read for too long")
+                return now + silence_s
+            return self._blocked_at + silence_s
+        if now >= self.heard_at + silence_s:
             self.close(CloseCode.HEARTBEAT_MISSED, "no heartbeat")
-            return now + settings.resume_window_s
-        return max(self.heard_at, self._blocked_at or 0.0) + silence_s
+            return now + silence_s
+        return self.heard_at + silence_s
+
+    def expire(self, now: float) -> None:
+        """The wheel's call a resume window after each detaching."""
+        if self.connection is None and now >= self.detached_at + self._gateway.settings.resume_window_s:
+            self.end(ENDED_EXPIRED)
 
 
 def _error_of(future: "asyncio.Future[Any]") -> BaseException | None:

@@ -29,6 +29,7 @@ from server.errors import (
     Overloaded,
     Unavailable,
     UnknownType,
+    Unreachable,
 )
 from server.ids import NodeAddress
 from server.runtime.clock import Clock
@@ -210,11 +211,13 @@ class Link(asyncio.Protocol):
 
 
 class Dialled(Link):
-    """The requesting end. Requests made before login is through wait for it."""
+    """The requesting end. Requests made before login is through wait for it. `left` is told
+    when it closes; no request may be made on it from then on."""
 
-    def __init__(self, context: Context, peer: NodeAddress) -> None:
+    def __init__(self, context: Context, peer: NodeAddress, left: Callable[["Dialled"], None]) -> None:
         super().__init__(context)
         self.peer = peer
+        self._left = left
         self.ready: asyncio.Future[None] = context.loop.create_future()
         self._hello: Hello | None = None
         self._pending: dict[int, tuple[asyncio.Future[bytes], float]] = {}
@@ -350,6 +353,7 @@ class Dialled(Link):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        self._left(self)
         sent = self._open
         if not self.ready.done():
             self.ready.set_exception(Unavailable(f"{self.peer}: {self.reason}"))
@@ -358,7 +362,7 @@ class Dialled(Link):
         for future, _ in pending.values():
             if not future.done():
                 why = f"link to {self.peer}: {self.reason}"
-                future.set_exception(ConnectionLost(why) if sent else Unavailable(why))
+                future.set_exception(ConnectionLost(why) if sent else Unreachable(why))
 
 
 class Accepted(Link):

@@ -28,6 +28,7 @@ from server.errors import (
     Overloaded,
     Unavailable,
     UnknownType,
+    Unreachable,
 )
 from server.ids import NodeAddress
 from server.runtime.metrics import Metrics
@@ -98,14 +99,9 @@ class MemoryNetwork:
     def crash(self, address: NodeAddress, *, silently: bool = False) -> None:
         """Take the node away at once. Its peers learn of it by broken links, as when a process
         dies, or `silently` not at all, as when a machine does."""
-        for endpoint, transport in list(self._nodes.items()):
-            if transport.me != address:
-                continue
-            del self._nodes[endpoint]
-            transport.vanish()
-        if not silently:
-            for transport in list(self._nodes.values()):
-                self.reset(transport.me, address)
+        for transport in list(self._nodes.values()):
+            if transport.me == address:
+                self.leave(transport, silently=silently)
 
     # for MemoryTransport
 
@@ -114,9 +110,13 @@ class MemoryNetwork:
             raise Unavailable(f"cannot listen for other nodes on {transport.endpoint}: already in use")
         self._nodes[transport.endpoint] = transport
 
-    def detach(self, transport: "MemoryTransport") -> None:
+    def leave(self, transport: "MemoryTransport", *, silently: bool = False) -> None:
         if self._nodes.get(transport.endpoint) is transport:
             del self._nodes[transport.endpoint]
+        transport.vanish()
+        if not silently:
+            for other in list(self._nodes.values()):
+                self.reset(other.me, transport.me)
 
     def find(self, endpoint: str) -> "MemoryTransport | None":
         return self._nodes.get(endpoint)
@@ -195,7 +195,7 @@ class MemoryTransport:
     def request(self, to: NodeAddress, service: int, payload: bytes, timeout_s: float) -> "asyncio.Future[bytes]":
         target = self._target(to)
         if target is None:
-            raise Unavailable(f"no link to {to}" if to in self._peers else f"{to} is not in the view")
+            raise Unreachable(f"no link to {to}" if to in self._peers else f"{to} is not in the view")
         busy = self._in_flight.get(to, 0) >= self._settings.max_in_flight
         if busy or self._network.buffered(self.me, to) + len(payload) > self._settings.max_buffered_bytes:
             self._metrics.transport_refused_total += 1
@@ -221,12 +221,8 @@ class MemoryTransport:
         self._network.carry(self.me, target, len(payload), partial(target.arrived, self, 0, service, payload))
 
     async def stop(self) -> None:
-        if self._me is None:
-            return
-        self._network.detach(self)
-        for to in list(self._peers):
-            self._network.reset(self.me, to)
-        self.vanish()
+        if self._up:
+            self._network.leave(self)
 
     def lose(self, to: NodeAddress, why: str) -> None:
         """The link to `to` broke: what is under way on it fails with `ConnectionLost`."""

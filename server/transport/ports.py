@@ -27,7 +27,7 @@ class Service:
 class Transport(Protocol):
     """Persistent, pipelined, coalescing links to other nodes.
 
-    Delivery is at most once. Errors of `request`: `Unavailable` (not connected, nothing sent),
+    Delivery is at most once. Errors of `request`: `Unreachable` (not connected, nothing sent),
     `Overloaded` (too many in flight), `DeadlineExceeded`, `ConnectionLost` (sent, no answer
     seen), or the remote handler's own typed error."""
 
@@ -44,7 +44,7 @@ class Transport(Protocol):
 
     def set_peers(self, peers: dict[NodeAddress, str]) -> None:
         """The endpoints of the current view (without this node). Links to anyone else are
-        closed; requests to an address that is not here raise `Unavailable` at once."""
+        closed; requests to an address that is not here raise `Unreachable` at once."""
         ...
 
     def request(self, to: NodeAddress, service: int, payload: bytes, timeout_s: float) -> asyncio.Future[bytes]: ...

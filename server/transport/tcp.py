@@ -9,7 +9,7 @@ from typing import Final
 
 import structlog
 
-from server.errors import BadSetting, GarrisonError, Unavailable
+from server.errors import BadSetting, GarrisonError, Unavailable, Unreachable
 from server.ids import NodeAddress
 from server.runtime.backoff import backoff_s
 from server.runtime.clock import Clock
@@ -58,6 +58,7 @@ class TcpTransport:
         self._inbound: dict[NodeAddress, Accepted] = {}
         self._strangers: dict[Accepted, None] = {}
         self._leaving: dict[Link, None] = {}  # closed, socket not gone yet
+        self._stopped = False
 
     @property
     def endpoint(self) -> str:
@@ -86,6 +87,7 @@ class TcpTransport:
 
     async def stop(self) -> None:
         """Close every link, gently for half a second, and leave no task."""
+        self._stopped = True
         if self._server is not None:
             self._server.close()
         dials = list(self._dials.values())
@@ -112,7 +114,7 @@ class TcpTransport:
 
     def set_peers(self, peers: dict[NodeAddress, str]) -> None:
         before, self._peers = self._peers, dict(peers)
-        if self._context is None:
+        if self._context is None or self._stopped:
             return
         self._peers.pop(self._context.me, None)
         for to in list(self._dials):
@@ -122,7 +124,7 @@ class TcpTransport:
                     self._close(link, "left the view")
         for to, endpoint in self._peers.items():
             if to not in self._dials:
-                self._links[to] = Dialled(self._context, to)  # requests may wait in it from now on
+                self._links[to] = Dialled(self._context, to, self._broke)  # requests may wait in it from now on
                 self._dials[to] = self._supervisor.spawn(self._keep(to, endpoint), f"link to {to}")
         newest = {address.node: address.incarnation for address in self._peers}
         for address, accepted in list(self._inbound.items()):
@@ -133,7 +135,7 @@ class TcpTransport:
     def request(self, to: NodeAddress, service: int, payload: bytes, timeout_s: float) -> "asyncio.Future[bytes]":
         link = self._links.get(to)
         if link is None:
-            raise Unavailable(f"no link to {to}" if to in self._peers else f"{to} is not in the view")
+            raise Unreachable(f"no link to {to}" if to in self._peers else f"{to} is not in the view")
         return link.request(service, payload, timeout_s)
 
     def send(self, to: NodeAddress, service: int, payload: bytes) -> None:
@@ -148,9 +150,9 @@ class TcpTransport:
         attempt = 0
         while True:
             link = self._links.get(to)
-            if link is None or link.reason:
+            if link is None:
                 assert self._context is not None
-                link = self._links[to] = Dialled(self._context, to)
+                link = self._links[to] = Dialled(self._context, to, self._broke)
             born = self._clock.now()
             why = await self._connect(link, endpoint)
             if why is None:
@@ -161,8 +163,6 @@ class TcpTransport:
                 if attempt == 0:
                     log.warning("cannot reach node", peer=str(to), endpoint=endpoint, why=why)
                 attempt += 1
-            if self._links.get(to) is link:
-                del self._links[to]
             if attempt:
                 await asyncio.sleep(backoff_s(attempt, self._rng))
 
@@ -190,12 +190,18 @@ class TcpTransport:
         finally:
             self._metrics.transport_links -= 1
 
+    def _broke(self, link: Dialled) -> None:
+        if self._links.get(link.peer) is link:
+            del self._links[link.peer]
+
     # accepting
 
     def _accept(self) -> Accepted:
         assert self._context is not None
         link = Accepted(self._context, self._admit, self._entered, self._left)
-        if len(self._strangers) >= MAX_STRANGERS:
+        if self._stopped:
+            link.close("stopped")
+        elif len(self._strangers) >= MAX_STRANGERS:
             link.close("too many strangers")
         else:
             self._strangers[link] = None

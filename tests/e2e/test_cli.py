@@ -88,7 +88,14 @@ def test_a_taken_port_of_the_demo(tmp_path: Path) -> None:
 
 def test_a_token_is_good_for_what_was_asked(tmp_path: Path) -> None:
     done = garrison(
-        "token", "dedicated-7", "--role", "host", "--ttl", "7d", cwd=tmp_path, GARRISON_SECURITY__SIGNING_KEY=SIGNING_KEY
+        "token",
+        "dedicated-7",
+        "--role",
+        "host",
+        "--ttl",
+        "7d",
+        cwd=tmp_path,
+        GARRISON_SECURITY__SIGNING_KEY=SIGNING_KEY,
     )
     assert done.returncode == 0, done.stderr
     claims = jwt.decode(done.stdout.strip(), SIGNING_KEY, algorithms=["HS256"], issuer="garrison")

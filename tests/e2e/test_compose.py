@@ -83,9 +83,7 @@ def test_every_path_is_real(compose: dict[str, Any]) -> None:
 def test_what_the_image_copies_is_real_and_let_through() -> None:
     dockerfile = (ROOT / "deploy/Dockerfile").read_text()
     copied = [
-        word
-        for line in re.findall(r"^COPY (?!--from)(.*)$", dockerfile, re.MULTILINE)
-        for word in line.split()[:-1]
+        word for line in re.findall(r"^COPY (?!--from)(.*)$", dockerfile, re.MULTILINE) for word in line.split()[:-1]
     ]
     allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
     assert copied

@@ -207,7 +207,7 @@ async def test_activations_by_kind(cluster: TestCluster, http: httpx.AsyncClient
 async def test_sessions_are_paged_and_filtered(cluster: TestCluster, http: httpx.AsyncClient) -> None:
     for name, count in (("node-1", 5), ("node-2", 2)):
         cluster.nodes[name].sessions = [
-            {"session": f"s{n}", "subject": f"{name}-player-{n}", "role": "player", "state": "open"}
+            {"session": f"s{n}", "subject": f"{name}-player-{n}", "role": "player", "state": "attached"}
             for n in range(count)
         ]
     node = cluster.nodes["node-1"]

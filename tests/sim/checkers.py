@@ -5,7 +5,7 @@ is well. `tests/sim/test_checkers.py` plants a fault for each.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 import msgspec
@@ -17,6 +17,7 @@ from tests.sim.history import (
     Asked,
     Command,
     Connected,
+    Crashed,
     History,
     NodeReport,
     Pushed,
@@ -135,20 +136,29 @@ def pushes_in_order(history: History) -> Violations:
 # ---- acknowledged changes --------------------------------------------------------------------
 
 
-def acknowledged_is_stored(history: History, stored: Stored) -> Violations:
+def acknowledged_is_stored(history: History, stored: Stored, loss_s: float = 0.0) -> Violations:
     """Every acknowledged change is in the store after a clean stop: the events of a match
-    command under the numbers of its answer, a profile under its version or a newer one."""
+    command under the numbers of its answer, a profile under its version or a newer one.
+    Without a journal a crash may lose write-behind changes of the last `loss_s` before it."""
     asked = _asked(history)
+    lost = _lost_in_a_crash(history, loss_s)
     out = []
     for answer in _each(history, Answered):
         request = asked.get((answer.client, answer.request_id))
-        if request is None or request.command is None:
+        if request is None:
             continue
-        if isinstance(answer.reply, Accepted):
+        if isinstance(answer.reply, Accepted) and request.command is not None:
             out += _log_holds(answer.reply, request.command, stored)
-        elif isinstance(answer.reply, Saved):
+        elif isinstance(answer.reply, Saved) and not lost(answer):
             out += _state_holds(answer.reply, request.request, stored)
     return out
+
+
+def _lost_in_a_crash(history: History, loss_s: float) -> Callable[[Answered], bool]:
+    """Whether an answer came so shortly before a crash that its change may be lost."""
+    crashes = [crash.at for crash in _each(history, Crashed)]
+    # The answer may have been under way for a moment when the node died.
+    return lambda answer: any(crash - loss_s <= answer.at <= crash + 0.5 for crash in crashes) if loss_s else False
 
 
 def _log_holds(reply: Accepted, command: Command, stored: Stored) -> Violations:
@@ -174,15 +184,19 @@ def _state_holds(reply: Saved, request: object, stored: Stored) -> Violations:
     return []
 
 
-def same_command_same_answer(history: History) -> Violations:
-    """A repeated command repeats its first answer; two commands never share a version."""
+def same_command_same_answer(history: History, loss_s: float = 0.0) -> Violations:
+    """A repeated command repeats its first answer; two commands never share a version. As for
+    `acknowledged_is_stored`, what a crash may have lost does not count."""
     asked = _asked(history)
+    lost = _lost_in_a_crash(history, loss_s)
     answers: dict[Command, bytes] = {}
     versions: dict[tuple[str, int], Command] = {}
     out = []
     for answer in _each(history, Answered):
         request = asked.get((answer.client, answer.request_id))
         if request is None or request.command is None or not isinstance(answer.reply, Accepted | Saved):
+            continue
+        if isinstance(answer.reply, Saved) and lost(answer):
             continue
         plain = msgspec.msgpack.encode(msgspec.structs.replace(answer.reply, id=0))
         if answers.setdefault(request.command, plain) != plain:
@@ -293,9 +307,10 @@ def none_left(tasks: Mapping[str, Sequence[str]]) -> Violations:
 # ---- all together ----------------------------------------------------------------------------
 
 
-def check_history(history: History, stored: Stored, topics: Iterable[str]) -> Violations:
+def check_history(history: History, stored: Stored, topics: Iterable[str], loss_s: float = 0.0) -> Violations:
     """Everything that the history and the store after a clean stop can show. `topics` are the
-    streams whose watchers must have all of it."""
+    streams whose watchers must have all of it; `loss_s` is how much a crash may lose of what
+    is written behind."""
     return [
         *one_content_per_number(history),
         *subscriptions_in_order(history),
@@ -304,8 +319,8 @@ def check_history(history: History, stored: Stored, topics: Iterable[str]) -> Vi
         *logs_without_gap(stored),
         *one_answer_each(history),
         *pushes_in_order(history),
-        *acknowledged_is_stored(history, stored),
-        *same_command_same_answer(history),
+        *acknowledged_is_stored(history, stored, loss_s),
+        *same_command_same_answer(history, loss_s),
         *commands_once(history, stored),
     ]
 

@@ -71,7 +71,7 @@ class Link(Protocol):
 
 class Dial(Protocol):
     async def __call__(
-        self, client: str, url: str, text: bool, on_frame: Callable[[bytes], None], on_close: Callable[[int, str], None]
+        self, url: str, text: bool, on_frame: Callable[[bytes], None], on_close: Callable[[int, str], None]
     ) -> Link:
         """Raises `ConnectionError` where nobody answers at `url`."""
         ...
@@ -202,7 +202,7 @@ class SimClient:
             if self._lost is lost:
                 self._fail_waiting()
 
-        self._link = await self._dial(self.name, url, self._text, on_frame, on_close)
+        self._link = await self._dial(url, self._text, on_frame, on_close)
         if self._resume is None:
             self._seen = 0
         hello = Hello(self._next_request(), self._token(), self._resume, self._seen, "sim")

@@ -77,6 +77,12 @@ class Saw(Observation, frozen=True, kw_only=True):
     event: bytes
 
 
+class Crashed(Observation, frozen=True, kw_only=True):
+    """A node died without storing what it held; not seen by a client (`client` is empty)."""
+
+    node: str
+
+
 class StoredEvent(NamedTuple):
     seq: int
     event: bytes

@@ -1,15 +1,17 @@
-"""The network between simulated nodes: the transport's in-memory twin, with a process for the
-wires (what is under way goes on when its sender dies, and waits for a receiver that is paused)
-and a seeded policy of delay and loss."""
+"""The simulated network: the in-memory twins of the node-to-node transport and of the client
+connections, with a process of their own for the wires (what is under way goes on when its sender
+dies, and waits for a receiver that is paused) and a seeded policy of delay and loss."""
 
 import random
 from collections.abc import Callable
 
+from server.errors import Unavailable
 from server.ids import NodeAddress
-from server.runtime.metrics import Metrics
-from server.settings import TransportSettings
-from server.transport.memory import MemoryNetwork, MemoryTransport, Result
-from tests.sim.loop import Domain, SimLoop
+from server.sessions.connection import Accept, Connection, Receiver
+from server.sessions.memory import ClientEnd, Closed, Delay, MemoryConnection, MemoryListener
+from server.transport.memory import MemoryNetwork, MemoryTransport
+from server.wire.codec import Format
+from tests.sim.loop import DOMAIN, Domain, SimLoop
 
 
 class Weather:
@@ -44,29 +46,118 @@ class Weather:
 
 
 class SimNetwork(MemoryNetwork):
-    """The twin's network, with the wires in a process of their own."""
+    """The twin's network, traced. It delivers in the receiver's own context; the wires of client
+    connections are in the process `domain`."""
 
     def __init__(self, loop: SimLoop, weather: Weather) -> None:
         super().__init__(weather)
         self.loop, self.weather = loop, weather
         self.domain = Domain("network")
 
-    def carry(self, frm: NodeAddress, to: NodeAddress, size: int, deliver: Callable[[], None]) -> None:
-        self.loop.trace.note(self.loop.time(), "net", frm, to, size)
-        self.domain.run(super().carry, frm, to, size, deliver)
+    def carry(self, frm: NodeAddress, to: MemoryTransport, size: int, deliver: Callable[[], None]) -> None:
+        self.loop.trace.note(self.loop.time(), "net", frm, to.me, size)
+        super().carry(frm, to, size, deliver)
 
 
-class SimTransport(MemoryTransport):
-    """One node's side: whatever arrives runs in that node's process."""
+# ---- client connections ------------------------------------------------------------------------
 
-    def __init__(self, network: SimNetwork, settings: TransportSettings, metrics: Metrics, domain: Domain) -> None:
-        super().__init__(network, settings, metrics)
-        self._domain, self._loop = domain, network.loop
 
-    def arrived(self, frm: MemoryTransport, number: int, service: int, payload: bytes) -> None:
-        arrive = super().arrived
-        self._domain.run(lambda: self._loop.call_soon(arrive, frm, number, service, payload))
+class _Inside(Receiver):
+    """A receiver that runs in its node's process, whoever calls it."""
 
-    def answered(self, number: int, result: Result) -> None:
-        answered = super().answered
-        self._domain.run(lambda: self._loop.call_soon(answered, number, result))
+    def __init__(self, inner: Receiver, domain: Domain, loop: SimLoop) -> None:
+        self._inner, self._domain, self._loop = inner, domain, loop
+
+    def _enter(self, call: Callable[..., None], *args: object) -> None:
+        if DOMAIN.get() is self._domain:
+            call(*args)
+        else:
+            self._domain.run(lambda: self._loop.call_soon(call, *args))
+
+    def on_message(self, data: bytes) -> None:
+        self._enter(self._inner.on_message, data)
+
+    def on_control(self, connection: Connection) -> None:
+        self._enter(self._inner.on_control, connection)
+
+    def on_blocked(self, connection: Connection) -> None:
+        self._enter(self._inner.on_blocked, connection)
+
+    def on_writable(self, connection: Connection) -> None:
+        self._enter(self._inner.on_writable, connection)
+
+    def on_closed(self, connection: Connection, code: int, reason: str) -> None:
+        self._enter(self._inner.on_closed, connection, code, reason)
+
+
+class SimConnection(MemoryConnection):
+    """A connection whose bytes travel in the network's process."""
+
+    def __init__(
+        self, listener: "SimListener", format: Format, remote: str, delay: Delay | None, network: SimNetwork
+    ) -> None:
+        super().__init__(listener, format, remote, delay)
+        self._node, self._loop = listener.domain, network.loop
+        for pipe in (self.to_client, self.to_server):
+            wake = pipe._wake
+            pipe._wake = lambda wait_s, wake=wake: network.domain.run(wake, wait_s)  # type: ignore[method-assign,misc]
+
+    def set_receiver(self, receiver: Receiver) -> None:
+        super().set_receiver(receiver if isinstance(receiver, _Inside) else _Inside(receiver, self._node, self._loop))
+
+
+class SimListener(MemoryListener):
+    """Where clients connect to one simulated node."""
+
+    def __init__(self, network: SimNetwork, domain: Domain, name: str, max_frame_bytes: int) -> None:
+        super().__init__(name, max_frame_bytes)
+        self._network, self.domain = network, domain
+
+    def connect(self, format: Format = "msgpack", remote: str = "", delay: Delay | None = None) -> ClientEnd:
+        if self._accept is None or self._refusing:
+            raise Unavailable(f"nobody listens at {self.url}")
+        connection = SimConnection(self, format, remote, delay, self._network)
+        accept = self._accept
+        self.open[connection] = None
+        self.domain.run(lambda: self._network.loop.call_soon(_let_in, accept, connection))
+        return connection.client
+
+
+def _let_in(accept: Accept, connection: SimConnection) -> None:
+    connection.set_receiver(accept(connection))
+
+
+class ClientLink:
+    """A client's end, as `tests.sim.client.Link`: callbacks run in the client's process."""
+
+    def __init__(
+        self,
+        loop: SimLoop,
+        domain: Domain,
+        end: ClientEnd,
+        on_frame: Callable[[bytes], None],
+        on_close: Callable[[int, str], None],
+    ) -> None:
+        self._end = end
+        end.on_message = lambda data: _into(loop, domain, on_frame, data)
+        end.on_closed = lambda code, reason: _into(loop, domain, on_close, code, reason)
+
+    def send(self, frame: bytes) -> None:
+        """What is sent into a closed connection is lost."""
+        try:
+            self._end.send(frame)
+        except Closed:
+            return
+
+    def close(self, code: int, reason: str) -> None:
+        self._end.close(code, reason)
+
+    def abort(self) -> None:
+        self._end.drop()
+
+    def half_open(self) -> None:
+        self._end.half_open()
+
+
+def _into(loop: SimLoop, domain: Domain, call: Callable[..., None], *args: object) -> None:
+    domain.run(lambda: loop.call_soon(call, *args))

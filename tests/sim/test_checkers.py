@@ -14,6 +14,7 @@ from tests.sim.history import (
     Answered,
     Asked,
     Connected,
+    Crashed,
     History,
     NodeReport,
     Observation,
@@ -159,6 +160,16 @@ def test_catches_a_lost_push() -> None:
 )
 def test_catches_an_acknowledged_change_that_is_not_stored(stored: Stored) -> None:
     assert checkers.acknowledged_is_stored(_sound(), stored)
+
+
+def test_a_crash_excuses_only_what_was_written_behind_shortly_before() -> None:
+    lost = STORED._replace(states={})
+    soon = [*_sound(), Crashed(at=6.4, client="", node="n1")]
+    late = [*_sound(), Crashed(at=9, client="", node="n1")]
+    assert not checkers.acknowledged_is_stored(soon, lost, loss_s=2)
+    assert checkers.acknowledged_is_stored(late, lost, loss_s=2)
+    assert checkers.acknowledged_is_stored(soon, lost)
+    assert checkers.acknowledged_is_stored(soon, _log(), loss_s=2)
 
 
 def test_catches_a_command_answered_in_two_ways() -> None:

@@ -46,7 +46,7 @@ class PlayedMatch:
     kind = "match"
 
     def __init__(self, key: str, node: NodeAddress, teams: int = 2, players: Iterable[str] = ()) -> None:
-        self.key, self.state = key, MatchState()
+        self.key, self.state, self.clock_ms = key, MatchState(), 0
         self.events: list[bytes] = []
         self.activation = SimpleNamespace(host=SimpleNamespace(me=node), log=lambda: self)
         mode = "slayer" if teams else "recorded"
@@ -172,8 +172,7 @@ class TestCluster:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for node in self.nodes.values():
-            await node.stop()
+        await asyncio.gather(*(node.stop() for node in self.nodes.values()))
 
     def members(self, *members: Member) -> None:
         """Change the view of every node."""

@@ -85,7 +85,10 @@ class Cluster:
 
     def show(self, *names: str) -> None:
         """Every host of `names` sees exactly these as up."""
-        members = tuple(Member(NodeId(name), self.hosts[name].me.incarnation, 4, "up", name, "", "") for name in names)
+        members = tuple(
+            Member(NodeId(name), self.hosts[name].me.incarnation, 4, "up", self.hosts[name].transport.endpoint, "", "")
+            for name in names
+        )
         for name in names:
             host = self.hosts[name]
             host.transport.set_peers({m.address: m.transport for m in members if m.address != host.me})

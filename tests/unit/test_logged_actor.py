@@ -103,7 +103,7 @@ async def test_a_damaged_log_is_refused_and_named() -> None:
 
 
 async def _append_garbage(host: TestHost) -> None:
-    owned = (await host.store.claim("ledger", [Claim(L, 99)], host.me))[L]
+    owned = await host.claimer.claim("ledger", L)
     epoch: Epoch = owned.epoch  # type: ignore[union-attr]
     head: bytes = owned.head  # type: ignore[union-attr]
     assert (await host.logs.append("ledger", [Append(L, epoch, 2, 2, head, b"x" * 16, b"garbage")]))[L] == "written"

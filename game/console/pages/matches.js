@@ -20,6 +20,13 @@ const teamClass = (team) => (team === null || team === undefined ? "" : `team-${
 const phaseLevel = { live: "good", countdown: "warn", lobby: null, ended: null };
 const missingNote = (missing) => (missing.length ? `without the matches of ${missing.join(", ")}, which did not answer` : "");
 
+/** One row a match: while a match moves between nodes, the one with the later clock. */
+function latest(rows) {
+  const newest = new Map();
+  for (const row of rows) if (!(newest.get(row.match)?.time_ms >= row.time_ms)) newest.set(row.match, row);
+  return [...newest.values()];
+}
+
 /** The scores of the teams, as one row of boxes. */
 function showScores(box, scores, { dom }) {
   box.hidden = scores.length === 0;
@@ -81,7 +88,9 @@ function showList(root, garrison) {
     leaders.update(match.leaders ?? []);
   };
   poll.every(LIST_MS, async () => {
-    const { rows, missing } = await query("live_matches", { leaders: 1, limit: SHOWN });
+    const answer = await query("live_matches", { leaders: 1, limit: SHOWN });
+    const missing = answer.missing;
+    const rows = latest(answer.rows);
     rows.sort((a, b) => b.started_wall_ms - a.started_wall_ms || a.match.localeCompare(b.match));
     const shown = rows.slice(0, SHOWN);
     none.hidden = rows.length > 0;

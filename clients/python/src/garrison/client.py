@@ -161,7 +161,7 @@ class Client(GameCalls):
         if link is not None:
             with contextlib.suppress(ConnectionClosed, TimeoutError):
                 async with asyncio.timeout(1):
-                    await link.ws.send(pack(Close().to_wire()))
+                    await link.ws.send(pack(Close(id=self._take_id()).to_wire()))
                     await link.ws.close()
         if self._runner is not None:
             self._runner.cancel()

@@ -4,6 +4,7 @@
 const LIVE_TIMEOUT_MS = 1500;
 const TRY_TIMEOUT_MS = 900;
 const POLL_MS = 500;
+const SLOW_POLL_MS = 1500;
 const AGAIN_MS = 150;
 
 export class Refused extends Error {}
@@ -40,7 +41,7 @@ export class Client extends EventTarget {
     for (;;) {
       const began = performance.now();
       await this.#once();
-      const wanted = document.hidden ? 4 * POLL_MS : POLL_MS;
+      const wanted = document.hidden || this.failing ? SLOW_POLL_MS : POLL_MS;
       await pause(Math.max(50, wanted - (performance.now() - began)));
     }
   }

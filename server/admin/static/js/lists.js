@@ -1,6 +1,6 @@
 // The engine's other pages: sessions and the store.
 
-import { el, setText, table } from "./dom.js";
+import { el, setAttribute, setText, table } from "./dom.js";
 import { duration, whole } from "./format.js";
 
 const PER_PAGE = 100;
@@ -11,6 +11,12 @@ const swatch = (store, pick) => (row, cell) => {
   cell.children[0].style.setProperty("--swatch", store.colour(pick(row)));
   setText(cell.children[1], pick(row));
 };
+
+function statePill(row, cell) {
+  if (cell.childElementCount === 0) cell.append(el("span", { class: "pill" }));
+  setText(cell.firstElementChild, row.state);
+  setAttribute(cell.firstElementChild, "data-level", row.state === "attached" ? "good" : "warn");
+}
 
 const without = (missing) => (missing.length ? `without ${missing.join(", ")}, which did not answer` : "");
 
@@ -24,14 +30,15 @@ export const sessions = {
     const columns = [
       { title: "Subject", head: true, render: (row) => row.subject },
       { title: "Role", render: (row) => row.role },
-      { title: "State", render: (row) => row.state },
+      { title: "State", render: statePill },
       { title: "Node", render: swatch(store, (row) => row.node) },
       { title: "Age", num: true, render: seconds("age_s") },
       { title: "Last heard", num: true, render: seconds("idle_s") },
       { title: "Pushes", num: true, render: count("pushes") },
       { title: "Outbox", num: true, render: count("outbox") },
       { title: "Subscriptions", num: true, render: count("subscriptions") },
-      { title: "Session", render: (row) => row.session },
+      { title: "Format", render: (row) => row.format ?? "–" },
+      { title: "Address", render: (row) => row.address ?? "–" },
     ];
     const list = table("Sessions", columns, (row) => `${row.node}/${row.session}`);
     const note = el("span", { class: "note" });

@@ -41,7 +41,8 @@ export const overview = {
     const charts = CHARTS.map((spec) => chart(spec, store));
     const happened = events(store);
     const graphs = el("div", { class: "charts" }, charts.map((one) => one.element));
-    root.append(tiles.element, el("div", { class: "split" }, nodes.element, circle.element), graphs, happened.element);
+    const left = el("div", { class: "stack" }, nodes.element, happened.element);
+    root.append(tiles.element, el("div", { class: "split" }, left, circle.element), graphs);
     let drawnAt = 0;
     const update = () => {
       if (store.live === null) return;
@@ -74,9 +75,9 @@ function figures() {
     const all = live.nodes.length + live.gone.length;
     setText(cells.nodes, `${up} of ${all}`);
     setAttribute(boxes.nodes, "data-level", up < all ? "warn" : null);
-    setText(cells.sessions, whole(sum((report) => report.sessions)));
-    setText(cells.activations, whole(sum((report) => report.activations)));
-    setText(cells.beats, whole(sum((report) => report.samples.at(-1)?.heartbeats_per_s ?? 0)));
+    total(cells.sessions, sum((report) => report.sessions), live.missing);
+    total(cells.activations, sum((report) => report.activations), live.missing);
+    total(cells.beats, sum((report) => report.samples.at(-1)?.heartbeats_per_s ?? 0), live.missing);
     const age = most((report) => report.dirty_age_s);
     setText(cells.dirty, `${age.toFixed(2)} s`);
     setAttribute(boxes.dirty, "data-level", level(age, DIRTY_WARN_S, DIRTY_BAD_S) || null);
@@ -85,6 +86,13 @@ function figures() {
     setAttribute(boxes.lag, "data-level", level(lag, LAG_WARN_MS, LAG_BAD_MS) || null);
   };
   return { element, update };
+}
+
+/** A sum over the nodes; says so where some are missing from it. */
+function total(cell, value, missing) {
+  if (cell.childElementCount === 0) cell.replaceChildren(el("span"), el("small"));
+  setText(cell.children[0], whole(value));
+  setText(cell.children[1], missing.length ? `without ${missing.length === 1 ? missing[0] : `${missing.length} nodes`}` : "");
 }
 
 function nodeTable(store) {

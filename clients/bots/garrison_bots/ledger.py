@@ -1,0 +1,62 @@
+"""What the bots were promised, so that another process can compare it with the store.
+
+    {"entities": {"player/bot-1": 7}, "matches": {"m-1": 120}, "ended": ["m-1"],
+     "changes": 431, "counts": {…}}
+
+`entities`: the newest version of each entity that a `saved` named; the store must hold that
+version or a later one. `matches`: the number after the last event that an `accepted` acknowledged
+or the stream brought; all before it must be stored. `ended`: matches whose end the stream brought.
+`changes` counts acknowledgements.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from garrison.messages import Accepted, Saved
+
+
+class Ledger:
+    """Grows by one line a player and one a match."""
+
+    def __init__(self) -> None:
+        self.entities: dict[str, int] = {}
+        self.next_seqs: dict[str, int] = {}
+        self.ended: dict[str, None] = {}
+        self.changes = 0
+
+    def saved(self, saved: Saved) -> None:
+        """A durable change was acknowledged."""
+        self.changes += 1
+        self.entities[saved.entity] = max(saved.version, self.entities.get(saved.entity, 0))
+
+    def accepted(self, accepted: Accepted) -> None:
+        """A match command was acknowledged."""
+        self.changes += 1
+        self.next_seqs[accepted.match] = max(accepted.next_seq, self.next_seqs.get(accepted.match, 0))
+
+    def streamed(self, match: str, number: int) -> None:
+        """An event was published, so it must be stored."""
+        self.next_seqs[match] = max(number + 1, self.next_seqs.get(match, 0))
+
+    def match_ended(self, match: str) -> None:
+        """The end of `match` was published."""
+        self.ended[match] = None
+
+    def to_json(self, counts: Mapping[str, Any]) -> dict[str, Any]:
+        """The ledger as plain values."""
+        return {
+            "entities": dict(self.entities),
+            "matches": dict(self.next_seqs),
+            "ended": list(self.ended),
+            "changes": self.changes,
+            "counts": dict(counts),
+        }
+
+    def write(self, path: Path, counts: Mapping[str, Any]) -> None:
+        """Replace the file at once: a reader sees the old or the new one, never a part."""
+        partial = path.with_name(path.name + ".part")
+        partial.write_text(json.dumps(self.to_json(counts)), "utf-8")
+        os.replace(partial, path)

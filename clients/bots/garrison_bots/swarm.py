@@ -1,0 +1,351 @@
+"""Bot players in matches: squads of eight players and a host, match after match.
+
+A squad's host makes a match, its players join and watch it, the host reports what `generate`
+makes up at the match's own pace times `speed`, and each player checks that the stream brings each
+event exactly once and in order. Between matches the players change their profile. Every durable
+acknowledgement goes into the ledger. What fails costs the squad its match, never the swarm.
+"""
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import garrison
+from garrison import Client, GarrisonError, Host
+from garrison.errors import Rejected
+from garrison.messages import Ended, MatchOptions, ProfileSet, Started
+from garrison_bots import MakeToken
+from garrison_bots.generate import Mode, generate
+from garrison_bots.ledger import Ledger
+
+log = logging.getLogger(__name__)
+
+MAPS = ("Aquarius", "Bazaar", "Behemoth", "Live Fire", "Recharge", "Streets")
+STATUSES = ("online", "busy", "away")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SwarmOptions:
+    """Times in seconds are real, in ms the match's own."""
+
+    players: int = 240
+    squad: int = 8
+    speed: float = 30.0
+    """How many times faster than recorded matches."""
+    length_ms: tuple[int, int] = (240_000, 480_000)
+    """A match's time limit is drawn between these."""
+    seed: int | None = None
+    prefix: str = "bot"
+    ramp_s: float = 2.0
+    """The squads start spread over this long."""
+    pause_s: tuple[float, float] = (0.2, 1.0)
+    """Between two matches of a squad."""
+    patience_s: float = 30.0
+    """How long a squad waits for what must come before it gives its match up."""
+    ledger: Path | None = None
+    ledger_every_s: float = 1.0
+
+
+@dataclass(slots=True)
+class Counts:
+    """What the swarm did. `stream_faults` counts events that came twice, late or never."""
+
+    sessions: int = 0
+    matches_live: int = 0
+    matches_started: int = 0
+    matches_ended: int = 0
+    matches_given_up: int = 0
+    heartbeats: int = 0
+    heartbeats_per_s: float = 0.0
+    match_events_sent: int = 0
+    match_events_received: int = 0
+    stream_faults: int = 0
+    reconnects: int = 0
+    errors: int = 0
+    last_error: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values by name."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+class Swarm:
+    """`run` until `stop`; `counts()` at any time. `on_ended` hears of each match that ended."""
+
+    def __init__(
+        self,
+        urls: Sequence[str],
+        token: MakeToken,
+        options: SwarmOptions,
+        *,
+        on_ended: Callable[[str], None] | None = None,
+    ) -> None:
+        self.urls = list(urls)
+        self.token = token
+        self.options = options
+        self.ledger = Ledger()
+        self.clients: list[Client] = []
+        self.stopping = asyncio.Event()
+        self.tally = Counts()
+        self.run_name = f"{random.SystemRandom().randrange(36**4):x}"
+        """Part of match names, so that a second run on the same store makes new ones."""
+        self._on_ended = on_ended
+        self._rng = random.Random(options.seed)
+        self._beats: list[tuple[float, int]] = []
+
+    async def run(self) -> None:
+        """Play until `stop`, then finish what was reported and leave. Raises what keeps every
+        bot from connecting."""
+        count = max(1, round(self.options.players / self.options.squad))
+        sizes = [self.options.players // count + (place < self.options.players % count) for place in range(count)]
+        keeper = asyncio.create_task(self._keep(), name="bots-ledger")
+        squads = [
+            asyncio.create_task(
+                Squad(self, number, size, random.Random(self._rng.random())).run(), name=f"squad-{number}"
+            )
+            for number, size in enumerate(sizes)
+        ]
+        try:
+            await asyncio.gather(*squads)
+        finally:
+            for task in (*squads, keeper):
+                task.cancel()
+            await asyncio.gather(*squads, keeper, return_exceptions=True)
+            await asyncio.gather(*(client.aclose() for client in self.clients), return_exceptions=True)
+            self._write()
+
+    def stop(self) -> None:
+        """Ask `run` to finish."""
+        self.stopping.set()
+
+    def counts(self) -> Counts:
+        """The counts as of now."""
+        tally = self.tally
+        tally.sessions = sum(client.connected for client in self.clients)
+        tally.heartbeats = sum(client.stats.heartbeats_acknowledged for client in self.clients)
+        tally.reconnects = sum(max(0, client.stats.connects - 1) for client in self.clients)
+        return tally
+
+    def client(self, subject: str, role: str) -> Client:
+        """A client that counts towards the swarm."""
+        client = garrison.connect(
+            self.urls, lambda: self.token(subject, role), name="garrison-bots", rng=random.Random(self._rng.random())
+        )
+        self.clients.append(client)
+        return client
+
+    def ended(self, match: str) -> None:
+        """The end of `match` was seen."""
+        self.tally.matches_ended += 1
+        self.ledger.match_ended(match)
+        if self._on_ended is not None:
+            self._on_ended(match)
+
+    def failed(self, error: Exception) -> None:
+        """Count what went wrong."""
+        self.tally.errors += 1
+        self.tally.last_error = f"{type(error).__name__}: {error}"
+        log.info("%s", self.tally.last_error)
+
+    async def _keep(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            counts = self.counts()
+            self._beats = [*self._beats[-5:], (loop.time(), counts.heartbeats)]
+            (since, before), (now, after) = self._beats[0], self._beats[-1]
+            counts.heartbeats_per_s = round((after - before) / (now - since), 1) if now > since else 0.0
+            self._write()
+            await asyncio.sleep(self.options.ledger_every_s)
+
+    def _write(self) -> None:
+        if self.options.ledger is not None:
+            self.ledger.write(self.options.ledger, self.counts().to_json())
+
+
+@dataclass(slots=True)
+class _Round:
+    """One match of a squad."""
+
+    name: str
+    options: MatchOptions
+    mode: Mode
+    live: asyncio.Event = field(default_factory=asyncio.Event)
+    over: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class Squad:
+    """Eight players and their host."""
+
+    def __init__(self, swarm: Swarm, number: int, size: int, rng: random.Random) -> None:
+        self.swarm = swarm
+        self.number = number
+        self.rng = rng
+        prefix = swarm.options.prefix
+        self.names = [f"{prefix}-{number}-{place}" for place in range(size)]
+        self.host_name = f"{prefix}-host-{number}"
+        self.players: dict[str, Client] = {}
+        self.rounds = 0
+
+    async def run(self) -> None:
+        """Connect, then match after match until the swarm stops."""
+        swarm = self.swarm
+        if await self._stopped_within(self.rng.uniform(0, swarm.options.ramp_s)):
+            return
+        self.players = {name: swarm.client(name, "player") for name in self.names}
+        host = swarm.client(self.host_name, "host")
+        await asyncio.gather(*(client.open() for client in (*self.players.values(), host)))
+        await self._guard(self._each(self._dress(name, client) for name, client in self.players.items()))
+        while not swarm.stopping.is_set():
+            self.rounds += 1
+            if not await self._guard(self._play(host)):
+                swarm.tally.matches_given_up += 1
+            if await self._stopped_within(self.rng.uniform(*swarm.options.pause_s)):
+                return
+            some = [name for name in self.names if self.rng.random() < 0.5]
+            await self._guard(self._each(self._dress(name, self.players[name]) for name in some))
+
+    async def _guard(self, work: Coroutine[Any, Any, None]) -> bool:
+        """Run `work`; what fails is counted. True if nothing did."""
+        try:
+            await work
+        except (GarrisonError, TimeoutError) as error:
+            self.swarm.failed(error)
+            return False
+        return True
+
+    # ---- one match ------------------------------------------------------------------------------
+
+    async def _play(self, client: Client) -> None:
+        swarm, patience_s = self.swarm, self.swarm.options.patience_s
+        round_ = self._next_round()
+        start = asyncio.get_running_loop().time()
+        speed = swarm.options.speed
+
+        def clock_ms() -> int:
+            return int((asyncio.get_running_loop().time() - start) * 1_000 * speed) if round_.live.is_set() else 0
+
+        async with Host(
+            client, round_.name, options=round_.options, clock_ms=clock_ms, on_accepted=swarm.ledger.accepted
+        ) as host:
+            await host.create()
+            watchers = [
+                asyncio.create_task(self._follow(each, round_, first=place == 0), name=f"follow-{round_.name}")
+                for place, each in enumerate((client, *self.players.values()))
+            ]
+            swarm.tally.matches_live += 1
+            swarm.tally.matches_started += 1
+            try:
+                await self._each(self._join(place, each, round_) for place, each in enumerate(self.players.values()))
+                await host.start()
+                async with asyncio.timeout(patience_s):
+                    await round_.live.wait()
+                start = asyncio.get_running_loop().time()
+                await self._report(host, round_, clock_ms)
+                if not swarm.stopping.is_set():
+                    async with asyncio.timeout(patience_s):
+                        await asyncio.gather(*watchers)
+            finally:
+                swarm.tally.matches_live -= 1
+                for watcher in watchers:
+                    watcher.cancel()
+                await asyncio.gather(*watchers, return_exceptions=True)
+
+    def _next_round(self) -> _Round:
+        rng, options = self.rng, self.swarm.options
+        mode: Mode = "slayer" if rng.random() < 0.75 else "objective"
+        return _Round(
+            f"{options.prefix}-{self.swarm.run_name}-{self.number}-{self.rounds}",
+            MatchOptions(
+                mode=mode,
+                map_name=rng.choice(MAPS),
+                teams=2,
+                max_players=max(8, len(self.names)),
+                score_limit=50,
+                time_limit_ms=rng.randrange(*options.length_ms),
+                countdown_ms=int(3_000 / max(1.0, options.speed)),
+            ),
+            mode,
+        )
+
+    async def _report(self, host: Host, round_: _Round, clock_ms: Callable[[], int]) -> None:
+        """Report at the match's pace until it is over or the swarm stops."""
+        teams: dict[str, int | None] = {name: place % 2 for place, name in enumerate(self.names)}
+        limit_ms = round_.options.time_limit_ms
+        try:
+            for event in generate(teams, limit_ms, self.rng, round_.mode):
+                wait_s = (event.time_ms - clock_ms()) / 1000 / self.swarm.options.speed
+                if wait_s > 0 and await self._over_within(round_, wait_s):
+                    break
+                if round_.over.is_set() or self.swarm.stopping.is_set():
+                    break
+                await host.report(event)
+            await host.drain()
+            if not round_.over.is_set() and not self.swarm.stopping.is_set():
+                rest_s = max(0, limit_ms - clock_ms()) / 1000 / self.swarm.options.speed
+                if not await self._over_within(round_, rest_s) and not self.swarm.stopping.is_set():
+                    await host.end(limit_ms)
+        except Rejected as error:
+            if error.code not in ("match_ended", "not_live"):
+                raise
+        finally:
+            self.swarm.tally.match_events_sent += host.events_acknowledged
+
+    async def _follow(self, client: Client, round_: _Round, *, first: bool) -> None:
+        """Read the match's stream to its end, checking the numbers."""
+        expected = 1
+        tally = self.swarm.tally
+        async with client.watch(f"match/{round_.name}") as events:
+            async for number, event in events:
+                tally.stream_faults += number != expected
+                expected = number + 1
+                tally.match_events_received += 1
+                if first:
+                    self.swarm.ledger.streamed(round_.name, number)
+                    if isinstance(event, Started):
+                        round_.live.set()
+                if isinstance(event, Ended):
+                    break
+        if first:
+            round_.over.set()
+            self.swarm.ended(round_.name)
+
+    async def _join(self, place: int, client: Client, round_: _Round) -> None:
+        ledger = self.swarm.ledger
+        ledger.accepted(await client.join(round_.name, place % 2))
+        ledger.saved(await client.set_presence("online", f"{round_.mode} on {round_.options.map_name}"))
+
+    async def _dress(self, name: str, client: Client) -> None:
+        """A durable change: another display name and emblem."""
+        saved = await client.request(
+            ProfileSet(f"{name} of {self.rng.choice(MAPS)}", f"emblem-{self.rng.randrange(64)}")
+        )
+        self.swarm.ledger.saved(saved)
+        client.state = self.rng.choice(STATUSES)
+
+    # ---- waiting --------------------------------------------------------------------------------
+
+    async def _each(self, works: Iterable[Coroutine[Any, Any, None]]) -> None:
+        """Run all; raise the first error after all are done."""
+        results = await asyncio.gather(*works, return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+
+    async def _over_within(self, round_: _Round, seconds: float) -> bool:
+        return await _set_within(round_.over, seconds)
+
+    async def _stopped_within(self, seconds: float) -> bool:
+        return await _set_within(self.swarm.stopping, seconds)
+
+
+async def _set_within(event: asyncio.Event, seconds: float) -> bool:
+    """Wait for `event` at most so long; True if it is set."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    return event.is_set()

@@ -1,0 +1,16 @@
+"""Alembic's environment. `migrations.run` hands it a connection that is already within a
+transaction and holds the migration lock; it is never run from an ini file."""
+
+from alembic import context
+
+from migrations import metadata
+
+context.configure(
+    connection=context.config.attributes["connection"],
+    target_metadata=metadata(),
+    render_as_batch=True,
+    compare_type=True,
+    transactional_ddl=True,
+)
+with context.begin_transaction():
+    context.run_migrations()

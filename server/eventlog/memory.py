@@ -1,0 +1,67 @@
+"""The memory twin of `LogStore`, over the same `MemoryDatabase` as the memory `Store`."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from server.eventlog.covering import replaces
+from server.eventlog.ports import Append, AppendResult, Chunk, Seal, StoredLog
+from server.ids import ActorId
+from server.storage.memory import Entity, MemoryDatabase
+
+
+class MemoryLogStore:
+    """Every call is one indivisible step; nothing fails but what the port says."""
+
+    def __init__(self, database: MemoryDatabase) -> None:
+        self.database = database
+
+    async def append(self, kind: str, batch: Sequence[Append]) -> dict[ActorId, AppendResult]:
+        projections = [None if a.projection is None else msgspec.msgpack.encode(a.projection) for a in batch]
+        return {a.id: self._append(a, projection) for a, projection in zip(batch, projections, strict=True)}
+
+    def _append(self, append: Append, projection: bytes | None) -> AppendResult:
+        entity = self.database.entities.get(append.id)
+        if entity is None:
+            return "fenced"
+        if (entity.epoch, entity.next_seq, entity.head) != (append.epoch, append.first_seq, append.prev_head):
+            again = (entity.next_seq, entity.head) == (append.last_seq + 1, append.head)
+            return "written" if again else "fenced"
+        entity.next_seq, entity.head = append.last_seq + 1, append.head
+        entity.chunks = [*entity.chunks, Chunk(append.first_seq, append.last_seq, False, append.data)]
+        if projection is not None:
+            entity.state_epoch, entity.state_version, entity.state = append.epoch, append.last_seq, projection
+        return "written"
+
+    async def seal(self, kind: str, seal: Seal) -> AppendResult:
+        """See the port. A segment that is there already is `written`. Raises `Corrupt` if the
+        open chunks are not exactly those that the segment replaces."""
+        entity = self.database.entities.get(seal.id)
+        if entity is None or entity.epoch != seal.epoch:
+            return "fenced"
+        touched = [c for c in entity.chunks if c.last_seq >= seal.first_seq and c.first_seq <= seal.last_seq]
+        if replaces(seal, [(c.first_seq, c.last_seq, c.sealed) for c in touched]):
+            segment = Chunk(seal.first_seq, seal.last_seq, True, seal.data)
+            before = [c for c in entity.chunks if c.last_seq < seal.first_seq]
+            after = [c for c in entity.chunks if c.first_seq > seal.last_seq]
+            entity.chunks = [*before, segment, *after]
+        return "written"
+
+    async def read_log(self, kind: str, id: ActorId, from_seq: int = 1) -> StoredLog | None:
+        entity = self._entity(id)
+        if entity is None:
+            return None
+        chunks = [chunk for chunk in entity.chunks if chunk.last_seq >= from_seq]
+        return StoredLog(entity.next_seq, entity.head, chunks)
+
+    async def read_tail(self, kind: str, id: ActorId) -> StoredLog | None:
+        entity = self._entity(id)
+        if entity is None:
+            return None
+        start = max((chunk.first_seq for chunk in entity.chunks if chunk.sealed), default=0)
+        chunks = [chunk for chunk in entity.chunks if chunk.first_seq >= start]
+        return StoredLog(entity.next_seq, entity.head, chunks)
+
+    def _entity(self, id: ActorId) -> Entity | None:
+        entity = self.database.entities.get(id)
+        return None if entity is None or entity.next_seq == 1 else entity

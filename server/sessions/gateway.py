@@ -1,0 +1,414 @@
+"""The gateway: from a connection to a session, and from a client's message to an actor.
+
+    hello -> token -> redirect? -> resume? -> the player's actor says yes -> welcome
+
+A player's session belongs on the node that owns the slot of the player's actor; a hello elsewhere
+is answered with a redirect, unless the client cannot follow one (then it is served here and every
+call is forwarded) or no owner is known. Host and service sessions stay where they connect.
+
+A player has one session on a node: a newer one that does not resume it replaces it (4004). A host
+or service subject may have many.
+
+`Session` handles what comes on the connection; this handles what needs the node.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final
+
+import structlog
+
+from server.actors.actor import Caller, Role
+from server.actors.app import QueryRoute, Route
+from server.actors.host import Host
+from server.cluster.view import Member, View
+from server.errors import BadInput, BadToken, Forbidden, GarrisonError, Internal, TokenExpired, UnknownType
+from server.ids import ActorId, actor_id
+from server.sessions.broadcast import Broadcast
+from server.sessions.connection import NOBODY, Connection, Receiver
+from server.sessions.opening import Opening
+from server.sessions.read_model import session_rows
+from server.sessions.session import (
+    ENDED_EXPIRED,
+    ENDED_MOVED,
+    ENDED_OWNERSHIP_LOST,
+    ENDED_REPLACED,
+    ENDED_STOPPING,
+    Session,
+)
+from server.sessions.streams import Streams
+from server.sessions.tokens import Claims, check, check_key
+from server.sessions.wheel import Wheel
+from server.settings import Settings
+from server.wire.codec import Codec, Format
+from server.wire.messages import (
+    ENGINE_REQUESTS,
+    CloseCode,
+    Going,
+    Hello,
+    Redirect,
+    Reply,
+    Request,
+    Unwatch,
+    Watch,
+    Welcome,
+)
+
+log = structlog.get_logger(__name__)
+
+TICK_S: Final = 0.1
+MOVE_GRACE_S: Final = 2.0
+"""From telling a client that it should move until its connection is closed."""
+MOVE_SPREAD_S: Final = 1.0
+_STOP_BATCH: Final = 100
+_LOCAL_ENDS: Final = frozenset({ENDED_MOVED, ENDED_STOPPING})
+"""The actor is moving anyway: told only if it still lives here."""
+
+Handle = Callable[[Session, Any], Any]
+
+
+class Gateway:
+    """See the module's head. `signing_key` is the HMAC key of client tokens. Make it before the
+    transport starts; `streams` is the node's `Outlet`, `accept` is for listeners. Raises
+    `BadInput` for a short key."""
+
+    def __init__(self, host: Host, settings: Settings, signing_key: bytes, rng: random.Random) -> None:
+        check_key(signing_key)
+        self.host = host
+        self.rng = rng
+        self.settings = settings.gateway
+        self.rebalance_per_s = settings.actors.rebalance_per_s
+        self.clock = host.clock
+        self.now = host.clock.now
+        self.metrics = host.metrics
+        requests = (*ENGINE_REQUESTS, *host.app.requests)
+        self.codecs: dict[Format, Codec] = {"msgpack": Codec("msgpack", requests), "json": Codec("json", requests)}
+        self.wheel = Wheel(TICK_S, self.now())
+        self.sessions: dict[str, Session] = {}
+        """By resume token, attached and detached."""
+        self.players: dict[str, Session] = {}
+        self.detached: dict[Session, None] = {}
+        self.openings: dict[Opening, None] = {}
+        self.streams = Streams(self)
+        self._key = signing_key
+        self._stopping = False
+        self._numbers = 0
+        self._handlers: dict[type[Request], Handle] = {Watch: self.streams.watch, Unwatch: self.streams.unwatch}
+        for message, route in host.app.routes.items():
+            self._handlers[message] = self._route(route) if isinstance(route, Route) else self._query_route(route)
+
+    def start(self) -> None:
+        """Begin to keep time for sessions and streams."""
+        self.host.supervisor.every(TICK_S, self._tick, "sessions")
+        self.streams.start()
+
+    def _tick(self) -> None:
+        self.wheel.turn(self.now())
+
+    # ---- a new connection ----
+
+    def accept(self, connection: Connection) -> Receiver:
+        """See `server.sessions.connection.Acceptor`."""
+        if self._stopping:
+            connection.close(CloseCode.GOING_AWAY, "this node is stopping")
+            return NOBODY
+        opening = Opening(self, connection)
+        self.openings[opening] = None
+        self.wheel.add(self.now() + self.settings.hello_timeout_s, opening.check)
+        return opening
+
+    def hello(self, opening: Opening, hello: Hello) -> None:
+        """The first message of a connection."""
+        try:
+            claims = check(hello.token, self._key, self.clock.wall_ms(), self.settings.clock_skew_s)
+        except TokenExpired as error:
+            opening.refuse(hello.id, error, CloseCode.TOKEN_EXPIRED)
+            return
+        except BadToken as error:
+            opening.refuse(hello.id, error, CloseCode.BAD_TOKEN)
+            return
+        actor = self._actor_of(claims)
+        home = self._home(actor) if hello.redirects else None
+        if home is not None:
+            self.metrics.redirects_total += 1
+            opening.leave(Redirect(hello.id, home.client_url, home.node), CloseCode.REDIRECTED, "served elsewhere")
+            return
+        earlier = self._earlier(hello, claims)
+        if earlier is not None and earlier.format == opening.format and earlier.outbox.rewind(hello.ack):
+            self._resume(opening, hello, earlier)
+        elif len(self.sessions) >= self.settings.max_connections and not self._evict():
+            opening.leave(None, CloseCode.FULL, "no room for another session")
+        else:
+            self._open(opening, hello, claims, actor, earlier)
+
+    def _earlier(self, hello: Hello, claims: Claims) -> Session | None:
+        """The session that the client would resume, if it is here and the client's."""
+        session = self.sessions.get(hello.resume) if hello.resume else None
+        if session is None or (session.caller.subject, session.caller.role) != (claims.subject, claims.role):
+            return None
+        return session
+
+    def _resume(self, opening: Opening, hello: Hello, session: Session) -> None:
+        session.hand_over()
+        self.detached.pop(session, None)
+        self.metrics.sessions_resumed_total += 1
+        session.stays = not hello.redirects
+        self._welcome(opening, hello.id, session, recovered=True)
+
+    def _open(
+        self, opening: Opening, hello: Hello, claims: Claims, actor: ActorId | None, earlier: Session | None
+    ) -> None:
+        self._numbers += 1
+        me = self.host.me
+        caller = Caller(claims.role, claims.subject, f"{me.node}-{me.incarnation}-{self._numbers}")
+        session = Session(self, caller, f"{self.rng.getrandbits(128):032x}", opening.format, not hello.redirects)
+        session.actor = actor
+        opening.busy = True
+        if actor is None:
+            self._opened(opening, hello.id, session, earlier)
+            return
+        try:
+            result = self.host.ask_now(actor, "connected", (caller,))
+        except Exception as error:
+            self._not_opened(opening, hello.id, error)
+            return
+        if not isinstance(result, asyncio.Future):
+            self._opened(opening, hello.id, session, earlier)
+            return
+
+        def done(future: "asyncio.Future[Any]") -> None:
+            error = GarrisonError("cancelled") if future.cancelled() else future.exception()
+            if error is not None:
+                self._not_opened(opening, hello.id, error)
+            else:
+                self._opened(opening, hello.id, session, earlier)
+
+        result.add_done_callback(done)
+
+    def _not_opened(self, opening: Opening, request_id: int, error: BaseException) -> None:
+        typed = error if isinstance(error, GarrisonError) else self.fault(error)
+        again = typed.retry_after_s is not None or isinstance(typed, Internal)
+        opening.refuse(request_id, typed, CloseCode.INTERNAL if again else CloseCode.BAD_TOKEN)
+
+    def _opened(self, opening: Opening, request_id: int, session: Session, earlier: Session | None) -> None:
+        """The player's actor has taken the session, or there is none to ask."""
+        if opening.closed or self._stopping:
+            if session.actor is not None:
+                self.host.tell(session.actor, "disconnected", (session.caller, "closed"))
+            opening.leave(None, CloseCode.GOING_AWAY, "this node is stopping")
+            return
+        self._bind(session)
+        self.sessions[session.resume] = session
+        self.metrics.sessions_opened_total += 1
+        if session.caller.role == "player":
+            earlier = self.players.get(session.caller.subject, earlier)
+            self.players[session.caller.subject] = session
+        if earlier is not None:
+            earlier.end(ENDED_REPLACED, CloseCode.REPLACED, "another connection of this player took over")
+        self.wheel.add(self.now() + self.settings.heartbeat_interval_s, session.check)
+        self._welcome(opening, request_id, session, recovered=False)
+
+    def _welcome(self, opening: Opening, request_id: int, session: Session, recovered: bool) -> None:
+        settings, caller = self.settings, session.caller
+        welcome = Welcome(
+            request_id,
+            caller.session,
+            str(self.host.me.node),
+            caller.subject,
+            caller.role,
+            session.resume,
+            recovered,
+            round(settings.heartbeat_interval_s * 1000),
+            round(settings.resume_window_s * 1000),
+            settings.max_frame_bytes,
+            self.clock.wall_ms(),
+        )
+        opening.hand_on(session, session.codec.encode(welcome))
+
+    # ---- where a player belongs ----
+
+    def _actor_of(self, claims: Claims) -> ActorId | None:
+        cls = self.host.app.session_actor
+        return actor_id(cls.kind, claims.subject) if cls is not None and claims.role == "player" else None
+
+    def _home(self, actor: ActorId | None) -> Member | None:
+        """The member that should serve the sessions of `actor`, if it is another one and known."""
+        owner = self.host.owner(actor) if actor is not None else None
+        if owner is None or owner == self.host.me:
+            return None
+        member = self.host.view.addresses.get(owner)
+        return member if member is not None and member.client_url else None
+
+    # ---- a session's actor ----
+
+    def _bind(self, session: Session) -> None:
+        activation = self.host.find(session.actor) if session.actor is not None else None
+        session.activation = activation
+        if activation is not None:
+            activation.pins += 1
+
+    def beat_elsewhere(self, session: Session, state: str | None) -> Any:
+        """A heartbeat of a session whose actor was not here a moment ago: bind to it if it is
+        now (telling it of the session), else forward."""
+        assert session.actor is not None
+        self._bind(session)
+        if session.activation is not None:
+            return session.activation.call("connected", (session.caller,))
+        if self.host.owner(session.actor) == self.host.me:
+            return self.host.ask_now(session.actor, "connected", (session.caller,))
+        return self.host.ask_now(session.actor, "beat", (session.caller, state))
+
+    def session_detached(self, session: Session) -> None:
+        """The connection is gone; the session waits for its client."""
+        self.detached[session] = None
+        self.wheel.add(self.now() + self.settings.resume_window_s, session.expire)
+
+    def _evict(self) -> bool:
+        """End the session that is detached longest, to make room. False: there is none."""
+        oldest = next(iter(self.detached), None)
+        if oldest is not None:
+            oldest.end(ENDED_EXPIRED)
+        return oldest is not None
+
+    def session_ended(self, session: Session, why: str) -> None:
+        """Forget a session and tell its actor (after whatever turn is going on)."""
+        self.sessions.pop(session.resume, None)
+        self.detached.pop(session, None)
+        if self.players.get(session.caller.subject) is session:
+            del self.players[session.caller.subject]
+        self.streams.forget(session)
+        if session.actor is not None:
+            asyncio.get_running_loop().call_soon(self._farewell, session, why)
+
+    def _farewell(self, session: Session, why: str) -> None:
+        activation, session.activation = session.activation, None
+        here = activation is not None and not activation.dropped
+        if activation is not None:
+            activation.pins -= 1
+        if why == ENDED_OWNERSHIP_LOST or (why in _LOCAL_ENDS and not here):
+            return
+        assert session.actor is not None
+        self.host.tell(session.actor, "disconnected", (session.caller, why))
+
+    # ---- a client's requests ----
+
+    def handle(self, session: Session, message: Request) -> Any:
+        """The `Reply`, or a future of it. Raises typed errors."""
+        handler = self._handlers.get(message.__class__)
+        if handler is None:
+            if message.__class__ is Hello:
+                raise BadInput("hello is only a connection's first message")
+            raise UnknownType(f"nothing handles {message.__class__.__name__}")
+        return handler(session, message)
+
+    def _route(self, route: Route) -> Handle:
+        kind, name, key, roles = route.actor.kind, route.method.__name__, route.key, route.roles
+        ask_now = self.host.ask_now
+
+        def handle(session: Session, message: Any) -> Any:
+            caller = session.caller
+            _allow(caller.role, roles, message)
+            return ask_now(actor_id(kind, key(caller, message)), name, (caller, message))
+
+        return handle
+
+    def _query_route(self, route: QueryRoute) -> Handle:
+        def handle(session: Session, message: Any) -> Any:
+            _allow(session.caller.role, route.roles, message)
+            answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+            params = route.params(session.caller, message)
+            self.host.supervisor.spawn(self._query(route, message, params, answer), f"query {route.query}")
+            return answer
+
+        return handle
+
+    async def _query(
+        self, route: QueryRoute, message: Any, params: dict[str, Any], answer: "asyncio.Future[Reply]"
+    ) -> None:
+        try:
+            result = await self.host.query(route.query, params)
+            reply = route.answer(message, result.rows, result.missing)
+        except Exception as error:
+            if not answer.done():
+                answer.set_exception(error)
+        else:
+            if not answer.done():
+                answer.set_result(reply)
+
+    def fault(self, error: BaseException) -> Internal:
+        """Something untyped was raised on a session's behalf: a fault of ours, logged."""
+        self.metrics.task_crashes_total += 1
+        log.error("request failed", exc_info=error)
+        return Internal(type(error).__name__)
+
+    # ---- moving and stopping ----
+
+    def on_view(self, view: View) -> None:
+        """The view has changed (the host has it already): ask the sessions whose slots are
+        elsewhere now to move, spread over time; let those stay whose slots came back."""
+        moving = []
+        for session in self.sessions.values():
+            home = self._home(session.actor)
+            if home is None or session.stays:
+                session.moving_to = ""
+                continue
+            if not session.moving_to:
+                moving.append(session)
+            session.moving_to = home.client_url
+        spread_s = max(MOVE_SPREAD_S, len(moving) / self.rebalance_per_s)
+        now = self.now()
+        for session in moving:
+            session.move_due = 0.0
+            self.wheel.add(now + self.rng.uniform(0, spread_s), partial(self._move, session))
+        self.streams.renew()
+
+    def _move(self, session: Session, now: float) -> float | None:
+        """First say so, then, after the grace, close."""
+        if session.ended or not session.moving_to:
+            return None
+        if session.connection is not None and not session.move_due:
+            session.move_due = now + MOVE_GRACE_S
+            session.push(Broadcast(Going(0, session.moving_to, round(MOVE_GRACE_S * 1000))))
+            return session.move_due
+        if now >= session.move_due:
+            session.end(ENDED_MOVED, CloseCode.MOVED, "the player is served by another node now")
+            return None
+        return session.move_due
+
+    def close_all(self, code: int) -> None:
+        """End every session at once, and accept no more: the node lost its lease (4010), and
+        nothing here may be acknowledged any more."""
+        self._stopping = True
+        self._end_all(ENDED_OWNERSHIP_LOST, code, "this node does not serve any more")
+
+    async def stop(self, within_s: float) -> None:
+        """Accept no more and send everybody away, spread over at most `within_s`."""
+        self._stopping = True
+        attached = [session for session in self.sessions.values() if session.connection is not None]
+        spread_s = min(within_s, len(attached) / self.rebalance_per_s)
+        for number, session in enumerate(attached, 1):
+            if session.connection is not None:
+                session.push(Broadcast(Going(0, "", 0)))
+            session.end(ENDED_STOPPING, CloseCode.GOING_AWAY, "this node is stopping")
+            if number % _STOP_BATCH == 0:
+                await asyncio.sleep(spread_s * _STOP_BATCH / len(attached))
+        self._end_all(ENDED_STOPPING, CloseCode.GOING_AWAY, "this node is stopping")
+
+    def _end_all(self, why: str, code: int, reason: str) -> None:
+        for opening in list(self.openings):
+            opening.leave(None, code, reason)
+        for session in list(self.sessions.values()):
+            session.end(why, code, reason)
+
+    # ---- for operators ----
+
+    def session_rows(self, offset: int, limit: int, subject: str) -> list[dict[str, Any]]:
+        """See `server.sessions.read_model.session_rows`."""
+        return session_rows(self, offset, limit, subject)
+
+
+def _allow(role: Role, roles: frozenset[Role], message: Request) -> None:
+    if role not in roles:
+        raise Forbidden(f"a {role} may not send {message.__struct_config__.tag}")

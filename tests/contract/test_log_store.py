@@ -1,0 +1,270 @@
+"""What every `LogStore` does: fenced appends, seals, reading back (DESIGN section 4, rule 7)."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from game.match.state import Line, MatchState
+from game.messages import MatchOptions
+from persistence.engine.urls import parse
+from persistence.game.tables import matches, participants
+from server.errors import Corrupt, Internal
+from server.eventlog.ports import Append, Chunk, LogStore, Seal
+from server.ids import ActorId, Epoch, Incarnation, NodeAddress, NodeId, actor_id
+from server.storage.ports import Claim, Owned, Store, Stored
+from tests.support.databases import DATABASES, SQL_DATABASES, Tally, TestDatabase, fresh
+
+A, B = NodeId("node-a"), NodeId("node-b")
+HEADS = [b"", *(bytes([n]) * 16 for n in range(1, 40))]
+
+
+class Bench:
+    """Node a owns log `one` of a kind; node b is there to take it."""
+
+    def __init__(self, kind: str, a: tuple[Store, LogStore], b: tuple[Store, LogStore]) -> None:
+        self.kind = kind
+        (self.a, self.logs), (self.b, self.logs_b) = a, b
+        self.on_a = self.on_b = NodeAddress(A, Incarnation(0))
+        self.tokens = 0
+        self.id = actor_id(kind, "one")
+        self.epoch = Epoch(0)
+
+    async def start(self) -> None:
+        self.on_a = NodeAddress(A, await self.a.register_node(A, 30.0))
+        self.on_b = NodeAddress(B, await self.b.register_node(B, 30.0))
+        self.epoch = (await self.claim(self.a, self.on_a)).epoch
+
+    async def claim(self, store: Store, me: NodeAddress, id: ActorId | None = None) -> Owned:
+        self.tokens += 1
+        id = id or self.id
+        result = (await store.claim(self.kind, [Claim(id, self.tokens)], me))[id]
+        assert isinstance(result, Owned), result
+        return result
+
+    def entries(self, first: int, last: int, **changes: Any) -> Append:
+        """Entries whose running hash is a plain function of their number."""
+        fields: dict[str, Any] = {
+            "id": self.id,
+            "epoch": self.epoch,
+            "first_seq": first,
+            "last_seq": last,
+            "prev_head": HEADS[first - 1],
+            "head": HEADS[last],
+            "data": f"{first}-{last}".encode(),
+        }
+        return Append(**(fields | changes))
+
+    async def append(self, first: int, last: int, **changes: Any) -> str:
+        append = self.entries(first, last, **changes)
+        return (await self.logs.append(self.kind, [append]))[append.id]
+
+    def projection(self, n: int) -> Any:
+        return Tally(n) if self.kind == "tally" else match(n)
+
+    async def chunks(self) -> list[Chunk]:
+        stored = await self.logs_b.read_log(self.kind, self.id)
+        return [] if stored is None else stored.chunks
+
+
+def match(n: int, phase: Any = "live", players: tuple[str, ...] = ("ann", "bob")) -> MatchState:
+    return MatchState(
+        host="server-1",
+        options=MatchOptions(map_name="Recharge"),
+        phase=phase,
+        time_ms=n,
+        created_wall_ms=5,
+        team_scores=(n, 2),
+        players={player: Line(team=0, kills=n, score=-n) for player in players},
+    )
+
+
+@pytest.fixture(params=DATABASES)
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> TestDatabase:
+    return fresh(request.param, tmp_path)
+
+
+@pytest.fixture(params=["tally", "match"])
+async def bench(request: pytest.FixtureRequest, database: TestDatabase) -> AsyncIterator[Bench]:
+    async with AsyncExitStack() as stack:
+        a = await stack.enter_async_context(database.connect())
+        b = await stack.enter_async_context(database.connect())
+        made = Bench(request.param, a, b)
+        await made.start()
+        yield made
+
+
+def open_chunk(first: int, last: int) -> Chunk:
+    return Chunk(first, last, False, f"{first}-{last}".encode())
+
+
+async def test_a_new_log(bench: Bench) -> None:
+    again = await bench.claim(bench.a, bench.on_a)
+    assert (again.next_seq, again.head) == (1, b"")
+    assert await bench.logs.read_log(bench.kind, bench.id) is None
+    assert await bench.logs.read_tail(bench.kind, bench.id) is None
+    assert await bench.logs.read_log(bench.kind, actor_id(bench.kind, "none")) is None
+
+
+async def test_appends_follow_each_other(bench: Bench) -> None:
+    assert await bench.append(1, 3) == "written"
+    assert await bench.append(4, 4) == "written"
+    stored = await bench.logs_b.read_log(bench.kind, bench.id)
+    assert stored is not None
+    assert (stored.next_seq, stored.head) == (5, HEADS[4])
+    assert stored.chunks == [open_chunk(1, 3), open_chunk(4, 4)]
+
+
+async def test_the_same_append_again_is_written_once(bench: Bench) -> None:
+    assert await bench.append(1, 3) == "written"
+    assert await bench.append(1, 3) == "written"
+    assert await bench.chunks() == [open_chunk(1, 3)]
+
+
+async def test_an_append_at_a_wrong_place_is_fenced(bench: Bench) -> None:
+    await bench.append(1, 3)
+    assert await bench.append(2, 4) == "fenced", "begins within"
+    assert await bench.append(6, 7) == "fenced", "leaves a gap"
+    assert await bench.append(4, 4, prev_head=HEADS[9]) == "fenced", "another history before"
+    assert await bench.append(1, 3, head=HEADS[9]) == "fenced", "another event under the same number"
+    assert await bench.append(4, 5, epoch=Epoch(9)) == "fenced", "an epoch that is not the row's"
+    assert await bench.chunks() == [open_chunk(1, 3)]
+
+
+async def test_a_log_that_nobody_claimed_is_fenced(bench: Bench) -> None:
+    assert await bench.append(1, 1, id=actor_id(bench.kind, "none")) == "fenced"
+
+
+async def test_a_successor_fences_the_old_owner_and_goes_on_from_its_end(bench: Bench) -> None:
+    await bench.append(1, 3)
+    await bench.a.retire_node(bench.on_a)
+    new = await bench.claim(bench.b, bench.on_b)
+    assert (new.epoch, new.next_seq, new.head, new.state) == (2, 4, HEADS[3], None)
+    assert await bench.append(4, 5) == "fenced"
+    assert await bench.append(1, 3) == "written", "that one is durable, and the successor starts behind it"
+    mine = bench.entries(4, 6, epoch=new.epoch, head=HEADS[20])
+    assert await bench.logs_b.append(bench.kind, [mine]) == {bench.id: "written"}
+    assert await bench.append(4, 6) == "fenced"
+
+
+async def test_a_fenced_log_does_not_hinder_the_others(bench: Bench) -> None:
+    ids = [actor_id(bench.kind, key) for key in ("a", "b", "c")]
+    epochs = [(await bench.claim(bench.a, bench.on_a, id)).epoch for id in ids]
+    epochs[1] = Epoch(7)
+    batch = [
+        bench.entries(1, 2, id=id, epoch=epoch, projection=bench.projection(4))
+        for id, epoch in zip(ids, epochs, strict=True)
+    ]
+    assert await bench.logs.append(bench.kind, batch) == {ids[0]: "written", ids[1]: "fenced", ids[2]: "written"}
+    assert list(await bench.b.read(bench.kind, ids)) == [ids[0], ids[2]]
+    assert await bench.logs.read_log(bench.kind, ids[1]) is None
+
+
+async def test_a_projection_is_committed_with_its_entries(bench: Bench) -> None:
+    await bench.append(1, 3, projection=bench.projection(1))
+    assert (await bench.b.read(bench.kind, [bench.id]))[bench.id] == Stored(bench.epoch, 3, None)
+    await bench.append(4, 5)
+    assert (await bench.b.read(bench.kind, [bench.id]))[bench.id].state_version == 3
+    await bench.append(4, 6, projection=bench.projection(2))
+    assert (await bench.b.read(bench.kind, [bench.id]))[bench.id].state_version == 3, "fenced, and its projection too"
+    await bench.append(6, 6, projection=bench.projection(2))
+    assert (await bench.b.read(bench.kind, [bench.id]))[bench.id].state_version == 6
+
+
+async def test_a_seal_replaces_exactly(bench: Bench) -> None:
+    for first, last in ((1, 3), (4, 4), (5, 8), (9, 9)):
+        await bench.append(first, last)
+    assert await bench.logs.seal(bench.kind, Seal(bench.id, bench.epoch, 1, 4, b"first")) == "written"
+    sealed = Chunk(1, 4, True, b"first")
+    assert await bench.chunks() == [sealed, open_chunk(5, 8), open_chunk(9, 9)]
+    assert await bench.logs.seal(bench.kind, Seal(bench.id, bench.epoch, 1, 4, b"first")) == "written"
+    for first, last in ((5, 7), (6, 8), (4, 8), (1, 8), (9, 12), (20, 21)):
+        with pytest.raises(Corrupt):
+            await bench.logs.seal(bench.kind, Seal(bench.id, bench.epoch, first, last, b"wrong"))
+    assert await bench.chunks() == [sealed, open_chunk(5, 8), open_chunk(9, 9)]
+    assert await bench.append(10, 10) == "written", "a seal moves no end"
+
+
+async def test_only_the_owner_seals(bench: Bench) -> None:
+    await bench.append(1, 3)
+    await bench.a.release(bench.kind, [(bench.id, bench.epoch)])
+    new = await bench.claim(bench.b, bench.on_b)
+    assert await bench.logs.seal(bench.kind, Seal(bench.id, bench.epoch, 1, 3, b"old")) == "fenced"
+    assert await bench.logs.seal(bench.kind, Seal(actor_id(bench.kind, "none"), new.epoch, 1, 3, b"?")) == "fenced"
+    assert await bench.logs_b.seal(bench.kind, Seal(bench.id, new.epoch, 1, 3, b"new")) == "written"
+    assert await bench.chunks() == [Chunk(1, 3, True, b"new")]
+
+
+async def test_reading_from_a_number_gives_whole_chunks(bench: Bench) -> None:
+    for first, last in ((1, 3), (4, 6), (7, 9)):
+        await bench.append(first, last)
+    await bench.logs.seal(bench.kind, Seal(bench.id, bench.epoch, 1, 6, b"seg"))
+    for from_seq, firsts in ((1, [1, 7]), (6, [1, 7]), (7, [7]), (9, [7]), (10, [])):
+        stored = await bench.logs.read_log(bench.kind, bench.id, from_seq)
+        assert stored is not None
+        assert [chunk.first_seq for chunk in stored.chunks] == firsts
+        assert stored.next_seq == 10
+
+
+async def test_the_tail_is_the_last_segment_and_what_follows(bench: Bench) -> None:
+    for n in range(1, 8):
+        await bench.append(n, n)
+    assert [c.first_seq for c in (await bench.logs.read_tail(bench.kind, bench.id)).chunks] == [1, 2, 3, 4, 5, 6, 7]  # type: ignore[union-attr]
+    await bench.logs.seal(bench.kind, Seal(bench.id, bench.epoch, 1, 2, b"one"))
+    await bench.logs.seal(bench.kind, Seal(bench.id, bench.epoch, 3, 5, b"two"))
+    stored = await bench.logs.read_tail(bench.kind, bench.id)
+    assert stored is not None
+    assert [(c.first_seq, c.sealed) for c in stored.chunks] == [(3, True), (6, False), (7, False)]
+
+
+async def test_two_owners_race_for_one_number(bench: Bench) -> None:
+    """Of an old owner and its successor, exactly one writes event 1, whichever comes first."""
+    await bench.a.release(bench.kind, [(bench.id, bench.epoch)])
+    mine = bench.entries(1, 1)
+
+    async def takeover() -> str:
+        new = await bench.claim(bench.b, bench.on_b)
+        other = bench.entries(new.next_seq, new.next_seq, epoch=new.epoch, prev_head=new.head, head=HEADS[30])
+        return (await bench.logs_b.append(bench.kind, [other]))[bench.id]
+
+    old, new = await asyncio.gather(bench.logs.append(bench.kind, [mine]), takeover())
+    stored = await bench.logs.read_log(bench.kind, bench.id)
+    assert stored is not None
+    assert new == "written"
+    assert [chunk.first_seq for chunk in stored.chunks] == ([1, 2] if old[bench.id] == "written" else [1])
+
+
+async def test_a_kind_without_a_log(database: TestDatabase) -> None:
+    if database.name == "memory":
+        return  # it keeps no columns that a kind could lack
+    async with database.connect() as (_, logs):
+        with pytest.raises(Internal):
+            await logs.append("player", [Append(actor_id("player", "p"), Epoch(1), 1, 1, b"", b"h", b"d")])
+
+
+@pytest.mark.parametrize("name", SQL_DATABASES)
+async def test_a_match_can_be_asked_with_sql(name: str, tmp_path: Path) -> None:
+    database = fresh(name, tmp_path)
+    async with database.connect() as a, database.connect() as b:
+        bench = Bench("match", a, b)
+        await bench.start()
+        await bench.append(1, 3, projection=match(1, players=("ann", "bob", "cat")))
+        await bench.append(4, 4, projection=match(8, phase="ended", players=("bob", "ann")))
+    engine = create_async_engine(parse(database.url).url)
+    try:
+        async with engine.connect() as connection:
+            row = (await connection.execute(select(matches))).mappings().one()
+            lines = (await connection.execute(select(participants).order_by("player_id"))).mappings().all()
+    finally:
+        await engine.dispose()
+    assert (row["phase"], row["map_name"], row["host"], row["team_scores"]) == ("ended", "Recharge", "server-1", [8, 2])
+    assert (row["projected_seq"], row["next_seq"], row["state_version"]) == (4, 5, 4)
+    assert [(line["player_id"], line["kills"], line["score"], line["present"]) for line in lines] == [
+        ("ann", 8, -8, True),
+        ("bob", 8, -8, True),
+    ]

@@ -1,0 +1,191 @@
+"""The dashboard in a real Chromium, over several nodes' real admin servers.
+
+What a person must see: every node, who is missing, what happens when a node dies (also the one
+that the page came from), live scoreboards and a kill feed; and nothing that a player's chosen
+name could do to the page.
+"""
+
+import random
+from collections.abc import AsyncIterator
+
+import pytest
+
+from game.messages import Ended, Kill, Medal
+from tests.support.admin import TOKEN, PlayedMatch, TestCluster
+from tests.support.chromium import Page, browser, chromium_or_skip
+
+pytestmark = pytest.mark.browser
+KILL_SHOWS_S = 3.0
+RUDE = "<img src=x onerror=document.title='taken'>"
+
+NODES = "[...document.querySelectorAll('main table')][0].tBodies[0].rows"
+STATE = "Object.fromEntries([...{rows}].map((row) => [row.cells[0].children[1].textContent, row.cells[1].textContent]))"
+STATES = STATE.format(rows=NODES)
+
+
+@pytest.fixture
+async def cluster() -> AsyncIterator[TestCluster]:
+    chromium_or_skip()
+    async with TestCluster(3) as nodes:
+        for number, node in enumerate(nodes.nodes.values(), 1):
+            metrics = node.host.metrics
+            metrics.sessions, metrics.activations, metrics.loop_lag_last_seconds = 10 * number, 30 * number, 0.002
+            node.admin.own.sampler.sample()
+        yield nodes
+
+
+@pytest.fixture
+async def page(cluster: TestCluster) -> AsyncIterator[Page]:
+    async with browser() as tab:
+        yield tab
+
+
+async def open_page(page: Page, cluster: TestCluster, node: str = "node-1") -> None:
+    await page.open(f"{cluster.nodes[node].admin.url}/#token={TOKEN}")
+    await page.until(f"{NODES}.length === {len(cluster.view.members)}")
+
+
+async def test_the_overview_shows_the_cluster(page: Page, cluster: TestCluster) -> None:
+    await open_page(page, cluster)
+    states = await page.until(f"Object.keys({STATES}).length === 3 && {STATES}")
+    assert states == {"node-1": "up", "node-2": "up", "node-3": "up"}
+    assert await page.until("document.querySelector('.tiles').innerText.includes('3 of 3')")
+    assert await page.evaluate("[...document.querySelectorAll('.tile dd')][1].innerText") == "60"
+    shown = "document.querySelector('.ring canvas').getAttribute('aria-label')"
+    assert "node-3" in await page.until(f"{shown}.includes('%') && {shown}")
+    await page.until("document.querySelectorAll('.chart polygon, .chart polyline').length >= 6")
+    assert await page.evaluate("document.title") == "Overview · Garrison"
+    assert page.errors == []
+
+
+async def test_the_token_leaves_the_address_and_nothing_is_fetched_from_elsewhere(
+    page: Page, cluster: TestCluster
+) -> None:
+    await open_page(page, cluster)
+    assert TOKEN not in await page.evaluate("location.href")
+    used = await page.evaluate("performance.getEntriesByType('resource').map((one) => new URL(one.name).origin)")
+    assert set(used) == {cluster.nodes["node-1"].admin.url}
+    await page.evaluate("location.reload()")
+    await page.until("document.getElementById('link').dataset.state === 'live'")  # the tab remembers
+
+
+async def test_the_page_moves_on_when_its_own_node_dies(page: Page, cluster: TestCluster) -> None:
+    await open_page(page, cluster, "node-2")
+    await page.until("document.getElementById('link-text').textContent === 'live from node-2'")
+    await cluster.kill("node-2")
+    await page.until("document.getElementById('link-text').textContent !== 'live from node-2'", KILL_SHOWS_S)
+    banner = await page.evaluate("document.getElementById('banner').innerText")
+    assert "node-2 stopped answering" in banner and "moved on to node-" in banner
+    assert await page.evaluate("document.getElementById('banner').checkVisibility()")
+    await page.until(f"{STATES}['node-2'] === 'no answer'", KILL_SHOWS_S)
+    cluster.lose("node-2")
+    await page.until(f"{STATES}['node-2'].startsWith('lost')")
+    await page.until("document.querySelector('.events').innerText.includes('node-2 was lost')")
+    await page.evaluate("location.hash = '#/matches'")  # the application's page goes on, too
+    await page.until("document.querySelector('main').innerText.includes('No match is being played')")
+    await page.evaluate("document.querySelector('#banner button').click()")
+    assert await page.evaluate("document.getElementById('banner').hidden")
+
+
+async def test_missing_suspect_and_stopped_nodes_are_marked(page: Page, cluster: TestCluster) -> None:
+    await open_page(page, cluster)
+    cluster.silent.add("node-3")
+    await page.until(f"{STATES}['node-3'] === 'no answer'", KILL_SHOWS_S)
+    await page.until("document.querySelector('.tiles').innerText.includes('without node-3')")
+    cluster.silent.clear()
+    await page.until(f"{STATES}['node-3'] === 'up'")
+    one, two, three = (node.member() for node in cluster.nodes.values())
+    cluster.members(one, two, cluster.nodes["node-3"].member("leaving"))
+    await page.until(f"{STATES}['node-3'] === 'leaving'")
+    cluster.members(one, two)
+    await page.until(f"{STATES}['node-3'].startsWith('stopped')")
+    cluster.members(one, two, three)
+    await page.until(f"{STATES}['node-3'] === 'up'")
+    cluster.nodes["node-2"].reason = "draining"
+    await page.until(f"{STATES}['node-2'] === 'not ready'")
+    assert page.errors == []
+
+
+async def test_no_node_answers_and_then_one_comes_back(page: Page, cluster: TestCluster) -> None:
+    await open_page(page, cluster)
+    port = int(cluster.nodes["node-1"].admin.url.rpartition(":")[2])
+    for name in list(cluster.nodes):
+        await cluster.kill(name)
+    await page.until("document.getElementById('link').dataset.state === 'offline'")
+    assert "do not answer" in await page.evaluate("document.getElementById('banner').innerText")
+    await page.until("document.querySelector('main').classList.contains('stale')")
+    async with TestCluster(1, port=port):
+        await page.until("document.getElementById('link').dataset.state === 'live'")
+        await page.until("document.getElementById('banner').hidden && !document.querySelector('main.stale')")
+
+
+async def test_live_matches_and_a_kill_feed(page: Page, cluster: TestCluster) -> None:
+    host = cluster.nodes["node-2"].host
+    match = PlayedMatch("m:1", host.me, teams=2, players=["ann", "bob", "cat", "dan"])
+    for time_ms in range(1_000, 30_000, 1_000):
+        match.play(random.Random(time_ms), time_ms)
+    host.actors["match"] = [match]
+    await open_page(page, cluster)
+    await page.evaluate("[...document.querySelectorAll('nav a')].find((a) => a.textContent === 'Matches').click()")
+    await page.until("document.querySelectorAll('.match tbody tr').length === 4")
+    assert await page.evaluate(
+        "[...document.querySelectorAll('.match .scores b')].map((b) => Number(b.innerText))"
+    ) == (list(match.state.team_scores))
+
+    await page.evaluate("document.querySelector('.match h3 a').click()")
+    await page.until("document.querySelectorAll('.feed li').length > 20")
+    match.happens(Kill(61_000, "dan", "ann"))
+    newest = "document.querySelector('.feed li').innerText"
+    first = await page.until(f"{newest}.includes('dan killed ann') && {newest}")
+    assert first.startswith("1:01")
+    match.happens(Medal(62_000, "bob", RUDE))
+    await page.until("document.querySelector('.feed li').innerText.includes('onerror')")
+    assert await page.evaluate("document.querySelectorAll('main img').length") == 0
+    assert await page.evaluate("document.title") == "Matches · Garrison"
+
+    match.happens(Ended(63_000, "host_ended", "team:0", 1_700_000_063_000))
+    await page.until("document.querySelector('main').innerText.includes('won by team 1')")
+    host.actors["match"] = []
+    await page.until("document.querySelector('main').innerText.includes('garrison replay m:1')")
+    assert page.errors == []
+
+
+async def test_a_wrong_token_asks_for_the_right_one(page: Page, cluster: TestCluster) -> None:
+    await page.open(f"{cluster.nodes['node-1'].admin.url}/#token=wrong")
+    await page.until("document.getElementById('login').checkVisibility()")
+    assert "refused" in await page.evaluate("document.getElementById('login').innerText")
+    await page.evaluate(
+        f"document.getElementById('login-token').value = '{TOKEN}';document.querySelector('#login-form button').click()"
+    )
+    await page.until("document.getElementById('link').dataset.state === 'live'")
+    assert await page.evaluate("document.getElementById('login').hidden")
+
+
+async def test_sessions_are_shown_paged_and_found(page: Page, cluster: TestCluster) -> None:
+    cluster.nodes["node-3"].sessions = [
+        {"session": f"s{n}", "subject": RUDE if n == 0 else f"spartan-{n}", "role": "player", "state": "attached"}
+        for n in range(130)
+    ]
+    await open_page(page, cluster)
+    await page.evaluate("location.hash = '#/sessions'")
+    rows = "document.querySelectorAll('main tbody tr')"
+    await page.until(f"{rows}.length === 100")
+    assert await page.evaluate(f"{rows}[0].cells[0].textContent") == RUDE
+    assert await page.evaluate("document.querySelectorAll('main img').length") == 0
+    await page.evaluate("[...document.querySelectorAll('main button')].find((b) => b.textContent === 'Next').click()")
+    await page.until(f"{rows}.length === 30")
+    await page.evaluate(
+        "const box = document.querySelector('main input'); box.value = 'spartan-7';"
+        "box.dispatchEvent(new Event('input'))"
+    )
+    await page.until(f"{rows}.length === 1 && {rows}[0].cells[0].textContent === 'spartan-7'")
+    await page.evaluate("location.hash = '#/store'")
+    await page.until("document.querySelector('main').innerText.includes('Mean flush')")
+    assert page.errors == []
+
+
+async def test_a_narrow_window_needs_no_sideways_scrolling(page: Page, cluster: TestCluster) -> None:
+    await page.size(390, 844)
+    await open_page(page, cluster)
+    await page.until("document.querySelectorAll('.chart polygon').length > 0")
+    assert await page.evaluate("document.documentElement.scrollWidth") <= 390

@@ -1,0 +1,288 @@
+"""Any sequence of commands keeps the invariants of a match, its records replay to the same state,
+and no command takes effect twice. A planted fault per invariant shows that the checks can fail."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from msgspec.structs import replace
+
+from game.match import rules
+from game.match.state import Answer, Answers, MatchState
+from game.messages import Assist, Death, Kill, MatchEvent, MatchOptions, Medal, Objective, Report, Score
+from game.replay import final_state, verify
+from server.errors import OutcomeUnknown, Rejected
+from server.eventlog.record import Record, state_hash
+from tests.support.matches import Played
+
+PLAYERS = ("ann", "bob", "cyd", "dee", "eve")
+players = st.sampled_from(PLAYERS)
+lineages = st.sampled_from(["host/a", "host/b"])
+STEP_COUNT = 40
+
+options = st.builds(
+    MatchOptions,
+    mode=st.sampled_from(["slayer", "objective", "recorded"]),
+    teams=st.integers(0, 3),
+    max_players=st.integers(3, 5),
+    score_limit=st.sampled_from([0, 3, 20]),
+    time_limit_ms=st.sampled_from([0, 30_000]),
+    join_in_progress=st.booleans(),
+    countdown_ms=st.sampled_from([0, 2_000]),
+)
+
+
+def one_report(time_ms: int) -> st.SearchStrategy[Report]:
+    now = st.just(time_ms)
+    return st.one_of(
+        st.builds(Kill, now, players, st.one_of(st.none(), players)),
+        st.builds(Death, now, players),
+        st.builds(Assist, now, players),
+        st.builds(Medal, now, players, st.just("Snipe")),
+        st.builds(Objective, now, players, st.just("flag"), st.integers(-3, 5)),
+        st.builds(Score, now, st.integers(-3, 5), team=st.one_of(st.none(), st.integers(0, 2))),
+        st.builds(Score, now, st.integers(-3, 5), player=players),
+    )
+
+
+class MatchMachine(RuleBasedStateMachine):
+    """`evolve` is what a planted fault replaces."""
+
+    evolve: Callable[[MatchState, Record], MatchState] = staticmethod(rules.evolve)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.played = Played()
+        self.done: dict[tuple[str, int], tuple[int, int]] = {}
+        self.next_command = 1
+
+    # ---- what the actor does ----
+
+    def command(self, lineage: str, number: int, events: Callable[[], list[MatchEvent]]) -> None:
+        played = self.played
+        try:
+            known = rules.answer_to(played.state, lineage, number)
+            if known is not None:
+                assert self.done[lineage, number] == (known.first_seq, known.next_seq)
+                return
+            before = played.state
+            made = events()
+        except (Rejected, OutcomeUnknown):
+            return
+        assert played.state is before
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(rules, "evolve", type(self).evolve)
+            first_seq, next_seq = played.emit(made, lineage, number)
+        if next_seq > first_seq:
+            assert (lineage, number) not in self.done, "took effect twice"
+            self.done[lineage, number] = (first_seq, next_seq)
+
+    def new_command(self) -> int:
+        self.next_command += 1
+        return self.next_command - 1
+
+    # ---- commands ----
+
+    @initialize(options=options, begun=st.booleans())
+    def create(self, options: MatchOptions, begun: bool) -> None:
+        """Half of the matches are live, or counting, from the first step."""
+        state, wall_ms = self.played.state, self.played.wall_ms
+        self.command("host/a", self.new_command(), lambda: rules.create(state, "host", options, wall_ms))
+        if begun:
+            for player in PLAYERS[:3]:
+                self.join(player, None)
+            self.start("host")
+
+    @rule(player=players, team=st.one_of(st.none(), st.integers(0, 3)))
+    def join(self, player: str, team: int | None) -> None:
+        self.command(f"{player}/x", self.new_command(), lambda: rules.join(self.played.state, player, team))
+
+    @rule(player=players, reason=st.sampled_from(["left", "disconnected"]))
+    def leave(self, player: str, reason: str) -> None:
+        self.command(f"{player}/x", self.new_command(), lambda: rules.leave(self.played.state, player, reason))
+
+    @rule(caller=st.sampled_from(["host", "host", "ann"]))
+    def start(self, caller: str) -> None:
+        state, wall_ms = self.played.state, self.played.wall_ms
+        self.command("host/a", self.new_command(), lambda: rules.start(state, caller, state.time_ms, wall_ms))
+
+    @rule(
+        data=st.data(),
+        after_ms=st.integers(-1, 3_000),
+        lineage=lineages,
+        caller=st.sampled_from(["host"] * 5 + ["bob"]),
+    )
+    def report(self, data: st.DataObject, after_ms: int, lineage: str, caller: str) -> None:
+        state, wall_ms = self.played.state, self.played.wall_ms
+        time_ms = max(0, state.time_ms + after_ms)
+        events = data.draw(st.lists(one_report(time_ms), min_size=1, max_size=4))
+        self.command(lineage, self.new_command(), lambda: rules.report(state, caller, events, wall_ms))
+
+    @rule(after_ms=st.integers(0, 5_000))
+    def tick(self, after_ms: int) -> None:
+        try:
+            self.played.tick(self.played.state.time_ms + after_ms)
+        except Rejected:
+            return
+
+    @rule()
+    def countdown_timer(self) -> None:
+        self.played.emit(rules.countdown_over(self.played.state, self.played.wall_ms))
+
+    @precondition(lambda self: len(self.played.records) > 25)
+    @rule(how=st.sampled_from(["host", "vanished"]))
+    def end(self, how: str) -> None:
+        state, wall_ms = self.played.state, self.played.wall_ms
+        if how == "vanished":
+            self.played.emit(rules.host_vanished(state, wall_ms))
+            return
+        self.command("host/b", self.new_command(), lambda: rules.end(state, "host", state.time_ms, wall_ms))
+
+    @precondition(lambda self: bool(self.done))
+    @rule(data=st.data())
+    def repeat(self, data: st.DataObject) -> None:
+        """A client that lost the answer asks again: the same answer, or that it is not known."""
+        lineage, number = data.draw(st.sampled_from(sorted(self.done)))
+        before = self.played.next_seq
+
+        def never() -> list[MatchEvent]:
+            raise AssertionError("a command that took effect is new again")
+
+        self.command(lineage, number, never)
+        assert self.played.next_seq == before
+
+    # ---- invariants ----
+
+    @invariant()
+    def points_add_up(self) -> None:
+        state, events = self.played.state, [record.event for record in self.played.records]
+        lines = state.players.values()
+        kills = [event for event in events if isinstance(event, Kill)]
+        assert sum(line.medals for line in lines) == sum(isinstance(event, Medal) for event in events)
+        assert sum(line.assists for line in lines) == sum(isinstance(event, Assist) for event in events)
+        assert sum(line.objectives for line in lines) == sum(isinstance(event, Objective) for event in events)
+        deaths = sum(isinstance(event, Death) for event in events)
+        if state.options.mode == "recorded":
+            assert sum(line.kills for line in lines) == len(kills)
+            assert sum(line.deaths for line in lines) == deaths
+        else:
+            assert sum(line.kills for line in lines) <= len(kills)
+            assert sum(line.deaths for line in lines) == deaths + len(kills)
+        if state.options.teams and state.options.mode != "recorded":
+            given_to_teams = sum(
+                event.points for event in events if isinstance(event, Score) and event.team is not None
+            )
+            assert sum(state.team_scores) == sum(line.score for line in lines) + given_to_teams
+        if state.options.mode == "slayer":
+            given = sum(event.points for event in events if isinstance(event, Score) and event.player is not None)
+            assert sum(line.score for line in lines) == sum(line.kills for line in lines) + given
+
+    @invariant()
+    def the_roster_is_lawful(self) -> None:
+        state = self.played.state
+        present = [line for line in state.players.values() if line.present]
+        if state.options.mode != "recorded":
+            assert len(present) <= state.options.max_players
+            assert all((line.team is not None) == (state.options.teams > 0) for line in state.players.values())
+        assert len(state.team_scores) == (state.options.teams if state.host else 0)
+
+    @invariant()
+    def the_clock_never_runs_back(self) -> None:
+        times = [record.event.time_ms for record in self.played.records]
+        assert times == sorted(times)
+        assert self.played.state.time_ms == (times[-1] if times else 0)
+
+    @invariant()
+    def phases_follow_each_other(self) -> None:
+        names = [type(record.event).__name__ for record in self.played.records]
+        for once in ("Created", "Countdown", "Started", "Ended"):
+            assert names.count(once) <= 1
+        assert "Ended" not in names[:-1]
+        assert (self.played.state.phase == "ended") == ("Ended" in names)
+        limit = self.played.state.options.score_limit
+        if self.played.state.phase == "live" and limit and self.played.state.options.mode != "recorded":
+            assert rules._best(self.played.state) < limit
+
+    @invariant()
+    def answers_are_those_given(self) -> None:
+        for (lineage, number), given in self.done.items():
+            try:
+                answer = rules.answer_to(self.played.state, lineage, number)
+            except OutcomeUnknown:
+                continue
+            assert answer is not None and (answer.first_seq, answer.next_seq) == given
+
+    @invariant()
+    def a_replay_is_the_match(self) -> None:
+        state = MatchState()
+        for record in self.played.records:
+            state = rules.evolve(state, record)
+        assert state == self.played.state
+
+    def teardown(self) -> None:
+        log = self.played.stored(segment_entries=7, open_entries=2)
+        if log.chunks:
+            assert state_hash(verify(log).state) == state_hash(self.played.state) == state_hash(final_state(log))
+
+
+MatchMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=STEP_COUNT, deadline=None)
+TestMatch = MatchMachine.TestCase
+
+
+# ---- planted faults ----------------------------------------------------------------------------
+
+
+def _kill_scores_nobody(state: MatchState, record: Record) -> MatchState:
+    after = rules_evolve(state, record)
+    return replace(after, players=state.players) if isinstance(record.event, Kill) else after
+
+
+def _answers_forgotten(state: MatchState, record: Record) -> MatchState:
+    return replace(rules_evolve(state, record), answered={})
+
+
+def _answers_misplaced(state: MatchState, record: Record) -> MatchState:
+    after = rules_evolve(state, record)
+    if record.lineage is None:
+        return after
+    wrong = Answers(0, (Answer(record.command, record.seq + 1, record.seq + 2),))
+    return replace(after, answered={**after.answered, record.lineage: wrong})
+
+
+def _clock_stands(state: MatchState, record: Record) -> MatchState:
+    return replace(rules_evolve(state, record), time_ms=state.time_ms)
+
+
+def _depends_on_the_past(state: MatchState, record: Record) -> MatchState:
+    """Not a function of state and record: live play and replay part."""
+    after = rules_evolve(state, record)
+    _seen.append(record.seq)
+    return replace(after, started_wall_ms=len(_seen))
+
+
+rules_evolve = rules.evolve
+_seen: list[int] = []
+
+
+@pytest.mark.parametrize(
+    "fault", [_kill_scores_nobody, _answers_forgotten, _answers_misplaced, _clock_stands, _depends_on_the_past]
+)
+def test_a_planted_fault_is_caught(fault: Any) -> None:
+    planted = type("Planted", (MatchMachine,), {"evolve": staticmethod(fault)})
+    with pytest.raises(AssertionError):
+        run_state_machine_as_test(
+            planted,
+            settings=settings(
+                max_examples=200, stateful_step_count=STEP_COUNT, deadline=None, database=None, phases=[Phase.generate]
+            ),
+        )

@@ -1,0 +1,205 @@
+"""The first scenario: three nodes, players and a host, a match, a crash, and convergence.
+
+`play(seed)` runs all of it on virtual time and returns what came of it; nothing in it depends on
+anything but the seed. Players connect and watch; a host creates a match, players join, the host
+reports; a node crashes in the middle; clients come back, the match goes on and ends; the crashed
+node returns; views and directory converge; everybody leaves; the nodes stop in order; then the
+checkers read the history and the store.
+"""
+
+import asyncio
+import random
+from typing import NamedTuple
+
+from game.messages import (
+    Assist,
+    Death,
+    Kill,
+    MatchCreate,
+    MatchEnd,
+    MatchGet,
+    MatchJoin,
+    MatchOptions,
+    MatchReport,
+    MatchStart,
+    Medal,
+    PresenceSet,
+    ProfileGet,
+    ProfileSet,
+    Report,
+)
+from server.errors import GarrisonError
+from tests.sim import checkers
+from tests.sim.client import SimClient, Subscription, until
+from tests.sim.history import Answered, Saw
+from tests.sim.loop import Run, SimLoop, Trace, simulate
+from tests.sim.world import World
+
+NODES = ("n1", "n2", "n3")
+PLAYERS = 6
+REPORTS = 60
+LIMIT_S = 300.0
+WRITE_BEHIND_LOSS_S = 3.0
+"""Without a journal a crash costs at most this much of what is written behind: an interval of
+flushing and the flush itself."""
+SETTINGS = {"gateway": {"heartbeat_interval_s": 1.0}, "store": {"segment_entries": 64}}
+
+
+class Outcome(NamedTuple):
+    """What a run came to. `violations` is empty if all was well."""
+
+    violations: list[str]
+    crashed: str
+    events_seen: int
+    answers: int
+    reconnections: int
+    logs: list[str]
+
+
+class Scenario:
+    """One run; see the module's head."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.rng = world.rng("scenario")
+        self.match = "m1"
+        self.topic = f"match/{self.match}"
+        self.host: SimClient
+        self.players: list[SimClient] = []
+        self.streams: list[Subscription] = []
+        self.time_ms = 0
+        self.refused: list[str] = []
+        self.crashed = ""
+
+    async def run(self) -> Outcome:
+        world = self.world
+        with world.catching_logs():
+            for name in NODES:
+                await world.start_node(name)
+            await world.converged(5)
+            self.host = world.client("host", "host")
+            self.players = [world.client(f"p{n}", "player", text=n % 3 == 2) for n in range(PLAYERS)]
+            await self._open_match()
+            await self._through_a_crash()
+            await self._finish()
+            wrong = await self._leave()
+        return self._outcome(wrong)
+
+    # ---- the parts ----
+
+    async def _open_match(self) -> None:
+        options = MatchOptions(mode="slayer", score_limit=0, time_limit_ms=0, countdown_ms=0)
+        await self.host.command(lambda id, lineage, n: MatchCreate(id, lineage, n, self.match, options))
+        await asyncio.gather(*(self._join(player) for player in self.players))
+        await self.host.command(lambda id, lineage, n: MatchStart(id, lineage, n, self.match))
+        self.streams.append(self.host.watch(self.topic))
+
+    async def _join(self, player: SimClient) -> None:
+        await player.online()
+        self.streams.append(player.watch(self.topic))
+        await asyncio.sleep(self.rng.uniform(0, 0.5))
+        await player.command(lambda id, lineage, n: MatchJoin(id, lineage, n, self.match))
+
+    async def _through_a_crash(self) -> None:
+        """Reports and profile changes go on while a node dies at any moment and comes back."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._report())
+            for player in self.players:
+                group.create_task(self._live(player))
+            group.create_task(self._crash_and_return())
+
+    async def _report(self) -> None:
+        for _ in range(REPORTS):
+            events = self._happenings()
+            await self.host.command(lambda id, lineage, n, e=events: MatchReport(id, lineage, n, self.match, e))
+            await asyncio.sleep(self.rng.uniform(0.02, 0.4))
+
+    def _happenings(self) -> list[Report]:
+        """What happened in the match since the last report."""
+        events: list[Report] = []
+        for _ in range(self.rng.randint(1, 6)):
+            self.time_ms += self.rng.choice((0, 40, 300))
+            killer, victim = self.rng.sample(range(0, PLAYERS, 1), 2)
+            one, other = self.players[killer].name, self.players[victim].name
+            events.append(
+                self.rng.choice(
+                    (
+                        Kill(self.time_ms, one, other),
+                        Death(self.time_ms, one),
+                        Assist(self.time_ms, one),
+                        Medal(self.time_ms, one, "double_kill"),
+                    )
+                )
+            )
+        return events
+
+    async def _live(self, player: SimClient) -> None:
+        """A player changes the profile and looks at the match now and then."""
+        rng = random.Random(f"{self.world.seed}/life of {player.name}")
+        for turn in range(8):
+            await asyncio.sleep(rng.uniform(0.3, 2.0))
+            try:
+                name = f"{player.name} {turn}"
+                await player.command(lambda id, lineage, n, name=name: ProfileSet(id, lineage, n, name))
+                await player.ask(lambda id, turn=turn: PresenceSet(id, "online", f"turn {turn}"))
+                await player.ask(lambda id: MatchGet(id, self.match))
+                other = rng.choice(self.players).name
+                await player.ask(lambda id, other=other: ProfileGet(id, other))
+            except GarrisonError as error:
+                if error.code != "not_found":  # a profile that was never set
+                    self.refused.append(f"{player.name}: {error.code} {error.message}")
+
+    async def _crash_and_return(self) -> None:
+        await asyncio.sleep(self.rng.uniform(1, 8))
+        self.crashed = self.rng.choice(NODES)
+        self.world.crash_node(self.crashed)
+        await asyncio.sleep(self.rng.uniform(0.5, 6))
+        await self.world.start_node(self.crashed)
+
+    async def _finish(self) -> None:
+        """The match ends; everybody has seen all of it; the cluster agrees."""
+        await self.host.command(lambda id, lineage, n: MatchEnd(id, lineage, n, self.match, self.time_ms))
+        await until(
+            lambda: all(s.events and s.events[-1][0] == "ended" for s in self.streams), 15, "the end seen by all"
+        )
+        await self.world.converged(15)
+
+    async def _leave(self) -> list[str]:
+        """Stop clients and nodes; what the cluster's state at the end shows."""
+        world = self.world
+        await asyncio.sleep(3)
+        wrong = checkers.check_cluster(world.reports())
+        await world.stop_clients()
+        for name in list(world.nodes):
+            await world.stop_node(name)
+        await asyncio.sleep(world.store.timeout_s + 1)
+        return wrong + checkers.none_left(world.left_tasks)
+
+    def _outcome(self, wrong: list[str]) -> Outcome:
+        world = self.world
+        stored = world.stored()
+        violations = [
+            *wrong,
+            *checkers.check_history(world.history, stored, [self.topic], WRITE_BEHIND_LOSS_S),
+            *(f"refused: {line}" for line in self.refused),
+            *(f"fault: {line}" for line in world.faults),
+            *(f"strange: {line}" for client in world.clients.values() for line in client.strange),
+            *(f"{client.name} gave up: {client.finished}" for client in world.clients.values() if client.finished),
+        ]
+        return Outcome(
+            violations,
+            self.crashed,
+            sum(isinstance(item, Saw) for item in world.history),
+            sum(isinstance(item, Answered) for item in world.history),
+            sum(client.connections - 1 for client in world.clients.values()),
+            list(world.logs),
+        )
+
+
+def play(seed: int, *, shuffle: bool = False, trace: Trace | None = None) -> Run[Outcome]:
+    """Run the scenario. Raises what `simulate` raises."""
+
+    async def main(loop: SimLoop) -> Outcome:
+        return await Scenario(World(loop, seed, SETTINGS)).run()
+
+    return simulate(seed, main, LIMIT_S, shuffle=shuffle, trace=trace)

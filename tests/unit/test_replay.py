@@ -1,0 +1,190 @@
+"""Replay from stored bytes: the same states, totals and text; damage and lies are named."""
+
+from itertools import pairwise
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from game import replay
+from game.match import rules
+from game.match.state import MatchState
+from game.messages import Death, Kill, Medal, Objective, Score
+from server.errors import BadInput, Corrupt
+from server.eventlog import segment
+from server.eventlog.ports import Chunk, StoredLog
+from server.eventlog.record import NO_HEAD, Entry, state_hash
+from tests.support.matches import Played, as_report, counted, read_recorded, recorded_params
+
+
+@pytest.fixture
+def played() -> Played:
+    """Fifty events over 40 s, not over."""
+    one = Played().live(6)
+    for number in range(40):
+        killer, victim = f"p{number % 2}", f"p{3 if number % 2 == 0 else 2}"
+        one.report(Kill(1000 * number, killer, victim), Medal(1000 * number, killer, "Snipe"))
+    return one
+
+
+def whole(log: StoredLog, place: int, chunk: Chunk) -> StoredLog:
+    return StoredLog(log.next_seq, log.head, [*log.chunks[:place], chunk, *log.chunks[place + 1 :]])
+
+
+@pytest.mark.parametrize("segment_entries", [1, 7, 1000])
+def test_steps_are_what_happened(played: Played, segment_entries: int) -> None:
+    steps = list(replay.steps(played.stored(segment_entries)))
+    assert [step.record for step in steps] == played.records
+    assert steps[0].before == MatchState() and steps[-1].after == played.state
+    assert all(one.after == two.before for one, two in pairwise(steps))
+
+
+def test_a_log_that_goes_on_verifies(played: Played) -> None:
+    report = replay.verify(played.stored())
+    assert (report.events, report.segments, report.keyframes, report.end_hash) == (len(played.records), 5, 5, False)
+    assert report.open_chunks > 0
+    assert report.state == played.state == replay.final_state(played.stored())
+
+
+def test_a_finished_log_verifies_with_its_end(played: Played) -> None:
+    report = replay.verify(played.end(60_000).stored())
+    assert report.end_hash and report.open_chunks == 0
+    assert state_hash(report.state) == state_hash(played.state)
+
+
+def test_seeking_uses_the_keyframe_at_or_before(played: Played) -> None:
+    log = played.stored(16)
+    for from_ms in (0, 1, 999, 15_000, 15_001, 39_000):
+        expected = [record for record in played.records if record.event.time_ms >= from_ms]
+        steps = list(replay.steps(log, from_ms))
+        assert [step.record for step in steps] == expected
+        assert steps[-1].after == played.state
+    assert list(replay.steps(log, 99_000)) == []
+    broken = whole(log, 0, Chunk(log.chunks[0].first_seq, log.chunks[0].last_seq, True, b"broken"))
+    assert next(replay.steps(broken, 30_000)).before.time_ms < 30_000, "what is earlier is not read"
+    with pytest.raises(Corrupt):
+        next(replay.steps(broken))
+
+
+def test_one_flipped_byte_is_named(played: Played) -> None:
+    log = played.end(60_000).stored(16)
+    target = log.chunks[2]
+    for place in range(0, len(target.data), 3):
+        data = bytearray(target.data)
+        data[place] ^= 0x10
+        with pytest.raises(Corrupt, match=r"^segment at event 33: (header|keyframe|event \d+|end): "):
+            replay.verify(whole(log, 2, Chunk(target.first_seq, target.last_seq, True, bytes(data))))
+
+
+def resealed(
+    log: StoredLog, place: int, entries: list[Entry], state: MatchState, end: bytes | None = None
+) -> StoredLog:
+    """The log with one segment replaced by a well-made other one."""
+    old = log.chunks[place]
+    head = segment.decode(old.data).head_before or NO_HEAD
+    return whole(log, place, Chunk(old.first_seq, old.last_seq, True, segment.seal(entries, head, state, end)))
+
+
+def test_a_segment_that_lies_is_named(played: Played) -> None:
+    """Everything well-formed and checksummed, but not what happened."""
+    log = played.end(60_000).stored(16)
+    parts = [segment.decode(chunk.data) for chunk in log.chunks]
+    keyframe = msgspec.msgpack.decode(parts[2].keyframe or b"", type=MatchState)
+    wrong_state = msgspec.structs.replace(keyframe, winner="p0")
+    with pytest.raises(Corrupt, match="segment at event 33: keyframe: stored"):
+        replay.verify(resealed(log, 2, parts[2].entries, wrong_state))
+    other = list(parts[2].entries)
+    other[5] = msgspec.structs.replace(other[5], time_ms=other[5].time_ms + 1)
+    with pytest.raises(Corrupt, match="segment at event 49: event 49: running hash"):
+        replay.verify(resealed(log, 2, other, keyframe))
+    last = len(log.chunks) - 1
+    state = msgspec.msgpack.decode(parts[last].keyframe or b"", type=MatchState)
+    with pytest.raises(Corrupt, match=rf"segment at event {parts[last].first_seq}: event \d+: end hash"):
+        replay.verify(resealed(log, last, parts[last].entries, state, b"x" * 16))
+    no_event = list(parts[2].entries)
+    no_event[1] = Entry(no_event[1].seq, no_event[1].time_ms, b"\xc1")
+    with pytest.raises(Corrupt, match="segment at event 33: event 34: "):
+        replay.verify(resealed(log, 2, no_event, keyframe))
+
+
+def test_what_is_missing_is_named(played: Played) -> None:
+    log = played.stored(16)
+    with pytest.raises(Corrupt, match="events 17 to 32 are missing"):
+        replay.verify(StoredLog(log.next_seq, log.head, [log.chunks[0], *log.chunks[2:]]))
+    with pytest.raises(Corrupt, match="the log ends at event"):
+        replay.verify(StoredLog(log.next_seq, log.head, log.chunks[:-1]))
+    with pytest.raises(Corrupt, match="the log ends at event"):
+        replay.verify(StoredLog(log.next_seq, b"x" * 16, log.chunks))
+    with pytest.raises(Corrupt, match="nothing to begin"):
+        list(replay.steps(StoredLog(log.next_seq, log.head, log.chunks[-1:])))
+
+
+def test_an_empty_log() -> None:
+    assert replay.verify(StoredLog(1, NO_HEAD, [])).events == 0
+    assert list(replay.steps(StoredLog(1, NO_HEAD, []))) == []
+
+
+@pytest.mark.parametrize("path", recorded_params())
+def test_recorded_matches_replay_as_their_files_count(path: Path) -> None:
+    rows = read_recorded(path)
+    played = Played().create(mode="recorded", teams=0, max_players=0)
+    played.join(*sorted({row["player"] for row in rows})).start()
+    for row in rows:
+        played.report(as_report(row))
+    report = replay.verify(played.end().stored(256))
+    assert report.end_hash
+    assert replay.totals(report.state) == {
+        player: replay.Totals(*counts[:3]) for player, counts in sorted(counted(rows).items())
+    }
+
+
+# ---- text ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "ms"), [("0", 0), ("90", 90_000), ("01:30", 90_000), ("100:00", 6_000_000), ("1:00:01", 3_601_000)]
+)
+def test_clock_times_are_read(text: str, ms: int) -> None:
+    assert replay.parse_clock(text) == ms
+
+
+@pytest.mark.parametrize("text", ["", "x", "1:60", "-1", "1:2:3:4", "1:", "²", "1.5"])
+def test_what_is_no_clock_time(text: str) -> None:
+    with pytest.raises(BadInput, match="not a match time"):
+        replay.parse_clock(text)
+
+
+def test_the_feed_reads_like_the_game() -> None:
+    played = (
+        Played().create(map_name="Recharge", countdown_ms=3000, score_limit=2).join("ann", "bob").start().tick(3000)
+    )
+    played.report(Kill(61_001, "ann", "bob"), Medal(61_001, "ann", "Sn\x1b[2Jipe"), Death(62_000, "bob"))
+    played.report(Objective(63_000, "ann", "flag"), Score(64_000, -1, team=1))
+    played.emit(rules.leave(played.state, "bob", "disconnected"))
+    played.join("bob").report(Kill(65_000, "ann", "bob"))
+    assert [replay.feed_line(step) for step in replay.steps(played.stored())] == [
+        "00:00.000  match created by host: slayer on Recharge",
+        "00:00.000  ann joined team 0",
+        "00:00.000  bob joined team 1",
+        "00:00.000  the match starts in 3 s",
+        "00:03.000  the match is live",
+        "01:01.001  ann kills bob  [1 - 0]",
+        "01:01.001  ann earns Sn?[2Jipe",
+        "01:02.000  bob dies",
+        "01:03.000  ann: flag",
+        "01:04.000  team 1 scores -1  [1 - -1]",
+        "01:04.000  bob lost the connection",
+        "01:04.000  bob joined team 1",
+        "01:05.000  ann kills bob  [2 - -1]",
+        "01:05.000  the match is over (score): team:0 wins",
+    ]
+    assert replay.scoreboard_lines(played.state) == [
+        "player  team  score  kills  deaths  assists  medals  objectives",
+        "ann        0      2      2       0        0       1           1",
+        "bob        1      0      0       3        0       0           0",
+    ]
+
+
+def test_a_recorded_kill_has_no_victim() -> None:
+    played = Played().create(mode="recorded", teams=0).start().report(Kill(5, "ann"), Kill(6, "ann"))
+    assert replay.feed_line(list(replay.steps(played.stored()))[-1]) == "00:00.006  ann kills (2)"

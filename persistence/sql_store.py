@@ -24,7 +24,7 @@ from persistence.engine.tables import SCHEMA_VERSION
 from persistence.engine.urls import FIELD, parse
 from server.errors import BadSetting, Corrupt, Internal, Unavailable
 from server.eventlog.ports import Append, AppendResult, Seal, StoredLog
-from server.ids import ActorId, Epoch, Incarnation, NodeAddress, NodeId, key_of
+from server.ids import ActorId, Epoch, Incarnation, NodeAddress, NodeId, actor_id, key_of
 from server.settings import StoreSettings
 from server.storage.ports import Change, Claim, ClaimResult, Elsewhere, NodeRow, Owned, Stored, WriteResult
 
@@ -121,12 +121,15 @@ class SqlStore:
         if not changes:
             return {}
         mapping = self._mapping(kind)
-        keys = [key_of(change.id) for change in changes]
+        after_slash = len(kind) + 1
+        ids = [change.id for change in changes]
         epochs: list[int] = [change.epoch for change in changes]
         columns = mapping.encode([change.state for change in changes])
-        batch = Batch(keys, epochs, [change.version for change in changes], columns)
-        written = await self._database.write(mapping, batch)
-        return {change.id: "written" if key in written else "fenced" for change, key in zip(changes, keys, strict=True)}
+        batch = Batch([id[after_slash:] for id in ids], epochs, [change.version for change in changes], columns)
+        results: dict[ActorId, WriteResult] = dict.fromkeys(ids, "written")
+        for key in sorted(await self._database.write(mapping, batch)):
+            results[actor_id(kind, key)] = "fenced"
+        return results
 
     async def release(self, kind: str, held: Sequence[tuple[ActorId, Epoch]]) -> None:
         if held:

@@ -124,7 +124,7 @@ class Moved(Retryable):
 
     def __init__(self, address: str = "", *, retry_after_s: float | None = None) -> None:
         super().__init__(address, retry_after_s=retry_after_s)
-        self.address = address
+        self.address = self.message = address  # the message is what travels: empty if unknown
 
 
 class OutcomeUnknown(GarrisonError):

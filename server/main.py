@@ -12,10 +12,12 @@ import importlib
 import json
 import os
 import random
+import secrets
 import signal
 import sys
 from pathlib import Path
 
+import msgspec
 import structlog
 
 from persistence.game.mappings import mappings_for
@@ -113,7 +115,14 @@ def _crashed(metrics: Metrics) -> None:
 
 def _admin(node: Node) -> AdminServer:
     return AdminServer(
-        node.host, node.settings, node.metrics, node.clock, node.supervisor, node.not_ready, node.gateway.session_rows
+        node.host,
+        node.settings,
+        node.metrics,
+        node.clock,
+        node.supervisor,
+        node.not_ready,
+        node.gateway.session_rows,
+        node.write_behind.observe,
     )
 
 
@@ -129,6 +138,8 @@ async def run_node(settings: Settings) -> int:
         from migrations import upgrade
 
         await asyncio.to_thread(upgrade, settings.store.url)
+    if settings.admin.enabled and settings.admin.token is None:
+        settings = _with_token(settings)
     while True:
         node = build_node(settings)
         await node.start()
@@ -141,6 +152,13 @@ async def run_node(settings: Settings) -> int:
             return 0
         log.warning("coming back as a new incarnation", node=settings.node)
         await asyncio.sleep(LEASE_LOST_PAUSE_S)
+
+
+def _with_token(settings: Settings) -> Settings:
+    """Settings with a random admin token, logged once and kept over new incarnations."""
+    token = secrets.token_urlsafe(18)
+    log.warning("no admin.token is set: made one for this run", token=token)
+    return msgspec.structs.replace(settings, admin=msgspec.structs.replace(settings.admin, token=token))
 
 
 async def _first(*events: asyncio.Event) -> None:
@@ -171,7 +189,12 @@ def main() -> None:
     """The script `garrison`."""
     from server.cli.app import run
 
-    sys.exit(run())
+    code = run()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if "kinship" in sys.modules:  # its threads can crash an interpreter that is being taken down
+        os._exit(code)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

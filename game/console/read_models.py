@@ -1,9 +1,8 @@
 """Read models of live matches: for the dashboard, and for clients that list matches. They run on
 every node over its own match activations; what the nodes answer is put together elsewhere."""
 
-import asyncio
 import heapq
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
 Activations = Callable[[str], Iterable[Any]]
 
-FEED_EVENTS: Final = (200, 50, 10)
+FEED_EVENTS: Final = 200
 """How far back, in events of the log, the feed of one match looks: the first of these that is
 in memory as a whole."""
 FEED_ROWS: Final = 40
@@ -119,14 +118,8 @@ def _board(actor: Match) -> dict[str, Any]:
 def _recent(log: "EventLog") -> list[tuple[int, bytes]]:
     """The newest durable events that are in memory, numbered. What would have to be read from
     the store is left out: a read model never waits."""
-    for count in FEED_EVENTS:
-        answer = log.read(max(1, log.durable_seq - count))
-        if isinstance(answer, asyncio.Future):
-            batch = answer.result()
-            return list(enumerate(batch.events, batch.first_seq))
-        if isinstance(answer, Coroutine):
-            answer.close()
-    return []
+    batch = log.recent(FEED_EVENTS)
+    return list(enumerate(batch.events, batch.first_seq))
 
 
 def _happening(seq: int, event: MatchEvent) -> Happening | None:

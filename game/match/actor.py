@@ -83,7 +83,7 @@ class Match(LoggedActor[MatchState]):
         if known is not None:
             return known
         events = rules.create(self.state, caller.subject, message.options, self.wall_ms())
-        self.activation.retiring = False  # somebody may have asked for it before it was
+        self.stay()  # somebody may have asked for it before it was
         self._host_lives()
         self.after(self.HOST_SILENCE_S, self.host_silent)
         return self._accept(caller, message, events)

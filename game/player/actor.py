@@ -48,7 +48,7 @@ class Player(Actor[PlayerState]):
         self.sessions = (*self.sessions, caller.session)
         if first:
             self.quiet = 0
-            self.activation.retiring = False  # somebody may have asked for it before it was
+            self.stay()  # somebody may have asked for it before it was
             self.state = rules.arrived(self.state, self.wall_ms())
             self.cancel(self.absent)
             self.after(SEEN_INTERVAL_S, self.minute)

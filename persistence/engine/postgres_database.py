@@ -152,14 +152,14 @@ class PostgresDatabase:
 
         async def work(connection: Any) -> set[str]:
             hit = await connection.fetch(sql.write, batch.keys, batch.epochs, batch.versions, *batch.columns)
-            written = {row[0] for row in hit}
-            if len(written) < len(batch.keys):
-                wanted = dict(zip(batch.keys, zip(batch.epochs, batch.versions, strict=True), strict=True))
-                missed = [key for key in batch.keys if key not in written]
-                for row in await connection.fetch(sql.versions, missed):
-                    if is_stored(Versions(*row), *wanted[row[0]]):
-                        written.add(row[0])
-            return written
+            if len(hit) == len(batch.keys):
+                return set()
+            wanted = dict(zip(batch.keys, zip(batch.epochs, batch.versions, strict=True), strict=True))
+            refused = set(batch.keys) - {row[0] for row in hit}
+            for row in await connection.fetch(sql.versions, sorted(refused)):
+                if is_stored(Versions(*row), *wanted[row[0]]):
+                    refused.remove(row[0])
+            return refused
 
         return await self._pool.run(work)
 

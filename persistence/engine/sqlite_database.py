@@ -145,9 +145,9 @@ class SqliteDatabase:
 
         found = await self._file.write(work)
         if found is None:
-            return set(batch.keys)
+            return set()
         wanted = dict(zip(batch.keys, zip(batch.epochs, batch.versions, strict=True), strict=True))
-        return {row[0] for row in found if is_stored(Versions(*row), *wanted[row[0]])}
+        return set(batch.keys) - {row[0] for row in found if is_stored(Versions(*row), *wanted[row[0]])}
 
     async def release(self, mapping: Mapping, keys: Sequence[str], epochs: Sequence[int]) -> None:
         pairs = list(zip(keys, epochs, strict=True))

@@ -34,6 +34,7 @@ _OPTION_FIELDS: Final = (
     "join_in_progress",
     "countdown_ms",
 )
+_MAP_NAME: Final = len(_STATE_FIELDS) + 1
 _GETTERS: Final = [attrgetter(name) for name in _STATE_FIELDS] + [
     attrgetter(f"options.{name}") for name in _OPTION_FIELDS
 ]
@@ -67,6 +68,7 @@ class MatchMapping:
 
     def encode(self, states: Sequence[Any]) -> Columns:
         columns: Columns = [list(map(get, states)) for get in _GETTERS]
+        columns[_MAP_NAME] = [name.replace("\0", "") for name in columns[_MAP_NAME]]  # PostgreSQL takes no NUL
         columns.append([msgspec.json.encode(state.team_scores).decode() for state in states])
         return columns
 

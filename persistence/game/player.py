@@ -25,6 +25,9 @@ _FIELDS: Final = (
     "assists",
     "medals",
 )
+_CLIENT_TEXTS: Final = 2
+"""The first columns are what a player wrote: PostgreSQL refuses a NUL in text, and one name with
+a NUL must not keep a whole batch from being stored."""
 _GETTERS: Final = [attrgetter(name) for name in _FIELDS]
 
 
@@ -59,6 +62,7 @@ class PlayerMapping:
 
     def encode(self, states: Sequence[Any]) -> Columns:
         columns: Columns = [list(map(get, states)) for get in _GETTERS]
+        columns[:_CLIENT_TEXTS] = [[text.replace("\0", "") for text in column] for column in columns[:_CLIENT_TEXTS]]
         columns.append(list(map(_recent, states)))
         return columns
 

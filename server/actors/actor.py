@@ -143,6 +143,10 @@ class Actor(Generic[S]):
         """Ask to be deactivated once idle (for example, a match that is over)."""
         self.activation.retiring = True
 
+    def stay(self) -> None:
+        """Take `release` back."""
+        self.activation.retiring = False
+
 
 class EventBatch(msgspec.Struct, frozen=True, array_like=True):
     """Durable events `first_seq` … of a logged actor, as msgpack; `next_seq` is the log's

@@ -189,6 +189,11 @@ class EventLog:
             return future
         return self._read_stored(from_seq)
 
+    def recent(self, count: int) -> EventBatch:
+        """The newest durable events that are in memory, at most `count` and `READ_BATCH`."""
+        held = [*self._older, *self._tail][-min(count, READ_BATCH) :] if count > 0 else []
+        return self._batch(self.durable_seq, held)
+
     async def _read_stored(self, from_seq: int) -> EventBatch:
         stored = await self._activation.host.logs.read_log(self.kind, self.id, from_seq)
         entries: list[Entry] = []

@@ -11,6 +11,7 @@ together and is what an activation sees of its node. Rules of when and where are
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -149,6 +150,10 @@ class Host:
     def activations(self, kind: str) -> Iterable[Actor[Any]]:
         """The local actors of `kind`."""
         return [one.actor for one in self.catalog.live.values() if one.kind == kind]
+
+    def counts(self) -> dict[str, int]:
+        """How many activations of each kind live here."""
+        return dict(Counter(one.kind for one in self.catalog.live.values()))
 
     def activation_ids(self) -> Iterable[ActorId]:
         return list(self.catalog.live)

@@ -16,7 +16,7 @@ from server.errors import BadInput
 
 _BASE = {
     "activated", "after", "cancel", "deactivating", "emit", "evolve", "finished", "now", "push", "ref", "release",
-    "tell", "wall_ms",
+    "stay", "tell", "wall_ms",
 }  # fmt: skip
 
 

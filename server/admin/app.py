@@ -1,7 +1,8 @@
 """The admin HTTP server of one node: it runs in the node's own loop, so that what it shows of
 the loop is true, and does nothing while nobody asks.
 
-    admin = AdminServer(host, settings, metrics, clock, supervisor, not_ready, sessions=…)
+    admin = AdminServer(host, settings, metrics, clock, supervisor, not_ready,
+                        sessions=…, observe=…)
     admin.bind()          # holds the port; `admin.url` is known from here on
     await admin.start()
     …
@@ -44,6 +45,10 @@ MAX_HEADER_BYTES = 16 * 1024
 STOP_GRACE_S = 1.0
 
 
+def _nothing() -> None:
+    """All gauges are always up to date."""
+
+
 class _Server(uvicorn.Server):
     """uvicorn inside somebody else's program: it leaves the process's signals alone."""
 
@@ -54,7 +59,8 @@ class _Server(uvicorn.Server):
 
 class AdminServer:
     """See the module's head. `not_ready` gives "" while the node serves, else the reason it
-    does not; `sessions` gives rows of this node's sessions (None: the node has no gateway)."""
+    does not; `sessions` gives rows of this node's sessions (None: the node has no gateway);
+    `observe` brings gauges that are not kept up to date up to date before they are read."""
 
     def __init__(
         self,
@@ -65,19 +71,20 @@ class AdminServer:
         supervisor: Supervisor,
         not_ready: Callable[[], str],
         sessions: Sessions | None = None,
+        observe: Callable[[], None] = _nothing,
     ) -> None:
         """Raises `BadSetting` if the application's folder of pages cannot be read."""
         self._host, self._settings, self._supervisor = host, settings.admin, supervisor
         self.token = AdminToken(settings.admin.token)
         self.origins = KnownOrigins()
-        self.own = NodeReadModels(host, settings, metrics, clock, not_ready, sessions)
+        self.own = NodeReadModels(host, settings, metrics, clock, not_ready, sessions, observe)
         self.views = ClusterViews(host, settings, clock, self.own)
         pages = host.app.pages
         self.asgi = Guarded(
             build_app(
                 node=host.me.node,
                 views=self.views,
-                metrics=MetricsText(metrics, host.me.node),
+                metrics=MetricsText(metrics, host.me.node, observe),
                 not_ready=not_ready,
                 token=self.token,
                 dashboard=Assets(STATIC, "admin"),
@@ -148,7 +155,7 @@ class AdminServer:
         self.origins.add([self.url, *(member.admin_url for member in self._host.view.members.values())])
 
     def _tick(self) -> None:
-        self.own.sampler.sample()
+        self.own.sample()
         self.view_changed()
 
 

@@ -1,7 +1,7 @@
 """`Metrics` as Prometheus families, each labelled with the node. Formatting happens only when
 somebody scrapes; the counters themselves stay plain integers."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -100,13 +100,17 @@ def _buckets(histogram: Histogram) -> list[tuple[str, float]]:
 
 
 class MetricsText:
-    """The text that `/metrics` answers: the node's counters and its process's CPU and memory."""
+    """The text that `/metrics` answers: the node's counters and its process's CPU and memory.
+    `observe` is called before each scrape."""
 
-    def __init__(self, metrics: Metrics, node: str) -> None:
+    def __init__(self, metrics: Metrics, node: str, observe: Callable[[], None] | None = None) -> None:
+        self._observe = observe
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(MetricsCollector(metrics, node))
         ProcessCollector(registry=self._registry)
 
     def render(self) -> bytes:
         """All families in the Prometheus text format (`CONTENT_TYPE`)."""
+        if self._observe is not None:
+            self._observe()
         return generate_latest(self._registry)

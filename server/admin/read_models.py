@@ -65,13 +65,19 @@ class NodeReadModels:
         clock: Clock,
         not_ready: Callable[[], str],
         sessions: Sessions | None,
+        observe: Callable[[], None],
     ) -> None:
         self._host, self._settings, self._metrics, self._clock = host, settings, metrics, clock
-        self._not_ready, self._sessions = not_ready, sessions
+        self._not_ready, self._sessions, self._observe = not_ready, sessions, observe
         self._started = clock.now()
         self._kinds: dict[str, int] = {}
         self._count_again = 0.0
         self.sampler = Sampler(metrics, clock)
+
+    def sample(self) -> None:
+        """Once a second: note the node's state in its history."""
+        self._observe()
+        self.sampler.sample()
 
     def install(self) -> dict[str, NodeReadModel]:
         """Put the node-level queries on the host; returns them by name."""
@@ -84,6 +90,7 @@ class NodeReadModels:
 
     def report(self, params: Mapping[str, Any]) -> list[Any]:
         """One row: `NodeReport`."""
+        self._observe()
         metrics, me = self._metrics, self._host.me
         report = NodeReport(
             node=me.node,
@@ -112,6 +119,7 @@ class NodeReadModels:
 
     def store(self, params: Mapping[str, Any]) -> list[Any]:
         """One row: `StoreState`. Of the store's url only the kind is told, never credentials."""
+        self._observe()
         metrics, limits = self._metrics, self._settings.store
         state = StoreState(
             node=self._host.me.node,

@@ -209,11 +209,11 @@ def _replies(cls: type[Request], route: Route | QueryRoute | None, app: App) -> 
     if route is None:
         return ENGINE_REPLIES[cls]
     returned = inspect.signature(route.method if isinstance(route, Route) else route.answer).return_annotation
-    if isinstance(returned, str):
-        words = re.findall(r"\w+", returned)
-        found = tuple(answer for answer in (*app.answers, Done) if answer.__name__ in words)
-    else:
-        found = tuple(part for part in (get_args(returned) or (returned,)) if part in (*app.answers, Done))
+    parts: Sequence[Any] = (
+        re.findall(r"\w+", returned) if isinstance(returned, str) else get_args(returned) or (returned,)
+    )
+    kinds: tuple[type[msgspec.Struct], ...] = (*app.answers, Done)
+    found = tuple(answer for answer in kinds if answer in parts or answer.__name__ in parts)
     if not found:
         raise TypeError(f"the route of {cls.__name__} does not say which message it returns: {returned!r}")
     return found
@@ -250,8 +250,9 @@ def _errors() -> list[Spec]:
 
 def _tree(root: type[GarrisonError]) -> Iterable[type[GarrisonError]]:
     for child in root.__subclasses__():
-        yield child
-        yield from _tree(child)
+        if child.__module__ == root.__module__:  # others may subclass for themselves
+            yield child
+            yield from _tree(child)
 
 
 def _error(cls: type[GarrisonError], meaning: str) -> Spec:

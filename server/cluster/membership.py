@@ -2,11 +2,13 @@
 
 The protocol runs on a thread of its own, so a busy interpreter does not get this node declared
 dead. A node's fields travel as gossip metadata, 512 bytes at most, so their keys are single
-letters. In gossip a node is called `node#incarnation`: the library holds on to the name of a
-member that it believes alive or recently dead, and would refuse a node that restarts quickly on
-another port; under a name of its own each run joins at once, and of several runs of one node
-the highest incarnation, which the store issues, is the member. What a peer says of itself is input from the network: a peer whose fields cannot be
+letters. What a peer says of itself is input from the network: a peer whose fields cannot be
 read is no member, and counted.
+
+In gossip a node is called `node#incarnation`. The library holds on to the name of a member that
+it believes alive or recently dead, and would refuse a node that restarts quickly on another
+port. Under a name of its own each run joins at once; of several runs of one node the highest
+incarnation, which the store issues, is the member.
 
 A node that was itself cut off or stopped sees no event of it. It learns of that from its own
 clock and from the store, never from here.

@@ -16,12 +16,13 @@ class Opening:
     """The connection's receiver until it has a session. `busy`: the hello is being answered;
     what the client already sends after it waits, bounded."""
 
-    __slots__ = ("_backlog", "_connection", "_gateway", "busy", "closed", "format")
+    __slots__ = ("_backlog", "_connection", "_controls", "_gateway", "busy", "closed", "format")
 
     def __init__(self, gateway: "Gateway", connection: Connection) -> None:
         self._gateway = gateway
         self._connection = connection
         self._backlog: list[bytes] = []
+        self._controls = 0
         self.format: Format = connection.format
         self.busy = False
         self.closed = False
@@ -47,7 +48,10 @@ class Opening:
         else:
             self.refuse(message.id, BadInput("the first message must be hello"), CloseCode.PROTOCOL_ERROR)
 
-    def on_control(self, connection: Connection) -> None: ...
+    def on_control(self, connection: Connection) -> None:
+        self._controls += 1
+        if self._controls > self._gateway.settings.rate_burst:
+            self.leave(None, CloseCode.FLOOD, "too many frames before the hello")
 
     def on_blocked(self, connection: Connection) -> None: ...
 

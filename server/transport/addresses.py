@@ -1,12 +1,8 @@
-"""`host:port` text, loopback, and the cluster key: what transport and gossip share. Pure."""
+"""`host:port` text and loopback: what transport and gossip share. Pure."""
 
-import base64
-import binascii
 import ipaddress
 
-from server.errors import BadInput, BadSetting
-
-KEY_BYTES = 32
+from server.errors import BadInput
 
 
 def split_endpoint(endpoint: str) -> tuple[str, int]:
@@ -40,16 +36,3 @@ def is_loopback(host: str) -> bool:
 def is_any(host: str) -> bool:
     """Whether `host` means every interface, and so is nobody's address."""
     return host in {"", "0.0.0.0", "::"}
-
-
-def decode_cluster_key(text: str | None) -> bytes | None:
-    """The 32 bytes of `security.cluster_key`. Raises `BadSetting`, never showing the key."""
-    if text is None:
-        return None
-    try:
-        key = base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
-        raise BadSetting("security.cluster_key", "is not base64") from None
-    if len(key) != KEY_BYTES:
-        raise BadSetting("security.cluster_key", f"must be {KEY_BYTES} bytes in base64, not {len(key)}")
-    return key

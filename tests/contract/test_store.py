@@ -168,9 +168,7 @@ async def test_an_expired_run_gives_way_to_a_restart_under_its_name(store: Store
 
 async def test_two_runs_of_one_name_at_once_one_wins(database: Any) -> None:
     async with database.connect() as (a, _), database.connect() as (b, _):
-        results = await asyncio.gather(
-            a.register_node(A, LEASE_S), b.register_node(A, LEASE_S), return_exceptions=True
-        )
+        results = await asyncio.gather(a.register_node(A, LEASE_S), b.register_node(A, LEASE_S), return_exceptions=True)
     assert sorted(type(result).__name__ for result in results) == ["Unavailable", "int"]
 
 
@@ -440,3 +438,12 @@ async def test_a_player_comes_back_whole(store: Store) -> None:
     assert await store.write("player", [Change(id, held.epoch, 9, state)]) == {id: "written"}
     assert (await store.read("player", [id]))[id].state == state
     assert (await owned(store, "player", Claim(id, 2), me)).state == state
+
+
+async def test_a_name_with_a_nul_does_not_stop_the_batch(store: Store) -> None:
+    me = NodeAddress(A, await store.register_node(A, LEASE_S))
+    ids = [actor_id("player", key) for key in ("p", "q")]
+    held = await store.claim("player", [Claim(id, n) for n, id in enumerate(ids, 1)], me)
+    assert all(isinstance(result, Owned) for result in held.values())
+    changes = [Change(id, Epoch(1), 1, PlayerState(display_name="a\0b")) for id in ids]
+    assert set((await store.write("player", changes)).values()) == {"written"}

@@ -607,7 +607,7 @@ async def test_a_peer_that_does_not_read_its_answers_is_stopped(tcp: TcpRig) -> 
     raw.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     await raw.login(address("evil"), b.me)
     assert (await raw.read())[0] == READY
-    raw.writer.transport.pause_reading()
+    raw.writer.transport.pause_reading()  # type: ignore[attr-defined]
     for _ in range(200):
         raw.write(frame(REQUEST, b"", CALL, 1))
     await until(lambda: "answers not read" in b.metrics.transport_closes_total or _stuck(b.transport))

@@ -11,7 +11,7 @@ import jwt
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMANDS = ("demo", "node", "migrate", "token", "play", "matches", "replay", "status", "bench")
+COMMANDS = ("demo", "node", "migrate", "token", "play", "matches", "replay", "status")
 SIGNING_KEY = "0123456789abcdef0123456789abcdef"
 
 
@@ -135,7 +135,7 @@ def test_an_empty_store_has_no_match(tmp_path: Path) -> None:
 def test_a_file_to_play_that_is_missing_or_no_match(tmp_path: Path) -> None:
     assert "none.jsonl" in the_one_line(garrison("play", "none.jsonl", cwd=tmp_path))
     (tmp_path / "bad.jsonl").write_text('{"time_ms": 5, "player": "a", "type": "kill"}\n{"time_ms": 6}\n')
-    assert "line 2" in the_one_line(garrison("play", "bad.jsonl", cwd=tmp_path))
+    assert "bad.jsonl:2" in the_one_line(garrison("play", "bad.jsonl", cwd=tmp_path))
 
 
 def test_a_second_demo_in_the_same_directory_is_refused(tmp_path: Path) -> None:

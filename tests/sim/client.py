@@ -14,7 +14,15 @@ from typing import Any, Protocol, Union, cast
 import msgspec
 
 from game import messages as game
-from server.errors import ConnectionLost, DeadlineExceeded, GarrisonError, OutcomeUnknown, Retryable, from_wire
+from server.errors import (
+    BadInput,
+    ConnectionLost,
+    DeadlineExceeded,
+    GarrisonError,
+    OutcomeUnknown,
+    Retryable,
+    from_wire,
+)
 from server.runtime.backoff import backoff_s
 from server.wire.messages import (
     ENGINE_ANSWERS,
@@ -168,6 +176,9 @@ class SimClient:
             url, self._goto = self._goto or self._rng.choice(list(self._urls())), None
             try:
                 connected = await self._connect(url)
+            except BadInput as error:
+                self.finished = f"{error.code} {error.message}"
+                break
             except (ConnectionError, GarrisonError, TimeoutError):
                 connected = False
             if connected:

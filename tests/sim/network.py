@@ -107,19 +107,26 @@ class SimConnection(MemoryConnection):
 
 
 class SimListener(MemoryListener):
-    """Where clients connect to one simulated node."""
+    """Where clients connect to one simulated node; `accept` is set when the gateway is made."""
+
+    accept: Accept
 
     def __init__(self, network: SimNetwork, domain: Domain, name: str, max_frame_bytes: int) -> None:
         super().__init__(name, max_frame_bytes)
         self._network, self.domain = network, domain
+        self._listening = False
+
+    async def start(self) -> str:  # type: ignore[override]
+        """Listen; the url that clients are told."""
+        self._listening = True
+        return self.url
 
     def connect(self, format: Format = "msgpack", remote: str = "", delay: Delay | None = None) -> ClientEnd:
-        if self._accept is None or self._refusing:
+        if not self._listening or self._refusing:
             raise Unavailable(f"nobody listens at {self.url}")
         connection = SimConnection(self, format, remote, delay, self._network)
-        accept = self._accept
         self.open[connection] = None
-        self.domain.run(lambda: self._network.loop.call_soon(_let_in, accept, connection))
+        self.domain.run(lambda: self._network.loop.call_soon(_let_in, self.accept, connection))
         return connection.client
 
 

@@ -9,6 +9,8 @@ checkers read the history and the store.
 
 import asyncio
 import random
+import traceback
+from functools import partial
 from typing import NamedTuple
 
 from game.messages import (
@@ -29,10 +31,11 @@ from game.messages import (
     Report,
 )
 from server.errors import GarrisonError
+from server.ids import ActorId
 from tests.sim import checkers
 from tests.sim.client import SimClient, Subscription, until
 from tests.sim.history import Answered, Saw
-from tests.sim.loop import Run, SimLoop, Trace, simulate
+from tests.sim.loop import SimLoop, Trace, simulate
 from tests.sim.world import World
 
 NODES = ("n1", "n2", "n3")
@@ -89,16 +92,16 @@ class Scenario:
 
     async def _open_match(self) -> None:
         options = MatchOptions(mode="slayer", score_limit=0, time_limit_ms=0, countdown_ms=0)
-        await self.host.command(lambda id, lineage, n: MatchCreate(id, lineage, n, self.match, options))
+        await self.host.command(partial(MatchCreate, match=self.match, options=options))
         await asyncio.gather(*(self._join(player) for player in self.players))
-        await self.host.command(lambda id, lineage, n: MatchStart(id, lineage, n, self.match))
+        await self.host.command(partial(MatchStart, match=self.match))
         self.streams.append(self.host.watch(self.topic))
 
     async def _join(self, player: SimClient) -> None:
         await player.online()
         self.streams.append(player.watch(self.topic))
         await asyncio.sleep(self.rng.uniform(0, 0.5))
-        await player.command(lambda id, lineage, n: MatchJoin(id, lineage, n, self.match))
+        await player.command(partial(MatchJoin, match=self.match))
 
     async def _through_a_crash(self) -> None:
         """Reports and profile changes go on while a node dies at any moment and comes back."""
@@ -111,7 +114,7 @@ class Scenario:
     async def _report(self) -> None:
         for _ in range(REPORTS):
             events = self._happenings()
-            await self.host.command(lambda id, lineage, n, e=events: MatchReport(id, lineage, n, self.match, e))
+            await self.host.command(partial(MatchReport, match=self.match, events=events))
             await asyncio.sleep(self.rng.uniform(0.02, 0.4))
 
     def _happenings(self) -> list[Report]:
@@ -139,30 +142,37 @@ class Scenario:
         for turn in range(8):
             await asyncio.sleep(rng.uniform(0.3, 2.0))
             try:
-                name = f"{player.name} {turn}"
-                await player.command(lambda id, lineage, n, name=name: ProfileSet(id, lineage, n, name))
-                await player.ask(lambda id, turn=turn: PresenceSet(id, "online", f"turn {turn}"))
-                await player.ask(lambda id: MatchGet(id, self.match))
-                other = rng.choice(self.players).name
-                await player.ask(lambda id, other=other: ProfileGet(id, other))
+                await player.command(partial(ProfileSet, display_name=f"{player.name} {turn}"))
+                await player.ask(partial(PresenceSet, status="online", activity=f"turn {turn}"))
+                await player.ask(partial(MatchGet, match=self.match))
+                await player.ask(partial(ProfileGet, player=rng.choice(self.players).name))
             except GarrisonError as error:
                 if error.code != "not_found":  # a profile that was never set
                     self.refused.append(f"{player.name}: {error.code} {error.message}")
 
     async def _crash_and_return(self) -> None:
         await asyncio.sleep(self.rng.uniform(1, 8))
-        self.crashed = self.rng.choice(NODES)
+        self.crashed = self._victim()
         self.world.crash_node(self.crashed)
         await asyncio.sleep(self.rng.uniform(0.5, 6))
         await self.world.start_node(self.crashed)
 
+    def _victim(self) -> str:
+        """A node to crash: that of the match, the host's, or any."""
+        nodes = self.world.nodes
+        of_match = [name for name, node in nodes.items() if node.node.host.find(ActorId(self.topic)) is not None]
+        return self.rng.choice([*of_match, self.host.node, self.rng.choice(NODES)])
+
     async def _finish(self) -> None:
         """The match ends; everybody has seen all of it; the cluster agrees."""
-        await self.host.command(lambda id, lineage, n: MatchEnd(id, lineage, n, self.match, self.time_ms))
+        await self.host.command(partial(MatchEnd, match=self.match, time_ms=self.time_ms))
         await until(
             lambda: all(s.events and s.events[-1][0] == "ended" for s in self.streams), 15, "the end seen by all"
         )
         await self.world.converged(15)
+
+    def _all_saw_the_end(self) -> bool:
+        return all(stream.events and stream.events[-1][0] == "ended" for stream in self.streams)
 
     async def _leave(self) -> list[str]:
         """Stop clients and nodes; what the cluster's state at the end shows."""
@@ -196,10 +206,27 @@ class Scenario:
         )
 
 
-def play(seed: int, *, shuffle: bool = False, trace: Trace | None = None) -> Run[Outcome]:
-    """Run the scenario. Raises what `simulate` raises."""
+class Played(NamedTuple):
+    """One run: what came of it, the trace's digest, the virtual seconds that passed, and its
+    world, to look into."""
+
+    outcome: Outcome
+    digest: str
+    virtual_s: float
+    world: World
+
+
+def play(seed: int, *, shuffle: bool = False, trace: Trace | None = None) -> Played:
+    """Run the scenario. What broke it off, in the scenario or in the loop, is a violation too."""
+    worlds: list[World] = []
 
     async def main(loop: SimLoop) -> Outcome:
-        return await Scenario(World(loop, seed, SETTINGS)).run()
+        worlds.append(World(loop, seed, SETTINGS))
+        return await Scenario(worlds[0]).run()
 
-    return simulate(seed, main, LIMIT_S, shuffle=shuffle, trace=trace)
+    try:
+        run = simulate(seed, main, LIMIT_S, shuffle=shuffle, trace=trace)
+    except Exception:
+        wrong = [*(f"fault: {fault}" for fault in worlds[0].faults), traceback.format_exc()]
+        return Played(Outcome(wrong, "", 0, 0, 0, list(worlds[0].logs)), "", worlds[0].loop.time(), worlds[0])
+    return Played(run.result, run.digest, run.virtual_s, worlds[0])

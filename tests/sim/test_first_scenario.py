@@ -15,8 +15,7 @@ SEEDS = (1, 2, 3, 4, 5, 6, 7, 8)
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_match_goes_on_through_a_crash(seed: int) -> None:
-    run = play(seed)
-    outcome = run.result
+    outcome = play(seed).outcome
     assert outcome.violations == [], "\n".join([*outcome.logs[-60:], *outcome.violations])
     assert outcome.events_seen > 100 * PLAYERS
     assert outcome.reconnections > 0

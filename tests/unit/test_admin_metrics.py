@@ -75,3 +75,12 @@ def test_scraping_twice_shows_the_change() -> None:
     assert b'garrison_turns_total{node="node-1"} 0.0' in text.render()
     metrics.turns_total += 5
     assert b'garrison_turns_total{node="node-1"} 5.0' in text.render()
+
+
+def test_gauges_are_brought_up_to_date_before_they_are_read() -> None:
+    metrics = Metrics()
+
+    def observe() -> None:
+        metrics.dirty = 4
+
+    assert b'garrison_dirty{node="node-1"} 4.0' in MetricsText(metrics, "node-1", observe).render()

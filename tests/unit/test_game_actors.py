@@ -1,6 +1,8 @@
 """Players and matches as actors of a running host: turns, tells, timers, what is stored."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from itertools import count
 from typing import Any
 
 import pytest
@@ -43,8 +45,20 @@ MATCH_LIST = MatchList(1)
 FAST: dict[str, Any] = {"store": {"group_commit_s": 0.001, "flush_interval_s": 0.02}}
 
 
+@asynccontextmanager
+async def running() -> AsyncIterator[TestHost]:
+    """One host with the game, storing as it goes."""
+    async with cluster(app=App, **FAST) as world:
+        host = world.hosts["node-1"]
+        host.supervisor.spawn(host.write_behind.run(), "write-behind")
+        yield host
+
+
 def player(name: str, session: str = "s1") -> Caller:
     return Caller("player", name, session)
+
+
+_lineages = count()
 
 
 class Client:
@@ -52,6 +66,7 @@ class Client:
 
     def __init__(self, host: TestHost, caller: Caller) -> None:
         self.host, self.caller, self.commands = host, caller, 0
+        self.lineage = f"line-{next(_lineages)}"
 
     async def send(self, message: Any) -> Any:
         route = App.routes[type(message)]
@@ -61,7 +76,7 @@ class Client:
 
     async def command(self, cls: Any, match: str, *rest: Any) -> Accepted:
         self.commands += 1
-        answer = await self.send(cls(1, "line", self.commands, match, *rest))
+        answer = await self.send(cls(1, self.lineage, self.commands, match, *rest))
         assert isinstance(answer, Accepted)
         return answer
 
@@ -99,8 +114,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 async def test_a_player_comes_and_goes_with_its_sessions() -> None:
-    async with cluster(app=App, **FAST) as world:
-        host = world.hosts["node-1"]
+    async with running() as host:
         ann = actor_id("player", "ann")
         assert (await presence(host, "ann")).status == "offline"
         for name in ("s1", "s2", "s2"):
@@ -113,8 +127,7 @@ async def test_a_player_comes_and_goes_with_its_sessions() -> None:
 
 
 async def test_a_heartbeat_changes_the_status_and_nothing_else() -> None:
-    async with cluster(app=App, **FAST) as world:
-        host = world.hosts["node-1"]
+    async with running() as host:
         ann = actor_id("player", "ann")
         await session(host, "ann")
         one = host.find(ann)
@@ -133,15 +146,13 @@ async def test_a_heartbeat_changes_the_status_and_nothing_else() -> None:
 
 async def test_a_heartbeat_of_an_unknown_session_opens_it() -> None:
     """The activation was lost with its node and is another one now."""
-    async with cluster(app=App, **FAST) as world:
-        host = world.hosts["node-1"]
+    async with running() as host:
         await host.ask(actor_id("player", "ann"), "beat", (player("ann"), None))
         assert (await presence(host, "ann")).status == "online"
 
 
 async def test_presence_is_set_and_hidden() -> None:
-    async with cluster(app=App, **FAST) as world:
-        host = world.hosts["node-1"]
+    async with running() as host:
         await session(host, "ann")
         ann = Client(host, player("ann"))
         saved = await ann.send(PresenceSet(7, "away", "Slayer on Recharge, 24-19"))
@@ -155,8 +166,7 @@ async def test_presence_is_set_and_hidden() -> None:
 
 
 async def test_a_profile_is_stored_once_a_command() -> None:
-    async with cluster(app=App, **FAST) as world:
-        host = world.hosts["node-1"]
+    async with running() as host:
         ann = Client(host, player("ann"))
         with pytest.raises(NotFound):
             await ann.send(ProfileGet(1, "ann"))
@@ -176,8 +186,7 @@ async def test_a_profile_is_stored_once_a_command() -> None:
 
 
 async def test_a_player_that_was_loaded_as_connected_goes_offline(short: None) -> None:
-    async with cluster(app=App, **FAST) as world:
-        host = world.hosts["node-1"]
+    async with running() as host:
         await session(host, "ann")
         await host.catalog.deactivate(list(host.catalog.live.values()))
 
@@ -192,8 +201,7 @@ async def test_a_player_that_was_loaded_as_connected_goes_offline(short: None) -
 
 
 async def test_an_unknown_match_leaves_no_trace() -> None:
-    async with cluster(app=App, **FAST) as world:
-        host = world.hosts["node-1"]
+    async with running() as host:
         client = Client(host, HOST)
         with pytest.raises(NotFound):
             await client.send(MatchGet(1, "nothing"))
@@ -207,8 +215,7 @@ async def test_an_unknown_match_leaves_no_trace() -> None:
 
 
 async def test_a_match_from_lobby_to_result(short: None) -> None:
-    async with cluster(app=App, **FAST) as world:
-        host = world.hosts["node-1"]
+    async with running() as host:
         game_host = await live_match(host, score_limit=2)
         assert [(subject, message) for subject, message in host.published.pushes] == [
             ("ann", MatchAssigned(0, "m")),
@@ -250,8 +257,7 @@ async def test_a_match_from_lobby_to_result(short: None) -> None:
 
 
 async def test_results_are_told_again_when_the_match_is_loaded_and_count_once(short: None) -> None:
-    async with cluster(app=App, **FAST) as world:
-        host = world.hosts["node-1"]
+    async with running() as host:
         game_host = await live_match(host)
         await game_host.command(MatchReport, "m", [Kill(10, "ann", "bob")])
         await game_host.command(MatchEnd, "m", 20)
@@ -266,8 +272,7 @@ async def test_results_are_told_again_when_the_match_is_loaded_and_count_once(sh
 
 
 async def test_a_repeated_command_gets_the_first_answer_also_after_a_reload() -> None:
-    async with cluster(app=App, **FAST) as world:
-        host = world.hosts["node-1"]
+    async with running() as host:
         await live_match(host, score_limit=0)
         client = Client(host, HOST)
         message = MatchReport(1, "again", 5, "m", [Kill(10, "ann", "bob"), Medal(10, "ann", "Snipe")])
@@ -282,8 +287,7 @@ async def test_a_repeated_command_gets_the_first_answer_also_after_a_reload() ->
 
 
 async def test_a_countdown_runs_out_by_itself() -> None:
-    async with cluster(app=App, **FAST) as world:
-        host = world.hosts["node-1"]
+    async with running() as host:
         client = await live_match(host, countdown_ms=30)
 
         async def live() -> bool:
@@ -293,8 +297,7 @@ async def test_a_countdown_runs_out_by_itself() -> None:
 
 
 async def test_a_silent_host_has_vanished(short: None) -> None:
-    async with cluster(app=App, **FAST) as world:
-        host = world.hosts["node-1"]
+    async with running() as host:
         client = await live_match(host)
 
         async def over() -> bool:
@@ -305,8 +308,7 @@ async def test_a_silent_host_has_vanished(short: None) -> None:
 
 async def test_a_player_that_stays_away_leaves_its_match(short: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Match, "HOST_SILENCE_S", 30.0)
-    async with cluster(app=App, **FAST) as world:
-        host = world.hosts["node-1"]
+    async with running() as host:
         client = await live_match(host)
 
         async def in_match() -> bool:
@@ -330,8 +332,7 @@ async def test_a_player_that_stays_away_leaves_its_match(short: None, monkeypatc
 
 
 async def test_the_board_shows_what_happened() -> None:
-    async with cluster(app=App, **FAST) as world:
-        host = world.hosts["node-1"]
+    async with running() as host:
         client = await live_match(host)
         await client.command(MatchReport, "m", [Kill(10, "ann", "bob")])
         (board,) = (await host.query("match_board", {"match": "m"})).rows

@@ -26,6 +26,9 @@ from garrison_bots.ledger import Ledger
 log = logging.getLogger(__name__)
 
 MAPS = ("Aquarius", "Bazaar", "Behemoth", "Live Fire", "Recharge", "Streets")
+TICK_S = 0.5
+LAST_TICK_S = 1.0
+"""How long a tick may take to end a match by time before the host ends it."""
 STATUSES = ("online", "busy", "away")
 
 
@@ -90,6 +93,9 @@ class Swarm:
         self.options = options
         self.ledger = Ledger()
         self.clients: list[Client] = []
+        self.hosts: dict[str, Host] = {}
+        """Of the matches that are played now."""
+        self.events_before = 0
         self.stopping = asyncio.Event()
         self.tally = Counts()
         self.run_name = f"{random.SystemRandom().randrange(36**4):x}"
@@ -128,6 +134,7 @@ class Swarm:
         tally = self.tally
         tally.sessions = sum(client.connected for client in self.clients)
         tally.heartbeats = sum(client.stats.heartbeats_acknowledged for client in self.clients)
+        tally.match_events_sent = self.events_before + sum(host.events_acknowledged for host in self.hosts.values())
         tally.reconnects = sum(max(0, client.stats.connects - 1) for client in self.clients)
         return tally
 
@@ -230,9 +237,15 @@ class Squad:
             return int((asyncio.get_running_loop().time() - start) * 1_000 * speed) if round_.live.is_set() else 0
 
         async with Host(
-            client, round_.name, options=round_.options, clock_ms=clock_ms, on_accepted=swarm.ledger.accepted
+            client,
+            round_.name,
+            options=round_.options,
+            tick_interval_s=TICK_S,
+            clock_ms=clock_ms,
+            on_accepted=swarm.ledger.accepted,
         ) as host:
             await host.create()
+            swarm.hosts[round_.name] = host
             watchers = [
                 asyncio.create_task(self._follow(each, round_, first=place == 0), name=f"follow-{round_.name}")
                 for place, each in enumerate((client, *self.players.values()))
@@ -251,6 +264,7 @@ class Squad:
                         await asyncio.gather(*watchers)
             finally:
                 swarm.tally.matches_live -= 1
+                swarm.events_before += swarm.hosts.pop(round_.name).events_acknowledged
                 for watcher in watchers:
                     watcher.cancel()
                 await asyncio.gather(*watchers, return_exceptions=True)
@@ -287,13 +301,11 @@ class Squad:
             await host.drain()
             if not round_.over.is_set() and not self.swarm.stopping.is_set():
                 rest_s = max(0, limit_ms - clock_ms()) / 1000 / self.swarm.options.speed
-                if not await self._over_within(round_, rest_s) and not self.swarm.stopping.is_set():
+                if not await self._over_within(round_, rest_s + LAST_TICK_S) and not self.swarm.stopping.is_set():
                     await host.end(limit_ms)
         except Rejected as error:
             if error.code not in ("match_ended", "not_live"):
                 raise
-        finally:
-            self.swarm.tally.match_events_sent += host.events_acknowledged
 
     async def _follow(self, client: Client, round_: _Round, *, first: bool) -> None:
         """Read the match's stream to its end, checking the numbers."""

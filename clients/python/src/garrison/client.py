@@ -409,7 +409,7 @@ class Client(GameCalls):
         task.add_done_callback(lambda done: None if done.cancelled() else done.exception())
 
     async def _leave(self, link: Link, within_s: float) -> None:
-        await asyncio.sleep(self._rng.uniform(0, within_s / 2))
+        await asyncio.sleep(self._rng.uniform(0, min(0.1, within_s / 4)))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(within_s / 2):
                 while self._in_flight and self._link is link:

@@ -13,6 +13,7 @@
     |   |-- Overloaded          a queue is full, at the server or here
     |   |-- RateLimited         over the rate
     |   |-- Unavailable         not there now
+    |   |   |-- Unreachable     the node could not pass the request on
     |   |-- Moved               served elsewhere
     |-- OutcomeUnknown          it may have happened: repeat only with the same command
     |   |-- DeadlineExceeded    no answer in time
@@ -88,6 +89,10 @@ class RateLimited(Retryable):
 
 class Unavailable(Retryable):
     code = "unavailable"
+
+
+class Unreachable(Unavailable):
+    code = "unreachable"
 
 
 class Moved(Retryable):

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
+from garrison._link import pack
 from garrison.client import Client
 from garrison.errors import GarrisonError, OutcomeUnknown, Retryable
 from garrison.messages import (
@@ -34,6 +35,7 @@ from garrison.messages import (
 Report = Kill | Death | Assist | Medal | Objective | Score
 BATCH = 256
 """Events in one report at most; the protocol's limit."""
+BATCH_BYTES = 32 * 1024
 
 
 class Host:
@@ -152,12 +154,24 @@ class Host:
             self._signal()
 
     async def _send_batch(self) -> None:
-        batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
+        batch = self._take_batch()
         self._sending = len(batch)
-        self._took(await self.client.request(MatchReport(self.match, list(batch))))
+        self._took(await self.client.request(MatchReport(self.match, batch)))
         self._sending = 0
         self.events_acknowledged += len(batch)
         self._signal()
+
+    def _take_batch(self) -> list[Report]:
+        """The oldest events, as many as fit one message."""
+        room = BATCH_BYTES if self.client.welcome is None else self.client.welcome.max_frame_bytes // 2
+        batch = [self._waiting.popleft()]
+        room -= len(pack(batch[0].to_wire()))
+        while self._waiting and len(batch) < BATCH:
+            room -= len(pack(self._waiting[0].to_wire()))
+            if room < 0:
+                break
+            batch.append(self._waiting.popleft())
+        return batch
 
     async def _tick(self) -> None:
         """A tick that is lost is replaced by the next; a refusal by a rule ends the reports."""

@@ -81,8 +81,8 @@ function shape(store, spec) {
     }
     return { name, values };
   });
-  const here = new Map(store.live.nodes.filter((node) => node.report).map((node) => [node.node, node.report.samples.at(-1)?.[spec.field] ?? 0]));
-  const latest = [...here.values()];
+  const reports = store.live.nodes.map((node) => node.report).filter(Boolean);
+  const latest = reports.map((report) => report[spec.field] ?? report.samples.at(-1)?.[spec.field] ?? 0);
   const present = spec.stacked ? latest.reduce((sum, value) => sum + value, 0) : Math.max(0, ...latest);
   return { nodes, start, present };
 }

@@ -1,0 +1,71 @@
+"""`garrison bench`: what a unit of work costs, beside its floor in the same run."""
+
+from collections.abc import Awaitable, Callable
+from typing import Annotated
+
+import msgspec
+import uvloop
+from cyclopts import App, Parameter
+
+from server.cli.bench.harness import Outcome
+from server.cli.common import Json, out
+from server.errors import BadSetting
+
+EXAMPLES = """
+Examples:
+
+- `garrison bench heartbeat`
+- `garrison bench call --rounds 15 --json`
+- `garrison bench all`
+"""
+Bench = Callable[[int], Awaitable[Outcome]]
+
+
+def benches() -> dict[str, Bench]:
+    """Every benchmark by name."""
+    from server.cli.bench import activate, call, flush, gateway, remote_call
+
+    return {
+        "heartbeat": gateway.heartbeat,
+        "call": call.run,
+        "remote-call": remote_call.run,
+        "flush-sqlite": flush.sqlite,
+        "flush-postgres": flush.postgres,
+        "activate": activate.run,
+        "memory": gateway.memory,
+    }
+
+
+def bench(
+    name: str,
+    *,
+    rounds: Annotated[int, Parameter(help="Pairs of samples, floor and real path in turn.")] = 7,
+    json: Json = False,
+) -> int:
+    """Measure one path: heartbeat, call, remote-call, flush-sqlite, flush-postgres, activate, memory, or all.
+
+    CPU time of the serving process per unit (KiB for memory), as a ratio to a floor measured in the same run.
+    """
+    known = benches()
+    if name != "all" and name not in known:
+        raise BadSetting("bench", f"no benchmark {name!r}; there are {', '.join(known)}, all")
+    if rounds < 1:
+        raise BadSetting("rounds", "must be 1 or more")
+    for one in known if name == "all" else [name]:
+        result = uvloop.run(_run(known[one], rounds))
+        if json:
+            print(msgspec.json.encode(result).decode(), flush=True)
+        else:
+            out().print(
+                f"{result.name:15} {result.figure:10.3f} {result.unit:4} floor {result.floor:10.3f}  "
+                f"x {result.ratio:.2f}  (spread {result.spread:.0%}, goal {result.goal or '-'})"
+            )
+    return 0
+
+
+async def _run(one: Bench, rounds: int) -> Outcome:
+    return await one(rounds)
+
+
+def register(app: App) -> None:
+    app.command(bench, name="bench", help_epilogue=EXAMPLES)

@@ -1,0 +1,102 @@
+"""`heartbeat` and `memory`: the production node over real sockets, with its default limits and its
+metrics on, against a bare echo server with the same payload, sockets and read buffer."""
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import msgspec
+from garrison_bots.load import LoadOptions, LoadProcess
+
+from server.cli.bench.harness import LOAD_CPUS, Outcome, Served, alternate, cpu_us_per_unit, outcome, progress, rss_kib
+from server.sessions.tokens import issue
+
+FLOOR = ["server.cli.bench.floors.echo"]
+CONNECTIONS = 400
+SAMPLE_S = 2.0
+IDLE_SESSIONS = 3_000
+FRAME = msgspec.msgpack.encode(["heartbeat", 1_000, 0])
+
+
+@asynccontextmanager
+async def one_node(database_url: str | None = None) -> AsyncIterator[tuple[Served, list[str]]]:
+    """A production node in a process of its own, and tokens for its players."""
+    with TemporaryDirectory() as home:
+        key = secrets.token_hex(32)
+        config = Path(home) / "garrison.toml"
+        url = database_url or f"sqlite:///{home}/garrison.db"
+        config.write_text(f'[store]\nurl = "{url}"\nmigrate = true\n[security]\nsigning_key = "{key}"\n')
+        arguments = ["server.main", "node", "--config", str(config), "--set", "log.level=warning"]
+        now_ms = time.time_ns() // 1_000_000
+        tokens = [issue(key.encode(), f"bench-{n}", "player", 3600, now_ms) for n in range(IDLE_SESSIONS)]
+        async with Served([*arguments, "--gateway-port", "0", "--admin-port", "0"]) as node:
+            yield node, tokens
+
+
+async def heartbeat(rounds: int) -> Outcome:
+    """CPU us an acknowledged heartbeat; every tenth changes a durable field."""
+    async with AsyncExitStack() as stack:
+        bare = await stack.enter_async_context(Served(FLOOR))
+        node, tokens = await stack.enter_async_context(one_node())
+        raw = LoadOptions(
+            url=bare.ready["client_url"], connections=CONNECTIONS, mode="raw", frame=FRAME, cpus=list(LOAD_CPUS)
+        )
+        beats = LoadOptions(
+            url=node.ready["client_url"], connections=CONNECTIONS, tokens=tokens[:CONNECTIONS], cpus=list(LOAD_CPUS)
+        )
+        below_load = await stack.enter_async_context(LoadProcess(raw))
+        above_load = await stack.enter_async_context(LoadProcess(beats))
+
+        async def below() -> float:
+            return await _loaded(bare, below_load)
+
+        async def above() -> float:
+            return await _loaded(node, above_load)
+
+        result = await alternate("heartbeat", "us", below, above, rounds, goal=1.25, connections=CONNECTIONS)
+        errors = (await above_load.count()).errors
+        result.detail["errors"] = errors
+        return result
+
+
+async def _loaded(server: Served, load: LoadProcess) -> float:
+    async def units() -> int:
+        return (await load.count()).units
+
+    await load.start()
+    try:
+        return await cpu_us_per_unit(server.pid, SAMPLE_S, units)
+    finally:
+        await load.stop()
+
+
+async def memory(rounds: int) -> Outcome:
+    """KiB of the serving process for one idle session with its player's activation."""
+    below, above = [], []
+    for number in range(max(1, rounds // 3)):
+        async with Served(FLOOR) as bare:
+            url = bare.ready["client_url"]
+            below.append(await _growth(bare, LoadOptions(url=url, connections=IDLE_SESSIONS, mode="raw", frame=FRAME)))
+        async with one_node() as (node, tokens):
+            url = node.ready["client_url"]
+            above.append(await _growth(node, LoadOptions(url=url, connections=IDLE_SESSIONS, tokens=tokens)))
+        progress(f"memory: round {number + 1}: floor {below[-1]:.1f}, real {above[-1]:.1f} KiB")
+    return outcome("memory", "KiB", above, below, None, goal_kib=24, sessions=IDLE_SESSIONS)
+
+
+async def _growth(server: Served, options: LoadOptions) -> float:
+    """Growth of the process with `options.connections` more connections; a tenth goes first,
+    so that what only the first ones cost is not counted."""
+    first = options.connections // 10
+    head = msgspec.structs.replace(options, connections=first, tokens=options.tokens[:first])
+    rest = msgspec.structs.replace(options, connections=options.connections - first, tokens=options.tokens[first:])
+    async with LoadProcess(head):
+        await asyncio.sleep(2.0)
+        before = rss_kib(server.pid)
+        async with LoadProcess(rest):
+            await asyncio.sleep(4.0)
+            return (rss_kib(server.pid) - before) / rest.connections

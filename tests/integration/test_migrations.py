@@ -1,0 +1,359 @@
+"""Migrations on real databases, and what the stores say when a database is not there."""
+
+import asyncio
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, inspect
+
+import migrations
+from persistence.engine.tables import SCHEMA_VERSION
+from server.errors import BadSetting, Corrupt, Unavailable
+from server.eventlog.ports import Append
+from server.ids import ActorId, Epoch, Incarnation, NodeAddress, NodeId
+from server.storage.ports import Change, Claim, Owned
+from tests.support.databases import (
+    SQL_DATABASES,
+    Tally,
+    Wallet,
+    empty_url,
+    fresh,
+    postgres_server,
+    sql_store,
+    sqlite_url,
+)
+from tests.support.waiting import until
+
+OURS = {"nodes", "actors", "log_chunks", "players", "matches", "participants"}
+ONE = ActorId("wallet/one")
+
+
+@pytest.fixture(params=SQL_DATABASES)
+def empty(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return empty_url(request.param, tmp_path)
+
+
+def tables(url: str) -> set[str]:
+    names = asyncio.run(migrations.run(url, lambda connection: inspect(connection).get_table_names()))
+    return set(names) - {"alembic_version"}
+
+
+def differences(url: str) -> list[Any]:
+    def compare(connection: Connection) -> list[Any]:
+        context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
+        return list(compare_metadata(context, migrations.metadata()))
+
+    return asyncio.run(migrations.run(url, compare))
+
+
+# ---- the schema ----
+
+
+def test_the_program_asks_for_the_newest_migration() -> None:
+    assert ScriptDirectory.from_config(migrations.config()).get_heads() == [SCHEMA_VERSION]
+
+
+def test_up_from_empty_down_and_up_again(empty: str) -> None:
+    assert migrations.current(empty) is None
+    migrations.upgrade(empty)
+    assert (migrations.current(empty), tables(empty)) == (SCHEMA_VERSION, OURS)
+    migrations.upgrade(empty)
+    migrations.downgrade(empty, "0001")
+    assert (migrations.current(empty), tables(empty)) == ("0001", {"nodes", "actors", "log_chunks"})
+    migrations.downgrade(empty)
+    assert (migrations.current(empty), tables(empty)) == (None, set())
+    migrations.upgrade(empty)
+    assert (migrations.current(empty), tables(empty)) == (SCHEMA_VERSION, OURS)
+
+
+def test_the_migrations_make_what_the_models_say(empty: str) -> None:
+    migrations.upgrade(empty)
+    assert differences(empty) == []
+
+
+def test_two_processes_may_migrate_at_once(empty: str) -> None:
+    program = "import sys, migrations; sys.stdin.readline(); migrations.upgrade(sys.argv[1]); print('done')"
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", program, empty],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        for _ in range(3)
+    ]
+    for process in running:
+        assert process.stdin is not None
+        process.stdin.write(b"go\n")
+        process.stdin.flush()
+    for process in running:
+        out, err = process.communicate(timeout=60)
+        assert (process.returncode, out.strip()) == (0, b"done"), err.decode()
+    assert migrations.current(empty) == SCHEMA_VERSION
+
+
+async def test_migrations_can_be_run_from_a_loop(empty: str) -> None:
+    migrations.upgrade(empty)
+    assert await migrations.current_async(empty) == SCHEMA_VERSION
+
+
+def test_a_migration_that_is_locked_out_says_so(tmp_path: Path) -> None:
+    url = empty_url("sqlite", tmp_path)
+    migrations.upgrade(url, "0001")
+    with closing(sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(Unavailable, match="locked by another process"):
+            migrations.upgrade(url, timeout_s=0.05)
+    migrations.upgrade(url)
+    assert migrations.current(url) == SCHEMA_VERSION
+
+
+# ---- opening ----
+
+
+async def test_an_old_schema_is_refused_with_the_command_to_run(empty: str) -> None:
+    await migrations.upgrade_async(empty, "0002")
+    with pytest.raises(BadSetting, match=r"has schema 0002 .* run `garrison migrate`") as caught:
+        await sql_store(empty).open()
+    assert caught.value.field == "store.url"
+
+
+async def test_an_empty_database_is_refused_with_the_command_to_run(empty: str) -> None:
+    with pytest.raises(BadSetting, match=r"run `garrison migrate`"):
+        await sql_store(empty).open()
+
+
+async def test_no_postgres_there(tmp_path: Path) -> None:
+    store = sql_store(f"postgresql://postgres:secret@/none?host={tmp_path}")
+    with pytest.raises(Unavailable) as caught:
+        await store.open()
+    assert "secret" not in caught.value.message
+    with pytest.raises(Unavailable):
+        await migrations.upgrade_async(f"postgresql://postgres@/none?host={tmp_path}", timeout_s=1.0)
+
+
+@pytest.mark.parametrize("content", [b"this is no database at all" * 100, b"SQLite format 3\x00" + b"\xff" * 4000])
+async def test_a_file_that_is_no_database(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "broken.db"
+    path.write_bytes(content)
+    for attempt in (sql_store(f"sqlite:///{path}").open, lambda: migrations.upgrade_async(f"sqlite:///{path}")):
+        with pytest.raises(Corrupt, match=r"broken\.db is not a readable SQLite database"):
+            await attempt()
+
+
+async def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    url = f"sqlite:///{tmp_path}/file/garrison.db"
+    with pytest.raises(BadSetting, match="cannot make the folder"):
+        await migrations.upgrade_async(url)
+
+
+async def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/folder/garrison.db"
+    (tmp_path / "folder" / "garrison.db").mkdir(parents=True)
+    for attempt in (sql_store(url).open, lambda: migrations.upgrade_async(url)):
+        with pytest.raises(BadSetting, match="must be writable"):
+            await attempt()
+
+
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "mysql://x/y", "nonsense"])
+async def test_an_address_that_is_no_store(url: str) -> None:
+    with pytest.raises(BadSetting, match=r"store\.url"):
+        sql_store(url)
+
+
+# ---- losing the database, and getting it back ----
+
+
+@asynccontextmanager
+async def one_node(url: str, **settings: Any) -> AsyncIterator[tuple[Any, NodeAddress]]:
+    store = sql_store(url, **settings)
+    await store.open()
+    try:
+        node = NodeId("node-a")
+        yield store, NodeAddress(node, await store.register_node(node, 600.0))
+    finally:
+        await store.close()
+
+
+async def test_sqlite_locked_for_too_long(tmp_path: Path) -> None:
+    url = sqlite_url(tmp_path)
+    async with one_node(url, busy_timeout_s=0.1) as (store, me):
+        held = (await store.claim("wallet", [Claim(ONE, 1)], me))[ONE]
+        change = Change(ONE, held.epoch, 1, Wallet(5))
+        with closing(sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            with pytest.raises(Unavailable, match="locked by another process") as caught:
+                await store.write("wallet", [change])
+            assert caught.value.retry_after_s
+            with pytest.raises(Unavailable):
+                await store.renew_lease(me, 600.0)
+            assert await store.read("wallet", [ONE]) == {}, "readers are not in the way of a writer"
+            other.execute("ROLLBACK")
+        assert await store.write("wallet", [change]) == {ONE: "written"}
+
+
+async def test_sqlite_held_by_a_stopped_process(tmp_path: Path) -> None:
+    """A process that is stopped with the lock makes the others wait, bounded, and then go on."""
+    url = sqlite_url(tmp_path)
+    path = url.removeprefix("sqlite:///")
+    program = (
+        "import sqlite3, sys\nc = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
+        "c.execute('BEGIN IMMEDIATE')\nprint('locked', flush=True)\nsys.stdin.readline()"
+    )
+    other = subprocess.Popen([sys.executable, "-c", program, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        assert other.stdout is not None
+        async with one_node(url, busy_timeout_s=0.1) as (store, me):
+            assert await asyncio.to_thread(other.stdout.readline) == b"locked\n"
+            os.kill(other.pid, signal.SIGSTOP)
+            with pytest.raises(Unavailable):
+                await store.claim("wallet", [Claim(ONE, 1)], me)
+            other.kill()
+            other.wait()
+            assert isinstance((await store.claim("wallet", [Claim(ONE, 2)], me))[ONE], Owned)
+    finally:
+        other.kill()
+        other.wait()
+
+
+async def test_writers_of_one_file_take_turns(tmp_path: Path) -> None:
+    url = sqlite_url(tmp_path)
+    async with one_node(url) as (a, me):
+        b = sql_store(url)
+        await b.open()
+        claims = [Claim(ActorId(f"wallet/{n:03}"), n) for n in range(1, 101)]
+        held = await a.claim("wallet", claims, me)
+        changes = [
+            [Change(id, owned.epoch, version, Wallet(version)) for id, owned in held.items()]
+            for version in range(1, 21)
+        ]
+        await asyncio.gather(*((a if n % 2 else b).write("wallet", batch) for n, batch in enumerate(changes)))
+        stored = await b.read("wallet", [claim.id for claim in claims])
+        assert {found.state_version for found in stored.values()} == {20}
+        await b.close()
+
+
+async def test_postgres_stopped_and_started_again(tmp_path: Path) -> None:
+    server = postgres_server()
+    if not server.own:
+        pytest.skip("the server that GARRISON_TEST_POSTGRES names is not ours to stop")
+    database = fresh("postgres", tmp_path)
+    async with one_node(database.url) as (store, me):
+        tally = ActorId("tally/t")
+        held = (await store.claim("wallet", [Claim(ONE, 1)], me))[ONE]
+        epoch = (await store.claim("tally", [Claim(tally, 1)], me))[tally].epoch
+        change, later = (Change(ONE, held.epoch, version, Wallet(version)) for version in (1, 2))
+        assert await store.write("wallet", [change]) == {ONE: "written"}
+        await asyncio.to_thread(server.stop)
+        try:
+            for attempt in (
+                lambda: store.write("wallet", [later]),
+                lambda: store.renew_lease(me, 600.0),
+                lambda: store.read("wallet", [ONE]),
+                lambda: store.claim("wallet", [Claim(ONE, 2)], me),
+                lambda: store.append("tally", [Append(tally, epoch, 1, 1, b"", b"h", b"d", Tally(1))]),
+            ):
+                with pytest.raises(Unavailable) as caught:
+                    await attempt()
+                assert caught.value.retry_after_s
+        finally:
+            await asyncio.to_thread(server.start)
+
+        async def written() -> bool:
+            try:
+                return bool(await store.write("wallet", [later]) == {ONE: "written"})
+            except Unavailable:
+                return False
+
+        await until(written)
+        assert await store.renew_lease(me, 600.0)
+        assert (await store.read("wallet", [ONE]))[ONE].state == Wallet(2)
+
+
+async def test_a_statement_that_waits_for_a_lock_ends_in_time(tmp_path: Path) -> None:
+    import asyncpg
+
+    database = fresh("postgres", tmp_path)
+    async with one_node(database.url, statement_timeout_s=0.2) as (store, me):
+        held = (await store.claim("wallet", [Claim(ONE, 1)], me))[ONE]
+        other = await asyncpg.connect(database.url)
+        try:
+            async with other.transaction():
+                await other.execute("SELECT 1 FROM actors FOR UPDATE")
+                with pytest.raises(Unavailable):
+                    await store.write("wallet", [Change(ONE, held.epoch, 1, Wallet(1))])
+                with pytest.raises(Unavailable):
+                    await store.claim("wallet", [Claim(ONE, 2)], me)
+                assert await store.renew_lease(me, 600.0), "renewals do not wait behind it"
+        finally:
+            await other.close()
+        assert await store.write("wallet", [Change(ONE, held.epoch, 1, Wallet(1))]) == {ONE: "written"}
+
+
+async def test_a_cancelled_write_leaves_the_store_usable(tmp_path: Path) -> None:
+    for name in SQL_DATABASES:
+        async with one_node(fresh(name, tmp_path).url, pool_size=1) as (store, me):
+            held = (await store.claim("wallet", [Claim(ONE, 1)], me))[ONE]
+            for version in range(1, 6):
+                task = asyncio.ensure_future(store.write("wallet", [Change(ONE, held.epoch, version, Wallet(version))]))
+                for _ in range(version):
+                    await asyncio.sleep(0)
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+            assert await store.write("wallet", [Change(ONE, held.epoch, 9, Wallet(9))]) == {ONE: "written"}
+
+
+async def test_rows_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    url = sqlite_url(tmp_path)
+    async with one_node(url) as (store, me):
+        player = ActorId("player/p")
+        held = (await store.claim("player", [Claim(player, 1)], me))[player]
+        from game.player.state import PlayerState
+
+        await store.write("player", [Change(player, held.epoch, 1, PlayerState())])
+        await store.claim("wallet", [Claim(ONE, 1)], me)
+        await store.write("wallet", [Change(ONE, Epoch(1), 1, Wallet(1))])
+        with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as other:
+            other.execute("UPDATE actors SET state = x'00ff'")
+            other.execute("UPDATE players SET status = 'asleep'")
+            other.commit()
+        with pytest.raises(Corrupt, match="table actors, row wallet/one"):
+            await store.read("wallet", [ONE])
+        with pytest.raises(Corrupt, match="table players, row p"):
+            await store.claim("player", [Claim(player, 2)], me)
+
+
+async def test_a_closed_store_says_so(tmp_path: Path) -> None:
+    for name in SQL_DATABASES:
+        store = sql_store(fresh(name, tmp_path).url)
+        await store.open()
+        await store.close()
+        with pytest.raises(Unavailable):
+            await store.renew_lease(NodeAddress(NodeId("a"), Incarnation(1)), 1.0)
+
+
+def test_the_stores_leave_no_thread_behind(tmp_path: Path) -> None:
+    import threading
+
+    async def use() -> None:
+        async with one_node(sqlite_url(tmp_path)) as (store, _):
+            await store.nodes()
+
+    before = threading.active_count()
+    with ThreadPoolExecutor(1) as executor:
+        executor.submit(asyncio.run, use()).result()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("sqlite-") and thread.is_alive()]
+    assert threading.active_count() <= before + 1

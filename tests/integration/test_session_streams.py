@@ -1,0 +1,171 @@
+"""Watched streams through the gateway: each event once and in order, whatever happens between."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from server.ids import ActorId
+from server.wire.messages import Ack, Unwatch, Watch
+from tests.support.gateways import Echo, MemoryClient, Post, World, gateways
+
+
+async def joined(world: World, node: str, subject: str, role: str = "service", format: str = "msgpack") -> MemoryClient:
+    client = world.client(node, subject, role, format)
+    assert (await client.hello())[0] == "welcome"
+    return client
+
+
+async def read(client: MemoryClient, topic: str, next_seq: int, end: int, ack: bool = True) -> list[str]:
+    """The texts of events `next_seq` to `end - 1`, checked for order and repeats."""
+    out: list[str] = []
+    while next_seq < end:
+        push = client.seen.pop(0) if client.seen else await client.receive()
+        if push[0] != "events" or push[2] != topic:
+            continue
+        assert push[3] == next_seq
+        out += [event[2] for event in push[4]]
+        next_seq += len(push[4])
+        if ack:
+            await client.send(Ack(0, push[1]))
+    assert next_seq == end
+    return out
+
+
+def feed_of(world: World, node: str) -> str:
+    host = next(iter(world.nodes.values())).host
+    for number in range(1_000):
+        owner = host.owner(ActorId(f"ledger/f{number}"))
+        if owner is not None and owner.node == node:
+            return f"f{number}"
+    raise AssertionError
+
+
+@pytest.mark.parametrize("format", ["msgpack", "json"])
+async def test_a_stream_from_the_beginning_and_live(format: str) -> None:
+    async with gateways() as world:
+        host = await joined(world, "node-1", "h", "host")
+        watcher = await joined(world, "node-1", "w", format=format)
+        await host.ask(Post, "f", ["a", "b", "é"])
+        assert await watcher.ask(Watch, "ledger/f") == ["watching", 2, "ledger/f", 4]
+        await host.ask(Post, "f", ["d"])
+        assert await read(watcher, "ledger/f", 1, 5) == ["a", "b", "é", "d"]
+        assert await watcher.ask(Unwatch, "ledger/f") == ["done", 3]
+        await host.ask(Post, "f", ["e"])
+        assert (await watcher.ask(Echo, "x"))[0] == "said"
+        assert watcher.seen == []
+        assert world.nodes["node-1"].gateway.streams.topics == {}
+
+
+async def test_watching_from_a_later_event_and_again_from_an_earlier_one() -> None:
+    async with gateways() as world:
+        host = await joined(world, "node-1", "h", "host")
+        await host.ask(Post, "f", ["1", "2", "3", "4"])
+        await host.ask(Watch, "ledger/f", 3)
+        assert await read(host, "ledger/f", 3, 5) == ["3", "4"]
+        await host.ask(Watch, "ledger/f", 2)
+        assert await read(host, "ledger/f", 2, 5) == ["2", "3", "4"]
+        await host.ask(Watch, "ledger/f", 6)
+        await host.ask(Post, "f", ["5", "6"])
+        assert await read(host, "ledger/f", 6, 7) == ["6"]
+
+
+async def test_what_cannot_be_watched() -> None:
+    async with gateways(gateway={"max_subscriptions": 2}) as world:
+        client = await joined(world, "node-1", "w")
+        assert (await client.ask(Watch, "ledger/unknown"))[2] == "not_found"
+        assert (await client.ask(Watch, "pilot/p"))[2] == "not_found"
+        assert (await client.ask(Watch, "nothing/p"))[2] == "not_found"
+        assert (await client.ask(Watch, "no topic"))[2] == "bad_input"
+        assert (await client.ask(Watch, "ledger/a"))[0] == "watching"
+        assert (await client.ask(Watch, "ledger/b"))[0] == "watching"
+        assert (await client.ask(Watch, "ledger/a"))[0] == "watching"
+        assert (await client.ask(Watch, "ledger/c"))[2] == "too_many_subscriptions"
+
+
+async def test_watchers_on_every_node_see_the_same_stream() -> None:
+    async with gateways(("node-1", "node-2", "node-3")) as world:
+        feed = feed_of(world, "node-2")
+        watchers = [await joined(world, f"node-{1 + n % 3}", f"w{n}") for n in range(6)]
+        host = await joined(world, "node-3", "h", "host")
+        for watcher in watchers[:3]:
+            assert (await watcher.ask(Watch, f"ledger/{feed}"))[0] == "watching"
+        wanted = [str(number) for number in range(60)]
+        for number in range(0, 60, 3):
+            await host.ask(Post, feed, wanted[number : number + 3])
+            if number == 30:
+                for watcher in watchers[3:]:  # late, from the start
+                    await watcher.ask(Watch, f"ledger/{feed}")
+        for watcher in watchers:
+            assert await read(watcher, f"ledger/{feed}", 1, 61) == wanted
+
+
+async def test_events_lost_between_nodes_are_read_from_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("server.sessions.streams.RENEW_S", 0.2)
+    async with gateways(("node-1", "node-2")) as world:
+        feed = feed_of(world, "node-2")
+        watcher = await joined(world, "node-1", "w")
+        host = await joined(world, "node-2", "h", "host")
+        await watcher.ask(Watch, f"ledger/{feed}")
+        await host.ask(Post, feed, ["1"])
+        assert await read(watcher, f"ledger/{feed}", 1, 2) == ["1"]
+        network = world.cluster.network
+        network.split({world.nodes["node-1"].host.me}, {world.nodes["node-2"].host.me})
+        await host.ask(Post, feed, ["2", "3"])
+        network.heal()
+        await host.ask(Post, feed, ["4"])
+        assert await read(watcher, f"ledger/{feed}", 2, 5) == ["2", "3", "4"]
+
+
+async def test_a_client_that_does_not_acknowledge_is_not_flooded_with_history() -> None:
+    async with gateways(gateway={"outbox_max_messages": 8}) as world:
+        host = await joined(world, "node-1", "h", "host")
+        for start in range(0, 4_000, 500):
+            await host.ask(Post, "f", [str(number) for number in range(start, start + 500)])
+        watcher = await joined(world, "node-1", "w")
+        await watcher.ask(Watch, "ledger/f")
+        first = [await watcher.receive() for _ in range(4)]  # half the outbox, then it waits
+        rows = world.nodes["node-1"].gateway.session_rows(0, 10, "w")
+        assert (rows[0]["outbox"], rows[0]["state"]) == (4, "attached")
+        await host.ask(Post, "f", ["live"])  # nor does it get ahead of itself
+        assert (await watcher.ask(Echo, "x"))[0] == "said"
+        assert watcher.seen == []
+        await watcher.send(Ack(0, first[-1][1]))
+        got = sum(len(push[4]) for push in first)
+        rest: list[Any] = await read(watcher, "ledger/f", 1 + got, 4_002)
+        assert rest == [*[str(number) for number in range(got, 4_000)], "live"]
+
+
+async def test_a_resumed_session_keeps_its_subscriptions() -> None:
+    async with gateways() as world:
+        host = await joined(world, "node-1", "h", "host")
+        watcher = await joined(world, "node-1", "w")
+        assert watcher.welcome is not None
+        await watcher.ask(Watch, "ledger/f")
+        await host.ask(Post, "f", ["1"])
+        assert await read(watcher, "ledger/f", 1, 2, ack=False) == ["1"]
+        watcher.end.drop()
+        await host.ask(Post, "f", ["2"])
+        await host.ask(Post, "f", ["3"])
+        again = world.client("node-1", "w", "service")
+        assert (await again.hello(resume=watcher.welcome.resume, ack=1))[7] is True
+        await host.ask(Post, "f", ["4"])
+        assert await read(again, "ledger/f", 2, 5) == ["2", "3", "4"]
+
+
+async def test_the_stream_goes_on_when_its_owner_dies() -> None:
+    async with gateways(("node-1", "node-2")) as world:
+        feed = feed_of(world, "node-2")
+        watcher = await joined(world, "node-1", "w")
+        host = await joined(world, "node-1", "h", "host")
+        await watcher.ask(Watch, f"ledger/{feed}")
+        await host.ask(Post, feed, ["1", "2"])
+        assert await read(watcher, f"ledger/{feed}", 1, 3) == ["1", "2"]
+        node = world.nodes.pop("node-2")
+        await node.listener.stop()
+        await world.cluster.remove("node-2", clean=True)
+        world.show("node-1")
+        async with asyncio.timeout(10):
+            while (await host.ask(Post, feed, ["3"]))[0] != "said":
+                await asyncio.sleep(0.05)
+        assert await read(watcher, f"ledger/{feed}", 3, 4) == ["3"]

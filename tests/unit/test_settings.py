@@ -1,0 +1,132 @@
+"""Settings: order of sources, and that every bad field is named."""
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from server.errors import BadSetting
+from server.settings import ENV_PREFIX, Settings, from_tree, load
+
+
+def toml(tmp_path: Path, text: str) -> Path:
+    file = tmp_path / "garrison.toml"
+    file.write_text(text, "utf-8")
+    return file
+
+
+def test_defaults_are_valid() -> None:
+    assert load() == Settings() == from_tree({})
+
+
+def test_file_then_variables_then_flags(tmp_path: Path) -> None:
+    file = toml(tmp_path, 'node = "from-file"\n[gateway]\nport = 1\nhost = "10.0.0.1"\n[admin]\nport = 11\n')
+    environ = {"GARRISON_GATEWAY__PORT": "2", "GARRISON_ADMIN__PORT": "12", "HOME": "/root"}
+    settings = load(file, environ, {"gateway.port": 3, "admin.host": None})
+    assert settings.node == "from-file"
+    assert settings.gateway.host == "10.0.0.1"
+    assert settings.admin.port == 12
+    assert settings.gateway.port == 3
+    assert settings.admin.host == "127.0.0.1"
+
+
+def test_text_from_the_environment_becomes_the_right_type() -> None:
+    settings = load(
+        environ={
+            "GARRISON_STORE__LEASE": "false",
+            "GARRISON_STORE__FLUSH_INTERVAL_S": "0.25",
+            "GARRISON_WEIGHT": "7",
+            "GARRISON_GOSSIP__SEEDS": "10.0.0.1:7946, node-2:7946 ,",
+            "GARRISON_LOG__JSON": "true",
+        }
+    )
+    assert settings.store.lease is False
+    assert settings.store.flush_interval_s == 0.25
+    assert settings.weight == 7
+    assert settings.gossip.seeds == ["10.0.0.1:7946", "node-2:7946"]
+    assert settings.log.json is True
+
+
+def test_lists_from_a_file_stay_lists(tmp_path: Path) -> None:
+    file = toml(tmp_path, '[gossip]\nseeds = ["10.0.0.1:1", "10.0.0.2:2"]\n')
+    assert load(file).gossip.seeds == ["10.0.0.1:1", "10.0.0.2:2"]
+
+
+def test_a_flag_that_is_false_counts() -> None:
+    assert load(flags={"admin.enabled": False}).admin.enabled is False
+
+
+BAD: list[tuple[dict[str, Any], str]] = [
+    ({"gateway": {"port": 70_000}}, "gateway.port"),
+    ({"gateway": {"port": "many"}}, "gateway.port"),
+    ({"transport": {"max_in_flight": 0}}, "transport.max_in_flight"),
+    ({"actors": {"claim_batch": 501}}, "actors.claim_batch"),
+    ({"gossip": {"seeds": "a:1", "probe_interval_s": 0}}, "gossip.probe_interval_s"),
+    ({"gossip": {"probe_interval_s": 0.1, "probe_timeout_s": 0.1}}, "gossip.probe_timeout_s"),
+    ({"gateway": {"tls_certificate": "x.pem"}}, "gateway.tls_key"),
+    ({"store": {"lease_period_s": 1.0, "lease_renew_s": 0.6}}, "store.lease_renew_s"),
+    ({"store": {"url": "mysql://x"}}, "store.url"),
+    ({"app": "nocolon"}, "app"),
+    ({"node": "Bad Name"}, "node"),
+    ({"weight": 17}, "weight"),
+    ({"gateway": 5}, "gateway"),
+]
+
+
+@pytest.mark.parametrize(("tree", "field"), BAD, ids=[field for _, field in BAD])
+def test_bad_fields_are_named(tree: dict[str, Any], field: str) -> None:
+    with pytest.raises(BadSetting) as caught:
+        from_tree(tree)
+    assert caught.value.field == field
+    assert field in str(caught.value)
+
+
+@pytest.mark.parametrize("dotted", ["gatewya.port", "gateway.prot", "nodes"])
+def test_unknown_fields_are_named(dotted: str) -> None:
+    with pytest.raises(BadSetting, match=dotted.rpartition(".")[2] if "prot" in dotted else dotted.partition(".")[0]):
+        load(flags={dotted: 1})
+    with pytest.raises(BadSetting):
+        load(environ={ENV_PREFIX + dotted.upper().replace(".", "__"): "1"})
+
+
+def test_a_value_where_a_section_belongs() -> None:
+    with pytest.raises(BadSetting, match=r"gateway\.port\.x"):
+        load(flags={"gateway.port": 1, "gateway.port.x": 2})
+
+
+@pytest.mark.parametrize("text", ["node = ", "\x00", "[gateway\n", "node = 1\nnode = 2\n"])
+def test_a_file_that_is_no_toml(tmp_path: Path, text: str) -> None:
+    with pytest.raises(BadSetting, match="is not TOML"):
+        load(toml(tmp_path, text))
+
+
+def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(BadSetting, match="cannot read"):
+        load(tmp_path / "nothing.toml")
+    file = tmp_path / "latin.toml"
+    file.write_bytes(b'node = "\xe9"')
+    with pytest.raises(BadSetting, match="is not TOML"):
+        load(file)
+
+
+def test_settings_cannot_be_changed() -> None:
+    with pytest.raises(AttributeError):
+        Settings().gateway.port = 1  # type: ignore[misc]
+
+
+def test_every_bound_has_its_unit_in_its_name() -> None:
+    """Floats are seconds, and say so."""
+    for section in msgspec.structs.fields(Settings):
+        kind = type(section.default) if section.default is not msgspec.NODEFAULT else None
+        if kind is None or not issubclass(kind, msgspec.Struct):
+            continue
+        for field in msgspec.structs.fields(kind):
+            if isinstance(field.default, float):
+                assert field.name.endswith("_s"), f"{section.name}.{field.name}"
+
+
+def test_a_bad_key_is_not_shown(tmp_path: Path) -> None:
+    with pytest.raises(BadSetting) as caught:
+        from_tree({"security": {"signing_key": 12345678}, "weight": "zzz"})
+    assert "12345678" not in str(caught.value)

@@ -1,0 +1,148 @@
+"""The slot table: balance by weight, minimal movement, the same on every machine."""
+
+import hashlib
+import os
+import random
+import subprocess
+import sys
+from itertools import combinations
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from server.cluster.slots import SlotTable
+from server.ids import SLOT_COUNT, Incarnation, NodeAddress, NodeId, actor_id, slot
+
+ROOT = Path(__file__).parents[2]
+
+
+def node(name: str, incarnation: int = 1) -> NodeAddress:
+    return NodeAddress(NodeId(name), Incarnation(incarnation))
+
+
+def table(**weights: int) -> SlotTable:
+    return SlotTable(tuple(sorted((node(name), weight) for name, weight in weights.items())))
+
+
+def owners(of: SlotTable) -> list[NodeAddress | None]:
+    return [of.owner_of_slot(number) for number in range(SLOT_COUNT)]
+
+
+def test_no_owner_in_an_empty_table() -> None:
+    empty = SlotTable(())
+    assert empty.owner(actor_id("player", "x")) is None
+    assert empty.owner_of_slot(0) is None
+    assert empty.counts() == {}
+    assert empty.runs() == []
+
+
+def test_one_owner_has_all() -> None:
+    alone = table(a=1)
+    assert alone.counts() == {node("a"): SLOT_COUNT}
+    assert alone.runs() == [(SLOT_COUNT, node("a"))]
+
+
+def test_an_actor_belongs_to_the_owner_of_its_slot() -> None:
+    three = table(a=4, b=4, c=4)
+    for i in range(200):
+        identity = actor_id("player", f"p{i}")
+        assert three.owner(identity) == three.owner_of_slot(slot(identity))
+
+
+@pytest.mark.parametrize(
+    "weights", [{"a": 4, "b": 4, "c": 4}, {"a": 1, "b": 2, "c": 4, "d": 8}, {f"n{i}": 4 for i in range(20)}]
+)
+def test_shares_follow_weights(weights: dict[str, int]) -> None:
+    counts = table(**weights).counts()
+    total = sum(weights.values())
+    for name, weight in weights.items():
+        expected = SLOT_COUNT * weight / total
+        assert abs(counts[node(name)] - expected) < 5 * expected**0.5  # five standard deviations
+    assert sum(counts.values()) == SLOT_COUNT
+
+
+weight_maps = st.dictionaries(
+    st.text("abcdefghij0123456789-", min_size=1, max_size=8), st.integers(1, 16), min_size=2, max_size=8
+)
+
+
+@settings(max_examples=15, deadline=None)
+@given(weight_maps, st.randoms(use_true_random=False))
+def test_only_the_slots_of_who_goes_move(weights: dict[str, int], rng: random.Random) -> None:
+    gone = rng.choice(sorted(weights))
+    before = owners(table(**weights))
+    after = owners(table(**{name: weight for name, weight in weights.items() if name != gone}))
+    for old, new in zip(before, after, strict=True):
+        assert old == new or old == node(gone)
+
+
+@settings(max_examples=15, deadline=None)
+@given(weight_maps, st.integers(1, 16))
+def test_who_comes_takes_and_nothing_else_moves(weights: dict[str, int], weight: int) -> None:
+    before = owners(table(**weights))
+    after = owners(table(**weights, newcomer=weight))
+    for old, new in zip(before, after, strict=True):
+        assert old == new or new == node("newcomer")
+
+
+def test_more_weight_only_takes() -> None:
+    before, after = owners(table(a=2, b=4, c=4)), owners(table(a=3, b=4, c=4))
+    assert all(old == new or new == node("a") for old, new in zip(before, after, strict=True))
+
+
+def test_who_returns_has_its_old_slots() -> None:
+    first = SlotTable(((node("a", 1), 4), (node("b", 1), 4)))
+    again = SlotTable(((node("a", 9), 4), (node("b", 1), 4)))
+    for number in range(0, SLOT_COUNT, 7):
+        one, other = first.owner_of_slot(number), again.owner_of_slot(number)
+        assert one is not None and other is not None
+        assert one.node == other.node
+
+
+def test_the_slots_of_who_goes_are_spread_over_all() -> None:
+    weights = {f"n{i}": 4 for i in range(6)}
+    before = owners(table(**weights))
+    after = owners(table(**{name: weight for name, weight in weights.items() if name != "n0"}))
+    heirs = {new for old, new in zip(before, after, strict=True) if old == node("n0")}
+    assert len(heirs) == 5
+
+
+def test_names_alike_share_nothing() -> None:
+    """Sequential names must not give related scores."""
+    counts = [table(**{f"node-{i}": 4, f"node-{j}": 4}).counts() for i, j in combinations(range(1, 6), 2)]
+    for pair in counts:
+        assert all(abs(count - SLOT_COUNT / 2) < 1_300 for count in pair.values())
+
+
+def test_runs_cover_all_slots_in_order() -> None:
+    three = table(a=1, b=2, c=3)
+    spread = [address for length, address in three.runs() for _ in range(length)]
+    assert spread == owners(three)
+
+
+FINGERPRINT = """
+import hashlib
+from server.cluster.slots import SlotTable
+from server.ids import NodeAddress
+
+nodes = {("node-%d" % i): 1 + i % 4 for i in range(7)}
+table = SlotTable(tuple(sorted((NodeAddress(name, 1), weight) for name, weight in nodes.items())))
+print(hashlib.sha256(" ".join(table.owner_of_slot(n).node for n in range(65536)).encode()).hexdigest())
+"""
+
+
+def test_every_process_computes_the_same_table() -> None:
+    nodes = {f"node-{i}": 1 + i % 4 for i in range(7)}
+    here = owners(table(**nodes))
+    text = " ".join(str(owner.node) for owner in here if owner is not None)
+    prints = {hashlib.sha256(text.encode()).hexdigest()}
+    for seed in ("0", "12345"):
+        env = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": str(ROOT)}
+        done = subprocess.run([sys.executable, "-c", FINGERPRINT], env=env, capture_output=True, check=True, text=True)
+        prints.add(done.stdout.strip())
+    assert len(prints) == 1
+    assert prints == {
+        "ec47ab49f6cb455632ae41bd98d153d22751893bcbe6e9b6799f71f67bd8102e"
+    }  # other machines and versions: must not change

@@ -79,12 +79,14 @@ class SqliteFile:
     async def close(self) -> None:
         """Close both connections once what is running has ended, or has had its time."""
         for executor, connection in ((self._writer, self._writing), (self._reader, self._reading)):
+            idle = True
             if connection is not None:
                 try:
                     await self._in(executor, connection.close)
                 except GarrisonError:
+                    idle = False
                     connection.interrupt()
-            executor.shutdown(wait=False, cancel_futures=True)
+            executor.shutdown(wait=idle, cancel_futures=True)
         self._writing = self._reading = None
 
     async def read(self, work: Work[T]) -> T:

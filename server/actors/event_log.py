@@ -43,6 +43,8 @@ class EventLog:
         self._base = base
         self._tail_head = NO_HEAD  # the running hash before the tail
         self._pending: list[Entry] = []
+        self._sent: Append | None = None  # outcome not known: it is repeated exactly, never grown
+        self._sent_seal: Seal | None = None
         self._versions: deque[tuple[int, int]] = deque()  # (next_seq, version) of held boundaries
         self._older: deque[Entry] = deque(maxlen=2 * self._settings.segment_entries)
         self._watchers: dict[NodeAddress, float] = {}
@@ -84,11 +86,13 @@ class EventLog:
         count = self._boundary_seq - self.durable_seq
         if count == 0 or self._activation.dropped:
             return None
+        if self._sent is not None:
+            return self._sent
         entries = self._pending[:count]
         head = self._head
         for entry in entries:
             head = next_head(head, entry)
-        return Append(
+        self._sent = Append(
             self.id,
             self._activation.epoch,
             entries[0].seq,
@@ -98,6 +102,7 @@ class EventLog:
             segment.encode_open(entries),
             self._projection(),
         )
+        return self._sent
 
     def _projection(self) -> Any:
         """The state for the row, at most once a flush interval, and always when finished."""
@@ -115,6 +120,7 @@ class EventLog:
 
     def committed(self, append: Append) -> None:
         """`append` is durable: release what waited for it and feed the watchers."""
+        self._sent = None
         count = append.last_seq - append.first_seq + 1
         entries, self._pending = self._pending[:count], self._pending[count:]
         self._head = append.head
@@ -144,16 +150,20 @@ class EventLog:
         finished = self._finished() and not self._pending
         if self._activation.dropped or self._end_sealed or not self._tail:
             return None
+        if self._sent_seal is not None:
+            return self._sent_seal
         if len(self._tail) < size and not finished:
             return None
         entries = self._tail  # open chunks are replaced whole, so a segment takes all of them
         state = self._activation.boundary
         ends = finished and len(entries) == len(self._tail)
         data = segment.seal(entries, self._tail_head, self._base, state_hash(state) if ends else None)
-        return Seal(self.id, self._activation.epoch, entries[0].seq, entries[-1].seq, data)
+        self._sent_seal = Seal(self.id, self._activation.epoch, entries[0].seq, entries[-1].seq, data)
+        return self._sent_seal
 
     def sealed(self, seal: Seal) -> None:
         """The tail up to `seal.last_seq` is a segment now: the base moves past it."""
+        self._sent_seal = None
         count = seal.last_seq - seal.first_seq + 1
         done, self._tail = self._tail[:count], self._tail[count:]
         cls = type(self._activation.actor)

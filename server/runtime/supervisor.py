@@ -41,6 +41,8 @@ class Supervisor:
                 pending = work()
                 if pending is not None:
                     await pending
+            except GarrisonError as error:
+                log.warning("recurring task failed", task=name, why=error.message)
             except Exception as error:
                 self._crashed(name, error)
             await asyncio.sleep(interval_s)

@@ -79,25 +79,27 @@ class Opening:
         """Say `answer` and close. Nothing happens if the connection is gone already."""
         if self.closed:
             return
+        connection = self._connection
         self._finish()
         if answer is not None:
             self._gateway.metrics.frames_out_total += 1
-            self._connection.send(self._gateway.codecs[self.format].encode(answer))
+            connection.send(self._gateway.codecs[self.format].encode(answer))
         self._gateway.metrics.closed(code)
-        self._connection.set_receiver(NOBODY)
-        self._connection.close(code, reason)
+        connection.set_receiver(NOBODY)
+        connection.close(code, reason)
 
     def hand_on(self, session: "Session", welcome: bytes) -> None:
         """The connection is the session's from here, with what came in the meantime."""
-        backlog = self._backlog
+        connection, backlog = self._connection, self._backlog
         self._finish()
-        session.begin(self._connection, welcome)
+        session.begin(connection, welcome)
         for data in backlog:
-            if session.connection is not self._connection:
+            if session.connection is not connection:
                 return
             session.on_message(data)
 
     def _finish(self) -> None:
         self.closed = True
         self._backlog = []
+        del self._connection  # the wheel keeps this object until the hello's time is over
         self._gateway.openings.pop(self, None)

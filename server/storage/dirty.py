@@ -46,7 +46,9 @@ class DirtySet(Generic[T]):
 
     def renew(self, entity: T, now: float) -> None:
         """A flush stored an older version: dirty still, with changes no older than `now`."""
-        if self._since.pop(entity.id, None) is not None:
+        held = self._since.get(entity.id)
+        if held is not None and held[0] is entity:
+            del self._since[entity.id]
             self._since[entity.id] = (entity, now)
 
     def oldest(self, count: int) -> list[T]:

@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from game.match.state import Line, MatchState
 from game.messages import MatchOptions
 from persistence.engine.urls import parse
+from persistence.game.queries import reading, stored_lines, stored_matches
 from persistence.game.tables import matches, participants
 from server.errors import Corrupt, Internal
 from server.eventlog.ports import Append, Chunk, LogStore, Seal
@@ -268,3 +269,14 @@ async def test_a_match_can_be_asked_with_sql(name: str, tmp_path: Path) -> None:
         ("ann", 8, -8, True),
         ("bob", 8, -8, True),
     ]
+    async with reading(database.url) as connection:
+        (found,) = await stored_matches(connection)
+        assert (found.match, found.phase, found.players, found.team_scores, found.events) == (
+            "one",
+            "ended",
+            2,
+            [8, 2],
+            4,
+        )
+        assert await stored_matches(connection, phase="live") == []
+        assert [line.player for line in await stored_lines(connection, "one")] == ["ann", "bob"]

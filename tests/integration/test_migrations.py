@@ -213,20 +213,23 @@ async def test_sqlite_held_by_a_stopped_process(tmp_path: Path) -> None:
         "import sqlite3, sys\nc = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
         "c.execute('BEGIN IMMEDIATE')\nprint('locked', flush=True)\nsys.stdin.readline()"
     )
-    other = subprocess.Popen([sys.executable, "-c", program, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    other = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", program, path, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
     try:
         assert other.stdout is not None
         async with one_node(url, busy_timeout_s=0.1) as (store, me):
-            assert await asyncio.to_thread(other.stdout.readline) == b"locked\n"
+            assert await other.stdout.readline() == b"locked\n"
             os.kill(other.pid, signal.SIGSTOP)
             with pytest.raises(Unavailable):
                 await store.claim("wallet", [Claim(ONE, 1)], me)
             other.kill()
-            other.wait()
+            await other.wait()
             assert isinstance((await store.claim("wallet", [Claim(ONE, 2)], me))[ONE], Owned)
     finally:
-        other.kill()
-        other.wait()
+        if other.returncode is None:
+            other.kill()
+            await other.wait()
 
 
 async def test_writers_of_one_file_take_turns(tmp_path: Path) -> None:

@@ -34,17 +34,12 @@ from tests.support.gateways import (
     gateways,
     token,
 )
+from tests.support.waiting import until
 
 
 @pytest.fixture
 def event_loop_policy() -> asyncio.AbstractEventLoopPolicy:
     return uvloop.EventLoopPolicy()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 @asynccontextmanager
@@ -127,11 +122,8 @@ class Raw:
         if size < 126:
             head += bytes([mask | size])
         else:
-            head += (
-                bytes([mask | 126]) + struct.pack("!H", size)
-                if size < 65_536
-                else bytes([mask | 127]) + struct.pack("!Q", size)
-            )
+            short = size < 65_536
+            head += bytes([mask | (126 if short else 127)]) + struct.pack("!H" if short else "!Q", size)
         self.writer.write(head + (b"\0\0\0\0" if masked else b"") + payload)
 
     async def close_code(self) -> int:
@@ -318,7 +310,9 @@ async def test_a_slow_reader_is_closed_and_resumes_with_everything() -> None:
 
 async def test_memory_returns_and_a_neighbour_is_served() -> None:
     """Bad clients by the hundred: nothing of them stays, and who behaves notices nothing."""
-    async with one_node(gateway={"max_frame_bytes": 1_024, "resume_window_s": 0.1}) as node:
+    settings = {"max_frame_bytes": 1_024, "resume_window_s": 0.1, "hello_timeout_s": 1.0}
+    settings.update(heartbeat_interval_s=1.0, heartbeats_missed=20)
+    async with one_node(gateway=settings) as node:
         neighbour = await welcomed(node, "good")
 
         async def abuse(what: str, number: int) -> None:
@@ -335,6 +329,7 @@ async def test_memory_returns_and_a_neighbour_is_served() -> None:
                 await asyncio.gather(*(abuse(name, start * 10 + n) for n, name in enumerate(names)))
                 assert (await neighbour.ask(Heartbeat))[0] == "beat"
             await until(lambda: len(node.listener) == 1 and len(node.gateway.sessions) == 1)  # type: ignore[arg-type]
+            await until(lambda: len(node.gateway.wheel) <= 2)  # deadlines of what has ended have passed
             gc.collect()
             return len(gc.get_objects())
 

@@ -21,12 +21,7 @@ from tests.support.gateways import (
     gateways,
     token,
 )
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.005)
+from tests.support.waiting import until
 
 
 async def welcomed(world: World, node: str = "node-1", subject: str = "p", **fields: object) -> MemoryClient:
@@ -179,9 +174,8 @@ async def test_what_cannot_be_resumed_whole_is_not_resumed(how: str) -> None:
         assert client.welcome is not None
         resume = client.welcome.resume if how != "unknown token" else "f" * 32
         client.end.drop()
-        again = world.client(
-            "node-1", "q" if how == "another player" else "p", format="json" if "format" in how else "msgpack"
-        )
+        subject, format = "q" if how == "another player" else "p", "json" if how == "another format" else "msgpack"
+        again = world.client("node-1", subject, format=format)
         answer = await again.hello(resume=resume, ack=99 if how == "claims too much" else 1)
         assert answer[7] is False
         assert (await again.ask(Echo, "x"))[0] == "said"

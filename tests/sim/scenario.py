@@ -36,6 +36,7 @@ from tests.sim import checkers
 from tests.sim.client import SimClient, Subscription, until
 from tests.sim.history import Answered, Saw
 from tests.sim.loop import SimLoop, Trace, simulate
+from tests.sim.store import RandomFaults
 from tests.sim.world import World
 
 NODES = ("n1", "n2", "n3")
@@ -45,6 +46,7 @@ LIMIT_S = 300.0
 WRITE_BEHIND_LOSS_S = 3.0
 """Without a journal a crash costs at most this much of what is written behind: an interval of
 flushing and the flush itself."""
+FAULTY_TIMEOUT_S = 0.6
 SETTINGS = {"gateway": {"heartbeat_interval_s": 1.0}, "store": {"segment_entries": 64}}
 
 
@@ -216,13 +218,22 @@ class Played(NamedTuple):
     world: World
 
 
-def play(seed: int, *, shuffle: bool = False, trace: Trace | None = None) -> Played:
-    """Run the scenario. What broke it off, in the scenario or in the loop, is a violation too."""
+STORE_FAULTS = frozenset({"claim", "write", "release", "read", "append", "seal", "read_log", "read_tail"})
+"""The statements that `faults` may hit; those of the lease have scenarios of their own."""
+
+
+def play(seed: int, *, shuffle: bool = False, faults: float = 0.0, trace: Trace | None = None) -> Played:
+    """Run the scenario. Each statement to the store goes wrong with probability `faults`. What
+    broke the run off, in the scenario or in the loop, is a violation too."""
     worlds: list[World] = []
 
     async def main(loop: SimLoop) -> Outcome:
-        worlds.append(World(loop, seed, SETTINGS))
-        return await Scenario(worlds[0]).run()
+        world = World(loop, seed, SETTINGS)
+        worlds.append(world)
+        if faults:
+            world.store.timeout_s = FAULTY_TIMEOUT_S
+            world.store.faults = RandomFaults(world.rng("store faults"), faults, STORE_FAULTS)
+        return await Scenario(world).run()
 
     try:
         run = simulate(seed, main, LIMIT_S, shuffle=shuffle, trace=trace)

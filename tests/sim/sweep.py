@@ -2,7 +2,8 @@
 
 Prints each failing seed with what was wrong, and ends with one JSON line: `seeds, failed,
 virtual_hours, cluster_hours_per_hour, seconds`. Exits 1 if any seed failed. `--jobs` processes
-share the seeds; `--shuffle` also permutes tasks that are ready together; `--digest` prints each
+share the seeds; `--shuffle` also permutes tasks that are ready together; `--faults` is the chance
+that a statement to the store goes wrong; `--digest` prints each
 seed's trace; `--show` prints the last log lines of a failing seed.
 """
 
@@ -25,9 +26,9 @@ class Result(NamedTuple):
     logs: list[str]
 
 
-def run_one(seed: int, *, shuffle: bool) -> Result:
+def run_one(seed: int, *, shuffle: bool, faults: float) -> Result:
     """One seed."""
-    played = play(seed, shuffle=shuffle)
+    played = play(seed, shuffle=shuffle, faults=faults)
     return Result(seed, played.virtual_s, played.digest, played.outcome.violations, played.outcome.logs)
 
 
@@ -37,11 +38,12 @@ def main() -> int:
     parser.add_argument("--start", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--shuffle", action="store_true")
+    parser.add_argument("--faults", type=float, default=0.0, metavar="CHANCE")
     parser.add_argument("--digest", action="store_true")
     parser.add_argument("--show", type=int, default=0, metavar="LINES")
     options = parser.parse_args()
     seeds = range(options.start, options.start + options.seeds)
-    work = partial(run_one, shuffle=options.shuffle)
+    work = partial(run_one, shuffle=options.shuffle, faults=options.faults)
     begin, virtual_s, failed = time.monotonic(), 0.0, list[int]()
     with multiprocessing.Pool(options.jobs, maxtasksperchild=50) as pool:
         for result in pool.imap(work, seeds) if options.jobs > 1 else map(work, seeds):

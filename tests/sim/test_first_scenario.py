@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.sim.scenario import PLAYERS, play
+from tests.sim.store import RandomFaults
 
 ROOT = Path(__file__).resolve().parents[2]
 SEEDS = (1, 2, 3, 4, 5, 6, 7, 8)
@@ -19,6 +20,15 @@ def test_a_match_goes_on_through_a_crash(seed: int) -> None:
     assert outcome.violations == [], "\n".join([*outcome.logs[-60:], *outcome.violations])
     assert outcome.events_seen > 100 * PLAYERS
     assert outcome.reconnections > 0
+
+
+@pytest.mark.parametrize("seed", (5, 8, 9))
+def test_the_same_with_a_store_that_loses_answers(seed: int) -> None:
+    played = play(seed, faults=0.05)
+    outcome = played.outcome
+    assert outcome.violations == [], "\n".join([*outcome.logs[-60:], *outcome.violations])
+    assert isinstance(played.world.store.faults, RandomFaults)
+    assert played.world.store.faults.injected > 0
 
 
 def _digest(seed: int, hash_seed: str) -> str:

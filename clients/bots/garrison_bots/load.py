@@ -10,6 +10,8 @@ has come (`rate_per_s`). A step counts as many units as it has frames.
     cumulative   heartbeats with id 0 and one with an id at the end of each step
     raw          `frame`, answered by any frame (an echo server)
 
+The server allows a session 200 messages a second: have enough connections to stay below it.
+
 Run as a program, it takes one JSON line of `LoadOptions` on standard input, says `ready`, and then
 obeys the lines `start`, `count`, `stop`, one JSON line each in answer; `LoadProcess` drives that.
 """

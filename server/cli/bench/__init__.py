@@ -7,7 +7,7 @@ import msgspec
 import uvloop
 from cyclopts import App, Parameter
 
-from server.cli.bench.harness import Outcome
+from server.cli.bench.harness import Effort, Outcome
 from server.cli.common import Json, out
 from server.errors import BadSetting
 
@@ -18,7 +18,7 @@ Examples:
 - `garrison bench call --rounds 15 --json`
 - `garrison bench all`
 """
-Bench = Callable[[int], Awaitable[Outcome]]
+Bench = Callable[[Effort], Awaitable[Outcome]]
 
 
 def benches() -> dict[str, Bench]:
@@ -41,6 +41,7 @@ def bench(
     *,
     rounds: Annotated[int, Parameter(help="Pairs of samples, floor and real path in turn.")] = 7,
     json: Json = False,
+    short: Annotated[bool, Parameter(show=False, negative="")] = False,
 ) -> int:
     """Measure one path: heartbeat, call, remote-call, flush-sqlite, flush-postgres, activate, memory, or all.
 
@@ -52,7 +53,7 @@ def bench(
     if rounds < 1:
         raise BadSetting("rounds", "must be 1 or more")
     for one in known if name == "all" else [name]:
-        result = uvloop.run(_run(known[one], rounds))
+        result = uvloop.run(_run(known[one], Effort(rounds, short)))
         if json:
             print(msgspec.json.encode(result).decode(), flush=True)
         else:
@@ -63,8 +64,8 @@ def bench(
     return 0
 
 
-async def _run(one: Bench, rounds: int) -> Outcome:
-    return await one(rounds)
+async def _run(one: Bench, effort: Effort) -> Outcome:
+    return await one(effort)
 
 
 def register(app: App) -> None:

@@ -7,7 +7,7 @@ from server.actors.actor import Actor
 from server.actors.app import App
 from server.actors.host import Host
 from server.cli.bench.floors import call as floor
-from server.cli.bench.harness import Outcome, alternate, process_us
+from server.cli.bench.harness import Effort, Outcome, alternate, process_us
 from server.cli.bench.hosts import memory_host
 from server.ids import ActorId, actor_id
 
@@ -33,9 +33,9 @@ def _run(host: Host, identity: ActorId, count: int) -> None:
         ask(identity, "add", (1,))
 
 
-async def run(rounds: int) -> Outcome:
+async def run(effort: Effort) -> Outcome:
     """CPU us a call."""
-    identity = actor_id("counter", "a")
+    identity, calls = actor_id("counter", "a"), effort.size(CALLS)
     registry = {f"counter/{n}": floor.Counter() for n in range(1_000)} | {str(identity): floor.Counter()}
     async with memory_host(App("bench", (Counter,))) as host:
         for n in range(1_000):
@@ -43,9 +43,9 @@ async def run(rounds: int) -> Outcome:
         await host.ask(identity, "add", (1,))
 
         async def below() -> float:
-            return process_us(lambda: floor.run(registry, identity, CALLS), CALLS)
+            return process_us(lambda: floor.run(registry, identity, calls), calls)
 
         async def above() -> float:
-            return process_us(lambda: _run(host, identity, CALLS), CALLS)
+            return process_us(lambda: _run(host, identity, calls), calls)
 
-        return await alternate("call", "us", below, above, rounds, goal=2.0)
+        return await alternate("call", "us", below, above, effort, goal=2.0)

@@ -12,14 +12,13 @@ from tempfile import TemporaryDirectory
 import msgspec
 from garrison_bots.load import LoadOptions, LoadProcess
 
-from server.cli.bench.harness import LOAD_CPUS, Outcome, Served, alternate, cpu_us_per_unit, outcome, progress, rss_kib
+from server.cli.bench.harness import Effort, Outcome, Served, alternate, cpu_us_per_unit, cpus, outcome, progress, rss_kib
 from server.sessions.tokens import issue
 
 FLOOR = ["server.cli.bench.floors.echo"]
 CONNECTIONS = 400
 SAMPLE_S = 2.0
 IDLE_SESSIONS = 3_000
-FRAME = msgspec.msgpack.encode(["heartbeat", 1_000, 0])
 
 
 @asynccontextmanager
@@ -37,66 +36,65 @@ async def one_node(database_url: str | None = None) -> AsyncIterator[tuple[Serve
             yield node, tokens
 
 
-async def heartbeat(rounds: int) -> Outcome:
+async def heartbeat(effort: Effort) -> Outcome:
     """CPU us an acknowledged heartbeat; every tenth changes a durable field."""
     async with AsyncExitStack() as stack:
         bare = await stack.enter_async_context(Served(FLOOR))
         node, tokens = await stack.enter_async_context(one_node())
-        raw = LoadOptions(
-            url=bare.ready["client_url"], connections=CONNECTIONS, mode="raw", frame=FRAME, cpus=list(LOAD_CPUS)
-        )
-        beats = LoadOptions(
-            url=node.ready["client_url"], connections=CONNECTIONS, tokens=tokens[:CONNECTIONS], cpus=list(LOAD_CPUS)
-        )
+        connections, seconds = effort.size(CONNECTIONS), effort.seconds(SAMPLE_S)
+        common = LoadOptions(url=bare.ready["client_url"], connections=connections, cpus=cpus()[1])
+        raw = msgspec.structs.replace(common, mode="raw")
+        beats = msgspec.structs.replace(common, url=node.ready["client_url"], tokens=tokens[:connections])
         below_load = await stack.enter_async_context(LoadProcess(raw))
         above_load = await stack.enter_async_context(LoadProcess(beats))
 
         async def below() -> float:
-            return await _loaded(bare, below_load)
+            return await _loaded(bare, below_load, seconds)
 
         async def above() -> float:
-            return await _loaded(node, above_load)
+            return await _loaded(node, above_load, seconds)
 
-        result = await alternate("heartbeat", "us", below, above, rounds, goal=1.25, connections=CONNECTIONS)
+        result = await alternate("heartbeat", "us", below, above, effort, goal=1.25, connections=connections)
         errors = (await above_load.count()).errors
         result.detail["errors"] = errors
         return result
 
 
-async def _loaded(server: Served, load: LoadProcess) -> float:
+async def _loaded(server: Served, load: LoadProcess, seconds: float) -> float:
     async def units() -> int:
         return (await load.count()).units
 
     await load.start()
     try:
-        return await cpu_us_per_unit(server.pid, SAMPLE_S, units)
+        return await cpu_us_per_unit(server.pid, seconds, units)
     finally:
         await load.stop()
 
 
-async def memory(rounds: int) -> Outcome:
+async def memory(effort: Effort) -> Outcome:
     """KiB of the serving process for one idle session with its player's activation."""
-    below, above = [], []
-    for number in range(max(1, rounds // 3)):
+    below, above, sessions = [], [], effort.size(IDLE_SESSIONS)
+    for number in range(max(1, effort.rounds // 3)):
+        idle = LoadOptions(url="", connections=sessions, cpus=cpus()[1])
         async with Served(FLOOR) as bare:
-            url = bare.ready["client_url"]
-            below.append(await _growth(bare, LoadOptions(url=url, connections=IDLE_SESSIONS, mode="raw", frame=FRAME)))
+            raw = msgspec.structs.replace(idle, url=bare.ready["client_url"], mode="raw")
+            below.append(await _growth(bare, raw, effort))
         async with one_node() as (node, tokens):
-            url = node.ready["client_url"]
-            above.append(await _growth(node, LoadOptions(url=url, connections=IDLE_SESSIONS, tokens=tokens)))
+            real = msgspec.structs.replace(idle, url=node.ready["client_url"], tokens=tokens[:sessions])
+            above.append(await _growth(node, real, effort))
         progress(f"memory: round {number + 1}: floor {below[-1]:.1f}, real {above[-1]:.1f} KiB")
-    return outcome("memory", "KiB", above, below, None, goal_kib=24, sessions=IDLE_SESSIONS)
+    return outcome("memory", "KiB", above, below, None, goal_kib=24, sessions=sessions)
 
 
-async def _growth(server: Served, options: LoadOptions) -> float:
+async def _growth(server: Served, options: LoadOptions, effort: Effort) -> float:
     """Growth of the process with `options.connections` more connections; a tenth goes first,
     so that what only the first ones cost is not counted."""
     first = options.connections // 10
     head = msgspec.structs.replace(options, connections=first, tokens=options.tokens[:first])
     rest = msgspec.structs.replace(options, connections=options.connections - first, tokens=options.tokens[first:])
     async with LoadProcess(head):
-        await asyncio.sleep(2.0)
+        await asyncio.sleep(effort.seconds(2.0))
         before = rss_kib(server.pid)
         async with LoadProcess(rest):
-            await asyncio.sleep(4.0)
+            await asyncio.sleep(effort.seconds(4.0))
             return (rss_kib(server.pid) - before) / rest.connections

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, Self
 
 import msgspec
@@ -19,7 +20,23 @@ import msgspec
 from server.errors import Unavailable
 
 READY_TIMEOUT_S = 60.0
+TAIL_BYTES = 600
 Sample = Callable[[], Awaitable[float]]
+
+
+class Effort(msgspec.Struct, frozen=True):
+    """`rounds` pairs of samples; `short` samples show that a benchmark works, not what it measures."""
+
+    rounds: int
+    short: bool = False
+
+    def size(self, full: int) -> int:
+        """How many units to do instead of `full`."""
+        return max(1, full // 10) if self.short else full
+
+    def seconds(self, full: float) -> float:
+        """How long to measure instead of `full`."""
+        return full / 5 if self.short else full
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -39,10 +56,11 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 async def alternate(
-    name: str, unit: str, floor: Sample, real: Sample, rounds: int, goal: float | None, **detail: Any
+    name: str, unit: str, floor: Sample, real: Sample, effort: Effort, goal: float | None, **detail: Any
 ) -> Outcome:
-    """Take both samples `rounds` times in turn, after one of each that does not count."""
+    """Take both samples `effort.rounds` times in turn, after one of each that does not count."""
     pairs: list[tuple[float, float]] = []
+    rounds = effort.rounds
     for number in range(rounds + 1):
         below, above = await floor(), await real()
         progress(f"{name}: round {number}/{rounds}: floor {below:.3f}, real {above:.3f} {unit}, x {above / below:.2f}")
@@ -108,24 +126,27 @@ def rss_kib(pid: int) -> int:
     raise Unavailable(f"process {pid} has ended")
 
 
-def pin(pid: int, cpus: Sequence[int]) -> None:
-    """Keep a process, all its threads, on `cpus`, where the machine allows it."""
-    allowed = os.sched_getaffinity(0) & set(cpus)
+def pin(pid: int, processors: Sequence[int]) -> None:
+    """Keep a process, all its threads, on `processors`."""
     for task in Path(f"/proc/{pid}/task").iterdir():
-        if allowed:
-            os.sched_setaffinity(int(task.name), allowed)
+        os.sched_setaffinity(int(task.name), processors)
 
 
-SERVER_CPUS = (0,)
-LOAD_CPUS = (1,)
+def cpus() -> tuple[list[int], list[int]]:
+    """Processors for the serving process and for the one that drives it; the same on a machine
+    that gives only one."""
+    allowed = sorted(os.sched_getaffinity(0))
+    return allowed[:1], allowed[1:2] or allowed[:1]
 
 
 class Served:
-    """A serving process of a benchmark: prints one line of JSON when it is ready."""
+    """A serving process of a benchmark: prints one line of JSON when it is ready. What it says
+    on standard error is shown, its end only, if it fails."""
 
     def __init__(self, arguments: Sequence[str]) -> None:
         self._arguments = list(arguments)
         self.ready: dict[str, Any] = {}
+        self._said = TemporaryFile()  # noqa: SIM115 - closed at exit
         self._process: asyncio.subprocess.Process
 
     @property
@@ -134,7 +155,12 @@ class Served:
 
     async def __aenter__(self) -> Self:
         self._process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", *self._arguments, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE
+            sys.executable,
+            "-m",
+            *self._arguments,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=self._said,
         )
         assert self._process.stdout is not None
         try:
@@ -142,13 +168,17 @@ class Served:
                 line = await self._process.stdout.readline()
         except TimeoutError:
             await self.__aexit__()
-            raise Unavailable(f"{self._arguments[0]} does not get ready") from None
+            raise Unavailable(f"{self._arguments[0]} does not get ready{self._last_words()}") from None
         if not line:
-            await self._process.wait()
-            raise Unavailable(f"{self._arguments[0]} ended while starting; its error is above")
+            await self.__aexit__()
+            raise Unavailable(f"{self._arguments[0]} ended while starting{self._last_words()}")
         self.ready = msgspec.json.decode(line)
-        pin(self.pid, SERVER_CPUS)
+        pin(self.pid, cpus()[0])
         return self
+
+    def _last_words(self) -> str:
+        self._said.seek(max(0, self._said.seek(0, os.SEEK_END) - TAIL_BYTES))
+        return f": {self._said.read().decode(errors='replace').strip()}"
 
     async def __aexit__(self, *_: object) -> None:
         if self._process.returncode is None:

@@ -24,7 +24,7 @@ def accept(_request: WSUpgradeRequest) -> Accepted:
 
 
 async def main() -> None:
-    server = await ws_create_server(accept, "127.0.0.1", 0, read_buffer_init_size=1024)
+    server = await ws_create_server(accept, "127.0.0.1", 0, read_buffer_init_size=1024, use_aiofastnet=False)
     port = server.sockets[0].getsockname()[1]
     print(json.dumps({"ready": True, "client_url": f"ws://127.0.0.1:{port}"}), flush=True)
     await asyncio.Event().wait()

@@ -10,8 +10,8 @@ entity anew means writing an empty state over it. Incarnations rise over all nod
 """
 
 import random
+from collections.abc import Collection, Sequence
 from collections.abc import Mapping as Map
-from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -84,8 +84,8 @@ class SqlStore:
     async def renew_lease(self, me: NodeAddress, lease_s: float) -> bool:
         return await self._database.renew_lease(me, lease_s)
 
-    async def bury_expired(self) -> list[NodeAddress]:
-        return await self._database.bury_expired()
+    async def bury_expired(self, spare: Collection[NodeAddress] = (), grace_s: float = 0.0) -> list[NodeAddress]:
+        return await self._database.bury_expired([str(address) for address in spare], grace_s)
 
     async def retire_node(self, me: NodeAddress) -> None:
         await self._database.retire_node(me)

@@ -1,7 +1,7 @@
 """The composition root: the only place that builds drivers and may import everything.
 
 `run_node` is what `garrison node` does; `build_store` and `load_app` serve the commands that work
-without a cluster.
+without a cluster. Each imports what it builds when it is called: `garrison token` needs no driver.
 """
 
 import asyncio
@@ -16,31 +16,29 @@ import secrets
 import signal
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 import structlog
 
-from persistence.game.mappings import mappings_for
-from persistence.sql_store import SqlStore
-from server.actors.app import App
-from server.admin.app import AdminServer
-from server.cluster.membership import KinshipMembership
 from server.errors import BadSetting
-from server.node import Drivers, Node
-from server.runtime.clock import SystemClock
-from server.runtime.logs import configure
-from server.runtime.metrics import Metrics
-from server.runtime.supervisor import Supervisor
-from server.sessions.picows_driver import PicowsListener
 from server.settings import Settings
-from server.transport.tcp import TcpTransport
+
+if TYPE_CHECKING:
+    from persistence.sql_store import SqlStore
+    from server.actors.app import App
+    from server.admin.app import AdminServer
+    from server.node import Node
+    from server.runtime.metrics import Metrics
 
 log = structlog.get_logger(__name__)
 LEASE_LOST_PAUSE_S = 0.5
 
 
-def load_app(settings: Settings) -> App:
+def load_app(settings: Settings) -> "App":
     """The application that `settings.app` names. Raises `BadSetting`."""
+    from server.actors.app import App
+
     module, _, name = settings.app.partition(":")
     try:
         found = getattr(importlib.import_module(module), name)
@@ -51,8 +49,11 @@ def load_app(settings: Settings) -> App:
     return found
 
 
-def build_store(settings: Settings, app: App | None = None) -> SqlStore:
+def build_store(settings: Settings, app: "App | None" = None) -> "SqlStore":
     """The relational store of `settings` (Store and LogStore), not open yet."""
+    from persistence.game.mappings import mappings_for
+    from persistence.sql_store import SqlStore
+
     app = app or load_app(settings)
     types = {cls.kind: cls.State for cls in app.actors if cls.durability != "volatile"}
     return SqlStore(settings.store, state_types=types, mappings=mappings_for(types))
@@ -86,10 +87,18 @@ def cluster_key(settings: Settings) -> bytes | None:
     return key
 
 
-def build_node(settings: Settings) -> Node:
+def build_node(settings: Settings) -> "Node":
     """One node with its real drivers. Raises `BadSetting`."""
+    from server.cluster.membership import KinshipMembership
+    from server.node import Drivers, Node
+    from server.runtime.clock import SystemClock
+    from server.runtime.metrics import Metrics
+    from server.runtime.supervisor import Supervisor
+    from server.sessions.picows_driver import PicowsListener
+    from server.transport.tcp import TcpTransport
+
     app, clock, metrics = load_app(settings), SystemClock(), Metrics()
-    key, rng = cluster_key(settings), random.Random()
+    key, rng = cluster_key(settings), random.SystemRandom()
     supervisor = Supervisor(settings.node, lambda name, error: _crashed(metrics))
     store = build_store(settings, app)
     transport = TcpTransport(settings.transport, settings.cluster, key, clock, metrics, supervisor, rng)
@@ -109,11 +118,13 @@ def build_node(settings: Settings) -> Node:
     return Node(settings, app, signing_key(settings), drivers)
 
 
-def _crashed(metrics: Metrics) -> None:
+def _crashed(metrics: "Metrics") -> None:
     metrics.task_crashes_total += 1
 
 
-def _admin(node: Node) -> AdminServer:
+def _admin(node: "Node") -> "AdminServer":
+    from server.admin.app import AdminServer
+
     return AdminServer(
         node.host,
         node.settings,
@@ -129,6 +140,8 @@ def _admin(node: Node) -> AdminServer:
 async def run_node(settings: Settings) -> int:
     """Run a node until SIGTERM or SIGINT; prints one JSON line to standard output once it
     serves. A node that loses its lease comes back as a new incarnation. Returns the exit code."""
+    from server.runtime.logs import configure
+
     configure(settings.log, settings.node)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -170,7 +183,7 @@ async def _first(*events: asyncio.Event) -> None:
             wait.cancel()
 
 
-def _say_ready(node: Node) -> None:
+def _say_ready(node: "Node") -> None:
     assert node.me is not None
     line = {
         "ready": True,

@@ -89,7 +89,7 @@ class Node:
         self.metrics, self.supervisor, self.clock = drivers.metrics, drivers.supervisor, drivers.clock
         store, clock, metrics, rng = drivers.store, drivers.clock, drivers.metrics, drivers.rng
         self.lag = LagProbe(clock, metrics)
-        self.lease = NodeLease(store, settings.store, clock, metrics, self._lease_lost)
+        self.lease = NodeLease(store, settings.store, clock, metrics, self._lease_lost, self._lively)
         self.write_behind = WriteBehind(store, settings.store, clock, metrics, rng)
         self.group_commit = GroupCommit(drivers.logs, settings.store, clock, metrics, rng)
         durability = MemoryFirst(self.lease, clock, self.write_behind, self.group_commit)
@@ -223,6 +223,9 @@ class Node:
         if self.admin is not None:
             self.admin.view_changed()
         log.info("view changed", members=[str(a) for a in view.addresses], digest=f"{view.digest:016x}")
+
+    def _lively(self) -> list[NodeAddress]:
+        return self.host.lively()
 
     # ---- health ----
 

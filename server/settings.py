@@ -121,6 +121,9 @@ class StoreSettings(_Section, frozen=True):
     """False only for a deployment of one node."""
     lease_period_s: Seconds = 2.0
     lease_renew_s: Seconds = 0.5
+    lease_grace_s: Seconds = 10.0
+    """How long an expired lease is left to a node that still answers gossip (its interpreter or
+    its store is busy) before others may take what it owns. It acknowledges nothing meanwhile."""
     flush_at_stop: bool = True
     """False is for tests that show what a flush at stop is good for."""
 

@@ -50,7 +50,9 @@ _RENEW = (
     f"UPDATE nodes SET lease_until = {PG_NOW} + $3::float8 WHERE node_id = $1 AND incarnation = $2 AND state = 'up'"
 )
 _BURY_EXPIRED = (
-    f"UPDATE nodes SET state = 'dead' WHERE state = 'up' AND lease_until <= {PG_NOW} RETURNING node_id, incarnation"
+    f"UPDATE nodes SET state = 'dead' WHERE state = 'up' AND lease_until <= {PG_NOW}"
+    f" AND (lease_until <= {PG_NOW} - $1::float8 OR node_id || '#' || incarnation <> ALL($2::text[]))"
+    " RETURNING node_id, incarnation"
 )
 _RETIRE = "UPDATE nodes SET state = 'left' WHERE node_id = $1 AND incarnation = $2 AND state = 'up'"
 _NODES = (
@@ -105,8 +107,10 @@ class PostgresDatabase:
 
         return await self._pool.run(work, lease=True)
 
-    async def bury_expired(self) -> list[NodeAddress]:
-        rows = await self._pool.run(lambda connection: connection.fetch(_BURY_EXPIRED), lease=True)
+    async def bury_expired(self, spare: Sequence[str], grace_s: float) -> list[NodeAddress]:
+        rows = await self._pool.run(
+            lambda connection: connection.fetch(_BURY_EXPIRED, grace_s, list(spare)), lease=True
+        )
         return sorted(NodeAddress(NodeId(node), Incarnation(run)) for node, run in rows)
 
     async def retire_node(self, me: NodeAddress) -> None:

@@ -3,6 +3,7 @@
 All processes of the cluster are on one machine and so share its clock, which is the store's.
 """
 
+import json
 import random
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -42,10 +43,12 @@ _REGISTER = (
     f"SELECT ?, coalesce(max(incarnation), 0) + 1, 'up', {SQLITE_NOW} + ? FROM nodes RETURNING incarnation"
 )
 _RENEW = f"UPDATE nodes SET lease_until = {SQLITE_NOW} + ? WHERE node_id = ? AND incarnation = ? AND state = 'up'"
-_EXPIRED = f"SELECT 1 FROM nodes WHERE state = 'up' AND lease_until <= {SQLITE_NOW} LIMIT 1"
-_BURY_EXPIRED = (
-    f"UPDATE nodes SET state = 'dead' WHERE state = 'up' AND lease_until <= {SQLITE_NOW} RETURNING node_id, incarnation"
+_IS_EXPIRED = (
+    f"state = 'up' AND lease_until <= {SQLITE_NOW} AND (lease_until <= {SQLITE_NOW} - ?"
+    " OR node_id || '#' || incarnation NOT IN (SELECT value FROM json_each(?)))"
 )
+_EXPIRED = f"SELECT 1 FROM nodes WHERE {_IS_EXPIRED} LIMIT 1"
+_BURY_EXPIRED = f"UPDATE nodes SET state = 'dead' WHERE {_IS_EXPIRED} RETURNING node_id, incarnation"
 _RETIRE = "UPDATE nodes SET state = 'left' WHERE node_id = ? AND incarnation = ? AND state = 'up'"
 _NODES = (
     f"SELECT node_id, incarnation, state, coalesce(lease_until - {SQLITE_NOW}, 9e999) FROM nodes "
@@ -99,11 +102,12 @@ class SqliteDatabase:
 
         return await self._file.write(work)
 
-    async def bury_expired(self) -> list[NodeAddress]:
+    async def bury_expired(self, spare: Sequence[str], grace_s: float) -> list[NodeAddress]:
+        given = (grace_s, json.dumps(list(spare)))
         # Every node asks twice a second: the write lock is for when there is somebody to bury.
-        if not await self._file.read(lambda connection: connection.execute(_EXPIRED).fetchall()):
+        if not await self._file.read(lambda connection: connection.execute(_EXPIRED, given).fetchall()):
             return []
-        rows = await self._file.write(lambda connection: connection.execute(_BURY_EXPIRED).fetchall())
+        rows = await self._file.write(lambda connection: connection.execute(_BURY_EXPIRED, given).fetchall())
         return sorted(NodeAddress(NodeId(node), Incarnation(run)) for node, run in rows)
 
     async def retire_node(self, me: NodeAddress) -> None:

@@ -96,7 +96,7 @@ class Catalog:
             if host.clock.now() >= deadline:
                 break
             await asyncio.sleep(0.05 + backoff_s(attempt, host.rng, cap_s=0.2))
-            await host.store.bury_expired()
+            await host.store.bury_expired(host.lively(), host.settings.store.lease_grace_s)
         raise Unavailable(f"the last owner of {identity} still holds its lease")
 
     def _born(self, activation: Activation) -> Activation:
@@ -129,6 +129,8 @@ class Catalog:
 
     def lost(self, activation: Activation, changes: int) -> None:
         """The store has another owner: what was acknowledged and not stored is counted."""
+        if activation.dropped:
+            return  # counted already: a statement that was under way says so again
         self._host.metrics.fenced_total += 1
         self._host.metrics.fenced_changes_lost_total += changes
         log.error("activation fenced off", actor=activation.id, epoch=activation.epoch, changes_lost=changes)

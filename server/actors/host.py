@@ -74,6 +74,7 @@ class Host:
         self.view = View(())
         self._methods: dict[type[Actor[Any]], dict[str, Method]] = {cls: methods_of(cls) for cls in app.actors}
         self.catalog = Catalog(self)
+        self._live = self.catalog.live  # at hand for the hot path
         self.dispatcher = Dispatcher(self)
         self.directory = Directory(transport, settings.actors, supervisor, self)
         self.queries = Queries(self)
@@ -110,10 +111,9 @@ class Host:
     def ask_now(self, identity: ActorId, name: str, args: tuple[Any, ...]) -> Any:
         """The result itself where the actor lives here and the turn ends at once, otherwise a
         future of it. Raises what the turn raises."""
-        activation = self.catalog.live.get(identity)
+        activation = self._live.get(identity)
         if activation is not None and not activation.busy:
-            deadline = self.clock.now() + self.settings.actors.call_timeout_s
-            return activation.call(name, args, (), deadline)
+            return activation.call(name, args)
         return self.supervisor.spawn(self.ask(identity, name, args), f"ask {identity}")
 
     def tell(self, identity: ActorId, name: str, args: tuple[Any, ...]) -> None:
@@ -164,6 +164,10 @@ class Host:
     def owner(self, identity: ActorId) -> NodeAddress | None:
         """The owner of the actor's slot in the current view."""
         return self.view.table.owner(identity)
+
+    def lively(self) -> list[NodeAddress]:
+        """Who answers gossip now: an expired lease of theirs is given some grace."""
+        return [member.address for member in self.view.members.values() if not member.suspect]
 
     # ---- view changes: the node calls these in its fixed order ----
 

@@ -62,10 +62,11 @@ class Queries:
                 except GarrisonError:
                     missing.append(member.node)
         by_node = {str(host.me.node): mine}
-        for node, answer in asked.items():
+        answers = await asyncio.gather(*asked.values(), return_exceptions=True)
+        for node, answer in zip(asked, answers, strict=True):
             try:
-                by_node[node] = _rows.decode(await answer)
-            except (GarrisonError, msgspec.DecodeError):
+                by_node[node] = _rows.decode(answer if isinstance(answer, bytes) else b"")
+            except msgspec.DecodeError:
                 missing.append(node)
         ordered = dict(sorted(by_node.items()))
         return QueryResult([row for rows in ordered.values() for row in rows], sorted(missing), ordered)

@@ -1,36 +1,51 @@
-"""The command line `garrison`, put together from one file a command."""
+"""The command line `garrison`, put together from one file a command.
 
+Only the module of the command that is asked for is imported: `garrison token` need not wait for
+what reads a database.
+"""
+
+import importlib
 import sys
 from collections.abc import Sequence
+from typing import Final
 
 from cyclopts import App, CycloptsError
 
-from server.cli import audit, bots, demo, matches, migrate, node, play, replay, status, token
 from server.errors import GarrisonError
 
 BAD_USE = 2
 INTERRUPTED = 130
 
-app = App(
-    name="garrison",
-    help="A clustered presence and session backend for multiplayer games.",
-    help_epilogue="Start with `garrison demo`. Every command shows examples with `--help`.",
-    help_format="markdown",
-    result_action="return_value",
-    exit_on_error=False,
-    print_error=False,
-    suppress_keyboard_interrupt=False,
-)
-for module in (demo, node, migrate, token, play, matches, replay, status, bots, audit):
-    module.register(app)
+COMMANDS: Final = (
+    "demo", "node", "migrate", "token", "play", "matches", "replay", "bench", "status", "bots", "audit",
+)  # fmt: skip
+
+
+def build(words: Sequence[str]) -> App:
+    """The program with the command that `words` begin with, or with all of them."""
+    app = App(
+        name="garrison",
+        help="A clustered presence and session backend for multiplayer games.",
+        help_epilogue="Start with `garrison demo`. Every command shows examples with `--help`.",
+        help_format="markdown",
+        version=_version,
+        result_action="return_value",
+        exit_on_error=False,
+        print_error=False,
+        suppress_keyboard_interrupt=False,
+    )
+    for name in words[:1] if words and words[0] in COMMANDS else COMMANDS:
+        importlib.import_module(f"server.cli.{name}").register(app)
+    return app
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command that `arguments` (default: the program's) name; its exit code."""
+    words = list(arguments if arguments is not None else sys.argv[1:])
     try:
-        result = app(list(arguments) if arguments is not None else None)
+        result = build(words)(words)
     except CycloptsError as error:
-        return _fail(_one_line(str(error)) + f" (see `{_help_for(arguments)}`)")
+        return _fail(_one_line(str(error)) + f" (see `{_help_for(words)}`)")
     except GarrisonError as error:
         return _fail(_one_line(error.message))
     except KeyboardInterrupt:
@@ -43,6 +58,15 @@ def run(arguments: Sequence[str] | None = None) -> int:
     return result if isinstance(result, int) else 0
 
 
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("garrison-server")
+    except PackageNotFoundError:  # run from a tree that nobody installed
+        return "not installed"
+
+
 def _fail(why: str) -> int:
     print(f"garrison: {why}", file=sys.stderr)
     return BAD_USE
@@ -52,7 +76,6 @@ def _one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def _help_for(arguments: Sequence[str] | None) -> str:
-    words = list(arguments if arguments is not None else sys.argv[1:])
-    command = words[0] if words and not words[0].startswith("-") and words[0] in app else ""
+def _help_for(words: Sequence[str]) -> str:
+    command = words[0] if words and words[0] in COMMANDS else ""
     return f"garrison {command} --help".replace("  ", " ")

@@ -39,8 +39,8 @@ Json = Annotated[
 
 
 def out() -> Console:
-    """Standard output, for people."""
-    return Console(file=sys.stdout, highlight=False, soft_wrap=True)
+    """Standard output, for people. Into a pipe or a file a table is as wide as it needs to be."""
+    return Console(file=sys.stdout, highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 240)
 
 
 def err() -> Console:
@@ -72,14 +72,24 @@ def read_settings(
     config: Path | None, assignments: Sequence[str] | None = None, flags: dict[str, object] | None = None
 ) -> Settings:
     """The settings of a command: file, then variables, then flags. Raises `BadSetting`."""
-    merged: dict[str, object] = {}
+    merged: dict[str, object] = {**_assigned(assignments)}
+    merged.update({name: value for name, value in (flags or {}).items() if value is not None})
+    return load(find_config(config), os.environ, merged)
+
+
+def check_assignments(assignments: Sequence[str]) -> None:
+    """Whether these would be settings, before they are handed on. Raises `BadSetting`."""
+    load(None, None, _assigned(assignments))
+
+
+def _assigned(assignments: Sequence[str] | None) -> dict[str, str]:
+    merged: dict[str, str] = {}
     for text in assignments or ():
         field, equals, value = text.partition("=")
         if not equals:
             raise BadSetting(field, "--set takes section.field=value")
         merged[field.strip()] = value.strip()
-    merged.update({name: value for name, value in (flags or {}).items() if value is not None})
-    return load(find_config(config), os.environ, merged)
+    return merged
 
 
 def token_maker(settings: Settings) -> Callable[[str, str], str]:

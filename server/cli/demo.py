@@ -21,7 +21,7 @@ from cyclopts import App, Parameter, validators
 from rich.console import Console
 from rich.status import Status
 
-from server.cli.common import DEMO_CONFIG, Json, err, out, program
+from server.cli.common import DEMO_CONFIG, Json, Set, check_assignments, err, out, program
 from server.cli.local_cluster import (
     Home,
     LocalCluster,
@@ -55,7 +55,7 @@ class Options(msgspec.Struct, frozen=True):
     nodes: int
     speed: float
     port: int
-    flush_at_stop: bool
+    assignments: list[str]
     seed: int | None
 
 
@@ -84,6 +84,7 @@ def demo(
     ] = False,
     home: Annotated[Path, Parameter(help="Where everything is kept.")] = DEMO_CONFIG.parent,
     json: Json = False,
+    set_: Set = None,
     flush_at_stop: Annotated[bool, Parameter(show=False)] = True,
     seed: Annotated[int | None, Parameter(show=False)] = None,
 ) -> int:
@@ -92,7 +93,9 @@ def demo(
     Everything is kept in .garrison/demo: the database, the signing key and the settings that the other commands find
     by themselves. Ctrl-C stops the bots, then the nodes; a second Ctrl-C stops at once.
     """
-    options = Options(home, seconds, players, nodes, speed, port, flush_at_stop, seed)
+    assignments = [*(set_ or ()), *(() if flush_at_stop else ("store.flush_at_stop=false",))]
+    check_assignments(assignments)
+    options = Options(home, seconds, players, nodes, speed, port, assignments, seed)
     with alone(home):
         if fresh:
             _empty(home)
@@ -179,8 +182,7 @@ class Demo:
 
     async def _start_home(self) -> None:
         options = self.options
-        assignments = [] if options.flush_at_stop else ["store.flush_at_stop=false"]
-        self.cluster = LocalCluster(self.home, options.nodes, options.port, assignments)
+        self.cluster = LocalCluster(self.home, options.nodes, options.port, options.assignments)
         self._say(f"preparing the database {_shown(self.home.database)}")
         await self.cluster.prepare("demo")
 

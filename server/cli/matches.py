@@ -55,7 +55,9 @@ def matches(
 def _table(lines: list[MatchLine], now_ms: int) -> Table:
     table = Table(box=None, pad_edge=False)
     for name in ("match", "phase", "mode", "map", "players", "score", "clock", "events", "began"):
-        table.add_column(name, justify="right" if name in {"players", "clock", "events"} else "left")
+        # The name is there to be copied: other columns give way.
+        justify: Any = "right" if name in {"players", "clock", "events"} else "left"
+        table.add_column(name, justify=justify, no_wrap=name == "match", overflow="fold")
     for line in lines:
         table.add_row(
             line.match,

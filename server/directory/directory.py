@@ -137,14 +137,17 @@ class Directory:
     async def _settle(self, change: int, slots: bytes, others: list[NodeAddress]) -> None:
         """Ask every other member; a member that cannot answer in time has nothing to say."""
         question, timeout_s = _encode(Ask(slots)), self._settings.directory_wait_s
-        asked = [(other, self._transport.request(other, Service.DIRECTORY, question, timeout_s)) for other in others]
-        for other, answer in asked:
-            try:
-                self._learn(other, _ids.decode(await answer))
-            except (GarrisonError, msgspec.DecodeError):
-                continue
+        await asyncio.gather(*(self._ask(other, question, timeout_s) for other in others))
         self.partition.settled(change)
         self._settled.set()
+
+    async def _ask(self, other: NodeAddress, question: bytes, timeout_s: float) -> None:
+        try:
+            self._learn(
+                other, _ids.decode(await self._transport.request(other, Service.DIRECTORY, question, timeout_s))
+            )
+        except (GarrisonError, msgspec.DecodeError):
+            return
 
     def _learn(self, address: NodeAddress, identities: list[ActorId]) -> list[tuple[ActorId, NodeId, Incarnation]]:
         """Register what lives at `address`; returns those that live elsewhere already."""

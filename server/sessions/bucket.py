@@ -2,7 +2,13 @@
 
 
 class TokenBucket:
-    """Starts full with `burst` tokens and regains `rate_per_s`."""
+    """Starts full with `burst` tokens and regains `rate_per_s`.
+
+    It is refilled only when it runs empty, so that the usual message costs a subtraction and
+    no look at the clock: `tokens -= 1`, and `refill` if that went below zero. For that, a
+    client that was quiet may send two bursts in a row; in any time it never gets more than
+    `2 * burst + rate_per_s * time`.
+    """
 
     __slots__ = ("_at", "burst", "rate_per_s", "tokens")
 
@@ -14,11 +20,16 @@ class TokenBucket:
 
     def take(self, now: float) -> bool:
         """Take one token; False if there is none."""
-        tokens = self.tokens + (now - self._at) * self.rate_per_s
+        self.tokens -= 1.0
+        return self.tokens >= 0.0 or self.refill(now)
+
+    def refill(self, now: float) -> bool:
+        """Add what was earned since the last time, after a token too many was taken. False if
+        that does not cover it: it is given back."""
+        earned = (now - self._at) * self.rate_per_s
         self._at = now
-        tokens = tokens if tokens < self.burst else self.burst
-        if tokens < 1.0:
-            self.tokens = tokens
-            return False
-        self.tokens = tokens - 1.0
-        return True
+        self.tokens = min(self.burst, self.tokens + earned)
+        if self.tokens >= 0.0:
+            return True
+        self.tokens += 1.0
+        return False

@@ -16,8 +16,9 @@ import asyncio
 import random
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, Union, cast
 
+import msgspec
 import structlog
 
 from server.actors.actor import Caller, Role
@@ -85,7 +86,16 @@ class Gateway:
         self.metrics = host.metrics
         requests = (*ENGINE_REQUESTS, *host.app.requests)
         self.codecs: dict[Format, Codec] = {"msgpack": Codec("msgpack", requests), "json": Codec("json", requests)}
-        self.wheel = Wheel(TICK_S, self.now())
+        union = cast(Any, Union[requests])  # noqa: UP007 - a union made at run time
+        self.decoders: dict[Format, Callable[[bytes], Any]] = {
+            "msgpack": msgspec.msgpack.Decoder(union).decode,
+            "json": msgspec.json.Decoder(union).decode,
+        }
+        """The codecs' decoders without their explanations, for the hot path."""
+        self.tick = self.now()
+        """`now` as of the last tick: good enough to know who was heard."""
+        self.tick_s = TICK_S
+        self.wheel = Wheel(TICK_S, self.tick)
         self.sessions: dict[str, Session] = {}
         """By resume token, attached and detached."""
         self.players: dict[str, Session] = {}
@@ -105,7 +115,8 @@ class Gateway:
         self.streams.start()
 
     def _tick(self) -> None:
-        self.wheel.turn(self.now())
+        self.tick = self.now()
+        self.wheel.turn(self.tick)
 
     # ---- a new connection ----
 

@@ -15,6 +15,7 @@ import contextlib
 import ssl
 import struct
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final, cast
 
 import structlog
@@ -61,10 +62,11 @@ class PicowsConnection(WSListener):
 
     __slots__ = (
         "_closing", "_kind", "_linger", "_listener", "_max_bytes", "_on_message", "_parts", "_parts_bytes", "_receiver",
-        "_transport", "_usual", "format",
+        "_transport", "_usual", "format", "send",
     )  # fmt: skip
 
     format: Format
+    send: Callable[[bytes], None]
 
     def __init__(self, listener: "PicowsListener", format: Format) -> None:
         self._listener = listener
@@ -95,9 +97,6 @@ class PicowsConnection(WSListener):
         self._receiver = receiver
         self._on_message = receiver.on_message
 
-    def send(self, data: bytes) -> None:
-        self._transport.send(self._kind, data)
-
     def close(self, code: int, reason: str = "") -> None:
         if self._closing:
             return
@@ -125,6 +124,7 @@ class PicowsConnection(WSListener):
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         self._transport = transport
+        self.send = partial(transport.send, self._kind)
         self._listener.opened(self)
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:

@@ -46,9 +46,10 @@ class Session:
     """See the module's head. Made by the gateway; `begin` gives it its connection."""
 
     __slots__ = (
-        "_beat_due", "_blocked_at", "_gateway", "_in_flight", "_link", "_refused", "activation", "actor", "beats",
-        "bucket", "caller", "codec", "connection", "detached_at", "ended", "format", "heard_at", "metrics", "move_due",
-        "moving_to", "outbox", "remote", "resume", "since_ms", "starved", "stays", "topics",
+        "_beat_due", "_binary", "_blocked_at", "_decode", "_gateway", "_in_flight", "_link", "_refused",
+        "_write", "activation", "actor", "beats", "bucket", "caller", "codec", "connection", "detached_at",
+        "ended", "format", "heard_at", "metrics", "move_due", "moving_to", "outbox", "remote", "resume",
+        "since_ms", "starved", "stays", "topics",
     )  # fmt: skip
 
     def __init__(self, gateway: "Gateway", caller: Caller, resume: str, format: Format, stays: bool) -> None:
@@ -59,6 +60,9 @@ class Session:
         self.resume = resume
         self.format: Format = format
         self.codec: Codec = gateway.codecs[format]
+        self._decode = gateway.decoders[format]
+        self._binary = format == "msgpack"
+        self._write: Callable[[bytes], None] = _nowhere
         self.stays = stays
         """The client cannot follow a redirect: it is served here wherever its slot is."""
         now = gateway.clock.now()
@@ -86,28 +90,54 @@ class Session:
     # ---- from the connection ----
 
     def on_message(self, data: bytes) -> None:
-        gateway = self._gateway
+        """The hot path: an acknowledged heartbeat is this method, the actor's turn and one
+        write. Time is the gateway's last tick; the clock is read only where the rate is met."""
         metrics = self.metrics
         metrics.frames_in_total += 1
-        self.heard_at = now = gateway.now()
-        if not self.bucket.take(now):
+        self.heard_at = self._gateway.tick
+        bucket = self.bucket
+        bucket.tokens -= 1.0
+        if bucket.tokens < 0.0 and not bucket.refill(self._gateway.now()):
             self._over_rate(data)
             return
         try:
-            message = self.codec.decode(data)
-        except BadInput as error:
-            self._bad_message(error)
+            message = self._decode(data)
+        except Exception:
+            self._bad_message(data)
             return
-        if self._refused and 2 * self.bucket.tokens >= self.bucket.burst:
+        if self._refused and 2 * bucket.tokens >= bucket.burst:
             self._refused = 0
-        if message.__class__ is Heartbeat:
-            self._heartbeat(message)
-        else:
+        if message.__class__ is not Heartbeat:
             self._request(message)
+            return
+        metrics.heartbeats_total += 1
+        if message.ack > self.outbox.acked and not self.acknowledge(message.ack):
+            return
+        activation = self.activation
+        if activation is not None and not activation.dropped:
+            try:
+                result = activation.call("beat", (self.caller, message.state))
+            except Exception as error:
+                self._beat_failed(message.id, error)
+                return
+            if result is not None and isinstance(result, asyncio.Future):
+                self._later(message.id, result, self._beaten)
+                return
+        elif self.actor is not None:
+            self._beat_elsewhere(message)
+            return
+        number = message.id
+        if number == 0:
+            self._owe_beat()
+        elif self._beat_due or not self._binary:
+            self.send(self.codec.encode(Beat(number)))
+        else:
+            metrics.frames_out_total += 1
+            self._write(_BEAT_HEAD + _encode_number(number))
 
     def on_control(self, connection: Connection) -> None:
-        self.heard_at = now = self._gateway.now()
-        if not self.bucket.take(now):
+        self.heard_at = self._gateway.tick
+        if not self.bucket.take(self._gateway.now()):
             self._refuse()
 
     def on_blocked(self, connection: Connection) -> None:
@@ -118,7 +148,7 @@ class Session:
     def on_writable(self, connection: Connection) -> None:
         if connection is self.connection:
             self._blocked_at = None
-            self.heard_at = self._gateway.now()  # it could not be heard until now
+            self.heard_at = self._gateway.tick  # it could not be heard until now
             connection.resume_reading()
             self._flush()
 
@@ -134,31 +164,21 @@ class Session:
 
     # ---- one message ----
 
-    def _heartbeat(self, message: Heartbeat) -> None:
-        self.metrics.heartbeats_total += 1
-        if message.ack > self.outbox.acked and not self.acknowledge(message.ack):
+    def _beat_elsewhere(self, message: Heartbeat) -> None:
+        """A heartbeat whose actor was not here the last time, or is not any more."""
+        try:
+            result = self._gateway.beat_elsewhere(self, message.state)
+        except Exception as error:
+            self._beat_failed(message.id, error)
             return
-        if self.actor is not None:
-            activation = self.activation
-            try:
-                if activation is None or activation.dropped:
-                    result = self._gateway.beat_elsewhere(self, message.state)
-                else:
-                    result = activation.call("beat", (self.caller, message.state))
-            except Exception as error:
-                if message.id:
-                    self.fail(message.id, error)
-                return
-            if isinstance(result, asyncio.Future):
-                self._later(message.id, result, self._beaten)
-                return
-        number = message.id
-        if number == 0:
-            self._owe_beat()
-        elif self.format == "msgpack":
-            self.send(_BEAT_HEAD + _encode_number(number))
+        if isinstance(result, asyncio.Future):
+            self._later(message.id, result, self._beaten)
         else:
-            self.send(self.codec.encode(Beat(number)))
+            self._beaten(message.id, result)
+
+    def _beat_failed(self, request_id: int, error: BaseException) -> None:
+        if request_id:  # else it is simply not acknowledged
+            self.fail(request_id, error)
 
     def _beaten(self, request_id: int, _result: Any) -> None:
         if request_id:
@@ -209,8 +229,8 @@ class Session:
                 return  # the connection that asked is gone: a repeated command is deduplicated
             if error is None:
                 then(request_id, future.result())
-            elif request_id:  # else an unnumbered heartbeat: it is simply not acknowledged
-                self.fail(request_id, error)
+            else:
+                self._beat_failed(request_id, error)
 
         future.add_done_callback(done)
 
@@ -234,9 +254,13 @@ class Session:
             settings = self._gateway.settings
             self.fail(number, RateLimited("over the rate", retry_after_s=1.0 / settings.rate_per_s))
 
-    def _bad_message(self, error: BadInput) -> None:
+    def _bad_message(self, data: bytes) -> None:
         self.metrics.bad_frames_total += 1
-        if self._refuse():
+        if not self._refuse():
+            return
+        try:
+            self.codec.decode(data)
+        except BadInput as error:
             self.fail(error.request_id, error)
 
     def _refuse(self) -> bool:
@@ -309,10 +333,10 @@ class Session:
 
     def begin(self, connection: Connection, first: bytes) -> None:
         """Attach to a connection, say `first` (the welcome), then everything unsent."""
-        now = self._gateway.now()
         self.connection = connection
+        self._write = connection.send
         self.remote = connection.remote
-        self.heard_at = now
+        self.heard_at = self._gateway.tick
         self._blocked_at = None
         self._beat_due = False
         self.metrics.sessions += 1
@@ -351,6 +375,7 @@ class Session:
     def _unlink(self) -> None:
         self._link += 1
         self.connection = None
+        self._write = _nowhere
         self.metrics.sessions -= 1
 
     def _detach(self) -> None:
@@ -363,7 +388,7 @@ class Session:
         if self.ended:
             return None
         settings = self._gateway.settings
-        silence_s = settings.heartbeat_interval_s * settings.heartbeats_missed
+        silence_s = settings.heartbeat_interval_s * settings.heartbeats_missed + self._gateway.tick_s
         if self.connection is None:
             return now + silence_s
         if self._blocked_at is not None:
@@ -380,6 +405,10 @@ class Session:
         """The wheel's call a resume window after each detaching."""
         if self.connection is None and now >= self.detached_at + self._gateway.settings.resume_window_s:
             self.end(ENDED_EXPIRED)
+
+
+def _nowhere(_data: bytes) -> None:
+    """Where a detached session writes."""
 
 
 def _error_of(future: "asyncio.Future[Any]") -> BaseException | None:

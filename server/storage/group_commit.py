@@ -9,7 +9,7 @@ from typing import Protocol
 
 import structlog
 
-from server.errors import GarrisonError, Overloaded
+from server.errors import Overloaded, Unavailable
 from server.eventlog.ports import Append, LogStore, Seal
 from server.ids import ActorId
 from server.runtime.backoff import backoff_s
@@ -27,18 +27,33 @@ class Log(Protocol):
     kind: str
 
     def take(self) -> Append | None:
-        """Everything up to the last turn boundary that is not stored yet."""
+        """What to store next, up to a turn boundary. The very same append until `committed`: one
+        whose outcome is unknown may be in the store already, and only the same one is known there."""
         ...
 
     def backlog(self) -> int: ...
 
     def committed(self, append: Append) -> None: ...
 
-    def seal_due(self) -> Seal | None: ...
+    def overdue(self) -> None:
+        """The store is away: answer who has waited past the deadline."""
+        ...
+
+    def seal_due(self) -> Seal | None:
+        """The next segment, the very same until `sealed`; None if nothing is due."""
+        ...
 
     def sealed(self, seal: Seal) -> None: ...
 
+    def seal_failed(self) -> None:
+        """The store refused the segment: do not offer it again at once."""
+        ...
+
     def fenced(self) -> None: ...
+
+    def broken(self, error: Exception) -> None:
+        """This log alone cannot be stored: drop the activation; nothing that was answered is lost."""
+        ...
 
 
 class GroupCommit:
@@ -65,9 +80,16 @@ class GroupCommit:
         self._waiting[entry_log.id] = entry_log
         self._wake.set()
 
+    def seal_later(self, entry_log: Log) -> None:
+        """`entry_log` was loaded with a tail that may be due for sealing."""
+        self._to_seal[entry_log.id] = entry_log
+        self._wake.set()
+
     def forget(self, entry_log: Log) -> None:
-        self._waiting.pop(entry_log.id, None)
-        self._to_seal.pop(entry_log.id, None)
+        """`entry_log` is gone; a newer one under the same id stays."""
+        for waiting in (self._waiting, self._to_seal):
+            if waiting.get(entry_log.id) is entry_log:
+                del waiting[entry_log.id]
 
     async def run(self) -> None:
         """Commit while there is anything; wait a group interval so that others can join."""
@@ -79,12 +101,22 @@ class GroupCommit:
             try:
                 await self.commit()
                 failures = 0
-            except GarrisonError as error:
+            except Exception as error:
                 failures += 1
-                log.warning("group commit failed", why=error.message, logs=len(self._waiting), backlog=self._backlog)
+                known = isinstance(error, Unavailable)
+                log.warning(
+                    "group commit failed",
+                    why=str(error),
+                    logs=len(self._waiting),
+                    backlog=self._backlog,
+                    exc_info=None if known else error,
+                )
+                for entry_log in list(self._waiting.values()):
+                    entry_log.overdue()
 
     async def commit(self) -> None:
-        """Store everything that waits now, then what is due for sealing. Raises `Unavailable`."""
+        """Store what waits now, then what is due for sealing. Raises `Unavailable`; whatever is
+        not settled then waits on."""
         async with self._lock:
             self._wake.clear()
             waiting, self._waiting = self._waiting, {}
@@ -92,49 +124,81 @@ class GroupCommit:
                 await self._append(waiting)
                 await self._seal()
             finally:
+                for identity, entry_log in waiting.items():
+                    self._waiting.setdefault(identity, entry_log)
                 self._backlog = sum(entry_log.backlog() for entry_log in self._waiting.values())
                 if self._waiting or self._to_seal:
                     self._wake.set()
 
     async def _append(self, waiting: dict[ActorId, Log]) -> None:
+        """Store what `waiting` has, taking out of it whatever is settled."""
         by_kind: dict[str, list[tuple[Log, Append]]] = {}
         for identity in sorted(waiting):
-            append = waiting[identity].take()
-            if append is not None:
-                by_kind.setdefault(waiting[identity].kind, []).append((waiting[identity], append))
-        kinds = sorted(by_kind)
-        for place, kind in enumerate(kinds):
-            begin = self._clock.now()
+            entry_log = waiting[identity]
             try:
-                results = await self._logs.append(kind, [append for _, append in by_kind[kind]])
-            except GarrisonError:
-                for failed in kinds[place:]:
-                    for entry_log, _ in by_kind[failed]:
-                        self._waiting.setdefault(entry_log.id, entry_log)
-                raise
-            self._metrics.log_commit_seconds.observe(self._clock.now() - begin)
-            for entry_log, append in by_kind[kind]:
-                self._settle(entry_log, append, results[entry_log.id] == "written")
+                append = entry_log.take()
+            except Exception as error:
+                del waiting[identity]
+                entry_log.broken(error)
+                continue
+            if append is None:
+                del waiting[identity]
+            else:
+                by_kind.setdefault(entry_log.kind, []).append((entry_log, append))
+        for kind in sorted(by_kind):
+            await self._append_kind(kind, by_kind[kind], waiting)
+
+    async def _append_kind(self, kind: str, batch: list[tuple[Log, Append]], waiting: dict[ActorId, Log]) -> None:
+        begin = self._clock.now()
+        try:
+            results = await self._logs.append(kind, [append for _, append in batch])
+        except Unavailable:
+            raise
+        except Exception as error:
+            if len(batch) > 1:  # one of them cannot be stored: it must not hinder the others
+                for pair in batch:
+                    await self._append_kind(kind, [pair], waiting)
+                return
+            entry_log = batch[0][0]
+            del waiting[entry_log.id]
+            entry_log.broken(error)
+            return
+        self._metrics.log_commit_seconds.observe(self._clock.now() - begin)
+        for entry_log, append in batch:
+            del waiting[entry_log.id]
+            self._settle(entry_log, append, results[entry_log.id] == "written")
 
     def _settle(self, entry_log: Log, append: Append, written: bool) -> None:
         if not written:
             entry_log.fenced()
             return
         self._metrics.log_entries_total += append.last_seq - append.first_seq + 1
-        entry_log.committed(append)
-        self._to_seal[entry_log.id] = entry_log
+        try:
+            entry_log.committed(append)
+        except Exception as error:
+            entry_log.broken(error)
+            return
+        self._to_seal.setdefault(entry_log.id, entry_log)
 
     async def _seal(self) -> None:
         """Turn full tails into segments."""
         for identity in sorted(self._to_seal):
-            entry_log = self._to_seal.pop(identity)
+            entry_log = self._to_seal.get(identity)
+            if entry_log is None:
+                continue  # forgotten meanwhile
+            await self._seal_one(entry_log)
+            if self._to_seal.get(identity) is entry_log:
+                del self._to_seal[identity]
+
+    async def _seal_one(self, entry_log: Log) -> None:
+        try:
             while (seal := entry_log.seal_due()) is not None:
-                try:
-                    result = await self._logs.seal(entry_log.kind, seal)
-                except GarrisonError:
-                    self._to_seal[identity] = entry_log
-                    raise
-                if result == "fenced":
+                if await self._logs.seal(entry_log.kind, seal) == "fenced":
                     entry_log.fenced()
-                    break
+                    return
                 entry_log.sealed(seal)
+        except Unavailable:
+            raise
+        except Exception as error:
+            log.error("segment not sealed", log=entry_log.id, exc_info=error)
+            entry_log.seal_failed()

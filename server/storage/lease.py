@@ -7,7 +7,7 @@ once and the node must come back as a new incarnation.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Final
 
 import structlog
@@ -27,10 +27,16 @@ class NodeLease:
     """Renews every `lease_renew_s`; also buries nodes whose lease has run out."""
 
     def __init__(
-        self, store: Store, settings: StoreSettings, clock: Clock, metrics: Metrics, on_lost: Callable[[], None]
+        self,
+        store: Store,
+        settings: StoreSettings,
+        clock: Clock,
+        metrics: Metrics,
+        on_lost: Callable[[], None],
+        lively: Callable[[], Collection[NodeAddress]],
     ) -> None:
         self._store, self._settings, self._clock, self._metrics = store, settings, clock, metrics
-        self._on_lost = on_lost
+        self._on_lost, self._lively = on_lost, lively
         self.lost = False
         self.safe_until = 0.0 if settings.lease else float("inf")
 
@@ -63,7 +69,7 @@ class NodeLease:
             if granted:
                 self.granted(sent_at)
                 self._metrics.lease_renewals_total += 1
-                for gone in await self._store.bury_expired():
+                for gone in await self._store.bury_expired(self._lively(), self._settings.lease_grace_s):
                     log.warning("node buried", node=str(gone))
         except Unavailable as error:
             self._metrics.lease_failures_total += 1

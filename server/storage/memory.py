@@ -4,7 +4,7 @@ Nodes that share one `MemoryDatabase` are one cluster. Every call is one indivis
 transaction would be. States are kept encoded, so that nobody shares a struct by accident.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from math import inf
 from typing import Any, Literal
 
@@ -91,10 +91,12 @@ class MemoryStore:
         self.database.nodes[me].lease_until = self.database.clock.boot() + lease_s
         return True
 
-    async def bury_expired(self) -> list[NodeAddress]:
+    async def bury_expired(self, spare: Collection[NodeAddress] = (), grace_s: float = 0.0) -> list[NodeAddress]:
         now = self.database.clock.boot()
         expired = [
-            address for address, run in self.database.nodes.items() if run.state == "up" and run.lease_until <= now
+            address
+            for address, run in self.database.nodes.items()
+            if run.state == "up" and run.lease_until <= now - (grace_s if address in spare else 0.0)
         ]
         for address in expired:
             self.database.nodes[address].state = "dead"

@@ -5,7 +5,7 @@ never from gossip). Times are the store's own clock. Every method raises `Unavai
 store cannot be reached or is locked for too long; nothing else leaks through.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Literal, Protocol
 
 import msgspec
@@ -87,8 +87,10 @@ class Store(Protocol):
         """Extend the lease from now. False, for ever, once the node is not `up`."""
         ...
 
-    async def bury_expired(self) -> list[NodeAddress]:
-        """Set every `up` node whose lease has run out `dead` (final); returns those."""
+    async def bury_expired(self, spare: Collection[NodeAddress] = (), grace_s: float = 0.0) -> list[NodeAddress]:
+        """Set every `up` node whose lease has run out `dead` (final); returns those. A node in
+        `spare` (gossip says that it lives) has `grace_s` more to come back and renew: until then
+        it acknowledges nothing, so waiting costs time, never safety."""
         ...
 
     async def retire_node(self, me: NodeAddress) -> None:

@@ -119,6 +119,23 @@ async def test_a_run_without_a_lease_gives_way_to_the_next(store: Store) -> None
     assert not await store.renew_lease(NodeAddress(A, first), LEASE_S)
 
 
+async def test_an_expired_node_that_gossip_says_is_alive_has_some_grace(store: Store) -> None:
+    me = NodeAddress(A, await store.register_node(A, 0.001))
+    await until(lambda: expired(store, me))
+    assert await store.bury_expired([me], 60.0) == []
+    assert await store.bury_expired([NodeAddress(B, me.incarnation)], 60.0) == [me]
+
+
+async def test_the_grace_of_an_expired_node_ends(store: Store) -> None:
+    me = NodeAddress(A, await store.register_node(A, 0.001))
+    await until(lambda: expired(store, me))
+
+    async def buried() -> bool:
+        return await store.bury_expired([me], 0.01) == [me]
+
+    await until(buried)
+
+
 async def test_an_expired_lease_can_be_renewed_until_it_is_buried_and_then_never(store: Store) -> None:
     me = NodeAddress(A, await store.register_node(A, 0.001))
     other = NodeAddress(B, await store.register_node(B, LEASE_S))

@@ -23,6 +23,7 @@ from websockets.exceptions import InvalidStatus
 from server.errors import BadSetting
 from server.sessions.picows_driver import PicowsListener
 from server.wire.messages import Ack, Close, CloseCode, Heartbeat, Hello
+from tests.support.certificates import write_self_signed
 from tests.support.gateways import (
     Echo,
     GatewayNode,
@@ -348,8 +349,6 @@ async def test_memory_returns_and_a_neighbour_is_served() -> None:
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     folder: Path = tmp_path_factory.mktemp("tls")
-    from tests.support.certificates import write_self_signed
-
     return write_self_signed(folder)
 
 

@@ -51,10 +51,12 @@ SETTINGS = {"gateway": {"heartbeat_interval_s": 1.0}, "store": {"segment_entries
 
 
 class Outcome(NamedTuple):
-    """What a run came to. `violations` is empty if all was well."""
+    """What a run came to. `violations` is empty if all was well; `match_died`: the match lived
+    on the node that crashed."""
 
     violations: list[str]
     crashed: str
+    match_died: bool
     events_seen: int
     answers: int
     reconnections: int
@@ -67,7 +69,9 @@ class Scenario:
     def __init__(self, world: World) -> None:
         self.world = world
         self.rng = world.rng("scenario")
-        self.match = "m1"
+        number = self.rng.randrange(10_000)  # other names in each run, so other slots
+        self.match = f"m{number}"
+        self.names = [f"p{number}-{n}" for n in range(PLAYERS)]
         self.topic = f"match/{self.match}"
         self.host: SimClient
         self.players: list[SimClient] = []
@@ -75,6 +79,7 @@ class Scenario:
         self.time_ms = 0
         self.refused: list[str] = []
         self.crashed = ""
+        self.match_died = False
 
     async def run(self) -> Outcome:
         world = self.world
@@ -83,7 +88,7 @@ class Scenario:
                 await world.start_node(name)
             await world.converged(5)
             self.host = world.client("host", "host")
-            self.players = [world.client(f"p{n}", "player", text=n % 3 == 2) for n in range(PLAYERS)]
+            self.players = [world.client(name, "player", text=n % 3 == 2) for n, name in enumerate(self.names)]
             await self._open_match()
             await self._through_a_crash()
             await self._finish()
@@ -155,15 +160,18 @@ class Scenario:
     async def _crash_and_return(self) -> None:
         await asyncio.sleep(self.rng.uniform(1, 8))
         self.crashed = self._victim()
+        self.match_died = self._has_match(self.crashed)
         self.world.crash_node(self.crashed)
         await asyncio.sleep(self.rng.uniform(0.5, 6))
         await self.world.start_node(self.crashed)
 
     def _victim(self) -> str:
         """A node to crash: that of the match, the host's, or any."""
-        nodes = self.world.nodes
-        of_match = [name for name, node in nodes.items() if node.node.host.find(ActorId(self.topic)) is not None]
+        of_match = [name for name in NODES if self._has_match(name)]
         return self.rng.choice([*of_match, self.host.node, self.rng.choice(NODES)])
+
+    def _has_match(self, name: str) -> bool:
+        return self.world.nodes[name].node.host.find(ActorId(self.topic)) is not None
 
     async def _finish(self) -> None:
         """The match ends; everybody has seen all of it; the cluster agrees."""
@@ -201,6 +209,7 @@ class Scenario:
         return Outcome(
             violations,
             self.crashed,
+            self.match_died,
             sum(isinstance(item, Saw) for item in world.history),
             sum(isinstance(item, Answered) for item in world.history),
             sum(client.connections - 1 for client in world.clients.values()),
@@ -239,5 +248,5 @@ def play(seed: int, *, shuffle: bool = False, faults: float = 0.0, trace: Trace 
         run = simulate(seed, main, LIMIT_S, shuffle=shuffle, trace=trace)
     except Exception:
         wrong = [*(f"fault: {fault}" for fault in worlds[0].faults), traceback.format_exc()]
-        return Played(Outcome(wrong, "", 0, 0, 0, list(worlds[0].logs)), "", worlds[0].loop.time(), worlds[0])
+        return Played(Outcome(wrong, "", False, 0, 0, 0, list(worlds[0].logs)), "", worlds[0].loop.time(), worlds[0])
     return Played(run.result, run.digest, run.virtual_s, worlds[0])

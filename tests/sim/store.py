@@ -11,7 +11,7 @@ statement what goes wrong:
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Literal, Protocol
 
 from server.errors import GarrisonError, Unavailable
@@ -150,8 +150,8 @@ class NodeStore:
     async def renew_lease(self, me: NodeAddress, lease_s: float) -> bool:
         return await self._store("renew_lease", me, lease_s)  # type: ignore[no-any-return]
 
-    async def bury_expired(self) -> list[NodeAddress]:
-        return await self._store("bury_expired")  # type: ignore[no-any-return]
+    async def bury_expired(self, spare: Collection[NodeAddress] = (), grace_s: float = 0.0) -> list[NodeAddress]:
+        return await self._store("bury_expired", spare, grace_s)  # type: ignore[no-any-return]
 
     async def retire_node(self, me: NodeAddress) -> None:
         await self._store("retire_node", me)

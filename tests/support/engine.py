@@ -64,7 +64,7 @@ class Cluster:
         types = {cls.kind: cls.State for cls in self.app.actors if cls.durability != "volatile"}
         store = MemoryStore(self.database, types)
         logs = MemoryLogStore(self.database)
-        lease = NodeLease(store, self.settings.store, self.clock, metrics, lambda: None)
+        lease = NodeLease(store, self.settings.store, self.clock, metrics, lambda: None, list)
         write_behind = WriteBehind(store, self.settings.store, self.clock, metrics, rng)
         commit = GroupCommit(logs, self.settings.store, self.clock, metrics, rng)
         transport = MemoryTransport(self.network, self.settings.transport, metrics)

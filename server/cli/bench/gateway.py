@@ -10,9 +10,19 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import msgspec
-from garrison_bots.load import LoadOptions, LoadProcess
 
-from server.cli.bench.harness import Effort, Outcome, Served, alternate, cpu_us_per_unit, cpus, outcome, progress, rss_kib
+from garrison_bots.load import LoadOptions, LoadProcess
+from server.cli.bench.harness import (
+    Effort,
+    Outcome,
+    Served,
+    alternate,
+    cpu_us_per_unit,
+    cpus,
+    outcome,
+    progress,
+    rss_kib,
+)
 from server.sessions.tokens import issue
 
 FLOOR = ["server.cli.bench.floors.echo"]

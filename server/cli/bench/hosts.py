@@ -10,10 +10,11 @@ from server.actors.host import Host
 from server.cluster.view import Member, View
 from server.eventlog.memory import MemoryLogStore
 from server.ids import NodeAddress, NodeId
+from server.main import build_store, load_app
 from server.runtime.clock import SystemClock
 from server.runtime.metrics import Metrics
 from server.runtime.supervisor import Supervisor
-from server.settings import Settings
+from server.settings import Settings, from_tree
 from server.storage.claimer import Claimer
 from server.storage.durability import MemoryFirst
 from server.storage.group_commit import GroupCommit
@@ -44,11 +45,21 @@ async def memory_host(app: App, name: str = "node-1") -> AsyncIterator[Host]:
 
 
 @asynccontextmanager
+async def game_host(url: str) -> AsyncIterator[Host]:
+    """A host of the default application over the migrated database at `url`."""
+    settings = from_tree({"store": {"url": url}})
+    app = load_app(settings)
+    store = build_store(settings, app)
+    async with host_over(app, store, store) as host:
+        yield host
+
+
+@asynccontextmanager
 async def host_over(app: App, store: Any, logs: Any, name: str = "node-1") -> AsyncIterator[Host]:
     """A host over `store`, alone in its view, with a real TCP transport."""
     settings, clock, metrics = Settings(), SystemClock(), Metrics()
     supervisor, rng = Supervisor(name), random.Random(name)
-    lease = NodeLease(store, settings.store, clock, metrics, _lost)
+    lease = NodeLease(store, settings.store, clock, metrics, _lost, list)
     behind = WriteBehind(store, settings.store, clock, metrics, rng)
     commit = GroupCommit(logs, settings.store, clock, metrics, rng)
     transport = TcpTransport(settings.transport, "bench", None, clock, metrics, supervisor, rng)

@@ -10,6 +10,7 @@ import itertools
 import struct
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import cast
 
 import msgspec
 
@@ -80,7 +81,34 @@ async def _calls(host: Host, identity: ActorId) -> AsyncIterator[_Count]:
 class _BareClient(asyncio.Protocol):
     """Sends a request for each answer."""
 
-    def __init__(self, identity: ActorId) -> None:
+    def __init__(self, identity: ActorId, counted: _Count) -> None:
         body = msgspec.msgpack.encode([1_000_000, identity, "add", [1], 5_000, [], False])
-        self._request = struct.pack(">I", len(body)) + body
-        self._answer_bytes = 4 + len(msgspec.msgpack.encode([1_000_000, 1_000_000]))
+        self.request = struct.pack(">I", len(body)) + body
+        self.counted = counted
+        self._held = b""
+        self._transport: asyncio.Transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.write(self.request * IN_FLIGHT)
+
+    def data_received(self, data: bytes) -> None:
+        data, at, answers = self._held + data, 0, 0
+        while len(data) - at >= 4 and len(data) - at >= 4 + (size := struct.unpack_from(">I", data, at)[0]):
+            at += 4 + size
+            answers += 1
+        self._held = data[at:]
+        self.counted.answers += answers
+        self._transport.write(self.request * answers)
+
+
+@asynccontextmanager
+async def _bare_calls(port: int, identity: ActorId) -> AsyncIterator[_Count]:
+    counted = _Count()
+    transport, _ = await asyncio.get_running_loop().create_connection(
+        lambda: _BareClient(identity, counted), "127.0.0.1", port
+    )
+    try:
+        yield counted
+    finally:
+        transport.abort()

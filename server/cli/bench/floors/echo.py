@@ -5,9 +5,8 @@ import json
 
 import msgspec
 import uvloop
-from picows import WSFrame, WSListener, WSMsgType, WSTransport, WSUpgradeRequest, WSUpgradeResponse
+from picows import WSFrame, WSListener, WSMsgType, WSTransport, WSUpgradeRequest, WSUpgradeResponse, ws_create_server
 from picows import WSUpgradeResponseWithListener as Accepted
-from picows import ws_create_server
 
 decode, encode = msgspec.msgpack.Decoder().decode, msgspec.msgpack.Encoder().encode
 SUBPROTOCOL = {"Sec-WebSocket-Protocol": "garrison.v1.msgpack"}

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import struct
+from collections import defaultdict
 from typing import Any
 
 import msgspec
@@ -11,7 +12,7 @@ import uvloop
 from server.cli.bench.floors.call import Counter
 
 decode, encode = msgspec.msgpack.Decoder(list[Any]).decode, msgspec.msgpack.Encoder().encode
-registry = {"counter/a": Counter()}
+registry: dict[str, Counter] = defaultdict(Counter)
 
 
 class Server(asyncio.Protocol):
@@ -36,6 +37,4 @@ async def main() -> None:
     print(json.dumps({"port": server.sockets[0].getsockname()[1]}), flush=True)
     await server.serve_forever()
 
-
-if __name__ == "__main__":
-    uvloop.run(main())
+uvloop.run(main())

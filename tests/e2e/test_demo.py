@@ -1,0 +1,111 @@
+"""`garrison demo`: its figures, a killed node, Ctrl-C once and twice, and what is left behind."""
+
+import os
+import signal
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from tests.support.program import Running, garrison, none_left
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+
+FIGURES = [
+    "nodes", "players", "sessions", "heartbeats", "heartbeats_per_s", "match_events_sent", "match_events_stored",
+    "matches_ended", "replays_verified", "acknowledged_changes", "acknowledged_changes_lost",
+]  # fmt: skip
+
+
+def demo(*arguments: str, cwd: Path, players: int = 48, speed: float = 60) -> Running:
+    sizes = ("--players", str(players), "--speed", str(speed))
+    return Running("demo", "--json", "--port", "0", *sizes, *arguments, cwd=cwd)
+
+
+def test_its_figures_and_a_second_run_in_the_same_directory(tmp_path: Path) -> None:
+    with demo("--seconds", "14", cwd=tmp_path, players=120) as running:
+        assert "garrison.db" in running.line("preparing")
+        assert "http://127.0.0.1:" in running.line("dashboard")
+        assert "120 bot players" in running.line("times faster")
+        assert "60 times faster" in running.lines[-1]
+        over = running.line("match over")
+        figures = running.figures()
+    assert list(figures) == FIGURES
+    assert (figures["nodes"], figures["players"], figures["sessions"]) == (3, 120, 135)
+    assert figures["heartbeats"] > 120
+    assert figures["matches_ended"] > 0
+    assert figures["replays_verified"] >= figures["matches_ended"]
+    assert figures["match_events_stored"] >= figures["match_events_sent"] > 100
+    assert figures["acknowledged_changes"] > 120
+    assert figures["acknowledged_changes_lost"] == 0
+
+    command, *arguments = over.split("match over: ")[1].split()
+    assert command == "garrison"
+    replayed = garrison(*arguments, cwd=tmp_path)  # the very command that it printed
+    assert replayed.returncode == 0, replayed.stderr
+    assert "the match is over" in replayed.stdout
+
+    before = (tmp_path / ".garrison/demo/signing.key").read_text()
+    with demo("--seconds", "3", cwd=tmp_path) as running:
+        again = running.figures()
+    assert again["acknowledged_changes_lost"] == 0
+    assert again["sessions"] > 0
+    assert (tmp_path / ".garrison/demo/signing.key").read_text() == before
+
+
+def test_without_the_flush_at_stop_changes_are_lost_and_counted(tmp_path: Path) -> None:
+    """Nothing is flushed while it runs either, so that every profile change is in memory only."""
+    with demo(
+        "--seconds", "3", "--no-flush-at-stop", "--set", "store.flush_interval_s=3600", cwd=tmp_path, players=16
+    ) as running:
+        figures = running.figures()
+    assert figures["acknowledged_changes_lost"] > 0
+    said = (tmp_path / ".garrison/demo/audit.log").read_text()
+    assert "lost from player/" in said
+    assert "lost from match/" not in said  # logged events were stored before they were acknowledged
+
+
+def test_a_killed_node_leaves_the_others_serving(tmp_path: Path) -> None:
+    with demo(cwd=tmp_path) as running:
+        pid = int(running.line("node-2").rpartition("kill -9 ")[2])
+        running.line("match over")
+        os.kill(pid, signal.SIGKILL)
+        assert "2 still serve" in running.line("node-2 (pid")
+        for _ in range(6):  # as many as were live: at least some of these began after the kill
+            running.line("match over")
+        running.interrupt()
+        figures = running.figures()
+    assert figures["nodes"] == 2
+    assert figures["sessions"] == 54  # everybody is back
+    assert figures["replays_verified"] >= 7
+    assert "lost from match/" not in (tmp_path / ".garrison/demo/audit.log").read_text()
+
+
+def test_ctrl_c_stops_in_order_and_a_second_one_at_once(tmp_path: Path) -> None:
+    with demo(cwd=tmp_path, players=16) as running:
+        running.line("starting the bots")
+        running.line("match over")
+        running.interrupt()
+        running.line("once more to stop at once")
+        running.line("stopping the bots")
+        running.line("stopping the nodes")
+        assert running.figures()["acknowledged_changes_lost"] == 0
+        assert none_left(tmp_path)
+    with demo(cwd=tmp_path, players=16) as running:
+        running.line("starting the bots")
+        running.interrupt()
+        running.line("once more to stop at once")
+        running.interrupt()
+        assert running.end(timeout_s=10) == (130, "")
+        assert none_left(tmp_path)
+
+
+def test_ctrl_c_while_it_starts(tmp_path: Path) -> None:
+    with demo("--fresh", cwd=tmp_path, players=16) as running:
+        running.line("starting node-1")
+        running.interrupt()
+        running.interrupt()
+        assert running.end(timeout_s=30)[0] == 130
+        assert none_left(tmp_path)
+    settings = tomllib.loads((tmp_path / ".garrison/demo/garrison.toml").read_text())
+    assert settings["cluster"] == "demo"

@@ -29,6 +29,8 @@ from server.settings import StoreSettings
 from server.storage.ports import Change, Claim, ClaimResult, Elsewhere, NodeRow, Owned, Stored, WriteResult
 
 MAX_CLAIMS = 500
+_FOREVER = 2**62
+"""Above any sequence number, and within a column of 64 bits."""
 
 
 class SqlStore:
@@ -167,14 +169,14 @@ class SqlStore:
         done = await self._database.seal(self._logged(kind), kind, key_of(seal.id), seal)
         return "written" if done else "fenced"
 
-    async def read_log(self, kind: str, id: ActorId, from_seq: int = 1) -> StoredLog | None:
-        return await self._read_log(kind, id, from_seq)
+    async def read_log(self, kind: str, id: ActorId, from_seq: int = 1, to_seq: int | None = None) -> StoredLog | None:
+        return await self._read_log(kind, id, from_seq, _FOREVER if to_seq is None else to_seq)
 
     async def read_tail(self, kind: str, id: ActorId) -> StoredLog | None:
         return await self._read_log(kind, id, None)
 
-    async def _read_log(self, kind: str, id: ActorId, from_seq: int | None) -> StoredLog | None:
-        ends = await self._database.read_log(self._logged(kind), kind, key_of(id), from_seq)
+    async def _read_log(self, kind: str, id: ActorId, from_seq: int | None, to_seq: int = _FOREVER) -> StoredLog | None:
+        ends = await self._database.read_log(self._logged(kind), kind, key_of(id), from_seq, to_seq)
         if ends is None or ends.next_seq == 1:
             return None
         return StoredLog(ends.next_seq, ends.head, ends.chunks)

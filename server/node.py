@@ -11,7 +11,7 @@ a new `Node`: the same name comes back as a new incarnation.
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 import msgspec
@@ -108,6 +108,7 @@ class Node:
         self.lease_lost = False
         self._state: MemberState = "joining"
         self._lease_task: asyncio.Task[Any] | None = None
+        self._registered: NodeAddress | None = None
 
     def _is_logged(self, kind: str) -> bool:
         cls = self.app.actor(kind)
@@ -124,7 +125,7 @@ class Node:
             raise
 
     async def _start(self) -> None:
-        address = await self._register()
+        self._registered = address = await self._register()
         settings, drivers = self.settings, self.drivers
         await drivers.transport.start(address)
         self.host.start(address)
@@ -144,7 +145,7 @@ class Node:
         self.gateway.start()
         await drivers.membership.start(self.me, self._members_changed)
         await self._announce("up")
-        self.supervisor.spawn(self._report_load(), "load")
+        self.supervisor.every(settings.gossip.load_interval_s, self._tell_gossip, "load")
         if self.admin is not None:
             await self.admin.start()
         self._members_changed()
@@ -170,20 +171,23 @@ class Node:
             return NodeAddress(NodeId(settings.node), incarnation)
 
     async def _undo_start(self) -> None:
-        for stage in (self.listener.stop, self.drivers.membership.close, self.drivers.transport.stop):
-            try:
-                await stage()
-            except Exception as error:
-                log.debug("undoing start", why=str(error))
+        """Leave nothing: no port, no task, and no lease that the next start would wait out."""
+        if self._lease_task is not None:
+            self._lease_task.cancel()
+        drivers = self.drivers
+        await _step("sessions", self.gateway.stop(0.1))
+        await _step("listener", self.listener.stop())
         if self.admin is not None:
-            await self.admin.stop()
-        if self.host.me.incarnation:
-            try:
-                await self.drivers.store.retire_node(self.host.me)
-            except GarrisonError as error:
-                log.warning("cannot retire", why=error.message)
-        await self.supervisor.stop()
-        await self.drivers.store.close()
+            await _step("admin", self.admin.stop())
+        await _step("gossip", drivers.membership.close())
+        await _step("transport", drivers.transport.stop())
+        await self._retire()
+        await _step("tasks", self.supervisor.stop())
+        await _step("store", drivers.store.close())
+
+    async def _retire(self) -> None:
+        if self._registered is not None and not self.lease_lost:
+            await _step("lease", self.drivers.store.retire_node(self._registered))
 
     # ---- the view ----
 
@@ -198,11 +202,6 @@ class Node:
         self.metrics.turns_total = self.host.catalog.turns()
         self.me = msgspec.structs.replace(self.me, state=self._state, load=load, lag_ms=lag_ms)
         await self.drivers.membership.update(self.me)
-
-    async def _report_load(self) -> None:
-        while True:
-            await asyncio.sleep(self.settings.gossip.load_interval_s)
-            await self._tell_gossip()
 
     def _members_changed(self) -> None:
         """Gossip says something new: hand it on in the fixed order."""
@@ -242,13 +241,16 @@ class Node:
         self.lease_lost = True
         error = Unavailable("this node lost its lease", retry_after_s=1.0)
         self.host.catalog.closed = error
-        for one in list(self.host.catalog.live.values()):
-            if one.durable:
-                self.host.catalog.lost(one, one.version - one.stored_version)
-            else:
-                self.host.catalog.discard(one, error)
-        self.gateway.close_all(CloseCode.OWNERSHIP_LOST)
-        self.ended.set()
+        try:
+            for one in list(self.host.catalog.live.values()):
+                changes = one.version - one.stored_version if one.durable else 0
+                if changes:
+                    self.host.catalog.lost(one, changes)
+                else:
+                    self.host.catalog.discard(one, error)
+            self.gateway.close_all(CloseCode.OWNERSHIP_LOST)
+        finally:
+            self.ended.set()
 
     # ---- stop ----
 
@@ -257,34 +259,41 @@ class Node:
         `drain_timeout_s`."""
         deadline = self.clock.now() + self.settings.drain_timeout_s
         if not self.lease_lost:
-            try:
-                await self._announce("leaving")
-            except GarrisonError as error:
-                log.warning("cannot announce leaving", why=error.message)
-            self._members_changed()
-        await self.gateway.stop(min(1.0, self.settings.drain_timeout_s / 4))
-        await self.listener.stop()
+            await _step("leaving", self._say_leaving())
+        await _step("sessions", self.gateway.stop(min(1.0, self.settings.drain_timeout_s / 4)))
+        await _step("listener", self.listener.stop())
         if self.settings.store.flush_at_stop and not self.lease_lost:
-            await self.host.catalog.stop(deadline)
+            await _step("activations", self.host.catalog.stop(deadline))
         self.host.catalog.closed = Unavailable("this node has stopped")
         for one in list(self.host.catalog.live.values()):
             self.host.catalog.discard(one, Unavailable("this node has stopped"))
         await self._leave()
 
+    async def _say_leaving(self) -> None:
+        try:
+            await self._announce("leaving")
+        finally:
+            self._members_changed()
+
     async def _leave(self) -> None:
         drivers = self.drivers
-        await drivers.membership.leave()
+        await _step("gossip", drivers.membership.leave())
         if self._lease_task is not None:
             self._lease_task.cancel()  # a renewal after `retire_node` would be refused
-        try:
-            if not self.lease_lost:
-                await drivers.store.retire_node(self.host.me)
-        except GarrisonError as error:
-            log.warning("cannot retire", why=error.message)
+        await self._retire()
         if self.admin is not None:
-            await self.admin.stop()
-        await drivers.transport.stop()
-        await self.supervisor.stop()
-        await drivers.membership.close()
-        await drivers.store.close()
+            await _step("admin", self.admin.stop())
+        await _step("transport", drivers.transport.stop())
+        await _step("tasks", self.supervisor.stop())
+        await _step("gossip", drivers.membership.close())
+        await _step("store", drivers.store.close())
         log.info("node stopped", node=str(self.host.me))
+
+
+async def _step(stage: str, work: Awaitable[None]) -> None:
+    """One stage of going down: whatever fails in it, the stages after it are still due."""
+    try:
+        await work
+    except Exception as error:
+        known = isinstance(error, GarrisonError)
+        log.warning("stage of stopping failed", stage=stage, why=str(error), exc_info=None if known else error)

@@ -173,7 +173,7 @@ class Settings(_Section, frozen=True):
 
 
 ENV_PREFIX = "GARRISON_"
-_LOCAL_ONLY = {"CONFIG"}  # variables of this prefix that are not settings
+_NO_SETTINGS = {"CONFIG", "REQUIRE_ALL", "SHARED", "SIM_SEEDS", "TEST_POSTGRES"}  # of the commands and tests
 
 
 def load(
@@ -187,7 +187,7 @@ def load(
         tree = _read_toml(file)
     for name, value in sorted((environ or {}).items()):
         rest = name.removeprefix(ENV_PREFIX)
-        if name.startswith(ENV_PREFIX) and rest not in _LOCAL_ONLY:
+        if name.startswith(ENV_PREFIX) and rest not in _NO_SETTINGS:
             _put(tree, rest.lower().replace("__", "."), value)
     for name, flag in (flags or {}).items():
         if flag is not None:

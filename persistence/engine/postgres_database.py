@@ -228,7 +228,7 @@ class PostgresDatabase:
 
         return await self._pool.run(work, transaction="BEGIN")
 
-    async def read_log(self, mapping: Mapping, kind: str, key: str, from_seq: int | None) -> Ends | None:
+    async def read_log(self, mapping: Mapping, kind: str, key: str, from_seq: int | None, to_seq: int) -> Ends | None:
         async def work(connection: Any) -> Ends | None:
             end = await connection.fetchrow(_statements(mapping).end, key)
             if end is None:
@@ -236,7 +236,7 @@ class PostgresDatabase:
             if from_seq is None:
                 found = await connection.fetch(CHUNKS_TAIL.format(*_PLACES), kind, key)
             else:
-                found = await connection.fetch(CHUNKS_FROM.format(*_PLACES), kind, key, from_seq)
+                found = await connection.fetch(CHUNKS_FROM.format(*_PLACES), kind, key, from_seq, to_seq)
             return Ends(end[0], end[1], [Chunk(*row) for row in found])
 
         return await self._pool.run(work, transaction="BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")

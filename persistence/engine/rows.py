@@ -118,7 +118,7 @@ class Database(Protocol):
 
     async def seal(self, mapping: Mapping, kind: str, key: str, seal: Seal) -> bool: ...
 
-    async def read_log(self, mapping: Mapping, kind: str, key: str, from_seq: int | None) -> Ends | None:
+    async def read_log(self, mapping: Mapping, kind: str, key: str, from_seq: int | None, to_seq: int) -> Ends | None:
         """Chunks that hold `from_seq` or later; None: the last segment and what follows."""
         ...
 

@@ -28,7 +28,8 @@ from server.settings import StoreSettings
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], T]
 FIRST_WAIT_S: Final = 0.0005
-LONGEST_WAIT_S: Final = 0.02
+LONGEST_WAIT_S: Final = 0.005
+"""Short, because nobody queues: a busy neighbour leaves the lock free for a moment at a time."""
 RETRY_S: Final = 0.5
 _BROKEN: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _NO_PLACE: Final = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM)
@@ -55,7 +56,7 @@ class SqliteFile:
         try:
             self._writing = await self._in(self._writer, self._connect)
             self._reading = await self._in(self._reader, self._connect)
-            await self.write(lambda connection: connection.execute("PRAGMA user_version"))
+            await self.write(lambda connection: connection.execute("PRAGMA user_version").fetchall())
         except BaseException:
             await self.close()
             raise
@@ -98,7 +99,8 @@ class SqliteFile:
 
     async def write(self, work: Work[T], *, through: bool = False) -> T:
         """The result of `work` in one transaction that holds the write lock; `through`: on the
-        disk when this returns."""
+        disk when this returns. `work` gives back plain data: a cursor that is collected in the
+        loop's thread would reset a statement that the writer may be using."""
         connection = self._writing
         if connection is None:
             raise Unavailable("the store is closed", retry_after_s=RETRY_S)
@@ -121,6 +123,7 @@ class SqliteFile:
         self._begin(connection)
         try:
             result = work(connection)
+            assert not isinstance(result, sqlite3.Cursor), "a cursor must die in its own thread"
             connection.execute("COMMIT")
         except BaseException:
             if connection.in_transaction:

@@ -111,7 +111,7 @@ class SqliteDatabase:
         return sorted(NodeAddress(NodeId(node), Incarnation(run)) for node, run in rows)
 
     async def retire_node(self, me: NodeAddress) -> None:
-        await self._file.write(lambda connection: connection.execute(_RETIRE, (me.node, me.incarnation)))
+        await self._file.write(lambda connection: connection.execute(_RETIRE, (me.node, me.incarnation)).fetchall())
 
     async def nodes(self) -> list[NodeRow]:
         rows = await self._file.read(lambda connection: connection.execute(_NODES).fetchall())
@@ -155,7 +155,7 @@ class SqliteDatabase:
 
     async def release(self, mapping: Mapping, keys: Sequence[str], epochs: Sequence[int]) -> None:
         pairs = list(zip(keys, epochs, strict=True))
-        await self._file.write(lambda connection: connection.executemany(_statements(mapping).release, pairs))
+        await self._file.write(lambda connection: connection.executemany(_statements(mapping).release, pairs).rowcount)
 
     async def read(self, mapping: Mapping, keys: Sequence[str]) -> list[Row]:
         rows = await self._file.read(lambda connection: _fetch(connection, _statements(mapping).read, keys))
@@ -217,12 +217,12 @@ class SqliteDatabase:
 
         return await self._file.write(work)
 
-    async def read_log(self, mapping: Mapping, kind: str, key: str, from_seq: int | None) -> Ends | None:
+    async def read_log(self, mapping: Mapping, kind: str, key: str, from_seq: int | None, to_seq: int) -> Ends | None:
         def work(connection: sqlite3.Connection) -> tuple[Any, list[Any]]:
             end = connection.execute(_statements(mapping).end, (key,)).fetchone()
             if from_seq is None:
                 return end, connection.execute(CHUNKS_TAIL.format(*_PLACES), (kind, key)).fetchall()
-            return end, connection.execute(CHUNKS_FROM.format(*_PLACES), (kind, key, from_seq)).fetchall()
+            return end, connection.execute(CHUNKS_FROM.format(*_PLACES), (kind, key, from_seq, to_seq)).fetchall()
 
         end, found = await self._file.read(work)
         if end is None:

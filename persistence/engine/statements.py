@@ -210,7 +210,7 @@ CHUNK_COVERED: Final = (
 CHUNK_DELETE: Final = "DELETE FROM log_chunks WHERE kind = {0} AND key = {1} AND first_seq >= {2} AND first_seq <= {3}"
 CHUNKS_FROM: Final = (
     "SELECT first_seq, last_seq, sealed, data FROM log_chunks "
-    "WHERE kind = {0} AND key = {1} AND last_seq >= {2} ORDER BY first_seq"
+    "WHERE kind = {0} AND key = {1} AND last_seq >= {2} AND first_seq < {3} ORDER BY first_seq"
 )
 CHUNKS_TAIL: Final = (
     "SELECT first_seq, last_seq, sealed, data FROM log_chunks WHERE kind = {0} AND key = {1} "

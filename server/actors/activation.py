@@ -15,6 +15,7 @@ import math
 import types
 from collections import deque
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from server.actors.actor import Actor
@@ -27,6 +28,7 @@ from server.errors import (
     Moved,
     NotFound,
     Overloaded,
+    Retryable,
 )
 from server.ids import ActorId, Epoch, key_of
 
@@ -39,6 +41,7 @@ Chain = tuple[ActorId, ...]
 Output = Callable[[], None]
 _DRAIN_AT_ONCE = 64
 _NEVER = math.inf
+_UNSET = (0.0, _NEVER)
 
 
 class Waiting:
@@ -55,7 +58,7 @@ class Activation:
     """See the module's head. `version` counts changes of the durable state for ever."""
 
     __slots__ = (
-        "_closing", "_held", "_log", "_mailbox", "_methods", "_timers", "actor", "boundary", "busy", "chain",
+        "_held", "_log", "_mailbox", "_methods", "_timers", "actor", "boundary", "busy", "chain", "closing",
         "deadline", "dirty", "dropped", "durable", "epoch", "had_timers", "host", "id", "key", "kind", "outputs",
         "pins", "retiring", "seen", "stored_version", "used", "version",
     )  # fmt: skip
@@ -85,10 +88,11 @@ class Activation:
         self.retiring = False
         self.dropped = False
         self.had_timers = False
-        self._closing = False
+        self.closing = False
         self._methods = host.methods(cls)
         self._mailbox: deque[Waiting] | None = None
-        self._held: deque[tuple[int, asyncio.Future[Any], Any, list[Output]]] | None = None
+        self._held: deque[tuple[int, asyncio.Future[Any], Any, list[Output], float]] | None = None
+        """Version, answer's future, answer, other outputs, since when."""
         self._timers: dict[str, asyncio.TimerHandle] | None = None
         self._log: EventLog | None = None
 
@@ -100,32 +104,36 @@ class Activation:
         `Overloaded`, `CallCycle`, `Moved` (no longer here), `Unavailable`."""
         # The hot path of everything: each line here is paid by every turn of the cluster. So a
         # deadline of 0.0 is only made out (`_usual`) where the call waits, and the usual numbers of
-        # arguments are written out: `f(*args)` costs more than twice `f(a, b)`.
+        # arguments are written out: `f(*args)` costs more than twice `f(a, b)`. Likewise calling
+        # a slot, `method.function(...)`, costs more than calling the local that it was read into.
         try:
             method = self._methods[name]
         except KeyError:
             method = self.method(name)
-        if self.busy or self._mailbox or self._closing:
+        if self.busy or self._mailbox or self.closing:
             return self._enqueue(method, args, chain, deadline)
         self.busy = True
         self.used += 1
         self.chain = chain
         self.deadline = deadline
-        actor = self.actor
-        count = len(args)
+        actor, function, count = self.actor, method.function, len(args)
         try:
             if count == 2:
-                result = method.function(actor, args[0], args[1])
+                result = function(actor, args[0], args[1])
             elif count == 1:
-                result = method.function(actor, args[0])
+                result = function(actor, args[0])
             else:
-                result = method.function(actor, *args)
+                result = function(actor, *args)
         except BaseException as error:
             raise self._failed(error) from None
         if not method.plain and (result.__class__ is types.CoroutineType or isinstance(result, asyncio.Future)):
-            return self._start(result)
+            return self._start(result) if not method.aside else self._aside(result)
         self.busy = False
-        if actor.state is not self.boundary or self.outputs or self._held:
+        state = actor.state
+        if state is not self.boundary and not (self.durable or self.dropped):
+            self.version += 1  # all that `_finish` would do here
+            self.boundary = state
+        if state is not self.boundary or self.outputs or self._held:
             result = self._finish(result)
         if self._mailbox:
             self._drain()
@@ -135,7 +143,7 @@ class Activation:
         """Step a coroutine once; only if it really waits does it become a task."""
         if isinstance(work, asyncio.Future):
             work = _wait_for(work)
-        if self.deadline == 0.0 or self.deadline == _NEVER:
+        if self.deadline in _UNSET:
             self.deadline = self._usual()
         try:
             yielded = work.send(None)
@@ -160,14 +168,36 @@ class Activation:
         except TimeoutError:
             _fail(future, self._failed(DeadlineExceeded(f"turn on {self.id}")))
         except asyncio.CancelledError:
-            _fail(future, self._failed(Moved()))
-            raise
+            if _is_cancelled():
+                _fail(future, self._failed(Moved()))
+                raise
+            _fail(future, self._failed(Internal("what the turn waited for was cancelled")))
         except BaseException as error:
             _fail(future, self._failed(error))
         finally:
-            self.busy = False
-            if self._mailbox:
+            if self._mailbox and not self.busy:
                 self._drain()
+
+    def _aside(self, work: Any) -> "asyncio.Task[Any]":
+        """The awaitable of a read-only plain method: it is no part of a turn and holds nobody up."""
+        self.busy = False
+        if self.actor.state is not self.boundary or self.outputs:
+            raise self._failed(Internal(f"a method of {self.kind} is marked read-only and is not"))
+        return self.host.supervisor.spawn(self._wait_aside(work, self.deadline), f"read {self.id}")
+
+    async def _wait_aside(self, work: Any, deadline: float) -> Any:
+        if deadline in _UNSET:
+            deadline = self._usual()
+        try:
+            async with asyncio.timeout(max(0.0, deadline - self.host.clock.now())):
+                return await work
+        except TimeoutError:
+            raise DeadlineExceeded(f"read of {self.id}") from None
+        except GarrisonError:
+            raise
+        except Exception as error:
+            self.host.turn_crashed(self.id, error)
+            raise Internal(f"{type(error).__name__} in {self.kind}") from None
 
     def _usual(self) -> float:
         """The deadline, from now, of a call that came without one."""
@@ -206,7 +236,9 @@ class Activation:
             if self.durable:
                 try:
                     if self._log is not None:
+                        self._log.admit(state)
                         self.host.durability.accept_logged()
+                        self._room()
                         held = True
                     elif not self.host.durability.accept(self):
                         held = True
@@ -217,28 +249,51 @@ class Activation:
             self.boundary = state
             if self._log is not None:
                 self._log.boundary()
+        elif held:
+            self._room()
         if held:
             return self._hold(result, outputs)
-        for output in outputs:
-            output()
+        if outputs:
+            self._leave(outputs)
         return result
+
+    def _room(self) -> None:
+        """Raises `Overloaded` while too many answers wait for the store."""
+        if self._held and len(self._held) >= self.host.settings.actors.mailbox_max_calls:
+            self.host.metrics.mailbox_refused_total += 1
+            raise Overloaded(f"too many answers of {self.id} wait for the store")
+
+    def _leave(self, outputs: list[Output]) -> None:
+        """The turn stands: one output that fails may hinder neither the others nor the answer."""
+        for output in outputs:
+            try:
+                output()
+            except Exception as error:
+                self.host.turn_crashed(self.id, error)
 
     def _hold(self, result: Any, outputs: list[Output]) -> "asyncio.Future[Any]":
         if self._held is None:
             self._held = deque()
         future = asyncio.get_running_loop().create_future()
-        self._held.append((self.version, future, result, outputs))
+        self._held.append((self.version, future, result, outputs, self.host.clock.now()))
         return future
 
     def released(self, version: int) -> None:
         """Everything up to `version` is durable: its outputs leave, in order."""
         held = self._held
         while held and held[0][0] <= version:
-            _, future, result, outputs = held.popleft()
-            for output in outputs:
-                output()
+            _, future, result, outputs, _ = held.popleft()
             if not future.done():
                 future.set_result(result)
+            self._leave(outputs)
+
+    def overdue(self) -> None:
+        """The store is away: whoever has waited past the usual deadline is told so. Their turns
+        stand, and the outputs leave once they are durable."""
+        oldest = self.host.clock.now() - self.host.settings.actors.call_timeout_s
+        for _, future, _, _, since in self._held or ():
+            if since <= oldest:
+                _fail(future, DeadlineExceeded(f"a change of {self.id} waits for the store"))
 
     # ---- mailbox ----
 
@@ -248,8 +303,8 @@ class Activation:
         if self.busy and self.id in chain:
             path = " -> ".join([*chain[chain.index(self.id) :], self.id])
             raise CallCycle(f"the call chain comes back to an actor that it holds: {path}")
-        if self.busy and method.read_only and not self._closing:
-            return self._read_beside(method, args)
+        if self.busy and method.read_only and (method.plain or method.aside) and not self.closing:
+            return self._read_beside(method, args, deadline)
         if self._mailbox is None:
             self._mailbox = deque()
         if len(self._mailbox) >= self.host.settings.actors.mailbox_max_calls:
@@ -259,23 +314,35 @@ class Activation:
         self._mailbox.append(call)
         return call.future
 
-    def _read_beside(self, method: "Method", args: tuple[Any, ...]) -> Any:
+    def _read_beside(self, method: "Method", args: tuple[Any, ...], deadline: float) -> Any:
         """A read-only method while another turn awaits: it sees the last boundary."""
-        current, self.actor.state = self.actor.state, self.boundary
+        actor, outputs, current = self.actor, self.outputs, self.actor.state
+        log_end = self._log.next_seq if self._log is not None else 0
+        actor.state, self.outputs = self.boundary, []
         try:
-            result = method.function(self.actor, *args)
+            result = method.function(actor, *args)
+            if actor.state is not self.boundary or self.outputs:
+                if self._log is not None:
+                    self._log.rollback_to(log_end)
+                raise Internal(f"{self.kind}.{method.name} is marked read-only and is not")
+        except GarrisonError:
+            raise
+        except Exception as error:
+            self.host.turn_crashed(self.id, error)
+            raise Internal(f"{type(error).__name__} in {self.kind}") from None
         finally:
-            self.actor.state = current
-        if isinstance(result, asyncio.Future):
-            return result
-        if asyncio.iscoroutine(result):
-            return self.host.supervisor.spawn(result, f"read {self.id}")
-        return self._hold(result, []) if self._held else result
+            actor.state, self.outputs = current, outputs
+        if method.aside and (asyncio.iscoroutine(result) or isinstance(result, asyncio.Future)):
+            return self.host.supervisor.spawn(self._wait_aside(result, deadline), f"read {self.id}")
+        if self._held:
+            self._room()
+            return self._hold(result, [])
+        return result
 
     def _drain(self) -> None:
         """Run what waits, oldest first; yield to the loop after a while."""
         for _ in range(_DRAIN_AT_ONCE):
-            if self.busy or self._closing or not self._mailbox:
+            if self.busy or self.closing or not self._mailbox:
                 return
             call = self._mailbox.popleft()
             if call.future.done():
@@ -306,6 +373,8 @@ class Activation:
     # ---- timers ----
 
     def set_timer(self, name: str, delay_s: float, args: tuple[Any, ...]) -> None:
+        if self.dropped:
+            return  # a turn that goes on after its activation has ended
         if self._timers is None:
             self._timers = {}
         self.cancel_timer(name)
@@ -321,10 +390,23 @@ class Activation:
         self._timers.pop(name, None)
         try:
             result = self.call(name, args, (), _NEVER)  # however long it waits for its turn
-            if isinstance(result, asyncio.Future):
-                result.add_done_callback(self.host.timer_done)
         except GarrisonError as error:
-            self.host.timer_failed(self.id, name, error)
+            self._not_fired(name, args, error)
+            return
+        if isinstance(result, asyncio.Future):
+            result.add_done_callback(partial(self._fired, name, args))
+
+    def _fired(self, name: str, args: tuple[Any, ...], done: "asyncio.Future[Any]") -> None:
+        error = done.exception() if not done.cancelled() else None
+        if error is not None:
+            self._not_fired(name, args, error)
+
+    def _not_fired(self, name: str, args: tuple[Any, ...], error: BaseException) -> None:
+        """A timer's turn failed; where nothing happened it comes again, so that what goes by
+        timers does not end with one refusal."""
+        self.host.timer_failed(self.id, name, error)
+        if isinstance(error, Retryable) and not self.dropped and name not in (self._timers or {}):
+            self.set_timer(name, error.retry_after_s or Retryable.default_retry_s, args)
 
     @property
     def timers(self) -> int:
@@ -356,7 +438,7 @@ class Activation:
     @property
     def idle(self) -> bool:
         """Nothing under way: may be collected."""
-        return not (self.busy or self.pins or self._mailbox or self._held or self._closing)
+        return not (self.busy or self.pins or self._mailbox or self._held or self.closing)
 
     def hook(self, function: Callable[[Any], None]) -> None:
         """Run one of the actor's own hooks as a turn of an idle activation."""
@@ -370,11 +452,13 @@ class Activation:
 
     def begin_close(self) -> None:
         """No more turns from here; calls queue until `drop` sends them elsewhere."""
-        self._closing = True
+        self.closing = True
 
     def cancel_close(self) -> None:
         """The flush before closing failed: go on living."""
-        self._closing = False
+        if self.dropped:
+            return
+        self.closing = False
         if self._mailbox:
             self._drain()
 
@@ -387,7 +471,7 @@ class Activation:
         """End now: waiting calls and held answers get `error`. Idempotent."""
         if self.dropped:
             return
-        self.dropped = self._closing = True
+        self.dropped = self.closing = True
         self.had_timers = bool(self._timers)
         for handle in (self._timers or {}).values():
             handle.cancel()
@@ -395,7 +479,7 @@ class Activation:
         for call in self._mailbox or ():
             _fail(call.future, error)
         self._mailbox = None
-        for _, future, _, _ in self._held or ():
+        for _, future, _, _, _ in self._held or ():
             _fail(future, Fenced(f"{self.id} was lost before the change was durable"))
         self._held = None
 
@@ -416,6 +500,12 @@ def _continue(work: Coroutine[Any, Any, Any], yielded: Any) -> Any:
                 yielded = work.send(value)
             except StopIteration as stop:
                 return stop.value
+
+
+def _is_cancelled() -> bool:
+    """Whether somebody cancels the running task (and not only what it waited for)."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 async def _wait_for(future: "asyncio.Future[Any]") -> Any:

@@ -157,6 +157,13 @@ class EventBatch(msgspec.Struct, frozen=True, array_like=True):
     events: list[msgspec.Raw]
 
 
+class Attached(msgspec.Struct, frozen=True, array_like=True):
+    """`next_seq` is the log's durable end; `finished`: it stays so, no event will ever follow."""
+
+    next_seq: int
+    finished: bool
+
+
 class LoggedActor(Actor[S]):
     """An event-sourced actor: `emit` is the only way its state changes. Answers, pushes and
     the stream of its events leave when the events are durable. Subclasses also set `Event`
@@ -192,8 +199,8 @@ class LoggedActor(Actor[S]):
         return self.activation.log().read(from_seq)
 
     @read_only
-    def attach(self, node: str, incarnation: int) -> int:
-        """Stream new events to that node for the next ten seconds; returns the durable end."""
+    def attach(self, node: str, incarnation: int) -> Attached:
+        """Stream new events, if there will be any, to that node for the next ten seconds."""
         return self.activation.log().attach(NodeAddress(node, incarnation))  # type: ignore[arg-type]
 
 
@@ -222,6 +229,7 @@ __all__ = [
     "ENGINE",
     "Actor",
     "ActorRef",
+    "Attached",
     "Caller",
     "Entry",
     "EventBatch",

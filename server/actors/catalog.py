@@ -5,7 +5,8 @@ then the waiting calls are sent elsewhere (`Moved`). A fenced activation ends at
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -14,7 +15,7 @@ from server.actors import event_log
 from server.actors.activation import Activation
 from server.actors.actor import Actor, LoggedActor
 from server.directory.location import Location
-from server.errors import Fenced, GarrisonError, Moved, NotFound, Overloaded, Unavailable
+from server.errors import Corrupt, Fenced, GarrisonError, Moved, NotFound, Overloaded, Unavailable
 from server.ids import ActorId, NodeAddress, kind_of
 from server.runtime.backoff import backoff_s
 from server.storage.ports import Owned
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 _CLOSE_BATCH = 500
+_MAX_COMMITS = 100
+_BURY_S = 0.2
 
 
 class Catalog:
@@ -35,7 +38,9 @@ class Catalog:
         self._loading: dict[ActorId, asyncio.Future[Activation]] = {}
         self.closed: GarrisonError | None = None
         """Set once this node may not activate anything any more."""
-        self.misplaced: list[ActorId] = []
+        self.misplaced: dict[ActorId, None] = {}
+        """What lives here although its slot is another node's, in the order in which it is to go."""
+        self._bury_at = 0.0
         self._idle_ticks = 0
         self._past_turns = 0
 
@@ -49,8 +54,7 @@ class Catalog:
             return activation
         future = self._loading.get(identity)
         if future is None:
-            if self.closed is not None:
-                raise self.closed
+            self._check_open()
             if len(self.live) + len(self._loading) >= self._host.settings.actors.max_activations:
                 raise Overloaded("this node has its bound of activations", retry_after_s=2.0)
             cls = self._host.app.actor(kind_of(identity))
@@ -65,16 +69,19 @@ class Catalog:
     async def _load(self, cls: type[Actor[Any]], identity: ActorId, future: "asyncio.Future[Activation]") -> None:
         try:
             owned = await self._claim(cls.kind, identity)
-            activation = Activation(self._host, cls, identity, owned.state or cls.State(), owned.state_version)
+            state = owned.state if owned.state is not None else cls.State()
+            activation = Activation(self._host, cls, identity, state, owned.state_version)
             activation.epoch = owned.epoch
             if issubclass(cls, LoggedActor):
                 stored = await self._host.logs.read_tail(cls.kind, identity) if owned.next_seq > 1 else None
-                state = event_log.load(activation, cls, stored)
-                activation.boundary = activation.actor.state = state
-            if self.closed is not None:
-                raise self.closed
+                if (stored.next_seq if stored is not None else 1) != owned.next_seq:
+                    raise Corrupt(f"the log of {identity} does not end where its row says ({owned.next_seq})")
+                activation.boundary = activation.actor.state = event_log.load(activation, cls, stored)
+            self._check_open()
             del self._loading[identity]
-            future.set_result(self._born(activation))
+            born = self._born(activation)
+            if not future.done():
+                future.set_result(born)
         except BaseException as error:
             self._loading.pop(identity, None)
             if not future.done():
@@ -82,6 +89,11 @@ class Catalog:
                 future.exception()
             if not isinstance(error, GarrisonError):
                 raise
+
+    def _check_open(self) -> None:
+        """Raises `Unavailable` once this node may activate nothing any more."""
+        if self.closed is not None:
+            raise Unavailable(self.closed.message, retry_after_s=self.closed.retry_after_s)
 
     async def _claim(self, kind: str, identity: ActorId) -> Owned:
         """Claim, waiting while the owner is gone from the view but not yet dead in the store."""
@@ -96,24 +108,42 @@ class Catalog:
             if host.clock.now() >= deadline:
                 break
             await asyncio.sleep(0.05 + backoff_s(attempt, host.rng, cap_s=0.2))
-            await host.store.bury_expired(host.lively(), host.settings.store.lease_grace_s)
+            await self._bury()
         raise Unavailable(f"the last owner of {identity} still holds its lease")
 
+    async def _bury(self) -> None:
+        """Bury expired nodes, for however many loads wait for that, a few times a second."""
+        host = self._host
+        if host.clock.now() >= self._bury_at:
+            self._bury_at = host.clock.now() + _BURY_S
+            await host.store.bury_expired(host.lively(), host.settings.store.lease_grace_s)
+
     def _born(self, activation: Activation) -> Activation:
+        """Raises what the actor's `activated` raises: it does not live then."""
+        host = self._host
         self.live[activation.id] = activation
-        metrics = self._host.metrics
-        metrics.activations_created_total += 1
-        metrics.activations = len(self.live)
-        activation.hook(type(activation.actor).activated)
-        owner = self._host.owner(activation.id)
-        if owner is not None and owner != self._host.me:
-            self._host.directory.announce(activation.id, owner)
+        host.metrics.activations_created_total += 1
+        host.metrics.activations = len(self.live)
+        try:
+            activation.hook(type(activation.actor).activated)
+        except GarrisonError as error:
+            self.discard(activation, error)
+            raise
+        if activation.has_log and activation.log().unsealed:
+            host.group_commit.seal_later(activation.log())
+        owner = host.owner(activation.id)
+        if owner is not None and owner != host.me:
+            host.directory.announce(activation.id, owner)
+            if type(activation.actor).placement == "hash":
+                self.misplaced[activation.id] = None  # the slot has moved while this was loading
         return activation
 
     # ---- the end ----
 
     def discard(self, activation: Activation, error: GarrisonError) -> None:
-        """Drop without storing; whoever waits gets `error`."""
+        """Drop without storing; whoever waits gets `error`. Idempotent."""
+        if activation.dropped:
+            return
         if self.live.get(activation.id) is activation:
             del self.live[activation.id]
             self._past_turns += activation.used
@@ -138,27 +168,67 @@ class Catalog:
 
     async def deactivate(self, activations: Sequence[Activation]) -> int:
         """Store and release these where they are idle; returns how many ended. A store that is
-        away leaves them live. Raises nothing of the store's."""
+        away leaves them live, with what they had set. Raises nothing of the store's."""
         ended = 0
-        for start in range(0, len(activations), _CLOSE_BATCH):
-            ended += await self._deactivate(activations[start : start + _CLOSE_BATCH])
+        wanted = list(dict.fromkeys(activations))
+        for start in range(0, len(wanted), _CLOSE_BATCH):
+            ended += await self._deactivate(wanted[start : start + _CLOSE_BATCH])
         return ended
 
     async def _deactivate(self, activations: Sequence[Activation]) -> int:
-        host = self._host
         batch = [one for one in activations if one.idle and not one.dropped]
         for one in batch:
             self._last_turn(one)
+        ended = self._end([one for one in batch if not one.durable])
+        plain = [one for one in batch if one.durable and not one.has_log]
+        logged = [one for one in batch if one.has_log]
         try:
-            if any(one.has_log for one in batch):
-                await host.group_commit.commit()
-            await host.write_behind.flush_these([one for one in batch if not one.has_log and one.durable])
-            await self._release([one for one in batch if one.durable and not one.dropped])
-        except GarrisonError as error:
-            log.warning("cannot deactivate", why=error.message, count=len(batch))
+            if plain and await self._stored(plain, self._flush):
+                ended += await self._give_up(plain)
+            if logged and await self._stored(logged, self._commit):
+                ended += await self._give_up(logged)
+        finally:
             for one in batch:
-                one.cancel_close()
-            return 0
+                one.cancel_close()  # those that did not end
+        return ended
+
+    async def _stored(
+        self, batch: Sequence[Activation], store: Callable[[Sequence[Activation]], Awaitable[None]]
+    ) -> bool:
+        try:
+            await store(batch)
+        except Exception as error:
+            known = isinstance(error, GarrisonError)
+            log.warning("cannot deactivate", why=str(error), count=len(batch), exc_info=None if known else error)
+            return False
+        return True
+
+    async def _flush(self, batch: Sequence[Activation]) -> None:
+        await self._host.write_behind.flush_these(batch)
+        if any(one.dirty for one in batch):
+            raise Unavailable("not everything could be stored")
+
+    async def _commit(self, batch: Sequence[Activation]) -> None:
+        """A long backlog takes several commits."""
+        for _ in range(_MAX_COMMITS):
+            await self._host.group_commit.commit()
+            if not any(one.log().backlog() for one in batch if not one.dropped):
+                return
+        raise Unavailable("the log is too far behind")
+
+    async def _give_up(self, batch: Sequence[Activation]) -> int:
+        """Release what is stored, and end it. Where the release has an unknown outcome it ends
+        too: another node may own it already, so that nothing more may be acknowledged here. If
+        this node still owns it, the next call comes back here and claims it again."""
+        held = [one for one in batch if not one.dropped]
+        try:
+            await self._release(held)
+        except Exception as error:
+            known = isinstance(error, GarrisonError)
+            log.warning("not released", why=str(error), count=len(held), exc_info=None if known else error)
+        return self._end(held)
+
+    def _end(self, batch: Sequence[Activation]) -> int:
         for one in batch:
             self.discard(one, Moved())
         return len(batch)
@@ -194,7 +264,15 @@ class Catalog:
                 unused += [one for one in self.live.values() if one.used == one.seen and self._may_end(one)]
                 for one in self.live.values():
                     one.seen = one.used
-            await self.deactivate(unused)
+            await self._guarded(self.deactivate(unused))
+
+    async def _guarded(self, step: Awaitable[int]) -> int:
+        """A step of a loop: nothing that goes wrong in it ends the loop."""
+        try:
+            return await step
+        except Exception as error:
+            log.error("catalog step failed", exc_info=error)
+            return 0
 
     def turns(self) -> int:
         """Turns of all activations so far, those that ended included."""
@@ -216,34 +294,53 @@ class Catalog:
             await asyncio.sleep(0.1)
             if not self.misplaced:
                 continue
-            some = [self.live[identity] for identity in self.misplaced[:per_step] if identity in self.live]
-            self.misplaced = self.misplaced[per_step:]
-            away = [one for one in some if host.owner(one.id) not in (None, host.me)]
-            await self.deactivate(away)
+            some = list(islice(self.misplaced, per_step))
+            for identity in some:
+                del self.misplaced[identity]
+            away = [self.live[identity] for identity in some if identity in self.live and self._is_misplaced(identity)]
+            await self._guarded(self.deactivate(away))
             for one in away:
                 if not one.dropped:
-                    self.misplaced.append(one.id)
+                    self.misplaced[one.id] = None
                 else:
                     host.wake_elsewhere(one)
 
+    def _is_misplaced(self, identity: ActorId) -> bool:
+        return self._host.owner(identity) not in (None, self._host.me)
+
     def on_view(self) -> None:
-        host = self._host
-        self.misplaced = [
-            identity
+        self.misplaced = {
+            identity: None
             for identity, one in self.live.items()
-            if type(one.actor).placement == "hash" and host.owner(identity) not in (None, host.me)
-        ]
+            if type(one.actor).placement == "hash" and self._is_misplaced(identity)
+        }
 
     async def stop(self, deadline: float) -> None:
         """Deactivate everything, waiting for turns that are under way, until `deadline`."""
         host = self._host
-        while self.live and host.clock.now() < deadline:
-            for one in self.live.values():
-                one.pins = 0
-            if await self.deactivate(list(self.live.values())) == 0:
-                await asyncio.sleep(0.02)
+        try:
+            async with asyncio.timeout(max(0.0, deadline - host.clock.now())):
+                while self.live:
+                    await self._stop_some()
+        except TimeoutError:
+            self._count_unstored()
         for one in list(self.live.values()):
             self.discard(one, Moved())
+
+    def _count_unstored(self) -> None:
+        """What was acknowledged and did not get into the store in time."""
+        changes = sum(one.version - one.stored_version for one in self.live.values() if one.durable)
+        log.error("not everything could be stored", activations=len(self.live), changes_lost=changes)
+
+    async def _stop_some(self) -> None:
+        everything = list(self.live.values())
+        for one in everything:
+            one.pins = 0
+        if await self._guarded(self.deactivate(everything)) == 0:
+            await asyncio.sleep(0.02)
+        for one in everything:
+            if one.dropped and self._is_misplaced(one.id):
+                self._host.wake_elsewhere(one)
 
     def drop_duplicate(self, identity: ActorId, winner: NodeAddress) -> None:
         """Another copy is registered: a volatile one gives way, a durable one has its fence."""

@@ -8,9 +8,15 @@
 
 Only calls that certainly did nothing (`Moved`, `Unreachable`) are sent again; a lost connection or
 a passed deadline is an unknown outcome and is the caller's to repeat, with its command id.
+
+An actor's method may be in its first step when it asks, and that step runs in whatever task or
+callback its own caller runs in. So nothing on the way of `ask` may bind to the running task, as
+`asyncio.timeout` does: waits go by timers on futures, and what needs more gets a task.
 """
 
 import asyncio
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -51,13 +57,13 @@ class Dispatcher:
     def __init__(self, host: "Host") -> None:
         self._host = host
         self.cache = LocationCache(host.settings.actors.location_cache_entries)
-        self._view_changed = asyncio.Event()
+        self._paused: dict[asyncio.Future[None], None] = {}
         host.transport.serve(Service.CALL, self._serve)
 
     def on_view(self) -> None:
         self.cache.keep(set(self._host.view.addresses))
-        self._view_changed.set()
-        self._view_changed = asyncio.Event()
+        for pause in self._paused:
+            _wake(pause)
 
     # ---- the caller's side ----
 
@@ -77,7 +83,11 @@ class Dispatcher:
                 if target is None:
                     raise Unreachable("no node is up")
                 if target == self._host.me:
-                    activation = await self._admit(identity, self._host.me, here, deadline)
+                    admission = self._admit(identity, self._host.me, here, deadline)
+                    if chain:
+                        activation = await self._host.supervisor.spawn(admission, f"admit {identity}")
+                    else:
+                        activation = await admission
                     return await self._local(activation, name, args, chain, deadline)
                 return await self._remote(target, identity, name, args, chain, deadline, here)
             except Moved as moved:
@@ -101,11 +111,15 @@ class Dispatcher:
         if left <= 0:
             raise Unavailable(f"no way to the actor: {reason.message or 'it is moving'}")
         wait_s = min(left, 0.01 + backoff_s(attempt, self._host.rng, base_s=0.05, cap_s=0.5))
+        loop = asyncio.get_running_loop()
+        pause = loop.create_future()
+        timer = loop.call_later(wait_s, _wake, pause)
+        self._paused[pause] = None
         try:
-            async with asyncio.timeout(wait_s):
-                await self._view_changed.wait()
-        except TimeoutError:
-            return
+            await pause
+        finally:
+            timer.cancel()
+            del self._paused[pause]
 
     def _learn(self, identity: ActorId, asked: NodeAddress | None, where: Location | None) -> None:
         """Heal what led to a place where the actor is not."""
@@ -123,13 +137,18 @@ class Dispatcher:
         result = activation.call(name, args, chain, deadline)
         if not isinstance(result, asyncio.Future):
             return result
-        left = deadline - self._host.clock.now()
+        return await self.within(result, deadline, f"{activation.kind}.{name}")
+
+    async def within(self, result: "asyncio.Future[Any]", deadline: float, what: str) -> Any:
+        """The result, or `DeadlineExceeded`; a caller that goes away does not cancel the turn."""
+        loop = asyncio.get_running_loop()
+        answer = loop.create_future()
+        timer = loop.call_later(max(0.0, deadline - self._host.clock.now()), _late, answer, what)
+        result.add_done_callback(partial(_settle, answer))
         try:
-            async with asyncio.timeout(max(0.0, left)):
-                return await asyncio.shield(result)
-        except TimeoutError:
-            result.add_done_callback(_seen)
-            raise DeadlineExceeded(f"{activation.kind}.{name} took too long") from None
+            return await answer
+        finally:
+            timer.cancel()
 
     async def _remote(
         self,
@@ -220,19 +239,29 @@ class Dispatcher:
 def _encoded(result: "asyncio.Future[Any]") -> "asyncio.Future[bytes]":
     """A future of the answer's bytes."""
     out: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-
-    def done(inner: "asyncio.Future[Any]") -> None:
-        if inner.cancelled():
-            out.cancel()
-        elif (error := inner.exception()) is not None:
-            out.set_exception(error)
-        elif not out.done():
-            out.set_result(_encode(inner.result()))
-
-    result.add_done_callback(done)
+    result.add_done_callback(partial(_settle, out, then=_encode))
     return out
 
 
-def _seen(future: "asyncio.Future[Any]") -> None:
-    if not future.cancelled():
-        future.exception()
+def _settle(out: "asyncio.Future[Any]", inner: "asyncio.Future[Any]", then: Callable[[Any], Any] | None = None) -> None:
+    """Hand the outcome of `inner` on, if somebody waits still."""
+    error = Unavailable("the call was cancelled") if inner.cancelled() else inner.exception()
+    if out.done():
+        return
+    if error is not None:
+        out.set_exception(error)
+        return
+    try:
+        out.set_result(inner.result() if then is None else then(inner.result()))
+    except Exception as fault:
+        out.set_exception(fault)  # the method's result cannot travel
+
+
+def _late(answer: "asyncio.Future[Any]", what: str) -> None:
+    if not answer.done():
+        answer.set_exception(DeadlineExceeded(f"{what} took too long"))
+
+
+def _wake(pause: "asyncio.Future[None]") -> None:
+    if not pause.done():
+        pause.set_result(None)

@@ -5,17 +5,21 @@
     older            a bounded window before the tail, only to serve watchers
 
 Sealing needs the state before the tail's first entry: it is kept beside the tail as `base`.
+An append or a segment, once handed out to be stored, stays the very same until it is known to be
+stored: after an unknown outcome anything else would not be recognised, and taken for a rival's.
 """
 
 import asyncio
+import copy
 from collections import deque
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
+import structlog
 
-from server.actors.actor import EventBatch, LoggedActor
-from server.errors import Corrupt
+from server.actors.actor import Attached, EventBatch, LoggedActor
+from server.errors import Corrupt, Internal, Overloaded
 from server.eventlog import segment
 from server.eventlog.ports import Append, Seal, StoredLog
 from server.eventlog.record import NO_HEAD, Entry, Record, next_head, state_hash
@@ -24,8 +28,14 @@ from server.ids import NodeAddress
 if TYPE_CHECKING:
     from server.actors.activation import Activation
 
+log = structlog.get_logger(__name__)
 READ_BATCH: Final = 512
 WATCH_S: Final = 10.0
+APPEND_ENTRIES: Final = 4_096
+APPEND_BYTES: Final = 8 * 1024 * 1024
+SEAL_RETRY_S: Final = 10.0
+TAIL_SEGMENTS: Final = 64
+"""Unsealed entries, in segments, above which a log takes no more."""
 _encode = msgspec.msgpack.encode
 _THREE: Final = b"\x93"  # the header of a msgpack array of three
 
@@ -40,6 +50,7 @@ class EventLog:
         self.next_seq = self.durable_seq = self._boundary_seq = next_seq
         self._head = head
         self._tail = tail
+        self._open: deque[int] = deque()  # the last number in each stored chunk of the tail
         self._base = base
         self._tail_head = NO_HEAD  # the running hash before the tail
         self._pending: list[Entry] = []
@@ -49,7 +60,8 @@ class EventLog:
         self._older: deque[Entry] = deque(maxlen=2 * self._settings.segment_entries)
         self._watchers: dict[NodeAddress, float] = {}
         self._projected_at = 0.0
-        self._end_sealed = False
+        self._emitted: Any = None  # the state after the newest entry, boundary or not
+        self._seal_at = 0.0
 
     # ---- turns ----
 
@@ -57,17 +69,32 @@ class EventLog:
         """Number `event`, evolve `state` by it and keep it as pending. Returns the new state."""
         lineage, number = command if command is not None else (None, 0)
         new_state = cls.evolve(state, Record(self.next_seq, event, lineage, number))
+        if new_state is state:
+            new_state = copy.copy(state)  # a turn's change is seen by identity
         data = _THREE + _encode(event) + _encode(lineage) + _encode(number)
         self._pending.append(Entry(self.next_seq, event.time_ms, data))
         self.next_seq += 1
+        self._emitted = new_state
         return new_state
+
+    def admit(self, state: Any) -> None:
+        """The turn ends with `state`. Raises `Internal` if anything but `emit` made it (a replay
+        would not give it back), `Overloaded` while too much waits to be sealed."""
+        if state is not self._emitted or self.next_seq == self._boundary_seq:
+            raise Internal(f"the state of a {self.kind} changes by emit only")
+        if len(self._tail) >= TAIL_SEGMENTS * self._settings.segment_entries:
+            raise Overloaded(f"too much of the log of {self.id} waits to be sealed", retry_after_s=1.0)
 
     def rollback(self) -> None:
         """Forget what the failed turn emitted."""
-        surplus = self.next_seq - self._boundary_seq
+        self.rollback_to(self._boundary_seq)
+
+    def rollback_to(self, next_seq: int) -> None:
+        """Forget entries `next_seq` and later; none of them is within a boundary."""
+        surplus = self.next_seq - next_seq
         if surplus:
             del self._pending[-surplus:]
-            self.next_seq = self._boundary_seq
+            self.next_seq = next_seq
 
     def boundary(self) -> None:
         """The turn was good: what it emitted may be stored."""
@@ -82,17 +109,23 @@ class EventLog:
         return len(self._pending)
 
     def take(self) -> Append | None:
-        """Everything up to the boundary as one append, with the projection if it is due."""
-        count = self._boundary_seq - self.durable_seq
-        if count == 0 or self._activation.dropped:
+        """What to store next: whole turns, with the projection if it is due."""
+        if self._activation.dropped:
             return None
-        if self._sent is not None:
-            return self._sent
+        if self._sent is None:
+            self._sent = self._next_append()
+        return self._sent
+
+    def _next_append(self) -> Append | None:
+        count = self._whole_turns()
+        if count == 0:
+            return None
         entries = self._pending[:count]
         head = self._head
         for entry in entries:
             head = next_head(head, entry)
-        self._sent = Append(
+        all_of_it = entries[-1].seq + 1 == self._boundary_seq
+        return Append(
             self.id,
             self._activation.epoch,
             entries[0].seq,
@@ -100,9 +133,19 @@ class EventLog:
             self._head,
             head,
             segment.encode_open(entries),
-            self._projection(),
+            self._projection() if all_of_it else None,
         )
-        return self._sent
+
+    def _whole_turns(self) -> int:
+        """How many entries go into the next append: all turns that are within its bounds, or one."""
+        count, size = 0, 0
+        for end, _ in self._versions:
+            upto = end - self.durable_seq
+            size += sum(len(entry.data) for entry in self._pending[count:upto])
+            if count and (upto > APPEND_ENTRIES or size > APPEND_BYTES):
+                break
+            count = upto
+        return count
 
     def _projection(self) -> Any:
         """The state for the row, at most once a flush interval, and always when finished."""
@@ -126,11 +169,12 @@ class EventLog:
         self._head = append.head
         self.durable_seq = append.last_seq + 1
         self._tail.extend(entries)
+        self._open.append(append.last_seq)
         version = 0
         while self._versions and self._versions[0][0] <= self.durable_seq:
             version = self._versions.popleft()[1]
         self._activation.stored_version = max(self._activation.stored_version, version)
-        if self._boundary_seq > self.durable_seq:
+        if self._boundary_seq > self.durable_seq and not self._activation.dropped:
             self._activation.host.group_commit.enqueue(self, 0)
         self._publish(append.first_seq, entries)
         self._activation.released(version)
@@ -144,45 +188,74 @@ class EventLog:
             events = [bytes(_event_of(entry)) for entry in entries]
             self._activation.host.outlet.publish(watchers, self.id, first_seq, events)
 
+    def overdue(self) -> None:
+        self._activation.overdue()
+
     def seal_due(self) -> Seal | None:
         """A full tail as a segment; also a short one once the log is finished."""
-        size = self._settings.segment_entries
-        finished = self._finished() and not self._pending
-        if self._activation.dropped or self._end_sealed or not self._tail:
+        if self._activation.dropped or self._activation.host.clock.now() < self._seal_at:
             return None
-        if self._sent_seal is not None:
-            return self._sent_seal
-        if len(self._tail) < size and not finished:
-            return None
-        entries = self._tail  # open chunks are replaced whole, so a segment takes all of them
-        state = self._activation.boundary
-        ends = finished and len(entries) == len(self._tail)
-        data = segment.seal(entries, self._tail_head, self._base, state_hash(state) if ends else None)
-        self._sent_seal = Seal(self.id, self._activation.epoch, entries[0].seq, entries[-1].seq, data)
+        if self._sent_seal is None:
+            self._sent_seal = self._next_seal()
         return self._sent_seal
+
+    @property
+    def unsealed(self) -> bool:
+        """Whether anything is stored in open chunks."""
+        return bool(self._open)
+
+    def _next_seal(self) -> Seal | None:
+        """Open chunks are replaced whole: as many as make up a segment."""
+        finished = self._finished() and not self._pending
+        count = 0
+        for last_seq in self._open:
+            count = last_seq - self._tail[0].seq + 1
+            if count >= self._settings.segment_entries:
+                break
+        else:
+            if not finished or not count:
+                return None
+        entries = self._tail[:count]
+        ends = finished and count == len(self._tail)
+        end_hash = state_hash(self._activation.boundary) if ends else None
+        data = segment.seal(entries, self._tail_head, self._base, end_hash)
+        return Seal(self.id, self._activation.epoch, entries[0].seq, entries[-1].seq, data)
+
+    def seal_failed(self) -> None:
+        """Offer the segment again after a while."""
+        self._seal_at = self._activation.host.clock.now() + SEAL_RETRY_S
 
     def sealed(self, seal: Seal) -> None:
         """The tail up to `seal.last_seq` is a segment now: the base moves past it."""
         self._sent_seal = None
         count = seal.last_seq - seal.first_seq + 1
         done, self._tail = self._tail[:count], self._tail[count:]
+        while self._open and self._open[0] <= seal.last_seq:
+            self._open.popleft()
         cls = type(self._activation.actor)
         assert issubclass(cls, LoggedActor)
         for entry in done:
             self._base = cls.evolve(self._base, decode_entry(cls, entry))
             self._tail_head = next_head(self._tail_head, entry)
         self._older.extend(done)
-        self._end_sealed = self._finished() and not self._tail and not self._pending
 
     def fenced(self) -> None:
         self._activation.fenced()
 
+    def broken(self, error: Exception) -> None:
+        """This log cannot be stored: end the activation. Its next one reads what is stored."""
+        log.error("log cannot be stored", log=self.id, next_seq=self.next_seq, exc_info=error)
+        self._activation.host.discard(self._activation, Internal(f"the log of {self.id} cannot be stored"))
+
     # ---- watchers ----
 
-    def attach(self, node: NodeAddress) -> int:
-        """Feed `node` for the next `WATCH_S`; returns the durable end."""
-        self._watchers[node] = self._activation.host.clock.now() + WATCH_S
-        return self.durable_seq
+    def attach(self, node: NodeAddress) -> Attached:
+        """Feed `node` for the next `WATCH_S`. A finished log has nothing to feed: it notes nobody,
+        and may leave memory."""
+        finished = self._boundary_seq == self.durable_seq and self._finished()
+        if not finished:
+            self._watchers[node] = self._activation.host.clock.now() + WATCH_S
+        return Attached(self.durable_seq, finished)
 
     @property
     def watched(self) -> bool:
@@ -205,7 +278,7 @@ class EventLog:
         return self._batch(self.durable_seq, held)
 
     async def _read_stored(self, from_seq: int) -> EventBatch:
-        stored = await self._activation.host.logs.read_log(self.kind, self.id, from_seq)
+        stored = await self._activation.host.logs.read_log(self.kind, self.id, from_seq, from_seq + READ_BATCH)
         entries: list[Entry] = []
         for chunk in stored.chunks if stored is not None else []:
             if len(entries) < READ_BATCH:
@@ -226,7 +299,7 @@ def load(activation: "Activation", cls: type[LoggedActor[Any]], stored: StoredLo
         event_log = EventLog(activation, fresh, NO_HEAD, [], 1)
         activation.adopt_log(event_log)
         return fresh
-    base, base_head, tail = fresh, NO_HEAD, list[Entry]()
+    base, base_head, tail, ends = fresh, NO_HEAD, list[Entry](), list[int]()
     sealed: list[Entry] = []
     for chunk in stored.chunks:
         part = segment.decode(chunk.data)
@@ -234,6 +307,7 @@ def load(activation: "Activation", cls: type[LoggedActor[Any]], stored: StoredLo
             base, base_head, sealed = _state_of(cls, part), part.head_before or NO_HEAD, part.entries
         else:
             tail += part.entries
+            ends.append(part.last_seq)
     for entry in sealed:
         base = cls.evolve(base, decode_entry(cls, entry))
         base_head = next_head(base_head, entry)
@@ -247,7 +321,7 @@ def load(activation: "Activation", cls: type[LoggedActor[Any]], stored: StoredLo
     event_log = EventLog(activation, base, head, tail, stored.next_seq)
     event_log._tail_head = base_head
     event_log._older.extend(sealed)
-    event_log._end_sealed = cls.finished(state) and not tail
+    event_log._open.extend(ends)
     activation.adopt_log(event_log)
     return state
 

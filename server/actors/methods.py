@@ -6,6 +6,7 @@ peer's bytes are validated before they reach the actor. Built once a class.
 
 import inspect
 from collections.abc import Awaitable, Callable
+from functools import partial
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
@@ -24,7 +25,7 @@ class Method:
     """One callable method. `function(actor, *args)`; `decode_args` and `decode_result` raise
     `BadInput`."""
 
-    __slots__ = ("_args", "_result", "function", "name", "plain", "read_only")
+    __slots__ = ("_args", "_result", "aside", "function", "name", "plain", "read_only")
 
     def __init__(self, name: str, function: Callable[..., Any]) -> None:
         self.name = name
@@ -32,11 +33,14 @@ class Method:
         self.plain = not _may_wait(function)
         """A plain `def` whose annotation promises a value: never a coroutine or a future."""
         self.read_only = bool(getattr(function, "read_only", False))
+        self.aside = self.read_only and not self.plain and not inspect.iscoroutinefunction(function)
+        """A read-only plain `def` that gives an awaitable: what it reads of the state it reads at
+        once, and waiting for the rest holds no turn up."""
         hints = get_type_hints(function)
         parameters = list(inspect.signature(function).parameters.values())[1:]
         types = [hints.get(parameter.name, Any) for parameter in parameters]
-        required = sum(1 for parameter in parameters if parameter.default is inspect.Parameter.empty)
-        self._args = _args_decoder(name, types, required)
+        defaults = [parameter.default for parameter in parameters]
+        self._args = _args_decoder(name, types, defaults)
         self._result = msgspec.msgpack.Decoder(_plain(_unwrap(hints.get("return", Any))))
 
     def decode_args(self, payload: bytes | memoryview | msgspec.Raw) -> tuple[Any, ...]:
@@ -68,12 +72,19 @@ def _may_wait(function: Callable[..., Any]) -> bool:
     return inspect.iscoroutinefunction(function) or returns is Any or _unwrap(returns) is not returns
 
 
-def _args_decoder(name: str, types: list[Any], required: int) -> "msgspec.msgpack.Decoder[Any]":
+def _args_decoder(name: str, types: list[Any], defaults: list[Any]) -> "msgspec.msgpack.Decoder[Any]":
     fields: list[Any] = [
-        (f"a{place}", _plain(kind)) if place < required else (f"a{place}", _plain(kind), None)
-        for place, kind in enumerate(types)
+        (f"a{place}", _plain(kind))
+        if default is inspect.Parameter.empty
+        else (f"a{place}", _plain(kind), msgspec.field(default_factory=partial(_given, default)))
+        for place, (kind, default) in enumerate(zip(types, defaults, strict=True))
     ]
-    return msgspec.msgpack.Decoder(msgspec.defstruct(f"Args_{name}", fields, array_like=True, frozen=True))
+    struct = msgspec.defstruct(f"Args_{name}", fields, array_like=True, frozen=True, forbid_unknown_fields=True)
+    return msgspec.msgpack.Decoder(struct)
+
+
+def _given(default: Any) -> Any:
+    return default
 
 
 def _plain(kind: Any) -> Any:

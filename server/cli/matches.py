@@ -11,7 +11,7 @@ from rich.table import Table
 from game import replay as replays
 from server.cli.common import Config, Json, Set, err, out, read_settings
 from server.cli.status import ask_admin
-from server.cli.stored import MatchLine, list_matches
+from server.cli.stored import StoredMatch, list_matches
 
 EXAMPLES = """
 Examples:
@@ -52,7 +52,7 @@ def matches(
     return 0
 
 
-def _table(lines: list[MatchLine], now_ms: int) -> Table:
+def _table(lines: list[StoredMatch], now_ms: int) -> Table:
     table = Table(box=None, pad_edge=False)
     for name in ("match", "phase", "mode", "map", "players", "score", "clock", "events", "began"):
         # The name is there to be copied: other columns give way.

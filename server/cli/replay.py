@@ -94,8 +94,8 @@ def _verify(name: str, log: StoredLog, json: bool) -> None:
         return
     end = "the end hash is that of the live match" if report.end_hash else "the match has not ended"
     out().print(
-        f"match {name} verifies: {report.events:,} events in {report.segments} segments and "
-        f"{report.open_chunks} open chunks; {report.keyframes} keyframes recomputed; {end}",
+        f"match {name} verifies: {report.events:,} events; sealed segments: {report.segments}, open chunks: "
+        f"{report.open_chunks}, keyframes recomputed: {report.keyframes}; {end}",
         markup=False,
     )
 

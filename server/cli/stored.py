@@ -2,16 +2,11 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-import msgspec
-from sqlalchemy import and_, func, select
-from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
-
-from persistence.engine.urls import Address, parse
-from persistence.game.tables import matches, participants
-from server.errors import BadInput, BadSetting, NotFound, Unavailable
+from persistence.engine.urls import parse
+from persistence.game.queries import StoredMatch, reading, stored_matches
+from server.errors import BadInput, BadSetting, NotFound
 from server.eventlog.ports import StoredLog
 from server.ids import ActorId, actor_id
 from server.settings import Settings
@@ -22,46 +17,15 @@ if TYPE_CHECKING:
 LATEST: Final = "latest"
 
 
-class MatchLine(msgspec.Struct, frozen=True):
-    """A stored match. Wall times in ms since 1970, 0 for never; `events` counts its log."""
-
-    match: str
-    phase: str
-    mode: str
-    map_name: str
-    players: int
-    team_scores: list[int]
-    winner: str | None
-    time_ms: int
-    events: int
-    created_wall_ms: int
-    ended_wall_ms: int
-
-
-def existing(settings: Settings) -> Address:
-    """Where the store is. Raises `BadSetting` where there is none to read."""
-    if settings.store.url.startswith("memory"):
+def existing(settings: Settings) -> str:
+    """The store's url. Raises `BadSetting` where there is none to read."""
+    url = settings.store.url
+    if url.startswith("memory"):
         raise BadSetting("store.url", "a memory store has nothing to read")
-    address = parse(settings.store.url)
+    address = parse(url)
     if address.dialect == "sqlite" and not address.path.is_file():
         raise BadSetting("store.url", f"there is no database {address.path}; run `garrison demo` or `garrison migrate`")
-    return address
-
-
-@asynccontextmanager
-async def connection(settings: Settings) -> AsyncIterator[AsyncConnection]:
-    """A connection for SQL. Raises `BadSetting`, and `Unavailable` where the store does not answer
-    or has other tables."""
-    address = existing(settings)
-    engine = create_async_engine(address.url)
-    try:
-        async with engine.connect() as opened:
-            yield opened
-    except (SQLAlchemyError, OSError) as error:
-        why = str(getattr(error, "orig", None) or error).partition("\n")[0]
-        raise Unavailable(f"cannot read {address.shown}: {why}") from None
-    finally:
-        await engine.dispose()
+    return url
 
 
 @asynccontextmanager
@@ -88,30 +52,10 @@ async def read_match(settings: Settings, name: str) -> tuple[ActorId, StoredLog]
     return identity, log
 
 
-async def list_matches(settings: Settings, limit: int, *, ended: bool = False) -> list[MatchLine]:
-    """The newest matches of the store, ended ones only if asked. Errors as `connection`."""
-    players = (
-        select(func.count())
-        .select_from(participants)
-        .where(participants.c.match_id == matches.c.match_id)
-        .scalar_subquery()
-    )
-    names = [name for name in MatchLine.__struct_fields__ if name not in {"match", "players", "events"}]
-    columns: list[Any] = [
-        matches.c.match_id.label("match"),
-        players.label("players"),
-        (matches.c.next_seq - 1).label("events"),
-        *(matches.c[name] for name in names),
-    ]
-    statement = (
-        select(*columns)
-        .where(and_(matches.c.next_seq > 1, *([matches.c.phase == "ended"] if ended else [])))
-        .order_by(matches.c.created_wall_ms.desc(), matches.c.match_id)
-        .limit(limit)
-    )
-    async with connection(settings) as opened:
-        rows = (await opened.execute(statement)).mappings().all()
-    return [msgspec.convert({str(name): row[name] for name in row}, MatchLine) for row in rows]
+async def list_matches(settings: Settings, limit: int, phase: str | None = None) -> list[StoredMatch]:
+    """The newest matches of the store. Raises as `store`."""
+    async with reading(existing(settings)) as connection:
+        return await stored_matches(connection, limit, phase)
 
 
 async def find_match(settings: Settings, name: str) -> ActorId:
@@ -122,7 +66,7 @@ async def find_match(settings: Settings, name: str) -> ActorId:
             return actor_id("match", name)
         except BadInput:
             raise NotFound(f"no match {name!r}; `garrison matches` lists them") from None
-    for ended in (True, False):
-        if newest := await list_matches(settings, 1, ended=ended):
+    for phase in ("ended", None):
+        if newest := await list_matches(settings, 1, phase):
             return actor_id("match", newest[0].match)
     raise NotFound("the store has no match yet")

@@ -137,9 +137,11 @@ class Directory:
     async def _settle(self, change: int, slots: bytes, others: list[NodeAddress]) -> None:
         """Ask every other member; a member that cannot answer in time has nothing to say."""
         question, timeout_s = _encode(Ask(slots)), self._settings.directory_wait_s
-        await asyncio.gather(*(self._ask(other, question, timeout_s) for other in others))
-        self.partition.settled(change)
-        self._settled.set()
+        try:
+            await asyncio.gather(*(self._ask(other, question, timeout_s) for other in others))
+        finally:
+            self.partition.settled(change)
+            self._settled.set()
 
     async def _ask(self, other: NodeAddress, question: bytes, timeout_s: float) -> None:
         try:

@@ -39,8 +39,9 @@ class Partition:
             self._settling[number] = change
 
     def settled(self, change: int) -> None:
-        """Every answer for `change` is in, or was waited for long enough."""
-        self._settling = {number: at for number, at in self._settling.items() if at > change}
+        """Every answer for `change` is in, or was waited for long enough. Slots that other changes
+        brought wait for theirs."""
+        self._settling = {number: at for number, at in self._settling.items() if at != change}
 
     def is_settling(self, identity: ActorId) -> bool:
         return bool(self._settling) and slot(identity) in self._settling

@@ -47,11 +47,12 @@ class MemoryLogStore:
             entity.chunks = [*before, segment, *after]
         return "written"
 
-    async def read_log(self, kind: str, id: ActorId, from_seq: int = 1) -> StoredLog | None:
+    async def read_log(self, kind: str, id: ActorId, from_seq: int = 1, to_seq: int | None = None) -> StoredLog | None:
         entity = self._entity(id)
         if entity is None:
             return None
-        chunks = [chunk for chunk in entity.chunks if chunk.last_seq >= from_seq]
+        end = entity.next_seq if to_seq is None else to_seq
+        chunks = [chunk for chunk in entity.chunks if chunk.last_seq >= from_seq and chunk.first_seq < end]
         return StoredLog(entity.next_seq, entity.head, chunks)
 
     async def read_tail(self, kind: str, id: ActorId) -> StoredLog | None:

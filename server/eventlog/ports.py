@@ -68,8 +68,9 @@ class LogStore(Protocol):
         """Replace open chunks by a segment in one transaction."""
         ...
 
-    async def read_log(self, kind: str, id: ActorId, from_seq: int = 1) -> StoredLog | None:
-        """Chunks that hold `from_seq` or anything later; None if there is no such log."""
+    async def read_log(self, kind: str, id: ActorId, from_seq: int = 1, to_seq: int | None = None) -> StoredLog | None:
+        """Chunks that hold `from_seq` or anything later, and, if `to_seq` is given, anything
+        before that; None if there is no such log."""
         ...
 
     async def read_tail(self, kind: str, id: ActorId) -> StoredLog | None:

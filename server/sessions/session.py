@@ -91,7 +91,8 @@ class Session:
 
     def on_message(self, data: bytes) -> None:
         """The hot path: an acknowledged heartbeat is this method, the actor's turn and one
-        write. Time is the gateway's last tick; the clock is read only where the rate is met."""
+        write. Time is the gateway's last tick; the clock is read only where the rate is met.
+        (Functions kept in slots are read into locals first: the interpreter calls those faster.)"""
         metrics = self.metrics
         metrics.frames_in_total += 1
         self.heard_at = self._gateway.tick
@@ -100,8 +101,9 @@ class Session:
         if bucket.tokens < 0.0 and not bucket.refill(self._gateway.now()):
             self._over_rate(data)
             return
+        decode = self._decode
         try:
-            message = self._decode(data)
+            message = decode(data)
         except Exception:
             self._bad_message(data)
             return
@@ -133,7 +135,8 @@ class Session:
             self.send(self.codec.encode(Beat(number)))
         else:
             metrics.frames_out_total += 1
-            self._write(_BEAT_HEAD + _encode_number(number))
+            write = self._write
+            write(_BEAT_HEAD + _encode_number(number))
 
     def on_control(self, connection: Connection) -> None:
         self.heard_at = self._gateway.tick

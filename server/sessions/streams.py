@@ -2,7 +2,7 @@
 
 A topic (a logged actor) with local watchers is *attached*: its actor sends its durable events to
 this node for ten seconds, so the node attaches again every few seconds and at each view change,
-and learns the durable end each time. What comes is given to the subscriptions by their cursors
+and learns the durable end each time, until it learns that the log is finished. What comes is given to the subscriptions by their cursors
 (`server/sessions/cursors.py`); whoever lags reads from the log, in batches, and only as fast as
 the client acknowledges. So a lost message between nodes, a dead owner and a slow client are all
 the same case: a cursor below the end.
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Union, cast
 
 import msgspec
 
-from server.actors.actor import EventBatch, LoggedActor
+from server.actors.actor import Attached, EventBatch, LoggedActor
 from server.errors import GarrisonError, NotFound, Rejected
 from server.ids import ActorId, NodeAddress, actor_id, kind_of, parse_actor_id
 from server.runtime.backoff import backoff_s
@@ -75,13 +75,19 @@ _decode = msgspec.msgpack.Decoder(_EventsTo | _PushTo | _ServedHere).decode
 class Topic:
     """One watched stream."""
 
-    __slots__ = ("attaching", "cursors", "filling", "id")
+    __slots__ = ("attaching", "cursors", "filling", "finished", "id")
 
     def __init__(self, identity: ActorId) -> None:
         self.id = identity
         self.cursors: Cursors[Session] = Cursors()
         self.filling = False
         self.attaching = False
+        self.finished = False  # no event will follow: nothing to stay attached for
+
+    def learn(self, now: Attached) -> None:
+        """What the actor said of its log."""
+        self.cursors.learn(now.next_seq)
+        self.finished = self.finished or now.finished
 
 
 class Streams:
@@ -167,33 +173,33 @@ class Streams:
         if message.topic not in held and len(held) >= self._gateway.settings.max_subscriptions:
             raise Rejected("too_many_subscriptions", f"at most {self._gateway.settings.max_subscriptions}")
         me = self._host.me
-        end = self._host.ask_now(identity, "attach", (str(me.node), int(me.incarnation)))
-        if not isinstance(end, asyncio.Future):
-            self._subscribe(session, message, identity, end)
-            return Watching(message.id, message.topic, end)
+        found = self._host.ask_now(identity, "attach", (str(me.node), int(me.incarnation)))
+        if not isinstance(found, asyncio.Future):
+            self._subscribe(session, message, identity, found)
+            return Watching(message.id, message.topic, found.next_seq)
         answer: asyncio.Future[Watching] = asyncio.get_running_loop().create_future()
 
-        def attached(future: "asyncio.Future[int]") -> None:
+        def attached(future: "asyncio.Future[Attached]") -> None:
             if answer.cancelled():
                 return
             error = GarrisonError("cancelled") if future.cancelled() else future.exception()
             if error is not None:
                 answer.set_exception(error)
             else:
-                answer.set_result(Watching(message.id, message.topic, future.result()))
+                answer.set_result(Watching(message.id, message.topic, future.result().next_seq))
                 self._subscribe(session, message, identity, future.result())
 
-        end.add_done_callback(attached)
+        found.add_done_callback(attached)
         return answer
 
-    def _subscribe(self, session: "Session", message: Watch, identity: ActorId, end: int) -> None:
+    def _subscribe(self, session: "Session", message: Watch, identity: ActorId, found: Attached) -> None:
         """Note the topic now, so that it learns of new events; deliver after the reply."""
         if session.ended:
             return
         topic = self.topics.get(identity)
         if topic is None:
             topic = self.topics[identity] = Topic(identity)
-        topic.cursors.learn(end)
+        topic.learn(found)
         if session.topics is None:
             session.topics = {}
         session.topics[message.topic] = topic
@@ -233,32 +239,35 @@ class Streams:
     # ---- staying attached ----
 
     def renew(self) -> None:
-        """Attach every topic again, and tell slot owners whom this node serves for them."""
+        """Attach every topic again that goes on, and tell slot owners whom this node serves for
+        them."""
         for topic in list(self.topics.values()):
-            if not topic.attaching:
+            if topic.finished:
+                self._fill(topic)  # wakes its actor only if somebody lacks something
+            elif not topic.attaching:
                 self._attach(topic)
         self._announce()
 
     def _attach(self, topic: Topic) -> None:
         me = self._host.me
         try:
-            end = self._host.ask_now(topic.id, "attach", (str(me.node), int(me.incarnation)))
+            found = self._host.ask_now(topic.id, "attach", (str(me.node), int(me.incarnation)))
         except GarrisonError:
             return  # the next renewal tries again
-        if not isinstance(end, asyncio.Future):
-            self._learned(topic, end)
+        if not isinstance(found, asyncio.Future):
+            self._learned(topic, found)
             return
         topic.attaching = True
 
-        def attached(future: "asyncio.Future[int]") -> None:
+        def attached(future: "asyncio.Future[Attached]") -> None:
             topic.attaching = False
             if not future.cancelled() and future.exception() is None:
                 self._learned(topic, future.result())
 
-        end.add_done_callback(attached)
+        found.add_done_callback(attached)
 
-    def _learned(self, topic: Topic, end: int) -> None:
-        topic.cursors.learn(end)
+    def _learned(self, topic: Topic, found: Attached) -> None:
+        topic.learn(found)
         self._fill(topic)
 
     def _announce(self) -> None:

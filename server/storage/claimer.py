@@ -2,9 +2,10 @@
 the store a few statements, sorted and bounded, whichever way they arrive."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import islice
 
-from server.errors import GarrisonError, Overloaded
+from server.errors import GarrisonError, Overloaded, Unavailable
 from server.ids import ActorId, NodeAddress
 from server.runtime.metrics import Metrics
 from server.runtime.supervisor import Supervisor
@@ -57,7 +58,8 @@ class Claimer:
         for kind in sorted(self._waiting, key=lambda k: (not self._first(k), k)):
             waiting = self._waiting[kind]
             while waiting and self._in_flight < self._settings.claim_batches_in_flight:
-                batch = {identity: waiting[identity] for identity in sorted(waiting)[: self._settings.claim_batch]}
+                oldest = sorted(islice(waiting, self._settings.claim_batch))
+                batch = {identity: waiting[identity] for identity in oldest}
                 for identity in batch:
                     del waiting[identity]
                 self._in_flight += 1
@@ -76,12 +78,18 @@ class Claimer:
                 if not future.done():
                     future.set_result(results[identity])
         except GarrisonError as error:
-            for future in batch.values():
-                if not future.done():
-                    future.set_exception(error)
+            _fail(batch.values(), error)
+        except BaseException:
+            _fail(batch.values(), Unavailable("the claim failed"))
+            raise
         finally:
             self._in_flight -= 1
-            for future in batch.values():
-                future.cancel()
             if any(self._waiting.values()):
                 self._dispatch()
+
+
+def _fail(futures: Iterable[asyncio.Future[ClaimResult]], error: GarrisonError) -> None:
+    for future in futures:
+        if not future.done():
+            future.set_exception(error)
+            future.exception()  # whoever asked may be gone

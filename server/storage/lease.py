@@ -12,7 +12,7 @@ from typing import Final
 
 import structlog
 
-from server.errors import Unavailable
+from server.errors import GarrisonError
 from server.ids import NodeAddress
 from server.runtime.clock import Clock
 from server.runtime.metrics import Metrics
@@ -66,13 +66,28 @@ class NodeLease:
         sent_at = self._clock.boot()
         try:
             granted = await self._store.renew_lease(me, self._settings.lease_period_s)
-            if granted:
-                self.granted(sent_at)
-                self._metrics.lease_renewals_total += 1
-                for gone in await self._store.bury_expired(self._lively(), self._settings.lease_grace_s):
-                    log.warning("node buried", node=str(gone))
-        except Unavailable as error:
-            self._metrics.lease_failures_total += 1
-            log.warning("lease not renewed", why=error.message, left_s=round(self.safe_until - self._clock.boot(), 2))
+        except Exception as error:
+            self._failed("lease not renewed", error)
             return True
+        if granted:
+            self.granted(sent_at)
+            self._metrics.lease_renewals_total += 1
+            await self._bury()
         return granted
+
+    async def _bury(self) -> None:
+        try:
+            gone = await self._store.bury_expired(self._lively(), self._settings.lease_grace_s)
+        except Exception as error:
+            self._failed("expired nodes not buried", error)
+            return
+        for address in gone:
+            log.warning("node buried", node=str(address))
+
+    def _failed(self, what: str, error: Exception) -> None:
+        """Whatever the store raises, the series goes on: without it the node would neither renew
+        nor learn that it is over."""
+        self._metrics.lease_failures_total += 1
+        known = isinstance(error, GarrisonError)
+        left_s = round(self.safe_until - self._clock.boot(), 2)
+        log.warning(what, why=str(error), left_s=left_s, exc_info=None if known else error)

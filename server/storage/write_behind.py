@@ -62,7 +62,10 @@ class WriteBehind:
         return self._dirty.age_s(self._clock.now())
 
     def mark(self, entity: Flushable) -> None:
-        """`entity` is about to change. Raises `Unavailable` at the bound of dirty entities."""
+        """`entity` is about to change and is not marked dirty. Raises `Unavailable` at the bound of
+        dirty entities, and for one whose last state the store could not take."""
+        if entity.id in self._dirty:
+            raise Unavailable(f"the state of {entity.id} cannot be stored", retry_after_s=5.0)
         if len(self._dirty) >= self._settings.max_dirty:
             raise Unavailable("too many changes wait for the store", retry_after_s=1.0)
         entity.dirty = True
@@ -85,8 +88,15 @@ class WriteBehind:
             await asyncio.sleep(pause)
             try:
                 await self.flush()
-            except GarrisonError as error:
-                log.warning("flush failed", why=error.message, dirty=len(self._dirty), age_s=round(self.age_s(), 1))
+            except Exception as error:
+                known = isinstance(error, GarrisonError)
+                log.warning(
+                    "flush failed",
+                    why=str(error),
+                    dirty=len(self._dirty),
+                    age_s=round(self.age_s(), 1),
+                    exc_info=None if known else error,
+                )
             self.observe()
 
     def observe(self) -> None:
@@ -108,9 +118,14 @@ class WriteBehind:
                 await self._write(batch)
 
     async def flush_these(self, entities: Iterable[Flushable]) -> None:
-        """Store these, if dirty, before they are given up. Raises `Unavailable`."""
+        """Store these, if dirty, before they are given up. Raises `Unavailable`, also if one of
+        them could not be stored."""
         async with self._lock:
-            await self._write([entity for entity in entities if entity.id in self._dirty])
+            batch = [entity for entity in entities if entity.id in self._dirty]
+            await self._write(batch)
+            left = [entity.id for entity in batch if entity.id in self._dirty]
+        if left:
+            raise Unavailable(f"{len(left)} states could not be stored, {left[0]} first")
 
     async def _write(self, batch: list[Flushable]) -> None:
         by_kind: dict[str, list[Flushable]] = {}
@@ -125,10 +140,18 @@ class WriteBehind:
         changes = [Change(entity.id, entity.epoch, entity.version, entity.boundary) for entity in entities]
         try:
             results = await self._store.write(kind, changes)
-        except GarrisonError:
+        except Unavailable:
             self._failures += 1
             self._metrics.flush_failures_total += 1
             raise
+        except Exception as error:
+            if len(entities) == 1:
+                self._refused(entities[0], error)
+                return
+            middle = len(entities) // 2  # one of them cannot be stored: it must not hinder the others
+            await self._write_kind(kind, entities[:middle])
+            await self._write_kind(kind, entities[middle:])
+            return
         self._failures = 0
         now = self._clock.now()
         self._metrics.flush_seconds.observe(now - begin)
@@ -143,3 +166,12 @@ class WriteBehind:
                 self._clean(entity)
             else:
                 self._dirty.renew(entity, begin)
+
+    def _refused(self, entity: Flushable, error: Exception) -> None:
+        """The store is there and cannot take this state. It is kept and tried again; until that
+        succeeds, `mark` refuses further changes of it, so that no more is promised."""
+        self._metrics.flush_failures_total += 1
+        if entity.dirty:
+            log.error("state cannot be stored", actor=entity.id, version=entity.version, exc_info=error)
+        entity.dirty = False
+        self._dirty.renew(entity, self._clock.now())

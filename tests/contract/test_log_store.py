@@ -131,6 +131,7 @@ async def test_an_append_at_a_wrong_place_is_fenced(bench: Bench) -> None:
     await bench.append(1, 3)
     assert await bench.append(2, 4) == "fenced", "begins within"
     assert await bench.append(6, 7) == "fenced", "leaves a gap"
+    assert await bench.append(6, 7, prev_head=HEADS[3]) == "fenced", "leaves a gap after the right head"
     assert await bench.append(4, 4, prev_head=HEADS[9]) == "fenced", "another history before"
     assert await bench.append(1, 3, head=HEADS[9]) == "fenced", "another event under the same number"
     assert await bench.append(4, 5, epoch=Epoch(9)) == "fenced", "an epoch that is not the row's"
@@ -210,6 +211,15 @@ async def test_reading_from_a_number_gives_whole_chunks(bench: Bench) -> None:
         assert stored is not None
         assert [chunk.first_seq for chunk in stored.chunks] == firsts
         assert stored.next_seq == 10
+
+
+async def test_a_read_may_be_bounded_at_both_ends(bench: Bench) -> None:
+    for first, last in ((1, 2), (3, 3), (4, 6), (7, 7)):
+        assert await bench.append(first, last) == "written"
+    for from_seq, to_seq, firsts in ((1, 3, [1]), (2, 4, [1, 3]), (3, 5, [3, 4]), (5, 7, [4]), (5, 99, [4, 7])):
+        stored = await bench.logs.read_log(bench.kind, bench.id, from_seq, to_seq)
+        assert stored is not None and stored.next_seq == 8
+        assert [chunk.first_seq for chunk in stored.chunks] == firsts
 
 
 async def test_the_tail_is_the_last_segment_and_what_follows(bench: Bench) -> None:

@@ -67,7 +67,7 @@ def test_without_the_flush_at_stop_changes_are_lost_and_counted(tmp_path: Path) 
 
 def test_a_killed_node_leaves_the_others_serving(tmp_path: Path) -> None:
     with demo(cwd=tmp_path) as running:
-        pid = int(running.line("node-2").rpartition("kill -9 ")[2])
+        pid = int(running.line("node-2     ws://").rpartition("kill -9 ")[2])
         running.line("match over")
         os.kill(pid, signal.SIGKILL)
         assert "2 still serve" in running.line("node-2 (pid")
@@ -104,6 +104,7 @@ def test_ctrl_c_while_it_starts(tmp_path: Path) -> None:
     with demo("--fresh", cwd=tmp_path, players=16) as running:
         running.line("starting node-1")
         running.interrupt()
+        running.line("once more to stop at once")
         running.interrupt()
         assert running.end(timeout_s=30)[0] == 130
         assert none_left(tmp_path)

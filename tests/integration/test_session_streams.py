@@ -6,7 +6,8 @@ import pytest
 
 from server.ids import ActorId
 from server.wire.messages import Ack, Unwatch, Watch
-from tests.support.gateways import Echo, MemoryClient, Post, World, gateways
+from tests.support.gateways import LAST, Echo, MemoryClient, Post, World, gateways
+from tests.support.waiting import until
 
 
 async def joined(world: World, node: str, subject: str, role: str = "service", format: str = "msgpack") -> MemoryClient:
@@ -166,3 +167,53 @@ async def test_the_stream_goes_on_when_its_owner_dies() -> None:
         world.show("node-1")
         assert (await host.ask(Post, feed, ["3"]))[0] == "said"
         assert await read(watcher, f"ledger/{feed}", 3, 4) == ["3"]
+
+
+async def test_a_finished_stream_leaves_its_actor_alone_and_can_be_watched_later() -> None:
+    async with gateways(("node-1", "node-2")) as world:
+        feed = feed_of(world, "node-2")
+        topic = ActorId(f"ledger/{feed}")
+        owner, streams = world.nodes["node-2"].host, world.nodes["node-1"].gateway.streams
+        watcher = await joined(world, "node-1", "w")
+        host = await joined(world, "node-2", "h", "host")
+        await watcher.ask(Watch, topic)
+        await host.ask(Post, feed, ["1", "2", LAST])
+        assert await read(watcher, topic, 1, 4) == ["1", "2", LAST]
+        streams.renew()
+        await until(lambda: streams.topics[topic].finished)
+
+        activation = owner.find(topic)
+        assert activation is not None
+        assert await owner.catalog.deactivate([activation]) == 1
+        streams.renew()
+        assert not streams.topics[topic].attaching and not streams.topics[topic].filling
+        assert (await host.ask(Echo, "x"))[0] == "said"
+        assert owner.find(topic) is None
+
+        late = await joined(world, "node-1", "late")
+        assert await late.ask(Watch, topic, 2) == ["watching", 2, topic, 4]
+        assert await read(late, topic, 2, 4) == ["2", LAST]
+        assert await watcher.ask(Watch, topic, 3) == ["watching", 3, topic, 4]
+        assert await read(watcher, topic, 3, 4) == [LAST]
+
+
+async def test_a_finished_stream_is_read_to_its_end_by_who_lags() -> None:
+    async with gateways(gateway={"outbox_max_messages": 8}) as world:
+        host = await joined(world, "node-1", "h", "host")
+        for start in range(0, 4_000, 500):
+            await host.ask(Post, "f", [str(number) for number in range(start, start + 500)])
+        await host.ask(Post, "f", [LAST])
+        streams = world.nodes["node-1"].gateway.streams
+        watcher = await joined(world, "node-1", "w")
+        await watcher.ask(Watch, "ledger/f")
+        assert streams.topics["ledger/f"].finished
+        first = [await watcher.receive() for _ in range(4)]  # half the outbox, then it waits
+        activation = world.nodes["node-1"].host.find(ActorId("ledger/f"))
+        assert activation is not None
+        await world.nodes["node-1"].host.catalog.deactivate([activation])
+        streams.renew()
+        await watcher.ask(Echo, "x")
+        assert world.nodes["node-1"].host.find(ActorId("ledger/f")) is None
+        await watcher.send(Ack(0, first[-1][1]))
+        got = sum(len(push[4]) for push in first)
+        assert (await read(watcher, "ledger/f", 1 + got, 4_002))[-1] == LAST

@@ -91,8 +91,10 @@ class TestDatabase:
 
 
 def sql_store(url: str, **settings: Any) -> SqlStore:
-    """A store of the kinds in `STATE_TYPES`, not yet open."""
-    return SqlStore(StoreSettings(url=url, **settings), STATE_TYPES, mappings_for(STATE_TYPES), random.Random(1))
+    """A store of the kinds in `STATE_TYPES`, not yet open. It is patient, because the machine may
+    be busy; a test of timeouts gives its own."""
+    patient = {"statement_timeout_s": 30.0, "busy_timeout_s": 30.0} | settings
+    return SqlStore(StoreSettings(url=url, **patient), STATE_TYPES, mappings_for(STATE_TYPES), random.Random(1))
 
 
 def fresh(name: str, folder: Path) -> TestDatabase:

@@ -8,7 +8,6 @@ from server.actors.actor import Actor
 from server.actors.app import App
 from server.actors.host import Host
 from server.cluster.view import Member, View
-from server.eventlog.memory import MemoryLogStore
 from server.ids import ActorId, NodeAddress, NodeId
 from server.runtime.clock import SystemClock
 from server.runtime.metrics import Metrics
@@ -22,6 +21,7 @@ from server.storage.memory import MemoryDatabase, MemoryStore
 from server.storage.write_behind import WriteBehind
 from server.transport.memory import MemoryNetwork, MemoryTransport
 from server.wire.messages import Push
+from tests.support.faulty import Faults, FaultyLogs, FaultyStore
 from tests.support.tiny import TinyApp
 
 
@@ -46,6 +46,7 @@ class TestHost(Host):
     published: Published
     lease: NodeLease
     node_store: MemoryStore
+    faults: Faults
 
 
 class Cluster:
@@ -62,8 +63,8 @@ class Cluster:
         """A new host; it sees nobody until `show`."""
         metrics, supervisor, rng = Metrics(), Supervisor(name), random.Random(name)
         types = {cls.kind: cls.State for cls in self.app.actors if cls.durability != "volatile"}
-        store = MemoryStore(self.database, types)
-        logs = MemoryLogStore(self.database)
+        faults = Faults()
+        store, logs = FaultyStore(self.database, types, faults), FaultyLogs(self.database, faults)
         lease = NodeLease(store, self.settings.store, self.clock, metrics, lambda: None, list)
         write_behind = WriteBehind(store, self.settings.store, self.clock, metrics, rng)
         commit = GroupCommit(logs, self.settings.store, self.clock, metrics, rng)
@@ -73,7 +74,7 @@ class Cluster:
             Claimer(store, self.settings.actors, metrics, supervisor, lambda kind: kind == "ledger"),
             MemoryFirst(lease, self.clock, write_behind, commit), write_behind, commit,
         )  # fmt: skip
-        host.lease, host.node_store = lease, store
+        host.lease, host.node_store, host.faults = lease, store, faults
         host.outlet = host.published = Published()
         lease.granted(self.clock.boot() + 1_000)
         me = NodeAddress(NodeId(name), await store.register_node(NodeId(name), None))

@@ -11,7 +11,7 @@ import msgspec
 import websockets
 from msgspec.structs import replace
 
-from server.actors.actor import Actor, Caller, LoggedActor, Record
+from server.actors.actor import Actor, Attached, Caller, LoggedActor, Record
 from server.actors.app import App, QueryRoute, Route
 from server.cluster.view import Member, View
 from server.errors import NotFound, Rejected
@@ -26,6 +26,8 @@ from server.wire.messages import Hello, Push, Reply, Request, Welcome
 from tests.support.engine import Cluster, TestHost
 
 KEY = b"0123456789abcdef0123456789abcdef"
+LAST = "that is all"
+"""The post that finishes a feed."""
 
 
 class Nothing(msgspec.Struct, frozen=True):
@@ -34,6 +36,7 @@ class Nothing(msgspec.Struct, frozen=True):
 
 class Total(msgspec.Struct, frozen=True):
     total: int = 0
+    over: bool = False
 
 
 class Posted(msgspec.Struct, tag="posted", array_like=True, frozen=True):
@@ -142,14 +145,18 @@ class Feed(LoggedActor[Total]):
 
     @staticmethod
     def evolve(state: Total, record: Record) -> Total:
-        return replace(state, total=state.total + 1)
+        return replace(state, total=state.total + 1, over=record.event.text == LAST)
+
+    @staticmethod
+    def finished(state: Total) -> bool:
+        return state.over
 
     def post(self, caller: Caller, message: Post) -> Said:
         for text in message.texts:
             self.emit(Posted(self.next_seq, text))
         return Said(message.id, "posted")
 
-    def attach(self, node: str, incarnation: int) -> int:
+    def attach(self, node: str, incarnation: int) -> Attached:
         if self.key == "unknown":
             raise NotFound("no such feed")
         return super().attach(node, incarnation)

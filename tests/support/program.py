@@ -88,7 +88,7 @@ class Running:
         assert self.process.stdout is not None
         self.process.wait(timeout_s)
         self._reader.join(timeout_s)
-        self.lines += [line for line in iter(self._coming.get, None)]
+        self.lines.extend(iter(self._coming.get, None))
         return self.process.returncode, self.process.stdout.read()
 
     def figures(self, timeout_s: float = 60) -> dict[str, Any]:

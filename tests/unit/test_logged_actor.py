@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from server.actors.actor import Attached
 from server.errors import Corrupt, Fenced, GarrisonError, Internal
 from server.eventlog import segment
 from server.eventlog.ports import Append
@@ -70,6 +71,21 @@ async def test_a_finished_log_is_sealed_with_the_hash_of_the_live_state() -> Non
         stored = await host.logs.read_log("ledger", L)
         assert stored is not None
         assert segment.decode(stored.chunks[-1].data).end_hash is not None
+
+
+async def test_attaching_tells_that_the_log_is_finished_once_that_is_durable() -> None:
+    async with cluster(store={"group_commit_s": 0.05}) as world:
+        host = world.hosts["node-1"]
+        watcher = NodeAddress(*("node-9", 1))  # type: ignore[arg-type]
+        answer = asyncio.ensure_future(host.ask(L, "add", (1_000,)))
+        await asyncio.sleep(0)
+        assert await host.ask(L, "attach", watcher) == Attached(1, False)
+        await answer
+        assert await host.ask(L, "attach", watcher) == Attached(2, True)
+        await host.catalog.deactivate([found for found in host.catalog.live.values() if found.id == L])
+        assert await host.ask(L, "attach", watcher) == Attached(2, True)
+        activation = host.find(L)
+        assert activation is not None and not activation.log().watched
 
 
 async def _all_sealed(host: TestHost) -> bool:

@@ -23,7 +23,7 @@ Bench = Callable[[Effort], Awaitable[Outcome]]
 
 def benches() -> dict[str, Bench]:
     """Every benchmark by name."""
-    from server.cli.bench import activate, call, flush, gateway, remote_call
+    from server.cli.bench import activate, call, flush, gateway, neighbour, remote_call
 
     return {
         "heartbeat": gateway.heartbeat,
@@ -33,6 +33,7 @@ def benches() -> dict[str, Bench]:
         "flush-postgres": flush.postgres,
         "activate": activate.run,
         "memory": gateway.memory,
+        "neighbour": neighbour.run,
     }
 
 
@@ -43,9 +44,10 @@ def bench(
     json: Json = False,
     short: Annotated[bool, Parameter(show=False, negative="")] = False,
 ) -> int:
-    """Measure one path: heartbeat, call, remote-call, flush-sqlite, flush-postgres, activate, memory, or all.
+    """Measure one path: heartbeat, call, remote-call, flush-sqlite, flush-postgres, activate, memory, neighbour, or all.
 
-    CPU time of the serving process per unit (KiB for memory), as a ratio to a floor measured in the same run.
+    CPU time of the serving process per unit (KiB for memory, ms for neighbour), as a ratio to a floor measured in the
+    same run.
     """
     known = benches()
     if name != "all" and name not in known:

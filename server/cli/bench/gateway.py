@@ -34,16 +34,22 @@ IDLE_SESSIONS = 3_000
 @asynccontextmanager
 async def one_node(database_url: str | None = None) -> AsyncIterator[tuple[Served, list[str]]]:
     """A production node in a process of its own, and tokens for its players."""
+    async with node_and_key(database_url) as (node, key):
+        now_ms = time.time_ns() // 1_000_000
+        yield node, [issue(key, f"bench-{n}", "player", 3600, now_ms) for n in range(IDLE_SESSIONS)]
+
+
+@asynccontextmanager
+async def node_and_key(database_url: str | None = None) -> AsyncIterator[tuple[Served, bytes]]:
+    """A production node in a process of its own, and the key of its clients' tokens."""
     with TemporaryDirectory() as home:
         key = secrets.token_hex(32)
         config = Path(home) / "garrison.toml"
         url = database_url or f"sqlite:///{home}/garrison.db"
         config.write_text(f'[store]\nurl = "{url}"\nmigrate = true\n[security]\nsigning_key = "{key}"\n')
         arguments = ["server.main", "node", "--config", str(config), "--set", "log.level=warning"]
-        now_ms = time.time_ns() // 1_000_000
-        tokens = [issue(key.encode(), f"bench-{n}", "player", 3600, now_ms) for n in range(IDLE_SESSIONS)]
         async with Served([*arguments, "--gateway-port", "0", "--admin-port", "0"]) as node:
-            yield node, tokens
+            yield node, key.encode()
 
 
 async def heartbeat(effort: Effort) -> Outcome:

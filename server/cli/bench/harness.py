@@ -23,7 +23,7 @@ from server.errors import Unavailable
 
 READY_TIMEOUT_S = 60.0
 TAIL_BYTES = 600
-GOES = 10
+GOES = 100
 Sample = Callable[[], Awaitable[float]]
 
 
@@ -218,7 +218,7 @@ async def cpu_us_per_unit(pid: int, seconds: float, units: Callable[[], Awaitabl
 
 
 def process_us(work: Callable[[], None], units: int) -> float:
-    """CPU time of this process per unit, in us: the least disturbed of a few goes."""
+    """CPU time of this process per unit, in us: the least disturbed of many short goes."""
     best = math.inf
     for _ in range(GOES):
         begin = time.process_time()

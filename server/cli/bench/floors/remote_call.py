@@ -1,7 +1,6 @@
 """Floor of `remote-call`: msgpack requests and answers over TCP, each behind its length."""
 
 import asyncio
-import json
 import struct
 from collections import defaultdict
 from typing import Any
@@ -34,7 +33,8 @@ class Server(asyncio.Protocol):
 
 async def main() -> None:
     server = await asyncio.get_running_loop().create_server(Server, "127.0.0.1", 0)
-    print(json.dumps({"port": server.sockets[0].getsockname()[1]}), flush=True)
+    print(f'{{"port": {server.sockets[0].getsockname()[1]}}}', flush=True)
     await server.serve_forever()
+
 
 uvloop.run(main())

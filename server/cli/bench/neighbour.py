@@ -1,0 +1,153 @@
+"""`neighbour`: what a well-behaved client feels of badly behaved ones on its node.
+
+The 99th percentile of its heartbeats' round trips, in turn without and with a crowd that floods,
+sends frames that are too large, broken or unknown, comes with forged tokens, stops in the middle
+of a frame and does not read. The node has one processor, all clients the other; the crowd yields
+to the neighbour there.
+"""
+
+import asyncio
+import sys
+import time
+from collections.abc import Iterable
+from contextlib import AsyncExitStack
+from typing import Any, Self
+
+import msgspec
+
+from server.cli.bench.abusers import Crowd, kinds
+from server.cli.bench.beats import Measured, Neighbour
+from server.cli.bench.gateway import node_and_key
+from server.cli.bench.harness import Effort, Outcome, cpus, outcome, progress, rss_kib
+from server.cli.bench.raw_socket import RawSocket, connected
+from server.errors import Unavailable
+from server.sessions.tokens import issue
+
+EACH = 2
+SAMPLE_S = 3.0
+SETTLE_S = 0.3
+SESSIONS = 8
+REPORTS = 80
+EVENTS = 256
+GOAL = 2.0
+
+
+class Lines:
+    """A program of this folder that is told lines and answers each with one."""
+
+    def __init__(self, module: str, first: msgspec.Struct) -> None:
+        self._module, self._first = module, first
+        self._process: asyncio.subprocess.Process
+
+    async def __aenter__(self) -> Self:
+        pipe = asyncio.subprocess.PIPE
+        command = (sys.executable, "-m", f"server.cli.bench.{self._module}")
+        self._process = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe)
+        try:
+            await self.tell(msgspec.json.encode(self._first).decode())
+        except BaseException:
+            await self.__aexit__()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._process.returncode is None:
+            self._process.kill()
+        await self._process.wait()
+
+    async def tell(self, line: str) -> bytes:
+        """Raises `Unavailable` where the program has ended."""
+        stdin, stdout = self._process.stdin, self._process.stdout
+        assert stdin is not None and stdout is not None
+        stdin.write(line.encode() + b"\n")
+        await stdin.drain()
+        answer = await stdout.readline()
+        if not answer:
+            raise Unavailable(f"{self._module} ended; its error is above")
+        return answer
+
+
+class Bench:
+    """The node, its neighbour and the crowd."""
+
+    def __init__(self, neighbour: Lines, crowd: Lines, seconds: float) -> None:
+        self._neighbour, self._crowd, self._seconds = neighbour, crowd, seconds
+        self.thrown: dict[str, int] = {}
+
+    async def quiet(self) -> Measured:
+        """The neighbour alone."""
+        await asyncio.sleep(SETTLE_S)
+        return await self._measure()
+
+    async def among(self, names: Iterable[str]) -> Measured:
+        """The neighbour while the crowd of these kinds does what it does."""
+        await self._crowd.tell("start " + " ".join(names))
+        await asyncio.sleep(SETTLE_S)
+        try:
+            return await self._measure()
+        finally:
+            self.thrown = msgspec.json.decode(await self._crowd.tell("stop"))
+
+    async def _measure(self) -> Measured:
+        return msgspec.json.decode(await self._neighbour.tell(str(self._seconds)), type=Measured)
+
+
+async def run(effort: Effort) -> Outcome:
+    """ms, p99 of a neighbour's heartbeat, with abuse and without."""
+    names = list(kinds())
+    async with AsyncExitStack() as stack:
+        node, key = await stack.enter_async_context(node_and_key())
+        url, processors = node.ready["client_url"], cpus()[1]
+        now_ms = time.time_ns() // 1_000_000
+        tokens = [issue(key, f"p{n}", "player", 3600, now_ms) for n in range(SESSIONS + EACH * len(names))]
+        topic = await _long_stream(url, issue(key, "host", "host", 3600, now_ms))
+        near = Neighbour(url, tokens[:SESSIONS], processors)
+        crowd = Crowd(url, tokens[SESSIONS:], topic, EACH, processors)
+        bench = Bench(
+            await stack.enter_async_context(Lines("beats", near)),
+            await stack.enter_async_context(Lines("abusers", crowd)),
+            effort.seconds(SAMPLE_S),
+        )
+        await bench.among(names)
+        before = rss_kib(node.pid)
+        pairs = [await _pair(bench, names, f"round {n + 1}/{effort.rounds}") for n in range(effort.rounds)]
+        alone = [(name, await _pair(bench, [name], name)) for name in names]
+        detail: dict[str, Any] = {
+            "by_kind": {name: round(real.p99_ms / floor.p99_ms, 2) for name, (floor, real) in alone},
+            "p50_ms": round(pairs[-1][1].p50_ms, 3),
+            "max_ms": round(max(real.max_ms for _, real in pairs), 1),
+            "abusers": EACH * len(names),
+            "grown_kib": rss_kib(node.pid) - before,
+            "thrown_out": bench.thrown,
+        }
+        real, floor = [real.p99_ms for _, real in pairs], [floor.p99_ms for floor, _ in pairs]
+        return outcome("neighbour", "ms", real, floor, GOAL, **detail)
+
+
+async def _pair(bench: Bench, names: list[str], what: str) -> tuple[Measured, Measured]:
+    floor, real = await bench.quiet(), await bench.among(names)
+    progress(
+        f"neighbour: {what}: p99 {floor.p99_ms:.3f} alone, {real.p99_ms:.3f} ms among the crowd, "
+        f"x {real.p99_ms / floor.p99_ms:.2f}  (median {floor.p50_ms:.3f}, {real.p50_ms:.3f}; "
+        f"longest {floor.max_ms:.1f}, {real.max_ms:.1f})"
+    )
+    return floor, real
+
+
+async def _long_stream(url: str, token: str) -> str:
+    """A match with many events, for slow readers; its topic."""
+    async with connected(url) as socket:
+        await socket.ask("hello", 1, token, None, 0, "host", False)
+        await _done(socket, "match.create", 2, "bench", 1, "long", ["recorded", "", 0, 0, 0, 0])
+        await _done(socket, "match.start", 3, "bench", 2, "long", 0)
+        for number in range(REPORTS):
+            events = [["medal", 1_000 * number, f"player-{n % 16}", "a medal with a name"] for n in range(EVENTS)]
+            await _done(socket, "match.report", 4 + number, "bench", 3 + number, "long", events)
+        await _done(socket, "match.end", 4 + REPORTS, "bench", 3 + REPORTS, "long", 0)
+        return "match/long"
+
+
+async def _done(socket: RawSocket, *parts: Any) -> None:
+    answer = await socket.ask(*parts)
+    if answer[0] != "accepted":
+        raise Unavailable(f"{parts[0]}: {answer}")

@@ -1,0 +1,116 @@
+"""A WebSocket client that speaks in bytes, for benchmarks that must send what no library would."""
+
+import asyncio
+import base64
+import os
+import struct
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+
+
+class Closed(Exception):
+    """The server closed the connection. `code` is 1006 where it did not say why."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+def frame(payload: bytes, opcode: int = 2, fin: bool = True) -> bytes:
+    """A client's frame (masked with zeros)."""
+    size = len(payload)
+    head = bytes([0x80 * fin | opcode])
+    if size < 126:
+        head += bytes([0x80 | size])
+    elif size < 65_536:
+        head += bytes([0x80 | 126]) + struct.pack("!H", size)
+    else:
+        head += bytes([0x80 | 127]) + struct.pack("!Q", size)
+    return head + b"\0\0\0\0" + payload
+
+
+def message(*parts: Any) -> bytes:
+    """A frame with a msgpack message."""
+    return frame(msgspec.msgpack.encode(parts))
+
+
+def handshake(format: str = "msgpack") -> bytes:
+    """The request for a connection."""
+    key = base64.b64encode(os.urandom(16)).decode()
+    lines = [
+        "GET / HTTP/1.1", "Host: garrison", "Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13",
+        f"Sec-WebSocket-Key: {key}", f"Sec-WebSocket-Protocol: garrison.v1.{format}", "", "",
+    ]  # fmt: skip
+    return "\r\n".join(lines).encode()
+
+
+def address(url: str) -> tuple[str, int]:
+    """Host and port of a `ws://` url."""
+    host, _, port = url.removeprefix("ws://").rpartition(":")
+    return host, int(port)
+
+
+class RawSocket:
+    """One connection after its handshake. What it does raises `Closed` once the server has closed."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self._writer = reader, writer
+
+    async def send(self, data: bytes) -> None:
+        """Write `data` as it is, and wait while the server does not read."""
+        try:
+            self._writer.write(data)
+            await self._writer.drain()
+        except ConnectionError:
+            raise Closed(1006) from None
+
+    async def receive(self) -> Any:
+        """The payload of the next message."""
+        while True:
+            opcode, payload = await self._frame()
+            if opcode in (1, 2):
+                return payload
+
+    async def ask(self, *parts: Any) -> list[Any]:
+        """Send a msgpack message; the next one that comes."""
+        await self.send(message(*parts))
+        answer: list[Any] = msgspec.msgpack.decode(await self.receive())
+        return answer
+
+    async def to_the_end(self) -> None:
+        """Read until the server closes."""
+        while True:
+            await self._frame()
+
+    async def _frame(self) -> tuple[int, bytes]:
+        try:
+            first, size = await self._reader.readexactly(2)
+            if size > 125:
+                (size,) = struct.unpack("!H", await self._reader.readexactly(2))
+            payload = await self._reader.readexactly(size)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            raise Closed(1006) from None
+        if first & 0xF == 8:
+            raise Closed(struct.unpack("!H", payload[:2])[0] if payload else 1005)
+        return first & 0xF, payload
+
+    def drop(self) -> None:
+        self._writer.transport.abort()
+
+
+@asynccontextmanager
+async def connected(url: str, format: str = "msgpack", unread_bytes: int = 2**16) -> AsyncIterator[RawSocket]:
+    """A connection, cut when the block is left. `unread_bytes`: how much is read ahead."""
+    reader, writer = await asyncio.open_connection(*address(url), limit=unread_bytes)
+    try:
+        writer.write(handshake(format))
+        try:
+            await reader.readuntil(b"\r\n\r\n")
+        except (asyncio.IncompleteReadError, ConnectionError):
+            raise Closed(1006) from None
+        yield RawSocket(reader, writer)
+    finally:
+        writer.transport.abort()

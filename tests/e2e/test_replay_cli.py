@@ -1,0 +1,123 @@
+"""`garrison replay` and `garrison matches` on a store that no cluster uses any more, and on one
+with a flipped byte."""
+
+import contextlib
+import json
+import random
+import re
+import shutil
+import sqlite3
+import time
+from pathlib import Path
+
+import pytest
+
+from garrison.messages import Assist, Kill, Medal
+from garrison_bots.generate import generate
+from tests.support.program import garrison, processes_in
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+
+NAMES = {Kill: "kill", Medal: "medal"}
+PLAYERS = [f"spartan-{number}" for number in range(8)]
+LENGTH_MS = 1_500_000
+
+
+@pytest.fixture(scope="module")
+def played(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory in which `garrison play` started a cluster for one generated match, and stopped it."""
+    place = tmp_path_factory.mktemp("replay")
+    lines = []
+    for event in generate(dict.fromkeys(PLAYERS), LENGTH_MS, random.Random(117)):
+        if isinstance(event, Assist):
+            continue  # recordings have none
+        line = {"time_ms": event.time_ms, "player": event.player, "type": NAMES[type(event)]}
+        lines.append(line | ({"medal": event.medal} if isinstance(event, Medal) else {}))
+        if isinstance(event, Kill):
+            lines.append({"time_ms": event.time_ms, "player": event.victim, "type": "death"})
+    (place / "match.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    done = garrison("play", "match.jsonl", "--speed", "0", "--nodes", "1", "--json", cwd=place)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["replay_equal"] is True
+    assert processes_in(place) == {}
+    return place
+
+
+def test_the_newest_match_is_shown_without_a_cluster(played: Path) -> None:
+    listed = json.loads(garrison("matches", "--json", cwd=played).stdout)["matches"]
+    assert [match["phase"] for match in listed] == ["ended"]
+    table = garrison("matches", cwd=played).stdout
+    assert listed[0]["match"] in table
+    shown = garrison("replay", "latest", cwd=played)
+    assert shown.returncode == 0, shown.stderr
+    feed, _, scoreboard = shown.stdout.partition("\n\n")
+    assert len(feed.splitlines()) == listed[0]["events"]
+    assert "the match is over" in feed.splitlines()[-1]
+    assert all(player in scoreboard for player in PLAYERS)
+
+
+def test_from_a_moment_on(played: Path) -> None:
+    whole = garrison("replay", "latest", cwd=played).stdout
+    late = garrison("replay", "latest", "--from", "20:00", cwd=played).stdout
+    feed = late.partition("\n\n")[0].splitlines()
+    assert feed == [line for line in whole.partition("\n\n")[0].splitlines() if line >= "20:00"]
+    assert 5 < len(feed) < len(whole.splitlines()) / 2
+    assert late.partition("\n\n")[2] == whole.partition("\n\n")[2]  # the same scoreboard at the end
+    wrong = garrison("replay", "latest", "--from", "late", cwd=played)
+    assert (wrong.returncode, len(wrong.stderr.splitlines())) == (2, 1)
+
+
+def test_it_is_paced_when_asked(played: Path) -> None:
+    began = time.monotonic()
+    shown = garrison("replay", "latest", "--from", "24:30", "--speed", "15", cwd=played)
+    assert shown.returncode == 0
+    last = re.match(r"(\d+):([\d.]+)", shown.stdout.partition("\n\n")[0].splitlines()[-1])
+    assert last is not None
+    span_s = int(last[1]) * 60 + float(last[2]) - (24 * 60 + 30)
+    assert time.monotonic() - began >= span_s / 15
+
+
+def test_it_verifies_in_a_fresh_process(played: Path) -> None:
+    done = garrison("replay", "latest", "--verify", cwd=played)
+    assert done.returncode == 0, done.stderr
+    assert "verifies" in done.stdout
+    assert "end hash" in done.stdout
+
+
+def test_a_flipped_byte_is_named_by_segment_and_event(played: Path, tmp_path: Path) -> None:
+    shutil.copytree(played / ".garrison", tmp_path / ".garrison")
+    database = tmp_path / ".garrison/demo/garrison.db"
+    settings = tmp_path / ".garrison/demo/garrison.toml"
+    settings.write_text(settings.read_text().replace(str(played), str(tmp_path)))
+    with contextlib.closing(sqlite3.connect(database)) as opened:
+        chunks = opened.execute("SELECT first_seq, last_seq, data FROM log_chunks WHERE sealed").fetchall()
+    assert len(chunks) >= 2
+    for first, last, data in chunks:
+        flip(database, first, data, len(data) * 3 // 4)
+        done = garrison("replay", "latest", "--verify", cwd=tmp_path)
+        named = re.search(r"segment at event (\d+): event (\d+)", done.stderr)
+        assert done.returncode == 2, done.stdout
+        assert len(done.stderr.splitlines()) == 1
+        assert named is not None, done.stderr
+        assert int(named[1]) == first
+        assert first <= int(named[2]) <= last
+        store(database, first, data)
+    flip(database, chunks[0][0], chunks[0][2], 12)
+    done = garrison("replay", "latest", "--verify", "--json", cwd=tmp_path)
+    assert done.returncode == 2
+    told = json.loads(done.stdout)
+    assert told["verified"] is False
+    assert f"segment at event {chunks[0][0]}: header" in told["why"]
+    shown = garrison("replay", "latest", cwd=tmp_path)  # nor is it shown as if nothing were
+    assert shown.returncode == 2
+    store(database, chunks[0][0], chunks[0][2])
+    assert garrison("replay", "latest", "--verify", cwd=tmp_path).returncode == 0
+
+
+def flip(database: Path, first_seq: int, data: bytes, at: int) -> None:
+    store(database, first_seq, data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+
+
+def store(database: Path, first_seq: int, data: bytes) -> None:
+    with contextlib.closing(sqlite3.connect(database)) as opened, opened:
+        opened.execute("UPDATE log_chunks SET data = ? WHERE first_seq = ?", (data, first_seq))

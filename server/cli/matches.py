@@ -9,9 +9,10 @@ from cyclopts import App, Parameter, validators
 from rich.table import Table
 
 from game import replay as replays
+from persistence.game.queries import StoredMatch
 from server.cli.common import Config, Json, Set, err, out, read_settings
 from server.cli.status import ask_admin
-from server.cli.stored import StoredMatch, list_matches
+from server.cli.stored import list_matches
 
 EXAMPLES = """
 Examples:

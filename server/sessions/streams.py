@@ -2,10 +2,10 @@
 
 A topic (a logged actor) with local watchers is *attached*: its actor sends its durable events to
 this node for ten seconds, so the node attaches again every few seconds and at each view change,
-and learns the durable end each time, until it learns that the log is finished. What comes is given to the subscriptions by their cursors
-(`server/sessions/cursors.py`); whoever lags reads from the log, in batches, and only as fast as
-the client acknowledges. So a lost message between nodes, a dead owner and a slow client are all
-the same case: a cursor below the end.
+and learns the durable end each time, until it learns that the log is finished. What comes is
+given to the subscriptions by their cursors (`server/sessions/cursors.py`); whoever lags reads from
+the log, in batches, and only as fast as the client acknowledges. So a lost message between nodes, a
+dead owner and a slow client are all the same case: a cursor below the end.
 
 A push to a player goes to the node of the player's slot, which has the session, or knows the
 nodes that serve it for a client that cannot follow redirects (they say so every few seconds).

@@ -101,7 +101,8 @@ class Store(Protocol):
 
     async def claim(self, kind: str, claims: Sequence[Claim], me: NodeAddress) -> dict[ActorId, ClaimResult]:
         """Load-and-claim, at most 500 at once. Succeeds for a row that is absent, released,
-        already mine, or whose owner is not `up`; sets `epoch` (+1, never reset) and owner only."""
+        already mine, or whose owner is not `up`; sets `epoch` (+1, never reset) and owner only.
+        `Elsewhere(me)`: a later claim of mine has overtaken this one; it is void."""
         ...
 
     async def write(self, kind: str, changes: Sequence[Change]) -> dict[ActorId, WriteResult]:

@@ -55,8 +55,9 @@ def run_for_lines(place: Path, arguments: list[str], count: int) -> list[str]:
 
 def test_its_commands_exist() -> None:
     """Every `garrison …` in the pages names a command that there is."""
+    called = re.compile(r"(?:^|[`(/ ])garrison (?!import)([a-z]+)", re.MULTILINE)
     for page in PAGES:
-        for command in re.findall(r"(?:^|[`(/ ])garrison (?!import)([a-z]+)", fenced_or_quoted(page.read_text()), re.MULTILINE):
+        for command in called.findall(fenced_or_quoted(page.read_text())):
             assert command in COMMANDS, f"{page.name}: garrison {command}"
 
 

@@ -1,10 +1,10 @@
 """`PlayerState` and table `players`."""
 
 from collections.abc import Sequence
-from operator import attrgetter
 from typing import Any, Final
 
 import msgspec
+from msgspec.structs import astuple
 from sqlalchemy import Table
 
 from game.player.state import PlayerState, SavedCommands, SettledMatch
@@ -28,7 +28,7 @@ _FIELDS: Final = (
 _CLIENT_TEXTS: Final = 2
 """The first columns are what a player wrote: PostgreSQL refuses a NUL in text, and one name with
 a NUL must not keep a whole batch from being stored."""
-_GETTERS: Final = [attrgetter(name) for name in _FIELDS]
+_PLACES: Final = [PlayerState.__struct_fields__.index(name) for name in _FIELDS]
 
 
 class _Recent(msgspec.Struct, array_like=True, frozen=True):
@@ -50,6 +50,10 @@ def _recent(state: PlayerState) -> bytes | None:
     return _encode(_Recent(state.answered, state.settled, state.settled_floor_ms))
 
 
+def _without_nul(column: list[Any]) -> list[Any]:
+    return [text.replace("\0", "") for text in column] if "\0" in "".join(column) else column
+
+
 class PlayerMapping:
     """One row a player."""
 
@@ -61,8 +65,9 @@ class PlayerMapping:
     children: Children | None = None
 
     def encode(self, states: Sequence[Any]) -> Columns:
-        columns: Columns = [list(map(get, states)) for get in _GETTERS]
-        columns[:_CLIENT_TEXTS] = [[text.replace("\0", "") for text in column] for column in columns[:_CLIENT_TEXTS]]
+        whole = list(zip(*map(astuple, states), strict=True))
+        columns: Columns = [list(whole[place]) for place in _PLACES] if whole else [[] for _ in _PLACES]
+        columns[:_CLIENT_TEXTS] = [_without_nul(column) for column in columns[:_CLIENT_TEXTS]]
         columns.append(list(map(_recent, states)))
         return columns
 

@@ -64,8 +64,6 @@ class Actor(Generic[S]):
     State: ClassVar[type[msgspec.Struct]]
     durability: ClassVar[Durability] = "volatile"
     placement: ClassVar[Placement] = "hash"
-    idle_timeout_s: ClassVar[float | None] = None
-    """None: the setting `actors.idle_timeout_s`."""
 
     __slots__ = ("activation", "state")
 

@@ -1,21 +1,30 @@
 """Token bucket: how many messages a session may send. Pure."""
 
+from typing import Final
+
+GRANT: Final = 16
+_HURRIED_GRANT: Final = 4
+
 
 class TokenBucket:
     """Starts full with `burst` tokens and regains `rate_per_s`.
 
-    It is refilled only when it runs empty, so that the usual message costs a subtraction and
-    no look at the clock: `tokens -= 1`, and `refill` if that went below zero. For that, a
-    client that was quiet may send two bursts in a row; in any time it never gets more than
-    `2 * burst + rate_per_s * time`.
+    Tokens are handed out `GRANT` at a time (fewer to who is in a hurry), so that the usual message
+    costs a subtraction and no look at the clock: `tokens -= 1`, and `refill` if that went below
+    zero. In any time there are
+    never more than `burst + GRANT + rate_per_s * time`.
     """
 
-    __slots__ = ("_at", "burst", "rate_per_s", "tokens")
+    __slots__ = ("_at", "_granted", "_rest", "burst", "hurried", "rate_per_s", "tokens")
 
-    def __init__(self, rate_per_s: float, burst: float, now: float) -> None:
+    def __init__(self, rate_per_s: float, burst: int, now: float) -> None:
         self.rate_per_s = rate_per_s
         self.burst = burst
-        self.tokens = burst
+        self._granted = min(GRANT, burst)
+        self.tokens = float(self._granted)
+        self.hurried = False
+        """The tokens of the last grant were used up faster than they are regained."""
+        self._rest = burst - self.tokens  # not handed out yet
         self._at = now
 
     def take(self, now: float) -> bool:
@@ -24,12 +33,20 @@ class TokenBucket:
         return self.tokens >= 0.0 or self.refill(now)
 
     def refill(self, now: float) -> bool:
-        """Add what was earned since the last time, after a token too many was taken. False if
-        that does not cover it: it is given back."""
-        earned = (now - self._at) * self.rate_per_s
+        """Hand out the next tokens, after one too many was taken. False if there is none: that
+        one is given back."""
+        self.hurried = (now - self._at) * self.rate_per_s < self._granted
+        self._rest = self._left(now)
         self._at = now
-        self.tokens = min(self.burst, self.tokens + earned)
-        if self.tokens >= 0.0:
-            return True
-        self.tokens += 1.0
-        return False
+        granted = min(_HURRIED_GRANT if self.hurried else GRANT, int(self._rest))
+        self._rest -= granted
+        self._granted = max(1, granted)
+        self.tokens += self._granted  # the one that was taken is covered, or given back
+        return granted > 0
+
+    def rested(self, now: float) -> bool:
+        """Whether at least half of the burst is there."""
+        return 2 * (self.tokens + self._left(now)) >= self.burst
+
+    def _left(self, now: float) -> float:
+        return min(self.burst, self._rest + (now - self._at) * self.rate_per_s)

@@ -41,6 +41,7 @@ from server.sessions.session import (
 )
 from server.sessions.streams import Streams
 from server.sessions.tokens import Claims, check, check_key
+from server.sessions.turnstile import Turnstile
 from server.sessions.wheel import Wheel
 from server.settings import Settings
 from server.wire.codec import Codec, Format
@@ -102,6 +103,7 @@ class Gateway:
         self.detached: dict[Session, None] = {}
         self.openings: dict[Opening, None] = {}
         self.streams = Streams(self)
+        self.turnstile = Turnstile()
         self._key = signing_key
         self._stopping = False
         self._numbers = 0

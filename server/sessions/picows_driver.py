@@ -7,15 +7,19 @@ moderately over ours is answered here, where the close can wait for the peer's o
 unread bytes in the socket can destroy the close code on its way). The rest is checked here:
 reserved bits, the order and total size of fragments, UTF-8, text or binary, close codes.
 
+picows doubles a connection's buffer whenever a read fills it, and hands over all of a read at once.
+So a read must never be large: the kernel holds little of what was not read yet, a flooding session
+is not read while it waits in line (`turnstile.py`) and in sips from then on, and a peer that goes
+on sending after our close frame is not read at all.
+
 uvloop's own transports are used, not picows' optional ones: a connection costs 5 KiB less.
 """
 
 import asyncio
 import contextlib
+import socket
 import ssl
 import struct
-from collections.abc import Callable
-from functools import partial
 from typing import Any, Final, cast
 
 import structlog
@@ -50,6 +54,11 @@ _OVER_FULL: Final = 64
 """Connections above the limit that are still told so with a close code; more get HTTP 503."""
 _PONG_BYTES: Final = 16 * 1024
 """A peer that does not read, and has more than this waiting, gets no pongs."""
+_LAST_FRAMES: Final = 64
+"""After our close frame: a peer that sends more than this before its own is read no further."""
+_KERNEL_BYTES: Final = 16 * 1024
+"""What the kernel takes in ahead of us for a connection (Linux doubles it)."""
+_SIP_BYTES: Final = 2 * 1024
 
 
 def _may_be_sent(code: int) -> bool:
@@ -61,12 +70,11 @@ class PicowsConnection(WSListener):
     """One connection; see `server.sessions.connection.Connection`."""
 
     __slots__ = (
-        "_closing", "_kind", "_linger", "_listener", "_max_bytes", "_on_message", "_parts", "_parts_bytes", "_receiver",
-        "_transport", "_usual", "format", "send",
+        "_closing", "_hearer", "_kind", "_late", "_linger", "_listener", "_max_bytes", "_parts", "_parts_bytes",
+        "_pong", "_receiver", "_transport", "_usual", "format",
     )  # fmt: skip
 
     format: Format
-    send: Callable[[bytes], None]
 
     def __init__(self, listener: "PicowsListener", format: Format) -> None:
         self._listener = listener
@@ -75,10 +83,12 @@ class PicowsConnection(WSListener):
         self._kind = _TEXT if format == "json" else _BINARY
         self._usual = None if format == "json" else _BINARY  # None also within a fragmented message
         self._receiver: Receiver = NOBODY
-        self._on_message: Callable[[bytes], None] = NOBODY.on_message
+        self._hearer: Receiver = NOBODY  # of messages: the receiver, until this side closes
         self._parts: list[bytes] | None = None
         self._parts_bytes = 0
+        self._pong: bytes | None = None  # what the newest unanswered ping said
         self._closing = 0  # the close code that was sent
+        self._late = 0  # frames that came after that
         self._linger: asyncio.TimerHandle | None = None
         self._transport: WSTransport = cast(WSTransport, None)  # set by on_ws_connected
 
@@ -95,14 +105,20 @@ class PicowsConnection(WSListener):
 
     def set_receiver(self, receiver: Receiver) -> None:
         self._receiver = receiver
-        self._on_message = receiver.on_message
+        self._hearer = receiver
+
+    def send(self, data: bytes) -> None:
+        # Methods looked up and called, here and for messages, not kept: a kept bound method or
+        # partial is one more object of each connection that is not in the processor's cache.
+        self._transport.send(self._kind, data)
 
     def close(self, code: int, reason: str = "") -> None:
         if self._closing:
             return
         self._closing = code
+        self._max_bytes = -1  # no frame is usual any more
         self._parts = None
-        self._on_message = NOBODY.on_message
+        self._hearer = NOBODY
         # The stub says enum; any number is taken, and 4001 is not in the enum.
         self._transport.send_close(cast(WSCloseCode, code), _reason(reason))
         self._transport.underlying_transport.resume_reading()  # the peer's close must be seen
@@ -111,11 +127,15 @@ class PicowsConnection(WSListener):
 
     def abort(self) -> None:
         self._closing = self._closing or _ABNORMAL
-        self._on_message = NOBODY.on_message
+        self._hearer = NOBODY
         self._transport.disconnect(False)
 
     def pause_reading(self) -> None:
-        self._transport.underlying_transport.pause_reading()
+        transport = cast(asyncio.Transport, self._transport.underlying_transport)
+        transport.pause_reading()
+        protocol = transport.get_protocol()
+        if not isinstance(protocol, _Sips):
+            transport.set_protocol(cast(asyncio.BaseProtocol, _Sips(protocol)))
 
     def resume_reading(self) -> None:
         self._transport.underlying_transport.resume_reading()
@@ -124,7 +144,6 @@ class PicowsConnection(WSListener):
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         self._transport = transport
-        self.send = partial(transport.send, self._kind)
         self._listener.opened(self)
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
@@ -134,8 +153,7 @@ class PicowsConnection(WSListener):
             and not (frame.rsv1 or frame.rsv2 or frame.rsv3)
             and frame.payload_size <= self._max_bytes
         ):
-            on_message = self._on_message  # a local is called faster than a slot
-            on_message(frame.get_payload_as_bytes())
+            self._hearer.on_message(frame.get_payload_as_bytes())
         else:
             self._unusual(frame)
 
@@ -146,7 +164,7 @@ class PicowsConnection(WSListener):
         code, reason = self._how_it_ended(transport)
         self._listener.gone(self)
         receiver, self._receiver = self._receiver, NOBODY
-        self._on_message = NOBODY.on_message
+        self._hearer = NOBODY
         self._parts = None
         receiver.on_closed(self, code, reason)
 
@@ -163,7 +181,9 @@ class PicowsConnection(WSListener):
         if kind is _CLOSE:
             self._peer_closes(frame)
         elif self._closing:
-            return
+            self._late += 1
+            if self._late == _LAST_FRAMES:
+                self.pause_reading()
         elif frame.rsv1 or frame.rsv2 or frame.rsv3:
             self._violation(CloseCode.PROTOCOL_ERROR, "reserved bits are set and no extension was agreed")
         elif kind is _TEXT or kind is _BINARY:
@@ -171,9 +191,17 @@ class PicowsConnection(WSListener):
         elif kind is _CONTINUATION:
             self._continuation(frame)
         else:
-            if kind is _PING and self.buffered_bytes <= _PONG_BYTES:
-                self._transport.send_pong(frame.get_payload_as_bytes())
+            if kind is _PING:
+                if self._pong is None:
+                    asyncio.get_running_loop().call_soon(self._send_pong)
+                self._pong = frame.get_payload_as_bytes()
             self._receiver.on_control(self)
+
+    def _send_pong(self) -> None:
+        """Answer the newest of the pings that came together (RFC 6455, 5.5.3)."""
+        pong, self._pong = self._pong, None
+        if pong is not None and not self._closing and self.buffered_bytes <= _PONG_BYTES:
+            self._transport.send_pong(pong)
 
     def _data(self, frame: WSFrame) -> None:
         if self._parts is not None:
@@ -214,7 +242,7 @@ class PicowsConnection(WSListener):
             except UnicodeDecodeError:
                 self._violation(CloseCode.BAD_UTF8, "text must be UTF-8")
                 return
-        self._on_message(message)
+        self._hearer.on_message(message)
 
     def _peer_closes(self, frame: WSFrame) -> None:
         """The peer's close frame: answer it, and cut."""
@@ -227,7 +255,7 @@ class PicowsConnection(WSListener):
             self._transport.send_close(cast(WSCloseCode, code))
         elif not self._closing:
             self._transport.send_close(WSCloseCode.OK)
-        self._on_message = NOBODY.on_message
+        self._hearer = NOBODY
         self._transport.disconnect()
         if self._linger is None:  # a peer that never reads the answer is not waited for
             self._linger = asyncio.get_running_loop().call_later(LINGER_S, self._transport.disconnect, False)
@@ -293,6 +321,8 @@ class PicowsListener:
         except (OSError, OverflowError) as error:
             why = getattr(error, "strerror", None) or error
             raise BadSetting("gateway.port", f"cannot listen on {settings.host}:{settings.port}: {why}") from None
+        for sock in self._server.sockets:  # its connections inherit it
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _KERNEL_BYTES)
         self._port = self._server.sockets[0].getsockname()[1]
         return settings.advertise_url or self.url
 
@@ -345,6 +375,34 @@ class PicowsListener:
         return _refusal(
             400, f"This is a Garrison gateway. Connect with a WebSocket and offer a subprotocol: {known}.\n"
         )
+
+
+class _Sips:
+    """Stands between the transport and picows once a connection had to be paused: it is read in
+    sips from then on, so that its buffer grows no further and little is handed over at once."""
+
+    __slots__ = ("_protocol",)
+
+    def __init__(self, protocol: Any) -> None:
+        self._protocol = protocol
+
+    def get_buffer(self, hint: int) -> memoryview:
+        return cast(memoryview, self._protocol.get_buffer(hint))[:_SIP_BYTES]
+
+    def buffer_updated(self, count: int) -> None:
+        self._protocol.buffer_updated(count)
+
+    def eof_received(self) -> Any:
+        return self._protocol.eof_received()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._protocol.connection_lost(error)
+
+    def pause_writing(self) -> None:
+        self._protocol.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._protocol.resume_writing()
 
 
 class _Reports:

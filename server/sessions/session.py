@@ -22,6 +22,7 @@ from server.sessions.broadcast import Broadcast
 from server.sessions.bucket import TokenBucket
 from server.sessions.connection import NOBODY, Connection
 from server.sessions.outbox import Outbox
+from server.sessions.turnstile import Held
 from server.wire.codec import Codec, Format
 from server.wire.messages import Ack, Beat, Beats, Close, CloseCode, Done, Failed, Heartbeat, Reply, Request
 
@@ -42,14 +43,22 @@ ENDED_STOPPING: Final = "stopping"
 ENDED_OWNERSHIP_LOST: Final = "ownership_lost"
 
 
-class Session:
+class _EachBeat:
+    """What every heartbeat touches. The slots of a base class lie together, before all others:
+    of a session that is not in the processor's cache, fewer lines have to be waited for."""
+
+    __slots__ = (
+        "_beat_due", "_binary", "_decode", "_gateway", "_refused", "activation", "bucket", "caller", "connection",
+        "heard_at", "metrics", "outbox",
+    )  # fmt: skip
+
+
+class Session(_EachBeat):
     """See the module's head. Made by the gateway; `begin` gives it its connection."""
 
     __slots__ = (
-        "_beat_due", "_binary", "_blocked_at", "_decode", "_gateway", "_in_flight", "_link", "_refused",
-        "_write", "activation", "actor", "beats", "bucket", "caller", "codec", "connection", "detached_at",
-        "ended", "format", "heard_at", "metrics", "move_due", "moving_to", "outbox", "remote", "resume",
-        "since_ms", "starved", "stays", "topics",
+        "_blocked_at", "_in_flight", "_link", "actor", "beats", "codec", "detached_at", "ended", "format", "held",
+        "move_due", "moving_to", "remote", "resume", "since_ms", "starved", "stays", "topics",
     )  # fmt: skip
 
     def __init__(self, gateway: "Gateway", caller: Caller, resume: str, format: Format, stays: bool) -> None:
@@ -62,7 +71,6 @@ class Session:
         self.codec: Codec = gateway.codecs[format]
         self._decode = gateway.decoders[format]
         self._binary = format == "msgpack"
-        self._write: Callable[[bytes], None] = _nowhere
         self.stays = stays
         """The client cannot follow a redirect: it is served here wherever its slot is."""
         now = gateway.clock.now()
@@ -80,6 +88,8 @@ class Session:
         self.moving_to = ""
         self.move_due = 0.0
         self.topics: dict[str, Topic] | None = None
+        self.held: Held | None = None
+        """Where its messages wait in line, while it sends faster than it may."""
         self.starved = False  # a stream waits for room in the outbox
         self._beat_due = False
         self._blocked_at: float | None = None
@@ -98,8 +108,7 @@ class Session:
         self.heard_at = self._gateway.tick
         bucket = self.bucket
         bucket.tokens -= 1.0
-        if bucket.tokens < 0.0 and not bucket.refill(self._gateway.now()):
-            self._over_rate(data)
+        if bucket.tokens < 0.0 and not self._refill(data):
             return
         decode = self._decode
         try:
@@ -107,7 +116,7 @@ class Session:
         except Exception:
             self._bad_message(data)
             return
-        if self._refused and 2 * bucket.tokens >= bucket.burst:
+        if self._refused and bucket.rested(self._gateway.now()):
             self._refused = 0
         if message.__class__ is not Heartbeat:
             self._request(message)
@@ -135,13 +144,17 @@ class Session:
             self.send(self.codec.encode(Beat(number)))
         else:
             metrics.frames_out_total += 1
-            write = self._write
-            write(_BEAT_HEAD + _encode_number(number))
+            connection = self.connection
+            if connection is not None:
+                connection.send(_BEAT_HEAD + _encode_number(number))
 
     def on_control(self, connection: Connection) -> None:
         self.heard_at = self._gateway.tick
-        if not self.bucket.take(self._gateway.now()):
+        bucket = self.bucket
+        if not bucket.take(self._gateway.now()):
             self._refuse()
+        if bucket.hurried:
+            self._wait_in_line()
 
     def on_blocked(self, connection: Connection) -> None:
         if connection is self.connection:
@@ -152,7 +165,8 @@ class Session:
         if connection is self.connection:
             self._blocked_at = None
             self.heard_at = self._gateway.tick  # it could not be heard until now
-            connection.resume_reading()
+            if self.held is None:
+                connection.resume_reading()
             self._flush()
 
     def on_closed(self, connection: Connection, code: int, reason: str) -> None:
@@ -244,6 +258,27 @@ class Session:
         self.send(self.codec.encode(Failed(request_id, typed.code, typed.message[:500], retry_ms)))
 
     # ---- misuse ----
+
+    def _refill(self, data: bytes) -> bool:
+        """The tokens at hand are used up. False: there are no more, and the message is refused."""
+        bucket = self.bucket
+        if bucket.refill(self._gateway.now()):
+            if bucket.hurried:
+                self._wait_in_line()
+            return True
+        self._wait_in_line()
+        self._over_rate(data)
+        return False
+
+    def _wait_in_line(self) -> None:
+        if self.held is None and self.connection is not None:
+            self.held = self._gateway.turnstile.hold(self, self.connection)
+
+    def let_through(self) -> None:
+        """The turnstile's call: everything that waited is handled."""
+        self.held = None
+        if self.connection is not None and self._blocked_at is None:
+            self.connection.resume_reading()
 
     def _over_rate(self, data: bytes) -> None:
         self.metrics.rate_limited_total += 1
@@ -337,7 +372,6 @@ class Session:
     def begin(self, connection: Connection, first: bytes) -> None:
         """Attach to a connection, say `first` (the welcome), then everything unsent."""
         self.connection = connection
-        self._write = connection.send
         self.remote = connection.remote
         self.heard_at = self._gateway.tick
         self._blocked_at = None
@@ -377,8 +411,7 @@ class Session:
 
     def _unlink(self) -> None:
         self._link += 1
-        self.connection = None
-        self._write = _nowhere
+        self.connection = self.held = None
         self.metrics.sessions -= 1
 
     def _detach(self) -> None:
@@ -408,10 +441,6 @@ class Session:
         """The wheel's call a resume window after each detaching."""
         if self.connection is None and now >= self.detached_at + self._gateway.settings.resume_window_s:
             self.end(ENDED_EXPIRED)
-
-
-def _nowhere(_data: bytes) -> None:
-    """Where a detached session writes."""
 
 
 def _error_of(future: "asyncio.Future[Any]") -> BaseException | None:

@@ -38,11 +38,13 @@ class DirtySet(Generic[T]):
         if entity.id not in self._since:
             self._since[entity.id] = (entity, now)
 
-    def clean(self, entity: T) -> None:
-        """Everything of `entity` is in the store, or it is gone."""
-        held = self._since.get(entity.id)
-        if held is not None and held[0] is entity:
-            del self._since[entity.id]
+    def clean(self, *entities: T) -> None:
+        """Everything of these is in the store, or they are gone."""
+        since = self._since
+        for entity in entities:
+            held = since.get(entity.id)
+            if held is not None and held[0] is entity:
+                del since[entity.id]
 
     def renew(self, entity: T, now: float) -> None:
         """A flush stored an older version: dirty still, with changes no older than `now`."""

@@ -8,6 +8,7 @@ either, the node refuses further durable changes, and memory stays bounded while
 import asyncio
 import random
 from collections.abc import Iterable
+from operator import attrgetter
 from typing import Any, Protocol
 
 import structlog
@@ -22,6 +23,9 @@ from server.storage.dirty import DirtySet
 from server.storage.ports import Change, Store
 
 log = structlog.get_logger(__name__)
+
+
+_by_id = attrgetter("id")
 
 
 class Flushable(Protocol):
@@ -135,7 +139,7 @@ class WriteBehind:
             await self._write_kind(kind, entities)
 
     async def _write_kind(self, kind: str, entities: list[Flushable]) -> None:
-        entities.sort(key=lambda entity: entity.id)
+        entities.sort(key=_by_id)
         begin = self._clock.now()
         changes = [Change(entity.id, entity.epoch, entity.version, entity.boundary) for entity in entities]
         try:
@@ -156,16 +160,20 @@ class WriteBehind:
         now = self._clock.now()
         self._metrics.flush_seconds.observe(now - begin)
         self._metrics.flushed_rows_total += len(changes)
+        fenced = {identity for identity, result in results.items() if result == "fenced"}
+        clean: list[Flushable] = []
         for entity, change in zip(entities, changes, strict=True):
-            if results[entity.id] == "fenced":
+            if fenced and entity.id in fenced:
                 self._clean(entity)
                 entity.fenced()
                 continue
             entity.stored_version = change.version
             if entity.version == change.version:
-                self._clean(entity)
+                entity.dirty = False
+                clean.append(entity)
             else:
                 self._dirty.renew(entity, begin)
+        self._dirty.clean(*clean)
 
     def _refused(self, entity: Flushable, error: Exception) -> None:
         """The store is there and cannot take this state. It is kept and tried again; until that

@@ -64,6 +64,10 @@ class PlayedMatch:
         self.state = rules.evolve(self.state, Record(self.durable_seq, event))
         self.events.append(msgspec.msgpack.encode(event))
 
+    def recent(self, count: int) -> EventBatch:
+        first = max(1, self.durable_seq - count)
+        return EventBatch(self.durable_seq, first, [msgspec.Raw(event) for event in self.events[first - 1 :]])
+
     def read(self, from_seq: int) -> "asyncio.Future[EventBatch]":
         answer: asyncio.Future[EventBatch] = asyncio.get_running_loop().create_future()
         some = [msgspec.Raw(event) for event in self.events[from_seq - 1 :]]

@@ -176,7 +176,7 @@ async def test_a_log_that_is_dropped_while_segments_are_written_does_not_end_the
         host.faults.run = hold_seals  # type: ignore[method-assign]
         answers = [host.ask(one, "add", (1,)) for one in (L, M) for _ in range(2)]
         await asyncio.gather(*answers)
-        await until(lambda: host.group_commit._lock.locked())
+        await until(host.group_commit._lock.locked)
         last = host.find(M)
         assert last is not None
         host.catalog.discard(last, Internal("planted"))

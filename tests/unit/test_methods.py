@@ -42,7 +42,7 @@ class Shapes(Actor[Total]):
     async def stare(self) -> int:
         return 1
 
-    def untyped(self, anything):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+    def untyped(self, anything):  # type: ignore[no-untyped-def]
         return anything
 
     def _private(self) -> None: ...

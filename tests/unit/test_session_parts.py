@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from server.errors import BadInput, BadToken, TokenExpired
 from server.sessions.broadcast import Broadcast
-from server.sessions.bucket import TokenBucket
+from server.sessions.bucket import GRANT, TokenBucket
 from server.sessions.cursors import Cursors
 from server.sessions.tokens import check, issue
 from server.sessions.wheel import Wheel
@@ -96,7 +96,7 @@ def test_a_bucket_gives_no_more_than_burst_and_rate(pauses: list[float]) -> None
     for pause in pauses:
         now += pause
         taken += bucket.take(now)
-        assert taken <= 20 + 10 * now + 1e-6
+        assert taken <= 20 + GRANT + 10 * now + 1e-6
 
 
 def test_a_bucket_refills() -> None:
@@ -104,6 +104,14 @@ def test_a_bucket_refills() -> None:
     assert [bucket.take(0.0) for _ in range(3)] == [True, True, False]
     assert bucket.take(0.6)
     assert not bucket.take(0.6)
+    assert not bucket.rested(0.6) and bucket.rested(1.2)
+
+
+def test_a_bucket_knows_who_is_in_a_hurry() -> None:
+    bucket = TokenBucket(100, 400, 0.0)
+    assert all(bucket.take(number / 50) for number in range(200)) and not bucket.hurried
+    assert all(bucket.take(4.0) for _ in range(2 * GRANT + 1)) and bucket.hurried
+    assert all(bucket.take(5.0 + number / 50) for number in range(2 * GRANT)) and not bucket.hurried
 
 
 @given(st.lists(st.floats(0.01, 50), min_size=1, max_size=50), st.lists(st.floats(0.01, 5), max_size=40))

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from server.actors.actor import Actor, LoggedActor, Record, read_only
 from server.actors.app import App
-from server.errors import CallCycle, DeadlineExceeded, GarrisonError, Internal, Moved, Overloaded, Unavailable
+from server.errors import CallCycle, DeadlineExceeded, Fenced, GarrisonError, Internal, Moved, Overloaded, Unavailable
 from server.ids import actor_id
 from tests.support.engine import TestHost, cluster
 from tests.support.tiny import Added, Counter, Ledger, Total
@@ -350,6 +350,22 @@ async def test_a_cycle_is_found_through_a_cold_actor() -> None:
         await host.ask(A, "add", (0,))
         with pytest.raises(CallCycle):
             await _outside_any_task(lambda: host.ask_now(A, "add_by_way_of", (["cold", "a"], 1)))
+
+
+async def test_a_turn_that_waits_ends_with_its_activation() -> None:
+    async with cluster(app=OddApp) as world:
+        host = world.hosts["node-1"]
+        turn, behind = await _busy(host), asyncio.ensure_future(host.ask(O, "add", (1,)))
+        await asyncio.sleep(0)
+        activation = host.find(O)
+        assert activation is not None
+        activation.fenced()
+        with pytest.raises(Fenced):
+            await turn
+        with pytest.raises(Fenced):
+            await behind
+        await until(lambda: not [name for name in host.supervisor.names() if "turn" in name])
+        assert await host.ask(O, "add", (1,)) == 1
 
 
 async def test_lease_loss_during_a_turn_undoes_it() -> None:

@@ -44,7 +44,7 @@ def bench(
     json: Json = False,
     short: Annotated[bool, Parameter(show=False, negative="")] = False,
 ) -> int:
-    """Measure one path: heartbeat, call, remote-call, flush-sqlite, flush-postgres, activate, memory, neighbour, or all.
+    """Measure heartbeat, call, remote-call, flush-sqlite, flush-postgres, activate, memory, neighbour, or all.
 
     CPU time of the serving process per unit (KiB for memory, ms for neighbour), as a ratio to a floor measured in the
     same run.

@@ -1,5 +1,6 @@
 """Actor runtimes for benchmarks: real parts, in this process, over a store that is given."""
 
+import gc
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -76,6 +77,8 @@ async def host_over(app: App, store: Any, logs: Any, name: str = "node-1") -> As
     host.start(me)
     supervisor.spawn(commit.run(), "group-commit")
     host.on_view(View((member(host),)))
+    gc.collect()
+    gc.freeze()  # as a node does once it serves
     try:
         yield host
     finally:

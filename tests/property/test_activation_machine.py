@@ -1,0 +1,242 @@
+"""Calls, failing stores, flushes and deactivations in random order, against plain counters.
+
+The model of an actor is what was acknowledged and what may have happened besides (calls that
+ended in an unknown outcome). After the store has healed, the total that a fresh activation loads
+must hold every acknowledged addition and nothing that was refused. Each planted fault must show.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from server.actors.event_log import EventLog
+from server.errors import GarrisonError, OutcomeUnknown
+from server.ids import ActorId, actor_id
+from tests.support.engine import TestHost, cluster
+from tests.support.tiny import Counter
+
+IDS = [actor_id(kind, key) for kind in ("counter", "ledger") for key in "ab"]
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("add"), st.sampled_from(IDS)),
+        st.tuples(st.just("crash"), st.sampled_from(IDS)),
+        st.tuples(st.just("slow"), st.sampled_from(IDS[:2])),
+        st.tuples(st.just("end"), st.sampled_from(IDS)),
+        st.tuples(st.just("flush"), st.just("")),
+        st.tuples(st.just("pass"), st.integers(1, 5)),
+        st.tuples(st.just("faults"), st.sampled_from([0.0, 0.3, 0.9])),
+    ),
+    max_size=60,
+)
+
+
+class Model:
+    """Additions are distinct powers of two, so that a total names the additions in it."""
+
+    def __init__(self) -> None:
+        self.certain: dict[ActorId, int] = dict.fromkeys(IDS, 0)
+        self.possible: dict[ActorId, int] = dict.fromkeys(IDS, 0)
+        self.used: dict[ActorId, int] = dict.fromkeys(IDS, 0)
+
+    def next(self, identity: ActorId) -> int:
+        self.used[identity] += 1
+        return 1 << (self.used[identity] - 1)
+
+    def check(self, identity: ActorId, total: int) -> None:
+        lost = self.certain[identity] & ~total
+        assert not lost, f"{identity}: acknowledged and lost: {lost:b}"
+        strange = total & ~(self.certain[identity] | self.possible[identity])
+        assert not strange, f"{identity}: refused and there: {strange:b}"
+
+
+class World:
+    def __init__(self, host: TestHost, seed: int) -> None:
+        self.host, self.model, self.rng = host, Model(), random.Random(seed)
+        self.rate = 0.0
+        self.calls: list[asyncio.Task[None]] = []
+        self.ends: list[asyncio.Task[Any]] = []
+        host.faults.choose = lambda statement: (
+            self.rng.choice(["refuse", "forget"]) if self.rng.random() < self.rate else None  # type: ignore[return-value]
+        )
+
+    async def run(self, steps: list[tuple[str, Any]]) -> None:
+        for name, what in steps:
+            if name in ("add", "slow"):
+                self.calls.append(asyncio.ensure_future(self._add(what, name == "slow")))
+            elif name == "crash":
+                self.calls.append(asyncio.ensure_future(self._crash(what)))
+            elif name == "end" and (one := self.host.find(what)) is not None:
+                self.ends.append(asyncio.ensure_future(self.host.catalog.deactivate([one])))
+            elif name == "flush":
+                self.ends.append(asyncio.ensure_future(self._flush()))
+            elif name == "faults":
+                self.rate = what
+            elif name == "pass":
+                for _ in range(what):
+                    await asyncio.sleep(0)
+        self.rate = 0.0
+        async with asyncio.timeout(20):  # no answer is lost
+            await asyncio.gather(*self.calls, *self.ends)
+        await self._settle()
+
+    async def _settle(self) -> None:
+        """All is stored, everything ends, and fresh activations say what there is."""
+        host = self.host
+        async with asyncio.timeout(20):
+            while host.catalog.live:
+                await host.catalog.deactivate(list(host.catalog.live.values()))
+                await asyncio.sleep(0.001)
+        assert len(host.write_behind) == 0 and host.metrics.fenced_total == 0
+        for identity in IDS:
+            self.model.check(identity, await host.ask(identity, "total", ()))
+
+    async def _add(self, identity: ActorId, slow: bool) -> None:
+        model, n = self.model, self.model.next(identity)
+        name, args = ("slow_add", (n, 0.001)) if slow else ("add", (n,))
+        try:
+            total = await self.host.ask(identity, name, args, timeout_s=2.0)
+        except OutcomeUnknown:
+            model.possible[identity] |= n
+        except GarrisonError:
+            return
+        else:
+            model.certain[identity] |= n
+            assert total & n and not model.certain[identity] & n & ~total
+
+    async def _crash(self, identity: ActorId) -> None:
+        name = "change_and_raise" if identity.startswith("counter") else "add_twice_and_raise"
+        try:
+            await self.host.ask(identity, name, (), timeout_s=2.0)
+        except GarrisonError:
+            return
+        raise AssertionError("a turn that raises was acknowledged")
+
+    async def _flush(self) -> None:
+        try:
+            await self.host.write_behind.flush()
+        except GarrisonError:
+            return
+
+
+async def _play(steps: list[tuple[str, Any]], seed: int, before: Callable[[TestHost], None] | None = None) -> None:
+    tree: dict[str, Any] = {
+        "store": {"group_commit_s": 0.0005, "segment_entries": 4, "flush_interval_s": 0.002},
+        "actors": {"collect_interval_s": 0.002, "idle_timeout_s": 0.004},
+    }
+    async with cluster(**tree) as world:
+        host = world.hosts["node-1"]
+        host.supervisor.spawn(host.write_behind.run(), "write-behind")
+        if before is not None:
+            before(host)
+        await World(host, seed).run(steps)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(STEPS, st.integers(0, 2**16))
+def test_every_acknowledged_change_is_there_in_the_end(steps: list[tuple[str, Any]], seed: int) -> None:
+    asyncio.run(_play(steps, seed))
+
+
+def _forgets_to_mark(host: TestHost, patch: pytest.MonkeyPatch) -> None:
+    """A change is acknowledged and not noted as one to store."""
+    patch.setattr(host.write_behind, "mark", lambda entity: None)
+
+
+def _acknowledges_what_it_undoes(host: TestHost, patch: pytest.MonkeyPatch) -> None:
+    """Now and then a change is answered and not made."""
+    add = host.methods(Counter)["add"]
+
+    def lie(actor: Any, n: int, real: Callable[..., int] = add.function) -> int:
+        total = real(actor, n)
+        if actor.activation.used % 3 == 0:
+            actor.state = actor.activation.boundary
+        return total
+
+    patch.setattr(add, "function", lie)
+
+
+def _keeps_failed_turns(host: TestHost, patch: pytest.MonkeyPatch) -> None:
+    """A turn that raised leaves its events behind."""
+    patch.setattr(EventLog, "rollback", lambda self: None)
+
+
+def _gives_up_before_it_stores(host: TestHost, patch: pytest.MonkeyPatch) -> None:
+    """Ownership is released without a flush."""
+
+    async def nothing(entities: Any) -> None:
+        for one in list(entities):
+            host.write_behind.forget(one)
+
+    patch.setattr(host.write_behind, "flush_these", nothing)
+
+
+def _grows_what_it_repeats(host: TestHost, patch: pytest.MonkeyPatch) -> None:
+    """After an unknown outcome the append is sent again with what has gathered since."""
+    take = EventLog.take
+
+    def regrown(self: EventLog) -> Any:
+        self._sent = None
+        return take(self)
+
+    patch.setattr(EventLog, "take", regrown)
+
+
+def _takes_failed_writes_for_done(host: TestHost, patch: pytest.MonkeyPatch) -> None:
+    """A write that failed leaves its entities clean."""
+    write = host.write_behind._write_kind
+
+    async def cleaned(kind: str, entities: list[Any]) -> None:
+        try:
+            await write(kind, entities)
+        except GarrisonError:
+            for one in entities:
+                host.write_behind.forget(one)
+
+    patch.setattr(host.write_behind, "_write_kind", cleaned)
+
+
+SCRIPT: list[tuple[str, Any]] = [
+    step
+    for identity in IDS
+    for step in (
+        [("add", identity), ("pass", 5)] * 4
+        + [("crash", identity), ("pass", 5), ("add", identity), ("pass", 5), ("end", identity), ("pass", 5)]
+    )
+]
+
+
+STORMY = [("faults", 0.5), *(step for step in SCRIPT for step in (step, ("add", IDS[2])))]
+FAULTS = [
+    _forgets_to_mark,
+    _acknowledges_what_it_undoes,
+    _keeps_failed_turns,
+    _gives_up_before_it_stores,
+    _grows_what_it_repeats,
+    _takes_failed_writes_for_done,
+]
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_the_schedules_of_the_planted_faults_are_right_without_them(seed: int) -> None:
+    for steps in (SCRIPT, STORMY):
+        await _play(steps, seed)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_planted_faults_show(
+    fault: Callable[[TestHost, pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caught = 0
+    for seed in range(3):
+        for steps in (SCRIPT, STORMY):
+            with monkeypatch.context() as patch:
+                try:
+                    await _play(steps, seed, lambda host, patch=patch: fault(host, patch))  # type: ignore[misc]
+                except (AssertionError, TimeoutError):
+                    caught += 1
+    assert caught

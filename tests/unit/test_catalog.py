@@ -1,0 +1,245 @@
+"""Activations come and go: store failures at each step, loops that survive, moves, the stop."""
+
+import asyncio
+
+import pytest
+
+from server.actors.actor import Actor
+from server.actors.app import App
+from server.errors import Corrupt, GarrisonError, Unavailable
+from server.ids import ActorId, actor_id
+from server.storage.ports import Elsewhere
+from tests.support.engine import TestHost, cluster, key_owned_by
+from tests.support.tiny import Counter, Ledger, Near, TinyApp, Total
+from tests.support.waiting import until
+
+A, L = actor_id("counter", "a"), actor_id("ledger", "a")
+
+
+def live(host: TestHost, *ids: ActorId) -> list:  # type: ignore[type-arg]
+    return [host.catalog.live[identity] for identity in ids]
+
+
+async def test_a_store_that_is_away_leaves_it_living_with_its_timers_and_its_callers_served() -> None:
+    async with cluster(store={"group_commit_s": 0.001}) as world:
+        host = world.hosts["node-1"]
+        await host.ask(A, "add", (1,))
+        await host.ask(A, "add_later", (60.0,))
+        await host.ask(L, "add", (1,))
+        near = actor_id("near", "a")
+        await host.ask(near, "where", ())
+        host.faults.always.update(write="refuse", append="refuse")
+        host.faults.hold = gate = asyncio.Event()
+        before = live(host, A, L)
+        ending = asyncio.ensure_future(host.catalog.deactivate([*live(host, A, L, near), *live(host, A)]))
+        await until(lambda: any(statement == "write" for statement, _ in host.faults.seen))
+        waiting = asyncio.ensure_future(host.ask(A, "add", (1,)))
+        gate.set()
+        # The volatile one ends whatever the store does; the log has nothing to store.
+        assert await ending == 2
+        assert await waiting == 2
+        assert host.find(A) is before[0] and before[0].timers == 1 and host.find(near) is None
+        host.faults.always.clear()
+        assert await host.catalog.deactivate(live(host, A)) == 1
+        assert await host.ask(A, "total", ()) == 2
+
+
+@pytest.mark.parametrize("outcome", ["refuse", "forget"])
+async def test_after_a_release_of_unknown_outcome_nothing_more_is_acknowledged_here(outcome: str) -> None:
+    async with cluster(("node-1", "node-2")) as world:
+        host = world.hosts["node-1"]
+        one = actor_id("counter", key_owned_by(host, Counter, "node-1"))
+        await host.ask(one, "add", (5,))
+        host.faults.next["release"] = [outcome]  # type: ignore[list-item]
+        assert await host.catalog.deactivate(live(host, one)) == 1
+        assert host.find(one) is None
+        assert await world.hosts["node-2"].ask(one, "add", (1,)) == 6
+
+
+async def test_the_same_activation_twice_ends_once() -> None:
+    async with cluster() as world:
+        host = world.hosts["node-1"]
+        await host.ask(A, "add", (1,))
+        assert await host.catalog.deactivate(live(host, A) * 3) == 1
+        releases = [what for statement, what in host.faults.seen if statement == "release"]
+        assert [len(what) for what in releases] == [1]
+
+
+async def test_the_collector_survives_errors_and_collects_what_is_idle() -> None:
+    async with cluster(actors={"collect_interval_s": 0.01, "idle_timeout_s": 0.02}) as world:
+        host = world.hosts["node-1"]
+        host.faults.always["write"] = "refuse"
+        await host.ask(A, "add", (1,))
+        await until(lambda: sum(statement == "write" for statement, _ in host.faults.seen) >= 2)
+        errors: list[Exception] = [RuntimeError("planted"), Corrupt("planted")]
+
+        def choose(statement: str) -> None:
+            if statement == "write" and errors:
+                raise errors.pop()
+
+        host.faults.always.clear()
+        host.faults.choose = choose
+        await until(lambda: not errors and host.find(A) is None)
+        assert (await host.store.read("counter", [A]))[A].state.total == 1
+
+
+async def test_claims_that_fail_are_typed_answers_and_the_next_call_claims_again() -> None:
+    async with cluster() as world:
+        host = world.hosts["node-1"]
+        host.faults.next["claim"] = ["refuse", "forget"]
+        for _ in range(2):
+            with pytest.raises(Unavailable):
+                await host.ask(A, "add", (1,), timeout_s=1.0)
+        assert await host.ask(A, "add", (1,)) == 1
+        assert host.find(A) is not None and not host.catalog._loading
+
+
+async def test_waiting_for_a_dead_owner_costs_the_store_few_burials() -> None:
+    async with cluster(("node-1", "node-2")) as world:
+        host, gone = world.hosts["node-1"], world.hosts["node-2"]
+        ids = [actor_id("counter", f"k{n}") for n in range(400)]
+        ids = [one for one in ids if host.owner(one) == gone.me][:100]
+        await asyncio.gather(*(gone.ask(one, "add", (1,)) for one in ids))
+        await gone.write_behind.flush()
+        await gone.store.renew_lease(gone.me, 0.3)
+        await world.remove("node-2")
+        world.show("node-1")
+        burials = 0
+        bury = host.store.bury_expired
+
+        async def counted(*args: object) -> object:
+            nonlocal burials
+            burials += 1
+            return await bury(*args)  # type: ignore[arg-type]
+
+        host.store.bury_expired = counted  # type: ignore[method-assign, assignment]
+        assert await asyncio.gather(*(host.ask(one, "add", (1,)) for one in ids)) == [2] * len(ids)
+        assert 1 <= burials <= 10
+
+
+async def test_an_owner_that_never_dies_ends_the_wait_at_the_deadline() -> None:
+    async with cluster(("node-1", "node-2"), actors={"call_timeout_s": 0.2}) as world:
+        host, gone = world.hosts["node-1"], world.hosts["node-2"]
+        one = actor_id("counter", key_owned_by(host, Counter, "node-2"))
+        await gone.ask(one, "add", (1,))
+        await world.remove("node-2")
+        world.show("node-1")
+        with pytest.raises(Unavailable):
+            await host.ask(one, "add", (1,))
+        with pytest.raises(Unavailable, match="holds its lease"):
+            await host.activate(one)
+        claimed = await host.claimer.claim("counter", one)
+        assert isinstance(claimed, Elsewhere)
+
+
+async def test_what_loads_while_its_slot_moves_is_moved_after_it() -> None:
+    async with cluster(("node-1",)) as world:
+        host = world.hosts["node-1"]
+        await world.add("node-2")
+        ids = [actor_id("counter", f"k{n}") for n in range(64)]
+        host.faults.hold = asyncio.Event()
+        answers = [asyncio.ensure_future(host.ask(one, "add", (1,))) for one in ids]
+        await until(lambda: bool(host.faults.seen))
+        world.show("node-1", "node-2")
+        host.faults.hold.set()
+        assert await asyncio.gather(*answers) == [1] * len(ids)
+        other = world.hosts["node-2"]
+        moved = [one for one in ids if host.owner(one) == other.me]
+        assert moved
+        await until(lambda: not any(host.find(one) for one in moved))
+        assert [await other.ask(one, "add", (1,)) for one in moved] == [2] * len(moved)
+
+
+async def test_the_stop_keeps_its_deadline_with_a_turn_that_does_not_end_and_a_store_that_hangs() -> None:
+    async with cluster() as world:
+        host = world.hosts["node-1"]
+        b = actor_id("counter", "b")
+        await asyncio.gather(host.ask(A, "add", (1,)), host.ask(b, "add", (1,)))
+        slow = asyncio.ensure_future(host.ask(A, "slow_add", (1, 60.0)))
+        await asyncio.sleep(0)
+        host.faults.hold = asyncio.Event()
+        begin = host.clock.now()
+        async with asyncio.timeout(5):
+            await host.catalog.stop(begin + 0.2)
+        assert not host.catalog.live
+        slow.cancel()
+        host.faults.hold.set()
+
+
+async def test_a_clean_stop_waits_for_turns_and_wakes_what_lives_by_timers_elsewhere() -> None:
+    async with cluster(("node-1", "node-2"), app=TickApp) as world:
+        host = world.hosts["node-1"]
+        key = key_owned_by(host, Ticker, "node-2")
+        one = actor_id("ticker", key)
+        await host.ask(one, "start", ())
+        leaving = world.hosts["node-2"]
+        slow = asyncio.ensure_future(leaving.ask(one, "slow", ()))
+        await asyncio.sleep(0)
+        view = type(host.view)(tuple(member for member in host.view.members.values() if member.node == "node-1"))
+        host.on_view(view)
+        leaving.on_view(view)
+        await leaving.catalog.stop(leaving.clock.now() + 5)
+        assert await slow == "done"
+        await until(lambda: host.find(one) is not None)
+        ticker = host.find(one)
+        assert ticker is not None
+        await until(lambda: ticker.actor.state.total >= 3)  # it ticks on
+
+
+class Ticker(Actor[Total]):
+    """Lives by its timer."""
+
+    kind = "ticker"
+    durability = "write_behind"
+    State = Total
+
+    def activated(self) -> None:
+        self.after(0.005, self.tick)
+
+    def tick(self) -> None:
+        self.state = Total(self.state.total + 1)
+        self.after(0.005, self.tick)
+
+    def start(self) -> None:
+        """Only to be called."""
+
+    async def slow(self) -> str:
+        await asyncio.sleep(0.02)
+        return "done"
+
+
+TickApp = App(name="ticks", actors=(Ticker,))
+
+
+async def test_a_closed_node_activates_nothing_and_says_so_each_time() -> None:
+    async with cluster(app=App(name="few", actors=(Counter, Ledger, Near))) as world:
+        host = world.hosts["node-1"]
+        host.catalog.closed = Unavailable("over", retry_after_s=1.0)
+        seen = []
+        for _ in range(3):
+            try:
+                await host.activate(A)
+            except GarrisonError as error:
+                seen.append(error)
+        assert [str(one) for one in seen] == ["over"] * 3 and len(set(map(id, seen))) == 3
+
+
+async def test_a_row_that_names_a_log_which_is_not_there_is_refused() -> None:
+    async with cluster(store={"group_commit_s": 0.001}) as world:
+        host = world.hosts["node-1"]
+        await host.ask(L, "add", (1,))
+        await host.catalog.deactivate(live(host, L))
+        read_tail = host.logs.read_tail
+
+        async def nothing(kind: str, id: ActorId) -> None:
+            return None
+
+        host.logs.read_tail = nothing  # type: ignore[method-assign]
+        with pytest.raises(Corrupt):
+            await host.ask(L, "total", ())
+        host.logs.read_tail = read_tail  # type: ignore[method-assign]
+        assert await host.ask(L, "total", ()) == 1
+
+
+def test_the_tiny_application_has_one_actor_of_each_durability() -> None:
+    assert sorted(cls.durability for cls in TinyApp.actors) == ["logged", "volatile", "write_behind"]

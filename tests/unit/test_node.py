@@ -1,0 +1,216 @@
+"""A node's start and stop over memory drivers: any stage may fail, and nothing is left behind."""
+
+import asyncio
+import random
+from typing import Any
+
+import pytest
+
+from server.cluster.simulated import SimulatedGossip, SimulatedMembership
+from server.errors import GarrisonError, Unavailable
+from server.ids import NodeId, actor_id
+from server.node import Drivers, Node
+from server.runtime.clock import SystemClock
+from server.runtime.metrics import Metrics
+from server.runtime.supervisor import Supervisor
+from server.settings import from_tree
+from server.storage.memory import MemoryDatabase
+from server.transport.memory import MemoryNetwork, MemoryTransport
+from tests.support.faulty import Faults, FaultyLogs, FaultyStore
+from tests.support.tiny import Counter, Ledger, TinyApp, Total
+from tests.support.waiting import until
+
+KEY = b"k" * 32
+A, L = actor_id("counter", "a"), actor_id("ledger", "a")
+
+
+class Port:
+    """A listener and an admin side that only note what is asked of them."""
+
+    def __init__(self) -> None:
+        self.open = False
+
+    async def start(self) -> str:
+        self.open = True
+        return "memory://node-1"
+
+    def bind(self) -> str:
+        self.open = True
+        return "http://node-1"
+
+    def view_changed(self) -> None: ...
+
+    async def stop(self) -> None:
+        self.open = False
+
+
+class Bench:
+    """One database and network, on which nodes are started anew."""
+
+    def __init__(self, **store: Any) -> None:
+        tree = {"lease_period_s": 1.0, "lease_renew_s": 0.05, "group_commit_s": 0.001, **store}
+        self.settings = from_tree({"store": tree, "drain_timeout_s": 1.0})
+        self.clock, self.network, self.gossip = SystemClock(), MemoryNetwork(), SimulatedGossip()
+        self.database, self.faults = MemoryDatabase(self.clock), Faults()
+        self.listener, self.admin = Port(), Port()
+        self.crashed: list[str] = []
+
+    def node(self) -> Node:
+        types = {cls.kind: Total for cls in (Counter, Ledger)}
+        metrics = Metrics()
+        drivers = Drivers(
+            clock=self.clock,
+            rng=random.Random(1),
+            store=FaultyStore(self.database, types, self.faults),
+            logs=FaultyLogs(self.database, self.faults),
+            transport=MemoryTransport(self.network, self.settings.transport, metrics),
+            membership=SimulatedMembership(self.gossip),
+            supervisor=Supervisor("node-1", lambda name, error: self.crashed.append(name)),
+            metrics=metrics,
+            listener=lambda gateway: self.listener,
+            admin=lambda node: self.admin,
+        )
+        return Node(self.settings, TinyApp, KEY, drivers)
+
+    async def left_nothing(self, node: Node) -> None:
+        assert node.supervisor.names() == [] and not self.crashed
+        assert not self.listener.open and not self.admin.open
+        assert [run.state for run in self.database.nodes.values() if run.state == "up"] == []
+        await until(lambda: len(asyncio.all_tasks()) == 1)
+
+
+STAGES = {
+    "the store": "drivers.store.open",
+    "the incarnation": "drivers.store.register_node",
+    "the transport": "drivers.transport.start",
+    "the listener": "listener.start",
+    "the admin port": "admin.bind",
+    "gossip": "drivers.membership.start",
+    "the announcement": "drivers.membership.update",
+    "the admin side": "admin.start",
+}
+
+
+def _breaks(node: Node, path: str, error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    target: Any = node
+    *parts, name = path.split(".")
+    for part in parts:
+        target = getattr(target, part)
+
+    async def broken(*_args: Any) -> None:
+        raise error
+
+    def broken_now(*_args: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(target, name, broken_now if name == "bind" else broken)
+
+
+@pytest.mark.parametrize("error", [Unavailable("planted"), RuntimeError("planted")], ids=["typed", "untyped"])
+@pytest.mark.parametrize("stage", STAGES)
+async def test_a_start_that_fails_leaves_nothing_and_the_next_one_need_not_wait(
+    stage: str, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = Bench(lease_period_s=0.2 if stage == "the incarnation" else 30.0)
+    node = bench.node()
+    with monkeypatch.context() as patch:
+        _breaks(node, STAGES[stage], error, patch)
+        async with asyncio.timeout(10):
+            with pytest.raises(type(error), match="planted"):
+                await node.start()
+    await bench.left_nothing(node)
+    again = bench.node()
+    async with asyncio.timeout(10):
+        await again.start()
+        assert again.not_ready() == ""
+        await again.stop()
+    await bench.left_nothing(again)
+
+
+ENDS = [
+    "gateway.stop", "listener.stop", "drivers.membership.leave", "drivers.membership.update",
+    "drivers.store.retire_node", "admin.stop", "drivers.transport.stop", "drivers.membership.close",
+    "drivers.store.close",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("stage", ENDS)
+async def test_a_stage_of_the_stop_that_fails_does_not_hinder_the_others(
+    stage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = Bench()
+    node = bench.node()
+    await node.start()
+    await node.host.ask(A, "add", (5,))
+    with monkeypatch.context() as patch:
+        _breaks(node, stage, RuntimeError("planted"), patch)
+        async with asyncio.timeout(10):
+            await node.stop()
+    assert node.supervisor.names() == []
+    assert bench.database.entities[A].state_version == 1
+    states = [run.state for run in bench.database.nodes.values()]
+    assert states == (["up"] if stage == "drivers.store.retire_node" else ["left"])
+
+
+async def test_a_clean_stop_stores_everything_in_order_and_the_next_start_finds_it() -> None:
+    bench = Bench(flush_interval_s=60.0)
+    node = bench.node()
+    await node.start()
+    await asyncio.gather(node.host.ask(A, "add", (5,)), node.host.ask(L, "add", (7,)))
+    await node.stop()
+    await bench.left_nothing(node)
+    said = [statement for statement, _ in bench.faults.seen]
+    assert max(said.index("write"), said.index("append")) < said.index("release")
+    again = bench.node()
+    await again.start()
+    assert await asyncio.gather(again.host.ask(A, "add", (1,)), again.host.ask(L, "add", (1,))) == [6, 8]
+    await again.stop()
+
+
+async def test_the_stop_ends_in_time_when_the_store_is_away() -> None:
+    bench = Bench()
+    node = bench.node()
+    await node.start()
+    await node.host.ask(A, "add", (5,))
+    bench.faults.always["write"] = "refuse"
+    async with asyncio.timeout(5):
+        await node.stop()
+    assert node.supervisor.names() == [] and node.host.catalog.live == {}
+
+
+async def test_a_lost_lease_ends_all_turns_and_the_name_comes_back_as_a_new_incarnation() -> None:
+    bench = Bench()
+    node = bench.node()
+    await node.start()
+    first = node.host.me
+    await asyncio.gather(node.host.ask(A, "add", (5,)), node.host.ask(L, "add", (7,)))
+    await node.write_behind.flush()
+    await node.host.ask(A, "add", (1,))
+    waiting = asyncio.ensure_future(node.host.ask(A, "slow_add", (1, 30.0), timeout_s=1.0))
+    await asyncio.sleep(0)
+    bench.database.nodes[first].state = "dead"
+    async with asyncio.timeout(5):
+        await node.ended.wait()
+    assert node.lease_lost and node.not_ready() == "lease lost" and node.host.catalog.live == {}
+    assert node.metrics.fenced_changes_lost_total == 1
+    with pytest.raises(Unavailable):
+        await node.host.ask(A, "add", (1,), timeout_s=0.2)
+    with pytest.raises(GarrisonError):
+        await waiting
+    await node.stop()
+    again = bench.node()
+    await again.start()
+    assert again.host.me.incarnation > first.incarnation
+    assert await again.host.ask(A, "total", ()) == 5
+    await again.stop()
+
+
+async def test_a_second_run_of_a_name_waits_for_the_lease_of_the_first() -> None:
+    bench = Bench(lease_period_s=0.4, lease_renew_s=0.1)
+    crashed = NodeId("node-1")
+    await FaultyStore(bench.database, {}, bench.faults).register_node(crashed, 0.4)
+    node = bench.node()
+    begin = bench.clock.now()
+    await node.start()
+    assert bench.clock.now() - begin > 0.2
+    await node.stop()

@@ -50,7 +50,7 @@ def _recent(state: PlayerState) -> bytes | None:
     return _encode(_Recent(state.answered, state.settled, state.settled_floor_ms))
 
 
-def _without_nul(column: list[Any]) -> list[Any]:
+def _without_nul(column: Sequence[Any]) -> Sequence[Any]:
     return [text.replace("\0", "") for text in column] if "\0" in "".join(column) else column
 
 

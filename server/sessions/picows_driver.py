@@ -131,7 +131,7 @@ class PicowsConnection(WSListener):
         self._transport.disconnect(False)
 
     def pause_reading(self) -> None:
-        transport = cast(asyncio.Transport, self._transport.underlying_transport)
+        transport = self._transport.underlying_transport
         transport.pause_reading()
         protocol = transport.get_protocol()
         if not isinstance(protocol, _Sips):

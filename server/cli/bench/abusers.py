@@ -85,7 +85,7 @@ def kinds() -> dict[str, Kind]:
         "large": _pours(message("presence.set", 9, "online", "x" * 60_000)),
         "oversized": _pours(frame(bytes(65_537))),
         "huge": _pours(frame(bytes(4_000_000))),
-        "bad_utf8": _pours(frame(b'["presence.set",9,"\xff"]', 1), format="json"),
+        "bad_utf8": _pours(_many(frame(b'["presence.set",9,"\xff"]', 1)), format="json"),
         "unknown_type": _unknown_type,
         "wrong_token": _wrong_token,
         "half_frame": _half_frame,

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import structlog
 
-from server.errors import BadSetting
+from server.errors import BadSetting, Unavailable
 from server.settings import Settings
 
 if TYPE_CHECKING:
@@ -153,18 +153,26 @@ async def run_node(settings: Settings) -> int:
         await asyncio.to_thread(upgrade, settings.store.url)
     if settings.admin.enabled and settings.admin.token is None:
         settings = _with_token(settings)
-    while True:
+    served = False
+    while not stop.is_set():
+        if served:
+            log.warning("coming back as a new incarnation", node=settings.node)
+            await asyncio.sleep(LEASE_LOST_PAUSE_S)
         node = build_node(settings)
-        await node.start()
+        try:
+            await node.start()
+        except Unavailable as error:
+            if not served:
+                raise
+            log.warning("cannot come back yet", why=error.message)
+            continue
+        served = True
         gc.collect()
         gc.freeze()
         _say_ready(node)
         await _first(stop, node.ended)
         await node.stop()
-        if stop.is_set():
-            return 0
-        log.warning("coming back as a new incarnation", node=settings.node)
-        await asyncio.sleep(LEASE_LOST_PAUSE_S)
+    return 0
 
 
 def _with_token(settings: Settings) -> Settings:

@@ -42,7 +42,7 @@ format: setup ## Format and fix what ruff can
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
 
 sim: setup ## The simulated cluster on SEEDS seeds (SEEDS=20)
-	@GARRISON_SIM_SEEDS=$(SEEDS) exec $(BIN)/python -m pytest tests/sim $(ARGS)
+	@exec $(BIN)/python -m tests.sim.sweep --seeds $(SEEDS) $(ARGS)
 
 bench: setup ## Every benchmark, one JSON line each
 	@exec $(BIN)/garrison bench all --json $(ARGS)

@@ -8,7 +8,7 @@ All three block; from a running event loop use the `_async` forms. A migration i
 transaction, and processes that migrate the same database at once take turns: PostgreSQL by an
 advisory lock, SQLite by the write lock of the file. Whoever comes second finds nothing to do.
 
-Raises `BadSetting` (a place that cannot be used), `Unavailable` (not reached, or locked for
+Raises `BadSetting` (a place that cannot be used, no such revision), `Unavailable` (not reached, or locked for
 longer than `timeout_s`), `Corrupt` (a file that is no database).
 """
 
@@ -24,6 +24,7 @@ from typing import Any, Final, TypeVar
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
+from alembic.util import CommandError
 from sqlalchemy import Connection, MetaData, create_engine, event, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -90,7 +91,10 @@ def config(connection: Connection | None = None) -> Config:
 
 
 def _alembic(step: Callable[[Config, str], None], revision: str, connection: Connection) -> None:
-    step(config(connection), revision)
+    try:
+        step(config(connection), revision)
+    except CommandError as error:  # no such revision
+        raise BadSetting("revision", str(error)) from None
 
 
 def _revision(connection: Connection) -> str | None:

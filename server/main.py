@@ -10,6 +10,7 @@ import binascii
 import gc
 import importlib
 import json
+import logging
 import os
 import random
 import secrets
@@ -140,9 +141,12 @@ def _admin(node: "Node") -> "AdminServer":
 async def run_node(settings: Settings) -> int:
     """Run a node until SIGTERM or SIGINT; prints one JSON line to standard output once it
     serves. A node that loses its lease comes back as a new incarnation. Returns the exit code."""
+    from kinship import log_to_python
+
     from server.runtime.logs import configure
 
     configure(settings.log, settings.node)
+    log_to_python(logging.WARNING)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -151,7 +155,8 @@ async def run_node(settings: Settings) -> int:
         from migrations import upgrade
 
         await asyncio.to_thread(upgrade, settings.store.url)
-    if settings.admin.enabled and settings.admin.token is None:
+    made_token = settings.admin.enabled and settings.admin.token is None
+    if made_token:
         settings = _with_token(settings)
     served = False
     while not stop.is_set():
@@ -166,6 +171,8 @@ async def run_node(settings: Settings) -> int:
                 raise
             log.warning("cannot come back yet", why=error.message)
             continue
+        if made_token and not served:
+            log.warning("no admin.token is set: made one for this run", token=settings.admin.token)
         served = True
         gc.collect()
         gc.freeze()
@@ -176,9 +183,8 @@ async def run_node(settings: Settings) -> int:
 
 
 def _with_token(settings: Settings) -> Settings:
-    """Settings with a random admin token, logged once and kept over new incarnations."""
+    """Settings with a random admin token, kept over new incarnations."""
     token = secrets.token_urlsafe(18)
-    log.warning("no admin.token is set: made one for this run", token=token)
     return msgspec.structs.replace(settings, admin=msgspec.structs.replace(settings.admin, token=token))
 
 

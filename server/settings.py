@@ -173,7 +173,7 @@ class Settings(_Section, frozen=True):
 
 
 ENV_PREFIX = "GARRISON_"
-_NO_SETTINGS = {"CONFIG", "REQUIRE_ALL", "SHARED", "SIM_SEEDS", "TEST_POSTGRES"}  # of the commands and tests
+_NO_SETTINGS = {"CONFIG", "REQUIRE_ALL", "SHARED", "TEST_POSTGRES"}  # of the commands and tests
 
 
 def load(

@@ -13,6 +13,7 @@ it, is on the disk when it returns.
 """
 
 import asyncio
+import os
 import random
 import sqlite3
 import time
@@ -53,6 +54,8 @@ class SqliteFile:
         is no database."""
         if not self.path.exists():
             raise BadSetting(FIELD, f"no database at {self.path}: run `garrison migrate`")
+        if not os.access(self.path, os.W_OK):  # SQLite would open it, and refuse the first change
+            raise BadSetting(FIELD, f"{self.path} cannot be written")
         try:
             self._writing = await self._in(self._writer, self._connect)
             self._reading = await self._in(self._reader, self._connect)

@@ -235,7 +235,6 @@ class Activation(_EachTurn):
         """The turn raised: restore the boundary; only typed errors leave."""
         self._undo()
         self.busy = False
-        self.host.metrics.turn_errors_total += 1
         if isinstance(error, GarrisonError) or not isinstance(error, Exception):
             return error
         self.host.turn_crashed(self.id, error)

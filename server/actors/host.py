@@ -201,6 +201,7 @@ class Host:
 
     def turn_crashed(self, identity: ActorId, error: Exception) -> None:
         """A turn raised something untyped: a fault of the application."""
+        self.metrics.turn_errors_total += 1
         log.error("turn crashed", actor=identity, exc_info=error)
 
     def discard(self, activation: Activation, error: GarrisonError) -> None:

@@ -5,6 +5,7 @@ what reads a database.
 """
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from typing import Final
@@ -44,14 +45,15 @@ def run(arguments: Sequence[str] | None = None) -> int:
     words = list(arguments if arguments is not None else sys.argv[1:])
     try:
         result = build(words)(words)
+        sys.stdout.flush()
     except CycloptsError as error:
         return _fail(_one_line(str(error)) + f" (see `{_help_for(words)}`)")
     except GarrisonError as error:
         return _fail(_one_line(error.message))
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:
-        sys.stderr.close()
+    except BrokenPipeError:  # `garrison replay latest | head`: what is still buffered has no reader
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
         return _fail(_one_line(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"))

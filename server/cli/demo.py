@@ -129,6 +129,7 @@ class Demo:
         self.nodes_at_end = 0
         self.sessions_at_end = 0
         self.cluster: LocalCluster
+        self.shown_by: NodeProcess | None = None
         self.bots: asyncio.subprocess.Process | None = None
         self._status: Status | None = None
 
@@ -187,12 +188,15 @@ class Demo:
         await self.cluster.prepare("demo")
 
     def _introduce(self) -> None:
-        first = self.cluster.nodes[0].ready
-        self._say(f"[bold]dashboard[/]  {first['admin_url']}/#token={self.home.admin_token}")
+        self.shown_by = self.cluster.nodes[0]
+        self._say_dashboard(self.shown_by)
         for node in self.cluster.nodes:
             self._say(f"[bold]{node.name}[/]     {node.ready['client_url']}  pid {node.pid}   kill -9 {node.pid}")
         speed = self.options.speed
         self._say(f"{self.options.players} bot players, at the rates of recorded matches, {speed:g} times faster")
+
+    def _say_dashboard(self, node: NodeProcess) -> None:
+        self._say(f"[bold]dashboard[/]  {node.ready['admin_url']}/#token={self.home.admin_token}")
 
     async def _start_bots(self) -> asyncio.subprocess.Process:
         options = self.options
@@ -226,8 +230,12 @@ class Demo:
         why = f"signal {-code}" if code < 0 else f"exit code {code}"
         rest = sum(other.running for other in self.cluster.nodes)
         self._say(f"[yellow]{node.name} (pid {node.pid}) is gone, {why}; {rest} still serve")
-        if rest == 0:
+        was = self.shown_by
+        self.shown_by = self.cluster.point_home()
+        if self.shown_by is None:
             self.stop_asked.set()
+        elif self.shown_by is not was:
+            self._say_dashboard(self.shown_by)
 
     async def _show_status(self) -> None:
         began = time.monotonic()

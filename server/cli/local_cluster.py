@@ -77,7 +77,7 @@ class Home:
                 "[security]",
                 f"signing_key_file = {json.dumps(str(self.key_file))}",
                 "",
-                "# The first node; the others are on the ports after these.",
+                "# A node that runs; when it dies, the demo writes another one's ports here.",
                 "[gateway]",
                 f"port = {gateway_port}",
                 "",
@@ -133,6 +133,7 @@ class LocalCluster:
             for ports in self.ports:
                 _check_free(ports)
         self.nodes: list[NodeProcess] = []
+        self._cluster = ""
 
     @property
     def gateways(self) -> list[str]:
@@ -145,6 +146,7 @@ class LocalCluster:
 
         gateway, admin, _, _ = self.ports[0]
         self.home.prepare(cluster, gateway, admin)
+        self._cluster = cluster
         await upgrade_async(f"sqlite:///{self.home.database}")
 
     async def start(self, progress: Callable[[str], None]) -> None:
@@ -175,6 +177,15 @@ class LocalCluster:
         log = self.home.log(name)
         process = await spawn_self(arguments, log)
         return NodeProcess(name, process, log)
+
+    def point_home(self) -> NodeProcess | None:
+        """Let the home's settings name a node that runs: commands beside them ask that one. None
+        if no node runs."""
+        for node, (gateway, admin, _, _) in zip(self.nodes, self.ports, strict=True):
+            if node.running:
+                self.home.prepare(self._cluster, gateway, admin)
+                return node
+        return None
 
     async def stop(self) -> None:
         """Stop the nodes one after the other, the last one first."""
@@ -287,7 +298,9 @@ def _check_free(ports: tuple[int, int, int, int]) -> None:
 
 
 def _write_private(path: Path, text: str) -> None:
-    """Write so that only this user can read it."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    """Write it whole or not at all, and so that only this user can read it."""
+    beside = path.with_name(path.name + ".new")
+    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(text)
+    os.replace(beside, path)

@@ -41,7 +41,7 @@ def matches(
         if json:
             print(msgspec.json.encode({"matches": rows, "missing": missing}).decode())
         else:
-            out().print(_live_table(rows) if rows else "no match is live")
+            out().print(_live_table(rows, time.time_ns() // 1_000_000) if rows else "no match is live")
             if missing:
                 err().print(f"no answer from {', '.join(missing)}")
         return 0
@@ -74,13 +74,23 @@ def _table(lines: list[StoredMatch], now_ms: int) -> Table:
     return table
 
 
-def _live_table(rows: list[dict[str, Any]]) -> Table:
+def _live_table(rows: list[dict[str, Any]], now_ms: int) -> Table:
     table = Table(box=None, pad_edge=False)
-    names = list(rows[0])
-    for name in names:
-        table.add_column(name.replace("_", " "))
+    for name in ("match", "phase", "mode", "map", "players", "score", "clock", "began", "node"):
+        justify: Any = "right" if name in {"players", "clock"} else "left"
+        table.add_column(name, justify=justify, no_wrap=name == "match", overflow="fold")
     for row in rows:
-        table.add_row(*(str(row.get(name, "")) for name in names))
+        table.add_row(
+            row["match"],
+            row["phase"],
+            row["mode"],
+            row["map_name"],
+            str(row["players"]),
+            _score(row["team_scores"], None),
+            replays.clock(row["time_ms"])[:-4],
+            _ago(now_ms - row["started_wall_ms"]) if row["started_wall_ms"] else "",
+            row["node"],
+        )
     return table
 
 

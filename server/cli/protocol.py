@@ -66,24 +66,28 @@ ENGINE_REPLIES: Final[dict[type[Request], tuple[type[msgspec.Struct], ...]]] = {
 
 KINDS: Final = ((Request, "request"), (Reply, "reply"), (Push, "push"))
 CLOSE_MEANINGS: Final[dict[int, tuple[str, str]]] = {
-    CloseCode.NORMAL: ("The client left, or the server took its `close`.", "no"),
+    CloseCode.NORMAL: ("The client left: it sent `close`, or closed with this code.", "no"),
     CloseCode.GOING_AWAY: ("The node stops.", "elsewhere"),
-    CloseCode.PROTOCOL_ERROR: ("A frame broke RFC 6455, or the first message was not `hello`.", "no"),
+    CloseCode.PROTOCOL_ERROR: (
+        "A frame broke RFC 6455, the first message was no good `hello`, too much was sent before the welcome, "
+        "or a push was acknowledged that was never sent.",
+        "no",
+    ),
     CloseCode.UNSUPPORTED: ("A frame of the wrong kind for the subprotocol.", "no"),
-    CloseCode.BAD_UTF8: ("A text frame is not UTF-8.", "no"),
-    CloseCode.TOO_BIG: ("A message is larger than `max_frame_bytes`.", "no"),
-    CloseCode.INTERNAL: ("A fault of the server.", "later"),
-    CloseCode.BAD_TOKEN: ("The token is missing, forged or foreign.", "no"),
+    CloseCode.BAD_UTF8: ("A text message, or a close reason, is not UTF-8.", "no"),
+    CloseCode.TOO_BIG: ("A message, its fragments together, is larger than `max_frame_bytes`.", "no"),
+    CloseCode.INTERNAL: ("The player cannot be loaded just now (see the `error`), or a fault of the server.", "later"),
+    CloseCode.BAD_TOKEN: ("The token is missing, forged or foreign, or the game refuses this player.", "no"),
     CloseCode.TOKEN_EXPIRED: ("The token was good once.", "new_token"),
     CloseCode.HELLO_TIMEOUT: ("No `hello` in time.", "later"),
-    CloseCode.REPLACED: ("Another connection took the session.", "no"),
+    CloseCode.REPLACED: ("Another connection of this player took its place, or resumed the session.", "no"),
     CloseCode.REDIRECTED: ("Connect to the url of the `redirect` before this.", "redirect"),
-    CloseCode.FLOOD: ("Too many messages over the rate.", "later"),
-    CloseCode.SLOW_READER: ("The client read too slowly; what it missed may still be resumed.", "now"),
+    CloseCode.FLOOD: ("Too many refused messages in a row: over the rate, or unreadable.", "later"),
+    CloseCode.SLOW_READER: ("Too much is unacknowledged (the session is over), or too long unread.", "now"),
     CloseCode.HEARTBEAT_MISSED: ("The server heard nothing for several intervals.", "now"),
     CloseCode.MOVED: ("The player's slot moved to another node.", "now"),
     CloseCode.OWNERSHIP_LOST: ("The node lost its lease.", "elsewhere"),
-    CloseCode.FULL: ("The node has no room for another connection.", "elsewhere"),
+    CloseCode.FULL: ("The node has no room for another connection or session.", "elsewhere"),
 }
 RETRIES: Final = {
     "no": "do not reconnect by yourself",

@@ -116,30 +116,34 @@ def _paced(log: StoredLog, from_ms: int, speed: float | None) -> Iterator[tuple[
 def _list(name: str, log: StoredLog, from_ms: int, speed: float | None) -> None:
     """Plain lines, for a pipe or a file."""
     began = time.monotonic()
-    state = MatchState()
+    state: MatchState | None = None
     for step, due_s in _paced(log, from_ms, speed):
         _sleep_until(began + due_s)
         print(replays.feed_line(step), flush=speed is not None)
         state = step.after
     print()
-    for line in replays.scoreboard_lines(state):
+    for line in replays.scoreboard_lines(state or replays.final_state(log)):
         print(line)
 
 
 def _watch(console: Console, name: str, log: StoredLog, from_ms: int, speed: float) -> None:
     """Scoreboard, clock and feed, redrawn as the match goes on."""
     feed: deque[str] = deque(maxlen=FEED_LINES)
-    state = MatchState()
+    state: MatchState | None = None  # none: nothing happens from `from_ms` on
     began = time.monotonic()
     with Live(console=console, auto_refresh=False, transient=False) as live:
         clock_ms = from_ms
         for step, due_s in _paced(log, from_ms, speed):
+            state = state or step.before
             while (left_s := began + due_s - time.monotonic()) > 0:
                 clock_ms = max(clock_ms, int(step.record.event.time_ms - left_s * 1000 * speed))
                 live.update(_screen(name, state, clock_ms, feed, speed), refresh=True)
                 time.sleep(min(FRAME_S, left_s))
             feed.append(replays.feed_line(step))
             state, clock_ms = step.after, step.record.event.time_ms
+        if state is None:
+            state = replays.final_state(log)
+            clock_ms = state.time_ms
         live.update(_screen(name, state, clock_ms, feed, speed), refresh=True)
 
 

@@ -11,12 +11,14 @@ from server.settings import LogSettings
 
 
 def configure(settings: LogSettings, node: str) -> None:
-    """Set structlog up for this process; every line names the node. Raises `BadSetting`."""
+    """Set the logs of this process up, its libraries' too; every line names the node. Raises
+    `BadSetting`."""
     level = logging.getLevelNamesMapping().get(settings.level.upper())
     if level is None:
         raise BadSetting("log.level", f"no level {settings.level!r}; use debug, info, warning or error")
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
+        lambda _, __, line: {"node": node, **line},
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
@@ -31,7 +33,11 @@ def configure(settings: LogSettings, node: str) -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
-    structlog.contextvars.bind_contextvars(node=node)
-    logging.basicConfig(
-        stream=sys.stderr, level=max(level, logging.WARNING), format="%(levelname)s %(name)s: %(message)s"
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[structlog.stdlib.add_logger_name, *shared],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
+        )
     )
+    logging.basicConfig(handlers=[handler], level=max(level, logging.WARNING))

@@ -9,9 +9,9 @@ _HURRIED_GRANT: Final = 4
 class TokenBucket:
     """Starts full with `burst` tokens and regains `rate_per_s`.
 
-    Tokens are handed out `GRANT` at a time (fewer to who is in a hurry), so that the usual message
-    costs a subtraction and no look at the clock: `tokens -= 1`, and `refill` if that went below
-    zero. In any time there are
+    Tokens are handed out `GRANT` at a time (fewer to who is new or in a hurry), so that the usual
+    message costs a subtraction and no look at the clock: `tokens -= 1`, and `refill` if that went
+    below zero. In any time there are
     never more than `burst + GRANT + rate_per_s * time`.
     """
 
@@ -20,7 +20,7 @@ class TokenBucket:
     def __init__(self, rate_per_s: float, burst: int, now: float) -> None:
         self.rate_per_s = rate_per_s
         self.burst = burst
-        self._granted = min(GRANT, burst)
+        self._granted = min(_HURRIED_GRANT, burst)
         self.tokens = float(self._granted)
         self.hurried = False
         """The tokens of the last grant were used up faster than they are regained."""

@@ -25,7 +25,17 @@ from server.actors.actor import Caller, Role
 from server.actors.app import QueryRoute, Route
 from server.actors.host import Host
 from server.cluster.view import Member, View
-from server.errors import BadInput, BadToken, Forbidden, GarrisonError, Internal, TokenExpired, UnknownType
+from server.errors import (
+    BadInput,
+    BadToken,
+    Forbidden,
+    GarrisonError,
+    Internal,
+    NotFound,
+    Rejected,
+    TokenExpired,
+    UnknownType,
+)
 from server.ids import ActorId, actor_id
 from server.sessions.broadcast import Broadcast
 from server.sessions.connection import NOBODY, Connection, Receiver
@@ -201,9 +211,10 @@ class Gateway:
         result.add_done_callback(done)
 
     def _not_opened(self, opening: Opening, request_id: int, error: BaseException) -> None:
+        """The application refuses this player for good, or the actor cannot be had just now."""
         typed = error if isinstance(error, GarrisonError) else self.fault(error)
-        again = typed.retry_after_s is not None or isinstance(typed, Internal)
-        opening.refuse(request_id, typed, CloseCode.INTERNAL if again else CloseCode.BAD_TOKEN)
+        refused = isinstance(typed, (BadInput, NotFound, Rejected))
+        opening.refuse(request_id, typed, CloseCode.BAD_TOKEN if refused else CloseCode.INTERNAL)
 
     def _opened(self, opening: Opening, request_id: int, session: Session, earlier: Session | None) -> None:
         """The player's actor has taken the session, or there is none to ask."""

@@ -58,7 +58,7 @@ _LAST_FRAMES: Final = 64
 """After our close frame: a peer that sends more than this before its own is read no further."""
 _KERNEL_BYTES: Final = 16 * 1024
 """What the kernel takes in ahead of us for a connection (Linux doubles it)."""
-_SIP_BYTES: Final = 2 * 1024
+_SIP_BYTES: Final = 256
 
 
 def _may_be_sent(code: int) -> bool:

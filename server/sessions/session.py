@@ -165,8 +165,7 @@ class Session(_EachBeat):
         if connection is self.connection:
             self._blocked_at = None
             self.heard_at = self._gateway.tick  # it could not be heard until now
-            if self.held is None:
-                connection.resume_reading()
+            self.read_on()
             self._flush()
 
     def on_closed(self, connection: Connection, code: int, reason: str) -> None:
@@ -272,12 +271,12 @@ class Session(_EachBeat):
 
     def _wait_in_line(self) -> None:
         if self.held is None and self.connection is not None:
-            self.held = self._gateway.turnstile.hold(self, self.connection)
+            self.held = Held(self._gateway.turnstile, self, self.connection)
 
-    def let_through(self) -> None:
-        """The turnstile's call: everything that waited is handled."""
-        self.held = None
-        if self.connection is not None and self._blocked_at is None:
+    def read_on(self) -> None:
+        """Read the connection again, unless there is another reason not to."""
+        held = self.held is not None and self.held.paused
+        if self.connection is not None and self._blocked_at is None and not held:
             self.connection.resume_reading()
 
     def _over_rate(self, data: bytes) -> None:

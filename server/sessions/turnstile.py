@@ -1,8 +1,8 @@
 """Fairness between connections: one that sends faster than it may waits in line.
 
-A session that uses its tokens faster than it regains them is read no further. What had come with
-that read is handled a few messages at a time, one such session a turn of the loop, between what
-everybody else sends; then it is read again. So a burst within the limits is only spread, and a
+While a session uses its tokens faster than it regains them, its messages wait: a few are handled
+in a turn of the loop, of all such sessions together, between what everybody else sends, and it
+is read no further until its own are done. So a burst within the limits is only spread, and a
 flood, up to its close, costs the neighbours a few messages' time a turn, however many flood.
 """
 
@@ -15,8 +15,8 @@ from server.sessions.connection import Connection
 if TYPE_CHECKING:
     from server.sessions.session import Session
 
-PER_TURN: Final = 8
-"""Messages of sessions in a hurry that are handled in one turn of the loop, of all together."""
+PER_TURN: Final = 4
+"""Messages that are handled in one turn of the loop, of all sessions in line together."""
 
 
 class Turnstile:
@@ -24,20 +24,17 @@ class Turnstile:
 
     def __init__(self) -> None:
         self._line: deque[Held] = deque()
+        self._turning = False
 
     def __len__(self) -> int:
         return len(self._line)
 
-    def hold(self, session: "Session", connection: Connection) -> "Held":
-        """`session` waits in line with what `connection` still brings. Bounded by what one read
-        may bring, since it is read no further."""
-        held = Held(session, connection)
-        connection.set_receiver(held)
-        connection.pause_reading()
-        if not self._line:
-            asyncio.get_running_loop().call_soon(self._turn)
+    def join(self, held: "Held") -> None:
+        """To the end of the line."""
         self._line.append(held)
-        return held
+        if not self._turning:
+            self._turning = True
+            asyncio.get_running_loop().call_soon(self._turn)
 
     def _turn(self) -> None:
         held = self._line.popleft()
@@ -45,25 +42,37 @@ class Turnstile:
             if held.go_on():
                 self._line.append(held)
         finally:
-            if self._line:
+            self._turning = bool(self._line)
+            if self._turning:
                 asyncio.get_running_loop().call_soon(self._turn)
 
 
 class Held:
-    """The receiver of a connection whose session waits in line."""
+    """The receiver of a connection whose session is in a hurry. It holds what one read brings at
+    most, since it reads no further meanwhile."""
 
-    __slots__ = ("_connection", "_end", "_messages", "_session")
+    __slots__ = ("_connection", "_controls", "_end", "_in_line", "_messages", "_paused", "_session", "_turnstile")
 
-    def __init__(self, session: "Session", connection: Connection) -> None:
+    def __init__(self, turnstile: Turnstile, session: "Session", connection: Connection) -> None:
+        self._turnstile = turnstile
         self._session = session
         self._connection = connection
         self._messages: deque[bytes] = deque()
+        self._controls = 0
+        self._in_line = False
+        self._paused = False
         self._end: tuple[int, str] | None = None
+        connection.set_receiver(self)
+
+    # ---- from the connection ----
 
     def on_message(self, data: bytes) -> None:
         self._messages.append(data)
+        self._wait(len(self._messages))
 
     def on_control(self, connection: Connection) -> None:
+        self._controls += 1
+        self._wait(self._controls)
         self._session.on_control(connection)
 
     def on_blocked(self, connection: Connection) -> None:
@@ -75,19 +84,43 @@ class Held:
     def on_closed(self, connection: Connection, code: int, reason: str) -> None:
         """The end has its place after the messages before it."""
         self._end = code, reason
+        self._wait(0)
+
+    def _wait(self, count: int) -> None:
+        if count >= PER_TURN and not self._paused:
+            self._paused = True
+            self._connection.pause_reading()
+        if not self._in_line:
+            self._in_line = True
+            self._turnstile.join(self)
+
+    # ---- from the turnstile and the session ----
+
+    @property
+    def paused(self) -> bool:
+        """The connection must not be read now."""
+        return self._paused
 
     def go_on(self) -> bool:
-        """The next few messages; False once all are handled or nobody wants them any more."""
-        session = self._session
+        """Handle the next few messages. True: there are more. After the last one the session
+        takes its messages itself again if it has slowed down."""
+        session, connection = self._session, self._connection
         for _ in range(min(PER_TURN, len(self._messages))):
-            if session.connection is not self._connection:
-                return False
             session.on_message(self._messages.popleft())
+            if session.connection is not connection:
+                return False  # it was closed: nobody wants the rest
         if self._messages:
             return True
-        if session.connection is self._connection:
-            self._connection.set_receiver(session)
-            session.let_through()
-            if self._end is not None:
-                session.on_closed(self._connection, *self._end)
+        paused, self._paused = self._paused, False
+        self._in_line = False
+        self._controls = 0
+        if session.connection is not connection:
+            return False
+        if not session.bucket.hurried:
+            session.held = None
+            connection.set_receiver(session)
+        if self._end is not None:
+            session.on_closed(connection, *self._end)
+        elif paused:
+            session.read_on()
         return False

@@ -150,6 +150,11 @@ def test_no_database_to_read(tmp_path: Path) -> None:
         assert "none.db" in line
 
 
+def test_migrating_to_a_revision_that_is_not_there(tmp_path: Path) -> None:
+    line = the_one_line(garrison("migrate", "--down", "0099", cwd=tmp_path, GARRISON_STORE__URL="sqlite:///new.db"))
+    assert "0099" in line
+
+
 def test_an_empty_store_has_no_match(tmp_path: Path) -> None:
     url = {"GARRISON_STORE__URL": "sqlite:///empty.db"}
     assert garrison("migrate", cwd=tmp_path, **url).returncode == 0

@@ -67,10 +67,15 @@ def test_without_the_flush_at_stop_changes_are_lost_and_counted(tmp_path: Path) 
 
 def test_a_killed_node_leaves_the_others_serving(tmp_path: Path) -> None:
     with demo(cwd=tmp_path) as running:
-        pid = int(running.line("node-2     ws://").rpartition("kill -9 ")[2])
+        first = running.line("dashboard")
+        pid = int(running.line("node-1     ws://").rpartition("kill -9 ")[2])
         running.line("match over")
         os.kill(pid, signal.SIGKILL)
-        assert "2 still serve" in running.line("node-2 (pid")
+        assert "2 still serve" in running.line("node-1 (pid")
+        assert running.line("dashboard") != first
+        for arguments in (("status",), ("matches", "--live")):  # they asked node-1 until now
+            asked = garrison(*arguments, cwd=tmp_path)
+            assert (asked.returncode, "node-2" in asked.stdout) == (0, True), asked.stderr
         for _ in range(6):  # as many as were live: at least some of these began after the kill
             running.line("match over")
         running.interrupt()

@@ -5,8 +5,10 @@ import contextlib
 import json
 import random
 import re
+import shlex
 import shutil
 import sqlite3
+import subprocess
 import time
 from pathlib import Path
 
@@ -14,7 +16,7 @@ import pytest
 
 from garrison.messages import Assist, Kill, Medal
 from garrison_bots.generate import generate
-from tests.support.program import garrison, processes_in
+from tests.support.program import command, environment, garrison, processes_in
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
@@ -63,8 +65,18 @@ def test_from_a_moment_on(played: Path) -> None:
     assert feed == [line for line in whole.partition("\n\n")[0].splitlines() if line >= "20:00"]
     assert 5 < len(feed) < len(whole.splitlines()) / 2
     assert late.partition("\n\n")[2] == whole.partition("\n\n")[2]  # the same scoreboard at the end
+    after = garrison("replay", "latest", "--from", "99:00", cwd=played)
+    assert after.stdout.strip() == whole.partition("\n\n")[2].strip()
     wrong = garrison("replay", "latest", "--from", "late", cwd=played)
     assert (wrong.returncode, len(wrong.stderr.splitlines())) == (2, 1)
+
+
+def test_a_reader_that_goes_away_is_no_error(played: Path) -> None:
+    line = f"{shlex.join(command('replay', 'latest'))} | head -1"
+    done = subprocess.run(
+        ["bash", "-c", line], cwd=played, env=environment(), capture_output=True, text=True, check=True
+    )
+    assert (len(done.stdout.splitlines()), done.stderr) == (1, "")
 
 
 def test_it_is_paced_when_asked(played: Path) -> None:

@@ -7,6 +7,7 @@ neighbour. Runs on uvloop, as the node does.
 import asyncio
 import base64
 import gc
+import itertools
 import os
 import ssl
 import struct
@@ -18,10 +19,13 @@ import msgspec
 import pytest
 import uvloop
 import websockets
+from picows import WSFrame
 from websockets.exceptions import InvalidStatus
 
+from server.actors.actor import Caller
 from server.errors import BadSetting
-from server.sessions.picows_driver import PicowsListener
+from server.sessions.picows_driver import PicowsConnection, PicowsListener
+from server.sessions.turnstile import PER_TURN
 from server.wire.messages import Ack, Close, CloseCode, Heartbeat, Hello
 from tests.support.certificates import write_self_signed
 from tests.support.gateways import (
@@ -341,6 +345,72 @@ async def test_memory_returns_and_a_neighbour_is_served() -> None:
         assert last - first < 2_000
         assert neighbour.seen == []
         assert node.metrics.task_crashes_total == 0
+
+
+# ---- fairness ----------------------------------------------------------------------------------
+
+
+async def test_neighbours_are_answered_while_others_flood(monkeypatch: pytest.MonkeyPatch) -> None:
+    handled: list[str] = []
+
+    def beat(self: Pilot, caller: Caller, state: str | None) -> None:
+        handled.append(caller.subject)
+
+    monkeypatch.setattr(Pilot, "beat", beat)
+    async with one_node() as node:
+        neighbour = await welcomed(node, "neighbour")
+        flooders = [await raw_session(node, f"flood{number}") for number in range(4)]
+        flood = msgspec.msgpack.encode(Heartbeat(1))
+        for flooder in flooders:
+            for _ in range(2_000):
+                flooder.frame(flood)
+        while CloseCode.FLOOD not in node.metrics.closes_total:
+            assert (await neighbour.ask(Heartbeat))[0] == "beat"
+        runs = [(who, len(list(run))) for who, run in itertools.groupby(handled, lambda who: who == "neighbour")]
+        between = [count for near, count in runs[1:-1] if not near]
+        # Each round trip takes a few turns of the loop, and each turn a few messages of the crowd.
+        assert max(between) <= 16 * PER_TURN
+        assert len(between) >= 400 // (16 * PER_TURN)
+        assert [await flooder.close_code() for flooder in flooders] == [CloseCode.FLOOD] * len(flooders)
+
+
+async def test_a_peer_that_goes_on_after_the_close_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    frames = 0
+    unusual = PicowsConnection._unusual
+
+    def counted(self: PicowsConnection, frame: WSFrame) -> None:
+        nonlocal frames
+        frames += 1
+        unusual(self, frame)
+
+    monkeypatch.setattr(PicowsConnection, "_unusual", counted)
+    async with one_node() as node:
+        client = await raw_session(node, "p")
+        client.frame(b"[]", 1)  # text: closed with 1003
+        for _ in range(100_000):
+            client.frame(b"", 9)
+        assert await client.close_code() == CloseCode.UNSUPPORTED
+        await until(lambda: len(node.listener) == 0)  # type: ignore[arg-type]
+        assert frames < 2_000  # what two reads bring
+        client.drop()
+
+
+async def test_a_burst_within_the_limits_is_spread_in_order_and_complete() -> None:
+    async with one_node() as node:
+        client = await welcomed(node)
+        await client.ws.send([client.pack(Echo(1, "first"))])
+        for number in range(2, 300):
+            await client.send(Echo(number, f"{number}"))
+        answers = [(await client.receive())[1] for _ in range(299)]
+        assert answers == list(range(1, 300))
+        raw_client = await raw_session(node, "q")
+        for number in range(2, 100):
+            raw_client.frame(msgspec.msgpack.encode(Tell(number, "p", "note")))
+        raw_client.frame(close_frame(1000), 8)
+        for number in range(1, 99):  # all before the close count
+            assert (await client.receive())[:2] == ["note", number]
+        await until(lambda: Pilot.history[-1][:2] == ("closed", "q"))
+        assert len(node.gateway.turnstile) == 0
 
 
 # ---- TLS, ports --------------------------------------------------------------------------------

@@ -5,6 +5,8 @@ from collections.abc import Callable
 
 import pytest
 
+from server.actors.actor import Caller
+from server.errors import DeadlineExceeded
 from server.sessions.memory import Closed
 from server.wire.messages import Ack, Close, CloseCode, Heartbeat, Hello
 from tests.support.gateways import (
@@ -134,6 +136,18 @@ async def test_a_player_that_the_application_refuses() -> None:
         await client.send(Hello(1, token("p")))
         assert await client.closed() == CloseCode.BAD_TOKEN
         assert client.seen[0][:3] == ["error", 1, "banned"]
+
+
+async def test_a_player_that_cannot_be_had_just_now_may_come_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def connected(self: Pilot, caller: Caller) -> None:
+        raise DeadlineExceeded("planted")
+
+    monkeypatch.setattr(Pilot, "connected", connected)
+    async with gateways() as world:
+        client = world.client("node-1")
+        await client.send(Hello(1, token("p")))
+        assert await client.closed() == CloseCode.INTERNAL
+        assert client.seen[0][:3] == ["error", 1, "deadline_exceeded"]
 
 
 async def test_what_is_sent_before_the_welcome_is_handled_after_it() -> None:

@@ -28,12 +28,11 @@ PUSHES: Final = 30
 
 
 class Crowd(msgspec.Struct, frozen=True):
-    """`tokens`: one for each abuser, `each` of a kind; `topic`: a long stream."""
+    """`tokens`: one for each kind; `topic`: a long stream."""
 
     url: str
     tokens: list[str]
     topic: str
-    each: int
     cpus: list[int]
 
 
@@ -47,8 +46,7 @@ class Abusers:
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self, names: list[str]) -> None:
-        places = [name for name in self.kinds for _ in range(self.crowd.each)]
-        for name, token in zip(places, self.crowd.tokens, strict=True):
+        for name, token in zip(self.kinds, self.crowd.tokens, strict=True):
             if name in names:
                 self._tasks.append(asyncio.create_task(self._again(name, token)))
 

@@ -3,12 +3,16 @@
 import asyncio
 import base64
 import os
+import socket
 import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Final
 
 import msgspec
+
+_KERNEL_BYTES: Final = 32 * 1024
+"""What the kernel takes from us at once: copying megabytes, it keeps others from the processor."""
 
 
 class Closed(Exception):
@@ -104,7 +108,10 @@ class RawSocket:
 @asynccontextmanager
 async def connected(url: str, format: str = "msgpack", unread_bytes: int = 2**16) -> AsyncIterator[RawSocket]:
     """A connection, cut when the block is left. `unread_bytes`: how much is read ahead."""
-    reader, writer = await asyncio.open_connection(*address(url), limit=unread_bytes)
+    raw = socket.create_connection(address(url))
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _KERNEL_BYTES)
+    raw.setblocking(False)
+    reader, writer = await asyncio.open_connection(sock=raw, limit=unread_bytes)
     try:
         writer.write(handshake(format))
         try:

@@ -40,6 +40,9 @@ from server.transport.ports import Transport
 from server.wire.messages import CloseCode
 
 log = structlog.get_logger(__name__)
+LEAVING_ROUNDS = 5
+"""Rounds of gossip that a stopping node stays for, so that the others hear that it leaves before it
+is gone: they take its slots over, and know a stop from a death."""
 
 
 class Listener(Protocol):
@@ -258,8 +261,11 @@ class Node:
         """Orderly: nothing that was acknowledged is lost, as long as the store answers within
         `drain_timeout_s`."""
         deadline = self.clock.now() + self.settings.drain_timeout_s
+        heard_at = self.clock.now()
         if not self.lease_lost:
             await _step("leaving", self._say_leaving())
+            if len(self.host.view.members) > 1:
+                heard_at += LEAVING_ROUNDS * self.settings.gossip.gossip_interval_s
         await _step("sessions", self.gateway.stop(min(1.0, self.settings.drain_timeout_s / 4)))
         await _step("listener", self.listener.stop())
         if self.settings.store.flush_at_stop and not self.lease_lost:
@@ -267,6 +273,7 @@ class Node:
         self.host.catalog.closed = Unavailable("this node has stopped")
         for one in list(self.host.catalog.live.values()):
             self.host.catalog.discard(one, Unavailable("this node has stopped"))
+        await asyncio.sleep(max(0.0, heard_at - self.clock.now()))
         await self._leave()
 
     async def _say_leaving(self) -> None:

@@ -105,6 +105,14 @@ async def test_clients_speak_to_the_tiny_application(folder: Path, format: str) 
         assert result.rows == [["jar", 7]]
 
 
+async def test_clients_and_peers_are_told_the_advertised_address(folder: Path) -> None:
+    settings = tiny_settings(folder, gateway={"advertise_url": "wss://play.example:443"})
+    async with asyncio.timeout(30), running(settings) as node:
+        assert node.client_url == "wss://play.example:443"
+        (told,) = node.host.view.members.values()
+        assert told.client_url == "wss://play.example:443"
+
+
 async def test_a_stream_of_the_tiny_application_is_watched(folder: Path) -> None:
     async with asyncio.timeout(30), running(tiny_settings(folder)) as node, player(node, "ann") as ann:
         book = actor_id("ledger", "book")

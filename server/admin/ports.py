@@ -1,7 +1,7 @@
 """What the admin layer needs from the node that it shows. `server.actors.host.Host` has all of
 it; tests use a small object of their own."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from server.actors.app import App
@@ -43,6 +43,6 @@ class AdminHost(Protocol):
         """Install a node-level read model that `query` can reach."""
         ...
 
-    def activations(self, kind: str) -> Iterable[Any]:
-        """The local activations of `kind`."""
+    def counts(self) -> Mapping[str, int]:
+        """How many activations of each kind live here; a kind without any may be left out."""
         ...

@@ -157,8 +157,8 @@ class NodeReadModels:
         """Activations by kind; counted again only as often as `COUNT_SHARE` allows."""
         began = self._clock.now()
         if began >= self._count_again:
-            kinds = [actor.kind for actor in self._host.app.actors]
-            self._kinds = {kind: sum(1 for _ in self._host.activations(kind)) for kind in kinds}
+            counts = self._host.counts()
+            self._kinds = {actor.kind: counts.get(actor.kind, 0) for actor in self._host.app.actors}
             took = self._clock.now() - began
             self._count_again = began + max(SAMPLE_INTERVAL_S, took / COUNT_SHARE)
         return self._kinds

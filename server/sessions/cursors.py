@@ -33,9 +33,6 @@ class Cursors(Generic[W]):
     def unwatch(self, watcher: W) -> None:
         self._next.pop(watcher, None)
 
-    def next_of(self, watcher: W) -> int:
-        return self._next[watcher]
-
     def learn(self, end: int) -> None:
         """The log's durable end as somebody told it; it never goes back."""
         self.end = max(self.end, end)

@@ -110,6 +110,9 @@ class TestHost:
     def activations(self, kind: str) -> Iterable[Any]:
         return self.actors[kind]
 
+    def counts(self) -> dict[str, int]:
+        return {kind: len(list(actors)) for kind, actors in self.actors.items()}
+
     def add_query(self, name: str, fn: Callable[[Mapping[str, Any]], list[Any]]) -> None:
         self.models[name] = fn
 

@@ -23,6 +23,7 @@ import msgspec
 import structlog
 
 from server.errors import BadSetting, Unavailable
+from server.ids import NodeId
 from server.settings import Settings
 
 if TYPE_CHECKING:
@@ -30,7 +31,10 @@ if TYPE_CHECKING:
     from server.actors.app import App
     from server.admin.app import AdminServer
     from server.node import Node
+    from server.runtime.clock import Clock
     from server.runtime.metrics import Metrics
+    from server.runtime.supervisor import Supervisor
+    from server.storage.journal.ports import Journal
 
 log = structlog.get_logger(__name__)
 LEASE_LOST_PAUSE_S = 0.5
@@ -88,6 +92,21 @@ def cluster_key(settings: Settings) -> bytes | None:
     return key
 
 
+def build_journal(
+    settings: Settings, metrics: "Metrics", supervisor: "Supervisor", clock: "Clock", rng: random.Random
+) -> "Journal | None":
+    """The crash journal of `settings`, if it keeps one. Raises `BadSetting`."""
+    if settings.journal.mode == "none":
+        return None
+    if settings.journal.mode == "local":
+        from server.storage.journal.local import LocalJournal
+
+        return LocalJournal(settings.journal, settings.cluster, NodeId(settings.node), metrics)
+    from server.storage.journal.redis import RedisJournal
+
+    return RedisJournal(settings.journal, settings.cluster, NodeId(settings.node), metrics, supervisor, clock, rng)
+
+
 def build_node(settings: Settings) -> "Node":
     """One node with its real drivers. Raises `BadSetting`."""
     from server.cluster.membership import KinshipMembership
@@ -115,6 +134,7 @@ def build_node(settings: Settings) -> "Node":
         metrics=metrics,
         listener=lambda gateway: PicowsListener(gateway, settings.gateway),
         admin=_admin if settings.admin.enabled else None,
+        journal=build_journal(settings, metrics, supervisor, clock, rng),
     )
     return Node(settings, app, signing_key(settings), drivers)
 
@@ -125,6 +145,7 @@ def _crashed(metrics: "Metrics") -> None:
 
 def _admin(node: "Node") -> "AdminServer":
     from server.admin.app import AdminServer
+    from server.admin.ports import Draining
 
     return AdminServer(
         node.host,
@@ -135,6 +156,7 @@ def _admin(node: "Node") -> "AdminServer":
         node.not_ready,
         node.gateway.session_rows,
         node.write_behind.observe,
+        Draining(node.drain, node.drain_progress),
     )
 
 

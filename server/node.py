@@ -5,6 +5,9 @@ Start    store -> incarnation and lease -> transport -> gossip (joining) -> gate
 Change   peers -> slot table, directory, calls, catalog -> sessions -> admin
 Stop     leaving (slots go) -> sessions -> activations stored and released -> gossip, lease, links
 
+Draining is the first half of a stop: leaving, so that slots go, activations migrate and sessions are
+handed over, while the node goes on serving what is still here.
+
 A node whose lease is refused ends all turns at once; `ended` tells the caller, which may start
 a new `Node`: the same name comes back as a new incarnation.
 """
@@ -20,10 +23,11 @@ import structlog
 from server.actors.app import App
 from server.actors.host import Host
 from server.cluster.ports import Membership
+from server.cluster.vanished import Vanished
 from server.cluster.view import Member, MemberState
-from server.errors import GarrisonError, Unavailable
+from server.errors import GarrisonError, Moved, Unavailable
 from server.eventlog.ports import LogStore
-from server.ids import NodeAddress, NodeId
+from server.ids import ActorId, NodeAddress, NodeId
 from server.runtime.clock import Clock
 from server.runtime.lag import LagProbe
 from server.runtime.metrics import Metrics
@@ -31,10 +35,12 @@ from server.runtime.supervisor import Supervisor
 from server.sessions.gateway import Gateway
 from server.settings import Settings
 from server.storage.claimer import Claimer
-from server.storage.durability import MemoryFirst
+from server.storage.durability import JournalFirst, MemoryFirst
 from server.storage.group_commit import GroupCommit
+from server.storage.journal.ports import Journal
 from server.storage.lease import NodeLease
 from server.storage.ports import Store
+from server.storage.takeover import Takeover
 from server.storage.write_behind import WriteBehind
 from server.transport.ports import Transport
 from server.wire.messages import CloseCode
@@ -43,6 +49,10 @@ log = structlog.get_logger(__name__)
 LEAVING_ROUNDS = 5
 """Rounds of gossip that a stopping node stays for, so that the others hear that it leaves before it
 is gone: they take its slots over, and know a stop from a death."""
+LOOK_FOR_DEAD_S = 0.2
+"""How often a node with a local journal looks whether its neighbours' processes are still there."""
+VANISHED_PERIODS = 5
+"""Lease periods after which one that has vanished is dead in the store, or is seen again."""
 
 
 class Listener(Protocol):
@@ -70,7 +80,7 @@ class Admin(Protocol):
 
 class Drivers(msgspec.Struct, frozen=True):
     """Everything that touches the outside. `listener` and `admin` are made for a gateway and a
-    node; `admin` is None where nobody operates the node."""
+    node; `admin` is None where nobody operates the node, `journal` where none is kept."""
 
     clock: Clock
     rng: random.Random
@@ -82,6 +92,7 @@ class Drivers(msgspec.Struct, frozen=True):
     metrics: Metrics
     listener: Callable[[Gateway], Listener]
     admin: "Callable[[Node], Admin] | None" = None
+    journal: Journal | None = None
 
 
 class Node:
@@ -92,14 +103,21 @@ class Node:
         self.metrics, self.supervisor, self.clock = drivers.metrics, drivers.supervisor, drivers.clock
         store, clock, metrics, rng = drivers.store, drivers.clock, drivers.metrics, drivers.rng
         self.lag = LagProbe(clock, metrics)
-        self.lease = NodeLease(store, settings.store, clock, metrics, self._lease_lost, self._lively)
+        self._vanished = Vanished(VANISHED_PERIODS * settings.store.lease_period_s)
+        self._gone: dict[NodeAddress, None] = {}  # members whose processes are proven dead
+        self.lease = NodeLease(store, settings.store, clock, metrics, self._lease_lost, self)
         self.write_behind = WriteBehind(store, settings.store, clock, metrics, rng)
+        self.write_behind.journal = journal = drivers.journal
         self.group_commit = GroupCommit(drivers.logs, settings.store, clock, metrics, rng)
         durability = MemoryFirst(self.lease, clock, self.write_behind, self.group_commit)
-        claimer = Claimer(store, settings.actors, metrics, self.supervisor, self._is_logged)
+        if journal is not None:
+            durability = JournalFirst(self.lease, clock, self.write_behind, self.group_commit, journal)
+        types = {cls.kind: cls.State for cls in app.actors if cls.durability == "write_behind"}
+        self.takeover = Takeover(store, self.lease, journal, settings.journal, types, clock, metrics)
+        claimer = Claimer(store, settings.actors, metrics, self.supervisor, self._is_logged, self.takeover)
         self.host = Host(
             app, settings, clock, rng, metrics, self.supervisor, drivers.transport, store, drivers.logs,
-            claimer, durability, self.write_behind, self.group_commit,
+            claimer, self.takeover, durability, self.write_behind, self.group_commit,
         )  # fmt: skip
         self.gateway = Gateway(self.host, settings, signing_key, rng)
         self.host.outlet = self.gateway.streams
@@ -128,9 +146,14 @@ class Node:
             raise
 
     async def _start(self) -> None:
-        self._registered = address = await self._register()
         settings, drivers = self.settings, self.drivers
+        if drivers.journal is not None:
+            await drivers.journal.prepare()
+        self._registered = address = await self._register()
+        if drivers.journal is not None:
+            await drivers.journal.open(address)
         await drivers.transport.start(address)
+        self.takeover.start(address)
         self.host.start(address)
         self.client_url = await self.listener.start()
         self.admin_url = self.admin.bind() if self.admin is not None else ""
@@ -143,12 +166,15 @@ class Node:
             (self.write_behind.run(), "write-behind"),
             (self.group_commit.run(), "group-commit"),
             (self.lag.run(), "lag"),
+            (self.takeover.run(self._take_over), "takeover"),
         ):
             self.supervisor.spawn(work, name)
         self.gateway.start()
         await drivers.membership.start(self.me, self._members_changed)
         await self._announce("up")
         self.supervisor.every(settings.gossip.load_interval_s, self._tell_gossip, "load")
+        if drivers.journal is not None:
+            self.supervisor.every(LOOK_FOR_DEAD_S, self._look_for_dead, "look for dead")
         if self.admin is not None:
             await self.admin.start()
         self._members_changed()
@@ -156,22 +182,33 @@ class Node:
 
     async def _register(self) -> NodeAddress:
         """An incarnation from the store; waits out the lease of an earlier run of this name."""
-        settings, store = self.settings, self.drivers.store
+        settings, store, journal = self.settings, self.drivers.store, self.drivers.journal
         await store.open()
         lease_s = settings.store.lease_period_s if settings.store.lease else None
+        place = journal.place if journal is not None else ""
         deadline = self.clock.now() + 3 * settings.store.lease_period_s
         while True:
             sent_at = self.clock.boot()
             try:
-                incarnation = await store.register_node(NodeId(settings.node), lease_s)
+                incarnation = await store.register_node(NodeId(settings.node), lease_s, place)
             except Unavailable as error:
                 if self.clock.now() >= deadline:
                     raise
+                if await self._bury_earlier_runs():
+                    continue
                 log.info("waiting to register", node=settings.node, why=error.message)
                 await asyncio.sleep(min(0.5, error.retry_after_s or 0.5))
                 continue
             self.lease.granted(sent_at)
             return NodeAddress(NodeId(settings.node), incarnation)
+
+    async def _bury_earlier_runs(self) -> bool:
+        """Earlier runs of this node need not be waited for where their processes are proven dead."""
+        if self.drivers.journal is None:
+            return False
+        runs = [row for row in await self.drivers.store.nodes() if row.node == self.settings.node]
+        live = [NodeAddress(row.node, row.incarnation) for row in runs if row.state in ("up", "evicting")]
+        return len(await self.takeover.bury_proven(live)) == len(live)
 
     async def _undo_start(self) -> None:
         """Leave nothing: no port, no task, and no lease that the next start would wait out."""
@@ -184,13 +221,16 @@ class Node:
             await _step("admin", self.admin.stop())
         await _step("gossip", drivers.membership.close())
         await _step("transport", drivers.transport.stop())
-        await self._retire()
+        await self._retire(settled=True)
         await _step("tasks", self.supervisor.stop())
         await _step("store", drivers.store.close())
 
-    async def _retire(self) -> None:
+    async def _retire(self, settled: bool) -> None:
+        """Give up the lease, and the journal: a successor needs it unless everything is stored."""
+        if self.drivers.journal is not None:
+            await _step("journal", self.drivers.journal.close(keep=not settled))
         if self._registered is not None and not self.lease_lost:
-            await _step("lease", self.drivers.store.retire_node(self._registered))
+            await _step("lease", self.drivers.store.retire_node(self._registered, settled))
 
     # ---- the view ----
 
@@ -210,11 +250,17 @@ class Node:
         """Gossip says something new: hand it on in the fixed order."""
         self.metrics.gossip_events_total += 1
         members = self.drivers.membership.members()
-        view = self.host.view.follow(members)
-        same = view.digest == self.host.view.digest
+        if self._gone:
+            self._gone = {member.address: None for member in members if member.address in self._gone}
+            members = tuple(member for member in members if member.address not in self._gone)
+        before, view = self.host.view, self.host.view.follow(members)
+        same = view.digest == before.digest
         if same:
             self.host.view = view  # load and lag only
             return
+        self._vanished.follow(before, view, self.clock.now())
+        if len(view.members) == 1 < len(before.members):
+            self.lease.alone()
         self.metrics.view_changes_total += 1
         self.metrics.members = len(view.members)
         peers = {member.address: member.transport for member in view.members.values()}
@@ -226,8 +272,30 @@ class Node:
             self.admin.view_changed()
         log.info("view changed", members=[str(a) for a in view.addresses], digest=f"{view.digest:016x}")
 
-    def _lively(self) -> list[NodeAddress]:
-        return self.host.lively()
+    def lively(self) -> list[NodeAddress]:
+        """See `server.storage.lease.Neighbours`."""
+        return [member.address for member in self.host.view.members.values() if not member.suspect]
+
+    def vanished(self) -> list[NodeAddress]:
+        """See `server.storage.lease.Neighbours`."""
+        return self._vanished.for_longer_than(self.settings.store.evict_after_s, self.clock.now())
+
+    async def _look_for_dead(self) -> None:
+        """A neighbour whose process is proven to be gone needs no failure detector, and its lease
+        no waiting: its slots are free at once."""
+        others = [address for address in self.host.view.addresses if address != self.host.me]
+        gone = await self.takeover.bury_proven(others)
+        if gone:
+            self._gone.update(dict.fromkeys(gone))
+            self._members_changed()
+
+    async def _take_over(self, identity: ActorId, own_slots: bool) -> None:
+        """Bring an actor into memory here, for what a dead node's journal holds of it."""
+        if own_slots and self.host.owner(identity) != self.host.me:
+            raise Moved()
+        if self._state != "up":
+            raise Unavailable("this node is leaving")
+        await self.host.activate(identity)
 
     # ---- health ----
 
@@ -244,9 +312,11 @@ class Node:
         self.lease_lost = True
         error = Unavailable("this node lost its lease", retry_after_s=1.0)
         self.host.catalog.closed = error
+        journaled = self.write_behind.journal is not None
+        self.write_behind.journal = None  # a successor needs it as it is
         try:
             for one in list(self.host.catalog.live.values()):
-                changes = one.version - one.stored_version if one.durable else 0
+                changes = one.version - one.stored_version if one.durable and not journaled else 0
                 if changes:
                     self.host.catalog.lost(one, changes)
                 else:
@@ -255,7 +325,26 @@ class Node:
         finally:
             self.ended.set()
 
-    # ---- stop ----
+    # ---- drain and stop ----
+
+    async def drain(self) -> None:
+        """Begin to hand everything on to the other nodes; `drain_progress` says how far it is.
+        Idempotent. Raises `Unavailable` where no other node is up."""
+        if self._state == "leaving":
+            return
+        if not any(m.state == "up" and m.address != self.host.me for m in self.host.view.members.values()):
+            raise Unavailable("no other node is up: there is nowhere to go")
+        await self._say_leaving()
+        log.info("draining", node=str(self.host.me))
+
+    def drain_progress(self) -> dict[str, Any]:
+        """`state` of this member, `activations_left`, `sessions_left`, `moved` so far."""
+        return {
+            "state": self._state,
+            "activations_left": len(self.host.catalog.live),
+            "sessions_left": len(self.gateway.sessions),
+            "moved": self.metrics.migrations_total,
+        }
 
     async def stop(self) -> None:
         """Orderly: nothing that was acknowledged is lost, as long as the store answers within
@@ -270,11 +359,13 @@ class Node:
         await _step("listener", self.listener.stop())
         if self.settings.store.flush_at_stop and not self.lease_lost:
             await _step("activations", self.host.catalog.stop(deadline))
+        settled = not (self.lease_lost or self.host.catalog.unstored or len(self.write_behind))
+        self.write_behind.journal = None
         self.host.catalog.closed = Unavailable("this node has stopped")
         for one in list(self.host.catalog.live.values()):
             self.host.catalog.discard(one, Unavailable("this node has stopped"))
         await asyncio.sleep(max(0.0, heard_at - self.clock.now()))
-        await self._leave()
+        await self._leave(settled)
 
     async def _say_leaving(self) -> None:
         try:
@@ -282,12 +373,12 @@ class Node:
         finally:
             self._members_changed()
 
-    async def _leave(self) -> None:
+    async def _leave(self, settled: bool) -> None:
         drivers = self.drivers
         await _step("gossip", drivers.membership.leave())
         if self._lease_task is not None:
             self._lease_task.cancel()  # a renewal after `retire_node` would be refused
-        await self._retire()
+        await self._retire(settled)
         if self.admin is not None:
             await _step("admin", self.admin.stop())
         await _step("transport", drivers.transport.stop())

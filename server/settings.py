@@ -9,7 +9,7 @@ only the mapping and the path that it is given.
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, Literal, get_type_hints
 
 import msgspec
 from msgspec import Meta
@@ -96,6 +96,11 @@ class ActorSettings(_Section, frozen=True):
     claim_batches_in_flight: Count = 2
     directory_wait_s: Seconds = 1.0
     rebalance_per_s: Count = 2_000
+    migrate_batch: Annotated[int, Meta(ge=1, le=1_000)] = 64
+    """Activations that move to one node in one statement and one message."""
+    reminder_poll_s: Seconds = 1.0
+    orphan_poll_s: Seconds = 10.0
+    """How often slot owners look for matches that live on and have no node."""
     query_timeout_s: Seconds = 1.0
 
 
@@ -124,8 +129,29 @@ class StoreSettings(_Section, frozen=True):
     lease_grace_s: Seconds = 10.0
     """How long an expired lease is left to a node that still answers gossip (its interpreter or
     its store is busy) before others may take what it owns. It acknowledges nothing meanwhile."""
+    evict_after_s: Seconds = 1.0
+    """How long a node that gossip has lost may keep renewing its lease before a majority evicts it."""
     flush_at_stop: bool = True
     """False is for tests that show what a flush at stop is good for."""
+
+
+class JournalSettings(_Section, frozen=True):
+    """The crash journal of write-behind changes: what a dead process had acknowledged and not
+    stored yet is found there."""
+
+    mode: Literal["none", "local", "redis"] = "none"
+    directory: str = "/dev/shm/garrison"
+    """`local`: shared memory outlives a process, a disk also the machine's restart."""
+    segment_bytes: Annotated[int, Meta(ge=65_536)] = 4 * 1024 * 1024
+    segments: Annotated[int, Meta(ge=2, le=1_024)] = 8
+    """`local`: preallocated files of `segment_bytes`; all full, durable changes wait for a flush."""
+    redis_url: str = "redis://127.0.0.1:6379/0"
+    redis_timeout_s: Seconds = 1.0
+    max_backlog_bytes: Bytes = 64 * 1024 * 1024
+    """`redis`: records that are not known to be stored, in its stream or on their way to it."""
+    takeover: Literal["wait", "lose"] = "wait"
+    """A dead node's entities whose journal cannot be read here: wait for its return, or go on from
+    what is stored and count what may be lost."""
 
 
 class AdminSettings(_Section, frozen=True):
@@ -167,13 +193,14 @@ class Settings(_Section, frozen=True):
     gateway: GatewaySettings = GatewaySettings()
     actors: ActorSettings = ActorSettings()
     store: StoreSettings = StoreSettings()
+    journal: JournalSettings = JournalSettings()
     admin: AdminSettings = AdminSettings()
     security: SecuritySettings = SecuritySettings()
     log: LogSettings = LogSettings()
 
 
 ENV_PREFIX = "GARRISON_"
-_NO_SETTINGS = {"CONFIG", "REQUIRE_ALL", "SHARED", "TEST_POSTGRES"}  # of the commands and tests
+_NO_SETTINGS = {"CONFIG", "REQUIRE_ALL", "SHARED", "TEST_POSTGRES", "TEST_REDIS"}  # of the commands and tests
 
 
 def load(

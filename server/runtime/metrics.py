@@ -69,6 +69,25 @@ class Metrics:
         self.log_commit_seconds = Histogram()
         self.lease_renewals_total = 0
         self.lease_failures_total = 0
+        self.evictions_total = 0
+        self.buried_total = 0
+        # journal and takeover
+        self.journal_records_total = 0
+        self.journal_bytes_total = 0
+        self.journal_backlog_bytes = 0
+        self.journal_refused_total = 0
+        self.journal_damaged_total = 0
+        self.adopted_total = 0
+        self.takeovers_total = 0
+        self.takeovers_unread_total = 0
+        # moves
+        self.migrations_total = 0
+        self.migrations_failed_total = 0
+        self.migration_pause_seconds = Histogram()
+        self.misplaced = 0
+        self.sessions_handed_over_total = 0
+        self.reminders_fired_total = 0
+        self.orphans_woken_total = 0
         # cluster
         self.members = 0
         self.view_changes_total = 0

@@ -1,5 +1,6 @@
 """Load-and-claim in batches (DESIGN rule 3): many activations that are born in one moment cost
-the store a few statements, sorted and bounded, whichever way they arrive."""
+the store a few statements, sorted and bounded, whichever way they arrive. A batch comes back with
+what the journals of dead owners hold of it (rule 5) written under the new epoch."""
 
 import asyncio
 from collections.abc import Callable, Iterable
@@ -11,6 +12,7 @@ from server.runtime.metrics import Metrics
 from server.runtime.supervisor import Supervisor
 from server.settings import ActorSettings
 from server.storage.ports import Claim, ClaimResult, Store
+from server.storage.takeover import Takeover
 
 MAX_WAITING = 100_000
 
@@ -25,9 +27,10 @@ class Claimer:
         metrics: Metrics,
         supervisor: Supervisor,
         first: Callable[[str], bool],
+        takeover: Takeover,
     ) -> None:
         self._store, self._settings, self._metrics = store, settings, metrics
-        self._supervisor, self._first = supervisor, first
+        self._supervisor, self._first, self._takeover = supervisor, first, takeover
         self._waiting: dict[str, dict[ActorId, asyncio.Future[ClaimResult]]] = {}
         self._in_flight = 0
         self._scheduled = False
@@ -72,11 +75,15 @@ class Claimer:
             self._token += 1
             claims.append(Claim(identity, self._token))
         try:
-            results = await self._store.claim(kind, claims, self._me)
+            results = await self._store.claim(kind, claims, self._me, self._takeover.journals())
             self._metrics.claims_total += len(claims)
+            adopted = await self._takeover.adopt(kind, results)
             for identity, future in batch.items():
-                if not future.done():
-                    future.set_result(results[identity])
+                result = adopted[identity]
+                if isinstance(result, GarrisonError):
+                    _fail([future], result)
+                elif not future.done():
+                    future.set_result(result)
         except GarrisonError as error:
             _fail(batch.values(), error)
         except BaseException:

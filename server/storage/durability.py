@@ -2,25 +2,31 @@
 call of a turn that changed durable state may leave.
 
 `MemoryFirst` is the mode without a journal: a write-behind change may leave at once, as long as
-the node's lease holds; a logged change waits for its group commit. A crash journal is another
-implementation of the same port: it appends first and releases later.
+the node's lease holds. `JournalFirst` appends it to a crash journal first, and checks the lease
+after that: a process that was stopped in between says nothing any more. In both a logged change
+waits for its group commit: it is in the store before anybody hears of it.
 """
 
-from typing import Protocol
+from collections import deque
+from typing import Any, Protocol
 
-from server.errors import Unavailable
+import msgspec
+
+from server.errors import OutcomeUnknown, Unavailable
 from server.runtime.clock import Clock
 from server.storage.group_commit import GroupCommit
+from server.storage.journal.ports import Journal
 from server.storage.lease import NodeLease
 from server.storage.write_behind import Flushable, WriteBehind
 
 
 class Durability(Protocol):
-    def accept(self, entity: Flushable) -> bool:
-        """The turn that ends changed `entity`; called just before that becomes its new boundary.
-        True: its outputs may leave at once. False: they wait until the implementation calls
-        `entity.released(version)`. Raises `Unavailable` or `Overloaded` where a durable change may
-        not be accepted now; the change is then undone."""
+    def accept(self, entity: Flushable, state: msgspec.Struct) -> bool:
+        """The turn that ends changed `entity` to `state`; called just before that becomes its new
+        boundary, with version `entity.version + 1`. True: its outputs may leave at once. False:
+        they wait until the implementation calls `entity.released(version)`. Raises `Unavailable`
+        or `Overloaded` where a durable change may not be accepted now, `OutcomeUnknown` where the
+        lease ran out with the change in the journal; the change is then undone."""
         ...
 
     def accept_logged(self) -> None:
@@ -35,11 +41,12 @@ class MemoryFirst:
         self._lease, self._write_behind, self._group_commit = lease, write_behind, group_commit
         self._boot = clock.boot
 
-    def accept(self, entity: Flushable) -> bool:
+    def accept(self, entity: Flushable, state: msgspec.Struct) -> bool:
         # The hot path of a durable turn: two comparisons and, once a flush interval, a mark.
         if self._boot() >= self._lease.safe_until or self._write_behind.refusal is not None:
             self._refuse()
         if not entity.dirty:
+            self._write_behind.check(entity)
             self._write_behind.mark(entity)
         return True
 
@@ -53,3 +60,44 @@ class MemoryFirst:
             raise Unavailable("this node's lease has run out", retry_after_s=1.0)
         if self._write_behind.refusal is not None:
             raise Unavailable(self._write_behind.refusal, retry_after_s=1.0)
+
+
+class JournalFirst(MemoryFirst):
+    """Journal, then lease check, then outputs."""
+
+    def __init__(
+        self, lease: NodeLease, clock: Clock, write_behind: WriteBehind, group_commit: GroupCommit, journal: Journal
+    ) -> None:
+        super().__init__(lease, clock, write_behind, group_commit)
+        self._journal = journal
+        self._unleased: deque[tuple[Any, int]] = deque()
+        journal.on_durable = self._durable
+        lease.on_granted = self._granted
+
+    def accept(self, entity: Flushable, state: msgspec.Struct) -> bool:
+        if self._boot() >= self._lease.safe_until or self._write_behind.refusal is not None:
+            self._refuse()
+        if not entity.dirty:
+            self._write_behind.check(entity)
+        try:
+            durable = self._journal.append(entity, state)
+        except Unavailable:
+            self._write_behind.hurry()  # what is stored makes room
+            raise
+        if not entity.dirty:
+            self._write_behind.mark(entity)
+        if durable and self._boot() >= self._lease.safe_until:
+            raise OutcomeUnknown("the lease ran out before the change could be acknowledged")
+        return durable
+
+    def _durable(self, entity: Any, version: int) -> None:
+        if self._unleased or not self._lease.holds():
+            self._unleased.append((entity, version))
+        else:
+            entity.released(version)
+
+    def _granted(self) -> None:
+        """The lease holds again: what became durable meanwhile may be told."""
+        waiting, self._unleased = self._unleased, deque()
+        for entity, version in waiting:
+            entity.released(version)

@@ -4,11 +4,17 @@ The node may acknowledge until the *sending* time of its last successful renewal
 period, on the boot-time clock, which runs on while the machine sleeps; `holds` is checked as the
 last step before a durable turn's outputs leave. A refused renewal is final: `on_lost` is called
 once and the node must come back as a new incarnation.
+
+A node also judges others: it buries those whose lease has run out, and evicts, if it is on the side
+of the majority, those that gossip has lost and that renew their leases all the same. A node whose
+own lease had run out judges nobody until it has held for a full period again: after an outage of
+the store the first to come back must not bury the others. One that was alone evicts nobody for as
+long after.
 """
 
 import asyncio
 from collections.abc import Callable, Collection
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 
@@ -23,8 +29,20 @@ log = structlog.get_logger(__name__)
 SAFE_SHARE: Final = 0.9
 
 
+class Neighbours(Protocol):
+    """What gossip says of the others, as the lease sees it."""
+
+    def lively(self) -> Collection[NodeAddress]:
+        """Who answers gossip now, this node included."""
+        ...
+
+    def vanished(self) -> Collection[NodeAddress]:
+        """Who has been gone from the view for `evict_after_s` without having said goodbye."""
+        ...
+
+
 class NodeLease:
-    """Renews every `lease_renew_s`; also buries nodes whose lease has run out."""
+    """Renews every `lease_renew_s`; also buries and evicts."""
 
     def __init__(
         self,
@@ -33,21 +51,34 @@ class NodeLease:
         clock: Clock,
         metrics: Metrics,
         on_lost: Callable[[], None],
-        lively: Callable[[], Collection[NodeAddress]],
+        neighbours: Neighbours,
     ) -> None:
         self._store, self._settings, self._clock, self._metrics = store, settings, clock, metrics
-        self._on_lost, self._lively = on_lost, lively
+        self._on_lost, self._neighbours = on_lost, neighbours
         self.lost = False
         self.safe_until = 0.0 if settings.lease else float("inf")
+        self.on_granted: Callable[[], None] = lambda: None
+        """Called after each grant: what waited for the lease to hold may go on."""
+        self._held_since = 0.0
+        self._in_touch_since = 0.0
+        self._buried_at = float("-inf")
 
     def granted(self, sent_at: float) -> None:
         """A lease was granted by a statement that was sent at `sent_at` (boot time)."""
-        if self._settings.lease:
-            self.safe_until = max(self.safe_until, sent_at + SAFE_SHARE * self._settings.lease_period_s)
+        if not self._settings.lease:
+            return
+        if sent_at >= self.safe_until:
+            self._held_since = sent_at
+        self.safe_until = max(self.safe_until, sent_at + SAFE_SHARE * self._settings.lease_period_s)
+        self.on_granted()
 
     def holds(self) -> bool:
         """Whether durable work may be acknowledged now."""
         return self._clock.boot() < self.safe_until
+
+    def alone(self) -> None:
+        """Gossip has lost all the others: who is cut off is not known."""
+        self._in_touch_since = self._clock.boot()
 
     async def run(self, me: NodeAddress) -> None:
         """Renew until refused. Does nothing for a deployment without leases."""
@@ -72,17 +103,44 @@ class NodeLease:
         if granted:
             self.granted(sent_at)
             self._metrics.lease_renewals_total += 1
-            await self._bury()
+            await self._judge()
         return granted
 
-    async def _bury(self) -> None:
+    # ---- the others ----
+
+    def _held_for(self, since: float) -> bool:
+        """Whether this node's lease has held for a full period since `since`, and does."""
+        now = self._clock.boot()
+        return now < self.safe_until and now >= since + self._settings.lease_period_s
+
+    async def _judge(self) -> None:
+        """Raises nothing."""
         try:
-            gone = await self._store.bury_expired(self._lively(), self._settings.lease_grace_s)
+            await self.bury_expired()
+            await self._evict()
         except Exception as error:
             self._failed("expired nodes not buried", error)
+
+    async def bury_expired(self) -> None:
+        """Set expired nodes `dead`, if this node may judge; at most once a quarter of a renewal
+        interval, however many ask. Raises `Unavailable`."""
+        now = self._clock.boot()
+        if now < self._buried_at + self._settings.lease_renew_s / 4:
             return
-        for address in gone:
+        if self._settings.lease and not self._held_for(self._held_since):
+            return
+        self._buried_at = now
+        for address in await self._store.bury_expired(self._neighbours.lively(), self._settings.lease_grace_s):
+            self._metrics.buried_total += 1
             log.warning("node buried", node=str(address))
+
+    async def _evict(self) -> None:
+        suspects = self._neighbours.vanished()
+        if not suspects or not self._held_for(max(self._held_since, self._in_touch_since)):
+            return
+        for address in await self._store.evict(suspects, self._neighbours.lively()):
+            self._metrics.evictions_total += 1
+            log.warning("node evicted: it renews its lease and nobody here reaches it", node=str(address))
 
     def _failed(self, what: str, error: Exception) -> None:
         """Whatever the store raises, the series goes on: without it the node would neither renew

@@ -16,7 +16,9 @@ from server.ids import ActorId, Epoch, Incarnation, NodeAddress, NodeId
 class Owned(msgspec.Struct, frozen=True):
     """A claim that succeeded. `state` is None where nothing was ever stored; then
     `state_epoch` and `state_version` are 0. For a logged actor `next_seq` is the number that
-    its next event gets (1 for a new log) and `head` the running hash before it (empty if new)."""
+    its next event gets (1 for a new log) and `head` the running hash before it (empty if new).
+    `clean`: its last owner gave it up in order. If not (that owner died or stopped with changes
+    unstored, or is this very node with an earlier claim), a journal may hold a newer state."""
 
     epoch: Epoch
     state_epoch: Epoch
@@ -24,6 +26,7 @@ class Owned(msgspec.Struct, frozen=True):
     state: Any
     next_seq: int = 1
     head: bytes = b""
+    clean: bool = True
 
 
 class Elsewhere(msgspec.Struct, frozen=True):
@@ -49,6 +52,27 @@ class Change(msgspec.Struct, frozen=True):
     state: Any
 
 
+class Move(msgspec.Struct, frozen=True):
+    """An entity that goes to another live node with everything: its newest state where that is
+    not stored yet (`state` is not None), and its ownership. `next_seq` is the end of a logged
+    entity's log, which must be stored up to there; 0 where there is no log."""
+
+    id: ActorId
+    epoch: Epoch
+    version: int
+    to: NodeAddress
+    state: Any = None
+    next_seq: int = 0
+
+
+class Reminder(msgspec.Struct, frozen=True):
+    """Call `name` of actor `id` at `due_ms` (Unix time, UTC) or later, at least once."""
+
+    id: ActorId
+    name: str
+    due_ms: int
+
+
 class Stored(msgspec.Struct, frozen=True):
     """What the store has of an entity, read without claiming it."""
 
@@ -57,15 +81,28 @@ class Stored(msgspec.Struct, frozen=True):
     state: Any
 
 
+NodeState = Literal["up", "evicting", "dead", "left"]
+
+
 class NodeRow(msgspec.Struct, frozen=True):
     node: NodeId
     incarnation: Incarnation
-    state: Literal["up", "dead", "left"]
+    state: NodeState
     lease_left_s: float
+    journal: str = ""
+
+
+class Estate(msgspec.Struct, frozen=True, order=True):
+    """A run of a node that is over (`dead` or `left`) and whose journal may hold changes that the
+    store does not have. `journal` says where it is, in the words of the journal's driver."""
+
+    owner: NodeAddress
+    journal: str
 
 
 ClaimResult = Owned | Elsewhere
 WriteResult = Literal["written", "fenced"]
+MoveResult = Literal["moved", "fenced"]
 
 
 class Store(Protocol):
@@ -77,10 +114,11 @@ class Store(Protocol):
 
     async def close(self) -> None: ...
 
-    async def register_node(self, node: NodeId, lease_s: float | None) -> Incarnation:
-        """A new incarnation of `node`, state `up`, its lease running. Earlier runs of the same
-        name that are `left`, expired or without a lease become `dead`; raises `Unavailable` with
-        `retry_after_s` while an earlier run still holds a live lease."""
+    async def register_node(self, node: NodeId, lease_s: float | None, journal: str = "") -> Incarnation:
+        """A new incarnation of `node`, state `up`, its lease running, its journal at `journal`
+        (empty: it keeps none). Earlier runs of the same name that are `left`, expired or without
+        a lease become `dead`; raises `Unavailable` with `retry_after_s` while an earlier run still
+        holds a live lease."""
         ...
 
     async def renew_lease(self, me: NodeAddress, lease_s: float) -> bool:
@@ -88,21 +126,46 @@ class Store(Protocol):
         ...
 
     async def bury_expired(self, spare: Collection[NodeAddress] = (), grace_s: float = 0.0) -> list[NodeAddress]:
-        """Set every `up` node whose lease has run out `dead` (final); returns those. A node in
-        `spare` (gossip says that it lives) has `grace_s` more to come back and renew: until then
-        it acknowledges nothing, so waiting costs time, never safety."""
+        """Set every `up` or `evicting` node whose lease has run out `dead` (final); returns
+        those. An `up` node in `spare` (gossip says that it lives) has `grace_s` more to come back
+        and renew: until then it acknowledges nothing, so waiting costs time, never safety."""
         ...
 
-    async def retire_node(self, me: NodeAddress) -> None:
-        """A clean stop: state `left`; what it still owns may be claimed at once."""
+    async def bury(self, address: NodeAddress) -> bool:
+        """Set `address` `dead` whatever its lease says: its process is *proven* to be gone.
+        Returns whether it is `dead` now."""
+        ...
+
+    async def evict(self, suspects: Collection[NodeAddress], side: Collection[NodeAddress]) -> list[NodeAddress]:
+        """Set those of `suspects` that are `up` `evicting`, which refuses their next renewal; they
+        are `dead` once their lease has run out. Done only if `side` (the nodes that the caller is
+        in touch with, itself included) holds a strict majority of the live leases, or exactly
+        half of them with the lowest address among all live ones. Returns those it set now."""
+        ...
+
+    async def retire_node(self, me: NodeAddress, settled: bool = True) -> None:
+        """A clean stop: state `left`; what it still owns may be claimed at once. `settled`: all
+        of its changes are stored, so that its journal, if any, is of no more use."""
+        ...
+
+    async def estates(self) -> list[Estate]:
+        """Runs that are over and whose journal is not settled yet, in order."""
+        ...
+
+    async def settle(self, owner: NodeAddress) -> None:
+        """Everything in the journal of that dead run is in the store now."""
         ...
 
     async def nodes(self) -> list[NodeRow]: ...
 
-    async def claim(self, kind: str, claims: Sequence[Claim], me: NodeAddress) -> dict[ActorId, ClaimResult]:
+    async def claim(
+        self, kind: str, claims: Sequence[Claim], me: NodeAddress, journals: Collection[str] | None = None
+    ) -> dict[ActorId, ClaimResult]:
         """Load-and-claim, at most 500 at once. Succeeds for a row that is absent, released,
-        already mine, or whose owner is not `up`; sets `epoch` (+1, never reset) and owner only.
-        `Elsewhere(me)`: a later claim of mine has overtaken this one; it is void."""
+        already mine, or whose owner is `dead` or `left` with a journal that is empty (settled,
+        or it kept none) or one of `journals`, the places that can be read here; None: whatever
+        its journal. Sets `epoch` (+1, never reset) and owner only. `Elsewhere(me)`: a later claim
+        of mine has overtaken this one; it is void."""
         ...
 
     async def write(self, kind: str, changes: Sequence[Change]) -> dict[ActorId, WriteResult]:
@@ -114,6 +177,34 @@ class Store(Protocol):
         """Give ownership up where the epoch is still mine."""
         ...
 
+    async def migrate(self, kind: str, moves: Sequence[Move]) -> dict[ActorId, MoveResult]:
+        """Hand ownership on: where `epoch = mine` (and the log ends at `next_seq`, if given) and
+        the target is `up`, set the state if there is one, `epoch + 1` and the new owner, all in
+        one transaction. A move that is applied already is `moved`. The new owner's claim of the
+        same entity succeeds whatever its token."""
+        ...
+
     async def read(self, kind: str, ids: Sequence[ActorId]) -> dict[ActorId, Stored]:
         """What is stored, without claiming or inserting; absent ids are left out."""
+        ...
+
+    async def orphans(self, kind: str, limit: int, after: ActorId | None = None) -> list[ActorId]:
+        """Entities of `kind` that live on by themselves (a match that is not over) and have no
+        owner that is `up` or `evicting`, in id order after `after`. Empty for a kind of which
+        none does."""
+        ...
+
+    # ---- reminders ----
+
+    async def set_reminder(self, reminder: Reminder) -> None:
+        """Keep it; one of the same actor and name is replaced."""
+        ...
+
+    async def drop_reminder(self, reminder: Reminder) -> None:
+        """Forget it, if it has not been set to another time since; with `due_ms` 0, whatever time
+        it is set to."""
+        ...
+
+    async def due_reminders(self, until_ms: int, limit: int, after: Reminder | None = None) -> list[Reminder]:
+        """Those due at `until_ms` or before, ordered by (due, id, name), after `after`."""
         ...

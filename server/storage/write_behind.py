@@ -20,6 +20,7 @@ from server.runtime.clock import Clock
 from server.runtime.metrics import Metrics
 from server.settings import StoreSettings
 from server.storage.dirty import DirtySet
+from server.storage.journal.ports import Journal
 from server.storage.ports import Change, Store
 
 log = structlog.get_logger(__name__)
@@ -39,6 +40,10 @@ class Flushable(Protocol):
     stored_version: int
     dirty: bool
 
+    def released(self, version: int) -> None:
+        """Everything up to `version` is durable: answers that waited for that may leave."""
+        ...
+
     def fenced(self) -> None:
         """The store refused a write: another owner has it. Drop at once."""
         ...
@@ -55,6 +60,9 @@ class WriteBehind:
         self._dirty: DirtySet[Flushable] = DirtySet()
         self._lock = asyncio.Lock()
         self._failures = 0
+        self._hurry = asyncio.Event()
+        self.journal: Journal | None = None
+        """Where changes are until they are stored; None without one, and once this run is over."""
         self.refusal: str | None = None
         """Why durable changes are refused now; None while they are accepted."""
 
@@ -65,13 +73,16 @@ class WriteBehind:
         """Age of the oldest change that is not in the store."""
         return self._dirty.age_s(self._clock.now())
 
-    def mark(self, entity: Flushable) -> None:
+    def check(self, entity: Flushable) -> None:
         """`entity` is about to change and is not marked dirty. Raises `Unavailable` at the bound of
         dirty entities, and for one whose last state the store could not take."""
         if entity.id in self._dirty:
             raise Unavailable(f"the state of {entity.id} cannot be stored", retry_after_s=5.0)
         if len(self._dirty) >= self._settings.max_dirty:
             raise Unavailable("too many changes wait for the store", retry_after_s=1.0)
+
+    def mark(self, entity: Flushable) -> None:
+        """`entity`, which `check` let pass, changes now."""
         entity.dirty = True
         self._dirty.mark(entity, self._clock.now())
 
@@ -89,7 +100,7 @@ class WriteBehind:
             pause = self._settings.flush_interval_s
             if self._failures:
                 pause = backoff_s(self._failures, self._rng, base_s=0.2, cap_s=2 * pause)
-            await asyncio.sleep(pause)
+            await self._pause(pause)
             try:
                 await self.flush()
             except Exception as error:
@@ -103,6 +114,19 @@ class WriteBehind:
                 )
             self.observe()
 
+    async def _pause(self, longest_s: float) -> None:
+        try:
+            async with asyncio.timeout(longest_s):
+                await self._hurry.wait()
+        except TimeoutError:
+            return
+        self._hurry.clear()
+        await asyncio.sleep(longest_s / 10)  # who asks again and again is no reason to spin
+
+    def hurry(self) -> None:
+        """Flush soon: the journal has no room."""
+        self._hurry.set()
+
     def observe(self) -> None:
         """Bring the gauges and the refusal up to date."""
         self._metrics.dirty = len(self._dirty)
@@ -111,15 +135,20 @@ class WriteBehind:
         self.refusal = "the store is away and the oldest change is at its bound" if away else None
 
     async def flush(self) -> None:
-        """Store everything that is dirty now. Raises `Unavailable`; what is stored is clean."""
+        """Store everything that is dirty now. Raises `Unavailable`; what is stored is clean, and
+        the journal may forget what it held when the flush began."""
         async with self._lock:
+            position = self.journal.position if self.journal is not None else 0
             left = len(self._dirty)
             while left > 0:
                 batch = self._dirty.oldest(min(left, self._settings.flush_batch))
                 if not batch:
-                    return
+                    break
                 left -= len(batch)
                 await self._write(batch)
+            # One that the store cannot take is in the set and not `dirty`: it has its records yet.
+            if self.journal is not None and all(entity.dirty for entity in self._dirty):
+                self.journal.truncate(position)
 
     async def flush_these(self, entities: Iterable[Flushable]) -> None:
         """Store these, if dirty, before they are given up. Raises `Unavailable`, also if one of
@@ -168,6 +197,8 @@ class WriteBehind:
                 entity.fenced()
                 continue
             entity.stored_version = change.version
+            if self.journal is not None:
+                entity.released(change.version)  # in the store before the journal said so
             if entity.version == change.version:
                 entity.dirty = False
                 clean.append(entity)

@@ -22,6 +22,8 @@ class Service:
     DIRECTORY = 2
     STREAM = 3
     QUERY = 4
+    MIGRATE = 5
+    SESSION = 6
 
 
 class Transport(Protocol):

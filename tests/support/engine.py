@@ -1,7 +1,7 @@
 """Hosts on memory drivers: the actor runtime without gateway, gossip or sockets."""
 
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 from server.actors.actor import Actor
@@ -14,10 +14,12 @@ from server.runtime.metrics import Metrics
 from server.runtime.supervisor import Supervisor
 from server.settings import Settings, from_tree
 from server.storage.claimer import Claimer
-from server.storage.durability import MemoryFirst
+from server.storage.durability import JournalFirst, MemoryFirst
 from server.storage.group_commit import GroupCommit
+from server.storage.journal.ports import Journal
 from server.storage.lease import NodeLease
 from server.storage.memory import MemoryDatabase, MemoryStore
+from server.storage.takeover import Takeover
 from server.storage.write_behind import WriteBehind
 from server.transport.memory import MemoryNetwork, MemoryTransport
 from server.wire.messages import Push
@@ -47,13 +49,26 @@ class TestHost(Host):
     lease: NodeLease
     node_store: MemoryStore
     faults: Faults
+    journal: Journal
+
+
+class Alone:
+    """Neighbours of a node without gossip."""
+
+    def lively(self) -> list[NodeAddress]:
+        return []
+
+    def vanished(self) -> list[NodeAddress]:
+        return []
 
 
 class Cluster:
     """Hosts that share a database and a network. `show` gives all of them a view."""
 
-    def __init__(self, app: App, settings: Settings) -> None:
-        self.app, self.settings = app, settings
+    def __init__(
+        self, app: App, settings: Settings, make_journal: Callable[[str, Metrics], Journal] | None = None
+    ) -> None:
+        self.app, self.settings, self.make_journal = app, settings, make_journal
         self.clock = SystemClock()
         self.network = MemoryNetwork()
         self.database = MemoryDatabase(self.clock)
@@ -65,19 +80,32 @@ class Cluster:
         types = {cls.kind: cls.State for cls in self.app.actors if cls.durability != "volatile"}
         faults = Faults()
         store, logs = FaultyStore(self.database, types, faults), FaultyLogs(self.database, faults)
-        lease = NodeLease(store, self.settings.store, self.clock, metrics, lambda: None, list)
+        lease = NodeLease(store, self.settings.store, self.clock, metrics, lambda: None, Alone())
         write_behind = WriteBehind(store, self.settings.store, self.clock, metrics, rng)
         commit = GroupCommit(logs, self.settings.store, self.clock, metrics, rng)
         transport = MemoryTransport(self.network, self.settings.transport, metrics)
+        journal = self.make_journal(name, metrics) if self.make_journal is not None else None
+        behind_kinds = {cls.kind: cls.State for cls in self.app.actors if cls.durability == "write_behind"}
+        takeover = Takeover(store, lease, journal, self.settings.journal, behind_kinds, self.clock, metrics)
+        durability = MemoryFirst(lease, self.clock, write_behind, commit)
+        if journal is not None:
+            durability = JournalFirst(lease, self.clock, write_behind, commit, journal)
+            write_behind.journal = journal
         host = TestHost(
             self.app, self.settings, self.clock, rng, metrics, supervisor, transport, store, logs,
-            Claimer(store, self.settings.actors, metrics, supervisor, lambda kind: kind == "ledger"),
-            MemoryFirst(lease, self.clock, write_behind, commit), write_behind, commit,
+            Claimer(store, self.settings.actors, metrics, supervisor, lambda kind: kind == "ledger", takeover), takeover,
+            durability, write_behind, commit,
         )  # fmt: skip
         host.lease, host.node_store, host.faults = lease, store, faults
         host.outlet = host.published = Published()
-        lease.granted(self.clock.boot() + 1_000)
-        me = NodeAddress(NodeId(name), await store.register_node(NodeId(name), None))
+        lease.granted(self.clock.boot() - 1_000)
+        lease.safe_until = float("inf")
+        place = journal.place if journal is not None else ""
+        me = NodeAddress(NodeId(name), await store.register_node(NodeId(name), None, place))
+        if journal is not None:
+            await journal.open(me)
+            host.journal = journal
+        takeover.start(me)
         await transport.start(me)
         host.start(me)
         supervisor.spawn(commit.run(), "group-commit")
@@ -110,9 +138,14 @@ class Cluster:
 
 
 @asynccontextmanager
-async def cluster(names: Sequence[str] = ("node-1",), app: App = TinyApp, **tree: object) -> AsyncIterator[Cluster]:
+async def cluster(
+    names: Sequence[str] = ("node-1",),
+    app: App = TinyApp,
+    make_journal: Callable[[str, Metrics], Journal] | None = None,
+    **tree: object,
+) -> AsyncIterator[Cluster]:
     """A running cluster of hosts that see each other; `tree` are settings."""
-    world = Cluster(app, from_tree(tree))
+    world = Cluster(app, from_tree(tree), make_journal)
     for name in names:
         await world.add(name)
     world.show(*names)

@@ -11,8 +11,11 @@ from server.runtime.metrics import Metrics
 from server.runtime.supervisor import Supervisor
 from server.settings import from_tree
 from server.storage.claimer import Claimer
+from server.storage.lease import NodeLease
 from server.storage.memory import MemoryDatabase
 from server.storage.ports import Owned
+from server.storage.takeover import Takeover
+from tests.support.engine import Alone
 from tests.support.faulty import Faults, FaultyStore
 from tests.support.tiny import Total
 from tests.support.waiting import until
@@ -22,8 +25,12 @@ class Bench:
     def __init__(self, **actors: object) -> None:
         self.faults, self.metrics, self.supervisor = Faults(), Metrics(), Supervisor("test")
         self.store = FaultyStore(MemoryDatabase(SystemClock()), {"counter": Total, "ledger": Total}, self.faults)
-        settings = from_tree({"actors": actors}).actors
-        self.claimer = Claimer(self.store, settings, self.metrics, self.supervisor, lambda kind: kind == "ledger")
+        settings, clock = from_tree({"actors": actors}), SystemClock()
+        lease = NodeLease(self.store, settings.store, clock, self.metrics, lambda: None, Alone())
+        takeover = Takeover(self.store, lease, None, settings.journal, {}, clock, self.metrics)
+        self.claimer = Claimer(
+            self.store, settings.actors, self.metrics, self.supervisor, lambda kind: kind == "ledger", takeover
+        )
 
     async def start(self) -> "Bench":
         self.claimer.start(NodeAddress(NodeId("n"), await self.store.register_node(NodeId("n"), None)))

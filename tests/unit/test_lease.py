@@ -28,14 +28,28 @@ class HandClock:
         return int(self.at * 1000)
 
 
+class Near:
+    """What gossip says."""
+
+    def __init__(self) -> None:
+        self.all: list[NodeAddress] = []
+        self.missing: list[NodeAddress] = []
+
+    def lively(self) -> list[NodeAddress]:
+        return self.all
+
+    def vanished(self) -> list[NodeAddress]:
+        return self.missing
+
+
 class Bench:
     def __init__(self, **store: object) -> None:
         tree = {"lease_period_s": 2.0, "lease_renew_s": 0.001, **store}
         self.settings = from_tree({"store": tree}).store
         self.clock, self.metrics, self.faults = HandClock(), Metrics(), Faults()
         self.store = FaultyStore(MemoryDatabase(self.clock), {}, self.faults)
-        self.lost = asyncio.Event()
-        self.lease = NodeLease(self.store, self.settings, self.clock, self.metrics, self.lost.set, list)
+        self.lost, self.near = asyncio.Event(), Near()
+        self.lease = NodeLease(self.store, self.settings, self.clock, self.metrics, self.lost.set, self.near)
 
     async def start(self) -> NodeAddress:
         me = NodeAddress(NodeId("node-1"), await self.store.register_node(NodeId("node-1"), 2.0))
@@ -108,11 +122,85 @@ async def test_without_leases_it_always_holds() -> None:
     assert not bench.faults.seen
 
 
-async def test_it_buries_others_whose_lease_has_run_out() -> None:
+async def _pass(bench: Bench, seconds: float) -> None:
+    """Time goes by with the lease renewed all the while."""
+    for _ in range(round(seconds * 2)):
+        bench.clock.at += 0.5
+        await bench.renewals(2)
+
+
+async def _state(bench: Bench, of: NodeAddress) -> str:
+    return next(row.state for row in await bench.store.nodes() if (row.node, row.incarnation) == of)
+
+
+async def _other(bench: Bench, name: str = "node-2", lease_s: float = 0.5) -> NodeAddress:
+    return NodeAddress(NodeId(name), await bench.store.register_node(NodeId(name), lease_s))
+
+
+async def test_it_buries_others_once_its_own_lease_has_held_for_a_full_period() -> None:
     bench = Bench()
-    other = NodeAddress(NodeId("node-2"), await bench.store.register_node(NodeId("node-2"), 0.5))
+    other = await _other(bench)
     bench.clock.at += 1.0
     await bench.start()
+    await _pass(bench, 1.5)
+    assert await _state(bench, other) == "up"
+    await _pass(bench, 1.0)
+    assert await _state(bench, other) == "dead"
+    bench.task.cancel()
+
+
+async def test_after_an_outage_of_the_store_the_first_one_back_does_not_bury_the_others() -> None:
+    bench = Bench()
+    await bench.start()
+    await _pass(bench, 3.0)
+    other = await _other(bench, lease_s=2.0)
+    bench.faults.always["renew_lease"] = "refuse"
+    failures = bench.metrics.lease_failures_total
+    bench.clock.at += 5.0  # both have expired
+    await until(lambda: bench.metrics.lease_failures_total > failures + 1)
+    bench.faults.always.clear()
+    await bench.renewals(3)
+    assert bench.lease.holds() and await _state(bench, other) == "up"
+    assert await bench.store.renew_lease(other, 60.0)
+    await _pass(bench, 3.0)
+    assert await _state(bench, other) == "up"
+    bench.task.cancel()
+
+
+async def test_who_has_vanished_and_still_renews_is_evicted_by_a_majority() -> None:
+    bench = Bench()
+    third, cut_off = await _other(bench, "node-3", 60.0), await _other(bench, "node-4", 60.0)
+    me = await bench.start()
+    bench.near.all, bench.near.missing = [me, third], [cut_off]
+    await _pass(bench, 1.5)
+    assert await _state(bench, cut_off) == "up"
+    await _pass(bench, 1.5)
+    assert await _state(bench, cut_off) == "evicting"
+    assert bench.metrics.evictions_total == 1
+    bench.task.cancel()
+
+
+async def test_a_minority_and_one_that_was_alone_a_moment_ago_evict_nobody() -> None:
+    bench = Bench()
+    third, cut_off = await _other(bench, "node-3", 60.0), await _other(bench, "node-4", 60.0)
+    me = await bench.start()
+    bench.near.all, bench.near.missing = [me], [third, cut_off]
+    await _pass(bench, 4.0)
+    assert await _state(bench, cut_off) == await _state(bench, third) == "up"
+    bench.near.all, bench.near.missing = [me, third], [cut_off]
+    bench.lease.alone()
+    await _pass(bench, 1.5)
+    assert await _state(bench, cut_off) == "up"
+    await _pass(bench, 1.0)
+    assert await _state(bench, cut_off) == "evicting"
+    bench.task.cancel()
+
+
+async def test_what_waited_for_the_lease_goes_on_when_it_holds_again() -> None:
+    bench = Bench()
+    told: list[float] = []
+    bench.lease.on_granted = lambda: told.append(bench.clock.at)
+    await bench.start()
     await bench.renewals(2)
-    assert [row.state for row in await bench.store.nodes() if row.node == other.node] == ["dead"]
+    assert len(told) >= 2
     bench.task.cancel()

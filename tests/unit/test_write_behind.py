@@ -35,6 +35,7 @@ class Entity:
 
     def change(self) -> None:
         if not self.dirty:
+            self._bench.flusher.check(self)
             self._bench.flusher.mark(self)
         self.version += 1
         self.boundary = Total(self.version)

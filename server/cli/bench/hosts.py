@@ -21,6 +21,7 @@ from server.storage.durability import MemoryFirst
 from server.storage.group_commit import GroupCommit
 from server.storage.lease import NodeLease
 from server.storage.memory import MemoryDatabase, MemoryStore
+from server.storage.takeover import Takeover
 from server.storage.write_behind import WriteBehind
 from server.transport.tcp import TcpTransport
 
@@ -34,6 +35,16 @@ class NoOutlet:
 
 
 def _lost() -> None: ...
+
+
+class Alone:
+    """Neighbours of a node without gossip."""
+
+    def lively(self) -> list[NodeAddress]:
+        return []
+
+    def vanished(self) -> list[NodeAddress]:
+        return []
 
 
 @asynccontextmanager
@@ -60,13 +71,14 @@ async def host_over(app: App, store: Any, logs: Any, name: str = "node-1") -> As
     """A host over `store`, alone in its view, with a real TCP transport."""
     settings, clock, metrics = Settings(), SystemClock(), Metrics()
     supervisor, rng = Supervisor(name), random.Random(name)
-    lease = NodeLease(store, settings.store, clock, metrics, _lost, list)
+    lease = NodeLease(store, settings.store, clock, metrics, _lost, Alone())
+    takeover = Takeover(store, lease, None, settings.journal, {}, clock, metrics)
     behind = WriteBehind(store, settings.store, clock, metrics, rng)
     commit = GroupCommit(logs, settings.store, clock, metrics, rng)
     transport = TcpTransport(settings.transport, "bench", None, clock, metrics, supervisor, rng)
     host = Host(
         app, settings, clock, rng, metrics, supervisor, transport, store, logs,
-        Claimer(store, settings.actors, metrics, supervisor, lambda kind: False),
+        Claimer(store, settings.actors, metrics, supervisor, lambda kind: False, takeover), takeover,
         MemoryFirst(lease, clock, behind, commit), behind, commit,
     )  # fmt: skip
     host.outlet = NoOutlet()

@@ -1,0 +1,111 @@
+"""What the engine needs from a crash journal: a place where a node's acknowledged write-behind
+changes are kept until the store has them, and where a successor finds them (DESIGN rule 5).
+
+One driver has both sides. The owner's side is used by the node whose changes they are:
+
+    place      -> what the store's row of this run says (known before the run has its incarnation)
+    open       -> the journal of this run exists and is empty
+    append     -> a record of the state that a turn ends with; at once durable, or later
+    position, truncate -> everything up to a position is in the store
+    close      -> `keep`: something in it is not stored, a successor needs it
+
+The successor's side is used by whoever takes over from a run that is over:
+
+    reads      -> whether a journal at that place can be read from here at all
+    is_dead    -> whether its process is proven to be gone (so its lease need not be waited for)
+    recover    -> seal it, so that a late append is refused or never seen, and read it
+    remove     -> everything in it is in the store
+"""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import msgspec
+
+from server.ids import ActorId, Epoch, NodeAddress
+
+
+class Journaled(Protocol):
+    """An activation as the journal sees it, at the end of a turn that changed its state: the new
+    state gets `version + 1`."""
+
+    id: ActorId
+    epoch: Epoch
+    version: int
+
+
+class JournalRecord(msgspec.Struct, frozen=True, array_like=True):
+    """One change. `state` is the whole state as msgpack: a later record of the same entity makes
+    an earlier one worthless."""
+
+    id: ActorId
+    epoch: Epoch
+    version: int
+    state: msgspec.Raw
+
+
+class Recovered(msgspec.Struct, frozen=True):
+    """What a journal holds: for each entity its newest record, by (epoch, version). `damage`
+    names, in a sentence each, places whose bytes fail their check; a torn last record, which was
+    never acknowledged, is not damage."""
+
+    newest: dict[ActorId, JournalRecord]
+    damage: list[str]
+
+
+class Journal(Protocol):
+    """See the module's head. Raises `Unavailable` where the place cannot be reached, `BadSetting`
+    at `prepare` where it can never be."""
+
+    on_durable: Callable[[Any, int], None]
+    """Set by whoever uses it: called with (entity, version) for appends that were not durable at
+    once, in order, when they are."""
+
+    async def prepare(self) -> None:
+        """Check the settings and make what is shared by all runs. Raises `BadSetting`."""
+        ...
+
+    @property
+    def place(self) -> str:
+        """Where this node's journal is, for the store's row. Never empty."""
+        ...
+
+    async def open(self, me: NodeAddress) -> None: ...
+
+    def append(self, entity: Journaled, state: msgspec.Struct) -> bool:
+        """Record `state` as version `entity.version + 1`. True: it is durable; False: `on_durable`
+        says when. Raises `Unavailable` if there is no room, or the place does not answer: then
+        nothing was recorded."""
+        ...
+
+    @property
+    def position(self) -> int:
+        """After the newest record."""
+        ...
+
+    def truncate(self, position: int) -> None:
+        """Every record before `position` is in the store, or its entity has another owner."""
+        ...
+
+    async def close(self, keep: bool) -> None:
+        """Give the journal of this run up; remove it unless `keep`. Idempotent."""
+        ...
+
+    # ---- the successor's side ----
+
+    def reads(self, place: str) -> bool:
+        """Whether a journal at that place can be read from here. Cheap, does not block."""
+        ...
+
+    def is_dead(self, owner: NodeAddress, place: str) -> bool:
+        """Cheap, does not block. False also where nothing is known."""
+        ...
+
+    async def recover(self, owner: NodeAddress, place: str) -> Recovered:
+        """Call it only when `owner` is `dead` or `left` in the store. May be called again. Raises
+        `Unavailable`; a journal that is not there any more is empty."""
+        ...
+
+    async def remove(self, owner: NodeAddress, place: str) -> None:
+        """Idempotent."""
+        ...

@@ -1,0 +1,262 @@
+"""Taking over from runs that are over: what their journals hold and the store does not.
+
+When a claim takes an entity from an owner that did not give it up in order, its newest change may
+be in a journal only: in that owner's, or, if that owner died while it took over itself, in the one
+before. So the claimant looks into the journals of *all* runs that are over and not settled, takes
+the newest record by (epoch, version), and if that is newer than the store's row it is written
+under the claimant's own epoch before the first turn (DESIGN rule 5). From then on the record is
+older than the row, whoever looks at it.
+
+A journal may be forgotten when the store has something newer than each of its records. `run` sees
+to that: it brings what nobody asked for into memory, and so into the store, and then settles the
+run. Several nodes may do so at once.
+
+A journal that cannot be read here belongs to another host. `takeover = wait`: its entities stay with
+their dead owner until its node is back, which reads it. `takeover = lose`: they are taken over
+as stored, and each is counted. A node whose own earlier journal is not where it was (shared
+memory after a restart of the machine) says so and settles it: waiting would be for ever.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+import structlog
+
+from server.errors import Corrupt, GarrisonError, Unavailable
+from server.ids import ActorId, Epoch, NodeAddress, kind_of
+from server.runtime.clock import Clock
+from server.runtime.metrics import Metrics
+from server.settings import JournalSettings
+from server.storage.journal.ports import Journal, JournalRecord, Recovered
+from server.storage.lease import NodeLease
+from server.storage.ports import Change, ClaimResult, Estate, Owned, Store
+
+log = structlog.get_logger(__name__)
+BURY_EVERY_S: Final = 0.1
+MAX_PLACES: Final = 10_000
+SETTLE_EVERY_S: Final = 1.0
+SETTLE_AT_ONCE: Final = 500
+OWN_SLOTS_ROUNDS: Final = 3
+"""So often each node takes only what belongs into its slots anyway; then whatever it can read."""
+GIVEN_UP_ROUNDS: Final = 30
+"""With `takeover = lose` another node may have gone on from an older state meanwhile, and never asks."""
+
+Activate = Callable[[ActorId, bool], Awaitable[Any]]
+"""Bring an actor into memory here and so claim it. The second argument: only if its slot is this
+node's. Raises a `GarrisonError` where another node has it, or should."""
+
+
+class Takeover:
+    """See the module's head. `state_types` names the state of each write-behind kind."""
+
+    def __init__(
+        self,
+        store: Store,
+        lease: NodeLease,
+        journal: Journal | None,
+        settings: JournalSettings,
+        state_types: dict[str, type[msgspec.Struct]],
+        clock: Clock,
+        metrics: Metrics,
+    ) -> None:
+        self._store, self._lease, self._journal = store, lease, journal
+        self._settings, self._clock, self._metrics = settings, clock, metrics
+        self._decoders = {kind: msgspec.msgpack.Decoder(cls).decode for kind, cls in state_types.items()}
+        self._estates: list[Estate] = []
+        """Runs that are over and not settled, as last seen."""
+        self._places: dict[NodeAddress, str] = {}
+        """Where live members keep their journals; empty for one without."""
+        self._read: dict[Estate, Recovered] = {}
+        self._rounds: dict[Estate, int] = {}
+        self._reading = asyncio.Lock()
+        self._buried_at = float("-inf")
+        self._me: NodeAddress | None = None
+
+    def start(self, me: NodeAddress) -> None:
+        self._me = me
+
+    # ---- who is dead ----
+
+    async def bury(self, owner: NodeAddress) -> None:
+        """A claim waits for `owner`: bury it at once if its process is proven to be gone, else
+        whoever's lease has run out, and look whose journals may be read now. Raises
+        `Unavailable`."""
+        now = self._clock.now()
+        if now < self._buried_at + BURY_EVERY_S:
+            return  # however many wait
+        self._buried_at = now
+        if not await self.bury_proven([owner]):
+            await self._lease.bury_expired()
+        await self._look()
+
+    async def bury_proven(self, owners: Sequence[NodeAddress]) -> list[NodeAddress]:
+        """Those of `owners` that are dead in the store now because their journal proves that their
+        process is gone. Raises `Unavailable`."""
+        if self._journal is None:
+            return []
+        if any(owner not in self._places for owner in owners):
+            rows = {NodeAddress(row.node, row.incarnation): row.journal for row in await self._store.nodes()}
+            known = self._places if len(self._places) < MAX_PLACES else {}
+            self._places = {**known, **{owner: rows.get(owner, "") for owner in owners}}
+        journal = self._journal
+        gone = [owner for owner in owners if (place := self._places[owner]) and journal.is_dead(owner, place)]
+        buried = [owner for owner in gone if await self._store.bury(owner)]
+        for owner in buried:
+            self._metrics.buried_total += 1
+            log.warning("node buried: its process is gone", node=str(owner))
+        return buried
+
+    async def _look(self) -> list[Estate]:
+        """Runs that are over and not settled."""
+        self._estates = await self._store.estates()
+        return self._estates
+
+    # ---- claims ----
+
+    def journals(self) -> Collection[str] | None:
+        """From whom a claim may take over: see `Store.claim`. What has died since the last look
+        makes the claim wait, and so look again."""
+        if self._settings.takeover == "lose":
+            return None
+        journal = self._journal
+        if journal is None:
+            return ()
+        return sorted({estate.journal for estate in self._estates if journal.reads(estate.journal)})
+
+    async def adopt(
+        self, kind: str, results: dict[ActorId, ClaimResult]
+    ) -> Mapping[ActorId, ClaimResult | Corrupt]:
+        """Claims as they came from the store, with what journals hold overlaid and stored, and
+        `Corrupt` for one whose record is no state of this program. Raises `Unavailable`: then
+        nothing of this batch may become active."""
+        unclean = {id: owned for id, owned in results.items() if isinstance(owned, Owned) and not owned.clean}
+        if not unclean:
+            return results
+        self._metrics.takeovers_total += len(unclean)
+        if kind not in self._decoders:
+            return results  # logged: whatever was acknowledged is in its log
+        newest = await self._newest(unclean)
+        if not newest:
+            return results
+        overlaid = {id: self._overlaid(kind, unclean[id], record) for id, record in sorted(newest.items())}
+        adopted = {id: owned for id, owned in overlaid.items() if isinstance(owned, Owned)}
+        changes = [Change(id, owned.epoch, owned.state_version, owned.state) for id, owned in adopted.items()]
+        written = await self._store.write(kind, changes)
+        if any(result != "written" for result in written.values()):
+            raise Unavailable("another claim overtook this one", retry_after_s=0.1)
+        self._metrics.adopted_total += len(adopted)
+        log.info("changes adopted from journals", kind=kind, count=len(adopted))
+        return {**results, **overlaid}
+
+    def _overlaid(self, kind: str, owned: Owned, record: JournalRecord) -> Owned | Corrupt:
+        try:
+            state = self._decoders[kind](record.state)
+        except msgspec.MsgspecError as error:
+            self._metrics.journal_damaged_total += 1
+            log.error("journal record is no state", actor=record.id, version=record.version, why=str(error))
+            return Corrupt(f"journal record of {record.id}, version {record.version}: {error}")
+        return msgspec.structs.replace(owned, state=state, state_epoch=owned.epoch, state_version=record.version)
+
+    async def _newest(self, unclean: dict[ActorId, Owned]) -> dict[ActorId, JournalRecord]:
+        """What journals hold of these that the store does not."""
+        found: dict[ActorId, JournalRecord] = {}
+        unread = 0
+        for estate in await self._look():
+            if self._journal is None or not self._journal.reads(estate.journal):
+                unread += 1
+                continue
+            held = (await self._recovered(estate)).newest
+            for id, owned in unclean.items():
+                record = held.get(id)
+                best = found.get(id)
+                at_least = (best.epoch, best.version) if best is not None else (owned.state_epoch, owned.state_version)
+                if record is not None and (record.epoch, record.version) > at_least:
+                    found[id] = record
+        if unread:
+            self._metrics.takeovers_unread_total += len(unclean)
+            log.warning("taken over without a journal that cannot be read here", count=len(unclean), journals=unread)
+        return found
+
+    async def _recovered(self, estate: Estate) -> Recovered:
+        """What the journal of a run that is over holds; read once."""
+        async with self._reading:
+            held = self._read.get(estate)
+            if held is None:
+                assert self._journal is not None
+                held = self._read[estate] = await self._journal.recover(estate.owner, estate.journal)
+                self._metrics.journal_damaged_total += len(held.damage)
+                for sentence in held.damage[:20]:
+                    log.error("journal damaged", node=str(estate.owner), what=sentence)
+            return held
+
+    # ---- settling ----
+
+    async def run(self, activate: Activate) -> None:
+        """Settle what other runs left, for as long as this node lives."""
+        while True:
+            await asyncio.sleep(SETTLE_EVERY_S)
+            try:
+                await self._settle_all(activate)
+            except Exception as error:
+                known = isinstance(error, GarrisonError)
+                log.warning("journals not settled", why=str(error), exc_info=None if known else error)
+
+    async def _settle_all(self, activate: Activate) -> None:
+        estates = await self._look()
+        for estate in [known for known in self._read if known not in estates]:
+            self._forget(estate)  # another node has settled it
+        for estate in estates:
+            if self._journal is not None and self._journal.reads(estate.journal):
+                if not await self._settled(estate, activate):
+                    continue
+                await self._journal.remove(estate.owner, estate.journal)
+            elif self._me is None or estate.owner.node != self._me.node:
+                continue
+            else:
+                log.error("an earlier journal of this node is gone", node=str(estate.owner), journal=estate.journal)
+            await self._store.settle(estate.owner)
+            self._forget(estate)
+
+    def _forget(self, estate: Estate) -> None:
+        self._read.pop(estate, None)
+        self._rounds.pop(estate, None)
+
+    async def _settled(self, estate: Estate, activate: Activate) -> bool:
+        """Whether the store has something newer than each record. What it lacks is activated."""
+        rounds = self._rounds[estate] = self._rounds.get(estate, 0) + 1
+        own_slots = rounds <= OWN_SLOTS_ROUNDS
+        held = (await self._recovered(estate)).newest
+        known = [id for id in sorted(held) if kind_of(id) in self._decoders]
+        settled = True
+        for start in range(0, len(known), SETTLE_AT_ONCE):
+            lacking = await self._lacking(known[start : start + SETTLE_AT_ONCE], held)
+            if lacking:
+                await asyncio.gather(*(_quietly(activate(id, own_slots)) for id in lacking))
+                settled = not await self._lacking(lacking, held) and settled
+        if not settled and rounds >= GIVEN_UP_ROUNDS and self._settings.takeover == "lose":
+            log.error("changes in a journal are lost: their entities went on without it", node=str(estate.owner))
+            return True
+        return settled
+
+    async def _lacking(self, ids: list[ActorId], held: dict[ActorId, JournalRecord]) -> list[ActorId]:
+        """Those of which the store has nothing as new as the record."""
+        out: list[ActorId] = []
+        for kind in sorted({kind_of(id) for id in ids}):
+            mine = [id for id in ids if kind_of(id) == kind]
+            stored = await self._store.read(kind, mine)
+            for id in mine:
+                row = stored.get(id)
+                at = (row.state_epoch, row.state_version) if row is not None else (Epoch(0), 0)
+                if at < (held[id].epoch, held[id].version):
+                    out.append(id)
+        return out
+
+
+async def _quietly(work: Awaitable[Any]) -> None:
+    """One that cannot be activated now is tried again in the next round."""
+    try:
+        await work
+    except GarrisonError as error:
+        log.debug("not taken over yet", why=error.message)

@@ -18,19 +18,33 @@ import msgspec
 
 from persistence.engine.mapping import GenericMapping, Mapping
 from persistence.engine.postgres_database import PostgresDatabase
-from persistence.engine.rows import Batch, Database, Projection, Row, has_log
+from persistence.engine.rows import Batch, Database, Moves, Projection, ReminderRow, Row, has_log
 from persistence.engine.sqlite_database import SqliteDatabase
 from persistence.engine.tables import SCHEMA_VERSION
 from persistence.engine.urls import FIELD, parse
 from server.errors import BadSetting, Corrupt, Internal, Unavailable
 from server.eventlog.ports import Append, AppendResult, Seal, StoredLog
-from server.ids import ActorId, Epoch, Incarnation, NodeAddress, NodeId, actor_id, key_of
+from server.ids import ActorId, Epoch, Incarnation, NodeAddress, NodeId, actor_id, key_of, kind_of
 from server.settings import StoreSettings
-from server.storage.ports import Change, Claim, ClaimResult, Elsewhere, NodeRow, Owned, Stored, WriteResult
+from server.storage.ports import (
+    Change,
+    Claim,
+    ClaimResult,
+    Elsewhere,
+    Estate,
+    Move,
+    MoveResult,
+    NodeRow,
+    Owned,
+    Reminder,
+    Stored,
+    WriteResult,
+)
 
 MAX_CLAIMS = 500
 _FOREVER = 2**62
 """Above any sequence number, and within a column of 64 bits."""
+_BEFORE_ALL = ReminderRow(-(2**62), "", "", "")
 
 
 class SqlStore:
@@ -77,8 +91,8 @@ class SqlStore:
 
     # ---- nodes ----
 
-    async def register_node(self, node: NodeId, lease_s: float | None) -> Incarnation:
-        incarnation, wait_s = await self._database.register_node(node, lease_s)
+    async def register_node(self, node: NodeId, lease_s: float | None, journal: str = "") -> Incarnation:
+        incarnation, wait_s = await self._database.register_node(node, lease_s, journal)
         if not incarnation:
             raise Unavailable(f"another run of node {node} still holds its lease", retry_after_s=wait_s)
         return Incarnation(incarnation)
@@ -89,8 +103,20 @@ class SqlStore:
     async def bury_expired(self, spare: Collection[NodeAddress] = (), grace_s: float = 0.0) -> list[NodeAddress]:
         return await self._database.bury_expired([str(address) for address in spare], grace_s)
 
-    async def retire_node(self, me: NodeAddress) -> None:
-        await self._database.retire_node(me)
+    async def bury(self, address: NodeAddress) -> bool:
+        return await self._database.bury(address)
+
+    async def evict(self, suspects: Collection[NodeAddress], side: Collection[NodeAddress]) -> list[NodeAddress]:
+        return sorted(await self._database.evict(suspects, side)) if suspects else []
+
+    async def retire_node(self, me: NodeAddress, settled: bool = True) -> None:
+        await self._database.retire_node(me, settled)
+
+    async def estates(self) -> list[Estate]:
+        return sorted(await self._database.estates())
+
+    async def settle(self, owner: NodeAddress) -> None:
+        await self._database.settle(owner)
 
     async def nodes(self) -> list[NodeRow]:
         """Every run of every node, ordered; `lease_left_s` is infinite for one without a lease."""
@@ -98,7 +124,9 @@ class SqlStore:
 
     # ---- fenced state ----
 
-    async def claim(self, kind: str, claims: Sequence[Claim], me: NodeAddress) -> dict[ActorId, ClaimResult]:
+    async def claim(
+        self, kind: str, claims: Sequence[Claim], me: NodeAddress, journals: Collection[str] | None = None
+    ) -> dict[ActorId, ClaimResult]:
         """See the port. A claim whose token is not newer than one of mine that the store has
         seen is refused with my own address, unless it is that very claim again."""
         if not claims:
@@ -107,16 +135,19 @@ class SqlStore:
             raise Internal(f"at most {MAX_CLAIMS} claims at once, not {len(claims)}")
         mapping = self._mapping(kind)
         keys = [key_of(claim.id) for claim in claims]
-        rows = await self._database.claim(mapping, keys, [claim.token for claim in claims], me)
-        return {claim.id: self._claimed(mapping, claim, rows[key], me) for claim, key in zip(claims, keys, strict=True)}
+        found = await self._database.claim(mapping, keys, [claim.token for claim in claims], me, journals)
+        return {
+            claim.id: self._claimed(mapping, claim, found.rows[key], me, key in found.clean)
+            for claim, key in zip(claims, keys, strict=True)
+        }
 
-    def _claimed(self, mapping: Mapping, claim: Claim, row: Row, me: NodeAddress) -> ClaimResult:
+    def _claimed(self, mapping: Mapping, claim: Claim, row: Row, me: NodeAddress, clean: bool) -> ClaimResult:
         if row.owner_incarnation == me.incarnation:
             if row.owner_node is None or row.claim_token != claim.token:
                 return Elsewhere(me)
             state = _decode(mapping, row)
             epoch, state_epoch = Epoch(row.epoch), Epoch(row.state_epoch)
-            return Owned(epoch, state_epoch, row.state_version, state, row.next_seq, row.head)
+            return Owned(epoch, state_epoch, row.state_version, state, row.next_seq, row.head, clean)
         return Elsewhere(NodeAddress(NodeId(row.owner_node or ""), Incarnation(row.owner_incarnation or 0)))
 
     async def write(self, kind: str, changes: Sequence[Change]) -> dict[ActorId, WriteResult]:
@@ -138,6 +169,23 @@ class SqlStore:
             keys = [key_of(identity) for identity, _ in held]
             await self._database.release(self._mapping(kind), keys, [epoch for _, epoch in held])
 
+    async def migrate(self, kind: str, moves: Sequence[Move]) -> dict[ActorId, MoveResult]:
+        """See the port. Raises `Internal` for a `next_seq` of a kind that has no log."""
+        if not moves:
+            return {}
+        mapping = self._logged(kind) if any(move.next_seq for move in moves) else self._mapping(kind)
+        results: dict[ActorId, MoveResult] = {move.id: "moved" for move in moves}
+        for key in sorted(await self._database.migrate(mapping, _encoded(mapping, moves))):
+            results[actor_id(kind, key)] = "fenced"
+        return results
+
+    async def orphans(self, kind: str, limit: int, after: ActorId | None = None) -> list[ActorId]:
+        mapping = self._mapping(kind)
+        if mapping.live is None:
+            return []
+        keys = await self._database.orphans(mapping, limit, "" if after is None else key_of(after))
+        return [actor_id(kind, key) for key in keys]
+
     async def read(self, kind: str, ids: Sequence[ActorId]) -> dict[ActorId, Stored]:
         if not ids:
             return {}
@@ -149,6 +197,19 @@ class SqlStore:
             for row in rows
             if row.state_version > 0 or row.next_seq > 1
         }
+
+    # ---- reminders ----
+
+    async def set_reminder(self, reminder: Reminder) -> None:
+        await self._database.set_reminder(_reminder_row(reminder))
+
+    async def drop_reminder(self, reminder: Reminder) -> None:
+        await self._database.drop_reminder(_reminder_row(reminder))
+
+    async def due_reminders(self, until_ms: int, limit: int, after: Reminder | None = None) -> list[Reminder]:
+        begin = _BEFORE_ALL if after is None else _reminder_row(after)
+        rows = await self._database.due_reminders(until_ms, limit, begin)
+        return [Reminder(actor_id(kind, key), name, due_ms) for due_ms, kind, key, name in rows]
 
     # ---- logs ----
 
@@ -194,6 +255,22 @@ class SqlStore:
         if not has_log(mapping):
             raise Internal(f"kind {kind} has no event log: table {mapping.table.name}")
         return mapping
+
+
+def _encoded(mapping: Mapping, moves: Sequence[Move]) -> Moves:
+    keys = [key_of(move.id) for move in moves]
+    some = [(key, move) for key, move in zip(keys, moves, strict=True) if move.state is not None]
+    states = None
+    if some:
+        epochs, versions = [move.epoch + 1 for _, move in some], [move.version for _, move in some]
+        states = Batch([key for key, _ in some], epochs, versions, mapping.encode([move.state for _, move in some]))
+    return Moves(
+        keys, [move.epoch for move in moves], [move.to for move in moves], [move.next_seq for move in moves], states
+    )
+
+
+def _reminder_row(reminder: Reminder) -> ReminderRow:
+    return ReminderRow(reminder.due_ms, kind_of(reminder.id), key_of(reminder.id), reminder.name)
 
 
 def _projected(mapping: Mapping, keys: list[str], batch: Sequence[Append]) -> tuple[Projection | None, bool]:

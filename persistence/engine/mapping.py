@@ -42,6 +42,9 @@ class Mapping(Protocol):
     """The value of the `kind` column, if the table is shared."""
     columns: tuple[str, ...]
     children: Children | None
+    live: str | None
+    """For a kind that lives on by itself: the condition on its own columns, in SQL of both
+    databases, of an entity that exists and still does. Worth a partial index."""
 
     def __hash__(self) -> int: ...
 
@@ -65,6 +68,7 @@ class GenericMapping:
     key: str = "key"
     columns: tuple[str, ...] = ("state",)
     children: Children | None = None
+    live: str | None = None
 
     def __init__(self, kind: str, state_type: type[msgspec.Struct]) -> None:
         self.kind: str | None = kind

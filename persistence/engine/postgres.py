@@ -16,7 +16,7 @@ from typing import Any, Final, TypeVar
 import asyncpg  # type: ignore[import-untyped]
 
 from persistence.engine.urls import Address
-from server.errors import GarrisonError, Unavailable
+from server.errors import GarrisonError, Internal, Unavailable
 from server.runtime.backoff import backoff_s
 from server.settings import StoreSettings
 
@@ -28,6 +28,8 @@ GRACE_S: Final = 0.25
 """The server's own timeout fires first; this long after it the connection is given up."""
 RETRY_S: Final = 0.5
 
+_UNFIT: Final = (asyncpg.DataError, asyncpg.NotNullViolationError, asyncpg.CheckViolationError)
+"""What is wrong with a value, and so would be wrong again."""
 _VICTIM: Final = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 _DRIVER: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, EOFError)
 
@@ -40,7 +42,8 @@ class _Connection(asyncpg.Connection):  # type: ignore[misc]
 
 
 class PostgresPool:
-    """Runs units of work. Raises `Unavailable` for whatever goes wrong below."""
+    """Runs units of work. Raises `Internal` for a value that the database cannot take, and
+    `Unavailable` for whatever else goes wrong below."""
 
     def __init__(self, address: Address, settings: StoreSettings, rng: random.Random) -> None:
         self._address, self._settings, self._rng = address, settings, rng
@@ -95,6 +98,8 @@ class PostgresPool:
                 if attempt + 1 == ATTEMPTS:
                     raise self._unavailable(error) from None
                 await asyncio.sleep(backoff_s(attempt, self._rng, base_s=0.01, cap_s=0.2))
+            except _UNFIT as error:
+                raise Internal(f"database {self._address.shown} cannot take a value: {_first_line(error)}") from None
             except GarrisonError:
                 raise
             except TimeoutError:
@@ -128,8 +133,11 @@ class PostgresPool:
             await pool.release(connection)
 
     def _unavailable(self, error: BaseException) -> Unavailable:
-        why = str(error).partition("\n")[0] or type(error).__name__
-        return Unavailable(f"database {self._address.shown}: {why}", retry_after_s=RETRY_S)
+        return Unavailable(f"database {self._address.shown}: {_first_line(error)}", retry_after_s=RETRY_S)
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).partition("\n")[0] or type(error).__name__
 
 
 def affected(status: str) -> int:

@@ -1,7 +1,7 @@
 """The ownership protocol on PostgreSQL: leases, claims, fenced writes and logs."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
@@ -9,12 +9,16 @@ from persistence.engine.mapping import Mapping
 from persistence.engine.postgres import PostgresPool, affected
 from persistence.engine.rows import (
     Batch,
+    Claimed,
     Ends,
+    Moves,
     Projection,
+    ReminderRow,
     Row,
     Versions,
     is_appended,
     is_stored,
+    refused_moves,
 )
 from persistence.engine.statements import (
     CHUNK_COVERED,
@@ -22,6 +26,9 @@ from persistence.engine.statements import (
     CHUNKS_FROM,
     CHUNKS_TAIL,
     PG_NOW,
+    REMINDER_DROP,
+    REMINDER_SET,
+    REMINDERS_DUE,
     PostgresStatements,
 )
 from persistence.engine.urls import Address
@@ -30,7 +37,7 @@ from server.eventlog.covering import replaces
 from server.eventlog.ports import Append, Chunk, Seal
 from server.ids import Incarnation, NodeAddress, NodeId
 from server.settings import StoreSettings
-from server.storage.ports import NodeRow
+from server.storage.ports import Estate, NodeRow
 
 REGISTER_LOCK: Final = 0x67617272
 """Advisory lock under which incarnations are issued, one at a time."""
@@ -41,25 +48,54 @@ _BURY_RUNS = (
     "UPDATE nodes SET state = 'dead' WHERE node_id = $1 AND state <> 'dead' "
     f"AND (state = 'left' OR lease_until IS NULL OR lease_until <= {PG_NOW})"
 )
-_LIVE_RUN = f"SELECT max(lease_until) - {PG_NOW} FROM nodes WHERE node_id = $1 AND state = 'up'"
+_LIVE_RUN = f"SELECT max(lease_until) - {PG_NOW} FROM nodes WHERE node_id = $1 AND state IN ('up', 'evicting')"
 _REGISTER = (
-    "INSERT INTO nodes (node_id, incarnation, state, lease_until) "
-    f"SELECT $1, coalesce(max(incarnation), 0) + 1, 'up', {PG_NOW} + $2::float8 FROM nodes RETURNING incarnation"
+    "INSERT INTO nodes (node_id, incarnation, state, lease_until, journal) "
+    f"SELECT $1, coalesce(max(incarnation), 0) + 1, 'up', {PG_NOW} + $2::float8, $3 FROM nodes RETURNING incarnation"
 )
 _RENEW = (
     f"UPDATE nodes SET lease_until = {PG_NOW} + $3::float8 WHERE node_id = $1 AND incarnation = $2 AND state = 'up'"
 )
 _BURY_EXPIRED = (
-    f"UPDATE nodes SET state = 'dead' WHERE state = 'up' AND lease_until <= {PG_NOW}"
-    f" AND (lease_until <= {PG_NOW} - $1::float8 OR node_id || '#' || incarnation <> ALL($2::text[]))"
+    f"UPDATE nodes SET state = 'dead' WHERE state IN ('up', 'evicting') AND lease_until <= {PG_NOW}"
+    f" AND (state = 'evicting' OR lease_until <= {PG_NOW} - $1::float8"
+    " OR node_id || '#' || incarnation <> ALL($2::text[]))"
     " RETURNING node_id, incarnation"
 )
-_RETIRE = "UPDATE nodes SET state = 'left' WHERE node_id = $1 AND incarnation = $2 AND state = 'up'"
+_BURY = "UPDATE nodes SET state = 'dead' WHERE node_id = $1 AND incarnation = $2"
+_EVICT = (
+    # One statement, so that a node which stops in the middle keeps no row of `nodes` locked; the
+    # rows are locked before they are counted, so that evictions at once see each other's.
+    "WITH held AS MATERIALIZED (SELECT node_id, incarnation, lease_until FROM nodes "
+    "WHERE state IN ('up', 'evicting') ORDER BY node_id, incarnation FOR UPDATE), "
+    "side AS MATERIALIZED (SELECT * FROM unnest($3::text[], $4::int8[]) AS s(node_id, incarnation)), "
+    "live AS MATERIALIZED (SELECT node_id, incarnation, "
+    "(node_id, incarnation) IN (SELECT node_id, incarnation FROM side) AS ours FROM held "
+    f"WHERE lease_until IS NULL OR lease_until > {PG_NOW}), "
+    "counted AS (SELECT count(*) FILTER (WHERE ours) AS ours, count(*) AS whole, "
+    "(SELECT ours FROM live ORDER BY node_id, incarnation LIMIT 1) AS lowest FROM live) "
+    "UPDATE nodes AS n SET state = 'evicting' FROM unnest($1::text[], $2::int8[]) AS v(node, run) "
+    "WHERE n.node_id = v.node AND n.incarnation = v.run AND n.state = 'up' "
+    "AND (n.node_id, n.incarnation) NOT IN (SELECT node_id, incarnation FROM side) "
+    "AND (SELECT 2 * ours > whole OR (2 * ours = whole AND lowest) FROM counted) "
+    "RETURNING n.node_id, n.incarnation"
+)
+_RETIRE = (
+    "UPDATE nodes SET state = 'left', journal = CASE WHEN $3 THEN '' ELSE journal END "
+    "WHERE node_id = $1 AND incarnation = $2 AND state IN ('up', 'evicting')"
+)
+_ESTATES = "SELECT node_id, incarnation, journal FROM nodes WHERE state IN ('dead', 'left') AND journal <> ''"
+_SETTLE = "UPDATE nodes SET journal = '' WHERE node_id = $1 AND incarnation = $2 AND state IN ('dead', 'left')"
 _NODES = (
-    f"SELECT node_id, incarnation, state, coalesce(lease_until - {PG_NOW}, 'infinity') FROM nodes "
+    f"SELECT node_id, incarnation, state, coalesce(lease_until - {PG_NOW}, 'infinity'), journal FROM nodes "
     "ORDER BY node_id, incarnation"
 )
 _IS_UP = "SELECT 1 FROM nodes WHERE node_id = $1 AND incarnation = $2 AND state = 'up'"
+
+_DOLLARS: Final = ("$1", "$2", "$3", "$4", "$5", "$6")
+_REMINDER_SET = REMINDER_SET.format(*_DOLLARS)
+_REMINDER_DROP = REMINDER_DROP.format(*_DOLLARS)
+_REMINDERS_DUE = REMINDERS_DUE.format(*_DOLLARS)
 
 
 @lru_cache(256)
@@ -90,14 +126,14 @@ class PostgresDatabase:
 
     # ---- nodes ----
 
-    async def register_node(self, node: str, lease_s: float | None) -> tuple[int, float]:
+    async def register_node(self, node: str, lease_s: float | None, journal: str) -> tuple[int, float]:
         async def work(connection: Any) -> tuple[int, float]:
             await connection.execute(f"SELECT pg_advisory_xact_lock({REGISTER_LOCK})")
             await connection.execute(_BURY_RUNS, node)
             live: float | None = await connection.fetchval(_LIVE_RUN, node)
             if live is not None:
                 return 0, max(live, 0.01)
-            return await connection.fetchval(_REGISTER, node, lease_s), 0.0
+            return await connection.fetchval(_REGISTER, node, lease_s, journal), 0.0
 
         return await self._pool.run(work, transaction="BEGIN", lease=True)
 
@@ -113,32 +149,62 @@ class PostgresDatabase:
         )
         return sorted(NodeAddress(NodeId(node), Incarnation(run)) for node, run in rows)
 
-    async def retire_node(self, me: NodeAddress) -> None:
-        await self._pool.run(lambda connection: connection.execute(_RETIRE, me.node, me.incarnation), lease=True)
+    async def bury(self, address: NodeAddress) -> bool:
+        return affected(await self._pool.run(lambda connection: connection.execute(_BURY, *address))) == 1
+
+    async def evict(self, suspects: Collection[NodeAddress], side: Collection[NodeAddress]) -> list[NodeAddress]:
+        given = (*_addresses(suspects), *_addresses(side))
+        rows = await self._pool.run(lambda connection: connection.fetch(_EVICT, *given))
+        return [NodeAddress(NodeId(node), Incarnation(run)) for node, run in rows]
+
+    async def retire_node(self, me: NodeAddress, settled: bool) -> None:
+        await self._pool.run(lambda connection: connection.execute(_RETIRE, *me, settled), lease=True)
+
+    async def estates(self) -> list[Estate]:
+        rows = await self._pool.run(lambda connection: connection.fetch(_ESTATES))
+        return [Estate(NodeAddress(NodeId(node), Incarnation(run)), journal) for node, run, journal in rows]
+
+    async def settle(self, owner: NodeAddress) -> None:
+        await self._pool.run(lambda connection: connection.execute(_SETTLE, *owner))
 
     async def nodes(self) -> list[NodeRow]:
         rows = await self._pool.run(lambda connection: connection.fetch(_NODES))
-        return [NodeRow(NodeId(node), Incarnation(run), state, left) for node, run, state, left in rows]
+        return [NodeRow(NodeId(node), Incarnation(run), *rest) for node, run, *rest in rows]
 
     # ---- fenced state ----
 
     async def claim(
-        self, mapping: Mapping, keys: Sequence[str], tokens: Sequence[int], me: NodeAddress
-    ) -> dict[str, Row]:
+        self,
+        mapping: Mapping,
+        keys: Sequence[str],
+        tokens: Sequence[int],
+        me: NodeAddress,
+        journals: Collection[str] | None,
+    ) -> Claimed:
+        """What has no owner is claimed by a statement of its own, because PostgreSQL does not say
+        what an updated row was before."""
         sql = _statements(mapping)
+        token_of = dict(zip(keys, tokens, strict=True))
+        readable = None if journals is None else list(journals)
 
-        async def work(connection: Any) -> dict[str, Row]:
+        async def claim(connection: Any, statement: str, keys: list[str], *more: Any) -> dict[str, Row]:
+            given = (keys, [token_of[key] for key in keys], *me, *more)
+            return {row[0]: _row(row) for row in await connection.fetch(statement, *given)}
+
+        async def work(connection: Any) -> Claimed:
             await connection.execute(sql.insert, keys)
-            token_of = dict(zip(keys, tokens, strict=True))
             rows: dict[str, Row] = {}
+            clean: set[str] = set()
             open_keys = list(keys)
             for _ in range(CLAIM_ROUNDS):
-                open_tokens = [token_of[key] for key in open_keys]
-                for row in await connection.fetch(sql.claim, open_keys, open_tokens, me.node, me.incarnation):
-                    rows[row[0]] = _row(row)
+                rows |= (unowned := await claim(connection, sql.claim, open_keys))
+                clean |= unowned.keys()
                 missed = [key for key in open_keys if key not in rows]
+                if missed:
+                    rows |= await claim(connection, sql.take_over, missed, readable)
+                missed = [key for key in missed if key not in rows]
                 if not missed:
-                    return rows
+                    return Claimed(rows, clean)
                 if await connection.fetchval(_IS_UP, me.node, me.incarnation) is None:
                     raise Unavailable(f"{me} is not up in the store and may claim nothing")
                 for row in await connection.fetch(sql.read, missed):
@@ -146,7 +212,7 @@ class PostgresDatabase:
                         rows[found.key] = found
                 open_keys = [key for key in missed if key not in rows]
                 if not open_keys:
-                    return rows
+                    return Claimed(rows, clean)
             raise Unavailable("claims race with releases of the same rows", retry_after_s=0.1)
 
         return await self._pool.run(work, transaction="BEGIN")
@@ -170,9 +236,39 @@ class PostgresDatabase:
     async def release(self, mapping: Mapping, keys: Sequence[str], epochs: Sequence[int]) -> None:
         await self._pool.run(lambda connection: connection.execute(_statements(mapping).release, keys, epochs))
 
+    async def migrate(self, mapping: Mapping, moves: Moves) -> set[str]:
+        sql = _statements(mapping)
+        columns = (moves.keys, moves.epochs, *_addresses(moves.targets), moves.next_seqs)
+
+        async def work(connection: Any) -> set[str]:
+            moved = {row[0] for row in await connection.fetch(sql.move, *columns)}
+            if moves.states is not None:
+                batch = _of_keys(moves.states, moved)
+                await connection.execute(sql.write, batch.keys, batch.epochs, batch.versions, *batch.columns)
+            missed = [key for key in moves.keys if key not in moved]
+            return refused_moves(moves, moved, await connection.fetch(sql.owners, missed) if missed else [])
+
+        return await self._pool.run(work, transaction="BEGIN")
+
     async def read(self, mapping: Mapping, keys: Sequence[str]) -> list[Row]:
         rows = await self._pool.run(lambda connection: connection.fetch(_statements(mapping).read, keys))
         return [_row(row) for row in rows]
+
+    async def orphans(self, mapping: Mapping, limit: int, after: str) -> list[str]:
+        rows = await self._pool.run(lambda connection: connection.fetch(_statements(mapping).unowned, limit, after))
+        return [row[0] for row in rows]
+
+    # ---- reminders ----
+
+    async def set_reminder(self, reminder: ReminderRow) -> None:
+        await self._pool.run(lambda connection: connection.execute(_REMINDER_SET, *reminder))
+
+    async def drop_reminder(self, reminder: ReminderRow) -> None:
+        await self._pool.run(lambda connection: connection.execute(_REMINDER_DROP, *reminder))
+
+    async def due_reminders(self, until_ms: int, limit: int, after: ReminderRow) -> list[ReminderRow]:
+        rows = await self._pool.run(lambda connection: connection.fetch(_REMINDERS_DUE, *after, until_ms, limit))
+        return [ReminderRow(*row) for row in rows]
 
     # ---- logs ----
 
@@ -244,18 +340,10 @@ class PostgresDatabase:
 
 async def _project(connection: Any, sql: PostgresStatements, projection: Projection, written: set[str]) -> None:
     """Store the projections of the logs that this very transaction has advanced."""
-    batch, children = projection.batch, projection.children
-    if any(key not in written for key in batch.keys):
-        some = [n for n, key in enumerate(batch.keys) if key in written]
-        batch = Batch(
-            _only(batch.keys, some),
-            _only(batch.epochs, some),
-            _only(batch.versions, some),
-            [_only(column, some) for column in batch.columns],
-        )
-        if children:
-            rows = [n for n, key in enumerate(children[0]) if key in written]
-            children = [_only(column, rows) for column in children]
+    batch, children = _of_keys(projection.batch, written), projection.children
+    if children and len(batch.keys) < len(projection.batch.keys):
+        rows = [n for n, key in enumerate(children[0]) if key in written]
+        children = [_only(column, rows) for column in children]
     if not batch.keys:
         return
     await connection.execute(sql.project, batch.keys, batch.epochs, batch.versions, *batch.columns)
@@ -263,6 +351,24 @@ async def _project(connection: Any, sql: PostgresStatements, projection: Project
         await connection.execute(sql.children, *children)
     if sql.orphans:
         await connection.execute(sql.orphans, batch.keys, batch.versions)
+
+
+def _of_keys(batch: Batch, keys: Collection[str]) -> Batch:
+    """The part of `batch` that is of `keys`."""
+    some = [n for n, key in enumerate(batch.keys) if key in keys]
+    if len(some) == len(batch.keys):
+        return batch
+    return Batch(
+        _only(batch.keys, some),
+        _only(batch.epochs, some),
+        _only(batch.versions, some),
+        [_only(column, some) for column in batch.columns],
+    )
+
+
+def _addresses(nodes: Collection[NodeAddress]) -> tuple[list[str], list[int]]:
+    """As two columns."""
+    return [node.node for node in nodes], [node.incarnation for node in nodes]
 
 
 def _only(column: Sequence[Any], places: Sequence[int]) -> list[Any]:

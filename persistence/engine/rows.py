@@ -1,6 +1,6 @@
 """What passes between `SqlStore`, which knows states, and a database, which knows bytes."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
@@ -8,7 +8,7 @@ import msgspec
 from persistence.engine.mapping import Columns, Mapping
 from server.eventlog.ports import Append, Chunk, Seal
 from server.ids import NodeAddress
-from server.storage.ports import NodeRow
+from server.storage.ports import Estate, NodeRow
 
 BASE_COLUMNS = ("epoch", "state_epoch", "state_version", "owner_node", "owner_incarnation", "claim_token")
 """What every row read begins with, after its key; `next_seq` and `head` and the state follow."""
@@ -29,6 +29,14 @@ class Row(NamedTuple):
     values: Sequence[Any]
 
 
+class Claimed(msgspec.Struct, frozen=True):
+    """Rows after a claim, by key. `clean`: keys of those that were claimed and had no owner
+    before; of a claim that is repeated it is not known any more."""
+
+    rows: dict[str, Row]
+    clean: set[str]
+
+
 class Versions(NamedTuple):
     """What is read back of a row that a write did not hit."""
 
@@ -40,6 +48,15 @@ class Versions(NamedTuple):
     head: bytes
 
 
+class ReminderRow(NamedTuple):
+    """In the order in which reminders are due."""
+
+    due_ms: int
+    kind: str
+    key: str
+    name: str
+
+
 class Batch(msgspec.Struct, frozen=True):
     """Encoded states, column by column, in key order."""
 
@@ -47,6 +64,17 @@ class Batch(msgspec.Struct, frozen=True):
     epochs: list[int]
     versions: list[int]
     columns: Columns
+
+
+class Moves(msgspec.Struct, frozen=True):
+    """Entities that get another owner, in key order; `next_seqs` are 0 where there is no log.
+    `states` are of some of them, under the epochs that the new owners get."""
+
+    keys: list[str]
+    epochs: list[int]
+    targets: list[NodeAddress]
+    next_seqs: list[int]
+    states: Batch | None
 
 
 class Projection(msgspec.Struct, frozen=True):
@@ -65,7 +93,8 @@ class Ends(msgspec.Struct, frozen=True):
 
 
 class Database(Protocol):
-    """One of the two databases. Raises `Unavailable` and `Corrupt` only."""
+    """One of the two databases. Raises `Unavailable`, `Corrupt`, and `Internal` for a value that
+    does not fit its column."""
 
     async def open(self) -> None:
         """Connect. Raises `BadSetting` where the place itself cannot be used."""
@@ -77,7 +106,7 @@ class Database(Protocol):
         """The newest migration that was applied; None for an empty database."""
         ...
 
-    async def register_node(self, node: str, lease_s: float | None) -> tuple[int, float]:
+    async def register_node(self, node: str, lease_s: float | None, journal: str) -> tuple[int, float]:
         """The new incarnation and 0.0, or 0 and how long an earlier run's lease still holds."""
         ...
 
@@ -85,13 +114,26 @@ class Database(Protocol):
 
     async def bury_expired(self, spare: Sequence[str], grace_s: float) -> list[NodeAddress]: ...
 
-    async def retire_node(self, me: NodeAddress) -> None: ...
+    async def bury(self, address: NodeAddress) -> bool: ...
+
+    async def evict(self, suspects: Collection[NodeAddress], side: Collection[NodeAddress]) -> list[NodeAddress]: ...
+
+    async def retire_node(self, me: NodeAddress, settled: bool) -> None: ...
+
+    async def estates(self) -> list[Estate]: ...
+
+    async def settle(self, owner: NodeAddress) -> None: ...
 
     async def nodes(self) -> list[NodeRow]: ...
 
     async def claim(
-        self, mapping: Mapping, keys: Sequence[str], tokens: Sequence[int], me: NodeAddress
-    ) -> dict[str, Row]:
+        self,
+        mapping: Mapping,
+        keys: Sequence[str],
+        tokens: Sequence[int],
+        me: NodeAddress,
+        journals: Collection[str] | None,
+    ) -> Claimed:
         """Every row after the claim: those that are mine under my token were claimed. Raises
         `Unavailable` if this run of the node is not `up`."""
         ...
@@ -102,7 +144,21 @@ class Database(Protocol):
 
     async def release(self, mapping: Mapping, keys: Sequence[str], epochs: Sequence[int]) -> None: ...
 
+    async def migrate(self, mapping: Mapping, moves: Moves) -> set[str]:
+        """The keys that were refused: their new owner is not the target, neither now nor already."""
+        ...
+
     async def read(self, mapping: Mapping, keys: Sequence[str]) -> list[Row]: ...
+
+    async def orphans(self, mapping: Mapping, limit: int, after: str) -> list[str]:
+        """Keys after `after` of a mapping that has `live`."""
+        ...
+
+    async def set_reminder(self, reminder: ReminderRow) -> None: ...
+
+    async def drop_reminder(self, reminder: ReminderRow) -> None: ...
+
+    async def due_reminders(self, until_ms: int, limit: int, after: ReminderRow) -> list[ReminderRow]: ...
 
     async def append(
         self,
@@ -131,6 +187,14 @@ def has_log(mapping: Mapping) -> bool:
 def is_stored(row: Versions, epoch: int, version: int) -> bool:
     """Whether a write that did not hit had been applied already (its reply was lost)."""
     return row.state_epoch == epoch and row.state_version >= version
+
+
+def refused_moves(moves: Moves, moved: Collection[str], owners: Sequence[tuple[str, int, str, int]]) -> set[str]:
+    """Those that neither `moved` now nor, by what the rows read back say (key, epoch, owner), had
+    been applied already."""
+    hit = {(key, epoch - 1, (node, run)) for key, epoch, node, run in owners}
+    wanted = zip(moves.keys, moves.epochs, moves.targets, strict=True)
+    return {key for key, epoch, to in wanted if key not in moved and (key, epoch, to) not in hit}
 
 
 def is_appended(row: Versions, append: Append) -> bool:

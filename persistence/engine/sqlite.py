@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from persistence.engine.urls import FIELD
-from server.errors import BadSetting, Corrupt, GarrisonError, Unavailable
+from server.errors import BadSetting, Corrupt, GarrisonError, Internal, Unavailable
 from server.settings import StoreSettings
 
 T = TypeVar("T")
@@ -34,11 +34,14 @@ LONGEST_WAIT_S: Final = 0.005
 RETRY_S: Final = 0.5
 _BROKEN: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _NO_PLACE: Final = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM)
+_UNFIT: Final = (sqlite3.DataError, sqlite3.IntegrityError)
+"""What is wrong with a value, and so would be wrong again."""
 _LOCKED: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
 class SqliteFile:
-    """Runs units of work. Raises `Unavailable` and `Corrupt` for whatever goes wrong below."""
+    """Runs units of work. Raises `Internal` for a value that the database cannot take, and
+    `Unavailable` and `Corrupt` for whatever else goes wrong below."""
 
     def __init__(self, path: Path, settings: StoreSettings, rng: random.Random) -> None:
         self.path, self._settings = path, settings
@@ -159,6 +162,8 @@ class SqliteFile:
         if code in _LOCKED:
             held = f"is locked by another process for more than {self._settings.busy_timeout_s:g} s"
             return Unavailable(f"database {self.path} {held}", retry_after_s=RETRY_S)
+        if isinstance(error, _UNFIT):
+            return Internal(f"database {self.path} cannot take a value: {error}")
         return Unavailable(f"database {self.path}: {error}", retry_after_s=RETRY_S)
 
 

@@ -6,12 +6,24 @@ All processes of the cluster are on one machine and so share its clock, which is
 import json
 import random
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
 from persistence.engine.mapping import Mapping
-from persistence.engine.rows import Batch, Ends, Projection, Row, Versions, is_appended, is_stored
+from persistence.engine.rows import (
+    Batch,
+    Claimed,
+    Ends,
+    Moves,
+    Projection,
+    ReminderRow,
+    Row,
+    Versions,
+    is_appended,
+    is_stored,
+    refused_moves,
+)
 from persistence.engine.sqlite import SqliteFile
 from persistence.engine.statements import (
     CHUNK_COVERED,
@@ -19,6 +31,9 @@ from persistence.engine.statements import (
     CHUNK_INSERT_SQLITE,
     CHUNKS_FROM,
     CHUNKS_TAIL,
+    REMINDER_DROP,
+    REMINDER_SET,
+    REMINDERS_DUE,
     SQLITE_NOW,
     SqliteStatements,
 )
@@ -28,7 +43,8 @@ from server.eventlog.covering import replaces
 from server.eventlog.ports import Append, Chunk, Seal
 from server.ids import Incarnation, NodeAddress, NodeId
 from server.settings import StoreSettings
-from server.storage.ports import NodeRow
+from server.storage.majority import holds_majority
+from server.storage.ports import Estate, NodeRow
 
 IN_LIST: Final = 500
 _PLACES: Final = ("?1", "?2", "?3", "?4")
@@ -37,24 +53,41 @@ _BURY_RUNS = (
     "UPDATE nodes SET state = 'dead' WHERE node_id = ? AND state <> 'dead' "
     f"AND (state = 'left' OR lease_until IS NULL OR lease_until <= {SQLITE_NOW})"
 )
-_LIVE_RUN = f"SELECT max(lease_until) - {SQLITE_NOW} FROM nodes WHERE node_id = ? AND state = 'up'"
+_LIVE_RUN = f"SELECT max(lease_until) - {SQLITE_NOW} FROM nodes WHERE node_id = ? AND state IN ('up', 'evicting')"
 _REGISTER = (
-    "INSERT INTO nodes (node_id, incarnation, state, lease_until) "
-    f"SELECT ?, coalesce(max(incarnation), 0) + 1, 'up', {SQLITE_NOW} + ? FROM nodes RETURNING incarnation"
+    "INSERT INTO nodes (node_id, incarnation, state, lease_until, journal) "
+    f"SELECT ?, coalesce(max(incarnation), 0) + 1, 'up', {SQLITE_NOW} + ?, ? FROM nodes RETURNING incarnation"
 )
 _RENEW = f"UPDATE nodes SET lease_until = {SQLITE_NOW} + ? WHERE node_id = ? AND incarnation = ? AND state = 'up'"
 _IS_EXPIRED = (
-    f"state = 'up' AND lease_until <= {SQLITE_NOW} AND (lease_until <= {SQLITE_NOW} - ?"
+    f"state IN ('up', 'evicting') AND lease_until <= {SQLITE_NOW}"
+    f" AND (state = 'evicting' OR lease_until <= {SQLITE_NOW} - ?"
     " OR node_id || '#' || incarnation NOT IN (SELECT value FROM json_each(?)))"
 )
 _EXPIRED = f"SELECT 1 FROM nodes WHERE {_IS_EXPIRED} LIMIT 1"
 _BURY_EXPIRED = f"UPDATE nodes SET state = 'dead' WHERE {_IS_EXPIRED} RETURNING node_id, incarnation"
-_RETIRE = "UPDATE nodes SET state = 'left' WHERE node_id = ? AND incarnation = ? AND state = 'up'"
+_BURY = "UPDATE nodes SET state = 'dead' WHERE node_id = ? AND incarnation = ?"
+_LIVE = (
+    "SELECT node_id, incarnation FROM nodes "
+    f"WHERE state IN ('up', 'evicting') AND (lease_until IS NULL OR lease_until > {SQLITE_NOW})"
+)
+_EVICT = "UPDATE nodes SET state = 'evicting' WHERE node_id = ? AND incarnation = ? AND state = 'up'"
+# settled, node, incarnation
+_RETIRE = (
+    "UPDATE nodes SET state = 'left', journal = iif(?, '', journal) "
+    "WHERE node_id = ? AND incarnation = ? AND state IN ('up', 'evicting')"
+)
+_ESTATES = "SELECT node_id, incarnation, journal FROM nodes WHERE state IN ('dead', 'left') AND journal <> ''"
+_SETTLE = "UPDATE nodes SET journal = '' WHERE node_id = ? AND incarnation = ? AND state IN ('dead', 'left')"
 _NODES = (
-    f"SELECT node_id, incarnation, state, coalesce(lease_until - {SQLITE_NOW}, 9e999) FROM nodes "
+    f"SELECT node_id, incarnation, state, coalesce(lease_until - {SQLITE_NOW}, 9e999), journal FROM nodes "
     "ORDER BY node_id, incarnation"
 )
 _IS_UP = "SELECT 1 FROM nodes WHERE node_id = ? AND incarnation = ? AND state = 'up'"
+
+_REMINDER_SET = REMINDER_SET.format(*"????")
+_REMINDER_DROP = REMINDER_DROP.format(*"????")
+_REMINDERS_DUE = REMINDERS_DUE.format(*"??????")
 
 
 @lru_cache(256)
@@ -85,13 +118,13 @@ class SqliteDatabase:
 
     # ---- nodes ----
 
-    async def register_node(self, node: str, lease_s: float | None) -> tuple[int, float]:
+    async def register_node(self, node: str, lease_s: float | None, journal: str) -> tuple[int, float]:
         def work(connection: sqlite3.Connection) -> tuple[int, float]:
             connection.execute(_BURY_RUNS, (node,))
             live = connection.execute(_LIVE_RUN, (node,)).fetchone()[0]
             if live is not None:
                 return 0, max(live, 0.01)
-            return connection.execute(_REGISTER, (node, lease_s)).fetchall()[0][0], 0.0
+            return connection.execute(_REGISTER, (node, lease_s, journal)).fetchall()[0][0], 0.0
 
         # Through to the disk: an incarnation, once handed out, is never issued again.
         return await self._file.write(work, through=True)
@@ -110,37 +143,63 @@ class SqliteDatabase:
         rows = await self._file.write(lambda connection: connection.execute(_BURY_EXPIRED, given).fetchall())
         return sorted(NodeAddress(NodeId(node), Incarnation(run)) for node, run in rows)
 
-    async def retire_node(self, me: NodeAddress) -> None:
-        await self._file.write(lambda connection: connection.execute(_RETIRE, (me.node, me.incarnation)).fetchall())
+    async def bury(self, address: NodeAddress) -> bool:
+        return await self._file.write(lambda connection: connection.execute(_BURY, address).rowcount == 1)
+
+    async def evict(self, suspects: Collection[NodeAddress], side: Collection[NodeAddress]) -> list[NodeAddress]:
+        wanted = sorted(set(suspects) - set(side))
+
+        def work(connection: sqlite3.Connection) -> list[NodeAddress]:
+            live = [NodeAddress(NodeId(node), Incarnation(run)) for node, run in connection.execute(_LIVE)]
+            if not holds_majority(side, live):
+                return []
+            return [node for node in wanted if connection.execute(_EVICT, node).rowcount == 1]
+
+        return await self._file.write(work)
+
+    async def retire_node(self, me: NodeAddress, settled: bool) -> None:
+        await self._file.write(lambda connection: connection.execute(_RETIRE, (settled, *me)).rowcount)
+
+    async def estates(self) -> list[Estate]:
+        rows = await self._file.read(lambda connection: connection.execute(_ESTATES).fetchall())
+        return [Estate(NodeAddress(NodeId(node), Incarnation(run)), journal) for node, run, journal in rows]
+
+    async def settle(self, owner: NodeAddress) -> None:
+        await self._file.write(lambda connection: connection.execute(_SETTLE, owner).rowcount)
 
     async def nodes(self) -> list[NodeRow]:
         rows = await self._file.read(lambda connection: connection.execute(_NODES).fetchall())
-        return [NodeRow(NodeId(node), Incarnation(run), state, left) for node, run, state, left in rows]
+        return [NodeRow(NodeId(node), Incarnation(run), *rest) for node, run, *rest in rows]
 
     # ---- fenced state ----
 
     async def claim(
-        self, mapping: Mapping, keys: Sequence[str], tokens: Sequence[int], me: NodeAddress
-    ) -> dict[str, Row]:
+        self,
+        mapping: Mapping,
+        keys: Sequence[str],
+        tokens: Sequence[int],
+        me: NodeAddress,
+        journals: Collection[str] | None,
+    ) -> Claimed:
         sql = _statements(mapping)
-        node, run = me
+        readable = None if journals is None else json.dumps(list(journals))
         inserts = [(key,) for key in keys]
-        claims = [
-            (node, run, token, key, node, run, run, token, node, run) for key, token in zip(keys, tokens, strict=True)
-        ]
+        claims = [(key, token, *me, readable) for key, token in zip(keys, tokens, strict=True)]
 
-        def work(connection: sqlite3.Connection) -> list[Any]:
+        def work(connection: sqlite3.Connection) -> tuple[list[Any], list[Any]]:
             if connection.execute(_IS_UP, me).fetchone() is None:
                 raise Unavailable(f"{me} is not up in the store and may claim nothing")
             connection.executemany(sql.insert, inserts)
+            owned = _fetch(connection, sql.owned, keys)
             connection.executemany(sql.claim, claims)
-            return _fetch(connection, sql.read, keys)
+            return owned, _fetch(connection, sql.read, keys)
 
-        return {row[0]: _row(row) for row in await self._file.write(work)}
+        owned, rows = await self._file.write(work)
+        return Claimed({row[0]: _row(row) for row in rows}, set(keys) - {key for (key,) in owned})
 
     async def write(self, mapping: Mapping, batch: Batch) -> set[str]:
         sql = _statements(mapping)
-        rows = list(zip(batch.versions, *batch.columns, batch.keys, batch.epochs, batch.versions, strict=True))
+        rows = _write_rows(batch)
 
         def work(connection: sqlite3.Connection) -> list[Any] | None:
             if connection.executemany(sql.write, rows).rowcount == len(rows):
@@ -157,9 +216,49 @@ class SqliteDatabase:
         pairs = list(zip(keys, epochs, strict=True))
         await self._file.write(lambda connection: connection.executemany(_statements(mapping).release, pairs).rowcount)
 
+    async def migrate(self, mapping: Mapping, moves: Moves) -> set[str]:
+        sql = _statements(mapping)
+        steps = [
+            (key, epoch, *to, next_seq)
+            for key, epoch, to, next_seq in zip(moves.keys, moves.epochs, moves.targets, moves.next_seqs, strict=True)
+        ]
+        batch = moves.states
+        states = dict(zip(batch.keys, _write_rows(batch), strict=True)) if batch is not None else {}
+
+        def work(connection: sqlite3.Connection) -> tuple[set[str], list[Any]]:
+            moved = set()
+            for step in steps:
+                key = step[0]
+                if connection.execute(sql.move, step).rowcount == 1:
+                    moved.add(key)
+                    if key in states:
+                        connection.execute(sql.write, states[key])
+            return moved, _fetch(connection, sql.owners, [key for key in moves.keys if key not in moved])
+
+        return refused_moves(moves, *await self._file.write(work))
+
     async def read(self, mapping: Mapping, keys: Sequence[str]) -> list[Row]:
         rows = await self._file.read(lambda connection: _fetch(connection, _statements(mapping).read, keys))
         return [_row(row) for row in rows]
+
+    async def orphans(self, mapping: Mapping, limit: int, after: str) -> list[str]:
+        rows = await self._file.read(
+            lambda connection: connection.execute(_statements(mapping).unowned, (limit, after)).fetchall()
+        )
+        return [key for (key,) in rows]
+
+    # ---- reminders ----
+
+    async def set_reminder(self, reminder: ReminderRow) -> None:
+        await self._file.write(lambda connection: connection.execute(_REMINDER_SET, reminder).rowcount)
+
+    async def drop_reminder(self, reminder: ReminderRow) -> None:
+        await self._file.write(lambda connection: connection.execute(_REMINDER_DROP, reminder).rowcount)
+
+    async def due_reminders(self, until_ms: int, limit: int, after: ReminderRow) -> list[ReminderRow]:
+        given = (*after, until_ms, limit)
+        rows = await self._file.read(lambda connection: connection.execute(_REMINDERS_DUE, given).fetchall())
+        return [ReminderRow(*row) for row in rows]
 
     # ---- logs ----
 
@@ -194,7 +293,7 @@ class SqliteDatabase:
                     connection.execute(sql.project, row)
                     if sql.children:
                         connection.executemany(sql.children, children)
-                        connection.execute(sql.orphans, (key, row[0]))
+                        connection.execute(sql.orphans, (key, row[1]))
             missed = [key for key in keys if key not in written]
             return written, _fetch(connection, sql.versions, missed)
 
@@ -230,6 +329,12 @@ class SqliteDatabase:
         return Ends(end[0], end[1], [Chunk(first, last, bool(sealed), data) for first, last, sealed, data in found])
 
 
+def _write_rows(batch: Batch) -> list[tuple[Any, ...]]:
+    return list(
+        zip(batch.epochs, batch.versions, *batch.columns, batch.keys, batch.epochs, batch.versions, strict=True)
+    )
+
+
 def _projection_rows(projection: Projection | None) -> list[tuple[str, tuple[Any, ...], list[tuple[Any, ...]]]]:
     """Key, parameters and child rows of each projection."""
     if projection is None:
@@ -240,7 +345,7 @@ def _projection_rows(projection: Projection | None) -> list[tuple[str, tuple[Any
         children[row[0]].append(row)
     values: Iterator[tuple[Any, ...]] = zip(*batch.columns, strict=True)
     return [
-        (key, (seq, seq, *row, key, epoch, seq, seq + 1), children[key])
+        (key, (epoch, seq, seq, *row, key, epoch, seq, seq + 1), children[key])
         for key, epoch, seq, row in zip(batch.keys, batch.epochs, batch.versions, values, strict=True)
     ]
 

@@ -51,6 +51,20 @@ def _select_list(mapping: Mapping, empty: Literal["''::bytea", "x''"]) -> str:
     return ", ".join(names)
 
 
+def _unowned(mapping: Mapping, of_kind: str, limit: str, after: str) -> str:
+    """Keys of entities that live on by themselves and whose owner does not; empty for a kind of
+    which none does."""
+    if mapping.live is None:
+        return ""
+    return (
+        f"SELECT t.{mapping.key} FROM {mapping.table.name} AS t "
+        f"WHERE {of_kind}{mapping.live} AND t.{mapping.key} > {after} AND (t.owner_node IS NULL "
+        "OR NOT EXISTS (SELECT 1 FROM nodes AS o WHERE o.node_id = t.owner_node "
+        "AND o.incarnation = t.owner_incarnation AND o.state IN ('up', 'evicting'))) "
+        f"ORDER BY t.{mapping.key} LIMIT {limit}"
+    )
+
+
 class PostgresStatements:
     """For asyncpg: a batch is one array a column, and one statement."""
 
@@ -66,21 +80,25 @@ class PostgresStatements:
             f"INSERT INTO {table} ({', '.join(put)}) SELECT {', '.join(put.values())} "
             "FROM unnest($1::text[]) AS k ON CONFLICT DO NOTHING"
         )
-        self.claim = (
+        claim = (
             f"UPDATE {table} AS t SET epoch = t.epoch + 1, owner_node = $3, owner_incarnation = $4, "
             "claim_token = v.token FROM unnest($1::text[], $2::int8[]) AS v(k, token) "
             f"WHERE {of_kind}t.{key} = v.k "
             "AND EXISTS (SELECT 1 FROM nodes AS m WHERE m.node_id = $3 AND m.incarnation = $4 AND m.state = 'up') "
-            "AND (t.owner_incarnation IS DISTINCT FROM $4 OR t.claim_token < v.token) "
-            "AND (t.owner_node IS NULL OR (t.owner_node = $3 AND t.owner_incarnation = $4) "
+            "AND (t.owner_incarnation IS DISTINCT FROM $4 OR t.claim_token < v.token)"
+        )
+        self.claim = f"{claim} AND t.owner_node IS NULL RETURNING {rows}"
+        self.take_over = (
+            f"{claim} AND ((t.owner_node = $3 AND t.owner_incarnation = $4) "
             "OR EXISTS (SELECT 1 FROM nodes AS o WHERE o.node_id = t.owner_node "
-            f"AND o.incarnation = t.owner_incarnation AND o.state <> 'up')) RETURNING {rows}"
+            "AND o.incarnation = t.owner_incarnation AND o.state IN ('dead', 'left') "
+            f"AND (o.journal = '' OR $5::text[] IS NULL OR o.journal = ANY($5)))) RETURNING {rows}"
         )
         self.read = f"SELECT {rows} FROM {table} AS t WHERE {of_kind}t.{key} = ANY($1::text[]) ORDER BY t.{key}"
         columns = mapping.columns
         sets = ", ".join(f"{name} = {_value(mapping.table.c[name], 'v')}" for name in columns)
         self.write = (
-            f"UPDATE {table} AS t SET state_epoch = t.epoch, state_version = v.state_version, {sets} "
+            f"UPDATE {table} AS t SET state_epoch = v.epoch, state_version = v.state_version, {sets} "
             f"FROM {unnest(mapping.table, (key, 'epoch', 'state_version', *columns))} "
             f"AS v({', '.join(('k', 'epoch', 'state_version', *columns))}) "
             f"WHERE {of_kind}t.{key} = v.k AND t.epoch = v.epoch AND t.state_version < v.state_version "
@@ -95,6 +113,20 @@ class PostgresStatements:
             f"UPDATE {table} AS t SET owner_node = NULL FROM unnest($1::text[], $2::int8[]) AS v(k, epoch) "
             f"WHERE {of_kind}t.{key} = v.k AND t.epoch = v.epoch"
         )
+        whole = "AND (v.next_seq = 0 OR t.next_seq = v.next_seq) " if logged else ""
+        self.move = (
+            f"UPDATE {table} AS t SET epoch = t.epoch + 1, owner_node = v.node, owner_incarnation = v.run, "
+            "claim_token = 0 FROM unnest($1::text[], $2::int8[], $3::text[], $4::int8[], $5::int8[]) "
+            "AS v(k, epoch, node, run, next_seq) "
+            f"WHERE {of_kind}t.{key} = v.k AND t.epoch = v.epoch AND t.owner_node IS NOT NULL {whole}"
+            "AND EXISTS (SELECT 1 FROM nodes AS m WHERE m.node_id = v.node AND m.incarnation = v.run "
+            f"AND m.state = 'up') RETURNING t.{key}"
+        )
+        self.owners = (
+            f"SELECT t.{key}, t.epoch, t.owner_node, t.owner_incarnation FROM {table} AS t "
+            f"WHERE {of_kind}t.{key} = ANY($1::text[])"
+        )
+        self.unowned = _unowned(mapping, of_kind, "$1", "$2")
         if logged:
             self._log(mapping, table, key, of_kind, sets)
 
@@ -110,7 +142,7 @@ class PostgresStatements:
             "SELECT $1, k, first_seq, last_seq, false, data FROM moved RETURNING key"
         )
         self.project = (
-            f"UPDATE {table} AS t SET state_epoch = t.epoch, state_version = v.state_version, "
+            f"UPDATE {table} AS t SET state_epoch = v.epoch, state_version = v.state_version, "
             f"projected_seq = v.state_version, {sets} "
             f"FROM {unnest(mapping.table, (key, 'epoch', 'state_version', *columns))} "
             f"AS v({', '.join(('k', 'epoch', 'state_version', *columns))}) "
@@ -149,21 +181,23 @@ class SqliteStatements:
         self.insert = (
             f"INSERT INTO {table} ({', '.join(put)}) VALUES ({', '.join(put.values())}) ON CONFLICT DO NOTHING"
         )
-        # node, incarnation, token | key | node, incarnation | incarnation, token | node, incarnation
+        # key, token, node, incarnation, journals as JSON or NULL
         self.claim = (
-            f"UPDATE {table} SET epoch = epoch + 1, owner_node = ?, owner_incarnation = ?, claim_token = ? "
-            f"WHERE {of_kind}{key} = ? "
-            "AND EXISTS (SELECT 1 FROM nodes AS m WHERE m.node_id = ? AND m.incarnation = ? AND m.state = 'up') "
-            "AND (owner_incarnation IS NOT ? OR claim_token < ?) "
-            "AND (owner_node IS NULL OR (owner_node = ? AND owner_incarnation = ?) "
+            f"UPDATE {table} SET epoch = epoch + 1, owner_node = ?3, owner_incarnation = ?4, claim_token = ?2 "
+            f"WHERE {of_kind}{key} = ?1 "
+            "AND EXISTS (SELECT 1 FROM nodes AS m WHERE m.node_id = ?3 AND m.incarnation = ?4 AND m.state = 'up') "
+            "AND (owner_incarnation IS NOT ?4 OR claim_token < ?2) "
+            "AND (owner_node IS NULL OR (owner_node = ?3 AND owner_incarnation = ?4) "
             f"OR EXISTS (SELECT 1 FROM nodes AS o WHERE o.node_id = {table}.owner_node "
-            f"AND o.incarnation = {table}.owner_incarnation AND o.state <> 'up'))"
+            f"AND o.incarnation = {table}.owner_incarnation AND o.state IN ('dead', 'left') "
+            "AND (o.journal = '' OR ?5 IS NULL OR o.journal IN (SELECT value FROM json_each(?5)))))"
         )
+        self.owned = f"SELECT t.{key} FROM {table} AS t WHERE {of_kind}t.{key} IN (%s) AND t.owner_node IS NOT NULL"
         self.read = f"SELECT {rows} FROM {table} AS t WHERE {of_kind}t.{key} IN (%s) ORDER BY t.{key}"
         sets = "".join(f", {name} = ?" for name in mapping.columns)
-        # version, columns, key, epoch, version
+        # epoch, version, columns, key, epoch, version
         self.write = (
-            f"UPDATE {table} SET state_epoch = epoch, state_version = ?{sets} "
+            f"UPDATE {table} SET state_epoch = ?, state_version = ?{sets} "
             f"WHERE {of_kind}{key} = ? AND epoch = ? AND state_version < ?"
         )
         end = "t.next_seq, t.head" if logged else "1, x''"
@@ -172,6 +206,18 @@ class SqliteStatements:
             f"WHERE {of_kind}t.{key} IN (%s)"
         )
         self.release = f"UPDATE {table} SET owner_node = NULL WHERE {of_kind}{key} = ? AND epoch = ?"
+        # key, epoch, node, incarnation, next_seq
+        whole = "(?5 = 0 OR next_seq = ?5)" if logged else "?5 = 0"
+        self.move = (
+            f"UPDATE {table} SET epoch = epoch + 1, owner_node = ?3, owner_incarnation = ?4, claim_token = 0 "
+            f"WHERE {of_kind}{key} = ?1 AND epoch = ?2 AND owner_node IS NOT NULL AND {whole} "
+            "AND EXISTS (SELECT 1 FROM nodes AS m WHERE m.node_id = ?3 AND m.incarnation = ?4 AND m.state = 'up')"
+        )
+        self.owners = (
+            f"SELECT t.{key}, t.epoch, t.owner_node, t.owner_incarnation FROM {table} AS t "
+            f"WHERE {of_kind}t.{key} IN (%s)"
+        )
+        self.unowned = _unowned(mapping, of_kind, "?1", "?2")
         if logged:
             self._log(mapping, table, key, of_kind, sets)
 
@@ -181,9 +227,9 @@ class SqliteStatements:
             f"UPDATE {table} SET next_seq = ?, head = ? "
             f"WHERE {of_kind}{key} = ? AND epoch = ? AND next_seq = ? AND head = ?"
         )
-        # seq, seq, columns, key, epoch, seq, next_seq
+        # epoch, seq, seq, columns, key, epoch, seq, next_seq
         self.project = (
-            f"UPDATE {table} SET state_epoch = epoch, state_version = ?, projected_seq = ?{sets} "
+            f"UPDATE {table} SET state_epoch = ?, state_version = ?, projected_seq = ?{sets} "
             f"WHERE {of_kind}{key} = ? AND epoch = ? AND state_version < ? AND next_seq = ?"
         )
         self.end = f"SELECT next_seq, head, epoch FROM {table} WHERE {of_kind}{key} = ?"
@@ -216,4 +262,17 @@ CHUNKS_TAIL: Final = (
     "SELECT first_seq, last_seq, sealed, data FROM log_chunks WHERE kind = {0} AND key = {1} "
     "AND first_seq >= coalesce((SELECT max(first_seq) FROM log_chunks WHERE kind = {0} AND key = {1} AND sealed), 0) "
     "ORDER BY first_seq"
+)
+
+REMINDER_SET: Final = (
+    "INSERT INTO reminders (due_ms, kind, key, name) VALUES ({0}, {1}, {2}, {3}) "
+    "ON CONFLICT (kind, key, name) DO UPDATE SET due_ms = excluded.due_ms"
+)
+REMINDER_DROP: Final = (  # due 0: whatever time it is set to
+    "DELETE FROM reminders WHERE CAST({0} AS bigint) IN (due_ms, 0) AND kind = {1} AND key = {2} AND name = {3}"
+)
+REMINDERS_DUE: Final = (
+    "SELECT due_ms, kind, key, name FROM reminders "
+    "WHERE (due_ms, kind, key, name) > ({0}, {1}, {2}, {3}) AND due_ms <= {4} "
+    "ORDER BY due_ms, kind, key, name LIMIT {5}"
 )

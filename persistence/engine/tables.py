@@ -2,7 +2,8 @@
 
 `nodes` holds every run of every node that ever was; its rows are never deleted, and neither are
 rows of owned entities by the store: an epoch or an incarnation, once issued, is never issued
-again. Numbers are 64 bits; `lease_until` is in seconds since 1970 on the store's own clock.
+again. Numbers are 64 bits; `lease_until` is in seconds since 1970 on the store's own clock;
+`journal` is where a run keeps what is not stored yet, empty if there is no such place.
 """
 
 from typing import Any, Final
@@ -14,6 +15,7 @@ from sqlalchemy import (
     Column,
     DateTime,
     Double,
+    Index,
     LargeBinary,
     MetaData,
     Table,
@@ -22,7 +24,7 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA_VERSION: Final = "0003"
+SCHEMA_VERSION: Final = "0004"
 """The newest migration: the one that `SqlStore.open` asks for."""
 
 metadata = MetaData(
@@ -72,7 +74,8 @@ nodes = Table(
     Column("incarnation", BigInteger, primary_key=True, autoincrement=False),
     Column("state", Text, nullable=False),
     Column("lease_until", Double),
-    CheckConstraint("state IN ('up', 'dead', 'left')", name="state"),
+    Column("journal", Text, nullable=False, server_default=text("''")),
+    CheckConstraint("state IN ('up', 'evicting', 'dead', 'left')", name="state"),
 )
 
 actors = Table(
@@ -95,4 +98,14 @@ log_chunks = Table(
     Column("sealed", Boolean, nullable=False),
     Column("data", LargeBinary, nullable=False),
     Column("created", DateTime(timezone=True), nullable=False, server_default=func.current_timestamp()),
+)
+
+reminders = Table(
+    "reminders",
+    metadata,
+    Column("kind", KeyText, primary_key=True),
+    Column("key", KeyText, primary_key=True),
+    Column("name", KeyText, primary_key=True),
+    Column("due_ms", BigInteger, nullable=False),
+    Index("ix_reminders_due_ms", "due_ms", "kind", "key", "name"),
 )

@@ -65,6 +65,7 @@ class MatchMapping:
     kind: str | None = None
     columns: tuple[str, ...] = (*_STATE_FIELDS, *_OPTION_FIELDS, "team_scores")
     children: Children | None = ParticipantRows()
+    live: str | None = tables.LIVE_MATCH
 
     def encode(self, states: Sequence[Any]) -> Columns:
         columns: Columns = [list(map(get, states)) for get in _GETTERS]

@@ -63,6 +63,7 @@ class PlayerMapping:
     kind: str | None = None
     columns: tuple[str, ...] = (*("current_match" if name == "match" else name for name in _FIELDS), "recent")
     children: Children | None = None
+    live: str | None = None
 
     def encode(self, states: Sequence[Any]) -> Columns:
         whole = list(zip(*map(astuple, states), strict=True))

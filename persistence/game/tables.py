@@ -5,6 +5,8 @@ Wall times are ms since 1970, 0 for never; match times are ms of the match's own
 `matches` and `participants` are projections: the truth is the match's log in `log_chunks`.
 """
 
+from typing import Final
+
 from sqlalchemy import JSON, Boolean, Column, Index, Integer, LargeBinary, Table, Text, text, true
 from sqlalchemy.dialects.postgresql import JSONB
 
@@ -14,6 +16,9 @@ from persistence.engine.tables import KeyText, log_end, metadata, number, owners
 def _text(name: str, default: str = "") -> Column[str]:
     return Column(name, Text, nullable=False, server_default=text(f"'{default}'"))
 
+
+LIVE_MATCH: Final = "next_seq > 1 AND (phase <> 'ended' OR owner_node IS NOT NULL)"
+"""A match that was created and is not over: it lives on with nobody calling it."""
 
 players = Table(
     "players",
@@ -59,6 +64,7 @@ matches = Table(
     Column("winner", Text),
     Column("team_scores", JSON().with_variant(JSONB(), "postgresql"), nullable=False, server_default=text("'[]'")),
     Index("ix_matches_created_wall_ms", "created_wall_ms"),
+    Index("ix_matches_live", "match_id", postgresql_where=text(LIVE_MATCH), sqlite_where=text(LIVE_MATCH)),
 )
 
 participants = Table(

@@ -75,7 +75,7 @@ class Claimer:
             self._token += 1
             claims.append(Claim(identity, self._token))
         try:
-            results = await self._store.claim(kind, claims, self._me, self._takeover.journals())
+            results = await self._store.claim(kind, claims, self._me, self._takeover.journals(kind))
             self._metrics.claims_total += len(claims)
             adopted = await self._takeover.adopt(kind, results)
             for identity, future in batch.items():

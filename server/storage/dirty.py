@@ -53,6 +53,11 @@ class DirtySet(Generic[T]):
             del self._since[entity.id]
             self._since[entity.id] = (entity, now)
 
+    def since(self, entity: T, default: float) -> float:
+        """The time of the first unflushed change of `entity`."""
+        held = self._since.get(entity.id)
+        return held[1] if held is not None else default
+
     def oldest(self, count: int) -> list[T]:
         """The `count` entities whose changes have waited longest."""
         return [entity for entity, _ in islice(self._since.values(), count)]

@@ -5,6 +5,8 @@ for `committed`, so nobody sees an event that a successor could replace (DESIGN 
 
 import asyncio
 import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Protocol
 
 import structlog
@@ -118,17 +120,26 @@ class GroupCommit:
         """Store what waits now, then what is due for sealing. Raises `Unavailable`; whatever is
         not settled then waits on."""
         async with self._lock:
-            self._wake.clear()
-            waiting, self._waiting = self._waiting, {}
-            try:
-                await self._append(waiting)
-                await self._seal()
-            finally:
-                for identity, entry_log in waiting.items():
-                    self._waiting.setdefault(identity, entry_log)
-                self._backlog = sum(entry_log.backlog() for entry_log in self._waiting.values())
-                if self._waiting or self._to_seal:
-                    self._wake.set()
+            await self._commit()
+
+    @asynccontextmanager
+    async def quiet(self) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+        """While this is held, nothing is under way but what the given `commit` does."""
+        async with self._lock:
+            yield self._commit
+
+    async def _commit(self) -> None:
+        self._wake.clear()
+        waiting, self._waiting = self._waiting, {}
+        try:
+            await self._append(waiting)
+            await self._seal()
+        finally:
+            for identity, entry_log in waiting.items():
+                self._waiting.setdefault(identity, entry_log)
+            self._backlog = sum(entry_log.backlog() for entry_log in self._waiting.values())
+            if self._waiting or self._to_seal:
+                self._wake.set()
 
     async def _append(self, waiting: dict[ActorId, Log]) -> None:
         """Store what `waiting` has, taking out of it whatever is settled."""

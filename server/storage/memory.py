@@ -4,17 +4,32 @@ Nodes that share one `MemoryDatabase` are one cluster. Every call is one indivis
 transaction would be. States are kept encoded, so that nobody shares a struct by accident.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from math import inf
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
 from server.errors import Corrupt, Internal, Unavailable
 from server.eventlog.ports import Chunk
-from server.ids import ActorId, Epoch, Incarnation, NodeAddress, NodeId
+from server.ids import ActorId, Epoch, Incarnation, NodeAddress, NodeId, kind_of
 from server.runtime.clock import Clock
-from server.storage.ports import Change, Claim, ClaimResult, Elsewhere, NodeRow, Owned, Stored, WriteResult
+from server.storage.majority import holds_majority
+from server.storage.ports import (
+    Change,
+    Claim,
+    ClaimResult,
+    Elsewhere,
+    Estate,
+    Move,
+    MoveResult,
+    NodeRow,
+    NodeState,
+    Owned,
+    Reminder,
+    Stored,
+    WriteResult,
+)
 
 MAX_CLAIMS = 500
 
@@ -22,8 +37,13 @@ MAX_CLAIMS = 500
 class NodeRun(msgspec.Struct):
     """A row of `nodes`; `lease_until` is on the database's clock, infinite without a lease."""
 
-    state: Literal["up", "dead", "left"]
+    state: NodeState
     lease_until: float
+    journal: str = ""
+
+    @property
+    def is_over(self) -> bool:
+        return self.state in ("dead", "left")
 
 
 class Entity(msgspec.Struct):
@@ -47,6 +67,7 @@ class MemoryDatabase:
         self.clock = clock
         self.nodes: dict[NodeAddress, NodeRun] = {}
         self.entities: dict[ActorId, Entity] = {}
+        self.reminders: dict[tuple[ActorId, str], int] = {}
         self.last_incarnation = 0
 
     def is_up(self, node: NodeAddress) -> bool:
@@ -55,10 +76,17 @@ class MemoryDatabase:
 
 
 class MemoryStore:
-    """`server.storage.ports.Store` over a `MemoryDatabase`."""
+    """`server.storage.ports.Store` over a `MemoryDatabase`. `live` says of each kind that lives
+    on by itself whether an entity with this state still does (see `Store.orphans`)."""
 
-    def __init__(self, database: MemoryDatabase, state_types: Mapping[str, type[msgspec.Struct]]) -> None:
+    def __init__(
+        self,
+        database: MemoryDatabase,
+        state_types: Mapping[str, type[msgspec.Struct]],
+        live: Mapping[str, Callable[[Any], bool]] | None = None,
+    ) -> None:
         self.database = database
+        self._live = dict(live or {})
         self._decoders = {kind: msgspec.msgpack.Decoder(cls).decode for kind, cls in state_types.items()}
 
     async def open(self) -> None:
@@ -69,12 +97,12 @@ class MemoryStore:
 
     # ---- nodes ----
 
-    async def register_node(self, node: NodeId, lease_s: float | None) -> Incarnation:
+    async def register_node(self, node: NodeId, lease_s: float | None, journal: str = "") -> Incarnation:
         database, now = self.database, self.database.clock.boot()
         left_s = 0.0
         for address, run in database.nodes.items():
             if address.node == node and run.state != "dead":
-                if run.state == "up" and now < run.lease_until < inf:
+                if run.state != "left" and now < run.lease_until < inf:
                     left_s = max(left_s, run.lease_until - now)
                 else:
                     run.state = "dead"
@@ -82,7 +110,7 @@ class MemoryStore:
             raise Unavailable(f"another run of node {node} still holds its lease", retry_after_s=left_s)
         database.last_incarnation += 1
         me = NodeAddress(node, Incarnation(database.last_incarnation))
-        database.nodes[me] = NodeRun("up", inf if lease_s is None else now + lease_s)
+        database.nodes[me] = NodeRun("up", inf if lease_s is None else now + lease_s, journal)
         return me.incarnation
 
     async def renew_lease(self, me: NodeAddress, lease_s: float) -> bool:
@@ -93,28 +121,58 @@ class MemoryStore:
 
     async def bury_expired(self, spare: Collection[NodeAddress] = (), grace_s: float = 0.0) -> list[NodeAddress]:
         now = self.database.clock.boot()
-        expired = [
-            address
-            for address, run in self.database.nodes.items()
-            if run.state == "up" and run.lease_until <= now - (grace_s if address in spare else 0.0)
-        ]
-        for address in expired:
-            self.database.nodes[address].state = "dead"
+        expired = []
+        for address, run in self.database.nodes.items():
+            more_s = grace_s if run.state == "up" and address in spare else 0.0
+            if not run.is_over and run.lease_until <= now - more_s:
+                run.state = "dead"
+                expired.append(address)
         return sorted(expired)
 
-    async def retire_node(self, me: NodeAddress) -> None:
-        if self.database.is_up(me):
-            self.database.nodes[me].state = "left"
+    async def bury(self, address: NodeAddress) -> bool:
+        run = self.database.nodes.get(address)
+        if run is None:
+            return False
+        run.state = "dead"
+        return True
+
+    async def evict(self, suspects: Collection[NodeAddress], side: Collection[NodeAddress]) -> list[NodeAddress]:
+        now, nodes = self.database.clock.boot(), self.database.nodes
+        live = [address for address, run in nodes.items() if not run.is_over and run.lease_until > now]
+        if not holds_majority(side, live):
+            return []
+        evicted = [node for node in sorted(set(suspects)) if self.database.is_up(node) and node not in side]
+        for node in evicted:
+            nodes[node].state = "evicting"
+        return evicted
+
+    async def retire_node(self, me: NodeAddress, settled: bool = True) -> None:
+        run = self.database.nodes.get(me)
+        if run is not None and not run.is_over:
+            run.state = "left"
+            if settled:
+                run.journal = ""
+
+    async def estates(self) -> list[Estate]:
+        runs = self.database.nodes.items()
+        return sorted(Estate(address, run.journal) for address, run in runs if run.is_over and run.journal)
+
+    async def settle(self, owner: NodeAddress) -> None:
+        run = self.database.nodes.get(owner)
+        if run is not None and run.is_over:
+            run.journal = ""
 
     async def nodes(self) -> list[NodeRow]:
         """Every run of every node, ordered; `lease_left_s` is infinite for one without a lease."""
         now = self.database.clock.boot()
-        rows = sorted(self.database.nodes.items())
-        return [NodeRow(me.node, me.incarnation, run.state, run.lease_until - now) for me, run in rows]
+        rows = sorted(self.database.nodes.items(), key=lambda row: row[0])
+        return [NodeRow(me.node, me.incarnation, run.state, run.lease_until - now, run.journal) for me, run in rows]
 
     # ---- fenced state ----
 
-    async def claim(self, kind: str, claims: Sequence[Claim], me: NodeAddress) -> dict[ActorId, ClaimResult]:
+    async def claim(
+        self, kind: str, claims: Sequence[Claim], me: NodeAddress, journals: Collection[str] | None = None
+    ) -> dict[ActorId, ClaimResult]:
         """See the port. A claim whose token is not newer than one of mine that the store has
         seen is refused with my own address, unless it is that very claim again."""
         if len(claims) > MAX_CLAIMS:
@@ -122,12 +180,13 @@ class MemoryStore:
         self._known(kind)
         if claims and not self.database.is_up(me):
             raise Unavailable(f"{me} is not up in the store and may claim nothing")
-        return {claim.id: self._claim(kind, claim, me) for claim in claims}
+        return {claim.id: self._claim(kind, claim, me, journals) for claim in claims}
 
-    def _claim(self, kind: str, claim: Claim, me: NodeAddress) -> ClaimResult:
+    def _claim(self, kind: str, claim: Claim, me: NodeAddress, journals: Collection[str] | None) -> ClaimResult:
         entity = self.database.entities.setdefault(claim.id, Entity())
         run, token = entity.last
-        if entity.owner not in (None, me) and self._holds(entity.owner):
+        clean = entity.owner is None
+        if entity.owner not in (None, me) and self._holds(entity.owner, journals):
             return Elsewhere(entity.owner)
         if run == me.incarnation and token >= claim.token:
             if entity.owner is None or token > claim.token:
@@ -137,12 +196,15 @@ class MemoryStore:
             entity.owner, entity.last = me, (me.incarnation, claim.token)
         state = self._decode(kind, claim.id, entity)
         epoch, state_epoch = Epoch(entity.epoch), Epoch(entity.state_epoch)
-        return Owned(epoch, state_epoch, entity.state_version, state, entity.next_seq, entity.head)
+        return Owned(epoch, state_epoch, entity.state_version, state, entity.next_seq, entity.head, clean)
 
-    def _holds(self, owner: NodeAddress) -> bool:
-        """Whether a claim must leave `owner` its entity: it is not known dead or gone."""
+    def _holds(self, owner: NodeAddress, journals: Collection[str] | None) -> bool:
+        """Whether a claim must leave `owner` its entity: it is not known dead or gone, or its
+        journal cannot be read."""
         run = self.database.nodes.get(owner)
-        return run is None or run.state == "up"
+        if run is None or not run.is_over:
+            return True
+        return journals is not None and run.journal != "" and run.journal not in journals
 
     async def write(self, kind: str, changes: Sequence[Change]) -> dict[ActorId, WriteResult]:
         self._known(kind)
@@ -166,6 +228,41 @@ class MemoryStore:
             if entity is not None and entity.epoch == epoch:
                 entity.owner = None
 
+    async def migrate(self, kind: str, moves: Sequence[Move]) -> dict[ActorId, MoveResult]:
+        self._known(kind)
+        encoded = [None if move.state is None else msgspec.msgpack.encode(move.state) for move in moves]
+        return {move.id: self._migrate(move, data) for move, data in zip(moves, encoded, strict=True)}
+
+    def _migrate(self, move: Move, data: bytes | None) -> MoveResult:
+        entity = self.database.entities.get(move.id)
+        if entity is None:
+            return "fenced"
+        epoch = Epoch(move.epoch + 1)
+        whole = move.next_seq in (0, entity.next_seq)
+        held = entity.epoch == move.epoch and entity.owner is not None
+        if held and whole and self.database.is_up(move.to):
+            entity.epoch, entity.owner, entity.last = epoch, move.to, (move.to.incarnation, 0)
+            if data is not None:
+                self._write(Change(move.id, epoch, move.version, None), data)
+            return "moved"
+        return "moved" if (entity.epoch, entity.owner) == (epoch, move.to) else "fenced"
+
+    async def orphans(self, kind: str, limit: int, after: ActorId | None = None) -> list[ActorId]:
+        self._known(kind)
+        if kind not in self._live:
+            return []
+        entities = self.database.entities
+        ids = sorted(id for id in entities if kind_of(id) == kind and (after is None or id > after))
+        return [id for id in ids if self._is_orphan(kind, entities[id])][: max(limit, 0)]
+
+    def _is_orphan(self, kind: str, entity: Entity) -> bool:
+        run = None if entity.owner is None else self.database.nodes.get(entity.owner)
+        if run is not None and not run.is_over:
+            return False
+        if entity.state is None:
+            return entity.next_seq > 1
+        return entity.owner is not None or self._live[kind](self._decoders[kind](entity.state))
+
     async def read(self, kind: str, ids: Sequence[ActorId]) -> dict[ActorId, Stored]:
         self._known(kind)
         found: dict[ActorId, Stored] = {}
@@ -175,6 +272,22 @@ class MemoryStore:
                 state = self._decode(kind, identity, entity)
                 found[identity] = Stored(Epoch(entity.state_epoch), entity.state_version, state)
         return found
+
+    # ---- reminders ----
+
+    async def set_reminder(self, reminder: Reminder) -> None:
+        self.database.reminders[reminder.id, reminder.name] = reminder.due_ms
+
+    async def drop_reminder(self, reminder: Reminder) -> None:
+        key = (reminder.id, reminder.name)
+        if reminder.due_ms in (0, self.database.reminders.get(key)):
+            self.database.reminders.pop(key, None)
+
+    async def due_reminders(self, until_ms: int, limit: int, after: Reminder | None = None) -> list[Reminder]:
+        begin = (-1, "", "") if after is None else (after.due_ms, after.id, after.name)
+        rows = sorted((due_ms, id, name) for (id, name), due_ms in self.database.reminders.items())
+        due = [Reminder(id, name, due_ms) for due_ms, id, name in rows if due_ms <= until_ms]
+        return [one for one in due if (one.due_ms, one.id, one.name) > begin][: max(limit, 0)]
 
     def _known(self, kind: str) -> None:
         if kind not in self._decoders:

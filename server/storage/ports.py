@@ -189,9 +189,9 @@ class Store(Protocol):
         ...
 
     async def orphans(self, kind: str, limit: int, after: ActorId | None = None) -> list[ActorId]:
-        """Entities of `kind` that live on by themselves (a match that is not over) and have no
-        owner that is `up` or `evicting`, in id order after `after`. Empty for a kind of which
-        none does."""
+        """Entities of `kind` that live on by themselves and have no owner that is `up` or
+        `evicting`, in id order after `after`: a match that is not over, or that is and whose owner
+        died before it had told the results. Empty for a kind of which none does."""
         ...
 
     # ---- reminders ----

@@ -115,10 +115,10 @@ class Takeover:
 
     # ---- claims ----
 
-    def journals(self) -> Collection[str] | None:
-        """From whom a claim may take over: see `Store.claim`. What has died since the last look
-        makes the claim wait, and so look again."""
-        if self._settings.takeover == "lose":
+    def journals(self, kind: str) -> Collection[str] | None:
+        """From whom a claim of `kind` may take over: see `Store.claim`. What has died since the last
+        look makes the claim wait, and so look again. Logged kinds have nothing in journals."""
+        if kind not in self._decoders or self._settings.takeover == "lose":
             return None
         journal = self._journal
         if journal is None:

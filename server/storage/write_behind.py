@@ -7,7 +7,8 @@ either, the node refuses further durable changes, and memory stays bounded while
 
 import asyncio
 import random
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from operator import attrgetter
 from typing import Any, Protocol
 
@@ -58,6 +59,7 @@ class WriteBehind:
         self._store, self._settings, self._clock, self._metrics = store, settings, clock, metrics
         self._rng = rng
         self._dirty: DirtySet[Flushable] = DirtySet()
+        self._aside: dict[ActorId, tuple[Flushable, float]] = {}
         self._lock = asyncio.Lock()
         self._failures = 0
         self._hurry = asyncio.Event()
@@ -67,7 +69,7 @@ class WriteBehind:
         """Why durable changes are refused now; None while they are accepted."""
 
     def __len__(self) -> int:
-        return len(self._dirty)
+        return len(self._dirty) + len(self._aside)
 
     def age_s(self) -> float:
         """Age of the oldest change that is not in the store."""
@@ -92,6 +94,9 @@ class WriteBehind:
 
     def _clean(self, entity: Flushable) -> None:
         entity.dirty = False
+        held = self._aside.get(entity.id)
+        if held is not None and held[0] is entity:
+            del self._aside[entity.id]
         self._dirty.clean(entity)
 
     async def run(self) -> None:
@@ -147,8 +152,35 @@ class WriteBehind:
                 left -= len(batch)
                 await self._write(batch)
             # One that the store cannot take is in the set and not `dirty`: it has its records yet.
-            if self.journal is not None and all(entity.dirty for entity in self._dirty):
+            if self.journal is not None and not self._aside and all(entity.dirty for entity in self._dirty):
                 self.journal.truncate(position)
+
+    @asynccontextmanager
+    async def quiet(self) -> AsyncIterator[None]:
+        """While this is held, no write is under way."""
+        async with self._lock:
+            yield
+
+    @property
+    def failing(self) -> bool:
+        """The store did not take the last flush."""
+        return self._failures > 0
+
+    def is_stuck(self, entity: Flushable) -> bool:
+        """The store cannot take the state of `entity`."""
+        return entity.id in self._dirty and not entity.dirty
+
+    def set_aside(self, entity: Flushable) -> None:
+        """Who owns `entity` is not known now: it is not written, and the journal keeps its records,
+        until `put_back` or `forget`. Only in `quiet`."""
+        self._aside[entity.id] = (entity, self._dirty.since(entity, self._clock.now()))
+        self._dirty.clean(entity)
+
+    def put_back(self, entity: Flushable) -> None:
+        """This node owns `entity` still: what changed is to be stored."""
+        held = self._aside.pop(entity.id, None)
+        if held is not None and entity.dirty:
+            self._dirty.mark(entity, held[1])
 
     async def flush_these(self, entities: Iterable[Flushable]) -> None:
         """Store these, if dirty, before they are given up. Raises `Unavailable`, also if one of

@@ -11,61 +11,11 @@ import pytest
 
 from game.player.state import PlayerState, SavedCommand, SavedCommands, SettledMatch
 from server.errors import Internal, Unavailable
-from server.ids import ActorId, Epoch, Incarnation, NodeAddress, NodeId, actor_id
+from server.ids import Epoch, Incarnation, NodeAddress, NodeId, actor_id
 from server.storage.ports import Change, Claim, Elsewhere, Owned, Store, Stored
 from tests.support.databases import DATABASES, Wallet, fresh
+from tests.support.stores import LEASE_S, A, B, Pair, expired, owned
 from tests.support.waiting import until
-
-LEASE_S = 30.0
-A, B = NodeId("node-a"), NodeId("node-b")
-
-
-class Pair:
-    """Two nodes, each with a store of its own over one database."""
-
-    def __init__(self, kind: str, a: Store, b: Store) -> None:
-        self.kind, self.a, self.b = kind, a, b
-        self.on_a = self.on_b = NodeAddress(A, Incarnation(0))
-        self.tokens = 0
-
-    async def register(self) -> None:
-        self.on_a = NodeAddress(A, await self.a.register_node(A, LEASE_S))
-        self.on_b = NodeAddress(B, await self.b.register_node(B, LEASE_S))
-
-    def id(self, key: str) -> ActorId:
-        return actor_id(self.kind, key)
-
-    def state(self, n: int) -> Any:
-        return Wallet(n, "x") if self.kind == "wallet" else PlayerState(kills=n, display_name="x")
-
-    def claims(self, *keys: str) -> list[Claim]:
-        claims = []
-        for key in sorted(keys):
-            self.tokens += 1
-            claims.append(Claim(self.id(key), self.tokens))
-        return claims
-
-    async def own_a(self, key: str = "one") -> Owned:
-        return await owned(self.a, self.kind, self.claims(key)[0], self.on_a)
-
-    async def own_b(self, key: str = "one") -> Owned:
-        return await owned(self.b, self.kind, self.claims(key)[0], self.on_b)
-
-    async def try_b(self, key: str = "one") -> Any:
-        return (await self.b.claim(self.kind, self.claims(key), self.on_b))[self.id(key)]
-
-    async def write(self, store: Store, epoch: Epoch, version: int, n: int, key: str = "one") -> str:
-        change = Change(self.id(key), epoch, version, self.state(n))
-        return (await store.write(self.kind, [change]))[change.id]
-
-    async def stored(self, key: str = "one") -> Stored | None:
-        return (await self.b.read(self.kind, [self.id(key)])).get(self.id(key))
-
-
-async def owned(store: Store, kind: str, claim: Claim, me: NodeAddress) -> Owned:
-    result = (await store.claim(kind, [claim], me))[claim.id]
-    assert isinstance(result, Owned), result
-    return result
 
 
 @pytest.fixture(params=DATABASES)
@@ -149,10 +99,6 @@ async def test_an_expired_lease_can_be_renewed_until_it_is_buried_and_then_never
     assert await store.renew_lease(other, LEASE_S)
     states = {(row.node, row.state) for row in await store.nodes()}
     assert states == {(A, "dead"), (B, "up")}
-
-
-async def expired(store: Store, node: NodeAddress) -> bool:
-    return any(row.lease_left_s <= 0 for row in await store.nodes() if row.incarnation == node.incarnation)
 
 
 async def test_a_renewal_counts_from_now(store: Store) -> None:
@@ -296,7 +242,7 @@ async def test_a_batch_gets_each_its_own_answer(pair: Pair) -> None:
     assert list(results) == [pair.id("a"), pair.id("b"), pair.id("c")]
     assert results[pair.id("a")] == Owned(Epoch(1), Epoch(0), 0, None)
     assert results[pair.id("b")] == Elsewhere(pair.on_a)
-    assert results[pair.id("c")] == Owned(Epoch(2), Epoch(1), 3, pair.state(30))
+    assert results[pair.id("c")] == Owned(Epoch(2), Epoch(1), 3, pair.state(30), clean=False)
 
 
 async def test_five_hundred_at_once_and_not_more(pair: Pair) -> None:
@@ -464,3 +410,14 @@ async def test_a_name_with_a_nul_does_not_stop_the_batch(store: Store) -> None:
     assert all(isinstance(result, Owned) for result in held.values())
     changes = [Change(id, Epoch(1), 1, PlayerState(display_name="a\0b")) for id in ids]
     assert set((await store.write("player", changes)).values()) == {"written"}
+
+
+async def test_a_value_that_does_not_fit_is_not_taken_for_a_store_that_is_away(store: Store) -> None:
+    me = NodeAddress(A, await store.register_node(A, LEASE_S))
+    good, bad = actor_id("player", "good"), actor_id("player", "bad")
+    await store.claim("player", [Claim(bad, 1), Claim(good, 1)], me)
+    unfit = Change(bad, Epoch(1), 1, PlayerState(kills=2**70))
+    with pytest.raises(Exception, match=r".") as caught:
+        await store.write("player", [unfit, Change(good, Epoch(1), 1, PlayerState(kills=1))])
+    assert not isinstance(caught.value, Unavailable)
+    assert await store.write("player", [Change(good, Epoch(1), 1, PlayerState(kills=1))]) == {good: "written"}

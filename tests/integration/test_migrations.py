@@ -16,7 +16,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, inspect
+from sqlalchemy import Connection, inspect, text
 
 import migrations
 from persistence.engine.tables import SCHEMA_VERSION
@@ -36,7 +36,7 @@ from tests.support.databases import (
 )
 from tests.support.waiting import until
 
-OURS = {"nodes", "actors", "log_chunks", "players", "matches", "participants"}
+OURS = {"nodes", "actors", "log_chunks", "players", "matches", "participants", "reminders"}
 ONE = ActorId("wallet/one")
 
 
@@ -80,6 +80,42 @@ def test_up_from_empty_down_and_up_again(empty: str) -> None:
 
 def test_the_migrations_make_what_the_models_say(empty: str) -> None:
     migrations.upgrade(empty)
+    assert differences(empty) == []
+
+
+def test_ownership_keeps_the_nodes_and_matches_that_are_there(empty: str) -> None:
+    """0004 copies table `nodes` on SQLite, and changes it in place on PostgreSQL."""
+
+    def run(statement: str) -> list[tuple[Any, ...]]:
+        def work(connection: Connection) -> list[tuple[Any, ...]]:
+            result = connection.execute(text(statement))
+            return [tuple(row) for row in result] if result.returns_rows else []
+
+        return asyncio.run(migrations.run(empty, work))
+
+    nodes = [("a", 1, "dead", 1.5), ("a", 3, "up", None), ("b", 2, "left", 2.5)]
+    add = "INSERT INTO nodes (node_id, incarnation, state, lease_until) VALUES "
+    migrations.upgrade(empty, "0003")
+    run(add + "('b', 2, 'left', 2.5), ('a', 3, 'up', NULL), ('a', 1, 'dead', 1.5)")
+    run("INSERT INTO matches (match_id, head, next_seq) VALUES ('m', '', 4)")
+    columns = "node_id, incarnation, state, lease_until"
+    migrations.upgrade(empty, "0004")
+    assert run(f"SELECT {columns}, journal FROM nodes ORDER BY 1, 2") == [(*row, "") for row in nodes]
+    run("UPDATE nodes SET state = 'evicting', journal = 'here' WHERE incarnation = 3")
+    run("INSERT INTO reminders VALUES ('player', 'p', 'ring', 5)")
+    refused = [add + "('c', 4, 'odd', 1)", add + "('a', 3, 'up', 1)"]
+    for statement in refused:
+        with pytest.raises(Unavailable):
+            run(statement)
+    migrations.downgrade(empty, "0003")
+    nodes[1] = ("a", 3, "dead", None)
+    assert run(f"SELECT {columns} FROM nodes ORDER BY 1, 2") == nodes
+    assert run("SELECT next_seq FROM matches") == [(4,)]
+    for statement in (*refused, add + "('c', 4, 'evicting', 1)"):
+        with pytest.raises(Unavailable):
+            run(statement)
+    migrations.upgrade(empty)
+    assert run(f"SELECT {columns} FROM nodes ORDER BY 1, 2") == nodes
     assert differences(empty) == []
 
 

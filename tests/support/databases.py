@@ -17,7 +17,7 @@ import random
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
@@ -66,6 +66,9 @@ STATE_TYPES: dict[str, type[msgspec.Struct]] = {
     "match": MatchState,
 }
 
+LIVE: dict[str, Callable[[Any], bool]] = {"match": lambda match: match.phase != "ended"}
+"""What the mapping of matches says in SQL (`persistence.game.tables.LIVE_MATCH`)."""
+
 
 class TestDatabase:
     """One cluster's store. `url` is empty for the memory twin."""
@@ -80,7 +83,7 @@ class TestDatabase:
     async def connect(self, **settings: Any) -> AsyncIterator[tuple[Store, LogStore]]:
         """A node's own store, opened; `settings` are fields of `StoreSettings`."""
         if not self.url:
-            yield MemoryStore(self._memory, STATE_TYPES), MemoryLogStore(self._memory)
+            yield MemoryStore(self._memory, STATE_TYPES, LIVE), MemoryLogStore(self._memory)
             return
         store = sql_store(self.url, **settings)
         await store.open()

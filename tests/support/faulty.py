@@ -1,7 +1,7 @@
 """Stores with faults that a test plants: refusals, unknown outcomes, states that do not fit."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Literal
 
 from server.errors import Unavailable
@@ -9,7 +9,7 @@ from server.eventlog.memory import MemoryLogStore
 from server.eventlog.ports import Append, AppendResult, Seal
 from server.ids import ActorId, Epoch, NodeAddress
 from server.storage.memory import MemoryDatabase, MemoryStore
-from server.storage.ports import Change, Claim, ClaimResult, WriteResult
+from server.storage.ports import Change, Claim, ClaimResult, Move, MoveResult, WriteResult
 
 Fault = Literal["refuse", "forget"]
 """`refuse`: nothing happened. `forget`: it happened, and the answer was lost."""
@@ -48,13 +48,22 @@ class Faults:
 
 
 class FaultyStore(MemoryStore):
-    def __init__(self, database: MemoryDatabase, types: dict[str, Any], faults: Faults) -> None:
-        super().__init__(database, types)
+    def __init__(
+        self,
+        database: MemoryDatabase,
+        types: dict[str, Any],
+        faults: Faults,
+        live: Mapping[str, Callable[[Any], bool]] | None = None,
+    ) -> None:
+        super().__init__(database, types, live)
         self.faults = faults
 
-    async def claim(self, kind: str, claims: Sequence[Claim], me: NodeAddress) -> dict[ActorId, ClaimResult]:
+    async def claim(
+        self, kind: str, claims: Sequence[Claim], me: NodeAddress, journals: Collection[str] | None = None
+    ) -> dict[ActorId, ClaimResult]:
         work = super().claim
-        return await self.faults.run("claim", claims, lambda: work(kind, claims, me))  # type: ignore[no-any-return]
+        run = self.faults.run
+        return await run("claim", claims, lambda: work(kind, claims, me, journals))  # type: ignore[no-any-return]
 
     async def write(self, kind: str, changes: Sequence[Change]) -> dict[ActorId, WriteResult]:
         self.faults.check([change.id for change in changes])
@@ -64,6 +73,10 @@ class FaultyStore(MemoryStore):
     async def release(self, kind: str, held: Sequence[tuple[ActorId, Epoch]]) -> None:
         work = super().release
         await self.faults.run("release", held, lambda: work(kind, held))
+
+    async def migrate(self, kind: str, moves: Sequence[Move]) -> dict[ActorId, MoveResult]:
+        work = super().migrate
+        return await self.faults.run("migrate", moves, lambda: work(kind, moves))  # type: ignore[no-any-return]
 
     async def renew_lease(self, me: NodeAddress, lease_s: float) -> bool:
         work = super().renew_lease

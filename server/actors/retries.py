@@ -1,0 +1,35 @@
+"""Who failed lately and is to be left alone for a while: capped exponential backoff a key. Pure."""
+
+import random
+from collections.abc import Hashable
+from typing import Final, Generic, TypeVar
+
+K = TypeVar("K", bound=Hashable)
+FIRST_S: Final = 1.0
+MAX_S: Final = 60.0
+KEPT: Final = 10_000
+
+
+class Retries(Generic[K]):
+    """Past `KEPT` keys the one that failed longest ago is forgotten: it may try at once."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self._rng = rng
+        self._failing: dict[K, tuple[int, float]] = {}
+
+    def ready(self, key: K, now: float) -> bool:
+        """Whether `key` may try now."""
+        return key not in self._failing or self._failing[key][1] <= now
+
+    def failed(self, key: K, now: float) -> int:
+        """`key` has failed at `now`: how often in a row."""
+        times = self._failing.pop(key, (0, 0.0))[0] + 1
+        wait_s = min(MAX_S, FIRST_S * 2.0 ** min(times - 1, 30))
+        self._failing[key] = (times, now + wait_s * self._rng.uniform(0.8, 1.2))
+        if len(self._failing) > KEPT:
+            del self._failing[next(iter(self._failing))]
+        return times
+
+    def done(self, key: K) -> None:
+        """`key` has succeeded, or is no more."""
+        self._failing.pop(key, None)

@@ -1,0 +1,483 @@
+"""The journal of a node in files that its process maps: an append is a copy into memory that
+outlives the process, so it is durable against the process's death when it returns.
+
+    <directory>/volume                          a random name of this very directory
+    <directory>/<cluster>/<node>.<incarnation>.<run>/lock        held (flock) while the process lives
+    <directory>/<cluster>/<node>.<incarnation>.<run>/segment-000 preallocated, mapped, reused in a ring
+
+`run` is random, because incarnations are a store's and two stores may share a directory.
+
+A segment is reused only when `truncate` has passed its last record; all full, an append is
+refused. In shared memory (`/dev/shm`) a journal outlives its process, on a disk also an orderly
+restart of the machine; nothing is synced, so a machine that loses power may lose what the kernel
+had not written back, which reading then names.
+
+`place` names node, host, boot, volume, run and directory. A journal can be read where a directory has
+that volume's name: on the same host, or where a disk is shared. A directory of the same node on
+the same host that has *another* name was emptied (shared memory after a restart): that journal is
+gone for good, and reading it says so.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import mmap
+import os
+import re
+import secrets
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from server.errors import BadSetting, Unavailable
+from server.ids import NODE_PATTERN, NodeAddress, NodeId
+from server.runtime.metrics import Metrics
+from server.settings import JournalSettings
+from server.storage.journal import segment
+from server.storage.journal.ports import Journaled, Recovered
+from server.storage.journal.record import (
+    HEADER,
+    HEADER_BYTES,
+    MAGIC,
+    Part,
+    digest,
+    encode_payload,
+    read_run,
+    run_seed,
+)
+
+_NAME: Final = re.compile(NODE_PATTERN, re.ASCII)
+_RUN: Final = re.compile(r"[0-9a-f]{16}", re.ASCII)
+_VOLUME: Final = re.compile(r"[0-9a-f]{32}", re.ASCII)
+_READ_AGAIN: Final = 3
+_NO_ROOM: Final = "the journal is full: its oldest changes are not in the store yet"
+
+
+class Place(msgspec.Struct, frozen=True):
+    """A parsed `place`; `host` is a name of the machine, `boot` of its time since its start, `run`
+    of the process that wrote the journal."""
+
+    node: str
+    host: str
+    boot: str
+    volume: str
+    run: str
+    directory: str
+
+    def __str__(self) -> str:
+        return f"local:{self.node}:{self.host}:{self.boot}:{self.volume}:{self.run}:{self.directory}"
+
+    def folder(self, cluster: str, owner: NodeAddress) -> Path:
+        """Where the files of `owner` are below the directory. Raises `Unavailable` for a name that
+        is no node's."""
+        if _NAME.fullmatch(owner.node) is None:
+            raise Unavailable(f"not a node: {owner}")
+        return Path(cluster, f"{owner.node}.{owner.incarnation:d}.{self.run}")
+
+
+def parse_place(text: str) -> Place | None:
+    """None for what another driver wrote."""
+    driver, *rest = text.split(":", 6)
+    if driver != "local" or len(rest) != 6 or _RUN.fullmatch(rest[4]) is None or not _is_path(rest[5]):
+        return None
+    return Place(*rest)
+
+
+class LocalJournal:
+    """See the module's head. `host` and `boot` are for tests of several machines."""
+
+    def __init__(
+        self,
+        settings: JournalSettings,
+        cluster: str,
+        node: NodeId,
+        metrics: Metrics,
+        host: str | None = None,
+        boot: str | None = None,
+    ) -> None:
+        for field, name in (("cluster", cluster), ("node", node)):
+            if _NAME.fullmatch(name) is None:
+                raise BadSetting(field, f"not a name: {name!r}")
+        self._settings, self._cluster, self._node, self._metrics = settings, cluster, node, metrics
+        self._host, self._boot = host or host_name(), boot or boot_id()
+        self._directory = _absolute(settings.directory)
+        self._place: Place | None = None
+        self.on_durable: Callable[[Any, int], None] = _nobody_waits
+        self._run: _Run | None = None
+        self._closed()
+
+    def _closed(self) -> None:
+        """No append fits any more: the next one learns why in `_turn_over`."""
+        self._run = None
+        self._buffer = memoryview(bytearray(0))
+        self._begin = self._end = self._next = self._seed = 0
+        self._truncated = 0
+
+    async def prepare(self) -> None:
+        """Make the directory and its volume name. Raises `BadSetting` where that cannot be."""
+        volume = await asyncio.to_thread(_prepare, self._directory, self._cluster)
+        self._place = Place(self._node, self._host, self._boot, volume, secrets.token_hex(8), str(self._directory))
+
+    @property
+    def place(self) -> str:
+        assert self._place is not None, "prepare first"
+        return str(self._place)
+
+    async def open(self, me: NodeAddress) -> None:
+        """Allocate and lock this run's files. Raises `BadSetting` where the directory has not the
+        room for them, `Unavailable` where they are there already."""
+        await self.close(keep=True)
+        assert self._place is not None, "prepare first"
+        path = self._directory / self._place.folder(self._cluster, me)
+        self._run = await asyncio.to_thread(_Run, path, self._settings, self._cluster, me, self._boot)
+        self._seed, self._next, self._truncated = run_seed(self._cluster, me), 1, 1
+        self._use(0)
+
+    # ---- the hot path ----
+
+    def append(self, entity: Journaled, state: msgspec.Struct) -> bool:
+        """Durable when it returns. Raises `Unavailable` where there is no room, or the change is
+        larger than a segment."""
+        payload = encode_payload((entity.id, entity.epoch, entity.version + 1, state))
+        size = len(payload)
+        begin = self._begin
+        end = begin + HEADER_BYTES + size
+        if end > self._end:
+            begin = self._turn_over(size)
+            end = begin + HEADER_BYTES + size
+        buffer, sequence = self._buffer, self._next
+        buffer[begin + HEADER_BYTES : end] = payload
+        HEADER.pack_into(buffer, begin, MAGIC, size, sequence, digest(payload, self._seed + sequence))
+        segment.NEWEST.pack_into(buffer, segment.NEWEST_AT, sequence)
+        self._next = sequence + 1
+        self._begin = end
+        metrics = self._metrics
+        metrics.journal_records_total += 1
+        metrics.journal_bytes_total += end - begin
+        metrics.journal_backlog_bytes += end - begin
+        return True
+
+    def _turn_over(self, size: int) -> int:
+        """Where a record of `size` bytes goes that the current segment has no room for."""
+        run = self._run
+        if run is None:
+            raise Unavailable("the journal is closed")
+        if segment.HEAD_BYTES + HEADER_BYTES + size > self._settings.segment_bytes:
+            self._metrics.journal_refused_total += 1
+            raise Unavailable(f"a change of {size} bytes is larger than journal.segment_bytes")
+        if run.newest[run.following] >= self._truncated:
+            self._metrics.journal_refused_total += 1
+            raise Unavailable(_NO_ROOM)
+        run.newest[run.current], run.used[run.current] = self._next - 1, self._begin
+        self._use(run.following)
+        return self._begin
+
+    def _use(self, number: int) -> None:
+        run = self._run
+        assert run is not None
+        run.current, run.following = number, (number + 1) % len(run.buffers)
+        self._buffer = run.buffers[number]
+        segment.begin(self._buffer, self._cluster, run.owner, self._next, self._truncated)
+        self._begin, self._end = segment.HEAD_BYTES, len(self._buffer)
+
+    # ---- what is stored may go ----
+
+    @property
+    def position(self) -> int:
+        return self._next
+
+    @property
+    def fill(self) -> float:
+        """Which share of the segments holds what is not stored, 0 to 1."""
+        run = self._run
+        if run is None:
+            return 0.0
+        return sum(1 for newest in run.newest if newest >= self._truncated) / max(1, len(run.newest) - 1)
+
+    def truncate(self, position: int) -> None:
+        run = self._run
+        if run is None or not self._truncated < position <= self._next:
+            return
+        self._truncated = position
+        segment.truncate(self._buffer, position)
+        run.newest[run.current], run.used[run.current] = self._next - 1, self._begin
+        self._metrics.journal_backlog_bytes = sum(
+            used for newest, used in zip(run.newest, run.used, strict=True) if newest >= position
+        )
+
+    async def close(self, keep: bool) -> None:
+        run = self._run
+        self._closed()
+        if run is None:
+            return
+        self._metrics.journal_backlog_bytes = 0
+        await asyncio.to_thread(run.close, keep)
+
+    # ---- the successor's side ----
+
+    def reads(self, place: str) -> bool:
+        there = parse_place(place)
+        return there is not None and (self._find(there) is not None or self._is_gone(there))
+
+    def is_dead(self, owner: NodeAddress, place: str) -> bool:
+        """Proven by a lock file of this very boot of this machine whose lock is free."""
+        there = parse_place(place)
+        if there is None or (there.host, there.boot) != (self._host, self._boot):
+            return False
+        path = self._path(owner, there)
+        return path is not None and _lock_is_free(path / "lock", self._boot)
+
+    async def recover(self, owner: NodeAddress, place: str) -> Recovered:
+        """A process that was only stopped may append still: its epochs are over, so that what it
+        adds is of no use to anybody, and not missed."""
+        there = parse_place(place)
+        path = self._path(owner, there)
+        if path is not None:
+            recovered = await asyncio.to_thread(_recover, path, self._cluster, owner)
+        elif there is not None and self._is_gone(there):
+            what = f"the journal of {owner} is gone: {there.directory} on {there.host} has been emptied since"
+            recovered = Recovered({}, [what])
+        else:
+            raise Unavailable(f"the journal of {owner} cannot be read here: it is at {place}")
+        self._metrics.journal_damaged_total += len(recovered.damage)
+        return recovered
+
+    async def remove(self, owner: NodeAddress, place: str) -> None:
+        path = self._path(owner, parse_place(place))
+        if path is not None:
+            await asyncio.to_thread(_remove, path)
+
+    def _path(self, owner: NodeAddress, there: Place | None) -> Path | None:
+        directory = self._find(there) if there is not None else None
+        return directory / there.folder(self._cluster, owner) if directory is not None and there is not None else None
+
+    def _find(self, there: Place) -> Path | None:
+        """The directory with that volume's name, if it is in reach."""
+        for directory in dict.fromkeys((self._directory, Path(there.directory))):
+            if _volume(directory) == there.volume:
+                return directory
+        return None
+
+    def _is_gone(self, there: Place) -> bool:
+        """That was this very node's directory on this host, and it is another one now."""
+        mine = (self._node, self._host, str(self._directory))
+        return mine == (there.node, there.host, there.directory) and _volume(self._directory) not in (
+            None,
+            there.volume,
+        )
+
+
+class _Run:
+    """The files of one run, allocated, mapped and locked. Making and closing it blocks."""
+
+    def __init__(self, path: Path, settings: JournalSettings, cluster: str, owner: NodeAddress, boot: str) -> None:
+        self.path, self.owner = path, owner
+        self.current, self.following = 0, 1 % settings.segments
+        self.newest = [0] * settings.segments
+        """The number of each segment's last record: the current one's is as of the last change."""
+        self.used = [0] * settings.segments
+        self.buffers: list[memoryview] = []
+        self._maps: list[mmap.mmap] = []
+        self._lock = -1
+        try:
+            path.mkdir(mode=0o700)
+            for number in range(settings.segments):
+                self._map(path / f"segment-{number:03}", settings.segment_bytes)
+            self._lock = _take_lock(path, boot)
+        except FileExistsError:
+            self._unmap()
+            raise Unavailable(f"{path} is there already: {owner} has run before") from None
+        except OSError as error:
+            self._unmap()
+            _remove(path)
+            total = settings.segments * settings.segment_bytes
+            raise BadSetting("journal.directory", f"cannot make {total} bytes in {path}: {error.strerror}") from None
+
+    def _map(self, path: Path, size: int) -> None:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            os.posix_fallocate(descriptor, 0, size)  # so that a full disk is found here, not by a later access
+            mapping = mmap.mmap(descriptor, size, flags=mmap.MAP_SHARED | mmap.MAP_POPULATE)
+        finally:
+            os.close(descriptor)
+        self._maps.append(mapping)
+        self.buffers.append(memoryview(mapping))
+
+    def _unmap(self) -> None:
+        for buffer, mapping in zip(self.buffers, self._maps, strict=True):
+            buffer.release()
+            mapping.close()
+        self.buffers, self._maps = [], []
+
+    def close(self, keep: bool) -> None:
+        self._unmap()
+        if not keep:
+            _remove(self.path)
+        os.close(self._lock)
+
+
+def _nobody_waits(entity: Any, version: int) -> None:
+    """Every append is durable at once."""
+
+
+def _is_path(text: str) -> bool:
+    return bool(text) and "\0" not in text
+
+
+def _absolute(directory: str) -> Path:
+    if not _is_path(directory):
+        raise BadSetting("journal.directory", "is no path")
+    return Path(directory).absolute()
+
+
+def host_name() -> str:
+    """A name of this machine that stays over its restarts."""
+    machine = ""
+    with contextlib.suppress(OSError):
+        machine = Path("/etc/machine-id").read_text("ascii").strip()[:12]
+    return re.sub(r"[^A-Za-z0-9.-]", "-", f"{socket.gethostname()}.{machine}".rstrip("."))
+
+
+def boot_id() -> str:
+    """Which run of this machine it is; a random one, of which nothing is proven, where the kernel
+    does not say."""
+    with contextlib.suppress(OSError):
+        return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+    return secrets.token_hex(16)
+
+
+# ---- blocking work on the directory ----
+
+
+def _prepare(directory: Path, cluster: str) -> str:
+    """Make it, if need be, and return its volume name. Raises `BadSetting`."""
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (directory / cluster).mkdir(mode=0o700, exist_ok=True)
+        found = directory.stat()
+        if found.st_uid not in (os.geteuid(), 0) or found.st_mode & 0o002:
+            raise BadSetting("journal.directory", f"{directory} belongs to another user, or others may write to it")
+        _name_volume(directory)
+    except OSError as error:
+        raise BadSetting("journal.directory", f"cannot use {directory}: {error.strerror}") from None
+    volume = _volume(directory)
+    if volume is None:
+        raise BadSetting("journal.directory", f"{directory / 'volume'} does not hold a name: is it another program's?")
+    return volume
+
+
+def _name_volume(directory: Path) -> None:
+    """Give it a name, once: whoever links the file first has named it."""
+    if (directory / "volume").exists():
+        return
+    draft = directory / f".volume-{secrets.token_hex(8)}"
+    draft.touch(mode=0o600)
+    draft.write_text(secrets.token_hex(16), "ascii")
+    try:
+        with contextlib.suppress(FileExistsError):
+            os.link(draft, directory / "volume")
+    finally:
+        draft.unlink()
+
+
+def _volume(directory: Path) -> str | None:
+    try:
+        text = (directory / "volume").read_text("ascii").strip()
+    except (OSError, ValueError):
+        return None
+    return text if _VOLUME.fullmatch(text) else None
+
+
+def _take_lock(path: Path, boot: str) -> int:
+    """A held lock on `path`/lock. The file gets its name only when the lock is held."""
+    draft = path / "lock.draft"
+    descriptor = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.write(descriptor, boot.encode())
+        draft.rename(path / "lock")
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _lock_is_free(lock: Path, boot: str) -> bool:
+    """Whether the lock file is of this boot and nobody holds it. A shared lock is asked for, so
+    that two who ask do not hinder each other."""
+    try:
+        descriptor = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return os.read(descriptor, 100) == boot.encode()
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+
+
+def _recover(path: Path, cluster: str, owner: NodeAddress) -> Recovered:
+    """Read until two readings agree: a process that is not quite dead may go on in the next segment
+    while this one is read."""
+    recovered = _read(path, cluster, owner)
+    for _ in range(_READ_AGAIN):
+        if not recovered.damage:
+            break
+        before, recovered = recovered, _read(path, cluster, owner)
+        if before.damage == recovered.damage:
+            break
+    return recovered
+
+
+def _read(path: Path, cluster: str, owner: NodeAddress) -> Recovered:
+    damage: list[str] = []
+    parts: list[Part] = []
+    low = high = 0
+    try:
+        files = sorted(path.glob("segment-*"))
+        for file in files:
+            data = file.read_bytes()
+            try:
+                head = segment.read(data, len(data), cluster, owner)
+            except segment.BadHead as error:
+                damage.append(f"{file}: {error}")
+                parts.append(Part(str(file), data, segment.HEAD_BYTES))
+                continue
+            if head is not None:
+                parts.append(Part(str(file), data, segment.HEAD_BYTES, head.first - 1))
+                high = max(high, head.newest)
+        for file in files:  # what was reused while it was read had been truncated before
+            low = max(low, _truncated(file, cluster, owner))
+    except FileNotFoundError:
+        return Recovered({}, [])  # removed meanwhile
+    except OSError as error:
+        raise Unavailable(f"the journal in {path} cannot be read: {error.strerror}") from None
+    recovered = read_run(parts, run_seed(cluster, owner), low, high)
+    return Recovered(recovered.newest, damage + recovered.damage)
+
+
+def _truncated(file: Path, cluster: str, owner: NodeAddress) -> int:
+    with file.open("rb") as opened:
+        data, size = opened.read(segment.HEAD_BYTES), os.fstat(opened.fileno()).st_size
+    try:
+        head = segment.read(data, size, cluster, owner)
+    except segment.BadHead:
+        return 0
+    return 0 if head is None else head.truncated
+
+
+def _remove(path: Path) -> None:
+    """The files that this module makes, and their directory, which is left if there are others."""
+    try:
+        for file in [*path.glob("segment-*"), path / "lock.draft", path / "lock"]:
+            file.unlink(missing_ok=True)
+        path.rmdir()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise Unavailable(f"the journal in {path} cannot be removed: {error.strerror}") from None

@@ -1,0 +1,64 @@
+"""Two nodes over one database, for the contract tests of `Store`."""
+
+from collections.abc import Collection
+from typing import Any
+
+from game.player.state import PlayerState
+from server.ids import ActorId, Epoch, Incarnation, NodeAddress, NodeId, actor_id
+from server.storage.ports import Change, Claim, ClaimResult, Owned, Store, Stored
+from tests.support.databases import Wallet
+
+LEASE_S = 30.0
+A, B = NodeId("node-a"), NodeId("node-b")
+
+
+class Pair:
+    """Two nodes, each with a store of its own over one database."""
+
+    def __init__(self, kind: str, a: Store, b: Store) -> None:
+        self.kind, self.a, self.b = kind, a, b
+        self.on_a = self.on_b = NodeAddress(A, Incarnation(0))
+        self.tokens = 0
+
+    async def register(self, journal: str = "") -> None:
+        self.on_a = NodeAddress(A, await self.a.register_node(A, LEASE_S, journal))
+        self.on_b = NodeAddress(B, await self.b.register_node(B, LEASE_S, journal))
+
+    def id(self, key: str) -> ActorId:
+        return actor_id(self.kind, key)
+
+    def state(self, n: int) -> Any:
+        return Wallet(n, "x") if self.kind == "wallet" else PlayerState(kills=n, display_name="x")
+
+    def claims(self, *keys: str) -> list[Claim]:
+        claims = []
+        for key in sorted(keys):
+            self.tokens += 1
+            claims.append(Claim(self.id(key), self.tokens))
+        return claims
+
+    async def own_a(self, key: str = "one") -> Owned:
+        return await owned(self.a, self.kind, self.claims(key)[0], self.on_a)
+
+    async def own_b(self, key: str = "one") -> Owned:
+        return await owned(self.b, self.kind, self.claims(key)[0], self.on_b)
+
+    async def try_b(self, key: str = "one", journals: Collection[str] | None = None) -> ClaimResult:
+        return (await self.b.claim(self.kind, self.claims(key), self.on_b, journals))[self.id(key)]
+
+    async def write(self, store: Store, epoch: Epoch, version: int, n: int, key: str = "one") -> str:
+        change = Change(self.id(key), epoch, version, self.state(n))
+        return (await store.write(self.kind, [change]))[change.id]
+
+    async def stored(self, key: str = "one") -> Stored | None:
+        return (await self.b.read(self.kind, [self.id(key)])).get(self.id(key))
+
+
+async def owned(store: Store, kind: str, claim: Claim, me: NodeAddress) -> Owned:
+    result = (await store.claim(kind, [claim], me))[claim.id]
+    assert isinstance(result, Owned), result
+    return result
+
+
+async def expired(store: Store, node: NodeAddress) -> bool:
+    return any(row.lease_left_s <= 0 for row in await store.nodes() if row.incarnation == node.incarnation)

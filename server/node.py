@@ -49,8 +49,9 @@ log = structlog.get_logger(__name__)
 LEAVING_ROUNDS = 5
 """Rounds of gossip that a stopping node stays for, so that the others hear that it leaves before it
 is gone: they take its slots over, and know a stop from a death."""
-LOOK_FOR_DEAD_S = 0.2
-"""How often a node with a local journal looks whether its neighbours' processes are still there."""
+LOOK_S = 0.2
+"""How often a node with a journal looks whether that still works, and, where locks can prove it,
+whether its neighbours' processes are still there."""
 VANISHED_PERIODS = 5
 """Lease periods after which one that has vanished is dead in the store, or is seen again."""
 
@@ -174,7 +175,7 @@ class Node:
         await self._announce("up")
         self.supervisor.every(settings.gossip.load_interval_s, self._tell_gossip, "load")
         if drivers.journal is not None:
-            self.supervisor.every(LOOK_FOR_DEAD_S, self._look_for_dead, "look for dead")
+            self.supervisor.every(LOOK_S, self._look_at_journals, "journals")
         if self.admin is not None:
             await self.admin.start()
         self._members_changed()
@@ -280,9 +281,13 @@ class Node:
         """See `server.storage.lease.Neighbours`."""
         return self._vanished.for_longer_than(self.settings.store.evict_after_s, self.clock.now())
 
-    async def _look_for_dead(self) -> None:
+    async def _look_at_journals(self) -> None:
         """A neighbour whose process is proven to be gone needs no failure detector, and its lease
-        no waiting: its slots are free at once."""
+        no waiting: its slots are free at once. A node whose own journal is broken goes on as a
+        new run, after an orderly stop: it has everything in memory."""
+        if self.drivers.journal is not None and self.drivers.journal.broken and not self.ended.is_set():
+            log.error("the journal is broken: this incarnation ends", node=str(self.host.me))
+            self.ended.set()
         others = [address for address in self.host.view.addresses if address != self.host.me]
         gone = await self.takeover.bury_proven(others)
         if gone:

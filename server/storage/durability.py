@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from server.errors import OutcomeUnknown, Unavailable
+from server.errors import Internal, OutcomeUnknown, Unavailable
 from server.runtime.clock import Clock
 from server.storage.group_commit import GroupCommit
 from server.storage.journal.ports import Journal
@@ -84,6 +84,8 @@ class JournalFirst(MemoryFirst):
         except Unavailable:
             self._write_behind.hurry()  # what is stored makes room
             raise
+        except (TypeError, ValueError, OverflowError) as error:
+            raise Internal(f"the state of {entity.id} cannot be encoded: {error}") from None
         if not entity.dirty:
             self._write_behind.mark(entity)
         if durable and self._boot() >= self._lease.safe_until:
@@ -96,8 +98,12 @@ class JournalFirst(MemoryFirst):
         else:
             entity.released(version)
 
-    def _granted(self) -> None:
-        """The lease holds again: what became durable meanwhile may be told."""
+    def _granted(self, sent_at: float) -> None:
+        """The lease holds again: what became durable meanwhile may be told. A run whose renewal
+        was granted after something was fenced is not over: its journal may forget again."""
+        kept_since = self._write_behind.kept_since
+        if kept_since is not None and sent_at > kept_since:
+            self._write_behind.kept_since = None
         waiting, self._unleased = self._unleased, deque()
         for entity, version in waiting:
             entity.released(version)

@@ -57,8 +57,9 @@ class NodeLease:
         self._on_lost, self._neighbours = on_lost, neighbours
         self.lost = False
         self.safe_until = 0.0 if settings.lease else float("inf")
-        self.on_granted: Callable[[], None] = lambda: None
-        """Called after each grant: what waited for the lease to hold may go on."""
+        self.on_granted: Callable[[float], None] = lambda sent_at: None
+        """Called after each grant, with the boot time at which it was asked for: what waited for
+        the lease to hold may go on."""
         self._held_since = 0.0
         self._in_touch_since = 0.0
         self._buried_at = float("-inf")
@@ -70,7 +71,7 @@ class NodeLease:
         if sent_at >= self.safe_until:
             self._held_since = sent_at
         self.safe_until = max(self.safe_until, sent_at + SAFE_SHARE * self._settings.lease_period_s)
-        self.on_granted()
+        self.on_granted(sent_at)
 
     def holds(self) -> bool:
         """Whether durable work may be acknowledged now."""

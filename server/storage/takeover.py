@@ -13,8 +13,8 @@ run. Several nodes may do so at once.
 
 A journal that cannot be read here belongs to another host. `takeover = wait`: its entities stay with
 their dead owner until its node is back, which reads it. `takeover = lose`: they are taken over
-as stored, and each is counted. A node whose own earlier journal is not where it was (shared
-memory after a restart of the machine) says so and settles it: waiting would be for ever.
+as stored, and each is counted. A journal that is known to be gone (shared memory after a restart of
+the machine) reads as empty, and damaged.
 """
 
 import asyncio
@@ -174,7 +174,7 @@ class Takeover:
                 at_least = (best.epoch, best.version) if best is not None else (owned.state_epoch, owned.state_version)
                 if record is not None and (record.epoch, record.version) > at_least:
                     found[id] = record
-        if unread:
+        if unread and self._settings.takeover == "lose":
             self._metrics.takeovers_unread_total += len(unclean)
             log.warning("taken over without a journal that cannot be read here", count=len(unclean), journals=unread)
         return found
@@ -205,19 +205,26 @@ class Takeover:
 
     async def _settle_all(self, activate: Activate) -> None:
         estates = await self._look()
-        for estate in [known for known in self._read if known not in estates]:
+        for estate in [known for known in self._rounds if known not in estates]:
             self._forget(estate)  # another node has settled it
         for estate in estates:
             if self._journal is not None and self._journal.reads(estate.journal):
                 if not await self._settled(estate, activate):
                     continue
                 await self._journal.remove(estate.owner, estate.journal)
-            elif self._me is None or estate.owner.node != self._me.node:
+            elif not self._is_given_up(estate):
                 continue
-            else:
-                log.error("an earlier journal of this node is gone", node=str(estate.owner), journal=estate.journal)
             await self._store.settle(estate.owner)
             self._forget(estate)
+
+    def _is_given_up(self, estate: Estate) -> bool:
+        """A journal of this very node that it cannot read any more: with `takeover = lose` nobody
+        waits for it."""
+        rounds = self._rounds[estate] = self._rounds.get(estate, 0) + 1
+        own = self._me is not None and estate.owner.node == self._me.node
+        if own and rounds == 1:
+            log.error("an earlier journal of this node cannot be read", node=str(estate.owner), journal=estate.journal)
+        return own and rounds >= GIVEN_UP_ROUNDS and self._settings.takeover == "lose"
 
     def _forget(self, estate: Estate) -> None:
         self._read.pop(estate, None)

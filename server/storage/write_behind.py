@@ -65,6 +65,8 @@ class WriteBehind:
         self._hurry = asyncio.Event()
         self.journal: Journal | None = None
         """Where changes are until they are stored; None without one, and once this run is over."""
+        self.kept_since: float | None = None
+        """Since when (boot time) the journal forgets nothing; see `_may_truncate`."""
         self.refusal: str | None = None
         """Why durable changes are refused now; None while they are accepted."""
 
@@ -88,8 +90,17 @@ class WriteBehind:
         entity.dirty = True
         self._dirty.mark(entity, self._clock.now())
 
+    def _may_truncate(self) -> bool:
+        """Whether everything that was dirty when the flush began is stored. Not so where the store
+        cannot take a state (it is in the set and not `dirty`), and where something was fenced or
+        given up: if this run is over, which it may not know yet, its successor needs the records. Nor
+        while something is set aside, whose owner is not known."""
+        return self.kept_since is None and not self._aside and all(entity.dirty for entity in self._dirty)
+
     def forget(self, entity: Flushable) -> None:
         """`entity` is gone; what it had is stored or counted as lost elsewhere."""
+        if entity.dirty and entity.version > entity.stored_version:
+            self.kept_since = self._clock.boot()
         self._clean(entity)
 
     def _clean(self, entity: Flushable) -> None:
@@ -151,8 +162,7 @@ class WriteBehind:
                     break
                 left -= len(batch)
                 await self._write(batch)
-            # One that the store cannot take is in the set and not `dirty`: it has its records yet.
-            if self.journal is not None and not self._aside and all(entity.dirty for entity in self._dirty):
+            if self.journal is not None and self._may_truncate():
                 self.journal.truncate(position)
 
     @asynccontextmanager
@@ -225,6 +235,7 @@ class WriteBehind:
         clean: list[Flushable] = []
         for entity, change in zip(entities, changes, strict=True):
             if fenced and entity.id in fenced:
+                self.kept_since = self._clock.boot()
                 self._clean(entity)
                 entity.fenced()
                 continue

@@ -113,6 +113,22 @@ def test_the_nodes_settings_are_valid(compose: dict[str, Any]) -> None:
     assert len(seen) == 6
 
 
+def test_the_crash_journals_are_in_a_redis_that_keeps_them(compose: dict[str, Any]) -> None:
+    for name in (name for name in compose["services"] if name.startswith("node-")):
+        service = compose["services"][name]
+        journal = load(None, {"GARRISON_CLUSTER": "c"} | _journal(service["environment"])).journal
+        assert journal.mode == "redis"
+        host = journal.redis_url.removeprefix("redis://").partition(":")[0]
+        assert service["depends_on"][host]["condition"] == "service_healthy"
+        command = compose["services"][host]["command"]
+        assert command[command.index("--appendonly") + 1] == "yes"
+        assert compose["services"][host]["volumes"] == ["redis:/data"]
+
+
+def _journal(environment: dict[str, str]) -> dict[str, str]:
+    return {key: value for key, value in environment.items() if key.startswith("GARRISON_JOURNAL__")}
+
+
 def test_prometheus_scrapes_every_node(compose: dict[str, Any]) -> None:
     scrape = yaml.safe_load((ROOT / "deploy/prometheus.yml").read_text())["scrape_configs"][0]
     targets = {target.partition(":")[0] for group in scrape["static_configs"] for target in group["targets"]}

@@ -9,8 +9,9 @@ from server.errors import GarrisonError, Unavailable
 from server.ids import ActorId, actor_id
 from server.runtime.metrics import Metrics
 from server.storage.journal.memory import MemoryJournal, MemoryJournals
+from server.storage.ports import Claim
 from tests.support.engine import Cluster, TestHost, cluster, key_owned_by
-from tests.support.tiny import Counter
+from tests.support.tiny import Counter, Ledger
 from tests.support.waiting import until
 
 
@@ -238,3 +239,35 @@ async def test_answers_wait_for_a_far_journal_and_for_the_lease_after_it() -> No
         assert not waiting.done()
         host.lease.granted(host.clock.boot())
         assert await waiting == 2
+
+
+async def test_a_log_needs_no_journal_and_waits_for_none() -> None:
+    journals = Journals(shared=False)
+    async with cluster(("node-1", "node-2"), make_journal=journals) as world:
+        host, gone = world.hosts["node-1"], world.hosts["node-2"]
+        one = actor_id("ledger", key_owned_by(host, Ledger, "node-2"))
+        await gone.ask(one, "add", (3,))
+        await _dies(world, journals, "node-2")
+        world.show("node-1")
+        assert await host.ask(one, "total", ()) == 3
+
+
+async def test_after_something_was_fenced_the_journal_forgets_nothing_until_the_lease_is_granted_again() -> None:
+    journals = Journals()
+    async with cluster(("node-1", "node-2"), make_journal=journals) as world:
+        host, other = world.hosts["node-1"], world.hosts["node-2"]
+        ids = [actor_id("counter", key) for key in "ab"]
+        for one in ids:
+            await host.activate(one)
+            await host.ask(one, "add", (1,))
+        await host.store.bury(host.me)  # stopped for long: it is dead and does not know
+        world.database.nodes[host.me].journal = ""
+        await other.store.claim("counter", [Claim(ids[0], 1)], other.me)
+        await host.write_behind.flush()
+        assert host.metrics.fenced_total == 1
+        assert len(journals.world.runs[host.me].frames) == 2
+        await host.write_behind.flush()
+        assert len(journals.world.runs[host.me].frames) == 2
+        host.lease.granted(host.clock.boot())  # it was not that: it is alive
+        await host.write_behind.flush()
+        assert len(journals.world.runs[host.me].frames) == 0

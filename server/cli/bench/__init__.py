@@ -23,7 +23,7 @@ Bench = Callable[[Effort], Awaitable[Outcome]]
 
 def benches() -> dict[str, Bench]:
     """Every benchmark by name."""
-    from server.cli.bench import activate, call, flush, gateway, neighbour, remote_call
+    from server.cli.bench import activate, call, failover, flush, gateway, journal, neighbour, remote_call
 
     return {
         "heartbeat": gateway.heartbeat,
@@ -32,6 +32,8 @@ def benches() -> dict[str, Bench]:
         "flush-sqlite": flush.sqlite,
         "flush-postgres": flush.postgres,
         "activate": activate.run,
+        "journal": journal.run,
+        "failover": failover.run,
         "memory": gateway.memory,
         "neighbour": neighbour.run,
     }
@@ -44,7 +46,8 @@ def bench(
     json: Json = False,
     short: Annotated[bool, Parameter(show=False, negative="")] = False,
 ) -> int:
-    """Measure heartbeat, call, remote-call, flush-sqlite, flush-postgres, activate, memory, neighbour, or all.
+    """Measure heartbeat, call, remote-call, flush-sqlite, flush-postgres, activate, journal, failover, memory,
+    neighbour, or all.
 
     CPU time of the serving process per unit (KiB for memory, ms for neighbour), as a ratio to a floor measured in the
     same run.

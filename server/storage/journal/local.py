@@ -186,6 +186,11 @@ class LocalJournal:
     # ---- what is stored may go ----
 
     @property
+    def broken(self) -> bool:
+        """Never: a mapped file stays as long as the process has it."""
+        return False
+
+    @property
     def position(self) -> int:
         return self._next
 
@@ -236,14 +241,11 @@ class LocalJournal:
         there = parse_place(place)
         path = self._path(owner, there)
         if path is not None:
-            recovered = await asyncio.to_thread(_recover, path, self._cluster, owner)
-        elif there is not None and self._is_gone(there):
+            return await asyncio.to_thread(_recover, path, self._cluster, owner)
+        if there is not None and self._is_gone(there):
             what = f"the journal of {owner} is gone: {there.directory} on {there.host} has been emptied since"
-            recovered = Recovered({}, [what])
-        else:
-            raise Unavailable(f"the journal of {owner} cannot be read here: it is at {place}")
-        self._metrics.journal_damaged_total += len(recovered.damage)
-        return recovered
+            return Recovered({}, [what])
+        raise Unavailable(f"the journal of {owner} cannot be read here: it is at {place}")
 
     async def remove(self, owner: NodeAddress, place: str) -> None:
         path = self._path(owner, parse_place(place))

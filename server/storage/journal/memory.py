@@ -196,6 +196,10 @@ class MemoryJournal:
         self._send(run, entity, version, sequence, data)
         return False
 
+    @property
+    def broken(self) -> bool:
+        return self._run is not None and self._run.sealed
+
     # ---- a stream that is far away ----
 
     def _send(self, run: Run, entity: Any, version: int, sequence: int, data: bytes) -> None:
@@ -270,15 +274,12 @@ class MemoryJournal:
     async def recover(self, owner: NodeAddress, place: str) -> Recovered:
         self._reach(owner, place)
         if self._journals.gone(owner):
-            recovered = Recovered({}, [f"the journal of {owner} is gone with its machine's memory"])
-        else:
-            run = self._journals.runs.get(owner)
-            if run is None:
-                return Recovered({}, [])
-            run.sealed = run.sealed or self._journals.kind == "redis"
-            recovered = read_run([Part(str(owner), run.data())], run_seed(CLUSTER, owner), run.truncated, run.newest)
-        self._metrics.journal_damaged_total += len(recovered.damage)
-        return recovered
+            return Recovered({}, [f"the journal of {owner} is gone with its machine's memory"])
+        run = self._journals.runs.get(owner)
+        if run is None:
+            return Recovered({}, [])
+        run.sealed = run.sealed or self._journals.kind == "redis"
+        return read_run([Part(str(owner), run.data())], run_seed(CLUSTER, owner), run.truncated, run.newest)
 
     async def remove(self, owner: NodeAddress, place: str) -> None:
         self._reach(owner, place)

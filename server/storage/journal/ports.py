@@ -79,6 +79,12 @@ class Journal(Protocol):
         ...
 
     @property
+    def broken(self) -> bool:
+        """Whether nothing can ever be appended any more (it was sealed, or its place has lost it):
+        the node should go on as a new run."""
+        ...
+
+    @property
     def position(self) -> int:
         """After the newest record."""
         ...

@@ -192,8 +192,9 @@ class RedisJournal:
     # ---- one entry after the other ----
 
     async def _pump(self) -> None:
+        key = self._key
         try:
-            while True:
+            while self._key == key:
                 await self._wake.wait()
                 self._wake.clear()
                 self._idle.clear()
@@ -341,11 +342,9 @@ class RedisJournal:
         there = self._reach(owner, place)
         async with self._asking:
             try:
-                recovered = await self._recover(owner, there)
+                return await self._recover(owner, there)
             except exceptions.RedisError as error:
                 raise Unavailable(f"the journal of {owner} cannot be read: {error}") from None
-        self._metrics.journal_damaged_total += len(recovered.damage)
-        return recovered
 
     async def _recover(self, owner: NodeAddress, there: Place) -> Recovered:
         name = await self._ask("GET", self._name_key)
@@ -429,10 +428,11 @@ def _client(settings: JournalSettings) -> tuple[Redis, str]:
     limit = settings.redis_timeout_s
     retry = Retry(NoBackoff(), 1)  # the server may have closed an idle connection; every command may be sent twice
     try:
-        client = Redis.from_url(settings.redis_url, socket_timeout=limit, socket_connect_timeout=limit, retry=retry)
+        client = Redis.from_url(settings.redis_url, socket_connect_timeout=limit, retry=retry)
     except ValueError:  # its text may hold a part of the password
         raise BadSetting("journal.redis_url", "must be redis://host:port/number, rediss://… or unix://…") from None
     how = client.connection_pool.connection_kwargs
+    how["socket_timeout"] = None  # `_ask` has the limit: with one of its own the client may lose a cancellation
     where = how.get("path") or f"{how.get('host', 'localhost')}:{how.get('port', 6379)}"
     return client, f"{where}/{how.get('db') or 0}"
 

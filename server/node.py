@@ -105,6 +105,7 @@ class Node:
         store, clock, metrics, rng = drivers.store, drivers.clock, drivers.metrics, drivers.rng
         self.lag = LagProbe(clock, metrics)
         self._vanished = Vanished(VANISHED_PERIODS * settings.store.lease_period_s)
+        self._broken_at: float | None = None
         self._gone: dict[NodeAddress, None] = {}  # members whose processes are proven dead
         self.lease = NodeLease(store, settings.store, clock, metrics, self._lease_lost, self)
         self.write_behind = WriteBehind(store, settings.store, clock, metrics, rng)
@@ -283,16 +284,24 @@ class Node:
 
     async def _look_at_journals(self) -> None:
         """A neighbour whose process is proven to be gone needs no failure detector, and its lease
-        no waiting: its slots are free at once. A node whose own journal is broken goes on as a
-        new run, after an orderly stop: it has everything in memory."""
-        if self.drivers.journal is not None and self.drivers.journal.broken and not self.ended.is_set():
-            log.error("the journal is broken: this incarnation ends", node=str(self.host.me))
-            self.ended.set()
+        no waiting: its slots are free at once."""
+        self._look_at_own_journal()
         others = [address for address in self.host.view.addresses if address != self.host.me]
         gone = await self.takeover.bury_proven(others)
         if gone:
             self._gone.update(dict.fromkeys(gone))
             self._members_changed()
+
+    def _look_at_own_journal(self) -> None:
+        """It is broken because this run was taken for dead, which the next renewal says, or because
+        its place has lost it: then the node goes on as a new run, after an orderly stop."""
+        if self.drivers.journal is None or not self.drivers.journal.broken or self.ended.is_set():
+            return
+        if self._broken_at is None:
+            self._broken_at = self.clock.boot()
+        elif self.lease.renewed_since(self._broken_at):
+            log.error("the journal is gone: this incarnation ends", node=str(self.host.me))
+            self.ended.set()
 
     async def _take_over(self, identity: ActorId, own_slots: bool) -> None:
         """Bring an actor into memory here, for what a dead node's journal holds of it."""
@@ -347,7 +356,7 @@ class Node:
         return {
             "state": self._state,
             "activations_left": len(self.host.catalog.live),
-            "sessions_left": len(self.gateway.sessions),
+            "sessions_left": self.gateway.sessions_left(),
             "moved": self.metrics.migrations_total,
         }
 
@@ -360,7 +369,7 @@ class Node:
             await _step("leaving", self._say_leaving())
             if len(self.host.view.members) > 1:
                 heard_at += LEAVING_ROUNDS * self.settings.gossip.gossip_interval_s
-        await _step("sessions", self.gateway.stop(min(1.0, self.settings.drain_timeout_s / 4)))
+        await _step("sessions", self.gateway.stop(min(5.0, self.settings.drain_timeout_s / 2)))
         await _step("listener", self.listener.stop())
         if self.settings.store.flush_at_stop and not self.lease_lost:
             await _step("activations", self.host.catalog.stop(deadline))

@@ -85,7 +85,7 @@ CLOSE_MEANINGS: Final[dict[int, tuple[str, str]]] = {
     CloseCode.FLOOD: ("Too many refused messages in a row: over the rate, or unreadable.", "later"),
     CloseCode.SLOW_READER: ("Too much is unacknowledged (the session is over), or too long unread.", "now"),
     CloseCode.HEARTBEAT_MISSED: ("The server heard nothing for several intervals.", "now"),
-    CloseCode.MOVED: ("The player's slot moved to another node.", "now"),
+    CloseCode.MOVED: ("The session is at another node now.", "now"),
     CloseCode.OWNERSHIP_LOST: ("The node lost its lease.", "elsewhere"),
     CloseCode.FULL: ("The node has no room for another connection or session.", "elsewhere"),
 }

@@ -30,6 +30,10 @@ class Cursors(Generic[W]):
         """Begin, or begin again, at event `from_seq`."""
         self._next[watcher] = from_seq
 
+    def cursor(self, watcher: W) -> int | None:
+        """The event that `watcher` gets next; None if it does not watch."""
+        return self._next.get(watcher)
+
     def unwatch(self, watcher: W) -> None:
         self._next.pop(watcher, None)
 

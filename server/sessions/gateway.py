@@ -4,7 +4,8 @@
 
 A player's session belongs on the node that owns the slot of the player's actor; a hello elsewhere
 is answered with a redirect, unless the client cannot follow one (then it is served here and every
-call is forwarded) or no owner is known. Host and service sessions stay where they connect.
+call is forwarded) or no owner is known. Host and service sessions stay where they connect, until
+that node leaves: then it takes no more in and hands all it has to the others (`Mover`).
 
 A player has one session on a node: a newer one that does not resume it replaces it (4004). A host
 or service subject may have many.
@@ -34,12 +35,16 @@ from server.errors import (
     NotFound,
     Rejected,
     TokenExpired,
+    Unavailable,
     UnknownType,
 )
 from server.ids import ActorId, actor_id
 from server.sessions.broadcast import Broadcast
 from server.sessions.connection import NOBODY, Connection, Receiver
+from server.sessions.handover import ClientRole, Packed, Wanted
+from server.sessions.mover import Mover
 from server.sessions.opening import Opening
+from server.sessions.outbox import Outbox
 from server.sessions.read_model import session_rows
 from server.sessions.session import (
     ENDED_EXPIRED,
@@ -71,9 +76,8 @@ from server.wire.messages import (
 log = structlog.get_logger(__name__)
 
 TICK_S: Final = 0.1
-MOVE_GRACE_S: Final = 2.0
-"""From telling a client that it should move until its connection is closed."""
-MOVE_SPREAD_S: Final = 1.0
+MOVING_RETRY_S: Final = 0.2
+"""After this a client whose session is just being handed over should ask again."""
 _STOP_BATCH: Final = 100
 _LOCAL_ENDS: Final = frozenset({ENDED_MOVED, ENDED_STOPPING})
 """The actor is moving anyway: told only if it still lives here."""
@@ -113,9 +117,11 @@ class Gateway:
         self.detached: dict[Session, None] = {}
         self.openings: dict[Opening, None] = {}
         self.streams = Streams(self)
+        self.mover = Mover(self)
         self.turnstile = Turnstile()
+        self.closed = False
+        """No connection is taken any more."""
         self._key = signing_key
-        self._stopping = False
         self._numbers = 0
         self._handlers: dict[type[Request], Handle] = {Watch: self.streams.watch, Unwatch: self.streams.unwatch}
         for message, route in host.app.routes.items():
@@ -134,7 +140,7 @@ class Gateway:
 
     def accept(self, connection: Connection) -> Receiver:
         """See `server.sessions.connection.Acceptor`."""
-        if self._stopping:
+        if self.closed:
             connection.close(CloseCode.GOING_AWAY, "this node is stopping")
             return NOBODY
         opening = Opening(self, connection)
@@ -152,14 +158,34 @@ class Gateway:
         except BadToken as error:
             opening.refuse(hello.id, error, CloseCode.BAD_TOKEN)
             return
-        actor = self._actor_of(claims)
-        home = self._home(actor) if hello.redirects else None
-        if home is not None:
-            self.metrics.redirects_total += 1
-            opening.leave(Redirect(hello.id, home.client_url, home.node), CloseCode.REDIRECTED, "served elsewhere")
+        self._greet(opening, hello, claims, False)
+
+    def _greet(self, opening: Opening, hello: Hello, claims: Claims, sought: bool) -> None:
+        """A hello with a good token. `sought`: the session that it would resume is here, or
+        nowhere to be found."""
+        if opening.closed or self.closed:
+            opening.leave(None, CloseCode.GOING_AWAY, "this node is stopping")
             return
+        actor = self._actor_of(claims)
+        home = self._home(actor, hello)
+        if home is not None:
+            if hello.redirects:
+                self.metrics.redirects_total += 1
+                opening.leave(Redirect(hello.id, home.client_url, home.node), CloseCode.REDIRECTED, "served elsewhere")
+                return
+            if self.mover.leaving:
+                opening.leave(None, CloseCode.GOING_AWAY, "this node is stopping")
+                return
         earlier = self._earlier(hello, claims)
-        if earlier is not None and earlier.format == opening.format and earlier.outbox.rewind(hello.ack):
+        if earlier is None and hello.resume and hello.resume not in self.sessions and not sought:
+            wanted = Wanted(hello.resume, claims.subject, cast(ClientRole, claims.role))
+            if self.mover.seeker.find(wanted, partial(self._greet, opening, hello, claims, True)):
+                opening.busy = True
+                return
+        if earlier is not None and earlier.moving:
+            error = Unavailable("this session is moving to another node", retry_after_s=MOVING_RETRY_S)
+            opening.refuse(hello.id, error, CloseCode.GOING_AWAY)
+        elif earlier is not None and earlier.format == opening.format and earlier.outbox.rewind(hello.ack):
             self._resume(opening, hello, earlier)
         elif len(self.sessions) >= self.settings.max_connections and not self._evict():
             opening.leave(None, CloseCode.FULL, "no room for another session")
@@ -174,11 +200,15 @@ class Gateway:
         return session
 
     def _resume(self, opening: Opening, hello: Hello, session: Session) -> None:
-        session.hand_over()
+        session.give_way()
         self.detached.pop(session, None)
         self.metrics.sessions_resumed_total += 1
         session.stays = not hello.redirects
+        if session.actor is not None and session.activation is None:
+            self._bind(session)
+            self.host.tell(session.actor, "connected", (session.caller,))  # it may be another life of it
         self._welcome(opening, hello.id, session, recovered=True)
+        self.mover.consider(session)
 
     def _open(
         self, opening: Opening, hello: Hello, claims: Claims, actor: ActorId | None, earlier: Session | None
@@ -218,7 +248,7 @@ class Gateway:
 
     def _opened(self, opening: Opening, request_id: int, session: Session, earlier: Session | None) -> None:
         """The player's actor has taken the session, or there is none to ask."""
-        if opening.closed or self._stopping:
+        if opening.closed or self.closed:
             if session.actor is not None:
                 self.host.tell(session.actor, "disconnected", (session.caller, "closed"))
             opening.leave(None, CloseCode.GOING_AWAY, "this node is stopping")
@@ -233,6 +263,7 @@ class Gateway:
             earlier.end(ENDED_REPLACED, CloseCode.REPLACED, "another connection of this player took over")
         self.wheel.add(self.now() + self.settings.heartbeat_interval_s, session.check)
         self._welcome(opening, request_id, session, recovered=False)
+        self.mover.consider(session)
 
     def _welcome(self, opening: Opening, request_id: int, session: Session, recovered: bool) -> None:
         settings, caller = self.settings, session.caller
@@ -257,13 +288,14 @@ class Gateway:
         cls = self.host.app.session_actor
         return actor_id(cls.kind, claims.subject) if cls is not None and claims.role == "player" else None
 
-    def _home(self, actor: ActorId | None) -> Member | None:
-        """The member that should serve the sessions of `actor`, if it is another one and known."""
-        owner = self.host.owner(actor) if actor is not None else None
-        if owner is None or owner == self.host.me:
-            return None
-        member = self.host.view.addresses.get(owner)
-        return member if member is not None and member.client_url else None
+    def _home(self, actor: ActorId | None, hello: Hello) -> Member | None:
+        """The member that should serve who says `hello`, if it is another one and known."""
+        if actor is not None:
+            return self.mover.member(actor)
+        went = self.mover.gone.where(hello.resume, self.now()) if hello.resume and self.mover.leaving else None
+        if went is not None and went in self.host.view.addresses:
+            return self.host.view.addresses[went]
+        return self.mover.elsewhere(hello.resume or hello.token)
 
     # ---- a session's actor ----
 
@@ -277,6 +309,8 @@ class Gateway:
         """A heartbeat of a session whose actor was not here a moment ago: bind to it if it is
         now (telling it of the session), else forward."""
         assert session.actor is not None
+        if session.handed:
+            return self.host.ask_now(session.actor, "beat", (session.caller, state))
         self._bind(session)
         if session.activation is not None:
             return session.activation.call("connected", (session.caller,))
@@ -298,13 +332,46 @@ class Gateway:
 
     def session_ended(self, session: Session, why: str) -> None:
         """Forget a session and tell its actor (after whatever turn is going on)."""
-        self.sessions.pop(session.resume, None)
-        self.detached.pop(session, None)
-        if self.players.get(session.caller.subject) is session:
-            del self.players[session.caller.subject]
+        self.mover.ended(session, why)
+        if session.handed:
+            return
+        self._remove(session)
         self.streams.forget(session)
         if session.actor is not None:
             asyncio.get_running_loop().call_soon(self._farewell, session, why)
+
+    def _remove(self, session: Session) -> None:
+        if self.sessions.get(session.resume) is session:
+            del self.sessions[session.resume]
+        self.detached.pop(session, None)
+        if self.players.get(session.caller.subject) is session:
+            del self.players[session.caller.subject]
+
+    def release(self, session: Session) -> None:
+        """It lives on another node now; its actor is told nothing, since nothing has ended."""
+        self._remove(session)
+        activation, session.activation = session.activation, None
+        if activation is not None:
+            activation.pins -= 1
+
+    def install(self, packed: Packed, outbox: Outbox, other: Session | None) -> Session:
+        """A session that comes from another node, detached until its client resumes it. It takes
+        the place of the player's `other` one."""
+        caller = Caller(packed.role, packed.subject, packed.session)
+        session = Session(self, caller, packed.resume, packed.format, packed.stays)
+        cls = self.host.app.session_actor
+        if cls is not None and packed.role == "player":
+            session.actor = actor_id(cls.kind, packed.subject)
+        session.since_ms, session.beats, session.moves = packed.since_ms, packed.beats, packed.moves
+        session.outbox = outbox
+        self.sessions[session.resume] = session
+        if packed.role == "player":
+            self.players[packed.subject] = session
+        if other is not None:
+            other.end(ENDED_REPLACED, CloseCode.REPLACED, "another connection of this player took over")
+        self.wheel.add(self.now() + self.settings.heartbeat_interval_s, session.check)
+        self.session_detached(session)
+        return session
 
     def _farewell(self, session: Session, why: str) -> None:
         activation, session.activation = session.activation, None
@@ -370,60 +437,52 @@ class Gateway:
     # ---- moving and stopping ----
 
     def on_view(self, view: View) -> None:
-        """The view has changed (the host has it already): ask the sessions whose slots are
-        elsewhere now to move, spread over time; let those stay whose slots came back."""
-        moving = []
-        for session in self.sessions.values():
-            home = self._home(session.actor)
-            if home is None or session.stays:
-                session.moving_to = ""
-                continue
-            if not session.moving_to:
-                moving.append(session)
-            session.moving_to = home.client_url
-        spread_s = max(MOVE_SPREAD_S, len(moving) / self.rebalance_per_s)
-        now = self.now()
-        for session in moving:
-            session.move_due = 0.0
-            self.wheel.add(now + self.rng.uniform(0, spread_s), partial(self._move, session))
+        """The view has changed (the host has it already): sessions that belong elsewhere now are
+        handed over, spread over time."""
+        self.streams.on_view(view)
+        self.mover.on_view()
         self.streams.renew()
 
-    def _move(self, session: Session, now: float) -> float | None:
-        """First say so, then, after the grace, close."""
-        if session.ended or not session.moving_to:
-            return None
-        if session.connection is not None and not session.move_due:
-            session.move_due = now + MOVE_GRACE_S
-            session.push(Broadcast(Going(0, session.moving_to, round(MOVE_GRACE_S * 1000))))
-            return session.move_due
-        if now >= session.move_due:
-            session.end(ENDED_MOVED, CloseCode.MOVED, "the player is served by another node now")
-            return None
-        return session.move_due
+    @property
+    def leaving(self) -> bool:
+        """This node's own member is leaving: hellos are redirected, sessions handed over."""
+        return self.mover.leaving
+
+    def sessions_left(self) -> int:
+        """Sessions that are still here, attached or detached, and connections of those that were
+        handed over."""
+        return len(self.sessions) + len(self.mover.closing)
 
     def close_all(self, code: int) -> None:
         """End every session at once, and accept no more: the node lost its lease (4010), and
         nothing here may be acknowledged any more."""
-        self._stopping = True
+        self.closed = True
         self._end_all(ENDED_OWNERSHIP_LOST, code, "this node does not serve any more")
 
     async def stop(self, within_s: float) -> None:
-        """Accept no more and send everybody away, spread over at most `within_s`."""
-        self._stopping = True
+        """Hand over all sessions that have somewhere to go, accept no more, and send away who is
+        left, all of it within `within_s`. The node has said that it leaves before; otherwise, and
+        where no other node is up, nobody has anywhere to go."""
+        deadline = self.now() + within_s
+        if not self.closed:
+            await self.mover.hand_over_all(within_s)
+        self.closed = True
         attached = [session for session in self.sessions.values() if session.connection is not None]
-        spread_s = min(within_s, len(attached) / self.rebalance_per_s)
+        spread_s = min(max(0.0, deadline - self.now()), len(attached) / self.rebalance_per_s)
         for number, session in enumerate(attached, 1):
             if session.connection is not None:
                 session.push(Broadcast(Going(0, "", 0)))
             session.end(ENDED_STOPPING, CloseCode.GOING_AWAY, "this node is stopping")
             if number % _STOP_BATCH == 0:
                 await asyncio.sleep(spread_s * _STOP_BATCH / len(attached))
+        for _ in range(len(self.detached)):
+            self.metrics.closed(CloseCode.GOING_AWAY)  # lost like those, though nobody is told
         self._end_all(ENDED_STOPPING, CloseCode.GOING_AWAY, "this node is stopping")
 
     def _end_all(self, why: str, code: int, reason: str) -> None:
         for opening in list(self.openings):
             opening.leave(None, code, reason)
-        for session in list(self.sessions.values()):
+        for session in (*self.sessions.values(), *self.mover.closing):
             session.end(why, code, reason)
 
     # ---- for operators ----

@@ -8,7 +8,7 @@ forgets its frames at once and can never again be resumed.
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 
 class Outbox:
@@ -24,8 +24,24 @@ class Outbox:
         self.bytes = 0
         self.lost = False
 
+    @classmethod
+    def restored(cls, max_messages: int, max_bytes: int, acked: int, frames: Sequence[bytes]) -> "Outbox":
+        """One that was filled elsewhere with pushes `acked + 1` and so on; all count as sent, since
+        they may have been: `rewind` is the next thing that happens to it."""
+        outbox = cls(max_messages, max_bytes)
+        outbox._frames = deque(frames) if frames else None
+        outbox.acked = acked
+        outbox.sent = outbox.last = acked + len(frames)
+        outbox.bytes = sum(map(len, frames))
+        return outbox
+
     def __len__(self) -> int:
         return self.last - self.acked
+
+    @property
+    def frames(self) -> list[bytes]:
+        """What is unacknowledged, oldest first."""
+        return list(self._frames or ())
 
     @property
     def half_full(self) -> bool:

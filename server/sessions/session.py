@@ -2,7 +2,9 @@
 
     attached  <-> detached      the connection broke: kept for the resume window, pushes gather
         \\            |
-         `--> ended <-'          closed for good, window over, replaced, moved, outbox over its bound
+         `--> ended <-'          closed for good, window over, replaced, outbox over its bound
+
+    moving -> handed             it goes to another node (`server/sessions/mover.py`): frozen, then there
 
 A message is handled where it arrives, in one go: rate, decode, look-up, call, answer. Only an
 answer that has to wait becomes a future with a callback; nothing here is a task.
@@ -21,10 +23,11 @@ from server.ids import ActorId
 from server.sessions.broadcast import Broadcast
 from server.sessions.bucket import TokenBucket
 from server.sessions.connection import NOBODY, Connection
+from server.sessions.handover import Move
 from server.sessions.outbox import Outbox
 from server.sessions.turnstile import Held
 from server.wire.codec import Codec, Format
-from server.wire.messages import Ack, Beat, Beats, Close, CloseCode, Done, Failed, Heartbeat, Reply, Request
+from server.wire.messages import Ack, Beat, Beats, Close, CloseCode, Done, Failed, Heartbeat, Push, Reply, Request
 
 if TYPE_CHECKING:
     from server.sessions.gateway import Gateway
@@ -57,8 +60,8 @@ class Session(_EachBeat):
     """See the module's head. Made by the gateway; `begin` gives it its connection."""
 
     __slots__ = (
-        "_blocked_at", "_in_flight", "_link", "actor", "beats", "codec", "detached_at", "ended", "format", "held",
-        "move_due", "moving_to", "remote", "resume", "since_ms", "starved", "stays", "topics",
+        "_blocked_at", "_in_flight", "_link", "actor", "beats", "codec", "detached_at", "ended", "format", "handed",
+        "held", "move", "moves", "remote", "resume", "since_ms", "starved", "stays", "topics",
     )  # fmt: skip
 
     def __init__(self, gateway: "Gateway", caller: Caller, resume: str, format: Format, stays: bool) -> None:
@@ -85,8 +88,13 @@ class Session(_EachBeat):
         self.beats = 0
         self.ended = False
         self.detached_at = now
-        self.moving_to = ""
-        self.move_due = 0.0
+        self.move: Move | None = None
+        """It should go to another node, or is on its way."""
+        self.moves = 0
+        """How often it was sent to another node."""
+        self.handed = False
+        """It lives on another node now: what is left here is the connection, for what is still to be
+        answered on it."""
         self.topics: dict[str, Topic] | None = None
         self.held: Held | None = None
         """Where its messages wait in line, while it sends faster than it may."""
@@ -320,6 +328,19 @@ class Session(_EachBeat):
         if self._beat_due:
             self._pay_beats()
 
+    @property
+    def moving(self) -> bool:
+        """Packed and on its way to another node, or there already: nothing of it changes here."""
+        return self.move is not None and self.move.frozen
+
+    def deliver(self, message: Push) -> None:
+        """A push for the player: to the client, or after the session if that is moving."""
+        move = self.move
+        if move is None or not move.frozen:
+            self.push(Broadcast(message))
+        elif not move.keep(message, self._gateway.settings.outbox_max_messages):
+            self.end(ENDED_OVERFLOW, CloseCode.SLOW_READER, "too much is unacknowledged")
+
     def push(self, broadcast: Broadcast) -> None:
         """Number a push, keep it until it is acknowledged, and write it if the client reads."""
         outbox = self.outbox
@@ -331,6 +352,16 @@ class Session(_EachBeat):
         elif self.connection is not None and self._blocked_at is None and outbox.sent == outbox.last - 1:
             outbox.sent = outbox.last
             self.send(frame)
+
+    def send_last(self, frame: bytes) -> bool:
+        """The push that was packed last, when the session has arrived elsewhere. False: there is
+        no room for it here."""
+        self.metrics.pushes_total += 1
+        if not self.outbox.add(frame):
+            return False
+        if self._blocked_at is None:
+            self._flush()
+        return True
 
     def _flush(self) -> None:
         for frame in self.outbox.unsent():
@@ -350,6 +381,8 @@ class Session(_EachBeat):
         return True
 
     def _owe_beat(self) -> None:
+        if self.move is not None and self.move.frozen:
+            return  # its count has left already
         self.beats += 1
         if not self._beat_due:
             self._beat_due = True
@@ -404,7 +437,7 @@ class Session(_EachBeat):
         connection.close(code, reason)
         return True
 
-    def hand_over(self) -> None:
+    def give_way(self) -> None:
         """A newer connection resumes this session: the old one, if still there, is closed."""
         self._hang_up(CloseCode.REPLACED, "resumed on another connection")
 
@@ -414,6 +447,9 @@ class Session(_EachBeat):
         self.metrics.sessions -= 1
 
     def _detach(self) -> None:
+        if self.handed:
+            self.end(ENDED_MOVED)
+            return
         self.detached_at = self._gateway.now()
         self._gateway.session_detached(self)
 

@@ -12,13 +12,16 @@ nodes that serve it for a client that cannot follow redirects (they say so every
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final, Union, cast
 
 import msgspec
 
 from server.actors.actor import Attached, EventBatch, LoggedActor
-from server.errors import GarrisonError, NotFound, Rejected
+from server.cluster.slots import SlotTable
+from server.cluster.view import View
+from server.errors import GarrisonError, NotFound, Rejected, Unavailable
 from server.ids import ActorId, NodeAddress, actor_id, kind_of, parse_actor_id
 from server.runtime.backoff import backoff_s
 from server.sessions.broadcast import Broadcast
@@ -44,6 +47,9 @@ MAX_EVENTS: Final = 512
 MAX_RUN_BYTES: Final = 48 * 1024
 """A frame of events to a client holds about this much at most."""
 _AWAY_BATCH: Final = 1_000
+_HOPS: Final = 3
+_EARLIER_TABLES: Final = 16
+_MOVING_RETRY_S: Final = 0.2
 
 
 class _EventsTo(msgspec.Struct, array_like=True, frozen=True, tag=0):
@@ -55,17 +61,21 @@ class _EventsTo(msgspec.Struct, array_like=True, frozen=True, tag=0):
 
 
 class _PushTo(msgspec.Struct, array_like=True, frozen=True, tag=1):
-    """A push for a player. `forward`: the receiver may pass it on to nodes that serve it away."""
+    """A push for a player. `hops`: how often it may be passed on to where its session went.
+    `away`: the receiver is to send it to all nodes that serve the player away from its slot."""
 
     subject: str
     push: bytes
-    forward: bool
+    hops: int
+    away: bool
 
 
 class _ServedHere(msgspec.Struct, array_like=True, frozen=True, tag=2):
-    """The sender has sessions of these players, whose slots are the receiver's."""
+    """The sender has sessions of these players, whose slots are the receiver's, and has them from
+    node `instead_of`, if that is said."""
 
     subjects: list[str]
+    instead_of: NodeAddress | None = None
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -75,11 +85,12 @@ _decode = msgspec.msgpack.Decoder(_EventsTo | _PushTo | _ServedHere).decode
 class Topic:
     """One watched stream."""
 
-    __slots__ = ("attaching", "cursors", "filling", "finished", "id")
+    __slots__ = ("attaching", "beginning", "cursors", "filling", "finished", "id")
 
     def __init__(self, identity: ActorId) -> None:
         self.id = identity
         self.cursors: Cursors[Session] = Cursors()
+        self.beginning: dict[Session, int] = {}  # answered in this turn of the loop, not begun yet
         self.filling = False
         self.attaching = False
         self.finished = False  # no event will follow: nothing to stay attached for
@@ -99,6 +110,8 @@ class Streams:
         self._transport = gateway.host.transport
         self.topics: dict[str, Topic] = {}
         self._away: dict[str, dict[NodeAddress, float]] = {}  # player -> nodes that serve it, until when
+        self._table = gateway.host.view.table
+        self._earlier: deque[tuple[SlotTable, float]] = deque(maxlen=_EARLIER_TABLES)  # each with its end
         app = self._host.app
         kinds = [cls for cls in (*ENGINE_ANSWERS, *app.answers) if issubclass(cls, Push)]
         self._decode_push = msgspec.msgpack.Decoder(cast(Any, Union[tuple(kinds)])).decode  # noqa: UP007
@@ -116,9 +129,9 @@ class Streams:
             return
         owner = self._host.owner(actor_id(self._session_kind, subject))
         if owner is None or owner == self._host.me:
-            self._push_here(subject, message, forward=True)
+            self._push_here(subject, message, _HOPS, True)
         else:
-            self._transport.send(owner, Service.STREAM, _encode(_PushTo(subject, _encode(message), True)))
+            self._transport.send(owner, Service.STREAM, _encode(_PushTo(subject, _encode(message), _HOPS, True)))
 
     def publish(self, watchers: Sequence[NodeAddress], topic: ActorId, first_seq: int, events: Sequence[bytes]) -> None:
         """See `server.actors.outlet.Outlet.publish`."""
@@ -138,33 +151,113 @@ class Streams:
         if isinstance(message, _EventsTo):
             self._arrived(message.topic, message.first_seq, message.events)
         elif isinstance(message, _PushTo):
-            self._push_here(message.subject, self._decode_push(message.push), message.forward)
+            self._push_here(message.subject, self._decode_push(message.push), min(message.hops, _HOPS), message.away)
         else:
             until = self._gateway.now() + AWAY_S
             for subject in message.subjects:
-                self._away.setdefault(subject, {})[sender] = until
+                away = self._away.setdefault(subject, {})
+                away[sender] = until
+                if message.instead_of is not None:
+                    away.pop(message.instead_of, None)
 
-    def _push_here(self, subject: str, message: Push, forward: bool) -> None:
+    def _push_here(self, subject: str, message: Push, hops: int, away: bool) -> None:
         session = self._gateway.players.get(subject)
         if session is not None:
-            session.push(Broadcast(message))
-        away = self._away.get(subject) if forward else None
-        if away is not None:
-            now = self._gateway.now()
-            payload = _encode(_PushTo(subject, _encode(message), False))
-            for node, until in list(away.items()):
-                if until < now:
-                    del away[node]
-                else:
-                    self._transport.send(node, Service.STREAM, payload)
-            if not away:
-                del self._away[subject]
+            session.deliver(message)
+        nodes: list[NodeAddress] = []
+        if away and subject in self._away:
+            nodes = self._served_away(subject, session)
+            for node in nodes:
+                self._transport.send(node, Service.STREAM, _encode(_PushTo(subject, _encode(message), hops - 1, False)))
+        if session is None and not nodes and hops > 0:
+            self._follow(subject, message, hops - 1, away)
+
+    def _served_away(self, subject: str, session: "Session | None") -> list[NodeAddress]:
+        """Without the node that `session`, from here, is just moving to: a push follows it there."""
+        now = self._gateway.now()
+        self._away[subject] = away = {node: until for node, until in self._away[subject].items() if until >= now}
+        move = session.move if session is not None else None
+        return [node for node in away if move is None or not move.frozen or node != move.to]
+
+    def _follow(self, subject: str, message: Push, hops: int, away: bool) -> None:
+        """The player has no session that this node knows of: perhaps it went, or has not come yet
+        from the node that had the slot before."""
+        now = self._gateway.now()
+        node, asks = self._gateway.mover.gone.of_player(subject, now), False
+        if node is None and away:
+            node, asks = self._owner_before(subject, now), True
+        if node is not None and node != self._host.me:
+            self._transport.send(node, Service.STREAM, _encode(_PushTo(subject, _encode(message), hops, asks)))
+
+    def _owner_before(self, subject: str, now: float) -> NodeAddress | None:
+        """The last other owner of the player's slot, if it is a member and that was not long ago."""
+        if self._session_kind is not None:
+            identity = actor_id(self._session_kind, subject)
+            for table, ended in self._earlier:
+                owner = table.owner(identity)
+                if ended >= now - AWAY_S and owner != self._host.me and owner in self._host.view.addresses:
+                    return owner
+        return None
+
+    # ---- sessions that move ----
+
+    def on_view(self, view: View) -> None:
+        """Slots may have moved; for a while their players' sessions may still be where they were."""
+        if view.table is not self._table:
+            before, self._table = self._table, view.table
+            if not before.owners:  # this node is new: before, the others had all
+                before = SlotTable(tuple(one for one in view.table.owners if one[0] != self._host.me))
+            self._earlier.appendleft((before, self._gateway.now()))
+
+    def pass_on(self, subject: str, pushes: Sequence[Push], to: NodeAddress) -> None:
+        """Pushes for a session that is at node `to` now."""
+        for push in pushes:
+            self._transport.send(to, Service.STREAM, _encode(_PushTo(subject, _encode(push), _HOPS - 1, False)))
+
+    def arrived_from(self, session: "Session", sender: NodeAddress) -> None:
+        """A session came from `sender`: a push for its player takes one way only, from now on."""
+        subject = session.caller.subject
+        self._away.get(subject, {}).pop(sender, None)
+        owner = self._host.owner(session.actor) if session.actor is not None else None
+        if owner is not None and owner != self._host.me:
+            self._transport.send(owner, Service.STREAM, _encode(_ServedHere([subject], sender)))
+
+    def withdraw(self, session: "Session") -> list[tuple[str, int]]:
+        """End the session's subscriptions here: topic and next event of each."""
+        topics, session.topics = session.topics, None
+        out = []
+        for name, topic in (topics or {}).items():
+            cursor = topic.cursors.cursor(session)
+            out.append((name, topic.beginning.get(session, cursor or 1)))
+            self._leave(topic, session)
+        return out
+
+    def restore(self, session: "Session", cursors: Sequence[tuple[str, int]]) -> None:
+        """The subscriptions of a session that came, or came back."""
+        for name, next_seq in cursors:
+            identity = parse_actor_id(name)
+            cls = self._host.app.actor(kind_of(identity))
+            if cls is None or not issubclass(cls, LoggedActor):
+                continue
+            topic = self.topics.get(identity)
+            known = topic is not None
+            if topic is None:
+                topic = self.topics[identity] = Topic(identity)
+            if session.topics is None:
+                session.topics = {}
+            session.topics[name] = topic
+            topic.cursors.watch(session, next_seq)
+            if known:
+                self._fill(topic)
+            elif not topic.attaching:
+                self._attach(topic)
 
     # ---- from clients ----
 
     def watch(self, session: "Session", message: Watch) -> "Watching | asyncio.Future[Watching]":
         """Subscribe. Raises, or its future does, `BadInput`, `NotFound`, `Rejected` (too many
         subscriptions) and what the actor answers."""
+        _check_still(session)
         identity = parse_actor_id(message.topic)
         cls = self._host.app.actor(kind_of(identity))
         if cls is None or not issubclass(cls, LoggedActor):
@@ -185,6 +278,8 @@ class Streams:
             error = GarrisonError("cancelled") if future.cancelled() else future.exception()
             if error is not None:
                 answer.set_exception(error)
+            elif session.moving:
+                answer.set_exception(_is_moving())
             else:
                 answer.set_result(Watching(message.id, message.topic, future.result().next_seq))
                 self._subscribe(session, message, identity, future.result())
@@ -203,18 +298,18 @@ class Streams:
         if session.topics is None:
             session.topics = {}
         session.topics[message.topic] = topic
-        asyncio.get_running_loop().call_soon(self._begin, session, topic, message.from_seq)
+        topic.beginning[session] = message.from_seq
+        asyncio.get_running_loop().call_soon(self._begin, session, topic)
 
-    def _begin(self, session: "Session", topic: Topic, from_seq: int) -> None:
-        if session.topics is not None and session.topics.get(topic.id) is topic:
+    def _begin(self, session: "Session", topic: Topic) -> None:
+        from_seq = topic.beginning.pop(session, None)
+        if from_seq is not None:  # else it has left again
             topic.cursors.watch(session, from_seq)
-            self.topics[topic.id] = topic
             self._fill(topic)
-        elif not len(topic.cursors):
-            self.topics.pop(topic.id, None)
 
     def unwatch(self, session: "Session", message: Unwatch) -> Done:
         """Unsubscribe; unknown topics are no error."""
+        _check_still(session)
         topic = session.topics.pop(message.topic, None) if session.topics else None
         if topic is not None:
             self._leave(topic, session)
@@ -233,7 +328,8 @@ class Streams:
 
     def _leave(self, topic: Topic, session: "Session") -> None:
         topic.cursors.unwatch(session)
-        if not len(topic.cursors):
+        topic.beginning.pop(session, None)
+        if not len(topic.cursors) and not topic.beginning:
             self.topics.pop(topic.id, None)
 
     # ---- staying attached ----
@@ -275,15 +371,17 @@ class Streams:
         homes: dict[NodeAddress, list[str]] = {}
         for subject, session in self._gateway.players.items():
             owner = self._host.owner(session.actor) if session.actor is not None else None
-            if owner is not None and owner != self._host.me:
+            if owner is not None and owner != self._host.me and not session.moving:
                 homes.setdefault(owner, []).append(subject)
         for owner, subjects in homes.items():
             for start in range(0, len(subjects), _AWAY_BATCH):
                 payload = _encode(_ServedHere(subjects[start : start + _AWAY_BATCH]))
                 self._transport.send(owner, Service.STREAM, payload)
         now = self._gateway.now()
-        for subject in [name for name, nodes in self._away.items() if max(nodes.values()) < now]:
+        for subject in [name for name, nodes in self._away.items() if max(nodes.values(), default=0.0) < now]:
             del self._away[subject]
+        while self._earlier and self._earlier[-1][1] < now - AWAY_S:
+            self._earlier.pop()
 
     # ---- events to subscriptions ----
 
@@ -328,6 +426,16 @@ class Streams:
                 await asyncio.sleep(0)  # a long log must not keep the loop to itself
         finally:
             topic.filling = False
+
+
+def _is_moving() -> Unavailable:
+    return Unavailable("this session is moving to another node", retry_after_s=_MOVING_RETRY_S)
+
+
+def _check_still(session: "Session") -> None:
+    """Raises `Unavailable` while what the session watches is on its way elsewhere."""
+    if session.moving:
+        raise _is_moving()
 
 
 def _has_room(session: "Session") -> bool:

@@ -77,6 +77,10 @@ class NodeLease:
         """Whether durable work may be acknowledged now."""
         return self._clock.boot() < self.safe_until
 
+    def renewed_since(self, at: float) -> bool:
+        """Whether a renewal that was sent after `at` (boot time) was granted."""
+        return self.safe_until > at + SAFE_SHARE * self._settings.lease_period_s
+
     def alone(self) -> None:
         """Gossip has lost all the others: who is cut off is not known."""
         self._in_touch_since = self._clock.boot()

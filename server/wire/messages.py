@@ -133,7 +133,7 @@ class Failed(Reply, tag="error", frozen=True):
 
 
 class Going(Push, tag="going", frozen=True):
-    """This session should move: reconnect to `url` (any node if empty) within `within_ms`."""
+    """This session moves: resume it at `url` (any node if empty) within `within_ms`."""
 
     url: str
     within_ms: int
@@ -157,7 +157,7 @@ class CloseCode:
     FLOOD = 4006  # retry after a pause
     SLOW_READER = 4007  # may resume
     HEARTBEAT_MISSED = 4008  # retry
-    MOVED = 4009  # the slot moved: retry
+    MOVED = 4009  # the session is at another node: retry
     OWNERSHIP_LOST = 4010  # the node lost its lease: retry elsewhere
     FULL = 4011  # no room for another connection: retry elsewhere
 

@@ -321,7 +321,7 @@ async def test_a_client_that_cannot_follow_is_served_and_gets_its_pushes() -> No
 
 
 async def test_sessions_move_with_their_slots(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("server.sessions.gateway.MOVE_GRACE_S", 0.2)
+    monkeypatch.setattr("server.sessions.mover.MOVE_GRACE_S", 0.2)
     async with gateways(("node-1",)) as world:
         await world.add("node-2")
         clients = [await welcomed(world, "node-1", f"p{number}") for number in range(8)]
@@ -337,7 +337,7 @@ async def test_sessions_move_with_their_slots(monkeypatch: pytest.MonkeyPatch) -
 
 
 async def test_a_view_that_turns_back_moves_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("server.sessions.gateway.MOVE_SPREAD_S", 0.3)
+    monkeypatch.setattr("server.sessions.mover.MOVE_SPREAD_S", 0.3)
     async with gateways(("node-1",)) as world:
         await world.add("node-2")
         clients = [await welcomed(world, "node-1", f"p{number}") for number in range(8)]

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from server.actors.actor import Actor, Attached, Caller, LoggedActor, Record
 from server.actors.app import App, QueryRoute, Route
-from server.cluster.view import Member, View
+from server.cluster.view import Member, MemberState, View
 from server.errors import NotFound, Rejected
 from server.ids import actor_id
 from server.runtime.clock import SystemClock
@@ -105,6 +105,12 @@ class Pilot(Actor[Nothing]):
     def activated(self) -> None:
         self.beats = 0
         self.sessions: list[str] = []
+
+    def carry(self) -> list[str]:
+        return self.sessions
+
+    def arrived(self, carried: list[str]) -> None:
+        self.sessions = carried
 
     def connected(self, caller: Caller) -> None:
         if Pilot.refuse:
@@ -215,18 +221,28 @@ class World:
         node = self.nodes[name] = GatewayNode(host, gateway, listener, url)
         return node
 
-    def show(self, *names: str) -> None:
-        """Every node sees exactly these as up."""
-        nodes = [self.nodes[name] for name in names]
-        members = tuple(
-            Member(n.host.me.node, n.host.me.incarnation, 4, "up", n.host.transport.endpoint, n.url, "") for n in nodes
-        )
-        view = View(members)
-        for node in nodes:
-            peers = {m.address: m.transport for m in members if m.address != node.host.me}
-            node.host.transport.set_peers(peers)
-            node.host.on_view(view)
-            node.gateway.on_view(view)
+    def view(self, *names: str, leaving: Sequence[str] = ()) -> View:
+        """These nodes, all up except those that are leaving."""
+        members = []
+        for name in names:
+            host, url = self.nodes[name].host, self.nodes[name].url
+            state: MemberState = "leaving" if name in leaving else "up"
+            members.append(Member(host.me.node, host.me.incarnation, 4, state, host.transport.endpoint, url, ""))
+        return View(tuple(members))
+
+    def tell(self, name: str, view: View) -> None:
+        """Only node `name` sees `view`."""
+        node = self.nodes[name]
+        peers = {m.address: m.transport for m in view.members.values() if m.address != node.host.me}
+        node.host.transport.set_peers(peers)
+        node.host.on_view(view)
+        node.gateway.on_view(view)
+
+    def show(self, *names: str, leaving: Sequence[str] = ()) -> None:
+        """Every node sees exactly these, as up or as leaving."""
+        view = self.view(*names, leaving=leaving)
+        for name in names:
+            self.tell(name, view)
 
     def player_of(self, name: str, start: str = "p") -> str:
         """A subject whose slot belongs to node `name`."""

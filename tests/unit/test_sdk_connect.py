@@ -269,6 +269,55 @@ async def test_going_moves_the_client_after_its_answers() -> None:
             await until(lambda: client.url == other.url)
 
 
+async def test_a_move_keeps_the_session_and_what_waits() -> None:
+    async def there(talk: Talk) -> None:
+        await talk.welcome(recovered=True, resume="r")
+        await talk.send(*Going(other.url, 2_000, seq=1).to_wire())  # again: it was lost the first time
+        asked = await talk.expect("presence.get")
+        await talk.send("presence", asked[1], "p2", "online", "", None, 0)
+        await talk.send("match.assigned", 2, "m")
+        await talk.idle()
+
+    async with scripted(there) as other:
+
+        async def here(talk: Talk) -> None:
+            await talk.welcome(resume="r")
+            await talk.expect("presence.get")  # never answered
+            await talk.send(*Going(other.url, 200, seq=1).to_wire())
+            await talk.idle()
+
+        async with scripted(here) as server, garrison.connect(server.url, "tok", options=FAST) as client:
+            assert (await client.get_presence("p2")).status == "online"
+            await until(lambda: client.stats.pushes == 2)
+            assert (client.url, client.stats.connects, client.stats.recovered) == (other.url, 2, 1)
+            assert other.talks[0].hello[3:5] == ["r", 1]
+            assert (len(server.talks), len(other.talks), client.stats.push_gaps) == (1, 1, 0)
+
+
+async def test_who_was_sent_away_returns_to_where_it_was_served_last() -> None:
+    """The only node that the client was told of is gone; the one it moved to breaks off once."""
+
+    async def drops_once(talk: Talk) -> None:
+        await talk.welcome(recovered=True)
+        if talk.number == 0:
+            talk.drop()
+        await talk.idle()
+
+    async with scripted(drops_once) as other:
+
+        async def here(talk: Talk) -> None:
+            await talk.welcome()
+            await talk.send(*Going(other.url, 100, seq=1).to_wire())
+            await talk.idle()
+
+        async with scripted(here) as server:
+            client = garrison.connect(server.url, "tok", options=FAST)
+            await client.open()
+        await until(lambda: len(other.talks) == 2 and client.connected)
+        assert client.url == other.url
+        await client.aclose()
+
+
 async def test_closing_says_so_and_fails_what_waits() -> None:
     async with scripted(welcome_and_idle) as server:
         client = garrison.connect(server.url, "tok", options=FAST)

@@ -89,6 +89,7 @@ class Client(GameCalls):
         self._urls = list(urls)
         self._next_url = rng.randrange(len(self._urls))
         self._preferred: str | None = None
+        self._last_url: str | None = None
         self._token = token
         self._name = name
         self._tls = tls
@@ -219,11 +220,19 @@ class Client(GameCalls):
         hello = Hello(token, resume or None, self._last_push, self._name, True, id=self._take_id())
         url, self._preferred = self._preferred, None
         if url is None:
-            url = self._urls[self._next_url % len(self._urls)]
+            seeds = self._seeds()
+            url = seeds[self._next_url % len(seeds)]
             self._next_url += 1
         link = await open_link(url, hello, self.options, self._tls)
+        self._last_url = link.url
         self.stats.redirects += link.hops
         return link
+
+    def _seeds(self) -> list[str]:
+        """The urls that were given, and the one that served last: the given ones may be gone."""
+        if self._last_url is None or self._last_url in self._urls:
+            return self._urls
+        return [*self._urls, self._last_url]
 
     def _after_close(self, link: Link, code: int, reason: str, attempt: int) -> float | None:
         """How long to wait before the next connection; None if there is to be none."""
@@ -236,7 +245,8 @@ class Client(GameCalls):
             return None
         if retry == "now" and not self._moving and code != 1006:
             self._preferred = self._preferred or link.url
-        if retry == "elsewhere" and self._urls[self._next_url % len(self._urls)] == link.url:
+        seeds = self._seeds()
+        if retry == "elsewhere" and seeds[self._next_url % len(seeds)] == link.url:
             self._next_url += 1
         self._moving = False
         base_s = self.options.backoff_base_s * (10 if retry == "later" else 1)
@@ -399,9 +409,10 @@ class Client(GameCalls):
             self._pushes_ready.set()
 
     def _move(self, going: Going) -> None:
-        """Finish what is in flight, then connect where the server says."""
+        """Finish what is in flight, then connect where the server says. Told again after that,
+        because the first time did not arrive, it is where it should be."""
         link = self._link
-        if link is None or self._moving:
+        if link is None or self._moving or going.url == link.url:
             return
         self._moving = True
         self._preferred = going.url or None

@@ -564,7 +564,7 @@ class Failed(Reply):
 
 @dataclass(frozen=True, slots=True)
 class Going(Push):
-    """This session should move: reconnect to `url` (any node if empty) within `within_ms`."""
+    """This session moves: resume it at `url` (any node if empty) within `within_ms`."""
 
     TYPE: ClassVar[str] = "going"
     url: str
@@ -1247,7 +1247,7 @@ CLOSE_CODES: dict[int, CloseInfo] = {
     4006: CloseInfo("flood", "later", "Too many refused messages in a row: over the rate, or unreadable."),
     4007: CloseInfo("slow_reader", "now", "Too much is unacknowledged (the session is over), or too long unread."),
     4008: CloseInfo("heartbeat_missed", "now", "The server heard nothing for several intervals."),
-    4009: CloseInfo("moved", "now", "The player's slot moved to another node."),
+    4009: CloseInfo("moved", "now", "The session is at another node now."),
     4010: CloseInfo("ownership_lost", "elsewhere", "The node lost its lease."),
     4011: CloseInfo("full", "elsewhere", "The node has no room for another connection or session."),
 }

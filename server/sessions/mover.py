@@ -1,0 +1,419 @@
+"""Sessions that move: to the node that their player's slot went to, and away from a node that leaves.
+
+    due -> queued -> frozen, packed and shipped -> handed over: the client is told (`Going`), then closed
+              \\                     `--> refused, or nothing was sent: goes on here, tried again
+               `- one shipment at a time to each node; its outcome unknown: frozen until it is known
+
+Frozen, nothing of a session changes: it gets no events (its cursors travel), a push is kept and
+sent after it, `watch` is refused for the moment. The client's other requests are answered as ever,
+until its connection is closed `MOVE_GRACE_S` after the handover; it resumes where it was sent, or
+anywhere (`server/sessions/seeker.py`). `Going` is the last push that is packed, so that its number
+is the session's wherever it goes on.
+
+Only one node ever goes on with a session: a sender that does not know whether its shipment has
+arrived asks again (the receiver knows a session that it has) until it is answered or the receiver
+has left the cluster.
+"""
+
+import asyncio
+from collections import deque
+from functools import partial
+from typing import TYPE_CHECKING, Final, cast
+
+import structlog
+
+from server.cluster.view import Member
+from server.errors import Corrupt, GarrisonError, Internal, OutcomeUnknown
+from server.ids import ActorId, NodeAddress
+from server.runtime.backoff import backoff_s
+from server.sessions.broadcast import Broadcast
+from server.sessions.handover import (
+    INSTALLED,
+    MAX_BATCH,
+    MAX_BATCH_BYTES,
+    REFUSED,
+    REPLACED,
+    ClientRole,
+    Forget,
+    Move,
+    Packed,
+    Remembered,
+    Ship,
+    Verdict,
+    Want,
+    Wanted,
+    decode,
+    decode_verdicts,
+    encode,
+    newer,
+    unpack_outbox,
+)
+from server.sessions.seeker import Seeker
+from server.sessions.session import (
+    ENDED_CLOSED,
+    ENDED_EXPIRED,
+    ENDED_MOVED,
+    ENDED_OVERFLOW,
+    ENDED_OWNERSHIP_LOST,
+    ENDED_REPLACED,
+    ENDED_STOPPING,
+    Session,
+)
+from server.transport.ports import Answer, Service
+from server.wire.messages import CloseCode, Going
+
+if TYPE_CHECKING:
+    from server.sessions.gateway import Gateway
+
+log = structlog.get_logger(__name__)
+
+MOVE_GRACE_S: Final = 2.0
+"""From telling a client that it should move until its connection is closed."""
+MOVE_SPREAD_S: Final = 1.0
+SHIP_TIMEOUT_S: Final = 1.0
+RETRY_CAP_S: Final = 5.0
+_STEP: Final = 100
+_ON_THE_WAY: Final = 600
+"""About what a packed session takes besides its outbox and topics, in bytes."""
+_STILL_THE_CLIENTS: Final = frozenset({ENDED_STOPPING, ENDED_OWNERSHIP_LOST, ENDED_MOVED})
+"""Ends of a connection's life here that are none of the session's: where it went it goes on."""
+_FOR_GOOD: Final = frozenset({ENDED_CLOSED, ENDED_EXPIRED, ENDED_OVERFLOW, ENDED_REPLACED})
+
+
+class Mover:
+    """See the module's head. One for each gateway."""
+
+    def __init__(self, gateway: "Gateway") -> None:
+        self._gateway = gateway
+        self._host = gateway.host
+        self.seeker = Seeker(gateway.host)
+        self.gone = Remembered()
+        self.closing: dict[Session, None] = {}
+        """Handed over, and their connections not closed yet."""
+        self._queues: dict[NodeAddress, deque[Session]] = {}
+        self._grace_s = MOVE_GRACE_S
+        self._progress = asyncio.Event()
+        gateway.host.transport.serve(Service.SESSION, self._serve)
+
+    # ---- where a session belongs ----
+
+    @property
+    def leaving(self) -> bool:
+        """This node is leaving: it takes no session in, and all that it has have to go."""
+        me = self._host.view.addresses.get(self._host.me)
+        return me is not None and me.state == "leaving"
+
+    def target(self, session: Session) -> Member | None:
+        """The member that should have the session, if that is another one. Sessions without an
+        actor, and of clients that cannot be redirected, stay until this node leaves."""
+        if session.actor is not None:
+            return None if session.stays and not self.leaving else self.member(session.actor)
+        return self.elsewhere(session.resume)
+
+    def elsewhere(self, key: str) -> Member | None:
+        """Where a session that belongs nowhere in particular goes when this node leaves: the same
+        node for the same `key`, in equal views."""
+        return self.member(ActorId(f"session/{key}")) if self.leaving else None
+
+    def member(self, actor: ActorId) -> Member | None:
+        """The owner of an actor's slot, if it is another node that serves clients."""
+        owner = self._host.owner(actor)
+        if owner is None or owner == self._host.me:
+            return None
+        member = self._host.view.addresses.get(owner)
+        return member if member is not None and member.client_url else None
+
+    # ---- when it goes ----
+
+    def on_view(self) -> None:
+        """The view has changed: let those move, spread over time, who belong elsewhere now, and
+        let those stay who do not any more."""
+        moving = []
+        for session in self._gateway.sessions.values():
+            move = session.move
+            if move is not None and (move.frozen or move.pulled):
+                continue
+            target = self.target(session)
+            if target is None:
+                session.move = None
+            elif move is None:
+                session.move = Move(target.address, _url(session, target))
+                moving.append(session)
+            else:
+                move.to, move.url = target.address, _url(session, target)
+        spread_s = max(MOVE_SPREAD_S, len(moving) / self._gateway.rebalance_per_s)
+        for session in moving:
+            self._later(session, self._gateway.rng.uniform(0, spread_s))
+        self.gone.expire(self._gateway.now())
+        self._progress.set()
+
+    def consider(self, session: Session) -> None:
+        """The view may have changed while the session was opened."""
+        target = self.target(session)
+        if target is not None and session.move is None:
+            session.move = Move(target.address, _url(session, target))
+            self._later(session, self._gateway.rng.uniform(0, MOVE_SPREAD_S))
+
+    def pull(self, session: Session, to: Member) -> None:
+        """Its client is at `to`, and wants it."""
+        move = session.move
+        if move is None or not move.queued:
+            session.move = move = Move(to.address, to.client_url)
+            self._enqueue(session, move)
+        move.to, move.url, move.pulled = to.address, to.client_url, True
+
+    def _later(self, session: Session, wait_s: float) -> None:
+        self._gateway.wheel.add(self._gateway.now() + wait_s, partial(self._due, session, session.move))
+
+    def _due(self, session: Session, move: Move | None, _now: float) -> None:
+        if move is not None and session.move is move and not (session.ended or move.queued or move.frozen):
+            self._enqueue(session, move)
+
+    def _enqueue(self, session: Session, move: Move) -> None:
+        move.queued = True
+        queue = self._queues.get(move.to)
+        if queue is not None:
+            queue.append(session)
+        else:
+            self._queues[move.to] = deque([session])
+            self._host.supervisor.spawn(self._run(move.to), f"sessions to {move.to}")
+
+    # ---- shipping ----
+
+    async def _run(self, to: NodeAddress) -> None:
+        """Ship what is queued for one node, a batch at a time."""
+        queue = self._queues[to]
+        try:
+            while queue:
+                batch = self._pack_some(queue, to)
+                if batch:
+                    await self._ship(to, batch)
+        finally:
+            del self._queues[to]
+
+    def _pack_some(self, queue: deque[Session], to: NodeAddress) -> list[tuple[Session, Packed]]:
+        batch: list[tuple[Session, Packed]] = []
+        room = min(MAX_BATCH_BYTES, self._host.settings.transport.max_frame_bytes // 2)
+        while queue and len(batch) < MAX_BATCH:
+            session = queue[0]
+            room -= _ON_THE_WAY + session.outbox.bytes + 5 * len(session.outbox) + 150 * len(session.topics or ())
+            if batch and room < 0:
+                break
+            queue.popleft()
+            move = session.move
+            if session.ended or move is None or move.frozen:
+                continue
+            move.queued = False
+            if move.to != to:
+                self._enqueue(session, move)
+            else:
+                batch.append((session, self._pack(session, move)))
+        return batch
+
+    def _pack(self, session: Session, move: Move) -> Packed:
+        """Freeze: from here on nothing of the session changes."""
+        move.frozen = True
+        move.topics = self._gateway.streams.withdraw(session)
+        session.moves += 1
+        outbox = session.outbox
+        frames = outbox.frames
+        if session.connection is not None and not move.pulled:
+            going = Broadcast(Going(0, move.url, round(self._grace_s * 1000)))
+            move.going = going.render(session.format, outbox.last + 1)
+            frames.append(move.going)
+        caller, role = session.caller, cast(ClientRole, session.caller.role)
+        return Packed(
+            session.resume, caller.session, caller.subject, role, session.format, session.stays, session.moves,
+            session.since_ms, session.beats, outbox.acked, frames, move.topics,
+        )  # fmt: skip
+
+    async def _ship(self, to: NodeAddress, batch: list[tuple[Session, Packed]]) -> None:
+        """Send a batch until its outcome is known."""
+        gateway = self._gateway
+        payload = encode(Ship([packed for _, packed in batch]))
+        give_up_at = gateway.now() + gateway.settings.resume_window_s
+        attempt, unknown = 0, False
+        while True:
+            try:
+                answer = await self._host.transport.request(to, Service.SESSION, payload, SHIP_TIMEOUT_S)
+                verdicts = decode_verdicts(answer, len(batch))
+                break
+            except GarrisonError as error:
+                unknown = unknown or isinstance(error, OutcomeUnknown | Internal | Corrupt)
+                why = error.message
+            if not unknown or to not in self._host.view.addresses:
+                verdicts = [REFUSED] * len(batch)
+                break
+            if gateway.now() >= give_up_at:
+                log.warning("sessions cannot be handed over", to=str(to), count=len(batch), why=why)
+                for session, _ in batch:
+                    session.end(ENDED_MOVED, CloseCode.MOVED, "the player is served by another node now")
+                return
+            await asyncio.sleep(backoff_s(attempt, gateway.rng))
+            attempt += 1
+        for (session, _), verdict in zip(batch, verdicts, strict=True):
+            self._shipped(session, to, verdict)
+        self._progress.set()
+
+    def _shipped(self, session: Session, to: NodeAddress, verdict: Verdict) -> None:
+        if session.handed:
+            return  # it has been back since
+        if verdict == INSTALLED:
+            self._handed_over(session, to)
+        elif verdict == REPLACED:
+            session.end(ENDED_REPLACED, CloseCode.REPLACED, "another connection of this player took over")
+        else:
+            self._thaw(session)
+
+    def _thaw(self, session: Session) -> None:
+        """It goes on here, and is tried again later if it still belongs elsewhere."""
+        move, session.move = session.move, None
+        if session.ended or move is None:
+            return
+        self._gateway.streams.restore(session, move.topics)
+        for push in move.late:
+            session.push(Broadcast(push))
+        target = None if session.ended else self.target(session)
+        if target is not None:
+            session.move = Move(target.address, _url(session, target), move.attempt + 1)
+            self._later(session, backoff_s(move.attempt, self._gateway.rng, 0.1, RETRY_CAP_S))
+
+    def _handed_over(self, session: Session, to: NodeAddress) -> None:
+        """Node `to` has it: what is left is to tell the client."""
+        gateway, move = self._gateway, session.move
+        assert move is not None
+        player = session.caller.subject if session.caller.role == "player" else ""
+        until = gateway.now() + gateway.settings.resume_window_s
+        self.gone.note(session.resume, player, to, session.moves, until)
+        gateway.streams.pass_on(session.caller.subject, move.late, to)
+        move.late = []
+        if session.ended:
+            self._forget(session, to, move.over)
+            return
+        gateway.metrics.sessions_handed_over_total += 1
+        gateway.release(session)
+        session.handed = True
+        self.closing[session] = None
+        if session.connection is None:
+            session.end(ENDED_MOVED)
+        elif move.pulled:
+            session.end(ENDED_MOVED, CloseCode.REPLACED, "resumed on another connection")
+        elif not move.going or session.send_last(move.going):
+            gateway.wheel.add(gateway.now() + self._grace_s, partial(self._hang_up, session))
+        else:
+            self._hang_up(session, 0.0)
+
+    def _hang_up(self, session: Session, _now: float) -> None:
+        session.end(ENDED_MOVED, CloseCode.MOVED, "the session is served by another node now")
+
+    def ended(self, session: Session, why: str) -> None:
+        """A session on its way has ended here: the gateway's call."""
+        move = session.move
+        if move is not None and move.frozen:
+            move.over = why
+            if session.handed:
+                self.closing.pop(session, None)
+                self._forget(session, move.to, why)
+        self._progress.set()
+
+    def _forget(self, session: Session, to: NodeAddress, why: str) -> None:
+        if why not in _STILL_THE_CLIENTS:
+            self.gone.forget(session.resume)
+            self._host.transport.send(to, Service.SESSION, encode(Forget(session.resume, session.moves, why)))
+
+    # ---- all of them ----
+
+    async def hand_over_all(self, within_s: float) -> None:
+        """Send every session away that has somewhere to go, within `within_s`."""
+        gateway = self._gateway
+        deadline = gateway.now() + within_s
+        self._grace_s = min(MOVE_GRACE_S, within_s / 4)
+        going = [session for session in gateway.sessions.values() if self.target(session) is not None]
+        spread_s = min(within_s / 2, len(going) / gateway.rebalance_per_s)
+        for number, session in enumerate(going, 1):
+            self._go_now(session)
+            if number % _STEP == 0:
+                await asyncio.sleep(spread_s * _STEP / len(going))
+        while True:
+            while going and (going[-1].ended or going[-1].handed):
+                going.pop()
+            if not (going or self.closing) or gateway.now() >= deadline:
+                break
+            self._progress.clear()
+            try:
+                async with asyncio.timeout(max(0.0, deadline - gateway.now())):
+                    await self._progress.wait()
+            except TimeoutError:
+                break
+        for session in list(self.closing):
+            self._hang_up(session, 0.0)
+
+    def _go_now(self, session: Session) -> None:
+        target = self.target(session)
+        if session.ended or session.moving or target is None:
+            return
+        if session.move is None:
+            session.move = Move(target.address, _url(session, target))
+        if not session.move.queued:
+            self._enqueue(session, session.move)
+
+    # ---- from other nodes ----
+
+    def _serve(self, sender: NodeAddress, payload: bytes) -> Answer:
+        message = decode(payload)
+        if isinstance(message, Ship):
+            return encode([self._install(sender, packed) for packed in message.sessions])
+        if isinstance(message, Want):
+            return encode([self._place(sender, wanted) for wanted in message.wanted])
+        session = self._gateway.sessions.get(message.resume)
+        if session is not None and session.moves == message.moves and session.connection is None:
+            session.end(message.why if message.why in _FOR_GOOD else ENDED_CLOSED)
+        return None
+
+    def _install(self, sender: NodeAddress, packed: Packed) -> Verdict:
+        """Take a session in, detached. One that is here or was here by this move is no news."""
+        gateway = self._gateway
+        here = gateway.sessions.get(packed.resume)
+        moves = here.moves if here is not None else self.gone.moves(packed.resume)
+        if moves >= packed.moves:
+            return INSTALLED
+        if here is not None:
+            if not here.moving:
+                return REPLACED  # it was believed lost with `sender`, and went on here
+            self._handed_over(here, sender)  # it had arrived, and comes back
+        outbox = unpack_outbox(packed, gateway.settings.outbox_max_messages, gateway.settings.outbox_max_bytes)
+        too_much = len(packed.topics) > gateway.settings.max_subscriptions
+        full = len(gateway.sessions) >= gateway.settings.max_connections
+        if outbox is None or too_much or full or self.leaving or gateway.closed:
+            return REFUSED
+        other = gateway.players.get(packed.subject) if packed.role == "player" else None
+        if other is not None and not newer(packed, other.since_ms):
+            return REPLACED
+        self.gone.forget(packed.resume)
+        session = gateway.install(packed, outbox, other)
+        gateway.streams.arrived_from(session, sender)
+        gateway.streams.restore(session, packed.topics)
+        self.seeker.arrived(packed.resume)
+        return INSTALLED
+
+    def _place(self, sender: NodeAddress, wanted: Wanted) -> str:
+        """Where a session is that `sender` asks for; one that is here goes there now."""
+        session = self._gateway.sessions.get(wanted.resume)
+        if session is None:
+            to = self.gone.where(wanted.resume, self._gateway.now())
+            return str(to) if to is not None else ""
+        if (session.caller.subject, session.caller.role) != (wanted.subject, wanted.role):
+            return ""
+        if session.moving:
+            assert session.move is not None
+            return str(session.move.to)
+        member = self._host.view.addresses.get(sender)
+        if member is None or not member.client_url:
+            return ""
+        self.pull(session, member)
+        return str(sender)
+
+
+def _url(session: Session, target: Member) -> str:
+    """What the client is told: any node, if it cannot choose one."""
+    return "" if session.stays else target.client_url

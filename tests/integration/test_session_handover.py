@@ -1,0 +1,412 @@
+"""Sessions that move to another node: everything in order, nothing lost, nothing twice."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from server.errors import BadInput, Unavailable
+from server.ids import ActorId
+from server.sessions.handover import Ship, encode
+from server.sessions.memory import Closed
+from server.transport.ports import Service
+from server.wire.messages import Ack, Close, CloseCode, Heartbeat, Hello, Unwatch, Watch
+from tests.support.gateways import Echo, MemoryClient, Note, Pilot, Post, Slow, World, gateways, token
+from tests.support.waiting import until
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who has to move moves in the next tick."""
+    monkeypatch.setattr("server.sessions.mover.MOVE_SPREAD_S", 0.01)
+
+
+async def welcomed(world: World, node: str, subject: str, role: str = "player", **fields: Any) -> MemoryClient:
+    client = world.client(node, subject, role, str(fields.pop("format", "msgpack")))
+    answer = await client.hello(**fields)
+    assert answer[0] == "welcome", answer
+    return client
+
+
+async def resumed(world: World, node: str, old: MemoryClient, ack: int, **fields: Any) -> MemoryClient:
+    """The same client at another node; it must have recovered."""
+    assert old.welcome is not None
+    client = world.client(node, old.subject, old.role, old.format)
+    answer = await client.hello(resume=old.welcome.resume, ack=ack, **fields)
+    assert answer[0] == "welcome", answer
+    assert answer[7] is True, answer
+    assert (answer[2], answer[6]) == (old.welcome.session, old.welcome.resume)
+    return client
+
+
+async def going(client: MemoryClient) -> list[Any]:
+    return await client.until(lambda message: message[0] == "going")
+
+
+async def notes(client: MemoryClient, first: int, texts: list[str], events: int = 0) -> None:
+    """The next pushes are these notes and so many runs of events, numbered from `first`."""
+    while texts or events:
+        push = client.seen.pop(0) if client.seen else await client.receive()
+        if push[0] in ("note", "going", "events"):
+            assert push[1] == first, push
+            first += 1
+        if push[0] == "note":
+            assert push[2] == texts.pop(0)
+        events -= push[0] == "events"
+
+
+def push(world: World, node: str, subject: str, text: str) -> None:
+    """As an actor on `node` would."""
+    world.nodes[node].gateway.streams.push(subject, Note(0, text))
+
+
+def mover_of(world: World, subject: str, name: str = "node-2") -> str:
+    """A subject like `subject` whose slot is `name`'s as soon as that node is there."""
+    table = world.view(*world.nodes).table
+    for number in range(10_000):
+        owner = table.owner(ActorId(f"pilot/{subject}{number}"))
+        if owner is not None and owner.node == name:
+            return f"{subject}{number}"
+    raise AssertionError
+
+
+@pytest.mark.parametrize("format", ["msgpack", "json"])
+async def test_a_session_follows_its_slot_with_everything(format: str) -> None:
+    async with gateways(("node-1",)) as world:
+        await world.add("node-2")
+        subject = mover_of(world, "p")
+        client = await welcomed(world, "node-1", subject, format=format)
+        for text in "abc":
+            push(world, "node-1", subject, text)
+        await client.send(Ack(0, 1))
+        await client.send(Heartbeat(0))
+        world.show("node-1", "node-2")
+        for text in "de":  # while it moves, from both sides
+            push(world, "node-1", subject, text)
+            push(world, "node-2", subject, text.upper())
+        told = await going(client)
+        assert told[2:] == ["memory://node-2", 2_000]
+        assert [message[1] for message in client.seen if message[0] == "note"] == list(range(1, told[1]))
+        push(world, "node-1", subject, "f")
+        push(world, "node-2", subject, "g")
+        assert (await client.ask(Echo, "still answered"))[2] == "still answered"
+        client.end.close(1001)
+        again = await resumed(world, "node-2", client, told[1])
+        push(world, "node-1", subject, "h")
+        seen = [message[2] for message in client.seen if message[0] == "note"]
+        rest = [await again.until(lambda message: message[0] == "note") for _ in range(10 - len(seen))]
+        assert [message[1] for message in rest] == list(range(told[1] + 1, told[1] + 1 + len(rest)))
+        seen += [message[2] for message in rest]
+        assert seen[:3] == ["a", "b", "c"]
+        assert sorted(seen) == sorted("abcdeDEfgh")
+        assert (await again.ask(Echo, "x"))[2] == "x"
+        one, two = world.nodes["node-1"], world.nodes["node-2"]
+        assert (one.metrics.sessions_handed_over_total, two.metrics.sessions_resumed_total) == (1, 1)
+        await until(lambda: one.gateway.sessions_left() == 0 and one.metrics.sessions == 0)
+        assert {entry[0] for entry in Pilot.history} == {"connected"}  # nothing has ended
+        assert [session.beats for session in two.gateway.sessions.values()] == [1]
+
+
+async def test_who_lost_its_connection_before_it_was_told_is_told_again() -> None:
+    async with gateways(("node-1",)) as world:
+        await world.add("node-2")
+        subject = mover_of(world, "p")
+        client = await welcomed(world, "node-1", subject)
+        push(world, "node-1", subject, "a")
+        await client.until(lambda message: message[0] == "note")
+        client.end.half_open()
+        world.show("node-1", "node-2")
+        await until(lambda: world.nodes["node-1"].metrics.sessions_handed_over_total == 1)
+        again = await resumed(world, "node-2", client, 0)
+        assert (await again.receive())[:3] == ["note", 1, "a"]
+        assert (await again.receive())[:3] == ["going", 2, "memory://node-2"]
+        push(world, "node-2", subject, "b")
+        assert (await again.receive())[:3] == ["note", 3, "b"]
+
+
+async def test_who_does_not_go_by_itself_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("server.sessions.mover.MOVE_GRACE_S", 0.2)
+    async with gateways(("node-1",)) as world:
+        await world.add("node-2")
+        subject = mover_of(world, "p")
+        client = await welcomed(world, "node-1", subject)
+        await client.send(Slow(9, "late"))
+        world.show("node-1", "node-2")
+        await going(client)
+        assert world.nodes["node-1"].gateway.sessions_left() == 1
+        assert Pilot.gate is not None
+        Pilot.gate.set()
+        assert await client.closed() == CloseCode.MOVED
+        assert ["said", 9, "late", ""] in client.seen  # it was in flight, and answered in time
+        assert world.nodes["node-1"].gateway.sessions_left() == 0
+        await resumed(world, "node-2", client, 1)
+
+
+async def test_a_detached_session_moves_too_and_gathers_pushes() -> None:
+    async with gateways(("node-1",)) as world:
+        await world.add("node-2")
+        subject = mover_of(world, "p")
+        client = await welcomed(world, "node-1", subject)
+        push(world, "node-1", subject, "a")
+        client.end.drop()
+        await until(lambda: bool(world.nodes["node-1"].gateway.detached))
+        world.show("node-1", "node-2")
+        await until(lambda: bool(world.nodes["node-2"].gateway.detached))
+        await until(lambda: world.nodes["node-1"].gateway.sessions_left() == 0)
+        push(world, "node-2", subject, "b")
+        again = await resumed(world, "node-2", client, 0)
+        await notes(again, 1, ["a", "b"])
+
+
+async def test_streams_go_on_from_their_cursors() -> None:
+    async with gateways(("node-1",)) as world:
+        await world.add("node-2")
+        host = await welcomed(world, "node-1", "h", "host")
+        subject = mover_of(world, "w")
+        watcher = await welcomed(world, "node-1", subject)
+        await watcher.ask(Watch, "ledger/f", 2)
+        await host.ask(Post, "f", ["1", "2", "3"])
+        world.show("node-1", "node-2")
+        await host.ask(Post, "f", ["4"])
+        told = await going(watcher)
+        await host.ask(Post, "f", ["5"])
+        assert (await watcher.ask(Watch, "ledger/g"))[2] == "unavailable"
+        assert (await watcher.ask(Unwatch, "ledger/f"))[2] == "unavailable"
+        watcher.end.close(1001)
+        again = await resumed(world, "node-2", watcher, told[1])
+        await host.ask(Post, "f", ["6"])
+        events = [message for message in watcher.seen if message[0] == "events"]
+        while not events or events[-1][3] + len(events[-1][4]) < 7:
+            events.append(await again.until(lambda message: message[0] == "events"))
+        numbers = [number for run in events for number in range(run[3], run[3] + len(run[4]))]
+        assert numbers == [2, 3, 4, 5, 6]
+        assert [event[2] for run in events for event in run[4]] == ["2", "3", "4", "5", "6"]
+        assert world.nodes["node-1"].gateway.streams.topics == {}
+
+
+async def test_a_leaving_node_hands_everybody_over_and_takes_nobody_in() -> None:
+    async with gateways(("node-1", "node-2", "node-3")) as world:
+        one = world.nodes["node-1"]
+        clients = [await welcomed(world, "node-1", world.player_of("node-1", f"p{n}x")) for n in range(4)]
+        clients += [await welcomed(world, "node-1", f"h{n}", "host") for n in range(3)]
+        clients += [await welcomed(world, "node-1", f"s{n}", "service") for n in range(3)]
+        elsewhere = world.player_of("node-2", "stays")
+        clients.append(await welcomed(world, "node-1", elsewhere, redirects=False))
+        clients[0].end.drop()
+        await until(lambda: len(one.gateway.detached) == 1)
+        view = world.view("node-1", "node-2", "node-3", leaving=["node-1"])
+        for name in world.nodes:
+            world.tell(name, view)
+        assert one.gateway.leaving
+        newcomer = world.client("node-1", "new", "host")
+        assert (await newcomer.hello())[0] == "redirect"
+        unmoved = world.client("node-1", elsewhere)
+        await unmoved.send(Hello(1, token(elsewhere), redirects=False))
+        assert await unmoved.closed() == CloseCode.GOING_AWAY
+        await one.gateway.stop(4.0)
+        assert (one.gateway.sessions_left(), one.metrics.sessions) == (0, 0)
+        assert one.metrics.sessions_handed_over_total == len(clients)
+        assert one.metrics.closes_total[CloseCode.GOING_AWAY] == 1  # who was not let in
+        for client in clients[1:]:
+            assert await client.closed() == CloseCode.MOVED
+            told = next(message for message in client.seen if message[0] == "going")
+            url = told[2] or "memory://node-2"
+            assert (told[2] == "") == (client.subject == elsewhere)
+            again = await resumed(world, url.removeprefix("memory://"), client, told[1])
+            assert (await again.ask(Echo, "x") if client.role == "player" else await again.ask(Heartbeat))[0] in (
+                "said",
+                "beat",
+            )
+        assert {entry[0] for entry in Pilot.history} == {"connected"}
+        assert await world.client("node-1").closed() == CloseCode.GOING_AWAY
+
+
+@pytest.mark.parametrize("third", ["node-2", "node-3"])
+async def test_a_client_may_come_back_anywhere(third: str) -> None:
+    async with gateways(("node-1", "node-2", "node-3")) as world:
+        host = await welcomed(world, "node-1", "h", "host")
+        await host.ask(Post, "f", ["1"])
+        await host.ask(Watch, "ledger/f")
+        assert (await host.until(lambda message: message[0] == "events"))[:2] == ["events", 1]
+        view = world.view("node-1", "node-2", "node-3", leaving=["node-1"])
+        for name in world.nodes:
+            world.tell(name, view)
+        await world.nodes["node-1"].gateway.stop(0.2)
+        assert await host.closed() == CloseCode.MOVED
+        again = await resumed(world, third, host, 2)
+        await again.ask(Post, "f", ["2"])
+        await notes(again, 3, [], events=1)
+        assert sum(len(world.nodes[name].gateway.sessions) for name in ("node-2", "node-3")) == 1
+
+
+async def test_a_session_comes_to_the_node_where_its_client_is_while_the_old_one_has_it_attached() -> None:
+    async with gateways(("node-1", "node-2")) as world:
+        host = await welcomed(world, "node-1", "h", "host")
+        again = await resumed(world, "node-2", host, 0)
+        assert await host.closed() == CloseCode.REPLACED
+        assert host.seen == []
+        assert (await again.ask(Heartbeat))[0] == "beat"
+        once_more = await resumed(world, "node-1", again, 0)
+        assert await again.closed() == CloseCode.REPLACED
+        assert (await once_more.ask(Heartbeat))[0] == "beat"
+        other = world.client("node-2", "somebody else", "host")
+        assert host.welcome is not None
+        other.subject = "k"
+        assert (await other.hello(resume=host.welcome.resume, ack=0))[7] is False
+        assert (await once_more.ask(Heartbeat))[0] == "beat"
+
+
+async def test_a_token_that_nobody_knows_costs_one_question() -> None:
+    async with gateways(("node-1", "node-2", "node-3")) as world:
+        clients = [world.client("node-1", f"h{number}", "host") for number in range(5)]
+        answers = await asyncio.gather(*(one.hello(resume=f"{n:032x}") for n, one in enumerate(clients)))
+        assert [answer[7] for answer in answers] == [False] * 5
+        assert len(world.nodes["node-1"].gateway.mover.seeker) == 0
+
+
+async def test_a_full_target_refuses_and_the_session_goes_on_until_there_is_room() -> None:
+    async with gateways(("node-1",), gateway={"max_connections": 2}) as world:
+        await world.add("node-2")
+        subject = mover_of(world, "p")
+        client = await welcomed(world, "node-1", subject)
+        others = [await welcomed(world, "node-2", f"h{n}", "host") for n in range(2)]
+        world.show("node-1", "node-2")
+        await until(lambda: any(one.move is not None and one.move.attempt for one in _sessions(world, "node-1")))
+        push(world, "node-1", subject, "a")
+        await client.until(lambda message: message[0] == "note")
+        assert (await client.ask(Heartbeat))[0] == "beat"
+        assert [message[0] for message in client.seen] == []
+        await others[0].ask(Close)
+        told = await going(client)
+        assert told[1] == 2
+        await resumed(world, "node-2", client, 2)
+
+
+async def test_a_shipment_without_answer_is_repeated_and_taken_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("server.sessions.mover.SHIP_TIMEOUT_S", 0.05)
+    async with gateways(("node-1",)) as world:
+        await world.add("node-2")
+        subject = mover_of(world, "p")
+        client = await welcomed(world, "node-1", subject)
+        one, two = world.nodes["node-1"], world.nodes["node-2"]
+        network, whole = world.cluster.network, world.cluster.network.delay
+        network.delay = lambda frm, to: None if frm == two.host.me else whole(frm, to)  # its answers are lost
+        world.show("node-1", "node-2")
+        await until(lambda: bool(two.gateway.sessions))
+        session = _sessions(world, "node-1")[0]
+        assert session.moving
+        push(world, "node-1", subject, "late")
+        network.delay = whole
+        told = await going(client)
+        assert client.seen == []
+        again = await resumed(world, "node-2", client, told[1])
+        await notes(again, told[1] + 1, ["late"])
+        assert one.metrics.sessions_handed_over_total == 1
+
+
+async def test_when_the_target_dies_the_session_goes_on_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("server.sessions.mover.SHIP_TIMEOUT_S", 0.05)
+    async with gateways(("node-1",)) as world:
+        await world.add("node-2")
+        subject = mover_of(world, "p")
+        client = await welcomed(world, "node-1", subject)
+        one, two = world.nodes["node-1"], world.nodes["node-2"]
+        await client.ask(Watch, "ledger/f")
+        world.cluster.network.split({one.host.me}, {two.host.me})
+        world.show("node-1", "node-2")
+        await until(lambda: _sessions(world, "node-1")[0].moving)
+        one.gateway.streams._push_here(subject, Note(0, "kept"), 0, False)
+        await world.nodes.pop("node-2").listener.stop()
+        await world.cluster.remove("node-2")
+        world.show("node-1")
+        assert (await client.until(lambda message: message[0] == "note"))[1:] == [1, "kept"]
+        host = await welcomed(world, "node-1", "h", "host")
+        await host.ask(Post, "f", ["1"])
+        assert (await client.until(lambda message: message[0] == "events"))[1] == 2
+        assert (await client.ask(Echo, "x"))[3] == "node-1"
+
+
+async def test_a_newer_session_of_the_player_stays() -> None:
+    async with gateways(("node-1",)) as world:
+        await world.add("node-2")
+        subject = mover_of(world, "p")
+        old = await welcomed(world, "node-1", subject)
+        older = _sessions(world, "node-1")[0]
+        older.since_ms -= 1_000
+        world.tell("node-2", world.view("node-2"))
+        new = await welcomed(world, "node-2", subject)
+        world.show("node-1", "node-2")
+        assert await old.closed() == CloseCode.REPLACED
+        assert (await new.ask(Echo, "x"))[3] == "node-2"
+        push(world, "node-1", subject, "once")
+        await notes(new, 1, ["once"])
+
+
+async def test_who_leaves_for_good_while_it_moves_is_gone_everywhere() -> None:
+    async with gateways(("node-1",)) as world:
+        await world.add("node-2")
+        subject = mover_of(world, "p")
+        client = await welcomed(world, "node-1", subject)
+        world.show("node-1", "node-2")
+        await going(client)
+        assert len(world.nodes["node-2"].gateway.sessions) == 1
+        assert (await client.ask(Close))[0] == "done"
+        await until(lambda: not world.nodes["node-2"].gateway.sessions)
+        await until(lambda: ("closed", subject) in [entry[:2] for entry in Pilot.history])
+
+
+async def test_a_view_that_comes_late_loses_no_push() -> None:
+    """The slot's new owner knows first: what is pushed there goes to where the session still is."""
+    async with gateways(("node-1",)) as world:
+        await world.add("node-2")
+        subject = mover_of(world, "p")
+        client = await welcomed(world, "node-1", subject)
+        view = world.view("node-1", "node-2")
+        world.tell("node-2", world.view("node-1"))
+        world.nodes["node-1"].host.transport.set_peers(
+            {world.nodes["node-2"].host.me: world.nodes["node-2"].host.transport.endpoint}
+        )
+        world.tell("node-2", view)
+        push(world, "node-2", subject, "a")
+        assert (await client.until(lambda message: message[0] == "note"))[1:] == [1, "a"]
+        world.tell("node-1", view)
+        told = await going(client)
+        again = await resumed(world, "node-2", client, told[1])
+        push(world, "node-2", subject, "b")
+        assert (await again.until(lambda message: message[0] == "note"))[1:] == [3, "b"]
+
+
+@pytest.mark.parametrize("payload", [b"", b"\xc1", encode(["x"]), encode(Ship([]))[:-1] + b"\xdd\xff\xff\xff\xff"])
+async def test_bad_bytes_from_a_node_are_bad_input(payload: bytes) -> None:
+    async with gateways(("node-1", "node-2")) as world:
+        one, two = world.nodes["node-1"], world.nodes["node-2"]
+        with pytest.raises(BadInput):
+            await one.host.transport.request(two.host.me, Service.SESSION, payload, 1.0)
+        assert two.gateway.sessions == {}
+        assert two.metrics.transport_handler_crashes_total == 0
+
+
+async def test_a_lost_lease_hands_nothing_over() -> None:
+    async with gateways(("node-1", "node-2")) as world:
+        one = world.nodes["node-1"]
+        client = await welcomed(world, "node-1", world.player_of("node-1"))
+        one.gateway.close_all(CloseCode.OWNERSHIP_LOST)
+        assert await client.closed() == CloseCode.OWNERSHIP_LOST
+        await one.gateway.stop(1.0)
+        assert one.metrics.sessions_handed_over_total == 0
+
+
+async def test_a_detached_session_that_is_lost_at_a_stop_is_counted() -> None:
+    async with gateways() as world:
+        client = await welcomed(world, "node-1", "p")
+        client.end.drop()
+        one = world.nodes["node-1"]
+        await until(lambda: len(one.gateway.detached) == 1)
+        await one.gateway.stop(0.1)
+        assert one.metrics.closes_total[CloseCode.GOING_AWAY] == 1
+        with pytest.raises((Closed, Unavailable)):
+            await world.client("node-1").hello()
+
+
+def _sessions(world: World, node: str) -> list[Any]:
+    return list(world.nodes[node].gateway.sessions.values())

@@ -1,0 +1,165 @@
+"""The wire form of a session, and what a node remembers of those that left it."""
+
+import contextlib
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from server.errors import BadInput, Corrupt
+from server.ids import Incarnation, NodeAddress, NodeId
+from server.sessions.handover import (
+    INSTALLED,
+    MAX_BATCH,
+    REFUSED,
+    Forget,
+    Move,
+    Packed,
+    Remembered,
+    Ship,
+    Want,
+    Wanted,
+    batches,
+    decode,
+    decode_places,
+    decode_verdicts,
+    encode,
+    newer,
+    unpack_outbox,
+)
+from server.sessions.outbox import Outbox
+from server.wire.messages import Going
+
+A, B = (NodeAddress(NodeId(name), Incarnation(1)) for name in ("a", "b"))
+tokens = st.text("0123456789abcdef", min_size=1, max_size=64)
+keys = st.text("abcXYZ019._:@~+=-", min_size=1, max_size=64)
+counts = st.integers(0, 2**40)
+sessions = st.builds(
+    Packed,
+    tokens, st.text(min_size=1, max_size=100), keys, st.sampled_from(["player", "host", "service"]),
+    st.sampled_from(["msgpack", "json"]), st.booleans(), counts, counts, counts, counts, st.lists(st.binary()),
+    st.lists(st.tuples(keys.map(lambda key: f"match/{key}"), st.integers(1, 2**40)), max_size=5),
+)  # fmt: skip
+wanted = st.builds(Wanted, tokens, keys, st.sampled_from(["player", "host", "service"]))
+messages = st.one_of(
+    st.builds(Ship, st.lists(sessions, max_size=4)),
+    st.builds(Want, st.lists(wanted, max_size=4)),
+    st.builds(Forget, tokens, counts, st.sampled_from(["closed", "expired"])),
+)
+
+
+def packed(**fields: object) -> Packed:
+    whole = Packed("f" * 32, "a-1-1", "p", "player", "msgpack", False, 1, 1_000, 3, 4, [b"5", b"66"], [("match/m", 9)])
+    return msgspec.structs.replace(whole, **fields)
+
+
+@given(messages)
+def test_what_is_packed_arrives_as_it_was(message: Ship | Want | Forget) -> None:
+    assert decode(encode(message)) == message
+
+
+@given(st.binary() | st.tuples(messages, st.integers(0, 400)).map(lambda cut: encode(cut[0])[: cut[1]]))
+def test_any_bytes_are_a_message_or_bad_input(payload: bytes) -> None:
+    with contextlib.suppress(BadInput):
+        decode(payload)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"resume": ""},
+        {"resume": "f" * 65},
+        {"subject": "no subject"},
+        {"role": "node"},
+        {"format": "xml"},
+        {"acked": -1},
+        {"moves": -1},
+        {"frames": ["text"]},
+        {"topics": [("no topic", 1)]},
+        {"topics": [("match/m", 0)]},
+    ],
+)
+def test_a_session_that_cannot_be_is_bad_input(fields: dict[str, object]) -> None:
+    with pytest.raises(BadInput):
+        decode(encode(Ship([packed(**fields)])))
+
+
+def test_a_shipment_has_a_bound() -> None:
+    assert len(decode(encode(Ship([packed()] * MAX_BATCH))).sessions) == MAX_BATCH  # type: ignore[union-attr]
+    with pytest.raises(BadInput):
+        decode(encode(Ship([packed()] * (MAX_BATCH + 1))))
+    assert [len(batch) for batch in batches(range(2 * MAX_BATCH + 1))] == [MAX_BATCH, MAX_BATCH, 1]
+    assert list(batches([])) == []
+
+
+def test_answers_must_fit_the_question() -> None:
+    assert decode_verdicts(encode([INSTALLED, REFUSED]), 2) == [INSTALLED, REFUSED]
+    assert decode_places(encode(["", "a#1"]), 2) == ["", "a#1"]
+    for bad in (b"", b"\xc1", encode([INSTALLED]), encode([7, 7]), encode(["", ""])):
+        with pytest.raises(Corrupt):
+            decode_verdicts(bad, 2)
+    for bad in (b"", encode([""]), encode([1, 2]), encode(["x" * 200, ""])):
+        with pytest.raises(Corrupt):
+            decode_places(bad, 2)
+
+
+@given(
+    acked=st.integers(0, 50), frames=st.lists(st.binary(min_size=1, max_size=20), max_size=20), ack=st.integers(0, 80)
+)
+def test_the_outbox_goes_on_where_the_client_is(acked: int, frames: list[bytes], ack: int) -> None:
+    outbox = unpack_outbox(packed(acked=acked, frames=frames), 100, 10_000)
+    assert outbox is not None
+    last = acked + len(frames)
+    assert (outbox.acked, outbox.last, outbox.bytes) == (acked, last, sum(map(len, frames)))
+    assert outbox.frames == frames
+    assert list(outbox.unsent()) == []
+    assert outbox.rewind(ack) == (acked <= ack <= last)
+    if acked <= ack <= last:
+        assert list(outbox.unsent()) == frames[ack - acked :]
+        assert outbox.add(b"next")
+        assert list(outbox.unsent()) == [b"next"]
+
+
+def test_an_outbox_over_the_bounds_here_is_not_taken() -> None:
+    assert unpack_outbox(packed(frames=[b"x"] * 5), 4, 10_000) is not None  # the last one says where to go
+    assert unpack_outbox(packed(frames=[b"x"] * 6), 4, 10_000) is None
+    assert unpack_outbox(packed(frames=[b"x" * 2_000]), 4, 100) is None
+    whole = Outbox.restored(4, 100, 2, [])
+    assert (len(whole), whole.last, whole.frames) == (0, 2, [])
+
+
+def test_the_later_session_of_a_player_wins() -> None:
+    assert newer(packed(since_ms=11), 10)
+    assert not newer(packed(since_ms=10), 10)
+
+
+def test_late_pushes_are_kept_in_order_and_bounded() -> None:
+    move = Move(A, "ws://a")
+    pushes = [Going(0, str(number), 1) for number in range(4)]
+    assert [move.keep(push, 3) for push in pushes] == [True, True, True, False]
+    assert move.late == pushes[:3]
+
+
+def test_where_a_session_went_is_known_for_a_while() -> None:
+    gone = Remembered(bound=3)
+    gone.note("t1", "p1", A, 1, until=10)
+    gone.note("t2", "", B, 2, until=20)
+    assert (gone.where("t1", 5), gone.moves("t1"), gone.of_player("p1", 5)) == (A, 1, A)
+    assert (gone.where("t2", 5), gone.of_player("", 5)) == (B, None)
+    assert (gone.where("t1", 10), gone.of_player("p1", 10), gone.where("t9", 0), gone.moves("t9")) == (
+        None,
+        None,
+        None,
+        0,
+    )
+    gone.note("t1", "p1", B, 3, until=30)
+    assert (gone.where("t1", 5), gone.moves("t1"), len(gone)) == (B, 3, 2)
+    gone.note("t3", "p1", A, 1, until=30)  # another session of the player, later
+    gone.forget("t1")
+    assert (gone.of_player("p1", 5), len(gone)) == (A, 2)
+    gone.expire(25)
+    assert (len(gone), gone.of_player("p1", 25)) == (1, A)
+    for number in range(5):
+        gone.note(f"u{number}", f"q{number}", A, 1, until=99)
+    assert (len(gone), gone.where("u4", 0), gone.where("t3", 0), gone.of_player("p1", 0)) == (3, A, None, None)

@@ -49,6 +49,8 @@ log = structlog.get_logger(__name__)
 LEAVING_ROUNDS = 5
 """Rounds of gossip that a stopping node stays for, so that the others hear that it leaves before it
 is gone: they take its slots over, and know a stop from a death."""
+STAGE_S = 8.0
+"""What a stage of stopping may take that has no time of its own."""
 LOOK_S = 0.2
 """How often a node with a journal looks whether that still works, and, where locks can prove it,
 whether its neighbours' processes are still there."""
@@ -372,7 +374,7 @@ class Node:
         await _step("sessions", self.gateway.stop(min(5.0, self.settings.drain_timeout_s / 2)))
         await _step("listener", self.listener.stop())
         if self.settings.store.flush_at_stop and not self.lease_lost:
-            await _step("activations", self.host.catalog.stop(deadline))
+            await _step("activations", self.host.catalog.stop(deadline), self.settings.drain_timeout_s + STAGE_S)
         settled = not (self.lease_lost or self.host.catalog.unstored or len(self.write_behind))
         self.write_behind.journal = None
         self.host.catalog.closed = Unavailable("this node has stopped")
@@ -402,10 +404,14 @@ class Node:
         log.info("node stopped", node=str(self.host.me))
 
 
-async def _step(stage: str, work: Awaitable[None]) -> None:
-    """One stage of going down: whatever fails in it, the stages after it are still due."""
+async def _step(stage: str, work: Awaitable[None], within_s: float = STAGE_S) -> None:
+    """One stage of going down: whatever fails in it, or does not end, the stages after it are still
+    due."""
     try:
-        await work
+        async with asyncio.timeout(within_s):
+            await work
+    except TimeoutError:
+        log.error("stage of stopping did not end", stage=stage, within_s=within_s)
     except Exception as error:
         known = isinstance(error, GarrisonError)
         log.warning("stage of stopping failed", stage=stage, why=str(error), exc_info=None if known else error)

@@ -18,7 +18,8 @@ BAD_USE = 2
 INTERRUPTED = 130
 
 COMMANDS: Final = (
-    "demo", "node", "migrate", "token", "play", "matches", "replay", "bench", "status", "bots", "audit",
+    "demo", "node", "migrate", "token", "play", "matches", "replay", "bench", "status", "drain", "chaos", "bots",
+    "audit",
 )  # fmt: skip
 
 

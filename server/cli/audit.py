@@ -2,7 +2,8 @@
 
 The demo runs it in a process of its own after a clean stop. A bot's ledger says, for each entity,
 the last version that an answer acknowledged, and for each match the number after its last
-acknowledged event. Every version and every event above what is stored is one lost change.
+acknowledged event. Every version and every event above what is stored is one lost change; so is what
+the bots themselves saw undone while they played.
 """
 
 import asyncio
@@ -30,11 +31,13 @@ REPORTED: Final = (Kill, Death, Assist, Medal, Objective, Score)
 class Ledger(msgspec.Struct):
     """What `garrison_bots.ledger` writes. `entities`: actor id to the last acknowledged version.
     `matches`: match to the number after its last acknowledged event. `changes` counts every
-    acknowledged change."""
+    acknowledged change; `lost` those that were gone while the bots still played."""
 
     entities: dict[str, int] = {}
     matches: dict[str, int] = {}
     changes: int = 0
+    lost: int = 0
+    lost_from: list[str] = []
 
 
 class Findings(msgspec.Struct):
@@ -79,7 +82,8 @@ def audit(
 
 async def compare(settings: Settings, promised: Ledger) -> Findings:
     """Read everything that `promised` names. Raises `BadSetting`, `Unavailable`."""
-    found = Findings(acknowledged_changes=promised.changes)
+    found = Findings(acknowledged_changes=promised.changes, acknowledged_changes_lost=promised.lost)
+    found.lost_from += promised.lost_from
     async with store(settings) as opened:
         await _entities(opened, promised.entities, found)
         for match in sorted(promised.matches):

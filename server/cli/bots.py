@@ -1,7 +1,10 @@
-"""`garrison bots` (hidden): the demo's players, in a process of their own.
+"""`garrison bots` (hidden): the players of the demo and of chaos, in a process of their own.
 
-Standard output is for the demo: one JSON object a line, `kind` being `stats` (twice a second),
-`ended` (a match is over) or `done` (the last line). SIGTERM asks the bots to finish and leave.
+Standard output is for the demo and for chaos: one JSON object a line, `kind` being `stats` (twice a
+second), `ended` (a match is over), `gap` (a probe was served late: `entity`, and the times `since` and
+`until` of the answers before and after), or `done` (the last line). `stats` has the time `now`, the
+probes' entities in `probes` once they run, and in `quiet` those that have waited long for their answer.
+Times are those of the system's monotonic clock. SIGTERM asks the bots to finish and leave.
 """
 
 import asyncio
@@ -28,6 +31,8 @@ def bots(
     players: int = 240,
     speed: float = 30.0,
     seed: int | None = None,
+    probe_players: int = 0,
+    probe_matches: int = 0,
     config: Config = None,
     set_: Set = None,
 ) -> int:
@@ -35,7 +40,14 @@ def bots(
     from garrison_bots.swarm import SwarmOptions
 
     token = token_maker(read_settings(config, set_))
-    options = SwarmOptions(players=players, speed=speed, seed=seed, ledger=ledger)
+    options = SwarmOptions(
+        players=players,
+        speed=speed,
+        seed=seed,
+        ledger=ledger,
+        probe_players=probe_players,
+        probe_matches=probe_matches,
+    )
     uvloop.run(_run(url, token, options))
     return 0
 
@@ -44,7 +56,13 @@ async def _run(urls: list[str], token: Any, options: Any) -> None:
     from garrison import GarrisonError
     from garrison_bots.swarm import Swarm
 
-    swarm = Swarm(urls, token, options, on_ended=lambda match: _tell("ended", match=match))
+    swarm = Swarm(
+        urls,
+        token,
+        options,
+        on_ended=lambda match: _tell("ended", match=match),
+        on_gap=lambda entity, since, until: _tell("gap", entity=entity, since=since, until=until),
+    )
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, swarm.stop)
     teller = asyncio.create_task(_tell_stats(swarm), name="bots-stats")
     began = time.monotonic()
@@ -62,7 +80,10 @@ async def _run(urls: list[str], token: Any, options: Any) -> None:
 async def _tell_stats(swarm: Any) -> None:
     while True:
         await asyncio.sleep(STATS_EVERY_S)
-        _tell("stats", **swarm.counts().to_json())
+        pulses = [probe.pulse for probe in swarm.probes]
+        quiet = [pulse.entity for pulse in pulses if pulse.quiet]
+        probes = [pulse.entity for pulse in pulses]
+        _tell("stats", now=time.monotonic(), probes=probes, quiet=quiet, **swarm.counts().to_json())
 
 
 def _tell(kind: str, **values: object) -> None:

@@ -1,4 +1,4 @@
-"""Nodes as operating-system processes on loopback: what `demo` and `play` run on.
+"""Nodes as operating-system processes of this machine: what `demo`, `play` and `chaos` run on.
 
 Each node is `python -m server.main node` in a process group of its own, so that Ctrl-C reaches
 only the parent, which then stops its children in order. A child dies with its parent. Nodes
@@ -16,9 +16,9 @@ import signal
 import socket
 import sys
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from server.errors import BadSetting, Unavailable
 
@@ -27,6 +27,7 @@ READY_TIMEOUT_S: Final = 60.0
 STOP_TIMEOUT_S: Final = 30.0
 _GATEWAY, _ADMIN, _GOSSIP, _TRANSPORT = 0, 10, 20, 30  # offsets from the base port
 _PR_SET_PDEATHSIG: Final = 1
+_CLONE_NEWNET: Final = 0x40000000
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -39,17 +40,22 @@ class Home:
         self.database = self.path / "garrison.db"
         self.key_file = self.path / "signing.key"
 
-    def prepare(self, cluster: str, gateway_port: int, admin_port: int) -> None:
+    def prepare(self, cluster: str, place: "Place", url: str | None = None) -> None:
         """Make the directory, or take it over from an earlier run with its key, its dashboard
-        token and its database. Raises `BadSetting` where it cannot be written."""
+        token and its database (or the one at `url`). Raises `BadSetting` where it cannot be written."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             if not self.key_file.exists():
                 _write_private(self.key_file, secrets.token_hex(32) + "\n")
             token = self._kept_token() or secrets.token_urlsafe(18)
-            _write_private(self.config, self._settings(cluster, gateway_port, admin_port, token))
+            _write_private(self.config, self._settings(cluster, place, token, url or self.url))
         except OSError as error:
             raise BadSetting("home", f"cannot write {error.filename}: {error.strerror}") from None
+
+    @property
+    def url(self) -> str:
+        """Of its own database."""
+        return f"sqlite:///{self.database}"
 
     @property
     def admin_token(self) -> str:
@@ -65,28 +71,55 @@ class Home:
             return None
         return token if isinstance(token, str) else None
 
-    def _settings(self, cluster: str, gateway_port: int, admin_port: int, token: str) -> str:
+    def _settings(self, cluster: str, place: "Place", token: str, url: str) -> str:
         return "\n".join(
             (
                 "# Written by garrison at each start; every command run beside it finds it.",
                 f'cluster = "{cluster}"',
                 "",
                 "[store]",
-                f"url = {json.dumps(f'sqlite:///{self.database}')}",
+                f"url = {json.dumps(url)}",
                 "",
                 "[security]",
                 f"signing_key_file = {json.dumps(str(self.key_file))}",
                 "",
                 "# A node that runs; when it dies, the demo writes another one's ports here.",
                 "[gateway]",
-                f"port = {gateway_port}",
+                f"host = {json.dumps(place.host)}",
+                f"port = {place.gateway}",
                 "",
                 "[admin]",
-                f"port = {admin_port}",
+                f"host = {json.dumps(place.host)}",
+                f"port = {place.admin}",
                 f"token = {json.dumps(token)}",
                 "",
             )
         )
+
+
+class Place(NamedTuple):
+    """Where a node listens. `namespace`: a file descriptor of the network namespace that it lives in;
+    None: this process's own."""
+
+    host: str
+    gateway: int
+    admin: int
+    gossip: int
+    transport: int
+    namespace: int | None = None
+
+    def settings(self, seeds: Sequence["Place"]) -> list[str]:
+        """Assignments for a node here."""
+        return [
+            f"gateway.host={self.host}",
+            f"gateway.port={self.gateway}",
+            f"admin.host={self.host}",
+            f"admin.port={self.admin}",
+            f"gossip.bind={self.host}:{self.gossip}",
+            f"gossip.seeds={','.join(f'{seed.host}:{seed.gossip}' for seed in seeds if seed is not self)}",
+            f"transport.host={self.host}",
+            f"transport.port={self.transport}",
+        ]
 
 
 class NodeProcess:
@@ -107,6 +140,16 @@ class NodeProcess:
     def running(self) -> bool:
         return self.process.returncode is None
 
+    async def stop(self) -> bool:
+        """Ask it to stop, and kill it if it does not. True if it ended by itself."""
+        self.stopping = True
+        return await stop_process(self.process, STOP_TIMEOUT_S)
+
+    def kill(self) -> None:
+        """Like `kill -9`."""
+        self.stopping = True
+        kill_process(self.process)
+
     async def wait_ready(self) -> None:
         """Until the node says that it serves. Raises `Unavailable` with its last words."""
         assert self.process.stdout is not None
@@ -122,81 +165,89 @@ class NodeProcess:
 
 
 class LocalCluster:
-    """`names` are node-1, node-2, …; `assignments` are settings for all of them."""
+    """Nodes node-1, node-2, …; `assignments` are settings for all of them. They live on loopback from
+    port `port` on (0: free ones), or at `places`, of which there may be more than `nodes`: others can be
+    launched later."""
 
-    def __init__(self, home: Home, nodes: int, port: int, assignments: list[str]) -> None:
+    def __init__(
+        self, home: Home, nodes: int, port: int, assignments: list[str], places: Sequence[Place] | None = None
+    ) -> None:
         self.home = home
-        self.names = [f"node-{number}" for number in range(1, nodes + 1)]
         self.assignments = assignments
-        self.ports = [ports_of(index, port) for index in range(nodes)] if port else free_ports(nodes)
-        if port:
-            for ports in self.ports:
-                _check_free(ports)
+        self.size = nodes
+        if places is None:
+            places = [loopback(index, port) for index in range(nodes)] if port else free_places(nodes)
+            for place in places if port else ():
+                _check_free(place)
+        self.places = list(places)
         self.nodes: list[NodeProcess] = []
-        self._cluster = ""
+        """The newest process of each node."""
+        self.settings_of: Callable[[str], Sequence[str]] = lambda name: ()
+        """Assignments for the next process of that node alone."""
+        self.orphaned = signal.SIGTERM
+        """What the nodes get when this process dies. A process that is stopped heeds only SIGKILL."""
+        self._cluster = self._url = ""
 
     @property
     def gateways(self) -> list[str]:
         """Where clients may connect, a URL a node that runs."""
         return [node.ready["client_url"] for node in self.nodes if node.running and node.ready]
 
-    async def prepare(self, cluster: str) -> None:
-        """Write the home's files and bring its database up to date. Raises `BadSetting`."""
+    async def prepare(self, cluster: str, url: str | None = None) -> None:
+        """Write the home's files and bring its database, or the one at `url`, up to date. Raises
+        `BadSetting`, `Unavailable`."""
         from migrations import upgrade_async
 
-        gateway, admin, _, _ = self.ports[0]
-        self.home.prepare(cluster, gateway, admin)
-        self._cluster = cluster
-        await upgrade_async(f"sqlite:///{self.home.database}")
+        self._cluster, self._url = cluster, url or self.home.url
+        self.home.prepare(cluster, self.places[0], url)
+        await upgrade_async(self._url)
 
     async def start(self, progress: Callable[[str], None]) -> None:
-        """Start all nodes and wait until they serve. Raises `BadSetting`, `Unavailable`."""
-        for index, name in enumerate(self.names):
-            progress(f"starting {name} ({index + 1}/{len(self.names)})")
+        """Start `size` nodes and wait until they serve. Raises `BadSetting`, `Unavailable`."""
+        for index in range(self.size):
+            progress(f"starting {name_of(index)} ({index + 1}/{self.size})")
             node = await self._spawn(index)
-            self.nodes.append(node)
             if index == 0:
                 await node.wait_ready()  # it makes what the others share
         await asyncio.gather(*(node.wait_ready() for node in self.nodes[1:]))
 
+    async def launch(self, index: int) -> NodeProcess:
+        """Start node `index`, which is not running (at most the first one that never was), and wait
+        until it serves. Raises `Unavailable`."""
+        node = await self._spawn(index)
+        await node.wait_ready()
+        return node
+
     async def _spawn(self, index: int) -> NodeProcess:
-        gateway, admin, gossip, transport = self.ports[index]
-        seeds = ",".join(f"{LOOPBACK}:{ports[2]}" for ports in self.ports if ports is not self.ports[index])
-        settings = [
-            f"gateway.port={gateway}",
-            f"admin.port={admin}",
-            f"gossip.bind={LOOPBACK}:{gossip}",
-            f"gossip.seeds={seeds}",
-            f"transport.port={transport}",
-            *self.assignments,
-        ]
-        name = self.names[index]
+        name, place = name_of(index), self.places[index]
         arguments = ["node", "--config", str(self.home.config), "--name", name]
-        for setting in settings:
+        seeds = self.places[: max(self.size, index)]
+        for setting in (*place.settings(seeds), *self.assignments, *self.settings_of(name)):
             arguments += ["--set", setting]
         log = self.home.log(name)
-        process = await spawn_self(arguments, log)
-        return NodeProcess(name, process, log)
+        again = index < len(self.nodes)
+        process = await spawn_self(arguments, log, namespace=place.namespace, append=again, orphaned=self.orphaned)
+        node = NodeProcess(name, process, log)
+        self.nodes[index : index + 1] = [node]
+        return node
 
     def point_home(self) -> NodeProcess | None:
         """Let the home's settings name a node that runs: commands beside them ask that one. None
         if no node runs."""
-        for node, (gateway, admin, _, _) in zip(self.nodes, self.ports, strict=True):
+        for node, place in zip(self.nodes, self.places, strict=False):
             if node.running:
-                self.home.prepare(self._cluster, gateway, admin)
+                self.home.prepare(self._cluster, place, self._url)
                 return node
         return None
 
     async def stop(self) -> None:
         """Stop the nodes one after the other, the last one first."""
         for node in reversed(self.nodes):
-            node.stopping = True
-            await stop_process(node.process, STOP_TIMEOUT_S)
+            await node.stop()
 
     def kill(self) -> None:
         for node in self.nodes:
-            node.stopping = True
-            kill_process(node.process)
+            node.kill()
 
 
 @contextlib.contextmanager
@@ -216,9 +267,19 @@ def alone(home: Path) -> Iterator[None]:
         yield
 
 
-async def spawn_self(arguments: list[str], log: Path) -> asyncio.subprocess.Process:
-    """This program again, with `arguments`, its standard output a pipe, its errors in `log`."""
-    with log.open("wb") as errors:
+async def spawn_self(
+    arguments: list[str],
+    log: Path,
+    *,
+    namespace: int | None = None,
+    append: bool = False,
+    orphaned: signal.Signals = signal.SIGTERM,
+) -> asyncio.subprocess.Process:
+    """This program again, with `arguments`, its standard output a pipe, its errors in `log`. It runs in
+    the network `namespace`, a file descriptor, if there is one, and gets the signal `orphaned` when
+    this process dies."""
+
+    with log.open("ab" if append else "wb") as errors:
         return await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
@@ -228,13 +289,21 @@ async def spawn_self(arguments: list[str], log: Path) -> asyncio.subprocess.Proc
             stdout=asyncio.subprocess.PIPE,
             stderr=errors,
             start_new_session=True,
-            preexec_fn=_die_with_parent,
+            preexec_fn=dying_with(orphaned, namespace),
             limit=1024 * 1024,
         )
 
 
-def _die_with_parent() -> None:
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+def dying_with(parent: signal.Signals, namespace: int | None = None) -> Callable[[], None]:
+    """What a child does first, so that it gets the signal `parent` when this process dies, and lives in
+    that network namespace."""
+
+    def begin() -> None:
+        _libc.prctl(_PR_SET_PDEATHSIG, parent)
+        if namespace is not None and _libc.setns(namespace, _CLONE_NEWNET):
+            raise OSError(ctypes.get_errno(), "setns")
+
+    return begin
 
 
 async def stop_process(process: asyncio.subprocess.Process, timeout_s: float) -> bool:
@@ -269,28 +338,35 @@ def last_words(log: Path) -> str:
     return f"see {log}"
 
 
-def ports_of(index: int, base: int) -> tuple[int, int, int, int]:
-    """Gateway, admin, gossip and transport port of node `index`."""
-    return (base + _GATEWAY + index, base + _ADMIN + index, base + _GOSSIP + index, base + _TRANSPORT + index)
+def name_of(index: int) -> str:
+    """The name of node `index`, counted from 0."""
+    return f"node-{index + 1}"
 
 
-def free_ports(nodes: int) -> list[tuple[int, int, int, int]]:
-    """Ports that are free now, four a node."""
+def loopback(index: int, base: int) -> Place:
+    """The place of node `index` above port `base`."""
+    return Place(
+        LOOPBACK, base + _GATEWAY + index, base + _ADMIN + index, base + _GOSSIP + index, base + _TRANSPORT + index
+    )
+
+
+def free_places(nodes: int) -> list[Place]:
+    """Places on ports that are free now."""
     with contextlib.ExitStack() as stack:
         found = []
         for _ in range(nodes * 4):
             probe = stack.enter_context(socket.socket())
             probe.bind((LOOPBACK, 0))
             found.append(probe.getsockname()[1])
-    return [(found[i], found[i + 1], found[i + 2], found[i + 3]) for i in range(0, nodes * 4, 4)]
+    return [Place(LOOPBACK, *found[i : i + 4]) for i in range(0, nodes * 4, 4)]
 
 
-def _check_free(ports: tuple[int, int, int, int]) -> None:
-    for port in ports:
+def _check_free(place: Place) -> None:
+    for port in (place.gateway, place.admin, place.gossip, place.transport):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                probe.bind((LOOPBACK, port))
+                probe.bind((place.host, port))
             except OSError as error:
                 raise BadSetting(
                     "port", f"{port} cannot be used ({error.strerror}); --port 0 takes free ones"

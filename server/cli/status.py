@@ -1,5 +1,6 @@
 """`garrison status`: the cluster as one of its nodes sees it, asked over the admin API."""
 
+import http.client
 import urllib.error
 import urllib.request
 from typing import Annotated, Any, Final
@@ -46,24 +47,42 @@ def status(
     return 0
 
 
-def ask_admin(settings: Settings, path: str, *, url: str | None = None, token: str | None = None) -> bytes:
-    """The body of `GET path` on a node's admin API. Raises `Unavailable` where nobody answers,
-    `BadToken`."""
+def admin_base(settings: Settings, url: str | None = None) -> str:
+    """Where the admin API is: `url`, or what the settings say."""
     admin = settings.admin
-    base = (url or admin.advertise_url or f"http://{admin.host}:{admin.port}").partition("#")[0].rstrip("/")
-    headers = {"authorization": f"Bearer {token or admin.token or ''}"}
+    return (url or admin.advertise_url or f"http://{admin.host}:{admin.port}").partition("#")[0].rstrip("/")
+
+
+def ask_admin(
+    settings: Settings, path: str, *, url: str | None = None, token: str | None = None, body: object = None
+) -> bytes:
+    """The answer to `GET path` on a node's admin API, or to a POST of `body` as JSON. Raises
+    `Unavailable` where nobody answers or the answer is an error, `BadToken`."""
+    base = admin_base(settings, url)
+    headers = {"authorization": f"Bearer {token or settings.admin.token or ''}"}
+    data = None
+    if body is not None:
+        data, headers["content-type"] = msgspec.json.encode(body), "application/json"
     try:
-        request = urllib.request.Request(base + path, headers=headers)
+        request = urllib.request.Request(base + path, data=data, headers=headers)
         with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=TIMEOUT_S) as answer:
-            body: bytes = answer.read(MAX_ANSWER_BYTES)
+            said: bytes = answer.read(MAX_ANSWER_BYTES)
     except urllib.error.HTTPError as error:
         if error.code == 401:
             raise BadToken(f"{base} does not take this admin token; see admin.token in its settings") from None
-        raise Unavailable(f"{base} answered {error.code} {error.reason}") from None
-    except (urllib.error.URLError, OSError, ValueError) as error:
+        raise Unavailable(f"{base} answered {error.code}: {_problem(error)}") from None
+    except (urllib.error.URLError, OSError, ValueError, http.client.HTTPException) as error:
         why = getattr(error, "reason", error)
         raise Unavailable(f"no node answers at {base} ({why}); is the cluster running?") from None
-    return body
+    return said
+
+
+def _problem(error: urllib.error.HTTPError) -> str:
+    """What the API says is wrong, or else HTTP's own word for it."""
+    try:
+        return str(msgspec.json.decode(error.read(64 * 1024))["message"])
+    except (msgspec.DecodeError, KeyError, TypeError, OSError, http.client.HTTPException):
+        return str(error.reason)
 
 
 def _table(cluster: dict[str, Any]) -> Table:

@@ -76,6 +76,8 @@ from server.wire.messages import (
 log = structlog.get_logger(__name__)
 
 TICK_S: Final = 0.1
+HOME_WAIT_S: Final = 3.0
+"""How long a hello waits for the view to say who serves a player whose node does not answer."""
 MOVING_RETRY_S: Final = 0.2
 """After this a client whose session is just being handed over should ask again."""
 _STOP_BATCH: Final = 100
@@ -169,6 +171,8 @@ class Gateway:
         actor = self._actor_of(claims)
         home = self._home(actor, hello)
         if home is not None:
+            if hello.redirects and not self._answers(home) and self._wait_for_home(opening, hello, claims, sought):
+                return
             if hello.redirects:
                 self.metrics.redirects_total += 1
                 opening.leave(Redirect(hello.id, home.client_url, home.node), CloseCode.REDIRECTED, "served elsewhere")
@@ -191,6 +195,22 @@ class Gateway:
             opening.leave(None, CloseCode.FULL, "no room for another session")
         else:
             self._open(opening, hello, claims, actor, earlier)
+
+    def _answers(self, home: Member) -> bool:
+        return not home.suspect and self.host.transport.reaches(home.address)
+
+    def _wait_for_home(self, opening: Opening, hello: Hello, claims: Claims, sought: bool) -> bool:
+        """The node to redirect to seems to be gone, and the view does not know yet: a client that is
+        sent there comes back after a growing wait. So it waits here, for a while, until the view
+        knows. False: it has waited long enough."""
+        now = self.now()
+        if opening.waits_since is None:
+            opening.waits_since = now
+        if now >= opening.waits_since + HOME_WAIT_S:
+            return False
+        opening.busy = True
+        self.wheel.add(now + TICK_S, lambda _now: self._greet(opening, hello, claims, sought))
+        return True
 
     def _earlier(self, hello: Hello, claims: Claims) -> Session | None:
         """The session that the client would resume, if it is here and the client's."""

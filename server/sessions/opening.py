@@ -16,7 +16,7 @@ class Opening:
     """The connection's receiver until it has a session. `busy`: the hello is being answered;
     what the client already sends after it waits, bounded."""
 
-    __slots__ = ("_backlog", "_connection", "_controls", "_gateway", "busy", "closed", "format")
+    __slots__ = ("_backlog", "_connection", "_controls", "_gateway", "busy", "closed", "format", "waits_since")
 
     def __init__(self, gateway: "Gateway", connection: Connection) -> None:
         self._gateway = gateway
@@ -26,6 +26,8 @@ class Opening:
         self.format: Format = connection.format
         self.busy = False
         self.closed = False
+        self.waits_since: float | None = None
+        """Since when it waits for the view to know who serves its player."""
 
     # ---- from the connection ----
 

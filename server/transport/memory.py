@@ -192,6 +192,9 @@ class MemoryTransport:
             if self._peers.get(to) != endpoint:
                 self.lose(to, "left the view")
 
+    def reaches(self, to: NodeAddress) -> bool:
+        return self._target(to) is not None
+
     def request(self, to: NodeAddress, service: int, payload: bytes, timeout_s: float) -> "asyncio.Future[bytes]":
         target = self._target(to)
         if target is None:

@@ -49,6 +49,10 @@ class Transport(Protocol):
         closed; requests to an address that is not here raise `Unreachable` at once."""
         ...
 
+    def reaches(self, to: NodeAddress) -> bool:
+        """Whether there is a link to that peer that is not known to be broken."""
+        ...
+
     def request(self, to: NodeAddress, service: int, payload: bytes, timeout_s: float) -> asyncio.Future[bytes]: ...
 
     def send(self, to: NodeAddress, service: int, payload: bytes) -> None:

@@ -132,6 +132,10 @@ class TcpTransport:
             if gone or address.incarnation < newest.get(address.node, 0):
                 self._close(accepted, "left the view")
 
+    def reaches(self, to: NodeAddress) -> bool:
+        link = self._links.get(to)
+        return link is not None and link.ready.done()
+
     def request(self, to: NodeAddress, service: int, payload: bytes, timeout_s: float) -> "asyncio.Future[bytes]":
         link = self._links.get(to)
         if link is None:

@@ -19,6 +19,9 @@ UNITS = {
     "flush-sqlite": "us",
     "flush-postgres": "us",
     "activate": "us",
+    "journal": "us",
+    "migrate": "ms",
+    "rebalance": "ms",
     "memory": "KiB",
 }
 POSTGRES = "GARRISON_TEST_POSTGRES"

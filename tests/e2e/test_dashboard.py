@@ -106,6 +106,25 @@ async def test_missing_suspect_and_stopped_nodes_are_marked(page: Page, cluster:
     assert page.errors == []
 
 
+async def test_a_drain_is_watched(page: Page, cluster: TestCluster) -> None:
+    await open_page(page, cluster)
+    for node in cluster.nodes.values():
+        node.host.metrics.misplaced = 0
+    two, metrics = cluster.nodes["node-2"], cluster.nodes["node-2"].host.metrics
+    metrics.misplaced, metrics.migrations_total, metrics.sessions_handed_over_total = 1_204, 96, 3
+    metrics.migration_pause_seconds.observe(0.002)
+    cluster.members(*[node.member("leaving" if node is two else "up") for node in cluster.nodes.values()])
+    await page.until("document.querySelector('main tbody').innerText.includes('1,204')")
+    await page.evaluate("location.hash = '#/moves'")
+    row = "[...document.querySelectorAll('main tbody tr')].find((row) => row.innerText.startsWith('node-2')).innerText"
+    shown = await page.until(f"{row}.includes('1,204') && {row}")
+    assert shown.split("\t")[1:] == ["leaving", "1,204", "60", "20", "96", "2.0 ms, 99% under 2.5 ms", "0", "3"]
+    await page.until("document.querySelector('main').innerText.includes('1,204 activations are on their way')")
+    metrics.misplaced = 0
+    await page.until("document.querySelector('main').innerText.includes('everything is in its place')")
+    assert page.errors == []
+
+
 async def test_no_node_answers_and_then_one_comes_back(page: Page, cluster: TestCluster) -> None:
     await open_page(page, cluster)
     port = int(cluster.nodes["node-1"].admin.url.rpartition(":")[2])

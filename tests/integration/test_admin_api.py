@@ -220,6 +220,62 @@ async def test_sessions_are_paged_and_filtered(cluster: TestCluster, http: httpx
     assert [(row["node"], row["session"]) for row in one["rows"]] == [("node-2", "s1")]
 
 
+async def test_moves_and_the_journal_are_told(cluster: TestCluster, http: httpx.AsyncClient) -> None:
+    metrics = cluster.nodes["node-2"].host.metrics
+    metrics.misplaced, metrics.migrations_total, metrics.evictions_total = 7, 40, 1
+    for _ in range(99):
+        metrics.migration_pause_seconds.observe(0.002)
+    metrics.migration_pause_seconds.observe(0.2)
+    one, two, _ = (node["report"]["moves"] for node in (await ask(http, cluster.nodes["node-1"], "cluster"))["nodes"])
+    assert (two["misplaced"], two["migrations_total"], two["evictions_total"]) == (7, 40, 1)
+    assert (two["pause_mean_ms"], two["pause_p99_ms"]) == (3.98, 2.5)
+    assert (one["pause_mean_ms"], one["pause_p99_ms"]) == (0.0, None)
+    metrics.journal_backlog_bytes = 5
+    row = (await ask(http, cluster.nodes["node-1"], "store"))["rows"][1]
+    assert (row["journal"], row["journal_backlog_bytes"], row["limits"]["journal_bytes"]) == ("none", 5, 0)
+
+
+# ---- drain ----
+
+
+async def drain(http: httpx.AsyncClient, node: TestNode, body: Any, **more: Any) -> httpx.Response:
+    return await http.post(f"{node.admin.url}/api/v1/drain", json=body, headers=AUTH, **more)
+
+
+async def test_a_node_is_drained_by_name(cluster: TestCluster, http: httpx.AsyncClient) -> None:
+    node = cluster.nodes["node-2"]
+    before = await ask(http, node, "drain")
+    assert (before["state"], before["done"]) == ("up", False)
+    begun = (await drain(http, node, {"node": "node-2", "incarnation": 1})).json()
+    assert begun == {
+        "node": "node-2", "incarnation": 1, "state": "leaving", "activations_left": 3, "sessions_left": 1,
+        "moved": 0, "done": False,
+    }  # fmt: skip
+    node.left |= {"activations_left": 0, "sessions_left": 0, "moved": 3}
+    assert (await ask(http, node, "drain"))["done"] is True
+    assert (await drain(http, node, {"node": "node-2"})).json()["done"] is True
+
+
+async def test_another_node_behind_the_address_is_not_drained(cluster: TestCluster, http: httpx.AsyncClient) -> None:
+    node = cluster.nodes["node-1"]
+    for body in ({"node": "node-2"}, {"node": "node-1", "incarnation": 7}):
+        answer = await drain(http, node, body)
+        assert (answer.status_code, answer.json()["code"]) == (409, "another_node")
+        assert "node-1 (run 1)" in answer.json()["message"]
+    for bad in ({}, {"node": 1}, {"node": "node-1", "more": 1}, []):
+        assert (await drain(http, node, bad)).status_code == 400, bad
+    assert node.left["state"] == "up"
+
+
+async def test_a_drain_needs_the_token_and_somewhere_to_go(cluster: TestCluster, http: httpx.AsyncClient) -> None:
+    node = cluster.nodes["node-1"]
+    assert (await http.post(f"{node.admin.url}/api/v1/drain", json={"node": "node-1"})).status_code == 401
+    cluster.lose("node-2", "node-3")
+    answer = await drain(http, node, {"node": "node-1"})
+    assert (answer.status_code, answer.json()["message"]) == (503, "no other node is up: there is nowhere to go")
+    assert node.left["state"] == "up"
+
+
 # ---- the application's read models ----
 
 

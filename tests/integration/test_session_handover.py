@@ -410,3 +410,26 @@ async def test_a_detached_session_that_is_lost_at_a_stop_is_counted() -> None:
 
 def _sessions(world: World, node: str) -> list[Any]:
     return list(world.nodes[node].gateway.sessions.values())
+
+
+async def test_a_hello_waits_while_the_node_of_its_player_is_dead_and_the_view_does_not_know() -> None:
+    async with gateways(("node-1", "node-2")) as world:
+        player = world.player_of("node-2")
+        dead = world.nodes["node-2"]
+        await dead.host.transport.stop()
+        await dead.host.node_store.bury(dead.host.me)
+        client = world.client("node-1", player)
+        answer = asyncio.ensure_future(client.hello(redirects=True))
+        await until(lambda: any(opening.waits_since is not None for opening in world.nodes["node-1"].gateway.openings))
+        assert not answer.done()
+        world.show("node-1")
+        assert (await answer)[0] == "welcome"
+
+
+async def test_a_hello_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("server.sessions.gateway.HOME_WAIT_S", 0.2)
+    async with gateways(("node-1", "node-2")) as world:
+        player = world.player_of("node-2")
+        await world.nodes["node-2"].host.transport.stop()
+        answer = await world.client("node-1", player).hello(redirects=True)
+        assert answer[0] == "redirect" and answer[2] == world.nodes["node-2"].url

@@ -1,12 +1,14 @@
 """What the bots were promised, so that another process can compare it with the store.
 
     {"entities": {"player/bot-1": 7}, "matches": {"m-1": 120}, "ended": ["m-1"],
-     "changes": 431, "counts": {…}}
+     "changes": 431, "lost": 0, "lost_from": [], "counts": {…}}
 
 `entities`: the newest version of each entity that a `saved` named; the store must hold that
 version or a later one. `matches`: the number after the last event that an `accepted` acknowledged
 or the stream brought; all before it must be stored. `ended`: matches whose end the stream brought.
-`changes` counts acknowledgements.
+`changes` counts acknowledgements. `lost` counts those that the bots themselves saw undone, `lost_from`
+names up to twenty of them: what was there before a failure is not there after it. Such a loss could not
+be seen in the store any more, because what came later has the same version numbers.
 """
 
 import json
@@ -17,6 +19,8 @@ from typing import Any
 
 from garrison.messages import Accepted, Saved
 
+NAMED_LOSSES = 20
+
 
 class Ledger:
     """Grows by one line a player and one a match."""
@@ -26,11 +30,31 @@ class Ledger:
         self.next_seqs: dict[str, int] = {}
         self.ended: dict[str, None] = {}
         self.changes = 0
+        self.lost = 0
+        self.lost_from: list[str] = []
 
-    def saved(self, saved: Saved) -> None:
-        """A durable change was acknowledged."""
+    def saved(self, saved: Saved, *, new: bool = False) -> None:
+        """A durable change was acknowledged. Whoever makes the changes of an entity makes one after
+        the other, so that a version below an earlier one says that the difference is lost. `new`:
+        the change always makes a version of its own."""
         self.changes += 1
-        self.entities[saved.entity] = max(saved.version, self.entities.get(saved.entity, 0))
+        before = self.entities.get(saved.entity, 0)
+        missing = before + new - saved.version
+        if missing > 0:
+            self.undone(saved.entity, missing, f"version {saved.version} after {before}")
+        self.entities[saved.entity] = saved.version
+
+    def undone(self, entity: str, changes: int, why: str) -> None:
+        """`changes` that were acknowledged are not there any more."""
+        self.lost += changes
+        if len(self.lost_from) < NAMED_LOSSES:
+            self.lost_from.append(f"{entity}: {changes} ({why})")
+
+    def saved_anew(self, saved: Saved) -> None:
+        """Like `saved`, after a look at the entity: what is gone is counted, and `saved` is where it
+        goes on from."""
+        self.changes += 1
+        self.entities[saved.entity] = saved.version
 
     def accepted(self, accepted: Accepted) -> None:
         """A match command was acknowledged."""
@@ -52,6 +76,8 @@ class Ledger:
             "matches": dict(self.next_seqs),
             "ended": list(self.ended),
             "changes": self.changes,
+            "lost": self.lost,
+            "lost_from": list(self.lost_from),
             "counts": dict(counts),
         }
 

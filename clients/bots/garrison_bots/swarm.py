@@ -22,6 +22,7 @@ from garrison.messages import Ended, MatchOptions, ProfileSet, Started
 from garrison_bots import MakeToken
 from garrison_bots.generate import Mode, generate
 from garrison_bots.ledger import Ledger
+from garrison_bots.probes import MatchProbe, PlayerProbe, Probe, Pulse
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +53,13 @@ class SwarmOptions:
     """How long a squad waits for what must come before it gives its match up."""
     ledger: Path | None = None
     ledger_every_s: float = 1.0
+    probe_players: int = 0
+    """Players that do nothing but change their profile, and tell when the answer is late."""
+    probe_matches: int = 0
+    """The same of hosts that report."""
+    probe_every_s: float = 0.1
+    gap_s: float = 0.25
+    """An answer that comes so long after the last one is late."""
 
 
 @dataclass(slots=True)
@@ -69,6 +77,10 @@ class Counts:
     match_events_received: int = 0
     stream_faults: int = 0
     reconnects: int = 0
+    sessions_resumed: int = 0
+    """Reconnects with everything that was missed."""
+    sessions_dropped: int = 0
+    """Reconnects whose session had to begin anew."""
     errors: int = 0
     last_error: str = ""
 
@@ -78,7 +90,8 @@ class Counts:
 
 
 class Swarm:
-    """`run` until `stop`; `counts()` at any time. `on_ended` hears of each match that ended."""
+    """`run` until `stop`; `counts()` at any time. `on_ended` hears of each match that ended, `on_gap`
+    of an entity with a late answer and of the times of the answers before and after."""
 
     def __init__(
         self,
@@ -87,6 +100,7 @@ class Swarm:
         options: SwarmOptions,
         *,
         on_ended: Callable[[str], None] | None = None,
+        on_gap: Callable[[str, float, float], None] | None = None,
     ) -> None:
         self.urls = list(urls)
         self.token = token
@@ -100,7 +114,9 @@ class Swarm:
         self.tally = Counts()
         self.run_name = f"{random.SystemRandom().randrange(36**4):x}"
         """Part of match names, so that a second run on the same store makes new ones."""
+        self.probes: list[Probe] = []
         self._on_ended = on_ended
+        self._on_gap = on_gap
         self._rng = random.Random(options.seed)
         self._beats: list[tuple[float, int]] = []
 
@@ -116,6 +132,8 @@ class Swarm:
             )
             for number, size in enumerate(sizes)
         ]
+        self.probes = self._make_probes()
+        squads += [asyncio.create_task(probe.run(self.stopping), name=probe.pulse.entity) for probe in self.probes]
         try:
             await asyncio.gather(*squads)
         finally:
@@ -124,6 +142,24 @@ class Swarm:
             await asyncio.gather(*squads, keeper, return_exceptions=True)
             await asyncio.gather(*(client.aclose() for client in self.clients), return_exceptions=True)
             self._write()
+
+    def _make_probes(self) -> list[Probe]:
+        options, ledger, prefix = self.options, self.ledger, f"probe-{self.run_name}"
+        made: list[Probe] = []
+        for number in range(options.probe_players):
+            name = f"{prefix}-{number}"
+            pulse = Pulse(f"player/{name}", options.gap_s, self._gap)
+            made.append(PlayerProbe(self.client(name, "player"), name, pulse, ledger, options.probe_every_s, self))
+        for number in range(options.probe_matches):
+            name = f"{prefix}-m{number}"
+            pulse = Pulse(f"match/{name}", options.gap_s, self._gap)
+            client = self.client(f"{prefix}-host-{number}", "host")
+            made.append(MatchProbe(client, name, pulse, ledger, options.probe_every_s, self))
+        return made
+
+    def _gap(self, entity: str, since: float, until: float) -> None:
+        if self._on_gap is not None:
+            self._on_gap(entity, since, until)
 
     def stop(self) -> None:
         """Ask `run` to finish."""
@@ -136,6 +172,8 @@ class Swarm:
         tally.heartbeats = sum(client.stats.heartbeats_acknowledged for client in self.clients)
         tally.match_events_sent = self.events_before + sum(host.events_acknowledged for host in self.hosts.values())
         tally.reconnects = sum(max(0, client.stats.connects - 1) for client in self.clients)
+        tally.sessions_resumed = sum(client.stats.recovered for client in self.clients)
+        tally.sessions_dropped = tally.reconnects - tally.sessions_resumed
         return tally
 
     def client(self, subject: str, role: str) -> Client:
@@ -336,7 +374,7 @@ class Squad:
         saved = await client.request(
             ProfileSet(f"{name} of {self.rng.choice(MAPS)}", f"emblem-{self.rng.randrange(64)}")
         )
-        self.swarm.ledger.saved(saved)
+        self.swarm.ledger.saved(saved, new=True)
         client.state = self.rng.choice(STATUSES)
 
     # ---- waiting --------------------------------------------------------------------------------

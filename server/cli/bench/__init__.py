@@ -23,7 +23,18 @@ Bench = Callable[[Effort], Awaitable[Outcome]]
 
 def benches() -> dict[str, Bench]:
     """Every benchmark by name."""
-    from server.cli.bench import activate, call, failover, flush, gateway, journal, neighbour, remote_call
+    from server.cli.bench import (
+        activate,
+        call,
+        failover,
+        flush,
+        gateway,
+        journal,
+        migrate,
+        neighbour,
+        rebalance,
+        remote_call,
+    )
 
     return {
         "heartbeat": gateway.heartbeat,
@@ -34,6 +45,8 @@ def benches() -> dict[str, Bench]:
         "activate": activate.run,
         "journal": journal.run,
         "failover": failover.run,
+        "migrate": migrate.run,
+        "rebalance": rebalance.run,
         "memory": gateway.memory,
         "neighbour": neighbour.run,
     }
@@ -46,10 +59,11 @@ def bench(
     json: Json = False,
     short: Annotated[bool, Parameter(show=False, negative="")] = False,
 ) -> int:
-    """Measure heartbeat, call, remote-call, flush-sqlite, flush-postgres, activate, journal, failover, memory,
-    neighbour, or all.
+    """Measure heartbeat, call, remote-call, flush-sqlite, flush-postgres, activate, journal, failover, migrate,
+    rebalance, memory, neighbour, or all.
 
-    CPU time of the serving process per unit (KiB for memory, ms for neighbour), as a ratio to a floor measured in the
+    CPU time of the serving process per unit (KiB for memory, ms for neighbour, migrate
+    and rebalance, s for failover), as a ratio to a floor measured in the
     same run.
     """
     known = benches()

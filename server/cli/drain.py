@@ -1,0 +1,139 @@
+"""`garrison drain NODE`: empty one node of a running cluster, so that it can be stopped with nobody
+noticing more than latency."""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any, Final
+
+import msgspec
+from cyclopts import App, Parameter
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from server.cli.common import Config, Json, Set, err, out, read_settings, seconds_of
+from server.cli.status import ask_admin
+from server.errors import BadToken, NotFound, Unavailable
+from server.settings import Settings
+
+POLL_S: Final = 0.25
+PATIENCE_S: Final = 10.0
+"""A node that does not answer for so long while it drains is given up."""
+NOT_DONE: Final = 1
+
+EXAMPLES = """
+Examples:
+
+- `garrison drain node-2` and then stop it
+- `garrison drain node-2 --wait 15m --json`
+- `garrison drain node-2 --url http://127.0.0.1:7361` asks that node where node-2 is
+"""
+
+
+def drain(
+    node: str,
+    /,
+    *,
+    wait: Annotated[str, Parameter(help="How long to watch: 90s, 15m. The drain goes on after that.")] = "10m",
+    url: Annotated[str | None, Parameter(help="The admin address of any node.")] = None,
+    token: Annotated[str | None, Parameter(help="The admin token; default: that of the settings.")] = None,
+    json: Json = False,
+    config: Config = None,
+    set_: Set = None,
+) -> int:
+    """Hand everything that a node has to the other nodes, and wait until it is empty.
+
+    The node takes no new work and stays a member until it is stopped. Ends with exit code 1 if it
+    is not empty in time.
+    """
+    settings, wait_s = read_settings(config, set_), seconds_of(wait)
+    began = time.monotonic()
+    place, order = _find(settings, node, url, token)
+
+    def ask(body: object = None) -> dict[str, Any]:
+        answer = ask_admin(settings, "/api/v1/drain", url=place, token=token, body=body)
+        told: dict[str, Any] = msgspec.json.decode(answer)
+        return told
+
+    told = ask(order)
+    with _progress(node) as show:
+        while not told["done"] and time.monotonic() - began < wait_s:
+            show(told)
+            time.sleep(POLL_S)
+            told = _ask_patiently(ask, told)
+    _report(told, time.monotonic() - began, json)
+    return 0 if told["done"] else NOT_DONE
+
+
+def _find(settings: Settings, node: str, url: str | None, token: str | None) -> tuple[str, dict[str, Any]]:
+    """The admin address of `node`, and the order to send there. Raises `NotFound`, `Unavailable`."""
+    cluster = msgspec.json.decode(ask_admin(settings, "/api/v1/cluster", url=url, token=token))
+    found = next((one for one in cluster["nodes"] if one["node"] == node), None)
+    if found is None:
+        gone = next((one for one in cluster["gone"] if one["node"] == node), None)
+        if gone is not None:
+            raise NotFound(f"{node} is gone: {gone['how']} {gone['ago_s']:.0f} s ago")
+        raise NotFound(f"no node {node}; there are {', '.join(one['node'] for one in cluster['nodes'])}")
+    if not found["admin_url"]:
+        raise Unavailable(f"{node} has no admin address to ask")
+    return found["admin_url"], {"node": node, "incarnation": found["incarnation"]}
+
+
+def _ask_patiently(ask: Callable[[], dict[str, Any]], last: dict[str, Any]) -> dict[str, Any]:
+    """How far it is now. Raises `Unavailable` if it cannot be said, or is another run by now."""
+    patience = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            told = ask()
+        except BadToken:
+            raise
+        except Unavailable as error:
+            if time.monotonic() < patience:
+                time.sleep(POLL_S)
+                continue
+            raise Unavailable(f"{last['node']} stopped answering with {_left(last)}: {error.message}") from None
+        if told["incarnation"] != last["incarnation"]:
+            raise Unavailable(f"{last['node']} has been restarted while it drained")
+        return told
+
+
+def _left(told: dict[str, Any]) -> str:
+    return f"{told['activations_left']:,} activations and {told['sessions_left']:,} sessions left"
+
+
+@contextlib.contextmanager
+def _progress(node: str) -> Iterator[Callable[[dict[str, Any]], None]]:
+    columns = (TextColumn(f"draining {node}"), BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    console = err()
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("", total=None)
+        most = 0
+
+        def show(told: dict[str, Any]) -> None:
+            nonlocal most
+            left = told["activations_left"] + told["sessions_left"]
+            most = max(most, left)
+            bar.update(task, total=most, completed=most - left, description=_left(told))
+
+        yield show
+
+
+def _report(told: dict[str, Any], seconds: float, as_json: bool) -> None:
+    if as_json:
+        line = {
+            "node": told["node"],
+            "incarnation": told["incarnation"],
+            "drained": told["done"],
+            "seconds": round(seconds, 3),
+            "moved": told["moved"],
+            "activations_left": told["activations_left"],
+            "sessions_left": told["sessions_left"],
+        }
+        print(msgspec.json.encode(line).decode())
+    elif told["done"]:
+        out().print(f"{told['node']} is empty after {seconds:.1f} s, {told['moved']:,} activations moved; stop it now")
+    else:
+        out().print(f"{told['node']} still drains after {seconds:.0f} s, {_left(told)}")
+
+
+def register(app: App) -> None:
+    app.command(drain, name="drain", help_epilogue=EXAMPLES)

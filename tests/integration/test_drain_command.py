@@ -1,0 +1,100 @@
+"""`garrison drain` against real admin servers whose nodes say how far they are."""
+
+import asyncio
+import contextlib
+import io
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from server.cli.app import run
+from tests.support.admin import TOKEN, TestCluster, TestNode
+from tests.support.waiting import until
+
+
+@pytest.fixture
+async def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[TestCluster]:
+    monkeypatch.chdir(tmp_path)
+    async with TestCluster(2) as nodes:
+        yield nodes
+
+
+class Command:
+    """`garrison drain …`, asked of the first node, in a thread beside the servers."""
+
+    def __init__(self, cluster: TestCluster, *arguments: str, token: str = TOKEN) -> None:
+        self.said, self.failed = io.StringIO(), io.StringIO()
+        url = cluster.nodes["node-1"].admin.url
+        self._words = ["drain", *arguments, "--url", url, "--token", token]
+        self.code = asyncio.ensure_future(asyncio.to_thread(self._run))
+
+    def _run(self) -> int:
+        with contextlib.redirect_stdout(self.said), contextlib.redirect_stderr(self.failed):
+            return run(self._words)
+
+    async def fails(self) -> str:
+        """Its one line."""
+        assert await self.code == 2
+        (line,) = self.failed.getvalue().splitlines()
+        assert line.startswith("garrison: ")
+        return line
+
+
+def is_empty(node: TestNode) -> None:
+    node.left |= {"activations_left": 0, "sessions_left": 0, "moved": 3}
+
+
+async def test_it_finds_the_node_and_waits_until_it_is_empty(cluster: TestCluster) -> None:
+    node = cluster.nodes["node-2"]
+    command = Command(cluster, "node-2")
+    await until(lambda: node.left["state"] == "leaving")
+    assert not command.code.done()
+    is_empty(node)
+    assert await command.code == 0
+    assert "node-2 is empty" in command.said.getvalue() and "3 activations moved" in command.said.getvalue()
+    assert cluster.nodes["node-1"].left["state"] == "up"
+
+
+async def test_json(cluster: TestCluster) -> None:
+    command = Command(cluster, "node-1", "--json")
+    await until(lambda: cluster.nodes["node-1"].left["state"] == "leaving")
+    is_empty(cluster.nodes["node-1"])
+    assert await command.code == 0
+    (line,) = command.said.getvalue().splitlines()
+    told = json.loads(line)
+    assert told.pop("seconds") >= 0
+    assert told == {
+        "node": "node-1", "incarnation": 1, "drained": True, "moved": 3, "activations_left": 0, "sessions_left": 0,
+    }  # fmt: skip
+
+
+async def test_not_empty_in_time(cluster: TestCluster) -> None:
+    command = Command(cluster, "node-2", "--wait", "0.1s")
+    assert await command.code == 1
+    assert "still drains" in command.said.getvalue()
+    assert "3 activations and 1 sessions left" in command.said.getvalue()
+    json_command = Command(cluster, "node-2", "--wait", "0.1s", "--json")
+    assert await json_command.code == 1
+    assert json.loads(json_command.said.getvalue())["drained"] is False
+
+
+async def test_what_cannot_be_is_said_in_one_line(cluster: TestCluster) -> None:
+    assert "no node node-9; there are node-1, node-2" in await Command(cluster, "node-9").fails()
+    assert "admin token" in await Command(cluster, "node-2", token="wrong").fails()
+    assert "no length of time" in await Command(cluster, "node-2", "--wait", "soon").fails()
+    url = cluster.nodes["node-2"].admin.url
+    await cluster.nodes["node-2"].admin.stop()
+    assert f"no node answers at {url}" in await Command(cluster, "node-2").fails()
+    cluster.lose("node-2")
+    assert "node-2 is gone: lost" in await Command(cluster, "node-2").fails()
+    assert "there is nowhere to go" in await Command(cluster, "node-1").fails()
+
+
+async def test_the_node_dies_while_it_drains(cluster: TestCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("server.cli.drain.PATIENCE_S", 0.2)
+    command = Command(cluster, "node-2")
+    await until(lambda: cluster.nodes["node-2"].left["state"] == "leaving")
+    await cluster.kill("node-2")
+    assert "node-2 stopped answering with 3 activations and 1 sessions left" in await command.fails()

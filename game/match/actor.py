@@ -3,12 +3,14 @@
 Each command runs a pure rule and emits what it says, under the command's id, so that repeating it
 repeats the answer. What follows by itself (the end by score or time, a countdown that is over)
 is emitted in the same turn. When the match is over, every participant's result is told to its
-player until the player says that it is stored; then the match leaves memory.
+player until the player says that it is stored; then the match leaves memory. A reminder sees to it
+that this is taken up again later if it does not come to its end.
 """
 
 from collections.abc import Sequence
 from typing import Any, ClassVar, Final
 
+import msgspec
 import structlog
 
 from game.match import rules
@@ -32,7 +34,7 @@ from game.messages import (
     Scoreboard,
 )
 from game.player.actor import Player
-from server.actors.actor import Caller, LoggedActor, Record, read_only
+from server.actors.actor import Caller, LoggedActor, Record, read_only, reminder
 from server.errors import NotFound
 
 log = structlog.get_logger(__name__)
@@ -41,20 +43,36 @@ SETTLE_AT_ONCE: Final = 64
 SETTLE_FIRST_S: Final = 1.5
 SETTLE_MAX_S: Final = 30.0
 SETTLE_ROUNDS: Final = 40
+SETTLE_REMIND_ROUND: Final = 3
+"""By then results are stored as a rule; where one is not, a reminder is set."""
+SETTLE_LATER_MS: Final = 30 * 60 * 1000
+"""When to begin again with what is not settled: past all rounds."""
 SETTLE_AGAIN_MS: Final = 24 * 3600 * 1000
 """A match that ended longer ago does not tell its results again when it is loaded."""
 
 Command = MatchCreate | MatchJoin | MatchLeave | MatchStart | MatchReport | MatchEnd
 
 
+class Carried(msgspec.Struct, array_like=True, frozen=True):
+    """What a match that moves to another node has in memory only; `silent_s` is how long its host
+    has said nothing."""
+
+    clock_ms: int
+    silent_s: float
+    rounds: int
+    unsettled: list[str]
+    later: bool
+
+
 class Match(LoggedActor[MatchState]):
     kind = "match"
     State = MatchState
     Event = MatchEvent
+    lives_on = True
     HOST_SILENCE_S: ClassVar[float] = 30.0
     """A host that sends neither command nor tick for this long has vanished."""
 
-    __slots__ = ("clock_ms", "host_seen_s", "rounds", "unsettled")
+    __slots__ = ("clock_ms", "host_seen_s", "later", "rounds", "unsettled")
 
     @staticmethod
     def evolve(state: Any, record: Record) -> MatchState:
@@ -69,12 +87,22 @@ class Match(LoggedActor[MatchState]):
         self.host_seen_s = self.now()
         self.rounds = 0
         self.unsettled: dict[str, None] = {}
+        self.later = False  # whether a reminder to settle is known to be set
         if self.state.phase == "ended":
             self.settle()
         elif self.state.host:
             self.after(self.HOST_SILENCE_S, self.host_silent)
             if self.state.phase == "countdown":
                 self.after(self.state.options.countdown_ms / 1000, self.countdown_over)
+
+    def carry(self) -> Carried:
+        silent_s = self.now() - self.host_seen_s
+        return Carried(self.clock_ms, silent_s, self.rounds, list(self.unsettled), self.later)
+
+    def arrived(self, carried: Carried) -> None:
+        self.clock_ms, self.rounds, self.later = carried.clock_ms, carried.rounds, carried.later
+        self.host_seen_s = self.now() - carried.silent_s
+        self.unsettled = dict.fromkeys(carried.unsettled)
 
     # ---- commands of the host ----
 
@@ -176,6 +204,8 @@ class Match(LoggedActor[MatchState]):
             line, won = state.players[player], rules.won(state, player)
             self.tell(Player, player, Player.settle, self.key, state.ended_wall_ms, line, won)
         self.rounds += 1
+        if self.rounds == SETTLE_REMIND_ROUND:
+            self.after(0.0, self.settle_later)
         self.after(min(SETTLE_MAX_S, SETTLE_FIRST_S * 1.3 ** (self.rounds - 1)), self.settle)
 
     def settled(self, player: str) -> None:
@@ -183,7 +213,33 @@ class Match(LoggedActor[MatchState]):
         self.unsettled.pop(player, None)
         if not self.unsettled and self.state.phase == "ended":
             self.cancel(self.settle)
-            self.release()
+            if self.later:
+                self.after(0.0, self.all_settled)
+            else:
+                self.release()
+
+    async def settle_later(self) -> None:
+        """See to it that this is taken up again, on whatever node, if it cannot be finished here."""
+        if self.unsettled and self.wall_ms() - self.state.ended_wall_ms <= SETTLE_AGAIN_MS:
+            await self.remind(self.settle_again, self.wall_ms() + SETTLE_LATER_MS)
+            self.later = True
+
+    @reminder
+    async def settle_again(self, due_ms: int) -> None:
+        """Results may be untold still. Where rounds are under way already, they go on."""
+        await self.settle_later()
+        if self.unsettled and self.rounds >= SETTLE_ROUNDS:
+            self.rounds = 0
+            self.stay()
+            self.settle()
+
+    async def all_settled(self) -> None:
+        await self.unremind(self.settle_again)
+        self.release()
+
+    def wake(self) -> None:
+        if not self.state.host:
+            self.release()  # it was never created: nothing lives on
 
     # ---- one way for all ----
 

@@ -10,6 +10,8 @@ that a client which comes back in that time has not left. A player that is loade
 
 from typing import ClassVar, Final
 
+import msgspec
+
 from game.match.state import Line
 from game.messages import Presence, PresenceGet, PresenceSet, Profile, ProfileGet, ProfileSet, Saved
 from game.player import rules
@@ -20,6 +22,17 @@ from server.errors import NotFound
 SEEN_INTERVAL_S: Final = 60.0
 QUIET_INTERVALS: Final = 2
 """Intervals without any heartbeat after which open sessions count as lost with their node."""
+
+
+class Carried(msgspec.Struct, array_like=True, frozen=True):
+    """What a player that moves to another node has in memory only."""
+
+    activity: str
+    sessions: tuple[str, ...]
+    beats: int
+    beats_seen: int
+    quiet: int
+    settled_version: int
 
 
 class Player(Actor[PlayerState]):
@@ -37,6 +50,14 @@ class Player(Actor[PlayerState]):
         self.settled_version = 0
         if self.state.status != "offline" or self.state.match:
             self.after(self.ABSENT_S, self.absent)
+
+    def carry(self) -> Carried:
+        return Carried(self.activity, self.sessions, self.beats, self.beats_seen, self.quiet, self.settled_version)
+
+    def arrived(self, carried: Carried) -> None:
+        self.activity, self.sessions = carried.activity, carried.sessions
+        self.beats, self.beats_seen, self.quiet = carried.beats, carried.beats_seen, carried.quiet
+        self.settled_version = carried.settled_version
 
     # ---- sessions ----
 

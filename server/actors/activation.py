@@ -6,19 +6,23 @@ replacing of `actor.state`; at the end of the turn that becomes the new *boundar
 sees), or, if the turn failed or may not be acknowledged, is undone. Outputs (the result, tells,
 pushes) leave after that, in order: at once, or when `released` says that the change is durable.
 
-Life: loading (the catalog's) -> live -> closing (`close`: no more turns, flush) -> dropped.
-`fenced` and `drop` end it from any state.
+Life: loading (the catalog's) -> live -> closing (no more turns: it is stored) -> dropped, or, on
+the way to another node, live -> halted (no turn begins) -> frozen (no timer rings) -> dropped here,
+while its twin there is made frozen and thaws. Calls queue meanwhile. `fenced` and `drop` end it
+from any state.
 """
 
 import asyncio
 import math
 import types
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from server.actors.actor import Actor
+from server.actors.awaiting import copy_into, drive, fail, is_cancelled, wait_for
+from server.actors.timers import Timers
 from server.errors import (
     CallCycle,
     DeadlineExceeded,
@@ -36,6 +40,7 @@ if TYPE_CHECKING:
     from server.actors.event_log import EventLog
     from server.actors.host import Host
     from server.actors.methods import Method
+    from server.actors.reminders import Reminding
 
 Chain = tuple[ActorId, ...]
 Output = Callable[[], None]
@@ -53,6 +58,11 @@ class Waiting:
         self.method, self.args, self.chain, self.deadline, self.since = method, args, chain, deadline, since
         self.future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
+    @property
+    def is_timer(self) -> bool:
+        """A timer that is due; nobody waits for its answer."""
+        return self.deadline == _NEVER
+
 
 class _EachTurn:
     """What every turn touches. The slots of a base class lie together, before all others: among
@@ -68,8 +78,8 @@ class Activation(_EachTurn):
     """See the module's head. `version` counts changes of the durable state for ever."""
 
     __slots__ = (
-        "_log", "_timers", "_turn", "_why", "dirty", "epoch", "had_timers", "host", "id", "key", "kind", "pins",
-        "retiring", "seen", "stored_version", "version",
+        "_log", "_timers", "_turn", "_why", "dirty", "epoch", "frozen", "had_timers", "host", "id", "key", "kind",
+        "pins", "reminding", "retiring", "seen", "stored_version", "version",
     )  # fmt: skip
 
     def __init__(self, host: "Host", cls: type[Actor[Any]], identity: ActorId, state: Any, version: int) -> None:
@@ -97,12 +107,14 @@ class Activation(_EachTurn):
         self.retiring = False
         self.dropped = False
         self.had_timers = False
+        self.reminding: Reminding | None = None
         self.closing = False
+        self.frozen = False
         self._methods = host.methods(cls)
         self._mailbox: deque[Waiting] | None = None
         self._held: deque[tuple[int, asyncio.Future[Any], Any, list[Output], float]] | None = None
         """Version, answer's future, answer, other outputs, since when."""
-        self._timers: dict[str, asyncio.TimerHandle] | None = None
+        self._timers: Timers | None = None
         self._log: EventLog | None = None
         self._turn: asyncio.Task[None] | None = None
         """The turn under way, where it waits."""
@@ -155,7 +167,7 @@ class Activation(_EachTurn):
     def _start(self, work: Any) -> Any:
         """Step a coroutine once; only if it really waits does it become a task."""
         if isinstance(work, asyncio.Future):
-            work = _wait_for(work)
+            work = wait_for(work)
         if self.deadline in _UNSET:
             self.deadline = self._usual()
         try:
@@ -178,25 +190,25 @@ class Activation(_EachTurn):
         if self._turn is task:
             self._turn = None
             work.close()
-            _fail(future, self._failed(self._why or Moved()))
+            fail(future, self._failed(self._why or Moved()))
             if self._mailbox:
                 self._drain()
 
     async def _run(self, work: Coroutine[Any, Any, Any], yielded: Any, future: "asyncio.Future[Any]") -> None:
         try:
             async with asyncio.timeout_at(self._loop_deadline()):
-                result = await _continue(work, yielded)
+                result = await drive(work, yielded)
             self.busy = False
-            _copy(self._finish(result), future)
+            copy_into(self._finish(result), future)
         except TimeoutError:
-            _fail(future, self._failed(DeadlineExceeded(f"turn on {self.id}")))
+            fail(future, self._failed(DeadlineExceeded(f"turn on {self.id}")))
         except asyncio.CancelledError:
-            if _is_cancelled():
-                _fail(future, self._failed(self._why or Moved()))
+            if is_cancelled():
+                fail(future, self._failed(self._why or Moved()))
                 raise
-            _fail(future, self._failed(Internal("what the turn waited for was cancelled")))
+            fail(future, self._failed(Internal("what the turn waited for was cancelled")))
         except BaseException as error:
-            _fail(future, self._failed(error))
+            fail(future, self._failed(error))
         finally:
             if self._turn is asyncio.current_task():
                 self._turn = None
@@ -264,7 +276,7 @@ class Activation(_EachTurn):
                         self.host.durability.accept_logged()
                         self._room()
                         held = True
-                    elif not self.host.durability.accept(self):
+                    elif not self.host.durability.accept(self, state):
                         held = True
                 except GarrisonError:
                     self._undo()
@@ -317,18 +329,24 @@ class Activation(_EachTurn):
         oldest = self.host.clock.now() - self.host.settings.actors.call_timeout_s
         for _, future, _, _, since in self._held or ():
             if since <= oldest:
-                _fail(future, DeadlineExceeded(f"a change of {self.id} waits for the store"))
+                fail(future, DeadlineExceeded(f"a change of {self.id} waits for the store"))
 
     # ---- mailbox ----
 
     def _enqueue(self, method: "Method", args: tuple[Any, ...], chain: Chain, deadline: float) -> Any:
         if self.dropped:
-            raise Moved()
+            raise self._gone()
         if self.busy and self.id in chain:
             path = " -> ".join([*chain[chain.index(self.id) :], self.id])
             raise CallCycle(f"the call chain comes back to an actor that it holds: {path}")
         if self.busy and method.read_only and (method.plain or method.aside) and not self.closing:
             return self._read_beside(method, args, deadline)
+        return self._waiting(method, args, chain, deadline).future
+
+    def _waiting(self, method: "Method", args: tuple[Any, ...], chain: Chain, deadline: float) -> Waiting:
+        """A call in the mailbox, at its end."""
+        if self.dropped:
+            raise self._gone()
         if self._mailbox is None:
             self._mailbox = deque()
         if len(self._mailbox) >= self.host.settings.actors.mailbox_max_calls:
@@ -336,7 +354,11 @@ class Activation(_EachTurn):
             raise Overloaded(f"the mailbox of {self.id} is full")
         call = Waiting(method, args, chain, deadline or self._usual(), self.host.clock.now())
         self._mailbox.append(call)
-        return call.future
+        return call
+
+    def _gone(self) -> Moved:
+        """Why nothing is done here any more: elsewhere, if it is known where."""
+        return Moved(self._why.address if isinstance(self._why, Moved) else "")
 
     def _read_beside(self, method: "Method", args: tuple[Any, ...], deadline: float) -> Any:
         """A read-only method while another turn awaits: it sees the last boundary."""
@@ -378,9 +400,9 @@ class Activation(_EachTurn):
                 continue
             waiting, self._mailbox = self._mailbox, None
             try:
-                _copy(self.call(call.method.name, call.args, call.chain, call.deadline), call.future)
+                copy_into(self.call(call.method.name, call.args, call.chain, call.deadline), call.future)
             except BaseException as error:
-                _fail(call.future, error)
+                fail(call.future, error)
             finally:
                 self._rejoin(waiting)
         asyncio.get_running_loop().call_soon(self._drain)
@@ -392,7 +414,7 @@ class Activation(_EachTurn):
         if self.dropped:
             self._mailbox = None
             for call in waiting:
-                _fail(call.future, Moved())
+                fail(call.future, self._gone())
 
     # ---- timers ----
 
@@ -400,18 +422,15 @@ class Activation(_EachTurn):
         if self.dropped:
             return  # a turn that goes on after its activation has ended
         if self._timers is None:
-            self._timers = {}
-        self.cancel_timer(name)
-        self._timers[name] = asyncio.get_running_loop().call_later(delay_s, self._fire, name, args)
+            self._timers = Timers(self.fire, self.host.clock, running=not self.frozen)
+        self._timers.set(name, delay_s, args)
 
     def cancel_timer(self, name: str) -> None:
-        handle = self._timers.pop(name, None) if self._timers else None
-        if handle is not None:
-            handle.cancel()
+        if self._timers is not None:
+            self._timers.cancel(name)
 
-    def _fire(self, name: str, args: tuple[Any, ...]) -> None:
-        assert self._timers is not None
-        self._timers.pop(name, None)
+    def fire(self, name: str, args: tuple[Any, ...]) -> None:
+        """A timer is due: its turn, now or as soon as there can be one."""
         try:
             result = self.call(name, args, (), _NEVER)  # however long it waits for its turn
         except GarrisonError as error:
@@ -429,12 +448,23 @@ class Activation(_EachTurn):
         """A timer's turn failed; where nothing happened it comes again, so that what goes by
         timers does not end with one refusal."""
         self.host.timer_failed(self.id, name, error)
-        if isinstance(error, Retryable) and not self.dropped and name not in (self._timers or {}):
+        if isinstance(error, Retryable) and not self.dropped and name not in (self._timers or ()):
             self.set_timer(name, error.retry_after_s or Retryable.default_retry_s, args)
 
     @property
     def timers(self) -> int:
-        return len(self._timers) if self._timers else 0
+        return len(self._timers) if self._timers is not None else 0
+
+    def timers_left(self) -> list[tuple[str, float, tuple[Any, ...]]]:
+        """Name, seconds until it is due, and arguments, of each timer."""
+        return self._timers.left() if self._timers is not None else []
+
+    def replace_timers(self, timers: Iterable[tuple[str, float, tuple[Any, ...]]]) -> None:
+        """These, and no others."""
+        if self._timers is not None:
+            self._timers.clear()
+        for name, left_s, args in timers:
+            self.set_timer(name, left_s, args)
 
     # ---- the log of a logged actor ----
 
@@ -456,6 +486,75 @@ class Activation(_EachTurn):
         if method is None:
             raise NotFound(f"{self.kind} has no method {name[:64]!r}")
         return method
+
+    # ---- moving to another node ----
+
+    def halt(self) -> bool:
+        """No turn begins from here until `thaw` or `drop`; one that is under way goes on. False
+        where it ends or moves already."""
+        if self.closing:
+            return False
+        self.closing = True
+        return True
+
+    @property
+    def at_rest(self) -> bool:
+        """Halted, and neither a turn nor an answer is under way."""
+        return not (self.busy or self._held or self.dropped)
+
+    @property
+    def held(self) -> bool:
+        """Answers wait until their changes are durable."""
+        return bool(self._held)
+
+    def freeze(self) -> None:
+        """Halted and at rest: timers stop too."""
+        self.frozen = True
+        if self._timers is not None:
+            self._timers.stop()
+
+    def thaw(self) -> None:
+        """Go on living, halted or frozen as it is."""
+        if self.dropped:
+            return
+        self.frozen = False
+        if self._timers is not None:
+            self._timers.go_on()
+        self.cancel_close()
+
+    def carry(self) -> Any:
+        """What the actor's `carry` gives. Raises `Internal` where that fails, or changes state."""
+        self.busy = True
+        try:
+            carried = self.actor.carry()
+            if self.actor.state is not self.boundary or self.outputs:
+                raise RuntimeError("carry changes or sends something")
+        except Exception as error:
+            raise self._failed(error) from None
+        self.busy = False
+        return carried
+
+    def queued(self) -> list[Waiting]:
+        """What waits in the mailbox, in order."""
+        return list(self._mailbox or ())
+
+    def hand_over(self) -> list[Waiting]:
+        """The waiting calls, in order; they are somebody else's now. Timers that are due are
+        forgotten: they have gone to the other node."""
+        waiting, self._mailbox = self._mailbox or deque(), None
+        for call in waiting:
+            if call.is_timer:
+                call.future.cancel()
+        return [call for call in waiting if not call.is_timer]
+
+    def call_at(
+        self, place: int, name: str, args: tuple[Any, ...], chain: Chain, deadline: float
+    ) -> "asyncio.Future[Any]":
+        """Queue a call at `place` of the mailbox of a frozen activation. Raises as `call`."""
+        call = self._waiting(self.method(name), args, chain, deadline)
+        assert self._mailbox is not None
+        self._mailbox.insert(place, self._mailbox.pop())
+        return call.future
 
     # ---- the end ----
 
@@ -501,64 +600,12 @@ class Activation(_EachTurn):
         if self._turn is not None and self._turn is not asyncio.current_task():
             self._turn.cancel()
         self.had_timers = bool(self._timers)
-        for handle in (self._timers or {}).values():
-            handle.cancel()
+        if self._timers is not None:
+            self._timers.clear()
         self._timers = None
         for call in self._mailbox or ():
-            _fail(call.future, error)
+            fail(call.future, error)
         self._mailbox = None
         for _, future, _, _, _ in self._held or ():
-            _fail(future, Fenced(f"{self.id} was lost before the change was durable"))
+            fail(future, Fenced(f"{self.id} was lost before the change was durable"))
         self._held = None
-
-
-@types.coroutine
-def _continue(work: Coroutine[Any, Any, Any], yielded: Any) -> Any:
-    """Drive a coroutine that was started by hand from within a task."""
-    while True:
-        try:
-            value = yield yielded
-        except BaseException as error:
-            try:
-                yielded = work.throw(error)
-            except StopIteration as stop:
-                return stop.value
-        else:
-            try:
-                yielded = work.send(value)
-            except StopIteration as stop:
-                return stop.value
-
-
-def _is_cancelled() -> bool:
-    """Whether somebody cancels the running task (and not only what it waited for)."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
-
-
-async def _wait_for(future: "asyncio.Future[Any]") -> Any:
-    return await future
-
-
-def _copy(result: Any, future: "asyncio.Future[Any]") -> None:
-    """Complete `future` with a result that may itself still be under way."""
-    if not isinstance(result, asyncio.Future):
-        if not future.done():
-            future.set_result(result)
-        return
-
-    def done(inner: "asyncio.Future[Any]") -> None:
-        if inner.cancelled():
-            future.cancel()
-        elif (error := inner.exception()) is not None:
-            _fail(future, error)
-        elif not future.done():
-            future.set_result(inner.result())
-
-    result.add_done_callback(done)
-
-
-def _fail(future: "asyncio.Future[Any]", error: BaseException) -> None:
-    if not future.done():
-        future.set_exception(error)
-        future.exception()  # nobody may be waiting any more; that is not worth a warning

@@ -15,6 +15,11 @@ last boundary, and a flush sees boundaries only. What leaves the actor (`tell`, 
 leaves after the turn, when its durability mode has the change. An `async def` method may await
 *before* it changes state, never after; do not use `asyncio.timeout` in it, calls have deadlines.
 Public methods can be called from other nodes: annotate parameters and result.
+
+An actor moves between nodes while it lives, between two turns. State, version, waiting calls and
+timers (with the time that is left, so annotate the parameters of their methods too) go along; what
+it keeps in other fields does if `carry` gives it and `arrived` takes it. `activated` runs first on
+the new node, as it does after a crash, when there is nothing to carry.
 """
 
 from collections.abc import Awaitable, Callable
@@ -23,6 +28,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, Generic, Literal, 
 
 import msgspec
 
+from server.actors import reminders
+from server.actors.reminders import reminder
 from server.eventlog.record import Entry, Record
 from server.ids import ActorId, NodeAddress, actor_id
 from server.wire.messages import Push
@@ -64,6 +71,9 @@ class Actor(Generic[S]):
     State: ClassVar[type[msgspec.Struct]]
     durability: ClassVar[Durability] = "volatile"
     placement: ClassVar[Placement] = "hash"
+    lives_on: ClassVar[bool] = False
+    """Whether it is to be in memory even if nobody calls it, for as long as the store says that it
+    is not over: slot owners wake it when its node is gone."""
 
     __slots__ = ("activation", "state")
 
@@ -78,9 +88,18 @@ class Actor(Generic[S]):
     def deactivating(self) -> None:
         """Called as the last turn, before the final flush."""
 
+    def carry(self) -> Any:
+        """Called as the last thing on this node before the actor moves to another: what of its
+        own fields goes along (what msgpack can hold). It changes nothing; the actor may stay."""
+        return None
+
+    def arrived(self, carried: Any) -> None:
+        """Called on the new node after `activated`, with what `carry` gave there; annotate the
+        parameter with its type. Timers are those of the old node already."""
+
     def wake(self) -> None:
-        """Does nothing but be a turn: called on the new node when an activation with timers has
-        moved, so that `activated` can set them again."""
+        """Does nothing but be a turn: called on another node where an activation that lived by
+        itself has ended without moving, so that `activated` can set its timers again."""
 
     # ---- identity and time ----
 
@@ -136,6 +155,24 @@ class Actor(Generic[S]):
 
     def cancel(self, method: Callable[..., Any]) -> None:
         self.activation.cancel_timer(method.__name__)
+
+    # ---- reminders ----
+
+    async def remind(self, method: Callable[[int], Any], due_ms: int) -> None:
+        """Call own `method(due_ms)`, marked `@reminder`, at Unix time `due_ms` or later, at least
+        once, also if this node is gone by then. Set again, it is moved. In the store when this
+        returns, so it comes before the turn changes state; if the turn then fails, the reminder
+        stays. Raises `Unavailable` (it may be set or not), `Internal` for wrong use."""
+        await reminders.remind(self, method.__name__, due_ms)
+
+    async def unremind(self, method: Callable[[int], Any]) -> None:
+        """Take the reminder back, if there is one. Order and errors as with `remind`."""
+        await reminders.unremind(self, method.__name__)
+
+    def reminded(self, name: str, due_ms: int) -> bool | Awaitable[bool]:
+        """The engine's call of a reminder that is due: see `server/actors/reminders.py`. Whether
+        it is done and stored, so that nobody need call again."""
+        return reminders.deliver(self, name, due_ms)
 
     def release(self) -> None:
         """Ask to be deactivated once idle (for example, a match that is over)."""
@@ -234,4 +271,5 @@ __all__ = [
     "LoggedActor",
     "Record",
     "read_only",
+    "reminder",
 ]

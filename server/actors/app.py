@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from server.actors.actor import Actor, Caller, Role
+from server.actors.reminders import check_reminders
 from server.wire.messages import Reply, Request
 
 EVERYONE: frozenset[Role] = frozenset({"player", "host", "service"})
@@ -53,6 +54,11 @@ class App(msgspec.Struct, frozen=True):
     session_actor: type[Actor[Any]] | None = None
     read_models: Mapping[str, ReadModel] = {}
     pages: str | None = None
+
+    def __post_init__(self) -> None:
+        """Raises `BadSetting` for an actor with reminders whose state cannot remember them."""
+        for cls in self.actors:
+            check_reminders(cls)
 
     def actor(self, kind: str) -> type[Actor[Any]] | None:
         """The actor class of `kind`."""

@@ -2,6 +2,9 @@
 
 Deactivation gives ownership up only after everything is stored: last turn, flush, release,
 then the waiting calls are sent elsewhere (`Moved`). A fenced activation ends at once.
+
+What lives here and belongs elsewhere is *misplaced* and moves (`migration.py`): hash-placed actors
+whose slot is another node's, and on a node that is leaving everything.
 """
 
 import asyncio
@@ -14,19 +17,22 @@ import structlog
 from server.actors import event_log
 from server.actors.activation import Activation
 from server.actors.actor import Actor, LoggedActor
+from server.actors.reminders import Reminding
 from server.directory.location import Location
 from server.errors import Corrupt, Fenced, GarrisonError, Moved, NotFound, Overloaded, Unavailable
 from server.ids import ActorId, NodeAddress, kind_of
+from server.placement.strategies import place
 from server.runtime.backoff import backoff_s
 from server.storage.ports import Owned
 
 if TYPE_CHECKING:
     from server.actors.host import Host
+    from server.actors.parcels import Arrival
 
 log = structlog.get_logger(__name__)
 _CLOSE_BATCH = 500
 _MAX_COMMITS = 100
-_BURY_S = 0.2
+_STEP_S = 0.1
 
 
 class Catalog:
@@ -40,7 +46,8 @@ class Catalog:
         """Set once this node may not activate anything any more."""
         self.misplaced: dict[ActorId, None] = {}
         """What lives here although its slot is another node's, in the order in which it is to go."""
-        self._bury_at = 0.0
+        self.unstored = 0
+        """Acknowledged changes that did not get into the store before the node stopped."""
         self._idle_ticks = 0
         self._past_turns = 0
 
@@ -49,13 +56,15 @@ class Catalog:
     async def activate(self, identity: ActorId) -> Activation:
         """The local activation, made if need be. Raises `NotFound` (no such kind), `Moved` (the
         store names another live owner), `Unavailable`, `Overloaded`, `Corrupt`."""
+        if self._host.migrator.arrivals.expects(identity):
+            await self._host.migrator.arrivals.wait(identity)
         activation = self.live.get(identity)
         if activation is not None:
             return activation
         future = self._loading.get(identity)
         if future is None:
             self._check_open()
-            if len(self.live) + len(self._loading) >= self._host.settings.actors.max_activations:
+            if self.room <= 0:
                 raise Overloaded("this node has its bound of activations", retry_after_s=2.0)
             cls = self._host.app.actor(kind_of(identity))
             if cls is None:
@@ -65,6 +74,15 @@ class Catalog:
             future = self._loading[identity] = asyncio.get_running_loop().create_future()
             self._host.supervisor.spawn(self._load(cls, identity, future), f"load {identity}")
         return await asyncio.shield(future)
+
+    def has(self, identity: ActorId) -> bool:
+        """Whether it lives here, or is about to."""
+        return identity in self.live or identity in self._loading
+
+    @property
+    def room(self) -> int:
+        """How many more activations this node takes."""
+        return self._host.settings.actors.max_activations - len(self.live) - len(self._loading)
 
     async def _load(self, cls: type[Actor[Any]], identity: ActorId, future: "asyncio.Future[Activation]") -> None:
         try:
@@ -108,35 +126,54 @@ class Catalog:
             if host.clock.now() >= deadline:
                 break
             await asyncio.sleep(0.05 + backoff_s(attempt, host.rng, cap_s=0.2))
-            await self._bury()
-        raise Unavailable(f"the last owner of {identity} still holds its lease")
-
-    async def _bury(self) -> None:
-        """Bury expired nodes, for however many loads wait for that, a few times a second."""
-        host = self._host
-        if host.clock.now() >= self._bury_at:
-            self._bury_at = host.clock.now() + _BURY_S
-            await host.store.bury_expired(host.lively(), host.settings.store.lease_grace_s)
+            await host.takeover.bury(result.owner)
+        raise Unavailable(f"the last owner of {identity} holds its lease yet, or its journal is on another host")
 
     def _born(self, activation: Activation) -> Activation:
         """Raises what the actor's `activated` raises: it does not live then."""
+        self._begin(activation, lambda: activation.hook(type(activation.actor).activated), moved=False)
+        return activation
+
+    def arrived(self, arrival: "Arrival") -> None:
+        """One from another node lives here now, frozen. Raises what its hooks raise: it does not
+        live then, and the store has it."""
+        one = arrival.activation
+        one.halt()
+        one.freeze()
+        self._begin(one, lambda: self._furnish(arrival), moved=True)
+
+    @staticmethod
+    def _furnish(arrival: "Arrival") -> None:
+        """`activated` first, then what it had on the other node."""
+        one = arrival.activation
+        cls = type(one.actor)
+        one.hook(cls.activated)
+        one.replace_timers(arrival.timers)
+        if arrival.reminders:
+            one.reminding = Reminding()
+            one.reminding.pending.update(arrival.reminders)
+        one.hook(lambda actor: cls.arrived(actor, arrival.carried))
+        one.retiring = arrival.retiring
+        for name, args in arrival.due:
+            one.fire(name, args)
+
+    def _begin(self, activation: Activation, hooks: Callable[[], None], moved: bool) -> None:
         host = self._host
         self.live[activation.id] = activation
         host.metrics.activations_created_total += 1
         host.metrics.activations = len(self.live)
         try:
-            activation.hook(type(activation.actor).activated)
+            hooks()
         except GarrisonError as error:
             self.discard(activation, error)
             raise
         if activation.has_log and activation.log().unsealed:
             host.group_commit.seal_later(activation.log())
         owner = host.owner(activation.id)
-        if owner is not None and owner != host.me:
-            host.directory.announce(activation.id, owner)
-            if type(activation.actor).placement == "hash":
+        if owner is not None:
+            host.directory.announce(activation.id, owner, moved=moved)
+            if owner != host.me and self.belongs(activation) != host.me:
                 self.misplaced[activation.id] = None  # the slot has moved while this was loading
-        return activation
 
     # ---- the end ----
 
@@ -250,8 +287,7 @@ class Catalog:
     # ---- loops ----
 
     async def collect(self) -> None:
-        """Deactivate what has been idle for long, what asked to end, and, at a bounded rate,
-        what belongs elsewhere since the slot table changed."""
+        """Deactivate what has been idle for long, and what asked to end."""
         host = self._host
         settings = host.settings.actors
         ticks_idle = max(1, round(settings.idle_timeout_s / settings.collect_interval_s))
@@ -286,40 +322,62 @@ class Catalog:
         return one.has_log and one.log().watched
 
     async def rebalance(self) -> None:
-        """Move hash-placed activations to their slots' owners, at most `rebalance_per_s`: end
-        them here, the next call activates them there. Those with a session go with it."""
-        host = self._host
-        per_step = max(1, host.settings.actors.rebalance_per_s // 10)
+        """Move what is misplaced, at most `rebalance_per_s`."""
+        host, took_s = self._host, 0.0
+        per_step = max(1, round(host.settings.actors.rebalance_per_s * _STEP_S))
         while True:
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(max(_STEP_S / 10, _STEP_S - took_s))
+            host.metrics.misplaced = len(self.misplaced)
             if not self.misplaced:
+                took_s = 0.0
                 continue
+            begin = host.clock.now()
             some = list(islice(self.misplaced, per_step))
             for identity in some:
                 del self.misplaced[identity]
-            away = [self.live[identity] for identity in some if identity in self.live and self._is_misplaced(identity)]
-            await self._guarded(self.deactivate(away))
+            away = [self.live[identity] for identity in some if identity in self.live]
+            await self._guarded(self._move_home(away))
             for one in away:
-                if not one.dropped:
+                if not one.dropped and self.belongs(one) != host.me:
                     self.misplaced[one.id] = None
-                else:
-                    host.wake_elsewhere(one)
+            took_s = host.clock.now() - begin
 
-    def _is_misplaced(self, identity: ActorId) -> bool:
-        return self._host.owner(identity) not in (None, self._host.me)
+    async def _move_home(self, activations: Iterable[Activation]) -> int:
+        """Move these to where they belong; how many moved."""
+        homes: dict[NodeAddress, list[Activation]] = {}
+        for one in activations:
+            home = self.belongs(one)
+            if home != self._host.me and not one.closing:
+                homes.setdefault(home, []).append(one)
+        return sum([await self._host.migrator.move(some, home) for home, some in homes.items()])
+
+    @property
+    def is_leaving(self) -> bool:
+        """This node is not `up` (any more) in its own view."""
+        member = self._host.view.addresses.get(self._host.me)
+        return member is None or member.state != "up"
+
+    def belongs(self, one: Activation) -> NodeAddress:
+        """Where `one` should live; here if there is nowhere else."""
+        host = self._host
+        strategy, owner = type(one.actor).placement, host.owner(one.id)
+        if owner is None or strategy == "hash":
+            return owner or host.me
+        return place(strategy, host.view, owner, host.me) if self.is_leaving else host.me
 
     def on_view(self) -> None:
-        self.misplaced = {
-            identity: None
-            for identity, one in self.live.items()
-            if type(one.actor).placement == "hash" and self._is_misplaced(identity)
-        }
+        me = self._host.me
+        self.misplaced = {identity: None for identity, one in self.live.items() if self.belongs(one) != me}
+        self._host.metrics.misplaced = len(self.misplaced)
 
     async def stop(self, deadline: float) -> None:
-        """Deactivate everything, waiting for turns that are under way, until `deadline`."""
+        """Move everything to other nodes, for half of the time until `deadline`; store and release
+        the rest, waiting for turns that are under way."""
         host = self._host
+        left_s = max(0.0, deadline - host.clock.now())
         try:
-            async with asyncio.timeout(max(0.0, deadline - host.clock.now())):
+            async with asyncio.timeout(left_s):
+                await self._move_all(deadline - left_s / 2)
                 while self.live:
                     await self._stop_some()
         except TimeoutError:
@@ -327,10 +385,20 @@ class Catalog:
         for one in list(self.live.values()):
             self.discard(one, Moved())
 
+    async def _move_all(self, until: float) -> None:
+        """What lives by itself goes first. Ends when nothing more moves."""
+        moved = 1
+        while moved and self._host.clock.now() < until:
+            moved = 0
+            going = sorted(self.live.values(), key=lambda one: not (one.timers or type(one.actor).lives_on))
+            for start in range(0, len(going), _CLOSE_BATCH):
+                if self._host.clock.now() < until:
+                    moved += await self._guarded(self._move_home(going[start : start + _CLOSE_BATCH]))
+
     def _count_unstored(self) -> None:
         """What was acknowledged and did not get into the store in time."""
-        changes = sum(one.version - one.stored_version for one in self.live.values() if one.durable)
-        log.error("not everything could be stored", activations=len(self.live), changes_lost=changes)
+        self.unstored = sum(one.version - one.stored_version for one in self.live.values() if one.durable)
+        log.error("not everything could be stored", activations=len(self.live), changes=self.unstored)
 
     async def _stop_some(self) -> None:
         everything = list(self.live.values())
@@ -339,11 +407,13 @@ class Catalog:
         if await self._guarded(self.deactivate(everything)) == 0:
             await asyncio.sleep(0.02)
         for one in everything:
-            if one.dropped and self._is_misplaced(one.id):
+            if one.dropped and self._host.owner(one.id) not in (None, self._host.me):
                 self._host.wake_elsewhere(one)
 
-    def drop_duplicate(self, identity: ActorId, winner: NodeAddress) -> None:
-        """Another copy is registered: a volatile one gives way, a durable one has its fence."""
+    def drop_duplicate(self, identity: ActorId, winner: NodeAddress) -> bool:
+        """Another copy is registered: a volatile one gives way, a durable one has its fence, and one
+        that is moving goes by itself. Returns whether the copy here stays, to be registered."""
         one = self.live.get(identity)
-        if one is not None and not one.durable and winner != self._host.me:
+        if one is not None and not (one.durable or one.frozen) and winner != self._host.me:
             self.discard(one, Moved(str(Location(winner))))
+        return False if one is None or one.dropped else one.durable and not one.frozen

@@ -21,7 +21,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from server.actors.activation import Activation, Chain
+from server.actors.activation import Activation, Chain, Waiting
+from server.actors.awaiting import fail, settle
+from server.actors.calls import CallFrame, decode_call, encode_call
 from server.directory.cache import LocationCache
 from server.directory.location import Location, parse_location
 from server.errors import BadInput, DeadlineExceeded, GarrisonError, Moved, NotFound, Unavailable, Unreachable
@@ -36,19 +38,7 @@ if TYPE_CHECKING:
 _MAX_CHAIN: Final = 32
 
 
-class CallFrame(msgspec.Struct, array_like=True, frozen=True):
-    """One call between nodes; `args` is the msgpack array of the method's arguments."""
-
-    id: ActorId
-    method: str
-    args: msgspec.Raw
-    timeout_ms: int
-    chain: list[ActorId] = []
-    here: bool = False
-
-
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(CallFrame).decode
 
 
 class Dispatcher:
@@ -58,7 +48,7 @@ class Dispatcher:
         self._host = host
         self.cache = LocationCache(host.settings.actors.location_cache_entries)
         self._paused: dict[asyncio.Future[None], None] = {}
-        host.transport.serve(Service.CALL, self._serve)
+        host.transport.serve(Service.CALL, self.serve)
 
     def on_view(self) -> None:
         self.cache.keep(set(self._host.view.addresses))
@@ -144,7 +134,7 @@ class Dispatcher:
         loop = asyncio.get_running_loop()
         answer = loop.create_future()
         timer = loop.call_later(max(0.0, deadline - self._host.clock.now()), _late, answer, what)
-        result.add_done_callback(partial(_settle, answer))
+        result.add_done_callback(partial(settle, answer))
         try:
             return await answer
         finally:
@@ -168,8 +158,30 @@ class Dispatcher:
         if method is None:
             raise NotFound(f"no method {kind_of(identity)}.{name[:64]}")
         self._host.metrics.calls_remote_total += 1
-        payload = _encode((identity, name, args, int(left * 1000), chain, here))
+        payload = encode_call(identity, name, args, left, chain, here)
         return method.decode_result(await self._host.transport.request(target, Service.CALL, payload, left))
+
+    def pass_on(
+        self, call: Waiting, identity: ActorId, send: Callable[[bytes, float], "asyncio.Future[bytes]"]
+    ) -> None:
+        """Do a call that waited in a mailbox elsewhere: `send` takes its frame and the seconds that
+        are left, and gives the answer's bytes. Whoever waits here gets that, or why there is none:
+        `Moved` where nothing was sent, so that they find the way themselves."""
+        left = call.deadline - self._host.clock.now()
+        if call.future.done():
+            return
+        try:
+            if left <= 0:
+                raise DeadlineExceeded(f"waited in the mailbox of {identity}")
+            answer = send(encode_call(identity, call.method.name, call.args, left, call.chain, here=True), left)
+        except Unreachable:
+            fail(call.future, Moved())
+        except GarrisonError as error:
+            fail(call.future, error)
+        except Exception as error:
+            fail(call.future, BadInput(f"arguments of {call.method.name} cannot travel: {error}"))
+        else:
+            answer.add_done_callback(partial(settle, call.future, then=call.method.decode_result))
 
     # ---- the callee's side ----
 
@@ -211,12 +223,9 @@ class Dispatcher:
                 host.directory.register(identity, chosen)
                 raise Moved(str(Location(chosen, here=True)))
 
-    def _serve(self, peer: NodeAddress, payload: bytes) -> Answer:
+    def serve(self, peer: NodeAddress, payload: bytes) -> Answer:
         """A call from another node: answered at once where the turn runs at once."""
-        try:
-            frame = _decode(payload)
-        except msgspec.DecodeError as error:
-            raise BadInput(f"call frame: {error}") from None
+        frame = decode_call(payload)
         if len(frame.chain) > _MAX_CHAIN:
             raise BadInput("the call chain is too long")
         deadline = self._host.clock.now() + frame.timeout_ms / 1000
@@ -239,22 +248,8 @@ class Dispatcher:
 def _encoded(result: "asyncio.Future[Any]") -> "asyncio.Future[bytes]":
     """A future of the answer's bytes."""
     out: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-    result.add_done_callback(partial(_settle, out, then=_encode))
+    result.add_done_callback(partial(settle, out, then=_encode))
     return out
-
-
-def _settle(out: "asyncio.Future[Any]", inner: "asyncio.Future[Any]", then: Callable[[Any], Any] | None = None) -> None:
-    """Hand the outcome of `inner` on, if somebody waits still."""
-    error = Unavailable("the call was cancelled") if inner.cancelled() else inner.exception()
-    if out.done():
-        return
-    if error is not None:
-        out.set_exception(error)
-        return
-    try:
-        out.set_result(inner.result() if then is None else then(inner.result()))
-    except Exception as fault:
-        out.set_exception(fault)  # the method's result cannot travel
 
 
 def _late(answer: "asyncio.Future[Any]", what: str) -> None:

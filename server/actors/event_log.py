@@ -12,18 +12,18 @@ stored: after an unknown outcome anything else would not be recognised, and take
 import asyncio
 import copy
 from collections import deque
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import structlog
 
 from server.actors.actor import Attached, EventBatch, LoggedActor
-from server.errors import Corrupt, Internal, Overloaded
+from server.errors import BadInput, Corrupt, Internal, Overloaded
 from server.eventlog import segment
 from server.eventlog.ports import Append, Seal, StoredLog
 from server.eventlog.record import NO_HEAD, Entry, Record, next_head, state_hash
-from server.ids import NodeAddress
+from server.ids import Epoch, Incarnation, NodeAddress, NodeId
 
 if TYPE_CHECKING:
     from server.actors.activation import Activation
@@ -38,6 +38,20 @@ TAIL_SEGMENTS: Final = 64
 """Unsealed entries, in segments, above which a log takes no more."""
 _encode = msgspec.msgpack.encode
 _THREE: Final = b"\x93"  # the header of a msgpack array of three
+
+
+class LogParts(msgspec.Struct, frozen=True, array_like=True):
+    """A log on its way to another node: what `load` would read from the store. `base` is the
+    state before `tail` (msgpack), `base_head` the running hash there, `head` the one after it; `ends`
+    are the last numbers of the stored chunks of the tail. `watchers`: node, incarnation, seconds."""
+
+    base: bytes
+    base_head: bytes
+    head: bytes
+    tail: list[Entry]
+    ends: list[int]
+    next_seq: int
+    watchers: list[tuple[NodeId, Incarnation, float]]
 
 
 class EventLog:
@@ -239,6 +253,30 @@ class EventLog:
             self._tail_head = next_head(self._tail_head, entry)
         self._older.extend(done)
 
+    def renew(self, epoch: Epoch) -> None:
+        """The activation goes on under another epoch: what is repeated says so."""
+        if self._sent is not None:
+            self._sent = msgspec.structs.replace(self._sent, epoch=epoch)
+        if self._sent_seal is not None:
+            self._sent_seal = msgspec.structs.replace(self._sent_seal, epoch=epoch)
+
+    def parts(self) -> LogParts | None:
+        """What another node goes on from, while nothing is pending and nothing on its way to the
+        store. None after a segment with an unknown outcome: only the store knows its chunks."""
+        if self._sent_seal is not None:
+            return None
+        now = self._activation.host.clock.now()
+        left = [(node.node, node.incarnation, until - now) for node, until in self._watchers.items() if until > now]
+        return LogParts(
+            _encode(self._base), self._tail_head, self._head, self._tail, list(self._open), self.durable_seq, left
+        )
+
+    def watch_on(self, watchers: Iterable[tuple[NodeId, Incarnation, float]]) -> None:
+        """Feed these for as long as another node would have."""
+        now = self._activation.host.clock.now()
+        for node, incarnation, left_s in watchers:
+            self._watchers[NodeAddress(node, incarnation)] = now + min(WATCH_S, left_s)
+
     def fenced(self) -> None:
         self._activation.fenced()
 
@@ -324,6 +362,25 @@ def load(activation: "Activation", cls: type[LoggedActor[Any]], stored: StoredLo
     event_log._open.extend(ends)
     activation.adopt_log(event_log)
     return state
+
+
+def arrive(activation: "Activation", cls: type[LoggedActor[Any]], parts: LogParts) -> None:
+    """Give `activation`, whose state is set, the log that another node had. Raises `BadInput`
+    where the parts do not fit together."""
+    first = parts.next_seq - len(parts.tail)
+    numbers = [entry.seq for entry in parts.tail]
+    ends_fit = parts.ends == sorted(set(parts.ends) & set(numbers)) and parts.ends[-1:] == numbers[-1:]
+    if first < 1 or numbers != list(range(first, parts.next_seq)) or not ends_fit:
+        raise BadInput(f"the log of {activation.id} does not fit together")
+    try:
+        base = msgspec.msgpack.decode(parts.base, type=cls.State)
+    except msgspec.DecodeError as error:
+        raise BadInput(f"the log of {activation.id}: {error}") from None
+    event_log = EventLog(activation, base, parts.head, list(parts.tail), parts.next_seq)
+    event_log._tail_head = parts.base_head
+    event_log._open.extend(parts.ends)
+    event_log.watch_on(parts.watchers)
+    activation.adopt_log(event_log)
 
 
 def decode_entry(cls: type[LoggedActor[Any]], entry: Entry) -> Record:

@@ -23,8 +23,11 @@ from server.actors.app import App
 from server.actors.catalog import Catalog
 from server.actors.dispatcher import Dispatcher
 from server.actors.methods import Method, methods_of
+from server.actors.migration import Migrator
+from server.actors.orphans import Orphans
 from server.actors.outlet import Outlet
 from server.actors.queries import NodeReadModel, Queries, QueryResult
+from server.actors.reminders import Reminders
 from server.cluster.view import View
 from server.directory.directory import Directory
 from server.errors import GarrisonError, Moved
@@ -38,6 +41,7 @@ from server.storage.claimer import Claimer
 from server.storage.durability import Durability
 from server.storage.group_commit import GroupCommit
 from server.storage.ports import Store
+from server.storage.takeover import Takeover
 from server.storage.write_behind import WriteBehind
 from server.transport.ports import Transport
 
@@ -62,6 +66,7 @@ class Host:
         store: Store,
         logs: LogStore,
         claimer: Claimer,
+        takeover: Takeover,
         durability: Durability,
         write_behind: WriteBehind,
         group_commit: GroupCommit,
@@ -69,6 +74,7 @@ class Host:
         self.app, self.settings, self.clock, self.rng = app, settings, clock, rng
         self.metrics, self.supervisor, self.transport = metrics, supervisor, transport
         self.store, self.logs, self.claimer, self.durability = store, logs, claimer, durability
+        self.takeover = takeover
         self.write_behind, self.group_commit = write_behind, group_commit
         self.me = NodeAddress(NodeId(settings.node), Incarnation(0))
         self.view = View(())
@@ -76,8 +82,11 @@ class Host:
         self.catalog = Catalog(self)
         self._live = self.catalog.live  # at hand for the hot path
         self.dispatcher = Dispatcher(self)
-        self.directory = Directory(transport, settings.actors, supervisor, self)
+        self.directory = Directory(transport, settings.actors, clock, rng, supervisor, self)
+        self.migrator = Migrator(self)
         self.queries = Queries(self)
+        self.reminders = Reminders(self)
+        self.orphans = Orphans(self)
         self._tells = 0
         self.tells_dropped = 0
 
@@ -88,6 +97,10 @@ class Host:
         self.directory.start(me)
         self.supervisor.spawn(self.catalog.collect(), "collect")
         self.supervisor.spawn(self.catalog.rebalance(), "rebalance")
+        if self.reminders.wanted:
+            self.supervisor.spawn(self.reminders.run(), "reminders")
+        if self.orphans.wanted:
+            self.supervisor.spawn(self.orphans.run(), "orphans")
 
     # ---- calls ----
 
@@ -171,25 +184,22 @@ class Host:
     def activation_ids(self) -> Iterable[ActorId]:
         return list(self.catalog.live)
 
-    def drop_duplicate(self, identity: ActorId, winner: NodeAddress) -> None:
-        self.catalog.drop_duplicate(identity, winner)
+    def drop_duplicate(self, identity: ActorId, winner: NodeAddress) -> bool:
+        return self.catalog.drop_duplicate(identity, winner)
 
     def owner(self, identity: ActorId) -> NodeAddress | None:
         """The owner of the actor's slot in the current view."""
         return self.view.table.owner(identity)
 
-    def lively(self) -> list[NodeAddress]:
-        """Who answers gossip now: an expired lease of theirs is given some grace."""
-        return [member.address for member in self.view.members.values() if not member.suspect]
-
     # ---- view changes: the node calls these in its fixed order ----
 
     def on_view(self, view: View) -> None:
         """New table first, then the directory, then the catalog."""
-        self.view = view
+        before, self.view = self.view, view
         self.directory.on_view(view)
         self.dispatcher.on_view()
         self.catalog.on_view()
+        self.orphans.on_view(before, view)
 
     # ---- what an activation needs of its node ----
 
@@ -212,5 +222,5 @@ class Host:
 
     def wake_elsewhere(self, one: Activation) -> None:
         """`one` ended here because its slot moved; if it lives by itself, wake it there."""
-        if one.had_timers:
+        if one.had_timers or type(one.actor).lives_on:
             self.tell(one.id, "wake", ())

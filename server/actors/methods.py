@@ -16,8 +16,8 @@ from server.actors.actor import Actor
 from server.errors import BadInput
 
 _BASE = {
-    "activated", "after", "cancel", "deactivating", "emit", "evolve", "finished", "now", "push", "ref", "release",
-    "stay", "tell", "wall_ms",
+    "activated", "after", "arrived", "cancel", "carry", "deactivating", "emit", "evolve", "finished", "now",
+    "push", "ref", "release", "remind", "stay", "tell", "unremind", "wall_ms",
 }  # fmt: skip
 
 

@@ -69,7 +69,7 @@ class NodeLease:
         if not self._settings.lease:
             return
         if sent_at >= self.safe_until:
-            self._held_since = sent_at
+            self._held_since = self._clock.boot()  # it was granted between the sending and now
         self.safe_until = max(self.safe_until, sent_at + SAFE_SHARE * self._settings.lease_period_s)
         self.on_granted(sent_at)
 

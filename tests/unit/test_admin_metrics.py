@@ -62,6 +62,13 @@ def test_every_public_counter_is_there_with_a_help_text() -> None:
         assert len(family.documentation) > 5  # type: ignore[attr-defined]
 
 
+def test_every_help_text_was_written_for_its_counter() -> None:
+    found = families(Metrics())
+    for name in vars(Metrics()):
+        family = found[f"garrison_{name.removesuffix('_total')}"]
+        assert family.documentation != f"{name.replace('_', ' ')}.", name  # type: ignore[attr-defined]
+
+
 def test_the_process_is_shown_and_a_second_node_in_it_is_no_conflict() -> None:
     first, second = MetricsText(Metrics(), "a").render(), MetricsText(Metrics(), "b").render()
     assert b"process_resident_memory_bytes" in first

@@ -12,21 +12,26 @@ import pytest
 from server.actors.actor import Caller
 from server.actors.app import App
 from server.ids import actor_id
+from server.storage.ports import Reminder
 from server.wire.codec import Codec
-from tests.support.engine import cluster
+from tests.support.engine import cluster, key_owned_by
+from tests.support.waiting import until
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/actors.md"
 
 
+def file_of_the_page(number: int, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """One of the page's files as a module."""
+    code = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)[number]
+    module = types.ModuleType(f"file_{number}_of_the_page")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    exec(compile(code, "docs/actors.md", "exec"), module.__dict__)
+    return module
+
+
 @pytest.fixture
 def clan(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The page's file as a module."""
-    code = re.search(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
-    assert code is not None
-    module = types.ModuleType("clan_of_the_page")
-    monkeypatch.setitem(sys.modules, module.__name__, module)
-    exec(compile(code[1], "docs/actors.md", "exec"), module.__dict__)
-    return module
+    return file_of_the_page(0, monkeypatch)
 
 
 async def test_a_clan_is_joined_and_stored(clan: Any) -> None:
@@ -52,3 +57,30 @@ def test_its_messages_are_as_the_page_shows_them(clan: Any) -> None:
     assert json.loads(answer) == ["clan", 1, "red", ["spartan-117"]]
     for message in ('["clan.join", 1, "red"]', '["clan", 1, "red", ["spartan-117"]]'):
         assert message in PAGE.read_text()
+
+
+async def test_an_offer_expires_on_another_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    page = file_of_the_page(1, monkeypatch)
+    async with cluster(("node-1", "node-2"), app=page.App, actors={"reminder_poll_s": 0.01}) as world:
+        one, two = world.hosts["node-1"], world.hosts["node-2"]
+        offer = actor_id("offer", key_owned_by(one, page.Offer, "node-1"))
+        await one.ask(offer, "make", (50, 3_600_000))
+        await one.write_behind.flush_these(list(one.catalog.live.values()))
+        await world.remove("node-1")
+        await two.store.bury(one.me)
+        world.show("node-2")
+        await two.store.set_reminder(Reminder(offer, "expire", 1))  # an hour later
+        await until(lambda: two.metrics.reminders_fired_total == 1)
+        await two.write_behind.flush_these(list(two.catalog.live.values()))
+        await until(lambda: not world.database.reminders)
+        assert (await two.store.read("offer", [offer]))[offer].state == page.OfferState(50, False, {"expire": 1})
+
+
+async def test_an_offer_that_is_taken_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    page = file_of_the_page(1, monkeypatch)
+    async with cluster(app=page.App) as world:
+        host, offer = world.hosts["node-1"], actor_id("offer", "sword")
+        await host.ask(offer, "make", (50, 3_600_000))
+        assert len(world.database.reminders) == 1
+        assert await host.ask(offer, "take", ()) == 50
+        assert not world.database.reminders

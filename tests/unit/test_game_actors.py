@@ -348,3 +348,31 @@ async def test_the_board_shows_what_happened() -> None:
 def test_every_request_has_a_route_and_every_rule_a_sentence() -> None:
     assert set(App.routes) == set(App.requests)
     assert all(rules.CODES.values())
+
+
+# ---- moves -------------------------------------------------------------------------------------
+
+
+async def test_a_player_and_a_live_match_move_with_what_is_in_memory_only() -> None:
+    async with cluster(("node-1", "node-2"), app=App, **FAST) as world:
+        one, two = world.hosts.values()
+        for host in (one, two):
+            host.catalog.belongs = lambda actor, host=host: host.me  # type: ignore[method-assign,misc]
+        game_host = await live_match(one)
+        await game_host.send(MatchTick(1, "m", 7_000))
+        await Client(one, player("ann")).send(PresenceSet(7, "away", "Slayer on Recharge"))
+        ids = [actor_id("player", "ann"), actor_id("match", "m")]
+        homes = [next(host for host in (one, two) if host.find(identity) is not None) for identity in ids]
+        for identity, home in zip(ids, homes, strict=True):
+            activation, other = home.find(identity), two if home is one else one
+            assert activation is not None
+            assert await home.migrator.move([activation], other.me) == 1
+            assert other.find(identity) is not None
+        seen = await presence(one, "ann")
+        assert (seen.status, seen.activity) == ("away", "Slayer on Recharge")
+        board = await Client(two, HOST).send(MatchGet(2, "m"))
+        assert board.time_ms == 7_000
+        match = (two if homes[1] is one else one).find(ids[1])
+        assert match is not None and match.timers == 1
+        await game_host.command(MatchReport, "m", [Kill(9_000, "ann", "bob")])
+        await game_host.command(MatchEnd, "m", 10_000)

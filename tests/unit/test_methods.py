@@ -61,7 +61,7 @@ METHODS = methods_of(Shapes)
 
 def test_public_methods_of_the_class_and_its_bases_are_callable_and_nothing_else() -> None:
     assert set(METHODS) == {
-        "coroutine", "either", "glance", "look", "plain", "promise", "stare", "untyped", "wake",
+        "coroutine", "either", "glance", "look", "plain", "promise", "reminded", "stare", "untyped", "wake",
     }  # fmt: skip
     assert {"read_events", "attach", "add"} <= set(methods_of(Ledger))
     assert not {"emit", "evolve", "finished", "state", "activation"} & set(methods_of(Ledger))

@@ -1,0 +1,38 @@
+"""The frame of a call between nodes. Pure."""
+
+from typing import Any
+
+import msgspec
+
+from server.errors import BadInput
+from server.ids import ActorId
+
+
+class CallFrame(msgspec.Struct, array_like=True, frozen=True):
+    """One call; `args` is the msgpack array of the method's arguments. `here`: whoever gets it is
+    to activate the actor itself if need be."""
+
+    id: ActorId
+    method: str
+    args: msgspec.Raw
+    timeout_ms: int
+    chain: list[ActorId] = []
+    here: bool = False
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(CallFrame).decode
+
+
+def encode_call(
+    identity: ActorId, name: str, args: tuple[Any, ...], left_s: float, chain: tuple[ActorId, ...], here: bool
+) -> bytes:
+    return _encode((identity, name, args, int(left_s * 1000), chain, here))
+
+
+def decode_call(payload: bytes) -> CallFrame:
+    """Raises `BadInput`."""
+    try:
+        return _decode(payload)
+    except msgspec.DecodeError as error:
+        raise BadInput(f"call frame: {error}") from None

@@ -1,0 +1,823 @@
+"""Live migration: state, mailbox, timers and watchers go along, whatever happens on the way."""
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+import pytest
+from msgspec.structs import replace
+
+from server.actors import arrivals, parcels
+from server.actors.activation import Activation
+from server.actors.actor import Actor, Attached
+from server.actors.app import App
+from server.actors.parcels import Go, Offer, Open, Over, Ship
+from server.cluster.view import View
+from server.errors import BadInput, GarrisonError, Unavailable
+from server.ids import ActorId, NodeAddress, NodeId, actor_id
+from server.runtime.metrics import Metrics
+from server.settings import JournalSettings
+from server.storage.journal.memory import MemoryJournal, MemoryJournals
+from server.transport.ports import Service
+from tests.support.engine import Cluster, TestHost, cluster, key_owned_by
+from tests.support.tiny import Counter, Ledger, Near, Total
+from tests.support.waiting import until
+
+NODES = ("node-1", "node-2")
+
+
+class Carried(msgspec.Struct, array_like=True, frozen=True):
+    beats: int
+    names: tuple[str, ...]
+
+
+class Walker(Actor[Total]):
+    """A write-behind actor with fields of its own and timers."""
+
+    kind = "walker"
+    durability = "write_behind"
+    State = Total
+    __slots__ = ("beats", "born", "names", "refuses")
+
+    def activated(self) -> None:
+        self.beats = 0
+        self.names: tuple[str, ...] = ()
+        self.refuses = False
+        self.born = "activated"
+        self.after(60.0, self.tick, 1000)
+
+    def carry(self) -> Carried:
+        if self.refuses:
+            raise ValueError("planted")
+        return Carried(self.beats, self.names)
+
+    def arrived(self, carried: Carried) -> None:
+        self.beats, self.names = carried.beats, carried.names
+        self.born += " arrived"
+
+    def beat(self, name: str) -> int:
+        self.beats += 1
+        self.names = (*self.names, name)
+        return self.beats
+
+    def seen(self) -> list[Any]:
+        return [self.beats, list(self.names), self.born, self.state.total]
+
+    def add(self, n: int) -> int:
+        self.state = replace(self.state, total=self.state.total + n)
+        return self.state.total
+
+    def tick(self, n: int) -> None:
+        self.add(n)
+
+    def tick_in(self, delay_s: float, n: int) -> None:
+        self.after(delay_s, self.tick, n)
+
+    async def slow(self, pause_s: float) -> int:
+        await asyncio.sleep(pause_s)
+        return self.add(1)
+
+    def refuse(self) -> None:
+        self.refuses = True
+
+
+class Ghost(Actor[Total]):
+    """A volatile actor that lives where few live."""
+
+    kind = "ghost"
+    State = Total
+    placement = "least_loaded"
+
+    def add(self, n: int) -> int:
+        self.state = Total(self.state.total + n)
+        return self.state.total
+
+    def add_later(self, delay_s: float) -> None:
+        self.after(delay_s, self.add, 100)
+
+    def where(self) -> str:
+        return str(self.activation.host.me.node)
+
+
+def _app() -> App:
+    return App(name="walk", actors=(Walker, Counter, Ledger, Near, Ghost))
+
+
+@asynccontextmanager
+async def moving_world(*names: str, **tree: Any) -> AsyncIterator[Cluster]:
+    settings: dict[str, Any] = {"store": {"group_commit_s": 0.001}, "actors": {"migrate_batch": 8}}
+    for section, values in tree.items():
+        settings[section] = {**settings.get(section, {}), **values}
+    async with cluster(names or NODES, _app(), **settings) as w:
+        yield w
+
+
+@asynccontextmanager
+async def world(*names: str, **tree: Any) -> AsyncIterator[Cluster]:
+    """Hosts that move only what they are told to."""
+    async with moving_world(*names, **tree) as w:
+        for host in w.hosts.values():
+            host.catalog.belongs = lambda one, host=host: host.me  # type: ignore[method-assign,misc]
+        yield w
+
+
+def home(world: Cluster, cls: Any, name: str) -> ActorId:
+    return actor_id(cls.kind, key_owned_by(world.hosts["node-1"], cls, name))
+
+
+def live(host: TestHost, identity: ActorId) -> Activation:
+    one = host.find(identity)
+    assert one is not None
+    return one
+
+
+def places(world: Cluster, identity: ActorId) -> list[str]:
+    return [name for name, host in world.hosts.items() if host.find(identity) is not None]
+
+
+async def move(world: Cluster, identity: ActorId, source: str = "node-1", to: str = "node-2") -> int:
+    host = world.hosts[source]
+    return await host.migrator.move([live(host, identity)], world.hosts[to].me)
+
+
+@pytest.mark.parametrize("owner", NODES)
+@pytest.mark.parametrize("flushed", [True, False])
+async def test_state_and_what_it_carries_go_along_and_callers_find_it(owner: str, flushed: bool) -> None:
+    async with world() as w:
+        one, two = w.hosts.values()
+        a = home(w, Walker, owner)
+        await one.catalog.activate(a)
+        live(one, a).call("add", (5,))
+        live(one, a).call("beat", ("x",))
+        if flushed:
+            await one.write_behind.flush()
+        version, epoch = live(one, a).version, live(one, a).epoch
+        assert await move(w, a) == 1
+        assert places(w, a) == ["node-2"]
+        there = live(two, a)
+        assert (there.version, there.epoch, there.stored_version) == (version, epoch + 1, version)
+        stored = (await two.store.read("walker", [a]))[a]
+        assert (stored.state.total, stored.state_version) == (5, version)
+        for host in (one, two):
+            assert await host.ask(a, "seen", ()) == [1, ["x"], "activated arrived", 5]
+        assert await one.ask(a, "add", (1,)) == 6
+        await two.write_behind.flush()
+        assert (await two.store.read("walker", [a]))[a].state.total == 6
+        assert one.metrics.migrations_total == 1 and one.metrics.migrations_failed_total == 0
+        assert one.metrics.migration_pause_seconds.count == 1
+        claims = [what for statement, what in two.faults.seen if statement == "claim"]
+        assert claims == []
+
+
+async def test_under_calls_from_everywhere_none_is_lost_none_runs_twice_and_each_callers_order_holds() -> None:
+    async with world("node-1", "node-2", "node-3") as w:
+        a = home(w, Walker, "node-3")
+        await w.hosts["node-1"].catalog.activate(a)
+        going = True
+        asked: dict[str, int] = {f"{name}/{n}": 0 for name in w.hosts for n in range(3)}
+
+        async def calls(caller: str) -> None:
+            while going:
+                await asyncio.sleep(0)  # a local call does not wait
+                asked[caller] += 1
+                await w.hosts[caller.partition("/")[0]].ask(a, "beat", (f"{caller}:{asked[caller]}",))
+
+        callers = [asyncio.ensure_future(calls(caller)) for caller in asked]
+        route = ["node-1", "node-2", "node-3", "node-1", "node-3"]
+        for source, to in itertools.pairwise(route):
+            await asyncio.sleep(0.02)
+            assert await move(w, a, source, to) == 1
+        going = False
+        await asyncio.gather(*callers)
+        beats, names, _, _ = await w.hosts["node-1"].ask(a, "seen", ())
+        assert beats == len(names) == len(set(names)) == sum(asked.values())
+        for caller, count in asked.items():
+            mine = [int(said.partition(":")[2]) for said in names if said.startswith(caller)]
+            assert mine == list(range(1, count + 1))
+        assert len(places(w, a)) == 1
+
+
+async def test_calls_that_wait_are_passed_on_in_order_and_ahead_of_those_that_come_directly() -> None:
+    async with world() as w:
+        one, two = w.hosts.values()
+        a = home(w, Walker, "node-2")
+        await one.catalog.activate(a)
+        one.faults.hold = asyncio.Event()
+        moving = asyncio.ensure_future(move(w, a))
+        await until(lambda: any(statement == "migrate" for statement, _ in one.faults.seen))
+        waiting = [asyncio.ensure_future(two.ask(a, "beat", (f"{n}",))) for n in range(5)]
+        await until(lambda: len(live(one, a).queued()) == 5)
+        assert live(one, a).frozen
+        real = two.catalog.arrived
+
+        def directly(arrival: Any) -> None:
+            real(arrival)
+            waiting.append(asyncio.ensure_future(two.ask(a, "beat", ("direct",))))
+
+        two.catalog.arrived = directly  # type: ignore[method-assign]
+        one.faults.hold.set()
+        assert await moving == 1
+        await until(lambda: len(waiting) == 6)
+        assert await asyncio.gather(*waiting) == [1, 2, 3, 4, 5, 6]
+        assert (await two.ask(a, "seen", ()))[1] == ["0", "1", "2", "3", "4", "direct"]
+
+
+async def test_timers_go_on_with_the_time_that_is_left_and_those_that_are_due_ring_there() -> None:
+    async with world() as w:
+        one, two = w.hosts.values()
+        a = home(w, Walker, "node-2")
+        await one.catalog.activate(a)
+        here = live(one, a)
+        here.call("tick_in", (30.0, 7))
+        begin = one.clock.now()
+        assert await move(w, a) == 1
+        assert here.timers == 0
+        [(name, left_s, args)] = live(two, a).timers_left()
+        assert (name, args) == ("tick", (7,)) and 30.0 - (two.clock.now() - begin) - 1e-3 <= left_s <= 30.0
+        await two.ask(a, "tick_in", (0.02, 8))
+        real = two.store.migrate
+
+        async def slowly(kind: str, moves: Any) -> Any:
+            await asyncio.sleep(0.05)
+            assert live(two, a).frozen and live(two, a).actor.state.total == 0
+            return await real(kind, moves)
+
+        two.store.migrate = slowly  # type: ignore[method-assign]
+        assert await move(w, a, "node-2", "node-1") == 1
+        await until(lambda: live(one, a).actor.state.total == 8)
+
+
+async def test_a_timer_that_waits_behind_a_turn_is_due_on_the_other_node() -> None:
+    async with world() as w:
+        one, two = w.hosts.values()
+        a = home(w, Walker, "node-2")
+        await one.catalog.activate(a)
+        slow = asyncio.ensure_future(one.ask(a, "slow", (0.01,)))
+        await asyncio.sleep(0)
+        live(one, a).fire("tick", (8,))
+        assert len(live(one, a).queued()) == 1
+        assert await move(w, a) == 1
+        assert await slow == 1
+        await until(lambda: live(two, a).actor.state.total == 9)
+
+
+async def test_a_turn_that_does_not_end_soon_keeps_it_here_and_those_with_it_go() -> None:
+    async with world() as w:
+        one = w.hosts["node-1"]
+        a = home(w, Walker, "node-2")
+        b = next(
+            actor_id("walker", f"b{n}")
+            for n in range(100)
+            if one.owner(actor_id("walker", f"b{n}")) == w.hosts["node-2"].me
+        )
+        for identity in (a, b):
+            await one.catalog.activate(identity)
+        slow = asyncio.ensure_future(one.ask(a, "slow", (0.5,)))
+        await asyncio.sleep(0)
+        assert await one.migrator.move([live(one, a), live(one, b)], w.hosts["node-2"].me) == 1
+        assert places(w, a) == ["node-1"] and places(w, b) == ["node-2"]
+        assert one.metrics.migrations_failed_total == 1
+        assert await slow == 1
+        assert await one.ask(a, "add", (1,)) == 2
+
+
+async def test_a_logged_actor_goes_with_its_tail_and_its_watchers() -> None:
+    async with world("node-1", "node-2", "node-3", store={"segment_entries": 4}) as w:
+        one, two, three = w.hosts.values()
+        a = home(w, Ledger, "node-2")
+        await one.catalog.activate(a)
+        for n in range(1, 7):
+            await live(one, a).call("add", (n,))
+        attached: Attached = live(one, a).call("attach", ("node-3", int(three.me.incarnation)))
+        assert attached.next_seq == 7
+        adding = [asyncio.ensure_future(one.ask(a, "add", (1,))) for _ in range(3)]
+        await asyncio.sleep(0)
+        assert await move(w, a) == 1
+        assert await asyncio.gather(*adding) == [22, 23, 24]
+        there = live(two, a)
+        assert there.actor.state.total == 24 and there.log().next_seq == 10
+        assert not any(statement == "claim" for statement, _ in two.faults.seen)
+        assert await two.ask(a, "add", (1,)) == 25
+        assert [entry[0] for entry in two.published.events] == [[three.me]]
+        seen = [(first, len(events)) for host in (one, two) for _, _, first, events in host.published.events]
+        assert sum(count for _, count in seen) == 4 and seen[-1] == (10, 1)
+        for n in range(8):
+            await one.ask(a, "add", (n,))
+        await until(lambda: not there.log().seal_due())
+        assert await two.catalog.deactivate([there]) == 1
+        assert await one.ask(a, "total", ()) == 25 + 28
+
+
+async def test_what_is_too_large_for_a_message_is_read_from_the_store_and_woken() -> None:
+    async with world(transport={"max_frame_bytes": 1024}) as w:
+        one, two = w.hosts.values()
+        a = home(w, Ledger, "node-2")
+        await one.catalog.activate(a)
+        for _ in range(100):
+            live(one, a).call("add", (1,))
+        live(one, a).set_timer("total", 60.0, ())
+        assert await move(w, a) == 1
+        await until(lambda: two.find(a) is not None)
+        assert live(two, a).actor.state.total == 100
+        assert await one.ask(a, "add", (1,)) == 101
+
+
+@pytest.mark.parametrize("cls", [Counter, Ledger])
+@pytest.mark.parametrize("outcome", ["refuse", "forget"])
+async def test_an_unknown_outcome_keeps_it_frozen_until_the_store_says_whose_it_is(outcome: Any, cls: Any) -> None:
+    async with world() as w:
+        one, two = w.hosts.values()
+        a = home(w, cls, "node-2")
+        await one.catalog.activate(a)
+        first = one.ask(a, "add", (5,))
+        assert await first == 5
+        epoch = live(one, a).epoch
+        one.faults.next["migrate"] = [outcome]
+        one.faults.next["claim"] = ["refuse", "forget", "refuse"]
+        moving = asyncio.ensure_future(move(w, a))
+        await until(lambda: one.find(a) is not None and live(one, a).frozen)
+        waiting = [asyncio.ensure_future(host.ask(a, "add", (1,))) for host in (one, two)]
+        await one.write_behind.flush()
+        assert await moving == (1 if outcome == "forget" else 0)
+        assert sorted(await asyncio.gather(*waiting)) == [6, 7]
+        assert places(w, a) == (["node-2"] if outcome == "forget" else ["node-1"])
+        owner = two if outcome == "forget" else one
+        assert live(owner, a).epoch > epoch
+        await owner.write_behind.flush()
+        await owner.group_commit.commit()
+        assert one.metrics.fenced_total == two.metrics.fenced_total == 0
+        await owner.catalog.deactivate([live(owner, a)])
+        assert await one.ask(a, "total", ()) == 7
+
+
+async def test_what_changed_is_not_lost_when_the_outcome_is_unknown_and_it_did_not_move() -> None:
+    async with world() as w:
+        one = w.hosts["node-1"]
+        a = home(w, Counter, "node-2")
+        await one.catalog.activate(a)
+        real = one.write_behind.flush_these
+
+        async def then_changes(entities: Any) -> None:
+            await real(entities)
+            live(one, a).call("add", (5,))
+
+        one.write_behind.flush_these = then_changes  # type: ignore[method-assign]
+        one.faults.next["migrate"] = ["refuse"]
+        assert await move(w, a) == 0
+        assert len(one.write_behind) == 1
+        await one.write_behind.flush()
+        assert (await one.store.read("counter", [a]))[a].state.total == 5
+
+
+async def test_what_an_unanswered_flush_has_stored_is_not_taken_for_a_fence_when_it_did_not_move() -> None:
+    async with world() as w:
+        one = w.hosts["node-1"]
+        a = home(w, Counter, "node-2")
+        await one.catalog.activate(a)
+        real = one.write_behind.flush_these
+
+        async def stored_unanswered(entities: Any) -> None:
+            live(one, a).call("add", (5,))
+            one.faults.next["write"] = ["forget"]
+            with pytest.raises(Unavailable):
+                await real(entities)
+
+        one.write_behind.flush_these = stored_unanswered  # type: ignore[method-assign]
+        one.faults.next["migrate"] = ["refuse"]
+        assert await move(w, a) == 0
+        await one.write_behind.flush()
+        assert live(one, a).call("add", (1,)) == 6 and one.metrics.fenced_total == 0
+        await one.write_behind.flush()
+        assert (await one.store.read("counter", [a]))[a].state.total == 6
+
+
+async def test_a_store_that_is_away_freezes_nothing() -> None:
+    async with world() as w:
+        one = w.hosts["node-1"]
+        a = home(w, Counter, "node-2")
+        await one.catalog.activate(a)
+        live(one, a).call("add", (1,))
+        one.faults.always["write"] = "refuse"
+        assert await move(w, a) == 0
+        assert not any(statement == "migrate" for statement, _ in one.faults.seen)
+        assert await one.ask(a, "add", (1,)) == 2
+
+
+async def test_a_state_that_the_store_cannot_take_hinders_only_itself() -> None:
+    async with world() as w:
+        one, two = w.hosts.values()
+        ids = [actor_id("counter", f"k{n}") for n in range(40)]
+        ids = [identity for identity in ids if one.owner(identity) == two.me]
+        for identity in ids:
+            await one.catalog.activate(identity)
+            live(one, identity).call("add", (1,))
+        one.faults.poison = lambda identity: identity == ids[0]
+        assert await one.migrator.move([live(one, identity) for identity in ids], two.me) == len(ids) - 1
+        assert places(w, ids[0]) == ["node-1"] and await two.ask(ids[0], "total", ()) == 1
+
+
+async def test_who_was_fenced_before_loses_it_and_the_callers_go_to_the_owner() -> None:
+    async with world("node-1", "node-2", "node-3") as w:
+        one, three = w.hosts["node-1"], w.hosts["node-3"]
+        a = home(w, Counter, "node-2")
+        await one.catalog.activate(a)
+        await one.store.release("counter", [(a, live(one, a).epoch)])
+        await three.catalog.activate(a)
+        assert await move(w, a) == 0
+        assert places(w, a) == ["node-3"] and one.metrics.fenced_total == 1
+        assert await one.ask(a, "add", (1,)) == 1
+
+
+async def test_a_target_that_is_not_up_in_the_store_leaves_it_here() -> None:
+    async with world() as w:
+        one, two = w.hosts.values()
+        a = home(w, Counter, "node-2")
+        await one.catalog.activate(a)
+        live(one, a).call("add", (3,))
+        w.database.nodes[two.me].state = "dead"
+        assert await move(w, a) == 0
+        assert places(w, a) == ["node-1"] and one.metrics.fenced_total == 0
+        assert live(one, a).call("add", (1,)) == 4
+
+
+def _lose(w: Cluster, lost: type, times: int = 1, answers: bool = False) -> None:
+    """Swallow so many messages of that sort to any node, or their answers."""
+    for host in w.hosts.values():
+
+        def serve(peer: NodeAddress, payload: bytes, real: Any = host.migrator.arrivals.serve) -> Any:
+            nonlocal times
+            if isinstance(parcels.decode(payload), lost) and times > 0:
+                times -= 1
+                if answers:
+                    real(peer, payload)
+                return asyncio.get_running_loop().create_future()
+            return real(peer, payload)
+
+        host.transport.serve(Service.MIGRATE, serve)
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("server.actors.migration.ANSWER_S", 0.05)
+    monkeypatch.setattr(arrivals, "EXPECT_S", 0.3)
+    monkeypatch.setattr(arrivals, "OPEN_S", 0.3)
+
+
+@pytest.mark.parametrize("lost", [Ship, Go])
+@pytest.mark.parametrize("answers", [False, True])
+async def test_lost_messages_lose_no_change_and_what_lives_by_itself_wakes(
+    quick: None, lost: type, answers: bool
+) -> None:
+    async with world() as w:
+        one, two = w.hosts.values()
+        a = home(w, Walker, "node-2")
+        await one.catalog.activate(a)
+        live(one, a).call("add", (5,))
+        live(one, a).call("beat", ("x",))
+        _lose(w, lost, answers=answers)
+        assert await move(w, a) == 1
+        await until(lambda: two.find(a) is not None)
+        parcel = [1, ["x"], "activated arrived", 5] if answers else [0, [], "activated", 5]
+        assert await one.ask(a, "seen", ()) == parcel
+        await until(lambda: not two.migrator.arrivals._incoming)
+        assert live(two, a).timers == 1 and one.metrics.fenced_total == two.metrics.fenced_total == 0
+
+
+async def test_calls_that_wait_find_a_target_that_lost_the_parcel(quick: None) -> None:
+    async with world() as w:
+        one, two = w.hosts.values()
+        a = home(w, Walker, "node-2")
+        await one.catalog.activate(a)
+        _lose(w, Ship)
+        one.faults.hold = asyncio.Event()
+        moving = asyncio.ensure_future(move(w, a))
+        await until(lambda: live(one, a).frozen)
+        waiting = [asyncio.ensure_future(host.ask(a, "beat", (f"{n}",))) for n in range(3) for host in (one, two)]
+        await until(lambda: len(live(one, a).queued()) == 6)
+        one.faults.hold.set()
+        assert await moving == 1
+        assert sorted(await asyncio.gather(*waiting)) == [1, 2, 3, 4, 5, 6]
+
+
+async def test_what_lives_there_thaws_without_the_last_words(quick: None) -> None:
+    async with world() as w:
+        one, two = w.hosts.values()
+        a, ghost = home(w, Walker, "node-2"), home(w, Ghost, "node-1")
+        for identity in (a, ghost):
+            await one.catalog.activate(identity)
+        _lose(w, (Open, Over), 4)  # type: ignore[arg-type]
+        assert await move(w, a) == await move(w, ghost) == 1
+        await until(lambda: two.find(ghost) is not None)
+        assert live(two, a).frozen and live(two, ghost).frozen
+        assert await one.ask(a, "add", (1,)) == await one.ask(ghost, "add", (1,)) == 1
+
+
+async def test_a_target_that_refuses_or_cannot_be_reached_leaves_everything_here(quick: None) -> None:
+    async with world("node-1", "node-2", actors={"max_activations": 3}) as w:
+        one, two = w.hosts.values()
+        ids = [identity for n in range(40) if one.owner(identity := actor_id("counter", f"k{n}")) == two.me][:3]
+        for identity in ids:
+            await one.catalog.activate(identity)
+        for n in range(2):
+            await two.catalog.activate(actor_id("near", f"{n}"))
+        assert await one.migrator.move([live(one, identity) for identity in ids], two.me) == 1
+        two.catalog.closed = Unavailable("over")
+        assert await move(w, ids[1]) == 0
+        two.catalog.closed = None
+        w.network.split({one.me}, {two.me})
+        assert await move(w, ids[1]) == 0
+        w.network.heal()
+        assert [places(w, identity) for identity in ids] == [["node-2"], ["node-1"], ["node-1"]]
+        assert [await one.ask(identity, "add", (1,)) for identity in ids] == [1, 1, 1]
+
+
+async def test_a_target_that_dies_after_the_compare_and_set_is_succeeded_in_the_ordinary_way(quick: None) -> None:
+    async with world("node-1", "node-2") as w:
+        one, two = w.hosts.values()
+        a = home(w, Counter, "node-2")
+        await one.catalog.activate(a)
+        live(one, a).call("add", (5,))
+        one.faults.hold = asyncio.Event()
+        moving = asyncio.ensure_future(move(w, a))
+        await until(lambda: any(statement == "write" for statement, _ in one.faults.seen))
+        one.faults.hold.set()
+        await until(lambda: any(statement == "migrate" for statement, _ in one.faults.seen))
+        w.network.crash(two.me)
+        assert await moving == 1
+        w.database.nodes[two.me].state = "dead"
+        w.hosts.pop("node-2")
+        w.show("node-1")
+        assert await one.ask(a, "add", (1,)) == 6
+        await two.supervisor.stop()
+
+
+async def test_a_call_that_is_at_the_target_first_waits_for_the_parcel() -> None:
+    async with world() as w:
+        one, two = w.hosts.values()
+        a = home(w, Walker, "node-2")
+        await one.catalog.activate(a)
+        live(one, a).call("beat", ("x",))
+        two.directory.partition.unregister(a, one.me)
+        one.faults.hold = asyncio.Event()
+        moving = asyncio.ensure_future(move(w, a))
+        await until(lambda: two.migrator.arrivals.expects(a))
+        early = asyncio.ensure_future(two.catalog.activate(a))
+        await until(lambda: any(statement == "migrate" for statement, _ in one.faults.seen))
+        one.faults.hold.set()
+        assert await moving == 1
+        assert await early is live(two, a)
+        assert (await two.ask(a, "seen", ()))[0] == 1
+        assert not any(statement == "claim" for statement, _ in two.faults.seen)
+
+
+async def test_a_parcel_that_is_too_late_is_refused_and_the_claimed_one_lives_on(quick: None) -> None:
+    async with world() as w:
+        one, two = w.hosts.values()
+        a = home(w, Walker, "node-2")
+        await one.catalog.activate(a)
+        live(one, a).call("add", (5,))
+        real, gate = one.store.migrate, asyncio.Event()
+
+        async def then_waits(kind: str, moves: Any) -> Any:
+            result = await real(kind, moves)
+            await gate.wait()
+            return result
+
+        one.store.migrate = then_waits  # type: ignore[method-assign]
+        moving = asyncio.ensure_future(move(w, a))
+        await until(lambda: not two.migrator.arrivals.expects(a) and bool(two.migrator.arrivals._past))
+        claimed = await two.catalog.activate(a)
+        assert claimed.call("add", (1,)) == 6
+        gate.set()
+        assert await moving == 1
+        assert live(two, a) is claimed and not claimed.frozen and places(w, a) == ["node-2"]
+        assert await one.ask(a, "add", (1,)) == 7
+
+
+async def test_a_repeated_message_gets_the_same_answer_and_an_unknown_one_does_nothing() -> None:
+    async with world() as w:
+        one, two = w.hosts.values()
+        a = home(w, Counter, "node-2")
+        await one.catalog.activate(a)
+        sent: list[bytes] = []
+        serve = two.migrator.arrivals.serve
+
+        def noted(peer: NodeAddress, payload: bytes) -> Any:
+            sent.append(payload)
+            return serve(peer, payload)
+
+        two.transport.serve(Service.MIGRATE, noted)
+        assert await move(w, a) == 1
+        ship = next(payload for payload in sent if isinstance(parcels.decode(payload), Ship))
+        there = live(two, a)
+        assert await two.ask(a, "add", (1,)) == 1
+        answer = await one.transport.request(two.me, Service.MIGRATE, ship, 1.0)
+        assert parcels.decode_ids(answer) == [a] and live(two, a) is there
+        await two.catalog.deactivate([there])
+        assert parcels.decode_ids(await one.transport.request(two.me, Service.MIGRATE, ship, 1.0)) == [a]
+        other = parcels.encode(msgspec.structs.replace(parcels.decode(ship), number=77))  # type: ignore[type-var]
+        assert parcels.decode_ids(await one.transport.request(two.me, Service.MIGRATE, other, 1.0)) == []
+        assert two.find(a) is None
+
+
+async def test_bytes_that_are_no_migration_are_bad_input_and_change_nothing() -> None:
+    async with world() as w:
+        one, two = w.hosts.values()
+        a = home(w, Walker, "node-2")
+        to = two.me.incarnation
+
+        async def ask(payload: bytes) -> bytes:
+            return await one.transport.request(two.me, Service.MIGRATE, payload, 1.0)
+
+        good = parcels.Parcel(a, 2, 3, parcels.encode(Total(4)), False, [], [], parcels.encode([0, []]), {})
+        wrong = [
+            b"",
+            b"\x94garbage",
+            parcels.encode(Offer(1, to + 1, [a])),
+            parcels.encode(Offer(0, to, [a])),
+            parcels.encode(Offer(1, to, [ActorId("no id")])),
+            parcels.encode([1, 9, to, 0, ["text"]]),
+        ]
+        for payload in wrong:
+            with pytest.raises(BadInput):
+                await ask(payload)
+        assert parcels.decode_ids(await ask(parcels.encode(Offer(9, to, [a])))) == [a]
+        with pytest.raises(BadInput):
+            await ask(parcels.encode(Offer(9, to, [a])))
+        bad = [
+            replace(good, id=ActorId("planet/mars")),
+            replace(good, state=b"\xc1"),
+            replace(good, state=parcels.encode({"total": "x"})),
+            replace(good, carried=parcels.encode({"no": 1})),
+            replace(good, timers=[("nothing", 1.0, parcels.encode([]))]),
+            replace(good, timers=[("tick", 1.0, parcels.encode(["x"]))]),
+            replace(good, due=[("tick", b"\xc1")]),
+        ]
+        for part, parcel in enumerate(bad):
+            with pytest.raises(BadInput):
+                await ask(parcels.encode(Ship(9, to, part, [parcels.encode(parcel)])))
+        with pytest.raises(BadInput):
+            await ask(parcels.encode(parcels.Queued(9, to, b"\x93garbage")))
+        assert two.find(a) is None
+        assert parcels.decode_ids(await ask(parcels.encode(Ship(9, to, 50, [parcels.encode(good)])))) == [a]
+        assert two.find(a) is None
+        await ask(parcels.encode(Go(9, to, [a], [])))
+        assert live(two, a).actor.state.total == 4 and live(two, a).frozen
+        await ask(parcels.encode(Open(9, to, [a])))
+        await ask(parcels.encode(Open(9, to, [a])))
+        await ask(parcels.encode(Over(9, to)))
+        await ask(parcels.encode(Go(9, to, [a], [a])))
+        assert not live(two, a).frozen
+
+
+@pytest.mark.parametrize("part", ["base", "tail", "ends", "next_seq"])
+async def test_a_log_that_does_not_fit_together_is_refused(part: str) -> None:
+    async with world() as w:
+        one, two = w.hosts.values()
+        a = home(w, Ledger, "node-2")
+        await one.catalog.activate(a)
+        for _ in range(3):
+            await live(one, a).call("add", (1,))
+        data = parcels.pack(live(one, a), live(one, a).epoch, 1 << 20)
+        assert data is not None
+        parcel = msgspec.msgpack.decode(data, type=parcels.Parcel)
+        assert parcel.log is not None
+        wrong: dict[str, Any] = {"base": b"\xc1", "tail": parcel.log.tail[1:-1], "ends": [99], "next_seq": 9}
+        parcel = replace(parcel, log=replace(parcel.log, **{part: wrong[part]}))
+        with pytest.raises(BadInput):
+            parcels.unpack(two, parcels.encode(parcel))
+
+
+async def test_what_cannot_travel_lives_on_here() -> None:
+    async with world() as w:
+        one, two = w.hosts.values()
+        a = home(w, Walker, "node-2")
+        await one.catalog.activate(a)
+        live(one, a).call("refuse", ())
+        assert await move(w, a) == 0
+        assert await two.ask(a, "add", (1,)) == 1
+        live(one, a).set_timer("tick", 60.0, (object(),))
+        live(one, a).actor.refuses = False  # type: ignore[attr-defined]
+        assert await move(w, a) == 0
+        assert places(w, a) == ["node-1"] and live(one, a).timers == 1
+
+
+async def test_a_volatile_actor_moves_with_its_state_or_stays(quick: None) -> None:
+    async with world() as w:
+        one, two = w.hosts.values()
+        ghost = home(w, Ghost, "node-1")
+        await one.catalog.activate(ghost)
+        live(one, ghost).call("add", (5,))
+        live(one, ghost).call("add_later", (0.02,))
+        assert await move(w, ghost) == 1
+        assert places(w, ghost) == ["node-2"]
+        assert await one.ask(ghost, "where", ()) == "node-2"
+        await until(lambda: live(two, ghost).actor.state.total == 105)
+        _lose(w, Ship, 2, answers=True)
+        assert await move(w, ghost, "node-2", "node-1") == 0
+        await until(lambda: one.find(ghost) is None)
+        assert await one.ask(ghost, "add", (1,)) == 106
+
+
+def _show_leaving(w: Cluster, leaving: str) -> None:
+    members = tuple(
+        msgspec.structs.replace(member, state="leaving" if member.node == leaving else "up")
+        for member in w.hosts["node-1"].view.members.values()
+    )
+    for host in w.hosts.values():
+        host.on_view(View(members))
+
+
+async def test_a_leaving_node_hands_everything_on_whatever_its_placement() -> None:
+    async with moving_world("node-1", "node-2", "node-3") as w:
+        one = w.hosts["node-1"]
+        ids = [home(w, cls, "node-1") for cls in (Walker, Counter, Ledger)]
+        ids += [actor_id("near", f"{n}") for n in range(5)] + [actor_id("ghost", f"{n}") for n in range(5)]
+        for identity in ids:
+            await one.catalog.activate(identity)
+        _show_leaving(w, "node-1")
+        assert one.catalog.is_leaving and len(one.catalog.misplaced) == one.metrics.misplaced == len(ids)
+        await until(lambda: not one.catalog.live and not one.metrics.misplaced)
+        assert all(len(places(w, identity)) == 1 for identity in ids)
+        assert one.metrics.migrations_total == len(ids)
+
+
+async def test_nothing_moves_to_a_node_that_is_leaving(quick: None) -> None:
+    async with moving_world() as w:
+        one, two = w.hosts.values()
+        a = home(w, Counter, "node-1")
+        await one.catalog.activate(a)
+        _show_leaving(w, "node-2")
+        assert await move(w, a) == 0
+        assert one.catalog.belongs(live(one, a)) == one.me and not two.catalog.live
+
+
+async def test_a_stop_moves_what_it_can_and_stores_the_rest() -> None:
+    async with moving_world() as w:
+        one, two = w.hosts.values()
+        a, b, near = home(w, Walker, "node-1"), home(w, Ledger, "node-1"), actor_id("near", "n")
+        for identity in (a, b, near):
+            await one.catalog.activate(identity)
+        live(one, a).call("beat", ("x",))
+        live(one, a).call("add", (3,))
+        _show_leaving(w, "node-1")
+        await one.catalog.stop(one.clock.now() + 5)
+        assert not one.catalog.live and not one.catalog.unstored
+        assert await two.ask(a, "seen", ()) == [1, ["x"], "activated arrived", 3]
+        assert two.find(b) is not None and two.find(near) is not None
+        _show_leaving(w, "node-2")
+        await two.catalog.stop(two.clock.now() + 5)
+        assert (await two.store.read("walker", [a]))[a].state.total == 3
+
+
+async def test_while_views_differ_every_actor_has_one_place_in_the_end() -> None:
+    async with moving_world("node-1", "node-2") as w:
+        ids = [actor_id("counter", f"k{n}") for n in range(60)]
+        for identity in ids:
+            await w.hosts["node-1"].ask(identity, "add", (1,))
+        await w.add("node-3")
+        asking = [asyncio.ensure_future(w.hosts["node-2"].ask(identity, "add", (1,))) for identity in ids]
+        w.show("node-1", "node-2", "node-3")
+        await asyncio.gather(*asking)
+        three = w.hosts["node-3"]
+        moved = [identity for identity in ids if three.owner(identity) == three.me]
+        await until(lambda: all(three.find(identity) is not None for identity in moved))
+        assert all(len(places(w, identity)) == 1 for identity in ids)
+        assert [await three.ask(identity, "total", ()) for identity in ids] == [2] * len(ids)
+        assert sum(host.metrics.migrations_total for host in w.hosts.values()) == len(moved)
+
+
+async def test_with_a_crash_journal_answers_are_out_before_it_moves_and_records_stay_until_it_is_clear() -> None:
+    journals = MemoryJournals("redis", lambda: 0.003)
+
+    def journal(name: str, metrics: Metrics) -> MemoryJournal:
+        return MemoryJournal(journals, NodeId(name), metrics, JournalSettings())
+
+    async with cluster(NODES, _app(), journal, actors={"rebalance_per_s": 1}) as w:
+        one, two = w.hosts.values()
+        a = home(w, Counter, "node-2")
+        await one.catalog.activate(a)
+        answer = live(one, a).call("add", (5,))
+        assert not answer.done()
+        one.faults.next["migrate"] = ["refuse"]
+        one.faults.next["claim"] = ["refuse"] * 3
+        moving = asyncio.ensure_future(move(w, a))
+        await until(lambda: bool(one.faults.seen) and one.faults.seen[-1][0] == "claim")
+        assert await answer == 5
+        assert await moving == 0 and await move(w, a) == 1
+        assert await two.ask(a, "add", (1,)) == 6
+
+
+async def test_two_moves_of_the_same_at_once_are_one() -> None:
+    async with world() as w:
+        one, two = w.hosts.values()
+        a = home(w, Counter, "node-2")
+        await one.catalog.activate(a)
+        here = live(one, a)
+        moved = await asyncio.gather(one.migrator.move([here, here], two.me), one.migrator.move([here], two.me))
+        assert sum(moved) == 1 and places(w, a) == ["node-2"]
+        with pytest.raises(GarrisonError):
+            here.call("add", (1,))

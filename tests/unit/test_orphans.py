@@ -1,0 +1,153 @@
+"""Matches that lost their node are woken by the owners of their slots, with nobody calling them."""
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import pytest
+
+from game.app import App as Game
+from game.match.actor import Match
+from game.messages import MatchCreate, MatchGet, MatchOptions
+from server.actors import orphans
+from server.actors.actor import Caller
+from server.actors.app import App
+from server.errors import NotFound, Unavailable
+from server.ids import ActorId, actor_id
+from tests.support.engine import Cluster, TestHost, cluster, key_owned_by
+from tests.support.tiny import Ledger
+from tests.support.waiting import until
+
+HOST = Caller("host", "host", "h1")
+FAST: dict[str, Any] = {"store": {"group_commit_s": 0.001}}
+SLOW_LOOK: dict[str, Any] = {**FAST, "actors": {"orphan_poll_s": 3_600}}
+
+
+class Lasting(Ledger):
+    lives_on = True
+
+
+TINY = App(name="lasting", actors=(Lasting,))
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(orphans, "SOON_S", 0.01)
+    yield
+
+
+async def match_on(world: Cluster, node: str) -> ActorId:
+    """A match that nobody joined, on its slot's owner `node`."""
+    host = world.hosts[node]
+    key = key_owned_by(host, Match, node)
+    await host.ask(actor_id("match", key), "create", (HOST, MatchCreate(1, "line", 1, key, MatchOptions())))
+    return actor_id("match", key)
+
+
+async def die(world: Cluster, node: str) -> TestHost:
+    """`node` ends without a goodbye, and the other one sees and settles it."""
+    dead = world.hosts[node]
+    await world.remove(node)
+    (other,) = world.hosts.values()
+    world.show(other.me.node)
+    await other.store.bury(dead.me)
+    return other
+
+
+async def test_a_match_goes_on_and_ends_although_nobody_calls_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Match, "HOST_SILENCE_S", 0.05)
+    monkeypatch.setattr("game.match.actor.SETTLE_FIRST_S", 0.01)
+    async with cluster(("node-1", "node-2"), app=Game, **SLOW_LOOK) as world:
+        match = await match_on(world, "node-1")
+        other = await die(world, "node-1")
+        await until(lambda: other.find(match) is not None)
+        await until(lambda: other.find(match).boundary.phase == "ended")  # type: ignore[union-attr]
+        assert other.find(match).boundary.end_reason == "host_vanished"  # type: ignore[union-attr]
+        assert other.metrics.orphans_woken_total == 1
+        assert await other.store.orphans("match", 10) == []
+
+
+async def test_while_its_node_lives_in_the_store_it_is_left_alone() -> None:
+    async with cluster(("node-1", "node-2"), app=Game, **SLOW_LOOK) as world:
+        match = await match_on(world, "node-1")
+        one, other = world.hosts["node-1"], world.hosts["node-2"]
+        world.show("node-2")  # cut off, or dead: only the store knows
+        for _ in range(3):
+            await other.orphans.look()
+        await asyncio.sleep(0)
+        assert other.find(match) is None
+        await other.store.bury(one.me)
+        await until(lambda: other.find(match) is not None)
+
+
+async def test_a_match_that_a_stopped_cluster_left_behind() -> None:
+    async with cluster(("node-1",), app=Game, **SLOW_LOOK) as world:
+        match = await match_on(world, "node-1")
+        await world.remove("node-1", clean=True)
+        after = await world.add("node-2")
+        world.show("node-2")
+        await until(lambda: after.find(match) is not None)
+
+
+async def test_each_owner_wakes_its_own_and_only_what_was_created() -> None:
+    async with cluster(("node-1", "node-2", "node-3"), app=Game, **SLOW_LOOK) as world:
+        dead, two, three = world.hosts.values()
+        matches = []
+        for number in range(30):
+            key = f"m{number}"
+            await two.ask(actor_id("match", key), "create", (HOST, MatchCreate(1, "line", 1, key, MatchOptions())))
+            matches.append(actor_id("match", key))
+        nobody = actor_id("match", key_owned_by(two, Match, "node-1"))
+        with pytest.raises(NotFound):
+            await two.ask(nobody, "get", (HOST, MatchGet(1, "nobody")))
+        assert dead.find(nobody) is not None
+        lost = [match for match in matches if dead.find(match) is not None]
+        assert lost
+        await world.remove("node-1")
+        await two.store.bury(dead.me)
+        world.show("node-2", "node-3")
+        await until(lambda: two.metrics.orphans_woken_total + three.metrics.orphans_woken_total == len(lost))
+        for match in lost:
+            owner = two if two.owner(match) == two.me else three
+            assert owner.find(match) is not None
+        assert two.find(nobody) is None and three.find(nobody) is None
+
+
+async def test_what_cannot_be_woken_holds_nothing_else_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(orphans, "PAGE", 2)
+    monkeypatch.setattr(orphans, "PAGES_A_LOOK", 2)
+    async with cluster(("node-1",), app=TINY, **SLOW_LOOK) as world:
+        for number in range(12):
+            await world.hosts["node-1"].ask(actor_id("ledger", f"l{number:02}"), "add", (1,))
+        await world.remove("node-1", clean=True)
+        after = await world.add("node-2")
+        ask, tried = after.ask, list[str]()
+
+        async def stuck(identity: ActorId, name: str, args: tuple[Any, ...], **more: Any) -> Any:
+            tried.append(identity)
+            if identity < "ledger/l08":
+                raise Unavailable("its journal is on another host")
+            return await ask(identity, name, args, **more)
+
+        after.ask = stuck  # type: ignore[method-assign]
+        world.show("node-2")
+        await until(lambda: after.metrics.orphans_woken_total == 4)
+        assert len(tried) == len(set(tried)), "what failed is left alone for a while"
+
+
+async def test_a_finished_log_is_no_orphan() -> None:
+    async with cluster(("node-1",), app=TINY, **SLOW_LOOK) as world:
+        host = world.hosts["node-1"]
+        await host.ask(actor_id("ledger", "over"), "add", (1_000,))
+        await host.ask(actor_id("ledger", "on"), "add", (1,))
+        await world.remove("node-1", clean=True)
+        after = await world.add("node-2")
+        assert await after.store.orphans("ledger", 10) == [actor_id("ledger", "on")]
+
+
+def test_an_app_without_such_kinds_looks_for_nothing() -> None:
+    class State(msgspec.Struct, frozen=True):
+        pass
+
+    assert orphans.still_live(App(name="none", actors=(Ledger,))) == {}

@@ -1,0 +1,396 @@
+"""Reminders: set, due, delivered at least once, and taken for done only when their effect is stored."""
+
+import asyncio
+from typing import Any, ClassVar
+
+import msgspec
+import pytest
+from msgspec.structs import replace
+
+from server.actors import reminders
+from server.actors.actor import Actor, LoggedActor, Record, reminder
+from server.actors.app import App
+from server.errors import BadSetting, Internal, NotFound, Unavailable
+from server.ids import ActorId, actor_id
+from server.storage.ports import Reminder
+from tests.support.engine import Cluster, TestHost, cluster, key_owned_by
+from tests.support.waiting import until
+
+OFTEN: dict[str, Any] = {"actors": {"reminder_poll_s": 0.005}, "store": {"group_commit_s": 0.001}}
+BY_HAND: dict[str, Any] = {"actors": {"reminder_poll_s": 3_600}, "store": {"group_commit_s": 0.001}}
+
+
+class Rung(msgspec.Struct, frozen=True):
+    rang: tuple[int, ...] = ()
+    notes: int = 0
+    reminded: dict[str, int] = {}
+
+
+class Alarm(Actor[Rung]):
+    kind = "alarm"
+    durability = "write_behind"
+    State = Rung
+    gate: ClassVar[asyncio.Event | None] = None
+    fails: ClassVar[int] = 0
+
+    async def set(self, due_ms: int) -> None:
+        await self.remind(self.ring, due_ms)
+
+    async def unset(self) -> None:
+        await self.unremind(self.ring)
+
+    def note(self) -> None:
+        self.state = replace(self.state, notes=self.state.notes + 1)
+
+    async def note_and_set(self) -> None:
+        self.note()
+        await self.remind(self.ring, 1)
+
+    async def set_wrongly(self) -> None:
+        await self.remind(self.no_reminder, 1)
+
+    def no_reminder(self, due_ms: int) -> None: ...
+
+    @reminder
+    def ring(self, due_ms: int) -> None:
+        if Alarm.fails:
+            Alarm.fails -= 1
+            raise NotFound("planted")
+        self.state = replace(self.state, rang=(*self.state.rang, due_ms))
+
+    async def set_slow(self, due_ms: int) -> None:
+        await self.remind(self.ring_slowly, due_ms)
+
+    @reminder
+    async def ring_slowly(self, due_ms: int) -> None:
+        assert Alarm.gate is not None
+        await Alarm.gate.wait()
+        self.state = replace(self.state, rang=(*self.state.rang, due_ms))
+
+    async def begin(self, due_ms: int) -> None:
+        await self.remind(self.each_second, due_ms)
+
+    @reminder
+    async def each_second(self, due_ms: int) -> None:
+        await self.remind(self.each_second, due_ms + 1_000)
+        self.state = replace(self.state, rang=(*self.state.rang, due_ms))
+
+
+class Struck(msgspec.Struct, tag="struck", array_like=True, frozen=True):
+    time_ms: int
+
+
+class Bell(LoggedActor[Rung]):
+    """It strikes once for each due: the log says whether it has."""
+
+    kind = "bell"
+    State = Rung
+    Event = Struck
+
+    @staticmethod
+    def evolve(state: Rung, record: Record) -> Rung:
+        return replace(state, rang=(*state.rang, record.event.time_ms))
+
+    async def set(self, due_ms: int) -> None:
+        await self.remind(self.strike, due_ms)
+
+    @reminder
+    def strike(self, due_ms: int) -> None:
+        if due_ms not in self.state.rang:
+            self.emit(Struck(due_ms))
+
+
+ALARMS = App(name="alarms", actors=(Alarm, Bell))
+ANN = actor_id("alarm", "ann")
+
+
+def rows(world: Cluster) -> dict[tuple[str, str], int]:
+    return {(str(id), name): due_ms for (id, name), due_ms in world.database.reminders.items()}
+
+
+def state(host: TestHost, identity: ActorId = ANN) -> Any:
+    one = host.find(identity)
+    assert one is not None
+    return one.boundary
+
+
+async def poll(host: TestHost) -> None:
+    """One poll, and all that it began."""
+    await host.reminders.poll()
+    await until(lambda: not host.reminders.busy)
+
+
+async def flush(host: TestHost) -> None:
+    await host.write_behind.flush_these(list(host.catalog.live.values()))
+
+
+async def test_a_reminder_comes_when_it_is_due_and_goes_when_it_is_stored() -> None:
+    async with cluster(app=ALARMS, **BY_HAND) as world:
+        host = world.hosts["node-1"]
+        now = host.clock.wall_ms()
+        await host.ask(ANN, "set", (now + 3_600_000,))
+        await poll(host)
+        assert state(host).rang == ()
+        await host.ask(ANN, "set", (now - 5,))  # moved
+        assert rows(world) == {(ANN, "ring"): now - 5}
+        await poll(host)
+        assert state(host) == Rung((now - 5,), 0, {"ring": now - 5})
+        await poll(host)
+        assert rows(world) == {(ANN, "ring"): now - 5}, "it is not stored yet"
+        await flush(host)
+        await poll(host)
+        assert rows(world) == {}
+        assert state(host).rang == (now - 5,)
+        assert host.metrics.reminders_fired_total == 1
+
+
+async def test_the_service_does_all_that_by_itself() -> None:
+    async with cluster(app=ALARMS, **OFTEN) as world:
+        host = world.hosts["node-1"]
+        host.supervisor.spawn(host.write_behind.run(), "write-behind")
+        for number in range(200):
+            await host.ask(actor_id("alarm", f"a{number}"), "set", (number + 1,))
+        await until(lambda: not rows(world))
+        assert [state(host, actor_id("alarm", f"a{number}")).rang for number in range(200)] == [
+            (number + 1,) for number in range(200)
+        ]
+
+
+async def test_a_crash_between_call_and_flush_brings_it_again() -> None:
+    async with cluster(("node-1", "node-2"), app=ALARMS, **BY_HAND) as world:
+        one, two = world.hosts["node-1"], world.hosts["node-2"]
+        ann = actor_id("alarm", key_owned_by(one, Alarm, "node-1"))
+        await two.ask(ann, "set", (7,))
+        await poll(two)  # not its slot
+        await poll(one)
+        assert state(one, ann).rang == (7,)
+        await world.remove("node-1")
+        await two.store.bury(one.me)
+        world.show("node-2")
+        await poll(two)
+        assert state(two, ann).rang == (7,), "the first effect was never stored"
+        await flush(two)
+        await poll(two)
+        assert rows(world) == {}
+
+
+async def test_after_the_flush_a_crash_brings_it_no_more() -> None:
+    async with cluster(("node-1", "node-2"), app=ALARMS, **BY_HAND) as world:
+        one, two = world.hosts["node-1"], world.hosts["node-2"]
+        ann = actor_id("alarm", key_owned_by(one, Alarm, "node-1"))
+        await one.ask(ann, "set", (7,))
+        await poll(one)
+        await flush(one)
+        await world.remove("node-1")
+        await two.store.bury(one.me)
+        world.show("node-2")
+        await poll(two)
+        assert (state(two, ann).rang, rows(world)) == ((7,), {})
+        assert two.metrics.reminders_fired_total == 0
+
+
+async def test_two_nodes_that_both_believe_it_theirs() -> None:
+    async with cluster(("node-1", "node-2"), app=ALARMS, **BY_HAND) as world:
+        one, two = world.hosts["node-1"], world.hosts["node-2"]
+        ann = actor_id("alarm", key_owned_by(one, Alarm, "node-1"))
+        await one.ask(ann, "set", (7,))
+        two.owner = lambda identity: two.me if identity == ann else type(two).owner(two, identity)  # type: ignore[method-assign]
+        calls = [host.ask(ann, "reminded", ("ring", 7)) for host in (one, two, one, two)]
+        assert await asyncio.gather(*calls) == [False] * 4
+        await asyncio.gather(poll(one), poll(two))
+        assert state(one, ann).rang == (7,)
+        await flush(one)
+        await asyncio.gather(poll(one), poll(two))
+        assert (state(one, ann).rang, rows(world)) == ((7,), {})
+        assert one.metrics.reminders_fired_total + two.metrics.reminders_fired_total == 1
+
+
+async def test_moved_while_it_is_delivered() -> None:
+    async with cluster(app=ALARMS, **BY_HAND) as world:
+        host = world.hosts["node-1"]
+        later = host.clock.wall_ms() + 3_600_000
+        await host.ask(ANN, "set", (7,))
+        moving = asyncio.gather(host.ask(ANN, "set", (later,)), host.ask(ANN, "reminded", ("ring", 7)))
+        assert (await moving)[1] is True
+        assert state(host).rang == (), "it had been moved before its turn came"
+        await host.store.drop_reminder(Reminder(ANN, "ring", 7))
+        assert rows(world) == {(ANN, "ring"): later}
+
+
+async def test_moved_during_its_turn() -> None:
+    async with cluster(app=ALARMS, **BY_HAND) as world:
+        host = world.hosts["node-1"]
+        later = host.clock.wall_ms() + 3_600_000
+        Alarm.gate = asyncio.Event()
+        await host.ask(ANN, "set_slow", (7,))
+        await host.reminders.poll()
+        await until(lambda: host.find(ANN) is not None and host.find(ANN).busy)  # type: ignore[union-attr]
+        moving = asyncio.ensure_future(host.ask(ANN, "set_slow", (later,)))
+        await asyncio.sleep(0)
+        Alarm.gate.set()
+        await moving
+        await until(lambda: not host.reminders.busy)
+        await flush(host)
+        await poll(host)
+        assert state(host).rang == (7,)
+        assert rows(world) == {(ANN, "ring_slowly"): later}
+
+
+async def test_a_late_statement_that_overtakes_is_put_right() -> None:
+    async with cluster(app=ALARMS, **BY_HAND) as world:
+        host = world.hosts["node-1"]
+        later = host.clock.wall_ms() + 3_600_000
+        await host.ask(ANN, "set", (later,))
+        await host.store.set_reminder(Reminder(ANN, "ring", 7))  # given up long ago
+        await poll(host)
+        assert (state(host).rang, rows(world)) == ((), {(ANN, "ring"): later})
+
+
+async def test_taken_back() -> None:
+    async with cluster(("node-1", "node-2"), app=ALARMS, **BY_HAND) as world:
+        host = world.hosts["node-1"]
+        ann = actor_id("alarm", key_owned_by(host, Alarm, "node-1"))
+        await host.ask(ann, "set", (7,))
+        await host.ask(ann, "unset", ())
+        assert rows(world) == {}
+        assert await host.ask(ann, "reminded", ("ring", 7)) is True, "read before it was taken back"
+        assert state(host, ann).rang == ()
+        await host.ask(ann, "set", (9,))
+        await world.remove("node-1", clean=True)
+        world.show("node-2")
+        await world.hosts["node-2"].ask(ann, "unset", ())  # by an activation that did not set it
+        assert rows(world) == {}
+
+
+async def test_set_again_after_it_was_handled_it_comes_again() -> None:
+    async with cluster(app=ALARMS, **BY_HAND) as world:
+        host = world.hosts["node-1"]
+        for _ in range(3):
+            await host.ask(ANN, "set", (7,))
+            await poll(host)
+        assert state(host).rang == (7, 8, 9)
+
+
+async def test_one_that_sets_itself_again() -> None:
+    async with cluster(app=ALARMS, **BY_HAND) as world:
+        host = world.hosts["node-1"]
+        await host.ask(ANN, "begin", (7,))
+        for _ in range(3):
+            await poll(host)
+            await poll(host)
+        assert state(host).rang[:3] == (7, 1_007, 2_007)
+        assert len(set(state(host).rang)) == len(state(host).rang)
+        assert rows(world) == {(ANN, "each_second"): state(host).rang[-1] + 1_000}
+
+
+async def test_a_logged_actor_is_done_when_its_events_are_stored() -> None:
+    async with cluster(app=ALARMS, **BY_HAND) as world:
+        host = world.hosts["node-1"]
+        big = actor_id("bell", "big")
+        await host.ask(big, "set", (7,))
+        host.faults.hold = asyncio.Event()
+        await host.reminders.poll()
+        await until(lambda: any(what == "append" for what, _ in host.faults.seen))
+        assert rows(world) == {(big, "strike"): 7}
+        host.faults.hold.set()
+        await until(lambda: not rows(world))
+        assert await host.ask(big, "reminded", ("strike", 7)) is True
+        assert state(host, big).rang == (7,)
+
+
+async def test_a_failing_one_is_tried_again_and_holds_no_other_up() -> None:
+    async with cluster(app=ALARMS, **BY_HAND) as world:
+        host = world.hosts["node-1"]
+        bob = actor_id("alarm", "bob")
+        await host.ask(ANN, "set", (7,))
+        await host.ask(bob, "set", (8,))
+        Alarm.fails = 1
+        await poll(host)
+        assert (state(host).rang, state(host, bob).rang) == ((), (8,))
+        await poll(host)
+        assert state(host).rang == (), "not again at once"
+        host.reminders._retries.done(Reminder(ANN, "ring", 7))  # its time has come
+        await poll(host)
+        assert state(host).rang == (7,)
+
+
+async def test_many_that_fail_are_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reminders, "PAGE", 2)
+    monkeypatch.setattr(reminders, "PAGES_A_POLL", 2)
+    async with cluster(app=ALARMS, **BY_HAND) as world:
+        host = world.hosts["node-1"]
+        for number in range(10):
+            await host.store.set_reminder(Reminder(actor_id("alarm", "x"), f"none{number}", number + 1))
+        await host.ask(ANN, "set", (20,))
+        for _ in range(3):
+            await poll(host)
+        assert state(host).rang == (20,)
+
+
+async def test_what_no_version_has_is_dropped_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with cluster(app=ALARMS, **BY_HAND) as world:
+        host = world.hosts["node-1"]
+        now = host.clock.wall_ms()
+        gone = [Reminder(ANN, "none", now - 5), Reminder(actor_id("toad", "x"), "hop", now - 5)]
+        old = Reminder(ANN, "no_reminder", now - reminders.UNKNOWN_KEPT_MS)
+        for one in (*gone, old):
+            await host.store.set_reminder(one)
+        await poll(host)
+        assert rows(world) == {(ANN, "none"): now - 5, ("toad/x", "hop"): now - 5}
+        monkeypatch.setattr(reminders, "UNKNOWN_KEPT_MS", 0)
+        for one in gone:
+            host.reminders._retries.done(one)
+        await poll(host)
+        assert rows(world) == {}
+
+
+async def test_a_store_that_is_away() -> None:
+    async with cluster(app=ALARMS, **BY_HAND) as world:
+        host = world.hosts["node-1"]
+
+        async def away(*_: Any) -> Any:
+            raise Unavailable("planted")
+
+        real = host.store.set_reminder
+        host.store.set_reminder = away  # type: ignore[method-assign]
+        with pytest.raises(Unavailable):
+            await host.ask(ANN, "set", (7,))
+        host.store.set_reminder = real  # type: ignore[method-assign]
+        await host.ask(ANN, "set", (7,))
+        host.store.drop_reminder = away  # type: ignore[method-assign]
+        await poll(host)
+        await flush(host)
+        await poll(host)
+        del host.store.drop_reminder
+        host.reminders._retries.done(Reminder(ANN, "ring", 7))
+        await poll(host)
+        assert (state(host).rang, rows(world)) == ((7,), {})
+
+
+async def test_wrong_use_says_so() -> None:
+    async with cluster(app=ALARMS, **BY_HAND) as world:
+        host = world.hosts["node-1"]
+        with pytest.raises(Internal, match="after it changed state"):
+            await host.ask(ANN, "note_and_set", ())
+        with pytest.raises(Internal, match="not marked @reminder"):
+            await host.ask(ANN, "set_wrongly", ())
+        with pytest.raises(NotFound):
+            await host.ask(ANN, "reminded", ("reminded", 7))
+        assert rows(world) == {}
+        assert state(host).notes == 0
+
+
+def test_a_state_that_cannot_remember_is_refused_with_the_application() -> None:
+    class Bare(msgspec.Struct, frozen=True):
+        reminded: dict[str, str] = {}
+
+    class Forgetful(Alarm):
+        State = Bare
+
+    class Fleeting(Alarm):
+        durability = "volatile"
+
+    with pytest.raises(BadSetting, match="Bare needs a field `reminded"):
+        App(name="bad", actors=(Forgetful,))
+    with pytest.raises(BadSetting, match="volatile"):
+        App(name="bad", actors=(Fleeting,))

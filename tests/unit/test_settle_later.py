@@ -1,0 +1,88 @@
+"""Results that could not be told when a match ended are told later, by whatever node there is."""
+
+from typing import Any
+
+import pytest
+
+from game.app import App
+from game.match.actor import SETTLE_LATER_MS, Match
+from game.messages import MatchCreate, MatchEnd, MatchJoin, MatchOptions, MatchStart
+from server.actors.actor import Caller
+from server.ids import ActorId, actor_id
+from server.storage.ports import Reminder
+from tests.support.engine import TestHost, cluster, key_owned_by
+from tests.support.waiting import until
+
+FAST: dict[str, Any] = {
+    "store": {"group_commit_s": 0.001, "flush_interval_s": 0.02},
+    "actors": {"reminder_poll_s": 0.01, "collect_interval_s": 0.02},
+}
+HOST = Caller("host", "host", "h1")
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("game.match.actor.SETTLE_FIRST_S", 0.02)
+    monkeypatch.setattr("game.match.actor.SETTLE_MAX_S", 0.02)
+    monkeypatch.setattr("game.match.actor.SETTLE_ROUNDS", 4)
+
+
+def deaf(host: TestHost) -> None:
+    """From here on no player hears of a result."""
+    tell = host.tell
+
+    def without_results(identity: ActorId, name: str, args: tuple[Any, ...]) -> None:
+        if not (name == "settle" and identity.startswith("player/")):
+            tell(identity, name, args)
+
+    host.tell = without_results  # type: ignore[method-assign]
+
+
+async def played(host: TestHost, match: ActorId) -> None:
+    key = match.partition("/")[2]
+    ann = Caller("player", "ann", "s1")
+    await host.ask(match, "create", (HOST, MatchCreate(1, "line", 1, key, MatchOptions(mode="slayer", countdown_ms=0))))
+    await host.ask(match, "join", (ann, MatchJoin(1, "ann", 1, key)))
+    await host.ask(match, "start", (HOST, MatchStart(1, "line", 2, key)))
+    await host.ask(match, "end", (HOST, MatchEnd(1, "line", 3, key)))
+
+
+async def test_a_match_that_gives_up_sets_a_reminder_and_another_node_goes_on() -> None:
+    async with cluster(("node-1", "node-2"), app=App, **FAST) as world:
+        one, two = world.hosts["node-1"], world.hosts["node-2"]
+        for host in (one, two):
+            host.supervisor.spawn(host.write_behind.run(), "write-behind")
+        match = actor_id("match", key_owned_by(one, Match, "node-1"))
+        deaf(one)
+        await played(one, match)
+        reminders = world.database.reminders
+        await until(lambda: (match, "settle_again") in reminders)
+        assert reminders[match, "settle_again"] > one.clock.wall_ms() + SETTLE_LATER_MS / 2
+        await until(lambda: one.find(match) is None)  # it has given up and left memory
+        await world.remove("node-1")
+        await two.store.bury(one.me)
+        world.show("node-2")
+        await two.store.set_reminder(Reminder(match, "settle_again", 1))  # half an hour later
+        await until(lambda: not reminders)
+        ann = actor_id("player", "ann")
+        assert (await two.store.read("player", [ann]))[ann].state.matches == 1
+
+
+async def test_a_match_that_settles_at_once_sets_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("game.match.actor.SETTLE_FIRST_S", 0.3)
+    monkeypatch.setattr("game.match.actor.SETTLE_MAX_S", 0.3)
+    async with cluster(("node-1",), app=App, **FAST) as world:
+        host = world.hosts["node-1"]
+        match = actor_id("match", "m")
+        statements: list[Reminder] = []
+        real = host.store.set_reminder
+
+        async def noted(one: Reminder) -> None:
+            statements.append(one)
+            await real(one)
+
+        host.store.set_reminder = noted  # type: ignore[method-assign]
+        host.supervisor.spawn(host.write_behind.run(), "write-behind")
+        await played(host, match)
+        await until(lambda: host.find(match) is None)
+        assert statements == []

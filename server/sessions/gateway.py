@@ -374,6 +374,13 @@ class Gateway:
         if activation is not None:
             activation.pins -= 1
 
+    def supersede(self, session: Session) -> None:
+        """The node that had sent it here never learnt that it had arrived, and went on with it."""
+        self.streams.forget(session)
+        self.release(session)
+        session.handed = True
+        session.end(ENDED_MOVED)
+
     def install(self, packed: Packed, outbox: Outbox, other: Session | None) -> Session:
         """A session that comes from another node, detached until its client resumes it. It takes
         the place of the player's `other` one."""
@@ -383,7 +390,7 @@ class Gateway:
         if cls is not None and packed.role == "player":
             session.actor = actor_id(cls.kind, packed.subject)
         session.since_ms, session.beats, session.moves = packed.since_ms, packed.beats, packed.moves
-        session.outbox = outbox
+        session.outbox, session.untouched = outbox, True
         self.sessions[session.resume] = session
         if packed.role == "player":
             self.players[packed.subject] = session

@@ -378,9 +378,12 @@ class Mover:
         if moves >= packed.moves:
             return INSTALLED
         if here is not None:
-            if not here.moving:
+            if here.moving:
+                self._handed_over(here, sender)  # it had arrived, and comes back
+            elif here.untouched:
+                gateway.supersede(here)
+            else:
                 return REPLACED  # it was believed lost with `sender`, and went on here
-            self._handed_over(here, sender)  # it had arrived, and comes back
         outbox = unpack_outbox(packed, gateway.settings.outbox_max_messages, gateway.settings.outbox_max_bytes)
         too_much = len(packed.topics) > gateway.settings.max_subscriptions
         full = len(gateway.sessions) >= gateway.settings.max_connections

@@ -61,7 +61,7 @@ class Session(_EachBeat):
 
     __slots__ = (
         "_blocked_at", "_in_flight", "_link", "actor", "beats", "codec", "detached_at", "ended", "format", "handed",
-        "held", "move", "moves", "remote", "resume", "since_ms", "starved", "stays", "topics",
+        "held", "move", "moves", "remote", "resume", "since_ms", "starved", "stays", "topics", "untouched",
     )  # fmt: skip
 
     def __init__(self, gateway: "Gateway", caller: Caller, resume: str, format: Format, stays: bool) -> None:
@@ -93,6 +93,8 @@ class Session(_EachBeat):
         self.moves = 0
         """How often it was sent to another node."""
         self.handed = False
+        self.untouched = False
+        """It came from another node and no client has been here for it."""
         """It lives on another node now: what is left here is the connection, for what is still to be
         answered on it."""
         self.topics: dict[str, Topic] | None = None
@@ -404,6 +406,7 @@ class Session(_EachBeat):
     def begin(self, connection: Connection, first: bytes) -> None:
         """Attach to a connection, say `first` (the welcome), then everything unsent."""
         self.connection = connection
+        self.untouched = False
         self.remote = connection.remote
         self.heard_at = self._gateway.tick
         self._blocked_at = None

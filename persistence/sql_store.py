@@ -265,7 +265,12 @@ def _encoded(mapping: Mapping, moves: Sequence[Move]) -> Moves:
         epochs, versions = [move.epoch + 1 for _, move in some], [move.version for _, move in some]
         states = Batch([key for key, _ in some], epochs, versions, mapping.encode([move.state for _, move in some]))
     return Moves(
-        keys, [move.epoch for move in moves], [move.to for move in moves], [move.next_seq for move in moves], states
+        keys,
+        [move.epoch for move in moves],
+        [move.to for move in moves],
+        [move.next_seq for move in moves],
+        [move.token for move in moves],
+        states,
     )
 
 

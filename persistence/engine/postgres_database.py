@@ -238,7 +238,7 @@ class PostgresDatabase:
 
     async def migrate(self, mapping: Mapping, moves: Moves) -> set[str]:
         sql = _statements(mapping)
-        columns = (moves.keys, moves.epochs, *_addresses(moves.targets), moves.next_seqs)
+        columns = (moves.keys, moves.epochs, *_addresses(moves.targets), moves.next_seqs, moves.tokens)
 
         async def work(connection: Any) -> set[str]:
             moved = {row[0] for row in await connection.fetch(sql.move, *columns)}

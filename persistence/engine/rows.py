@@ -74,6 +74,7 @@ class Moves(msgspec.Struct, frozen=True):
     epochs: list[int]
     targets: list[NodeAddress]
     next_seqs: list[int]
+    tokens: list[int]
     states: Batch | None
 
 

@@ -219,8 +219,10 @@ class SqliteDatabase:
     async def migrate(self, mapping: Mapping, moves: Moves) -> set[str]:
         sql = _statements(mapping)
         steps = [
-            (key, epoch, *to, next_seq)
-            for key, epoch, to, next_seq in zip(moves.keys, moves.epochs, moves.targets, moves.next_seqs, strict=True)
+            (key, epoch, *to, next_seq, token)
+            for key, epoch, to, next_seq, token in zip(
+                moves.keys, moves.epochs, moves.targets, moves.next_seqs, moves.tokens, strict=True
+            )
         ]
         batch = moves.states
         states = dict(zip(batch.keys, _write_rows(batch), strict=True)) if batch is not None else {}

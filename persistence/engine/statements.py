@@ -116,8 +116,9 @@ class PostgresStatements:
         whole = "AND (v.next_seq = 0 OR t.next_seq = v.next_seq) " if logged else ""
         self.move = (
             f"UPDATE {table} AS t SET epoch = t.epoch + 1, owner_node = v.node, owner_incarnation = v.run, "
-            "claim_token = 0 FROM unnest($1::text[], $2::int8[], $3::text[], $4::int8[], $5::int8[]) "
-            "AS v(k, epoch, node, run, next_seq) "
+            "claim_token = v.token "
+            "FROM unnest($1::text[], $2::int8[], $3::text[], $4::int8[], $5::int8[], $6::int8[]) "
+            "AS v(k, epoch, node, run, next_seq, token) "
             f"WHERE {of_kind}t.{key} = v.k AND t.epoch = v.epoch AND t.owner_node IS NOT NULL {whole}"
             "AND EXISTS (SELECT 1 FROM nodes AS m WHERE m.node_id = v.node AND m.incarnation = v.run "
             f"AND m.state = 'up') RETURNING t.{key}"
@@ -206,10 +207,10 @@ class SqliteStatements:
             f"WHERE {of_kind}t.{key} IN (%s)"
         )
         self.release = f"UPDATE {table} SET owner_node = NULL WHERE {of_kind}{key} = ? AND epoch = ?"
-        # key, epoch, node, incarnation, next_seq
+        # key, epoch, node, incarnation, next_seq, token
         whole = "(?5 = 0 OR next_seq = ?5)" if logged else "?5 = 0"
         self.move = (
-            f"UPDATE {table} SET epoch = epoch + 1, owner_node = ?3, owner_incarnation = ?4, claim_token = 0 "
+            f"UPDATE {table} SET epoch = epoch + 1, owner_node = ?3, owner_incarnation = ?4, claim_token = ?6 "
             f"WHERE {of_kind}{key} = ?1 AND epoch = ?2 AND owner_node IS NOT NULL AND {whole} "
             "AND EXISTS (SELECT 1 FROM nodes AS m WHERE m.node_id = ?3 AND m.incarnation = ?4 AND m.state = 'up')"
         )

@@ -21,7 +21,7 @@ import structlog
 from server.actors.activation import Activation
 from server.actors.awaiting import settle, shared
 from server.actors.calls import decode_call
-from server.actors.parcels import Arrival, Go, Offer, Open, Queued, Ship, decode, encode, unpack
+from server.actors.parcels import Arrival, Go, Offer, Open, Queued, Ship, Taken, decode, encode, unpack
 from server.errors import BadInput, GarrisonError, Unavailable
 from server.ids import ActorId, NodeAddress, kind_of, parse_actor_id
 from server.transport.ports import Answer
@@ -87,7 +87,7 @@ class Arrivals:
 
     # ---- what is expected ----
 
-    def _offered(self, peer: NodeAddress, offer: Offer) -> list[ActorId]:
+    def _offered(self, peer: NodeAddress, offer: Offer) -> Taken:
         host, key = self._host, (peer, offer.number)
         if host.catalog.closed is not None or host.catalog.is_leaving:
             raise Unavailable("this node takes nothing over now")
@@ -104,7 +104,7 @@ class Arrivals:
             self._expected[identity] = incoming
         self._incoming[key] = incoming
         self._end_after(incoming, EXPECT_S)
-        return list(incoming.expected)
+        return Taken(host.claimer.newest_token, list(incoming.expected))
 
     def _is_welcome(self, identity: ActorId) -> bool:
         catalog = self._host.catalog

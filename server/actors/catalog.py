@@ -190,9 +190,7 @@ class Catalog:
             self._host.group_commit.forget(activation.log())
         self._host.metrics.activations_dropped_total += 1
         self._host.metrics.activations = len(self.live)
-        owner = self._host.owner(activation.id)
-        if owner is not None and owner != self._host.me:
-            self._host.directory.forget(activation.id, self._host.me, owner)
+        self._host.directory.forget(activation.id, self._host.me, self._host.owner(activation.id))
 
     def lost(self, activation: Activation, changes: int) -> None:
         """The store has another owner: what was acknowledged and not stored is counted."""

@@ -120,8 +120,8 @@ class Migrator:
         if not batch:
             return 0
         try:
-            batch = await self._offer(number, batch, to)
-            given, doubtful = await self._give(number, kind, batch, to)
+            batch, token = await self._offer(number, batch, to)
+            given, doubtful = await self._give(number, kind, batch, to, token)
             heard = self._let_go(number, given, to)
             if doubtful:
                 resolved = await self._resolve(kind, doubtful)
@@ -150,12 +150,14 @@ class Migrator:
                     raise
         return [one for one in batch if not (one.dropped or behind.is_stuck(one))]
 
-    async def _offer(self, number: int, batch: list[Activation], to: NodeAddress) -> list[Activation]:
-        """Those that the target takes. Raises what it answers, and the errors of a request."""
+    async def _offer(self, number: int, batch: list[Activation], to: NodeAddress) -> tuple[list[Activation], int]:
+        """Those that the target takes, and its newest claim token. Raises what it answers, and the
+        errors of a request."""
         offer = Offer(number, to.incarnation, [one.id for one in batch])
         answer = await self._host.transport.request(to, Service.MIGRATE, parcels.encode(offer), ANSWER_S)
-        taken = dict.fromkeys(parcels.decode_ids(answer))
-        return [one for one in batch if one.id in taken]
+        taken = parcels.decode_taken(answer)
+        welcome = dict.fromkeys(taken.ids)
+        return [one for one in batch if one.id in welcome], taken.token
 
     # ---- frozen ----
 
@@ -172,7 +174,7 @@ class Migrator:
             yield None
 
     async def _give(
-        self, number: int, kind: str, batch: list[Activation], to: NodeAddress
+        self, number: int, kind: str, batch: list[Activation], to: NodeAddress, token: int
     ) -> tuple[list[_Load], dict[_Load, bool]]:
         """Freeze and ship them, and make them the target's. Returns those that are, and those of
         which that is not known, True where the store refused."""
@@ -185,7 +187,7 @@ class Migrator:
                 return await self._held(loads, shipped), {}
             if not loads:
                 return [], {}
-            moves = [self._move_of(load.one, to) for load in loads]
+            moves = [self._move_of(load.one, to, token) for load in loads]
             results: dict[ActorId, MoveResult] = {}
             answered = False
             try:
@@ -212,9 +214,9 @@ class Migrator:
                         self._host.write_behind.forget(load.one)
         return [load for load in loads if load not in doubtful], doubtful
 
-    def _move_of(self, one: Activation, to: NodeAddress) -> Move:
+    def _move_of(self, one: Activation, to: NodeAddress, token: int) -> Move:
         state = one.boundary if one.dirty else None
-        return Move(one.id, one.epoch, one.version, to, state, one.log().next_seq if one.has_log else 0)
+        return Move(one.id, one.epoch, one.version, to, state, one.log().next_seq if one.has_log else 0, token)
 
     async def _freeze(self, batch: list[Activation], commit: Commit | None) -> list[_Load]:
         """Those that come to rest soon, frozen; the others live on."""

@@ -35,10 +35,18 @@ Ids = Annotated[list[ActorId], Meta(max_length=MAX_BATCH)]
 
 
 class Offer(msgspec.Struct, array_like=True, frozen=True, tag=0):
-    """Answered by the ids that the receiver has room for and expects."""
+    """Answered by `Taken`."""
 
     number: Number
     to: Incarnation
+    ids: Ids
+
+
+class Taken(msgspec.Struct, array_like=True, frozen=True):
+    """The ids that the receiver has room for and expects, and the newest token that it has claimed
+    anything with: those of its claims that are under way still must not count after the move."""
+
+    token: int
     ids: Ids
 
 
@@ -118,6 +126,7 @@ Message = Offer | Ship | Go | Queued | Open | Over
 encode = msgspec.msgpack.Encoder().encode
 _message = msgspec.msgpack.Decoder(Message)
 _parcel = msgspec.msgpack.Decoder(Parcel)
+_taken = msgspec.msgpack.Decoder(Taken)
 _ids = msgspec.msgpack.Decoder(list[ActorId])
 Decode = Callable[[bytes], Any]
 _decoders: dict[type[Actor[Any]], tuple[Decode, Decode]] = {}
@@ -132,8 +141,16 @@ def decode(payload: bytes) -> Message:
         raise BadInput(f"migration message: {error}") from None
 
 
+def decode_taken(payload: bytes) -> Taken:
+    """The answer to an `Offer`. Raises `BadInput`."""
+    try:
+        return _taken.decode(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadInput(f"migration answer: {error}") from None
+
+
 def decode_ids(payload: bytes) -> list[ActorId]:
-    """The answer to an `Offer` or a `Ship`. Raises `BadInput`."""
+    """The answer to a `Ship`. Raises `BadInput`."""
     try:
         return _ids.decode(payload)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

@@ -33,9 +33,30 @@ class Sample(msgspec.Struct):
     lag_ms: float
 
 
+class Moves(msgspec.Struct):
+    """What comes to a node and goes from it. `misplaced` activations are still to go to the node of
+    their slot. Pauses are what callers of a migrating activation waited, in ms: their mean, and a
+    bound that 99 of 100 stayed under (None without any). `takeovers_total` counts entities that came
+    from an owner which had not given them up, `adopted_total` those whose newest state was found in
+    a journal, `unread_total` those whose journal could not be read."""
+
+    misplaced: int
+    migrations_total: int
+    failed_total: int
+    pause_mean_ms: float
+    pause_p99_ms: float | None
+    sessions_handed_over_total: int
+    takeovers_total: int
+    adopted_total: int
+    unread_total: int
+    orphans_woken_total: int
+    evictions_total: int
+
+
 class NodeReport(msgspec.Struct):
-    """What a node says of itself. `ready` is empty while it serves, else the reason it does
-    not; `samples` are its newest, oldest first; `kinds` counts activations by actor kind."""
+    """What a node says of itself. `not_ready` is empty while it serves, else the reason it does
+    not; `samples` are its newest, oldest first; `kinds` counts activations by actor kind; `moves`
+    is absent from a peer of an older version."""
 
     node: str
     incarnation: int
@@ -54,6 +75,7 @@ class NodeReport(msgspec.Struct):
     lag_ms: float
     rss_bytes: int
     samples: list[Sample]
+    moves: Moves | None = None
 
 
 class NodeInfo(msgspec.Struct):
@@ -95,6 +117,27 @@ class Cluster(msgspec.Struct):
     nodes: list[NodeInfo]
     gone: list[GoneNode]
     missing: list[str]
+
+
+class DrainOrder(msgspec.Struct, forbid_unknown_fields=True):
+    """Which node is to be drained, and which run of it (0: whichever this is)."""
+
+    node: str
+    incarnation: int = 0
+
+
+class Drain(msgspec.Struct):
+    """How far the answering node is with its drain. `state` is that of its member (`leaving` once it
+    drains); `moved` counts activations that migrated away so far; it is `done` when it is leaving
+    and has nothing left."""
+
+    node: str
+    incarnation: int
+    state: str
+    activations_left: int
+    sessions_left: int
+    moved: int
+    done: bool
 
 
 class Ring(msgspec.Struct):
@@ -143,7 +186,8 @@ class Activations(msgspec.Struct):
 
 
 class StoreState(msgspec.Struct):
-    """Write-behind and log commits of one node. `limits` are the settings that bound them."""
+    """Write-behind, log commits and crash journal of one node. `journal` is its mode; `limits` are
+    the settings that bound all this."""
 
     node: str
     url: str
@@ -162,6 +206,9 @@ class StoreState(msgspec.Struct):
     lease_renewals_total: int
     lease_failures_total: int
     limits: dict[str, float]
+    journal: str = "none"
+    journal_backlog_bytes: int = 0
+    journal_refused_total: int = 0
 
 
 class Stores(msgspec.Struct):

@@ -10,18 +10,31 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import structlog
-from litestar import Litestar, MediaType, Request, Response, Router, get
+from litestar import Litestar, MediaType, Request, Response, Router, get, post
 from litestar.connection import ASGIConnection
 from litestar.exceptions import HTTPException, ValidationException
 from litestar.handlers.base import BaseRouteHandler
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
-from litestar.params import Parameter, PathParameter
+from litestar.params import Body, Parameter, PathParameter
 
-from server.admin.answers import Activations, Cluster, Health, History, Pages, Problem, Ring, Rows, Stores
+from server.admin.answers import (
+    Activations,
+    Cluster,
+    Drain,
+    DrainOrder,
+    Health,
+    History,
+    Pages,
+    Problem,
+    Ring,
+    Rows,
+    Stores,
+)
 from server.admin.assets import Assets
 from server.admin.metrics import CONTENT_TYPE, MetricsText
+from server.admin.ports import AdminHost, Draining
 from server.admin.read_models import ClusterViews
 from server.admin.security import AdminToken
 from server.errors import (
@@ -36,6 +49,7 @@ from server.errors import (
     Rejected,
     Retryable,
     TokenExpired,
+    Unavailable,
 )
 from server.ids import KEY_PATTERN
 
@@ -67,7 +81,8 @@ ModelName = Annotated[str, Parameter(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
 
 def build_app(
     *,
-    node: str,
+    host: AdminHost,
+    draining: Draining | None,
     views: ClusterViews,
     metrics: MetricsText,
     not_ready: Callable[[], str],
@@ -79,8 +94,8 @@ def build_app(
     """The ASGI application of one node."""
     return Litestar(
         route_handlers=[
-            *_health_handlers(node, not_ready, metrics),
-            _api_router(views, token),
+            *_health_handlers(host.me.node, not_ready, metrics),
+            _api_router(views, token, _drain_handlers(host, draining)),
             *_file_handlers(dashboard, pages, app_name),
         ],
         exception_handlers={
@@ -91,8 +106,8 @@ def build_app(
         openapi_config=OpenAPIConfig(
             title="Garrison admin API",
             version="1",
-            description="Read-only views of a cluster. Views gathered from several nodes name in `missing` "
-            "those that did not answer in time.",
+            description="Views of a cluster, and the drain of a node. Views gathered from several nodes name "
+            "in `missing` those that did not answer in time.",
             path="/api",
             render_plugins=[JsonRenderPlugin(path="/openapi.json")],
             components=Components(security_schemes={"adminToken": SecurityScheme(type="http", scheme="bearer")}),
@@ -125,7 +140,7 @@ def _health_handlers(node: str, not_ready: Callable[[], str], metrics: MetricsTe
     return [healthz, readyz, scrape]
 
 
-def _api_router(views: ClusterViews, token: AdminToken) -> Router:
+def _api_router(views: ClusterViews, token: AdminToken, more: list[Any]) -> Router:
     def guard(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
         token.check(connection.headers.get("authorization"))
 
@@ -185,7 +200,7 @@ def _api_router(views: ClusterViews, token: AdminToken) -> Router:
         text."""
         return await views.rows(name, _text_params(request))
 
-    handlers = [live, cluster, ring, history, store, activations, sessions, matches, match_board, query]
+    handlers = [live, cluster, ring, history, store, activations, sessions, matches, match_board, query, *more]
     return Router(
         "/api/v1",
         route_handlers=handlers,
@@ -194,6 +209,35 @@ def _api_router(views: ClusterViews, token: AdminToken) -> Router:
         tags=["api"],
         response_headers={"cache-control": "no-store"},
     )
+
+
+def _drain_handlers(host: AdminHost, draining: Draining | None) -> list[Any]:
+    def told() -> Drain:
+        if draining is None:
+            raise Unavailable("this node cannot be drained from here")
+        progress, me = draining.progress(), host.me
+        left = progress["activations_left"] + progress["sessions_left"]
+        done = progress["state"] == "leaving" and left == 0
+        return Drain(node=me.node, incarnation=me.incarnation, done=done, **progress)
+
+    @get("/drain", sync_to_thread=False)
+    def progress() -> Drain:
+        """How far the node that answers is with its drain."""
+        return told()
+
+    @post("/drain", status_code=200)
+    async def begin(data: Annotated[DrainOrder, Body()]) -> Drain:
+        """Drain the node that answers: it takes no more, hands everything to the others and stays
+        until it is stopped. The body names it, so that nobody drains another one behind the same
+        address (409). Asked again, it only tells how far it is."""
+        me = host.me
+        if data.node != me.node or data.incarnation not in (0, me.incarnation):
+            raise Rejected("another_node", f"this is {me.node} (run {me.incarnation})")
+        if draining is not None:
+            await draining.begin()
+        return told()
+
+    return [progress, begin]
 
 
 def _text_params(request: Request[Any, Any, Any]) -> dict[str, Any]:
@@ -257,7 +301,7 @@ def _http_error(_: Request[Any, Any, Any], error: HTTPException) -> Response[Pro
     elif error.status_code == 404:
         message = "no such page"
     elif error.status_code == 405:
-        message = "the admin API only answers GET"
+        message = "this page is not asked that way"
     return _problem(error.status_code, Problem(_HTTP_CODES.get(error.status_code, "bad_input"), message))
 
 

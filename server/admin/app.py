@@ -27,7 +27,7 @@ from server.admin.api import build_app
 from server.admin.assets import Assets
 from server.admin.history import SAMPLE_INTERVAL_S
 from server.admin.metrics import MetricsText
-from server.admin.ports import AdminHost
+from server.admin.ports import AdminHost, Draining
 from server.admin.read_models import ClusterViews, NodeReadModels, Sessions
 from server.admin.security import AdminToken, Guarded, KnownOrigins
 from server.errors import Unavailable
@@ -60,7 +60,8 @@ class _Server(uvicorn.Server):
 class AdminServer:
     """See the module's head. `not_ready` gives "" while the node serves, else the reason it
     does not; `sessions` gives rows of this node's sessions (None: the node has no gateway);
-    `observe` brings gauges that are not kept up to date up to date before they are read."""
+    `observe` brings gauges that are not kept up to date up to date before they are read; `draining`
+    is how operators empty the node (None: they cannot)."""
 
     def __init__(
         self,
@@ -72,6 +73,7 @@ class AdminServer:
         not_ready: Callable[[], str],
         sessions: Sessions | None = None,
         observe: Callable[[], None] = _nothing,
+        draining: Draining | None = None,
     ) -> None:
         """Raises `BadSetting` if the application's folder of pages cannot be read."""
         self._host, self._settings, self._supervisor = host, settings.admin, supervisor
@@ -82,7 +84,8 @@ class AdminServer:
         pages = host.app.pages
         self.asgi = Guarded(
             build_app(
-                node=host.me.node,
+                host=host,
+                draining=draining,
                 views=self.views,
                 metrics=MetricsText(metrics, host.me.node, observe),
                 not_ready=not_ready,

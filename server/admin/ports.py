@@ -1,8 +1,10 @@
 """What the admin layer needs from the node that it shows. `server.actors.host.Host` has all of
 it; tests use a small object of their own."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
+
+import msgspec
 
 from server.actors.app import App
 from server.cluster.view import View
@@ -10,6 +12,15 @@ from server.ids import NodeAddress
 
 NodeReadModel = Callable[[Mapping[str, Any]], list[Any]]
 """`read_model(params) -> rows`, run on one node, synchronously; rows are plain data."""
+
+
+class Draining(msgspec.Struct, frozen=True):
+    """How a node is drained. `begin` starts it and is idempotent; it raises `Unavailable` where no
+    other node could take anything. `progress` gives `state` (of the member), `activations_left`,
+    `sessions_left` and `moved`."""
+
+    begin: Callable[[], Awaitable[None]]
+    progress: Callable[[], Mapping[str, Any]]
 
 
 class Answers(Protocol):

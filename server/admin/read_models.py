@@ -20,6 +20,7 @@ from server.admin.answers import (
     GoneNode,
     History,
     KindCount,
+    Moves,
     NodeInfo,
     NodeReport,
     Ring,
@@ -35,7 +36,7 @@ from server.errors import NotFound
 from server.ids import NodeAddress
 from server.runtime.clock import Clock
 from server.runtime.metrics import Histogram, Metrics
-from server.settings import Settings
+from server.settings import JournalSettings, Settings
 
 T = TypeVar("T")
 Sessions = Callable[[int, int, str], list[dict[str, Any]]]
@@ -110,8 +111,25 @@ class NodeReadModels:
             lag_ms=round(metrics.loop_lag_last_seconds * 1000, 2),
             rss_bytes=_resident_bytes(),
             samples=self.sampler.newest(RECENT_SAMPLES),
+            moves=self._moves(),
         )
         return [msgspec.to_builtins(report)]
+
+    def _moves(self) -> Moves:
+        metrics = self._metrics
+        return Moves(
+            misplaced=metrics.misplaced,
+            migrations_total=metrics.migrations_total,
+            failed_total=metrics.migrations_failed_total,
+            pause_mean_ms=_mean_ms(metrics.migration_pause_seconds),
+            pause_p99_ms=_under_ms(metrics.migration_pause_seconds, 0.99),
+            sessions_handed_over_total=metrics.sessions_handed_over_total,
+            takeovers_total=metrics.takeovers_total,
+            adopted_total=metrics.adopted_total,
+            unread_total=metrics.takeovers_unread_total,
+            orphans_woken_total=metrics.orphans_woken_total,
+            evictions_total=metrics.evictions_total,
+        )
 
     def history(self, params: Mapping[str, Any]) -> list[Any]:
         """One row: `Series`."""
@@ -143,7 +161,11 @@ class NodeReadModels:
                 "max_dirty": limits.max_dirty,
                 "max_dirty_age_s": limits.max_dirty_age_s,
                 "max_log_backlog": limits.max_log_backlog,
+                "journal_bytes": _journal_bound(self._settings.journal),
             },
+            journal=self._settings.journal.mode,
+            journal_backlog_bytes=metrics.journal_backlog_bytes,
+            journal_refused_total=metrics.journal_refused_total,
         )
         return [msgspec.to_builtins(state)]
 
@@ -330,6 +352,23 @@ class ClusterViews:
 def _mean_ms(histogram: Histogram) -> float:
     count = histogram.count
     return round(histogram.total / count * 1000, 2) if count else 0.0
+
+
+def _journal_bound(settings: JournalSettings) -> int:
+    """The bytes that a journal of this mode may hold; 0 where there is none."""
+    if settings.mode == "none":
+        return 0
+    return settings.segment_bytes * settings.segments if settings.mode == "local" else settings.max_backlog_bytes
+
+
+def _under_ms(histogram: Histogram, share: float) -> float | None:
+    """The lowest bound that `share` of the observations stayed under; None where there is none."""
+    wanted, seen = share * histogram.count, 0
+    for bound, count in zip(histogram.bounds, histogram.counts, strict=False):
+        seen += count
+        if seen and seen >= wanted:
+            return round(bound * 1000, 2)
+    return None
 
 
 def _resident_bytes() -> int:

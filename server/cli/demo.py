@@ -141,7 +141,8 @@ class Demo(Live):
 
     async def _start_home(self) -> LocalCluster:
         options = self.options
-        self.cluster = LocalCluster(self.home, options.nodes, options.port, options.assignments)
+        journal = [f"journal.directory={self.home.path.absolute() / 'journal'}", "journal.mode=local"]
+        self.cluster = LocalCluster(self.home, options.nodes, options.port, [*journal, *options.assignments])
         self.say(f"preparing the database {shown(self.home.database)}")
         await self.cluster.prepare("demo")
         return self.cluster

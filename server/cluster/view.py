@@ -43,7 +43,7 @@ class View:
         fixed = [(m.node, m.incarnation, m.weight, m.state) for m in self.members.values()]
         self.digest = xxh3_64_intdigest(msgspec.msgpack.encode(fixed))
         owners = tuple((m.address, m.weight) for m in self.members.values() if m.state == "up")
-        self.table = table if table is not None and table.owners == owners else SlotTable(owners)
+        self.table = table if table is not None and table.owners == owners else SlotTable(owners, table)
 
     def follow(self, members: tuple[Member, ...]) -> "View":
         """The view of `members`; the slot table is kept if the owners are the same."""

@@ -1,71 +1,31 @@
-"""The directory service of one node: its partition, kept right while the view changes.
+"""The directory service of one node: runs the protocol of `handoff.py` over the transport.
 
-When the view changes
-  1. entries of members that are gone, and of slots that went elsewhere, are forgotten;
-  2. slots that came here settle: every other member is asked which of its activations belong
-     to them (the activations are the truth, entries only point at them). The members' answers,
-     or `directory_wait_s`, end the settling; look-ups of these slots wait that long at most;
-  3. this node tells the new owners about its own activations that do not live on their slot's
-     owner. An owner that knows another copy answers with the ids to drop (volatile actors may
-     exist twice for a moment; the registered copy wins).
-Both directions are sent, so that views which change at different moments still converge: the
-question finds what lives on members whose view is old, the announcement what moved since.
-
-Invariant: an entry names an address of the current view, for a slot that this node owns. A
-wrong entry costs one redirect: the node that is named answers `gone` and the entry is removed.
-Safety does not rest here: a durable actor is claimed from the store whatever the directory says.
+One task a peer talks for as long as there is something to say to it; one timer wakes what is to be
+repeated or given up. Look-ups of slots that settle wait here, each for its own slot.
 """
 
 import asyncio
-from collections.abc import Iterable
-from typing import Any, Final, Protocol
+import random
+from typing import Any, Final
 
 import msgspec
 
 from server.cluster.view import View
-from server.directory.partition import Partition
+from server.directory.handoff import Handover
+from server.directory.messages import Heard, Hint, Word
+from server.directory.ports import ActivationSource
 from server.errors import BadInput, GarrisonError
-from server.ids import SLOT_COUNT, ActorId, Incarnation, NodeAddress, NodeId, slot
+from server.ids import ActorId, NodeAddress
+from server.runtime.backoff import backoff_s
+from server.runtime.clock import Clock
 from server.runtime.supervisor import Supervisor
 from server.settings import ActorSettings
 from server.transport.ports import Answer, Service, Transport
 
-_BATCH: Final = 5_000
-
-
-class ActivationSource(Protocol):
-    """The catalog, as the directory sees it."""
-
-    def activation_ids(self) -> Iterable[ActorId]: ...
-
-    def drop_duplicate(self, identity: ActorId, winner: NodeAddress) -> None:
-        """Another copy is registered: drop the local one if it is volatile."""
-        ...
-
-
-class Ask(msgspec.Struct, array_like=True, tag="ask", frozen=True):
-    """Which activations do you have in these slots? `slots`: one bit a slot, 8 KiB."""
-
-    slots: bytes
-
-
-class Tell(msgspec.Struct, array_like=True, tag="tell", frozen=True):
-    """These live with me. The answer lists those that are registered elsewhere."""
-
-    ids: list[ActorId]
-
-
-class Gone(msgspec.Struct, array_like=True, tag="gone", frozen=True):
-    """This is not (any more) at that address."""
-
-    id: ActorId
-    node: NodeId
-    incarnation: Incarnation
-
-
-_request = msgspec.msgpack.Decoder(Ask | Tell | Gone)
-_ids = msgspec.msgpack.Decoder(list[ActorId])
-_rivals = msgspec.msgpack.Decoder(list[tuple[ActorId, NodeId, Incarnation]])
+_TRIES: Final = 4
+"""Messages that may be lost within `directory_wait_s`."""
+_request = msgspec.msgpack.Decoder(Word | Hint)
+_heard = msgspec.msgpack.Decoder(Heard)
 _encode = msgspec.msgpack.encode
 
 
@@ -76,21 +36,29 @@ class Directory:
         self,
         transport: Transport,
         settings: ActorSettings,
+        clock: Clock,
+        rng: random.Random,
         supervisor: Supervisor,
         source: ActivationSource,
     ) -> None:
-        self._transport, self._settings, self._supervisor, self._source = transport, settings, supervisor, source
-        self.partition = Partition()
-        self._me = NodeAddress(NodeId(""), Incarnation(0))
-        self._view: View | None = None
-        self._owned = bytes(SLOT_COUNT)
-        self._change = 0
-        self._settled = asyncio.Event()
-        self._settled.set()
+        self._transport, self._clock, self._supervisor = transport, clock, supervisor
+        self._wait_s = settings.directory_wait_s
+        self._core = Handover(
+            source,
+            self._wait_s,
+            settings.call_timeout_s,
+            lambda attempt: 0.01 + backoff_s(attempt, rng, base_s=0.025, cap_s=0.5),
+        )
+        self.partition = self._core.partition
+        self._talking: dict[NodeAddress, None] = {}
+        self._waiting: dict[asyncio.Future[None], ActorId] = {}
+        self._releases = 0
+        self._alarm: asyncio.TimerHandle | None = None
+        self._alarm_at = 0.0
         transport.serve(Service.DIRECTORY, self._serve)
 
     def start(self, me: NodeAddress) -> None:
-        self._me = me
+        self._core.me = me
 
     # ---- look-ups ----
 
@@ -99,118 +67,138 @@ class Directory:
         return self.partition.find(identity)
 
     async def settled(self, identity: ActorId) -> None:
-        """Wait, within `directory_wait_s`, until the slot of `identity` has settled."""
-        try:
-            async with asyncio.timeout(self._settings.directory_wait_s):
-                while self.partition.is_settling(identity):
-                    self._settled.clear()
-                    await self._settled.wait()
-        except TimeoutError:
+        """Wait, within `directory_wait_s`, until the slot of `identity` has settled or it is known."""
+        if not self._core.settling.blocks(identity) or self.partition.find(identity) is not None:
             return
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[None] = loop.create_future()
+        timer = loop.call_later(self._wait_s, _wake, waiter)
+        self._waiting[waiter] = identity
+        try:
+            await waiter
+        finally:
+            timer.cancel()
+            del self._waiting[waiter]
 
     def register(self, identity: ActorId, address: NodeAddress) -> NodeAddress:
-        return self.partition.register(identity, address)
+        """The placement has chosen `address` for a slot that this node owns; returns what holds."""
+        known = self._core.place(identity, address, self._clock.now())
+        self._ring_at(self._core.due())
+        return known
 
     def forget(self, identity: ActorId, address: NodeAddress, owner: NodeAddress | None) -> None:
-        """`identity` turned out not to live at `address`."""
-        if owner == self._me:
-            self.partition.unregister(identity, address)
+        """`identity` does not live at `address` (any more). Where that is another node, it is what a
+        caller found there, and the owner checks it."""
+        if address == self._core.me:
+            self._core.died(identity, owner)
+        elif owner == self._core.me:
+            self._core.missed(identity, address)
         elif owner is not None:
-            self._transport.send(owner, Service.DIRECTORY, _encode(Gone(identity, address.node, address.incarnation)))
+            self._transport.send(owner, Service.DIRECTORY, _encode(Hint(identity, address.node, address.incarnation)))
+        self._talk()
+
+    def announce(self, identity: ActorId, owner: NodeAddress, *, moved: bool = False) -> None:
+        """One activation was born here, whose slot is `owner`'s. `moved`: it came from another node,
+        whose copy gives way to it."""
+        self._core.born(identity, owner, moved=moved)
+        self._talk()
 
     # ---- view changes ----
 
     def on_view(self, view: View) -> None:
         """The slot table has changed, or a member has come or gone."""
-        self._view = view
-        owned = view.table.owned_by(self._me)
-        gained = [number for number in range(SLOT_COUNT) if owned[number] and not self._owned[number]]
-        self._owned = owned
-        self.partition.keep(view.addresses, owned)
-        self._change += 1
-        others = [address for address in view.addresses if address != self._me]
-        if gained and others:
-            self.partition.gain(gained, self._change)
-            self._supervisor.spawn(self._settle(self._change, _bits(gained), others), "directory-settle")
-        self._supervisor.spawn(self._announce(view), "directory-announce")
+        self._core.on_view(view, self._clock.now())
+        self._after()
 
-    async def _settle(self, change: int, slots: bytes, others: list[NodeAddress]) -> None:
-        """Ask every other member; a member that cannot answer in time has nothing to say."""
-        question, timeout_s = _encode(Ask(slots)), self._settings.directory_wait_s
+    @property
+    def settling(self) -> int:
+        """Slots whose look-ups wait."""
+        return self._core.settling.blocked
+
+    @property
+    def sealed(self) -> int:
+        """Handoffs that have not arrived at their receivers; 0: nothing here is missed by anybody
+        when this node goes."""
+        return self._core.sealed
+
+    @property
+    def held(self) -> int:
+        """Handoffs that came before this node's view says that they are its own."""
+        return self._core.held
+
+    @property
+    def quiet(self) -> bool:
+        """Nothing is to be said, awaited or settled."""
+        return self._core.quiet
+
+    # ---- the streams ----
+
+    def _talk(self) -> None:
+        """Begin to talk to whom there is something new to say."""
+        awake, self._core.awake = self._core.awake, {}
+        for peer in awake:
+            if peer not in self._talking:
+                self._talking[peer] = None
+                self._supervisor.spawn(self._say(peer), f"directory {peer}")
+
+    async def _say(self, peer: NodeAddress) -> None:
+        core = self._core
         try:
-            await asyncio.gather(*(self._ask(other, question, timeout_s) for other in others))
+            while (word := core.next(peer, self._clock.now())) is not None:
+                timeout_s = self._wait_s / _TRIES
+                try:
+                    request = self._transport.request(peer, Service.DIRECTORY, _encode(word), timeout_s)
+                    answer = _heard.decode(await request)
+                except (GarrisonError, msgspec.DecodeError):
+                    core.failed(peer, word.number, self._clock.now())
+                else:
+                    core.heard(peer, word.number, answer, self._clock.now())
+                    self._talk()
         finally:
-            self.partition.settled(change)
-            self._settled.set()
-
-    async def _ask(self, other: NodeAddress, question: bytes, timeout_s: float) -> None:
-        try:
-            self._learn(
-                other, _ids.decode(await self._transport.request(other, Service.DIRECTORY, question, timeout_s))
-            )
-        except (GarrisonError, msgspec.DecodeError):
-            return
-
-    def _learn(self, address: NodeAddress, identities: list[ActorId]) -> list[tuple[ActorId, NodeId, Incarnation]]:
-        """Register what lives at `address`; returns those that live elsewhere already."""
-        rivals = []
-        for identity in identities:
-            if self._owned[slot(identity)] and self._view is not None and self._view.has(address):
-                winner = self.partition.register(identity, address)
-                if winner != address:
-                    rivals.append((identity, winner.node, winner.incarnation))
-        return rivals
-
-    async def _announce(self, view: View) -> None:
-        """Tell slot owners what lives here although its slot is theirs."""
-        by_owner: dict[NodeAddress, list[ActorId]] = {}
-        for identity in self._source.activation_ids():
-            owner = view.table.owner(identity)
-            if owner is not None and owner != self._me:
-                by_owner.setdefault(owner, []).append(identity)
-        for owner, identities in by_owner.items():
-            for start in range(0, len(identities), _BATCH):
-                await self._tell(owner, identities[start : start + _BATCH])
-
-    async def _tell(self, owner: NodeAddress, identities: list[ActorId]) -> None:
-        timeout_s = self._settings.directory_wait_s
-        try:
-            answer = await self._transport.request(owner, Service.DIRECTORY, _encode(Tell(identities)), timeout_s)
-            for identity, node, incarnation in _rivals.decode(answer):
-                self._source.drop_duplicate(identity, NodeAddress(node, incarnation))
-        except (GarrisonError, msgspec.DecodeError):
-            return  # the owner asks, or the next call finds the way
-
-    def announce(self, identity: ActorId, owner: NodeAddress) -> None:
-        """One activation was born here although its slot is `owner`'s."""
-        self._supervisor.spawn(self._tell(owner, [identity]), "directory-announce")
-
-    # ---- the other nodes' questions ----
+            del self._talking[peer]
+            self._ring_at(core.due_for(peer))
 
     def _serve(self, peer: NodeAddress, payload: bytes) -> Answer:
         try:
             request: Any = _request.decode(payload)
         except msgspec.DecodeError as error:
             raise BadInput(f"directory request: {error}") from None
-        if isinstance(request, Ask):
-            return _encode(self._in_slots(request.slots))
-        if isinstance(request, Tell):
-            return _encode(self._learn(peer, request.ids))
-        self.partition.unregister(request.id, NodeAddress(request.node, request.incarnation))
-        return b""
+        if isinstance(request, Hint):
+            self._core.hint(request)
+            self._talk()
+            return b""
+        answer = self._core.receive(peer, request, len(payload), self._clock.now())
+        self._after()
+        return _encode(answer)
 
-    def _in_slots(self, bits: bytes) -> list[ActorId]:
-        if len(bits) != SLOT_COUNT // 8:
-            raise BadInput("directory request: the slot set has the wrong size")
-        return [identity for identity in self._source.activation_ids() if _has(bits, slot(identity))]
+    # ---- what follows from any of it ----
+
+    def _after(self) -> None:
+        """Speak, wake look-ups whose slots have settled, set the timer."""
+        self._talk()
+        if self._releases != self._core.settling.releases:
+            self._releases = self._core.settling.releases
+            for waiter, identity in self._waiting.items():
+                if not self._core.settling.blocks(identity):
+                    _wake(waiter)
+        self._ring_at(self._core.due())
+
+    def _ring_at(self, due: float | None) -> None:
+        if due is None or (self._alarm is not None and self._alarm_at <= due):
+            return
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm_at = due
+        wait_s = max(0.001, due - self._clock.now())
+        self._alarm = asyncio.get_running_loop().call_later(wait_s, self._ring)
+
+    def _ring(self) -> None:
+        self._alarm = None
+        self._core.tick(self._clock.now())
+        self._after()
+        self._ring_at(self._core.next_talk(self._clock.now()))
 
 
-def _bits(slots: Iterable[int]) -> bytes:
-    bits = bytearray(SLOT_COUNT // 8)
-    for number in slots:
-        bits[number >> 3] |= 1 << (number & 7)
-    return bytes(bits)
-
-
-def _has(bits: bytes, number: int) -> bool:
-    return bool(bits[number >> 3] & (1 << (number & 7)))
+def _wake(waiter: "asyncio.Future[None]") -> None:
+    if not waiter.done():
+        waiter.set_result(None)

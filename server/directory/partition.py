@@ -1,21 +1,22 @@
 """One node's part of the directory, tier two of routing: actor id -> address. Pure.
 
-It stores exceptions only: an actor that lives on its slot's owner needs no entry. A slot that
-has just come to this node is *settling* until the other members have said which of their
-activations belong to it; the caller decides how long a look-up may wait for that.
+It stores exceptions only: an actor that lives on its slot's owner needs no entry.
 """
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
-from server.ids import ActorId, NodeAddress, slot
+import numpy as np
+from numpy.typing import NDArray
+
+from server.cluster.slots import Slots
+from server.ids import SLOT_COUNT, ActorId, NodeAddress, slot
 
 
 class Partition:
-    """Entries of the slots that this node owns, and which slots still settle."""
+    """Entries of the slots that this node owns."""
 
     def __init__(self) -> None:
         self._entries: dict[ActorId, NodeAddress] = {}
-        self._settling: dict[int, int] = {}  # slot -> the change that brought it
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -28,37 +29,71 @@ class Partition:
         stays. Returns the address that holds now."""
         return self._entries.setdefault(identity, address)
 
-    def unregister(self, identity: ActorId, address: NodeAddress) -> None:
-        """Drop the entry, if it is still this one."""
-        if self._entries.get(identity) == address:
+    def replace(self, identity: ActorId, address: NodeAddress) -> NodeAddress | None:
+        """`identity` lives at `address`, whatever was there; returns that."""
+        known = self._entries.get(identity)
+        self._entries[identity] = address
+        return known
+
+    def unregister(self, identity: ActorId, address: NodeAddress) -> bool:
+        """Drop the entry, if it is still this one; says whether it was."""
+        if self._entries.get(identity) != address:
+            return False
+        del self._entries[identity]
+        return True
+
+    def keep(self, live: Container[NodeAddress]) -> None:
+        """Forget entries of nodes that are gone."""
+        self._entries = {identity: address for identity, address in self._entries.items() if address in live}
+
+    def forget(self, host: NodeAddress) -> None:
+        """Forget entries of this node."""
+        self._entries = {identity: address for identity, address in self._entries.items() if address != host}
+
+    def within(self, slots: Slots) -> dict[ActorId, NodeAddress]:
+        """The entries in these slots."""
+        if not self._entries or not len(slots):
+            return {}
+        wanted = mask(slots).tobytes()
+        return {identity: address for identity, address in self._entries.items() if wanted[slot(identity)]}
+
+    def take(self, slots: Slots) -> dict[ActorId, NodeAddress]:
+        """The entries in these slots, which are no longer here."""
+        taken = self.within(slots)
+        for identity in taken:
             del self._entries[identity]
-
-    def gain(self, slots: Iterable[int], change: int) -> None:
-        """These slots came to this node with view change number `change`; they settle now."""
-        for number in slots:
-            self._settling[number] = change
-
-    def settled(self, change: int) -> None:
-        """Every answer for `change` is in, or was waited for long enough. Slots that other changes
-        brought wait for theirs."""
-        self._settling = {number: at for number, at in self._settling.items() if at != change}
-
-    def is_settling(self, identity: ActorId) -> bool:
-        return bool(self._settling) and slot(identity) in self._settling
-
-    @property
-    def settling(self) -> int:
-        return len(self._settling)
-
-    def keep(self, live: Iterable[NodeAddress], owned: bytes) -> None:
-        """Forget entries of nodes that are gone, and of slots that are not mine (`owned` has
-        one byte a slot, 1 where this node is the owner)."""
-        alive = set(live)
-        self._entries = {
-            identity: address
-            for identity, address in self._entries.items()
-            if address in alive and owned[slot(identity)]
-        }
+        return taken
 
     def entries(self) -> dict[ActorId, NodeAddress]:
         return dict(self._entries)
+
+
+class Census:
+    """What lived on this node at one moment, by slot; what was born since may be added."""
+
+    def __init__(self, identities: Iterable[ActorId]) -> None:
+        found = list(identities)
+        self._ids = np.empty(len(found), dtype=object)
+        self._ids[:] = found
+        self._slots = np.fromiter(map(slot, found), dtype=np.uint16, count=len(found))
+        self._since: dict[ActorId, None] = {}
+
+    def add(self, identity: ActorId) -> None:
+        self._since[identity] = None
+
+    def within(self, slots: Slots) -> list[ActorId]:
+        """Those in these slots; what has died since is among them."""
+        wanted = mask(slots)
+        found: list[ActorId] = self._ids[wanted[self._slots]].tolist()
+        return found + [identity for identity in self._since if wanted[slot(identity)]]
+
+    @property
+    def added(self) -> int:
+        return len(self._since)
+
+
+def mask(slots: Slots) -> NDArray[np.bool_]:
+    """For each slot whether it is among `slots`."""
+    wanted = np.zeros(SLOT_COUNT, dtype=np.bool_)
+    wanted[slots] = True
+    return wanted

@@ -40,6 +40,11 @@ class Claimer:
     def start(self, me: NodeAddress) -> None:
         self._me = me
 
+    @property
+    def newest_token(self) -> int:
+        """Of all claims that were sent so far."""
+        return self._token
+
     def claim(self, kind: str, identity: ActorId) -> asyncio.Future[ClaimResult]:
         """The result of claiming `identity`. Raises `Overloaded`; the future fails with the
         store's `Unavailable`."""

@@ -104,6 +104,8 @@ class JournalFirst(MemoryFirst):
         kept_since = self._write_behind.kept_since
         if kept_since is not None and sent_at > kept_since:
             self._write_behind.kept_since = None
+        if not self._lease.holds():
+            return  # the answer was so late that the grant is over again
         waiting, self._unleased = self._unleased, deque()
         for entity, version in waiting:
             entity.released(version)

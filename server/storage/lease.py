@@ -68,8 +68,9 @@ class NodeLease:
         """A lease was granted by a statement that was sent at `sent_at` (boot time)."""
         if not self._settings.lease:
             return
-        if sent_at >= self.safe_until:
-            self._held_since = self._clock.boot()  # it was granted between the sending and now
+        now = self._clock.boot()
+        if now >= self.safe_until:
+            self._held_since = now  # granted between the sending and now, and perhaps run out before
         self.safe_until = max(self.safe_until, sent_at + SAFE_SHARE * self._settings.lease_period_s)
         self.on_granted(sent_at)
 

@@ -241,7 +241,7 @@ class MemoryStore:
         whole = move.next_seq in (0, entity.next_seq)
         held = entity.epoch == move.epoch and entity.owner is not None
         if held and whole and self.database.is_up(move.to):
-            entity.epoch, entity.owner, entity.last = epoch, move.to, (move.to.incarnation, 0)
+            entity.epoch, entity.owner, entity.last = epoch, move.to, (move.to.incarnation, move.token)
             if data is not None:
                 self._write(Change(move.id, epoch, move.version, None), data)
             return "moved"

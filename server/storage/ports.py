@@ -55,7 +55,8 @@ class Change(msgspec.Struct, frozen=True):
 class Move(msgspec.Struct, frozen=True):
     """An entity that goes to another live node with everything: its newest state where that is
     not stored yet (`state` is not None), and its ownership. `next_seq` is the end of a logged
-    entity's log, which must be stored up to there; 0 where there is no log."""
+    entity's log, which must be stored up to there; 0 where there is no log. `token` is the newest
+    claim token that the new owner has used: an older claim of its that comes late is void."""
 
     id: ActorId
     epoch: Epoch
@@ -63,6 +64,7 @@ class Move(msgspec.Struct, frozen=True):
     to: NodeAddress
     state: Any = None
     next_seq: int = 0
+    token: int = 0
 
 
 class Reminder(msgspec.Struct, frozen=True):
@@ -180,8 +182,8 @@ class Store(Protocol):
     async def migrate(self, kind: str, moves: Sequence[Move]) -> dict[ActorId, MoveResult]:
         """Hand ownership on: where `epoch = mine` (and the log ends at `next_seq`, if given) and
         the target is `up`, set the state if there is one, `epoch + 1` and the new owner, all in
-        one transaction. A move that is applied already is `moved`. The new owner's claim of the
-        same entity succeeds whatever its token."""
+        one transaction. A move that is applied already is `moved`. Of the new owner's claims of the
+        same entity, those with a token above the move's succeed."""
         ...
 
     async def read(self, kind: str, ids: Sequence[ActorId]) -> dict[ActorId, Stored]:

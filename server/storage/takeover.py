@@ -125,9 +125,7 @@ class Takeover:
             return ()
         return sorted({estate.journal for estate in self._estates if journal.reads(estate.journal)})
 
-    async def adopt(
-        self, kind: str, results: dict[ActorId, ClaimResult]
-    ) -> Mapping[ActorId, ClaimResult | Corrupt]:
+    async def adopt(self, kind: str, results: dict[ActorId, ClaimResult]) -> Mapping[ActorId, ClaimResult | Corrupt]:
         """Claims as they came from the store, with what journals hold overlaid and stored, and
         `Corrupt` for one whose record is no state of this program. Raises `Unavailable`: then
         nothing of this batch may become active."""

@@ -257,6 +257,16 @@ async def test_the_new_owners_claim_succeeds_whatever_its_token(pair: Pair) -> N
     assert await pair.write(pair.b, again.epoch, 2, 20) == "written"
 
 
+async def test_an_older_claim_of_the_new_owner_that_comes_late_is_void(pair: Pair) -> None:
+    held = await pair.own_a()
+    one = Move(pair.id("one"), held.epoch, 1, pair.on_b, pair.state(10), token=7)
+    assert await pair.a.migrate(pair.kind, [one]) == {one.id: "moved"}
+    for late in (3, 6):
+        await pair.b.claim(pair.kind, [Claim(one.id, late)], pair.on_b)
+    assert await pair.write(pair.b, Epoch(2), 2, 20) == "written", "the epoch of the move is the newest yet"
+    assert (await owned(pair.b, pair.kind, Claim(one.id, 8), pair.on_b)).epoch == 3
+
+
 async def test_a_repeated_move_is_moved_until_the_target_claims(pair: Pair) -> None:
     held = await pair.own_a()
     for _ in range(2):

@@ -11,17 +11,19 @@ from typing import TypeVar
 import msgspec
 
 from game.messages import Accepted, MatchReport, ProfileSet, Saved
+from game.player.state import PlayerState, SavedCommands
 from server.ids import NodeAddress
 from tests.sim.history import (
     Answered,
     Asked,
     Command,
     Connected,
-    Crashed,
+    Excuse,
     History,
     NodeReport,
     Pushed,
     Saw,
+    Served,
     Stored,
     StoredEvent,
     Subscribed,
@@ -29,6 +31,9 @@ from tests.sim.history import (
 
 T = TypeVar("T")
 Violations = list[str]
+PROMPT_S = 3.0
+UNDER_WAY_S = 0.5
+"""An answer may have been under way for so long when its node died."""
 
 
 # ---- streams ---------------------------------------------------------------------------------
@@ -133,15 +138,25 @@ def pushes_in_order(history: History) -> Violations:
     return out
 
 
+def served_promptly(history: History, since: float, within_s: float = PROMPT_S) -> Violations:
+    """Whatever a client wants from `since` on, it gets within `within_s`, repetitions included."""
+    return [
+        f"{served.client} waited {served.at - served.since:.1f} s at {served.since:.3f}, long after all faults"
+        for served in _each(history, Served)
+        if served.since >= since and served.at - served.since > within_s
+    ]
+
+
 # ---- acknowledged changes --------------------------------------------------------------------
 
 
-def acknowledged_is_stored(history: History, stored: Stored, loss_s: float = 0.0) -> Violations:
+def acknowledged_is_stored(history: History, stored: Stored, excuses: Sequence[Excuse] = ()) -> Violations:
     """Every acknowledged change is in the store after a clean stop: the events of a match
-    command under the numbers of its answer, a profile under its version or a newer one.
-    Without a journal a crash may lose write-behind changes of the last `loss_s` before it."""
+    command under the numbers of its answer, a profile's change in the commands that the final
+    state remembers, under its version. Write-behind changes that were only in the memory of a
+    node that died, or were counted as lost, are excused."""
     asked = _asked(history)
-    lost = _lost_in_a_crash(history, loss_s)
+    lost = _excused(excuses)
     out = []
     for answer in _each(history, Answered):
         request = asked.get((answer.client, answer.request_id))
@@ -150,15 +165,25 @@ def acknowledged_is_stored(history: History, stored: Stored, loss_s: float = 0.0
         if isinstance(answer.reply, Accepted) and request.command is not None:
             out += _log_holds(answer.reply, request.command, stored)
         elif isinstance(answer.reply, Saved) and not lost(answer):
-            out += _state_holds(answer.reply, request.request, stored)
+            out += _state_holds(answer.reply, request, stored)
     return out
 
 
-def _lost_in_a_crash(history: History, loss_s: float) -> Callable[[Answered], bool]:
-    """Whether an answer came so shortly before a crash that its change may be lost."""
-    crashes = [crash.at for crash in _each(history, Crashed)]
-    # The answer may have been under way for a moment when the node died.
-    return lambda answer: any(crash - loss_s <= answer.at <= crash + 0.5 for crash in crashes) if loss_s else False
+def _excused(excuses: Sequence[Excuse]) -> Callable[[Answered], bool]:
+    """Whether the change of an answer may be lost."""
+    by_id: dict[str, list[Excuse]] = defaultdict(list)
+    for excuse in excuses:
+        by_id[excuse.id].append(excuse)
+
+    def lost(answer: Answered) -> bool:
+        assert isinstance(answer.reply, Saved)
+        version = answer.reply.version
+        return any(
+            one.above < version <= one.upto and answer.at <= one.until + UNDER_WAY_S
+            for one in by_id.get(answer.reply.entity, ())
+        )
+
+    return lost
 
 
 def _log_holds(reply: Accepted, command: Command, stored: Stored) -> Violations:
@@ -173,22 +198,28 @@ def _log_holds(reply: Accepted, command: Command, stored: Stored) -> Violations:
     return out
 
 
-def _state_holds(reply: Saved, request: object, stored: Stored) -> Violations:
+def _state_holds(reply: Saved, asked: Asked, stored: Stored) -> Violations:
     held = stored.states.get(reply.entity)
     if held is None or held.version < reply.version:
         return [f"{reply.entity} version {reply.version} was acknowledged, stored is {held and held.version}"]
+    request = asked.request
     if held.version == reply.version and isinstance(request, ProfileSet):
         name = getattr(held.state, "display_name", None)
         if name != request.display_name:
             return [f"{reply.entity} version {reply.version} was {request.display_name!r}, stored is {name!r}"]
+    if isinstance(request, ProfileSet) and isinstance(held.state, PlayerState):
+        saved = held.state.answered.get(request.lineage, SavedCommands())
+        versions = [one.version for one in saved.recent if one.command == request.command]
+        if versions != [reply.version] and request.command > saved.floor:
+            return [f"{asked.command} made {reply.entity} {reply.version}, the final one has it as {versions}"]
     return []
 
 
-def same_command_same_answer(history: History, loss_s: float = 0.0) -> Violations:
+def same_command_same_answer(history: History, excuses: Sequence[Excuse] = ()) -> Violations:
     """A repeated command repeats its first answer; two commands never share a version. As for
     `acknowledged_is_stored`, what a crash may have lost does not count."""
     asked = _asked(history)
-    lost = _lost_in_a_crash(history, loss_s)
+    lost = _excused(excuses)
     answers: dict[Command, bytes] = {}
     versions: dict[tuple[str, int], Command] = {}
     out = []
@@ -307,10 +338,12 @@ def none_left(tasks: Mapping[str, Sequence[str]]) -> Violations:
 # ---- all together ----------------------------------------------------------------------------
 
 
-def check_history(history: History, stored: Stored, topics: Iterable[str], loss_s: float = 0.0) -> Violations:
+def check_history(
+    history: History, stored: Stored, topics: Iterable[str], excuses: Sequence[Excuse] = ()
+) -> Violations:
     """Everything that the history and the store after a clean stop can show. `topics` are the
-    streams whose watchers must have all of it; `loss_s` is how much a crash may lose of what
-    is written behind."""
+    streams whose watchers must have all of it; `excuses` are the write-behind changes that may be
+    lost."""
     return [
         *one_content_per_number(history),
         *subscriptions_in_order(history),
@@ -319,8 +352,8 @@ def check_history(history: History, stored: Stored, topics: Iterable[str], loss_
         *logs_without_gap(stored),
         *one_answer_each(history),
         *pushes_in_order(history),
-        *acknowledged_is_stored(history, stored, loss_s),
-        *same_command_same_answer(history, loss_s),
+        *acknowledged_is_stored(history, stored, excuses),
+        *same_command_same_answer(history, excuses),
         *commands_once(history, stored),
     ]
 

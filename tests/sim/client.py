@@ -50,6 +50,7 @@ from tests.sim.history import (
     History,
     Pushed,
     Saw,
+    Served,
     Subscribed,
     canonical,
 )
@@ -159,6 +160,11 @@ class SimClient:
     async def online(self) -> None:
         await self._online.wait()
 
+    @property
+    def link(self) -> Link | None:
+        """The connection of this moment, for a test that breaks it."""
+        return self._link
+
     def stop(self) -> None:
         """Say goodbye; `run` ends soon."""
         self._stopping = True
@@ -173,7 +179,7 @@ class SimClient:
         """Be connected until `stop` or a final close code."""
         attempt = 0
         while not self._stopping:
-            url, self._goto = self._goto or self._rng.choice(list(self._urls())), None
+            url, self._goto = self._goto or self._any_url(), None
             try:
                 connected = await self._connect(url)
             except BadInput as error:
@@ -195,6 +201,10 @@ class SimClient:
         for task in self._watching.values():
             task.cancel()
         await asyncio.gather(*self._watching.values(), return_exceptions=True)
+
+    def _any_url(self) -> str:
+        """One of the nodes; of a cluster that is down, an address where nobody is."""
+        return self._rng.choice(list(self._urls()) or ["nowhere"])
 
     async def _connect(self, url: str) -> bool:
         """Dial and greet. False: redirected."""
@@ -222,7 +232,6 @@ class SimClient:
             self._goto = answer.url
             return False
         assert isinstance(answer, Welcome), answer
-        self._welcome(answer)
         return True
 
     def _welcome(self, welcome: Welcome) -> None:
@@ -310,6 +319,8 @@ class SimClient:
             retry_s = None if message.retry_after_ms is None else message.retry_after_ms / 1000
             future.set_exception(from_wire(message.code, message.message, retry_s))
         else:
+            if isinstance(message, Welcome):
+                self._welcome(message)  # now: a push may be right behind it
             future.set_result(message)
 
     def _pushed(self, message: Push) -> None:
@@ -319,7 +330,7 @@ class SimClient:
         if isinstance(message, Events):
             self._events(message, now)
         elif isinstance(message, Going):
-            self._goto = message.url or self._rng.choice(list(self._urls()))
+            self._goto = message.url or self._any_url()
         elif isinstance(message, game.MatchAssigned):
             self.assigned.append(message.match)
         if message.seq % 50 == 0:
@@ -351,13 +362,16 @@ class SimClient:
     # ---- requests ----
 
     async def _ask(self, make: Callable[[int], Request], command: Command | None, deadline_s: float) -> Any:
-        attempt = 0
+        attempt, loop = 0, asyncio.get_running_loop()
+        since = loop.time()
         async with asyncio.timeout(deadline_s):
             while True:
                 await self._online.wait()
                 request = make(self._next_request())
                 try:
-                    return await self._exchange(request, command, REQUEST_TIMEOUT_S)
+                    answer = await self._exchange(request, command, REQUEST_TIMEOUT_S)
+                    self._note(Served(at=loop.time(), client=self.name, since=since))
+                    return answer
                 except Retryable as error:
                     pause_s = error.retry_after_s or 0.0
                 except OutcomeUnknown:
@@ -413,9 +427,7 @@ class SimClient:
             except Retryable as error:
                 await asyncio.sleep((error.retry_after_s or 0.0) + backoff_s(attempt, self._rng, 0.1, 1.0))
                 attempt += 1
-            except ConnectionLost:
-                return  # the next connection subscribes again
-            except OutcomeUnknown:
+            except OutcomeUnknown:  # if this connection is gone, the next one subscribes again
                 await asyncio.sleep(backoff_s(attempt, self._rng, 0.1, 1.0))
                 attempt += 1
             else:

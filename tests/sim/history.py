@@ -83,6 +83,83 @@ class Crashed(Observation, frozen=True, kw_only=True):
     node: str
 
 
+class Served(Observation, frozen=True, kw_only=True):
+    """Something that the client wanted since `since` was answered at `at`, over all repetitions."""
+
+    since: float
+
+
+class Row(NamedTuple):
+    """An entity's row in the store."""
+
+    epoch: int
+    owner: NodeAddress | None
+    state_epoch: int
+    state_version: int
+    next_seq: int
+    head: bytes
+    state: bytes | None
+
+
+class Wrote(msgspec.Struct, frozen=True, kw_only=True):
+    """A statement of `node` changed the row of `id`. `epoch` is what it was conditional on, None
+    for a claim; `owner_state` the state of the owner's run before it (empty: no owner), `to_state`
+    that of the owner's after it."""
+
+    at: float
+    node: str
+    statement: str
+    id: str
+    epoch: int | None
+    before: Row | None
+    after: Row
+    owner_state: str = ""
+    to_state: str = ""
+
+
+class Released(msgspec.Struct, frozen=True, kw_only=True):
+    """A node let the outputs of a turn go that made `version` of a write-behind entity, which it
+    held under `epoch`."""
+
+    at: float
+    node: str
+    id: str
+    epoch: int
+    version: int
+
+
+class Judged(msgspec.Struct, frozen=True, kw_only=True):
+    """A statement of `node` changed the state of run `about` (empty `before`: it began). `left_s` is
+    what was left of its lease; `side` and `live` what an eviction went by; `steady_s` for how long
+    the lease of `node` had held without a gap when it sent the statement; `alive`: the run's process was there."""
+
+    at: float
+    node: str
+    statement: str
+    about: NodeAddress
+    before: str
+    after: str
+    left_s: float
+    side: list[NodeAddress]
+    live: list[NodeAddress]
+    steady_s: float
+    alive: bool
+
+
+Audit = list[Wrote | Released | Judged]
+"""In the order in which it happened."""
+
+
+class Excuse(NamedTuple):
+    """Versions of `id` above `above`, up to `upto`, may be lost if they were acknowledged before
+    `until`: they were in the memory of a node alone that died, or that counted them as lost."""
+
+    id: str
+    above: int
+    upto: int
+    until: float
+
+
 class StoredEvent(NamedTuple):
     seq: int
     event: bytes

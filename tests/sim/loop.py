@@ -9,7 +9,8 @@ and then permuted by the seed (plain callbacks keep their places: asyncio promis
 
 Every callback and task belongs to a `Domain`, a simulated process, by way of its context. A
 domain can be paused (its callbacks wait, in order, while the world goes on) and killed (its
-callbacks never run again), which is how a whole node is stopped or crashes at any step.
+callbacks never run again), which is how a whole node is stopped or crashes at any step. A trap
+calls back after so many steps of a domain, and `freeze` stops a process in the middle of one.
 
 Two bounds catch what would run for ever: virtual seconds and steps. When nothing is ready, no
 timer is set and the main task is not done, that is a `Deadlock`, and the error says where each
@@ -60,6 +61,10 @@ class Unhandled(SimulationError):
     """An exception ended up in the loop's exception handler."""
 
 
+class Killed(BaseException):
+    """Unwinds a callback whose process was killed while it was frozen in the middle of it."""
+
+
 class Trace:
     """A running hash of everything that happened: equal hashes mean equal runs. With `keep`
     the lines are kept as well, to find where two runs part."""
@@ -91,7 +96,11 @@ class Domain:
     def __init__(self, name: str) -> None:
         self.name = name
         self.state: Literal["running", "paused", "dead"] = "running"
+        self.pauses = 0
         self.held: deque[asyncio.Handle] = deque()
+        self.trap_in = 0
+        """Steps until `trap` is called; 0: none is set."""
+        self.trap: Callable[[], None] = lambda: None
         self.context = contextvars.Context()
         self.context.run(DOMAIN.set, self)
 
@@ -149,6 +158,7 @@ class SimLoop(asyncio.BaseEventLoop):
         self._max_steps, self._max_at_once = max_steps, max_steps_at_once
         self._at_once = 0
         self._ready: deque[asyncio.Handle] = deque()
+        self._batch: deque[asyncio.Handle] = deque()  # what is being run now
 
     # ---- time and order ----
 
@@ -169,7 +179,7 @@ class SimLoop(asyncio.BaseEventLoop):
         """Cancelled timers are dropped when their time comes."""
 
     def _run_once(self) -> None:
-        if not self._ready and not self._stopping:  # type: ignore[attr-defined]
+        if not self._ready and not self._batch and not self._stopping:  # type: ignore[attr-defined]
             self._advance()
         while self._timers and self._timers[0][0] <= self._now:
             timer = heapq.heappop(self._timers)[2]
@@ -179,7 +189,10 @@ class SimLoop(asyncio.BaseEventLoop):
         self._ready.clear()
         if self._shuffle is not None and len(batch) > 1:
             self._permute(batch, self._shuffle)
-        for handle in batch:
+        running = self._batch
+        running.extend(batch)
+        while running:
+            handle = running.popleft()
             if not handle.cancelled():
                 self._step(handle)
 
@@ -196,10 +209,17 @@ class SimLoop(asyncio.BaseEventLoop):
 
     def _step(self, handle: asyncio.Handle) -> None:
         domain: Domain | None = handle._context.get(DOMAIN)  # type: ignore[attr-defined]
-        if domain is not None and domain.state != "running":
-            if domain.state == "paused":
-                domain.held.append(handle)
-            return
+        if domain is not None:
+            if domain.state != "running":
+                if domain.state == "paused":
+                    domain.held.append(handle)
+                return
+            if domain.trap_in:
+                domain.trap_in -= 1
+                if not domain.trap_in:
+                    domain.trap()
+                    self._batch.appendleft(handle)
+                    return
         self.steps += 1
         self._at_once += 1
         if self.steps > self._max_steps or self._at_once > self._max_at_once:
@@ -219,16 +239,38 @@ class SimLoop(asyncio.BaseEventLoop):
     # ---- domains ----
 
     def pause(self, domain: Domain) -> None:
-        """Stop a process: what becomes ready in it waits."""
-        if domain.state == "running":
+        """Stop a process: what becomes ready in it waits. Pauses add up."""
+        if domain.state != "dead":
+            domain.pauses += 1
             domain.state = "paused"
 
     def resume(self, domain: Domain) -> None:
-        """Let a paused process go on: all that waited runs now, in the order it became ready."""
-        if domain.state == "paused":
+        """Let a paused process go on once every pause has ended: all that waited runs now, in the
+        order it became ready."""
+        domain.pauses = max(0, domain.pauses - 1)
+        if domain.state == "paused" and not domain.pauses:
             domain.state = "running"
             self._ready.extend(domain.held)
             domain.held.clear()
+
+    def freeze(self, domain: Domain, seconds: float) -> None:
+        """Stop the running process here, in the middle of its callback, while the world goes on for
+        `seconds`. Raises `Killed` if it is killed meanwhile."""
+        task = asyncio.current_task(self)
+        over = [False]
+        self.call_at(self._now + seconds, over.__setitem__, 0, True, context=contextvars.Context())
+        self.pause(domain)
+        if task is not None:
+            asyncio.tasks._leave_task(self, task)
+        try:
+            while not over[0] and not self._stopping:  # type: ignore[attr-defined]
+                self._run_once()
+        finally:
+            if task is not None:
+                asyncio.tasks._enter_task(self, task)
+            self.resume(domain)
+        if domain.state == "dead":
+            raise Killed
 
     def kill(self, domain: Domain) -> None:
         """End a process between two steps. Nothing of it runs again; its coroutines are closed
@@ -293,6 +335,8 @@ class SimLoop(asyncio.BaseEventLoop):
         if domain is not None and domain.state == "dead":
             return
         error = context.get("exception")
+        if isinstance(error, Killed):
+            return
         self.unhandled.append(f"{context.get('message')}: {error!r}")
 
     def _write_to_self(self) -> None:

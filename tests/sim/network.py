@@ -3,10 +3,13 @@ connections, with a process of their own for the wires (what is under way goes o
 dies, and waits for a receiver that is paused) and a seeded policy of delay and loss."""
 
 import random
+from collections import Counter
 from collections.abc import Callable
 
+from server.cluster.simulated import DETECT_S, SimulatedGossip
+from server.cluster.simulated import Delay as GossipDelay
 from server.errors import Unavailable
-from server.ids import NodeAddress
+from server.ids import NodeAddress, NodeId
 from server.sessions.connection import Accept, Connection, Receiver
 from server.sessions.memory import ClientEnd, Closed, Delay, MemoryConnection, MemoryListener
 from server.transport.memory import MemoryNetwork, MemoryTransport
@@ -27,22 +30,97 @@ class Weather:
         slow_s: tuple[float, float] = (0.01, 0.2),
     ) -> None:
         self._rng, self.delay_s, self.slow, self.slow_s = rng, delay_s, slow, slow_s
-        self._cut: dict[tuple[str, str], None] = {}
+        self._cut: Counter[tuple[str, str]] = Counter()
+        self._tardy: dict[tuple[str, str], float] = {}
 
     def __call__(self, frm: NodeAddress, to: NodeAddress) -> float | None:
-        if (frm.node, to.node) in self._cut:
+        way = (frm.node, to.node)
+        if way in self._cut:
             return None
+        more_s = self._tardy.get(way, 0.0)
         if self._rng.random() < self.slow:
-            return self._rng.uniform(*self.slow_s)
-        return self._rng.uniform(*self.delay_s)
+            return more_s + self._rng.uniform(*self.slow_s)
+        return more_s + self._rng.uniform(*self.delay_s)
 
     def cut(self, frm: str, to: str) -> None:
-        """Swallow what goes from one node to another, one way."""
-        self._cut[frm, to] = None
+        """Swallow what goes from one node to another, one way. Cuts of one way add up."""
+        self._cut[frm, to] += 1
 
     def mend(self, frm: str | None = None, to: str | None = None) -> None:
-        """Let it through again; without names, everything."""
-        self._cut = {} if frm is None or to is None else {way: None for way in self._cut if way != (frm, to)}
+        """Undo one cut of the way; without names, all."""
+        if frm is None or to is None:
+            self._cut.clear()
+        elif self._cut[frm, to] > 1:
+            self._cut[frm, to] -= 1
+        else:
+            del self._cut[frm, to]
+
+    def slow_down(self, frm: str, to: str, more_s: float) -> None:
+        """Each message on the way takes `more_s` longer; 0 ends that."""
+        if more_s:
+            self._tardy[frm, to] = more_s
+        else:
+            self._tardy.pop((frm, to), None)
+
+
+class SimGossip(SimulatedGossip):
+    """Gossip whose single ways between nodes can be cut, and whose nodes can fall silent: a node
+    that is `muted` neither tells nor hears anything, as a process that is stopped."""
+
+    def __init__(self, delay: GossipDelay, detect_s: float = DETECT_S) -> None:
+        super().__init__(delay, detect_s)
+        self._ways: Counter[tuple[str, str]] = Counter()
+        self._muted: dict[int, str] = {}
+        self._mutes = 0
+
+    def cut(self, frm: str, to: str) -> None:
+        self._ways[frm, to] += 1
+        self._silence_at(frm, to)
+
+    def mend(self, frm: str, to: str) -> None:
+        if self._ways[frm, to] > 1:
+            self._ways[frm, to] -= 1
+            return
+        del self._ways[frm, to]
+        if (observer := self._nodes.get(NodeId(to))) is not None and frm in self._truth:
+            self._tell(NodeId(frm), observer)
+
+    def mute(self, node: str) -> int:
+        """Until `unmute` of what this returns; of several, the last one counts."""
+        self._mutes += 1
+        self._muted[self._mutes] = node
+        for other in self.running():
+            if other != node:
+                self._silence_at(node, other)
+                self._silence_at(other, node)
+        return self._mutes
+
+    def unmute(self, number: int) -> None:
+        """It is heard again, and refutes what was said of it."""
+        node = self._muted.pop(number, None)
+        if node is None or node in self._muted.values() or (me := self._nodes.get(NodeId(node))) is None:
+            return
+        self._renew(NodeId(node))
+        for other in self.running():
+            if other != node:
+                self._tell(NodeId(node), self._nodes[NodeId(other)])
+                self._tell(NodeId(other), me)
+
+    def forget_mutes(self, node: str) -> None:
+        """Its process is gone; the next one of its name is heard."""
+        self._muted = {number: muted for number, muted in self._muted.items() if muted != node}
+
+    def running(self) -> list[str]:
+        return list(self._nodes)
+
+    def _silence_at(self, frm: str, to: str) -> None:
+        if (observer := self._nodes.get(NodeId(to))) is not None and NodeId(frm) in observer.known():
+            self._silence(observer, NodeId(frm))
+
+    def _reach(self, frm: NodeId, to: NodeId) -> bool:
+        if (frm, to) in self._ways or (self._muted and (frm in self._muted.values() or to in self._muted.values())):
+            return False
+        return super()._reach(frm, to)
 
 
 class SimNetwork(MemoryNetwork):

@@ -7,20 +7,41 @@ statement what goes wrong:
     refuse    never executed; the node is told so
     forget    executed, and the answer is lost: the node sees `Unavailable` after its timeout
     late      the node sees `Unavailable` after its timeout, and then it is executed
+    slow      it takes longer than it should, and is answered if that is within the timeout
+    lock      it holds its rows for a while before it is done: whoever wants one of them waits
+
+What statements change is kept in `audit`, in the order in which it came to be.
 """
 
 import asyncio
 import random
-from collections.abc import Collection, Sequence
-from typing import Any, Literal, Protocol
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, Final, Literal, Protocol
 
 from server.errors import GarrisonError, Unavailable
 from server.eventlog.ports import Append, AppendResult, LogStore, Seal, StoredLog
 from server.ids import ActorId, Epoch, Incarnation, NodeAddress, NodeId
-from server.storage.ports import Change, Claim, ClaimResult, NodeRow, Store, Stored, WriteResult
-from tests.sim.loop import Domain, SimLoop
+from server.storage.memory import MemoryDatabase
+from server.storage.ports import (
+    Change,
+    Claim,
+    ClaimResult,
+    Estate,
+    Move,
+    MoveResult,
+    NodeRow,
+    Reminder,
+    Store,
+    Stored,
+    WriteResult,
+)
+from tests.sim.history import Audit, Judged, Row, Wrote
+from tests.sim.loop import DOMAIN, Domain, SimLoop
 
-Fault = Literal["refuse", "forget", "late"] | None
+Fault = Literal["refuse", "forget", "late", "slow", "lock"] | None
+LEASE: Final = frozenset({"register_node", "renew_lease", "bury_expired", "bury", "evict", "retire_node", "nodes"})
+ROWS: Final = frozenset({"claim", "write", "release", "migrate", "append", "seal"})
+"""The statements that change rows of entities, and so lock them."""
 
 
 class StoreFaults(Protocol):
@@ -55,7 +76,9 @@ class RandomFaults:
 
 class StoreProcess:
     """The shared store, in a process of its own. `latency_s` is the range of one way, drawn
-    anew for each; `down` refuses everything at once, as a closed port does."""
+    anew for each; `down` refuses everything at once, as a closed port does, for all or for the
+    nodes in `down_for`. `tapped`, if set, is called with (node, statement) where an answer is about
+    to go back."""
 
     def __init__(
         self,
@@ -71,25 +94,42 @@ class StoreProcess:
         self.latency_s, self.timeout_s = latency_s, timeout_s
         self.faults: StoreFaults = NoFaults()
         self.down = False
+        self.down_for: dict[str, int] = {}
+        self.slow_s = (0.05, 0.4)
+        self.lock_s = (0.05, 1.5)
+        self.late_s = (0.0, 0.5, 4.0)
+        """Later than the timeout by up to one of these."""
+        self.tapped: Callable[[str, str], None] | None = None
+        self.audit: Audit = []
         self.domain = Domain("store")
         self.statements = 0
+        self._database: MemoryDatabase = getattr(store, "database")  # noqa: B009 - the port has none
+        self._locked: dict[ActorId, float] = {}
+        self.alive: Callable[[NodeAddress], bool] = lambda address: True
+        """Whether the process of a run is there: only the world knows."""
+        self._steady: dict[str, float] = {}
 
     def submit(self, node: str, part: Any, statement: str, args: tuple[Any, ...]) -> "asyncio.Future[Any]":
         """Send a statement; a future of its answer."""
         answer: asyncio.Future[Any] = self.loop.create_future()
+        sender = DOMAIN.get()
+        if sender is not None and sender.state == "dead":
+            return answer  # what a dying process does on its way out reaches nobody
         self.statements += 1
         fault = self.faults.decide(node, statement)
         self.loop.trace.note(self.loop.time(), "store", node, statement, fault)
-        if self.down or fault == "refuse":
+        if self.down or fault == "refuse" or node in self.down_for:
             self._later(self._way(), _fail, answer, "the store refuses")
             return answer
-        begin = self._way()
+        begin, timeout_s = self._way(), self.timeout_s
         if fault == "late":
-            begin += self.timeout_s
-            self._later(self.timeout_s, _fail, answer, "the store did not answer in time")
-        elif fault == "forget":
-            self._later(self.timeout_s, _fail, answer, "the store did not answer in time")
-        self._later(begin, self._execute, getattr(part, statement), args, None if fault else answer)
+            begin += timeout_s + self.rng.choice(self.late_s) * self.rng.random()
+        elif fault == "slow":
+            begin += self.rng.uniform(*self.slow_s)
+        if fault is not None or self._locked:
+            self._later(timeout_s, _fail, answer, "the store did not answer in time")
+        answers = answer if fault not in ("late", "forget") else None
+        self._later(begin, self._execute, (node, part, statement, args, fault == "lock", self._steady_s(node)), answers)
         return answer
 
     def _way(self) -> float:
@@ -98,16 +138,145 @@ class StoreProcess:
     def _later(self, delay_s: float, call: Any, *args: Any) -> None:
         self.domain.run(lambda: self.loop.call_later(delay_s, call, *args))
 
-    def _execute(self, statement: Any, args: tuple[Any, ...], answer: "asyncio.Future[Any] | None") -> None:
-        self.loop.create_task(self._run(statement, args, answer), name=f"store {statement.__name__}")
+    def _execute(self, work: "_Work", answer: "asyncio.Future[Any] | None") -> None:
+        """Run it where its rows are free. One that holds them itself does so first, and is done at the
+        end of that."""
+        node, part, statement, args, holds, steady_s = work
+        ids = _rows(statement, args) if self._locked or holds else ()
+        if ids:
+            now = self.loop.time()
+            free = max((self._locked.get(one, 0.0) for one in ids), default=0.0)
+            if free > now:
+                self._later(free - now + 0.0001, self._execute, work, answer)
+                return
+            for one in ids:
+                self._locked.pop(one, None)
+            if holds:
+                hold_s = self.rng.uniform(*self.lock_s)
+                self._locked.update(dict.fromkeys(ids, now + hold_s))
+                self._later(hold_s, self._execute, (node, part, statement, args, False, steady_s), answer)
+                return
+        self.loop.create_task(self._run(node, part, statement, args, steady_s, answer), name=f"store {statement}")
 
-    async def _run(self, statement: Any, args: tuple[Any, ...], answer: "asyncio.Future[Any] | None") -> None:
+    async def _run(
+        self,
+        node: str,
+        part: Any,
+        statement: str,
+        args: tuple[Any, ...],
+        steady_s: float,
+        answer: "asyncio.Future[Any] | None",
+    ) -> None:
+        ids = _rows(statement, args)
+        before = [self._row(one) for one in ids]
+        runs = self._runs(node, statement) if statement in LEASE else {}
         try:
-            result = await statement(*args)
+            result = await getattr(part, statement)(*args)
         except GarrisonError as error:
             result = error
+        if statement in LEASE and statement != "nodes":
+            self._judged(node, statement, args, runs, steady_s)
+        for one, row in zip(ids, before, strict=True):
+            after = self._row(one)
+            if after != row:
+                self._note(node, statement, args, one, row, after)
         if answer is not None:
+            if self.tapped is not None:
+                self.tapped(node, statement)
             self._later(self._way(), _settle, answer, result)
+
+    def _row(self, identity: ActorId) -> Row | None:
+        entity = self._database.entities.get(identity)
+        if entity is None:
+            return None
+        return Row(
+            entity.epoch, entity.owner, entity.state_epoch, entity.state_version, entity.next_seq, entity.head,
+            entity.state,
+        )  # fmt: skip
+
+    def _note(
+        self, node: str, statement: str, args: tuple[Any, ...], identity: ActorId, before: Row | None, after: Row | None
+    ) -> None:
+        assert after is not None
+        owner = before.owner if before is not None else None
+        run = self._database.nodes.get(owner) if owner is not None else None
+        asked = next((one for one in _items(args) if getattr(one, "id", None) == identity), None)
+        self.audit.append(
+            Wrote(
+                at=self.loop.time(),
+                node=node,
+                statement=statement,
+                id=identity,
+                epoch=getattr(asked, "epoch", None),
+                before=before,
+                after=after,
+                owner_state=run.state if run is not None else "",
+                to_state=self._state_of(after.owner),
+            )
+        )
+
+    def _runs(self, node: str, statement: str) -> dict[NodeAddress, tuple[str, float]]:
+        """State and rest of the lease of each run; notes since when the lease of `node` holds."""
+        now = self._database.clock.boot()
+        runs: dict[NodeAddress, tuple[str, float]] = {
+            address: (run.state, run.lease_until - now) for address, run in self._database.nodes.items()
+        }
+        if statement in ("renew_lease", "register_node"):
+            held = any(address.node == node and state == "up" and left > 0 for address, (state, left) in runs.items())
+            if not held or statement == "register_node":
+                self._steady[node] = now
+        return runs
+
+    def _steady_s(self, node: str) -> float:
+        """For how long the lease of `node` has held: what it may judge by when it sends a statement,
+        which may be executed much later."""
+        return self._database.clock.boot() - self._steady.get(node, 0.0)
+
+    def _judged(
+        self,
+        node: str,
+        statement: str,
+        args: tuple[Any, ...],
+        before: dict[NodeAddress, tuple[str, float]],
+        steady_s: float,
+    ) -> None:
+        live = sorted(one for one, (state, left) in before.items() if state in ("up", "evicting") and left > 0)
+        for address, run in self._database.nodes.items():
+            state, left_s = before.get(address, ("", 0.0))
+            if run.state != state:
+                self.audit.append(
+                    Judged(
+                        at=self.loop.time(),
+                        node=node,
+                        statement=statement,
+                        about=address,
+                        before=state,
+                        after=run.state,
+                        left_s=left_s,
+                        side=list(args[1]) if statement == "evict" else [],
+                        live=live,
+                        steady_s=steady_s,
+                        alive=self.alive(address),
+                    )
+                )
+
+    def _state_of(self, owner: NodeAddress | None) -> str:
+        run = self._database.nodes.get(owner) if owner is not None else None
+        return run.state if run is not None else ""
+
+
+_Work = tuple[str, Any, str, tuple[Any, ...], bool, float]
+
+
+def _items(args: tuple[Any, ...]) -> Sequence[Any]:
+    """The rows that a statement names: the second argument, one or a list of them."""
+    return args[1] if isinstance(args[1], list) else [args[1]]
+
+
+def _rows(statement: str, args: tuple[Any, ...]) -> Sequence[ActorId]:
+    if statement not in ROWS:
+        return ()
+    return [one[0] if isinstance(one, tuple) else one.id for one in _items(args)]
 
 
 def _settle(answer: "asyncio.Future[Any]", result: Any) -> None:
@@ -144,23 +313,38 @@ class NodeStore:
     async def close(self) -> None:
         """It stays open for the others."""
 
-    async def register_node(self, node: NodeId, lease_s: float | None) -> Incarnation:
-        return await self._store("register_node", node, lease_s)  # type: ignore[no-any-return]
+    async def register_node(self, node: NodeId, lease_s: float | None, journal: str = "") -> Incarnation:
+        return await self._store("register_node", node, lease_s, journal)  # type: ignore[no-any-return]
 
     async def renew_lease(self, me: NodeAddress, lease_s: float) -> bool:
         return await self._store("renew_lease", me, lease_s)  # type: ignore[no-any-return]
 
     async def bury_expired(self, spare: Collection[NodeAddress] = (), grace_s: float = 0.0) -> list[NodeAddress]:
-        return await self._store("bury_expired", spare, grace_s)  # type: ignore[no-any-return]
+        return await self._store("bury_expired", list(spare), grace_s)  # type: ignore[no-any-return]
 
-    async def retire_node(self, me: NodeAddress) -> None:
-        await self._store("retire_node", me)
+    async def bury(self, address: NodeAddress) -> bool:
+        return await self._store("bury", address)  # type: ignore[no-any-return]
+
+    async def evict(self, suspects: Collection[NodeAddress], side: Collection[NodeAddress]) -> list[NodeAddress]:
+        return await self._store("evict", list(suspects), list(side))  # type: ignore[no-any-return]
+
+    async def retire_node(self, me: NodeAddress, settled: bool = True) -> None:
+        await self._store("retire_node", me, settled)
+
+    async def estates(self) -> list[Estate]:
+        return await self._store("estates")  # type: ignore[no-any-return]
+
+    async def settle(self, owner: NodeAddress) -> None:
+        await self._store("settle", owner)
 
     async def nodes(self) -> list[NodeRow]:
         return await self._store("nodes")  # type: ignore[no-any-return]
 
-    async def claim(self, kind: str, claims: Sequence[Claim], me: NodeAddress) -> dict[ActorId, ClaimResult]:
-        return await self._store("claim", kind, list(claims), me)  # type: ignore[no-any-return]
+    async def claim(
+        self, kind: str, claims: Sequence[Claim], me: NodeAddress, journals: Collection[str] | None = None
+    ) -> dict[ActorId, ClaimResult]:
+        readable = None if journals is None else tuple(journals)
+        return await self._store("claim", kind, list(claims), me, readable)  # type: ignore[no-any-return]
 
     async def write(self, kind: str, changes: Sequence[Change]) -> dict[ActorId, WriteResult]:
         return await self._store("write", kind, list(changes))  # type: ignore[no-any-return]
@@ -168,8 +352,23 @@ class NodeStore:
     async def release(self, kind: str, held: Sequence[tuple[ActorId, Epoch]]) -> None:
         await self._store("release", kind, list(held))
 
+    async def migrate(self, kind: str, moves: Sequence[Move]) -> dict[ActorId, MoveResult]:
+        return await self._store("migrate", kind, list(moves))  # type: ignore[no-any-return]
+
     async def read(self, kind: str, ids: Sequence[ActorId]) -> dict[ActorId, Stored]:
         return await self._store("read", kind, list(ids))  # type: ignore[no-any-return]
+
+    async def orphans(self, kind: str, limit: int, after: ActorId | None = None) -> list[ActorId]:
+        return await self._store("orphans", kind, limit, after)  # type: ignore[no-any-return]
+
+    async def set_reminder(self, reminder: Reminder) -> None:
+        await self._store("set_reminder", reminder)
+
+    async def drop_reminder(self, reminder: Reminder) -> None:
+        await self._store("drop_reminder", reminder)
+
+    async def due_reminders(self, until_ms: int, limit: int, after: Reminder | None = None) -> list[Reminder]:
+        return await self._store("due_reminders", until_ms, limit, after)  # type: ignore[no-any-return]
 
     async def append(self, kind: str, batch: Sequence[Append]) -> dict[ActorId, AppendResult]:
         return await self._logs("append", kind, list(batch))  # type: ignore[no-any-return]

@@ -7,6 +7,7 @@ from msgspec import msgpack
 from msgspec.structs import replace
 
 from game.messages import Accepted, Death, Joined, Kill, MatchJoin, MatchReport, ProfileSet, Saved
+from game.player.state import PlayerState, SavedCommand, SavedCommands
 from server.ids import Incarnation, NodeAddress, NodeId
 from server.wire.messages import Failed
 from tests.sim import checkers
@@ -14,12 +15,13 @@ from tests.sim.history import (
     Answered,
     Asked,
     Connected,
-    Crashed,
+    Excuse,
     History,
     NodeReport,
     Observation,
     Pushed,
     Saw,
+    Served,
     Stored,
     StoredEvent,
     StoredState,
@@ -162,14 +164,28 @@ def test_catches_an_acknowledged_change_that_is_not_stored(stored: Stored) -> No
     assert checkers.acknowledged_is_stored(_sound(), stored)
 
 
-def test_a_crash_excuses_only_what_was_written_behind_shortly_before() -> None:
-    lost = STORED._replace(states={})
-    soon = [*_sound(), Crashed(at=6.4, client="", node="n1")]
-    late = [*_sound(), Crashed(at=9, client="", node="n1")]
-    assert not checkers.acknowledged_is_stored(soon, lost, loss_s=2)
-    assert checkers.acknowledged_is_stored(late, lost, loss_s=2)
-    assert checkers.acknowledged_is_stored(soon, lost)
-    assert checkers.acknowledged_is_stored(soon, _log(), loss_s=2)
+def test_only_what_was_in_the_memory_of_a_dead_node_is_excused() -> None:
+    lost = STORED._replace(states={"player/a": StoredState(4, None)})
+    assert not checkers.acknowledged_is_stored(_sound(), lost, [Excuse("player/a", 4, 5, until=6.4)])
+    for excuse in (Excuse("player/a", 4, 5, 1.0), Excuse("player/a", 5, 9, 6.4), Excuse("player/b", 4, 5, 6.4)):
+        assert checkers.acknowledged_is_stored(_sound(), lost, [excuse])
+    assert checkers.acknowledged_is_stored(_sound(), _log(), [Excuse("match/m1", 0, 9, 9)])
+
+
+@pytest.mark.parametrize("saved", [(), (SavedCommand(2, 4),), (SavedCommand(2, 5), SavedCommand(2, 6))])
+def test_catches_a_change_that_is_no_ancestor_of_the_final_state(saved: tuple[SavedCommand, ...]) -> None:
+    def stored(*commands: SavedCommand) -> Stored:
+        state = PlayerState(display_name="Chief", answered={"1": SavedCommands(0, commands)})
+        return STORED._replace(states={"player/a": StoredState(9, state)})
+
+    assert checkers.acknowledged_is_stored(_sound(), stored(*saved))
+    assert not checkers.acknowledged_is_stored(_sound(), stored(SavedCommand(2, 5)))
+
+
+def test_catches_a_client_that_waits_after_all_faults() -> None:
+    history = [*_sound(), Served(at=20, client="a", since=11)]
+    assert checkers.served_promptly(history, since=10)
+    assert not checkers.served_promptly(history, since=12)
 
 
 def test_catches_a_command_answered_in_two_ways() -> None:

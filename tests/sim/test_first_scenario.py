@@ -45,7 +45,18 @@ def test_the_same_with_a_store_that_loses_answers(seed: int) -> None:
 
 def _digest(seed: int, hash_seed: str) -> str:
     return subprocess.run(
-        [sys.executable, "-m", "tests.sim.sweep", "--seeds", "1", "--start", str(seed), "--digest"],
+        [
+            sys.executable,
+            "-m",
+            "tests.sim.sweep",
+            "--scenario",
+            "first",
+            "--seeds",
+            "1",
+            "--start",
+            str(seed),
+            "--digest",
+        ],
         cwd=ROOT,
         env={**os.environ, "PYTHONHASHSEED": hash_seed},
         capture_output=True,

@@ -2,9 +2,10 @@
 them, all from one seed.
 
 Each node runs in a domain of its own with its own clock, randomness and handles on the world. A
-node can be started, stopped in order, crashed between two steps, paused and resumed. Log lines of
-the nodes are caught; those that report a fault are kept in `faults` and fail a run that did not
-expect them.
+node can be started, stopped in order, crashed between two steps, paused and resumed; `launch` gives
+it a process that brings it back as a new incarnation when it has lost its lease, as `server.main`
+does. Log lines of the nodes are caught; those that report a fault are kept in `faults` and fail a
+run that did not expect them.
 """
 
 import asyncio
@@ -12,13 +13,16 @@ import random
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 import structlog
 
 from game.app import App
-from server.cluster.simulated import SimulatedGossip, SimulatedMembership
+from server.actors.activation import Activation
+from server.actors.app import App as AnyApp
+from server.actors.orphans import still_live
+from server.cluster.simulated import SimulatedMembership
 from server.errors import Unavailable
 from server.eventlog import segment
 from server.eventlog.memory import MemoryLogStore
@@ -29,18 +33,21 @@ from server.runtime.supervisor import Supervisor
 from server.sessions.gateway import Gateway
 from server.sessions.tokens import issue
 from server.settings import Settings, from_tree
+from server.storage.journal.memory import MemoryJournals
 from server.storage.memory import MemoryDatabase, MemoryStore
 from server.transport.memory import MemoryTransport
 from tests.sim import checkers
 from tests.sim.client import Link, SimClient, until
-from tests.sim.history import Crashed, History, NodeReport, Stored, StoredEvent, StoredState
+from tests.sim.history import Crashed, Excuse, History, NodeReport, Released, Stored, StoredEvent, StoredState
+from tests.sim.journal import SimJournal, held
 from tests.sim.loop import DOMAIN, Domain, SimLoop
-from tests.sim.network import ClientLink, SimListener, SimNetwork, Weather
+from tests.sim.network import ClientLink, SimGossip, SimListener, SimNetwork, Weather
+from tests.sim.process import SimProcess
 from tests.sim.store import NodeStore, StoreProcess
 
 SIGNING_KEY: Final = b"a signing key for simulated runs only"
 EPOCH_MS: Final = 1_700_000_000_000
-STATE_TYPES: Final = {cls.kind: cls.State for cls in App.actors if cls.durability != "volatile"}
+JournalMode = Literal["none", "local", "redis"]
 _parts = msgspec.msgpack.Decoder(tuple[msgspec.Raw, str | None, int])
 
 
@@ -52,11 +59,15 @@ class SimClock:
         self._loop, self._rate = loop, rate
         self._from, self._base_s = loop.time(), offset_s
         self.wall_offset_ms = 0
+        self.read: Callable[[], None] | None = None
+        """Called before the boot-time clock is read, as a lease check does."""
 
     def now(self) -> float:
         return self._base_s + (self._loop.time() - self._from) * self._rate
 
     def boot(self) -> float:
+        if self.read is not None:
+            self.read()
         return self.now()
 
     def wall_ms(self) -> int:
@@ -72,16 +83,28 @@ class SimClock:
 
 
 class SimNode:
-    """One run of one node, in its own process."""
+    """One run of one node, in a process of its own unless it gets one with its clock."""
 
-    def __init__(self, world: "World", name: str, run: int) -> None:
+    def __init__(
+        self, world: "World", name: str, run: int, domain: Domain | None = None, clock: SimClock | None = None
+    ) -> None:
         self.world, self.name = world, name
-        self.domain = Domain(f"{name}.{run}")
-        self.clock = SimClock(world.loop)
+        self.domain = domain if domain is not None else Domain(f"{name}.{run}")
+        self.clock = clock if clock is not None else SimClock(world.loop)
         self.metrics = Metrics()
         self.settings = world.settings(name)
-        self.listener = SimListener(world.network, self.domain, f"{name}.{run}", self.settings.gateway.max_frame_bytes)
+        url = f"{name}.{run}"
+        self.listener = SimListener(world.network, self.domain, url, self.settings.gateway.max_frame_bytes)
+        self.journal = self._journal()
         self.node: Node = self.domain.run(self._build, run)
+        self.node.host.durability = Recorder(world, self)
+
+    def _journal(self) -> SimJournal | None:
+        world, settings = self.world, self.settings.journal
+        if world.journals is None:
+            return None
+        wires = world.network.domain
+        return SimJournal(world.journals, NodeId(self.name), self.metrics, settings, world.loop, self.domain, wires)
 
     def _build(self, run: int) -> Node:
         world = self.world
@@ -96,8 +119,9 @@ class SimNode:
             supervisor=Supervisor(self.name, self._task_failed),
             metrics=self.metrics,
             listener=self._listener,
+            journal=self.journal,
         )
-        return Node(self.settings, App, SIGNING_KEY, drivers)
+        return Node(self.settings, world.app, SIGNING_KEY, drivers)
 
     def _listener(self, gateway: Gateway) -> SimListener:
         self.listener.accept = gateway.accept
@@ -129,24 +153,56 @@ class SimNode:
         )
 
 
-class World:
-    """See the module's head."""
+class Recorder:
+    """A node's durability, with a note of each release of a write-behind change in the world's audit."""
 
-    def __init__(self, loop: SimLoop, seed: int | str, settings: dict[str, Any] | None = None) -> None:
-        self.loop, self.seed = loop, seed
-        self._settings = settings or {}
+    def __init__(self, world: "World", node: SimNode) -> None:
+        self._world, self._node, self._inner = world, node, node.node.host.durability
+        self.accept_logged = self._inner.accept_logged
+
+    def accept(self, entity: Any, state: msgspec.Struct) -> bool:
+        durable = self._inner.accept(entity, state)
+        if durable and not entity._held:
+            self._world.released(self._node.domain.name, entity, entity.version + 1)
+        return durable
+
+
+class World:
+    """See the module's head. `journal` is the mode of the nodes' crash journals; without `shared` a
+    local one is read by its own node only."""
+
+    def __init__(
+        self,
+        loop: SimLoop,
+        seed: int | str,
+        settings: dict[str, Any] | None = None,
+        journal: JournalMode = "none",
+        app: AnyApp = App,
+        shared: bool = True,
+    ) -> None:
+        self.loop, self.seed, self.app = loop, seed, app
+        self._settings = {**(settings or {}), "journal": {"mode": journal, **(settings or {}).get("journal", {})}}
+        self.state_types = {cls.kind: cls.State for cls in app.actors if cls.durability != "volatile"}
         self.clock = SimClock(loop)
         self.network = SimNetwork(loop, Weather(self.rng("network")))
-        gossip_rng = self.rng("gossip")
-        self.gossip = SimulatedGossip(lambda _frm, _to: gossip_rng.uniform(0.01, 0.15))
+        gossip_rng, journal_rng = self.rng("gossip"), self.rng("journal")
+        self.gossip = SimGossip(lambda _frm, _to: gossip_rng.uniform(0.01, 0.15))
+        self.journals = None
+        if journal != "none":
+            self.journals = MemoryJournals(journal, lambda: journal_rng.uniform(0.0005, 0.01), shared)
         self.database = MemoryDatabase(self.clock)
-        store, logs = MemoryStore(self.database, STATE_TYPES), MemoryLogStore(self.database)
-        self.store = StoreProcess(loop, self.rng("store"), store, logs)
+        store = MemoryStore(self.database, self.state_types, still_live(app))
+        self.store = StoreProcess(loop, self.rng("store"), store, MemoryLogStore(self.database))
         self.history: History = []
+        self.audit = self.store.audit
+        self.store.alive = self._runs_still
+        self.excuses: list[Excuse] = []
         self.nodes: dict[str, SimNode] = {}
+        self.processes: dict[str, SimProcess] = {}
         self.clients: dict[str, SimClient] = {}
         self._client_tasks: dict[str, asyncio.Task[None]] = {}
         self._runs = 0
+        self._paused: dict[str, int] = {}
         self._client_rng = self.rng("client network")
         self.left_tasks: dict[str, list[str]] = {}
         self.faults: list[str] = []
@@ -164,10 +220,13 @@ class World:
 
     # ---- nodes ----
 
+    def next_run(self) -> int:
+        self._runs += 1
+        return self._runs
+
     async def start_node(self, name: str) -> SimNode:
         """Start a run of `name`; raises what its start raises."""
-        self._runs += 1
-        node = SimNode(self, name, self._runs)
+        node = SimNode(self, name, self.next_run())
         self.note("start", node.domain.name)
         await node.domain.run(self.loop.create_task, node.node.start())
         self.nodes[name] = node
@@ -187,25 +246,91 @@ class World:
         node = self.nodes.pop(name)
         self.note("crash", node.domain.name)
         self.history.append(Crashed(at=self.loop.time(), client="", node=name))
+        self._excuse_dirty(node, machine=False)
         self.loop.kill(node.domain)
-        self.gossip.crash(NodeId(name))
+        self.vanish(node)
+
+    def vanish(self, node: SimNode) -> None:
+        """What the world sees of a process that has died."""
+        self.gossip.crash(NodeId(node.name))
         self.network.crash(node.address)
         node.listener.crash()
+
+    # ---- processes that come back by themselves ----
+
+    def launch(self, name: str) -> SimProcess:
+        """Start a process that runs node `name` until it is stopped or crashes."""
+        process = self.processes[name] = SimProcess(self, name)
+        self.note("launch", process.domain.name)
+        return process
+
+    async def started(self, nodes: int, within_s: float = 8.0) -> None:
+        """Wait until `nodes` are up and agree."""
+        await until(lambda: len(self.nodes) == nodes, within_s, "the start")
+        await self.converged(within_s)
+
+    async def stop_process(self, name: str) -> None:
+        process = self.processes.pop(name)
+        self.note("stop", process.domain.name)
+        await process.stop()
+        self.left_tasks[process.domain.name] = [task.get_name() for task in self.loop.tasks(process.domain)]
+
+    def crash_process(self, name: str, *, machine: bool = False, torn: int = 0) -> None:
+        """The process of `name` dies between two steps, or its whole machine does, and takes a local
+        journal along. `torn` bytes of a record that it was writing are in its journal."""
+        process = self.processes.pop(name)
+        self.note("crash", process.domain.name, "machine" if machine else "process")
+        self.history.append(Crashed(at=self.loop.time(), client="", node=name))
+        node = process.node
+        if node is not None:
+            self._excuse_dirty(node, machine)
+        self.loop.kill(process.domain)
+        self.nodes.pop(name, None)
+        self.gossip.forget_mutes(name)
+        if node is not None:
+            self.vanish(node)
+        if self.journals is not None and machine:
+            self.journals.crash_machine(NodeId(name))
+        elif self.journals is not None and node is not None:
+            self.journals.crash_process(node.address, torn)
+
+    def _excuse_dirty(self, node: SimNode, machine: bool) -> None:
+        """What a crash may cost: without a journal all that is not stored, with a local one what
+        the journals on the machine hold, if it is the machine that goes."""
+        now = self.loop.time()
+        if self.journals is None:
+            for one in node.node.host.catalog.live.values():
+                if one.durable and not one.has_log and one.version > one.stored_version:
+                    self.excuses.append(Excuse(one.id, one.stored_version, one.version, now))
+        elif machine and self.journals.kind == "local":
+            for newest in held(self.journals, NodeId(node.name)).values():
+                for id, version in newest.items():
+                    entity = self.database.entities.get(ActorId(id))
+                    self.excuses.append(Excuse(id, entity.state_version if entity is not None else 0, version, now))
+
+    def _runs_still(self, address: NodeAddress) -> bool:
+        nodes = [process.node for process in self.processes.values()]
+        return any(node is not None and node.address == address and not node.node.lease_lost for node in nodes)
+
+    def counted_lost(self, activation: Activation, changes: int) -> None:
+        """A node without a journal has counted `changes` of `activation` as lost."""
+        if changes and self.journals is None and not activation.has_log:
+            version = activation.version
+            self.excuses.append(Excuse(activation.id, version - changes, version, self.loop.time()))
+
+    def released(self, node: str, entity: Any, version: int) -> None:
+        self.audit.append(Released(at=self.loop.time(), node=node, id=entity.id, epoch=entity.epoch, version=version))
 
     def pause_node(self, name: str) -> None:
         """Stop the process as SIGSTOP does; gossip, on a thread of its own, stops as well."""
         self.note("pause", name)
-        for observer in self.nodes:
-            if observer != name:
-                self.gossip.silence(NodeId(observer), NodeId(name))
+        self._paused[name] = self.gossip.mute(name)
         self.loop.pause(self.nodes[name].domain)
 
     def resume_node(self, name: str) -> None:
         self.note("resume", name)
         self.loop.resume(self.nodes[name].domain)
-        for observer in self.nodes:
-            if observer != name:
-                self.gossip.speak(NodeId(observer), NodeId(name))
+        self.gossip.unmute(self._paused.pop(name))
 
     def note(self, *parts: object) -> None:
         self.loop.trace.note(self.loop.time(), *parts)
@@ -283,18 +408,29 @@ class World:
                     for entry in segment.decode(chunk.data).entries
                 ]
             elif entity.state is not None:
-                state = msgspec.msgpack.decode(entity.state, type=STATE_TYPES[kind_of(identity)])
+                state = msgspec.msgpack.decode(entity.state, type=self.state_types[kind_of(identity)])
                 states[identity] = StoredState(entity.state_version, state)
         return Stored(logs, states)
 
     @contextmanager
     def catching_logs(self) -> Any:
-        """Keep the nodes' log lines here instead of printing them."""
-        before = structlog.get_config()
+        """Keep the nodes' log lines here instead of printing them, and note what they release late."""
+        before, release = structlog.get_config(), Activation.released
         structlog.configure(processors=[self._log], cache_logger_on_first_use=False)
+        world = self
+
+        def released(activation: Activation, version: int) -> None:
+            held = activation._held
+            if held and held[0][0] <= version and not activation.has_log:
+                domain = DOMAIN.get()
+                world.released(domain.name if domain is not None else "", activation, min(version, held[-1][0]))
+            release(activation, version)
+
+        Activation.released = released  # type: ignore[method-assign,assignment]
         try:
             yield
         finally:
+            Activation.released = release  # type: ignore[method-assign]
             structlog.configure(**before)
 
     def _log(self, _logger: Any, level: str, event: Any) -> Any:
@@ -308,6 +444,21 @@ class World:
             if level in ("error", "critical", "exception"):
                 self.faults.append(f"{text} {error!r}" if error else text)
         raise structlog.DropEvent
+
+
+@contextmanager
+def silent() -> Any:
+    """Drop what nodes log outside of their world, as the loop of a failed run closes their tasks."""
+    before = structlog.get_config()
+    structlog.configure(processors=[_drop], cache_logger_on_first_use=False)
+    try:
+        yield
+    finally:
+        structlog.configure(**before)
+
+
+def _drop(_logger: Any, _level: str, _event: Any) -> Any:
+    raise structlog.DropEvent
 
 
 def _stored_event(seq: int, data: bytes) -> StoredEvent:

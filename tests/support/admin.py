@@ -16,8 +16,9 @@ from game.messages import Created, Joined, Kill, MatchOptions, Medal, Objective,
 from server.actors.actor import Actor, EventBatch
 from server.actors.app import App
 from server.admin.app import AdminServer
+from server.admin.ports import Draining
 from server.cluster.view import Member, View
-from server.errors import NotFound
+from server.errors import NotFound, Unavailable
 from server.eventlog.record import Record
 from server.ids import Incarnation, NodeAddress, NodeId
 from server.runtime.clock import SystemClock
@@ -139,10 +140,23 @@ class TestNode:
         self.supervisor = Supervisor(host.me.node)
         self.sessions: list[dict[str, Any]] = []
         self.reason = ""
+        self.left = {"state": "up", "activations_left": 3, "sessions_left": 1, "moved": 0}
         self.admin = AdminServer(
-            host, settings, host.metrics, SystemClock(), self.supervisor, lambda: self.reason, self._sessions
+            host,
+            settings,
+            host.metrics,
+            SystemClock(),
+            self.supervisor,
+            lambda: self.reason,
+            self._sessions,
+            draining=Draining(self._drain, lambda: self.left),
         )
         self.admin.bind()
+
+    async def _drain(self) -> None:
+        if len(self.host.view.members) == 1:
+            raise Unavailable("no other node is up: there is nowhere to go")
+        self.left["state"] = "leaving"
 
     def _sessions(self, offset: int, limit: int, subject: str) -> list[dict[str, Any]]:
         rows = [row for row in self.sessions if not subject or row["subject"] == subject]

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from server.actors.actor import Actor
 from server.actors.app import App
 from server.actors.host import Host
+from server.actors.orphans import still_live
 from server.cluster.view import Member, View
 from server.ids import ActorId, NodeAddress, NodeId
 from server.runtime.clock import SystemClock
@@ -79,7 +80,8 @@ class Cluster:
         metrics, supervisor, rng = Metrics(), Supervisor(name), random.Random(name)
         types = {cls.kind: cls.State for cls in self.app.actors if cls.durability != "volatile"}
         faults = Faults()
-        store, logs = FaultyStore(self.database, types, faults), FaultyLogs(self.database, faults)
+        store = FaultyStore(self.database, types, faults, still_live(self.app))
+        logs = FaultyLogs(self.database, faults)
         lease = NodeLease(store, self.settings.store, self.clock, metrics, lambda: None, Alone())
         write_behind = WriteBehind(store, self.settings.store, self.clock, metrics, rng)
         commit = GroupCommit(logs, self.settings.store, self.clock, metrics, rng)
@@ -93,8 +95,8 @@ class Cluster:
             write_behind.journal = journal
         host = TestHost(
             self.app, self.settings, self.clock, rng, metrics, supervisor, transport, store, logs,
-            Claimer(store, self.settings.actors, metrics, supervisor, lambda kind: kind == "ledger", takeover), takeover,
-            durability, write_behind, commit,
+            Claimer(store, self.settings.actors, metrics, supervisor, lambda kind: kind == "ledger", takeover),
+            takeover, durability, write_behind, commit,
         )  # fmt: skip
         host.lease, host.node_store, host.faults = lease, store, faults
         host.outlet = host.published = Published()

@@ -22,7 +22,7 @@ CONFIRM_S: Final = 5.0
 STATES: Final = st.sampled_from(["up", "up", "up", "joining", "leaving"])
 
 
-@lru_cache(maxsize=2_000)
+@lru_cache(maxsize=100)
 def view_of(members: tuple[tuple[NodeAddress, MemberState], ...]) -> View:
     return View(tuple(Member(at.node, at.incarnation, 1, state, "", "", "") for at, state in members))
 
@@ -60,9 +60,7 @@ class Node:
     def die(self, identity: ActorId) -> None:
         if identity in self.live:
             del self.live[identity]
-            owner = self.owner(identity)
-            if owner is not None and owner != self.me:
-                self.core.died(identity, owner)
+            self.core.died(identity, self.owner(identity))
 
     def see(self, view: View, now: float) -> None:
         if view.digest != self.view.digest:
@@ -270,6 +268,6 @@ class Cluster(RuleBasedStateMachine):
 
 
 Cluster.TestCase.settings = settings(
-    max_examples=1500, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
 )
 TestCluster = Cluster.TestCase

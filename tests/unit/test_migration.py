@@ -644,7 +644,7 @@ async def test_bytes_that_are_no_migration_are_bad_input_and_change_nothing() ->
         for payload in wrong:
             with pytest.raises(BadInput):
                 await ask(payload)
-        assert parcels.decode_ids(await ask(parcels.encode(Offer(9, to, [a])))) == [a]
+        assert parcels.decode_taken(await ask(parcels.encode(Offer(9, to, [a])))).ids == [a]
         with pytest.raises(BadInput):
             await ask(parcels.encode(Offer(9, to, [a])))
         bad = [

@@ -1,16 +1,16 @@
 """The directory's partition and the caches beside it: pure rules."""
 
+import numpy as np
 import pytest
 
 from server.directory.cache import LocationCache
 from server.directory.location import Location, parse_location
-from server.directory.partition import Partition
+from server.directory.partition import Census, Partition
 from server.errors import BadInput
-from server.ids import SLOT_COUNT, ActorId, Incarnation, NodeAddress, NodeId, actor_id, slot
+from server.ids import ActorId, Incarnation, NodeAddress, NodeId, actor_id, slot
 
 N1, N2 = NodeAddress(NodeId("node-1"), Incarnation(1)), NodeAddress(NodeId("node-2"), Incarnation(4))
 A, B = actor_id("near", "a"), actor_id("near", "b")
-ALL = b"\x01" * SLOT_COUNT
 
 
 def test_the_first_registration_stays() -> None:
@@ -23,24 +23,31 @@ def test_the_first_registration_stays() -> None:
     assert part.find(A) is None
 
 
-def test_entries_of_nodes_that_are_gone_and_of_slots_that_left_are_forgotten() -> None:
+def test_entries_of_nodes_that_are_gone_are_forgotten() -> None:
     part = Partition()
     part.register(A, N1)
     part.register(B, N2)
-    part.keep([N2], ALL)
+    part.keep({N2})
     assert (part.find(A), part.find(B)) == (None, N2)
-    part.keep([N2], bytes(SLOT_COUNT))
+    part.forget(N2)
     assert len(part) == 0
 
 
-def test_a_gained_slot_settles_until_its_own_change_is_answered() -> None:
+def test_the_entries_of_slots_that_leave_are_taken_out() -> None:
     part = Partition()
-    part.gain([slot(A)], 1)
-    part.gain([slot(A), slot(B)], 2)
-    part.settled(1)
-    assert part.is_settling(A) and part.is_settling(B)
-    part.settled(2)
-    assert not part.is_settling(A) and part.settling == 0
+    part.register(A, N1)
+    part.register(B, N2)
+    slots = np.array([slot(A)], dtype=np.uint16)
+    assert part.within(slots) == part.take(slots) == {A: N1}
+    assert part.within(slots) == {} and part.entries() == {B: N2}
+
+
+def test_a_census_says_what_lived_in_slots_and_what_was_born_since() -> None:
+    census = Census([A])
+    census.add(B)
+    assert census.within(np.array([slot(A)], dtype=np.uint16)) == [A]
+    assert census.within(np.array([slot(A), slot(B)], dtype=np.uint16)) == [A, B]
+    assert census.added == 1
 
 
 @pytest.mark.parametrize("here", [False, True])

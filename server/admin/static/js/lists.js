@@ -1,7 +1,8 @@
-// The engine's other pages: sessions and the store.
+// The engine's other pages: sessions, moves and the store.
 
 import { el, setAttribute, setText, table } from "./dom.js";
-import { duration, whole } from "./format.js";
+import { duration, mebibytes, millis, whole } from "./format.js";
+import { pill, stateOf } from "./overview.js";
 
 const PER_PAGE = 100;
 const POLL_MS = 2000;
@@ -71,10 +72,72 @@ export const sessions = {
   },
 };
 
+/** "1.2 ms, 99% under 5 ms" */
+function pause(moves) {
+  if (moves.migrations_total === 0) return "–";
+  const bound = moves.pause_p99_ms === null ? "over 5 s" : `under ${millis(moves.pause_p99_ms)}`;
+  return `${millis(moves.pause_mean_ms)}, 99% ${bound}`;
+}
+
+export const moves = {
+  id: "moves",
+  title: "Moves",
+  order: 2,
+  render(root, { store, poll }) {
+    const told = (pick) => (node) => (node.report?.moves ? pick(node.report.moves, node) : "–");
+    const count = (field) => told((moves) => whole(moves[field]));
+    const marked = (field) => (node, cell) => {
+      setAttribute(cell, "class", node.report?.moves?.[field] > 0 ? "num level-warn" : "num");
+      return count(field)(node);
+    };
+    const state = { title: "State", render: (node, cell) => pill(cell, stateOf(node, new Set(store.live.missing))) };
+    const columns = [
+      { title: "Node", head: true, render: swatch(store, (node) => node.node) },
+      state,
+      { title: "Still to move", num: true, render: marked("misplaced") },
+      { title: "Activations here", num: true, render: (node) => (node.report ? whole(node.report.activations) : "–") },
+      { title: "Sessions here", num: true, render: (node) => (node.report ? whole(node.report.sessions) : "–") },
+      { title: "Moved away", num: true, render: count("migrations_total") },
+      { title: "Pause of callers", num: true, render: told(pause) },
+      { title: "Failed", num: true, render: marked("failed_total") },
+      { title: "Sessions handed over", num: true, render: count("sessions_handed_over_total") },
+    ];
+    const takeovers = [
+      { title: "Node", head: true, render: swatch(store, (node) => node.node) },
+      { title: "Taken over", num: true, render: count("takeovers_total") },
+      { title: "Newest state from a journal", num: true, render: count("adopted_total") },
+      { title: "Journal unreadable", num: true, render: marked("unread_total") },
+      { title: "Woken with no caller", num: true, render: count("orphans_woken_total") },
+      { title: "Nodes evicted", num: true, render: count("evictions_total") },
+    ];
+    const going = table("Activations and sessions that move", columns, (node) => node.node);
+    const taken = table("What came from nodes that died", takeovers, (node) => node.node);
+    const note = el("span", { class: "note" });
+    root.append(
+      el("section", { class: "card" }, el("header", {}, el("h2", {}, "Moves"), note), going.element),
+      el(
+        "section", { class: "card" },
+        el("header", {}, el("h2", {}, "Takeovers"), el("span", { class: "note" }, "from nodes that died, since each node started")),
+        taken.element,
+      ),
+    );
+    poll.onChange(() => {
+      if (store.live === null) return;
+      going.update(store.live.nodes);
+      taken.update(store.live.nodes);
+      const left = store.live.nodes.reduce((sum, node) => sum + (node.report?.moves?.misplaced ?? 0), 0);
+      setText(note, [left ? `${whole(left)} activations are on their way` : "everything is in its place", without(store.live.missing)].filter(Boolean).join(", "));
+    });
+  },
+};
+
+/** "local, 1 of 32 MiB" */
+const journal = (row) => (row.journal === "none" ? "none" : `${row.journal}, ${Math.ceil(row.journal_backlog_bytes / 1048576)} of ${mebibytes(row.limits.journal_bytes)}`);
+
 export const storePage = {
   id: "store",
   title: "Store",
-  order: 2,
+  order: 3,
   render(root, { store, client, poll }) {
     const count = (field) => (row) => whole(row[field]);
     const columns = [
@@ -87,13 +150,20 @@ export const storePage = {
       { title: "Rows", num: true, render: count("flushed_rows_total") },
       { title: "Failures", num: true, render: count("flush_failures_total") },
       { title: "Claims", num: true, render: count("claims_total") },
-      { title: "Fenced off", num: true, render: count("fenced_total") },
-      { title: "Changes lost", num: true, render: count("fenced_changes_lost_total") },
       { title: "Log entries", num: true, render: count("log_entries_total") },
       { title: "Mean commit", num: true, render: (row) => `${row.log_commit_mean_ms.toFixed(1)} ms` },
-      { title: "Leases failed", num: true, render: count("lease_failures_total") },
     ];
-    const list = table("Write-behind, match logs and leases of each node", columns, (row) => row.node);
+    const owning = [
+      { title: "Node", head: true, render: swatch(store, (row) => row.node) },
+      { title: "Lease renewals", num: true, render: count("lease_renewals_total") },
+      { title: "Failed", num: true, render: count("lease_failures_total") },
+      { title: "Fenced off", num: true, render: count("fenced_total") },
+      { title: "Changes lost by that", num: true, render: count("fenced_changes_lost_total") },
+      { title: "Crash journal", num: true, render: journal },
+      { title: "Changes it refused", num: true, render: count("journal_refused_total") },
+    ];
+    const owned = table("Leases, fences and crash journal of each node", owning, (row) => row.node);
+    const list = table("Write-behind and match logs of each node", columns, (row) => row.node);
     const kinds = table(
       "Actors in memory",
       [
@@ -106,11 +176,13 @@ export const storePage = {
     const note = el("span", { class: "note" });
     root.append(
       el("section", { class: "card" }, el("header", {}, el("h2", {}, "Store"), note), list.element),
+      el("section", { class: "card" }, el("header", {}, el("h2", {}, "Ownership and journal")), owned.element),
       el("section", { class: "card" }, el("header", {}, el("h2", {}, "Actors in memory")), kinds.element),
     );
     poll.every(POLL_MS, async () => {
       const [states, counts] = await Promise.all([client.get("store"), client.get("activations")]);
       list.update(states.rows);
+      owned.update(states.rows);
       kinds.update(counts.rows.sort((a, b) => a.kind.localeCompare(b.kind) || a.node.localeCompare(b.node)));
       setText(note, without(states.missing));
     });

@@ -3,7 +3,7 @@
 import { Client } from "./client.js";
 import { el, setText } from "./dom.js";
 import { timeOfDay } from "./format.js";
-import { sessions, storePage } from "./lists.js";
+import { moves, sessions, storePage } from "./lists.js";
 import { overview } from "./overview.js";
 import { Pages } from "./pages.js";
 import { Store } from "./store.js";
@@ -134,7 +134,7 @@ function followHosts(answer) {
   else if (performance.now() - strangerSince > SETTLE_MS) location.reload();
 }
 
-for (const page of [overview, sessions, storePage]) pages.register(page);
+for (const page of [overview, sessions, moves, storePage]) pages.register(page);
 pages.load().then((failed) => {
   if (failed.length) banner(`A page of the application did not load. ${failed.join("; ")}`, "bad", true);
   pages.show();

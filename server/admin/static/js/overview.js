@@ -103,7 +103,7 @@ function nodeTable(store) {
     { title: "State", render: (node, cell) => pill(cell, stateOf(node, new Set(store.live.missing))) },
     { title: "Sessions", num: true, render: told((report) => whole(report.sessions)) },
     { title: "Activations", num: true, render: told((report) => whole(report.activations)) },
-    { title: "Load", num: true, render: (node) => (node.gone ? "–" : whole(node.load)) },
+    { title: "To move", num: true, render: told((report) => whole(report.moves?.misplaced)) },
     {
       title: "Loop lag", num: true, render: (node, cell) => {
         const lag = node.report?.lag_ms ?? node.lag_ms;
@@ -140,10 +140,11 @@ function name(node, cell, store) {
   cell.children[0].style.setProperty("--swatch", node.gone ? "" : store.colour(node.node));
   setText(cell.children[1], node.node);
   cell.children[2].hidden = node.gone || node.node !== store.live.node;
-  cell.title = `run ${node.incarnation}, weight ${node.weight ?? "–"}, ${node.admin_url}`;
+  cell.title = `run ${node.incarnation}, weight ${node.weight ?? "–"}, load ${node.load ?? "–"}, ${node.admin_url}`;
 }
 
-function pill(cell, [word, mark, title]) {
+/** Show `[word, level, title]` as a mark in `cell`. */
+export function pill(cell, [word, mark, title]) {
   if (cell.childElementCount === 0) cell.append(el("span", { class: "pill" }));
   setText(cell.firstElementChild, word);
   setAttribute(cell.firstElementChild, "data-level", mark || null);

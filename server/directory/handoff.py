@@ -1,0 +1,553 @@
+"""How the directory stays true while slots move: the protocol of one node, without any I/O. Pure.
+
+What is to be true
+    The directory of a slot is with the slot's owner, as every node computes it from its view. It
+    lists the activations that live elsewhere (those on the owner itself need no entry). Once views
+    agree and messages pass, each owner lists exactly the activations of its slots that live
+    elsewhere, nobody lists anything else, and nothing waits for ever. Until then an entry may be
+    wrong, which costs one redirect, or missing, which may make a second copy of a volatile actor
+    for a moment. Safety does not rest here: a durable actor is claimed from the store whatever the
+    directory says.
+
+Who knows
+    Only the node where an activation lives knows whether it does. What it says about its own
+    activations travels to each peer in one numbered stream (`stream.py`): one message at a time,
+    sent again under a new number until it is answered or the peer has left the view; what comes
+    with an old number is refused. So a birth cannot overtake a death, and nothing is lost. A node
+    remembers to whom it said that something is here, and tells them of its end even if the slot
+    has another owner by then. What anybody else says (a caller that found nothing there, a
+    directory that hands its entries over) is hearsay. It is acted on at once, since a quick answer
+    is worth more than a sure one, and then checked: the node itself is asked, and its answer comes
+    in its own stream. All else follows from two sentences: a node's word about itself is never lost
+    and never out of order, and hearsay is always followed by such a word.
+
+Messages (`messages.py`)
+    Word   in the stream: born, claimed, gone (my activations, in your slots); listed, unlisted (I
+           list, or do not list, these with you: say so if that is wrong); asks (what do you have in
+           these slots), told (all of it has been said); a handoff; afresh (see below). The answer
+           says which births were refused because the slot is not the receiver's, which have a
+           rival, and whether the handoff was taken.
+    Hint   one way: I looked for this there and it was not there.
+    Every Word carries the sender's view digest and comes over a link that belongs to one incarnation
+    of it. A sender that is not in the receiver's view is refused and tries again.
+
+When slots move
+    Lost to a live node: they are sealed. Look-ups are answered `Moved` and births refused from
+    this moment, because both ask the slot table. The entries, with this node's own activations
+    that were implied so far, become handoffs of about `BATCH` entries, tagged with a number, the
+    view's digest, and which of the slots this node was itself not sure of. A handoff is kept until
+    it is answered `done` and offered again with a growing pause. If the view turns, its slots are
+    taken back (and checked, and the members asked, as the receiver may never have had them), or go
+    to who owns them now; if the receiver is gone, it is dropped.
+    Gained from a live node: look-ups of them wait for its handoff. If it has not come after half of
+    `wait_s` (the giver does not share this view, or is busy), every member is asked instead.
+    Gained from a node that is gone, or from nobody: every member is asked at once. Look-ups wait
+    for the answers or `wait_s`, whichever comes first; later answers are still taken.
+    A handoff of slots that are not the receiver's, in its view, is held until its view says that
+    they are, `wait_s` at most, bounded in number and bytes; the sender keeps it as well and offers
+    it again. More than that is refused. What was held is old when it is taken, so all of it is
+    checked, the giver's own activations as well.
+    A handoff that nobody waited for (the giver held the slots in its own view only) is taken and
+    checked, and so is what is listed here in its slots already.
+    A handoff whose tag is another digest than the receiver's was sealed under another membership:
+    the giver may have forgotten entries of a member that it took for dead. It is taken, and the
+    members are asked besides. So are they for the slots that the giver was not sure of: those it
+    still waited for itself, and all of them if members came to its view in the same change.
+
+When members come and go
+    With a member that leaves the view, its entries and all that was to be said to it are forgotten.
+    One that comes (back) into view has perhaps lived in another view until now. It is asked what
+    it has in the slots that this node keeps, and told what lives here in its slots. If there was
+    talk before, this begins afresh: the receiver forgets what it heard from this node, which says
+    it again, and repeats the questions that were open. (A member that is just joining and was
+    never heard of has nothing, and is spared this.) The same when there was no owner at all.
+
+When it gets worse
+    Several changes at once: slots are compared between this node's last view and its new one,
+    however many changes lie between; each slot has gone from one owner to another.
+    A change during a handoff: the sender sorts the handoff's slots by their owner now (see above).
+    The receiver, if it loses the slots, seals what it has and names what it still waited for.
+    A receiver that dies in the middle: its heir finds that the slots came from a node that is gone
+    and asks. What the sender still had is dropped: it would only be hearsay.
+    Views that disagree for seconds: two nodes may both think that they own a slot and both list
+    and activate. When the views meet, one of them loses the slot and hands it over; a conflict is
+    settled by asking the one whose entry came second. Births that are refused are told again, to
+    whoever the view names then.
+    A node that returns under its old name has another incarnation, so it is another member: entries
+    and streams of its old run ended with it, and a late message of the old run is refused.
+    A leaving node owns no slot, so it hands everything over; it stays in the view and answers, and
+    entries that point to it hold until it is gone.
+
+Duplicates
+    The registered copy of a volatile actor wins. A birth that has a rival is answered with the
+    rival's address; the newcomer is dropped if it is volatile. A durable one stays (the store has
+    decided), and after a pause claims the entry. What was moved on purpose claims it at once. Where
+    the placement has only sent an actor somewhere, a copy that lives counts for more.
+
+Bounds
+    A look-up waits `wait_s` at most. A stream has one message under way, with at most `BATCH` ids of
+    a sort, and pauses between failures that grow to a cap. What waits to be said is bounded by the
+    activations and entries of this node; deaths and doubts beyond a limit are not noted.
+"""
+
+from collections.abc import Iterable
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from server.cluster.slots import Slots
+from server.cluster.view import View
+from server.directory.held import Held
+from server.directory.messages import Handoff, Heard, Hint, Verdict, Word, unpack
+from server.directory.partition import Census, Partition, mask
+from server.directory.ports import ActivationSource
+from server.directory.settling import Settling
+from server.directory.stream import Backoff, Sealed, Stream, parts
+from server.errors import Unavailable
+from server.ids import ActorId, Incarnation, NodeAddress, NodeId, slot
+
+_CENSUS_GROWTH: Final = 1_000
+NOBODY: Final = NodeAddress(NodeId(""), Incarnation(0))
+
+
+class Handover:
+    """See the module's head. Times are seconds on any one clock; `backoff` gives the pause before
+    a repetition by its number; `confirm_s` is how long an activation may take to begin where the
+    placement has sent it."""
+
+    def __init__(self, source: ActivationSource, wait_s: float, confirm_s: float, backoff: Backoff) -> None:
+        self._source, self._confirm_s, self._backoff = source, confirm_s, backoff
+        self.partition = Partition()
+        self.settling = Settling(wait_s)
+        self.me = NOBODY
+        self._view = View(())
+        self._streams: dict[NodeAddress, Stream] = {}
+        self._number = 0
+        self._heard: dict[NodeId, tuple[Incarnation, int]] = {}  # its newest message
+        self._met: dict[NodeId, Incarnation] = {}  # who was told anything, or may expect an answer
+        self._told: dict[ActorId, tuple[NodeAddress, ...]] = {}  # to whom it was said that it is here
+        self._held = Held(wait_s)
+        self._placed: dict[ActorId, tuple[NodeAddress, float]] = {}
+        self._census: Census | None = None
+        self.awake: dict[NodeAddress, None] = {}
+        """Peers with something new to be said to; the caller takes them out."""
+
+    def owns(self, identity: ActorId) -> bool:
+        return self._view.table.owner(identity) == self.me
+
+    def _lives(self, identity: ActorId) -> bool:
+        return self._source.find(identity) is not None
+
+    def _stream(self, peer: NodeAddress) -> Stream:
+        """The stream to a member, awake."""
+        self.awake[peer] = None
+        stream = self._streams.get(peer)
+        if stream is None:
+            stream = self._streams[peer] = Stream()
+        return stream
+
+    def _tell(self, identity: ActorId, owner: NodeAddress | None, claim: bool = False) -> None:
+        if owner is not None and owner != self.me and self._view.has(owner):
+            self._stream(owner).tell(identity, self._lives(identity), claim)
+
+    def _check(self, identity: ActorId, host: NodeAddress, *, listed: bool) -> None:
+        if host != self.me and self._view.has(host):
+            self._stream(host).check(identity, listed)
+
+    # ---- what happens on this node ----
+
+    def born(self, identity: ActorId, owner: NodeAddress, *, moved: bool = False) -> None:
+        """An activation began here, whose slot is `owner`'s. `moved`: it is the one that was
+        elsewhere before, and is registered even if its old place still is."""
+        if owner == self.me:
+            self._placed.pop(identity, None)
+            host = self.partition.find(identity)
+            if host is not None and self.partition.unregister(identity, host):
+                self._check(identity, host, listed=False)
+            return
+        if self._census is not None:
+            self._census.add(identity)
+            if self._census.added > _CENSUS_GROWTH:
+                self._census = None
+        self._tell(identity, owner, moved)
+
+    def died(self, identity: ActorId, owner: NodeAddress | None) -> None:
+        """An activation ended here, whose slot is `owner`'s."""
+        for listing in self._told.pop(identity, ()):
+            self._tell(identity, listing)
+        self._tell(identity, owner)
+
+    def _said(self, identities: Iterable[ActorId], peer: NodeAddress) -> None:
+        """`peer` may list these from now on, whatever becomes of the view: it will hear of their end."""
+        for identity in identities:
+            known = self._told.get(identity, ())
+            if peer not in known:
+                self._told[identity] = (*known, peer)
+
+    def missed(self, identity: ActorId, address: NodeAddress) -> None:
+        """Somebody looked for it there in vain."""
+        if self.partition.unregister(identity, address):
+            self._placed.pop(identity, None)
+            self._check(identity, address, listed=False)
+
+    def place(self, identity: ActorId, address: NodeAddress, now: float) -> NodeAddress:
+        """The placement sends it there; returns the address that holds. Whether it did begin
+        there is checked after a while."""
+        if address == self.me or not self.owns(identity) or not self._view.has(address):
+            return address
+        known = self.partition.find(identity)
+        if known is None:
+            self.partition.register(identity, address)
+            self._placed[identity] = (address, now + self._confirm_s)
+        return known or address
+
+    # ---- view changes ----
+
+    def on_view(self, view: View, now: float) -> None:
+        """The slot table has changed, or a member has come or gone."""
+        before, self._view = self._view, view
+        self._census = None
+        gone = [address for address in before.addresses if not view.has(address)]
+        others = [address for address in view.addresses if address != self.me]
+        gained, lost = view.table.moves(before.table, self.me)
+        if gone:
+            self.partition.keep(view.addresses)
+        comers = self._comers(before)
+        returned = self._resort()
+        for owner, slots in lost.items():
+            self._seal_lost(owner, slots, unsure=bool(comers))
+        late = self._forget_members(gone)
+        self._await(gained, returned, others, now)
+        for number in late:
+            self._ask(number, self.settling.spread(number, others), others)
+        self._greet(comers, before, now)
+        for giver, handoff in self._held.ripe(lambda: view.table.owned_by(self.me)):
+            self._take(giver, handoff, now, fresh=False)
+        self._streams = {peer: stream for peer, stream in self._streams.items() if not stream.empty}
+        for peer, stream in self._streams.items():
+            stream.hurry()
+            self.awake[peer] = None
+
+    def _resort(self) -> NDArray[np.bool_]:
+        """Sort what is under way by its owner now: births and deaths that may not have arrived,
+        and sealed slots. Returns which of these are this node's again."""
+        returned = mask(np.empty(0, dtype=np.intp))
+        for peer, stream in list(self._streams.items()):
+            for identity, claim in stream.ids().items():
+                owner = self._view.table.owner(identity)
+                if owner != peer:
+                    self._tell(identity, owner, claim)
+            for number, sealed in list(stream.sealed.items()):
+                shares = self._view.table.by_owner(sealed.slots)
+                if list(shares) != [peer]:
+                    del stream.sealed[number]
+                    self._redirect(peer, sealed, shares)
+                    returned[shares.get(self.me, [])] = True
+        return returned
+
+    def _redirect(self, peer: NodeAddress, sealed: Sealed, shares: dict[NodeAddress | None, Slots]) -> None:
+        """The view has turned while `sealed` was on its way to `peer`."""
+        for owner, slots in shares.items():
+            inside = mask(slots)
+            entries = {identity: host for identity, host in sealed.entries.items() if inside[slot(identity)]}
+            if owner == self.me:
+                for identity, host in entries.items():
+                    self._list(identity, host)
+                    self._check(identity, host, listed=True)
+            elif owner is not None and self._view.has(peer):
+                self._seal(owner, slots, entries, sealed.digest, sealed.unsure[inside[sealed.unsure]])
+
+    def _comers(self, before: View) -> dict[NodeAddress, None]:
+        """Members that come from another view: nothing is known of what lives there. Nothing does
+        where a member is just joining and was never heard of."""
+        return {
+            address: None
+            for address, member in self._view.addresses.items()
+            if address != self.me
+            and address not in before.addresses
+            and (member.state != "joining" or self._has_met(address))
+        }
+
+    def _has_met(self, address: NodeAddress) -> bool:
+        return self._met.get(address.node, 0) >= address.incarnation
+
+    def _meet(self, address: NodeAddress) -> None:
+        if not self._has_met(address):
+            self._met[address.node] = address.incarnation
+
+    def _seal_lost(self, owner: NodeAddress | None, slots: Slots, *, unsure: bool) -> None:
+        entries = self.partition.take(slots)
+        doubtful = slots if unsure else self.settling.unsure(slots)
+        self.settling.lost(slots)
+        if owner is not None:
+            if self._census is None:
+                self._census = Census(self._source.activation_ids())
+            entries.update((identity, self.me) for identity in self._census.within(slots))
+            self._seal(owner, slots, entries, self._view.digest, doubtful)
+
+    def _seal(
+        self, to: NodeAddress, slots: Slots, entries: dict[ActorId, NodeAddress], digest: int, unsure: Slots
+    ) -> None:
+        stream = self._stream(to)
+        for inside, some in parts(slots, entries):
+            self._number += 1
+            doubtful = unsure[mask(inside)[unsure]]
+            stream.sealed[self._number] = Sealed(inside, doubtful, some, digest)
+
+    def _forget_members(self, gone: list[NodeAddress]) -> list[int]:
+        """Returns questions for whose handoff nobody is left."""
+        late: list[int] = []
+        for address in gone:
+            late += self.settling.gone(address)
+            self._streams.pop(address, None)
+            self.awake.pop(address, None)
+        if gone:  # who returns is told everything afresh
+            kept = ((identity, tuple(filter(self._view.has, peers))) for identity, peers in self._told.items())
+            self._told = {identity: peers for identity, peers in kept if peers}
+            self._held.keep(self._view.has)
+        return late
+
+    def _await(
+        self,
+        gained: dict[NodeAddress | None, Slots],
+        returned: NDArray[np.bool_],
+        others: list[NodeAddress],
+        now: float,
+    ) -> None:
+        """Wait for the handoffs of live owners. One that never had the slots, as far as is known,
+        because this node's own handoff has not arrived there, may have nothing to hand over."""
+        for giver, slots in gained.items():
+            if giver is not None and self._view.has(giver):
+                self.settling.expect(slots[~returned[slots]], giver, now)
+                slots = slots[returned[slots]]
+            self._ask(self.settling.ask(slots, others, now, blocks=True), slots, others)
+
+    def _greet(self, comers: dict[NodeAddress, None], before: View, now: float) -> None:
+        """Ask members that come from another view what they have in the slots that this node keeps,
+        and tell them anew what is here in theirs."""
+        if comers:
+            kept = (self._view.table.owned_by(self.me) & before.table.owned_by(self.me)).nonzero()[0]
+            self._ask(self.settling.ask(kept, comers, now, blocks=True), kept, comers)
+        # While nobody owned anything, nothing was told to anybody.
+        missed = comers if before.table.owners else self._view.addresses
+        for address in missed:
+            if self._has_met(address):
+                self._stream(address).afresh = True
+        for identity in self._source.activation_ids() if missed else ():
+            owner = self._view.table.owner(identity)
+            if owner in missed:
+                self._tell(identity, owner)
+
+    def _ask(self, number: int, slots: Slots, members: Iterable[NodeAddress]) -> None:
+        if number:
+            for member in members:
+                self._stream(member).asks[number] = slots
+
+    # ---- what peers say ----
+
+    def receive(self, peer: NodeAddress, word: Word, size: int, now: float) -> Heard:
+        """A message of `peer`'s stream, of `size` bytes. Raises `Unavailable` if it is not for now,
+        and `BadInput`."""
+        if not self._view.has(peer):
+            raise Unavailable(f"{peer} is not in this node's view")
+        mark = (peer.incarnation, word.number)
+        if mark <= self._heard.get(peer.node, (Incarnation(0), 0)):
+            raise Unavailable("overtaken by a later message")
+        self._heard[peer.node] = mark
+        self._meet(peer)
+        if word.afresh:
+            self._start_again(peer, now)
+        refused: list[ActorId] = []
+        rivals: list[tuple[ActorId, NodeId, Incarnation]] = []
+        for identities, claim in ((word.born, False), (word.claimed, True)):
+            for identity in identities:
+                if not self.owns(identity):
+                    refused.append(identity)
+                elif (winner := self._register(identity, peer, claim)) != peer:
+                    rivals.append((identity, winner.node, winner.incarnation))
+        for identity in word.gone:
+            self.partition.unregister(identity, peer)
+        verdict: Verdict = self._receive_handoff(peer, word.handoff, size, now) if word.handoff is not None else ""
+        for number in word.told:
+            self.settling.told(peer, number)
+        self._answer(peer, word)
+        return Heard(self._view.digest, refused, rivals, verdict)
+
+    def _start_again(self, peer: NodeAddress, now: float) -> None:
+        """`peer` had lost this node from its view, and what it was to say with it."""
+        self.partition.forget(peer)
+        mine = self._view.table.owned_by(self.me).nonzero()[0]
+        self.settling.ask(mine, [peer], now, blocks=False)
+        for number, slots in self.settling.owed_by(peer).items():
+            self._ask(number, slots, [peer])
+
+    def _register(self, identity: ActorId, host: NodeAddress, claim: bool) -> NodeAddress:
+        placed = self._placed.pop(identity, None)
+        if self._lives(identity):
+            if not claim:
+                return self.me
+            self._source.drop_duplicate(identity, host)
+        if claim or placed is not None:  # what lives counts for more than what was only sent there
+            known = self.partition.replace(identity, host)
+            if known is not None and known != host:
+                self._check(identity, known, listed=False)
+        return self.partition.register(identity, host)
+
+    def _answer(self, peer: NodeAddress, word: Word) -> None:
+        """Note what `peer` wants to know, for this node's own stream to it."""
+        for identities, listed in ((word.listed, True), (word.unlisted, False)):
+            for identity in identities:
+                if self._lives(identity) != listed:
+                    self._stream(peer).tell(identity, not listed)
+                elif listed:
+                    self._said((identity,), peer)
+        for question, data in word.asks:
+            slots, stream = unpack(data), self._stream(peer)
+            if self._census is None:
+                self._census = Census(self._source.activation_ids())
+            for identity in self._census.within(slots):
+                if self._lives(identity):
+                    stream.tell(identity, True)
+            stream.told[question] = None
+
+    def hint(self, hint: Hint) -> None:
+        if self.owns(hint.id):
+            self.missed(hint.id, NodeAddress(hint.node, hint.incarnation))
+
+    # ---- handoffs that arrive ----
+
+    def _receive_handoff(self, giver: NodeAddress, handoff: Handoff, size: int, now: float) -> Verdict:
+        if self._held.was_taken(giver, handoff):
+            return "done"
+        if self._view.table.owned_by(self.me)[unpack(handoff.slots)].all():
+            self._take(giver, handoff, now, fresh=True)
+            return "done"
+        return "held" if self._held.hold(giver, handoff, size, now) else "refused"
+
+    def _take(self, giver: NodeAddress, handoff: Handoff, now: float, *, fresh: bool) -> None:
+        """Make the entries this node's own; `fresh`: it was sent a moment ago."""
+        self._held.take(giver, handoff)
+        slots = unpack(handoff.slots)
+        inside = mask(slots)
+        awaited = mask(self.settling.handed(giver, slots))
+        for identity, host in self.partition.within(slots[~awaited[slots]]).items():
+            self._check(identity, host, listed=True)
+        for node, incarnation, identities in handoff.entries:
+            host = NodeAddress(node, incarnation)
+            sure = fresh and host == giver
+            for identity in identities:
+                if inside[slot(identity)] and self._list(identity, host) and not sure:
+                    self._check(identity, host, listed=True)
+        others = [address for address in self._view.addresses if address != self.me]
+        unsure = unpack(handoff.unsure)
+        self._ask(self.settling.ask(unsure, others, now, blocks=True), unsure, others)
+        if handoff.digest != self._view.digest:
+            self._ask(self.settling.ask(slots, others, now, blocks=False), slots, others)
+
+    def _list(self, identity: ActorId, host: NodeAddress) -> bool:
+        """List `identity` at `host` on another's word; False if it is not to be listed there. Who
+        has it although it is listed elsewhere will hear of its rival."""
+        if host == self.me or not self._view.has(host):
+            return False
+        if self._lives(identity) or self.partition.register(identity, host) != host:
+            self._check(identity, host, listed=False)
+            return False
+        return True
+
+    # ---- the sending side ----
+
+    def next(self, peer: NodeAddress, now: float) -> Word | None:
+        """The next message to `peer`, if there is one to be sent now."""
+        stream = self._streams.get(peer)
+        due = stream.due() if stream is not None else None
+        if stream is None or due is None or due > now:
+            return None
+        self._number += 1
+        self._meet(peer)
+        word = stream.compose(self._number, self._view.digest, self._lives, self.me, now)
+        self._said((*word.born, *word.claimed), peer)
+        for node, incarnation, identities in word.handoff.entries if word.handoff is not None else ():
+            if (node, incarnation) == self.me:
+                self._said(identities, peer)
+        return word
+
+    def heard(self, peer: NodeAddress, number: int, answer: Heard, now: float) -> None:
+        """`peer` has answered message `number`."""
+        stream = self._streams.get(peer)
+        if stream is None or stream.flight is None or stream.flight.number != number:
+            return
+        word = stream.delivered(answer, now, self._backoff)
+        claimed = dict.fromkeys(word.claimed)
+        for identity in answer.refused:
+            if self._lives(identity):
+                owner = self._view.table.owner(identity)
+                if owner == peer:
+                    stream.postpone(identity, identity in claimed, now, self._backoff)
+                else:
+                    self._tell(identity, owner, identity in claimed)
+        for identity, node, incarnation in answer.rivals:
+            winner = NodeAddress(node, incarnation)
+            if not self._view.has(winner):
+                stream.postpone(identity, False, now, self._backoff)
+                continue
+            claims = self._source.drop_duplicate(identity, winner)
+            if self._lives(identity):
+                stream.postpone(identity, claims, now, self._backoff)
+        if stream.empty:
+            del self._streams[peer]
+
+    def failed(self, peer: NodeAddress, number: int, now: float) -> None:
+        """Message `number` may not have arrived."""
+        stream = self._streams.get(peer)
+        if stream is not None and stream.flight is not None and stream.flight.number == number:
+            stream.failed(now, self._backoff)
+
+    # ---- time ----
+
+    def tick(self, now: float) -> None:
+        """Do what `due` is for."""
+        others = [address for address in self._view.addresses if address != self.me]
+        for number in self.settling.overdue(now):
+            self._ask(number, self.settling.spread(number, others), others)
+        self._held.expire(now)
+        for identity, (address, due) in list(self._placed.items()):
+            if due > now:
+                break
+            del self._placed[identity]
+            if self.partition.find(identity) == address:
+                self._check(identity, address, listed=True)
+        for peer, stream in self._streams.items():
+            if (at := stream.due()) is not None and at <= now:
+                self.awake[peer] = None
+
+    def due(self) -> float | None:
+        """When `tick` has something to do next, apart from the streams."""
+        placed = next((at for _, at in self._placed.values()), None)
+        times = [at for at in (self._held.due(), self.settling.due(), placed) if at is not None]
+        return min(times, default=None)
+
+    def due_for(self, peer: NodeAddress) -> float | None:
+        """When there is something to be said to `peer`, as far as is known."""
+        stream = self._streams.get(peer)
+        return stream.due() if stream is not None else None
+
+    def next_talk(self, now: float) -> float | None:
+        """When there is something to be said to anybody, after `now`."""
+        times = [at for stream in self._streams.values() if (at := stream.due()) is not None and at > now]
+        return min(times, default=None)
+
+    @property
+    def sealed(self) -> int:
+        """Handoffs that have not arrived."""
+        return sum(len(stream.sealed) for stream in self._streams.values())
+
+    @property
+    def held(self) -> int:
+        """Handoffs that came early."""
+        return len(self._held)
+
+    @property
+    def quiet(self) -> bool:
+        """Nothing is to be said, awaited or settled."""
+        return not (self._streams or len(self._held) or self.settling.open)

@@ -1,0 +1,173 @@
+"""Slots that have come to this node and are not known completely yet, and what is awaited. Pure.
+
+A *question* is about some slots. Either it waits for one node's handoff of them, or it has been
+put to several members, who answer with what lives with them. While it *blocks*, look-ups of its
+slots wait: from when it is opened until its answers are in, `wait_s` at most. After that time it
+stays open without blocking, since a late answer is still worth having. A handoff that has not come
+after half of `wait_s` is asked for from everybody instead.
+"""
+
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from server.cluster.slots import Slots
+from server.directory.partition import mask
+from server.ids import SLOT_COUNT, ActorId, NodeAddress, slot
+
+
+class _Question:
+    __slots__ = ("ask_at", "blocking", "giver", "left", "slots", "until")
+
+    def __init__(self, slots: Slots, until: float, blocks: bool) -> None:
+        self.slots, self.until = slots, until
+        self.blocking: Slots = slots if blocks else slots[:0]
+        self.giver: NodeAddress | None = None
+        self.ask_at: float | None = None  # set while only the handoff is awaited
+        self.left: dict[NodeAddress, None] = {}  # who has not answered
+
+
+class Settling:
+    """See the module's head."""
+
+    def __init__(self, wait_s: float) -> None:
+        self._wait_s = wait_s
+        self._open: dict[int, _Question] = {}
+        self._last = 0
+        self._blocked: NDArray[np.int16] | None = None  # how many questions block each slot
+        self.releases = 0
+        """Counts up whenever a slot may have stopped to block."""
+
+    def blocks(self, identity: ActorId) -> bool:
+        """Whether a look-up of `identity` has to wait."""
+        return self._blocked is not None and bool(self._blocked[slot(identity)])
+
+    @property
+    def blocked(self) -> int:
+        """How many slots look-ups wait for."""
+        return 0 if self._blocked is None else int(np.count_nonzero(self._blocked))
+
+    @property
+    def open(self) -> int:
+        """How many questions have not all their answers."""
+        return len(self._open)
+
+    # ---- questions ----
+
+    def expect(self, slots: Slots, giver: NodeAddress, now: float) -> None:
+        """`giver` is to hand these over; look-ups wait."""
+        if not len(slots):
+            return
+        question = self._new(slots, now, blocks=True)
+        question.giver, question.ask_at = giver, now + self._wait_s / 2
+
+    def ask(self, slots: Slots, of: Iterable[NodeAddress], now: float, *, blocks: bool) -> int:
+        """`of` are asked; returns the question's number, 0 if there is nobody or nothing to ask."""
+        left = dict.fromkeys(of)
+        if not left or not len(slots):
+            return 0
+        self._new(slots, now, blocks=blocks).left = left
+        return self._last
+
+    def _new(self, slots: Slots, now: float, *, blocks: bool) -> _Question:
+        self._last += 1
+        question = self._open[self._last] = _Question(slots, now + self._wait_s, blocks)
+        if blocks:
+            if self._blocked is None:
+                self._blocked = np.zeros(SLOT_COUNT, dtype=np.int16)
+            self._blocked[slots] += 1
+        return question
+
+    def overdue(self, now: float) -> list[int]:
+        """End what has blocked for its time; returns questions whose handoff is late, to `spread`."""
+        for number, question in list(self._open.items()):
+            if len(question.blocking) and question.until <= now:
+                self._release(question, question.blocking)
+                self._close_if_done(number)
+        return [number for number, one in self._open.items() if one.ask_at is not None and one.ask_at <= now]
+
+    def spread(self, number: int, of: Iterable[NodeAddress]) -> Slots:
+        """Ask `of` for what a handoff was awaited for; returns the slots."""
+        question = self._open[number]
+        question.ask_at, question.left = None, dict.fromkeys(of)
+        self._close_if_done(number)
+        return question.slots
+
+    def owed_by(self, member: NodeAddress) -> dict[int, Slots]:
+        """The questions that `member` has not answered, and their slots."""
+        return {number: one.slots for number, one in self._open.items() if member in one.left}
+
+    # ---- what ends them ----
+
+    def told(self, by: NodeAddress, number: int) -> None:
+        """`by` has said all that it has."""
+        question = self._open.get(number)
+        if question is not None and question.ask_at is None:
+            question.left.pop(by, None)
+            self._close_if_done(number)
+
+    def handed(self, giver: NodeAddress, slots: Slots) -> Slots:
+        """`giver` has handed these over; returns those of them that were awaited from it."""
+        awaited: list[Slots] = [slots[:0]]
+        given = mask(slots)
+        for number, question in list(self._open.items()):
+            if question.giver == giver:
+                mine = given[question.slots]
+                awaited.append(question.slots[mine])
+                self._drop(number, given)
+        return np.unique(np.concatenate(awaited))
+
+    def lost(self, slots: Slots) -> None:
+        """These are no longer this node's."""
+        if self._open and len(slots):
+            given = mask(slots)
+            for number in list(self._open):
+                self._drop(number, given)
+
+    def gone(self, member: NodeAddress) -> list[int]:
+        """`member` has left the view; returns questions to `spread`: its handoff does not come."""
+        late = []
+        for number, question in list(self._open.items()):
+            question.left.pop(member, None)
+            if question.giver == member:
+                question.giver = None
+                if question.ask_at is not None:
+                    late.append(number)
+            self._close_if_done(number)
+        return late
+
+    def _drop(self, number: int, given: NDArray[np.bool_]) -> None:
+        """The question is no longer about the slots in `given`."""
+        question = self._open[number]
+        self._release(question, question.blocking[given[question.blocking]])
+        question.slots = question.slots[~given[question.slots]]
+        self._close_if_done(number)
+
+    def _release(self, question: _Question, slots: Slots) -> None:
+        if len(slots):
+            assert self._blocked is not None
+            self._blocked[slots] -= 1
+            question.blocking = np.setdiff1d(question.blocking, slots, assume_unique=True)
+            self.releases += 1
+
+    def _close_if_done(self, number: int) -> None:
+        question = self._open[number]
+        if not len(question.slots) or (question.ask_at is None and not question.left):
+            self._release(question, question.blocking)
+            del self._open[number]
+
+    # ---- what the others need to know ----
+
+    def unsure(self, slots: Slots) -> Slots:
+        """Those of `slots` that a question is open for."""
+        wanted = np.zeros(SLOT_COUNT, dtype=np.bool_)
+        for question in self._open.values():
+            wanted[question.slots] = True
+        return slots[wanted[slots]]
+
+    def due(self) -> float | None:
+        """When `overdue` has something to do."""
+        times = [one.until for one in self._open.values() if len(one.blocking)]
+        times += [one.ask_at for one in self._open.values() if one.ask_at is not None]
+        return min(times, default=None)

@@ -1,0 +1,200 @@
+"""What one node has to say to one peer's directory: an ordered, numbered stream. Pure.
+
+One message is under way at a time. What it carried is taken back if it fails and goes out again
+under a new number, so that what arrives late can be told from what is new. Whether an activation
+lives is looked up when the message is made, not when its change was noted: the newest word on it
+is the truth of that moment, and a thousand changes of one activation cost one word.
+"""
+
+from collections.abc import Callable
+from itertools import islice
+from typing import Final, TypeVar
+
+import msgspec
+
+from server.cluster.slots import Slots
+from server.directory.messages import Handoff, Heard, Word, pack
+from server.ids import ActorId, NodeAddress, slot
+
+BATCH: Final = 5_000
+"""Ids of one sort in one message, and entries in one handoff."""
+_ASKS: Final = 64
+_MOST: Final = 200_000
+"""Deaths and doubts that wait for one peer. Past it no more are noted: a wrong entry costs one
+redirect and heals then. (Births are bounded by the activations themselves.)"""
+
+Backoff = Callable[[int], float]
+T = TypeVar("T")
+
+
+class Sealed(msgspec.Struct):
+    """Slots that go elsewhere. `digest` and `unsure` as of the sealing; `not_before`: when to offer
+    it again."""
+
+    slots: Slots
+    unsure: Slots
+    entries: dict[ActorId, NodeAddress]
+    digest: int
+    tries: int = 0
+    not_before: float = 0.0
+
+
+class Stream:
+    """See the module's head. `truth`: ids whose state is to be told, and whether with a claim."""
+
+    def __init__(self) -> None:
+        self.truth: dict[ActorId, bool] = {}
+        self.later: dict[ActorId, bool] = {}  # refused, or doubtful: once more at `later_at`
+        self.listed: dict[ActorId, None] = {}
+        self.unlisted: dict[ActorId, None] = {}
+        self.asks: dict[int, Slots] = {}
+        self.told: dict[int, None] = {}
+        self.sealed: dict[int, Sealed] = {}
+        self.flight: Word | None = None
+        self.afresh = False  # the peer is to forget what it heard
+        self._attempt = self._refusals = 0
+        self._not_before = self._later_at = 0.0
+
+    # ---- notes ----
+
+    def tell(self, identity: ActorId, lives: bool, claim: bool = False) -> None:
+        if lives or len(self.truth) < _MOST:
+            self.truth[identity] = claim or self.truth.get(identity, False)
+
+    def check(self, identity: ActorId, listed: bool) -> None:
+        """Ask whether `identity` is with the peer, as it is (or is not) listed here."""
+        where = self.listed if listed else self.unlisted
+        if len(where) < _MOST:
+            where[identity] = None
+
+    def postpone(self, identity: ActorId, claim: bool, now: float, backoff: Backoff) -> None:
+        """Tell it again after a while."""
+        if not self.later:
+            self._refusals += 1
+            self._later_at = now + backoff(self._refusals)
+        self.later[identity] = claim
+
+    def hurry(self) -> None:
+        """The view has changed: what was to wait is worth a try now."""
+        self._attempt = self._refusals = 0
+        self._not_before = self._later_at = 0.0
+        for sealed in self.sealed.values():
+            sealed.tries, sealed.not_before = 0, 0.0
+
+    def ids(self) -> dict[ActorId, bool]:
+        """Every id that is to be told or is being told."""
+        flying = self._flying(self.flight) if self.flight is not None else {}
+        return {**flying, **self.later, **self.truth}
+
+    @staticmethod
+    def _flying(word: Word) -> dict[ActorId, bool]:
+        return {**dict.fromkeys(word.born, False), **dict.fromkeys(word.claimed, True)}
+
+    # ---- messages ----
+
+    def due(self) -> float | None:
+        """When there is something to send; None for nothing."""
+        if self.flight is not None:
+            return None
+        now = self.truth or self.listed or self.unlisted or self.asks or self.told or self.afresh
+        times = [0.0] if now else [sealed.not_before for sealed in self.sealed.values()]
+        if self.later:
+            times.append(self._later_at)
+        return max(self._not_before, min(times)) if times else None
+
+    def compose(self, number: int, digest: int, lives: Callable[[ActorId], bool], me: NodeAddress, now: float) -> Word:
+        """The next message, which is then under way."""
+        if self.later and self._later_at <= now:
+            self.truth, self.later = {**self.later, **self.truth}, {}
+        born: list[ActorId] = []
+        claimed: list[ActorId] = []
+        gone: list[ActorId] = []
+        for identity, claim in _pop(self.truth, BATCH):
+            (gone if not lives(identity) else claimed if claim else born).append(identity)
+        self.flight = Word(
+            number,
+            digest,
+            born,
+            claimed,
+            gone,
+            [identity for identity, _ in _pop(self.listed, BATCH)],
+            [identity for identity, _ in _pop(self.unlisted, BATCH)],
+            [(question, pack(slots)) for question, slots in islice(self.asks.items(), _ASKS)],
+            [] if self.truth else list(self.told),
+            self._handoff(lives, me, now),
+            self.afresh,
+        )
+        self.afresh = False
+        return self.flight
+
+    def _handoff(self, lives: Callable[[ActorId], bool], me: NodeAddress, now: float) -> Handoff | None:
+        for number, sealed in self.sealed.items():
+            if sealed.not_before <= now:
+                by_host: dict[NodeAddress, list[ActorId]] = {}
+                for identity, host in sealed.entries.items():
+                    if host != me or lives(identity):
+                        by_host.setdefault(host, []).append(identity)
+                entries = [(host.node, host.incarnation, ids) for host, ids in by_host.items()]
+                oldest = next(iter(self.sealed))
+                return Handoff(number, oldest, sealed.digest, pack(sealed.slots), pack(sealed.unsure), entries)
+        return None
+
+    def failed(self, now: float, backoff: Backoff) -> None:
+        """The message under way may not have arrived: everything in it is still to be said."""
+        word, self.flight = self.flight, None
+        assert word is not None
+        self.truth = {**dict.fromkeys(word.gone, False), **self._flying(word), **self.truth}
+        self.truth.update(dict.fromkeys(word.claimed, True))
+        self.listed = {**dict.fromkeys(word.listed), **self.listed}
+        self.unlisted = {**dict.fromkeys(word.unlisted), **self.unlisted}
+        self.afresh = self.afresh or word.afresh
+        self._attempt += 1
+        self._not_before = now + backoff(self._attempt)
+
+    def delivered(self, answer: Heard, now: float, backoff: Backoff) -> Word:
+        """The message under way was answered; returns it."""
+        word, self.flight = self.flight, None
+        assert word is not None
+        self._attempt = 0
+        for question, _ in word.asks:
+            self.asks.pop(question, None)
+        for question in word.told:
+            self.told.pop(question, None)
+        sealed = self.sealed.get(word.handoff.number) if word.handoff is not None else None
+        if word.handoff is not None and sealed is not None:
+            if answer.handoff == "done":
+                del self.sealed[word.handoff.number]
+            else:
+                sealed.tries += 1
+                sealed.not_before = now + backoff(sealed.tries)
+        return word
+
+    @property
+    def empty(self) -> bool:
+        return self.flight is None and self.due() is None
+
+
+def _pop(some: dict[ActorId, T], most: int) -> list[tuple[ActorId, T]]:
+    """The first of `some`, which are no longer there."""
+    if len(some) <= most:
+        taken = list(some.items())
+        some.clear()
+        return taken
+    taken = list(islice(some.items(), most))
+    for identity, _ in taken:
+        del some[identity]
+    return taken
+
+
+def parts(slots: Slots, entries: dict[ActorId, NodeAddress]) -> list[tuple[Slots, dict[ActorId, NodeAddress]]]:
+    """`slots` with their entries, cut between slots so that none has much more than `BATCH`."""
+    if len(entries) <= BATCH:
+        return [(slots, entries)]
+    ordered = sorted((slot(identity), identity) for identity in entries)
+    cuts = sorted({number for number, _ in ordered[BATCH::BATCH]})
+    out = []
+    for low, high in zip([0, *cuts], [*cuts, int(slots[-1]) + 1], strict=True):
+        inside = slots[(slots >= low) & (slots < high)]
+        ids = [identity for number, identity in ordered if low <= number < high]
+        out.append((inside, {identity: entries[identity] for identity in ids}))
+    return [(inside, some) for inside, some in out if len(inside)]

@@ -1,0 +1,530 @@
+"""Short scenarios that aim at one condition each, where a storm would meet it too rarely: they ask the
+actors of a small application of their own, and look at what came of it.
+
+    isolated   a node that neither the store nor gossip reaches goes on hearing its clients, with a
+               clock as slow as the lease's margin allows; another takes over as early as it can
+    halves     four nodes, two on each side of a split: one side only may evict the other
+    turns      turns that wait half-way, or fail half-way, while states are flushed
+    bells      reminders whose nodes crash at any moment: rung at least once, counted once
+    orphans    something that lives on by itself, and that nobody calls, when its node is gone
+    rooms      volatile actors on both sides of a split
+    evicted    a node that only gossip has lost is asked for more and more actors
+    stale      statements of a dead node that reach the store after its successors' claims
+    inherited  a journal whose node dies in the middle of flushes that go slowly or not at all
+    given      the target of a migration dies while the store decides on it
+    forgetful  a store that does the appends of a log and says nothing
+
+Each is `play(seed) -> violations`.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import msgspec
+
+from server.actors.actor import Actor, LoggedActor, Record, read_only, reminder
+from server.actors.app import App
+from server.errors import GarrisonError
+from server.ids import ActorId, NodeId, actor_id
+from tests.sim import ownership
+from tests.sim.faults import StoreTroubles
+from tests.sim.history import Wrote
+from tests.sim.loop import SimLoop, simulate
+from tests.sim.store import Fault
+from tests.sim.world import JournalMode, SimNode, World, silent
+
+LIMIT_S: Final = 120.0
+SETTINGS: Final = {"actors": {"orphan_poll_s": 1.0}}
+
+
+class PairState(msgspec.Struct, frozen=True):
+    """Both are the same at each turn's end."""
+
+    one: int = 0
+    other: int = 0
+
+
+class Pair(Actor[PairState]):
+    """Its turns change one half, wait, and change the other."""
+
+    kind = "pair"
+    durability = "write_behind"
+    State = PairState
+    __slots__ = ()
+
+    def both(self) -> int:
+        """A turn that ends at once; returns its version."""
+        self.state = PairState(self.state.one + 1, self.state.other + 1)
+        return self.version + 1
+
+    async def slowly(self) -> int:
+        self.state = PairState(self.state.one + 1, self.state.other)
+        await self.activation.host.supervisor.spawn(asyncio.sleep(0.4), "half a turn")
+        self.state = PairState(self.state.one, self.state.other + 1)
+        return self.version + 1
+
+    @read_only
+    def look(self) -> int:
+        return self.version
+
+    def half(self) -> int:
+        self.state = PairState(self.state.one + 1, self.state.other)
+        raise ValueError("half a turn")
+
+
+class BellState(msgspec.Struct, frozen=True):
+    """`due`: what was asked for last; `rung`: how often a bell rang."""
+
+    due: int = 0
+    rung: int = 0
+    reminded: dict[str, int] = {}
+
+
+class Bell(Actor[BellState]):
+    kind = "bell"
+    durability = "write_behind"
+    State = BellState
+    __slots__ = ()
+
+    async def wind(self, in_ms: int) -> int:
+        await self.remind(self.ring, self.wall_ms() + in_ms)
+        return 0
+
+    @reminder
+    def ring(self, due_ms: int) -> None:
+        self.state = BellState(due_ms, self.state.rung + 1, self.state.reminded)
+
+
+class Ticked(msgspec.Struct, frozen=True, array_like=True, tag="ticked"):
+    time_ms: int
+
+
+class TickState(msgspec.Struct, frozen=True):
+    ticks: int = 0
+
+
+class Ticker(LoggedActor[TickState]):
+    """Goes on by itself, by a timer, and is never over."""
+
+    kind = "ticker"
+    State = TickState
+    Event = Ticked
+    lives_on = True
+    __slots__ = ()
+
+    @staticmethod
+    def evolve(state: Any, record: Record) -> TickState:
+        return TickState(state.ticks + 1)
+
+    @staticmethod
+    def finished(state: Any) -> bool:
+        return False
+
+    def activated(self) -> None:
+        self.after(0.5, self.tick)
+
+    def tick(self) -> None:
+        self.emit(Ticked(0))
+        self.after(0.5, self.tick)
+
+
+class RoomState(msgspec.Struct, frozen=True):
+    guests: int = 0
+
+
+class Room(Actor[RoomState]):
+    """In memory only."""
+
+    kind = "room"
+    durability = "volatile"
+    State = RoomState
+    __slots__ = ()
+
+    def enter(self) -> int:
+        self.state = RoomState(self.state.guests + 1)
+        return self.state.guests
+
+
+TOYS: Final = App(
+    name="toys",
+    actors=(Pair, Bell, Ticker, Room),
+    requests=(),
+    answers=(),
+    events=(),
+    routes={},
+)
+
+
+def _play(
+    seed: int, run: Callable[[World], Awaitable[list[str]]], nodes: int = 3, journal: JournalMode = "none"
+) -> list[str]:
+    """Start `nodes`, do `run`, check what always holds, stop."""
+    worlds: list[World] = []
+
+    async def main(loop: SimLoop) -> list[str]:
+        world = World(loop, seed, SETTINGS, journal, TOYS)
+        worlds.append(world)
+        world.store.timeout_s = 0.6
+        with world.catching_logs():
+            for number in range(1, nodes + 1):
+                world.launch(f"n{number}")
+            await world.started(nodes)
+            wrong = await run(world)
+            for name in list(world.processes):
+                await world.stop_process(name)
+            await asyncio.sleep(1)
+        return wrong
+
+    try:
+        with silent():
+            wrong = simulate(seed, main, LIMIT_S).result
+    except Exception as error:
+        wrong = [f"{type(error).__name__}: {error}"]
+    audit = worlds[0].audit
+    return [
+        *wrong,
+        *ownership.one_writer(audit),
+        *ownership.taken_from_the_dead_only(audit),
+        *ownership.released_by_the_owner(audit),
+        *ownership.judged_rightly(audit, ownership.LEASE_S),
+    ]
+
+
+async def _ask(node: SimNode, id: ActorId, method: str, *args: Any) -> Any:
+    """An actor's answer, asked from `node`; the error where there is none."""
+    try:
+        return await node.domain.run(node.world.loop.create_task, node.node.host.ask(id, method, args))
+    except GarrisonError as error:
+        return error
+
+
+async def _insist(world: World, id: ActorId, method: str, *args: Any) -> Any:
+    """Ask from any node until there is an answer."""
+    while True:
+        for node in list(world.nodes.values()):
+            answer = await _ask(node, id, method, *args)
+            if not isinstance(answer, GarrisonError):
+                return answer
+        await asyncio.sleep(0.1)
+
+
+def _of_node(node: SimNode, kind: str, count: int) -> list[ActorId]:
+    """Ids of `kind` whose slots `node` owns."""
+    ids = (actor_id(kind, f"{kind}{number}") for number in range(10_000))
+    return [id for id in ids if node.node.host.owner(id) == node.address][:count]
+
+
+# ---- isolated ----------------------------------------------------------------------------------
+
+
+def isolated(seed: int, journal: JournalMode = "none") -> list[str]:
+    """See the module's head."""
+
+    async def run(world: World) -> list[str]:
+        node = world.nodes["n2"]
+        pairs = _of_node(node, "pair", 6)
+        for id in pairs:
+            await _ask(node, id, "both")
+        node.clock.drift(0.92)
+        await asyncio.sleep(1.0)
+        world.store.down_for["n2"] = 1
+        if world.journals is not None and world.journals.kind == "redis":
+            await asyncio.sleep(0)
+        mute = world.gossip.mute("n2")
+        until = world.loop.time() + 6.0
+
+        async def hammer(id: ActorId, by: SimNode, every_s: float) -> None:
+            while world.loop.time() < until and world.nodes.get(by.name) is by:
+                await _ask(by, id, "both")
+                await asyncio.sleep(every_s)
+
+        async with asyncio.TaskGroup() as group:
+            for id in pairs:
+                group.create_task(hammer(id, node, 0.01))
+                group.create_task(hammer(id, world.nodes["n1"], 0.05))
+        world.store.down_for.clear()
+        world.gossip.unmute(mute)
+        await asyncio.sleep(3)
+        return []
+
+    return _play(seed, run, journal=journal)
+
+
+# ---- halves ------------------------------------------------------------------------------------
+
+
+def halves(seed: int) -> list[str]:
+    """See the module's head."""
+
+    async def run(world: World) -> list[str]:
+        await asyncio.sleep(3)
+        world.gossip.split({NodeId("n1"), NodeId("n2")}, {NodeId("n3"), NodeId("n4")})
+        await asyncio.sleep(6)
+        world.gossip.heal()
+        await asyncio.sleep(3)
+        return []
+
+    return _play(seed, run, nodes=4)
+
+
+# ---- turns -------------------------------------------------------------------------------------
+
+
+def turns(seed: int) -> list[str]:
+    """See the module's head."""
+
+    async def run(world: World) -> list[str]:
+        rng, node = world.rng("turns"), world.nodes["n1"]
+        for id in _of_node(node, "pair", 4):
+            for _ in range(8):
+                await _ask(node, id, rng.choice(("both", "slowly", "slowly", "half")))
+                await asyncio.sleep(rng.uniform(0, 0.4))
+        world.faults[:] = [line for line in world.faults if "half a turn" not in line]
+        return _halves_stored(world)
+
+    return _play(seed, run, nodes=1)
+
+
+def _halves_stored(world: World) -> list[str]:
+    """States in the store that no turn ended with."""
+    out = []
+    for entry in world.audit:
+        if isinstance(entry, Wrote) and entry.after.state is not None and entry.id.startswith("pair/"):
+            state = msgspec.msgpack.decode(entry.after.state, type=PairState)
+            if state.one != state.other:
+                out.append(f"{entry.statement} of {entry.id} stored half a turn: {state}")
+    return out
+
+
+# ---- bells -------------------------------------------------------------------------------------
+
+
+def bells(seed: int) -> list[str]:
+    """See the module's head."""
+
+    async def run(world: World) -> list[str]:
+        rng = world.rng("bells")
+        ids = [actor_id("bell", f"b{number}") for number in range(12)]
+        for id in ids:
+            await _insist(world, id, "wind", rng.randint(500, 4000))
+        for _ in range(2):
+            await asyncio.sleep(rng.uniform(0.5, 2.0))
+            name = rng.choice(sorted(world.processes))
+            world.crash_process(name)
+            await asyncio.sleep(rng.uniform(0.2, 1.5))
+            world.launch(name)
+        # Two nodes may own a slot for a while, and ring both.
+        world.gossip.lie(NodeId("n1"), NodeId("n2"), None)
+        await asyncio.sleep(3)
+        world.gossip.lie_no_more(NodeId("n1"))
+        await asyncio.sleep(14)
+        return _bells_rung(world, ids)
+
+    return _play(seed, run)
+
+
+def _bells_rung(world: World, ids: list[ActorId]) -> list[str]:
+    out = []
+    for id in ids:
+        entity = world.database.entities.get(id)
+        state = msgspec.msgpack.decode((entity.state if entity else None) or b"\x80", type=BellState)
+        if state.rung != 1:
+            out.append(f"{id} rang {state.rung} times")
+    out += [f"the reminder of {id} is still there" for id, _ in world.database.reminders]
+    return out
+
+
+# ---- orphans -----------------------------------------------------------------------------------
+
+
+def orphans(seed: int) -> list[str]:
+    """See the module's head."""
+
+    async def run(world: World) -> list[str]:
+        rng = world.rng("orphans")
+        ids = [actor_id("ticker", f"t{number}") for number in range(6)]
+        for id in ids:
+            await _insist(world, id, "wake")
+        await asyncio.sleep(3)
+        name = rng.choice(sorted(world.processes))
+        world.crash_process(name)
+        await asyncio.sleep(rng.uniform(4, 6))
+        before = {id: world.database.entities[id].next_seq for id in ids}
+        await asyncio.sleep(2)
+        after = {id: world.database.entities[id].next_seq for id in ids}
+        return [f"{id} stands still" for id in ids if after[id] <= before[id]]
+
+    return _play(seed, run)
+
+
+# ---- rooms -------------------------------------------------------------------------------------
+
+
+def rooms(seed: int) -> list[str]:
+    """See the module's head."""
+
+    async def run(world: World) -> list[str]:
+        ids = [actor_id("room", f"r{number}") for number in range(12)]
+        world.gossip.split({NodeId("n1")}, {NodeId("n2"), NodeId("n3")})
+        for way in (("n1", "n2"), ("n2", "n1"), ("n1", "n3"), ("n3", "n1")):
+            world.network.weather.cut(*way)
+        await asyncio.sleep(2.2)
+        for id in ids:
+            for name in ("n1", "n2"):
+                if name in world.nodes:
+                    await _ask(world.nodes[name], id, "enter")
+        world.network.weather.mend()
+        world.gossip.heal()
+        await world.converged(10)
+        return []
+
+    return _play(seed, run)
+
+
+# ---- evicted -----------------------------------------------------------------------------------
+
+
+def evicted(seed: int) -> list[str]:
+    """See the module's head."""
+
+    async def run(world: World) -> list[str]:
+        node = world.nodes["n2"]
+        ids = iter(_of_node(node, "pair", 400))
+        mute = world.gossip.mute("n2")
+        until = world.loop.time() + 6.0
+        while world.loop.time() < until and world.nodes.get("n2") is node:
+            world.loop.create_task(_ask(node, next(ids), "both"))
+            await asyncio.sleep(0.03)
+        world.gossip.unmute(mute)
+        await asyncio.sleep(6)
+        return []
+
+    return _play(seed, run)
+
+
+# ---- stale -------------------------------------------------------------------------------------
+
+
+def stale(seed: int) -> list[str]:
+    """See the module's head."""
+
+    async def run(world: World) -> list[str]:
+        node, rng = world.nodes["n2"], world.rng("stale")
+        pairs, tickers = _of_node(node, "pair", 6), _of_node(node, "ticker", 12)
+        for id in (*pairs, *tickers):
+            await _ask(node, id, "wake")
+        await asyncio.sleep(2)
+        troubles = StoreTroubles(rng)
+        world.store.faults, world.store.slow_s = troubles, (2.9, 3.8)
+        troubles.begin(1.0, frozenset({"write", "append"}), "n2", ("slow",))
+        for id in pairs:
+            for _ in range(9):
+                await _ask(node, id, "both")
+        await asyncio.sleep(rng.uniform(0.6, 1.1))
+        world.crash_process("n2")
+        await asyncio.sleep(1.6)
+        for _ in range(5):
+            for id in (*pairs, *tickers):
+                world.loop.create_task(_ask(world.nodes["n1"], id, "wake"))
+            await asyncio.sleep(1)
+        return []
+
+    return _play(seed, run)
+
+
+# ---- inherited ---------------------------------------------------------------------------------
+
+
+def inherited(seed: int) -> list[str]:
+    """See the module's head."""
+
+    async def run(world: World) -> list[str]:
+        rng, acked = world.rng("inherited"), dict[ActorId, int]()
+        troubles = StoreTroubles(rng)
+        world.store.faults = troubles
+        troubles.begin(1.0, frozenset({"write"}), "n2", (rng.choice(("slow", "refuse")),))
+        troubles.begin(1.0, frozenset({"settle"}), None, ("refuse",))
+        node = world.nodes["n2"]
+        pairs = _of_node(node, "pair", 6)
+        until = world.loop.time() + rng.uniform(1.0, 4.0)
+        while world.loop.time() < until:
+            for id in pairs[: rng.randint(1, 6)]:
+                acked[id] = await _ask(node, id, "both")
+            await asyncio.sleep(rng.uniform(0.0, 0.05))
+        await asyncio.sleep(rng.choice((0.0, 1.5)))
+        world.crash_process("n2")
+        how = rng.choice(("look", "both"))
+        for name in ("n1", "n3"):
+            await asyncio.sleep(0.5)
+            for id in acked:
+                version = await _insist(world, id, how)
+                if version < acked[id]:
+                    return [f"{id} had {acked[id]} acknowledged and has {version}"]
+                acked[id] = version
+            await asyncio.sleep(rng.uniform(1.0, 2.5))
+            if name == "n1" and rng.getrandbits(1):
+                world.crash_process(name)
+            else:
+                await world.stop_process(name)
+        return _versions_lost(world, acked)
+
+    return _play(seed, run, journal="local")
+
+
+def _versions_lost(world: World, acked: dict[ActorId, int]) -> list[str]:
+    entities = world.database.entities
+    return [
+        f"{id} had {version} acknowledged, {entities[id].state_version} is stored"
+        for id, version in acked.items()
+        if entities[id].state_version < version
+    ]
+
+
+# ---- given -------------------------------------------------------------------------------------
+
+
+def given(seed: int) -> list[str]:
+    """See the module's head."""
+
+    async def run(world: World) -> list[str]:
+        node, store, rng = world.nodes["n1"], world.store, world.rng("given")
+        victim, left = rng.choice(("n2", "n3")), iter(range(rng.randint(0, 1)))
+        for id in _of_node(node, "pair", 20):
+            await _ask(node, id, "both")
+
+        class Slowly:
+            def decide(self, name: str, statement: str) -> Fault:
+                if (name, statement) != ("n1", "migrate"):
+                    return None
+                if victim in world.processes and next(left, None) is None:
+                    world.crash_process(victim)
+                return "slow"
+
+        store.slow_s, store.timeout_s, store.faults = (0.5, 0.6), 1.0, Slowly()
+        await world.stop_process("n1")
+        await asyncio.sleep(3)
+        return []
+
+    return _play(seed, run, journal="local")
+
+
+# ---- forgetful ---------------------------------------------------------------------------------
+
+
+def forgetful(seed: int) -> list[str]:
+    """See the module's head."""
+
+    async def run(world: World) -> list[str]:
+        ids = [actor_id("ticker", f"t{number}") for number in range(6)]
+        for id in ids:
+            await _insist(world, id, "wake")
+        troubles = StoreTroubles(world.rng("forgetful"))
+        world.store.faults = troubles
+        number = troubles.begin(0.5, frozenset({"append"}), None, ("forget",))
+        await asyncio.sleep(8)
+        troubles.end(number)
+        await asyncio.sleep(2)
+        return list(world.faults)
+
+    return _play(seed, run)

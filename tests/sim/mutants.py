@@ -1,0 +1,168 @@
+"""Each condition of the nine ownership rules (DESIGN.md section 4) taken out of the running code, in the
+simulation only, and the scenario that finds it.
+
+A mutant is a rewrite of one or more functions: a piece of their source, which must be there exactly
+once, is replaced, so that a mutant whose condition has moved fails instead of doing nothing.
+`python -m tests.sim.mutants [--seeds N] [NAME ...]` looks for the first seed of each and prints the
+table; `test_mutants.py` plays the recorded seeds.
+"""
+
+import argparse
+import importlib
+import inspect
+import linecache
+import sys
+import textwrap
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import cache, partial
+from typing import Any, Final
+
+from tests.sim import directed, storm
+from tests.sim.faults import Aim
+from tests.sim.mutations import MUTANTS, RECORDED, WITHIN, Mutant
+from tests.sim.storm import Options
+
+Scenario = Callable[[int], list[str]]
+
+
+@contextmanager
+def rewritten(where: str, old: str, new: str) -> Iterator[None]:
+    """Replace `old` in a function's source while this lasts. Raises `LookupError` if it is not there
+    exactly once."""
+    module_name, _, path = where.partition(":")
+    module = importlib.import_module(module_name)
+    holder: Any = module
+    *owners, name = path.split(".")
+    for owner in owners:
+        holder = getattr(holder, owner)
+    original = inspect.getattr_static(holder, name)
+    source = textwrap.dedent(inspect.getsource(getattr(original, "__func__", original)))
+    if source.count(old) != 1:
+        raise LookupError(f"{where} has {old!r} {source.count(old)} times")
+    changed = source.replace(old, new)
+    file = f"<mutant {len(linecache.cache)} of {where}>"
+    linecache.cache[file] = (len(changed), None, changed.splitlines(keepends=True), file)
+    made: dict[str, Any] = {}
+    exec(compile(changed, file, "exec"), module.__dict__, made)
+    setattr(holder, name, made[name])
+    try:
+        yield
+    finally:
+        setattr(holder, name, original)
+        del linecache.cache[file]
+
+
+def play(mutant: Mutant, seed: int) -> list[str]:
+    """The violations that the mutant's scenario shows on `seed`."""
+    with ExitStack() as stack:
+        for edit in mutant.edits:
+            stack.enter_context(rewritten(*edit))
+        return SCENARIOS[mutant.scenario](seed)
+
+
+def _storm(seed: int, options: Options) -> list[str]:
+    return storm.play(seed, options).outcome.violations
+
+
+def _aimed(*aims: Aim, **more: Any) -> Scenario:
+    known: dict[str, Any] = {"journal": "none", "faults": 6, "length_s": 8.0, "aims": aims}
+    return partial(_storm, options=Options(**known | more))
+
+
+LATE: Final = tuple(Aim("statements", (1, 4), name, "late") for name in ("claim", "write", "append", "migrate"))
+MOVES: Final = (Aim("drain", (0.3, 1)), Aim("stop", (0.3, 1)), Aim("join"))
+SCENARIOS: Final[dict[str, Scenario]] = {
+    "storm": partial(_storm, options=Options()),
+    "split": _aimed(Aim("split", (4, 6)), faults=2),
+    "pause": _aimed(Aim("pause", (3, 6)), Aim("pause", (3, 6)), Aim("answer", (3, 5), "write"), faults=4),
+    "pause local": _aimed(Aim("pause", (3, 6)), Aim("append", (3, 5)), journal="local", faults=4),
+    "renewal": _aimed(Aim("answer", (3, 6), "renew_lease"), faults=5),
+    "append": _aimed(Aim("append", (3, 5)), journal="local", faults=6, length_s=12.0),
+    "append redis": _aimed(Aim("append", (3, 5)), Aim("pause", (3, 5)), journal="redis", length_s=12.0),
+    "outage": _aimed(Aim("outage", (2, 5)), Aim("split", (2, 5)), Aim("silence", (2, 5)), length_s=5.0),
+    "late": _aimed(*LATE, Aim("crash", (0.3, 1)), Aim("crash", (0.3, 1)), Aim("pause", (2, 4)), faults=8),
+    "late claims": _aimed(Aim("statements", (2, 4), "claim", "late"), Aim("crash"), journal="local", faults=8),
+    "late writes": _aimed(Aim("statements", (1, 3), "write", "late"), faults=5),
+    "lost answers": _aimed(Aim("statements", (1, 3), "", "forget"), faults=4, fences=False),
+    "crash": _aimed(Aim("crash", (0.3, 3)), faults=4),
+    "crash ahead": _aimed(
+        Aim("crash", (0.3, 3)),
+        Aim("statements", (2, 4), "append", "refuse"),
+        Aim("statements", (2, 4), "append", "refuse"),
+        faults=9,
+    ),
+    "crash local": _aimed(Aim("crash", (0.3, 3)), journal="local", faults=4),
+    "crash redis": _aimed(Aim("crash", (0.3, 3)), journal="redis", faults=4),
+    "crash far": _aimed(Aim("crash", (0.3, 3)), journal="local", faults=4, shared=False),
+    "crash locks": _aimed(
+        Aim("crash", (0.3, 2)),
+        Aim("locks", (3, 5)),
+        Aim("statements", (2, 4), "write", "slow"),
+        journal="local",
+        faults=9,
+    ),
+    "moves": _aimed(*MOVES, faults=5),
+    "moves late": _aimed(
+        *MOVES, Aim("statements", (2, 4), "migrate", "forget"), Aim("statements", (2, 4), "migrate", "late"), faults=9
+    ),
+    "isolated": directed.isolated,
+    "isolated local": partial(directed.isolated, journal="local"),
+    "isolated redis": partial(directed.isolated, journal="redis"),
+    "halves": directed.halves,
+    "turns": directed.turns,
+    "bells": directed.bells,
+    "orphans": directed.orphans,
+    "rooms": directed.rooms,
+    "evicted": directed.evicted,
+    "stale": directed.stale,
+    "inherited": directed.inherited,
+    "given": directed.given,
+    "forgetful": directed.forgetful,
+}
+
+
+@cache
+def sound(scenario: str, seed: int) -> list[str]:
+    """The violations without any mutant: there must be none."""
+    return SCENARIOS[scenario](seed)
+
+
+def first_seed(mutant: Mutant, seeds: Iterable[int]) -> tuple[int | None, str]:
+    """The first of `seeds` that finds it, and how."""
+    for seed in seeds:
+        wrong = play(mutant, seed)
+        if wrong and not sound(mutant.scenario, seed):
+            return seed, next((line for line in reversed(wrong[0].splitlines()) if line.strip(" |+-")), "").strip(" |")
+    return None, ""
+
+
+def in_order(mutant: Mutant) -> list[int]:
+    """All seeds that may find it, the recorded one first."""
+    first = RECORDED.get(mutant.name, 1)
+    return [first, *(seed for seed in range(1, WITHIN + 1) if seed != first)]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="look for the mutants of the ownership rules")
+    parser.add_argument("--seeds", type=int, default=WITHIN)
+    parser.add_argument("names", nargs="*", help="parts of names; all without")
+    options = parser.parse_args()
+    missed = 0
+    for mutant in MUTANTS:
+        if options.names and not any(name in mutant.name for name in options.names):
+            continue
+        recorded = RECORDED.get(mutant.name, 1)
+        seed, how = first_seed(
+            mutant, [*range(1, options.seeds + 1), *([recorded] if recorded > options.seeds else [])]
+        )
+        missed += seed is None and not mutant.unseen
+        found = f"seed {seed}" if seed is not None else f"not in {options.seeds}"
+        print(
+            f"{mutant.rule}  {mutant.name:58} {mutant.scenario:16} {found:12} {how[:110] or mutant.unseen}", flush=True
+        )
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

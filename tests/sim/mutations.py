@@ -1,0 +1,477 @@
+"""The table of mutants (`mutants.py`): what is taken out of the code for each condition of the nine
+ownership rules (DESIGN.md section 4), and which scenario is to find it."""
+
+from typing import Final, NamedTuple
+
+Edit = tuple[str, str, str]
+"""`module:Class.function` or `module:function`, a piece of its source, and what stands there instead."""
+
+
+class Mutant(NamedTuple):
+    """`unseen`: why no scenario can find it, where that is so."""
+
+    name: str
+    rule: int
+    scenario: str
+    edits: tuple[Edit, ...]
+    unseen: str = ""
+
+
+STORE = "server.storage.memory:MemoryStore"
+LOGS = "server.eventlog.memory:MemoryLogStore"
+LEASE = "server.storage.lease:NodeLease"
+TAKEOVER = "server.storage.takeover:Takeover"
+BEHIND = "server.storage.write_behind:WriteBehind"
+ACTIVATION = "server.actors.activation:Activation"
+LOG = "server.actors.event_log:EventLog"
+UP = "if not self.database.is_up(me):"
+CHECK = "if self._boot() >= self._lease.safe_until or self._write_behind.refusal is not None:"
+NO_CHECK = "if self._write_behind.refusal is not None:"
+IN_WRITE = "if entity.epoch == change.epoch and entity.state_version < change.version:"
+
+UNSEALED: Final = (
+    "the lease check after the answer refuses what a late append would acknowledge: the seal is a second wall"
+)
+WHOLE: Final = "the epoch holds alone: a frozen log has no append under way, and a late one is of an older epoch"
+SAME_HEAD: Final = "one epoch has one writer, and so one head at each number: the hash finds damage, not a rival"
+WITHIN: Final = 30
+"""Seeds within which each mutant is found, or at the recorded one."""
+RECORDED: Final = {
+    "a grant that is over again releases what waited": 5216,
+    "an eviction needs no majority": 5,
+    "safe until counts from the reply": 4,
+    "a claim ignores its token": 9,
+    "a claim ignores whose journal can be read": 2,
+    "an overlay is not stored before the first turn": 7,
+    "an older record is overlaid": 3,
+    "the journal is truncated before the flush": 6,
+    "the journal is truncated past the flush": 12,
+    "a journal goes before all of it is stored": 2,
+    "an append ignores where the log ends": 2,
+    "streams run ahead of the store": 9,
+    "a match does not know a command again": 2,
+    "nobody wakes an orphan": 2,
+}
+"""The first seed that finds it, where that is not 1."""
+
+MUTANTS: Final = (
+    # 1: leases
+    Mutant("a lease is renewed whatever the state", 1, "split", ((f"{STORE}.renew_lease", UP, "if False:"),)),
+    Mutant(
+        "the dead come back by renewing",
+        1,
+        "pause",
+        ((f"{STORE}.renew_lease", "return False", "self.database.nodes[me].state = 'up'"),),
+    ),
+    Mutant(
+        "a node is buried before its lease ends",
+        1,
+        "split",
+        ((f"{STORE}.bury_expired", "<= now - more_s", "<= now + 1.9"),),
+    ),
+    Mutant(
+        "an eviction needs no majority",
+        1,
+        "split",
+        ((f"{STORE}.evict", "if not holds_majority(side, live):", "if False:"),),
+    ),
+    Mutant(
+        "an exact half may evict without its lowest",
+        1,
+        "halves",
+        (
+            (
+                "server.storage.memory:MemoryStore.evict",
+                "not holds_majority(side, live)",
+                "2 * sum(n in side for n in live) < len(live)",
+            ),
+        ),
+    ),
+    Mutant(
+        "who was expired judges at once",
+        1,
+        "outage",
+        ((f"{LEASE}._held_for", "now >= since + self._settings.lease_period_s", "True"),),
+    ),
+    Mutant(
+        "a name is registered beside its live run",
+        1,
+        "crash",
+        ((f"{STORE}.register_node", "now < run.lease_until < inf", "False"),),
+    ),
+    Mutant(
+        "an incarnation is issued twice",
+        1,
+        "crash",
+        (
+            (
+                f"{STORE}.register_node",
+                "database.last_incarnation += 1",
+                "runs = [run.incarnation for run in database.nodes if run.node == node]\n"
+                "    database.last_incarnation = max(runs, default=database.last_incarnation + 1)",
+            ),
+        ),
+    ),
+    # 2: acknowledging
+    Mutant(
+        "safe until counts from the reply",
+        2,
+        "renewal",
+        ((f"{LEASE}._renew", "self.granted(sent_at)", "self.granted(self._clock.boot())"),),
+    ),
+    Mutant("safe until the whole period", 2, "isolated", ((f"{LEASE}.granted", "SAFE_SHARE * ", ""),)),
+    Mutant(
+        "the lease is not checked before outputs",
+        2,
+        "isolated",
+        (("server.storage.durability:MemoryFirst.accept", CHECK, NO_CHECK),),
+    ),
+    Mutant(
+        "the lease is not checked, with a local journal",
+        2,
+        "isolated local",
+        (
+            ("server.storage.durability:JournalFirst.accept", CHECK, NO_CHECK),
+            (
+                "server.storage.durability:JournalFirst.accept",
+                "if durable and self._boot() >= self._lease.safe_until:",
+                "if False:",
+            ),
+        ),
+    ),
+    Mutant(
+        "the lease is not checked after the append",
+        2,
+        "append",
+        (
+            (
+                "server.storage.durability:JournalFirst.accept",
+                "if durable and self._boot() >= self._lease.safe_until:",
+                "if False:",
+            ),
+        ),
+    ),
+    Mutant(
+        "the lease is not checked when a distant journal answers",
+        2,
+        "append redis",
+        (("server.storage.durability:JournalFirst._durable", "self._unleased or not self._lease.holds()", "False"),),
+    ),
+    Mutant(
+        "a grant that is over again releases what waited",
+        2,
+        "storm",
+        (("server.storage.durability:JournalFirst._granted", "if not self._lease.holds():", "if False:"),),
+    ),
+    Mutant(
+        "a refused renewal counts as granted",
+        2,
+        "pause",
+        ((f"{LEASE}._renew", "if granted:", "granted = True\n    if granted:"),),
+    ),
+    # 3: claims
+    Mutant("a claim takes from a live owner", 3, "storm", ((f"{STORE}._holds", "not run.is_over", "False"),)),
+    Mutant(
+        "a claim takes from an evicting owner",
+        3,
+        "split",
+        ((f"{STORE}._holds", "not run.is_over", "run.state == 'up'"),),
+    ),
+    Mutant(
+        "a claim ignores its token",
+        3,
+        "late claims",
+        ((f"{STORE}._claim", "run == me.incarnation and token >= claim.token", "False"),),
+    ),
+    Mutant(
+        "whoever is not up may claim",
+        3,
+        "evicted",
+        ((f"{STORE}.claim", "claims and not self.database.is_up(me)", "False"),),
+    ),
+    Mutant(
+        "a claim leaves the epoch as it is",
+        3,
+        "crash",
+        ((f"{STORE}._claim", "entity.epoch += 1", "entity.epoch = max(entity.epoch, 1)"),),
+    ),
+    Mutant(
+        "a release resets the epoch",
+        3,
+        "moves",
+        ((f"{STORE}.release", "entity.owner = None", "entity.owner, entity.epoch = None, 0"),),
+    ),
+    Mutant(
+        "a claim ignores whose journal can be read",
+        3,
+        "crash far",
+        (
+            (
+                f"{STORE}._holds",
+                'return journals is not None and run.journal != "" and run.journal not in journals',
+                "return False",
+            ),
+        ),
+    ),
+    # 4: writes
+    Mutant(
+        "a write ignores the epoch",
+        4,
+        "stale",
+        ((f"{STORE}._write", IN_WRITE, "if entity.state_version < change.version:"),),
+    ),
+    Mutant(
+        "a write ignores the version",
+        4,
+        "late writes",
+        ((f"{STORE}._write", IN_WRITE, "if entity.epoch == change.epoch:"),),
+    ),
+    Mutant(
+        "what is stored already counts as fenced",
+        4,
+        "lost answers",
+        ((f"{STORE}._write", '"written" if already else "fenced"', '"fenced"'),),
+    ),
+    Mutant(
+        "a flush cleans what has changed since",
+        4,
+        "inherited",
+        ((f"{BEHIND}._write_kind", "entity.version == change.version", "True"),),
+    ),
+    Mutant(
+        "a fenced write counts as stored",
+        4,
+        "pause",
+        (
+            (
+                f"{BEHIND}._write_kind",
+                'fenced = {identity for identity, result in results.items() if result == "fenced"}',
+                "fenced = set()",
+            ),
+        ),
+    ),
+    Mutant(
+        "a turn that fails is not undone",
+        4,
+        "turns",
+        ((f"{ACTIVATION}._undo", "self.actor.state = self.boundary", "pass"),),
+    ),
+    Mutant(
+        "a flush sees half a turn", 4, "turns", ((f"{BEHIND}._write_kind", "entity.boundary)", "entity.actor.state)"),)
+    ),
+    # 5: recovery
+    Mutant(
+        "what a journal holds is not overlaid",
+        5,
+        "crash local",
+        ((f"{TAKEOVER}.adopt", "newest = await self._newest(unclean)", "newest = {}"),),
+    ),
+    Mutant(
+        "an overlay is not stored before the first turn",
+        5,
+        "inherited",
+        ((f"{TAKEOVER}.adopt", "written = await self._store.write(kind, changes)", "written = {}"),),
+    ),
+    Mutant(
+        "an older record is overlaid",
+        5,
+        "inherited",
+        ((f"{TAKEOVER}._newest", "(record.epoch, record.version) > at_least", "True"),),
+    ),
+    Mutant(
+        "the journal is truncated before the flush",
+        5,
+        "inherited",
+        (
+            (
+                f"{BEHIND}.flush",
+                "left = len(self._dirty)",
+                "left = len(self._dirty)\n"
+                "        if self.journal is not None:\n"
+                "            self.journal.truncate(position)",
+            ),
+        ),
+    ),
+    Mutant(
+        "the journal is truncated past the flush",
+        5,
+        "inherited",
+        ((f"{BEHIND}.flush", "self.journal.truncate(position)", "self.journal.truncate(self.journal.position)"),),
+    ),
+    Mutant(
+        "a journal goes before all of it is stored",
+        5,
+        "crash local",
+        ((f"{TAKEOVER}._settled", "settled = True\n", "return True\n"),),
+    ),
+    Mutant(
+        "a living process is taken for dead",
+        5,
+        "given",
+        (("server.storage.journal.memory:MemoryJournal.is_dead", "not run.locked", "True"),),
+    ),
+    Mutant(
+        "a distant journal is not sealed",
+        5,
+        "append redis",
+        (
+            (
+                "server.storage.journal.memory:MemoryJournal.recover",
+                'run.sealed = run.sealed or self._journals.kind == "redis"',
+                "pass",
+            ),
+        ),
+        UNSEALED,
+    ),
+    # 6: migration
+    Mutant(
+        "a migration ignores the epoch",
+        6,
+        "moves late",
+        ((f"{STORE}._migrate", "entity.epoch == move.epoch and ", ""),),
+    ),
+    Mutant(
+        "a migration ignores whether its target is up",
+        6,
+        "given",
+        ((f"{STORE}._migrate", " and self.database.is_up(move.to)", ""),),
+    ),
+    Mutant(
+        "a migration leaves the epoch as it is", 6, "moves", ((f"{STORE}._migrate", "move.epoch + 1", "move.epoch"),)
+    ),
+    Mutant(
+        "a migration ignores the end of the log",
+        6,
+        "moves late",
+        ((f"{STORE}._migrate", "move.next_seq in (0, entity.next_seq)", "True"),),
+        WHOLE,
+    ),
+    Mutant(
+        "a migration without an answer thaws",
+        6,
+        "moves late",
+        (
+            (
+                "server.actors.migration:Migrator._resolve",
+                "moved: list[_Load] = []",
+                "moved: list[_Load] = []\n"
+                "    for load in doubtful:\n"
+                "        if not load.one.dropped:\n"
+                "            if not load.one.has_log:\n"
+                "                self._host.write_behind.put_back(load.one)\n"
+                "            load.one.thaw()\n"
+                "    return moved",
+            ),
+        ),
+    ),
+    # 7: logs
+    Mutant(
+        "an append ignores the epoch",
+        7,
+        "stale",
+        (
+            (
+                f"{LOGS}._append",
+                "(entity.epoch, entity.next_seq, entity.head) != (append.epoch, append.first_seq, append.prev_head)",
+                "(entity.next_seq, entity.head) != (append.first_seq, append.prev_head)",
+            ),
+        ),
+    ),
+    Mutant(
+        "an append ignores where the log ends",
+        7,
+        "late",
+        (
+            (
+                f"{LOGS}._append",
+                "(entity.epoch, entity.next_seq, entity.head) != (append.epoch, append.first_seq, append.prev_head)",
+                "entity.epoch != append.epoch",
+            ),
+        ),
+    ),
+    Mutant(
+        "an append ignores the hash",
+        7,
+        "late",
+        (
+            (
+                f"{LOGS}._append",
+                "(entity.epoch, entity.next_seq, entity.head) != (append.epoch, append.first_seq, append.prev_head)",
+                "(entity.epoch, entity.next_seq) != (append.epoch, append.first_seq)",
+            ),
+        ),
+        SAME_HEAD,
+    ),
+    Mutant(
+        "the same append again is refused",
+        7,
+        "lost answers",
+        ((f"{LOGS}._append", '"written" if again else "fenced"', '"fenced"'),),
+    ),
+    Mutant(
+        "an append without an answer grows", 7, "forgetful", ((f"{LOG}.take", "if self._sent is None:", "if True:"),)
+    ),
+    Mutant(
+        "streams run ahead of the store",
+        7,
+        "crash ahead",
+        (
+            (
+                f"{LOG}.boundary",
+                "entries = self.next_seq - self._boundary_seq",
+                "entries = self.next_seq - self._boundary_seq\n"
+                "    self._publish(self._boundary_seq, self._pending[-entries:])",
+            ),
+        ),
+    ),
+    Mutant(
+        "logged changes are answered at once",
+        7,
+        "crash",
+        ((f"{ACTIVATION}._finish", "self._room()\n                    held = True", "self._room()"),),
+    ),
+    # 8: duplicates
+    Mutant(
+        "a match does not know a command again",
+        8,
+        "lost answers",
+        (("game.match.rules:answer_to", "if answers is None:", "if True:"),),
+    ),
+    Mutant(
+        "a player does not know a command again",
+        8,
+        "crash local",
+        (("game.player.rules:answer_to", "if saved is None:", "if True:"),),
+    ),
+    Mutant(
+        "a result is counted again",
+        8,
+        "crash",
+        (("game.player.rules:settle", " or any(done.match == match for done in state.settled)", ""),),
+    ),
+    Mutant(
+        "a reminder is not known again",
+        8,
+        "bells",
+        (("server.actors.reminders:deliver", "if _handled(actor, name) >= due_ms:", "if False:"),),
+    ),
+    Mutant(
+        "a reminder goes before its effect is stored",
+        8,
+        "bells",
+        (("server.actors.reminders:_record", "return False", "return True"),),
+    ),
+    Mutant(
+        "nobody wakes an orphan",
+        8,
+        "orphans",
+        (("server.actors.orphans:Orphans._consider", "if host.owner(identity) != host.me", "if True"),),
+    ),
+    # 9: volatile actors
+    Mutant(
+        "both copies of a volatile actor stay",
+        9,
+        "rooms",
+        (("server.actors.catalog:Catalog.drop_duplicate", "one is not None and", "False and one is not None and"),),
+    ),
+)

@@ -1,0 +1,24 @@
+"""Seeds that once found something, with what it was: `test_storm.py` plays them on each run."""
+
+from typing import Final, NamedTuple
+
+from tests.sim.storm import Options
+
+
+class Regression(NamedTuple):
+    """`scenario` is `first` or `storm`; `faults` the chance of a lost statement in the first one."""
+
+    scenario: str
+    seed: int
+    found: str
+    faults: float = 0.0
+    options: Options = Options()
+
+
+KEPT: Final = (
+    Regression("storm", 1, "a client took the server's `connection_lost` for its own and stopped watching"),
+    Regression("storm", 5216, "an answer to a renewal that came after the lease's end released what waited for it"),
+    Regression("storm", 2396, "a node judged others a period after it had asked for its lease, not after it had it"),
+    Regression("first", 4, "a flush wrote what had just been migrated, and counted it as lost"),
+    Regression("storm", 26, "the whole cluster was down when a client looked for a node"),
+)

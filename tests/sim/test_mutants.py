@@ -1,0 +1,29 @@
+"""Each condition of the ownership rules, taken out, is found; and what cannot be is named with its reason."""
+
+import pytest
+
+from tests.sim.mutants import first_seed, in_order, play, rewritten
+from tests.sim.mutations import MUTANTS, STORE, Mutant
+
+FOUND = [mutant for mutant in MUTANTS if not mutant.unseen]
+
+
+@pytest.mark.parametrize("mutant", FOUND, ids=[mutant.name for mutant in FOUND])
+def test_a_missing_condition_is_found(mutant: Mutant) -> None:
+    seed, _ = first_seed(mutant, in_order(mutant))
+    assert seed is not None
+
+
+@pytest.mark.parametrize("mutant", [mutant for mutant in MUTANTS if mutant.unseen], ids=lambda one: one.name)
+def test_a_condition_behind_another_one_can_go(mutant: Mutant) -> None:
+    assert play(mutant, 1) == []
+
+
+def test_every_rule_has_its_mutants() -> None:
+    assert {mutant.rule for mutant in MUTANTS} == set(range(1, 10))
+    assert len({mutant.name for mutant in MUTANTS}) == len(MUTANTS)
+
+
+def test_a_mutant_whose_condition_is_gone_fails() -> None:
+    with pytest.raises(LookupError), rewritten(f"{STORE}.renew_lease", "no such words", ""):
+        pass

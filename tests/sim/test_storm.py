@@ -1,0 +1,72 @@
+"""The storm over fixed seeds, and the seeds that once found something."""
+
+import os
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from tests.sim import scenario
+from tests.sim.faults import WEIGHTS, draw
+from tests.sim.regressions import KEPT, Regression
+from tests.sim.storm import Options, Outcome, play
+
+ROOT = Path(__file__).resolve().parents[2]
+SEEDS = tuple(range(1001, 1013))
+
+
+@cache
+def _outcome(seed: int, options: Options = Options()) -> Outcome:  # noqa: B008 - immutable
+    return play(seed, options).outcome
+
+
+def _told(violations: list[str], faults: list[str], logs: list[str]) -> str:
+    return "\n".join([*logs[-60:], *faults, *violations])
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_the_cluster_comes_through_a_storm(seed: int) -> None:
+    outcome = _outcome(seed)
+    assert outcome.violations == [], _told(outcome.violations, outcome.faults, outcome.logs)
+
+
+def test_the_seeds_cover_what_they_are_for() -> None:
+    outcomes = [_outcome(seed) for seed in SEEDS]
+    assert {outcome.journal for outcome in outcomes} == {"none", "local", "redis"}
+    assert sum(outcome.leases_lost for outcome in outcomes) > 0
+    assert sum(outcome.injected for outcome in outcomes) > 0
+    assert min(outcome.answers for outcome in outcomes) > 50
+
+
+def test_every_kind_of_fault_can_be_drawn() -> None:
+    import random
+
+    assert {fault.kind for fault in draw(random.Random(1), 10, 2_000)} == set(WEIGHTS)
+
+
+@pytest.mark.parametrize("kept", KEPT, ids=[f"{one.scenario} {one.seed}" for one in KEPT])
+def test_what_was_found_once_stays_found(kept: Regression) -> None:
+    if kept.scenario == "storm":
+        storm = _outcome(kept.seed, kept.options)
+        assert storm.violations == [], _told([kept.found, *storm.violations], storm.faults, storm.logs)
+    else:
+        first = scenario.play(kept.seed, faults=kept.faults).outcome
+        assert first.violations == [], _told([kept.found, *first.violations], [], first.logs)
+
+
+def _digest(seed: int, hash_seed: str) -> str:
+    return subprocess.run(
+        [sys.executable, "-m", "tests.sim.sweep", f"--start={seed}", "--scenario=storm", "--seeds=2", "--digest"],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONHASHSEED": hash_seed},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+
+
+def test_same_seed_same_trace_in_fresh_processes() -> None:
+    assert _digest(1003, "1") == _digest(1003, "2")
+    assert _digest(1003, "1") != _digest(1005, "1")

@@ -318,10 +318,11 @@ class Handover:
         """Wait for the handoffs of live owners. One that never had the slots, as far as is known,
         because this node's own handoff has not arrived there, may have nothing to hand over."""
         for giver, slots in gained.items():
-            if giver is not None and self._view.has(giver):
+            lives = giver is not None and self._view.has(giver)
+            asked = slots[returned[slots]] if lives else slots
+            if giver is not None and lives:
                 self.settling.expect(slots[~returned[slots]], giver, now)
-                slots = slots[returned[slots]]
-            self._ask(self.settling.ask(slots, others, now, blocks=True), slots, others)
+            self._ask(self.settling.ask(asked, others, now, blocks=True), asked, others)
 
     def _greet(self, comers: dict[NodeAddress, None], before: View, now: float) -> None:
         """Ask members that come from another view what they have in the slots that this node keeps,

@@ -2,87 +2,31 @@
 births, deaths and crashes: once views agree and messages pass, every owner lists exactly what lives
 elsewhere in its slots, and nothing waits."""
 
-from functools import lru_cache
 from typing import Final
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from server.cluster.view import Member, MemberState, View
-from server.directory.handoff import Handover
-from server.directory.messages import Heard, Word
-from server.errors import Unavailable
-from server.ids import ActorId, Incarnation, NodeAddress, NodeId
+from server.cluster.view import MemberState
+from server.ids import ActorId, NodeAddress
+from tests.support.directories import Node, Nodes, view_of
 
 NAMES: Final = ("n1", "n2", "n3", "n4")
 IDS: Final = [ActorId(f"{kind}/{n}") for kind in ("volatile", "durable") for n in range(12)]
-WAIT_S: Final = 1.0
-CONFIRM_S: Final = 5.0
 STATES: Final = st.sampled_from(["up", "up", "up", "joining", "leaving"])
 
 
-@lru_cache(maxsize=100)
-def view_of(members: tuple[tuple[NodeAddress, MemberState], ...]) -> View:
-    return View(tuple(Member(at.node, at.incarnation, 1, state, "", "", "") for at, state in members))
-
-
-class Node:
-    """One run of one node: its protocol, and what lives there."""
-
-    def __init__(self, me: NodeAddress) -> None:
-        self.me = me
-        self.live: dict[ActorId, None] = {}
-        self.core = Handover(self, WAIT_S, CONFIRM_S, lambda attempt: min(0.5, 0.05 * 2.0 ** min(attempt, 8)))
-        self.core.me = me
-        self.view = View(())
-
-    def activation_ids(self) -> list[ActorId]:
-        return list(self.live)
-
-    def find(self, identity: ActorId) -> object | None:
-        return self if identity in self.live else None
-
-    def drop_duplicate(self, identity: ActorId, winner: NodeAddress) -> bool:
-        if identity.startswith("volatile/") and winner != self.me:
-            self.die(identity)
-        return identity in self.live
-
-    def owner(self, identity: ActorId) -> NodeAddress | None:
-        return self.view.table.owner(identity)
-
-    def bear(self, identity: ActorId, moved: bool = False) -> None:
-        self.live[identity] = None
-        owner = self.owner(identity)
-        if owner is not None:
-            self.core.born(identity, owner, moved=moved)
-
-    def die(self, identity: ActorId) -> None:
-        if identity in self.live:
-            del self.live[identity]
-            self.core.died(identity, self.owner(identity))
-
-    def see(self, view: View, now: float) -> None:
-        if view.digest != self.view.digest:
-            self.view = view
-            self.core.on_view(view, now)
-
-
-class Cluster(RuleBasedStateMachine):
-    """`late` holds messages whose senders have given them up already."""
-
+class Cluster(RuleBasedStateMachine, Nodes):
     def __init__(self) -> None:
-        super().__init__()
-        self.now = 100.0
-        self.nodes: dict[str, Node] = {}
+        RuleBasedStateMachine.__init__(self)
+        Nodes.__init__(self)
         self.dead: list[NodeAddress] = []
-        self.runs = 0
-        self.late: list[tuple[NodeAddress, NodeAddress, Word]] = []
 
     @initialize(names=st.sets(st.sampled_from(NAMES), min_size=1), together=st.booleans())
     def begin(self, names: set[str], together: bool) -> None:
         for name in sorted(names):
-            self.start(name)
+            self.run(name)
         if together:
             self.agree()
             self.flow()
@@ -90,18 +34,13 @@ class Cluster(RuleBasedStateMachine):
     def node(self, pick: int) -> Node:
         return self.nodes[sorted(self.nodes)[pick % len(self.nodes)]]
 
-    def at(self, address: NodeAddress) -> Node | None:
-        node = self.nodes.get(address.node)
-        return node if node is not None and node.me == address else None
-
     # ---- what happens ----
 
     @rule(name=st.sampled_from(NAMES))
-    def start(self, name: str) -> None:
+    def run(self, name: str) -> None:
         if name in self.nodes:
             return
-        self.runs += 1
-        node = self.nodes[name] = Node(NodeAddress(NodeId(name), Incarnation(self.runs)))
+        node = self.start(name)
         node.see(view_of(((node.me, "joining"),)), self.now)
 
     @rule(pick=st.integers(0, 3))
@@ -182,58 +121,6 @@ class Cluster(RuleBasedStateMachine):
         for _ in range(5):
             self.round()
 
-    # ---- how messages pass ----
-
-    def talk(self, frm: Node, to: Node, fate: str = "ok") -> bool:
-        """Returns whether there was something to say."""
-        word = frm.core.next(to.me, self.now)
-        if word is None:
-            return False
-        answer = self.deliver(frm.me, to.me, word) if fate in ("ok", "unheard") else None
-        if fate == "late":
-            self.late.append((frm.me, to.me, word))
-        if answer is None or fate == "unheard":
-            frm.core.failed(to.me, word.number, self.now)
-        else:
-            frm.core.heard(to.me, word.number, answer, self.now)
-        return True
-
-    def deliver(self, frm: NodeAddress, to: NodeAddress, word: Word) -> Heard | None:
-        node = self.at(to)
-        try:
-            return node.core.receive(frm, word, 100, self.now) if node is not None else None
-        except Unavailable:
-            return None
-
-    def round(self) -> None:
-        for node in list(self.nodes.values()):
-            node.core.tick(self.now)
-            for address in list(node.view.addresses):
-                other = self.at(address)
-                if other is None:
-                    word = node.core.next(address, self.now)
-                    if word is not None:
-                        node.core.failed(address, word.number, self.now)
-                elif other is not node:
-                    self.talk(node, other)
-
-    # ---- the end ----
-
-    def truth(self) -> View:
-        return view_of(tuple((self.nodes[name].me, "up") for name in sorted(self.nodes)))
-
-    def agree(self) -> None:
-        for node in self.nodes.values():
-            node.see(self.truth(), self.now)
-
-    def flow(self) -> None:
-        for _ in range(400):
-            self.round()
-            if all(node.core.quiet and node.core.due() is None for node in self.nodes.values()):
-                return
-            self.now += 0.05
-        raise AssertionError("it does not come to rest")
-
     @invariant()
     def entries_are_in_order(self) -> None:
         """Always: only of slots that are this node's in its view, at other members of that view."""
@@ -251,20 +138,6 @@ class Cluster(RuleBasedStateMachine):
             self.deliver(frm, to, word)
         self.flow()
         self.check()
-
-    def check(self) -> None:
-        for node in self.nodes.values():
-            expected = {
-                identity: other.me
-                for other in self.nodes.values()
-                if other is not node
-                for identity in other.live
-                if node.owner(identity) == node.me
-            }
-            assert node.core.partition.entries() == expected
-            assert node.core.settling.blocked == 0 and node.core.sealed == 0
-        for identity in IDS:
-            assert sum(identity in node.live for node in self.nodes.values()) <= 1
 
 
 Cluster.TestCase.settings = settings(

@@ -1,0 +1,346 @@
+"""The directory's protocol, case by case: what hearsay, old messages and turning views would break."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from server.cluster.view import MemberState, View
+from server.directory import held
+from server.directory.messages import Handoff, Heard, Word, pack, unpack
+from server.directory.settling import Settling
+from server.directory.stream import BATCH, Stream, parts
+from server.errors import BadInput, Unavailable
+from server.ids import SLOT_COUNT, ActorId, Incarnation, NodeAddress, NodeId, slot
+from tests.support.directories import Node, Nodes, view_of
+
+IDS = [ActorId(f"durable/{n}") for n in range(200)]
+N1, N2, N3 = (NodeAddress(NodeId(name), Incarnation(1)) for name in ("n1", "n2", "n3"))
+
+
+class Some(Nodes):
+    """Nodes that agree, each with some activations."""
+
+    def __init__(self, names: str) -> None:
+        super().__init__()
+        for name in names:
+            self.start(name)
+        self.agree()
+        for n, identity in enumerate(IDS):
+            self.nodes[names[n % len(names)]].bear(identity)
+        self.flow()
+        self.check()
+
+    def view(self, names: str, **states: MemberState) -> View:
+        return view_of(tuple((self.nodes[name].me, states.get(name, "up")) for name in sorted(names)))
+
+    def show(self, view: View, to: str) -> None:
+        for name in to:
+            self.nodes[name].see(view, self.now)
+
+    def say(self, frm: str, to: str) -> None:
+        """Everything that one has to say to the other now."""
+        while self.talk(self.nodes[frm], self.nodes[to]):
+            pass
+
+    def listed(self, at: Node, host: Node) -> list[ActorId]:
+        return [identity for identity, where in at.core.partition.entries().items() if where == host.me]
+
+    def settle(self) -> None:
+        self.agree()
+        self.flow()
+        self.check()
+
+
+def test_a_handoff_under_another_membership_is_completed_by_asking() -> None:
+    """The giver had lost a member, and its entries, in the view under which it sealed."""
+    world = Some("abcd")
+    a, c, d = world.nodes["a"], world.nodes["c"], world.nodes["d"]
+    world.show(world.view("abcd", d="joining"), "abcd")
+    world.flow()
+    whole = world.view("abcd")
+    world.show(whole, "bcd")
+    world.show(world.view("abd"), "a")  # `c` has gone and `d` is up, at once
+    world.say("a", "d")
+    assert d.core.settling.blocked > 0
+    lacking = [one for one in c.live if whole.table.owner(one) == d.me and a.owner(one) == d.me]
+    assert any(d.core.partition.find(one) is None for one in lacking)
+    world.show(whole, "a")
+    world.flow()
+    world.check()
+
+
+def test_slots_that_are_taken_back_are_checked() -> None:
+    world = Some("abc")
+    a, b = world.nodes["a"], world.nodes["b"]
+    world.show(world.view("abc", c="leaving"), "abc")
+    world.flow()
+    world.show(world.view("abc"), "a")
+    dead = [one for one in world.listed(a, b) if b.owner(one) == a.me] + [
+        one for one in b.live if b.owner(one) == a.me and a.owner(one) != a.me
+    ]
+    assert dead
+    b.die_all(dead)
+    world.say("b", "a")  # they are sealed there
+    world.show(world.view("abc", c="leaving"), "a")
+    assert world.listed(a, b)
+    world.flow()
+    world.check()
+
+
+def test_what_was_held_is_checked_when_it_is_taken() -> None:
+    world = Some("ab")
+    c = world.start("c")
+    world.show(world.view("abc", c="joining"), "abc")
+    world.flow()
+    world.show(world.view("abc"), "ab")
+    world.say("a", "c")
+    world.say("b", "c")
+    assert c.core.held == 2
+    for name in "ab":
+        node = world.nodes[name]
+        node.die_all([one for one in node.live if node.owner(one) == c.me])
+        world.say(name, "c")
+    world.show(world.view("abc"), "c")
+    assert len(c.core.partition) > 0 and c.core.held == 0
+    world.flow()
+    world.check()
+
+
+def test_an_entry_that_nobody_vouches_for_does_not_survive_a_handoff() -> None:
+    world = Some("ab")
+    a, b = world.nodes["a"], world.nodes["b"]
+    world.show(world.view("ab", a="leaving"), "b")  # `b` takes over, `a` never notices
+    world.flow()
+    stale = next(one for n in range(99) if a.owner(one := ActorId(f"durable/stale-{n}")) == a.me)
+    a.core.partition.register(stale, b.me)
+    world.show(world.view("ab"), "b")
+    world.flow()
+    world.check()
+
+
+def test_a_message_that_was_overtaken_is_refused() -> None:
+    world = Some("ab")
+    a, b = world.nodes["a"], world.nodes["b"]
+    one = ActorId("durable/late")
+    while a.owner(one) != b.me:
+        one = ActorId(one + "x")
+    a.bear(one)
+    first = a.core.next(b.me, world.now)
+    assert first is not None and first.born == [one]
+    a.core.failed(b.me, first.number, world.now)
+    a.die(one)
+    world.flow()
+    with pytest.raises(Unavailable):
+        b.core.receive(a.me, first, 100, world.now)
+    old_run = NodeAddress(a.me.node, Incarnation(0))
+    with pytest.raises(Unavailable):
+        b.core.receive(old_run, Word(10_000, 0, [one]), 100, world.now)
+    world.check()
+
+
+def test_an_answer_to_a_message_that_is_no_longer_under_way_counts_for_nothing() -> None:
+    world = Some("ab")
+    a, b = world.nodes["a"], world.nodes["b"]
+    a.core.heard(b.me, 77, Heard(0), world.now)
+    a.core.failed(b.me, 77, world.now)
+    a.core.heard(N3, 1, Heard(0), world.now)
+    world.check()
+
+
+def test_what_is_refused_is_told_again_to_whoever_owns_it_then() -> None:
+    world = Some("ab")
+    c = world.start("c")
+    world.show(world.view("abc", c="joining"), "abc")
+    world.flow()
+    a = world.nodes["a"]
+    world.show(world.view("abc"), "a")
+    new = [ActorId(f"durable/new-{n}") for n in range(100)]
+    mine = [one for one in new if a.owner(one) == c.me]
+    for one in mine:
+        a.bear(one)
+    world.say("a", "c")  # refused: `c` does not know yet
+    assert not any(c.core.partition.find(one) for one in mine)
+    world.settle()
+    assert all(c.core.partition.find(one) == a.me for one in mine)
+
+
+def test_of_two_volatile_copies_the_registered_one_stays() -> None:
+    world = Some("abc")
+    a, b = world.nodes["a"], world.nodes["b"]
+    one = next(one for n in range(99) if a.owner(one := ActorId(f"volatile/{n}")) == world.nodes["c"].me)
+    a.bear(one)
+    world.flow()
+    b.bear(one)
+    world.flow()
+    assert one in a.live and one not in b.live
+    b.bear(one, moved=True)
+    world.flow()
+    assert one in b.live and one not in a.live
+    world.check()
+
+
+def test_the_owner_itself_gives_way_to_what_was_moved_and_wins_otherwise() -> None:
+    world = Some("ab")
+    a, b = world.nodes["a"], world.nodes["b"]
+    one, other = [one for n in range(99) if a.owner(one := ActorId(f"volatile/{n}")) == a.me][:2]
+    a.bear(one)
+    b.bear(one)
+    b.bear(other)
+    world.flow()
+    assert one in a.live and one not in b.live
+    a.bear(other)  # although it is listed at `b`
+    world.flow()
+    assert other in a.live and other not in b.live
+    b.bear(one, moved=True)
+    world.flow()
+    assert one in b.live and one not in a.live
+    world.check()
+
+
+# ---- what came early ------------------------------------------------------------------------------
+
+
+def handoff(number: int, oldest: int = 1) -> Handoff:
+    return Handoff(number, oldest, 0, pack(np.arange(10)), b"", [])
+
+
+def test_what_is_held_is_bounded_in_number_bytes_and_time() -> None:
+    some = held.Held(wait_s=1.0)
+    assert some.hold(N1, handoff(1), held.MOST_BYTES - 10, 0.0)
+    assert not some.hold(N2, handoff(2), 11, 0.0)
+    assert some.hold(N1, handoff(1), 10, 0.0)  # the same again replaces it
+    for number in range(2, held.MOST + 1):
+        assert some.hold(N1, handoff(number), 10, 0.5)
+    assert not some.hold(N1, handoff(held.MOST + 1), 10, 0.5)
+    some.expire(1.2)
+    assert len(some) == held.MOST - 1 and some.due() == 1.5
+    some.expire(1.5)
+    assert len(some) == 0 and some.due() is None
+
+
+def test_what_the_giver_no_longer_offers_is_forgotten() -> None:
+    some = held.Held(wait_s=1.0)
+    some.hold(N1, handoff(1), 10, 0.0)
+    some.take(N1, handoff(2))
+    assert some.was_taken(N1, handoff(2)) and not some.was_taken(N2, handoff(2))
+    assert not some.was_taken(N1, handoff(3, oldest=3)) and len(some) == 0
+    assert not some.was_taken(N1, handoff(2))
+    some.hold(N1, handoff(5), 10, 0.0)
+    assert [giver for giver, _ in some.ripe(lambda: np.ones(SLOT_COUNT, dtype=np.bool_))] == [N1]
+    assert some.ripe(lambda: np.zeros(SLOT_COUNT, dtype=np.bool_)) == []
+    some.keep(lambda giver: giver != N1)
+    assert len(some) == 0
+
+
+# ---- slots that settle ----------------------------------------------------------------------------
+
+SLOTS = np.arange(100, 200)
+INSIDE = next(one for n in range(10_000) if 100 <= slot(one := ActorId(f"near/{n}")) < 200)
+
+
+def test_a_handoff_that_is_late_is_asked_for_and_nothing_blocks_for_ever() -> None:
+    some = Settling(wait_s=1.0)
+    some.expect(SLOTS, N1, 10.0)
+    assert some.blocks(INSIDE) and some.due() == 10.5 and some.overdue(10.4) == []
+    late = some.overdue(10.5)
+    assert list(some.spread(late[0], [N1, N2])) == list(SLOTS)
+    assert some.owed_by(N2).keys() == set(late) and some.overdue(10.9) == []
+    some.told(N1, late[0])
+    assert some.blocks(INSIDE)
+    assert some.overdue(11.0) == [] and not some.blocks(INSIDE) and some.open == 1
+    assert list(some.unsure(SLOTS)) == list(SLOTS)
+    some.told(N2, late[0])
+    assert some.open == 0 and some.due() is None and len(some.unsure(SLOTS)) == 0
+
+
+def test_a_handoff_ends_what_was_awaited_from_its_giver_only() -> None:
+    some = Settling(wait_s=1.0)
+    some.expect(SLOTS, N1, 0.0)
+    number = some.ask(SLOTS[:50], [N2], 0.0, blocks=True)
+    assert len(some.handed(N2, SLOTS)) == 0
+    assert list(some.handed(N1, np.arange(150, 300))) == list(range(150, 200))
+    assert some.blocked == 50
+    assert list(some.handed(N1, np.arange(150))) == list(range(100, 150))
+    assert some.blocked == 50  # `N2` has not answered
+    some.told(N2, number)
+    assert some.blocked == 0 and some.open == 0
+
+
+def test_lost_slots_and_members_that_are_gone_end_what_was_awaited() -> None:
+    some = Settling(wait_s=1.0)
+    some.expect(SLOTS, N1, 0.0)
+    number = some.ask(SLOTS, [N2, N3], 0.0, blocks=True)
+    some.lost(SLOTS[:90])
+    assert some.blocked == 10
+    late = some.gone(N1)
+    some.spread(late[0], [N2])
+    assert some.gone(N2) == [] and some.open == 1
+    some.told(N3, number)
+    assert some.open == 0 and some.blocked == 0
+    assert some.ask(SLOTS, [], 0.0, blocks=True) == some.ask(SLOTS[:0], [N1], 0.0, blocks=True) == 0
+
+
+# ---- streams and bytes ----------------------------------------------------------------------------
+
+
+def backoff(attempt: int) -> float:
+    return min(1.0, 0.1 * 2**attempt)
+
+
+def test_a_failed_message_is_said_again_with_what_has_changed_since() -> None:
+    live = dict.fromkeys(IDS[:3])
+    stream = Stream()
+    for one in IDS[:2]:
+        stream.tell(one, True)
+    stream.tell(IDS[2], True, claim=True)
+    stream.check(IDS[9], listed=True)
+    stream.afresh = True
+    first = stream.compose(1, 5, live.__contains__, N1, 0.0)
+    assert (first.born, first.claimed, first.listed, first.afresh) == (IDS[:2], [IDS[2]], [IDS[9]], True)
+    assert stream.due() is None
+    del live[IDS[0]]
+    stream.tell(IDS[0], False)
+    stream.failed(10.0, backoff)
+    assert stream.due() == 10.2
+    second = stream.compose(2, 5, live.__contains__, N1, 10.2)
+    assert (second.born, second.claimed, second.gone, second.listed) == ([IDS[1]], [IDS[2]], [IDS[0]], [IDS[9]])
+    assert second.afresh
+    stream.delivered(Heard(5), 10.3, backoff)
+    assert stream.empty
+
+
+def test_a_message_carries_so_much_and_the_answer_to_a_question_comes_last() -> None:
+    stream = Stream()
+    for n in range(BATCH + 1):
+        stream.tell(ActorId(f"near/{n}"), True)
+    stream.told[3] = None
+    first = stream.compose(1, 0, lambda _: True, N1, 0.0)
+    assert len(first.born) == BATCH and first.told == []
+    stream.delivered(Heard(0), 0.0, backoff)
+    assert stream.compose(2, 0, lambda _: True, N1, 0.0).told == [3]
+
+
+def test_large_handoffs_are_cut_between_slots() -> None:
+    ids = [ActorId(f"near/{n}") for n in range(2 * BATCH + 5)]
+    slots = np.array(sorted({slot(one) for one in ids}))
+    cut = parts(slots, dict.fromkeys(ids, N1))
+    assert len(cut) == 3
+    assert sorted(one for _, some in cut for one in some) == sorted(ids)
+    assert [int(n) for inside, _ in cut for n in inside] == slots.tolist()
+    assert all(slot(one) in set(inside.tolist()) for inside, some in cut for one in some)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.one_of(st.sets(st.integers(0, SLOT_COUNT - 1), max_size=50), st.builds(range, st.integers(0, SLOT_COUNT))))
+def test_sets_of_slots_travel_in_at_most_8_kib(numbers: "set[int] | range") -> None:
+    slots = np.array(sorted(numbers), dtype=np.intp)
+    data = pack(slots)
+    assert len(data) <= SLOT_COUNT // 8
+    assert unpack(data).tolist() == slots.tolist()
+
+
+@pytest.mark.parametrize("size", [1, 8_191, 8_194])
+def test_what_is_no_set_of_slots_is_refused(size: int) -> None:
+    with pytest.raises(BadInput):
+        unpack(bytes(size))

@@ -58,7 +58,7 @@ class Directory:
         transport.serve(Service.DIRECTORY, self._serve)
 
     def start(self, me: NodeAddress) -> None:
-        self._core.me = me
+        self._core.start(me)
 
     # ---- look-ups ----
 

@@ -60,7 +60,7 @@ When members come and go
     it has in the slots that this node keeps, and told what lives here in its slots. If there was
     talk before, this begins afresh: the receiver forgets what it heard from this node, which says
     it again, and repeats the questions that were open. (A member that is just joining and was
-    never heard of has nothing, and is spared this.) The same when there was no owner at all.
+    never heard of has nothing, and is spared this.) After a view without any owner all is told too.
 
 When it gets worse
     Several changes at once: slots are compared between this node's last view and its new one,
@@ -132,6 +132,11 @@ class Handover:
         self._census: Census | None = None
         self.awake: dict[NodeAddress, None] = {}
         """Peers with something new to be said to; the caller takes them out."""
+
+    def start(self, me: NodeAddress, view: View | None = None) -> None:
+        """This run's address. `view`: what is known to have settled already, nothing if absent."""
+        self.me = me
+        self._view = view or self._view
 
     def owns(self, identity: ActorId) -> bool:
         return self._view.table.owner(identity) == self.me
@@ -330,14 +335,14 @@ class Handover:
         if comers:
             kept = (self._view.table.owned_by(self.me) & before.table.owned_by(self.me)).nonzero()[0]
             self._ask(self.settling.ask(kept, comers, now, blocks=True), kept, comers)
-        # While nobody owned anything, nothing was told to anybody.
-        missed = comers if before.table.owners else self._view.addresses
-        for address in missed:
+        for address in comers:
             if self._has_met(address):
                 self._stream(address).afresh = True
-        for identity in self._source.activation_ids() if missed else ():
+        # While nobody owned anything, nothing was told to anybody.
+        untold = comers if before.table.owners else self._view.addresses
+        for identity in self._source.activation_ids() if untold else ():
             owner = self._view.table.owner(identity)
-            if owner in missed:
+            if owner in untold:
                 self._tell(identity, owner)
 
     def _ask(self, number: int, slots: Slots, members: Iterable[NodeAddress]) -> None:

@@ -81,10 +81,9 @@ class Settling:
 
     def overdue(self, now: float) -> list[int]:
         """End what has blocked for its time; returns questions whose handoff is late, to `spread`."""
-        for number, question in list(self._open.items()):
-            if len(question.blocking) and question.until <= now:
+        for question in self._open.values():
+            if question.until <= now:
                 self._release(question, question.blocking)
-                self._close_if_done(number)
         return [number for number, one in self._open.items() if one.ask_at is not None and one.ask_at <= now]
 
     def spread(self, number: int, of: Iterable[NodeAddress]) -> Slots:

@@ -2,7 +2,8 @@
 
     Ship       sessions, frozen, from the node that has them; answered by one verdict for each
     Want       who has these? From a node where their client has just said hello
-    Forget     a session that was shipped has ended for good, on its old connection
+    Forget     a session that was shipped has ended for good, on its old connection, or goes on at
+               its sender, which did not learn that it had arrived
 
 A session is a `Packed` between two of its messages: everything that resuming needs, its pushes as
 the frames that the client will see. Shipping the same one again is the same answer, so that a
@@ -82,7 +83,8 @@ class Want(msgspec.Struct, array_like=True, frozen=True, tag=1):
 
 
 class Forget(msgspec.Struct, array_like=True, frozen=True, tag=2):
-    """End shipment `moves` of session `resume`, for the reason `why`."""
+    """End shipment `moves` of session `resume`, for the reason `why`: `moved` if it goes on at the
+    sender."""
 
     resume: ResumeToken
     moves: Count

@@ -12,7 +12,10 @@ is the session's wherever it goes on.
 
 Only one node ever goes on with a session: a sender that does not know whether its shipment has
 arrived asks again (the receiver knows a session that it has) until it is answered or the receiver
-has left the cluster.
+has left its view. Then the session is taken back: it goes on at its sender. A receiver that was only
+silent may install it all the same: it is told to forget it as soon as it is in the view again. Until
+then a client that has had a push since cannot resume it there: numbers that were packed are not
+given again.
 """
 
 import asyncio
@@ -31,6 +34,7 @@ from server.sessions.handover import (
     INSTALLED,
     MAX_BATCH,
     MAX_BATCH_BYTES,
+    MAX_REMEMBERED,
     REFUSED,
     REPLACED,
     ClientRole,
@@ -91,6 +95,8 @@ class Mover:
         self.closing: dict[Session, None] = {}
         """Handed over, and their connections not closed yet."""
         self._queues: dict[NodeAddress, deque[Session]] = {}
+        self._taken_back: dict[str, tuple[NodeAddress, int, float]] = {}
+        """By resume token: who may have it all the same, by which move, and until when."""
         self._grace_s = MOVE_GRACE_S
         self._progress = asyncio.Event()
         gateway.host.transport.serve(Service.SESSION, self._serve)
@@ -145,6 +151,7 @@ class Mover:
         for session in moving:
             self._later(session, self._gateway.rng.uniform(0, spread_s))
         self.gone.expire(self._gateway.now())
+        self._tell_taken_back()
         self._progress.set()
 
     def consider(self, session: Session) -> None:
@@ -241,9 +248,14 @@ class Mover:
             except GarrisonError as error:
                 unknown = unknown or isinstance(error, OutcomeUnknown | Internal | Corrupt)
                 why = error.message
-            if not unknown or to not in self._host.view.addresses:
+            if not unknown:
                 verdicts = [REFUSED] * len(batch)
                 break
+            if to not in self._host.view.addresses:
+                for session, _ in batch:
+                    self._take_back(session, to)
+                self._progress.set()
+                return
             if gateway.now() >= give_up_at:
                 log.warning("sessions cannot be handed over", to=str(to), count=len(batch), why=why)
                 for session, _ in batch:
@@ -265,11 +277,36 @@ class Mover:
         else:
             self._thaw(session)
 
-    def _thaw(self, session: Session) -> None:
+    def _take_back(self, session: Session, to: NodeAddress) -> None:
+        """Node `to` is gone, and whether it had the session is not known."""
+        if session.handed:
+            return  # it has been back since
+        now = self._gateway.now()
+        self._taken_back.pop(session.resume, None)
+        self._taken_back[session.resume] = to, session.moves, now + 2 * self._gateway.settings.resume_window_s
+        if len(self._taken_back) > MAX_REMEMBERED:
+            del self._taken_back[next(iter(self._taken_back))]
+        self._thaw(session, taken_back=True)
+
+    def _tell_taken_back(self) -> None:
+        """Who is in the view again, and may have what has gone on here, forgets it."""
+        now = self._gateway.now()
+        for resume, (to, moves, until) in list(self._taken_back.items()):
+            if to in self._host.view.addresses:
+                self._host.transport.send(to, Service.SESSION, encode(Forget(resume, moves, ENDED_MOVED)))
+            elif now < until:
+                continue
+            del self._taken_back[resume]
+
+    def _thaw(self, session: Session, taken_back: bool = False) -> None:
         """It goes on here, and is tried again later if it still belongs elsewhere."""
         move, session.move = session.move, None
         if session.ended or move is None:
             return
+        if taken_back and move.going:  # that number is a `going` there: so here, to where its client is
+            me = self._host.view.addresses.get(self._host.me)
+            url = me.client_url if me is not None and not session.stays else ""
+            session.push(Broadcast(Going(0, url, round(self._grace_s * 1000))))
         self._gateway.streams.restore(session, move.topics)
         for push in move.late:
             session.push(Broadcast(push))
@@ -366,9 +403,23 @@ class Mover:
         if isinstance(message, Want):
             return encode([self._place(sender, wanted) for wanted in message.wanted])
         session = self._gateway.sessions.get(message.resume)
-        if session is not None and session.moves == message.moves and session.connection is None:
+        if message.why == ENDED_MOVED:
+            self._goes_on_at(sender, message, session)
+        elif session is not None and session.moves == message.moves and session.connection is None:
             session.end(message.why if message.why in _FOR_GOOD else ENDED_CLOSED)
         return None
+
+    def _goes_on_at(self, sender: NodeAddress, message: Forget, session: Session | None) -> None:
+        """What `sender` shipped here it has taken back, whether that has arrived or still will."""
+        if session is not None:
+            if session.moves != message.moves or not session.untouched or session.moving:
+                return
+            self._gateway.supersede(session)
+        elif self.gone.moves(message.resume) >= message.moves:
+            return
+        player = session.caller.subject if session is not None and session.caller.role == "player" else ""
+        until = self._gateway.now() + self._gateway.settings.resume_window_s
+        self.gone.note(message.resume, player, sender, message.moves, until)
 
     def _install(self, sender: NodeAddress, packed: Packed) -> Verdict:
         """Take a session in, detached. One that is here or was here by this move is no news."""

@@ -22,6 +22,7 @@ UNITS = {
     "journal": "us",
     "migrate": "ms",
     "rebalance": "ms",
+    "view-change": "ms",
     "memory": "KiB",
 }
 POSTGRES = "GARRISON_TEST_POSTGRES"

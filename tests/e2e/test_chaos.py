@@ -57,7 +57,8 @@ def test_one_writer_and_nothing_lost_with_a_local_journal(tmp_path: Path) -> Non
 
 
 def test_without_a_journal_a_kill_loses_what_was_not_stored(tmp_path: Path) -> None:
-    with chaos("--faults", "kill", "--journal", "none", cwd=tmp_path, count=1) as running:
+    slow = ("--set", "store.flush_interval_s=4")  # so that there is always something to lose
+    with chaos("--faults", "kill", "--journal", "none", *slow, cwd=tmp_path, count=1) as running:
         figures = running.figures(timeout_s=120)
         assert any(line.startswith("lost from player/") for line in running.lines)
     check(figures, "kill")

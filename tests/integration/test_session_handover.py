@@ -1,15 +1,16 @@
 """Sessions that move to another node: everything in order, nothing lost, nothing twice."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from server.errors import BadInput, Unavailable
-from server.ids import ActorId
-from server.sessions.handover import Ship, encode
+from server.ids import ActorId, NodeAddress
+from server.sessions.handover import Ship, decode, encode
 from server.sessions.memory import Closed
-from server.transport.ports import Service
+from server.transport.ports import Answer, Service
 from server.wire.messages import Ack, Close, CloseCode, Heartbeat, Hello, Unwatch, Watch
 from tests.support.gateways import Echo, MemoryClient, Note, Pilot, Post, Slow, World, gateways, token
 from tests.support.waiting import until
@@ -319,11 +320,68 @@ async def test_when_the_target_dies_the_session_goes_on_here(monkeypatch: pytest
         await world.nodes.pop("node-2").listener.stop()
         await world.cluster.remove("node-2")
         world.show("node-1")
-        assert (await client.until(lambda message: message[0] == "note"))[1:] == [1, "kept"]
+        assert (await client.receive()) == ["going", 1, "memory://node-1", 2_000]  # where it is
+        assert (await client.until(lambda message: message[0] == "note"))[1:] == [2, "kept"]
         host = await welcomed(world, "node-1", "h", "host")
         await host.ask(Post, "f", ["1"])
-        assert (await client.until(lambda message: message[0] == "events"))[1] == 2
+        assert (await client.until(lambda message: message[0] == "events"))[1] == 3
         assert (await client.ask(Echo, "x"))[3] == "node-1"
+
+
+async def _taken_back(world: World) -> tuple[MemoryClient, Callable[[], object]]:
+    """A client of node-1 whose session was shipped to node-2, which was silent and left the view: it
+    goes on at node-1. Call the second to let the shipment arrive."""
+    await world.add("node-2")
+    client = await welcomed(world, "node-1", mover_of(world, "p"))
+    one, two = world.nodes["node-1"], world.nodes["node-2"]
+    serve = two.gateway.mover._serve
+    held: list[bytes] = []
+
+    def hold(sender: NodeAddress, payload: bytes) -> Answer:
+        if held or not isinstance(decode(payload), Ship):
+            return serve(sender, payload)
+        held.append(payload)
+        return asyncio.get_running_loop().create_future()
+
+    two.host.transport.serve(Service.SESSION, hold)
+    world.show("node-1", "node-2")
+    await until(lambda: bool(held))
+    world.tell("node-1", world.view("node-1"))
+    assert await going(client) == ["going", 1, "memory://node-1", 2_000]  # where it is: nothing to do
+    return client, lambda: serve(one.host.me, held[0])
+
+
+async def test_who_has_had_more_cannot_resume_what_was_taken_back() -> None:
+    async with gateways(("node-1",)) as world:
+        client, arrive = await _taken_back(world)
+        arrive()
+        assert len(world.nodes["node-2"].gateway.sessions) == 1
+        push(world, "node-1", client.subject, "a")
+        await notes(client, 2, ["a"])
+        again = world.client("node-2", client.subject)
+        assert client.welcome is not None
+        assert (await again.hello(resume=client.welcome.resume, ack=2))[7] is False
+
+
+@pytest.mark.parametrize("first", ["the shipment", "the word"])
+async def test_what_was_taken_back_is_forgotten(first: str) -> None:
+    """Whether the shipment arrives before its receiver is told, or after."""
+    async with gateways(("node-1",)) as world:
+        client, arrive = await _taken_back(world)
+        two = world.nodes["node-2"].gateway
+        if first == "the shipment":
+            arrive()
+            assert len(two.sessions) == 1
+        world.show("node-1", "node-2", leaving=["node-2"])
+        await until(lambda: len(two.mover.gone) == 1)
+        world.tell("node-2", world.view("node-1", "node-2"))  # it would take it in
+        arrive()
+        assert (len(two.sessions), len(two.detached)) == (0, 0)
+        assert (await client.ask(Echo, "x"))[3] == "node-1"
+        assert {entry[0] for entry in Pilot.history} == {"connected"}
+        again = await resumed(world, "node-2", client, 1)  # from where it is
+        push(world, "node-1", client.subject, "a")
+        await notes(again, 2, ["a"])
 
 
 async def test_a_newer_session_of_the_player_stays() -> None:

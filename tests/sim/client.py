@@ -132,6 +132,7 @@ class SimClient:
         self._online = asyncio.Event()
         self._lost: asyncio.Future[tuple[int, str]] | None = None
         self._goto: str | None = None
+        self._url = ""
         self._stopping = False
         self._heard = 0.0
 
@@ -210,7 +211,7 @@ class SimClient:
         """Dial and greet. False: redirected."""
         loop = asyncio.get_running_loop()
         lost = self._lost = loop.create_future()
-        self._heard = loop.time()
+        self._heard, self._url = loop.time(), url
 
         def on_frame(frame: bytes) -> None:
             if self._lost is lost:
@@ -330,7 +331,8 @@ class SimClient:
         if isinstance(message, Events):
             self._events(message, now)
         elif isinstance(message, Going):
-            self._goto = message.url or self._any_url()
+            if message.url != self._url:  # else it is here already
+                self._goto = message.url or self._any_url()
         elif isinstance(message, game.MatchAssigned):
             self.assigned.append(message.match)
         if message.seq % 50 == 0:

@@ -24,4 +24,6 @@ KEPT: Final = (
     Regression("storm", 30400, "a push right behind the welcome was counted for the session before"),
     Regression("storm", 31325, "a judge's statement that came late was held against the lease it had by then"),
     Regression("storm", 26, "the whole cluster was down when a client looked for a node"),
+    Regression("storm", 2112, "a session that was taken back from a silent node had its numbers given twice"),
+    Regression("storm", 2324, "a welcome was taken in a turn later than the pushes behind it"),
 )

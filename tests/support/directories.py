@@ -26,7 +26,7 @@ class Node:
         self.me = me
         self.live: dict[ActorId, None] = {}
         self.core = Handover(self, WAIT_S, CONFIRM_S, lambda attempt: min(0.5, 0.05 * 2.0 ** min(attempt, 8)))
-        self.core.me = me
+        self.core.start(me)
         self.view = View(())
 
     def activation_ids(self) -> list[ActorId]:

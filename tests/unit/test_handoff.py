@@ -70,6 +70,171 @@ def test_a_handoff_under_another_membership_is_completed_by_asking() -> None:
     world.check()
 
 
+def test_a_giver_that_met_somebody_in_the_same_change_is_not_sure() -> None:
+    world = Some("abd")
+    a, b, d = (world.nodes[name] for name in "abd")
+    apart = world.view("ad", a="leaving")  # `b` notices nothing
+    world.show(apart, "ad")
+    world.say("a", "d")
+    assert a.core.sealed == 0
+    whole = world.view("abd")
+    world.show(whole, "ad")
+    world.say("d", "a")
+    lacking = [one for one in b.live if a.owner(one) == a.me and apart.table.owner(one) == d.me]
+    assert lacking and a.core.settling.blocks(lacking[0])
+    world.flow()
+    world.check()
+
+
+def test_what_a_giver_still_waits_for_its_receiver_waits_for_too() -> None:
+    world = Some("abc")
+    world.start("d")
+    world.show(world.view("abcd", d="joining"), "abcd")
+    world.flow()
+    del world.nodes["c"]
+    for name in "abd":
+        world.show(world.view("abd", d="joining"), name)
+    b, d, whole = world.nodes["b"], world.nodes["d"], world.view("abd")
+    world.show(whole, "abd")
+    world.say("a", "d")
+    world.say("d", "a")
+    world.say("a", "d")
+    assert d.core.settling.blocked > 0
+    world.say("b", "d")
+    world.flow()
+    world.check()
+    assert world.listed(d, b)
+
+
+def test_who_lost_its_listener_begins_afresh() -> None:
+    world = Some("abc")
+    a, b = world.nodes["a"], world.nodes["b"]
+    world.show(world.view("ac"), "a")  # `b` notices nothing
+    dead = world.listed(b, a)
+    assert dead
+    a.die_all(dead[::2])
+    world.flow()
+    assert set(dead[::2]) <= set(world.listed(b, a))
+    world.show(world.view("abc"), "a")
+    world.flow()
+    world.check()
+
+
+def test_who_was_lost_and_comes_back_as_joining_is_asked() -> None:
+    world = Some("ab")
+    a, b = world.nodes["a"], world.nodes["b"]
+    world.show(world.view("a"), "a")
+    world.show(world.view("ab", b="joining"), "a")
+    world.flow()
+    assert world.listed(a, b)
+    world.show(world.view("ab"), "a")
+    world.flow()
+    world.check()
+
+
+def test_what_was_born_while_nobody_owned_anything_is_told_later() -> None:
+    world = Some("ab")
+    a = world.nodes["a"]
+    world.show(world.view("ab", a="leaving", b="leaving"), "a")  # `b` notices nothing
+    for n in range(50):
+        a.bear(ActorId(f"durable/nobody-{n}"))
+    a.die_all(IDS[::4])
+    world.settle()
+
+
+def test_a_birth_that_did_not_arrive_goes_to_the_heir() -> None:
+    world = Some("abc")
+    a, b, c = (world.nodes[name] for name in "abc")
+    del world.nodes["c"]
+    world.show(world.view("ab"), "b")
+    world.flow()  # `b` has asked `a`
+    new = [ActorId(f"durable/new-{n}") for n in range(100)]
+    mine = [one for one in new if a.owner(one) == c.me and b.owner(one) == b.me]
+    for one in mine:
+        a.bear(one)
+    word = a.core.next(c.me, world.now)
+    assert word is not None
+    world.show(world.view("ab"), "a")
+    world.flow()
+    world.check()
+    assert set(mine) <= set(world.listed(b, a))
+
+
+def test_who_was_told_of_a_birth_hears_of_the_death_whoever_owns_the_slot_then() -> None:
+    world = Some("ab")
+    c = world.start("c")
+    world.show(world.view("abc", c="joining"), "abc")
+    world.flow()
+    a, b = world.nodes["a"], world.nodes["b"]
+    world.show(world.view("abc"), "a")
+    dead = [one for one in world.listed(b, a) if a.owner(one) == c.me]
+    assert dead
+    a.die_all(dead)
+    world.say("a", "b")
+    assert not set(dead) & set(world.listed(b, a))
+    world.show(world.view("abc", c="joining"), "a")
+    world.flow()
+    world.check()
+
+
+def test_a_handoff_goes_on_to_who_owns_its_slots_now() -> None:
+    world = Some("ab")
+    for name in "cd":
+        world.start(name)
+    world.show(world.view("abcd", c="joining", d="joining"), "abcd")
+    world.flow()
+    a, d = world.nodes["a"], world.nodes["d"]
+    world.show(world.view("abcd", d="joining"), "ab")
+    after = world.view("abcd", c="leaving")
+    world.show(after, "abcd")
+    for name in "ab":
+        world.say(name, "d")
+    assert d.core.settling.blocked == 0 and a.core.sealed == 0
+    assert set(d.core.partition.entries()) == {one for one in IDS if after.table.owner(one) == d.me}
+    world.flow()
+    world.check()
+
+
+def test_when_the_giver_dies_the_others_are_asked_at_once() -> None:
+    world = Some("ab")
+    d = world.start("d")
+    world.show(world.view("abd", d="joining"), "abd")
+    world.flow()
+    world.show(world.view("abd"), "d")
+    del world.nodes["a"]
+    world.show(world.view("bd"), "bd")
+    b = world.nodes["b"]
+    word = d.core.next(b.me, world.now)
+    assert word is not None and sum(len(unpack(slots)) for _, slots in word.asks) > SLOT_COUNT // 4
+    d.core.failed(b.me, word.number, world.now)
+    world.flow()
+    world.check()
+
+
+def test_what_lives_counts_for_more_than_what_was_sent_somewhere() -> None:
+    world = Some("abc")
+    a, b, c = (world.nodes[name] for name in "abc")
+    one = next(one for n in range(99) if a.owner(one := ActorId(f"volatile/{n}")) == a.me)
+    a.core.place(one, b.me, world.now)
+    c.bear(one)
+    world.flow()
+    assert one in c.live
+    world.check()
+
+
+def test_an_owner_does_not_list_elsewhere_what_lives_with_it() -> None:
+    world = Some("ab")
+    a, b = world.nodes["a"], world.nodes["b"]
+    one = next(one for n in range(99) if a.owner(one := ActorId(f"volatile/{n}")) == a.me)
+    world.show(world.view("b"), "b")
+    a.bear(one)
+    b.bear(one)
+    world.show(world.view("ab"), "b")
+    world.flow()
+    world.check()
+    assert one in a.live
+
+
 def test_slots_that_are_taken_back_are_checked() -> None:
     world = Some("abc")
     a, b = world.nodes["a"], world.nodes["b"]
@@ -84,6 +249,9 @@ def test_slots_that_are_taken_back_are_checked() -> None:
     world.say("b", "a")  # they are sealed there
     world.show(world.view("abc", c="leaving"), "a")
     assert world.listed(a, b)
+    word = a.core.next(b.me, world.now)  # nobody knows whether `c` ever had them
+    assert word is not None and word.asks and a.core.settling.blocked > 0
+    a.core.failed(b.me, word.number, world.now)
     world.flow()
     world.check()
 
@@ -285,7 +453,7 @@ def test_lost_slots_and_members_that_are_gone_end_what_was_awaited() -> None:
 
 
 def backoff(attempt: int) -> float:
-    return min(1.0, 0.1 * 2**attempt)
+    return min(1.0, 0.1 * 2.0**attempt)
 
 
 def test_a_failed_message_is_said_again_with_what_has_changed_since() -> None:

@@ -23,31 +23,42 @@ def test_the_first_registration_stays() -> None:
     assert part.find(A) is None
 
 
+def test_a_claim_replaces_what_was_there_and_tells_what() -> None:
+    part = Partition()
+    assert part.replace(A, N1) is None
+    assert part.replace(A, N2) == N1
+    assert part.find(A) == N2
+    assert not part.unregister(A, N1)
+
+
 def test_entries_of_nodes_that_are_gone_are_forgotten() -> None:
     part = Partition()
     part.register(A, N1)
     part.register(B, N2)
-    part.keep({N2})
-    assert (part.find(A), part.find(B)) == (None, N2)
+    part.keep([N2])
+    assert part.entries() == {B: N2}
     part.forget(N2)
     assert len(part) == 0
 
 
-def test_the_entries_of_slots_that_leave_are_taken_out() -> None:
+def test_slots_that_leave_take_their_entries_along() -> None:
     part = Partition()
     part.register(A, N1)
     part.register(B, N2)
-    slots = np.array([slot(A)], dtype=np.uint16)
-    assert part.within(slots) == part.take(slots) == {A: N1}
-    assert part.within(slots) == {} and part.entries() == {B: N2}
+    assert part.within(np.array([slot(B)])) == {B: N2}
+    assert part.take(np.array([slot(A)])) == {A: N1}
+    assert part.entries() == {B: N2}
+    assert part.take(np.array([], dtype=np.intp)) == part.take(np.array([slot(A)])) == {}
 
 
-def test_a_census_says_what_lived_in_slots_and_what_was_born_since() -> None:
-    census = Census([A])
-    census.add(B)
-    assert census.within(np.array([slot(A)], dtype=np.uint16)) == [A]
-    assert census.within(np.array([slot(A), slot(B)], dtype=np.uint16)) == [A, B]
-    assert census.added == 1
+def test_a_census_knows_who_is_in_which_slot_and_who_was_born_since() -> None:
+    ids = [actor_id("near", str(n)) for n in range(500)]
+    census = Census(ids[:400])
+    for one in ids[400:]:
+        census.add(one)
+    slots = np.array(sorted({slot(one) for one in ids[::3]}))
+    assert sorted(census.within(slots)) == sorted(one for one in ids if slot(one) in set(slots.tolist()))
+    assert census.added == 100 and Census([]).within(slots) == []
 
 
 @pytest.mark.parametrize("here", [False, True])

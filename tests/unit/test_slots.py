@@ -8,10 +8,12 @@ import sys
 from itertools import combinations
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from server.cluster import slots
 from server.cluster.slots import SlotTable
 from server.ids import SLOT_COUNT, Incarnation, NodeAddress, NodeId, actor_id, slot
 
@@ -120,6 +122,61 @@ def test_runs_cover_all_slots_in_order() -> None:
     three = table(a=1, b=2, c=3)
     spread = [address for length, address in three.runs() for _ in range(length)]
     assert spread == owners(three)
+
+
+node_sets = st.lists(st.dictionaries(st.sampled_from("abcdef"), st.integers(1, 4), max_size=6), min_size=2, max_size=5)
+
+
+@settings(max_examples=25, deadline=None)
+@given(node_sets, st.sampled_from([None, 4]))
+def test_a_table_made_from_another_is_the_same_as_from_scratch(steps: list[dict[str, int]], bits: int | None) -> None:
+    """Whatever came before; also where scores are so few that most are equal."""
+    with pytest.MonkeyPatch.context() as patch:
+        if bits is not None:
+            mix = slots._mix
+            patch.setattr(slots, "_mix", lambda x: mix(x) >> np.uint64(64 - bits))
+        before: SlotTable | None = None
+        for weights in steps:
+            of = tuple(sorted((node(name), weight) for name, weight in weights.items()))
+            before, fresh = SlotTable(of, before), SlotTable(of)
+            assert owners(before) == owners(fresh) if of else before.owner_of_slot(7) is None
+            assert before.runs() == fresh.runs() and before.counts() == fresh.counts()
+
+
+def test_many_nodes_that_come_and_go_leave_no_trace() -> None:
+    names = [f"n{i}" for i in range(60)]
+    first = table(**dict.fromkeys(names, 4))
+    less = SlotTable(tuple(pair for pair in first.owners if pair[0].node not in {"n3", "n17", "n44"}), first)
+    again = SlotTable(first.owners, less)
+    assert owners(less) == owners(SlotTable(less.owners))
+    assert owners(again) == owners(first)
+
+
+def test_moves_are_what_came_and_went_by_the_other_side() -> None:
+    before, after = table(a=4, b=4, c=4), table(a=4, c=4, d=4)
+    gained, lost = after.moves(before, node("d"))
+    assert lost == {}
+    assert sorted(str(who) for who in gained) == ["a#1", "b#1", "c#1"]
+    for who, numbers in gained.items():
+        assert all(before.owner_of_slot(n) == who and after.owner_of_slot(n) == node("d") for n in numbers.tolist())
+    assert sum(map(len, gained.values())) == after.counts()[node("d")] == int(after.owned_by(node("d")).sum())
+    gained, lost = after.moves(before, node("b"))
+    assert gained == {} and sum(map(len, lost.values())) == before.counts()[node("b")]
+    gained, _ = before.moves(SlotTable(()), node("a"))
+    assert list(gained) == [None]
+    _, lost = SlotTable(()).moves(before, node("a"))
+    assert list(lost) == [None]
+    same = table(a=4, b=4, c=4)
+    assert same.moves(before, node("a")) == ({}, {})
+
+
+def test_slots_by_owner() -> None:
+    three = table(a=1, b=2, c=3)
+    some = np.arange(0, SLOT_COUNT, 13)
+    shares = three.by_owner(some)
+    assert sorted(n for part in shares.values() for n in part.tolist()) == some.tolist()
+    assert all(three.owner_of_slot(n) == who for who, part in shares.items() for n in part.tolist())
+    assert three.by_owner(some[:0]) == {}
 
 
 FINGERPRINT = """

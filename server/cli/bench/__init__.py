@@ -34,6 +34,7 @@ def benches() -> dict[str, Bench]:
         neighbour,
         rebalance,
         remote_call,
+        view_change,
     )
 
     return {
@@ -47,6 +48,7 @@ def benches() -> dict[str, Bench]:
         "failover": failover.run,
         "migrate": migrate.run,
         "rebalance": rebalance.run,
+        "view-change": view_change.run,
         "memory": gateway.memory,
         "neighbour": neighbour.run,
     }
@@ -60,11 +62,10 @@ def bench(
     short: Annotated[bool, Parameter(show=False, negative="")] = False,
 ) -> int:
     """Measure heartbeat, call, remote-call, flush-sqlite, flush-postgres, activate, journal, failover, migrate,
-    rebalance, memory, neighbour, or all.
+    rebalance, view-change, memory, neighbour, or all.
 
-    CPU time of the serving process per unit (KiB for memory, ms for neighbour, migrate
-    and rebalance, s for failover), as a ratio to a floor measured in the
-    same run.
+    CPU time of the serving process per unit (KiB for memory, ms for neighbour, migrate, rebalance
+    and view-change, s for failover), as a ratio to a floor measured in the same run.
     """
     known = benches()
     if name != "all" and name not in known:

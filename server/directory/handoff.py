@@ -14,12 +14,13 @@ Who knows
     activations travels to each peer in one numbered stream (`stream.py`): one message at a time,
     sent again under a new number until it is answered or the peer has left the view; what comes
     with an old number is refused. So a birth cannot overtake a death, and nothing is lost. A node
-    remembers to whom it said that something is here, and tells them of its end even if the slot
-    has another owner by then. What anybody else says (a caller that found nothing there, a
-    directory that hands its entries over) is hearsay. It is acted on at once, since a quick answer
-    is worth more than a sure one, and then checked: the node itself is asked, and its answer comes
-    in its own stream. All else follows from two sentences: a node's word about itself is never lost
-    and never out of order, and hearsay is always followed by such a word.
+    remembers to whom it said that something is here: they hear of its end even if the slot has
+    another owner by then, and if one of them is gone, the owner of now is told. What anybody else
+    says (a caller that found nothing there, a directory that hands its entries over) is hearsay. It
+    is acted on at once, since a quick answer is worth more than a sure one, and then checked: the
+    node itself is asked, and its answer comes in its own stream. All else follows from two
+    sentences: a node's word about itself is never lost and never out of order, and hearsay is
+    always followed by such a word.
 
 Messages (`messages.py`)
     Word   in the stream: born, claimed, gone (my activations, in your slots); listed, unlisted (I
@@ -307,11 +308,22 @@ class Handover:
             late += self.settling.gone(address)
             self._streams.pop(address, None)
             self.awake.pop(address, None)
-        if gone:  # who returns is told everything afresh
-            kept = ((identity, tuple(filter(self._view.has, peers))) for identity, peers in self._told.items())
-            self._told = {identity: peers for identity, peers in kept if peers}
+        if gone:
             self._held.keep(self._view.has)
+            self._tell_heirs()
         return late
+
+    def _tell_heirs(self) -> None:
+        """Who was told of an activation here may be gone without having handed it on; and who is now
+        the owner may have thought so before, and not ask. (Who returns is told everything afresh.)"""
+        told, self._told = self._told, {}
+        for identity, peers in told.items():
+            left = tuple(filter(self._view.has, peers))
+            if left:
+                self._told[identity] = left
+            owner = self._view.table.owner(identity)
+            if len(left) < len(peers) and owner not in left:
+                self._tell(identity, owner)
 
     def _await(
         self,

@@ -93,10 +93,10 @@ class Session(_EachBeat):
         self.moves = 0
         """How often it was sent to another node."""
         self.handed = False
-        self.untouched = False
-        """It came from another node and no client has been here for it."""
         """It lives on another node now: what is left here is the connection, for what is still to be
         answered on it."""
+        self.untouched = False
+        """It came from another node and no client has been here for it."""
         self.topics: dict[str, Topic] | None = None
         self.held: Held | None = None
         """Where its messages wait in line, while it sends faster than it may."""

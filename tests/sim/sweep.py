@@ -23,6 +23,9 @@ from tests.sim import scenario, storm
 LOST_STATEMENTS = 0.05
 
 
+PROGRESS = 500
+
+
 class Result(NamedTuple):
     scenario: str
     seed: int
@@ -68,7 +71,10 @@ def main() -> int:
     begin, virtual_s, faults, failed = time.monotonic(), 0.0, 0, list[str]()
     with multiprocessing.Pool(options.jobs, maxtasksperchild=200) as pool:
         work = _work(options.scenario, seeds)
-        for result in pool.imap(play, work, chunksize=4) if options.jobs > 1 else map(play, work):
+        results = pool.imap(play, work, chunksize=4) if options.jobs > 1 else map(play, work)
+        for number, result in enumerate(results, 1):
+            if number % PROGRESS == 0:
+                print(f"{number} of {len(seeds)} seeds, {len(failed)} failed", file=sys.stderr, flush=True)
             virtual_s += result.virtual_s
             faults += len(result.faults) - 1
             if options.digest:

@@ -96,7 +96,7 @@ class ActorSettings(_Section, frozen=True):
     claim_batches_in_flight: Count = 2
     directory_wait_s: Seconds = 1.0
     rebalance_per_s: Count = 2_000
-    migrate_batch: Annotated[int, Meta(ge=1, le=1_000)] = 64
+    migrate_batch: Annotated[int, Meta(ge=1, le=1_000)] = 16
     """Activations that move to one node in one statement and one message."""
     reminder_poll_s: Seconds = 1.0
     orphan_poll_s: Seconds = 10.0

@@ -18,6 +18,7 @@ from server.actors import event_log
 from server.actors.activation import Activation
 from server.actors.actor import Actor, LoggedActor
 from server.actors.reminders import Reminding
+from server.actors.retries import Retries
 from server.directory.location import Location
 from server.errors import Corrupt, Fenced, GarrisonError, Moved, NotFound, Overloaded, Unavailable
 from server.ids import ActorId, NodeAddress, kind_of
@@ -33,6 +34,7 @@ log = structlog.get_logger(__name__)
 _CLOSE_BATCH = 500
 _MAX_COMMITS = 100
 _STEP_S = 0.1
+_MOST_PATIENCE_S = 2.0
 
 
 class Catalog:
@@ -46,6 +48,8 @@ class Catalog:
         """Set once this node may not activate anything any more."""
         self.misplaced: dict[ActorId, None] = {}
         """What lives here although its slot is another node's, in the order in which it is to go."""
+        self._refusing: Retries[NodeAddress] = Retries(host.rng, _STEP_S, _MOST_PATIENCE_S)
+        """Homes that took nothing lately. Each refused move costs a pause and may cost a claim."""
         self.unstored = 0
         """Acknowledged changes that did not get into the store before the node stopped."""
         self._idle_ticks = 0
@@ -334,7 +338,8 @@ class Catalog:
             for identity in some:
                 del self.misplaced[identity]
             away = [self.live[identity] for identity in some if identity in self.live]
-            await self._guarded(self._move_home(away))
+            ready = [one for one in away if self._refusing.ready(self.belongs(one), begin)]
+            await self._guarded(self._move_home(ready))
             for one in away:
                 if not one.dropped and self.belongs(one) != host.me:
                     self.misplaced[one.id] = None
@@ -347,7 +352,15 @@ class Catalog:
             home = self.belongs(one)
             if home != self._host.me and not one.closing:
                 homes.setdefault(home, []).append(one)
-        return sum([await self._host.migrator.move(some, home) for home, some in homes.items()])
+        moved = 0
+        for home, some in homes.items():
+            gone = await self._host.migrator.move(some, home)
+            moved += gone
+            if gone:
+                self._refusing.done(home)
+            else:
+                self._refusing.failed(home, self._host.clock.now())
+        return moved
 
     @property
     def is_leaving(self) -> bool:

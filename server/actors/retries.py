@@ -11,10 +11,11 @@ KEPT: Final = 10_000
 
 
 class Retries(Generic[K]):
-    """Past `KEPT` keys the one that failed longest ago is forgotten: it may try at once."""
+    """Past `KEPT` keys the one that failed longest ago is forgotten: it may try at once. Waits
+    double from `first_s` to `most_s`."""
 
-    def __init__(self, rng: random.Random) -> None:
-        self._rng = rng
+    def __init__(self, rng: random.Random, first_s: float = FIRST_S, most_s: float = MAX_S) -> None:
+        self._rng, self._first_s, self._most_s = rng, first_s, most_s
         self._failing: dict[K, tuple[int, float]] = {}
 
     def ready(self, key: K, now: float) -> bool:
@@ -24,7 +25,7 @@ class Retries(Generic[K]):
     def failed(self, key: K, now: float) -> int:
         """`key` has failed at `now`: how often in a row."""
         times = self._failing.pop(key, (0, 0.0))[0] + 1
-        wait_s = min(MAX_S, FIRST_S * 2.0 ** min(times - 1, 30))
+        wait_s = min(self._most_s, self._first_s * 2.0 ** min(times - 1, 30))
         self._failing[key] = (times, now + wait_s * self._rng.uniform(0.8, 1.2))
         if len(self._failing) > KEPT:
             del self._failing[next(iter(self._failing))]

@@ -112,6 +112,8 @@ class Gateway:
         self.tick = self.now()
         """`now` as of the last tick: good enough to know who was heard."""
         self.tick_s = TICK_S
+        self.ack_interval_s = min(self.settings.cumulative_ack_interval_s, self.settings.heartbeat_interval_s)
+        """A client that hears nothing for three heartbeat intervals gives the connection up."""
         self.wheel = Wheel(TICK_S, self.tick)
         self.sessions: dict[str, Session] = {}
         """By resume token, attached and detached."""

@@ -60,8 +60,8 @@ class Session(_EachBeat):
     """See the module's head. Made by the gateway; `begin` gives it its connection."""
 
     __slots__ = (
-        "_blocked_at", "_in_flight", "_link", "actor", "beats", "codec", "detached_at", "ended", "format", "handed",
-        "held", "move", "moves", "remote", "resume", "since_ms", "starved", "stays", "topics", "untouched",
+        "_blocked_at", "_in_flight", "_link", "_pay_at", "actor", "beats", "codec", "detached_at", "ended", "format",
+        "handed", "held", "move", "moves", "remote", "resume", "since_ms", "starved", "stays", "topics", "untouched",
     )  # fmt: skip
 
     def __init__(self, gateway: "Gateway", caller: Caller, resume: str, format: Format, stays: bool) -> None:
@@ -102,6 +102,8 @@ class Session(_EachBeat):
         """Where its messages wait in line, while it sends faster than it may."""
         self.starved = False  # a stream waits for room in the outbox
         self._beat_due = False
+        self._pay_at: float | None = None
+        """When owed acknowledgements are sent at the latest; None while no check of the wheel waits."""
         self._blocked_at: float | None = None
         self._in_flight = 0
         self._link = 0  # which connection of this session it is: answers belong to one
@@ -389,11 +391,18 @@ class Session(_EachBeat):
         if not self._beat_due:
             self._beat_due = True
             gateway = self._gateway
-            gateway.wheel.add(gateway.now() + gateway.settings.cumulative_ack_interval_s, self._beats_due)
+            checked = self._pay_at is not None
+            self._pay_at = due = gateway.now() + gateway.ack_interval_s
+            if not checked:
+                gateway.wheel.add(due, self._beats_due)
 
-    def _beats_due(self, _now: float) -> None:
-        if self._beat_due and self.connection is not None:
+    def _beats_due(self, now: float) -> float | None:
+        if self._beat_due and self._pay_at is not None and now < self._pay_at:
+            return self._pay_at  # what was owed went with another frame: this is owed since
+        self._pay_at = None
+        if self._beat_due:
             self._pay_beats()
+        return None
 
     def _pay_beats(self) -> None:
         self._beat_due = False

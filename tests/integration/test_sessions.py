@@ -95,6 +95,28 @@ async def test_heartbeats_without_id_are_acknowledged_together() -> None:
         assert await client.receive() == ["beats", 7]  # with the next frame
 
 
+async def test_who_beats_often_hears_of_it_as_often() -> None:
+    async with gateways(gateway={"heartbeat_interval_s": 0.2}) as world:  # its clients wait 0.6 s for a word
+        client = await welcomed(world)
+        await client.send(Heartbeat(0))
+        async with asyncio.timeout(4):  # less than `cumulative_ack_interval_s`
+            assert await client.receive() == ["beats", 1]
+
+
+async def test_acknowledgements_that_went_with_another_frame_leave_nothing_behind() -> None:
+    async with gateways(gateway={"cumulative_ack_interval_s": 0.3}) as world:
+        client = await welcomed(world)
+        wheel = world.nodes["node-1"].gateway.wheel
+        before = len(wheel)
+        for number in range(10):
+            await client.send(Heartbeat(0))
+            await client.ask(Echo, "x")
+            assert await client.receive() == ["beats", number + 1]
+        assert len(wheel) <= before + 1
+        await client.send(Heartbeat(0))
+        assert await client.receive() == ["beats", 11]
+
+
 @pytest.mark.parametrize(
     ("first", "code"),
     [

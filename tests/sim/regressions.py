@@ -26,4 +26,6 @@ KEPT: Final = (
     Regression("storm", 26, "the whole cluster was down when a client looked for a node"),
     Regression("storm", 2112, "a session that was taken back from a silent node had its numbers given twice"),
     Regression("storm", 2324, "a welcome was taken in a turn later than the pushes behind it"),
+    Regression("storm", 103487, "a move that the store refused was tried, and claimed back, ten times a second"),
+    Regression("storm", 104361, "a quiet session's beats were acknowledged later than its client waits for a word"),
 )

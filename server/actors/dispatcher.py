@@ -26,7 +26,16 @@ from server.actors.awaiting import fail, settle
 from server.actors.calls import CallFrame, decode_call, encode_call
 from server.directory.cache import LocationCache
 from server.directory.location import Location, parse_location
-from server.errors import BadInput, DeadlineExceeded, GarrisonError, Moved, NotFound, Unavailable, Unreachable
+from server.errors import (
+    BadInput,
+    DeadlineExceeded,
+    GarrisonError,
+    Moved,
+    NotFound,
+    OutcomeUnknown,
+    Unavailable,
+    Unreachable,
+)
 from server.ids import ActorId, NodeAddress, kind_of
 from server.placement.strategies import place
 from server.runtime.backoff import backoff_s
@@ -91,6 +100,9 @@ class Dispatcher:
                 reason = error
                 self.cache.drop(identity)
                 target, here = None, False
+            except OutcomeUnknown:
+                self.cache.drop(identity)  # the next call asks the owner: this place may be silent for long
+                raise
             hops = 0
             await self._pause(attempt, deadline, reason)
             attempt += 1

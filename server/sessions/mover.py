@@ -84,6 +84,17 @@ _STILL_THE_CLIENTS: Final = frozenset({ENDED_STOPPING, ENDED_OWNERSHIP_LOST, END
 _FOR_GOOD: Final = frozenset({ENDED_CLOSED, ENDED_EXPIRED, ENDED_OVERFLOW, ENDED_REPLACED})
 
 
+class _TakenBack:
+    """A session that goes on here although node `to` may have it by move number `moves`. It is told
+    until it answers, or until nobody could resume it there any more."""
+
+    __slots__ = ("moves", "telling", "to", "until")
+
+    def __init__(self, to: NodeAddress, moves: int, until: float) -> None:
+        self.to, self.moves, self.until = to, moves, until
+        self.telling = False
+
+
 class Mover:
     """See the module's head. One for each gateway."""
 
@@ -95,8 +106,8 @@ class Mover:
         self.closing: dict[Session, None] = {}
         """Handed over, and their connections not closed yet."""
         self._queues: dict[NodeAddress, deque[Session]] = {}
-        self._taken_back: dict[str, tuple[NodeAddress, int, float]] = {}
-        """By resume token: who may have it all the same, by which move, and until when."""
+        self._taken_back: dict[str, _TakenBack] = {}
+        """By resume token."""
         self._grace_s = MOVE_GRACE_S
         self._progress = asyncio.Event()
         gateway.host.transport.serve(Service.SESSION, self._serve)
@@ -281,22 +292,42 @@ class Mover:
         """Node `to` is gone, and whether it had the session is not known."""
         if session.handed:
             return  # it has been back since
-        now = self._gateway.now()
+        until = self._gateway.now() + 2 * self._gateway.settings.resume_window_s
         self._taken_back.pop(session.resume, None)
-        self._taken_back[session.resume] = to, session.moves, now + 2 * self._gateway.settings.resume_window_s
+        self._taken_back[session.resume] = _TakenBack(to, session.moves, until)
         if len(self._taken_back) > MAX_REMEMBERED:
             del self._taken_back[next(iter(self._taken_back))]
         self._thaw(session, taken_back=True)
 
     def _tell_taken_back(self) -> None:
         """Who is in the view again, and may have what has gone on here, forgets it."""
-        now = self._gateway.now()
-        for resume, (to, moves, until) in list(self._taken_back.items()):
-            if to in self._host.view.addresses:
-                self._host.transport.send(to, Service.SESSION, encode(Forget(resume, moves, ENDED_MOVED)))
-            elif now < until:
-                continue
+        for resume, held in list(self._taken_back.items()):
+            if self._gateway.now() >= held.until:
+                del self._taken_back[resume]
+            elif not held.telling:
+                self._tell(resume, held, 0.0)
+
+    def _tell(self, resume: str, held: "_TakenBack", _now: float) -> None:
+        held.telling = held.to in self._host.view.addresses and self._taken_back.get(resume) is held
+        if not held.telling:
+            return
+        payload = encode(Forget(resume, held.moves, ENDED_MOVED))
+        try:
+            answer = self._host.transport.request(held.to, Service.SESSION, payload, SHIP_TIMEOUT_S)
+        except GarrisonError:
+            self._tell_again(resume, held)
+        else:
+            answer.add_done_callback(partial(self._told, resume, held))
+
+    def _told(self, resume: str, held: "_TakenBack", answer: "asyncio.Future[bytes]") -> None:
+        if answer.cancelled() or answer.exception() is not None:
+            self._tell_again(resume, held)
+        elif self._taken_back.get(resume) is held:
             del self._taken_back[resume]
+
+    def _tell_again(self, resume: str, held: "_TakenBack") -> None:
+        if self._gateway.now() < held.until:
+            self._gateway.wheel.add(self._gateway.now() + SHIP_TIMEOUT_S, partial(self._tell, resume, held))
 
     def _thaw(self, session: Session, taken_back: bool = False) -> None:
         """It goes on here, and is tried again later if it still belongs elsewhere."""

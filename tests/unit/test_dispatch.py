@@ -1,8 +1,10 @@
 """Calls between nodes: handle or forward, directory exceptions, view changes, node death."""
 
+import asyncio
+
 import pytest
 
-from server.errors import BadInput, Internal, Unavailable
+from server.errors import BadInput, DeadlineExceeded, Internal, Unavailable
 from server.ids import actor_id
 from server.transport.ports import Service
 from tests.support.engine import cluster, key_owned_by
@@ -55,6 +57,18 @@ async def test_a_stale_directory_entry_costs_a_redirect_and_heals() -> None:
         assert await world.hosts["node-1"].ask(one, "where", ()) in {"node-1", "node-2", "node-3"}
         assert owner.metrics.calls_redirected_total >= 0
         assert owner.directory.find(one) != world.hosts["node-3"].me
+
+
+async def test_a_place_that_does_not_answer_is_not_asked_again() -> None:
+    async with cluster(("node-1", "node-2", "node-3")) as world:
+        asker, silent = world.hosts["node-1"], world.hosts["node-3"]
+        one = actor_id("near", key_owned_by(asker, Near, "node-2"))
+        assert await silent.ask(one, "where", ()) == await asker.ask(one, "where", ()) == "node-3"
+        assert asker.dispatcher.cache.find(one) == silent.me
+        silent.transport.serve(Service.CALL, lambda peer, payload: asyncio.get_running_loop().create_future())
+        with pytest.raises(DeadlineExceeded):
+            await asker.ask(one, "where", (), timeout_s=0.05)
+        assert asker.dispatcher.cache.find(one) is None
 
 
 async def test_when_a_node_joins_its_slots_actors_move_with_their_state() -> None:

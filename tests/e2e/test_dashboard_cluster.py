@@ -3,7 +3,6 @@ A clean stop and a kill, the second of the node that the page came from, must sh
 
 import os
 import signal
-import sys
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -13,9 +12,9 @@ import pytest
 import garrison
 from garrison.messages import Kill, Medal
 from garrison.messages import MatchOptions as Options
-from server.cli.local_cluster import Home, LocalCluster
-from server.sessions.tokens import issue
+from server.cli.local_cluster import LocalCluster
 from tests.support.chromium import Page, browser, chromium_or_skip
+from tests.support.local_clusters import host_token, local_cluster
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 STOP_SHOWS_S = 1.0
@@ -29,16 +28,8 @@ STATES = (
 @pytest.fixture
 async def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[LocalCluster]:
     chromium_or_skip()
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
-    nodes = LocalCluster(Home(tmp_path / "home"), 3, 0, [])
-    await nodes.prepare("dashboard")
-    try:
-        await nodes.start(lambda _text: None)
+    async with local_cluster(tmp_path / "home", "dashboard", monkeypatch, nodes=3) as nodes:
         yield nodes
-    finally:
-        nodes.kill()
-        for node in nodes.nodes:
-            await node.process.wait()
 
 
 async def shows(page: Page, condition: str, promise_s: float) -> None:
@@ -51,8 +42,7 @@ async def shows(page: Page, condition: str, promise_s: float) -> None:
 
 async def test_a_real_cluster_is_shown_while_nodes_come_and_go(cluster: LocalCluster) -> None:
     one, two, three = cluster.nodes
-    key = cluster.home.key_file.read_text().strip().encode()
-    token = issue(key, "dedicated-1", "host", 3600, time.time_ns() // 1_000_000)
+    token = host_token(cluster)
     async with browser() as page:
         await page.open(f"{one.ready['admin_url']}/#token={cluster.home.admin_token}")
         await page.until(f"Object.values({STATES}).filter((state) => state === 'up').length === 3", 15)

@@ -3,9 +3,6 @@ other afterwards, with nothing lost and no client that has to begin anew."""
 
 import asyncio
 import json
-import os
-import sys
-import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -16,8 +13,8 @@ import pytest
 import garrison
 from garrison.messages import Kill
 from garrison.messages import MatchOptions as Options
-from server.cli.local_cluster import Home, LocalCluster
-from server.sessions.tokens import issue
+from server.cli.local_cluster import LocalCluster
+from tests.support.local_clusters import host_token, local_cluster
 from tests.support.program import command, environment
 from tests.support.waiting import until
 
@@ -27,16 +24,8 @@ MATCHES = 40
 
 @pytest.fixture
 async def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[LocalCluster]:
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
-    nodes = LocalCluster(Home(tmp_path / "home"), 2, 0, [])
-    await nodes.prepare("drained")
-    try:
-        await nodes.start(lambda _text: None)
+    async with local_cluster(tmp_path / "home", "drained", monkeypatch) as nodes:
         yield nodes
-    finally:
-        nodes.kill()
-        for node in nodes.nodes:
-            await node.process.wait()
 
 
 async def run(cluster: LocalCluster, *arguments: str) -> tuple[int, str, str]:
@@ -57,8 +46,7 @@ async def nodes_of(cluster: LocalCluster) -> dict[str, Any]:
 
 
 async def test_a_node_is_emptied_while_matches_are_played(cluster: LocalCluster) -> None:
-    key = cluster.home.key_file.read_text().strip().encode()
-    token = issue(key, "dedicated-1", "host", 3600, time.time_ns() // 1_000_000)
+    token = host_token(cluster)
     one, two = cluster.nodes
     options = Options(mode="recorded", map_name="Recharge", teams=0, max_players=0)
     async with garrison.connect([one.ready["client_url"]], token) as client, AsyncExitStack() as stack:

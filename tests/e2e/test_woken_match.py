@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import sys
 import time
 import urllib.request
 from collections.abc import AsyncIterator
@@ -14,8 +13,8 @@ import pytest
 
 import garrison
 from garrison.messages import MatchOptions as Options
-from server.cli.local_cluster import Home, LocalCluster
-from server.sessions.tokens import issue
+from server.cli.local_cluster import LocalCluster
+from tests.support.local_clusters import host_token, local_cluster
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.slow
@@ -24,16 +23,8 @@ MATCHES = 20
 
 @pytest.fixture
 async def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[LocalCluster]:
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
-    nodes = LocalCluster(Home(tmp_path / "home"), 2, 0, [])
-    await nodes.prepare("woken")
-    try:
-        await nodes.start(lambda _text: None)
+    async with local_cluster(tmp_path / "home", "woken", monkeypatch) as nodes:
         yield nodes
-    finally:
-        nodes.kill()
-        for node in nodes.nodes:
-            await node.process.wait()
 
 
 def live_matches(cluster: LocalCluster, number: int) -> int:
@@ -47,8 +38,7 @@ def live_matches(cluster: LocalCluster, number: int) -> int:
 
 
 async def test_it_is_in_memory_again_soon(cluster: LocalCluster) -> None:
-    key = cluster.home.key_file.read_text().strip().encode()
-    token = issue(key, "dedicated-1", "host", 3600, time.time_ns() // 1_000_000)
+    token = host_token(cluster)
     one, two = cluster.nodes
     options = Options(mode="recorded", map_name="Recharge", teams=0, max_players=0)
     async with garrison.connect([one.ready["client_url"]], token) as client:

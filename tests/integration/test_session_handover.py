@@ -8,7 +8,7 @@ import pytest
 
 from server.errors import BadInput, Unavailable
 from server.ids import ActorId, NodeAddress
-from server.sessions.handover import Ship, decode, encode
+from server.sessions.handover import Forget, Ship, decode, encode
 from server.sessions.memory import Closed
 from server.transport.ports import Answer, Service
 from server.wire.messages import Ack, Close, CloseCode, Heartbeat, Hello, Unwatch, Watch
@@ -71,29 +71,33 @@ def mover_of(world: World, subject: str, name: str = "node-2") -> str:
     raise AssertionError
 
 
+async def welcomed_mover(world: World, **fields: Any) -> MemoryClient:
+    """A client at node-1 whose slot is node-2's as soon as that node, started here, is in the view."""
+    await world.add("node-2")
+    return await welcomed(world, "node-1", mover_of(world, "p"), **fields)
+
+
 @pytest.mark.parametrize("format", ["msgpack", "json"])
 async def test_a_session_follows_its_slot_with_everything(format: str) -> None:
     async with gateways(("node-1",)) as world:
-        await world.add("node-2")
-        subject = mover_of(world, "p")
-        client = await welcomed(world, "node-1", subject, format=format)
+        client = await welcomed_mover(world, format=format)
         for text in "abc":
-            push(world, "node-1", subject, text)
+            push(world, "node-1", client.subject, text)
         await client.send(Ack(0, 1))
         await client.send(Heartbeat(0))
         world.show("node-1", "node-2")
         for text in "de":  # while it moves, from both sides
-            push(world, "node-1", subject, text)
-            push(world, "node-2", subject, text.upper())
+            push(world, "node-1", client.subject, text)
+            push(world, "node-2", client.subject, text.upper())
         told = await going(client)
         assert told[2:] == ["memory://node-2", 2_000]
         assert [message[1] for message in client.seen if message[0] == "note"] == list(range(1, told[1]))
-        push(world, "node-1", subject, "f")
-        push(world, "node-2", subject, "g")
+        push(world, "node-1", client.subject, "f")
+        push(world, "node-2", client.subject, "g")
         assert (await client.ask(Echo, "still answered"))[2] == "still answered"
         client.end.close(1001)
         again = await resumed(world, "node-2", client, told[1])
-        push(world, "node-1", subject, "h")
+        push(world, "node-1", client.subject, "h")
         seen = [message[2] for message in client.seen if message[0] == "note"]
         rest = [await again.until(lambda message: message[0] == "note") for _ in range(10 - len(seen))]
         assert [message[1] for message in rest] == list(range(told[1] + 1, told[1] + 1 + len(rest)))
@@ -110,10 +114,8 @@ async def test_a_session_follows_its_slot_with_everything(format: str) -> None:
 
 async def test_who_lost_its_connection_before_it_was_told_is_told_again() -> None:
     async with gateways(("node-1",)) as world:
-        await world.add("node-2")
-        subject = mover_of(world, "p")
-        client = await welcomed(world, "node-1", subject)
-        push(world, "node-1", subject, "a")
+        client = await welcomed_mover(world)
+        push(world, "node-1", client.subject, "a")
         await client.until(lambda message: message[0] == "note")
         client.end.half_open()
         world.show("node-1", "node-2")
@@ -121,16 +123,14 @@ async def test_who_lost_its_connection_before_it_was_told_is_told_again() -> Non
         again = await resumed(world, "node-2", client, 0)
         assert (await again.receive())[:3] == ["note", 1, "a"]
         assert (await again.receive())[:3] == ["going", 2, "memory://node-2"]
-        push(world, "node-2", subject, "b")
+        push(world, "node-2", client.subject, "b")
         assert (await again.receive())[:3] == ["note", 3, "b"]
 
 
 async def test_who_does_not_go_by_itself_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("server.sessions.mover.MOVE_GRACE_S", 0.2)
     async with gateways(("node-1",)) as world:
-        await world.add("node-2")
-        subject = mover_of(world, "p")
-        client = await welcomed(world, "node-1", subject)
+        client = await welcomed_mover(world)
         await client.send(Slow(9, "late"))
         world.show("node-1", "node-2")
         await going(client)
@@ -145,16 +145,14 @@ async def test_who_does_not_go_by_itself_is_sent(monkeypatch: pytest.MonkeyPatch
 
 async def test_a_detached_session_moves_too_and_gathers_pushes() -> None:
     async with gateways(("node-1",)) as world:
-        await world.add("node-2")
-        subject = mover_of(world, "p")
-        client = await welcomed(world, "node-1", subject)
-        push(world, "node-1", subject, "a")
+        client = await welcomed_mover(world)
+        push(world, "node-1", client.subject, "a")
         client.end.drop()
         await until(lambda: bool(world.nodes["node-1"].gateway.detached))
         world.show("node-1", "node-2")
         await until(lambda: bool(world.nodes["node-2"].gateway.detached))
         await until(lambda: world.nodes["node-1"].gateway.sessions_left() == 0)
-        push(world, "node-2", subject, "b")
+        push(world, "node-2", client.subject, "b")
         again = await resumed(world, "node-2", client, 0)
         await notes(again, 1, ["a", "b"])
 
@@ -267,13 +265,11 @@ async def test_a_token_that_nobody_knows_costs_one_question() -> None:
 
 async def test_a_full_target_refuses_and_the_session_goes_on_until_there_is_room() -> None:
     async with gateways(("node-1",), gateway={"max_connections": 2}) as world:
-        await world.add("node-2")
-        subject = mover_of(world, "p")
-        client = await welcomed(world, "node-1", subject)
+        client = await welcomed_mover(world)
         others = [await welcomed(world, "node-2", f"h{n}", "host") for n in range(2)]
         world.show("node-1", "node-2")
         await until(lambda: any(one.move is not None and one.move.attempt for one in _sessions(world, "node-1")))
-        push(world, "node-1", subject, "a")
+        push(world, "node-1", client.subject, "a")
         await client.until(lambda message: message[0] == "note")
         assert (await client.ask(Heartbeat))[0] == "beat"
         assert [message[0] for message in client.seen] == []
@@ -286,9 +282,7 @@ async def test_a_full_target_refuses_and_the_session_goes_on_until_there_is_room
 async def test_a_shipment_without_answer_is_repeated_and_taken_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("server.sessions.mover.SHIP_TIMEOUT_S", 0.05)
     async with gateways(("node-1",)) as world:
-        await world.add("node-2")
-        subject = mover_of(world, "p")
-        client = await welcomed(world, "node-1", subject)
+        client = await welcomed_mover(world)
         one, two = world.nodes["node-1"], world.nodes["node-2"]
         network, whole = world.cluster.network, world.cluster.network.delay
         network.delay = lambda frm, to: None if frm == two.host.me else whole(frm, to)  # its answers are lost
@@ -296,7 +290,7 @@ async def test_a_shipment_without_answer_is_repeated_and_taken_once(monkeypatch:
         await until(lambda: bool(two.gateway.sessions))
         session = _sessions(world, "node-1")[0]
         assert session.moving
-        push(world, "node-1", subject, "late")
+        push(world, "node-1", client.subject, "late")
         network.delay = whole
         told = await going(client)
         assert client.seen == []
@@ -308,15 +302,13 @@ async def test_a_shipment_without_answer_is_repeated_and_taken_once(monkeypatch:
 async def test_when_the_target_dies_the_session_goes_on_here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("server.sessions.mover.SHIP_TIMEOUT_S", 0.05)
     async with gateways(("node-1",)) as world:
-        await world.add("node-2")
-        subject = mover_of(world, "p")
-        client = await welcomed(world, "node-1", subject)
+        client = await welcomed_mover(world)
         one, two = world.nodes["node-1"], world.nodes["node-2"]
         await client.ask(Watch, "ledger/f")
         world.cluster.network.split({one.host.me}, {two.host.me})
         world.show("node-1", "node-2")
         await until(lambda: _sessions(world, "node-1")[0].moving)
-        one.gateway.streams._push_here(subject, Note(0, "kept"), 0, False)
+        one.gateway.streams._push_here(client.subject, Note(0, "kept"), 0, False)
         await world.nodes.pop("node-2").listener.stop()
         await world.cluster.remove("node-2")
         world.show("node-1")
@@ -328,16 +320,20 @@ async def test_when_the_target_dies_the_session_goes_on_here(monkeypatch: pytest
         assert (await client.ask(Echo, "x"))[3] == "node-1"
 
 
-async def _taken_back(world: World) -> tuple[MemoryClient, Callable[[], object]]:
+async def _taken_back(world: World, deaf: int = 0) -> tuple[MemoryClient, Callable[[], object]]:
     """A client of node-1 whose session was shipped to node-2, which was silent and left the view: it
-    goes on at node-1. Call the second to let the shipment arrive."""
-    await world.add("node-2")
-    client = await welcomed(world, "node-1", mover_of(world, "p"))
+    goes on at node-1. Call the second to let the shipment arrive. Node-2 does not hear the first
+    `deaf` words of who wants it forgotten."""
+    client = await welcomed_mover(world)
     one, two = world.nodes["node-1"], world.nodes["node-2"]
     serve = two.gateway.mover._serve
     held: list[bytes] = []
 
     def hold(sender: NodeAddress, payload: bytes) -> Answer:
+        nonlocal deaf
+        if isinstance(decode(payload), Forget) and deaf:
+            deaf -= 1
+            raise Unavailable("deaf")
         if held or not isinstance(decode(payload), Ship):
             return serve(sender, payload)
         held.append(payload)
@@ -363,11 +359,12 @@ async def test_who_has_had_more_cannot_resume_what_was_taken_back() -> None:
         assert (await again.hello(resume=client.welcome.resume, ack=2))[7] is False
 
 
-@pytest.mark.parametrize("first", ["the shipment", "the word"])
-async def test_what_was_taken_back_is_forgotten(first: str) -> None:
-    """Whether the shipment arrives before its receiver is told, or after."""
+@pytest.mark.parametrize(("first", "deaf"), [("the shipment", 0), ("the word", 0), ("the word", 2)])
+async def test_what_was_taken_back_is_forgotten(first: str, deaf: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether the shipment arrives before its receiver is told, or after; told until it answers."""
     async with gateways(("node-1",)) as world:
-        client, arrive = await _taken_back(world)
+        client, arrive = await _taken_back(world, deaf)
+        monkeypatch.setattr("server.sessions.mover.SHIP_TIMEOUT_S", 0.1)
         two = world.nodes["node-2"].gateway
         if first == "the shipment":
             arrive()
@@ -377,7 +374,8 @@ async def test_what_was_taken_back_is_forgotten(first: str) -> None:
         world.tell("node-2", world.view("node-1", "node-2"))  # it would take it in
         arrive()
         assert (len(two.sessions), len(two.detached)) == (0, 0)
-        assert (await client.ask(Echo, "x"))[3] == "node-1"
+        assert [session.moving for session in _sessions(world, "node-1")] == [False]
+        assert (await client.ask(Echo, "x"))[2] == "x"  # from whichever node the actor is on
         assert {entry[0] for entry in Pilot.history} == {"connected"}
         again = await resumed(world, "node-2", client, 1)  # from where it is
         push(world, "node-1", client.subject, "a")
@@ -386,51 +384,45 @@ async def test_what_was_taken_back_is_forgotten(first: str) -> None:
 
 async def test_a_newer_session_of_the_player_stays() -> None:
     async with gateways(("node-1",)) as world:
-        await world.add("node-2")
-        subject = mover_of(world, "p")
-        old = await welcomed(world, "node-1", subject)
+        old = await welcomed_mover(world)
         older = _sessions(world, "node-1")[0]
         older.since_ms -= 1_000
         world.tell("node-2", world.view("node-2"))
-        new = await welcomed(world, "node-2", subject)
+        new = await welcomed(world, "node-2", old.subject)
         world.show("node-1", "node-2")
         assert await old.closed() == CloseCode.REPLACED
         assert (await new.ask(Echo, "x"))[3] == "node-2"
-        push(world, "node-1", subject, "once")
+        push(world, "node-1", old.subject, "once")
         await notes(new, 1, ["once"])
 
 
 async def test_who_leaves_for_good_while_it_moves_is_gone_everywhere() -> None:
     async with gateways(("node-1",)) as world:
-        await world.add("node-2")
-        subject = mover_of(world, "p")
-        client = await welcomed(world, "node-1", subject)
+        client = await welcomed_mover(world)
         world.show("node-1", "node-2")
         await going(client)
         assert len(world.nodes["node-2"].gateway.sessions) == 1
         assert (await client.ask(Close))[0] == "done"
         await until(lambda: not world.nodes["node-2"].gateway.sessions)
-        await until(lambda: ("closed", subject) in [entry[:2] for entry in Pilot.history])
+        await until(lambda: ("closed", client.subject) in [entry[:2] for entry in Pilot.history])
 
 
 async def test_a_view_that_comes_late_loses_no_push() -> None:
     """The slot's new owner knows first: what is pushed there goes to where the session still is."""
     async with gateways(("node-1",)) as world:
-        await world.add("node-2")
-        subject = mover_of(world, "p")
-        client = await welcomed(world, "node-1", subject)
+        client = await welcomed_mover(world)
         view = world.view("node-1", "node-2")
         world.tell("node-2", world.view("node-1"))
         world.nodes["node-1"].host.transport.set_peers(
             {world.nodes["node-2"].host.me: world.nodes["node-2"].host.transport.endpoint}
         )
         world.tell("node-2", view)
-        push(world, "node-2", subject, "a")
+        push(world, "node-2", client.subject, "a")
         assert (await client.until(lambda message: message[0] == "note"))[1:] == [1, "a"]
         world.tell("node-1", view)
         told = await going(client)
         again = await resumed(world, "node-2", client, told[1])
-        push(world, "node-2", subject, "b")
+        push(world, "node-2", client.subject, "b")
         assert (await again.until(lambda message: message[0] == "note"))[1:] == [3, "b"]
 
 

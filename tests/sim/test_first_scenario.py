@@ -1,17 +1,13 @@
 """Three nodes of the real code on virtual time: the first scenario, over fixed seeds."""
 
-import os
-import subprocess
-import sys
 from functools import cache
-from pathlib import Path
 
 import pytest
 
+from tests.sim.digests import digests
 from tests.sim.scenario import PLAYERS, Outcome, play
 from tests.sim.store import RandomFaults
 
-ROOT = Path(__file__).resolve().parents[2]
 SEEDS = (1, 2, 3, 4, 5, 6, 7, 8)
 
 
@@ -43,28 +39,6 @@ def test_the_same_with_a_store_that_loses_answers(seed: int) -> None:
     assert played.world.store.faults.injected > 0
 
 
-def _digest(seed: int, hash_seed: str) -> str:
-    return subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "tests.sim.sweep",
-            "--scenario",
-            "first",
-            "--seeds",
-            "1",
-            "--start",
-            str(seed),
-            "--digest",
-        ],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONHASHSEED": hash_seed},
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-
-
 def test_same_seed_same_trace_in_fresh_processes() -> None:
-    assert _digest(3, "1") == _digest(3, "2")
-    assert _digest(3, "1") != _digest(4, "1")
+    assert digests("first", 3, "1") == digests("first", 3, "2")
+    assert digests("first", 3, "1") != digests("first", 4, "1")

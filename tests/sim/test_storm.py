@@ -1,19 +1,15 @@
 """The storm over fixed seeds, and the seeds that once found something."""
 
-import os
-import subprocess
-import sys
 from functools import cache
-from pathlib import Path
 
 import pytest
 
 from tests.sim import scenario
+from tests.sim.digests import digests
 from tests.sim.faults import WEIGHTS, draw
 from tests.sim.regressions import KEPT, Regression
 from tests.sim.storm import Options, Outcome, play
 
-ROOT = Path(__file__).resolve().parents[2]
 SEEDS = tuple(range(1001, 1013))
 
 
@@ -56,17 +52,6 @@ def test_what_was_found_once_stays_found(kept: Regression) -> None:
         assert first.violations == [], _told([kept.found, *first.violations], [], first.logs)
 
 
-def _digest(seed: int, hash_seed: str) -> str:
-    return subprocess.run(
-        [sys.executable, "-m", "tests.sim.sweep", f"--start={seed}", "--scenario=storm", "--seeds=2", "--digest"],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONHASHSEED": hash_seed},
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-
-
 def test_same_seed_same_trace_in_fresh_processes() -> None:
-    assert _digest(1003, "1") == _digest(1003, "2")
-    assert _digest(1003, "1") != _digest(1005, "1")
+    assert digests("storm", 1003, "1", seeds=2) == digests("storm", 1003, "2", seeds=2)
+    assert digests("storm", 1003, "1", seeds=2) != digests("storm", 1005, "1", seeds=2)

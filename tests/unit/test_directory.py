@@ -81,6 +81,13 @@ class World:
         await peer.transport.start(peer.me)
         return peer
 
+    async def join(self, name: str) -> Peer:
+        """Everybody sees it join: it owns nothing yet, and every owner is right."""
+        joiner = await self.start(name)
+        self.show(self.view("".join(self.peers), **{name: "joining"}))
+        await until(self.true)
+        return joiner
+
     async def crash(self, name: str) -> None:
         peer = self.peers.pop(name)
         self.network.crash(peer.me)
@@ -164,9 +171,7 @@ async def test_births_and_deaths_reach_the_owner() -> None:
 
 async def test_who_joins_is_handed_its_slots_and_asks_nobody() -> None:
     async with cluster("abc", LATE) as world:
-        joiner = await world.start("d")
-        world.show(world.view("abcd", d="joining"))
-        await until(world.true)
+        joiner = await world.join("d")
         view = world.view("abcd")
         world.show(view, "d")
         assert joiner.directory.settling > 0
@@ -227,9 +232,7 @@ async def test_a_look_up_never_waits_longer_than_its_bound() -> None:
 
 async def test_a_giver_that_does_not_share_the_view_is_not_waited_for_long() -> None:
     async with cluster("abc") as world:
-        joiner = await world.start("d")
-        world.show(world.view("abcd", d="joining"))
-        await until(world.true)
+        joiner = await world.join("d")
         world.show(world.view("abcd"), "abd")  # `c` still believes the old one
         await until(lambda: joiner.directory.settling == 0)
         lived = {identity: peer.me for peer in world.peers.values() for identity in peer.live}
@@ -240,9 +243,7 @@ async def test_a_giver_that_does_not_share_the_view_is_not_waited_for_long() -> 
 
 async def test_a_handoff_that_comes_too_early_is_held() -> None:
     async with cluster("abc", LATE) as world:
-        joiner = await world.start("d")
-        world.show(world.view("abcd", d="joining"))
-        await until(world.true)
+        joiner = await world.join("d")
         world.show(world.view("abcd"), "abc")
         await until(lambda: joiner.directory.held == 3)
         assert joiner.entries() == {}
@@ -258,9 +259,7 @@ async def test_a_handoff_that_comes_too_early_is_held() -> None:
 
 async def test_what_changed_while_a_handoff_was_held_is_found_out() -> None:
     async with cluster("abc", LATE) as world:
-        joiner = await world.start("d")
-        world.show(world.view("abcd", d="joining"))
-        await until(world.true)
+        joiner = await world.join("d")
         world.show(world.view("abcd"), "abc")
         await until(lambda: joiner.directory.held == 3)
         for peer in list(world.peers.values()):
@@ -271,9 +270,7 @@ async def test_what_changed_while_a_handoff_was_held_is_found_out() -> None:
 
 async def test_a_view_that_turns_back_takes_the_slots_back() -> None:
     async with cluster("ab", LATE) as world:
-        await world.start("c")
-        world.show(world.view("abc", c="joining"))
-        await until(world.true)
+        await world.join("c")
         for name in "ab":
             world.silent[name, "c"] = None
         world.show(world.view("abc"), "ab")
@@ -302,9 +299,7 @@ async def test_a_change_during_a_handoff_sends_the_slots_to_who_owns_them_now() 
 
 async def test_a_receiver_that_dies_in_the_middle_leaves_nothing_behind() -> None:
     async with cluster("abc", LATE) as world:
-        await world.start("d")
-        world.show(world.view("abcd", d="joining"))
-        await until(world.true)
+        await world.join("d")
         world.silent["b", "d"] = None  # one of three handoffs does not arrive
         world.show(world.view("abcd"))
         await until(lambda: world.peers["a"].directory.sealed == 0 and world.peers["b"].directory.sealed > 0)

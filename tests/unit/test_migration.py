@@ -128,6 +128,13 @@ def home(world: Cluster, cls: Any, name: str) -> ActorId:
     return actor_id(cls.kind, key_owned_by(world.hosts["node-1"], cls, name))
 
 
+async def living(world: Cluster, cls: Any, owner: str = "node-2") -> ActorId:
+    """An actor that lives on node-1; its slot is `owner`'s."""
+    identity = home(world, cls, owner)
+    await world.hosts["node-1"].catalog.activate(identity)
+    return identity
+
+
 def live(host: TestHost, identity: ActorId) -> Activation:
     one = host.find(identity)
     assert one is not None
@@ -148,8 +155,7 @@ async def move(world: Cluster, identity: ActorId, source: str = "node-1", to: st
 async def test_state_and_what_it_carries_go_along_and_callers_find_it(owner: str, flushed: bool) -> None:
     async with world() as w:
         one, two = w.hosts.values()
-        a = home(w, Walker, owner)
-        await one.catalog.activate(a)
+        a = await living(w, Walker, owner)
         live(one, a).call("add", (5,))
         live(one, a).call("beat", ("x",))
         if flushed:
@@ -174,8 +180,7 @@ async def test_state_and_what_it_carries_go_along_and_callers_find_it(owner: str
 
 async def test_under_calls_from_everywhere_none_is_lost_none_runs_twice_and_each_callers_order_holds() -> None:
     async with world("node-1", "node-2", "node-3") as w:
-        a = home(w, Walker, "node-3")
-        await w.hosts["node-1"].catalog.activate(a)
+        a = await living(w, Walker, "node-3")
         going = True
         asked: dict[str, int] = {f"{name}/{n}": 0 for name in w.hosts for n in range(3)}
 
@@ -203,8 +208,7 @@ async def test_under_calls_from_everywhere_none_is_lost_none_runs_twice_and_each
 async def test_calls_that_wait_are_passed_on_in_order_and_ahead_of_those_that_come_directly() -> None:
     async with world() as w:
         one, two = w.hosts.values()
-        a = home(w, Walker, "node-2")
-        await one.catalog.activate(a)
+        a = await living(w, Walker)
         one.faults.hold = asyncio.Event()
         moving = asyncio.ensure_future(move(w, a))
         await until(lambda: any(statement == "migrate" for statement, _ in one.faults.seen))
@@ -228,8 +232,7 @@ async def test_calls_that_wait_are_passed_on_in_order_and_ahead_of_those_that_co
 async def test_timers_go_on_with_the_time_that_is_left_and_those_that_are_due_ring_there() -> None:
     async with world() as w:
         one, two = w.hosts.values()
-        a = home(w, Walker, "node-2")
-        await one.catalog.activate(a)
+        a = await living(w, Walker)
         here = live(one, a)
         here.call("tick_in", (30.0, 7))
         begin = one.clock.now()
@@ -253,8 +256,7 @@ async def test_timers_go_on_with_the_time_that_is_left_and_those_that_are_due_ri
 async def test_a_timer_that_waits_behind_a_turn_is_due_on_the_other_node() -> None:
     async with world() as w:
         one, two = w.hosts.values()
-        a = home(w, Walker, "node-2")
-        await one.catalog.activate(a)
+        a = await living(w, Walker)
         slow = asyncio.ensure_future(one.ask(a, "slow", (0.01,)))
         await asyncio.sleep(0)
         live(one, a).fire("tick", (8,))
@@ -287,8 +289,7 @@ async def test_a_turn_that_does_not_end_soon_keeps_it_here_and_those_with_it_go(
 async def test_a_logged_actor_goes_with_its_tail_and_its_watchers() -> None:
     async with world("node-1", "node-2", "node-3", store={"segment_entries": 4}) as w:
         one, two, three = w.hosts.values()
-        a = home(w, Ledger, "node-2")
-        await one.catalog.activate(a)
+        a = await living(w, Ledger)
         for n in range(1, 7):
             await live(one, a).call("add", (n,))
         attached: Attached = live(one, a).call("attach", ("node-3", int(three.me.incarnation)))
@@ -314,8 +315,7 @@ async def test_a_logged_actor_goes_with_its_tail_and_its_watchers() -> None:
 async def test_what_is_too_large_for_a_message_is_read_from_the_store_and_woken() -> None:
     async with world(transport={"max_frame_bytes": 1024}) as w:
         one, two = w.hosts.values()
-        a = home(w, Ledger, "node-2")
-        await one.catalog.activate(a)
+        a = await living(w, Ledger)
         for _ in range(100):
             live(one, a).call("add", (1,))
         live(one, a).set_timer("total", 60.0, ())
@@ -330,8 +330,7 @@ async def test_what_is_too_large_for_a_message_is_read_from_the_store_and_woken(
 async def test_an_unknown_outcome_keeps_it_frozen_until_the_store_says_whose_it_is(outcome: Any, cls: Any) -> None:
     async with world() as w:
         one, two = w.hosts.values()
-        a = home(w, cls, "node-2")
-        await one.catalog.activate(a)
+        a = await living(w, cls)
         first = one.ask(a, "add", (5,))
         assert await first == 5
         epoch = live(one, a).epoch
@@ -356,8 +355,7 @@ async def test_an_unknown_outcome_keeps_it_frozen_until_the_store_says_whose_it_
 async def test_what_changed_is_not_lost_when_the_outcome_is_unknown_and_it_did_not_move() -> None:
     async with world() as w:
         one = w.hosts["node-1"]
-        a = home(w, Counter, "node-2")
-        await one.catalog.activate(a)
+        a = await living(w, Counter)
         real = one.write_behind.flush_these
 
         async def then_changes(entities: Any) -> None:
@@ -375,8 +373,7 @@ async def test_what_changed_is_not_lost_when_the_outcome_is_unknown_and_it_did_n
 async def test_what_an_unanswered_flush_has_stored_is_not_taken_for_a_fence_when_it_did_not_move() -> None:
     async with world() as w:
         one = w.hosts["node-1"]
-        a = home(w, Counter, "node-2")
-        await one.catalog.activate(a)
+        a = await living(w, Counter)
         real = one.write_behind.flush_these
 
         async def stored_unanswered(entities: Any) -> None:
@@ -397,8 +394,7 @@ async def test_what_an_unanswered_flush_has_stored_is_not_taken_for_a_fence_when
 async def test_a_store_that_is_away_freezes_nothing() -> None:
     async with world() as w:
         one = w.hosts["node-1"]
-        a = home(w, Counter, "node-2")
-        await one.catalog.activate(a)
+        a = await living(w, Counter)
         live(one, a).call("add", (1,))
         one.faults.always["write"] = "refuse"
         assert await move(w, a) == 0
@@ -422,8 +418,7 @@ async def test_a_state_that_the_store_cannot_take_hinders_only_itself() -> None:
 async def test_who_was_fenced_before_loses_it_and_the_callers_go_to_the_owner() -> None:
     async with world("node-1", "node-2", "node-3") as w:
         one, three = w.hosts["node-1"], w.hosts["node-3"]
-        a = home(w, Counter, "node-2")
-        await one.catalog.activate(a)
+        a = await living(w, Counter)
         await one.store.release("counter", [(a, live(one, a).epoch)])
         await three.catalog.activate(a)
         assert await move(w, a) == 0
@@ -434,8 +429,7 @@ async def test_who_was_fenced_before_loses_it_and_the_callers_go_to_the_owner() 
 async def test_a_target_that_is_not_up_in_the_store_leaves_it_here() -> None:
     async with world() as w:
         one, two = w.hosts.values()
-        a = home(w, Counter, "node-2")
-        await one.catalog.activate(a)
+        a = await living(w, Counter)
         live(one, a).call("add", (3,))
         w.database.nodes[two.me].state = "dead"
         assert await move(w, a) == 0
@@ -473,8 +467,7 @@ async def test_lost_messages_lose_no_change_and_what_lives_by_itself_wakes(
 ) -> None:
     async with world() as w:
         one, two = w.hosts.values()
-        a = home(w, Walker, "node-2")
-        await one.catalog.activate(a)
+        a = await living(w, Walker)
         live(one, a).call("add", (5,))
         live(one, a).call("beat", ("x",))
         _lose(w, lost, answers=answers)
@@ -489,8 +482,7 @@ async def test_lost_messages_lose_no_change_and_what_lives_by_itself_wakes(
 async def test_calls_that_wait_find_a_target_that_lost_the_parcel(quick: None) -> None:
     async with world() as w:
         one, two = w.hosts.values()
-        a = home(w, Walker, "node-2")
-        await one.catalog.activate(a)
+        a = await living(w, Walker)
         _lose(w, Ship)
         one.faults.hold = asyncio.Event()
         moving = asyncio.ensure_future(move(w, a))
@@ -537,8 +529,7 @@ async def test_a_target_that_refuses_or_cannot_be_reached_leaves_everything_here
 async def test_a_target_that_dies_after_the_compare_and_set_is_succeeded_in_the_ordinary_way(quick: None) -> None:
     async with world("node-1", "node-2") as w:
         one, two = w.hosts.values()
-        a = home(w, Counter, "node-2")
-        await one.catalog.activate(a)
+        a = await living(w, Counter)
         live(one, a).call("add", (5,))
         one.faults.hold = asyncio.Event()
         moving = asyncio.ensure_future(move(w, a))
@@ -557,8 +548,7 @@ async def test_a_target_that_dies_after_the_compare_and_set_is_succeeded_in_the_
 async def test_a_call_that_is_at_the_target_first_waits_for_the_parcel() -> None:
     async with world() as w:
         one, two = w.hosts.values()
-        a = home(w, Walker, "node-2")
-        await one.catalog.activate(a)
+        a = await living(w, Walker)
         live(one, a).call("beat", ("x",))
         two.directory.partition.unregister(a, one.me)
         one.faults.hold = asyncio.Event()
@@ -576,8 +566,7 @@ async def test_a_call_that_is_at_the_target_first_waits_for_the_parcel() -> None
 async def test_a_parcel_that_is_too_late_is_refused_and_the_claimed_one_lives_on(quick: None) -> None:
     async with world() as w:
         one, two = w.hosts.values()
-        a = home(w, Walker, "node-2")
-        await one.catalog.activate(a)
+        a = await living(w, Walker)
         live(one, a).call("add", (5,))
         real, gate = one.store.migrate, asyncio.Event()
 
@@ -600,8 +589,7 @@ async def test_a_parcel_that_is_too_late_is_refused_and_the_claimed_one_lives_on
 async def test_a_repeated_message_gets_the_same_answer_and_an_unknown_one_does_nothing() -> None:
     async with world() as w:
         one, two = w.hosts.values()
-        a = home(w, Counter, "node-2")
-        await one.catalog.activate(a)
+        a = await living(w, Counter)
         sent: list[bytes] = []
         serve = two.migrator.arrivals.serve
 
@@ -677,8 +665,7 @@ async def test_bytes_that_are_no_migration_are_bad_input_and_change_nothing() ->
 async def test_a_log_that_does_not_fit_together_is_refused(part: str) -> None:
     async with world() as w:
         one, two = w.hosts.values()
-        a = home(w, Ledger, "node-2")
-        await one.catalog.activate(a)
+        a = await living(w, Ledger)
         for _ in range(3):
             await live(one, a).call("add", (1,))
         data = parcels.pack(live(one, a), live(one, a).epoch, 1 << 20)
@@ -694,8 +681,7 @@ async def test_a_log_that_does_not_fit_together_is_refused(part: str) -> None:
 async def test_what_cannot_travel_lives_on_here() -> None:
     async with world() as w:
         one, two = w.hosts.values()
-        a = home(w, Walker, "node-2")
-        await one.catalog.activate(a)
+        a = await living(w, Walker)
         live(one, a).call("refuse", ())
         assert await move(w, a) == 0
         assert await two.ask(a, "add", (1,)) == 1
@@ -798,8 +784,7 @@ async def test_with_a_crash_journal_answers_are_out_before_it_moves_and_records_
 
     async with cluster(NODES, _app(), journal, actors={"rebalance_per_s": 1}) as w:
         one, two = w.hosts.values()
-        a = home(w, Counter, "node-2")
-        await one.catalog.activate(a)
+        a = await living(w, Counter)
         answer = live(one, a).call("add", (5,))
         assert not answer.done()
         one.faults.next["migrate"] = ["refuse"]
@@ -814,8 +799,7 @@ async def test_with_a_crash_journal_answers_are_out_before_it_moves_and_records_
 async def test_two_moves_of_the_same_at_once_are_one() -> None:
     async with world() as w:
         one, two = w.hosts.values()
-        a = home(w, Counter, "node-2")
-        await one.catalog.activate(a)
+        a = await living(w, Counter)
         here = live(one, a)
         moved = await asyncio.gather(one.migrator.move([here, here], two.me), one.migrator.move([here], two.me))
         assert sum(moved) == 1 and places(w, a) == ["node-2"]

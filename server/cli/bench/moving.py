@@ -4,11 +4,10 @@ import asyncio
 import importlib.util
 import itertools
 import os
-import sys
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import msgspec
 
@@ -19,6 +18,7 @@ from server.cli.bench import databases
 from server.cli.bench.databases import POSTGRES
 from server.cli.bench.harness import Effort
 from server.cli.bench.hosts import member, memory_host
+from server.cli.bench.lines import Lines
 from server.cli.bench.moving_host import Begin, Count, Fill, Move, See, Told
 from server.cluster.view import Member, View
 from server.errors import Unavailable
@@ -26,46 +26,19 @@ from server.ids import ActorId, actor_id
 from server.main import load_app
 from server.settings import Settings
 
-LINE_BYTES = 64 * 1024 * 1024
 Store = Literal["sqlite", "postgres"]
 
 
 class Process:
     """One `moving_host`."""
 
-    def __init__(self, name: str, url: str, roaming: bool) -> None:
-        self._begin = Begin(name, url, roaming)
-        self._process: asyncio.subprocess.Process
-        self.member: Member
-
-    async def __aenter__(self) -> Self:
-        pipe, command = asyncio.subprocess.PIPE, (sys.executable, "-m", "server.cli.bench.moving_host")
-        self._process = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe, limit=LINE_BYTES)
-        try:
-            self.member = msgspec.json.decode(await self._line(self._begin), type=Member)
-        except BaseException:
-            await self.__aexit__()
-            raise
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        if self._process.returncode is None:
-            self._process.kill()
-        await self._process.wait()
+    def __init__(self, lines: Lines) -> None:
+        self._lines = lines
+        self.member = msgspec.json.decode(lines.first_answer, type=Member)
 
     async def tell(self, told: Told) -> Any:
         """Its answer. Raises `Unavailable` where the process has ended."""
-        return msgspec.json.decode(await self._line(told))
-
-    async def _line(self, told: Any) -> bytes:
-        stdin, stdout = self._process.stdin, self._process.stdout
-        assert stdin is not None and stdout is not None
-        stdin.write(msgspec.json.encode(told) + b"\n")
-        await stdin.drain()
-        answer = await stdout.readline()
-        if not answer:
-            raise Unavailable("a host of the benchmark ended; its error is above")
-        return answer
+        return msgspec.json.decode(await self._lines.tell(msgspec.json.encode(told)))
 
 
 class Hosts:
@@ -117,7 +90,8 @@ async def hosts(names: Sequence[str], store: Store, roaming: bool = False) -> As
             url = await stack.enter_async_context(databases.sqlite())
         else:
             url = await (await stack.enter_async_context(databases.postgres()))()
-        processes = [await stack.enter_async_context(Process(name, url, roaming)) for name in names]
+        begins = (Lines("moving_host", Begin(name, url, roaming)) for name in names)
+        processes = [Process(await stack.enter_async_context(begin)) for begin in begins]
         app = load_app(Settings())
         caller = await stack.enter_async_context(memory_host(App("caller", app.actors), "zz-caller"))
         yield Hosts(processes, caller)

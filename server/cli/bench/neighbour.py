@@ -8,11 +8,10 @@ processor, all clients the other, where the neighbour goes before the others.
 """
 
 import asyncio
-import sys
 import time
 from collections.abc import Iterable
 from contextlib import AsyncExitStack
-from typing import Any, Self
+from typing import Any
 
 import msgspec
 
@@ -20,6 +19,7 @@ from server.cli.bench.abusers import Crowd, kinds
 from server.cli.bench.beats import Measured, Neighbour
 from server.cli.bench.gateway import node_and_key
 from server.cli.bench.harness import Effort, Outcome, cpus, outcome, progress, rss_kib
+from server.cli.bench.lines import Lines
 from server.cli.bench.raw_socket import RawSocket, connected
 from server.errors import Unavailable
 from server.sessions.tokens import issue
@@ -30,41 +30,6 @@ SESSIONS = 8
 REPORTS = 80
 EVENTS = 256
 GOAL = 2.0
-
-
-class Lines:
-    """A program of this folder that is told lines and answers each with one."""
-
-    def __init__(self, module: str, first: msgspec.Struct) -> None:
-        self._module, self._first = module, first
-        self._process: asyncio.subprocess.Process
-
-    async def __aenter__(self) -> Self:
-        pipe = asyncio.subprocess.PIPE
-        command = (sys.executable, "-m", f"server.cli.bench.{self._module}")
-        self._process = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe)
-        try:
-            await self.tell(msgspec.json.encode(self._first).decode())
-        except BaseException:
-            await self.__aexit__()
-            raise
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        if self._process.returncode is None:
-            self._process.kill()
-        await self._process.wait()
-
-    async def tell(self, line: str) -> bytes:
-        """Raises `Unavailable` where the program has ended."""
-        stdin, stdout = self._process.stdin, self._process.stdout
-        assert stdin is not None and stdout is not None
-        stdin.write(line.encode() + b"\n")
-        await stdin.drain()
-        answer = await stdout.readline()
-        if not answer:
-            raise Unavailable(f"{self._module} ended; its error is above")
-        return answer
 
 
 class Bench:
@@ -81,15 +46,15 @@ class Bench:
 
     async def among(self, names: Iterable[str]) -> Measured:
         """The neighbour while the crowd of these kinds does what it does."""
-        await self._crowd.tell("start " + " ".join(names))
+        await self._crowd.tell(f"start {' '.join(names)}".encode())
         await asyncio.sleep(SETTLE_S)
         try:
             return await self._measure()
         finally:
-            self.thrown = msgspec.json.decode(await self._crowd.tell("stop"))
+            self.thrown = msgspec.json.decode(await self._crowd.tell(b"stop"))
 
     async def _measure(self) -> Measured:
-        return msgspec.json.decode(await self._neighbour.tell(str(self._seconds)), type=Measured)
+        return msgspec.json.decode(await self._neighbour.tell(str(self._seconds).encode()), type=Measured)
 
 
 async def run(effort: Effort) -> Outcome:

@@ -391,6 +391,7 @@ class Migrator:
         answer: asyncio.Future[bytes] | None = None
         try:
             answer = self._host.transport.request(to, Service.MIGRATE, parcels.encode(go), ANSWER_S)
+            answer.add_done_callback(_seen)
         except GarrisonError as error:
             log.warning("the target of a migration is out of reach", to=str(to), why=error.message)
         for load in loads:
@@ -426,6 +427,12 @@ class Migrator:
     def _pass_on(self, number: int, to: NodeAddress, call: bytes, left_s: float) -> "asyncio.Future[bytes]":
         queued = parcels.encode(Queued(number, to.incarnation, call))
         return self._host.transport.request(to, Service.MIGRATE, queued, left_s)
+
+
+def _seen(answer: "asyncio.Future[bytes]") -> None:
+    """Its error is for who awaits it, if this node lives so long."""
+    if not answer.cancelled():
+        answer.exception()
 
 
 def _note(what: str, to: str, answer: "asyncio.Future[bytes]") -> None:

@@ -2,7 +2,7 @@
 
     migrations.upgrade("sqlite:///garrison.db")        # to the newest; makes the file if need be
     migrations.downgrade(url, "0002")                  # or "base"
-    migrations.current(url)                            # "0004", or None for an empty database
+    migrations.current(url)                            # "0005", or None for an empty database
 
 All three block; from a running event loop use the `_async` forms. A migration is one
 transaction, and processes that migrate the same database at once take turns: PostgreSQL by an

@@ -44,7 +44,7 @@ from server.storage.ports import (
 MAX_CLAIMS = 500
 _FOREVER = 2**62
 """Above any sequence number, and within a column of 64 bits."""
-_BEFORE_ALL = ReminderRow(-(2**62), "", "", "")
+_BEFORE_ALL = ReminderRow(-(2**62), "", "", "", 0, 0)
 
 
 class SqlStore:
@@ -126,7 +126,7 @@ class SqlStore:
 
     async def claim(
         self, kind: str, claims: Sequence[Claim], me: NodeAddress, journals: Collection[str] | None = None
-    ) -> dict[ActorId, ClaimResult]:
+    ) -> dict[ActorId, ClaimResult | Corrupt]:
         """See the port. A claim whose token is not newer than one of mine that the store has
         seen is refused with my own address, unless it is that very claim again."""
         if not claims:
@@ -141,11 +141,13 @@ class SqlStore:
             for claim, key in zip(claims, keys, strict=True)
         }
 
-    def _claimed(self, mapping: Mapping, claim: Claim, row: Row, me: NodeAddress, clean: bool) -> ClaimResult:
+    def _claimed(self, mapping: Mapping, claim: Claim, row: Row, me: NodeAddress, clean: bool) -> ClaimResult | Corrupt:
         if row.owner_incarnation == me.incarnation:
             if row.owner_node is None or row.claim_token != claim.token:
                 return Elsewhere(me)
             state = _decode(mapping, row)
+            if isinstance(state, Corrupt):
+                return state
             epoch, state_epoch = Epoch(row.epoch), Epoch(row.state_epoch)
             return Owned(epoch, state_epoch, row.state_version, state, row.next_seq, row.head, clean)
         return Elsewhere(NodeAddress(NodeId(row.owner_node or ""), Incarnation(row.owner_incarnation or 0)))
@@ -200,8 +202,11 @@ class SqlStore:
 
     # ---- reminders ----
 
-    async def set_reminder(self, reminder: Reminder) -> None:
-        await self._database.set_reminder(_reminder_row(reminder))
+    async def set_reminder(self, reminder: Reminder) -> bool:
+        return await self._database.set_reminder(self._mapping(kind_of(reminder.id)), _reminder_row(reminder))
+
+    async def unset_reminder(self, reminder: Reminder) -> bool:
+        return await self._database.unset_reminder(self._mapping(kind_of(reminder.id)), _reminder_row(reminder))
 
     async def drop_reminder(self, reminder: Reminder) -> None:
         await self._database.drop_reminder(_reminder_row(reminder))
@@ -209,7 +214,9 @@ class SqlStore:
     async def due_reminders(self, until_ms: int, limit: int, after: Reminder | None = None) -> list[Reminder]:
         begin = _BEFORE_ALL if after is None else _reminder_row(after)
         rows = await self._database.due_reminders(until_ms, limit, begin)
-        return [Reminder(actor_id(kind, key), name, due_ms) for due_ms, kind, key, name in rows]
+        return [
+            Reminder(actor_id(row.kind, row.key), row.name, row.due_ms, Epoch(row.epoch), row.number) for row in rows
+        ]
 
     # ---- logs ----
 
@@ -275,7 +282,8 @@ def _encoded(mapping: Mapping, moves: Sequence[Move]) -> Moves:
 
 
 def _reminder_row(reminder: Reminder) -> ReminderRow:
-    return ReminderRow(reminder.due_ms, kind_of(reminder.id), key_of(reminder.id), reminder.name)
+    kind, key = kind_of(reminder.id), key_of(reminder.id)
+    return ReminderRow(reminder.due_ms, kind, key, reminder.name, reminder.epoch, reminder.number)
 
 
 def _projected(mapping: Mapping, keys: list[str], batch: Sequence[Append]) -> tuple[Projection | None, bool]:
@@ -293,12 +301,12 @@ def _projected(mapping: Mapping, keys: list[str], batch: Sequence[Append]) -> tu
 
 
 def _decode(mapping: Mapping, row: Row) -> Any:
-    """The stored state; None where there is none, or where the log is the truth. Raises
-    `Corrupt` naming the row."""
+    """The stored state; None where there is none, or where the log is the truth; a `Corrupt` that
+    names the row where it cannot be read."""
     if row.state_version == 0 or row.next_seq > 1:
         return None
     try:
         return mapping.decode(row.values)
     except (msgspec.MsgspecError, ValueError, TypeError) as error:
         kind = f"{mapping.kind}/" if mapping.kind else ""
-        raise Corrupt(f"table {mapping.table.name}, row {kind}{row.key}: {error}") from None
+        return Corrupt(f"table {mapping.table.name}, row {kind}{row.key}: {error}")

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import structlog
 
-from server.errors import BadSetting, Unavailable
+from server.errors import BadSetting, GarrisonError
 from server.ids import NodeId
 from server.settings import Settings
 
@@ -188,10 +188,10 @@ async def run_node(settings: Settings) -> int:
         node = build_node(settings)
         try:
             await node.start()
-        except Unavailable as error:
+        except GarrisonError as error:
             if not served:
                 raise
-            log.warning("cannot come back yet", why=error.message)
+            log.warning("cannot come back yet", why=error.message)  # a full disk, a Redis that only reads
             continue
         if made_token and not served:
             log.warning("no admin.token is set: made one for this run", token=settings.admin.token)

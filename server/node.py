@@ -212,7 +212,7 @@ class Node:
             return False
         runs = [row for row in await self.drivers.store.nodes() if row.node == self.settings.node]
         live = [NodeAddress(row.node, row.incarnation) for row in runs if row.state in ("up", "evicting")]
-        return len(await self.takeover.bury_proven(live)) == len(live)
+        return bool(live) and len(await self.takeover.bury_proven(live)) == len(live)
 
     async def _undo_start(self) -> None:
         """Leave nothing: no port, no task, and no lease that the next start would wait out."""

@@ -27,7 +27,6 @@ from persistence.engine.statements import (
     CHUNKS_TAIL,
     PG_NOW,
     REMINDER_DROP,
-    REMINDER_SET,
     REMINDERS_DUE,
     PostgresStatements,
 )
@@ -93,7 +92,6 @@ _NODES = (
 _IS_UP = "SELECT 1 FROM nodes WHERE node_id = $1 AND incarnation = $2 AND state = 'up'"
 
 _DOLLARS: Final = ("$1", "$2", "$3", "$4", "$5", "$6")
-_REMINDER_SET = REMINDER_SET.format(*_DOLLARS)
 _REMINDER_DROP = REMINDER_DROP.format(*_DOLLARS)
 _REMINDERS_DUE = REMINDERS_DUE.format(*_DOLLARS)
 
@@ -260,14 +258,20 @@ class PostgresDatabase:
 
     # ---- reminders ----
 
-    async def set_reminder(self, reminder: ReminderRow) -> None:
-        await self._pool.run(lambda connection: connection.execute(_REMINDER_SET, *reminder))
+    async def set_reminder(self, mapping: Mapping, reminder: ReminderRow) -> bool:
+        given = (_statements(mapping).set_reminder, *reminder[1:], reminder.due_ms)
+        return await self._pool.run(lambda connection: connection.fetchval(*given)) is not None
+
+    async def unset_reminder(self, mapping: Mapping, reminder: ReminderRow) -> bool:
+        given = (_statements(mapping).unset_reminder, *reminder[1:])
+        return await self._pool.run(lambda connection: connection.fetchval(*given)) is not None
 
     async def drop_reminder(self, reminder: ReminderRow) -> None:
         await self._pool.run(lambda connection: connection.execute(_REMINDER_DROP, *reminder))
 
     async def due_reminders(self, until_ms: int, limit: int, after: ReminderRow) -> list[ReminderRow]:
-        rows = await self._pool.run(lambda connection: connection.fetch(_REMINDERS_DUE, *after, until_ms, limit))
+        given = (*after[:4], until_ms, limit)
+        rows = await self._pool.run(lambda connection: connection.fetch(_REMINDERS_DUE, *given))
         return [ReminderRow(*row) for row in rows]
 
     # ---- logs ----

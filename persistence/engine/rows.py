@@ -49,12 +49,14 @@ class Versions(NamedTuple):
 
 
 class ReminderRow(NamedTuple):
-    """In the order in which reminders are due."""
+    """In the order in which reminders are due: by the first four, of which there is one row."""
 
     due_ms: int
     kind: str
     key: str
     name: str
+    epoch: int
+    number: int
 
 
 class Batch(msgspec.Struct, frozen=True):
@@ -155,7 +157,11 @@ class Database(Protocol):
         """Keys after `after` of a mapping that has `live`."""
         ...
 
-    async def set_reminder(self, reminder: ReminderRow) -> None: ...
+    async def set_reminder(self, mapping: Mapping, reminder: ReminderRow) -> bool:
+        """Whether the actor's row is at the reminder's epoch."""
+        ...
+
+    async def unset_reminder(self, mapping: Mapping, reminder: ReminderRow) -> bool: ...
 
     async def drop_reminder(self, reminder: ReminderRow) -> None: ...
 

@@ -32,7 +32,8 @@ from persistence.engine.statements import (
     CHUNKS_FROM,
     CHUNKS_TAIL,
     REMINDER_DROP,
-    REMINDER_SET,
+    REMINDER_SET_SQLITE,
+    REMINDER_UNSET_SQLITE,
     REMINDERS_DUE,
     SQLITE_NOW,
     SqliteStatements,
@@ -85,8 +86,7 @@ _NODES = (
 )
 _IS_UP = "SELECT 1 FROM nodes WHERE node_id = ? AND incarnation = ? AND state = 'up'"
 
-_REMINDER_SET = REMINDER_SET.format(*"????")
-_REMINDER_DROP = REMINDER_DROP.format(*"????")
+_REMINDER_DROP = REMINDER_DROP.format(*"??????")
 _REMINDERS_DUE = REMINDERS_DUE.format(*"??????")
 
 
@@ -251,14 +251,28 @@ class SqliteDatabase:
 
     # ---- reminders ----
 
-    async def set_reminder(self, reminder: ReminderRow) -> None:
-        await self._file.write(lambda connection: connection.execute(_REMINDER_SET, reminder).rowcount)
+    async def set_reminder(self, mapping: Mapping, reminder: ReminderRow) -> bool:
+        return await self._remind(mapping, reminder, REMINDER_SET_SQLITE, (*reminder[1:], reminder.due_ms))
+
+    async def unset_reminder(self, mapping: Mapping, reminder: ReminderRow) -> bool:
+        return await self._remind(mapping, reminder, REMINDER_UNSET_SQLITE, reminder[1:])
+
+    async def _remind(self, mapping: Mapping, of: ReminderRow, statement: str, given: tuple[Any, ...]) -> bool:
+        """Nobody claims the actor in between: the transaction has the file's one write lock."""
+
+        def work(connection: sqlite3.Connection) -> bool:
+            if not connection.execute(_statements(mapping).is_at, (of.key, of.epoch)).fetchall():
+                return False
+            connection.execute(statement, given).close()
+            return True
+
+        return await self._file.write(work)
 
     async def drop_reminder(self, reminder: ReminderRow) -> None:
         await self._file.write(lambda connection: connection.execute(_REMINDER_DROP, reminder).rowcount)
 
     async def due_reminders(self, until_ms: int, limit: int, after: ReminderRow) -> list[ReminderRow]:
-        given = (*after, until_ms, limit)
+        given = (*after[:4], until_ms, limit)
         rows = await self._file.read(lambda connection: connection.execute(_REMINDERS_DUE, given).fetchall())
         return [ReminderRow(*row) for row in rows]
 

@@ -128,6 +128,22 @@ class PostgresStatements:
             f"WHERE {of_kind}t.{key} = ANY($1::text[])"
         )
         self.unowned = _unowned(mapping, of_kind, "$1", "$2")
+        # kind, key, name, epoch, number, due_ms. A claim or a move that has the entity's row already is
+        # waited for, and the epoch is compared after it; one that comes later waits for this statement.
+        mine = (
+            f"WITH mine AS MATERIALIZED (SELECT t.epoch FROM {table} AS t "
+            f"WHERE {of_kind}t.{key} = $2 AND t.epoch = $4 FOR SHARE)"
+        )
+        self.set_reminder = (
+            f"{mine}, put AS (INSERT INTO reminders (kind, key, name, epoch, number, due_ms) "
+            f"SELECT $1::text, $2::text, $3::text, $4::int8, $5::int8, $6::int8 FROM mine {REMINDER_NEWER}) "
+            "SELECT 1 FROM mine"
+        )
+        self.unset_reminder = (
+            f"{mine}, gone AS (DELETE FROM reminders AS r USING mine "
+            "WHERE r.kind = $1 AND r.key = $2 AND r.name = $3 AND (r.epoch, r.number) < ($4, $5)) "
+            "SELECT 1 FROM mine"
+        )
         if logged:
             self._log(mapping, table, key, of_kind, sets)
 
@@ -219,6 +235,7 @@ class SqliteStatements:
             f"WHERE {of_kind}t.{key} IN (%s)"
         )
         self.unowned = _unowned(mapping, of_kind, "?1", "?2")
+        self.is_at = f"SELECT 1 FROM {table} WHERE {of_kind}{key} = ? AND epoch = ?"
         if logged:
             self._log(mapping, table, key, of_kind, sets)
 
@@ -265,15 +282,24 @@ CHUNKS_TAIL: Final = (
     "ORDER BY first_seq"
 )
 
-REMINDER_SET: Final = (
-    "INSERT INTO reminders (due_ms, kind, key, name) VALUES ({0}, {1}, {2}, {3}) "
-    "ON CONFLICT (kind, key, name) DO UPDATE SET due_ms = excluded.due_ms"
+REMINDER_NEWER: Final = (
+    "ON CONFLICT (kind, key, name) "
+    "DO UPDATE SET due_ms = excluded.due_ms, epoch = excluded.epoch, number = excluded.number "
+    "WHERE (reminders.epoch, reminders.number) < (excluded.epoch, excluded.number)"
 )
-REMINDER_DROP: Final = (  # due 0: whatever time it is set to
-    "DELETE FROM reminders WHERE CAST({0} AS bigint) IN (due_ms, 0) AND kind = {1} AND key = {2} AND name = {3}"
+REMINDER_SET_SQLITE: Final = (
+    f"INSERT INTO reminders (kind, key, name, epoch, number, due_ms) VALUES (?, ?, ?, ?, ?, ?) {REMINDER_NEWER}"
+)
+# kind, key, name, epoch, number
+REMINDER_UNSET_SQLITE: Final = (
+    "DELETE FROM reminders WHERE kind = ? AND key = ? AND name = ? AND (epoch, number) < (?, ?)"
+)
+REMINDER_DROP: Final = (
+    "DELETE FROM reminders "
+    "WHERE due_ms = {0} AND kind = {1} AND key = {2} AND name = {3} AND epoch = {4} AND number = {5}"
 )
 REMINDERS_DUE: Final = (
-    "SELECT due_ms, kind, key, name FROM reminders "
+    "SELECT due_ms, kind, key, name, epoch, number FROM reminders "
     "WHERE (due_ms, kind, key, name) > ({0}, {1}, {2}, {3}) AND due_ms <= {4} "
     "ORDER BY due_ms, kind, key, name LIMIT {5}"
 )

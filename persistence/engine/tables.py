@@ -24,7 +24,7 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA_VERSION: Final = "0004"
+SCHEMA_VERSION: Final = "0005"
 """The newest migration: the one that `SqlStore.open` asks for."""
 
 metadata = MetaData(
@@ -107,5 +107,7 @@ reminders = Table(
     Column("key", KeyText, primary_key=True),
     Column("name", KeyText, primary_key=True),
     Column("due_ms", BigInteger, nullable=False),
+    number("epoch"),
+    number("number"),
     Index("ix_reminders_due_ms", "due_ms", "kind", "key", "name"),
 )

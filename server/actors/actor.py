@@ -162,7 +162,8 @@ class Actor(Generic[S]):
         """Call own `method(due_ms)`, marked `@reminder`, at Unix time `due_ms` or later, at least
         once, also if this node is gone by then. Set again, it is moved. In the store when this
         returns, so it comes before the turn changes state; if the turn then fails, the reminder
-        stays. Raises `Unavailable` (it may be set or not), `Internal` for wrong use."""
+        stays. Raises `Unavailable` (it may be set or not), `Fenced` where the actor has another owner
+        (nothing was set, and this activation ends), `Internal` for wrong use."""
         await reminders.remind(self, method.__name__, due_ms)
 
     async def unremind(self, method: Callable[[int], Any]) -> None:

@@ -18,20 +18,28 @@ call; nodes die between call and flush. So the row goes only once the effect is 
                    called again must see from its state that there is nothing left to do.
 
 Setting a reminder again moves it. `remind` never goes back to a due that was handled (it takes the
-next millisecond). What this activation set last is in its memory: a call for another due, already
-under way, runs nothing, and puts the row right in case a late statement overtook it.
+next millisecond). What this activation set last is in its memory: a call for another due, whose row
+was read before that, runs nothing.
+
+A row carries the epoch under which it was set, and the number of that statement among those of its
+activation. The store takes a statement only under the epoch of now, and only over a row of an older
+one: what a former owner sent, or this one before, and what comes late, moves and forgets nothing that
+was set since. (A reminder that was taken back leaves no row. If an earlier statement of the same owner
+comes after that, there is one again: a call of this activation runs nothing, and one of a later may come.)
+What was delivered is dropped by its own epoch and number. An activation whose statement is refused has
+lost its actor, and ends.
 """
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final, TypeVar, get_args, get_origin, get_type_hints
 
 import structlog
 from msgspec.structs import replace
 
 from server.actors.retries import Retries
-from server.errors import BadSetting, GarrisonError, Internal, NotFound
+from server.errors import BadSetting, Fenced, GarrisonError, Internal, NotFound
 from server.ids import kind_of
 from server.runtime.backoff import backoff_s
 from server.storage.ports import Reminder
@@ -50,7 +58,6 @@ UNDER_WAY: Final = 64
 UNKNOWN_KEPT_MS: Final = 24 * 3600 * 1000
 """A reminder for which this program has no method is left alone for so long after its due: in a
 rolling upgrade a node of another version may have it."""
-ANY_DUE: Final = 0
 
 
 def reminder(method: M) -> M:
@@ -88,11 +95,13 @@ def check_reminders(cls: "type[Actor[Any]]") -> None:
 class Reminding:
     """What one activation knows of its reminders. `pending`: the due that it set last and that has
     not come yet, None for one that it took back. `recorded`: the version that recorded the last one
-    that came."""
+    that came. `number`: of its newest statement; it grows as long as the activation lives, whatever
+    the epoch."""
 
-    __slots__ = ("pending", "recorded")
+    __slots__ = ("number", "pending", "recorded")
 
     def __init__(self) -> None:
+        self.number = 0
         self.pending: dict[str, int | None] = {}
         self.recorded: dict[str, int] = {}
 
@@ -108,15 +117,13 @@ async def remind(actor: "Actor[Any]", name: str, due_ms: int) -> None:
     """See `Actor.remind`."""
     _check_turn(actor, name)
     due_ms = max(due_ms, _handled(actor, name) + 1)
-    await _write(actor, name, actor.activation.host.store.set_reminder(Reminder(actor.id, name, due_ms)))
-    _known(actor).pending[name] = due_ms
+    await _write(actor, name, due_ms)
 
 
 async def unremind(actor: "Actor[Any]", name: str) -> None:
     """See `Actor.unremind`."""
     _check_turn(actor, name)
-    await _write(actor, name, actor.activation.host.store.drop_reminder(Reminder(actor.id, name, ANY_DUE)))
-    _known(actor).pending[name] = None
+    await _write(actor, name, None)
 
 
 def _check_turn(actor: "Actor[Any]", name: str) -> None:
@@ -128,11 +135,21 @@ def _check_turn(actor: "Actor[Any]", name: str) -> None:
     actor.activation.host.durability.accept_logged()
 
 
-async def _write(actor: "Actor[Any]", name: str, statement: Coroutine[Any, Any, None]) -> None:
-    """Await `statement` in a task of its own: the first step of a turn runs in whatever task called
-    it. While its outcome is open, and after a failure, any due may be in the store."""
-    _known(actor).pending.pop(name, None)
-    await actor.activation.host.supervisor.spawn(statement, f"reminder {actor.id}")
+async def _write(actor: "Actor[Any]", name: str, due_ms: int | None) -> None:
+    """Set reminder `name` to `due_ms`, or take it back (None), in a task of its own: the first step of
+    a turn runs in whatever task called it. While the outcome is open, and after a failure, any due may
+    be in the store. Raises `Fenced`, and ends the activation, where somebody else has the actor."""
+    one, known = actor.activation, _known(actor)
+    known.number += 1
+    number = known.number
+    known.pending.pop(name, None)
+    write = one.host.store.unset_reminder if due_ms is None else one.host.store.set_reminder
+    statement = write(Reminder(actor.id, name, due_ms or 0, one.epoch, number))
+    if not await one.host.supervisor.spawn(statement, f"reminder {actor.id}"):
+        one.fenced()
+        raise Fenced(f"{one.id} has another owner")
+    if known.number == number:  # otherwise another went out meanwhile, and which is the later is not said
+        known.pending[name] = due_ms
 
 
 def _handled(actor: "Actor[Any]", name: str) -> int:
@@ -146,7 +163,7 @@ def deliver(actor: "Actor[Any]", name: str, due_ms: int) -> bool | Awaitable[boo
         raise NotFound(f"{type(actor).__name__} has no reminder {name[:64]!r}")
     known = actor.activation.reminding
     if known is not None and known.pending.get(name, due_ms) != due_ms:
-        return _put_right(actor, name, known.pending[name])
+        return True  # its row was read before that was set, or came late to where none was left
     if _handled(actor, name) >= due_ms:
         return known is None or actor.activation.stored_version >= known.recorded.get(name, 0)
     if known is not None:
@@ -155,17 +172,6 @@ def deliver(actor: "Actor[Any]", name: str, due_ms: int) -> bool | Awaitable[boo
     if inspect.isawaitable(result):
         return _awaited(actor, name, due_ms, result)
     return _record(actor, name, due_ms)
-
-
-async def _put_right(actor: "Actor[Any]", name: str, pending: int | None) -> bool:
-    """Another due than the one pending came: it was read before that was set, or a statement that
-    had been given up overtook it in the store."""
-    if pending is not None:
-        store = actor.activation.host.store
-        await actor.activation.host.supervisor.spawn(
-            store.set_reminder(Reminder(actor.id, name, pending)), f"reminder {actor.id}"
-        )
-    return True
 
 
 async def _awaited(actor: "Actor[Any]", name: str, due_ms: int, result: Awaitable[Any]) -> bool:

@@ -67,7 +67,7 @@ class MemoryDatabase:
         self.clock = clock
         self.nodes: dict[NodeAddress, NodeRun] = {}
         self.entities: dict[ActorId, Entity] = {}
-        self.reminders: dict[tuple[ActorId, str], int] = {}
+        self.reminders: dict[tuple[ActorId, str], Reminder] = {}
         self.last_incarnation = 0
 
     def is_up(self, node: NodeAddress) -> bool:
@@ -172,7 +172,7 @@ class MemoryStore:
 
     async def claim(
         self, kind: str, claims: Sequence[Claim], me: NodeAddress, journals: Collection[str] | None = None
-    ) -> dict[ActorId, ClaimResult]:
+    ) -> dict[ActorId, ClaimResult | Corrupt]:
         """See the port. A claim whose token is not newer than one of mine that the store has
         seen is refused with my own address, unless it is that very claim again."""
         if len(claims) > MAX_CLAIMS:
@@ -182,7 +182,9 @@ class MemoryStore:
             raise Unavailable(f"{me} is not up in the store and may claim nothing")
         return {claim.id: self._claim(kind, claim, me, journals) for claim in claims}
 
-    def _claim(self, kind: str, claim: Claim, me: NodeAddress, journals: Collection[str] | None) -> ClaimResult:
+    def _claim(
+        self, kind: str, claim: Claim, me: NodeAddress, journals: Collection[str] | None
+    ) -> ClaimResult | Corrupt:
         entity = self.database.entities.setdefault(claim.id, Entity())
         run, token = entity.last
         clean = entity.owner is None
@@ -195,6 +197,8 @@ class MemoryStore:
             entity.epoch += 1
             entity.owner, entity.last = me, (me.incarnation, claim.token)
         state = self._decode(kind, claim.id, entity)
+        if isinstance(state, Corrupt):
+            return state
         epoch, state_epoch = Epoch(entity.epoch), Epoch(entity.state_epoch)
         return Owned(epoch, state_epoch, entity.state_version, state, entity.next_seq, entity.head, clean)
 
@@ -275,19 +279,40 @@ class MemoryStore:
 
     # ---- reminders ----
 
-    async def set_reminder(self, reminder: Reminder) -> None:
-        self.database.reminders[reminder.id, reminder.name] = reminder.due_ms
+    async def set_reminder(self, reminder: Reminder) -> bool:
+        if not self._is_at(reminder.id, reminder.epoch):
+            return False
+        key = (reminder.id, reminder.name)
+        kept = self.database.reminders.get(key)
+        if kept is None or _is_older(kept, reminder):
+            self.database.reminders[key] = reminder
+        return True
+
+    async def unset_reminder(self, reminder: Reminder) -> bool:
+        if not self._is_at(reminder.id, reminder.epoch):
+            return False
+        key = (reminder.id, reminder.name)
+        kept = self.database.reminders.get(key)
+        if kept is not None and _is_older(kept, reminder):
+            del self.database.reminders[key]
+        return True
 
     async def drop_reminder(self, reminder: Reminder) -> None:
         key = (reminder.id, reminder.name)
-        if reminder.due_ms in (0, self.database.reminders.get(key)):
-            self.database.reminders.pop(key, None)
+        if self.database.reminders.get(key) == reminder:
+            del self.database.reminders[key]
 
     async def due_reminders(self, until_ms: int, limit: int, after: Reminder | None = None) -> list[Reminder]:
         begin = (-1, "", "") if after is None else (after.due_ms, after.id, after.name)
-        rows = sorted((due_ms, id, name) for (id, name), due_ms in self.database.reminders.items())
-        due = [Reminder(id, name, due_ms) for due_ms, id, name in rows if due_ms <= until_ms]
+        rows = sorted((one.due_ms, one.id, one.name) for one in self.database.reminders.values())
+        due = [self.database.reminders[id, name] for due_ms, id, name in rows if due_ms <= until_ms]
         return [one for one in due if (one.due_ms, one.id, one.name) > begin][: max(limit, 0)]
+
+    def _is_at(self, identity: ActorId, epoch: Epoch) -> bool:
+        """Whether nobody has been given the actor since `epoch` was."""
+        self._known(kind_of(identity))
+        entity = self.database.entities.get(identity)
+        return entity is not None and entity.epoch == epoch
 
     def _known(self, kind: str) -> None:
         if kind not in self._decoders:
@@ -299,4 +324,8 @@ class MemoryStore:
         try:
             return self._decoders[kind](entity.state)
         except msgspec.MsgspecError as error:
-            raise Corrupt(f"{identity}: {error}") from None
+            return Corrupt(f"{identity}: {error}")
+
+
+def _is_older(kept: Reminder, than: Reminder) -> bool:
+    return (kept.epoch, kept.number) < (than.epoch, than.number)

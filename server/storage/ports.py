@@ -10,6 +10,7 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
+from server.errors import Corrupt
 from server.ids import ActorId, Epoch, Incarnation, NodeAddress, NodeId
 
 
@@ -68,15 +69,20 @@ class Move(msgspec.Struct, frozen=True):
 
 
 class Reminder(msgspec.Struct, frozen=True):
-    """Call `name` of actor `id` at `due_ms` (Unix time, UTC) or later, at least once."""
+    """Call `name` of actor `id` at `due_ms` (Unix time, UTC) or later, at least once. `epoch` is
+    that of the owner that says so; `number` grows with each such statement of one activation, so that
+    of two statements about the same actor and name the later has the greater (epoch, number)."""
 
     id: ActorId
     name: str
     due_ms: int
+    epoch: Epoch = Epoch(0)
+    number: int = 0
 
 
 class Stored(msgspec.Struct, frozen=True):
-    """What the store has of an entity, read without claiming it."""
+    """What the store has of an entity, read without claiming it. `state` is a `Corrupt` where what is
+    stored is none of this program's."""
 
     state_epoch: Epoch
     state_version: int
@@ -162,8 +168,9 @@ class Store(Protocol):
 
     async def claim(
         self, kind: str, claims: Sequence[Claim], me: NodeAddress, journals: Collection[str] | None = None
-    ) -> dict[ActorId, ClaimResult]:
-        """Load-and-claim, at most 500 at once. Succeeds for a row that is absent, released,
+    ) -> dict[ActorId, ClaimResult | Corrupt]:
+        """Load-and-claim, at most 500 at once. `Corrupt` for one that is mine now, and whose stored
+        state is none of this program's. Succeeds for a row that is absent, released,
         already mine, or whose owner is `dead` or `left` with a journal that is empty (settled,
         or it kept none) or one of `journals`, the places that can be read here; None: whatever
         its journal. Sets `epoch` (+1, never reset) and owner only. `Elsewhere(me)`: a later claim
@@ -198,13 +205,20 @@ class Store(Protocol):
 
     # ---- reminders ----
 
-    async def set_reminder(self, reminder: Reminder) -> None:
-        """Keep it; one of the same actor and name is replaced."""
+    async def set_reminder(self, reminder: Reminder) -> bool:
+        """Keep it, where the actor's epoch is still `reminder.epoch`; False where it is not, and
+        nothing has changed. One of the same actor and name with a lower (epoch, number) is replaced;
+        with any other, this statement is late and changes nothing."""
+        ...
+
+    async def unset_reminder(self, reminder: Reminder) -> bool:
+        """Forget the one of the same actor and name that has a lower (epoch, number), if there is
+        one, whatever its time. The same condition and the same answer as with `set_reminder`."""
         ...
 
     async def drop_reminder(self, reminder: Reminder) -> None:
-        """Forget it, if it has not been set to another time since; with `due_ms` 0, whatever time
-        it is set to."""
+        """It was delivered: forget exactly this one. Any node may say so; one that was set since
+        stays."""
         ...
 
     async def due_reminders(self, until_ms: int, limit: int, after: Reminder | None = None) -> list[Reminder]:

@@ -125,7 +125,9 @@ class Takeover:
             return ()
         return sorted({estate.journal for estate in self._estates if journal.reads(estate.journal)})
 
-    async def adopt(self, kind: str, results: dict[ActorId, ClaimResult]) -> Mapping[ActorId, ClaimResult | Corrupt]:
+    async def adopt(
+        self, kind: str, results: dict[ActorId, ClaimResult | Corrupt]
+    ) -> Mapping[ActorId, ClaimResult | Corrupt]:
         """Claims as they came from the store, with what journals hold overlaid and stored, and
         `Corrupt` for one whose record is no state of this program. Raises `Unavailable`: then
         nothing of this batch may become active."""
@@ -206,14 +208,21 @@ class Takeover:
         for estate in [known for known in self._rounds if known not in estates]:
             self._forget(estate)  # another node has settled it
         for estate in estates:
-            if self._journal is not None and self._journal.reads(estate.journal):
-                if not await self._settled(estate, activate):
-                    continue
-                await self._journal.remove(estate.owner, estate.journal)
-            elif not self._is_given_up(estate):
-                continue
-            await self._store.settle(estate.owner)
-            self._forget(estate)
+            try:
+                await self._settle(estate, activate)
+            except GarrisonError as error:  # of this one: it does not hold up the others
+                log.warning("journal not settled", node=str(estate.owner), why=error.message)
+
+    async def _settle(self, estate: Estate, activate: Activate) -> None:
+        """One round for one run."""
+        if self._journal is not None and self._journal.reads(estate.journal):
+            if not await self._settled(estate, activate):
+                return
+            await self._journal.remove(estate.owner, estate.journal)
+        elif not self._is_given_up(estate):
+            return
+        await self._store.settle(estate.owner)
+        self._forget(estate)
 
     def _is_given_up(self, estate: Estate) -> bool:
         """A journal of this very node that it cannot read any more: with `takeover = lose` nobody

@@ -99,7 +99,7 @@ class WriteBehind:
 
     def forget(self, entity: Flushable) -> None:
         """`entity` is gone; what it had is stored or counted as lost elsewhere."""
-        if entity.dirty and entity.version > entity.stored_version:
+        if (entity.dirty or self.is_stuck(entity)) and entity.version > entity.stored_version:
             self.kept_since = self._clock.boot()
         self._clean(entity)
 

@@ -3,18 +3,22 @@ what every `Store` keeps for actors that sleep: orphans and reminders."""
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+import asyncpg
 import pytest
+from msgspec.structs import replace
 
 from game.match.state import MatchState
 from server.errors import Internal, Unavailable
 from server.eventlog.ports import Append
-from server.ids import ActorId, Epoch, Incarnation, NodeAddress, NodeId, actor_id
+from server.ids import ActorId, Epoch, Incarnation, NodeAddress, NodeId, actor_id, kind_of
+from server.runtime.clock import SystemClock
+from server.storage.memory import MemoryDatabase, MemoryStore
 from server.storage.ports import Claim, Elsewhere, Estate, Move, Owned, Reminder, Store, Stored
-from tests.support.databases import DATABASES, SQL_DATABASES, fresh
+from tests.support.databases import DATABASES, SQL_DATABASES, STATE_TYPES, fresh
 from tests.support.stores import LEASE_S, A, B, Pair, expired, owned
 from tests.support.waiting import until
 
@@ -432,51 +436,217 @@ async def test_kinds_that_do_not_live_by_themselves_have_no_orphans(pair: Pair) 
 
 # ---- reminders ----
 
+FAR: Final = 1_700_000_000_000
+
+
+async def kept(store: Store) -> list[Reminder]:
+    return await store.due_reminders(2 * FAR, 100)
+
+
+async def epoch_of(store: Store, identity: ActorId, me: NodeAddress, token: int = 1) -> Epoch:
+    return (await owned(store, kind_of(identity), Claim(identity, token), me)).epoch
+
 
 async def test_reminders_come_in_order_and_in_parts(store: Store) -> None:
-    def reminder(kind: str, key: str, name: str, due_ms: int) -> Reminder:
-        return Reminder(actor_id(kind, key), name, due_ms)
+    (me,) = await started(store, A)
+
+    async def reminder(kind: str, key: str, name: str, due_ms: int, number: int) -> Reminder:
+        return Reminder(actor_id(kind, key), name, due_ms, await epoch_of(store, actor_id(kind, key), me), number)
 
     due = [
-        reminder("wallet", "z", "early", 1_000),
-        reminder("player", "P", "a", 2_000),
-        reminder("player", "a", "a", 2_000),
-        reminder("player", "a", "b", 2_000),
-        reminder("player_x", "a", "a", 2_000),
-        reminder("tally", "t", "a", 1_700_000_000_000),
+        await reminder("wallet", "z", "early", 1_000, 6),
+        await reminder("match", "m", "a", 2_000, 5),
+        await reminder("player", "P", "a", 2_000, 4),
+        await reminder("player", "a", "a", 2_000, 2**62),
+        Reminder(actor_id("player", "a"), "b", 2_000, Epoch(1), 1),
+        await reminder("tally", "t", "a", FAR, 1),
     ]
-    later = reminder("player", "a", "late", 1_700_000_000_001)
+    later = Reminder(actor_id("player", "a"), "late", FAR + 1, Epoch(1), 7)
     for one in [later, *reversed(due)]:
-        await store.set_reminder(one)
-    assert await store.due_reminders(1_700_000_000_000, 100) == due
+        assert await store.set_reminder(one)
+    assert await store.due_reminders(FAR, 100) == due
     assert await store.due_reminders(1_999, 100) == due[:1]
     assert await store.due_reminders(999, 100) == []
     seen: list[Reminder] = []
-    while some := await store.due_reminders(1_700_000_000_000, 2, seen[-1] if seen else None):
+    while some := await store.due_reminders(FAR, 2, seen[-1] if seen else None):
         assert len(some) <= 2
         seen += some
     assert seen == due
 
 
-async def test_a_reminder_is_replaced_and_dropped_by_its_time(store: Store) -> None:
-    first = Reminder(actor_id("player", "p"), "ring", 1_000)
-    second = Reminder(first.id, first.name, 5_000)
-    other = Reminder(first.id, "other", 1_000)
-    for one in (first, other, second, second):
-        await store.set_reminder(one)
-    assert await store.due_reminders(9_000, 10) == [other, second]
-    await store.drop_reminder(first)
-    assert await store.due_reminders(9_000, 10) == [other, second], "it was set to another time since"
-    await store.drop_reminder(second)
-    await store.drop_reminder(second)
-    assert await store.due_reminders(9_000, 10) == [other]
+@pytest.mark.parametrize("kind", ["wallet", "tally", "player", "match"])
+async def test_only_the_owner_sets_and_takes_back_a_reminder(store: Store, kind: str) -> None:
+    a, b = await started(store, A, B)
+    id = actor_id(kind, "p")
+    assert not await store.set_reminder(Reminder(id, "ring", 1)), "nobody has ever had it"
+    assert not await store.unset_reminder(Reminder(id, "ring", 1))
+    first = Reminder(id, "ring", 1_000, await epoch_of(store, id, a), 3)
+    other = Reminder(id, "other", 1_000, first.epoch, 4)
+    for one in (first, other):
+        assert await store.set_reminder(one)
+        assert await store.set_reminder(one), "the same again changes nothing"
+    assert await kept(store) == [other, first]
+    await store.bury(a)
+    second = await epoch_of(store, id, b)
+    assert second == first.epoch + 1
+    for wrong in (first.epoch, Epoch(second + 1), Epoch(0)):
+        late = replace(first, due_ms=5, epoch=wrong, number=99)
+        assert not await store.set_reminder(late)
+        assert not await store.set_reminder(replace(late, name="new"))
+        assert not await store.unset_reminder(late)
+        assert await kept(store) == [other, first]
+    mine = Reminder(id, "ring", 2_000, second, 1)  # numbers begin anew with each activation
+    assert await store.set_reminder(mine)
+    assert await kept(store) == [other, mine]
+    assert not await store.unset_reminder(replace(first, number=99))
+    assert await store.unset_reminder(replace(mine, name="other", number=2))
+    assert await kept(store) == [mine]
+    assert await store.unset_reminder(replace(mine, due_ms=0, number=3))
+    assert await store.unset_reminder(replace(mine, due_ms=0, number=4)), "there is none"
+    assert await kept(store) == []
 
 
-async def test_a_reminder_is_taken_back_whatever_its_time(store: Store) -> None:
-    ring = Reminder(actor_id("player", "p"), "ring", 1_700_000_000_000)
-    other = Reminder(ring.id, "other", 1_000)
-    for one in (ring, other):
-        await store.set_reminder(one)
-    await store.drop_reminder(Reminder(ring.id, ring.name, 0))
-    await store.drop_reminder(Reminder(ring.id, "none", 0))
-    assert await store.due_reminders(1_700_000_000_000, 10) == [other]
+async def test_a_released_or_moved_actor_is_somebody_elses(pair: Pair) -> None:
+    one, two = pair.id("one"), pair.id("two")
+    released, moved = await pair.own_a("one"), await pair.own_a("two")
+    await pair.a.release("wallet", [(one, released.epoch)])
+    await pair.a.migrate("wallet", [Move(two, moved.epoch, 0, pair.on_b)])
+    assert await pair.a.set_reminder(Reminder(one, "ring", 1, released.epoch, 1)), "nobody has it since"
+    assert not await pair.a.set_reminder(Reminder(two, "ring", 1, moved.epoch, 1))
+    assert await pair.b.set_reminder(Reminder(two, "ring", 2, Epoch(moved.epoch + 1), 1))
+    await pair.own_b("one")
+    assert not await pair.a.unset_reminder(Reminder(one, "ring", 0, released.epoch, 2))
+    assert [(reminder.id, reminder.due_ms) for reminder in await kept(pair.b)] == [(one, 1), (two, 2)]
+
+
+async def late_statements(store: Store, me: NodeAddress) -> None:
+    """Whatever order the statements of one owner come in, those that were made last count."""
+    id = actor_id("wallet", "one")
+    mine = Reminder(id, "ring", 3_000, await epoch_of(store, id, me), 5)
+    assert await store.set_reminder(mine)
+    for number in (5, 4, 1, 0):
+        late = replace(mine, due_ms=1_000, number=number)
+        assert await store.set_reminder(late), "the owner itself: it is not fenced off"
+        assert await store.unset_reminder(late)
+        assert await kept(store) == [mine], f"{number} was made before"
+    newer = replace(mine, due_ms=2_000, number=6)
+    assert await store.set_reminder(newer)
+    assert await kept(store) == [newer]
+    again = replace(newer, number=1, epoch=await epoch_of(store, id, me, token=2))
+    assert again.epoch > newer.epoch
+    assert await store.set_reminder(again)
+    assert await kept(store) == [again], "an epoch counts more than any number"
+
+
+async def late_statements_of_a_former_owner(store: Store, a: NodeAddress, b: NodeAddress) -> None:
+    """They are refused, where there is a newer reminder and where there is none."""
+    id = actor_id("wallet", "one")
+    theirs = Reminder(id, "ring", 1_000, await epoch_of(store, id, a), 9)
+    await store.bury(a)
+    mine = Reminder(id, "ring", 3_000, await epoch_of(store, id, b), 1)
+    for expected in ([mine], []):
+        assert await (store.set_reminder(mine) if expected else store.unset_reminder(replace(mine, number=2)))
+        assert not await store.unset_reminder(theirs)
+        assert not await store.set_reminder(theirs)
+        assert await kept(store) == expected
+
+
+async def test_late_statements_of_the_owner(store: Store) -> None:
+    (me,) = await started(store, A)
+    await late_statements(store, me)
+
+
+async def test_late_statements_of_a_former_owner(store: Store) -> None:
+    await late_statements_of_a_former_owner(store, *await started(store, A, B))
+
+
+@pytest.mark.parametrize("missing", ["", "order", "fence"])
+async def test_without_one_of_the_conditions_that_is_seen(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def store() -> MemoryStore:
+        return MemoryStore(MemoryDatabase(SystemClock()), STATE_TYPES)
+
+    if missing == "order":
+        monkeypatch.setattr("server.storage.memory._is_older", lambda kept, than: True)
+    elif missing == "fence":
+        monkeypatch.setattr(MemoryStore, "_is_at", lambda *_: True)
+    of_owner, of_former = store(), store()
+    with pytest.raises(AssertionError) if missing == "order" else nullcontext():
+        await late_statements(of_owner, *await started(of_owner, A))
+    with pytest.raises(AssertionError) if missing == "fence" else nullcontext():
+        await late_statements_of_a_former_owner(of_former, *await started(of_former, A, B))
+
+
+async def test_exactly_what_was_delivered_is_dropped(pair: Pair) -> None:
+    epoch = (await pair.own_a()).epoch
+    read = Reminder(pair.id("one"), "ring", 1_000, epoch, 1)
+    other = replace(read, name="other")
+    for now in (replace(read, number=2), replace(read, due_ms=5_000, number=3)):
+        for one in (read, other, now):
+            assert await pair.a.set_reminder(one)
+        await pair.b.drop_reminder(read)
+        await pair.b.drop_reminder(replace(now, epoch=Epoch(0)))
+        assert await kept(pair.b) == [other, now], "it was set since"
+        await pair.b.drop_reminder(now)  # by any node
+        await pair.b.drop_reminder(now)
+        assert await kept(pair.b) == [other]
+    await pair.b.drop_reminder(Reminder(actor_id("toad", "x"), "hop", 1))
+
+
+async def test_a_kind_that_was_not_named_has_no_reminders(store: Store) -> None:
+    for method in (store.set_reminder, store.unset_reminder):
+        with pytest.raises(Internal):
+            await method(Reminder(actor_id("toad", "x"), "hop", 1, Epoch(1), 1))
+
+
+async def waiting(connection: Any, count: int) -> bool:
+    """Whether so many statements in the database wait for a lock."""
+    await connection.execute("SELECT pg_stat_clear_snapshot()")
+    here = "datname = current_database() AND wait_event_type = 'Lock'"
+    return bool(await connection.fetchval(f"SELECT count(*) FROM pg_stat_activity WHERE {here}") == count)
+
+
+@pytest.mark.parametrize("method", ["set", "unset"])
+@pytest.mark.parametrize("ends", ["COMMIT", "ROLLBACK"])
+async def test_postgres_waits_for_a_claim_that_is_under_way(tmp_path: Path, method: str, ends: str) -> None:
+    database = fresh("postgres", tmp_path)
+    other = await asyncpg.connect(database.url)
+    async with database.connect() as (store, _):
+        (me,) = await started(store, A)
+        id = actor_id("player", "p")
+        mine = Reminder(id, "ring", 1_000, await epoch_of(store, id, me), 1)
+        assert await store.set_reminder(mine)
+        await other.execute("BEGIN")
+        await other.execute("UPDATE players SET epoch = epoch + 1 WHERE player_id = 'p'")
+        newer = replace(mine, due_ms=2_000, number=2)
+        statement = asyncio.ensure_future(store.set_reminder(newer) if method == "set" else store.unset_reminder(newer))
+        await until(lambda: waiting(other, 1))
+        assert not statement.done()
+        await other.execute(ends)
+        assert await statement == (ends == "ROLLBACK")
+        expected = [mine] if ends == "COMMIT" else [newer] if method == "set" else []
+        assert await kept(store) == expected
+        await other.close()
+
+
+async def test_postgres_makes_a_claim_wait_for_a_reminder_that_is_under_way(tmp_path: Path) -> None:
+    """A statement under way is stopped at the reminder's own row, after it has compared the epoch."""
+    database = fresh("postgres", tmp_path)
+    other = await asyncpg.connect(database.url)
+    async with database.connect() as (store, _):
+        a, b = await started(store, A, B)
+        id = actor_id("wallet", "one")
+        mine = Reminder(id, "ring", 1_000, await epoch_of(store, id, a), 1)
+        assert await store.set_reminder(mine)
+        await other.execute("BEGIN")
+        await other.execute("UPDATE reminders SET due_ms = due_ms")
+        statement = asyncio.ensure_future(store.set_reminder(replace(mine, due_ms=2_000, number=2)))
+        await until(lambda: waiting(other, 1))
+        await store.bury(a)
+        claim = asyncio.ensure_future(epoch_of(store, id, b))
+        await until(lambda: waiting(other, 2))
+        assert not claim.done()
+        await other.execute("COMMIT")
+        assert await statement
+        assert await claim == mine.epoch + 1
+        assert [one.due_ms for one in await kept(store)] == [2_000]
+        await other.close()

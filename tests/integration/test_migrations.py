@@ -23,7 +23,7 @@ from persistence.engine.tables import SCHEMA_VERSION
 from server.errors import BadSetting, Corrupt, Unavailable
 from server.eventlog.ports import Append
 from server.ids import ActorId, Epoch, Incarnation, NodeAddress, NodeId
-from server.storage.ports import Change, Claim, Owned
+from server.storage.ports import Change, Claim, Owned, Reminder
 from tests.support.databases import (
     SQL_DATABASES,
     Tally,
@@ -116,6 +116,32 @@ def test_ownership_keeps_the_nodes_and_matches_that_are_there(empty: str) -> Non
             run(statement)
     migrations.upgrade(empty)
     assert run(f"SELECT {columns} FROM nodes ORDER BY 1, 2") == nodes
+    assert differences(empty) == []
+
+
+def test_reminders_that_are_there_are_kept(empty: str) -> None:
+    """0005 adds what a reminder of before does not say; any statement of its owner is newer."""
+    player = ActorId("player/p")
+    ring = Reminder(player, "ring", 5)
+
+    async def use() -> None:
+        async with one_node(empty) as (store, me):
+            epoch = (await store.claim("player", [Claim(player, 1)], me))[player].epoch
+            assert await store.due_reminders(9, 9) == [ring, Reminder(player, "tell", 5)]
+            await store.drop_reminder(ring)
+            assert await store.set_reminder(moved := Reminder(player, "tell", 7, epoch, 1))
+            assert await store.due_reminders(9, 9) == [moved]
+
+    def execute(statement: str) -> None:
+        asyncio.run(migrations.run(empty, lambda connection: connection.execute(text(statement)).close()))
+
+    migrations.upgrade(empty, "0004")
+    execute("INSERT INTO reminders VALUES ('player', 'p', 'ring', 5), ('player', 'p', 'tell', 5)")
+    migrations.upgrade(empty)
+    asyncio.run(use())
+    migrations.downgrade(empty, "0004")
+    execute("INSERT INTO reminders VALUES ('player', 'p', 'ring', 5)")
+    migrations.upgrade(empty)
     assert differences(empty) == []
 
 
@@ -369,10 +395,12 @@ async def test_rows_that_cannot_be_read_are_named(tmp_path: Path) -> None:
             other.execute("UPDATE actors SET state = x'00ff'")
             other.execute("UPDATE players SET status = 'asleep'")
             other.commit()
-        with pytest.raises(Corrupt, match="table actors, row wallet/one"):
-            await store.read("wallet", [ONE])
-        with pytest.raises(Corrupt, match="table players, row p"):
-            await store.claim("player", [Claim(player, 2)], me)
+        other_player = ActorId("player/q")
+        bad = (await store.read("wallet", [ONE]))[ONE]
+        assert isinstance(bad.state, Corrupt) and "table actors, row wallet/one" in bad.state.message
+        claimed = await store.claim("player", [Claim(player, 2), Claim(other_player, 3)], me)
+        assert isinstance(claimed[player], Corrupt) and "table players, row p" in str(claimed[player])
+        assert isinstance(claimed[other_player], Owned), "one bad row is nothing to the others of its batch"
 
 
 async def test_a_closed_store_says_so(tmp_path: Path) -> None:

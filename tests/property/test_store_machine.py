@@ -209,12 +209,33 @@ class StoresAgree(RuleBasedStateMachine):
             moved = {one.id: results[one.id] for one in moves}
             assert self.both(self.stores, "migrate", kind, moves) == moved
 
-    @rule(key=KEYS, name=st.sampled_from(["x", "y"]), due_ms=SMALL, until_ms=SMALL, drop=st.booleans())
-    def remind(self, key: str, name: str, due_ms: int, until_ms: int, drop: bool) -> None:
-        reminder = Reminder(ActorId(f"wallet/{key}"), name, due_ms)
-        self.both(self.stores, "drop_reminder" if drop else "set_reminder", reminder)
-        self.both(self.stores, "due_reminders", until_ms, 2, reminder)
-        assert (reminder in self.both(self.stores, "due_reminders", 6, 10)) == (not drop)
+    @rule(
+        by=CLAIMANTS, kind=KINDS, key=KEYS, name=st.sampled_from(["x", "y"]), due_ms=SMALL, until_ms=SMALL,
+        back=st.sampled_from([0, 0, 1]), number=SMALL, how=st.sampled_from(["set", "set", "unset", "drop"]),
+    )  # fmt: skip
+    def remind(
+        self, by: str | None, kind: str, key: str, name: str, due_ms: int, until_ms: int, back: int, number: int,
+        how: str,
+    ) -> None:  # fmt: skip
+        self.claim_by(by, {key}, kind)
+        id = ActorId(f"{kind}/{key}")
+        one = Reminder(id, name, due_ms, Epoch(self.epochs.get(id, 1) - back), number)
+        before = self.reminders()
+        answer = self.both(self.stores, f"{how}_reminder", one)
+        after = self.reminders()
+        self.both(self.stores, "due_reminders", until_ms, 2, one)
+        kept = before.pop((id, name), None)
+        newer = kept is None or (kept.epoch, kept.number) < (one.epoch, one.number)
+        if how == "drop":
+            assert answer is None
+            expected = None if kept == one else kept
+        else:
+            assert answer == (id in self.epochs and not back), "who is not the owner is told so"
+            expected = (one if how == "set" else None) if answer and newer else kept
+        assert after == before | ({} if expected is None else {(id, name): expected})
+
+    def reminders(self) -> dict[tuple[ActorId, str], Reminder]:
+        return {(one.id, one.name): one for one in self.both(self.stores, "due_reminders", 6, 100)}
 
     # ---- logs ----
 

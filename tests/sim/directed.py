@@ -6,6 +6,8 @@ actors of a small application of their own, and look at what came of it.
     halves     four nodes, two on each side of a split: one side only may evict the other
     turns      turns that wait half-way, or fail half-way, while states are flushed
     bells      reminders whose nodes crash at any moment: rung at least once, counted once
+    rewound    reminders that are moved and taken back, by the same owner and by the next, before what
+               was said about them earlier reaches the store
     orphans    something that lives on by itself, and that nobody calls, when its node is gone
     rooms      volatile actors on both sides of a split
     evicted    a node that only gossip has lost is asked for more and more actors
@@ -89,6 +91,10 @@ class Bell(Actor[BellState]):
 
     async def wind(self, in_ms: int) -> int:
         await self.remind(self.ring, self.wall_ms() + in_ms)
+        return 0
+
+    async def unwind(self) -> int:
+        await self.unremind(self.ring)
         return 0
 
     @reminder
@@ -319,18 +325,50 @@ def bells(seed: int) -> list[str]:
         await asyncio.sleep(3)
         world.gossip.lie_no_more(NodeId("n1"))
         await asyncio.sleep(14)
-        return _bells_rung(world, ids)
+        return _bells_rung(world, dict.fromkeys(ids, 1))
 
     return _play(seed, run)
 
 
-def _bells_rung(world: World, ids: list[ActorId]) -> list[str]:
+def rewound(seed: int) -> list[str]:
+    """See the module's head."""
+
+    async def run(world: World) -> list[str]:
+        rng, statements = world.rng("rewound"), frozenset({"set_reminder", "unset_reminder"})
+        ids = [actor_id("bell", f"b{number}") for number in range(24)]
+        for id in ids:
+            await _insist(world, id, "wind", 40_000)
+        world.store.late_s, world.store.faults = (5.0,), (troubles := StoreTroubles(rng))
+        number = troubles.begin(1.0, statements, None, ("late",))
+        unwound = [id for id in ids if rng.getrandbits(1)]
+        async with asyncio.TaskGroup() as group:
+            for id in ids:
+                late = ("unwind",) if id in unwound else ("wind", 30_000)
+                group.create_task(_ask(world.nodes["n1"], id, *late))
+        troubles.end(number)
+        ends = rng.choice(sorted(world.processes))
+        passed_on = [id for id in ids if world.nodes[ends].node.host.find(id) is not None]
+        if rng.getrandbits(1):
+            world.crash_process(ends)
+        else:
+            await world.stop_process(ends)
+        rings = {id: 0 if id in passed_on and id not in unwound and rng.getrandbits(1) else 1 for id in ids}
+        async with asyncio.TaskGroup() as group:
+            for id, times in rings.items():
+                group.create_task(_insist(world, id, *(("wind", 8_000) if times else ("unwind",))))
+        await asyncio.sleep(14)
+        return _bells_rung(world, rings)
+
+    return _play(seed, run)
+
+
+def _bells_rung(world: World, rings: dict[ActorId, int]) -> list[str]:
     out = []
-    for id in ids:
+    for id, times in rings.items():
         entity = world.database.entities.get(id)
         state = msgspec.msgpack.decode((entity.state if entity else None) or b"\x80", type=BellState)
-        if state.rung != 1:
-            out.append(f"{id} rang {state.rung} times")
+        if state.rung != times:
+            out.append(f"{id} rang {state.rung} times, not {times}")
     out += [f"the reminder of {id} is still there" for id, _ in world.database.reminders]
     return out
 

@@ -112,6 +112,7 @@ SCENARIOS: Final[dict[str, Scenario]] = {
     "halves": directed.halves,
     "turns": directed.turns,
     "bells": directed.bells,
+    "rewound": directed.rewound,
     "orphans": directed.orphans,
     "rooms": directed.rooms,
     "evicted": directed.evicted,

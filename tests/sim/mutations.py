@@ -46,6 +46,7 @@ RECORDED: Final = {
     "an older record is overlaid": 3,
     "the journal is truncated before the flush": 6,
     "the journal is truncated past the flush": 12,
+    "a former owner sets reminders": 2,
     "a journal goes before all of it is stored": 2,
     "an append ignores where the log ends": 2,
     "streams run ahead of the store": 9,
@@ -258,6 +259,24 @@ MUTANTS: Final = (
     ),
     Mutant(
         "a flush sees half a turn", 4, "turns", ((f"{BEHIND}._write_kind", "entity.boundary)", "entity.actor.state)"),)
+    ),
+    Mutant(
+        "a former owner sets reminders",
+        4,
+        "rewound",
+        ((f"{STORE}._is_at", "entity.epoch == epoch", "True"),),
+    ),
+    Mutant(
+        "an older statement moves a reminder",
+        4,
+        "rewound",
+        ((f"{STORE}.set_reminder", " or _is_older(kept, reminder)", " or True"),),
+    ),
+    Mutant(
+        "an older statement takes a reminder back",
+        4,
+        "rewound",
+        ((f"{STORE}.unset_reminder", " and _is_older(kept, reminder)", ""),),
     ),
     # 5: recovery
     Mutant(

@@ -18,7 +18,7 @@ import random
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final, Literal, Protocol
 
-from server.errors import GarrisonError, Unavailable
+from server.errors import Corrupt, GarrisonError, Unavailable
 from server.eventlog.ports import Append, AppendResult, LogStore, Seal, StoredLog
 from server.ids import ActorId, Epoch, Incarnation, NodeAddress, NodeId
 from server.storage.memory import MemoryDatabase
@@ -342,7 +342,7 @@ class NodeStore:
 
     async def claim(
         self, kind: str, claims: Sequence[Claim], me: NodeAddress, journals: Collection[str] | None = None
-    ) -> dict[ActorId, ClaimResult]:
+    ) -> dict[ActorId, ClaimResult | Corrupt]:
         readable = None if journals is None else tuple(journals)
         return await self._store("claim", kind, list(claims), me, readable)  # type: ignore[no-any-return]
 
@@ -361,8 +361,11 @@ class NodeStore:
     async def orphans(self, kind: str, limit: int, after: ActorId | None = None) -> list[ActorId]:
         return await self._store("orphans", kind, limit, after)  # type: ignore[no-any-return]
 
-    async def set_reminder(self, reminder: Reminder) -> None:
-        await self._store("set_reminder", reminder)
+    async def set_reminder(self, reminder: Reminder) -> bool:
+        return await self._store("set_reminder", reminder)  # type: ignore[no-any-return]
+
+    async def unset_reminder(self, reminder: Reminder) -> bool:
+        return await self._store("unset_reminder", reminder)  # type: ignore[no-any-return]
 
     async def drop_reminder(self, reminder: Reminder) -> None:
         await self._store("drop_reminder", reminder)

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Literal
 
-from server.errors import Unavailable
+from server.errors import Corrupt, Unavailable
 from server.eventlog.memory import MemoryLogStore
 from server.eventlog.ports import Append, AppendResult, Seal
 from server.ids import ActorId, Epoch, NodeAddress
@@ -60,7 +60,7 @@ class FaultyStore(MemoryStore):
 
     async def claim(
         self, kind: str, claims: Sequence[Claim], me: NodeAddress, journals: Collection[str] | None = None
-    ) -> dict[ActorId, ClaimResult]:
+    ) -> dict[ActorId, ClaimResult | Corrupt]:
         work = super().claim
         run = self.faults.run
         return await run("claim", claims, lambda: work(kind, claims, me, journals))  # type: ignore[no-any-return]

@@ -4,6 +4,7 @@ from collections.abc import Collection
 from typing import Any
 
 from game.player.state import PlayerState
+from server.errors import Corrupt
 from server.ids import ActorId, Epoch, Incarnation, NodeAddress, NodeId, actor_id
 from server.storage.ports import Change, Claim, ClaimResult, Owned, Store, Stored
 from tests.support.databases import Wallet
@@ -44,7 +45,9 @@ class Pair:
         return await owned(self.b, self.kind, self.claims(key)[0], self.on_b)
 
     async def try_b(self, key: str = "one", journals: Collection[str] | None = None) -> ClaimResult:
-        return (await self.b.claim(self.kind, self.claims(key), self.on_b, journals))[self.id(key)]
+        result = (await self.b.claim(self.kind, self.claims(key), self.on_b, journals))[self.id(key)]
+        assert not isinstance(result, Corrupt), result
+        return result
 
     async def write(self, store: Store, epoch: Epoch, version: int, n: int, key: str = "one") -> str:
         change = Change(self.id(key), epoch, version, self.state(n))

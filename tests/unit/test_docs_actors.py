@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from server.actors.actor import Caller
 from server.actors.app import App
 from server.ids import actor_id
-from server.storage.ports import Reminder
 from server.wire.codec import Codec
 from tests.support.engine import cluster, key_owned_by
 from tests.support.waiting import until
@@ -69,10 +69,11 @@ async def test_an_offer_expires_on_another_node(monkeypatch: pytest.MonkeyPatch)
         await world.remove("node-1")
         await two.store.bury(one.me)
         world.show("node-2")
-        await two.store.set_reminder(Reminder(offer, "expire", 1))  # an hour later
+        reminders = world.database.reminders
+        reminders[offer, "expire"] = replace(reminders[offer, "expire"], due_ms=1)  # an hour later
         await until(lambda: two.metrics.reminders_fired_total == 1)
         await two.write_behind.flush_these(list(two.catalog.live.values()))
-        await until(lambda: not world.database.reminders)
+        await until(lambda: not reminders)
         assert (await two.store.read("offer", [offer]))[offer].state == page.OfferState(50, False, {"expire": 1})
 
 

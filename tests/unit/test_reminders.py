@@ -10,9 +10,9 @@ from msgspec.structs import replace
 from server.actors import reminders
 from server.actors.actor import Actor, LoggedActor, Record, reminder
 from server.actors.app import App
-from server.errors import BadSetting, Internal, NotFound, Unavailable
+from server.errors import BadSetting, Fenced, Internal, NotFound, Unavailable
 from server.ids import ActorId, actor_id
-from server.storage.ports import Reminder
+from server.storage.ports import Claim, Reminder
 from tests.support.engine import Cluster, TestHost, cluster, key_owned_by
 from tests.support.waiting import until
 
@@ -35,6 +35,9 @@ class Alarm(Actor[Rung]):
 
     async def set(self, due_ms: int) -> None:
         await self.remind(self.ring, due_ms)
+
+    async def set_both(self, first: int, second: int) -> None:
+        await asyncio.gather(self.remind(self.ring, first), self.remind(self.ring, second))
 
     async def unset(self) -> None:
         await self.unremind(self.ring)
@@ -105,7 +108,16 @@ ANN = actor_id("alarm", "ann")
 
 
 def rows(world: Cluster) -> dict[tuple[str, str], int]:
-    return {(str(id), name): due_ms for (id, name), due_ms in world.database.reminders.items()}
+    return {(str(one.id), one.name): one.due_ms for one in world.database.reminders.values()}
+
+
+def row(world: Cluster, name: str, identity: ActorId = ANN) -> Reminder:
+    return world.database.reminders[identity, name]
+
+
+def plant(world: Cluster, *rows: Reminder) -> None:
+    """As a program of another version has left them."""
+    world.database.reminders.update({(one.id, one.name): one for one in rows})
 
 
 def state(host: TestHost, identity: ActorId = ANN) -> Any:
@@ -210,10 +222,11 @@ async def test_moved_while_it_is_delivered() -> None:
         host = world.hosts["node-1"]
         later = host.clock.wall_ms() + 3_600_000
         await host.ask(ANN, "set", (7,))
+        read = row(world, "ring")
         moving = asyncio.gather(host.ask(ANN, "set", (later,)), host.ask(ANN, "reminded", ("ring", 7)))
         assert (await moving)[1] is True
         assert state(host).rang == (), "it had been moved before its turn came"
-        await host.store.drop_reminder(Reminder(ANN, "ring", 7))
+        await host.store.drop_reminder(read)
         assert rows(world) == {(ANN, "ring"): later}
 
 
@@ -236,13 +249,130 @@ async def test_moved_during_its_turn() -> None:
         assert rows(world) == {(ANN, "ring_slowly"): later}
 
 
-async def test_a_late_statement_that_overtakes_is_put_right() -> None:
+class Late:
+    """A store that answers nothing, and does what it was asked to when told to."""
+
+    def __init__(self, host: TestHost, statement: str) -> None:
+        self.host, self.statement = host, statement
+        self.real = getattr(host.store, statement)
+        self.sent: list[Reminder] = []
+
+    async def __call__(self, reminder: Reminder) -> bool:
+        self.sent.append(reminder)
+        raise Unavailable("planted")
+
+    def __enter__(self) -> "Late":
+        setattr(self.host.store, self.statement, self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        delattr(self.host.store, self.statement)
+
+    async def arrive(self) -> list[bool]:
+        return [await self.real(reminder) for reminder in self.sent]
+
+
+async def late(host: TestHost, ann: ActorId, method: str, *args: int) -> Late:
+    """`ann.method` at `host`, whose statement has not reached the store yet."""
+    with Late(host, f"{method}_reminder") as statements, pytest.raises(Unavailable):
+        await host.ask(ann, method, args)
+    assert len(statements.sent) == 1
+    return statements
+
+
+@pytest.mark.parametrize("method", ["set", "unset"])
+async def test_a_late_statement_of_the_owner_changes_nothing_that_was_set_since(method: str) -> None:
     async with cluster(app=ALARMS, **BY_HAND) as world:
         host = world.hosts["node-1"]
         later = host.clock.wall_ms() + 3_600_000
+        await host.ask(ANN, "set", (later - 1,))
+        given_up = await late(host, ANN, method, *([7] if method == "set" else []))
         await host.ask(ANN, "set", (later,))
-        await host.store.set_reminder(Reminder(ANN, "ring", 7))  # given up long ago
+        assert await given_up.arrive() == [True]
         await poll(host)
+        assert (state(host).rang, rows(world)) == ((), {(ANN, "ring"): later})
+
+
+@pytest.mark.parametrize("moves", [True, False])
+@pytest.mark.parametrize("method", ["set", "unset"])
+async def test_a_late_statement_of_the_former_owner_is_refused(method: str, moves: bool) -> None:
+    async with cluster(("node-1", "node-2"), app=ALARMS, **BY_HAND) as world:
+        one, two = world.hosts["node-1"], world.hosts["node-2"]
+        ann = actor_id("alarm", key_owned_by(one, Alarm, "node-1"))
+        later = one.clock.wall_ms() + 3_600_000
+        for _ in range(5):
+            await one.ask(ann, "set", (later - 1,))
+        given_up = await late(one, ann, method, *([7] if method == "set" else []))
+        if moves:
+            live = one.find(ann)
+            assert live is not None
+            assert await one.migrator.move([live], two.me) == 1
+        else:
+            await world.remove("node-1")
+            await two.store.bury(one.me)
+            world.show("node-2")
+        await two.ask(ann, "set", (later,))  # its first statement
+        assert await given_up.arrive() == [False]
+        assert rows(world) == {(ann, "ring"): later}
+        await two.ask(ann, "unset", ())
+        assert await given_up.arrive() == [False]
+        assert rows(world) == {}, "nor does it come back"
+
+
+async def test_statements_go_on_counting_when_a_move_fails() -> None:
+    async with cluster(("node-1", "node-2"), app=ALARMS, **BY_HAND) as world:
+        one, two = world.hosts["node-1"], world.hosts["node-2"]
+        ann = actor_id("alarm", key_owned_by(one, Alarm, "node-1"))
+        await one.ask(ann, "set", (8,))
+        before = row(world, "ring", ann)
+        given_up = await late(one, ann, "unset")
+        live = one.find(ann)
+        assert live is not None
+        one.faults.next["migrate"] = ["refuse"]
+        assert await one.migrator.move([live], two.me) == 0
+        assert one.find(ann) is live
+        await one.ask(ann, "set", (7,))
+        after = row(world, "ring", ann)
+        assert after.epoch > before.epoch
+        assert after.number > given_up.sent[0].number > before.number
+        assert await given_up.arrive() == [False]
+        assert rows(world) == {(ann, "ring"): 7}
+
+
+@pytest.mark.parametrize("method", ["set", "unset"])
+async def test_whoever_has_lost_the_actor_learns_it(method: str) -> None:
+    async with cluster(("node-1", "node-2"), app=ALARMS, **BY_HAND) as world:
+        one, two = world.hosts["node-1"], world.hosts["node-2"]
+        ann = actor_id("alarm", key_owned_by(one, Alarm, "node-1"))
+        await one.ask(ann, "note", ())
+        await flush(one)
+        await one.ask(ann, "note", ())  # acknowledged, and not stored
+        await two.store.bury(one.me)
+        await two.store.claim("alarm", [Claim(ann, 1)], two.me)
+        with pytest.raises(Fenced):
+            await one.ask(ann, method, (7,) if method == "set" else ())
+        assert one.find(ann) is None
+        assert (one.metrics.fenced_total, one.metrics.fenced_changes_lost_total) == (1, 1)
+        assert rows(world) == {}
+
+
+async def test_two_statements_of_one_turn_and_one_reminder() -> None:
+    """The one that was made later counts, whichever comes first."""
+    async with cluster(app=ALARMS, **BY_HAND) as world:
+        host = world.hosts["node-1"]
+        later = host.clock.wall_ms() + 3_600_000
+        real, first = host.store.set_reminder, asyncio.Event()
+
+        async def swapped(one: Reminder) -> bool:
+            if one.due_ms == 7:
+                await first.wait()
+            done = await real(one)
+            first.set()
+            return done
+
+        host.store.set_reminder = swapped  # type: ignore[method-assign]
+        await host.ask(ANN, "set_both", (7, later))
+        assert await host.ask(ANN, "reminded", ("ring", 7)) is True, "read from nowhere"
         assert (state(host).rang, rows(world)) == ((), {(ANN, "ring"): later})
 
 
@@ -309,7 +439,7 @@ async def test_a_failing_one_is_tried_again_and_holds_no_other_up() -> None:
         assert (state(host).rang, state(host, bob).rang) == ((), (8,))
         await poll(host)
         assert state(host).rang == (), "not again at once"
-        host.reminders._retries.done(Reminder(ANN, "ring", 7))  # its time has come
+        host.reminders._retries.done(row(world, "ring"))  # its time has come
         await poll(host)
         assert state(host).rang == (7,)
 
@@ -319,8 +449,7 @@ async def test_many_that_fail_are_passed_over(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(reminders, "PAGES_A_POLL", 2)
     async with cluster(app=ALARMS, **BY_HAND) as world:
         host = world.hosts["node-1"]
-        for number in range(10):
-            await host.store.set_reminder(Reminder(actor_id("alarm", "x"), f"none{number}", number + 1))
+        plant(world, *(Reminder(actor_id("alarm", "x"), f"none{number}", number + 1) for number in range(10)))
         await host.ask(ANN, "set", (20,))
         for _ in range(3):
             await poll(host)
@@ -333,8 +462,7 @@ async def test_what_no_version_has_is_dropped_in_the_end(monkeypatch: pytest.Mon
         now = host.clock.wall_ms()
         gone = [Reminder(ANN, "none", now - 5), Reminder(actor_id("toad", "x"), "hop", now - 5)]
         old = Reminder(ANN, "no_reminder", now - reminders.UNKNOWN_KEPT_MS)
-        for one in (*gone, old):
-            await host.store.set_reminder(one)
+        plant(world, *gone, old)
         await poll(host)
         assert rows(world) == {(ANN, "none"): now - 5, ("toad/x", "hop"): now - 5}
         monkeypatch.setattr(reminders, "UNKNOWN_KEPT_MS", 0)
@@ -362,7 +490,7 @@ async def test_a_store_that_is_away() -> None:
         await flush(host)
         await poll(host)
         del host.store.drop_reminder
-        host.reminders._retries.done(Reminder(ANN, "ring", 7))
+        host.reminders._retries.done(row(world, "ring"))
         await poll(host)
         assert (state(host).rang, rows(world)) == ((7,), {})
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from game.app import App
 from game.match.actor import SETTLE_LATER_MS, Match
@@ -57,12 +58,12 @@ async def test_a_match_that_gives_up_sets_a_reminder_and_another_node_goes_on() 
         await played(one, match)
         reminders = world.database.reminders
         await until(lambda: (match, "settle_again") in reminders)
-        assert reminders[match, "settle_again"] > one.clock.wall_ms() + SETTLE_LATER_MS / 2
+        assert reminders[match, "settle_again"].due_ms > one.clock.wall_ms() + SETTLE_LATER_MS / 2
         await until(lambda: one.find(match) is None)  # it has given up and left memory
         await world.remove("node-1")
         await two.store.bury(one.me)
         world.show("node-2")
-        await two.store.set_reminder(Reminder(match, "settle_again", 1))  # half an hour later
+        reminders[match, "settle_again"] = replace(reminders[match, "settle_again"], due_ms=1)  # half an hour later
         await until(lambda: not reminders)
         ann = actor_id("player", "ann")
         assert (await two.store.read("player", [ann]))[ann].state.matches == 1
@@ -77,9 +78,9 @@ async def test_a_match_that_settles_at_once_sets_none(monkeypatch: pytest.Monkey
         statements: list[Reminder] = []
         real = host.store.set_reminder
 
-        async def noted(one: Reminder) -> None:
+        async def noted(one: Reminder) -> bool:
             statements.append(one)
-            await real(one)
+            return await real(one)
 
         host.store.set_reminder = noted  # type: ignore[method-assign]
         host.supervisor.spawn(host.write_behind.run(), "write-behind")

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from server.errors import GarrisonError, Unavailable
+from server.errors import Corrupt, GarrisonError, Unavailable
 from server.ids import ActorId, actor_id
 from server.runtime.metrics import Metrics
 from server.storage.journal.memory import MemoryJournal, MemoryJournals
@@ -108,6 +108,34 @@ async def test_what_nobody_asks_for_is_settled_and_then_the_journal_goes() -> No
         assert [await _stored(host, one) for one in ids] == [3] * len(ids)
         assert await host.store.estates() == []
         assert list(journals.world.runs) == [host.me]
+
+
+async def test_a_row_that_cannot_be_read_holds_up_nobody_else() -> None:
+    journals = Journals()
+    async with cluster(("node-1", "node-2", "node-3"), make_journal=journals) as world:
+        host, two, three = world.hosts.values()
+        bad, good = [one for n in range(60) if host.owner(one := actor_id("counter", f"k{n}")) == two.me][:2]
+        other = next(one for n in range(60) if host.owner(one := actor_id("counter", f"k{n}")) == three.me)
+        where = {bad: two, good: two, other: three}
+        for one, gone in where.items():
+            await gone.ask(one, "add", (1,))
+        for gone in (two, three):
+            await gone.write_behind.flush()
+        for one, gone in where.items():
+            await gone.ask(one, "add", (1,))
+        for name in ("node-2", "node-3"):
+            await _dies(world, journals, name)
+        world.show("node-1")
+        host.store.database.entities[bad].state = b"\xc1"
+
+        async def activate(identity: ActorId, own_slots: bool) -> None:
+            await host.activate(identity)
+
+        await host.takeover._settle_all(activate)
+        assert (await _stored(host, good), await _stored(host, other)) == (2, 2)
+        assert [estate.owner for estate in await host.store.estates()] == [two.me]
+        with pytest.raises(Corrupt, match="counter/"):
+            await host.ask(bad, "total", ())
 
 
 async def test_a_journal_that_cannot_be_read_here_is_waited_for_or_counted() -> None:

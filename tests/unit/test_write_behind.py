@@ -149,6 +149,19 @@ async def test_one_state_that_does_not_fit_hinders_nobody_and_is_promised_no_fur
     bad.change()
 
 
+@pytest.mark.parametrize("refused", [False, True])
+async def test_after_a_change_was_given_up_the_journal_forgets_nothing(refused: bool) -> None:
+    """Also one that the store could not take: a successor needs its records."""
+    bench = await Bench().start()
+    one = await bench.entity("a")
+    one.change()
+    if refused:
+        bench.faults.poison = lambda identity: True
+        await bench.flusher.flush()
+    bench.flusher.forget(one)
+    assert bench.flusher.kept_since is not None
+
+
 async def test_at_the_bound_of_dirty_entities_new_ones_are_refused_and_dirty_ones_go_on() -> None:
     bench = await Bench(max_dirty=2).start()
     one, two, three = [await bench.entity(key) for key in "abc"]

@@ -165,6 +165,15 @@ async def test_closed_it_is_kept_for_a_successor_or_removed(rig: JournalRig) -> 
     assert [len(found[n]) for n in (1, 2, 3, 4)] == [0, 1, 0, 1]
 
 
+async def test_never_opened_or_closed_for_good_it_is_empty(rig: JournalRig) -> None:
+    owner, successor = await rig.process("node-1", None), await rig.process("node-2", None)
+    for _ in range(2):
+        recovered = await successor.journal.recover(OWNER, owner.journal.place)
+        assert (recovered.newest, recovered.damage) == ({}, [])
+        await owner.journal.open(OWNER)
+        await owner.journal.close(keep=False)
+
+
 async def test_removed_it_is_empty(rig: JournalRig) -> None:
     owner, successor = await rig.process("node-1"), await rig.process("node-2", None)
     place = owner.journal.place

@@ -18,7 +18,9 @@ from server.runtime.clock import SystemClock
 from server.runtime.metrics import Metrics
 from server.runtime.supervisor import Supervisor
 from server.settings import JournalSettings
-from server.storage.journal.redis import MAX_ID, RedisJournal, _check, parse_place
+from server.storage.journal.redis import MAX_ID, RedisJournal
+from server.storage.journal.redis_names import parse_place
+from server.storage.journal.redis_server import check
 from tests.support.journals import Entity, JournalRig, Process, run
 from tests.support.redis_server import RedisServer, own_server
 from tests.support.waiting import until
@@ -356,11 +358,11 @@ async def test_a_wrong_password_is_a_bad_setting_and_no_password_is_shown(tmp_pa
 
 def test_servers_that_will_not_do_are_named() -> None:
     with pytest.raises(BadSetting, match=r"6.2 or later is needed, h:1/0 is 6.0.9"):
-        _check({"redis_version": "6.0.9"}, "h:1/0")
+        check({"redis_version": "6.0.9"}, "h:1/0")
     with pytest.raises(BadSetting, match="maxmemory-policy is allkeys-lru"):
-        _check({"redis_version": "7.2.4", "maxmemory": 100, "maxmemory_policy": "allkeys-lru", "aof_enabled": 1}, "h")
-    _check({"redis_version": "7.2.4", "maxmemory": 100, "maxmemory_policy": "volatile-lru", "aof_enabled": 1}, "h")
-    _check({"redis_version": "8.0", "maxmemory": 0, "maxmemory_policy": "allkeys-lru", "aof_enabled": 1}, "h")
+        check({"redis_version": "7.2.4", "maxmemory": 100, "maxmemory_policy": "allkeys-lru", "aof_enabled": 1}, "h")
+    check({"redis_version": "7.2.4", "maxmemory": 100, "maxmemory_policy": "volatile-lru", "aof_enabled": 1}, "h")
+    check({"redis_version": "8.0", "maxmemory": 0, "maxmemory_policy": "allkeys-lru", "aof_enabled": 1}, "h")
 
 
 async def test_it_closes_whatever_is_under_way(rig: JournalRig) -> None:

@@ -4,8 +4,11 @@ outlives the process, so it is durable against the process's death when it retur
     <directory>/volume                          a random name of this very directory
     <directory>/<cluster>/<node>.<incarnation>.<run>/lock        held (flock) while the process lives
     <directory>/<cluster>/<node>.<incarnation>.<run>/segment-000 preallocated, mapped, reused in a ring
+    <directory>/<cluster>/<node>.<run>.unopened                  no run of that process is opened yet
+    <directory>/<cluster>/<node>.<incarnation>.<run>.removed     everything in it was stored
 
-`run` is random, because incarnations are a store's and two stores may share a directory.
+A journal that is missing, with neither note, was lost. Notes, which are empty files, go after a
+day, when a node starts. `run` is random, because incarnations are a store's and two stores may share a directory.
 
 A segment is reused only when `truncate` has passed its last record; all full, an append is
 refused. In shared memory (`/dev/shm`) a journal outlives its process, on a disk also an orderly
@@ -15,12 +18,12 @@ had not written back, which reading then names.
 `place` names node, host, boot, volume, run and directory. A journal can be read where a directory has
 that volume's name: on the same host, or where a disk is shared. A directory of the same node on
 the same host that has *another* name was emptied (shared memory after a restart): that journal is
-gone for good, and reading it says so.
+gone for good, and reading it says so. A process whose own files are taken away is told by `broken`,
+and acknowledges nothing from then on.
 """
 
 import asyncio
 import contextlib
-import fcntl
 import mmap
 import os
 import re
@@ -31,29 +34,29 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
+import structlog
 
 from server.errors import BadSetting, Unavailable
 from server.ids import NODE_PATTERN, NodeAddress, NodeId
 from server.runtime.metrics import Metrics
 from server.settings import JournalSettings
-from server.storage.journal import segment
+from server.storage.journal import local_files, segment
 from server.storage.journal.ports import Journaled, Recovered
 from server.storage.journal.record import (
     HEADER,
     HEADER_BYTES,
     MAGIC,
-    Part,
     digest,
     encode_payload,
-    read_run,
     run_seed,
 )
 
+log = structlog.get_logger(__name__)
+
 _NAME: Final = re.compile(NODE_PATTERN, re.ASCII)
 _RUN: Final = re.compile(r"[0-9a-f]{16}", re.ASCII)
-_VOLUME: Final = re.compile(r"[0-9a-f]{32}", re.ASCII)
-_READ_AGAIN: Final = 3
 _NO_ROOM: Final = "the journal is full: its oldest changes are not in the store yet"
+_LOST: Final = "the journal was adopted by another node, or removed"
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -77,11 +80,16 @@ class Place(msgspec.Struct, frozen=True):
             raise Unavailable(f"not a node: {owner}")
         return Path(cluster, f"{owner.node}.{owner.incarnation:d}.{self.run}")
 
+    def unopened(self, cluster: str) -> Path:
+        return Path(cluster, f"{self.node}.{self.run}.unopened")
+
 
 def parse_place(text: str) -> Place | None:
     """None for what another driver wrote."""
     driver, *rest = text.split(":", 6)
-    if driver != "local" or len(rest) != 6 or _RUN.fullmatch(rest[4]) is None or not _is_path(rest[5]):
+    if driver != "local" or len(rest) != 6 or _NAME.fullmatch(rest[0]) is None:
+        return None
+    if _RUN.fullmatch(rest[4]) is None or not _is_path(rest[5]):
         return None
     return Place(*rest)
 
@@ -115,11 +123,14 @@ class LocalJournal:
         self._buffer = memoryview(bytearray(0))
         self._begin = self._end = self._next = self._seed = 0
         self._truncated = 0
+        self._lost = False
 
     async def prepare(self) -> None:
         """Make the directory and its volume name. Raises `BadSetting` where that cannot be."""
-        volume = await asyncio.to_thread(_prepare, self._directory, self._cluster)
-        self._place = Place(self._node, self._host, self._boot, volume, secrets.token_hex(8), str(self._directory))
+        run = secrets.token_hex(8)
+        note = f"{self._node}.{run}.unopened"
+        volume = await asyncio.to_thread(local_files.prepare, self._directory, self._cluster, note)
+        self._place = Place(self._node, self._host, self._boot, volume, run, str(self._directory))
 
     @property
     def place(self) -> str:
@@ -132,7 +143,8 @@ class LocalJournal:
         await self.close(keep=True)
         assert self._place is not None, "prepare first"
         path = self._directory / self._place.folder(self._cluster, me)
-        self._run = await asyncio.to_thread(_Run, path, self._settings, self._cluster, me, self._boot)
+        note = self._directory / self._place.unopened(self._cluster)
+        self._run = await asyncio.to_thread(_Run, path, note, self._settings, self._cluster, me, self._boot)
         self._seed, self._next, self._truncated = run_seed(self._cluster, me), 1, 1
         self._use(0)
 
@@ -165,6 +177,9 @@ class LocalJournal:
         run = self._run
         if run is None:
             raise Unavailable("the journal is closed")
+        if self._lost:
+            self._metrics.journal_refused_total += 1
+            raise Unavailable(_LOST, retry_after_s=1.0)
         if segment.HEAD_BYTES + HEADER_BYTES + size > self._settings.segment_bytes:
             self._metrics.journal_refused_total += 1
             raise Unavailable(f"a change of {size} bytes is larger than journal.segment_bytes")
@@ -187,8 +202,14 @@ class LocalJournal:
 
     @property
     def broken(self) -> bool:
-        """Never: a mapped file stays as long as the process has it."""
-        return False
+        """Its files are not those of its place any more, where a successor would look for them.
+        Found out here, so that an append, to which the mapped files look as ever, need not look:
+        from then on each is refused."""
+        run = self._run
+        if run is not None and not self._lost and run.is_removed():
+            self._lost, self._end = True, 0
+            log.error("the journal is broken", journal=str(run.path), why="its files are gone")
+        return self._lost
 
     @property
     def position(self) -> int:
@@ -233,15 +254,16 @@ class LocalJournal:
         if there is None or (there.host, there.boot) != (self._host, self._boot):
             return False
         path = self._path(owner, there)
-        return path is not None and _lock_is_free(path / "lock", self._boot)
+        return path is not None and local_files.lock_is_free(path / "lock", self._boot)
 
     async def recover(self, owner: NodeAddress, place: str) -> Recovered:
         """A process that was only stopped may append still: its epochs are over, so that what it
         adds is of no use to anybody, and not missed."""
         there = parse_place(place)
         path = self._path(owner, there)
-        if path is not None:
-            return await asyncio.to_thread(_recover, path, self._cluster, owner)
+        if path is not None and there is not None:
+            note = path.parent / there.unopened(self._cluster).name
+            return await asyncio.to_thread(local_files.recover, path, note, self._cluster, owner)
         if there is not None and self._is_gone(there):
             what = f"the journal of {owner} is gone: {there.directory} on {there.host} has been emptied since"
             return Recovered({}, [what])
@@ -250,7 +272,7 @@ class LocalJournal:
     async def remove(self, owner: NodeAddress, place: str) -> None:
         path = self._path(owner, parse_place(place))
         if path is not None:
-            await asyncio.to_thread(_remove, path)
+            await asyncio.to_thread(local_files.settle, path)
 
     def _path(self, owner: NodeAddress, there: Place | None) -> Path | None:
         directory = self._find(there) if there is not None else None
@@ -259,14 +281,14 @@ class LocalJournal:
     def _find(self, there: Place) -> Path | None:
         """The directory with that volume's name, if it is in reach."""
         for directory in dict.fromkeys((self._directory, Path(there.directory))):
-            if _volume(directory) == there.volume:
+            if local_files.volume(directory) == there.volume:
                 return directory
         return None
 
     def _is_gone(self, there: Place) -> bool:
         """That was this very node's directory on this host, and it is another one now."""
         mine = (self._node, self._host, str(self._directory))
-        return mine == (there.node, there.host, there.directory) and _volume(self._directory) not in (
+        return mine == (there.node, there.host, there.directory) and local_files.volume(self._directory) not in (
             None,
             there.volume,
         )
@@ -275,7 +297,9 @@ class LocalJournal:
 class _Run:
     """The files of one run, allocated, mapped and locked. Making and closing it blocks."""
 
-    def __init__(self, path: Path, settings: JournalSettings, cluster: str, owner: NodeAddress, boot: str) -> None:
+    def __init__(
+        self, path: Path, unopened: Path, settings: JournalSettings, cluster: str, owner: NodeAddress, boot: str
+    ) -> None:
         self.path, self.owner = path, owner
         self.current, self.following = 0, 1 % settings.segments
         self.newest = [0] * settings.segments
@@ -288,13 +312,17 @@ class _Run:
             path.mkdir(mode=0o700)
             for number in range(settings.segments):
                 self._map(path / f"segment-{number:03}", settings.segment_bytes)
-            self._lock = _take_lock(path, boot)
+            self._lock = local_files.take_lock(path, boot)
+            self._locked = _identity(os.fstat(self._lock))
+            unopened.unlink(missing_ok=True)  # from here on its absence is a loss
         except FileExistsError:
             self._unmap()
             raise Unavailable(f"{path} is there already: {owner} has run before") from None
         except OSError as error:
             self._unmap()
-            _remove(path)
+            if self._lock >= 0:
+                os.close(self._lock)
+            local_files.remove(path)
             total = settings.segments * settings.segment_bytes
             raise BadSetting("journal.directory", f"cannot make {total} bytes in {path}: {error.strerror}") from None
 
@@ -314,11 +342,24 @@ class _Run:
             mapping.close()
         self.buffers, self._maps = [], []
 
+    def is_removed(self) -> bool:
+        """Whether the lock file of its place is another than the one that is held, or none."""
+        try:
+            return _identity(os.stat(f"{self.path}/lock")) != self._locked
+        except (FileNotFoundError, NotADirectoryError):
+            return True
+        except OSError:
+            return False
+
     def close(self, keep: bool) -> None:
         self._unmap()
         if not keep:
-            _remove(self.path)
+            local_files.settle(self.path)
         os.close(self._lock)
+
+
+def _identity(found: os.stat_result) -> tuple[int, int]:
+    return found.st_dev, found.st_ino
 
 
 def _nobody_waits(entity: Any, version: int) -> None:
@@ -349,137 +390,3 @@ def boot_id() -> str:
     with contextlib.suppress(OSError):
         return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
     return secrets.token_hex(16)
-
-
-# ---- blocking work on the directory ----
-
-
-def _prepare(directory: Path, cluster: str) -> str:
-    """Make it, if need be, and return its volume name. Raises `BadSetting`."""
-    try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        (directory / cluster).mkdir(mode=0o700, exist_ok=True)
-        found = directory.stat()
-        if found.st_uid not in (os.geteuid(), 0) or found.st_mode & 0o002:
-            raise BadSetting("journal.directory", f"{directory} belongs to another user, or others may write to it")
-        _name_volume(directory)
-    except OSError as error:
-        raise BadSetting("journal.directory", f"cannot use {directory}: {error.strerror}") from None
-    volume = _volume(directory)
-    if volume is None:
-        raise BadSetting("journal.directory", f"{directory / 'volume'} does not hold a name: is it another program's?")
-    return volume
-
-
-def _name_volume(directory: Path) -> None:
-    """Give it a name, once: whoever links the file first has named it."""
-    if (directory / "volume").exists():
-        return
-    draft = directory / f".volume-{secrets.token_hex(8)}"
-    draft.touch(mode=0o600)
-    draft.write_text(secrets.token_hex(16), "ascii")
-    try:
-        with contextlib.suppress(FileExistsError):
-            os.link(draft, directory / "volume")
-    finally:
-        draft.unlink()
-
-
-def _volume(directory: Path) -> str | None:
-    try:
-        text = (directory / "volume").read_text("ascii").strip()
-    except (OSError, ValueError):
-        return None
-    return text if _VOLUME.fullmatch(text) else None
-
-
-def _take_lock(path: Path, boot: str) -> int:
-    """A held lock on `path`/lock. The file gets its name only when the lock is held."""
-    draft = path / "lock.draft"
-    descriptor = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.write(descriptor, boot.encode())
-        draft.rename(path / "lock")
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return descriptor
-
-
-def _lock_is_free(lock: Path, boot: str) -> bool:
-    """Whether the lock file is of this boot and nobody holds it. A shared lock is asked for, so
-    that two who ask do not hinder each other."""
-    try:
-        descriptor = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        return os.read(descriptor, 100) == boot.encode()
-    except OSError:
-        return False
-    finally:
-        os.close(descriptor)
-
-
-def _recover(path: Path, cluster: str, owner: NodeAddress) -> Recovered:
-    """Read until two readings agree: a process that is not quite dead may go on in the next segment
-    while this one is read."""
-    recovered = _read(path, cluster, owner)
-    for _ in range(_READ_AGAIN):
-        if not recovered.damage:
-            break
-        before, recovered = recovered, _read(path, cluster, owner)
-        if before.damage == recovered.damage:
-            break
-    return recovered
-
-
-def _read(path: Path, cluster: str, owner: NodeAddress) -> Recovered:
-    damage: list[str] = []
-    parts: list[Part] = []
-    low = high = 0
-    try:
-        files = sorted(path.glob("segment-*"))
-        for file in files:
-            data = file.read_bytes()
-            try:
-                head = segment.read(data, len(data), cluster, owner)
-            except segment.BadHead as error:
-                damage.append(f"{file}: {error}")
-                parts.append(Part(str(file), data, segment.HEAD_BYTES))
-                continue
-            if head is not None:
-                parts.append(Part(str(file), data, segment.HEAD_BYTES, head.first - 1))
-                high = max(high, head.newest)
-        for file in files:  # what was reused while it was read had been truncated before
-            low = max(low, _truncated(file, cluster, owner))
-    except FileNotFoundError:
-        return Recovered({}, [])  # removed meanwhile
-    except OSError as error:
-        raise Unavailable(f"the journal in {path} cannot be read: {error.strerror}") from None
-    recovered = read_run(parts, run_seed(cluster, owner), low, high)
-    return Recovered(recovered.newest, damage + recovered.damage)
-
-
-def _truncated(file: Path, cluster: str, owner: NodeAddress) -> int:
-    with file.open("rb") as opened:
-        data, size = opened.read(segment.HEAD_BYTES), os.fstat(opened.fileno()).st_size
-    try:
-        head = segment.read(data, size, cluster, owner)
-    except segment.BadHead:
-        return 0
-    return 0 if head is None else head.truncated
-
-
-def _remove(path: Path) -> None:
-    """The files that this module makes, and their directory, which is left if there are others."""
-    try:
-        for file in [*path.glob("segment-*"), path / "lock.draft", path / "lock"]:
-            file.unlink(missing_ok=True)
-        path.rmdir()
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise Unavailable(f"the journal in {path} cannot be removed: {error.strerror}") from None

@@ -62,7 +62,8 @@ class Journal(Protocol):
     once, in order, when they are."""
 
     async def prepare(self) -> None:
-        """Check the settings and make what is shared by all runs. Raises `BadSetting`."""
+        """Check the settings and make what is shared by all runs. Raises `BadSetting`, and
+        `Unavailable` where it may work later."""
         ...
 
     @property
@@ -81,7 +82,8 @@ class Journal(Protocol):
     @property
     def broken(self) -> bool:
         """Whether nothing can ever be appended any more (it was sealed, or its place has lost it):
-        the node should go on as a new run."""
+        the node should go on as a new run. It may look at the place: ask now and then, not for
+        each change. Once true, every append is refused."""
         ...
 
     @property
@@ -109,7 +111,8 @@ class Journal(Protocol):
 
     async def recover(self, owner: NodeAddress, place: str) -> Recovered:
         """Call it only when `owner` is `dead` or `left` in the store. May be called again. Raises
-        `Unavailable`; a journal that is not there any more is empty."""
+        `Unavailable`. A journal that was removed since, or never opened, is empty; one that is
+        missing for another reason is damage."""
         ...
 
     async def remove(self, owner: NodeAddress, place: str) -> None:

@@ -7,12 +7,22 @@ may cost the last second).
         1-0                      it was opened
         n-0  {first-last: ...}   records `first` to `last`, framed as in `record.py`
         max  {sealed: node}      a successor has it: Redis itself refuses every later entry
+    garrison:{cluster}:journal-unopened:{run}            no run of that process is opened yet
+    garrison:{cluster}:journal-removed:{node}:{incarnation}:{run}    everything in it was stored
+
+A stream that is missing, with neither note, was lost. Notes expire after a day.
 
 What gathers in one loop iteration, or while an entry is under way, goes in one entry. One entry
 is under way at a time, and its id is chosen here: after a lost connection the newest id of the
 stream tells whether it is in, and one that is sent twice is refused the second time. Entries are
 only added to a stream that exists, so that a removed one stays removed. The newest entry is
 never trimmed, which is what makes that id known.
+
+What is stored is trimmed between two entries, and when Redis refuses one: it may be full of just
+that. Trimming, reading and removing need no memory there, adding does: a full Redis takes no seal
+either, and the stream is then read as it is (the owner's lease is over: what it adds late was told
+to nobody), and a run that begins there refuses durable changes until there is room, while it
+settles the runs that fill it.
 
 Sealed or removed, a journal is *broken* for good: what waits is never durable and every further
 append is refused. Its owner's lease is over anyway.
@@ -24,15 +34,12 @@ import random
 import re
 import secrets
 from collections import deque
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
 
 import msgspec
 import structlog
 from redis import exceptions
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 
 from server.errors import BadSetting, Unavailable
 from server.ids import NodeAddress, NodeId
@@ -43,34 +50,24 @@ from server.runtime.supervisor import Supervisor
 from server.settings import JournalSettings
 from server.storage.journal.ports import Journaled, Recovered
 from server.storage.journal.record import Part, encode_payload, frame, read_run, run_seed
+from server.storage.journal.redis_names import Keys, Place, parse_place
+from server.storage.journal.redis_server import check, connect, is_late, is_temporary
 
 log = structlog.get_logger(__name__)
 
 MAX_ID: Final = b"18446744073709551615-18446744073709551615"
-OLDEST_SERVER: Final = (6, 2)
 ENTRY_BYTES: Final = 512 * 1024
 """An entry is closed at this size, so that a page of them is bounded."""
 PAGE_ENTRIES: Final = 32
+"""A page is read in `redis_timeout_s`; over a slow line fewer entries are asked for, down to one."""
+LAST_PATIENCE: Final = 10
+"""A page of one entry has so many times as long."""
+NOTE_S: Final = 24 * 3600
 _RANGE: Final = re.compile(rb"(\d{1,19})-(\d{1,19})")
 _MARKS: Final = (b"opened", b"sealed")
 _ADOPTED: Final = "the journal was adopted by another node, or removed"
-
-
-class Place(msgspec.Struct, frozen=True):
-    """A parsed `place`: which Redis (a random name in it), which process, and its address."""
-
-    server: str
-    run: str
-    address: str
-
-    def __str__(self) -> str:
-        return f"redis:{self.server}:{self.run}:{self.address}"
-
-
-def parse_place(text: str) -> Place | None:
-    """None for what another driver wrote."""
-    driver, *rest = text.split(":", 3)
-    return Place(*rest) if driver == "redis" and len(rest) == 3 else None
+_FULL: Final = "the journal is full: its oldest changes are not in the store yet"
+_UNTRIMMED: Final = "the journal is full: Redis does not remove what is in the store"
 
 
 class _Broken(Exception):
@@ -102,9 +99,9 @@ class RedisJournal:
     ) -> None:
         self._settings, self._cluster, self._node, self._metrics = settings, cluster, node, metrics
         self._supervisor, self._clock, self._rng = supervisor, clock, rng
-        self._client, self._address = _client(settings)
+        self._client, self._address = connect(settings)
         self._execute: Callable[..., Any] = self._client.execute_command
-        self._name_key = f"garrison:{cluster}:journals"
+        self._keys = Keys(cluster)
         self._place: Place | None = None
         self.on_durable: Callable[[Any, int], None] = _nobody_waits
         self._asking = asyncio.Lock()
@@ -116,10 +113,14 @@ class RedisJournal:
         self._refusal: str | None = "the journal is closed"
         self._seed = self._next = self._truncated = 0
         self._key, self._number = "", 1
+        self._own: tuple[NodeAddress, Place] | None = None
         self._queue: deque[tuple[Any, int, bytes]] = deque()
         self._stored: deque[tuple[int, int, int]] = deque()
         """(number, end, bytes) of the stream's entries that are not trimmed."""
         self._backlog, self._trimmed = 0, self._number + 1
+        self._untrimmed = 0
+        """Bytes of entries that are of no more use and that Redis has still."""
+        self._may_trim, self._trim_refused = True, False
         self._wake.clear()
         self._idle.set()
 
@@ -130,14 +131,20 @@ class RedisJournal:
 
     async def prepare(self) -> None:
         """Look who answers, and name it if it has no name. Raises `BadSetting` for a server that
-        will not do, `Unavailable` where none answers."""
+        will not do, `Unavailable` where none answers, or one that takes nothing for now."""
+        run = secrets.token_hex(8)
         try:
-            _check(await self._ask("INFO"), self._address)
-            await self._ask("SET", self._name_key, secrets.token_hex(16), "NX")
-            server = await self._ask("GET", self._name_key)
+            check(await self._ask("INFO"), self._address)
+            server = await self._ask("GET", self._keys.name)
+            if server is None:  # a full one need not be written to
+                await self._ask("SET", self._keys.name, secrets.token_hex(16), "NX")
+                server = await self._ask("GET", self._keys.name)
+            self._place = Place(server.decode(), run, self._address)
+            await self._note(self._keys.unopened(self._place))
         except (exceptions.AuthenticationError, exceptions.ResponseError) as error:
+            if is_temporary(error):
+                raise Unavailable(f"Redis at {self._address} takes nothing now: {error}", retry_after_s=1.0) from None
             raise BadSetting("journal.redis_url", f"Redis at {self._address} says: {error}") from None
-        self._place = Place(server.decode(), secrets.token_hex(8), self._address)
 
     @property
     def place(self) -> str:
@@ -147,19 +154,52 @@ class RedisJournal:
     async def open(self, me: NodeAddress) -> None:
         await self.close(keep=True)
         assert self._place is not None, "prepare first"
-        key = self._key_of(me, self._place)
+        key, refusal = self._keys.stream(me, self._place), None
+        try:
+            await self._begin(key, me)
+        except exceptions.OutOfMemoryError as error:
+            log.warning("Redis has no room for this run", redis=self._address, why=str(error))
+            refusal = f"the journal is not open yet: {error}"
+        except exceptions.RedisError as error:
+            raise Unavailable(f"the journal of {me} cannot be opened: {error}") from None
+        self._seed, self._next, self._truncated = run_seed(self._cluster, me), 1, 1
+        self._key, self._own, self._refusal = key, (me, self._place), refusal
+        self._pump_task = self._supervisor.spawn(self._pump(me), "journal")
+
+    async def _begin(self, key: str, me: NodeAddress) -> None:
+        """Make the stream; from here on its absence is a loss."""
+        assert self._place is not None
         try:
             await self._ask("XADD", key, "1-0", "opened", str(me))
-        except exceptions.RedisError as error:
-            late = isinstance(error, exceptions.ResponseError) and _is_late(error)
-            if not late or await self._newest(key) != b"1-0":  # else an earlier attempt was not answered
-                raise Unavailable(f"the journal of {me} cannot be opened: {error}") from None
-        self._seed, self._next, self._truncated = run_seed(self._cluster, me), 1, 1
-        self._key, self._refusal = key, None
-        self._pump_task = self._supervisor.spawn(self._pump(), "journal")
+        except exceptions.ResponseError as error:
+            if not is_late(error) or await self._newest(key) != b"1-0":  # else an earlier attempt was not answered
+                raise
+        await self._ask("DEL", self._keys.unopened(self._place))
 
-    def _key_of(self, owner: NodeAddress, place: Place) -> str:
-        return f"garrison:{self._cluster}:journal:{owner.node}:{owner.incarnation}:{place.run}"
+    async def _begin_later(self, key: str, me: NodeAddress) -> None:
+        """As soon as there is room."""
+        attempt, begun = 0, False
+        while not begun:
+            await asyncio.sleep(backoff_s(attempt, self._rng, cap_s=self._settings.redis_timeout_s))
+            attempt += 1
+            with contextlib.suppress(Unavailable, exceptions.RedisError):
+                await self._begin(key, me)
+                begun = True
+        self._takes_entries()
+
+    # ---- why a stream may be missing ----
+
+    async def _note(self, note: str) -> bool:
+        """False where Redis refuses it (it is full); without it, at worst there is a false alarm."""
+        with contextlib.suppress(exceptions.ResponseError):
+            await self._ask("SET", note, 1, "EX", NOTE_S)
+            return True
+        return False
+
+    async def _is_lost(self, owner: NodeAddress, place: Place) -> bool:
+        """Of a stream that is not there: whether it should be."""
+        notes = (self._keys.removed(owner, place), self._keys.unopened(place))
+        return [await self._ask("GET", note) for note in notes] == [None, None]
 
     # ---- the hot path ----
 
@@ -173,7 +213,7 @@ class RedisJournal:
         data = frame(encode_payload((entity.id, entity.epoch, version, state)), sequence, self._seed)
         size = len(data)
         if self._backlog + size > self._settings.max_backlog_bytes:
-            raise self._refused("the journal is full: its oldest changes are not in the store yet")
+            raise self._refused(_UNTRIMMED if self._trim_refused else _FULL)
         if not self._queue:
             self._wake.set()
         self._queue.append((entity, version, data))
@@ -191,9 +231,11 @@ class RedisJournal:
 
     # ---- one entry after the other ----
 
-    async def _pump(self) -> None:
+    async def _pump(self, me: NodeAddress) -> None:
         key = self._key
         try:
+            if self._refusal is not None:
+                await self._begin_later(key, me)
             while self._key == key:
                 await self._wake.wait()
                 self._wake.clear()
@@ -204,6 +246,7 @@ class RedisJournal:
                     self._number = entry.number
                     self._stored.append((entry.number, entry.end, len(entry.data)))
                     self._tell(entry)
+                    await self._trim()
                 await self._trim()
                 self._idle.set()
         except _Broken as why:
@@ -238,13 +281,12 @@ class RedisJournal:
                     raise _Broken("it was removed")
                 break
             except (Unavailable, exceptions.RedisError) as error:
-                if not (isinstance(error, exceptions.ResponseError) and _is_late(error)):
+                if not is_late(error):
                     self._is_away(began, error)
-                    await asyncio.sleep(backoff_s(attempt, self._rng, cap_s=self._settings.redis_timeout_s))
+                    if not (isinstance(error, exceptions.ResponseError) and await self._trim()):
+                        await asyncio.sleep(backoff_s(attempt, self._rng, cap_s=self._settings.redis_timeout_s))
                 attempt += 1
-        if self._refusal is not None:
-            log.info("Redis takes entries again", redis=self._address)
-            self._refusal = None
+        self._takes_entries()
 
     async def _is_in(self, number: int) -> bool:
         """Whether the entry of that number, whose outcome is not known, is in the stream. Raises
@@ -261,6 +303,11 @@ class RedisJournal:
         if self._refusal is None and self._clock.now() - began >= self._settings.redis_timeout_s:
             log.warning("Redis takes no entries", redis=self._address, why=str(error))
             self._refusal = f"the journal does not answer: {error}"
+
+    def _takes_entries(self) -> None:
+        if self._refusal is not None:
+            log.info("Redis takes entries again", redis=self._address)
+            self._refusal = None
 
     def _tell(self, entry: _Entry) -> None:
         for entity, version in entry.waiting:
@@ -282,22 +329,39 @@ class RedisJournal:
 
     def truncate(self, position: int) -> None:
         self._truncated = max(self._truncated, min(position, self._next))
+        self._may_trim = True
         self._wake.set()
 
-    async def _trim(self) -> None:
-        """Remove the entries whose records are all below the truncated position, but the newest."""
+    async def _trim(self) -> bool:
+        """Remove the entries whose records are all below the truncated position, but the newest.
+        They count until they are gone. True: there were some."""
         stored = self._stored
         while stored and stored[0][1] <= self._truncated:
-            self._backlog -= stored.popleft()[2]
-        self._metrics.journal_backlog_bytes = self._backlog
+            self._untrimmed += stored.popleft()[2]
         keep = stored[0][0] if stored else self._number
-        if keep <= self._trimmed:
-            return
-        try:
-            await self._ask("XTRIM", self._key, "MINID", f"{keep}-0")
-        except (Unavailable, exceptions.RedisError):
-            return  # the next truncation tries again
-        self._trimmed = keep
+        older = keep > self._trimmed
+        if older:
+            if not self._may_trim:
+                return False  # it was refused: the next truncation tries again
+            self._may_trim = False
+            try:
+                await self._ask("XTRIM", self._key, "MINID", f"{keep}-0")
+            except (Unavailable, exceptions.RedisError) as error:
+                self._not_trimmed(error)
+                return False
+            self._trimmed, self._may_trim = keep, True
+            if self._trim_refused:
+                log.info("Redis removes what is stored again", redis=self._address)
+                self._trim_refused = False
+        self._backlog -= self._untrimmed
+        self._untrimmed = 0
+        self._metrics.journal_backlog_bytes = self._backlog
+        return older
+
+    def _not_trimmed(self, error: Exception) -> None:
+        if not isinstance(error, Unavailable) and not self._trim_refused:
+            self._trim_refused = True
+            log.error("Redis does not remove what is stored: the journal fills", redis=self._address, why=str(error))
 
     async def close(self, keep: bool) -> None:
         if self._key:
@@ -305,7 +369,7 @@ class RedisJournal:
         await self._client.connection_pool.disconnect(inuse_connections=False)
 
     async def _end(self, keep: bool) -> None:
-        key, pump = self._key, self._pump_task
+        key, own, pump = self._key, self._own, self._pump_task
         if keep and pump is not None and not pump.done():
             await self._finish()
         self._pump_task = None
@@ -315,8 +379,8 @@ class RedisJournal:
             pump.cancel()
             await asyncio.gather(pump, return_exceptions=True)
         try:
-            if not keep:
-                await self._ask("DEL", key)
+            if not keep and own is not None:
+                await self._remove(*own)
         except (Unavailable, exceptions.RedisError) as error:
             log.warning("a journal that is of no more use stays in Redis", journal=key, why=str(error))
 
@@ -347,47 +411,72 @@ class RedisJournal:
                 raise Unavailable(f"the journal of {owner} cannot be read: {error}") from None
 
     async def _recover(self, owner: NodeAddress, there: Place) -> Recovered:
-        name = await self._ask("GET", self._name_key)
+        name = await self._ask("GET", self._keys.name)
         if name is None or name.decode() != there.server:
             return Recovered({}, [f"the journal of {owner} is gone: Redis at {there.address} has lost its data since"])
-        key = self._key_of(owner, there)
+        key = self._keys.stream(owner, there)
         if not await self._seal(key):
-            return Recovered({}, [])
+            lost = await self._is_lost(owner, there)
+            return Recovered({}, [f"the journal of {owner} is gone: Redis at {there.address} has lost it"] * lost)
         parts: list[Part] = []
         damage: list[str] = []
         low = high = 0
-        after = b"-"
-        while after != b"(" + MAX_ID:  # the stream is sealed: its last entry has that id
-            page = await self._ask("XRANGE", key, after, "+", "COUNT", PAGE_ENTRIES)
-            if not page:
-                break  # removed meanwhile
-            after = b"(" + page[-1][0]
-            for identity, fields in page:
-                for field, data in fields.items():
-                    found = _RANGE.fullmatch(field)
-                    if found is not None:
-                        low, high = low or int(found[1]), int(found[2])
-                        parts.append(Part(f"{key} {identity.decode()}", data))
-                    elif field not in _MARKS:
-                        damage.append(f"{key} {identity.decode()}: not a journal entry")
+        async for identity, fields in self._entries(key):
+            for field, data in fields.items():
+                found = _RANGE.fullmatch(field)
+                if found is not None:
+                    low, high = low or int(found[1]), int(found[2])
+                    parts.append(Part(f"{key} {identity.decode()}", data))
+                elif field not in _MARKS:
+                    damage.append(f"{key} {identity.decode()}: not a journal entry")
         recovered = await asyncio.to_thread(read_run, parts, run_seed(self._cluster, owner), low, high)
         return Recovered(recovered.newest, damage + recovered.damage)
 
+    async def _entries(self, key: str) -> AsyncIterator[tuple[bytes, dict[bytes, bytes]]]:
+        """Page by page: a page that does not arrive in time is asked for again with fewer entries."""
+        count, limit = PAGE_ENTRIES, self._settings.redis_timeout_s
+        after = b"-"
+        while after != b"(" + MAX_ID:  # sealed: its last entry has that id
+            try:
+                page = await self._ask("XRANGE", key, after, "+", "COUNT", count, within_s=limit)
+            except Unavailable:
+                if limit > self._settings.redis_timeout_s:
+                    raise
+                if count == 1:
+                    limit *= LAST_PATIENCE
+                count = max(1, count // 4)
+                continue
+            if not page:
+                return  # not sealed, or removed meanwhile
+            for entry in page:
+                yield entry
+            after = b"(" + page[-1][0]
+
     async def _seal(self, key: str) -> bool:
-        """From here on Redis refuses every entry. False: there is no such stream."""
+        """From here on Redis refuses every entry, unless it is full and takes no seal. False: there
+        is no such stream."""
         try:
             return await self._ask("XADD", key, "NOMKSTREAM", MAX_ID, "sealed", self._node) is not None
+        except exceptions.OutOfMemoryError:
+            return await self._newest(key) is not None
         except exceptions.ResponseError as error:
-            if _is_late(error) and await self._newest(key) == MAX_ID:
+            if is_late(error) and await self._newest(key) == MAX_ID:
                 return True
             raise
 
     async def remove(self, owner: NodeAddress, place: str) -> None:
         there = self._reach(owner, place)
         try:
-            await self._ask("DEL", self._key_of(owner, there))
+            await self._remove(owner, there)
         except exceptions.RedisError as error:
             raise Unavailable(f"the journal of {owner} cannot be removed: {error}") from None
+
+    async def _remove(self, owner: NodeAddress, there: Place) -> None:
+        note = self._keys.removed(owner, there)
+        noted = await self._note(note)
+        await self._ask("DEL", self._keys.stream(owner, there))
+        if not noted:
+            await self._note(note)  # there is room now
 
     def _reach(self, owner: NodeAddress, place: str) -> Place:
         there = parse_place(place)
@@ -402,10 +491,11 @@ class RedisJournal:
         found: list[tuple[bytes, Any]] = await self._ask("XREVRANGE", key, "+", "-", "COUNT", 1)
         return found[0][0] if found else None
 
-    async def _ask(self, *command: Any) -> Any:
-        """Raises `Unavailable` where nobody answers in time, and what Redis itself says."""
+    async def _ask(self, *command: Any, within_s: float | None = None) -> Any:
+        """Raises `Unavailable` where nobody answers in time, by default `redis_timeout_s`, and what
+        Redis itself says."""
         try:
-            async with asyncio.timeout(self._settings.redis_timeout_s):
+            async with asyncio.timeout(within_s or self._settings.redis_timeout_s):
                 return await self._execute(*command)
         except exceptions.AuthenticationError:
             raise
@@ -415,37 +505,3 @@ class RedisJournal:
 
 def _nobody_waits(entity: Any, version: int) -> None:
     """Until somebody sets `on_durable`."""
-
-
-def _is_late(error: exceptions.ResponseError) -> bool:
-    """An entry of that id or a higher one is there."""
-    return "equal or smaller" in str(error) or "exhausted the last possible ID" in str(error)
-
-
-def _client(settings: JournalSettings) -> tuple[Redis, str]:
-    """A client that connects when it is first used, and the address without user and password.
-    Raises `BadSetting`."""
-    limit = settings.redis_timeout_s
-    retry = Retry(NoBackoff(), 1)  # the server may have closed an idle connection; every command may be sent twice
-    try:
-        client = Redis.from_url(settings.redis_url, socket_connect_timeout=limit, retry=retry)
-    except ValueError:  # its text may hold a part of the password
-        raise BadSetting("journal.redis_url", "must be redis://host:port/number, rediss://… or unix://…") from None
-    how = client.connection_pool.connection_kwargs
-    how["socket_timeout"] = None  # `_ask` has the limit: with one of its own the client may lose a cancellation
-    where = how.get("path") or f"{how.get('host', 'localhost')}:{how.get('port', 6379)}"
-    return client, f"{where}/{how.get('db') or 0}"
-
-
-def _check(about: dict[str, Any], address: str) -> None:
-    version = str(about.get("redis_version", ""))
-    numbers = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
-    if numbers < OLDEST_SERVER:
-        raise BadSetting("journal.redis_url", f"Redis 6.2 or later is needed, {address} is {version or 'unknown'}")
-    policy = str(about.get("maxmemory_policy", "noeviction"))
-    if int(about.get("maxmemory", 0)) > 0 and policy.startswith("allkeys"):
-        raise BadSetting(
-            "journal.redis_url", f"Redis at {address} may drop a journal: its maxmemory-policy is {policy}"
-        )
-    if not about.get("aof_enabled", 0):
-        log.warning("Redis keeps the journal in memory only: set `appendonly yes` there", redis=address)

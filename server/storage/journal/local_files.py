@@ -1,0 +1,180 @@
+"""Blocking work on the directory of `local.py`, whose head says what lies there."""
+
+import contextlib
+import fcntl
+import os
+import re
+import secrets
+from pathlib import Path
+from typing import Final
+
+from server.errors import BadSetting, Unavailable
+from server.ids import NodeAddress
+from server.storage.journal import segment
+from server.storage.journal.ports import Recovered
+from server.storage.journal.record import Part, read_run, run_seed
+
+NOTE_S: Final = 24 * 3600
+_VOLUME: Final = re.compile(r"[0-9a-f]{32}", re.ASCII)
+_READ_AGAIN: Final = 3
+
+
+def prepare(directory: Path, cluster: str, note: str) -> str:
+    """Make it, if need be, leave `note` and return its volume name. Raises `BadSetting`."""
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (directory / cluster).mkdir(mode=0o700, exist_ok=True)
+        found = directory.stat()
+        if found.st_uid not in (os.geteuid(), 0) or found.st_mode & 0o002:
+            raise BadSetting("journal.directory", f"{directory} belongs to another user, or others may write to it")
+        _name_volume(directory)
+        _forget_notes(directory / cluster, _note(directory / cluster / note))
+    except OSError as error:
+        raise BadSetting("journal.directory", f"cannot use {directory}: {error.strerror}") from None
+    name = volume(directory)
+    if name is None:
+        raise BadSetting("journal.directory", f"{directory / 'volume'} does not hold a name: is it another program's?")
+    return name
+
+
+def _name_volume(directory: Path) -> None:
+    """Give it a name, once: whoever links the file first has named it."""
+    if (directory / "volume").exists():
+        return
+    draft = directory / f".volume-{secrets.token_hex(8)}"
+    draft.touch(mode=0o600)
+    draft.write_text(secrets.token_hex(16), "ascii")
+    try:
+        with contextlib.suppress(FileExistsError):
+            os.link(draft, directory / "volume")
+    finally:
+        draft.unlink()
+
+
+def volume(directory: Path) -> str | None:
+    try:
+        text = (directory / "volume").read_text("ascii").strip()
+    except (OSError, ValueError):
+        return None
+    return text if _VOLUME.fullmatch(text) else None
+
+
+def _note(path: Path) -> float:
+    """Leave that empty file and return when it was made, by the clock of the disk."""
+    path.touch(mode=0o600)
+    return path.stat().st_mtime
+
+
+def _forget_notes(folder: Path, now: float) -> None:
+    for pattern in ("*.unopened", "*.removed"):
+        for note in folder.glob(pattern):
+            with contextlib.suppress(OSError):  # another node does so too
+                if now - note.stat().st_mtime > NOTE_S:
+                    note.unlink()
+
+
+def take_lock(path: Path, boot: str) -> int:
+    """A held lock on `path`/lock. The file gets its name only when the lock is held."""
+    draft = path / "lock.draft"
+    descriptor = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.write(descriptor, boot.encode())
+        draft.rename(path / "lock")
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def lock_is_free(lock: Path, boot: str) -> bool:
+    """Whether the lock file is of this boot and nobody holds it. A shared lock is asked for, so
+    that two who ask do not hinder each other."""
+    try:
+        descriptor = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return os.read(descriptor, 100) == boot.encode()
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+
+
+def recover(path: Path, unopened: Path, cluster: str, owner: NodeAddress) -> Recovered:
+    """Read until two readings agree: a process that is not quite dead may go on in the next segment
+    while this one is read. What is missing by right, or just now, is not missed."""
+    recovered = _read(path, cluster, owner)
+    for _ in range(_READ_AGAIN):
+        if not recovered.damage:
+            break
+        before, recovered = recovered, _read(path, cluster, owner)
+        if before.damage == recovered.damage:
+            break
+    if recovered.damage and (_removed(path).exists() or unopened.exists()):
+        return Recovered({}, [])
+    return recovered
+
+
+def _read(path: Path, cluster: str, owner: NodeAddress) -> Recovered:
+    damage: list[str] = []
+    parts: list[Part] = []
+    low = high = 0
+    try:
+        files = sorted(path.glob("segment-*"))
+        if not files:
+            return Recovered({}, [f"the journal of {owner} is gone: {path} is not there, or empty"])
+        for file in files:
+            data = file.read_bytes()
+            try:
+                head = segment.read(data, len(data), cluster, owner)
+            except segment.BadHead as error:
+                damage.append(f"{file}: {error}")
+                parts.append(Part(str(file), data, segment.HEAD_BYTES))
+                continue
+            if head is not None:
+                parts.append(Part(str(file), data, segment.HEAD_BYTES, head.first - 1))
+                high = max(high, head.newest)
+        for file in files:  # what was reused while it was read had been truncated before
+            low = max(low, _truncated(file, cluster, owner))
+    except FileNotFoundError:
+        return Recovered({}, [f"the journal of {owner} is gone: {path} was removed while it was read"])
+    except OSError as error:
+        raise Unavailable(f"the journal in {path} cannot be read: {error.strerror}") from None
+    recovered = read_run(parts, run_seed(cluster, owner), low, high)
+    return Recovered(recovered.newest, damage + recovered.damage)
+
+
+def _truncated(file: Path, cluster: str, owner: NodeAddress) -> int:
+    with file.open("rb") as opened:
+        data, size = opened.read(segment.HEAD_BYTES), os.fstat(opened.fileno()).st_size
+    try:
+        head = segment.read(data, size, cluster, owner)
+    except segment.BadHead:
+        return 0
+    return 0 if head is None else head.truncated
+
+
+def _removed(path: Path) -> Path:
+    return path.with_name(f"{path.name}.removed")
+
+
+def settle(path: Path) -> None:
+    """Remove a journal whose changes are all stored, with a note for those who look for it."""
+    with contextlib.suppress(OSError):  # at worst a false alarm; a place that is gone takes no note
+        _note(_removed(path))
+    remove(path)
+
+
+def remove(path: Path) -> None:
+    """The files that this module makes, and their directory, which is left if there are others."""
+    try:
+        for file in [*path.glob("segment-*"), path / "lock.draft", path / "lock"]:
+            file.unlink(missing_ok=True)
+        path.rmdir()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise Unavailable(f"the journal in {path} cannot be removed: {error.strerror}") from None

@@ -1,0 +1,41 @@
+"""Where a journal in Redis is: its `place` and its keys."""
+
+import msgspec
+
+from server.ids import NodeAddress
+
+
+class Place(msgspec.Struct, frozen=True):
+    """A parsed `place`: which Redis (a random name in it), which process, and its address."""
+
+    server: str
+    run: str
+    address: str
+
+    def __str__(self) -> str:
+        return f"redis:{self.server}:{self.run}:{self.address}"
+
+
+def parse_place(text: str) -> Place | None:
+    """None for what another driver wrote."""
+    driver, *rest = text.split(":", 3)
+    return Place(*rest) if driver == "redis" and len(rest) == 3 else None
+
+
+class Keys(msgspec.Struct, frozen=True):
+    """Those of one cluster: see the head of `redis.py`."""
+
+    cluster: str
+
+    @property
+    def name(self) -> str:
+        return f"garrison:{self.cluster}:journals"
+
+    def stream(self, owner: NodeAddress, place: Place) -> str:
+        return f"garrison:{self.cluster}:journal:{owner.node}:{owner.incarnation}:{place.run}"
+
+    def unopened(self, place: Place) -> str:
+        return f"garrison:{self.cluster}:journal-unopened:{place.run}"
+
+    def removed(self, owner: NodeAddress, place: Place) -> str:
+        return f"garrison:{self.cluster}:journal-removed:{owner.node}:{owner.incarnation}:{place.run}"

@@ -1,0 +1,67 @@
+"""The Redis that keeps journals: how it is reached, whether it will do, what its refusals mean."""
+
+import re
+from typing import Any, Final
+
+import structlog
+from redis import exceptions
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from server.errors import BadSetting
+from server.settings import JournalSettings
+
+log = structlog.get_logger(__name__)
+
+OLDEST_SERVER: Final = (6, 2)
+_TEMPORARY: Final = (
+    exceptions.OutOfMemoryError,
+    exceptions.ReadOnlyError,
+    exceptions.ClusterDownError,  # also a replica whose master is down
+    exceptions.TryAgainError,
+)
+_TEMPORARY_WORDS: Final = ("MISCONF", "NOREPLICAS", "BUSY ")
+"""Those that the client has no exception for begin with their code."""
+
+
+def is_late(error: Exception) -> bool:
+    """An entry of that id or a higher one is there."""
+    text = str(error)
+    late = "equal or smaller" in text or "exhausted the last possible ID" in text
+    return late and isinstance(error, exceptions.ResponseError)
+
+
+def is_temporary(error: Exception) -> bool:
+    """A refusal that may end without anybody's changing the settings: no memory, a replica that
+    becomes the master again, a disk that is full, a script that runs, a master that starts."""
+    return isinstance(error, _TEMPORARY) or str(error).startswith(_TEMPORARY_WORDS)
+
+
+def connect(settings: JournalSettings) -> tuple[Redis, str]:
+    """A client that connects when it is first used, and the address without user and password.
+    Raises `BadSetting`."""
+    limit = settings.redis_timeout_s
+    retry = Retry(NoBackoff(), 1)  # the server may have closed an idle connection; every command may be sent twice
+    try:
+        client = Redis.from_url(settings.redis_url, socket_connect_timeout=limit, retry=retry)
+    except ValueError:  # its text may hold a part of the password
+        raise BadSetting("journal.redis_url", "must be redis://host:port/number, rediss://… or unix://…") from None
+    how = client.connection_pool.connection_kwargs
+    how["socket_timeout"] = None  # `_ask` has the limit: with one of its own the client may lose a cancellation
+    where = how.get("path") or f"{how.get('host', 'localhost')}:{how.get('port', 6379)}"
+    return client, f"{where}/{how.get('db') or 0}"
+
+
+def check(about: dict[str, Any], address: str) -> None:
+    version = str(about.get("redis_version", ""))
+    numbers = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
+    if numbers < OLDEST_SERVER:
+        raise BadSetting("journal.redis_url", f"Redis 6.2 or later is needed, {address} is {version or 'unknown'}")
+    policy = str(about.get("maxmemory_policy", "noeviction"))
+    if int(about.get("maxmemory", 0)) > 0 and policy.startswith("allkeys"):
+        raise BadSetting(
+            "journal.redis_url", f"Redis at {address} may drop a journal: its maxmemory-policy is {policy}"
+        )
+    if not about.get("aof_enabled", 0):
+        log.warning("Redis keeps the journal in memory only: set `appendonly yes` there", redis=address)

@@ -124,7 +124,9 @@ async def _run(url: str, timeout_s: float, work: Callable[[Connection], T]) -> T
 
 
 async def _on_postgres(address: Address, timeout_s: float, work: Callable[[Connection], T]) -> T:
-    engine = create_async_engine(address.url, poolclass=NullPool, connect_args={"timeout": timeout_s})
+    # A snapshot from before the lock would not show what another migration did under it.
+    options = {"timeout": timeout_s, "server_settings": {"default_transaction_isolation": "read committed"}}
+    engine = create_async_engine(address.url, poolclass=NullPool, connect_args=options)
     try:
         async with engine.begin() as connection:
             await connection.execute(text(f"SET LOCAL lock_timeout = '{max(1, int(timeout_s * 1000))}ms'"))

@@ -142,7 +142,7 @@ class SqlStore:
         }
 
     def _claimed(self, mapping: Mapping, claim: Claim, row: Row, me: NodeAddress, clean: bool) -> ClaimResult | Corrupt:
-        if row.owner_incarnation == me.incarnation:
+        if row.owner_incarnation == me.incarnation and row.owner_node in (None, me.node):
             if row.owner_node is None or row.claim_token != claim.token:
                 return Elsewhere(me)
             state = _decode(mapping, row)

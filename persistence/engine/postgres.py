@@ -5,13 +5,19 @@ wait for each other instead of dying; what deadlocks all the same is repeated, a
 Key order is what the planner is left with: hash and merge joins and sequential scans are off
 for these connections, so a batch is a loop over sorted keys with an index look-up each.
 
-Renewals of the node's lease have a connection of their own: they must not wait behind a flush.
+Renewals of the node's lease have a connection of their own, and so has what judges other nodes:
+neither may wait behind a flush, nor a renewal behind a judgment.
+
+What the protocol relies on is set for every connection, whatever the role or the database says:
+READ COMMITTED, because a snapshot that is older than the lock for which a statement waited would
+not see what was done under it, and issue an incarnation twice; commits that are on the disk,
+because an incarnation or an epoch that is lost in a crash would be issued again; and timeouts.
 """
 
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Literal, NamedTuple, TypeVar
 
 import asyncpg  # type: ignore[import-untyped]
 
@@ -26,9 +32,18 @@ ATTEMPTS: Final = 5
 """Of a unit of work that the database chose as the victim of a deadlock."""
 GRACE_S: Final = 0.25
 """The server's own timeout fires first; this long after it the connection is given up."""
+SERVER_SHARE: Final = 0.9
+"""The server's part of a short limit, where there is no time for a grace."""
 RETRY_S: Final = 0.5
 
-_UNFIT: Final = (asyncpg.DataError, asyncpg.NotNullViolationError, asyncpg.CheckViolationError)
+Lane = Literal["work", "lease", "judge"]
+"""Which connections a unit of work takes: those for most things, or one of the two that stand apart."""
+
+_DURABLE: Final = (
+    "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
+)
+"""Its other values are about standbys, and are left to the operator."""
+_UNFIT: Final = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, asyncpg.ProgramLimitExceededError)
 """What is wrong with a value, and so would be wrong again."""
 _VICTIM: Final = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 _DRIVER: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, EOFError)
@@ -41,59 +56,75 @@ class _Connection(asyncpg.Connection):  # type: ignore[misc]
         return ""
 
 
+class _Connections(NamedTuple):
+    """A unit of work on one of `pool` has `limit_s`, with the wait for the connection."""
+
+    pool: Any
+    limit_s: float
+
+
 class PostgresPool:
     """Runs units of work. Raises `Internal` for a value that the database cannot take, and
     `Unavailable` for whatever else goes wrong below."""
 
     def __init__(self, address: Address, settings: StoreSettings, rng: random.Random) -> None:
         self._address, self._settings, self._rng = address, settings, rng
-        self._pool: Any = None
-        self._lease_pool: Any = None
+        self._lanes: dict[Lane, _Connections] = {}
 
     async def open(self) -> None:
-        self._pool = self._make(self._settings.pool_size)
-        self._lease_pool = self._make(1)
-        await self._pool
-        await self._lease_pool
+        settings = self._settings
+        whole_s = settings.statement_timeout_s
+        # Half a lease is left for a renewal on a new connection when this one has gone silent.
+        short_s = min(whole_s, settings.lease_period_s / 2)
+        self._lanes = {
+            "work": self._make(settings.pool_size, whole_s, whole_s + GRACE_S),
+            "lease": self._make(1, SERVER_SHARE * short_s, short_s),
+            # Who waits here may hold rows for which renewals wait.
+            "judge": self._make(1, SERVER_SHARE * short_s, short_s, lock_s=settings.lease_renew_s / 2),
+        }
+        for lane in self._lanes.values():
+            await lane.pool
 
-    def _make(self, size: int) -> Any:
-        timeout_ms = max(1, int(self._settings.statement_timeout_s * 1000))
-        return asyncpg.create_pool(
+    def _make(self, size: int, server_s: float, limit_s: float, lock_s: float = 0.0) -> _Connections:
+        """`server_s`: when the server ends a statement; `lock_s`: when it ends one that waits for a
+        lock, if above 0."""
+        pool = asyncpg.create_pool(
             self._address.dsn,
             min_size=0,
             max_size=size,
             connection_class=_Connection,
-            timeout=self._settings.statement_timeout_s,
+            timeout=limit_s,
+            init=_make_durable,
             server_settings={
                 "application_name": "garrison",
-                "statement_timeout": str(timeout_ms),
-                "idle_in_transaction_session_timeout": str(2 * timeout_ms),
+                "default_transaction_isolation": "read committed",
+                "statement_timeout": _ms(server_s),
+                "lock_timeout": _ms(lock_s) if lock_s else "0",
+                "idle_in_transaction_session_timeout": _ms(2 * server_s),
                 "enable_hashjoin": "off",
                 "enable_mergejoin": "off",
                 "enable_seqscan": "off",
                 "jit": "off",
             },
         )
+        return _Connections(pool, limit_s)
 
     async def close(self) -> None:
         """Close every connection; those in use are cut off after a moment."""
-        for pool in (self._pool, self._lease_pool):
-            if pool is None:
-                continue
+        for pool, _ in self._lanes.values():
             try:
                 async with asyncio.timeout(1.0):
                     await pool.close()
             except (TimeoutError, *_DRIVER):
                 pool.terminate()
-        self._pool = self._lease_pool = None
+        self._lanes = {}
 
-    async def run(self, work: Work[T], *, transaction: str | None = None, lease: bool = False) -> T:
+    async def run(self, work: Work[T], *, transaction: str | None = None, lane: Lane = "work") -> T:
         """The result of `work(connection)`, within a transaction begun by the words
         `transaction` if given. Repeated when it was a deadlock's victim."""
         for attempt in range(ATTEMPTS):
             try:
-                async with asyncio.timeout(self._settings.statement_timeout_s + GRACE_S):
-                    return await self._once(work, transaction, lease)
+                return await self._once(work, transaction, lane)
             except _VICTIM as error:
                 if attempt + 1 == ATTEMPTS:
                     raise self._unavailable(error) from None
@@ -108,32 +139,53 @@ class PostgresPool:
                 raise self._unavailable(error) from None
         raise AssertionError("unreachable")
 
-    async def _once(self, work: Work[T], transaction: str | None, lease: bool) -> T:
-        pool = self._lease_pool if lease else self._pool
-        if pool is None:
+    async def _once(self, work: Work[T], transaction: str | None, lane: Lane) -> T:
+        if not self._lanes:
             raise Unavailable("the store is closed", retry_after_s=RETRY_S)
-        connection = await pool.acquire()
-        try:
-            if transaction is None:
-                return await work(connection)
-            await connection.execute(transaction)
-            result = await work(connection)
-            await connection.execute("COMMIT")
-            return result
-        except (asyncpg.PostgresError, GarrisonError):
-            if transaction is not None and not connection.is_closed():
-                await connection.execute("ROLLBACK")
-            raise
-        except BaseException:
-            # Cancelled, timed out or out of step: whether it took effect is unknown, and waiting
-            # for the server to say so could take for ever.
-            connection.terminate()
-            raise
-        finally:
-            await pool.release(connection)
+        pool, limit_s = self._lanes[lane]
+        async with asyncio.timeout(limit_s):
+            connection = await pool.acquire()
+            try:
+                if transaction is None:
+                    return await work(connection)
+                await connection.execute(transaction)
+                result = await work(connection)
+                await connection.execute("COMMIT")
+                return result
+            except (asyncpg.PostgresError, GarrisonError):
+                if transaction is not None and not connection.is_closed():
+                    await _roll_back(connection)
+                raise
+            except BaseException:
+                # Cancelled, timed out or out of step: whether it took effect is unknown, and waiting
+                # for the server to say so could take for ever.
+                connection.terminate()
+                raise
+            finally:
+                await pool.release(connection, timeout=limit_s)
 
     def _unavailable(self, error: BaseException) -> Unavailable:
         return Unavailable(f"database {self._address.shown}: {_first_line(error)}", retry_after_s=RETRY_S)
+
+
+async def _make_durable(connection: Any) -> None:
+    await connection.execute(_DURABLE)
+
+
+async def _roll_back(connection: Any) -> None:
+    """End a transaction that failed, or the connection if the server does not say so."""
+    try:
+        await connection.execute("ROLLBACK")
+    except _DRIVER:
+        connection.terminate()
+    except BaseException:
+        connection.terminate()
+        raise
+
+
+def _ms(seconds: float) -> str:
+    """As the server takes it: whole milliseconds, at least one."""
+    return str(max(1, int(seconds * 1000)))
 
 
 def _first_line(error: BaseException) -> str:

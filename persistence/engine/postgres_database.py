@@ -56,10 +56,16 @@ _RENEW = (
     f"UPDATE nodes SET lease_until = {PG_NOW} + $3::float8 WHERE node_id = $1 AND incarnation = $2 AND state = 'up'"
 )
 _BURY_EXPIRED = (
-    f"UPDATE nodes SET state = 'dead' WHERE state IN ('up', 'evicting') AND lease_until <= {PG_NOW}"
-    f" AND (state = 'evicting' OR lease_until <= {PG_NOW} - $1::float8"
-    " OR node_id || '#' || incarnation <> ALL($2::text[]))"
-    " RETURNING node_id, incarnation"
+    # A row that is locked is being renewed, buried or registered anew, perhaps by a process that has
+    # stopped in the middle: it must not hinder the burial of the others.
+    "WITH expired AS MATERIALIZED (SELECT node_id, incarnation FROM nodes "
+    f"WHERE state IN ('up', 'evicting') AND lease_until <= {PG_NOW} "
+    f"AND (state = 'evicting' OR lease_until <= {PG_NOW} - $1::float8 "
+    "OR node_id || '#' || incarnation <> ALL($2::text[])) "
+    "ORDER BY node_id, incarnation FOR UPDATE SKIP LOCKED) "
+    "UPDATE nodes AS n SET state = 'dead' FROM expired "
+    "WHERE n.node_id = expired.node_id AND n.incarnation = expired.incarnation "
+    "RETURNING n.node_id, n.incarnation"
 )
 _BURY = "UPDATE nodes SET state = 'dead' WHERE node_id = $1 AND incarnation = $2"
 _EVICT = (
@@ -133,30 +139,30 @@ class PostgresDatabase:
                 return 0, max(live, 0.01)
             return await connection.fetchval(_REGISTER, node, lease_s, journal), 0.0
 
-        return await self._pool.run(work, transaction="BEGIN", lease=True)
+        return await self._pool.run(work, transaction="BEGIN")
 
     async def renew_lease(self, me: NodeAddress, lease_s: float) -> bool:
         async def work(connection: Any) -> bool:
             return affected(await connection.execute(_RENEW, me.node, me.incarnation, lease_s)) == 1
 
-        return await self._pool.run(work, lease=True)
+        return await self._pool.run(work, lane="lease")
 
     async def bury_expired(self, spare: Sequence[str], grace_s: float) -> list[NodeAddress]:
-        rows = await self._pool.run(
-            lambda connection: connection.fetch(_BURY_EXPIRED, grace_s, list(spare)), lease=True
-        )
+        given = (grace_s, list(spare))
+        rows = await self._pool.run(lambda connection: connection.fetch(_BURY_EXPIRED, *given), lane="judge")
         return sorted(NodeAddress(NodeId(node), Incarnation(run)) for node, run in rows)
 
     async def bury(self, address: NodeAddress) -> bool:
-        return affected(await self._pool.run(lambda connection: connection.execute(_BURY, *address))) == 1
+        status = await self._pool.run(lambda connection: connection.execute(_BURY, *address), lane="judge")
+        return affected(status) == 1
 
     async def evict(self, suspects: Collection[NodeAddress], side: Collection[NodeAddress]) -> list[NodeAddress]:
         given = (*_addresses(suspects), *_addresses(side))
-        rows = await self._pool.run(lambda connection: connection.fetch(_EVICT, *given))
+        rows = await self._pool.run(lambda connection: connection.fetch(_EVICT, *given), lane="judge")
         return [NodeAddress(NodeId(node), Incarnation(run)) for node, run in rows]
 
     async def retire_node(self, me: NodeAddress, settled: bool) -> None:
-        await self._pool.run(lambda connection: connection.execute(_RETIRE, *me, settled), lease=True)
+        await self._pool.run(lambda connection: connection.execute(_RETIRE, *me, settled), lane="lease")
 
     async def estates(self) -> list[Estate]:
         rows = await self._pool.run(lambda connection: connection.fetch(_ESTATES))

@@ -9,7 +9,8 @@ A node also judges others: it buries those whose lease has run out, and evicts, 
 of the majority, those that gossip has lost and that renew their leases all the same. A node whose
 own lease had run out judges nobody until it has held for a full period again: after an outage of
 the store the first to come back must not bury the others. One that was alone evicts nobody for as
-long after.
+long after. Judging has a task of its own: it may have to wait for locks, and renewing must not wait
+for it.
 """
 
 import asyncio
@@ -42,7 +43,7 @@ class Neighbours(Protocol):
 
 
 class NodeLease:
-    """Renews every `lease_renew_s`; also buries and evicts."""
+    """Renews every `lease_renew_s` (`run`); also buries and evicts (`judge`)."""
 
     def __init__(
         self,
@@ -63,6 +64,7 @@ class NodeLease:
         self._held_since = 0.0
         self._in_touch_since = 0.0
         self._buried_at = float("-inf")
+        self._renewed = asyncio.Event()
 
     def granted(self, sent_at: float) -> None:
         """A lease was granted by a statement that was sent at `sent_at` (boot time)."""
@@ -87,20 +89,21 @@ class NodeLease:
         self._in_touch_since = self._clock.boot()
 
     async def run(self, me: NodeAddress) -> None:
-        """Renew until refused. Does nothing for a deployment without leases."""
+        """Renew until refused, at once where the answer to the last renewal took longer than
+        `lease_renew_s`. Does nothing for a deployment without leases."""
         if not self._settings.lease:
             return
         while True:
-            if not await self._renew(me):
+            sent_at = self._clock.boot()
+            if not await self._renew(me, sent_at):
                 break
-            await asyncio.sleep(self._settings.lease_renew_s)
+            await asyncio.sleep(max(0.0, sent_at + self._settings.lease_renew_s - self._clock.boot()))
         self.lost = True
         self.safe_until = 0.0
         log.error("lease refused: this incarnation is over", node=str(me))
         self._on_lost()
 
-    async def _renew(self, me: NodeAddress) -> bool:
-        sent_at = self._clock.boot()
+    async def _renew(self, me: NodeAddress, sent_at: float) -> bool:
         try:
             granted = await self._store.renew_lease(me, self._settings.lease_period_s)
         except Exception as error:
@@ -109,7 +112,7 @@ class NodeLease:
         if granted:
             self.granted(sent_at)
             self._metrics.lease_renewals_total += 1
-            await self._judge()
+            self._renewed.set()
         return granted
 
     # ---- the others ----
@@ -119,13 +122,16 @@ class NodeLease:
         now = self._clock.boot()
         return now < self.safe_until and now >= since + self._settings.lease_period_s
 
-    async def _judge(self) -> None:
-        """Raises nothing."""
-        try:
-            await self.bury_expired()
-            await self._evict()
-        except Exception as error:
-            self._failed("expired nodes not buried", error)
+    async def judge(self) -> None:
+        """Bury and evict after each renewal, until cancelled."""
+        while True:
+            await self._renewed.wait()
+            self._renewed.clear()
+            try:
+                await self.bury_expired()
+                await self._evict()
+            except Exception as error:
+                self._failed("others not judged", error)
 
     async def bury_expired(self) -> None:
         """Set expired nodes `dead`, if this node may judge; at most once a quarter of a renewal

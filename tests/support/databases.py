@@ -96,7 +96,8 @@ class TestDatabase:
 def sql_store(url: str, **settings: Any) -> SqlStore:
     """A store of the kinds in `STATE_TYPES`, not yet open. It is patient, because the machine may
     be busy; a test of timeouts gives its own."""
-    patient = {"statement_timeout_s": 30.0, "busy_timeout_s": 30.0} | settings
+    patient = {"statement_timeout_s": 30.0, "busy_timeout_s": 30.0, "lease_period_s": 60.0, "lease_renew_s": 30.0}
+    patient |= settings
     return SqlStore(StoreSettings(url=url, **patient), STATE_TYPES, mappings_for(STATE_TYPES), random.Random(1))
 
 

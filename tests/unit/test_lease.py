@@ -1,6 +1,7 @@
 """The node's lease: what counts is when the renewal was sent, and a refusal is final."""
 
 import asyncio
+from functools import partial
 
 import pytest
 
@@ -54,6 +55,8 @@ class Bench:
     async def start(self) -> NodeAddress:
         me = NodeAddress(NodeId("node-1"), await self.store.register_node(NodeId("node-1"), 2.0))
         self.task = asyncio.ensure_future(self.lease.run(me))
+        self.judging = asyncio.ensure_future(self.lease.judge())
+        self.task.add_done_callback(lambda _: self.judging.cancel())
         return me
 
     async def renewals(self, more: int) -> None:
@@ -146,6 +149,46 @@ async def test_it_buries_others_once_its_own_lease_has_held_for_a_full_period() 
     assert await _state(bench, other) == "up"
     await _pass(bench, 1.0)
     assert await _state(bench, other) == "dead"
+    bench.task.cancel()
+
+
+async def test_renewals_do_not_wait_for_a_judgment_that_waits() -> None:
+    bench = Bench()
+    other = await _other(bench)
+    go_on, asked = asyncio.Event(), asyncio.Event()
+    bury = bench.store.bury_expired
+
+    async def slow(*args: object) -> object:
+        asked.set()
+        await go_on.wait()
+        return await bury(*args)  # type: ignore[arg-type]
+
+    bench.store.bury_expired = slow  # type: ignore[method-assign, assignment]
+    await bench.start()
+    await _pass(bench, 3.0)
+    assert asked.is_set()
+    await _pass(bench, 3.0)
+    assert bench.lease.holds() and await _state(bench, other) == "up"
+    go_on.set()
+    await until(lambda: bench.metrics.buried_total == 1)
+    assert await _state(bench, other) == "dead"
+    bench.task.cancel()
+
+
+def _sent(bench: Bench, renewals: int) -> bool:
+    return len(bench.faults.seen) == renewals
+
+
+async def test_a_renewal_that_took_its_time_is_followed_by_the_next_at_once() -> None:
+    bench = Bench(lease_period_s=1_000.0, lease_renew_s=500.0)
+    bench.faults.hold = asyncio.Event()
+    await bench.start()
+    for renewals in range(1, 4):
+        await until(partial(_sent, bench, renewals))
+        bench.clock.at += 500.0
+        bench.faults.hold.set()
+        bench.faults.hold = asyncio.Event()
+    await until(lambda: bench.metrics.lease_renewals_total == 3)
     bench.task.cancel()
 
 

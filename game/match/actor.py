@@ -34,7 +34,7 @@ from game.messages import (
     Scoreboard,
 )
 from game.player.actor import Player
-from server.actors.actor import Caller, LoggedActor, Record, read_only, reminder
+from server.actors.actor import Attached, Caller, LoggedActor, Record, read_only, reminder
 from server.errors import NotFound
 
 log = structlog.get_logger(__name__)
@@ -169,6 +169,12 @@ class Match(LoggedActor[MatchState]):
     def get(self, caller: Caller, message: MatchGet) -> Scoreboard:
         self._exists()
         return rules.scoreboard(self.state, self.key, message.id, self.next_seq, self.clock_ms)
+
+    @read_only
+    def attach(self, node: str, incarnation: int) -> Attached:
+        """As for every log. Raises `NotFound` for a match that was never created."""
+        self._exists()
+        return super().attach(node, incarnation)
 
     # ---- told by players and timers ----
 

@@ -139,12 +139,21 @@ class Arrivals:
         known = incoming.answers.get(ship.part)
         if known is not None:
             return shared(known)
-        arrivals = [unpack(self._host, data) for data in ship.parcels]
+        arrivals = [arrival for data in ship.parcels if (arrival := self._unpacked(peer, data)) is not None]
         held = {one.id: arrival for arrival in arrivals if (one := arrival.activation).id in incoming.expected}
         incoming.expected.update(held)
         incoming.answers[ship.part] = answer = asyncio.get_running_loop().create_future()
         answer.set_result(encode(list(held)))
         return answer
+
+    def _unpacked(self, peer: NodeAddress, data: bytes) -> Arrival | None:
+        """None for a parcel that cannot be read: the others of its message can be all the same."""
+        try:
+            return unpack(self._host, data)
+        except Exception as error:
+            known = isinstance(error, GarrisonError)
+            log.error("unreadable parcel", peer=str(peer), why=str(error), exc_info=None if known else error)
+            return None
 
     # ---- ours ----
 

@@ -18,7 +18,6 @@ from server.actors import event_log
 from server.actors.activation import Activation
 from server.actors.actor import Actor, LoggedActor
 from server.actors.reminders import Reminding
-from server.actors.retries import Retries
 from server.directory.location import Location
 from server.errors import Corrupt, Fenced, GarrisonError, Moved, NotFound, Overloaded, Unavailable
 from server.ids import ActorId, NodeAddress, kind_of
@@ -34,7 +33,6 @@ log = structlog.get_logger(__name__)
 _CLOSE_BATCH = 500
 _MAX_COMMITS = 100
 _STEP_S = 0.1
-_MOST_PATIENCE_S = 2.0
 
 
 class Catalog:
@@ -43,13 +41,13 @@ class Catalog:
     def __init__(self, host: "Host") -> None:
         self._host = host
         self.live: dict[ActorId, Activation] = {}
+        self.by_kind: dict[str, dict[ActorId, Activation]] = {}
+        """What lives here once more, for who asks for one kind of it."""
         self._loading: dict[ActorId, asyncio.Future[Activation]] = {}
         self.closed: GarrisonError | None = None
         """Set once this node may not activate anything any more."""
         self.misplaced: dict[ActorId, None] = {}
         """What lives here although its slot is another node's, in the order in which it is to go."""
-        self._refusing: Retries[NodeAddress] = Retries(host.rng, _STEP_S, _MOST_PATIENCE_S)
-        """Homes that took nothing lately. Each refused move costs a pause and may cost a claim."""
         self.unstored = 0
         """Acknowledged changes that did not get into the store before the node stopped."""
         self._idle_ticks = 0
@@ -164,6 +162,7 @@ class Catalog:
     def _begin(self, activation: Activation, hooks: Callable[[], None], moved: bool) -> None:
         host = self._host
         self.live[activation.id] = activation
+        self.by_kind.setdefault(activation.kind, {})[activation.id] = activation
         host.metrics.activations_created_total += 1
         host.metrics.activations = len(self.live)
         try:
@@ -187,6 +186,7 @@ class Catalog:
             return
         if self.live.get(activation.id) is activation:
             del self.live[activation.id]
+            del self.by_kind[activation.kind][activation.id]
             self._past_turns += activation.used
         activation.drop(error)
         self._host.write_behind.forget(activation)
@@ -338,29 +338,22 @@ class Catalog:
             for identity in some:
                 del self.misplaced[identity]
             away = [self.live[identity] for identity in some if identity in self.live]
-            ready = [one for one in away if self._refusing.ready(self.belongs(one), begin)]
-            await self._guarded(self._move_home(ready))
+            await self._guarded(self._move_home(away))
             for one in away:
                 if not one.dropped and self.belongs(one) != host.me:
                     self.misplaced[one.id] = None
             took_s = host.clock.now() - begin
 
     async def _move_home(self, activations: Iterable[Activation]) -> int:
-        """Move these to where they belong; how many moved."""
+        """Move these to where they belong, to all homes at the same time; how many moved."""
+        host = self._host
         homes: dict[NodeAddress, list[Activation]] = {}
         for one in activations:
             home = self.belongs(one)
-            if home != self._host.me and not one.closing:
+            if home != host.me and not one.closing:
                 homes.setdefault(home, []).append(one)
-        moved = 0
-        for home, some in homes.items():
-            gone = await self._host.migrator.move(some, home)
-            moved += gone
-            if gone:
-                self._refusing.done(home)
-            else:
-                self._refusing.failed(home, self._host.clock.now())
-        return moved
+        moves = [host.supervisor.spawn(host.migrator.move(some, home), f"move {home}") for home, some in homes.items()]
+        return sum(await asyncio.gather(*moves))
 
     @property
     def is_leaving(self) -> bool:
@@ -397,14 +390,21 @@ class Catalog:
             self.discard(one, Moved())
 
     async def _move_all(self, until: float) -> None:
-        """What lives by itself goes first. Ends when nothing more moves."""
-        moved = 1
-        while moved and self._host.clock.now() < until:
-            moved = 0
-            going = sorted(self.live.values(), key=lambda one: not (one.timers or type(one.actor).lives_on))
-            for start in range(0, len(going), _CLOSE_BATCH):
-                if self._host.clock.now() < until:
-                    moved += await self._guarded(self._move_home(going[start : start + _CLOSE_BATCH]))
+        """What lives by itself goes first. Ends when nothing more moves, at `until` at the latest,
+        whoever has not answered by then: the rest of the time is for storing."""
+        left_s = until - self._host.clock.now()
+        if left_s <= 0:
+            return
+        try:
+            async with asyncio.timeout(left_s):
+                moved = 1
+                while moved:
+                    moved = 0
+                    going = sorted(self.live.values(), key=lambda one: not (one.timers or type(one.actor).lives_on))
+                    for start in range(0, len(going), _CLOSE_BATCH):
+                        moved += await self._guarded(self._move_home(going[start : start + _CLOSE_BATCH]))
+        except TimeoutError:
+            log.warning("not everything could be moved", activations=len(self.live))
 
     def _count_unstored(self) -> None:
         """What was acknowledged and did not get into the store in time."""

@@ -11,7 +11,6 @@ together and is what an activation sees of its node. Rules of when and where are
 
 import asyncio
 import random
-from collections import Counter
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -175,11 +174,11 @@ class Host:
 
     def activations(self, kind: str) -> Iterable[Actor[Any]]:
         """The local actors of `kind`."""
-        return [one.actor for one in self.catalog.live.values() if one.kind == kind]
+        return [one.actor for one in self.catalog.by_kind.get(kind, {}).values()]
 
     def counts(self) -> dict[str, int]:
         """How many activations of each kind live here."""
-        return dict(Counter(one.kind for one in self.catalog.live.values()))
+        return {kind: len(some) for kind, some in self.catalog.by_kind.items() if some}
 
     def activation_ids(self) -> Iterable[ActorId]:
         return list(self.catalog.live)

@@ -24,7 +24,8 @@ What can happen on the way (DESIGN rule 6)
     the store, the parcel does not count any more (`arrivals.py`).
     A volatile actor is in no store: it goes only if the target says that it holds the parcel.
 
-Bounds: `migrate_batch` a message, `BATCHES` under way, `REST_S` for turns that wait.
+Bounds: `migrate_batch` a message, `BATCHES` under way, `REST_S` for turns that wait. A target that
+was silent or got nothing is left alone for a while, so that it holds up no moves to others.
 """
 
 import asyncio
@@ -39,8 +40,9 @@ from server.actors import parcels
 from server.actors.activation import Activation
 from server.actors.arrivals import Arrivals
 from server.actors.parcels import Go, Offer, Open, Over, Queued, Ship
+from server.actors.retries import Retries
 from server.directory.location import Location
-from server.errors import GarrisonError, Moved, Unavailable
+from server.errors import Corrupt, GarrisonError, Moved, Unavailable
 from server.ids import ActorId, Epoch, NodeAddress
 from server.runtime.backoff import backoff_s
 from server.storage.ports import ClaimResult, Move, MoveResult, Owned
@@ -55,6 +57,9 @@ REST_S: Final = 0.05
 """How long calls of an actor are held up until a turn of it that waits has ended."""
 ANSWER_S: Final = 1.0
 """How long the target may take for an answer."""
+REFUSED_S: Final = 0.5
+MOST_REFUSED_S: Final = 4.0
+"""How long a target that took nothing is left alone at first, and at most."""
 _LOOK_S: Final = 0.001
 _MAX_COMMITS: Final = 100
 Commit = Callable[[], Awaitable[None]]
@@ -81,12 +86,16 @@ class Migrator:
         self.arrivals = Arrivals(host)
         self._number = 0
         self._room = asyncio.Semaphore(BATCHES)
+        self._refusing: Retries[NodeAddress] = Retries(host.rng, REFUSED_S, MOST_REFUSED_S)
+        """Targets that took nothing lately. Each try costs an answer that does not come, or a pause
+        and a claim where the store refuses."""
         host.transport.serve(Service.MIGRATE, self.arrivals.serve)
 
     async def move(self, activations: Iterable[Activation], to: NodeAddress) -> int:
         """Move these to `to`; how many are there now. What does not come to rest soon, what the
-        target does not take and what the store cannot take stays, and lives on. Raises nothing of
-        the store's or the network's. A caller that is cancelled leaves what has begun under way."""
+        target does not take and what the store cannot take stays, and lives on; where `to` took
+        nothing just now, all of it. Raises nothing of the store's or the network's. A caller that
+        is cancelled leaves what has begun under way."""
         by_kind: dict[str, list[Activation]] = {}
         for one in dict.fromkeys(activations):
             by_kind.setdefault(one.kind, []).append(one)
@@ -101,10 +110,13 @@ class Migrator:
     async def _guarded(self, batch: list[Activation], to: NodeAddress) -> int:
         """One batch, when there is room for it. Whatever goes wrong, it is counted."""
         async with self._room:
+            if not self._refusing.ready(to, self._host.clock.now()):
+                return 0
             moved = 0
             try:
                 moved = await self._move(batch, to)
             except Exception as error:
+                self._refusing.failed(to, self._host.clock.now())
                 known = isinstance(error, GarrisonError)
                 log.warning(
                     "not migrated", to=str(to), count=len(batch), why=str(error), exc_info=None if known else error
@@ -121,12 +133,18 @@ class Migrator:
             return 0
         try:
             batch, token = await self._offer(number, batch, to)
+            if not batch:
+                self._refusing.failed(to, self._host.clock.now())
             given, doubtful = await self._give(number, kind, batch, to, token)
             heard = self._let_go(number, given, to)
             if doubtful:
                 resolved = await self._resolve(kind, doubtful)
                 given += resolved
                 heard += self._let_go(number, resolved, to)
+            if given:
+                self._refusing.done(to)
+            elif doubtful:
+                self._refusing.failed(to, self._host.clock.now())
         finally:
             self._host.transport.send(to, Service.MIGRATE, parcels.encode(Over(number, to.incarnation)))
         for word in heard:
@@ -287,6 +305,9 @@ class Migrator:
                 if isinstance(result, Owned):
                     self._is_mine(load.one, result)
                     del doubtful[load]
+                elif isinstance(result, Corrupt):  # claimed, under an epoch that nobody can tell any more
+                    del doubtful[load]
+                    load.one.fenced()
                 elif result is not None and result.owner != self._host.me:
                     if doubtful.pop(load):
                         load.one.fenced()
@@ -298,9 +319,9 @@ class Migrator:
                 attempt += 1
         return moved
 
-    async def _claims(self, kind: str, loads: Sequence[_Load]) -> list[ClaimResult | None]:
+    async def _claims(self, kind: str, loads: Sequence[_Load]) -> list[ClaimResult | Corrupt | None]:
         """The store's answers, None where there is none."""
-        results: list[ClaimResult | None] = []
+        results: list[ClaimResult | Corrupt | None] = []
         try:
             claims = [self._host.claimer.claim(kind, load.one.id) for load in loads]
         except GarrisonError:
@@ -308,6 +329,8 @@ class Migrator:
         for claim in claims:
             try:
                 results.append(await claim)
+            except Corrupt as error:
+                results.append(error)
             except GarrisonError as error:
                 results.append(None)
                 log.debug("owner not known yet", kind=kind, why=error.message)

@@ -76,10 +76,13 @@ class Orphans:
         """Look for ever."""
         self._look_often()
         failures = 0
+        more = False
         while True:
-            await self._pause()
+            if not more:
+                await self._pause()
+            more = False
             try:
-                await self.look()
+                more = await self.look()
                 failures = 0
             except Exception as error:
                 failures += 1
@@ -99,27 +102,33 @@ class Orphans:
                 return
         await asyncio.sleep(SOON_S)
 
-    async def look(self) -> None:
-        """Begin to wake what needs it. Raises the store's `Unavailable`."""
+    async def look(self) -> bool:
+        """Begin to wake what needs it; whether there is more than one look takes. Raises the store's
+        `Unavailable`."""
         if self._host.catalog.closed is not None:
-            return
+            return False
+        more = False
         for kind in self._kinds:
-            await self._look_for(kind)
+            more |= await self._look_for(kind)
+        return more
 
-    async def _look_for(self, kind: str) -> None:
+    async def _look_for(self, kind: str) -> bool:
         """Continues where the last look ended, so that what cannot be woken holds nothing else up."""
         host = self._host
         for _ in range(PAGES_A_LOOK):
-            page = await host.store.orphans(kind, PAGE, self._after.pop(kind, None))
+            page = await host.store.orphans(kind, PAGE, self._after.get(kind))
             woken = 0
             for identity in page:
                 if len(self._under_way) >= UNDER_WAY:
-                    return
+                    await asyncio.sleep(SOON_S)
+                    return True
                 woken += self._consider(identity)
+                self._after[kind] = identity
             if len(page) < PAGE:
-                return
-            self._after[kind] = page[-1]
+                self._after.pop(kind, None)
+                return False
             await asyncio.sleep(woken / host.settings.actors.rebalance_per_s)
+        return True
 
     def _consider(self, identity: ActorId) -> bool:
         """Whether `identity` is being woken now."""

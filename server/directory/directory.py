@@ -14,7 +14,7 @@ from server.cluster.view import View
 from server.directory.handoff import Handover
 from server.directory.messages import Heard, Hint, Word
 from server.directory.ports import ActivationSource
-from server.errors import BadInput, GarrisonError
+from server.errors import BadInput
 from server.ids import ActorId, NodeAddress
 from server.runtime.backoff import backoff_s
 from server.runtime.clock import Clock
@@ -149,7 +149,7 @@ class Directory:
                 try:
                     request = self._transport.request(peer, Service.DIRECTORY, _encode(word), timeout_s)
                     answer = _heard.decode(await request)
-                except (GarrisonError, msgspec.DecodeError):
+                except Exception:  # what decoding raises is not the same for all bytes
                     core.failed(peer, word.number, self._clock.now())
                 else:
                     core.heard(peer, word.number, answer, self._clock.now())
@@ -161,7 +161,7 @@ class Directory:
     def _serve(self, peer: NodeAddress, payload: bytes) -> Answer:
         try:
             request: Any = _request.decode(payload)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise BadInput(f"directory request: {error}") from None
         if isinstance(request, Hint):
             self._core.hint(request)

@@ -90,6 +90,7 @@ class Metrics:
         self.orphans_woken_total = 0
         # cluster
         self.members = 0
+        self.unreached = 0
         self.view_changes_total = 0
         self.gossip_events_total = 0
         self.gossip_bad_members_total = 0

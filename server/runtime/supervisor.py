@@ -2,13 +2,16 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any
+from typing import Any, Final
 
 import structlog
 
 from server.errors import GarrisonError
 
 log = structlog.get_logger(__name__)
+END_S: Final = 5.0
+"""How long tasks may take to end once they are cancelled."""
+_NAMED: Final = 20
 
 
 class Supervisor:
@@ -54,13 +57,18 @@ class Supervisor:
         return [task.get_name() for task in self._tasks]
 
     async def stop(self) -> None:
-        """Cancel every task, newest first, and wait for all of them."""
+        """Cancel every task, newest first, and wait for all of them, `END_S` at most: one that does
+        not let itself be cancelled is named in the log and left."""
         self._stopping = True
         me = asyncio.current_task()
         while rest := [task for task in self._tasks if task is not me]:
             for task in reversed(rest):
                 task.cancel()
-            await asyncio.gather(*rest, return_exceptions=True)
+            _, left = await asyncio.wait(rest, timeout=END_S)
+            if left:
+                names = [task.get_name() for task in rest if task in left]
+                log.error("tasks do not end", owner=self.owner, count=len(names), tasks=names[:_NAMED])
+                return
 
     def _done(self, task: asyncio.Task[Any]) -> None:
         self._tasks.pop(task, None)

@@ -1,6 +1,7 @@
 """Activations come and go: store failures at each step, loops that survive, moves, the stop."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -209,6 +210,26 @@ class Ticker(Actor[Total]):
 
 
 TickApp = App(name="ticks", actors=(Ticker,))
+
+
+async def test_who_asks_for_one_kind_does_not_look_at_the_others() -> None:
+    class Unseen(dict[ActorId, Any]):
+        def values(self) -> Any:
+            raise AssertionError("everything was looked at")
+
+    async with cluster() as world:
+        host = world.hosts["node-1"]
+        ids = [actor_id("counter", f"k{n}") for n in range(3)]
+        for identity in (*ids, L):
+            await host.catalog.activate(identity)
+        live, host.catalog.live = host.catalog.live, Unseen(host.catalog.live)
+        assert [one.id for one in host.activations("counter")] == ids
+        assert list(host.activations("near")) == []
+        assert host.counts() == {"counter": 3, "ledger": 1}
+        host.catalog.live = live
+        await host.catalog.deactivate([live[ids[1]], live[L]])
+        assert [one.id for one in host.activations("counter")] == [ids[0], ids[2]]
+        assert host.counts() == {"counter": 2}
 
 
 async def test_a_closed_node_activates_nothing_and_says_so_each_time() -> None:

@@ -160,6 +160,19 @@ async def begins(peer: Peer, identity: ActorId) -> "asyncio.Task[None]":
     return task
 
 
+async def test_an_answer_that_nobody_can_read_is_no_end_of_the_stream() -> None:
+    async with cluster("ab") as world:
+        a, b = world.peers.values()
+        for answer in (b"\x92\x01\x91\xa2\xff\xfe", b"", b"\xc1"):
+            b.transport.serve(Service.DIRECTORY, lambda peer, payload, answer=answer: answer)  # type: ignore[misc]
+            a.bear(ActorId(f"near/more-{len(answer)}"))
+            await asyncio.sleep(0.02)
+        b.transport.serve(Service.DIRECTORY, b.directory._serve)
+        a.bear(*(ActorId(f"near/a-{n}") for n in range(20)))
+        await until(world.true)
+        assert a.supervisor.crashes == 0
+
+
 async def test_births_and_deaths_reach_the_owner() -> None:
     async with cluster("abc") as world:
         for peer in list(world.peers.values()):

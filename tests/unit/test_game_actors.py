@@ -209,6 +209,10 @@ async def test_an_unknown_match_leaves_no_trace() -> None:
             await client.command(MatchStart, "nothing")
         with pytest.raises(NotFound):
             await client.send(MatchTick(1, "nothing", 5))
+        with pytest.raises(NotFound):
+            await host.ask(actor_id("match", "watched"), "attach", ("node-1", 1))
+        ghost = host.find(actor_id("match", "watched"))
+        assert ghost is not None and ghost.retiring and not ghost.log().watched
         await host.ask(actor_id("match", "nothing"), "player_gone", ("ann",))
         stored = await host.logs.read_log("match", actor_id("match", "nothing"))
         assert stored is None or stored.next_seq == 1

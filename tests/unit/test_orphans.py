@@ -136,6 +136,25 @@ async def test_what_cannot_be_woken_holds_nothing_else_up(monkeypatch: pytest.Mo
         assert len(tried) == len(set(tried)), "what failed is left alone for a while"
 
 
+@pytest.mark.parametrize("bound", ["PAGES_A_LOOK", "UNDER_WAY"])
+async def test_more_than_one_look_takes_is_looked_for_without_a_pause(
+    bound: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(orphans, "PAGE", 4)
+    monkeypatch.setattr(orphans, bound, 2)
+    monkeypatch.setattr(orphans, "SOON_PERIODS", 0)
+    async with cluster(("node-1", "node-2"), app=TINY, **SLOW_LOOK) as world:
+        one, two = world.hosts["node-1"], world.hosts["node-2"]
+        ids = [actor_id("ledger", f"l{number:02}") for number in range(30)]
+        for identity in ids:
+            await one.ask(identity, "add", (1,))
+        await one.store.bury(two.me)
+        lost = [identity for identity in ids if two.find(identity) is not None]
+        assert len(lost) > 8
+        await die(world, "node-2")  # one look is due
+        await until(lambda: all(one.find(identity) is not None for identity in lost))
+
+
 async def test_a_finished_log_is_no_orphan() -> None:
     async with cluster(("node-1",), app=TINY, **SLOW_LOOK) as world:
         host = world.hosts["node-1"]

@@ -15,7 +15,7 @@ const HAPPENED = {
   ended: (row) => `the match ended by ${row.detail}${row.player ? `, won by ${winner(row.player)}` : ""}`,
 };
 
-const winner = (name) => (name.startsWith("team:") ? `team ${Number(name.slice(5)) + 1}` : name);
+const winner = (name) => (name.startsWith("team:") ? `team ${name.slice(5)}` : name);
 const teamClass = (team) => (team === null || team === undefined ? "" : `team-${team % 8}`);
 const phaseLevel = { live: "good", countdown: "warn", lobby: null, ended: null };
 const missingNote = (missing) => (missing.length ? `without the matches of ${missing.join(", ")}, which did not answer` : "");
@@ -34,7 +34,7 @@ function showScores(box, scores, { dom }) {
     box,
     scores.map((score, team) => ({ score, team })),
     (one) => one.team,
-    (one) => dom.el("span", { class: teamClass(one.team) }, `Team ${one.team + 1}`, dom.el("b")),
+    (one) => dom.el("span", { class: teamClass(one.team) }, `Team ${one.team}`, dom.el("b")),
     (item, one) => dom.setText(item.querySelector("b"), one.score),
   );
 }
@@ -45,7 +45,7 @@ function playerCell({ dom }) {
     dom.setAttribute(cell.children[0], "class", `mark ${teamClass(row.team)}`);
     dom.setText(cell.children[1], row.player);
     dom.setAttribute(cell.children[1], "class", row.present === false ? "absent" : null);
-    dom.setAttribute(cell, "title", row.team === null ? null : `team ${row.team + 1}`);
+    dom.setAttribute(cell, "title", row.team === null ? null : `team ${row.team}`);
   };
 }
 

@@ -1,0 +1,74 @@
+"""The tasks of a node end with it, whatever they do about it."""
+
+import asyncio
+
+import pytest
+
+from server.runtime import supervisor
+from server.runtime.supervisor import Supervisor
+
+
+async def test_a_task_that_does_not_end_is_left_and_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(supervisor, "END_S", 0.02)
+    tasks, over = Supervisor("n"), asyncio.Event()
+
+    async def stubborn() -> None:
+        while not over.is_set():
+            try:
+                await over.wait()
+            except asyncio.CancelledError:
+                continue
+
+    async def polite() -> None:
+        await over.wait()
+
+    kept, ended = tasks.spawn(stubborn(), "turn counter/x"), tasks.spawn(polite(), "other")
+    await asyncio.sleep(0)
+    async with asyncio.timeout(5):
+        await tasks.stop()
+    assert ended.cancelled() and not kept.done() and tasks.names() == ["n:turn counter/x"]
+    assert "n:turn counter/x" in capsys.readouterr().out
+    over.set()
+    await kept
+
+
+async def test_a_stop_that_is_given_up_ends_at_once() -> None:
+    tasks, over = Supervisor("n"), asyncio.Event()
+
+    async def stubborn() -> None:
+        while not over.is_set():
+            try:
+                await over.wait()
+            except asyncio.CancelledError:
+                continue
+
+    kept = tasks.spawn(stubborn(), "turn")
+    await asyncio.sleep(0)
+    stopping = asyncio.ensure_future(tasks.stop())
+    await asyncio.sleep(0)
+    stopping.cancel()
+    done, _ = await asyncio.wait([stopping], timeout=5)
+    assert done == {stopping} and not kept.done()
+    over.set()
+    await kept
+
+
+async def test_what_a_task_begins_while_it_ends_is_ended_too() -> None:
+    tasks = Supervisor("n")
+    begun: list[asyncio.Task[None]] = []
+
+    async def later() -> None:
+        await asyncio.Event().wait()
+
+    async def begins() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            begun.append(tasks.spawn(later(), "later"))
+
+    tasks.spawn(begins(), "begins")
+    await asyncio.sleep(0)
+    await tasks.stop()
+    assert begun[0].cancelled() and len(tasks) == 0

@@ -60,7 +60,7 @@ ENGINE_REPLIES: Final[dict[type[Request], tuple[type[msgspec.Struct], ...]]] = {
     Ack: (),
     Watch: (Watching,),
     Unwatch: (Done,),
-    Close: (),
+    Close: (Done,),
 }
 """What answers each engine request beside `error`; empty: nothing does."""
 

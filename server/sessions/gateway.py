@@ -112,8 +112,10 @@ class Gateway:
         self.tick = self.now()
         """`now` as of the last tick: good enough to know who was heard."""
         self.tick_s = TICK_S
-        self.ack_interval_s = min(self.settings.cumulative_ack_interval_s, self.settings.heartbeat_interval_s)
-        """A client that hears nothing for three heartbeat intervals gives the connection up."""
+        beat_s = self.settings.heartbeat_interval_s
+        self.ack_interval_s = min(self.settings.cumulative_ack_interval_s, max(0.9 * beat_s - TICK_S, 0.5 * beat_s))
+        """A client that hears nothing for a heartbeat interval asks. What is due is sent a tick later
+        at most, and then has the rest of the interval for its way."""
         self.wheel = Wheel(TICK_S, self.tick)
         self.sessions: dict[str, Session] = {}
         """By resume token, attached and detached."""
@@ -226,6 +228,7 @@ class Gateway:
         self.detached.pop(session, None)
         self.metrics.sessions_resumed_total += 1
         session.stays = not hello.redirects
+        session.acknowledge(hello.ack)  # the outbox knows it already: streams that wait for room go on
         if session.actor is not None and session.activation is None:
             self._bind(session)
             self.host.tell(session.actor, "connected", (session.caller,))  # it may be another life of it
@@ -329,16 +332,21 @@ class Gateway:
 
     def beat_elsewhere(self, session: Session, state: str | None) -> Any:
         """A heartbeat of a session whose actor was not here a moment ago: bind to it if it is
-        now (telling it of the session), else forward."""
+        now, else forward. An actor that lives here, or will, is told of the session before."""
         assert session.actor is not None
         if session.handed:
             return self.host.ask_now(session.actor, "beat", (session.caller, state))
         self._bind(session)
-        if session.activation is not None:
-            return session.activation.call("connected", (session.caller,))
-        if self.host.owner(session.actor) == self.host.me:
-            return self.host.ask_now(session.actor, "connected", (session.caller,))
+        if session.activation is not None or self.host.owner(session.actor) == self.host.me:
+            told = self.host.ask_now(session.actor, "connected", (session.caller,))
+            if isinstance(told, asyncio.Future):
+                after = self._beat_after(told, session.actor, session.caller, state)
+                return self.host.supervisor.spawn(after, f"beat {session.actor}")
         return self.host.ask_now(session.actor, "beat", (session.caller, state))
+
+    async def _beat_after(self, told: "asyncio.Future[Any]", actor: ActorId, caller: Caller, state: str | None) -> None:
+        await told
+        await self.host.ask(actor, "beat", (caller, state))
 
     def session_detached(self, session: Session) -> None:
         """The connection is gone; the session waits for its client."""
@@ -470,7 +478,7 @@ class Gateway:
         handed over, spread over time."""
         self.streams.on_view(view)
         self.mover.on_view()
-        self.streams.renew()
+        self.streams.renew(hurry=True)
 
     @property
     def leaving(self) -> bool:

@@ -438,7 +438,8 @@ def tls_context(settings: GatewaySettings) -> ssl.SSLContext | None:
     try:
         context.load_cert_chain(settings.tls_certificate, settings.tls_key)
     except (OSError, ssl.SSLError) as error:
-        raise BadSetting("gateway.tls_certificate", f"cannot be used with its key: {error}") from None
+        why = f"{settings.tls_certificate} cannot be used with key {settings.tls_key}: {error}"
+        raise BadSetting("gateway.tls_certificate", why) from None
     return context
 
 

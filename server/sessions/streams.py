@@ -12,6 +12,7 @@ nodes that serve it for a client that cannot follow redirects (they say so every
 """
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final, Union, cast
@@ -21,7 +22,7 @@ import msgspec
 from server.actors.actor import Attached, EventBatch, LoggedActor
 from server.cluster.slots import SlotTable
 from server.cluster.view import View
-from server.errors import GarrisonError, NotFound, Rejected, Unavailable
+from server.errors import BadInput, GarrisonError, NotFound, Overloaded, Rejected, Unavailable
 from server.ids import ActorId, NodeAddress, actor_id, kind_of, parse_actor_id
 from server.runtime.backoff import backoff_s
 from server.sessions.broadcast import Broadcast
@@ -50,6 +51,8 @@ _AWAY_BATCH: Final = 1_000
 _HOPS: Final = 3
 _EARLIER_TABLES: Final = 16
 _MOVING_RETRY_S: Final = 0.2
+_SLICE: Final = 256
+"""Topics that are attached again in one turn of the loop, where a renewal need not be spread wider."""
 
 
 class _EventsTo(msgspec.Struct, array_like=True, frozen=True, tag=0):
@@ -80,12 +83,13 @@ class _ServedHere(msgspec.Struct, array_like=True, frozen=True, tag=2):
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(_EventsTo | _PushTo | _ServedHere).decode
+_MALFORMED: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class Topic:
     """One watched stream."""
 
-    __slots__ = ("attaching", "beginning", "cursors", "filling", "finished", "id")
+    __slots__ = ("asked_at", "attaching", "beginning", "cursors", "filling", "finished", "id")
 
     def __init__(self, identity: ActorId) -> None:
         self.id = identity
@@ -93,6 +97,7 @@ class Topic:
         self.beginning: dict[Session, int] = {}  # answered in this turn of the loop, not begun yet
         self.filling = False
         self.attaching = False
+        self.asked_at = 0.0  # when its actor was last asked to attach, and there was room to ask
         self.finished = False  # no event will follow: nothing to stay attached for
 
     def learn(self, now: Attached) -> None:
@@ -112,6 +117,9 @@ class Streams:
         self._away: dict[str, dict[NodeAddress, float]] = {}  # player -> nodes that serve it, until when
         self._table = gateway.host.view.table
         self._earlier: deque[tuple[SlotTable, float]] = deque(maxlen=_EARLIER_TABLES)  # each with its end
+        self._due: deque[Topic] = deque()  # to be attached again, a slice at each tick
+        self._slice = _SLICE
+        self._renewing = False
         app = self._host.app
         kinds = [cls for cls in (*ENGINE_ANSWERS, *app.answers) if issubclass(cls, Push)]
         self._decode_push = msgspec.msgpack.Decoder(cast(Any, Union[tuple(kinds)])).decode  # noqa: UP007
@@ -147,11 +155,15 @@ class Streams:
     # ---- from other nodes ----
 
     def _serve(self, sender: NodeAddress, payload: bytes) -> None:
-        message = _decode(payload)
+        try:
+            message = _decode(payload)
+            push = self._decode_push(message.push) if isinstance(message, _PushTo) else None
+        except _MALFORMED as error:
+            raise BadInput(f"stream message: {error}") from None
         if isinstance(message, _EventsTo):
             self._arrived(message.topic, message.first_seq, message.events)
         elif isinstance(message, _PushTo):
-            self._push_here(message.subject, self._decode_push(message.push), min(message.hops, _HOPS), message.away)
+            self._push_here(message.subject, cast(Push, push), min(message.hops, _HOPS), message.away)
         else:
             until = self._gateway.now() + AWAY_S
             for subject in message.subjects:
@@ -262,9 +274,9 @@ class Streams:
         cls = self._host.app.actor(kind_of(identity))
         if cls is None or not issubclass(cls, LoggedActor):
             raise NotFound(f"{kind_of(identity)} has no stream")
-        held = session.topics or {}
-        if message.topic not in held and len(held) >= self._gateway.settings.max_subscriptions:
-            raise Rejected("too_many_subscriptions", f"at most {self._gateway.settings.max_subscriptions}")
+        full = self._full(session, message.topic)
+        if full is not None:
+            raise full
         me = self._host.me
         found = self._host.ask_now(identity, "attach", (str(me.node), int(me.incarnation)))
         if not isinstance(found, asyncio.Future):
@@ -280,12 +292,21 @@ class Streams:
                 answer.set_exception(error)
             elif session.moving:
                 answer.set_exception(_is_moving())
+            elif (full := self._full(session, message.topic)) is not None:
+                answer.set_exception(full)  # others that were asked for meanwhile were here before
             else:
                 answer.set_result(Watching(message.id, message.topic, future.result().next_seq))
                 self._subscribe(session, message, identity, future.result())
 
         found.add_done_callback(attached)
         return answer
+
+    def _full(self, session: "Session", topic: str) -> Rejected | None:
+        """Why the session cannot watch `topic` too; None if it can, or does already."""
+        held, most = session.topics or {}, self._gateway.settings.max_subscriptions
+        if topic in held or len(held) < most:
+            return None
+        return Rejected("too_many_subscriptions", f"at most {most}")
 
     def _subscribe(self, session: "Session", message: Watch, identity: ActorId, found: Attached) -> None:
         """Note the topic now, so that it learns of new events; deliver after the reply."""
@@ -294,6 +315,7 @@ class Streams:
         topic = self.topics.get(identity)
         if topic is None:
             topic = self.topics[identity] = Topic(identity)
+        topic.asked_at = self._gateway.now()
         topic.learn(found)
         if session.topics is None:
             session.topics = {}
@@ -334,15 +356,41 @@ class Streams:
 
     # ---- staying attached ----
 
-    def renew(self) -> None:
+    def renew(self, hurry: bool = False) -> None:
         """Attach every topic again that goes on, and tell slot owners whom this node serves for
-        them."""
+        them. Many topics take slices, up to `RENEW_S` in all, the longest unattached first: what a
+        link refuses because too much waits on it is never the same for long. `hurry`: their owners
+        may have changed, so slices are as large as leaves a link room for other requests."""
+        due = []
         for topic in list(self.topics.values()):
             if topic.finished:
                 self._fill(topic)  # wakes its actor only if somebody lacks something
-            elif not topic.attaching:
-                self._attach(topic)
+            else:
+                due.append(topic)
+        due.sort(key=lambda topic: topic.asked_at)
+        self._due = deque(due)
+        most = max(1, self._host.settings.transport.max_in_flight // 4)
+        spread = math.ceil(len(due) * self._gateway.tick_s / RENEW_S)
+        self._slice = most if hurry else min(most, max(_SLICE, spread))
+        if not self._renewing:
+            self._renewing = self._renew_some()
+            if self._renewing:
+                self._gateway.wheel.add(self._gateway.now() + self._gateway.tick_s, self._renew_on)
         self._announce()
+
+    def _renew_on(self, now: float) -> float | None:
+        """The wheel's call while topics are due."""
+        self._renewing = self._renew_some()
+        return now + self._gateway.tick_s if self._renewing else None
+
+    def _renew_some(self) -> bool:
+        """Attach one slice of what is due. False: nothing more is."""
+        due = self._due
+        for _ in range(min(self._slice, len(due))):
+            topic = due.popleft()
+            if not topic.attaching and self.topics.get(topic.id) is topic:
+                self._attach(topic)
+        return bool(due)
 
     def _attach(self, topic: Topic) -> None:
         me = self._host.me
@@ -351,13 +399,17 @@ class Streams:
         except GarrisonError:
             return  # the next renewal tries again
         if not isinstance(found, asyncio.Future):
+            topic.asked_at = self._gateway.now()
             self._learned(topic, found)
             return
         topic.attaching = True
 
         def attached(future: "asyncio.Future[Attached]") -> None:
             topic.attaching = False
-            if not future.cancelled() and future.exception() is None:
+            error = GarrisonError("cancelled") if future.cancelled() else future.exception()
+            if not isinstance(error, Overloaded):  # else it comes first in the next renewal
+                topic.asked_at = self._gateway.now()
+            if error is None:
                 self._learned(topic, future.result())
 
         found.add_done_callback(attached)

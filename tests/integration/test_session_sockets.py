@@ -286,7 +286,8 @@ async def test_a_client_that_never_answers_the_close_is_cut() -> None:
 async def test_a_slow_reader_is_closed_and_resumes_with_everything() -> None:
     settings = {"heartbeat_interval_s": 0.1, "heartbeats_missed": 5, "outbox_max_messages": 20_000}
     settings["outbox_max_bytes"] = 64 * 1024 * 1024
-    async with one_node(gateway=settings) as node:
+    transport = {"max_frame_bytes": 128 * 1024 * 1024, "max_buffered_bytes": 128 * 1024 * 1024}
+    async with one_node(gateway=settings, transport=transport) as node:
         slow = await raw_session(node, "p")
         session = next(iter(node.gateway.sessions.values()))
         slow.writer.transport.pause_reading()

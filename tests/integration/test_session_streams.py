@@ -2,9 +2,12 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 
+from server.errors import BadInput
 from server.ids import ActorId
+from server.transport.ports import Service
 from server.wire.messages import Ack, Unwatch, Watch
 from tests.support.gateways import LAST, Echo, MemoryClient, Post, World, gateways
 from tests.support.waiting import until
@@ -217,3 +220,113 @@ async def test_a_finished_stream_is_read_to_its_end_by_who_lags() -> None:
         await watcher.send(Ack(0, first[-1][1]))
         got = sum(len(push[4]) for push in first)
         assert (await read(watcher, "ledger/f", 1 + got, 4_002))[-1] == LAST
+
+
+def feeds_of(world: World, node: str, count: int) -> list[str]:
+    host = next(iter(world.nodes.values())).host
+    found = [f"f{n}" for n in range(2_000) if (owner := host.owner(ActorId(f"ledger/f{n}"))) and owner.node == node]
+    assert len(found) >= count
+    return found[:count]
+
+
+async def test_the_bound_on_subscriptions_holds_for_those_that_are_still_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("server.sessions.mover.MOVE_SPREAD_S", 0.01)
+    async with gateways(("node-1", "node-2"), gateway={"max_subscriptions": 4}) as world:
+        feeds = feeds_of(world, "node-2", 8)
+        subject = world.player_of("node-1")
+        client = await joined(world, "node-1", subject, "player")
+        for number, feed in enumerate([*feeds, feeds[0]], 100):  # none is attached yet when the last is sent
+            await client.send(Watch(number, f"ledger/{feed}"))
+        answers = [await client.until(lambda message: message[1] >= 100) for _ in range(9)]
+        said = {answer[1]: answer[2] if answer[0] == "error" else answer[0] for answer in answers}
+        assert list(said.values()).count("too_many_subscriptions") == 4 + (said[108] != "watching")
+        session = world.nodes["node-1"].gateway.players[subject]
+        assert session.topics is not None
+        assert len(session.topics) == 4
+        assert len(world.nodes["node-1"].gateway.streams.topics) == 4
+
+        world.show("node-1", "node-2", leaving=["node-1"])  # and so it can move
+        await until(lambda: subject in world.nodes["node-2"].gateway.players)
+
+
+async def test_more_topics_than_a_link_takes_at_a_time_are_all_attached_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("server.sessions.streams.RENEW_S", 1000.0)
+    gateway = {"max_subscriptions": 100, "rate_burst": 1_000}
+    async with gateways(("node-1", "node-2"), transport={"max_in_flight": 8}, gateway=gateway) as world:
+        feeds = feeds_of(world, "node-2", 40)
+        node, owner = world.nodes["node-1"], world.nodes["node-2"].host
+        client = await joined(world, "node-1", "w")
+        for feed in feeds:
+            assert (await client.ask(Watch, f"ledger/{feed}"))[0] == "watching"
+        topics = node.gateway.streams.topics
+        for hurry in (False, True):
+            began = node.gateway.now()
+            refused = node.metrics.transport_refused_total
+            node.gateway.streams.renew(hurry)
+            assert sum(topic.attaching for topic in topics.values()) == 2  # most of the link is left to others
+            await until(lambda began=began: all(topic.asked_at > began for topic in topics.values()))  # type: ignore[misc]
+            assert node.metrics.transport_refused_total == refused
+        assert all((one := owner.find(ActorId(f"ledger/{feed}"))) and one.log().watched for feed in feeds)
+
+
+async def test_what_a_link_refuses_comes_first_in_the_next_renewal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("server.sessions.streams.RENEW_S", 1000.0)
+    gateway = {"max_subscriptions": 100, "rate_burst": 1_000}
+    async with gateways(("node-1", "node-2"), transport={"max_in_flight": 8}, gateway=gateway) as world:
+        node = world.nodes["node-1"]
+        client = await joined(world, "node-1", "w")
+        for feed in feeds_of(world, "node-2", 12):
+            assert (await client.ask(Watch, f"ledger/{feed}"))[0] == "watching"
+        streams = node.gateway.streams
+        began = node.gateway.now()
+        for topic in streams.topics.values():
+            streams._attach(topic)  # as if each had just been due: only 8 find room
+        await until(lambda: not any(topic.attaching for topic in streams.topics.values()))
+        late = [topic for topic in streams.topics.values() if topic.asked_at <= began]
+        assert len(late) == 4
+        streams.renew()
+        assert [topic.attaching for topic in late[:2]] == [True, True]
+        await until(lambda: all(topic.asked_at > began for topic in late))
+
+
+async def test_a_stream_that_waits_for_room_goes_on_with_the_resume_that_makes_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("server.sessions.streams.RENEW_S", 1000.0)
+    async with gateways(gateway={"outbox_max_messages": 8}) as world:
+        host = await joined(world, "node-1", "h", "host")
+        for start in range(0, 4_000, 500):
+            await host.ask(Post, "f", [str(number) for number in range(start, start + 500)])
+        watcher = await joined(world, "node-1", "w")
+        assert watcher.welcome is not None
+        await watcher.ask(Watch, "ledger/f")
+        first = [await watcher.receive() for _ in range(4)]  # half the outbox, then it waits
+        watcher.end.drop()
+        again = world.client("node-1", "w", "service")
+        assert (await again.hello(resume=watcher.welcome.resume, ack=first[-1][1]))[7] is True
+        got = sum(len(push[4]) for push in first)
+        await read(again, "ledger/f", 1 + got, 4_001)
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"",
+        b"\xc1",
+        b"\x93\x00\xa1",
+        b"\x94\x00\xa2\xff\xfe\x01\x90",
+        b"\x91" * 5_000,
+        msgspec.msgpack.encode([7, "p"]),
+        msgspec.msgpack.encode([0, "ledger/f", "one", []]),
+        msgspec.msgpack.encode([1, "p", b"\xc1", 1, True]),
+        msgspec.msgpack.encode([1, "p", msgspec.msgpack.encode(["nonsense", 0]), 1, True]),
+    ],
+)
+async def test_a_malformed_message_of_a_peer_is_a_typed_error(payload: bytes) -> None:
+    async with gateways(("node-1", "node-2")) as world:
+        sender, receiver = (world.nodes[name].host for name in ("node-1", "node-2"))
+        with pytest.raises(BadInput, match="stream message"):
+            await sender.transport.request(receiver.me, Service.STREAM, payload, 1.0)
+        assert receiver.metrics.transport_handler_crashes_total == 0

@@ -7,6 +7,7 @@ import pytest
 
 from server.actors.actor import Caller
 from server.errors import DeadlineExceeded
+from server.ids import ActorId
 from server.sessions.memory import Closed
 from server.wire.messages import Ack, Close, CloseCode, Heartbeat, Hello
 from tests.support.gateways import (
@@ -101,6 +102,23 @@ async def test_who_beats_often_hears_of_it_as_often() -> None:
         await client.send(Heartbeat(0))
         async with asyncio.timeout(4):  # less than `cumulative_ack_interval_s`
             assert await client.receive() == ["beats", 1]
+
+
+@pytest.mark.parametrize(("interval_s", "most_s"), [(5.0, 4.9), (1.0, 0.9), (0.2, 0.1)])
+async def test_acknowledgements_leave_time_for_their_way(interval_s: float, most_s: float) -> None:
+    """Sent a tick late, they still come before a client that heard nothing would ask."""
+    async with gateways(gateway={"heartbeat_interval_s": interval_s, "cumulative_ack_interval_s": 9.0}) as world:
+        gateway = world.nodes["node-1"].gateway
+        assert 0.5 * interval_s <= gateway.ack_interval_s <= most_s
+        client = await welcomed(world)
+        before = gateway.now()
+        await client.send(Heartbeat(0))
+        session = gateway.players["p"]
+        await until(lambda: session._pay_at is not None)
+        assert session._pay_at is not None
+        assert session._pay_at >= before + gateway.ack_interval_s
+    async with gateways(gateway={"cumulative_ack_interval_s": 0.3}) as world:
+        assert world.nodes["node-1"].gateway.ack_interval_s == 0.3
 
 
 async def test_acknowledgements_that_went_with_another_frame_leave_nothing_behind() -> None:
@@ -405,3 +423,36 @@ async def test_a_dropped_activation_is_found_again_by_the_next_heartbeat() -> No
         assert second is not first
         assert second.pins == 1
         assert second.actor.sessions == [client.welcome.session] if client.welcome else False
+
+
+@pytest.mark.parametrize("lives", [False, True])
+@pytest.mark.parametrize("number", [0, 77])
+async def test_the_state_of_a_heartbeat_reaches_an_actor_that_was_not_here(lives: bool, number: int) -> None:
+    async with gateways() as world:
+        client = await welcomed(world)
+        node = world.nodes["node-1"]
+        first = node.host.find("pilot/p")
+        assert first is not None
+        assert first.actor.states == []
+        node.host.lost(first, 0)
+        if lives:  # somebody else has woken it since
+            await node.host.ask(ActorId("pilot/p"), "beat", (Caller("service", "x", "x"), None))
+        await client.send(Heartbeat(number, 0, "busy"))
+        await until(lambda: (found := node.host.find("pilot/p")) is not None and "busy" in found.actor.states)
+        second = node.host.find("pilot/p")
+        assert second is not None
+        assert second.actor.states == ["busy"]
+        assert client.welcome is not None
+        assert second.actor.sessions == [client.welcome.session]
+        if number:
+            assert await client.receive() == ["beat", number]
+
+
+async def test_a_heartbeat_that_the_application_refuses_is_not_acknowledged() -> None:
+    async with gateways() as world:
+        client = await welcomed(world)
+        first = world.nodes["node-1"].host.find("pilot/p")
+        assert first is not None
+        world.nodes["node-1"].host.lost(first, 0)
+        Pilot.refuse = "banned"
+        assert (await client.ask(Heartbeat, 0, "busy"))[:3] == ["error", 2, "banned"]

@@ -100,10 +100,11 @@ class Pilot(Actor[Nothing]):
     history: list[tuple[str, str, str]] = []
     refuse: str = ""
 
-    __slots__ = ("beats", "sessions")
+    __slots__ = ("beats", "sessions", "states")
 
     def activated(self) -> None:
         self.beats = 0
+        self.states: list[str] = []
         self.sessions: list[str] = []
 
     def carry(self) -> list[str]:
@@ -126,6 +127,8 @@ class Pilot(Actor[Nothing]):
 
     def beat(self, caller: Caller, state: str | None) -> None:
         self.beats += 1
+        if state is not None:
+            self.states.append(state)
 
     def echo(self, caller: Caller, message: Echo) -> Said:
         return Said(message.id, message.text, str(self.activation.host.me.node))

@@ -83,6 +83,7 @@ def test_answers_and_roles_come_from_the_routes() -> None:
     assert BY_TYPE["match.report"]["roles"] == ["host", "service"]
     assert BY_TYPE["match.report"]["command"] and not BY_TYPE["match.tick"]["command"]
     assert BY_TYPE["hello"]["answers"] == ["Welcome", "Redirect"]
+    assert BY_TYPE["close"]["answers"] == ["Done"]
 
 
 # ---- the page names everything --------------------------------------------------------------------

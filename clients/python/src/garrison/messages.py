@@ -889,7 +889,7 @@ class Unwatch(Request[Done]):
 
 
 @dataclass(frozen=True, slots=True)
-class Close(Request[None]):
+class Close(Request[Done]):
     """The client leaves for good: its session is not kept for resuming."""
 
     TYPE: ClassVar[str] = "close"

@@ -72,9 +72,16 @@ def signing_key(settings: Settings) -> bytes:
         try:
             text = Path(security.signing_key_file).read_text("utf-8").strip()
         except OSError as error:
-            raise BadSetting("security.signing_key_file", f"cannot read it: {error.strerror}") from None
+            why = f"cannot read {security.signing_key_file}: {error.strerror}"
+            raise BadSetting("security.signing_key_file", why) from None
+        except UnicodeDecodeError:
+            raise BadSetting("security.signing_key_file", f"{security.signing_key_file} is not text") from None
     if len(text.encode()) < 32:
-        raise BadSetting("security.signing_key", "is needed, 32 bytes or more")
+        if security.signing_key_file is not None:
+            why = f"{security.signing_key_file} must hold 32 bytes or more"
+            raise BadSetting("security.signing_key_file", why)
+        why = "is needed, 32 bytes or more; GARRISON_SECURITY__SIGNING_KEY may give it"
+        raise BadSetting("security.signing_key", why)
     return text.encode()
 
 
@@ -135,6 +142,7 @@ def build_node(settings: Settings) -> "Node":
         listener=lambda gateway: PicowsListener(gateway, settings.gateway),
         admin=_admin if settings.admin.enabled else None,
         journal=build_journal(settings, metrics, supervisor, clock, rng),
+        find_strangers=True,
     )
     return Node(settings, app, signing_key(settings), drivers)
 
@@ -157,18 +165,29 @@ def _admin(node: "Node") -> "AdminServer":
         node.gateway.session_rows,
         node.write_behind.observe,
         Draining(node.drain, node.drain_progress),
+        lambda: gossip_endpoint(node),
     )
+
+
+def gossip_endpoint(node: "Node") -> str:
+    """`host:port` of the node's gossip, for others to use as a seed; empty before it is there."""
+    endpoint: str = getattr(node.drivers.membership, "endpoint", "")
+    return endpoint
 
 
 async def run_node(settings: Settings) -> int:
     """Run a node until SIGTERM or SIGINT; prints one JSON line to standard output once it
-    serves. A node that loses its lease comes back as a new incarnation. Returns the exit code."""
+    serves. A node that loses its lease comes back as a new incarnation, which is drained if the one
+    before it was. Returns the exit code."""
     from kinship import log_to_python
 
     from server.runtime.logs import configure
 
     configure(settings.log, settings.node)
     log_to_python(logging.WARNING)
+    logging.getLogger("kinship").addFilter(_not_about_encryption)
+    if settings.security.cluster_key is None:
+        log.warning("security.cluster_key is not set: gossip is plain, loopback only")
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -180,12 +199,13 @@ async def run_node(settings: Settings) -> int:
     made_token = settings.admin.enabled and settings.admin.token is None
     if made_token:
         settings = _with_token(settings)
-    served = False
+    served = drained = False
     while not stop.is_set():
         if served:
             log.warning("coming back as a new incarnation", node=settings.node)
             await asyncio.sleep(LEASE_LOST_PAUSE_S)
         node = build_node(settings)
+        node.drained = drained
         try:
             await node.start()
         except GarrisonError as error:
@@ -200,8 +220,15 @@ async def run_node(settings: Settings) -> int:
         gc.freeze()
         _say_ready(node)
         await _first(stop, node.ended)
+        drained = drained or node.drain_progress()["state"] == "leaving"
         await node.stop()
     return 0
+
+
+def _not_about_encryption(record: logging.LogRecord) -> bool:
+    """Whether a line of the gossip library is to be shown: of encryption it speaks in terms of a
+    setting that does not exist here, and `run_node` says it in ours."""
+    return "running without encryption" not in record.getMessage()
 
 
 def _with_token(settings: Settings) -> Settings:
@@ -227,7 +254,7 @@ def _say_ready(node: "Node") -> None:
         "incarnation": node.me.incarnation,
         "client_url": node.client_url,
         "admin_url": node.admin_url,
-        "gossip": getattr(node.drivers.membership, "endpoint", ""),
+        "gossip": gossip_endpoint(node),
         "pid": os.getpid(),
     }
     sys.stdout.write(json.dumps(line) + "\n")

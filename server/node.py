@@ -41,6 +41,8 @@ from server.storage.journal.ports import Journal
 from server.storage.lease import NodeLease
 from server.storage.ports import Store
 from server.storage.takeover import Takeover
+from server.storage.unreached import LOOK_S as STRANGERS_S
+from server.storage.unreached import Unreached
 from server.storage.write_behind import WriteBehind
 from server.transport.ports import Transport
 from server.wire.messages import CloseCode
@@ -83,7 +85,8 @@ class Admin(Protocol):
 
 class Drivers(msgspec.Struct, frozen=True):
     """Everything that touches the outside. `listener` and `admin` are made for a gateway and a
-    node; `admin` is None where nobody operates the node, `journal` where none is kept."""
+    node; `admin` is None where nobody operates the node, `journal` where none is kept.
+    `find_strangers`: ask the store now and then who holds a lease and is not in gossip."""
 
     clock: Clock
     rng: random.Random
@@ -96,6 +99,7 @@ class Drivers(msgspec.Struct, frozen=True):
     listener: Callable[[Gateway], Listener]
     admin: "Callable[[Node], Admin] | None" = None
     journal: Journal | None = None
+    find_strangers: bool = False
 
 
 class Node:
@@ -107,6 +111,7 @@ class Node:
         store, clock, metrics, rng = drivers.store, drivers.clock, drivers.metrics, drivers.rng
         self.lag = LagProbe(clock, metrics)
         self._vanished = Vanished(VANISHED_PERIODS * settings.store.lease_period_s)
+        self._unreached = Unreached(settings.store.lease_period_s)
         self._broken_at: float | None = None
         self._gone: dict[NodeAddress, None] = {}  # members whose processes are proven dead
         self.lease = NodeLease(store, settings.store, clock, metrics, self._lease_lost, self)
@@ -131,8 +136,10 @@ class Node:
         self.client_url = self.admin_url = ""
         self.ended = asyncio.Event()
         self.lease_lost = False
+        self.drained = False
+        """Start as `leaving`: the run before this one was drained."""
         self._state: MemberState = "joining"
-        self._lease_task: asyncio.Task[Any] | None = None
+        self._lease_tasks: list[asyncio.Task[Any]] = []
         self._registered: NodeAddress | None = None
 
     def _is_logged(self, kind: str) -> bool:
@@ -165,7 +172,8 @@ class Node:
             address.node, address.incarnation, settings.weight, "joining", drivers.transport.endpoint,
             self.client_url, self.admin_url,
         )  # fmt: skip
-        self._lease_task = self.supervisor.spawn(self.lease.run(address), "lease")
+        spawn = self.supervisor.spawn
+        self._lease_tasks = [spawn(self.lease.run(address), "lease"), spawn(self.lease.judge(), "judge")]
         for work, name in (
             (self.write_behind.run(), "write-behind"),
             (self.group_commit.run(), "group-commit"),
@@ -175,10 +183,12 @@ class Node:
             self.supervisor.spawn(work, name)
         self.gateway.start()
         await drivers.membership.start(self.me, self._members_changed)
-        await self._announce("up")
+        await self._announce("leaving" if self.drained else "up")
         self.supervisor.every(settings.gossip.load_interval_s, self._tell_gossip, "load")
         if drivers.journal is not None:
             self.supervisor.every(LOOK_S, self._look_at_journals, "journals")
+        if settings.store.lease and drivers.find_strangers:
+            self.supervisor.every(STRANGERS_S, self._look_for_strangers, "strangers")
         if self.admin is not None:
             await self.admin.start()
         self._members_changed()
@@ -191,16 +201,22 @@ class Node:
         lease_s = settings.store.lease_period_s if settings.store.lease else None
         place = journal.place if journal is not None else ""
         deadline = self.clock.now() + 3 * settings.store.lease_period_s
+        told = False
         while True:
             sent_at = self.clock.boot()
             try:
                 incarnation = await store.register_node(NodeId(settings.node), lease_s, place)
             except Unavailable as error:
                 if self.clock.now() >= deadline:
+                    if await self._earlier_runs():
+                        why = f"setting node: another live process is called {settings.node}; names must differ"
+                        raise Unavailable(why) from None
                     raise
                 if await self._bury_earlier_runs():
                     continue
-                log.info("waiting to register", node=settings.node, why=error.message)
+                if not told:
+                    log.info("waiting to register", node=settings.node, why=error.message)
+                told = True
                 await asyncio.sleep(min(0.5, error.retry_after_s or 0.5))
                 continue
             self.lease.granted(sent_at)
@@ -210,14 +226,18 @@ class Node:
         """Earlier runs of this node need not be waited for where their processes are proven dead."""
         if self.drivers.journal is None:
             return False
-        runs = [row for row in await self.drivers.store.nodes() if row.node == self.settings.node]
-        live = [NodeAddress(row.node, row.incarnation) for row in runs if row.state in ("up", "evicting")]
+        live = await self._earlier_runs()
         return bool(live) and len(await self.takeover.bury_proven(live)) == len(live)
+
+    async def _earlier_runs(self) -> list[NodeAddress]:
+        """Those of this name that are not over in the store. Raises `Unavailable`."""
+        runs = [row for row in await self.drivers.store.nodes() if row.node == self.settings.node]
+        return [NodeAddress(row.node, row.incarnation) for row in runs if row.state in ("up", "evicting")]
 
     async def _undo_start(self) -> None:
         """Leave nothing: no port, no task, and no lease that the next start would wait out."""
-        if self._lease_task is not None:
-            self._lease_task.cancel()
+        for task in self._lease_tasks:
+            task.cancel()
         drivers = self.drivers
         await _step("sessions", self.gateway.stop(0.1))
         await _step("listener", self.listener.stop())
@@ -294,6 +314,33 @@ class Node:
             self._gone.update(dict.fromkeys(gone))
             self._members_changed()
 
+    async def _look_for_strangers(self) -> None:
+        """Whoever renews a lease in this store and is not in gossip works beside this cluster, on
+        the same rows."""
+        if self._state != "up":
+            self._unreached.forget()
+            self.metrics.unreached = 0
+            return
+        try:
+            rows = await self.drivers.store.nodes()
+        except Unavailable:  # the lease says so
+            return
+        known = {self.host.me.node: self.host.me.incarnation}
+        known.update((member.node, member.incarnation) for member in self.host.view.members.values())
+        if not self._unreached.follow(rows, known, self.clock.now()):
+            return
+        self.metrics.unreached = len(self._unreached.nodes)
+        if self._unreached.nodes:
+            seeds = ", ".join(self.settings.gossip.seeds) or "none"
+            log.error(f"{self._strangers()}: check gossip.seeds ({seeds}), security.cluster_key and cluster")
+        else:
+            log.info("gossip reaches every node that holds a live lease in this store")
+
+    def _strangers(self) -> str:
+        nodes = self._unreached.nodes
+        holds, it = ("holds a live lease", "it") if len(nodes) == 1 else ("hold live leases", "them")
+        return f"{', '.join(at.node for at in nodes)} {holds} in this store and gossip does not reach {it}"
+
     def _look_at_own_journal(self) -> None:
         """It is broken because this run was taken for dead, which the next renewal says, or because
         its place has lost it: then the node goes on as a new run, after an orderly stop."""
@@ -320,7 +367,10 @@ class Node:
         if self.lease_lost or not self.lease.holds():
             return "lease lost"
         if self._state != "up":
-            return "starting" if self._state == "joining" else "draining"
+            return "starting" if self._state == "joining" else "leaving"
+        up = sum(member.state == "up" for member in self.host.view.members.values())
+        if self._unreached.nodes and len(self._unreached.nodes) >= up:
+            return self._strangers()  # the larger side goes on serving: one stray node must not stop all
         return ""
 
     def _lease_lost(self) -> None:
@@ -351,7 +401,7 @@ class Node:
         if not any(m.state == "up" and m.address != self.host.me for m in self.host.view.members.values()):
             raise Unavailable("no other node is up: there is nowhere to go")
         await self._say_leaving()
-        log.info("draining", node=str(self.host.me))
+        log.info("leaving", node=str(self.host.me))
 
     def drain_progress(self) -> dict[str, Any]:
         """`state` of this member, `activations_left`, `sessions_left`, `moved` so far."""
@@ -392,8 +442,8 @@ class Node:
     async def _leave(self, settled: bool) -> None:
         drivers = self.drivers
         await _step("gossip", drivers.membership.leave())
-        if self._lease_task is not None:
-            self._lease_task.cancel()  # a renewal after `retire_node` would be refused
+        for task in self._lease_tasks:
+            task.cancel()  # a renewal after `retire_node` would be refused
         await self._retire(settled)
         if self.admin is not None:
             await _step("admin", self.admin.stop())

@@ -9,7 +9,7 @@ only the mapping and the path that it is given.
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 import msgspec
 from msgspec import Meta
@@ -200,6 +200,7 @@ class Settings(_Section, frozen=True):
 
 
 ENV_PREFIX = "GARRISON_"
+_SIGNING_KEYS = ("signing_key", "signing_key_file")
 _NO_SETTINGS = {"CONFIG", "REQUIRE_ALL", "SHARED", "TEST_POSTGRES", "TEST_REDIS"}  # of the commands and tests
 
 
@@ -212,24 +213,18 @@ def load(
     tree: dict[str, Any] = {}
     if file is not None:
         tree = _read_toml(file)
-    for name, value in sorted((environ or {}).items()):
-        rest = name.removeprefix(ENV_PREFIX)
-        if name.startswith(ENV_PREFIX) and rest not in _NO_SETTINGS:
-            _put(tree, rest.lower().replace("__", "."), value)
-    for name, flag in (flags or {}).items():
-        if flag is not None:
-            _put(tree, name, flag)
+    _put_all(tree, _from_variables(environ or {}))
+    _put_all(tree, {name: flag for name, flag in (flags or {}).items() if flag is not None})
     return from_tree(tree)
 
 
 def from_tree(tree: Mapping[str, Any]) -> Settings:
     """Settings from nested mappings. Raises `BadSetting` naming the first bad field."""
     try:
-        settings = msgspec.convert(_split_lists(tree), Settings, strict=False)
+        settings = msgspec.convert(_no_empty_token(_split_lists(tree)), Settings, strict=False)
     except msgspec.ValidationError as error:
         why, _, where = str(error).partition(" - at `")
-        field = where.rstrip("`").removeprefix("$.") or _unknown_field(why)
-        raise BadSetting(field, why) from None
+        raise _explained(where.rstrip("`").removeprefix("$").removeprefix("."), why) from None
     _check(settings)
     return settings
 
@@ -239,6 +234,11 @@ def _check(settings: Settings) -> None:
     gateway, store = settings.gateway, settings.store
     if bool(gateway.tls_certificate) != bool(gateway.tls_key):
         raise BadSetting("gateway.tls_key", "certificate and key go together")
+    if gateway.advertise_url is not None and not _is_websocket_url(gateway.advertise_url):
+        raise BadSetting("gateway.advertise_url", "must be ws://host:port or wss://host:port")
+    if gateway.outbox_max_bytes > settings.transport.max_frame_bytes // 2:
+        why = "must be at most half of transport.max_frame_bytes, or full sessions cannot move to another node"
+        raise BadSetting("gateway.outbox_max_bytes", why)
     if store.lease_renew_s * 2 > store.lease_period_s:
         raise BadSetting("store.lease_renew_s", "must be at most half of store.lease_period_s")
     if store.url.partition(":")[0].partition("+")[0] not in {"sqlite", "postgresql", "memory"}:
@@ -247,6 +247,11 @@ def _check(settings: Settings) -> None:
         raise BadSetting("gossip.probe_timeout_s", "must be below gossip.probe_interval_s")
     if ":" not in settings.app:
         raise BadSetting("app", "must be package.module:Name")
+
+
+def _is_websocket_url(url: str) -> bool:
+    scheme, separator, rest = url.partition("://")
+    return bool(separator) and scheme in {"ws", "wss"} and bool(rest.partition("/")[0])
 
 
 def _read_toml(file: Path) -> dict[str, Any]:
@@ -283,5 +288,63 @@ def _split_lists(tree: Mapping[str, Any]) -> dict[str, Any]:
     return out
 
 
-def _unknown_field(why: str) -> str:
-    return why.rpartition("`")[0].rpartition("`")[2] if "`" in why else "?"
+def _no_empty_token(tree: dict[str, Any]) -> dict[str, Any]:
+    """A variable that is set to nothing is how some tools leave it out."""
+    admin = tree.get("admin")
+    if isinstance(admin, dict) and admin.get("token") == "":
+        tree["admin"] = {name: value for name, value in admin.items() if name != "token"}
+    return tree
+
+
+def _from_variables(environ: Mapping[str, str]) -> dict[str, object]:
+    """Settings by their dotted names. Raises `BadSetting` with the variable's name if it is none."""
+    names, found = _names(), dict[str, object]()
+    for variable, value in sorted(environ.items()):
+        rest = variable.removeprefix(ENV_PREFIX)
+        if not variable.startswith(ENV_PREFIX) or rest in _NO_SETTINGS:
+            continue
+        name = rest.lower().replace("__", ".")
+        if name not in names:
+            plain = "_" + name.replace(".", "_")
+            meant = [one for one in names if ("_" + one.replace(".", "_")).endswith(plain)]
+            hint = f"; did you mean {_variable(meant[0])}?" if len(meant) == 1 else ""
+            raise BadSetting(variable, f"no such setting{hint}")
+        found[name] = value
+    return found
+
+
+def _variable(name: str) -> str:
+    return ENV_PREFIX + name.upper().replace(".", "__")
+
+
+def _put_all(tree: dict[str, Any], layer: Mapping[str, object]) -> None:
+    """One source over those before it. The signing key has two names: the later source's counts."""
+    for name, value in layer.items():
+        _put(tree, name, value)
+    given = [name for name in _SIGNING_KEYS if layer.get(f"security.{name}")]
+    if len(given) == 1:
+        for name in _SIGNING_KEYS:
+            if name != given[0]:
+                tree["security"].pop(name, None)
+
+
+def _names() -> dict[str, Any]:
+    """The type of every setting by its dotted name; sections have none."""
+    names: dict[str, Any] = {}
+    for name, kind in get_type_hints(Settings).items():
+        if isinstance(kind, type) and issubclass(kind, _Section):
+            names.update({f"{name}.{field}": inner for field, inner in get_type_hints(kind).items()})
+        else:
+            names[name] = kind
+    return names
+
+
+def _explained(field: str, why: str) -> BadSetting:
+    """What msgspec says of `field` (a section, where the fault is a name in it), in our words."""
+    if "unknown field" in why:
+        unknown = why.rpartition("`")[0].rpartition("`")[2]
+        return BadSetting(f"{field}.{unknown}" if field else unknown, "no such setting")
+    values = get_args(_names().get(field))
+    if "enum value" in why and values:
+        return BadSetting(field, f"{why}; use {', '.join(values[:-1])} or {values[-1]}")
+    return BadSetting(field or "?", why)

@@ -56,7 +56,7 @@ class Moves(msgspec.Struct):
 class NodeReport(msgspec.Struct):
     """What a node says of itself. `not_ready` is empty while it serves, else the reason it does
     not; `samples` are its newest, oldest first; `kinds` counts activations by actor kind; `moves`
-    is absent from a peer of an older version."""
+    is absent from a peer of an older version. `gossip` is where it gossips: a seed for others."""
 
     node: str
     incarnation: int
@@ -76,6 +76,7 @@ class NodeReport(msgspec.Struct):
     rss_bytes: int
     samples: list[Sample]
     moves: Moves | None = None
+    gossip: str = ""
 
 
 class NodeInfo(msgspec.Struct):

@@ -61,7 +61,7 @@ class AdminServer:
     """See the module's head. `not_ready` gives "" while the node serves, else the reason it
     does not; `sessions` gives rows of this node's sessions (None: the node has no gateway);
     `observe` brings gauges that are not kept up to date up to date before they are read; `draining`
-    is how operators empty the node (None: they cannot)."""
+    is how operators empty the node (None: they cannot); `gossip` gives its gossip's `host:port`."""
 
     def __init__(
         self,
@@ -74,12 +74,13 @@ class AdminServer:
         sessions: Sessions | None = None,
         observe: Callable[[], None] = _nothing,
         draining: Draining | None = None,
+        gossip: Callable[[], str] = lambda: "",
     ) -> None:
         """Raises `BadSetting` if the application's folder of pages cannot be read."""
         self._host, self._settings, self._supervisor = host, settings.admin, supervisor
         self.token = AdminToken(settings.admin.token)
         self.origins = KnownOrigins()
-        self.own = NodeReadModels(host, settings, metrics, clock, not_ready, sessions, observe)
+        self.own = NodeReadModels(host, settings, metrics, clock, not_ready, sessions, observe, gossip)
         self.views = ClusterViews(host, settings, clock, self.own)
         pages = host.app.pages
         self.asgi = Guarded(
@@ -171,7 +172,7 @@ def listen(settings: AdminSettings) -> socket.socket:
         )[0]
         taken = socket.socket(family, kind, proto)
     except OSError as error:
-        raise Unavailable(f"cannot listen for admin HTTP on {place}: {error.strerror}") from None
+        raise Unavailable(f"setting admin.port: cannot listen on {place}: {error.strerror}") from None
     try:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         taken.bind(address)
@@ -180,7 +181,7 @@ def listen(settings: AdminSettings) -> socket.socket:
     except OSError as error:
         taken.close()
         why = "the port is taken" if error.errno == errno.EADDRINUSE else os.strerror(error.errno or 0)
-        raise Unavailable(f"cannot listen for admin HTTP on {place}: {why}") from None
+        raise Unavailable(f"setting admin.port: cannot listen on {place}: {why}") from None
     return taken
 
 

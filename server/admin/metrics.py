@@ -10,7 +10,8 @@ from prometheus_client.registry import Collector
 from server.runtime.metrics import Histogram, Metrics
 
 PREFIX = "garrison_"
-CONTENT_TYPE = CONTENT_TYPE_LATEST
+CONTENT_TYPE = CONTENT_TYPE_LATEST.partition("; charset=")[0]
+"""Whoever sends text adds the character set."""
 
 _HELP = {
     "sessions": "Client sessions that this node holds now.",
@@ -71,6 +72,7 @@ _HELP = {
     "transport_refused_total": "Requests to other nodes refused for want of room.",
     "transport_handler_crashes_total": "Requests of other nodes whose handling failed.",
     "transport_closes_total": "Links to other nodes closed, by reason.",
+    "unreached": "Nodes with a live lease in this node's store that gossip does not reach.",
     "members": "Nodes that this node believes in, itself included.",
     "view_changes_total": "Changes of this node's view of the cluster.",
     "gossip_events_total": "Membership events received from gossip.",

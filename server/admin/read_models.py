@@ -67,8 +67,10 @@ class NodeReadModels:
         not_ready: Callable[[], str],
         sessions: Sessions | None,
         observe: Callable[[], None],
+        gossip: Callable[[], str],
     ) -> None:
         self._host, self._settings, self._metrics, self._clock = host, settings, metrics, clock
+        self._gossip = gossip
         self._not_ready, self._sessions, self._observe = not_ready, sessions, observe
         self._started = clock.now()
         self._kinds: dict[str, int] = {}
@@ -112,6 +114,7 @@ class NodeReadModels:
             rss_bytes=_resident_bytes(),
             samples=self.sampler.newest(RECENT_SAMPLES),
             moves=self._moves(),
+            gossip=self._gossip(),
         )
         return [msgspec.to_builtins(report)]
 

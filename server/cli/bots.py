@@ -3,7 +3,8 @@
 Standard output is for the demo and for chaos: one JSON object a line, `kind` being `stats` (twice a
 second), `ended` (a match is over), `gap` (a probe was served late: `entity`, and the times `since` and
 `until` of the answers before and after), or `done` (the last line). `stats` has the time `now`, the
-probes' entities in `probes` once they run, and in `quiet` those that have waited long for their answer.
+probes' entities in `probes` once they run, and in `quiet` those that have waited long for their answer,
+with the time of the last one.
 Times are those of the system's monotonic clock. SIGTERM asks the bots to finish and leave.
 """
 
@@ -81,7 +82,7 @@ async def _tell_stats(swarm: Any) -> None:
     while True:
         await asyncio.sleep(STATS_EVERY_S)
         pulses = [probe.pulse for probe in swarm.probes]
-        quiet = [pulse.entity for pulse in pulses if pulse.quiet]
+        quiet = {pulse.entity: pulse.last_s for pulse in pulses if pulse.quiet}
         probes = [pulse.entity for pulse in pulses]
         _tell("stats", now=time.monotonic(), probes=probes, quiet=quiet, **swarm.counts().to_json())
 

@@ -16,17 +16,17 @@ from typing import Annotated
 from cyclopts import Parameter
 from rich.console import Console
 
-from server.errors import BadSetting
+from server.errors import BadInput, BadSetting
 from server.settings import Settings, load
 
 DEMO_CONFIG = Path(".garrison/demo/garrison.toml")
-CONFIG_PLACES = (DEMO_CONFIG, Path("garrison.toml"))
+CONFIG_PLACES = (Path("garrison.toml"), DEMO_CONFIG)
 
 Config = Annotated[
     Path | None,
     Parameter(
         name="--config",
-        help="Settings file (TOML). Without it: $GARRISON_CONFIG, then the demo's, then ./garrison.toml.",
+        help="Settings file (TOML). Without it: $GARRISON_CONFIG, then ./garrison.toml, then the demo's.",
     ),
 ]
 Set = Annotated[
@@ -71,10 +71,14 @@ def find_config(explicit: Path | None) -> Path | None:
 def read_settings(
     config: Path | None, assignments: Sequence[str] | None = None, flags: dict[str, object] | None = None
 ) -> Settings:
-    """The settings of a command: file, then variables, then flags. Raises `BadSetting`."""
+    """The settings of a command: file, then variables, then flags. Says so where the file is the
+    demo's and nobody named it. Raises `BadSetting`."""
+    found = find_config(config)
+    if config is None and found == DEMO_CONFIG and not os.environ.get("GARRISON_CONFIG"):
+        print(f"settings of the demo: {found}", file=sys.stderr)
     merged: dict[str, object] = {**_assigned(assignments)}
     merged.update({name: value for name, value in (flags or {}).items() if value is not None})
-    return load(find_config(config), os.environ, merged)
+    return load(found, os.environ, merged)
 
 
 def check_assignments(assignments: Sequence[str]) -> None:
@@ -101,8 +105,8 @@ def token_maker(settings: Settings) -> Callable[[str, str], str]:
     return lambda subject, role: issue(key, subject, role, 86_400.0, time.time_ns() // 1_000_000)
 
 
-def seconds_of(text: str) -> float:
-    """`90`, `90s`, `15m`, `12h` or `7d` as seconds. Raises `BadSetting`."""
+def seconds_of(text: str, flag: str) -> float:
+    """`90`, `90s`, `15m`, `12h` or `7d`, given with `flag`, as seconds. Raises `BadInput`."""
     units = {"s": 1, "m": 60, "h": 3600, "d": 86400}
     number, unit = (text[:-1], units[text[-1]]) if text[-1:] in units else (text, 1)
     try:
@@ -110,5 +114,5 @@ def seconds_of(text: str) -> float:
     except ValueError:
         seconds = 0.0
     if not seconds > 0:
-        raise BadSetting("ttl", f"{text!r} is no length of time; use 90s, 15m, 12h or 7d")
+        raise BadInput(f"{flag}: {text!r} is no length of time; use 90s, 15m, 12h or 7d")
     return seconds

@@ -3,12 +3,13 @@
 Three nodes share one SQLite file; the bots are a process of their own and speak the public
 wire. The parent starts and stops them, tells what there is to see, and at the end lets one more
 process compare what the bots were promised with what the store has. A node that dies stays
-dead: watching the others go on is what the demo is for.
+dead until somebody starts it again: watching the others go on is what the demo is for.
 """
 
 import asyncio
 import contextlib
 import json as jsonlib
+import shlex
 import time
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -18,12 +19,14 @@ from cyclopts import App, Parameter, validators
 from rich.console import Console
 
 from server.cli.common import DEMO_CONFIG, Json, Set, check_assignments, err, out, program
-from server.cli.live import Live, empty_home, shown
+from server.cli.live import BOTS_STOP_S, Live, count_of, empty_home, shown
 from server.cli.local_cluster import Home, LocalCluster, NodeProcess, alone
 
 FIRST_PORT: Final = 7350
 STATUS_EVERY_S: Final = 10.0
-"""How often the state is printed where standard error is not a terminal."""
+"""How often a line tells which matches ended, and, where standard error is not a terminal, the state."""
+ALONE_S: Final = 5.0
+"""How long the bots may take to end where no node is left."""
 
 EXAMPLES = """
 Examples:
@@ -109,6 +112,10 @@ class Demo(Live):
         self.nodes_at_end = 0
         self.sessions_at_end = 0
         self.shown_by: NodeProcess | None = None
+        self.all_gone = ""
+        """How the last node ended, once none is left."""
+        self._ended: list[str] = []
+        self._ended_told = float("-inf")
 
     async def work(self) -> dict[str, Any]:
         options = self.options
@@ -129,14 +136,15 @@ class Demo(Live):
                 self.nodes_at_end = sum(node.running for node in cluster.nodes)
                 self.sessions_at_end = self.stats.get("sessions", 0)
                 ticker.cancel()
-                await self.stop_bots()
+                await self.stop_bots(ALONE_S if self.all_gone else BOTS_STOP_S)
                 await reader
                 self.note("stopping the nodes")
                 await cluster.stop()
             finally:
                 for task in (*watchers, reader, ticker):
                     task.cancel()
-            self.check_bots()
+            if not self.all_gone:
+                self.check_bots()
             return self._figures(await self.compare())
 
     async def _start_home(self) -> LocalCluster:
@@ -150,17 +158,33 @@ class Demo(Live):
     def _introduce(self, cluster: LocalCluster) -> None:
         self.shown_by = cluster.nodes[0]
         self._say_dashboard(self.shown_by)
-        for node in cluster.nodes:
-            self.say(f"[bold]{node.name}[/]     {node.ready['client_url']}  pid {node.pid}   kill -9 {node.pid}")
+        for index, node in enumerate(cluster.nodes):
+            again = f"start it again: sh {shlex.quote(shown(cluster.write_restart(index)))}"
+            self.say(f"[bold]{node.name}[/]     {node.ready['client_url']}   kill -9 {node.pid}   {again}")
         speed = self.options.speed
         self.say(f"{self.options.players} bot players, at the rates of recorded matches, {speed:g} times faster")
 
     def _say_dashboard(self, node: NodeProcess) -> None:
-        self.say(f"[bold]dashboard[/]  {node.ready['admin_url']}/#token={self.home.admin_token}")
+        self.say(f"[bold]dashboard[/]  {self._address(node)}")
+
+    def _address(self, node: NodeProcess) -> str:
+        return f"{node.ready['admin_url']}/#token={self.home.admin_token}"
 
     def heard(self, kind: str, told: dict[str, Any]) -> None:
         if kind == "ended":
-            self.say(f"match over: {program()} replay {told['match']}{self._config_flag()}")
+            self._ended.append(told["match"])
+            self._say_ended()
+
+    def _say_ended(self) -> None:
+        """One line for all matches that ended in the last while."""
+        now = time.monotonic()
+        if not self._ended or now - self._ended_told < STATUS_EVERY_S or self.shown_by is None:
+            return
+        over = count_of(len(self._ended), "match", "matches")
+        replay = f"{program()} replay {self._ended[-1]}{self._config_flag()}"
+        self.say(f"{over} over: {replay}   [bold]dashboard[/]  {self._address(self.shown_by)}")
+        self._ended_told = now
+        self._ended.clear()
 
     async def _watch_node(self, cluster: LocalCluster, node: NodeProcess) -> None:
         code = await node.process.wait()
@@ -168,10 +192,14 @@ class Demo(Live):
             return
         why = f"signal {-code}" if code < 0 else f"exit code {code}"
         rest = sum(other.running for other in cluster.nodes)
-        self.say(f"[yellow]{node.name} (pid {node.pid}) is gone, {why}; {rest} still serve")
+        serve = f"; {count_of(rest, 'node')} still serve{'s' if rest == 1 else ''}" if rest else ""
+        self.say(f"[yellow]{node.name} (pid {node.pid}) is gone, {why}{serve}")
         was = self.shown_by
         self.shown_by = cluster.point_home()
         if self.shown_by is None:
+            self.all_gone = f"{node.name}: {why}"
+            self.say(f"[yellow]no node is left ({self.all_gone})")
+            self.say("comparing all the same: what only their crash journals have counts as lost")
             self.stop_asked.set()
         elif self.shown_by is not was:
             self._say_dashboard(self.shown_by)
@@ -182,6 +210,7 @@ class Demo(Live):
         while True:
             await asyncio.sleep(0.5)
             now = time.monotonic()
+            self._say_ended()
             text = self._state(cluster, now - began)
             if self.console.is_terminal:
                 self.note(text)
@@ -192,12 +221,12 @@ class Demo(Live):
     def _state(self, cluster: LocalCluster, running_s: float) -> str:
         stats = self.stats
         nodes = sum(node.running for node in cluster.nodes)
-        parts = [f"{running_s:.0f} s", f"{nodes} nodes"]
+        parts = [f"{running_s:.0f} s", count_of(nodes, "node")]
         parts += [f"{stats[name]:,} {name.replace('_', ' ')}" for name in SHOWN if name in stats]
         return " · ".join(parts)
 
     def _figures(self, found: dict[str, Any]) -> dict[str, Any]:
-        done = self.done
+        done = self.done or self.stats  # bots that lost every node have no last word
         return {
             "nodes": self.nodes_at_end,
             "players": self.options.players,

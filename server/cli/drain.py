@@ -45,7 +45,7 @@ def drain(
     The node takes no new work and stays a member until it is stopped. Ends with exit code 1 if it
     is not empty in time.
     """
-    settings, wait_s = read_settings(config, set_), seconds_of(wait)
+    settings, wait_s = read_settings(config, set_), seconds_of(wait, "--wait")
     began = time.monotonic()
     place, order = _find(settings, node, url, token)
 

@@ -104,11 +104,11 @@ class Live:
     def heard(self, kind: str, told: dict[str, Any]) -> None:
         """A line of the bots."""
 
-    async def stop_bots(self) -> None:
+    async def stop_bots(self, within_s: float = BOTS_STOP_S) -> None:
         """Let the bots finish and leave."""
         assert self.bots is not None
         self.note("stopping the bots")
-        if not await stop_process(self.bots, BOTS_STOP_S):
+        if not await stop_process(self.bots, within_s):
             self.say("[yellow]the bots did not stop in time and were killed")
 
     def check_bots(self) -> None:
@@ -150,6 +150,11 @@ class Live:
                 yield
             finally:
                 self._status = None
+
+
+def count_of(count: int, one: str, more: str = "") -> str:
+    """The number with its word, one node or several nodes; `more` is the plural where it is no mere s."""
+    return f"{count:,} {one if count == 1 else more or f'{one}s'}"
 
 
 def shown(path: Path) -> str:

@@ -12,6 +12,7 @@ import fcntl
 import json
 import os
 import secrets
+import shlex
 import signal
 import socket
 import sys
@@ -218,12 +219,25 @@ class LocalCluster:
         await node.wait_ready()
         return node
 
-    async def _spawn(self, index: int) -> NodeProcess:
-        name, place = name_of(index), self.places[index]
+    def write_restart(self, index: int) -> Path:
+        """A shell script that starts node `index` again as it was, once it is gone; for a person."""
+        here = shlex.quote(str(Path.cwd()))
+        command = shlex.join([sys.executable, "-m", "server.main", *self._arguments(index)])
+        script = self.home.path / f"{name_of(index)}.sh"
+        _write_private(script, f"# Starts {name_of(index)} again.\ncd {here} && exec {command}\n")
+        return script
+
+    def _arguments(self, index: int) -> list[str]:
+        name = name_of(index)
         arguments = ["node", "--config", str(self.home.config), "--name", name]
         seeds = self.places[: max(self.size, index)]
-        for setting in (*place.settings(seeds), *self.assignments, *self.settings_of(name)):
+        for setting in (*self.places[index].settings(seeds), *self.assignments, *self.settings_of(name)):
             arguments += ["--set", setting]
+        return arguments
+
+    async def _spawn(self, index: int) -> NodeProcess:
+        name, place = name_of(index), self.places[index]
+        arguments = self._arguments(index)
         log = self.home.log(name)
         again = index < len(self.nodes)
         process = await spawn_self(arguments, log, namespace=place.namespace, append=again, orphaned=self.orphaned)

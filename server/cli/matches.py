@@ -37,7 +37,7 @@ def matches(
     settings = read_settings(config, set_)
     if live:
         answer = msgspec.json.decode(ask_admin(settings, "/api/v1/matches"))
-        rows, missing = answer["rows"][:limit], answer["missing"]
+        rows, missing = sorted(answer["rows"], key=_newest_first)[:limit], answer["missing"]
         if json:
             print(msgspec.json.encode({"matches": rows, "missing": missing}).decode())
         else:
@@ -51,6 +51,12 @@ def matches(
     else:
         out().print(_table(lines, time.time_ns() // 1_000_000) if lines else "the store has no match yet")
     return 0
+
+
+def _newest_first(row: dict[str, Any]) -> tuple[bool, int, str]:
+    """What has not begun is newer than what has."""
+    began: int = row["started_wall_ms"]
+    return began > 0, -began, row["match"]
 
 
 def _table(lines: list[StoredMatch], now_ms: int) -> Table:

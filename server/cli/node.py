@@ -1,5 +1,6 @@
 """`garrison node`: one node of a cluster, until SIGTERM or Ctrl-C."""
 
+import asyncio
 import os
 import sys
 from typing import Annotated
@@ -8,6 +9,7 @@ import uvloop
 from cyclopts import App, Parameter
 
 from server.cli.common import Config, Set, read_settings
+from server.settings import Settings
 
 EXAMPLES = """
 Examples:
@@ -51,9 +53,19 @@ def node(
     if "" not in sys.path:
         sys.path.append(os.getcwd())  # the studio's own game may stand in this directory
 
+    return uvloop.run(_run(settings))
+
+
+async def _run(settings: Settings) -> int:
+    """`run_node`. A task that would not end (its name is in the log) does not hold up the process."""
     from server.main import run_node
 
-    return uvloop.run(run_node(settings))
+    code = await run_node(settings)
+    if len(asyncio.all_tasks()) > 1:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code
 
 
 def register(app: App) -> None:

@@ -87,22 +87,24 @@ def _problem(error: urllib.error.HTTPError) -> str:
 
 def _table(cluster: dict[str, Any]) -> Table:
     table = Table(title=f"{cluster['cluster']}, as {cluster['node']} sees it", title_justify="left")
-    for name in ("node", "state", "slots", "sessions", "activations", "dirty", "dirty age", "loop lag", "clients"):
-        table.add_column(name, justify="left" if name in {"node", "state", "clients"} else "right")
+    texts, numbers = ("clients", "gossip"), ("slots", "sessions", "activations", "dirty", "dirty age", "loop lag")
+    for name in ("node", "state", *numbers, *texts):
+        table.add_column(name, justify="right" if name in numbers else "left")
     for node in cluster["nodes"]:
         report = node["report"]
         state = node["state"] + (", suspected" if node["suspect"] else "")
-        numbers = ["?"] * 4
+        told = ["?"] * 4
         if report is not None:
-            numbers = [str(report[name]) for name in ("sessions", "activations", "dirty")]
-            numbers.append(f"{report['dirty_age_s']:.1f} s")
+            told = [str(report[name]) for name in ("sessions", "activations", "dirty")]
+            told.append(f"{report['dirty_age_s']:.1f} s")
         table.add_row(
             f"{node['node']}#{node['incarnation']}",
             state,
             f"{node['slots']:,}",
-            *numbers,
+            *told,
             f"{node['lag_ms']:.0f} ms",
             node["client_url"],
+            (report or {}).get("gossip", ""),
         )
     return table
 

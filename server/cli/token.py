@@ -27,7 +27,7 @@ def token(
 ) -> int:
     """Sign a token with the cluster's key and print it."""
     settings = read_settings(config, set_)
-    ttl_s = seconds_of(ttl)
+    ttl_s = seconds_of(ttl, "--ttl")
 
     from server.main import signing_key
     from server.sessions.tokens import issue

@@ -142,10 +142,10 @@ class KinshipMembership:
         try:
             await cluster.start()
         except OSError as error:
-            why = f"cannot gossip on {self._settings.bind}: {error}"
+            why = f"setting gossip.bind: cannot gossip on {self._settings.bind}: {error}"
             raise Unavailable(why) from None
         except kinship.JoinError as error:
-            raise Unavailable(f"gossip.seeds: {error}") from None
+            raise Unavailable(f"setting gossip.seeds: {error}") from None
         self._cluster, self._me, self._said, self._said_at = cluster, me, me, self._clock.now()
         events = cluster.events()  # before the first snapshot, so that nothing falls between
         self._refresh()

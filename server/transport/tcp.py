@@ -80,7 +80,7 @@ class TcpTransport:
         except OSError as error:
             taken = error.errno == errno.EADDRINUSE
             why = "the port is already in use" if taken else (error.strerror or str(error))
-            raise Unavailable(f"cannot listen for other nodes on {where}: {why}") from None
+            raise Unavailable(f"setting transport.port: cannot listen for other nodes on {where}: {why}") from None
         port = self._server.sockets[0].getsockname()[1]
         self._endpoint = join_endpoint(settings.advertise_host or settings.host, port)
         self.set_peers(self._peers)

@@ -136,7 +136,32 @@ def test_a_token_without_a_key_a_name_or_a_time(tmp_path: Path) -> None:
     assert "security.signing_key" in the_one_line(garrison("token", "spartan-117", cwd=tmp_path))
     key = {"GARRISON_SECURITY__SIGNING_KEY": SIGNING_KEY}
     assert "not a subject" in the_one_line(garrison("token", "a b", cwd=tmp_path, **key))
-    assert "no length of time" in the_one_line(garrison("token", "a", "--ttl", "soon", cwd=tmp_path, **key))
+    assert "garrison: --ttl: 'soon' is no length of time" in the_one_line(
+        garrison("token", "a", "--ttl", "soon", cwd=tmp_path, **key)
+    )
+    assert "garrison: --wait: 'abc'" in the_one_line(garrison("drain", "node-2", "--wait", "abc", cwd=tmp_path))
+    assert "GARRISON_SECURITY__SIGNING_KEY" in the_one_line(garrison("token", "a", cwd=tmp_path))
+    file = {"GARRISON_SECURITY__SIGNING_KEY_FILE": "no/such.key"}
+    assert "cannot read no/such.key" in the_one_line(garrison("token", "a", cwd=tmp_path, **file))
+    (tmp_path / "short.key").write_text("short")
+    file = {"GARRISON_SECURITY__SIGNING_KEY_FILE": "short.key"}
+    assert "short.key must hold 32 bytes" in the_one_line(garrison("token", "a", cwd=tmp_path, **file))
+
+
+def test_the_settings_of_this_directory_come_before_those_of_the_demo(tmp_path: Path) -> None:
+    demo = tmp_path / ".garrison/demo/garrison.toml"
+    demo.parent.mkdir(parents=True)
+    demo.write_text(f'[security]\nsigning_key = "{SIGNING_KEY[::-1]}"\n')
+    done = garrison("token", "a", cwd=tmp_path)
+    assert done.returncode == 0
+    assert done.stderr == "settings of the demo: .garrison/demo/garrison.toml\n"
+    jwt.decode(done.stdout.strip(), SIGNING_KEY[::-1], algorithms=["HS256"], issuer="garrison")
+    named = garrison("token", "a", "--config", str(demo), cwd=tmp_path)
+    assert (named.returncode, named.stderr) == (0, "")
+    (tmp_path / "garrison.toml").write_text(f'[security]\nsigning_key = "{SIGNING_KEY}"\n')
+    done = garrison("token", "a", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    jwt.decode(done.stdout.strip(), SIGNING_KEY, algorithms=["HS256"], issuer="garrison")
 
 
 def test_nobody_answers_status(tmp_path: Path) -> None:
@@ -151,8 +176,21 @@ def test_no_database_to_read(tmp_path: Path) -> None:
 
 
 def test_migrating_to_a_revision_that_is_not_there(tmp_path: Path) -> None:
-    line = the_one_line(garrison("migrate", "--down", "0099", cwd=tmp_path, GARRISON_STORE__URL="sqlite:///new.db"))
-    assert "0099" in line
+    url = {"GARRISON_STORE__URL": "sqlite:///new.db"}
+    line = the_one_line(garrison("migrate", "--down", "0099", "--yes", cwd=tmp_path, **url))
+    assert "--down: " in line and "0099" in line
+
+
+def test_migrating_says_what_it_did_and_back_only_with_yes(tmp_path: Path) -> None:
+    url = {"GARRISON_STORE__URL": "sqlite:///new.db"}
+    assert "has its tables now, revision 0" in garrison("migrate", cwd=tmp_path, **url).stderr
+    assert "is up to date, revision 0" in garrison("migrate", cwd=tmp_path, **url).stderr
+    line = the_one_line(garrison("migrate", "--down", "0001", cwd=tmp_path, **url))
+    assert "--yes" in line
+    assert "is up to date, revision 0" in garrison("migrate", cwd=tmp_path, **url).stderr
+    done = garrison("migrate", "--down", "0001", "--yes", cwd=tmp_path, **url)
+    assert done.returncode == 0 and "is at revision 0001" in done.stderr
+    assert "went from revision 0001 to 0" in garrison("migrate", cwd=tmp_path, **url).stderr
 
 
 def test_an_empty_store_has_no_match(tmp_path: Path) -> None:

@@ -101,7 +101,7 @@ async def test_missing_suspect_and_stopped_nodes_are_marked(page: Page, cluster:
     await page.until(f"{STATES}['node-3'].startsWith('stopped')")
     cluster.members(one, two, three)
     await page.until(f"{STATES}['node-3'] === 'up'")
-    cluster.nodes["node-2"].reason = "draining"
+    cluster.nodes["node-2"].reason = "leaving"
     await page.until(f"{STATES}['node-2'] === 'not ready'")
     assert page.errors == []
 
@@ -119,10 +119,28 @@ async def test_a_drain_is_watched(page: Page, cluster: TestCluster) -> None:
     row = "[...document.querySelectorAll('main tbody tr')].find((row) => row.innerText.startsWith('node-2')).innerText"
     shown = await page.until(f"{row}.includes('1,204') && {row}")
     assert shown.split("\t")[1:] == ["leaving", "1,204", "60", "20", "96", "2.0 ms, 99% under 2.5 ms", "0", "3"]
-    await page.until("document.querySelector('main').innerText.includes('1,204 activations are on their way')")
+    text = "document.querySelector('main').innerText"
+    await page.until(f"{text}.includes('1,204 activations and 20 sessions are still to move')")
     metrics.misplaced = 0
-    await page.until("document.querySelector('main').innerText.includes('everything is in its place')")
+    await page.until(f"{text}.includes('60 activations and 20 sessions are still to move')")
+    metrics.activations = 0
+    await page.until(f"{text}.includes('20 sessions are still to move') && !{text}.includes('activations and')")
+    metrics.activations = metrics.sessions = 0
+    await page.until(f"{text}.includes('node-2 is empty: stop it')")
+    cluster.members(*[node.member() for node in cluster.nodes.values()])
+    await page.until(f"{text}.includes('everything is in its place')")
     assert page.errors == []
+
+
+@pytest.mark.parametrize("width", [1100, 1300, 1440])
+async def test_the_table_of_nodes_fits(page: Page, cluster: TestCluster, width: int) -> None:
+    await page.size(width, 900)
+    await open_page(page, cluster)
+    await page.until(f"{NODES}[0].innerText.includes('MiB')")
+    room, wanted = await page.evaluate(
+        "(() => { const box = document.querySelector('main .scroll'); return [box.clientWidth, box.scrollWidth]; })()"
+    )
+    assert wanted <= room
 
 
 async def test_no_node_answers_and_then_one_comes_back(page: Page, cluster: TestCluster) -> None:
@@ -163,7 +181,7 @@ async def test_live_matches_and_a_kill_feed(page: Page, cluster: TestCluster) ->
     assert await page.evaluate("document.title") == "Matches · Garrison"
 
     match.happens(Ended(63_000, "host_ended", "team:0", 1_700_000_063_000))
-    await page.until("document.querySelector('main').innerText.includes('won by team 1')")
+    await page.until("document.querySelector('main').innerText.includes('won by team 0')")
     host.actors["match"] = []
     await page.until("document.querySelector('main').innerText.includes('garrison replay m:1')")
     assert page.errors == []

@@ -1,13 +1,16 @@
 """`garrison demo`: its figures, a killed node, Ctrl-C once and twice, and what is left behind."""
 
+import json
 import os
+import shlex
 import signal
+import subprocess
 import tomllib
 from pathlib import Path
 
 import pytest
 
-from tests.support.program import Running, garrison, none_left
+from tests.support.program import Running, environment, garrison, none_left
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
@@ -28,7 +31,7 @@ def test_its_figures_and_a_second_run_in_the_same_directory(tmp_path: Path) -> N
         assert "http://127.0.0.1:" in running.line("dashboard")
         assert "120 bot players" in running.line("times faster")
         assert "60 times faster" in running.lines[-1]
-        over = running.line("match over")
+        over = running.line(" over: ")
         figures = running.figures()
     assert list(figures) == FIGURES
     assert (figures["nodes"], figures["players"], figures["sessions"]) == (3, 120, 135)
@@ -39,7 +42,8 @@ def test_its_figures_and_a_second_run_in_the_same_directory(tmp_path: Path) -> N
     assert figures["acknowledged_changes"] > 120
     assert figures["acknowledged_changes_lost"] == 0
 
-    command, *arguments = over.split("match over: ")[1].split()
+    assert "http://127.0.0.1:" in over  # the dashboard's address, again
+    command, *arguments = over.split(" over: ")[1].split("   ")[0].split()
     assert command == "garrison"
     replayed = garrison(*arguments, cwd=tmp_path)  # the very command that it printed
     assert replayed.returncode == 0, replayed.stderr
@@ -68,16 +72,16 @@ def test_without_the_flush_at_stop_changes_are_lost_and_counted(tmp_path: Path) 
 def test_a_killed_node_leaves_the_others_serving(tmp_path: Path) -> None:
     with demo(cwd=tmp_path) as running:
         first = running.line("dashboard")
-        pid = int(running.line("node-1     ws://").rpartition("kill -9 ")[2])
-        running.line("match over")
+        pid = pid_in(running.line("node-1     ws://"))
+        running.line(" over: ")
         os.kill(pid, signal.SIGKILL)
-        assert "2 still serve" in running.line("node-1 (pid")
+        assert "2 nodes still serve" in running.line("node-1 (pid")
         assert running.line("dashboard") != first
         for arguments in (("status",), ("matches", "--live")):  # they asked node-1 until now
             asked = garrison(*arguments, cwd=tmp_path)
             assert (asked.returncode, "node-2" in asked.stdout) == (0, True), asked.stderr
-        for _ in range(6):  # as many as were live: at least some of these began after the kill
-            running.line("match over")
+        for _ in range(2):  # ten seconds apart: at least some of these began after the kill
+            running.line(" over: ")
         running.interrupt()
         figures = running.figures()
     assert figures["nodes"] == 2
@@ -86,10 +90,49 @@ def test_a_killed_node_leaves_the_others_serving(tmp_path: Path) -> None:
     assert "lost from match/" not in (tmp_path / ".garrison/demo/audit.log").read_text()
 
 
+def test_a_killed_node_is_started_again_with_what_is_printed(tmp_path: Path) -> None:
+    with demo(cwd=tmp_path, players=16) as running:
+        line = running.line("node-2     ws://")
+        running.line("starting the bots")
+        os.kill(pid_in(line), signal.SIGKILL)
+        running.line("node-2 (pid")
+        command = shlex.split(line.partition("start it again: ")[2])
+        pipe = subprocess.PIPE
+        again = subprocess.Popen(command, cwd=tmp_path, env=environment(), stdout=pipe, stderr=pipe)
+        try:
+            assert again.stdout is not None
+            ready = json.loads(again.stdout.readline())
+            assert (ready["node"], ready["client_url"] in line) == ("node-2", True)
+        finally:
+            again.terminate()
+            again.communicate(timeout=30)
+        running.interrupt()
+        assert running.figures()["acknowledged_changes_lost"] == 0
+
+
+def test_killing_every_node_blames_them_and_compares_all_the_same(tmp_path: Path) -> None:
+    with demo(cwd=tmp_path, players=16) as running:
+        pids = [pid_in(running.line(f"node-{number}     ws://")) for number in (1, 2, 3)]
+        running.line(" over: ")
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        assert ": signal 9" in running.line("no node is left (node-")
+        figures = running.figures(timeout_s=60)
+    assert list(figures) == FIGURES
+    assert figures["nodes"] == 0
+    assert figures["matches_ended"] > 0
+    assert figures["acknowledged_changes"] > 0
+    assert none_left(tmp_path)
+
+
+def pid_in(line: str) -> int:
+    return int(line.partition("kill -9 ")[2].split()[0])
+
+
 def test_ctrl_c_stops_in_order_and_a_second_one_at_once(tmp_path: Path) -> None:
     with demo(cwd=tmp_path, players=16) as running:
         running.line("starting the bots")
-        running.line("match over")
+        running.line(" over: ")
         running.interrupt()
         running.line("once more to stop at once")
         running.line("stopping the bots")

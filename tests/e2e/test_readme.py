@@ -1,6 +1,7 @@
 """The README is true: its script runs against a demo, its commands exist, its links lead somewhere."""
 
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -26,10 +27,21 @@ def test_its_script_runs_against_a_demo(tmp_path: Path) -> None:
         running.line("starting the bots")
         token = garrison("token", "spartan-117", cwd=tmp_path).stdout.strip()
         printed = run_for_lines(tmp_path, [url, token], 5)
+        refused = subprocess.run(
+            [sys.executable, "hello.py", url, token[:-4]],
+            cwd=tmp_path,
+            env=environment(),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
         running.interrupt()
         assert running.end()[0] == 0
     assert [line.split()[0] for line in printed] == ["1", "2", "3", "4", "5"]
     assert "Created" in printed[0]
+    assert (refused.returncode, "Traceback" in refused.stderr) == (1, False)
+    assert refused.stderr.strip()
 
 
 def run_for_lines(place: Path, arguments: list[str], count: int) -> list[str]:
@@ -46,10 +58,12 @@ def run_for_lines(place: Path, arguments: list[str], count: int) -> list[str]:
             assert process.stdout is not None
             assert process.stderr is not None
             lines = [process.stdout.readline() for _ in range(count)]
-            process.kill()
+            process.send_signal(signal.SIGINT)
+            told = process.communicate(timeout=30)[1]
             if all(lines):
+                assert (process.returncode, told) == (0, "")  # Ctrl-C ends it
                 return lines
-            assert "IndexError" in process.stderr.read()
+            assert "IndexError" in told
     raise AssertionError("never a live match")
 
 

@@ -49,17 +49,18 @@ async def test_health_needs_no_token(cluster: TestCluster, http: httpx.AsyncClie
     alive = await http.get(f"{node.admin.url}/healthz")
     assert (alive.status_code, alive.json()) == (200, {"node": "node-1", "status": "alive"})
     assert (await http.get(f"{node.admin.url}/readyz")).status_code == 200
-    node.reason = "draining"
+    node.reason = "leaving"
     draining = await http.get(f"{node.admin.url}/readyz")
     assert draining.status_code == 503
-    assert draining.json() == {"node": "node-1", "status": "not ready", "reason": "draining"}
+    assert draining.json() == {"node": "node-1", "status": "not ready", "reason": "leaving"}
 
 
 async def test_metrics_are_prometheus_text(cluster: TestCluster, http: httpx.AsyncClient) -> None:
     node = cluster.nodes["node-2"]
     node.host.metrics.heartbeats_total = 7
     answer = await http.get(f"{node.admin.url}/metrics")
-    assert answer.headers["content-type"].startswith("text/plain")
+    assert answer.headers["content-type"].startswith("text/plain; version=")
+    assert answer.headers["content-type"].count("charset") == 1
     assert 'garrison_heartbeats_total{node="node-2"} 7.0' in answer.text
 
 
@@ -440,7 +441,7 @@ async def test_a_taken_port_is_one_clear_line() -> None:
         port = taken.getsockname()[1]
         with pytest.raises(Unavailable) as caught:
             TestCluster(1, port=port)
-    assert caught.value.message == f"cannot listen for admin HTTP on 127.0.0.1:{port}: the port is taken"
+    assert caught.value.message == f"setting admin.port: cannot listen on 127.0.0.1:{port}: the port is taken"
 
 
 async def test_two_nodes_cannot_hold_one_port() -> None:

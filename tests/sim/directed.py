@@ -3,6 +3,8 @@ actors of a small application of their own, and look at what came of it.
 
     isolated   a node that neither the store nor gossip reaches goes on hearing its clients, with a
                clock as slow as the lease's margin allows; another takes over as early as it can
+    stopped    a node stops between the grant of a renewal and its answer, with changes on their way
+               to a distant journal, and goes on when another has taken over
     halves     four nodes, two on each side of a split: one side only may evict the other
     turns      turns that wait half-way, or fail half-way, while states are flushed
     bells      reminders whose nodes crash at any moment: rung at least once, counted once
@@ -255,6 +257,48 @@ def isolated(seed: int, journal: JournalMode = "none") -> list[str]:
         return []
 
     return _play(seed, run, journal=journal)
+
+
+# ---- stopped -----------------------------------------------------------------------------------
+
+
+def stopped(seed: int) -> list[str]:
+    """See the module's head."""
+
+    async def run(world: World) -> list[str]:
+        node, process = world.nodes["n2"], world.processes["n2"]
+        pairs = _of_node(node, "pair", 6)
+        for id in pairs:
+            await _ask(node, id, "both")
+        await asyncio.sleep(1.0)
+        granted = asyncio.Event()
+
+        def tapped(name: str, statement: str) -> None:
+            if (name, statement) == ("n2", "renew_lease"):
+                world.store.tapped = None
+                world.loop.pause(process.domain)
+                granted.set()
+
+        async def hammer(id: ActorId, by: SimNode, every_s: float) -> None:
+            while world.loop.time() < until and world.nodes.get(by.name) is by:
+                await _ask(by, id, "both")
+                await asyncio.sleep(every_s)
+
+        until = world.loop.time() + 8.0
+        async with asyncio.TaskGroup() as group:
+            for id in pairs:
+                group.create_task(hammer(id, node, 0.001))
+                group.create_task(hammer(id, world.nodes["n1"], 0.05))
+            world.store.tapped = tapped
+            await granted.wait()
+            mute = world.gossip.mute("n2")
+            await asyncio.sleep(5.0)
+            world.loop.resume(process.domain)
+            world.gossip.unmute(mute)
+        await asyncio.sleep(3)
+        return []
+
+    return _play(seed, run, journal="redis")
 
 
 # ---- halves ------------------------------------------------------------------------------------

@@ -109,6 +109,7 @@ SCENARIOS: Final[dict[str, Scenario]] = {
     "isolated": directed.isolated,
     "isolated local": partial(directed.isolated, journal="local"),
     "isolated redis": partial(directed.isolated, journal="redis"),
+    "stopped": directed.stopped,
     "halves": directed.halves,
     "turns": directed.turns,
     "bells": directed.bells,

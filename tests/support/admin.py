@@ -150,6 +150,7 @@ class TestNode:
             lambda: self.reason,
             self._sessions,
             draining=Draining(self._drain, lambda: self.left),
+            gossip=lambda: f"{host.me.node}:7370",
         )
         self.admin.bind()
 

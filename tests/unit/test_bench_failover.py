@@ -6,7 +6,7 @@ import pytest
 
 from server.cli.bench import failover
 from server.cli.bench.harness import Effort
-from server.cli.chaos.figures import Struck
+from server.cli.chaos.figures import Gap, Struck
 from server.cli.chaos.run import Chaos
 from server.errors import Unavailable
 
@@ -18,8 +18,9 @@ async def test_the_figure_is_the_worst_of_each_kill_with_default_settings(monkey
         options = chaos.options
         asked.append((options.store, options.journal, options.count, options.faults))
         slow = 2.0 if options.journal == "none" else 0.2
-        back = {"player/p": slow, "match/m": slow + 0.5}
-        chaos.struck = [Struck("kill", "node-1", 1.0, tuple(back), back), Struck("kill", "node-2", 9.0, ())]
+        chaos.struck = [Struck("kill", "node-1", 1.0, ("player/p", "match/m"), 9.0), Struck("kill", "node-2", 9.0, ())]
+        for entity, seconds in (("player/p", slow), ("match/m", slow + 0.5)):
+            chaos.gaps.add(Gap(entity, 0.9, 1.0 + seconds))
         return {"failover_s": {"median": slow, "max": slow + 0.5}}
 
     monkeypatch.setattr(Chaos, "run", run)

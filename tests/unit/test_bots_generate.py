@@ -7,7 +7,10 @@ from collections import Counter
 import pytest
 
 from garrison.messages import Assist, Kill, Medal, Objective
+from garrison_bots import record
 from garrison_bots.generate import generate
+from garrison_bots.recorded import read_recording
+from tests.support.program import ROOT
 
 TEAMS: dict[str, int | None] = {f"p{place}": place % 2 for place in range(8)}
 LENGTH_MS = 40 * 60_000
@@ -51,3 +54,13 @@ def test_everyone_for_themselves() -> None:
     events = list(generate(teams, 600_000, random.Random(2)))
     assert all(e.player != e.victim for e in events if isinstance(e, Kill))
     assert not any(isinstance(event, Assist) for event in events)
+
+
+def test_the_recording_that_is_shipped_is_what_its_command_prints() -> None:
+    shipped = ROOT / "clients/bots/recordings/slayer.jsonl"
+    assert shipped.read_text() == "".join(f"{line}\n" for line in record.lines(1))
+    recording = read_recording(shipped)
+    assert len(recording.players) == record.PLAYERS
+    assert recording.length_ms <= record.LENGTH_MS
+    totals = recording.totals().values()
+    assert sum(player["kills"] for player in totals) == sum(player["deaths"] for player in totals) > 50

@@ -5,10 +5,11 @@ import random
 from typing import Any
 
 import pytest
+import structlog
 
 from server.cluster.simulated import SimulatedGossip, SimulatedMembership
 from server.errors import GarrisonError, Unavailable
-from server.ids import NodeId, actor_id
+from server.ids import NodeAddress, NodeId, actor_id
 from server.node import Drivers, Node
 from server.runtime.clock import SystemClock
 from server.runtime.metrics import Metrics
@@ -69,6 +70,7 @@ class Bench:
             metrics=metrics,
             listener=lambda gateway: self.listener,
             admin=lambda node: self.admin,
+            find_strangers=True,
         )
         return Node(self.settings, TinyApp, KEY, drivers)
 
@@ -214,3 +216,53 @@ async def test_a_second_run_of_a_name_waits_for_the_lease_of_the_first() -> None
     await node.start()
     assert bench.clock.now() - begin > 0.2
     await node.stop()
+
+
+async def test_a_node_beside_the_cluster_is_told_and_the_smaller_side_is_not_ready(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One stray against one node here: neither side is the larger."""
+    monkeypatch.setattr("server.node.STRANGERS_S", 0.01)
+    monkeypatch.setattr("server.storage.unreached.LOOK_S", 60.0)
+    monkeypatch.setattr("server.storage.unreached.LEAST_S", 0.0)
+    bench = Bench(lease_period_s=0.1, lease_renew_s=0.03)
+    node = bench.node()
+    await node.start()
+    stray = FaultyStore(bench.database, {}, bench.faults)
+    run = await stray.register_node(NodeId("stray"), 60.0)
+    with structlog.testing.capture_logs() as lines:
+        async with asyncio.timeout(10):
+            await until(lambda: node.not_ready() != "")
+        assert node.not_ready() == "stray holds a live lease in this store and gossip does not reach it"
+        assert node.metrics.unreached == 1
+        await stray.retire_node(NodeAddress(NodeId("stray"), run), True)
+        async with asyncio.timeout(10):
+            await until(lambda: node.not_ready() == "")
+    told = [line["event"] for line in lines if "live lease" in line["event"]]
+    assert len(told) == 2 and "check gossip.seeds (none), security.cluster_key and cluster" in told[0]
+    assert node.metrics.unreached == 0
+    await node.stop()
+
+
+async def test_a_drained_node_that_comes_back_is_still_drained() -> None:
+    bench = Bench()
+    node = bench.node()
+    node.drained = True
+    await node.start()
+    assert node.not_ready() == "leaving"
+    assert node.drain_progress()["state"] == "leaving"
+    assert node.host.view.table.counts() == {}
+    await node.stop()
+    await bench.left_nothing(node)
+
+
+async def test_a_name_that_another_live_process_has_is_told_as_that() -> None:
+    bench = Bench(lease_period_s=0.1, lease_renew_s=0.03)
+    await FaultyStore(bench.database, {}, bench.faults).register_node(NodeId("node-1"), 60.0)
+    node = bench.node()
+    with structlog.testing.capture_logs() as lines:
+        async with asyncio.timeout(10):
+            with pytest.raises(Unavailable) as caught:
+                await node.start()
+    assert caught.value.message == "setting node: another live process is called node-1; names must differ"
+    assert [line["event"] for line in lines].count("waiting to register") == 1

@@ -65,6 +65,11 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"gossip": {"seeds": "a:1", "probe_interval_s": 0}}, "gossip.probe_interval_s"),
     ({"gossip": {"probe_interval_s": 0.1, "probe_timeout_s": 0.1}}, "gossip.probe_timeout_s"),
     ({"gateway": {"tls_certificate": "x.pem"}}, "gateway.tls_key"),
+    ({"gateway": {"advertise_url": "http://x"}}, "gateway.advertise_url"),
+    ({"gateway": {"advertise_url": "play.example:7350"}}, "gateway.advertise_url"),
+    ({"gateway": {"advertise_url": "wss:///"}}, "gateway.advertise_url"),
+    ({"gateway": {"outbox_max_bytes": 2049}, "transport": {"max_frame_bytes": 4096}}, "gateway.outbox_max_bytes"),
+    ({"transport": {"max_frame_bytes": 1024 * 1024}}, "gateway.outbox_max_bytes"),
     ({"store": {"lease_period_s": 1.0, "lease_renew_s": 0.6}}, "store.lease_renew_s"),
     ({"store": {"url": "mysql://x"}}, "store.url"),
     ({"app": "nocolon"}, "app"),
@@ -82,12 +87,72 @@ def test_bad_fields_are_named(tree: dict[str, Any], field: str) -> None:
     assert field in str(caught.value)
 
 
+def test_a_bound_that_depends_on_another_names_both() -> None:
+    with pytest.raises(BadSetting, match=r"gateway\.outbox_max_bytes.*transport\.max_frame_bytes"):
+        from_tree({"transport": {"max_frame_bytes": 1024}})
+    tree = {"gateway": {"outbox_max_bytes": 512}, "transport": {"max_frame_bytes": 1024}}
+    assert from_tree(tree).gateway.outbox_max_bytes == 512
+
+
+@pytest.mark.parametrize("url", ["ws://10.0.0.1:7350", "wss://play.example", "wss://play.example:443/g1"])
+def test_addresses_that_clients_can_be_told(url: str) -> None:
+    assert from_tree({"gateway": {"advertise_url": url}}).gateway.advertise_url == url
+
+
 @pytest.mark.parametrize("dotted", ["gatewya.port", "gateway.prot", "nodes"])
 def test_unknown_fields_are_named(dotted: str) -> None:
-    with pytest.raises(BadSetting, match=dotted.rpartition(".")[2] if "prot" in dotted else dotted.partition(".")[0]):
+    with pytest.raises(BadSetting) as caught:
         load(flags={dotted: 1})
+    wrong = dotted if "prot" in dotted else dotted.partition(".")[0]
+    assert caught.value.message == f"setting {wrong}: no such setting"
     with pytest.raises(BadSetting):
         load(environ={ENV_PREFIX + dotted.upper().replace(".", "__"): "1"})
+
+
+MEANT = {
+    "GARRISON_GATEWAY_PORT": "GARRISON_GATEWAY__PORT",
+    "GARRISON_STORE_FLUSH_INTERVAL_S": "GARRISON_STORE__FLUSH_INTERVAL_S",
+    "GARRISON_CLUSTER_KEY": "GARRISON_SECURITY__CLUSTER_KEY",
+    "GARRISON_ADMIN_TOKEN": "GARRISON_ADMIN__TOKEN",
+    "GARRISON_PORT": "",  # there are several
+    "GARRISON_GATEWAY": "",
+    "GARRISON_TOP_SPEED": "",
+}
+
+
+@pytest.mark.parametrize(("variable", "meant"), MEANT.items())
+def test_a_variable_that_is_no_setting(variable: str, meant: str) -> None:
+    with pytest.raises(BadSetting) as caught:
+        load(environ={variable: "1"})
+    hint = f"; did you mean {meant}?" if meant else ""
+    assert caught.value.message == f"setting {variable}: no such setting{hint}"
+
+
+def test_a_word_that_is_no_choice_is_told_the_choices() -> None:
+    with pytest.raises(BadSetting, match=r"setting journal\.mode: .*'disk'; use none, local or redis"):
+        from_tree({"journal": {"mode": "disk"}})
+
+
+def test_the_signing_key_of_the_later_source_counts(tmp_path: Path) -> None:
+    file = toml(tmp_path, '[security]\nsigning_key_file = "from-file"\n')
+    key, key_file = "security.signing_key", "security.signing_key_file"
+    variable = {"GARRISON_SECURITY__SIGNING_KEY": "variable"}
+    cases: list[tuple[dict[str, str], dict[str, object], tuple[str | None, str | None]]] = [
+        ({}, {}, (None, "from-file")),
+        (variable, {}, ("variable", None)),
+        ({}, {key: "flag"}, ("flag", None)),
+        (variable, {key_file: "flag-file"}, (None, "flag-file")),
+        ({"GARRISON_SECURITY__SIGNING_KEY_FILE": "other"}, {}, (None, "other")),
+        ({"GARRISON_SECURITY__SIGNING_KEY": ""}, {}, ("", "from-file")),
+    ]
+    for environ, flags, wanted in cases:
+        security = load(file, environ, flags).security
+        assert (security.signing_key, security.signing_key_file) == wanted
+
+
+def test_an_empty_admin_token_is_none() -> None:
+    assert load(environ={"GARRISON_ADMIN__TOKEN": ""}).admin.token is None
+    assert load(environ={"GARRISON_ADMIN__TOKEN": "t"}).admin.token == "t"
 
 
 def test_a_value_where_a_section_belongs() -> None:

@@ -9,7 +9,7 @@ from cyclopts import App, Parameter
 
 from server.cli.bench.harness import Effort, Outcome
 from server.cli.common import Json, out
-from server.errors import BadSetting
+from server.errors import BadInput
 
 EXAMPLES = """
 Examples:
@@ -69,9 +69,9 @@ def bench(
     """
     known = benches()
     if name != "all" and name not in known:
-        raise BadSetting("bench", f"no benchmark {name!r}; there are {', '.join(known)}, all")
+        raise BadInput(f"no benchmark {name!r}; there are {', '.join(known)}, all")
     if rounds < 1:
-        raise BadSetting("rounds", "must be 1 or more")
+        raise BadInput("--rounds: must be 1 or more")
     for one in known if name == "all" else [name]:
         result = uvloop.run(_run(known[one], Effort(rounds, short)))
         if json:

@@ -17,7 +17,6 @@ from typing import Any, Literal
 
 from server.cli.bench.databases import POSTGRES
 from server.cli.bench.harness import Effort, Outcome, outcome, progress
-from server.cli.chaos.figures import Struck
 from server.cli.chaos.journals import Mode
 from server.cli.chaos.run import Chaos, Options
 from server.cli.common import err
@@ -37,14 +36,14 @@ async def run(effort: Effort) -> Outcome:
     detail: dict[str, Any] = {}
     for store in _stores(effort):
         for journal in JOURNALS:
-            struck, figures = await _kills(store, journal, effort)
+            chaos, figures = await _kills(store, journal, effort)
             detail[f"{store}_{journal}"] = figures["failover_s"]
             if journal == "none":
-                worst += list(_worst(struck))
+                worst += list(_worst(chaos))
     return outcome("failover", "s", worst, [lease_s] * len(worst), GOAL_S / lease_s, goal_s=GOAL_S, **detail)
 
 
-async def _kills(store: Store, journal: Mode, effort: Effort) -> tuple[list[Struck], dict[str, Any]]:
+async def _kills(store: Store, journal: Mode, effort: Effort) -> tuple[Chaos, dict[str, Any]]:
     progress(f"failover: round 1 to {effort.rounds} of {store}, journal {journal}")
     with TemporaryDirectory(prefix="garrison-failover-", ignore_cleanup_errors=True) as folder:
         chaos = Chaos(
@@ -69,15 +68,15 @@ async def _kills(store: Store, journal: Mode, effort: Effort) -> tuple[list[Stru
         raise Unavailable("stopped before its end")
     if figures["failover_s"] is None:
         raise Unavailable("no probe lived on a killed node")
-    return chaos.struck, figures
+    return chaos, figures
 
 
-def _worst(struck: Iterable[Struck]) -> Iterable[float]:
-    """The longest time of each kill that hit anybody."""
-    for one in struck:
-        times = [seconds for values in one.times(float("inf")).values() for seconds in values]
-        if times:
-            yield max(times)
+def _worst(chaos: Chaos) -> Iterable[float]:
+    """The longest wait after each kill that hit anybody."""
+    for one in chaos.struck:
+        waits = one.waits(chaos.gaps) | one.elsewhere(chaos.gaps)
+        if waits:
+            yield max(waits.values())
 
 
 def _stores(effort: Effort) -> list[Store]:

@@ -72,8 +72,9 @@ def chaos(
 ) -> int:
     """Hurt a real cluster under load and see what its clients lose.
 
-    Exit code 1 if an entity had two writers, if an acknowledged change is missing although a journal was kept, or if
-    a node ended by itself. Ctrl-C ends the faults, then everything in order; a second Ctrl-C at once.
+    Exit code 1 if an entity had two writers, if an acknowledged change is missing although a journal was kept, if a
+    node ended by itself, if a stream had a gap, or if the cluster or a client did not recover. Ctrl-C ends the faults,
+    then everything in order; a second Ctrl-C at once.
     """
     from server.cli.chaos.run import Chaos, Options, is_good
 

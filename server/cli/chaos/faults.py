@@ -45,6 +45,7 @@ class Faults:
         self.counters = Counters()
         self.crashes = 0
         self.unsettled = 0
+        self.never_served = 0
         self._extra: int | None = None
         self._done: dict[str, Callable[[Fault], Awaitable[None]]] = {
             "kill": self._kill,
@@ -61,13 +62,15 @@ class Faults:
         """Do it, and wait until everybody is served again and all nodes know each other."""
         before = len(self.struck)
         await self._done[fault.kind](fault)
-        await self._until(lambda: self.unserved(before) == 0)
-        self._tell(self.struck[before:])
+        await self._until(lambda: not any(struck.waiting(self.gaps) for struck in self.struck[before:]))
         await self.settle()
+        self._tell(self.struck[before:])
 
-    def unserved(self, first: int = 0) -> int:
-        """How many entities are not served again, of the faults from number `first` on."""
-        return sum(struck.waiting(self.gaps) for struck in self.struck[first:])
+    def end(self) -> None:
+        """No fault comes any more, and the probes are about to stop: what waits now was never served."""
+        self.never_served = self.gaps.end()
+        for struck in self.struck[-1:]:
+            struck.until = time.monotonic()
 
     async def settle(self) -> None:
         """Wait until all nodes serve and see each other, and no probe waits. What died is started."""
@@ -256,13 +259,23 @@ class Faults:
         self.counts[kind] = self.counts.get(kind, 0) + 1
 
     def _record(self, kind: str, node: str, at: float, entities: list[str]) -> None:
+        for last in self.struck[-1:]:
+            last.until = at
         self.struck.append(Struck(kind, node, at, tuple(entities)))
 
     def _tell(self, struck: list[Struck]) -> None:
+        gaps = self.gaps
         worst: dict[str, float] = {}
         for one in struck:
-            for kind, values in one.times(time.monotonic()).items():
-                worst[kind] = max([worst.get(kind, 0.0), *values])
-        if worst:
-            told = ", ".join(f"{kind} {seconds:.2f} s" for kind, seconds in sorted(worst.items()))
-            self.say(f"        all served again, at the latest after: {told}")
+            for entity, seconds in (one.waits(gaps) | one.elsewhere(gaps)).items():
+                kind = entity.partition("/")[0]
+                worst[kind] = max(worst.get(kind, 0.0), seconds)
+        if gaps.quiet:
+            self.say(f"[yellow]        {len(gaps.quiet)} probes are not served again")
+        elif worst:
+            bound = gaps.bound_s
+            told = ", ".join(
+                f"{kind} {seconds:.2f} s" if seconds != bound else f"{kind} less than {bound} s"
+                for kind, seconds in sorted(worst.items())
+            )
+            self.say(f"        all served again; the longest wait of a client: {told}")

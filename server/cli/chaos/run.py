@@ -24,14 +24,12 @@ from server.cli.chaos.network import Network, why_not
 from server.cli.chaos.nodes import fenced_writes
 from server.cli.chaos.plan import KINDS, NETWORK_KINDS, plan
 from server.cli.chaos.writes import double_writes
-from server.cli.live import Live
+from server.cli.live import Live, count_of
 from server.cli.local_cluster import Home, LocalCluster, free_places, name_of
 from server.errors import BadSetting
 
 GAP_S: Final = 0.25
 """The swarm's own bound of a late answer."""
-UNAVAILABLE_S: Final = 0.5
-"""Gaps shorter than this are not counted as unavailability."""
 NAMED: Final = 20
 
 
@@ -165,7 +163,7 @@ class Chaos(Live):
             await self._strike(faults)
             self.ended = time.monotonic()
             await faults.settle()
-            faults.unserved()  # while the probes still tell
+            faults.end()  # while the probes still tell
             await self.stop_bots()
             await reader
             self.note("stopping the nodes")
@@ -203,14 +201,18 @@ class Chaos(Live):
             await asyncio.sleep(0.5)
             if self.console.is_terminal:
                 stats, running = self.stats, time.monotonic() - self.began
-                parts = [f"{running:.0f} s", f"{len(faults.running)} nodes", f"{sum(faults.counts.values())} faults"]
+                parts = [
+                    f"{running:.0f} s",
+                    count_of(len(faults.running), "node"),
+                    count_of(sum(faults.counts.values()), "fault"),
+                ]
                 parts += [f"{stats[name]:,} {name.replace('_', ' ')}" for name in SHOWN if name in stats]
                 self.note(" · ".join(parts))
 
     # ---- the figures ----
 
     async def _figures(self, store: stores.ChaosStore, faults: Faults, found: dict[str, Any]) -> dict[str, Any]:
-        options, done, now = self.options, self.done, time.monotonic()
+        options, done = self.options, self.done
         writes = await store.writes()
         doubles = double_writes(writes)
         for one in doubles[:NAMED]:
@@ -218,8 +220,8 @@ class Chaos(Live):
         for line in found["lost_from"]:
             self.console.print(f"lost from {line}", markup=False)
         kinds = sorted({struck.kind for struck in faults.struck})
-        recovered = {kind: recovery([one for one in faults.struck if one.kind == kind], now) for kind in kinds}
-        lengths = self.gaps.lengths(UNAVAILABLE_S)
+        recovered = {kind: recovery([one for one in faults.struck if one.kind == kind], self.gaps) for kind in kinds}
+        lengths = self.gaps.lengths()
         return {
             "seconds": round(self.ended - self.began, 1),
             "seed": options.seed,
@@ -232,7 +234,7 @@ class Chaos(Live):
             "failover_s": recovered.pop("kill", None),
             "partition_s": recovered.pop("partition", None),
             "recovery_s": recovered,
-            "never_served": faults.unserved(),
+            "never_served": faults.never_served,
             "unavailability_s": {
                 "count": len(lengths),
                 "median": percentile(lengths, 0.5),
@@ -260,7 +262,12 @@ class Chaos(Live):
 SHOWN: Final = ("sessions", "matches_live", "matches_ended", "sessions_dropped", "sessions_resumed")
 
 
+BROKEN: Final = ("double_writers", "crashes", "never_served", "stream_faults", "unsettled")
+"""Figures that are 0 in a good run."""
+
+
 def is_good(figures: dict[str, Any]) -> bool:
-    """Whether the promises held: one writer, and nothing lost where a journal is kept."""
+    """Whether the promises held: one writer, everybody served again, streams whole, and nothing lost where a
+    journal is kept."""
     lost = figures["acknowledged_changes_lost"] if figures["journal"] != "none" else 0
-    return not (figures["double_writers"] or lost or figures["crashes"])
+    return not lost and not any(figures[name] for name in BROKEN)

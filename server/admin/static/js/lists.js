@@ -79,6 +79,21 @@ function pause(moves) {
   return `${millis(moves.pause_mean_ms)}, 99% ${bound}`;
 }
 
+/** Who is leaving and with how much, or that everything is in its place. */
+function onTheWay(nodes) {
+  const leaving = nodes.filter((node) => node.state === "leaving" && node.report);
+  const misplaced = (node) => node.report?.moves?.misplaced ?? 0;
+  const toMove = (node) => (leaving.includes(node) ? Math.max(misplaced(node), node.report.activations) : misplaced(node));
+  const left = nodes.reduce((sum, node) => sum + toMove(node), 0);
+  const sessions = leaving.reduce((sum, node) => sum + node.report.sessions, 0);
+  const some = (count, one) => count > 0 && `${whole(count)} ${count === 1 ? one : `${one}s`}`;
+  const going = [some(left, "activation"), some(sessions, "session")].filter(Boolean).join(" and ");
+  const empty = leaving.filter((node) => node.report.activations + node.report.sessions === 0).map((node) => node.node);
+  const done = empty.length === 1 ? `${empty[0]} is empty: stop it` : `${empty.join(" and ")} are empty: stop them`;
+  const said = [going && `${going} ${left + sessions === 1 ? "is" : "are"} still to move`, empty.length > 0 && done].filter(Boolean);
+  return said.length ? said : ["everything is in its place"];
+}
+
 export const moves = {
   id: "moves",
   title: "Moves",
@@ -125,8 +140,7 @@ export const moves = {
       if (store.live === null) return;
       going.update(store.live.nodes);
       taken.update(store.live.nodes);
-      const left = store.live.nodes.reduce((sum, node) => sum + (node.report?.moves?.misplaced ?? 0), 0);
-      setText(note, [left ? `${whole(left)} activations are on their way` : "everything is in its place", without(store.live.missing)].filter(Boolean).join(", "));
+      setText(note, [...onTheWay(store.live.nodes), without(store.live.missing)].filter(Boolean).join(", "));
     });
   },
 };

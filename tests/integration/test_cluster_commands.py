@@ -1,0 +1,54 @@
+"""`garrison status` and `garrison matches --live` against real admin servers."""
+
+import asyncio
+import contextlib
+import io
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from server.cli.app import run
+from tests.support.admin import TOKEN, PlayedMatch, TestCluster
+
+
+@pytest.fixture
+async def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[TestCluster]:
+    monkeypatch.chdir(tmp_path)
+    async with TestCluster(2) as nodes:
+        yield nodes
+
+
+async def command(*words: str) -> str:
+    """What a command that succeeds prints, run in a thread beside the servers."""
+    said = io.StringIO()
+
+    def work() -> int:
+        with contextlib.redirect_stdout(said):
+            return run(words)
+
+    assert await asyncio.to_thread(work) == 0
+    return said.getvalue()
+
+
+async def test_status_shows_where_each_node_gossips(cluster: TestCluster) -> None:
+    said = await command("status", "--url", cluster.nodes["node-1"].admin.url, "--token", TOKEN)
+    for name in ("node-1", "node-2"):
+        (line,) = [line for line in said.splitlines() if f"{name}#1" in line]
+        assert f"{name}:7370" in line
+
+
+async def test_live_matches_are_newest_first_whatever_node_has_them(cluster: TestCluster) -> None:
+    began = {"m-1": 50_000, "m-2": 10_000, "m-3": 90_000, "m-4": 70_000, "m-5": 0}  # which has not begun
+    for number, (key, wall_ms) in enumerate(began.items()):
+        host = cluster.nodes[("node-1", "node-2")[number % 2]].host
+        match = PlayedMatch(key, host.me, teams=2, players=["ann", "bob"])
+        match.state = msgspec.structs.replace(match.state, started_wall_ms=wall_ms)
+        host.actors["match"].append(match)
+    place = ("--set", f"admin.advertise_url={cluster.nodes['node-1'].admin.url}", "--set", f"admin.token={TOKEN}")
+    rows = json.loads(await command("matches", "--live", "--json", *place))["matches"]
+    assert [row["match"] for row in rows] == ["m-5", "m-3", "m-4", "m-1", "m-2"]
+    rows = json.loads(await command("matches", "--live", "--json", "--limit", "2", *place))["matches"]
+    assert [row["match"] for row in rows] == ["m-5", "m-3"]

@@ -27,6 +27,7 @@ from server.eventlog.ports import Append, AppendResult, Seal, StoredLog
 from server.ids import ActorId, Epoch, Incarnation, NodeAddress, NodeId, actor_id, key_of, kind_of
 from server.settings import StoreSettings
 from server.storage.ports import (
+    Absent,
     Change,
     Claim,
     ClaimResult,
@@ -135,9 +136,12 @@ class SqlStore:
             raise Internal(f"at most {MAX_CLAIMS} claims at once, not {len(claims)}")
         mapping = self._mapping(kind)
         keys = [key_of(claim.id) for claim in claims]
-        found = await self._database.claim(mapping, keys, [claim.token for claim in claims], me, journals)
+        made = [key for claim, key in zip(claims, keys, strict=True) if claim.make]
+        found = await self._database.claim(mapping, keys, [claim.token for claim in claims], made, me, journals)
         return {
             claim.id: self._claimed(mapping, claim, found.rows[key], me, key in found.clean)
+            if key in found.rows
+            else Absent()
             for claim, key in zip(claims, keys, strict=True)
         }
 

@@ -34,7 +34,7 @@ from game.messages import (
     Scoreboard,
 )
 from game.player.actor import Player
-from server.actors.actor import Attached, Caller, LoggedActor, Record, read_only, reminder
+from server.actors.actor import Attached, Caller, LoggedActor, Record, existing, read_only, reminder
 from server.errors import NotFound
 
 log = structlog.get_logger(__name__)
@@ -116,6 +116,7 @@ class Match(LoggedActor[MatchState]):
         self.after(self.HOST_SILENCE_S, self.host_silent)
         return self._accept(caller, message, events)
 
+    @existing
     def start(self, caller: Caller, message: MatchStart) -> Accepted:
         known = self._known(caller, message)
         if known is not None:
@@ -124,6 +125,7 @@ class Match(LoggedActor[MatchState]):
         self._host_lives(message.time_ms)
         return self._accept(caller, message, events)
 
+    @existing
     def report(self, caller: Caller, message: MatchReport) -> Accepted:
         known = self._known(caller, message)
         if known is not None:
@@ -132,6 +134,7 @@ class Match(LoggedActor[MatchState]):
         self._host_lives(message.events[-1].time_ms)
         return self._accept(caller, message, events)
 
+    @existing
     def end(self, caller: Caller, message: MatchEnd) -> Accepted:
         known = self._known(caller, message)
         if known is not None:
@@ -139,6 +142,7 @@ class Match(LoggedActor[MatchState]):
         events = rules.end(self.state, caller.subject, message.time_ms, self.wall_ms())
         return self._accept(caller, message, events)
 
+    @existing
     def tick(self, caller: Caller, message: MatchTick) -> Accepted:
         """Not a command: it changes nothing by itself, so it needs no id to be repeated by."""
         self._exists()
@@ -150,6 +154,7 @@ class Match(LoggedActor[MatchState]):
 
     # ---- commands of players ----
 
+    @existing
     def join(self, caller: Caller, message: MatchJoin) -> Accepted:
         known = self._known(caller, message)
         if known is not None:
@@ -159,6 +164,7 @@ class Match(LoggedActor[MatchState]):
             self.tell(Player, caller.subject, Player.match_joined, self.key)
         return self._accept(caller, message, events)
 
+    @existing
     def leave(self, caller: Caller, message: MatchLeave) -> Accepted:
         known = self._known(caller, message)
         if known is not None:
@@ -178,6 +184,7 @@ class Match(LoggedActor[MatchState]):
 
     # ---- told by players and timers ----
 
+    @existing
     def player_gone(self, player: str) -> None:
         """`player` has no session any more and did not come back in time."""
         line = self.state.players.get(player)

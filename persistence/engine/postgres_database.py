@@ -182,6 +182,7 @@ class PostgresDatabase:
         mapping: Mapping,
         keys: Sequence[str],
         tokens: Sequence[int],
+        made: Sequence[str],
         me: NodeAddress,
         journals: Collection[str] | None,
     ) -> Claimed:
@@ -196,7 +197,8 @@ class PostgresDatabase:
             return {row[0]: _row(row) for row in await connection.fetch(statement, *given)}
 
         async def work(connection: Any) -> Claimed:
-            await connection.execute(sql.insert, keys)
+            if made:
+                await connection.execute(sql.insert, made)
             rows: dict[str, Row] = {}
             clean: set[str] = set()
             open_keys = list(keys)
@@ -211,10 +213,12 @@ class PostgresDatabase:
                     return Claimed(rows, clean)
                 if await connection.fetchval(_IS_UP, me.node, me.incarnation) is None:
                     raise Unavailable(f"{me} is not up in the store and may claim nothing")
+                absent = set(missed).difference(made)
                 for row in await connection.fetch(sql.read, missed):
+                    absent.discard(row[0])
                     if not _free(found := _row(row), token_of[row[0]], me):
                         rows[found.key] = found
-                open_keys = [key for key in missed if key not in rows]
+                open_keys = [key for key in missed if key not in rows and key not in absent]
                 if not open_keys:
                     return Claimed(rows, clean)
             raise Unavailable("claims race with releases of the same rows", retry_after_s=0.1)

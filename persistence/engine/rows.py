@@ -134,11 +134,13 @@ class Database(Protocol):
         mapping: Mapping,
         keys: Sequence[str],
         tokens: Sequence[int],
+        made: Sequence[str],
         me: NodeAddress,
         journals: Collection[str] | None,
     ) -> Claimed:
-        """Every row after the claim: those that are mine under my token were claimed. Raises
-        `Unavailable` if this run of the node is not `up`."""
+        """Every row after the claim: those that are mine under my token were claimed. Where there is
+        none yet, one is made of the keys in `made`. Raises `Unavailable` if this run of the node is
+        not `up`."""
         ...
 
     async def write(self, mapping: Mapping, batch: Batch) -> set[str]:

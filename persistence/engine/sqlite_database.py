@@ -178,12 +178,13 @@ class SqliteDatabase:
         mapping: Mapping,
         keys: Sequence[str],
         tokens: Sequence[int],
+        made: Sequence[str],
         me: NodeAddress,
         journals: Collection[str] | None,
     ) -> Claimed:
         sql = _statements(mapping)
         readable = None if journals is None else json.dumps(list(journals))
-        inserts = [(key,) for key in keys]
+        inserts = [(key,) for key in made]
         claims = [(key, token, *me, readable) for key, token in zip(keys, tokens, strict=True)]
 
         def work(connection: sqlite3.Connection) -> tuple[list[Any], list[Any]]:

@@ -59,8 +59,16 @@ ENGINE = Caller("node", "engine")
 
 
 def read_only(method: Callable[P, R]) -> Callable[P, R]:
-    """Mark a method that changes nothing: it may run while another turn awaits."""
+    """Mark a method that changes nothing: it may run while another turn awaits. Called on an actor
+    that was never stored it runs on an empty state, and no actor is made."""
     method.read_only = True  # type: ignore[attr-defined]
+    return method
+
+
+def existing(method: Callable[P, R]) -> Callable[P, R]:
+    """Mark a method that is for actors that there are: called on one that was never stored it raises
+    `NotFound`, and no actor is made."""
+    method.existing = True  # type: ignore[attr-defined]
     return method
 
 
@@ -239,6 +247,8 @@ class LoggedActor(Actor[S]):
         """Stream new events, if there will be any, to that node for the next ten seconds."""
         return self.activation.log().attach(NodeAddress(node, incarnation))  # type: ignore[arg-type]
 
+    attach.makes = True  # type: ignore[attr-defined]  # who watches it is told of its first event
+
 
 class ActorRef(Generic[A]):
     """A typed reference: `await ref.ask(Match.join, caller, message)`."""
@@ -271,6 +281,7 @@ __all__ = [
     "EventBatch",
     "LoggedActor",
     "Record",
+    "existing",
     "read_only",
     "reminder",
 ]

@@ -20,10 +20,10 @@ from server.actors.actor import Actor, LoggedActor
 from server.actors.reminders import Reminding
 from server.directory.location import Location
 from server.errors import Corrupt, Fenced, GarrisonError, Moved, NotFound, Overloaded, Unavailable
-from server.ids import ActorId, NodeAddress, kind_of
+from server.ids import ActorId, NodeAddress, key_of, kind_of
 from server.placement.strategies import place
 from server.runtime.backoff import backoff_s
-from server.storage.ports import Owned
+from server.storage.ports import Absent, Owned
 
 if TYPE_CHECKING:
     from server.actors.host import Host
@@ -33,6 +33,10 @@ log = structlog.get_logger(__name__)
 _CLOSE_BATCH = 500
 _MAX_COMMITS = 100
 _STEP_S = 0.1
+
+
+class NotMade(NotFound):
+    """The store does not know this actor, and the call was none that makes it. Never leaves the node."""
 
 
 class Catalog:
@@ -55,9 +59,18 @@ class Catalog:
 
     # ---- birth ----
 
-    async def activate(self, identity: ActorId) -> Activation:
-        """The local activation, made if need be. Raises `NotFound` (no such kind), `Moved` (the
-        store names another live owner), `Unavailable`, `Overloaded`, `Corrupt`."""
+    async def activate(self, identity: ActorId, make: bool = True) -> Activation:
+        """The local activation, made if need be. Raises `NotFound` (no such kind), `NotMade` (without
+        `make`, for what the store does not know), `Moved` (the store names another live owner),
+        `Unavailable`, `Overloaded`, `Corrupt`."""
+        while True:
+            try:
+                return await self._activate(identity, make)
+            except NotMade:
+                if not make:
+                    raise  # otherwise it is another's call that this one has waited for
+
+    async def _activate(self, identity: ActorId, make: bool) -> Activation:
         if self._host.migrator.arrivals.expects(identity):
             await self._host.migrator.arrivals.wait(identity)
         activation = self.live.get(identity)
@@ -74,7 +87,7 @@ class Catalog:
             if cls.durability == "volatile":
                 return self._born(Activation(self._host, cls, identity, cls.State(), 0))
             future = self._loading[identity] = asyncio.get_running_loop().create_future()
-            self._host.supervisor.spawn(self._load(cls, identity, future), f"load {identity}")
+            self._host.supervisor.spawn(self._load(cls, identity, future, make), f"load {identity}")
         return await asyncio.shield(future)
 
     def has(self, identity: ActorId) -> bool:
@@ -86,9 +99,23 @@ class Catalog:
         """How many more activations this node takes."""
         return self._host.settings.actors.max_activations - len(self.live) - len(self._loading)
 
-    async def _load(self, cls: type[Actor[Any]], identity: ActorId, future: "asyncio.Future[Activation]") -> None:
+    def blank(self, identity: ActorId) -> Activation:
+        """For one call that reads what was never stored: owned by nobody, and not of this catalog.
+        Raises `NotFound` for a kind that there is not."""
+        cls = self._host.app.actor(kind_of(identity))
+        if cls is None:
+            raise NotFound(f"no actor kind {kind_of(identity)!r}")
+        one = Activation(self._host, cls, identity, cls.State(), 0)
+        if issubclass(cls, LoggedActor):
+            one.boundary = one.actor.state = event_log.load(one, cls, None)
+        one.hook(cls.activated)
+        return one
+
+    async def _load(
+        self, cls: type[Actor[Any]], identity: ActorId, future: "asyncio.Future[Activation]", make: bool
+    ) -> None:
         try:
-            owned = await self._claim(cls.kind, identity)
+            owned = await self._claim(cls.kind, identity, make)
             state = owned.state if owned.state is not None else cls.State()
             activation = Activation(self._host, cls, identity, state, owned.state_version)
             activation.epoch = owned.epoch
@@ -115,14 +142,16 @@ class Catalog:
         if self.closed is not None:
             raise Unavailable(self.closed.message, retry_after_s=self.closed.retry_after_s)
 
-    async def _claim(self, kind: str, identity: ActorId) -> Owned:
+    async def _claim(self, kind: str, identity: ActorId, make: bool) -> Owned:
         """Claim, waiting while the owner is gone from the view but not yet dead in the store."""
         host = self._host
         deadline = host.clock.now() + host.settings.actors.call_timeout_s
         for attempt in range(1_000):
-            result = await host.claimer.claim(kind, identity)
+            result = await host.claimer.claim(kind, identity, make)
             if isinstance(result, Owned):
                 return result
+            if isinstance(result, Absent):
+                raise NotMade(f"no {kind} {key_of(identity)}")
             if host.view.has(result.owner) and result.owner != host.me:
                 raise Moved(str(Location(result.owner, here=True)))
             if host.clock.now() >= deadline:

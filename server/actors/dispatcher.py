@@ -24,6 +24,8 @@ import msgspec
 from server.actors.activation import Activation, Chain, Waiting
 from server.actors.awaiting import fail, settle
 from server.actors.calls import CallFrame, decode_call, encode_call
+from server.actors.catalog import NotMade
+from server.actors.methods import Method
 from server.directory.cache import LocationCache
 from server.directory.location import Location, parse_location
 from server.errors import (
@@ -36,7 +38,7 @@ from server.errors import (
     Unavailable,
     Unreachable,
 )
-from server.ids import ActorId, NodeAddress, kind_of
+from server.ids import ActorId, NodeAddress, key_of, kind_of
 from server.placement.strategies import place
 from server.runtime.backoff import backoff_s
 from server.transport.ports import Answer, Service
@@ -82,13 +84,15 @@ class Dispatcher:
                 if target is None:
                     raise Unreachable("no node is up")
                 if target == self._host.me:
-                    admission = self._admit(identity, self._host.me, here, deadline)
+                    admission = self._admit(identity, name, self._host.me, here, deadline)
                     if chain:
                         activation = await self._host.supervisor.spawn(admission, f"admit {identity}")
                     else:
                         activation = await admission
                     return await self._local(activation, name, args, chain, deadline)
                 return await self._remote(target, identity, name, args, chain, deadline, here)
+            except NotMade:
+                return await self._waited(self._peek(identity, name, args, chain, deadline), deadline, name)
             except Moved as moved:
                 reason, where = moved, parse_location(moved.address)
                 self._learn(identity, target, where)
@@ -112,7 +116,7 @@ class Dispatcher:
         left = deadline - self._host.clock.now()
         if left <= 0:
             raise Unavailable(f"no way to the actor: {reason.message or 'it is moving'}")
-        wait_s = min(left, 0.01 + backoff_s(attempt, self._host.rng, base_s=0.05, cap_s=0.5))
+        wait_s = min(max(left, 0.001), 0.01 + backoff_s(attempt, self._host.rng, base_s=0.05, cap_s=0.5))
         loop = asyncio.get_running_loop()
         pause = loop.create_future()
         timer = loop.call_later(wait_s, _wake, pause)
@@ -133,13 +137,35 @@ class Dispatcher:
         if where is not None and where.address not in (owner, self._host.me):
             self.cache.put(identity, where.address)
 
+    def _method(self, identity: ActorId, name: str) -> Method | None:
+        cls = self._host.app.actor(kind_of(identity))
+        return self._host.methods(cls).get(name) if cls is not None else None
+
     async def _local(
         self, activation: Activation, name: str, args: tuple[Any, ...], chain: Chain, deadline: float
     ) -> Any:
         result = activation.call(name, args, chain, deadline)
-        if not isinstance(result, asyncio.Future):
-            return result
-        return await self.within(result, deadline, f"{activation.kind}.{name}")
+        return await self._waited(result, deadline, f"{activation.kind}.{name}")
+
+    async def _waited(self, result: Any, deadline: float, what: str) -> Any:
+        return await self.within(result, deadline, what) if isinstance(result, asyncio.Future) else result
+
+    def _peek(self, identity: ActorId, name: str, args: tuple[Any, ...], chain: Chain, deadline: float) -> Any:
+        """The result of a call that reads what was never stored, or a future of it. Raises `NotFound`
+        for a method that is none of those."""
+        method = self._method(identity, name)
+        if method is None or not method.peeks:
+            raise NotFound(f"no {kind_of(identity)} {key_of(identity)}")
+        blank = self._host.catalog.blank(identity)
+        result: Any = None
+        try:
+            result = blank.call(name, args, chain, deadline)
+        finally:
+            if isinstance(result, asyncio.Future):
+                result.add_done_callback(lambda _: blank.drop(Moved()))
+            else:
+                blank.drop(Moved())
+        return result
 
     async def within(self, result: "asyncio.Future[Any]", deadline: float, what: str) -> Any:
         """The result, or `DeadlineExceeded`; a caller that goes away does not cancel the turn."""
@@ -165,8 +191,7 @@ class Dispatcher:
         left = deadline - self._host.clock.now()
         if left <= 0:
             raise Unavailable("the deadline passed before the call was sent")
-        cls = self._host.app.actor(kind_of(identity))
-        method = self._host.methods(cls).get(name) if cls is not None else None
+        method = self._method(identity, name)
         if method is None:
             raise NotFound(f"no method {kind_of(identity)}.{name[:64]}")
         self._host.metrics.calls_remote_total += 1
@@ -197,8 +222,11 @@ class Dispatcher:
 
     # ---- the callee's side ----
 
-    async def _admit(self, identity: ActorId, caller: NodeAddress, here: bool, deadline: float) -> Activation:
-        """The activation to run a call on that came to this node, or `Moved` to the right one."""
+    async def _admit(
+        self, identity: ActorId, name: str, caller: NodeAddress, here: bool, deadline: float
+    ) -> Activation:
+        """The activation to run a call of `name` on that came to this node, or `Moved` to the right one.
+        Raises `NotMade` for an actor that was never stored, if the call does not make it."""
         host = self._host
         activation = host.catalog.live.get(identity)
         if activation is not None:
@@ -208,10 +236,12 @@ class Dispatcher:
             await host.directory.settled(identity)
             self._must_own(identity)
             self._look_up(identity, caller)
+        method = self._method(identity, name)
+        make = method is None or not (method.peeks or method.existing)
         left = max(0.0, deadline - host.clock.now())
         try:
             async with asyncio.timeout(left):
-                return await host.catalog.activate(identity)
+                return await host.catalog.activate(identity, make)
         except TimeoutError:
             raise Unavailable(f"{identity} could not be activated in time") from None
 
@@ -252,8 +282,13 @@ class Dispatcher:
         return activation.call(frame.method, args, tuple(frame.chain), deadline)
 
     async def _serve_cold(self, peer: NodeAddress, frame: CallFrame, deadline: float) -> bytes:
-        activation = await self._admit(frame.id, peer, frame.here, deadline)
-        result = self._run(activation, frame, deadline)
+        try:
+            activation = await self._admit(frame.id, frame.method, peer, frame.here, deadline)
+            result = self._run(activation, frame, deadline)
+        except NotMade:
+            method = self._method(frame.id, frame.method)
+            args = method.decode_args(frame.args) if method is not None else ()
+            result = self._peek(frame.id, frame.method, args, tuple(frame.chain), deadline)
         return _encode(await result if isinstance(result, asyncio.Future) else result)
 
 

@@ -25,7 +25,7 @@ class Method:
     """One callable method. `function(actor, *args)`; `decode_args` and `decode_result` raise
     `BadInput`."""
 
-    __slots__ = ("_args", "_result", "aside", "function", "name", "plain", "read_only")
+    __slots__ = ("_args", "_result", "aside", "existing", "function", "name", "peeks", "plain", "read_only")
 
     def __init__(self, name: str, function: Callable[..., Any]) -> None:
         self.name = name
@@ -33,6 +33,10 @@ class Method:
         self.plain = not _may_wait(function)
         """A plain `def` whose annotation promises a value: never a coroutine or a future."""
         self.read_only = bool(getattr(function, "read_only", False))
+        self.existing = bool(getattr(function, "existing", False))
+        """Only for an actor that there is."""
+        self.peeks = self.read_only and not (self.existing or getattr(function, "makes", False))
+        """On an actor that there is not it runs on a blank one."""
         self.aside = self.read_only and not self.plain and not inspect.iscoroutinefunction(function)
         """A read-only plain `def` that gives an awaitable: what it reads of the state it reads at
         once, and waiting for the rest holds no turn up."""

@@ -45,7 +45,7 @@ from server.directory.location import Location
 from server.errors import Corrupt, GarrisonError, Moved, Unavailable
 from server.ids import ActorId, Epoch, NodeAddress
 from server.runtime.backoff import backoff_s
-from server.storage.ports import ClaimResult, Move, MoveResult, Owned
+from server.storage.ports import ClaimResult, Elsewhere, Move, MoveResult, Owned
 from server.transport.ports import Service
 
 if TYPE_CHECKING:
@@ -308,7 +308,7 @@ class Migrator:
                 elif isinstance(result, Corrupt):  # claimed, under an epoch that nobody can tell any more
                     del doubtful[load]
                     load.one.fenced()
-                elif result is not None and result.owner != self._host.me:
+                elif isinstance(result, Elsewhere) and result.owner != self._host.me:
                     if doubtful.pop(load):
                         load.one.fenced()
                     else:

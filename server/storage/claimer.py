@@ -3,7 +3,7 @@ the store a few statements, sorted and bounded, whichever way they arrive. A bat
 what the journals of dead owners hold of it (rule 5) written under the new epoch."""
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from itertools import islice
 
 from server.errors import GarrisonError, Overloaded, Unavailable
@@ -32,6 +32,8 @@ class Claimer:
         self._store, self._settings, self._metrics = store, settings, metrics
         self._supervisor, self._first, self._takeover = supervisor, first, takeover
         self._waiting: dict[str, dict[ActorId, asyncio.Future[ClaimResult]]] = {}
+        self._existing: dict[ActorId, None] = {}
+        """Those that wait and are not to be made."""
         self._in_flight = 0
         self._scheduled = False
         self._token = 0
@@ -45,16 +47,21 @@ class Claimer:
         """Of all claims that were sent so far."""
         return self._token
 
-    def claim(self, kind: str, identity: ActorId) -> asyncio.Future[ClaimResult]:
-        """The result of claiming `identity`. Raises `Overloaded`; the future fails with the
-        store's `Unavailable`."""
+    def claim(self, kind: str, identity: ActorId, make: bool = True) -> asyncio.Future[ClaimResult]:
+        """The result of claiming `identity`; without `make`, `Absent` where the store does not know
+        it and nobody else wants it made. Raises `Overloaded`; the future fails with the store's
+        `Unavailable`."""
         waiting = self._waiting.setdefault(kind, {})
         future = waiting.get(identity)
+        if make:
+            self._existing.pop(identity, None)
         if future is None:
             if len(waiting) >= MAX_WAITING:
                 raise Overloaded("too many claims wait for the store")
             loop = asyncio.get_running_loop()
             future = waiting[identity] = loop.create_future()
+            if not make:
+                self._existing[identity] = None
             if not self._scheduled:
                 self._scheduled = True
                 loop.call_soon(self._dispatch)
@@ -68,17 +75,21 @@ class Claimer:
             while waiting and self._in_flight < self._settings.claim_batches_in_flight:
                 oldest = sorted(islice(waiting, self._settings.claim_batch))
                 batch = {identity: waiting[identity] for identity in oldest}
+                existing = {identity for identity in batch if identity in self._existing}
                 for identity in batch:
                     del waiting[identity]
+                    self._existing.pop(identity, None)
                 self._in_flight += 1
-                self._supervisor.spawn(self._run(kind, batch), f"claim-{kind}")
+                self._supervisor.spawn(self._run(kind, batch, existing), f"claim-{kind}")
 
-    async def _run(self, kind: str, batch: dict[ActorId, asyncio.Future[ClaimResult]]) -> None:
+    async def _run(
+        self, kind: str, batch: dict[ActorId, asyncio.Future[ClaimResult]], existing: Collection[ActorId]
+    ) -> None:
         assert self._me is not None
         claims = []
         for identity in batch:
             self._token += 1
-            claims.append(Claim(identity, self._token))
+            claims.append(Claim(identity, self._token, identity not in existing))
         try:
             results = await self._store.claim(kind, claims, self._me, self._takeover.journals(kind))
             self._metrics.claims_total += len(claims)

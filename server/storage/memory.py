@@ -16,6 +16,7 @@ from server.ids import ActorId, Epoch, Incarnation, NodeAddress, NodeId, kind_of
 from server.runtime.clock import Clock
 from server.storage.majority import holds_majority
 from server.storage.ports import (
+    Absent,
     Change,
     Claim,
     ClaimResult,
@@ -185,6 +186,8 @@ class MemoryStore:
     def _claim(
         self, kind: str, claim: Claim, me: NodeAddress, journals: Collection[str] | None
     ) -> ClaimResult | Corrupt:
+        if not claim.make and claim.id not in self.database.entities:
+            return Absent()
         entity = self.database.entities.setdefault(claim.id, Entity())
         run, token = entity.last
         clean = entity.owner is None

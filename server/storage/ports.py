@@ -36,12 +36,18 @@ class Elsewhere(msgspec.Struct, frozen=True):
     owner: NodeAddress
 
 
+class Absent(msgspec.Struct, frozen=True):
+    """The store does not know the entity, and it was not to be made."""
+
+
 class Claim(msgspec.Struct, frozen=True):
     """`token` rises with every claim that this node makes of the entity: a late, repeated
-    statement of an older claim must not fence a newer one."""
+    statement of an older claim must not fence a newer one. Without `make`, one that the store does
+    not know is not made."""
 
     id: ActorId
     token: int
+    make: bool = True
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -108,7 +114,7 @@ class Estate(msgspec.Struct, frozen=True, order=True):
     journal: str
 
 
-ClaimResult = Owned | Elsewhere
+ClaimResult = Owned | Elsewhere | Absent
 WriteResult = Literal["written", "fenced"]
 MoveResult = Literal["moved", "fenced"]
 
@@ -169,8 +175,8 @@ class Store(Protocol):
     async def claim(
         self, kind: str, claims: Sequence[Claim], me: NodeAddress, journals: Collection[str] | None = None
     ) -> dict[ActorId, ClaimResult | Corrupt]:
-        """Load-and-claim, at most 500 at once. `Corrupt` for one that is mine now, and whose stored
-        state is none of this program's. Succeeds for a row that is absent, released,
+        """Load-and-claim, at most 500 at once. `Absent` only for a claim without `make`. `Corrupt` for one
+        that is mine now, and whose stored state is none of this program's. Succeeds for a row that is absent, released,
         already mine, or whose owner is `dead` or `left` with a journal that is empty (settled,
         or it kept none) or one of `journals`, the places that can be read here; None: whatever
         its journal. Sets `epoch` (+1, never reset) and owner only. `Elsewhere(me)`: a later claim

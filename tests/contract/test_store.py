@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from game.player.state import PlayerState, SavedCommand, SavedCommands, SettledMatch
 from server.errors import Internal, Unavailable
 from server.ids import Epoch, Incarnation, NodeAddress, NodeId, actor_id
-from server.storage.ports import Change, Claim, Elsewhere, Owned, Store, Stored
+from server.storage.ports import Absent, Change, Claim, Elsewhere, Owned, Store, Stored
 from tests.support.databases import DATABASES, Wallet, fresh
 from tests.support.stores import LEASE_S, A, B, Pair, expired, owned
 from tests.support.waiting import until
@@ -40,6 +41,22 @@ async def store(database: Any) -> AsyncIterator[Store]:
 
 
 # ---- nodes and leases ----
+
+
+async def test_a_claim_that_is_not_to_make_anything_makes_nothing(pair: Pair) -> None:
+    one, two = pair.claims("one", "two")
+    await pair.own_a("two")
+    await pair.a.release(pair.kind, [(pair.id("two"), Epoch(1))])
+    claims = [replace(one, make=False), replace(two, token=two.token + 10, make=False)]
+    found = await pair.a.claim(pair.kind, claims, pair.on_a)
+    assert found[pair.id("one")] == Absent()
+    held = found[pair.id("two")]
+    assert isinstance(held, Owned) and held.epoch == 2, "what is there is claimed as ever"
+    again = await pair.b.claim(pair.kind, [replace(one, make=False)], pair.on_b)
+    assert again[pair.id("one")] == Absent()
+    assert (await pair.own_b()).epoch == 1, "it was never there before"
+    taken = await pair.a.claim(pair.kind, [replace(one, token=one.token + 20, make=False)], pair.on_a)
+    assert taken[pair.id("one")] == Elsewhere(pair.on_b)
 
 
 async def test_incarnations_rise_over_all_nodes(store: Store) -> None:

@@ -8,7 +8,7 @@ from server.errors import BadInput, DeadlineExceeded, Internal, Unavailable
 from server.ids import actor_id
 from server.transport.ports import Service
 from tests.support.engine import cluster, key_owned_by
-from tests.support.tiny import Counter, Near
+from tests.support.tiny import Counter, Ledger, Near
 from tests.support.waiting import until
 
 
@@ -57,6 +57,28 @@ async def test_a_stale_directory_entry_costs_a_redirect_and_heals() -> None:
         assert await world.hosts["node-1"].ask(one, "where", ()) in {"node-1", "node-2", "node-3"}
         assert owner.metrics.calls_redirected_total >= 0
         assert owner.directory.find(one) != world.hosts["node-3"].me
+
+
+async def test_reading_what_was_never_stored_makes_nothing() -> None:
+    async with cluster(("node-1", "node-2")) as world:
+        one, two = world.hosts.values()
+        here, there = (actor_id("counter", key_owned_by(one, Counter, name)) for name in ("node-1", "node-2"))
+        assert [await one.ask(identity, "total", ()) for identity in (here, there)] == [0, 0]
+        assert not one.catalog.live and not two.catalog.live
+        assert not one.store.database.entities
+        reading, adding = one.ask(here, "total", ()), one.ask(here, "add", (3,))
+        assert await asyncio.gather(reading, adding) in ([0, 3], [3, 3]), "the one that makes it does not wait in vain"
+        assert await two.ask(here, "total", ()) == 3
+
+
+async def test_a_watcher_of_what_is_not_there_yet_sees_it_begin() -> None:
+    async with cluster(("node-1", "node-2")) as world:
+        one, two = world.hosts.values()
+        ledger = actor_id("ledger", key_owned_by(one, Ledger, "node-2"))
+        attached = await one.ask(ledger, "attach", ("node-1", int(one.me.incarnation)))
+        assert attached.next_seq == 1
+        live = two.find(ledger)
+        assert live is not None and live.log().watched
 
 
 async def test_a_place_that_does_not_answer_is_not_asked_again() -> None:

@@ -211,11 +211,17 @@ async def test_an_unknown_match_leaves_no_trace() -> None:
             await client.send(MatchTick(1, "nothing", 5))
         with pytest.raises(NotFound):
             await host.ask(actor_id("match", "watched"), "attach", ("node-1", 1))
-        ghost = host.find(actor_id("match", "watched"))
-        assert ghost is not None and ghost.retiring and not ghost.log().watched
-        await host.ask(actor_id("match", "nothing"), "player_gone", ("ann",))
-        stored = await host.logs.read_log("match", actor_id("match", "nothing"))
-        assert stored is None or stored.next_seq == 1
+        with pytest.raises(NotFound):
+            await host.ask(actor_id("match", "nothing"), "player_gone", ("ann",))
+        assert not host.catalog.live and not host.store.database.entities
+
+
+async def test_a_look_at_an_unknown_player_leaves_no_trace() -> None:
+    async with running() as host:
+        with pytest.raises(NotFound):
+            await Client(host, player("ann")).send(ProfileGet(1, "nobody"))
+        assert (await presence(host, "nobody")).status == "offline"
+        assert not host.catalog.live and not host.store.database.entities
 
 
 async def test_a_match_from_lobby_to_result(short: None) -> None:

@@ -221,9 +221,9 @@ class StoreProcess:
         runs: dict[NodeAddress, tuple[str, float]] = {
             address: (run.state, run.lease_until - now) for address, run in self._database.nodes.items()
         }
-        if statement in ("renew_lease", "register_node"):
+        if statement == "renew_lease":
             held = any(address.node == node and state == "up" and left > 0 for address, (state, left) in runs.items())
-            if not held or statement == "register_node":
+            if not held:
                 self._steady[node] = now
         return runs
 
@@ -243,6 +243,8 @@ class StoreProcess:
         live = sorted(one for one, (state, left) in before.items() if state in ("up", "evicting") and left > 0)
         for address, run in self._database.nodes.items():
             state, left_s = before.get(address, ("", 0.0))
+            if not state:
+                self._steady[address.node] = self._database.clock.boot()  # a registration that took effect
             if run.state != state:
                 self.audit.append(
                     Judged(

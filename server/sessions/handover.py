@@ -45,7 +45,8 @@ T = TypeVar("T")
 class Packed(msgspec.Struct, array_like=True, frozen=True):
     """One session. `moves` counts its shipments. `frames` are the pushes `acked + 1`,
     `acked + 2`, … `beats`: heartbeats that `Beats` acknowledges. `topics`: what it watches, with
-    the number of the event that it gets next."""
+    the number of the event that it gets next. `sent`: the newest push that was ever written to the
+    client; absent where it is connected, and so may get all of `frames`."""
 
     resume: ResumeToken
     session: Text
@@ -59,6 +60,7 @@ class Packed(msgspec.Struct, array_like=True, frozen=True):
     acked: Count
     frames: list[bytes]
     topics: list[tuple[Text, Annotated[int, Meta(ge=1)]]]
+    sent: Count | None = None
 
 
 class Wanted(msgspec.Struct, array_like=True, frozen=True):
@@ -137,12 +139,15 @@ def _answers(decode: Callable[[bytes], list[T]], payload: bytes, count: int) -> 
 
 
 def unpack_outbox(packed: Packed, max_messages: int, max_bytes: int) -> Outbox | None:
-    """The session's outbox, everything in it counted as sent (it may have been): the client's own
-    number decides on resuming. None if it is over the bounds here, with one frame's grace."""
+    """The session's outbox: what was sent, or may have been, and the client's own number decide on
+    resuming. None if it is over the bounds here, with one frame's grace."""
     size = sum(map(len, packed.frames))
     if len(packed.frames) > max_messages + 1 or size > max_bytes + 1024:
         return None
-    return Outbox.restored(max_messages, max_bytes, packed.acked, packed.frames)
+    outbox = Outbox.restored(max_messages, max_bytes, packed.acked, packed.frames)
+    if packed.sent is not None:
+        outbox.sent = max(outbox.acked, min(packed.sent, outbox.last))
+    return outbox
 
 
 def newer(packed: Packed, since_ms: int) -> bool:

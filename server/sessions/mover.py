@@ -15,7 +15,8 @@ arrived asks again (the receiver knows a session that it has) until it is answer
 has left its view. Then the session is taken back: it goes on at its sender. A receiver that was only
 silent may install it all the same: it is told to forget it as soon as it is in the view again. Until
 then a client that has had a push since cannot resume it there: numbers that were packed are not
-given again.
+given again, and what the copy has numbered since and not sent to anybody the client cannot have had
+(`Packed.sent`, where the copy moves on).
 """
 
 import asyncio
@@ -243,6 +244,7 @@ class Mover:
         return Packed(
             session.resume, caller.session, caller.subject, role, session.format, session.stays, session.moves,
             session.since_ms, session.beats, outbox.acked, frames, move.topics,
+            outbox.sent if session.connection is None else None,
         )  # fmt: skip
 
     async def _ship(self, to: NodeAddress, batch: list[tuple[Session, Packed]]) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from server.errors import BadInput, Unavailable
 from server.ids import ActorId, NodeAddress
+from server.sessions.broadcast import Broadcast
 from server.sessions.handover import Forget, Ship, decode, encode
 from server.sessions.memory import Closed
 from server.transport.ports import Answer, Service
@@ -347,13 +348,18 @@ async def _taken_back(world: World, deaf: int = 0) -> tuple[MemoryClient, Callab
     return client, lambda: serve(one.host.me, held[0])
 
 
-async def test_who_has_had_more_cannot_resume_what_was_taken_back() -> None:
+@pytest.mark.parametrize("went_on", [False, True])
+async def test_who_has_had_more_cannot_resume_what_was_taken_back(went_on: bool) -> None:
+    """Also where the copy has given the same number to something else."""
     async with gateways(("node-1",)) as world:
         client, arrive = await _taken_back(world)
         arrive()
-        assert len(world.nodes["node-2"].gateway.sessions) == 1
+        (copy,) = world.nodes["node-2"].gateway.sessions.values()
         push(world, "node-1", client.subject, "a")
         await notes(client, 2, ["a"])
+        if went_on:
+            copy.push(Broadcast(Note(0, "b")))
+            assert copy.outbox.last == 2
         again = world.client("node-2", client.subject)
         assert client.welcome is not None
         assert (await again.hello(resume=client.welcome.resume, ack=2))[7] is False

@@ -30,5 +30,6 @@ KEPT: Final = (
     Regression("storm", 104361, "a quiet session's beats were acknowledged later than its client waits for a word"),
     Regression("storm", 200045, "a call waited for a deadline that was less than the clock's grain away, for ever"),
     Regression("storm", 207319, "the checker took a refused registration that came late for the lease's beginning"),
+    Regression("storm", 301441, "the copy of a session that was taken back numbered events as its sender did others"),
     Regression("storm", 111539, "a node that stopped in a move left the error of its last word to nobody"),
 )

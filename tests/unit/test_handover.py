@@ -163,3 +163,14 @@ def test_where_a_session_went_is_known_for_a_while() -> None:
     for number in range(5):
         gone.note(f"u{number}", f"q{number}", A, 1, until=99)
     assert (len(gone), gone.where("u4", 0), gone.where("t3", 0), gone.of_player("p1", 0)) == (3, A, None, None)
+
+
+def test_of_what_was_never_sent_the_client_can_have_had_nothing() -> None:
+    frames = [b"a", b"b", b"c"]
+    outbox = unpack_outbox(packed(acked=4, frames=frames, sent=5), 100, 10_000)
+    assert outbox is not None and outbox.last == 7
+    assert not outbox.rewind(6)
+    assert outbox.rewind(5) and list(outbox.unsent()) == [b"b", b"c"]
+    for sent, counts in ((0, 4), (99, 7), (None, 7)):
+        held = unpack_outbox(packed(acked=4, frames=frames, sent=sent), 100, 10_000)
+        assert held is not None and held.sent == counts

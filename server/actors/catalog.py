@@ -81,9 +81,7 @@ class Catalog:
             self._check_open()
             if self.room <= 0:
                 raise Overloaded("this node has its bound of activations", retry_after_s=2.0)
-            cls = self._host.app.actor(kind_of(identity))
-            if cls is None:
-                raise NotFound(f"no actor kind {kind_of(identity)!r}")
+            cls = self._class_of(identity)
             if cls.durability == "volatile":
                 return self._born(Activation(self._host, cls, identity, cls.State(), 0))
             future = self._loading[identity] = asyncio.get_running_loop().create_future()
@@ -102,14 +100,18 @@ class Catalog:
     def blank(self, identity: ActorId) -> Activation:
         """For one call that reads what was never stored: owned by nobody, and not of this catalog.
         Raises `NotFound` for a kind that there is not."""
-        cls = self._host.app.actor(kind_of(identity))
-        if cls is None:
-            raise NotFound(f"no actor kind {kind_of(identity)!r}")
+        cls = self._class_of(identity)
         one = Activation(self._host, cls, identity, cls.State(), 0)
         if issubclass(cls, LoggedActor):
             one.boundary = one.actor.state = event_log.load(one, cls, None)
         one.hook(cls.activated)
         return one
+
+    def _class_of(self, identity: ActorId) -> type[Actor[Any]]:
+        cls = self._host.app.actor(kind_of(identity))
+        if cls is None:
+            raise NotFound(f"no actor kind {kind_of(identity)!r}")
+        return cls
 
     async def _load(
         self, cls: type[Actor[Any]], identity: ActorId, future: "asyncio.Future[Activation]", make: bool

@@ -6,6 +6,9 @@
                               the store says; the caller follows at most `max_redirects`, then waits
                               for a view change or a jittered moment, until its deadline
 
+A call that makes no actor (`read_only`, `existing`), of one that the store does not know, runs on a
+blank that is thrown away, or ends in `NotFound`.
+
 Only calls that certainly did nothing (`Moved`, `Unreachable`) are sent again; a lost connection or
 a passed deadline is an unknown outcome and is the caller's to repeat, with its command id.
 

@@ -23,6 +23,7 @@ from server.actors.actor import Actor, LoggedActor
 from server.actors.event_log import LogParts
 from server.errors import BadInput, GarrisonError, Internal
 from server.ids import ActorId, Epoch, Incarnation, kind_of
+from server.transport.ports import UNDECODABLE
 
 if TYPE_CHECKING:
     from server.actors.host import Host
@@ -137,7 +138,7 @@ def decode(payload: bytes) -> Message:
     try:
         message: Message = _message.decode(payload)
         return message
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNDECODABLE as error:
         raise BadInput(f"migration message: {error}") from None
 
 
@@ -145,7 +146,7 @@ def decode_taken(payload: bytes) -> Taken:
     """The answer to an `Offer`. Raises `BadInput`."""
     try:
         return _taken.decode(payload)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNDECODABLE as error:
         raise BadInput(f"migration answer: {error}") from None
 
 
@@ -153,7 +154,7 @@ def decode_ids(payload: bytes) -> list[ActorId]:
     """The answer to a `Ship`. Raises `BadInput`."""
     try:
         return _ids.decode(payload)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNDECODABLE as error:
         raise BadInput(f"migration answer: {error}") from None
 
 
@@ -193,7 +194,7 @@ def unpack(host: "Host", data: bytes) -> Arrival:
             raise BadInput(f"no actor kind {kind_of(parcel.id)!r}")
         decode_state, decode_carried = _decoders_of(cls)
         state, carried = decode_state(parcel.state), decode_carried(parcel.carried)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNDECODABLE as error:
         raise BadInput(f"parcel: {error}") from None
     one = Activation(host, cls, parcel.id, state, parcel.version)
     one.epoch = Epoch(parcel.epoch)

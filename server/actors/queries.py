@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from server.errors import BadInput, GarrisonError, NotFound
-from server.transport.ports import Answer, Service
+from server.transport.ports import UNDECODABLE, Answer, Service
 
 if TYPE_CHECKING:
     from server.actors.host import Host
@@ -66,7 +66,7 @@ class Queries:
         for node, answer in zip(asked, answers, strict=True):
             try:
                 by_node[node] = _rows.decode(answer if isinstance(answer, bytes) else b"")
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            except UNDECODABLE:
                 missing.append(node)
         ordered = dict(sorted(by_node.items()))
         return QueryResult([row for rows in ordered.values() for row in rows], sorted(missing), ordered)
@@ -74,6 +74,6 @@ class Queries:
     def _serve(self, _peer: object, payload: bytes) -> Answer:
         try:
             name, params = _question.decode(payload)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        except UNDECODABLE as error:
             raise BadInput(f"query: {error}") from None
         return _encode(self.local(name, params))

@@ -20,7 +20,7 @@ from server.runtime.backoff import backoff_s
 from server.runtime.clock import Clock
 from server.runtime.supervisor import Supervisor
 from server.settings import ActorSettings
-from server.transport.ports import Answer, Service, Transport
+from server.transport.ports import UNDECODABLE, Answer, Service, Transport
 
 _TRIES: Final = 4
 """Messages that may be lost within `directory_wait_s`."""
@@ -161,7 +161,7 @@ class Directory:
     def _serve(self, peer: NodeAddress, payload: bytes) -> Answer:
         try:
             request: Any = _request.decode(payload)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        except UNDECODABLE as error:
             raise BadInput(f"directory request: {error}") from None
         if isinstance(request, Hint):
             self._core.hint(request)

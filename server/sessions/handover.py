@@ -19,6 +19,7 @@ from msgspec import Meta
 from server.errors import BadInput, Corrupt
 from server.ids import NodeAddress, actor_id, parse_actor_id
 from server.sessions.outbox import Outbox
+from server.transport.ports import UNDECODABLE
 from server.wire.codec import Format
 from server.wire.messages import Push
 
@@ -108,7 +109,7 @@ def decode(payload: bytes) -> Ship | Want | Forget:
     """Raises `BadInput` for anything but a message, whole and plausible."""
     try:
         message: Ship | Want | Forget = _decode(payload)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNDECODABLE as error:
         raise BadInput(f"session message: {error}") from None
     if isinstance(message, Ship):
         for packed in message.sessions:
@@ -131,7 +132,7 @@ def decode_places(payload: bytes, count: int) -> list[str]:
 def _answers(decode: Callable[[bytes], list[T]], payload: bytes, count: int) -> list[T]:
     try:
         answers = decode(payload)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNDECODABLE as error:
         raise Corrupt(f"answer of a gateway: {error}") from None
     if len(answers) != count:
         raise Corrupt(f"{len(answers)} answers to {count} questions")
@@ -144,10 +145,7 @@ def unpack_outbox(packed: Packed, max_messages: int, max_bytes: int) -> Outbox |
     size = sum(map(len, packed.frames))
     if len(packed.frames) > max_messages + 1 or size > max_bytes + 1024:
         return None
-    outbox = Outbox.restored(max_messages, max_bytes, packed.acked, packed.frames)
-    if packed.sent is not None:
-        outbox.sent = max(outbox.acked, min(packed.sent, outbox.last))
-    return outbox
+    return Outbox.restored(max_messages, max_bytes, packed.acked, packed.frames, packed.sent)
 
 
 def newer(packed: Packed, since_ms: int) -> bool:

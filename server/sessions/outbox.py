@@ -25,13 +25,16 @@ class Outbox:
         self.lost = False
 
     @classmethod
-    def restored(cls, max_messages: int, max_bytes: int, acked: int, frames: Sequence[bytes]) -> "Outbox":
-        """One that was filled elsewhere with pushes `acked + 1` and so on; all count as sent, since
-        they may have been: `rewind` is the next thing that happens to it."""
+    def restored(
+        cls, max_messages: int, max_bytes: int, acked: int, frames: Sequence[bytes], sent: int | None = None
+    ) -> "Outbox":
+        """One that was filled elsewhere with pushes `acked + 1` and so on, of which those up to `sent`
+        were sent, or may have been; without it, all. `rewind` is the next thing that happens to it."""
         outbox = cls(max_messages, max_bytes)
         outbox._frames = deque(frames) if frames else None
         outbox.acked = acked
-        outbox.sent = outbox.last = acked + len(frames)
+        outbox.last = acked + len(frames)
+        outbox.sent = outbox.last if sent is None else max(acked, min(sent, outbox.last))
         outbox.bytes = sum(map(len, frames))
         return outbox
 

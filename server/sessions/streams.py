@@ -27,7 +27,7 @@ from server.ids import ActorId, NodeAddress, actor_id, kind_of, parse_actor_id
 from server.runtime.backoff import backoff_s
 from server.sessions.broadcast import Broadcast
 from server.sessions.cursors import Cursors
-from server.transport.ports import Service
+from server.transport.ports import UNDECODABLE, Service
 from server.wire.messages import (
     ENGINE_ANSWERS,
     Done,
@@ -83,7 +83,6 @@ class _ServedHere(msgspec.Struct, array_like=True, frozen=True, tag=2):
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(_EventsTo | _PushTo | _ServedHere).decode
-_MALFORMED: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class Topic:
@@ -158,7 +157,7 @@ class Streams:
         try:
             message = _decode(payload)
             push = self._decode_push(message.push) if isinstance(message, _PushTo) else None
-        except _MALFORMED as error:
+        except UNDECODABLE as error:
             raise BadInput(f"stream message: {error}") from None
         if isinstance(message, _EventsTo):
             self._arrived(message.topic, message.first_seq, message.events)

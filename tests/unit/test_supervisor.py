@@ -8,23 +8,25 @@ from server.runtime import supervisor
 from server.runtime.supervisor import Supervisor
 
 
+async def _stubborn(over: asyncio.Event) -> None:
+    """Ends when it is `over`, and not before."""
+    while not over.is_set():
+        try:
+            await over.wait()
+        except asyncio.CancelledError:
+            continue
+
+
 async def test_a_task_that_does_not_end_is_left_and_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(supervisor, "END_S", 0.02)
     tasks, over = Supervisor("n"), asyncio.Event()
 
-    async def stubborn() -> None:
-        while not over.is_set():
-            try:
-                await over.wait()
-            except asyncio.CancelledError:
-                continue
-
     async def polite() -> None:
         await over.wait()
 
-    kept, ended = tasks.spawn(stubborn(), "turn counter/x"), tasks.spawn(polite(), "other")
+    kept, ended = tasks.spawn(_stubborn(over), "turn counter/x"), tasks.spawn(polite(), "other")
     await asyncio.sleep(0)
     async with asyncio.timeout(5):
         await tasks.stop()
@@ -37,14 +39,7 @@ async def test_a_task_that_does_not_end_is_left_and_named(
 async def test_a_stop_that_is_given_up_ends_at_once() -> None:
     tasks, over = Supervisor("n"), asyncio.Event()
 
-    async def stubborn() -> None:
-        while not over.is_set():
-            try:
-                await over.wait()
-            except asyncio.CancelledError:
-                continue
-
-    kept = tasks.spawn(stubborn(), "turn")
+    kept = tasks.spawn(_stubborn(over), "turn")
     await asyncio.sleep(0)
     stopping = asyncio.ensure_future(tasks.stop())
     await asyncio.sleep(0)

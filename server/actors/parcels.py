@@ -23,7 +23,7 @@ from server.actors.actor import Actor, LoggedActor
 from server.actors.event_log import LogParts
 from server.errors import BadInput, GarrisonError, Internal
 from server.ids import ActorId, Epoch, Incarnation, kind_of
-from server.transport.ports import UNDECODABLE
+from server.wire.codec import UNDECODABLE
 
 if TYPE_CHECKING:
     from server.actors.host import Host

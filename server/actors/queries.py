@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from server.errors import BadInput, GarrisonError, NotFound
-from server.transport.ports import UNDECODABLE, Answer, Service
+from server.transport.ports import Answer, Service
+from server.wire.codec import UNDECODABLE
 
 if TYPE_CHECKING:
     from server.actors.host import Host

@@ -20,7 +20,8 @@ from server.runtime.backoff import backoff_s
 from server.runtime.clock import Clock
 from server.runtime.supervisor import Supervisor
 from server.settings import ActorSettings
-from server.transport.ports import UNDECODABLE, Answer, Service, Transport
+from server.transport.ports import Answer, Service, Transport
+from server.wire.codec import UNDECODABLE
 
 _TRIES: Final = 4
 """Messages that may be lost within `directory_wait_s`."""

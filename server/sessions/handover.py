@@ -19,8 +19,7 @@ from msgspec import Meta
 from server.errors import BadInput, Corrupt
 from server.ids import NodeAddress, actor_id, parse_actor_id
 from server.sessions.outbox import Outbox
-from server.transport.ports import UNDECODABLE
-from server.wire.codec import Format
+from server.wire.codec import UNDECODABLE, Format
 from server.wire.messages import Push
 
 MAX_BATCH: Final = 100

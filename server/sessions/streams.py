@@ -27,7 +27,8 @@ from server.ids import ActorId, NodeAddress, actor_id, kind_of, parse_actor_id
 from server.runtime.backoff import backoff_s
 from server.sessions.broadcast import Broadcast
 from server.sessions.cursors import Cursors
-from server.transport.ports import UNDECODABLE, Service
+from server.transport.ports import Service
+from server.wire.codec import UNDECODABLE
 from server.wire.messages import (
     ENGINE_ANSWERS,
     Done,

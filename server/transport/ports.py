@@ -7,14 +7,10 @@ payload, and answers with bytes at once or with a future of bytes. A handler tha
 
 import asyncio
 from collections.abc import Callable
-from typing import Final, Protocol
-
-import msgspec
+from typing import Protocol
 
 from server.ids import NodeAddress
 
-UNDECODABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""What decoding another node's message may raise, by its bytes."""
 Answer = bytes | asyncio.Future[bytes] | None
 Handler = Callable[[NodeAddress, bytes], Answer]
 

@@ -16,6 +16,9 @@ from server.wire.messages import Push, Request
 Format = Literal["msgpack", "json"]
 SUBPROTOCOLS: Final[dict[str, Format]] = {"garrison.v1.msgpack": "msgpack", "garrison.v1.json": "json"}
 
+UNDECODABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What decoding may raise, by the bytes: of a client or of another node."""
+
 _any_msgpack = msgspec.msgpack.Decoder()
 _any_json = msgspec.json.Decoder()
 _msgpack = msgspec.msgpack.Encoder()
@@ -54,7 +57,7 @@ class Codec:
         """Off the hot path: read what can be read of a bad frame."""
         try:
             value = self._decode_any(frame)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError) as error:
+        except (*UNDECODABLE, ValueError) as error:
             return _with_id(BadFrame(f"not {self.format}: {error}"), 0)
         if not isinstance(value, list) or not value or not isinstance(value[0], str):
             return _with_id(BadFrame("a message is an array that begins with its type"), 0)

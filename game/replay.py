@@ -36,6 +36,7 @@ from server.errors import BadInput, Corrupt
 from server.eventlog import segment
 from server.eventlog.ports import Chunk, StoredLog
 from server.eventlog.record import NO_HEAD, Entry, Record, next_head, state_hash
+from server.wire.codec import UNDECODABLE
 
 _entry_data = msgspec.msgpack.Decoder(tuple[MatchEvent, str | None, int])
 _keyframe = msgspec.msgpack.Decoder(MatchState)
@@ -74,7 +75,7 @@ def read(entry: Entry) -> Record:
     """The record in `entry`. Raises `Corrupt` naming the event."""
     try:
         event, lineage, command = _entry_data.decode(entry.data)
-    except msgspec.DecodeError as error:
+    except UNDECODABLE as error:
         raise Corrupt(f"event {entry.seq}: {error}") from None
     return Record(entry.seq, event, lineage, command)
 
@@ -167,7 +168,7 @@ def _start(part: segment.Segment) -> MatchState:
         return MatchState()
     try:
         return _keyframe.decode(part.keyframe or b"")
-    except msgspec.DecodeError as error:
+    except UNDECODABLE as error:
         raise Corrupt(f"{_name(part)}: keyframe: {error}") from None
 
 

@@ -311,6 +311,6 @@ def _decode(mapping: Mapping, row: Row) -> Any:
         return None
     try:
         return mapping.decode(row.values)
-    except (msgspec.MsgspecError, ValueError, TypeError) as error:
+    except (msgspec.MsgspecError, ValueError, TypeError, RecursionError) as error:
         kind = f"{mapping.kind}/" if mapping.kind else ""
         return Corrupt(f"table {mapping.table.name}, row {kind}{row.key}: {error}")

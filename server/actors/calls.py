@@ -6,6 +6,7 @@ import msgspec
 
 from server.errors import BadInput
 from server.ids import ActorId
+from server.wire.codec import UNDECODABLE
 
 
 class CallFrame(msgspec.Struct, array_like=True, frozen=True):
@@ -34,5 +35,5 @@ def decode_call(payload: bytes) -> CallFrame:
     """Raises `BadInput`."""
     try:
         return _decode(payload)
-    except msgspec.DecodeError as error:
+    except UNDECODABLE as error:
         raise BadInput(f"call frame: {error}") from None

@@ -24,6 +24,7 @@ from server.eventlog import segment
 from server.eventlog.ports import Append, Seal, StoredLog
 from server.eventlog.record import NO_HEAD, Entry, Record, next_head, state_hash
 from server.ids import Epoch, Incarnation, NodeAddress, NodeId
+from server.wire.codec import UNDECODABLE
 
 if TYPE_CHECKING:
     from server.actors.activation import Activation
@@ -374,7 +375,7 @@ def arrive(activation: "Activation", cls: type[LoggedActor[Any]], parts: LogPart
         raise BadInput(f"the log of {activation.id} does not fit together")
     try:
         base = msgspec.msgpack.decode(parts.base, type=cls.State)
-    except msgspec.DecodeError as error:
+    except UNDECODABLE as error:
         raise BadInput(f"the log of {activation.id}: {error}") from None
     event_log = EventLog(activation, base, parts.head, list(parts.tail), parts.next_seq)
     event_log._tail_head = parts.base_head
@@ -387,7 +388,7 @@ def decode_entry(cls: type[LoggedActor[Any]], entry: Entry) -> Record:
     """The record in an entry. Raises `Corrupt`."""
     try:
         event, lineage, command = _decoder(cls).decode(entry.data)
-    except msgspec.DecodeError as error:
+    except UNDECODABLE as error:
         raise Corrupt(f"event {entry.seq}: {error}") from None
     return Record(entry.seq, event, lineage, command)
 
@@ -396,7 +397,7 @@ def _state_of(cls: type[LoggedActor[Any]], part: "segment.Segment") -> Any:
     """The keyframe's state. Raises `Corrupt`."""
     try:
         return msgspec.msgpack.decode(part.keyframe or b"", type=cls.State)
-    except msgspec.DecodeError as error:
+    except UNDECODABLE as error:
         raise Corrupt(f"keyframe at event {part.first_seq}: {error}") from None
 
 

@@ -14,6 +14,7 @@ import msgspec
 
 from server.actors.actor import Actor
 from server.errors import BadInput
+from server.wire.codec import UNDECODABLE
 
 _BASE = {
     "activated", "after", "arrived", "cancel", "carry", "deactivating", "emit", "evolve", "finished", "now",
@@ -50,14 +51,14 @@ class Method:
     def decode_args(self, payload: bytes | memoryview | msgspec.Raw) -> tuple[Any, ...]:
         try:
             arguments = self._args.decode(payload)
-        except msgspec.DecodeError as error:
+        except UNDECODABLE as error:
             raise BadInput(f"arguments of {self.name}: {error}") from None
         return msgspec.structs.astuple(arguments)
 
     def decode_result(self, payload: bytes) -> Any:
         try:
             return self._result.decode(payload)
-        except msgspec.DecodeError as error:
+        except UNDECODABLE as error:
             raise BadInput(f"result of {self.name}: {error}") from None
 
 

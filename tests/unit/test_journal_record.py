@@ -105,8 +105,9 @@ def test_parts_come_in_any_order() -> None:
     ]
 
 
-def test_a_payload_that_is_no_record_is_named() -> None:
-    odd = frame(msgspec.msgpack.encode({"not": "a record"}), 2, SEED)
+@pytest.mark.parametrize("payload", [msgspec.msgpack.encode({"not": "a record"}), b"\x91\xa1\xff", b""])
+def test_a_payload_that_is_no_record_is_named(payload: bytes) -> None:
+    odd = frame(payload, 2, SEED)
     newest, damage = read(RUN[0] + odd + RUN[2])
     assert newest == {"purse/b": 1, "purse/a": 3}
     assert len(damage) == 1

@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from server.actors.actor import Actor, read_only
+from server.actors.calls import decode_call
 from server.actors.methods import methods_of
 from server.errors import BadInput
 from tests.support.tiny import Ledger, Total
@@ -100,6 +101,24 @@ def test_arguments_that_do_not_fit_are_the_callers_fault(bad: Any) -> None:
 def test_broken_bytes_are_the_callers_fault(raw: bytes) -> None:
     with pytest.raises(BadInput):
         METHODS["plain"].decode_args(raw)
+
+
+@pytest.mark.parametrize(
+    ("name", "raw"),
+    [("plain", b"\x92\x01\xa1\xff"), ("untyped", b"\x91" + b"\x91" * 100_000)],
+    ids=["no UTF-8", "nested too deep"],
+)
+def test_bytes_that_no_decoder_takes_are_the_callers_fault(name: str, raw: bytes) -> None:
+    with pytest.raises(BadInput, match=name):
+        METHODS[name].decode_args(raw)
+    with pytest.raises(BadInput):
+        METHODS["untyped"].decode_result(raw)
+
+
+@pytest.mark.parametrize("frame", [b"", b"\x96\xa1\xff", b"\x96\xa1x\xa1y" + b"\x91" * 100_000])
+def test_a_call_frame_of_any_bytes_is_refused(frame: bytes) -> None:
+    with pytest.raises(BadInput, match="call frame"):
+        decode_call(frame)
 
 
 @pytest.mark.parametrize("name", ["plain", "promise", "either", "coroutine"])

@@ -23,6 +23,7 @@ from xxhash import xxh3_64_intdigest
 
 from server.ids import ActorId, NodeAddress
 from server.storage.journal.ports import JournalRecord, Recovered
+from server.wire.codec import UNDECODABLE
 
 MAGIC: Final = 0x4A1D_C0D3
 HEADER: Final = Struct("<IIQQ")
@@ -158,7 +159,7 @@ def newest_of(records: Iterable[tuple[int, bytes]]) -> tuple[dict[ActorId, Journ
     for number, payload in records:
         try:
             record = _decode(payload)
-        except msgspec.DecodeError as error:
+        except UNDECODABLE as error:
             damage.append(f"record {number} is no journal record: {error}")
             continue
         other = newest.get(record.id)

@@ -142,7 +142,7 @@ def build_node(settings: Settings) -> "Node":
         listener=lambda gateway: PicowsListener(gateway, settings.gateway),
         admin=_admin if settings.admin.enabled else None,
         journal=build_journal(settings, metrics, supervisor, clock, rng),
-        find_strangers=True,
+        asks_store=True,
     )
     return Node(settings, app, signing_key(settings), drivers)
 

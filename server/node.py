@@ -14,7 +14,7 @@ a new `Node`: the same name comes back as a new incarnation.
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -39,12 +39,12 @@ from server.storage.durability import JournalFirst, MemoryFirst
 from server.storage.group_commit import GroupCommit
 from server.storage.journal.ports import Journal
 from server.storage.lease import NodeLease
-from server.storage.ports import Store
+from server.storage.ports import NodeRow, Store
 from server.storage.takeover import Takeover
-from server.storage.unreached import LOOK_S as STRANGERS_S
+from server.storage.unreached import LOOK_S as ASK_STORE_S
 from server.storage.unreached import Unreached
 from server.storage.write_behind import WriteBehind
-from server.transport.ports import Transport
+from server.transport.ports import Service, Transport
 from server.wire.messages import CloseCode
 
 log = structlog.get_logger(__name__)
@@ -56,6 +56,9 @@ STAGE_S = 8.0
 LOOK_S = 0.2
 """How often a node with a journal looks whether that still works, and, where locks can prove it,
 whether its neighbours' processes are still there."""
+ASKED = 3
+"""How many others a node asks at a time whether it is dead in the store that it does not reach."""
+_OVER = b"over"
 VANISHED_PERIODS = 5
 """Lease periods after which one that has vanished is dead in the store, or is seen again."""
 
@@ -86,7 +89,8 @@ class Admin(Protocol):
 class Drivers(msgspec.Struct, frozen=True):
     """Everything that touches the outside. `listener` and `admin` are made for a gateway and a
     node; `admin` is None where nobody operates the node, `journal` where none is kept.
-    `find_strangers`: ask the store now and then who holds a lease and is not in gossip."""
+    `asks_store`: ask the store now and then who is dead in it, and who holds a lease there, and compare
+    that with gossip."""
 
     clock: Clock
     rng: random.Random
@@ -99,7 +103,7 @@ class Drivers(msgspec.Struct, frozen=True):
     listener: Callable[[Gateway], Listener]
     admin: "Callable[[Node], Admin] | None" = None
     journal: Journal | None = None
-    find_strangers: bool = False
+    asks_store: bool = False
 
 
 class Node:
@@ -139,6 +143,7 @@ class Node:
         self.drained = False
         """Start as `leaving`: the run before this one was drained."""
         self._state: MemberState = "joining"
+        self._moved_before = 0
         self._lease_tasks: list[asyncio.Task[Any]] = []
         self._registered: NodeAddress | None = None
 
@@ -161,8 +166,10 @@ class Node:
         if drivers.journal is not None:
             await drivers.journal.prepare()
         self._registered = address = await self._register()
+        self._lease_tasks = [self.supervisor.spawn(self.lease.run(address), "lease")]
         if drivers.journal is not None:
             await drivers.journal.open(address)
+        drivers.transport.serve(Service.NODE, self._say_whether_over)
         await drivers.transport.start(address)
         self.takeover.start(address)
         self.host.start(address)
@@ -172,8 +179,7 @@ class Node:
             address.node, address.incarnation, settings.weight, "joining", drivers.transport.endpoint,
             self.client_url, self.admin_url,
         )  # fmt: skip
-        spawn = self.supervisor.spawn
-        self._lease_tasks = [spawn(self.lease.run(address), "lease"), spawn(self.lease.judge(), "judge")]
+        self._lease_tasks.append(self.supervisor.spawn(self.lease.judge(), "judge"))
         for work, name in (
             (self.write_behind.run(), "write-behind"),
             (self.group_commit.run(), "group-commit"),
@@ -183,14 +189,14 @@ class Node:
             self.supervisor.spawn(work, name)
         self.gateway.start()
         await drivers.membership.start(self.me, self._members_changed)
+        if self.admin is not None:
+            await self.admin.start()  # from the next line on clients are served: nothing may fail after it
         await self._announce("leaving" if self.drained else "up")
         self.supervisor.every(settings.gossip.load_interval_s, self._tell_gossip, "load")
         if drivers.journal is not None:
             self.supervisor.every(LOOK_S, self._look_at_journals, "journals")
-        if settings.store.lease and drivers.find_strangers:
-            self.supervisor.every(STRANGERS_S, self._look_for_strangers, "strangers")
-        if self.admin is not None:
-            await self.admin.start()
+        if settings.store.lease and drivers.asks_store:
+            self.supervisor.every(ASK_STORE_S, self._ask_store, "store's nodes")
         self._members_changed()
         log.info("node is up", node=str(address), client_url=self.client_url, admin_url=self.admin_url)
 
@@ -245,9 +251,17 @@ class Node:
             await _step("admin", self.admin.stop())
         await _step("gossip", drivers.membership.close())
         await _step("transport", drivers.transport.stop())
-        await self._retire(settled=True)
+        if len(self.write_behind):  # it was announced, and has served already
+            await _step("changes", self.write_behind.flush())
+        await self._retire(settled=self._settled())
         await _step("tasks", self.supervisor.stop())
         await _step("store", drivers.store.close())
+
+    def _settled(self) -> bool:
+        """Nothing that this run has acknowledged is in its memory or its journal only."""
+        if self.lease_lost or self.host.catalog.unstored or len(self.write_behind):
+            return False
+        return self.drivers.journal is None or self.write_behind.kept_since is None
 
     async def _retire(self, settled: bool) -> None:
         """Give up the lease, and the journal: a successor needs it unless everything is stored."""
@@ -314,16 +328,48 @@ class Node:
             self._gone.update(dict.fromkeys(gone))
             self._members_changed()
 
-    async def _look_for_strangers(self) -> None:
+    async def _ask_store(self) -> None:
+        """Who is dead in the store leaves the view, though gossip goes on hearing it: only the store
+        has lost it, and what it owned is free."""
+        try:
+            rows = await self.drivers.store.nodes()
+        except Unavailable:
+            if not self.lease.holds():
+                await self._ask_whether_over()
+            return
+        over = {NodeAddress(row.node, row.incarnation): None for row in rows if row.state == "dead"}
+        if self.host.me in over:
+            self._lease_lost()  # renewals fail, and other statements do not
+            return
+        gone = [address for address in self.host.view.addresses if address in over]
+        if gone:
+            log.warning("dead in the store: out of the view", nodes=[str(address) for address in gone])
+            self._gone.update(dict.fromkeys(gone))
+            self._members_changed()
+        self._look_for_strangers(rows)
+
+    async def _ask_whether_over(self) -> None:
+        """A node that only the store has lost learns of its burial from the others."""
+        others = [address for address in self.host.view.addresses if address != self.host.me]
+        for other in self.drivers.rng.sample(others, min(ASKED, len(others))):
+            try:
+                answer = await self.drivers.transport.request(other, Service.NODE, b"", ASK_STORE_S / 2)
+            except GarrisonError:
+                continue
+            if answer == _OVER:
+                log.error("dead in the store, as another node says: this incarnation is over", says=str(other))
+                self._lease_lost()
+                return
+
+    def _say_whether_over(self, caller: NodeAddress, _payload: bytes) -> bytes:
+        return _OVER if caller in self._gone else b""
+
+    def _look_for_strangers(self, rows: Sequence[NodeRow]) -> None:
         """Whoever renews a lease in this store and is not in gossip works beside this cluster, on
         the same rows."""
         if self._state != "up":
             self._unreached.forget()
             self.metrics.unreached = 0
-            return
-        try:
-            rows = await self.drivers.store.nodes()
-        except Unavailable:  # the lease says so
             return
         known = {self.host.me.node: self.host.me.incarnation}
         known.update((member.node, member.incarnation) for member in self.host.view.members.values())
@@ -375,6 +421,8 @@ class Node:
 
     def _lease_lost(self) -> None:
         """End all turns at once: nothing here may be acknowledged any more."""
+        if self.lease_lost:
+            return
         self.lease_lost = True
         error = Unavailable("this node lost its lease", retry_after_s=1.0)
         self.host.catalog.closed = error
@@ -404,12 +452,13 @@ class Node:
         log.info("leaving", node=str(self.host.me))
 
     def drain_progress(self) -> dict[str, Any]:
-        """`state` of this member, `activations_left`, `sessions_left`, `moved` so far."""
+        """`state` of this member, `activations_left`, `sessions_left`, and how many activations have
+        `moved` since it began to leave (since its start, while it does not)."""
         return {
             "state": self._state,
             "activations_left": len(self.host.catalog.live),
             "sessions_left": self.gateway.sessions_left(),
-            "moved": self.metrics.migrations_total,
+            "moved": self.metrics.migrations_total - self._moved_before,
         }
 
     async def stop(self) -> None:
@@ -425,15 +474,17 @@ class Node:
         await _step("listener", self.listener.stop())
         if self.settings.store.flush_at_stop and not self.lease_lost:
             await _step("activations", self.host.catalog.stop(deadline), self.settings.drain_timeout_s + STAGE_S)
-        settled = not (self.lease_lost or self.host.catalog.unstored or len(self.write_behind))
+        settled = self._settled()
         self.write_behind.journal = None
         self.host.catalog.closed = Unavailable("this node has stopped")
         for one in list(self.host.catalog.live.values()):
             self.host.catalog.discard(one, Unavailable("this node has stopped"))
         await asyncio.sleep(max(0.0, heard_at - self.clock.now()))
-        await self._leave(settled)
+        await self._leave(settled and not self.lease_lost)
 
     async def _say_leaving(self) -> None:
+        if self._state != "leaving":
+            self._moved_before = self.metrics.migrations_total
         try:
             await self._announce("leaving")
         finally:

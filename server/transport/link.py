@@ -220,6 +220,7 @@ class Dialled(Link):
         self._left = left
         self.ready: asyncio.Future[None] = context.loop.create_future()
         self._hello: Hello | None = None
+        self._proved = False  # the other end has shown that it has the key, and this one does
         self._pending: dict[int, tuple[asyncio.Future[bytes], float]] = {}
         self._number = 0
         self._max_in_flight = context.settings.max_in_flight
@@ -227,6 +228,7 @@ class Dialled(Link):
         self._now = context.clock.now
         self._timer: asyncio.TimerHandle | None = None
         self._sweep_due = 0.0
+        self._spared = False
         self._pinged_at: float | None = None
         self._arm()
 
@@ -297,8 +299,9 @@ class Dialled(Link):
             if not same(theirs, proof(key, "acceptor", self._hello, nonce)):
                 self._refuse(f"{self.peer} has another cluster key", "wrong key")
                 return
+            self._proved = True
             self._write(frame(PROOF, proof(key, "dialler", self._hello, nonce)))
-        elif kind == READY:
+        elif kind == READY and self._proved:
             self.ready.set_result(None)
             self._logged_in()
         elif kind == REFUSED:
@@ -326,7 +329,8 @@ class Dialled(Link):
         """Expire what is over its deadline; run again while anything is in flight."""
         self._timer = None
         now = self._now()
-        if now - self._sweep_due < LATE_S:
+        self._spared = not self._spared and now - self._sweep_due >= LATE_S
+        if not self._spared:
             expired = [number for number, (_, deadline) in self._pending.items() if deadline <= now]
             for number in expired:
                 future, _ = self._pending.pop(number)

@@ -24,6 +24,7 @@ class Service:
     QUERY = 4
     MIGRATE = 5
     SESSION = 6
+    NODE = 7
 
 
 class Transport(Protocol):

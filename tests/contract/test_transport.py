@@ -40,6 +40,7 @@ from server.transport.frames import (
     FrameReader,
     frame,
 )
+from server.transport.link import Context, Dialled
 from server.transport.login import NONCE_BYTES, encode_hello, hello, proof, split_challenge
 from server.transport.ports import Answer, Handler
 from server.transport.tcp import MAX_STRANGERS, TcpTransport
@@ -513,6 +514,27 @@ async def test_a_stranger_who_knows_no_key_gets_nowhere(tcp: TcpRig) -> None:
     assert not seen
 
 
+async def test_who_is_ready_without_a_proof_of_the_key_is_not_believed(tcp: TcpRig) -> None:
+    """Somebody who knows no key has taken the port of a node that is still in the view."""
+    a, me = await tcp.node("a"), address("b")
+
+    async def liar(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        raw = Raw(reader, writer)
+        assert (await raw.read())[0] == HELLO
+        writer.write(frame(READY))
+        await raw.closed()
+
+    server = await asyncio.start_server(liar, "127.0.0.1", 0)
+    a.transport.set_peers({me: f"127.0.0.1:{server.sockets[0].getsockname()[1]}"})
+    asked = a.transport.request(me, CALL, b"secret", 5.0)
+    with pytest.raises(Unavailable, match="unexpected frame"):
+        await asked
+    assert not a.transport.reaches(me)
+    await a.transport.stop()
+    server.close()
+    await server.wait_closed()
+
+
 async def test_half_a_hello_ends_with_the_login_time(tcp: TcpRig) -> None:
     b = await tcp.node("b", settings=TransportSettings(connect_timeout_s=0.1))
     raw = await Raw.open(b.transport.endpoint)
@@ -645,3 +667,25 @@ async def test_a_silent_link_is_given_up(tcp: TcpRig) -> None:
     await a.transport.stop()
     server.close()
     await server.wait_closed()
+
+
+class Stepped(SystemClock):
+    def __init__(self) -> None:
+        self.at = 100.0
+
+    def now(self) -> float:
+        return self.at
+
+
+async def test_a_stall_is_forgiven_once() -> None:
+    """After one the answers may wait unread; a loop that is late each time would have no deadlines."""
+    clock = Stepped()
+    context = Context(TransportSettings(), "test", KEY, address("a"), clock, Metrics(), {})
+    link = Dialled(context, address("b"), lambda _link: None)
+    asked = link.request(CALL, b"", 0.5)
+    for late in (1, 2):
+        assert not asked.done(), late
+        clock.at += 1.0
+        link._sweep()
+    assert isinstance(asked.exception(), DeadlineExceeded)
+    link.close("stopped")

@@ -120,6 +120,7 @@ class SimNode:
             metrics=self.metrics,
             listener=self._listener,
             journal=self.journal,
+            asks_store=world.asks_store,
         )
         return Node(self.settings, world.app, SIGNING_KEY, drivers)
 
@@ -179,8 +180,9 @@ class World:
         journal: JournalMode = "none",
         app: AnyApp = App,
         shared: bool = True,
+        asks_store: bool = False,
     ) -> None:
-        self.loop, self.seed, self.app = loop, seed, app
+        self.loop, self.seed, self.app, self.asks_store = loop, seed, app, asks_store
         self._settings = {**(settings or {}), "journal": {"mode": journal, **(settings or {}).get("journal", {})}}
         self.state_types = {cls.kind: cls.State for cls in app.actors if cls.durability != "volatile"}
         self.clock = SimClock(loop)

@@ -8,6 +8,7 @@ import pytest
 import structlog
 
 from server.cluster.simulated import SimulatedGossip, SimulatedMembership
+from server.cluster.view import Member
 from server.errors import GarrisonError, Unavailable
 from server.ids import NodeAddress, NodeId, actor_id
 from server.node import Drivers, Node
@@ -15,7 +16,9 @@ from server.runtime.clock import SystemClock
 from server.runtime.metrics import Metrics
 from server.runtime.supervisor import Supervisor
 from server.settings import from_tree
+from server.storage.journal.memory import MemoryJournal, MemoryJournals
 from server.storage.memory import MemoryDatabase
+from server.storage.ports import Claim, Estate
 from server.transport.memory import MemoryNetwork, MemoryTransport
 from tests.support.faulty import Faults, FaultyLogs, FaultyStore
 from tests.support.tiny import Counter, Ledger, TinyApp, Total
@@ -55,6 +58,7 @@ class Bench:
         self.database, self.faults = MemoryDatabase(self.clock), Faults()
         self.listener, self.admin = Port(), Port()
         self.crashed: list[str] = []
+        self.journals: MemoryJournals | None = None
 
     def node(self) -> Node:
         types = {cls.kind: Total for cls in (Counter, Ledger)}
@@ -70,7 +74,8 @@ class Bench:
             metrics=metrics,
             listener=lambda gateway: self.listener,
             admin=lambda node: self.admin,
-            find_strangers=True,
+            journal=MemoryJournal(self.journals, NodeId("node-1"), metrics) if self.journals is not None else None,
+            asks_store=True,
         )
         return Node(self.settings, TinyApp, KEY, drivers)
 
@@ -127,6 +132,26 @@ async def test_a_start_that_fails_leaves_nothing_and_the_next_one_need_not_wait(
         assert again.not_ready() == ""
         await again.stop()
     await bench.left_nothing(again)
+
+
+async def test_a_start_that_fails_at_its_end_stores_what_it_has_acknowledged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others know of the announcement before this node does."""
+    bench = Bench(flush_interval_s=60.0)
+    node = bench.node()
+    announce = node.drivers.membership.update
+
+    async def heard_and_broken(member: Member) -> None:
+        await announce(member)
+        node._members_changed()
+        assert await node.host.ask(A, "add", (5,)) == 5
+        raise Unavailable("planted")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(node.drivers.membership, "update", heard_and_broken)
+        with pytest.raises(Unavailable, match="planted"):
+            await node.start()
+    await bench.left_nothing(node)
+    assert bench.database.entities[A].state_version == 1
 
 
 ENDS = [
@@ -207,6 +232,38 @@ async def test_a_lost_lease_ends_all_turns_and_the_name_comes_back_as_a_new_inca
     await again.stop()
 
 
+async def test_renewals_that_fail_alone_do_not_hide_that_the_run_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("server.node.ASK_STORE_S", 0.01)
+    bench = Bench()
+    node = bench.node()
+    await node.start()
+    bench.faults.always["renew_lease"] = "refuse"
+    bench.database.nodes[node.host.me].state = "dead"
+    async with asyncio.timeout(5):
+        await node.ended.wait()
+    assert node.lease_lost
+    await node.stop()
+
+
+async def test_an_orderly_stop_leaves_the_journal_where_another_owner_may_need_it() -> None:
+    """This run is dead in the store and does not know it; its successor has not read its journal yet."""
+    bench = Bench(flush_interval_s=60.0)
+    bench.journals = MemoryJournals()
+    node = bench.node()
+    await node.start()
+    await node.host.ask(A, "add", (5,))
+    bench.faults.always["renew_lease"] = "refuse"
+    other = FaultyStore(bench.database, {cls.kind: Total for cls in (Counter, Ledger)}, Faults())
+    heir = NodeAddress(NodeId("node-2"), await other.register_node(NodeId("node-2"), 60.0))
+    assert await other.bury(node.host.me)
+    await other.claim("counter", [Claim(A, 1)], heir)
+    await node.stop()
+    [estate] = await other.estates()
+    assert estate == Estate(node.host.me, estate.journal)
+    left = await MemoryJournal(bench.journals, NodeId("node-2"), Metrics()).recover(estate.owner, estate.journal)
+    assert [record.version for record in left.newest.values()] == [1]
+
+
 async def test_a_second_run_of_a_name_waits_for_the_lease_of_the_first() -> None:
     bench = Bench(lease_period_s=0.4, lease_renew_s=0.1)
     crashed = NodeId("node-1")
@@ -222,7 +279,7 @@ async def test_a_node_beside_the_cluster_is_told_and_the_smaller_side_is_not_rea
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """One stray against one node here: neither side is the larger."""
-    monkeypatch.setattr("server.node.STRANGERS_S", 0.01)
+    monkeypatch.setattr("server.node.ASK_STORE_S", 0.01)
     monkeypatch.setattr("server.storage.unreached.LOOK_S", 60.0)
     monkeypatch.setattr("server.storage.unreached.LEAST_S", 0.0)
     bench = Bench(lease_period_s=0.1, lease_renew_s=0.03)
@@ -254,6 +311,19 @@ async def test_a_drained_node_that_comes_back_is_still_drained() -> None:
     assert node.host.view.table.counts() == {}
     await node.stop()
     await bench.left_nothing(node)
+
+
+async def test_a_drain_counts_what_has_moved_since_it_began() -> None:
+    bench = Bench()
+    node = bench.node()
+    await node.start()
+    node.metrics.migrations_total = 4
+    before = node.drain_progress()["moved"]
+    await node._say_leaving()
+    node.metrics.migrations_total = 11
+    await node._say_leaving()
+    assert (before, node.drain_progress()["moved"]) == (4, 7)
+    await node.stop()
 
 
 async def test_a_name_that_another_live_process_has_is_told_as_that() -> None:

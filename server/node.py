@@ -205,12 +205,12 @@ class Node:
         settings, store, journal = self.settings, self.drivers.store, self.drivers.journal
         await store.open()
         lease_s = settings.store.lease_period_s if settings.store.lease else None
-        place = journal.place if journal is not None else ""
         deadline = self.clock.now() + 3 * settings.store.lease_period_s
         told = False
         while True:
             sent_at = self.clock.boot()
             try:
+                place = journal.place if journal is not None else ""
                 incarnation = await store.register_node(NodeId(settings.node), lease_s, place)
             except Unavailable as error:
                 if self.clock.now() >= deadline:
@@ -218,6 +218,8 @@ class Node:
                         why = f"setting node: another live process is called {settings.node}; names must differ"
                         raise Unavailable(why) from None
                     raise
+                if journal is not None:
+                    await journal.prepare()  # another place: if it is only the answer that is lost, a run has that one
                 if await self._bury_earlier_runs():
                     continue
                 if not told:

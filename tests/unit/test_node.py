@@ -2,6 +2,8 @@
 
 import asyncio
 import random
+from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,13 +12,15 @@ import structlog
 from server.cluster.simulated import SimulatedGossip, SimulatedMembership
 from server.cluster.view import Member
 from server.errors import GarrisonError, Unavailable
-from server.ids import NodeAddress, NodeId, actor_id
+from server.ids import Incarnation, NodeAddress, NodeId, actor_id
 from server.node import Drivers, Node
 from server.runtime.clock import SystemClock
 from server.runtime.metrics import Metrics
 from server.runtime.supervisor import Supervisor
 from server.settings import from_tree
+from server.storage.journal.local import LocalJournal
 from server.storage.journal.memory import MemoryJournal, MemoryJournals
+from server.storage.journal.ports import Journal
 from server.storage.memory import MemoryDatabase
 from server.storage.ports import Claim, Estate
 from server.transport.memory import MemoryNetwork, MemoryTransport
@@ -58,7 +62,7 @@ class Bench:
         self.database, self.faults = MemoryDatabase(self.clock), Faults()
         self.listener, self.admin = Port(), Port()
         self.crashed: list[str] = []
-        self.journals: MemoryJournals | None = None
+        self.journal: Callable[[Metrics], Journal] | None = None
 
     def node(self) -> Node:
         types = {cls.kind: Total for cls in (Counter, Ledger)}
@@ -74,7 +78,7 @@ class Bench:
             metrics=metrics,
             listener=lambda gateway: self.listener,
             admin=lambda node: self.admin,
-            journal=MemoryJournal(self.journals, NodeId("node-1"), metrics) if self.journals is not None else None,
+            journal=self.journal(metrics) if self.journal is not None else None,
             asks_store=True,
         )
         return Node(self.settings, TinyApp, KEY, drivers)
@@ -248,7 +252,8 @@ async def test_renewals_that_fail_alone_do_not_hide_that_the_run_is_over(monkeyp
 async def test_an_orderly_stop_leaves_the_journal_where_another_owner_may_need_it() -> None:
     """This run is dead in the store and does not know it; its successor has not read its journal yet."""
     bench = Bench(flush_interval_s=60.0)
-    bench.journals = MemoryJournals()
+    journals = MemoryJournals()
+    bench.journal = lambda metrics: MemoryJournal(journals, NodeId("node-1"), metrics)
     node = bench.node()
     await node.start()
     await node.host.ask(A, "add", (5,))
@@ -260,7 +265,7 @@ async def test_an_orderly_stop_leaves_the_journal_where_another_owner_may_need_i
     await node.stop()
     [estate] = await other.estates()
     assert estate == Estate(node.host.me, estate.journal)
-    left = await MemoryJournal(bench.journals, NodeId("node-2"), Metrics()).recover(estate.owner, estate.journal)
+    left = await MemoryJournal(journals, NodeId("node-2"), Metrics()).recover(estate.owner, estate.journal)
     assert [record.version for record in left.newest.values()] == [1]
 
 
@@ -273,6 +278,37 @@ async def test_a_second_run_of_a_name_waits_for_the_lease_of_the_first() -> None
     await node.start()
     assert bench.clock.now() - begin > 0.2
     await node.stop()
+
+
+async def test_a_registration_whose_answer_is_lost_leaves_a_run_that_never_opened_its_journal(tmp_path: Path) -> None:
+    bench = Bench(lease_period_s=0.3, lease_renew_s=0.05)
+    tree = {"journal": {"mode": "local", "directory": str(tmp_path), "segment_bytes": 65536, "segments": 2}}
+    settings = from_tree(tree).journal
+    bench.journal = lambda metrics: LocalJournal(settings, "c", NodeId("node-1"), metrics)
+    node = bench.node()
+    register = node.drivers.store.register_node
+    node.drivers.store.register_node = _once_unanswered(register)  # type: ignore[method-assign]
+    await node.start()
+    places = {address: run.journal for address, run in bench.database.nodes.items()}
+    [phantom] = [address for address in places if address != node.host.me]
+    assert places[phantom] != places[node.host.me]
+    other = LocalJournal(settings, "c", NodeId("node-2"), Metrics())
+    await other.prepare()
+    found = await other.recover(phantom, places[phantom])
+    assert not found.newest and not found.damage
+    await node.stop()
+
+
+def _once_unanswered(statement: Callable[..., Awaitable[Incarnation]]) -> Callable[..., Awaitable[Incarnation]]:
+    calls: list[Incarnation] = []
+
+    async def run(*args: Any) -> Incarnation:
+        calls.append(await statement(*args))
+        if len(calls) == 1:
+            raise Unavailable("planted: no answer")
+        return calls[-1]
+
+    return run
 
 
 async def test_a_node_beside_the_cluster_is_told_and_the_smaller_side_is_not_ready(

@@ -8,7 +8,7 @@ call is forwarded) or no owner is known. Host and service sessions stay where th
 that node leaves: then it takes no more in and hands all it has to the others (`Mover`).
 
 A player has one session on a node: a newer one that does not resume it replaces it (4004). A host
-or service subject may have many.
+or service subject may have many. Newer is whose hello came later, whichever is answered first.
 
 `Session` handles what comes on the connection; this handles what needs the node.
 """
@@ -47,6 +47,7 @@ from server.sessions.opening import Opening
 from server.sessions.outbox import Outbox
 from server.sessions.read_model import session_rows
 from server.sessions.session import (
+    ENDED_CLOSED,
     ENDED_EXPIRED,
     ENDED_MOVED,
     ENDED_OWNERSHIP_LOST,
@@ -81,6 +82,7 @@ HOME_WAIT_S: Final = 3.0
 MOVING_RETRY_S: Final = 0.2
 """After this a client whose session is just being handed over should ask again."""
 _STOP_BATCH: Final = 100
+_TOOK_OVER: Final = "another connection of this player took over"
 _LOCAL_ENDS: Final = frozenset({ENDED_MOVED, ENDED_STOPPING})
 """The actor is moving anyway: told only if it still lives here."""
 
@@ -164,6 +166,8 @@ class Gateway:
         except BadToken as error:
             opening.refuse(hello.id, error, CloseCode.BAD_TOKEN)
             return
+        self._numbers += 1
+        opening.order = self._numbers
         self._greet(opening, hello, claims, False)
 
     def _greet(self, opening: Opening, hello: Hello, claims: Claims, sought: bool) -> None:
@@ -190,7 +194,10 @@ class Gateway:
             if self.mover.seeker.find(wanted, partial(self._greet, opening, hello, claims, True)):
                 opening.busy = True
                 return
-        if earlier is not None and earlier.moving:
+        rival = self._rival(claims.role, claims.subject, earlier)
+        if rival is not None and rival.order > opening.order:
+            opening.leave(None, CloseCode.REPLACED, _TOOK_OVER)
+        elif earlier is not None and earlier.moving:
             error = Unavailable("this session is moving to another node", retry_after_s=MOVING_RETRY_S)
             opening.refuse(hello.id, error, CloseCode.GOING_AWAY)
         elif earlier is not None and earlier.format == opening.format and earlier.outbox.rewind(hello.ack):
@@ -223,6 +230,11 @@ class Gateway:
             return None
         return session
 
+    def _rival(self, role: Role, subject: str, earlier: Session | None) -> Session | None:
+        """The session that a hello resumes or replaces. One that has a later hello stays: the earlier
+        hello had to wait, and its client may have connected again since."""
+        return self.players.get(subject, earlier) if role == "player" else earlier
+
     def _resume(self, opening: Opening, hello: Hello, session: Session) -> None:
         session.give_way()
         self.detached.pop(session, None)
@@ -238,9 +250,8 @@ class Gateway:
     def _open(
         self, opening: Opening, hello: Hello, claims: Claims, actor: ActorId | None, earlier: Session | None
     ) -> None:
-        self._numbers += 1
         me = self.host.me
-        caller = Caller(claims.role, claims.subject, f"{me.node}-{me.incarnation}-{self._numbers}")
+        caller = Caller(claims.role, claims.subject, f"{me.node}-{me.incarnation}-{opening.order}")
         session = Session(self, caller, f"{self.rng.getrandbits(128):032x}", opening.format, not hello.redirects)
         session.actor = actor
         opening.busy = True
@@ -273,22 +284,31 @@ class Gateway:
 
     def _opened(self, opening: Opening, request_id: int, session: Session, earlier: Session | None) -> None:
         """The player's actor has taken the session, or there is none to ask."""
+        caller = session.caller
+        rival = self._rival(caller.role, caller.subject, earlier)
         if opening.closed or self.closed:
-            if session.actor is not None:
-                self.host.tell(session.actor, "disconnected", (session.caller, "closed"))
+            self._not_wanted(session, ENDED_CLOSED)
             opening.leave(None, CloseCode.GOING_AWAY, "this node is stopping")
+            return
+        if rival is not None and rival.order > opening.order:
+            self._not_wanted(session, ENDED_REPLACED)
+            opening.leave(None, CloseCode.REPLACED, _TOOK_OVER)
             return
         self._bind(session)
         self.sessions[session.resume] = session
         self.metrics.sessions_opened_total += 1
-        if session.caller.role == "player":
-            earlier = self.players.get(session.caller.subject, earlier)
-            self.players[session.caller.subject] = session
-        if earlier is not None:
-            earlier.end(ENDED_REPLACED, CloseCode.REPLACED, "another connection of this player took over")
+        if caller.role == "player":
+            self.players[caller.subject] = session
+        if rival is not None:
+            rival.end(ENDED_REPLACED, CloseCode.REPLACED, _TOOK_OVER)
         self.wheel.add(self.now() + self.settings.heartbeat_interval_s, session.check)
         self._welcome(opening, request_id, session, recovered=False)
         self.mover.consider(session)
+
+    def _not_wanted(self, session: Session, why: str) -> None:
+        """Its actor has taken it, and it does not begin."""
+        if session.actor is not None:
+            self.host.tell(session.actor, "disconnected", (session.caller, why))
 
     def _welcome(self, opening: Opening, request_id: int, session: Session, recovered: bool) -> None:
         settings, caller = self.settings, session.caller
@@ -405,7 +425,7 @@ class Gateway:
         if packed.role == "player":
             self.players[packed.subject] = session
         if other is not None:
-            other.end(ENDED_REPLACED, CloseCode.REPLACED, "another connection of this player took over")
+            other.end(ENDED_REPLACED, CloseCode.REPLACED, _TOOK_OVER)
         self.wheel.add(self.now() + self.settings.heartbeat_interval_s, session.check)
         self.session_detached(session)
         return session

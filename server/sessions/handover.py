@@ -31,9 +31,10 @@ MAX_REMEMBERED: Final = 100_000
 Verdict = Literal[0, 1, 2]
 INSTALLED: Final = 0
 REFUSED: Final = 1
-"""No room, or the receiver is leaving too: nothing was installed."""
+"""Nothing was installed: no room, or the receiver is leaving too, or it does not know yet whether it
+keeps the session of that player that it has."""
 REPLACED: Final = 2
-"""The receiver has a newer session of that player."""
+"""The receiver has a session of that player that stays (see `takes_over`)."""
 
 ClientRole = Literal["player", "host", "service"]
 Text = Annotated[str, Meta(min_length=1, max_length=128)]
@@ -147,24 +148,31 @@ def unpack_outbox(packed: Packed, max_messages: int, max_bytes: int) -> Outbox |
     return Outbox.restored(max_messages, max_bytes, packed.acked, packed.frames, packed.sent)
 
 
-def newer(packed: Packed, since_ms: int) -> bool:
-    """Is the arriving session of a player younger than the one here, begun at `since_ms`? At one
-    node the later connection takes the place of the earlier one, so also here."""
-    return packed.since_ms > since_ms
+def takes_over(packed: Packed, since_ms: int, attached: bool) -> bool:
+    """Does the arriving session of a player take the place of the one here, begun at `since_ms`? One
+    with a connection goes before one without: the clocks of two nodes differ, and a client that is
+    replaced stops. Of two with a connection, or two without, the later one, as at one node.
+
+    Never both: only the receiver decides, and it ends its own or lets the sender end the other.
+    Never none: a session that is itself on its way is not compared (`REFUSED`), so no two nodes decide."""
+    arrives_attached = packed.sent is None
+    return arrives_attached if arrives_attached != attached else packed.since_ms > since_ms
 
 
 class Move:
     """A session that should go to node `to`, known to clients as `url`. Frozen: it is packed and
-    on its way. `pulled`: its client is there already, so that it need not be told. `over`: why it
-    ended here meanwhile. Kept from the freezing on: `topics`, what it watches; `late`, pushes that
-    came after it was packed, which follow it; `going`, the last frame that was packed, which tells
-    the client where the session is, empty if nobody is there to be told."""
+    on its way. `queued`: the node in whose line it waits. `pulled`: its client is there already, so
+    that it need not be told. `over`: why it ended here meanwhile. Kept from the freezing on: `topics`,
+    what it watches; `late`, pushes that came after it was packed, which follow it; `going`, the last
+    frame that was packed, which tells the client where the session is, empty if nobody is there to be
+    told."""
 
     __slots__ = ("attempt", "frozen", "going", "late", "over", "pulled", "queued", "to", "topics", "url")
 
     def __init__(self, to: NodeAddress, url: str, attempt: int = 0) -> None:
         self.to, self.url, self.attempt = to, url, attempt
-        self.queued = self.frozen = self.pulled = False
+        self.queued: NodeAddress | None = None
+        self.frozen = self.pulled = False
         self.topics: list[tuple[str, int]] = []
         self.late: list[Push] = []
         self.going = b""

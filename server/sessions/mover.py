@@ -20,7 +20,7 @@ given again, and what the copy has numbered since and not sent to anybody the cl
 """
 
 import asyncio
-from collections import deque
+from collections import OrderedDict
 from functools import partial
 from typing import TYPE_CHECKING, Final, cast
 
@@ -50,7 +50,7 @@ from server.sessions.handover import (
     decode,
     decode_verdicts,
     encode,
-    newer,
+    takes_over,
     unpack_outbox,
 )
 from server.sessions.seeker import Seeker
@@ -104,9 +104,11 @@ class Mover:
         self._host = gateway.host
         self.seeker = Seeker(gateway.host)
         self.gone = Remembered()
+        self._over = Remembered()
+        """What ended here, by the move that it had come by: that shipment may be repeated."""
         self.closing: dict[Session, None] = {}
         """Handed over, and their connections not closed yet."""
-        self._queues: dict[NodeAddress, deque[Session]] = {}
+        self._queues: dict[NodeAddress, OrderedDict[Session, None]] = {}
         self._taken_back: dict[str, _TakenBack] = {}
         """By resume token."""
         self._grace_s = MOVE_GRACE_S
@@ -163,6 +165,7 @@ class Mover:
         for session in moving:
             self._later(session, self._gateway.rng.uniform(0, spread_s))
         self.gone.expire(self._gateway.now())
+        self._over.expire(self._gateway.now())
         self._tell_taken_back()
         self._progress.set()
 
@@ -174,27 +177,33 @@ class Mover:
             self._later(session, self._gateway.rng.uniform(0, MOVE_SPREAD_S))
 
     def pull(self, session: Session, to: Member) -> None:
-        """Its client is at `to`, and wants it."""
+        """Its client is at `to`, and wants it: it waits no longer for another node."""
         move = session.move
-        if move is None or not move.queued:
+        if move is None or move.queued is None:
             session.move = move = Move(to.address, to.client_url)
-            self._enqueue(session, move)
         move.to, move.url, move.pulled = to.address, to.client_url, True
+        self._enqueue(session, move)
 
     def _later(self, session: Session, wait_s: float) -> None:
         self._gateway.wheel.add(self._gateway.now() + wait_s, partial(self._due, session, session.move))
 
     def _due(self, session: Session, move: Move | None, _now: float) -> None:
-        if move is not None and session.move is move and not (session.ended or move.queued or move.frozen):
+        if move is not None and session.move is move and not (session.ended or move.queued is not None or move.frozen):
             self._enqueue(session, move)
 
     def _enqueue(self, session: Session, move: Move) -> None:
-        move.queued = True
+        """To the end of the line for its node, and out of any other line."""
+        if move.queued == move.to:
+            return
+        left = self._queues.get(move.queued) if move.queued is not None else None
+        if left is not None:
+            left.pop(session, None)
+        move.queued = move.to
         queue = self._queues.get(move.to)
         if queue is not None:
-            queue.append(session)
+            queue[session] = None
         else:
-            self._queues[move.to] = deque([session])
+            self._queues[move.to] = OrderedDict({session: None})
             self._host.supervisor.spawn(self._run(move.to), f"sessions to {move.to}")
 
     # ---- shipping ----
@@ -210,19 +219,19 @@ class Mover:
         finally:
             del self._queues[to]
 
-    def _pack_some(self, queue: deque[Session], to: NodeAddress) -> list[tuple[Session, Packed]]:
+    def _pack_some(self, queue: OrderedDict[Session, None], to: NodeAddress) -> list[tuple[Session, Packed]]:
         batch: list[tuple[Session, Packed]] = []
         room = min(MAX_BATCH_BYTES, self._host.settings.transport.max_frame_bytes // 2)
         while queue and len(batch) < MAX_BATCH:
-            session = queue[0]
+            session = next(iter(queue))
             room -= _ON_THE_WAY + session.outbox.bytes + 5 * len(session.outbox) + 150 * len(session.topics or ())
             if batch and room < 0:
                 break
-            queue.popleft()
+            del queue[session]
             move = session.move
-            if session.ended or move is None or move.frozen:
+            if session.ended or move is None or move.frozen or move.queued != to:
                 continue
-            move.queued = False
+            move.queued = None
             if move.to != to:
                 self._enqueue(session, move)
             else:
@@ -377,8 +386,10 @@ class Mover:
         session.end(ENDED_MOVED, CloseCode.MOVED, "the session is served by another node now")
 
     def ended(self, session: Session, why: str) -> None:
-        """A session on its way has ended here: the gateway's call."""
+        """A session has ended here, maybe one on its way: the gateway's call."""
         move = session.move
+        if not session.handed:
+            self._note_over(session)
         if move is not None and move.frozen:
             move.over = why
             if session.handed:
@@ -389,7 +400,14 @@ class Mover:
     def _forget(self, session: Session, to: NodeAddress, why: str) -> None:
         if why not in _STILL_THE_CLIENTS:
             self.gone.forget(session.resume)
+            self._note_over(session)
             self._host.transport.send(to, Service.SESSION, encode(Forget(session.resume, session.moves, why)))
+
+    def _note_over(self, session: Session) -> None:
+        """Shipments up to this one are no news any more, should one be repeated."""
+        if session.moves:
+            until = self._gateway.now() + 2 * self._gateway.settings.resume_window_s
+            self._over.note(session.resume, "", self._host.me, session.moves, until)
 
     # ---- all of them ----
 
@@ -424,7 +442,7 @@ class Mover:
             return
         if session.move is None:
             session.move = Move(target.address, _url(session, target))
-        if not session.move.queued:
+        if session.move.queued is None:
             self._enqueue(session, session.move)
 
     # ---- from other nodes ----
@@ -455,10 +473,11 @@ class Mover:
         self.gone.note(message.resume, player, sender, message.moves, until)
 
     def _install(self, sender: NodeAddress, packed: Packed) -> Verdict:
-        """Take a session in, detached. One that is here or was here by this move is no news."""
+        """Take a session in, detached. One that is here or was here by this move is no news, also if
+        it has ended: its client may have missed something, and is to learn that."""
         gateway = self._gateway
         here = gateway.sessions.get(packed.resume)
-        moves = here.moves if here is not None else self.gone.moves(packed.resume)
+        moves = here.moves if here is not None else self._last_move(packed.resume)
         if moves >= packed.moves:
             return INSTALLED
         if here is not None:
@@ -474,7 +493,9 @@ class Mover:
         if outbox is None or too_much or full or self.leaving or gateway.closed:
             return REFUSED
         other = gateway.players.get(packed.subject) if packed.role == "player" else None
-        if other is not None and not newer(packed, other.since_ms):
+        if other is not None and other.moving:
+            return REFUSED
+        if other is not None and not takes_over(packed, other.since_ms, other.connection is not None):
             return REPLACED
         self.gone.forget(packed.resume)
         session = gateway.install(packed, outbox, other)
@@ -482,6 +503,10 @@ class Mover:
         gateway.streams.restore(session, packed.topics)
         self.seeker.arrived(packed.resume)
         return INSTALLED
+
+    def _last_move(self, resume: str) -> int:
+        """The last move of a session that is not here any more; 0 if that is not known."""
+        return max(self.gone.moves(resume), self._over.moves(resume))
 
     def _place(self, sender: NodeAddress, wanted: Wanted) -> str:
         """Where a session is that `sender` asks for; one that is here goes there now."""

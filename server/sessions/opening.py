@@ -16,7 +16,7 @@ class Opening:
     """The connection's receiver until it has a session. `busy`: the hello is being answered;
     what the client already sends after it waits, bounded."""
 
-    __slots__ = ("_backlog", "_connection", "_controls", "_gateway", "busy", "closed", "format", "waits_since")
+    __slots__ = ("_backlog", "_connection", "_controls", "_gateway", "busy", "closed", "format", "order", "waits_since")
 
     def __init__(self, gateway: "Gateway", connection: Connection) -> None:
         self._gateway = gateway
@@ -26,6 +26,8 @@ class Opening:
         self.format: Format = connection.format
         self.busy = False
         self.closed = False
+        self.order = 0
+        """The number of its hello: a later one has a higher number."""
         self.waits_since: float | None = None
         """Since when it waits for the view to know who serves its player."""
 
@@ -94,6 +96,7 @@ class Opening:
         """The connection is the session's from here, with what came in the meantime."""
         connection, backlog = self._connection, self._backlog
         self._finish()
+        session.order = self.order
         session.begin(connection, welcome)
         for data in backlog:
             if session.connection is not connection:

@@ -61,7 +61,8 @@ class Session(_EachBeat):
 
     __slots__ = (
         "_blocked_at", "_in_flight", "_link", "_pay_at", "actor", "beats", "codec", "detached_at", "ended", "format",
-        "handed", "held", "move", "moves", "remote", "resume", "since_ms", "starved", "stays", "topics", "untouched",
+        "handed", "held", "move", "moves", "order", "remote", "resume", "since_ms", "starved", "stays", "topics",
+        "untouched",
     )  # fmt: skip
 
     def __init__(self, gateway: "Gateway", caller: Caller, resume: str, format: Format, stays: bool) -> None:
@@ -97,6 +98,9 @@ class Session(_EachBeat):
         answered on it."""
         self.untouched = False
         """It came from another node and no client has been here for it."""
+        self.order = 0
+        """The number of the hello that it was opened or resumed by; 0 for one that no client has been
+        here for."""
         self.topics: dict[str, Topic] | None = None
         self.held: Held | None = None
         """Where its messages wait in line, while it sends faster than it may."""

@@ -106,16 +106,16 @@ class Held:
         takes its messages itself again if it has slowed down."""
         session, connection = self._session, self._connection
         for _ in range(min(PER_TURN, len(self._messages))):
-            session.on_message(self._messages.popleft())
             if session.connection is not connection:
-                return False  # it was closed: nobody wants the rest
+                break
+            session.on_message(self._messages.popleft())
+        if session.connection is not connection:
+            return False  # closed, or resumed on another one, maybe while it stood in line: nobody wants the rest
         if self._messages:
             return True
         paused, self._paused = self._paused, False
         self._in_line = False
         self._controls = 0
-        if session.connection is not connection:
-            return False
         if not session.bucket.hurried:
             session.held = None
             connection.set_receiver(session)

@@ -4,16 +4,27 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 
 from server.errors import BadInput, Unavailable
 from server.ids import ActorId, NodeAddress
 from server.sessions.broadcast import Broadcast
-from server.sessions.handover import Forget, Ship, decode, encode
+from server.sessions.handover import (
+    INSTALLED,
+    REFUSED,
+    REPLACED,
+    Forget,
+    Packed,
+    Ship,
+    decode,
+    decode_verdicts,
+    encode,
+)
 from server.sessions.memory import Closed
 from server.transport.ports import Answer, Service
 from server.wire.messages import Ack, Close, CloseCode, Heartbeat, Hello, Unwatch, Watch
-from tests.support.gateways import Echo, MemoryClient, Note, Pilot, Post, Slow, World, gateways, token
+from tests.support.gateways import Echo, MemoryClient, Note, Pilot, Post, Slow, Who, World, gateways, token
 from tests.support.waiting import until
 
 
@@ -300,6 +311,116 @@ async def test_a_shipment_without_answer_is_repeated_and_taken_once(monkeypatch:
         assert one.metrics.sessions_handed_over_total == 1
 
 
+def _other(subject: str, **fields: Any) -> Packed:
+    """Another session of the player, begun long ago and detached unless `fields` say otherwise."""
+    whole = Packed("f" * 32, "elsewhere", subject, "player", "msgpack", False, 1, 1_000, 0, 0, [], [], 0)
+    return msgspec.structs.replace(whole, **fields)
+
+
+def _ship(world: World, packed: Packed) -> int:
+    """What node-2 says to this session, from node-1."""
+    answer = world.nodes["node-2"].gateway.mover._serve(world.nodes["node-1"].host.me, encode(Ship([packed])))
+    assert isinstance(answer, bytes)
+    return decode_verdicts(answer, 1)[0]
+
+
+@pytest.mark.parametrize("moves_on", [False, True])
+async def test_a_shipment_that_is_repeated_revives_nobody(moves_on: bool) -> None:
+    """The session that it brought has ended since: its client learns that it has missed something."""
+    async with gateways(("node-1", "node-2"), gateway={"outbox_max_messages": 10}) as world:
+        subject = world.player_of("node-2")
+        two = world.nodes["node-2"]
+        assert _ship(world, _other(subject)) == INSTALLED
+        if moves_on:
+            world.cluster.network.delay = lambda frm, to: None
+            world.tell("node-2", world.view("node-1", "node-2", leaving=["node-2"]))
+            await until(lambda: _sessions(world, "node-2")[0].moving)
+        (session,) = _sessions(world, "node-2")
+        for number in range(11):
+            session.deliver(Note(0, str(number)))
+        assert two.gateway.sessions == {}
+        world.tell("node-2", world.view("node-1", "node-2"))
+        assert _ship(world, _other(subject)) == INSTALLED
+        assert two.gateway.sessions == {}
+        assert (await world.client("node-2", subject).hello(resume="f" * 32))[7] is False
+
+
+async def test_a_shipment_that_is_repeated_does_not_revive_who_moved_on_and_then_left() -> None:
+    async with gateways(("node-1", "node-2")) as world:
+        subject = world.player_of("node-2")
+        assert _ship(world, _other(subject)) == INSTALLED
+        client = world.client("node-2", subject)
+        assert (await client.hello(resume="f" * 32))[7] is True
+        world.show("node-1", "node-2", leaving=["node-2"])
+        await going(client)
+        assert (await client.ask(Close))[0] == "done"
+        await until(lambda: _sessions(world, "node-1") == [])
+        world.show("node-1", "node-2")
+        assert _ship(world, _other(subject)) == INSTALLED
+        assert _sessions(world, "node-2") == []
+
+
+async def test_what_is_remembered_of_ended_sessions_is_forgotten_in_time() -> None:
+    async with gateways(("node-1", "node-2"), gateway={"resume_window_s": 0.1}) as world:
+        mover = world.nodes["node-2"].gateway.mover
+        assert _ship(world, _other(world.player_of("node-2"))) == INSTALLED
+        await until(lambda: len(mover._over) == 1)
+
+        def forgotten() -> bool:
+            world.show("node-1", "node-2")
+            return len(mover._over) == 0
+
+        await until(forgotten)
+
+
+async def test_who_is_connected_is_not_replaced_by_who_is_not_whatever_the_clocks_say() -> None:
+    async with gateways(("node-1", "node-2")) as world:
+        subject = world.player_of("node-2")
+        client = await welcomed(world, "node-2", subject)
+        ahead = world.nodes["node-2"].gateway.clock.wall_ms() + 60_000
+        assert _ship(world, _other(subject, since_ms=ahead)) == REPLACED
+        assert (await client.ask(Echo, "x"))[2] == "x"
+        client.end.drop()
+        await until(lambda: bool(world.nodes["node-2"].gateway.detached))
+        assert _ship(world, _other(subject, sent=None)) == INSTALLED
+        assert list(world.nodes["node-2"].gateway.sessions) == ["f" * 32]
+
+
+async def test_two_sessions_of_a_player_that_are_both_on_their_way_are_not_compared() -> None:
+    """Else either node might end its own in favour of the other's."""
+    async with gateways(("node-1", "node-2")) as world:
+        subject = world.player_of("node-2")
+        await welcomed(world, "node-2", subject)
+        (session,) = _sessions(world, "node-2")
+        whole, world.cluster.network.delay = world.cluster.network.delay, lambda frm, to: None
+        world.tell("node-2", world.view("node-1", "node-2", leaving=["node-2"]))
+        await until(lambda: session.moving)
+        world.tell("node-2", world.view("node-1", "node-2"))
+        later = _other(subject, since_ms=session.since_ms + 60_000, sent=None)
+        assert _ship(world, later) == REFUSED
+        assert not session.ended
+        world.cluster.network.delay = whole
+
+
+async def test_who_waits_in_line_for_a_silent_node_comes_to_where_its_client_is() -> None:
+    async with gateways(("node-1", "node-2", "node-3")) as world:
+        one, two = world.nodes["node-1"], world.nodes["node-2"]
+        hosts = [await welcomed(world, "node-1", f"h{number}", "host") for number in range(12)]
+        network, whole = world.cluster.network, world.cluster.network.delay
+        network.delay = lambda frm, to: None if (frm, to) == (two.host.me, one.host.me) else whole(frm, to)
+        world.tell("node-1", world.view("node-1", "node-2", "node-3", leaving=["node-1"]))
+        mover = one.gateway.mover
+        first, second = [one for one in _sessions(world, "node-1") if one.move.to == two.host.me][:2]
+        mover._go_now(first)
+        await until(lambda: first.moving)
+        mover._go_now(second)
+        assert second.move.queued == two.host.me
+        client = next(host for host in hosts if host.subject == second.caller.subject)
+        await resumed(world, "node-3", client, 0)
+        await until(lambda: second.handed)
+        assert [second in queue for queue in mover._queues.values()] == [False]
+
+
 async def test_when_the_target_dies_the_session_goes_on_here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("server.sessions.mover.SHIP_TIMEOUT_S", 0.05)
     async with gateways(("node-1",)) as world:
@@ -480,6 +601,23 @@ async def test_a_hello_waits_while_the_node_of_its_player_is_dead_and_the_view_d
         assert not answer.done()
         world.show("node-1")
         assert (await answer)[0] == "welcome"
+
+
+async def test_a_hello_that_waits_for_a_node_does_not_take_the_session_from_a_later_one() -> None:
+    async with gateways(("node-1", "node-2")) as world:
+        player = world.player_of("node-2")
+        old = await welcomed(world, "node-1", player, redirects=False)
+        assert old.welcome is not None
+        old.end.half_open()
+        await world.nodes["node-2"].host.transport.stop()
+        earlier = world.client("node-1", player)
+        await earlier.send(Hello(1, token(player), old.welcome.resume))
+        await until(lambda: any(opening.waits_since is not None for opening in world.nodes["node-1"].gateway.openings))
+        later = await resumed(world, "node-1", old, 0, redirects=False)
+        world.show("node-1")
+        assert await earlier.closed() == CloseCode.REPLACED
+        assert earlier.seen == []
+        assert (await later.ask(Who))[0] == "present"
 
 
 async def test_a_hello_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:

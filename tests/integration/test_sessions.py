@@ -268,6 +268,39 @@ async def test_a_second_session_of_a_player_replaces_the_first() -> None:
             assert (await host.ask(Heartbeat))[0] == "beat"
 
 
+@pytest.mark.parametrize("resumes", [False, True])
+async def test_an_earlier_hello_that_is_answered_later_replaces_nobody(
+    resumes: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with gateways() as world:
+        node = world.nodes["node-1"]
+        first = await welcomed(world)
+        assert first.welcome is not None
+        first.end.half_open()
+        ask_now, slow = node.host.ask_now, asyncio.get_running_loop().create_future()
+        late: list[Callable[[], object]] = []
+
+        def slow_once(actor: ActorId, name: str, args: tuple[object, ...]) -> object:
+            if name != "connected" or late:
+                return ask_now(actor, name, args)
+            late.append(lambda: slow.set_result(ask_now(actor, name, args)))
+            return slow
+
+        monkeypatch.setattr(node.host, "ask_now", slow_once)
+        earlier, later = world.client("node-1"), world.client("node-1")
+        await earlier.send(Hello(1, token("p")))
+        await until(lambda: bool(late))
+        assert (await later.hello(resume=first.welcome.resume if resumes else None))[7] is resumes
+        late[0]()
+        assert await earlier.closed() == CloseCode.REPLACED
+        assert (await later.ask(Echo, "x"))[2] == "x"
+        assert later.welcome is not None
+        activation = node.host.find("pilot/p")
+        assert activation is not None
+        await until(lambda: activation.actor.sessions == [later.welcome and later.welcome.session])
+        assert [session.caller.session for session in node.gateway.players.values()] == [later.welcome.session]
+
+
 async def test_missed_heartbeats_close_and_may_be_resumed() -> None:
     async with gateways(gateway={"heartbeat_interval_s": 0.1, "heartbeats_missed": 3}) as world:
         client = await welcomed(world)
@@ -288,6 +321,48 @@ async def test_a_flood_is_refused_and_then_closed() -> None:
         answers = [message[0] for message in client.seen]
         assert answers == ["said"] * 20 + ["error"] * 4
         assert client.seen[-1][2] == "rate_limited"
+
+
+async def _burst(client: MemoryClient) -> None:
+    """More than its session may send at once: it has to wait in line."""
+    for number in range(100, 300):
+        await client.send(Echo(number, "old"))
+
+
+async def test_what_waits_in_line_is_not_answered_to_another_connection() -> None:
+    async with gateways(gateway={"rate_per_s": 200, "rate_burst": 400}) as world:
+        old = await welcomed(world)
+        assert old.welcome is not None
+        await _burst(old)
+        new = world.client("node-1")
+        assert (await new.hello(resume=old.welcome.resume))[7] is True
+        assert await old.closed() == CloseCode.REPLACED
+        assert (await new.ask(Echo, "new"))[2] == "new"
+        assert new.seen == []
+
+
+async def test_what_waits_in_line_is_nothing_to_an_actor_that_has_taken_leave() -> None:
+    """Its session ends while others are before it in the line."""
+    async with gateways(gateway={"rate_per_s": 200, "rate_burst": 400}) as world:
+        clients = [await welcomed(world, subject=subject) for subject in ("q1", "q2", "q3", "q4", "q5", "q6", "p")]
+        for client in clients:
+            for _ in range(200):
+                await client.send(Heartbeat(0))
+        last = world.client("node-1")
+        assert (await last.hello())[0] == "welcome"
+        node = world.nodes["node-1"]
+        await until(lambda: len(node.gateway.turnstile) == 0)
+        await last.ask(Close)
+        await until(lambda: ("closed", "p") in [entry[:2] for entry in Pilot.history])
+        assert [entry[0] for entry in Pilot.history if entry[1] == "p"] == [
+            "connected",
+            "connected",
+            "replaced",
+            "closed",
+        ]
+        activation = node.host.find("pilot/p")
+        assert activation is not None
+        assert (activation.actor.sessions, activation.pins) == ([], 0)
 
 
 async def test_an_outbox_over_its_bound_is_closed_and_never_resumed_in_part() -> None:

@@ -25,7 +25,7 @@ from server.sessions.handover import (
     decode_places,
     decode_verdicts,
     encode,
-    newer,
+    takes_over,
     unpack_outbox,
 )
 from server.sessions.outbox import Outbox
@@ -129,9 +129,16 @@ def test_an_outbox_over_the_bounds_here_is_not_taken() -> None:
     assert (len(whole), whole.last, whole.frames) == (0, 2, [])
 
 
-def test_the_later_session_of_a_player_wins() -> None:
-    assert newer(packed(since_ms=11), 10)
-    assert not newer(packed(since_ms=10), 10)
+@pytest.mark.parametrize(("sent", "attached"), [(None, True), (4, False)])
+def test_the_later_session_of_a_player_wins(sent: int | None, attached: bool) -> None:
+    assert takes_over(packed(since_ms=11, sent=sent), 10, attached)
+    assert not takes_over(packed(since_ms=10, sent=sent), 10, attached)
+
+
+@pytest.mark.parametrize("since_ms", [1, 10, 99])
+def test_an_attached_session_wins_whatever_two_clocks_say(since_ms: int) -> None:
+    assert takes_over(packed(since_ms=since_ms), 10, False)
+    assert not takes_over(packed(since_ms=since_ms, sent=4), 10, True)
 
 
 def test_late_pushes_are_kept_in_order_and_bounded() -> None:

@@ -24,12 +24,14 @@ from typing import Any, Final, TypeVar
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection, MetaData, create_engine, event, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
+from persistence.engine.tables import newer
 from persistence.engine.urls import FIELD, Address, parse
 from server.errors import BadSetting, Corrupt, GarrisonError, Unavailable
 
@@ -64,7 +66,7 @@ async def downgrade_async(url: str, revision: str = "base", timeout_s: float = T
 
 async def current_async(url: str, timeout_s: float = TIMEOUT_S) -> str | None:
     address = parse(url)
-    if address.dialect == "sqlite" and not address.path.exists():
+    if address.missing:
         return None
     return await _run(url, timeout_s, _revision)
 
@@ -91,10 +93,15 @@ def config(connection: Connection | None = None) -> Config:
 
 
 def _alembic(step: Callable[[Config, str], None], revision: str, connection: Connection) -> None:
+    made = config(connection)
     try:
-        step(config(connection), revision)
+        step(made, revision)
     except CommandError as error:  # no such revision
-        raise BadSetting("revision", str(error)) from None
+        known = [script.revision for script in ScriptDirectory.from_config(made).walk_revisions()]
+        found = _revision(connection)
+        if found is not None and found not in known:
+            raise BadSetting(FIELD, f"the database {newer(found)}") from None
+        raise BadSetting("revision", f"{error}; there are {', '.join([*known, 'base'])}") from None
 
 
 def _revision(connection: Connection) -> str | None:

@@ -20,7 +20,7 @@ from persistence.engine.mapping import GenericMapping, Mapping
 from persistence.engine.postgres_database import PostgresDatabase
 from persistence.engine.rows import Batch, Database, Moves, Projection, ReminderRow, Row, has_log
 from persistence.engine.sqlite_database import SqliteDatabase
-from persistence.engine.tables import SCHEMA_VERSION
+from persistence.engine.tables import SCHEMA_VERSION, newer
 from persistence.engine.urls import FIELD, parse
 from server.errors import BadSetting, Corrupt, Internal, Unavailable
 from server.eventlog.ports import Append, AppendResult, Seal, StoredLog
@@ -77,6 +77,8 @@ class SqlStore:
         await self._database.open()
         try:
             found = await self._database.schema_version()
+            if found is not None and found > SCHEMA_VERSION:
+                raise BadSetting(FIELD, f"{self._address.shown} {newer(found)}")
             if found != SCHEMA_VERSION:
                 has = "is empty" if found is None else f"has schema {found}"
                 where = self._address.shown
@@ -190,7 +192,7 @@ class SqlStore:
         if mapping.live is None:
             return []
         keys = await self._database.orphans(mapping, limit, "" if after is None else key_of(after))
-        return [actor_id(kind, key) for key in keys]
+        return [_identity(kind, key) for key in keys]
 
     async def read(self, kind: str, ids: Sequence[ActorId]) -> dict[ActorId, Stored]:
         if not ids:
@@ -219,7 +221,7 @@ class SqlStore:
         begin = _BEFORE_ALL if after is None else _reminder_row(after)
         rows = await self._database.due_reminders(until_ms, limit, begin)
         return [
-            Reminder(actor_id(row.kind, row.key), row.name, row.due_ms, Epoch(row.epoch), row.number) for row in rows
+            Reminder(_identity(row.kind, row.key), row.name, row.due_ms, Epoch(row.epoch), row.number) for row in rows
         ]
 
     # ---- logs ----
@@ -266,6 +268,11 @@ class SqlStore:
         if not has_log(mapping):
             raise Internal(f"kind {kind} has no event log: table {mapping.table.name}")
         return mapping
+
+
+def _identity(kind: str, key: str) -> ActorId:
+    """What a row is called, also one that was made by hand and is no actor's: its page goes on."""
+    return ActorId(f"{kind}/{key}")
 
 
 def _encoded(mapping: Mapping, moves: Sequence[Move]) -> Moves:

@@ -10,6 +10,9 @@ The file is in WAL mode. `synchronous` is NORMAL for what is written behind: a p
 the newest commits, never the file. For what is written through (`through=True`) the writing
 connection is switched to FULL for that one transaction, and the WAL, with everything before
 it, is on the disk when it returns.
+
+A file that is deleted or replaced under its connections takes everything as before, and nobody will
+ever find it. So no transaction ends in one whose path does not lead to it any more.
 """
 
 import asyncio
@@ -22,10 +25,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final, TypeVar
 
+import structlog
+
 from persistence.engine.urls import FIELD
 from server.errors import BadSetting, Corrupt, GarrisonError, Internal, Unavailable
 from server.settings import StoreSettings
 
+log = structlog.get_logger(__name__)
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], T]
 FIRST_WAIT_S: Final = 0.0005
@@ -51,11 +57,17 @@ class SqliteFile:
         self._writing: sqlite3.Connection | None = None
         self._reading: sqlite3.Connection | None = None
         self._through = False
+        self._opened: tuple[int, int] | None = None
+        """What the path led to: device and inode."""
 
     async def open(self) -> None:
         """Raises `BadSetting` if there is no such file or it cannot be written, `Corrupt` if it
         is no database."""
-        if not self.path.exists():
+        try:
+            self._opened = _identity(self.path)
+        except OSError as error:
+            raise BadSetting(FIELD, f"cannot look at {self.path}: {error.strerror}") from None
+        if self._opened is None:
             raise BadSetting(FIELD, f"no database at {self.path}: run `garrison migrate`")
         if not os.access(self.path, os.W_OK):  # SQLite would open it, and refuse the first change
             raise BadSetting(FIELD, f"{self.path} cannot be written")
@@ -85,6 +97,8 @@ class SqliteFile:
 
     async def close(self) -> None:
         """Close both connections once what is running has ended, or has had its time."""
+        if self._writing is not None and self._is_replaced():
+            log.error("the database file was replaced or removed while it was open", path=str(self.path))
         for executor, connection in ((self._writer, self._writing), (self._reader, self._reading)):
             idle = True
             if connection is not None:
@@ -130,12 +144,21 @@ class SqliteFile:
         try:
             result = work(connection)
             assert not isinstance(result, sqlite3.Cursor), "a cursor must die in its own thread"
+            if self._is_replaced():
+                raise Unavailable(f"database {self.path} was replaced or removed", retry_after_s=RETRY_S)
             connection.execute("COMMIT")
         except BaseException:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
         return result
+
+    def _is_replaced(self) -> bool:
+        """Whether the path leads to another file than the one that is open, or to none."""
+        try:
+            return _identity(self.path) != self._opened
+        except OSError:
+            return False
 
     def _begin(self, connection: sqlite3.Connection) -> None:
         """Take the write lock. SQLite's own waiting has fixed steps, which several processes
@@ -173,6 +196,15 @@ def _snapshot(connection: sqlite3.Connection, work: Work[T]) -> T:
         return work(connection)
     finally:
         connection.execute("ROLLBACK")
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Device and inode; None where nothing is. Raises `OSError` where that cannot be said."""
+    try:
+        found = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _primary(error: sqlite3.Error) -> int:

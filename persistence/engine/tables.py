@@ -27,6 +27,13 @@ from sqlalchemy import (
 SCHEMA_VERSION: Final = "0005"
 """The newest migration: the one that `SqlStore.open` asks for."""
 
+
+def newer(found: str) -> str:
+    """What is said of a database with a migration that this program does not have."""
+    back = f"`garrison migrate --down {SCHEMA_VERSION} --yes`"
+    return f"has schema {found} and this program knows up to {SCHEMA_VERSION}: run the newer program, or its {back}"
+
+
 metadata = MetaData(
     naming_convention={
         "pk": "pk_%(table_name)s",

@@ -1,9 +1,10 @@
 """Reports on stored matches and players, for the command line and the admin API. Read only, by
 SQLAlchemy on a connection of their own: they work with no cluster running."""
 
+import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from sqlalchemy import func, select
@@ -11,9 +12,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import NullPool
 
-from persistence.engine.urls import FIELD, parse
+from persistence.engine.urls import FIELD, Address, parse
 from persistence.game.tables import matches, participants
-from server.errors import BadSetting, Unavailable
+from server.errors import BadSetting, GarrisonError, Unavailable
+
+UNDEFINED_TABLE: Final = "42P01"
+"""PostgreSQL's word for it."""
 
 
 class StoredMatch(msgspec.Struct, frozen=True):
@@ -51,18 +55,18 @@ class StoredLine(msgspec.Struct, frozen=True):
 
 @asynccontextmanager
 async def reading(url: str) -> AsyncIterator[AsyncConnection]:
-    """A connection for the functions below. Raises `BadSetting` for a SQLite file that is not
-    there, `Unavailable` for what else keeps the store from answering."""
+    """A connection for the functions below. Raises `BadSetting` for a SQLite file that is not there
+    or cannot be written, and for a database without its tables, `Unavailable` for what else keeps the store
+    from answering."""
     address = parse(url)
-    if address.dialect == "sqlite" and not address.path.exists():
-        raise BadSetting(FIELD, f"no database at {address.path}")
+    if address.missing:
+        raise BadSetting(FIELD, f"no database at {address.path}: run `garrison migrate`")
     engine = create_async_engine(address.url, poolclass=NullPool)
     try:
         async with engine.connect() as connection:
             yield connection
     except (SQLAlchemyError, OSError) as error:
-        cause = getattr(error, "orig", None) or error
-        raise Unavailable(f"database {address.shown}: {str(cause).partition(chr(10))[0]}") from None
+        raise _explain(address, getattr(error, "orig", None) or error) from None
     finally:
         await engine.dispose()
 
@@ -91,6 +95,16 @@ async def stored_lines(connection: AsyncConnection, match: str) -> list[StoredLi
         .order_by(c.score.desc(), c.kills.desc(), c.player_id)
     )
     return [StoredLine(*row) for row in rows]
+
+
+def _explain(address: Address, cause: BaseException) -> GarrisonError:
+    why = str(cause).partition("\n")[0]
+    code = (getattr(cause, "sqlite_errorcode", 0) or 0) & 0xFF
+    if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):  # a WAL is shared memory
+        return BadSetting(FIELD, f"{address.path} and its folder must be writable: {why}")
+    if "no such table" in why or getattr(cause, "sqlstate", "") == UNDEFINED_TABLE:
+        return BadSetting(FIELD, f"{address.shown} lacks tables: run `garrison migrate`")
+    return Unavailable(f"database {address.shown}: {why}")
 
 
 def _columns() -> list[Any]:

@@ -20,7 +20,7 @@ from server.actors.app import App
 from server.actors.retries import Retries
 from server.cluster.view import View
 from server.errors import GarrisonError
-from server.ids import ActorId
+from server.ids import ActorId, parse_actor_id
 
 if TYPE_CHECKING:
     from server.actors.host import Host
@@ -144,6 +144,7 @@ class Orphans:
     async def _wake(self, identity: ActorId) -> None:
         host = self._host
         try:
+            parse_actor_id(identity)  # a row may have been made by hand: it fails alone
             await host.ask(identity, "wake", ())
             host.metrics.orphans_woken_total += 1
             self._retries.done(identity)

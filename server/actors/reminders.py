@@ -40,7 +40,7 @@ from msgspec.structs import replace
 
 from server.actors.retries import Retries
 from server.errors import BadSetting, Fenced, GarrisonError, Internal, NotFound
-from server.ids import kind_of
+from server.ids import kind_of, parse_actor_id
 from server.runtime.backoff import backoff_s
 from server.storage.ports import Reminder
 
@@ -272,6 +272,7 @@ class Reminders:
     async def _deliver(self, one: Reminder) -> bool:
         """Whether the reminder may be dropped."""
         host = self._host
+        parse_actor_id(one.id)  # a row may have been made by hand: it fails alone
         cls = host.app.actor(kind_of(one.id))
         if cls is not None and is_reminder(cls, one.name):
             return bool(await host.ask(one.id, "reminded", (one.name, one.due_ms)))

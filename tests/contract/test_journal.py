@@ -174,6 +174,25 @@ async def test_never_opened_or_closed_for_good_it_is_empty(rig: JournalRig) -> N
         await owner.journal.close(keep=False)
 
 
+async def test_what_was_registered_with_an_earlier_place_was_never_opened(rig: JournalRig) -> None:
+    """The store's answer to the first registration was lost: it may know a run that never was."""
+    owner, successor = await rig.process("node-1", None), await rig.process("node-2", None)
+    places = [owner.journal.place]
+    for _ in range(2):
+        await owner.journal.prepare()
+        places.append(owner.journal.place)
+    last = len(places)
+    await owner.journal.open(run("node-1", last))
+    Entity("a").change(owner.journal, 1)
+    await rig.durable(owner, 1)
+    for incarnation, place in enumerate(places, 1):
+        assert successor.journal.reads(place)
+        assert not successor.journal.is_dead(run("node-1", incarnation), place)
+        recovered = await successor.journal.recover(run("node-1", incarnation), place)
+        assert (len(recovered.newest), recovered.damage) == (1 if incarnation == last else 0, [])
+        await successor.journal.remove(run("node-1", incarnation), place)
+
+
 async def test_removed_it_is_empty(rig: JournalRig) -> None:
     owner, successor = await rig.process("node-1"), await rig.process("node-2", None)
     place = owner.journal.place

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
@@ -20,6 +22,7 @@ from sqlalchemy import Connection, inspect, text
 
 import migrations
 from persistence.engine.tables import SCHEMA_VERSION
+from persistence.game.queries import reading, stored_matches
 from server.errors import BadSetting, Corrupt, Unavailable
 from server.eventlog.ports import Append
 from server.ids import ActorId, Epoch, Incarnation, NodeAddress, NodeId
@@ -192,6 +195,44 @@ async def test_an_old_schema_is_refused_with_the_command_to_run(empty: str) -> N
     assert caught.value.field == "store.url"
 
 
+async def test_a_database_that_is_newer_than_the_program_says_what_to_run(empty: str) -> None:
+    await migrations.upgrade_async(empty)
+    newer = "UPDATE alembic_version SET version_num = '0099'"
+    await migrations.run(empty, lambda connection: connection.execute(text(newer)).close())
+    for attempt in (
+        sql_store(empty).open,
+        lambda: migrations.upgrade_async(empty),
+        lambda: migrations.downgrade_async(empty, "0001"),
+    ):
+        with pytest.raises(BadSetting) as caught:
+            await attempt()
+        assert caught.value.field == "store.url"
+        back = f"run the newer program, or its `garrison migrate --down {SCHEMA_VERSION} --yes`"
+        assert "has schema 0099" in caught.value.message and caught.value.message.endswith(back)
+
+
+async def test_a_revision_that_is_none_is_told_the_others(empty: str) -> None:
+    await migrations.upgrade_async(empty)
+    with pytest.raises(BadSetting, match=r"'0099'; there are 0005, 0004, 0003, 0002, 0001, base$") as caught:
+        await migrations.downgrade_async(empty, "0099")
+    assert caught.value.field == "revision"
+
+
+async def test_reports_on_a_database_without_tables_say_what_to_run(empty: str) -> None:
+    await migrations.upgrade_async(empty)
+    await migrations.downgrade_async(empty)
+    with pytest.raises(BadSetting, match=r"lacks tables: run `garrison migrate`$"):
+        async with reading(empty) as connection:
+            await stored_matches(connection)
+
+
+async def test_reports_on_a_file_that_may_only_be_read_say_so(tmp_path: Path) -> None:
+    with pytest.raises(BadSetting, match=r"\.db and its folder must be writable: attempt to write"):
+        async with reading(sqlite_url(tmp_path)) as connection:
+            await connection.exec_driver_sql("PRAGMA query_only = 1")
+            await connection.exec_driver_sql("DELETE FROM matches")
+
+
 async def test_an_empty_database_is_refused_with_the_command_to_run(empty: str) -> None:
     with pytest.raises(BadSetting, match=r"run `garrison migrate`"):
         await sql_store(empty).open()
@@ -230,10 +271,27 @@ async def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
             await attempt()
 
 
-@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "mysql://x/y", "nonsense"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "sqlite://",
+        "sqlite:///:memory:",
+        "mysql://x/y",
+        "nonsense",
+        "postgresql://u:secret@a..b/x",
+        "postgresql://u:secret@h:65536/x",
+        f"postgresql://u:secret@{'a' * 64}/x",
+    ],
+)
 async def test_an_address_that_is_no_store(url: str) -> None:
-    with pytest.raises(BadSetting, match=r"store\.url"):
+    with pytest.raises(BadSetting, match=r"store\.url") as caught:
         sql_store(url)
+    assert "secret" not in caught.value.message
+
+
+@pytest.mark.parametrize("host", [f"%2Ftmp%2F{'a' * 100}", "[::1]", "[fe80::1%25eth0]", "a.example,b.example"])
+def test_hosts_that_are_no_plain_names(host: str) -> None:
+    assert sql_store(f"postgresql://u@{host}/x")
 
 
 # ---- losing the database, and getting it back ----
@@ -292,6 +350,50 @@ async def test_sqlite_held_by_a_stopped_process(tmp_path: Path) -> None:
         if other.returncode is None:
             other.kill()
             await other.wait()
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+async def test_sqlite_in_a_file_that_nobody_finds_any_more(tmp_path: Path, replaced: bool) -> None:
+    url, kept = sqlite_url(tmp_path), tmp_path / "kept.db"
+    path = Path(url.removeprefix("sqlite:///"))
+    with structlog.testing.capture_logs() as logs:
+        async with one_node(url) as (store, me):
+            held = (await store.claim("wallet", [Claim(ONE, 1)], me))[ONE]
+            change = Change(ONE, held.epoch, 1, Wallet(5))
+            os.rename(path, kept)
+            if replaced:
+                shutil.copy(kept, path)
+            for attempt in (
+                lambda: store.write("wallet", [change]),
+                lambda: store.renew_lease(me, 600.0),
+                lambda: store.claim("wallet", [Claim(ONE, 2)], me),
+                lambda: store.register_node(NodeId("node-b"), 600.0),
+            ):
+                with pytest.raises(Unavailable, match="was replaced or removed") as caught:
+                    await attempt()
+                assert caught.value.retry_after_s
+            os.rename(kept, path)
+            assert await store.write("wallet", [change]) == {ONE: "written"}
+            assert logs == []
+            os.rename(path, kept)
+    assert [(entry["event"], entry["log_level"]) for entry in logs] == [
+        ("the database file was replaced or removed while it was open", "error")
+    ]
+    os.rename(kept, path)
+    store = sql_store(url)
+    await store.open()
+    assert (await store.read("wallet", [ONE]))[ONE].state == Wallet(5)
+    await store.close()
+
+
+@pytest.mark.parametrize("path", ["n" * 300, "file/x.db"])
+async def test_a_path_that_cannot_be_looked_at(tmp_path: Path, path: str) -> None:
+    (tmp_path / "file").touch()
+    url = f"sqlite:///{tmp_path}/{path}"
+    for attempt in (sql_store(url).open, lambda: migrations.upgrade_async(url)):
+        with pytest.raises(BadSetting, match=r"store\.url"):
+            await attempt()
+    assert await migrations.current_async(url) is None
 
 
 async def test_writers_of_one_file_take_turns(tmp_path: Path) -> None:
@@ -401,6 +503,31 @@ async def test_rows_that_cannot_be_read_are_named(tmp_path: Path) -> None:
         claimed = await store.claim("player", [Claim(player, 2), Claim(other_player, 3)], me)
         assert isinstance(claimed[player], Corrupt) and "table players, row p" in str(claimed[player])
         assert isinstance(claimed[other_player], Owned), "one bad row is nothing to the others of its batch"
+
+
+async def test_rows_that_are_nobodys_do_not_hide_the_others(empty: str) -> None:
+    rows = (
+        "INSERT INTO reminders (kind, key, name, due_ms) VALUES ('player', 'two words', 'ring', 1)",
+        "INSERT INTO reminders (kind, key, name, due_ms) VALUES ('player', 'p', 'ring', 2)",
+        "INSERT INTO matches (match_id, head, next_seq) VALUES ('live match', '', 5)",
+        "INSERT INTO matches (match_id, head, next_seq) VALUES ('m', '', 5)",
+    )
+
+    def insert(connection: Connection) -> None:
+        for row in rows:
+            connection.execute(text(row)).close()
+
+    await migrations.upgrade_async(empty)
+    await migrations.run(empty, insert)
+    async with one_node(empty) as (store, _):
+        due = [Reminder(ActorId("player/two words"), "ring", 1), Reminder(ActorId("player/p"), "ring", 2)]
+        assert await store.due_reminders(9, 9) == due
+        assert await store.due_reminders(9, 9, due[0]) == due[1:]
+        await store.drop_reminder(due[0])
+        assert await store.due_reminders(9, 9) == due[1:]
+        orphans = [ActorId("match/live match"), ActorId("match/m")]
+        assert await store.orphans("match", 9) == orphans
+        assert await store.orphans("match", 9, orphans[0]) == orphans[1:]
 
 
 async def test_a_closed_store_says_so(tmp_path: Path) -> None:

@@ -115,6 +115,7 @@ async def test_one_loop_iteration_is_one_entry(rig: JournalRig) -> None:
             if n == 1_000:
                 owner.journal.truncate(owner.journal.position)
                 await rig.durable(owner, 1_501)
+                await until(lambda: owner.metrics.journal_backlog_bytes == 0)  # there is no room for all of them
         await rig.durable(owner, 2_500)
         owner.journal.truncate(owner.journal.position)
         await until(lambda: owner.metrics.journal_backlog_bytes == 0)
@@ -177,10 +178,11 @@ async def test_a_server_that_hangs_is_away_and_what_it_had_is_known_later(tmp_pa
 
 
 class Line:
-    """A proxy that passes commands on and may keep the answers, then break the connections."""
+    """A proxy that passes commands on and may keep the answers, then break the connections. New
+    ones lead to `port`."""
 
     def __init__(self, port: int) -> None:
-        self._port = port
+        self.port = port
         self.deaf = False
         self.commands = 0
         self._writers: list[asyncio.StreamWriter] = []
@@ -199,7 +201,7 @@ class Line:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there, back = await asyncio.open_connection("127.0.0.1", self._port)
+        there, back = await asyncio.open_connection("127.0.0.1", self.port)
         self._writers += [writer, back]
         self._tasks += [asyncio.create_task(self._pass(reader, back, False))]
         self._tasks += [asyncio.create_task(self._pass(there, writer, True))]
@@ -234,6 +236,40 @@ async def test_an_entry_whose_answer_is_lost_is_not_added_twice(tmp_path: Path, 
         assert await redis.xlen(key(rig, owner)) == 6
         recovered = await successor.journal.recover(OWNER, owner.journal.place)
         assert (recovered.newest[entity.id].version, recovered.damage) == (5, [])
+
+
+async def test_an_old_master_that_keeps_its_connections_is_left(tmp_path: Path, server: RedisServer) -> None:
+    """As behind a name or a proxy that follows an orderly failover."""
+    heir = own_server()
+    heir.start()
+    try:
+        async with Line(server.port) as line, client(server.url) as old, client(heir.url) as new:
+            rig = JournalRig("redis", tmp_path, line.url)
+            owner, other = await rig.process("node-1"), await rig.process("node-3")
+            successor = await rig.process("node-2", None)
+            entity = Entity("a")
+            entity.change(owner.journal, 1)
+            await rig.durable(owner, 1)
+            await new.execute_command("REPLICAOF", "127.0.0.1", str(server.port))
+            await until(lambda: _has(new, key(rig, owner)))
+            await new.execute_command("REPLICAOF", "NO", "ONE")
+            await old.execute_command("REPLICAOF", "127.0.0.1", str(heir.port))
+            line.port = heir.port
+            entity.change(owner.journal, 2)
+            await rig.durable(owner, 2)
+            await other.journal.close(keep=False)
+            assert len(await new.keys(f"garrison:{rig.cluster}:journal-removed:node-3:*")) == 1
+            with pytest.raises(Unavailable, match="cannot be read"):
+                await successor.journal.recover(OWNER, owner.journal.place)
+            recovered = await successor.journal.recover(OWNER, owner.journal.place)
+            assert (recovered.newest[entity.id].version, recovered.damage) == (2, [])
+            await rig.close()
+    finally:
+        heir.remove()
+
+
+async def _has(redis: Any, name: str) -> bool:
+    return bool(await redis.exists(name)) and (await redis.info("replication"))["master_link_status"] == "up"
 
 
 async def test_while_redis_is_away_nothing_queues_without_bound(tmp_path: Path, server: RedisServer) -> None:
@@ -324,7 +360,17 @@ def journal_at(url: str, timeout_s: float = 1.0) -> RedisJournal:
 
 
 @pytest.mark.parametrize(
-    "url", ["http://h:secret@x", "redis://:secret@h:port/0", "", "secret", "redis://:secret@h:99999999/0"]
+    "url",
+    [
+        "http://h:secret@x",
+        "redis://:secret@h:port/0",
+        "",
+        "secret",
+        "redis://:secret@h:99999999/0",
+        "redis://:secret@h/0?secret=1",
+        "redis://:secret@a..b/0",
+        "redis://:secret@h/0?protocol=9",
+    ],
 )
 async def test_a_bad_address_is_a_bad_setting_without_the_password(url: str) -> None:
     with pytest.raises((BadSetting, Unavailable)) as caught:
@@ -337,6 +383,56 @@ async def test_nobody_there_is_unavailable() -> None:
     with pytest.raises(Unavailable, match=r"Redis at 127\.0\.0\.1:1/0 does not answer") as caught:
         await journal_at("redis://user:secret@127.0.0.1:1/0").prepare()
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("says", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"$abc\r\n"])
+async def test_who_is_no_redis_is_a_bad_setting(says: bytes) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.closing(writer):
+            while await reader.read(1_000):
+                writer.write(says)
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    with pytest.raises(BadSetting, match=r"journal\.redis_url"):
+        await journal_at(f"redis://127.0.0.1:{port}/0").prepare()
+    server.close()
+
+
+async def test_who_hangs_up_or_talks_nonsense_later_costs_no_change(tmp_path: Path, server: RedisServer) -> None:
+    """What then leaves the journal is one of our errors, and the entries go on afterwards."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal answered
+        with contextlib.closing(writer):
+            while await reader.read(1_000):
+                answered += 1
+                writer.write(b"$abc\r\n")
+
+    answered = 0
+    async with Line(server.port) as line, rig_at(line.url, tmp_path) as rig:
+        owner, successor = await rig.process("node-1"), await rig.process("node-2", None)
+        entity = Entity("a")
+        stranger = await asyncio.start_server(answer, "127.0.0.1", 0)
+        line.port = stranger.sockets[0].getsockname()[1]
+        line.cut()
+        entity.change(owner.journal, 1)
+        await until(lambda: answered >= 1)
+        for attempt in (successor.journal.recover, successor.journal.remove):
+            with pytest.raises(Unavailable, match="none of Redis's"):
+                await attempt(OWNER, owner.journal.place)
+        line.port = server.port
+        await rig.durable(owner, 1)
+        stranger.close()
+
+
+async def test_the_options_of_an_address_do_not_turn_records_into_text(rig: JournalRig, tmp_path: Path) -> None:
+    other = JournalRig("redis", tmp_path, f"{rig.settings.redis_url}?decode_responses=true")
+    owner = await other.process("node-1")
+    Entity("a").change(owner.journal, 1)
+    await other.durable(owner, 1)
+    assert (await owner.journal.recover(OWNER, owner.journal.place)).damage == []
+    await other.close()
 
 
 async def test_a_wrong_password_is_a_bad_setting_and_no_password_is_shown(tmp_path: Path, server: RedisServer) -> None:

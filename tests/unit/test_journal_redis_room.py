@@ -191,6 +191,10 @@ async def refusing(redis: Any, how: str) -> AsyncIterator[None]:
         await redis.config_set("maxmemory", 1)
         yield
         await redis.config_set("maxmemory", 0)
+    elif how == "without a replica":
+        await redis.config_set("min-replicas-to-write", 1)
+        yield
+        await redis.config_set("min-replicas-to-write", 0)
     else:
         await redis.config_set("replica-serve-stale-data", "yes" if how == "a replica" else "no")
         await redis.execute_command("REPLICAOF", "127.0.0.1", "1")
@@ -198,7 +202,22 @@ async def refusing(redis: Any, how: str) -> AsyncIterator[None]:
         await redis.execute_command("REPLICAOF", "NO", "ONE")
 
 
-@pytest.mark.parametrize("how", ["full", "a replica", "without a master"])
+REFUSALS = ["full", "a replica", "without a master", "without a replica"]
+
+
+@pytest.mark.parametrize("how", REFUSALS)
+async def test_a_run_begins_as_soon_as_redis_takes_it(rig: JournalRig, redis: Any, how: str) -> None:
+    owner, entity = await rig.process("node-1", None), Entity("a")
+    async with refusing(redis, how):
+        await owner.journal.open(OWNER)
+        assert refuses(owner, entity, "not open yet")
+        assert not owner.journal.broken
+    await until(lambda: takes(owner, entity))
+    await rig.durable(owner, 1)
+    assert len((await owner.journal.recover(OWNER, owner.journal.place)).newest) == 1
+
+
+@pytest.mark.parametrize("how", REFUSALS)
 async def test_what_takes_nothing_for_now_is_not_a_bad_setting(server: RedisServer, redis: Any, how: str) -> None:
     journal = journal_at(server.url)
     async with refusing(redis, how):

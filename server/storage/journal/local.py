@@ -308,12 +308,16 @@ class _Run:
         self.buffers: list[memoryview] = []
         self._maps: list[mmap.mmap] = []
         self._lock = -1
+        self._files: dict[str, tuple[int, int]] = {}
+        """What a successor looks for, by path: device and inode."""
         try:
             path.mkdir(mode=0o700)
             for number in range(settings.segments):
                 self._map(path / f"segment-{number:03}", settings.segment_bytes)
             self._lock = local_files.take_lock(path, boot)
-            self._locked = _identity(os.fstat(self._lock))
+            self._files[f"{path}/lock"] = _identity(os.fstat(self._lock))
+            volume = f"{path.parents[1]}/volume"
+            self._files[volume] = _identity(os.stat(volume))
             unopened.unlink(missing_ok=True)  # from here on its absence is a loss
         except FileExistsError:
             self._unmap()
@@ -331,6 +335,7 @@ class _Run:
         try:
             os.posix_fallocate(descriptor, 0, size)  # so that a full disk is found here, not by a later access
             mapping = mmap.mmap(descriptor, size, flags=mmap.MAP_SHARED | mmap.MAP_POPULATE)
+            self._files[str(path)] = _identity(os.fstat(descriptor))
         finally:
             os.close(descriptor)
         self._maps.append(mapping)
@@ -343,9 +348,9 @@ class _Run:
         self.buffers, self._maps = [], []
 
     def is_removed(self) -> bool:
-        """Whether the lock file of its place is another than the one that is held, or none."""
+        """Whether a file of its place is another than the one that is held or mapped, or none."""
         try:
-            return _identity(os.stat(f"{self.path}/lock")) != self._locked
+            return any(_identity(os.stat(path)) != mine for path, mine in self._files.items())
         except (FileNotFoundError, NotADirectoryError):
             return True
         except OSError:

@@ -63,7 +63,8 @@ class Journal(Protocol):
 
     async def prepare(self) -> None:
         """Check the settings and make what is shared by all runs. Raises `BadSetting`, and
-        `Unavailable` where it may work later."""
+        `Unavailable` where it may work later. Again before `open` it makes another `place`: what was
+        registered with the one before, and is no run of this process, reads as never opened."""
         ...
 
     @property

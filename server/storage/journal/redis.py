@@ -51,7 +51,7 @@ from server.settings import JournalSettings
 from server.storage.journal.ports import Journaled, Recovered
 from server.storage.journal.record import Part, encode_payload, frame, read_run, run_seed
 from server.storage.journal.redis_names import Keys, Place, parse_place
-from server.storage.journal.redis_server import check, connect, is_late, is_temporary
+from server.storage.journal.redis_server import DEMOTED, NO_ANSWER, check, connect, is_late, is_temporary
 
 log = structlog.get_logger(__name__)
 
@@ -141,7 +141,7 @@ class RedisJournal:
                 server = await self._ask("GET", self._keys.name)
             self._place = Place(server.decode(), run, self._address)
             await self._note(self._keys.unopened(self._place))
-        except (exceptions.AuthenticationError, exceptions.ResponseError) as error:
+        except exceptions.RedisError as error:
             if is_temporary(error):
                 raise Unavailable(f"Redis at {self._address} takes nothing now: {error}", retry_after_s=1.0) from None
             raise BadSetting("journal.redis_url", f"Redis at {self._address} says: {error}") from None
@@ -157,11 +157,11 @@ class RedisJournal:
         key, refusal = self._keys.stream(me, self._place), None
         try:
             await self._begin(key, me)
-        except exceptions.OutOfMemoryError as error:
-            log.warning("Redis has no room for this run", redis=self._address, why=str(error))
-            refusal = f"the journal is not open yet: {error}"
         except exceptions.RedisError as error:
-            raise Unavailable(f"the journal of {me} cannot be opened: {error}") from None
+            if not is_temporary(error):
+                raise Unavailable(f"the journal of {me} cannot be opened: {error}") from None
+            log.warning("Redis takes nothing of this run yet", redis=self._address, why=str(error))
+            refusal = f"the journal is not open yet: {error}"
         self._seed, self._next, self._truncated = run_seed(self._cluster, me), 1, 1
         self._key, self._own, self._refusal = key, (me, self._place), refusal
         self._pump_task = self._supervisor.spawn(self._pump(me), "journal")
@@ -177,7 +177,7 @@ class RedisJournal:
         await self._ask("DEL", self._keys.unopened(self._place))
 
     async def _begin_later(self, key: str, me: NodeAddress) -> None:
-        """As soon as there is room."""
+        """As soon as Redis takes it."""
         attempt, begun = 0, False
         while not begun:
             await asyncio.sleep(backoff_s(attempt, self._rng, cap_s=self._settings.redis_timeout_s))
@@ -366,7 +366,7 @@ class RedisJournal:
     async def close(self, keep: bool) -> None:
         if self._key:
             await self._end(keep)
-        await self._client.connection_pool.disconnect(inuse_connections=False)
+        await self._disconnect()
 
     async def _end(self, keep: bool) -> None:
         key, own, pump = self._key, self._own, self._pump_task
@@ -492,15 +492,25 @@ class RedisJournal:
         return found[0][0] if found else None
 
     async def _ask(self, *command: Any, within_s: float | None = None) -> Any:
-        """Raises `Unavailable` where nobody answers in time, by default `redis_timeout_s`, and what
-        Redis itself says."""
+        """Raises `Unavailable` where nobody answers in time, by default `redis_timeout_s`, and a
+        `RedisError` for what Redis itself says, or for an answer that is none of Redis's."""
         try:
             async with asyncio.timeout(within_s or self._settings.redis_timeout_s):
                 return await self._execute(*command)
         except exceptions.AuthenticationError:
             raise
+        except DEMOTED:  # the next command finds who is the master now, where the address leads to another
+            await self._disconnect()
+            raise
         except (exceptions.ConnectionError, exceptions.TimeoutError, OSError) as error:  # OSError: also TimeoutError
-            raise Unavailable(f"Redis at {self._address} does not answer: {error or 'in time'}") from None
+            raise Unavailable(f"Redis at {self._address} does not answer: {str(error) or 'in time'}") from None
+        except NO_ANSWER as error:
+            raise exceptions.InvalidResponse(f"the answer is none of Redis's: {error}") from None
+
+    async def _disconnect(self) -> None:
+        """Close the connections that no command is using; each connects anew when it is next used."""
+        with contextlib.suppress(exceptions.RedisError, OSError):
+            await self._client.connection_pool.disconnect(inuse_connections=False)
 
 
 def _nobody_waits(entity: Any, version: int) -> None:

@@ -21,6 +21,10 @@ _TEMPORARY: Final = (
     exceptions.ClusterDownError,  # also a replica whose master is down
     exceptions.TryAgainError,
 )
+DEMOTED: Final = (exceptions.ReadOnlyError, exceptions.MasterDownError)
+"""What a master says that became a replica in an orderly failover, and kept its connections."""
+NO_ANSWER: Final = (ValueError, TypeError, AttributeError, LookupError)
+"""What the client's parser raises, besides `InvalidResponse`, for what no Redis would say."""
 _TEMPORARY_WORDS: Final = ("MISCONF", "NOREPLICAS", "BUSY ")
 """Those that the client has no exception for begin with their code."""
 
@@ -45,10 +49,15 @@ def connect(settings: JournalSettings) -> tuple[Redis, str]:
     retry = Retry(NoBackoff(), 1)  # the server may have closed an idle connection; every command may be sent twice
     try:
         client = Redis.from_url(settings.redis_url, socket_connect_timeout=limit, retry=retry)
-    except ValueError:  # its text may hold a part of the password
-        raise BadSetting("journal.redis_url", "must be redis://host:port/number, rediss://… or unix://…") from None
-    how = client.connection_pool.connection_kwargs
-    how["socket_timeout"] = None  # `_ask` has the limit: with one of its own the client may lose a cancellation
+        pool: Any = client.connection_pool
+        how = pool.connection_kwargs
+        how["socket_timeout"] = None  # `_ask` has the limit: with one of its own the client may lose a cancellation
+        how["decode_responses"] = False  # records are no text
+        str(how.get("host", "")).encode("idna")
+        pool.make_connection()  # which looks at the options, and opens nothing
+    except (ValueError, TypeError, exceptions.RedisError):  # its text may hold a part of the password
+        why = "must be redis://host:port/number, rediss://… or unix://…, with options that redis-py knows"
+        raise BadSetting("journal.redis_url", why) from None
     where = how.get("path") or f"{how.get('host', 'localhost')}:{how.get('port', 6379)}"
     return client, f"{where}/{how.get('db') or 0}"
 

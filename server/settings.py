@@ -6,10 +6,12 @@ order, and validates the whole before anything starts. `GARRISON_GATEWAY__PORT=9
 only the mapping and the path that it is given.
 """
 
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_type_hints
+from typing import Annotated, Any, Final, Literal, get_args, get_type_hints
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta
@@ -19,7 +21,7 @@ from server.ids import NODE_PATTERN
 
 Port = Annotated[int, Meta(ge=0, le=65_535)]
 Count = Annotated[int, Meta(ge=1)]
-Seconds = Annotated[float, Meta(gt=0)]
+Seconds = Annotated[float, Meta(gt=0, le=365 * 86_400)]
 Bytes = Annotated[int, Meta(ge=64)]
 
 
@@ -79,7 +81,7 @@ class GatewaySettings(_Section, frozen=True):
     rate_burst: Count = 400
     rate_violations: Count = 50
     """Refused messages in a row after which a flooding session is closed."""
-    clock_skew_s: float = 5.0
+    clock_skew_s: Annotated[float, Meta(ge=0, le=3_600)] = 5.0
 
 
 class ActorSettings(_Section, frozen=True):
@@ -200,7 +202,9 @@ class Settings(_Section, frozen=True):
 
 
 ENV_PREFIX = "GARRISON_"
+MIN_KEY_BYTES: Final = 32
 _SIGNING_KEYS = ("signing_key", "signing_key_file")
+_KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text", "array": "a list"}
 _NO_SETTINGS = {"CONFIG", "REQUIRE_ALL", "SHARED", "TEST_POSTGRES", "TEST_REDIS"}  # of the commands and tests
 
 
@@ -231,27 +235,36 @@ def from_tree(tree: Mapping[str, Any]) -> Settings:
 
 def _check(settings: Settings) -> None:
     """Rules between fields."""
-    gateway, store = settings.gateway, settings.store
+    gateway, store, admin, key = settings.gateway, settings.store, settings.admin, settings.security.signing_key
     if bool(gateway.tls_certificate) != bool(gateway.tls_key):
         raise BadSetting("gateway.tls_key", "certificate and key go together")
-    if gateway.advertise_url is not None and not _is_websocket_url(gateway.advertise_url):
+    if gateway.advertise_url is not None and not is_url(gateway.advertise_url, "ws", "wss"):
         raise BadSetting("gateway.advertise_url", "must be ws://host:port or wss://host:port")
+    if admin.advertise_url is not None and not is_url(admin.advertise_url, "http", "https"):
+        raise BadSetting("admin.advertise_url", "must be http://host:port or https://host:port")
+    if key and len(key.encode()) < MIN_KEY_BYTES:
+        why = f"is too short: {len(key.encode())} bytes; {MIN_KEY_BYTES} or more are needed"
+        raise BadSetting("security.signing_key", why)
     if gateway.outbox_max_bytes > settings.transport.max_frame_bytes // 2:
         why = "must be at most half of transport.max_frame_bytes, or full sessions cannot move to another node"
         raise BadSetting("gateway.outbox_max_bytes", why)
     if store.lease_renew_s * 2 > store.lease_period_s:
         raise BadSetting("store.lease_renew_s", "must be at most half of store.lease_period_s")
     if store.url.partition(":")[0].partition("+")[0] not in {"sqlite", "postgresql", "memory"}:
-        raise BadSetting("store.url", "must begin with sqlite:, postgresql: or memory:")
+        raise BadSetting("store.url", "must begin with sqlite: or postgresql:")
     if settings.gossip.probe_timeout_s >= settings.gossip.probe_interval_s:
         raise BadSetting("gossip.probe_timeout_s", "must be below gossip.probe_interval_s")
     if ":" not in settings.app:
         raise BadSetting("app", "must be package.module:Name")
 
 
-def _is_websocket_url(url: str) -> bool:
-    scheme, separator, rest = url.partition("://")
-    return bool(separator) and scheme in {"ws", "wss"} and bool(rest.partition("/")[0])
+def is_url(url: str, *schemes: str) -> bool:
+    """Whether this is `scheme://host`, perhaps with a port and a path, by one of `schemes`."""
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in schemes and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # of the port
+        return False
 
 
 def _read_toml(file: Path) -> dict[str, Any]:
@@ -320,6 +333,8 @@ def _variable(name: str) -> str:
 def _put_all(tree: dict[str, Any], layer: Mapping[str, object]) -> None:
     """One source over those before it. The signing key has two names: the later source's counts."""
     for name, value in layer.items():
+        if name in _sections():
+            raise _is_section(name)
         _put(tree, name, value)
     given = [name for name in _SIGNING_KEYS if layer.get(f"security.{name}")]
     if len(given) == 1:
@@ -330,13 +345,20 @@ def _put_all(tree: dict[str, Any], layer: Mapping[str, object]) -> None:
 
 def _names() -> dict[str, Any]:
     """The type of every setting by its dotted name; sections have none."""
-    names: dict[str, Any] = {}
-    for name, kind in get_type_hints(Settings).items():
-        if isinstance(kind, type) and issubclass(kind, _Section):
-            names.update({f"{name}.{field}": inner for field, inner in get_type_hints(kind).items()})
-        else:
-            names[name] = kind
+    sections = _sections()
+    names = {name: kind for name, kind in get_type_hints(Settings).items() if name not in sections}
+    for name, section in sections.items():
+        names.update({f"{name}.{field}": kind for field, kind in get_type_hints(section).items()})
     return names
+
+
+def _sections() -> dict[str, type[_Section]]:
+    kinds = get_type_hints(Settings)
+    return {name: kind for name, kind in kinds.items() if isinstance(kind, type) and issubclass(kind, _Section)}
+
+
+def _is_section(name: str) -> BadSetting:
+    return BadSetting(name, f"is a section; use {name}.field")
 
 
 def _explained(field: str, why: str) -> BadSetting:
@@ -347,4 +369,9 @@ def _explained(field: str, why: str) -> BadSetting:
     values = get_args(_names().get(field))
     if "enum value" in why and values:
         return BadSetting(field, f"{why}; use {', '.join(values[:-1])} or {values[-1]}")
+    if field in _sections():
+        return _is_section(field)
+    if kind := re.match(r"Expected `(\w+)(?: \| null)?`(?: ([<>]=? [\d.]+)$|, got|$)", why):
+        bound = f" {kind[2]}" if kind[2] else ""
+        return BadSetting(field, f"must be {_KINDS.get(kind[1], kind[1])}{bound}")
     return BadSetting(field or "?", why)

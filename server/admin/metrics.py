@@ -23,7 +23,7 @@ _HELP = {
     "heartbeats_total": "Client heartbeats handled.",
     "bad_frames_total": "Frames refused because they are no message.",
     "rate_limited_total": "Messages refused because their session was over its rate.",
-    "closes_total": "Connections closed by the server, by WebSocket close code.",
+    "closes_total": "Connections closed, by WebSocket close code; a client's own 4xxx counts as 1006.",
     "pushes_total": "Pushes put into session outboxes.",
     "activations": "Actors in memory now.",
     "activations_created_total": "Activations made.",

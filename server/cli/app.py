@@ -1,4 +1,4 @@
-"""The command line `garrison`, put together from one file a command.
+"""The command line `garrison`, put together from one module a command.
 
 Only the module of the command that is asked for is imported: `garrison token` need not wait for
 what reads a database.

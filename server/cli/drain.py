@@ -10,8 +10,8 @@ import msgspec
 from cyclopts import App, Parameter
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from server.cli.common import Config, Json, Set, err, out, read_settings, seconds_of
-from server.cli.status import ask_admin
+from server.cli.common import Config, Set, err, out, program, read_settings, seconds_of
+from server.cli.status import NoAnswer, ask_admin
 from server.errors import BadToken, NotFound, Unavailable
 from server.settings import Settings
 
@@ -36,7 +36,14 @@ def drain(
     wait: Annotated[str, Parameter(help="How long to watch: 90s, 15m. The drain goes on after that.")] = "10m",
     url: Annotated[str | None, Parameter(help="The admin address of any node.")] = None,
     token: Annotated[str | None, Parameter(help="The admin token; default: that of the settings.")] = None,
-    json: Json = False,
+    json: Annotated[
+        bool,
+        Parameter(
+            help="One JSON document on standard output; `drained` says whether the node is empty now.",
+            negative="",
+            show_default=False,
+        ),
+    ] = False,
     config: Config = None,
     set_: Set = None,
 ) -> int:
@@ -50,7 +57,11 @@ def drain(
     place, order = _find(settings, node, url, token)
 
     def ask(body: object = None) -> dict[str, Any]:
-        answer = ask_admin(settings, "/api/v1/drain", url=place, token=token, body=body)
+        try:
+            answer = ask_admin(settings, "/api/v1/drain", url=place, token=token, body=body)
+        except NoAnswer as error:
+            why = f"{node} does not answer ({error.why}): is it down? see `{program()} status`"
+            raise Unavailable(why) from None
         told: dict[str, Any] = msgspec.json.decode(answer)
         return told
 

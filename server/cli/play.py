@@ -15,14 +15,27 @@ from cyclopts import App, Parameter, validators
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from game import replay as replays
-from server.cli.common import DEMO_CONFIG, Config, Json, Set, err, find_config, out, program, read_settings, token_maker
+from server.cli.common import (
+    DEMO_CONFIG,
+    Config,
+    Json,
+    Set,
+    check_assignments,
+    err,
+    find_config,
+    out,
+    program,
+    read_settings,
+    token_maker,
+)
 from server.cli.local_cluster import Home, LocalCluster, alone
 from server.cli.stored import read_match
 from server.errors import BadInput, Corrupt, Unavailable
 from server.eventlog.ports import StoredLog
-from server.settings import Settings
+from server.settings import Settings, is_url
 
 READ_BACK_S: Final = 10.0
+CONNECT_S: Final = 3.0
 
 EXAMPLES = """
 Examples:
@@ -56,6 +69,9 @@ def play(
     """Play a recorded match through real connections, then read its log back and compare."""
     from garrison_bots.recorded import RecordingError, read_recording
 
+    check_assignments(set_ or ())
+    if url is not None and not is_url(url, "ws", "wss"):
+        raise BadInput("--url takes ws://host:port, a client address")
     try:
         recording = read_recording(file)
     except RecordingError as error:
@@ -140,14 +156,14 @@ async def _cluster(
         settings = read_settings(config, assignments)
         gateway = settings.gateway
         address = url or gateway.advertise_url or f"ws://{gateway.host}:{gateway.port}"
-        if url is not None or await asyncio.to_thread(_answers, address):
+        if await asyncio.to_thread(_answers, address):
             yield [address], settings
             return
-        if found != DEMO_CONFIG:
+        if url is not None or found != DEMO_CONFIG:
             raise Unavailable(f"no node answers at {address}; is the cluster running?")
     with alone(DEMO_CONFIG.parent):
         home = Home(DEMO_CONFIG.parent)
-        cluster = LocalCluster(home, nodes, 0, [])
+        cluster = LocalCluster(home, nodes, 0, list(assignments or ()))
         await cluster.prepare("demo")
         err().print(f"no cluster is running here: starting {nodes} nodes for this match")
         try:
@@ -159,10 +175,11 @@ async def _cluster(
 
 def _answers(url: str) -> bool:
     parts = urlsplit(url)
+    port = parts.port or (443 if parts.scheme == "wss" else 80)
     try:
-        with contextlib.closing(socket.create_connection((parts.hostname or "", parts.port or 80), timeout=1.0)):
+        with contextlib.closing(socket.create_connection((parts.hostname or "", port), timeout=CONNECT_S)):
             return True
-    except OSError:
+    except (OSError, UnicodeError):  # the latter of a name that no resolver takes
         return False
 
 

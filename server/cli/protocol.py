@@ -67,7 +67,7 @@ ENGINE_REPLIES: Final[dict[type[Request], tuple[type[msgspec.Struct], ...]]] = {
 KINDS: Final = ((Request, "request"), (Reply, "reply"), (Push, "push"))
 CLOSE_MEANINGS: Final[dict[int, tuple[str, str]]] = {
     CloseCode.NORMAL: ("The client left: it sent `close`, or closed with this code.", "no"),
-    CloseCode.GOING_AWAY: ("The node stops.", "elsewhere"),
+    CloseCode.GOING_AWAY: ("The node stops, or does not take this session in.", "elsewhere"),
     CloseCode.PROTOCOL_ERROR: (
         "A frame broke RFC 6455, the first message was no good `hello`, too much was sent before the welcome, "
         "or a push was acknowledged that was never sent.",

@@ -10,11 +10,20 @@ from cyclopts import App, Parameter
 from rich.table import Table
 
 from server.cli.common import Config, Json, Set, out, read_settings
-from server.errors import BadToken, Unavailable
-from server.settings import Settings
+from server.errors import BadInput, BadToken, Unavailable
+from server.settings import Settings, is_url
 
 TIMEOUT_S: Final = 5.0
 MAX_ANSWER_BYTES: Final = 16 * 1024 * 1024
+
+
+class NoAnswer(Unavailable):
+    """Nobody answers at the admin address `base`; `why` in the system's words."""
+
+    def __init__(self, base: str, why: object) -> None:
+        super().__init__(f"no node answers at {base} ({why}); is the cluster running?")
+        self.why = why
+
 
 EXAMPLES = """
 Examples:
@@ -42,14 +51,19 @@ def status(
     out().print(_table(cluster))
     for gone in cluster["gone"]:
         out().print(f"{gone['node']} {gone['how']} {gone['ago_s']:.0f} s ago")
+    for node in cluster["nodes"]:
+        if node["report"] and node["report"]["not_ready"]:
+            out().print(f"{node['node']} is not ready: {node['report']['not_ready']}", markup=False)
     if cluster["missing"]:
         out().print(f"no answer from {', '.join(cluster['missing'])}")
     return 0
 
 
 def admin_base(settings: Settings, url: str | None = None) -> str:
-    """Where the admin API is: `url`, or what the settings say."""
+    """Where the admin API is: `url`, or what the settings say. Raises `BadInput` for what is no such address."""
     admin = settings.admin
+    if url is not None and not is_url(url, "http", "https"):
+        raise BadInput("--url takes http://host:port, an admin address")
     return (url or admin.advertise_url or f"http://{admin.host}:{admin.port}").partition("#")[0].rstrip("/")
 
 
@@ -57,7 +71,7 @@ def ask_admin(
     settings: Settings, path: str, *, url: str | None = None, token: str | None = None, body: object = None
 ) -> bytes:
     """The answer to `GET path` on a node's admin API, or to a POST of `body` as JSON. Raises
-    `Unavailable` where nobody answers or the answer is an error, `BadToken`."""
+    `NoAnswer`, `Unavailable` where the answer is an error, `BadToken`, `BadInput` for a bad `url`."""
     base = admin_base(settings, url)
     headers = {"authorization": f"Bearer {token or settings.admin.token or ''}"}
     data = None
@@ -73,7 +87,7 @@ def ask_admin(
         raise Unavailable(f"{base} answered {error.code}: {_problem(error)}") from None
     except (urllib.error.URLError, OSError, ValueError, http.client.HTTPException) as error:
         why = getattr(error, "reason", error)
-        raise Unavailable(f"no node answers at {base} ({why}); is the cluster running?") from None
+        raise NoAnswer(base, why) from None
     return said
 
 

@@ -20,8 +20,6 @@ LATEST: Final = "latest"
 def existing(settings: Settings) -> str:
     """The store's url. Raises `BadSetting` where there is none to read."""
     url = settings.store.url
-    if url.startswith("memory"):
-        raise BadSetting("store.url", "a memory store has nothing to read")
     address = parse(url)
     if address.dialect == "sqlite" and not address.path.is_file():
         raise BadSetting("store.url", f"there is no database {address.path}; run `garrison demo` or `garrison migrate`")

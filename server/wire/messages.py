@@ -2,7 +2,7 @@
 
 Arrays grow only at the end, by fields with a default. A `Request` carries the client's id and
 gets exactly one `Reply` or `Failed` with the same id; a `Push` carries the session's sequence
-number in that place. Applications add theirs in the same way (see `server/wire/registry.py`).
+number in that place. Applications add theirs in the same way (see `server/actors/app.py`).
 """
 
 from typing import Annotated
@@ -79,7 +79,7 @@ class Beat(Reply, tag="beat", frozen=True):
 
 
 class Beats(msgspec.Struct, tag="beats", array_like=True, frozen=True, gc=False):
-    """Acknowledges all heartbeats with id 0 so far; `count` of them since the session began."""
+    """Acknowledges all heartbeats with id 0 so far; `count` of them took effect since the session began."""
 
     count: int
 
@@ -143,7 +143,7 @@ class CloseCode:
     """WebSocket close codes. Those of RFC 6455 keep their meaning; see docs/protocol.md."""
 
     NORMAL = 1000
-    GOING_AWAY = 1001  # the node stops: retry elsewhere, at once
+    GOING_AWAY = 1001  # the node stops, or does not take this session in: retry elsewhere, at once
     PROTOCOL_ERROR = 1002
     UNSUPPORTED = 1003
     BAD_UTF8 = 1007

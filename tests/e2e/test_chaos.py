@@ -87,7 +87,9 @@ def test_killing_the_parent_takes_its_nodes_along(tmp_path: Path) -> None:
 def test_what_cannot_be_asked_for(tmp_path: Path) -> None:
     for arguments, why in (
         (("--faults", "flood"), "no fault 'flood'"),
-        (("--faults", "loss", "--no-namespaces"), "loss cannot be done: not wanted"),
+        (("--faults", "loss", "--no-namespaces"), "loss cannot be done: --no-namespaces was given"),
+        (("--faults", ","), "',' names none"),
+        (("--set", "journal.mode=none"), "journal.mode: say --journal none, local or redis"),
         (("--set", "store.lease_perod_s=1"), "lease_perod_s"),
     ):
         done = garrison("chaos", *arguments, cwd=tmp_path)

@@ -169,6 +169,13 @@ def test_nobody_answers_status(tmp_path: Path) -> None:
     assert "no node answers at http://127.0.0.1:1" in line
 
 
+@pytest.mark.parametrize("url", ["nonsense", "ws://127.0.0.1:7350", "ftp://127.0.0.1", "http://", "http://a:b"])
+def test_what_is_no_admin_address(url: str, tmp_path: Path) -> None:
+    for words in (("status",), ("drain", "node-2")):
+        line = the_one_line(garrison(*words, "--url", url, cwd=tmp_path))
+        assert line == "garrison: --url takes http://host:port, an admin address"
+
+
 def test_no_database_to_read(tmp_path: Path) -> None:
     for arguments in (("matches",), ("replay", "latest"), ("replay", "m-1")):
         line = the_one_line(garrison(*arguments, cwd=tmp_path, GARRISON_STORE__URL="sqlite:///none.db"))
@@ -206,6 +213,16 @@ def test_a_file_to_play_that_is_missing_or_no_match(tmp_path: Path) -> None:
     assert "none.jsonl" in the_one_line(garrison("play", "none.jsonl", cwd=tmp_path))
     (tmp_path / "bad.jsonl").write_text('{"time_ms": 5, "player": "a", "type": "kill"}\n{"time_ms": 6}\n')
     assert "bad.jsonl:2" in the_one_line(garrison("play", "bad.jsonl", cwd=tmp_path))
+
+
+def test_playing_where_nobody_answers(tmp_path: Path) -> None:
+    (tmp_path / "good.jsonl").write_text('{"time_ms": 5, "player": "a", "type": "kill"}\n')
+    for url in ("ws://127.0.0.1:1", "ws://a..b:1"):
+        line = the_one_line(garrison("play", "good.jsonl", "--url", url, cwd=tmp_path))
+        assert line == f"garrison: no node answers at {url}; is the cluster running?"
+    for url in ("nonsense", "http://127.0.0.1:7350", "ws://127.0.0.1:many"):
+        line = the_one_line(garrison("play", "good.jsonl", "--url", url, cwd=tmp_path))
+        assert line == "garrison: --url takes ws://host:port, a client address"
 
 
 def test_a_second_demo_in_the_same_directory_is_refused(tmp_path: Path) -> None:

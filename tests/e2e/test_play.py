@@ -56,6 +56,16 @@ def play(recording: Path, speed: float, cwd: Path) -> None:
     assert {name: {column: line[column] for column in COLUMNS.values()} for name, line in replayed.items()} == totals
 
 
+def test_a_cluster_that_is_started_for_it_has_the_settings_that_were_given(tmp_path: Path) -> None:
+    (tmp_path / "one.jsonl").write_text('{"time_ms": 5, "player": "a", "type": "kill"}\n')
+    bad = garrison("play", "one.jsonl", "--nodes", "1", "--set", "log.json=maybe", cwd=tmp_path)
+    assert (bad.returncode, bad.stderr) == (2, "garrison: setting log.json: must be true or false\n")
+    done = garrison("play", "one.jsonl", "--nodes", "1", "--speed", "0", "--set", "log.json=true", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    lines = (tmp_path / ".garrison/demo/node-1.log").read_text().splitlines()
+    assert lines and all(json.loads(line)["node"].startswith("node-1") for line in lines)
+
+
 @pytest.mark.parametrize("recording", recorded_params())
 def test_a_recorded_match_at_full_speed(recording: Path, cluster: Path) -> None:
     play(recording, 0, cluster)

@@ -40,6 +40,14 @@ async def test_status_shows_where_each_node_gossips(cluster: TestCluster) -> Non
         assert f"{name}:7370" in line
 
 
+async def test_status_says_why_a_node_is_not_ready(cluster: TestCluster) -> None:
+    node = cluster.nodes["node-2"]
+    place = ("--url", f"{node.admin.url}/#token={TOKEN}", "--token", TOKEN)  # as copied from a dashboard
+    assert "not ready" not in await command("status", *place)
+    node.reason = "gossip does not reach node-1 [lease here]"
+    assert "\nnode-2 is not ready: gossip does not reach node-1 [lease here]\n" in await command("status", *place)
+
+
 async def test_live_matches_are_newest_first_whatever_node_has_them(cluster: TestCluster) -> None:
     began = {"m-1": 50_000, "m-2": 10_000, "m-3": 90_000, "m-4": 70_000, "m-5": 0}  # which has not begun
     for number, (key, wall_ms) in enumerate(began.items()):

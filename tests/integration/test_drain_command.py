@@ -4,8 +4,11 @@ import asyncio
 import contextlib
 import io
 import json
+import re
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -84,12 +87,20 @@ async def test_what_cannot_be_is_said_in_one_line(cluster: TestCluster) -> None:
     assert "no node node-9; there are node-1, node-2" in await Command(cluster, "node-9").fails()
     assert "admin token" in await Command(cluster, "node-2", token="wrong").fails()
     assert "no length of time" in await Command(cluster, "node-2", "--wait", "soon").fails()
-    url = cluster.nodes["node-2"].admin.url
     await cluster.nodes["node-2"].admin.stop()
-    assert f"no node answers at {url}" in await Command(cluster, "node-2").fails()
+    down = r"node-2 does not answer \(.*refused\): is it down\? see `.*garrison status`$"
+    assert re.search(down, await Command(cluster, "node-2").fails())
     cluster.lose("node-2")
     assert "node-2 is gone: lost" in await Command(cluster, "node-2").fails()
     assert "there is nowhere to go" in await Command(cluster, "node-1").fails()
+
+
+async def test_a_node_that_hangs(cluster: TestCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("server.cli.status.TIMEOUT_S", 0.5)
+    place = urlsplit(cluster.nodes["node-2"].admin.url)
+    await cluster.nodes["node-2"].admin.stop()
+    with socket.create_server((place.hostname, place.port)):  # takes connections and says nothing
+        assert "node-2 does not answer (timed out): is it down?" in await Command(cluster, "node-2").fails()
 
 
 async def test_the_node_dies_while_it_drains(cluster: TestCluster, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,4 +108,6 @@ async def test_the_node_dies_while_it_drains(cluster: TestCluster, monkeypatch: 
     command = Command(cluster, "node-2")
     await until(lambda: cluster.nodes["node-2"].left["state"] == "leaving")
     await cluster.kill("node-2")
-    assert "node-2 stopped answering with 3 activations and 1 sessions left" in await command.fails()
+    line = await command.fails()
+    assert "node-2 stopped answering with 3 activations and 1 sessions left: node-2 does not answer (" in line
+    assert "is it down?" in line

@@ -1,10 +1,13 @@
 """docs/operations.md: its table has every setting with its default, and its metrics exist."""
 
+import json
 import re
 from pathlib import Path
 
 import msgspec
+import pytest
 
+from server.cli.drain import _report
 from server.runtime.metrics import Metrics
 from server.settings import Settings
 
@@ -37,6 +40,13 @@ def test_every_setting_has_its_line_and_its_default() -> None:
     rows = re.findall(r"^\| `([a-z_.]+)` \| (.+?) \| (.+?) \|$", table, re.MULTILINE)
     assert len(rows) == len({name for name, _, _ in rows})
     assert {name: default for name, default, _ in rows} == defaults(Settings())
+
+
+def test_every_key_of_a_drain_has_its_word(capsys: pytest.CaptureFixture[str]) -> None:
+    told = dict.fromkeys(("node", "incarnation", "moved", "activations_left", "sessions_left"), 1)
+    _report({**told, "done": True}, 1.0, True)
+    part = PAGE.partition("**Draining**")[2].partition("\n**")[0]
+    assert {key for key in json.loads(capsys.readouterr().out) if f"`{key}`" not in part} == set()
 
 
 def test_every_metric_it_names_exists() -> None:

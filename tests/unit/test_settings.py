@@ -76,6 +76,17 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"node": "Bad Name"}, "node"),
     ({"weight": 17}, "weight"),
     ({"gateway": 5}, "gateway"),
+    ({"store": {"flush_interval_s": "inf"}}, "store.flush_interval_s"),
+    ({"store": {"flush_interval_s": 365 * 86_400 + 1}}, "store.flush_interval_s"),
+    ({"drain_timeout_s": "inf"}, "drain_timeout_s"),
+    ({"gateway": {"clock_skew_s": -5}}, "gateway.clock_skew_s"),
+    ({"gateway": {"clock_skew_s": "nan"}}, "gateway.clock_skew_s"),
+    ({"gateway": {"clock_skew_s": 3_601}}, "gateway.clock_skew_s"),
+    ({"gateway": {"advertise_url": "ws://x:many"}}, "gateway.advertise_url"),
+    ({"admin": {"advertise_url": "nonsense"}}, "admin.advertise_url"),
+    ({"admin": {"advertise_url": "ws://x"}}, "admin.advertise_url"),
+    ({"admin": {"advertise_url": "http://:7360"}}, "admin.advertise_url"),
+    ({"security": {"signing_key": "short"}}, "security.signing_key"),
 ]
 
 
@@ -85,6 +96,32 @@ def test_bad_fields_are_named(tree: dict[str, Any], field: str) -> None:
         from_tree(tree)
     assert caught.value.field == field
     assert field in str(caught.value)
+
+
+WORDED: list[tuple[dict[str, object], str]] = [
+    ({"gateway.port": "abc"}, "gateway.port: must be a whole number"),
+    ({"gateway.port": 99_999}, "gateway.port: must be a whole number <= 65535"),
+    ({"store.flush_interval_s": "soon"}, "store.flush_interval_s: must be a number"),
+    ({"log.json": "maybe"}, "log.json: must be true or false"),
+    ({"admin.token": 5}, "admin.token: must be text"),
+    ({"gossip.seeds": 5}, "gossip.seeds: must be a list"),
+    ({"gateway": "3"}, "gateway: is a section; use gateway.field"),
+    ({"security.signing_key": "x" * 32, "security": "3"}, "security: is a section; use security.field"),
+    ({"security.signing_key": "kéy"}, "security.signing_key: is too short: 4 bytes; 32 or more are needed"),
+    ({"store.url": "mysql://x"}, "store.url: must begin with sqlite: or postgresql:"),
+]
+
+
+@pytest.mark.parametrize(("flags", "said"), WORDED, ids=[said for _, said in WORDED])
+def test_what_is_wrong_is_said_in_words_of_settings(flags: dict[str, object], said: str) -> None:
+    with pytest.raises(BadSetting) as caught:
+        load(flags=flags)
+    assert caught.value.message == f"setting {said}"
+
+
+def test_a_file_with_a_value_for_a_section(tmp_path: Path) -> None:
+    with pytest.raises(BadSetting, match="setting gateway: is a section"):
+        load(toml(tmp_path, "gateway = 3\n"))
 
 
 def test_a_bound_that_depends_on_another_names_both() -> None:
@@ -97,6 +134,11 @@ def test_a_bound_that_depends_on_another_names_both() -> None:
 @pytest.mark.parametrize("url", ["ws://10.0.0.1:7350", "wss://play.example", "wss://play.example:443/g1"])
 def test_addresses_that_clients_can_be_told(url: str) -> None:
     assert from_tree({"gateway": {"advertise_url": url}}).gateway.advertise_url == url
+
+
+@pytest.mark.parametrize("url", ["http://10.0.0.1:7360", "https://play.example/node-1"])
+def test_addresses_that_operators_can_be_told(url: str) -> None:
+    assert from_tree({"admin": {"advertise_url": url}}).admin.advertise_url == url
 
 
 @pytest.mark.parametrize("dotted", ["gatewya.port", "gateway.prot", "nodes"])
@@ -136,11 +178,12 @@ def test_a_word_that_is_no_choice_is_told_the_choices() -> None:
 def test_the_signing_key_of_the_later_source_counts(tmp_path: Path) -> None:
     file = toml(tmp_path, '[security]\nsigning_key_file = "from-file"\n')
     key, key_file = "security.signing_key", "security.signing_key_file"
-    variable = {"GARRISON_SECURITY__SIGNING_KEY": "variable"}
+    in_variable, in_flag = "variable" * 4, "flag" * 8
+    variable = {"GARRISON_SECURITY__SIGNING_KEY": in_variable}
     cases: list[tuple[dict[str, str], dict[str, object], tuple[str | None, str | None]]] = [
         ({}, {}, (None, "from-file")),
-        (variable, {}, ("variable", None)),
-        ({}, {key: "flag"}, ("flag", None)),
+        (variable, {}, (in_variable, None)),
+        ({}, {key: in_flag}, (in_flag, None)),
         (variable, {key_file: "flag-file"}, (None, "flag-file")),
         ({"GARRISON_SECURITY__SIGNING_KEY_FILE": "other"}, {}, (None, "other")),
         ({"GARRISON_SECURITY__SIGNING_KEY": ""}, {}, ("", "from-file")),

@@ -16,6 +16,7 @@ from cyclopts import App, Parameter, validators
 from server.cli.common import DEMO_CONFIG, Json, Set, check_assignments, err, out
 from server.cli.live import empty_home
 from server.cli.local_cluster import alone
+from server.errors import BadSetting
 
 HOME = DEMO_CONFIG.parent.with_name("chaos")
 
@@ -80,6 +81,8 @@ def chaos(
 
     assignments = list(set_ or ())
     check_assignments(assignments)
+    if _taken(assignments, "journal.mode") is not None:
+        raise BadSetting("journal.mode", "say --journal none, local or redis")
     options = Options(
         home=home,
         seconds=seconds if count is None else float("inf"),
@@ -91,7 +94,7 @@ def chaos(
         store_url=_taken(assignments, "store.url"),
         journal=journal,
         seed=random.SystemRandom().randrange(1_000_000) if seed is None else seed,
-        faults=tuple(word.strip() for word in faults.split(",") if word.strip()),
+        faults=_words(faults),
         network=namespaces,
         assignments=tuple(assignments),
     )
@@ -116,6 +119,14 @@ def _taken(assignments: list[str], field: str) -> str | None:
     for text in found:
         assignments.remove(text)
     return found[-1].partition("=")[2].strip() if found else None
+
+
+def _words(faults: str) -> tuple[str, ...]:
+    """The kinds of faults that are named. Raises `BadSetting` where there is text and no kind in it."""
+    words = tuple(word.strip() for word in faults.split(",") if word.strip())
+    if faults and not words:
+        raise BadSetting("faults", f"{faults!r} names none; leave it out for all")
+    return words
 
 
 def _shown(value: Any) -> str:

@@ -116,7 +116,7 @@ class Chaos(Live):
         if options.faults and not wanted:
             self.no_network = "no fault asks for it"
         elif not options.network:
-            self.no_network = "not wanted"
+            self.no_network = "--no-namespaces was given"
         elif not local:
             self.no_network = "the store or the journal is reached over the network"
         elif os.geteuid() and options.store == "postgres":

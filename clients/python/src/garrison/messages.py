@@ -476,7 +476,9 @@ class Beat(Reply):
 
 @dataclass(frozen=True, slots=True)
 class Beats(Notice):
-    """Acknowledges all heartbeats with id 0 so far; `count` of them since the session began."""
+    """Acknowledges all heartbeats with id 0 so far; `count` of them took effect since the session
+    began.
+    """
 
     TYPE: ClassVar[str] = "beats"
     count: int
@@ -1225,7 +1227,7 @@ class CloseInfo(NamedTuple):
 
 CLOSE_CODES: dict[int, CloseInfo] = {
     1000: CloseInfo("normal", "no", "The client left: it sent `close`, or closed with this code."),
-    1001: CloseInfo("going_away", "elsewhere", "The node stops."),
+    1001: CloseInfo("going_away", "elsewhere", "The node stops, or does not take this session in."),
     1002: CloseInfo(
         "protocol_error",
         "no",

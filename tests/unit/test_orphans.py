@@ -134,6 +134,20 @@ async def test_what_cannot_be_woken_holds_nothing_else_up(monkeypatch: pytest.Mo
         assert len(tried) == len(set(tried)), "what failed is left alone for a while"
 
 
+async def test_a_row_of_nobody_fails_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(orphans, "PAGE", 1)
+    async with cluster(("node-1",), app=TINY, **SLOW_LOOK) as world:
+        last, nobody = actor_id("ledger", "z"), ActorId("ledger/a live one")
+        await world.hosts["node-1"].ask(last, "add", (1,))
+        await world.remove("node-1", clean=True)
+        world.database.entities[nobody] = world.database.entities[last]
+        after = await world.add("node-2")
+        world.show("node-2")
+        await until(lambda: after.find(last) is not None)
+        assert after.find(nobody) is None
+        assert not after.orphans._retries.ready(nobody, after.clock.now()), "not again at once"
+
+
 @pytest.mark.parametrize("bound", ["PAGES_A_LOOK", "UNDER_WAY"])
 async def test_more_than_one_look_takes_is_looked_for_without_a_pause(
     bound: str, monkeypatch: pytest.MonkeyPatch

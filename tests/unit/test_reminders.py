@@ -456,6 +456,20 @@ async def test_many_that_fail_are_passed_over(monkeypatch: pytest.MonkeyPatch) -
         assert state(host).rang == (20,)
 
 
+async def test_a_row_of_nobody_fails_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reminders, "PAGE", 1)
+    async with cluster(app=ALARMS, **BY_HAND) as world:
+        host = world.hosts["node-1"]
+        nobody = Reminder(ActorId("alarm/two words"), "ring", 1)
+        plant(world, nobody)
+        await host.ask(ANN, "set", (7,))
+        await poll(host)
+        assert state(host).rang == (7,)
+        assert host.find(nobody.id) is None
+        assert not host.reminders._retries.ready(nobody, host.clock.now()), "not again at once"
+        assert rows(world)[nobody.id, "ring"] == 1
+
+
 async def test_what_no_version_has_is_dropped_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     async with cluster(app=ALARMS, **BY_HAND) as world:
         host = world.hosts["node-1"]

@@ -281,6 +281,9 @@ class Migrator:
         packed: list[_Load] = []
         for load in loads:
             one = load.one
+            if self._host.write_behind.is_stuck(one):  # since it was flushed ahead
+                one.thaw()
+                continue
             try:
                 load.data = parcels.pack(one, Epoch(one.epoch + 1 if one.durable else 0), most)
             except GarrisonError as error:

@@ -84,10 +84,11 @@ class JournalFirst(MemoryFirst):
         except Unavailable:
             self._write_behind.hurry()  # what is stored makes room
             raise
-        except (TypeError, ValueError, OverflowError) as error:
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
             raise Internal(f"the state of {entity.id} cannot be encoded: {error}") from None
         if not entity.dirty:
             self._write_behind.mark(entity)
+            self._write_behind.at_once = durable
         if durable and self._boot() >= self._lease.safe_until:
             raise OutcomeUnknown("the lease ran out before the change could be acknowledged")
         return durable

@@ -15,6 +15,10 @@ A journal that cannot be read here belongs to another host. `takeover = wait`: i
 their dead owner until its node is back, which reads it. `takeover = lose`: they are taken over
 as stored, and each is counted. A journal that is known to be gone (shared memory after a restart of
 the machine) reads as empty, and damaged.
+
+A record of a kind that this program does not have may be one of a newer program, whose nodes read it:
+its journal is not settled here. One that is no state of its kind, or that the store cannot take, makes
+its entity `Corrupt`, and hinders no other.
 """
 
 import asyncio
@@ -32,6 +36,7 @@ from server.settings import JournalSettings
 from server.storage.journal.ports import Journal, JournalRecord, Recovered
 from server.storage.lease import NodeLease
 from server.storage.ports import Change, ClaimResult, Estate, Owned, Store
+from server.wire.codec import UNDECODABLE
 
 log = structlog.get_logger(__name__)
 BURY_EVERY_S: Final = 0.1
@@ -42,6 +47,10 @@ OWN_SLOTS_ROUNDS: Final = 3
 """So often each node takes only what belongs into its slots anyway; then whatever it can read."""
 GIVEN_UP_ROUNDS: Final = 30
 """With `takeover = lose` another node may have gone on from an older state meanwhile, and never asks."""
+UNFIT_ROUNDS: Final = 60
+"""Every so often settling tries again what was of no use: the store may take it by now."""
+MAX_SENTENCES: Final = 20
+"""So many log lines about one journal; the rest is counted."""
 
 Activate = Callable[[ActorId, bool], Awaitable[Any]]
 """Bring an actor into memory here and so claim it. The second argument: only if its slot is this
@@ -70,6 +79,10 @@ class Takeover:
         """Where live members keep their journals; empty for one without."""
         self._read: dict[Estate, Recovered] = {}
         self._rounds: dict[Estate, int] = {}
+        self._unfit: dict[Estate, dict[ActorId, None]] = {}
+        """Of which the record is of no use here."""
+        self._stalled: dict[Estate, int] = {}
+        """Of which nothing is left but so many unfit records and records of unknown kinds."""
         self._reading = asyncio.Lock()
         self._buried_at = float("-inf")
         self._me: NodeAddress | None = None
@@ -140,28 +153,55 @@ class Takeover:
         newest = await self._newest(unclean)
         if not newest:
             return results
-        overlaid = {id: self._overlaid(kind, unclean[id], record) for id, record in sorted(newest.items())}
-        adopted = {id: owned for id, owned in overlaid.items() if isinstance(owned, Owned)}
-        changes = [Change(id, owned.epoch, owned.state_version, owned.state) for id, owned in adopted.items()]
-        written = await self._store.write(kind, changes)
-        if any(result != "written" for result in written.values()):
-            raise Unavailable("another claim overtook this one", retry_after_s=0.1)
-        self._metrics.adopted_total += len(adopted)
-        log.info("changes adopted from journals", kind=kind, count=len(adopted))
+        overlaid = {id: self._overlaid(kind, unclean[id], *found) for id, found in sorted(newest.items())}
+        fit = {id: owned for id, owned in overlaid.items() if isinstance(owned, Owned)}
+        changes = [Change(id, owned.epoch, owned.state_version, owned.state) for id, owned in fit.items()]
+        refused = await self._write(kind, changes)
+        for id, why in refused.items():
+            overlaid[id] = self._of_no_use(*newest[id], why)
+        if len(refused) < len(fit):
+            self._metrics.adopted_total += len(fit) - len(refused)
+            log.info("changes adopted from journals", kind=kind, count=len(fit) - len(refused))
         return {**results, **overlaid}
 
-    def _overlaid(self, kind: str, owned: Owned, record: JournalRecord) -> Owned | Corrupt:
+    def _overlaid(self, kind: str, owned: Owned, estate: Estate, record: JournalRecord) -> Owned | Corrupt:
         try:
             state = self._decoders[kind](record.state)
-        except msgspec.MsgspecError as error:
-            self._metrics.journal_damaged_total += 1
-            log.error("journal record is no state", actor=record.id, version=record.version, why=str(error))
-            return Corrupt(f"journal record of {record.id}, version {record.version}: {error}")
+        except UNDECODABLE as error:
+            return self._of_no_use(estate, record, str(error))
         return msgspec.structs.replace(owned, state=state, state_epoch=owned.epoch, state_version=record.version)
 
-    async def _newest(self, unclean: dict[ActorId, Owned]) -> dict[ActorId, JournalRecord]:
-        """What journals hold of these that the store does not."""
-        found: dict[ActorId, JournalRecord] = {}
+    async def _write(self, kind: str, changes: list[Change]) -> dict[ActorId, str]:
+        """Store these; why those could not be that the store cannot take. Raises `Unavailable`, `Corrupt`
+        where the store itself is damaged."""
+        if not changes:
+            return {}
+        try:
+            written = await self._store.write(kind, changes)
+        except (Unavailable, Corrupt):
+            raise
+        except Exception as error:
+            if len(changes) == 1:
+                return {changes[0].id: f"it cannot be stored: {error}"}
+            middle = len(changes) // 2
+            return {**await self._write(kind, changes[:middle]), **await self._write(kind, changes[middle:])}
+        if any(result != "written" for result in written.values()):
+            raise Unavailable("another claim overtook this one", retry_after_s=0.1)
+        return {}
+
+    def _of_no_use(self, estate: Estate, record: JournalRecord, why: str) -> Corrupt:
+        """The answer for the entity of `record`, which is counted and told of once."""
+        unfit = self._unfit.setdefault(estate, {})
+        if record.id not in unfit:
+            unfit[record.id] = None
+            self._metrics.journal_damaged_total += 1
+            if len(unfit) <= MAX_SENTENCES:
+                log.error("journal record is of no use", actor=record.id, version=record.version, why=why)
+        return Corrupt(f"journal record of {record.id}, version {record.version}: {why}")
+
+    async def _newest(self, unclean: dict[ActorId, Owned]) -> dict[ActorId, tuple[Estate, JournalRecord]]:
+        """What journals hold of these that the store does not, and which."""
+        found: dict[ActorId, tuple[Estate, JournalRecord]] = {}
         unread = 0
         for estate in await self._look():
             if self._journal is None or not self._journal.reads(estate.journal):
@@ -170,10 +210,10 @@ class Takeover:
             held = (await self._recovered(estate)).newest
             for id, owned in unclean.items():
                 record = held.get(id)
-                best = found.get(id)
+                best = found[id][1] if id in found else None
                 at_least = (best.epoch, best.version) if best is not None else (owned.state_epoch, owned.state_version)
                 if record is not None and (record.epoch, record.version) > at_least:
-                    found[id] = record
+                    found[id] = estate, record
         if unread and self._settings.takeover == "lose":
             self._metrics.takeovers_unread_total += len(unclean)
             log.warning("taken over without a journal that cannot be read here", count=len(unclean), journals=unread)
@@ -187,7 +227,7 @@ class Takeover:
                 assert self._journal is not None
                 held = self._read[estate] = await self._journal.recover(estate.owner, estate.journal)
                 self._metrics.journal_damaged_total += len(held.damage)
-                for sentence in held.damage[:20]:
+                for sentence in held.damage[:MAX_SENTENCES]:
                     log.error("journal damaged", node=str(estate.owner), what=sentence)
             return held
 
@@ -205,7 +245,8 @@ class Takeover:
 
     async def _settle_all(self, activate: Activate) -> None:
         estates = await self._look()
-        for estate in [known for known in self._rounds if known not in estates]:
+        known = dict.fromkeys([*self._rounds, *self._read, *self._unfit])
+        for estate in [one for one in known if one not in estates]:
             self._forget(estate)  # another node has settled it
         for estate in estates:
             try:
@@ -236,23 +277,53 @@ class Takeover:
     def _forget(self, estate: Estate) -> None:
         self._read.pop(estate, None)
         self._rounds.pop(estate, None)
+        self._unfit.pop(estate, None)
+        self._stalled.pop(estate, None)
 
     async def _settled(self, estate: Estate, activate: Activate) -> bool:
         """Whether the store has something newer than each record. What it lacks is activated."""
         rounds = self._rounds[estate] = self._rounds.get(estate, 0) + 1
-        own_slots = rounds <= OWN_SLOTS_ROUNDS
+        left = self._stalled.get(estate, 0)
+        if not left or rounds % UNFIT_ROUNDS == 0:
+            left = await self._bring(estate, rounds, activate)
+        if left and rounds >= GIVEN_UP_ROUNDS and self._settings.takeover == "lose":
+            self._metrics.takeovers_unread_total += left
+            log.error("changes in a journal are lost", node=str(estate.owner), entities=left)
+            return True
+        return not left
+
+    async def _bring(self, estate: Estate, rounds: int, activate: Activate) -> int:
+        """Activate what the store lacks; of how many it lacks the record then."""
         held = (await self._recovered(estate)).newest
         known = [id for id in sorted(held) if kind_of(id) in self._decoders]
-        settled = True
+        own_slots, again = rounds <= OWN_SLOTS_ROUNDS, rounds % UNFIT_ROUNDS == 0
+        left: list[ActorId] = []
         for start in range(0, len(known), SETTLE_AT_ONCE):
             lacking = await self._lacking(known[start : start + SETTLE_AT_ONCE], held)
-            if lacking:
-                await asyncio.gather(*(_quietly(activate(id, own_slots)) for id in lacking))
-                settled = not await self._lacking(lacking, held) and settled
-        if not settled and rounds >= GIVEN_UP_ROUNDS and self._settings.takeover == "lose":
-            log.error("changes in a journal are lost: their entities went on without it", node=str(estate.owner))
-            return True
-        return settled
+            wanted = [id for id in lacking if again or not self._is_unfit(id)]
+            if wanted:
+                await asyncio.gather(*(_quietly(activate(id, own_slots)) for id in wanted))
+                lacking = await self._lacking(lacking, held)
+            left += lacking
+        count = len(left) + len(held) - len(known)
+        if count and all(self._is_unfit(id) for id in left):
+            self._stall(estate, count, sorted({kind_of(id) for id in held}.difference(self._decoders)))
+        return count
+
+    def _is_unfit(self, id: ActorId) -> bool:
+        """In whichever journal its newest record is: an older one in another is not used instead."""
+        return any(id in unfit for unfit in self._unfit.values())
+
+    def _stall(self, estate: Estate, count: int, unknown: list[str]) -> None:
+        if estate not in self._stalled:
+            kinds = unknown[:MAX_SENTENCES]
+            log.error(
+                "a journal stays: the rest of it is of no use here",
+                node=str(estate.owner),
+                entities=count,
+                unknown_kinds=kinds,
+            )
+        self._stalled[estate] = count
 
     async def _lacking(self, ids: list[ActorId], held: dict[ActorId, JournalRecord]) -> list[ActorId]:
         """Those of which the store has nothing as new as the record."""

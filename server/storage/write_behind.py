@@ -3,6 +3,9 @@
 One flush runs at a time, so that an entity's versions reach the store in order. What a flush
 sees is an entity's last turn boundary. Bounds: `max_dirty` entities and `max_dirty_age_s`; past
 either, the node refuses further durable changes, and memory stays bounded while the store is away.
+
+A state that the store cannot take stays, and is tried again. With a journal its record is copied to
+the journal's end as the journal goes on, so that it holds up nobody else's.
 """
 
 import asyncio
@@ -14,7 +17,7 @@ from typing import Any, Protocol
 
 import structlog
 
-from server.errors import GarrisonError, Unavailable
+from server.errors import Corrupt, GarrisonError, Unavailable
 from server.ids import ActorId, Epoch
 from server.runtime.backoff import backoff_s
 from server.runtime.clock import Clock
@@ -50,6 +53,39 @@ class Flushable(Protocol):
         ...
 
 
+class _Copy:
+    """The state of an entity that the store cannot take, on its way into the journal again."""
+
+    def __init__(self, entity: Flushable) -> None:
+        self.entity = entity
+        self.id, self.epoch = entity.id, entity.epoch
+        self.version = entity.version - 1
+        """As the journal wants it: one less than that of the state."""
+        self.kept = 0
+        """The position of the newest copy that is durable; 0: there is none."""
+        self._under_way = 0
+
+    def is_of(self, entity: Flushable) -> bool:
+        return self.entity is entity and (self.epoch, self.version + 1) == (entity.epoch, entity.version)
+
+    def append(self, journal: Journal) -> None:
+        """Once more, unless the last one is under way still. Raises `Unavailable`."""
+        if self._under_way:
+            return
+        position = journal.position
+        if journal.append(self, self.entity.boundary):
+            self.kept = position
+        else:
+            self._under_way = position
+
+    def released(self, version: int) -> None:
+        """What was under way is durable."""
+        self.kept, self._under_way = self._under_way, 0
+
+
+_by_kept = attrgetter("kept")
+
+
 class WriteBehind:
     """The dirty set of one node and its flush loop."""
 
@@ -63,8 +99,14 @@ class WriteBehind:
         self._lock = asyncio.Lock()
         self._failures = 0
         self._hurry = asyncio.Event()
+        self._copies: dict[ActorId, _Copy] = {}
+        self._copied_to = 0
+        """The journal's position after the last copies."""
+        self._told = False
         self.journal: Journal | None = None
         """Where changes are until they are stored; None without one, and once this run is over."""
+        self.at_once = False
+        """The journal's newest record was durable as soon as it was appended."""
         self.kept_since: float | None = None
         """Since when (boot time) the journal forgets nothing; see `_may_truncate`."""
         self.refusal: str | None = None
@@ -91,17 +133,62 @@ class WriteBehind:
         self._dirty.mark(entity, self._clock.now())
 
     def _may_truncate(self) -> bool:
-        """Whether everything that was dirty when the flush began is stored. Not so where the store
-        cannot take a state (it is in the set and not `dirty`), and where something was fenced or
-        given up: if this run is over, which it may not know yet, its successor needs the records. Nor
-        while something is set aside, whose owner is not known."""
-        return self.kept_since is None and not self._aside and all(entity.dirty for entity in self._dirty)
+        """Not so where something was fenced or given up: if this run is over, which it may not know
+        yet, its successor needs the records. Nor while something is set aside, whose owner is not
+        known."""
+        return self.kept_since is None and not self._aside
+
+    def _truncate(self, journal: Journal, position: int) -> None:
+        """What was dirty when the journal was at `position` is stored now, but for what the store
+        cannot take: the journal forgets up to there, or up to the oldest durable copy of those."""
+        stuck = [entity for entity in self._dirty if not entity.dirty]
+        self._copies = {entity.id: self._copy_of(entity) for entity in stuck}
+        copies = self._copies.values()
+        if copies and (position > self._copied_to or not all(copy.kept for copy in copies)):
+            self._copy_all(journal, position)
+        journal.truncate(min([position, *(copy.kept for copy in copies)]))
+
+    def _copy_of(self, entity: Flushable) -> _Copy:
+        copy = self._copies.get(entity.id)
+        return copy if copy is not None and copy.is_of(entity) else _Copy(entity)
+
+    def _copy_all(self, journal: Journal, position: int) -> None:
+        """Bounded: once a flush, and only if something else was appended since. Where there is no room
+        it is made first, if what is appended is durable at once; else the next flush tries again,
+        with what is older than all of the copies forgotten."""
+        try:
+            self._append_copies(journal)
+        except Unavailable as error:
+            if not self.at_once or journal.broken:
+                self._not_copied(error)
+                return
+            journal.truncate(position)
+            try:
+                self._append_copies(journal)
+            except Unavailable as again:
+                self._not_copied(again)
+
+    def _append_copies(self, journal: Journal) -> None:
+        for copy in sorted(self._copies.values(), key=_by_kept):
+            copy.append(journal)
+        self._copied_to, self._told = journal.position, False
+
+    def _not_copied(self, error: Unavailable) -> None:
+        if not self._told:
+            log.error("no room for what the store cannot take", count=len(self._copies), why=error.message)
+        self._told = True
 
     def forget(self, entity: Flushable) -> None:
         """`entity` is gone; what it had is stored or counted as lost elsewhere."""
         if (entity.dirty or self.is_stuck(entity)) and entity.version > entity.stored_version:
-            self.kept_since = self._clock.boot()
+            self._keep_records()
         self._clean(entity)
+
+    def _keep_records(self) -> None:
+        """Until the lease is granted again. Without leases nothing says that this run is not over, and
+        nothing waits for its successor either: the journal goes on."""
+        if self._settings.lease:
+            self.kept_since = self._clock.boot()
 
     def _clean(self, entity: Flushable) -> None:
         entity.dirty = False
@@ -151,8 +238,9 @@ class WriteBehind:
         self.refusal = "the store is away and the oldest change is at its bound" if away else None
 
     async def flush(self) -> None:
-        """Store everything that is dirty now. Raises `Unavailable`; what is stored is clean, and
-        the journal may forget what it held when the flush began."""
+        """Store everything that is dirty now. Raises `Unavailable`, `Corrupt` where the store is
+        damaged; what is stored is clean, and the journal may forget what it held when the flush
+        began."""
         async with self._lock:
             position = self.journal.position if self.journal is not None else 0
             left = len(self._dirty)
@@ -163,7 +251,7 @@ class WriteBehind:
                 left -= len(batch)
                 await self._write(batch)
             if self.journal is not None and self._may_truncate():
-                self.journal.truncate(position)
+                self._truncate(self.journal, position)
 
     @asynccontextmanager
     async def quiet(self) -> AsyncIterator[None]:
@@ -193,8 +281,8 @@ class WriteBehind:
             self._dirty.mark(entity, held[1])
 
     async def flush_these(self, entities: Iterable[Flushable]) -> None:
-        """Store these, if dirty, before they are given up. Raises `Unavailable`, also if one of
-        them could not be stored."""
+        """Store these, if dirty, before they are given up. Raises what `flush` does, and `Unavailable`
+        if one of them could not be stored."""
         async with self._lock:
             batch = [entity for entity in entities if entity.id in self._dirty]
             await self._write(batch)
@@ -215,7 +303,7 @@ class WriteBehind:
         changes = [Change(entity.id, entity.epoch, entity.version, entity.boundary) for entity in entities]
         try:
             results = await self._store.write(kind, changes)
-        except Unavailable:
+        except (Unavailable, Corrupt):  # it is the store, whatever is written
             self._failures += 1
             self._metrics.flush_failures_total += 1
             raise
@@ -235,7 +323,7 @@ class WriteBehind:
         clean: list[Flushable] = []
         for entity, change in zip(entities, changes, strict=True):
             if fenced and entity.id in fenced:
-                self.kept_since = self._clock.boot()
+                self._keep_records()
                 self._clean(entity)
                 entity.fenced()
                 continue

@@ -289,7 +289,7 @@ MUTANTS: Final = (
         "an overlay is not stored before the first turn",
         5,
         "inherited",
-        ((f"{TAKEOVER}.adopt", "written = await self._store.write(kind, changes)", "written = {}"),),
+        ((f"{TAKEOVER}.adopt", "refused = await self._write(kind, changes)", "refused = {}"),),
     ),
     Mutant(
         "an older record is overlaid",
@@ -315,13 +315,13 @@ MUTANTS: Final = (
         "the journal is truncated past the flush",
         5,
         "inherited",
-        ((f"{BEHIND}.flush", "self.journal.truncate(position)", "self.journal.truncate(self.journal.position)"),),
+        ((f"{BEHIND}.flush", "_truncate(self.journal, position)", "_truncate(self.journal, self.journal.position)"),),
     ),
     Mutant(
         "a journal goes before all of it is stored",
         5,
         "crash local",
-        ((f"{TAKEOVER}._settled", "settled = True\n", "return True\n"),),
+        ((f"{TAKEOVER}._settled", "left = self._stalled.get(estate, 0)\n", "return True\n"),),
     ),
     Mutant(
         "a living process is taken for dead",

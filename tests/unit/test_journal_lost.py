@@ -58,8 +58,13 @@ async def lose(rig: JournalRig) -> None:
 # ---- under its owner ----
 
 
-@pytest.mark.parametrize("how", ["the whole directory", "this run", "its lock", "another's lock", "adopted"])
-async def test_files_that_are_taken_away_acknowledge_nothing_more(local: JournalRig, how: str) -> None:
+FILES = ("volume", "lock", "segment-000", "segment-001")
+
+
+@pytest.mark.parametrize(
+    "how", ["the whole directory", "this run", "adopted", *FILES, *(f"another {file}" for file in FILES)]
+)
+async def test_files_that_are_taken_away_acknowledge_nothing_more(local: JournalRig, how: str, tmp_path: Path) -> None:
     owner, successor = await local.process("node-1"), await local.process("node-2", None)
     entity = Entity("a")
     assert entity.change(owner.journal, 1)
@@ -72,9 +77,12 @@ async def test_files_that_are_taken_away_acknowledge_nothing_more(local: Journal
     elif how == "adopted":
         await successor.journal.remove(OWNER, owner.journal.place)
     else:
-        (mine / "lock").unlink()
-        if how == "another's lock":
-            (mine / "lock").touch()
+        name = how.removeprefix("another ")
+        file = (Path(local.settings.directory) if name == "volume" else mine) / name
+        content = file.read_bytes()
+        file.rename(tmp_path / "kept")  # so that another file gets another inode
+        if name != how:
+            file.write_bytes(content)
     assert owner.journal.broken
     refused = owner.metrics.journal_refused_total
     for _ in range(3):

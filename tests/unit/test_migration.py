@@ -422,6 +422,27 @@ async def test_a_state_that_the_store_cannot_take_hinders_only_itself() -> None:
         assert places(w, ids[0]) == ["node-1"] and await two.ask(ids[0], "total", ()) == 1
 
 
+async def test_a_state_that_became_unfit_since_it_was_flushed_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with world() as w:
+        one = w.hosts["node-1"]
+        a = await living(w, Counter)
+        ahead = one.migrator._flush_ahead
+
+        async def and_changed_since(batch: list[Activation]) -> list[Activation]:
+            batch = await ahead(batch)
+            live(one, a).call("add", (1,))
+            one.faults.poison = lambda identity: identity == a
+            await one.write_behind.flush()
+            return batch
+
+        monkeypatch.setattr(one.migrator, "_flush_ahead", and_changed_since)
+        assert await move(w, a) == 0
+        assert places(w, a) == ["node-1"] and await one.ask(a, "total", ()) == 1
+        one.faults.poison = lambda identity: False
+        await one.write_behind.flush()
+        assert (await one.store.read("counter", [a]))[a].state.total == 1
+
+
 async def test_who_was_fenced_before_loses_it_and_the_callers_go_to_the_owner() -> None:
     async with world("node-1", "node-2", "node-3") as w:
         one, three = w.hosts["node-1"], w.hosts["node-3"]

@@ -1,15 +1,19 @@
 """Taking over from dead runs: what their journals hold is in the store before the first turn."""
 
+import asyncio
 from typing import Any
 
 import msgspec
 import pytest
 
-from server.errors import Corrupt, GarrisonError, Unavailable
+from server.actors.actor import Actor
+from server.actors.app import App
+from server.errors import Corrupt, GarrisonError, Internal, Unavailable
 from server.ids import ActorId, actor_id
 from server.runtime.metrics import Metrics
 from server.storage.journal.memory import MemoryJournal, MemoryJournals
 from server.storage.ports import Claim
+from server.storage.takeover import GIVEN_UP_ROUNDS, UNFIT_ROUNDS
 from tests.support.engine import Cluster, TestHost, cluster, key_owned_by
 from tests.support.tiny import Counter, Ledger
 from tests.support.waiting import until
@@ -25,14 +29,17 @@ class Journals:
         return MemoryJournal(self.world, name, metrics)  # type: ignore[arg-type]
 
 
-async def _changes_and_dies(world: Cluster, journals: Journals, times: int = 3, **how: bool) -> list[ActorId]:
-    """`node-2` acknowledges changes that it never flushes, and is killed: they are in its journal."""
+async def _changes_and_dies(world: Cluster, journals: Journals, more: int = 0, **how: bool) -> list[ActorId]:
+    """`node-2` acknowledges changes that it never flushes, and is killed: they are in its journal. Each
+    adds 3 to a counter, and `more` to the first one."""
     gone, left = world.hosts["node-2"], world.hosts["node-1"]
     ids = [actor_id("counter", f"k{n}") for n in range(60)]
     ids = [one for one in ids if left.owner(one) == gone.me][:10]
-    for _ in range(times):
+    for _ in range(3):
         for one in ids:
             await gone.ask(one, "add", (1,))
+    if more:
+        await gone.ask(ids[0], "add", (more,))
     await _dies(world, journals, "node-2", **how)
     world.show("node-1")
     return ids
@@ -51,6 +58,14 @@ async def _dies(world: Cluster, journals: Journals, name: str, buried: bool = Tr
 async def _stored(host: TestHost, one: ActorId) -> int:
     row = (await host.store.read("counter", [one])).get(one)
     return row.state.total if row is not None else 0
+
+
+async def _settle(host: TestHost, rounds: int = 1) -> None:
+    async def activate(identity: ActorId, own_slots: bool) -> None:
+        await host.activate(identity)
+
+    for _ in range(rounds):
+        await host.takeover._settle_all(activate)
 
 
 async def test_the_first_turn_sees_what_the_journal_had_and_the_store_has_it_before() -> None:
@@ -83,15 +98,23 @@ async def test_a_successor_that_dies_while_it_adopts_leaves_the_journal_for_the_
         assert await host.ask(ids[0], "add", (1,)) == 4
 
 
-async def test_an_overlay_that_could_not_be_stored_is_tried_again_by_the_same_node() -> None:
+@pytest.mark.parametrize("error", [Unavailable("planted"), Corrupt("planted: not a database")])
+async def test_an_overlay_that_could_not_be_stored_is_tried_again_by_the_same_node(error: GarrisonError) -> None:
     journals = Journals()
     async with cluster(("node-1", "node-2"), make_journal=journals) as world:
         ids = await _changes_and_dies(world, journals)
         host = world.hosts["node-1"]
-        host.faults.next["write"] = ["refuse"]
-        with pytest.raises(Unavailable):
+        left = [error]
+
+        def choose(statement: str) -> None:
+            if statement == "write" and left:
+                raise left.pop()
+
+        host.faults.choose = choose
+        with pytest.raises(type(error)):
             await host.activate(ids[0])
         assert await host.ask(ids[0], "add", (1,)) == 4
+        assert host.metrics.journal_damaged_total == 0
 
 
 async def test_what_nobody_asks_for_is_settled_and_then_the_journal_goes() -> None:
@@ -99,12 +122,8 @@ async def test_what_nobody_asks_for_is_settled_and_then_the_journal_goes() -> No
     async with cluster(("node-1", "node-2"), make_journal=journals) as world:
         ids = await _changes_and_dies(world, journals)
         host = world.hosts["node-1"]
-
-        async def activate(identity: ActorId, own_slots: bool) -> None:
-            await host.activate(identity)
-
         assert len(await host.store.estates()) == 1
-        await host.takeover._settle_all(activate)
+        await _settle(host)
         assert [await _stored(host, one) for one in ids] == [3] * len(ids)
         assert await host.store.estates() == []
         assert list(journals.world.runs) == [host.me]
@@ -127,11 +146,7 @@ async def test_a_row_that_cannot_be_read_holds_up_nobody_else() -> None:
             await _dies(world, journals, name)
         world.show("node-1")
         host.store.database.entities[bad].state = b"\xc1"
-
-        async def activate(identity: ActorId, own_slots: bool) -> None:
-            await host.activate(identity)
-
-        await host.takeover._settle_all(activate)
+        await _settle(host)
         assert (await _stored(host, good), await _stored(host, other)) == (2, 2)
         assert [estate.owner for estate in await host.store.estates()] == [two.me]
         with pytest.raises(Corrupt, match="counter/"):
@@ -163,34 +178,144 @@ async def test_the_node_itself_comes_back_and_brings_what_others_wait_for() -> N
     async with cluster(("node-1", "node-2"), make_journal=journals) as world:
         ids = await _changes_and_dies(world, journals)
         back = await world.add("node-2")
-
-        async def activate(identity: ActorId, own_slots: bool) -> None:
-            await back.activate(identity)
-
         world.show("node-1", "node-2")
-        await back.takeover._settle_all(activate)
+        await _settle(back)
         assert [await _stored(back, one) for one in ids] == [3] * len(ids)
         assert await world.hosts["node-1"].ask(ids[0], "add", (1,)) == 4
 
 
-async def test_a_record_that_is_no_state_of_this_program_hinders_nobody_else() -> None:
+def _make_unfit(host: TestHost, bad: ActorId, why: str) -> None:
+    """From now on the record of `bad` is of no use on `host`."""
+    if why == "cannot be stored":
+        host.faults.poison = lambda identity: identity == bad
+        return
+    decode = host.takeover._decoders["counter"]
+
+    def strict(data: msgspec.Raw) -> Any:
+        state = decode(data)
+        if state.total == 5:  # type: ignore[attr-defined]
+            raise msgspec.ValidationError("planted")
+        return state
+
+    host.takeover._decoders["counter"] = strict  # type: ignore[assignment]
+
+
+UNFIT = pytest.mark.parametrize("why", ["is no state of this program", "cannot be stored"])
+
+
+@UNFIT
+async def test_a_record_of_no_use_hinders_nobody_else(why: str) -> None:
+    journals = Journals()
+    async with cluster(("node-1", "node-2"), make_journal=journals) as world:
+        ids = await _changes_and_dies(world, journals, more=2)
+        host = world.hosts["node-1"]
+        _make_unfit(host, ids[0], why)
+        for _ in range(2):
+            results = await asyncio.gather(*(_outcome(host, one) for one in ids))
+            assert results[0] == "corrupt"
+        assert results[1:] == [5] * (len(ids) - 1)
+        assert (host.metrics.journal_damaged_total, host.metrics.adopted_total) == (1, len(ids) - 1)
+
+
+@UNFIT
+async def test_settling_leaves_a_record_of_no_use_alone_until_much_later(why: str) -> None:
+    journals = Journals()
+    async with cluster(("node-1", "node-2"), make_journal=journals) as world:
+        ids = await _changes_and_dies(world, journals, more=2)
+        host = world.hosts["node-1"]
+        decode = host.takeover._decoders["counter"]
+        _make_unfit(host, ids[0], why)
+        await _settle(host)
+        assert [await _stored(host, one) for one in ids] == [0] + [3] * (len(ids) - 1)
+        claims, reads = host.metrics.claims_total, len(host.faults.seen)
+        await _settle(host, UNFIT_ROUNDS - 2)
+        assert (host.metrics.claims_total, len(host.faults.seen)) == (claims, reads)
+        assert host.metrics.journal_damaged_total == 1
+        assert len(await host.store.estates()) == 1
+        host.faults.poison = lambda identity: False
+        host.takeover._decoders["counter"] = decode
+        await _settle(host)
+        assert await _stored(host, ids[0]) == 5
+        assert await host.store.estates() == []
+
+
+async def test_settling_asks_again_only_for_what_may_be_of_use() -> None:
     journals = Journals()
     async with cluster(("node-1", "node-2"), make_journal=journals) as world:
         ids = await _changes_and_dies(world, journals)
         host = world.hosts["node-1"]
-        decode = host.takeover._decoders["counter"]
+        asked: list[ActorId] = []
+        _make_unfit(host, ids[0], "cannot be stored")
 
-        def strict(data: msgspec.Raw) -> Any:
-            if strict.first:  # type: ignore[attr-defined]
-                strict.first = False  # type: ignore[attr-defined]
-                raise msgspec.ValidationError("planted")
-            return decode(data)
+        async def activate(identity: ActorId, own_slots: bool) -> None:
+            asked.append(identity)
+            if identity == ids[1]:
+                raise Unavailable("planted: it lives elsewhere")
+            await host.activate(identity)
 
-        strict.first = True  # type: ignore[attr-defined]
-        host.takeover._decoders["counter"] = strict
-        results = [await _outcome(host, one) for one in ids]
-        assert sorted(results, key=str) == [4] * (len(ids) - 1) + ["corrupt"]
+        await host.takeover._settle_all(activate)
+        assert asked == sorted(ids)
+        asked.clear()
+        await host.takeover._settle_all(activate)
+        assert asked == [ids[1]]
+
+
+async def test_an_older_record_is_not_used_in_place_of_a_newer_one_of_no_use() -> None:
+    journals = Journals()
+    async with cluster(("node-1", "node-2", "node-3"), make_journal=journals) as world:
+        ids = await _changes_and_dies(world, journals)
+        host, second = world.hosts["node-1"], world.hosts["node-3"]
+        world.show("node-1", "node-3")
+        await second.activate(ids[0])
+        assert await second.ask(ids[0], "add", (2,)) == 5  # newer, and in a second journal
+        row = world.database.entities[ids[0]]
+        row.state_epoch = row.state_version = 0  # as if the store had none of it
+        await _dies(world, journals, "node-3")
+        world.show("node-1")
+        _make_unfit(host, ids[0], "is no state of this program")
+        for _ in range(3):
+            await _settle(host)
+        claims = host.metrics.claims_total
+        await _settle(host)
+        assert host.metrics.claims_total == claims and len(await host.store.estates()) == 2
+        assert await _outcome(host, ids[0]) == "corrupt"
         assert host.metrics.journal_damaged_total == 1
+
+
+@pytest.mark.parametrize("takeover", ["wait", "lose"])
+async def test_kinds_that_are_unknown_here_are_left_to_a_node_that_knows_them(takeover: str) -> None:
+    journals = Journals()
+    names = ("node-1", "node-2", "node-3")
+    async with cluster(names, make_journal=journals, journal={"takeover": takeover}) as world:
+        ids = await _changes_and_dies(world, journals)
+        old, new = world.hosts["node-1"], world.hosts["node-3"]
+        del old.takeover._decoders["counter"]
+        await _settle(old, GIVEN_UP_ROUNDS - 1)
+        assert len(await old.store.estates()) == 1 and len(journals.world.runs) == 3
+        assert old.metrics.takeovers_unread_total == 0
+        if takeover == "wait":
+            await _settle(old, 2)
+            await _settle(new)
+            assert [await _stored(new, one) for one in ids] == [3] * len(ids)
+        else:
+            await _settle(old)
+            assert old.metrics.takeovers_unread_total == len(ids)
+        assert await old.store.estates() == [] and len(journals.world.runs) == 2
+
+
+async def test_what_was_read_of_a_journal_that_another_node_settles_is_forgotten() -> None:
+    journals = Journals()
+    async with cluster(("node-1", "node-2", "node-3"), make_journal=journals) as world:
+        ids = await _changes_and_dies(world, journals)
+        host, other = world.hosts["node-1"], world.hosts["node-3"]
+        world.show("node-1", "node-3")
+        for one in ids:
+            await host.activate(one)
+        assert len(host.takeover._read) == 1
+        await _settle(other)
+        assert await host.store.estates() == []
+        await _settle(host)
+        assert not host.takeover._read
 
 
 async def _outcome(host: TestHost, one: ActorId) -> Any:
@@ -226,15 +351,99 @@ async def test_a_flush_lets_the_journal_forget_and_a_failed_one_does_not() -> No
         assert len(run.frames) == 0
 
 
-async def test_a_state_that_the_store_cannot_take_keeps_its_records() -> None:
+BAD, GOOD = actor_id("counter", "bad"), actor_id("counter", "good")
+
+
+async def _stuck(world: Cluster, journals: Journals) -> TestHost:
+    """A host with a state that its store cannot take, and one that it has stored."""
+    host = world.hosts["node-1"]
+    host.faults.poison = lambda identity: identity == BAD
+    for one in (BAD, GOOD):
+        await host.ask(one, "add", (7,))
+    await _flush(host, journals)
+    assert host.write_behind.is_stuck(host.catalog.live[BAD])
+    return host
+
+
+async def _flush(host: TestHost, journals: Journals) -> None:
+    await host.write_behind.flush()
+    run = journals.world.runs[host.me]
+    await until(lambda: not (run.under_way or run.unanswered))
+
+
+async def _recorded(host: TestHost) -> dict[ActorId, tuple[int, Any]]:
+    """Version and state of each entity that the host's journal holds."""
+    held = (await host.journal.recover(host.me, host.journal.place)).newest
+    return {id: (record.version, msgspec.msgpack.decode(record.state)) for id, record in held.items()}
+
+
+@pytest.mark.parametrize("kind", ["local", "redis"])
+async def test_a_state_that_the_store_cannot_take_is_kept_and_holds_up_nobody_elses(kind: str) -> None:
+    journals = Journals(kind=kind, delay=lambda: 0.0, capacity_bytes=2_000)
+    async with cluster(("node-1",), make_journal=journals) as world:
+        host = await _stuck(world, journals)
+        for _ in range(20):
+            for _ in range(10):
+                await host.ask(GOOD, "add", (1,))
+            await _flush(host, journals)
+        assert host.metrics.journal_refused_total == 0 and host.metrics.journal_records_total > 200
+        await _flush(host, journals)
+        assert (await _recorded(host))[BAD] == (1, {"total": 7})
+
+
+async def test_what_became_storable_again_is_forgotten_by_the_journal() -> None:
     journals = Journals()
     async with cluster(("node-1",), make_journal=journals) as world:
+        host = await _stuck(world, journals)
+        assert len(journals.world.runs[host.me].frames) == 1
+        host.faults.poison = lambda identity: False
+        await _flush(host, journals)
+        assert await _stored(host, BAD) == 7
+        assert len(journals.world.runs[host.me].frames) == 0
+
+
+@pytest.mark.parametrize("kind", ["local", "redis"])
+async def test_what_the_store_cannot_take_is_copied_only_as_the_journal_goes_on(kind: str) -> None:
+    journals = Journals(kind=kind, delay=lambda: 0.0)
+    async with cluster(("node-1",), make_journal=journals) as world:
+        host = await _stuck(world, journals)
+        for _ in range(3):
+            await _flush(host, journals)
+        assert host.metrics.journal_records_total == 3
+        assert list(await _recorded(host)) == [BAD]
+
+
+@pytest.mark.parametrize("first", [True, False])
+async def test_a_journal_that_filled_at_once_makes_room_for_what_the_store_cannot_take(first: bool) -> None:
+    """Also where its only record is the oldest of all."""
+    journals = Journals(capacity_bytes=600)
+    async with cluster(("node-1",), make_journal=journals) as world:
         host = world.hosts["node-1"]
-        host.faults.poison = lambda identity: identity == "counter/bad"
-        for key in ("bad", "good"):
-            await host.ask(actor_id("counter", key), "add", (1,))
-        await host.write_behind.flush()
-        assert len(journals.world.runs[host.me].frames) == 2
+        host.faults.poison = lambda identity: identity == BAD
+        await host.ask(BAD, "add", (7,))
+        if not first:
+            await _flush(host, journals)
+        with pytest.raises(Unavailable):
+            for _ in range(100):
+                await host.ask(GOOD, "add", (1,))
+        before: int = await host.ask(GOOD, "total", ())
+        await _flush(host, journals)
+        assert await _stored(host, GOOD) == before == await host.ask(GOOD, "add", (1,)) - 1
+        assert await _recorded(host) == {BAD: (1, {"total": 7}), GOOD: (before + 1, {"total": before + 1})}
+
+
+async def test_a_far_journal_keeps_the_old_record_until_the_copy_has_arrived() -> None:
+    delays = [0.0]
+    journals = Journals(kind="redis", delay=lambda: delays[0])
+    async with cluster(("node-1",), make_journal=journals) as world:
+        host = await _stuck(world, journals)
+        run = journals.world.runs[host.me]
+        delays[0] = 3_600.0
+        for _ in range(3):
+            host.ask_now(GOOD, "add", (1,))
+            await host.write_behind.flush()
+        assert sum(copy.id == BAD for copy, *_ in run.under_way) == 1
+        assert (await _recorded(host))[BAD] == (1, {"total": 7})
 
 
 async def test_a_full_journal_refuses_and_asks_for_a_flush() -> None:
@@ -249,6 +458,36 @@ async def test_a_full_journal_refuses_and_asks_for_a_flush() -> None:
         host.supervisor.spawn(host.write_behind.run(), "write-behind")
         await until(lambda: not journals.world.runs[host.me].frames)
         assert await host.ask(one, "add", (1,)) == before + 1 > 1
+
+
+class Deep(msgspec.Struct, frozen=True):
+    inner: Any = None
+
+
+class Bag(Actor[Deep]):
+    kind = "bag"
+    durability = "write_behind"
+    State = Deep
+
+    def put(self, depth: int) -> int:
+        inner: Any = depth
+        for _ in range(depth):
+            inner = [inner]
+        self.state = Deep(inner)
+        return depth
+
+    def is_empty(self) -> bool:
+        return self.state.inner is None
+
+
+async def test_a_state_too_deep_for_the_journal_undoes_its_turn() -> None:
+    async with cluster(("node-1",), App(name="bags", actors=(Bag,)), Journals()) as world:
+        host, one = world.hosts["node-1"], actor_id("bag", "a")
+        with pytest.raises(Internal, match="cannot be encoded"):
+            await host.ask(one, "put", (5_000,))
+        assert await host.ask(one, "is_empty", ())
+        assert await host.ask(one, "put", (1,)) == 1
+        assert host.catalog.live[one].version == 1
 
 
 async def test_answers_wait_for_a_far_journal_and_for_the_lease_after_it() -> None:

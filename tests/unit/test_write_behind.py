@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from server.errors import Unavailable
+from server.errors import Corrupt, Unavailable
 from server.ids import ActorId, Epoch, NodeAddress, NodeId
 from server.runtime.clock import SystemClock
 from server.runtime.metrics import Metrics
@@ -149,17 +149,38 @@ async def test_one_state_that_does_not_fit_hinders_nobody_and_is_promised_no_fur
     bad.change()
 
 
-@pytest.mark.parametrize("refused", [False, True])
-async def test_after_a_change_was_given_up_the_journal_forgets_nothing(refused: bool) -> None:
-    """Also one that the store could not take: a successor needs its records."""
-    bench = await Bench().start()
+@pytest.mark.parametrize("how", ["given up", "given up after the store refused it", "fenced"])
+@pytest.mark.parametrize("lease", [True, False])
+async def test_after_a_change_was_given_up_the_journal_forgets_nothing(how: str, lease: bool) -> None:
+    """Also one that the store could not take: a successor needs its records. Without leases none comes,
+    and nothing would ever let the journal forget again."""
+    bench = await Bench(lease=lease).start()
     one = await bench.entity("a")
     one.change()
-    if refused:
+    if how == "fenced":
+        await bench.entity("a")
+        await bench.flusher.flush()
+        assert one.gone
+    elif how != "given up":
         bench.faults.poison = lambda identity: True
         await bench.flusher.flush()
     bench.flusher.forget(one)
-    assert bench.flusher.kept_since is not None
+    assert (bench.flusher.kept_since is not None) == lease
+
+
+async def test_a_damaged_store_has_taken_nothing_and_no_state_is_to_blame() -> None:
+    bench = await Bench(max_dirty_age_s=1e-9).start()
+    entities = [await bench.entity(key) for key in "abcd"]
+    for one in entities:
+        one.change()
+    bench.faults.choose = _raises_once(Corrupt("planted: not a database"))
+    with pytest.raises(Corrupt):
+        await bench.flusher.flush()
+    bench.flusher.observe()
+    assert bench.writes() == 1 and bench.flusher.failing and bench.flusher.refusal is not None
+    assert not any(bench.flusher.is_stuck(one) for one in entities)
+    await bench.flusher.flush()
+    assert len(bench.flusher) == 0 and not bench.flusher.failing
 
 
 async def test_at_the_bound_of_dirty_entities_new_ones_are_refused_and_dirty_ones_go_on() -> None:

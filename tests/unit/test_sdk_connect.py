@@ -1,16 +1,26 @@
 """The SDK's connection: hello, redirects, reconnects, close codes, resume, heartbeats."""
 
 import asyncio
+import json
+import random
+import re
 import socket
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import msgpack
 import pytest
+from websockets.exceptions import ConnectionClosed
 
 import garrison
-from garrison.errors import BadToken, SessionClosed, TokenExpired, Unavailable
-from garrison.messages import Going, MatchAssigned
+from garrison.errors import BadInput, BadToken, Internal, SessionClosed, TokenExpired, Unavailable
+from garrison.messages import CLOSE_CODES, Going, MatchAssigned
 from tests.support.sdk import FAST, Talk, scripted, until, welcome_and_idle
+
+DOCS = Path(__file__).parents[2] / "docs"
+THEN = re.findall(r"^\| (\d{4}) \|.*\| ([^|]+) \|$", (DOCS / "protocol.md").read_text("utf-8"), re.MULTILINE)
+ERRORS = json.loads((DOCS / "protocol.json").read_text("utf-8"))["errors"]
 
 
 def free_url() -> str:
@@ -91,17 +101,61 @@ async def test_final_close_codes_end_the_client(code: int, error: type[Exception
         assert len(server.talks) == 1
 
 
-@pytest.mark.parametrize("code", [1001, 1011, 4007, 4008, 4009, 4010, 4011])
-async def test_other_close_codes_reconnect(code: int) -> None:
-    async def close(talk: Talk) -> None:
-        await talk.welcome()
-        await talk.close(code)
+def test_the_page_has_all_close_codes() -> None:
+    assert [int(code) for code, _ in THEN] == list(CLOSE_CODES)
 
-    async with (
-        scripted(close, welcome_and_idle) as server,
-        garrison.connect(server.url, "tok", options=FAST) as client,
-    ):
-        await until(lambda: client.stats.connects == 2)
+
+@pytest.mark.parametrize("welcomed", [False, True])
+@pytest.mark.parametrize(("code", "then"), THEN)
+async def test_each_close_code_is_followed_as_the_page_says(code: str, then: str, welcomed: bool) -> None:
+    async def close(talk: Talk) -> None:
+        await (talk.welcome() if welcomed else talk.recv())
+        await talk.close(int(code))
+
+    async with scripted(close, welcome_and_idle) as server:
+        client = garrison.connect(server.url, lambda: "tok", options=FAST)
+        stops = then.startswith("stop")
+        if stops:
+            with pytest.raises((SessionClosed, BadToken), match=code):
+                await client.open()
+                await client.scoreboard("m1")
+        else:
+            await client.open()
+            await until(lambda: len(server.talks) == 2 and client.connected)
+        await client.aclose()
+        assert len(server.talks) == (1 if stops else 2)
+
+
+FOR_GOOD = {"bad_input", "bad_frame", "unknown_type", "bad_token", "forbidden", "not_found", "rejected", "banned"}
+"""The errors that refuse a player: another hello is answered no better."""
+
+
+@pytest.mark.parametrize("again", [False, True])
+@pytest.mark.parametrize("code", [*(error["code"] for error in ERRORS), "banned"])
+async def test_a_refused_hello_is_said_again_only_where_that_may_help(code: str, again: bool) -> None:
+    """Also by a client that had a session."""
+
+    async def welcome(talk: Talk) -> None:
+        await talk.welcome()
+        talk.drop()
+
+    async def refuse(talk: Talk) -> None:
+        hello = await talk.recv()
+        await talk.send("error", hello[1], code, "because", None)
+        await talk.close(4001 if code in FOR_GOOD else 1011)
+
+    async with scripted(*([welcome] if again else []), refuse, welcome_and_idle) as server:
+        client = garrison.connect(server.url, lambda: "tok", options=FAST)
+        if code in FOR_GOOD:
+            with pytest.raises(garrison.GarrisonError, match="because") as caught:
+                await client.open()
+                await client.scoreboard("m1")
+            assert caught.value.code == code
+        else:
+            await client.open()
+            await until(lambda: len(server.talks) == 2 + again and client.connected)
+        await client.aclose()
+        assert len(server.talks) == 1 + again + (code not in FOR_GOOD)
 
 
 async def test_an_expired_token_is_made_anew() -> None:
@@ -130,6 +184,74 @@ async def test_a_refused_token_is_an_error_at_once() -> None:
         with pytest.raises(BadToken, match="forged"):
             await garrison.connect(server.url, "tok", options=FAST).open()
         assert len(server.talks) == 1
+
+
+async def test_a_token_that_cannot_be_made_is_tried_again() -> None:
+    made = 0
+
+    def token() -> str:
+        nonlocal made
+        made += 1
+        if made == 2:
+            raise OSError("nobody there")
+        return f"tok{made}"
+
+    async def drop(talk: Talk) -> None:
+        await talk.welcome()
+        talk.drop()
+
+    async with (
+        scripted(drop, welcome_and_idle) as server,
+        garrison.connect(server.url, token, options=FAST) as client,
+    ):
+        await until(lambda: client.stats.connects == 2)
+        assert server.talks[1].hello[2] == "tok3"
+
+
+async def test_why_no_token_can_be_made_is_told() -> None:
+    async def token() -> str:
+        raise OSError("nobody there")
+
+    client = garrison.connect(free_url(), token, options=replace(FAST, connect_timeout_s=0.1))
+    with pytest.raises(Unavailable, match=r"no token: .*nobody there") as caught:
+        await client.open()
+    assert isinstance(caught.value.__cause__, OSError)
+
+
+async def test_a_fault_in_the_client_ends_it_and_wakes_who_waits() -> None:
+    class Broken(random.Random):
+        def uniform(self, a: float, b: float) -> float:
+            raise RuntimeError("broken")
+
+    client = garrison.connect(free_url(), "tok", options=FAST, rng=Broken())
+    waiting = asyncio.ensure_future(client.scoreboard("m1"))
+    with pytest.raises(Internal, match="broken") as caught:
+        await client.open()
+    assert isinstance(caught.value.__cause__, RuntimeError)
+    with pytest.raises(Internal, match="broken"):
+        await waiting
+
+
+async def test_a_cancelled_client_wakes_who_waits() -> None:
+    async def token() -> str:
+        raise asyncio.CancelledError
+
+    with pytest.raises(SessionClosed, match="cancelled"):
+        await garrison.connect(free_url(), token, options=FAST).open()
+
+
+async def test_a_token_or_name_that_cannot_be_sent_is_an_error_at_once() -> None:
+    async with scripted(welcome_and_idle) as server:
+        for token, name in (("\ud800", "name"), ("tok", "\ud800")):
+            with pytest.raises(BadInput, match="Hello cannot be sent"):
+                await garrison.connect(server.url, token, name=name, options=FAST).open()
+        assert not server.talks
+
+
+@pytest.mark.parametrize("url", ["nonsense", "http://localhost", "ws://localhost:99999", "ws://[::"])
+async def test_a_url_that_is_none_is_an_error_at_once(url: str) -> None:
+    with pytest.raises(BadInput, match=re.escape(url)):
+        garrison.connect(["ws://localhost:7350", url], "tok")
 
 
 async def test_a_retry_hint_is_honoured() -> None:
@@ -191,6 +313,98 @@ async def test_a_missing_push_starts_afresh() -> None:
         assert server.talks[1].hello[3] is None
 
 
+@pytest.mark.parametrize(
+    "wire",
+    [
+        [["x"], 1],
+        [None, 1],
+        {"a": 1},
+        ["events", 1, "match/m1", 1, 5],
+        ["events", 1, "match/m1", "1", [["kill", 1, "p1", "p2"]]],
+        ["events", 1, "match/m1", True, []],
+        ["events", 1, "match/m1", 1, [7]],
+        ["events", 1, "match/m1", 1, [["created", 1, "h", 5, 0]]],
+        ["events", 1, [], 1, []],
+        ["events", "1", "match/m1", 1, []],
+        ["match.assigned", 1, 5],
+        ["beats", "1"],
+        ["done", []],
+        ["error", 1, None, None, None],
+        ["error", 1, [], "", None],
+        ["error", 1, "retry", "", "soon"],
+        ["going", 1, "ws://localhost", "soon"],
+        ["going", 1, 5, 100],
+        ["going", 1],
+        ["matches", 1, None, []],
+        ["scoreboard", 1, "m1", "live", "slayer", "", "h", 9, [], ["123456789"], 1, None, None],
+    ],
+    ids=repr,
+)
+async def test_a_frame_that_is_no_message_breaks_the_connection_and_no_more(wire: Any) -> None:
+    codes: list[int | None] = []
+
+    async def script(talk: Talk) -> None:
+        await talk.welcome()
+        await talk.expect("match.get")
+        await talk.ws.send(msgpack.packb(wire))
+        with pytest.raises(ConnectionClosed):
+            await talk.idle()
+        codes.append(talk.ws.close_code)
+
+    async with (
+        scripted(script, welcome_and_idle) as server,
+        garrison.connect(server.url, "tok", options=FAST) as client,
+    ):
+        client.watch("match/m1")
+        asking = asyncio.ensure_future(client.scoreboard("m1"))
+        await until(lambda: client.stats.connects == 2 and client.connected)
+        asking.cancel()
+        assert codes == [1002]
+        assert client.stats.pushes == client.stats.heartbeats_acknowledged == 0
+        assert server.talks[1].hello[3:5] == [None, 0]  # resumed, it might come again
+
+
+async def test_a_welcome_that_is_none_is_asked_for_again() -> None:
+    async def script(talk: Talk) -> None:
+        hello = await talk.recv()
+        tail = ["often", 30_000, 65_536, 0]
+        await talk.send("welcome", hello[1], "s", "n1", "p1", "player", "r", False, *tail)
+        await talk.idle()
+
+    async with (
+        scripted(script, welcome_and_idle) as server,
+        garrison.connect(server.url, "tok", options=FAST) as client,
+    ):
+        assert client.connected
+        assert len(server.talks) == 2
+
+
+NOWHERE = ["nonsense", "http://localhost", "ws://localhost:99999", "ws://[::", f"ws://{'a' * 64}.invalid", "free"]
+
+
+@pytest.mark.parametrize("url", NOWHERE)
+async def test_who_is_sent_nowhere_goes_on_with_its_own_urls(url: str) -> None:
+    nowhere = free_url() if url == "free" else url
+
+    async def going(talk: Talk) -> None:
+        await talk.welcome()
+        await talk.send(*Going(nowhere, 50, seq=1).to_wire())
+        await talk.idle()
+
+    async def redirect(talk: Talk) -> None:
+        hello = await talk.recv()
+        await talk.send("redirect", hello[1], nowhere, "n2")
+        await talk.close(4005)
+
+    async with (
+        scripted(going, redirect, welcome_and_idle) as server,
+        garrison.connect(server.url, "tok", options=FAST) as client,
+    ):
+        await until(lambda: client.stats.connects == 2 and client.connected)
+        assert client.url == server.url
+        assert client.stats.connect_failures == 2
+
+
 async def test_heartbeats_at_the_told_interval_with_acks() -> None:
     beats: list[list[Any]] = []
 
@@ -204,6 +418,8 @@ async def test_heartbeats_at_the_told_interval_with_acks() -> None:
 
     async with scripted(script) as server, garrison.connect(server.url, "tok", options=FAST) as client:
         client.state = "menu"
+        with pytest.raises(BadInput):
+            client.state = "\ud800"
         await until(lambda: client.stats.heartbeats_acknowledged == 5)
         assert [beat[2:] for beat in beats[1:]] == [[1, "menu"]] * 4
     assert len(server.talks) == 1
@@ -267,6 +483,27 @@ async def test_going_moves_the_client_after_its_answers() -> None:
         async with scripted(script) as server, garrison.connect(server.url, "tok", options=FAST) as client:
             assert (await client.get_presence("p2")).status == "online"
             await until(lambda: client.url == other.url)
+
+
+async def test_nobody_is_moved_from_an_encrypted_connection_to_a_plain_one() -> None:
+    async with scripted(welcome_and_idle) as other:
+
+        async def script(talk: Talk) -> None:
+            await talk.welcome()
+            await talk.expect("match.get")
+            await talk.send(*Going(other.url, 50, seq=1).to_wire())
+            await talk.idle()
+
+        async with (
+            scripted(script, welcome_and_idle) as server,
+            garrison.connect(server.url, "tok", options=FAST) as client,
+        ):
+            assert client._link is not None
+            client._link.url = "wss://localhost"
+            asking = asyncio.ensure_future(client.scoreboard("m1"))
+            await until(lambda: client.stats.connects == 2)
+            asking.cancel()
+            assert (client.url, other.talks) == (server.url, [])
 
 
 async def test_a_move_keeps_the_session_and_what_waits() -> None:

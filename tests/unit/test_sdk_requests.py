@@ -1,7 +1,9 @@
 """The SDK's requests: typed answers and errors, commands repeated by number, bounds, the host."""
 
 import asyncio
+import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,9 +19,20 @@ from garrison.errors import (
     Overloaded,
     RateLimited,
     Rejected,
+    SessionClosed,
 )
-from garrison.messages import Kill, MatchOptions, Medal
+from garrison.messages import Kill, MatchCreate, MatchGet, MatchOptions, MatchReport, Medal, PresenceGet, ProfileSet
 from tests.support.sdk import FAST, Talk, scripted, until, welcome_and_idle
+
+PAGE = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text("utf-8")
+REPEAT = [
+    (code, repeat)
+    for codes, repeat in re.findall(
+        r"^\| [^|]*\| (`[^|]+`) \|[^|]+\| ([^|]+) \|$", PAGE.split("## 3.")[0], re.MULTILINE
+    )
+    for code in re.findall(r"`([a-z_]+)`", codes)
+]
+"""Each error code, and whether the page says to repeat after it."""
 
 
 async def test_typed_answer() -> None:
@@ -76,6 +89,79 @@ async def test_a_command_keeps_its_number_over_errors_and_reconnects() -> None:
         assert len(seen) == 5
         assert {tuple(wire[2:4]) for wire in seen} == {(client.lineage, 1)}
         assert len({wire[1] for wire in seen}) == 5  # each try has an id of its own
+
+
+def test_the_page_has_all_error_codes() -> None:
+    assert {code for code, _ in REPEAT} == set(garrison.errors.BY_CODE)
+
+
+@pytest.mark.parametrize(("code", "repeat"), [*REPEAT, ("match_full", "no")])
+async def test_a_command_is_repeated_after_the_errors_that_allow_it(code: str, repeat: str) -> None:
+    asked: list[list[Any]] = []
+
+    async def script(talk: Talk) -> None:
+        await talk.welcome()
+        asked.append(await talk.expect("profile.set"))
+        await talk.send("error", asked[-1][1], code, "because", None)
+        asked.append(await talk.expect("profile.set"))
+        await talk.send("saved", asked[-1][1], "player/p1", 7)
+        await talk.idle()
+
+    async with scripted(script) as server, garrison.connect(server.url, "tok", options=FAST) as client:
+        if repeat == "no":
+            with pytest.raises(garrison.GarrisonError, match="because") as caught:
+                await client.set_profile("x")
+            assert caught.value.code == code
+        else:
+            assert (await client.set_profile("x")).version == 7
+            assert asked[0][2:] == asked[1][2:]
+
+
+async def test_a_command_is_repeated_as_it_was_given() -> None:
+    seen: list[list[Any]] = []
+    events: list[Any] = [Kill(1, "p1", "p2")]
+
+    async def script(talk: Talk) -> None:
+        await talk.welcome()
+        seen.append(await talk.expect("match.report"))
+        events.append(Kill(2, "\ud800", None))
+        await talk.send("error", seen[-1][1], "unavailable", "", None)
+        seen.append(await talk.expect("match.report"))
+        await talk.send("accepted", seen[-1][1], "m1", 1, 2)
+        await talk.idle()
+
+    async with scripted(script) as server, garrison.connect(server.url, "tok", options=FAST) as client:
+        await client.request(MatchReport("m1", events))
+        assert seen[0][2:] == seen[1][2:]
+        assert seen[0][1] != seen[1][1]
+
+
+BAD: list[Any] = [
+    ProfileSet("\ud800"),
+    MatchGet(2**64),  # type: ignore[arg-type]
+    PresenceGet(object()),  # type: ignore[arg-type]
+    MatchCreate("m1", None),  # type: ignore[arg-type]
+    MatchReport("m1", [None]),  # type: ignore[list-item]
+]
+
+
+@pytest.mark.parametrize("message", BAD, ids=lambda message: type(message).__name__)
+async def test_what_cannot_be_sent_is_an_error_at_once_and_takes_no_place(message: Any) -> None:
+    async def script(talk: Talk) -> None:
+        await talk.welcome()
+        asked = await talk.recv()
+        await talk.send("presence", asked[1], "p2", "online", "", None, 0)
+        await talk.idle()
+
+    options = replace(FAST, max_in_flight=1, max_queued=1)
+    async with scripted(script) as server:
+        client = garrison.connect(server.url, "tok", options=options)
+        with pytest.raises(BadInput, match=f"{type(message).__name__} cannot be sent"):
+            await client.request(message)
+        async with client:
+            with pytest.raises(BadInput):
+                await client.request(message)
+            assert (await client.get_presence("p2")).status == "online"
 
 
 async def test_commands_are_repeated_in_their_order() -> None:
@@ -273,3 +359,88 @@ async def test_a_refused_report_reaches_the_caller() -> None:
         assert caught.value.code == "match_ended"
         with pytest.raises(Rejected):
             await host.report(Kill(2, "p1", "p2"))
+
+
+async def test_an_event_that_cannot_be_sent_is_the_callers_error_and_no_more() -> None:
+    referee = Referee()
+    async with (
+        scripted(referee.script) as server,
+        garrison.connect(server.url, "tok", options=FAST) as client,
+        garrison.Host(client, "m1") as host,
+    ):
+        await host.start()
+        with pytest.raises(BadInput, match="Kill cannot be sent"):
+            await host.report(Kill(1, "p1", "p2"), Kill(2, "\ud800", "p2"))
+        assert (host.unacknowledged, host.time_ms) == (0, 0)
+        await host.report(Kill(3, "p1", "p2"))
+        await host.drain()
+        assert referee.events == [["kill", 3, "p1", "p2"]]
+
+
+async def test_a_fault_of_the_program_ends_the_host_for_all_who_wait() -> None:
+    referee = Referee()
+    referee.go.clear()
+
+    def fail(_accepted: Any) -> None:
+        if referee.reports:
+            raise RuntimeError("the program's own")
+
+    async with (
+        scripted(referee.script) as server,
+        garrison.connect(server.url, "tok", options=FAST) as client,
+        garrison.Host(client, "m1", window=1, on_accepted=fail) as host,
+    ):
+        await host.start()
+        await host.report(Kill(1, "p1", "p2"))
+        waiting = [asyncio.ensure_future(each) for each in (host.report(Kill(2, "p1", "p2")), host.drain(), host.end())]
+        await until(lambda: client.stats.requests_sent == 2)
+        referee.go.set()
+        async with asyncio.timeout(5):
+            for each in waiting:
+                with pytest.raises(RuntimeError, match="own"):
+                    await each
+
+
+async def test_closing_the_host_wakes_who_waits() -> None:
+    referee = Referee()
+    referee.go.clear()
+    async with scripted(referee.script) as server, garrison.connect(server.url, "tok", options=FAST) as client:
+        async with garrison.Host(client, "m1", window=1) as host:
+            await host.start()
+            await host.report(Kill(1, "p1", "p2"))
+            waiting = [
+                asyncio.ensure_future(each) for each in (host.report(Kill(2, "p1", "p2")), host.drain(), host.end())
+            ]
+            await until(lambda: client.stats.requests_sent == 2)
+        async with asyncio.timeout(5):
+            for each in waiting:
+                with pytest.raises(SessionClosed, match="the host was closed"):
+                    await each
+        with pytest.raises(SessionClosed):
+            await host.report(Kill(3, "p1", "p2"))
+        referee.go.set()
+
+
+async def test_an_end_that_failed_can_be_asked_for_again() -> None:
+    asked = 0
+
+    async def script(talk: Talk) -> None:
+        nonlocal asked
+        await talk.welcome()
+        for code in ("internal", None):
+            wire = await talk.expect("match.end")
+            asked += 1
+            if code:
+                await talk.send("error", wire[1], code, "", None)
+        await talk.send("accepted", wire[1], "m1", 1, 2)
+        await talk.idle()
+
+    async with (
+        scripted(script) as server,
+        garrison.connect(server.url, "tok", options=FAST) as client,
+        garrison.Host(client, "m1") as host,
+    ):
+        with pytest.raises(garrison.errors.Internal):
+            await host.end(5)
+        assert (await host.end(5)).next_seq == 2
+        assert asked == 2

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import garrison
-from garrison.errors import NotFound
+from garrison.errors import BadInput, NotFound
 from garrison.messages import Ended, Kill
 from tests.support.sdk import FAST, Talk, scripted, until
 
@@ -178,3 +178,159 @@ async def test_leaving_a_watch_unwatches_and_frees_the_topic() -> None:
                 with pytest.raises(ValueError, match="watched already"):
                     client.watch("match/m1")
             await until(lambda count=round_: len(left) == count)  # type: ignore[misc]
+
+
+async def test_a_topic_that_cannot_be_sent_is_an_error_at_once() -> None:
+    client = garrison.connect("ws://localhost", "tok", options=FAST)
+    for topic, from_seq in (("match/\ud800", 1), ("match/m1", 2**64)):
+        for _ in range(2):  # it is not held for watched
+            with pytest.raises(BadInput, match="Watch cannot be sent"):
+                client.watch(topic, from_seq)
+
+
+async def test_a_watch_closed_while_away_is_unwatched_after_resuming() -> None:
+    left: list[str] = []
+    closed = asyncio.Event()
+
+    async def first(talk: Talk) -> None:
+        await talk.welcome()
+        asked = await talk.expect("watch")
+        await talk.send("watching", asked[1], "match/m1", 1)
+        await talk.expect("match.get")
+        talk.drop()
+
+    async def second(talk: Talk) -> None:
+        await closed.wait()
+        await talk.welcome(recovered=True)
+        asked = await talk.expect("unwatch")
+        left.append(asked[2])
+        await talk.send("done", asked[1])
+        asked = await talk.recv()
+        left.append(asked[0])
+        talk.drop()
+
+    async def third(talk: Talk) -> None:
+        await talk.welcome(recovered=True)
+        left.append((await talk.recv())[0])
+        await talk.idle()
+
+    async with (
+        scripted(first, second, third) as server,
+        garrison.connect(server.url, "tok", options=FAST) as client,
+    ):
+        events = client.watch("match/m1")
+        await until(lambda: not events.asking)
+        asking = asyncio.ensure_future(client.request(garrison.messages.MatchGet("m1"), retry=True))
+        await until(lambda: not client.connected)
+        await events.aclose()
+        closed.set()
+        await until(lambda: len(left) == 3)
+        asking.cancel()
+        assert left == ["match/m1", "match.get", "match.get"]  # once, as it was answered
+
+
+async def test_a_new_session_has_nothing_to_unwatch() -> None:
+    closed = asyncio.Event()
+    asked: list[str] = []
+
+    async def first(talk: Talk) -> None:
+        await talk.welcome()
+        watch = await talk.expect("watch")
+        await talk.send("watching", watch[1], "match/m1", 1)
+        await talk.expect("match.get")
+        talk.drop()
+
+    async def second(talk: Talk) -> None:
+        await closed.wait()
+        await talk.welcome()
+        asked.append((await talk.recv())[0])
+        await talk.idle()
+
+    async with scripted(first, second) as server, garrison.connect(server.url, "tok", options=FAST) as client:
+        events = client.watch("match/m1")
+        await until(lambda: not events.asking)
+        asking = asyncio.ensure_future(client.request(garrison.messages.MatchGet("m1"), retry=True))
+        await until(lambda: not client.connected)
+        await events.aclose()
+        closed.set()
+        await until(lambda: len(asked) == 1)
+        asking.cancel()
+        assert asked == ["match.get"]
+
+
+async def test_an_unwatch_that_a_moving_session_refused_is_said_again_after_the_move() -> None:
+    left: list[str] = []
+
+    async def first(talk: Talk) -> None:
+        await talk.welcome()
+        asked = await talk.expect("watch")
+        await talk.send("watching", asked[1], "match/m1", 1)
+        asked = await talk.expect("unwatch")
+        await talk.send("error", asked[1], "unavailable", "", 50)
+        await talk.send("going", 1, "", 50)
+        await talk.idle()
+
+    async def second(talk: Talk) -> None:
+        await talk.welcome(recovered=True)
+        left.append((await talk.expect("unwatch"))[2])
+        await talk.idle()
+
+    async with scripted(first, second) as server, garrison.connect(server.url, "tok", options=FAST) as client:
+        events = client.watch("match/m1")
+        await until(lambda: not events.asking)
+        await events.aclose()
+        await until(lambda: left == ["match/m1"])
+
+
+async def test_events_that_nobody_watches_are_unwatched_once() -> None:
+    left: list[list[Any]] = []
+
+    async def script(talk: Talk) -> None:
+        await talk.welcome()
+        for seq in (1, 2, 3):
+            await talk.send("events", seq, "match/m1", seq, kills(seq, seq))
+        while (asked := await talk.recv())[0] != "match.get":
+            left.append(asked)
+        await talk.send("error", left[-1][1], "unavailable", "", 1)
+        await talk.send("events", 4, "match/m1", 4, kills(4, 4))
+        left.append(await talk.expect("unwatch"))
+        await talk.send("done", left[-1][1])
+        await talk.send("events", 5, "match/m1", 5, kills(5, 5))
+        left.append(await talk.expect("unwatch"))
+        await talk.idle()
+
+    async with scripted(script) as server, garrison.connect(server.url, "tok", options=FAST) as client:
+        await until(lambda: client.stats.pushes == 3)
+        asking = asyncio.ensure_future(client.scoreboard("m1"))
+        await until(lambda: len(left) == 3)
+        asking.cancel()
+        assert [asked[::2] for asked in left] == [["unwatch", "match/m1"]] * 3
+
+
+async def test_a_topic_that_is_watched_anew_is_not_unwatched() -> None:
+    asked: list[list[Any]] = []
+
+    async def first(talk: Talk) -> None:
+        await talk.welcome()
+        await talk.send("events", 1, "match/m1", 1, kills(1, 1))
+        asked.append(await talk.recv())
+        asked.append(await talk.recv())
+        await talk.send("error", asked[0][1], "unavailable", "", 1)
+        await talk.send("watching", asked[1][1], "match/m1", 2)
+        await talk.send("events", 2, "match/m1", 1, kills(1, 1))
+        asked.append(await talk.recv())
+        talk.drop()
+
+    async def second(talk: Talk) -> None:
+        await talk.welcome(recovered=True)
+        asked.append(await talk.recv())
+        await talk.idle()
+
+    async with scripted(first, second) as server, garrison.connect(server.url, "tok", options=FAST) as client:
+        await until(lambda: client.stats.pushes == 1)
+        events = client.watch("match/m1")
+        assert await numbers(events, 1) == [1]
+        asking = asyncio.ensure_future(client.request(garrison.messages.MatchGet("m1"), retry=True))
+        await until(lambda: len(asked) == 4)
+        asking.cancel()
+        assert [wire[0] for wire in asked] == ["unwatch", "watch", "match.get", "match.get"]

@@ -78,7 +78,9 @@ class UnknownEvent(Event):
 
 
 def check_length(wire: Sequence[Any], required: int, name: str) -> int:
-    """The length of an array. Raises `BadFrame` if it has fewer than `required` places."""
+    """The length of an array. Raises `BadFrame` if it is none or has fewer than `required` places."""
+    if not isinstance(wire, list | tuple):
+        raise BadFrame(f"{name}: no array but a {type(wire).__name__}")
     length = len(wire)
     if length < required:
         raise BadFrame(f"{name}: {length} places, {required} needed")

@@ -4,8 +4,6 @@ import asyncio
 from dataclasses import dataclass
 from typing import Any
 
-from garrison._base import Request
-
 
 @dataclass(slots=True)
 class Stats:
@@ -25,12 +23,13 @@ class Stats:
 
 
 class Call:
-    """A request on its way to its answer."""
+    """A request on its way to its answer. `parts`: its frame before and after the id, packed once,
+    so that what travels is the same each time and nothing can fail where it is sent."""
 
-    __slots__ = ("attempt", "future", "message", "number", "order", "retry", "timer")
+    __slots__ = ("attempt", "future", "number", "order", "parts", "retry", "timer")
 
-    def __init__(self, message: Request[Any], order: int, retry: bool, future: asyncio.Future[Any]) -> None:
-        self.message = message
+    def __init__(self, parts: tuple[bytes, bytes], order: int, retry: bool, future: asyncio.Future[Any]) -> None:
+        self.parts = parts
         self.order = order
         self.retry = retry
         self.future = future

@@ -2,17 +2,15 @@
 
 import asyncio
 import ssl
-from collections.abc import Sequence
-from typing import Any
 
-import msgpack
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidURI, WebSocketException
+from websockets.exceptions import ConnectionClosed, WebSocketException
 from websockets.typing import Subprotocol
+from websockets.uri import parse_uri
 
-from garrison._base import Message
+from garrison._frames import read, unpack
 from garrison.errors import BadFrame, BadInput, BadToken, SessionClosed, TokenExpired, Unavailable, from_wire
-from garrison.messages import ANSWERS, CLOSE_CODES, Failed, Hello, Redirect, Welcome
+from garrison.messages import CLOSE_CODES, Failed, Redirect, Welcome
 from garrison.options import Options
 
 SUBPROTOCOL = Subprotocol("garrison.v1.msgpack")
@@ -31,59 +29,55 @@ class Link:
         self.opened_at = self.last_heard = asyncio.get_running_loop().time()
 
 
-def pack(wire: Sequence[Any]) -> bytes:
-    """The frame of a wire array."""
-    packed: bytes = msgpack.packb(wire)
-    return packed
-
-
-def unpack(frame: bytes | str) -> list[Any]:
-    """The wire array of a frame. Raises `BadFrame`."""
+def check_url(url: str) -> None:
+    """Raises `BadInput` if `url` is no WebSocket address."""
     try:
-        wire = msgpack.unpackb(frame)
-    except (ValueError, TypeError, msgpack.exceptions.UnpackException) as error:
-        raise BadFrame(f"not a message: {error}") from None
-    if not isinstance(wire, list) or len(wire) < 2:
-        raise BadFrame("a message is an array that begins with its type")
-    return wire
+        parse_uri(url)
+    except (ValueError, WebSocketException) as error:
+        raise BadInput(f"{url}: {error}") from None
 
 
-async def open_link(url: str, hello: Hello, options: Options, tls: ssl.SSLContext | None) -> Link:
-    """A welcomed connection to `url` or to where it redirects. Raises `Unavailable` where
-    another try may help, `BadToken`, `TokenExpired` or `BadInput` where it will not."""
+def shows_token(url: str, to: str) -> bool:
+    """Would going on from `url` to `to` show the token to who listens on the way?"""
+    return url.lower().startswith("wss:") and not to.lower().startswith("wss:")
+
+
+async def open_link(url: str, hello: bytes, options: Options, tls: ssl.SSLContext | None) -> Link:
+    """A welcomed connection to `url` or to where it redirects. Raises `Unavailable` where nobody
+    or nobody sensible is there, else the error that answers the hello or that its close means."""
     for hops in range(options.max_redirects + 1):
         answer = await _try(url, hello, options, tls, hops)
         if isinstance(answer, Link):
             return answer
-        if url.startswith("wss:") and not answer.url.startswith("wss:"):
+        if isinstance(answer, Failed):
+            raise from_wire(answer.code, answer.message, answer.retry_after_ms)
+        if shows_token(url, answer.url):
             raise Unavailable(f"{url} redirects to {answer.url}, which is not encrypted")
         url = answer.url
     raise Unavailable(f"redirected more than {options.max_redirects} times")
 
 
-async def _try(url: str, hello: Hello, options: Options, tls: ssl.SSLContext | None, hops: int) -> Link | Redirect:
+async def _try(
+    url: str, hello: bytes, options: Options, tls: ssl.SSLContext | None, hops: int
+) -> Link | Redirect | Failed:
     ws: ClientConnection | None = None
     welcomed = False
     try:
         async with asyncio.timeout(options.open_timeout_s):
             ws = await _open(url, options, tls)
-            await ws.send(pack(hello.to_wire()))
-            answer = _answer(await ws.recv())
+            await ws.send(hello)
+            answer = read(unpack(await ws.recv()))
         if isinstance(answer, Welcome):
             welcomed = True
             return Link(ws, url, answer, hops)
-        if isinstance(answer, Redirect):
+        if isinstance(answer, Redirect | Failed):
             return answer
-        if isinstance(answer, Failed):
-            raise from_wire(answer.code, answer.message, answer.retry_after_ms)
-        raise BadFrame(f"{type(answer).__name__} in answer to hello")
+        raise BadFrame("another message in answer to hello")
     except TimeoutError:
         raise Unavailable(f"{url}: no welcome within {options.open_timeout_s:g} s") from None
     except ConnectionClosed as error:
         raise close_error(close_code(error), close_reason(error)) from None
-    except InvalidURI as error:
-        raise BadInput(str(error)) from None
-    except (OSError, WebSocketException) as error:
+    except (OSError, ValueError, WebSocketException, BadFrame) as error:  # ValueError: the url is none
         raise Unavailable(f"{url}: {error}") from None
     finally:
         if ws is not None and not welcomed:
@@ -100,20 +94,12 @@ async def _open(url: str, options: Options, tls: ssl.SSLContext | None) -> Clien
         ping_interval=None,
         max_size=options.max_frame_bytes,
         proxy=None,
-        ssl=(tls or True) if url.startswith("wss:") else None,
+        ssl=(tls or True) if url.lower().startswith("wss:") else None,
     )
     if ws.subprotocol != SUBPROTOCOL:
         ws.transport.abort()
         raise Unavailable(f"{url} does not speak {SUBPROTOCOL}")
     return ws
-
-
-def _answer(frame: bytes | str) -> Message:
-    wire = unpack(frame)
-    read = ANSWERS.get(wire[0])
-    if read is None:
-        raise BadFrame(f"{wire[0]!r} in answer to hello")
-    return read(wire)
 
 
 def close_code(error: ConnectionClosed) -> int:

@@ -25,8 +25,9 @@ from websockets.exceptions import ConnectionClosed
 
 from garrison._base import Command, Message, Push, Reply, Request
 from garrison._calls import Call, Stats
+from garrison._frames import pack, pack_around_id, read, unpack, with_id
 from garrison._game import GameCalls
-from garrison._link import Link, close_code, close_error, close_reason, open_link, pack, unpack
+from garrison._link import Link, check_url, close_code, close_error, close_reason, open_link, shows_token
 from garrison._retry import backoff_s, repeatable, retry_wait_s
 from garrison.errors import (
     BadFrame,
@@ -34,14 +35,16 @@ from garrison.errors import (
     ConnectionLost,
     DeadlineExceeded,
     GarrisonError,
+    Internal,
+    NotFound,
     Overloaded,
+    Rejected,
     SessionClosed,
     TokenExpired,
     Unavailable,
     from_wire,
 )
 from garrison.messages import (
-    ANSWERS,
     CLOSE_CODES,
     Ack,
     Beat,
@@ -79,10 +82,11 @@ class Client(GameCalls):
     ) -> None:
         if not urls:
             raise ValueError("at least one url is needed")
+        for url in urls:
+            check_url(url)
         self.options = options
         self.stats = Stats()
-        self.state: str | None = None
-        """A word that travels with each heartbeat, for the game's own use."""
+        self._state: str | None = None
         self.welcome: Welcome | None = None
         """The latest welcome: subject, role, node and limits."""
         self.lineage = secrets.token_hex(8)
@@ -117,6 +121,8 @@ class Client(GameCalls):
         self._beats = 0
         self._single_beats = 0
         self._watches: dict[str, Watch] = {}
+        self._leaving: dict[str, int] = {}
+        """Topics that the server may still send, with the id of the unwatch under way, 0 if none is."""
         self._pushes: deque[Push] = deque(maxlen=options.push_buffer)
         self._pushes_ready = asyncio.Event()
 
@@ -141,7 +147,8 @@ class Client(GameCalls):
                 await self.wait_connected()
         except TimeoutError:
             await self.aclose()
-            raise self._last_failure or Unavailable("no connection in time") from None
+            error = self._last_failure or Unavailable("no connection in time")
+            raise error from error.__cause__
         except BaseException:
             await self.aclose()
             raise
@@ -162,11 +169,22 @@ class Client(GameCalls):
         if link is not None:
             with contextlib.suppress(ConnectionClosed, TimeoutError):
                 async with asyncio.timeout(1):
-                    await link.ws.send(pack(Close(id=self._take_id()).to_wire()))
+                    await link.ws.send(pack(Close(id=self._take_id())))
                     await link.ws.close()
         if self._runner is not None:
             self._runner.cancel()
             await asyncio.gather(self._runner, return_exceptions=True)
+
+    @property
+    def state(self) -> str | None:
+        """A word that travels with each heartbeat, for the game's own use. Setting one that cannot
+        be sent raises `BadInput`."""
+        return self._state
+
+    @state.setter
+    def state(self, state: str | None) -> None:
+        pack(Heartbeat(0, state))
+        self._state = state
 
     @property
     def connected(self) -> bool:
@@ -179,6 +197,17 @@ class Client(GameCalls):
         return None if self._link is None else self._link.url
 
     async def _run(self) -> None:
+        """Whatever goes wrong here, nobody is left waiting for a connection."""
+        try:
+            await self._stay_connected()
+        except Exception as error:
+            fault = Internal(f"a fault in the client: {error!r}")
+            fault.__cause__ = error
+            self._end(fault)
+        finally:
+            self._end(SessionClosed("the client was cancelled"))  # unless it knows better already
+
+    async def _stay_connected(self) -> None:
         attempt = 0
         loop = asyncio.get_running_loop()
         while self._over is None:
@@ -208,16 +237,13 @@ class Client(GameCalls):
     def _may_retry_connect(self, error: GarrisonError) -> bool:
         if isinstance(error, TokenExpired):
             return callable(self._token)
-        return not isinstance(error, BadInput | SessionClosed) or isinstance(error, BadFrame)
+        return not isinstance(error, BadInput | NotFound | Rejected | SessionClosed)
 
     async def _connect(self) -> Link:
         """One attempt at the next url. Raises typed errors."""
-        token = self._token
-        if callable(token):
-            made = token()
-            token = await made if isawaitable(made) else made
+        token = await self._next_token()
         resume = self.welcome.resume if self.welcome is not None else None
-        hello = Hello(token, resume or None, self._last_push, self._name, True, id=self._take_id())
+        hello = pack(Hello(token, resume or None, self._last_push, self._name, True, id=self._take_id()))
         url, self._preferred = self._preferred, None
         if url is None:
             seeds = self._seeds()
@@ -227,6 +253,19 @@ class Client(GameCalls):
         self._last_url = link.url
         self.stats.redirects += link.hops
         return link
+
+    async def _next_token(self) -> str:
+        """The token to say hello with. Raises `Unavailable` where who makes it failed."""
+        token = self._token
+        if isinstance(token, str):
+            return token
+        try:
+            made = token()
+            return await made if isawaitable(made) else made
+        except GarrisonError:
+            raise
+        except Exception as error:
+            raise Unavailable(f"no token: {error!r}") from error
 
     def _seeds(self) -> list[str]:
         """The urls that were given, and the one that served last: the given ones may be gone."""
@@ -268,13 +307,13 @@ class Client(GameCalls):
 
     async def _serve(self, link: Link) -> tuple[int, str]:
         """Read until the connection ends; its close code and reason."""
-        self._attach(link)
         loop = asyncio.get_running_loop()
         helpers = [
             loop.create_task(self._write(link), name="garrison-write"),
             loop.create_task(self._beat(link), name="garrison-beat"),
         ]
         try:
+            self._attach(link)
             while True:
                 frame = await link.ws.recv()
                 link.last_heard = loop.time()
@@ -282,6 +321,8 @@ class Client(GameCalls):
         except ConnectionClosed as error:
             return close_code(error), close_reason(error)
         except BadFrame as error:
+            self.welcome = replace(link.welcome, resume="")  # resumed, it might only be sent again
+            await link.ws.close(1002)
             return 1006, str(error)
         finally:
             self._detach()
@@ -304,6 +345,9 @@ class Client(GameCalls):
         self._moving = False
         self._out.clear()
         self._connected.set()
+        leaving, self._leaving = self._leaving, {}
+        for topic in leaving if welcome.recovered else ():
+            self._leave_topic(topic)
         for watch in self._watches.values():
             if again and not welcome.recovered and not watch.paused and not watch.asking:
                 self._ask_watch(watch)
@@ -348,7 +392,7 @@ class Client(GameCalls):
 
     def _send(self, message: Message) -> None:
         if self._link is not None:
-            self._out.append(pack(message.to_wire()))
+            self._out.append(pack(message))
             self._out_ready.set()
 
     def _take_id(self) -> int:
@@ -359,12 +403,10 @@ class Client(GameCalls):
 
     def _on_frame(self, frame: bytes | str) -> None:
         wire = unpack(frame)
-        read = ANSWERS.get(wire[0])
-        if read is None:
-            self._on_push_number(wire[1], len(frame))  # a push of a newer server
-            return
         message = read(wire)
-        if isinstance(message, Reply):
+        if message is None:
+            self._on_push_number(wire[1], len(frame))  # a push of a newer server
+        elif isinstance(message, Reply):
             self._on_reply(message)
         elif isinstance(message, Push):
             if self._on_push_number(message.seq, len(frame)):
@@ -377,14 +419,11 @@ class Client(GameCalls):
         self.stats.heartbeats_acknowledged = self._beats_before + self._beats + self._single_beats
 
     def _on_push_number(self, seq: object, size: int) -> bool:
-        """Count a push. False for one that was here before; raises `BadFrame` for a gap, which
-        ends the connection and, without resuming, starts afresh."""
+        """Count a push. False for one that was here before; raises `BadFrame` for a gap."""
         if not isinstance(seq, int) or seq <= self._last_push:
             return False
         if seq != self._last_push + 1:
             self.stats.push_gaps += 1
-            if self.welcome is not None:
-                self.welcome = replace(self.welcome, resume="")
             raise BadFrame(f"push {seq} after {self._last_push}")
         self._last_push = seq
         self.stats.pushes += 1
@@ -398,8 +437,10 @@ class Client(GameCalls):
     def _on_push(self, push: Push) -> None:
         if isinstance(push, Events):
             watch = self._watches.get(push.topic)
-            if watch is not None:
+            if watch is not None and watch.wanted:
                 watch.accept(push)
+            elif not self._leaving.get(push.topic):
+                self._leave_topic(push.topic)
         elif isinstance(push, Going):
             self._move(push)
         else:
@@ -415,7 +456,7 @@ class Client(GameCalls):
         if link is None or self._moving or going.url == link.url:
             return
         self._moving = True
-        self._preferred = going.url or None
+        self._preferred = None if shows_token(link.url, going.url) else going.url or None
         task = asyncio.get_running_loop().create_task(self._leave(link, going.within_ms / 1000), name="garrison-move")
         task.add_done_callback(lambda done: None if done.cancelled() else done.exception())
 
@@ -435,6 +476,8 @@ class Client(GameCalls):
             if isinstance(reply, Beat):
                 self._single_beats += 1
                 self._count_beats()
+            else:
+                self._on_left(reply)
             return
         call.number = 0
         if isinstance(reply, Watching) and (watch := self._watches.get(reply.topic)) is not None:
@@ -460,7 +503,8 @@ class Client(GameCalls):
         connection, and is repeated under that number until it is answered or `timeout_s` is over.
         Other requests are sent once and raise `ConnectionLost` when the connection breaks first;
         `retry=True` repeats them too. Raises typed errors (`garrison.errors`), among them
-        `DeadlineExceeded` after `timeout_s` and `Overloaded` when too many requests wait.
+        `DeadlineExceeded` after `timeout_s`, `Overloaded` when too many requests wait and, at once,
+        `BadInput` for what cannot be sent.
         """
         if self._over is not None:
             raise self._over
@@ -469,10 +513,11 @@ class Client(GameCalls):
         is_command = isinstance(message, Command)
         if isinstance(message, Command) and not message.command:
             message = cast(Request[R], self.numbered(message))
+        parts = pack_around_id(message)
         if timeout_s is None:
             timeout_s = self.options.command_timeout_s if is_command else self.options.request_timeout_s
         self._orders += 1
-        call = Call(message, self._orders, is_command if retry is None else retry, self._future())
+        call = Call(parts, self._orders, is_command if retry is None else retry, self._future())
         self._calls[call.order] = call
         if len(self._ready) > 2 * self.options.max_queued:  # those that gave up while nothing was sent
             self._ready = sorted(waiting for waiting in self._ready if not waiting.future.done())
@@ -531,11 +576,9 @@ class Client(GameCalls):
             if call.future.done():
                 continue
             number = self._take_id()
-            wire = call.message.to_wire()
-            wire[1] = number
             call.number = number
             self._in_flight[number] = call
-            self._out.append(pack(wire))
+            self._out.append(with_id(call.parts, number))
             self.stats.requests_sent += 1
             self._out_ready.set()
 
@@ -543,9 +586,11 @@ class Client(GameCalls):
 
     def watch(self, topic: str, from_seq: int = 1) -> Watch:
         """Subscribe to stream `topic` (`match/ID`) from event `from_seq`: an async iterator of
-        `(number, event)`, each once and in order over all reconnects. One watch a topic."""
+        `(number, event)`, each once and in order over all reconnects. One watch a topic. Raises
+        `BadInput` for what cannot be sent, and the error that ended the client."""
         if self._over is not None:
             raise self._over
+        pack(WatchRequest(topic, from_seq))
         if topic in self._watches:
             raise ValueError(f"{topic} is watched already")
         watch = Watch(topic, from_seq, self.options.watch_buffer, self._ask_watch, self._drop_watch)
@@ -555,6 +600,7 @@ class Client(GameCalls):
 
     def _ask_watch(self, watch: Watch) -> None:
         watch.asking = True
+        self._leaving.pop(watch.topic, None)
         task = asyncio.get_running_loop().create_task(self._watching(watch), name="garrison-watch")
         task.add_done_callback(lambda done: None if done.cancelled() else done.exception())
 
@@ -574,12 +620,29 @@ class Client(GameCalls):
         else:
             watch.asking = False
         if watch.closed and watch.topic not in self._watches:
-            self._send(Unwatch(watch.topic, id=self._take_id()))
+            self._leave_topic(watch.topic)
 
     def _drop_watch(self, watch: Watch) -> None:
         if watch.closed:
             self._watches.pop(watch.topic, None)
-        self._send(Unwatch(watch.topic, id=self._take_id()))
+        self._leave_topic(watch.topic)
+
+    def _leave_topic(self, topic: str) -> None:
+        """Nobody reads `topic`: unwatch it, now or after resuming, until the server has done so."""
+        self._leaving[topic] = 0
+        if self._link is not None:
+            self._leaving[topic] = self._take_id()
+            self._send(Unwatch(topic, id=self._leaving[topic]))
+
+    def _on_left(self, reply: Reply) -> None:
+        """If `reply` answers an unwatch: it is done, or is said again when an event comes or after
+        resuming (a session that moves refuses it)."""
+        for topic, number in self._leaving.items():
+            if number == reply.id:
+                self._leaving[topic] = 0
+                if not isinstance(reply, Failed):
+                    del self._leaving[topic]
+                return
 
     async def pushes(self) -> AsyncIterator[Push]:
         """The server's pushes other than stream events. They wait in one bounded buffer

@@ -21,7 +21,7 @@
     |   |-- Fenced              the node lost the entity before the change was durable
     |-- CallCycle               the server's actors called each other in a circle
     |-- Corrupt                 stored or received bytes fail their check
-    |-- Internal                a fault of the server
+    |-- Internal                a fault of the server, or of this client (then with its cause)
     |-- SessionClosed           the session is over and is not made again; `close_code`
 
 The codes are those of docs/protocol.json; `SessionClosed` is the SDK's own.

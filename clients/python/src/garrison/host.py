@@ -13,9 +13,9 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from garrison._link import pack
+from garrison._frames import pack
 from garrison.client import Client
-from garrison.errors import GarrisonError, OutcomeUnknown, Retryable
+from garrison.errors import OutcomeUnknown, Retryable, SessionClosed
 from garrison.messages import (
     Accepted,
     Assist,
@@ -71,10 +71,11 @@ class Host:
         self._tick_interval_s = tick_interval_s
         self._clock_ms = clock_ms
         self._on_accepted = on_accepted
-        self._waiting: deque[Report] = deque()
+        self._waiting: deque[tuple[Report, int]] = deque()
+        """Events with their packed sizes."""
         self._sending = 0
         self._changed = asyncio.Event()
-        self._error: GarrisonError | None = None
+        self._error: Exception | None = None
         self._live = False
         self._task: asyncio.Task[None] | None = None
 
@@ -87,7 +88,14 @@ class Host:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Stop sending; what still waits is dropped (`drain` first to keep it)."""
+        """Stop sending; what still waits is dropped (`drain` first to keep it), and who waits for it
+        gets `SessionClosed`."""
+        if self._error is None:
+            self._error = SessionClosed("the host was closed")
+        self._signal()
+        await self._stop_pump()
+
+    async def _stop_pump(self) -> None:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -106,13 +114,16 @@ class Host:
 
     async def report(self, *events: Report) -> None:
         """Queue events in the order of the match clock. Waits only while the window is full.
-        Raises the error that an earlier report met; after it nothing more is sent."""
-        for event in events:
+        Raises `BadInput`, with nothing queued, if one cannot be sent; the error that an earlier
+        report, a tick or the program's own `on_accepted` or `clock_ms` met, after which nothing
+        more is sent; `SessionClosed` after `aclose`."""
+        sized = [(event, len(pack(event))) for event in events]
+        for event, size in sized:
             while len(self._waiting) + self._sending >= self._window and self._error is None:
                 await self._change()
             if self._error is not None:
                 raise self._error
-            self._waiting.append(event)
+            self._waiting.append((event, size))
             self.time_ms = max(self.time_ms, event.time_ms)
         self._run_pump()
         self._signal()
@@ -125,10 +136,11 @@ class Host:
             raise self._error
 
     async def end(self, time_ms: int | None = None) -> Accepted:
-        """Drain, then end the match (at the time of the last event unless told)."""
+        """Drain, then end the match (at the time of the last event unless told). Raises like
+        `report`, and typed errors where the end is refused or its outcome unknown."""
         await self.drain()
         self._live = False
-        await self.aclose()
+        await self._stop_pump()
         return self._took(await self.client.request(MatchEnd(self.match, self.time_ms if time_ms is None else time_ms)))
 
     @property
@@ -149,7 +161,7 @@ class Host:
                     await self._send_batch()
                 elif not await self._changed_within(self._tick_interval_s) and self._live:
                     await self._tick()
-        except GarrisonError as error:
+        except Exception as error:  # the program's own too: whoever waits has to learn of it
             self._error = error
             self._signal()
 
@@ -164,13 +176,14 @@ class Host:
     def _take_batch(self) -> list[Report]:
         """The oldest events, as many as fit one message."""
         room = BATCH_BYTES if self.client.welcome is None else self.client.welcome.max_frame_bytes // 2
-        batch = [self._waiting.popleft()]
-        room -= len(pack(batch[0].to_wire()))
+        batch: list[Report] = []
         while self._waiting and len(batch) < BATCH:
-            room -= len(pack(self._waiting[0].to_wire()))
-            if room < 0:
+            event, size = self._waiting[0]
+            room -= size
+            if batch and room < 0:
                 break
-            batch.append(self._waiting.popleft())
+            batch.append(event)
+            self._waiting.popleft()
         return batch
 
     async def _tick(self) -> None:

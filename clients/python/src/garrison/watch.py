@@ -79,10 +79,13 @@ class Watch:
 
     # ---- the client's side ------------------------------------------------------------------
 
+    @property
+    def wanted(self) -> bool:
+        """Events are to come."""
+        return not (self.closed or self.paused or self._error is not None)
+
     def accept(self, push: Events) -> None:
         """Take what is new in a push."""
-        if self.closed or self.paused or self._error is not None:
-            return
         skip = self.next_seq - push.first_seq
         if skip < 0:
             if not self.asking:

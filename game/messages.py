@@ -10,11 +10,11 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from server.ids import KEY_PATTERN
+from server.ids import KEY_PATTERN, whole
 from server.wire.messages import Push, Reply, Request
 
-Key = Annotated[str, Meta(pattern=f"^{KEY_PATTERN}$")]
-Text = Annotated[str, Meta(max_length=128, pattern=r"^[^\x00-\x1f\x7f]*$")]
+Key = Annotated[str, Meta(pattern=whole(KEY_PATTERN))]
+Text = Annotated[str, Meta(max_length=128, pattern=whole(r"[^\x00-\x1f\x7f]*"))]
 """One line of anything but control characters, which a terminal or a database would mind."""
 TimeMs = Annotated[int, Meta(ge=0, le=86_400_000)]
 Team = Annotated[int, Meta(ge=0, le=31)]

@@ -23,6 +23,13 @@ SLOT_COUNT: Final = 65_536
 KIND_PATTERN: Final = r"[a-z][a-z0-9_]{0,31}"
 KEY_PATTERN: Final = r"[A-Za-z0-9._:@~+=-]{1,64}"
 NODE_PATTERN: Final = r"[a-z0-9][a-z0-9.-]{0,31}"
+
+
+def whole(pattern: str) -> str:
+    """`pattern` for all of a text: a bare `$` also matches before a line feed that ends it."""
+    return rf"^{pattern}$(?!\n)"
+
+
 _ACTOR_ID = re.compile(rf"{KIND_PATTERN}/{KEY_PATTERN}", re.ASCII)
 
 

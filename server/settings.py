@@ -17,7 +17,7 @@ import msgspec
 from msgspec import Meta
 
 from server.errors import BadSetting
-from server.ids import NODE_PATTERN
+from server.ids import NODE_PATTERN, whole
 
 Port = Annotated[int, Meta(ge=0, le=65_535)]
 Count = Annotated[int, Meta(ge=1)]
@@ -184,8 +184,8 @@ class LogSettings(_Section, frozen=True):
 class Settings(_Section, frozen=True):
     """Everything one node needs. `node` is stable over restarts."""
 
-    node: Annotated[str, Meta(pattern=f"^{NODE_PATTERN}$")] = "node-1"
-    cluster: Annotated[str, Meta(pattern=f"^{NODE_PATTERN}$")] = "garrison"
+    node: Annotated[str, Meta(pattern=whole(NODE_PATTERN))] = "node-1"
+    cluster: Annotated[str, Meta(pattern=whole(NODE_PATTERN))] = "garrison"
     app: str = "game.app:App"
     weight: Annotated[int, Meta(ge=1, le=16)] = 4
     """Share of the slots relative to the other nodes."""

@@ -204,6 +204,8 @@ class Match(LoggedActor[MatchState]):
 
     def settle(self) -> None:
         """Tell the results that are not known to be stored, at growing intervals, then rest."""
+        self.cancel(self.host_silent)
+        self.cancel(self.countdown_over)
         state = self.state
         if not self.rounds and self.wall_ms() - state.ended_wall_ms <= SETTLE_AGAIN_MS:
             self.unsettled = dict.fromkeys(sorted(state.players))
@@ -293,8 +295,6 @@ class Match(LoggedActor[MatchState]):
         elif isinstance(event, Countdown):
             self.after(event.length_ms / 1000, self.countdown_over)
         elif isinstance(event, Ended):
-            self.cancel(self.host_silent)
-            self.cancel(self.countdown_over)
             self.tell(Match, self.key, Match.settle)  # a turn of its own, once the end is durable
 
     def _host_lives(self, time_ms: int = 0) -> None:

@@ -19,6 +19,7 @@ it, on the same team. Events that the server makes carry the match clock of the 
 clock is the host's alone, and a report that is retried late is never behind a tick.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -119,8 +120,17 @@ def _remember(answered: dict[str, Answers], record: Record) -> dict[str, Answers
         floor, recent = max(floor, recent[0].command), recent[1:]
     after = {**answered, lineage: Answers(floor, recent)}
     if len(after) > MAX_LINEAGES:
-        del after[min(after, key=lambda name: max((answer.next_seq for answer in after[name].recent), default=0))]
+        del after[_least_missed(after)]
     return after
+
+
+def _least_missed(answered: dict[str, Answers]) -> str:
+    """The lineage that is forgotten: the oldest of the caller that has the most, so that nobody who
+    uses many makes the match forget another's."""
+    held = Counter(name.partition("/")[0] for name in answered)
+    most = max(held.values())
+    crowd = [name for name in answered if held[name.partition("/")[0]] == most]
+    return min(crowd, key=lambda name: max((answer.next_seq for answer in answered[name].recent), default=0))
 
 
 # ---- commands -------------------------------------------------------------------------------

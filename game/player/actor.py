@@ -119,8 +119,7 @@ class Player(Actor[PlayerState]):
         self.activity = ""
         self.state = rules.departed(self.state, self.wall_ms())
         self.cancel(self.minute)
-        if self.state.match:
-            self.after(self.ABSENT_S, self.absent)
+        self.after(self.ABSENT_S, self.absent)  # also says again that it is gone, if that could not be stored now
 
     # ---- presence and profile ----
 

@@ -51,7 +51,7 @@ from server.errors import (
     TokenExpired,
     Unavailable,
 )
-from server.ids import KEY_PATTERN
+from server.ids import KEY_PATTERN, whole
 
 log = structlog.get_logger(__name__)
 
@@ -74,9 +74,9 @@ _HTTP_CODES = {400: "bad_input", 401: "bad_token", 403: "forbidden", 404: "not_f
 Limit = Annotated[int, Parameter(ge=1, le=500, description="rows of each node, 1 to 500")]
 Page = Annotated[int, Parameter(ge=0, le=100_000, description="from 0; the answer's `next` is the next one")]
 Subject = Annotated[str, Parameter(max_length=64, description="only sessions of this player, host or service")]
-MatchKey = Annotated[str, Parameter(pattern=f"^{KEY_PATTERN}$")]
+MatchKey = Annotated[str, Parameter(pattern=whole(KEY_PATTERN))]
 FilePath = Annotated[Path, PathParameter()]
-ModelName = Annotated[str, Parameter(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
+ModelName = Annotated[str, Parameter(pattern=whole(r"[a-z][a-z0-9_]{0,63}"))]
 
 
 def build_app(

@@ -32,7 +32,7 @@ from server.admin.answers import (
 from server.admin.history import SAMPLE_INTERVAL_S, Sampler
 from server.admin.ports import AdminHost, NodeReadModel
 from server.cluster.view import Member
-from server.errors import NotFound
+from server.errors import BadInput, NotFound
 from server.ids import NodeAddress
 from server.runtime.clock import Clock
 from server.runtime.metrics import Histogram, Metrics
@@ -173,9 +173,13 @@ class NodeReadModels:
         return [msgspec.to_builtins(state)]
 
     def sessions(self, params: Mapping[str, Any]) -> list[Any]:
-        """A part of this node's sessions, each row with the node's name."""
+        """A part of this node's sessions, each row with the node's name. Raises `BadInput`."""
         assert self._sessions is not None
-        rows = self._sessions(int(params["offset"]), int(params["limit"]), str(params.get("subject", "")))
+        try:
+            offset, limit = (min(max(0, int(params[name])), 2**31) for name in ("offset", "limit"))
+        except (KeyError, ValueError, TypeError):
+            raise BadInput("offset and limit are whole numbers") from None
+        rows = self._sessions(offset, limit, str(params.get("subject", "")))
         return [{"node": self._host.me.node, **row} for row in rows]
 
     def _count(self) -> dict[str, int]:

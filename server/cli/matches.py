@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import msgspec
 from cyclopts import App, Parameter, validators
 from rich.table import Table
+from rich.text import Text
 
 from game import replay as replays
 from persistence.game.queries import StoredMatch
@@ -70,7 +71,7 @@ def _table(lines: list[StoredMatch], now_ms: int) -> Table:
             line.match,
             line.phase,
             line.mode,
-            line.map_name,
+            Text(line.map_name),
             str(line.players),
             _score(line.team_scores, line.winner),
             replays.clock(line.time_ms)[:-4],
@@ -90,7 +91,7 @@ def _live_table(rows: list[dict[str, Any]], now_ms: int) -> Table:
             row["match"],
             row["phase"],
             row["mode"],
-            row["map_name"],
+            Text(row["map_name"]),
             str(row["players"]),
             _score(row["team_scores"], None),
             replays.clock(row["time_ms"])[:-4],

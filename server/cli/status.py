@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final
 import msgspec
 from cyclopts import App, Parameter
 from rich.table import Table
+from rich.text import Text
 
 from server.cli.common import Config, Json, Set, out, read_settings
 from server.errors import BadInput, BadToken, Unavailable
@@ -117,8 +118,8 @@ def _table(cluster: dict[str, Any]) -> Table:
             f"{node['slots']:,}",
             *told,
             f"{node['lag_ms']:.0f} ms",
-            node["client_url"],
-            (report or {}).get("gossip", ""),
+            Text(node["client_url"]),
+            Text((report or {}).get("gossip", "")),
         )
     return table
 

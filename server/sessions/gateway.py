@@ -261,7 +261,7 @@ class Gateway:
         try:
             result = self.host.ask_now(actor, "connected", (caller,))
         except Exception as error:
-            self._not_opened(opening, hello.id, error)
+            self._not_opened(opening, hello.id, session, error)
             return
         if not isinstance(result, asyncio.Future):
             self._opened(opening, hello.id, session, earlier)
@@ -270,16 +270,18 @@ class Gateway:
         def done(future: "asyncio.Future[Any]") -> None:
             error = GarrisonError("cancelled") if future.cancelled() else future.exception()
             if error is not None:
-                self._not_opened(opening, hello.id, error)
+                self._not_opened(opening, hello.id, session, error)
             else:
                 self._opened(opening, hello.id, session, earlier)
 
         result.add_done_callback(done)
 
-    def _not_opened(self, opening: Opening, request_id: int, error: BaseException) -> None:
+    def _not_opened(self, opening: Opening, request_id: int, session: Session, error: BaseException) -> None:
         """The application refuses this player for good, or the actor cannot be had just now."""
         typed = error if isinstance(error, GarrisonError) else self.fault(error)
         refused = isinstance(typed, (BadInput, NotFound, Rejected))
+        if not refused:
+            self._not_wanted(session, ENDED_CLOSED)  # it may have heard of it all the same
         opening.refuse(request_id, typed, CloseCode.BAD_TOKEN if refused else CloseCode.INTERNAL)
 
     def _opened(self, opening: Opening, request_id: int, session: Session, earlier: Session | None) -> None:
@@ -306,7 +308,7 @@ class Gateway:
         self.mover.consider(session)
 
     def _not_wanted(self, session: Session, why: str) -> None:
-        """Its actor has taken it, and it does not begin."""
+        """Its actor may have taken it, and it does not begin."""
         if session.actor is not None:
             self.host.tell(session.actor, "disconnected", (session.caller, why))
 

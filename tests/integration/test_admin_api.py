@@ -325,6 +325,9 @@ async def test_an_unknown_match_is_404_only_if_all_answered(cluster: TestCluster
         ("query/match_board", 400, "bad_input", "match"),
         ("query/live_matches?limit=many", 400, "bad_input", "limit"),
         ("query/live_matches?limit=1&limit=2", 400, "bad_input", "once"),
+        ("query/sessions", 400, "bad_input", "offset"),
+        ("query/sessions?offset=0&limit=many", 400, "bad_input", "limit"),
+        (f"query/sessions?offset=x{'9' * 30}&limit=1", 400, "bad_input", "offset"),
         ("query/nothing_such", 404, "not_found", "nothing_such"),
         ("query/Bad-Name", 400, "bad_input", "name"),
         (f"query/live_matches?x={'y' * 300}", 400, "bad_input", "longer"),
@@ -338,6 +341,12 @@ async def test_bad_requests_say_what_is_wrong(
     problem = answer.json()
     assert (answer.status_code, problem["code"]) == (status, code), problem
     assert word in problem["message"]
+
+
+async def test_numbers_beyond_all_sessions_give_none(cluster: TestCluster, http: httpx.AsyncClient) -> None:
+    url = f"{cluster.nodes['node-1'].admin.url}/api/v1/query/sessions?offset={'9' * 30}&limit={'9' * 30}"
+    answer = await http.get(url, headers=AUTH)
+    assert (answer.status_code, answer.json()["rows"]) == (200, [])
 
 
 async def test_only_get_is_answered(cluster: TestCluster, http: httpx.AsyncClient) -> None:

@@ -179,7 +179,10 @@ async def test_a_player_that_the_application_refuses() -> None:
 
 
 async def test_a_player_that_cannot_be_had_just_now_may_come_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken = Pilot.connected
+
     def connected(self: Pilot, caller: Caller) -> None:
+        taken(self, caller)
         raise DeadlineExceeded("planted")
 
     monkeypatch.setattr(Pilot, "connected", connected)
@@ -188,6 +191,9 @@ async def test_a_player_that_cannot_be_had_just_now_may_come_again(monkeypatch: 
         await client.send(Hello(1, token("p")))
         assert await client.closed() == CloseCode.INTERNAL
         assert client.seen[0][:3] == ["error", 1, "deadline_exceeded"]
+        assert [event for event, _, _ in Pilot.history] == ["connected", "closed"], (
+            "the actor is told that it does not begin"
+        )
 
 
 async def test_what_is_sent_before_the_welcome_is_handled_after_it() -> None:

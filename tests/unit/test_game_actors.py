@@ -35,7 +35,7 @@ from game.player.actor import Player
 from game.replay import verify
 from server.actors.actor import Caller
 from server.actors.app import QueryRoute
-from server.errors import NotFound, Rejected
+from server.errors import NotFound, Rejected, Unavailable
 from server.ids import actor_id
 from tests.support.engine import TestHost, cluster
 from tests.support.waiting import until
@@ -101,6 +101,14 @@ async def live_match(host: TestHost, match: str = "m", **options: Any) -> Client
     return game_host
 
 
+def no_lease(host: TestHost, patch: pytest.MonkeyPatch) -> None:
+    def refuse(*_args: object) -> bool:
+        raise Unavailable("planted: no lease")
+
+    for name in ("accept", "accept_logged"):
+        patch.setattr(host.durability, name, refuse)
+
+
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Waits of seconds become waits of milliseconds."""
@@ -124,6 +132,22 @@ async def test_a_player_comes_and_goes_with_its_sessions() -> None:
         await host.ask(ann, "disconnected", (player("ann", "s2"), "closed"))
         gone = await presence(host, "ann")
         assert gone.status == "offline" and gone.last_seen_ms > 0
+
+
+async def test_who_leaves_while_nothing_can_be_stored_is_offline_afterwards(
+    short: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running() as host:
+        await session(host, "ann")
+        with monkeypatch.context() as patch:
+            no_lease(host, patch)
+            with pytest.raises(Unavailable):
+                await session(host, "ann", opened=False)
+
+        async def offline() -> bool:
+            return bool((await presence(host, "ann")).status == "offline")
+
+        await until(offline)
 
 
 async def test_a_heartbeat_changes_the_status_and_nothing_else() -> None:
@@ -309,6 +333,22 @@ async def test_a_countdown_runs_out_by_itself() -> None:
 async def test_a_silent_host_has_vanished(short: None) -> None:
     async with running() as host:
         client = await live_match(host)
+
+        async def over() -> bool:
+            return bool((await client.send(MatchGet(1, "m"))).end_reason == "host_vanished")
+
+        await until(over)
+
+
+async def test_a_host_has_vanished_also_where_its_last_word_could_not_be_stored(
+    short: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running() as host:
+        client = await live_match(host)
+        with monkeypatch.context() as patch:
+            no_lease(host, patch)
+            with pytest.raises(Unavailable):
+                await client.command(MatchEnd, "m", 5)
 
         async def over() -> bool:
             return bool((await client.send(MatchGet(1, "m"))).end_reason == "host_vanished")

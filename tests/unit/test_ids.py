@@ -3,7 +3,9 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Annotated
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,9 +23,18 @@ from server.ids import (
     kind_of,
     parse_actor_id,
     slot,
+    whole,
 )
 
 ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("text", ["a\n", "a b", "", "a\n\n", "\na"])
+def test_a_whole_text_has_no_line_feed_at_its_end(text: str) -> None:
+    key = Annotated[str, msgspec.Meta(pattern=whole(KEY_PATTERN))]
+    assert msgspec.convert("a", key) == "a"
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.convert(text, key)
 
 
 @given(st.from_regex(KIND_PATTERN, fullmatch=True), st.from_regex(KEY_PATTERN, fullmatch=True))

@@ -354,6 +354,16 @@ def test_the_longest_silent_lineage_is_forgotten() -> None:
     assert "host/1" not in played.state.answered and "host/0" in played.state.answered
 
 
+def test_who_uses_many_lineages_makes_the_match_forget_no_other_callers() -> None:
+    played = Played().live()
+    played.emit([Medal(1, "p0", "A")], "host/only", 1)
+    for number in range(rules.MAX_LINEAGES + 2):
+        played.emit([Medal(1, "p0", "A")], f"p1/{number}", 1)
+    assert len(played.state.answered) == rules.MAX_LINEAGES
+    assert rules.answer_to(played.state, "host/only", 1) is not None
+    assert "p1/0" not in played.state.answered
+
+
 # ---- the state ----------------------------------------------------------------------------------
 
 

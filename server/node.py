@@ -206,10 +206,12 @@ class Node:
         await store.open()
         lease_s = settings.store.lease_period_s if settings.store.lease else None
         deadline = self.clock.now() + 3 * settings.store.lease_period_s
-        told = False
+        told = stale = False
         while True:
-            sent_at = self.clock.boot()
             try:
+                if journal is not None and stale:
+                    await journal.prepare()  # another place: if it is only the answer that is lost, a run has that one
+                stale, sent_at = True, self.clock.boot()
                 place = journal.place if journal is not None else ""
                 incarnation = await store.register_node(NodeId(settings.node), lease_s, place)
             except Unavailable as error:
@@ -218,8 +220,6 @@ class Node:
                         why = f"setting node: another live process is called {settings.node}; names must differ"
                         raise Unavailable(why) from None
                     raise
-                if journal is not None:
-                    await journal.prepare()  # another place: if it is only the answer that is lost, a run has that one
                 if await self._bury_earlier_runs():
                     continue
                 if not told:

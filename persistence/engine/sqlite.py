@@ -12,7 +12,7 @@ connection is switched to FULL for that one transaction, and the WAL, with every
 it, is on the disk when it returns.
 
 A file that is deleted or replaced under its connections takes everything as before, and nobody will
-ever find it. So no transaction ends in one whose path does not lead to it any more.
+ever find it. So no transaction ends, and nothing is read, in one whose path does not lead to it any more.
 """
 
 import asyncio
@@ -115,7 +115,7 @@ class SqliteFile:
         connection = self._reading
         if connection is None:
             raise Unavailable("the store is closed", retry_after_s=RETRY_S)
-        return await self._in(self._reader, lambda: _snapshot(connection, work))
+        return await self._in(self._reader, lambda: self._look(connection, work))
 
     async def write(self, work: Work[T], *, through: bool = False) -> T:
         """The result of `work` in one transaction that holds the write lock; `through`: on the
@@ -144,14 +144,22 @@ class SqliteFile:
         try:
             result = work(connection)
             assert not isinstance(result, sqlite3.Cursor), "a cursor must die in its own thread"
-            if self._is_replaced():
-                raise Unavailable(f"database {self.path} was replaced or removed", retry_after_s=RETRY_S)
+            self._check_place()
             connection.execute("COMMIT")
         except BaseException:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
         return result
+
+    def _look(self, connection: sqlite3.Connection, work: Work[T]) -> T:
+        result = _snapshot(connection, work)
+        self._check_place()
+        return result
+
+    def _check_place(self) -> None:
+        if self._is_replaced():
+            raise Unavailable(f"database {self.path} was replaced or removed", retry_after_s=RETRY_S)
 
     def _is_replaced(self) -> bool:
         """Whether the path leads to another file than the one that is open, or to none."""

@@ -233,7 +233,8 @@ class Gateway:
     def _rival(self, role: Role, subject: str, earlier: Session | None) -> Session | None:
         """The session that a hello resumes or replaces. One that has a later hello stays: the earlier
         hello had to wait, and its client may have connected again since."""
-        return self.players.get(subject, earlier) if role == "player" else earlier
+        rival = self.players.get(subject, earlier) if role == "player" else earlier
+        return None if rival is None or rival.ended else rival
 
     def _resume(self, opening: Opening, hello: Hello, session: Session) -> None:
         session.give_way()

@@ -148,14 +148,15 @@ def unpack_outbox(packed: Packed, max_messages: int, max_bytes: int) -> Outbox |
     return Outbox.restored(max_messages, max_bytes, packed.acked, packed.frames, packed.sent)
 
 
-def takes_over(packed: Packed, since_ms: int, attached: bool) -> bool:
+def takes_over(packed: Packed, since_ms: int, attached: bool, sought: bool = False) -> bool:
     """Does the arriving session of a player take the place of the one here, begun at `since_ms`? One
-    with a connection goes before one without: the clocks of two nodes differ, and a client that is
-    replaced stops. Of two with a connection, or two without, the later one, as at one node.
+    with a connection, or whose client waits for it here (`sought`), goes before one without: the
+    clocks of two nodes differ, and a client that is replaced stops. Of two with a connection, or two
+    without, the later one, as at one node.
 
     Never both: only the receiver decides, and it ends its own or lets the sender end the other.
     Never none: a session that is itself on its way is not compared (`REFUSED`), so no two nodes decide."""
-    arrives_attached = packed.sent is None
+    arrives_attached = packed.sent is None or sought
     return arrives_attached if arrives_attached != attached else packed.since_ms > since_ms
 
 

@@ -495,7 +495,8 @@ class Mover:
         other = gateway.players.get(packed.subject) if packed.role == "player" else None
         if other is not None and other.moving:
             return REFUSED
-        if other is not None and not takes_over(packed, other.since_ms, other.connection is not None):
+        sought = self.seeker.seeks(packed.resume)
+        if other is not None and not takes_over(packed, other.since_ms, other.connection is not None, sought):
             return REPLACED
         self.gone.forget(packed.resume)
         session = gateway.install(packed, outbox, other)

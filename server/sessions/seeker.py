@@ -64,6 +64,10 @@ class Seeker:
         sought.found.add_done_callback(lambda _: then())
         return True
 
+    def seeks(self, resume: str) -> bool:
+        """Whether a client waits here for that session."""
+        return resume in self._sought
+
     def arrived(self, resume: str) -> None:
         """The session is here."""
         sought = self._sought.get(resume)

@@ -47,7 +47,7 @@ OWN_SLOTS_ROUNDS: Final = 3
 """So often each node takes only what belongs into its slots anyway; then whatever it can read."""
 GIVEN_UP_ROUNDS: Final = 30
 """With `takeover = lose` another node may have gone on from an older state meanwhile, and never asks."""
-UNFIT_ROUNDS: Final = 60
+UNFIT_ROUNDS: Final = 10
 """Every so often settling tries again what was of no use: the store may take it by now."""
 MAX_SENTENCES: Final = 20
 """So many log lines about one journal; the rest is counted."""
@@ -159,6 +159,10 @@ class Takeover:
         refused = await self._write(kind, changes)
         for id, why in refused.items():
             overlaid[id] = self._of_no_use(*newest[id], why)
+        for unfit in self._unfit.values():
+            for id in fit:
+                if id not in refused:
+                    unfit.pop(id, None)
         if len(refused) < len(fit):
             self._metrics.adopted_total += len(fit) - len(refused)
             log.info("changes adopted from journals", kind=kind, count=len(fit) - len(refused))
@@ -306,7 +310,9 @@ class Takeover:
                 lacking = await self._lacking(lacking, held)
             left += lacking
         count = len(left) + len(held) - len(known)
-        if count and all(self._is_unfit(id) for id in left):
+        if not count:
+            self._stalled.pop(estate, None)
+        elif all(self._is_unfit(id) for id in left):
             self._stall(estate, count, sorted({kind_of(id) for id in held}.difference(self._decoders)))
         return count
 

@@ -368,6 +368,7 @@ async def test_sqlite_in_a_file_that_nobody_finds_any_more(tmp_path: Path, repla
                 lambda: store.renew_lease(me, 600.0),
                 lambda: store.claim("wallet", [Claim(ONE, 2)], me),
                 lambda: store.register_node(NodeId("node-b"), 600.0),
+                store.nodes,
             ):
                 with pytest.raises(Unavailable, match="was replaced or removed") as caught:
                     await attempt()

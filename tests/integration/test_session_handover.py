@@ -311,6 +311,29 @@ async def test_a_shipment_without_answer_is_repeated_and_taken_once(monkeypatch:
         assert one.metrics.sessions_handed_over_total == 1
 
 
+async def test_a_session_that_its_client_fetches_stands_against_an_attached_one() -> None:
+    """Its connection has broken: it arrives without one, but the client is here."""
+    async with gateways(("node-1", "node-2")) as world:
+        player = world.player_of("node-2")
+        half_open = world.client("node-2", player)
+        await half_open.hello(redirects=False)
+        half_open.end.half_open()
+        assert half_open.welcome is not None
+        later = world.client("node-1", player)
+        await until(lambda: world.nodes["node-1"].gateway.clock.wall_ms() > _since(world, "node-2"))
+        await later.hello(redirects=False)
+        later.end.drop()
+        await until(lambda: bool(world.nodes["node-1"].gateway.detached))
+        assert later.welcome is not None
+        again = world.client("node-2", player)
+        assert (await again.hello(redirects=False, resume=later.welcome.resume))[7] is True
+
+
+def _since(world: World, node: str) -> int:
+    [session] = world.nodes[node].gateway.sessions.values()
+    return session.since_ms
+
+
 def _other(subject: str, **fields: Any) -> Packed:
     """Another session of the player, begun long ago and detached unless `fields` say otherwise."""
     whole = Packed("f" * 32, "elsewhere", subject, "player", "msgpack", False, 1, 1_000, 0, 0, [], [], 0)

@@ -274,6 +274,21 @@ async def test_a_second_session_of_a_player_replaces_the_first() -> None:
             assert (await host.ask(Heartbeat))[0] == "beat"
 
 
+def hold_first_connected(node: GatewayNode, monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], object]]:
+    """The actor answers the next session when what is put into the list is called."""
+    ask_now, slow = node.host.ask_now, asyncio.get_running_loop().create_future()
+    late: list[Callable[[], object]] = []
+
+    def slow_once(actor: ActorId, name: str, args: tuple[object, ...]) -> object:
+        if name != "connected" or late:
+            return ask_now(actor, name, args)
+        late.append(lambda: slow.set_result(ask_now(actor, name, args)))
+        return slow
+
+    monkeypatch.setattr(node.host, "ask_now", slow_once)
+    return late
+
+
 @pytest.mark.parametrize("resumes", [False, True])
 async def test_an_earlier_hello_that_is_answered_later_replaces_nobody(
     resumes: bool, monkeypatch: pytest.MonkeyPatch
@@ -283,16 +298,7 @@ async def test_an_earlier_hello_that_is_answered_later_replaces_nobody(
         first = await welcomed(world)
         assert first.welcome is not None
         first.end.half_open()
-        ask_now, slow = node.host.ask_now, asyncio.get_running_loop().create_future()
-        late: list[Callable[[], object]] = []
-
-        def slow_once(actor: ActorId, name: str, args: tuple[object, ...]) -> object:
-            if name != "connected" or late:
-                return ask_now(actor, name, args)
-            late.append(lambda: slow.set_result(ask_now(actor, name, args)))
-            return slow
-
-        monkeypatch.setattr(node.host, "ask_now", slow_once)
+        late = hold_first_connected(node, monkeypatch)
         earlier, later = world.client("node-1"), world.client("node-1")
         await earlier.send(Hello(1, token("p")))
         await until(lambda: bool(late))
@@ -305,6 +311,23 @@ async def test_an_earlier_hello_that_is_answered_later_replaces_nobody(
         assert activation is not None
         await until(lambda: activation.actor.sessions == [later.welcome and later.welcome.session])
         assert [session.caller.session for session in node.gateway.players.values()] == [later.welcome.session]
+
+
+async def test_an_earlier_hello_does_not_give_way_to_a_session_that_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with gateways() as world:
+        node = world.nodes["node-1"]
+        first = await welcomed(world)
+        assert first.welcome is not None
+        first.end.half_open()
+        answer = hold_first_connected(node, monkeypatch)
+        earlier, later = world.client("node-1"), world.client("node-1")
+        await earlier.send(Hello(1, token("p"), first.welcome.resume, 99))  # nothing to resume from
+        await until(lambda: bool(answer))
+        assert (await later.hello(resume=first.welcome.resume))[7] is True
+        await later.ask(Close)
+        await later.closed()
+        answer[0]()
+        assert (await earlier.receive())[0] == "welcome"
 
 
 async def test_missed_heartbeats_close_and_may_be_resumed() -> None:

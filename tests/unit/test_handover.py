@@ -141,6 +141,12 @@ def test_an_attached_session_wins_whatever_two_clocks_say(since_ms: int) -> None
     assert not takes_over(packed(since_ms=since_ms, sent=4), 10, True)
 
 
+def test_a_session_whose_client_waits_for_it_counts_as_attached() -> None:
+    assert takes_over(packed(since_ms=11, sent=4), 10, True, sought=True)
+    assert not takes_over(packed(since_ms=9, sent=4), 10, True, sought=True)
+    assert takes_over(packed(since_ms=9, sent=4), 10, False, sought=True)
+
+
 def test_late_pushes_are_kept_in_order_and_bounded() -> None:
     move = Move(A, "ws://a")
     pushes = [Going(0, str(number), 1) for number in range(4)]

@@ -370,6 +370,7 @@ def journal_at(url: str, timeout_s: float = 1.0) -> RedisJournal:
         "redis://:secret@h/0?secret=1",
         "redis://:secret@a..b/0",
         "redis://:secret@h/0?protocol=9",
+        "redis://:secret@h/0?retry=3",
     ],
 )
 async def test_a_bad_address_is_a_bad_setting_without_the_password(url: str) -> None:

@@ -311,6 +311,28 @@ def _once_unanswered(statement: Callable[..., Awaitable[Incarnation]]) -> Callab
     return run
 
 
+async def test_a_journal_that_misses_an_answer_while_the_name_is_waited_for_fails_no_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bench = Bench(lease_period_s=0.5, lease_renew_s=0.1)
+    prepared: list[Unavailable | None] = [None, Unavailable("planted", retry_after_s=0.01), None, None]
+    prepare = MemoryJournal.prepare
+
+    async def now_and_then(journal: MemoryJournal) -> None:
+        if prepared and (error := prepared.pop(0)) is not None:
+            raise error
+        await prepare(journal)
+
+    monkeypatch.setattr(MemoryJournal, "prepare", now_and_then)
+    journals = MemoryJournals()
+    bench.journal = lambda metrics: MemoryJournal(journals, NodeId("node-1"), metrics)
+    await FaultyStore(bench.database, {}, bench.faults).register_node(NodeId("node-1"), 0.4)
+    node = bench.node()
+    await node.start()
+    assert len(prepared) < 2
+    await node.stop()
+
+
 async def test_a_node_beside_the_cluster_is_told_and_the_smaller_side_is_not_ready(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -239,6 +239,39 @@ async def test_settling_leaves_a_record_of_no_use_alone_until_much_later(why: st
         assert await host.store.estates() == []
 
 
+async def test_a_record_of_no_use_is_tried_again_before_it_is_given_up() -> None:
+    journals = Journals()
+    async with cluster(("node-1", "node-2"), make_journal=journals, journal={"takeover": "lose"}) as world:
+        ids = await _changes_and_dies(world, journals)
+        host = world.hosts["node-1"]
+        _make_unfit(host, ids[0], "cannot be stored")
+        await _settle(host)
+        host.faults.poison = lambda identity: False
+        await _settle(host, GIVEN_UP_ROUNDS)
+        assert await _stored(host, ids[0]) == 3 and await host.store.estates() == []
+        assert host.metrics.takeovers_unread_total == 0
+
+
+async def test_what_was_adopted_after_all_is_of_use_in_the_next_journal() -> None:
+    journals = Journals()
+    async with cluster(("node-1", "node-2", "node-3"), make_journal=journals) as world:
+        ids = await _changes_and_dies(world, journals)
+        host, next_owner = world.hosts["node-1"], world.hosts["node-3"]
+        for bad in ids[:2]:
+            _make_unfit(host, bad, "cannot be stored")
+            await _settle(host)
+        host.faults.poison = lambda identity: identity == ids[1]  # keeps the first journal
+        assert await host.ask(ids[0], "total", ()) == 3
+        one = host.find(ids[0])
+        assert one is not None and await host.catalog.deactivate([one]) == 1
+        world.show("node-1", "node-3")
+        assert await next_owner.ask(ids[0], "add", (2,)) == 5
+        await _dies(world, journals, "node-3")
+        world.show("node-1")
+        await _settle(host)
+        assert await _stored(host, ids[0]) == 5
+
+
 async def test_settling_asks_again_only_for_what_may_be_of_use() -> None:
     journals = Journals()
     async with cluster(("node-1", "node-2"), make_journal=journals) as world:

@@ -55,7 +55,7 @@ def connect(settings: JournalSettings) -> tuple[Redis, str]:
         how["decode_responses"] = False  # records are no text
         str(how.get("host", "")).encode("idna")
         pool.make_connection()  # which looks at the options, and opens nothing
-    except (ValueError, TypeError, exceptions.RedisError):  # its text may hold a part of the password
+    except (ValueError, TypeError, AttributeError, exceptions.RedisError):  # its text may hold a part of the password
         why = "must be redis://host:port/number, rediss://… or unix://…, with options that redis-py knows"
         raise BadSetting("journal.redis_url", why) from None
     where = how.get("path") or f"{how.get('host', 'localhost')}:{how.get('port', 6379)}"

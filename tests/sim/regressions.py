@@ -31,5 +31,6 @@ KEPT: Final = (
     Regression("storm", 200045, "a call waited for a deadline that was less than the clock's grain away, for ever"),
     Regression("storm", 207319, "the checker took a refused registration that came late for the lease's beginning"),
     Regression("storm", 301441, "the copy of a session that was taken back numbered events as its sender did others"),
+    Regression("storm", 704101, "the checker forgave what a machine takes along only while a node ran there"),
     Regression("storm", 111539, "a node that stopped in a move left the error of its last word to nobody"),
 )

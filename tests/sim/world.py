@@ -248,7 +248,7 @@ class World:
         node = self.nodes.pop(name)
         self.note("crash", node.domain.name)
         self.history.append(Crashed(at=self.loop.time(), client="", node=name))
-        self._excuse_dirty(node, machine=False)
+        self._excuse_dirty(name, node, machine=False)
         self.loop.kill(node.domain)
         self.vanish(node)
 
@@ -284,8 +284,7 @@ class World:
         self.note("crash", process.domain.name, "machine" if machine else "process")
         self.history.append(Crashed(at=self.loop.time(), client="", node=name))
         node = process.node
-        if node is not None:
-            self._excuse_dirty(node, machine)
+        self._excuse_dirty(name, node, machine)
         self.loop.kill(process.domain)
         self.nodes.pop(name, None)
         self.gossip.forget_mutes(name)
@@ -296,16 +295,18 @@ class World:
         elif self.journals is not None and node is not None:
             self.journals.crash_process(node.address, torn)
 
-    def _excuse_dirty(self, node: SimNode, machine: bool) -> None:
+    def _excuse_dirty(self, name: str, node: SimNode | None, machine: bool) -> None:
         """What a crash may cost: without a journal all that is not stored, with a local one what
-        the journals on the machine hold, if it is the machine that goes."""
+        the journals on the machine hold, if it is the machine that goes, also between two runs."""
         now = self.loop.time()
         if self.journals is None:
+            if node is None:
+                return
             for one in node.node.host.catalog.live.values():
                 if one.durable and not one.has_log and one.version > one.stored_version:
                     self.excuses.append(Excuse(one.id, one.stored_version, one.version, now))
         elif machine and self.journals.kind == "local":
-            for newest in held(self.journals, NodeId(node.name)).values():
+            for newest in held(self.journals, NodeId(name)).values():
                 for id, version in newest.items():
                     entity = self.database.entities.get(ActorId(id))
                     self.excuses.append(Excuse(id, entity.state_version if entity is not None else 0, version, now))

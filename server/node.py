@@ -189,14 +189,14 @@ class Node:
             self.supervisor.spawn(work, name)
         self.gateway.start()
         await drivers.membership.start(self.me, self._members_changed)
-        if self.admin is not None:
-            await self.admin.start()  # from the next line on clients are served: nothing may fail after it
         await self._announce("leaving" if self.drained else "up")
         self.supervisor.every(settings.gossip.load_interval_s, self._tell_gossip, "load")
         if drivers.journal is not None:
             self.supervisor.every(LOOK_S, self._look_at_journals, "journals")
         if settings.store.lease and drivers.asks_store:
             self.supervisor.every(ASK_STORE_S, self._ask_store, "store's nodes")
+        if self.admin is not None:
+            await self.admin.start()
         self._members_changed()
         log.info("node is up", node=str(address), client_url=self.client_url, admin_url=self.admin_url)
 

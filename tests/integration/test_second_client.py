@@ -30,12 +30,24 @@ async def cluster(path: Path) -> AsyncIterator[tuple[list[str], Any]]:
         await nodes.stop()
 
 
+async def until_both_nodes_serve(url: str, token: Any) -> None:
+    """A node may be ready before the other has heard of it: until then nobody is redirected."""
+    redirects = 0
+    while not redirects:
+        for number in range(6):
+            client = SecondClient(url, token(f"probe-{number}", "player"), f"probe-{number}")
+            await client.open()
+            redirects += client.redirects
+            await client.close()
+
+
 async def collect(client: SecondClient, topic: str, from_seq: int = 1) -> list[tuple[int, Wire]]:
     return [item async for item in client.stream(topic, from_seq)]
 
 
 async def test_a_match_over_json(tmp_path: Path) -> None:
     async with asyncio.timeout(60), cluster(tmp_path / "home") as (urls, token):
+        await until_both_nodes_serve(urls[0], token)
         host = SecondClient(urls[0], token("referee", "host"), "host-1")
         await host.open()
         players = {name: SecondClient(urls[0], token(name, "player"), f"{name}-1") for name in PLAYERS}

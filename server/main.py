@@ -24,7 +24,7 @@ import structlog
 
 from server.errors import BadSetting, GarrisonError
 from server.ids import NodeId
-from server.settings import Settings
+from server.settings import MIN_KEY_BYTES, Settings
 
 if TYPE_CHECKING:
     from persistence.sql_store import SqlStore
@@ -76,11 +76,11 @@ def signing_key(settings: Settings) -> bytes:
             raise BadSetting("security.signing_key_file", why) from None
         except UnicodeDecodeError:
             raise BadSetting("security.signing_key_file", f"{security.signing_key_file} is not text") from None
-    if len(text.encode()) < 32:
+    if len(text.encode()) < MIN_KEY_BYTES:
         if security.signing_key_file is not None:
-            why = f"{security.signing_key_file} must hold 32 bytes or more"
+            why = f"{security.signing_key_file} must hold {MIN_KEY_BYTES} bytes or more"
             raise BadSetting("security.signing_key_file", why)
-        why = "is needed, 32 bytes or more; GARRISON_SECURITY__SIGNING_KEY may give it"
+        why = f"is needed, {MIN_KEY_BYTES} bytes or more; GARRISON_SECURITY__SIGNING_KEY may give it"
         raise BadSetting("security.signing_key", why)
     return text.encode()
 

@@ -325,7 +325,10 @@ class Node:
         no waiting: its slots are free at once."""
         self._look_at_own_journal()
         others = [address for address in self.host.view.addresses if address != self.host.me]
-        gone = await self.takeover.bury_proven(others)
+        self._take_out(await self.takeover.bury_proven(others))
+
+    def _take_out(self, gone: Sequence[NodeAddress]) -> None:
+        """These are over, whatever gossip goes on saying: they leave the view."""
         if gone:
             self._gone.update(dict.fromkeys(gone))
             self._members_changed()
@@ -339,15 +342,14 @@ class Node:
             if not self.lease.holds():
                 await self._ask_whether_over()
             return
-        over = {NodeAddress(row.node, row.incarnation): None for row in rows if row.state == "dead"}
+        over = {NodeAddress(row.node, row.incarnation) for row in rows if row.state == "dead"}
         if self.host.me in over:
             self._lease_lost()  # renewals fail, and other statements do not
             return
         gone = [address for address in self.host.view.addresses if address in over]
         if gone:
             log.warning("dead in the store: out of the view", nodes=[str(address) for address in gone])
-            self._gone.update(dict.fromkeys(gone))
-            self._members_changed()
+        self._take_out(gone)
         self._look_for_strangers(rows)
 
     async def _ask_whether_over(self) -> None:

@@ -10,7 +10,7 @@ import msgspec
 from cyclopts import App, Parameter
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from server.cli.common import Config, Set, err, out, program, read_settings, seconds_of
+from server.cli.common import Config, Json, Set, err, out, program, read_settings, seconds_of
 from server.cli.status import NoAnswer, ask_admin
 from server.errors import BadToken, NotFound, Unavailable
 from server.settings import Settings
@@ -37,12 +37,7 @@ def drain(
     url: Annotated[str | None, Parameter(help="The admin address of any node.")] = None,
     token: Annotated[str | None, Parameter(help="The admin token; default: that of the settings.")] = None,
     json: Annotated[
-        bool,
-        Parameter(
-            help="One JSON document on standard output; `drained` says whether the node is empty now.",
-            negative="",
-            show_default=False,
-        ),
+        Json, Parameter(help="One JSON document on standard output; `drained` says whether the node is empty now.")
     ] = False,
     config: Config = None,
     set_: Set = None,

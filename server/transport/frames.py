@@ -11,6 +11,7 @@ from typing import Final
 import msgspec
 
 from server.errors import BadFrame, Corrupt, GarrisonError, from_wire
+from server.wire.codec import UNDECODABLE
 
 VERSION: Final = 1
 HEAD: Final = struct.Struct(">IBBBQ")
@@ -92,5 +93,5 @@ def decode_error(payload: bytes) -> GarrisonError:
     """The typed error in `payload`; `Corrupt` if it holds none."""
     try:
         return from_wire(*_error_decoder.decode(payload))
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNDECODABLE:
         return Corrupt("the peer's error cannot be read")

@@ -20,6 +20,7 @@ import msgspec
 from server.errors import BadFrame
 from server.ids import Incarnation, NodeAddress, NodeId
 from server.transport.frames import VERSION
+from server.wire.codec import UNDECODABLE
 
 NONCE_BYTES: Final = 32
 PROOF_BYTES: Final = 32
@@ -61,7 +62,7 @@ def decode_hello(payload: bytes) -> Hello:
     """Raises `BadFrame` if `payload` is no hello."""
     try:
         message = _hello.decode(payload)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNDECODABLE:
         raise BadFrame("bad login") from None
     if len(message.nonce) != NONCE_BYTES:
         raise BadFrame("bad login")

@@ -274,6 +274,14 @@ async def test_a_second_session_of_a_player_replaces_the_first() -> None:
             assert (await host.ask(Heartbeat))[0] == "beat"
 
 
+async def half_open_session(world: World) -> str:
+    """The resume token of p's session, whose connection nobody serves any more."""
+    client = await welcomed(world)
+    assert client.welcome is not None
+    client.end.half_open()
+    return client.welcome.resume
+
+
 def hold_first_connected(node: GatewayNode, monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], object]]:
     """The actor answers the next session when what is put into the list is called."""
     ask_now, slow = node.host.ask_now, asyncio.get_running_loop().create_future()
@@ -294,15 +302,12 @@ async def test_an_earlier_hello_that_is_answered_later_replaces_nobody(
     resumes: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with gateways() as world:
-        node = world.nodes["node-1"]
-        first = await welcomed(world)
-        assert first.welcome is not None
-        first.end.half_open()
+        node, resume = world.nodes["node-1"], await half_open_session(world)
         late = hold_first_connected(node, monkeypatch)
         earlier, later = world.client("node-1"), world.client("node-1")
         await earlier.send(Hello(1, token("p")))
         await until(lambda: bool(late))
-        assert (await later.hello(resume=first.welcome.resume if resumes else None))[7] is resumes
+        assert (await later.hello(resume=resume if resumes else None))[7] is resumes
         late[0]()
         assert await earlier.closed() == CloseCode.REPLACED
         assert (await later.ask(Echo, "x"))[2] == "x"
@@ -315,15 +320,12 @@ async def test_an_earlier_hello_that_is_answered_later_replaces_nobody(
 
 async def test_an_earlier_hello_does_not_give_way_to_a_session_that_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
     async with gateways() as world:
-        node = world.nodes["node-1"]
-        first = await welcomed(world)
-        assert first.welcome is not None
-        first.end.half_open()
-        answer = hold_first_connected(node, monkeypatch)
+        resume = await half_open_session(world)
+        answer = hold_first_connected(world.nodes["node-1"], monkeypatch)
         earlier, later = world.client("node-1"), world.client("node-1")
-        await earlier.send(Hello(1, token("p"), first.welcome.resume, 99))  # nothing to resume from
+        await earlier.send(Hello(1, token("p"), resume, 99))  # nothing to resume from
         await until(lambda: bool(answer))
-        assert (await later.hello(resume=first.welcome.resume))[7] is True
+        assert (await later.hello(resume=resume))[7] is True
         await later.ask(Close)
         await later.closed()
         answer[0]()

@@ -188,16 +188,30 @@ async def test_a_topic_that_cannot_be_sent_is_an_error_at_once() -> None:
                 client.watch(topic, from_seq)
 
 
+async def watched_and_dropped(talk: Talk) -> None:
+    """A server whose connection breaks on a `match.get`, while match m1 is watched."""
+    await talk.welcome()
+    asked = await talk.expect("watch")
+    await talk.send("watching", asked[1], "match/m1", 1)
+    await talk.expect("match.get")
+    talk.drop()
+
+
+async def close_while_away(client: garrison.Client, closed: asyncio.Event) -> "asyncio.Future[object]":
+    """Watch m1, lose the connection, and close the watch before the next one; the `match.get`, which
+    is repeated."""
+    events = client.watch("match/m1")
+    await until(lambda: not events.asking)
+    asking = asyncio.ensure_future(client.request(garrison.messages.MatchGet("m1"), retry=True))
+    await until(lambda: not client.connected)
+    await events.aclose()
+    closed.set()
+    return asking
+
+
 async def test_a_watch_closed_while_away_is_unwatched_after_resuming() -> None:
     left: list[str] = []
     closed = asyncio.Event()
-
-    async def first(talk: Talk) -> None:
-        await talk.welcome()
-        asked = await talk.expect("watch")
-        await talk.send("watching", asked[1], "match/m1", 1)
-        await talk.expect("match.get")
-        talk.drop()
 
     async def second(talk: Talk) -> None:
         await closed.wait()
@@ -215,15 +229,10 @@ async def test_a_watch_closed_while_away_is_unwatched_after_resuming() -> None:
         await talk.idle()
 
     async with (
-        scripted(first, second, third) as server,
+        scripted(watched_and_dropped, second, third) as server,
         garrison.connect(server.url, "tok", options=FAST) as client,
     ):
-        events = client.watch("match/m1")
-        await until(lambda: not events.asking)
-        asking = asyncio.ensure_future(client.request(garrison.messages.MatchGet("m1"), retry=True))
-        await until(lambda: not client.connected)
-        await events.aclose()
-        closed.set()
+        asking = await close_while_away(client, closed)
         await until(lambda: len(left) == 3)
         asking.cancel()
         assert left == ["match/m1", "match.get", "match.get"]  # once, as it was answered
@@ -233,26 +242,17 @@ async def test_a_new_session_has_nothing_to_unwatch() -> None:
     closed = asyncio.Event()
     asked: list[str] = []
 
-    async def first(talk: Talk) -> None:
-        await talk.welcome()
-        watch = await talk.expect("watch")
-        await talk.send("watching", watch[1], "match/m1", 1)
-        await talk.expect("match.get")
-        talk.drop()
-
     async def second(talk: Talk) -> None:
         await closed.wait()
         await talk.welcome()
         asked.append((await talk.recv())[0])
         await talk.idle()
 
-    async with scripted(first, second) as server, garrison.connect(server.url, "tok", options=FAST) as client:
-        events = client.watch("match/m1")
-        await until(lambda: not events.asking)
-        asking = asyncio.ensure_future(client.request(garrison.messages.MatchGet("m1"), retry=True))
-        await until(lambda: not client.connected)
-        await events.aclose()
-        closed.set()
+    async with (
+        scripted(watched_and_dropped, second) as server,
+        garrison.connect(server.url, "tok", options=FAST) as client,
+    ):
+        asking = await close_while_away(client, closed)
         await until(lambda: len(asked) == 1)
         asking.cancel()
         assert asked == ["match.get"]

@@ -21,13 +21,15 @@ import msgspec
 import structlog
 
 from server.actors.app import App
-from server.actors.host import Host
+from server.catalog.system import ActorSystem
 from server.cluster.ports import Membership
-from server.cluster.vanished import Vanished
 from server.cluster.view import Member, MemberState
 from server.errors import GarrisonError, Moved, Unavailable
 from server.eventlog.ports import LogStore
 from server.ids import ActorId, NodeAddress, NodeId
+from server.liveness.unreached import LOOK_S as ASK_STORE_S
+from server.liveness.unreached import Unreached
+from server.liveness.vanished import Vanished
 from server.runtime.clock import Clock
 from server.runtime.lag import LagProbe
 from server.runtime.metrics import Metrics
@@ -41,8 +43,6 @@ from server.storage.journal.ports import Journal
 from server.storage.lease import NodeLease
 from server.storage.ports import NodeRow, Store
 from server.storage.takeover import Takeover
-from server.storage.unreached import LOOK_S as ASK_STORE_S
-from server.storage.unreached import Unreached
 from server.storage.write_behind import WriteBehind
 from server.transport.ports import Service, Transport
 from server.wire.messages import CloseCode
@@ -128,7 +128,7 @@ class Node:
         types = {cls.kind: cls.State for cls in app.actors if cls.durability == "write_behind"}
         self.takeover = Takeover(store, self.lease, journal, settings.journal, types, clock, metrics)
         claimer = Claimer(store, settings.actors, metrics, self.supervisor, self._is_logged, self.takeover)
-        self.host = Host(
+        self.host = ActorSystem(
             app, settings, clock, rng, metrics, self.supervisor, drivers.transport, store, drivers.logs,
             claimer, self.takeover, durability, self.write_behind, self.group_commit,
         )  # fmt: skip

@@ -15,7 +15,7 @@ from server.actors.app import ReadModel
 from server.errors import BadInput
 
 if TYPE_CHECKING:
-    from server.actors.event_log import EventLog
+    from server.activations.event_log import EventLog
 
 Activations = Callable[[str], Iterable[Any]]
 

@@ -28,14 +28,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, Generic, Literal, 
 
 import msgspec
 
-from server.actors import reminders
-from server.actors.reminders import reminder
+from server.catalog import reminders
+from server.catalog.reminders import reminder
 from server.eventlog.record import Entry, Record
 from server.ids import ActorId, NodeAddress, actor_id
 from server.wire.messages import Push
 
 if TYPE_CHECKING:
-    from server.actors.activation import Activation
+    from server.activations.activation import Activation
 
 S = TypeVar("S", bound=msgspec.Struct)
 A = TypeVar("A", bound="Actor[Any]")
@@ -179,7 +179,7 @@ class Actor(Generic[S]):
         await reminders.unremind(self, method.__name__)
 
     def reminded(self, name: str, due_ms: int) -> bool | Awaitable[bool]:
-        """The engine's call of a reminder that is due: see `server/actors/reminders.py`. Whether
+        """The engine's call of a reminder that is due: see `server/catalog/reminders.py`. Whether
         it is done and stored, so that nobody need call again."""
         return reminders.deliver(self, name, due_ms)
 

@@ -1,4 +1,4 @@
-"""What the admin layer needs from the node that it shows. `server.actors.host.Host` has all of
+"""What the admin layer needs from the node that it shows. `server.catalog.system.ActorSystem` has all of
 it; tests use a small object of their own."""
 
 from collections.abc import Awaitable, Callable, Mapping

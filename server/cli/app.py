@@ -17,10 +17,21 @@ from server.errors import GarrisonError
 BAD_USE = 2
 INTERRUPTED = 130
 
-COMMANDS: Final = (
-    "demo", "node", "migrate", "token", "play", "matches", "replay", "bench", "status", "drain", "chaos", "bots",
-    "audit",
-)  # fmt: skip
+COMMANDS: Final = {
+    "demo": "server.lab.demo",
+    "node": "server.cli.node",
+    "migrate": "server.cli.migrate",
+    "token": "server.cli.token",
+    "play": "game.commands.play",
+    "matches": "game.commands.matches",
+    "replay": "game.commands.replay",
+    "bench": "server.lab.bench",
+    "status": "server.cli.status",
+    "drain": "server.cli.drain",
+    "chaos": "server.lab.chaos",
+    "bots": "server.lab.bots",
+    "audit": "server.lab.audit",
+}
 
 
 def build(words: Sequence[str]) -> App:
@@ -37,7 +48,7 @@ def build(words: Sequence[str]) -> App:
         suppress_keyboard_interrupt=False,
     )
     for name in words[:1] if words and words[0] in COMMANDS else COMMANDS:
-        importlib.import_module(f"server.cli.{name}").register(app)
+        importlib.import_module(COMMANDS[name]).register(app)
     return app
 
 

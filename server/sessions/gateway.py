@@ -24,7 +24,7 @@ import structlog
 
 from server.actors.actor import Caller, Role
 from server.actors.app import QueryRoute, Route
-from server.actors.host import Host
+from server.catalog.system import ActorSystem
 from server.cluster.view import Member, View
 from server.errors import (
     BadInput,
@@ -94,7 +94,7 @@ class Gateway:
     transport starts; `streams` is the node's `Outlet`, `accept` is for listeners. Raises
     `BadInput` for a short key."""
 
-    def __init__(self, host: Host, settings: Settings, signing_key: bytes, rng: random.Random) -> None:
+    def __init__(self, host: ActorSystem, settings: Settings, signing_key: bytes, rng: random.Random) -> None:
         check_key(signing_key)
         self.host = host
         self.rng = rng

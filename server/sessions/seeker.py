@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
-from server.actors.host import Host
+from server.catalog.system import ActorSystem
 from server.errors import Corrupt, GarrisonError
 from server.ids import NodeAddress
 from server.sessions.handover import Want, Wanted, batches, decode_places, encode
@@ -38,7 +38,7 @@ class _Sought:
 class Seeker:
     """The searches of one gateway."""
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: ActorSystem) -> None:
         self._host = host
         self._sought: dict[str, _Sought] = {}
         self._new: list[_Sought] = []

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from server.actors.activation import Activation
+from server.activations.activation import Activation
 from server.actors.actor import Caller
 from server.errors import BadInput, GarrisonError, Internal, Overloaded, RateLimited
 from server.ids import ActorId

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from server.cli.chaos.network import why_not
+from server.lab.chaos.network import why_not
 from tests.support.program import Running, garrison, none_left
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]

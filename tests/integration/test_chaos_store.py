@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from sqlalchemy.engine import make_url
 
-from server.cli.chaos.stores import ChaosStore, PostgresStore, SqliteStore, connected
-from server.cli.chaos.writes import Write, double_writes
 from server.eventlog.ports import Append
 from server.ids import ActorId, NodeAddress, NodeId
+from server.lab.chaos.stores import ChaosStore, PostgresStore, SqliteStore, connected
+from server.lab.chaos.writes import Write, double_writes
 from server.storage.ports import Change, Claim, Move, Owned
 from tests.support import databases
 

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from server.actors.event_log import EventLog
+from server.activations.event_log import EventLog
 from server.errors import GarrisonError, OutcomeUnknown
 from server.ids import ActorId, NodeAddress, actor_id
 from server.storage.ports import Move

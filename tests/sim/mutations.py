@@ -18,12 +18,12 @@ class Mutant(NamedTuple):
 
 
 STORE = "server.storage.memory:MemoryStore"
-LOGS = "server.eventlog.memory:MemoryLogStore"
+LOGS = "server.storage.memory_logs:MemoryLogStore"
 LEASE = "server.storage.lease:NodeLease"
 TAKEOVER = "server.storage.takeover:Takeover"
 BEHIND = "server.storage.write_behind:WriteBehind"
-ACTIVATION = "server.actors.activation:Activation"
-LOG = "server.actors.event_log:EventLog"
+ACTIVATION = "server.activations.activation:Activation"
+LOG = "server.activations.event_log:EventLog"
 UP = "if not self.database.is_up(me):"
 CHECK = "if self._boot() >= self._lease.safe_until or self._write_behind.refusal is not None:"
 NO_CHECK = "if self._write_behind.refusal is not None:"
@@ -371,7 +371,7 @@ MUTANTS: Final = (
         "moves late",
         (
             (
-                "server.actors.migration:Migrator._resolve",
+                "server.catalog.migration:Migrator._resolve",
                 "moved: list[_Load] = []",
                 "moved: list[_Load] = []\n"
                 "    for load in doubtful:\n"
@@ -472,25 +472,25 @@ MUTANTS: Final = (
         "a reminder is not known again",
         8,
         "bells",
-        (("server.actors.reminders:deliver", "if _handled(actor, name) >= due_ms:", "if False:"),),
+        (("server.catalog.reminders:deliver", "if _handled(actor, name) >= due_ms:", "if False:"),),
     ),
     Mutant(
         "a reminder goes before its effect is stored",
         8,
         "bells",
-        (("server.actors.reminders:_record", "return False", "return True"),),
+        (("server.catalog.reminders:_record", "return False", "return True"),),
     ),
     Mutant(
         "nobody wakes an orphan",
         8,
         "orphans",
-        (("server.actors.orphans:Orphans._consider", "if host.owner(identity) != host.me", "if True"),),
+        (("server.catalog.orphans:Orphans._consider", "if host.owner(identity) != host.me", "if True"),),
     ),
     # 9: volatile actors
     Mutant(
         "both copies of a volatile actor stay",
         9,
         "rooms",
-        (("server.actors.catalog:Catalog.drop_duplicate", "one is not None and", "False and one is not None and"),),
+        (("server.catalog.catalog:Catalog.drop_duplicate", "one is not None and", "False and one is not None and"),),
     ),
 )

@@ -19,13 +19,12 @@ import msgspec
 import structlog
 
 from game.app import App
-from server.actors.activation import Activation
+from server.activations.activation import Activation
 from server.actors.app import App as AnyApp
-from server.actors.orphans import still_live
+from server.catalog.orphans import still_live
 from server.cluster.simulated import SimulatedMembership
 from server.errors import Unavailable
 from server.eventlog import segment
-from server.eventlog.memory import MemoryLogStore
 from server.ids import SLOT_COUNT, ActorId, NodeAddress, NodeId, kind_of
 from server.node import Drivers, Node
 from server.runtime.metrics import Metrics
@@ -35,6 +34,7 @@ from server.sessions.tokens import issue
 from server.settings import Settings, from_tree
 from server.storage.journal.memory import MemoryJournals
 from server.storage.memory import MemoryDatabase, MemoryStore
+from server.storage.memory_logs import MemoryLogStore
 from server.transport.memory import MemoryTransport
 from tests.sim import checkers
 from tests.sim.client import Link, SimClient, until

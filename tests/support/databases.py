@@ -32,11 +32,11 @@ from game.match.state import MatchState
 from game.player.state import PlayerState
 from persistence.game.mappings import mappings_for
 from persistence.sql_store import SqlStore
-from server.eventlog.memory import MemoryLogStore
 from server.eventlog.ports import LogStore
 from server.runtime.clock import SystemClock
 from server.settings import StoreSettings
 from server.storage.memory import MemoryDatabase, MemoryStore
+from server.storage.memory_logs import MemoryLogStore
 from server.storage.ports import Store
 
 T = TypeVar("T")

@@ -6,8 +6,8 @@ from contextlib import asynccontextmanager
 
 from server.actors.actor import Actor
 from server.actors.app import App
-from server.actors.host import Host
-from server.actors.orphans import still_live
+from server.catalog.orphans import still_live
+from server.catalog.system import ActorSystem
 from server.cluster.view import Member, View
 from server.ids import ActorId, NodeAddress, NodeId
 from server.runtime.clock import SystemClock
@@ -42,7 +42,7 @@ class Published:
         self.events.append((list(watchers), topic, first_seq, list(events)))
 
 
-class TestHost(Host):
+class TestHost(ActorSystem):
     """A host with its parts at hand."""
 
     __test__ = False
@@ -157,7 +157,7 @@ async def cluster(
         await world.stop()
 
 
-def key_owned_by(host: Host, cls: type[Actor[object]] | type, name: str) -> str:
+def key_owned_by(host: ActorSystem, cls: type[Actor[object]] | type, name: str) -> str:
     """A key whose slot belongs to node `name` in `host`'s view."""
     for number in range(100_000):
         owner = host.owner(ActorId(f"{cls.kind}/k{number}"))

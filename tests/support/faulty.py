@@ -5,10 +5,10 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Literal
 
 from server.errors import Corrupt, Unavailable
-from server.eventlog.memory import MemoryLogStore
 from server.eventlog.ports import Append, AppendResult, Seal
 from server.ids import ActorId, Epoch, NodeAddress
 from server.storage.memory import MemoryDatabase, MemoryStore
+from server.storage.memory_logs import MemoryLogStore
 from server.storage.ports import Change, Claim, ClaimResult, Move, MoveResult, WriteResult
 
 Fault = Literal["refuse", "forget"]

@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from server.cli.bench import failover
-from server.cli.bench.harness import Effort
-from server.cli.chaos.figures import Gap, Struck
-from server.cli.chaos.run import Chaos
 from server.errors import Unavailable
+from server.lab.bench import failover
+from server.lab.bench.harness import Effort
+from server.lab.chaos.figures import Gap, Struck
+from server.lab.chaos.run import Chaos
 
 
 async def test_the_figure_is_the_worst_of_each_kill_with_default_settings(monkeypatch: pytest.MonkeyPatch) -> None:

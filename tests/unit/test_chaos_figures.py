@@ -7,10 +7,10 @@ import pytest
 
 from garrison.messages import Accepted, Saved
 from garrison_bots.ledger import Ledger
-from server.cli.chaos.figures import Gap, Gaps, Struck, percentile, recovery
-from server.cli.chaos.nodes import Counters, fenced_writes
-from server.cli.chaos.plan import KINDS, NETWORK_KINDS, SECONDS, plan
-from server.cli.chaos.run import is_good
+from server.lab.chaos.figures import Gap, Gaps, Struck, percentile, recovery
+from server.lab.chaos.nodes import Counters, fenced_writes
+from server.lab.chaos.plan import KINDS, NETWORK_KINDS, SECONDS, plan
+from server.lab.chaos.run import is_good
 
 P, Q, M = "player/p", "player/q", "match/m"
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from server.cli.chaos.writes import Write, double_writes, from_row
+from server.lab.chaos.writes import Write, double_writes, from_row
 
 A, B = "node-1#1", "node-2#2"
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from server.actors.event_log import TAIL_SEGMENTS
+from server.activations.event_log import TAIL_SEGMENTS
 from server.errors import Corrupt, Fenced, GarrisonError, Internal, Overloaded
 from server.eventlog import segment
 from server.ids import ActorId, actor_id
@@ -222,7 +222,7 @@ async def _sealed(host: TestHost) -> bool:
 
 
 async def test_a_long_backlog_goes_in_several_appends_of_whole_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("server.actors.event_log.APPEND_ENTRIES", 7)
+    monkeypatch.setattr("server.activations.event_log.APPEND_ENTRIES", 7)
     async with one_host() as host:
         await host.ask(L, "add", (1,))
         host.faults.hold = asyncio.Event()
@@ -235,7 +235,7 @@ async def test_a_long_backlog_goes_in_several_appends_of_whole_turns(monkeypatch
 
 
 async def test_deactivation_waits_for_the_whole_backlog(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("server.actors.event_log.APPEND_ENTRIES", 1)
+    monkeypatch.setattr("server.activations.event_log.APPEND_ENTRIES", 1)
     async with one_host(group_commit_s=60.0) as host:
         asyncio.ensure_future(host.ask(L, "total", ()))  # noqa: RUF006
         await until(lambda: host.find(L) is not None)

@@ -8,8 +8,9 @@ from msgspec.structs import fields
 from rich.console import Console
 from rich.table import Table
 
+from game.commands import matches
 from persistence.game.queries import StoredMatch
-from server.cli import matches, status
+from server.cli import status
 
 MARKUP = "[/x] [link=https://example.org]Recharge[/link]"
 

@@ -7,8 +7,8 @@ import msgspec
 import pytest
 
 from server.actors.actor import Actor, read_only
-from server.actors.calls import decode_call
 from server.actors.methods import methods_of
+from server.catalog.calls import decode_call
 from server.errors import BadInput
 from tests.support.tiny import Ledger, Total
 

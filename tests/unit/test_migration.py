@@ -10,11 +10,12 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from server.actors import arrivals, parcels
-from server.actors.activation import Activation
+from server.activations import parcels
+from server.activations.activation import Activation
+from server.activations.parcels import Go, Offer, Open, Over, Ship
 from server.actors.actor import Actor, Attached
 from server.actors.app import App
-from server.actors.parcels import Go, Offer, Open, Over, Ship
+from server.catalog import arrivals
 from server.cluster.view import View
 from server.errors import BadInput, Corrupt, GarrisonError, Unavailable
 from server.ids import ActorId, NodeAddress, NodeId, actor_id
@@ -483,7 +484,7 @@ def _lose(w: Cluster, lost: type, times: int = 1, answers: bool = False) -> None
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("server.actors.migration.ANSWER_S", 0.05)
+    monkeypatch.setattr("server.catalog.migration.ANSWER_S", 0.05)
     monkeypatch.setattr(arrivals, "EXPECT_S", 0.3)
     monkeypatch.setattr(arrivals, "OPEN_S", 0.3)
 

@@ -338,8 +338,8 @@ async def test_a_node_beside_the_cluster_is_told_and_the_smaller_side_is_not_rea
 ) -> None:
     """One stray against one node here: neither side is the larger."""
     monkeypatch.setattr("server.node.ASK_STORE_S", 0.01)
-    monkeypatch.setattr("server.storage.unreached.LOOK_S", 60.0)
-    monkeypatch.setattr("server.storage.unreached.LEAST_S", 0.0)
+    monkeypatch.setattr("server.liveness.unreached.LOOK_S", 60.0)
+    monkeypatch.setattr("server.liveness.unreached.LEAST_S", 0.0)
     bench = Bench(lease_period_s=0.1, lease_renew_s=0.03)
     node = bench.node()
     await node.start()

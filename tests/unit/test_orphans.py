@@ -10,9 +10,9 @@ import pytest
 from game.app import App as Game
 from game.match.actor import Match
 from game.messages import MatchCreate, MatchOptions
-from server.actors import orphans
 from server.actors.actor import Caller
 from server.actors.app import App
+from server.catalog import orphans
 from server.errors import Unavailable
 from server.ids import ActorId, actor_id
 from tests.support.engine import Cluster, TestHost, cluster, key_owned_by

@@ -7,9 +7,9 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from server.actors import reminders
 from server.actors.actor import Actor, LoggedActor, Record, reminder
 from server.actors.app import App
+from server.catalog import reminders
 from server.errors import BadSetting, Fenced, Internal, NotFound, Unavailable
 from server.ids import ActorId, actor_id
 from server.storage.ports import Claim, Reminder

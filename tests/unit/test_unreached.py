@@ -1,8 +1,8 @@
 """Who holds a live lease and is out of gossip's reach: told after a while, never for a normal change."""
 
 from server.ids import Incarnation, NodeAddress, NodeId
+from server.liveness.unreached import LOOK_S, Unreached
 from server.storage.ports import NodeRow
-from server.storage.unreached import LOOK_S, Unreached
 
 ME, OTHER = NodeId("node-1"), NodeId("node-2")
 

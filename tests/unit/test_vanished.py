@@ -1,8 +1,8 @@
 """Who went out of the view without a goodbye, and for how long."""
 
-from server.cluster.vanished import Vanished
 from server.cluster.view import Member, MemberState, View
 from server.ids import Incarnation, NodeAddress, NodeId
+from server.liveness.vanished import Vanished
 
 
 def _view(*members: tuple[str, int, MemberState]) -> View:

@@ -1,0 +1,174 @@
+"""`garrison replay`: a stored match, shown as it ran. Reads the store; no cluster needs to run."""
+
+import asyncio
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator
+from typing import Annotated, Any, Final
+
+import msgspec
+from cyclopts import App, Parameter, validators
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from game import replay as replays
+from game.commands.stored import read_match
+from game.match.state import MatchState
+from server.cli.common import Config, Json, Set, out, read_settings
+from server.errors import Corrupt
+from server.eventlog.ports import StoredLog
+from server.ids import key_of
+
+FRAME_S: Final = 0.1
+FEED_LINES: Final = 12
+
+EXAMPLES = """
+Examples:
+
+- `garrison replay latest --speed 20` shows the newest match, twenty times faster than it was played
+- `garrison replay ranked-42 --from 05:30` begins at 5 minutes 30
+- `garrison replay latest --verify` recomputes the match from its stored bytes and compares
+"""
+
+
+def replay(
+    match: Annotated[str, Parameter(help="The match, or `latest`; `garrison matches` lists them.")],
+    *,
+    speed: Annotated[
+        float | None,
+        Parameter(
+            help="How many times faster; default 1, or without any pause where the output is not a terminal.",
+            validator=validators.Number(gt=0),
+        ),
+    ] = None,
+    from_: Annotated[str, Parameter(name="--from", help="Begin at this time of the match, MM:SS.")] = "0",
+    verify: Annotated[
+        bool, Parameter(help="Check and recompute everything instead of showing it.", negative="", show_default=False)
+    ] = False,
+    json: Json = False,
+    config: Config = None,
+    set_: Set = None,
+) -> int:
+    """Show a stored match in the terminal as it ran, or verify it."""
+    from_ms = replays.parse_clock(from_)
+    identity, log = asyncio.run(read_match(read_settings(config, set_), match))
+    name = key_of(identity)
+    if verify:
+        _verify(name, log, json)
+    elif json:
+        print(msgspec.json.encode(summary(name, log)).decode())
+    elif sys.stdout.isatty():
+        _watch(out(), name, log, from_ms, speed or 1.0)
+    else:
+        _list(name, log, from_ms, speed)
+    return 0
+
+
+def summary(name: str, log: StoredLog) -> dict[str, Any]:
+    """The match in figures, recomputed from its events. Raises `Corrupt`."""
+    state = replays.final_state(log)
+    return {
+        "match": name,
+        "phase": state.phase,
+        "events": log.next_seq - 1,
+        "time_ms": state.time_ms,
+        "team_scores": state.team_scores,
+        "winner": state.winner,
+        "players": replays.totals(state),
+    }
+
+
+def _verify(name: str, log: StoredLog, json: bool) -> None:
+    try:
+        report = replays.verify(log)
+    except Corrupt as error:
+        if json:
+            print(msgspec.json.encode({"match": name, "verified": False, "why": error.message}).decode())
+        raise Corrupt(f"match {name} does not verify: {error.message}") from None
+    if json:
+        fields = {field: getattr(report, field) for field in report.__struct_fields__ if field != "state"}
+        print(msgspec.json.encode({"match": name, "verified": True, **fields}).decode())
+        return
+    end = "the end hash is that of the live match" if report.end_hash else "the match has not ended"
+    out().print(
+        f"match {name} verifies: {report.events:,} events; sealed segments: {report.segments}, open chunks: "
+        f"{report.open_chunks}, keyframes recomputed: {report.keyframes}; {end}",
+        markup=False,
+    )
+
+
+# ---- showing ----------------------------------------------------------------------------------
+
+
+def _paced(log: StoredLog, from_ms: int, speed: float | None) -> Iterator[tuple[replays.Step, float]]:
+    """Each step with the seconds from the beginning at which it is due."""
+    first_ms: int | None = None
+    for step in replays.steps(log, from_ms):
+        time_ms = step.record.event.time_ms
+        if first_ms is None:
+            first_ms = max(time_ms if from_ms == 0 else from_ms, 0)
+        yield step, (time_ms - first_ms) / 1000 / speed if speed else 0.0
+
+
+def _list(name: str, log: StoredLog, from_ms: int, speed: float | None) -> None:
+    """Plain lines, for a pipe or a file."""
+    began = time.monotonic()
+    state: MatchState | None = None
+    for step, due_s in _paced(log, from_ms, speed):
+        _sleep_until(began + due_s)
+        print(replays.feed_line(step), flush=speed is not None)
+        state = step.after
+    print()
+    for line in replays.scoreboard_lines(state or replays.final_state(log)):
+        print(line)
+
+
+def _watch(console: Console, name: str, log: StoredLog, from_ms: int, speed: float) -> None:
+    """Scoreboard, clock and feed, redrawn as the match goes on."""
+    feed: deque[str] = deque(maxlen=FEED_LINES)
+    state: MatchState | None = None  # none: nothing happens from `from_ms` on
+    began = time.monotonic()
+    with Live(console=console, auto_refresh=False, transient=False) as live:
+        clock_ms = from_ms
+        for step, due_s in _paced(log, from_ms, speed):
+            state = state or step.before
+            while (left_s := began + due_s - time.monotonic()) > 0:
+                clock_ms = max(clock_ms, int(step.record.event.time_ms - left_s * 1000 * speed))
+                live.update(_screen(name, state, clock_ms, feed, speed), refresh=True)
+                time.sleep(min(FRAME_S, left_s))
+            feed.append(replays.feed_line(step))
+            state, clock_ms = step.after, step.record.event.time_ms
+        if state is None:
+            state = replays.final_state(log)
+            clock_ms = state.time_ms
+        live.update(_screen(name, state, clock_ms, feed, speed), refresh=True)
+
+
+def _screen(name: str, state: MatchState, clock_ms: int, feed: deque[str], speed: float) -> Group:
+    where = f" on {state.options.map_name}" if state.options.map_name else ""
+    score = "  " + " : ".join(map(str, state.team_scores)) if state.team_scores else ""
+    head = Text.assemble(
+        (name, "bold"),
+        f"  {state.options.mode}{where}  {state.phase}",
+        (f"  {replays.clock(clock_ms)[:-4]}", "bold cyan"),
+        (score, "bold"),
+        (f"  {speed:g}x", "dim"),
+    )
+    heading, *rows = replays.scoreboard_lines(state)
+    board = Table.grid()
+    board.add_row(Text(heading, "dim"))
+    for row in rows:
+        board.add_row(Text(row))
+    return Group(head, Text(), board, Text(), *(Text(line) for line in feed))
+
+
+def _sleep_until(due: float) -> None:
+    if (left_s := due - time.monotonic()) > 0:
+        time.sleep(left_s)
+
+
+def register(app: App) -> None:
+    app.command(replay, name="replay", help_epilogue=EXAMPLES)

@@ -1,0 +1,419 @@
+"""The log of one live logged actor: numbers, what is durable, who watches, what to seal.
+
+    pending          emitted, not yet durable; `boundary` marks the end of the last good turn
+    tail             durable since the last segment, kept to seal and to serve watchers
+    older            a bounded window before the tail, only to serve watchers
+
+Sealing needs the state before the tail's first entry: it is kept beside the tail as `base`.
+An append or a segment, once handed out to be stored, stays the very same until it is known to be
+stored: after an unknown outcome anything else would not be recognised, and taken for a rival's.
+"""
+
+import asyncio
+import copy
+from collections import deque
+from collections.abc import Awaitable, Iterable
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+import structlog
+
+from server.actors.actor import Attached, EventBatch, LoggedActor
+from server.errors import BadInput, Corrupt, Internal, Overloaded
+from server.eventlog import segment
+from server.eventlog.ports import Append, Seal, StoredLog
+from server.eventlog.record import NO_HEAD, Entry, Record, next_head, state_hash
+from server.ids import Epoch, Incarnation, NodeAddress, NodeId
+from server.wire.codec import UNDECODABLE
+
+if TYPE_CHECKING:
+    from server.activations.activation import Activation
+
+log = structlog.get_logger(__name__)
+READ_BATCH: Final = 512
+WATCH_S: Final = 10.0
+APPEND_ENTRIES: Final = 4_096
+APPEND_BYTES: Final = 8 * 1024 * 1024
+SEAL_RETRY_S: Final = 10.0
+TAIL_SEGMENTS: Final = 64
+"""Unsealed entries, in segments, above which a log takes no more."""
+_encode = msgspec.msgpack.encode
+_THREE: Final = b"\x93"  # the header of a msgpack array of three
+
+
+class LogParts(msgspec.Struct, frozen=True, array_like=True):
+    """A log on its way to another node: what `load` would read from the store. `base` is the
+    state before `tail` (msgpack), `base_head` the running hash there, `head` the one after it; `ends`
+    are the last numbers of the stored chunks of the tail. `watchers`: node, incarnation, seconds."""
+
+    base: bytes
+    base_head: bytes
+    head: bytes
+    tail: list[Entry]
+    ends: list[int]
+    next_seq: int
+    watchers: list[tuple[NodeId, Incarnation, float]]
+
+
+class EventLog:
+    """See the module's head; made by `load`."""
+
+    def __init__(self, activation: "Activation", base: Any, head: bytes, tail: list[Entry], next_seq: int) -> None:
+        self.id, self.kind = activation.id, activation.kind
+        self._activation = activation
+        self._settings = activation.host.settings.store
+        self.next_seq = self.durable_seq = self._boundary_seq = next_seq
+        self._head = head
+        self._tail = tail
+        self._open: deque[int] = deque()  # the last number in each stored chunk of the tail
+        self._base = base
+        self._tail_head = NO_HEAD  # the running hash before the tail
+        self._pending: list[Entry] = []
+        self._sent: Append | None = None  # outcome not known: it is repeated exactly, never grown
+        self._sent_seal: Seal | None = None
+        self._versions: deque[tuple[int, int]] = deque()  # (next_seq, version) of held boundaries
+        self._older: deque[Entry] = deque(maxlen=2 * self._settings.segment_entries)
+        self._watchers: dict[NodeAddress, float] = {}
+        self._projected_at = 0.0
+        self._emitted: Any = None  # the state after the newest entry, boundary or not
+        self._seal_at = 0.0
+
+    # ---- turns ----
+
+    def append(self, cls: type[LoggedActor[Any]], state: Any, event: Any, command: tuple[str, int] | None) -> Any:
+        """Number `event`, evolve `state` by it and keep it as pending. Returns the new state."""
+        lineage, number = command if command is not None else (None, 0)
+        new_state = cls.evolve(state, Record(self.next_seq, event, lineage, number))
+        if new_state is state:
+            new_state = copy.copy(state)  # a turn's change is seen by identity
+        data = _THREE + _encode(event) + _encode(lineage) + _encode(number)
+        self._pending.append(Entry(self.next_seq, event.time_ms, data))
+        self.next_seq += 1
+        self._emitted = new_state
+        return new_state
+
+    def admit(self, state: Any) -> None:
+        """The turn ends with `state`. Raises `Internal` if anything but `emit` made it (a replay
+        would not give it back), `Overloaded` while too much waits to be sealed."""
+        if state is not self._emitted or self.next_seq == self._boundary_seq:
+            raise Internal(f"the state of a {self.kind} changes by emit only")
+        if len(self._tail) >= TAIL_SEGMENTS * self._settings.segment_entries:
+            raise Overloaded(f"too much of the log of {self.id} waits to be sealed", retry_after_s=1.0)
+
+    def rollback(self) -> None:
+        """Forget what the failed turn emitted."""
+        self.rollback_to(self._boundary_seq)
+
+    def rollback_to(self, next_seq: int) -> None:
+        """Forget entries `next_seq` and later; none of them is within a boundary."""
+        surplus = self.next_seq - next_seq
+        if surplus:
+            del self._pending[-surplus:]
+            self.next_seq = next_seq
+
+    def boundary(self) -> None:
+        """The turn was good: what it emitted may be stored."""
+        entries = self.next_seq - self._boundary_seq
+        self._boundary_seq = self.next_seq
+        self._versions.append((self.next_seq, self._activation.version))
+        self._activation.host.group_commit.enqueue(self, entries)
+
+    # ---- the committer's side (server.storage.group_commit.Log) ----
+
+    def backlog(self) -> int:
+        return len(self._pending)
+
+    def take(self) -> Append | None:
+        """What to store next: whole turns, with the projection if it is due."""
+        if self._activation.dropped:
+            return None
+        if self._sent is None:
+            self._sent = self._next_append()
+        return self._sent
+
+    def _next_append(self) -> Append | None:
+        count = self._whole_turns()
+        if count == 0:
+            return None
+        entries = self._pending[:count]
+        head = self._head
+        for entry in entries:
+            head = next_head(head, entry)
+        all_of_it = entries[-1].seq + 1 == self._boundary_seq
+        return Append(
+            self.id,
+            self._activation.epoch,
+            entries[0].seq,
+            entries[-1].seq,
+            self._head,
+            head,
+            segment.encode_open(entries),
+            self._projection() if all_of_it else None,
+        )
+
+    def _whole_turns(self) -> int:
+        """How many entries go into the next append: all turns that are within its bounds, or one."""
+        count, size = 0, 0
+        for end, _ in self._versions:
+            upto = end - self.durable_seq
+            size += sum(len(entry.data) for entry in self._pending[count:upto])
+            if count and (upto > APPEND_ENTRIES or size > APPEND_BYTES):
+                break
+            count = upto
+        return count
+
+    def _projection(self) -> Any:
+        """The state for the row, at most once a flush interval, and always when finished."""
+        now = self._activation.host.clock.now()
+        state = self._activation.boundary
+        if self._finished() or now - self._projected_at >= self._settings.flush_interval_s:
+            self._projected_at = now
+            return state
+        return None
+
+    def _finished(self) -> bool:
+        actor = self._activation.actor
+        assert isinstance(actor, LoggedActor)
+        return actor.finished(self._activation.boundary)
+
+    def committed(self, append: Append) -> None:
+        """`append` is durable: release what waited for it and feed the watchers."""
+        self._sent = None
+        count = append.last_seq - append.first_seq + 1
+        entries, self._pending = self._pending[:count], self._pending[count:]
+        self._head = append.head
+        self.durable_seq = append.last_seq + 1
+        self._tail.extend(entries)
+        self._open.append(append.last_seq)
+        version = 0
+        while self._versions and self._versions[0][0] <= self.durable_seq:
+            version = self._versions.popleft()[1]
+        self._activation.stored_version = max(self._activation.stored_version, version)
+        if self._boundary_seq > self.durable_seq and not self._activation.dropped:
+            self._activation.host.group_commit.enqueue(self, 0)
+        self._publish(append.first_seq, entries)
+        self._activation.released(version)
+
+    def _publish(self, first_seq: int, entries: list[Entry]) -> None:
+        now = self._activation.host.clock.now()
+        watchers = [node for node, until in self._watchers.items() if until > now]
+        if len(watchers) < len(self._watchers):
+            self._watchers = {node: self._watchers[node] for node in watchers}
+        if watchers:
+            events = [bytes(_event_of(entry)) for entry in entries]
+            self._activation.host.outlet.publish(watchers, self.id, first_seq, events)
+
+    def overdue(self) -> None:
+        self._activation.overdue()
+
+    def seal_due(self) -> Seal | None:
+        """A full tail as a segment; also a short one once the log is finished."""
+        if self._activation.dropped or self._activation.host.clock.now() < self._seal_at:
+            return None
+        if self._sent_seal is None:
+            self._sent_seal = self._next_seal()
+        return self._sent_seal
+
+    @property
+    def unsealed(self) -> bool:
+        """Whether anything is stored in open chunks."""
+        return bool(self._open)
+
+    def _next_seal(self) -> Seal | None:
+        """Open chunks are replaced whole: as many as make up a segment."""
+        finished = self._finished() and not self._pending
+        count = 0
+        for last_seq in self._open:
+            count = last_seq - self._tail[0].seq + 1
+            if count >= self._settings.segment_entries:
+                break
+        else:
+            if not finished or not count:
+                return None
+        entries = self._tail[:count]
+        ends = finished and count == len(self._tail)
+        end_hash = state_hash(self._activation.boundary) if ends else None
+        data = segment.seal(entries, self._tail_head, self._base, end_hash)
+        return Seal(self.id, self._activation.epoch, entries[0].seq, entries[-1].seq, data)
+
+    def seal_failed(self) -> None:
+        """Offer the segment again after a while."""
+        self._seal_at = self._activation.host.clock.now() + SEAL_RETRY_S
+
+    def sealed(self, seal: Seal) -> None:
+        """The tail up to `seal.last_seq` is a segment now: the base moves past it."""
+        self._sent_seal = None
+        count = seal.last_seq - seal.first_seq + 1
+        done, self._tail = self._tail[:count], self._tail[count:]
+        while self._open and self._open[0] <= seal.last_seq:
+            self._open.popleft()
+        cls = type(self._activation.actor)
+        assert issubclass(cls, LoggedActor)
+        for entry in done:
+            self._base = cls.evolve(self._base, decode_entry(cls, entry))
+            self._tail_head = next_head(self._tail_head, entry)
+        self._older.extend(done)
+
+    def renew(self, epoch: Epoch) -> None:
+        """The activation goes on under another epoch: what is repeated says so."""
+        if self._sent is not None:
+            self._sent = msgspec.structs.replace(self._sent, epoch=epoch)
+        if self._sent_seal is not None:
+            self._sent_seal = msgspec.structs.replace(self._sent_seal, epoch=epoch)
+
+    def parts(self) -> LogParts | None:
+        """What another node goes on from, while nothing is pending and nothing on its way to the
+        store. None after a segment with an unknown outcome: only the store knows its chunks."""
+        if self._sent_seal is not None:
+            return None
+        now = self._activation.host.clock.now()
+        left = [(node.node, node.incarnation, until - now) for node, until in self._watchers.items() if until > now]
+        return LogParts(
+            _encode(self._base), self._tail_head, self._head, self._tail, list(self._open), self.durable_seq, left
+        )
+
+    def watch_on(self, watchers: Iterable[tuple[NodeId, Incarnation, float]]) -> None:
+        """Feed these for as long as another node would have."""
+        now = self._activation.host.clock.now()
+        for node, incarnation, left_s in watchers:
+            self._watchers[NodeAddress(node, incarnation)] = now + min(WATCH_S, left_s)
+
+    def fenced(self) -> None:
+        self._activation.fenced()
+
+    def broken(self, error: Exception) -> None:
+        """This log cannot be stored: end the activation. Its next one reads what is stored."""
+        log.error("log cannot be stored", log=self.id, next_seq=self.next_seq, exc_info=error)
+        self._activation.host.discard(self._activation, Internal(f"the log of {self.id} cannot be stored"))
+
+    # ---- watchers ----
+
+    def attach(self, node: NodeAddress) -> Attached:
+        """Feed `node` for the next `WATCH_S`. A finished log has nothing to feed: it notes nobody,
+        and may leave memory."""
+        finished = self._boundary_seq == self.durable_seq and self._finished()
+        if not finished:
+            self._watchers[node] = self._activation.host.clock.now() + WATCH_S
+        return Attached(self.durable_seq, finished)
+
+    @property
+    def watched(self) -> bool:
+        now = self._activation.host.clock.now()
+        return any(until > now for until in self._watchers.values())
+
+    def read(self, from_seq: int) -> Awaitable[EventBatch]:
+        """Durable events from `from_seq`, at most `READ_BATCH`; from memory if they are there."""
+        first_here = self._older[0].seq if self._older else (self._tail[0].seq if self._tail else self.durable_seq)
+        if from_seq >= first_here:
+            held = [entry for entry in (*self._older, *self._tail) if entry.seq >= from_seq]
+            future: asyncio.Future[EventBatch] = asyncio.get_running_loop().create_future()
+            future.set_result(self._batch(from_seq, held))
+            return future
+        return self._read_stored(from_seq)
+
+    def recent(self, count: int) -> EventBatch:
+        """The newest durable events that are in memory, at most `count` and `READ_BATCH`."""
+        held = [*self._older, *self._tail][-min(count, READ_BATCH) :] if count > 0 else []
+        return self._batch(self.durable_seq, held)
+
+    async def _read_stored(self, from_seq: int) -> EventBatch:
+        stored = await self._activation.host.logs.read_log(self.kind, self.id, from_seq, from_seq + READ_BATCH)
+        entries: list[Entry] = []
+        for chunk in stored.chunks if stored is not None else []:
+            if len(entries) < READ_BATCH:
+                entries += [entry for entry in segment.decode(chunk.data).entries if entry.seq >= from_seq]
+        return self._batch(from_seq, [entry for entry in entries if entry.seq < self.durable_seq])
+
+    def _batch(self, from_seq: int, entries: list[Entry]) -> EventBatch:
+        some = entries[:READ_BATCH]
+        first = some[0].seq if some else max(from_seq, 1)
+        return EventBatch(self.durable_seq, first, [_event_of(entry) for entry in some])
+
+
+def load(activation: "Activation", cls: type[LoggedActor[Any]], stored: StoredLog | None) -> Any:
+    """Give `activation` its log and return its state: the last keyframe and what follows it.
+    Raises `Corrupt` where the stored bytes fail a check."""
+    fresh = cls.State()
+    if stored is None:
+        event_log = EventLog(activation, fresh, NO_HEAD, [], 1)
+        activation.adopt_log(event_log)
+        return fresh
+    base, base_head, tail, ends = fresh, NO_HEAD, list[Entry](), list[int]()
+    sealed: list[Entry] = []
+    for chunk in stored.chunks:
+        part = segment.decode(chunk.data)
+        if chunk.sealed:
+            base, base_head, sealed = _state_of(cls, part), part.head_before or NO_HEAD, part.entries
+        else:
+            tail += part.entries
+            ends.append(part.last_seq)
+    for entry in sealed:
+        base = cls.evolve(base, decode_entry(cls, entry))
+        base_head = next_head(base_head, entry)
+    state, head = base, base_head
+    for entry in tail:
+        state = cls.evolve(state, decode_entry(cls, entry))
+        head = next_head(head, entry)
+    end = [*sealed, *tail]
+    if head != stored.head or (end[-1].seq + 1 if end else 1) != stored.next_seq:
+        raise Corrupt(f"the log of {activation.id} does not end where its row says ({stored.next_seq})")
+    event_log = EventLog(activation, base, head, tail, stored.next_seq)
+    event_log._tail_head = base_head
+    event_log._older.extend(sealed)
+    event_log._open.extend(ends)
+    activation.adopt_log(event_log)
+    return state
+
+
+def arrive(activation: "Activation", cls: type[LoggedActor[Any]], parts: LogParts) -> None:
+    """Give `activation`, whose state is set, the log that another node had. Raises `BadInput`
+    where the parts do not fit together."""
+    first = parts.next_seq - len(parts.tail)
+    numbers = [entry.seq for entry in parts.tail]
+    ends_fit = parts.ends == sorted(set(parts.ends) & set(numbers)) and parts.ends[-1:] == numbers[-1:]
+    if first < 1 or numbers != list(range(first, parts.next_seq)) or not ends_fit:
+        raise BadInput(f"the log of {activation.id} does not fit together")
+    try:
+        base = msgspec.msgpack.decode(parts.base, type=cls.State)
+    except UNDECODABLE as error:
+        raise BadInput(f"the log of {activation.id}: {error}") from None
+    event_log = EventLog(activation, base, parts.head, list(parts.tail), parts.next_seq)
+    event_log._tail_head = parts.base_head
+    event_log._open.extend(parts.ends)
+    event_log.watch_on(parts.watchers)
+    activation.adopt_log(event_log)
+
+
+def decode_entry(cls: type[LoggedActor[Any]], entry: Entry) -> Record:
+    """The record in an entry. Raises `Corrupt`."""
+    try:
+        event, lineage, command = _decoder(cls).decode(entry.data)
+    except UNDECODABLE as error:
+        raise Corrupt(f"event {entry.seq}: {error}") from None
+    return Record(entry.seq, event, lineage, command)
+
+
+def _state_of(cls: type[LoggedActor[Any]], part: "segment.Segment") -> Any:
+    """The keyframe's state. Raises `Corrupt`."""
+    try:
+        return msgspec.msgpack.decode(part.keyframe or b"", type=cls.State)
+    except UNDECODABLE as error:
+        raise Corrupt(f"keyframe at event {part.first_seq}: {error}") from None
+
+
+_decoders: dict[type, "msgspec.msgpack.Decoder[Any]"] = {}
+
+
+def _decoder(cls: type[LoggedActor[Any]]) -> "msgspec.msgpack.Decoder[Any]":
+    decoder = _decoders.get(cls)
+    if decoder is None:
+        decoder = _decoders[cls] = msgspec.msgpack.Decoder(tuple[cls.Event, str | None, int])  # type: ignore[name-defined]
+    return decoder
+
+
+_parts = msgspec.msgpack.Decoder(tuple[msgspec.Raw, str | None, int])
+
+
+def _event_of(entry: Entry) -> msgspec.Raw:
+    """The event's own bytes within an entry."""
+    return _parts.decode(entry.data)[0]

@@ -1,0 +1,312 @@
+"""Calls: from anywhere in the cluster to the one activation of an actor.
+
+    local activation          call it, inline
+    otherwise                 ask the cached place, or the slot's owner
+    the owner                 runs it, or answers `Moved` to where the directory, the placement or
+                              the store says; the caller follows at most `max_redirects`, then waits
+                              for a view change or a jittered moment, until its deadline
+
+A call that makes no actor (`read_only`, `existing`), of one that the store does not know, runs on a
+blank that is thrown away, or ends in `NotFound`.
+
+Only calls that certainly did nothing (`Moved`, `Unreachable`) are sent again; a lost connection or
+a passed deadline is an unknown outcome and is the caller's to repeat, with its command id.
+
+An actor's method may be in its first step when it asks, and that step runs in whatever task or
+callback its own caller runs in. So nothing on the way of `ask` may bind to the running task, as
+`asyncio.timeout` does: waits go by timers on futures, and what needs more gets a task.
+"""
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from server.activations.activation import Activation, Chain, Waiting
+from server.activations.awaiting import fail, settle
+from server.actors.methods import Method
+from server.catalog.calls import CallFrame, decode_call, encode_call
+from server.catalog.catalog import NotMade
+from server.cluster.placement import place
+from server.directory.cache import LocationCache
+from server.directory.location import Location, parse_location
+from server.errors import (
+    BadInput,
+    DeadlineExceeded,
+    GarrisonError,
+    Moved,
+    NotFound,
+    OutcomeUnknown,
+    Unavailable,
+    Unreachable,
+)
+from server.ids import ActorId, NodeAddress, key_of, kind_of
+from server.runtime.backoff import backoff_s
+from server.transport.ports import Answer, Service
+
+if TYPE_CHECKING:
+    from server.catalog.system import ActorSystem
+
+_MAX_CHAIN: Final = 32
+
+
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class Dispatcher:
+    """See the module's head."""
+
+    def __init__(self, host: "ActorSystem") -> None:
+        self._host = host
+        self.cache = LocationCache(host.settings.actors.location_cache_entries)
+        self._paused: dict[asyncio.Future[None], None] = {}
+        host.transport.serve(Service.CALL, self.serve)
+
+    def on_view(self) -> None:
+        self.cache.keep(set(self._host.view.addresses))
+        for pause in self._paused:
+            _wake(pause)
+
+    # ---- the caller's side ----
+
+    async def ask(self, identity: ActorId, name: str, args: tuple[Any, ...], chain: Chain, deadline: float) -> Any:
+        """The answer of the actor, wherever it lives. Raises the method's error, `Unavailable`
+        (nothing happened), or an `OutcomeUnknown`."""
+        target: NodeAddress | None = None
+        here, hops, attempt = False, 0, 0
+        reason: GarrisonError = Unavailable("no node is up")
+        while True:
+            try:
+                activation = self._host.catalog.live.get(identity)
+                if activation is not None:
+                    return await self._local(activation, name, args, chain, deadline)
+                if target is None:
+                    target = self.cache.find(identity) or self._host.owner(identity)
+                if target is None:
+                    raise Unreachable("no node is up")
+                if target == self._host.me:
+                    admission = self._admit(identity, name, self._host.me, here, deadline)
+                    if chain:
+                        activation = await self._host.supervisor.spawn(admission, f"admit {identity}")
+                    else:
+                        activation = await admission
+                    return await self._local(activation, name, args, chain, deadline)
+                return await self._remote(target, identity, name, args, chain, deadline, here)
+            except NotMade:
+                return await self._waited(self._peek(identity, name, args, chain, deadline), deadline, name)
+            except Moved as moved:
+                reason, where = moved, parse_location(moved.address)
+                self._learn(identity, target, where)
+                target, here = where or (None, False)
+                hops += 1
+                if where is not None and hops <= self._host.settings.actors.max_redirects:
+                    continue
+            except Unreachable as error:
+                reason = error
+                self.cache.drop(identity)
+                target, here = None, False
+            except OutcomeUnknown:
+                self.cache.drop(identity)  # the next call asks the owner: this place may be silent for long
+                raise
+            hops = 0
+            await self._pause(attempt, deadline, reason)
+            attempt += 1
+
+    async def _pause(self, attempt: int, deadline: float, reason: GarrisonError) -> None:
+        """Wait for a view change, or a jittered moment. Raises `Unavailable` at the deadline."""
+        left = deadline - self._host.clock.now()
+        if left <= 0:
+            raise Unavailable(f"no way to the actor: {reason.message or 'it is moving'}")
+        wait_s = min(max(left, 0.001), 0.01 + backoff_s(attempt, self._host.rng, base_s=0.05, cap_s=0.5))
+        loop = asyncio.get_running_loop()
+        pause = loop.create_future()
+        timer = loop.call_later(wait_s, _wake, pause)
+        self._paused[pause] = None
+        try:
+            await pause
+        finally:
+            timer.cancel()
+            del self._paused[pause]
+
+    def _learn(self, identity: ActorId, asked: NodeAddress | None, where: Location | None) -> None:
+        """Heal what led to a place where the actor is not."""
+        self._host.metrics.calls_redirected_total += 1
+        self.cache.drop(identity)
+        owner = self._host.owner(identity)
+        if asked is not None and asked != owner:
+            self._host.directory.forget(identity, asked, owner)
+        if where is not None and where.address not in (owner, self._host.me):
+            self.cache.put(identity, where.address)
+
+    def _method(self, identity: ActorId, name: str) -> Method | None:
+        cls = self._host.app.actor(kind_of(identity))
+        return self._host.methods(cls).get(name) if cls is not None else None
+
+    async def _local(
+        self, activation: Activation, name: str, args: tuple[Any, ...], chain: Chain, deadline: float
+    ) -> Any:
+        result = activation.call(name, args, chain, deadline)
+        return await self._waited(result, deadline, f"{activation.kind}.{name}")
+
+    async def _waited(self, result: Any, deadline: float, what: str) -> Any:
+        return await self.within(result, deadline, what) if isinstance(result, asyncio.Future) else result
+
+    def _peek(self, identity: ActorId, name: str, args: tuple[Any, ...], chain: Chain, deadline: float) -> Any:
+        """The result of a call that reads what was never stored, or a future of it. Raises `NotFound`
+        for a method that is none of those."""
+        method = self._method(identity, name)
+        if method is None or not method.peeks:
+            raise NotFound(f"no {kind_of(identity)} {key_of(identity)}")
+        blank = self._host.catalog.blank(identity)
+        result: Any = None
+        try:
+            result = blank.call(name, args, chain, deadline)
+        finally:
+            if isinstance(result, asyncio.Future):
+                result.add_done_callback(lambda _: blank.drop(Moved()))
+            else:
+                blank.drop(Moved())
+        return result
+
+    async def within(self, result: "asyncio.Future[Any]", deadline: float, what: str) -> Any:
+        """The result, or `DeadlineExceeded`; a caller that goes away does not cancel the turn."""
+        loop = asyncio.get_running_loop()
+        answer = loop.create_future()
+        timer = loop.call_later(max(0.0, deadline - self._host.clock.now()), _late, answer, what)
+        result.add_done_callback(partial(settle, answer))
+        try:
+            return await answer
+        finally:
+            timer.cancel()
+
+    async def _remote(
+        self,
+        target: NodeAddress,
+        identity: ActorId,
+        name: str,
+        args: tuple[Any, ...],
+        chain: Chain,
+        deadline: float,
+        here: bool,
+    ) -> Any:
+        left = deadline - self._host.clock.now()
+        if left <= 0:
+            raise Unavailable("the deadline passed before the call was sent")
+        method = self._method(identity, name)
+        if method is None:
+            raise NotFound(f"no method {kind_of(identity)}.{name[:64]}")
+        self._host.metrics.calls_remote_total += 1
+        payload = encode_call(identity, name, args, left, chain, here)
+        return method.decode_result(await self._host.transport.request(target, Service.CALL, payload, left))
+
+    def pass_on(
+        self, call: Waiting, identity: ActorId, send: Callable[[bytes, float], "asyncio.Future[bytes]"]
+    ) -> None:
+        """Do a call that waited in a mailbox elsewhere: `send` takes its frame and the seconds that
+        are left, and gives the answer's bytes. Whoever waits here gets that, or why there is none:
+        `Moved` where nothing was sent, so that they find the way themselves."""
+        left = call.deadline - self._host.clock.now()
+        if call.future.done():
+            return
+        try:
+            if left <= 0:
+                raise DeadlineExceeded(f"waited in the mailbox of {identity}")
+            answer = send(encode_call(identity, call.method.name, call.args, left, call.chain, here=True), left)
+        except Unreachable:
+            fail(call.future, Moved())
+        except GarrisonError as error:
+            fail(call.future, error)
+        except Exception as error:
+            fail(call.future, BadInput(f"arguments of {call.method.name} cannot travel: {error}"))
+        else:
+            answer.add_done_callback(partial(settle, call.future, then=call.method.decode_result))
+
+    # ---- the callee's side ----
+
+    async def _admit(
+        self, identity: ActorId, name: str, caller: NodeAddress, here: bool, deadline: float
+    ) -> Activation:
+        """The activation to run a call of `name` on that came to this node, or `Moved` to the right one.
+        Raises `NotMade` for an actor that was never stored, if the call does not make it."""
+        host = self._host
+        activation = host.catalog.live.get(identity)
+        if activation is not None:
+            return activation
+        if not here:
+            self._must_own(identity)
+            await host.directory.settled(identity)
+            self._must_own(identity)
+            self._look_up(identity, caller)
+        method = self._method(identity, name)
+        make = method is None or not (method.peeks or method.existing)
+        left = max(0.0, deadline - host.clock.now())
+        try:
+            async with asyncio.timeout(left):
+                return await host.catalog.activate(identity, make)
+        except TimeoutError:
+            raise Unavailable(f"{identity} could not be activated in time") from None
+
+    def _must_own(self, identity: ActorId) -> None:
+        owner = self._host.owner(identity)
+        if owner != self._host.me:
+            raise Moved(str(owner) if owner is not None else "")
+
+    def _look_up(self, identity: ActorId, caller: NodeAddress) -> None:
+        """Raise `Moved` if the directory or the placement says elsewhere."""
+        host = self._host
+        address = host.directory.find(identity)
+        if address == host.me:
+            host.directory.forget(identity, host.me, host.me)
+        elif address is not None:
+            raise Moved(str(address))
+        cls = host.app.actor(kind_of(identity))
+        if cls is not None and cls.placement != "hash":
+            chosen = place(cls.placement, host.view, host.me, caller)
+            if chosen != host.me:
+                host.directory.register(identity, chosen)
+                raise Moved(str(Location(chosen, here=True)))
+
+    def serve(self, peer: NodeAddress, payload: bytes) -> Answer:
+        """A call from another node: answered at once where the turn runs at once."""
+        frame = decode_call(payload)
+        if len(frame.chain) > _MAX_CHAIN:
+            raise BadInput("the call chain is too long")
+        deadline = self._host.clock.now() + frame.timeout_ms / 1000
+        activation = self._host.catalog.live.get(frame.id)
+        if activation is None:
+            return self._host.supervisor.spawn(self._serve_cold(peer, frame, deadline), f"call {frame.id}")
+        result = self._run(activation, frame, deadline)
+        return _encoded(result) if isinstance(result, asyncio.Future) else _encode(result)
+
+    def _run(self, activation: Activation, frame: CallFrame, deadline: float) -> Any:
+        args = activation.method(frame.method).decode_args(frame.args)
+        return activation.call(frame.method, args, tuple(frame.chain), deadline)
+
+    async def _serve_cold(self, peer: NodeAddress, frame: CallFrame, deadline: float) -> bytes:
+        try:
+            activation = await self._admit(frame.id, frame.method, peer, frame.here, deadline)
+            result = self._run(activation, frame, deadline)
+        except NotMade:
+            method = self._method(frame.id, frame.method)
+            args = method.decode_args(frame.args) if method is not None else ()
+            result = self._peek(frame.id, frame.method, args, tuple(frame.chain), deadline)
+        return _encode(await result if isinstance(result, asyncio.Future) else result)
+
+
+def _encoded(result: "asyncio.Future[Any]") -> "asyncio.Future[bytes]":
+    """A future of the answer's bytes."""
+    out: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+    result.add_done_callback(partial(settle, out, then=_encode))
+    return out
+
+
+def _late(answer: "asyncio.Future[Any]", what: str) -> None:
+    if not answer.done():
+        answer.set_exception(DeadlineExceeded(f"{what} took too long"))
+
+
+def _wake(pause: "asyncio.Future[None]") -> None:
+    if not pause.done():
+        pause.set_result(None)

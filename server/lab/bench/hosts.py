@@ -1,0 +1,104 @@
+"""Actor runtimes for benchmarks: real parts, in this process, over a store that is given."""
+
+import gc
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from server.actors.app import App
+from server.catalog.system import ActorSystem
+from server.cluster.view import Member, View
+from server.ids import NodeAddress, NodeId
+from server.main import build_store, load_app
+from server.runtime.clock import SystemClock
+from server.runtime.metrics import Metrics
+from server.runtime.supervisor import Supervisor
+from server.settings import Settings, from_tree
+from server.storage.claimer import Claimer
+from server.storage.durability import MemoryFirst
+from server.storage.group_commit import GroupCommit
+from server.storage.lease import NodeLease
+from server.storage.memory import MemoryDatabase, MemoryStore
+from server.storage.memory_logs import MemoryLogStore
+from server.storage.takeover import Takeover
+from server.storage.write_behind import WriteBehind
+from server.transport.tcp import TcpTransport
+
+
+class NoOutlet:
+    """Nobody watches a benchmark."""
+
+    def push(self, *_: Any) -> None: ...
+
+    def publish(self, *_: Any) -> None: ...
+
+
+def _lost() -> None: ...
+
+
+class Alone:
+    """Neighbours of a node without gossip."""
+
+    def lively(self) -> list[NodeAddress]:
+        return []
+
+    def vanished(self) -> list[NodeAddress]:
+        return []
+
+
+@asynccontextmanager
+async def memory_host(app: App, name: str = "node-1") -> AsyncIterator[ActorSystem]:
+    """A host over the memory store."""
+    database = MemoryDatabase(SystemClock())
+    types = {cls.kind: cls.State for cls in app.actors}
+    async with host_over(app, MemoryStore(database, types), MemoryLogStore(database), name) as host:
+        yield host
+
+
+@asynccontextmanager
+async def game_host(url: str) -> AsyncIterator[ActorSystem]:
+    """A host of the default application over the migrated database at `url`."""
+    settings = from_tree({"store": {"url": url}})
+    app = load_app(settings)
+    store = build_store(settings, app)
+    async with host_over(app, store, store) as host:
+        yield host
+
+
+@asynccontextmanager
+async def host_over(app: App, store: Any, logs: Any, name: str = "node-1") -> AsyncIterator[ActorSystem]:
+    """A host over `store`, alone in its view, with a real TCP transport."""
+    settings, clock, metrics = Settings(), SystemClock(), Metrics()
+    supervisor, rng = Supervisor(name), random.Random(name)
+    lease = NodeLease(store, settings.store, clock, metrics, _lost, Alone())
+    takeover = Takeover(store, lease, None, settings.journal, {}, clock, metrics)
+    behind = WriteBehind(store, settings.store, clock, metrics, rng)
+    commit = GroupCommit(logs, settings.store, clock, metrics, rng)
+    transport = TcpTransport(settings.transport, "bench", None, clock, metrics, supervisor, rng)
+    host = ActorSystem(
+        app, settings, clock, rng, metrics, supervisor, transport, store, logs,
+        Claimer(store, settings.actors, metrics, supervisor, lambda kind: False, takeover), takeover,
+        MemoryFirst(lease, clock, behind, commit), behind, commit,
+    )  # fmt: skip
+    host.outlet = NoOutlet()
+    await store.open()
+    lease.granted(clock.boot() + 1e6)
+    me = NodeAddress(NodeId(name), await store.register_node(NodeId(name), None))
+    await transport.start(me)
+    host.start(me)
+    supervisor.spawn(commit.run(), "group-commit")
+    host.on_view(View((member(host),)))
+    gc.collect()
+    gc.freeze()  # as a node does once it serves
+    try:
+        yield host
+    finally:
+        await transport.stop()
+        await supervisor.stop()
+        await store.close()
+
+
+def member(host: ActorSystem) -> Member:
+    """The host as its peers see it."""
+    return Member(host.me.node, host.me.incarnation, 4, "up", host.transport.endpoint, "", "")

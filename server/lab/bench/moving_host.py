@@ -1,0 +1,98 @@
+"""A host of the default application in a process of its own, between which activations move. It is
+told lines of JSON and answers each with one; the first says its name and the store."""
+
+import asyncio
+import sys
+from typing import Any
+
+import msgspec
+import uvloop
+
+from server.actors.app import App
+from server.catalog.system import ActorSystem
+from server.cluster.view import Member, View
+from server.ids import ActorId, NodeAddress
+from server.lab.bench.hosts import host_over, member
+from server.main import build_store, load_app
+from server.settings import from_tree
+
+AT_ONCE = 2_000
+
+
+class Begin(msgspec.Struct, frozen=True):
+    """Answered by the host's `Member`. `roaming`: players live anywhere, not with their slots."""
+
+    name: str
+    url: str
+    roaming: bool
+
+
+class See(msgspec.Struct, frozen=True, tag=True):
+    """The view from now on."""
+
+    members: list[Member]
+
+
+class Fill(msgspec.Struct, frozen=True, tag=True):
+    """Activate these."""
+
+    ids: list[ActorId]
+
+
+class Move(msgspec.Struct, frozen=True, tag=True):
+    """Move these, where they are here. Answered by their number."""
+
+    ids: list[ActorId]
+    to: NodeAddress
+
+
+class Count(msgspec.Struct, frozen=True, tag=True):
+    """Answered by how many live here, how many of them are misplaced, and how many have moved."""
+
+
+Told = See | Fill | Move | Count
+
+
+async def _do(host: ActorSystem, told: Told) -> Any:
+    if isinstance(told, See):
+        peers = {one.address: one.transport for one in told.members if one.address != host.me}
+        host.transport.set_peers(peers)
+        host.on_view(View(tuple(told.members)))
+        return True
+    if isinstance(told, Fill):
+        for start in range(0, len(told.ids), AT_ONCE):
+            await asyncio.gather(*(host.activate(identity) for identity in told.ids[start : start + AT_ONCE]))
+        return len(host.catalog.live)
+    if isinstance(told, Move):
+        here = [one for identity in told.ids if (one := host.find(identity)) is not None]
+        return await host.migrator.move(here, told.to)
+    return [len(host.catalog.live), len(host.catalog.misplaced), host.metrics.migrations_total]
+
+
+async def main() -> None:
+    lines = asyncio.StreamReader(limit=64 * 1024 * 1024)
+    loop = asyncio.get_running_loop()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
+    begin = msgspec.json.decode(await lines.readline(), type=Begin)
+    settings = from_tree({"store": {"url": begin.url}})
+    app = _roaming(load_app(settings)) if begin.roaming else load_app(settings)
+    store = build_store(settings, app)
+    async with host_over(app, store, store, begin.name) as host:
+        host.supervisor.spawn(host.write_behind.run(), "write-behind")
+        _say(member(host))
+        while line := await lines.readline():
+            _say(await _do(host, msgspec.json.decode(line, type=Told)))
+
+
+def _roaming(app: App) -> App:
+    """Its players alone, which stay where they are put."""
+    assert app.session_actor is not None
+    return App("bench", (type("Roaming", (app.session_actor,), {"placement": "least_loaded", "__slots__": ()}),))
+
+
+def _say(answer: Any) -> None:
+    print(msgspec.json.encode(answer).decode(), flush=True)
+
+
+if __name__ == "__main__":
+    uvloop.run(main())

@@ -1,0 +1,24 @@
+"""A host in a process of its own, for `remote-call`: prints where it is, serves until SIGTERM."""
+
+import asyncio
+import json
+import signal
+
+import uvloop
+
+from server.actors.app import App
+from server.lab.bench.call import Counter
+from server.lab.bench.hosts import memory_host
+
+
+async def main() -> None:
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    async with memory_host(App("bench", (Counter,)), "served") as host:
+        member = {"node": host.me.node, "incarnation": host.me.incarnation, "endpoint": host.transport.endpoint}
+        print(json.dumps(member), flush=True)
+        await stop.wait()
+
+
+if __name__ == "__main__":
+    uvloop.run(main())

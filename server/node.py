@@ -36,14 +36,9 @@ from server.runtime.metrics import Metrics
 from server.runtime.supervisor import Supervisor
 from server.sessions.gateway import Gateway
 from server.settings import Settings
-from server.storage.claimer import Claimer
-from server.storage.durability import JournalFirst, MemoryFirst
-from server.storage.group_commit import GroupCommit
 from server.storage.journal.ports import Journal
-from server.storage.lease import NodeLease
+from server.storage.pipeline import StoragePipeline
 from server.storage.ports import NodeRow, Store
-from server.storage.takeover import Takeover
-from server.storage.write_behind import WriteBehind
 from server.transport.ports import Service, Transport
 from server.wire.messages import CloseCode
 
@@ -118,19 +113,14 @@ class Node:
         self._unreached = Unreached(settings.store.lease_period_s)
         self._broken_at: float | None = None
         self._gone: dict[NodeAddress, None] = {}  # members whose processes are proven dead
-        self.lease = NodeLease(store, settings.store, clock, metrics, self._lease_lost, self)
-        self.write_behind = WriteBehind(store, settings.store, clock, metrics, rng)
-        self.write_behind.journal = journal = drivers.journal
-        self.group_commit = GroupCommit(drivers.logs, settings.store, clock, metrics, rng)
-        durability = MemoryFirst(self.lease, clock, self.write_behind, self.group_commit)
-        if journal is not None:
-            durability = JournalFirst(self.lease, clock, self.write_behind, self.group_commit, journal)
-        types = {cls.kind: cls.State for cls in app.actors if cls.durability == "write_behind"}
-        self.takeover = Takeover(store, self.lease, journal, settings.journal, types, clock, metrics)
-        claimer = Claimer(store, settings.actors, metrics, self.supervisor, self._is_logged, self.takeover)
+        self.pipeline = pipeline = StoragePipeline(
+            kinds=app.actors, settings=settings, store=store, logs=drivers.logs, journal=drivers.journal, clock=clock,
+            rng=rng, metrics=metrics, supervisor=self.supervisor, neighbours=self, on_lease_lost=self._lease_lost,
+        )  # fmt: skip
+        self.lease, self.write_behind, self.takeover = pipeline.lease, pipeline.write_behind, pipeline.takeover
         self.host = ActorSystem(
             app, settings, clock, rng, metrics, self.supervisor, drivers.transport, store, drivers.logs,
-            claimer, self.takeover, durability, self.write_behind, self.group_commit,
+            pipeline.claimer, pipeline.takeover, pipeline.durability, pipeline.write_behind, pipeline.group_commit,
         )  # fmt: skip
         self.gateway = Gateway(self.host, settings, signing_key, rng)
         self.host.outlet = self.gateway.streams
@@ -146,10 +136,6 @@ class Node:
         self._moved_before = 0
         self._lease_tasks: list[asyncio.Task[Any]] = []
         self._registered: NodeAddress | None = None
-
-    def _is_logged(self, kind: str) -> bool:
-        cls = self.app.actor(kind)
-        return cls is not None and cls.durability == "logged"
 
     # ---- start ----
 
@@ -171,7 +157,7 @@ class Node:
             await drivers.journal.open(address)
         drivers.transport.serve(Service.NODE, self._say_whether_over)
         await drivers.transport.start(address)
-        self.takeover.start(address)
+        self.pipeline.start(address)
         self.host.start(address)
         self.client_url = await self.listener.start()
         self.admin_url = self.admin.bind() if self.admin is not None else ""
@@ -182,7 +168,7 @@ class Node:
         self._lease_tasks.append(self.supervisor.spawn(self.lease.judge(), "judge"))
         for work, name in (
             (self.write_behind.run(), "write-behind"),
-            (self.group_commit.run(), "group-commit"),
+            (self.pipeline.group_commit.run(), "group-commit"),
             (self.lag.run(), "lag"),
             (self.takeover.run(self._take_over), "takeover"),
         ):

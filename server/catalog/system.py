@@ -92,7 +92,6 @@ class ActorSystem:
     def start(self, me: NodeAddress) -> None:
         """This run's address is known: begin to collect and to rebalance."""
         self.me = me
-        self.claimer.start(me)
         self.directory.start(me)
         self.supervisor.spawn(self.catalog.collect(), "collect")
         self.supervisor.spawn(self.catalog.rebalance(), "rebalance")

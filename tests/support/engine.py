@@ -14,14 +14,10 @@ from server.runtime.clock import SystemClock
 from server.runtime.metrics import Metrics
 from server.runtime.supervisor import Supervisor
 from server.settings import Settings, from_tree
-from server.storage.claimer import Claimer
-from server.storage.durability import JournalFirst, MemoryFirst
-from server.storage.group_commit import GroupCommit
 from server.storage.journal.ports import Journal
 from server.storage.lease import NodeLease
 from server.storage.memory import MemoryDatabase, MemoryStore
-from server.storage.takeover import Takeover
-from server.storage.write_behind import WriteBehind
+from server.storage.pipeline import Alone, StoragePipeline
 from server.transport.memory import MemoryNetwork, MemoryTransport
 from server.wire.messages import Push
 from tests.support.faulty import Faults, FaultyLogs, FaultyStore
@@ -53,16 +49,6 @@ class TestHost(ActorSystem):
     journal: Journal
 
 
-class Alone:
-    """Neighbours of a node without gossip."""
-
-    def lively(self) -> list[NodeAddress]:
-        return []
-
-    def vanished(self) -> list[NodeAddress]:
-        return []
-
-
 class Cluster:
     """Hosts that share a database and a network. `show` gives all of them a view."""
 
@@ -82,35 +68,29 @@ class Cluster:
         faults = Faults()
         store = FaultyStore(self.database, types, faults, still_live(self.app))
         logs = FaultyLogs(self.database, faults)
-        lease = NodeLease(store, self.settings.store, self.clock, metrics, lambda: None, Alone())
-        write_behind = WriteBehind(store, self.settings.store, self.clock, metrics, rng)
-        commit = GroupCommit(logs, self.settings.store, self.clock, metrics, rng)
         transport = MemoryTransport(self.network, self.settings.transport, metrics)
         journal = self.make_journal(name, metrics) if self.make_journal is not None else None
-        behind_kinds = {cls.kind: cls.State for cls in self.app.actors if cls.durability == "write_behind"}
-        takeover = Takeover(store, lease, journal, self.settings.journal, behind_kinds, self.clock, metrics)
-        durability = MemoryFirst(lease, self.clock, write_behind, commit)
-        if journal is not None:
-            durability = JournalFirst(lease, self.clock, write_behind, commit, journal)
-            write_behind.journal = journal
+        pipeline = StoragePipeline(
+            kinds=self.app.actors, settings=self.settings, store=store, logs=logs, journal=journal, clock=self.clock,
+            rng=rng, metrics=metrics, supervisor=supervisor, neighbours=Alone(), on_lease_lost=lambda: None,
+        )  # fmt: skip
         host = TestHost(
             self.app, self.settings, self.clock, rng, metrics, supervisor, transport, store, logs,
-            Claimer(store, self.settings.actors, metrics, supervisor, lambda kind: kind == "ledger", takeover),
-            takeover, durability, write_behind, commit,
+            pipeline.claimer, pipeline.takeover, pipeline.durability, pipeline.write_behind, pipeline.group_commit,
         )  # fmt: skip
-        host.lease, host.node_store, host.faults = lease, store, faults
+        host.lease, host.node_store, host.faults = pipeline.lease, store, faults
         host.outlet = host.published = Published()
-        lease.granted(self.clock.boot() - 1_000)
-        lease.safe_until = float("inf")
+        host.lease.granted(self.clock.boot() - 1_000)
+        host.lease.safe_until = float("inf")
         place = journal.place if journal is not None else ""
         me = NodeAddress(NodeId(name), await store.register_node(NodeId(name), None, place))
         if journal is not None:
             await journal.open(me)
             host.journal = journal
-        takeover.start(me)
+        pipeline.start(me)
         await transport.start(me)
         host.start(me)
-        supervisor.spawn(commit.run(), "group-commit")
+        supervisor.spawn(pipeline.group_commit.run(), "group-commit")
         self.hosts[name] = host
         return host
 

@@ -13,9 +13,9 @@ from server.settings import from_tree
 from server.storage.claimer import Claimer
 from server.storage.lease import NodeLease
 from server.storage.memory import MemoryDatabase
+from server.storage.pipeline import Alone
 from server.storage.ports import Owned
 from server.storage.takeover import Takeover
-from tests.support.engine import Alone
 from tests.support.faulty import Faults, FaultyStore
 from tests.support.tiny import Total
 from tests.support.waiting import until

@@ -15,14 +15,9 @@ from server.runtime.clock import SystemClock
 from server.runtime.metrics import Metrics
 from server.runtime.supervisor import Supervisor
 from server.settings import Settings, from_tree
-from server.storage.claimer import Claimer
-from server.storage.durability import MemoryFirst
-from server.storage.group_commit import GroupCommit
-from server.storage.lease import NodeLease
 from server.storage.memory import MemoryDatabase, MemoryStore
 from server.storage.memory_logs import MemoryLogStore
-from server.storage.takeover import Takeover
-from server.storage.write_behind import WriteBehind
+from server.storage.pipeline import Alone, StoragePipeline
 from server.transport.tcp import TcpTransport
 
 
@@ -32,19 +27,6 @@ class NoOutlet:
     def push(self, *_: Any) -> None: ...
 
     def publish(self, *_: Any) -> None: ...
-
-
-def _lost() -> None: ...
-
-
-class Alone:
-    """Neighbours of a node without gossip."""
-
-    def lively(self) -> list[NodeAddress]:
-        return []
-
-    def vanished(self) -> list[NodeAddress]:
-        return []
 
 
 @asynccontextmanager
@@ -71,23 +53,23 @@ async def host_over(app: App, store: Any, logs: Any, name: str = "node-1") -> As
     """A host over `store`, alone in its view, with a real TCP transport."""
     settings, clock, metrics = Settings(), SystemClock(), Metrics()
     supervisor, rng = Supervisor(name), random.Random(name)
-    lease = NodeLease(store, settings.store, clock, metrics, _lost, Alone())
-    takeover = Takeover(store, lease, None, settings.journal, {}, clock, metrics)
-    behind = WriteBehind(store, settings.store, clock, metrics, rng)
-    commit = GroupCommit(logs, settings.store, clock, metrics, rng)
+    pipeline = StoragePipeline(
+        kinds=app.actors, settings=settings, store=store, logs=logs, journal=None, clock=clock, rng=rng,
+        metrics=metrics, supervisor=supervisor, neighbours=Alone(), on_lease_lost=lambda: None,
+    )  # fmt: skip
     transport = TcpTransport(settings.transport, "bench", None, clock, metrics, supervisor, rng)
     host = ActorSystem(
         app, settings, clock, rng, metrics, supervisor, transport, store, logs,
-        Claimer(store, settings.actors, metrics, supervisor, lambda kind: False, takeover), takeover,
-        MemoryFirst(lease, clock, behind, commit), behind, commit,
+        pipeline.claimer, pipeline.takeover, pipeline.durability, pipeline.write_behind, pipeline.group_commit,
     )  # fmt: skip
     host.outlet = NoOutlet()
     await store.open()
-    lease.granted(clock.boot() + 1e6)
+    pipeline.lease.granted(clock.boot() + 1e6)
     me = NodeAddress(NodeId(name), await store.register_node(NodeId(name), None))
+    pipeline.start(me)
     await transport.start(me)
     host.start(me)
-    supervisor.spawn(commit.run(), "group-commit")
+    supervisor.spawn(pipeline.group_commit.run(), "group-commit")
     host.on_view(View((member(host),)))
     gc.collect()
     gc.freeze()  # as a node does once it serves

@@ -1,9 +1,9 @@
-"""`python -m server.cli.protocol [--check] [--app module:Name]`: from the message structs of the
-engine and of an app, write `docs/protocol.json`, and from that the SDK's `messages.py`.
+"""`python -m server.cli.protocol [--check] [--app module:Name]`: `docs/protocol.json` from the message structs
+of the engine and of an app.
 
-The structs are the one place where a message is defined. `--check` writes nothing and fails
-when a file is not what the structs would give. The description is plain JSON: see the head of
-`docs/protocol.md` for how to read it, and `protocol_python.py` for the rendering.
+The structs are the one place where a message is defined. `--check` writes nothing and fails when the file is
+not what the structs give. The description is plain JSON: the head of `docs/protocol.md` says how to read it.
+The SDKs' messages are rendered from it by the scripts in `clients/codegen`, which see no server code.
 """
 
 import argparse
@@ -24,7 +24,6 @@ from msgspec import inspect as shapes
 
 import server.errors
 from server.actors.app import App, QueryRoute, Route
-from server.cli.protocol_python import render_python
 from server.errors import BadSetting, GarrisonError, OutcomeUnknown, Rejected, Retryable
 from server.settings import Settings
 from server.wire.codec import SUBPROTOCOLS
@@ -52,7 +51,6 @@ from server.wire.messages import (
 Spec = dict[str, Any]
 ROOT: Final = Path(__file__).resolve().parents[2]
 JSON_FILE: Final = ROOT / "docs" / "protocol.json"
-PYTHON_FILE: Final = ROOT / "clients" / "python" / "src" / "garrison" / "messages.py"
 
 ENGINE_REPLIES: Final[dict[type[Request], tuple[type[msgspec.Struct], ...]]] = {
     Hello: (Welcome, Redirect),
@@ -378,30 +376,22 @@ def render_json(described: Spec) -> str:
     return json.dumps(described, indent=1, ensure_ascii=False) + "\n"
 
 
-def files(app: App) -> dict[Path, str]:
-    """Each generated file with the text that it should have."""
-    described = describe(app)
-    return {JSON_FILE: render_json(described), PYTHON_FILE: render_python(described)}
-
-
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns the exit status."""
+    """Write or check protocol.json; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m server.cli.protocol", description="Generate protocol.json.")
-    parser.add_argument("--check", action="store_true", help="write nothing; fail if a file is out of date")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if the file is out of date")
     parser.add_argument("--app", default=Settings().app, help="the application, package.module:Name")
+    parser.add_argument("--out", type=Path, default=JSON_FILE, help="the file to write")
     options = parser.parse_args(argv)
-    stale = 0
-    for path, text in files(load_app(options.app)).items():
-        current = path.read_text("utf-8") if path.exists() else None
-        if current == text:
-            continue
-        stale += 1
-        if options.check:
-            print(f"{path.relative_to(ROOT)} is out of date: run python -m server.cli.protocol", file=sys.stderr)
-        else:
-            path.write_text(text, "utf-8")
-            print(f"wrote {path.relative_to(ROOT)}", file=sys.stderr)
-    return 1 if stale and options.check else 0
+    text = render_json(describe(load_app(options.app)))
+    if options.out.exists() and options.out.read_text("utf-8") == text:
+        return 0
+    if options.check:
+        print(f"{options.out} is out of date: run python -m server.cli.protocol", file=sys.stderr)
+        return 1
+    options.out.write_text(text, "utf-8")
+    print(f"wrote {options.out}; now run python clients/codegen/python.py", file=sys.stderr)
+    return 0
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,20 +24,43 @@ PAGE = (protocol.ROOT / "docs" / "protocol.md").read_text("utf-8")
 BY_TYPE: dict[str, dict[str, Any]] = {message["type"]: message for message in DESCRIBED["messages"]}
 
 
-def test_generated_files_are_up_to_date(capsys: pytest.CaptureFixture[str]) -> None:
+CODEGEN = protocol.ROOT / "clients" / "codegen"
+
+
+def render(script: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run a script of the codegen where it can import nothing but Python's own library."""
+    command = [sys.executable, "-I", "-S", script, *arguments]
+    return subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_protocol_json_is_what_the_structs_give(capsys: pytest.CaptureFixture[str]) -> None:
     assert protocol.main(["--check"]) == 0, capsys.readouterr().err
 
 
-def test_a_stale_file_is_found_and_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("JSON_FILE", "PYTHON_FILE"):
-        file = tmp_path / name
-        file.write_text(getattr(protocol, name).read_text("utf-8") + "\n# by hand")
-        monkeypatch.setattr(protocol, name, file)
-    monkeypatch.setattr(protocol, "ROOT", tmp_path)
-    assert protocol.main(["--check"]) == 1
-    assert protocol.main([]) == 0
-    assert protocol.main(["--check"]) == 0
-    assert json.loads((tmp_path / "JSON_FILE").read_text()) == DESCRIBED
+@pytest.mark.parametrize("script", sorted(CODEGEN.glob("*.py")), ids=lambda path: path.stem)
+def test_messages_of_each_language_are_what_the_json_gives(script: Path) -> None:
+    checked = render(script, "--check")
+    assert checked.returncode == 0, checked.stderr
+
+
+def test_a_stale_protocol_json_is_found_and_written(tmp_path: Path) -> None:
+    out = tmp_path / "protocol.json"
+    out.write_text(protocol.JSON_FILE.read_text("utf-8") + "\n", "utf-8")
+    assert protocol.main(["--check", "--out", str(out)]) == 1
+    assert protocol.main(["--out", str(out)]) == 0
+    assert protocol.main(["--check", "--out", str(out)]) == 0
+    assert out.read_text("utf-8") == protocol.JSON_FILE.read_text("utf-8")
+
+
+def test_stale_messages_are_found_and_written(tmp_path: Path) -> None:
+    description, out = tmp_path / "protocol.json", tmp_path / "messages.py"
+    renamed = protocol.JSON_FILE.read_text("utf-8").replace('"activity"', '"motto"')
+    description.write_text(renamed, "utf-8")
+    arguments = ("--description", description, "--out", out)
+    assert render(CODEGEN / "python.py", "--check", *arguments).returncode == 1
+    assert render(CODEGEN / "python.py", *arguments).returncode == 0
+    assert render(CODEGEN / "python.py", "--check", *arguments).returncode == 0
+    assert "motto: str" in out.read_text("utf-8")
 
 
 @pytest.mark.parametrize("frame", DESCRIBED["golden"], ids=lambda frame: f"{frame['type']}-{len(frame['wire'])}")
@@ -89,18 +114,65 @@ def test_answers_and_roles_come_from_the_routes() -> None:
 # ---- the page names everything --------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("message", DESCRIBED["messages"], ids=lambda message: message["type"])
-def test_the_page_names_each_message_and_field(message: dict[str, Any]) -> None:
-    assert re.search(rf'["`]{re.escape(message["type"])}["`]', PAGE)
-    for field in message["fields"]:
-        assert re.search(rf"\b{field['name']}\b", PAGE), field["name"]
+def shapes(page: str) -> list[list[str]]:
+    """Each array and each table row of the page, as the names in it: defaults and bounds are dropped."""
+    plain = re.sub(r"\([^)]*\)| = (?:\[\]|\"[^\"]*\"|[\w.]+)", "", page)
+    rows = re.findall(r"^\| (`.*) \|$", plain, re.MULTILINE)
+    arrays = [plain[at + 1 : _end(plain, at)] for at, letter in enumerate(plain) if letter == "["]
+    return [re.findall(r"[A-Za-z_][\w.]*", text) for text in (*rows, *arrays)]
 
 
-@pytest.mark.parametrize("struct", DESCRIBED["structs"], ids=lambda struct: struct["name"])
-def test_the_page_names_each_field_of_nested_arrays(struct: dict[str, Any]) -> None:
-    assert struct["type"] is None or f"`{struct['type']}`" in PAGE
-    for field in struct["fields"]:
-        assert re.search(rf"\b{field['name']}\b", PAGE), field["name"]
+def _end(text: str, start: int) -> int:
+    """The place of the bracket that closes the one at `start`."""
+    depth = 0
+    for at in range(start, len(text)):
+        depth += {"[": 1, "]": -1}.get(text[at], 0)
+        if depth == 0:
+            return at
+    return len(text)
+
+
+SHAPES = shapes(PAGE)
+
+
+def shows(spec: dict[str, Any], shapes: list[list[str]]) -> bool:
+    """Whether the page shows the array of a message or struct: its type, then its fields in order."""
+    names = [field["name"] for field in spec["fields"]]
+    if spec["type"] in DESCRIBED["events"]:
+        assert names.pop(0) == "time_ms"  # the table's head says that it comes first
+    for words in shapes:
+        if spec["type"] is not None and words[:1] != [spec["type"]]:
+            continue
+        if spec["type"] is None and words == names:
+            return True
+        if spec["type"] is not None and any(words[at : at + len(names)] == names for at in range(1, len(words) + 1)):
+            return True
+    return False
+
+
+SPECS = [*DESCRIBED["messages"], *DESCRIBED["structs"]]
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: str(spec["type"] or spec["name"]))
+def test_the_page_shows_each_array_with_its_fields_in_order(spec: dict[str, Any]) -> None:
+    assert shows(spec, SHAPES)
+    assert not shows({**spec, "fields": [*spec["fields"], {"name": "motto"}]}, SHAPES)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [m for m in DESCRIBED["messages"] if m["part"] != "engine" and m["kind"] == "request"],
+    ids=lambda message: message["type"],
+)
+def test_the_page_tells_who_may_send_what_and_what_answers(message: dict[str, Any]) -> None:
+    row = re.search(
+        rf"^\| `{re.escape(message['type'])}`( \*\*C\*\*)? \| ([^|]*) \|.*\| `(\S+)` \|$", PAGE, re.MULTILINE
+    )
+    assert row is not None
+    letters = {"host": "H", "player": "P", "service": "S"}
+    roles = "all" if len(message["roles"]) == 3 else " ".join(letters[role] for role in message["roles"])
+    types = {each["name"]: each["type"] for each in DESCRIBED["messages"]}
+    assert (bool(row[1]), row[2], [row[3]]) == (message["command"], roles, [types[each] for each in message["answers"]])
 
 
 def test_the_page_names_all_codes_with_their_meaning() -> None:

@@ -1,5 +1,5 @@
 """The messages of the protocol as frozen dataclasses. Generated from docs/protocol.json by
-`python -m server.cli.protocol`; do not edit.
+`python clients/codegen/python.py`; do not edit.
 
 `to_wire` gives the array that travels, `from_wire` reads one and ignores fields that a newer
 peer added at its end. `id`, `lineage` and `command` are filled in by the client.

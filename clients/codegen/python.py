@@ -1,17 +1,28 @@
-"""From the description in protocol.json, the Python SDK's `messages.py`: frozen dataclasses with
-slots that turn into wire arrays and back, and tables of close codes. Pure: values to text.
+"""`python clients/codegen/python.py [--check]`: the Python SDK's `messages.py` from docs/protocol.json.
+
+Frozen dataclasses with slots that turn into wire arrays and back, and tables of close codes. Needs the JSON
+and Python's own library only: another language's messages are rendered by a script beside this one, from the
+same file. `--check` writes nothing and fails when `messages.py` is not what the JSON gives.
 
 The text is laid out so that the formatter leaves it as it is.
 """
 
+import argparse
+import json
+import sys
 import textwrap
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Final
 
 Spec = dict[str, Any]
+ROOT: Final = Path(__file__).resolve().parents[2]
+DESCRIPTION: Final = ROOT / "docs" / "protocol.json"
+MESSAGES: Final = ROOT / "clients" / "python" / "src" / "garrison" / "messages.py"
 WIDTH: Final = 120
 
 HEAD: Final = '''"""The messages of the protocol as frozen dataclasses. Generated from docs/protocol.json by
-`python -m server.cli.protocol`; do not edit.
+`python clients/codegen/python.py`; do not edit.
 
 `to_wire` gives the array that travels, `from_wire` reads one and ignores fields that a newer
 peer added at its end. `id`, `lineage` and `command` are filled in by the client.
@@ -25,7 +36,7 @@ from garrison._base import Command, Event, Message, Notice, Push, Reply, Request
 '''
 
 
-def render_python(described: Spec) -> str:
+def render(described: Spec) -> str:
     """The text of `messages.py`."""
     structs = {struct["name"]: struct for struct in described["structs"]}
     events = [struct for struct in described["structs"] if struct["type"] in described["events"]]
@@ -252,3 +263,28 @@ def _close_codes(described: Spec) -> str:
             "}",
         ]
     )
+
+
+# ---- the command ---------------------------------------------------------------------------------
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write or check `messages.py`; return the exit status."""
+    parser = argparse.ArgumentParser(prog="python clients/codegen/python.py", description="Render messages.py.")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if the file is out of date")
+    parser.add_argument("--description", type=Path, default=DESCRIPTION, help="the protocol.json to render")
+    parser.add_argument("--out", type=Path, default=MESSAGES, help="the file to write")
+    options = parser.parse_args(argv)
+    text = render(json.loads(options.description.read_text("utf-8")))
+    if options.out.exists() and options.out.read_text("utf-8") == text:
+        return 0
+    if options.check:
+        print(f"{options.out} is out of date: run python clients/codegen/python.py", file=sys.stderr)
+        return 1
+    options.out.write_text(text, "utf-8")
+    print(f"wrote {options.out}", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

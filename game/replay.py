@@ -1,12 +1,10 @@
-"""Replay of a stored match: from bytes to records, states, totals and lines of text. Pure.
+"""Replays of stored matches: states, totals, and lines of text. Pure.
 
-    StoredLog -> steps(log) -> Step(record, state before, state after) …
-              -> verify(log) -> Report, or `Corrupt` naming segment and event
+    StoredLog -> steps(log) -> Step(record, state before, state after) … -> feed_line(step)
+              -> verify(log) -> Verified, or `Corrupt` naming segment and event
 
-The state is made by the same `evolve` as live play, so a replay is the match. `verify` believes
-nothing that it can compute: checksums and hash chain from bytes, each keyframe from the events
-before it, the end hash from all of them, the log's end from the row. The terminal's timing is the
-command line's affair.
+The fold itself is the engine's (`server/eventlog/fold.py`); this file says what a match's log is made
+of and how its events read. The pace of the terminal is the command's affair.
 """
 
 from collections.abc import Iterator
@@ -32,157 +30,43 @@ from game.messages import (
     Score,
     Started,
 )
-from server.errors import BadInput, Corrupt
-from server.eventlog import segment
-from server.eventlog.ports import Chunk, StoredLog
-from server.eventlog.record import NO_HEAD, Entry, Record, next_head, state_hash
-from server.wire.codec import UNDECODABLE
+from server.errors import BadInput
+from server.eventlog import fold
+from server.eventlog.fold import LoggedKind
+from server.eventlog.ports import StoredLog
 
-_entry_data = msgspec.msgpack.Decoder(tuple[MatchEvent, str | None, int])
-_keyframe = msgspec.msgpack.Decoder(MatchState)
+MATCH: Final = LoggedKind("match", MatchState, MatchEvent, rules.evolve, rules.finished)
+"""The log of a match as `server/eventlog/fold.py` reads it; `Match` in `game/match/actor.py` writes it."""
 
-
-class Step(msgspec.Struct, frozen=True):
-    """One event as it happened: the record, the state before and the state after."""
-
-    record: Record
-    before: MatchState
-    after: MatchState
+Step = fold.Step[MatchState]
 
 
 class Totals(msgspec.Struct, frozen=True):
-    """What a recording counts of one player."""
+    """Counts of one player, as a recording has them."""
 
     kills: int
     deaths: int
     medals: int
 
 
-class Report(msgspec.Struct, frozen=True):
-    """What `verify` found good. `keyframes` were recomputed; `end_hash` is whether the log is
-    finished and its end hash was recomputed too. `head` is the last running hash, in hex."""
-
-    events: int
-    segments: int
-    open_chunks: int
-    keyframes: int
-    end_hash: bool
-    head: str
-    state: MatchState
-
-
-def read(entry: Entry) -> Record:
-    """The record in `entry`. Raises `Corrupt` naming the event."""
-    try:
-        event, lineage, command = _entry_data.decode(entry.data)
-    except UNDECODABLE as error:
-        raise Corrupt(f"event {entry.seq}: {error}") from None
-    return Record(entry.seq, event, lineage, command)
-
-
 def steps(log: StoredLog, from_ms: int = 0) -> Iterator[Step]:
-    """Every event from match clock `from_ms` on, with states; begins at the keyframe at or before
-    it, so that what is earlier is not decoded. Raises `Corrupt`."""
-    chunks = log.chunks[_chunk_before(log.chunks, from_ms) :] if from_ms else log.chunks
-    state: MatchState | None = None
-    for chunk in chunks:
-        part = _decode(chunk)
-        if state is None:
-            state = _start(part)
-        for entry in part.entries:
-            record = _read_in(part, entry)
-            before, state = state, rules.evolve(state, record)
-            if entry.time_ms >= from_ms:
-                yield Step(record, before, state)
+    """Every event from match clock `from_ms` on, with states. Raises `Corrupt`."""
+    return fold.steps(MATCH, log, from_ms)
 
 
 def final_state(log: StoredLog) -> MatchState:
-    """The state after the last event, computed from the first. Raises `Corrupt`."""
-    state = MatchState()
-    for chunk in log.chunks:
-        part = _decode(chunk)
-        for entry in part.entries:
-            state = rules.evolve(state, _read_in(part, entry))
-    return state
+    """The state after the last event. Raises `Corrupt`."""
+    return fold.final_state(MATCH, log)
 
 
-def verify(log: StoredLog) -> Report:
-    """Recompute everything that is stored of a whole log (read from event 1). Raises `Corrupt`
-    with the first thing that is not as it should be."""
-    state, head, next_seq = MatchState(), NO_HEAD, 1
-    segments = open_chunks = 0
-    ended = False
-    for chunk in log.chunks:
-        if chunk.first_seq != next_seq:
-            raise Corrupt(f"events {next_seq} to {chunk.first_seq - 1} are missing")
-        part = _decode(chunk)
-        if part.sealed:
-            segments += 1
-            _same(part, "keyframe", part.keyframe_hash, state_hash(state))
-            _same(part, f"event {part.first_seq}: running hash before it", part.head_before, head)
-        else:
-            open_chunks += 1
-        for entry in part.entries:
-            state = rules.evolve(state, _read_in(part, entry))
-            head = next_head(head, entry)
-        next_seq = part.last_seq + 1
-        if part.end_hash is not None:
-            _same(part, f"event {part.last_seq}: end hash", part.end_hash, state_hash(state))
-        ended = part.end_hash is not None
-    if next_seq != log.next_seq or head != log.head:
-        raise Corrupt(f"the log ends at event {next_seq - 1}; its row says {log.next_seq - 1}, or another hash")
-    return Report(next_seq - 1, segments, open_chunks, segments, ended, head.hex(), state)
+def verify(log: StoredLog) -> fold.Verified[MatchState]:
+    """Everything that is stored of a match, recomputed and compared. Raises `Corrupt`."""
+    return fold.verify(MATCH, log)
 
 
 def totals(state: MatchState) -> dict[str, Totals]:
     """Kills, deaths and medals of each player, by name."""
     return {player: Totals(line.kills, line.deaths, line.medals) for player, line in sorted(state.players.items())}
-
-
-# ---- reading chunks -------------------------------------------------------------------------
-
-
-def _decode(chunk: Chunk) -> segment.Segment:
-    part = segment.decode(chunk.data, chunk.first_seq)
-    if part.last_seq != chunk.last_seq or part.sealed != chunk.sealed:
-        raise Corrupt(f"{_name(part)}: header: ends at event {part.last_seq}, its row says {chunk.last_seq}")
-    return part
-
-
-def _name(part: segment.Segment) -> str:
-    return f"{'segment' if part.sealed else 'open chunk'} at event {part.first_seq}"
-
-
-def _read_in(part: segment.Segment, entry: Entry) -> Record:
-    try:
-        return read(entry)
-    except Corrupt as error:
-        raise Corrupt(f"{_name(part)}: {error.message}") from None
-
-
-def _start(part: segment.Segment) -> MatchState:
-    """The state before a chunk that a replay begins with."""
-    if not part.sealed:
-        if part.first_seq != 1:
-            raise Corrupt(f"{_name(part)}: header: nothing to begin a replay with")
-        return MatchState()
-    try:
-        return _keyframe.decode(part.keyframe or b"")
-    except UNDECODABLE as error:
-        raise Corrupt(f"{_name(part)}: keyframe: {error}") from None
-
-
-def _chunk_before(chunks: list[Chunk], from_ms: int) -> int:
-    """The place of the last chunk to begin at so that no event at `from_ms` is missed."""
-    for place in range(len(chunks) - 1, 0, -1):
-        if chunks[place].sealed and _decode(chunks[place]).entries[0].time_ms < from_ms:
-            return place
-    return 0
-
-
-def _same(part: segment.Segment, what: str, stored: bytes | None, computed: bytes) -> None:
-    if stored != computed:
-        raise Corrupt(f"{_name(part)}: {what}: stored {(stored or b'').hex()}, computed {computed.hex()}")
 
 
 # ---- text -----------------------------------------------------------------------------------

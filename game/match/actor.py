@@ -8,7 +8,7 @@ that this is taken up again later if it does not come to its end.
 """
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Final
+from typing import ClassVar, Final
 
 import msgspec
 import structlog
@@ -34,7 +34,7 @@ from game.messages import (
     Scoreboard,
 )
 from game.player.actor import Player
-from server.actors.actor import Attached, Caller, LoggedActor, Record, existing, read_only, reminder
+from server.actors.actor import Attached, Caller, LoggedActor, existing, read_only, reminder
 from server.errors import NotFound
 
 log = structlog.get_logger(__name__)
@@ -70,17 +70,11 @@ class Match(LoggedActor[MatchState]):
     Event = MatchEvent
     lives_on = True
     HOST_SILENCE_S: ClassVar[float] = 30.0
-    """A host that sends neither command nor tick for this long has vanished."""
+    """Silence of the host, without command or tick, after which it counts as vanished."""
+    evolve = staticmethod(rules.evolve)
+    finished = staticmethod(rules.finished)
 
     __slots__ = ("clock_ms", "host_seen_s", "later", "rounds", "unsettled")
-
-    @staticmethod
-    def evolve(state: Any, record: Record) -> MatchState:
-        return rules.evolve(state, record)
-
-    @staticmethod
-    def finished(state: Any) -> bool:
-        return bool(state.phase == "ended")
 
     def activated(self) -> None:
         self.clock_ms = 0

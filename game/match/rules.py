@@ -348,6 +348,11 @@ def evolve(state: MatchState, record: Record) -> MatchState:
     return replace(state, **changes)
 
 
+def finished(state: MatchState) -> bool:
+    """Whether the log is complete with this state: no event follows the match's end."""
+    return state.phase == "ended"
+
+
 Changes = dict[str, Any]
 _ABSENT: Final = Line(present=False)
 

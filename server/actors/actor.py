@@ -30,6 +30,7 @@ import msgspec
 
 from server.catalog import reminders
 from server.catalog.reminders import reminder
+from server.eventlog.fold import LoggedKind
 from server.eventlog.record import Entry, Record
 from server.ids import ActorId, NodeAddress, actor_id
 from server.wire.messages import Push
@@ -227,6 +228,11 @@ class LoggedActor(Actor[S]):
     def finished(state: Any) -> bool:
         """Whether a log with this state is complete: its end is then sealed with a hash."""
         return False
+
+    @classmethod
+    def logged_kind(cls) -> LoggedKind[Any]:
+        """This class as the fold of its log needs it: to load, replay or verify one from the store."""
+        return LoggedKind(cls.kind, cls.State, cls.Event, cls.evolve, cls.finished)
 
     @property
     def next_seq(self) -> int:

@@ -7,7 +7,6 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 
 from game.match import rules
@@ -15,9 +14,7 @@ from game.match.state import MatchState
 from game.messages import Death, Kill, MatchEvent, MatchOptions, Medal, Objective, Report
 from server.eventlog import segment
 from server.eventlog.ports import Chunk, StoredLog
-from server.eventlog.record import NO_HEAD, Entry, Record, next_head, state_hash
-
-_encode = msgspec.msgpack.encode
+from server.eventlog.record import NO_HEAD, Entry, Record, encode_entry, next_head, state_hash
 
 
 class Played:
@@ -80,10 +77,7 @@ class Played:
         return self.create(**options).join(*(f"p{number}" for number in range(players))).start()
 
     def entries(self) -> list[Entry]:
-        return [
-            Entry(record.seq, record.event.time_ms, _encode([record.event, record.lineage, record.command]))
-            for record in self.records
-        ]
+        return [encode_entry(record) for record in self.records]
 
     def stored(self, segment_entries: int = 16, open_entries: int = 5) -> StoredLog:
         """The log as a store has it: segments, the last one with the end's hash if the match is

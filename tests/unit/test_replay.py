@@ -115,7 +115,7 @@ def test_what_is_missing_is_named(played: Played) -> None:
         replay.verify(StoredLog(log.next_seq, log.head, log.chunks[:-1]))
     with pytest.raises(Corrupt, match="the log ends at event"):
         replay.verify(StoredLog(log.next_seq, b"x" * 16, log.chunks))
-    with pytest.raises(Corrupt, match="nothing to begin"):
+    with pytest.raises(Corrupt, match="no keyframe to begin with"):
         list(replay.steps(StoredLog(log.next_seq, log.head, log.chunks[-1:])))
 
 

@@ -1,0 +1,228 @@
+"""The fold of a stored log: from bytes to states, for any kind of logged actor. Pure.
+
+    load(kind, log)    the last keyframe and what follows it: what an activation goes on from
+    steps(kind, log)   each event with the state before and after it: what a replay shows
+    verify(kind, log)  everything recomputed from event 1 and compared with what is stored
+
+All three walk one `Fold`, which evolves a state and its running hash entry by entry and accepts no
+gap, and so does the live log when it seals a segment. The state is made by the same `evolve` as in
+live play, so that a replay is the match (event sourcing; the fold itself is the "replay" of a write-ahead
+log). This room does not know actors: a `LoggedKind` says all that the fold needs of one.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from server.errors import Corrupt
+from server.eventlog import segment
+from server.eventlog.ports import Chunk, StoredLog
+from server.eventlog.record import NO_HEAD, Entry, Record, decode_record, next_head, state_hash
+from server.eventlog.segment import Segment
+from server.wire.codec import UNDECODABLE
+
+S = TypeVar("S", bound=msgspec.Struct)
+
+
+class LoggedKind(msgspec.Struct, Generic[S], frozen=True):
+    """Description of a kind of logged actor. `state_type()` is the state before event 1; `event_type` is a
+    tagged union of array structs; `evolve` and `finished` are pure."""
+
+    name: str
+    state_type: type[S]
+    event_type: Any
+    evolve: Callable[[S, Record], S]
+    finished: Callable[[S], bool]
+
+
+class Fold(Generic[S]):
+    """A state at one place of a log, with the running hash there; `take` moves it over the next entry."""
+
+    __slots__ = ("_kind", "head", "next_seq", "state")
+
+    def __init__(self, kind: LoggedKind[S], state: S, head: bytes = NO_HEAD, next_seq: int = 1) -> None:
+        self._kind = kind
+        self.state = state
+        self.head = head
+        self.next_seq = next_seq
+
+    def take(self, entry: Entry) -> Record:
+        """Evolve by `entry`, which must be the next one. Raises `Corrupt` where it is not, or its event
+        cannot be read; then nothing has changed."""
+        if entry.seq > self.next_seq:
+            raise Corrupt(f"events {self.next_seq} to {entry.seq - 1} are missing")
+        if entry.seq < self.next_seq:
+            raise Corrupt(f"event {entry.seq} comes after event {self.next_seq - 1}")
+        record = decode_record(entry, self._kind.event_type)
+        self.state = self._kind.evolve(self.state, record)
+        self.head = next_head(self.head, entry)
+        self.next_seq = entry.seq + 1
+        return record
+
+
+class Loaded(msgspec.Struct, Generic[S], frozen=True):
+    """A log as an activation takes it up. `state` and `head` are those at its end. `tail` holds the entries
+    of open chunks, whose last numbers are `ends`; `base` and `base_head` are the state and the running hash
+    before the tail; `sealed` holds the entries of the last segment."""
+
+    state: S
+    head: bytes
+    next_seq: int
+    base: S
+    base_head: bytes
+    sealed: list[Entry]
+    tail: list[Entry]
+    ends: list[int]
+
+
+class Step(msgspec.Struct, Generic[S], frozen=True):
+    """One event as it happened: the record, the state before and the state after."""
+
+    record: Record
+    before: S
+    after: S
+
+
+class Verified(msgspec.Struct, Generic[S], frozen=True):
+    """A log that is good. `keyframes` counts those that were recomputed; `end_hash` is true if the
+    log is finished and its end's hash was recomputed too. `head` is the last running hash, in hex."""
+
+    events: int
+    segments: int
+    open_chunks: int
+    keyframes: int
+    end_hash: bool
+    head: str
+    state: S
+
+
+def load(kind: LoggedKind[S], log: StoredLog | None) -> Loaded[S]:
+    """The end of `log`, from its last segment on; a log that is None was never written. Raises `Corrupt`
+    where the stored bytes fail a check, or do not end where the log's row says."""
+    fresh = kind.state_type()
+    if log is None:
+        return Loaded(fresh, NO_HEAD, 1, fresh, NO_HEAD, [], [], [])
+    first = max((place for place, chunk in enumerate(log.chunks) if chunk.sealed), default=0)
+    parts = [_decode(chunk) for chunk in log.chunks[first:]]
+    fold = _fold_before(kind, parts[0]) if parts else Fold(kind, fresh)
+    sealed = parts.pop(0).entries if parts and parts[0].sealed else []
+    for entry in sealed:
+        fold.take(entry)
+    base, base_head = fold.state, fold.head
+    for part in parts:
+        _take_all(fold, part)
+    if (fold.next_seq, fold.head) != (log.next_seq, log.head):
+        raise _wrong_end(fold.next_seq, log)
+    tail = [entry for part in parts for entry in part.entries]
+    return Loaded(
+        fold.state, fold.head, fold.next_seq, base, base_head, sealed, tail, [part.last_seq for part in parts]
+    )
+
+
+def steps(kind: LoggedKind[S], log: StoredLog, from_ms: int = 0) -> Iterator[Step[S]]:
+    """Every event from clock `from_ms` on, with states; begins at the keyframe at or before
+    it, so that earlier segments are not evolved. Raises `Corrupt`."""
+    chunks = log.chunks[_chunk_before(log.chunks, from_ms) :] if from_ms else log.chunks
+    fold: Fold[S] | None = None
+    for chunk in chunks:
+        part = _decode(chunk)
+        fold = fold or _fold_before(kind, part)
+        for entry in part.entries:
+            before = fold.state
+            record = _take(fold, part, entry)
+            if entry.time_ms >= from_ms:
+                yield Step(record, before, fold.state)
+
+
+def final_state(kind: LoggedKind[S], log: StoredLog) -> S:
+    """The state after the last event, computed from the first. Raises `Corrupt`."""
+    fold = Fold(kind, kind.state_type())
+    for chunk in log.chunks:
+        _take_all(fold, _decode(chunk))
+    return fold.state
+
+
+def verify(kind: LoggedKind[S], log: StoredLog) -> Verified[S]:
+    """Recompute all that is stored of a whole log, which begins with event 1: checksums and hash chain
+    from bytes, each keyframe from the events before it, the end's hash from all of them, the log's end from
+    its row. Raises `Corrupt` with the first thing that is not as it should be."""
+    fold = Fold(kind, kind.state_type())
+    segments = open_chunks = 0
+    ended = False
+    for chunk in log.chunks:
+        if chunk.first_seq != fold.next_seq:
+            raise Corrupt(f"events {fold.next_seq} to {chunk.first_seq - 1} are missing")
+        part = _decode(chunk)
+        if part.sealed:
+            segments += 1
+            _same(part, "keyframe", part.keyframe_hash, state_hash(fold.state))
+            _same(part, f"event {part.first_seq}: running hash before it", part.head_before, fold.head)
+        else:
+            open_chunks += 1
+        _take_all(fold, part)
+        ended = part.end_hash is not None
+        if ended:
+            _same(part, f"event {part.last_seq}: end hash", part.end_hash, state_hash(fold.state))
+            if not kind.finished(fold.state):
+                raise Corrupt(f"{_name(part)}: event {part.last_seq}: the log is not finished with it")
+    if (fold.next_seq, fold.head) != (log.next_seq, log.head):
+        raise _wrong_end(fold.next_seq, log)
+    return Verified(fold.next_seq - 1, segments, open_chunks, segments, ended, fold.head.hex(), fold.state)
+
+
+# ---- chunks ---------------------------------------------------------------------------------
+
+
+def _decode(chunk: Chunk) -> Segment:
+    part = segment.decode(chunk.data, chunk.first_seq)
+    if part.last_seq != chunk.last_seq or part.sealed != chunk.sealed:
+        raise Corrupt(f"{_name(part)}: header: ends at event {part.last_seq}, its row says {chunk.last_seq}")
+    return part
+
+
+def _name(part: Segment) -> str:
+    return f"{'segment' if part.sealed else 'open chunk'} at event {part.first_seq}"
+
+
+def _fold_before(kind: LoggedKind[S], part: Segment) -> Fold[S]:
+    """A fold before the first entry of `part`: at its keyframe, or before event 1."""
+    if part.sealed:
+        try:
+            state = msgspec.msgpack.decode(part.keyframe or b"", type=kind.state_type)
+        except UNDECODABLE as error:
+            raise Corrupt(f"{_name(part)}: keyframe: {error}") from None
+        return Fold(kind, state, part.head_before or NO_HEAD, part.first_seq)
+    if part.first_seq != 1:
+        raise Corrupt(f"{_name(part)}: header: no keyframe to begin with")
+    return Fold(kind, kind.state_type())
+
+
+def _take_all(fold: Fold[S], part: Segment) -> None:
+    for entry in part.entries:
+        _take(fold, part, entry)
+
+
+def _take(fold: Fold[S], part: Segment, entry: Entry) -> Record:
+    """Move `fold` over an entry of `part`; errors name the chunk too."""
+    try:
+        return fold.take(entry)
+    except Corrupt as error:
+        raise Corrupt(f"{_name(part)}: {error.message}") from None
+
+
+def _chunk_before(chunks: list[Chunk], from_ms: int) -> int:
+    """The place of the last chunk to begin at so that no event at `from_ms` is missed."""
+    for place in range(len(chunks) - 1, 0, -1):
+        if chunks[place].sealed and _decode(chunks[place]).entries[0].time_ms < from_ms:
+            return place
+    return 0
+
+
+def _same(part: Segment, what: str, stored: bytes | None, computed: bytes) -> None:
+    if stored != computed:
+        raise Corrupt(f"{_name(part)}: {what}: stored {(stored or b'').hex()}, computed {computed.hex()}")
+
+
+def _wrong_end(next_seq: int, log: StoredLog) -> Corrupt:
+    return Corrupt(f"the log ends at event {next_seq - 1}; its row says {log.next_seq - 1}, or another hash")

@@ -241,7 +241,9 @@ class Node:
         await _step("transport", drivers.transport.stop())
         if len(self.write_behind):  # it was announced, and has served already
             await _step("changes", self.write_behind.flush())
-        await self._retire(settled=self._settled())
+        settled = self._settled()
+        self.pipeline.retention.end()
+        await self._retire(settled)
         await _step("tasks", self.supervisor.stop())
         await _step("store", drivers.store.close())
 
@@ -249,7 +251,7 @@ class Node:
         """Nothing that this run has acknowledged is in its memory or its journal only."""
         if self.lease_lost or self.host.catalog.unstored or len(self.write_behind):
             return False
-        return self.drivers.journal is None or self.write_behind.kept_since is None
+        return not self.pipeline.retention.in_doubt
 
     async def _retire(self, settled: bool) -> None:
         """Give up the lease, and the journal: a successor needs it unless everything is stored."""
@@ -416,8 +418,8 @@ class Node:
         self.lease_lost = True
         error = Unavailable("this node lost its lease", retry_after_s=1.0)
         self.host.catalog.closed = error
-        journaled = self.write_behind.journal is not None
-        self.write_behind.journal = None  # a successor needs it as it is
+        journaled = self.pipeline.retention.active
+        self.pipeline.retention.end()
         try:
             for one in list(self.host.catalog.live.values()):
                 changes = one.version - one.stored_version if one.durable and not journaled else 0
@@ -465,7 +467,7 @@ class Node:
         if self.settings.store.flush_at_stop and not self.lease_lost:
             await _step("activations", self.host.catalog.stop(deadline), self.settings.drain_timeout_s + STAGE_S)
         settled = self._settled()
-        self.write_behind.journal = None
+        self.pipeline.retention.end()
         self.host.catalog.closed = Unavailable("this node has stopped")
         for one in list(self.host.catalog.live.values()):
             self.host.catalog.discard(one, Unavailable("this node has stopped"))

@@ -16,6 +16,7 @@ from server.errors import Internal, OutcomeUnknown, Unavailable
 from server.runtime.clock import Clock
 from server.storage.group_commit import GroupCommit
 from server.storage.journal.ports import Journal
+from server.storage.journal.retention import JournalRetention
 from server.storage.lease import NodeLease
 from server.storage.write_behind import Flushable, WriteBehind
 
@@ -66,10 +67,16 @@ class JournalFirst(MemoryFirst):
     """Journal, then lease check, then outputs."""
 
     def __init__(
-        self, lease: NodeLease, clock: Clock, write_behind: WriteBehind, group_commit: GroupCommit, journal: Journal
+        self,
+        lease: NodeLease,
+        clock: Clock,
+        write_behind: WriteBehind,
+        group_commit: GroupCommit,
+        journal: Journal,
+        retention: JournalRetention,
     ) -> None:
         super().__init__(lease, clock, write_behind, group_commit)
-        self._journal = journal
+        self._journal, self._retention = journal, retention
         self._unleased: deque[tuple[Any, int]] = deque()
         journal.on_durable = self._durable
         lease.on_granted = self._granted
@@ -88,7 +95,6 @@ class JournalFirst(MemoryFirst):
             raise Internal(f"the state of {entity.id} cannot be encoded: {error}") from None
         if not entity.dirty:
             self._write_behind.mark(entity)
-            self._write_behind.at_once = durable
         if durable and self._boot() >= self._lease.safe_until:
             raise OutcomeUnknown("the lease ran out before the change could be acknowledged")
         return durable
@@ -102,9 +108,7 @@ class JournalFirst(MemoryFirst):
     def _granted(self, sent_at: float) -> None:
         """The lease holds again: what became durable meanwhile may be told. A run whose renewal
         was granted after something was fenced is not over: its journal may forget again."""
-        kept_since = self._write_behind.kept_since
-        if kept_since is not None and sent_at > kept_since:
-            self._write_behind.kept_since = None
+        self._retention.lease_granted(sent_at)
         if not self._lease.holds():
             return  # the answer was so late that the grant is over again
         waiting, self._unleased = self._unleased, deque()

@@ -1,6 +1,7 @@
 """The storage pipeline of a node: the parts between a turn and the store, built once and in one order.
 
     lease          the right to acknowledge durable work, for a while
+    retention      what the journal may forget
     write_behind   changed states on their way to the store
     group_commit   event logs on their way to the store
     durability     holds a turn's outputs back until one of the two above, or the journal, has its change
@@ -27,6 +28,7 @@ from server.storage.claimer import Claimer
 from server.storage.durability import JournalFirst, MemoryFirst
 from server.storage.group_commit import GroupCommit
 from server.storage.journal.ports import Journal
+from server.storage.journal.retention import JournalRetention
 from server.storage.lease import Neighbours, NodeLease
 from server.storage.ports import Store
 from server.storage.takeover import Takeover
@@ -80,12 +82,14 @@ class StoragePipeline:
         logged = {cls.kind for cls in kinds if cls.durability == "logged"}
         states = {cls.kind: cls.State for cls in kinds if cls.durability == "write_behind"}
         self.lease = NodeLease(store, settings.store, clock, metrics, on_lease_lost, neighbours)
-        self.write_behind = WriteBehind(store, settings.store, clock, metrics, rng)
-        self.write_behind.journal = journal
+        self.retention = JournalRetention(journal, settings.store, clock)
+        self.write_behind = WriteBehind(store, settings.store, clock, metrics, rng, self.retention)
         self.group_commit = GroupCommit(logs, settings.store, clock, metrics, rng)
         self.durability = MemoryFirst(self.lease, clock, self.write_behind, self.group_commit)
         if journal is not None:
-            self.durability = JournalFirst(self.lease, clock, self.write_behind, self.group_commit, journal)
+            self.durability = JournalFirst(
+                self.lease, clock, self.write_behind, self.group_commit, journal, self.retention
+            )
         self.takeover = Takeover(store, self.lease, journal, settings.journal, states, clock, metrics)
         self.claimer = Claimer(store, settings.actors, metrics, supervisor, logged.__contains__, self.takeover)
 

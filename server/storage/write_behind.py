@@ -4,8 +4,8 @@ One flush runs at a time, so that an entity's versions reach the store in order.
 sees is an entity's last turn boundary. Bounds: `max_dirty` entities and `max_dirty_age_s`; past
 either, the node refuses further durable changes, and memory stays bounded while the store is away.
 
-A state that the store cannot take stays, and is tried again. With a journal its record is copied to
-the journal's end as the journal goes on, so that it holds up nobody else's.
+A state that the store cannot take stays, and is tried again. After each flush the journal's retention is
+told what is stored, and what had to be given up; what the journal forgets is decided there.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from server.runtime.clock import Clock
 from server.runtime.metrics import Metrics
 from server.settings import StoreSettings
 from server.storage.dirty import DirtySet
-from server.storage.journal.ports import Journal
+from server.storage.journal.retention import JournalRetention
 from server.storage.ports import Change, Store
 
 log = structlog.get_logger(__name__)
@@ -53,62 +53,25 @@ class Flushable(Protocol):
         ...
 
 
-class _Copy:
-    """The state of an entity that the store cannot take, on its way into the journal again."""
-
-    def __init__(self, entity: Flushable) -> None:
-        self.entity = entity
-        self.id, self.epoch = entity.id, entity.epoch
-        self.version = entity.version - 1
-        """As the journal wants it: one less than that of the state."""
-        self.kept = 0
-        """The position of the newest copy that is durable; 0: there is none."""
-        self._under_way = 0
-
-    def is_of(self, entity: Flushable) -> bool:
-        return self.entity is entity and (self.epoch, self.version + 1) == (entity.epoch, entity.version)
-
-    def append(self, journal: Journal) -> None:
-        """Once more, unless the last one is under way still. Raises `Unavailable`."""
-        if self._under_way:
-            return
-        position = journal.position
-        if journal.append(self, self.entity.boundary):
-            self.kept = position
-        else:
-            self._under_way = position
-
-    def released(self, version: int) -> None:
-        """What was under way is durable."""
-        self.kept, self._under_way = self._under_way, 0
-
-
-_by_kept = attrgetter("kept")
-
-
 class WriteBehind:
     """The dirty set of one node and its flush loop."""
 
     def __init__(
-        self, store: Store, settings: StoreSettings, clock: Clock, metrics: Metrics, rng: random.Random
+        self,
+        store: Store,
+        settings: StoreSettings,
+        clock: Clock,
+        metrics: Metrics,
+        rng: random.Random,
+        retention: JournalRetention,
     ) -> None:
         self._store, self._settings, self._clock, self._metrics = store, settings, clock, metrics
-        self._rng = rng
+        self._rng, self._retention = rng, retention
         self._dirty: DirtySet[Flushable] = DirtySet()
         self._aside: dict[ActorId, tuple[Flushable, float]] = {}
         self._lock = asyncio.Lock()
         self._failures = 0
         self._hurry = asyncio.Event()
-        self._copies: dict[ActorId, _Copy] = {}
-        self._copied_to = 0
-        """The journal's position after the last copies."""
-        self._told = False
-        self.journal: Journal | None = None
-        """Where changes are until they are stored; None without one, and once this run is over."""
-        self.at_once = False
-        """The journal's newest record was durable as soon as it was appended."""
-        self.kept_since: float | None = None
-        """Since when (boot time) the journal forgets nothing; see `_may_truncate`."""
         self.refusal: str | None = None
         """Why durable changes are refused now; None while they are accepted."""
 
@@ -132,63 +95,11 @@ class WriteBehind:
         entity.dirty = True
         self._dirty.mark(entity, self._clock.now())
 
-    def _may_truncate(self) -> bool:
-        """Not so where something was fenced or given up: if this run is over, which it may not know
-        yet, its successor needs the records. Nor while something is set aside, whose owner is not
-        known."""
-        return self.kept_since is None and not self._aside
-
-    def _truncate(self, journal: Journal, position: int) -> None:
-        """What was dirty when the journal was at `position` is stored now, but for what the store
-        cannot take: the journal forgets up to there, or up to the oldest durable copy of those."""
-        stuck = [entity for entity in self._dirty if not entity.dirty]
-        self._copies = {entity.id: self._copy_of(entity) for entity in stuck}
-        copies = self._copies.values()
-        if copies and (position > self._copied_to or not all(copy.kept for copy in copies)):
-            self._copy_all(journal, position)
-        journal.truncate(min([position, *(copy.kept for copy in copies)]))
-
-    def _copy_of(self, entity: Flushable) -> _Copy:
-        copy = self._copies.get(entity.id)
-        return copy if copy is not None and copy.is_of(entity) else _Copy(entity)
-
-    def _copy_all(self, journal: Journal, position: int) -> None:
-        """Bounded: once a flush, and only if something else was appended since. Where there is no room
-        it is made first, if what is appended is durable at once; else the next flush tries again,
-        with what is older than all of the copies forgotten."""
-        try:
-            self._append_copies(journal)
-        except Unavailable as error:
-            if not self.at_once or journal.broken:
-                self._not_copied(error)
-                return
-            journal.truncate(position)
-            try:
-                self._append_copies(journal)
-            except Unavailable as again:
-                self._not_copied(again)
-
-    def _append_copies(self, journal: Journal) -> None:
-        for copy in sorted(self._copies.values(), key=_by_kept):
-            copy.append(journal)
-        self._copied_to, self._told = journal.position, False
-
-    def _not_copied(self, error: Unavailable) -> None:
-        if not self._told:
-            log.error("no room for what the store cannot take", count=len(self._copies), why=error.message)
-        self._told = True
-
     def forget(self, entity: Flushable) -> None:
         """`entity` is gone; what it had is stored or counted as lost elsewhere."""
         if (entity.dirty or self.is_stuck(entity)) and entity.version > entity.stored_version:
-            self._keep_records()
+            self._retention.doubt()
         self._clean(entity)
-
-    def _keep_records(self) -> None:
-        """Until the lease is granted again. Without leases nothing says that this run is not over, and
-        nothing waits for its successor either: the journal goes on."""
-        if self._settings.lease:
-            self.kept_since = self._clock.boot()
 
     def _clean(self, entity: Flushable) -> None:
         entity.dirty = False
@@ -242,7 +153,7 @@ class WriteBehind:
         damaged; what is stored is clean, and the journal may forget what it held when the flush
         began."""
         async with self._lock:
-            position = self.journal.position if self.journal is not None else 0
+            position = self._retention.position
             left = len(self._dirty)
             while left > 0:
                 batch = self._dirty.oldest(min(left, self._settings.flush_batch))
@@ -250,8 +161,9 @@ class WriteBehind:
                     break
                 left -= len(batch)
                 await self._write(batch)
-            if self.journal is not None and self._may_truncate():
-                self._truncate(self.journal, position)
+            if self._retention.active:
+                stuck = [entity for entity in self._dirty if not entity.dirty]
+                self._retention.flushed(position, stuck, owner_unknown=bool(self._aside))
 
     @asynccontextmanager
     async def quiet(self) -> AsyncIterator[None]:
@@ -323,12 +235,12 @@ class WriteBehind:
         clean: list[Flushable] = []
         for entity, change in zip(entities, changes, strict=True):
             if fenced and entity.id in fenced:
-                self._keep_records()
+                self._retention.doubt()
                 self._clean(entity)
                 entity.fenced()
                 continue
             entity.stored_version = change.version
-            if self.journal is not None:
+            if self._retention.active:
                 entity.released(change.version)  # in the store before the journal said so
             if entity.version == change.version:
                 entity.dirty = False

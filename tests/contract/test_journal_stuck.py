@@ -10,6 +10,8 @@ import pytest
 
 from server.ids import ActorId, Epoch
 from server.settings import StoreSettings
+from server.storage.journal.ports import Journal
+from server.storage.journal.retention import JournalRetention
 from server.storage.ports import Change, Store, WriteResult
 from server.storage.write_behind import WriteBehind
 from tests.support.journals import KINDS, ROOM, JournalRig, Process, Purse, purse, run
@@ -35,12 +37,11 @@ class Entity:
         self.boundary: Any = Purse()
         self.dirty = False
 
-    def change(self, behind: WriteBehind, state: Purse) -> None:
+    def change(self, behind: WriteBehind, journal: Journal, state: Purse) -> None:
         """As a turn does."""
-        assert behind.journal is not None
         if not self.dirty:
             behind.check(self)
-        behind.journal.append(self, state)
+        journal.append(self, state)
         if not self.dirty:
             behind.mark(self)
         self.version, self.boundary = self.version + 1, state
@@ -61,8 +62,9 @@ async def rig(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[J
 
 def _behind(rig: JournalRig, owner: Process) -> WriteBehind:
     store = cast(Store, Picky())
-    behind = WriteBehind(store, StoreSettings(), rig.clock, owner.metrics, random.Random(1))
-    behind.journal = owner.journal
+    settings = StoreSettings()
+    retention = JournalRetention(owner.journal, settings, rig.clock)
+    behind = WriteBehind(store, settings, rig.clock, owner.metrics, random.Random(1), retention)
 
     def durable(entity: Any, version: int) -> None:
         owner.heard.append((entity, version))
@@ -75,10 +77,10 @@ def _behind(rig: JournalRig, owner: Process) -> WriteBehind:
 async def test_a_state_that_the_store_cannot_take_survives_rounds_of_the_journal(rig: JournalRig) -> None:
     owner, successor = await rig.process("node-1"), await rig.process("node-2", None)
     behind, bad, good = _behind(rig, owner), Entity(BAD), Entity(GOOD)
-    bad.change(behind, Purse(7, "not for this store"))
+    bad.change(behind, owner.journal, Purse(7, "not for this store"))
     while owner.metrics.journal_bytes_total < 5 * ROOM:
         for _ in range(10):
-            good.change(behind, Purse(good.version, "x" * 1_000))
+            good.change(behind, owner.journal, Purse(good.version, "x" * 1_000))
         await behind.flush()
         await rig.durable(owner, owner.metrics.journal_records_total)
     assert behind.is_stuck(bad) and owner.metrics.journal_refused_total == 0

@@ -16,6 +16,7 @@ from server.runtime.clock import SystemClock
 from server.runtime.metrics import Metrics
 from server.settings import StoreSettings
 from server.storage.group_commit import GroupCommit
+from server.storage.journal.retention import JournalRetention
 from server.storage.ports import Change, Claim, Elsewhere, Owned
 from server.storage.write_behind import WriteBehind
 from tests.support.databases import SQL_DATABASES, fresh, sql_store
@@ -110,7 +111,9 @@ async def test_a_flush_stores_every_state_but_the_one_that_does_not_fit(url: str
         me = NodeAddress(A, await store.register_node(A, LEASE_S))
         names = {actor_id("player", f"p{n}"): f"name {min(n, 5)}" for n in range(7)}  # the last two are the same
         await store.claim("player", [Claim(id, 1) for id in names], me)
-        flusher = WriteBehind(store, StoreSettings(url=url), SystemClock(), Metrics(), random.Random(1))
+        settings, clock = StoreSettings(url=url), SystemClock()
+        retention = JournalRetention(None, settings, clock)
+        flusher = WriteBehind(store, settings, clock, Metrics(), random.Random(1), retention)
         players = [Player(id, Epoch(1), name) for id, name in names.items()]
         for player in players:
             flusher.mark(player)

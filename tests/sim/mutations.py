@@ -305,9 +305,7 @@ MUTANTS: Final = (
             (
                 f"{BEHIND}.flush",
                 "left = len(self._dirty)",
-                "left = len(self._dirty)\n"
-                "        if self.journal is not None:\n"
-                "            self.journal.truncate(position)",
+                "left = len(self._dirty)\n        self._retention.flushed(position, (), owner_unknown=False)",
             ),
         ),
     ),
@@ -315,7 +313,7 @@ MUTANTS: Final = (
         "the journal is truncated past the flush",
         5,
         "inherited",
-        ((f"{BEHIND}.flush", "_truncate(self.journal, position)", "_truncate(self.journal, self.journal.position)"),),
+        ((f"{BEHIND}.flush", ".flushed(position, stuck", ".flushed(self._retention.position, stuck"),),
     ),
     Mutant(
         "a journal goes before all of it is stored",

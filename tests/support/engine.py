@@ -43,6 +43,7 @@ class TestHost(ActorSystem):
 
     __test__ = False
     published: Published
+    pipeline: StoragePipeline
     lease: NodeLease
     node_store: MemoryStore
     faults: Faults
@@ -78,7 +79,7 @@ class Cluster:
             self.app, self.settings, self.clock, rng, metrics, supervisor, transport, store, logs,
             pipeline.claimer, pipeline.takeover, pipeline.durability, pipeline.write_behind, pipeline.group_commit,
         )  # fmt: skip
-        host.lease, host.node_store, host.faults = pipeline.lease, store, faults
+        host.pipeline, host.lease, host.node_store, host.faults = pipeline, pipeline.lease, store, faults
         host.outlet = host.published = Published()
         host.lease.granted(self.clock.boot() - 1_000)
         host.lease.safe_until = float("inf")

@@ -47,7 +47,7 @@ async def _changes_and_dies(world: Cluster, journals: Journals, more: int = 0, *
 
 async def _dies(world: Cluster, journals: Journals, name: str, buried: bool = True) -> None:
     host = world.hosts[name]
-    host.write_behind.journal = None  # nothing more is flushed, nothing truncated
+    host.pipeline.retention.end()  # nothing more is flushed, nothing truncated
     me = host.me
     await world.remove(name)
     journals.world.crash_process(me)

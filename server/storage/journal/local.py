@@ -133,6 +133,10 @@ class LocalJournal:
         self._place = Place(self._node, self._host, self._boot, volume, run, str(self._directory))
 
     @property
+    def durable_at_once(self) -> bool:
+        return True
+
+    @property
     def place(self) -> str:
         assert self._place is not None, "prepare first"
         return str(self._place)

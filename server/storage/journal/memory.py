@@ -155,6 +155,10 @@ class MemoryJournal:
         self._backlog = 0
         self._sizes: deque[tuple[int, int]] = deque()
 
+    @property
+    def durable_at_once(self) -> bool:
+        return self._journals.kind == "local"
+
     async def prepare(self) -> None:
         """Nothing to make."""
 

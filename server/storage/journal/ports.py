@@ -61,6 +61,11 @@ class Journal(Protocol):
     """Set by whoever uses it: called with (entity, version) for appends that were not durable at
     once, in order, when they are."""
 
+    @property
+    def durable_at_once(self) -> bool:
+        """Whether every append is durable when it returns; constant."""
+        ...
+
     async def prepare(self) -> None:
         """Check the settings and make what is shared by all runs. Raises `BadSetting`, and
         `Unavailable` where it may work later. Again before `open` it makes another `place`: what was

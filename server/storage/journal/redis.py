@@ -125,6 +125,10 @@ class RedisJournal:
         self._idle.set()
 
     @property
+    def durable_at_once(self) -> bool:
+        return False
+
+    @property
     def broken(self) -> bool:
         """This run's journal is over: its node should come back as a new run."""
         return self._refusal == _ADOPTED

@@ -63,4 +63,10 @@ App = engine.App(
     session_actor=Player,
     read_models=READ_MODELS,
     pages=PAGES,
+    mappings="persistence.game.mappings:MAPPINGS",
+    commands={
+        "play": "game.commands.play:register",
+        "matches": "game.commands.matches:register",
+        "replay": "game.commands.replay:register",
+    },
 )

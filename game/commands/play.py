@@ -29,9 +29,9 @@ from server.cli.common import (
     read_settings,
     token_maker,
 )
+from server.cli.local_cluster import Home, LocalCluster, alone
 from server.errors import BadInput, Corrupt, Unavailable
 from server.eventlog.ports import StoredLog
-from server.lab.local_cluster import Home, LocalCluster, alone
 from server.settings import Settings, is_url
 
 READ_BACK_S: Final = 10.0

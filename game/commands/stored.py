@@ -29,7 +29,7 @@ def existing(settings: Settings) -> str:
 @asynccontextmanager
 async def store(settings: Settings) -> AsyncIterator["SqlStore"]:
     """The engine's own store, opened. Raises `BadSetting`, `Unavailable`."""
-    from server.main import build_store
+    from server.drivers import build_store
 
     existing(settings)
     opened = build_store(settings)

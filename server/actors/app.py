@@ -43,7 +43,12 @@ class App(msgspec.Struct, frozen=True):
     """`session_actor` is the actor (key: the player's subject) that a player's session is
     bound to; it must have `connected(caller)`, `disconnected(caller, reason)` and
     `beat(caller, state)`. `requests`, `answers` and `events` feed the codec and
-    docs/protocol.json. `pages` is a folder of dashboard pages, served under `/app/`."""
+    docs/protocol.json. `pages` is a folder of dashboard pages, served under `/app/`.
+
+    Parts that must not be imported with the actors, because they import them or are needed by commands
+    only, are named by text, `package.module:NAME`; `server.drivers` follows the names. `mappings` names a
+    `Mapping[str, persistence.engine.mapping.Mapping]` by kind: kinds with columns of their own. `commands`
+    gives for each command of the command line a function `register(cyclopts_app)`."""
 
     name: str
     actors: tuple[type[Actor[Any]], ...]
@@ -54,6 +59,8 @@ class App(msgspec.Struct, frozen=True):
     session_actor: type[Actor[Any]] | None = None
     read_models: Mapping[str, ReadModel] = {}
     pages: str | None = None
+    mappings: str | None = None
+    commands: Mapping[str, str] = {}
 
     def __post_init__(self) -> None:
         """Raises `BadSetting` for an actor with reminders whose state cannot remember them."""

@@ -1,41 +1,41 @@
 """The command line `garrison`, put together from one module a command.
 
-Only the module of the command that is asked for is imported: `garrison token` need not wait for
-what reads a database.
+Commands are found by name, in three lists of `package.module:register`: the operator's (`OPERATORS`), the
+laboratory's, where it is installed, and the configured application's (`App.commands`). Only the module of the
+command that is asked for is imported, and the application only for a command that the other lists do
+not have: `garrison token` need not wait for what reads a database.
 """
 
-import importlib
+import importlib.util
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Final
 
 from cyclopts import App, CycloptsError
 
-from server.errors import GarrisonError
+from server.cli.common import find_config
+from server.drivers import load, load_app
+from server.errors import BadSetting, GarrisonError
+from server.settings import load as load_settings
 
 BAD_USE = 2
 INTERRUPTED = 130
 
-COMMANDS: Final = {
-    "demo": "server.lab.demo",
-    "node": "server.cli.node",
-    "migrate": "server.cli.migrate",
-    "token": "server.cli.token",
-    "play": "game.commands.play",
-    "matches": "game.commands.matches",
-    "replay": "game.commands.replay",
-    "bench": "server.lab.bench",
-    "status": "server.cli.status",
-    "drain": "server.cli.drain",
-    "chaos": "server.lab.chaos",
-    "bots": "server.lab.bots",
-    "audit": "server.lab.audit",
+OPERATORS: Final[Mapping[str, str]] = {
+    "node": "server.cli.node:register",
+    "migrate": "server.cli.migrate:register",
+    "token": "server.cli.token:register",
+    "status": "server.cli.status:register",
+    "drain": "server.cli.drain:register",
 }
+LABORATORY: Final = "server.lab.commands:COMMANDS"
 
 
 def build(words: Sequence[str]) -> App:
-    """The program with the command that `words` begin with, or with all of them."""
+    """The program with the command that `words` begin with, or with all of them. Raises `BadSetting` where
+    the command may be the application's and that cannot be loaded."""
     app = App(
         name="garrison",
         help="A clustered presence and session backend for multiplayer games.",
@@ -47,9 +47,41 @@ def build(words: Sequence[str]) -> App:
         print_error=False,
         suppress_keyboard_interrupt=False,
     )
-    for name in words[:1] if words and words[0] in COMMANDS else COMMANDS:
-        importlib.import_module(COMMANDS[name]).register(app)
+    asked = words[0] if words else ""
+    known = own_commands()
+    if asked not in known:
+        try:
+            known = known | application_commands(words)
+        except GarrisonError as error:
+            if asked and not asked.startswith("-"):
+                raise
+            print(f"without the application's commands: {_one_line(error.message)}", file=sys.stderr)
+    for name in [asked] if asked in known else known:
+        load(known[name])(app)
     return app
+
+
+def own_commands() -> dict[str, str]:
+    """Commands that there are whatever the application: name to `package.module:register`."""
+    installed = importlib.util.find_spec(LABORATORY.partition(":")[0].rpartition(".")[0]) is not None
+    return {**OPERATORS, **(load(LABORATORY) if installed else {})}
+
+
+def application_commands(words: Sequence[str] = ()) -> dict[str, str]:
+    """The commands of the application that the settings name, which `words` may tell where to look.
+    Raises `BadSetting`."""
+    config, flags = None, dict[str, object]()
+    for word, following in zip(words, [*words[1:], ""], strict=False):
+        option, equals, value = word.partition("=")
+        value = value if equals else following
+        if option == "--config":
+            config = Path(value)
+        elif option == "--set" and value.startswith("app="):
+            flags["app"] = value.removeprefix("app=").strip()
+    found = load_app(load_settings(find_config(config), os.environ, flags)).commands
+    if taken := sorted(set(found) & set(own_commands())):
+        raise BadSetting("app", f"a command of the application cannot be called {taken[0]}: garrison has one")
+    return dict(found)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
@@ -64,7 +96,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return _fail(_one_line(error.message))
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:  # `garrison replay latest | head`: what is still buffered has no reader
+    except BrokenPipeError:  # `garrison replay latest | head`: the buffered rest has no reader
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
@@ -91,5 +123,7 @@ def _one_line(text: str) -> str:
 
 
 def _help_for(words: Sequence[str]) -> str:
-    command = words[0] if words and words[0] in COMMANDS else ""
-    return f"garrison {command} --help".replace("  ", " ")
+    command = words[0] if words and not words[0].startswith("-") else ""
+    if command in own_commands() or command in application_commands(words):
+        return f"garrison {command} --help"
+    return "garrison --help"

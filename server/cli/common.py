@@ -98,7 +98,7 @@ def _assigned(assignments: Sequence[str] | None) -> dict[str, str]:
 
 def token_maker(settings: Settings) -> Callable[[str, str], str]:
     """Makes a token of a subject and a role, good for a day. Raises `BadSetting` without a key."""
-    from server.main import signing_key
+    from server.drivers import signing_key
     from server.sessions.tokens import issue
 
     key = signing_key(settings)

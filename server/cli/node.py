@@ -1,15 +1,31 @@
 """`garrison node`: one node of a cluster, until SIGTERM or Ctrl-C."""
 
 import asyncio
+import gc
+import json
+import logging
 import os
+import secrets
+import signal
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
+import msgspec
+import structlog
 import uvloop
 from cyclopts import App, Parameter
 
 from server.cli.common import Config, Set, read_settings
+from server.drivers import build_node, gossip_endpoint
+from server.errors import GarrisonError
 from server.settings import Settings
+
+if TYPE_CHECKING:
+    from server.node import Node
+
+log = structlog.get_logger(__name__)
+LEASE_LOST_PAUSE_S = 0.5
+"""Pause between a run that lost its lease and the next one, so that a store that is away is not pestered."""
 
 EXAMPLES = """
 Examples:
@@ -50,22 +66,103 @@ def node(
             "store.url": store,
         },
     )
-    if "" not in sys.path:
-        sys.path.append(os.getcwd())  # the studio's own game may stand in this directory
-
     return uvloop.run(_run(settings))
 
 
 async def _run(settings: Settings) -> int:
     """`run_node`. A task that would not end (its name is in the log) does not hold up the process."""
-    from server.main import run_node
-
     code = await run_node(settings)
     if len(asyncio.all_tasks()) > 1:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
     return code
+
+
+async def run_node(settings: Settings) -> int:
+    """Run a node until SIGTERM or SIGINT; prints one JSON line to standard output once it
+    serves. A node that loses its lease comes back as a new incarnation, which is drained if the one
+    before it was. Returns the exit code."""
+    from kinship import log_to_python
+
+    from server.runtime.logs import configure
+
+    configure(settings.log, settings.node)
+    log_to_python(logging.WARNING)
+    logging.getLogger("kinship").addFilter(_not_about_encryption)
+    if settings.security.cluster_key is None:
+        log.warning("security.cluster_key is not set: gossip is plain, loopback only")
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    if settings.store.migrate:
+        from migrations import upgrade
+
+        await asyncio.to_thread(upgrade, settings.store.url)
+    made_token = settings.admin.enabled and settings.admin.token is None
+    if made_token:
+        settings = _with_token(settings)
+    served = drained = False
+    while not stop.is_set():
+        if served:
+            log.warning("coming back as a new incarnation", node=settings.node)
+            await asyncio.sleep(LEASE_LOST_PAUSE_S)
+        node = build_node(settings)
+        node.drained = drained
+        try:
+            await node.start()
+        except GarrisonError as error:
+            if not served:
+                raise
+            log.warning("cannot come back yet", why=error.message)  # a full disk, a Redis that only reads
+            continue
+        if made_token and not served:
+            log.warning("no admin.token is set: made one for this run", token=settings.admin.token)
+        served = True
+        gc.collect()
+        gc.freeze()
+        _say_ready(node)
+        await _first(stop, node.ended)
+        drained = drained or node.drain_progress()["state"] == "leaving"
+        await node.stop()
+    return 0
+
+
+def _not_about_encryption(record: logging.LogRecord) -> bool:
+    """Whether a line of the gossip library is to be shown: of encryption it speaks in terms of a
+    setting that does not exist here, and `run_node` says it in ours."""
+    return "running without encryption" not in record.getMessage()
+
+
+def _with_token(settings: Settings) -> Settings:
+    """Settings with a random admin token, kept over new incarnations."""
+    token = secrets.token_urlsafe(18)
+    return msgspec.structs.replace(settings, admin=msgspec.structs.replace(settings.admin, token=token))
+
+
+async def _first(*events: asyncio.Event) -> None:
+    waits = [asyncio.ensure_future(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
+
+
+def _say_ready(node: "Node") -> None:
+    assert node.me is not None
+    line = {
+        "ready": True,
+        "node": node.me.node,
+        "incarnation": node.me.incarnation,
+        "client_url": node.client_url,
+        "admin_url": node.admin_url,
+        "gossip": gossip_endpoint(node),
+        "pid": os.getpid(),
+    }
+    sys.stdout.write(json.dumps(line) + "\n")
+    sys.stdout.flush()
 
 
 def register(app: App) -> None:

@@ -29,7 +29,7 @@ def token(
     settings = read_settings(config, set_)
     ttl_s = seconds_of(ttl, "--ttl")
 
-    from server.main import signing_key
+    from server.drivers import signing_key
     from server.sessions.tokens import issue
 
     made = issue(signing_key(settings), name, role, ttl_s, time.time_ns() // 1_000_000)

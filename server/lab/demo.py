@@ -19,8 +19,8 @@ from cyclopts import App, Parameter, validators
 from rich.console import Console
 
 from server.cli.common import DEMO_CONFIG, Json, Set, check_assignments, err, out, program
+from server.cli.local_cluster import Home, LocalCluster, NodeProcess, alone
 from server.lab.live import BOTS_STOP_S, Live, count_of, empty_home, shown
-from server.lab.local_cluster import Home, LocalCluster, NodeProcess, alone
 
 FIRST_PORT: Final = 7350
 STATUS_EVERY_S: Final = 10.0

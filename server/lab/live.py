@@ -16,8 +16,8 @@ from typing import Any, Final
 from rich.console import Console
 from rich.status import Status
 
+from server.cli.local_cluster import Home, LocalCluster, kill_process, last_words, spawn_self, stop_process
 from server.errors import BadSetting, Unavailable
-from server.lab.local_cluster import Home, LocalCluster, kill_process, last_words, spawn_self, stop_process
 
 BOTS_STOP_S: Final = 30.0
 

@@ -12,7 +12,7 @@ import pytest
 import garrison
 from garrison.messages import Kill, Medal
 from garrison.messages import MatchOptions as Options
-from server.lab.local_cluster import LocalCluster
+from server.cli.local_cluster import LocalCluster
 from tests.support.chromium import Page, browser, chromium_or_skip
 from tests.support.local_clusters import host_token, local_cluster
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from server.cli.app import COMMANDS
+from server.cli.app import application_commands, own_commands
 from tests.support.program import ROOT, Running, environment, garrison
 
 PAGES = [ROOT / "README.md", ROOT / "clients/python/README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -70,9 +70,10 @@ def run_for_lines(place: Path, arguments: list[str], count: int) -> list[str]:
 def test_its_commands_exist() -> None:
     """Every `garrison …` in the pages names a command that there is."""
     called = re.compile(r"(?:^|[`(/ ])garrison (?!import)([a-z]+)", re.MULTILINE)
+    commands = {**own_commands(), **application_commands()}
     for page in PAGES:
         for command in called.findall(fenced_or_quoted(page.read_text())):
-            assert command in COMMANDS, f"{page.name}: garrison {command}"
+            assert command in commands, f"{page.name}: garrison {command}"
 
 
 def fenced_or_quoted(text: str) -> str:

@@ -13,7 +13,7 @@ import pytest
 
 import garrison
 from garrison.messages import MatchOptions as Options
-from server.lab.local_cluster import LocalCluster
+from server.cli.local_cluster import LocalCluster
 from tests.support.local_clusters import host_token, local_cluster
 from tests.support.waiting import until
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from migrations import upgrade
+from server.drivers import build_node
 from server.errors import Unavailable
 from server.ids import actor_id
-from server.main import build_node
 from server.settings import from_tree
 
 COUNTER = actor_id("counter", "jar")

@@ -9,8 +9,8 @@ from typing import Any
 import garrison
 from garrison.messages import Ended, Kill, MatchOptions
 from migrations import upgrade
+from server.drivers import build_node
 from server.ids import actor_id
-from server.main import build_node
 from server.node import Node
 from server.sessions.tokens import issue
 from server.settings import from_tree

@@ -10,7 +10,7 @@ import pytest
 
 import garrison
 from server.cli.common import read_settings, token_maker
-from server.lab.local_cluster import Home, LocalCluster
+from server.cli.local_cluster import Home, LocalCluster
 from tests.support.second_client import SecondClient, ServerError, Wire
 
 PLAYERS = [f"noble-{number}" for number in range(6)]

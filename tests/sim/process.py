@@ -1,11 +1,11 @@
-"""A process that runs one node, as `server.main.run_node` does: a node that has lost its lease comes
+"""A process that runs one node, as `server.cli.node.run_node` does: a node that has lost its lease comes
 back as a new incarnation in the same process, and one that cannot start tries again."""
 
 import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
+from server.cli.node import LEASE_LOST_PAUSE_S
 from server.errors import Unavailable
-from server.main import LEASE_LOST_PAUSE_S
 from tests.sim.loop import Domain
 
 if TYPE_CHECKING:

@@ -30,7 +30,7 @@ from sqlalchemy.engine import make_url
 import migrations
 from game.match.state import MatchState
 from game.player.state import PlayerState
-from persistence.game.mappings import mappings_for
+from persistence.game.mappings import MAPPINGS
 from persistence.sql_store import SqlStore
 from server.eventlog.ports import LogStore
 from server.runtime.clock import SystemClock
@@ -98,7 +98,7 @@ def sql_store(url: str, **settings: Any) -> SqlStore:
     be busy; a test of timeouts gives its own."""
     patient = {"statement_timeout_s": 30.0, "busy_timeout_s": 30.0, "lease_period_s": 60.0, "lease_renew_s": 30.0}
     patient |= settings
-    return SqlStore(StoreSettings(url=url, **patient), STATE_TYPES, mappings_for(STATE_TYPES), random.Random(1))
+    return SqlStore(StoreSettings(url=url, **patient), STATE_TYPES, MAPPINGS, random.Random(1))
 
 
 def fresh(name: str, folder: Path) -> TestDatabase:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from server.lab.local_cluster import Home, LocalCluster
+from server.cli.local_cluster import Home, LocalCluster
 from server.sessions.tokens import issue
 
 

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from server.cli.node import _not_about_encryption
+from server.drivers import signing_key
 from server.errors import BadSetting
-from server.main import _not_about_encryption, signing_key
 from server.settings import from_tree
 
 KEY = "0123456789abcdef0123456789abcdef"

@@ -9,8 +9,8 @@ from typing import Any
 from server.actors.app import App
 from server.catalog.system import ActorSystem
 from server.cluster.view import Member, View
+from server.drivers import build_store, load_app
 from server.ids import NodeAddress, NodeId
-from server.main import build_store, load_app
 from server.runtime.clock import SystemClock
 from server.runtime.metrics import Metrics
 from server.runtime.supervisor import Supervisor

@@ -15,6 +15,7 @@ from server.actors.actor import Caller
 from server.actors.app import App
 from server.catalog.system import ActorSystem
 from server.cluster.view import Member, View
+from server.drivers import load_app
 from server.errors import Unavailable
 from server.ids import ActorId, actor_id
 from server.lab.bench import databases
@@ -23,7 +24,6 @@ from server.lab.bench.harness import Effort
 from server.lab.bench.hosts import member, memory_host
 from server.lab.bench.lines import Lines
 from server.lab.bench.moving_host import Begin, Count, Fill, Move, See, Told
-from server.main import load_app
 from server.settings import Settings
 
 Store = Literal["sqlite", "postgres"]

@@ -11,9 +11,9 @@ import uvloop
 from server.actors.app import App
 from server.catalog.system import ActorSystem
 from server.cluster.view import Member, View
+from server.drivers import build_store, load_app
 from server.ids import ActorId, NodeAddress
 from server.lab.bench.hosts import host_over, member
-from server.main import build_store, load_app
 from server.settings import from_tree
 
 AT_ONCE = 2_000
@@ -85,9 +85,11 @@ async def main() -> None:
 
 
 def _roaming(app: App) -> App:
-    """Its players alone, which stay where they are put."""
+    """The same tables, and players that stay where they are put."""
     assert app.session_actor is not None
-    return App("bench", (type("Roaming", (app.session_actor,), {"placement": "least_loaded", "__slots__": ()}),))
+    roaming = type("Roaming", (app.session_actor,), {"placement": "least_loaded", "__slots__": ()})
+    others = (cls for cls in app.actors if cls is not app.session_actor)
+    return App("bench", (roaming, *others), mappings=app.mappings)
 
 
 def _say(answer: Any) -> None:

@@ -9,13 +9,13 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+from server.cli.local_cluster import LocalCluster, NodeProcess
 from server.errors import Unavailable
 from server.lab.chaos.figures import Gaps, Struck
 from server.lab.chaos.network import Network
 from server.lab.chaos.nodes import Counters, is_ready, metrics
 from server.lab.chaos.plan import Fault
 from server.lab.chaos.stores import ChaosStore
-from server.lab.local_cluster import LocalCluster, NodeProcess
 
 PATIENCE_S: Final = 40.0
 """How long a fault may take to be over before the next one comes all the same."""

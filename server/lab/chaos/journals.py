@@ -12,8 +12,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from server.cli.local_cluster import dying_with, last_words, stop_process
 from server.errors import BadSetting, Unavailable
-from server.lab.local_cluster import dying_with, last_words, stop_process
 
 Mode = Literal["none", "local", "redis"]
 SHARED_MEMORY: Final = Path("/dev/shm")

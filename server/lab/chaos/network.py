@@ -22,8 +22,8 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Final
 
+from server.cli.local_cluster import Place
 from server.errors import Unavailable
-from server.lab.local_cluster import Place
 
 NET: Final = "10.77.0"
 BRIDGE: Final = "garrison0"

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from server.lab.local_cluster import NodeProcess
+from server.cli.local_cluster import NodeProcess
 
 ANSWER_S: Final = 2.0
 MAX_ANSWER: Final = 4 * 1024 * 1024

@@ -16,6 +16,7 @@ from typing import Any, Final, Literal
 import msgspec
 from rich.console import Console
 
+from server.cli.local_cluster import Home, LocalCluster, free_places, name_of
 from server.errors import BadSetting
 from server.lab.chaos import stores
 from server.lab.chaos.faults import Faults
@@ -26,7 +27,6 @@ from server.lab.chaos.nodes import fenced_writes
 from server.lab.chaos.plan import KINDS, NETWORK_KINDS, plan
 from server.lab.chaos.writes import double_writes
 from server.lab.live import Live, count_of
-from server.lab.local_cluster import Home, LocalCluster, free_places, name_of
 
 GAP_S: Final = 0.25
 """The swarm's own bound of a late answer."""

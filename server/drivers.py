@@ -1,0 +1,192 @@
+"""The composition root: the only module that builds drivers, and where names become objects.
+
+Settings name an application (`app`), a store, a journal; an application names what would make a circle
+if it were imported (its tables, its commands). Both kinds of names are text `package.module:NAME`, and
+`load` is the one function that follows them. Every other function here makes one part of a node from
+`Settings`; commands that work without a cluster use some of them.
+
+What a function builds it imports when it is called: `garrison token` needs no database driver.
+"""
+
+import base64
+import binascii
+import importlib
+import os
+import random
+import sys
+from collections.abc import Mapping as Map
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from server.errors import BadSetting
+from server.ids import NodeId
+from server.settings import MIN_KEY_BYTES, Settings
+
+if TYPE_CHECKING:
+    import msgspec
+
+    from persistence.engine.mapping import Mapping
+    from persistence.sql_store import SqlStore
+    from server.actors.app import App
+    from server.admin.app import AdminServer
+    from server.node import Node
+    from server.runtime.clock import Clock
+    from server.runtime.metrics import Metrics
+    from server.runtime.supervisor import Supervisor
+    from server.storage.journal.ports import Journal
+
+
+def load(name: str) -> Any:
+    """The object that `name`, a `package.module:NAME`, means. Modules of the working directory are
+    found too, after all others: a studio's game may stand there. Raises `BadSetting`."""
+    if not {"", os.getcwd()} & set(sys.path):
+        sys.path.append(os.getcwd())
+    module, _, attribute = name.partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise BadSetting("app", f"cannot load {name}: {error}") from None
+
+
+def load_app(settings: Settings) -> "App":
+    """The application that `settings.app` names. Raises `BadSetting`."""
+    from server.actors.app import App
+
+    found = load(settings.app)
+    if not isinstance(found, App):
+        raise BadSetting("app", f"{settings.app} is not an App")
+    return found
+
+
+def build_store(settings: Settings, app: "App | None" = None) -> "SqlStore":
+    """The relational store of `settings` (Store and LogStore), not open yet. Raises `BadSetting`."""
+    from persistence.sql_store import SqlStore
+
+    app = app or load_app(settings)
+    types = {cls.kind: cls.State for cls in app.actors if cls.durability != "volatile"}
+    return SqlStore(settings.store, state_types=types, mappings=_mappings(app, types))
+
+
+def _mappings(app: "App", stored: "Map[str, type[msgspec.Struct]]") -> "Map[str, Mapping]":
+    """The tables that `app` names for its kinds. Raises `BadSetting` where they are not of its actors, or
+    where an actor that lives on by itself has no table to look for it in."""
+    found: Map[str, Mapping] = load(app.mappings) if app.mappings else {}
+    for kind, mapping in found.items():
+        if stored.get(kind) is not mapping.state_type:
+            raise BadSetting("app", f"{app.mappings}: no stored actor {kind!r} has the state of this mapping")
+    for cls in app.actors:
+        if cls.lives_on and (cls.kind not in found or found[cls.kind].live is None):
+            why = "lives on, so it needs a mapping whose `live` says which rows still do"
+            raise BadSetting("app", f"actor {cls.__name__} {why}")
+    return found
+
+
+def signing_key(settings: Settings) -> bytes:
+    """The key of client tokens. Raises `BadSetting`."""
+    security = settings.security
+    text = security.signing_key or ""
+    if security.signing_key_file is not None:
+        try:
+            text = Path(security.signing_key_file).read_text("utf-8").strip()
+        except OSError as error:
+            why = f"cannot read {security.signing_key_file}: {error.strerror}"
+            raise BadSetting("security.signing_key_file", why) from None
+        except UnicodeDecodeError:
+            raise BadSetting("security.signing_key_file", f"{security.signing_key_file} is not text") from None
+    if len(text.encode()) < MIN_KEY_BYTES:
+        if security.signing_key_file is not None:
+            why = f"{security.signing_key_file} must hold {MIN_KEY_BYTES} bytes or more"
+            raise BadSetting("security.signing_key_file", why)
+        why = f"is needed, {MIN_KEY_BYTES} bytes or more; GARRISON_SECURITY__SIGNING_KEY may give it"
+        raise BadSetting("security.signing_key", why)
+    return text.encode()
+
+
+def cluster_key(settings: Settings) -> bytes | None:
+    """32 bytes, or None for a cluster on loopback. Raises `BadSetting`."""
+    text = settings.security.cluster_key
+    if text is None:
+        return None
+    try:
+        key = base64.b64decode(text, validate=True)
+    except binascii.Error:
+        key = b""
+    if len(key) != 32:
+        raise BadSetting("security.cluster_key", "must be 32 bytes in base64")
+    return key
+
+
+def build_journal(
+    settings: Settings, metrics: "Metrics", supervisor: "Supervisor", clock: "Clock", rng: random.Random
+) -> "Journal | None":
+    """The crash journal of `settings`, if it keeps one. Raises `BadSetting`."""
+    if settings.journal.mode == "none":
+        return None
+    if settings.journal.mode == "local":
+        from server.storage.journal.local import LocalJournal
+
+        return LocalJournal(settings.journal, settings.cluster, NodeId(settings.node), metrics)
+    from server.storage.journal.redis import RedisJournal
+
+    return RedisJournal(settings.journal, settings.cluster, NodeId(settings.node), metrics, supervisor, clock, rng)
+
+
+def build_node(settings: Settings) -> "Node":
+    """One node with its real drivers. Raises `BadSetting`."""
+    from server.cluster.membership import KinshipMembership
+    from server.node import Drivers, Node
+    from server.runtime.clock import SystemClock
+    from server.runtime.metrics import Metrics
+    from server.runtime.supervisor import Supervisor
+    from server.sessions.picows_driver import PicowsListener
+    from server.transport.tcp import TcpTransport
+
+    app, clock, metrics = load_app(settings), SystemClock(), Metrics()
+    key, rng = cluster_key(settings), random.SystemRandom()
+    supervisor = Supervisor(settings.node, lambda name, error: _crashed(metrics))
+    store = build_store(settings, app)
+    transport = TcpTransport(settings.transport, settings.cluster, key, clock, metrics, supervisor, rng)
+    membership = KinshipMembership(settings.gossip, settings.cluster, key, clock, metrics, supervisor)
+    drivers = Drivers(
+        clock=clock,
+        rng=rng,
+        store=store,
+        logs=store,
+        transport=transport,
+        membership=membership,
+        supervisor=supervisor,
+        metrics=metrics,
+        listener=lambda gateway: PicowsListener(gateway, settings.gateway),
+        admin=_admin if settings.admin.enabled else None,
+        journal=build_journal(settings, metrics, supervisor, clock, rng),
+        asks_store=True,
+    )
+    return Node(settings, app, signing_key(settings), drivers)
+
+
+def _crashed(metrics: "Metrics") -> None:
+    metrics.task_crashes_total += 1
+
+
+def _admin(node: "Node") -> "AdminServer":
+    from server.admin.app import AdminServer
+    from server.admin.ports import Draining
+
+    return AdminServer(
+        node.host,
+        node.settings,
+        node.metrics,
+        node.clock,
+        node.supervisor,
+        node.not_ready,
+        node.gateway.session_rows,
+        node.write_behind.observe,
+        Draining(node.drain, node.drain_progress),
+        lambda: gossip_endpoint(node),
+    )
+
+
+def gossip_endpoint(node: "Node") -> str:
+    """`host:port` of the node's gossip, for others to use as a seed; empty before it is there."""
+    endpoint: str = getattr(node.drivers.membership, "endpoint", "")
+    return endpoint

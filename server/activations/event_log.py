@@ -4,7 +4,7 @@
     tail             durable since the last segment, kept to seal and to serve watchers
     older            a bounded window before the tail, only to serve watchers
 
-Sealing needs the state before the tail's first entry: it is kept beside the tail as `base`.
+Sealing needs the state before the tail's first entry: `base` is a fold that stands there.
 An append or a segment, once handed out to be stored, stays the very same until it is known to be
 stored: after an unknown outcome anything else would not be recognised, and taken for a rival's.
 """
@@ -20,9 +20,10 @@ import structlog
 
 from server.actors.actor import Attached, EventBatch, LoggedActor
 from server.errors import BadInput, Corrupt, Internal, Overloaded
-from server.eventlog import segment
+from server.eventlog import fold, segment
+from server.eventlog.fold import Fold
 from server.eventlog.ports import Append, Seal, StoredLog
-from server.eventlog.record import NO_HEAD, Entry, Record, next_head, state_hash
+from server.eventlog.record import Entry, Record, encode_entry, event_bytes, next_head, state_hash
 from server.ids import Epoch, Incarnation, NodeAddress, NodeId
 from server.wire.codec import UNDECODABLE
 
@@ -37,8 +38,6 @@ APPEND_BYTES: Final = 8 * 1024 * 1024
 SEAL_RETRY_S: Final = 10.0
 TAIL_SEGMENTS: Final = 64
 """Unsealed entries, in segments, above which a log takes no more."""
-_encode = msgspec.msgpack.encode
-_THREE: Final = b"\x93"  # the header of a msgpack array of three
 
 
 class LogParts(msgspec.Struct, frozen=True, array_like=True):
@@ -58,7 +57,9 @@ class LogParts(msgspec.Struct, frozen=True, array_like=True):
 class EventLog:
     """See the module's head; made by `load`."""
 
-    def __init__(self, activation: "Activation", base: Any, head: bytes, tail: list[Entry], next_seq: int) -> None:
+    def __init__(
+        self, activation: "Activation", base: Fold[Any], head: bytes, tail: list[Entry], next_seq: int
+    ) -> None:
         self.id, self.kind = activation.id, activation.kind
         self._activation = activation
         self._settings = activation.host.settings.store
@@ -66,8 +67,7 @@ class EventLog:
         self._head = head
         self._tail = tail
         self._open: deque[int] = deque()  # the last number in each stored chunk of the tail
-        self._base = base
-        self._tail_head = NO_HEAD  # the running hash before the tail
+        self._base = base  # before the tail's first entry
         self._pending: list[Entry] = []
         self._sent: Append | None = None  # outcome not known: it is repeated exactly, never grown
         self._sent_seal: Seal | None = None
@@ -83,11 +83,11 @@ class EventLog:
     def append(self, cls: type[LoggedActor[Any]], state: Any, event: Any, command: tuple[str, int] | None) -> Any:
         """Number `event`, evolve `state` by it and keep it as pending. Returns the new state."""
         lineage, number = command if command is not None else (None, 0)
-        new_state = cls.evolve(state, Record(self.next_seq, event, lineage, number))
+        record = Record(self.next_seq, event, lineage, number)
+        new_state = cls.evolve(state, record)
         if new_state is state:
             new_state = copy.copy(state)  # a turn's change is seen by identity
-        data = _THREE + _encode(event) + _encode(lineage) + _encode(number)
-        self._pending.append(Entry(self.next_seq, event.time_ms, data))
+        self._pending.append(encode_entry(record))
         self.next_seq += 1
         self._emitted = new_state
         return new_state
@@ -200,7 +200,7 @@ class EventLog:
         if len(watchers) < len(self._watchers):
             self._watchers = {node: self._watchers[node] for node in watchers}
         if watchers:
-            events = [bytes(_event_of(entry)) for entry in entries]
+            events = [bytes(event_bytes(entry)) for entry in entries]
             self._activation.host.outlet.publish(watchers, self.id, first_seq, events)
 
     def overdue(self) -> None:
@@ -233,7 +233,7 @@ class EventLog:
         entries = self._tail[:count]
         ends = finished and count == len(self._tail)
         end_hash = state_hash(self._activation.boundary) if ends else None
-        data = segment.seal(entries, self._tail_head, self._base, end_hash)
+        data = segment.seal(entries, self._base.head, self._base.state, end_hash)
         return Seal(self.id, self._activation.epoch, entries[0].seq, entries[-1].seq, data)
 
     def seal_failed(self) -> None:
@@ -247,11 +247,8 @@ class EventLog:
         done, self._tail = self._tail[:count], self._tail[count:]
         while self._open and self._open[0] <= seal.last_seq:
             self._open.popleft()
-        cls = type(self._activation.actor)
-        assert issubclass(cls, LoggedActor)
         for entry in done:
-            self._base = cls.evolve(self._base, decode_entry(cls, entry))
-            self._tail_head = next_head(self._tail_head, entry)
+            self._base.take(entry)
         self._older.extend(done)
 
     def renew(self, epoch: Epoch) -> None:
@@ -268,9 +265,8 @@ class EventLog:
             return None
         now = self._activation.host.clock.now()
         left = [(node.node, node.incarnation, until - now) for node, until in self._watchers.items() if until > now]
-        return LogParts(
-            _encode(self._base), self._tail_head, self._head, self._tail, list(self._open), self.durable_seq, left
-        )
+        base = msgspec.msgpack.encode(self._base.state)
+        return LogParts(base, self._base.head, self._head, self._tail, list(self._open), self.durable_seq, left)
 
     def watch_on(self, watchers: Iterable[tuple[NodeId, Incarnation, float]]) -> None:
         """Feed these for as long as another node would have."""
@@ -327,42 +323,23 @@ class EventLog:
     def _batch(self, from_seq: int, entries: list[Entry]) -> EventBatch:
         some = entries[:READ_BATCH]
         first = some[0].seq if some else max(from_seq, 1)
-        return EventBatch(self.durable_seq, first, [_event_of(entry) for entry in some])
+        return EventBatch(self.durable_seq, first, [event_bytes(entry) for entry in some])
 
 
 def load(activation: "Activation", cls: type[LoggedActor[Any]], stored: StoredLog | None) -> Any:
     """Give `activation` its log and return its state: the last keyframe and what follows it.
     Raises `Corrupt` where the stored bytes fail a check."""
-    fresh = cls.State()
-    if stored is None:
-        event_log = EventLog(activation, fresh, NO_HEAD, [], 1)
-        activation.adopt_log(event_log)
-        return fresh
-    base, base_head, tail, ends = fresh, NO_HEAD, list[Entry](), list[int]()
-    sealed: list[Entry] = []
-    for chunk in stored.chunks:
-        part = segment.decode(chunk.data)
-        if chunk.sealed:
-            base, base_head, sealed = _state_of(cls, part), part.head_before or NO_HEAD, part.entries
-        else:
-            tail += part.entries
-            ends.append(part.last_seq)
-    for entry in sealed:
-        base = cls.evolve(base, decode_entry(cls, entry))
-        base_head = next_head(base_head, entry)
-    state, head = base, base_head
-    for entry in tail:
-        state = cls.evolve(state, decode_entry(cls, entry))
-        head = next_head(head, entry)
-    end = [*sealed, *tail]
-    if head != stored.head or (end[-1].seq + 1 if end else 1) != stored.next_seq:
-        raise Corrupt(f"the log of {activation.id} does not end where its row says ({stored.next_seq})")
-    event_log = EventLog(activation, base, head, tail, stored.next_seq)
-    event_log._tail_head = base_head
-    event_log._older.extend(sealed)
-    event_log._open.extend(ends)
+    kind = cls.logged_kind()
+    try:
+        loaded = fold.load(kind, stored)
+    except Corrupt as error:
+        raise Corrupt(f"the log of {activation.id}: {error.message}") from None
+    base = Fold(kind, loaded.base, loaded.base_head, loaded.next_seq - len(loaded.tail))
+    event_log = EventLog(activation, base, loaded.head, loaded.tail, loaded.next_seq)
+    event_log._older.extend(loaded.sealed)
+    event_log._open.extend(loaded.ends)
     activation.adopt_log(event_log)
-    return state
+    return loaded.state
 
 
 def arrive(activation: "Activation", cls: type[LoggedActor[Any]], parts: LogParts) -> None:
@@ -377,43 +354,8 @@ def arrive(activation: "Activation", cls: type[LoggedActor[Any]], parts: LogPart
         base = msgspec.msgpack.decode(parts.base, type=cls.State)
     except UNDECODABLE as error:
         raise BadInput(f"the log of {activation.id}: {error}") from None
-    event_log = EventLog(activation, base, parts.head, list(parts.tail), parts.next_seq)
-    event_log._tail_head = parts.base_head
+    before_tail = Fold(cls.logged_kind(), base, parts.base_head, first)
+    event_log = EventLog(activation, before_tail, parts.head, list(parts.tail), parts.next_seq)
     event_log._open.extend(parts.ends)
     event_log.watch_on(parts.watchers)
     activation.adopt_log(event_log)
-
-
-def decode_entry(cls: type[LoggedActor[Any]], entry: Entry) -> Record:
-    """The record in an entry. Raises `Corrupt`."""
-    try:
-        event, lineage, command = _decoder(cls).decode(entry.data)
-    except UNDECODABLE as error:
-        raise Corrupt(f"event {entry.seq}: {error}") from None
-    return Record(entry.seq, event, lineage, command)
-
-
-def _state_of(cls: type[LoggedActor[Any]], part: "segment.Segment") -> Any:
-    """The keyframe's state. Raises `Corrupt`."""
-    try:
-        return msgspec.msgpack.decode(part.keyframe or b"", type=cls.State)
-    except UNDECODABLE as error:
-        raise Corrupt(f"keyframe at event {part.first_seq}: {error}") from None
-
-
-_decoders: dict[type, "msgspec.msgpack.Decoder[Any]"] = {}
-
-
-def _decoder(cls: type[LoggedActor[Any]]) -> "msgspec.msgpack.Decoder[Any]":
-    decoder = _decoders.get(cls)
-    if decoder is None:
-        decoder = _decoders[cls] = msgspec.msgpack.Decoder(tuple[cls.Event, str | None, int])  # type: ignore[name-defined]
-    return decoder
-
-
-_parts = msgspec.msgpack.Decoder(tuple[msgspec.Raw, str | None, int])
-
-
-def _event_of(entry: Entry) -> msgspec.Raw:
-    """The event's own bytes within an entry."""
-    return _parts.decode(entry.data)[0]

@@ -39,11 +39,9 @@ def test_docstrings_begin_with_the_thing() -> None:
     assert checks.clauses(within(read_tree(), "server", "persistence", "game", "garrison", "garrison_bots")) == []
 
 
-@rooms_on_the_way("main and cli know the game's commands")
 def test_the_engine_names_no_game() -> None:
     assert checks.game_names(read_tree(), [SETTING_APP]) == []
 
 
-@rooms_on_the_way("the game's commands use the local cluster of the laboratory")
 def test_the_laboratory_is_imported_by_nothing() -> None:
     assert checks.lab_imports(read_tree()) == []

@@ -32,8 +32,8 @@ from server.storage.ports import (
     Claim,
     ClaimResult,
     Elsewhere,
+    EntityMove,
     Estate,
-    Move,
     MoveResult,
     NodeRow,
     Owned,
@@ -118,8 +118,8 @@ class SqlStore:
     async def estates(self) -> list[Estate]:
         return sorted(await self._database.estates())
 
-    async def settle(self, owner: NodeAddress) -> None:
-        await self._database.settle(owner)
+    async def close_estate(self, owner: NodeAddress) -> None:
+        await self._database.close_estate(owner)
 
     async def nodes(self) -> list[NodeRow]:
         """Every run of every node, ordered; `lease_left_s` is infinite for one without a lease."""
@@ -177,7 +177,7 @@ class SqlStore:
             keys = [key_of(identity) for identity, _ in held]
             await self._database.release(self._mapping(kind), keys, [epoch for _, epoch in held])
 
-    async def migrate(self, kind: str, moves: Sequence[Move]) -> dict[ActorId, MoveResult]:
+    async def migrate(self, kind: str, moves: Sequence[EntityMove]) -> dict[ActorId, MoveResult]:
         """See the port. Raises `Internal` for a `next_seq` of a kind that has no log."""
         if not moves:
             return {}
@@ -275,7 +275,7 @@ def _identity(kind: str, key: str) -> ActorId:
     return ActorId(f"{kind}/{key}")
 
 
-def _encoded(mapping: Mapping, moves: Sequence[Move]) -> Moves:
+def _encoded(mapping: Mapping, moves: Sequence[EntityMove]) -> Moves:
     keys = [key_of(move.id) for move in moves]
     some = [(key, move) for key, move in zip(keys, moves, strict=True) if move.state is not None]
     states = None

@@ -168,7 +168,7 @@ class PostgresDatabase:
         rows = await self._pool.run(lambda connection: connection.fetch(_ESTATES))
         return [Estate(NodeAddress(NodeId(node), Incarnation(run)), journal) for node, run, journal in rows]
 
-    async def settle(self, owner: NodeAddress) -> None:
+    async def close_estate(self, owner: NodeAddress) -> None:
         await self._pool.run(lambda connection: connection.execute(_SETTLE, *owner))
 
     async def nodes(self) -> list[NodeRow]:

@@ -164,7 +164,7 @@ class SqliteDatabase:
         rows = await self._file.read(lambda connection: connection.execute(_ESTATES).fetchall())
         return [Estate(NodeAddress(NodeId(node), Incarnation(run)), journal) for node, run, journal in rows]
 
-    async def settle(self, owner: NodeAddress) -> None:
+    async def close_estate(self, owner: NodeAddress) -> None:
         await self._file.write(lambda connection: connection.execute(_SETTLE, owner).rowcount)
 
     async def nodes(self) -> list[NodeRow]:

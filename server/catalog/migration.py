@@ -45,7 +45,7 @@ from server.directory.location import Location
 from server.errors import Corrupt, GarrisonError, Moved, Unavailable
 from server.ids import ActorId, Epoch, NodeAddress
 from server.runtime.backoff import backoff_s
-from server.storage.ports import ClaimResult, Elsewhere, Move, MoveResult, Owned
+from server.storage.ports import ClaimResult, Elsewhere, EntityMove, MoveResult, Owned
 from server.transport.ports import Service
 
 if TYPE_CHECKING:
@@ -232,9 +232,9 @@ class Migrator:
                         self._host.write_behind.forget(load.one)
         return [load for load in loads if load not in doubtful], doubtful
 
-    def _move_of(self, one: Activation, to: NodeAddress, token: int) -> Move:
+    def _move_of(self, one: Activation, to: NodeAddress, token: int) -> EntityMove:
         state = one.boundary if one.dirty else None
-        return Move(one.id, one.epoch, one.version, to, state, one.log().next_seq if one.has_log else 0, token)
+        return EntityMove(one.id, one.epoch, one.version, to, state, one.log().next_seq if one.has_log else 0, token)
 
     async def _freeze(self, batch: list[Activation], commit: Commit | None) -> list[_Load]:
         """Those that come to rest soon, frozen; the others live on."""

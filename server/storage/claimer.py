@@ -11,7 +11,7 @@ from server.ids import ActorId, NodeAddress
 from server.runtime.metrics import Metrics
 from server.runtime.supervisor import Supervisor
 from server.settings import ActorSettings
-from server.storage.ports import Claim, ClaimResult, Store
+from server.storage.ports import Claim, ClaimResult, EntityStore
 from server.storage.takeover import Takeover
 
 MAX_WAITING = 100_000
@@ -22,7 +22,7 @@ class Claimer:
 
     def __init__(
         self,
-        store: Store,
+        store: EntityStore,
         settings: ActorSettings,
         metrics: Metrics,
         supervisor: Supervisor,

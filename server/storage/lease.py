@@ -24,7 +24,7 @@ from server.ids import NodeAddress
 from server.runtime.clock import Clock
 from server.runtime.metrics import Metrics
 from server.settings import StoreSettings
-from server.storage.ports import Store
+from server.storage.ports import NodeStore
 
 log = structlog.get_logger(__name__)
 SAFE_SHARE: Final = 0.9
@@ -47,7 +47,7 @@ class NodeLease:
 
     def __init__(
         self,
-        store: Store,
+        store: NodeStore,
         settings: StoreSettings,
         clock: Clock,
         metrics: Metrics,

@@ -21,8 +21,8 @@ from server.storage.ports import (
     Claim,
     ClaimResult,
     Elsewhere,
+    EntityMove,
     Estate,
-    Move,
     MoveResult,
     NodeRow,
     NodeState,
@@ -77,7 +77,7 @@ class MemoryDatabase:
 
 
 class MemoryStore:
-    """`server.storage.ports.Store` over a `MemoryDatabase`. `live` says of each kind that lives
+    """All three of `server.storage.ports` over a `MemoryDatabase`. `live` says of each kind that lives
     on by itself whether an entity with this state still does (see `Store.orphans`)."""
 
     def __init__(
@@ -158,7 +158,7 @@ class MemoryStore:
         runs = self.database.nodes.items()
         return sorted(Estate(address, run.journal) for address, run in runs if run.is_over and run.journal)
 
-    async def settle(self, owner: NodeAddress) -> None:
+    async def close_estate(self, owner: NodeAddress) -> None:
         run = self.database.nodes.get(owner)
         if run is not None and run.is_over:
             run.journal = ""
@@ -235,12 +235,12 @@ class MemoryStore:
             if entity is not None and entity.epoch == epoch:
                 entity.owner = None
 
-    async def migrate(self, kind: str, moves: Sequence[Move]) -> dict[ActorId, MoveResult]:
+    async def migrate(self, kind: str, moves: Sequence[EntityMove]) -> dict[ActorId, MoveResult]:
         self._known(kind)
         encoded = [None if move.state is None else msgspec.msgpack.encode(move.state) for move in moves]
         return {move.id: self._migrate(move, data) for move, data in zip(moves, encoded, strict=True)}
 
-    def _migrate(self, move: Move, data: bytes | None) -> MoveResult:
+    def _migrate(self, move: EntityMove, data: bytes | None) -> MoveResult:
         entity = self.database.entities.get(move.id)
         if entity is None:
             return "fenced"

@@ -1,8 +1,14 @@
-"""What the engine needs from a relational store: node leases, claims, fenced writes.
+"""Ports of the relational store: node leases, fenced entities, reminders.
 
-The rules that make ownership safe live behind this port (DESIGN: safety comes from the store,
-never from gossip). Times are the store's own clock. Every method raises `Unavailable` when the
-store cannot be reached or is locked for too long; nothing else leaks through.
+The rules that make ownership safe live behind these three ports; gossip only proposes, the store decides:
+
+    NodeStore       runs of nodes, their leases (Gray & Cheriton 1989) and the journals that they left
+    EntityStore     who owns an entity, and its state; every write carries the owner's epoch, a fencing token
+    ReminderStore   calls that are due later
+
+`Store` is all three with a connection; a driver implements it, and each consumer asks for the part that it
+uses. Times are the store's own clock. Every method raises `Unavailable` when the store cannot be reached or is
+locked for too long, and `Corrupt` where the store itself is damaged; nothing else of a driver leaks through.
 """
 
 from collections.abc import Collection, Sequence
@@ -13,92 +19,17 @@ import msgspec
 from server.errors import Corrupt
 from server.ids import ActorId, Epoch, Incarnation, NodeAddress, NodeId
 
-
-class Owned(msgspec.Struct, frozen=True):
-    """A claim that succeeded. `state` is None where nothing was ever stored; then
-    `state_epoch` and `state_version` are 0. For a logged actor `next_seq` is the number that
-    its next event gets (1 for a new log) and `head` the running hash before it (empty if new).
-    `clean`: its last owner gave it up in order. If not (that owner died or stopped with changes
-    unstored, or is this very node with an earlier claim), a journal may hold a newer state."""
-
-    epoch: Epoch
-    state_epoch: Epoch
-    state_version: int
-    state: Any
-    next_seq: int = 1
-    head: bytes = b""
-    clean: bool = True
-
-
-class Elsewhere(msgspec.Struct, frozen=True):
-    """A claim that was refused: `owner` holds the entity and is not known dead."""
-
-    owner: NodeAddress
-
-
-class Absent(msgspec.Struct, frozen=True):
-    """The store does not know the entity, and it was not to be made."""
-
-
-class Claim(msgspec.Struct, frozen=True):
-    """`token` rises with every claim that this node makes of the entity: a late, repeated
-    statement of an older claim must not fence a newer one. Without `make`, one that the store does
-    not know is not made."""
-
-    id: ActorId
-    token: int
-    make: bool = True
-
-
-class Change(msgspec.Struct, frozen=True):
-    """One entity's newest state. `version` counts its changes for ever, over all epochs."""
-
-    id: ActorId
-    epoch: Epoch
-    version: int
-    state: Any
-
-
-class Move(msgspec.Struct, frozen=True):
-    """An entity that goes to another live node with everything: its newest state where that is
-    not stored yet (`state` is not None), and its ownership. `next_seq` is the end of a logged
-    entity's log, which must be stored up to there; 0 where there is no log. `token` is the newest
-    claim token that the new owner has used: an older claim of its that comes late is void."""
-
-    id: ActorId
-    epoch: Epoch
-    version: int
-    to: NodeAddress
-    state: Any = None
-    next_seq: int = 0
-    token: int = 0
-
-
-class Reminder(msgspec.Struct, frozen=True):
-    """Call `name` of actor `id` at `due_ms` (Unix time, UTC) or later, at least once. `epoch` is
-    that of the owner that says so; `number` grows with each such statement of one activation, so that
-    of two statements about the same actor and name the later has the greater (epoch, number)."""
-
-    id: ActorId
-    name: str
-    due_ms: int
-    epoch: Epoch = Epoch(0)
-    number: int = 0
-
-
-class Stored(msgspec.Struct, frozen=True):
-    """What the store has of an entity, read without claiming it. `state` is a `Corrupt` where what is
-    stored is none of this program's."""
-
-    state_epoch: Epoch
-    state_version: int
-    state: Any
-
+# ---- nodes ----
 
 NodeState = Literal["up", "evicting", "dead", "left"]
+"""`up`: it may renew its lease. `evicting`: it may not any more. `dead` and `left` (it stopped in order) are
+final: the run is over."""
 
 
 class NodeRow(msgspec.Struct, frozen=True):
+    """One run of a node. `lease_left_s` is infinite without a lease; `journal` is empty without an unsettled
+    journal."""
+
     node: NodeId
     incarnation: Incarnation
     state: NodeState
@@ -114,22 +45,11 @@ class Estate(msgspec.Struct, frozen=True, order=True):
     journal: str
 
 
-ClaimResult = Owned | Elsewhere | Absent
-WriteResult = Literal["written", "fenced"]
-MoveResult = Literal["moved", "fenced"]
-
-
-class Store(Protocol):
-    """Fenced state. All entities of one call are of one `kind`; ids are sorted and unique."""
-
-    async def open(self) -> None:
-        """Connect and check that the schema is the one this program was made for."""
-        ...
-
-    async def close(self) -> None: ...
+class NodeStore(Protocol):
+    """Runs of nodes: one row each, which is never reused."""
 
     async def register_node(self, node: NodeId, lease_s: float | None, journal: str = "") -> Incarnation:
-        """A new incarnation of `node`, state `up`, its lease running, its journal at `journal`
+        """Issue a new incarnation of `node`, state `up`, its lease running, its journal at `journal`
         (empty: it keeps none). Earlier runs of the same name that are `left`, expired or without
         a lease become `dead`; raises `Unavailable` with `retry_after_s` while an earlier run still
         holds a live lease."""
@@ -158,29 +78,114 @@ class Store(Protocol):
         ...
 
     async def retire_node(self, me: NodeAddress, settled: bool = True) -> None:
-        """A clean stop: state `left`; what it still owns may be claimed at once. `settled`: all
+        """Set `me` `left` after a clean stop; what it still owns may be claimed at once. `settled`: all
         of its changes are stored, so that its journal, if any, is of no more use."""
         ...
 
     async def estates(self) -> list[Estate]:
-        """Runs that are over and whose journal is not settled yet, in order."""
+        """List the runs that are over and whose journal is not settled yet, in order."""
         ...
 
-    async def settle(self, owner: NodeAddress) -> None:
-        """Everything in the journal of that dead run is in the store now."""
+    async def close_estate(self, owner: NodeAddress) -> None:
+        """Note that everything in the journal of that run, which is over, is in the store. Idempotent."""
         ...
 
-    async def nodes(self) -> list[NodeRow]: ...
+    async def nodes(self) -> list[NodeRow]:
+        """List every run of every node that is kept, ordered by node and incarnation."""
+        ...
+
+
+# ---- entities ----
+
+
+class Owned(msgspec.Struct, frozen=True):
+    """A claim that succeeded. `state` is None where nothing was ever stored; then
+    `state_epoch` and `state_version` are 0. For a logged actor `next_seq` is the number that
+    its next event gets (1 for a new log) and `head` the running hash before it (empty if new).
+    `clean`: its last owner gave it up in order. If not (that owner died or stopped with changes
+    unstored, or is this very node with an earlier claim), a journal may hold a newer state."""
+
+    epoch: Epoch
+    state_epoch: Epoch
+    state_version: int
+    state: Any
+    next_seq: int = 1
+    head: bytes = b""
+    clean: bool = True
+
+
+class Elsewhere(msgspec.Struct, frozen=True):
+    """A claim that was refused: `owner` holds the entity and is not known dead."""
+
+    owner: NodeAddress
+
+
+class Absent(msgspec.Struct, frozen=True):
+    """A claim of an entity that the store does not know, and that was not to be made."""
+
+
+class Claim(msgspec.Struct, frozen=True):
+    """A node's wish to own an entity. `token` rises with every claim that this node makes of it: a late,
+    repeated statement of an older claim must not fence a newer one. Without `make`, an entity that the store
+    does not know is not made."""
+
+    id: ActorId
+    token: int
+    make: bool = True
+
+
+class Change(msgspec.Struct, frozen=True):
+    """One entity's newest state. `version` counts its changes for ever, over all epochs."""
+
+    id: ActorId
+    epoch: Epoch
+    version: int
+    state: Any
+
+
+class EntityMove(msgspec.Struct, frozen=True):
+    """An entity that migrates to another live node with everything: its newest state where that is
+    not stored yet (`state` is not None), and its ownership. `next_seq` is the end of a logged
+    entity's log, which must be stored up to there; 0 where there is no log. `token` is the newest
+    claim token that the new owner has used: an older claim of its that comes late is void."""
+
+    id: ActorId
+    epoch: Epoch
+    version: int
+    to: NodeAddress
+    state: Any = None
+    next_seq: int = 0
+    token: int = 0
+
+
+class Stored(msgspec.Struct, frozen=True):
+    """An entity's row, read without claiming it. `state` is a `Corrupt` where what is stored is none of this
+    program's."""
+
+    state_epoch: Epoch
+    state_version: int
+    state: Any
+
+
+ClaimResult = Owned | Elsewhere | Absent
+WriteResult = Literal["written", "fenced"]
+MoveResult = Literal["moved", "fenced"]
+
+
+class EntityStore(Protocol):
+    """Fenced state. All entities of one call are of one `kind`; ids are sorted and unique."""
 
     async def claim(
         self, kind: str, claims: Sequence[Claim], me: NodeAddress, journals: Collection[str] | None = None
     ) -> dict[ActorId, ClaimResult | Corrupt]:
-        """Load-and-claim, at most 500 at once. `Absent` only for a claim without `make`. `Corrupt` for one
-        that is mine now, and whose stored state is none of this program's. Succeeds for a row that is absent, released,
+        """Load and claim, at most 500 at once. Succeeds for a row that is absent, released,
         already mine, or whose owner is `dead` or `left` with a journal that is empty (settled,
         or it kept none) or one of `journals`, the places that can be read here; None: whatever
-        its journal. Sets `epoch` (+1, never reset) and owner only. `Elsewhere(me)`: a later claim
-        of mine has overtaken this one; it is void."""
+        its journal. Sets `epoch` (+1, never reset) and owner only.
+
+        `Elsewhere(me)`: a later claim of mine has overtaken this one; it is void. `Absent` only for a claim
+        without `make`. `Corrupt` for an entity that is mine now, and whose stored state is none of this
+        program's."""
         ...
 
     async def write(self, kind: str, changes: Sequence[Change]) -> dict[ActorId, WriteResult]:
@@ -192,7 +197,7 @@ class Store(Protocol):
         """Give ownership up where the epoch is still mine."""
         ...
 
-    async def migrate(self, kind: str, moves: Sequence[Move]) -> dict[ActorId, MoveResult]:
+    async def migrate(self, kind: str, moves: Sequence[EntityMove]) -> dict[ActorId, MoveResult]:
         """Hand ownership on: where `epoch = mine` (and the log ends at `next_seq`, if given) and
         the target is `up`, set the state if there is one, `epoch + 1` and the new owner, all in
         one transaction. A move that is applied already is `moved`. Of the new owner's claims of the
@@ -200,33 +205,60 @@ class Store(Protocol):
         ...
 
     async def read(self, kind: str, ids: Sequence[ActorId]) -> dict[ActorId, Stored]:
-        """What is stored, without claiming or inserting; absent ids are left out."""
+        """Read rows without claiming or inserting; absent ids are left out."""
         ...
 
     async def orphans(self, kind: str, limit: int, after: ActorId | None = None) -> list[ActorId]:
-        """Entities of `kind` that live on by themselves and have no owner that is `up` or
+        """List entities of `kind` that live on by themselves and have no owner that is `up` or
         `evicting`, in id order after `after`: a match that is not over, or that is and whose owner
         died before it had told the results. Empty for a kind of which none does."""
         ...
 
-    # ---- reminders ----
+
+# ---- reminders ----
+
+
+class Reminder(msgspec.Struct, frozen=True):
+    """Call `name` of actor `id` at `due_ms` (Unix time, UTC) or later, at least once. `epoch` is
+    that of the owner that says so; `number` grows with each such statement of one activation, so that
+    of two statements about the same actor and name the later has the greater (epoch, number)."""
+
+    id: ActorId
+    name: str
+    due_ms: int
+    epoch: Epoch = Epoch(0)
+    number: int = 0
+
+
+class ReminderStore(Protocol):
+    """Reminders, at most one an actor and name; only the actor's owner may set them."""
 
     async def set_reminder(self, reminder: Reminder) -> bool:
         """Keep it, where the actor's epoch is still `reminder.epoch`; False where it is not, and
-        nothing has changed. One of the same actor and name with a lower (epoch, number) is replaced;
+        nothing has changed. A reminder of the same actor and name with a lower (epoch, number) is replaced;
         with any other, this statement is late and changes nothing."""
         ...
 
     async def unset_reminder(self, reminder: Reminder) -> bool:
-        """Forget the one of the same actor and name that has a lower (epoch, number), if there is
+        """Delete the reminder of the same actor and name that has a lower (epoch, number), if there is
         one, whatever its time. The same condition and the same answer as with `set_reminder`."""
         ...
 
     async def drop_reminder(self, reminder: Reminder) -> None:
-        """It was delivered: forget exactly this one. Any node may say so; one that was set since
-        stays."""
+        """Delete exactly this reminder, which was delivered. Any node may say so; a newer one of the same
+        actor and name stays."""
         ...
 
     async def due_reminders(self, until_ms: int, limit: int, after: Reminder | None = None) -> list[Reminder]:
-        """Those due at `until_ms` or before, ordered by (due, id, name), after `after`."""
+        """List those due at `until_ms` or before, ordered by (due, id, name), after `after`."""
         ...
+
+
+class Store(NodeStore, EntityStore, ReminderStore, Protocol):
+    """One database that a driver connects to, with all three."""
+
+    async def open(self) -> None:
+        """Connect and check that the schema is the one this program was made for."""
+        ...
+
+    async def close(self) -> None: ...

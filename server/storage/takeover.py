@@ -266,7 +266,7 @@ class Takeover:
             await self._journal.remove(estate.owner, estate.journal)
         elif not self._is_given_up(estate):
             return
-        await self._store.settle(estate.owner)
+        await self._store.close_estate(estate.owner)
         self._forget(estate)
 
     def _is_given_up(self, estate: Estate) -> bool:

@@ -25,7 +25,7 @@ from server.runtime.metrics import Metrics
 from server.settings import StoreSettings
 from server.storage.dirty import DirtySet
 from server.storage.journal.retention import JournalRetention
-from server.storage.ports import Change, Store
+from server.storage.ports import Change, EntityStore
 
 log = structlog.get_logger(__name__)
 
@@ -58,7 +58,7 @@ class WriteBehind:
 
     def __init__(
         self,
-        store: Store,
+        store: EntityStore,
         settings: StoreSettings,
         clock: Clock,
         metrics: Metrics,

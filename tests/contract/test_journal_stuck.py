@@ -12,7 +12,7 @@ from server.ids import ActorId, Epoch
 from server.settings import StoreSettings
 from server.storage.journal.ports import Journal
 from server.storage.journal.retention import JournalRetention
-from server.storage.ports import Change, Store, WriteResult
+from server.storage.ports import Change, EntityStore, WriteResult
 from server.storage.write_behind import WriteBehind
 from tests.support.journals import KINDS, ROOM, JournalRig, Process, Purse, purse, run
 
@@ -61,7 +61,7 @@ async def rig(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[J
 
 
 def _behind(rig: JournalRig, owner: Process) -> WriteBehind:
-    store = cast(Store, Picky())
+    store = cast(EntityStore, Picky())
     settings = StoreSettings()
     retention = JournalRetention(owner.journal, settings, rig.clock)
     behind = WriteBehind(store, settings, rig.clock, owner.metrics, random.Random(1), retention)

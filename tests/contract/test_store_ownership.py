@@ -17,7 +17,7 @@ from server.eventlog.ports import Append
 from server.ids import ActorId, Epoch, Incarnation, NodeAddress, NodeId, actor_id, kind_of
 from server.runtime.clock import SystemClock
 from server.storage.memory import MemoryDatabase, MemoryStore
-from server.storage.ports import Claim, Elsewhere, Estate, Move, Owned, Reminder, Store, Stored
+from server.storage.ports import Claim, Elsewhere, EntityMove, Estate, Owned, Reminder, Store, Stored
 from tests.support.databases import DATABASES, SQL_DATABASES, STATE_TYPES, fresh
 from tests.support.stores import LEASE_S, A, B, Pair, expired, owned
 from tests.support.waiting import until
@@ -151,15 +151,15 @@ async def test_runs_that_are_over_leave_an_estate_until_it_is_settled(store: Sto
     c = NodeAddress(C, await store.register_node(C, LEASE_S, HERE))
     (d,) = await started(store, D)
     assert [row.journal for row in await store.nodes()] == [HERE, THERE, HERE, ""]
-    await store.settle(a)
+    await store.close_estate(a)
     assert await store.estates() == [], "none is over, and none can be settled before it is"
     await store.retire_node(c, settled=False)
     await store.bury(b)
     await store.bury(a)
     await store.bury(d)
     assert await store.estates() == [Estate(a, HERE), Estate(b, THERE), Estate(c, HERE)]
-    await store.settle(b)
-    await store.settle(b)
+    await store.close_estate(b)
+    await store.close_estate(b)
     assert await store.estates() == [Estate(a, HERE), Estate(c, HERE)]
     await store.register_node(C, LEASE_S, THERE)
     assert await store.estates() == [Estate(a, HERE), Estate(c, HERE)], "the next run of its name changes nothing"
@@ -191,7 +191,7 @@ async def test_where_no_journal_matters_the_dead_give_everything_up(pair: Pair) 
     await pair.a.retire_node(pair.on_a, settled=False)
     assert await pair.try_b("one", journals=()) == Elsewhere(pair.on_a)
     assert isinstance(await pair.try_b("one"), Owned)
-    await pair.b.settle(pair.on_a)
+    await pair.b.close_estate(pair.on_a)
     assert isinstance(await pair.try_b("two", journals=()), Owned)
 
 
@@ -224,7 +224,7 @@ async def test_only_what_was_given_up_in_order_is_clean(pair: Pair) -> None:
 async def move(pair: Pair, held: Owned, key: str = "one", n: int | None = None, **more: Any) -> str:
     """Move `key` from a to b, its state `n` as version `more['version']`."""
     state = None if n is None else pair.state(n)
-    one = Move(pair.id(key), held.epoch, more.pop("version", 0), more.pop("to", pair.on_b), state, **more)
+    one = EntityMove(pair.id(key), held.epoch, more.pop("version", 0), more.pop("to", pair.on_b), state, **more)
     return (await pair.a.migrate(pair.kind, [one]))[one.id]
 
 
@@ -263,7 +263,7 @@ async def test_the_new_owners_claim_succeeds_whatever_its_token(pair: Pair) -> N
 
 async def test_an_older_claim_of_the_new_owner_that_comes_late_is_void(pair: Pair) -> None:
     held = await pair.own_a()
-    one = Move(pair.id("one"), held.epoch, 1, pair.on_b, pair.state(10), token=7)
+    one = EntityMove(pair.id("one"), held.epoch, 1, pair.on_b, pair.state(10), token=7)
     assert await pair.a.migrate(pair.kind, [one]) == {one.id: "moved"}
     for late in (3, 6):
         await pair.b.claim(pair.kind, [Claim(one.id, late)], pair.on_b)
@@ -321,10 +321,10 @@ async def test_each_move_of_a_batch_gets_its_own_answer(pair: Pair) -> None:
     held = {key: await pair.own_a(key) for key in ("a", "b", "c", "d")}
     await pair.own_a("b")
     moves = [
-        Move(pair.id("a"), held["a"].epoch, 1, pair.on_b, pair.state(1)),
-        Move(pair.id("b"), held["b"].epoch, 1, pair.on_b, pair.state(2)),
-        Move(pair.id("c"), held["c"].epoch, 0, third),
-        Move(pair.id("d"), held["d"].epoch, 1, NOBODY, pair.state(4)),
+        EntityMove(pair.id("a"), held["a"].epoch, 1, pair.on_b, pair.state(1)),
+        EntityMove(pair.id("b"), held["b"].epoch, 1, pair.on_b, pair.state(2)),
+        EntityMove(pair.id("c"), held["c"].epoch, 0, third),
+        EntityMove(pair.id("d"), held["d"].epoch, 1, NOBODY, pair.state(4)),
     ]
     results = await pair.a.migrate(pair.kind, moves)
     assert list(results.items()) == [
@@ -344,8 +344,8 @@ async def test_a_log_moves_only_when_it_is_stored_to_its_end(database: Any) -> N
         a, b = await started(store, A, B)
         epoch = (await owned(store, "tally", Claim(tally, 1), a)).epoch
         await logs.append("tally", [Append(tally, epoch, 1, 3, b"", b"h3", b"d")])
-        assert await store.migrate("tally", [Move(tally, epoch, 5, b, next_seq=6)]) == {tally: "fenced"}
-        assert await store.migrate("tally", [Move(tally, epoch, 3, b, next_seq=4)]) == {tally: "moved"}
+        assert await store.migrate("tally", [EntityMove(tally, epoch, 5, b, next_seq=6)]) == {tally: "fenced"}
+        assert await store.migrate("tally", [EntityMove(tally, epoch, 3, b, next_seq=4)]) == {tally: "moved"}
         late = Append(tally, epoch, 4, 4, b"h3", b"h4", b"d")
         assert await logs.append("tally", [late]) == {tally: "fenced"}
         found = await owned(store, "tally", Claim(tally, 1), b)
@@ -359,8 +359,8 @@ async def test_a_kind_without_a_log_has_no_end_to_move_at(tmp_path: Path) -> Non
             a, b = await started(store, A, B)
             await owned(store, "player", Claim(player, 1), a)
             with pytest.raises(Internal):
-                await store.migrate("player", [Move(player, Epoch(1), 1, b, next_seq=4)])
-            assert await store.migrate("player", [Move(player, Epoch(1), 1, b)]) == {player: "moved"}
+                await store.migrate("player", [EntityMove(player, Epoch(1), 1, b, next_seq=4)])
+            assert await store.migrate("player", [EntityMove(player, Epoch(1), 1, b)]) == {player: "moved"}
 
 
 async def test_moves_claims_and_writes_at_once_neither_deadlock_nor_double(pair: Pair) -> None:
@@ -380,7 +380,7 @@ async def test_moves_claims_and_writes_at_once_neither_deadlock_nor_double(pair:
             for n, (id, result) in enumerate(held):
                 note(id, result.epoch, me)
                 version = result.state_version + 1
-                moves.append(Move(id, result.epoch, version, other, pair.state(version) if n % 2 else None))
+                moves.append(EntityMove(id, result.epoch, version, other, pair.state(version) if n % 2 else None))
             for id, outcome in (await store.migrate(pair.kind, moves)).items():
                 if outcome == "moved":
                     note(id, dict(held)[id].epoch + 1, other)
@@ -510,7 +510,7 @@ async def test_a_released_or_moved_actor_is_somebody_elses(pair: Pair) -> None:
     one, two = pair.id("one"), pair.id("two")
     released, moved = await pair.own_a("one"), await pair.own_a("two")
     await pair.a.release("wallet", [(one, released.epoch)])
-    await pair.a.migrate("wallet", [Move(two, moved.epoch, 0, pair.on_b)])
+    await pair.a.migrate("wallet", [EntityMove(two, moved.epoch, 0, pair.on_b)])
     assert await pair.a.set_reminder(Reminder(one, "ring", 1, released.epoch, 1)), "nobody has it since"
     assert not await pair.a.set_reminder(Reminder(two, "ring", 1, moved.epoch, 1))
     assert await pair.b.set_reminder(Reminder(two, "ring", 2, Epoch(moved.epoch + 1), 1))

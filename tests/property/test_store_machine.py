@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from server.errors import GarrisonError, Unavailable
 from server.eventlog.ports import Append, Seal
 from server.ids import ActorId, Epoch, NodeAddress, NodeId
-from server.storage.ports import Change, Claim, Elsewhere, Move, Reminder, Stored
+from server.storage.ports import Change, Claim, Elsewhere, EntityMove, Reminder, Stored
 from tests.support.databases import Tally, Wallet, fresh
 
 KEYS = st.sampled_from(["a", "b"])
@@ -93,15 +93,15 @@ class StoresAgree(RuleBasedStateMachine):
         self.nodes[name] = NodeAddress(NodeId(name), run)
 
     @rule(
-        name=NODES, how=st.sampled_from(["stop", "leave", "prove", "settle"]), kind=KINDS, heir=CLAIMANTS,
+        name=NODES, how=st.sampled_from(["stop", "leave", "prove", "close"]), kind=KINDS, heir=CLAIMANTS,
         journals=READABLE,
     )  # fmt: skip
     def end_node(self, name: str, how: str, kind: str, heir: str | None, journals: tuple[str, ...] | None) -> None:
         address = self.nodes[name]
         if how in ("stop", "leave"):
             self.both(self.stores, "retire_node", address, how == "stop")
-        elif how == "settle":
-            self.both(self.stores, "settle", address)
+        elif how == "close":
+            self.both(self.stores, "close_estate", address)
         else:
             assert self.both(self.stores, "bury", address)
             assert self.rows()[address][0] == "dead"
@@ -196,7 +196,7 @@ class StoresAgree(RuleBasedStateMachine):
             id, end = ActorId(f"{kind}/{key}"), len(self.heads[key]) if kind == "tally" else 1
             state = Wallet(version) if stated and kind == "wallet" else None
             next_seq = 0 if offset is None else end + offset
-            moves.append(Move(id, Epoch(self.epochs.get(id, 1) - back), version, to, state, next_seq))
+            moves.append(EntityMove(id, Epoch(self.epochs.get(id, 1) - back), version, to, state, next_seq))
         results = self.both(self.stores, "migrate", kind, moves)
         for one in moves:
             held = not back and self.owners.get(one.id) is not None

@@ -526,7 +526,7 @@ def inherited(seed: int) -> list[str]:
         troubles = StoreTroubles(rng)
         world.store.faults = troubles
         troubles.begin(1.0, frozenset({"write"}), "n2", (rng.choice(("slow", "refuse")),))
-        troubles.begin(1.0, frozenset({"settle"}), None, ("refuse",))
+        troubles.begin(1.0, frozenset({"close_estate"}), None, ("refuse",))
         node = world.nodes["n2"]
         pairs = _of_node(node, "pair", 6)
         until = world.loop.time() + rng.uniform(1.0, 4.0)

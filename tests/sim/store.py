@@ -26,8 +26,8 @@ from server.storage.ports import (
     Change,
     Claim,
     ClaimResult,
+    EntityMove,
     Estate,
-    Move,
     MoveResult,
     NodeRow,
     Reminder,
@@ -336,8 +336,8 @@ class NodeStore:
     async def estates(self) -> list[Estate]:
         return await self._store("estates")  # type: ignore[no-any-return]
 
-    async def settle(self, owner: NodeAddress) -> None:
-        await self._store("settle", owner)
+    async def close_estate(self, owner: NodeAddress) -> None:
+        await self._store("close_estate", owner)
 
     async def nodes(self) -> list[NodeRow]:
         return await self._store("nodes")  # type: ignore[no-any-return]
@@ -354,7 +354,7 @@ class NodeStore:
     async def release(self, kind: str, held: Sequence[tuple[ActorId, Epoch]]) -> None:
         await self._store("release", kind, list(held))
 
-    async def migrate(self, kind: str, moves: Sequence[Move]) -> dict[ActorId, MoveResult]:
+    async def migrate(self, kind: str, moves: Sequence[EntityMove]) -> dict[ActorId, MoveResult]:
         return await self._store("migrate", kind, list(moves))  # type: ignore[no-any-return]
 
     async def read(self, kind: str, ids: Sequence[ActorId]) -> dict[ActorId, Stored]:

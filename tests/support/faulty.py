@@ -9,7 +9,7 @@ from server.eventlog.ports import Append, AppendResult, Seal
 from server.ids import ActorId, Epoch, NodeAddress
 from server.storage.memory import MemoryDatabase, MemoryStore
 from server.storage.memory_logs import MemoryLogStore
-from server.storage.ports import Change, Claim, ClaimResult, Move, MoveResult, WriteResult
+from server.storage.ports import Change, Claim, ClaimResult, EntityMove, MoveResult, WriteResult
 
 Fault = Literal["refuse", "forget"]
 """`refuse`: nothing happened. `forget`: it happened, and the answer was lost."""
@@ -74,7 +74,7 @@ class FaultyStore(MemoryStore):
         work = super().release
         await self.faults.run("release", held, lambda: work(kind, held))
 
-    async def migrate(self, kind: str, moves: Sequence[Move]) -> dict[ActorId, MoveResult]:
+    async def migrate(self, kind: str, moves: Sequence[EntityMove]) -> dict[ActorId, MoveResult]:
         work = super().migrate
         return await self.faults.run("migrate", moves, lambda: work(kind, moves))  # type: ignore[no-any-return]
 

@@ -1,10 +1,12 @@
-"""A match: rules over an event log. The game's host drives it; players join, leave and watch.
+"""The actor of a match: rules over an event log. The game's host drives it; players join, leave and watch.
 
-Each command runs a pure rule and emits what it says, under the command's id, so that repeating it
-repeats the answer. What follows by itself (the end by score or time, a countdown that is over)
-is emitted in the same turn. When the match is over, every participant's result is told to its
-player until the player says that it is stored; then the match leaves memory. A reminder sees to it
-that this is taken up again later if it does not come to its end.
+Each command runs a pure rule and emits the rule's events under the command's id, so that repeating the
+command repeats the answer. Events that follow by themselves (the end by score or time, a countdown that is
+over) are emitted in the same turn.
+
+Settling: when the match is over, it tells every participant's result to its player, in rounds, until
+the player says that it is stored; then the match leaves memory. A player that cannot be reached for all
+rounds is tried again half an hour later, by a reminder, since this node may be gone by then.
 """
 
 from collections.abc import Sequence
@@ -14,7 +16,7 @@ import msgspec
 import structlog
 
 from game.match import rules
-from game.match.state import MatchState
+from game.match.face import MatchFace
 from game.messages import (
     Accepted,
     Countdown,
@@ -33,8 +35,8 @@ from game.messages import (
     MatchTick,
     Scoreboard,
 )
-from game.player.actor import Player
-from server.actors.actor import Attached, Caller, LoggedActor, existing, read_only, reminder
+from game.player.face import PlayerFace
+from server.actors.actor import Attached, Caller, existing, read_only, reminder
 from server.errors import NotFound
 
 log = structlog.get_logger(__name__)
@@ -44,18 +46,19 @@ SETTLE_FIRST_S: Final = 1.5
 SETTLE_MAX_S: Final = 30.0
 SETTLE_ROUNDS: Final = 40
 SETTLE_REMIND_ROUND: Final = 3
-"""By then results are stored as a rule; where one is not, a reminder is set."""
+"""Round after which a reminder is set: results are stored by then as a rule."""
 SETTLE_LATER_MS: Final = 30 * 60 * 1000
-"""When to begin again with what is not settled: past all rounds."""
+"""Delay of the reminder, which is longer than all rounds together."""
 SETTLE_AGAIN_MS: Final = 24 * 3600 * 1000
-"""A match that ended longer ago does not tell its results again when it is loaded."""
+"""Age of an ended match past which loading it does not settle again."""
 
 Command = MatchCreate | MatchJoin | MatchLeave | MatchStart | MatchReport | MatchEnd
 
 
 class Carried(msgspec.Struct, array_like=True, frozen=True):
-    """What a match that moves to another node has in memory only; `silent_s` is how long its host
-    has said nothing."""
+    """Volatile fields of a match that migrates to another node. `silent_s` is how long its host has been
+    silent; `unsettled` names the players whose result is not known to be stored; `later` is true if the
+    reminder is set."""
 
     clock_ms: int
     silent_s: float
@@ -64,9 +67,7 @@ class Carried(msgspec.Struct, array_like=True, frozen=True):
     later: bool
 
 
-class Match(LoggedActor[MatchState]):
-    kind = "match"
-    State = MatchState
+class Match(MatchFace):
     Event = MatchEvent
     lives_on = True
     HOST_SILENCE_S: ClassVar[float] = 30.0
@@ -81,7 +82,7 @@ class Match(LoggedActor[MatchState]):
         self.host_seen_s = self.now()
         self.rounds = 0
         self.unsettled: dict[str, None] = {}
-        self.later = False  # whether a reminder to settle is known to be set
+        self.later = False  # true if the reminder `settle_again` is known to be set
         if self.state.phase == "ended":
             self.settle()
         elif self.state.host:
@@ -105,7 +106,7 @@ class Match(LoggedActor[MatchState]):
         if known is not None:
             return known
         events = rules.create(self.state, caller.subject, message.options, self.wall_ms())
-        self.stay()  # somebody may have asked for it before it was
+        self.stay()  # a read before it was created may have released it
         self._host_lives()
         self.after(self.HOST_SILENCE_S, self.host_silent)
         return self._accept(caller, message, events)
@@ -138,7 +139,8 @@ class Match(LoggedActor[MatchState]):
 
     @existing
     def tick(self, caller: Caller, message: MatchTick) -> Accepted:
-        """Not a command: it changes nothing by itself, so it needs no id to be repeated by."""
+        """Advance the host's clock. No command: a tick that is lost or repeated changes nothing by itself,
+        so it carries no id."""
         self._exists()
         events = rules.tick(self.state, caller.subject, message.time_ms, self.wall_ms())
         self._host_lives(message.time_ms)
@@ -154,8 +156,8 @@ class Match(LoggedActor[MatchState]):
         if known is not None:
             return known
         events = rules.join(self.state, caller.subject, message.team)
-        if not events:  # it is in already: perhaps it was never told
-            self.tell(Player, caller.subject, Player.match_joined, self.key)
+        if not events:  # in already; the tell of that turn may have been lost with a node
+            self.tell(PlayerFace, caller.subject, PlayerFace.match_joined, self.key)
         return self._accept(caller, message, events)
 
     @existing
@@ -172,15 +174,15 @@ class Match(LoggedActor[MatchState]):
 
     @read_only
     def attach(self, node: str, incarnation: int) -> Attached:
-        """As for every log. Raises `NotFound` for a match that was never created."""
+        """Stream new events, as every log does. Raises `NotFound` for a match that was never created."""
         self._exists()
         return super().attach(node, incarnation)
 
-    # ---- told by players and timers ----
+    # ---- calls of players (the face), and timers ----
 
     @existing
     def player_gone(self, player: str) -> None:
-        """`player` has no session any more and did not come back in time."""
+        """See `MatchFace.player_gone`. Nothing where the player has left, or come back, meanwhile."""
         line = self.state.players.get(player)
         if line is not None and line.present and self.state.phase != "ended":
             self._emit(rules.leave(self.state, player, "disconnected"), None)
@@ -189,7 +191,7 @@ class Match(LoggedActor[MatchState]):
         self._emit(rules.countdown_over(self.state, self.wall_ms()), None)
 
     def host_silent(self) -> None:
-        """The host may have vanished: it has if it was silent all the while."""
+        """Timer: end the match if the host was silent all the while; else look again when it would be."""
         left_s = self.host_seen_s + self.HOST_SILENCE_S - self.now()
         if left_s > 0.001:
             self.after(left_s, self.host_silent)
@@ -197,7 +199,8 @@ class Match(LoggedActor[MatchState]):
             self._emit(rules.host_vanished(self.state, self.wall_ms()), None)
 
     def settle(self) -> None:
-        """Tell the results that are not known to be stored, at growing intervals, then rest."""
+        """Timer, and first told by the turn that ended the match: tell up to 64 players whose result is not
+        known to be stored, at growing intervals; release the match after `SETTLE_ROUNDS`."""
         self.cancel(self.host_silent)
         self.cancel(self.countdown_over)
         state = self.state
@@ -211,14 +214,14 @@ class Match(LoggedActor[MatchState]):
         for player in list(self.unsettled)[:SETTLE_AT_ONCE]:
             self.unsettled[player] = self.unsettled.pop(player)  # the next round begins with others
             line, won = state.players[player], rules.won(state, player)
-            self.tell(Player, player, Player.settle, self.key, state.ended_wall_ms, line, won)
+            self.tell(PlayerFace, player, PlayerFace.settle, self.key, state.ended_wall_ms, line, won)
         self.rounds += 1
         if self.rounds == SETTLE_REMIND_ROUND:
             self.after(0.0, self.settle_later)
         self.after(min(SETTLE_MAX_S, SETTLE_FIRST_S * 1.3 ** (self.rounds - 1)), self.settle)
 
     def settled(self, player: str) -> None:
-        """`player`'s result is in the store."""
+        """See `MatchFace.settled`. The last one ends the settling, and takes its reminder back."""
         self.unsettled.pop(player, None)
         if not self.unsettled and self.state.phase == "ended":
             self.cancel(self.settle)
@@ -228,14 +231,14 @@ class Match(LoggedActor[MatchState]):
                 self.release()
 
     async def settle_later(self) -> None:
-        """See to it that this is taken up again, on whatever node, if it cannot be finished here."""
+        """Set the reminder, in a turn of its own since it awaits the store."""
         if self.unsettled and self.wall_ms() - self.state.ended_wall_ms <= SETTLE_AGAIN_MS:
             await self.remind(self.settle_again, self.wall_ms() + SETTLE_LATER_MS)
             self.later = True
 
     @reminder
     async def settle_again(self, due_ms: int) -> None:
-        """Results may be untold still. Where rounds are under way already, they go on."""
+        """Begin new rounds for results that are not stored yet; rounds that are under way go on."""
         await self.settle_later()
         if self.unsettled and self.rounds >= SETTLE_ROUNDS:
             self.rounds = 0
@@ -243,22 +246,24 @@ class Match(LoggedActor[MatchState]):
             self.settle()
 
     async def all_settled(self) -> None:
+        """Take the reminder back, then rest."""
         await self.unremind(self.settle_again)
         self.release()
 
     def wake(self) -> None:
         if not self.state.host:
-            self.release()  # it was never created: nothing lives on
+            self.release()  # a match that was never created has nothing to live for
 
     # ---- one way for all ----
 
     def _exists(self) -> None:
+        """Raise `NotFound`, and leave memory, if the match was never created."""
         if not self.state.host:
             self.release()
             raise NotFound(f"no match {self.key}")
 
     def _known(self, caller: Caller, message: Command) -> Accepted | None:
-        """The answer that this command got before. Raises `NotFound`, `OutcomeUnknown`."""
+        """The answer that this command got before, None for a new one. Raises `NotFound`, `OutcomeUnknown`."""
         if not isinstance(message, MatchCreate):
             self._exists()
         answer = rules.answer_to(self.state, rules.scoped(caller.subject, message.lineage), message.command)
@@ -272,7 +277,7 @@ class Match(LoggedActor[MatchState]):
         return Accepted(message.id, self.key, first_seq, self.next_seq)
 
     def _emit(self, events: Sequence[MatchEvent], command: tuple[str, int] | None) -> None:
-        """Append `events` and what they bring about."""
+        """Append `events`, and the end of the match if they bring it."""
         for event in events:
             self._append(event, command)
         end = rules.ending(self.state, self.clock_ms, self.wall_ms())
@@ -280,12 +285,13 @@ class Match(LoggedActor[MatchState]):
             self._append(end, command)
 
     def _append(self, event: MatchEvent, command: tuple[str, int] | None) -> None:
+        """Emit `event` and send its effects, which leave when it is durable."""
         self.emit(event, command)
         if isinstance(event, Joined):
-            self.tell(Player, event.player, Player.match_joined, self.key)
+            self.tell(PlayerFace, event.player, PlayerFace.match_joined, self.key)
             self.push(event.player, MatchAssigned(0, self.key))
         elif isinstance(event, Left):
-            self.tell(Player, event.player, Player.match_left, self.key)
+            self.tell(PlayerFace, event.player, PlayerFace.match_left, self.key)
         elif isinstance(event, Countdown):
             self.after(event.length_ms / 1000, self.countdown_over)
         elif isinstance(event, Ended):

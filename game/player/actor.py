@@ -1,4 +1,4 @@
-"""A player: presence, profile and totals. Its sessions call `connected`, `beat`, `disconnected`.
+"""The actor of a player: presence, profile and totals. Sessions call `connected`, `beat`, `disconnected`.
 
 Stored (write-behind): status changes, the profile, the current match, results, and `last_seen`
 at each transition and once a minute. In memory only: open sessions and the line of rich presence.
@@ -12,11 +12,12 @@ from typing import ClassVar, Final
 
 import msgspec
 
+from game.match.face import MatchFace
 from game.match.state import Line
 from game.messages import Presence, PresenceGet, PresenceSet, Profile, ProfileGet, ProfileSet, Saved
 from game.player import rules
-from game.player.state import PlayerState
-from server.actors.actor import Actor, Caller, read_only
+from game.player.face import PlayerFace
+from server.actors.actor import Caller, read_only
 from server.errors import NotFound
 
 SEEN_INTERVAL_S: Final = 60.0
@@ -25,7 +26,7 @@ QUIET_INTERVALS: Final = 2
 
 
 class Carried(msgspec.Struct, array_like=True, frozen=True):
-    """What a player that moves to another node has in memory only."""
+    """Volatile fields of a player that migrates to another node."""
 
     activity: str
     sessions: tuple[str, ...]
@@ -35,11 +36,10 @@ class Carried(msgspec.Struct, array_like=True, frozen=True):
     settled_version: int
 
 
-class Player(Actor[PlayerState]):
-    kind = "player"
+class Player(PlayerFace):
     durability = "write_behind"
-    State = PlayerState
     ABSENT_S: ClassVar[float] = 10.0
+    """Time to come back after the last session is gone, before the match is told."""
 
     __slots__ = ("activity", "beats", "beats_seen", "quiet", "sessions", "settled_version")
 
@@ -62,20 +62,20 @@ class Player(Actor[PlayerState]):
     # ---- sessions ----
 
     def connected(self, caller: Caller) -> None:
-        """A session opened; the same one again changes nothing."""
+        """Note that a session opened; the same one again changes nothing."""
         if caller.session in self.sessions:
             return
         first = not self.sessions
         self.sessions = (*self.sessions, caller.session)
         if first:
             self.quiet = 0
-            self.stay()  # somebody may have asked for it before it was
+            self.stay()  # a read before the first session may have released it
             self.state = rules.arrived(self.state, self.wall_ms())
             self.cancel(self.absent)
             self.after(SEEN_INTERVAL_S, self.minute)
 
     def disconnected(self, caller: Caller, reason: str) -> None:
-        """A session ended, for whatever `reason`."""
+        """Note that a session ended. `reason` is for the log of calls only: every end counts the same."""
         if caller.session not in self.sessions:
             return
         self.sessions = tuple(session for session in self.sessions if session != caller.session)
@@ -83,7 +83,8 @@ class Player(Actor[PlayerState]):
             self._depart()
 
     def beat(self, caller: Caller, state: str | None) -> None:
-        """A heartbeat, perhaps with a new status. The hottest turn there is."""
+        """Count a heartbeat, and set the status that it may bring. The hottest turn there is: no allocation
+        and no call beside what a change needs."""
         self.beats += 1
         if caller.session not in self.sessions:
             self.connected(caller)
@@ -91,7 +92,8 @@ class Player(Actor[PlayerState]):
             self.state = rules.choose(self.state, state, self.wall_ms())
 
     def minute(self) -> None:
-        """Once a minute while connected: `last_seen`, and whether the sessions still live."""
+        """Timer, once a minute while connected: store `last_seen`, and give up sessions without a heartbeat
+        for `QUIET_INTERVALS` (their node died, so that nobody says `disconnected`)."""
         if not self.sessions:
             return
         self.quiet = self.quiet + 1 if self.beats == self.beats_seen else 0
@@ -105,17 +107,16 @@ class Player(Actor[PlayerState]):
         self.after(SEEN_INTERVAL_S, self.minute)
 
     def absent(self) -> None:
-        """The time to come back is over."""
+        """Timer: the time to come back is over, so the match is told. A session that came meanwhile stops it."""
         if self.sessions:
             return
         self.state = rules.departed(self.state, self.wall_ms())
         if self.state.match:
-            from game.match.actor import Match  # the two actors call each other
-
-            self.tell(Match, self.state.match, Match.player_gone, self.key)
+            self.tell(MatchFace, self.state.match, MatchFace.player_gone, self.key)
             self.state = rules.left(self.state, self.state.match)
 
     def _depart(self) -> None:
+        """Go offline at once, and tell the match in `ABSENT_S` unless somebody comes back."""
         self.activity = ""
         self.state = rules.departed(self.state, self.wall_ms())
         self.cancel(self.minute)
@@ -124,6 +125,7 @@ class Player(Actor[PlayerState]):
     # ---- presence and profile ----
 
     def presence_set(self, caller: Caller, message: PresenceSet) -> Saved:
+        """Set status and activity; a session that the player does not know yet counts as opened."""
         before = self.state
         if caller.session not in self.sessions:
             self.connected(caller)
@@ -133,13 +135,14 @@ class Player(Actor[PlayerState]):
 
     @read_only
     def presence_get(self, caller: Caller, message: PresenceGet) -> Presence:
-        """Never `NotFound`: who was never here is offline."""
+        """Presence as the caller may see it. Never raises `NotFound`: a player that was never here is offline."""
         self._forget_if_unknown()
         own = caller.role == "player" and caller.subject == self.key
         return rules.view(self.state, self.key, message.id, self.activity, own)
 
     def profile_set(self, caller: Caller, message: ProfileSet) -> Saved:
-        """Raises `OutcomeUnknown` for a command that is too old to be remembered."""
+        """Change the profile, once a command. Raises `OutcomeUnknown` for a command that is too old to be
+        remembered."""
         version = rules.answer_to(self.state, message.lineage, message.command)
         if version is None:
             version = self.version + 1
@@ -148,18 +151,19 @@ class Player(Actor[PlayerState]):
 
     @read_only
     def profile_get(self, caller: Caller, message: ProfileGet) -> Profile:
-        """Raises `NotFound` for a player of whom nothing was ever stored."""
+        """Profile and totals. Raises `NotFound` for a player of whom nothing was ever stored."""
         if self._forget_if_unknown():
             raise NotFound(f"no player {self.key}")
         return rules.profile(self.state, self.key, message.id, self.version)
 
     def _forget_if_unknown(self) -> bool:
+        """Release the activation that only a read of a name that nobody has made. True if so."""
         if self.version or self.sessions:
             return False
         self.release()
         return True
 
-    # ---- matches: told by them ----
+    # ---- calls of matches: the face ----
 
     def match_joined(self, match: str) -> None:
         self.state = rules.entered(self.state, match)
@@ -170,13 +174,11 @@ class Player(Actor[PlayerState]):
         self.state = rules.left(self.state, match)
 
     def settle(self, match: str, ended_wall_ms: int, line: Line, won: bool) -> None:
-        """A result, told again and again until it is stored: then the match is told so. The
-        totals change once."""
-        from game.match.actor import Match  # the two actors call each other
-
+        """See `PlayerFace.settle`. The match repeats its call at intervals, so that the first one changes the
+        totals and a later one finds them stored and answers."""
         before = self.state
         self.state = rules.settle(before, match, ended_wall_ms, line, won)
         if self.state is not before:
             self.settled_version = self.version + 1
         elif self.activation.stored_version >= self.settled_version:
-            self.tell(Match, match, Match.settled, self.key)
+            self.tell(MatchFace, match, MatchFace.settled, self.key)

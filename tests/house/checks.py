@@ -151,6 +151,16 @@ def lab_imports(tree: Tree) -> list[str]:
     ]
 
 
+def actor_imports(tree: Tree) -> list[str]:
+    """Actors of the game that import another one instead of its face."""
+    actors = [name for name in tree if _is_in(name, "game") and name.endswith(".actor")]
+    return [
+        f"{name} imports {other}"
+        for name in actors
+        for other in sorted({other for other in imported(tree[name]) if other in actors} - {name})
+    ]
+
+
 _GAME_IN_TEXT: Final = re.compile(
     r"(?<![\w./-])(game[./](app|commands|console|match|messages|player|replay)\b|game:|persistence[./]game\b)"
 )

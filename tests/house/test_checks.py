@@ -122,6 +122,15 @@ def test_imports_of_the_laboratory_are_found() -> None:
     ]
 
 
+def test_actors_that_import_each_other_are_found() -> None:
+    modules = tree(
+        game__a__actor="from game.b import face, actor",
+        game__b__actor="from game.a.face import A",
+        game__app="import game.a.actor",
+    )
+    assert checks.actor_imports(modules) == ["game.a.actor imports game.b.actor"]
+
+
 PAGE = """
 | word | idea | where |
 |---|---|---|

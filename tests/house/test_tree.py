@@ -45,3 +45,7 @@ def test_the_engine_names_no_game() -> None:
 
 def test_the_laboratory_is_imported_by_nothing() -> None:
     assert checks.lab_imports(read_tree()) == []
+
+
+def test_actors_of_the_game_import_faces_of_each_other() -> None:
+    assert checks.actor_imports(read_tree()) == []

@@ -1,5 +1,6 @@
 """Players and matches as actors of a running host: turns, tells, timers, what is stored."""
 
+import inspect
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from itertools import count
@@ -10,6 +11,7 @@ import pytest
 from game.app import App
 from game.match import rules
 from game.match.actor import Match
+from game.match.face import MatchFace
 from game.messages import (
     Accepted,
     Kill,
@@ -32,8 +34,9 @@ from game.messages import (
     Saved,
 )
 from game.player.actor import Player
-from game.replay import verify
-from server.actors.actor import Caller
+from game.player.face import PlayerFace
+from game.replay import MATCH, verify
+from server.actors.actor import Actor, Caller
 from server.actors.app import QueryRoute
 from server.errors import NotFound, Rejected, Unavailable
 from server.ids import actor_id
@@ -426,3 +429,16 @@ async def test_a_player_and_a_live_match_move_with_what_is_in_memory_only() -> N
         assert match is not None and match.timers == 1
         await game_host.command(MatchReport, "m", [Kill(9_000, "ann", "bob")])
         await game_host.command(MatchEnd, "m", 10_000)
+
+
+@pytest.mark.parametrize(("face", "actor"), [(MatchFace, Match), (PlayerFace, Player)])
+def test_an_actor_has_every_method_of_its_face(face: type[Actor[Any]], actor: type[Actor[Any]]) -> None:
+    methods = [name for name, value in vars(face).items() if inspect.isfunction(value)]
+    assert methods and (actor.kind, actor.State) == (face.kind, face.State)
+    for name in methods:
+        assert name in vars(actor), f"{actor.__name__} lacks {name}"
+        assert inspect.signature(getattr(actor, name)) == inspect.signature(getattr(face, name))
+
+
+def test_the_log_of_a_match_is_described_in_one_way() -> None:
+    assert Match.logged_kind() == MATCH

@@ -1,0 +1,25 @@
+"""The face of a match: the methods that other actors call on it. `game/match/actor.py` implements them.
+
+Matches and players call each other. Each imports only the other's face, so that neither file needs
+the other one. Messages of clients are not here: `game/app.py` routes those to the implementation.
+"""
+
+from game.match.state import MatchState
+from server.actors.actor import LoggedActor
+
+
+class MatchFace(LoggedActor[MatchState]):
+    """To be named in `tell` and `ref`; never activated itself."""
+
+    kind = "match"
+    State = MatchState
+
+    __slots__ = ()
+
+    def player_gone(self, player: str) -> None:
+        """Take `player` out: its sessions are gone and it did not come back in time."""
+        raise NotImplementedError
+
+    def settled(self, player: str) -> None:
+        """Note that `player` has this match's result in the store; the answer to `PlayerFace.settle`."""
+        raise NotImplementedError

@@ -1,0 +1,30 @@
+"""The face of a player: the methods that other actors call on it. `game/player/actor.py` implements them.
+
+See `game/match/face.py` for why faces stand apart from their actors.
+"""
+
+from game.match.state import Line
+from game.player.state import PlayerState
+from server.actors.actor import Actor
+
+
+class PlayerFace(Actor[PlayerState]):
+    """To be named in `tell` and `ref`; never activated itself."""
+
+    kind = "player"
+    State = PlayerState
+
+    __slots__ = ()
+
+    def match_joined(self, match: str) -> None:
+        """Note `match` as the player's current one."""
+        raise NotImplementedError
+
+    def match_left(self, match: str) -> None:
+        """Forget `match` as the player's current one, if it is."""
+        raise NotImplementedError
+
+    def settle(self, match: str, ended_wall_ms: int, line: Line, won: bool) -> None:
+        """Add the result of `match` to the totals, once, however often it is told. Once that is stored, the
+        next call is answered by `MatchFace.settled`."""
+        raise NotImplementedError

@@ -15,7 +15,7 @@ from server.wire.messages import Push, Reply, Request
 
 Key = Annotated[str, Meta(pattern=whole(KEY_PATTERN))]
 Text = Annotated[str, Meta(max_length=128, pattern=whole(r"[^\x00-\x1f\x7f]*"))]
-"""One line of anything but control characters, which a terminal or a database would mind."""
+"""Text of a single line: no control characters, which a terminal or a database would mind."""
 TimeMs = Annotated[int, Meta(ge=0, le=86_400_000)]
 Team = Annotated[int, Meta(ge=0, le=31)]
 Points = Annotated[int, Meta(ge=-10_000, le=10_000)]
@@ -90,7 +90,7 @@ class Saved(Reply, tag="saved", frozen=True):
 
 
 class MatchOptions(msgspec.Struct, array_like=True, frozen=True):
-    """`score_limit` and `time_limit_ms` of 0 mean none; `teams` of 0 means everyone for
+    """Rules of a match. `score_limit` and `time_limit_ms` of 0 mean none; `teams` of 0 means everyone for
     themselves; `max_players` of 0 means no limit (mode `recorded` only)."""
 
     mode: Mode = "slayer"
@@ -137,7 +137,7 @@ class MatchStart(Request, tag="match.start", frozen=True):
 
 
 class Kill(msgspec.Struct, tag="kill", array_like=True, frozen=True):
-    """In mode `recorded` a kill is only the killer's; otherwise `victim` dies of it."""
+    """A kill. In mode `recorded` it counts for the killer only; otherwise `victim` dies of it."""
 
     time_ms: TimeMs
     player: Key
@@ -161,7 +161,7 @@ class Medal(msgspec.Struct, tag="medal", array_like=True, frozen=True):
 
 
 class Objective(msgspec.Struct, tag="objective", array_like=True, frozen=True):
-    """An objective event (`mode` in a film). `name` says which, if known."""
+    """An event of the match's objective (`mode` in a film). `name` says which, if known."""
 
     time_ms: TimeMs
     player: Key
@@ -182,7 +182,7 @@ Report = Kill | Death | Assist | Medal | Objective | Score
 
 
 class MatchReport(Request, tag="match.report", frozen=True):
-    """Host only: what happened, in the match's clock, at most 256 at once, all or nothing.
+    """Host only: events of play, in the match's clock, at most 256 at once, all or none.
     `time_ms` values may be equal but never fall below what was reported before."""
 
     lineage: Lineage
@@ -192,15 +192,15 @@ class MatchReport(Request, tag="match.report", frozen=True):
 
 
 class MatchTick(Request, tag="match.tick", frozen=True):
-    """Host only: the match clock now. Shows that the host lives and lets time limits end a
-    match; stores nothing by itself."""
+    """Host only: the match clock now. It shows that the host lives and lets time limits end a match; nothing is stored
+    by itself."""
 
     match: Key
     time_ms: TimeMs
 
 
 class MatchEnd(Request, tag="match.end", frozen=True):
-    """Host only."""
+    """Host only: end the match."""
 
     lineage: Lineage
     command: CommandId
@@ -222,7 +222,7 @@ class MatchGet(Request, tag="match.get", frozen=True):
 
 
 class PlayerLine(msgspec.Struct, array_like=True, frozen=True):
-    """One row of a scoreboard."""
+    """A row of a scoreboard."""
 
     player: str
     team: int | None
@@ -268,7 +268,7 @@ class MatchRow(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Matches(Reply, tag="matches", frozen=True):
-    """`missing` names the nodes that did not answer in time: the list lacks theirs."""
+    """Live matches. `missing` names the nodes that did not answer in time: the list lacks theirs."""
 
     matches: list[MatchRow]
     missing: list[str]
@@ -291,7 +291,7 @@ class Joined(msgspec.Struct, tag="joined", array_like=True, frozen=True):
 
 
 class Left(msgspec.Struct, tag="left", array_like=True, frozen=True):
-    """`reason` is `left` or `disconnected`."""
+    """A player left: `reason` is `left` or `disconnected`."""
 
     time_ms: int
     player: str
@@ -309,7 +309,7 @@ class Started(msgspec.Struct, tag="started", array_like=True, frozen=True):
 
 
 class Ended(msgspec.Struct, tag="ended", array_like=True, frozen=True):
-    """`winner` is a player, `team:N`, or None for a draw."""
+    """The end of the match. `winner` is a player, `team:N`, or None for a draw."""
 
     time_ms: int
     reason: EndReason

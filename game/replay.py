@@ -95,8 +95,8 @@ def clock(time_ms: int) -> str:
 
 
 def feed_line(step: Step) -> str:
-    """One event as a line of the kill feed, in words. What clients wrote (medals, maps) is shown
-    without control characters."""
+    """The event of `step` as a line of the kill feed, in words. Text of clients (medals, maps) is shown
+    without control characters: a terminal would obey them."""
     event = step.record.event
     words = "".join(char if char.isprintable() else "?" for char in _words(event, step))
     return f"{clock(event.time_ms)}  {words}"

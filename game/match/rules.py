@@ -4,7 +4,7 @@
     after each command: `ending(state, clock) -> Ended | None`
 
 `evolve` is the only way a state changes, live and in replay. A rule raises `Rejected` with one of
-the codes of `CODES`; then nothing happened. Who counts what, by mode:
+the codes of `CODES`; then nothing happened. How a mode counts:
 
     slayer      a kill gives the killer and its team a point and the victim a death
     objective   kills and deaths count, points come from `Objective` and `Score` only
@@ -14,7 +14,7 @@ the codes of `CODES`; then nothing happened. Who counts what, by mode:
                 a film does not say when a player joined; that line is never `present`.
 
 In every mode `Score` adjusts a team, or a player and its team. Killing one's own team (slayer,
-objective) is a death, but neither a kill nor a point. Whoever has been in a match may come back to
+objective) is a death, but neither a kill nor a point. A player that has been in a match may come back to
 it, on the same team. Events that the server makes carry the match clock of the newest event: the
 clock is the host's alone, and a report that is retried late is never behind a tick.
 """
@@ -70,13 +70,13 @@ CODES: Final = {
     "no_target": "a score is a team's or a player's",
 }
 MAX_COMMANDS: Final = 64
-"""Answers that are remembered of one lineage; at least what a session may have in flight."""
+"""Answers that are remembered of one lineage: at least as many as a session may have in flight."""
 MAX_LINEAGES: Final = 512
 """Lineages that are remembered; past that, the one that was silent for longest is forgotten."""
 
 
 def reject(code: str, detail: str = "") -> Rejected:
-    """The rule's error; `detail` is appended to the code's sentence."""
+    """The error of a rule; `detail` is appended to the sentence of `code`."""
     return Rejected(code, f"{CODES[code]}{': ' if detail else ''}{detail}")
 
 
@@ -84,7 +84,7 @@ def reject(code: str, detail: str = "") -> Rejected:
 
 
 def scoped(subject: str, lineage: str) -> str:
-    """The key of a lineage: nobody can answer for, or use up, another's."""
+    """The key of a caller's lineage: callers cannot answer for, or use up, each other's."""
     return f"{subject}/{lineage}"
 
 
@@ -125,11 +125,11 @@ def _remember(answered: dict[str, Answers], record: Record) -> dict[str, Answers
 
 
 def _least_missed(answered: dict[str, Answers]) -> str:
-    """The lineage that is forgotten: the oldest of the caller that has the most, so that nobody who
-    uses many makes the match forget another's."""
-    held = Counter(name.partition("/")[0] for name in answered)
-    most = max(held.values())
-    crowd = [name for name in answered if held[name.partition("/")[0]] == most]
+    """The lineage to forget: the oldest of the caller that has the most, so that a caller with many
+    lineages never makes the match forget another caller's."""
+    counts = Counter(name.partition("/")[0] for name in answered)
+    most = max(counts.values())
+    crowd = [name for name in answered if counts[name.partition("/")[0]] == most]
     return min(crowd, key=lambda name: max((answer.next_seq for answer in answered[name].recent), default=0))
 
 
@@ -146,7 +146,7 @@ def create(state: MatchState, host: str, options: MatchOptions, wall_ms: int) ->
 
 
 def join(state: MatchState, player: str, team: int | None) -> list[MatchEvent]:
-    """`player` joins or comes back. No event if it is there already, on that team."""
+    """Take `player` in, or back. No event if it is there already, on that team."""
     options = state.options
     _open(state)
     if team is not None and team >= options.teams:
@@ -169,7 +169,7 @@ def join(state: MatchState, player: str, team: int | None) -> list[MatchEvent]:
 
 
 def leave(state: MatchState, player: str, reason: str = "left") -> list[MatchEvent]:
-    """`player` leaves: `reason` is `left` or `disconnected`."""
+    """Let `player` go: `reason` is `left` or `disconnected`."""
     _open(state)
     line = state.players.get(player)
     if line is None or not line.present:
@@ -178,7 +178,7 @@ def leave(state: MatchState, player: str, reason: str = "left") -> list[MatchEve
 
 
 def start(state: MatchState, caller: str, time_ms: int, wall_ms: int) -> list[MatchEvent]:
-    """From the lobby to the countdown, or live at once."""
+    """Begin the countdown, or go live at once."""
     _host(state, caller)
     if state.phase != "lobby":
         raise reject("already_started")
@@ -193,12 +193,12 @@ def start(state: MatchState, caller: str, time_ms: int, wall_ms: int) -> list[Ma
 
 
 def countdown_over(state: MatchState, wall_ms: int) -> list[MatchEvent]:
-    """The server's own timer: the countdown has run out, whatever the host's clock says."""
+    """Go live because the server's own timer of the countdown has run out, whatever the host's clock says."""
     return [Started(state.time_ms, wall_ms)] if state.phase == "countdown" else []
 
 
 def report(state: MatchState, caller: str, events: Sequence[Report], wall_ms: int) -> list[MatchEvent]:
-    """What the host saw, all or nothing."""
+    """Accept the host's events, all or none."""
     _host(state, caller)
     begun = _begun_by(state, events[0].time_ms, wall_ms)
     if state.phase != "live" and not begun:
@@ -213,19 +213,19 @@ def report(state: MatchState, caller: str, events: Sequence[Report], wall_ms: in
 
 
 def tick(state: MatchState, caller: str, time_ms: int, wall_ms: int) -> list[MatchEvent]:
-    """The host's clock is `time_ms`: a countdown may be over."""
+    """Go live if the countdown is over by the host's clock `time_ms`."""
     _host(state, caller)
     return _begun_by(state, time_ms, wall_ms)
 
 
 def end(state: MatchState, caller: str, time_ms: int, wall_ms: int) -> list[MatchEvent]:
-    """The host ends the match."""
+    """End the match at the host's word."""
     _host(state, caller)
     return [_ended(state, time_ms, "host_ended", wall_ms)]
 
 
 def host_vanished(state: MatchState, wall_ms: int) -> list[MatchEvent]:
-    """The host has been silent for too long."""
+    """End the match because its host has been silent for too long."""
     if not state.host or state.phase == "ended":
         return []
     return [_ended(state, state.time_ms, "host_vanished", wall_ms)]
@@ -249,15 +249,17 @@ def ending(state: MatchState, time_ms: int, wall_ms: int) -> Ended | None:
     return None
 
 
-# ---- what commands ask ----------------------------------------------------------------------
+# ---- conditions of commands -----------------------------------------------------------------
 
 
 def _open(state: MatchState) -> None:
+    """Raise `Rejected` unless the match goes on."""
     if state.phase == "ended":
         raise reject("match_ended", state.end_reason or "")
 
 
 def _host(state: MatchState, caller: str) -> None:
+    """Raise `Rejected` unless `caller` hosts the match and it goes on."""
     if caller != state.host:
         raise reject("not_host")
     _open(state)
@@ -272,7 +274,7 @@ def _begun_by(state: MatchState, time_ms: int, wall_ms: int) -> list[MatchEvent]
 
 
 def _check(state: MatchState, event: Report) -> None:
-    """One reported event against the roster."""
+    """Raise `Rejected` unless `event` fits roster and mode."""
     if isinstance(event, Score):
         if (event.team is None) == (event.player is None):
             raise reject("no_target", "exactly one of the two")
@@ -291,6 +293,7 @@ def _check(state: MatchState, event: Report) -> None:
 
 
 def _playing(state: MatchState, player: str) -> None:
+    """Raise `Rejected` unless `player` is in the match now."""
     line = state.players.get(player)
     if line is None:
         raise reject("unknown_player", player)
@@ -323,7 +326,7 @@ def _ended(state: MatchState, time_ms: int, reason: EndReason, wall_ms: int) -> 
 
 
 def _winner(state: MatchState) -> str | None:
-    """The one with most points, None for a draw."""
+    """The team or player with most points, None for a draw."""
     if state.options.mode == "recorded":
         return None
     if state.options.teams:
@@ -358,7 +361,7 @@ _ABSENT: Final = Line(present=False)
 
 
 def _with_line(state: MatchState, player: str, **more: int) -> dict[str, Line]:
-    """The players, with numbers of one line raised."""
+    """All lines, with numbers of one player's raised."""
     line = state.players.get(player, _ABSENT)
     return {**state.players, player: replace(line, **{name: getattr(line, name) + n for name, n in more.items()})}
 

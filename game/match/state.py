@@ -1,4 +1,4 @@
-"""A match's state: what `evolve` makes of its log. Immutable; every event gives a new struct.
+"""The state of a match, made of its log by `evolve`. Immutable; every event gives a new struct.
 
 A row of table `matches` is its projection, its `players` are rows of `participants`.
 Nothing here may depend on the order of a dict's keys: a keyframe stores them sorted.
@@ -40,7 +40,7 @@ class Answers(msgspec.Struct, array_like=True, frozen=True):
 
 
 class MatchState(msgspec.Struct, frozen=True):
-    """`host` is empty until the match is created. `time_ms` is the match clock of the newest
+    """The whole of a match. `host` is empty until the match is created. `time_ms` is the match clock of the newest
     event; `countdown_from_ms` and `live_from_ms` are on the same clock, None before that phase.
     Wall times are ms since 1970, 0 for not yet. `team_scores` has one number a team.
     `answered` is keyed by the caller and its lineage, `subject/lineage`."""

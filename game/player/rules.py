@@ -1,5 +1,8 @@
-"""The rules of a player. Pure: a state and what happened in, a new state out (the same object
-where nothing changed, which is how the actor knows that nothing has to be stored)."""
+"""The rules of a player. Pure: a state and an occurrence in, a new state out.
+
+A rule that changes nothing gives the same object back, so that the actor sees by identity that nothing
+has to be stored.
+"""
 
 from typing import Final
 
@@ -21,7 +24,7 @@ CHOSEN: Final[dict[str, ChosenStatus]] = {
     "busy": "busy",
     "invisible": "invisible",
 }
-"""The words that a heartbeat or `presence.set` may bring."""
+"""Words that a heartbeat or `presence.set` may bring, and the status that each chooses."""
 
 
 # ---- presence -------------------------------------------------------------------------------
@@ -29,7 +32,7 @@ CHOSEN: Final[dict[str, ChosenStatus]] = {
 
 
 def arrived(state: PlayerState, wall_ms: int) -> PlayerState:
-    """The first session opened: back with the chosen status, but not still away."""
+    """Come back, as the first session opens: with the chosen status, `online` where that was `away`."""
     if state.status != "offline":
         return seen(state, wall_ms)
     chosen: ChosenStatus = "online" if state.chosen == "away" else state.chosen
@@ -37,14 +40,14 @@ def arrived(state: PlayerState, wall_ms: int) -> PlayerState:
 
 
 def departed(state: PlayerState, wall_ms: int) -> PlayerState:
-    """The last session is gone."""
+    """Go offline, as the last session is gone."""
     if state.status == "offline":
         return state
     return replace(seen(state, wall_ms), status="offline")
 
 
 def choose(state: PlayerState, word: str, wall_ms: int) -> PlayerState:
-    """A status chosen by a connected player. Raises `Rejected("bad_status")`."""
+    """Set the status that a connected player chose. Raises `Rejected("bad_status")`."""
     status = CHOSEN.get(word)
     if status is None:
         raise Rejected("bad_status", f"not a status that a player can choose: {word[:32]!r}")
@@ -54,14 +57,14 @@ def choose(state: PlayerState, word: str, wall_ms: int) -> PlayerState:
 
 
 def seen(state: PlayerState, wall_ms: int) -> PlayerState:
-    """Still here; stored once a minute only."""
+    """Move `last_seen_ms` on. Every call is stored, so the actor calls once a minute only."""
     if state.status == "invisible" or state.last_seen_ms == wall_ms:
         return state
     return replace(state, last_seen_ms=wall_ms)
 
 
 def view(state: PlayerState, player: str, request_id: int, activity: str, own: bool) -> Presence:
-    """Presence as its owner (`own`) or anybody else may see it. To others an invisible player is
+    """Presence as the player itself (`own`) or anybody else may see it. To others an invisible player is
     offline, in no match and doing nothing."""
     if not own and state.status in ("invisible", "offline"):
         return Presence(request_id, player, "offline", "", None, state.last_seen_ms)
@@ -86,7 +89,7 @@ def answer_to(state: PlayerState, lineage: str, command: int) -> int | None:
 
 
 def set_profile(state: PlayerState, message: ProfileSet, version: int) -> PlayerState:
-    """A new command's change; `version` is the one that will hold it."""
+    """Change the profile by a new command; `version` is the version that will hold the change."""
     return replace(
         state,
         display_name=message.display_name,
@@ -128,18 +131,18 @@ def profile(state: PlayerState, player: str, request_id: int, version: int) -> P
 
 
 def entered(state: PlayerState, match: str) -> PlayerState:
-    """In `match` now, whatever was before."""
+    """Make `match` the current one, whichever was before."""
     return state if state.match == match else replace(state, match=match)
 
 
 def left(state: PlayerState, match: str) -> PlayerState:
-    """No longer in `match`, if it was that one."""
+    """Have no current match, if `match` is it."""
     return replace(state, match="") if state.match == match else state
 
 
 def settle(state: PlayerState, match: str, ended_wall_ms: int, line: Line, won: bool) -> PlayerState:
-    """The result of a match added to the totals, once, however often it is told. A match that
-    ended before the oldest one remembered was settled long ago."""
+    """Add the result of a match to the totals, once, however often it is told. A match that ended before
+    the oldest one remembered counts as settled long ago."""
     state = left(state, match)
     if ended_wall_ms <= state.settled_floor_ms or any(done.match == match for done in state.settled):
         return state

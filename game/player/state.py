@@ -1,6 +1,6 @@
-"""A player's durable state: one row of table `players`. Immutable; every change is a new struct.
+"""The durable state of a player: one row of table `players`. Immutable; every change is a new struct.
 
-What is volatile (open sessions, the line of rich presence) lives in the actor only.
+Volatile fields (open sessions, the line of rich presence) are the actor's only.
 """
 
 import msgspec
@@ -31,7 +31,7 @@ class SettledMatch(msgspec.Struct, array_like=True, frozen=True):
 
 
 class PlayerState(msgspec.Struct, frozen=True):
-    """`status` is the real one: what others may see of it is `rules.view`'s affair. `chosen` is
+    """The whole row. `status` is the real one; `rules.view` says how much of it others see. `chosen` is
     the status to come back with. Wall times are ms since 1970, 0 for never. `match` is the
     current match, empty if none. `settled` holds the last 64 results; one that ended at or
     before `settled_floor_ms` and is not among them counts as settled long ago."""

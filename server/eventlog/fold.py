@@ -77,7 +77,7 @@ class Loaded(msgspec.Struct, Generic[S], frozen=True):
 
 
 class Step(msgspec.Struct, Generic[S], frozen=True):
-    """One event as it happened: the record, the state before and the state after."""
+    """An event as it happened: the record, the state before and the state after."""
 
     record: Record
     before: S

@@ -1,4 +1,4 @@
-"""Where match logs (any actor's event log) are kept: an append-only port over opaque bytes.
+"""The port of the log store, which keeps event logs: append-only, over opaque bytes.
 
 A log's chunks follow each other without a gap. An *open* chunk is one group commit's tail; a
 *sealed* chunk (a segment) is compressed, checksummed and begins with a keyframe, and replaces
@@ -41,6 +41,8 @@ class Seal(msgspec.Struct, frozen=True):
 
 
 class Chunk(msgspec.Struct, frozen=True):
+    """Entries `first_seq` to `last_seq` as stored bytes: a segment, or an open chunk."""
+
     first_seq: int
     last_seq: int
     sealed: bool
@@ -48,7 +50,8 @@ class Chunk(msgspec.Struct, frozen=True):
 
 
 class StoredLog(msgspec.Struct, frozen=True):
-    """`next_seq` and `head` are the log's end as its row has it; chunks are in order."""
+    """A log, or a part of one, as the store has it. `next_seq` and `head` are its end by its row; `chunks` are in
+    order."""
 
     next_seq: int
     head: bytes
@@ -59,13 +62,14 @@ class LogStore(Protocol):
     """Errors as in `server.storage.ports.Store`."""
 
     async def append(self, kind: str, batch: Sequence[Append]) -> dict[ActorId, AppendResult]:
-        """One transaction for all: advances each log where `epoch`, `next_seq == first_seq` and
-        `head == prev_head`, and inserts its chunk. The same append again is `written`; a log
-        that is not as expected is `fenced` and does not hinder the others."""
+        """Store a batch in a single transaction: each log advances where `epoch`, `next_seq == first_seq` and
+        `head == prev_head` (compare-and-set; the epoch is the fencing token), and gets its chunk. The same
+        append again is `written`; a log that is not as expected is `fenced` and does not hinder the others."""
         ...
 
     async def seal(self, kind: str, seal: Seal) -> AppendResult:
-        """Replace open chunks by a segment in one transaction."""
+        """Replace open chunks by a segment in one transaction. The same segment again is `written`. Raises
+        `Corrupt` where the chunks do not make up the segment exactly."""
         ...
 
     async def read_log(self, kind: str, id: ActorId, from_seq: int = 1, to_seq: int | None = None) -> StoredLog | None:

@@ -14,8 +14,8 @@ A header holds varints (LEB128) and hashes (one length byte, then 0 or 16 bytes)
 An open chunk's parts are the entries as they are. A segment's parts are one Zstandard frame,
 flushed after each: the keyframe (the state before `first_seq`, canonical msgpack), the entries,
 and the end of the frame. CRCs are over the stored bytes, and nothing is decompressed before they
-match. A raw entry is its `time_ms` (8 bytes, big-endian) and its data. Whatever the bytes, decoding
-takes memory within the bounds below, and raises `Corrupt` for all that is not as it should be.
+match. A raw entry is its `time_ms` (8 bytes, big-endian) and its data. Decoding hostile bytes takes memory
+within the bounds below, and raises `Corrupt` for all that is not as it should be.
 """
 
 from binascii import crc32
@@ -32,7 +32,7 @@ from server.eventlog.record import HEAD_BYTES, Entry, next_head
 MAX_ENTRIES: Final = 131_072
 MAX_CHUNK_BYTES: Final = 64 * 1024 * 1024
 MAX_RAW_BYTES: Final = 64 * 1024 * 1024
-"""Of all parts of a segment together, decompressed."""
+"""Bound on all parts of a segment together, decompressed."""
 
 _OPEN: Final = b"GLog"
 _SEALED: Final = b"GSeg"
@@ -137,7 +137,7 @@ def _raws(entries: Sequence[Entry]) -> list[bytes]:
 
 
 def _compress(raw_parts: Sequence[bytes]) -> list[bytes]:
-    """One frame, cut so that part i holds the compressed bytes of raw part i."""
+    """A Zstandard frame, cut so that part i holds the compressed bytes of raw part i."""
     total = sum(map(len, raw_parts))
     if total > MAX_RAW_BYTES:
         raise ValueError(f"a segment holds at most {MAX_RAW_BYTES} bytes, not {total}")
@@ -170,7 +170,7 @@ def _hash(data: bytes) -> bytes:
 
 
 class _Truncated(Exception):
-    pass
+    """The header ends within a field."""
 
 
 class _Reader:

@@ -14,8 +14,8 @@ from garrison._base import Command, Event, Message, Notice, Push, Reply, Request
 
 @dataclass(frozen=True, slots=True)
 class MatchOptions:
-    """`score_limit` and `time_limit_ms` of 0 mean none; `teams` of 0 means everyone for themselves;
-    `max_players` of 0 means no limit (mode `recorded` only).
+    """Rules of a match. `score_limit` and `time_limit_ms` of 0 mean none; `teams` of 0 means everyone
+    for themselves; `max_players` of 0 means no limit (mode `recorded` only).
     """
 
     mode: Literal["objective", "recorded", "slayer"] = "slayer"
@@ -56,7 +56,7 @@ class MatchOptions:
 
 @dataclass(frozen=True, slots=True)
 class Kill(Event):
-    """In mode `recorded` a kill is only the killer's; otherwise `victim` dies of it."""
+    """A kill. In mode `recorded` it counts for the killer only; otherwise `victim` dies of it."""
 
     TYPE: ClassVar[str] = "kill"
     time_ms: int
@@ -126,7 +126,7 @@ class Medal(Event):
 
 @dataclass(frozen=True, slots=True)
 class Objective(Event):
-    """An objective event (`mode` in a film). `name` says which, if known."""
+    """An event of the match's objective (`mode` in a film). `name` says which, if known."""
 
     TYPE: ClassVar[str] = "objective"
     time_ms: int
@@ -164,7 +164,7 @@ class Score(Event):
 
 @dataclass(frozen=True, slots=True)
 class PlayerLine:
-    """One row of a scoreboard."""
+    """A row of a scoreboard."""
 
     player: str
     team: int | None
@@ -287,7 +287,7 @@ class Joined(Event):
 
 @dataclass(frozen=True, slots=True)
 class Left(Event):
-    """`reason` is `left` or `disconnected`."""
+    """A player left: `reason` is `left` or `disconnected`."""
 
     TYPE: ClassVar[str] = "left"
     time_ms: int
@@ -339,7 +339,7 @@ class Started(Event):
 
 @dataclass(frozen=True, slots=True)
 class Ended(Event):
-    """`winner` is a player, `team:N`, or None for a draw."""
+    """The end of the match. `winner` is a player, `team:N`, or None for a draw."""
 
     TYPE: ClassVar[str] = "ended"
     time_ms: int
@@ -751,7 +751,7 @@ class Scoreboard(Reply):
 
 @dataclass(frozen=True, slots=True)
 class Matches(Reply):
-    """`missing` names the nodes that did not answer in time: the list lacks theirs."""
+    """Live matches. `missing` names the nodes that did not answer in time: the list lacks theirs."""
 
     TYPE: ClassVar[str] = "matches"
     matches: list[MatchRow]
@@ -1067,7 +1067,7 @@ class MatchStart(Command[Accepted]):
 
 @dataclass(frozen=True, slots=True)
 class MatchReport(Command[Accepted]):
-    """Host only: what happened, in the match's clock, at most 256 at once, all or nothing. `time_ms`
+    """Host only: events of play, in the match's clock, at most 256 at once, all or none. `time_ms`
     values may be equal but never fall below what was reported before.
     """
 
@@ -1102,8 +1102,8 @@ class MatchReport(Command[Accepted]):
 
 @dataclass(frozen=True, slots=True)
 class MatchTick(Request[Accepted]):
-    """Host only: the match clock now. Shows that the host lives and lets time limits end a match;
-    stores nothing by itself.
+    """Host only: the match clock now. It shows that the host lives and lets time limits end a match;
+    nothing is stored by itself.
     """
 
     TYPE: ClassVar[str] = "match.tick"
@@ -1122,7 +1122,7 @@ class MatchTick(Request[Accepted]):
 
 @dataclass(frozen=True, slots=True)
 class MatchEnd(Command[Accepted]):
-    """Host only."""
+    """Host only: end the match."""
 
     TYPE: ClassVar[str] = "match.end"
     match: str

@@ -9,7 +9,7 @@ from game.match.actor import Match
 from game.player.actor import Player
 from server.actors import app as engine
 from server.actors.actor import Caller, Role
-from server.actors.app import QueryRoute, Route
+from server.actors.app import AnyRoute, QueryRoute, Route
 from server.wire.messages import Request
 
 HOSTS: Final[frozenset[Role]] = frozenset({"host", "service"})
@@ -37,7 +37,7 @@ def _matches(message: m.MatchList, rows: list[Any], missing: list[str]) -> m.Mat
     return m.Matches(message.id, newest[: message.limit], missing)
 
 
-ROUTES: Final[Mapping[type[Request], Route | QueryRoute]] = {
+ROUTES: Final[Mapping[type[Request], AnyRoute]] = {
     m.PresenceSet: Route(Player, Player.presence_set, _self, PLAYERS),
     m.PresenceGet: Route(Player, Player.presence_get, _player),
     m.ProfileSet: Route(Player, Player.profile_set, _self, PLAYERS),
@@ -64,6 +64,7 @@ App = engine.App(
     read_models=READ_MODELS,
     pages=PAGES,
     mappings="persistence.game.mappings:MAPPINGS",
+    store_queries="persistence.game.queries:QUERIES",
     commands={
         "play": "game.commands.play:register",
         "matches": "game.commands.matches:register",

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import msgspec
 
     from persistence.engine.mapping import Mapping
+    from persistence.engine.queries import StoreQuery
     from persistence.sql_store import SqlStore
     from server.actors.app import App
     from server.admin.app import AdminServer
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from server.runtime.metrics import Metrics
     from server.runtime.supervisor import Supervisor
     from server.storage.journal.ports import Journal
+    from server.storage.queries import StoreQueries
 
 
 def load(name: str) -> Any:
@@ -65,6 +67,23 @@ def build_store(settings: Settings, app: "App | None" = None) -> "SqlStore":
     app = app or load_app(settings)
     types = {cls.kind: cls.State for cls in app.actors if cls.durability != "volatile"}
     return SqlStore(settings.store, state_types=types, mappings=_mappings(app, types))
+
+
+def build_store_queries(settings: Settings, app: "App | None" = None) -> "StoreQueries":
+    """The named store queries of the application. Raises `BadSetting` where a route names one that there is not."""
+    from server.actors.app import StoreRoute
+    from server.storage.queries import NoStoreQueries
+
+    app = app or load_app(settings)
+    found: Map[str, StoreQuery] = load(app.store_queries) if app.store_queries else {}
+    for message, route in app.routes.items():
+        if isinstance(route, StoreRoute) and route.query not in found:
+            raise BadSetting("app", f"the route of {message.__name__} names {route.query!r}, which is no store query")
+    if not found:
+        return NoStoreQueries()
+    from persistence.sql_queries import SqlStoreQueries
+
+    return SqlStoreQueries(settings.store, found)
 
 
 def _mappings(app: "App", stored: "Map[str, type[msgspec.Struct]]") -> "Map[str, Mapping]":
@@ -152,6 +171,7 @@ def build_node(settings: Settings) -> "Node":
         rng=rng,
         store=store,
         logs=store,
+        store_queries=build_store_queries(settings, app),
         transport=transport,
         membership=membership,
         supervisor=supervisor,

@@ -39,6 +39,7 @@ from server.settings import Settings
 from server.storage.journal.ports import Journal
 from server.storage.pipeline import StoragePipeline
 from server.storage.ports import NodeRow, Store
+from server.storage.queries import NoStoreQueries, StoreQueries
 from server.transport.ports import Service, Transport
 from server.wire.messages import CloseCode
 
@@ -99,6 +100,7 @@ class Drivers(msgspec.Struct, frozen=True):
     admin: "Callable[[Node], Admin] | None" = None
     journal: Journal | None = None
     asks_store: bool = False
+    store_queries: StoreQueries = NoStoreQueries()
 
 
 class Node:
@@ -122,7 +124,7 @@ class Node:
             app, settings, clock, rng, metrics, self.supervisor, drivers.transport, store, drivers.logs,
             pipeline.claimer, pipeline.takeover, pipeline.durability, pipeline.write_behind, pipeline.group_commit,
         )  # fmt: skip
-        self.gateway = Gateway(self.host, settings, signing_key, rng)
+        self.gateway = Gateway(self.host, settings, signing_key, rng, drivers.store_queries)
         self.host.outlet = self.gateway.streams
         self.listener = drivers.listener(self.gateway)
         self.admin = drivers.admin(self) if drivers.admin is not None else None
@@ -245,6 +247,7 @@ class Node:
         self.pipeline.retention.end()
         await self._retire(settled)
         await _step("tasks", self.supervisor.stop())
+        await _step("store queries", drivers.store_queries.close())
         await _step("store", drivers.store.close())
 
     def _settled(self) -> bool:
@@ -493,6 +496,7 @@ class Node:
         await _step("transport", drivers.transport.stop())
         await _step("tasks", self.supervisor.stop())
         await _step("gossip", drivers.membership.close())
+        await _step("store queries", drivers.store_queries.close())
         await _step("store", drivers.store.close())
         log.info("node stopped", node=str(self.host.me))
 

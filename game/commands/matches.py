@@ -10,8 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from game import replay as replays
-from game.commands.stored import list_matches
-from persistence.game.queries import StoredMatch
+from game.commands.stored import StoredMatch, list_matches
 from server.cli.common import Config, Json, Set, err, out, read_settings
 from server.cli.status import ask_admin
 

@@ -4,8 +4,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from persistence.engine.urls import parse
-from persistence.game.queries import StoredMatch, reading, stored_matches
+from server.drivers import build_store, build_store_queries
 from server.errors import BadInput, BadSetting, NotFound
 from server.eventlog.ports import StoredLog
 from server.ids import ActorId, actor_id
@@ -17,21 +19,35 @@ if TYPE_CHECKING:
 LATEST: Final = "latest"
 
 
-def existing(settings: Settings) -> str:
-    """The store's url. Raises `BadSetting` where there is none to read."""
-    url = settings.store.url
-    address = parse(url)
+class StoredMatch(msgspec.Struct, frozen=True):
+    """A row of the store query `stored_matches`. `events` is the number of stored events."""
+
+    match: str
+    phase: str
+    mode: str
+    map_name: str
+    host: str
+    players: int
+    team_scores: list[int]
+    time_ms: int
+    created_wall_ms: int
+    ended_wall_ms: int
+    end_reason: str | None
+    winner: str | None
+    events: int
+
+
+def check_there(settings: Settings) -> None:
+    """Raises `BadSetting` where there is no store to read."""
+    address = parse(settings.store.url)
     if address.dialect == "sqlite" and not address.path.is_file():
         raise BadSetting("store.url", f"there is no database {address.path}; run `garrison demo` or `garrison migrate`")
-    return url
 
 
 @asynccontextmanager
 async def store(settings: Settings) -> AsyncIterator["SqlStore"]:
     """The engine's own store, opened. Raises `BadSetting`, `Unavailable`."""
-    from server.drivers import build_store
-
-    existing(settings)
+    check_there(settings)
     opened = build_store(settings)
     await opened.open()
     try:
@@ -52,8 +68,13 @@ async def read_match(settings: Settings, name: str) -> tuple[ActorId, StoredLog]
 
 async def list_matches(settings: Settings, limit: int, phase: str | None = None) -> list[StoredMatch]:
     """The newest matches of the store. Raises as `store`."""
-    async with reading(existing(settings)) as connection:
-        return await stored_matches(connection, limit, phase)
+    check_there(settings)
+    queries = build_store_queries(settings)
+    try:
+        rows = await queries.run("stored_matches", {"limit": limit, "phase": phase})
+    finally:
+        await queries.close()
+    return msgspec.convert(rows, list[StoredMatch])
 
 
 async def find_match(settings: Settings, name: str) -> ActorId:

@@ -34,6 +34,18 @@ class QueryRoute(msgspec.Struct, frozen=True):
     roles: frozenset[Role] = EVERYONE
 
 
+class StoreRoute(msgspec.Struct, frozen=True):
+    """A client message that becomes a named store query (`App.store_queries`): `query` runs with
+    `params(caller, message)`; `answer(message, rows)` makes the reply of its rows."""
+
+    query: str
+    params: Callable[[Caller, Any], dict[str, Any]]
+    answer: Callable[[Any, list[dict[str, Any]]], Reply]
+    roles: frozenset[Role] = EVERYONE
+
+
+AnyRoute = Route | QueryRoute | StoreRoute
+
 ReadModel = Callable[[Callable[[str], Iterable[Actor[Any]]], Mapping[str, Any]], list[Any]]
 """`read_model(activations_of_kind, params) -> rows`: runs on one node over its own activations,
 synchronously and without changing them; rows are plain lists, dicts and scalars."""
@@ -47,19 +59,20 @@ class App(msgspec.Struct, frozen=True):
 
     Parts that must not be imported with the actors, because they import them or are needed by commands
     only, are named by text, `package.module:NAME`; `server.drivers` follows the names. `mappings` names a
-    `Mapping[str, persistence.engine.mapping.Mapping]` by kind: kinds with columns of their own. `commands`
-    gives for each command of the command line a function `register(cyclopts_app)`."""
+    `Mapping[str, persistence.engine.mapping.Mapping]` by kind: kinds with columns of their own.
+    `store_queries` names a `Mapping[str, persistence.engine.queries.StoreQuery]`. `commands` gives for each command of the command line a function `register(cyclopts_app)`."""
 
     name: str
     actors: tuple[type[Actor[Any]], ...]
     requests: tuple[type[Request], ...] = ()
     answers: tuple[type[msgspec.Struct], ...] = ()
     events: tuple[type[msgspec.Struct], ...] = ()
-    routes: Mapping[type[Request], Route | QueryRoute] = {}
+    routes: Mapping[type[Request], AnyRoute] = {}
     session_actor: type[Actor[Any]] | None = None
     read_models: Mapping[str, ReadModel] = {}
     pages: str | None = None
     mappings: str | None = None
+    store_queries: str | None = None
     commands: Mapping[str, str] = {}
 
     def __post_init__(self) -> None:

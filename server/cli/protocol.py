@@ -23,7 +23,7 @@ import msgspec
 from msgspec import inspect as shapes
 
 import server.errors
-from server.actors.app import App, QueryRoute, Route
+from server.actors.app import AnyRoute, App, Route
 from server.errors import BadSetting, GarrisonError, OutcomeUnknown, Rejected, Retryable
 from server.settings import Settings
 from server.wire.codec import SUBPROTOCOLS
@@ -206,7 +206,7 @@ def _message(cls: type[Any], part: str, shape: _Shapes, app: App) -> Spec:
     return spec
 
 
-def _replies(cls: type[Request], route: Route | QueryRoute | None, app: App) -> tuple[type[msgspec.Struct], ...]:
+def _replies(cls: type[Request], route: AnyRoute | None, app: App) -> tuple[type[msgspec.Struct], ...]:
     """The answers of a request: the engine's, or what its route's method says it returns."""
     if route is None:
         return ENGINE_REPLIES[cls]

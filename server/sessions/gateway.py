@@ -23,7 +23,7 @@ import msgspec
 import structlog
 
 from server.actors.actor import Caller, Role
-from server.actors.app import QueryRoute, Route
+from server.actors.app import QueryRoute, Route, StoreRoute
 from server.catalog.system import ActorSystem
 from server.cluster.view import Member, View
 from server.errors import (
@@ -60,6 +60,7 @@ from server.sessions.tokens import Claims, check, check_key
 from server.sessions.turnstile import Turnstile
 from server.sessions.wheel import Wheel
 from server.settings import Settings
+from server.storage.queries import StoreQueries
 from server.wire.codec import Codec, Format
 from server.wire.messages import (
     ENGINE_REQUESTS,
@@ -94,9 +95,17 @@ class Gateway:
     transport starts; `streams` is the node's `Outlet`, `accept` is for listeners. Raises
     `BadInput` for a short key."""
 
-    def __init__(self, host: ActorSystem, settings: Settings, signing_key: bytes, rng: random.Random) -> None:
+    def __init__(
+        self,
+        host: ActorSystem,
+        settings: Settings,
+        signing_key: bytes,
+        rng: random.Random,
+        store_queries: StoreQueries,
+    ) -> None:
         check_key(signing_key)
         self.host = host
+        self.store_queries = store_queries
         self.rng = rng
         self.settings = settings.gateway
         self.rebalance_per_s = settings.actors.rebalance_per_s
@@ -133,7 +142,7 @@ class Gateway:
         self._numbers = 0
         self._handlers: dict[type[Request], Handle] = {Watch: self.streams.watch, Unwatch: self.streams.unwatch}
         for message, route in host.app.routes.items():
-            self._handlers[message] = self._route(route) if isinstance(route, Route) else self._query_route(route)
+            self._handlers[message] = self._route(route) if isinstance(route, Route) else self._read_route(route)
 
     def start(self) -> None:
         """Begin to keep time for sessions and streams."""
@@ -465,22 +474,25 @@ class Gateway:
 
         return handle
 
-    def _query_route(self, route: QueryRoute) -> Handle:
+    def _read_route(self, route: QueryRoute | StoreRoute) -> Handle:
         def handle(session: Session, message: Any) -> Any:
             _allow(session.caller.role, route.roles, message)
             answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
             params = route.params(session.caller, message)
-            self.host.supervisor.spawn(self._query(route, message, params, answer), f"query {route.query}")
+            self.host.supervisor.spawn(self._read(route, message, params, answer), f"query {route.query}")
             return answer
 
         return handle
 
-    async def _query(
-        self, route: QueryRoute, message: Any, params: dict[str, Any], answer: "asyncio.Future[Reply]"
+    async def _read(
+        self, route: QueryRoute | StoreRoute, message: Any, params: dict[str, Any], answer: "asyncio.Future[Reply]"
     ) -> None:
         try:
-            result = await self.host.query(route.query, params)
-            reply = route.answer(message, result.rows, result.missing)
+            if isinstance(route, StoreRoute):
+                reply = route.answer(message, await self.store_queries.run(route.query, params))
+            else:
+                result = await self.host.query(route.query, params)
+                reply = route.answer(message, result.rows, result.missing)
         except Exception as error:
             if not answer.done():
                 answer.set_exception(error)

@@ -13,11 +13,13 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from game.match.state import Line, MatchState
 from game.messages import MatchOptions
 from persistence.engine.urls import parse
-from persistence.game.queries import reading, stored_lines, stored_matches
+from persistence.game.queries import QUERIES
 from persistence.game.tables import matches, participants
+from persistence.sql_queries import SqlStoreQueries
 from server.errors import Corrupt, Internal
 from server.eventlog.ports import Append, Chunk, LogStore, Seal
 from server.ids import ActorId, Epoch, Incarnation, NodeAddress, NodeId, actor_id
+from server.settings import StoreSettings
 from server.storage.ports import Claim, Owned, Store, Stored
 from tests.support.databases import DATABASES, SQL_DATABASES, Tally, TestDatabase, fresh
 
@@ -279,14 +281,12 @@ async def test_a_match_can_be_asked_with_sql(name: str, tmp_path: Path) -> None:
         ("ann", 8, -8, True),
         ("bob", 8, -8, True),
     ]
-    async with reading(database.url) as connection:
-        (found,) = await stored_matches(connection)
-        assert (found.match, found.phase, found.players, found.team_scores, found.events) == (
-            "one",
-            "ended",
-            2,
-            [8, 2],
-            4,
-        )
-        assert await stored_matches(connection, phase="live") == []
-        assert [line.player for line in await stored_lines(connection, "one")] == ["ann", "bob"]
+    queries = SqlStoreQueries(StoreSettings(url=database.url), QUERIES)
+    try:
+        (found,) = await queries.run("stored_matches", {})
+        names = ("match", "phase", "players", "team_scores", "events")
+        assert [found[name] for name in names] == ["one", "ended", 2, [8, 2], 4]
+        assert await queries.run("stored_matches", {"phase": "live"}) == []
+        assert [row["player"] for row in await queries.run("match_players", {"match": "one"})] == ["ann", "bob"]
+    finally:
+        await queries.close()

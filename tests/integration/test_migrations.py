@@ -22,10 +22,12 @@ from sqlalchemy import Connection, inspect, text
 
 import migrations
 from persistence.engine.tables import SCHEMA_VERSION
-from persistence.game.queries import reading, stored_matches
+from persistence.game.queries import QUERIES
+from persistence.sql_queries import SqlStoreQueries
 from server.errors import BadSetting, Corrupt, Unavailable
 from server.eventlog.ports import Append
 from server.ids import ActorId, Epoch, Incarnation, NodeAddress, NodeId
+from server.settings import StoreSettings
 from server.storage.ports import Change, Claim, Owned, Reminder
 from tests.support.databases import (
     SQL_DATABASES,
@@ -222,15 +224,15 @@ async def test_reports_on_a_database_without_tables_say_what_to_run(empty: str) 
     await migrations.upgrade_async(empty)
     await migrations.downgrade_async(empty)
     with pytest.raises(BadSetting, match=r"lacks tables: run `garrison migrate`$"):
-        async with reading(empty) as connection:
-            await stored_matches(connection)
+        await ask_once(empty)
 
 
-async def test_reports_on_a_file_that_may_only_be_read_say_so(tmp_path: Path) -> None:
-    with pytest.raises(BadSetting, match=r"\.db and its folder must be writable: attempt to write"):
-        async with reading(sqlite_url(tmp_path)) as connection:
-            await connection.exec_driver_sql("PRAGMA query_only = 1")
-            await connection.exec_driver_sql("DELETE FROM matches")
+async def ask_once(url: str) -> list[dict[str, Any]]:
+    queries = SqlStoreQueries(StoreSettings(url=url), QUERIES)
+    try:
+        return await queries.run("stored_matches", {})
+    finally:
+        await queries.close()
 
 
 async def test_an_empty_database_is_refused_with_the_command_to_run(empty: str) -> None:

@@ -77,13 +77,13 @@ class TestDatabase:
 
     def __init__(self, name: str, url: str) -> None:
         self.name, self.url = name, url
-        self._memory = MemoryDatabase(SystemClock())
+        self.memory = MemoryDatabase(SystemClock())
 
     @contextlib.asynccontextmanager
     async def connect(self, **settings: Any) -> AsyncIterator[tuple[Store, LogStore]]:
         """A node's own store, opened; `settings` are fields of `StoreSettings`."""
         if not self.url:
-            yield MemoryStore(self._memory, STATE_TYPES, LIVE), MemoryLogStore(self._memory)
+            yield MemoryStore(self.memory, STATE_TYPES, LIVE), MemoryLogStore(self.memory)
             return
         store = sql_store(self.url, **settings)
         await store.open()

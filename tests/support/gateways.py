@@ -22,6 +22,7 @@ from server.sessions.memory import ClientEnd, Closed, MemoryListener
 from server.sessions.picows_driver import PicowsListener
 from server.sessions.tokens import issue
 from server.settings import from_tree
+from server.storage.queries import NoStoreQueries
 from server.wire.messages import Hello, Push, Reply, Request, Welcome
 from tests.support.engine import Cluster, TestHost
 
@@ -211,7 +212,7 @@ class World:
 
     async def add(self, name: str) -> GatewayNode:
         host = await self.cluster.add(name)
-        gateway = Gateway(host, host.settings, KEY, host.rng)
+        gateway = Gateway(host, host.settings, KEY, host.rng, NoStoreQueries())
         host.outlet = gateway.streams
         listener: MemoryListener | PicowsListener
         if self.sockets:

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from game.commands import matches
-from persistence.game.queries import StoredMatch
+from game.commands.stored import StoredMatch
 from server.cli import status
 
 MARKUP = "[/x] [link=https://example.org]Recharge[/link]"

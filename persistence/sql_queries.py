@@ -1,0 +1,158 @@
+"""`SqlStoreQueries`: named store queries on PostgreSQL or SQLite.
+
+They are read only by the connection, not by promise, and use connections of their own, which are made when
+the first query runs: on PostgreSQL two with a `statement_timeout`, on SQLite one in a thread of its own whose
+virtual machine looks at the clock. So a query that takes too long ends in the database, too.
+"""
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import Mapping as Map
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, Protocol
+
+import msgspec
+from sqlalchemy import Engine, Select, create_engine
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import StaticPool
+
+from persistence.engine.queries import StoreQuery
+from persistence.engine.urls import FIELD, Address, parse
+from server.errors import BadSetting, GarrisonError, NotFound, Unavailable
+from server.settings import StoreSettings
+from server.storage.queries import checked, row_limit
+
+UNDEFINED_TABLE: Final = "42P01"
+"""PostgreSQL's code of the error."""
+POSTGRES_CONNECTIONS: Final = 2
+CLOCK_LOOK_STEPS: Final = 20_000
+"""Instructions of SQLite's virtual machine between two looks at the clock: a fraction of a millisecond."""
+RETRY_S: Final = 0.5
+Row = dict[str, Any]
+
+
+class Reader(Protocol):
+    """One of the two databases, for reading. `rows` raises the driver's own errors, and `TimeoutError`."""
+
+    async def rows(self, statement: Select[Any]) -> list[Row]: ...
+
+    async def close(self) -> None: ...
+
+
+class SqlStoreQueries:
+    """Implements `server.storage.queries.StoreQueries` with `queries` by name."""
+
+    def __init__(self, settings: StoreSettings, queries: Map[str, StoreQuery]) -> None:
+        self._address = parse(settings.url)
+        self._queries = dict(queries)
+        reader: type[SqliteReader] | type[PostgresReader] = SqliteReader
+        if self._address.dialect == "postgresql":
+            reader = PostgresReader
+        self._limit_s = settings.statement_timeout_s
+        self._reader: Reader = reader(self._address, self._limit_s)
+
+    async def run(self, name: str, params: Map[str, Any]) -> list[Row]:
+        """See the port. Raises also `BadSetting` for a SQLite file that is not there or cannot be written (its
+        WAL is shared memory), and for a database without its tables."""
+        query = self._queries.get(name)
+        if query is None:
+            raise NotFound(f"no store query {name!r}")
+        given = checked(name, query.params, params)
+        if self._address.missing:
+            raise BadSetting(FIELD, f"no database at {self._address.path}: run `garrison migrate`")
+        statement = query.statement(given).limit(row_limit(given, query.max_rows))
+        try:
+            async with asyncio.timeout(self._limit_s):
+                rows = await self._reader.rows(statement)
+        except TimeoutError:
+            why = f"query {name} takes longer than {self._limit_s:g} s"
+            raise Unavailable(why, retry_after_s=RETRY_S) from None
+        except (SQLAlchemyError, sqlite3.Error, OSError) as error:
+            raise self._explained(name, getattr(error, "orig", None) or error) from None
+        plain: list[Row] = msgspec.to_builtins(rows, builtin_types=(bytes,))
+        return plain
+
+    async def close(self) -> None:
+        await self._reader.close()
+
+    def _explained(self, name: str, cause: BaseException) -> GarrisonError:
+        why = str(cause).partition("\n")[0]
+        code = (getattr(cause, "sqlite_errorcode", 0) or 0) & 0xFF
+        if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
+            return BadSetting(FIELD, f"{self._address.path} and its folder must be writable: {why}")
+        if "no such table" in why or getattr(cause, "sqlstate", "") == UNDEFINED_TABLE:
+            return BadSetting(FIELD, f"{self._address.shown} lacks tables: run `garrison migrate`")
+        if code == sqlite3.SQLITE_INTERRUPT:
+            return Unavailable(f"query {name} takes longer than {self._limit_s:g} s", retry_after_s=RETRY_S)
+        return Unavailable(f"database {self._address.shown}: {why}", retry_after_s=RETRY_S)
+
+
+class SqliteReader:
+    """One connection in one thread: queries run one after another."""
+
+    def __init__(self, address: Address, limit_s: float) -> None:
+        self._address, self._limit_s = address, limit_s
+        self._thread: ThreadPoolExecutor | None = None
+        self._engine: Engine | None = None
+        self._deadline = 0.0
+
+    async def rows(self, statement: Select[Any]) -> list[Row]:
+        if self._thread is None:
+            self._thread = ThreadPoolExecutor(1, thread_name_prefix="sqlite-queries")
+        asked = time.monotonic()
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._rows, statement, asked)
+
+    def _rows(self, statement: Select[Any], asked: float) -> list[Row]:
+        self._deadline = asked + self._limit_s
+        if self._engine is None:
+            self._engine = create_engine("sqlite://", creator=self._connect, poolclass=StaticPool)
+        with self._engine.connect() as connection:
+            return [dict(row) for row in connection.execute(statement).mappings()]
+
+    def _connect(self) -> sqlite3.Connection:
+        uri = f"{self._address.path.absolute().as_uri()}?mode=rw"
+        connection = sqlite3.connect(uri, uri=True, timeout=self._limit_s, check_same_thread=False)
+        connection.execute("PRAGMA query_only = ON")
+        connection.set_progress_handler(lambda: time.monotonic() > self._deadline, CLOCK_LOOK_STEPS)
+        return connection
+
+    async def close(self) -> None:
+        if self._thread is not None:
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._dispose)
+            self._thread.shutdown(wait=True)
+            self._thread = None
+
+    def _dispose(self) -> None:
+        if self._engine is not None:
+            self._engine.dispose()
+            self._engine = None
+
+
+class PostgresReader:
+    """A small pool whose sessions are read only."""
+
+    def __init__(self, address: Address, limit_s: float) -> None:
+        self._engine: AsyncEngine = create_async_engine(
+            address.url,
+            pool_size=POSTGRES_CONNECTIONS,
+            max_overflow=0,
+            pool_timeout=limit_s,
+            pool_pre_ping=True,
+            connect_args={
+                "timeout": limit_s,
+                "server_settings": {
+                    "application_name": "garrison-queries",
+                    "default_transaction_read_only": "on",
+                    "statement_timeout": str(max(1, int(limit_s * 1000))),
+                },
+            },
+        )
+
+    async def rows(self, statement: Select[Any]) -> list[Row]:
+        async with self._engine.connect() as connection:
+            return [dict(row) for row in (await connection.execute(statement)).mappings()]
+
+    async def close(self) -> None:
+        await self._engine.dispose()

@@ -60,7 +60,8 @@ class App(msgspec.Struct, frozen=True):
     Parts that must not be imported with the actors, because they import them or are needed by commands
     only, are named by text, `package.module:NAME`; `server.drivers` follows the names. `mappings` names a
     `Mapping[str, persistence.engine.mapping.Mapping]` by kind: kinds with columns of their own.
-    `store_queries` names a `Mapping[str, persistence.engine.queries.StoreQuery]`. `commands` gives for each command of the command line a function `register(cyclopts_app)`."""
+    `store_queries` names a `Mapping[str, persistence.engine.queries.StoreQuery]`. `commands` gives for each
+    command of the command line a function `register(cyclopts_app)`."""
 
     name: str
     actors: tuple[type[Actor[Any]], ...]

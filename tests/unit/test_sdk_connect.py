@@ -498,8 +498,7 @@ async def test_nobody_is_moved_from_an_encrypted_connection_to_a_plain_one() -> 
             scripted(script, welcome_and_idle) as server,
             garrison.connect(server.url, "tok", options=FAST) as client,
         ):
-            assert client._link is not None
-            client._link.url = "wss://localhost"
+            client._core.url = "wss://localhost"
             asking = asyncio.ensure_future(client.scoreboard("m1"))
             await until(lambda: client.stats.connects == 2)
             asking.cancel()

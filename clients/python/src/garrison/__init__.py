@@ -9,7 +9,7 @@ async with garrison.connect("ws://127.0.0.1:7350", token) as client:
 
 from garrison import errors, messages
 from garrison._base import Command, Event, Message, Push, Reply, Request, UnknownEvent
-from garrison._calls import Stats
+from garrison._stats import Stats
 from garrison.client import Client, connect
 from garrison.errors import GarrisonError
 from garrison.host import Host, Report

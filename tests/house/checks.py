@@ -277,29 +277,36 @@ def identifiers(module: Module) -> set[str]:
     return names
 
 
-def words_of(identifier: str) -> list[str]:
-    """`EventLog`, `_event_log` and `EVENT_LOG` all give `["event", "log"]`."""
-    return [part.lower() for part in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+", identifier)]
+def words_of(text: str) -> list[str]:
+    """The words in a name or a text: `EventLog`, `_event_log` and `EVENT_LOG` all give `["event", "log"]`."""
+    return [part.lower() for part in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+", text)]
 
 
 def misplaced(rows: Iterable[Row], root: Path = ROOT) -> list[str]:
-    """Places of the glossary that are not there, and words that are not used where they are said to live:
-    in a file's name or text, case and the gap between two parts aside."""
+    """Places of the glossary that are not there, and words that are not used where they are said to live."""
     found: list[str] = []
     for row in rows:
         if not row.places:
             found.append(f"{row.word}: no place is named")
-        # A bare alternative in brackets, "epoch (fence)", belongs to the word.
-        parts = re.split(r"[ _-]", row.word.partition(" (")[0])
-        pattern = re.compile(r"[ _-]?".join(map(re.escape, parts)), re.IGNORECASE)
         for place in row.places:
             path = root / place
             files = sorted(path.rglob("*.py")) if path.is_dir() else [path]
             if not path.exists():
                 found.append(f"{row.word}: there is no {place}")
-            elif not any(pattern.search(file.name) or pattern.search(file.read_text("utf-8")) for file in files):
+            elif not any(_uses(file, row.word) for file in files):
                 found.append(f"{row.word} is not used in {place}")
     return found
+
+
+def _uses(file: Path, word: str) -> bool:
+    """Whether the file's name or text has `word`, as text or as part of a name, in singular or plural."""
+    parts = words_of(word)
+    text = words_of(f"{file.stem} {file.read_text('utf-8')}")
+    last = {parts[-1], f"{parts[-1]}s", f"{parts[-1]}es"}
+    return any(
+        text[start : start + len(parts) - 1] == parts[:-1] and text[start + len(parts) - 1] in last
+        for start in range(len(text) - len(parts) + 1)
+    )
 
 
 def banned_words(modules: Iterable[Module], word: str, whole: bool = False) -> list[str]:

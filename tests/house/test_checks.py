@@ -135,7 +135,7 @@ PAGE = """
 | word | idea | where |
 |---|---|---|
 | **actor system** | a node's runtime | `a.py`, `room/` |
-| epoch (fence) | a number | `a.py` |
+| epoch | a number | `a.py` |
 
 | other | table | here |
 |---|---|---|
@@ -146,21 +146,23 @@ PAGE = """
 def test_the_glossary_is_read_from_its_tables() -> None:
     assert checks.glossary_rows(PAGE) == [
         Row("actor system", "a node's runtime", ("a.py", "room/")),
-        Row("epoch (fence)", "a number", ("a.py",)),
+        Row("epoch", "a number", ("a.py",)),
     ]
 
 
 def test_words_that_are_not_used_where_they_should_live_are_found(tmp_path: Path) -> None:
-    (tmp_path / "a.py").write_text("class ActorSystem: ...\n")
+    (tmp_path / "a.py").write_text("class ActorSystem: ...  # running epochal\n")
     (tmp_path / "room").mkdir()
     (tmp_path / "room" / "b.py").write_text("# the actor\n")
     (tmp_path / "room" / "estate.py").write_text("")
     rows = [*checks.glossary_rows(PAGE), Row("estate", "", ("room",)), Row("x", "", ()), Row("y", "", ("c.py",))]
+    rows += [Row("run", "", ("a.py",)), Row("system", "", ("a.py",))]
     assert checks.misplaced(rows, tmp_path) == [
         "actor system is not used in room/",
-        "epoch (fence) is not used in a.py",
+        "epoch is not used in a.py",
         "x: no place is named",
         "y: there is no c.py",
+        "run is not used in a.py",
     ]
 
 

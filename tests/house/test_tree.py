@@ -49,3 +49,27 @@ def test_the_laboratory_is_imported_by_nothing() -> None:
 
 def test_actors_of_the_game_import_faces_of_each_other() -> None:
     assert checks.actor_imports(read_tree()) == []
+
+
+GLOSSARY = checks.glossary_rows((checks.ROOT / "docs/glossary.md").read_text("utf-8"))
+
+
+def test_the_glossary_has_each_word_once() -> None:
+    words = [row.word for row in GLOSSARY]
+    assert len(words) >= 40 and len(set(words)) == len(words)
+
+
+@rooms_on_the_way("the words resolve and transfer come with storage and sessions")
+def test_every_word_of_the_glossary_is_used_where_it_lives() -> None:
+    assert checks.misplaced(GLOSSARY) == []
+
+
+@rooms_on_the_way("a session's transfer and the directory's handoff are both called so")
+def test_handover_is_no_word_of_the_house() -> None:
+    """Slots are handed off, activations migrate, sessions transfer."""
+    assert checks.banned_words(within(read_tree(), "server", "game", "persistence"), "handover") == []
+
+
+@rooms_on_the_way("an activation is called so in many places")
+def test_no_variable_is_called_one() -> None:
+    assert checks.banned_words(within(read_tree(), "server", "game", "persistence"), "one", whole=True) == []

@@ -18,7 +18,7 @@ from game import replay as replays
 from game.commands.stored import read_match
 from game.match.state import MatchState
 from server.cli.common import Config, Json, Set, out, read_settings
-from server.errors import Corrupt
+from server.cli.log import verify_log
 from server.eventlog.ports import StoredLog
 from server.ids import key_of
 
@@ -57,7 +57,7 @@ def replay(
     identity, log = asyncio.run(read_match(read_settings(config, set_), match))
     name = key_of(identity)
     if verify:
-        _verify(name, log, json)
+        verify_log(replays.MATCH, "match", name, log, json)
     elif json:
         print(msgspec.json.encode(summary(name, log)).decode())
     elif sys.stdout.isatty():
@@ -79,25 +79,6 @@ def summary(name: str, log: StoredLog) -> dict[str, Any]:
         "winner": state.winner,
         "players": replays.totals(state),
     }
-
-
-def _verify(name: str, log: StoredLog, json: bool) -> None:
-    try:
-        report = replays.verify(log)
-    except Corrupt as error:
-        if json:
-            print(msgspec.json.encode({"match": name, "verified": False, "why": error.message}).decode())
-        raise Corrupt(f"match {name} does not verify: {error.message}") from None
-    if json:
-        fields = {field: getattr(report, field) for field in report.__struct_fields__ if field != "state"}
-        print(msgspec.json.encode({"match": name, "verified": True, **fields}).decode())
-        return
-    end = "the end hash is that of the live match" if report.end_hash else "the match has not ended"
-    out().print(
-        f"match {name} verifies: {report.events:,} events; sealed segments: {report.segments}, open chunks: "
-        f"{report.open_chunks}, keyframes recomputed: {report.keyframes}; {end}",
-        markup=False,
-    )
 
 
 # ---- showing ----------------------------------------------------------------------------------

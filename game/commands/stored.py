@@ -1,20 +1,15 @@
-"""Reads of the store for people and checks: no cluster, no claim, nothing written."""
+"""Matches as the store has them, for commands: no cluster, no claim, nothing written."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import msgspec
 
-from persistence.engine.urls import parse
-from server.drivers import build_store, build_store_queries
-from server.errors import BadInput, BadSetting, NotFound
+from server.cli.stored import check_there, opened_store
+from server.drivers import build_store_queries
+from server.errors import BadInput, NotFound
 from server.eventlog.ports import StoredLog
 from server.ids import ActorId, actor_id
 from server.settings import Settings
-
-if TYPE_CHECKING:
-    from persistence.sql_store import SqlStore
 
 LATEST: Final = "latest"
 
@@ -37,37 +32,18 @@ class StoredMatch(msgspec.Struct, frozen=True):
     events: int
 
 
-def check_there(settings: Settings) -> None:
-    """Raises `BadSetting` where there is no store to read."""
-    address = parse(settings.store.url)
-    if address.dialect == "sqlite" and not address.path.is_file():
-        raise BadSetting("store.url", f"there is no database {address.path}; run `garrison demo` or `garrison migrate`")
-
-
-@asynccontextmanager
-async def store(settings: Settings) -> AsyncIterator["SqlStore"]:
-    """The engine's own store, opened. Raises `BadSetting`, `Unavailable`."""
-    check_there(settings)
-    opened = build_store(settings)
-    await opened.open()
-    try:
-        yield opened
-    finally:
-        await opened.close()
-
-
 async def read_match(settings: Settings, name: str) -> tuple[ActorId, StoredLog]:
-    """Match `name` (or `latest`) with its whole log. Raises `NotFound` and as `store`."""
+    """Match `name` (or `latest`) with its whole log. Raises `NotFound`, `BadSetting`, `Unavailable`."""
     identity = await find_match(settings, name)
-    async with store(settings) as opened:
-        log = await opened.read_log("match", identity)
+    async with opened_store(settings) as store:
+        log = await store.read_log("match", identity)
     if log is None or log.next_seq == 1:
         raise NotFound(f"no match {name!r}; `garrison matches` lists them")
     return identity, log
 
 
 async def list_matches(settings: Settings, limit: int, phase: str | None = None) -> list[StoredMatch]:
-    """The newest matches of the store. Raises as `store`."""
+    """The newest matches of the store. Raises `BadSetting`, `Unavailable`."""
     check_there(settings)
     queries = build_store_queries(settings)
     try:

@@ -15,10 +15,10 @@ import msgspec
 from cyclopts import App, Parameter
 
 from game import replay as replays
-from game.commands.stored import store
 from game.messages import Assist, Death, Kill, Medal, Objective, Score
 from persistence.sql_store import SqlStore
 from server.cli.common import Config, Json, Set, err, out, read_settings
+from server.cli.stored import opened_store
 from server.errors import BadSetting, Corrupt
 from server.eventlog.ports import StoredLog
 from server.ids import actor_id, kind_of, parse_actor_id
@@ -84,7 +84,7 @@ async def compare(settings: Settings, promised: Ledger) -> Findings:
     """Read everything that `promised` names. Raises `BadSetting`, `Unavailable`."""
     found = Findings(acknowledged_changes=promised.changes, acknowledged_changes_lost=promised.lost)
     found.lost_from += promised.lost_from
-    async with store(settings) as opened:
+    async with opened_store(settings) as opened:
         await _entities(opened, promised.entities, found)
         for match in sorted(promised.matches):
             log = await opened.read_log("match", actor_id("match", match))

@@ -15,7 +15,7 @@ import pytest
 from server.cli.app import run
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMANDS = ("demo", "node", "migrate", "token", "play", "matches", "replay", "bench", "status", "drain", "chaos")
+COMMANDS = ("demo", "node", "migrate", "token", "play", "matches", "replay", "bench", "status", "drain", "log", "chaos")
 SIGNING_KEY = "0123456789abcdef0123456789abcdef"
 
 

@@ -1,4 +1,4 @@
-"""Every error that crosses a seam, classed by what the one who gets it needs to know.
+"""Errors that cross a seam, classed by what their receiver needs to know: did anything happen, and does it help to repeat.
 
     GarrisonError               code, message, retry_after_s
     |-- BadInput                the sender's fault; nothing happened; do not repeat
@@ -42,7 +42,7 @@ class GarrisonError(Exception):
 
 
 class BadInput(GarrisonError):
-    """`request_id` is the id of the message at fault where one could be read, else 0."""
+    """The sender's fault. `request_id` is the id of the message at fault where one could be read, else 0."""
 
     code = "bad_input"
     request_id: int = 0
@@ -93,6 +93,8 @@ class NotFound(GarrisonError):
 
 
 class Retryable(GarrisonError):
+    """Nothing happened, and the same call may succeed in `retry_after_s`, `default_retry_s` unless told."""
+
     code = "retry"
     default_retry_s: ClassVar[float] = 0.5
 
@@ -113,6 +115,8 @@ class Unavailable(Retryable):
 
 
 class Unreachable(Unavailable):
+    """No link to the node. Only raised where nothing was sent, so that another node may be asked."""
+
     code = "unreachable"
 
 
@@ -128,6 +132,8 @@ class Moved(Retryable):
 
 
 class OutcomeUnknown(GarrisonError):
+    """The call may have taken effect. Repeating is safe only under the same command id."""
+
     code = "outcome_unknown"
 
 
@@ -140,6 +146,8 @@ class ConnectionLost(OutcomeUnknown):
 
 
 class Fenced(OutcomeUnknown):
+    """A newer epoch exists: the change is not stored here, but a successor may have it from the journal."""
+
     code = "fenced"
 
 
@@ -148,6 +156,8 @@ class CallCycle(GarrisonError):
 
 
 class Corrupt(GarrisonError):
+    """Bytes fail their check. The message names the place: segment, event, record."""
+
     code = "corrupt"
 
 

@@ -15,9 +15,9 @@ ActorId = NewType("ActorId", str)
 """`kind/key`, for example `player/spartan-117`; made by `actor_id`, never by hand."""
 NodeId = NewType("NodeId", str)
 Incarnation = NewType("Incarnation", int)
-"""Which run of a node this is; issued by the store at each start, rising for ever."""
+"""The number of a run of a node; issued by the store at each start, rising for ever."""
 Epoch = NewType("Epoch", int)
-"""The fence: issued by the store with each claim of an entity, rising for ever."""
+"""The fencing token of an entity: issued by the store with each claim, rising for ever."""
 
 SLOT_COUNT: Final = 65_536
 KIND_PATTERN: Final = r"[a-z][a-z0-9_]{0,31}"
@@ -34,7 +34,8 @@ _ACTOR_ID = re.compile(rf"{KIND_PATTERN}/{KEY_PATTERN}", re.ASCII)
 
 
 class NodeAddress(NamedTuple):
-    """One run of one node. Calls and directory entries carry it; a mismatch is refused."""
+    """The address of a run of a node. Calls and directory entries carry it; a mismatch is refused, so that a node
+    that came back under its name is never taken for the run before."""
 
     node: NodeId
     incarnation: Incarnation

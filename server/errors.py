@@ -1,4 +1,4 @@
-"""Errors that cross a seam, classed by what their receiver needs to know: did anything happen, and does it help to repeat.
+"""Errors that cross a seam, classed by what their receiver needs to know: did it happen, may it be repeated.
 
     GarrisonError               code, message, retry_after_s
     |-- BadInput                the sender's fault; nothing happened; do not repeat

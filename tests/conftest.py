@@ -1,15 +1,34 @@
-"""What every test shares: how a test that needs a program is treated where it is missing.
+"""Hooks and marks that every test shares.
 
 Tests marked `browser` or `docker` skip, visibly, where Chromium or docker is not there. With
 `GARRISON_REQUIRE_ALL=1`, as in CI, such a skip is a failure.
+
+The event loop of an async test is asyncio's own, unless a mark says another: `virtual_time` the
+simulation's (`tests/support/virtual_time.py`), `loops("asyncio", "uvloop")` each of these in turn.
+The mark nearest to the test counts.
 """
 
+import asyncio
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
+import uvloop
+
+from tests.support.virtual_time import VirtualTimeLoop
 
 NEEDS_A_PROGRAM = ("browser", "docker")
+LoopFactory = Callable[[], asyncio.AbstractEventLoop]
+LOOPS: dict[str, LoopFactory] = {"asyncio": asyncio.SelectorEventLoop, "uvloop": uvloop.new_event_loop}
+
+
+def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, LoopFactory]:
+    closest = next((mark for mark in item.iter_markers() if mark.name in ("virtual_time", "loops")), None)
+    if closest is None:
+        return {"asyncio": LOOPS["asyncio"]}
+    if closest.name == "virtual_time":
+        return {"virtual": VirtualTimeLoop}
+    return {name: LOOPS[name] for name in closest.args}
 
 
 @pytest.hookimpl(wrapper=True)

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-import uvloop
 
 from server.errors import (
     BadInput,
@@ -47,12 +46,7 @@ from server.transport.tcp import MAX_STRANGERS, TcpTransport
 from tests.support.transports import KEY, MemoryRig, Rig, TcpRig, address, until
 
 CALL, OTHER = 1, 2
-pytestmark = pytest.mark.filterwarnings("ignore:Overriding the .event_loop_policy.:DeprecationWarning")
-
-
-@pytest.fixture(scope="session", params=["asyncio", "uvloop"])
-def event_loop_policy(request: pytest.FixtureRequest) -> asyncio.AbstractEventLoopPolicy:
-    return uvloop.EventLoopPolicy() if request.param == "uvloop" else asyncio.DefaultEventLoopPolicy()
+pytestmark = pytest.mark.loops("asyncio", "uvloop")
 
 
 @pytest.fixture(params=[TcpRig, MemoryRig], ids=["tcp", "memory"])

@@ -17,7 +17,6 @@ from pathlib import Path
 
 import msgspec
 import pytest
-import uvloop
 import websockets
 from picows import WSFrame
 from websockets.exceptions import InvalidStatus
@@ -41,10 +40,7 @@ from tests.support.gateways import (
 )
 from tests.support.waiting import until
 
-
-@pytest.fixture
-def event_loop_policy() -> asyncio.AbstractEventLoopPolicy:
-    return uvloop.EventLoopPolicy()
+pytestmark = pytest.mark.loops("uvloop")
 
 
 @asynccontextmanager

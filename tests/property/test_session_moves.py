@@ -8,6 +8,7 @@ from typing import Any
 from unittest.mock import patch
 
 import msgspec
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,6 +16,8 @@ from server.sessions.memory import ClientEnd, Closed
 from server.wire.messages import Ack, Hello
 from tests.support.gateways import Note, World, gateways, token
 from tests.support.waiting import until
+
+pytestmark = pytest.mark.virtual_time
 
 NODES = ("node-1", "node-2")
 

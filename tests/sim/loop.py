@@ -343,7 +343,7 @@ class SimLoop(asyncio.BaseEventLoop):
         if threading.get_ident() != self._thread_id:  # type: ignore[attr-defined]
             raise NotSimulated("call_soon_threadsafe from another thread")
 
-    async def shutdown_default_executor(self) -> None:
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:  # type: ignore[override]
         """There is none."""
 
     def finish(self) -> None:

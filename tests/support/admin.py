@@ -21,10 +21,10 @@ from server.cluster.view import Member, View
 from server.errors import NotFound, Unavailable
 from server.eventlog.record import Record
 from server.ids import Incarnation, NodeAddress, NodeId
-from server.runtime.clock import SystemClock
 from server.runtime.metrics import Metrics
 from server.runtime.supervisor import Supervisor
 from server.settings import Settings, from_tree
+from tests.support.virtual_time import LoopClock
 
 TOKEN = "a-token-for-tests"
 
@@ -145,7 +145,7 @@ class TestNode:
             host,
             settings,
             host.metrics,
-            SystemClock(),
+            LoopClock(),
             self.supervisor,
             lambda: self.reason,
             self._sessions,

@@ -33,11 +33,11 @@ from game.player.state import PlayerState
 from persistence.game.mappings import MAPPINGS
 from persistence.sql_store import SqlStore
 from server.eventlog.ports import LogStore
-from server.runtime.clock import SystemClock
 from server.settings import StoreSettings
 from server.storage.memory import MemoryDatabase, MemoryStore
 from server.storage.memory_logs import MemoryLogStore
 from server.storage.ports import Store
+from tests.support.virtual_time import LoopClock
 
 T = TypeVar("T")
 DATABASES = ("memory", "sqlite", "postgres")
@@ -77,7 +77,7 @@ class TestDatabase:
 
     def __init__(self, name: str, url: str) -> None:
         self.name, self.url = name, url
-        self.memory = MemoryDatabase(SystemClock())
+        self.memory = MemoryDatabase(LoopClock())
 
     @contextlib.asynccontextmanager
     async def connect(self, **settings: Any) -> AsyncIterator[tuple[Store, LogStore]]:

@@ -10,7 +10,6 @@ from server.catalog.orphans import still_live
 from server.catalog.system import ActorSystem
 from server.cluster.view import Member, View
 from server.ids import ActorId, NodeAddress, NodeId
-from server.runtime.clock import SystemClock
 from server.runtime.metrics import Metrics
 from server.runtime.supervisor import Supervisor
 from server.settings import Settings, from_tree
@@ -22,6 +21,7 @@ from server.transport.memory import MemoryNetwork, MemoryTransport
 from server.wire.messages import Push
 from tests.support.faulty import Faults, FaultyLogs, FaultyStore
 from tests.support.tiny import TinyApp
+from tests.support.virtual_time import LoopClock
 
 
 class Published:
@@ -57,7 +57,7 @@ class Cluster:
         self, app: App, settings: Settings, make_journal: Callable[[str, Metrics], Journal] | None = None
     ) -> None:
         self.app, self.settings, self.make_journal = app, settings, make_journal
-        self.clock = SystemClock()
+        self.clock = LoopClock()
         self.network = MemoryNetwork()
         self.database = MemoryDatabase(self.clock)
         self.hosts: dict[str, TestHost] = {}

@@ -16,7 +16,6 @@ from server.actors.app import App, QueryRoute, Route
 from server.cluster.view import Member, MemberState, View
 from server.errors import NotFound, Rejected
 from server.ids import actor_id
-from server.runtime.clock import SystemClock
 from server.sessions.gateway import Gateway
 from server.sessions.memory import ClientEnd, Closed, MemoryListener
 from server.sessions.picows_driver import PicowsListener
@@ -25,6 +24,7 @@ from server.settings import from_tree
 from server.storage.queries import NoStoreQueries
 from server.wire.messages import Hello, Push, Reply, Request, Welcome
 from tests.support.engine import Cluster, TestHost
+from tests.support.virtual_time import LoopClock
 
 KEY = b"0123456789abcdef0123456789abcdef"
 LAST = "that is all"
@@ -285,7 +285,7 @@ async def gateways(
 
 
 def token(subject: str, role: str = "player", ttl_s: float = 60.0, ago_s: float = 0.0) -> str:
-    return issue(KEY, subject, role, ttl_s, SystemClock.wall_ms() - round(ago_s * 1000))
+    return issue(KEY, subject, role, ttl_s, LoopClock.wall_ms() - round(ago_s * 1000))
 
 
 class _Client:

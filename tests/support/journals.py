@@ -9,7 +9,6 @@ from typing import Any
 import msgspec
 
 from server.ids import ActorId, Epoch, Incarnation, NodeAddress, NodeId
-from server.runtime.clock import SystemClock
 from server.runtime.metrics import Metrics
 from server.runtime.supervisor import Supervisor
 from server.settings import JournalSettings
@@ -18,6 +17,7 @@ from server.storage.journal.memory import MemoryJournal, MemoryJournals
 from server.storage.journal.ports import Journal, JournalRecord
 from server.storage.journal.redis import RedisJournal
 from tests.support.redis_server import shared_url
+from tests.support.virtual_time import LoopClock
 from tests.support.waiting import until
 
 KINDS = ("local", "redis", "twin-local", "twin-redis")
@@ -64,7 +64,7 @@ class JournalRig:
             JournalSettings,
         )
         self.cluster = f"test-{os.getpid()}-{next(_numbers)}"
-        self.supervisor, self.clock = Supervisor("journals"), SystemClock()
+        self.supervisor, self.clock = Supervisor("journals"), LoopClock()
         self.world = MemoryJournals("redis" if self.remote else "local", capacity_bytes=ROOM)
         self._opened: list[Journal] = []
 

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from typing import Protocol
 
 from server.ids import Incarnation, NodeAddress, NodeId
-from server.runtime.clock import SystemClock
 from server.runtime.metrics import Metrics
 from server.runtime.supervisor import Supervisor
 from server.settings import TransportSettings
 from server.transport.memory import MemoryNetwork, MemoryTransport
 from server.transport.ports import Handler, Transport
 from server.transport.tcp import TcpTransport
+from tests.support.virtual_time import LoopClock
 
 KEY = bytes(range(32))
 
@@ -81,7 +81,7 @@ class TcpRig(_Rig):
 
     def _make(self, settings: TransportSettings, metrics: Metrics, supervisor: Supervisor) -> Transport:
         rng = random.Random(1)
-        return TcpTransport(settings, self.cluster, self.key, SystemClock(), metrics, supervisor, rng)
+        return TcpTransport(settings, self.cluster, self.key, LoopClock(), metrics, supervisor, rng)
 
 
 class MemoryRig(_Rig):

@@ -10,6 +10,8 @@ from tests.support.engine import TestHost, cluster
 from tests.support.tiny import Counter
 from tests.support.waiting import until
 
+pytestmark = pytest.mark.virtual_time
+
 A = actor_id("counter", "a")
 
 

@@ -10,6 +10,8 @@ from server.lab.bench.harness import Effort
 from server.lab.chaos.figures import Gap, Struck
 from server.lab.chaos.run import Chaos
 
+pytestmark = pytest.mark.virtual_time
+
 
 async def test_the_figure_is_the_worst_of_each_kill_with_default_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[str, str, int | None, tuple[str, ...]]] = []

@@ -14,6 +14,8 @@ from tests.support.engine import TestHost, cluster, key_owned_by
 from tests.support.tiny import Counter, Ledger, Near, TinyApp, Total
 from tests.support.waiting import until
 
+pytestmark = pytest.mark.virtual_time
+
 A, L = actor_id("counter", "a"), actor_id("ledger", "a")
 
 

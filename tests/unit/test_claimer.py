@@ -6,7 +6,6 @@ import pytest
 
 from server.errors import GarrisonError, Unavailable
 from server.ids import ActorId, NodeAddress, NodeId
-from server.runtime.clock import SystemClock
 from server.runtime.metrics import Metrics
 from server.runtime.supervisor import Supervisor
 from server.settings import from_tree
@@ -18,14 +17,17 @@ from server.storage.ports import Owned
 from server.storage.takeover import Takeover
 from tests.support.faulty import Faults, FaultyStore
 from tests.support.tiny import Total
+from tests.support.virtual_time import LoopClock
 from tests.support.waiting import until
+
+pytestmark = pytest.mark.virtual_time
 
 
 class Bench:
     def __init__(self, **actors: object) -> None:
         self.faults, self.metrics, self.supervisor = Faults(), Metrics(), Supervisor("test")
-        self.store = FaultyStore(MemoryDatabase(SystemClock()), {"counter": Total, "ledger": Total}, self.faults)
-        settings, clock = from_tree({"actors": actors}), SystemClock()
+        self.store = FaultyStore(MemoryDatabase(LoopClock()), {"counter": Total, "ledger": Total}, self.faults)
+        settings, clock = from_tree({"actors": actors}), LoopClock()
         lease = NodeLease(self.store, settings.store, clock, self.metrics, lambda: None, Alone())
         takeover = Takeover(self.store, lease, None, settings.journal, {}, clock, self.metrics)
         self.claimer = Claimer(

@@ -13,13 +13,15 @@ from server.directory.directory import Directory
 from server.directory.messages import Hint, Word
 from server.errors import BadInput, Unavailable
 from server.ids import ActorId, Incarnation, NodeAddress, NodeId
-from server.runtime.clock import SystemClock
 from server.runtime.metrics import Metrics
 from server.runtime.supervisor import Supervisor
 from server.settings import ActorSettings, TransportSettings
 from server.transport.memory import MemoryNetwork, MemoryTransport
 from server.transport.ports import Service
+from tests.support.virtual_time import LoopClock
 from tests.support.waiting import until
+
+pytestmark = pytest.mark.virtual_time
 
 IDS = [ActorId(f"near/{n}") for n in range(120)]
 SOON = ActorSettings(directory_wait_s=0.4)
@@ -34,7 +36,7 @@ class Peer:
         self.supervisor = Supervisor(str(me))
         self.transport = MemoryTransport(world.network, TransportSettings(), Metrics())
         rng = random.Random(str(me))
-        self.directory = Directory(self.transport, settings, SystemClock(), rng, self.supervisor, self)
+        self.directory = Directory(self.transport, settings, LoopClock(), rng, self.supervisor, self)
         self.directory.start(me)
 
     def activation_ids(self) -> list[ActorId]:

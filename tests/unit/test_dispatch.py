@@ -11,6 +11,8 @@ from tests.support.engine import cluster, key_owned_by
 from tests.support.tiny import Counter, Ledger, Near
 from tests.support.waiting import until
 
+pytestmark = pytest.mark.virtual_time
+
 
 async def test_a_call_from_any_node_reaches_the_one_activation() -> None:
     async with cluster(("node-1", "node-2", "node-3")) as world:

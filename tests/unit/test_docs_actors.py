@@ -17,6 +17,8 @@ from server.wire.codec import Codec
 from tests.support.engine import cluster, key_owned_by
 from tests.support.waiting import until
 
+pytestmark = pytest.mark.virtual_time
+
 PAGE = Path(__file__).resolve().parents[2] / "docs/actors.md"
 
 

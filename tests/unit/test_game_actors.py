@@ -43,6 +43,8 @@ from server.ids import actor_id
 from tests.support.engine import TestHost, cluster
 from tests.support.waiting import until
 
+pytestmark = pytest.mark.virtual_time
+
 HOST = Caller("host", "host", "h1")
 MATCH_LIST = MatchList(1)
 FAST: dict[str, Any] = {"store": {"group_commit_s": 0.001, "flush_interval_s": 0.02}}

@@ -14,6 +14,8 @@ from server.ids import ActorId, actor_id
 from tests.support.engine import TestHost, cluster
 from tests.support.waiting import until
 
+pytestmark = pytest.mark.virtual_time
+
 L, M = actor_id("ledger", "a"), actor_id("ledger", "b")
 
 

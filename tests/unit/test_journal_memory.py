@@ -12,6 +12,8 @@ from server.storage.journal.memory import MemoryJournal, MemoryJournals
 from tests.support.journals import Entity, Process, run
 from tests.support.waiting import until
 
+pytestmark = pytest.mark.virtual_time
+
 OWNER = run("node-1")
 
 

@@ -14,7 +14,6 @@ from redis.exceptions import ResponseError
 
 from server.errors import BadSetting, Unavailable
 from server.ids import NodeId
-from server.runtime.clock import SystemClock
 from server.runtime.metrics import Metrics
 from server.runtime.supervisor import Supervisor
 from server.settings import JournalSettings
@@ -23,6 +22,7 @@ from server.storage.journal.redis_names import parse_place
 from server.storage.journal.redis_server import check
 from tests.support.journals import Entity, JournalRig, Process, run
 from tests.support.redis_server import RedisServer, own_server
+from tests.support.virtual_time import LoopClock
 from tests.support.waiting import until
 
 OWNER = run("node-1")
@@ -356,7 +356,7 @@ async def test_what_somebody_did_to_the_stream_is_named(rig: JournalRig) -> None
 
 def journal_at(url: str, timeout_s: float = 1.0) -> RedisJournal:
     settings = JournalSettings(redis_url=url, redis_timeout_s=timeout_s)
-    return RedisJournal(settings, "test", NodeId("node-1"), Metrics(), Supervisor("x"), SystemClock(), random.Random(1))
+    return RedisJournal(settings, "test", NodeId("node-1"), Metrics(), Supervisor("x"), LoopClock(), random.Random(1))
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,6 @@ from redis.exceptions import OutOfMemoryError, ResponseError
 
 from server.errors import Unavailable
 from server.ids import NodeId
-from server.runtime.clock import SystemClock
 from server.runtime.metrics import Metrics
 from server.runtime.supervisor import Supervisor
 from server.settings import JournalSettings
@@ -22,6 +21,7 @@ from server.storage.journal.redis import RedisJournal
 from server.storage.journal.redis_server import is_temporary
 from tests.support.journals import Entity, JournalRig, Process, run
 from tests.support.redis_server import RedisServer, own_server
+from tests.support.virtual_time import LoopClock
 from tests.support.waiting import until
 
 OWNER = run("node-1")
@@ -182,7 +182,7 @@ async def test_what_redis_does_not_remove_counts_and_is_said_once(
 
 def journal_at(url: str) -> RedisJournal:
     settings = JournalSettings(redis_url=url, redis_timeout_s=1.0)
-    return RedisJournal(settings, "test", NodeId("node-1"), Metrics(), Supervisor("x"), SystemClock(), random.Random(1))
+    return RedisJournal(settings, "test", NodeId("node-1"), Metrics(), Supervisor("x"), LoopClock(), random.Random(1))
 
 
 @contextlib.asynccontextmanager

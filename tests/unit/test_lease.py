@@ -13,6 +13,8 @@ from server.storage.memory import MemoryDatabase
 from tests.support.faulty import Faults, FaultyStore
 from tests.support.waiting import until
 
+pytestmark = pytest.mark.virtual_time
+
 
 class HandClock:
     """Goes when it is told to."""

@@ -13,6 +13,8 @@ from server.storage.ports import Claim
 from tests.support.engine import TestHost, cluster
 from tests.support.waiting import until
 
+pytestmark = pytest.mark.virtual_time
+
 L = actor_id("ledger", "a")
 
 

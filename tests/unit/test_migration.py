@@ -27,6 +27,8 @@ from tests.support.engine import Cluster, TestHost, cluster, key_owned_by
 from tests.support.tiny import Counter, Ledger, Near, Total
 from tests.support.waiting import until
 
+pytestmark = pytest.mark.virtual_time
+
 NODES = ("node-1", "node-2")
 
 
@@ -186,6 +188,7 @@ async def test_state_and_what_it_carries_go_along_and_callers_find_it(owner: str
         assert claims == []
 
 
+@pytest.mark.loops("asyncio")  # callers that never wait would stop virtual time
 async def test_under_calls_from_everywhere_none_is_lost_none_runs_twice_and_each_callers_order_holds() -> None:
     async with world("node-1", "node-2", "node-3") as w:
         a = await living(w, Walker, "node-3")

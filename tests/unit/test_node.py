@@ -14,7 +14,6 @@ from server.cluster.view import Member
 from server.errors import GarrisonError, Unavailable
 from server.ids import Incarnation, NodeAddress, NodeId, actor_id
 from server.node import Drivers, Node
-from server.runtime.clock import SystemClock
 from server.runtime.metrics import Metrics
 from server.runtime.supervisor import Supervisor
 from server.settings import from_tree
@@ -26,7 +25,10 @@ from server.storage.ports import Claim, Estate
 from server.transport.memory import MemoryNetwork, MemoryTransport
 from tests.support.faulty import Faults, FaultyLogs, FaultyStore
 from tests.support.tiny import Counter, Ledger, TinyApp, Total
+from tests.support.virtual_time import LoopClock
 from tests.support.waiting import until
+
+pytestmark = pytest.mark.virtual_time
 
 KEY = b"k" * 32
 A, L = actor_id("counter", "a"), actor_id("ledger", "a")
@@ -58,7 +60,7 @@ class Bench:
     def __init__(self, **store: Any) -> None:
         tree = {"lease_period_s": 1.0, "lease_renew_s": 0.05, "group_commit_s": 0.001, **store}
         self.settings = from_tree({"store": tree, "drain_timeout_s": 1.0})
-        self.clock, self.network, self.gossip = SystemClock(), MemoryNetwork(), SimulatedGossip()
+        self.clock, self.network, self.gossip = LoopClock(), MemoryNetwork(), SimulatedGossip()
         self.database, self.faults = MemoryDatabase(self.clock), Faults()
         self.listener, self.admin = Port(), Port()
         self.crashed: list[str] = []
@@ -280,6 +282,7 @@ async def test_a_second_run_of_a_name_waits_for_the_lease_of_the_first() -> None
     await node.stop()
 
 
+@pytest.mark.loops("asyncio")  # a real journal file
 async def test_a_registration_whose_answer_is_lost_leaves_a_run_that_never_opened_its_journal(tmp_path: Path) -> None:
     bench = Bench(lease_period_s=0.3, lease_renew_s=0.05)
     tree = {"journal": {"mode": "local", "directory": str(tmp_path), "segment_bytes": 65536, "segments": 2}}

@@ -19,6 +19,8 @@ from tests.support.engine import Cluster, TestHost, cluster, key_owned_by
 from tests.support.tiny import Ledger
 from tests.support.waiting import until
 
+pytestmark = pytest.mark.virtual_time
+
 HOST = Caller("host", "host", "h1")
 FAST: dict[str, Any] = {"store": {"group_commit_s": 0.001}}
 SLOW_LOOK: dict[str, Any] = {**FAST, "actors": {"orphan_poll_s": 3_600}}

@@ -16,6 +16,8 @@ from server.storage.ports import Claim, Reminder
 from tests.support.engine import Cluster, TestHost, cluster, key_owned_by
 from tests.support.waiting import until
 
+pytestmark = pytest.mark.virtual_time
+
 OFTEN: dict[str, Any] = {"actors": {"reminder_poll_s": 0.005}, "store": {"group_commit_s": 0.001}}
 BY_HAND: dict[str, Any] = {"actors": {"reminder_poll_s": 3_600}, "store": {"group_commit_s": 0.001}}
 

@@ -14,6 +14,8 @@ from server.storage.ports import Reminder
 from tests.support.engine import TestHost, cluster, key_owned_by
 from tests.support.waiting import until
 
+pytestmark = pytest.mark.virtual_time
+
 FAST: dict[str, Any] = {
     "store": {"group_commit_s": 0.001, "flush_interval_s": 0.02},
     "actors": {"reminder_poll_s": 0.01, "collect_interval_s": 0.02},

@@ -7,6 +7,8 @@ import pytest
 from server.runtime import supervisor
 from server.runtime.supervisor import Supervisor
 
+pytestmark = pytest.mark.virtual_time
+
 
 async def _stubborn(over: asyncio.Event) -> None:
     """Ends when it is `over`, and not before."""

@@ -18,6 +18,8 @@ from tests.support.engine import Cluster, TestHost, cluster, key_owned_by
 from tests.support.tiny import Counter, Ledger
 from tests.support.waiting import until
 
+pytestmark = pytest.mark.virtual_time
+
 
 class Journals:
     """Makes the journals of a test's hosts."""
@@ -568,6 +570,7 @@ async def test_after_something_was_fenced_the_journal_forgets_nothing_until_the_
         assert len(journals.world.runs[host.me].frames) == 2
         await host.write_behind.flush()
         assert len(journals.world.runs[host.me].frames) == 2
+        await asyncio.sleep(0.001)
         host.lease.granted(host.clock.boot())  # it was not that: it is alive
         await host.write_behind.flush()
         assert len(journals.world.runs[host.me].frames) == 0

@@ -16,6 +16,8 @@ from tests.support.engine import TestHost, cluster
 from tests.support.tiny import Added, Counter, Ledger, Total
 from tests.support.waiting import until
 
+pytestmark = pytest.mark.virtual_time
+
 A, B = actor_id("counter", "a"), actor_id("counter", "b")
 
 

@@ -10,7 +10,6 @@ import pytest
 
 from server.errors import Corrupt, Unavailable
 from server.ids import ActorId, Epoch, NodeAddress, NodeId
-from server.runtime.clock import SystemClock
 from server.runtime.metrics import Metrics
 from server.settings import from_tree
 from server.storage.journal.memory import MemoryJournal, MemoryJournals
@@ -20,7 +19,10 @@ from server.storage.ports import Claim, Owned
 from server.storage.write_behind import WriteBehind
 from tests.support.faulty import Faults, FaultyStore
 from tests.support.tiny import Total
+from tests.support.virtual_time import LoopClock
 from tests.support.waiting import until
+
+pytestmark = pytest.mark.virtual_time
 
 
 class Entity:
@@ -53,7 +55,7 @@ class Entity:
 class Bench:
     def __init__(self, **store: object) -> None:
         settings = from_tree({"store": store})
-        self.clock, self.metrics, self.faults = SystemClock(), Metrics(), Faults()
+        self.clock, self.metrics, self.faults = LoopClock(), Metrics(), Faults()
         self.store = FaultyStore(MemoryDatabase(self.clock), {"counter": Total, "other": Total}, self.faults)
         journal = MemoryJournal(MemoryJournals(), NodeId("node-1"), self.metrics)
         self.retention = JournalRetention(journal, settings.store, self.clock)
@@ -177,6 +179,7 @@ async def test_after_a_change_was_given_up_the_journal_forgets_nothing(how: str,
     assert bench.retention.in_doubt == lease
 
 
+@pytest.mark.loops("asyncio")  # a real SQLite file
 async def test_a_damaged_store_has_taken_nothing_and_no_state_is_to_blame() -> None:
     bench = await Bench(max_dirty_age_s=1e-9).start()
     entities = [await bench.entity(key) for key in "abcd"]

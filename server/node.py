@@ -21,6 +21,7 @@ import msgspec
 import structlog
 
 from server.actors.app import App
+from server.catalog.services import Services
 from server.catalog.system import ActorSystem
 from server.cluster.ports import Membership
 from server.cluster.view import Member, MemberState
@@ -121,8 +122,11 @@ class Node:
         )  # fmt: skip
         self.lease, self.write_behind, self.takeover = pipeline.lease, pipeline.write_behind, pipeline.takeover
         self.host = ActorSystem(
-            app, settings, clock, rng, metrics, self.supervisor, drivers.transport, store, drivers.logs,
-            pipeline.claimer, pipeline.takeover, pipeline.durability, pipeline.write_behind, pipeline.group_commit,
+            Services(
+                app=app, settings=settings, clock=clock, rng=rng, metrics=metrics, supervisor=self.supervisor,
+                transport=drivers.transport, store=store, logs=drivers.logs,
+            ),
+            pipeline,
         )  # fmt: skip
         self.gateway = Gateway(self.host, settings, signing_key, rng, drivers.store_queries)
         self.host.outlet = self.gateway.streams
@@ -252,7 +256,7 @@ class Node:
 
     def _settled(self) -> bool:
         """Nothing that this run has acknowledged is in its memory or its journal only."""
-        if self.lease_lost or self.host.catalog.unstored or len(self.write_behind):
+        if self.lease_lost or self.host.unstored or len(self.write_behind):
             return False
         return not self.pipeline.retention.in_doubt
 
@@ -287,7 +291,7 @@ class Node:
         before, view = self.host.view, self.host.view.follow(members)
         same = view.digest == before.digest
         if same:
-            self.host.view = view  # load and lag only
+            self.host.refresh(view)  # load and lag only
             return
         self._vanished.follow(before, view, self.clock.now())
         if len(view.members) == 1 < len(before.members):
@@ -468,7 +472,7 @@ class Node:
         await _step("sessions", self.gateway.stop(min(5.0, self.settings.drain_timeout_s / 2)))
         await _step("listener", self.listener.stop())
         if self.settings.store.flush_at_stop and not self.lease_lost:
-            await _step("activations", self.host.catalog.stop(deadline), self.settings.drain_timeout_s + STAGE_S)
+            await _step("activations", self.host.stop(deadline), self.settings.drain_timeout_s + STAGE_S)
         settled = self._settled()
         self.pipeline.retention.end()
         self.host.catalog.closed = Unavailable("this node has stopped")

@@ -3,7 +3,7 @@ every node over its own match activations; what the nodes answer is put together
 
 import heapq
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import msgspec
 
@@ -12,10 +12,8 @@ from game.match.actor import Match
 from game.match.state import MatchState
 from game.messages import Assist, Death, Ended, Joined, Kill, Left, MatchEvent, MatchRow, Medal, Objective, Score
 from server.actors.app import ReadModel
+from server.actors.context import ActorLog
 from server.errors import BadInput
-
-if TYPE_CHECKING:
-    from server.activations.event_log import EventLog
 
 Activations = Callable[[str], Iterable[Any]]
 
@@ -90,7 +88,7 @@ def _row(actor: Match, with_leaders: bool) -> dict[str, Any]:
         team_scores=list(state.team_scores),
         time_ms=max(state.time_ms, actor.clock_ms),
         started_wall_ms=state.started_wall_ms,
-        node=actor.activation.host.me.node,
+        node=actor.node,
     )
     out = msgspec.structs.asdict(row)
     if with_leaders:
@@ -105,17 +103,17 @@ def _row(actor: Match, with_leaders: bool) -> dict[str, Any]:
 
 def _board(actor: Match) -> dict[str, Any]:
     state: MatchState = actor.state
-    log = actor.activation.log()
+    log = actor.context.log()
     board = rules.scoreboard(state, actor.key, 0, log.durable_seq, actor.clock_ms)
     out = msgspec.structs.asdict(board)
     del out["id"]
     out["players"] = [msgspec.structs.asdict(line) for line in board.players]
     feed = [line for seq, data in _recent(log) if (line := _happening(seq, _event.decode(data))) is not None]
     out["feed"] = [msgspec.structs.asdict(line) for line in reversed(feed[-FEED_ROWS:])]
-    return out | {"node": actor.activation.host.me.node, "team_count": state.options.teams}
+    return out | {"node": actor.node, "team_count": state.options.teams}
 
 
-def _recent(log: "EventLog") -> list[tuple[int, bytes]]:
+def _recent(log: ActorLog) -> list[tuple[int, bytes]]:
     """The newest durable events that are in memory, numbered. What would have to be read from
     the store is left out: a read model never waits."""
     batch = log.recent(FEED_EVENTS)

@@ -180,5 +180,5 @@ class Player(PlayerFace):
         self.state = rules.settle(before, match, ended_wall_ms, line, won)
         if self.state is not before:
             self.settled_version = self.version + 1
-        elif self.activation.stored_version >= self.settled_version:
+        elif self.is_stored(self.settled_version):
             self.tell(MatchFace, match, MatchFace.settled, self.key)

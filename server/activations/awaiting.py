@@ -28,7 +28,7 @@ def drive(work: Coroutine[Any, Any, Any], yielded: Any) -> Any:
 
 
 def is_cancelled() -> bool:
-    """Whether somebody cancels the running task (and not only what it waited for)."""
+    """True if somebody cancels the running task (and not only what it waited for)."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 
@@ -39,7 +39,7 @@ async def wait_for(future: "asyncio.Future[Any]") -> Any:
 
 
 def copy_into(result: Any, future: "asyncio.Future[Any]") -> None:
-    """Complete `future` with a result that may itself still be under way."""
+    """Resolve `future` with a result that may itself still be under way."""
     if not isinstance(result, asyncio.Future):
         if not future.done():
             future.set_result(result)
@@ -63,8 +63,8 @@ def fail(future: "asyncio.Future[Any]", error: BaseException) -> None:
         future.exception()  # nobody may be waiting any more; that is not worth a warning
 
 
-def settle(out: "asyncio.Future[Any]", inner: "asyncio.Future[Any]", then: Callable[[Any], Any] | None = None) -> None:
-    """Hand the outcome of `inner` on, if somebody waits still."""
+def resolve(out: "asyncio.Future[Any]", inner: "asyncio.Future[Any]", then: Callable[[Any], Any] | None = None) -> None:
+    """Resolve `out` with the outcome of `inner`, if somebody waits still."""
     error = Unavailable("the call was cancelled") if inner.cancelled() else inner.exception()
     if out.done():
         return
@@ -80,5 +80,5 @@ def settle(out: "asyncio.Future[Any]", inner: "asyncio.Future[Any]", then: Calla
 def shared(inner: "asyncio.Future[Any]") -> "asyncio.Future[Any]":
     """A future of the same outcome, that may be cancelled by itself."""
     out: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-    inner.add_done_callback(partial(settle, out))
+    inner.add_done_callback(partial(resolve, out))
     return out

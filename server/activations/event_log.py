@@ -1,4 +1,4 @@
-"""The log of one live logged actor: numbers, what is durable, who watches, what to seal.
+"""The event log of one live logged actor: numbers, what is durable, who watches, what to seal.
 
     pending          emitted, not yet durable; `boundary` marks the end of the last good turn
     tail             durable since the last segment, kept to seal and to serve watchers
@@ -13,22 +13,20 @@ import asyncio
 import copy
 from collections import deque
 from collections.abc import Awaitable, Iterable
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import msgspec
 import structlog
 
+from server.activations.ports import ActivationNode, LogOwner
 from server.actors.actor import Attached, EventBatch, LoggedActor
-from server.errors import BadInput, Corrupt, Internal, Overloaded
+from server.errors import BadInput, Corrupt, GarrisonError, Internal, Overloaded
 from server.eventlog import fold, segment
 from server.eventlog.fold import Fold
 from server.eventlog.ports import Append, Seal, StoredLog
 from server.eventlog.record import Entry, Record, encode_entry, event_bytes, next_head, state_hash
 from server.ids import Epoch, Incarnation, NodeAddress, NodeId
 from server.wire.codec import UNDECODABLE
-
-if TYPE_CHECKING:
-    from server.activations.activation import Activation
 
 log = structlog.get_logger(__name__)
 READ_BATCH: Final = 512
@@ -55,14 +53,14 @@ class LogParts(msgspec.Struct, frozen=True, array_like=True):
 
 
 class EventLog:
-    """See the module's head; made by `load`."""
+    """See the module's head; made by `load` and `arrive`. It is a `server.storage.group_commit.Log`."""
 
     def __init__(
-        self, activation: "Activation", base: Fold[Any], head: bytes, tail: list[Entry], next_seq: int
+        self, owner: LogOwner, node: ActivationNode, base: Fold[Any], head: bytes, tail: list[Entry], next_seq: int
     ) -> None:
-        self.id, self.kind = activation.id, activation.kind
-        self._activation = activation
-        self._settings = activation.host.settings.store
+        self.id, self.kind = owner.id, owner.kind
+        self._owner, self._node = owner, node
+        self._settings = node.settings.store
         self.next_seq = self.durable_seq = self._boundary_seq = next_seq
         self._head = head
         self._tail = tail
@@ -92,9 +90,22 @@ class EventLog:
         self._emitted = new_state
         return new_state
 
-    def admit(self, state: Any) -> None:
-        """The turn ends with `state`. Raises `Internal` if anything but `emit` made it (a replay
-        would not give it back), `Overloaded` while too much waits to be sealed."""
+    def end_turn(self, state: Any, version: int) -> None:
+        """End a turn with `state`, which gets `version`: what it emitted may be stored from here. Otherwise
+        that is forgotten, and raises `Internal` if anything but `emit` made the state (a replay would not
+        give it back), `Overloaded` while too much waits to be sealed or stored, `Unavailable` without a lease."""
+        try:
+            self._check(state)
+            self._node.durability.accept_logged()
+        except GarrisonError:
+            self.rollback()
+            raise
+        entries = self.next_seq - self._boundary_seq
+        self._boundary_seq = self.next_seq
+        self._versions.append((self.next_seq, version))
+        self._node.group_commit.enqueue(self, entries)
+
+    def _check(self, state: Any) -> None:
         if state is not self._emitted or self.next_seq == self._boundary_seq:
             raise Internal(f"the state of a {self.kind} changes by emit only")
         if len(self._tail) >= TAIL_SEGMENTS * self._settings.segment_entries:
@@ -111,21 +122,15 @@ class EventLog:
             del self._pending[-surplus:]
             self.next_seq = next_seq
 
-    def boundary(self) -> None:
-        """The turn was good: what it emitted may be stored."""
-        entries = self.next_seq - self._boundary_seq
-        self._boundary_seq = self.next_seq
-        self._versions.append((self.next_seq, self._activation.version))
-        self._activation.host.group_commit.enqueue(self, entries)
-
     # ---- the committer's side (server.storage.group_commit.Log) ----
 
     def backlog(self) -> int:
+        """How many entries are not durable yet."""
         return len(self._pending)
 
     def take(self) -> Append | None:
-        """What to store next: whole turns, with the projection if it is due."""
-        if self._activation.dropped:
+        """The next append: whole turns, with the projection if it is due. None if there is nothing to store."""
+        if self._owner.dropped:
             return None
         if self._sent is None:
             self._sent = self._next_append()
@@ -142,7 +147,7 @@ class EventLog:
         all_of_it = entries[-1].seq + 1 == self._boundary_seq
         return Append(
             self.id,
-            self._activation.epoch,
+            self._owner.epoch,
             entries[0].seq,
             entries[-1].seq,
             self._head,
@@ -164,20 +169,20 @@ class EventLog:
 
     def _projection(self) -> Any:
         """The state for the row, at most once a flush interval, and always when finished."""
-        now = self._activation.host.clock.now()
-        state = self._activation.boundary
+        now = self._node.clock.now()
+        state = self._owner.boundary
         if self._finished() or now - self._projected_at >= self._settings.flush_interval_s:
             self._projected_at = now
             return state
         return None
 
     def _finished(self) -> bool:
-        actor = self._activation.actor
+        actor = self._owner.actor
         assert isinstance(actor, LoggedActor)
-        return actor.finished(self._activation.boundary)
+        return actor.finished(self._owner.boundary)
 
     def committed(self, append: Append) -> None:
-        """`append` is durable: release what waited for it and feed the watchers."""
+        """Note that `append` is durable: feed the watchers and release the answers that waited for it."""
         self._sent = None
         count = append.last_seq - append.first_seq + 1
         entries, self._pending = self._pending[:count], self._pending[count:]
@@ -188,27 +193,27 @@ class EventLog:
         version = 0
         while self._versions and self._versions[0][0] <= self.durable_seq:
             version = self._versions.popleft()[1]
-        self._activation.stored_version = max(self._activation.stored_version, version)
-        if self._boundary_seq > self.durable_seq and not self._activation.dropped:
-            self._activation.host.group_commit.enqueue(self, 0)
+        if self._boundary_seq > self.durable_seq and not self._owner.dropped:
+            self._node.group_commit.enqueue(self, 0)
         self._publish(append.first_seq, entries)
-        self._activation.released(version)
+        self._owner.committed(version)
 
     def _publish(self, first_seq: int, entries: list[Entry]) -> None:
-        now = self._activation.host.clock.now()
+        now = self._node.clock.now()
         watchers = [node for node, until in self._watchers.items() if until > now]
         if len(watchers) < len(self._watchers):
             self._watchers = {node: self._watchers[node] for node in watchers}
         if watchers:
             events = [bytes(event_bytes(entry)) for entry in entries]
-            self._activation.host.outlet.publish(watchers, self.id, first_seq, events)
+            self._node.outlet.publish(watchers, self.id, first_seq, events)
 
     def overdue(self) -> None:
-        self._activation.overdue()
+        """Tell those whose answers have waited too long that the store is away."""
+        self._owner.overdue()
 
     def seal_due(self) -> Seal | None:
         """A full tail as a segment; also a short one once the log is finished."""
-        if self._activation.dropped or self._activation.host.clock.now() < self._seal_at:
+        if self._owner.dropped or self._node.clock.now() < self._seal_at:
             return None
         if self._sent_seal is None:
             self._sent_seal = self._next_seal()
@@ -216,7 +221,7 @@ class EventLog:
 
     @property
     def unsealed(self) -> bool:
-        """Whether anything is stored in open chunks."""
+        """True while anything is stored in open chunks."""
         return bool(self._open)
 
     def _next_seal(self) -> Seal | None:
@@ -232,13 +237,13 @@ class EventLog:
                 return None
         entries = self._tail[:count]
         ends = finished and count == len(self._tail)
-        end_hash = state_hash(self._activation.boundary) if ends else None
+        end_hash = state_hash(self._owner.boundary) if ends else None
         data = segment.seal(entries, self._base.head, self._base.state, end_hash)
-        return Seal(self.id, self._activation.epoch, entries[0].seq, entries[-1].seq, data)
+        return Seal(self.id, self._owner.epoch, entries[0].seq, entries[-1].seq, data)
 
     def seal_failed(self) -> None:
         """Offer the segment again after a while."""
-        self._seal_at = self._activation.host.clock.now() + SEAL_RETRY_S
+        self._seal_at = self._node.clock.now() + SEAL_RETRY_S
 
     def sealed(self, seal: Seal) -> None:
         """The tail up to `seal.last_seq` is a segment now: the base moves past it."""
@@ -259,28 +264,29 @@ class EventLog:
             self._sent_seal = msgspec.structs.replace(self._sent_seal, epoch=epoch)
 
     def parts(self) -> LogParts | None:
-        """What another node goes on from, while nothing is pending and nothing on its way to the
+        """The parts that another node goes on from, while nothing is pending and nothing on its way to the
         store. None after a segment with an unknown outcome: only the store knows its chunks."""
         if self._sent_seal is not None:
             return None
-        now = self._activation.host.clock.now()
+        now = self._node.clock.now()
         left = [(node.node, node.incarnation, until - now) for node, until in self._watchers.items() if until > now]
         base = msgspec.msgpack.encode(self._base.state)
         return LogParts(base, self._base.head, self._head, self._tail, list(self._open), self.durable_seq, left)
 
     def watch_on(self, watchers: Iterable[tuple[NodeId, Incarnation, float]]) -> None:
         """Feed these for as long as another node would have."""
-        now = self._activation.host.clock.now()
+        now = self._node.clock.now()
         for node, incarnation, left_s in watchers:
             self._watchers[NodeAddress(node, incarnation)] = now + min(WATCH_S, left_s)
 
     def fenced(self) -> None:
-        self._activation.fenced()
+        """End the activation: the store has another owner for it."""
+        self._owner.fenced()
 
     def broken(self, error: Exception) -> None:
         """This log cannot be stored: end the activation. Its next one reads what is stored."""
         log.error("log cannot be stored", log=self.id, next_seq=self.next_seq, exc_info=error)
-        self._activation.host.discard(self._activation, Internal(f"the log of {self.id} cannot be stored"))
+        self._node.discard(self._owner, Internal(f"the log of {self.id} cannot be stored"))
 
     # ---- watchers ----
 
@@ -289,12 +295,13 @@ class EventLog:
         and may leave memory."""
         finished = self._boundary_seq == self.durable_seq and self._finished()
         if not finished:
-            self._watchers[node] = self._activation.host.clock.now() + WATCH_S
+            self._watchers[node] = self._node.clock.now() + WATCH_S
         return Attached(self.durable_seq, finished)
 
     @property
     def watched(self) -> bool:
-        now = self._activation.host.clock.now()
+        """True while some node's sessions watch it."""
+        now = self._node.clock.now()
         return any(until > now for until in self._watchers.values())
 
     def read(self, from_seq: int) -> Awaitable[EventBatch]:
@@ -313,7 +320,7 @@ class EventLog:
         return self._batch(self.durable_seq, held)
 
     async def _read_stored(self, from_seq: int) -> EventBatch:
-        stored = await self._activation.host.logs.read_log(self.kind, self.id, from_seq, from_seq + READ_BATCH)
+        stored = await self._node.logs.read_log(self.kind, self.id, from_seq, from_seq + READ_BATCH)
         entries: list[Entry] = []
         for chunk in stored.chunks if stored is not None else []:
             if len(entries) < READ_BATCH:
@@ -326,36 +333,37 @@ class EventLog:
         return EventBatch(self.durable_seq, first, [event_bytes(entry) for entry in some])
 
 
-def load(activation: "Activation", cls: type[LoggedActor[Any]], stored: StoredLog | None) -> Any:
-    """Give `activation` its log and return its state: the last keyframe and what follows it.
+def load(
+    owner: LogOwner, node: ActivationNode, cls: type[LoggedActor[Any]], stored: StoredLog | None
+) -> tuple["EventLog", Any]:
+    """The log of `owner` and its state: the last keyframe and what follows it.
     Raises `Corrupt` where the stored bytes fail a check."""
     kind = cls.logged_kind()
     try:
         loaded = fold.load(kind, stored)
     except Corrupt as error:
-        raise Corrupt(f"the log of {activation.id}: {error.message}") from None
+        raise Corrupt(f"the log of {owner.id}: {error.message}") from None
     base = Fold(kind, loaded.base, loaded.base_head, loaded.next_seq - len(loaded.tail))
-    event_log = EventLog(activation, base, loaded.head, loaded.tail, loaded.next_seq)
+    event_log = EventLog(owner, node, base, loaded.head, loaded.tail, loaded.next_seq)
     event_log._older.extend(loaded.sealed)
     event_log._open.extend(loaded.ends)
-    activation.adopt_log(event_log)
-    return loaded.state
+    return event_log, loaded.state
 
 
-def arrive(activation: "Activation", cls: type[LoggedActor[Any]], parts: LogParts) -> None:
-    """Give `activation`, whose state is set, the log that another node had. Raises `BadInput`
+def arrive(owner: LogOwner, node: ActivationNode, cls: type[LoggedActor[Any]], parts: LogParts) -> "EventLog":
+    """The log of `owner`, whose state is set, as another node had it. Raises `BadInput`
     where the parts do not fit together."""
     first = parts.next_seq - len(parts.tail)
     numbers = [entry.seq for entry in parts.tail]
     ends_fit = parts.ends == sorted(set(parts.ends) & set(numbers)) and parts.ends[-1:] == numbers[-1:]
     if first < 1 or numbers != list(range(first, parts.next_seq)) or not ends_fit:
-        raise BadInput(f"the log of {activation.id} does not fit together")
+        raise BadInput(f"the log of {owner.id} does not fit together")
     try:
         base = msgspec.msgpack.decode(parts.base, type=cls.State)
     except UNDECODABLE as error:
-        raise BadInput(f"the log of {activation.id}: {error}") from None
+        raise BadInput(f"the log of {owner.id}: {error}") from None
     before_tail = Fold(cls.logged_kind(), base, parts.base_head, first)
-    event_log = EventLog(activation, before_tail, parts.head, list(parts.tail), parts.next_seq)
+    event_log = EventLog(owner, node, before_tail, parts.head, list(parts.tail), parts.next_seq)
     event_log._open.extend(parts.ends)
     event_log.watch_on(parts.watchers)
-    activation.adopt_log(event_log)
+    return event_log

@@ -1,4 +1,4 @@
-"""What two nodes say to each other when activations move, and an activation as bytes. No I/O.
+"""Messages between two nodes when activations move, and an activation as bytes. No I/O.
 
     Offer      will you take these? The answer: those that it expects from now on
     Ship       their parcels, to be held until `Go`; the answer: those that it holds
@@ -12,7 +12,7 @@ names the run of the receiver that it is meant for.
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any, Final, get_type_hints
+from typing import Annotated, Any, Final, get_type_hints
 
 import msgspec
 from msgspec import Meta
@@ -20,13 +20,12 @@ from msgspec import Meta
 from server.activations import event_log
 from server.activations.activation import Activation
 from server.activations.event_log import LogParts
+from server.activations.ports import ActivationNode
 from server.actors.actor import Actor, LoggedActor
+from server.actors.app import App
 from server.errors import BadInput, GarrisonError, Internal
 from server.ids import ActorId, Epoch, Incarnation, kind_of
 from server.wire.codec import UNDECODABLE
-
-if TYPE_CHECKING:
-    from server.catalog.system import ActorSystem
 
 MAX_BATCH: Final = 1_000
 Number = Annotated[int, Meta(ge=1)]
@@ -93,7 +92,7 @@ class Over(msgspec.Struct, array_like=True, frozen=True, tag=5):
 class Parcel(msgspec.Struct, array_like=True, frozen=True):
     """One activation. `state` and `carried` are msgpack, arguments are msgpack arrays; `timers` have
     the seconds that are left, `due` are those whose turn was waiting. `reminders`: see
-    `server.catalog.reminders.Reminding.pending`."""
+    `Activation.pending_reminders`."""
 
     id: ActorId
     epoch: Annotated[int, Meta(ge=0)]
@@ -119,7 +118,7 @@ class Arrival(msgspec.Struct):
 
     @property
     def is_lively(self) -> bool:
-        """Whether it lives by itself, without calls."""
+        """True for an actor that lives by itself, without calls."""
         return bool(self.timers or self.due) or type(self.activation.actor).lives_on
 
 
@@ -158,60 +157,61 @@ def decode_ids(payload: bytes) -> list[ActorId]:
         raise BadInput(f"migration answer: {error}") from None
 
 
-def pack(one: Activation, epoch: Epoch, max_bytes: int) -> bytes | None:
-    """A frozen activation as its owner under `epoch` gets it; None if it is larger than `max_bytes`.
+def pack(activation: Activation, epoch: Epoch, max_bytes: int) -> bytes | None:
+    """The parcel of a frozen activation, for its owner under `epoch`; None if it is larger than `max_bytes`.
     Raises `Internal` where its `carry` fails or something of it cannot travel."""
-    known, log_parts = one.reminding, one.log().parts() if one.has_log else None
-    if one.has_log and log_parts is None:
+    log_parts = activation.log().parts() if activation.has_log else None
+    if activation.has_log and log_parts is None:
         return None
     try:
         parcel = Parcel(
-            one.id,
+            activation.id,
             epoch,
-            one.version,
-            encode(one.boundary),
-            one.retiring,
-            [(name, left_s, encode(args)) for name, left_s, args in one.timers_left()],
-            [(call.method.name, encode(call.args)) for call in one.queued() if call.is_timer],
-            encode(one.carry()),
-            dict(known.pending) if known is not None else {},
+            activation.version,
+            encode(activation.boundary),
+            activation.retiring,
+            [(name, left_s, encode(args)) for name, left_s, args in activation.timers_left()],
+            [(call.method.name, encode(call.args)) for call in activation.queued() if call.is_timer],
+            encode(activation.carry()),
+            activation.pending_reminders(),
             log_parts,
         )
         data = encode(parcel)
     except GarrisonError:
         raise
     except Exception as error:
-        raise Internal(f"{one.id} cannot travel: {error}") from None
+        raise Internal(f"{activation.id} cannot travel: {error}") from None
     return data if len(data) <= max_bytes else None
 
 
-def unpack(host: "ActorSystem", data: bytes) -> Arrival:
-    """Raises `BadInput`; nothing of it lives yet."""
+def unpack(app: App, node: ActivationNode, data: bytes) -> Arrival:
+    """The parcel in `data` as an activation of `node` that does not live yet. Raises `BadInput`."""
     try:
         parcel = _parcel.decode(data)
-        cls = host.app.actor(kind_of(parcel.id))
+        cls = app.actor(kind_of(parcel.id))
         if cls is None:
             raise BadInput(f"no actor kind {kind_of(parcel.id)!r}")
         decode_state, decode_carried = _decoders_of(cls)
         state, carried = decode_state(parcel.state), decode_carried(parcel.carried)
     except UNDECODABLE as error:
         raise BadInput(f"parcel: {error}") from None
-    one = Activation(host, cls, parcel.id, state, parcel.version)
-    one.epoch = Epoch(parcel.epoch)
+    activation = Activation(node, cls, parcel.id, state, parcel.version)
+    activation.epoch = Epoch(parcel.epoch)
     if issubclass(cls, LoggedActor):
         if parcel.log is None:
             raise BadInput(f"parcel of {parcel.id}: it has no log")
-        event_log.arrive(one, cls, parcel.log)
+        activation.adopt_log(event_log.arrive(activation, node, cls, parcel.log))
+    method = activation.method
     try:
-        timers = [(name, left_s, one.method(name).decode_args(args)) for name, left_s, args in parcel.timers]
-        due = [(name, one.method(name).decode_args(args)) for name, args in parcel.due]
+        timers = [(name, left_s, method(name).decode_args(args)) for name, left_s, args in parcel.timers]
+        due = [(name, method(name).decode_args(args)) for name, args in parcel.due]
     except GarrisonError as error:
         raise BadInput(f"parcel of {parcel.id}: {error.message}") from None
-    return Arrival(one, parcel.retiring, timers, due, carried, parcel.reminders)
+    return Arrival(activation, parcel.retiring, timers, due, carried, parcel.reminders)
 
 
 def _decoders_of(cls: type[Actor[Any]]) -> tuple[Decode, Decode]:
-    """Of its state, and of what it carries, by the annotation of the parameter of `arrived`."""
+    """Decoders of its state, and of what it carries, by the annotation of the parameter of `arrived`."""
     decoders = _decoders.get(cls)
     if decoders is None:
         carried = get_type_hints(cls.arrived).get("carried", Any)

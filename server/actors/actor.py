@@ -23,20 +23,16 @@ the new node, as it does after a crash, when there is nothing to carry.
 """
 
 from collections.abc import Awaitable, Callable
-from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, Generic, Literal, ParamSpec, TypeVar, overload
+from typing import Any, ClassVar, Concatenate, Generic, Literal, ParamSpec, TypeVar, overload
 
 import msgspec
 
-from server.catalog import reminders
-from server.catalog.reminders import reminder
+from server.actors.context import Attached, Context, EventBatch
+from server.actors.reminders import reminder
 from server.eventlog.fold import LoggedKind
 from server.eventlog.record import Entry, Record
-from server.ids import ActorId, NodeAddress, actor_id
+from server.ids import ActorId, NodeAddress, NodeId, actor_id
 from server.wire.messages import Push
-
-if TYPE_CHECKING:
-    from server.activations.activation import Activation
 
 S = TypeVar("S", bound=msgspec.Struct)
 A = TypeVar("A", bound="Actor[Any]")
@@ -84,10 +80,10 @@ class Actor(Generic[S]):
     """Whether it is to be in memory even if nobody calls it, for as long as the store says that it
     is not over: slot owners wake it when its node is gone."""
 
-    __slots__ = ("activation", "state")
+    __slots__ = ("context", "state")
 
     state: S
-    activation: "Activation"
+    context: Context
 
     # ---- hooks ----
 
@@ -114,24 +110,34 @@ class Actor(Generic[S]):
 
     @property
     def id(self) -> ActorId:
-        return self.activation.id
+        return self.context.id
 
     @property
     def key(self) -> str:
-        return self.activation.key
+        return self.context.key
+
+    @property
+    def node(self) -> NodeId:
+        """The name of the node that the actor lives on now."""
+        return self.context.node
 
     @property
     def version(self) -> int:
         """How often the durable state has changed, for ever. In a turn that has just replaced
         `state`, the version that it will get is `version + 1`."""
-        return self.activation.version
+        return self.context.version
+
+    def is_stored(self, version: int) -> bool:
+        """Tell whether the state with `version`, or a newer one, is in the store."""
+        return self.context.is_stored(version)
 
     def now(self) -> float:
         """Seconds, monotonic."""
-        return self.activation.host.clock.now()
+        return self.context.now()
 
     def wall_ms(self) -> int:
-        return self.activation.host.clock.wall_ms()
+        """Unix time in milliseconds."""
+        return self.context.wall_ms()
 
     # ---- outputs ----
 
@@ -145,25 +151,23 @@ class Actor(Generic[S]):
     ) -> None:
         """Call another actor after this turn, without an answer; at most once."""
         assert not kwargs, "actor methods take positional arguments"
-        self.activation.outputs.append(
-            partial(self.activation.host.tell, actor_id(to.kind, key), method.__name__, args)
-        )
+        self.context.tell(actor_id(to.kind, key), method.__name__, args)
 
     def push(self, subject: str, message: Push) -> None:
         """Send `message` to the sessions of player `subject`, wherever they are, after this turn."""
-        self.activation.outputs.append(partial(self.activation.host.outlet.push, subject, message))
+        self.context.push(subject, message)
 
     def ref(self, to: type[A], key: str) -> "ActorRef[A]":
         """A reference to call another actor by, from within a turn."""
-        return ActorRef(to, actor_id(to.kind, key), self.activation)
+        return ActorRef(to, actor_id(to.kind, key), self.context)
 
     def after(self, delay_s: float, method: Callable[..., Any], *args: Any) -> None:
         """Run own `method(*args)` as a turn in `delay_s`. One timer a method: setting it again
         moves it. Timers end with the activation."""
-        self.activation.set_timer(method.__name__, delay_s, args)
+        self.context.set_timer(method.__name__, delay_s, args)
 
     def cancel(self, method: Callable[..., Any]) -> None:
-        self.activation.cancel_timer(method.__name__)
+        self.context.cancel_timer(method.__name__)
 
     # ---- reminders ----
 
@@ -173,40 +177,24 @@ class Actor(Generic[S]):
         returns, so it comes before the turn changes state; if the turn then fails, the reminder
         stays. Raises `Unavailable` (it may be set or not), `Fenced` where the actor has another owner
         (nothing was set, and this activation ends), `Internal` for wrong use."""
-        await reminders.remind(self, method.__name__, due_ms)
+        await self.context.remind(method.__name__, due_ms)
 
     async def unremind(self, method: Callable[[int], Any]) -> None:
         """Take the reminder back, if there is one. Order and errors as with `remind`."""
-        await reminders.unremind(self, method.__name__)
+        await self.context.unremind(method.__name__)
 
     def reminded(self, name: str, due_ms: int) -> bool | Awaitable[bool]:
-        """The engine's call of a reminder that is due: see `server/catalog/reminders.py`. Whether
+        """Run reminder `name` that is due: the engine's call, see `server/activations/reminding.py`. True if
         it is done and stored, so that nobody need call again."""
-        return reminders.deliver(self, name, due_ms)
+        return self.context.deliver(name, due_ms)
 
     def release(self) -> None:
         """Ask to be deactivated once idle (for example, a match that is over)."""
-        self.activation.retiring = True
+        self.context.release()
 
     def stay(self) -> None:
         """Take `release` back."""
-        self.activation.retiring = False
-
-
-class EventBatch(msgspec.Struct, frozen=True, array_like=True):
-    """Durable events `first_seq` … of a logged actor, as msgpack; `next_seq` is the log's
-    durable end (the number that the next event will get)."""
-
-    next_seq: int
-    first_seq: int
-    events: list[msgspec.Raw]
-
-
-class Attached(msgspec.Struct, frozen=True, array_like=True):
-    """`next_seq` is the log's durable end; `finished`: it stays so, no event will ever follow."""
-
-    next_seq: int
-    finished: bool
+        self.context.stay()
 
 
 class LoggedActor(Actor[S]):
@@ -237,21 +225,21 @@ class LoggedActor(Actor[S]):
     @property
     def next_seq(self) -> int:
         """The number that the next event will get."""
-        return self.activation.log().next_seq
+        return self.context.log().next_seq
 
     def emit(self, event: Any, command: tuple[str, int] | None = None) -> None:
         """Append `event` (caused by `command`: lineage and number) and evolve the state."""
-        self.state = self.activation.log().append(type(self), self.state, event, command)
+        self.state = self.context.log().append(type(self), self.state, event, command)
 
     @read_only
     def read_events(self, from_seq: int) -> Awaitable[EventBatch]:
         """At most 512 durable events from `from_seq`; called by nodes whose sessions watch."""
-        return self.activation.log().read(from_seq)
+        return self.context.log().read(from_seq)
 
     @read_only
     def attach(self, node: str, incarnation: int) -> Attached:
         """Stream new events, if there will be any, to that node for the next ten seconds."""
-        return self.activation.log().attach(NodeAddress(node, incarnation))  # type: ignore[arg-type]
+        return self.context.log().attach(NodeAddress(node, incarnation))  # type: ignore[arg-type]
 
     attach.makes = True  # type: ignore[attr-defined]  # who watches it is told of its first event
 
@@ -259,10 +247,10 @@ class LoggedActor(Actor[S]):
 class ActorRef(Generic[A]):
     """A typed reference: `await ref.ask(Match.join, caller, message)`."""
 
-    __slots__ = ("_caller", "cls", "id")
+    __slots__ = ("_context", "cls", "id")
 
-    def __init__(self, cls: type[A], identity: ActorId, caller: "Activation") -> None:
-        self.cls, self.id, self._caller = cls, identity, caller
+    def __init__(self, cls: type[A], identity: ActorId, context: Context) -> None:
+        self.cls, self.id, self._context = cls, identity, context
 
     @overload
     def ask(
@@ -274,7 +262,7 @@ class ActorRef(Generic[A]):
         """Call and wait for the answer, within the deadline of the turn that asks. Raises what
         the method raises, `CallCycle`, and the errors of `Dispatcher.ask`."""
         assert not kwargs, "actor methods take positional arguments"
-        return self._caller.host.ask(self.id, method.__name__, args, caller=self._caller)
+        return self._context.ask(self.id, method.__name__, args)
 
 
 __all__ = [
@@ -283,6 +271,7 @@ __all__ = [
     "ActorRef",
     "Attached",
     "Caller",
+    "Context",
     "Entry",
     "EventBatch",
     "LoggedActor",

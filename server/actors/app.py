@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from server.actors.actor import Actor, Caller, Role
-from server.catalog.reminders import check_reminders
+from server.actors.reminders import check_reminders
 from server.wire.messages import Reply, Request
 
 EVERYONE: frozenset[Role] = frozenset({"player", "host", "service"})

@@ -5,7 +5,7 @@ peer's bytes are validated before they reach the actor. Built once a class.
 """
 
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
@@ -18,7 +18,7 @@ from server.wire.codec import UNDECODABLE
 
 _BASE = {
     "activated", "after", "arrived", "cancel", "carry", "deactivating", "emit", "evolve", "finished", "now",
-    "push", "ref", "release", "remind", "stay", "tell", "unremind", "wall_ms",
+    "is_stored", "push", "ref", "release", "remind", "stay", "tell", "unremind", "wall_ms",
 }  # fmt: skip
 
 
@@ -60,6 +60,10 @@ class Method:
             return self._result.decode(payload)
         except UNDECODABLE as error:
             raise BadInput(f"result of {self.name}: {error}") from None
+
+
+MethodTable = Mapping[type[Actor[Any]], Mapping[str, Method]]
+"""The callable methods of each actor class of an application."""
 
 
 def methods_of(cls: type[Actor[Any]]) -> dict[str, Method]:

@@ -14,25 +14,27 @@ precede what was claimed from the store meanwhile: the store has all of it.
 import asyncio
 from collections.abc import Iterable
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import structlog
 
 from server.activations.activation import Activation
-from server.activations.awaiting import settle, shared
+from server.activations.awaiting import resolve, shared
 from server.activations.parcels import Arrival, Go, Offer, Open, Queued, Ship, Taken, decode, encode, unpack
+from server.activations.ports import ActivationNode
 from server.catalog.calls import decode_call
+from server.catalog.expected import Expected
+from server.catalog.ports import Arriving, Claims, ServedCalls
+from server.catalog.services import CurrentView, Services
 from server.errors import BadInput, GarrisonError, Unavailable
 from server.ids import ActorId, NodeAddress, kind_of, parse_actor_id
-from server.transport.ports import Answer
-
-if TYPE_CHECKING:
-    from server.catalog.system import ActorSystem
+from server.transport.ports import Answer, Service
 
 log = structlog.get_logger(__name__)
 EXPECT_S: Final = 2.0
+"""Time for a sender to send what it has offered."""
 OPEN_S: Final = 1.0
-"""How long what is frozen waits for its sender's last word."""
+"""Time that frozen activations wait for their sender's last word."""
 MAX_EXPECTED: Final = 10_000
 MAX_MIGRATIONS: Final = 1_000
 """Migrations under way to this node, and those over that are remembered."""
@@ -46,29 +48,40 @@ class _Incoming:
     def __init__(self, source: NodeAddress, number: int) -> None:
         self.key: _Key = (source, number)
         self.expected: dict[ActorId, Arrival | None] = {}
-        """With their parcels, where they are held."""
+        """Actors that were taken, with their parcels where they are held."""
         self.frozen: dict[ActorId, tuple[Activation, int]] = {}
-        """What lives and is frozen, and at which place of its mailbox the next call that is passed
-        on goes."""
+        """Activations that live frozen, and for each the place in its mailbox where the next call that is
+        passed on goes."""
         self.answers: dict[int, asyncio.Future[bytes]] = {}
+        """The answer to each part of the shipment: the same part again gets the same one."""
         self.timer: asyncio.TimerHandle | None = None
-        self.changed: asyncio.Future[None] | None = None
-        """Done when something is not expected any more; only there if somebody waits."""
 
 
 class Arrivals:
     """See the module's head."""
 
-    def __init__(self, host: "ActorSystem") -> None:
-        self._host = host
+    def __init__(
+        self,
+        services: Services,
+        current: CurrentView,
+        *,
+        node: ActivationNode,
+        catalog: Arriving,
+        expected: Expected,
+        calls: ServedCalls,
+        claims: Claims,
+    ) -> None:
+        self._services, self._current, self._node = services, current, node
+        self._catalog, self._expected, self._calls, self._claims = catalog, expected, calls, claims
         self._incoming: dict[_Key, _Incoming] = {}
         self._past: dict[_Key, _Incoming] = {}
-        self._expected: dict[ActorId, _Incoming] = {}
+        """Migrations that are over: what they send late is known as such."""
+        services.transport.serve(Service.MIGRATE, self.serve)
 
     def serve(self, peer: NodeAddress, payload: bytes) -> Answer:
         """A message of another node. Raises `BadInput`, `Unavailable`, and what a call raises."""
         message = decode(payload)
-        if message.to != self._host.me.incarnation:
+        if message.to != self._current.me.incarnation:
             raise BadInput("a migration to another run of this node")
         if isinstance(message, Offer):
             return encode(self._offered(peer, message))
@@ -88,46 +101,31 @@ class Arrivals:
     # ---- what is expected ----
 
     def _offered(self, peer: NodeAddress, offer: Offer) -> Taken:
-        host, key = self._host, (peer, offer.number)
-        if host.catalog.closed is not None or host.catalog.is_leaving:
+        key = (peer, offer.number)
+        if self._catalog.closed is not None or self._current.is_leaving:
             raise Unavailable("this node takes nothing over now")
         if key in self._incoming or key in self._past:
             raise BadInput(f"migration {offer.number} is known already")
         if len(self._incoming) >= MAX_MIGRATIONS:
             raise Unavailable("too many migrations to this node")
         incoming = _Incoming(peer, offer.number)
-        room = min(MAX_EXPECTED, host.catalog.room) - len(self._expected)
+        room = min(MAX_EXPECTED, self._catalog.room) - len(self._expected)
         for identity in dict.fromkeys(offer.ids):
             if len(incoming.expected) < room and self._is_welcome(parse_actor_id(identity)):
                 incoming.expected[identity] = None
-        for identity in incoming.expected:
-            self._expected[identity] = incoming
+        self._expected.begin(incoming.expected)
         self._incoming[key] = incoming
         self._end_after(incoming, EXPECT_S)
-        return Taken(host.claimer.newest_token, list(incoming.expected))
+        return Taken(self._claims.newest_token, list(incoming.expected))
 
     def _is_welcome(self, identity: ActorId) -> bool:
-        catalog = self._host.catalog
-        known = self._host.app.actor(kind_of(identity)) is not None
-        return known and identity not in self._expected and not catalog.has(identity)
+        known = self._services.app.actor(kind_of(identity)) is not None
+        return known and identity not in self._expected and not self._catalog.has(identity)
 
-    def expects(self, identity: ActorId) -> bool:
-        return identity in self._expected
-
-    async def wait(self, identity: ActorId) -> None:
-        """Until `identity` is not expected any more: it is here, or will not come."""
-        while (incoming := self._expected.get(identity)) is not None:
-            if incoming.changed is None:
-                incoming.changed = asyncio.get_running_loop().create_future()
-            await asyncio.shield(incoming.changed)
-
-    def _no_more(self, incoming: _Incoming, identity: ActorId) -> Arrival | None:
-        """`identity` is not expected any more; its parcel."""
+    def _expect_no_more(self, incoming: _Incoming, identity: ActorId) -> Arrival | None:
+        """Take out the parcel of `identity`, which is not expected any more."""
         arrival = incoming.expected.pop(identity, None)
-        self._expected.pop(identity, None)
-        if incoming.changed is not None:
-            incoming.changed.set_result(None)
-            incoming.changed = None
+        self._expected.end(identity)
         return arrival
 
     # ---- parcels ----
@@ -140,7 +138,7 @@ class Arrivals:
         if known is not None:
             return shared(known)
         arrivals = [arrival for data in ship.parcels if (arrival := self._unpacked(peer, data)) is not None]
-        held = {one.id: arrival for arrival in arrivals if (one := arrival.activation).id in incoming.expected}
+        held = {it.activation.id: it for it in arrivals if it.activation.id in incoming.expected}
         incoming.expected.update(held)
         incoming.answers[ship.part] = answer = asyncio.get_running_loop().create_future()
         answer.set_result(encode(list(held)))
@@ -149,7 +147,7 @@ class Arrivals:
     def _unpacked(self, peer: NodeAddress, data: bytes) -> Arrival | None:
         """None for a parcel that cannot be read: the others of its message can be all the same."""
         try:
-            return unpack(self._host, data)
+            return unpack(self._services.app, self._node, data)
         except Exception as error:
             known = isinstance(error, GarrisonError)
             log.error("unreadable parcel", peer=str(peer), why=str(error), exc_info=None if known else error)
@@ -158,24 +156,24 @@ class Arrivals:
     # ---- ours ----
 
     def _is_ours(self, incoming: _Incoming | None, go: Go) -> None:
-        """What is held lives; what is not is in the store."""
+        """Let live what is held; what is not is in the store."""
         lively = dict.fromkeys(go.lively)
         for identity in dict.fromkeys(go.ids):
             arrival = None
             if incoming is not None and identity in incoming.expected:
-                arrival = self._no_more(incoming, identity)
+                arrival = self._expect_no_more(incoming, identity)
             if incoming is not None and arrival is not None and self._lives(arrival):
                 incoming.frozen[identity] = (arrival.activation, len(arrival.due))
-            elif identity in lively and not self._host.catalog.has(parse_actor_id(identity)):
-                self._host.tell(identity, "wake", ())
+            elif identity in lively and not self._catalog.has(parse_actor_id(identity)):
+                self._calls.tell(identity, "wake", ())
         if incoming is not None:
             self._end_after(incoming, OPEN_S)
 
     def _lives(self, arrival: Arrival) -> bool:
-        if self._host.catalog.closed is not None:
+        if self._catalog.closed is not None:
             return False
         try:
-            self._host.catalog.arrived(arrival)
+            self._catalog.arrived(arrival)
         except GarrisonError as error:
             log.warning("arrived and failed", actor=arrival.activation.id, why=error.message)
             return False
@@ -186,14 +184,14 @@ class Arrivals:
         incoming = self._incoming.get((peer, queued.number))
         frame = decode_call(queued.call)
         if incoming is None or frame.id not in incoming.frozen:
-            return self._host.dispatcher.serve(peer, queued.call)
-        one, place = incoming.frozen[frame.id]
-        args = one.method(frame.method).decode_args(frame.args)
-        deadline = self._host.clock.now() + frame.timeout_ms / 1000
-        answer = one.call_at(place, frame.method, args, tuple(frame.chain), deadline)
-        incoming.frozen[frame.id] = (one, place + 1)
+            return self._calls.serve(peer, queued.call)
+        activation, place = incoming.frozen[frame.id]
+        args = activation.method(frame.method).decode_args(frame.args)
+        deadline = self._services.clock.now() + frame.timeout_ms / 1000
+        answer = activation.call_at(place, frame.method, args, tuple(frame.chain), deadline)
+        incoming.frozen[frame.id] = (activation, place + 1)
         out: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        answer.add_done_callback(partial(settle, out, then=encode))
+        answer.add_done_callback(partial(resolve, out, then=encode))
         return out
 
     @staticmethod
@@ -219,6 +217,6 @@ class Arrivals:
             del self._past[next(iter(self._past))]
         self._thaw(incoming, list(incoming.frozen))
         for identity in list(incoming.expected):
-            arrival = self._no_more(incoming, identity)
+            arrival = self._expect_no_more(incoming, identity)
             if not heard and arrival is not None and arrival.is_lively and arrival.activation.durable:
-                self._host.tell(identity, "wake", ())  # wherever it is: its sender may be gone
+                self._calls.tell(identity, "wake", ())  # wherever it is: its sender may be gone

@@ -20,15 +20,20 @@ callback its own caller runs in. So nothing on the way of `ask` may bind to the 
 import asyncio
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import msgspec
+import structlog
 
-from server.activations.activation import Activation, Chain, Waiting
-from server.activations.awaiting import fail, settle
-from server.actors.methods import Method
+from server.activations.activation import Activation
+from server.activations.awaiting import fail, resolve
+from server.activations.ports import Asking, Chain
+from server.activations.turns import QueuedCall
+from server.actors.methods import Method, MethodTable
 from server.catalog.calls import CallFrame, decode_call, encode_call
 from server.catalog.catalog import NotMade
+from server.catalog.ports import Births, Locations
+from server.catalog.services import CurrentView, Services
 from server.cluster.placement import place
 from server.directory.cache import LocationCache
 from server.directory.location import Location, parse_location
@@ -46,32 +51,105 @@ from server.ids import ActorId, NodeAddress, key_of, kind_of
 from server.runtime.backoff import backoff_s
 from server.transport.ports import Answer, Service
 
-if TYPE_CHECKING:
-    from server.catalog.system import ActorSystem
-
-_MAX_CHAIN: Final = 32
-
-
+log = structlog.get_logger(__name__)
+MAX_CHAIN: Final = 32
+"""Actors in a call chain, at most."""
+MAX_TELLS: Final = 100_000
+"""Tells under way on a node, at most; above that they are dropped and counted."""
 _encode = msgspec.msgpack.Encoder().encode
 
 
 class Dispatcher:
     """See the module's head."""
 
-    def __init__(self, host: "ActorSystem") -> None:
-        self._host = host
-        self.cache = LocationCache(host.settings.actors.location_cache_entries)
+    def __init__(
+        self,
+        services: Services,
+        current: CurrentView,
+        *,
+        catalog: Births,
+        directory: Locations,
+        methods: MethodTable,
+        tells_at_most: int = MAX_TELLS,
+    ) -> None:
+        self._services, self._current = services, current
+        self._clock, self._actors = services.clock, services.settings.actors
+        self._catalog, self._directory, self._methods = catalog, directory, methods
+        self._live = catalog.live  # at hand for the hot path
+        self.cache = LocationCache(self._actors.location_cache_entries)
         self._paused: dict[asyncio.Future[None], None] = {}
-        host.transport.serve(Service.CALL, self.serve)
+        self._tells, self._tells_at_most = 0, tells_at_most
+        self.tells_dropped = 0
+        services.transport.serve(Service.CALL, self.serve)
 
     def on_view(self) -> None:
-        self.cache.keep(set(self._host.view.addresses))
+        """Forget places that are gone, and try again what waits for a way to its actor."""
+        self.cache.keep(set(self._current.view.addresses))
         for pause in self._paused:
             _wake(pause)
 
+    def note_place(self, identity: ActorId, address: NodeAddress) -> None:
+        """Call `identity` at `address` from here on: it has moved there."""
+        self.cache.put(identity, address)
+
     # ---- the caller's side ----
 
-    async def ask(self, identity: ActorId, name: str, args: tuple[Any, ...], chain: Chain, deadline: float) -> Any:
+    async def ask(
+        self,
+        identity: ActorId,
+        name: str,
+        args: tuple[Any, ...],
+        *,
+        caller: Asking | None = None,
+        timeout_s: float | None = None,
+    ) -> Any:
+        """The answer of `identity.name(*args)`, within `timeout_s` (`actors.call_timeout_s`) and the deadline
+        of `caller`'s turn. Errors: see `call`."""
+        deadline = self._clock.now() + (timeout_s or self._actors.call_timeout_s)
+        if caller is None:
+            return await self.call(identity, name, args, (), deadline)
+        if caller.deadline:
+            deadline = min(deadline, caller.deadline)
+        return await self.call(identity, name, args, (*caller.chain, caller.id), deadline)
+
+    def ask_now(self, identity: ActorId, name: str, args: tuple[Any, ...]) -> Any:
+        """The result itself where the actor lives here and the turn ends at once, otherwise a
+        future of it. Raises what the turn raises."""
+        if identity in self._live:
+            activation = self._live[identity]  # half the price of `get`
+            if not (activation.busy or activation.paused):
+                return activation.call(name, args)
+            waiting = activation.call(name, args)  # takes its place in the order of arrival now
+            if not isinstance(waiting, asyncio.Future):
+                return waiting
+            return self._services.supervisor.spawn(self._follow(waiting, identity, name, args), f"ask {identity}")
+        return self._services.supervisor.spawn(self.ask(identity, name, args), f"ask {identity}")
+
+    async def _follow(self, waiting: "asyncio.Future[Any]", identity: ActorId, name: str, args: tuple[Any, ...]) -> Any:
+        """The answer of a call in a mailbox; if the actor moves before its turn, the call goes after it."""
+        deadline = self._clock.now() + self._actors.call_timeout_s
+        try:
+            return await self.within(waiting, deadline, identity)
+        except Moved:
+            return await self.call(identity, name, args, (), deadline)
+
+    def tell(self, identity: ActorId, name: str, args: tuple[Any, ...]) -> None:
+        """Call without an answer, at most once; dropped and counted above a bound."""
+        if self._tells >= self._tells_at_most:
+            self.tells_dropped += 1
+            return
+        self._tells += 1
+        self._services.supervisor.spawn(self._tell(identity, name, args), f"tell {identity}")
+
+    async def _tell(self, identity: ActorId, name: str, args: tuple[Any, ...]) -> None:
+        try:
+            await self.ask(identity, name, args)
+        except GarrisonError as error:
+            log.debug("tell failed", actor=identity, method=name, why=error.message)
+        finally:
+            self._tells -= 1
+
+    async def call(self, identity: ActorId, name: str, args: tuple[Any, ...], chain: Chain, deadline: float) -> Any:
         """The answer of the actor, wherever it lives. Raises the method's error, `Unavailable`
         (nothing happened), or an `OutcomeUnknown`."""
         target: NodeAddress | None = None
@@ -79,17 +157,17 @@ class Dispatcher:
         reason: GarrisonError = Unavailable("no node is up")
         while True:
             try:
-                activation = self._host.catalog.live.get(identity)
+                activation = self._live.get(identity)
                 if activation is not None:
                     return await self._local(activation, name, args, chain, deadline)
                 if target is None:
-                    target = self.cache.find(identity) or self._host.owner(identity)
+                    target = self.cache.find(identity) or self._current.owner(identity)
                 if target is None:
                     raise Unreachable("no node is up")
-                if target == self._host.me:
-                    admission = self._admit(identity, name, self._host.me, here, deadline)
+                if target == self._current.me:
+                    admission = self._admit(identity, name, self._current.me, here, deadline)
                     if chain:
-                        activation = await self._host.supervisor.spawn(admission, f"admit {identity}")
+                        activation = await self._services.supervisor.spawn(admission, f"admit {identity}")
                     else:
                         activation = await admission
                     return await self._local(activation, name, args, chain, deadline)
@@ -101,7 +179,7 @@ class Dispatcher:
                 self._learn(identity, target, where)
                 target, here = where or (None, False)
                 hops += 1
-                if where is not None and hops <= self._host.settings.actors.max_redirects:
+                if where is not None and hops <= self._actors.max_redirects:
                     continue
             except Unreachable as error:
                 reason = error
@@ -116,10 +194,10 @@ class Dispatcher:
 
     async def _pause(self, attempt: int, deadline: float, reason: GarrisonError) -> None:
         """Wait for a view change, or a jittered moment. Raises `Unavailable` at the deadline."""
-        left = deadline - self._host.clock.now()
+        left = deadline - self._clock.now()
         if left <= 0:
             raise Unavailable(f"no way to the actor: {reason.message or 'it is moving'}")
-        wait_s = min(max(left, 0.001), 0.01 + backoff_s(attempt, self._host.rng, base_s=0.05, cap_s=0.5))
+        wait_s = min(max(left, 0.001), 0.01 + backoff_s(attempt, self._services.rng, base_s=0.05, cap_s=0.5))
         loop = asyncio.get_running_loop()
         pause = loop.create_future()
         timer = loop.call_later(wait_s, _wake, pause)
@@ -131,18 +209,18 @@ class Dispatcher:
             del self._paused[pause]
 
     def _learn(self, identity: ActorId, asked: NodeAddress | None, where: Location | None) -> None:
-        """Heal what led to a place where the actor is not."""
-        self._host.metrics.calls_redirected_total += 1
+        """Forget what led to a place where the actor is not, and note where it is said to be."""
+        self._services.metrics.calls_redirected_total += 1
         self.cache.drop(identity)
-        owner = self._host.owner(identity)
+        owner = self._current.owner(identity)
         if asked is not None and asked != owner:
-            self._host.directory.forget(identity, asked, owner)
-        if where is not None and where.address not in (owner, self._host.me):
+            self._directory.forget(identity, asked, owner)
+        if where is not None and where.address not in (owner, self._current.me):
             self.cache.put(identity, where.address)
 
     def _method(self, identity: ActorId, name: str) -> Method | None:
-        cls = self._host.app.actor(kind_of(identity))
-        return self._host.methods(cls).get(name) if cls is not None else None
+        cls = self._services.app.actor(kind_of(identity))
+        return self._methods[cls].get(name) if cls is not None else None
 
     async def _local(
         self, activation: Activation, name: str, args: tuple[Any, ...], chain: Chain, deadline: float
@@ -159,7 +237,7 @@ class Dispatcher:
         method = self._method(identity, name)
         if method is None or not method.peeks:
             raise NotFound(f"no {kind_of(identity)} {key_of(identity)}")
-        blank = self._host.catalog.blank(identity)
+        blank = self._catalog.blank(identity)
         result: Any = None
         try:
             result = blank.call(name, args, chain, deadline)
@@ -174,8 +252,8 @@ class Dispatcher:
         """The result, or `DeadlineExceeded`; a caller that goes away does not cancel the turn."""
         loop = asyncio.get_running_loop()
         answer = loop.create_future()
-        timer = loop.call_later(max(0.0, deadline - self._host.clock.now()), _late, answer, what)
-        result.add_done_callback(partial(settle, answer))
+        timer = loop.call_later(max(0.0, deadline - self._clock.now()), _late, answer, what)
+        result.add_done_callback(partial(resolve, answer))
         try:
             return await answer
         finally:
@@ -191,23 +269,23 @@ class Dispatcher:
         deadline: float,
         here: bool,
     ) -> Any:
-        left = deadline - self._host.clock.now()
+        left = deadline - self._clock.now()
         if left <= 0:
             raise Unavailable("the deadline passed before the call was sent")
         method = self._method(identity, name)
         if method is None:
             raise NotFound(f"no method {kind_of(identity)}.{name[:64]}")
-        self._host.metrics.calls_remote_total += 1
+        self._services.metrics.calls_remote_total += 1
         payload = encode_call(identity, name, args, left, chain, here)
-        return method.decode_result(await self._host.transport.request(target, Service.CALL, payload, left))
+        return method.decode_result(await self._services.transport.request(target, Service.CALL, payload, left))
 
     def pass_on(
-        self, call: Waiting, identity: ActorId, send: Callable[[bytes, float], "asyncio.Future[bytes]"]
+        self, call: QueuedCall, identity: ActorId, send: Callable[[bytes, float], "asyncio.Future[bytes]"]
     ) -> None:
-        """Do a call that waited in a mailbox elsewhere: `send` takes its frame and the seconds that
-        are left, and gives the answer's bytes. Whoever waits here gets that, or why there is none:
-        `Moved` where nothing was sent, so that they find the way themselves."""
-        left = call.deadline - self._host.clock.now()
+        """Run a call that waited in a mailbox here on another node: `send` takes its frame and the seconds that
+        are left, and gives the answer's bytes. Its caller gets that, or the error that there is instead:
+        `Moved` where nothing was sent, so that it finds the way itself."""
+        left = call.deadline - self._clock.now()
         if call.future.done():
             return
         try:
@@ -221,7 +299,7 @@ class Dispatcher:
         except Exception as error:
             fail(call.future, BadInput(f"arguments of {call.method.name} cannot travel: {error}"))
         else:
-            answer.add_done_callback(partial(settle, call.future, then=call.method.decode_result))
+            answer.add_done_callback(partial(resolve, call.future, then=call.method.decode_result))
 
     # ---- the callee's side ----
 
@@ -230,53 +308,51 @@ class Dispatcher:
     ) -> Activation:
         """The activation to run a call of `name` on that came to this node, or `Moved` to the right one.
         Raises `NotMade` for an actor that was never stored, if the call does not make it."""
-        host = self._host
-        activation = host.catalog.live.get(identity)
+        activation = self._live.get(identity)
         if activation is not None:
             return activation
         if not here:
             self._must_own(identity)
-            await host.directory.settled(identity)
+            await self._directory.settled(identity)
             self._must_own(identity)
             self._look_up(identity, caller)
         method = self._method(identity, name)
         make = method is None or not (method.peeks or method.existing)
-        left = max(0.0, deadline - host.clock.now())
+        left = max(0.0, deadline - self._clock.now())
         try:
             async with asyncio.timeout(left):
-                return await host.catalog.activate(identity, make)
+                return await self._catalog.activate(identity, make)
         except TimeoutError:
             raise Unavailable(f"{identity} could not be activated in time") from None
 
     def _must_own(self, identity: ActorId) -> None:
-        owner = self._host.owner(identity)
-        if owner != self._host.me:
+        owner = self._current.owner(identity)
+        if owner != self._current.me:
             raise Moved(str(owner) if owner is not None else "")
 
     def _look_up(self, identity: ActorId, caller: NodeAddress) -> None:
-        """Raise `Moved` if the directory or the placement says elsewhere."""
-        host = self._host
-        address = host.directory.find(identity)
-        if address == host.me:
-            host.directory.forget(identity, host.me, host.me)
+        """Raises `Moved` if the directory or the placement says elsewhere."""
+        address = self._directory.find(identity)
+        if address == self._current.me:
+            self._directory.forget(identity, self._current.me, self._current.me)
         elif address is not None:
             raise Moved(str(address))
-        cls = host.app.actor(kind_of(identity))
+        cls = self._services.app.actor(kind_of(identity))
         if cls is not None and cls.placement != "hash":
-            chosen = place(cls.placement, host.view, host.me, caller)
-            if chosen != host.me:
-                host.directory.register(identity, chosen)
+            chosen = place(cls.placement, self._current.view, self._current.me, caller)
+            if chosen != self._current.me:
+                self._directory.register(identity, chosen)
                 raise Moved(str(Location(chosen, here=True)))
 
     def serve(self, peer: NodeAddress, payload: bytes) -> Answer:
         """A call from another node: answered at once where the turn runs at once."""
         frame = decode_call(payload)
-        if len(frame.chain) > _MAX_CHAIN:
+        if len(frame.chain) > MAX_CHAIN:
             raise BadInput("the call chain is too long")
-        deadline = self._host.clock.now() + frame.timeout_ms / 1000
-        activation = self._host.catalog.live.get(frame.id)
+        deadline = self._clock.now() + frame.timeout_ms / 1000
+        activation = self._live.get(frame.id)
         if activation is None:
-            return self._host.supervisor.spawn(self._serve_cold(peer, frame, deadline), f"call {frame.id}")
+            return self._services.supervisor.spawn(self._serve_cold(peer, frame, deadline), f"call {frame.id}")
         result = self._run(activation, frame, deadline)
         return _encoded(result) if isinstance(result, asyncio.Future) else _encode(result)
 
@@ -298,7 +374,7 @@ class Dispatcher:
 def _encoded(result: "asyncio.Future[Any]") -> "asyncio.Future[bytes]":
     """A future of the answer's bytes."""
     out: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-    result.add_done_callback(partial(settle, out, then=_encode))
+    result.add_done_callback(partial(resolve, out, then=_encode))
     return out
 
 

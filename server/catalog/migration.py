@@ -32,15 +32,16 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import structlog
 
 from server.activations import parcels
 from server.activations.activation import Activation
 from server.activations.parcels import Go, Offer, Open, Over, Queued, Ship
-from server.catalog.arrivals import Arrivals
+from server.catalog.ports import Endings, ForwardedCalls, Locations
 from server.catalog.retries import Retries
+from server.catalog.services import CurrentView, Services, StorageParts
 from server.directory.location import Location
 from server.errors import Corrupt, GarrisonError, Moved, Unavailable
 from server.ids import ActorId, Epoch, NodeAddress
@@ -48,32 +49,32 @@ from server.runtime.backoff import backoff_s
 from server.storage.ports import ClaimResult, Elsewhere, EntityMove, MoveResult, Owned
 from server.transport.ports import Service
 
-if TYPE_CHECKING:
-    from server.catalog.system import ActorSystem
-
 log = structlog.get_logger(__name__)
 BATCHES: Final = 2
+"""Batches under way from a node."""
 REST_S: Final = 0.05
-"""How long calls of an actor are held up until a turn of it that waits has ended."""
+"""Longest time a migration delays an actor's new calls while one of its turns is still awaiting."""
 ANSWER_S: Final = 1.0
-"""How long the target may take for an answer."""
+"""Time for the target to answer."""
 REFUSED_S: Final = 0.5
 MOST_REFUSED_S: Final = 4.0
-"""How long a target that took nothing is left alone at first, and at most."""
-_LOOK_S: Final = 0.001
-_MAX_COMMITS: Final = 100
+"""Time for which a target that took nothing is left alone at first, and at most."""
+LOOK_S: Final = 0.001
+"""Pause between two looks whether actors are at rest."""
+MAX_COMMITS: Final = 100
+"""Commits, at most, until the log of a halted actor is stored."""
 Commit = Callable[[], Awaitable[None]]
 _Word = tuple[asyncio.Future[bytes] | None, list[ActorId]]
-"""The answer to a `Go`, if it could be sent, and what of it lives by itself."""
+"""The answer to a `Go`, if it could be sent, and those of its actors that live by themselves."""
 
 
 class _Load:
-    """What goes in one batch, and since when it is frozen."""
+    """An activation of a batch, and since when it is frozen."""
 
-    __slots__ = ("data", "one", "since")
+    __slots__ = ("activation", "data", "since")
 
-    def __init__(self, one: Activation, since: float) -> None:
-        self.one, self.since = one, since
+    def __init__(self, activation: Activation, since: float) -> None:
+        self.activation, self.since = activation, since
         self.data: bytes | None = None
         """Its parcel; None if it is too large for a message."""
 
@@ -81,27 +82,39 @@ class _Load:
 class Migrator:
     """See the module's head."""
 
-    def __init__(self, host: "ActorSystem") -> None:
-        self._host = host
-        self.arrivals = Arrivals(host)
+    def __init__(
+        self,
+        services: Services,
+        current: CurrentView,
+        *,
+        storage: StorageParts,
+        catalog: Endings,
+        directory: Locations,
+        calls: ForwardedCalls,
+    ) -> None:
+        self._services, self._current, self._clock = services, current, services.clock
+        self._transport = services.transport
+        self._claimer, self._write_behind, self._group_commit = (
+            storage.claimer, storage.write_behind, storage.group_commit,
+        )  # fmt: skip
+        self._catalog, self._directory, self._calls = catalog, directory, calls
         self._number = 0
         self._room = asyncio.Semaphore(BATCHES)
-        self._refusing: Retries[NodeAddress] = Retries(host.rng, REFUSED_S, MOST_REFUSED_S)
+        self._refusing: Retries[NodeAddress] = Retries(services.rng, REFUSED_S, MOST_REFUSED_S)
         """Targets that took nothing lately. Each try costs an answer that does not come, or a pause
         and a claim where the store refuses."""
-        host.transport.serve(Service.MIGRATE, self.arrivals.serve)
 
     async def move(self, activations: Iterable[Activation], to: NodeAddress) -> int:
-        """Move these to `to`; how many are there now. What does not come to rest soon, what the
+        """Move these to `to`; returns how many are there now. What does not come to rest soon, what the
         target does not take and what the store cannot take stays, and lives on; where `to` took
         nothing just now, all of it. Raises nothing of the store's or the network's. A caller that
         is cancelled leaves what has begun under way."""
         by_kind: dict[str, list[Activation]] = {}
-        for one in dict.fromkeys(activations):
-            by_kind.setdefault(one.kind, []).append(one)
-        size = self._host.settings.actors.migrate_batch
+        for activation in dict.fromkeys(activations):
+            by_kind.setdefault(activation.kind, []).append(activation)
+        size = self._services.settings.actors.migrate_batch
         batches = [
-            self._host.supervisor.spawn(self._guarded(some[start : start + size], to), f"migrate {kind}")
+            self._services.supervisor.spawn(self._guarded(some[start : start + size], to), f"migrate {kind}")
             for kind, some in sorted(by_kind.items())
             for start in range(0, len(some), size)
         ]
@@ -110,31 +123,31 @@ class Migrator:
     async def _guarded(self, batch: list[Activation], to: NodeAddress) -> int:
         """One batch, when there is room for it. Whatever goes wrong, it is counted."""
         async with self._room:
-            if not self._refusing.ready(to, self._host.clock.now()):
+            if not self._refusing.ready(to, self._clock.now()):
                 return 0
             moved = 0
             try:
                 moved = await self._move(batch, to)
             except Exception as error:
-                self._refusing.failed(to, self._host.clock.now())
+                self._refusing.failed(to, self._clock.now())
                 known = isinstance(error, GarrisonError)
                 log.warning(
                     "not migrated", to=str(to), count=len(batch), why=str(error), exc_info=None if known else error
                 )
-            self._host.metrics.migrations_total += moved
-            self._host.metrics.migrations_failed_total += len(batch) - moved
+            self._services.metrics.migrations_total += moved
+            self._services.metrics.migrations_failed_total += len(batch) - moved
             return moved
 
     async def _move(self, batch: list[Activation], to: NodeAddress) -> int:
         self._number += 1
         number, kind = self._number, batch[0].kind
-        batch = await self._flush_ahead([one for one in batch if not one.closing])
+        batch = await self._flush_ahead([activation for activation in batch if not activation.paused])
         if not batch:
             return 0
         try:
             batch, token = await self._offer(number, batch, to)
             if not batch:
-                self._refusing.failed(to, self._host.clock.now())
+                self._refusing.failed(to, self._clock.now())
             given, doubtful = await self._give(number, kind, batch, to, token)
             heard = self._let_go(number, given, to)
             if doubtful:
@@ -144,9 +157,9 @@ class Migrator:
             if given:
                 self._refusing.done(to)
             elif doubtful:
-                self._refusing.failed(to, self._host.clock.now())
+                self._refusing.failed(to, self._clock.now())
         finally:
-            self._host.transport.send(to, Service.MIGRATE, parcels.encode(Over(number, to.incarnation)))
+            self._transport.send(to, Service.MIGRATE, parcels.encode(Over(number, to.incarnation)))
         for word in heard:
             await self._heard(word, to)
         return len(given)
@@ -154,39 +167,39 @@ class Migrator:
     # ---- while they serve ----
 
     async def _flush_ahead(self, batch: list[Activation]) -> list[Activation]:
-        """Store what there is to store; those that can be. Raises `Unavailable` where the store is
+        """Store what is dirty. Returns the activations that could be stored. Raises `Unavailable` where the store is
         away: nothing is to be frozen then."""
-        behind = self._host.write_behind
-        plain = [one for one in batch if one.durable and not one.has_log]
-        if any(one.has_log for one in batch):
-            await self._host.group_commit.commit()
+        behind = self._write_behind
+        plain = [activation for activation in batch if activation.durable and not activation.has_log]
+        if any(activation.has_log for activation in batch):
+            await self._group_commit.commit()
         if plain:
             try:
                 await behind.flush_these(plain)
             except Unavailable:
                 if behind.failing:
                     raise
-        return [one for one in batch if not (one.dropped or behind.is_stuck(one))]
+        return [activation for activation in batch if not (activation.dropped or behind.is_stuck(activation))]
 
     async def _offer(self, number: int, batch: list[Activation], to: NodeAddress) -> tuple[list[Activation], int]:
-        """Those that the target takes, and its newest claim token. Raises what it answers, and the
+        """Those of `batch` that the target takes, and its newest claim token. Raises what it answers, and the
         errors of a request."""
-        offer = Offer(number, to.incarnation, [one.id for one in batch])
-        answer = await self._host.transport.request(to, Service.MIGRATE, parcels.encode(offer), ANSWER_S)
+        offer = Offer(number, to.incarnation, [activation.id for activation in batch])
+        answer = await self._transport.request(to, Service.MIGRATE, parcels.encode(offer), ANSWER_S)
         taken = parcels.decode_taken(answer)
         welcome = dict.fromkeys(taken.ids)
-        return [one for one in batch if one.id in welcome], taken.token
+        return [activation for activation in batch if activation.id in welcome], taken.token
 
     # ---- frozen ----
 
     @asynccontextmanager
-    async def _quiet(self, one: Activation) -> "AsyncIterator[Commit | None]":
-        """Nothing of actors like `one` is on its way to the store, but what `Commit` does."""
-        if one.has_log:
-            async with self._host.group_commit.quiet() as commit:
+    async def _quiet(self, activation: Activation) -> "AsyncIterator[Commit | None]":
+        """Let nothing of actors like `activation` be on its way to the store, but what `Commit` does."""
+        if activation.has_log:
+            async with self._group_commit.quiet() as commit:
                 yield commit
-        elif one.durable:
-            async with self._host.write_behind.quiet():
+        elif activation.durable:
+            async with self._write_behind.quiet():
                 yield None
         else:
             yield None
@@ -194,8 +207,8 @@ class Migrator:
     async def _give(
         self, number: int, kind: str, batch: list[Activation], to: NodeAddress, token: int
     ) -> tuple[list[_Load], dict[_Load, bool]]:
-        """Freeze and ship them, and make them the target's. Returns those that are, and those of
-        which that is not known, True where the store refused."""
+        """Freeze and ship the batch, and make it the target's. Returns the loads that are, and those of
+        which that is not known, with True where the store refused."""
         if not batch:
             return [], {}
         async with self._quiet(batch[0]) as commit:
@@ -205,11 +218,11 @@ class Migrator:
                 return await self._held(loads, shipped), {}
             if not loads:
                 return [], {}
-            moves = [self._move_of(load.one, to, token) for load in loads]
+            moves = [self._move_of(load.activation, to, token) for load in loads]
             results: dict[ActorId, MoveResult] = {}
             answered = False
             try:
-                results = await self._host.store.migrate(kind, sorted(moves, key=lambda move: move.id))
+                results = await self._services.store.migrate(kind, sorted(moves, key=lambda move: move.id))
                 answered = True
             except Exception as error:
                 known = isinstance(error, GarrisonError)
@@ -221,78 +234,83 @@ class Migrator:
                     exc_info=None if known else error,
                 )
             finally:
-                doubtful = {load: answered for load in loads if results.get(load.one.id) != "moved"}
+                doubtful = {load: answered for load in loads if results.get(load.activation.id) != "moved"}
                 for load in loads:
-                    if load.one.has_log or load.one.dropped:
+                    if load.activation.has_log or load.activation.dropped:
                         continue
                     if load in doubtful:
-                        self._host.write_behind.set_aside(load.one)
+                        self._write_behind.set_aside(load.activation)
                     else:
-                        load.one.stored_version = load.one.version
-                        self._host.write_behind.forget(load.one)
+                        load.activation.note_stored(load.activation.version)
+                        self._write_behind.forget(load.activation)
         return [load for load in loads if load not in doubtful], doubtful
 
-    def _move_of(self, one: Activation, to: NodeAddress, token: int) -> EntityMove:
-        state = one.boundary if one.dirty else None
-        return EntityMove(one.id, one.epoch, one.version, to, state, one.log().next_seq if one.has_log else 0, token)
+    def _move_of(self, activation: Activation, to: NodeAddress, token: int) -> EntityMove:
+        state = activation.boundary if activation.dirty else None
+        next_seq = activation.log().next_seq if activation.has_log else 0
+        return EntityMove(activation.id, activation.epoch, activation.version, to, state, next_seq, token)
 
     async def _freeze(self, batch: list[Activation], commit: Commit | None) -> list[_Load]:
-        """Those that come to rest soon, frozen; the others live on."""
-        now = self._host.clock.now
+        """Freeze the activations that come to rest soon; the others live on."""
+        now = self._clock.now
         halted: dict[Activation, float] = {}
         frozen: list[_Load] = []
         try:
-            halted.update((one, now()) for one in batch if one.busy and one.halt())
-            await self._until(lambda: not any(one.busy for one in halted))
+            halted.update((activation, now()) for activation in batch if activation.busy and activation.halt())
+            await self._until(lambda: not any(activation.busy for activation in halted))
             if commit is not None:
                 await commit()
-            halted.update((one, now()) for one in batch if one not in halted and not one.busy and one.halt())
+            halted.update(
+                (activation, now())
+                for activation in batch
+                if activation not in halted and not activation.busy and activation.halt()
+            )
             if commit is not None:
                 await self._commit(halted, commit)
-            await self._until(lambda: not any(one.held for one in halted if not one.busy))
-            for one, since in halted.items():
-                if one.at_rest and not (one.has_log and one.log().backlog()):
-                    one.freeze()
-                    frozen.append(_Load(one, since))
+            await self._until(lambda: not any(activation.held for activation in halted if not activation.busy))
+            for activation, since in halted.items():
+                if activation.at_rest and not (activation.has_log and activation.log().backlog()):
+                    activation.freeze()
+                    frozen.append(_Load(activation, since))
         finally:
-            for one in halted:
-                if not one.frozen:
-                    one.thaw()
+            for activation in halted:
+                if not activation.frozen:
+                    activation.thaw()
         return frozen
 
     @staticmethod
     async def _commit(halted: Iterable[Activation], commit: Commit) -> None:
-        for _ in range(_MAX_COMMITS):
-            if not any(one.log().backlog() for one in halted if not (one.busy or one.dropped)):
+        for _ in range(MAX_COMMITS):
+            if not any(it.log().backlog() for it in halted if not (it.busy or it.dropped)):
                 return
             await commit()
 
     async def _until(self, condition: Callable[[], bool]) -> None:
         """Wait for `condition`, `REST_S` at most."""
-        deadline = self._host.clock.now() + REST_S
+        deadline = self._clock.now() + REST_S
         while True:
-            if condition() or self._host.clock.now() >= deadline:
+            if condition() or self._clock.now() >= deadline:
                 return
-            await asyncio.sleep(_LOOK_S)
+            await asyncio.sleep(LOOK_S)
 
     def _pack(self, loads: list[_Load]) -> list[_Load]:
-        """Their parcels. What cannot travel lives on."""
-        most = self._host.settings.transport.max_frame_bytes // 2
+        """Pack the loads. Returns those that can travel; the others live on."""
+        most = self._services.settings.transport.max_frame_bytes // 2
         packed: list[_Load] = []
         for load in loads:
-            one = load.one
-            if self._host.write_behind.is_stuck(one):  # since it was flushed ahead
-                one.thaw()
+            activation = load.activation
+            if self._write_behind.is_stuck(activation):  # since it was flushed ahead
+                activation.thaw()
                 continue
             try:
-                load.data = parcels.pack(one, Epoch(one.epoch + 1 if one.durable else 0), most)
+                load.data = parcels.pack(activation, Epoch(activation.epoch + 1 if activation.durable else 0), most)
             except GarrisonError as error:
-                log.error("cannot migrate", actor=one.id, why=error.message)
-                one.thaw()
+                log.error("cannot migrate", actor=activation.id, why=error.message)
+                activation.thaw()
                 continue
-            if load.data is None and not one.durable:
-                log.error("cannot migrate: too large for a message", actor=one.id)
-                one.thaw()
+            if load.data is None and not activation.durable:
+                log.error("cannot migrate: too large for a message", actor=activation.id)
+                activation.thaw()
                 continue
             packed.append(load)
         return packed
@@ -300,33 +318,33 @@ class Migrator:
     # ---- whose is it? ----
 
     async def _resolve(self, kind: str, doubtful: dict[_Load, bool]) -> list[_Load]:
-        """Claim what has no known owner until the store answers; those that moved."""
+        """Claim what has no known owner until the store answers. Returns those that moved."""
         moved: list[_Load] = []
         attempt = 0
-        while doubtful := {load: refused for load, refused in doubtful.items() if not load.one.dropped}:
+        while doubtful := {load: refused for load, refused in doubtful.items() if not load.activation.dropped}:
             for load, result in zip(list(doubtful), await self._claims(kind, list(doubtful)), strict=True):
                 if isinstance(result, Owned):
-                    self._is_mine(load.one, result)
+                    self._is_mine(load.activation, result)
                     del doubtful[load]
                 elif isinstance(result, Corrupt):  # claimed, under an epoch that nobody can tell any more
                     del doubtful[load]
-                    load.one.fenced()
-                elif isinstance(result, Elsewhere) and result.owner != self._host.me:
+                    load.activation.fenced()
+                elif isinstance(result, Elsewhere) and result.owner != self._current.me:
                     if doubtful.pop(load):
-                        load.one.fenced()
+                        load.activation.fenced()
                     else:
-                        load.one.stored_version = load.one.version  # it went with the ownership
+                        load.activation.note_stored(load.activation.version)  # it went with the ownership
                         moved.append(load)
             if doubtful:
-                await asyncio.sleep(0.02 + backoff_s(attempt, self._host.rng, cap_s=0.5))
+                await asyncio.sleep(0.02 + backoff_s(attempt, self._services.rng, cap_s=0.5))
                 attempt += 1
         return moved
 
     async def _claims(self, kind: str, loads: Sequence[_Load]) -> list[ClaimResult | Corrupt | None]:
-        """The store's answers, None where there is none."""
+        """The store's answer for each, None where there is none."""
         results: list[ClaimResult | Corrupt | None] = []
         try:
-            claims = [self._host.claimer.claim(kind, load.one.id) for load in loads]
+            claims = [self._claimer.claim(kind, load.activation.id) for load in loads]
         except GarrisonError:
             return [None for _ in loads]
         for claim in claims:
@@ -339,24 +357,24 @@ class Migrator:
                 log.debug("owner not known yet", kind=kind, why=error.message)
         return results
 
-    def _is_mine(self, one: Activation, owned: Owned) -> None:
-        """It did not move. What is in memory is the truth: nobody else has run a turn."""
-        if one.dropped:
+    def _is_mine(self, activation: Activation, owned: Owned) -> None:
+        """Go on with an activation that did not move. Its memory is the truth: nobody else has run a turn."""
+        if activation.dropped:
             return
-        if one.has_log and one.log().next_seq != owned.next_seq:
-            self._host.lost(one, 0)
+        if activation.has_log and activation.log().next_seq != owned.next_seq:
+            self._catalog.lost(activation, 0)
             return
-        one.epoch = owned.epoch
-        if one.has_log:
-            one.log().renew(owned.epoch)
+        activation.epoch = owned.epoch
+        if activation.has_log:
+            activation.log().renew(owned.epoch)
         else:
             # A flush whose answer was lost may have stored it under the epoch before.
-            one.stored_version = max(one.stored_version, owned.state_version)
-            if one.stored_version >= one.version:
-                self._host.write_behind.forget(one)
+            activation.note_stored(owned.state_version)
+            if activation.stored_version >= activation.version:
+                self._write_behind.forget(activation)
             else:
-                self._host.write_behind.put_back(one)
-        one.thaw()
+                self._write_behind.put_back(activation)
+        activation.thaw()
 
     # ---- parcels ----
 
@@ -366,7 +384,7 @@ class Migrator:
         for part, some in enumerate(self._messages(loads)):
             data = [load.data for load in some if load.data is not None]
             try:
-                answer = self._host.transport.request(
+                answer = self._transport.request(
                     to, Service.MIGRATE, parcels.encode(Ship(number, to.incarnation, part, data)), ANSWER_S
                 )
             except GarrisonError as error:
@@ -377,7 +395,7 @@ class Migrator:
         return answers
 
     async def _held(self, loads: list[_Load], shipped: "list[asyncio.Future[bytes]]") -> list[_Load]:
-        """Those that the target says it holds; the others live on here."""
+        """The loads that the target says it holds; the others live on here."""
         held: dict[ActorId, None] = {}
         for answer in shipped:
             try:
@@ -385,13 +403,13 @@ class Migrator:
             except GarrisonError as error:
                 log.debug("not held", why=error.message)
         for load in loads:
-            if load.one.id not in held:
-                load.one.thaw()
-        return [load for load in loads if load.one.id in held]
+            if load.activation.id not in held:
+                load.activation.thaw()
+        return [load for load in loads if load.activation.id in held]
 
     def _messages(self, loads: list[_Load]) -> list[list[_Load]]:
-        """As few messages as hold them all."""
-        most = self._host.settings.transport.max_frame_bytes // 2
+        """The loads, in as few messages as hold them all."""
+        most = self._services.settings.transport.max_frame_bytes // 2
         out: list[list[_Load]] = []
         size = most
         for load in loads:
@@ -407,29 +425,29 @@ class Migrator:
     # ---- gone ----
 
     def _let_go(self, number: int, loads: list[_Load], to: NodeAddress) -> "list[_Word]":
-        """They are the target's: say so, pass on what waits, and drop them here."""
-        loads = [load for load in loads if not load.one.dropped]
+        """Give up what is the target's: say so, pass on the calls that wait, and drop the activations here."""
+        loads = [load for load in loads if not load.activation.dropped]
         if not loads:
             return []
-        ids = [load.one.id for load in loads]
-        lively = [one for load in loads if (one := load.one).timers or type(one.actor).lives_on]
-        go = Go(number, to.incarnation, ids, [one.id for one in lively])
+        ids = [load.activation.id for load in loads]
+        lively = [it for it in (load.activation for load in loads) if it.timers or type(it.actor).lives_on]
+        go = Go(number, to.incarnation, ids, [activation.id for activation in lively])
         answer: asyncio.Future[bytes] | None = None
         try:
-            answer = self._host.transport.request(to, Service.MIGRATE, parcels.encode(go), ANSWER_S)
+            answer = self._transport.request(to, Service.MIGRATE, parcels.encode(go), ANSWER_S)
             answer.add_done_callback(_seen)
         except GarrisonError as error:
             log.warning("the target of a migration is out of reach", to=str(to), why=error.message)
         for load in loads:
             if answer is not None:
-                for call in load.one.hand_over():
-                    self._host.dispatcher.pass_on(call, load.one.id, partial(self._pass_on, number, to))
+                for call in load.activation.hand_over():
+                    self._calls.pass_on(call, load.activation.id, partial(self._pass_on, number, to))
             self._drop(load, to)
-        self._host.transport.send(to, Service.MIGRATE, parcels.encode(Open(number, to.incarnation, ids)))
-        return [(answer, [one.id for one in lively if one.durable])]
+        self._transport.send(to, Service.MIGRATE, parcels.encode(Open(number, to.incarnation, ids)))
+        return [(answer, [activation.id for activation in lively if activation.durable])]
 
     async def _heard(self, word: "_Word", to: NodeAddress) -> None:
-        """Wait until the target has them. What lives by itself is woken where it did not hear."""
+        """Wait until the target has heard. Otherwise wake what lives by itself."""
         answer, lively = word
         if answer is not None:
             try:
@@ -438,31 +456,31 @@ class Migrator:
             except GarrisonError as error:
                 log.warning("no answer from the target of a migration", to=str(to), why=error.message)
         for identity in lively:
-            self._host.tell(identity, "wake", ())
+            self._calls.tell(identity, "wake", ())
 
     def _drop(self, load: _Load, to: NodeAddress) -> None:
-        host, one = self._host, load.one
-        host.catalog.discard(one, Moved(str(Location(to, here=True))))
-        owner = host.owner(one.id)
-        if owner == host.me:
-            host.directory.register(one.id, to)
+        activation = load.activation
+        self._catalog.discard(activation, Moved(str(Location(to, here=True))))
+        owner = self._current.owner(activation.id)
+        if owner == self._current.me:
+            self._directory.register(activation.id, to)
         elif owner != to:
-            host.dispatcher.cache.put(one.id, to)
-        host.metrics.migration_pause_seconds.observe(host.clock.now() - load.since)
+            self._calls.note_place(activation.id, to)
+        self._services.metrics.migration_pause_seconds.observe(self._clock.now() - load.since)
 
     def _pass_on(self, number: int, to: NodeAddress, call: bytes, left_s: float) -> "asyncio.Future[bytes]":
         queued = parcels.encode(Queued(number, to.incarnation, call))
-        return self._host.transport.request(to, Service.MIGRATE, queued, left_s)
+        return self._transport.request(to, Service.MIGRATE, queued, left_s)
 
 
 def _seen(answer: "asyncio.Future[bytes]") -> None:
-    """Its error is for who awaits it, if this node lives so long."""
+    """Mark the answer's error as seen: it is for who awaits it, if this node lives so long."""
     if not answer.cancelled():
         answer.exception()
 
 
 def _note(what: str, to: str, answer: "asyncio.Future[bytes]") -> None:
-    """An answer that nobody waits for."""
+    """Log the error of an answer that nobody waits for."""
     error = None if answer.cancelled() else answer.exception()
     if error is not None:
         log.warning(f"{what} not taken", to=to, why=str(error))

@@ -1,4 +1,4 @@
-"""Waking what lives on by itself and has no node any more.
+"""Waking of actors that live on by themselves and have no node any more (orphans).
 
 Most actors come back with the next call. A live match must go on also if nobody calls it: its clock
 runs, its host may have vanished with the node. So slot owners ask the store which entities of such
@@ -11,31 +11,33 @@ after gossip has lost it.
 import asyncio
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import structlog
 
 from server.actors.actor import Actor, LoggedActor
 from server.actors.app import App
+from server.catalog.ports import ActorCalls, Population
 from server.catalog.retries import Retries
+from server.catalog.services import CurrentView, Services
 from server.cluster.view import View
 from server.errors import GarrisonError
 from server.ids import ActorId, parse_actor_id
 
-if TYPE_CHECKING:
-    from server.catalog.system import ActorSystem
-
 log = structlog.get_logger(__name__)
 PAGE: Final = 256
+"""Orphans of one kind that the store is asked for at a time."""
 PAGES_A_LOOK: Final = 8
 UNDER_WAY: Final = 512
+"""Actors that are being woken at a time, at most."""
 SOON_S: Final = 0.5
+"""Time between looks for a while after somebody has gone."""
 SOON_PERIODS: Final = 5
 """Lease periods during which a node looks every `SOON_S` after somebody has gone."""
 
 
 def still_live(app: App) -> dict[str, Callable[[Any], bool]]:
-    """Of each kind that lives on by itself, whether an entity with a given state still does: for a
+    """For each kind that lives on by itself, the test whether an entity with a given state still does: for a
     store that keeps states and not columns."""
     return {cls.kind: partial(_lives, cls) for cls in app.actors if cls.lives_on}
 
@@ -48,29 +50,29 @@ class Orphans:
     """See the module's head. Looks, wakes at a time and wakes a second are bounded (the last by
     `actors.rebalance_per_s`, as moves are)."""
 
-    def __init__(self, host: "ActorSystem") -> None:
-        self._host = host
-        self._kinds = [cls.kind for cls in host.app.actors if cls.lives_on]
+    def __init__(self, services: Services, current: CurrentView, *, catalog: Population, calls: ActorCalls) -> None:
+        self._services, self._current, self._catalog, self._calls = services, current, catalog, calls
+        self._clock, self._actors = services.clock, services.settings.actors
+        self._kinds = [cls.kind for cls in services.app.actors if cls.lives_on]
         self._after: dict[str, ActorId] = {}
         self._under_way: dict[ActorId, None] = {}
-        self._retries: Retries[ActorId] = Retries(host.rng)
+        self._retries: Retries[ActorId] = Retries(services.rng)
         self._gone = asyncio.Event()
         self._often_until = 0.0
 
     @property
     def wanted(self) -> bool:
-        """Whether the application has anything that lives on by itself."""
+        """True where the application has actors that live on by themselves."""
         return bool(self._kinds)
 
     def on_view(self, before: View, view: View) -> None:
-        """Somebody may have died."""
+        """Look often for a while if a member has gone: it may have died."""
         if any(address not in view.addresses for address in before.addresses):
             self._look_often()
             self._gone.set()
 
     def _look_often(self) -> None:
-        host = self._host
-        self._often_until = host.clock.now() + SOON_PERIODS * host.settings.store.lease_period_s
+        self._often_until = self._clock.now() + SOON_PERIODS * self._services.settings.store.lease_period_s
 
     async def run(self) -> None:
         """Look for ever."""
@@ -91,21 +93,20 @@ class Orphans:
                     log.warning("cannot look for orphans", why=str(error), exc_info=None if known else error)
 
     async def _pause(self) -> None:
-        """Until the next look is due; `SOON_S` after somebody has gone."""
-        host = self._host
-        if host.clock.now() >= self._often_until:
+        """Wait until the next look is due; `SOON_S` after somebody has gone."""
+        if self._clock.now() >= self._often_until:
             self._gone.clear()
             try:
-                async with asyncio.timeout(host.settings.actors.orphan_poll_s * host.rng.uniform(0.8, 1.2)):
+                async with asyncio.timeout(self._actors.orphan_poll_s * self._services.rng.uniform(0.8, 1.2)):
                     await self._gone.wait()
             except TimeoutError:
                 return
         await asyncio.sleep(SOON_S)
 
     async def look(self) -> bool:
-        """Begin to wake what needs it; whether there is more than one look takes. Raises the store's
+        """Begin to wake what needs it. True if there is more than one look takes. Raises the store's
         `Unavailable`."""
-        if self._host.catalog.closed is not None:
+        if self._catalog.closed is not None:
             return False
         more = False
         for kind in self._kinds:
@@ -113,10 +114,9 @@ class Orphans:
         return more
 
     async def _look_for(self, kind: str) -> bool:
-        """Continues where the last look ended, so that what cannot be woken holds nothing else up."""
-        host = self._host
+        """Look on where the last look ended, so that what cannot be woken holds nothing else up."""
         for _ in range(PAGES_A_LOOK):
-            page = await host.store.orphans(kind, PAGE, self._after.get(kind))
+            page = await self._services.store.orphans(kind, PAGE, self._after.get(kind))
             woken = 0
             for identity in page:
                 if len(self._under_way) >= UNDER_WAY:
@@ -127,29 +127,27 @@ class Orphans:
             if len(page) < PAGE:
                 self._after.pop(kind, None)
                 return False
-            await asyncio.sleep(woken / host.settings.actors.rebalance_per_s)
+            await asyncio.sleep(woken / self._actors.rebalance_per_s)
         return True
 
     def _consider(self, identity: ActorId) -> bool:
-        """Whether `identity` is being woken now."""
-        host = self._host
-        if host.owner(identity) != host.me or identity in host.catalog.live or identity in self._under_way:
+        """Begin to wake `identity` if that is this node's to do now. True if it is being woken."""
+        if not self._current.is_mine(identity) or identity in self._catalog.live or identity in self._under_way:
             return False
-        if not self._retries.ready(identity, host.clock.now()):
+        if not self._retries.ready(identity, self._clock.now()):
             return False
         self._under_way[identity] = None
-        host.supervisor.spawn(self._wake(identity), f"wake {identity}")
+        self._services.supervisor.spawn(self._wake(identity), f"wake {identity}")
         return True
 
     async def _wake(self, identity: ActorId) -> None:
-        host = self._host
         try:
             parse_actor_id(identity)  # a row may have been made by hand: it fails alone
-            await host.ask(identity, "wake", ())
-            host.metrics.orphans_woken_total += 1
+            await self._calls.ask(identity, "wake", ())
+            self._services.metrics.orphans_woken_total += 1
             self._retries.done(identity)
         except GarrisonError as error:
-            self._retries.failed(identity, host.clock.now())
+            self._retries.failed(identity, self._clock.now())
             log.debug("orphan not woken", actor=identity, why=error.message)
         finally:
             del self._under_way[identity]

@@ -2,18 +2,17 @@
 time is the answer, with the names of the nodes that are missing (Abraham et al., Scuba, 2013)."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
+from server.actors.actor import Actor
+from server.catalog.services import CurrentView, Services
 from server.errors import BadInput, GarrisonError, NotFound
 from server.transport.ports import Answer, Service
 from server.wire.codec import UNDECODABLE
-
-if TYPE_CHECKING:
-    from server.catalog.system import ActorSystem
 
 NodeReadModel = Callable[[Mapping[str, Any]], list[Any]]
 _encode = msgspec.msgpack.encode
@@ -32,14 +31,17 @@ class QueryResult(msgspec.Struct, frozen=True):
 class Queries:
     """The read models of one node and the fan-out over all of them."""
 
-    def __init__(self, host: "ActorSystem") -> None:
-        self._host = host
+    def __init__(
+        self, services: Services, current: CurrentView, *, actors: Callable[[str], Iterable[Actor[Any]]]
+    ) -> None:
+        self._current, self._transport = current, services.transport
         self._models: dict[str, NodeReadModel] = {}
-        for name, model in host.app.read_models.items():
-            self.add(name, partial(model, host.activations))
-        host.transport.serve(Service.QUERY, self._serve)
+        for name, model in services.app.read_models.items():
+            self.add(name, partial(model, actors))
+        services.transport.serve(Service.QUERY, self._serve)
 
     def add(self, name: str, model: NodeReadModel) -> None:
+        """Answer queries of `name` with `model`."""
         self._models[name] = model
 
     def local(self, name: str, params: Mapping[str, Any]) -> list[Any]:
@@ -52,17 +54,16 @@ class Queries:
     async def run(self, name: str, params: dict[str, Any], timeout_s: float) -> QueryResult:
         """Every member's rows within `timeout_s`. Raises `NotFound`, `BadInput`."""
         mine = self.local(name, params)
-        host = self._host
         question = _encode((name, params))
         asked: dict[str, asyncio.Future[bytes]] = {}
         missing: list[str] = []
-        for member in host.view.members.values():
-            if member.address != host.me:
+        for member in self._current.view.members.values():
+            if member.address != self._current.me:
                 try:
-                    asked[member.node] = host.transport.request(member.address, Service.QUERY, question, timeout_s)
+                    asked[member.node] = self._transport.request(member.address, Service.QUERY, question, timeout_s)
                 except GarrisonError:
                     missing.append(member.node)
-        by_node = {str(host.me.node): mine}
+        by_node = {str(self._current.me.node): mine}
         answers = await asyncio.gather(*asked.values(), return_exceptions=True)
         for node, answer in zip(asked, answers, strict=True):
             try:

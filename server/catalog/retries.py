@@ -1,4 +1,4 @@
-"""Who failed lately and is to be left alone for a while: capped exponential backoff a key. Pure."""
+"""Keys that failed lately and are to be left alone for a while: capped exponential backoff a key. Pure."""
 
 import random
 from collections.abc import Hashable
@@ -8,6 +8,7 @@ K = TypeVar("K", bound=Hashable)
 FIRST_S: Final = 1.0
 MAX_S: Final = 60.0
 KEPT: Final = 10_000
+"""Keys whose failures are remembered."""
 
 
 class Retries(Generic[K]):
@@ -19,11 +20,11 @@ class Retries(Generic[K]):
         self._failing: dict[K, tuple[int, float]] = {}
 
     def ready(self, key: K, now: float) -> bool:
-        """Whether `key` may try now."""
+        """Tell whether `key` may try now."""
         return key not in self._failing or self._failing[key][1] <= now
 
     def failed(self, key: K, now: float) -> int:
-        """`key` has failed at `now`: how often in a row."""
+        """Note that `key` has failed at `now`. Returns how often in a row."""
         times = self._failing.pop(key, (0, 0.0))[0] + 1
         wait_s = min(self._most_s, self._first_s * 2.0 ** min(times - 1, 30))
         self._failing[key] = (times, now + wait_s * self._rng.uniform(0.8, 1.2))
@@ -32,5 +33,5 @@ class Retries(Generic[K]):
         return times
 
     def done(self, key: K) -> None:
-        """`key` has succeeded, or is no more."""
+        """Forget the failures of `key`: it has succeeded, or is no more."""
         self._failing.pop(key, None)

@@ -1,51 +1,41 @@
-"""The actor runtime of one node: what `server/node.py` builds and everything else calls.
+"""The actor system of one node: `server/node.py` builds it, and everything above calls it.
 
-    host.ask(id, method, args)       an answer from an actor, wherever it lives
-    host.ask_now(...)                 the same without a coroutine where it lives here and is idle
-    host.tell(id, method, args)      no answer, at most once
-    host.query(name, params)          a read model over all nodes
+    system.ask(id, method, args)      an answer from an actor, wherever it lives
+    system.ask_now(...)               the same without a coroutine where it lives here and is idle
+    system.tell(id, method, args)     no answer, at most once
+    system.query(name, params)        a read model over all nodes
 
-It ties the catalog (activations), the dispatcher (calls), the directory and the fan-out queries
-together and is what an activation sees of its node. Rules of when and where are theirs, not here.
+It wires the parts of the catalog and is a facade before them; rules of when and where are theirs. It is also the
+`ActivationNode` of every activation here, and the source of the directory's registrations.
 """
 
-import asyncio
-import random
-from collections.abc import Iterable
-from typing import Any, Final
+from collections.abc import Coroutine, Iterable, Mapping
+from typing import Any
 
 import structlog
 
 from server.activations.activation import Activation
+from server.activations.ports import Asking
 from server.actors.actor import Actor
-from server.actors.app import App
-from server.actors.methods import Method, methods_of
+from server.actors.methods import Method, MethodTable, methods_of
 from server.actors.outlet import Outlet
+from server.catalog.arrivals import Arrivals
 from server.catalog.catalog import Catalog
+from server.catalog.departure import Departure
 from server.catalog.dispatcher import Dispatcher
 from server.catalog.migration import Migrator
+from server.catalog.misplaced import Misplaced
 from server.catalog.orphans import Orphans
 from server.catalog.queries import NodeReadModel, Queries, QueryResult
+from server.catalog.rebalance import Rebalance
 from server.catalog.reminders import Reminders
+from server.catalog.services import CurrentView, Services, StorageParts
 from server.cluster.view import View
 from server.directory.directory import Directory
-from server.errors import GarrisonError, Moved
-from server.eventlog.ports import LogStore
+from server.errors import GarrisonError
 from server.ids import ActorId, Incarnation, NodeAddress, NodeId
-from server.runtime.clock import Clock
-from server.runtime.metrics import Metrics
-from server.runtime.supervisor import Supervisor
-from server.settings import Settings
-from server.storage.claimer import Claimer
-from server.storage.durability import Durability
-from server.storage.group_commit import GroupCommit
-from server.storage.ports import Store
-from server.storage.takeover import Takeover
-from server.storage.write_behind import WriteBehind
-from server.transport.ports import Transport
 
 log = structlog.get_logger(__name__)
-_MAX_TELLS: Final = 100_000
 
 
 class ActorSystem:
@@ -53,118 +43,95 @@ class ActorSystem:
 
     outlet: Outlet
 
-    def __init__(
-        self,
-        app: App,
-        settings: Settings,
-        clock: Clock,
-        rng: random.Random,
-        metrics: Metrics,
-        supervisor: Supervisor,
-        transport: Transport,
-        store: Store,
-        logs: LogStore,
-        claimer: Claimer,
-        takeover: Takeover,
-        durability: Durability,
-        write_behind: WriteBehind,
-        group_commit: GroupCommit,
-    ) -> None:
-        self.app, self.settings, self.clock, self.rng = app, settings, clock, rng
-        self.metrics, self.supervisor, self.transport = metrics, supervisor, transport
-        self.store, self.logs, self.claimer, self.durability = store, logs, claimer, durability
-        self.takeover = takeover
-        self.write_behind, self.group_commit = write_behind, group_commit
-        self.me = NodeAddress(NodeId(settings.node), Incarnation(0))
-        self.view = View(())
-        self._methods: dict[type[Actor[Any]], dict[str, Method]] = {cls: methods_of(cls) for cls in app.actors}
-        self.catalog = Catalog(self)
-        self._live = self.catalog.live  # at hand for the hot path
-        self.dispatcher = Dispatcher(self)
-        self.directory = Directory(transport, settings.actors, clock, rng, supervisor, self)
-        self.migrator = Migrator(self)
-        self.queries = Queries(self)
-        self.reminders = Reminders(self)
-        self.orphans = Orphans(self)
-        self._tells = 0
-        self.tells_dropped = 0
+    def __init__(self, services: Services, storage: StorageParts) -> None:
+        self.services = services
+        self.app, self.settings, self.clock, self.rng = services.app, services.settings, services.clock, services.rng
+        self.metrics, self.supervisor, self.transport = services.metrics, services.supervisor, services.transport
+        self.store, self.logs, self.claimer = services.store, services.logs, storage.claimer
+        self.takeover, self.durability = storage.takeover, storage.durability
+        self.write_behind, self.group_commit = storage.write_behind, storage.group_commit
+        self.current = current = CurrentView(NodeAddress(NodeId(services.settings.node), Incarnation(0)), View(()))
+        self._methods: MethodTable = {cls: methods_of(cls) for cls in services.app.actors}
+        self.directory = Directory(
+            services.transport, services.settings.actors, services.clock, services.rng, services.supervisor, self
+        )
+        self.misplaced = Misplaced(current, services.metrics)
+        self.catalog = catalog = Catalog(
+            services, current, node=self, storage=storage, directory=self.directory, misplaced=self.misplaced
+        )
+        self.dispatcher = Dispatcher(
+            services, current, catalog=catalog, directory=self.directory, methods=self._methods
+        )
+        self.ask_now = self.dispatcher.ask_now  # no frame of its own: the hot path of every session
+        self.migrator = Migrator(
+            services, current, storage=storage, catalog=catalog, directory=self.directory, calls=self.dispatcher
+        )
+        self.arrivals = Arrivals(
+            services,
+            current,
+            node=self,
+            catalog=catalog,
+            expected=catalog.expected,
+            calls=self.dispatcher,
+            claims=storage.claimer,
+        )
+        self.rebalance = Rebalance(services, current, catalog=catalog, misplaced=self.misplaced, migrator=self.migrator)
+        self.departure = Departure(services, current, catalog=catalog, rebalance=self.rebalance, calls=self.dispatcher)
+        self.queries = Queries(services, current, actors=self.activations)
+        self.reminders = Reminders(services, current, catalog=catalog, calls=self.dispatcher)
+        self.orphans = Orphans(services, current, catalog=catalog, calls=self.dispatcher)
 
     def start(self, me: NodeAddress) -> None:
-        """This run's address is known: begin to collect and to rebalance."""
-        self.me = me
+        """Begin this run, whose address is known now: collect, rebalance, look for reminders and orphans."""
+        self.current.me = me
         self.directory.start(me)
         self.supervisor.spawn(self.catalog.collect(), "collect")
-        self.supervisor.spawn(self.catalog.rebalance(), "rebalance")
+        self.supervisor.spawn(self.rebalance.run(), "rebalance")
         if self.reminders.wanted:
             self.supervisor.spawn(self.reminders.run(), "reminders")
         if self.orphans.wanted:
             self.supervisor.spawn(self.orphans.run(), "orphans")
 
+    async def stop(self, deadline: float) -> None:
+        """End all activations: moved, or stored and released. Returns by `deadline`; `unstored` counts what
+        was acknowledged and did not get into the store."""
+        await self.departure.run(deadline)
+
+    @property
+    def unstored(self) -> int:
+        """Acknowledged changes that a stop could not store in time."""
+        return self.departure.unstored
+
     # ---- calls ----
 
-    async def ask(
+    def ask(
         self,
         identity: ActorId,
         name: str,
         args: tuple[Any, ...],
         *,
-        caller: Activation | None = None,
+        caller: Asking | None = None,
         timeout_s: float | None = None,
-    ) -> Any:
-        """The answer of `identity.name(*args)`. Errors: see `Dispatcher.ask`."""
-        deadline = self.clock.now() + (timeout_s or self.settings.actors.call_timeout_s)
-        if caller is None:
-            return await self.dispatcher.ask(identity, name, args, (), deadline)
-        if caller.deadline:
-            deadline = min(deadline, caller.deadline)
-        return await self.dispatcher.ask(identity, name, args, (*caller.chain, caller.id), deadline)
-
-    def ask_now(self, identity: ActorId, name: str, args: tuple[Any, ...]) -> Any:
-        """The result itself where the actor lives here and the turn ends at once, otherwise a
-        future of it. Raises what the turn raises."""
-        if identity in self._live:
-            activation = self._live[identity]  # half the price of `get`
-            if not (activation.busy or activation.closing):
-                return activation.call(name, args)
-            waiting = activation.call(name, args)  # takes its place in the order of arrival now
-            if not isinstance(waiting, asyncio.Future):
-                return waiting
-            return self.supervisor.spawn(self._follow(waiting, identity, name, args), f"ask {identity}")
-        return self.supervisor.spawn(self.ask(identity, name, args), f"ask {identity}")
-
-    async def _follow(self, waiting: "asyncio.Future[Any]", identity: ActorId, name: str, args: tuple[Any, ...]) -> Any:
-        """The answer of a call in a mailbox; if the actor moves before its turn, it goes after it."""
-        deadline = self.clock.now() + self.settings.actors.call_timeout_s
-        try:
-            return await self.dispatcher.within(waiting, deadline, identity)
-        except Moved:
-            return await self.dispatcher.ask(identity, name, args, (), deadline)
+    ) -> Coroutine[Any, Any, Any]:
+        """The answer of `identity.name(*args)`. Errors: see `Dispatcher.call`."""
+        return self.dispatcher.ask(identity, name, args, caller=caller, timeout_s=timeout_s)
 
     def tell(self, identity: ActorId, name: str, args: tuple[Any, ...]) -> None:
         """Call without an answer, at most once; dropped and counted above a bound."""
-        if self._tells >= _MAX_TELLS:
-            self.tells_dropped += 1
-            return
-        self._tells += 1
-        self.supervisor.spawn(self._tell(identity, name, args), f"tell {identity}")
-
-    async def _tell(self, identity: ActorId, name: str, args: tuple[Any, ...]) -> None:
-        try:
-            await self.ask(identity, name, args)
-        except GarrisonError as error:
-            log.debug("tell failed", actor=identity, method=name, why=error.message)
-        finally:
-            self._tells -= 1
+        self.dispatcher.tell(identity, name, args)
 
     async def query(self, name: str, params: dict[str, Any], timeout_s: float | None = None) -> QueryResult:
+        """The rows of read model `name` on every node. Raises `NotFound`, `BadInput`."""
         return await self.queries.run(name, params, timeout_s or self.settings.actors.query_timeout_s)
 
     def add_query(self, name: str, model: NodeReadModel) -> None:
+        """Answer queries of `name` with `model` on this node."""
         self.queries.add(name, model)
 
-    # ---- what lives here ----
+    # ---- activations that live here ----
 
     def find(self, identity: ActorId) -> Activation | None:
+        """The local activation, if there is one."""
         return self.catalog.live.get(identity)
 
     async def activate(self, identity: ActorId) -> Activation:
@@ -173,52 +140,67 @@ class ActorSystem:
 
     def activations(self, kind: str) -> Iterable[Actor[Any]]:
         """The local actors of `kind`."""
-        return [one.actor for one in self.catalog.by_kind.get(kind, {}).values()]
+        return [activation.actor for activation in self.catalog.live_by_kind.get(kind, {}).values()]
 
     def counts(self) -> dict[str, int]:
         """How many activations of each kind live here."""
-        return {kind: len(some) for kind, some in self.catalog.by_kind.items() if some}
+        return {kind: len(some) for kind, some in self.catalog.live_by_kind.items() if some}
 
     def activation_ids(self) -> Iterable[ActorId]:
+        """See `server.directory.ports.ActivationSource`."""
         return list(self.catalog.live)
 
     def drop_duplicate(self, identity: ActorId, winner: NodeAddress) -> bool:
+        """See `server.directory.ports.ActivationSource`."""
         return self.catalog.drop_duplicate(identity, winner)
+
+    # ---- the view: the node calls `on_view` in its fixed order ----
+
+    @property
+    def me(self) -> NodeAddress:
+        """The address of this run."""
+        return self.current.me
+
+    @property
+    def view(self) -> View:
+        """The view that this node has now."""
+        return self.current.view
 
     def owner(self, identity: ActorId) -> NodeAddress | None:
         """The owner of the actor's slot in the current view."""
-        return self.view.table.owner(identity)
+        return self.current.view.table.owner(identity)
 
-    # ---- view changes: the node calls these in its fixed order ----
+    def refresh(self, view: View) -> None:
+        """Take over a view that differs in load and lag only."""
+        self.current.view = view
 
     def on_view(self, view: View) -> None:
-        """New table first, then the directory, then the catalog."""
-        before, self.view = self.view, view
+        """Change the view: the new table first, then the directory, calls, activations, orphans."""
+        before, self.current.view = self.current.view, view
         self.directory.on_view(view)
         self.dispatcher.on_view()
-        self.catalog.on_view()
+        self.misplaced.on_view(self.catalog.live.values())
         self.orphans.on_view(before, view)
 
-    # ---- what an activation needs of its node ----
+    # ---- what an activation needs of its node (`server.activations.ports.ActivationNode`) ----
 
-    def methods(self, cls: type[Actor[Any]]) -> dict[str, Method]:
+    def methods(self, cls: type[Actor[Any]]) -> Mapping[str, Method]:
+        """The methods of `cls` that can be called, by name."""
         return self._methods[cls]
 
     def lost(self, activation: Activation, changes: int) -> None:
+        """Drop `activation`, which another owner has: `changes` were acknowledged and are not stored."""
         self.catalog.lost(activation, changes)
 
+    def discard(self, activation: Activation, error: GarrisonError) -> None:
+        """Drop `activation` without storing; whoever waits for it gets `error`."""
+        self.catalog.discard(activation, error)
+
     def turn_crashed(self, identity: ActorId, error: Exception) -> None:
-        """A turn raised something untyped: a fault of the application."""
+        """Note that a turn raised something untyped: a fault of the application."""
         self.metrics.turn_errors_total += 1
         log.error("turn crashed", actor=identity, exc_info=error)
 
-    def discard(self, activation: Activation, error: GarrisonError) -> None:
-        self.catalog.discard(activation, error)
-
     def timer_failed(self, identity: ActorId, name: str, error: BaseException) -> None:
+        """Note that the turn of timer `name` failed."""
         log.warning("timer turn failed", actor=identity, method=name, why=str(error))
-
-    def wake_elsewhere(self, one: Activation) -> None:
-        """`one` ended here because its slot moved; if it lives by itself, wake it there."""
-        if one.had_timers or type(one.actor).lives_on:
-            self.tell(one.id, "wake", ())

@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from server.activations.event_log import EventLog
 from server.errors import GarrisonError, OutcomeUnknown
 from server.ids import ActorId, NodeAddress, actor_id
-from server.storage.ports import Move
+from server.storage.ports import EntityMove
 from tests.support.engine import TestHost, cluster
 from tests.support.tiny import Counter
 
@@ -174,8 +174,8 @@ def _acknowledges_what_it_undoes(host: TestHost, patch: pytest.MonkeyPatch) -> N
 
     def lie(actor: Any, n: int, real: Callable[..., int] = add.function) -> int:
         total = real(actor, n)
-        if actor.activation.used % 3 == 0:
-            actor.state = actor.activation.boundary
+        if actor.context.turn_count % 3 == 0:
+            actor.state = actor.context.boundary
         return total
 
     patch.setattr(add, "function", lie)
@@ -226,8 +226,8 @@ def _thaws_what_may_have_moved(host: TestHost, patch: pytest.MonkeyPatch) -> Non
 
     async def thaw(kind: str, doubtful: dict[Any, bool]) -> list[Any]:
         for load in doubtful:
-            host.write_behind.put_back(load.one)
-            load.one.thaw()
+            host.write_behind.put_back(load.activation)
+            load.activation.thaw()
         return []
 
     patch.setattr(host.migrator, "_resolve", thaw)
@@ -237,8 +237,8 @@ def _gives_without_the_state(host: TestHost, patch: pytest.MonkeyPatch) -> None:
     """Ownership goes, and what is not stored yet does not go with it."""
     real = host.migrator._move_of
 
-    def move_of(one: Any, to: NodeAddress, token: int) -> Move:
-        return replace(real(one, to, token), state=None, version=one.stored_version)
+    def move_of(activation: Any, to: NodeAddress, token: int) -> EntityMove:
+        return replace(real(activation, to, token), state=None, version=activation.stored_version)
 
     patch.setattr(host.migrator, "_move_of", move_of)
     patch.setattr(host.write_behind, "flush_these", _nothing)

@@ -64,7 +64,7 @@ class Pair(Actor[PairState]):
 
     async def slowly(self) -> int:
         self.state = PairState(self.state.one + 1, self.state.other)
-        await self.activation.host.supervisor.spawn(asyncio.sleep(0.4), "half a turn")
+        await asyncio.sleep(0.4)
         self.state = PairState(self.state.one, self.state.other + 1)
         return self.version + 1
 

@@ -22,7 +22,7 @@ LOGS = "server.storage.memory_logs:MemoryLogStore"
 LEASE = "server.storage.lease:NodeLease"
 TAKEOVER = "server.storage.takeover:Takeover"
 BEHIND = "server.storage.write_behind:WriteBehind"
-ACTIVATION = "server.activations.activation:Activation"
+TURNS = "server.activations.turns:Turns"
 LOG = "server.activations.event_log:EventLog"
 UP = "if not self.database.is_up(me):"
 CHECK = "if self._boot() >= self._lease.safe_until or self._write_behind.refusal is not None:"
@@ -255,7 +255,7 @@ MUTANTS: Final = (
         "a turn that fails is not undone",
         4,
         "turns",
-        ((f"{ACTIVATION}._undo", "self.actor.state = self.boundary", "pass"),),
+        ((f"{TURNS}._undo", "self.actor.state = self.boundary", "pass"),),
     ),
     Mutant(
         "a flush sees half a turn", 4, "turns", ((f"{BEHIND}._write_kind", "entity.boundary)", "entity.actor.state)"),)
@@ -373,10 +373,10 @@ MUTANTS: Final = (
                 "moved: list[_Load] = []",
                 "moved: list[_Load] = []\n"
                 "    for load in doubtful:\n"
-                "        if not load.one.dropped:\n"
-                "            if not load.one.has_log:\n"
-                "                self._host.write_behind.put_back(load.one)\n"
-                "            load.one.thaw()\n"
+                "        if not load.activation.dropped:\n"
+                "            if not load.activation.has_log:\n"
+                "                self._write_behind.put_back(load.activation)\n"
+                "            load.activation.thaw()\n"
                 "    return moved",
             ),
         ),
@@ -434,7 +434,7 @@ MUTANTS: Final = (
         "crash ahead",
         (
             (
-                f"{LOG}.boundary",
+                f"{LOG}.end_turn",
                 "entries = self.next_seq - self._boundary_seq",
                 "entries = self.next_seq - self._boundary_seq\n"
                 "    self._publish(self._boundary_seq, self._pending[-entries:])",
@@ -445,7 +445,7 @@ MUTANTS: Final = (
         "logged changes are answered at once",
         7,
         "crash",
-        ((f"{ACTIVATION}._finish", "self._room()\n                    held = True", "self._room()"),),
+        ((f"{TURNS}._finish", "self.version + 1)\n                    held = True", "self.version + 1)"),),
     ),
     # 8: duplicates
     Mutant(
@@ -470,25 +470,31 @@ MUTANTS: Final = (
         "a reminder is not known again",
         8,
         "bells",
-        (("server.catalog.reminders:deliver", "if _handled(actor, name) >= due_ms:", "if False:"),),
+        (("server.activations.reminding:Reminding.deliver", "if _handled(actor, name) >= due_ms:", "if False:"),),
     ),
     Mutant(
         "a reminder goes before its effect is stored",
         8,
         "bells",
-        (("server.catalog.reminders:_record", "return False", "return True"),),
+        (("server.activations.reminding:Reminding._record", "return False", "return True"),),
     ),
     Mutant(
         "nobody wakes an orphan",
         8,
         "orphans",
-        (("server.catalog.orphans:Orphans._consider", "if host.owner(identity) != host.me", "if True"),),
+        (("server.catalog.orphans:Orphans._consider", "if not self._current.is_mine(identity)", "if True"),),
     ),
     # 9: volatile actors
     Mutant(
         "both copies of a volatile actor stay",
         9,
         "rooms",
-        (("server.catalog.catalog:Catalog.drop_duplicate", "one is not None and", "False and one is not None and"),),
+        (
+            (
+                "server.catalog.catalog:Catalog.drop_duplicate",
+                "activation is not None and",
+                "False and activation is not None and",
+            ),
+        ),
     ),
 )

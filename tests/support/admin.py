@@ -49,7 +49,7 @@ class PlayedMatch:
     def __init__(self, key: str, node: NodeAddress, teams: int = 2, players: Iterable[str] = ()) -> None:
         self.key, self.state, self.clock_ms = key, MatchState(), 0
         self.events: list[bytes] = []
-        self.activation = SimpleNamespace(host=SimpleNamespace(me=node), log=lambda: self)
+        self.node, self.context = node.node, SimpleNamespace(log=lambda: self)
         mode = "slayer" if teams else "recorded"
         self.happens(Created(0, "host-1", MatchOptions(mode=mode, map_name="Recharge", teams=teams), 1_700_000_000_000))
         for place, player in enumerate(players):

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from server.actors.actor import Actor
 from server.actors.app import App
 from server.catalog.orphans import still_live
+from server.catalog.services import Services
 from server.catalog.system import ActorSystem
 from server.cluster.view import Member, View
 from server.ids import ActorId, NodeAddress, NodeId
@@ -76,8 +77,11 @@ class Cluster:
             rng=rng, metrics=metrics, supervisor=supervisor, neighbours=Alone(), on_lease_lost=lambda: None,
         )  # fmt: skip
         host = TestHost(
-            self.app, self.settings, self.clock, rng, metrics, supervisor, transport, store, logs,
-            pipeline.claimer, pipeline.takeover, pipeline.durability, pipeline.write_behind, pipeline.group_commit,
+            Services(
+                app=self.app, settings=self.settings, clock=self.clock, rng=rng, metrics=metrics, supervisor=supervisor,
+                transport=transport, store=store, logs=logs,
+            ),
+            pipeline,
         )  # fmt: skip
         host.pipeline, host.lease, host.node_store, host.faults = pipeline, pipeline.lease, store, faults
         host.outlet = host.published = Published()
@@ -110,7 +114,7 @@ class Cluster:
         """Stop a host: a clean one stores and releases first, else it just ends."""
         host = self.hosts.pop(name)
         if clean:
-            await host.catalog.stop(self.clock.now() + 5)
+            await host.stop(self.clock.now() + 5)
             await host.store.retire_node(host.me)
         await host.transport.stop()
         await host.supervisor.stop()

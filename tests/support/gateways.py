@@ -132,7 +132,7 @@ class Pilot(Actor[Nothing]):
             self.states.append(state)
 
     def echo(self, caller: Caller, message: Echo) -> Said:
-        return Said(message.id, message.text, str(self.activation.host.me.node))
+        return Said(message.id, message.text, str(self.node))
 
     async def slow(self, caller: Caller, message: Slow) -> Said:
         assert Pilot.gate is not None

@@ -105,7 +105,7 @@ class Near(Actor[Total]):
     placement = "local"
 
     def where(self) -> str:
-        return str(self.activation.host.me.node)
+        return str(self.node)
 
 
 TinyApp = App(

@@ -163,7 +163,7 @@ async def test_the_stop_keeps_its_deadline_with_a_turn_that_does_not_end_and_a_s
         host.faults.hold = asyncio.Event()
         begin = host.clock.now()
         async with asyncio.timeout(5):
-            await host.catalog.stop(begin + 0.2)
+            await host.stop(begin + 0.2)
         assert not host.catalog.live
         slow.cancel()
         host.faults.hold.set()
@@ -181,7 +181,7 @@ async def test_a_clean_stop_waits_for_turns_and_wakes_what_lives_by_timers_elsew
         view = type(host.view)(tuple(member for member in host.view.members.values() if member.node == "node-1"))
         host.on_view(view)
         leaving.on_view(view)
-        await leaving.catalog.stop(leaving.clock.now() + 5)
+        await leaving.stop(leaving.clock.now() + 5)
         assert await slow == "done"
         await until(lambda: host.find(one) is not None)
         ticker = host.find(one)

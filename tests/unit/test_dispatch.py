@@ -106,7 +106,7 @@ async def test_when_a_node_joins_its_slots_actors_move_with_their_state() -> Non
         assert moved
         for one in ids:
             assert await world.hosts["node-2"].ask(one, "add", (1,)) == 8
-        await until(lambda: not any(host.catalog.misplaced for host in world.hosts.values()))
+        await until(lambda: not any(len(host.misplaced) for host in world.hosts.values()))
         assert all(_homes(world.hosts, one) <= 1 for one in ids)
         for one in moved:
             assert await world.hosts["node-1"].ask(one, "total", ()) == 8

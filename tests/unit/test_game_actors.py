@@ -412,7 +412,7 @@ async def test_a_player_and_a_live_match_move_with_what_is_in_memory_only() -> N
     async with cluster(("node-1", "node-2"), app=App, **FAST) as world:
         one, two = world.hosts.values()
         for host in (one, two):
-            host.catalog.belongs = lambda actor, host=host: host.me  # type: ignore[method-assign,misc]
+            host.misplaced.home = lambda actor, host=host: host.me  # type: ignore[method-assign,misc]
         game_host = await live_match(one)
         await game_host.send(MatchTick(1, "m", 7_000))
         await Client(one, player("ann")).send(PresenceSet(7, "away", "Slayer on Recharge"))

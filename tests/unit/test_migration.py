@@ -102,7 +102,7 @@ class Ghost(Actor[Total]):
         self.after(delay_s, self.add, 100)
 
     def where(self) -> str:
-        return str(self.activation.host.me.node)
+        return str(self.node)
 
 
 def _app() -> App:
@@ -123,7 +123,7 @@ async def world(*names: str, **tree: Any) -> AsyncIterator[Cluster]:
     """Hosts that move only what they are told to."""
     async with moving_world(*names, **tree) as w:
         for host in w.hosts.values():
-            host.catalog.belongs = lambda one, host=host: host.me  # type: ignore[method-assign,misc]
+            host.misplaced.home = lambda one, host=host: host.me  # type: ignore[method-assign,misc]
         yield w
 
 
@@ -473,7 +473,7 @@ def _lose(w: Cluster, lost: type, times: int = 1, answers: bool = False) -> None
     """Swallow so many messages of that sort to any node, or their answers."""
     for host in w.hosts.values():
 
-        def serve(peer: NodeAddress, payload: bytes, real: Any = host.migrator.arrivals.serve) -> Any:
+        def serve(peer: NodeAddress, payload: bytes, real: Any = host.arrivals.serve) -> Any:
             nonlocal times
             if isinstance(parcels.decode(payload), lost) and times > 0:
                 times -= 1
@@ -507,7 +507,7 @@ async def test_lost_messages_lose_no_change_and_what_lives_by_itself_wakes(
         await until(lambda: two.find(a) is not None)
         parcel = [1, ["x"], "activated arrived", 5] if answers else [0, [], "activated", 5]
         assert await one.ask(a, "seen", ()) == parcel
-        await until(lambda: not two.migrator.arrivals._incoming)
+        await until(lambda: not two.arrivals._incoming)
         assert live(two, a).timers == 1 and one.metrics.fenced_total == two.metrics.fenced_total == 0
 
 
@@ -586,7 +586,7 @@ async def test_a_call_that_is_at_the_target_first_waits_for_the_parcel() -> None
         two.directory.partition.unregister(a, one.me)
         one.faults.hold = asyncio.Event()
         moving = asyncio.ensure_future(move(w, a))
-        await until(lambda: two.migrator.arrivals.expects(a))
+        await until(lambda: a in two.catalog.expected)
         early = asyncio.ensure_future(two.catalog.activate(a))
         await until(lambda: any(statement == "migrate" for statement, _ in one.faults.seen))
         one.faults.hold.set()
@@ -610,7 +610,7 @@ async def test_a_parcel_that_is_too_late_is_refused_and_the_claimed_one_lives_on
 
         one.store.migrate = then_waits  # type: ignore[method-assign]
         moving = asyncio.ensure_future(move(w, a))
-        await until(lambda: not two.migrator.arrivals.expects(a) and bool(two.migrator.arrivals._past))
+        await until(lambda: a not in two.catalog.expected and bool(two.arrivals._past))
         claimed = await two.catalog.activate(a)
         assert claimed.call("add", (1,)) == 6
         gate.set()
@@ -624,7 +624,7 @@ async def test_a_repeated_message_gets_the_same_answer_and_an_unknown_one_does_n
         one, two = w.hosts.values()
         a = await living(w, Counter)
         sent: list[bytes] = []
-        serve = two.migrator.arrivals.serve
+        serve = two.arrivals.serve
 
         def noted(peer: NodeAddress, payload: bytes) -> Any:
             sent.append(payload)
@@ -701,6 +701,8 @@ async def test_a_log_that_does_not_fit_together_is_refused(part: str) -> None:
         a = await living(w, Ledger)
         for _ in range(3):
             await live(one, a).call("add", (1,))
+        assert live(one, a).halt()
+        live(one, a).freeze()
         data = parcels.pack(live(one, a), live(one, a).epoch, 1 << 20)
         assert data is not None
         parcel = msgspec.msgpack.decode(data, type=parcels.Parcel)
@@ -708,7 +710,7 @@ async def test_a_log_that_does_not_fit_together_is_refused(part: str) -> None:
         wrong: dict[str, Any] = {"base": b"\xc1", "tail": parcel.log.tail[1:-1], "ends": [99], "next_seq": 9}
         parcel = replace(parcel, log=replace(parcel.log, **{part: wrong[part]}))
         with pytest.raises(BadInput):
-            parcels.unpack(two, parcels.encode(parcel))
+            parcels.unpack(two.app, two, parcels.encode(parcel))
 
 
 async def test_what_cannot_travel_lives_on_here() -> None:
@@ -809,7 +811,7 @@ async def test_a_leaving_node_hands_everything_on_whatever_its_placement() -> No
         for identity in ids:
             await one.catalog.activate(identity)
         _show_leaving(w, "node-1")
-        assert one.catalog.is_leaving and len(one.catalog.misplaced) == one.metrics.misplaced == len(ids)
+        assert one.current.is_leaving and len(one.misplaced) == one.metrics.misplaced == len(ids)
         await until(lambda: not one.catalog.live and not one.metrics.misplaced)
         assert all(len(places(w, identity)) == 1 for identity in ids)
         assert one.metrics.migrations_total == len(ids)
@@ -822,7 +824,7 @@ async def test_nothing_moves_to_a_node_that_is_leaving(quick: None) -> None:
         await one.catalog.activate(a)
         _show_leaving(w, "node-2")
         assert await move(w, a) == 0
-        assert one.catalog.belongs(live(one, a)) == one.me and not two.catalog.live
+        assert one.misplaced.home(live(one, a)) == one.me and not two.catalog.live
 
 
 def silence(host: TestHost) -> list[bytes]:
@@ -846,7 +848,7 @@ async def test_a_stop_stores_what_is_acknowledged_although_a_peer_is_silent() ->
             await one.catalog.activate(identity)
         silence(two)
         _show_leaving(w, "node-1")
-        stopping = asyncio.ensure_future(one.catalog.stop(one.clock.now() + 3))
+        stopping = asyncio.ensure_future(one.stop(one.clock.now() + 3))
         acknowledged = dict.fromkeys(ids, 0)
         while not stopping.done():
             for identity in ids:
@@ -855,7 +857,7 @@ async def test_a_stop_stores_what_is_acknowledged_although_a_peer_is_silent() ->
                     acknowledged[identity] = here.call("add", (1,))
             await asyncio.sleep(0.02)
         await stopping
-        assert one.catalog.unstored == 0
+        assert one.unstored == 0
         stored = await three.store.read("counter", ids)
         for identity in ids:
             there = three.find(identity)
@@ -872,12 +874,12 @@ async def test_a_stop_moves_what_it_can_and_stores_the_rest() -> None:
         live(one, a).call("beat", ("x",))
         live(one, a).call("add", (3,))
         _show_leaving(w, "node-1")
-        await one.catalog.stop(one.clock.now() + 5)
-        assert not one.catalog.live and not one.catalog.unstored
+        await one.stop(one.clock.now() + 5)
+        assert not one.catalog.live and not one.unstored
         assert await two.ask(a, "seen", ()) == [1, ["x"], "activated arrived", 3]
         assert two.find(b) is not None and two.find(near) is not None
         _show_leaving(w, "node-2")
-        await two.catalog.stop(two.clock.now() + 5)
+        await two.stop(two.clock.now() + 5)
         assert (await two.store.read("walker", [a]))[a].state.total == 3
 
 

@@ -61,7 +61,7 @@ class Odd(Actor[Total]):
         raise ValueError("planted")
 
     def push_badly(self) -> int:
-        self.activation.outputs.append(_broken_output)
+        self.context.outputs.append(_broken_output)
         self.tell(Odd, "other", Odd.add, 5)
         return self.add(1)
 
@@ -264,7 +264,9 @@ async def test_a_timer_whose_turn_is_refused_comes_again() -> None:
         host.write_behind.refusal = "planted"
         activation = host.find(O)
         assert activation is not None
-        await until(lambda: host.metrics.turn_errors_total >= 0 and activation.timers == 1 and activation.used >= 2)
+        await until(
+            lambda: host.metrics.turn_errors_total >= 0 and activation.timers == 1 and activation.turn_count >= 2
+        )
         assert activation.actor.state.total == 0
         host.write_behind.refusal = None
         await until(lambda: _reads(host, 1))

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from server.actors.app import App
+from server.catalog.services import Services
 from server.catalog.system import ActorSystem
 from server.cluster.view import Member, View
 from server.drivers import build_store, load_app
@@ -59,9 +60,12 @@ async def host_over(app: App, store: Any, logs: Any, name: str = "node-1") -> As
     )  # fmt: skip
     transport = TcpTransport(settings.transport, "bench", None, clock, metrics, supervisor, rng)
     host = ActorSystem(
-        app, settings, clock, rng, metrics, supervisor, transport, store, logs,
-        pipeline.claimer, pipeline.takeover, pipeline.durability, pipeline.write_behind, pipeline.group_commit,
-    )  # fmt: skip
+            Services(
+                app=app, settings=settings, clock=clock, rng=rng, metrics=metrics, supervisor=supervisor,
+                transport=transport, store=store, logs=logs,
+            ),
+            pipeline,
+        )  # fmt: skip
     host.outlet = NoOutlet()
     await store.open()
     pipeline.lease.granted(clock.boot() + 1e6)

@@ -66,7 +66,7 @@ async def _do(host: ActorSystem, told: Told) -> Any:
     if isinstance(told, Move):
         here = [one for identity in told.ids if (one := host.find(identity)) is not None]
         return await host.migrator.move(here, told.to)
-    return [len(host.catalog.live), len(host.catalog.misplaced), host.metrics.migrations_total]
+    return [len(host.catalog.live), len(host.misplaced), host.metrics.migrations_total]
 
 
 async def main() -> None:

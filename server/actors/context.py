@@ -1,0 +1,141 @@
+"""The context of an actor: everything that an actor may ask of the activation that runs it.
+
+An author calls the methods of `Actor`; those call these. The engine's `Activation` is one implementation, a
+few lines in a test are another.
+"""
+
+from collections.abc import Awaitable, Coroutine
+from typing import Any, Protocol
+
+import msgspec
+
+from server.ids import ActorId, NodeAddress, NodeId
+from server.wire.messages import Push
+
+
+class EventBatch(msgspec.Struct, frozen=True, array_like=True):
+    """Durable events `first_seq` … of a logged actor, as msgpack; `next_seq` is the log's
+    durable end (the number that the next event will get)."""
+
+    next_seq: int
+    first_seq: int
+    events: list[msgspec.Raw]
+
+
+class Attached(msgspec.Struct, frozen=True, array_like=True):
+    """The answer to `attach`. `next_seq` is the log's durable end; `finished`: it stays so, no event will
+    ever follow."""
+
+    next_seq: int
+    finished: bool
+
+
+class ActorLog(Protocol):
+    """The log of a logged actor, as the actor and read models see it."""
+
+    @property
+    def next_seq(self) -> int:
+        """The number that the next event will get."""
+        ...
+
+    @property
+    def durable_seq(self) -> int:
+        """The number that the next *durable* event will get: events before it are in the store."""
+        ...
+
+    def append(self, cls: Any, state: Any, event: Any, command: tuple[str, int] | None) -> Any:
+        """Append `event` as part of the turn under way. Returns the state after it."""
+        ...
+
+    def read(self, from_seq: int) -> Awaitable[EventBatch]:
+        """Durable events from `from_seq`, at most 512. Raises the store's `Unavailable`."""
+        ...
+
+    def recent(self, count: int) -> EventBatch:
+        """The newest durable events that are in memory, at most `count` and 512. Never waits."""
+        ...
+
+    def attach(self, node: NodeAddress) -> Attached:
+        """Stream new durable events to `node` for the next ten seconds."""
+        ...
+
+
+class Context(Protocol):
+    """See the module's head."""
+
+    @property
+    def id(self) -> ActorId: ...
+
+    @property
+    def key(self) -> str: ...
+
+    @property
+    def version(self) -> int:
+        """How often the durable state has changed, for ever."""
+        ...
+
+    @property
+    def node(self) -> NodeId:
+        """The name of the node that the actor lives on now."""
+        ...
+
+    def is_stored(self, version: int) -> bool:
+        """Tell whether the state with `version`, or a newer one, is in the store."""
+        ...
+
+    # ---- time ----
+
+    def now(self) -> float:
+        """Seconds, monotonic."""
+        ...
+
+    def wall_ms(self) -> int:
+        """Unix time in milliseconds."""
+        ...
+
+    def set_timer(self, name: str, delay_s: float, args: tuple[Any, ...]) -> None:
+        """Run own method `name(*args)` as a turn in `delay_s`; a timer of that name is moved."""
+        ...
+
+    def cancel_timer(self, name: str) -> None: ...
+
+    async def remind(self, name: str, due_ms: int) -> None:
+        """See `Actor.remind`."""
+        ...
+
+    async def unremind(self, name: str) -> None:
+        """See `Actor.unremind`."""
+        ...
+
+    def deliver(self, name: str, due_ms: int) -> bool | Awaitable[bool]:
+        """Run reminder `name` that is due: see `Actor.reminded`."""
+        ...
+
+    # ---- outputs and calls ----
+
+    def tell(self, identity: ActorId, name: str, args: tuple[Any, ...]) -> None:
+        """Call another actor after this turn, without an answer; at most once."""
+        ...
+
+    def push(self, subject: str, message: Push) -> None:
+        """Send `message` to the sessions of player `subject` after this turn."""
+        ...
+
+    def ask(self, identity: ActorId, name: str, args: tuple[Any, ...]) -> Coroutine[Any, Any, Any]:
+        """The answer of another actor, within the deadline of the turn under way. Raises what the method
+        raises, and the errors of a call."""
+        ...
+
+    # ---- life ----
+
+    def release(self) -> None:
+        """Ask to be deactivated once idle."""
+        ...
+
+    def stay(self) -> None:
+        """Take `release` back."""
+        ...
+
+    def log(self) -> ActorLog:
+        """The actor's log. Raises `NotFound` for an actor that is not logged."""
+        ...

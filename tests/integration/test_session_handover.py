@@ -27,6 +27,8 @@ from server.wire.messages import Ack, Close, CloseCode, Heartbeat, Hello, Unwatc
 from tests.support.gateways import Echo, MemoryClient, Note, Pilot, Post, Slow, Who, World, gateways, token
 from tests.support.waiting import until
 
+pytestmark = pytest.mark.virtual_time
+
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:

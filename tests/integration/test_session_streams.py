@@ -12,6 +12,8 @@ from server.wire.messages import Ack, Unwatch, Watch
 from tests.support.gateways import LAST, Echo, MemoryClient, Post, World, gateways
 from tests.support.waiting import until
 
+pytestmark = pytest.mark.virtual_time
+
 
 async def joined(world: World, node: str, subject: str, role: str = "service", format: str = "msgpack") -> MemoryClient:
     client = world.client(node, subject, role, format)

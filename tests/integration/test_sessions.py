@@ -26,6 +26,8 @@ from tests.support.gateways import (
 )
 from tests.support.waiting import until
 
+pytestmark = pytest.mark.virtual_time
+
 
 async def welcomed(world: World, node: str = "node-1", subject: str = "p", **fields: object) -> MemoryClient:
     role = str(fields.pop("role", "player"))

@@ -29,7 +29,7 @@ REPORTED: Final = (Kill, Death, Assist, Medal, Objective, Score)
 
 
 class Ledger(msgspec.Struct):
-    """What `garrison_bots.ledger` writes. `entities`: actor id to the last acknowledged version.
+    """The bots' ledger, as `garrison_bots.ledger` writes it. `entities`: actor id to the last acknowledged version.
     `matches`: match to the number after its last acknowledged event. `changes` counts every
     acknowledged change; `lost` those that were gone while the bots still played."""
 

@@ -37,7 +37,7 @@ Examples:
 """
 
 
-class Options(msgspec.Struct, frozen=True):
+class DemoOptions(msgspec.Struct, frozen=True):
     home: Path
     seconds: float | None
     players: int
@@ -84,7 +84,7 @@ def demo(
     """
     assignments = [*(set_ or ()), *(() if flush_at_stop else ("store.flush_at_stop=false",))]
     check_assignments(assignments)
-    options = Options(home, seconds, players, nodes, speed, port, assignments, seed)
+    options = DemoOptions(home, seconds, players, nodes, speed, port, assignments, seed)
     with alone(home):
         if fresh:
             empty_home(home)
@@ -104,9 +104,9 @@ def register(app: App) -> None:
 
 
 class Demo(Live):
-    """One run of the demo."""
+    """A run of the demo."""
 
-    def __init__(self, options: Options, console: Console) -> None:
+    def __init__(self, options: DemoOptions, console: Console) -> None:
         super().__init__(Home(options.home), console)
         self.options = options
         self.nodes_at_end = 0
@@ -176,7 +176,7 @@ class Demo(Live):
             self._say_ended()
 
     def _say_ended(self) -> None:
-        """One line for all matches that ended in the last while."""
+        """Say in one line which matches ended in the last while."""
         now = time.monotonic()
         if not self._ended or now - self._ended_told < STATUS_EVERY_S or self.shown_by is None:
             return

@@ -1,4 +1,4 @@
-"""What `demo` and `chaos` share: a cluster and bots on this machine, watched by one parent.
+"""The common part of `demo` and `chaos`: a cluster and bots on this machine, watched by one parent.
 
 Ctrl-C asks for an orderly end, a second one ends it at once; whatever was started is gone when
 `run` returns. Progress goes to standard error: a status line on a terminal, plain lines elsewhere.
@@ -23,22 +23,22 @@ BOTS_STOP_S: Final = 30.0
 
 
 class Live:
-    """One run. A subclass gives `work`; `cluster` and `bots` are set while it runs."""
+    """A run. A subclass gives `work`; `cluster` and `bots` are set while it runs."""
 
     def __init__(self, home: Home, console: Console) -> None:
         self.home = home
         self.console = console
         self.ledger = home.path / "ledger.json"
         self.stats: dict[str, Any] = {}
-        """What the bots said last."""
+        """The newest figures of the bots."""
         self.done: dict[str, Any] = {}
-        """What they said at the end."""
+        """The figures of the bots at their end."""
         self.stop_asked = asyncio.Event()
         self.force_asked = asyncio.Event()
         self.cluster: LocalCluster | None = None
         self.bots: asyncio.subprocess.Process | None = None
         self.orphaned = signal.SIGTERM
-        """What the bots get when this process dies."""
+        """Signal that the bots get when this process dies."""
         self._status: Status | None = None
 
     async def work(self) -> dict[str, Any]:
@@ -88,7 +88,7 @@ class Live:
         return self.bots
 
     async def read_bots(self, bots: asyncio.subprocess.Process) -> None:
-        """What the bots tell, line by line, until they end. If they end by themselves, so does the run."""
+        """Read the bots' lines until they end. If they end by themselves, so does the run."""
         assert bots.stdout is not None
         async for line in bots.stdout:
             told = jsonlib.loads(line)
@@ -117,7 +117,7 @@ class Live:
             raise Unavailable(f"the bots stopped: {last_words(self.home.log('bots'))}")
 
     async def compare(self, *more: str) -> dict[str, Any]:
-        """What a separate process finds in the store of what the bots were promised."""
+        """Compare the bots' ledger with the store, in a separate process; its findings."""
         self.note("comparing what was acknowledged with what is stored")
         arguments = ["audit", "--config", str(self.home.config), "--ledger", str(self.ledger), "--json", *more]
         process = await spawn_self(arguments, self.home.log("audit"))
@@ -135,7 +135,7 @@ class Live:
         self.console.print(text)
 
     def note(self, text: str) -> None:
-        """What happens now."""
+        """Say what happens now."""
         if self._status is not None and self.console.is_terminal:
             self._status.update(text)
         elif not self.console.is_terminal:

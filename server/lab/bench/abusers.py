@@ -16,7 +16,7 @@ from typing import Any, Final
 import msgspec
 import uvloop
 
-from server.lab.bench.raw_socket import Closed, RawSocket, connected, frame, message
+from server.lab.bench.raw_socket import RawSocket, SocketClosed, connected, frame, message
 
 PAUSE_S: Final = 0.05
 """Between being thrown out and coming back."""
@@ -24,7 +24,7 @@ HELD_S: Final = 1.0
 CHUNK_BYTES: Final = 64 * 1024
 WATCHES: Final = 12
 PUSHES: Final = 30
-"""Of the topic, at least so many pushes come before the server waits for an acknowledgement."""
+"""Pushes of the topic that come at least before the server waits for an acknowledgement."""
 
 
 class Crowd(msgspec.Struct, frozen=True):
@@ -61,7 +61,7 @@ class Abusers:
             try:
                 await self.kinds[name](self.crowd, token)
                 self.thrown[f"{name} left"] += 1
-            except Closed as closed:
+            except SocketClosed as closed:
                 self.thrown[f"{name} {closed.code}"] += 1
             except OSError:
                 self.thrown[f"{name} refused"] += 1
@@ -125,12 +125,12 @@ async def _pour(socket: RawSocket, chunk: bytes) -> None:
     try:
         while True:
             await socket.send(chunk)
-    except Closed:
+    except SocketClosed:
         return
 
 
 async def _unknown_type(crowd: Crowd, token: str) -> None:
-    """One at a time, each when the one before is answered."""
+    """Send unknown messages, each when the one before is answered."""
     async with _session(crowd, token) as socket:
         while True:
             await socket.ask("no.such", 7)

@@ -19,7 +19,7 @@ from server.lab.bench.hosts import game_host
 PLAYERS = 1_000
 REPEATS = 3
 RELEASE = "UPDATE players SET owner_node = NULL"
-"""What is not measured: giving the rows up again."""
+"""Gives the rows up again, outside of what is measured."""
 
 
 async def run(effort: Effort) -> Outcome:

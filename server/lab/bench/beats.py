@@ -44,8 +44,8 @@ class Measured(msgspec.Struct, frozen=True):
     max_ms: float
 
 
-class Session:
-    """One welcomed session."""
+class BeatingSession:
+    """A welcomed session on a blocking socket."""
 
     def __init__(self, url: str, token: str) -> None:
         self._socket = socket.create_connection(address(url), timeout=TIMEOUT_S)
@@ -59,7 +59,7 @@ class Session:
             raise SystemExit("the neighbour was not let in")
 
     def beat(self) -> None:
-        """One round trip."""
+        """Send a heartbeat and wait for its answer."""
         self._socket.sendall(_BEAT)
         answer = self._some()
         while len(answer) < len(_ANSWER):
@@ -74,7 +74,7 @@ class Session:
         return data
 
 
-def measure(sessions: list[Session], seconds: float) -> Measured:
+def measure(sessions: list[BeatingSession], seconds: float) -> Measured:
     """Beat for so long."""
     times: list[float] = []
     due = begin = time.perf_counter()
@@ -101,7 +101,7 @@ def _p99(times: list[float]) -> float:
 def main() -> None:
     neighbour = msgspec.json.decode(sys.stdin.readline(), type=Neighbour)
     os.sched_setaffinity(0, neighbour.cpus)
-    sessions = [Session(neighbour.url, token) for token in neighbour.tokens]
+    sessions = [BeatingSession(neighbour.url, token) for token in neighbour.tokens]
     print("{}", flush=True)
     for line in sys.stdin:
         print(msgspec.json.encode(measure(sessions, float(line))).decode(), flush=True)

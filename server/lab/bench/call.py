@@ -36,7 +36,7 @@ def _run(host: ActorSystem, identity: ActorId, count: int) -> None:
 async def run(effort: Effort) -> Outcome:
     """CPU us a call."""
     identity, calls = actor_id("counter", "a"), effort.size(CALLS)
-    registry = {f"counter/{n}": floor.Counter() for n in range(1_000)} | {str(identity): floor.Counter()}
+    registry = {f"counter/{n}": floor.FloorCounter() for n in range(1_000)} | {str(identity): floor.FloorCounter()}
     async with memory_host(App("bench", (Counter,))) as host:
         for n in range(1_000):
             await host.ask(actor_id("counter", str(n)), "add", (1,))

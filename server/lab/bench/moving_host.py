@@ -39,7 +39,7 @@ class Fill(msgspec.Struct, frozen=True, tag=True):
     ids: list[ActorId]
 
 
-class Move(msgspec.Struct, frozen=True, tag=True):
+class MoveThese(msgspec.Struct, frozen=True, tag=True):
     """Move these, where they are here. Answered by their number."""
 
     ids: list[ActorId]
@@ -50,7 +50,7 @@ class Count(msgspec.Struct, frozen=True, tag=True):
     """Answered by how many live here, how many of them are misplaced, and how many have moved."""
 
 
-Told = See | Fill | Move | Count
+Told = See | Fill | MoveThese | Count
 
 
 async def _do(host: ActorSystem, told: Told) -> Any:
@@ -63,7 +63,7 @@ async def _do(host: ActorSystem, told: Told) -> Any:
         for start in range(0, len(told.ids), AT_ONCE):
             await asyncio.gather(*(host.activate(identity) for identity in told.ids[start : start + AT_ONCE]))
         return len(host.catalog.live)
-    if isinstance(told, Move):
+    if isinstance(told, MoveThese):
         here = [one for identity in told.ids if (one := host.find(identity)) is not None]
         return await host.migrator.move(here, told.to)
     return [len(host.catalog.live), len(host.misplaced), host.metrics.migrations_total]

@@ -12,10 +12,10 @@ from typing import Any, Final
 import msgspec
 
 _KERNEL_BYTES: Final = 32 * 1024
-"""What the kernel takes from us at once: copying megabytes, it keeps others from the processor."""
+"""Send buffer in the kernel: copying megabytes, it keeps others from the processor."""
 
 
-class Closed(Exception):
+class SocketClosed(Exception):
     """The server closed the connection. `code` is 1006 where it did not say why."""
 
     def __init__(self, code: int) -> None:
@@ -58,7 +58,7 @@ def address(url: str) -> tuple[str, int]:
 
 
 class RawSocket:
-    """One connection after its handshake. What it does raises `Closed` once the server has closed."""
+    """A connection after its handshake. Every method raises `SocketClosed` once the server has closed."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer = reader, writer
@@ -69,7 +69,7 @@ class RawSocket:
             self._writer.write(data)
             await self._writer.drain()
         except ConnectionError:
-            raise Closed(1006) from None
+            raise SocketClosed(1006) from None
 
     async def receive(self) -> Any:
         """The payload of the next message."""
@@ -96,9 +96,9 @@ class RawSocket:
                 (size,) = struct.unpack("!H", await self._reader.readexactly(2))
             payload = await self._reader.readexactly(size)
         except (asyncio.IncompleteReadError, ConnectionError):
-            raise Closed(1006) from None
+            raise SocketClosed(1006) from None
         if first & 0xF == 8:
-            raise Closed(struct.unpack("!H", payload[:2])[0] if payload else 1005)
+            raise SocketClosed(struct.unpack("!H", payload[:2])[0] if payload else 1005)
         return first & 0xF, payload
 
     def drop(self) -> None:
@@ -117,7 +117,7 @@ async def connected(url: str, format: str = "msgpack", unread_bytes: int = 2**16
         try:
             await reader.readuntil(b"\r\n\r\n")
         except (asyncio.IncompleteReadError, ConnectionError):
-            raise Closed(1006) from None
+            raise SocketClosed(1006) from None
         yield RawSocket(reader, writer)
     finally:
         writer.transport.abort()

@@ -27,7 +27,7 @@ from server.lab.bench.harness import Effort, Outcome, outcome, progress
 SIZES: Final = (3, 100, 1_000)
 ACTIVATIONS: Final = 100_000
 ELSEWHERE: Final = 10
-"""One of so many activations does not live on its slot's owner."""
+"""Activations for each one that does not live on its slot's owner."""
 WEIGHT: Final = 4
 KINDS: Final = ("join", "leave", "crash")
 _encode = msgspec.msgpack.encode
@@ -36,7 +36,7 @@ _heard = msgspec.msgpack.Decoder(Heard)
 
 
 class _Node:
-    """One simulated node: what lives there, its protocol, and the CPU seconds that it took."""
+    """A simulated node: its activations, its protocol, and the CPU seconds that it took."""
 
     def __init__(self, me: NodeAddress, view: View) -> None:
         self.me, self.spent = me, 0.0
@@ -185,7 +185,7 @@ class _Cluster:
         self._check()
 
     def _check(self) -> None:
-        """What was measured has done its work."""
+        """Assert that the measured work was done: every activation away from its owner is listed."""
         self.pass_messages()
         listed = sum(len(node.core.partition) for node in self.nodes.values())
         away = sum(self._owner(one) != node.me for node in self.nodes.values() for one in node.live)

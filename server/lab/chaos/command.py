@@ -77,13 +77,13 @@ def chaos(
     node ended by itself, if a stream had a gap, or if the cluster or a client did not recover. Ctrl-C ends the faults,
     then everything in order; a second Ctrl-C at once.
     """
-    from server.lab.chaos.run import Chaos, Options, is_good
+    from server.lab.chaos.run import Chaos, ChaosOptions, is_good
 
     assignments = list(set_ or ())
     check_assignments(assignments)
     if _taken(assignments, "journal.mode") is not None:
         raise BadSetting("journal.mode", "say --journal none, local or redis")
-    options = Options(
+    options = ChaosOptions(
         home=home,
         seconds=seconds if count is None else float("inf"),
         count=count,

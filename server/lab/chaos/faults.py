@@ -248,7 +248,7 @@ class Faults:
             await asyncio.sleep(LOOK_EVERY_S)
 
     async def _sleep(self, seconds: float) -> None:
-        """That long, or until the run is to end."""
+        """Sleep `seconds`, or until the run is to end."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self.stopping.wait()

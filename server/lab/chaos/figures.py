@@ -1,4 +1,4 @@
-"""What the probes saw of each fault: how long clients waited because of it.
+"""Figures of each fault, from the probes: how long clients waited because of it.
 
 A probe tells of late answers only (`Gap`). Each gap belongs to one fault: the last one that struck before it
 began. A probe whose entity lived on the node that was hit counts in any case, with the longest of its waits; one
@@ -79,7 +79,7 @@ class Gaps:
         self.gaps: dict[str, list[Gap]] = {}
         self.probes: list[str] = []
         self.quiet: dict[str, float] = {}
-        """Who waits: the time of its last answer."""
+        """Probes that wait, with the time of their last answer."""
         self.heard_at = 0.0
         """The time of what is known."""
 
@@ -134,5 +134,5 @@ PLURALS: Final = {"match": "matches"}
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """Of sorted values; 0.0 without any."""
+    """The value below which `share` of sorted `values` are; 0.0 without any."""
     return round(values[min(len(values) - 1, int(len(values) * share))], 3) if values else 0.0

@@ -1,4 +1,4 @@
-"""Where the nodes of a chaos run keep their crash journals; gone afterwards."""
+"""Crash journals of the nodes of a chaos run, removed afterwards."""
 
 import asyncio
 import contextlib

@@ -55,7 +55,7 @@ class Network:
 
     @property
     def places(self) -> list[Place]:
-        """Where nodes may live."""
+        """Addresses and namespaces in which nodes may live."""
         return [
             Place(_address(index), GATEWAY, ADMIN, GOSSIP, TRANSPORT, namespace)
             for index, namespace in enumerate(self._namespaces)

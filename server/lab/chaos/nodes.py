@@ -23,7 +23,7 @@ class Counters:
         self._last: dict[tuple[str, str], float] = {}
 
     def add(self, node: str, values: dict[str, float]) -> None:
-        """What `node` tells now."""
+        """Add what `node` has counted since it was asked last. A counter that fell was begun anew by a new run."""
         for name, value in values.items():
             if name.endswith("_total"):
                 before = self._last.get((node, name), 0.0)
@@ -36,7 +36,7 @@ class Counters:
 
 
 async def metrics(node: NodeProcess) -> dict[str, float]:
-    """What a node counts, by name without the prefix; empty if it does not answer."""
+    """The counters of a node, by name without the prefix; empty if it does not answer."""
     status, body = await _get(node.ready.get("admin_url", ""), "/metrics")
     return {name: float(value) for name, value in _SAMPLE.findall(body)} if status == 200 else {}
 

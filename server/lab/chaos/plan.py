@@ -1,4 +1,4 @@
-"""Which faults strike, in which order and how hard: drawn from a seed, whatever happens meanwhile."""
+"""The plan of faults, their order and strength: drawn from a seed, whatever happens meanwhile."""
 
 import random
 from collections.abc import Iterator, Sequence
@@ -8,7 +8,7 @@ import msgspec
 
 KINDS: Final = ("kill", "pause", "stop", "rolling", "join", "store_outage")
 NETWORK_KINDS: Final = ("partition", "loss")
-"""Those that need network namespaces."""
+"""Faults that need network namespaces."""
 
 
 class Fault(msgspec.Struct, frozen=True):

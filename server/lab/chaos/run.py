@@ -1,4 +1,4 @@
-"""One chaos run: a cluster, bots and probes, faults until the time is over, and the figures."""
+"""A chaos run: a cluster, bots and probes, faults until the time is over, and the figures."""
 
 import asyncio
 import base64
@@ -33,7 +33,7 @@ GAP_S: Final = 0.25
 NAMED: Final = 20
 
 
-class Options(msgspec.Struct, frozen=True, kw_only=True):
+class ChaosOptions(msgspec.Struct, frozen=True, kw_only=True):
     """`seconds` and `count` bound how long faults strike. `faults`: the kinds to draw from; empty: all that are
     possible here. `network`: whether to try namespaces."""
 
@@ -57,18 +57,18 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 class Chaos(Live):
     """`work` gives the figures."""
 
-    def __init__(self, options: Options, console: Console) -> None:
+    def __init__(self, options: ChaosOptions, console: Console) -> None:
         super().__init__(Home(options.home), console)
         self.options = options
         self.gaps = Gaps(GAP_S)
         self.began = self.ended = time.monotonic()
-        """Of the faults."""
+        """Begin and end of the time of faults."""
         self.orphaned = signal.SIGKILL
         self.no_network = ""
         self._launches = 0
         self.network: Network | None = None
         self.struck: list[Struck] = []
-        """What was hit, once the run is over."""
+        """Faults that struck, once the run is over."""
 
     def check(self) -> None:
         """Raises `BadSetting` for faults that there are not, and for a file that would not be its own."""

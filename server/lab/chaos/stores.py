@@ -32,7 +32,7 @@ _THROW_OUT: Final = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHER
 
 
 class ChaosStore:
-    """One database. `url` is for the nodes; `local`: it is reached without a network."""
+    """The database of a run. `url` is for the nodes; `local`: it is reached without a network."""
 
     def __init__(self, url: str, local: bool) -> None:
         self.url, self.local = url, local
@@ -54,7 +54,7 @@ class ChaosStore:
             return [from_row(row) for row in (await connection.exec_driver_sql(SELECT)).all()]
 
     async def owners(self, entities: Collection[str]) -> dict[str, str]:
-        """Which node owns each of `entities` now; those that nobody owns are left out."""
+        """The owner of each of `entities` now; entities that nobody owns are left out."""
         wanted = set(entities)
         found: dict[str, str] = {}
         async with connected(self.url) as connection:

@@ -26,7 +26,7 @@ def owned_tables() -> list[Table]:
 
 
 def statements(dialect: str) -> list[str]:
-    """What makes the table and its triggers in an empty, migrated database."""
+    """Statements that make the table and its triggers in an empty, migrated database."""
     made = [_TABLES[dialect]]
     for table in owned_tables():
         made += _sqlite(table) if dialect == "sqlite" else _postgres(table)

@@ -24,7 +24,7 @@ import msgspec
 
 
 class Write(msgspec.Struct, frozen=True, array_like=True):
-    """One accepted change of a row, its values before and after. `owner` is `node#incarnation`, empty
+    """An accepted change of a row, its values before and after. `owner` is `node#incarnation`, empty
     where nobody owns it. `rewritten`: the state changed and the version did not. `writer` is the name
     of the database connection, `node/process`, and `transaction` a name of its own for each, where there
     are such."""
@@ -72,7 +72,7 @@ def from_row(row: Iterable[Any]) -> Write:
 
 
 class _History:
-    """One entity's writes so far."""
+    """The writes of an entity so far."""
 
     __slots__ = ("length", "moved_in", "owners", "top", "writers")
 

@@ -4,19 +4,19 @@ import msgspec
 from msgspec.structs import replace
 
 
-class State(msgspec.Struct, frozen=True):
+class FloorState(msgspec.Struct, frozen=True):
     total: int = 0
 
 
-class Counter:
+class FloorCounter:
     def __init__(self) -> None:
-        self.state = State()
+        self.state = FloorState()
 
     def add(self, n: int) -> int:
         self.state = replace(self.state, total=self.state.total + n)
         return self.state.total
 
 
-def run(registry: dict[str, Counter], identity: str, count: int) -> None:
+def run(registry: dict[str, FloorCounter], identity: str, count: int) -> None:
     for _ in range(count):
         registry[identity].add(1)

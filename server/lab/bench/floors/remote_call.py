@@ -8,10 +8,10 @@ from typing import Any
 import msgspec
 import uvloop
 
-from server.lab.bench.floors.call import Counter
+from server.lab.bench.floors.call import FloorCounter
 
 decode, encode = msgspec.msgpack.Decoder(list[Any]).decode, msgspec.msgpack.Encoder().encode
-registry: dict[str, Counter] = defaultdict(Counter)
+registry: dict[str, FloorCounter] = defaultdict(FloorCounter)
 
 
 class Server(asyncio.Protocol):

@@ -17,7 +17,7 @@ Format = Literal["msgpack", "json"]
 SUBPROTOCOLS: Final[dict[str, Format]] = {"garrison.v1.msgpack": "msgpack", "garrison.v1.json": "json"}
 
 UNDECODABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""What decoding may raise, by the bytes: of a client or of another node."""
+"""Errors of decoding bytes that are not as they should be: a client's, another node's, or stored ones."""
 
 _any_msgpack = msgspec.msgpack.Decoder()
 _any_json = msgspec.json.Decoder()
@@ -26,7 +26,7 @@ _json = msgspec.json.Encoder()
 
 
 class Codec:
-    """One subprotocol's decoder and encoder. `decode` is the client-to-server direction."""
+    """The decoder and encoder of a subprotocol. `decode` is the client-to-server direction."""
 
     def __init__(self, format: Format, requests: Sequence[type[Request]]) -> None:
         self.format = format

@@ -25,6 +25,7 @@ from persistence.engine.urls import FIELD, parse
 from server.errors import BadSetting, Corrupt, Internal, Unavailable
 from server.eventlog.ports import Append, AppendResult, Seal, StoredLog
 from server.ids import ActorId, Epoch, Incarnation, NodeAddress, NodeId, actor_id, key_of, kind_of
+from server.liveness.ports import Estate, NodeRow
 from server.settings import StoreSettings
 from server.storage.ports import (
     Absent,
@@ -33,9 +34,7 @@ from server.storage.ports import (
     ClaimResult,
     Elsewhere,
     EntityMove,
-    Estate,
     MoveResult,
-    NodeRow,
     Owned,
     Reminder,
     Stored,

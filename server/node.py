@@ -14,7 +14,7 @@ a new `Node`: the same name comes back as a new incarnation.
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 import msgspec
@@ -27,10 +27,9 @@ from server.cluster.ports import Membership
 from server.cluster.view import Member, MemberState
 from server.errors import GarrisonError, Moved, Unavailable
 from server.eventlog.ports import LogStore
-from server.ids import ActorId, NodeAddress, NodeId
-from server.liveness.unreached import LOOK_S as ASK_STORE_S
-from server.liveness.unreached import Unreached
-from server.liveness.vanished import Vanished
+from server.ids import ActorId, NodeAddress
+from server.liveness.judge import LIMITS, Judge, JudgeLimits, Verdicts
+from server.liveness.registration import Registration
 from server.runtime.clock import Clock
 from server.runtime.lag import LagProbe
 from server.runtime.metrics import Metrics
@@ -39,9 +38,9 @@ from server.sessions.gateway import Gateway
 from server.settings import Settings
 from server.storage.journal.ports import Journal
 from server.storage.pipeline import StoragePipeline
-from server.storage.ports import NodeRow, Store
+from server.storage.ports import Store
 from server.storage.queries import NoStoreQueries, StoreQueries
-from server.transport.ports import Service, Transport
+from server.transport.ports import Transport
 from server.wire.messages import CloseCode
 
 log = structlog.get_logger(__name__)
@@ -50,14 +49,6 @@ LEAVING_ROUNDS = 5
 is gone: they take its slots over, and know a stop from a death."""
 STAGE_S = 8.0
 """What a stage of stopping may take that has no time of its own."""
-LOOK_S = 0.2
-"""How often a node with a journal looks whether that still works, and, where locks can prove it,
-whether its neighbours' processes are still there."""
-ASKED = 3
-"""How many others a node asks at a time whether it is dead in the store that it does not reach."""
-_OVER = b"over"
-VANISHED_PERIODS = 5
-"""Lease periods after which one that has vanished is dead in the store, or is seen again."""
 
 
 class Listener(Protocol):
@@ -107,20 +98,28 @@ class Drivers(msgspec.Struct, frozen=True):
 class Node:
     """See the module's head."""
 
-    def __init__(self, settings: Settings, app: App, signing_key: bytes, drivers: Drivers) -> None:
+    def __init__(
+        self, settings: Settings, app: App, signing_key: bytes, drivers: Drivers, limits: JudgeLimits = LIMITS
+    ) -> None:
         self.settings, self.app, self.drivers = settings, app, drivers
         self.metrics, self.supervisor, self.clock = drivers.metrics, drivers.supervisor, drivers.clock
         store, clock, metrics, rng = drivers.store, drivers.clock, drivers.metrics, drivers.rng
         self.lag = LagProbe(clock, metrics)
-        self._vanished = Vanished(VANISHED_PERIODS * settings.store.lease_period_s)
-        self._unreached = Unreached(settings.store.lease_period_s)
-        self._broken_at: float | None = None
-        self._gone: dict[NodeAddress, None] = {}  # members whose processes are proven dead
         self.pipeline = pipeline = StoragePipeline(
             kinds=app.actors, settings=settings, store=store, logs=drivers.logs, journal=drivers.journal, clock=clock,
-            rng=rng, metrics=metrics, supervisor=self.supervisor, neighbours=self, on_lease_lost=self._lease_lost,
+            rng=rng, metrics=metrics, supervisor=self.supervisor, on_lease_lost=self._lease_lost,
         )  # fmt: skip
         self.lease, self.write_behind, self.takeover = pipeline.lease, pipeline.write_behind, pipeline.takeover
+        self.registration = Registration(
+            settings=settings, nodes=store, journal=drivers.journal, lease=pipeline.lease,
+            undertaker=pipeline.undertaker, clock=clock,
+        )  # fmt: skip
+        self.judge = Judge(
+            settings=settings, nodes=store, journal=drivers.journal, lease=pipeline.lease,
+            undertaker=pipeline.undertaker, neighbourhood=pipeline.neighbourhood, transport=drivers.transport,
+            clock=clock, rng=rng, metrics=metrics, limits=limits, is_up=lambda: self._state == "up",
+            verdicts=Verdicts(self._lease_lost, self._journal_gone, self._members_changed),
+        )  # fmt: skip
         self.host = ActorSystem(
             Services(
                 app=app, settings=settings, clock=clock, rng=rng, metrics=metrics, supervisor=self.supervisor,
@@ -157,11 +156,12 @@ class Node:
         settings, drivers = self.settings, self.drivers
         if drivers.journal is not None:
             await drivers.journal.prepare()
-        self._registered = address = await self._register()
+        await drivers.store.open()
+        self._registered = address = await self.registration.register()
         self._lease_tasks = [self.supervisor.spawn(self.lease.run(address), "lease")]
         if drivers.journal is not None:
             await drivers.journal.open(address)
-        drivers.transport.serve(Service.NODE, self._say_whether_over)
+        self.judge.start(address)
         await drivers.transport.start(address)
         self.pipeline.start(address)
         self.host.start(address)
@@ -171,7 +171,7 @@ class Node:
             address.node, address.incarnation, settings.weight, "joining", drivers.transport.endpoint,
             self.client_url, self.admin_url,
         )  # fmt: skip
-        self._lease_tasks.append(self.supervisor.spawn(self.lease.judge(), "judge"))
+        self._lease_tasks.append(self.supervisor.spawn(self.pipeline.undertaker.run(), "undertaker"))
         for work, name in (
             (self.write_behind.run(), "write-behind"),
             (self.pipeline.group_commit.run(), "group-commit"),
@@ -183,56 +183,11 @@ class Node:
         await drivers.membership.start(self.me, self._members_changed)
         await self._announce("leaving" if self.drained else "up")
         self.supervisor.every(settings.gossip.load_interval_s, self._tell_gossip, "load")
-        if drivers.journal is not None:
-            self.supervisor.every(LOOK_S, self._look_at_journals, "journals")
-        if settings.store.lease and drivers.asks_store:
-            self.supervisor.every(ASK_STORE_S, self._ask_store, "store's nodes")
+        self.judge.watch(self.supervisor, drivers.asks_store)
         if self.admin is not None:
             await self.admin.start()
         self._members_changed()
         log.info("node is up", node=str(address), client_url=self.client_url, admin_url=self.admin_url)
-
-    async def _register(self) -> NodeAddress:
-        """An incarnation from the store; waits out the lease of an earlier run of this name."""
-        settings, store, journal = self.settings, self.drivers.store, self.drivers.journal
-        await store.open()
-        lease_s = settings.store.lease_period_s if settings.store.lease else None
-        deadline = self.clock.now() + 3 * settings.store.lease_period_s
-        told = stale = False
-        while True:
-            try:
-                if journal is not None and stale:
-                    await journal.prepare()  # another place: if it is only the answer that is lost, a run has that one
-                stale, sent_at = True, self.clock.boot()
-                place = journal.place if journal is not None else ""
-                incarnation = await store.register_node(NodeId(settings.node), lease_s, place)
-            except Unavailable as error:
-                if self.clock.now() >= deadline:
-                    if await self._earlier_runs():
-                        why = f"setting node: another live process is called {settings.node}; names must differ"
-                        raise Unavailable(why) from None
-                    raise
-                if await self._bury_earlier_runs():
-                    continue
-                if not told:
-                    log.info("waiting to register", node=settings.node, why=error.message)
-                told = True
-                await asyncio.sleep(min(0.5, error.retry_after_s or 0.5))
-                continue
-            self.lease.granted(sent_at)
-            return NodeAddress(NodeId(settings.node), incarnation)
-
-    async def _bury_earlier_runs(self) -> bool:
-        """Earlier runs of this node need not be waited for where their processes are proven dead."""
-        if self.drivers.journal is None:
-            return False
-        live = await self._earlier_runs()
-        return bool(live) and len(await self.takeover.bury_proven(live)) == len(live)
-
-    async def _earlier_runs(self) -> list[NodeAddress]:
-        """Those of this name that are not over in the store. Raises `Unavailable`."""
-        runs = [row for row in await self.drivers.store.nodes() if row.node == self.settings.node]
-        return [NodeAddress(row.node, row.incarnation) for row in runs if row.state in ("up", "evicting")]
 
     async def _undo_start(self) -> None:
         """Leave nothing: no port, no task, and no lease that the next start would wait out."""
@@ -284,18 +239,12 @@ class Node:
     def _members_changed(self) -> None:
         """Gossip says something new: hand it on in the fixed order."""
         self.metrics.gossip_events_total += 1
-        members = self.drivers.membership.members()
-        if self._gone:
-            self._gone = {member.address: None for member in members if member.address in self._gone}
-            members = tuple(member for member in members if member.address not in self._gone)
+        members = self.judge.living(self.drivers.membership.members())
         before, view = self.host.view, self.host.view.follow(members)
-        same = view.digest == before.digest
-        if same:
+        self.pipeline.neighbourhood.follow(view)
+        if view.digest == before.digest:
             self.host.refresh(view)  # load and lag only
             return
-        self._vanished.follow(before, view, self.clock.now())
-        if len(view.members) == 1 < len(before.members):
-            self.lease.alone()
         self.metrics.view_changes_total += 1
         self.metrics.members = len(view.members)
         peers = {member.address: member.transport for member in view.members.values()}
@@ -307,93 +256,9 @@ class Node:
             self.admin.view_changed()
         log.info("view changed", members=[str(a) for a in view.addresses], digest=f"{view.digest:016x}")
 
-    def lively(self) -> list[NodeAddress]:
-        """See `server.storage.lease.Neighbours`."""
-        return [member.address for member in self.host.view.members.values() if not member.suspect]
-
-    def vanished(self) -> list[NodeAddress]:
-        """See `server.storage.lease.Neighbours`."""
-        return self._vanished.for_longer_than(self.settings.store.evict_after_s, self.clock.now())
-
-    async def _look_at_journals(self) -> None:
-        """A neighbour whose process is proven to be gone needs no failure detector, and its lease
-        no waiting: its slots are free at once."""
-        self._look_at_own_journal()
-        others = [address for address in self.host.view.addresses if address != self.host.me]
-        self._take_out(await self.takeover.bury_proven(others))
-
-    def _take_out(self, gone: Sequence[NodeAddress]) -> None:
-        """These are over, whatever gossip goes on saying: they leave the view."""
-        if gone:
-            self._gone.update(dict.fromkeys(gone))
-            self._members_changed()
-
-    async def _ask_store(self) -> None:
-        """Who is dead in the store leaves the view, though gossip goes on hearing it: only the store
-        has lost it, and what it owned is free."""
-        try:
-            rows = await self.drivers.store.nodes()
-        except Unavailable:
-            if not self.lease.holds():
-                await self._ask_whether_over()
-            return
-        over = {NodeAddress(row.node, row.incarnation) for row in rows if row.state == "dead"}
-        if self.host.me in over:
-            self._lease_lost()  # renewals fail, and other statements do not
-            return
-        gone = [address for address in self.host.view.addresses if address in over]
-        if gone:
-            log.warning("dead in the store: out of the view", nodes=[str(address) for address in gone])
-        self._take_out(gone)
-        self._look_for_strangers(rows)
-
-    async def _ask_whether_over(self) -> None:
-        """A node that only the store has lost learns of its burial from the others."""
-        others = [address for address in self.host.view.addresses if address != self.host.me]
-        for other in self.drivers.rng.sample(others, min(ASKED, len(others))):
-            try:
-                answer = await self.drivers.transport.request(other, Service.NODE, b"", ASK_STORE_S / 2)
-            except GarrisonError:
-                continue
-            if answer == _OVER:
-                log.error("dead in the store, as another node says: this incarnation is over", says=str(other))
-                self._lease_lost()
-                return
-
-    def _say_whether_over(self, caller: NodeAddress, _payload: bytes) -> bytes:
-        return _OVER if caller in self._gone else b""
-
-    def _look_for_strangers(self, rows: Sequence[NodeRow]) -> None:
-        """Whoever renews a lease in this store and is not in gossip works beside this cluster, on
-        the same rows."""
-        if self._state != "up":
-            self._unreached.forget()
-            self.metrics.unreached = 0
-            return
-        known = {self.host.me.node: self.host.me.incarnation}
-        known.update((member.node, member.incarnation) for member in self.host.view.members.values())
-        if not self._unreached.follow(rows, known, self.clock.now()):
-            return
-        self.metrics.unreached = len(self._unreached.nodes)
-        if self._unreached.nodes:
-            seeds = ", ".join(self.settings.gossip.seeds) or "none"
-            log.error(f"{self._strangers()}: check gossip.seeds ({seeds}), security.cluster_key and cluster")
-        else:
-            log.info("gossip reaches every node that holds a live lease in this store")
-
-    def _strangers(self) -> str:
-        nodes = self._unreached.nodes
-        holds, it = ("holds a live lease", "it") if len(nodes) == 1 else ("hold live leases", "them")
-        return f"{', '.join(at.node for at in nodes)} {holds} in this store and gossip does not reach {it}"
-
-    def _look_at_own_journal(self) -> None:
-        """It is broken because this run was taken for dead, which the next renewal says, or because
-        its place has lost it: then the node goes on as a new run, after an orderly stop."""
-        if self.drivers.journal is None or not self.drivers.journal.broken or self.ended.is_set():
-            return
-        if self._broken_at is None:
-            self._broken_at = self.clock.boot()
-        elif self.lease.renewed_since(self._broken_at):
+    def _journal_gone(self) -> None:
+        """The journal's place has lost it: go on as a new run, after an orderly stop."""
+        if not self.ended.is_set():
             log.error("the journal is gone: this incarnation ends", node=str(self.host.me))
             self.ended.set()
 
@@ -413,10 +278,7 @@ class Node:
             return "lease lost"
         if self._state != "up":
             return "starting" if self._state == "joining" else "leaving"
-        up = sum(member.state == "up" for member in self.host.view.members.values())
-        if self._unreached.nodes and len(self._unreached.nodes) >= up:
-            return self._strangers()  # the larger side goes on serving: one stray node must not stop all
-        return ""
+        return self.judge.outnumbered()
 
     def _lease_lost(self) -> None:
         """End all turns at once: nothing here may be acknowledged any more."""

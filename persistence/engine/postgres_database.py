@@ -35,8 +35,8 @@ from server.errors import Unavailable
 from server.eventlog.covering import replaces
 from server.eventlog.ports import Append, Chunk, Seal
 from server.ids import Incarnation, NodeAddress, NodeId
+from server.liveness.ports import Estate, NodeRow
 from server.settings import StoreSettings
-from server.storage.ports import Estate, NodeRow
 
 REGISTER_LOCK: Final = 0x67617272
 """Advisory lock under which incarnations are issued, one at a time."""

@@ -8,7 +8,7 @@ import msgspec
 from persistence.engine.mapping import Columns, Mapping
 from server.eventlog.ports import Append, Chunk, Seal
 from server.ids import NodeAddress
-from server.storage.ports import Estate, NodeRow
+from server.liveness.ports import Estate, NodeRow
 
 BASE_COLUMNS = ("epoch", "state_epoch", "state_version", "owner_node", "owner_incarnation", "claim_token")
 """What every row read begins with, after its key; `next_seq` and `head` and the state follow."""

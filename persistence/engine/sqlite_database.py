@@ -43,9 +43,9 @@ from server.errors import Unavailable
 from server.eventlog.covering import replaces
 from server.eventlog.ports import Append, Chunk, Seal
 from server.ids import Incarnation, NodeAddress, NodeId
+from server.liveness.majority import holds_majority
+from server.liveness.ports import Estate, NodeRow
 from server.settings import StoreSettings
-from server.storage.majority import holds_majority
-from server.storage.ports import Estate, NodeRow
 
 IN_LIST: Final = 500
 _PLACES: Final = ("?1", "?2", "?3", "?4")

@@ -1,7 +1,7 @@
 """Members that went out of the view without a goodbye, and since when. Pure: takes `now`.
 
 They may be dead, or alive and cut off, and then renew their leases in the store all the same: those
-are the ones that a majority evicts (`server/storage/lease.py`).
+are the members that a majority evicts (`undertaker.py`).
 """
 
 from server.cluster.view import View
@@ -9,15 +9,15 @@ from server.ids import NodeAddress
 
 
 class Vanished:
-    """Forgets whom it has seen again, or has missed for `forget_s`."""
+    """Missing members. A member that is seen again, or is missing for `forget_s`, is none any more."""
 
     def __init__(self, forget_s: float) -> None:
         self._forget_s = forget_s
         self._since: dict[NodeAddress, float] = {}
 
     def follow(self, before: View, after: View, now: float) -> None:
-        """The view has changed from `before` to `after`. A newer incarnation of a node says that
-        the earlier one is over: nobody needs to be evicted."""
+        """Note who is missing since the view changed from `before` to `after`. A newer incarnation of a node
+        says that the earlier one is over: nobody needs to be evicted."""
         for member in before.members.values():
             if member.node not in after.members and member.state != "leaving":
                 self._since.setdefault(member.address, now)
@@ -28,5 +28,5 @@ class Vanished:
         }
 
     def for_longer_than(self, age_s: float, now: float) -> list[NodeAddress]:
-        """In order of their addresses."""
+        """Members that have been missing for `age_s` or longer, in order of their addresses."""
         return sorted(address for address, at in self._since.items() if age_s <= now - at < self._forget_s)

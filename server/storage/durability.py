@@ -13,11 +13,11 @@ from typing import Any, Protocol
 import msgspec
 
 from server.errors import Internal, OutcomeUnknown, Unavailable
+from server.liveness.lease import NodeLease
 from server.runtime.clock import Clock
 from server.storage.group_commit import GroupCommit
 from server.storage.journal.ports import Journal
 from server.storage.journal.retention import JournalRetention
-from server.storage.lease import NodeLease
 from server.storage.write_behind import Flushable, WriteBehind
 
 

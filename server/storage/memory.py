@@ -13,8 +13,9 @@ import msgspec
 from server.errors import Corrupt, Internal, Unavailable
 from server.eventlog.ports import Chunk
 from server.ids import ActorId, Epoch, Incarnation, NodeAddress, NodeId, kind_of
+from server.liveness.majority import holds_majority
+from server.liveness.ports import Estate, NodeRow, NodeState
 from server.runtime.clock import Clock
-from server.storage.majority import holds_majority
 from server.storage.ports import (
     Absent,
     Change,
@@ -22,10 +23,7 @@ from server.storage.ports import (
     ClaimResult,
     Elsewhere,
     EntityMove,
-    Estate,
     MoveResult,
-    NodeRow,
-    NodeState,
     Owned,
     Reminder,
     Stored,

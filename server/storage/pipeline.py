@@ -1,6 +1,7 @@
 """The storage pipeline of a node: the parts between a turn and the store, built once and in one order.
 
     lease          the right to acknowledge durable work, for a while
+    undertaker     says in the store which other runs are over; goes by the views that `neighbourhood` follows
     retention      what the journal may forget
     write_behind   changed states on their way to the store
     group_commit   event logs on their way to the store
@@ -20,6 +21,9 @@ import msgspec
 
 from server.eventlog.ports import LogStore
 from server.ids import NodeAddress
+from server.liveness.lease import NodeLease
+from server.liveness.neighbourhood import Neighbourhood
+from server.liveness.undertaker import Undertaker
 from server.runtime.clock import Clock
 from server.runtime.metrics import Metrics
 from server.runtime.supervisor import Supervisor
@@ -29,7 +33,6 @@ from server.storage.durability import JournalFirst, MemoryFirst
 from server.storage.group_commit import GroupCommit
 from server.storage.journal.ports import Journal
 from server.storage.journal.retention import JournalRetention
-from server.storage.lease import Neighbours, NodeLease
 from server.storage.ports import Store
 from server.storage.takeover import Takeover
 from server.storage.write_behind import WriteBehind
@@ -50,16 +53,6 @@ class StoredKind(Protocol):
     def State(self) -> type[msgspec.Struct]: ...
 
 
-class Alone:
-    """Neighbours of a node without gossip: it judges nobody."""
-
-    def lively(self) -> list[NodeAddress]:
-        return []
-
-    def vanished(self) -> list[NodeAddress]:
-        return []
-
-
 class StoragePipeline:
     """See the module's head. Without a journal, memory is enough to acknowledge a write-behind change."""
 
@@ -75,13 +68,17 @@ class StoragePipeline:
         rng: random.Random,
         metrics: Metrics,
         supervisor: Supervisor,
-        neighbours: Neighbours,
         on_lease_lost: Callable[[], None],
     ) -> None:
         kinds = tuple(kinds)
         logged = {cls.kind for cls in kinds if cls.durability == "logged"}
         states = {cls.kind: cls.State for cls in kinds if cls.durability == "write_behind"}
-        self.lease = NodeLease(store, settings.store, clock, metrics, on_lease_lost, neighbours)
+        self.lease = NodeLease(store, settings.store, clock, metrics, on_lease_lost)
+        self.neighbourhood = Neighbourhood(settings.store, clock)
+        self.undertaker = Undertaker(
+            nodes=store, lease=self.lease, neighbours=self.neighbourhood, journal=journal, settings=settings.store,
+            clock=clock, metrics=metrics,
+        )  # fmt: skip
         self.retention = JournalRetention(journal, settings.store, clock)
         self.write_behind = WriteBehind(store, settings.store, clock, metrics, rng, self.retention)
         self.group_commit = GroupCommit(logs, settings.store, clock, metrics, rng)
@@ -90,7 +87,7 @@ class StoragePipeline:
             self.durability = JournalFirst(
                 self.lease, clock, self.write_behind, self.group_commit, journal, self.retention
             )
-        self.takeover = Takeover(store, self.lease, journal, settings.journal, states, clock, metrics)
+        self.takeover = Takeover(store, self.undertaker, journal, settings.journal, states, clock, metrics)
         self.claimer = Claimer(store, settings.actors, metrics, supervisor, logged.__contains__, self.takeover)
 
     def start(self, me: NodeAddress) -> None:

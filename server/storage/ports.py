@@ -2,7 +2,7 @@
 
 The rules that make ownership safe live behind these three ports; gossip only proposes, the store decides:
 
-    NodeStore       runs of nodes, their leases (Gray & Cheriton 1989) and the journals that they left
+    NodeStore       runs of nodes, their leases and the journals that they left (`server/liveness/ports.py`)
     EntityStore     who owns an entity, and its state; every write carries the owner's epoch, a fencing token
     ReminderStore   calls that are due later
 
@@ -17,83 +17,8 @@ from typing import Any, Literal, Protocol
 import msgspec
 
 from server.errors import Corrupt
-from server.ids import ActorId, Epoch, Incarnation, NodeAddress, NodeId
-
-# ---- nodes ----
-
-NodeState = Literal["up", "evicting", "dead", "left"]
-"""`up`: it may renew its lease. `evicting`: it may not any more. `dead` and `left` (it stopped in order) are
-final: the run is over."""
-
-
-class NodeRow(msgspec.Struct, frozen=True):
-    """One run of a node. `lease_left_s` is infinite without a lease; `journal` is empty without an unsettled
-    journal."""
-
-    node: NodeId
-    incarnation: Incarnation
-    state: NodeState
-    lease_left_s: float
-    journal: str = ""
-
-
-class Estate(msgspec.Struct, frozen=True, order=True):
-    """A run of a node that is over (`dead` or `left`) and whose journal may hold changes that the
-    store does not have. `journal` says where it is, in the words of the journal's driver."""
-
-    owner: NodeAddress
-    journal: str
-
-
-class NodeStore(Protocol):
-    """Runs of nodes: one row each, which is never reused."""
-
-    async def register_node(self, node: NodeId, lease_s: float | None, journal: str = "") -> Incarnation:
-        """Issue a new incarnation of `node`, state `up`, its lease running, its journal at `journal`
-        (empty: it keeps none). Earlier runs of the same name that are `left`, expired or without
-        a lease become `dead`; raises `Unavailable` with `retry_after_s` while an earlier run still
-        holds a live lease."""
-        ...
-
-    async def renew_lease(self, me: NodeAddress, lease_s: float) -> bool:
-        """Extend the lease from now. False, for ever, once the node is not `up`."""
-        ...
-
-    async def bury_expired(self, spare: Collection[NodeAddress] = (), grace_s: float = 0.0) -> list[NodeAddress]:
-        """Set every `up` or `evicting` node whose lease has run out `dead` (final); returns
-        those. An `up` node in `spare` (gossip says that it lives) has `grace_s` more to come back
-        and renew: until then it acknowledges nothing, so waiting costs time, never safety."""
-        ...
-
-    async def bury(self, address: NodeAddress) -> bool:
-        """Set `address` `dead` whatever its lease says: its process is *proven* to be gone.
-        Returns whether it is `dead` now."""
-        ...
-
-    async def evict(self, suspects: Collection[NodeAddress], side: Collection[NodeAddress]) -> list[NodeAddress]:
-        """Set those of `suspects` that are `up` `evicting`, which refuses their next renewal; they
-        are `dead` once their lease has run out. Done only if `side` (the nodes that the caller is
-        in touch with, itself included) holds a strict majority of the live leases, or exactly
-        half of them with the lowest address among all live ones. Returns those it set now."""
-        ...
-
-    async def retire_node(self, me: NodeAddress, settled: bool = True) -> None:
-        """Set `me` `left` after a clean stop; what it still owns may be claimed at once. `settled`: all
-        of its changes are stored, so that its journal, if any, is of no more use."""
-        ...
-
-    async def estates(self) -> list[Estate]:
-        """List the runs that are over and whose journal is not settled yet, in order."""
-        ...
-
-    async def close_estate(self, owner: NodeAddress) -> None:
-        """Note that everything in the journal of that run, which is over, is in the store. Idempotent."""
-        ...
-
-    async def nodes(self) -> list[NodeRow]:
-        """List every run of every node that is kept, ordered by node and incarnation."""
-        ...
-
+from server.ids import ActorId, Epoch, NodeAddress
+from server.liveness.ports import NodeStore
 
 # ---- entities ----
 

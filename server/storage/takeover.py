@@ -22,7 +22,7 @@ its entity `Corrupt`, and hinders no other.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -30,17 +30,17 @@ import structlog
 
 from server.errors import Corrupt, GarrisonError, Unavailable
 from server.ids import ActorId, Epoch, NodeAddress, kind_of
+from server.liveness.ports import Estate
+from server.liveness.undertaker import Undertaker
 from server.runtime.clock import Clock
 from server.runtime.metrics import Metrics
 from server.settings import JournalSettings
 from server.storage.journal.ports import Journal, JournalRecord, Recovered
-from server.storage.lease import NodeLease
-from server.storage.ports import Change, ClaimResult, Estate, Owned, Store
+from server.storage.ports import Change, ClaimResult, Owned, Store
 from server.wire.codec import UNDECODABLE
 
 log = structlog.get_logger(__name__)
 BURY_EVERY_S: Final = 0.1
-MAX_PLACES: Final = 10_000
 SETTLE_EVERY_S: Final = 1.0
 SETTLE_AT_ONCE: Final = 500
 OWN_SLOTS_ROUNDS: Final = 3
@@ -63,20 +63,18 @@ class Takeover:
     def __init__(
         self,
         store: Store,
-        lease: NodeLease,
+        undertaker: Undertaker,
         journal: Journal | None,
         settings: JournalSettings,
         state_types: dict[str, type[msgspec.Struct]],
         clock: Clock,
         metrics: Metrics,
     ) -> None:
-        self._store, self._lease, self._journal = store, lease, journal
+        self._store, self._undertaker, self._journal = store, undertaker, journal
         self._settings, self._clock, self._metrics = settings, clock, metrics
         self._decoders = {kind: msgspec.msgpack.Decoder(cls).decode for kind, cls in state_types.items()}
         self._estates: list[Estate] = []
         """Runs that are over and not settled, as last seen."""
-        self._places: dict[NodeAddress, str] = {}
-        """Where live members keep their journals; empty for one without."""
         self._read: dict[Estate, Recovered] = {}
         self._rounds: dict[Estate, int] = {}
         self._unfit: dict[Estate, dict[ActorId, None]] = {}
@@ -90,36 +88,15 @@ class Takeover:
     def start(self, me: NodeAddress) -> None:
         self._me = me
 
-    # ---- who is dead ----
-
     async def bury(self, owner: NodeAddress) -> None:
-        """A claim waits for `owner`: bury it at once if its process is proven to be gone, else
-        whoever's lease has run out, and look whose journals may be read now. Raises
-        `Unavailable`."""
+        """A claim waits for `owner`: bury it if that may be done, and look whose journals may be read now.
+        Raises `Unavailable`."""
         now = self._clock.now()
         if now < self._buried_at + BURY_EVERY_S:
             return  # however many wait
         self._buried_at = now
-        if not await self.bury_proven([owner]):
-            await self._lease.bury_expired()
+        await self._undertaker.bury(owner)
         await self._look()
-
-    async def bury_proven(self, owners: Sequence[NodeAddress]) -> list[NodeAddress]:
-        """Those of `owners` that are dead in the store now because their journal proves that their
-        process is gone. Raises `Unavailable`."""
-        if self._journal is None:
-            return []
-        if any(owner not in self._places for owner in owners):
-            rows = {NodeAddress(row.node, row.incarnation): row.journal for row in await self._store.nodes()}
-            known = self._places if len(self._places) < MAX_PLACES else {}
-            self._places = {**known, **{owner: rows.get(owner, "") for owner in owners}}
-        journal = self._journal
-        gone = [owner for owner in owners if (place := self._places[owner]) and journal.is_dead(owner, place)]
-        buried = [owner for owner in gone if await self._store.bury(owner)]
-        for owner in buried:
-            self._metrics.buried_total += 1
-            log.warning("node buried: its process is gone", node=str(owner))
-        return buried
 
     async def _look(self) -> list[Estate]:
         """Runs that are over and not settled."""

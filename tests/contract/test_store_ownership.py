@@ -15,9 +15,10 @@ from game.match.state import MatchState
 from server.errors import Internal, Unavailable
 from server.eventlog.ports import Append
 from server.ids import ActorId, Epoch, Incarnation, NodeAddress, NodeId, actor_id, kind_of
+from server.liveness.ports import Estate
 from server.runtime.clock import SystemClock
 from server.storage.memory import MemoryDatabase, MemoryStore
-from server.storage.ports import Claim, Elsewhere, EntityMove, Estate, Owned, Reminder, Store, Stored
+from server.storage.ports import Claim, Elsewhere, EntityMove, Owned, Reminder, Store, Stored
 from tests.support.databases import DATABASES, SQL_DATABASES, STATE_TYPES, fresh
 from tests.support.stores import LEASE_S, A, B, Pair, expired, owned
 from tests.support.waiting import until

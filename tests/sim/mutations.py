@@ -19,7 +19,7 @@ class Mutant(NamedTuple):
 
 STORE = "server.storage.memory:MemoryStore"
 LOGS = "server.storage.memory_logs:MemoryLogStore"
-LEASE = "server.storage.lease:NodeLease"
+LEASE = "server.liveness.lease:NodeLease"
 TAKEOVER = "server.storage.takeover:Takeover"
 BEHIND = "server.storage.write_behind:WriteBehind"
 TURNS = "server.activations.turns:Turns"
@@ -92,7 +92,7 @@ MUTANTS: Final = (
         "who was expired judges at once",
         1,
         "outage",
-        ((f"{LEASE}._held_for", "now >= since + self._settings.lease_period_s", "True"),),
+        ((f"{LEASE}.held_for", "now >= since + self._settings.lease_period_s", "True"),),
     ),
     Mutant(
         "a name is registered beside its live run",

@@ -21,15 +21,14 @@ from typing import Any, Final, Literal, Protocol
 from server.errors import Corrupt, GarrisonError, Unavailable
 from server.eventlog.ports import Append, AppendResult, LogStore, Seal, StoredLog
 from server.ids import ActorId, Epoch, Incarnation, NodeAddress, NodeId
+from server.liveness.ports import Estate, NodeRow
 from server.storage.memory import MemoryDatabase
 from server.storage.ports import (
     Change,
     Claim,
     ClaimResult,
     EntityMove,
-    Estate,
     MoveResult,
-    NodeRow,
     Reminder,
     Store,
     Stored,

@@ -11,13 +11,13 @@ from server.catalog.services import Services
 from server.catalog.system import ActorSystem
 from server.cluster.view import Member, View
 from server.ids import ActorId, NodeAddress, NodeId
+from server.liveness.lease import NodeLease
 from server.runtime.metrics import Metrics
 from server.runtime.supervisor import Supervisor
 from server.settings import Settings, from_tree
 from server.storage.journal.ports import Journal
-from server.storage.lease import NodeLease
 from server.storage.memory import MemoryDatabase, MemoryStore
-from server.storage.pipeline import Alone, StoragePipeline
+from server.storage.pipeline import StoragePipeline
 from server.transport.memory import MemoryNetwork, MemoryTransport
 from server.wire.messages import Push
 from tests.support.faulty import Faults, FaultyLogs, FaultyStore
@@ -74,7 +74,7 @@ class Cluster:
         journal = self.make_journal(name, metrics) if self.make_journal is not None else None
         pipeline = StoragePipeline(
             kinds=self.app.actors, settings=self.settings, store=store, logs=logs, journal=journal, clock=self.clock,
-            rng=rng, metrics=metrics, supervisor=supervisor, neighbours=Alone(), on_lease_lost=lambda: None,
+            rng=rng, metrics=metrics, supervisor=supervisor, on_lease_lost=lambda: None,
         )  # fmt: skip
         host = TestHost(
             Services(

@@ -6,13 +6,14 @@ import pytest
 
 from server.errors import GarrisonError, Unavailable
 from server.ids import ActorId, NodeAddress, NodeId
+from server.liveness.lease import NodeLease
+from server.liveness.neighbourhood import Neighbourhood
+from server.liveness.undertaker import Undertaker
 from server.runtime.metrics import Metrics
 from server.runtime.supervisor import Supervisor
 from server.settings import from_tree
 from server.storage.claimer import Claimer
-from server.storage.lease import NodeLease
 from server.storage.memory import MemoryDatabase
-from server.storage.pipeline import Alone
 from server.storage.ports import Owned
 from server.storage.takeover import Takeover
 from tests.support.faulty import Faults, FaultyStore
@@ -28,8 +29,12 @@ class Bench:
         self.faults, self.metrics, self.supervisor = Faults(), Metrics(), Supervisor("test")
         self.store = FaultyStore(MemoryDatabase(LoopClock()), {"counter": Total, "ledger": Total}, self.faults)
         settings, clock = from_tree({"actors": actors}), LoopClock()
-        lease = NodeLease(self.store, settings.store, clock, self.metrics, lambda: None, Alone())
-        takeover = Takeover(self.store, lease, None, settings.journal, {}, clock, self.metrics)
+        lease = NodeLease(self.store, settings.store, clock, self.metrics, lambda: None)
+        undertaker = Undertaker(
+            nodes=self.store, lease=lease, neighbours=Neighbourhood(settings.store, clock), journal=None,
+            settings=settings.store, clock=clock, metrics=self.metrics,
+        )  # fmt: skip
+        takeover = Takeover(self.store, undertaker, None, settings.journal, {}, clock, self.metrics)
         self.claimer = Claimer(
             self.store, settings.actors, self.metrics, self.supervisor, lambda kind: kind == "ledger", takeover
         )

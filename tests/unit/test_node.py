@@ -13,6 +13,8 @@ from server.cluster.simulated import SimulatedGossip, SimulatedMembership
 from server.cluster.view import Member
 from server.errors import GarrisonError, Unavailable
 from server.ids import Incarnation, NodeAddress, NodeId, actor_id
+from server.liveness.judge import JudgeLimits
+from server.liveness.ports import Estate
 from server.node import Drivers, Node
 from server.runtime.metrics import Metrics
 from server.runtime.supervisor import Supervisor
@@ -21,7 +23,7 @@ from server.storage.journal.local import LocalJournal
 from server.storage.journal.memory import MemoryJournal, MemoryJournals
 from server.storage.journal.ports import Journal
 from server.storage.memory import MemoryDatabase
-from server.storage.ports import Claim, Estate
+from server.storage.ports import Claim
 from server.transport.memory import MemoryNetwork, MemoryTransport
 from tests.support.faulty import Faults, FaultyLogs, FaultyStore
 from tests.support.tiny import Counter, Ledger, TinyApp, Total
@@ -65,6 +67,7 @@ class Bench:
         self.listener, self.admin = Port(), Port()
         self.crashed: list[str] = []
         self.journal: Callable[[Metrics], Journal] | None = None
+        self.limits = JudgeLimits()
 
     def node(self) -> Node:
         types = {cls.kind: Total for cls in (Counter, Ledger)}
@@ -83,7 +86,7 @@ class Bench:
             journal=self.journal(metrics) if self.journal is not None else None,
             asks_store=True,
         )
-        return Node(self.settings, TinyApp, KEY, drivers)
+        return Node(self.settings, TinyApp, KEY, drivers, self.limits)
 
     async def left_nothing(self, node: Node) -> None:
         assert node.supervisor.names() == [] and not self.crashed
@@ -238,9 +241,9 @@ async def test_a_lost_lease_ends_all_turns_and_the_name_comes_back_as_a_new_inca
     await again.stop()
 
 
-async def test_renewals_that_fail_alone_do_not_hide_that_the_run_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("server.node.ASK_STORE_S", 0.01)
+async def test_renewals_that_fail_alone_do_not_hide_that_the_run_is_over() -> None:
     bench = Bench()
+    bench.limits = JudgeLimits(ask_store_s=0.01)
     node = bench.node()
     await node.start()
     bench.faults.always["renew_lease"] = "refuse"
@@ -336,14 +339,10 @@ async def test_a_journal_that_misses_an_answer_while_the_name_is_waited_for_fail
     await node.stop()
 
 
-async def test_a_node_beside_the_cluster_is_told_and_the_smaller_side_is_not_ready(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_a_node_beside_the_cluster_is_told_and_the_smaller_side_is_not_ready() -> None:
     """One stray against one node here: neither side is the larger."""
-    monkeypatch.setattr("server.node.ASK_STORE_S", 0.01)
-    monkeypatch.setattr("server.liveness.unreached.LOOK_S", 60.0)
-    monkeypatch.setattr("server.liveness.unreached.LEAST_S", 0.0)
     bench = Bench(lease_period_s=0.1, lease_renew_s=0.03)
+    bench.limits = JudgeLimits(ask_store_s=0.01, unreached_s=0.0)
     node = bench.node()
     await node.start()
     stray = FaultyStore(bench.database, {}, bench.faults)

@@ -18,7 +18,7 @@ from server.runtime.supervisor import Supervisor
 from server.settings import Settings, from_tree
 from server.storage.memory import MemoryDatabase, MemoryStore
 from server.storage.memory_logs import MemoryLogStore
-from server.storage.pipeline import Alone, StoragePipeline
+from server.storage.pipeline import StoragePipeline
 from server.transport.tcp import TcpTransport
 
 
@@ -56,7 +56,7 @@ async def host_over(app: App, store: Any, logs: Any, name: str = "node-1") -> As
     supervisor, rng = Supervisor(name), random.Random(name)
     pipeline = StoragePipeline(
         kinds=app.actors, settings=settings, store=store, logs=logs, journal=None, clock=clock, rng=rng,
-        metrics=metrics, supervisor=supervisor, neighbours=Alone(), on_lease_lost=lambda: None,
+        metrics=metrics, supervisor=supervisor, on_lease_lost=lambda: None,
     )  # fmt: skip
     transport = TcpTransport(settings.transport, "bench", None, clock, metrics, supervisor, rng)
     host = ActorSystem(

@@ -1,4 +1,4 @@
-"""Who may evict whom (DESIGN rule 1): one rule for every implementation of the store."""
+"""Majority of live leases, the right to evict: one rule for every implementation of the store."""
 
 from collections.abc import Collection
 

@@ -1,0 +1,109 @@
+"""This node's lease: the right to acknowledge durable work, for a while (Gray & Cheriton 1989).
+
+The node may acknowledge until the *sending* time of its last successful renewal plus 0.9 of the
+period, on the boot-time clock, which runs on while the machine sleeps; `holds` is checked as the
+last step before a durable turn's outputs leave. A refused renewal is final: `on_lost` is called
+once and the node must come back as a new incarnation.
+
+Judging others (`undertaker.py`) has a task of its own: it may have to wait for locks, and renewing must not
+wait for it.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+
+from server.errors import GarrisonError
+from server.ids import NodeAddress
+from server.liveness.ports import NodeStore
+from server.runtime.clock import Clock
+from server.runtime.metrics import Metrics
+from server.settings import StoreSettings
+
+log = structlog.get_logger(__name__)
+SAFE_SHARE: Final = 0.9
+"""Share of the period for which a node relies on its lease: the rest is for clocks that run at different speeds."""
+
+
+class NodeLease:
+    """See the module's head. `run` renews every `lease_renew_s`."""
+
+    def __init__(
+        self,
+        store: NodeStore,
+        settings: StoreSettings,
+        clock: Clock,
+        metrics: Metrics,
+        on_lost: Callable[[], None],
+    ) -> None:
+        self._store, self._settings, self._clock, self._metrics = store, settings, clock, metrics
+        self._on_lost = on_lost
+        self.lost = False
+        self.safe_until = 0.0 if settings.lease else float("inf")
+        self.on_granted: Callable[[float], None] = lambda sent_at: None
+        """Called after each grant, with the boot time at which it was asked for: what waited for
+        the lease to hold may go on."""
+        self.held_since = 0.0
+        """Boot time since which it has held without a gap."""
+        self.renewed = asyncio.Event()
+        """Set after each renewal, for whoever judges others then."""
+
+    def granted(self, sent_at: float) -> None:
+        """A lease was granted by a statement that was sent at `sent_at` (boot time)."""
+        if not self._settings.lease:
+            return
+        now = self._clock.boot()
+        if now >= self.safe_until:
+            self.held_since = now  # granted between the sending and now, and perhaps run out before
+        self.safe_until = max(self.safe_until, sent_at + SAFE_SHARE * self._settings.lease_period_s)
+        self.on_granted(sent_at)
+
+    def holds(self) -> bool:
+        """Whether durable work may be acknowledged now."""
+        return self._clock.boot() < self.safe_until
+
+    def renewed_since(self, at: float) -> bool:
+        """Whether a renewal that was sent after `at` (boot time) was granted."""
+        return self.safe_until > at + SAFE_SHARE * self._settings.lease_period_s
+
+    def held_for(self, since: float) -> bool:
+        """Whether this node's lease has held for a full period since `since` (boot time), and does."""
+        now = self._clock.boot()
+        return now < self.safe_until and now >= since + self._settings.lease_period_s
+
+    async def run(self, me: NodeAddress) -> None:
+        """Renew until refused, at once where the answer to the last renewal took longer than
+        `lease_renew_s`. Does nothing for a deployment without leases."""
+        if not self._settings.lease:
+            return
+        while True:
+            sent_at = self._clock.boot()
+            if not await self._renew(me, sent_at):
+                break
+            await asyncio.sleep(max(0.0, sent_at + self._settings.lease_renew_s - self._clock.boot()))
+        self.lost = True
+        self.safe_until = 0.0
+        log.error("lease refused: this incarnation is over", node=str(me))
+        self._on_lost()
+
+    async def _renew(self, me: NodeAddress, sent_at: float) -> bool:
+        try:
+            granted = await self._store.renew_lease(me, self._settings.lease_period_s)
+        except Exception as error:
+            self._failed("lease not renewed", error)
+            return True
+        if granted:
+            self.granted(sent_at)
+            self._metrics.lease_renewals_total += 1
+            self.renewed.set()
+        return granted
+
+    def _failed(self, what: str, error: Exception) -> None:
+        """Count and log it. Whatever the store raises, the series goes on: without it the node would neither
+        renew nor learn that it is over."""
+        self._metrics.lease_failures_total += 1
+        known = isinstance(error, GarrisonError)
+        left_s = round(self.safe_until - self._clock.boot(), 2)
+        log.warning(what, why=str(error), left_s=left_s, exc_info=None if known else error)

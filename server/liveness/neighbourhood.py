@@ -1,0 +1,39 @@
+"""The neighbourhood: this node's view of the others, as judging needs it. It follows each view."""
+
+from typing import Final
+
+from server.cluster.view import View
+from server.ids import NodeAddress
+from server.liveness.vanished import Vanished
+from server.runtime.clock import Clock
+from server.settings import StoreSettings
+
+VANISHED_PERIODS: Final = 5
+"""Lease periods after which a node that has vanished is dead in the store, or is seen again."""
+
+
+class Neighbourhood:
+    """`server.liveness.ports.Neighbours` from the views of gossip; without gossip it judges nobody."""
+
+    def __init__(self, settings: StoreSettings, clock: Clock) -> None:
+        self._settings, self._clock = settings, clock
+        self._vanished = Vanished(VANISHED_PERIODS * settings.lease_period_s)
+        self.view = View(())
+        self.alone_at = 0.0
+
+    def follow(self, view: View) -> None:
+        """Take `view`, which may differ from the one before in load and suspicion only."""
+        before, self.view = self.view, view
+        if view.digest == before.digest:
+            return
+        self._vanished.follow(before, view, self._clock.now())
+        if len(view.members) == 1 < len(before.members):
+            self.alone_at = self._clock.boot()
+
+    def lively(self) -> list[NodeAddress]:
+        """Nodes that answer gossip now, this one included."""
+        return [member.address for member in self.view.members.values() if not member.suspect]
+
+    def vanished(self) -> list[NodeAddress]:
+        """Nodes that have been out of the view for `evict_after_s` without having said goodbye."""
+        return self._vanished.for_longer_than(self._settings.evict_after_s, self._clock.now())

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from game import messages as m
-from game.console import PAGES, READ_MODELS
+from game.console import CONSOLE, PAGES, READ_MODELS
 from game.match.actor import Match
 from game.player.actor import Player
 from server.actors import app as engine
@@ -63,6 +63,8 @@ App = engine.App(
     session_actor=Player,
     read_models=READ_MODELS,
     pages=PAGES,
+    console=CONSOLE,
+    # Its tables are older than migrations of applications: they stand in the engine's history.
     mappings="persistence.game.mappings:MAPPINGS",
     store_queries="persistence.game.queries:QUERIES",
     commands={

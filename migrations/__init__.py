@@ -4,15 +4,20 @@
     migrations.downgrade(url, "0002")                  # or "base"
     migrations.current(url)                            # "0005", or None for an empty database
 
+There is one history of the engine's tables (and the game's, which grew up with them), `ENGINE`, and one of each
+application that names migrations of its own: `history_of(app)`. Each has a version table of its own, so that
+neither knows the other's revisions; every function takes `history`.
+
 All three block; from a running event loop use the `_async` forms. A migration is one
 transaction, and processes that migrate the same database at once take turns: PostgreSQL by an
-advisory lock, SQLite by the write lock of the file. Whoever comes second finds nothing to do.
+advisory lock, SQLite by the write lock of the file. The second one finds nothing to do.
 
 Raises `BadSetting` (a place that cannot be used, no such revision), `Unavailable` (not reached, or locked for
 longer than `timeout_s`), `Corrupt` (a file that is no database).
 """
 
 import asyncio
+import re
 import sqlite3
 import time
 from collections.abc import Callable, Coroutine
@@ -21,17 +26,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+import msgspec
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from alembic.script.revision import RevisionError
 from alembic.util import CommandError
 from sqlalchemy import Connection, MetaData, create_engine, event, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
-from persistence.engine.tables import newer
+from persistence.engine.tables import VERSION_TABLE, newer
 from persistence.engine.urls import FIELD, Address, parse
 from server.errors import BadSetting, Corrupt, GarrisonError, Unavailable
 
@@ -39,36 +46,74 @@ T = TypeVar("T")
 TIMEOUT_S: Final = 60.0
 PG_LOCK: Final = 0x67617273
 RETRY_S: Final = 1.0
+NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,31}")
 
 
-def upgrade(url: str, revision: str = "head", timeout_s: float = TIMEOUT_S) -> None:
+class History(msgspec.Struct, frozen=True):
+    """A line of revisions: the folder of Alembic's files, and the table that says which one was applied last.
+    `name` is the application's, empty for the engine's."""
+
+    name: str
+    folder: Path
+    version_table: str
+
+
+ENGINE: Final = History("", Path(__file__).parent / "versions", VERSION_TABLE)
+
+
+def history_of(name: str, folder: str) -> History:
+    """The migrations of application `name`. Raises `BadSetting` for a folder that is none, and for a name that
+    cannot be a part of a table's."""
+    if not NAME.fullmatch(name):
+        raise BadSetting("app", f"{name!r}: an application with migrations is called by small letters, digits and _")
+    if not Path(folder).is_dir():
+        raise BadSetting("app", f"no folder of migrations at {folder}")
+    return History(name, Path(folder).absolute(), f"{VERSION_TABLE}_{name}")
+
+
+def newest(history: History = ENGINE) -> str:
+    """The last revision of the files. Raises `BadSetting` where there is none, or more than one line of them."""
+    try:
+        head = ScriptDirectory.from_config(config(history=history)).get_current_head()
+    except (CommandError, RevisionError) as error:
+        raise BadSetting("app", f"{history.folder}: {error}") from None
+    if head is None:
+        raise BadSetting("app", f"no migration in {history.folder}")
+    return head
+
+
+def upgrade(url: str, revision: str = "head", timeout_s: float = TIMEOUT_S, history: History = ENGINE) -> None:
     """Apply what is missing up to `revision`."""
-    _blocking(upgrade_async(url, revision, timeout_s))
+    _blocking(upgrade_async(url, revision, timeout_s, history))
 
 
-def downgrade(url: str, revision: str = "base", timeout_s: float = TIMEOUT_S) -> None:
-    """Undo everything after `revision`; `base` leaves no table of ours, and no data."""
-    _blocking(downgrade_async(url, revision, timeout_s))
+def downgrade(url: str, revision: str = "base", timeout_s: float = TIMEOUT_S, history: History = ENGINE) -> None:
+    """Undo everything after `revision`; `base` leaves no table of this history, and no data."""
+    _blocking(downgrade_async(url, revision, timeout_s, history))
 
 
-def current(url: str, timeout_s: float = TIMEOUT_S) -> str | None:
+def current(url: str, timeout_s: float = TIMEOUT_S, history: History = ENGINE) -> str | None:
     """The newest applied revision; None for a database without any (also a missing file)."""
-    return _blocking(current_async(url, timeout_s))
+    return _blocking(current_async(url, timeout_s, history))
 
 
-async def upgrade_async(url: str, revision: str = "head", timeout_s: float = TIMEOUT_S) -> None:
-    await _run(url, timeout_s, partial(_alembic, command.upgrade, revision))
+async def upgrade_async(
+    url: str, revision: str = "head", timeout_s: float = TIMEOUT_S, history: History = ENGINE
+) -> None:
+    await _run(url, timeout_s, partial(_alembic, command.upgrade, revision, history))
 
 
-async def downgrade_async(url: str, revision: str = "base", timeout_s: float = TIMEOUT_S) -> None:
-    await _run(url, timeout_s, partial(_alembic, command.downgrade, revision))
+async def downgrade_async(
+    url: str, revision: str = "base", timeout_s: float = TIMEOUT_S, history: History = ENGINE
+) -> None:
+    await _run(url, timeout_s, partial(_alembic, command.downgrade, revision, history))
 
 
-async def current_async(url: str, timeout_s: float = TIMEOUT_S) -> str | None:
+async def current_async(url: str, timeout_s: float = TIMEOUT_S, history: History = ENGINE) -> str | None:
     address = parse(url)
     if address.missing:
         return None
-    return await _run(url, timeout_s, _revision)
+    return await _run(url, timeout_s, partial(_revision, history))
 
 
 async def run(url: str, work: Callable[[Connection], T], timeout_s: float = TIMEOUT_S) -> T:
@@ -77,35 +122,39 @@ async def run(url: str, work: Callable[[Connection], T], timeout_s: float = TIME
 
 
 def metadata() -> MetaData:
-    """Every table of the project."""
+    """Every table of `ENGINE`."""
     import persistence.game.tables  # noqa: F401 - brings the game's tables into it
     from persistence.engine.tables import metadata as found
 
     return found
 
 
-def config(connection: Connection | None = None) -> Config:
-    """Alembic's configuration of this package."""
+def config(connection: Connection | None = None, history: History = ENGINE) -> Config:
+    """Alembic's configuration for one history."""
     made = Config()
     made.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
+    made.set_main_option("path_separator", "newline")  # a folder's name may have blanks, commas and colons
+    made.set_main_option("version_locations", str(history.folder).replace("%", "%%"))
     made.attributes["connection"] = connection
+    made.attributes["version_table"] = history.version_table
     return made
 
 
-def _alembic(step: Callable[[Config, str], None], revision: str, connection: Connection) -> None:
-    made = config(connection)
+def _alembic(step: Callable[[Config, str], None], revision: str, history: History, connection: Connection) -> None:
+    made = config(connection, history)
     try:
         step(made, revision)
     except CommandError as error:  # no such revision
         known = [script.revision for script in ScriptDirectory.from_config(made).walk_revisions()]
-        found = _revision(connection)
+        found = _revision(history, connection)
         if found is not None and found not in known:
-            raise BadSetting(FIELD, f"the database {newer(found)}") from None
+            raise BadSetting(FIELD, f"the database {newer(found, history.name, known[0])}") from None
         raise BadSetting("revision", f"{error}; there are {', '.join([*known, 'base'])}") from None
 
 
-def _revision(connection: Connection) -> str | None:
-    return MigrationContext.configure(connection).get_current_revision()
+def _revision(history: History, connection: Connection) -> str | None:
+    options = {"version_table": history.version_table}
+    return MigrationContext.configure(connection, opts=options).get_current_revision()
 
 
 def _blocking(work: Coroutine[Any, Any, T]) -> T:

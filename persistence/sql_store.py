@@ -20,7 +20,7 @@ from persistence.engine.mapping import GenericMapping, Mapping
 from persistence.engine.postgres_database import PostgresDatabase
 from persistence.engine.rows import Batch, Database, Moves, Projection, ReminderRow, Row, has_log
 from persistence.engine.sqlite_database import SqliteDatabase
-from persistence.engine.tables import SCHEMA_VERSION, newer
+from persistence.engine.tables import SCHEMA_VERSION, VERSION_TABLE, newer
 from persistence.engine.urls import FIELD, parse
 from server.errors import BadSetting, Corrupt, Internal, Unavailable
 from server.eventlog.ports import Append, AppendResult, Seal, StoredLog
@@ -50,7 +50,8 @@ _BEFORE_ALL = ReminderRow(-(2**62), "", "", "", 0, 0)
 class SqlStore:
     """Implements `server.storage.ports.Store` and `server.eventlog.ports.LogStore`.
 
-    `state_types` names every durable kind's state; `mappings` those with columns of their own.
+    `state_types` names every durable kind's state; `mappings` those with columns of their own; `versions`, of
+    the application's migrations, its version table and the revision that it needs there.
     """
 
     def __init__(
@@ -59,12 +60,14 @@ class SqlStore:
         state_types: Map[str, type[msgspec.Struct]],
         mappings: Map[str, Mapping] | None = None,
         rng: random.Random | None = None,
+        versions: Map[str, str] | None = None,
     ) -> None:
         self._address = parse(settings.url)
         driver: type[PostgresDatabase] | type[SqliteDatabase] = SqliteDatabase
         if self._address.dialect == "postgresql":
             driver = PostgresDatabase
         self._database: Database = driver(self._address, settings, rng or random.Random())
+        self._versions = {VERSION_TABLE: SCHEMA_VERSION, **(versions or {})}
         own = mappings or {}
         self._mappings: dict[str, Mapping] = {
             kind: own.get(kind) or GenericMapping(kind, state_type) for kind, state_type in state_types.items()
@@ -75,18 +78,24 @@ class SqlStore:
         be migrated), `Corrupt` (a file that is no database), `Unavailable`."""
         await self._database.open()
         try:
-            found = await self._database.schema_version()
-            if found is not None and found > SCHEMA_VERSION:
-                raise BadSetting(FIELD, f"{self._address.shown} {newer(found)}")
-            if found != SCHEMA_VERSION:
-                has = "is empty" if found is None else f"has schema {found}"
-                where = self._address.shown
-                raise BadSetting(
-                    FIELD, f"{where} {has} and this program needs {SCHEMA_VERSION}: run `garrison migrate`"
-                )
+            for table, wanted in self._versions.items():
+                await self._check_version(table, wanted)
         except BaseException:
             await self._database.close()
             raise
+
+    async def _check_version(self, table: str, wanted: str) -> None:
+        """Raises `BadSetting`. Only the engine's revisions are known to be in the order of their names."""
+        found = await self._database.schema_version(table)
+        if found == wanted:
+            return
+        where, app = self._address.shown, table.removeprefix(VERSION_TABLE).removeprefix("_")
+        if found is not None and not app and found > wanted:
+            raise BadSetting(FIELD, f"{where} {newer(found)}")
+        has = "is empty" if found is None else f"has schema {found}"
+        if app:
+            has = f"has no tables of {app}" if found is None else f"has schema {app}: {found}"
+        raise BadSetting(FIELD, f"{where} {has} and this program needs {wanted}: run `garrison migrate`")
 
     async def close(self) -> None:
         await self._database.close()

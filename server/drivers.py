@@ -25,6 +25,7 @@ from server.settings import MIN_KEY_BYTES, Settings
 if TYPE_CHECKING:
     import msgspec
 
+    from migrations import History
     from persistence.engine.mapping import Mapping
     from persistence.engine.queries import StoreQuery
     from persistence.sql_store import SqlStore
@@ -66,7 +67,31 @@ def build_store(settings: Settings, app: "App | None" = None) -> "SqlStore":
 
     app = app or load_app(settings)
     types = {cls.kind: cls.State for cls in app.actors if cls.durability != "volatile"}
-    return SqlStore(settings.store, state_types=types, mappings=_mappings(app, types))
+    versions: dict[str, str] = {}
+    if app.migrations is not None:  # else a node need not load Alembic
+        from migrations import history_of, newest
+
+        history = history_of(app.name, app.migrations)
+        versions[history.version_table] = newest(history)
+    return SqlStore(settings.store, state_types=types, mappings=_mappings(app, types), versions=versions)
+
+
+def own_history(app: "App") -> "History | None":
+    """The application's own migrations, if it has some. Raises `BadSetting`."""
+    from migrations import history_of
+
+    return None if app.migrations is None else history_of(app.name, app.migrations)
+
+
+async def upgrade_store(settings: Settings, app: "App | None" = None) -> None:
+    """Bring the tables of the engine, then those of the application, to what this program needs. Raises
+    `BadSetting`, `Unavailable`, `Corrupt`."""
+    from migrations import upgrade_async
+
+    own = own_history(app or load_app(settings))
+    await upgrade_async(settings.store.url)
+    if own is not None:
+        await upgrade_async(settings.store.url, history=own)
 
 
 def build_store_queries(settings: Settings, app: "App | None" = None) -> "StoreQueries":
@@ -203,6 +228,7 @@ def _admin(node: "Node") -> "AdminServer":
         node.write_behind.observe,
         Draining(node.drain, node.drain_progress),
         lambda: gossip_endpoint(node),
+        node.drivers.store_queries,
     )
 
 

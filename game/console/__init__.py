@@ -1,10 +1,11 @@
-"""The game's part of the dashboard: read models, and the folder of its pages."""
+"""The game's part of the dashboard: read models, routes of the admin API, and the folder of its pages."""
 
 from pathlib import Path
 from typing import Final
 
 from game.console.read_models import READ_MODELS
+from game.console.routes import CONSOLE
 
 PAGES: Final = str(Path(__file__).parent / "pages")
 
-__all__ = ["PAGES", "READ_MODELS"]
+__all__ = ["CONSOLE", "PAGES", "READ_MODELS"]

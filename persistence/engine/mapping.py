@@ -5,11 +5,11 @@ columns are one `Mapping` and one migration. Encoding works on a whole batch, co
 because that is how it travels: PostgreSQL gets one array a column.
 """
 
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, get_type_hints
 
 import msgspec
-from sqlalchemy import Table
+from sqlalchemy import LargeBinary, Table, Text
 
 from persistence.engine import tables
 
@@ -59,6 +59,62 @@ class Mapping(Protocol):
     def final(self, state: Any) -> bool:
         """Whether a projection of this state is to be written through (an ended match)."""
         ...
+
+
+class ColumnMapping:
+    """A table whose columns are called as the fields of `state_type`, and which has the engine's columns beside
+    them; its primary key is the actor's key. A field that is no plain value (a list, a struct) stands in
+    a `LargeBinary` column, as msgpack.
+
+    Raises `TypeError` where the table lacks a column of a field, or has another that must be given.
+    """
+
+    children: Children | None = None
+    live: str | None
+    kind: str | None = None
+
+    def __init__(
+        self,
+        state_type: type[msgspec.Struct],
+        table: Table,
+        live: str | None = None,
+        final: Callable[[Any], bool] | None = None,
+    ) -> None:
+        self.state_type, self.table, self.live, self._final = state_type, table, live, final
+        (key,) = table.primary_key.columns
+        self.key = key.name
+        self.columns = tuple(state_type.__struct_fields__)
+        if missing := sorted(set(self.columns) - set(table.c.keys())):
+            raise TypeError(f"table {table.name} has no column {missing[0]!r} for {state_type.__name__}")
+        given = (key.name, "head")
+        must = [c.name for c in table.c if not (c.nullable or c.server_default is not None or c.name in given)]
+        if must:
+            raise TypeError(f"{table.name}.{must[0]} needs a server default: a row is claimed before it has a state")
+        hints = get_type_hints(state_type)
+        self._packed: dict[int, Callable[[bytes], Any]] = {}
+        self._texts: list[int] = []
+        for place, name in enumerate(self.columns):
+            if isinstance(table.c[name].type, LargeBinary) and hints[name] is not bytes:
+                self._packed[place] = msgspec.msgpack.Decoder(hints[name]).decode
+            elif isinstance(table.c[name].type, Text):
+                self._texts.append(place)
+
+    def encode(self, states: Sequence[Any]) -> Columns:
+        columns: Columns = [[getattr(state, name) for state in states] for name in self.columns]
+        for place in self._packed:
+            columns[place] = [msgspec.msgpack.encode(value) for value in columns[place]]
+        for place in self._texts:  # PostgreSQL takes no NUL, and one text must not keep a batch from being stored
+            columns[place] = [None if text is None else text.replace("\0", "") for text in columns[place]]
+        return columns
+
+    def decode(self, values: Sequence[Any]) -> Any:
+        fields = dict(zip(self.columns, values, strict=True))
+        for place, unpack in self._packed.items():
+            fields[self.columns[place]] = unpack(values[place])
+        return msgspec.convert(fields, self.state_type, strict=False)
+
+    def final(self, state: Any) -> bool:
+        return self._final is not None and self._final(state)
 
 
 class GenericMapping:

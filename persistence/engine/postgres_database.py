@@ -119,11 +119,11 @@ class PostgresDatabase:
     async def close(self) -> None:
         await self._pool.close()
 
-    async def schema_version(self) -> str | None:
+    async def schema_version(self, table: str) -> str | None:
         async def work(connection: Any) -> str | None:
-            if await connection.fetchval("SELECT to_regclass('alembic_version')::text") is None:
+            if await connection.fetchval("SELECT to_regclass($1)::text", table) is None:
                 return None
-            found: str | None = await connection.fetchval("SELECT max(version_num) FROM alembic_version")
+            found: str | None = await connection.fetchval(f"SELECT max(version_num) FROM {table}")
             return found
 
         return await self._pool.run(work)

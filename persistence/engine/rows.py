@@ -105,8 +105,8 @@ class Database(Protocol):
 
     async def close(self) -> None: ...
 
-    async def schema_version(self) -> str | None:
-        """The newest migration that was applied; None for an empty database."""
+    async def schema_version(self, table: str) -> str | None:
+        """The newest migration that was applied, by that version table; None where there is none."""
         ...
 
     async def register_node(self, node: str, lease_s: float | None, journal: str) -> tuple[int, float]:

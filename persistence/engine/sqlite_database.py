@@ -107,11 +107,11 @@ class SqliteDatabase:
     async def close(self) -> None:
         await self._file.close()
 
-    async def schema_version(self) -> str | None:
+    async def schema_version(self, table: str) -> str | None:
         def work(connection: sqlite3.Connection) -> str | None:
-            if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'").fetchall():
+            if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (table,)).fetchall():
                 return None
-            found: str | None = connection.execute("SELECT max(version_num) FROM alembic_version").fetchone()[0]
+            found: str | None = connection.execute(f"SELECT max(version_num) FROM {table}").fetchone()[0]
             return found
 
         return await self._file.read(work)

@@ -25,13 +25,18 @@ from sqlalchemy import (
 )
 
 SCHEMA_VERSION: Final = "0005"
-"""The newest migration: the one that `SqlStore.open` asks for."""
+"""The newest migration of the engine: the one that `SqlStore.open` asks for."""
+VERSION_TABLE: Final = "alembic_version"
+"""The table that says which of the engine's migrations was applied last. Of application `clans` it
+is `alembic_version_clans`."""
 
 
-def newer(found: str) -> str:
-    """What is said of a database with a migration that this program does not have."""
-    back = f"`garrison migrate --down {SCHEMA_VERSION} --yes`"
-    return f"has schema {found} and this program knows up to {SCHEMA_VERSION}: run the newer program, or its {back}"
+def newer(found: str, app: str = "", known: str = SCHEMA_VERSION) -> str:
+    """The complaint about a database with a migration of application `app` (empty: of the engine) that this
+    program does not have."""
+    schema, of = ("schema", "") if not app else (f"schema {app}:", f"{app}:")
+    back = f"`garrison migrate --down {of}{known} --yes`"
+    return f"has {schema} {found} and this program knows up to {known}: run the newer program, or its {back}"
 
 
 metadata = MetaData(

@@ -1,8 +1,8 @@
 """An `App`: everything that the engine needs to know of an application. Nothing in `server/`
 names one; `package.module:Name` in the settings is imported by the composition root."""
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any, Protocol
 
 import msgspec
 
@@ -51,11 +51,56 @@ ReadModel = Callable[[Callable[[str], Iterable[Actor[Any]]], Mapping[str, Any]],
 synchronously and without changing them; rows are plain lists, dicts and scalars."""
 
 
+class Principal(msgspec.Struct, frozen=True):
+    """The person or program behind an admin request; logged with every action."""
+
+    name: str
+    role: str
+
+
+class AdminContext(Protocol):
+    """What an admin action or a console route may use of the node that serves the request."""
+
+    @property
+    def principal(self) -> Principal: ...
+
+    async def ask(self, cls: type[Actor[Any]], key: str, method: Callable[..., Any], *args: Any) -> Any:
+        """The answer of actor `key` of class `cls`, wherever it lives. Raises what its turn raises."""
+        ...
+
+    async def read(self, read_model: str, params: Mapping[str, Any]) -> tuple[list[Any], list[str]]:
+        """The rows of a read model from every node, and the nodes that did not answer in time. Raises `NotFound`,
+        and what the read model raises."""
+        ...
+
+    async def query(self, name: str, params: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """The rows of a named store query; see `StoreQueries.run`."""
+        ...
+
+    def wall_ms(self) -> int: ...
+
+
+class Action(msgspec.Struct, frozen=True):
+    """`POST /api/v1/actions/NAME`: an operator changes something. The request's body is decoded as `body`, and
+    `run(context, body)` is the answer: whatever msgspec encodes as JSON."""
+
+    run: Callable[[AdminContext, Any], Awaitable[Any]]
+    body: type[msgspec.Struct]
+
+
+ConsoleRoute = Callable[[AdminContext, Mapping[str, str]], Awaitable[Any]]
+"""`GET /api/v1/PATH`: an operator reads something. `route(context, params)` gets the parts of the path that stand
+in braces (`clans/{clan}`) and the query's parameters, as text; it changes nothing. Its answer is whatever msgspec
+encodes as JSON; the first sentence of its docstring describes it in the API's own description."""
+
+
 class App(msgspec.Struct, frozen=True):
     """`session_actor` is the actor (key: the player's subject) that a player's session is
     bound to; it must have `connected(caller)`, `disconnected(caller, reason)` and
     `beat(caller, state)`. `requests`, `answers` and `events` feed the codec and
-    docs/protocol.json. `pages` is a folder of dashboard pages, served under `/app/`.
+    docs/protocol.json. `pages` is a folder of dashboard pages, served under `/app/`; `console` are the
+    reads and `actions` the changes that they and operators ask the admin API for, by path and by name.
+    `migrations` is a folder of Alembic revisions of the application's own tables, a history of its own.
 
     Parts that must not be imported with the actors, because they import them or are needed by commands
     only, are named by text, `package.module:NAME`; `server.drivers` follows the names. `mappings` names a
@@ -72,6 +117,9 @@ class App(msgspec.Struct, frozen=True):
     session_actor: type[Actor[Any]] | None = None
     read_models: Mapping[str, ReadModel] = {}
     pages: str | None = None
+    console: Mapping[str, ConsoleRoute] = {}
+    actions: Mapping[str, Action] = {}
+    migrations: str | None = None
     mappings: str | None = None
     store_queries: str | None = None
     commands: Mapping[str, str] = {}

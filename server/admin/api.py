@@ -19,6 +19,7 @@ from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 from litestar.params import Body, Parameter, PathParameter
 
+from server.actors.app import AdminContext, App, Principal
 from server.admin.answers import (
     Activations,
     Cluster,
@@ -34,6 +35,7 @@ from server.admin.answers import (
 )
 from server.admin.assets import Assets
 from server.admin.metrics import CONTENT_TYPE, MetricsText
+from server.admin.own import logged, own_handlers, text_params
 from server.admin.ports import AdminHost, Draining
 from server.admin.read_models import ClusterViews
 from server.admin.security import AdminToken
@@ -51,12 +53,10 @@ from server.errors import (
     TokenExpired,
     Unavailable,
 )
-from server.ids import KEY_PATTERN, whole
+from server.ids import whole
 
 log = structlog.get_logger(__name__)
 
-MAX_PARAMS = 16
-MAX_PARAM_LENGTH = 256
 _STATUS: tuple[tuple[type[GarrisonError], int], ...] = (
     (BadToken, 401),
     (TokenExpired, 401),
@@ -74,7 +74,6 @@ _HTTP_CODES = {400: "bad_input", 401: "bad_token", 403: "forbidden", 404: "not_f
 Limit = Annotated[int, Parameter(ge=1, le=500, description="rows of each node, 1 to 500")]
 Page = Annotated[int, Parameter(ge=0, le=100_000, description="from 0; the answer's `next` is the next one")]
 Subject = Annotated[str, Parameter(max_length=64, description="only sessions of this player, host or service")]
-MatchKey = Annotated[str, Parameter(pattern=whole(KEY_PATTERN))]
 FilePath = Annotated[Path, PathParameter()]
 ModelName = Annotated[str, Parameter(pattern=whole(r"[a-z][a-z0-9_]{0,63}"))]
 
@@ -87,6 +86,7 @@ def build_app(
     metrics: MetricsText,
     not_ready: Callable[[], str],
     token: AdminToken,
+    context_of: Callable[[Principal], AdminContext],
     dashboard: Assets,
     pages: Assets | None,
     app_name: str,
@@ -95,7 +95,7 @@ def build_app(
     return Litestar(
         route_handlers=[
             *_health_handlers(host.me.node, not_ready, metrics),
-            _api_router(views, token, _drain_handlers(host, draining)),
+            _api_router(views, token, _drain_handlers(host, draining), host.app, context_of),
             *_file_handlers(dashboard, pages, app_name),
         ],
         exception_handlers={
@@ -140,9 +140,15 @@ def _health_handlers(node: str, not_ready: Callable[[], str], metrics: MetricsTe
     return [healthz, readyz, scrape]
 
 
-def _api_router(views: ClusterViews, token: AdminToken, more: list[Any]) -> Router:
+def _api_router(
+    views: ClusterViews,
+    token: AdminToken,
+    more: list[Any],
+    app: App,
+    context_of: Callable[[Principal], AdminContext],
+) -> Router:
     def guard(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
-        token.check(connection.headers.get("authorization"))
+        connection.scope["auth"] = token.principal(connection.headers.get("authorization"))
 
     @get("/live")
     async def live() -> Cluster:
@@ -180,30 +186,17 @@ def _api_router(views: ClusterViews, token: AdminToken, more: list[Any]) -> Rout
         """Client sessions, a page at a time."""
         return await views.sessions(page, limit, subject)
 
-    @get("/matches")
-    async def matches() -> Rows:
-        """Live matches, if the application has a read model `live_matches`."""
-        return await views.rows("live_matches", {})
-
-    @get("/matches/{match:str}")
-    async def match_board(match: MatchKey) -> Rows:
-        """One live match: scoreboard and recent kills, if the application has `match_board`.
-        404 if every node answered and none has it."""
-        board = await views.rows("match_board", {"match": match})
-        if not board.rows and not board.missing:
-            raise NotFound(f"no live match {match}")
-        return board
-
     @get("/query/{name:str}")
     async def query(name: ModelName, request: Request[Any, Any, Any]) -> Rows:
         """Any read model of the application or node; query parameters are its parameters, as
         text."""
-        return await views.rows(name, _text_params(request))
+        return await views.rows(name, text_params(request))
 
-    handlers = [live, cluster, ring, history, store, activations, sessions, matches, match_board, query, *more]
+    handlers = [live, cluster, ring, history, store, activations, sessions, query, *more]
+    taken = {path.strip("/").partition("/")[0] for handler in handlers for path in handler.paths}
     return Router(
         "/api/v1",
-        route_handlers=handlers,
+        route_handlers=[*handlers, *own_handlers(app, context_of, taken)],
         guards=[guard],
         security=[{"adminToken": []}],
         tags=["api"],
@@ -226,7 +219,7 @@ def _drain_handlers(host: AdminHost, draining: Draining | None) -> list[Any]:
         return told()
 
     @post("/drain", status_code=200)
-    async def begin(data: Annotated[DrainOrder, Body()]) -> Drain:
+    async def begin(data: Annotated[DrainOrder, Body()], request: Request[Any, Any, Any]) -> Drain:
         """Drain the node that answers: it takes no more, hands everything to the others and stays
         until it is stopped. The body names it, so that nobody drains another one behind the same
         address (409). Asked again, it only tells how far it is."""
@@ -234,20 +227,11 @@ def _drain_handlers(host: AdminHost, draining: Draining | None) -> list[Any]:
         if data.node != me.node or data.incarnation not in (0, me.incarnation):
             raise Rejected("another_node", f"this is {me.node} (run {me.incarnation})")
         if draining is not None:
-            await draining.begin()
+            with logged("drain", request.auth):
+                await draining.begin()
         return told()
 
     return [progress, begin]
-
-
-def _text_params(request: Request[Any, Any, Any]) -> dict[str, Any]:
-    pairs = list(request.query_params.multi_items())
-    if len(pairs) > MAX_PARAMS or len(dict(pairs)) < len(pairs):
-        raise BadInput(f"a query takes at most {MAX_PARAMS} parameters, each of them once")
-    for name, value in pairs:
-        if len(name) > MAX_PARAM_LENGTH or len(value) > MAX_PARAM_LENGTH:
-            raise BadInput(f"parameter {name[:32]!r} is longer than {MAX_PARAM_LENGTH} characters")
-    return dict(pairs)
 
 
 def _file_handlers(dashboard: Assets, pages: Assets | None, app_name: str) -> list[Any]:

@@ -25,6 +25,7 @@ import uvicorn
 
 from server.admin.api import build_app
 from server.admin.assets import Assets
+from server.admin.context import NodeContext
 from server.admin.history import SAMPLE_INTERVAL_S
 from server.admin.metrics import MetricsText
 from server.admin.ports import AdminHost, Draining
@@ -35,6 +36,7 @@ from server.runtime.clock import Clock
 from server.runtime.metrics import Metrics
 from server.runtime.supervisor import Supervisor
 from server.settings import AdminSettings, Settings
+from server.storage.queries import NoStoreQueries, StoreQueries
 
 STATIC = Path(__file__).parent / "static"
 BACKLOG = 128
@@ -43,6 +45,7 @@ MAX_CONNECTIONS = 256
 KEEP_ALIVE_S = 10
 MAX_HEADER_BYTES = 16 * 1024
 STOP_GRACE_S = 1.0
+NO_QUERIES = NoStoreQueries()
 
 
 def _nothing() -> None:
@@ -61,7 +64,8 @@ class AdminServer:
     """See the module's head. `not_ready` gives "" while the node serves, else the reason it
     does not; `sessions` gives rows of this node's sessions (None: the node has no gateway);
     `observe` brings gauges that are not kept up to date up to date before they are read; `draining`
-    is how operators empty the node (None: they cannot); `gossip` gives its gossip's `host:port`."""
+    is how operators empty the node (None: they cannot); `gossip` gives its gossip's `host:port`;
+    `store_queries` run the application's named queries."""
 
     def __init__(
         self,
@@ -75,8 +79,10 @@ class AdminServer:
         observe: Callable[[], None] = _nothing,
         draining: Draining | None = None,
         gossip: Callable[[], str] = lambda: "",
+        store_queries: StoreQueries = NO_QUERIES,
     ) -> None:
-        """Raises `BadSetting` if the application's folder of pages cannot be read."""
+        """Raises `BadSetting` if the application's folder of pages cannot be read, or a console route of its
+        has the name of one of the engine's."""
         self._host, self._settings, self._supervisor = host, settings.admin, supervisor
         self.token = AdminToken(settings.admin.token)
         self.origins = KnownOrigins()
@@ -91,6 +97,7 @@ class AdminServer:
                 metrics=MetricsText(metrics, host.me.node, observe),
                 not_ready=not_ready,
                 token=self.token,
+                context_of=lambda principal: NodeContext(principal, host, store_queries, clock),
                 dashboard=Assets(STATIC, "admin"),
                 pages=Assets(Path(pages), "app") if pages is not None else None,
                 app_name=host.app.name,

@@ -8,7 +8,7 @@ import msgspec
 
 from server.actors.app import App
 from server.cluster.view import View
-from server.ids import NodeAddress
+from server.ids import ActorId, NodeAddress
 
 NodeReadModel = Callable[[Mapping[str, Any]], list[Any]]
 """`read_model(params) -> rows`, run on one node, synchronously; rows are plain data."""
@@ -48,6 +48,10 @@ class AdminHost(Protocol):
 
     async def query(self, name: str, params: dict[str, Any], timeout_s: float | None = None) -> Answers:
         """Run read model `name` on every member, this node included."""
+        ...
+
+    async def ask(self, identity: ActorId, name: str, args: tuple[Any, ...]) -> Any:
+        """The answer of an actor's method, wherever it lives. Raises what its turn raises."""
         ...
 
     def add_query(self, name: str, fn: NodeReadModel) -> None:

@@ -13,11 +13,13 @@ the API (CORS), and the page may connect to the hosts of known peers (CSP); no o
 import hmac
 import secrets
 from collections.abc import Iterable
+from typing import Final
 from urllib.parse import urlsplit
 
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
+from server.actors.app import Principal
 from server.errors import BadToken
 
 TOKEN_BYTES = 24
@@ -32,20 +34,26 @@ _FIXED = [
 ]
 
 
+ADMIN: Final = Principal("admin", "admin")
+"""The principal of the one admin token."""
+
+
 class AdminToken:
-    """The one secret of the admin API; random unless configured."""
+    """The one secret of the admin API, random unless configured: the principal `ADMIN`."""
 
     def __init__(self, configured: str | None) -> None:
         self.text = configured or secrets.token_urlsafe(TOKEN_BYTES)
         self.generated = not configured
         self._bytes = self.text.encode()
 
-    def check(self, authorization: str | None) -> None:
-        """Raises `BadToken` unless the header is `Bearer` and the token."""
+    def principal(self, authorization: str | None) -> Principal:
+        """The principal that the header `authorization` proves. Raises `BadToken` unless it is `Bearer` and the
+        token."""
         scheme, _, given = (authorization or "").partition(" ")
         right = hmac.compare_digest(given.strip().encode(), self._bytes)
         if scheme.lower() != "bearer" or not right:
             raise BadToken("the admin token is missing or wrong: send Authorization: Bearer TOKEN")
+        return ADMIN
 
 
 def origin_of(url: str) -> str:
@@ -135,8 +143,8 @@ async def _preflight(send: Send, headers: list[tuple[bytes, bytes]], *, allowed:
     if allowed:
         headers = [
             *headers,
-            (b"access-control-allow-methods", b"GET"),
-            (b"access-control-allow-headers", b"authorization"),
+            (b"access-control-allow-methods", b"GET, POST"),
+            (b"access-control-allow-headers", b"authorization, content-type"),
             (b"access-control-max-age", str(PREFLIGHT_CACHE_S).encode()),
         ]
     await send({"type": "http.response.start", "status": 204 if allowed else 403, "headers": headers})

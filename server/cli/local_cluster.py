@@ -21,6 +21,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from server.cli.common import read_settings
+from server.drivers import upgrade_store
 from server.errors import BadSetting, Unavailable
 
 LOOPBACK: Final = "127.0.0.1"
@@ -197,11 +199,9 @@ class LocalCluster:
     async def prepare(self, cluster: str, url: str | None = None) -> None:
         """Write the home's files and bring its database, or the one at `url`, up to date. Raises
         `BadSetting`, `Unavailable`."""
-        from migrations import upgrade_async
-
         self._cluster, self._url = cluster, url or self.home.url
         self.home.prepare(cluster, self.places[0], url)
-        await upgrade_async(self._url)
+        await upgrade_store(read_settings(self.home.config, [*self.assignments, f"store.url={self._url}"]))
 
     async def start(self, progress: Callable[[str], None]) -> None:
         """Start `size` nodes and wait until they serve. Raises `BadSetting`, `Unavailable`."""

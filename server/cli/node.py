@@ -16,7 +16,7 @@ import uvloop
 from cyclopts import App, Parameter
 
 from server.cli.common import Config, Set, read_settings
-from server.drivers import build_node, gossip_endpoint
+from server.drivers import build_node, gossip_endpoint, upgrade_store
 from server.errors import GarrisonError
 from server.settings import Settings
 
@@ -97,9 +97,7 @@ async def run_node(settings: Settings) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     if settings.store.migrate:
-        from migrations import upgrade
-
-        await asyncio.to_thread(upgrade, settings.store.url)
+        await upgrade_store(settings)
     made_token = settings.admin.enabled and settings.admin.token is None
     if made_token:
         settings = _with_token(settings)

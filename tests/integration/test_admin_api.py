@@ -408,7 +408,7 @@ async def test_pages_of_known_peers_may_read_the_api(cluster: TestCluster, http:
     before = await http.options(url, headers=wanted)
     assert before.status_code == 204
     assert before.headers["access-control-allow-origin"] == peer
-    assert before.headers["access-control-allow-headers"] == "authorization"
+    assert before.headers["access-control-allow-headers"] == "authorization, content-type"
     assert (await http.get(url, headers={**AUTH, "origin": peer})).headers["access-control-allow-origin"] == peer
     other_name = peer.replace("127.0.0.1", "localhost")
     assert (await http.options(url, headers={**wanted, "origin": other_name})).status_code == 204

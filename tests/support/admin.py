@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from game.console import PAGES, READ_MODELS
+from game.console import CONSOLE, PAGES, READ_MODELS
 from game.match import rules
 from game.match.state import MatchState
 from game.messages import Created, Joined, Kill, MatchOptions, Medal, Objective, Started
@@ -20,7 +20,7 @@ from server.admin.ports import Draining
 from server.cluster.view import Member, View
 from server.errors import NotFound, Unavailable
 from server.eventlog.record import Record
-from server.ids import Incarnation, NodeAddress, NodeId
+from server.ids import ActorId, Incarnation, NodeAddress, NodeId
 from server.runtime.metrics import Metrics
 from server.runtime.supervisor import Supervisor
 from server.settings import Settings, from_tree
@@ -38,7 +38,7 @@ class Match(Actor[MatchState]):
     State = MatchState
 
 
-APP = App(name="halo", actors=(Player, Match), read_models=READ_MODELS, pages=PAGES)
+APP = App(name="halo", actors=(Player, Match), read_models=READ_MODELS, pages=PAGES, console=CONSOLE)
 
 
 class PlayedMatch:
@@ -116,6 +116,9 @@ class TestHost:
 
     def add_query(self, name: str, fn: Callable[[Mapping[str, Any]], list[Any]]) -> None:
         self.models[name] = fn
+
+    async def ask(self, identity: ActorId, name: str, args: tuple[Any, ...]) -> Any:
+        raise NotFound(f"{identity} lives nowhere here: {name}{args}")
 
     async def query(self, name: str, params: dict[str, Any], timeout_s: float | None = None) -> Answers:
         if name not in self.models:

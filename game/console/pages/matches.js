@@ -1,6 +1,8 @@
-// Live matches with their scoreboards, and one match with its kill feed.
+// Live matches with their scoreboards, those that have ended, and one match with its kill feed.
 
 const LIST_MS = 1000;
+const ENDED_MS = 5000;
+const ENDED_SHOWN = 20;
 const SHOWN = 60;
 
 const HAPPENED = {
@@ -49,6 +51,29 @@ function playerCell({ dom }) {
   };
 }
 
+/** What the store has of matches that are over, newest first. */
+function showEnded(root, garrison) {
+  const { dom, format, poll, get } = garrison;
+  const { el } = dom;
+  const name = (row, cell) => dom.setText(cell, row.match);
+  const ended = dom.table("Matches that have ended, newest first", [
+    { title: "Match", head: true, render: name },
+    { title: "Mode", render: (row) => [row.mode, row.map_name].filter(Boolean).join(" on ") },
+    { title: "Players", num: true, render: (row) => row.players },
+    { title: "Score", num: true, render: (row) => row.team_scores.join(" : ") },
+    { title: "Winner", render: (row) => (row.winner ? winner(row.winner) : "") },
+    { title: "Clock", num: true, render: (row) => format.clock(row.time_ms) },
+    { title: "Events", num: true, render: (row) => row.events },
+  ], (row) => row.match);
+  const card = el("section", { class: "card ended", hidden: true }, el("header", {}, el("h2", {}, "Ended matches")), ended.element);
+  root.append(card);
+  poll.every(ENDED_MS, async () => {
+    const { rows } = await get("stored-matches", { phase: "ended", limit: ENDED_SHOWN });
+    card.hidden = rows.length === 0;
+    ended.update(rows);
+  });
+}
+
 function showList(root, garrison) {
   const { dom, format, poll, query, href } = garrison;
   const { el, setText, setAttribute } = dom;
@@ -56,6 +81,7 @@ function showList(root, garrison) {
   const none = el("p", { class: "empty", hidden: true }, "No match is being played. ", "garrison play FILE.jsonl starts one.");
   const list = el("div", { class: "matches" });
   root.append(el("header", { class: "bar" }, el("h2", {}, "Live matches"), note), none, list);
+  showEnded(root, garrison);
 
   const create = (match) => {
     const parts = {
@@ -100,7 +126,7 @@ function showList(root, garrison) {
 }
 
 function showMatch(root, garrison, name) {
-  const { dom, format, poll, query, href } = garrison;
+  const { dom, format, poll, query, get, href } = garrison;
   const { el, setText, setAttribute } = dom;
   const phase = el("span", { class: "pill" });
   const clock = el("span", { class: "num" });
@@ -135,6 +161,7 @@ function showMatch(root, garrison, name) {
       setText(facts, missing.length ? missingNote(missing) : seen ? `no longer in memory; ${replay} shows it again` : `no such live match; if it was played, ${replay} shows it`);
       if (!missing.length) setAttribute(phase, "data-level", null);
       if (!missing.length) setText(phase, seen ? "ended" : "not live");
+      players.update((await get(`stored-matches/${encodeURIComponent(name)}`)).rows); // 404: it never was
       return;
     }
     seen = true;

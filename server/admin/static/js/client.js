@@ -36,6 +36,15 @@ export class Client extends EventTarget {
     return this.#get(this.base, path, parameters, timeoutMs);
   }
 
+  /** POST `body` as JSON to `/api/v1/PATH` of the present node. Throws as `get`. */
+  post(path, body = {}, timeoutMs = 5000) {
+    return this.#get(this.base, path, {}, timeoutMs, {
+      method: "POST",
+      body: JSON.stringify(body),
+      headers: { "content-type": "application/json" },
+    });
+  }
+
   /** Poll `live` for ever. */
   async run() {
     for (;;) {
@@ -102,11 +111,12 @@ export class Client extends EventTarget {
 
   #live = (base, timeoutMs) => this.#get(base, "live", {}, timeoutMs);
 
-  async #get(base, path, parameters, timeoutMs) {
+  async #get(base, path, parameters, timeoutMs, { headers, ...options } = {}) {
     const url = new URL(`/api/v1/${path}`, base);
     for (const [name, value] of Object.entries(parameters)) url.searchParams.set(name, value);
     const response = await fetch(url, {
-      headers: { authorization: `Bearer ${this.token}` },
+      ...options,
+      headers: { ...headers, authorization: `Bearer ${this.token}` },
       signal: AbortSignal.timeout(timeoutMs),
       cache: "no-store",
       credentials: "omit",

@@ -3,7 +3,8 @@
 // A page is an object {id, title, order, styles, render(root, garrison, path)}. The engine's own
 // are listed in main.js; an application's are the default exports of the ES modules at the top
 // of its folder of pages. `path` is what follows the page's id in the address, as a list.
-// `garrison` is {store, client, poll, query(name, parameters), href(...path), dom, format}.
+// `garrison` is {store, client, poll, query(name, parameters), get(path, parameters), act(name, body),
+// href(...path), dom, format}: `query` asks a read model, `get` a console route, `act` runs an action.
 // What `poll` starts ends when another page is shown.
 
 import * as dom from "./dom.js";
@@ -103,6 +104,8 @@ export class Pages {
       client: this.client,
       poll: this.#poll,
       query: (name, parameters) => this.client.get(`query/${encodeURIComponent(name)}`, parameters),
+      get: (path, parameters) => this.client.get(path, parameters),
+      act: (name, body) => this.client.post(`actions/${encodeURIComponent(name)}`, body),
       href: (...path) => `#/${[page.id, ...path].map(encodeURIComponent).join("/")}`,
       dom,
       format,

@@ -1,9 +1,9 @@
-"""Membership by gossip: the SWIM library kinship behind `ports.Membership`.
+"""Membership by gossip: the library kinship (SWIM with Lifeguard) behind `ports.Membership`.
 
 The protocol runs on a thread of its own, so a busy interpreter does not get this node declared
 dead. A node's fields travel as gossip metadata, 512 bytes at most, so their keys are single
-letters. What a peer says of itself is input from the network: a peer whose fields cannot be
-read is no member, and counted.
+letters. Fields of a peer are input from the network: a peer whose fields cannot be read is no member,
+and counted.
 
 In gossip a node is called `node#incarnation`. The library holds on to the name of a member that
 it believes alive or recently dead, and would refuse a node that restarts quickly on another
@@ -57,7 +57,7 @@ _NODE: Final = re.compile(NODE_PATTERN, re.ASCII)
 
 
 def to_meta(member: Member) -> dict[str, str]:
-    """The metadata of `member`. `suspect` is not in it: that is for others to say."""
+    """The metadata of `member`. `suspect` is not in it: only others can say that."""
     return {
         "v": FORMAT,
         "w": str(member.weight),
@@ -159,7 +159,7 @@ class KinshipMembership:
         return self._members
 
     async def update(self, me: Member) -> None:
-        """A changed state, weight or address is told at once; load and lag at most every
+        """Tell the others of a changed state, weight or address at once; of load and lag at most every
         `load_interval_s`. Raises `BadSetting` if the fields are over 512 bytes."""
         cluster, said = self._cluster, self._said
         if cluster is None or said is None:
@@ -220,7 +220,7 @@ class KinshipMembership:
             raise BadSetting(_FIELDS.get(field, f"gossip.{field}"), str(error)) from None
 
     async def _follow(self, events: kinship.EventStream) -> None:
-        """Every event is a reason to look; `EventsLost` is no other case."""
+        """Look at the members after every event; also after `EventsLost`, so that a lost one costs nothing."""
         try:
             async for event in events:
                 self._metrics.gossip_events_total += 1

@@ -1,4 +1,4 @@
-"""Where a new activation is born: pure functions from the view to a node. A strategy sees the
+"""Placement: the choice of a node for a new activation, a pure function of the view. A strategy sees the
 view, the slot's owner and the caller, and decides nothing else."""
 
 from server.cluster.view import View

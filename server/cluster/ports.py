@@ -1,5 +1,5 @@
-"""What the engine needs from gossip. `membership.py` wraps kinship; tests have a twin that can
-lie, lag and split."""
+"""The port of membership: what gossip tells of the other nodes. `membership.py` wraps kinship;
+`simulated.py` is a twin that can lie, lag and split."""
 
 from collections.abc import Callable
 from typing import Protocol

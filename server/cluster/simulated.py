@@ -42,7 +42,7 @@ class SimulatedGossip:
     # what a test does to the world
 
     def crash(self, node: NodeId) -> None:
-        """The node is gone without a word; the others find out."""
+        """End the node without a word; the others find out."""
         gone = self._nodes.pop(node, None)
         self._truth.pop(node, None)
         if gone is None:
@@ -101,7 +101,7 @@ class SimulatedGossip:
         return max((self.delay(node, to) or 0.0 for node in self._truth if node != to), default=0.0)
 
     def attach(self, membership: "SimulatedMembership", me: Member) -> None:
-        """A node joins, or comes back as a new incarnation."""
+        """Let a node join, or come back as a new incarnation."""
         if me.node in self._nodes:
             raise Unavailable(f"a node {me.node} runs already")
         others = list(self._nodes.values())
@@ -112,7 +112,7 @@ class SimulatedGossip:
             self._tell(other.node, membership)
 
     def tell_all(self, membership: "SimulatedMembership", me: Member) -> None:
-        """What is true of a running node changes."""
+        """Change what is true of a running node, and send the others the news."""
         if self._nodes.get(me.node) is not membership:
             return
         self._set(me)
@@ -121,7 +121,7 @@ class SimulatedGossip:
                 self._tell(me.node, other)
 
     def detach(self, membership: "SimulatedMembership") -> None:
-        """A node says goodbye: the others drop it after one delay, at the latest after
+        """Let a node say goodbye: the others drop it after one delay, at the latest after
         `detect_s`."""
         node = membership.node
         if self._nodes.get(node) is not membership:
@@ -193,7 +193,7 @@ class SimulatedGossip:
 
 
 class SimulatedMembership:
-    """One node's belief; see `ports.Membership`."""
+    """The belief of one node; see `ports.Membership`."""
 
     def __init__(self, gossip: SimulatedGossip) -> None:
         self._gossip = gossip
@@ -278,7 +278,7 @@ class SimulatedMembership:
             self.refresh()
 
     def refresh(self) -> None:
-        """Compute `members` anew; tell who wants to know if it changed."""
+        """Compute `members` anew, and call `on_change` if they changed."""
         if self._me is None:
             return
         believed = {node: member for node, (_, member) in self._known.items()}

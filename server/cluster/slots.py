@@ -6,7 +6,7 @@ best, which gives it exactly w shares. Integers only, so that every machine comp
 table. When a node goes, only its own slots move.
 
 A table remembers each slot's winning score, so that the next one costs only what has changed:
-the draws of who came for all slots, and the draws of who stayed for the slots of who went. The
+the draws of new nodes for all slots, and the draws of nodes that stayed for the slots of those that went. The
 result is the same as from scratch, whatever the history; equal scores go to the lower name.
 """
 
@@ -74,8 +74,8 @@ class SlotTable:
     def moves(
         self, before: "SlotTable", address: NodeAddress
     ) -> tuple[dict[NodeAddress | None, Slots], dict[NodeAddress | None, Slots]]:
-        """What the change from `before` to this table means for `address`: the slots that it
-        gained, by their owner before (None: nobody), and those that it lost, by their owner now."""
+        """The slots that `address` gained by the change from `before` to this table, by their owner before (None:
+        nobody), and the slots that it lost, by their owner now."""
         had, has = before.owned_by(address), self.owned_by(address)
         return before.by_owner(np.flatnonzero(has & ~had)), self.by_owner(np.flatnonzero(had & ~has))
 
@@ -133,7 +133,7 @@ def _many(slots: Slots, owners: Owners, places: Sequence[int]) -> tuple[NDArray[
 
 
 def _few(slots: Slots, owners: Owners, places: Sequence[int]) -> tuple[NDArray[np.int32], NDArray[np.uint64]]:
-    """The same for few slots and perhaps many places: many draws at a time."""
+    """`_many` for few slots and perhaps many places: many draws at a time."""
     drawn = [_seeds(*_drawer(owners[place])) for place in places]
     seeds = np.concatenate(drawn)
     whose = np.repeat(np.array(places, dtype=np.int32), [len(some) for some in drawn])
@@ -152,14 +152,15 @@ def _few(slots: Slots, owners: Owners, places: Sequence[int]) -> tuple[NDArray[n
 
 
 def _drawer(owner: tuple[NodeAddress, int]) -> tuple[str, int]:
-    """Who draws. The name, not the incarnation: a node that returns gets its old slots back."""
+    """Name and weight that a node draws by. Without the incarnation, so that a node that returns gets its old
+    slots back."""
     address, weight = owner
     return str(address.node), weight
 
 
 @lru_cache(maxsize=4_096)
 def _seeds(node: str, weight: int) -> NDArray[np.uint64]:
-    """One seed for each draw of `node`."""
+    """Seeds of `node`, one for each draw."""
     return np.array([xxh3_64_intdigest(f"{node}/{draw}".encode()) for draw in range(weight)], dtype=np.uint64)
 
 

@@ -16,7 +16,7 @@ MemberState = Literal["joining", "up", "leaving"]
 
 
 class Member(msgspec.Struct, frozen=True, array_like=True):
-    """One node as gossip knows it. Endpoints are `host:port` or urls; `lag_ms` is loop lag."""
+    """A node as gossip knows it. Endpoints are `host:port` or urls; `lag_ms` is loop lag."""
 
     node: NodeId
     incarnation: Incarnation

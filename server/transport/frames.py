@@ -40,13 +40,13 @@ _error_decoder = msgspec.msgpack.Decoder(tuple[str, str, float | None])
 
 
 def frame(kind: int, payload: bytes = b"", service: int = 0, number: int = 0) -> bytes:
-    """One frame as bytes."""
+    """The bytes of a frame."""
     return HEAD.pack(COUNTED + len(payload), VERSION, kind, service, number) + payload
 
 
 class FrameReader:
     """Cuts a byte stream into frames. Holds at most one unfinished frame of `limit` payload
-    bytes and what the last read brought."""
+    bytes and the rest of the last read."""
 
     __slots__ = ("_held", "_need", "limit")
 

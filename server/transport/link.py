@@ -59,7 +59,7 @@ from server.transport.frames import (
 )
 from server.transport.login import (
     NONCE_BYTES,
-    Hello,
+    LoginHello,
     decode_hello,
     encode_hello,
     hello,
@@ -76,8 +76,8 @@ LATE_S: Final = 0.25  # a sweep this late follows a stall: answers may wait unre
 CRASH_LOG_INTERVAL_S: Final = 1.0
 
 
-class Context:
-    """What all links of one transport share."""
+class LinkContext:
+    """The common ground of all links of a transport: settings, identity, clock, counters and handlers."""
 
     def __init__(
         self,
@@ -96,7 +96,7 @@ class Context:
         self._crash_logged_at = -CRASH_LOG_INTERVAL_S
 
     def crashed(self, service: int, error: BaseException) -> Internal:
-        """Count a handler's untyped failure; log at most one a second; what the caller gets."""
+        """Count a handler's untyped failure and log at most one a second. Returns the error for the caller."""
         self.metrics.transport_handler_crashes_total += 1
         now = self.clock.now()
         if now - self._crash_logged_at >= CRASH_LOG_INTERVAL_S:
@@ -108,7 +108,7 @@ class Context:
 class Link(asyncio.Protocol):
     """Framing, coalesced writes and close reasons. `closed` is set when the socket is gone."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: LinkContext) -> None:
         self.closed = asyncio.Event()
         self.reason = ""
         self._context = context
@@ -180,7 +180,7 @@ class Link(asyncio.Protocol):
         self.flush()
 
     def close(self, reason: str, *, gently: bool = False) -> None:
-        """Close for `reason`, which is counted. Gently: what was written is still sent."""
+        """Close for `reason`, which is counted. Gently: frames that wait are still sent."""
         if self.reason:
             return
         if gently:
@@ -214,12 +214,12 @@ class Dialled(Link):
     """The requesting end. Requests made before login is through wait for it. `left` is told
     when it closes; no request may be made on it from then on."""
 
-    def __init__(self, context: Context, peer: NodeAddress, left: Callable[["Dialled"], None]) -> None:
+    def __init__(self, context: LinkContext, peer: NodeAddress, left: Callable[["Dialled"], None]) -> None:
         super().__init__(context)
         self.peer = peer
         self._left = left
         self.ready: asyncio.Future[None] = context.loop.create_future()
-        self._hello: Hello | None = None
+        self._hello: LoginHello | None = None
         self._proved = False  # the other end has shown that it has the key, and this one does
         self._pending: dict[int, tuple[asyncio.Future[bytes], float]] = {}
         self._number = 0
@@ -375,15 +375,15 @@ class Accepted(Link):
 
     def __init__(
         self,
-        context: Context,
-        admit: Callable[[Hello], None],
+        context: LinkContext,
+        admit: Callable[[LoginHello], None],
         entered: Callable[["Accepted"], None],
         left: Callable[["Accepted"], None],
     ) -> None:
         super().__init__(context)
         self.peer = context.me  # until the hello says who it is
         self._admit, self._entered, self._left = admit, entered, left
-        self._hello: Hello | None = None
+        self._hello: LoginHello | None = None
         self._nonce = b""
         self._working = 0
         self._max_working = context.settings.max_in_flight
@@ -449,7 +449,7 @@ class Accepted(Link):
         self.flush()
 
     def _unusual(self, asked: bool, service: int, number: int, answer: Answer) -> None:
-        """Whatever is not a plain answer to a request: a future, nothing, or too much."""
+        """Deal with an answer off the hot path: a future, nothing, or too many bytes."""
         if isinstance(answer, asyncio.Future):
             self._working += 1
             answer.add_done_callback(partial(self._worked, asked, service, number))

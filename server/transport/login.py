@@ -27,8 +27,8 @@ PROOF_BYTES: Final = 32
 Role = Literal["dialler", "acceptor"]
 
 
-class Hello(msgspec.Struct, array_like=True, frozen=True):
-    """What the dialler says first. `to` is who it expects to reach."""
+class LoginHello(msgspec.Struct, array_like=True, frozen=True):
+    """The first message of the dialler. `to` is the run of a node that it expects to reach."""
 
     cluster: str
     from_node: str
@@ -46,19 +46,19 @@ class Hello(msgspec.Struct, array_like=True, frozen=True):
         return NodeAddress(NodeId(self.to_node), Incarnation(self.to_incarnation))
 
 
-_hello = msgspec.msgpack.Decoder(Hello)
+_hello = msgspec.msgpack.Decoder(LoginHello)
 _encode = msgspec.msgpack.encode
 
 
-def hello(cluster: str, me: NodeAddress, to: NodeAddress, nonce: bytes) -> Hello:
-    return Hello(cluster, me.node, me.incarnation, to.node, to.incarnation, nonce)
+def hello(cluster: str, me: NodeAddress, to: NodeAddress, nonce: bytes) -> LoginHello:
+    return LoginHello(cluster, me.node, me.incarnation, to.node, to.incarnation, nonce)
 
 
-def encode_hello(message: Hello) -> bytes:
+def encode_hello(message: LoginHello) -> bytes:
     return _encode(message)
 
 
-def decode_hello(payload: bytes) -> Hello:
+def decode_hello(payload: bytes) -> LoginHello:
     """Raises `BadFrame` if `payload` is no hello."""
     try:
         message = _hello.decode(payload)
@@ -69,9 +69,9 @@ def decode_hello(payload: bytes) -> Hello:
     return message
 
 
-def proof(key: bytes | None, role: Role, first: Hello, nonce: bytes) -> bytes:
-    """What only a holder of `key` can say about this connection. No key: an empty one, which
-    is allowed on loopback only."""
+def proof(key: bytes | None, role: Role, first: LoginHello, nonce: bytes) -> bytes:
+    """The HMAC that only a holder of `key` can make for this connection and this role. Without a key it is made
+    with an empty one, which is allowed on loopback only."""
     text = _encode(("garrison node login", VERSION, role, first, nonce))
     return hmac.digest(key or b"", text, "sha256")
 

@@ -152,7 +152,7 @@ class MemoryNetwork:
 
 
 class MemoryTransport:
-    """One node's side of a `MemoryNetwork`; see `ports.Transport`."""
+    """The side of one node in a `MemoryNetwork`; see `ports.Transport`."""
 
     def __init__(self, network: MemoryNetwork, settings: TransportSettings, metrics: Metrics) -> None:
         self._network, self._settings, self._metrics = network, settings, metrics

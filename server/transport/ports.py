@@ -1,4 +1,4 @@
-"""What the engine needs from a node-to-node link; drivers and twins implement it.
+"""The port of node-to-node links: drivers and twins implement it.
 
 A service is a small number (see `Service`); its handler gets the caller's address and the
 payload, and answers with bytes at once or with a future of bytes. A handler that raises a
@@ -57,7 +57,7 @@ class Transport(Protocol):
     def request(self, to: NodeAddress, service: int, payload: bytes, timeout_s: float) -> asyncio.Future[bytes]: ...
 
     def send(self, to: NodeAddress, service: int, payload: bytes) -> None:
-        """One way; dropped silently if there is no link and none can be had."""
+        """Send without an answer; dropped silently if there is no link and none can be had."""
         ...
 
     async def stop(self) -> None: ...

@@ -17,8 +17,8 @@ from server.runtime.metrics import Metrics
 from server.runtime.supervisor import Supervisor
 from server.settings import TransportSettings
 from server.transport.addresses import is_any, is_loopback, join_endpoint, split_endpoint
-from server.transport.link import Accepted, Context, Dialled, Link
-from server.transport.login import Hello
+from server.transport.link import Accepted, Dialled, Link, LinkContext
+from server.transport.login import LoginHello
 from server.transport.ports import Handler
 
 log = structlog.get_logger(__name__)
@@ -49,7 +49,7 @@ class TcpTransport:
         self._settings, self._cluster, self._key = settings, cluster, key
         self._clock, self._metrics, self._supervisor, self._rng = clock, metrics, supervisor, rng
         self._handlers: dict[int, Handler] = {}
-        self._context: Context | None = None
+        self._context: LinkContext | None = None
         self._server: asyncio.Server | None = None
         self._endpoint = ""
         self._peers: dict[NodeAddress, str] = {}
@@ -72,7 +72,7 @@ class TcpTransport:
     async def start(self, me: NodeAddress) -> None:
         """Listen. Raises `Unavailable` if the port cannot be had."""
         settings = self._settings
-        context = Context(settings, self._cluster, self._key, me, self._clock, self._metrics, self._handlers)
+        context = LinkContext(settings, self._cluster, self._key, me, self._clock, self._metrics, self._handlers)
         self._context = context
         where = join_endpoint(settings.host, settings.port)
         try:
@@ -211,7 +211,7 @@ class TcpTransport:
             self._strangers[link] = None
         return link
 
-    def _admit(self, hello: Hello) -> None:
+    def _admit(self, hello: LoginHello) -> None:
         """Raises `Unavailable` for one who is in the wrong place."""
         assert self._context is not None
         me, sender = self._context.me, hello.sender

@@ -39,7 +39,7 @@ from server.transport.frames import (
     FrameReader,
     frame,
 )
-from server.transport.link import Context, Dialled
+from server.transport.link import Dialled, LinkContext
 from server.transport.login import NONCE_BYTES, encode_hello, hello, proof, split_challenge
 from server.transport.ports import Answer, Handler
 from server.transport.tcp import MAX_STRANGERS, TcpTransport
@@ -674,7 +674,7 @@ class Stepped(SystemClock):
 async def test_a_stall_is_forgiven_once() -> None:
     """After one the answers may wait unread; a loop that is late each time would have no deadlines."""
     clock = Stepped()
-    context = Context(TransportSettings(), "test", KEY, address("a"), clock, Metrics(), {})
+    context = LinkContext(TransportSettings(), "test", KEY, address("a"), clock, Metrics(), {})
     link = Dialled(context, address("b"), lambda _link: None)
     asked = link.request(CALL, b"", 0.5)
     for late in (1, 2):

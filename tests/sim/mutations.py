@@ -319,7 +319,7 @@ MUTANTS: Final = (
         "a journal goes before all of it is stored",
         5,
         "crash local",
-        ((f"{TAKEOVER}._settled", "left = self._stalled.get(estate, 0)\n", "return True\n"),),
+        ((f"{TAKEOVER}._may_close", "left = opened.stuck\n", "return True\n"),),
     ),
     Mutant(
         "a living process is taken for dead",

@@ -13,7 +13,7 @@ from server.ids import ActorId, actor_id
 from server.runtime.metrics import Metrics
 from server.storage.journal.memory import MemoryJournal, MemoryJournals
 from server.storage.ports import Claim
-from server.storage.takeover import GIVEN_UP_ROUNDS, UNFIT_ROUNDS
+from server.storage.takeover import GIVEN_UP_ROUNDS, RETRY_ROUNDS
 from tests.support.engine import Cluster, TestHost, cluster, key_owned_by
 from tests.support.tiny import Counter, Ledger
 from tests.support.waiting import until
@@ -62,12 +62,12 @@ async def _stored(host: TestHost, one: ActorId) -> int:
     return row.state.total if row is not None else 0
 
 
-async def _settle(host: TestHost, rounds: int = 1) -> None:
+async def _close_estates(host: TestHost, rounds: int = 1) -> None:
     async def activate(identity: ActorId, own_slots: bool) -> None:
         await host.activate(identity)
 
     for _ in range(rounds):
-        await host.takeover._settle_all(activate)
+        await host.takeover.close_all(activate)
 
 
 async def test_the_first_turn_sees_what_the_journal_had_and_the_store_has_it_before() -> None:
@@ -125,7 +125,7 @@ async def test_what_nobody_asks_for_is_settled_and_then_the_journal_goes() -> No
         ids = await _changes_and_dies(world, journals)
         host = world.hosts["node-1"]
         assert len(await host.store.estates()) == 1
-        await _settle(host)
+        await _close_estates(host)
         assert [await _stored(host, one) for one in ids] == [3] * len(ids)
         assert await host.store.estates() == []
         assert list(journals.world.runs) == [host.me]
@@ -148,7 +148,7 @@ async def test_a_row_that_cannot_be_read_holds_up_nobody_else() -> None:
             await _dies(world, journals, name)
         world.show("node-1")
         host.store.database.entities[bad].state = b"\xc1"
-        await _settle(host)
+        await _close_estates(host)
         assert (await _stored(host, good), await _stored(host, other)) == (2, 2)
         assert [estate.owner for estate in await host.store.estates()] == [two.me]
         with pytest.raises(Corrupt, match="counter/"):
@@ -181,7 +181,7 @@ async def test_the_node_itself_comes_back_and_brings_what_others_wait_for() -> N
         ids = await _changes_and_dies(world, journals)
         back = await world.add("node-2")
         world.show("node-1", "node-2")
-        await _settle(back)
+        await _close_estates(back)
         assert [await _stored(back, one) for one in ids] == [3] * len(ids)
         assert await world.hosts["node-1"].ask(ids[0], "add", (1,)) == 4
 
@@ -227,16 +227,16 @@ async def test_settling_leaves_a_record_of_no_use_alone_until_much_later(why: st
         host = world.hosts["node-1"]
         decode = host.takeover._decoders["counter"]
         _make_unfit(host, ids[0], why)
-        await _settle(host)
+        await _close_estates(host)
         assert [await _stored(host, one) for one in ids] == [0] + [3] * (len(ids) - 1)
         claims, reads = host.metrics.claims_total, len(host.faults.seen)
-        await _settle(host, UNFIT_ROUNDS - 2)
+        await _close_estates(host, RETRY_ROUNDS - 2)
         assert (host.metrics.claims_total, len(host.faults.seen)) == (claims, reads)
         assert host.metrics.journal_damaged_total == 1
         assert len(await host.store.estates()) == 1
         host.faults.poison = lambda identity: False
         host.takeover._decoders["counter"] = decode
-        await _settle(host)
+        await _close_estates(host)
         assert await _stored(host, ids[0]) == 5
         assert await host.store.estates() == []
 
@@ -247,9 +247,9 @@ async def test_a_record_of_no_use_is_tried_again_before_it_is_given_up() -> None
         ids = await _changes_and_dies(world, journals)
         host = world.hosts["node-1"]
         _make_unfit(host, ids[0], "cannot be stored")
-        await _settle(host)
+        await _close_estates(host)
         host.faults.poison = lambda identity: False
-        await _settle(host, GIVEN_UP_ROUNDS)
+        await _close_estates(host, GIVEN_UP_ROUNDS)
         assert await _stored(host, ids[0]) == 3 and await host.store.estates() == []
         assert host.metrics.takeovers_unread_total == 0
 
@@ -261,7 +261,7 @@ async def test_what_was_adopted_after_all_is_of_use_in_the_next_journal() -> Non
         host, next_owner = world.hosts["node-1"], world.hosts["node-3"]
         for bad in ids[:2]:
             _make_unfit(host, bad, "cannot be stored")
-            await _settle(host)
+            await _close_estates(host)
         host.faults.poison = lambda identity: identity == ids[1]  # keeps the first journal
         assert await host.ask(ids[0], "total", ()) == 3
         one = host.find(ids[0])
@@ -270,7 +270,7 @@ async def test_what_was_adopted_after_all_is_of_use_in_the_next_journal() -> Non
         assert await next_owner.ask(ids[0], "add", (2,)) == 5
         await _dies(world, journals, "node-3")
         world.show("node-1")
-        await _settle(host)
+        await _close_estates(host)
         assert await _stored(host, ids[0]) == 5
 
 
@@ -288,10 +288,10 @@ async def test_settling_asks_again_only_for_what_may_be_of_use() -> None:
                 raise Unavailable("planted: it lives elsewhere")
             await host.activate(identity)
 
-        await host.takeover._settle_all(activate)
+        await host.takeover.close_all(activate)
         assert asked == sorted(ids)
         asked.clear()
-        await host.takeover._settle_all(activate)
+        await host.takeover.close_all(activate)
         assert asked == [ids[1]]
 
 
@@ -309,9 +309,9 @@ async def test_an_older_record_is_not_used_in_place_of_a_newer_one_of_no_use() -
         world.show("node-1")
         _make_unfit(host, ids[0], "is no state of this program")
         for _ in range(3):
-            await _settle(host)
+            await _close_estates(host)
         claims = host.metrics.claims_total
-        await _settle(host)
+        await _close_estates(host)
         assert host.metrics.claims_total == claims and len(await host.store.estates()) == 2
         assert await _outcome(host, ids[0]) == "corrupt"
         assert host.metrics.journal_damaged_total == 1
@@ -325,15 +325,15 @@ async def test_kinds_that_are_unknown_here_are_left_to_a_node_that_knows_them(ta
         ids = await _changes_and_dies(world, journals)
         old, new = world.hosts["node-1"], world.hosts["node-3"]
         del old.takeover._decoders["counter"]
-        await _settle(old, GIVEN_UP_ROUNDS - 1)
+        await _close_estates(old, GIVEN_UP_ROUNDS - 1)
         assert len(await old.store.estates()) == 1 and len(journals.world.runs) == 3
         assert old.metrics.takeovers_unread_total == 0
         if takeover == "wait":
-            await _settle(old, 2)
-            await _settle(new)
+            await _close_estates(old, 2)
+            await _close_estates(new)
             assert [await _stored(new, one) for one in ids] == [3] * len(ids)
         else:
-            await _settle(old)
+            await _close_estates(old)
             assert old.metrics.takeovers_unread_total == len(ids)
         assert await old.store.estates() == [] and len(journals.world.runs) == 2
 
@@ -346,11 +346,11 @@ async def test_what_was_read_of_a_journal_that_another_node_settles_is_forgotten
         world.show("node-1", "node-3")
         for one in ids:
             await host.activate(one)
-        assert len(host.takeover._read) == 1
-        await _settle(other)
+        assert len(host.takeover._open) == 1
+        await _close_estates(other)
         assert await host.store.estates() == []
-        await _settle(host)
-        assert not host.takeover._read
+        await _close_estates(host)
+        assert not host.takeover._open
 
 
 async def _outcome(host: TestHost, one: ActorId) -> Any:

@@ -24,6 +24,7 @@ from msgspec import inspect as shapes
 
 import server.errors
 from server.actors.app import AnyRoute, App, Route
+from server.cli.conversations import CONVERSATIONS, messages_of
 from server.errors import BadSetting, GarrisonError, OutcomeUnknown, Rejected, Retryable
 from server.settings import Settings
 from server.wire.codec import SUBPROTOCOLS
@@ -62,6 +63,8 @@ ENGINE_REPLIES: Final[dict[type[Request], tuple[type[msgspec.Struct], ...]]] = {
 }
 """What answers each engine request beside `error`; empty: nothing does."""
 
+LINE: Final = 120
+"""Characters of a line in protocol.json, where a value can be split."""
 KINDS: Final = ((Request, "request"), (Reply, "reply"), (Push, "push"))
 CLOSE_MEANINGS: Final[dict[int, tuple[str, str]]] = {
     CloseCode.NORMAL: ("The client left: it sent `close`, or closed with this code.", "no"),
@@ -117,6 +120,8 @@ def describe(app: App) -> Spec:
         "retries": RETRIES,
     }
     described["golden"] = _golden(described, (*ENGINE_REQUESTS, *ENGINE_ANSWERS, *app.requests, *app.answers))
+    known = {message["type"] for message in messages}
+    described["conversations"] = [script for script in CONVERSATIONS if messages_of(script) <= known]
     return described
 
 
@@ -372,8 +377,21 @@ def load_app(path: str) -> App:
 
 
 def render_json(described: Spec) -> str:
-    """The text of protocol.json: one line for each leaf-like object, for readable diffs."""
-    return json.dumps(described, indent=1, ensure_ascii=False) + "\n"
+    """The text of protocol.json: a value that fits on a line stands on one, for readable differences."""
+    return _render(described, 0) + "\n"
+
+
+def _render(value: Any, depth: int) -> str:
+    line = json.dumps(value, ensure_ascii=False)
+    if len(line) + depth <= LINE or not isinstance(value, dict | list) or not value:
+        return line
+    indent = "\n" + " " * (depth + 1)
+    if isinstance(value, dict):
+        parts = [f"{json.dumps(name)}: {_render(each, depth + 1)}" for name, each in value.items()]
+    else:
+        parts = [_render(each, depth + 1) for each in value]
+    open_, close = "{}" if isinstance(value, dict) else "[]"
+    return open_ + indent + f",{indent}".join(parts) + "\n" + " " * depth + close
 
 
 def main(argv: Sequence[str] | None = None) -> int:

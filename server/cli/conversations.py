@@ -1,0 +1,547 @@
+"""Golden conversations: scripts that a client of any language and a node can both be held to.
+
+They are part of `docs/protocol.json`; `docs/protocol.md` describes their steps. A player for clients gives a client
+its part of the world (the server's lines, the time, the program's wishes) and compares what it says and decides;
+a player for nodes says the client's lines to a node and compares the node's. Names that begin with `$` are values
+that one of the two chooses, or that the world of a play gives; each has an example for the player that has to
+make it up.
+"""
+
+from collections.abc import Collection, Iterator
+from typing import Any, Final
+
+Step = dict[str, Any]
+Line = list[Any]
+
+# ---- the steps -------------------------------------------------------------------------------------
+
+
+def opens() -> Step:
+    """The program wants a session."""
+    return {"program": "open"}
+
+
+def wants(name: str, *message: Any, retry: bool = False) -> Step:
+    """The program makes request `name`: a message without its numbers. `retry`: repeat it though it is no command."""
+    return {"program": "request", "as": name, "message": list(message), **({"retry": True} if retry else {})}
+
+
+def watches(topic: str, from_seq: int = 1) -> Step:
+    """The program subscribes to a stream."""
+    return {"program": "watch", "topic": topic, "from_seq": from_seq}
+
+
+def leaves(topic: str) -> Step:
+    """The program ends the subscription."""
+    return {"program": "unwatch", "topic": topic}
+
+
+def connects(url: str, *after_ms: int, fails: bool = False) -> Step:
+    """The client opens a connection."""
+    return {"client": "connect", "to": url, **_after(after_ms), **({"fails": True} if fails else {})}
+
+
+def says(*line: Any, after_ms: Collection[int] = ()) -> Step:
+    """The client sends a line."""
+    return {"client": "say", "line": list(line), **_after(after_ms)}
+
+
+def parts(code: int, *after_ms: int) -> Step:
+    """The client closes the connection."""
+    return {"client": "close", "code": code, **_after(after_ms)}
+
+
+def drops(*after_ms: int) -> Step:
+    """The client breaks the connection without a word."""
+    return {"client": "drop", **_after(after_ms)}
+
+
+def hears(*line: Any, lost: bool = False, fault: bool = False) -> Step:
+    """The server sends a line. `lost`: it never arrives. `fault`: no right server sends it."""
+    return {"server": "say", "line": list(line), **_flags(lost=lost, fault=fault)}
+
+
+def closed(code: int, *, connection: int | None = None) -> Step:
+    """The server closes the latest connection, or the numbered one."""
+    return {"server": "close", "code": code, **({"connection": connection} if connection is not None else {})}
+
+
+def breaks() -> Step:
+    """The connection breaks."""
+    return {"server": "break"}
+
+
+def tells(*told: Any) -> Step:
+    """The program hears from its client."""
+    return {"tells": list(told)}
+
+
+def passes(ms: int) -> Step:
+    """Time passes, in which the client does nothing."""
+    return {"passes_ms": ms}
+
+
+def happens(*what: Any) -> Step:
+    """Somebody else does something to the cluster."""
+    return {"world": list(what)}
+
+
+def _after(after_ms: Collection[int]) -> Step:
+    return {"after_ms": list(after_ms)} if after_ms else {}
+
+
+def _flags(**flags: bool) -> Step:
+    return {name: True for name, is_set in flags.items() if is_set}
+
+
+# ---- the values ------------------------------------------------------------------------------------
+
+CHOICES: Final[dict[str, Step]] = {
+    "$n1": {"url_of": "n1", "example": "ws://n1.example:7350"},
+    "$n2": {"url_of": "n2", "example": "ws://n2.example:7350"},
+    "$player": {"player_of": "n1", "example": "noble-6"},
+    "$player_of_n2": {"player_of": "n2", "example": "noble-7"},
+    "$token": {"token_of": "$player", "role": "player", "example": "a-token"},
+    "$token_for_n2": {"token_of": "$player_of_n2", "role": "player", "example": "b-token"},
+    "$token_of_host": {"token_of": "referee", "role": "host", "example": "c-token"},
+    "$expired_token": {"token_of": "$player", "role": "player", "expired": True, "example": "old-token"},
+    "$client": {"from": "client", "example": "example/1"},
+    "$lineage": {"from": "client", "example": "5c0ffee5"},
+    "$session": {"from": "server", "example": "n1-1-1"},
+    "$session_2": {"from": "server", "example": "n1-1-2"},
+    "$resume": {"from": "server", "example": "resume-1"},
+    "$resume_2": {"from": "server", "example": "resume-2"},
+    "$interval": {"from": "server", "example": 5_000},
+    "$window": {"from": "server", "example": 30_000},
+    "$frame_bytes": {"from": "server", "example": 65_536},
+    "$entity": {"from": "server", "example": "player/noble-6"},
+    "$version": {"from": "server", "example": 4},
+    "$seq": {"from": "server", "example": 4},
+    "$within": {"from": "server", "example": 2_000},
+}
+"""Names and where their values come from: the world of the play, the client or the server. Beside these:
+`$id.…`, numbers of requests; `$time.…`, times in milliseconds; `$text.…`, words for people."""
+
+
+def _value(name: str, requests: int) -> Step:
+    if name.startswith("$id."):
+        return {"from": "client", "example": requests}
+    if name.startswith("$time."):
+        return {"from": "server", "example": 1_700_000_000_000}
+    if name.startswith("$text."):
+        return {"from": "server", "example": "as it is"}
+    return CHOICES[name]
+
+
+def _names(value: Any) -> Iterator[str]:
+    if isinstance(value, str) and value.startswith("$"):
+        yield value
+    elif isinstance(value, list):
+        for each in value:
+            yield from _names(each)
+    elif isinstance(value, dict):
+        for each in value.values():
+            yield from _names(each)
+
+
+def conversation(
+    name: str,
+    doc: str,
+    *steps: Step,
+    nodes: Collection[str] = ("n1",),
+    seeds: Collection[str] = ("$n1",),
+    tokens: Collection[str] = ("$token",),
+    renewable: bool = False,
+    settings: Step | None = None,
+) -> Step:
+    """One script. `seeds`: the urls that the client is given; `tokens`: those that it gets one after the other,
+    the last one for ever, and asks anew for only if `renewable`; `settings`: those of the nodes."""
+    values: dict[str, Step] = {}
+    waiting = list(_names([list(seeds), list(tokens), list(steps)]))
+    while waiting:
+        each = waiting.pop(0)
+        if each not in values and each != "$n":
+            values[each] = _value(each, 1 + sum(known.startswith("$id.") for known in values))
+            waiting += _names(values[each])
+    return {
+        "name": name,
+        "doc": doc,
+        "nodes": list(nodes),
+        "settings": settings or {},
+        "client": {"seeds": list(seeds), "tokens": list(tokens), "renewable": renewable},
+        "values": values,
+        "steps": list(steps),
+    }
+
+
+# ---- frequent lines --------------------------------------------------------------------------------
+
+
+def hello(number: str, token: str = "$token", resume: str | None = None, ack: int = 0) -> Step:
+    """The client's first line."""
+    return says("hello", number, token, resume, ack, "$client", True)
+
+
+def welcome(
+    number: str,
+    *,
+    node: str = "n1",
+    subject: str = "$player",
+    role: str = "player",
+    session: str = "$session",
+    resume: str = "$resume",
+    recovered: bool = False,
+) -> Step:
+    """The server's answer to it."""
+    limits = ["$interval", "$window", "$frame_bytes", f"$time.{number.removeprefix('$id.')}"]
+    return hears("welcome", number, session, node, subject, role, resume, recovered, *limits)
+
+
+OPENING: Final = (opens(), connects("$n1"), hello("$id.hello"), welcome("$id.hello"), tells("up", False))
+AGAIN_MS: Final = (0, 100)
+"""The pause before a reconnect after a connection that did not live for long."""
+FILM: Final = ["recorded", "", 0, 0, 0, 0, True, 0]
+"""Options of a match that takes everything and has no clock of its own."""
+SCORED: Final = ["recorded", "", 2, 0, 0, 0, True, 0]
+"""The same with teams, which have points without players."""
+CREATED: Final = ["created", 0, "referee", FILM, "$time.created"]
+JOINED: Final = ["joined", 0, "$player", None]
+STARTED: Final = ["started", 0, "$time.started"]
+MATCH: Final = (
+    happens("says", "$token_of_host", ["match.create", "$n", "film", 1, "m1", FILM]),
+    *OPENING,
+    wants("join", "match.join", "m1", None),
+    says("match.join", "$id.join", "$lineage", 1, "m1", None),
+    hears("match.assigned", 1, "m1"),
+    tells("push", ["match.assigned", 1, "m1"]),
+    hears("accepted", "$id.join", "m1", 2, 3),
+    tells("answer", "join", ["accepted", "$id.join", "m1", 2, 3]),
+    happens("says", "$token_of_host", ["match.start", "$n", "film", 2, "m1", 0]),
+    watches("match/m1"),
+    says("watch", "$id.watch", "match/m1", 1),
+    hears("watching", "$id.watch", "match/m1", 4),
+    hears("events", 2, "match/m1", 1, [CREATED, JOINED, STARTED]),
+    tells("event", "match/m1", 1, CREATED),
+    tells("event", "match/m1", 2, JOINED),
+    tells("event", "match/m1", 3, STARTED),
+)
+"""The player is in match m1 and watches it."""
+BOARD: Final = [
+    *("scoreboard", "$id.board", "m1", "live", "recorded", "", "referee", 1),
+    *([], [["$player", None, True, 0, 0, 0, 1, 0, 0]], 5, None, None),
+]
+"""The match after its first medal."""
+
+
+def medal(number: int) -> Line:
+    """An event of the match."""
+    return ["medal", number, "$player", "Double Kill"]
+
+
+def report(command: int, *events: Line) -> Step:
+    """The match's host reports."""
+    return happens("says", "$token_of_host", ["match.report", "$n", "film", command, "m1", list(events)])
+
+
+# ---- the conversations -----------------------------------------------------------------------------
+
+CONVERSATIONS: Final[tuple[Step, ...]] = (
+    conversation(
+        "first_connect",
+        "Hello and welcome, a request and its answer, a heartbeat without an id, and the end.",
+        *OPENING,
+        wants("look", "presence.get", "$player"),
+        says("presence.get", "$id.look", "$player"),
+        hears("presence", "$id.look", "$player", "online", "", None, "$time.seen"),
+        tells("answer", "look", ["presence", "$id.look", "$player", "online", "", None, "$time.seen"]),
+        says("heartbeat", 0, 0, None, after_ms=[500, 4_500]),
+        hears("beats", 1),
+        {"program": "close"},
+        says("close", "$id.close"),
+        parts(1000),
+        tells("over", "session_closed", None),
+        passes(60_000),
+        settings={"gateway": {"cumulative_ack_interval_s": 0.05}},
+    ),
+    conversation(
+        "seeds",
+        "Nobody is at the first address: the next one is tried.",
+        opens(),
+        connects("$n1", fails=True),
+        connects("$n2", 0, 50),
+        hello("$id.hello", "$token_for_n2"),
+        welcome("$id.hello", node="n2", subject="$player_of_n2"),
+        tells("up", False),
+        nodes=("n1", "n2"),
+        seeds=("$n1", "$n2"),
+        tokens=("$token_for_n2",),
+    ),
+    conversation(
+        "heartbeats",
+        "A heartbeat an interval. After an interval of silence it has an id, and after three the client leaves.",
+        *OPENING,
+        says("heartbeat", 0, 0, None, after_ms=[500, 4_500]),
+        passes(10),
+        hears("beats", 1),
+        says("heartbeat", 0, 0, None, after_ms=[4_980, 5_000]),
+        says("heartbeat", "$id.beat", 0, None, after_ms=[5_000, 5_000]),
+        hears("beat", "$id.beat", lost=True),
+        says("heartbeat", "$id.beat_2", 0, None, after_ms=[5_000, 5_000]),
+        hears("beat", "$id.beat_2", lost=True),
+        drops(5_000, 5_000),
+        connects("$n1", *AGAIN_MS),
+        hello("$id.again", resume="$resume"),
+        welcome("$id.again", resume="$resume_2", recovered=True),
+        tells("up", True),
+        settings={"gateway": {"cumulative_ack_interval_s": 0.05}},
+    ),
+    conversation(
+        "redirect",
+        "A player's session belongs on another node: the same hello is said there.",
+        opens(),
+        connects("$n1"),
+        hello("$id.hello", "$token_for_n2"),
+        hears("redirect", "$id.hello", "$n2", "n2"),
+        connects("$n2"),
+        hello("$id.hello", "$token_for_n2"),
+        closed(4005, connection=1),
+        welcome("$id.hello", node="n2", subject="$player_of_n2"),
+        tells("up", False),
+        nodes=("n1", "n2"),
+        tokens=("$token_for_n2",),
+    ),
+    conversation(
+        "redirect_loop",
+        "While the cluster changes, two nodes may send a client back and forth: it follows five times, waits, and "
+        "begins again with an address of its own.",
+        happens("disagree", "n1", "n2"),
+        opens(),
+        *(
+            step
+            for here, there, node in (("$n1", "$n2", "n2"), ("$n2", "$n1", "n1")) * 3
+            for step in (
+                connects(here),
+                hello("$id.hello"),
+                hears("redirect", "$id.hello", there, node),
+            )
+        ),
+        *(closed(4005, connection=number) for number in range(1, 7)),
+        happens("agree", "n1", "n2"),
+        connects("$n1", *AGAIN_MS),
+        hello("$id.again"),
+        welcome("$id.again"),
+        tells("up", False),
+        nodes=("n1", "n2"),
+    ),
+    conversation(
+        "resume",
+        "A connection breaks and the session is resumed: everything that was missed follows, in order.",
+        *MATCH,
+        breaks(),
+        report(3, medal(1)),
+        report(4, medal(2), medal(3)),
+        connects("$n1", *AGAIN_MS),
+        hello("$id.again", resume="$resume", ack=2),
+        welcome("$id.again", resume="$resume_2", recovered=True),
+        tells("up", True),
+        hears("events", 3, "match/m1", 4, [medal(1)]),
+        tells("event", "match/m1", 4, medal(1)),
+        hears("events", 4, "match/m1", 5, [medal(2), medal(3)]),
+        tells("event", "match/m1", 5, medal(2)),
+        tells("event", "match/m1", 6, medal(3)),
+        says("heartbeat", 0, 4, None, after_ms=[500, 4_500]),
+    ),
+    conversation(
+        "resume_not_recovered",
+        "The session is over when its client comes back: pushes count from 1 again, streams are watched again from "
+        "the cursor, and the program reads again what it shows.",
+        *MATCH,
+        breaks(),
+        report(3, medal(1)),
+        happens("forgotten", "n1"),
+        connects("$n1", *AGAIN_MS),
+        hello("$id.again", resume="$resume", ack=2),
+        welcome("$id.again", session="$session_2", resume="$resume_2"),
+        tells("up", False),
+        says("watch", "$id.watch_2", "match/m1", 4),
+        wants("board", "match.get", "m1"),
+        says("match.get", "$id.board", "m1"),
+        hears("watching", "$id.watch_2", "match/m1", 5),
+        hears(*BOARD),
+        tells("answer", "board", BOARD),
+        hears("events", 1, "match/m1", 4, [medal(1)]),
+        tells("event", "match/m1", 4, medal(1)),
+        settings={"gateway": {"resume_window_s": 0.05}},
+    ),
+    conversation(
+        "going",
+        "A node drains. The client waits for the answer to its request, sends nothing new, closes, and resumes where "
+        "it is told, where what waited is sent. A `going` that comes again asks for nothing.",
+        *OPENING,
+        wants("look", "presence.get", "$player"),
+        says("presence.get", "$id.look", "$player"),
+        happens("drains", "n1"),
+        hears("going", 1, "$n2", "$within"),
+        wants("name", "profile.set", "Noble Six", ""),
+        hears("presence", "$id.look", "$player", "online", "", None, "$time.seen"),
+        tells("answer", "look", ["presence", "$id.look", "$player", "online", "", None, "$time.seen"]),
+        parts(1001, 0, 100),
+        closed(1001),
+        connects("$n2", *AGAIN_MS),
+        hello("$id.again", resume="$resume", ack=1),
+        welcome("$id.again", node="n2", resume="$resume_2", recovered=True),
+        tells("up", True),
+        says("profile.set", "$id.name", "$lineage", 1, "Noble Six", ""),
+        hears("going", 1, "$n2", "$within", fault=True),
+        hears("saved", "$id.name", "$entity", "$version"),
+        tells("answer", "name", ["saved", "$id.name", "$entity", "$version"]),
+        nodes=("n1", "n2"),
+    ),
+    conversation(
+        "retry_by_number",
+        "The connection breaks before a command is answered: the same command, under another id, gets the answer "
+        "that was lost. A request that is no command fails instead.",
+        *OPENING,
+        wants("name", "profile.set", "Noble Six", "wolf"),
+        says("profile.set", "$id.name", "$lineage", 1, "Noble Six", "wolf"),
+        hears("saved", "$id.name", "$entity", "$version", lost=True),
+        wants("look", "presence.get", "$player"),
+        says("presence.get", "$id.look", "$player"),
+        hears("presence", "$id.look", "$player", "online", "", None, "$time.seen", lost=True),
+        breaks(),
+        tells("error", "look", "connection_lost"),
+        connects("$n1", *AGAIN_MS),
+        hello("$id.again", resume="$resume"),
+        welcome("$id.again", resume="$resume_2", recovered=True),
+        tells("up", True),
+        says("profile.set", "$id.name_2", "$lineage", 1, "Noble Six", "wolf"),
+        hears("saved", "$id.name_2", "$entity", "$version"),
+        tells("answer", "name", ["saved", "$id.name_2", "$entity", "$version"]),
+    ),
+    conversation(
+        "outcome_unknown",
+        "A command is so old that its answer is forgotten: its outcome stays unknown, and it is not sent again.",
+        opens(),
+        connects("$n1"),
+        hello("$id.hello", "$token_of_host"),
+        welcome("$id.hello", subject="referee", role="host"),
+        tells("up", False),
+        wants("create", "match.create", "m1", SCORED),
+        says("match.create", "$id.create", "$lineage", 1, "m1", SCORED),
+        hears("accepted", "$id.create", "m1", 1, 2, lost=True),
+        breaks(),
+        happens("says", "$token_of_host", ["match.start", "$n", "$lineage", 2, "m1", 0]),
+        happens("says", "$token_of_host", ["match.report", "$n", "$lineage", 3, "m1", [["score", 0, 1, 0, None]]], 64),
+        connects("$n1", *AGAIN_MS),
+        hello("$id.again", "$token_of_host", "$resume"),
+        welcome("$id.again", subject="referee", role="host", resume="$resume_2", recovered=True),
+        tells("up", True),
+        says("match.create", "$id.create_2", "$lineage", 1, "m1", SCORED),
+        hears("error", "$id.create_2", "outcome_unknown", "$text.unknown", None),
+        tells("error", "create", "outcome_unknown"),
+        passes(400),
+        tokens=("$token_of_host",),
+    ),
+    conversation(
+        "gap",
+        "An event of a stream is missing: the stream is asked for again from the event that is expected, and events "
+        "that come meanwhile are dropped.",
+        *MATCH,
+        report(3, medal(1)),
+        report(4, medal(2)),
+        hears("events", 3, "match/m1", 4, [medal(1)], lost=True),
+        hears("events", 4, "match/m1", 5, [medal(2)], lost=True),
+        hears("events", 3, "match/m1", 5, [medal(2)], fault=True),
+        says("watch", "$id.watch_2", "match/m1", 4),
+        hears("watching", "$id.watch_2", "match/m1", 6),
+        hears("events", "$seq", "match/m1", 4, [medal(1), medal(2)]),
+        tells("event", "match/m1", 4, medal(1)),
+        tells("event", "match/m1", 5, medal(2)),
+    ),
+    conversation(
+        "unwatch",
+        "The program leaves a stream. Where the server sends it still, it is told once more.",
+        *MATCH,
+        leaves("match/m1"),
+        says("unwatch", "$id.leave", "match/m1"),
+        hears("done", "$id.leave"),
+        hears("events", 3, "match/m1", 4, [medal(1)], fault=True),
+        says("unwatch", "$id.leave_2", "match/m1"),
+        hears("done", "$id.leave_2"),
+    ),
+    conversation(
+        "rate_limited",
+        "Too fast: the request that was refused is sent again, not before the server's hint.",
+        *OPENING,
+        *(
+            step
+            for number in (1, 2)
+            for step in (
+                wants(f"name_{number}", "profile.set", f"Noble {number}", ""),
+                says("profile.set", f"$id.name_{number}", "$lineage", number, f"Noble {number}", ""),
+            )
+        ),
+        hears("saved", "$id.name_1", "$entity", "$version"),
+        tells("answer", "name_1", ["saved", "$id.name_1", "$entity", "$version"]),
+        hears("error", "$id.name_2", "rate_limited", "$text.rate", 250),
+        says("profile.set", "$id.name_3", "$lineage", 2, "Noble 2", "", after_ms=[250, 300]),
+        settings={"gateway": {"rate_per_s": 4, "rate_burst": 1}},
+    ),
+    conversation(
+        "token_renewed",
+        "The token has expired and the program can make another.",
+        opens(),
+        connects("$n1"),
+        hello("$id.hello", "$expired_token"),
+        hears("error", "$id.hello", "token_expired", "$text.expired", None),
+        closed(4002, connection=1),
+        connects("$n1", *AGAIN_MS),
+        hello("$id.again"),
+        welcome("$id.again"),
+        tells("up", False),
+        tokens=("$expired_token", "$token"),
+        renewable=True,
+    ),
+    conversation(
+        "token_expired",
+        "The token has expired and there is no other: the client stops.",
+        opens(),
+        connects("$n1"),
+        hello("$id.hello", "$expired_token"),
+        hears("error", "$id.hello", "token_expired", "$text.expired", None),
+        tells("over", "token_expired", None),
+        closed(4002),
+        passes(60_000),
+        tokens=("$expired_token",),
+    ),
+    conversation(
+        "replaced",
+        "Another connection of the player takes its place: the client stops, and what waits fails.",
+        *OPENING,
+        happens("connects", "$token"),
+        closed(4004),
+        tells("over", "session_closed", 4004),
+        passes(60_000),
+    ),
+    conversation(
+        "unreadable",
+        "A frame that is no message of the protocol, or a push out of its order: the client closes with 1002 and "
+        "begins a new session, since a resumed one would only send it again.",
+        *OPENING,
+        hears("match.assigned", 2, "m1", fault=True),
+        parts(1002),
+        closed(1002),
+        connects("$n1", *AGAIN_MS),
+        hello("$id.again"),
+        welcome("$id.again", session="$session_2", resume="$resume_2"),
+        tells("up", False),
+    ),
+)
+"""In the order of a session's life."""
+
+
+def messages_of(script: Step) -> set[str]:
+    """The types of the messages in a script."""
+    lines = [step.get("line") or step.get("message") for step in script["steps"]]
+    lines += [step["world"][2] for step in script["steps"] if step.get("world", [""])[0] == "says"]
+    return {str(line[0]) for line in lines if line}

@@ -35,6 +35,7 @@ from server.runtime.lag import LagProbe
 from server.runtime.metrics import Metrics
 from server.runtime.supervisor import Supervisor
 from server.sessions.gateway import Gateway
+from server.sessions.ports import GatewayDrivers
 from server.settings import Settings
 from server.storage.journal.ports import Journal
 from server.storage.pipeline import StoragePipeline
@@ -127,8 +128,9 @@ class Node:
             ),
             pipeline,
         )  # fmt: skip
-        self.gateway = Gateway(self.host, settings, signing_key, rng, drivers.store_queries)
-        self.host.outlet = self.gateway.streams
+        gateway_drivers = GatewayDrivers(clock, rng, metrics, self.supervisor, drivers.transport, drivers.store_queries)
+        self.gateway = Gateway(self.host, gateway_drivers, settings, signing_key)
+        self.host.outlet = self.gateway.outlet
         self.listener = drivers.listener(self.gateway)
         self.admin = drivers.admin(self) if drivers.admin is not None else None
         self.me: Member | None = None

@@ -25,7 +25,7 @@ Delay = Callable[[], float]
 _Item = bytes | tuple[int, str]
 
 
-class Closed(Exception):
+class ConnectionClosed(Exception):
     """The connection ended with `code`."""
 
     def __init__(self, code: int, reason: str) -> None:
@@ -178,18 +178,18 @@ class ClientEnd:
         self._connection = connection
         self._inbox: deque[bytes] = deque()
         self._waiter: asyncio.Future[None] | None = None
-        self.closed: Closed | None = None
+        self.closed: ConnectionClosed | None = None
         self.on_message: Callable[[bytes], None] | None = None
         self.on_closed: Callable[[int, str], None] | None = None
 
     def send(self, data: bytes) -> None:
-        """Raises `Closed` once the connection has ended on this side."""
+        """Raises `ConnectionClosed` once the connection has ended on this side."""
         if self.closed is not None:
             raise self.closed
         self._connection.to_server.put(data)
 
     async def receive(self) -> bytes:
-        """The next message; raises `Closed` after the last one. One waiter at a time."""
+        """The next message; raises `ConnectionClosed` after the last one. One waiter at a time."""
         while not self._inbox:
             if self.closed is not None:
                 raise self.closed
@@ -233,7 +233,7 @@ class ClientEnd:
 
     def ended(self, code: int, reason: str) -> None:
         if self.closed is None:
-            self.closed = Closed(code, reason)
+            self.closed = ConnectionClosed(code, reason)
             self._wake()
             if self.on_closed is not None:
                 self.on_closed(code, reason)

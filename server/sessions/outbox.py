@@ -87,10 +87,14 @@ class Outbox:
             self.sent += 1
             yield frame
 
+    def can_rewind(self, ack: int) -> bool:
+        """Tell whether everything after push `ack`, which the client has, is here."""
+        return not self.lost and self.acked <= ack <= self.sent
+
     def rewind(self, ack: int) -> bool:
-        """A new connection whose client has everything up to `ack`. True: all after it is
+        """Begin anew on a connection whose client has everything up to `ack`. True: all after it is
         unsent again. False: something of it is gone, or was never there; nothing changes."""
-        if self.lost or not self.acked <= ack <= self.sent:
+        if not self.can_rewind(ack):
             return False
         self.ack(ack)
         self.sent = ack

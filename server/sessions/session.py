@@ -1,127 +1,201 @@
 """One session: a client's life on this node, over one connection or several in turn.
 
-    attached  <-> detached      the connection broke: kept for the resume window, pushes gather
-        \\            |
-         `--> ended <-'          closed for good, window over, replaced, outbox over its bound
+    opening --> attached <-> detached     the connection broke: kept for the resume window, pushes gather
+                 |  ^  |        |
+    arrived -----|--'  `--------`-> ended     closed for good, window over, replaced, outbox over its bound
+        `--------`-> transferred --'          it lives on another node (`transfer.py`)
 
-    moving -> handed             it goes to another node (`server/sessions/mover.py`): frozen, then there
+A session that came from another node is `arrived` until its client has been here for it. Of one that is
+`transferred` only the connection is left, for what is still to be answered on it.
 
 A message is handled where it arrives, in one go: rate, decode, look-up, call, answer. Only an
 answer that has to wait becomes a future with a callback; nothing here is a task.
 """
 
 import asyncio
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal, Protocol
 
 import msgspec
 
-from server.activations.activation import Activation
 from server.actors.actor import Caller
 from server.errors import BadInput, GarrisonError, Internal, Overloaded, RateLimited
 from server.ids import ActorId
+from server.runtime.metrics import Metrics
+from server.runtime.phases import PhaseTable
 from server.sessions.broadcast import Broadcast
 from server.sessions.bucket import TokenBucket
 from server.sessions.connection import NOBODY, Connection
-from server.sessions.handover import Move
+from server.sessions.ends import ENDED_CLOSED, ENDED_EXPIRED, ENDED_MOVED, ENDED_OVERFLOW
 from server.sessions.outbox import Outbox
-from server.sessions.turnstile import Held
+from server.sessions.ports import LocalActor
+from server.sessions.ticks import TickClock
+from server.sessions.topic import Topic
+from server.sessions.transfer import Transfer
+from server.sessions.turnstile import InLine, Turnstile
+from server.settings import GatewaySettings
 from server.wire.codec import Codec, Format
 from server.wire.messages import Ack, Beat, Beats, Close, CloseCode, Done, Failed, Heartbeat, Push, Reply, Request
-
-if TYPE_CHECKING:
-    from server.sessions.gateway import Gateway
-    from server.sessions.streams import Topic
 
 _NORMAL: Final = 1000
 _encode_number = msgspec.msgpack.Encoder().encode
 _BEAT_HEAD: Final = msgspec.msgpack.encode(Beat(0))[:-1]
 
-ENDED_CLOSED: Final = "closed"
-ENDED_EXPIRED: Final = "expired"
-ENDED_REPLACED: Final = "replaced"
-ENDED_OVERFLOW: Final = "overflow"
-ENDED_MOVED: Final = "moved"
-ENDED_STOPPING: Final = "stopping"
-ENDED_OWNERSHIP_LOST: Final = "ownership_lost"
+Phase = Literal["opening", "arrived", "attached", "detached", "transferred", "ended"]
+_FOLLOWING: Final[Mapping[Phase, tuple[Phase, ...]]] = {
+    "opening": ("attached", "arrived"),
+    "arrived": ("attached", "transferred", "ended"),
+    "attached": ("attached", "detached", "transferred", "ended"),
+    "detached": ("attached", "transferred", "ended"),
+    "transferred": ("ended",),
+    "ended": (),
+}
+SESSION: Final = PhaseTable("session", _FOLLOWING)
+
+
+class RequestHandler(Protocol):
+    """Answers clients' requests."""
+
+    def handle(self, session: "Session", message: Request) -> Any:
+        """The `Reply`, or a future of it. Raises typed errors."""
+        ...
+
+    def fault(self, error: BaseException) -> Internal:
+        """Log something untyped that was raised on a session's behalf; the error to answer with."""
+        ...
+
+
+class DistantBeats(Protocol):
+    """Takes heartbeats whose actor was not on this node a moment ago."""
+
+    def beat_elsewhere(self, session: "Session", state: str | None) -> Any:
+        """Deliver the heartbeat wherever the actor lives. The result, or a future of it."""
+        ...
+
+
+class Refills(Protocol):
+    """Streams that waited for room in an outbox."""
+
+    def refill(self, session: "Session") -> None:
+        """The session's outbox has room again."""
+        ...
+
+
+class SessionKeeper(Protocol):
+    """Keeps the sessions of a node."""
+
+    def session_detached(self, session: "Session") -> None:
+        """The connection is gone; the session waits for its client."""
+        ...
+
+    def session_ended(self, session: "Session", before: "Phase", why: str) -> None:
+        """The session is over, for the reason `why` (see `ends.py`); `before`: its phase until now."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SessionKit:
+    """What all sessions of a node share. `ack_interval_s`: heartbeats without an id are acknowledged this often.
+    `decoders`: the codecs' decoders without their explanations, for the hot path."""
+
+    settings: GatewaySettings
+    ticks: TickClock
+    metrics: Metrics
+    codecs: Mapping[Format, Codec]
+    decoders: Mapping[Format, Callable[[bytes], Any]]
+    ack_interval_s: float
+    turnstile: Turnstile
+    requests: RequestHandler
+    actors: DistantBeats
+    streams: Refills
+    keeper: SessionKeeper
 
 
 class _EachBeat:
-    """What every heartbeat touches. The slots of a base class lie together, before all others:
+    """The slots that every heartbeat touches. Those of a base class lie together, before all others:
     of a session that is not in the processor's cache, fewer lines have to be waited for."""
 
     __slots__ = (
-        "_beat_due", "_binary", "_decode", "_gateway", "_refused", "activation", "bucket", "caller", "connection",
+        "_beat_due", "_binary", "_decode", "_refused", "_ticks", "activation", "bucket", "caller", "connection",
         "heard_at", "metrics", "outbox",
     )  # fmt: skip
 
 
 class Session(_EachBeat):
-    """See the module's head. Made by the gateway; `begin` gives it its connection."""
+    """See the module's head. `begin` gives it its connection, `arrive` its place as one that came from another node.
+    `stays`: the client cannot follow a redirect, and is served here wherever its slot is."""
 
     __slots__ = (
-        "_blocked_at", "_in_flight", "_link", "_pay_at", "actor", "beats", "codec", "detached_at", "ended", "format",
-        "handed", "held", "move", "moves", "order", "remote", "resume", "since_ms", "starved", "stays", "topics",
-        "untouched",
+        "_blocked_at", "_in_flight", "_kit", "_link", "_pay_at", "actor", "beats", "codec", "detached_at", "format",
+        "in_line", "moves", "order", "phase", "remote", "resume", "since_ms", "starved", "stays", "topics", "transfer",
     )  # fmt: skip
 
-    def __init__(self, gateway: "Gateway", caller: Caller, resume: str, format: Format, stays: bool) -> None:
-        settings = gateway.settings
-        self._gateway = gateway
-        self.metrics = gateway.metrics
+    def __init__(self, kit: SessionKit, caller: Caller, resume: str, format: Format, stays: bool) -> None:
+        settings = kit.settings
+        self._kit = kit
+        self._ticks = kit.ticks
+        self.metrics = kit.metrics
         self.caller = caller
         self.resume = resume
         self.format: Format = format
-        self.codec: Codec = gateway.codecs[format]
-        self._decode = gateway.decoders[format]
+        self.codec: Codec = kit.codecs[format]
+        self._decode = kit.decoders[format]
         self._binary = format == "msgpack"
         self.stays = stays
-        """The client cannot follow a redirect: it is served here wherever its slot is."""
-        now = gateway.clock.now()
+        now = kit.ticks.now()
         self.heard_at = now
-        self.since_ms = gateway.clock.wall_ms()
+        self.since_ms = kit.ticks.wall_ms()
         self.bucket = TokenBucket(settings.rate_per_s, settings.rate_burst, now)
         self.outbox = Outbox(settings.outbox_max_messages, settings.outbox_max_bytes)
+        self.phase: Phase = "opening"
         self.connection: Connection | None = None
         self.remote = ""
         self.actor: ActorId | None = None
-        self.activation: Activation | None = None
+        self.activation: LocalActor | None = None
         self.beats = 0
-        self.ended = False
         self.detached_at = now
-        self.move: Move | None = None
-        """It should go to another node, or is on its way."""
+        self.transfer: Transfer | None = None
+        """Set while the session should go to another node, is on its way, or is there."""
         self.moves = 0
-        """How often it was sent to another node."""
-        self.handed = False
-        """It lives on another node now: what is left here is the connection, for what is still to be
-        answered on it."""
-        self.untouched = False
-        """It came from another node and no client has been here for it."""
+        """Number of shipments so far."""
         self.order = 0
-        """The number of the hello that it was opened or resumed by; 0 for one that no client has been
-        here for."""
-        self.topics: dict[str, Topic] | None = None
-        self.held: Held | None = None
-        """Where its messages wait in line, while it sends faster than it may."""
-        self.starved = False  # a stream waits for room in the outbox
+        """Number of the hello that opened or resumed it; 0 for one that no client has been here for."""
+        self.topics: dict[str, Topic[Session]] | None = None
+        self.in_line: InLine | None = None
+        """The line where its messages wait, while it sends faster than it may."""
+        self.starved = False
+        """A stream waits for room in the outbox."""
         self._beat_due = False
         self._pay_at: float | None = None
-        """When owed acknowledgements are sent at the latest; None while no check of the wheel waits."""
+        """Latest moment to send owed acknowledgements; None while no check of the wheel waits."""
         self._blocked_at: float | None = None
         self._in_flight = 0
-        self._link = 0  # which connection of this session it is: answers belong to one
+        self._link = 0
+        """Number of this session's connection: an answer belongs to the one that asked."""
         self._refused = 0
+
+    def __str__(self) -> str:
+        return f"{self.caller.subject} {self.caller.session}"
+
+    def enter(self, phase: Phase) -> None:
+        """Move on to `phase`. Raises `IllegalTransition`, with the session's story."""
+        self.phase = SESSION.move(str(self), self.phase, phase)
+
+    @property
+    def ended(self) -> bool:
+        """True once it is over on this node."""
+        return self.phase == "ended"
 
     # ---- from the connection ----
 
     def on_message(self, data: bytes) -> None:
         """The hot path: an acknowledged heartbeat is this method, the actor's turn and one
-        write. Time is the gateway's last tick; the clock is read only where the rate is met.
+        write, three Python frames. Time is the gateway's last tick; the clock is read only where the rate is met.
         (Functions kept in slots are read into locals first: the interpreter calls those faster.)"""
         metrics = self.metrics
         metrics.frames_in_total += 1
-        self.heard_at = self._gateway.tick
+        self.heard_at = self._ticks.tick
         bucket = self.bucket
         bucket.tokens -= 1.0
         if bucket.tokens < 0.0 and not self._refill(data):
@@ -132,7 +206,7 @@ class Session(_EachBeat):
         except Exception:
             self._bad_message(data)
             return
-        if self._refused and bucket.rested(self._gateway.now()):
+        if self._refused and bucket.rested(self._ticks.now()):
             self._refused = 0
         if message.__class__ is not Heartbeat:
             self._request(message)
@@ -165,22 +239,22 @@ class Session(_EachBeat):
                 connection.send(_BEAT_HEAD + _encode_number(number))
 
     def on_control(self, connection: Connection) -> None:
-        self.heard_at = self._gateway.tick
+        self.heard_at = self._ticks.tick
         bucket = self.bucket
-        if not bucket.take(self._gateway.now()):
+        if not bucket.take(self._ticks.now()):
             self._refuse()
         if bucket.hurried:
             self._wait_in_line()
 
     def on_blocked(self, connection: Connection) -> None:
         if connection is self.connection:
-            self._blocked_at = self._gateway.now()
-            connection.pause_reading()  # who does not read our answers may not ask for more
+            self._blocked_at = self._ticks.now()
+            connection.pause_reading()  # a client that does not read our answers may not ask for more
 
     def on_writable(self, connection: Connection) -> None:
         if connection is self.connection:
             self._blocked_at = None
-            self.heard_at = self._gateway.tick  # it could not be heard until now
+            self.heard_at = self._ticks.tick  # it could not be heard until now
             self.read_on()
             self._flush()
 
@@ -197,9 +271,9 @@ class Session(_EachBeat):
     # ---- one message ----
 
     def _beat_elsewhere(self, message: Heartbeat) -> None:
-        """A heartbeat whose actor was not here the last time, or is not any more."""
+        """Deliver a heartbeat whose actor was not here the last time, or is not any more."""
         try:
-            result = self._gateway.beat_elsewhere(self, message.state)
+            result = self._kit.actors.beat_elsewhere(self, message.state)
         except Exception as error:
             self._beat_failed(message.id, error)
             return
@@ -226,7 +300,7 @@ class Session(_EachBeat):
         if number == 0:
             self.fail(0, BadInput("a request needs an id of 1 or more"))
             return
-        if self._in_flight >= self._gateway.settings.max_in_flight:
+        if self._in_flight >= self._kit.settings.max_in_flight:
             self.fail(number, Overloaded("too many requests wait for their answer"))
             return
         if message.__class__ is Close:
@@ -234,7 +308,7 @@ class Session(_EachBeat):
             self.end(ENDED_CLOSED, _NORMAL, "goodbye")
             return
         try:
-            result = self._gateway.handle(self, message)
+            result = self._kit.requests.handle(self, message)
         except Exception as error:
             self.fail(number, error)
             return
@@ -250,7 +324,7 @@ class Session(_EachBeat):
         self.send(self.codec.encode(result))
 
     def _later(self, request_id: int, future: "asyncio.Future[Any]", then: Callable[[int, Any], None]) -> None:
-        """`then(request_id, result)` when it is there, if the client that asked still is."""
+        """Call `then(request_id, result)` when the result is there, if the client that asked still is."""
         self._in_flight += 1
         link = self._link
 
@@ -268,16 +342,16 @@ class Session(_EachBeat):
 
     def fail(self, request_id: int, error: BaseException) -> None:
         """Answer a request with a typed error."""
-        typed = error if isinstance(error, GarrisonError) else self._gateway.fault(error)
+        typed = error if isinstance(error, GarrisonError) else self._kit.requests.fault(error)
         retry_ms = None if typed.retry_after_s is None else round(typed.retry_after_s * 1000)
         self.send(self.codec.encode(Failed(request_id, typed.code, typed.message[:500], retry_ms)))
 
     # ---- misuse ----
 
     def _refill(self, data: bytes) -> bool:
-        """The tokens at hand are used up. False: there are no more, and the message is refused."""
+        """Get new tokens, as those at hand are used up. False: there are none, and the message is refused."""
         bucket = self.bucket
-        if bucket.refill(self._gateway.now()):
+        if bucket.refill(self._ticks.now()):
             if bucket.hurried:
                 self._wait_in_line()
             return True
@@ -286,13 +360,13 @@ class Session(_EachBeat):
         return False
 
     def _wait_in_line(self) -> None:
-        if self.held is None and self.connection is not None:
-            self.held = Held(self._gateway.turnstile, self, self.connection)
+        if self.in_line is None and self.connection is not None:
+            self.in_line = InLine(self._kit.turnstile, self, self.connection)
 
     def read_on(self) -> None:
         """Read the connection again, unless there is another reason not to."""
-        held = self.held is not None and self.held.paused
-        if self.connection is not None and self._blocked_at is None and not held:
+        waits = self.in_line is not None and self.in_line.paused
+        if self.connection is not None and self._blocked_at is None and not waits:
             self.connection.resume_reading()
 
     def _over_rate(self, data: bytes) -> None:
@@ -304,7 +378,7 @@ class Session(_EachBeat):
         except BadInput as error:
             number = error.request_id
         if number:
-            settings = self._gateway.settings
+            settings = self._kit.settings
             self.fail(number, RateLimited("over the rate", retry_after_s=1.0 / settings.rate_per_s))
 
     def _bad_message(self, data: bytes) -> None:
@@ -319,7 +393,7 @@ class Session(_EachBeat):
     def _refuse(self) -> bool:
         """Count one refused message; False if that was one too many and the session is closed."""
         self._refused += 1
-        if self._refused < self._gateway.settings.rate_violations:
+        if self._refused < self._kit.settings.rate_violations:
             return True
         self.close(CloseCode.FLOOD, "too many refused messages")
         return False
@@ -338,15 +412,15 @@ class Session(_EachBeat):
 
     @property
     def moving(self) -> bool:
-        """Packed and on its way to another node, or there already: nothing of it changes here."""
-        return self.move is not None and self.move.frozen
+        """True when it is packed and on its way to another node, or there: nothing of it changes here."""
+        return self.transfer is not None and self.transfer.frozen
 
     def deliver(self, message: Push) -> None:
-        """A push for the player: to the client, or after the session if that is moving."""
-        move = self.move
-        if move is None or not move.frozen:
+        """Push to the player: to the client, or after the session if that is moving."""
+        transfer = self.transfer
+        if transfer is None or not transfer.frozen:
             self.push(Broadcast(message))
-        elif not move.keep(message, self._gateway.settings.outbox_max_messages):
+        elif not transfer.keep(message, self._kit.settings.outbox_max_messages):
             self.end(ENDED_OVERFLOW, CloseCode.SLOW_READER, "too much is unacknowledged")
 
     def push(self, broadcast: Broadcast) -> None:
@@ -362,7 +436,7 @@ class Session(_EachBeat):
             self.send(frame)
 
     def send_last(self, frame: bytes) -> bool:
-        """The push that was packed last, when the session has arrived elsewhere. False: there is
+        """Send the push that was packed last, when the session has arrived elsewhere. False: there is
         no room for it here."""
         self.metrics.pushes_total += 1
         if not self.outbox.add(frame):
@@ -378,27 +452,27 @@ class Session(_EachBeat):
                 return
 
     def acknowledge(self, seq: int) -> bool:
-        """The client has all pushes up to `seq`. False: it claims one that it never got, and
+        """Take in that the client has all pushes up to `seq`. False: it claims one that it never got, and
         is closed."""
         if not self.outbox.ack(seq):
             self.close(CloseCode.PROTOCOL_ERROR, "acknowledged a push that was never sent")
             return False
         if self.starved and not self.outbox.half_full:
             self.starved = False
-            self._gateway.streams.refill(self)
+            self._kit.streams.refill(self)
         return True
 
     def _owe_beat(self) -> None:
-        if self.move is not None and self.move.frozen:
+        if self.transfer is not None and self.transfer.frozen:
             return  # its count has left already
         self.beats += 1
         if not self._beat_due:
             self._beat_due = True
-            gateway = self._gateway
+            ticks = self._ticks
             checked = self._pay_at is not None
-            self._pay_at = due = gateway.now() + gateway.ack_interval_s
+            self._pay_at = due = ticks.now() + self._kit.ack_interval_s
             if not checked:
-                gateway.wheel.add(due, self._beats_due)
+                ticks.wheel.add(due, self._beats_due)
 
     def _beats_due(self, now: float) -> float | None:
         if self._beat_due and self._pay_at is not None and now < self._pay_at:
@@ -418,16 +492,22 @@ class Session(_EachBeat):
 
     def begin(self, connection: Connection, first: bytes) -> None:
         """Attach to a connection, say `first` (the welcome), then everything unsent."""
+        assert self.connection is None, f"{self} has a connection already"
+        self.enter("attached")
         self.connection = connection
-        self.untouched = False
         self.remote = connection.remote
-        self.heard_at = self._gateway.tick
+        self.heard_at = self._ticks.tick
         self._blocked_at = None
         self._beat_due = False
         self.metrics.sessions += 1
         connection.set_receiver(self)
         self.send(first)
         self._flush()
+
+    def arrive(self, since_ms: int, beats: int, moves: int, outbox: Outbox) -> None:
+        """Become what it was on the node that it came from; its client resumes it here."""
+        self.enter("arrived")
+        self.since_ms, self.beats, self.moves, self.outbox = since_ms, beats, moves, outbox
 
     def close(self, code: int, reason: str) -> None:
         """Close the connection; the session is kept for resuming."""
@@ -436,11 +516,12 @@ class Session(_EachBeat):
 
     def end(self, why: str, code: int = 0, reason: str = "") -> None:
         """End for good, closing the connection with `code` if there is one."""
-        if self.ended:
+        before = self.phase
+        if before == "ended":
             return
-        self.ended = True
+        self.enter("ended")
         self._hang_up(code or _NORMAL, reason)
-        self._gateway.session_ended(self, why)
+        self._kit.keeper.session_ended(self, before, why)
         self.outbox = Outbox(0, 0)
 
     def _hang_up(self, code: int, reason: str) -> bool:
@@ -454,28 +535,29 @@ class Session(_EachBeat):
         return True
 
     def give_way(self) -> None:
-        """A newer connection resumes this session: the old one, if still there, is closed."""
+        """Close the old connection, if it is still there: a newer one resumes this session."""
         self._hang_up(CloseCode.REPLACED, "resumed on another connection")
 
     def _unlink(self) -> None:
         self._link += 1
-        self.connection = self.held = None
+        self.connection = self.in_line = None
         self.metrics.sessions -= 1
 
     def _detach(self) -> None:
-        if self.handed:
+        if self.phase == "transferred":
             self.end(ENDED_MOVED)
             return
-        self.detached_at = self._gateway.now()
-        self._gateway.session_detached(self)
+        self.enter("detached")
+        self.detached_at = self._ticks.now()
+        self._kit.keeper.session_detached(self)
 
     def check(self, now: float) -> float | None:
-        """The wheel's call, for as long as the session lives: is the client still there, and
-        does it read? Returns when to look again."""
+        """Close the connection of a client that is silent or does not read: the wheel's call, for as long as the
+        session lives. Returns when to look again."""
         if self.ended:
             return None
-        settings = self._gateway.settings
-        silence_s = settings.heartbeat_interval_s * settings.heartbeats_missed + self._gateway.tick_s
+        settings = self._kit.settings
+        silence_s = settings.heartbeat_interval_s * settings.heartbeats_missed + self._ticks.tick_s
         if self.connection is None:
             return now + silence_s
         if self._blocked_at is not None:
@@ -489,8 +571,8 @@ class Session(_EachBeat):
         return self.heard_at + silence_s
 
     def expire(self, now: float) -> None:
-        """The wheel's call a resume window after each detaching."""
-        if self.connection is None and now >= self.detached_at + self._gateway.settings.resume_window_s:
+        """End it if no client has come: the wheel's call a resume window after each detaching."""
+        if self.connection is None and now >= self.detached_at + self._kit.settings.resume_window_s:
             self.end(ENDED_EXPIRED)
 
 

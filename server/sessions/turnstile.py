@@ -8,52 +8,62 @@ flood, up to its close, costs the neighbours a few messages' time a turn, howeve
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
-from server.sessions.connection import Connection
-
-if TYPE_CHECKING:
-    from server.sessions.session import Session
+from server.sessions.bucket import TokenBucket
+from server.sessions.connection import Connection, Receiver
 
 PER_TURN: Final = 4
 """Messages that are handled in one turn of the loop, of all sessions in line together."""
+
+
+class HurriedSession(Receiver, Protocol):
+    """A session, as far as the line is concerned."""
+
+    bucket: TokenBucket
+    connection: Connection | None
+    in_line: "InLine | None"
+
+    def read_on(self) -> None:
+        """Read the connection again, unless there is another reason not to."""
+        ...
 
 
 class Turnstile:
     """The line of one gateway."""
 
     def __init__(self) -> None:
-        self._line: deque[Held] = deque()
+        self._line: deque[InLine] = deque()
         self._turning = False
 
     def __len__(self) -> int:
         return len(self._line)
 
-    def join(self, held: "Held") -> None:
-        """To the end of the line."""
-        self._line.append(held)
+    def join(self, waiting: "InLine") -> None:
+        """Go to the end of the line."""
+        self._line.append(waiting)
         if not self._turning:
             self._turning = True
             asyncio.get_running_loop().call_soon(self._turn)
 
     def _turn(self) -> None:
-        held = self._line.popleft()
+        waiting = self._line.popleft()
         try:
-            if held.go_on():
-                self._line.append(held)
+            if waiting.go_on():
+                self._line.append(waiting)
         finally:
             self._turning = bool(self._line)
             if self._turning:
                 asyncio.get_running_loop().call_soon(self._turn)
 
 
-class Held:
-    """The receiver of a connection whose session is in a hurry. It holds what one read brings at
-    most, since it reads no further meanwhile."""
+class InLine:
+    """The receiver of a connection whose session is in a hurry. It keeps the messages of one read at
+    most, since the connection is read no further meanwhile."""
 
     __slots__ = ("_connection", "_controls", "_end", "_in_line", "_messages", "_paused", "_session", "_turnstile")
 
-    def __init__(self, turnstile: Turnstile, session: "Session", connection: Connection) -> None:
+    def __init__(self, turnstile: Turnstile, session: HurriedSession, connection: Connection) -> None:
         self._turnstile = turnstile
         self._session = session
         self._connection = connection
@@ -82,7 +92,7 @@ class Held:
         self._session.on_writable(connection)
 
     def on_closed(self, connection: Connection, code: int, reason: str) -> None:
-        """The end has its place after the messages before it."""
+        """Keep the end in its place, after the messages before it."""
         self._end = code, reason
         self._wait(0)
 
@@ -98,7 +108,7 @@ class Held:
 
     @property
     def paused(self) -> bool:
-        """The connection must not be read now."""
+        """True while the connection must not be read."""
         return self._paused
 
     def go_on(self) -> bool:
@@ -117,7 +127,7 @@ class Held:
         self._in_line = False
         self._controls = 0
         if not session.bucket.hurried:
-            session.held = None
+            session.in_line = None
             connection.set_receiver(session)
         if self._end is not None:
             session.on_closed(connection, *self._end)

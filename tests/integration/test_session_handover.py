@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -10,30 +11,34 @@ import pytest
 from server.errors import BadInput, Unavailable
 from server.ids import ActorId, NodeAddress
 from server.sessions.broadcast import Broadcast
-from server.sessions.handover import (
+from server.sessions.limits import Limits, TransferLimits
+from server.sessions.memory import ConnectionClosed
+from server.sessions.transfer_frames import (
     INSTALLED,
     REFUSED,
     REPLACED,
     Forget,
     Packed,
-    Ship,
+    Shipment,
     decode,
     decode_verdicts,
     encode,
 )
-from server.sessions.memory import Closed
 from server.transport.ports import Answer, Service
 from server.wire.messages import Ack, Close, CloseCode, Heartbeat, Hello, Unwatch, Watch
-from tests.support.gateways import Echo, MemoryClient, Note, Pilot, Post, Slow, Who, World, gateways, token
+from tests.support.gateways import Echo, MemoryClient, Note, Pilot, Post, Slow, Who, World, token
+from tests.support.gateways import gateways as gateways_with
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.virtual_time
 
 
-@pytest.fixture(autouse=True)
-def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who has to move moves in the next tick."""
-    monkeypatch.setattr("server.sessions.mover.MOVE_SPREAD_S", 0.01)
+def at_once(home_wait_s: float = 3.0, **times: float) -> Limits:
+    """Limits by which a session that has to move moves in the next tick."""
+    return Limits(home_wait_s=home_wait_s, transfer=TransferLimits(**{"spread_s": 0.01, **times}))
+
+
+gateways = partial(gateways_with, limits=at_once())
 
 
 async def welcomed(world: World, node: str, subject: str, role: str = "player", **fields: Any) -> MemoryClient:
@@ -72,7 +77,7 @@ async def notes(client: MemoryClient, first: int, texts: list[str], events: int 
 
 def push(world: World, node: str, subject: str, text: str) -> None:
     """As an actor on `node` would."""
-    world.nodes[node].gateway.streams.push(subject, Note(0, text))
+    world.nodes[node].gateway.outlet.push(subject, Note(0, text))
 
 
 def mover_of(world: World, subject: str, name: str = "node-2") -> str:
@@ -123,7 +128,7 @@ async def test_a_session_follows_its_slot_with_everything(format: str) -> None:
         assert (one.metrics.sessions_handed_over_total, two.metrics.sessions_resumed_total) == (1, 1)
         await until(lambda: one.gateway.sessions_left() == 0 and one.metrics.sessions == 0)
         assert {entry[0] for entry in Pilot.history} == {"connected"}  # nothing has ended
-        assert [session.beats for session in two.gateway.sessions.values()] == [1]
+        assert [session.beats for session in two.gateway.table.sessions.values()] == [1]
 
 
 async def test_who_lost_its_connection_before_it_was_told_is_told_again() -> None:
@@ -141,9 +146,8 @@ async def test_who_lost_its_connection_before_it_was_told_is_told_again() -> Non
         assert (await again.receive())[:3] == ["note", 3, "b"]
 
 
-async def test_who_does_not_go_by_itself_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("server.sessions.mover.MOVE_GRACE_S", 0.2)
-    async with gateways(("node-1",)) as world:
+async def test_who_does_not_go_by_itself_is_sent() -> None:
+    async with gateways(("node-1",), limits=at_once(grace_s=0.2)) as world:
         client = await welcomed_mover(world)
         await client.send(Slow(9, "late"))
         world.show("node-1", "node-2")
@@ -162,9 +166,9 @@ async def test_a_detached_session_moves_too_and_gathers_pushes() -> None:
         client = await welcomed_mover(world)
         push(world, "node-1", client.subject, "a")
         client.end.drop()
-        await until(lambda: bool(world.nodes["node-1"].gateway.detached))
+        await until(lambda: bool(world.nodes["node-1"].gateway.table.detached))
         world.show("node-1", "node-2")
-        await until(lambda: bool(world.nodes["node-2"].gateway.detached))
+        await until(lambda: bool(world.nodes["node-2"].gateway.table.detached))
         await until(lambda: world.nodes["node-1"].gateway.sessions_left() == 0)
         push(world, "node-2", client.subject, "b")
         again = await resumed(world, "node-2", client, 0)
@@ -206,7 +210,7 @@ async def test_a_leaving_node_hands_everybody_over_and_takes_nobody_in() -> None
         elsewhere = world.player_of("node-2", "stays")
         clients.append(await welcomed(world, "node-1", elsewhere, redirects=False))
         clients[0].end.drop()
-        await until(lambda: len(one.gateway.detached) == 1)
+        await until(lambda: len(one.gateway.table.detached) == 1)
         view = world.view("node-1", "node-2", "node-3", leaving=["node-1"])
         for name in world.nodes:
             world.tell(name, view)
@@ -249,7 +253,7 @@ async def test_a_client_may_come_back_anywhere(third: str) -> None:
         again = await resumed(world, third, host, 2)
         await again.ask(Post, "f", ["2"])
         await notes(again, 3, [], events=1)
-        assert sum(len(world.nodes[name].gateway.sessions) for name in ("node-2", "node-3")) == 1
+        assert sum(len(world.nodes[name].gateway.table.sessions) for name in ("node-2", "node-3")) == 1
 
 
 async def test_a_session_comes_to_the_node_where_its_client_is_while_the_old_one_has_it_attached() -> None:
@@ -274,7 +278,7 @@ async def test_a_token_that_nobody_knows_costs_one_question() -> None:
         clients = [world.client("node-1", f"h{number}", "host") for number in range(5)]
         answers = await asyncio.gather(*(one.hello(resume=f"{n:032x}") for n, one in enumerate(clients)))
         assert [answer[7] for answer in answers] == [False] * 5
-        assert len(world.nodes["node-1"].gateway.mover.seeker) == 0
+        assert len(world.nodes["node-1"].gateway.seeker) == 0
 
 
 async def test_a_full_target_refuses_and_the_session_goes_on_until_there_is_room() -> None:
@@ -282,7 +286,9 @@ async def test_a_full_target_refuses_and_the_session_goes_on_until_there_is_room
         client = await welcomed_mover(world)
         others = [await welcomed(world, "node-2", f"h{n}", "host") for n in range(2)]
         world.show("node-1", "node-2")
-        await until(lambda: any(one.move is not None and one.move.attempt for one in _sessions(world, "node-1")))
+        await until(
+            lambda: any(one.transfer is not None and one.transfer.attempt for one in _sessions(world, "node-1"))
+        )
         push(world, "node-1", client.subject, "a")
         await client.until(lambda message: message[0] == "note")
         assert (await client.ask(Heartbeat))[0] == "beat"
@@ -293,15 +299,14 @@ async def test_a_full_target_refuses_and_the_session_goes_on_until_there_is_room
         await resumed(world, "node-2", client, 2)
 
 
-async def test_a_shipment_without_answer_is_repeated_and_taken_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("server.sessions.mover.SHIP_TIMEOUT_S", 0.05)
-    async with gateways(("node-1",)) as world:
+async def test_a_shipment_without_answer_is_repeated_and_taken_once() -> None:
+    async with gateways(("node-1",), limits=at_once(answer_s=0.05)) as world:
         client = await welcomed_mover(world)
         one, two = world.nodes["node-1"], world.nodes["node-2"]
         network, whole = world.cluster.network, world.cluster.network.delay
         network.delay = lambda frm, to: None if frm == two.host.me else whole(frm, to)  # its answers are lost
         world.show("node-1", "node-2")
-        await until(lambda: bool(two.gateway.sessions))
+        await until(lambda: bool(two.gateway.table.sessions))
         session = _sessions(world, "node-1")[0]
         assert session.moving
         push(world, "node-1", client.subject, "late")
@@ -322,17 +327,17 @@ async def test_a_session_that_its_client_fetches_stands_against_an_attached_one(
         half_open.end.half_open()
         assert half_open.welcome is not None
         later = world.client("node-1", player)
-        await until(lambda: world.nodes["node-1"].gateway.clock.wall_ms() > _since(world, "node-2"))
+        await until(lambda: world.nodes["node-1"].gateway.ticks.wall_ms() > _since(world, "node-2"))
         await later.hello(redirects=False)
         later.end.drop()
-        await until(lambda: bool(world.nodes["node-1"].gateway.detached))
+        await until(lambda: bool(world.nodes["node-1"].gateway.table.detached))
         assert later.welcome is not None
         again = world.client("node-2", player)
         assert (await again.hello(redirects=False, resume=later.welcome.resume))[7] is True
 
 
 def _since(world: World, node: str) -> int:
-    [session] = world.nodes[node].gateway.sessions.values()
+    [session] = world.nodes[node].gateway.table.sessions.values()
     return session.since_ms
 
 
@@ -344,7 +349,7 @@ def _other(subject: str, **fields: Any) -> Packed:
 
 def _ship(world: World, packed: Packed) -> int:
     """What node-2 says to this session, from node-1."""
-    answer = world.nodes["node-2"].gateway.mover._serve(world.nodes["node-1"].host.me, encode(Ship([packed])))
+    answer = world.nodes["node-2"].gateway.arrivals.serve(world.nodes["node-1"].host.me, encode(Shipment([packed])))
     assert isinstance(answer, bytes)
     return decode_verdicts(answer, 1)[0]
 
@@ -363,10 +368,10 @@ async def test_a_shipment_that_is_repeated_revives_nobody(moves_on: bool) -> Non
         (session,) = _sessions(world, "node-2")
         for number in range(11):
             session.deliver(Note(0, str(number)))
-        assert two.gateway.sessions == {}
+        assert two.gateway.table.sessions == {}
         world.tell("node-2", world.view("node-1", "node-2"))
         assert _ship(world, _other(subject)) == INSTALLED
-        assert two.gateway.sessions == {}
+        assert two.gateway.table.sessions == {}
         assert (await world.client("node-2", subject).hello(resume="f" * 32))[7] is False
 
 
@@ -389,11 +394,11 @@ async def test_what_is_remembered_of_ended_sessions_is_forgotten_in_time() -> No
     async with gateways(("node-1", "node-2"), gateway={"resume_window_s": 0.1}) as world:
         mover = world.nodes["node-2"].gateway.mover
         assert _ship(world, _other(world.player_of("node-2"))) == INSTALLED
-        await until(lambda: len(mover._over) == 1)
+        await until(lambda: len(mover.ended_transfers) == 1)
 
         def forgotten() -> bool:
             world.show("node-1", "node-2")
-            return len(mover._over) == 0
+            return len(mover.ended_transfers) == 0
 
         await until(forgotten)
 
@@ -402,13 +407,13 @@ async def test_who_is_connected_is_not_replaced_by_who_is_not_whatever_the_clock
     async with gateways(("node-1", "node-2")) as world:
         subject = world.player_of("node-2")
         client = await welcomed(world, "node-2", subject)
-        ahead = world.nodes["node-2"].gateway.clock.wall_ms() + 60_000
+        ahead = world.nodes["node-2"].gateway.ticks.wall_ms() + 60_000
         assert _ship(world, _other(subject, since_ms=ahead)) == REPLACED
         assert (await client.ask(Echo, "x"))[2] == "x"
         client.end.drop()
-        await until(lambda: bool(world.nodes["node-2"].gateway.detached))
+        await until(lambda: bool(world.nodes["node-2"].gateway.table.detached))
         assert _ship(world, _other(subject, sent=None)) == INSTALLED
-        assert list(world.nodes["node-2"].gateway.sessions) == ["f" * 32]
+        assert list(world.nodes["node-2"].gateway.table.sessions) == ["f" * 32]
 
 
 async def test_two_sessions_of_a_player_that_are_both_on_their_way_are_not_compared() -> None:
@@ -435,27 +440,26 @@ async def test_who_waits_in_line_for_a_silent_node_comes_to_where_its_client_is(
         network.delay = lambda frm, to: None if (frm, to) == (two.host.me, one.host.me) else whole(frm, to)
         world.tell("node-1", world.view("node-1", "node-2", "node-3", leaving=["node-1"]))
         mover = one.gateway.mover
-        first, second = [one for one in _sessions(world, "node-1") if one.move.to == two.host.me][:2]
-        mover._go_now(first)
+        first, second = [one for one in _sessions(world, "node-1") if one.transfer.to == two.host.me][:2]
+        mover.send_now(first)
         await until(lambda: first.moving)
-        mover._go_now(second)
-        assert second.move.queued == two.host.me
+        mover.send_now(second)
+        assert second.transfer.line == two.host.me
         client = next(host for host in hosts if host.subject == second.caller.subject)
         await resumed(world, "node-3", client, 0)
-        await until(lambda: second.handed)
-        assert [second in queue for queue in mover._queues.values()] == [False]
+        await until(lambda: second.phase in ("transferred", "ended"))
+        assert [second in queue for queue in mover._lines.values()] == [False]
 
 
-async def test_when_the_target_dies_the_session_goes_on_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("server.sessions.mover.SHIP_TIMEOUT_S", 0.05)
-    async with gateways(("node-1",)) as world:
+async def test_when_the_target_dies_the_session_goes_on_here() -> None:
+    async with gateways(("node-1",), limits=at_once(answer_s=0.05)) as world:
         client = await welcomed_mover(world)
         one, two = world.nodes["node-1"], world.nodes["node-2"]
         await client.ask(Watch, "ledger/f")
         world.cluster.network.split({one.host.me}, {two.host.me})
         world.show("node-1", "node-2")
         await until(lambda: _sessions(world, "node-1")[0].moving)
-        one.gateway.streams._push_here(client.subject, Note(0, "kept"), 0, False)
+        one.gateway.pushes._deliver(client.subject, Note(0, "kept"), 0, False)
         await world.nodes.pop("node-2").listener.stop()
         await world.cluster.remove("node-2")
         world.show("node-1")
@@ -473,7 +477,7 @@ async def _taken_back(world: World, deaf: int = 0) -> tuple[MemoryClient, Callab
     `deaf` words of who wants it forgotten."""
     client = await welcomed_mover(world)
     one, two = world.nodes["node-1"], world.nodes["node-2"]
-    serve = two.gateway.mover._serve
+    serve = two.gateway.arrivals.serve
     held: list[bytes] = []
 
     def hold(sender: NodeAddress, payload: bytes) -> Answer:
@@ -481,7 +485,7 @@ async def _taken_back(world: World, deaf: int = 0) -> tuple[MemoryClient, Callab
         if isinstance(decode(payload), Forget) and deaf:
             deaf -= 1
             raise Unavailable("deaf")
-        if held or not isinstance(decode(payload), Ship):
+        if held or not isinstance(decode(payload), Shipment):
             return serve(sender, payload)
         held.append(payload)
         return asyncio.get_running_loop().create_future()
@@ -500,7 +504,7 @@ async def test_who_has_had_more_cannot_resume_what_was_taken_back(went_on: bool)
     async with gateways(("node-1",)) as world:
         client, arrive = await _taken_back(world)
         arrive()
-        (copy,) = world.nodes["node-2"].gateway.sessions.values()
+        (copy,) = world.nodes["node-2"].gateway.table.sessions.values()
         push(world, "node-1", client.subject, "a")
         await notes(client, 2, ["a"])
         if went_on:
@@ -512,20 +516,19 @@ async def test_who_has_had_more_cannot_resume_what_was_taken_back(went_on: bool)
 
 
 @pytest.mark.parametrize(("first", "deaf"), [("the shipment", 0), ("the word", 0), ("the word", 2)])
-async def test_what_was_taken_back_is_forgotten(first: str, deaf: int, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_was_taken_back_is_forgotten(first: str, deaf: int) -> None:
     """Whether the shipment arrives before its receiver is told, or after; told until it answers."""
-    async with gateways(("node-1",)) as world:
+    async with gateways(("node-1",), limits=at_once(answer_s=0.1)) as world:
         client, arrive = await _taken_back(world, deaf)
-        monkeypatch.setattr("server.sessions.mover.SHIP_TIMEOUT_S", 0.1)
         two = world.nodes["node-2"].gateway
         if first == "the shipment":
             arrive()
-            assert len(two.sessions) == 1
+            assert len(two.table.sessions) == 1
         world.show("node-1", "node-2", leaving=["node-2"])
-        await until(lambda: len(two.mover.gone) == 1)
+        await until(lambda: len(two.mover._departures) == 1)
         world.tell("node-2", world.view("node-1", "node-2"))  # it would take it in
         arrive()
-        assert (len(two.sessions), len(two.detached)) == (0, 0)
+        assert (len(two.table.sessions), len(two.table.detached)) == (0, 0)
         assert [session.moving for session in _sessions(world, "node-1")] == [False]
         assert (await client.ask(Echo, "x"))[2] == "x"  # from whichever node the actor is on
         assert {entry[0] for entry in Pilot.history} == {"connected"}
@@ -553,9 +556,9 @@ async def test_who_leaves_for_good_while_it_moves_is_gone_everywhere() -> None:
         client = await welcomed_mover(world)
         world.show("node-1", "node-2")
         await going(client)
-        assert len(world.nodes["node-2"].gateway.sessions) == 1
+        assert len(world.nodes["node-2"].gateway.table.sessions) == 1
         assert (await client.ask(Close))[0] == "done"
-        await until(lambda: not world.nodes["node-2"].gateway.sessions)
+        await until(lambda: not world.nodes["node-2"].gateway.table.sessions)
         await until(lambda: ("closed", client.subject) in [entry[:2] for entry in Pilot.history])
 
 
@@ -578,13 +581,13 @@ async def test_a_view_that_comes_late_loses_no_push() -> None:
         assert (await again.until(lambda message: message[0] == "note"))[1:] == [3, "b"]
 
 
-@pytest.mark.parametrize("payload", [b"", b"\xc1", encode(["x"]), encode(Ship([]))[:-1] + b"\xdd\xff\xff\xff\xff"])
+@pytest.mark.parametrize("payload", [b"", b"\xc1", encode(["x"]), encode(Shipment([]))[:-1] + b"\xdd\xff\xff\xff\xff"])
 async def test_bad_bytes_from_a_node_are_bad_input(payload: bytes) -> None:
     async with gateways(("node-1", "node-2")) as world:
         one, two = world.nodes["node-1"], world.nodes["node-2"]
         with pytest.raises(BadInput):
             await one.host.transport.request(two.host.me, Service.SESSION, payload, 1.0)
-        assert two.gateway.sessions == {}
+        assert two.gateway.table.sessions == {}
         assert two.metrics.transport_handler_crashes_total == 0
 
 
@@ -603,15 +606,15 @@ async def test_a_detached_session_that_is_lost_at_a_stop_is_counted() -> None:
         client = await welcomed(world, "node-1", "p")
         client.end.drop()
         one = world.nodes["node-1"]
-        await until(lambda: len(one.gateway.detached) == 1)
+        await until(lambda: len(one.gateway.table.detached) == 1)
         await one.gateway.stop(0.1)
         assert one.metrics.closes_total[CloseCode.GOING_AWAY] == 1
-        with pytest.raises((Closed, Unavailable)):
+        with pytest.raises((ConnectionClosed, Unavailable)):
             await world.client("node-1").hello()
 
 
 def _sessions(world: World, node: str) -> list[Any]:
-    return list(world.nodes[node].gateway.sessions.values())
+    return list(world.nodes[node].gateway.table.sessions.values())
 
 
 async def test_a_hello_waits_while_the_node_of_its_player_is_dead_and_the_view_does_not_know() -> None:
@@ -622,7 +625,9 @@ async def test_a_hello_waits_while_the_node_of_its_player_is_dead_and_the_view_d
         await dead.host.node_store.bury(dead.host.me)
         client = world.client("node-1", player)
         answer = asyncio.ensure_future(client.hello(redirects=True))
-        await until(lambda: any(opening.waits_since is not None for opening in world.nodes["node-1"].gateway.openings))
+        await until(
+            lambda: any(opening.waits_since is not None for opening in world.nodes["node-1"].gateway.greeter.openings)
+        )
         assert not answer.done()
         world.show("node-1")
         assert (await answer)[0] == "welcome"
@@ -637,7 +642,9 @@ async def test_a_hello_that_waits_for_a_node_does_not_take_the_session_from_a_la
         await world.nodes["node-2"].host.transport.stop()
         earlier = world.client("node-1", player)
         await earlier.send(Hello(1, token(player), old.welcome.resume))
-        await until(lambda: any(opening.waits_since is not None for opening in world.nodes["node-1"].gateway.openings))
+        await until(
+            lambda: any(opening.waits_since is not None for opening in world.nodes["node-1"].gateway.greeter.openings)
+        )
         later = await resumed(world, "node-1", old, 0, redirects=False)
         world.show("node-1")
         assert await earlier.closed() == CloseCode.REPLACED
@@ -645,9 +652,8 @@ async def test_a_hello_that_waits_for_a_node_does_not_take_the_session_from_a_la
         assert (await later.ask(Who))[0] == "present"
 
 
-async def test_a_hello_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("server.sessions.gateway.HOME_WAIT_S", 0.2)
-    async with gateways(("node-1", "node-2")) as world:
+async def test_a_hello_does_not_wait_for_ever() -> None:
+    async with gateways(("node-1", "node-2"), limits=at_once(home_wait_s=0.2)) as world:
         player = world.player_of("node-2")
         await world.nodes["node-2"].host.transport.stop()
         answer = await world.client("node-1", player).hello(redirects=True)

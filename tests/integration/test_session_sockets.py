@@ -172,7 +172,7 @@ async def raw(node: GatewayNode, format: str = "msgpack") -> Raw:
 async def raw_session(node: GatewayNode, subject: str) -> Raw:
     client = await raw(node)
     client.frame(msgspec.msgpack.encode(Hello(1, token(subject))))
-    await until(lambda: subject in node.gateway.players)
+    await until(lambda: subject in node.gateway.table.players)
     return client
 
 
@@ -227,7 +227,7 @@ async def test_bad_input_gets_its_close_code(what: str) -> None:
         assert await client.close_code() == code
         client.drop()
         await until(lambda: len(node.listener) == 0)  # type: ignore[arg-type]
-        assert node.gateway.openings == {}
+        assert node.gateway.greeter.openings == {}
 
 
 @pytest.mark.parametrize("what", ["reserved bit 1", "text on binary", "much too big", "unknown opcode"])
@@ -235,7 +235,7 @@ async def test_bad_input_of_a_session_leaves_it_to_be_resumed(what: str) -> None
     _, act, code = BAD[what]
     async with one_node(gateway={"max_frame_bytes": 1_024}) as node:
         client = await raw_session(node, "p")
-        resume = next(iter(node.gateway.sessions))
+        resume = next(iter(node.gateway.table.sessions))
         act(client)
         assert await client.close_code() == code
         client.drop()
@@ -285,18 +285,18 @@ async def test_a_slow_reader_is_closed_and_resumes_with_everything() -> None:
     transport = {"max_frame_bytes": 128 * 1024 * 1024, "max_buffered_bytes": 128 * 1024 * 1024}
     async with one_node(gateway=settings, transport=transport) as node:
         slow = await raw_session(node, "p")
-        session = next(iter(node.gateway.sessions.values()))
+        session = next(iter(node.gateway.table.sessions.values()))
         slow.writer.transport.pause_reading()
         big = Note(0, "x" * 10_000)
         count = 0
         while session._blocked_at is None:
-            node.gateway.streams.push("p", big)
+            node.gateway.outlet.push("p", big)
             count += 1
             assert count < 10_000
             if count % 50 == 0:
                 await asyncio.sleep(0)
         for _ in range(50):
-            node.gateway.streams.push("p", big)
+            node.gateway.outlet.push("p", big)
         assert session.connection is not None
         assert session.connection.buffered_bytes < 1_000_000
         await until(lambda: CloseCode.SLOW_READER in node.metrics.closes_total)
@@ -330,8 +330,8 @@ async def test_memory_returns_and_a_neighbour_is_served() -> None:
                 names = list(BAD)[start : start + 10]
                 await asyncio.gather(*(abuse(name, start * 10 + n) for n, name in enumerate(names)))
                 assert (await neighbour.ask(Heartbeat))[0] == "beat"
-            await until(lambda: len(node.listener) == 1 and len(node.gateway.sessions) == 1)  # type: ignore[arg-type]
-            await until(lambda: len(node.gateway.wheel) <= 2)  # deadlines of what has ended have passed
+            await until(lambda: len(node.listener) == 1 and len(node.gateway.table.sessions) == 1)  # type: ignore[arg-type]
+            await until(lambda: len(node.gateway.ticks.wheel) <= 2)  # deadlines of what has ended have passed
             gc.collect()
             return len(gc.get_objects())
 

@@ -7,12 +7,15 @@ import pytest
 
 from server.errors import BadInput
 from server.ids import ActorId
+from server.sessions.limits import Limits, StreamLimits, TransferLimits
 from server.transport.ports import Service
 from server.wire.messages import Ack, Unwatch, Watch
 from tests.support.gateways import LAST, Echo, MemoryClient, Post, World, gateways
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.virtual_time
+SELDOM = Limits(streams=StreamLimits(renew_s=1000.0))
+"""Nothing is attached again but by the test."""
 
 
 async def joined(world: World, node: str, subject: str, role: str = "service", format: str = "msgpack") -> MemoryClient:
@@ -105,9 +108,9 @@ async def test_watchers_on_every_node_see_the_same_stream() -> None:
             assert await read(watcher, f"ledger/{feed}", 1, 61) == wanted
 
 
-async def test_events_lost_between_nodes_are_read_from_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("server.sessions.streams.RENEW_S", 0.2)
-    async with gateways(("node-1", "node-2")) as world:
+async def test_events_lost_between_nodes_are_read_from_the_log() -> None:
+    limits = Limits(streams=StreamLimits(renew_s=0.2))
+    async with gateways(("node-1", "node-2"), limits=limits) as world:
         feed = feed_of(world, "node-2")
         watcher = await joined(world, "node-1", "w")
         host = await joined(world, "node-2", "h", "host")
@@ -231,11 +234,9 @@ def feeds_of(world: World, node: str, count: int) -> list[str]:
     return found[:count]
 
 
-async def test_the_bound_on_subscriptions_holds_for_those_that_are_still_asked_for(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("server.sessions.mover.MOVE_SPREAD_S", 0.01)
-    async with gateways(("node-1", "node-2"), gateway={"max_subscriptions": 4}) as world:
+async def test_the_bound_on_subscriptions_holds_for_those_that_are_still_asked_for() -> None:
+    limits = Limits(transfer=TransferLimits(spread_s=0.01))
+    async with gateways(("node-1", "node-2"), gateway={"max_subscriptions": 4}, limits=limits) as world:
         feeds = feeds_of(world, "node-2", 8)
         subject = world.player_of("node-1")
         client = await joined(world, "node-1", subject, "player")
@@ -244,19 +245,18 @@ async def test_the_bound_on_subscriptions_holds_for_those_that_are_still_asked_f
         answers = [await client.until(lambda message: message[1] >= 100) for _ in range(9)]
         said = {answer[1]: answer[2] if answer[0] == "error" else answer[0] for answer in answers}
         assert list(said.values()).count("too_many_subscriptions") == 4 + (said[108] != "watching")
-        session = world.nodes["node-1"].gateway.players[subject]
+        session = world.nodes["node-1"].gateway.table.players[subject]
         assert session.topics is not None
         assert len(session.topics) == 4
         assert len(world.nodes["node-1"].gateway.streams.topics) == 4
 
         world.show("node-1", "node-2", leaving=["node-1"])  # and so it can move
-        await until(lambda: subject in world.nodes["node-2"].gateway.players)
+        await until(lambda: subject in world.nodes["node-2"].gateway.table.players)
 
 
-async def test_more_topics_than_a_link_takes_at_a_time_are_all_attached_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("server.sessions.streams.RENEW_S", 1000.0)
+async def test_more_topics_than_a_link_takes_at_a_time_are_all_attached_again() -> None:
     gateway = {"max_subscriptions": 100, "rate_burst": 1_000}
-    async with gateways(("node-1", "node-2"), transport={"max_in_flight": 8}, gateway=gateway) as world:
+    async with gateways(("node-1", "node-2"), transport={"max_in_flight": 8}, gateway=gateway, limits=SELDOM) as world:
         feeds = feeds_of(world, "node-2", 40)
         node, owner = world.nodes["node-1"], world.nodes["node-2"].host
         client = await joined(world, "node-1", "w")
@@ -264,25 +264,24 @@ async def test_more_topics_than_a_link_takes_at_a_time_are_all_attached_again(mo
             assert (await client.ask(Watch, f"ledger/{feed}"))[0] == "watching"
         topics = node.gateway.streams.topics
         for hurry in (False, True):
-            began = node.gateway.now()
+            began = node.gateway.ticks.now()
             refused = node.metrics.transport_refused_total
-            node.gateway.streams.renew(hurry)
+            node.gateway.renew(hurry)
             assert sum(topic.attaching for topic in topics.values()) == 2  # most of the link is left to others
             await until(lambda began=began: all(topic.asked_at > began for topic in topics.values()))  # type: ignore[misc]
             assert node.metrics.transport_refused_total == refused
         assert all((one := owner.find(ActorId(f"ledger/{feed}"))) and one.log().watched for feed in feeds)
 
 
-async def test_what_a_link_refuses_comes_first_in_the_next_renewal(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("server.sessions.streams.RENEW_S", 1000.0)
+async def test_what_a_link_refuses_comes_first_in_the_next_renewal() -> None:
     gateway = {"max_subscriptions": 100, "rate_burst": 1_000}
-    async with gateways(("node-1", "node-2"), transport={"max_in_flight": 8}, gateway=gateway) as world:
+    async with gateways(("node-1", "node-2"), transport={"max_in_flight": 8}, gateway=gateway, limits=SELDOM) as world:
         node = world.nodes["node-1"]
         client = await joined(world, "node-1", "w")
         for feed in feeds_of(world, "node-2", 12):
             assert (await client.ask(Watch, f"ledger/{feed}"))[0] == "watching"
         streams = node.gateway.streams
-        began = node.gateway.now()
+        began = node.gateway.ticks.now()
         for topic in streams.topics.values():
             streams._attach(topic)  # as if each had just been due: only 8 find room
         await until(lambda: not any(topic.attaching for topic in streams.topics.values()))
@@ -293,11 +292,8 @@ async def test_what_a_link_refuses_comes_first_in_the_next_renewal(monkeypatch: 
         await until(lambda: all(topic.asked_at > began for topic in late))
 
 
-async def test_a_stream_that_waits_for_room_goes_on_with_the_resume_that_makes_it(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("server.sessions.streams.RENEW_S", 1000.0)
-    async with gateways(gateway={"outbox_max_messages": 8}) as world:
+async def test_a_stream_that_waits_for_room_goes_on_with_the_resume_that_makes_it() -> None:
+    async with gateways(gateway={"outbox_max_messages": 8}, limits=SELDOM) as world:
         host = await joined(world, "node-1", "h", "host")
         for start in range(0, 4_000, 500):
             await host.ask(Post, "f", [str(number) for number in range(start, start + 500)])

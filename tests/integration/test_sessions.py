@@ -8,7 +8,8 @@ import pytest
 from server.actors.actor import Caller
 from server.errors import DeadlineExceeded
 from server.ids import ActorId
-from server.sessions.memory import Closed
+from server.sessions.limits import Limits, TransferLimits
+from server.sessions.memory import ConnectionClosed
 from server.wire.messages import Ack, Close, CloseCode, Heartbeat, Hello
 from tests.support.gateways import (
     Broken,
@@ -50,7 +51,7 @@ async def test_a_session_from_hello_to_goodbye(format: str) -> None:
         assert await client.closed() == CloseCode.NORMAL
         node = world.nodes["node-1"]
         await until(lambda: Pilot.history[-1][0] == "closed")
-        assert (node.metrics.sessions, node.gateway.sessions, node.gateway.players) == (0, {}, {})
+        assert (node.metrics.sessions, node.gateway.table.sessions, node.gateway.table.players) == (0, {}, {})
         activation = node.host.find("pilot/p")
         assert activation is not None
         assert activation.pins == 0
@@ -111,22 +112,22 @@ async def test_acknowledgements_leave_time_for_their_way(interval_s: float, most
     """Sent a tick late, they still come before a client that heard nothing would ask."""
     async with gateways(gateway={"heartbeat_interval_s": interval_s, "cumulative_ack_interval_s": 9.0}) as world:
         gateway = world.nodes["node-1"].gateway
-        assert 0.5 * interval_s <= gateway.ack_interval_s <= most_s
+        assert 0.5 * interval_s <= gateway.kit.ack_interval_s <= most_s
         client = await welcomed(world)
-        before = gateway.now()
+        before = gateway.ticks.now()
         await client.send(Heartbeat(0))
-        session = gateway.players["p"]
+        session = gateway.table.players["p"]
         await until(lambda: session._pay_at is not None)
         assert session._pay_at is not None
-        assert session._pay_at >= before + gateway.ack_interval_s
+        assert session._pay_at >= before + gateway.kit.ack_interval_s
     async with gateways(gateway={"cumulative_ack_interval_s": 0.3}) as world:
-        assert world.nodes["node-1"].gateway.ack_interval_s == 0.3
+        assert world.nodes["node-1"].gateway.kit.ack_interval_s == 0.3
 
 
 async def test_acknowledgements_that_went_with_another_frame_leave_nothing_behind() -> None:
     async with gateways(gateway={"cumulative_ack_interval_s": 0.3}) as world:
         client = await welcomed(world)
-        wheel = world.nodes["node-1"].gateway.wheel
+        wheel = world.nodes["node-1"].gateway.ticks.wheel
         before = len(wheel)
         for number in range(10):
             await client.send(Heartbeat(0))
@@ -156,7 +157,7 @@ async def test_the_first_message(first: Callable[[], object], code: int | None) 
             return
         assert await client.closed() == code
         assert client.seen[0][0] == "error"
-        assert world.nodes["node-1"].gateway.openings == {}
+        assert world.nodes["node-1"].gateway.greeter.openings == {}
 
 
 async def test_an_expired_token_has_its_own_code() -> None:
@@ -216,7 +217,7 @@ async def test_pushes_are_numbered_and_resumed_in_order() -> None:
         resume = client.welcome.resume
         client.end.drop()
         node = world.nodes["node-1"]
-        await until(lambda: len(node.gateway.detached) == 1)
+        await until(lambda: len(node.gateway.table.detached) == 1)
         other = await welcomed(world, role="service", subject="q")
         await other.ask(Tell, "p", "b", 2)  # while nobody is connected
         again = world.client("node-1")
@@ -261,7 +262,7 @@ async def test_the_resume_window_ends() -> None:
         client = await welcomed(world)
         client.end.drop()
         await until(lambda: bool(Pilot.history) and Pilot.history[-1][0] == "expired")
-        assert world.nodes["node-1"].gateway.sessions == {}
+        assert world.nodes["node-1"].gateway.table.sessions == {}
 
 
 async def test_a_second_session_of_a_player_replaces_the_first() -> None:
@@ -317,7 +318,7 @@ async def test_an_earlier_hello_that_is_answered_later_replaces_nobody(
         activation = node.host.find("pilot/p")
         assert activation is not None
         await until(lambda: activation.actor.sessions == [later.welcome and later.welcome.session])
-        assert [session.caller.session for session in node.gateway.players.values()] == [later.welcome.session]
+        assert [session.caller.session for session in node.gateway.table.players.values()] == [later.welcome.session]
 
 
 async def test_an_earlier_hello_does_not_give_way_to_a_session_that_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -348,7 +349,7 @@ async def test_a_flood_is_refused_and_then_closed() -> None:
         for number in range(100, 160):
             try:
                 await client.send(Echo(number, "x"))
-            except Closed:
+            except ConnectionClosed:
                 break
         assert await client.closed() == CloseCode.FLOOD
         answers = [message[0] for message in client.seen]
@@ -456,9 +457,9 @@ async def test_a_client_that_cannot_follow_is_served_and_gets_its_pushes() -> No
         client = await welcomed(world, "node-1", subject, redirects=False)
         assert (await client.ask(Echo, "x"))[3] == "node-2"
         assert (await client.ask(Heartbeat))[0] == "beat"
-        world.nodes["node-1"].gateway.streams.renew()
+        world.nodes["node-1"].gateway.renew()
         other = await welcomed(world, "node-1", "svc", role="service")
-        await until(lambda: subject in world.nodes["node-2"].gateway.streams._away)
+        await until(lambda: subject in world.nodes["node-2"].gateway.pushes._away)
         await other.ask(Tell, subject, "over there", 1)
         assert (await client.receive())[:2] == ["note", 1]
         pilot = world.nodes["node-2"].host.find(f"pilot/{subject}")
@@ -468,9 +469,8 @@ async def test_a_client_that_cannot_follow_is_served_and_gets_its_pushes() -> No
         await until(lambda: ("closed", subject) in [entry[:2] for entry in Pilot.history])
 
 
-async def test_sessions_move_with_their_slots(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("server.sessions.mover.MOVE_GRACE_S", 0.2)
-    async with gateways(("node-1",)) as world:
+async def test_sessions_move_with_their_slots() -> None:
+    async with gateways(("node-1",), limits=Limits(transfer=TransferLimits(grace_s=0.2))) as world:
         await world.add("node-2")
         clients = [await welcomed(world, "node-1", f"p{number}") for number in range(8)]
         world.show("node-1", "node-2")
@@ -484,9 +484,8 @@ async def test_sessions_move_with_their_slots(monkeypatch: pytest.MonkeyPatch) -
                 assert (await client.ask(Echo, "x"))[3] == "node-1"
 
 
-async def test_a_view_that_turns_back_moves_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("server.sessions.mover.MOVE_SPREAD_S", 0.3)
-    async with gateways(("node-1",)) as world:
+async def test_a_view_that_turns_back_moves_nobody() -> None:
+    async with gateways(("node-1",), limits=Limits(transfer=TransferLimits(spread_s=0.3))) as world:
         await world.add("node-2")
         clients = [await welcomed(world, "node-1", f"p{number}") for number in range(8)]
         world.show("node-1", "node-2")
@@ -506,7 +505,7 @@ async def test_a_stopping_node_sends_everybody_away() -> None:
             assert await client.closed() == CloseCode.GOING_AWAY
             assert client.seen[-1][0] == "going"
         assert await world.client("node-1").closed() == CloseCode.GOING_AWAY
-        assert (node.gateway.sessions, node.metrics.sessions) == ({}, 0)
+        assert (node.gateway.table.sessions, node.metrics.sessions) == ({}, 0)
 
 
 async def test_a_node_that_lost_its_lease_closes_at_once() -> None:

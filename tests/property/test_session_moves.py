@@ -5,20 +5,21 @@ import asyncio
 import random
 from collections.abc import Callable
 from typing import Any
-from unittest.mock import patch
 
 import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from server.sessions.memory import ClientEnd, Closed
+from server.sessions.limits import Limits, SeekLimits, TransferLimits
+from server.sessions.memory import ClientEnd, ConnectionClosed
 from server.wire.messages import Ack, Hello
 from tests.support.gateways import Note, World, gateways, token
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.virtual_time
 
+QUICK = Limits(tick_s=0.004, transfer=TransferLimits(spread_s=0.004, grace_s=0.02), seek=SeekLimits(again_s=0.004))
 NODES = ("node-1", "node-2")
 
 
@@ -104,7 +105,7 @@ steps = st.lists(
 
 async def play(script: list[tuple[str, str]], seed: int) -> None:
     rng = random.Random(seed)
-    async with gateways(("node-1",), gateway={"hello_timeout_s": 30}) as world:
+    async with gateways(("node-1",), gateway={"hello_timeout_s": 30}, limits=QUICK) as world:
         await world.add("node-2")
         network = world.cluster.network
         network.delay = lambda frm, to: rng.choice([0.0, 0.0, 0.002, 0.006])
@@ -137,7 +138,7 @@ async def play(script: list[tuple[str, str]], seed: int) -> None:
             for what, argument in script:
                 if what == "push":
                     pushed += 1
-                    world.nodes[argument].gateway.streams.push(subject, Note(0, str(pushed)))
+                    world.nodes[argument].gateway.outlet.push(subject, Note(0, str(pushed)))
                 elif what == "view":
                     view = views[argument]
                     world.tell(rng.choice(NODES), view)
@@ -163,13 +164,7 @@ async def play(script: list[tuple[str, str]], seed: int) -> None:
 @settings(max_examples=40, deadline=None)
 @given(script=steps, seed=st.integers(0, 1_000))
 def test_every_push_once_and_in_order(script: list[tuple[str, str]], seed: int) -> None:
-    with (
-        patch("server.sessions.gateway.TICK_S", 0.004),
-        patch("server.sessions.mover.MOVE_SPREAD_S", 0.004),
-        patch("server.sessions.mover.MOVE_GRACE_S", 0.02),
-        patch("server.sessions.seeker.AGAIN_S", 0.004),
-    ):
-        try:
-            asyncio.run(play(script, seed))
-        except Closed as error:
-            raise AssertionError("a client end was used after its close") from error
+    try:
+        asyncio.run(play(script, seed))
+    except ConnectionClosed as error:
+        raise AssertionError("a client end was used after its close") from error

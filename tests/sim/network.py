@@ -11,7 +11,7 @@ from server.cluster.simulated import Delay as GossipDelay
 from server.errors import Unavailable
 from server.ids import NodeAddress, NodeId
 from server.sessions.connection import Accept, Connection, Receiver
-from server.sessions.memory import ClientEnd, Closed, Delay, MemoryConnection, MemoryListener
+from server.sessions.memory import ClientEnd, ConnectionClosed, Delay, MemoryConnection, MemoryListener
 from server.transport.memory import MemoryNetwork, MemoryTransport
 from server.wire.codec import Format
 from tests.sim.loop import DOMAIN, Domain, SimLoop
@@ -231,7 +231,7 @@ class ClientLink:
         """What is sent into a closed connection is lost."""
         try:
             self._end.send(frame)
-        except Closed:
+        except ConnectionClosed:
             return
 
     def close(self, code: int, reason: str) -> None:

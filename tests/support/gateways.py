@@ -17,8 +17,10 @@ from server.cluster.view import Member, MemberState, View
 from server.errors import NotFound, Rejected
 from server.ids import actor_id
 from server.sessions.gateway import Gateway
-from server.sessions.memory import ClientEnd, Closed, MemoryListener
+from server.sessions.limits import Limits
+from server.sessions.memory import ClientEnd, ConnectionClosed, MemoryListener
 from server.sessions.picows_driver import PicowsListener
+from server.sessions.ports import GatewayDrivers
 from server.sessions.tokens import issue
 from server.settings import from_tree
 from server.storage.queries import NoStoreQueries
@@ -206,14 +208,15 @@ class GatewayNode:
 class World:
     """Gateways that see each other."""
 
-    def __init__(self, cluster: Cluster, sockets: bool) -> None:
-        self.cluster, self.sockets = cluster, sockets
+    def __init__(self, cluster: Cluster, sockets: bool, limits: Limits) -> None:
+        self.cluster, self.sockets, self.limits = cluster, sockets, limits
         self.nodes: dict[str, GatewayNode] = {}
 
     async def add(self, name: str) -> GatewayNode:
         host = await self.cluster.add(name)
-        gateway = Gateway(host, host.settings, KEY, host.rng, NoStoreQueries())
-        host.outlet = gateway.streams
+        drivers = GatewayDrivers(host.clock, host.rng, host.metrics, host.supervisor, host.transport, NoStoreQueries())
+        gateway = Gateway(host, drivers, host.settings, KEY, self.limits)
+        host.outlet = gateway.outlet
         listener: MemoryListener | PicowsListener
         if self.sockets:
             listener = PicowsListener(gateway, host.settings.gateway)
@@ -263,14 +266,19 @@ class World:
 
 @asynccontextmanager
 async def gateways(
-    names: Sequence[str] = ("node-1",), *, sockets: bool = False, app: App = SessionApp, **tree: object
+    names: Sequence[str] = ("node-1",),
+    *,
+    sockets: bool = False,
+    app: App = SessionApp,
+    limits: Limits | None = None,
+    **tree: object,
 ) -> AsyncIterator[World]:
     """A world of gateways; `tree` are settings, sockets are bound to free ports."""
     tree["gateway"] = {"port": 0, **tree.get("gateway", {})}  # type: ignore[dict-item]
     Pilot.history = []
     Pilot.refuse = ""
     Pilot.gate = asyncio.Event()
-    world = World(Cluster(app, from_tree(tree)), sockets)
+    world = World(Cluster(app, from_tree(tree)), sockets, limits or Limits())
     try:
         for name in names:
             await world.add(name)
@@ -359,7 +367,7 @@ class MemoryClient(_Client):
         try:
             while True:
                 self.seen.append(await self.receive())
-        except Closed as closed:
+        except ConnectionClosed as closed:
             return closed.code
 
 

@@ -9,15 +9,15 @@ from hypothesis import strategies as st
 
 from server.errors import BadInput, Corrupt
 from server.ids import Incarnation, NodeAddress, NodeId
-from server.sessions.handover import (
+from server.sessions.outbox import Outbox
+from server.sessions.transfer import Departures, Target, Transfer, takes_over
+from server.sessions.transfer_frames import (
     INSTALLED,
     MAX_BATCH,
     REFUSED,
     Forget,
-    Move,
     Packed,
-    Remembered,
-    Ship,
+    Shipment,
     Want,
     Wanted,
     batches,
@@ -25,10 +25,8 @@ from server.sessions.handover import (
     decode_places,
     decode_verdicts,
     encode,
-    takes_over,
     unpack_outbox,
 )
-from server.sessions.outbox import Outbox
 from server.wire.messages import Going
 
 A, B = (NodeAddress(NodeId(name), Incarnation(1)) for name in ("a", "b"))
@@ -43,7 +41,7 @@ sessions = st.builds(
 )  # fmt: skip
 wanted = st.builds(Wanted, tokens, keys, st.sampled_from(["player", "host", "service"]))
 messages = st.one_of(
-    st.builds(Ship, st.lists(sessions, max_size=4)),
+    st.builds(Shipment, st.lists(sessions, max_size=4)),
     st.builds(Want, st.lists(wanted, max_size=4)),
     st.builds(Forget, tokens, counts, st.sampled_from(["closed", "expired"])),
 )
@@ -55,7 +53,7 @@ def packed(**fields: object) -> Packed:
 
 
 @given(messages)
-def test_what_is_packed_arrives_as_it_was(message: Ship | Want | Forget) -> None:
+def test_what_is_packed_arrives_as_it_was(message: Shipment | Want | Forget) -> None:
     assert decode(encode(message)) == message
 
 
@@ -82,13 +80,13 @@ def test_any_bytes_are_a_message_or_bad_input(payload: bytes) -> None:
 )
 def test_a_session_that_cannot_be_is_bad_input(fields: dict[str, object]) -> None:
     with pytest.raises(BadInput):
-        decode(encode(Ship([packed(**fields)])))
+        decode(encode(Shipment([packed(**fields)])))
 
 
 def test_a_shipment_has_a_bound() -> None:
-    assert len(decode(encode(Ship([packed()] * MAX_BATCH))).sessions) == MAX_BATCH  # type: ignore[union-attr]
+    assert len(decode(encode(Shipment([packed()] * MAX_BATCH))).sessions) == MAX_BATCH  # type: ignore[union-attr]
     with pytest.raises(BadInput):
-        decode(encode(Ship([packed()] * (MAX_BATCH + 1))))
+        decode(encode(Shipment([packed()] * (MAX_BATCH + 1))))
     assert [len(batch) for batch in batches(range(2 * MAX_BATCH + 1))] == [MAX_BATCH, MAX_BATCH, 1]
     assert list(batches([])) == []
 
@@ -148,26 +146,28 @@ def test_a_session_whose_client_waits_for_it_counts_as_attached() -> None:
 
 
 def test_late_pushes_are_kept_in_order_and_bounded() -> None:
-    move = Move(A, "ws://a")
+    move = Transfer("p", Target(A, "ws://a"))
+    move.join_line()
+    move.freeze([], b"")
     pushes = [Going(0, str(number), 1) for number in range(4)]
     assert [move.keep(push, 3) for push in pushes] == [True, True, True, False]
     assert move.late == pushes[:3]
 
 
 def test_where_a_session_went_is_known_for_a_while() -> None:
-    gone = Remembered(bound=3)
+    gone = Departures(bound=3)
     gone.note("t1", "p1", A, 1, until=10)
     gone.note("t2", "", B, 2, until=20)
-    assert (gone.where("t1", 5), gone.moves("t1"), gone.of_player("p1", 5)) == (A, 1, A)
-    assert (gone.where("t2", 5), gone.of_player("", 5)) == (B, None)
-    assert (gone.where("t1", 10), gone.of_player("p1", 10), gone.where("t9", 0), gone.moves("t9")) == (
+    assert (gone.place("t1", 5), gone.moves("t1"), gone.of_player("p1", 5)) == (A, 1, A)
+    assert (gone.place("t2", 5), gone.of_player("", 5)) == (B, None)
+    assert (gone.place("t1", 10), gone.of_player("p1", 10), gone.place("t9", 0), gone.moves("t9")) == (
         None,
         None,
         None,
         0,
     )
     gone.note("t1", "p1", B, 3, until=30)
-    assert (gone.where("t1", 5), gone.moves("t1"), len(gone)) == (B, 3, 2)
+    assert (gone.place("t1", 5), gone.moves("t1"), len(gone)) == (B, 3, 2)
     gone.note("t3", "p1", A, 1, until=30)  # another session of the player, later
     gone.forget("t1")
     assert (gone.of_player("p1", 5), len(gone)) == (A, 2)
@@ -175,7 +175,7 @@ def test_where_a_session_went_is_known_for_a_while() -> None:
     assert (len(gone), gone.of_player("p1", 25)) == (1, A)
     for number in range(5):
         gone.note(f"u{number}", f"q{number}", A, 1, until=99)
-    assert (len(gone), gone.where("u4", 0), gone.where("t3", 0), gone.of_player("p1", 0)) == (3, A, None, None)
+    assert (len(gone), gone.place("u4", 0), gone.place("t3", 0), gone.of_player("p1", 0)) == (3, A, None, None)
 
 
 def test_of_what_was_never_sent_the_client_can_have_had_nothing() -> None:

@@ -1,0 +1,162 @@
+"""Takes in sessions that come from other nodes, and answers those nodes' questions: the receiver's shell around
+`transfer.py`, which decides."""
+
+from server.actors.actor import Caller
+from server.ids import NodeAddress
+from server.sessions.binding import SessionActors
+from server.sessions.ends import ENDED_CLOSED, ENDED_MOVED, ENDS_FOR_GOOD
+from server.sessions.homes import Homes
+from server.sessions.mover import Mover
+from server.sessions.outbox import Outbox
+from server.sessions.ports import NodeView
+from server.sessions.pushes import Pushes
+from server.sessions.seeker import Seeker
+from server.sessions.session import Session, SessionKit
+from server.sessions.streams import Streams
+from server.sessions.table import SessionTable
+from server.sessions.transfer import Arrival, Copy, Departures, admit, heed_reclaim, takes_over
+from server.sessions.transfer_frames import (
+    Forget,
+    Packed,
+    Shipment,
+    Verdict,
+    Want,
+    Wanted,
+    decode,
+    encode,
+    unpack_outbox,
+)
+from server.transport.ports import Answer, Service, Transport
+
+
+class Arrivals:
+    """See the module's head. `closed` is set when the gateway takes nothing in any more."""
+
+    def __init__(
+        self,
+        kit: SessionKit,
+        node: NodeView,
+        transport: Transport,
+        homes: Homes,
+        table: SessionTable,
+        actors: SessionActors,
+        streams: Streams,
+        pushes: Pushes,
+        seeker: Seeker,
+        departures: Departures,
+        mover: Mover,
+    ) -> None:
+        self._kit, self._node, self._homes, self._table, self._actors = kit, node, homes, table, actors
+        self._streams, self._pushes, self._seeker = streams, pushes, seeker
+        self._departures, self._mover = departures, mover
+        self.closed = False
+        transport.serve(Service.SESSION, self.serve)
+
+    def serve(self, sender: NodeAddress, payload: bytes) -> Answer:
+        """Answer a message from another node. Raises `BadInput`."""
+        message = decode(payload)
+        if isinstance(message, Shipment):
+            return encode([self._install(sender, packed) for packed in message.sessions])
+        if isinstance(message, Want):
+            return encode([self._place(sender, wanted) for wanted in message.wanted])
+        session = self._table.sessions.get(message.resume)
+        if message.why == ENDED_MOVED:
+            self._heed_reclaim(sender, message, session)
+        elif session is not None and session.moves == message.moves and session.connection is None:
+            session.end(message.why if message.why in ENDS_FOR_GOOD else ENDED_CLOSED)
+        return None
+
+    def _heed_reclaim(self, sender: NodeAddress, message: Forget, session: Session | None) -> None:
+        here_moves = session.moves if session is not None else 0
+        gone_moves = self._departures.moves(message.resume)
+        verdict = heed_reclaim(message.moves, _copy(session), here_moves, gone_moves)
+        if verdict == "ignore":
+            return
+        player = ""
+        if session is not None:
+            player = session.caller.subject if session.caller.role == "player" else ""
+            self._table.supersede(session)
+        until = self._kit.ticks.now() + self._kit.settings.resume_window_s
+        self._departures.note(message.resume, player, sender, message.moves, until)
+
+    def _install(self, sender: NodeAddress, packed: Packed) -> Verdict:
+        """Take a session in, detached, unless it is no news, does not fit, or gives way to another one."""
+        settings, here = self._kit.settings, self._table.sessions.get(packed.resume)
+        outbox = unpack_outbox(packed, settings.outbox_max_messages, settings.outbox_max_bytes)
+        rival = self._table.players.get(packed.subject) if packed.role == "player" else None
+        if rival is here:
+            rival = None
+        attached = rival is not None and rival.connection is not None
+        sought = self._seeker.seeks(packed.resume)
+        admission = admit(
+            Arrival(
+                moves=packed.moves,
+                last_moves=here.moves if here is not None else self._last_moves(packed.resume),
+                here=_copy(here),
+                fits=outbox is not None and self._fits(packed, here),
+                rival_moving=rival is not None and rival.moving,
+                rival_stays=rival is not None and not takes_over(packed, rival.since_ms, attached, sought),
+            )
+        )
+        if admission.here == "departed":
+            assert here is not None and here.transfer is not None
+            attached = here.connection is not None
+            self._mover.carry_out(here, here.transfer.arrived(sender, ended=False, attached=attached))
+        elif admission.here == "supersede":
+            assert here is not None
+            self._table.supersede(here)
+        if admission.install:
+            assert outbox is not None
+            self._add(sender, packed, outbox, rival)
+        return admission.verdict
+
+    def _add(self, sender: NodeAddress, packed: Packed, outbox: Outbox, rival: Session | None) -> None:
+        self._departures.forget(packed.resume)
+        caller = Caller(packed.role, packed.subject, packed.session)
+        session = Session(self._kit, caller, packed.resume, packed.format, packed.stays)
+        session.actor = self._actors.actor_of(packed.role, packed.subject)
+        session.arrive(packed.since_ms, packed.beats, packed.moves, outbox)
+        self._table.add(session, rival)
+        self._pushes.arrived_from(session, sender)
+        self._streams.restore(session, packed.topics)
+        self._seeker.arrived(packed.resume)
+
+    def _fits(self, packed: Packed, here: Session | None) -> bool:
+        """Tell whether there is room for a session in place of the copy `here`, on a node that stays."""
+        settings = self._kit.settings
+        others = len(self._table) - (here is not None)
+        return (
+            len(packed.topics) <= settings.max_subscriptions
+            and others < settings.max_connections
+            and not (self._homes.leaving or self.closed)
+        )
+
+    def _last_moves(self, resume: str) -> int:
+        """The last shipment of a session that is not here any more; 0 if that is not known."""
+        return max(self._departures.moves(resume), self._mover.ended_transfers.moves(resume))
+
+    def _place(self, sender: NodeAddress, wanted: Wanted) -> str:
+        """The node of a session that `sender` asks for, empty if that is not known; a session that is here goes to
+        `sender` now."""
+        session = self._table.sessions.get(wanted.resume)
+        if session is None:
+            to = self._departures.place(wanted.resume, self._kit.ticks.now())
+            return str(to) if to is not None else ""
+        if (session.caller.subject, session.caller.role) != (wanted.subject, wanted.role):
+            return ""
+        if session.moving:
+            assert session.transfer is not None
+            return str(session.transfer.to)
+        member = self._node.view.addresses.get(sender)
+        if member is None or not member.client_url:
+            return ""
+        self._mover.pull(session, member)
+        return str(sender)
+
+
+def _copy(session: Session | None) -> Copy:
+    if session is None:
+        return "none"
+    if session.moving:
+        return "moving"
+    return "untouched" if session.phase == "arrived" else "live"

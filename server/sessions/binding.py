@@ -1,0 +1,90 @@
+"""Sessions and their actors: which actor a session is bound to, and what that actor is told of it.
+
+A session is bound to the activation of its player's actor while that lives on this node: it is pinned, and a
+heartbeat is a plain call of it. Elsewhere, and where the activation has ended, heartbeats are forwarded.
+"""
+
+import asyncio
+from typing import Any
+
+from server.actors.actor import Caller
+from server.ids import ActorId, actor_id
+from server.runtime.supervisor import Supervisor
+from server.sessions.ends import ENDED_OWNERSHIP_LOST, TOLD_ONLY_HERE
+from server.sessions.ports import BoundActors
+from server.sessions.session import Session
+
+
+class SessionActors:
+    """The actors of a node's sessions. `kind`: of the application's session actor; None where it has none."""
+
+    def __init__(self, actors: BoundActors, supervisor: Supervisor, kind: str | None) -> None:
+        self._actors = actors
+        self._supervisor = supervisor
+        self.kind = kind
+
+    def actor_of(self, role: str, subject: str) -> ActorId | None:
+        """The actor of a player's session; None for other roles."""
+        return actor_id(self.kind, subject) if self.kind is not None and role == "player" else None
+
+    def connect(self, session: Session) -> Any:
+        """Ask the actor to take the session. The result, or a future of it; raises what the turn raises."""
+        assert session.actor is not None
+        return self._actors.ask_now(session.actor, "connected", (session.caller,))
+
+    def bind(self, session: Session) -> None:
+        """Pin the activation of the session's actor, if it lives here."""
+        assert session.activation is None or session.activation.dropped, f"{session} is bound already"
+        activation = self._actors.find(session.actor) if session.actor is not None else None
+        session.activation = activation
+        if activation is not None:
+            activation.pins += 1
+
+    def resumed(self, session: Session) -> None:
+        """Bind a resumed session that was not, and tell its actor, which may be another activation by now."""
+        if session.actor is not None and session.activation is None:
+            self.bind(session)
+            self._actors.tell(session.actor, "connected", (session.caller,))
+
+    def release(self, session: Session) -> None:
+        """Unpin the activation."""
+        activation, session.activation = session.activation, None
+        if activation is not None:
+            activation.pins -= 1
+
+    def not_begun(self, session: Session, why: str) -> None:
+        """Take leave of the actor for a session that does not begin, and that it may have taken."""
+        if session.actor is not None:
+            self._actors.tell(session.actor, "disconnected", (session.caller, why))
+
+    def farewell_soon(self, session: Session, why: str) -> None:
+        """Take leave of the actor for a session that has ended, after whatever turn is going on."""
+        if session.actor is not None:
+            asyncio.get_running_loop().call_soon(self._farewell, session, why)
+
+    def _farewell(self, session: Session, why: str) -> None:
+        activation = session.activation
+        here = activation is not None and not activation.dropped
+        self.release(session)
+        if why == ENDED_OWNERSHIP_LOST or (why in TOLD_ONLY_HERE and not here):
+            return
+        assert session.actor is not None
+        self._actors.tell(session.actor, "disconnected", (session.caller, why))
+
+    def beat_elsewhere(self, session: Session, state: str | None) -> Any:
+        """Deliver a heartbeat of a session whose actor was not here a moment ago: bind to it if it is
+        now, else forward. An actor that lives here, or will, is told of the session before."""
+        actor, caller = session.actor, session.caller
+        assert actor is not None
+        if session.phase == "transferred":
+            return self._actors.ask_now(actor, "beat", (caller, state))
+        self.bind(session)
+        if session.activation is not None or self._actors.owner(actor) == self._actors.me:
+            told = self.connect(session)
+            if isinstance(told, asyncio.Future):
+                return self._supervisor.spawn(self._beat_after(told, actor, caller, state), f"beat {actor}")
+        return self._actors.ask_now(actor, "beat", (caller, state))
+
+    async def _beat_after(self, told: "asyncio.Future[Any]", actor: ActorId, caller: Caller, state: str | None) -> None:
+        await told
+        await self._actors.ask(actor, "beat", (caller, state))

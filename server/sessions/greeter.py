@@ -1,0 +1,262 @@
+"""From a connection's hello to a session: the shell around `greeting.py`, which decides."""
+
+import asyncio
+import random
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, assert_never, cast
+
+from server.actors.actor import Caller
+from server.cluster.view import Member
+from server.errors import BadInput, BadToken, GarrisonError, NotFound, Rejected, TokenExpired, Unavailable
+from server.ids import ActorId
+from server.runtime.metrics import Metrics
+from server.sessions.binding import SessionActors
+from server.sessions.connection import NOBODY, Connection, Receiver
+from server.sessions.ends import ENDED_CLOSED, ENDED_REPLACED, NODE_STOPS, TOOK_OVER
+from server.sessions.greeting import Facts, Home, decide
+from server.sessions.homes import Homes
+from server.sessions.limits import MOVING_RETRY_S, Limits
+from server.sessions.mover import Mover
+from server.sessions.opening import Opening
+from server.sessions.ports import NodeView
+from server.sessions.seeker import Seeker
+from server.sessions.session import Session, SessionKit
+from server.sessions.table import SessionTable
+from server.sessions.tokens import Claims, check, check_key
+from server.sessions.transfer import Departures
+from server.sessions.transfer_frames import ClientRole, Wanted
+from server.settings import GatewaySettings
+from server.transport.ports import Transport
+from server.wire.codec import Codec, Format
+from server.wire.messages import CloseCode, Hello, Redirect, Welcome
+
+
+class Greeter:
+    """See the module's head; it is the `Reception` of new connections. `signing_key` is the HMAC key of client
+    tokens. Raises `BadInput` for a short key."""
+
+    def __init__(
+        self,
+        kit: SessionKit,
+        signing_key: bytes,
+        node: NodeView,
+        transport: Transport,
+        rng: random.Random,
+        homes: Homes,
+        table: SessionTable,
+        actors: SessionActors,
+        departures: Departures,
+        seeker: Seeker,
+        mover: Mover,
+        limits: Limits,
+    ) -> None:
+        check_key(signing_key)
+        self._kit, self._key, self._node, self._transport, self._rng = kit, signing_key, node, transport, rng
+        self._homes, self._table, self._actors, self._departures = homes, table, actors, departures
+        self._seeker, self._mover, self._limits = seeker, mover, limits
+        self._ticks = kit.ticks
+        self.settings: GatewaySettings = kit.settings
+        self.metrics: Metrics = kit.metrics
+        self.codecs: Mapping[Format, Codec] = kit.codecs
+        self.openings: dict[Opening, None] = {}
+        self.closed = False
+        """No connection is taken any more."""
+        self._hellos = 0
+
+    def accept(self, connection: Connection) -> Receiver:
+        """See `server.sessions.connection.Acceptor`."""
+        if self.closed:
+            connection.close(CloseCode.GOING_AWAY, NODE_STOPS)
+            return NOBODY
+        opening = Opening(self, connection)
+        self.openings[opening] = None
+        self._ticks.after(self.settings.hello_timeout_s, opening.check)
+        return opening
+
+    def opening_over(self, opening: Opening) -> None:
+        """The connection is closed, or belongs to a session now."""
+        self.openings.pop(opening, None)
+
+    def hello(self, opening: Opening, hello: Hello) -> None:
+        """Answer the first message of a connection, now or later."""
+        try:
+            claims = check(hello.token, self._key, self._ticks.wall_ms(), self.settings.clock_skew_s)
+        except TokenExpired as error:
+            opening.refuse(hello.id, error, CloseCode.TOKEN_EXPIRED)
+            return
+        except BadToken as error:
+            opening.refuse(hello.id, error, CloseCode.BAD_TOKEN)
+            return
+        self._hellos += 1
+        opening.order = self._hellos
+        self._greet(opening, hello, claims, False)
+
+    # ---- the answer ----
+
+    def _greet(self, opening: Opening, hello: Hello, claims: Claims, sought: bool) -> None:
+        """Answer a hello with a good token. `sought`: the session that it would resume is here, or
+        nowhere to be found."""
+        table = self._table
+        actor = self._actors.actor_of(claims.role, claims.subject)
+        member = self._home(actor, hello)
+        earlier = table.of_client(hello.resume, claims.role, claims.subject)
+        rival = table.rival(claims.role, claims.subject, earlier)
+        wanted = Wanted(hello.resume, claims.subject, cast(ClientRole, claims.role)) if hello.resume else None
+        home: Home = "here" if member is None else "elsewhere" if self._answers(member) else "silent"
+        facts = Facts(
+            over=opening.closed or self.closed,
+            home=home,
+            follows=hello.redirects,
+            may_wait=opening.waits_since is None or self._ticks.now() < opening.waits_since + self._limits.home_wait_s,
+            leaving=self._homes.leaving,
+            to_seek=not sought
+            and wanted is not None
+            and wanted.resume not in table.sessions
+            and self._seeker.may_find(wanted),
+            overtaken=rival is not None and rival.order > opening.order,
+            moving=earlier is not None and earlier.moving,
+            resumable=earlier is not None and earlier.format == opening.format and earlier.outbox.can_rewind(hello.ack),
+            room=not table.full or bool(table.detached),
+        )
+        match decide(facts):
+            case "stopping" | "leaving":
+                opening.leave(None, CloseCode.GOING_AWAY, NODE_STOPS)
+            case "wait for home":
+                self._wait_for_home(opening, hello, claims, sought)
+            case "redirect":
+                assert member is not None
+                self.metrics.redirects_total += 1
+                answer = Redirect(hello.id, member.client_url, member.node)
+                opening.leave(answer, CloseCode.REDIRECTED, "served elsewhere")
+            case "seek":
+                assert wanted is not None
+                opening.busy = True
+                self._seeker.find(wanted, partial(self._greet, opening, hello, claims, True))
+            case "replaced":
+                opening.leave(None, CloseCode.REPLACED, TOOK_OVER)
+            case "moving":
+                error = Unavailable("this session is moving to another node", retry_after_s=MOVING_RETRY_S)
+                opening.refuse(hello.id, error, CloseCode.GOING_AWAY)
+            case "resume":
+                assert earlier is not None
+                self._resume(opening, hello, earlier)
+            case "full":
+                opening.leave(None, CloseCode.FULL, "no room for another session")
+            case "open":
+                if table.full:
+                    table.make_room()
+                self._open(opening, hello, claims, actor, earlier)
+            case decision:
+                assert_never(decision)
+
+    def _home(self, actor: ActorId | None, hello: Hello) -> Member | None:
+        """The member that should serve the client that says `hello`, if it is another one and known."""
+        if actor is not None:
+            return self._homes.of_actor(actor)
+        if hello.resume and self._homes.leaving:
+            went = self._departures.place(hello.resume, self._ticks.now())
+            if went is not None and went in self._node.view.addresses:
+                return self._node.view.addresses[went]
+        return self._homes.elsewhere(hello.resume or hello.token)
+
+    def _answers(self, home: Member) -> bool:
+        return not home.suspect and self._transport.reaches(home.address)
+
+    def _wait_for_home(self, opening: Opening, hello: Hello, claims: Claims, sought: bool) -> None:
+        """Let the hello wait, for a while, until the view knows who serves the player: the node to redirect to seems
+        to be gone, and a client that is sent there comes back after a growing wait."""
+        now = self._ticks.now()
+        if opening.waits_since is None:
+            opening.waits_since = now
+        opening.busy = True
+        self._ticks.wheel.add(now + self._ticks.tick_s, lambda _now: self._greet(opening, hello, claims, sought))
+
+    # ---- resumed ----
+
+    def _resume(self, opening: Opening, hello: Hello, session: Session) -> None:
+        assert session.outbox.can_rewind(hello.ack)
+        session.outbox.rewind(hello.ack)
+        session.give_way()
+        self._table.attached(session)
+        self.metrics.sessions_resumed_total += 1
+        session.stays = not hello.redirects
+        session.acknowledge(hello.ack)  # the outbox knows it already: streams that wait for room go on
+        self._actors.resumed(session)
+        self._welcome(opening, hello.id, session, recovered=True)
+        self._mover.consider(session)
+
+    # ---- opened ----
+
+    def _open(
+        self, opening: Opening, hello: Hello, claims: Claims, actor: ActorId | None, earlier: Session | None
+    ) -> None:
+        me = self._node.me
+        caller = Caller(claims.role, claims.subject, f"{me.node}-{me.incarnation}-{opening.order}")
+        resume = f"{self._rng.getrandbits(128):032x}"
+        session = Session(self._kit, caller, resume, opening.format, not hello.redirects)
+        session.actor = actor
+        opening.busy = True
+        if actor is None:
+            self._opened(opening, hello.id, session, earlier)
+            return
+        try:
+            result = self._actors.connect(session)
+        except Exception as error:
+            self._not_opened(opening, hello.id, session, error)
+            return
+        if not isinstance(result, asyncio.Future):
+            self._opened(opening, hello.id, session, earlier)
+            return
+
+        def done(future: "asyncio.Future[Any]") -> None:
+            error = GarrisonError("cancelled") if future.cancelled() else future.exception()
+            if error is not None:
+                self._not_opened(opening, hello.id, session, error)
+            else:
+                self._opened(opening, hello.id, session, earlier)
+
+        result.add_done_callback(done)
+
+    def _not_opened(self, opening: Opening, request_id: int, session: Session, error: BaseException) -> None:
+        """Refuse a hello: the application refuses this player for good, or the actor cannot be had just now."""
+        typed = error if isinstance(error, GarrisonError) else self._kit.requests.fault(error)
+        refused = isinstance(typed, (BadInput, NotFound, Rejected))
+        if not refused:
+            self._actors.not_begun(session, ENDED_CLOSED)  # it may have heard of it all the same
+        opening.refuse(request_id, typed, CloseCode.BAD_TOKEN if refused else CloseCode.INTERNAL)
+
+    def _opened(self, opening: Opening, request_id: int, session: Session, earlier: Session | None) -> None:
+        """Begin a session that the player's actor has taken, or that has none to ask."""
+        caller = session.caller
+        rival = self._table.rival(caller.role, caller.subject, earlier)
+        if opening.closed or self.closed:
+            self._actors.not_begun(session, ENDED_CLOSED)
+            opening.leave(None, CloseCode.GOING_AWAY, NODE_STOPS)
+            return
+        if rival is not None and rival.order > opening.order:
+            self._actors.not_begun(session, ENDED_REPLACED)
+            opening.leave(None, CloseCode.REPLACED, TOOK_OVER)
+            return
+        self._actors.bind(session)
+        self.metrics.sessions_opened_total += 1
+        self._table.add(session, rival)
+        self._welcome(opening, request_id, session, recovered=False)
+        self._mover.consider(session)
+
+    def _welcome(self, opening: Opening, request_id: int, session: Session, recovered: bool) -> None:
+        settings, caller = self.settings, session.caller
+        welcome = Welcome(
+            request_id,
+            caller.session,
+            str(self._node.me.node),
+            caller.subject,
+            caller.role,
+            session.resume,
+            recovered,
+            round(settings.heartbeat_interval_s * 1000),
+            round(settings.resume_window_s * 1000),
+            settings.max_frame_bytes,
+            self._ticks.wall_ms(),
+        )
+        opening.hand_on(session, session.codec.encode(welcome))

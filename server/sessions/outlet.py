@@ -1,0 +1,44 @@
+"""The node's `Outlet`: what leaves an actor for clients, and arrives from the other nodes' actors."""
+
+import asyncio
+from collections.abc import Sequence
+
+from server.ids import ActorId, NodeAddress
+from server.sessions.ports import NodeView
+from server.sessions.pushes import Pushes
+from server.sessions.stream_frames import EventsTo, PushTo, decode, encode
+from server.sessions.streams import Streams
+from server.transport.ports import Service, Transport
+from server.wire.messages import Push
+
+
+class GatewayOutlet:
+    """See `server.actors.outlet.Outlet`. Make it before the transport starts."""
+
+    def __init__(self, node: NodeView, transport: Transport, streams: Streams, pushes: Pushes) -> None:
+        self._node, self._transport, self._streams, self._pushes = node, transport, streams, pushes
+        transport.serve(Service.STREAM, self._serve)
+
+    def push(self, subject: str, message: Push) -> None:
+        """See `server.actors.outlet.Outlet.push`."""
+        self._pushes.push(subject, message)
+
+    def publish(self, watchers: Sequence[NodeAddress], topic: ActorId, first_seq: int, events: Sequence[bytes]) -> None:
+        """See `server.actors.outlet.Outlet.publish`."""
+        payload: bytes | None = None
+        for node in watchers:
+            if node == self._node.me:
+                asyncio.get_running_loop().call_soon(self._streams.arrived, topic, first_seq, list(events))
+            else:
+                if payload is None:
+                    payload = encode(EventsTo(topic, first_seq, list(events)))
+                self._transport.send(node, Service.STREAM, payload)
+
+    def _serve(self, sender: NodeAddress, payload: bytes) -> None:
+        frame = decode(payload)
+        if isinstance(frame, EventsTo):
+            self._streams.arrived(frame.topic, frame.first_seq, frame.events)
+        elif isinstance(frame, PushTo):
+            self._pushes.arrived(frame)
+        else:
+            self._pushes.served_at(sender, frame)

@@ -1,0 +1,61 @@
+"""Messages between the gateways of two nodes that are for their clients: events of watched streams, pushes. Pure."""
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from server.errors import BadInput
+from server.ids import ActorId, NodeAddress
+from server.wire.codec import UNDECODABLE
+from server.wire.messages import Push
+
+
+class EventsTo(msgspec.Struct, array_like=True, frozen=True, tag=0):
+    """Durable events for the watchers on the receiving node."""
+
+    topic: ActorId
+    first_seq: int
+    events: list[bytes]
+
+
+class PushTo(msgspec.Struct, array_like=True, frozen=True, tag=1):
+    """A push for a player. `hops`: how often it may be passed on after the player's session.
+    `away`: the receiver is to send it to all nodes that serve the player away from its slot."""
+
+    subject: str
+    push: bytes
+    hops: int
+    away: bool
+
+
+class ServedHere(msgspec.Struct, array_like=True, frozen=True, tag=2):
+    """The sender has sessions of these players, whose slots are the receiver's, and has them from
+    node `instead_of`, if that is said."""
+
+    subjects: list[str]
+    instead_of: NodeAddress | None = None
+
+
+StreamFrame = EventsTo | PushTo | ServedHere
+encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(StreamFrame).decode
+
+
+def decode(payload: bytes) -> StreamFrame:
+    """Read a message. Raises `BadInput`."""
+    frame: StreamFrame = readable(_decode, payload)
+    return frame
+
+
+def readable(decode: Callable[[bytes], Any], payload: bytes) -> Any:
+    """The decoded payload. Raises `BadInput` for bytes that `decode` does not take."""
+    try:
+        return decode(payload)
+    except UNDECODABLE as error:
+        raise BadInput(f"stream message: {error}") from None
+
+
+def push_frame(subject: str, push: Push, hops: int, away: bool) -> bytes:
+    """A `PushTo` as bytes."""
+    return encode(PushTo(subject, encode(push), hops, away))

@@ -1,0 +1,118 @@
+"""The sessions of a node, and the verbs that add and remove them.
+
+A player has one session on a node: a newer one that does not resume it replaces it (4004). A host or service
+subject may have many. Newer is the session of the later hello, whichever is answered first.
+"""
+
+from collections.abc import Callable
+
+from server.runtime.metrics import Metrics
+from server.sessions.binding import SessionActors
+from server.sessions.ends import ENDED_EXPIRED, ENDED_MOVED, ENDED_REPLACED, TOOK_OVER
+from server.sessions.session import Phase, Session
+from server.sessions.ticks import TickClock
+from server.settings import GatewaySettings
+from server.wire.messages import CloseCode
+
+Told = Callable[[Session, Phase, str], None]
+"""`told(session, before, why)`: a session has ended; `before`: its phase until then."""
+
+
+class SessionTable:
+    """See the module's head. `sessions` by resume token, attached and detached; `players` by subject; `detached`,
+    the one that is detached longest first."""
+
+    def __init__(self, settings: GatewaySettings, ticks: TickClock, metrics: Metrics, actors: SessionActors) -> None:
+        self._settings, self._ticks, self._metrics, self._actors = settings, ticks, metrics, actors
+        self.sessions: dict[str, Session] = {}
+        self.players: dict[str, Session] = {}
+        self.detached: dict[Session, None] = {}
+        self._told: list[Told] = []
+
+    def on_end(self, told: Told) -> None:
+        """Call `told` for each session that ends, before it leaves the table."""
+        self._told.append(told)
+
+    # ---- questions ----
+
+    def __len__(self) -> int:
+        return len(self.sessions)
+
+    @property
+    def full(self) -> bool:
+        """True if another session needs the place of an old one."""
+        return len(self.sessions) >= self._settings.max_connections
+
+    def of_client(self, resume: str | None, role: str, subject: str) -> Session | None:
+        """The session that a client would resume, if it is here and the client's."""
+        session = self.sessions.get(resume) if resume else None
+        if session is None or (session.caller.subject, session.caller.role) != (subject, role):
+            return None
+        return session
+
+    def rival(self, role: str, subject: str, earlier: Session | None) -> Session | None:
+        """The session that a new or resumed one takes the place of."""
+        rival = self.players.get(subject, earlier) if role == "player" else earlier
+        return None if rival is None or rival.ended else rival
+
+    # ---- sessions that come ----
+
+    def add(self, session: Session, rival: Session | None) -> None:
+        """Take in a session that begins here or comes from another node, in place of its player's `rival`."""
+        assert session.resume not in self.sessions, f"{session} is here already"
+        self.sessions[session.resume] = session
+        if session.caller.role == "player":
+            self.players[session.caller.subject] = session
+        if rival is not None:
+            rival.end(ENDED_REPLACED, CloseCode.REPLACED, TOOK_OVER)
+        self._ticks.after(self._settings.heartbeat_interval_s, session.check)
+        if session.phase == "arrived":
+            self._await_client(session)
+
+    def attached(self, session: Session) -> None:
+        """A client is about to resume the session: it is not waited for any more."""
+        self.detached.pop(session, None)
+
+    def session_detached(self, session: Session) -> None:
+        """The connection is gone; the session waits for its client."""
+        assert session.phase == "detached" and session.connection is None
+        self._await_client(session)
+
+    def _await_client(self, session: Session) -> None:
+        self.detached[session] = None
+        self._ticks.after(self._settings.resume_window_s, session.expire)
+
+    # ---- sessions that go ----
+
+    def session_ended(self, session: Session, before: Phase, why: str) -> None:
+        """Forget a session and take leave of its actor, unless it lives on elsewhere."""
+        for told in self._told:
+            told(session, before, why)
+        if before != "transferred":
+            self._remove(session)
+            self._actors.farewell_soon(session, why)
+
+    def make_room(self) -> bool:
+        """End the session that is detached longest. False: there is none."""
+        oldest = next(iter(self.detached), None)
+        if oldest is not None:
+            oldest.end(ENDED_EXPIRED)
+        return oldest is not None
+
+    def release(self, session: Session) -> None:
+        """Let go of a session that lives on another node now; its actor is told nothing, since nothing has ended."""
+        session.enter("transferred")
+        self._remove(session)
+        self._actors.release(session)
+
+    def supersede(self, session: Session) -> None:
+        """End a copy whose sender never learnt that it had arrived, and went on with the session."""
+        self.release(session)
+        session.end(ENDED_MOVED)
+
+    def _remove(self, session: Session) -> None:
+        if self.sessions.get(session.resume) is session:
+            del self.sessions[session.resume]
+        self.detached.pop(session, None)
+        if self.players.get(session.caller.subject) is session:
+            del self.players[session.caller.subject]

@@ -1,0 +1,159 @@
+"""A session's transfer on the wire between nodes: three messages and their answers. Pure.
+
+    Shipment   sessions, frozen, from the node that has them; answered by one verdict for each
+    Want       a question for sessions whose clients have just said hello at the asker
+    Forget     word that a shipped session ended for good on its old connection, or goes on at its
+               sender, which did not learn that it had arrived
+
+A session travels as a `Packed`, cut between two of its messages: everything that resuming needs, its
+pushes as the frames that the client will see. A repeated shipment gets the same answer again, so that a
+sender that does not know what became of one repeats it.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Annotated, Final, Literal, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+from server.errors import BadInput, Corrupt
+from server.ids import actor_id, parse_actor_id
+from server.sessions.outbox import Outbox
+from server.wire.codec import UNDECODABLE, Format
+
+MAX_BATCH: Final = 100
+"""Sessions in one shipment, and questions in one `Want`."""
+MAX_BATCH_BYTES: Final = 256 * 1024
+"""About what one shipment holds; a session with more in its outbox travels alone."""
+
+Verdict = Literal[0, 1, 2]
+INSTALLED: Final = 0
+REFUSED: Final = 1
+"""Nothing was installed: the receiver has no room, or is leaving too, or its own session of that player is
+on its way elsewhere, so that it cannot compare the two."""
+REPLACED: Final = 2
+"""The receiver has a session of that player that stays (see `transfer.takes_over`)."""
+
+ClientRole = Literal["player", "host", "service"]
+Text = Annotated[str, Meta(min_length=1, max_length=128)]
+ResumeToken = Annotated[str, Meta(min_length=1, max_length=64)]
+Count = Annotated[int, Meta(ge=0)]
+T = TypeVar("T")
+
+
+class Packed(msgspec.Struct, array_like=True, frozen=True):
+    """A session between two of its messages. `moves` counts its shipments. `frames` are the pushes `acked + 1`,
+    `acked + 2`, … `beats`: heartbeats that `Beats` acknowledges. `topics`: streams that it watches, with
+    the number of the event that it gets next. `sent`: the newest push that was ever written to the
+    client; absent where it is connected, and so may get all of `frames`."""
+
+    resume: ResumeToken
+    session: Text
+    subject: Text
+    role: ClientRole
+    format: Format
+    stays: bool
+    moves: Count
+    since_ms: int
+    beats: Count
+    acked: Count
+    frames: list[bytes]
+    topics: list[tuple[Text, Annotated[int, Meta(ge=1)]]]
+    sent: Count | None = None
+
+
+class Wanted(msgspec.Struct, array_like=True, frozen=True):
+    """A resume token, with the player that it must belong to."""
+
+    resume: ResumeToken
+    subject: Text
+    role: ClientRole
+
+
+class Shipment(msgspec.Struct, array_like=True, frozen=True, tag=0):
+    """Answered by a list of `Verdict`, one for each session."""
+
+    sessions: Annotated[list[Packed], Meta(max_length=MAX_BATCH)]
+
+
+class Want(msgspec.Struct, array_like=True, frozen=True, tag=1):
+    """Answered by a list of text, one for each: empty (never heard of it), the asker's own address
+    (it is on its way there now) or the address of the node that it went to."""
+
+    wanted: Annotated[list[Wanted], Meta(max_length=MAX_BATCH)]
+
+
+class Forget(msgspec.Struct, array_like=True, frozen=True, tag=2):
+    """End the copy that shipment `moves` of session `resume` brought, for the reason `why`: `moved` if the
+    session goes on at the sender."""
+
+    resume: ResumeToken
+    moves: Count
+    why: Text
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(Shipment | Want | Forget).decode
+_decode_verdicts = msgspec.msgpack.Decoder(list[Verdict]).decode
+_decode_places = msgspec.msgpack.Decoder(list[Annotated[str, Meta(max_length=128)]]).decode
+
+
+def encode(message: "Shipment | Want | Forget | Sequence[int] | Sequence[str]") -> bytes:
+    """Encode a message, or the answer to a message."""
+    return _encode(message)
+
+
+def decode(payload: bytes) -> Shipment | Want | Forget:
+    """Read a message. Raises `BadInput` for anything but a whole and plausible one."""
+    try:
+        message: Shipment | Want | Forget = _decode(payload)
+    except UNDECODABLE as error:
+        raise BadInput(f"session message: {error}") from None
+    if isinstance(message, Shipment):
+        for packed in message.sessions:
+            actor_id("session", packed.subject)
+            for topic, _ in packed.topics:
+                parse_actor_id(topic)
+    return message
+
+
+def decode_verdicts(payload: bytes, count: int) -> list[Verdict]:
+    """Read the answer to a `Shipment` of `count` sessions. Raises `Corrupt`."""
+    return _answers(_decode_verdicts, payload, count)
+
+
+def decode_places(payload: bytes, count: int) -> list[str]:
+    """Read the answer to a `Want` of `count` sessions. Raises `Corrupt`."""
+    return _answers(_decode_places, payload, count)
+
+
+def _answers(decode: Callable[[bytes], list[T]], payload: bytes, count: int) -> list[T]:
+    try:
+        answers = decode(payload)
+    except UNDECODABLE as error:
+        raise Corrupt(f"answer of a gateway: {error}") from None
+    if len(answers) != count:
+        raise Corrupt(f"{len(answers)} answers to {count} questions")
+    return answers
+
+
+def unpack_outbox(packed: Packed, max_messages: int, max_bytes: int) -> Outbox | None:
+    """Restore the session's outbox; None if it is over this node's bounds, with one frame's grace (the `going`
+    that was packed last). Resuming is decided by the pushes that were sent, or may have been, and by the
+    number that the client says."""
+    size = sum(map(len, packed.frames))
+    if len(packed.frames) > max_messages + 1 or size > max_bytes + 1024:
+        return None
+    return Outbox.restored(max_messages, max_bytes, packed.acked, packed.frames, packed.sent)
+
+
+def batches(items: Iterable[T]) -> Iterator[list[T]]:
+    """`items` in lists of at most `MAX_BATCH`."""
+    out: list[T] = []
+    for item in items:
+        out.append(item)
+        if len(out) == MAX_BATCH:
+            yield out
+            out = []
+    if out:
+        yield out

@@ -14,7 +14,7 @@ from server.sessions.seeker import Seeker
 from server.sessions.session import Session, SessionKit
 from server.sessions.streams import Streams
 from server.sessions.table import SessionTable
-from server.sessions.transfer import Arrival, Copy, Departures, admit, heed_reclaim, takes_over
+from server.sessions.transfer import ArrivalFacts, Copy, DepartedSessions, admit, heed_reclaim, takes_over
 from server.sessions.transfer_frames import (
     Forget,
     Packed,
@@ -29,7 +29,7 @@ from server.sessions.transfer_frames import (
 from server.transport.ports import Answer, Service, Transport
 
 
-class Arrivals:
+class SessionArrivals:
     """See the module's head. `closed` is set when the gateway takes nothing in any more."""
 
     def __init__(
@@ -43,7 +43,7 @@ class Arrivals:
         streams: Streams,
         pushes: Pushes,
         seeker: Seeker,
-        departures: Departures,
+        departures: DepartedSessions,
         mover: Mover,
     ) -> None:
         self._kit, self._node, self._homes, self._table, self._actors = kit, node, homes, table, actors
@@ -89,7 +89,7 @@ class Arrivals:
         attached = rival is not None and rival.connection is not None
         sought = self._seeker.seeks(packed.resume)
         admission = admit(
-            Arrival(
+            ArrivalFacts(
                 moves=packed.moves,
                 last_moves=here.moves if here is not None else self._last_moves(packed.resume),
                 here=_copy(here),

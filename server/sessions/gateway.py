@@ -11,7 +11,7 @@ from typing import Any, Final, Union, cast
 import msgspec
 
 from server.cluster.view import View
-from server.sessions.arrivals import Arrivals
+from server.sessions.arrivals import SessionArrivals
 from server.sessions.binding import SessionActors
 from server.sessions.broadcast import Broadcast
 from server.sessions.connection import Connection, Receiver
@@ -30,7 +30,7 @@ from server.sessions.session import SessionKit
 from server.sessions.streams import Streams
 from server.sessions.table import SessionTable
 from server.sessions.ticks import TickClock
-from server.sessions.transfer import Departures
+from server.sessions.transfer import DepartedSessions
 from server.sessions.turnstile import Turnstile
 from server.settings import GatewaySettings, Settings
 from server.wire.codec import Codec, Format
@@ -62,7 +62,7 @@ class Gateway:
         kind = app.session_actor.kind if app.session_actor is not None else None
         actors = SessionActors(system, drivers.supervisor, kind)
         homes = Homes(system)
-        departures = Departures()
+        departures = DepartedSessions()
         self._homes = homes
         self.table = SessionTable(self.settings, ticks, drivers.metrics, actors)
         self.turnstile = Turnstile()
@@ -86,7 +86,7 @@ class Gateway:
         )  # fmt: skip
         self.table.on_end(self.streams.session_ended)
         self.seeker = Seeker(system, drivers.transport, limits.seek)
-        self.arrivals = Arrivals(
+        self.arrivals = SessionArrivals(
             self.kit, system, drivers.transport, homes, self.table, actors, self.streams, self.pushes, self.seeker,
             departures, self.mover,
         )  # fmt: skip

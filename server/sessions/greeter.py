@@ -23,8 +23,8 @@ from server.sessions.ports import NodeView
 from server.sessions.seeker import Seeker
 from server.sessions.session import Session, SessionKit
 from server.sessions.table import SessionTable
-from server.sessions.tokens import Claims, check, check_key
-from server.sessions.transfer import Departures
+from server.sessions.tokens import TokenClaims, check, check_key
+from server.sessions.transfer import DepartedSessions
 from server.sessions.transfer_frames import ClientRole, Wanted
 from server.settings import GatewaySettings
 from server.transport.ports import Transport
@@ -46,7 +46,7 @@ class Greeter:
         homes: Homes,
         table: SessionTable,
         actors: SessionActors,
-        departures: Departures,
+        departures: DepartedSessions,
         seeker: Seeker,
         mover: Mover,
         limits: Limits,
@@ -94,7 +94,7 @@ class Greeter:
 
     # ---- the answer ----
 
-    def _greet(self, opening: Opening, hello: Hello, claims: Claims, sought: bool) -> None:
+    def _greet(self, opening: Opening, hello: Hello, claims: TokenClaims, sought: bool) -> None:
         """Answer a hello with a good token. `sought`: the session that it would resume is here, or
         nowhere to be found."""
         table = self._table
@@ -163,7 +163,7 @@ class Greeter:
     def _answers(self, home: Member) -> bool:
         return not home.suspect and self._transport.reaches(home.address)
 
-    def _wait_for_home(self, opening: Opening, hello: Hello, claims: Claims, sought: bool) -> None:
+    def _wait_for_home(self, opening: Opening, hello: Hello, claims: TokenClaims, sought: bool) -> None:
         """Let the hello wait, for a while, until the view knows who serves the player: the node to redirect to seems
         to be gone, and a client that is sent there comes back after a growing wait."""
         now = self._ticks.now()
@@ -189,7 +189,7 @@ class Greeter:
     # ---- opened ----
 
     def _open(
-        self, opening: Opening, hello: Hello, claims: Claims, actor: ActorId | None, earlier: Session | None
+        self, opening: Opening, hello: Hello, claims: TokenClaims, actor: ActorId | None, earlier: Session | None
     ) -> None:
         me = self._node.me
         caller = Caller(claims.role, claims.subject, f"{me.node}-{me.incarnation}-{opening.order}")

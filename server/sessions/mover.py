@@ -30,7 +30,7 @@ from server.sessions.table import SessionTable
 from server.sessions.transfer import (
     Attempts,
     Departed,
-    Departures,
+    DepartedSessions,
     Effects,
     EndHere,
     ForgetThere,
@@ -81,7 +81,7 @@ class Mover:
         table: SessionTable,
         streams: Streams,
         pushes: Pushes,
-        departures: Departures,
+        departures: DepartedSessions,
         limits: TransferLimits,
         per_s: int,
         bytes_at_most: int,
@@ -91,7 +91,7 @@ class Mover:
         self._node, self._homes, self._table = node, homes, table
         self._streams, self._pushes, self._departures = streams, pushes, departures
         self._limits, self._per_s, self._bytes_at_most = limits, per_s, min(MAX_BATCH_BYTES, bytes_at_most)
-        self.ended_transfers = Departures()
+        self.ended_transfers = DepartedSessions()
         """For each session that ended here, the number of the shipment that brought it, or that it went by. A
         repeated shipment must not revive it."""
         self._reclaims = Reclaims()

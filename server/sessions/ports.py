@@ -48,7 +48,7 @@ class LocalActor(Protocol):
         ...
 
 
-class Rows(Protocol):
+class RowsOfNodes(Protocol):
     """What a fan-out query brought back: rows of the nodes that answered in time, names of the others."""
 
     @property
@@ -58,7 +58,7 @@ class Rows(Protocol):
     def missing(self) -> list[str]: ...
 
 
-class ActorCalls(Protocol):
+class ClientCalls(Protocol):
     """Calls of actors, wherever they live. Errors are those of `server.catalog.dispatcher.Dispatcher.ask`."""
 
     def ask_now(self, identity: ActorId, name: str, args: tuple[Any, ...]) -> Any:
@@ -74,11 +74,11 @@ class ActorCalls(Protocol):
         ...
 
 
-class StreamActors(NodeView, ActorCalls, Protocol):
+class StreamActors(NodeView, ClientCalls, Protocol):
     """Actors whose events are watched."""
 
 
-class BoundActors(NodeView, ActorCalls, Protocol):
+class BoundActors(NodeView, ClientCalls, Protocol):
     """Actors that sessions are bound to."""
 
     def find(self, identity: ActorId) -> LocalActor | None:
@@ -86,15 +86,15 @@ class BoundActors(NodeView, ActorCalls, Protocol):
         ...
 
 
-class Queries(ActorCalls, Protocol):
+class QueriedActors(ClientCalls, Protocol):
     """Actors and fan-out queries, for clients' requests."""
 
-    async def query(self, name: str, params: dict[str, Any]) -> Rows:
+    async def query(self, name: str, params: dict[str, Any]) -> RowsOfNodes:
         """Run read model `name` on every node."""
         ...
 
 
-class SessionSystem(BoundActors, Queries, Protocol):
+class SessionSystem(BoundActors, QueriedActors, Protocol):
     """The actor system as the gateway gets it, which gives each of its parts what that part needs."""
 
     @property

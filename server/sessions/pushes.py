@@ -21,7 +21,7 @@ from server.sessions.session import Session
 from server.sessions.stream_frames import PushTo, ServedHere, encode, push_frame, readable
 from server.sessions.table import SessionTable
 from server.sessions.ticks import TickClock
-from server.sessions.transfer import Departures
+from server.sessions.transfer import DepartedSessions
 from server.transport.ports import Service, Transport
 from server.wire.messages import ENGINE_ANSWERS, Push
 
@@ -41,7 +41,7 @@ class Pushes:
         transport: Transport,
         ticks: TickClock,
         table: SessionTable,
-        departures: Departures,
+        departures: DepartedSessions,
         limits: StreamLimits,
     ) -> None:
         self._kind, self._node, self._transport, self._ticks = kind, node, transport, ticks

@@ -12,7 +12,7 @@ from server.errors import BadInput, Forbidden, Internal, UnknownType
 from server.ids import actor_id
 from server.runtime.metrics import Metrics
 from server.runtime.supervisor import Supervisor
-from server.sessions.ports import Queries
+from server.sessions.ports import QueriedActors
 from server.sessions.session import Session
 from server.storage.queries import StoreQueries
 from server.wire.messages import Hello, Reply, Request
@@ -27,7 +27,7 @@ class Requests:
     """The application's routes, and what the engine adds to them."""
 
     def __init__(
-        self, app: App, actors: Queries, store_queries: StoreQueries, supervisor: Supervisor, metrics: Metrics
+        self, app: App, actors: QueriedActors, store_queries: StoreQueries, supervisor: Supervisor, metrics: Metrics
     ) -> None:
         self._actors, self._store_queries = actors, store_queries
         self._supervisor, self._metrics = supervisor, metrics

@@ -28,7 +28,7 @@ _CHECKS: Final[dict[str, Any]] = {
 }
 
 
-class Claims(msgspec.Struct, frozen=True):
+class TokenClaims(msgspec.Struct, frozen=True):
     """What a good token says. Times are seconds since 1970."""
 
     subject: str
@@ -58,7 +58,7 @@ def issue(key: bytes, subject: str, role: str, ttl_s: float, wall_ms: int) -> st
     return jwt.encode(claims, key, algorithm=ALGORITHM)
 
 
-def check(token: str, key: bytes, wall_ms: int, skew_s: float) -> Claims:
+def check(token: str, key: bytes, wall_ms: int, skew_s: float) -> TokenClaims:
     """The claims of `token`. Raises `TokenExpired` for one that was good once, `BadToken` for
     any other. `skew_s`: by how much the issuer's clock may differ from `wall_ms`."""
     try:
@@ -76,7 +76,7 @@ def check(token: str, key: bytes, wall_ms: int, skew_s: float) -> Claims:
         raise BadToken("token refused: issued in the future")
     if expires_s <= now_s - skew_s:
         raise TokenExpired(f"token expired {now_s - expires_s:.0f} s ago")
-    return Claims(subject, cast(Role, role), issued_s, expires_s)
+    return TokenClaims(subject, cast(Role, role), issued_s, expires_s)
 
 
 def _time(claims: dict[str, Any], name: str) -> float:

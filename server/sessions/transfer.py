@@ -276,7 +276,7 @@ Fate = Literal["keep", "departed", "supersede"]
 """What becomes of it: nothing; it has arrived where it was sent; it ends, since its sender went on."""
 
 
-class Arrival(NamedTuple):
+class ArrivalFacts(NamedTuple):
     """What is known of a session that arrives. `here`: this node's copy; `last_moves`: the newest shipment of it that
     this node has had. `fits`: its outbox and topics are within the bounds here, and there is room. `rival_moving`:
     the player's other session here is on its way elsewhere; `rival_stays`: it stays (see `takes_over`)."""
@@ -297,7 +297,7 @@ class Admission(NamedTuple):
     here: Fate = "keep"
 
 
-def admit(arrival: Arrival) -> Admission:
+def admit(arrival: ArrivalFacts) -> Admission:
     """Decide on a session that arrives. A shipment that is no news is `INSTALLED`, also if the session that it
     brought has ended since: its client may have missed something, and is to learn that."""
     if arrival.last_moves >= arrival.moves:
@@ -334,7 +334,7 @@ def heed_reclaim(moves: int, here: Copy, here_moves: int, gone_moves: int) -> Li
     return "supersede" if here == "untouched" and here_moves == moves else "ignore"
 
 
-class Departure(NamedTuple):
+class DepartedSession(NamedTuple):
     """A session that was here: its node now, the number of its shipment there, its player (empty: none's), and how
     long that is remembered."""
 
@@ -344,13 +344,13 @@ class Departure(NamedTuple):
     until: float
 
 
-class Departures:
+class DepartedSessions:
     """Sessions that were here, by resume token and by player, for as long as somebody may ask. Bounded; the oldest
     are forgotten first."""
 
     def __init__(self, bound: int = MAX_REMEMBERED) -> None:
         self._bound = bound
-        self._tokens: dict[str, Departure] = {}
+        self._tokens: dict[str, DepartedSession] = {}
         self._players: dict[str, str] = {}
 
     def __len__(self) -> int:
@@ -359,7 +359,7 @@ class Departures:
     def note(self, resume: str, player: str, to: NodeAddress, moves: int, until: float) -> None:
         """Remember that session `resume` (of `player`, empty if it is none's) is at `to` now, by shipment `moves`."""
         self.forget(resume)
-        self._tokens[resume] = Departure(to, moves, player, until)
+        self._tokens[resume] = DepartedSession(to, moves, player, until)
         if player:
             self._players[player] = resume
         if len(self._tokens) > self._bound:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from server.errors import BadInput, Corrupt
 from server.ids import Incarnation, NodeAddress, NodeId
 from server.sessions.outbox import Outbox
-from server.sessions.transfer import Departures, Target, Transfer, takes_over
+from server.sessions.transfer import DepartedSessions, Target, Transfer, takes_over
 from server.sessions.transfer_frames import (
     INSTALLED,
     MAX_BATCH,
@@ -155,7 +155,7 @@ def test_late_pushes_are_kept_in_order_and_bounded() -> None:
 
 
 def test_where_a_session_went_is_known_for_a_while() -> None:
-    gone = Departures(bound=3)
+    gone = DepartedSessions(bound=3)
     gone.note("t1", "p1", A, 1, until=10)
     gone.note("t2", "", B, 2, until=20)
     assert (gone.place("t1", 5), gone.moves("t1"), gone.of_player("p1", 5)) == (A, 1, A)

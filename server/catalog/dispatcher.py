@@ -313,7 +313,7 @@ class Dispatcher:
             return activation
         if not here:
             self._must_own(identity)
-            await self._directory.settled(identity)
+            await self._directory.wait_until_known(identity)
             self._must_own(identity)
             self._look_up(identity, caller)
         method = self._method(identity, name)

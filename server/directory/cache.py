@@ -1,4 +1,4 @@
-"""A bounded cache of where actors were last seen. Pure; heals on the first miss."""
+"""A bounded cache of where actors were last seen. Pure; a wrong entry heals on the first miss."""
 
 from server.ids import ActorId, NodeAddress
 

@@ -1,7 +1,7 @@
-"""The directory service of one node: runs the protocol of `handoff.py` over the transport.
+"""The directory service of a node: runs the protocol of `handoff.py` over the transport.
 
-One task a peer talks for as long as there is something to say to it; one timer wakes what is to be
-repeated or given up. Look-ups of slots that settle wait here, each for its own slot.
+A task for each peer talks for as long as there is something to say to it; a single timer wakes what is to be
+repeated or given up. Look-ups of slots that are not known completely wait here, each for its own slot.
 """
 
 import asyncio
@@ -11,8 +11,8 @@ from typing import Any, Final
 import msgspec
 
 from server.cluster.view import View
-from server.directory.handoff import Handover
-from server.directory.messages import Heard, Hint, Word
+from server.directory.handoff import HandoffCore
+from server.directory.messages import Hint, Word, WordAnswer
 from server.directory.ports import ActivationSource
 from server.errors import BadInput
 from server.ids import ActorId, NodeAddress
@@ -26,7 +26,7 @@ from server.wire.codec import UNDECODABLE
 _TRIES: Final = 4
 """Messages that may be lost within `directory_wait_s`."""
 _request = msgspec.msgpack.Decoder(Word | Hint)
-_heard = msgspec.msgpack.Decoder(Heard)
+_answer = msgspec.msgpack.Decoder(WordAnswer)
 _encode = msgspec.msgpack.encode
 
 
@@ -44,7 +44,7 @@ class Directory:
     ) -> None:
         self._transport, self._clock, self._supervisor = transport, clock, supervisor
         self._wait_s = settings.directory_wait_s
-        self._core = Handover(
+        self._core = HandoffCore(
             source,
             self._wait_s,
             settings.call_timeout_s,
@@ -64,12 +64,12 @@ class Directory:
     # ---- look-ups ----
 
     def find(self, identity: ActorId) -> NodeAddress | None:
-        """The exception's address, for a slot that this node owns."""
+        """The address of an actor in a slot of this node, where it lives elsewhere; None if it has no entry."""
         return self.partition.find(identity)
 
-    async def settled(self, identity: ActorId) -> None:
-        """Wait, within `directory_wait_s`, until the slot of `identity` has settled or it is known."""
-        if not self._core.settling.blocks(identity) or self.partition.find(identity) is not None:
+    async def wait_until_known(self, identity: ActorId) -> None:
+        """Wait, within `directory_wait_s`, until the slot of `identity` is known completely, or the actor is."""
+        if not self._core.questions.blocks(identity) or self.partition.find(identity) is not None:
             return
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[None] = loop.create_future()
@@ -82,14 +82,15 @@ class Directory:
             del self._waiting[waiter]
 
     def register(self, identity: ActorId, address: NodeAddress) -> NodeAddress:
-        """The placement has chosen `address` for a slot that this node owns; returns what holds."""
+        """Note that the placement has chosen `address` for an actor in a slot of this node. Returns the address that
+        holds, which is another one where somebody was faster."""
         known = self._core.place(identity, address, self._clock.now())
         self._ring_at(self._core.due())
         return known
 
     def forget(self, identity: ActorId, address: NodeAddress, owner: NodeAddress | None) -> None:
-        """`identity` does not live at `address` (any more). Where that is another node, it is what a
-        caller found there, and the owner checks it."""
+        """Note that `identity` does not live at `address` (any more). Where that is another node, it is what a
+        caller found there (hearsay), and the owner checks it."""
         if address == self._core.me:
             self._core.died(identity, owner)
         elif owner == self._core.me:
@@ -99,7 +100,7 @@ class Directory:
         self._talk()
 
     def announce(self, identity: ActorId, owner: NodeAddress, *, moved: bool = False) -> None:
-        """One activation was born here, whose slot is `owner`'s. `moved`: it came from another node,
+        """Note that an activation was born here, whose slot is `owner`'s. `moved`: it came from another node,
         whose copy gives way to it."""
         self._core.born(identity, owner, moved=moved)
         self._talk()
@@ -107,35 +108,35 @@ class Directory:
     # ---- view changes ----
 
     def on_view(self, view: View) -> None:
-        """The slot table has changed, or a member has come or gone."""
+        """Follow a changed view: slots move, members come and go."""
         self._core.on_view(view, self._clock.now())
         self._after()
 
     @property
-    def settling(self) -> int:
-        """Slots whose look-ups wait."""
-        return self._core.settling.blocked
+    def unknown_slots(self) -> int:
+        """Number of slots whose look-ups wait."""
+        return self._core.questions.blocked
 
     @property
     def sealed(self) -> int:
-        """Handoffs that have not arrived at their receivers; 0: nothing here is missed by anybody
-        when this node goes."""
+        """Number of handoffs that have not arrived at their receivers; at 0 nobody misses anything when this node
+        goes."""
         return self._core.sealed
 
     @property
-    def held(self) -> int:
-        """Handoffs that came before this node's view says that they are its own."""
-        return self._core.held
+    def early(self) -> int:
+        """Number of handoffs that came before this node's view says that the slots are its own."""
+        return self._core.early
 
     @property
     def quiet(self) -> bool:
-        """Nothing is to be said, awaited or settled."""
+        """True if nothing is to be said or awaited."""
         return self._core.quiet
 
     # ---- the streams ----
 
     def _talk(self) -> None:
-        """Begin to talk to whom there is something new to say."""
+        """Start a task for each peer that there is something new to say to."""
         awake, self._core.awake = self._core.awake, {}
         for peer in awake:
             if peer not in self._talking:
@@ -149,11 +150,11 @@ class Directory:
                 timeout_s = self._wait_s / _TRIES
                 try:
                     request = self._transport.request(peer, Service.DIRECTORY, _encode(word), timeout_s)
-                    answer = _heard.decode(await request)
+                    answer = _answer.decode(await request)
                 except Exception:  # what decoding raises is not the same for all bytes
                     core.failed(peer, word.number, self._clock.now())
                 else:
-                    core.heard(peer, word.number, answer, self._clock.now())
+                    core.answered(peer, word.number, answer, self._clock.now())
                     self._talk()
         finally:
             del self._talking[peer]
@@ -172,15 +173,15 @@ class Directory:
         self._after()
         return _encode(answer)
 
-    # ---- what follows from any of it ----
+    # ---- after any change ----
 
     def _after(self) -> None:
-        """Speak, wake look-ups whose slots have settled, set the timer."""
+        """Speak, wake look-ups whose slots are known now, set the timer."""
         self._talk()
-        if self._releases != self._core.settling.releases:
-            self._releases = self._core.settling.releases
+        if self._releases != self._core.questions.releases:
+            self._releases = self._core.questions.releases
             for waiter, identity in self._waiting.items():
-                if not self._core.settling.blocks(identity):
+                if not self._core.questions.blocks(identity):
                     _wake(waiter)
         self._ring_at(self._core.due())
 

@@ -1,4 +1,7 @@
-"""How the directory stays true while slots move: the protocol of one node, without any I/O. Pure.
+"""The handoff protocol, which keeps the directory true while slots move: one node's side, without I/O. Pure.
+
+Kin: the grain directory of Orleans (`DistributedGrainDirectory.cs`) and virtual synchrony (Birman and Joseph, 1987):
+state is sealed at a view change and handed to the owner in the next view, and messages name their view.
 
 What is to be true
     The directory of a slot is with the slot's owner, as every node computes it from its view. It
@@ -72,7 +75,7 @@ When it gets worse
     and asks. What the sender still had is dropped: it would only be hearsay.
     Views that disagree for seconds: two nodes may both think that they own a slot and both list
     and activate. When the views meet, one of them loses the slot and hands it over; a conflict is
-    settled by asking the one whose entry came second. Births that are refused are told again, to
+    decided by asking the node whose entry came second. Births that are refused are told again, to
     whoever the view names then.
     A node that returns under its old name has another incarnation, so it is another member: entries
     and streams of its old run ended with it, and a late message of the old run is refused.
@@ -99,11 +102,11 @@ from numpy.typing import NDArray
 
 from server.cluster.slots import Slots
 from server.cluster.view import View
-from server.directory.held import Held
-from server.directory.messages import Handoff, Heard, Hint, Verdict, Word, unpack
+from server.directory.early import EarlyHandoffs
+from server.directory.messages import Handoff, Hint, Verdict, Word, WordAnswer, unpack
 from server.directory.partition import Census, Partition, mask
 from server.directory.ports import ActivationSource
-from server.directory.settling import Settling
+from server.directory.questions import Questions
 from server.directory.stream import Backoff, Sealed, Stream, parts
 from server.errors import Unavailable
 from server.ids import ActorId, Incarnation, NodeAddress, NodeId, slot
@@ -112,7 +115,7 @@ _CENSUS_GROWTH: Final = 1_000
 NOBODY: Final = NodeAddress(NodeId(""), Incarnation(0))
 
 
-class Handover:
+class HandoffCore:
     """See the module's head. Times are seconds on any one clock; `backoff` gives the pause before
     a repetition by its number; `confirm_s` is how long an activation may take to begin where the
     placement has sent it."""
@@ -120,22 +123,22 @@ class Handover:
     def __init__(self, source: ActivationSource, wait_s: float, confirm_s: float, backoff: Backoff) -> None:
         self._source, self._confirm_s, self._backoff = source, confirm_s, backoff
         self.partition = Partition()
-        self.settling = Settling(wait_s)
+        self.questions = Questions(wait_s)
         self.me = NOBODY
         self._view = View(())
         self._streams: dict[NodeAddress, Stream] = {}
         self._number = 0
-        self._heard: dict[NodeId, tuple[Incarnation, int]] = {}  # its newest message
-        self._met: dict[NodeId, Incarnation] = {}  # who was told anything, or may expect an answer
-        self._told: dict[ActorId, tuple[NodeAddress, ...]] = {}  # to whom it was said that it is here
-        self._held = Held(wait_s)
+        self._newest: dict[NodeId, tuple[Incarnation, int]] = {}  # number of its newest message
+        self._met: dict[NodeId, Incarnation] = {}  # runs of nodes that this one has talked with
+        self._listings: dict[ActorId, tuple[NodeAddress, ...]] = {}  # peers that may list an activation of this node
+        self._early = EarlyHandoffs(wait_s)
         self._placed: dict[ActorId, tuple[NodeAddress, float]] = {}
         self._census: Census | None = None
         self.awake: dict[NodeAddress, None] = {}
-        """Peers with something new to be said to; the caller takes them out."""
+        """Peers that there is something new to say to; the caller takes them out."""
 
     def start(self, me: NodeAddress, view: View | None = None) -> None:
-        """This run's address. `view`: what is known to have settled already, nothing if absent."""
+        """Begin as `me`. `view`: a view whose slots count as known, none if absent."""
         self.me = me
         self._view = view or self._view
 
@@ -161,11 +164,11 @@ class Handover:
         if host != self.me and self._view.has(host):
             self._stream(host).check(identity, listed)
 
-    # ---- what happens on this node ----
+    # ---- births and deaths on this node ----
 
     def born(self, identity: ActorId, owner: NodeAddress, *, moved: bool = False) -> None:
-        """An activation began here, whose slot is `owner`'s. `moved`: it is the one that was
-        elsewhere before, and is registered even if its old place still is."""
+        """Note that an activation began here, whose slot is `owner`'s. `moved`: it came from another node,
+        and is registered even if its old place still is."""
         if owner == self.me:
             self._placed.pop(identity, None)
             host = self.partition.find(identity)
@@ -179,27 +182,28 @@ class Handover:
         self._tell(identity, owner, moved)
 
     def died(self, identity: ActorId, owner: NodeAddress | None) -> None:
-        """An activation ended here, whose slot is `owner`'s."""
-        for listing in self._told.pop(identity, ()):
+        """Note that an activation ended here, whose slot is `owner`'s. Everybody who may list it is told."""
+        for listing in self._listings.pop(identity, ()):
             self._tell(identity, listing)
         self._tell(identity, owner)
 
-    def _said(self, identities: Iterable[ActorId], peer: NodeAddress) -> None:
-        """`peer` may list these from now on, whatever becomes of the view: it will hear of their end."""
+    def _note_listing(self, identities: Iterable[ActorId], peer: NodeAddress) -> None:
+        """Remember that `peer` may list these activations, so that it is told when they end even after their slot
+        has moved on."""
         for identity in identities:
-            known = self._told.get(identity, ())
+            known = self._listings.get(identity, ())
             if peer not in known:
-                self._told[identity] = (*known, peer)
+                self._listings[identity] = (*known, peer)
 
     def missed(self, identity: ActorId, address: NodeAddress) -> None:
-        """Somebody looked for it there in vain."""
+        """Drop the entry of an actor that somebody looked for at `address` in vain, and ask that node about it."""
         if self.partition.unregister(identity, address):
             self._placed.pop(identity, None)
             self._check(identity, address, listed=False)
 
     def place(self, identity: ActorId, address: NodeAddress, now: float) -> NodeAddress:
-        """The placement sends it there; returns the address that holds. Whether it did begin
-        there is checked after a while."""
+        """Note that the placement sends an actor to `address`. Returns the address that holds. After `confirm_s`
+        that node is asked whether the activation did begin."""
         if address == self.me or not self.owns(identity) or not self._view.has(address):
             return address
         known = self.partition.find(identity)
@@ -211,7 +215,7 @@ class Handover:
     # ---- view changes ----
 
     def on_view(self, view: View, now: float) -> None:
-        """The slot table has changed, or a member has come or gone."""
+        """Follow a changed view: seal slots that were lost, wait for or ask about slots that were gained."""
         before, self._view = self._view, view
         self._census = None
         gone = [address for address in before.addresses if not view.has(address)]
@@ -226,9 +230,9 @@ class Handover:
         late = self._forget_members(gone)
         self._await(gained, returned, others, now)
         for number in late:
-            self._ask(number, self.settling.spread(number, others), others)
+            self._ask(number, self.questions.spread(number, others), others)
         self._greet(comers, before, now)
-        for giver, handoff in self._held.ripe(lambda: view.table.owned_by(self.me)):
+        for giver, handoff in self._early.ripe(lambda: view.table.owned_by(self.me)):
             self._take(giver, handoff, now, fresh=False)
         self._streams = {peer: stream for peer, stream in self._streams.items() if not stream.empty}
         for peer, stream in self._streams.items():
@@ -237,7 +241,7 @@ class Handover:
 
     def _resort(self) -> NDArray[np.bool_]:
         """Sort what is under way by its owner now: births and deaths that may not have arrived,
-        and sealed slots. Returns which of these are this node's again."""
+        and sealed slots. Returns a mask of the slots that are this node's again."""
         returned = mask(np.empty(0, dtype=np.intp))
         for peer, stream in list(self._streams.items()):
             for identity, claim in stream.ids().items():
@@ -253,7 +257,8 @@ class Handover:
         return returned
 
     def _redirect(self, peer: NodeAddress, sealed: Sealed, shares: dict[NodeAddress | None, Slots]) -> None:
-        """The view has turned while `sealed` was on its way to `peer`."""
+        """Send `sealed` to its owners by the new view, or take it back: the view has turned while it was on its way
+        to `peer`."""
         for owner, slots in shares.items():
             inside = mask(slots)
             entries = {identity: host for identity, host in sealed.entries.items() if inside[slot(identity)]}
@@ -265,8 +270,8 @@ class Handover:
                 self._seal(owner, slots, entries, sealed.digest, sealed.unsure[inside[sealed.unsure]])
 
     def _comers(self, before: View) -> dict[NodeAddress, None]:
-        """Members that come from another view: nothing is known of what lives there. Nothing does
-        where a member is just joining and was never heard of."""
+        """Members that come from another view, where they may have activations that this node does not know. A member
+        that is just joining and was never heard of has none."""
         return {
             address: None
             for address, member in self._view.addresses.items()
@@ -284,8 +289,8 @@ class Handover:
 
     def _seal_lost(self, owner: NodeAddress | None, slots: Slots, *, unsure: bool) -> None:
         entries = self.partition.take(slots)
-        doubtful = slots if unsure else self.settling.unsure(slots)
-        self.settling.lost(slots)
+        doubtful = slots if unsure else self.questions.unsure(slots)
+        self.questions.slots_lost(slots)
         if owner is not None:
             if self._census is None:
                 self._census = Census(self._source.activation_ids())
@@ -302,25 +307,26 @@ class Handover:
             stream.sealed[self._number] = Sealed(inside, doubtful, some, digest)
 
     def _forget_members(self, gone: list[NodeAddress]) -> list[int]:
-        """Returns questions for whose handoff nobody is left."""
+        """Forget all of members that left the view. Returns the questions that waited for a handoff of theirs."""
         late: list[int] = []
         for address in gone:
-            late += self.settling.gone(address)
+            late += self.questions.member_left(address)
             self._streams.pop(address, None)
             self.awake.pop(address, None)
         if gone:
-            self._held.keep(self._view.has)
-            self._tell_heirs()
+            self._early.keep(self._view.has)
+            self._tell_new_owners()
         return late
 
-    def _tell_heirs(self) -> None:
-        """Who was told of an activation here may be gone without having handed it on; and who is now
-        the owner may have thought so before, and not ask. (Who returns is told everything afresh.)"""
-        told, self._told = self._told, {}
+    def _tell_new_owners(self) -> None:
+        """Tell the owners of now about activations here that a lost member listed. That member may have died before it
+        handed the entries over, and the new owner, if it believed before that the slot was its own, does not
+        ask. (A member that returns is told everything afresh.)"""
+        told, self._listings = self._listings, {}
         for identity, peers in told.items():
             left = tuple(filter(self._view.has, peers))
             if left:
-                self._told[identity] = left
+                self._listings[identity] = left
             owner = self._view.table.owner(identity)
             if len(left) < len(peers) and owner not in left:
                 self._tell(identity, owner)
@@ -332,21 +338,21 @@ class Handover:
         others: list[NodeAddress],
         now: float,
     ) -> None:
-        """Wait for the handoffs of live owners. One that never had the slots, as far as is known,
-        because this node's own handoff has not arrived there, may have nothing to hand over."""
+        """Wait for the handoffs of live givers, and ask all members about other slots. Slots of which this node's own
+        handoff had not arrived at the giver (`returned`) are asked about too: it may have nothing to hand over."""
         for giver, slots in gained.items():
             lives = giver is not None and self._view.has(giver)
             asked = slots[returned[slots]] if lives else slots
             if giver is not None and lives:
-                self.settling.expect(slots[~returned[slots]], giver, now)
-            self._ask(self.settling.ask(asked, others, now, blocks=True), asked, others)
+                self.questions.expect(slots[~returned[slots]], giver, now)
+            self._ask(self.questions.ask(asked, others, now, blocks=True), asked, others)
 
     def _greet(self, comers: dict[NodeAddress, None], before: View, now: float) -> None:
-        """Ask members that come from another view what they have in the slots that this node keeps,
-        and tell them anew what is here in theirs."""
+        """Ask members that come from another view for their activations in the slots that this node keeps,
+        and tell them anew of those here in theirs."""
         if comers:
             kept = (self._view.table.owned_by(self.me) & before.table.owned_by(self.me)).nonzero()[0]
-            self._ask(self.settling.ask(kept, comers, now, blocks=True), kept, comers)
+            self._ask(self.questions.ask(kept, comers, now, blocks=True), kept, comers)
         for address in comers:
             if self._has_met(address):
                 self._stream(address).afresh = True
@@ -362,17 +368,17 @@ class Handover:
             for member in members:
                 self._stream(member).asks[number] = slots
 
-    # ---- what peers say ----
+    # ---- messages of peers ----
 
-    def receive(self, peer: NodeAddress, word: Word, size: int, now: float) -> Heard:
-        """A message of `peer`'s stream, of `size` bytes. Raises `Unavailable` if it is not for now,
-        and `BadInput`."""
+    def receive(self, peer: NodeAddress, word: Word, size: int, now: float) -> WordAnswer:
+        """Take a message of `peer`'s stream, of `size` bytes, and answer it. Raises `Unavailable` if it is not for
+        now, and `BadInput`."""
         if not self._view.has(peer):
             raise Unavailable(f"{peer} is not in this node's view")
         mark = (peer.incarnation, word.number)
-        if mark <= self._heard.get(peer.node, (Incarnation(0), 0)):
+        if mark <= self._newest.get(peer.node, (Incarnation(0), 0)):
             raise Unavailable("overtaken by a later message")
-        self._heard[peer.node] = mark
+        self._newest[peer.node] = mark
         self._meet(peer)
         if word.afresh:
             self._start_again(peer, now)
@@ -388,16 +394,16 @@ class Handover:
             self.partition.unregister(identity, peer)
         verdict: Verdict = self._receive_handoff(peer, word.handoff, size, now) if word.handoff is not None else ""
         for number in word.told:
-            self.settling.told(peer, number)
+            self.questions.answered(peer, number)
         self._answer(peer, word)
-        return Heard(self._view.digest, refused, rivals, verdict)
+        return WordAnswer(self._view.digest, refused, rivals, verdict)
 
     def _start_again(self, peer: NodeAddress, now: float) -> None:
-        """`peer` had lost this node from its view, and what it was to say with it."""
+        """Begin afresh with `peer`, which had lost this node from its view and with it all that it had to say."""
         self.partition.forget(peer)
         mine = self._view.table.owned_by(self.me).nonzero()[0]
-        self.settling.ask(mine, [peer], now, blocks=False)
-        for number, slots in self.settling.owed_by(peer).items():
+        self.questions.ask(mine, [peer], now, blocks=False)
+        for number, slots in self.questions.owed_by(peer).items():
             self._ask(number, slots, [peer])
 
     def _register(self, identity: ActorId, host: NodeAddress, claim: bool) -> NodeAddress:
@@ -406,20 +412,20 @@ class Handover:
             if not claim:
                 return self.me
             self._source.drop_duplicate(identity, host)
-        if claim or placed is not None:  # what lives counts for more than what was only sent there
+        if claim or placed is not None:  # a live activation beats a mere placement
             known = self.partition.replace(identity, host)
             if known is not None and known != host:
                 self._check(identity, known, listed=False)
         return self.partition.register(identity, host)
 
     def _answer(self, peer: NodeAddress, word: Word) -> None:
-        """Note what `peer` wants to know, for this node's own stream to it."""
+        """Answer the doubts and questions of `peer` in this node's own stream to it."""
         for identities, listed in ((word.listed, True), (word.unlisted, False)):
             for identity in identities:
                 if self._lives(identity) != listed:
                     self._stream(peer).tell(identity, not listed)
                 elif listed:
-                    self._said((identity,), peer)
+                    self._note_listing((identity,), peer)
         for question, data in word.asks:
             slots, stream = unpack(data), self._stream(peer)
             if self._census is None:
@@ -436,19 +442,20 @@ class Handover:
     # ---- handoffs that arrive ----
 
     def _receive_handoff(self, giver: NodeAddress, handoff: Handoff, size: int, now: float) -> Verdict:
-        if self._held.was_taken(giver, handoff):
+        if self._early.was_taken(giver, handoff):
             return "done"
         if self._view.table.owned_by(self.me)[unpack(handoff.slots)].all():
             self._take(giver, handoff, now, fresh=True)
             return "done"
-        return "held" if self._held.hold(giver, handoff, size, now) else "refused"
+        return "held" if self._early.hold(giver, handoff, size, now) else "refused"
 
     def _take(self, giver: NodeAddress, handoff: Handoff, now: float, *, fresh: bool) -> None:
-        """Make the entries this node's own; `fresh`: it was sent a moment ago."""
-        self._held.take(giver, handoff)
+        """Make the entries of a handoff this node's own. `fresh`: it was sent a moment ago, so that the giver's word
+        about its own activations needs no check."""
+        self._early.take(giver, handoff)
         slots = unpack(handoff.slots)
         inside = mask(slots)
-        awaited = mask(self.settling.handed(giver, slots))
+        awaited = mask(self.questions.handed_over(giver, slots))
         for identity, host in self.partition.within(slots[~awaited[slots]]).items():
             self._check(identity, host, listed=True)
         for node, incarnation, identities in handoff.entries:
@@ -459,13 +466,13 @@ class Handover:
                     self._check(identity, host, listed=True)
         others = [address for address in self._view.addresses if address != self.me]
         unsure = unpack(handoff.unsure)
-        self._ask(self.settling.ask(unsure, others, now, blocks=True), unsure, others)
+        self._ask(self.questions.ask(unsure, others, now, blocks=True), unsure, others)
         if handoff.digest != self._view.digest:
-            self._ask(self.settling.ask(slots, others, now, blocks=False), slots, others)
+            self._ask(self.questions.ask(slots, others, now, blocks=False), slots, others)
 
     def _list(self, identity: ActorId, host: NodeAddress) -> bool:
-        """List `identity` at `host` on another's word; False if it is not to be listed there. Who
-        has it although it is listed elsewhere will hear of its rival."""
+        """List `identity` at `host` on another's word. False if it is not to be listed there; the check then
+        tells `host`, if it does have the actor, of its rival."""
         if host == self.me or not self._view.has(host):
             return False
         if self._lives(identity) or self.partition.register(identity, host) != host:
@@ -476,7 +483,7 @@ class Handover:
     # ---- the sending side ----
 
     def next(self, peer: NodeAddress, now: float) -> Word | None:
-        """The next message to `peer`, if there is one to be sent now."""
+        """The next message to `peer`, None if there is none to be sent now."""
         stream = self._streams.get(peer)
         due = stream.due() if stream is not None else None
         if stream is None or due is None or due > now:
@@ -484,14 +491,14 @@ class Handover:
         self._number += 1
         self._meet(peer)
         word = stream.compose(self._number, self._view.digest, self._lives, self.me, now)
-        self._said((*word.born, *word.claimed), peer)
+        self._note_listing((*word.born, *word.claimed), peer)
         for node, incarnation, identities in word.handoff.entries if word.handoff is not None else ():
             if (node, incarnation) == self.me:
-                self._said(identities, peer)
+                self._note_listing(identities, peer)
         return word
 
-    def heard(self, peer: NodeAddress, number: int, answer: Heard, now: float) -> None:
-        """`peer` has answered message `number`."""
+    def answered(self, peer: NodeAddress, number: int, answer: WordAnswer, now: float) -> None:
+        """Take the answer of `peer` to message `number`."""
         stream = self._streams.get(peer)
         if stream is None or stream.flight is None or stream.flight.number != number:
             return
@@ -516,7 +523,7 @@ class Handover:
             del self._streams[peer]
 
     def failed(self, peer: NodeAddress, number: int, now: float) -> None:
-        """Message `number` may not have arrived."""
+        """Note that message `number` may not have arrived."""
         stream = self._streams.get(peer)
         if stream is not None and stream.flight is not None and stream.flight.number == number:
             stream.failed(now, self._backoff)
@@ -524,11 +531,11 @@ class Handover:
     # ---- time ----
 
     def tick(self, now: float) -> None:
-        """Do what `due` is for."""
+        """Do what is due by `now`: late handoffs, early ones that expire, placements to confirm, pauses that end."""
         others = [address for address in self._view.addresses if address != self.me]
-        for number in self.settling.overdue(now):
-            self._ask(number, self.settling.spread(number, others), others)
-        self._held.expire(now)
+        for number in self.questions.overdue(now):
+            self._ask(number, self.questions.spread(number, others), others)
+        self._early.expire(now)
         for identity, (address, due) in list(self._placed.items()):
             if due > now:
                 break
@@ -540,32 +547,32 @@ class Handover:
                 self.awake[peer] = None
 
     def due(self) -> float | None:
-        """When `tick` has something to do next, apart from the streams."""
+        """The time at which `tick` has something to do next, apart from the streams."""
         placed = next((at for _, at in self._placed.values()), None)
-        times = [at for at in (self._held.due(), self.settling.due(), placed) if at is not None]
+        times = [at for at in (self._early.due(), self.questions.due(), placed) if at is not None]
         return min(times, default=None)
 
     def due_for(self, peer: NodeAddress) -> float | None:
-        """When there is something to be said to `peer`, as far as is known."""
+        """The time at which there is something to say to `peer`, None for nothing."""
         stream = self._streams.get(peer)
         return stream.due() if stream is not None else None
 
     def next_talk(self, now: float) -> float | None:
-        """When there is something to be said to anybody, after `now`."""
+        """The first time after `now` at which there is something to say to anybody."""
         times = [at for stream in self._streams.values() if (at := stream.due()) is not None and at > now]
         return min(times, default=None)
 
     @property
     def sealed(self) -> int:
-        """Handoffs that have not arrived."""
+        """Number of handoffs that have not arrived."""
         return sum(len(stream.sealed) for stream in self._streams.values())
 
     @property
-    def held(self) -> int:
-        """Handoffs that came early."""
-        return len(self._held)
+    def early(self) -> int:
+        """Number of handoffs that came early."""
+        return len(self._early)
 
     @property
     def quiet(self) -> bool:
-        """Nothing is to be said, awaited or settled."""
-        return not (self._streams or len(self._held) or self.settling.open)
+        """True if nothing is to be said or awaited."""
+        return not (self._streams or len(self._early) or self.questions.open)

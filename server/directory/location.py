@@ -1,4 +1,4 @@
-"""How one node tells another where an actor is: the text of a `Moved` error. Pure.
+"""The location of an actor as a node tells it to another: the text of a `Moved` error. Pure.
 
 `node-2#5` means "ask there"; with a trailing `!`, "activate it there" (placement chose that
 node, or the store says that it owns the entity)."""
@@ -10,6 +10,8 @@ from server.ids import Incarnation, NodeAddress, NodeId
 
 
 class Location(NamedTuple):
+    """The node to ask; `here`: activate the actor there if it is not yet."""
+
     address: NodeAddress
     here: bool = False
 
@@ -18,7 +20,7 @@ class Location(NamedTuple):
 
 
 def parse_location(text: str) -> Location | None:
-    """None for the empty text (nobody knows). Raises `BadInput`."""
+    """The location in `text`, None for the empty text (nobody knows). Raises `BadInput`."""
     if not text:
         return None
     node, _, incarnation = text.removesuffix("!").partition("#")

@@ -1,7 +1,7 @@
-"""What directories say to each other. Pure: structs, and sets of slots as bytes.
+"""Messages between directories. Pure: structs, and sets of slots as bytes.
 
-`Word` is one message of the numbered stream from one node to another, `Heard` its answer;
-`Hint` goes one way, outside of the stream. What they mean is told in `handoff.py`.
+`Word` is a message of the numbered stream from one node to another, `WordAnswer` its answer;
+`Hint` goes one way, outside of the stream. Their meaning is told in `handoff.py`.
 """
 
 from typing import Final, Literal
@@ -32,10 +32,10 @@ class Handoff(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Word(msgspec.Struct, array_like=True, tag="word", frozen=True):
-    """`born`, `gone`: what is and is no longer with the sender. `claimed`: born, and to be
-    registered whatever is registered now. `listed`: what the sender lists at the receiver;
-    `unlisted`: what it does not list there although somebody said so. `asks`: what do you have in
-    these slots, by question number; `told`: questions of the receiver to which all has been said.
+    """A message of the stream. `born`, `gone`: activations that are, and no longer are, with the sender.
+    `claimed`: born, and to be registered whatever is registered now. `listed`: actors that the sender lists at
+    the receiver; `unlisted`: actors that it does not list there although somebody said so. `asks`: what do you
+    have in these slots, by question number; `told`: questions of the receiver to which all has been said.
     `afresh`: forget what the sender ever said was with it, this word says it again."""
 
     number: int
@@ -51,7 +51,7 @@ class Word(msgspec.Struct, array_like=True, tag="word", frozen=True):
     afresh: bool = False
 
 
-class Heard(msgspec.Struct, array_like=True, frozen=True):
+class WordAnswer(msgspec.Struct, array_like=True, frozen=True):
     """The answer to a `Word`. `refused`: births in slots that are not the receiver's in its view,
     whose digest this is; `rivals`: births of what is registered elsewhere, and where."""
 
@@ -70,7 +70,7 @@ class Hint(msgspec.Struct, array_like=True, tag="hint", frozen=True):
 
 
 def pack(slots: Slots) -> bytes:
-    """At most 8 KiB."""
+    """A set of slots as bytes, at most 8 KiB."""
     if len(slots) < _SPARSE:
         return slots.astype("<u2").tobytes()
     bits = np.zeros(SLOT_COUNT, dtype=np.bool_)

@@ -1,6 +1,6 @@
-"""One node's part of the directory, tier two of routing: actor id -> address. Pure.
+"""The part of the directory that a node holds, tier two of routing: actor id -> address. Pure.
 
-It stores exceptions only: an actor that lives on its slot's owner needs no entry.
+Only exceptions are stored: an actor that lives on its slot's owner needs no entry.
 """
 
 from collections.abc import Container, Iterable
@@ -25,29 +25,29 @@ class Partition:
         return self._entries.get(identity)
 
     def register(self, identity: ActorId, address: NodeAddress) -> NodeAddress:
-        """`identity` lives at `address`, unless another entry is there already: the first
-        stays. Returns the address that holds now."""
+        """Note `identity` at `address`, unless another entry is there already: the first stays. Returns the
+        address that holds now."""
         return self._entries.setdefault(identity, address)
 
     def replace(self, identity: ActorId, address: NodeAddress) -> NodeAddress | None:
-        """`identity` lives at `address`, whatever was there; returns that."""
+        """Note `identity` at `address`, whatever was there. Returns the address before."""
         known = self._entries.get(identity)
         self._entries[identity] = address
         return known
 
     def unregister(self, identity: ActorId, address: NodeAddress) -> bool:
-        """Drop the entry, if it is still this one; says whether it was."""
+        """Drop the entry, if `address` is still what it says. Returns whether it was."""
         if self._entries.get(identity) != address:
             return False
         del self._entries[identity]
         return True
 
     def keep(self, live: Container[NodeAddress]) -> None:
-        """Forget entries of nodes that are gone."""
+        """Forget entries of nodes that are not in `live`."""
         self._entries = {identity: address for identity, address in self._entries.items() if address in live}
 
     def forget(self, host: NodeAddress) -> None:
-        """Forget entries of this node."""
+        """Forget entries of activations on `host`."""
         self._entries = {identity: address for identity, address in self._entries.items() if address != host}
 
     def within(self, slots: Slots) -> dict[ActorId, NodeAddress]:
@@ -58,7 +58,7 @@ class Partition:
         return {identity: address for identity, address in self._entries.items() if wanted[slot(identity)]}
 
     def take(self, slots: Slots) -> dict[ActorId, NodeAddress]:
-        """The entries in these slots, which are no longer here."""
+        """Take the entries in these slots out, and return them."""
         taken = self.within(slots)
         for identity in taken:
             del self._entries[identity]
@@ -69,7 +69,8 @@ class Partition:
 
 
 class Census:
-    """What lived on this node at one moment, by slot; what was born since may be added."""
+    """Activations that were on this node at one moment, by slot; births since then may be added. Deaths are not
+    taken out: whoever reads it checks whether an activation still lives."""
 
     def __init__(self, identities: Iterable[ActorId]) -> None:
         found = list(identities)
@@ -82,7 +83,7 @@ class Census:
         self._since[identity] = None
 
     def within(self, slots: Slots) -> list[ActorId]:
-        """Those in these slots; what has died since is among them."""
+        """Activations in these slots, also those that have died since."""
         wanted = mask(slots)
         found: list[ActorId] = self._ids[wanted[self._slots]].tolist()
         return found + [identity for identity in self._since if wanted[slot(identity)]]

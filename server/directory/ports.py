@@ -1,4 +1,4 @@
-"""What the directory needs from above: the catalog implements it."""
+"""The port of the directory to what is above it: the catalog implements it."""
 
 from collections.abc import Iterable
 from typing import Protocol
@@ -16,6 +16,6 @@ class ActivationSource(Protocol):
         ...
 
     def drop_duplicate(self, identity: ActorId, winner: NodeAddress) -> bool:
-        """Another copy is registered: drop the local one if it is volatile. Returns whether it
-        stays, to be registered instead: a durable one that is not on its way elsewhere."""
+        """Drop the local copy, since another one is registered, if it is volatile. Returns whether it stays, to
+        be registered instead: a durable one that is not on its way elsewhere."""
         ...

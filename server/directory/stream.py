@@ -1,7 +1,7 @@
-"""What one node has to say to one peer's directory: an ordered, numbered stream. Pure.
+"""The stream of a node to the directory of one peer: ordered and numbered. Pure.
 
-One message is under way at a time. What it carried is taken back if it fails and goes out again
-under a new number, so that what arrives late can be told from what is new. Whether an activation
+A single message is under way at a time. Its contents are taken back if it fails and go out again
+under a new number, so that a late message can be told from a new one (stop-and-wait). Whether an activation
 lives is looked up when the message is made, not when its change was noted: the newest word on it
 is the truth of that moment, and a thousand changes of one activation cost one word.
 """
@@ -13,14 +13,14 @@ from typing import Final, TypeVar
 import msgspec
 
 from server.cluster.slots import Slots
-from server.directory.messages import Handoff, Heard, Word, pack
+from server.directory.messages import Handoff, Word, WordAnswer, pack
 from server.ids import ActorId, NodeAddress, slot
 
 BATCH: Final = 5_000
-"""Ids of one sort in one message, and entries in one handoff."""
+"""Ids of a sort in a message, and entries in a handoff."""
 _ASKS: Final = 64
 _MOST: Final = 200_000
-"""Deaths and doubts that wait for one peer. Past it no more are noted: a wrong entry costs one
+"""Deaths and doubts that may wait for a peer. Past it no more are noted: a wrong entry costs one
 redirect and heals then. (Births are bounded by the activations themselves.)"""
 
 Backoff = Callable[[int], float]
@@ -28,8 +28,8 @@ T = TypeVar("T")
 
 
 class Sealed(msgspec.Struct):
-    """Slots that go elsewhere. `digest` and `unsure` as of the sealing; `not_before`: when to offer
-    it again."""
+    """Slots on their way to another owner, with their entries. `digest` and `unsure` are as of the
+    sealing; `not_before` is the time to offer it again."""
 
     slots: Slots
     unsure: Slots
@@ -40,7 +40,8 @@ class Sealed(msgspec.Struct):
 
 
 class Stream:
-    """See the module's head. `truth`: ids whose state is to be told, and whether with a claim."""
+    """See the module's head. `truth`: ids whose state is to be told, and whether with a claim. `listed`,
+    `unlisted`, `asks` and `told` go into the fields of a `Word` of these names."""
 
     def __init__(self) -> None:
         self.truth: dict[ActorId, bool] = {}
@@ -58,6 +59,7 @@ class Stream:
     # ---- notes ----
 
     def tell(self, identity: ActorId, lives: bool, claim: bool = False) -> None:
+        """Tell the peer whether `identity` is here, as it then is; `claim`: to be registered in any case."""
         if lives or len(self.truth) < _MOST:
             self.truth[identity] = claim or self.truth.get(identity, False)
 
@@ -68,14 +70,14 @@ class Stream:
             where[identity] = None
 
     def postpone(self, identity: ActorId, claim: bool, now: float, backoff: Backoff) -> None:
-        """Tell it again after a while."""
+        """Tell the peer of `identity` again after a while."""
         if not self.later:
             self._refusals += 1
             self._later_at = now + backoff(self._refusals)
         self.later[identity] = claim
 
     def hurry(self) -> None:
-        """The view has changed: what was to wait is worth a try now."""
+        """End all waiting: the view has changed, so that a refusal or failure may not stand any more."""
         self._attempt = self._refusals = 0
         self._not_before = self._later_at = 0.0
         for sealed in self.sealed.values():
@@ -93,7 +95,7 @@ class Stream:
     # ---- messages ----
 
     def due(self) -> float | None:
-        """When there is something to send; None for nothing."""
+        """The time at which there is something to send; None for nothing."""
         if self.flight is not None:
             return None
         now = self.truth or self.listed or self.unlisted or self.asks or self.told or self.afresh
@@ -140,7 +142,7 @@ class Stream:
         return None
 
     def failed(self, now: float, backoff: Backoff) -> None:
-        """The message under way may not have arrived: everything in it is still to be said."""
+        """Take back the message under way, which may not have arrived."""
         word, self.flight = self.flight, None
         assert word is not None
         self.truth = {**dict.fromkeys(word.gone, False), **self._flying(word), **self.truth}
@@ -151,8 +153,8 @@ class Stream:
         self._attempt += 1
         self._not_before = now + backoff(self._attempt)
 
-    def delivered(self, answer: Heard, now: float, backoff: Backoff) -> Word:
-        """The message under way was answered; returns it."""
+    def delivered(self, answer: WordAnswer, now: float, backoff: Backoff) -> Word:
+        """Close the message under way, which was answered, and return it."""
         word, self.flight = self.flight, None
         assert word is not None
         self._attempt = 0
@@ -175,7 +177,7 @@ class Stream:
 
 
 def _pop(some: dict[ActorId, T], most: int) -> list[tuple[ActorId, T]]:
-    """The first of `some`, which are no longer there."""
+    """Take the first `most` of `some` out."""
     if len(some) <= most:
         taken = list(some.items())
         some.clear()

@@ -5,8 +5,8 @@ from functools import lru_cache
 from typing import Final
 
 from server.cluster.view import Member, MemberState, View
-from server.directory.handoff import Handover
-from server.directory.messages import Heard, Word
+from server.directory.handoff import HandoffCore
+from server.directory.messages import Word, WordAnswer
 from server.errors import Unavailable
 from server.ids import ActorId, Incarnation, NodeAddress, NodeId
 
@@ -25,7 +25,7 @@ class Node:
     def __init__(self, me: NodeAddress) -> None:
         self.me = me
         self.live: dict[ActorId, None] = {}
-        self.core = Handover(self, WAIT_S, CONFIRM_S, lambda attempt: min(0.5, 0.05 * 2.0 ** min(attempt, 8)))
+        self.core = HandoffCore(self, WAIT_S, CONFIRM_S, lambda attempt: min(0.5, 0.05 * 2.0 ** min(attempt, 8)))
         self.core.start(me)
         self.view = View(())
 
@@ -95,10 +95,10 @@ class Nodes:
         if answer is None or fate == "unheard":
             frm.core.failed(to.me, word.number, self.now)
         else:
-            frm.core.heard(to.me, word.number, answer, self.now)
+            frm.core.answered(to.me, word.number, answer, self.now)
         return True
 
-    def deliver(self, frm: NodeAddress, to: NodeAddress, word: Word) -> Heard | None:
+    def deliver(self, frm: NodeAddress, to: NodeAddress, word: Word) -> WordAnswer | None:
         node = self.at(to)
         try:
             return node.core.receive(frm, word, 100, self.now) if node is not None else None
@@ -144,6 +144,6 @@ class Nodes:
                 if node.owner(identity) == node.me
             }
             assert node.core.partition.entries() == expected
-            assert node.core.settling.blocked == 0 and node.core.sealed == 0
+            assert node.core.questions.blocked == 0 and node.core.sealed == 0
         homes = Counter(identity for node in self.nodes.values() for identity in node.live)
         assert all(count == 1 for count in homes.values()), homes

@@ -156,7 +156,7 @@ def of(peer: Peer, owner: Peer, but: Peer | None = None) -> list[ActorId]:
 
 async def begins(peer: Peer, identity: ActorId) -> "asyncio.Task[None]":
     """A look-up that has begun and waits."""
-    task = asyncio.ensure_future(peer.directory.settled(identity))
+    task = asyncio.ensure_future(peer.directory.wait_until_known(identity))
     await asyncio.sleep(0)
     assert not task.done()
     return task
@@ -189,7 +189,7 @@ async def test_who_joins_is_handed_its_slots_and_asks_nobody() -> None:
         joiner = await world.join("d")
         view = world.view("abcd")
         world.show(view, "d")
-        assert joiner.directory.settling > 0
+        assert joiner.directory.unknown_slots > 0
         moved = of(joiner, joiner)
         waiting = await begins(joiner, moved[0])
         world.show(view, "abc")
@@ -223,7 +223,7 @@ async def test_after_a_crash_the_survivors_are_asked_and_look_ups_wait_for_it() 
         gained = [one for one in IDS if heir.owner(one) == heir.me and before.table.owner(one) != heir.me]
         waiting = await begins(heir, gained[0])
         others = [one for one in of(heir, heir) if one not in gained]
-        await heir.directory.settled(others[0])  # what was there before does not wait
+        await heir.directory.wait_until_known(others[0])  # what was there before does not wait
         world.silent.clear()
         await waiting
         await until(world.true)
@@ -239,8 +239,8 @@ async def test_a_look_up_never_waits_longer_than_its_bound() -> None:
         world.show(view)
         gained = [one for one in IDS if heir.owner(one) == heir.me and before.table.owner(one) != heir.me]
         async with asyncio.timeout(5):
-            await heir.directory.settled(gained[0])
-        await until(lambda: heir.directory.settling == 0)
+            await heir.directory.wait_until_known(gained[0])
+        await until(lambda: heir.directory.unknown_slots == 0)
         world.silent.clear()
         await until(world.true)  # late answers are still worth having
 
@@ -249,7 +249,7 @@ async def test_a_giver_that_does_not_share_the_view_is_not_waited_for_long() -> 
     async with cluster("abc") as world:
         joiner = await world.join("d")
         world.show(world.view("abcd"), "abd")  # `c` still believes the old one
-        await until(lambda: joiner.directory.settling == 0)
+        await until(lambda: joiner.directory.unknown_slots == 0)
         lived = {identity: peer.me for peer in world.peers.values() for identity in peer.live}
         assert all(joiner.entries()[one] == lived[one] for one in of(joiner, joiner))
         world.show(world.view("abcd"), "c")
@@ -260,7 +260,7 @@ async def test_a_handoff_that_comes_too_early_is_held() -> None:
     async with cluster("abc", LATE) as world:
         joiner = await world.join("d")
         world.show(world.view("abcd"), "abc")
-        await until(lambda: joiner.directory.held == 3)
+        await until(lambda: joiner.directory.early == 3)
         assert joiner.entries() == {}
         givers = [world.peers[name] for name in "abc"]
         assert all(giver.directory.sealed for giver in givers)
@@ -276,7 +276,7 @@ async def test_what_changed_while_a_handoff_was_held_is_found_out() -> None:
     async with cluster("abc", LATE) as world:
         joiner = await world.join("d")
         world.show(world.view("abcd"), "abc")
-        await until(lambda: joiner.directory.held == 3)
+        await until(lambda: joiner.directory.early == 3)
         for peer in list(world.peers.values()):
             peer.die(*list(peer.live)[::2])
         world.show(world.view("abcd"), "d")

@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from server.cluster.view import MemberState, View
-from server.directory import held
-from server.directory.messages import Handoff, Heard, Word, pack, unpack
-from server.directory.settling import Settling
+from server.directory import early
+from server.directory.messages import Handoff, Word, WordAnswer, pack, unpack
+from server.directory.questions import Questions
 from server.directory.stream import BATCH, Stream, parts
 from server.errors import BadInput, Unavailable
 from server.ids import SLOT_COUNT, ActorId, Incarnation, NodeAddress, NodeId, slot
@@ -67,7 +67,7 @@ def test_a_handoff_under_another_membership_is_completed_by_asking() -> None:
     world.show(whole, "bcd")
     world.show(world.view("abd"), "a")  # `c` has gone and `d` is up, at once
     world.say("a", "d")
-    assert d.core.settling.blocked > 0
+    assert d.core.questions.blocked > 0
     lacking = [one for one in c.live if whole.table.owner(one) == d.me and a.owner(one) == d.me]
     assert any(d.core.partition.find(one) is None for one in lacking)
     world.show(whole, "a")
@@ -86,7 +86,7 @@ def test_a_giver_that_met_somebody_in_the_same_change_is_not_sure() -> None:
     world.show(whole, "ad")
     world.say("d", "a")
     lacking = [one for one in b.live if a.owner(one) == a.me and apart.table.owner(one) == d.me]
-    assert lacking and a.core.settling.blocks(lacking[0])
+    assert lacking and a.core.questions.blocks(lacking[0])
     world.flow()
     world.check()
 
@@ -104,7 +104,7 @@ def test_what_a_giver_still_waits_for_its_receiver_waits_for_too() -> None:
     world.say("a", "d")
     world.say("d", "a")
     world.say("a", "d")
-    assert d.core.settling.blocked > 0
+    assert d.core.questions.blocked > 0
     world.say("b", "d")
     world.flow()
     world.check()
@@ -212,7 +212,7 @@ def test_a_handoff_goes_on_to_who_owns_its_slots_now() -> None:
     world.show(after, "abcd")
     for name in "ab":
         world.say(name, "d")
-    assert d.core.settling.blocked == 0 and a.core.sealed == 0
+    assert d.core.questions.blocked == 0 and a.core.sealed == 0
     assert set(d.core.partition.entries()) == {one for one in IDS if after.table.owner(one) == d.me}
     world.flow()
     world.check()
@@ -273,7 +273,7 @@ def test_slots_that_are_taken_back_are_checked() -> None:
     world.show(world.view("abc", c="leaving"), "a")
     assert world.listed(a, b)
     word = a.core.next(b.me, world.now)  # nobody knows whether `c` ever had them
-    assert word is not None and word.asks and a.core.settling.blocked > 0
+    assert word is not None and word.asks and a.core.questions.blocked > 0
     a.core.failed(b.me, word.number, world.now)
     world.flow()
     world.check()
@@ -287,13 +287,13 @@ def test_what_was_held_is_checked_when_it_is_taken() -> None:
     world.show(world.view("abc"), "ab")
     world.say("a", "c")
     world.say("b", "c")
-    assert c.core.held == 2
+    assert c.core.early == 2
     for name in "ab":
         node = world.nodes[name]
         node.die_all([one for one in node.live if node.owner(one) == c.me])
         world.say(name, "c")
     world.show(world.view("abc"), "c")
-    assert len(c.core.partition) > 0 and c.core.held == 0
+    assert len(c.core.partition) > 0 and c.core.early == 0
     world.flow()
     world.check()
 
@@ -333,9 +333,9 @@ def test_a_message_that_was_overtaken_is_refused() -> None:
 def test_an_answer_to_a_message_that_is_no_longer_under_way_counts_for_nothing() -> None:
     world = Some("ab")
     a, b = world.nodes["a"], world.nodes["b"]
-    a.core.heard(b.me, 77, Heard(0), world.now)
+    a.core.answered(b.me, 77, WordAnswer(0), world.now)
     a.core.failed(b.me, 77, world.now)
-    a.core.heard(N3, 1, Heard(0), world.now)
+    a.core.answered(N3, 1, WordAnswer(0), world.now)
     world.check()
 
 
@@ -397,21 +397,21 @@ def handoff(number: int, oldest: int = 1) -> Handoff:
 
 
 def test_what_is_held_is_bounded_in_number_bytes_and_time() -> None:
-    some = held.Held(wait_s=1.0)
-    assert some.hold(N1, handoff(1), held.MOST_BYTES - 10, 0.0)
+    some = early.EarlyHandoffs(wait_s=1.0)
+    assert some.hold(N1, handoff(1), early.MOST_BYTES - 10, 0.0)
     assert not some.hold(N2, handoff(2), 11, 0.0)
     assert some.hold(N1, handoff(1), 10, 0.0)  # the same again replaces it
-    for number in range(2, held.MOST + 1):
+    for number in range(2, early.MOST + 1):
         assert some.hold(N1, handoff(number), 10, 0.5)
-    assert not some.hold(N1, handoff(held.MOST + 1), 10, 0.5)
+    assert not some.hold(N1, handoff(early.MOST + 1), 10, 0.5)
     some.expire(1.2)
-    assert len(some) == held.MOST - 1 and some.due() == 1.5
+    assert len(some) == early.MOST - 1 and some.due() == 1.5
     some.expire(1.5)
     assert len(some) == 0 and some.due() is None
 
 
 def test_what_the_giver_no_longer_offers_is_forgotten() -> None:
-    some = held.Held(wait_s=1.0)
+    some = early.EarlyHandoffs(wait_s=1.0)
     some.hold(N1, handoff(1), 10, 0.0)
     some.take(N1, handoff(2))
     assert some.was_taken(N1, handoff(2)) and not some.was_taken(N2, handoff(2))
@@ -431,43 +431,43 @@ INSIDE = next(one for n in range(10_000) if 100 <= slot(one := ActorId(f"near/{n
 
 
 def test_a_handoff_that_is_late_is_asked_for_and_nothing_blocks_for_ever() -> None:
-    some = Settling(wait_s=1.0)
+    some = Questions(wait_s=1.0)
     some.expect(SLOTS, N1, 10.0)
     assert some.blocks(INSIDE) and some.due() == 10.5 and some.overdue(10.4) == []
     late = some.overdue(10.5)
     assert list(some.spread(late[0], [N1, N2])) == list(SLOTS)
     assert some.owed_by(N2).keys() == set(late) and some.overdue(10.9) == []
-    some.told(N1, late[0])
+    some.answered(N1, late[0])
     assert some.blocks(INSIDE)
     assert some.overdue(11.0) == [] and not some.blocks(INSIDE) and some.open == 1
     assert list(some.unsure(SLOTS)) == list(SLOTS)
-    some.told(N2, late[0])
+    some.answered(N2, late[0])
     assert some.open == 0 and some.due() is None and len(some.unsure(SLOTS)) == 0
 
 
 def test_a_handoff_ends_what_was_awaited_from_its_giver_only() -> None:
-    some = Settling(wait_s=1.0)
+    some = Questions(wait_s=1.0)
     some.expect(SLOTS, N1, 0.0)
     number = some.ask(SLOTS[:50], [N2], 0.0, blocks=True)
-    assert len(some.handed(N2, SLOTS)) == 0
-    assert list(some.handed(N1, np.arange(150, 300))) == list(range(150, 200))
+    assert len(some.handed_over(N2, SLOTS)) == 0
+    assert list(some.handed_over(N1, np.arange(150, 300))) == list(range(150, 200))
     assert some.blocked == 50
-    assert list(some.handed(N1, np.arange(150))) == list(range(100, 150))
+    assert list(some.handed_over(N1, np.arange(150))) == list(range(100, 150))
     assert some.blocked == 50  # `N2` has not answered
-    some.told(N2, number)
+    some.answered(N2, number)
     assert some.blocked == 0 and some.open == 0
 
 
 def test_lost_slots_and_members_that_are_gone_end_what_was_awaited() -> None:
-    some = Settling(wait_s=1.0)
+    some = Questions(wait_s=1.0)
     some.expect(SLOTS, N1, 0.0)
     number = some.ask(SLOTS, [N2, N3], 0.0, blocks=True)
-    some.lost(SLOTS[:90])
+    some.slots_lost(SLOTS[:90])
     assert some.blocked == 10
-    late = some.gone(N1)
+    late = some.member_left(N1)
     some.spread(late[0], [N2])
-    assert some.gone(N2) == [] and some.open == 1
-    some.told(N3, number)
+    assert some.member_left(N2) == [] and some.open == 1
+    some.answered(N3, number)
     assert some.open == 0 and some.blocked == 0
     assert some.ask(SLOTS, [], 0.0, blocks=True) == some.ask(SLOTS[:0], [N1], 0.0, blocks=True) == 0
 
@@ -497,7 +497,7 @@ def test_a_failed_message_is_said_again_with_what_has_changed_since() -> None:
     second = stream.compose(2, 5, live.__contains__, N1, 10.2)
     assert (second.born, second.claimed, second.gone, second.listed) == ([IDS[1]], [IDS[2]], [IDS[0]], [IDS[9]])
     assert second.afresh
-    stream.delivered(Heard(5), 10.3, backoff)
+    stream.delivered(WordAnswer(5), 10.3, backoff)
     assert stream.empty
 
 
@@ -508,7 +508,7 @@ def test_a_message_carries_so_much_and_the_answer_to_a_question_comes_last() -> 
     stream.told[3] = None
     first = stream.compose(1, 0, lambda _: True, N1, 0.0)
     assert len(first.born) == BATCH and first.told == []
-    stream.delivered(Heard(0), 0.0, backoff)
+    stream.delivered(WordAnswer(0), 0.0, backoff)
     assert stream.compose(2, 0, lambda _: True, N1, 0.0).told == [3]
 
 

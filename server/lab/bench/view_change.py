@@ -18,8 +18,8 @@ import msgspec
 
 from server.cluster.slots import SlotTable
 from server.cluster.view import Member, MemberState, View
-from server.directory.handoff import Handover
-from server.directory.messages import Heard, Word
+from server.directory.handoff import HandoffCore
+from server.directory.messages import Word, WordAnswer
 from server.ids import ActorId, Incarnation, NodeAddress, NodeId
 from server.lab.bench.floors import view_change as floor
 from server.lab.bench.harness import Effort, Outcome, outcome, progress
@@ -32,7 +32,7 @@ WEIGHT: Final = 4
 KINDS: Final = ("join", "leave", "crash")
 _encode = msgspec.msgpack.encode
 _word = msgspec.msgpack.Decoder(Word)
-_heard = msgspec.msgpack.Decoder(Heard)
+_answer = msgspec.msgpack.Decoder(WordAnswer)
 
 
 class _Node:
@@ -41,7 +41,7 @@ class _Node:
     def __init__(self, me: NodeAddress, view: View) -> None:
         self.me, self.spent = me, 0.0
         self.live: dict[ActorId, None] = {}
-        self.core = Handover(self, 1.0, 5.0, lambda attempt: 0.1)
+        self.core = HandoffCore(self, 1.0, 5.0, lambda attempt: 0.1)
         self.core.start(me, view)
 
     def activation_ids(self) -> Iterable[ActorId]:
@@ -117,7 +117,7 @@ class _Cluster:
             with to.counted():
                 answer = _encode(to.core.receive(frm.me, _word.decode(data), len(data), 0.0))
             with frm.counted():
-                frm.core.heard(to.me, word.number, _heard.decode(answer), 0.0)
+                frm.core.answered(to.me, word.number, _answer.decode(answer), 0.0)
         raise AssertionError("a node that never ends to talk")
 
     def change(self, members: tuple[Member, ...]) -> dict[str, float]:

@@ -1,7 +1,7 @@
-"""Slots that have come to this node and are not known completely yet, and what is awaited. Pure.
+"""Open questions about slots that have come to this node and whose entries it does not all know yet. Pure.
 
-A *question* is about some slots. Either it waits for one node's handoff of them, or it has been
-put to several members, who answer with what lives with them. While it *blocks*, look-ups of its
+A *question* is about some slots. Either it waits for a node's handoff of them, or it has been
+put to several members, who answer with their own activations there. While it *blocks*, look-ups of its
 slots wait: from when it is opened until its answers are in, `wait_s` at most. After that time it
 stays open without blocking, since a late answer is still worth having. A handoff that has not come
 after half of `wait_s` is asked for from everybody instead.
@@ -18,6 +18,8 @@ from server.ids import SLOT_COUNT, ActorId, NodeAddress, slot
 
 
 class _Question:
+    """`until`: end of its time to block; `ask_at`: time to ask everybody instead of waiting for `giver`."""
+
     __slots__ = ("ask_at", "blocking", "giver", "left", "slots", "until")
 
     def __init__(self, slots: Slots, until: float, blocks: bool) -> None:
@@ -25,10 +27,10 @@ class _Question:
         self.blocking: Slots = slots if blocks else slots[:0]
         self.giver: NodeAddress | None = None
         self.ask_at: float | None = None  # set while only the handoff is awaited
-        self.left: dict[NodeAddress, None] = {}  # who has not answered
+        self.left: dict[NodeAddress, None] = {}  # members that have not answered
 
 
-class Settling:
+class Questions:
     """See the module's head."""
 
     def __init__(self, wait_s: float) -> None:
@@ -37,7 +39,7 @@ class Settling:
         self._last = 0
         self._blocked: NDArray[np.int16] | None = None  # how many questions block each slot
         self.releases = 0
-        """Counts up whenever a slot may have stopped to block."""
+        """Number of times that slots stopped to block: a change tells that look-ups may go on."""
 
     def blocks(self, identity: ActorId) -> bool:
         """Whether a look-up of `identity` has to wait."""
@@ -45,25 +47,25 @@ class Settling:
 
     @property
     def blocked(self) -> int:
-        """How many slots look-ups wait for."""
+        """Number of slots that block."""
         return 0 if self._blocked is None else int(np.count_nonzero(self._blocked))
 
     @property
     def open(self) -> int:
-        """How many questions have not all their answers."""
+        """Number of questions that lack answers."""
         return len(self._open)
 
     # ---- questions ----
 
     def expect(self, slots: Slots, giver: NodeAddress, now: float) -> None:
-        """`giver` is to hand these over; look-ups wait."""
+        """Open a question that waits for the handoff of `slots` by `giver`, and blocks."""
         if not len(slots):
             return
         question = self._new(slots, now, blocks=True)
         question.giver, question.ask_at = giver, now + self._wait_s / 2
 
     def ask(self, slots: Slots, of: Iterable[NodeAddress], now: float, *, blocks: bool) -> int:
-        """`of` are asked; returns the question's number, 0 if there is nobody or nothing to ask."""
+        """Open a question to `of`. Returns its number, 0 if there is nobody or nothing to ask."""
         left = dict.fromkeys(of)
         if not left or not len(slots):
             return 0
@@ -80,14 +82,16 @@ class Settling:
         return question
 
     def overdue(self, now: float) -> list[int]:
-        """End what has blocked for its time; returns questions whose handoff is late, to `spread`."""
+        """Let questions stop to block whose time is over. Returns those whose handoff is late, to `spread`."""
         for question in self._open.values():
             if question.until <= now:
                 self._release(question, question.blocking)
-        return [number for number, one in self._open.items() if one.ask_at is not None and one.ask_at <= now]
+        return [
+            number for number, question in self._open.items() if question.ask_at is not None and question.ask_at <= now
+        ]
 
     def spread(self, number: int, of: Iterable[NodeAddress]) -> Slots:
-        """Ask `of` for what a handoff was awaited for; returns the slots."""
+        """Turn a question that waited for a handoff into one to all of `of`. Returns its slots."""
         question = self._open[number]
         question.ask_at, question.left = None, dict.fromkeys(of)
         self._close_if_done(number)
@@ -95,37 +99,38 @@ class Settling:
 
     def owed_by(self, member: NodeAddress) -> dict[int, Slots]:
         """The questions that `member` has not answered, and their slots."""
-        return {number: one.slots for number, one in self._open.items() if member in one.left}
+        return {number: question.slots for number, question in self._open.items() if member in question.left}
 
-    # ---- what ends them ----
+    # ---- answers ----
 
-    def told(self, by: NodeAddress, number: int) -> None:
-        """`by` has said all that it has."""
+    def answered(self, by: NodeAddress, number: int) -> None:
+        """Note that `by` has told all that it has."""
         question = self._open.get(number)
         if question is not None and question.ask_at is None:
             question.left.pop(by, None)
             self._close_if_done(number)
 
-    def handed(self, giver: NodeAddress, slots: Slots) -> Slots:
-        """`giver` has handed these over; returns those of them that were awaited from it."""
+    def handed_over(self, giver: NodeAddress, slots: Slots) -> Slots:
+        """Note that `giver` has handed `slots` over. Returns those of them that were awaited from it."""
         awaited: list[Slots] = [slots[:0]]
-        given = mask(slots)
+        over = mask(slots)
         for number, question in list(self._open.items()):
             if question.giver == giver:
-                mine = given[question.slots]
+                mine = over[question.slots]
                 awaited.append(question.slots[mine])
-                self._drop(number, given)
+                self._drop(number, over)
         return np.unique(np.concatenate(awaited))
 
-    def lost(self, slots: Slots) -> None:
-        """These are no longer this node's."""
+    def slots_lost(self, slots: Slots) -> None:
+        """Drop `slots` from all questions: another node owns them now."""
         if self._open and len(slots):
-            given = mask(slots)
+            over = mask(slots)
             for number in list(self._open):
-                self._drop(number, given)
+                self._drop(number, over)
 
-    def gone(self, member: NodeAddress) -> list[int]:
-        """`member` has left the view; returns questions to `spread`: its handoff does not come."""
+    def member_left(self, member: NodeAddress) -> list[int]:
+        """Expect nothing more of `member`, which has left the view. Returns questions to `spread`, whose handoff
+        does not come."""
         late = []
         for number, question in list(self._open.items()):
             question.left.pop(member, None)
@@ -136,11 +141,11 @@ class Settling:
             self._close_if_done(number)
         return late
 
-    def _drop(self, number: int, given: NDArray[np.bool_]) -> None:
-        """The question is no longer about the slots in `given`."""
+    def _drop(self, number: int, over: NDArray[np.bool_]) -> None:
+        """Take the slots in `over` out of a question."""
         question = self._open[number]
-        self._release(question, question.blocking[given[question.blocking]])
-        question.slots = question.slots[~given[question.slots]]
+        self._release(question, question.blocking[over[question.blocking]])
+        question.slots = question.slots[~over[question.slots]]
         self._close_if_done(number)
 
     def _release(self, question: _Question, slots: Slots) -> None:
@@ -156,17 +161,17 @@ class Settling:
             self._release(question, question.blocking)
             del self._open[number]
 
-    # ---- what the others need to know ----
+    # ---- for the others ----
 
     def unsure(self, slots: Slots) -> Slots:
-        """Those of `slots` that a question is open for."""
+        """The part of `slots` that a question is open for."""
         wanted = np.zeros(SLOT_COUNT, dtype=np.bool_)
         for question in self._open.values():
             wanted[question.slots] = True
         return slots[wanted[slots]]
 
     def due(self) -> float | None:
-        """When `overdue` has something to do."""
-        times = [one.until for one in self._open.values() if len(one.blocking)]
-        times += [one.ask_at for one in self._open.values() if one.ask_at is not None]
+        """The time at which `overdue` has something to do."""
+        times = [question.until for question in self._open.values() if len(question.blocking)]
+        times += [question.ask_at for question in self._open.values() if question.ask_at is not None]
         return min(times, default=None)

@@ -113,20 +113,20 @@ class Questions:
     def handed_over(self, giver: NodeAddress, slots: Slots) -> Slots:
         """Note that `giver` has handed `slots` over. Returns those of them that were awaited from it."""
         awaited: list[Slots] = [slots[:0]]
-        over = mask(slots)
+        inside = mask(slots)
         for number, question in list(self._open.items()):
             if question.giver == giver:
-                mine = over[question.slots]
+                mine = inside[question.slots]
                 awaited.append(question.slots[mine])
-                self._drop(number, over)
+                self._drop(number, inside)
         return np.unique(np.concatenate(awaited))
 
     def slots_lost(self, slots: Slots) -> None:
         """Drop `slots` from all questions: another node owns them now."""
         if self._open and len(slots):
-            over = mask(slots)
+            inside = mask(slots)
             for number in list(self._open):
-                self._drop(number, over)
+                self._drop(number, inside)
 
     def member_left(self, member: NodeAddress) -> list[int]:
         """Expect nothing more of `member`, which has left the view. Returns questions to `spread`, whose handoff
@@ -141,11 +141,11 @@ class Questions:
             self._close_if_done(number)
         return late
 
-    def _drop(self, number: int, over: NDArray[np.bool_]) -> None:
-        """Take the slots in `over` out of a question."""
+    def _drop(self, number: int, inside: NDArray[np.bool_]) -> None:
+        """Take the slots in `inside` out of a question."""
         question = self._open[number]
-        self._release(question, question.blocking[over[question.blocking]])
-        question.slots = question.slots[~over[question.slots]]
+        self._release(question, question.blocking[inside[question.blocking]])
+        question.slots = question.slots[~inside[question.slots]]
         self._close_if_done(number)
 
     def _release(self, question: _Question, slots: Slots) -> None:

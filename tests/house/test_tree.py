@@ -19,7 +19,6 @@ def test_the_tree_is_read() -> None:
     assert len(names) > 200
 
 
-@rooms_on_the_way("sessions hold one")
 def test_there_is_no_import_circle() -> None:
     assert checks.circles(read_tree()) == []
 

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import ctypes
 import fcntl
+import itertools
 import json
 import os
 import secrets
@@ -29,6 +30,10 @@ LOOPBACK: Final = "127.0.0.1"
 READY_TIMEOUT_S: Final = 60.0
 STOP_TIMEOUT_S: Final = 30.0
 _GATEWAY, _ADMIN, _GOSSIP, _TRANSPORT = 0, 10, 20, 30  # offsets from the base port
+FREE_PORTS: Final = range(18_000, 32_000)
+"""Searched for ports that nobody asked for. The kernel gives connections ports from 32768 on."""
+PORTS_A_CLUSTER: Final = 20
+_searches = itertools.count()
 _PR_SET_PDEATHSIG: Final = 1
 _CLONE_NEWNET: Final = 0x40000000
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -365,14 +370,31 @@ def loopback(index: int, base: int) -> Place:
 
 
 def free_places(nodes: int) -> list[Place]:
-    """Places on ports that are free now."""
-    with contextlib.ExitStack() as stack:
-        found = []
-        for _ in range(nodes * 4):
-            probe = stack.enter_context(socket.socket())
-            probe.bind((LOOPBACK, 0))
-            found.append(probe.getsockname()[1])
-    return [Place(LOOPBACK, *found[i : i + 4]) for i in range(0, nodes * 4, 4)]
+    """Places on ports that are free now, for TCP and for UDP.
+
+    They lie below the ports that the kernel gives to connections, where any program's next
+    connection could take one before its node binds it. Each search begins elsewhere, by the process
+    id: two clusters that start at once do not find the same ports free.
+
+    Raises `Unavailable` if there are too few."""
+    found: list[int] = []
+    start = (os.getpid() + next(_searches)) * PORTS_A_CLUSTER % len(FREE_PORTS)
+    for port in (*FREE_PORTS[start:], *FREE_PORTS[:start]):
+        if _is_free(port):
+            found.append(port)
+        if len(found) == nodes * 4:
+            return [Place(LOOPBACK, *found[i : i + 4]) for i in range(0, nodes * 4, 4)]
+    raise Unavailable(f"no {nodes * 4} ports are free from {FREE_PORTS.start} to {FREE_PORTS.stop - 1}")
+
+
+def _is_free(port: int) -> bool:
+    for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+        with socket.socket(socket.AF_INET, kind) as probe:
+            try:
+                probe.bind((LOOPBACK, port))
+            except OSError:
+                return False
+    return True
 
 
 def _check_free(place: Place) -> None:

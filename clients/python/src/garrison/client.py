@@ -71,6 +71,8 @@ class Client(GameCalls):
         self._jobs: asyncio.Queue[NeedToken | Open | None] = asyncio.Queue()
         """Orders for the runner, None after the last."""
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_s = 0.0
+        """When `_timer` fires. uvloop's handle of a time that is now cannot tell it."""
         self._ws: ClientConnection | None = None
         self._serving = 0
         """The number of the connection that the runner opens or reads; 0: none."""
@@ -380,10 +382,11 @@ class Client(GameCalls):
     def _set_timer(self) -> None:
         """One timer, for the earliest time that the core waits for. One that is too early is left to fire."""
         wake_s = self._core.wake_s
-        if self._timer is not None and (wake_s is None or wake_s < self._timer.when()):
+        if self._timer is not None and (wake_s is None or wake_s < self._timer_s):
             self._timer.cancel()
             self._timer = None
         if self._timer is None and wake_s is not None:
+            self._timer_s = wake_s
             self._timer = asyncio.get_running_loop().call_at(wake_s, self._on_timer)
 
     def _on_timer(self) -> None:

@@ -62,7 +62,6 @@ def test_every_word_of_the_glossary_is_used_where_it_lives() -> None:
     assert checks.misplaced(GLOSSARY) == []
 
 
-@rooms_on_the_way("a session's transfer and the directory's handoff are both called so")
 def test_handover_is_no_word_of_the_house() -> None:
     """Slots are handed off, activations migrate, sessions transfer."""
     assert checks.banned_words(within(read_tree(), "server", "game", "persistence"), "handover") == []

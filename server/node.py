@@ -42,6 +42,7 @@ from server.storage.pipeline import StoragePipeline
 from server.storage.ports import Store
 from server.storage.queries import NoStoreQueries, StoreQueries
 from server.transport.ports import Transport
+from server.view_change import change_view
 from server.wire.messages import CloseCode
 
 log = structlog.get_logger(__name__)
@@ -245,17 +246,12 @@ class Node:
         before, view = self.host.view, self.host.view.follow(members)
         self.pipeline.neighbourhood.follow(view)
         if view.digest == before.digest:
-            self.host.refresh(view)  # load and lag only
+            self.host.take_view(view)  # load and lag only
             return
         self.metrics.view_changes_total += 1
         self.metrics.members = len(view.members)
-        peers = {member.address: member.transport for member in view.members.values()}
-        peers.pop(self.host.me, None)
-        self.drivers.transport.set_peers(peers)
-        self.host.on_view(view)
-        self.gateway.on_view(view)
-        if self.admin is not None:
-            self.admin.view_changed()
+        admin = self.admin.view_changed if self.admin is not None else None
+        change_view(view, transport=self.drivers.transport, system=self.host, gateway=self.gateway, admin=admin)
         log.info("view changed", members=[str(a) for a in view.addresses], digest=f"{view.digest:016x}")
 
     def _journal_gone(self) -> None:

@@ -154,7 +154,7 @@ class ActorSystem:
         """See `server.directory.ports.ActivationSource`."""
         return self.catalog.drop_duplicate(identity, winner)
 
-    # ---- the view: the node calls `on_view` in its fixed order ----
+    # ---- the view ----
 
     @property
     def me(self) -> NodeAddress:
@@ -170,17 +170,9 @@ class ActorSystem:
         """The owner of the actor's slot in the current view."""
         return self.current.view.table.owner(identity)
 
-    def refresh(self, view: View) -> None:
-        """Take over a view that differs in load and lag only."""
+    def take_view(self, view: View) -> None:
+        """Let slots, placement and look-ups go by `view`. The other steps of a change: `server/view_change.py`."""
         self.current.view = view
-
-    def on_view(self, view: View) -> None:
-        """Change the view: the new table first, then the directory, calls, activations, orphans."""
-        before, self.current.view = self.current.view, view
-        self.directory.on_view(view)
-        self.dispatcher.on_view()
-        self.misplaced.on_view(self.catalog.live.values())
-        self.orphans.on_view(before, view)
 
     # ---- what an activation needs of its node (`server.activations.ports.ActivationNode`) ----
 

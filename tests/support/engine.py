@@ -19,6 +19,7 @@ from server.storage.journal.ports import Journal
 from server.storage.memory import MemoryDatabase, MemoryStore
 from server.storage.pipeline import StoragePipeline
 from server.transport.memory import MemoryNetwork, MemoryTransport
+from server.view_change import change_view
 from server.wire.messages import Push
 from tests.support.faulty import Faults, FaultyLogs, FaultyStore
 from tests.support.tiny import TinyApp
@@ -107,8 +108,7 @@ class Cluster:
         )
         for name in names:
             host = self.hosts[name]
-            host.transport.set_peers({m.address: m.transport for m in members if m.address != host.me})
-            host.on_view(View(members))
+            change_view(View(members), transport=host.transport, system=host)
 
     async def remove(self, name: str, clean: bool = False) -> None:
         """Stop a host: a clean one stores and releases first, else it just ends."""

@@ -24,6 +24,7 @@ from server.sessions.ports import GatewayDrivers
 from server.sessions.tokens import issue
 from server.settings import from_tree
 from server.storage.queries import NoStoreQueries
+from server.view_change import change_view
 from server.wire.messages import Hello, Push, Reply, Request, Welcome
 from tests.support.engine import Cluster, TestHost
 from tests.support.virtual_time import LoopClock
@@ -240,10 +241,7 @@ class World:
     def tell(self, name: str, view: View) -> None:
         """Only node `name` sees `view`."""
         node = self.nodes[name]
-        peers = {m.address: m.transport for m in view.members.values() if m.address != node.host.me}
-        node.host.transport.set_peers(peers)
-        node.host.on_view(view)
-        node.gateway.on_view(view)
+        change_view(view, transport=node.host.transport, system=node.host, gateway=node.gateway)
 
     def show(self, *names: str, leaving: Sequence[str] = ()) -> None:
         """Every node sees exactly these, as up or as leaving."""

@@ -10,6 +10,7 @@ from server.actors.app import App
 from server.errors import Corrupt, GarrisonError, Unavailable
 from server.ids import ActorId, actor_id
 from server.storage.ports import Elsewhere
+from server.view_change import change_view
 from tests.support.engine import TestHost, cluster, key_owned_by
 from tests.support.tiny import Counter, Ledger, Near, TinyApp, Total
 from tests.support.waiting import until
@@ -179,8 +180,8 @@ async def test_a_clean_stop_waits_for_turns_and_wakes_what_lives_by_timers_elsew
         slow = asyncio.ensure_future(leaving.ask(one, "slow", ()))
         await asyncio.sleep(0)
         view = type(host.view)(tuple(member for member in host.view.members.values() if member.node == "node-1"))
-        host.on_view(view)
-        leaving.on_view(view)
+        for system in (host, leaving):
+            change_view(view, transport=system.transport, system=system)
         await leaving.stop(leaving.clock.now() + 5)
         assert await slow == "done"
         await until(lambda: host.find(one) is not None)

@@ -4,9 +4,11 @@ import asyncio
 
 import pytest
 
+from server.cluster.view import View
 from server.errors import BadInput, DeadlineExceeded, Internal, Unavailable
 from server.ids import actor_id
 from server.transport.ports import Service
+from server.view_change import change_view
 from tests.support.engine import cluster, key_owned_by
 from tests.support.tiny import Counter, Ledger, Near
 from tests.support.waiting import until
@@ -146,7 +148,7 @@ async def test_with_no_node_up_a_call_ends_in_unavailable_at_its_deadline() -> N
     async with cluster() as world:
         host = world.hosts["node-1"]
         world.show()
-        host.on_view(type(host.view)(()))
+        change_view(View(()), transport=host.transport, system=host)
         with pytest.raises(Unavailable):
             await host.ask(actor_id("counter", "a"), "add", (1,), timeout_s=0.05)
 

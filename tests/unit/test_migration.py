@@ -23,6 +23,7 @@ from server.runtime.metrics import Metrics
 from server.settings import JournalSettings
 from server.storage.journal.memory import MemoryJournal, MemoryJournals
 from server.transport.ports import Service
+from server.view_change import change_view
 from tests.support.engine import Cluster, TestHost, cluster, key_owned_by
 from tests.support.tiny import Counter, Ledger, Near, Total
 from tests.support.waiting import until
@@ -800,7 +801,7 @@ def _show_leaving(w: Cluster, leaving: str) -> None:
         for member in w.hosts["node-1"].view.members.values()
     )
     for host in w.hosts.values():
-        host.on_view(View(members))
+        change_view(View(members), transport=host.transport, system=host)
 
 
 async def test_a_leaving_node_hands_everything_on_whatever_its_placement() -> None:

@@ -20,6 +20,7 @@ from server.storage.memory import MemoryDatabase, MemoryStore
 from server.storage.memory_logs import MemoryLogStore
 from server.storage.pipeline import StoragePipeline
 from server.transport.tcp import TcpTransport
+from server.view_change import change_view
 
 
 class NoOutlet:
@@ -74,7 +75,7 @@ async def host_over(app: App, store: Any, logs: Any, name: str = "node-1") -> As
     await transport.start(me)
     host.start(me)
     supervisor.spawn(pipeline.group_commit.run(), "group-commit")
-    host.on_view(View((member(host),)))
+    change_view(View((member(host),)), transport=transport, system=host)
     gc.collect()
     gc.freeze()  # as a node does once it serves
     try:

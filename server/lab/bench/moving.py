@@ -25,6 +25,7 @@ from server.lab.bench.hosts import member, memory_host
 from server.lab.bench.lines import Lines
 from server.lab.bench.moving_host import Begin, Count, Fill, MoveThese, See, Told
 from server.settings import Settings
+from server.view_change import change_view
 
 Store = Literal["sqlite", "postgres"]
 
@@ -52,10 +53,7 @@ class Hosts:
         wanted = set(names)
         seen = [process for process in self.processes if process.member.node in wanted]
         members = [*(process.member for process in seen), msgspec.structs.replace(member(self.caller), state="joining")]
-        self.caller.transport.set_peers(
-            {one.address: one.transport for one in members if one.address != self.caller.me}
-        )
-        self.caller.on_view(View(tuple(members)))
+        change_view(View(tuple(members)), transport=self.caller.transport, system=self.caller)
         for process in seen:
             await process.tell(See(members))
 

@@ -15,6 +15,7 @@ from server.drivers import build_store, load_app
 from server.ids import ActorId, NodeAddress
 from server.lab.bench.hosts import host_over, member
 from server.settings import from_tree
+from server.view_change import change_view
 
 AT_ONCE = 2_000
 
@@ -55,9 +56,7 @@ Told = See | Fill | MoveThese | Count
 
 async def _do(host: ActorSystem, told: Told) -> Any:
     if isinstance(told, See):
-        peers = {one.address: one.transport for one in told.members if one.address != host.me}
-        host.transport.set_peers(peers)
-        host.on_view(View(tuple(told.members)))
+        change_view(View(tuple(told.members)), transport=host.transport, system=host)
         return True
     if isinstance(told, Fill):
         for start in range(0, len(told.ids), AT_ONCE):

@@ -17,10 +17,11 @@ import msgspec
 from server.actors.app import App
 from server.catalog.system import ActorSystem
 from server.cluster.view import Member, View
-from server.ids import ActorId, Incarnation, NodeId, actor_id
+from server.ids import ActorId, Incarnation, NodeAddress, NodeId, actor_id
 from server.lab.bench.call import Counter
 from server.lab.bench.harness import Effort, Outcome, Served, alternate, cpu_us_per_unit, cpus, pinned
 from server.lab.bench.hosts import member, memory_host
+from server.view_change import change_view
 
 IN_FLIGHT = 100
 SAMPLE_S = 1.5
@@ -34,9 +35,16 @@ async def run(effort: Effort) -> Outcome:
         bare = await stack.enter_async_context(Served(["server.lab.bench.floors.remote_call"]))
         served = await stack.enter_async_context(Served(["server.lab.bench.served_host"]))
         caller = await stack.enter_async_context(memory_host(App("bench", (Counter,)), "caller"))
-        them = Member(NodeId(served.ready["node"]), Incarnation(served.ready["incarnation"]), 4, "up", "", "", "")
-        caller.transport.set_peers({them.address: served.ready["endpoint"]})
-        caller.on_view(View((member(caller), them)))
+        them = Member(
+            NodeId(served.ready["node"]),
+            Incarnation(served.ready["incarnation"]),
+            4,
+            "up",
+            served.ready["endpoint"],
+            "",
+            "",
+        )
+        change_view(View((member(caller), them)), transport=caller.transport, system=caller)
         identity = next(i for n in itertools.count() if caller.owner(i := actor_id("counter", f"{n}")) == them.address)
 
         async def below() -> float:

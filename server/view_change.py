@@ -1,0 +1,48 @@
+"""A view change: the whole of what a node does when its view is another, in one function and one order.
+
+Each part looks only at the parts before it, so after each line the node is consistent up to there:
+
+    peers          links to who came; requests to who went fail at once instead of at their deadline
+    slot table     who owns a slot, a pure function of the view: from here on every look-up here gives the new owner
+    directory      slots that went are sealed and handed off; those that came wait for their entries
+    calls          forget places that are gone; what waited for an owner is tried again, by the new table
+    activations    which of them are misplaced now and migrate; whether somebody may have left orphans
+    sessions       which of them belong elsewhere now; what they watch is asked for at its new place
+    admin          watches of operators
+
+Nodes need not change their view at the same moment, nor go through the same views: each node-to-node message of
+the directory carries the digest of its sender's view, and a receiver with another one holds it, refuses it or
+says so. That is the useful half of virtual synchrony (Birman & Joseph 1987): events are ordered against view
+changes on every node; agreement on the views themselves is not needed, since safety comes from the store.
+"""
+
+from collections.abc import Callable
+
+from server.catalog.system import ActorSystem
+from server.cluster.view import View
+from server.sessions.gateway import Gateway
+from server.transport.ports import Transport
+
+
+def change_view(
+    view: View,
+    *,
+    transport: Transport,
+    system: ActorSystem,
+    gateway: Gateway | None = None,
+    admin: Callable[[], None] | None = None,
+) -> None:
+    """Take `view`, whose digest differs from the one before. Without a gateway there are no sessions."""
+    before = system.view
+    peers = {member.address: member.transport for member in view.members.values()}
+    peers.pop(system.me, None)
+    transport.set_peers(peers)
+    system.take_view(view)
+    system.directory.on_view(view)
+    system.dispatcher.on_view()
+    system.misplaced.on_view(system.catalog.live.values())
+    system.orphans.on_view(before, view)
+    if gateway is not None:
+        gateway.on_view(view)
+    if admin is not None:
+        admin()

@@ -7,7 +7,8 @@ Each part looks only at the parts before it, so after each line the node is cons
     directory      slots that went are sealed and handed off; those that came wait for their entries
     calls          forget places that are gone; what waited for an owner is tried again, by the new table
     activations    which of them are misplaced now and migrate; whether somebody may have left orphans
-    sessions       which of them belong elsewhere now; what they watch is asked for at its new place
+    sessions       pushes also try where a session was before; sessions that belong elsewhere move, spread over
+                   time; what they watch is attached at its new place
     admin          watches of operators
 
 Nodes need not change their view at the same moment, nor go through the same views: each node-to-node message of
@@ -43,6 +44,8 @@ def change_view(
     system.misplaced.on_view(system.catalog.live.values())
     system.orphans.on_view(before, view)
     if gateway is not None:
-        gateway.on_view(view)
+        gateway.pushes.on_view(view)
+        gateway.mover.on_view()
+        gateway.renew(hurry=True)
     if admin is not None:
         admin()

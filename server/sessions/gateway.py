@@ -10,7 +10,6 @@ from typing import Any, Final, Union, cast
 
 import msgspec
 
-from server.cluster.view import View
 from server.sessions.arrivals import SessionArrivals
 from server.sessions.binding import SessionActors
 from server.sessions.broadcast import Broadcast
@@ -105,14 +104,7 @@ class Gateway:
         """See `server.sessions.connection.Acceptor`."""
         return self.greeter.accept(connection)
 
-    # ---- view changes ----
-
-    def on_view(self, view: View) -> None:
-        """Follow the view (the actor system has it already): sessions that belong elsewhere now are
-        handed over, spread over time."""
-        self.pushes.on_view(view)
-        self.mover.on_view()
-        self.renew(hurry=True)
+    # ---- view changes (in order: `server/view_change.py`) ----
 
     def renew(self, hurry: bool = False) -> None:
         """Attach watched topics again, and tell slot owners which of their players are served here."""

@@ -17,7 +17,7 @@ import msgspec
 from server.actors.app import App
 from server.catalog.system import ActorSystem
 from server.cluster.view import Member, View
-from server.ids import ActorId, Incarnation, NodeAddress, NodeId, actor_id
+from server.ids import ActorId, Incarnation, NodeId, actor_id
 from server.lab.bench.call import Counter
 from server.lab.bench.harness import Effort, Outcome, Served, alternate, cpu_us_per_unit, cpus, pinned
 from server.lab.bench.hosts import member, memory_host

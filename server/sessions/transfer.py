@@ -137,6 +137,8 @@ class Transfer:
     def _enter(self, phase: TransferPhase) -> None:
         self.phase = TRANSFER.move(self.name, self.phase, phase)
         assert self.frozen or phase not in ("shipping", "arrived"), f"{self.name} is {phase} and not frozen"
+        if phase != "queued":
+            self.line = None
 
     # ---- until it is packed ----
 

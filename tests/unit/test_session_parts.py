@@ -1,204 +1,363 @@
-"""The pure parts under sessions: tokens, bucket, wheel, cursors, shared pushes."""
+"""Each part of a gateway built alone, from its named collaborators, and one behaviour of it."""
 
-import base64
-import json
+import asyncio
 
-import jwt
 import msgspec
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from server.errors import BadInput, BadToken, TokenExpired
+from server.actors.actor import Attached
+from server.errors import BadInput, Forbidden, NotFound, Rejected
+from server.sessions.arrivals import SessionArrivals
 from server.sessions.broadcast import Broadcast
-from server.sessions.bucket import GRANT, TokenBucket
-from server.sessions.cursors import Cursors
-from server.sessions.tokens import check, issue
-from server.sessions.wheel import Wheel
-from server.wire.messages import Events, Going
+from server.sessions.ends import ENDED_CLOSED, ENDED_REPLACED
+from server.sessions.greeter import Greeter
+from server.sessions.homes import Homes
+from server.sessions.limits import Limits, SeekLimits, StreamLimits, TransferLimits
+from server.sessions.mover import Mover
+from server.sessions.opening import Opening
+from server.sessions.outlet import GatewayOutlet
+from server.sessions.pushes import Pushes
+from server.sessions.read_model import session_rows
+from server.sessions.requests import Requests
+from server.sessions.seeker import Seeker
+from server.sessions.session import Session
+from server.sessions.stream_frames import EventsTo, encode, push_frame
+from server.sessions.streams import Streams
+from server.sessions.table import SessionTable
+from server.sessions.tokens import issue
+from server.sessions.transfer import DepartedSessions, Target, Transfer
+from server.sessions.transfer_frames import INSTALLED, Packed, Shipment, Wanted, decode_verdicts
+from server.sessions.transfer_frames import encode as encode_transfer
+from server.sessions.turnstile import PER_TURN, InLine, Turnstile
+from server.storage.queries import NoStoreQueries
+from server.transport.ports import Service
+from server.wire.messages import Ack, CloseCode, Done, Heartbeat, Hello, Unwatch, Watch
+from tests.support.gateways import Echo, Note, Post, Said, SessionApp
+from tests.support.session_parts import ME, PEER, FakeActivation, FakeConnection, Parts
 
 KEY = b"k" * 32
-NOW_MS = 1_700_000_000_000
 
 
-def test_a_token_says_who_and_what() -> None:
-    claims = check(issue(KEY, "spartan-117", "host", 60, NOW_MS), KEY, NOW_MS, 5)
-    assert (claims.subject, claims.role) == ("spartan-117", "host")
-    assert claims.expires_s - claims.issued_s == 60
+def attached(parts: Parts, session: Session) -> FakeConnection:
+    connection = FakeConnection()
+    session.begin(connection, msgspec.msgpack.encode(["welcome"]))
+    return connection
 
 
-def test_a_token_expires_with_the_clock_that_is_passed_in() -> None:
-    token = issue(KEY, "p", "player", 60, NOW_MS)
-    assert check(token, KEY, NOW_MS + 64_000, 5).subject == "p"
-    with pytest.raises(TokenExpired):
-        check(token, KEY, NOW_MS + 65_001, 5)
+def message(request: object) -> bytes:
+    return msgspec.msgpack.encode(request)
 
 
-def test_a_token_from_a_fast_clock_is_good_within_the_skew() -> None:
-    token = issue(KEY, "p", "player", 60, NOW_MS + 4_000)
-    assert check(token, KEY, NOW_MS, 5).subject == "p"
-    with pytest.raises(BadToken, match="future"):
-        check(token, KEY, NOW_MS - 2_000, 5)
+# ---- a session ----
 
 
-def _signed(claims: dict[str, object], key: bytes = KEY, algorithm: str = "HS256") -> str:
-    return jwt.encode(claims, key, algorithm=algorithm)
+def test_a_session_answers_a_heartbeat_through_its_activation() -> None:
+    parts = Parts()
+    session = parts.session()
+    session.activation = activation = FakeActivation()
+    connection = attached(parts, session)
+    session.on_message(message(Heartbeat(7)))
+    assert connection.frames == [["welcome"], ["beat", 7]]
+    assert activation.calls == ["beat"]
 
 
-GOOD = {"sub": "p", "role": "player", "iat": NOW_MS // 1000, "exp": NOW_MS // 1000 + 60, "iss": "garrison"}
+def test_a_session_detaches_when_its_connection_breaks_and_ends_at_goodbye() -> None:
+    parts = Parts()
+    session = parts.session()
+    connection = attached(parts, session)
+    session.on_closed(connection, 1006, "")
+    assert (session.phase, parts.keeper.detached) == ("detached", [session])
+    again = attached(parts, session)
+    session.on_closed(again, 1000, "")
+    assert parts.keeper.ended == [(session, "attached", ENDED_CLOSED)]
 
 
-@pytest.mark.parametrize(
-    "token",
-    [
-        "",
-        "x",
-        "a.b.c",
-        "é.é.é",
-        _signed(GOOD, key=b"another key of thirty-two bytes!"),
-        _signed(GOOD, key=b"k" * 64, algorithm="HS512"),
-        _signed({**GOOD, "iss": "elsewhere"}),
-        _signed({**GOOD, "role": "node"}),
-        _signed({**GOOD, "role": ["player"]}),
-        _signed({**GOOD, "sub": "no spaces"}),
-        _signed({**GOOD, "sub": ""}),
-        _signed({**GOOD, "exp": "soon"}),
-        _signed({**GOOD, "exp": True}),
-        _signed({**GOOD, "exp": -1}),
-        *[_signed({name: value for name, value in GOOD.items() if name != left}) for left in GOOD],
-    ],
-)
-def test_a_bad_token_is_refused(token: str) -> None:
-    with pytest.raises(BadToken):
-        check(token, KEY, NOW_MS, 5)
+def test_a_session_tells_its_streams_of_room() -> None:
+    parts = Parts(outbox_max_messages=2)
+    session = parts.session()
+    attached(parts, session)
+    session.push(Broadcast(Note(0, "a")))
+    session.starved = True
+    session.on_message(message(Ack(0, 1)))
+    assert parts.room.refilled == [session]
 
 
-def test_an_unsigned_token_is_refused() -> None:
-    def part(value: object) -> str:
-        return base64.urlsafe_b64encode(json.dumps(value).encode()).rstrip(b"=").decode()
-
-    with pytest.raises(BadToken):
-        check(f"{part({'alg': 'none', 'typ': 'JWT'})}.{part(GOOD)}.", KEY, NOW_MS, 5)
+def test_a_phase_that_does_not_follow_tells_the_story() -> None:
+    session = Parts().session()
+    with pytest.raises(RuntimeError, match=r"session p .*: opening -> ended"):
+        session.enter("ended")
 
 
-@pytest.mark.parametrize(
-    ("key", "subject", "role", "ttl_s"),
-    [(b"short", "p", "player", 60), (KEY, "a b", "player", 60), (KEY, "p", "node", 60), (KEY, "p", "player", 0)],
-)
-def test_no_token_is_issued_that_would_be_refused(key: bytes, subject: str, role: str, ttl_s: float) -> None:
+async def test_a_line_reads_no_further_while_messages_wait() -> None:
+    parts = Parts()
+    session, turnstile = parts.session(), Turnstile()
+    connection = attached(parts, session)
+    line = session.in_line = InLine(turnstile, session, connection)
+    for number in range(1, PER_TURN + 1):
+        line.on_message(message(Heartbeat(number)))
+    assert (connection.reading, len(turnstile)) == (False, 1)
+    await asyncio.sleep(0)
+    assert (connection.reading, len(turnstile)) == (True, 0)
+    assert [frame[1] for frame in connection.frames[1:]] == [1, 2, 3, 4]
+
+
+# ---- the table, and the sessions' actors ----
+
+
+async def test_the_table_replaces_a_players_session_and_takes_leave_of_its_actor() -> None:
+    parts = Parts()
+    table = parts.table()
+    ends: list[tuple[str, str]] = []
+    table.on_end(lambda session, before, why: ends.append((before, why)))
+    old, new = parts.session(table), parts.session(table)
+    for session in (old, new):
+        table.add(session, table.rival("player", "p", None))
+        attached(parts, session)
+    assert (table.players, len(table)) == ({"p": new}, 1)
+    assert ends == [("attached", ENDED_REPLACED)]
+    await asyncio.sleep(0)
+    assert parts.actors.calls == [("pilot/p", "disconnected", (old.caller, ENDED_REPLACED))]
+
+
+async def test_the_table_ends_a_session_whose_client_stays_away() -> None:
+    parts = Parts(resume_window_s=5.0)
+    table = parts.table()
+    session = parts.session(table)
+    table.add(session, None)
+    session.on_closed(attached(parts, session), 1006, "")
+    parts.pass_time(4.9)
+    assert table.detached == {session: None}
+    parts.pass_time(0.4)
+    assert (session.ended, len(table), table.detached) == (True, 0, {})
+
+
+def test_an_actor_is_pinned_while_its_session_is_bound() -> None:
+    parts = Parts()
+    parts.actors.local["pilot/p"] = activation = FakeActivation()
+    bindings, session = parts.bindings(), parts.session()
+    bindings.bind(session)
+    assert activation.pins == 1
+    bindings.release(session)
+    assert (activation.pins, session.activation) == (0, None)
+
+
+def test_a_heartbeat_is_forwarded_where_the_actor_lives_elsewhere() -> None:
+    parts = Parts()
+    parts.actors.elsewhere = True
+    parts.bindings().beat_elsewhere(parts.session(), "busy")
+    assert [call[1] for call in parts.actors.calls] == ["beat"]
+    parts.actors.elsewhere = False
+    parts.bindings().beat_elsewhere(parts.session(), "busy")
+    assert [call[1] for call in parts.actors.calls[1:]] == ["connected", "beat"]
+
+
+def test_rows_for_operators() -> None:
+    parts = Parts()
+    session = parts.session()
+    attached(parts, session)
+    parts.clock.at += 2
+    (row,) = session_rows([session], "node-1", parts.ticks, 0, 10, "")
+    assert (row["subject"], row["state"], row["age_s"], row["idle_s"]) == ("p", "attached", 2.0, 2.0)
+
+
+# ---- requests ----
+
+
+def test_a_request_goes_to_its_route_with_the_role_checked() -> None:
+    parts = Parts()
+    requests = Requests(SessionApp, parts.actors, NoStoreQueries(), parts.supervisor, parts.metrics)
+    requests.add(Unwatch, lambda session, request: Done(request.id))
+    parts.actors.answers["echo"] = Said(1, "hei")
+    session = parts.session()
+    assert requests.handle(session, Echo(1, "hei")) == Said(1, "hei")
+    assert requests.handle(session, Unwatch(2, "x/y")) == Done(2)
+    with pytest.raises(Forbidden):
+        requests.handle(session, Post(3, "f", []))
     with pytest.raises(BadInput):
-        issue(key, subject, role, ttl_s, NOW_MS)
+        requests.handle(session, Hello(4, ""))
 
 
-@given(st.lists(st.floats(0, 3), max_size=200))
-def test_a_bucket_gives_no_more_than_burst_and_rate(pauses: list[float]) -> None:
-    bucket, now, taken = TokenBucket(10, 20, 0.0), 0.0, 0
-    for pause in pauses:
-        now += pause
-        taken += bucket.take(now)
-        assert taken <= 20 + GRANT + 10 * now + 1e-6
+# ---- streams and pushes ----
 
 
-def test_a_bucket_refills() -> None:
-    bucket = TokenBucket(2, 2, 0.0)
-    assert [bucket.take(0.0) for _ in range(3)] == [True, True, False]
-    assert bucket.take(0.6)
-    assert not bucket.take(0.6)
-    assert not bucket.rested(0.6) and bucket.rested(1.2)
+def streams(parts: Parts) -> Streams:
+    return Streams(parts.actors, SessionApp, parts.ticks, parts.supervisor, parts.rng, 2, 8, StreamLimits())
 
 
-def test_a_bucket_knows_who_is_in_a_hurry() -> None:
-    bucket = TokenBucket(100, 400, 0.0)
-    assert all(bucket.take(number / 50) for number in range(200)) and not bucket.hurried
-    assert all(bucket.take(4.0) for _ in range(2 * GRANT + 1)) and bucket.hurried
-    assert all(bucket.take(5.0 + number / 50) for number in range(2 * GRANT)) and not bucket.hurried
+def event(text: str) -> bytes:
+    return msgspec.msgpack.encode(["posted", 1, text])
 
 
-@given(st.lists(st.floats(0.01, 50), min_size=1, max_size=50), st.lists(st.floats(0.01, 5), max_size=40))
-def test_every_check_is_called_once_it_is_due_and_never_before(dues: list[float], steps: list[float]) -> None:
-    wheel, now, called = Wheel(0.1, 0.0), 0.0, dict[int, float]()
-    for number, due in enumerate(dues):
-        wheel.add(due, lambda at, number=number: called.setdefault(number, at) and None)
-    for step in [*steps, 100.0]:
-        now += step
-        wheel.turn(now)
-        for number, due in enumerate(dues):
-            assert (number in called) or due > now - 0.2
-    assert all(called[number] >= due for number, due in enumerate(dues))
-    assert len(wheel) == 0
+async def test_a_watcher_gets_each_event_from_its_cursor_on() -> None:
+    parts = Parts()
+    watched = streams(parts)
+    parts.actors.answers["attach"] = Attached(3, False)
+    parts.actors.answers["read_events"] = NotFound("planted")
+    session = parts.session()
+    connection = attached(parts, session)
+    assert watched.watch(session, Watch(1, "ledger/f", 3)).next_seq == 3  # type: ignore[union-attr]
+    await asyncio.sleep(0)
+    watched.arrived("ledger/f", 2, [event("b"), event("c")])  # type: ignore[arg-type]
+    assert connection.frames[1:] == [["events", 1, "ledger/f", 3, [["posted", 1, "c"]]]]
+    with pytest.raises(NotFound):
+        watched.watch(session, Watch(2, "pilot/p"))
+    watched.session_ended(session, "attached", ENDED_CLOSED)
+    assert watched.topics == {}
 
 
-def test_a_check_that_raises_does_not_cost_the_others() -> None:
-    wheel, called = Wheel(0.1, 0.0), list[str]()
-
-    def bad(_now: float) -> None:
-        raise ValueError("planted")
-
-    wheel.add(0.5, bad)
-    wheel.add(0.5, lambda now: called.append("good"))
-    with pytest.raises(ValueError, match="planted"):
-        wheel.turn(1.0)
-    wheel.turn(2.0)
-    assert called == ["good"]
+def pushes(parts: Parts, table: SessionTable) -> Pushes:
+    return Pushes(
+        SessionApp, "pilot", parts.actors, parts.transport, parts.ticks, table, DepartedSessions(), StreamLimits()
+    )
 
 
-def test_a_check_comes_again_when_it_asks_to() -> None:
-    wheel, at = Wheel(0.1, 0.0), list[float]()
-    wheel.add(1.0, lambda now: at.append(now) or (now + 1.0 if now < 3 else None))  # type: ignore[func-returns-value]
-    for tenth in range(1, 100):
-        wheel.turn(tenth / 10)
-    assert len(at) == 3
+def test_a_push_reaches_the_session_here_or_goes_to_the_slots_owner() -> None:
+    parts = Parts()
+    table = parts.table()
+    session = parts.session(table)
+    table.add(session, None)
+    connection = attached(parts, session)
+    pushed = pushes(parts, table)
+    pushed.push("p", Note(0, "here"))
+    parts.actors.elsewhere = True
+    pushed.push("p", Note(0, "there"))
+    assert connection.frames[1:] == [["note", 1, "here"]]
+    assert parts.transport.sent == [(PEER, Service.STREAM, push_frame("p", Note(0, "there"), 3, True))]
 
 
-def always(_watcher: object) -> bool:
-    return True
+def test_the_outlet_hands_messages_of_other_nodes_to_their_parts() -> None:
+    parts = Parts()
+    table = parts.table()
+    session = parts.session(table)
+    table.add(session, None)
+    connection = attached(parts, session)
+    GatewayOutlet(parts.actors, parts.transport, streams(parts), pushes(parts, table))
+    parts.transport.deliver(PEER, Service.STREAM, push_frame("p", Note(0, "x"), 1, False))
+    parts.transport.deliver(PEER, Service.STREAM, encode(EventsTo("ledger/f", 1, [])))  # type: ignore[arg-type]
+    assert connection.frames[1:] == [["note", 1, "x"]]
+    with pytest.raises(BadInput):
+        parts.transport.deliver(PEER, Service.STREAM, b"\xc1")
 
 
-@given(
-    st.lists(st.tuples(st.integers(1, 40), st.integers(1, 20)), max_size=60),
-    st.lists(st.integers(1, 30), min_size=1, max_size=4),
-)
-def test_each_event_goes_out_once_and_in_order_whatever_runs_arrive(
-    runs: list[tuple[int, int]], starts: list[int]
-) -> None:
-    """Runs overlap, repeat, leave gaps and come in any order; reading on from `wanted` ends it."""
-    cursors: Cursors[int] = Cursors()
-    got: dict[int, list[int]] = {watcher: [] for watcher in range(len(starts))}
-    for watcher, start in enumerate(starts):
-        cursors.watch(watcher, start)
-
-    def arrive(first: int, count: int) -> None:
-        for watcher, offset in cursors.take(first, count, always):
-            got[watcher] += range(first + offset, first + count)
-
-    for first, count in runs:
-        arrive(first, count)
-    while (wanted := cursors.wanted(always)) is not None:
-        arrive(wanted, min(7, cursors.end - wanted))
-    for watcher, start in enumerate(starts):
-        assert got[watcher] == list(range(start, max(start, cursors.end)))
+# ---- sessions that change node ----
 
 
-def test_who_has_no_room_stays_where_it_is() -> None:
-    cursors: Cursors[str] = Cursors()
-    cursors.watch("slow", 1)
-    cursors.watch("quick", 1)
-    assert cursors.take(1, 5, lambda watcher: watcher == "quick") == [("quick", 0)]
-    assert cursors.wanted(lambda watcher: watcher == "quick") is None
-    assert cursors.wanted(always) == 1
-    assert cursors.take(1, 5, always) == [("slow", 0)]
+def test_a_session_belongs_where_its_slot_is() -> None:
+    parts = Parts()
+    homes, session = Homes(parts.actors), parts.session()
+    assert homes.target(session) is None
+    parts.actors.elsewhere = True
+    assert homes.target(session) == Target(PEER, "ws://peer")
+    session.stays = True
+    assert homes.target(session) is None
 
 
-@pytest.mark.parametrize("seq", [1, 127, 128, 70_000, 2**40])
-def test_a_shared_push_has_each_receivers_number(seq: int) -> None:
-    broadcast = Broadcast(Going(0, "ws://a", 5))
-    assert msgspec.msgpack.decode(broadcast.render("msgpack", seq)) == ["going", seq, "ws://a", 5]
-    assert msgspec.json.decode(broadcast.render("json", seq)) == ["going", seq, "ws://a", 5]
+async def test_a_seeker_asks_every_other_node_and_ends_when_nobody_knows() -> None:
+    parts = Parts()
+    seeker = Seeker(parts.actors, parts.transport, SeekLimits())
+    wanted = Wanted("f" * 32, "p", "player")
+    assert seeker.may_find(wanted)
+    parts.transport.answer = lambda to, payload: msgspec.msgpack.encode([""])
+    over = asyncio.Event()
+    seeker.find(wanted, over.set)
+    assert seeker.seeks(wanted.resume)
+    async with asyncio.timeout(1):
+        await over.wait()
+    assert [sent[0] for sent in parts.transport.sent] == [PEER]
+    assert len(seeker) == 0
 
 
-def test_events_are_transcoded_for_people() -> None:
-    event = msgspec.Raw(msgspec.msgpack.encode(["kill", 12, "é", None]))
-    broadcast = Broadcast(Events(0, "match/m", 3, [event, event]))
-    events = ["kill", 12, "é", None]
-    assert msgspec.json.decode(broadcast.render("json", 9)) == ["events", 9, "match/m", 3, [events, events]]
-    assert msgspec.msgpack.decode(broadcast.render("msgpack", 9)) == ["events", 9, "match/m", 3, [events, events]]
+def mover(parts: Parts, table: SessionTable, departed: DepartedSessions) -> Mover:
+    return Mover(
+        parts.drivers, parts.kit(table), parts.actors, Homes(parts.actors), table, streams(parts),
+        pushes(parts, table), departed, TransferLimits(spread_s=0.0), 100, 100_000,
+    )  # fmt: skip
+
+
+async def test_the_mover_ships_a_session_and_tells_its_client() -> None:
+    parts = Parts()
+    table, departed = parts.table(), DepartedSessions()
+    moving = mover(parts, table, departed)
+    session = parts.session(table)
+    table.add(session, None)
+    connection = attached(parts, session)
+    parts.transport.answer = lambda to, payload: encode_transfer([INSTALLED])
+    parts.actors.elsewhere = True
+    moving.on_view()
+    parts.pass_time(0.2)
+    await asyncio.sleep(0.01)
+    assert session.phase == "transferred"
+    assert connection.frames[-1] == ["going", 1, "ws://peer", 2_000]
+    assert departed.place(session.resume, parts.ticks.now()) == PEER
+    parts.pass_time(2.2)
+    assert connection.closed is not None and connection.closed[0] == CloseCode.MOVED
+    assert moving.closing == {}
+
+
+async def test_arrivals_install_a_session_once() -> None:
+    parts = Parts()
+    table, departed = parts.table(), DepartedSessions()
+    seeker = Seeker(parts.actors, parts.transport, SeekLimits())
+    SessionArrivals(
+        parts.kit(table), parts.actors, parts.transport, Homes(parts.actors), table, parts.bindings(), streams(parts),
+        pushes(parts, table), seeker, departed, mover(parts, table, departed),
+    )  # fmt: skip
+    packed = Packed("f" * 32, "elsewhere", "p", "player", "msgpack", False, 1, 1_000, 3, 0, [], [], 0)
+    for _ in range(2):
+        answer = parts.transport.deliver(PEER, Service.SESSION, encode_transfer(Shipment([packed])))
+        assert isinstance(answer, bytes)
+        assert decode_verdicts(answer, 1) == [INSTALLED]
+    (session,) = table.sessions.values()
+    assert (session.phase, session.beats, list(table.detached)) == ("arrived", 3, [session])
+
+
+def test_a_pulled_session_is_put_in_line_at_once() -> None:
+    transfer = Transfer("p", Target(ME, "ws://me"))
+    (effect,) = transfer.pull(Target(PEER, "ws://peer"))
+    assert effect == (PEER, None)
+
+
+# ---- hellos ----
+
+
+def greeter(parts: Parts, table: SessionTable) -> Greeter:
+    departed = DepartedSessions()
+    return Greeter(
+        parts.kit(table), KEY, parts.actors, parts.transport, parts.rng, Homes(parts.actors), table, parts.bindings(),
+        departed, Seeker(parts.actors, parts.transport, SeekLimits()), mover(parts, table, departed), Limits(),
+    )  # fmt: skip
+
+
+def test_a_greeter_welcomes_a_player_and_redirects_one_of_another_node() -> None:
+    parts = Parts()
+    table = parts.table()
+    greeting = greeter(parts, table)
+    hello = Hello(1, issue(KEY, "p", "player", 60, parts.clock.wall_ms()))
+    here, elsewhere = FakeConnection(), FakeConnection()
+    greeting.accept(here).on_message(message(hello))
+    parts.actors.elsewhere = True
+    greeting.accept(elsewhere).on_message(message(hello))
+    assert here.frames[0][:2] == ["welcome", 1] and list(table.players) == ["p"]
+    assert elsewhere.frames[0][:3] == ["redirect", 1, "ws://peer"]
+    assert greeting.openings == {}
+
+
+def test_a_greeter_refuses_a_player_that_the_application_refuses() -> None:
+    parts = Parts()
+    parts.actors.answers["connected"] = Rejected("banned", "planted")
+    connection = FakeConnection()
+    hello = Hello(1, issue(KEY, "p", "player", 60, parts.clock.wall_ms()))
+    greeter(parts, parts.table()).accept(connection).on_message(message(hello))
+    assert connection.frames[0][:3] == ["error", 1, "banned"]
+    assert connection.closed is not None and connection.closed[0] == CloseCode.BAD_TOKEN
+
+
+def test_an_opening_hands_its_backlog_on_to_the_session() -> None:
+    parts = Parts()
+    opening = Opening(greeter(parts, parts.table()), connection := FakeConnection())
+    opening.busy = True
+    opening.on_message(message(Heartbeat(5)))
+    session = parts.session()
+    opening.hand_on(session, message(["welcome"]))
+    assert connection.frames == [["welcome"], ["beat", 5]]
+    assert parts.beats.states == [None]

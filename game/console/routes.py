@@ -29,12 +29,9 @@ async def stored(context: AdminContext, params: Mapping[str, str]) -> Any:
 
 
 async def stored_players(context: AdminContext, params: Mapping[str, str]) -> Any:
-    """The players of one stored match with their totals, best first. 404 where none is stored."""
+    """The players of one stored match with their totals, best first; none where it is not stored."""
     match = key_of(actor_id("match", params["match"]))
-    rows = await context.query("match_players", {"match": match})
-    if not rows:
-        raise NotFound(f"no stored match {match} with players")
-    return {"rows": rows}
+    return {"rows": await context.query("match_players", {"match": match})}
 
 
 CONSOLE: Final[Mapping[str, ConsoleRoute]] = {

@@ -183,7 +183,26 @@ async def test_live_matches_and_a_kill_feed(page: Page, cluster: TestCluster) ->
     match.happens(Ended(63_000, "host_ended", "team:0", 1_700_000_063_000))
     await page.until("document.querySelector('main').innerText.includes('won by team 0')")
     host.actors["match"] = []
+    line = {
+        "team": 0,
+        "present": True,
+        "kills": 4711,
+        "deaths": 0,
+        "assists": 0,
+        "medals": 0,
+        "objectives": 0,
+        "score": 9,
+    }
+    cluster.stored["match_players"] = [{"player": "ann", **line}]
     await page.until("document.querySelector('main').innerText.includes('garrison replay m:1')")
+    await page.until("document.querySelector('main').innerText.includes('4711')")  # the scoreboard, from the store
+    over = {"match": "m:1", "phase": "ended", "mode": "slayer", "map_name": RUDE, "host": "host-1", "players": 4}
+    over |= {"team_scores": [50, 4242], "time_ms": 63_000, "winner": "team:1", "events": 77}
+    cluster.stored["stored_matches"] = [over]
+    await page.evaluate("document.querySelector('main a').click()")
+    await page.until("document.querySelector('.ended').innerText.includes('50 : 4242')")
+    assert "team 1" in await page.evaluate("document.querySelector('.ended').innerText")
+    assert await page.evaluate("document.querySelectorAll('main img').length") == 0
     assert page.errors == []
 
 

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from migrations import upgrade
-from server.drivers import build_node
+from server.drivers import build_node, upgrade_store
 from server.errors import Unavailable
 from server.ids import actor_id
 from server.settings import from_tree
@@ -27,7 +26,7 @@ async def test_a_deleted_journal_ends_the_run_and_loses_nothing(tmp_path: Path) 
             "log": {"level": "error"},
         }
     )
-    await asyncio.to_thread(upgrade, settings.store.url)
+    await upgrade_store(settings)
     first = build_node(settings)
     await first.start()
     assert await first.host.ask(COUNTER, "add", (3,)) == 3

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from migrations import upgrade
 from server.cli.app import run
-from server.drivers import build_node
+from server.drivers import build_node, upgrade_store
 from server.ids import actor_id
-from server.settings import from_tree
+from server.settings import Settings, from_tree
 
 BOOK = actor_id("ledger", "book")
 KEY = "a key of the tiny application's own, long enough"
@@ -22,13 +21,13 @@ KEY = "a key of the tiny application's own, long enough"
 def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A database in which a node of the tiny application has left a ledger: two segments, and an open end."""
     path = tmp_path_factory.mktemp("log") / "tiny.db"
-    upgrade(f"sqlite:///{path}")
+    asyncio.run(upgrade_store(_settings(path)))
     asyncio.run(_write(path))
     return path
 
 
-async def _write(path: Path) -> None:
-    settings = from_tree(
+def _settings(path: Path) -> Settings:
+    return from_tree(
         {
             "app": "tests.support.tiny:TinyApp",
             "store": {"url": f"sqlite:///{path}", "segment_entries": 4, "group_commit_s": 0.001},
@@ -38,8 +37,11 @@ async def _write(path: Path) -> None:
             "log": {"level": "warning"},
         }
     )
+
+
+async def _write(path: Path) -> None:
     async with asyncio.timeout(30):
-        node = build_node(settings)
+        node = build_node(_settings(path))
         await node.start()
         for n in range(1, 11):
             await node.host.ask(BOOK, "add", (n,))

@@ -15,8 +15,7 @@ import pytest
 import websockets
 
 import server
-from migrations import upgrade
-from server.drivers import build_node, build_store, signing_key
+from server.drivers import build_node, build_store, signing_key, upgrade_store
 from server.errors import BadSetting, Unavailable
 from server.ids import NodeId, actor_id
 from server.node import Node
@@ -44,7 +43,7 @@ def tiny_settings(folder: Path, **tree: Any) -> Settings:
 
 @pytest.fixture
 async def folder(tmp_path: Path) -> Path:
-    await asyncio.to_thread(upgrade, f"sqlite:///{tmp_path}/tiny.db")
+    await upgrade_store(tiny_settings(tmp_path))
     return tmp_path
 
 

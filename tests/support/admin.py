@@ -13,6 +13,7 @@ from game.console import CONSOLE, PAGES, READ_MODELS
 from game.match import rules
 from game.match.state import MatchState
 from game.messages import Created, Joined, Kill, MatchOptions, Medal, Objective, Started
+from persistence.game.queries import QUERIES
 from server.actors.actor import Actor, EventBatch
 from server.actors.app import App
 from server.admin.app import AdminServer
@@ -21,9 +22,12 @@ from server.cluster.view import Member, View
 from server.errors import NotFound, Unavailable
 from server.eventlog.record import Record
 from server.ids import ActorId, Incarnation, NodeAddress, NodeId
+from server.runtime.clock import SystemClock
 from server.runtime.metrics import Metrics
 from server.runtime.supervisor import Supervisor
 from server.settings import Settings, from_tree
+from server.storage.memory import MemoryDatabase
+from server.storage.queries import MemoryQuery, MemoryStoreQueries
 from tests.support.virtual_time import LoopClock
 
 TOKEN = "a-token-for-tests"
@@ -83,6 +87,13 @@ class PlayedMatch:
             self.happens(Medal(time_ms, killer, rng.choice(["Double Kill", "Killing Spree", "Back Smack"])))
         if rng.random() < 0.1:
             self.happens(Objective(time_ms, killer, "flag taken", 5))
+
+
+def memory_queries(rows: Mapping[str, list[dict[str, Any]]]) -> MemoryStoreQueries:
+    """The game's store queries, each answered by its list in `rows`, which may change."""
+    shapes = {name: query.params for name, query in QUERIES.items()}
+    queries = {name: MemoryQuery(shapes[name], lambda states, given, name=name: rows[name]) for name in QUERIES}  # type: ignore[misc]
+    return MemoryStoreQueries(MemoryDatabase(SystemClock()), {}, queries)
 
 
 class Answers(msgspec.Struct):
@@ -154,6 +165,7 @@ class TestNode:
             self._sessions,
             draining=Draining(self._drain, lambda: self.left),
             gossip=lambda: f"{host.me.node}:7370",
+            store_queries=memory_queries(host.cluster.stored),
         )
         self.admin.bind()
 
@@ -177,13 +189,15 @@ class TestNode:
 
 
 class TestCluster:
-    """Use as an async context manager. `silent` nodes are members that do not answer queries."""
+    """Use as an async context manager. `silent` nodes are members that do not answer queries; `stored` are the
+    rows of each store query of the game."""
 
     __test__ = False
 
     def __init__(self, count: int, app: App = APP, token: str | None = TOKEN, **admin: Any) -> None:
         self.nodes: dict[str, TestNode] = {}
         self.silent: set[str] = set()
+        self.stored: dict[str, list[dict[str, Any]]] = {name: [] for name in QUERIES}
         self.view = View(())
         for number in range(1, count + 1):
             tree = {"node": f"node-{number}", "admin": {"port": 0, "token": token, **admin}}

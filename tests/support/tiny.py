@@ -1,12 +1,17 @@
-"""A second, tiny application: it proves that the engine needs nothing of the game."""
+"""A second, tiny application: it proves that the engine needs nothing of the game. It brings everything that a
+studio's own application may: columns, migrations, store queries, a console page with a route and an action, a
+command. What must not be imported with the actors stands in `tests/support/tiny_studio`."""
 
 import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
 
 import msgspec
 from msgspec.structs import replace
 
 from server.actors.actor import Actor, Caller, LoggedActor, Record, read_only
-from server.actors.app import App, Route
+from server.actors.app import Action, AdminContext, App, Route, StoreRoute
 from server.wire.messages import Reply, Request
 
 
@@ -26,6 +31,19 @@ class Add(Request, tag="add", frozen=True):
 
 class Sum(Reply, tag="sum", frozen=True):
     total: int
+
+
+class Largest(Request, tag="largest", frozen=True):
+    at_least: int = 0
+
+
+class Row(msgspec.Struct, array_like=True, frozen=True):
+    key: str
+    total: int
+
+
+class Rows(Reply, tag="rows", frozen=True):
+    rows: list[Row]
 
 
 class Counter(Actor[Total]):
@@ -108,12 +126,55 @@ class Near(Actor[Total]):
         return str(self.node)
 
 
+class Grant(msgspec.Struct, forbid_unknown_fields=True):
+    key: str
+    n: int
+
+
+async def stored_counters(context: AdminContext, params: Mapping[str, str]) -> Any:
+    """Stored counters, the largest first."""
+    return {"rows": await context.query("largest", params)}
+
+
+async def live_counter(context: AdminContext, params: Mapping[str, str]) -> Any:
+    """The total of one counter as it is now."""
+    return {"key": params["key"], "total": await context.ask(Counter, params["key"], Counter.total)}
+
+
+async def live_totals(context: AdminContext, params: Mapping[str, str]) -> Any:
+    """Counters in memory on any node."""
+    rows, missing = await context.read("totals", params)
+    return {"rows": rows, "missing": missing, "wall_ms": context.wall_ms()}
+
+
+async def grant(context: AdminContext, body: Grant) -> Any:
+    """Add to a counter."""
+    total = await context.ask(Counter, body.key, Counter.add, body.n)
+    return {"total": total, "granted_by": context.principal}
+
+
+def _rows(message: Largest, rows: list[dict[str, Any]]) -> Rows:
+    return Rows(message.id, [Row(row["key"], row["total"]) for row in rows])
+
+
+STUDIO: Final = Path(__file__).parent / "tiny_studio"
+
 TinyApp = App(
     name="tiny",
     actors=(Counter, Ledger, Near),
-    requests=(Add,),
-    answers=(Sum,),
+    requests=(Add, Largest),
+    answers=(Sum, Rows),
     events=(Added,),
-    routes={Add: Route(Counter, Counter.add_message, lambda caller, message: message.key)},
+    routes={
+        Add: Route(Counter, Counter.add_message, lambda caller, message: message.key),
+        Largest: StoreRoute("largest", lambda caller, message: {"at_least": message.at_least}, _rows),
+    },
     read_models={"totals": lambda activations, params: [[one.key, one.state.total] for one in activations("counter")]},
+    pages=str(STUDIO / "pages"),
+    console={"counters": stored_counters, "counters/{key}": live_counter, "live-counters": live_totals},
+    actions={"grant": Action(grant, Grant)},
+    migrations=str(STUDIO / "migrations"),
+    mappings="tests.support.tiny_studio.tables:MAPPINGS",
+    store_queries="tests.support.tiny_studio.tables:QUERIES",
+    commands={"counters": "tests.support.tiny_studio.commands:register"},
 )

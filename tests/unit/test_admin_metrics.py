@@ -53,18 +53,11 @@ def test_closes_are_labelled_by_code() -> None:
     assert samples(metrics, "garrison_closes") == {(name, "1000"): 1, (name, "4005"): 2}
 
 
-def test_every_public_counter_is_there_with_a_help_text() -> None:
+def test_every_help_text_was_written_for_its_counter() -> None:
     metrics = Metrics()
-    metrics.closed(1000)
+    metrics.closed(1000)  # a family without a sample is not there
     found = families(metrics)
     for name in vars(metrics):
-        family = found[f"garrison_{name.removesuffix('_total')}"]
-        assert len(family.documentation) > 5  # type: ignore[attr-defined]
-
-
-def test_every_help_text_was_written_for_its_counter() -> None:
-    found = families(Metrics())
-    for name in vars(Metrics()):
         family = found[f"garrison_{name.removesuffix('_total')}"]
         assert family.documentation != f"{name.replace('_', ' ')}.", name  # type: ignore[attr-defined]
 

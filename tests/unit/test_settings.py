@@ -218,11 +218,6 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
         load(file)
 
 
-def test_settings_cannot_be_changed() -> None:
-    with pytest.raises(AttributeError):
-        Settings().gateway.port = 1  # type: ignore[misc]
-
-
 def test_every_bound_has_its_unit_in_its_name() -> None:
     """Floats are seconds, and say so."""
     for section in msgspec.structs.fields(Settings):

@@ -161,7 +161,7 @@ function showMatch(root, garrison, name) {
       setText(facts, missing.length ? missingNote(missing) : seen ? `no longer in memory; ${replay} shows it again` : `no such live match; if it was played, ${replay} shows it`);
       if (!missing.length) setAttribute(phase, "data-level", null);
       if (!missing.length) setText(phase, seen ? "ended" : "not live");
-      players.update((await get(`stored-matches/${encodeURIComponent(name)}`)).rows); // 404: it never was
+      players.update((await get(`stored-matches/${encodeURIComponent(name)}`)).rows);
       return;
     }
     seen = true;

@@ -319,7 +319,7 @@ def _from_variables(environ: Mapping[str, str]) -> dict[str, object]:
         name = rest.lower().replace("__", ".")
         if name not in names:
             plain = "_" + name.replace(".", "_")
-            meant = [one for one in names if ("_" + one.replace(".", "_")).endswith(plain)]
+            meant = [setting for setting in names if ("_" + setting.replace(".", "_")).endswith(plain)]
             hint = f"; did you mean {_variable(meant[0])}?" if len(meant) == 1 else ""
             raise BadSetting(variable, f"no such setting{hint}")
         found[name] = value

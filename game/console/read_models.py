@@ -93,9 +93,9 @@ def _row(actor: Match, with_leaders: bool) -> dict[str, Any]:
     out = msgspec.structs.asdict(row)
     if with_leaders:
         out["leaders"] = [
-            msgspec.to_builtins(Leader(one.player, one.team, one.kills, one.deaths, one.assists, one.score))
-            for one in heapq.nsmallest(
-                LEADERS, rules.lines(state), key=lambda one: (-one.score, -one.kills, one.player)
+            msgspec.to_builtins(Leader(line.player, line.team, line.kills, line.deaths, line.assists, line.score))
+            for line in heapq.nsmallest(
+                LEADERS, rules.lines(state), key=lambda line: (-line.score, -line.kills, line.player)
             )
         ]
     return out

@@ -33,7 +33,7 @@ class Sample(msgspec.Struct):
     lag_ms: float
 
 
-class Moves(msgspec.Struct):
+class MoveFigures(msgspec.Struct):
     """What comes to a node and goes from it. `misplaced` activations are still to go to the node of
     their slot. Pauses are what callers of a migrating activation waited, in ms: their mean, and a
     bound that 99 of 100 stayed under (None without any). `takeovers_total` counts entities that came
@@ -75,7 +75,7 @@ class NodeReport(msgspec.Struct):
     lag_ms: float
     rss_bytes: int
     samples: list[Sample]
-    moves: Moves | None = None
+    moves: MoveFigures | None = None
     gossip: str = ""
 
 

@@ -20,7 +20,7 @@ from server.admin.answers import (
     GoneNode,
     History,
     KindCount,
-    Moves,
+    MoveFigures,
     NodeInfo,
     NodeReport,
     Ring,
@@ -118,9 +118,9 @@ class NodeReadModels:
         )
         return [msgspec.to_builtins(report)]
 
-    def _moves(self) -> Moves:
+    def _moves(self) -> MoveFigures:
         metrics = self._metrics
-        return Moves(
+        return MoveFigures(
             misplaced=metrics.misplaced,
             migrations_total=metrics.migrations_total,
             failed_total=metrics.migrations_failed_total,

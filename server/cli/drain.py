@@ -73,9 +73,9 @@ def drain(
 def _find(settings: Settings, node: str, url: str | None, token: str | None) -> tuple[str, dict[str, Any]]:
     """The admin address of `node`, and the order to send there. Raises `NotFound`, `Unavailable`."""
     cluster = msgspec.json.decode(ask_admin(settings, "/api/v1/cluster", url=url, token=token))
-    found = next((one for one in cluster["nodes"] if one["node"] == node), None)
+    found = next((row for row in cluster["nodes"] if row["node"] == node), None)
     if found is None:
-        gone = next((one for one in cluster["gone"] if one["node"] == node), None)
+        gone = next((row for row in cluster["gone"] if row["node"] == node), None)
         if gone is not None:
             raise NotFound(f"{node} is gone: {gone['how']} {gone['ago_s']:.0f} s ago")
         raise NotFound(f"no node {node}; there are {', '.join(one['node'] for one in cluster['nodes'])}")

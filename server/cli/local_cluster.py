@@ -48,7 +48,7 @@ class Home:
         self.database = self.path / "garrison.db"
         self.key_file = self.path / "signing.key"
 
-    def prepare(self, cluster: str, place: "Place", url: str | None = None) -> None:
+    def prepare(self, cluster: str, place: "NodePlace", url: str | None = None) -> None:
         """Make the directory, or take it over from an earlier run with its key, its dashboard
         token and its database (or the one at `url`). Raises `BadSetting` where it cannot be written."""
         try:
@@ -79,7 +79,7 @@ class Home:
             return None
         return token if isinstance(token, str) else None
 
-    def _settings(self, cluster: str, place: "Place", token: str, url: str) -> str:
+    def _settings(self, cluster: str, place: "NodePlace", token: str, url: str) -> str:
         return "\n".join(
             (
                 "# Written by garrison at each start; every command run beside it finds it.",
@@ -105,7 +105,7 @@ class Home:
         )
 
 
-class Place(NamedTuple):
+class NodePlace(NamedTuple):
     """Where a node listens. `namespace`: a file descriptor of the network namespace that it lives in;
     None: this process's own."""
 
@@ -116,7 +116,7 @@ class Place(NamedTuple):
     transport: int
     namespace: int | None = None
 
-    def settings(self, seeds: Sequence["Place"]) -> list[str]:
+    def settings(self, seeds: Sequence["NodePlace"]) -> list[str]:
         """Assignments for a node here."""
         return [
             f"gateway.host={self.host}",
@@ -178,7 +178,7 @@ class LocalCluster:
     launched later."""
 
     def __init__(
-        self, home: Home, nodes: int, port: int, assignments: list[str], places: Sequence[Place] | None = None
+        self, home: Home, nodes: int, port: int, assignments: list[str], places: Sequence[NodePlace] | None = None
     ) -> None:
         self.home = home
         self.assignments = assignments
@@ -362,14 +362,14 @@ def name_of(index: int) -> str:
     return f"node-{index + 1}"
 
 
-def loopback(index: int, base: int) -> Place:
+def loopback(index: int, base: int) -> NodePlace:
     """The place of node `index` above port `base`."""
-    return Place(
+    return NodePlace(
         LOOPBACK, base + _GATEWAY + index, base + _ADMIN + index, base + _GOSSIP + index, base + _TRANSPORT + index
     )
 
 
-def free_places(nodes: int) -> list[Place]:
+def free_places(nodes: int) -> list[NodePlace]:
     """Places on ports that are free now, for TCP and for UDP.
 
     They lie below the ports that the kernel gives to connections, where any program's next
@@ -383,7 +383,7 @@ def free_places(nodes: int) -> list[Place]:
         if _is_free(port):
             found.append(port)
         if len(found) == nodes * 4:
-            return [Place(LOOPBACK, *found[i : i + 4]) for i in range(0, nodes * 4, 4)]
+            return [NodePlace(LOOPBACK, *found[i : i + 4]) for i in range(0, nodes * 4, 4)]
     raise Unavailable(f"no {nodes * 4} ports are free from {FREE_PORTS.start} to {FREE_PORTS.stop - 1}")
 
 
@@ -397,7 +397,7 @@ def _is_free(port: int) -> bool:
     return True
 
 
-def _check_free(place: Place) -> None:
+def _check_free(place: NodePlace) -> None:
     for port in (place.gateway, place.admin, place.gossip, place.transport):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -276,8 +276,8 @@ class KinshipMembership:
             raise Unavailable("gossip is not running") from None
 
 
-def _same_but_load(one: Member, other: Member) -> bool:
-    same = msgspec.structs.replace(one, load=other.load, lag_ms=other.lag_ms, suspect=other.suspect)
+def _same_but_load(member: Member, other: Member) -> bool:
+    same = msgspec.structs.replace(member, load=other.load, lag_ms=other.lag_ms, suspect=other.suspect)
     return same == other
 
 

@@ -152,9 +152,9 @@ class Live:
                 self._status = None
 
 
-def count_of(count: int, one: str, more: str = "") -> str:
+def count_of(count: int, singular: str, more: str = "") -> str:
     """The number with its word, one node or several nodes; `more` is the plural where it is no mere s."""
-    return f"{count:,} {one if count == 1 else more or f'{one}s'}"
+    return f"{count:,} {singular if count == 1 else more or f'{singular}s'}"
 
 
 def shown(path: Path) -> str:

@@ -45,7 +45,7 @@ class NodeRun(msgspec.Struct):
         return self.state in ("dead", "left")
 
 
-class Entity(msgspec.Struct):
+class EntityRow(msgspec.Struct):
     """An owned row. A released one keeps the last owner's incarnation and token in `last`."""
 
     epoch: int = 0
@@ -65,7 +65,7 @@ class MemoryDatabase:
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
         self.nodes: dict[NodeAddress, NodeRun] = {}
-        self.entities: dict[ActorId, Entity] = {}
+        self.entities: dict[ActorId, EntityRow] = {}
         self.reminders: dict[tuple[ActorId, str], Reminder] = {}
         self.last_incarnation = 0
 
@@ -186,7 +186,7 @@ class MemoryStore:
     ) -> ClaimResult | Corrupt:
         if not claim.make and claim.id not in self.database.entities:
             return Absent()
-        entity = self.database.entities.setdefault(claim.id, Entity())
+        entity = self.database.entities.setdefault(claim.id, EntityRow())
         run, token = entity.last
         clean = entity.owner is None
         if entity.owner not in (None, me) and self._holds(entity.owner, journals):
@@ -260,7 +260,7 @@ class MemoryStore:
         ids = sorted(id for id in entities if kind_of(id) == kind and (after is None or id > after))
         return [id for id in ids if self._is_orphan(kind, entities[id])][: max(limit, 0)]
 
-    def _is_orphan(self, kind: str, entity: Entity) -> bool:
+    def _is_orphan(self, kind: str, entity: EntityRow) -> bool:
         run = None if entity.owner is None else self.database.nodes.get(entity.owner)
         if run is not None and not run.is_over:
             return False
@@ -319,7 +319,7 @@ class MemoryStore:
         if kind not in self._decoders:
             raise Internal(f"kind {kind} was not named to the store")
 
-    def _decode(self, kind: str, identity: ActorId, entity: Entity) -> Any:
+    def _decode(self, kind: str, identity: ActorId, entity: EntityRow) -> Any:
         if entity.state is None or entity.next_seq > 1:
             return None  # where there is a log, the log is the truth
         try:

@@ -7,7 +7,7 @@ import msgspec
 from server.eventlog.covering import replaces
 from server.eventlog.ports import Append, AppendResult, Chunk, Seal, StoredLog
 from server.ids import ActorId
-from server.storage.memory import Entity, MemoryDatabase
+from server.storage.memory import EntityRow, MemoryDatabase
 
 
 class MemoryLogStore:
@@ -63,6 +63,6 @@ class MemoryLogStore:
         chunks = [chunk for chunk in entity.chunks if chunk.first_seq >= start]
         return StoredLog(entity.next_seq, entity.head, chunks)
 
-    def _entity(self, id: ActorId) -> Entity | None:
+    def _entity(self, id: ActorId) -> EntityRow | None:
         entity = self.database.entities.get(id)
         return None if entity is None or entity.next_seq == 1 else entity

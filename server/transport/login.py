@@ -83,6 +83,6 @@ def split_challenge(payload: bytes) -> tuple[bytes, bytes]:
     return payload[:NONCE_BYTES], payload[NONCE_BYTES:]
 
 
-def same(one: bytes, other: bytes) -> bool:
+def same(left: bytes, right: bytes) -> bool:
     """Equality in a time that does not depend on where they differ."""
-    return hmac.compare_digest(one, other)
+    return hmac.compare_digest(left, right)

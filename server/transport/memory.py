@@ -86,12 +86,12 @@ class MemoryNetwork:
         if self._whole is not None:
             self.delay, self._whole = self._whole, None
 
-    def reset(self, one: NodeAddress, other: NodeAddress) -> None:
+    def reset(self, left: NodeAddress, right: NodeAddress) -> None:
         """Break the links between two nodes, both ways: what is under way is lost, and each
         side knows."""
-        for frm, to in ((one, other), (other, one)):
+        for frm, to in ((left, right), (right, left)):
             self._channels.pop((frm, to), None)
-        for frm, to in ((one, other), (other, one)):
+        for frm, to in ((left, right), (right, left)):
             for transport in list(self._nodes.values()):
                 if transport.me == frm:
                     transport.lose(to, "reset")

@@ -17,7 +17,7 @@ from server.errors import Corrupt
 from server.eventlog.ports import StoredLog
 from server.ids import NodeAddress
 from server.settings import StoreSettings
-from server.storage.memory import Entity, MemoryDatabase
+from server.storage.memory import EntityRow, MemoryDatabase
 from tests.sim.history import Audit, Judged, Released, Wrote
 
 Violations = list[str]
@@ -141,7 +141,7 @@ def claims_bounded(audit: Audit, since: float, until: float, bound: int = MAX_CL
     return [f"{id} changed its owner {count} times after the storm" for id, count in changes.items() if count > bound]
 
 
-def replays(entities: Mapping[str, Entity]) -> Violations:
+def replays(entities: Mapping[str, EntityRow]) -> Violations:
     """Each stored match is, recomputed from its chunks, what its log and its row say."""
     out = []
     for id, entity in entities.items():
@@ -159,7 +159,7 @@ def replays(entities: Mapping[str, Entity]) -> Violations:
     return out
 
 
-def results_once(entities: Mapping[str, Entity], rosters: Mapping[str, Sequence[str]]) -> Violations:
+def results_once(entities: Mapping[str, EntityRow], rosters: Mapping[str, Sequence[str]]) -> Violations:
     """Each player's totals hold the results of its match, which is over, exactly once."""
     out = []
     for match, players in rosters.items():

@@ -12,7 +12,7 @@ from server.eventlog import segment
 from server.eventlog.ports import Chunk
 from server.eventlog.record import NO_HEAD, Entry, next_head
 from server.ids import Incarnation, NodeAddress, NodeId
-from server.storage.memory import Entity
+from server.storage.memory import EntityRow
 from tests.sim import ownership
 from tests.sim.history import Audit, Judged, Released, Row, Wrote
 
@@ -142,7 +142,7 @@ def test_catches_ownership_that_goes_round() -> None:
 EVENTS = [Created(0, "h", MatchOptions(mode="recorded"), 1), Started(0, 1), Kill(5, "a", "b")]
 
 
-def _match(*events: Any) -> Entity:
+def _match(*events: Any) -> EntityRow:
     entries = [
         Entry(seq, event.time_ms, b"\x93" + b"".join(msgpack.encode(part) for part in (event, None, 0)))
         for seq, event in enumerate(events, 1)
@@ -150,7 +150,7 @@ def _match(*events: Any) -> Entity:
     head = NO_HEAD
     for entry in entries:
         head = next_head(head, entry)
-    return Entity(
+    return EntityRow(
         epoch=1,
         next_seq=len(events) + 1,
         head=head,
@@ -172,6 +172,6 @@ def test_catches_a_log_that_does_not_replay() -> None:
 
 @pytest.mark.parametrize(("matches", "kills", "sound"), [(1, 1, True), (0, 0, False), (2, 2, False), (1, 0, False)])
 def test_catches_a_result_that_is_not_counted_once(matches: int, kills: int, sound: bool) -> None:
-    player = Entity(state=msgpack.encode(PlayerState(matches=matches, kills=kills)))
+    player = EntityRow(state=msgpack.encode(PlayerState(matches=matches, kills=kills)))
     wrong = ownership.results_once({"match/m": _match(*EVENTS), "player/a": player}, {"m": ["a"]})
     assert (wrong == []) == sound

@@ -91,8 +91,8 @@ def kinds() -> dict[str, Kind]:
     }
 
 
-def _many(one: bytes) -> bytes:
-    return one * (CHUNK_BYTES // len(one))
+def _many(message_bytes: bytes) -> bytes:
+    return message_bytes * (CHUNK_BYTES // len(message_bytes))
 
 
 @asynccontextmanager

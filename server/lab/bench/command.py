@@ -72,8 +72,8 @@ def bench(
         raise BadInput(f"no benchmark {name!r}; there are {', '.join(known)}, all")
     if rounds < 1:
         raise BadInput("--rounds: must be 1 or more")
-    for one in known if name == "all" else [name]:
-        result = uvloop.run(_run(known[one], Effort(rounds, short)))
+    for bench in known if name == "all" else [name]:
+        result = uvloop.run(_run(known[bench], Effort(rounds, short)))
         if json:
             print(msgspec.json.encode(result).decode(), flush=True)
         else:
@@ -84,8 +84,8 @@ def bench(
     return 0
 
 
-async def _run(one: Bench, effort: Effort) -> Outcome:
-    return await one(effort)
+async def _run(bench: Bench, effort: Effort) -> Outcome:
+    return await bench(effort)
 
 
 def register(app: App) -> None:

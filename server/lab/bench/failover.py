@@ -73,8 +73,8 @@ async def _kills(store: Store, journal: Mode, effort: Effort) -> tuple[Chaos, di
 
 def _worst(chaos: Chaos) -> Iterable[float]:
     """The longest wait after each kill that hit anybody."""
-    for one in chaos.struck:
-        waits = one.waits(chaos.gaps) | one.elsewhere(chaos.gaps)
+    for struck in chaos.struck:
+        waits = struck.waits(chaos.gaps) | struck.elsewhere(chaos.gaps)
         if waits:
             yield max(waits.values())
 

@@ -55,17 +55,17 @@ async def _moves(
     """Pauses, and what calls take in as much time without a move."""
     pauses: list[float] = []
     ordinary: list[float] = []
-    one, other = world.processes
+    source, target = world.processes
     for number in range(moves):
         await asyncio.sleep(REST_S)
         begin = time.perf_counter()
-        moved = await world.move(ids, one, other)
+        moved = await world.move(ids, source, target)
         end = time.perf_counter()
         await asyncio.sleep(REST_S)
         pauses += [probe.longest_ms(begin, end) for probe in probes]
         await asyncio.sleep(end - begin)
         ordinary += [probe.longest_ms(end + REST_S, 2 * end - begin + REST_S) for probe in probes]
-        one, other = other, one
+        source, target = target, source
         longest = max(pauses[-len(probes) :])
         progress(f"migrate: round {number + 1}/{moves} on {store}: {moved} moved, longest pause {longest:.2f} ms")
     return pauses, ordinary

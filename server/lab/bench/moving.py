@@ -122,7 +122,7 @@ class Calls:
 @asynccontextmanager
 async def under_way(calls: Sequence[Calls]) -> AsyncIterator[None]:
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(one.run()) for one in calls]
+        tasks = [group.create_task(caller.run()) for caller in calls]
         try:
             yield
         finally:

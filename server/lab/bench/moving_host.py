@@ -63,7 +63,7 @@ async def _do(host: ActorSystem, told: Told) -> Any:
             await asyncio.gather(*(host.activate(identity) for identity in told.ids[start : start + AT_ONCE]))
         return len(host.catalog.live)
     if isinstance(told, MoveThese):
-        here = [one for identity in told.ids if (one := host.find(identity)) is not None]
+        here = [activation for identity in told.ids if (activation := host.find(identity)) is not None]
         return await host.migrator.move(here, told.to)
     return [len(host.catalog.live), len(host.misplaced), host.metrics.migrations_total]
 

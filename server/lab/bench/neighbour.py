@@ -80,7 +80,7 @@ async def run(effort: Effort) -> Outcome:
         worst = max(outcomes, key=lambda name: outcomes[name].ratio)
         detail: dict[str, Any] = {
             "kind": worst,
-            "by_kind": {name: one.ratio for name, one in outcomes.items()},
+            "by_kind": {name: outcome.ratio for name, outcome in outcomes.items()},
             "all_at_once": crowd.ratio,
             "grown_kib": rss_kib(node.pid) - before,
             "thrown_out": bench.thrown,

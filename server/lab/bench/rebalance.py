@@ -38,8 +38,8 @@ async def run(effort: Effort) -> Outcome:
             await world.show(NAMES)
             counts = await _balanced(world)
             balanced = time.perf_counter()
-    before = percentiles([1e3 * took for one in calls for at, took in one.took if at < joined])
-    during = percentiles([1e3 * took for one in calls for at, took in one.took if joined <= at < balanced])
+    before = percentiles([1e3 * took for player in calls for at, took in player.took if at < joined])
+    during = percentiles([1e3 * took for player in calls for at, took in player.took if joined <= at < balanced])
     detail: dict[str, Any] = {
         "players": len(ids),
         "moved": sum(moved for _, _, moved in counts),
@@ -48,8 +48,8 @@ async def run(effort: Effort) -> Outcome:
         "before_ms": before,
         "during_ms": during,
         "extra_ms": {name: round(during[name] - before[name], 3) for name in ("p50", "p99")},
-        "calls": sum(len(one.took) for one in calls),
-        "calls_failed": sum(one.failed for one in calls),
+        "calls": sum(len(player.took) for player in calls),
+        "calls_failed": sum(player.failed for player in calls),
     }
     ratio = round(during["p99"] / before["p99"], 3)
     return Outcome("rebalance", "ms", during["p99"], before["p99"], ratio, 0.0, machine(), None, detail)

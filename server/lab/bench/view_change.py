@@ -175,7 +175,7 @@ class _Cluster:
     def _settle(self) -> None:
         """Nine of ten actors move to their slots' owners."""
         for node in list(self.nodes.values()):
-            away = [one for one in node.live if self._owner(one) != node.me and not one.endswith("0")]
+            away = [name for name in node.live if self._owner(name) != node.me and not name.endswith("0")]
             for identity in away:
                 owner = self._owner(identity)
                 del node.live[identity]
@@ -188,7 +188,7 @@ class _Cluster:
         """Assert that the measured work was done: every activation away from its owner is listed."""
         self.pass_messages()
         listed = sum(len(node.core.partition) for node in self.nodes.values())
-        away = sum(self._owner(one) != node.me for node in self.nodes.values() for one in node.live)
+        away = sum(self._owner(identity) != node.me for node in self.nodes.values() for identity in node.live)
         assert listed == away, f"{listed} entries, {away} activations away from their owners"
         assert all(node.core.quiet for node in self.nodes.values())
 
@@ -243,5 +243,5 @@ def _of(size: int, seen: dict[tuple[int, str], list[dict[str, float]]]) -> dict[
     kinds = {}
     for kind in KINDS:
         rounds = seen[size, kind]
-        kinds[kind] = {name: round(statistics.median(one[name] for one in rounds), 3) for name in rounds[0]}
+        kinds[kind] = {name: round(statistics.median(figures[name] for figures in rounds), 3) for name in rounds[0]}
     return {"table_from_scratch_ms": round(_scratch_ms(size), 2), **kinds}

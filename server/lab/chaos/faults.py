@@ -266,8 +266,8 @@ class Faults:
     def _tell(self, struck: list[Struck]) -> None:
         gaps = self.gaps
         worst: dict[str, float] = {}
-        for one in struck:
-            for entity, seconds in (one.waits(gaps) | one.elsewhere(gaps)).items():
+        for hit in struck:
+            for entity, seconds in (hit.waits(gaps) | hit.elsewhere(gaps)).items():
                 kind = entity.partition("/")[0]
                 worst[kind] = max(worst.get(kind, 0.0), seconds)
         if gaps.quiet:

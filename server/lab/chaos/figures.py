@@ -117,9 +117,9 @@ def recovery(struck: Iterable[Struck], gaps: Gaps) -> dict[str, Any] | None:
     that of those among them that did not live on the node."""
     there: list[tuple[str, float]] = []
     elsewhere: list[tuple[str, float]] = []
-    for one in struck:
-        there += one.waits(gaps).items()
-        elsewhere += one.elsewhere(gaps).items()
+    for hit in struck:
+        there += hit.waits(gaps).items()
+        elsewhere += hit.elsewhere(gaps).items()
     found = spread([seconds for _, seconds in (*there, *elsewhere)])
     if found is None:
         return None

@@ -22,7 +22,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Final
 
-from server.cli.local_cluster import Place
+from server.cli.local_cluster import NodePlace
 from server.errors import Unavailable
 
 NET: Final = "10.77.0"
@@ -54,10 +54,10 @@ class Network:
             self._join(index)
 
     @property
-    def places(self) -> list[Place]:
+    def places(self) -> list[NodePlace]:
         """Addresses and namespaces in which nodes may live."""
         return [
-            Place(_address(index), GATEWAY, ADMIN, GOSSIP, TRANSPORT, namespace)
+            NodePlace(_address(index), GATEWAY, ADMIN, GOSSIP, TRANSPORT, namespace)
             for index, namespace in enumerate(self._namespaces)
         ]
 

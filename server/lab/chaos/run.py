@@ -215,12 +215,12 @@ class Chaos(Live):
         options, done = self.options, self.done
         writes = await store.writes()
         doubles = double_writes(writes)
-        for one in doubles[:NAMED]:
-            self.console.print(f"double write: {one.entity}, write {one.place}: {one.why}", markup=False)
+        for hit in doubles[:NAMED]:
+            self.console.print(f"double write: {hit.entity}, write {hit.place}: {hit.why}", markup=False)
         for line in found["lost_from"]:
             self.console.print(f"lost from {line}", markup=False)
         kinds = sorted({struck.kind for struck in faults.struck})
-        recovered = {kind: recovery([one for one in faults.struck if one.kind == kind], self.gaps) for kind in kinds}
+        recovered = {kind: recovery([hit for hit in faults.struck if hit.kind == kind], self.gaps) for kind in kinds}
         lengths = self.gaps.lengths()
         return {
             "seconds": round(self.ended - self.began, 1),

@@ -59,7 +59,7 @@ _NO_ROOM: Final = "the journal is full: its oldest changes are not in the store 
 _LOST: Final = "the journal was adopted by another node, or removed"
 
 
-class Place(msgspec.Struct, frozen=True):
+class LocalPlace(msgspec.Struct, frozen=True):
     """A parsed `place`; `host` is a name of the machine, `boot` of its time since its start, `run`
     of the process that wrote the journal."""
 
@@ -84,14 +84,14 @@ class Place(msgspec.Struct, frozen=True):
         return Path(cluster, f"{self.node}.{self.run}.unopened")
 
 
-def parse_place(text: str) -> Place | None:
+def parse_place(text: str) -> LocalPlace | None:
     """None for what another driver wrote."""
     driver, *rest = text.split(":", 6)
     if driver != "local" or len(rest) != 6 or _NAME.fullmatch(rest[0]) is None:
         return None
     if _RUN.fullmatch(rest[4]) is None or not _is_path(rest[5]):
         return None
-    return Place(*rest)
+    return LocalPlace(*rest)
 
 
 class LocalJournal:
@@ -112,7 +112,7 @@ class LocalJournal:
         self._settings, self._cluster, self._node, self._metrics = settings, cluster, node, metrics
         self._host, self._boot = host or host_name(), boot or boot_id()
         self._directory = _absolute(settings.directory)
-        self._place: Place | None = None
+        self._place: LocalPlace | None = None
         self.on_durable: Callable[[Any, int], None] = _nobody_waits
         self._run: _Run | None = None
         self._closed()
@@ -130,7 +130,7 @@ class LocalJournal:
         run = secrets.token_hex(8)
         note = f"{self._node}.{run}.unopened"
         volume = await asyncio.to_thread(local_files.prepare, self._directory, self._cluster, note)
-        self._place = Place(self._node, self._host, self._boot, volume, run, str(self._directory))
+        self._place = LocalPlace(self._node, self._host, self._boot, volume, run, str(self._directory))
 
     @property
     def durable_at_once(self) -> bool:
@@ -278,18 +278,18 @@ class LocalJournal:
         if path is not None:
             await asyncio.to_thread(local_files.settle, path)
 
-    def _path(self, owner: NodeAddress, there: Place | None) -> Path | None:
+    def _path(self, owner: NodeAddress, there: LocalPlace | None) -> Path | None:
         directory = self._find(there) if there is not None else None
         return directory / there.folder(self._cluster, owner) if directory is not None and there is not None else None
 
-    def _find(self, there: Place) -> Path | None:
+    def _find(self, there: LocalPlace) -> Path | None:
         """The directory with that volume's name, if it is in reach."""
         for directory in dict.fromkeys((self._directory, Path(there.directory))):
             if local_files.volume(directory) == there.volume:
                 return directory
         return None
 
-    def _is_gone(self, there: Place) -> bool:
+    def _is_gone(self, there: LocalPlace) -> bool:
         """That was this very node's directory on this host, and it is another one now."""
         mine = (self._node, self._host, str(self._directory))
         return mine == (there.node, there.host, there.directory) and local_files.volume(self._directory) not in (

@@ -50,7 +50,7 @@ from server.runtime.supervisor import Supervisor
 from server.settings import JournalSettings
 from server.storage.journal.ports import Journaled, Recovered
 from server.storage.journal.record import Part, encode_payload, frame, read_run, run_seed
-from server.storage.journal.redis_names import Keys, Place, parse_place
+from server.storage.journal.redis_names import Keys, RedisPlace, parse_place
 from server.storage.journal.redis_server import DEMOTED, NO_ANSWER, check, connect, is_late, is_temporary
 
 log = structlog.get_logger(__name__)
@@ -102,7 +102,7 @@ class RedisJournal:
         self._client, self._address = connect(settings)
         self._execute: Callable[..., Any] = self._client.execute_command
         self._keys = Keys(cluster)
-        self._place: Place | None = None
+        self._place: RedisPlace | None = None
         self.on_durable: Callable[[Any, int], None] = _nobody_waits
         self._asking = asyncio.Lock()
         self._pump_task: asyncio.Task[None] | None = None
@@ -113,7 +113,7 @@ class RedisJournal:
         self._refusal: str | None = "the journal is closed"
         self._seed = self._next = self._truncated = 0
         self._key, self._number = "", 1
-        self._own: tuple[NodeAddress, Place] | None = None
+        self._own: tuple[NodeAddress, RedisPlace] | None = None
         self._queue: deque[tuple[Any, int, bytes]] = deque()
         self._stored: deque[tuple[int, int, int]] = deque()
         """(number, end, bytes) of the stream's entries that are not trimmed."""
@@ -143,7 +143,7 @@ class RedisJournal:
             if server is None:  # a full one need not be written to
                 await self._ask("SET", self._keys.name, secrets.token_hex(16), "NX")
                 server = await self._ask("GET", self._keys.name)
-            self._place = Place(server.decode(), run, self._address)
+            self._place = RedisPlace(server.decode(), run, self._address)
             await self._note(self._keys.unopened(self._place))
         except exceptions.RedisError as error:
             if is_temporary(error):
@@ -200,7 +200,7 @@ class RedisJournal:
             return True
         return False
 
-    async def _is_lost(self, owner: NodeAddress, place: Place) -> bool:
+    async def _is_lost(self, owner: NodeAddress, place: RedisPlace) -> bool:
         """Of a stream that is not there: whether it should be."""
         notes = (self._keys.removed(owner, place), self._keys.unopened(place))
         return [await self._ask("GET", note) for note in notes] == [None, None]
@@ -414,7 +414,7 @@ class RedisJournal:
             except exceptions.RedisError as error:
                 raise Unavailable(f"the journal of {owner} cannot be read: {error}") from None
 
-    async def _recover(self, owner: NodeAddress, there: Place) -> Recovered:
+    async def _recover(self, owner: NodeAddress, there: RedisPlace) -> Recovered:
         name = await self._ask("GET", self._keys.name)
         if name is None or name.decode() != there.server:
             return Recovered({}, [f"the journal of {owner} is gone: Redis at {there.address} has lost its data since"])
@@ -475,14 +475,14 @@ class RedisJournal:
         except exceptions.RedisError as error:
             raise Unavailable(f"the journal of {owner} cannot be removed: {error}") from None
 
-    async def _remove(self, owner: NodeAddress, there: Place) -> None:
+    async def _remove(self, owner: NodeAddress, there: RedisPlace) -> None:
         note = self._keys.removed(owner, there)
         noted = await self._note(note)
         await self._ask("DEL", self._keys.stream(owner, there))
         if not noted:
             await self._note(note)  # there is room now
 
-    def _reach(self, owner: NodeAddress, place: str) -> Place:
+    def _reach(self, owner: NodeAddress, place: str) -> RedisPlace:
         there = parse_place(place)
         if there is None or not self.reads(place):
             raise Unavailable(f"the journal of {owner} cannot be read here: it is at {place}")

@@ -5,7 +5,7 @@ import msgspec
 from server.ids import NodeAddress
 
 
-class Place(msgspec.Struct, frozen=True):
+class RedisPlace(msgspec.Struct, frozen=True):
     """A parsed `place`: which Redis (a random name in it), which process, and its address."""
 
     server: str
@@ -16,10 +16,10 @@ class Place(msgspec.Struct, frozen=True):
         return f"redis:{self.server}:{self.run}:{self.address}"
 
 
-def parse_place(text: str) -> Place | None:
+def parse_place(text: str) -> RedisPlace | None:
     """None for what another driver wrote."""
     driver, *rest = text.split(":", 3)
-    return Place(*rest) if driver == "redis" and len(rest) == 3 else None
+    return RedisPlace(*rest) if driver == "redis" and len(rest) == 3 else None
 
 
 class Keys(msgspec.Struct, frozen=True):
@@ -31,11 +31,11 @@ class Keys(msgspec.Struct, frozen=True):
     def name(self) -> str:
         return f"garrison:{self.cluster}:journals"
 
-    def stream(self, owner: NodeAddress, place: Place) -> str:
+    def stream(self, owner: NodeAddress, place: RedisPlace) -> str:
         return f"garrison:{self.cluster}:journal:{owner.node}:{owner.incarnation}:{place.run}"
 
-    def unopened(self, place: Place) -> str:
+    def unopened(self, place: RedisPlace) -> str:
         return f"garrison:{self.cluster}:journal-unopened:{place.run}"
 
-    def removed(self, owner: NodeAddress, place: Place) -> str:
+    def removed(self, owner: NodeAddress, place: RedisPlace) -> str:
         return f"garrison:{self.cluster}:journal-removed:{owner.node}:{owner.incarnation}:{place.run}"

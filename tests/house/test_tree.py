@@ -23,7 +23,6 @@ def test_there_is_no_import_circle() -> None:
     assert checks.circles(read_tree()) == []
 
 
-@rooms_on_the_way("some names stand twice")
 def test_no_class_name_stands_twice_in_server() -> None:
     assert checks.doubled_classes(within(read_tree(), "server")) == []
 

@@ -288,12 +288,12 @@ class Node:
         journaled = self.pipeline.retention.active
         self.pipeline.retention.end()
         try:
-            for one in list(self.host.catalog.live.values()):
-                changes = one.version - one.stored_version if one.durable and not journaled else 0
+            for activation in list(self.host.catalog.live.values()):
+                changes = activation.version - activation.stored_version if activation.durable and not journaled else 0
                 if changes:
-                    self.host.catalog.lost(one, changes)
+                    self.host.catalog.lost(activation, changes)
                 else:
-                    self.host.catalog.discard(one, error)
+                    self.host.catalog.discard(activation, error)
             self.gateway.close_all(CloseCode.OWNERSHIP_LOST)
         finally:
             self.ended.set()
@@ -336,8 +336,8 @@ class Node:
         settled = self._settled()
         self.pipeline.retention.end()
         self.host.catalog.closed = Unavailable("this node has stopped")
-        for one in list(self.host.catalog.live.values()):
-            self.host.catalog.discard(one, Unavailable("this node has stopped"))
+        for activation in list(self.host.catalog.live.values()):
+            self.host.catalog.discard(activation, Unavailable("this node has stopped"))
         await asyncio.sleep(max(0.0, heard_at - self.clock.now()))
         await self._leave(settled and not self.lease_lost)
 

@@ -78,7 +78,7 @@ def _find(settings: Settings, node: str, url: str | None, token: str | None) -> 
         gone = next((row for row in cluster["gone"] if row["node"] == node), None)
         if gone is not None:
             raise NotFound(f"{node} is gone: {gone['how']} {gone['ago_s']:.0f} s ago")
-        raise NotFound(f"no node {node}; there are {', '.join(one['node'] for one in cluster['nodes'])}")
+        raise NotFound(f"no node {node}; there are {', '.join(row['node'] for row in cluster['nodes'])}")
     if not found["admin_url"]:
         raise Unavailable(f"{node} has no admin address to ask")
     return found["admin_url"], {"node": node, "incarnation": found["incarnation"]}

@@ -305,9 +305,9 @@ class MemoryStore:
 
     async def due_reminders(self, until_ms: int, limit: int, after: Reminder | None = None) -> list[Reminder]:
         begin = (-1, "", "") if after is None else (after.due_ms, after.id, after.name)
-        rows = sorted((one.due_ms, one.id, one.name) for one in self.database.reminders.values())
+        rows = sorted((reminder.due_ms, reminder.id, reminder.name) for reminder in self.database.reminders.values())
         due = [self.database.reminders[id, name] for due_ms, id, name in rows if due_ms <= until_ms]
-        return [one for one in due if (one.due_ms, one.id, one.name) > begin][: max(limit, 0)]
+        return [reminder for reminder in due if (reminder.due_ms, reminder.id, reminder.name) > begin][: max(limit, 0)]
 
     def _is_at(self, identity: ActorId, epoch: Epoch) -> bool:
         """Whether nobody has been given the actor since `epoch` was."""

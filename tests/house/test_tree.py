@@ -66,6 +66,5 @@ def test_handover_is_no_word_of_the_house() -> None:
     assert checks.banned_words(within(read_tree(), "server", "game", "persistence"), "handover") == []
 
 
-@rooms_on_the_way("an activation is called so in many places")
 def test_no_variable_is_called_one() -> None:
     assert checks.banned_words(within(read_tree(), "server", "game", "persistence"), "one", whole=True) == []

@@ -64,6 +64,8 @@ async def _balanced(world: Hosts) -> list[list[int]]:
             return counts
         if time.perf_counter() - shown > 2.0:
             shown = time.perf_counter()
-            progress(f"rebalance: {[live for live, _, _ in counts]} live, {sum(one[1] for one in counts)} misplaced")
+            progress(
+                f"rebalance: {[live for live, _, _ in counts]} live, {sum(count for _, count, _ in counts)} misplaced"
+            )
         await asyncio.sleep(0.05)
     raise Unavailable(f"not balanced after {LONGEST_S:.0f} s")

@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types imports format lock wheels sim bench clean
+.PHONY: help setup demo test test-browser lint types imports format lock wheels sim bench clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -12,10 +12,11 @@ STAMP := $(VENV)/.installed
 PYTHON ?= $(shell python3.11 -c '' 2>/dev/null && echo python3.11 || echo python3)
 SDK := $(wildcard clients/python/pyproject.toml)
 ARGS ?=
+JOBS ?= auto
 SEEDS ?= 20
 
 help: ## What there is to make
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 setup: $(STAMP) ## Make .venv from requirements.lock
 
@@ -26,8 +27,11 @@ $(STAMP): requirements.lock pyproject.toml $(SDK)
 demo: setup ## Three nodes on loopback with a few hundred bot players (ARGS="--seconds 60 --fresh")
 	@exec $(BIN)/garrison demo $(ARGS)
 
-test: setup ## Every test (ARGS="-k name")
-	@exec $(BIN)/python -m pytest $(ARGS)
+test: setup ## Every test but those in a browser, on JOBS processes (ARGS="-k name")
+	@exec $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -m "not browser" $(ARGS)
+
+test-browser: setup ## The tests of the dashboard, in Chromium
+	@exec $(BIN)/python -m pytest -m browser $(ARGS)
 
 lint: setup ## Style
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -6,6 +6,10 @@ Tests marked `browser` or `docker` skip, visibly, where Chromium or docker is no
 The event loop of an async test is asyncio's own, unless a mark says another: `virtual_time` the
 simulation's (`tests/support/virtual_time.py`), `loops("asyncio", "uvloop")` each of these in turn.
 The mark nearest to the test counts.
+
+`make test` spreads the tests over processes. Tests of one `xdist_group` stay in one of them, one
+after the other: a module whose tests share a cluster of programs, or one whose programs need much
+of the machine. Every other test runs beside any other, in any order.
 """
 
 import asyncio
@@ -29,6 +33,11 @@ def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, LoopFactory]:
     if closest.name == "virtual_time":
         return {"virtual": VirtualTimeLoop}
     return {name: LOOPS[name] for name in closest.args}
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Processes of `make test`: two a core, as much of the suite waits for programs that it has started."""
+    return min(2 * len(os.sched_getaffinity(0)), 8)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -9,7 +9,7 @@ import pytest
 from server.lab.chaos.network import why_not
 from tests.support.program import Running, garrison, none_left
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.xdist_group("chaos"), pytest.mark.slow, pytest.mark.timeout(240)]
 
 FIGURES = [
     "seconds", "seed", "nodes", "players", "store", "journal", "network", "faults", "failover_s", "partition_s",
@@ -24,8 +24,9 @@ def chaos(*arguments: str, cwd: Path, count: int) -> Running:
     return Running("chaos", "--json", "--players", "16", "--count", str(count), "--seed", "1", *arguments, cwd=cwd)
 
 
-def journals() -> list[str]:
-    return sorted(place.name for place in SHARED_MEMORY.glob("garrison-chaos-*"))
+def journals(running: Running) -> list[str]:
+    """Journals in shared memory of the nodes that this command started."""
+    return sorted(place.name for place in SHARED_MEMORY.glob(f"garrison-chaos-*-{running.process.pid}"))
 
 
 def check(figures: dict[str, Any], *kinds: str) -> None:
@@ -38,7 +39,6 @@ def check(figures: dict[str, Any], *kinds: str) -> None:
 
 
 def test_one_writer_and_nothing_lost_with_a_local_journal(tmp_path: Path) -> None:
-    before = journals()
     kinds = ("kill", "stop") if why_not(4) else ("kill", "partition", "stop")
     with chaos("--faults", ",".join(kinds), cwd=tmp_path, count=len(kinds)) as running:
         running.line("probes live there")
@@ -52,7 +52,7 @@ def test_one_writer_and_nothing_lost_with_a_local_journal(tmp_path: Path) -> Non
     assert figures["recovery_s"]["stop"]["count"] > 0
     assert (figures["network"] == "namespaces") == (figures["partition_s"] is not None) == ("partition" in kinds)
     assert figures["sessions_dropped"] + figures["sessions_resumed"] > 0
-    assert journals() == before
+    assert journals(running) == []
     assert none_left(tmp_path)
 
 
@@ -73,7 +73,7 @@ def test_ctrl_c_in_the_middle_of_a_pause_leaves_nothing(tmp_path: Path) -> None:
         running.interrupt()
         assert running.end(timeout_s=20) == (130, "")
         assert none_left(tmp_path)
-    assert not [place for place in journals() if place.endswith(f"-{running.process.pid}")]
+    assert journals(running) == []
 
 
 def test_killing_the_parent_takes_its_nodes_along(tmp_path: Path) -> None:

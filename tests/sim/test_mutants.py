@@ -1,20 +1,26 @@
 """Each condition of the ownership rules, taken out, is found; and what cannot be is named with its reason."""
 
+from collections.abc import Iterable
+
 import pytest
+from _pytest.mark import ParameterSet
 
 from tests.sim.mutants import first_seed, in_order, play, rewritten
 from tests.sim.mutations import MUTANTS, STORE, Mutant
 
-FOUND = [mutant for mutant in MUTANTS if not mutant.unseen]
+
+def of(mutants: Iterable[Mutant]) -> list[ParameterSet]:
+    """Mutants of one scenario share a process, and with it what the scenario shows without any."""
+    return [pytest.param(mutant, id=mutant.name, marks=pytest.mark.xdist_group(mutant.scenario)) for mutant in mutants]
 
 
-@pytest.mark.parametrize("mutant", FOUND, ids=[mutant.name for mutant in FOUND])
+@pytest.mark.parametrize("mutant", of(mutant for mutant in MUTANTS if not mutant.unseen))
 def test_a_missing_condition_is_found(mutant: Mutant) -> None:
     seed, _ = first_seed(mutant, in_order(mutant))
     assert seed is not None
 
 
-@pytest.mark.parametrize("mutant", [mutant for mutant in MUTANTS if mutant.unseen], ids=lambda one: one.name)
+@pytest.mark.parametrize("mutant", of(mutant for mutant in MUTANTS if mutant.unseen))
 def test_a_condition_behind_another_one_can_go(mutant: Mutant) -> None:
     assert play(mutant, 1) == []
 

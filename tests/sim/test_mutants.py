@@ -1,15 +1,15 @@
 """Each condition of the ownership rules, taken out, is found; and what cannot be is named with its reason."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import pytest
-from _pytest.mark import ParameterSet
 
 from tests.sim.mutants import first_seed, in_order, play, rewritten
 from tests.sim.mutations import MUTANTS, STORE, Mutant
 
 
-def of(mutants: Iterable[Mutant]) -> list[ParameterSet]:
+def of(mutants: Iterable[Mutant]) -> list[Any]:
     """Mutants of one scenario share a process, and with it what the scenario shows without any."""
     return [pytest.param(mutant, id=mutant.name, marks=pytest.mark.xdist_group(mutant.scenario)) for mutant in mutants]
 

@@ -34,7 +34,7 @@ Row = dict[str, Any]
 
 
 class Reader(Protocol):
-    """One of the two databases, for reading. `rows` raises the driver's own errors, and `TimeoutError`."""
+    """The port of a database for reading, SQLite or PostgreSQL. `rows` raises the driver's own errors, and `TimeoutError`."""
 
     async def rows(self, statement: Select[Any]) -> list[Row]: ...
 
@@ -90,7 +90,7 @@ class SqlStoreQueries:
 
 
 class SqliteReader:
-    """One connection in one thread: queries run one after another."""
+    """Reader over a single connection in a thread of its own: queries run one after another."""
 
     def __init__(self, address: Address, limit_s: float) -> None:
         self._address, self._limit_s = address, limit_s

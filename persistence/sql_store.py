@@ -279,7 +279,7 @@ class SqlStore:
 
 
 def _identity(kind: str, key: str) -> ActorId:
-    """What a row is called, also one that was made by hand and is no actor's: its page goes on."""
+    """The id of a row, also of one that was made by hand and is no actor's: a page of rows goes on past it."""
     return ActorId(f"{kind}/{key}")
 
 

@@ -54,7 +54,7 @@ def matches(
 
 
 def _newest_first(row: dict[str, Any]) -> tuple[bool, int, str]:
-    """What has not begun is newer than what has."""
+    """Sort key: matches that have not begun count as newer than those that have."""
     began: int = row["started_wall_ms"]
     return began > 0, -began, row["match"]
 

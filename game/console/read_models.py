@@ -1,5 +1,5 @@
 """Read models of live matches: for the dashboard, and for clients that list matches. They run on
-every node over its own match activations; what the nodes answer is put together elsewhere."""
+every node over its own match activations; the answers of all nodes are put together elsewhere."""
 
 import heapq
 from collections.abc import Callable, Iterable, Mapping
@@ -51,7 +51,7 @@ class Happening(msgspec.Struct, frozen=True):
 
 
 def live_matches(activations: Activations, params: Mapping[str, Any]) -> list[Any]:
-    """One mapping a match that has not ended, newest first, at most `limit` (default and bound
+    """A mapping for each match that has not ended, newest first, at most `limit` (default and bound
     500): the fields of `MatchRow`, and `leaders`, the best of its scoreboard, if `leaders` is 1.
     Raises `BadInput`."""
     limit, with_leaders = _count(params, "limit", MAX_MATCHES), _count(params, "leaders", 0) > 0

@@ -1,4 +1,4 @@
-"""What the admin API answers about matches: the live ones from the nodes' memory, the stored ones from the store."""
+"""Answers of the admin API about matches: the live ones from the nodes' memory, the stored ones from the store."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -15,7 +15,7 @@ async def live(context: AdminContext, params: Mapping[str, str]) -> Any:
 
 
 async def board(context: AdminContext, params: Mapping[str, str]) -> Any:
-    """One live match: scoreboard and recent kills. 404 if every node answered and none has it."""
+    """A live match: scoreboard and recent kills. 404 if every node answered and none has it."""
     match = key_of(actor_id("match", params["match"]))
     rows, missing = await context.read("match_board", {"match": match})
     if not rows and not missing:

@@ -1,4 +1,4 @@
-"""How a kind's state becomes columns: the seam between the stores and whatever they store.
+"""Mappings of a kind's state to columns: the seam between the stores and the states that they store.
 
 A kind without a mapping of its own goes to table `actors` as msgpack (`GenericMapping`). Own
 columns are one `Mapping` and one migration. Encoding works on a whole batch, column by column,
@@ -14,7 +14,7 @@ from sqlalchemy import LargeBinary, Table, Text
 from persistence.engine import tables
 
 Columns = list[Sequence[Any]]
-"""One sequence a column, all of the length of the batch."""
+"""A sequence for each column, all of the length of the batch."""
 
 
 class Children(Protocol):
@@ -31,7 +31,7 @@ class Children(Protocol):
 
 
 class Mapping(Protocol):
-    """One kind's state and its columns. Every column must be nullable or have a default in the
+    """The columns of a kind's state. Every column must be nullable or have a default in the
     database: a claim inserts the row before there is any state."""
 
     state_type: type[msgspec.Struct]

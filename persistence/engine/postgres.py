@@ -29,7 +29,7 @@ from server.settings import StoreSettings
 T = TypeVar("T")
 Work = Callable[[Any], Awaitable[T]]
 ATTEMPTS: Final = 5
-"""Of a unit of work that the database chose as the victim of a deadlock."""
+"""Attempts at a unit of work that the database chooses as the victim of a deadlock."""
 GRACE_S: Final = 0.25
 """The server's own timeout fires first; this long after it the connection is given up."""
 SERVER_SHARE: Final = 0.9
@@ -37,14 +37,15 @@ SERVER_SHARE: Final = 0.9
 RETRY_S: Final = 0.5
 
 Lane = Literal["work", "lease", "judge"]
-"""Which connections a unit of work takes: those for most things, or one of the two that stand apart."""
+"""Connections that a unit of work takes: the pool for most things, or one of the two that stand apart, so that
+a busy pool never delays a lease or a judgement."""
 
 _DURABLE: Final = (
     "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
 )
 """Its other values are about standbys, and are left to the operator."""
 _UNFIT: Final = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, asyncpg.ProgramLimitExceededError)
-"""What is wrong with a value, and so would be wrong again."""
+"""Errors about a value: trying again would fail again."""
 _VICTIM: Final = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 _DRIVER: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, EOFError)
 

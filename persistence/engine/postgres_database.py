@@ -186,8 +186,8 @@ class PostgresDatabase:
         me: NodeAddress,
         journals: Collection[str] | None,
     ) -> Claimed:
-        """What has no owner is claimed by a statement of its own, because PostgreSQL does not say
-        what an updated row was before."""
+        """Claim in two statements: first the rows without an owner, since PostgreSQL does not say what an updated
+        row was before."""
         sql = _statements(mapping)
         token_of = dict(zip(keys, tokens, strict=True))
         readable = None if journals is None else list(journals)

@@ -1,4 +1,4 @@
-"""What a named store query is over SQL: the shape of its parameters, and the statement that they make.
+"""Named store queries over SQL: the shape of a query's parameters, and the statement that they make.
 
     class Newest(msgspec.Struct, frozen=True):
         limit: int = 20

@@ -1,4 +1,4 @@
-"""What passes between `SqlStore`, which knows states, and a database, which knows bytes."""
+"""Rows as they pass between `SqlStore`, which knows states, and a database, which knows bytes."""
 
 from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple, Protocol
@@ -11,11 +11,11 @@ from server.ids import NodeAddress
 from server.liveness.ports import Estate, NodeRow
 
 BASE_COLUMNS = ("epoch", "state_epoch", "state_version", "owner_node", "owner_incarnation", "claim_token")
-"""What every row read begins with, after its key; `next_seq` and `head` and the state follow."""
+"""Columns that every row read begins with, after its key; `next_seq`, `head` and the state follow."""
 
 
 class Row(NamedTuple):
-    """One entity as it is stored; `values` are the mapping's columns."""
+    """An entity as it is stored; `values` are the mapping's columns."""
 
     key: str
     epoch: int
@@ -38,7 +38,7 @@ class Claimed(msgspec.Struct, frozen=True):
 
 
 class Versions(NamedTuple):
-    """What is read back of a row that a write did not hit."""
+    """Part of a row that is read back where a write did not hit it."""
 
     key: str
     epoch: int
@@ -96,7 +96,7 @@ class Ends(msgspec.Struct, frozen=True):
 
 
 class Database(Protocol):
-    """One of the two databases. Raises `Unavailable`, `Corrupt`, and `Internal` for a value that
+    """The port of a database, SQLite or PostgreSQL. Raises `Unavailable`, `Corrupt`, and `Internal` for a value that
     does not fit its column."""
 
     async def open(self) -> None:
@@ -199,8 +199,8 @@ def is_stored(row: Versions, epoch: int, version: int) -> bool:
 
 
 def refused_moves(moves: Moves, moved: Collection[str], owners: Sequence[tuple[str, int, str, int]]) -> set[str]:
-    """Those that neither `moved` now nor, by what the rows read back say (key, epoch, owner), had
-    been applied already."""
+    """Keys of moves that were refused: neither `moved` now nor, by the rows read back (key, epoch, owner), applied
+    already."""
     hit = {(key, epoch - 1, (node, run)) for key, epoch, node, run in owners}
     wanted = zip(moves.keys, moves.epochs, moves.targets, strict=True)
     return {key for key, epoch, to in wanted if key not in moved and (key, epoch, to) not in hit}

@@ -41,7 +41,7 @@ RETRY_S: Final = 0.5
 _BROKEN: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _NO_PLACE: Final = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM)
 _UNFIT: Final = (sqlite3.DataError, sqlite3.IntegrityError)
-"""What is wrong with a value, and so would be wrong again."""
+"""Errors about a value: trying again would fail again."""
 _LOCKED: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
@@ -58,7 +58,7 @@ class SqliteFile:
         self._reading: sqlite3.Connection | None = None
         self._through = False
         self._opened: tuple[int, int] | None = None
-        """What the path led to: device and inode."""
+        """Device and inode of the opened file, to notice when another one is put in its place."""
 
     async def open(self) -> None:
         """Raises `BadSetting` if there is no such file or it cannot be written, `Corrupt` if it

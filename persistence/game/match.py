@@ -42,7 +42,7 @@ _LINE_FIELDS: Final = ("team", "present", "kills", "deaths", "assists", "medals"
 
 
 class ParticipantRows:
-    """One row a player of a match."""
+    """Rows of table `participants`, one for each player of a match."""
 
     table: Table = tables.participants
     columns: tuple[str, ...] = _LINE_FIELDS
@@ -57,7 +57,7 @@ class ParticipantRows:
 
 
 class MatchMapping:
-    """One row a match."""
+    """Row of table `matches`, one for each match."""
 
     state_type: type[msgspec.Struct] = MatchState
     table: Table = tables.matches

@@ -32,7 +32,7 @@ _PLACES: Final = [PlayerState.__struct_fields__.index(name) for name in _FIELDS]
 
 
 class _Recent(msgspec.Struct, array_like=True, frozen=True):
-    """What column `recent` holds; grows only at the end."""
+    """Contents of column `recent`; the array grows only at the end."""
 
     answered: dict[str, SavedCommands] = {}
     settled: tuple[SettledMatch, ...] = ()
@@ -55,7 +55,7 @@ def _without_nul(column: Sequence[Any]) -> Sequence[Any]:
 
 
 class PlayerMapping:
-    """One row a player."""
+    """Row of table `players`, one for each player."""
 
     state_type: type[msgspec.Struct] = PlayerState
     table: Table = tables.players

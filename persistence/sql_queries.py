@@ -34,7 +34,7 @@ Row = dict[str, Any]
 
 
 class Reader(Protocol):
-    """The port of a database for reading, SQLite or PostgreSQL. `rows` raises the driver's own errors, and `TimeoutError`."""
+    """The port of a database for reading. `rows` raises the driver's own errors, and `TimeoutError`."""
 
     async def rows(self, statement: Select[Any]) -> list[Row]: ...
 

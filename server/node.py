@@ -1,4 +1,4 @@
-"""One node: staged start, view changes in a fixed order, staged stop. It receives its drivers and
+"""A node: staged start, view changes in a fixed order, staged stop. It receives its drivers and
 builds everything above them; nothing here opens a socket or a file itself.
 
 Start    store -> incarnation and lease -> transport -> gossip (joining) -> gateway -> admin -> up
@@ -50,11 +50,11 @@ LEAVING_ROUNDS = 5
 """Rounds of gossip that a stopping node stays for, so that the others hear that it leaves before it
 is gone: they take its slots over, and know a stop from a death."""
 STAGE_S = 8.0
-"""What a stage of stopping may take that has no time of its own."""
+"""Time for a stage of stopping that has none of its own."""
 
 
 class Listener(Protocol):
-    """Where clients connect: the picows driver, or an in-memory twin."""
+    """The port of the listener for clients: the picows driver, or an in-memory twin."""
 
     async def start(self) -> str:
         """Listen; returns the url that clients are told. Raises `Unavailable` if the port is
@@ -366,8 +366,8 @@ class Node:
 
 
 async def _step(stage: str, work: Awaitable[None], within_s: float = STAGE_S) -> None:
-    """One stage of going down: whatever fails in it, or does not end, the stages after it are still
-    due."""
+    """Run a stage of stopping. A failure in it, or an end that does not come, is logged: the stages after it are
+    still due."""
     try:
         async with asyncio.timeout(within_s):
             await work

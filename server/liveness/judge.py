@@ -106,7 +106,7 @@ class Judge:
             supervisor.every(self._limits.ask_store_s, self._ask_store, "store's nodes")
 
     def living(self, members: Iterable[Member]) -> tuple[Member, ...]:
-        """Those of gossip's `members` that are not known to be over."""
+        """Members of gossip whose run is not known to be over."""
         members = tuple(members)
         if self._over:
             self._over = {member.address: None for member in members if member.address in self._over}
@@ -137,8 +137,8 @@ class Judge:
         self._take_out(await self._undertaker.bury_proven(self._others()))
 
     def _look_at_own_journal(self) -> None:
-        """It is broken because this run was taken for dead, which the next renewal says, or because its place
-        has lost it, which is sure once a renewal was granted after that."""
+        """Tell whether a broken journal ends this run. It breaks because this run was taken for dead, which the next
+        renewal says, or because its place has lost it, which is sure once a renewal was granted after that."""
         if self._journal is None or not self._journal.broken:
             return
         if self._broken_at is None:

@@ -18,8 +18,8 @@ final: the run is over."""
 
 
 class NodeRow(msgspec.Struct, frozen=True):
-    """One run of a node. `lease_left_s` is infinite without a lease; `journal` is empty without an unsettled
-    journal."""
+    """A run of a node as the store has it. `lease_left_s` is infinite without a lease; `journal` is empty without an
+    unsettled journal."""
 
     node: NodeId
     incarnation: Incarnation

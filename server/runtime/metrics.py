@@ -31,7 +31,7 @@ class Histogram:
 
 
 class Metrics:
-    """What a node counts. Names are the Prometheus names without the `garrison_` prefix."""
+    """The counters of a node. Names are the Prometheus names without the `garrison_` prefix."""
 
     def __init__(self) -> None:
         # sessions

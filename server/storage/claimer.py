@@ -33,7 +33,7 @@ class Claimer:
         self._supervisor, self._first, self._takeover = supervisor, first, takeover
         self._waiting: dict[str, dict[ActorId, asyncio.Future[ClaimResult]]] = {}
         self._existing: dict[ActorId, None] = {}
-        """Those that wait and are not to be made."""
+        """Waiting entities that are not to be made where the store does not know them."""
         self._in_flight = 0
         self._scheduled = False
         self._token = 0
@@ -44,7 +44,7 @@ class Claimer:
 
     @property
     def newest_token(self) -> int:
-        """Of all claims that were sent so far."""
+        """The highest token of all claims that were sent so far."""
         return self._token
 
     def claim(self, kind: str, identity: ActorId, make: bool = True) -> asyncio.Future[ClaimResult]:

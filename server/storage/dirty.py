@@ -1,4 +1,4 @@
-"""Which entities have changes that the store does not, and since when. Pure: takes `now`.
+"""The dirty set: entities with changes that are not in the store, and since when. Pure: takes `now`.
 
 An entity is dirty from its first unflushed change; later changes coalesce. Order is the order
 of that first change, so the oldest is always first.

@@ -23,14 +23,14 @@ log = structlog.get_logger(__name__)
 
 
 class Log(Protocol):
-    """One activation's log as the committer sees it."""
+    """The log of an activation, as the committer sees it."""
 
     id: ActorId
     kind: str
 
     def take(self) -> Append | None:
-        """What to store next, up to a turn boundary. The very same append until `committed`: one
-        whose outcome is unknown may be in the store already, and only the same one is known there."""
+        """The next append, up to a turn boundary. The very same one until `committed`: an append with an unknown
+        outcome may be in the store already, and only the same one is recognised there."""
         ...
 
     def backlog(self) -> int: ...

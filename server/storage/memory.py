@@ -60,7 +60,7 @@ class EntityRow(msgspec.Struct):
 
 
 class MemoryDatabase:
-    """What the nodes of one cluster share. Its clock is the store's clock."""
+    """The database that the nodes of a cluster share. Its clock is the store's clock."""
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock

@@ -60,7 +60,7 @@ class Claim(msgspec.Struct, frozen=True):
 
 
 class Change(msgspec.Struct, frozen=True):
-    """One entity's newest state. `version` counts its changes for ever, over all epochs."""
+    """The newest state of an entity. `version` counts its changes for ever, over all epochs."""
 
     id: ActorId
     epoch: Epoch
@@ -180,7 +180,7 @@ class ReminderStore(Protocol):
 
 
 class Store(NodeStore, EntityStore, ReminderStore, Protocol):
-    """One database that a driver connects to, with all three."""
+    """A database that a driver connects to, with all three ports."""
 
     async def open(self) -> None:
         """Connect and check that the schema is the one this program was made for."""

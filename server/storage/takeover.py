@@ -252,7 +252,7 @@ class Takeover:
                 log.warning("estates not closed", why=str(error), exc_info=None if known else error)
 
     async def close_all(self, activate: Activate) -> None:
-        """One round over all open estates. Raises `Unavailable` where the store does not list them."""
+        """Make a round over all open estates. Raises `Unavailable` where the store does not list them."""
         estates = await self._look()
         for estate in self._open.keys() - dict.fromkeys(estates).keys():
             del self._open[estate]  # another node has closed it
@@ -263,7 +263,7 @@ class Takeover:
                 log.warning("estate not closed", node=str(estate.owner), why=error.message)
 
     async def _close(self, opened: OpenEstate, activate: Activate) -> None:
-        """One round for one estate; its journal goes before the store's note of it does, so that a crash in
+        """Make a round for an estate. Its journal goes before the store's note of it does, so that a crash in
         between leaves an estate without a journal, which the next round closes."""
         opened.rounds += 1
         estate = opened.estate
@@ -332,7 +332,7 @@ class Takeover:
         opened.stuck = count
 
     async def _lacking(self, ids: list[ActorId], records: dict[ActorId, JournalRecord]) -> list[ActorId]:
-        """Those of which the store has nothing as new as the record."""
+        """Entities of which the store has nothing as new as the record."""
         lacking: list[ActorId] = []
         for kind in sorted({kind_of(id) for id in ids}):
             of_kind = [id for id in ids if kind_of(id) == kind]

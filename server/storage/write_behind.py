@@ -181,13 +181,13 @@ class WriteBehind:
         return entity.id in self._dirty and not entity.dirty
 
     def set_aside(self, entity: Flushable) -> None:
-        """Who owns `entity` is not known now: it is not written, and the journal keeps its records,
-        until `put_back` or `forget`. Only in `quiet`."""
+        """Stop writing `entity` while its owner is not known (a migration with an unknown outcome): the journal keeps
+        its records until `put_back` or `forget`. Only in `quiet`."""
         self._aside[entity.id] = (entity, self._dirty.since(entity, self._clock.now()))
         self._dirty.clean(entity)
 
     def put_back(self, entity: Flushable) -> None:
-        """This node owns `entity` still: what changed is to be stored."""
+        """Go on writing `entity`: this node owns it still."""
         held = self._aside.pop(entity.id, None)
         if held is not None and entity.dirty:
             self._dirty.mark(entity, held[1])

@@ -25,7 +25,7 @@ CLUSTER = "memory"
 
 
 class Run:
-    """What one run of a node has in its journal."""
+    """The journal of a run of a node."""
 
     def __init__(self, owner: NodeAddress) -> None:
         self.owner = owner
@@ -139,7 +139,7 @@ _NOBODY: Any = "nobody/torn"
 
 
 class MemoryJournal:
-    """One node's view of the world's journals."""
+    """The journals of the world as a node sees them."""
 
     def __init__(
         self, journals: MemoryJournals, node: NodeId, metrics: Metrics, settings: JournalSettings | None = None
@@ -239,7 +239,7 @@ class MemoryJournal:
 
     @property
     def fill(self) -> float:
-        """Which share of the room holds what is not stored, 0 to 1."""
+        """Share of the room with records that are not stored, 0 to 1."""
         return self._backlog / self._capacity
 
     def truncate(self, position: int) -> None:

@@ -1,7 +1,7 @@
-"""What the engine needs from a crash journal: a place where a node's acknowledged write-behind
-changes are kept until the store has them, and where a successor finds them (DESIGN rule 5).
+"""The port of a crash journal (a write-ahead log): it keeps a node's acknowledged write-behind changes until
+the store has them, and a successor finds them there.
 
-One driver has both sides. The owner's side is used by the node whose changes they are:
+A driver has both sides. The owner's side is used by the node whose changes they are:
 
     place      -> what the store's row of this run says (known before the run has its incarnation)
     open       -> the journal of this run exists and is empty
@@ -35,7 +35,7 @@ class Journaled(Protocol):
 
 
 class JournalRecord(msgspec.Struct, frozen=True, array_like=True):
-    """One change. `state` is the whole state as msgpack: a later record of the same entity makes
+    """An acknowledged change. `state` is the whole state as msgpack: a later record of the same entity makes
     an earlier one worthless."""
 
     id: ActorId
@@ -45,7 +45,7 @@ class JournalRecord(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Recovered(msgspec.Struct, frozen=True):
-    """What a journal holds: for each entity its newest record, by (epoch, version). `damage`
+    """Contents of a journal: for each entity its newest record, by (epoch, version). `damage`
     names, in a sentence each, places whose bytes fail their check; a torn last record, which was
     never acknowledged, is not damage."""
 
@@ -74,7 +74,7 @@ class Journal(Protocol):
 
     @property
     def place(self) -> str:
-        """Where this node's journal is, for the store's row. Never empty."""
+        """The place of this node's journal, for the store's row. Never empty."""
         ...
 
     async def open(self, me: NodeAddress) -> None: ...

@@ -41,8 +41,8 @@ _decode: Final = msgspec.msgpack.Decoder(JournalRecord).decode
 
 
 def run_seed(cluster: str, owner: NodeAddress) -> int:
-    """What the checksums of that run begin with; below 2**62, so that adding a sequence number
-    stays within 64 bits."""
+    """The seed of a run's checksums, so that a record of another run never passes; below 2**62, so that adding a
+    sequence number stays within 64 bits."""
     return xxh3_64_intdigest(f"garrison journal {cluster} {owner}".encode()) >> 2
 
 
@@ -52,7 +52,7 @@ def frame(payload: bytes, sequence: int, seed: int) -> bytes:
 
 
 class Part(msgspec.Struct, frozen=True):
-    """One file or stream entry of a run: records lie in `data` from `begin` on. Numbers up to
+    """A file or stream entry of a run: records lie in `data` from `begin` on. Numbers up to
     `after` are not of it."""
 
     name: str
@@ -62,7 +62,7 @@ class Part(msgspec.Struct, frozen=True):
 
 
 class Read(msgspec.Struct):
-    """What a part holds: `records` as (sequence, payload), rising; `stops` maps the sequence
+    """Contents of a part: `records` as (sequence, payload), rising; `stops` maps the sequence
     number before bytes that are no record to their offset, the end of the part included."""
 
     records: list[tuple[int, bytes]]
@@ -118,7 +118,7 @@ def _next_record(data: bytes, offset: int, seed: int, last: int, budget: int) ->
 
 
 def read_run(parts: Iterable[Part], seed: int, low: int = 0, high: int = 0) -> Recovered:
-    """What the parts of a run, in any order, hold. Records below `low` are known to be of no more
+    """Read the parts of a run, in any order. Records below `low` are known to be of no more
     use (0: unknown, then what precedes the first record is not missed); all up to `high` were
     acknowledged (0: unknown, then nothing behind the last record is missed)."""
     by_number: dict[int, bytes] = {}

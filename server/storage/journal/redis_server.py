@@ -22,15 +22,15 @@ _TEMPORARY: Final = (
     exceptions.TryAgainError,
 )
 DEMOTED: Final = (exceptions.ReadOnlyError, exceptions.MasterDownError)
-"""What a master says that became a replica in an orderly failover, and kept its connections."""
+"""Errors of a master that became a replica in an orderly failover and kept its connections."""
 NO_ANSWER: Final = (ValueError, TypeError, AttributeError, LookupError)
-"""What the client's parser raises, besides `InvalidResponse`, for what no Redis would say."""
+"""Errors of the client's parser, besides `InvalidResponse`, for bytes that no Redis would send."""
 _TEMPORARY_WORDS: Final = ("MISCONF", "NOREPLICAS", "BUSY ")
-"""Those that the client has no exception for begin with their code."""
+"""Codes of temporary errors that the client has no exception for."""
 
 
 def is_late(error: Exception) -> bool:
-    """An entry of that id or a higher one is there."""
+    """True if an entry of that id or a higher one is there."""
     text = str(error)
     late = "equal or smaller" in text or "exhausted the last possible ID" in text
     return late and isinstance(error, exceptions.ResponseError)

@@ -14,7 +14,7 @@ from server.lab.bench import databases
 from server.lab.bench.floors import activate as floor
 from server.lab.bench.floors import flush
 from server.lab.bench.harness import Effort, Outcome, alternate
-from server.lab.bench.hosts import game_host
+from server.lab.bench.systems import game_system
 
 PLAYERS = 1_000
 REPEATS = 3
@@ -25,15 +25,15 @@ RELEASE = "UPDATE players SET owner_node = NULL"
 async def run(effort: Effort) -> Outcome:
     """CPU us an activation, the store's thread included."""
     keys = [f"bench-{number:05}" for number in range(effort.size(PLAYERS))]
-    async with databases.sqlite() as bare, databases.sqlite() as real, game_host(real) as host:
+    async with databases.sqlite() as bare, databases.sqlite() as real, game_system(real) as system:
         with closing(sqlite3.connect(databases.path(bare), isolation_level=None)) as connection:
-            assert host.app.session_actor is not None
-            kind, batch = host.app.session_actor.kind, host.settings.actors.claim_batch
+            assert system.app.session_actor is not None
+            kind, batch = system.app.session_actor.kind, system.settings.actors.claim_batch
             ids = {ActorId(f"{kind}/{key}"): Caller("player", key, "bench") for key in keys}
             for identity, caller in ids.items():
-                await host.ask(identity, "connected", (caller,))
-                await host.ask(identity, "disconnected", (caller, "closed"))
-            await host.catalog.deactivate(list(host.catalog.live.values()))
+                await system.ask(identity, "connected", (caller,))
+                await system.ask(identity, "disconnected", (caller, "closed"))
+            await system.catalog.deactivate(list(system.catalog.live.values()))
             connection.executemany("INSERT INTO players (player_id, epoch) VALUES (?, 1)", [(key,) for key in keys])
             flush.sqlite(connection, keys, 1)
 
@@ -51,10 +51,10 @@ async def run(effort: Effort) -> Outcome:
                 spent = 0.0
                 for _ in range(REPEATS):
                     begin = time.process_time()
-                    await asyncio.gather(*(host.activate(identity) for identity in ids))
+                    await asyncio.gather(*(system.activate(identity) for identity in ids))
                     spent += time.process_time() - begin
-                    await host.catalog.deactivate(list(host.catalog.live.values()))
-                    assert not host.catalog.live
+                    await system.catalog.deactivate(list(system.catalog.live.values()))
+                    assert not system.catalog.live
                 return spent * 1e6 / (REPEATS * len(keys))
 
             return await alternate("activate", "us", below, above, effort, goal=None, players=len(keys))

@@ -17,7 +17,7 @@ from server.ids import ActorId
 from server.lab.bench import databases
 from server.lab.bench.floors import flush as floor
 from server.lab.bench.harness import Effort, Outcome, alternate
-from server.lab.bench.hosts import game_host
+from server.lab.bench.systems import game_system
 
 ROWS = 1_000
 FLUSHES = 10
@@ -27,7 +27,7 @@ Write = Callable[[int], Awaitable[None]]
 
 async def sqlite(effort: Effort) -> Outcome:
     """CPU us a row."""
-    async with databases.sqlite() as bare, databases.sqlite() as real, game_host(real) as host:
+    async with databases.sqlite() as bare, databases.sqlite() as real, game_system(real) as system:
         with closing(sqlite3.connect(databases.path(bare), isolation_level=None)) as connection:
             connection.execute("PRAGMA synchronous = NORMAL")
             keys = _keys(effort)
@@ -36,14 +36,14 @@ async def sqlite(effort: Effort) -> Outcome:
             async def write(version: int) -> None:
                 floor.sqlite(connection, keys, version)
 
-            return await _flush("flush-sqlite", host, keys, write, effort)
+            return await _flush("flush-sqlite", system, keys, write, effort)
 
 
 async def postgres(effort: Effort) -> Outcome:
     """CPU us a row, without the database server's. Raises `BadSetting` where there is no server."""
     async with (
         databases.postgres() as fresh,
-        game_host(await fresh()) as host,
+        game_system(await fresh()) as system,
         _connection(await fresh()) as connection,
     ):
         keys = _keys(effort)
@@ -52,7 +52,7 @@ async def postgres(effort: Effort) -> Outcome:
         async def write(version: int) -> None:
             await floor.postgres(connection, keys, version)
 
-        return await _flush("flush-postgres", host, keys, write, effort)
+        return await _flush("flush-postgres", system, keys, write, effort)
 
 
 @asynccontextmanager
@@ -68,13 +68,13 @@ def _keys(effort: Effort) -> list[str]:
     return [f"bench-{number:05}" for number in range(effort.size(ROWS))]
 
 
-async def _flush(name: str, host: ActorSystem, keys: list[str], write: Write, effort: Effort) -> Outcome:
-    assert host.app.session_actor is not None
-    kind = host.app.session_actor.kind
+async def _flush(name: str, system: ActorSystem, keys: list[str], write: Write, effort: Effort) -> Outcome:
+    assert system.app.session_actor is not None
+    kind = system.app.session_actor.kind
     callers = {ActorId(f"{kind}/{key}"): Caller("player", key, "bench") for key in keys}
     for identity, caller in callers.items():
-        await host.ask(identity, "connected", (caller,))
-    await host.write_behind.flush()
+        await system.ask(identity, "connected", (caller,))
+    await system.write_behind.flush()
     version = turn = 0
 
     async def below() -> float:
@@ -92,11 +92,11 @@ async def _flush(name: str, host: ActorSystem, keys: list[str], write: Write, ef
         spent = 0.0
         for _ in range(FLUSHES):
             for identity, caller in callers.items():
-                host.ask_now(identity, "beat", (caller, STATUSES[turn % 2]))
+                system.ask_now(identity, "beat", (caller, STATUSES[turn % 2]))
             turn += 1
-            assert len(host.write_behind) == len(keys)
+            assert len(system.write_behind) == len(keys)
             begin = time.process_time()
-            await host.write_behind.flush()
+            await system.write_behind.flush()
             spent += time.process_time() - begin
         return spent * 1e6 / (FLUSHES * len(keys))
 

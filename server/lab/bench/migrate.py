@@ -12,7 +12,7 @@ from typing import Any
 
 from server.ids import ActorId
 from server.lab.bench.harness import Effort, Outcome, machine, progress
-from server.lab.bench.moving import Calls, Hosts, Store, hosts, percentiles, stores, under_way
+from server.lab.bench.moving import Calls, Store, Systems, percentiles, stores, systems, under_way
 
 PLAYERS = 256
 PROBES = 8
@@ -40,7 +40,7 @@ async def run(effort: Effort) -> Outcome:
 
 
 async def _sample(store: Store, effort: Effort) -> tuple[list[float], list[float]]:
-    async with hosts(("node-1", "node-2"), store, roaming=True) as world:
+    async with systems(("node-1", "node-2"), store, roaming=True) as world:
         await world.show(("node-1", "node-2"))
         ids = await world.fill(PLAYERS, world.processes[0])
         probes = [Calls(world, [identity], PROBE_PAUSE_S) for identity in ids[:PROBES]]
@@ -50,7 +50,7 @@ async def _sample(store: Store, effort: Effort) -> tuple[list[float], list[float
 
 
 async def _moves(
-    world: Hosts, ids: list[ActorId], probes: list[Calls], moves: int, store: Store
+    world: Systems, ids: list[ActorId], probes: list[Calls], moves: int, store: Store
 ) -> tuple[list[float], list[float]]:
     """Pauses, and what calls take in as much time without a move."""
     pauses: list[float] = []

@@ -1,4 +1,5 @@
-"""The common part of `migrate` and `rebalance`: a cluster of host processes, and calls from another node."""
+"""The common part of `migrate` and `rebalance`: actor systems in processes of their own, and calls from another
+node."""
 
 import asyncio
 import importlib.util
@@ -21,9 +22,9 @@ from server.ids import ActorId, actor_id
 from server.lab.bench import databases
 from server.lab.bench.databases import POSTGRES
 from server.lab.bench.harness import Effort
-from server.lab.bench.hosts import member, memory_host
 from server.lab.bench.lines import Lines
-from server.lab.bench.moving_host import Begin, Count, Fill, MoveThese, See, Told
+from server.lab.bench.moving_system import Begin, Count, Fill, MoveThese, See, Told
+from server.lab.bench.systems import member, memory_system
 from server.settings import Settings
 from server.view_change import change_view
 
@@ -31,7 +32,7 @@ Store = Literal["sqlite", "postgres"]
 
 
 class Process:
-    """A process that runs `moving_host`."""
+    """A process that runs `moving_system`."""
 
     def __init__(self, lines: Lines) -> None:
         self._lines = lines
@@ -42,8 +43,8 @@ class Process:
         return msgspec.json.decode(await self._lines.tell(msgspec.json.encode(told)))
 
 
-class Hosts:
-    """Host processes over one store, and a host in this process that only calls."""
+class Systems:
+    """Processes with an actor system each over one store, and an actor system in this process that only calls."""
 
     def __init__(self, processes: Sequence[Process], caller: ActorSystem) -> None:
         self.processes, self.caller = list(processes), caller
@@ -81,25 +82,25 @@ class Hosts:
 
 
 @asynccontextmanager
-async def hosts(names: Sequence[str], store: Store, roaming: bool = False) -> AsyncIterator[Hosts]:
-    """Host processes of these names over a fresh database."""
+async def systems(names: Sequence[str], store: Store, roaming: bool = False) -> AsyncIterator[Systems]:
+    """Processes of these names, with an actor system each, over a fresh database."""
     async with AsyncExitStack() as stack:
         if store == "sqlite":
             url = await stack.enter_async_context(databases.sqlite())
         else:
             url = await (await stack.enter_async_context(databases.postgres()))()
-        begins = (Lines("moving_host", Begin(name, url, roaming)) for name in names)
+        begins = (Lines("moving_system", Begin(name, url, roaming)) for name in names)
         processes = [Process(await stack.enter_async_context(begin)) for begin in begins]
         app = load_app(Settings())
-        caller = await stack.enter_async_context(memory_host(App("caller", app.actors), "zz-caller"))
-        yield Hosts(processes, caller)
+        caller = await stack.enter_async_context(memory_system(App("caller", app.actors), "zz-caller"))
+        yield Systems(processes, caller)
 
 
 class Calls:
     """Calls one after another, with a pause between, and how long each took."""
 
-    def __init__(self, hosts: Hosts, ids: Sequence[ActorId], pause_s: float) -> None:
-        self._hosts, self._ids, self._pause_s = hosts, ids, pause_s
+    def __init__(self, systems: Systems, ids: Sequence[ActorId], pause_s: float) -> None:
+        self._systems, self._ids, self._pause_s = systems, ids, pause_s
         self.took: list[tuple[float, float]] = []
         """When each began, and its seconds."""
         self.failed = 0
@@ -108,7 +109,7 @@ class Calls:
         for number, identity in enumerate(itertools.cycle(self._ids)):
             begin = time.perf_counter()
             try:
-                await self._hosts.beat(identity, number // len(self._ids))
+                await self._systems.beat(identity, number // len(self._ids))
             except Unavailable:
                 self.failed += 1
             self.took.append((begin, time.perf_counter() - begin))

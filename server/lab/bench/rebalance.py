@@ -12,7 +12,7 @@ from typing import Any
 
 from server.errors import Unavailable
 from server.lab.bench.harness import Effort, Outcome, machine, progress
-from server.lab.bench.moving import Calls, Hosts, hosts, percentiles, under_way
+from server.lab.bench.moving import Calls, Systems, percentiles, systems, under_way
 from server.settings import ActorSettings
 
 PLAYERS = 100_000
@@ -25,7 +25,7 @@ NAMES = ("node-1", "node-2", "node-3")
 
 async def run(effort: Effort) -> Outcome:
     """ms, p99 of calls."""
-    async with hosts(NAMES, "sqlite") as world:
+    async with systems(NAMES, "sqlite") as world:
         await world.show(NAMES[:2])
         progress(f"rebalance: round 1/1: {effort.size(PLAYERS)} players begin to live on two nodes")
         ids = await world.fill(effort.size(PLAYERS))
@@ -55,7 +55,7 @@ async def run(effort: Effort) -> Outcome:
     return Outcome("rebalance", "ms", during["p99"], before["p99"], ratio, 0.0, machine(), None, detail)
 
 
-async def _balanced(world: Hosts) -> list[list[int]]:
+async def _balanced(world: Systems) -> list[list[int]]:
     """The counts once nothing is misplaced on any node. Raises `Unavailable` if that takes too long."""
     begin, shown = time.perf_counter(), 0.0
     while time.perf_counter() - begin < LONGEST_S:

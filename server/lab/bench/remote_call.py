@@ -1,6 +1,6 @@
-"""`remote-call`: an actor call to a host in another process, 100 in flight, one connection.
+"""`remote-call`: an actor call to an actor system in another process, 100 in flight, one connection.
 
-The cost counted is that of the serving process; the caller, in this process, is a host too. The
+The cost counted is that of the serving process; the caller, in this process, is an actor system too. The
 floor's client keeps as many requests in flight and sends what one read answered in one write,
 as the transport does.
 """
@@ -20,7 +20,7 @@ from server.cluster.view import Member, View
 from server.ids import ActorId, Incarnation, NodeId, actor_id
 from server.lab.bench.call import Counter
 from server.lab.bench.harness import Effort, Outcome, Served, alternate, cpu_us_per_unit, cpus, pinned
-from server.lab.bench.hosts import member, memory_host
+from server.lab.bench.systems import member, memory_system
 from server.view_change import change_view
 
 IN_FLIGHT = 100
@@ -33,8 +33,8 @@ async def run(effort: Effort) -> Outcome:
     async with AsyncExitStack() as stack:
         stack.enter_context(pinned(cpus()[1]))
         bare = await stack.enter_async_context(Served(["server.lab.bench.floors.remote_call"]))
-        served = await stack.enter_async_context(Served(["server.lab.bench.served_host"]))
-        caller = await stack.enter_async_context(memory_host(App("bench", (Counter,)), "caller"))
+        served = await stack.enter_async_context(Served(["server.lab.bench.served_system"]))
+        caller = await stack.enter_async_context(memory_system(App("bench", (Counter,)), "caller"))
         them = Member(
             NodeId(served.ready["node"]),
             Incarnation(served.ready["incarnation"]),
@@ -69,16 +69,16 @@ class _Count:
 
 
 @asynccontextmanager
-async def _calls(host: ActorSystem, identity: ActorId) -> AsyncIterator[_Count]:
-    """Calls through `host`, one after another from each of many tasks."""
+async def _calls(system: ActorSystem, identity: ActorId) -> AsyncIterator[_Count]:
+    """Calls through `system`, one after another from each of many tasks."""
     counted = _Count()
 
     async def ask() -> None:
         while True:
-            await host.ask(identity, "add", (1,))
+            await system.ask(identity, "add", (1,))
             counted.answers += 1
 
-    await host.ask(identity, "add", (1,))
+    await system.ask(identity, "add", (1,))
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(ask()) for _ in range(IN_FLIGHT)]
         yield counted

@@ -1,4 +1,4 @@
-"""Actor runtimes for benchmarks: real parts, in this process, over a store that is given."""
+"""Actor systems for benchmarks: real parts, in this process, over a store that is given."""
 
 import gc
 import random
@@ -32,27 +32,27 @@ class NoOutlet:
 
 
 @asynccontextmanager
-async def memory_host(app: App, name: str = "node-1") -> AsyncIterator[ActorSystem]:
-    """A host over the memory store."""
+async def memory_system(app: App, name: str = "node-1") -> AsyncIterator[ActorSystem]:
+    """An actor system over the memory store."""
     database = MemoryDatabase(SystemClock())
     types = {cls.kind: cls.State for cls in app.actors}
-    async with host_over(app, MemoryStore(database, types), MemoryLogStore(database), name) as host:
-        yield host
+    async with system_over(app, MemoryStore(database, types), MemoryLogStore(database), name) as system:
+        yield system
 
 
 @asynccontextmanager
-async def game_host(url: str) -> AsyncIterator[ActorSystem]:
-    """A host of the default application over the migrated database at `url`."""
+async def game_system(url: str) -> AsyncIterator[ActorSystem]:
+    """An actor system of the default application over the migrated database at `url`."""
     settings = from_tree({"store": {"url": url}})
     app = load_app(settings)
     store = build_store(settings, app)
-    async with host_over(app, store, store) as host:
-        yield host
+    async with system_over(app, store, store) as system:
+        yield system
 
 
 @asynccontextmanager
-async def host_over(app: App, store: Any, logs: Any, name: str = "node-1") -> AsyncIterator[ActorSystem]:
-    """A host over `store`, alone in its view, with a real TCP transport."""
+async def system_over(app: App, store: Any, logs: Any, name: str = "node-1") -> AsyncIterator[ActorSystem]:
+    """An actor system over `store`, alone in its view, with a real TCP transport."""
     settings, clock, metrics = Settings(), SystemClock(), Metrics()
     supervisor, rng = Supervisor(name), random.Random(name)
     pipeline = StoragePipeline(
@@ -60,32 +60,32 @@ async def host_over(app: App, store: Any, logs: Any, name: str = "node-1") -> As
         metrics=metrics, supervisor=supervisor, on_lease_lost=lambda: None,
     )  # fmt: skip
     transport = TcpTransport(settings.transport, "bench", None, clock, metrics, supervisor, rng)
-    host = ActorSystem(
+    system = ActorSystem(
             Services(
                 app=app, settings=settings, clock=clock, rng=rng, metrics=metrics, supervisor=supervisor,
                 transport=transport, store=store, logs=logs,
             ),
             pipeline,
         )  # fmt: skip
-    host.outlet = NoOutlet()
+    system.outlet = NoOutlet()
     await store.open()
     pipeline.lease.granted(clock.boot() + 1e6)
     me = NodeAddress(NodeId(name), await store.register_node(NodeId(name), None))
     pipeline.start(me)
     await transport.start(me)
-    host.start(me)
+    system.start(me)
     supervisor.spawn(pipeline.group_commit.run(), "group-commit")
-    change_view(View((member(host),)), transport=transport, system=host)
+    change_view(View((member(system),)), transport=transport, system=system)
     gc.collect()
     gc.freeze()  # as a node does once it serves
     try:
-        yield host
+        yield system
     finally:
         await transport.stop()
         await supervisor.stop()
         await store.close()
 
 
-def member(host: ActorSystem) -> Member:
-    """The host as its peers see it."""
-    return Member(host.me.node, host.me.incarnation, 4, "up", host.transport.endpoint, "", "")
+def member(system: ActorSystem) -> Member:
+    """The system as its peers see it."""
+    return Member(system.me.node, system.me.incarnation, 4, "up", system.transport.endpoint, "", "")

@@ -1,4 +1,4 @@
-"""A host of the default application in a process of its own, between which activations move. It is
+"""An actor system of the default application in a process of its own, between which activations move. It is
 told lines of JSON and answers each with one; the first says its name and the store."""
 
 import asyncio
@@ -13,7 +13,7 @@ from server.catalog.system import ActorSystem
 from server.cluster.view import Member, View
 from server.drivers import build_store, load_app
 from server.ids import ActorId, NodeAddress
-from server.lab.bench.hosts import host_over, member
+from server.lab.bench.systems import member, system_over
 from server.settings import from_tree
 from server.view_change import change_view
 
@@ -21,7 +21,7 @@ AT_ONCE = 2_000
 
 
 class Begin(msgspec.Struct, frozen=True):
-    """Answered by the host's `Member`. `roaming`: players live anywhere, not with their slots."""
+    """Answered by the system's `Member`. `roaming`: players live anywhere, not with their slots."""
 
     name: str
     url: str
@@ -54,18 +54,18 @@ class Count(msgspec.Struct, frozen=True, tag=True):
 Told = See | Fill | MoveThese | Count
 
 
-async def _do(host: ActorSystem, told: Told) -> Any:
+async def _do(system: ActorSystem, told: Told) -> Any:
     if isinstance(told, See):
-        change_view(View(tuple(told.members)), transport=host.transport, system=host)
+        change_view(View(tuple(told.members)), transport=system.transport, system=system)
         return True
     if isinstance(told, Fill):
         for start in range(0, len(told.ids), AT_ONCE):
-            await asyncio.gather(*(host.activate(identity) for identity in told.ids[start : start + AT_ONCE]))
-        return len(host.catalog.live)
+            await asyncio.gather(*(system.activate(identity) for identity in told.ids[start : start + AT_ONCE]))
+        return len(system.catalog.live)
     if isinstance(told, MoveThese):
-        here = [activation for identity in told.ids if (activation := host.find(identity)) is not None]
-        return await host.migrator.move(here, told.to)
-    return [len(host.catalog.live), len(host.misplaced), host.metrics.migrations_total]
+        here = [activation for identity in told.ids if (activation := system.find(identity)) is not None]
+        return await system.migrator.move(here, told.to)
+    return [len(system.catalog.live), len(system.misplaced), system.metrics.migrations_total]
 
 
 async def main() -> None:
@@ -76,11 +76,11 @@ async def main() -> None:
     settings = from_tree({"store": {"url": begin.url}})
     app = _roaming(load_app(settings)) if begin.roaming else load_app(settings)
     store = build_store(settings, app)
-    async with host_over(app, store, store, begin.name) as host:
-        host.supervisor.spawn(host.write_behind.run(), "write-behind")
-        _say(member(host))
+    async with system_over(app, store, store, begin.name) as system:
+        system.supervisor.spawn(system.write_behind.run(), "write-behind")
+        _say(member(system))
         while line := await lines.readline():
-            _say(await _do(host, msgspec.json.decode(line, type=Told)))
+            _say(await _do(system, msgspec.json.decode(line, type=Told)))
 
 
 def _roaming(app: App) -> App:

@@ -1,4 +1,4 @@
-"""A host in a process of its own, for `remote-call`: prints where it is, serves until SIGTERM."""
+"""An actor system in a process of its own, for `remote-call`: prints where it is, serves until SIGTERM."""
 
 import asyncio
 import json
@@ -8,14 +8,14 @@ import uvloop
 
 from server.actors.app import App
 from server.lab.bench.call import Counter
-from server.lab.bench.hosts import memory_host
+from server.lab.bench.systems import memory_system
 
 
 async def main() -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    async with memory_host(App("bench", (Counter,)), "served") as host:
-        member = {"node": host.me.node, "incarnation": host.me.incarnation, "endpoint": host.transport.endpoint}
+    async with memory_system(App("bench", (Counter,)), "served") as system:
+        member = {"node": system.me.node, "incarnation": system.me.incarnation, "endpoint": system.transport.endpoint}
         print(json.dumps(member), flush=True)
         await stop.wait()
 

@@ -4,9 +4,14 @@ import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
 
+LOOK_S = 0.002
+
 
 async def until(condition: Callable[[], bool | Awaitable[bool]], timeout_s: float = 10.0) -> None:
-    """Return as soon as `condition()` holds; fail after `timeout_s`."""
+    """Return soon after `condition()` holds; fail after `timeout_s`. After a second it is looked at more
+    rarely: the virtual minutes of a test would be made of looking."""
+    loop = asyncio.get_running_loop()
+    began_s = loop.time()
     async with asyncio.timeout(timeout_s):
         while True:
             held = condition()
@@ -14,4 +19,5 @@ async def until(condition: Callable[[], bool | Awaitable[bool]], timeout_s: floa
                 held = await held
             if held:
                 return
-            await asyncio.sleep(0.002)
+            waited_s = loop.time() - began_s
+            await asyncio.sleep(LOOK_S if waited_s < 1 else waited_s / 100)

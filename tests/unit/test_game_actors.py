@@ -1,7 +1,7 @@
 """Players and matches as actors of a running host: turns, tells, timers, what is stored."""
 
 import inspect
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import count
 from typing import Any
@@ -114,15 +114,6 @@ def no_lease(host: TestHost, patch: pytest.MonkeyPatch) -> None:
         patch.setattr(host.durability, name, refuse)
 
 
-@pytest.fixture
-def short(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Waits of seconds become waits of milliseconds."""
-    monkeypatch.setattr(Player, "ABSENT_S", 0.02)
-    monkeypatch.setattr(Match, "HOST_SILENCE_S", 0.05)
-    monkeypatch.setattr("game.match.actor.SETTLE_FIRST_S", 0.03)
-    yield
-
-
 # ---- players -----------------------------------------------------------------------------------
 
 
@@ -139,9 +130,7 @@ async def test_a_player_comes_and_goes_with_its_sessions() -> None:
         assert gone.status == "offline" and gone.last_seen_ms > 0
 
 
-async def test_who_leaves_while_nothing_can_be_stored_is_offline_afterwards(
-    short: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_who_leaves_while_nothing_can_be_stored_is_offline_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
     async with running() as host:
         await session(host, "ann")
         with monkeypatch.context() as patch:
@@ -152,7 +141,7 @@ async def test_who_leaves_while_nothing_can_be_stored_is_offline_afterwards(
         async def offline() -> bool:
             return bool((await presence(host, "ann")).status == "offline")
 
-        await until(offline)
+        await until(offline, 60.0)
 
 
 async def test_a_heartbeat_changes_the_status_and_nothing_else() -> None:
@@ -214,7 +203,7 @@ async def test_a_profile_is_stored_once_a_command() -> None:
         await until(stored)
 
 
-async def test_a_player_that_was_loaded_as_connected_goes_offline(short: None) -> None:
+async def test_a_player_that_was_loaded_as_connected_goes_offline() -> None:
     async with running() as host:
         await session(host, "ann")
         await host.catalog.deactivate(list(host.catalog.live.values()))
@@ -223,7 +212,7 @@ async def test_a_player_that_was_loaded_as_connected_goes_offline(short: None) -
             return (await presence(host, "ann")).status == "offline"
 
         assert not await offline()
-        await until(offline)
+        await until(offline, 60.0)
 
 
 # ---- matches -----------------------------------------------------------------------------------
@@ -253,7 +242,7 @@ async def test_a_look_at_an_unknown_player_leaves_no_trace() -> None:
         assert not host.catalog.live and not host.store.database.entities
 
 
-async def test_a_match_from_lobby_to_result(short: None) -> None:
+async def test_a_match_from_lobby_to_result() -> None:
     async with running() as host:
         game_host = await live_match(host, score_limit=2)
         assert [(subject, message) for subject, message in host.published.pushes] == [
@@ -295,7 +284,7 @@ async def test_a_match_from_lobby_to_result(short: None) -> None:
         assert report.end_hash and report.state == one.boundary
 
 
-async def test_results_are_told_again_when_the_match_is_loaded_and_count_once(short: None) -> None:
+async def test_results_are_told_again_when_the_match_is_loaded_and_count_once() -> None:
     async with running() as host:
         game_host = await live_match(host)
         await game_host.command(MatchReport, "m", [Kill(10, "ann", "bob")])
@@ -335,18 +324,18 @@ async def test_a_countdown_runs_out_by_itself() -> None:
         await until(live)
 
 
-async def test_a_silent_host_has_vanished(short: None) -> None:
+async def test_a_silent_host_has_vanished() -> None:
     async with running() as host:
         client = await live_match(host)
 
         async def over() -> bool:
             return bool((await client.send(MatchGet(1, "m"))).end_reason == "host_vanished")
 
-        await until(over)
+        await until(over, 60.0)
 
 
 async def test_a_host_has_vanished_also_where_its_last_word_could_not_be_stored(
-    short: None, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with running() as host:
         client = await live_match(host)
@@ -358,11 +347,10 @@ async def test_a_host_has_vanished_also_where_its_last_word_could_not_be_stored(
         async def over() -> bool:
             return bool((await client.send(MatchGet(1, "m"))).end_reason == "host_vanished")
 
-        await until(over)
+        await until(over, 60.0)
 
 
-async def test_a_player_that_stays_away_leaves_its_match(short: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Match, "HOST_SILENCE_S", 30.0)
+async def test_a_player_that_stays_away_leaves_its_match(monkeypatch: pytest.MonkeyPatch) -> None:
     async with running() as host:
         client = await live_match(host)
 
@@ -378,7 +366,7 @@ async def test_a_player_that_stays_away_leaves_its_match(short: None, monkeypatc
         async def gone() -> bool:
             return await present() == ["ann"]
 
-        await until(gone)
+        await until(gone, 60.0)
         await session(host, "bob")
         await Client(host, player("bob")).command(MatchJoin, "m")
         assert await present() == ["ann", "bob"]

@@ -15,7 +15,6 @@ from server.activations.activation import Activation
 from server.activations.parcels import Go, Offer, Open, Over, Ship
 from server.actors.actor import Actor, Attached
 from server.actors.app import App
-from server.catalog import arrivals
 from server.cluster.view import View
 from server.errors import BadInput, Corrupt, GarrisonError, Unavailable
 from server.ids import ActorId, NodeAddress, NodeId, actor_id
@@ -486,18 +485,9 @@ def _lose(w: Cluster, lost: type, times: int = 1, answers: bool = False) -> None
         host.transport.serve(Service.MIGRATE, serve)
 
 
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("server.catalog.migration.ANSWER_S", 0.05)
-    monkeypatch.setattr(arrivals, "EXPECT_S", 0.3)
-    monkeypatch.setattr(arrivals, "OPEN_S", 0.3)
-
-
 @pytest.mark.parametrize("lost", [Ship, Go])
 @pytest.mark.parametrize("answers", [False, True])
-async def test_lost_messages_lose_no_change_and_what_lives_by_itself_wakes(
-    quick: None, lost: type, answers: bool
-) -> None:
+async def test_lost_messages_lose_no_change_and_what_lives_by_itself_wakes(lost: type, answers: bool) -> None:
     async with world() as w:
         one, two = w.hosts.values()
         a = await living(w, Walker)
@@ -512,7 +502,7 @@ async def test_lost_messages_lose_no_change_and_what_lives_by_itself_wakes(
         assert live(two, a).timers == 1 and one.metrics.fenced_total == two.metrics.fenced_total == 0
 
 
-async def test_calls_that_wait_find_a_target_that_lost_the_parcel(quick: None) -> None:
+async def test_calls_that_wait_find_a_target_that_lost_the_parcel() -> None:
     async with world() as w:
         one, two = w.hosts.values()
         a = await living(w, Walker)
@@ -527,7 +517,7 @@ async def test_calls_that_wait_find_a_target_that_lost_the_parcel(quick: None) -
         assert sorted(await asyncio.gather(*waiting)) == [1, 2, 3, 4, 5, 6]
 
 
-async def test_what_lives_there_thaws_without_the_last_words(quick: None) -> None:
+async def test_what_lives_there_thaws_without_the_last_words() -> None:
     async with world() as w:
         one, two = w.hosts.values()
         a, ghost = home(w, Walker, "node-2"), home(w, Ghost, "node-1")
@@ -540,7 +530,7 @@ async def test_what_lives_there_thaws_without_the_last_words(quick: None) -> Non
         assert await one.ask(a, "add", (1,)) == await one.ask(ghost, "add", (1,)) == 1
 
 
-async def test_a_target_that_refuses_or_cannot_be_reached_leaves_everything_here(quick: None) -> None:
+async def test_a_target_that_refuses_or_cannot_be_reached_leaves_everything_here() -> None:
     async with world("node-1", "node-2", actors={"max_activations": 3}) as w:
         one, two = w.hosts.values()
         ids = [identity for n in range(40) if one.owner(identity := actor_id("counter", f"k{n}")) == two.me][:3]
@@ -560,7 +550,7 @@ async def test_a_target_that_refuses_or_cannot_be_reached_leaves_everything_here
         assert [await one.ask(identity, "add", (1,)) for identity in ids] == [1, 1, 1]
 
 
-async def test_a_target_that_dies_after_the_compare_and_set_is_succeeded_in_the_ordinary_way(quick: None) -> None:
+async def test_a_target_that_dies_after_the_compare_and_set_is_succeeded_in_the_ordinary_way() -> None:
     async with world("node-1", "node-2") as w:
         one, two = w.hosts.values()
         a = await living(w, Counter)
@@ -597,7 +587,7 @@ async def test_a_call_that_is_at_the_target_first_waits_for_the_parcel() -> None
         assert not any(statement == "claim" for statement, _ in two.faults.seen)
 
 
-async def test_a_parcel_that_is_too_late_is_refused_and_the_claimed_one_lives_on(quick: None) -> None:
+async def test_a_parcel_that_is_too_late_is_refused_and_the_claimed_one_lives_on() -> None:
     async with world() as w:
         one, two = w.hosts.values()
         a = await living(w, Walker)
@@ -778,7 +768,7 @@ async def test_what_is_claimed_and_cannot_be_read_is_lost_and_holds_up_no_other_
         assert await one.migrator.move(here[1:], two.me) == 1
 
 
-async def test_a_volatile_actor_moves_with_its_state_or_stays(quick: None) -> None:
+async def test_a_volatile_actor_moves_with_its_state_or_stays() -> None:
     async with world() as w:
         one, two = w.hosts.values()
         ghost = home(w, Ghost, "node-1")
@@ -818,7 +808,7 @@ async def test_a_leaving_node_hands_everything_on_whatever_its_placement() -> No
         assert one.metrics.migrations_total == len(ids)
 
 
-async def test_nothing_moves_to_a_node_that_is_leaving(quick: None) -> None:
+async def test_nothing_moves_to_a_node_that_is_leaving() -> None:
     async with moving_world() as w:
         one, two = w.hosts.values()
         a = home(w, Counter, "node-1")

@@ -16,18 +16,13 @@ from tests.support.waiting import until
 
 pytestmark = pytest.mark.virtual_time
 
-FAST: dict[str, Any] = {
-    "store": {"group_commit_s": 0.001, "flush_interval_s": 0.02},
-    "actors": {"reminder_poll_s": 0.01, "collect_interval_s": 0.02},
+SETTINGS: dict[str, Any] = {
+    "store": {"group_commit_s": 0.001, "flush_interval_s": 1.0},
+    "actors": {"reminder_poll_s": 1.0, "collect_interval_s": 1.0},
 }
+SETTLED_S = 1_800.0
+"""Longer than all rounds of telling."""
 HOST = Caller("host", "host", "h1")
-
-
-@pytest.fixture(autouse=True)
-def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("game.match.actor.SETTLE_FIRST_S", 0.02)
-    monkeypatch.setattr("game.match.actor.SETTLE_MAX_S", 0.02)
-    monkeypatch.setattr("game.match.actor.SETTLE_ROUNDS", 4)
 
 
 def deaf(host: TestHost) -> None:
@@ -51,7 +46,7 @@ async def played(host: TestHost, match: ActorId) -> None:
 
 
 async def test_a_match_that_gives_up_sets_a_reminder_and_another_node_goes_on() -> None:
-    async with cluster(("node-1", "node-2"), app=App, **FAST) as world:
+    async with cluster(("node-1", "node-2"), app=App, **SETTINGS) as world:
         one, two = world.hosts["node-1"], world.hosts["node-2"]
         for host in (one, two):
             host.supervisor.spawn(host.write_behind.run(), "write-behind")
@@ -61,7 +56,7 @@ async def test_a_match_that_gives_up_sets_a_reminder_and_another_node_goes_on() 
         reminders = world.database.reminders
         await until(lambda: (match, "settle_again") in reminders)
         assert reminders[match, "settle_again"].due_ms > one.clock.wall_ms() + SETTLE_LATER_MS / 2
-        await until(lambda: one.find(match) is None)  # it has given up and left memory
+        await until(lambda: one.find(match) is None, SETTLED_S)  # it has given up and left memory
         await world.remove("node-1")
         await two.store.bury(one.me)
         world.show("node-2")
@@ -71,10 +66,8 @@ async def test_a_match_that_gives_up_sets_a_reminder_and_another_node_goes_on() 
         assert (await two.store.read("player", [ann]))[ann].state.matches == 1
 
 
-async def test_a_match_that_settles_at_once_sets_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("game.match.actor.SETTLE_FIRST_S", 0.3)
-    monkeypatch.setattr("game.match.actor.SETTLE_MAX_S", 0.3)
-    async with cluster(("node-1",), app=App, **FAST) as world:
+async def test_a_match_that_settles_at_once_sets_none() -> None:
+    async with cluster(("node-1",), app=App, **SETTINGS) as world:
         host = world.hosts["node-1"]
         match = actor_id("match", "m")
         statements: list[Reminder] = []

@@ -6,10 +6,11 @@ because that is how it travels: PostgreSQL gets one array a column.
 """
 
 from collections.abc import Callable, Sequence
+from collections.abc import Mapping as Map
 from typing import Any, Protocol, get_type_hints
 
 import msgspec
-from sqlalchemy import LargeBinary, Table, Text
+from sqlalchemy import LargeBinary, String, Table
 
 from persistence.engine import tables
 
@@ -64,9 +65,10 @@ class Mapping(Protocol):
 class ColumnMapping:
     """A table whose columns are called as the fields of `state_type`, and which has the engine's columns beside
     them; its primary key is the actor's key. A field that is no plain value (a list, a struct) stands in
-    a `LargeBinary` column, as msgpack.
+    a `LargeBinary` column, as msgpack. `computed` are further columns, each a function of the state: they are
+    written, for SQL, and never read back.
 
-    Raises `TypeError` where the table lacks a column of a field, or has another that must be given.
+    Raises `TypeError` where the table lacks one of these columns, or has another that must be given.
     """
 
     children: Children | None = None
@@ -79,11 +81,13 @@ class ColumnMapping:
         table: Table,
         live: str | None = None,
         final: Callable[[Any], bool] | None = None,
+        computed: Map[str, Callable[[Any], Any]] | None = None,
     ) -> None:
         self.state_type, self.table, self.live, self._final = state_type, table, live, final
+        self._fields, self._computed = tuple(state_type.__struct_fields__), dict(computed or {})
         (key,) = table.primary_key.columns
         self.key = key.name
-        self.columns = tuple(state_type.__struct_fields__)
+        self.columns = (*self._fields, *self._computed)
         if missing := sorted(set(self.columns) - set(table.c.keys())):
             raise TypeError(f"table {table.name} has no column {missing[0]!r} for {state_type.__name__}")
         given = (key.name, "head")
@@ -94,13 +98,14 @@ class ColumnMapping:
         self._packed: dict[int, Callable[[bytes], Any]] = {}
         self._texts: list[int] = []
         for place, name in enumerate(self.columns):
-            if isinstance(table.c[name].type, LargeBinary) and hints[name] is not bytes:
+            if isinstance(table.c[name].type, LargeBinary) and hints.get(name, bytes) is not bytes:
                 self._packed[place] = msgspec.msgpack.Decoder(hints[name]).decode
-            elif isinstance(table.c[name].type, Text):
+            elif isinstance(table.c[name].type, String):
                 self._texts.append(place)
 
     def encode(self, states: Sequence[Any]) -> Columns:
-        columns: Columns = [[getattr(state, name) for state in states] for name in self.columns]
+        columns: Columns = [[getattr(state, name) for state in states] for name in self._fields]
+        columns += [list(map(compute, states)) for compute in self._computed.values()]
         for place in self._packed:
             columns[place] = [msgspec.msgpack.encode(value) for value in columns[place]]
         for place in self._texts:  # PostgreSQL takes no NUL, and one text must not keep a batch from being stored
@@ -108,7 +113,7 @@ class ColumnMapping:
         return columns
 
     def decode(self, values: Sequence[Any]) -> Any:
-        fields = dict(zip(self.columns, values, strict=True))
+        fields = dict(zip(self._fields, values, strict=False))
         for place, unpack in self._packed.items():
             fields[self.columns[place]] = unpack(values[place])
         return msgspec.convert(fields, self.state_type, strict=False)

@@ -176,7 +176,7 @@ def build_journal(
 
 
 def build_node(settings: Settings) -> "Node":
-    """One node with its real drivers. Raises `BadSetting`."""
+    """A node with its real drivers. Raises `BadSetting`."""
     from server.cluster.membership import KinshipMembership
     from server.node import Drivers, Node
     from server.runtime.clock import SystemClock

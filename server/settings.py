@@ -61,7 +61,7 @@ class GatewaySettings(_Section, frozen=True):
     host: str = "127.0.0.1"
     port: Port = 7350
     advertise_url: str | None = None
-    """What clients are told, `ws://host:port` or `wss://…`; made from host and port if absent."""
+    """The address that clients are told, `ws://host:port` or `wss://…`; made from host and port if absent."""
     tls_certificate: str | None = None
     tls_key: str | None = None
     max_connections: Count = 100_000
@@ -331,7 +331,7 @@ def _variable(name: str) -> str:
 
 
 def _put_all(tree: dict[str, Any], layer: Mapping[str, object]) -> None:
-    """One source over those before it. The signing key has two names: the later source's counts."""
+    """Lay a source over those before it. The signing key has two names: the later source's counts."""
     for name, value in layer.items():
         if name in _sections():
             raise _is_section(name)
@@ -362,7 +362,7 @@ def _is_section(name: str) -> BadSetting:
 
 
 def _explained(field: str, why: str) -> BadSetting:
-    """What msgspec says of `field` (a section, where the fault is a name in it), in our words."""
+    """The fault that msgspec found in `field` (a section, where the fault is a name in it), in our words."""
     if "unknown field" in why:
         unknown = why.rpartition("`")[0].rpartition("`")[2]
         return BadSetting(f"{field}.{unknown}" if field else unknown, "no such setting")

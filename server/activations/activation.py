@@ -1,4 +1,4 @@
-"""One live instance of an actor: the context of its turns, its timers, its log, and its life.
+"""The live instance of an actor: the context of its turns, its timers, its log, and its life.
 
     loading   made, and not open for calls yet: hooks run, or its parcel waits for the word of another node
     live      turns begin
@@ -62,9 +62,9 @@ class Activation(Turns):
         """Sessions that are bound to it: it is not idle while there are any."""
         self.turn_count_at_last_sweep = -1
         self.retiring = False
-        """It has asked to end once idle."""
+        """True once the actor has asked to end when idle."""
         self.had_timers = False
-        """It had timers when it was dropped."""
+        """True if it had timers when it was dropped: then somebody should wake the actor elsewhere."""
         self._timers: Timers | None = None
         self._reminding: Reminding | None = None
 

@@ -90,7 +90,7 @@ class Over(msgspec.Struct, array_like=True, frozen=True, tag=5):
 
 
 class Parcel(msgspec.Struct, array_like=True, frozen=True):
-    """One activation. `state` and `carried` are msgpack, arguments are msgpack arrays; `timers` have
+    """An activation on its way. `state` and `carried` are msgpack, arguments are msgpack arrays; `timers` have
     the seconds that are left, `due` are those whose turn was waiting. `reminders`: see
     `Activation.pending_reminders`."""
 

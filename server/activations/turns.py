@@ -92,12 +92,12 @@ class Turns(_EachTurn):
         self.epoch = Epoch(0)
         self.version = self.stored_version = version
         self.dirty = False
-        """It has a change that the store has not: the write-behind's mark."""
+        """True while a change is not in the store: the mark of the write-behind."""
         self.boundary = state
         self.actor: Actor[Any] = cls.__new__(cls)
         self.actor.state = state
         self.busy = False
-        """A turn is under way."""
+        """True while a turn is under way."""
         self.paused = True
         """No turn begins now: calls queue. See `Activation.phase`, which says why."""
         self.dropped = False

@@ -59,7 +59,7 @@ class Principal(msgspec.Struct, frozen=True):
 
 
 class AdminContext(Protocol):
-    """What an admin action or a console route may use of the node that serves the request."""
+    """The node as an admin action or a console route may use it: the one that serves the request."""
 
     @property
     def principal(self) -> Principal: ...

@@ -20,7 +20,7 @@ class Problem(msgspec.Struct, omit_defaults=True):
 
 
 class Sample(msgspec.Struct):
-    """One node at one second. `seq` counts the node's samples without a gap."""
+    """A sample of a node, one a second. `seq` counts the node's samples without a gap."""
 
     seq: int
     wall_ms: Milliseconds
@@ -34,8 +34,8 @@ class Sample(msgspec.Struct):
 
 
 class MoveFigures(msgspec.Struct):
-    """What comes to a node and goes from it. `misplaced` activations are still to go to the node of
-    their slot. Pauses are what callers of a migrating activation waited, in ms: their mean, and a
+    """Entities that come to a node and go from it. `misplaced` activations are still to go to the node of
+    their slot. Pauses are the time that callers of a migrating activation waited, in ms: their mean, and a
     bound that 99 of 100 stayed under (None without any). `takeovers_total` counts entities that came
     from an owner which had not given them up, `adopted_total` those whose newest state was found in
     a journal, `unread_total` those whose journal could not be read."""
@@ -54,7 +54,7 @@ class MoveFigures(msgspec.Struct):
 
 
 class NodeReport(msgspec.Struct):
-    """What a node says of itself. `not_ready` is empty while it serves, else the reason it does
+    """The report of a node about itself. `not_ready` is empty while it serves, else the reason it does
     not; `samples` are its newest, oldest first; `kinds` counts activations by actor kind; `moves`
     is absent from a peer of an older version. `gossip` is where it gossips: a seed for others."""
 
@@ -121,7 +121,7 @@ class Cluster(msgspec.Struct):
 
 
 class DrainOrder(msgspec.Struct, forbid_unknown_fields=True):
-    """Which node is to be drained, and which run of it (0: whichever this is)."""
+    """The node to drain, and its run (0: whichever runs)."""
 
     node: str
     incarnation: int = 0

@@ -163,7 +163,7 @@ def _api_router(
 
     @get("/cluster/ring", sync_to_thread=False)
     def ring() -> Ring:
-        """Who owns which slot, in the view of the node that answers."""
+        """The owners of all slots, in the view of the node that answers."""
         return views.ring()
 
     @get("/history")

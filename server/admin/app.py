@@ -193,7 +193,7 @@ def listen(settings: AdminSettings) -> socket.socket:
 
 
 def _told_host(host: str) -> str:
-    """What peers and people are told for a listening address."""
+    """The host name that peers and people are told for a listening address."""
     if host in {"", "0.0.0.0", "::"}:
         return socket.gethostname()
     return f"[{host}]" if ":" in host else host

@@ -1,4 +1,4 @@
-"""What an application's admin action or console route is given of its node: `server.actors.app.AdminContext`."""
+"""The context of an application's admin action or console route: `server.actors.app.AdminContext`."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -12,7 +12,7 @@ from server.storage.queries import StoreQueries
 
 
 class NodeContext:
-    """One request's view of the node; see the Protocol."""
+    """The node as a request sees it; see the Protocol."""
 
     def __init__(self, principal: Principal, host: AdminHost, store_queries: StoreQueries, clock: Clock) -> None:
         self.principal = principal

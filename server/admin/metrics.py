@@ -11,7 +11,7 @@ from server.runtime.metrics import Histogram, Metrics
 
 PREFIX = "garrison_"
 CONTENT_TYPE = CONTENT_TYPE_LATEST.partition("; charset=")[0]
-"""Whoever sends text adds the character set."""
+"""Media type without the character set, which is added where text is sent."""
 
 _HELP = {
     "sessions": "Client sessions that this node holds now.",
@@ -90,7 +90,7 @@ class MetricsCollector(Collector):
         self._metrics, self._node = metrics, node
 
     def collect(self) -> Iterable[Metric]:
-        """One family for every counter of the node, in the order of their definition."""
+        """A family for every counter of the node, in the order of their definition."""
         for name, value in vars(self._metrics).items():
             if not name.startswith("_"):
                 yield from self._family(name, value)

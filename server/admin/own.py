@@ -67,7 +67,7 @@ def _action_handler(actions: Mapping[str, Action], context_of: Callable[[Princip
 
 @contextmanager
 def logged(action: str, principal: Principal) -> Iterator[None]:
-    """One line of the log for an action: its name, who asked for it, and how it ended."""
+    """Write a line of the log for an action: its name, its principal, and how it ended."""
     ended = "cancelled"
     try:
         yield

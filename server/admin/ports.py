@@ -1,4 +1,4 @@
-"""What the admin layer needs from the node that it shows. `server.catalog.system.ActorSystem` has all of
+"""The port of the admin layer to the node that it shows. `server.catalog.system.ActorSystem` has all of
 it; tests use a small object of their own."""
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -24,7 +24,7 @@ class Draining(msgspec.Struct, frozen=True):
 
 
 class Answers(Protocol):
-    """What a fan-out query brought back: the rows of every node that answered in time, and the
+    """The result of a fan-out query: the rows of every node that answered in time, and the
     names of those that did not."""
 
     @property

@@ -1,7 +1,7 @@
-"""What a node says of itself when an admin view fans out, and how the answers are put together.
+"""Read models of nodes: each node's answer when an admin view fans out, and how the answers are put together.
 
 `NodeReadModels` is the local half: it installs node-level queries on its host. `ClusterViews`
-is the other: it asks every member, converts what comes back and names who is missing. A row
+is the other: it asks every member, converts the answers and names the nodes that are missing. A row
 that cannot be read (a peer of another version) counts as missing too, never as an error.
 """
 
@@ -92,7 +92,7 @@ class NodeReadModels:
         return models
 
     def report(self, params: Mapping[str, Any]) -> list[Any]:
-        """One row: `NodeReport`."""
+        """A single row: `NodeReport`."""
         self._observe()
         metrics, me = self._metrics, self._host.me
         report = NodeReport(
@@ -135,11 +135,11 @@ class NodeReadModels:
         )
 
     def history(self, params: Mapping[str, Any]) -> list[Any]:
-        """One row: `Series`."""
+        """A single row: `Series`."""
         return [msgspec.to_builtins(Series(self._host.me.node, SAMPLE_INTERVAL_S, self.sampler.all()))]
 
     def store(self, params: Mapping[str, Any]) -> list[Any]:
-        """One row: `StoreState`. Of the store's url only the kind is told, never credentials."""
+        """A single row: `StoreState`. Of the store's url only the kind is told, never credentials."""
         self._observe()
         metrics, limits = self._metrics, self._settings.store
         state = StoreState(
@@ -194,7 +194,7 @@ class NodeReadModels:
 
 
 class Departures:
-    """Who left this node's view in the last minutes, and how. Bounded."""
+    """Members that left this node's view in the last minutes, and how. Bounded."""
 
     def __init__(self, host: AdminHost, clock: Clock) -> None:
         self._host, self._clock = host, clock

@@ -43,7 +43,7 @@ _Key = tuple[NodeAddress, int]
 
 
 class _Incoming:
-    """One migration to this node."""
+    """A migration to this node."""
 
     def __init__(self, source: NodeAddress, number: int) -> None:
         self.key: _Key = (source, number)

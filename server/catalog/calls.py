@@ -10,8 +10,8 @@ from server.wire.codec import UNDECODABLE
 
 
 class CallFrame(msgspec.Struct, array_like=True, frozen=True):
-    """One call; `args` is the msgpack array of the method's arguments. `here`: whoever gets it is
-    to activate the actor itself if need be."""
+    """A call on its way; `args` is the msgpack array of the method's arguments. `here`: the receiver is to activate
+    the actor itself if need be."""
 
     id: ActorId
     method: str

@@ -121,7 +121,7 @@ class Migrator:
         return sum([await asyncio.shield(batch) for batch in batches])
 
     async def _guarded(self, batch: list[Activation], to: NodeAddress) -> int:
-        """One batch, when there is room for it. Whatever goes wrong, it is counted."""
+        """Move a batch when there is room for it. A failure of any kind is counted."""
         async with self._room:
             if not self._refusing.ready(to, self._clock.now()):
                 return 0
@@ -182,7 +182,7 @@ class Migrator:
         return [activation for activation in batch if not (activation.dropped or behind.is_stuck(activation))]
 
     async def _offer(self, number: int, batch: list[Activation], to: NodeAddress) -> tuple[list[Activation], int]:
-        """Those of `batch` that the target takes, and its newest claim token. Raises what it answers, and the
+        """The activations of `batch` that the target takes, and its newest claim token. Raises what it answers, and the
         errors of a request."""
         offer = Offer(number, to.incarnation, [activation.id for activation in batch])
         answer = await self._transport.request(to, Service.MIGRATE, parcels.encode(offer), ANSWER_S)

@@ -1,4 +1,4 @@
-"""What every command shares: where its settings come from, how it speaks, how it fails.
+"""The common part of all commands: where settings come from, how it speaks, how it fails.
 
 Standard output carries what was asked for; progress and errors go to standard error. A command
 that fails says why in one line and ends with exit code 2.

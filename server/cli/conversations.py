@@ -154,7 +154,7 @@ def conversation(
     renewable: bool = False,
     settings: Step | None = None,
 ) -> Step:
-    """One script. `seeds`: the urls that the client is given; `tokens`: those that it gets one after the other,
+    """A conversation. `seeds`: the urls that the client is given; `tokens`: those that it gets one after the other,
     the last one for ever, and asks anew for only if `renewable`; `settings`: those of the nodes."""
     values: dict[str, Step] = {}
     waiting = list(_names([list(seeds), list(tokens), list(steps)]))

@@ -62,7 +62,7 @@ class Home:
 
     @property
     def url(self) -> str:
-        """Of its own database."""
+        """The URL of its own database."""
         return f"sqlite:///{self.database}"
 
     @property
@@ -106,7 +106,7 @@ class Home:
 
 
 class NodePlace(NamedTuple):
-    """Where a node listens. `namespace`: a file descriptor of the network namespace that it lives in;
+    """The addresses on which a node listens. `namespace`: a file descriptor of the network namespace that it lives in;
     None: this process's own."""
 
     host: str
@@ -131,7 +131,7 @@ class NodePlace(NamedTuple):
 
 
 class NodeProcess:
-    """One node: `ready` is what it said when it was, empty until then."""
+    """The process of a node. `ready` is its line of readiness, empty until then."""
 
     def __init__(self, name: str, process: asyncio.subprocess.Process, log: Path) -> None:
         self.name = name
@@ -193,12 +193,12 @@ class LocalCluster:
         self.settings_of: Callable[[str], Sequence[str]] = lambda name: ()
         """Assignments for the next process of that node alone."""
         self.orphaned = signal.SIGTERM
-        """What the nodes get when this process dies. A process that is stopped heeds only SIGKILL."""
+        """Signal that the nodes get when this process dies. A process that is stopped heeds only SIGKILL."""
         self._cluster = self._url = ""
 
     @property
     def gateways(self) -> list[str]:
-        """Where clients may connect, a URL a node that runs."""
+        """URLs that clients may connect to, one for each node that runs."""
         return [node.ready["client_url"] for node in self.nodes if node.running and node.ready]
 
     async def prepare(self, cluster: str, url: str | None = None) -> None:
@@ -271,7 +271,8 @@ class LocalCluster:
 
 @contextlib.contextmanager
 def alone(home: Path) -> Iterator[None]:
-    """One cluster a directory. Raises `BadSetting` where another one runs or nothing can be written."""
+    """Hold the lock of a directory, which has one cluster at a time. Raises `BadSetting` where another one runs or
+    nothing can be written."""
     place = home.parent / f"{home.name}.lock"
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -314,8 +315,8 @@ async def spawn_self(
 
 
 def dying_with(parent: signal.Signals, namespace: int | None = None) -> Callable[[], None]:
-    """What a child does first, so that it gets the signal `parent` when this process dies, and lives in
-    that network namespace."""
+    """Make the first act of a child process: to ask for the signal `parent` when this process dies, and to enter the
+    network namespace."""
 
     def begin() -> None:
         _libc.prctl(_PR_SET_PDEATHSIG, parent)

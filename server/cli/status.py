@@ -61,7 +61,7 @@ def status(
 
 
 def admin_base(settings: Settings, url: str | None = None) -> str:
-    """Where the admin API is: `url`, or what the settings say. Raises `BadInput` for what is no such address."""
+    """The URL of the admin API: `url`, or by the settings. Raises `BadInput` for a `url` that is none."""
     admin = settings.admin
     if url is not None and not is_url(url, "http", "https"):
         raise BadInput("--url takes http://host:port, an admin address")
@@ -93,7 +93,7 @@ def ask_admin(
 
 
 def _problem(error: urllib.error.HTTPError) -> str:
-    """What the API says is wrong, or else HTTP's own word for it."""
+    """The API's own sentence for an error, or else HTTP's word for it."""
     try:
         return str(msgspec.json.decode(error.read(64 * 1024))["message"])
     except (msgspec.DecodeError, KeyError, TypeError, OSError, http.client.HTTPException):

@@ -1,4 +1,4 @@
-"""One push for many sessions: encoded once for each subprotocol that asks for it."""
+"""A push for many sessions: encoded once for each subprotocol that asks for it."""
 
 import msgspec
 

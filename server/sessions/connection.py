@@ -20,10 +20,10 @@ LINGER_S: Final = 1.0
 
 
 class Connection(Protocol):
-    """One client connection as the server sees it."""
+    """A client connection as the server sees it."""
 
     format: Format
-    """Which subprotocol was agreed."""
+    """The format of the subprotocol that was agreed."""
 
     @property
     def remote(self) -> str:
@@ -57,15 +57,15 @@ class Connection(Protocol):
 
 
 class Receiver(Protocol):
-    """Who gets what a connection brings. The connection is passed along because a session may
+    """The receiver of all that a connection brings. The connection is passed along because a session may
     have moved on to a newer one."""
 
     def on_message(self, data: bytes) -> None:
-        """One whole message (text messages as their UTF-8 bytes)."""
+        """Take a whole message (a text message as its UTF-8 bytes)."""
         ...
 
     def on_control(self, connection: Connection) -> None:
-        """A ping, a pong or a fragment came: work that the client caused, to be counted."""
+        """Count a ping, a pong or a fragment: work that the client caused."""
         ...
 
     def on_blocked(self, connection: Connection) -> None:
@@ -86,7 +86,7 @@ Accept = Callable[[Connection], Receiver]
 
 
 class Acceptor(Protocol):
-    """Who a listener hands its connections to (the gateway)."""
+    """The receiver of a listener's connections (the gateway)."""
 
     metrics: Metrics
 

@@ -1,4 +1,4 @@
-"""Who of this node has how much of one watched stream. Pure.
+"""Cursors of this node's watchers in a stream. Pure.
 
 Each subscription is a cursor: the number of the event that it gets next. Events come in runs,
 from the owner as they become durable or read from the log; every run is trimmed by each cursor,

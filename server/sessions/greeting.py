@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Final, Literal, NamedTuple
 
 Home = Literal["here", "elsewhere", "silent"]
-"""Where the session belongs: here, or at another node, or at another node that does not answer."""
+"""The place where the session belongs: here, or at another node, or at another node that does not answer."""
 
 Decision = Literal[
     "stopping", "wait for home", "redirect", "leaving", "seek", "replaced", "moving", "resume", "full", "open"
@@ -19,7 +19,7 @@ Decision = Literal[
 
 
 class Facts(NamedTuple):
-    """What is known when a hello with a good token is answered.
+    """Facts that are known when a hello with a good token is answered.
 
     `over`: the connection or the gateway is closed. `follows`: the client follows redirects. `may_wait`: the hello
     has not waited its whole time for the view to know who serves its player. `leaving`: this node is. `to_seek`:

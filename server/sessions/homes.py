@@ -1,4 +1,4 @@
-"""Where a player or a session belongs: the node that owns its slot, or any other once this node leaves.
+"""The home of a player or a session: the node that owns its slot, or any other once this node leaves.
 
 A player's session belongs on the node that owns the slot of the player's actor. Sessions without an actor (host,
 service) stay where they connect until that node leaves: then all that it has go to the others.

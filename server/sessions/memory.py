@@ -34,7 +34,7 @@ class ConnectionClosed(Exception):
 
 
 class _Pipe:
-    """One direction: items arrive at the far end in order, each after its delay."""
+    """A direction of a connection: items arrive at the far end in order, each after its delay."""
 
     def __init__(self, delay: Delay | None, arrive: Callable[[_Item], None]) -> None:
         self._delay = delay

@@ -28,7 +28,7 @@ class Outbox:
     def restored(
         cls, max_messages: int, max_bytes: int, acked: int, frames: Sequence[bytes], sent: int | None = None
     ) -> "Outbox":
-        """One that was filled elsewhere with pushes `acked + 1` and so on, of which those up to `sent`
+        """An outbox that was filled elsewhere with pushes `acked + 1` and so on, of which those up to `sent`
         were sent, or may have been; without it, all. `rewind` is the next thing that happens to it."""
         outbox = cls(max_messages, max_bytes)
         outbox._frames = deque(frames) if frames else None
@@ -43,7 +43,7 @@ class Outbox:
 
     @property
     def frames(self) -> list[bytes]:
-        """What is unacknowledged, oldest first."""
+        """Frames that are not acknowledged, oldest first."""
         return list(self._frames or ())
 
     @property

@@ -57,7 +57,7 @@ _PONG_BYTES: Final = 16 * 1024
 _LAST_FRAMES: Final = 64
 """After our close frame: a peer that sends more than this before its own is read no further."""
 _KERNEL_BYTES: Final = 16 * 1024
-"""What the kernel takes in ahead of us for a connection (Linux doubles it)."""
+"""Receive buffer of the kernel for a connection (Linux doubles it)."""
 _SIP_BYTES: Final = 256
 
 
@@ -67,7 +67,7 @@ def _may_be_sent(code: int) -> bool:
 
 
 class PicowsConnection(WSListener):
-    """One connection; see `server.sessions.connection.Connection`."""
+    """A connection on picows; see `server.sessions.connection.Connection`."""
 
     __slots__ = (
         "_closing", "_hearer", "_kind", "_late", "_linger", "_listener", "_max_bytes", "_parts", "_parts_bytes",
@@ -406,7 +406,7 @@ class _Sips:
 
 
 class _Reports:
-    """What picows says to its logger: a peer's violations are counted, faults of ours logged.
+    """Stand-in for picows' logger: a peer's violations are counted, faults of ours logged.
     Not a `logging.Logger`, of which it would make one for each connection."""
 
     __slots__ = ("_metrics",)

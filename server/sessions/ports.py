@@ -1,4 +1,4 @@
-"""What the sessions of a node need from the node: its actors, its view, its drivers.
+"""The port of sessions to their node: its actors, its view, its drivers.
 
 `server.catalog.system.ActorSystem` has all of `SessionSystem`; tests pass small objects of their own.
 """
@@ -49,7 +49,7 @@ class LocalActor(Protocol):
 
 
 class RowsOfNodes(Protocol):
-    """What a fan-out query brought back: rows of the nodes that answered in time, names of the others."""
+    """The result of a fan-out query: rows of the nodes that answered in time, names of the others."""
 
     @property
     def rows(self) -> list[Any]: ...

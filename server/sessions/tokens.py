@@ -29,7 +29,7 @@ _CHECKS: Final[dict[str, Any]] = {
 
 
 class TokenClaims(msgspec.Struct, frozen=True):
-    """What a good token says. Times are seconds since 1970."""
+    """Claims of a good token. Times are seconds since 1970."""
 
     subject: str
     role: Role

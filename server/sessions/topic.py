@@ -1,4 +1,4 @@
-"""One watched stream on this node: its watchers' cursors, and how far its actor is asked to attach. Pure."""
+"""A watched stream on this node: its watchers' cursors, and how far its actor is asked to attach. Pure."""
 
 from collections.abc import Hashable
 from typing import Generic, TypeVar

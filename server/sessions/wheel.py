@@ -1,4 +1,4 @@
-"""One coarse timer for very many deadlines. Pure: it is handed `now`.
+"""A coarse timer for very many deadlines (a timing wheel: Varghese and Lauck, 1987). Pure: it is handed `now`.
 
 A check is called when its time has come and gives back when to call it next, or None. So a
 heartbeat costs no timer: it moves a number, and the check, once a period, looks at that number.

@@ -17,9 +17,9 @@ from server.ids import NodeId
 from server.runtime.metrics import Metrics
 from server.runtime.supervisor import Supervisor
 from server.settings import JournalSettings
-from server.storage.journal.redis import MAX_ID, RedisJournal
+from server.storage.journal.redis import RedisJournal
 from server.storage.journal.redis_names import parse_place
-from server.storage.journal.redis_server import check
+from server.storage.journal.redis_server import MAX_ID, check
 from tests.support.journals import Entity, JournalRig, Process, run
 from tests.support.redis_server import RedisServer, own_server
 from tests.support.virtual_time import LoopClock

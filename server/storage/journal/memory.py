@@ -237,11 +237,6 @@ class MemoryJournal:
     def position(self) -> int:
         return self._next
 
-    @property
-    def fill(self) -> float:
-        """Share of the room with records that are not stored, 0 to 1."""
-        return self._backlog / self._capacity
-
     def truncate(self, position: int) -> None:
         while self._sizes and self._sizes[0][0] < position:
             self._backlog -= self._sizes.popleft()[1]

@@ -1,4 +1,4 @@
-"""Where a journal in Redis is: its `place` and its keys."""
+"""Names of a journal in Redis: its `place` and its keys."""
 
 import msgspec
 
@@ -17,13 +17,13 @@ class RedisPlace(msgspec.Struct, frozen=True):
 
 
 def parse_place(text: str) -> RedisPlace | None:
-    """None for what another driver wrote."""
+    """The place in `text`; None for the words of another driver."""
     driver, *rest = text.split(":", 3)
     return RedisPlace(*rest) if driver == "redis" and len(rest) == 3 else None
 
 
-class Keys(msgspec.Struct, frozen=True):
-    """Those of one cluster: see the head of `redis.py`."""
+class RedisKeys(msgspec.Struct, frozen=True):
+    """The keys of one cluster: see the head of `redis.py`."""
 
     cluster: str
 

@@ -1,4 +1,4 @@
-"""What must be true of a run, read from the history that clients saw. Pure.
+"""Checks of what must be true of a run, read from the history that clients saw. Pure.
 
 Each checker takes values of `history.py` and returns its violations as sentences, none if all
 is well. `tests/sim/test_checkers.py` plants a fault for each.
@@ -87,7 +87,7 @@ def streams_complete(history: History, stored: Stored, topics: Iterable[str]) ->
 
 
 def seen_is_stored(history: History, stored: Stored) -> Violations:
-    """What any client saw of a stream is what the store holds under that number."""
+    """Every event that a client saw is the one that the store holds under its number."""
     logs = {topic: {entry.seq: entry.event for entry in entries} for topic, entries in stored.logs.items()}
     return [
         f"{seen.client} saw {seen.topic} #{seen.seq} = {seen.event!r}, stored is {held!r}"
@@ -139,7 +139,7 @@ def pushes_in_order(history: History) -> Violations:
 
 
 def served_promptly(history: History, since: float, within_s: float = PROMPT_S) -> Violations:
-    """Whatever a client wants from `since` on, it gets within `within_s`, repetitions included."""
+    """A client gets whatever it wants from `since` on within `within_s`, repetitions included."""
     return [
         f"{served.client} waited {served.at - served.since:.1f} s at {served.since:.3f}, long after all faults"
         for served in _each(history, Served)

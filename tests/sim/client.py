@@ -204,7 +204,7 @@ class SimClient:
         await asyncio.gather(*self._watching.values(), return_exceptions=True)
 
     def _any_url(self) -> str:
-        """One of the nodes; of a cluster that is down, an address where nobody is."""
+        """The URL of a node, drawn; where all are down, an address where nobody is."""
         return self._rng.choice(list(self._urls()) or ["nowhere"])
 
     async def _connect(self, url: str) -> bool:
@@ -382,7 +382,7 @@ class SimClient:
                 attempt += 1
 
     async def _exchange(self, request: Request, command: Command | None, timeout_s: float) -> Any:
-        """One request and its answer. Raises the typed error, `ConnectionLost` or
+        """Ask one request and wait for its answer. Raises the typed error, `ConnectionLost` or
         `DeadlineExceeded`."""
         loop = asyncio.get_running_loop()
         future = self._waiting[request.id] = loop.create_future()

@@ -1,4 +1,4 @@
-"""What goes wrong in a storm: a plan drawn from the seed, and how each part of it is done to the world.
+"""The faults of a storm: a plan drawn from the seed, and how each part of it is done to the world.
 
     process    crash (torn tail), machine (its local journal goes too), stop, join, drain
     pauses     pause (SIGSTOP: gossip falls silent), stall (the interpreter: gossip goes on), trap (after
@@ -49,7 +49,7 @@ class Aim(NamedTuple):
 
 
 class Planned(NamedTuple):
-    """One fault: when it begins (seconds into the storm), how long it lasts, and a number from which
+    """A fault: when it begins (seconds into the storm), how long it lasts, and a number from which
     whatever else it needs is drawn when it happens."""
 
     at: float

@@ -1,4 +1,4 @@
-"""What was seen from outside, as plain values: the checkers read nothing else.
+"""The history of a run as seen from outside, in plain values: the checkers read nothing else.
 
 Clients record observations in the order in which they made them; the end of a run adds what
 the store holds and what each living node believes. Event bytes are canonical msgpack, whatever
@@ -69,7 +69,7 @@ class Pushed(Observation, frozen=True, kw_only=True):
 
 
 class Saw(Observation, frozen=True, kw_only=True):
-    """One event of a stream."""
+    """An event of a stream, as a client got it."""
 
     subscription: int
     topic: str
@@ -172,14 +172,14 @@ class StoredState(NamedTuple):
 
 
 class Stored(NamedTuple):
-    """What the store holds: logs by topic, states by entity."""
+    """The contents of the store: logs by topic, states by entity."""
 
     logs: dict[str, list[StoredEvent]]
     states: dict[str, StoredState]
 
 
 class NodeReport(NamedTuple):
-    """One living node as it sees things. `slots` maps sampled slots to their owners; `owners`
+    """A living node as it sees things. `slots` maps sampled slots to their owners; `owners`
     maps each actor id of interest to the owner of its slot; `directory` is the node's own
     partition; `activations` are its live ones."""
 

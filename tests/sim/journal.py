@@ -17,7 +17,7 @@ from tests.sim.loop import Domain, SimLoop
 
 
 class SimJournal(MemoryJournal):
-    """One node's journal. `stops`, if set, is called before an append (False) and after it (True):
+    """A node's journal. `stops`, if set, is called before an append (False) and after it (True):
     it may freeze the node there."""
 
     def __init__(

@@ -75,7 +75,7 @@ class Trace:
         self.lines: list[str] | None = [] if keep else None
 
     def step(self, now: float, label: str) -> None:
-        """One callback of the loop."""
+        """Add a callback of the loop."""
         self.count += 1
         self._hash.update(struct.pack("<d", now))
         self._hash.update(label.encode())
@@ -83,7 +83,7 @@ class Trace:
             self.lines.append(f"{now:.6f} {label}")
 
     def note(self, now: float, *parts: object) -> None:
-        """One event of the world. Parts must print the same in every process."""
+        """Add an event of the world. Parts must print the same in every process."""
         self.step(now, " ".join(map(str, parts)))
 
     def digest(self) -> str:
@@ -91,7 +91,7 @@ class Trace:
 
 
 class Domain:
-    """One simulated process. `context` is what its code runs in; enter it by `run`."""
+    """A simulated process. `context` is what its code runs in; enter it by `run`."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -426,7 +426,7 @@ def _close(task: SimTask[Any]) -> None:
 
 
 def _place(task: SimTask[Any]) -> str:
-    """Where a task waits: the innermost frame of its chain of coroutines."""
+    """The place where a task waits: the innermost frame of its chain of coroutines."""
     frame: Any = None
     coro: Any = task.get_coro()
     while coro is not None:
@@ -438,7 +438,7 @@ def _place(task: SimTask[Any]) -> str:
 
 
 class Run(Generic[T]):
-    """What a simulated run gave: the main coroutine's result, the trace's digest, the steps
+    """The outcome of a simulated run: the main coroutine's result, the trace's digest, the steps
     taken and the virtual seconds passed."""
 
     def __init__(self, result: T, loop: SimLoop) -> None:

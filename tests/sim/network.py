@@ -96,7 +96,7 @@ class SimGossip(SimulatedGossip):
         return self._mutes
 
     def unmute(self, number: int) -> None:
-        """It is heard again, and refutes what was said of it."""
+        """Let a node be heard again: it refutes what was said of it."""
         node = self._muted.pop(number, None)
         if node is None or node in self._muted.values() or (me := self._nodes.get(NodeId(node))) is None:
             return
@@ -185,7 +185,7 @@ class SimConnection(MemoryConnection):
 
 
 class SimListener(MemoryListener):
-    """Where clients connect to one simulated node; `accept` is set when the gateway is made."""
+    """The place where clients connect to a simulated node; `accept` is set when the gateway is made."""
 
     accept: Accept
 
@@ -228,7 +228,7 @@ class ClientLink:
         end.on_closed = lambda code, reason: _into(loop, domain, on_close, code, reason)
 
     def send(self, frame: bytes) -> None:
-        """What is sent into a closed connection is lost."""
+        """Send a frame. On a closed connection it is lost."""
         try:
             self._end.send(frame)
         except ConnectionClosed:

@@ -48,7 +48,7 @@ SETTINGS = {"gateway": {"heartbeat_interval_s": 1.0}, "store": {"segment_entries
 
 
 class Outcome(NamedTuple):
-    """What a run came to. `violations` is empty if all was well; `match_died`: the match lived
+    """The outcome of a run. `violations` is empty if all was well; `match_died`: the match lived
     on the node that crashed."""
 
     violations: list[str]
@@ -61,7 +61,7 @@ class Outcome(NamedTuple):
 
 
 class Scenario:
-    """One run; see the module's head."""
+    """A run; see the module's head."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -122,7 +122,7 @@ class Scenario:
             await asyncio.sleep(self.rng.uniform(0.02, 0.4))
 
     def _happenings(self) -> list[Report]:
-        """What happened in the match since the last report."""
+        """The events of the match since the last report."""
         events: list[Report] = []
         for _ in range(self.rng.randint(1, 6)):
             self.time_ms += self.rng.choice((0, 40, 300))
@@ -215,7 +215,7 @@ class Scenario:
 
 
 class Played(NamedTuple):
-    """One run: what came of it, the trace's digest, the virtual seconds that passed, and its
+    """A finished run: its outcome, the trace's digest, the virtual seconds that passed, and its
     world, to look into."""
 
     outcome: Outcome

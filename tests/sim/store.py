@@ -44,7 +44,7 @@ ROWS: Final = frozenset({"claim", "write", "release", "migrate", "append", "seal
 
 
 class StoreFaults(Protocol):
-    """What goes wrong with a statement; `None`: nothing."""
+    """The fault of a statement; `None`: it has none."""
 
     def decide(self, node: str, statement: str) -> Fault: ...
 
@@ -297,7 +297,7 @@ def _fail(answer: "asyncio.Future[Any]", why: str) -> None:
 
 
 class NodeStore:
-    """One node's `Store` and `LogStore`, both over the shared process."""
+    """A node's `Store` and `LogStore`, both over the shared process."""
 
     def __init__(self, process: StoreProcess, node: str) -> None:
         self._process, self._node = process, node
@@ -312,7 +312,7 @@ class NodeStore:
         """The shared store is open already."""
 
     async def close(self) -> None:
-        """It stays open for the others."""
+        """Do nothing: the process stays open for the other nodes."""
 
     async def register_node(self, node: NodeId, lease_s: float | None, journal: str = "") -> Incarnation:
         return await self._store("register_node", node, lease_s, journal)  # type: ignore[no-any-return]

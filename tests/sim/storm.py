@@ -42,7 +42,7 @@ from tests.sim.world import JournalMode, World, silent
 NODES: Final = ("n1", "n2", "n3")
 MATCHES: Final = 2
 PLAYERS: Final = 2
-"""Of each match."""
+"""Players of each match."""
 MAX_SETS: Final = 15
 """Profile changes of a player: no more than its state remembers, so that the end shows each."""
 STATEMENT_TIMEOUT_S: Final = 0.6
@@ -56,7 +56,7 @@ SETTINGS: Final = {"gateway": {"heartbeat_interval_s": 1.0}, "store": {"segment_
 
 
 class Options(NamedTuple):
-    """What a storm is made of; None: the seed decides."""
+    """The ingredients of a storm; None: the seed decides."""
 
     journal: JournalMode | None = None
     aims: tuple[Aim, ...] = ()
@@ -69,7 +69,7 @@ class Options(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What a run came to. `violations` is empty if all was well."""
+    """The outcome of a run. `violations` is empty if all was well."""
 
     violations: list[str]
     journal: str
@@ -83,7 +83,7 @@ class Outcome(NamedTuple):
 
 
 class _Match:
-    """One match as its clients know it."""
+    """A match as its clients know it."""
 
     def __init__(self, name: str, host: SimClient, players: list[SimClient]) -> None:
         self.name, self.host, self.players = name, host, players
@@ -97,7 +97,7 @@ class _Match:
 
 
 class Storm:
-    """One run; see the module's head."""
+    """A run; see the module's head."""
 
     def __init__(self, world: World, options: Options, plan: list[Planned]) -> None:
         self.world, self.options = world, options
@@ -275,7 +275,7 @@ def _expected(line: str, options: Options) -> bool:
 
 
 class Played(NamedTuple):
-    """One run: what came of it, the trace's digest, the virtual seconds that passed, and its world."""
+    """A finished run: its outcome, the trace's digest, the virtual seconds that passed, and its world."""
 
     outcome: Outcome
     digest: str

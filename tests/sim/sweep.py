@@ -37,7 +37,7 @@ class Result(NamedTuple):
 
 
 def run_one(work: tuple[str, int], *, shuffle: bool, faults: float | None) -> Result:
-    """One seed of one scenario."""
+    """Play one seed of one scenario."""
     which, seed = work
     if which == "storm":
         gone = storm.play(seed, shuffle=shuffle)

@@ -83,7 +83,7 @@ class SimClock:
 
 
 class SimNode:
-    """One run of one node, in a process of its own unless it gets one with its clock."""
+    """A run of a node, in a process of its own unless it gets one with its clock."""
 
     def __init__(
         self, world: "World", name: str, run: int, domain: Domain | None = None, clock: SimClock | None = None
@@ -139,7 +139,7 @@ class SimNode:
         return [task.get_name() for task in self.world.loop.tasks(self.domain)]
 
     def report(self, actors: Sequence[str]) -> NodeReport:
-        """What this node believes and holds; `actors` are the ids to tell the owners of."""
+        """The beliefs and activations of this node; `actors` are the ids to tell the owners of."""
         host = self.node.host
         table = host.view.table
         here = [str(identity) for identity in host.activation_ids()]
@@ -253,7 +253,7 @@ class World:
         self.vanish(node)
 
     def vanish(self, node: SimNode) -> None:
-        """What the world sees of a process that has died."""
+        """Make the world see that a process has died."""
         self.gossip.crash(NodeId(node.name))
         self.network.crash(node.address)
         node.listener.crash()
@@ -296,7 +296,7 @@ class World:
             self.journals.crash_process(node.address, torn)
 
     def _excuse_dirty(self, name: str, node: SimNode | None, machine: bool) -> None:
-        """What a crash may cost: without a journal all that is not stored, with a local one what
+        """The changes that a crash may cost: without a journal all that is not stored, with a local one what
         the journals on the machine hold, if it is the machine that goes, also between two runs."""
         now = self.loop.time()
         if self.journals is None:
@@ -400,7 +400,7 @@ class World:
             raise AssertionError("\n".join([str(error), *wrong])) from None
 
     def stored(self) -> Stored:
-        """What the store holds."""
+        """The contents of the store."""
         logs: dict[str, list[StoredEvent]] = {}
         states: dict[str, StoredState] = {}
         for identity, entity in sorted(self.database.entities.items()):

@@ -102,7 +102,7 @@ class Answers(msgspec.Struct):
 
 
 class TestHost:
-    """One node, as far as its admin layer is concerned."""
+    """A node, as far as its admin layer is concerned."""
 
     __test__ = False
 

@@ -34,7 +34,7 @@ def chromium_or_skip() -> str:
 
 
 class Page:
-    """One tab. `errors` gathers uncaught exceptions and console errors of the page."""
+    """A tab. `errors` gathers uncaught exceptions and console errors of the page."""
 
     def __init__(self, socket: ClientConnection) -> None:
         self._socket, self._ids = socket, itertools.count(1)

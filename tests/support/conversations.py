@@ -102,9 +102,9 @@ class CorePlayer:
         )
         self.now = 1_000.0
         self.done: deque[Step] = deque()
-        """What the client has done on its connections and no step has asked for yet."""
+        """The client's acts on its connections that no step has asked for yet."""
         self.told: deque[list[Any]] = deque()
-        """What its program was told and no step has asked for yet."""
+        """News for its program that no step has asked for yet."""
         self._tokens: list[str] = self.values.fill(client["tokens"])
         self._requests: dict[int, str] = {}
         self._streams: dict[str, Any] = {}

@@ -67,11 +67,11 @@ STATE_TYPES: dict[str, type[msgspec.Struct]] = {
 }
 
 LIVE: dict[str, Callable[[Any], bool]] = {"match": lambda match: match.phase != "ended"}
-"""What the mapping of matches says in SQL (`persistence.game.tables.LIVE_MATCH`)."""
+"""Rows that live by themselves, as the mapping of matches says in SQL (`persistence.game.tables.LIVE_MATCH`)."""
 
 
 class TestDatabase:
-    """One cluster's store. `url` is empty for the memory twin."""
+    """The store of a cluster. `url` is empty for the memory twin."""
 
     __test__ = False
 
@@ -109,7 +109,7 @@ def fresh(name: str, folder: Path) -> TestDatabase:
 
 
 def empty_url(name: str, folder: Path) -> str:
-    """Where there is no table yet: a file to be made, or a bare database."""
+    """The URL of a place without tables: a file to be made, or a bare database."""
     if name == "sqlite":
         return f"sqlite:///{folder}/empty-{next(_numbers)}.db"
     return postgres_url(template="template0")

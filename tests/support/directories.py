@@ -20,7 +20,7 @@ def view_of(members: tuple[tuple[NodeAddress, MemberState], ...]) -> View:
 
 
 class Node:
-    """One run of one node: its protocol, and what lives there."""
+    """A run of a node: its protocol, and the activations that live there."""
 
     def __init__(self, me: NodeAddress) -> None:
         self.me = me

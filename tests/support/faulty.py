@@ -16,7 +16,7 @@ Fault = Literal["refuse", "forget"]
 
 
 class Faults:
-    """What happens to the statements of one store. `next` is used up first, then `always`; with
+    """Faults of the statements of one store. `next` is used up first, then `always`; with
     neither, `choose` decides. `hold` keeps statements waiting until it is set again."""
 
     def __init__(self) -> None:

@@ -199,7 +199,7 @@ SessionApp = App(
 
 
 class GatewayNode:
-    """One node: its host, gateway and listener."""
+    """A node: its actor system, gateway and listener."""
 
     def __init__(self, host: TestHost, gateway: Gateway, listener: MemoryListener | PicowsListener, url: str) -> None:
         self.host, self.gateway, self.listener, self.url = host, gateway, listener, url
@@ -230,7 +230,7 @@ class World:
         return node
 
     def view(self, *names: str, leaving: Sequence[str] = ()) -> View:
-        """These nodes, all up except those that are leaving."""
+        """A view of `names`, all up except those that are leaving."""
         members = []
         for name in names:
             host, url = self.nodes[name].host, self.nodes[name].url

@@ -43,7 +43,7 @@ class Entity:
 
 
 class Process:
-    """One node's journal, with what it heard."""
+    """A node's journal, with the changes that it reported durable."""
 
     def __init__(self, journal: Journal, metrics: Metrics) -> None:
         self.journal, self.metrics = journal, metrics

@@ -18,7 +18,7 @@ from server.eventlog.record import NO_HEAD, Entry, Record, encode_entry, next_he
 
 
 class Played:
-    """What the actor does around the rules: append events under a command, then what follows."""
+    """The actor's part around the rules: append events under a command, then what follows."""
 
     def __init__(self) -> None:
         self.state = MatchState()
@@ -110,7 +110,7 @@ def recorded_files() -> list[Path]:
 
 
 def recorded_params() -> list[Any]:
-    """One parameter a file, or one that skips."""
+    """Parameters, one a file, or one that skips."""
     skipped = pytest.param(None, marks=pytest.mark.skip(reason="no recorded matches (GARRISON_SHARED)"))
     return [pytest.param(path, id=path.stem[:8]) for path in recorded_files()] or [skipped]
 

@@ -29,7 +29,7 @@ def member(node: str, incarnation: int = 1, **fields: object) -> Member:
 
 
 class Watched:
-    """One node's membership, counting and announcing its changes."""
+    """A node's membership, counting and announcing its changes."""
 
     def __init__(self, membership: Membership, supervisor: Supervisor, metrics: Metrics) -> None:
         self.membership, self.supervisor, self.metrics = membership, supervisor, metrics

@@ -28,7 +28,7 @@ class Talk:
     def __init__(self, ws: ServerConnection, number: int) -> None:
         self.ws = ws
         self.number = number
-        """Which connection to this server it is, from 0."""
+        """The number of this connection to the server, from 0."""
         self.hello: list[Any] = []
 
     async def recv(self) -> list[Any]:

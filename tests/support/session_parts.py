@@ -209,7 +209,7 @@ class Keeper:
 
 
 class Parts:
-    """What a part may need, each by itself and real or false as a test likes."""
+    """Everything that a part may need, each by itself and real or false as a test likes."""
 
     def __init__(self, **settings: Any) -> None:
         self.clock = ManualClock()

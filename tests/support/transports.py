@@ -22,7 +22,7 @@ def address(node: str, incarnation: int = 1) -> NodeAddress:
 
 
 class Node:
-    """One transport with what a test wants to look at."""
+    """A transport with the parts that a test looks at."""
 
     def __init__(self, me: NodeAddress, transport: Transport, metrics: Metrics, supervisor: Supervisor) -> None:
         self.me, self.transport, self.metrics, self.supervisor = me, transport, metrics, supervisor

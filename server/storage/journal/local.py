@@ -74,7 +74,7 @@ class LocalPlace(msgspec.Struct, frozen=True):
         return f"local:{self.node}:{self.host}:{self.boot}:{self.volume}:{self.run}:{self.directory}"
 
     def folder(self, cluster: str, owner: NodeAddress) -> Path:
-        """Where the files of `owner` are below the directory. Raises `Unavailable` for a name that
+        """The folder of `owner`'s files below the directory. Raises `Unavailable` for a name that
         is no node's."""
         if _NAME.fullmatch(owner.node) is None:
             raise Unavailable(f"not a node: {owner}")
@@ -177,7 +177,8 @@ class LocalJournal:
         return True
 
     def _turn_over(self, size: int) -> int:
-        """Where a record of `size` bytes goes that the current segment has no room for."""
+        """Begin the next segment for a record of `size` bytes that the current one has no room for. Returns the
+        offset."""
         run = self._run
         if run is None:
             raise Unavailable("the journal is closed")
@@ -221,7 +222,7 @@ class LocalJournal:
 
     @property
     def fill(self) -> float:
-        """Which share of the segments holds what is not stored, 0 to 1."""
+        """Share of the segments with records that are not stored, 0 to 1."""
         run = self._run
         if run is None:
             return 0.0
@@ -290,7 +291,7 @@ class LocalJournal:
         return None
 
     def _is_gone(self, there: LocalPlace) -> bool:
-        """That was this very node's directory on this host, and it is another one now."""
+        """True if `there` was this very node's directory on this host, and it is another one now."""
         mine = (self._node, self._host, str(self._directory))
         return mine == (there.node, there.host, there.directory) and local_files.volume(self._directory) not in (
             None,
@@ -313,7 +314,7 @@ class _Run:
         self._maps: list[mmap.mmap] = []
         self._lock = -1
         self._files: dict[str, tuple[int, int]] = {}
-        """What a successor looks for, by path: device and inode."""
+        """Files that a successor looks for, by path: device and inode."""
         try:
             path.mkdir(mode=0o700)
             for number in range(settings.segments):
@@ -394,7 +395,7 @@ def host_name() -> str:
 
 
 def boot_id() -> str:
-    """Which run of this machine it is; a random one, of which nothing is proven, where the kernel
+    """The id of this machine's run since its start; a random one, by which nothing is proven, where the kernel
     does not say."""
     with contextlib.suppress(OSError):
         return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()

@@ -115,6 +115,10 @@ class Activation(Turns):
         """Send `message` to the sessions of player `subject` after this turn."""
         self.outputs.append(partial(self._node.outlet.push, subject, message))
 
+    def end_sessions(self, subject: str, code: int, reason: str) -> None:
+        """End the sessions of player `subject` after this turn."""
+        self.outputs.append(partial(self._node.outlet.end_sessions, subject, code, reason))
+
     def ask(self, identity: ActorId, name: str, args: tuple[Any, ...]) -> Coroutine[Any, Any, Any]:
         """The answer of another actor, as part of the turn under way. Errors: see `Dispatcher.ask`."""
         return self._node.ask(identity, name, args, caller=self)

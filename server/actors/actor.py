@@ -29,10 +29,11 @@ import msgspec
 
 from server.actors.context import Attached, Context, EventBatch
 from server.actors.reminders import reminder
+from server.errors import Internal
 from server.eventlog.fold import LoggedKind
 from server.eventlog.record import Entry, Record
 from server.ids import ActorId, NodeAddress, NodeId, actor_id
-from server.wire.messages import Push
+from server.wire.messages import CloseCode, Push
 
 S = TypeVar("S", bound=msgspec.Struct)
 A = TypeVar("A", bound="Actor[Any]")
@@ -156,6 +157,14 @@ class Actor(Generic[S]):
     def push(self, subject: str, message: Push) -> None:
         """Send `message` to the sessions of player `subject`, wherever they are, after this turn."""
         self.context.push(subject, message)
+
+    def end_sessions(self, subject: str, reason: str, code: int = CloseCode.DISMISSED) -> None:
+        """End every session of player `subject` after this turn, wherever it is. Its clients are closed with `code`
+        (`CloseCode.DISMISSED`, or one of the application's own: 4100 to 4999) and `reason`, and do not come
+        back by themselves. Raises `Internal` for any other code."""
+        if code != CloseCode.DISMISSED and code not in CloseCode.APPLICATION:
+            raise Internal(f"close code {code} is not for applications")
+        self.context.end_sessions(subject, code, reason[:120])
 
     def ref(self, to: type[A], key: str) -> "ActorRef[A]":
         """A reference to call another actor by, from within a turn."""

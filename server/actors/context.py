@@ -121,6 +121,10 @@ class Context(Protocol):
         """Send `message` to the sessions of player `subject` after this turn."""
         ...
 
+    def end_sessions(self, subject: str, code: int, reason: str) -> None:
+        """End the sessions of player `subject` after this turn."""
+        ...
+
     def ask(self, identity: ActorId, name: str, args: tuple[Any, ...]) -> Coroutine[Any, Any, Any]:
         """The answer of another actor, within the deadline of the turn under way. Raises what the method
         raises, and the errors of a call."""

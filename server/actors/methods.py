@@ -17,8 +17,8 @@ from server.errors import BadInput
 from server.wire.codec import UNDECODABLE
 
 _BASE = {
-    "activated", "after", "arrived", "cancel", "carry", "deactivating", "emit", "evolve", "finished", "now",
-    "is_stored", "push", "ref", "release", "remind", "stay", "tell", "unremind", "wall_ms",
+    "activated", "after", "arrived", "cancel", "carry", "deactivating", "emit", "end_sessions", "evolve", "finished",
+    "now", "is_stored", "push", "ref", "release", "remind", "stay", "tell", "unremind", "wall_ms",
 }  # fmt: skip
 
 

@@ -9,9 +9,14 @@ from server.wire.messages import Push
 
 class Outlet(Protocol):
     def push(self, subject: str, message: Push) -> None:
-        """To every session of player `subject`, on whichever node; dropped if there is none."""
+        """Push to every session of player `subject`, on whichever node; dropped if there is none."""
+        ...
+
+    def end_sessions(self, subject: str, code: int, reason: str) -> None:
+        """End every session of player `subject`, on whichever node, with a close code and a reason: attached,
+        detached, on its way to another node, or with its hello being answered."""
         ...
 
     def publish(self, watchers: Sequence[NodeAddress], topic: ActorId, first_seq: int, events: Sequence[bytes]) -> None:
-        """Durable events (msgpack) of stream `topic` to the nodes whose sessions watch it."""
+        """Send durable events (msgpack) of stream `topic` to the nodes whose sessions watch it."""
         ...

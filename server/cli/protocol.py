@@ -89,6 +89,7 @@ CLOSE_MEANINGS: Final[dict[int, tuple[str, str]]] = {
     CloseCode.MOVED: ("The session is at another node now.", "now"),
     CloseCode.OWNERSHIP_LOST: ("The node lost its lease.", "elsewhere"),
     CloseCode.FULL: ("The node has no room for another connection or session.", "elsewhere"),
+    CloseCode.DISMISSED: ("The application ended the session, for the reason that the close gives.", "no"),
 }
 RETRIES: Final = {
     "no": "do not reconnect by yourself",

@@ -4,7 +4,7 @@
 from server.actors.actor import Caller
 from server.ids import NodeAddress
 from server.sessions.binding import SessionActors
-from server.sessions.ends import ENDED_CLOSED, ENDED_MOVED, ENDS_FOR_GOOD
+from server.sessions.ends import ENDED_CLOSED, ENDED_DISMISSED, ENDED_MOVED, ENDS_FOR_GOOD
 from server.sessions.homes import Homes
 from server.sessions.mover import Mover
 from server.sessions.outbox import Outbox
@@ -48,7 +48,7 @@ class SessionArrivals:
     ) -> None:
         self._kit, self._node, self._homes, self._table, self._actors = kit, node, homes, table, actors
         self._streams, self._pushes, self._seeker = streams, pushes, seeker
-        self._departures, self._mover = departures, mover
+        self._departures, self._mover, self._transport = departures, mover, transport
         self.closed = False
         transport.serve(Service.SESSION, self.serve)
 
@@ -62,9 +62,26 @@ class SessionArrivals:
         session = self._table.sessions.get(message.resume)
         if message.why == ENDED_MOVED:
             self._heed_reclaim(sender, message, session)
+        elif message.why == ENDED_DISMISSED:
+            self._dismiss(message, session)
         elif session is not None and session.moves == message.moves and session.connection is None:
             session.end(message.why if message.why in ENDS_FOR_GOOD else ENDED_CLOSED)
         return None
+
+    def _dismiss(self, message: Forget, session: Session | None) -> None:
+        """End a session that an actor has ended while it was on its way here, whatever has become of it since: also
+        if its client has resumed it, and wherever it went."""
+        if session is not None:
+            if session.moves >= message.moves:
+                session.end(ENDED_DISMISSED, message.code, message.reason)
+            return
+        to, moves = (
+            self._departures.place(message.resume, self._kit.ticks.now()),
+            self._departures.moves(message.resume),
+        )
+        if to is not None and moves > message.moves:  # rising, so that it goes in no circle
+            onward = Forget(message.resume, moves, message.why, message.code, message.reason)
+            self._transport.send(to, Service.SESSION, encode(onward))
 
     def _heed_reclaim(self, sender: NodeAddress, message: Forget, session: Session | None) -> None:
         here_moves = session.moves if session is not None else 0

@@ -14,6 +14,7 @@ from server.sessions.arrivals import SessionArrivals
 from server.sessions.binding import SessionActors
 from server.sessions.broadcast import Broadcast
 from server.sessions.connection import Connection, Receiver
+from server.sessions.dismissals import Dismissals
 from server.sessions.ends import ENDED_OWNERSHIP_LOST, ENDED_STOPPING, NODE_STOPS
 from server.sessions.greeter import Greeter
 from server.sessions.homes import Homes
@@ -93,7 +94,11 @@ class Gateway:
             self.kit, signing_key, system, drivers.transport, drivers.rng, homes, self.table, actors, departures,
             self.seeker, self.mover, limits,
         )  # fmt: skip
-        self.outlet = GatewayOutlet(system, drivers.transport, self.streams, self.pushes)
+        dismissals = Dismissals(
+            system, drivers.transport, drivers.supervisor, drivers.rng, ticks, self.table, self.mover, departures,
+            self.greeter, self.settings.resume_window_s,
+        )  # fmt: skip
+        self.outlet = GatewayOutlet(system, drivers.transport, self.streams, self.pushes, dismissals)
 
     def start(self) -> None:
         """Begin to keep time for sessions and streams."""

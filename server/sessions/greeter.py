@@ -90,7 +90,14 @@ class Greeter:
             return
         self._hellos += 1
         opening.order = self._hellos
+        opening.player = claims.subject if claims.role == "player" else ""
         self._greet(opening, hello, claims, False)
+
+    def dismiss(self, subject: str, code: int, reason: str) -> None:
+        """Close connections of player `subject` whose hello is being answered: an actor ends the player's sessions,
+        and may have done so after it took this one."""
+        for opening in [opening for opening in self.openings if opening.player == subject]:
+            opening.leave(None, code, reason)
 
     # ---- the answer ----
 

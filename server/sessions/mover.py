@@ -19,7 +19,7 @@ from server.errors import Corrupt, GarrisonError, Internal, OutcomeUnknown
 from server.ids import NodeAddress
 from server.runtime.backoff import backoff_s
 from server.sessions.broadcast import Broadcast
-from server.sessions.ends import ENDED_MOVED
+from server.sessions.ends import ENDED_MOVED, Ending
 from server.sessions.homes import Homes
 from server.sessions.limits import TransferLimits
 from server.sessions.ports import GatewayDrivers, NodeView
@@ -273,10 +273,10 @@ class Mover:
                         self._ticks.after(self._grace_s, partial(self._hang_up, session))
                 case EndHere(why, code, reason):
                     session.end(why, code, reason)
-                case ForgetThere(to, why):
+                case ForgetThere(to, ending):
                     self._departures.forget(session.resume)
                     self._note_ended(session)
-                    self._transport.send(to, Service.SESSION, encode(Forget(session.resume, session.moves, why)))
+                    self._transport.send(to, Service.SESSION, encode(Forget(session.resume, session.moves, *ending)))
                 case Reclaim(to):
                     until = self._ticks.now() + 2 * self._settings.resume_window_s
                     self._reclaims.note(Reclaimed(session.resume, to, session.moves, until))
@@ -315,14 +315,14 @@ class Mover:
     def _hang_up(self, session: Session, _now: float) -> None:
         session.end(ENDED_MOVED, CloseCode.MOVED, "the session is served by another node now")
 
-    def session_ended(self, session: Session, before: Phase, why: str) -> None:
+    def session_ended(self, session: Session, before: Phase, ending: Ending) -> None:
         """Take in that a session has ended here, maybe on its way: the table's call."""
         if before == "transferred":
             self.closing.pop(session, None)
         else:
             self._note_ended(session)
         if session.transfer is not None:
-            self.carry_out(session, session.transfer.session_ended(why))
+            self.carry_out(session, session.transfer.session_ended(ending))
         self._progress.set()
 
     # ---- word of sessions that were taken back ----

@@ -4,9 +4,10 @@ import asyncio
 from collections.abc import Sequence
 
 from server.ids import ActorId, NodeAddress
+from server.sessions.dismissals import Dismissals
 from server.sessions.ports import NodeView
 from server.sessions.pushes import Pushes
-from server.sessions.stream_frames import EventsTo, PushTo, decode, encode
+from server.sessions.stream_frames import Dismiss, EventsTo, PushTo, decode, encode
 from server.sessions.streams import Streams
 from server.transport.ports import Service, Transport
 from server.wire.messages import Push
@@ -15,13 +16,20 @@ from server.wire.messages import Push
 class GatewayOutlet:
     """See `server.actors.outlet.Outlet`. Make it before the transport starts."""
 
-    def __init__(self, node: NodeView, transport: Transport, streams: Streams, pushes: Pushes) -> None:
+    def __init__(
+        self, node: NodeView, transport: Transport, streams: Streams, pushes: Pushes, dismissals: Dismissals
+    ) -> None:
         self._node, self._transport, self._streams, self._pushes = node, transport, streams, pushes
+        self._dismissals = dismissals
         transport.serve(Service.STREAM, self._serve)
 
     def push(self, subject: str, message: Push) -> None:
         """See `server.actors.outlet.Outlet.push`."""
         self._pushes.push(subject, message)
+
+    def end_sessions(self, subject: str, code: int, reason: str) -> None:
+        """See `server.actors.outlet.Outlet.end_sessions`."""
+        self._dismissals.end_sessions(subject, code, reason)
 
     def publish(self, watchers: Sequence[NodeAddress], topic: ActorId, first_seq: int, events: Sequence[bytes]) -> None:
         """See `server.actors.outlet.Outlet.publish`."""
@@ -40,5 +48,7 @@ class GatewayOutlet:
             self._streams.arrived(frame.topic, frame.first_seq, frame.events)
         elif isinstance(frame, PushTo):
             self._pushes.arrived(frame)
+        elif isinstance(frame, Dismiss):
+            self._dismissals.arrived(frame)
         else:
             self._pushes.served_at(sender, frame)

@@ -27,7 +27,7 @@ from server.runtime.phases import PhaseTable
 from server.sessions.broadcast import Broadcast
 from server.sessions.bucket import TokenBucket
 from server.sessions.connection import NOBODY, Connection
-from server.sessions.ends import ENDED_CLOSED, ENDED_EXPIRED, ENDED_MOVED, ENDED_OVERFLOW
+from server.sessions.ends import ENDED_CLOSED, ENDED_EXPIRED, ENDED_MOVED, ENDED_OVERFLOW, Ending
 from server.sessions.outbox import Outbox
 from server.sessions.ports import LocalActor
 from server.sessions.ticks import TickClock
@@ -89,8 +89,8 @@ class SessionKeeper(Protocol):
         """The connection is gone; the session waits for its client."""
         ...
 
-    def session_ended(self, session: "Session", before: "Phase", why: str) -> None:
-        """The session is over, for the reason `why` (see `ends.py`); `before`: its phase until now."""
+    def session_ended(self, session: "Session", before: "Phase", ending: Ending) -> None:
+        """The session is over; `before`: its phase until now."""
         ...
 
 
@@ -521,7 +521,7 @@ class Session(_EachBeat):
             return
         self.enter("ended")
         self._hang_up(code or _NORMAL, reason)
-        self._kit.keeper.session_ended(self, before, why)
+        self._kit.keeper.session_ended(self, before, Ending(why, code, reason))
         self.outbox = Outbox(0, 0)
 
     def _hang_up(self, code: int, reason: str) -> bool:

@@ -1,7 +1,7 @@
 """Messages between the gateways of two nodes that are for their clients: events of watched streams, pushes. Pure."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -37,7 +37,17 @@ class ServedHere(msgspec.Struct, array_like=True, frozen=True, tag=2):
     instead_of: NodeAddress | None = None
 
 
-StreamFrame = EventsTo | PushTo | ServedHere
+class Dismiss(msgspec.Struct, array_like=True, frozen=True, tag=3):
+    """End every session of player `subject` that the receiver has, with a close code and a reason, and pass this on
+    to where its sessions went, `hops` times at most. Answered when that is done."""
+
+    subject: str
+    code: Annotated[int, msgspec.Meta(ge=4_000, le=4_999)]
+    reason: Annotated[str, msgspec.Meta(max_length=256)]
+    hops: int
+
+
+StreamFrame = EventsTo | PushTo | ServedHere | Dismiss
 encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(StreamFrame).decode
 

@@ -24,6 +24,7 @@ from server.ids import ActorId, kind_of, parse_actor_id
 from server.runtime.backoff import backoff_s
 from server.runtime.supervisor import Supervisor
 from server.sessions.broadcast import Broadcast
+from server.sessions.ends import Ending
 from server.sessions.limits import MOVING_RETRY_S, StreamLimits
 from server.sessions.ports import StreamActors
 from server.sessions.session import Phase, Session
@@ -165,7 +166,7 @@ class Streams:
             self._leave(topic, session)
         return Done(message.id)
 
-    def session_ended(self, session: Session, _before: Phase, _why: str) -> None:
+    def session_ended(self, session: Session, _before: Phase, _ending: Ending) -> None:
         """End the subscriptions of a session that has ended."""
         topics, session.topics = session.topics, None
         for topic in (topics or {}).values():

@@ -8,14 +8,14 @@ from collections.abc import Callable
 
 from server.runtime.metrics import Metrics
 from server.sessions.binding import SessionActors
-from server.sessions.ends import ENDED_EXPIRED, ENDED_MOVED, ENDED_REPLACED, TOOK_OVER
+from server.sessions.ends import ENDED_EXPIRED, ENDED_MOVED, ENDED_REPLACED, TOOK_OVER, Ending
 from server.sessions.session import Phase, Session
 from server.sessions.ticks import TickClock
 from server.settings import GatewaySettings
 from server.wire.messages import CloseCode
 
-Told = Callable[[Session, Phase, str], None]
-"""`told(session, before, why)`: a session has ended; `before`: its phase until then."""
+Told = Callable[[Session, Phase, Ending], None]
+"""`told(session, before, ending)`: a session has ended; `before`: its phase until then."""
 
 
 class SessionTable:
@@ -84,13 +84,13 @@ class SessionTable:
 
     # ---- sessions that go ----
 
-    def session_ended(self, session: Session, before: Phase, why: str) -> None:
+    def session_ended(self, session: Session, before: Phase, ending: Ending) -> None:
         """Forget a session and take leave of its actor, unless it lives on elsewhere."""
         for told in self._told:
-            told(session, before, why)
+            told(session, before, ending)
         if before != "transferred":
             self._remove(session)
-            self._actors.farewell_soon(session, why)
+            self._actors.farewell_soon(session, ending.why)
 
     def make_room(self) -> bool:
         """End the session that is detached longest. False: there is none."""

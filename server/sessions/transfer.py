@@ -23,7 +23,7 @@ from typing import Final, Literal, NamedTuple
 
 from server.ids import NodeAddress
 from server.runtime.phases import PhaseTable
-from server.sessions.ends import ENDED_MOVED, ENDED_REPLACED, ENDS_ONLY_THIS_COPY, TOOK_OVER
+from server.sessions.ends import ENDED_MOVED, ENDED_REPLACED, ENDS_ONLY_THIS_COPY, TOOK_OVER, Ending
 from server.sessions.transfer_frames import INSTALLED, REFUSED, REPLACED, Packed, Verdict
 from server.wire.messages import CloseCode, Push
 
@@ -72,7 +72,7 @@ class ForgetThere(NamedTuple):
     """The session ended here for good while it was on its way: end the copy at `to` too."""
 
     to: NodeAddress
-    why: str
+    ending: Ending
 
 
 class Release(NamedTuple):
@@ -132,7 +132,7 @@ class Transfer:
         self.topics: list[tuple[str, int]] = []
         self.late: list[Push] = []
         self.going = b""
-        self.over = ""
+        self.over = Ending(ENDED_MOVED)
 
     def _enter(self, phase: TransferPhase) -> None:
         self.phase = TRANSFER.move(self.name, self.phase, phase)
@@ -233,18 +233,18 @@ class Transfer:
         late, self.late = tuple(self.late), []
         return () if ended else (GoOn(self.topics, late, stay),)
 
-    def session_ended(self, why: str) -> Effects:
+    def session_ended(self, ending: Ending) -> Effects:
         """The session has ended on this node, for whatever reason."""
         if not self.frozen:
             if self.phase in ("due", "queued"):
                 self._enter("off")
             return ()
-        self.over = why
-        return _forget(self.to, why) if self.phase == "arrived" else ()
+        self.over = ending
+        return _forget(self.to, ending) if self.phase == "arrived" else ()
 
 
-def _forget(to: NodeAddress, why: str) -> Effects:
-    return () if why in ENDS_ONLY_THIS_COPY else (ForgetThere(to, why),)
+def _forget(to: NodeAddress, ending: Ending) -> Effects:
+    return () if ending.why in ENDS_ONLY_THIS_COPY else (ForgetThere(to, ending),)
 
 
 class Attempts:

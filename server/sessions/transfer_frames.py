@@ -85,11 +85,13 @@ class Want(msgspec.Struct, array_like=True, frozen=True, tag=1):
 
 class Forget(msgspec.Struct, array_like=True, frozen=True, tag=2):
     """End the copy that shipment `moves` of session `resume` brought, for the reason `why`: `moved` if the
-    session goes on at the sender."""
+    session goes on at the sender. `code` and `reason`: what its client is told, if the reason is `dismissed`."""
 
     resume: ResumeToken
     moves: Count
     why: Text
+    code: Annotated[int, Meta(ge=0, le=4_999)] = 0
+    reason: Annotated[str, Meta(max_length=256)] = ""
 
 
 _encode = msgspec.msgpack.Encoder().encode

@@ -160,6 +160,9 @@ class CloseCode:
     MOVED = 4009  # the session is at another node: retry
     OWNERSHIP_LOST = 4010  # the node lost its lease: retry elsewhere
     FULL = 4011  # no room for another connection: retry elsewhere
+    DISMISSED = 4012  # the application ended the session: do not retry
+
+    APPLICATION = range(4100, 5000)  # the application's own reasons to end a session: do not retry
 
 
 ENGINE_REQUESTS: tuple[type[Request], ...] = (Hello, Heartbeat, Ack, Watch, Unwatch, Close)

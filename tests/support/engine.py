@@ -31,10 +31,14 @@ class Published:
 
     def __init__(self) -> None:
         self.pushes: list[tuple[str, Push]] = []
+        self.ends: list[tuple[str, int, str]] = []
         self.events: list[tuple[list[NodeAddress], ActorId, int, list[bytes]]] = []
 
     def push(self, subject: str, message: Push) -> None:
         self.pushes.append((subject, message))
+
+    def end_sessions(self, subject: str, code: int, reason: str) -> None:
+        self.ends.append((subject, code, reason))
 
     def publish(self, watchers: Sequence[NodeAddress], topic: ActorId, first_seq: int, events: Sequence[bytes]) -> None:
         self.events.append((list(watchers), topic, first_seq, list(events)))

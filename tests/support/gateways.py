@@ -74,6 +74,13 @@ class Tell(Request, tag="tell", frozen=True):
     times: int = 1
 
 
+class Oust(Request, tag="oust", frozen=True):
+    """End another player's sessions."""
+
+    player: str
+    reason: str
+
+
 class Post(Request, tag="post", frozen=True):
     """Host only."""
 
@@ -145,6 +152,10 @@ class Pilot(Actor[Nothing]):
     def broken(self, caller: Caller, message: Broken) -> Said:
         raise ZeroDivisionError("planted")
 
+    def oust(self, caller: Caller, message: Oust) -> Said:
+        self.end_sessions(message.player, message.reason, 4100)
+        return Said(message.id, "ousted")
+
     def tell_player(self, caller: Caller, message: Tell) -> Said:
         for number in range(message.times):
             self.push(message.to, Note(0, f"{message.text}{number}"))
@@ -178,7 +189,7 @@ class Feed(LoggedActor[Total]):
 SessionApp = App(
     name="sessions",
     actors=(Pilot, Feed),
-    requests=(Echo, Slow, Broken, Tell, Post, Who),
+    requests=(Echo, Slow, Broken, Tell, Oust, Post, Who),
     answers=(Said, Present, Note),
     events=(Posted,),
     routes={
@@ -186,6 +197,7 @@ SessionApp = App(
         Slow: Route(Pilot, Pilot.slow, lambda caller, message: caller.subject + ".slow"),
         Broken: Route(Pilot, Pilot.broken, lambda caller, message: caller.subject),
         Tell: Route(Pilot, Pilot.tell_player, lambda caller, message: caller.subject),
+        Oust: Route(Pilot, Pilot.oust, lambda caller, message: caller.subject),
         Post: Route(Feed, Feed.post, lambda caller, message: message.feed, frozenset({"host"})),
         Who: QueryRoute(
             "who",

@@ -13,6 +13,7 @@ from server.ids import ActorId, Incarnation, NodeAddress, NodeId
 from server.runtime.metrics import Metrics
 from server.runtime.supervisor import Supervisor
 from server.sessions.binding import SessionActors
+from server.sessions.ends import Ending
 from server.sessions.ports import GatewayDrivers
 from server.sessions.session import Phase, Session, SessionKit
 from server.sessions.table import SessionTable
@@ -199,13 +200,13 @@ class Keeper:
 
     def __init__(self) -> None:
         self.detached: list[Session] = []
-        self.ended: list[tuple[Session, Phase, str]] = []
+        self.ended: list[tuple[Session, Phase, Ending]] = []
 
     def session_detached(self, session: Session) -> None:
         self.detached.append(session)
 
-    def session_ended(self, session: Session, before: Phase, why: str) -> None:
-        self.ended.append((session, before, why))
+    def session_ended(self, session: Session, before: Phase, ending: Ending) -> None:
+        self.ended.append((session, before, ending))
 
 
 class Parts:

@@ -9,7 +9,8 @@ from server.actors.actor import Attached
 from server.errors import BadInput, Forbidden, NotFound, Rejected
 from server.sessions.arrivals import SessionArrivals
 from server.sessions.broadcast import Broadcast
-from server.sessions.ends import ENDED_CLOSED, ENDED_REPLACED
+from server.sessions.dismissals import Dismissals
+from server.sessions.ends import ENDED_CLOSED, ENDED_REPLACED, Ending
 from server.sessions.greeter import Greeter
 from server.sessions.homes import Homes
 from server.sessions.limits import Limits, SeekLimits, StreamLimits, TransferLimits
@@ -21,7 +22,7 @@ from server.sessions.read_model import session_rows
 from server.sessions.requests import Requests
 from server.sessions.seeker import Seeker
 from server.sessions.session import Session
-from server.sessions.stream_frames import EventsTo, encode, push_frame
+from server.sessions.stream_frames import Dismiss, EventsTo, encode, push_frame
 from server.sessions.streams import Streams
 from server.sessions.table import SessionTable
 from server.sessions.tokens import issue
@@ -69,7 +70,7 @@ def test_a_session_detaches_when_its_connection_breaks_and_ends_at_goodbye() -> 
     assert (session.phase, parts.keeper.detached) == ("detached", [session])
     again = attached(parts, session)
     session.on_closed(again, 1000, "")
-    assert parts.keeper.ended == [(session, "attached", ENDED_CLOSED)]
+    assert parts.keeper.ended == [(session, "attached", Ending(ENDED_CLOSED, 0, ""))]
 
 
 def test_a_session_tells_its_streams_of_room() -> None:
@@ -108,7 +109,7 @@ async def test_the_table_replaces_a_players_session_and_takes_leave_of_its_actor
     parts = Parts()
     table = parts.table()
     ends: list[tuple[str, str]] = []
-    table.on_end(lambda session, before, why: ends.append((before, why)))
+    table.on_end(lambda session, before, ending: ends.append((before, ending.why)))
     old, new = parts.session(table), parts.session(table)
     for session in (old, new):
         table.add(session, table.rival("player", "p", None))
@@ -201,7 +202,7 @@ async def test_a_watcher_gets_each_event_from_its_cursor_on() -> None:
     assert connection.frames[1:] == [["events", 1, "ledger/f", 3, [["posted", 1, "c"]]]]
     with pytest.raises(NotFound):
         watched.watch(session, Watch(2, "pilot/p"))
-    watched.session_ended(session, "attached", ENDED_CLOSED)
+    watched.session_ended(session, "attached", Ending(ENDED_CLOSED, 0, ""))
     assert watched.topics == {}
 
 
@@ -225,13 +226,37 @@ def test_a_push_reaches_the_session_here_or_goes_to_the_slots_owner() -> None:
     assert parts.transport.sent == [(PEER, Service.STREAM, push_frame("p", Note(0, "there"), 3, True))]
 
 
+class NoHellos:
+    def dismiss(self, subject: str, code: int, reason: str) -> None: ...
+
+
+def dismissals(parts: Parts, table: SessionTable) -> Dismissals:
+    departed = DepartedSessions()
+    return Dismissals(
+        parts.actors, parts.transport, parts.supervisor, parts.rng, parts.ticks, table, mover(parts, table, departed),
+        departed, NoHellos(), 30.0,
+    )  # fmt: skip
+
+
+async def test_dismissals_end_the_session_here_and_tell_every_other_node() -> None:
+    parts = Parts()
+    table = parts.table()
+    session = parts.session(table)
+    table.add(session, None)
+    connection = attached(parts, session)
+    dismissals(parts, table).end_sessions("p", 4100, "cheating")
+    await asyncio.sleep(0)
+    assert (connection.closed, table.players) == ((4100, "cheating"), {})
+    assert parts.transport.sent == [(PEER, Service.STREAM, encode(Dismiss("p", 4100, "cheating", 4)))]
+
+
 def test_the_outlet_hands_messages_of_other_nodes_to_their_parts() -> None:
     parts = Parts()
     table = parts.table()
     session = parts.session(table)
     table.add(session, None)
     connection = attached(parts, session)
-    GatewayOutlet(parts.actors, parts.transport, streams(parts), pushes(parts, table))
+    GatewayOutlet(parts.actors, parts.transport, streams(parts), pushes(parts, table), dismissals(parts, table))
     parts.transport.deliver(PEER, Service.STREAM, push_frame("p", Note(0, "x"), 1, False))
     parts.transport.deliver(PEER, Service.STREAM, encode(EventsTo("ledger/f", 1, [])))  # type: ignore[arg-type]
     assert connection.frames[1:] == [["note", 1, "x"]]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from server.ids import Incarnation, NodeAddress, NodeId
 from server.runtime.phases import IllegalTransition
-from server.sessions.ends import ENDED_CLOSED, ENDED_MOVED, ENDED_REPLACED, ENDED_STOPPING
+from server.sessions.ends import ENDED_CLOSED, ENDED_MOVED, ENDED_REPLACED, ENDED_STOPPING, Ending
 from server.sessions.transfer import (
     TRANSFER,
     ArrivalFacts,
@@ -72,12 +72,12 @@ def test_a_session_that_ends_on_its_way_ends_there_too_unless_only_this_node_sto
     transfer = shipped()
     if late:
         transfer.answered(INSTALLED, ended=False, attached=True)
-        effects = transfer.session_ended(why)
+        effects = transfer.session_ended(Ending(why))
     else:
-        assert transfer.session_ended(why) == ()  # where it is, is not known yet
+        assert transfer.session_ended(Ending(why)) == ()  # where it is, is not known yet
         _, *rest = transfer.answered(INSTALLED, ended=True, attached=False)
         effects = tuple(rest)
-    assert effects == ((ForgetThere(A, why),) if why == ENDED_CLOSED else ())
+    assert effects == ((ForgetThere(A, Ending(why)),) if why == ENDED_CLOSED else ())
 
 
 def test_a_refused_session_thaws_with_what_it_watched_and_the_late_pushes() -> None:
@@ -132,7 +132,7 @@ def test_a_frozen_session_goes_on_in_one_place_and_each_late_push_goes_one_way(e
                 pushed += transfer.keep(PUSH, 99)
         elif event == "ended":
             if not ended:
-                effects += transfer.session_ended(ENDED_CLOSED)
+                effects += transfer.session_ended(Ending(ENDED_CLOSED))
             ended = True
         elif event == "back":
             if transfer.phase == "shipping":

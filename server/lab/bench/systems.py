@@ -30,6 +30,8 @@ class NoOutlet:
 
     def publish(self, *_: Any) -> None: ...
 
+    def end_sessions(self, *_: Any) -> None: ...
+
 
 @asynccontextmanager
 async def memory_system(app: App, name: str = "node-1") -> AsyncIterator[ActorSystem]:

@@ -1252,4 +1252,5 @@ CLOSE_CODES: dict[int, CloseInfo] = {
     4009: CloseInfo("moved", "now", "The session is at another node now."),
     4010: CloseInfo("ownership_lost", "elsewhere", "The node lost its lease."),
     4011: CloseInfo("full", "elsewhere", "The node has no room for another connection or session."),
+    4012: CloseInfo("dismissed", "no", "The application ended the session, for the reason that the close gives."),
 }

@@ -1,0 +1,90 @@
+"""Sessions that an actor ends, wherever they are.
+
+Every member is told, and told again until it has answered or has left the view: a player's session may be on its
+slot's node or any other, attached or detached. Sessions that change node at the same time do not slip through: a
+node that has just sent the session on passes the word on after it; a node that has it packed ends it, and ends the
+copy there as soon as it is known to have arrived; a node that is about to get it is told by one of those two.
+"""
+
+import asyncio
+import random
+from typing import Final, Protocol
+
+from server.errors import GarrisonError
+from server.ids import NodeAddress
+from server.runtime.backoff import backoff_s
+from server.runtime.supervisor import Supervisor
+from server.sessions.ends import ENDED_DISMISSED
+from server.sessions.mover import Mover
+from server.sessions.ports import NodeView
+from server.sessions.stream_frames import Dismiss, encode
+from server.sessions.table import SessionTable
+from server.sessions.ticks import TickClock
+from server.sessions.transfer import DepartedSessions
+from server.transport.ports import Service, Transport
+
+_HOPS: Final = 4
+_ANSWER_S: Final = 1.0
+
+
+class Hellos(Protocol):
+    """Connections whose hello is being answered."""
+
+    def dismiss(self, subject: str, code: int, reason: str) -> None:
+        """Close those of player `subject`."""
+        ...
+
+
+class Dismissals:
+    """See the module's head. `keep_on_s`: a member that does not answer is told again for so long."""
+
+    def __init__(
+        self,
+        node: NodeView,
+        transport: Transport,
+        supervisor: Supervisor,
+        rng: random.Random,
+        ticks: TickClock,
+        table: SessionTable,
+        mover: Mover,
+        departures: DepartedSessions,
+        hellos: Hellos,
+        keep_on_s: float,
+    ) -> None:
+        self._node, self._transport, self._supervisor, self._rng = node, transport, supervisor, rng
+        self._ticks, self._table, self._mover, self._departures = ticks, table, mover, departures
+        self._hellos, self._keep_on_s = hellos, keep_on_s
+
+    def end_sessions(self, subject: str, code: int, reason: str) -> None:
+        """See `server.actors.outlet.Outlet.end_sessions`."""
+        frame = Dismiss(subject, code, reason, _HOPS)
+        for address in self._node.view.addresses:
+            if address != self._node.me:
+                self._tell(address, frame)
+        self.arrived(frame)
+
+    def arrived(self, frame: Dismiss) -> None:
+        """End the player's sessions here, and pass the word on to where its session went."""
+        subject, code, reason = frame.subject, frame.code, frame.reason
+        self._hellos.dismiss(subject, code, reason)
+        here = self._table.players.get(subject)
+        went = self._departures.of_player(subject, self._ticks.now())
+        if here is not None:
+            here.end(ENDED_DISMISSED, code, reason)
+        for session in [closing for closing in self._mover.closing if closing.caller.subject == subject]:
+            session.end(ENDED_DISMISSED, code, reason)
+        if went is not None and went != self._node.me and frame.hops > 0:
+            self._tell(went, Dismiss(subject, code, reason, frame.hops - 1))
+
+    def _tell(self, to: NodeAddress, frame: Dismiss) -> None:
+        self._supervisor.spawn(self._tell_until_heard(to, encode(frame)), f"dismiss {frame.subject} at {to}")
+
+    async def _tell_until_heard(self, to: NodeAddress, payload: bytes) -> None:
+        give_up_at, attempt = self._ticks.now() + self._keep_on_s, 0
+        while to in self._node.view.addresses and self._ticks.now() < give_up_at:
+            try:
+                await self._transport.request(to, Service.STREAM, payload, _ANSWER_S)
+                return
+            except GarrisonError:
+                await asyncio.sleep(backoff_s(attempt, self._rng))
+                attempt += 1

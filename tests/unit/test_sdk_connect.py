@@ -86,7 +86,10 @@ async def test_reconnects_after_a_break() -> None:
         assert len(server.talks) == 3
 
 
-@pytest.mark.parametrize(("code", "error"), [(4001, BadToken), (4004, SessionClosed), (4002, TokenExpired)])
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [(4001, BadToken), (4004, SessionClosed), (4012, SessionClosed), (4100, SessionClosed), (4002, TokenExpired)],
+)
 async def test_final_close_codes_end_the_client(code: int, error: type[Exception]) -> None:
     async def close(talk: Talk) -> None:
         await talk.welcome()

@@ -13,7 +13,7 @@ from garrison.errors import (
     TokenExpired,
     Unavailable,
 )
-from garrison.messages import CLOSE_CODES
+from garrison.messages import CLOSE_CODES, CloseInfo
 from garrison.options import Options
 
 LATER = 10
@@ -70,7 +70,7 @@ class Dial:
         """How long to wait after a session's connection to `url` was closed with `code`; None if there is to be no
         other. `moving`: the server had told the client to go."""
         self._attempt = 0 if lived_s >= self._options.stable_s else self._attempt + 1
-        info = CLOSE_CODES.get(code)
+        info = close_info(code)
         retry = "now" if info is None or (code == 1000 and moving) else info.retry
         if retry == "no" or (retry == "new_token" and not self._renewable):
             return None
@@ -82,6 +82,13 @@ class Dial:
         return backoff_s(self._attempt, self._chance, base_s, self._options.backoff_cap_s)
 
 
+def close_info(code: int) -> CloseInfo | None:
+    """The meaning of a close code; None for a code that the protocol does not name."""
+    if 4100 <= code <= 4999:
+        return CloseInfo("application", "no", "The application ended the session, for a reason of its own.")
+    return CLOSE_CODES.get(code)
+
+
 def shows_token(url: str, to: str) -> bool:
     """Tell whether going on from `url` to `to` would show the token to a listener on the way."""
     return url.lower().startswith("wss:") and not to.lower().startswith("wss:")
@@ -89,7 +96,7 @@ def shows_token(url: str, to: str) -> bool:
 
 def close_error(code: int, reason: str) -> Unavailable | BadToken | TokenExpired | SessionClosed:
     """The meaning of a close as an error: `Unavailable` says try again."""
-    info = CLOSE_CODES.get(code)
+    info = close_info(code)
     text = f"closed with {code}" + (f" ({info.name})" if info else "") + (f": {reason}" if reason else "")
     if info is None or info.retry not in ("no", "new_token"):
         return Unavailable(text)

@@ -15,12 +15,17 @@ of the machine. Every other test runs beside any other, in any order.
 import asyncio
 import os
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import uvloop
 
+from server.activations.activation import ACTIVATION
+from server.runtime.phases import PhaseTable
+from server.sessions.session import SESSION
 from tests.support.virtual_time import VirtualTimeLoop
 
+PHASES: tuple[PhaseTable[Any], ...] = (ACTIVATION, SESSION)
 NEEDS_A_PROGRAM = ("browser", "docker")
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 LOOPS: dict[str, LoopFactory] = {"asyncio": asyncio.SelectorEventLoop, "uvloop": uvloop.new_event_loop}
@@ -48,3 +53,14 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
         report.outcome = "failed"
         report.longrepr = f"skipped, and GARRISON_REQUIRE_ALL=1 asks for it: {report.longrepr}"
     return report  # type: ignore[return-value]
+
+
+@pytest.fixture(autouse=True)
+def only_legal_transitions() -> Iterator[None]:
+    """No entity of a node takes a step that its table of phases does not have, also where a handler swallows
+    the error."""
+    for table in PHASES:
+        table.refused.clear()
+    yield
+    refused = [told for table in PHASES for told in table.refused]
+    assert not refused, refused

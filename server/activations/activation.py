@@ -31,7 +31,7 @@ from server.runtime.phases import PhaseTable
 from server.wire.messages import Push
 
 Phase = Literal["loading", "live", "closing", "halted", "frozen", "dropped"]
-PHASES: Final[PhaseTable[Phase]] = PhaseTable(
+ACTIVATION: Final[PhaseTable[Phase]] = PhaseTable(
     "activation",
     {
         "loading": ("live", "frozen", "dropped"),
@@ -70,7 +70,7 @@ class Activation(Turns):
 
     def _enter(self, phase: Phase) -> None:
         """Change the phase, and the flags beside it that the hot path reads. Raises `IllegalTransition`."""
-        self.phase = PHASES.move(self.id, self.phase, phase)
+        self.phase = ACTIVATION.move(self.id, self.phase, phase)
         self.paused = phase != "live"
         self.dropped = phase == "dropped"
 

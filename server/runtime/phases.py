@@ -28,7 +28,7 @@ class IllegalTransition(RuntimeError):
 class PhaseTable(Generic[P]):
     """The legal transitions of one kind of entity: for each phase, the phases that may follow it."""
 
-    __slots__ = ("_following", "_recent", "what")
+    __slots__ = ("_following", "_recent", "refused", "what")
 
     def __init__(self, what: str, following: Mapping[P, Collection[P]], remembered: int = REMEMBERED) -> None:
         unknown = {after for afters in following.values() for after in afters} - set(following)
@@ -36,6 +36,8 @@ class PhaseTable(Generic[P]):
         self.what = what
         self._following: dict[P, frozenset[P]] = {phase: frozenset(afters) for phase, afters in following.items()}
         self._recent: deque[tuple[str, P, P]] = deque(maxlen=remembered)
+        self.refused: deque[str] = deque(maxlen=TOLD)
+        """The newest illegal transitions: for tests and simulations, where a handler may swallow the error."""
 
     @property
     def phases(self) -> tuple[P, ...]:
@@ -53,7 +55,9 @@ class PhaseTable(Generic[P]):
     def move(self, entity: str, before: P, after: P) -> P:
         """Return `after`, noted as `entity`'s new phase. Raises `IllegalTransition`."""
         if after not in self._following[before]:
-            raise IllegalTransition(f"{self.what} {entity}: {before} -> {after}; its story: {self.story(entity)}")
+            told = f"{self.what} {entity}: {before} -> {after}; its story: {self.story(entity)}"
+            self.refused.append(told)
+            raise IllegalTransition(told)
         self._recent.append((entity, before, after))
         return after
 

@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from server.activations.activation import ACTIVATION, Activation
 from server.activations.event_log import EventLog
 from server.errors import GarrisonError, OutcomeUnknown
 from server.ids import ActorId, NodeAddress, actor_id
@@ -110,6 +111,7 @@ class World:
                 for host in self.hosts:
                     await host.catalog.deactivate(list(host.catalog.live.values()))
                 await asyncio.sleep(0.001)
+        assert not ACTIVATION.refused, ACTIVATION.refused
         for host in self.hosts:
             assert len(host.write_behind) == 0 and host.metrics.fenced_total == 0
         for identity in IDS:
@@ -244,6 +246,16 @@ def _gives_without_the_state(host: TestHost, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(host.write_behind, "flush_these", _nothing)
 
 
+def _halts_what_is_closing(host: TestHost, patch: pytest.MonkeyPatch) -> None:
+    """A migration takes hold of what is being stored and released."""
+
+    def halt(activation: Activation) -> bool:
+        activation._enter("halted")
+        return True
+
+    patch.setattr(Activation, "halt", halt)
+
+
 async def _nothing(entities: Any) -> None:
     """Flush ahead, or not: it makes no difference where the state goes along."""
 
@@ -257,6 +269,7 @@ SCRIPT: list[tuple[str, Any]] = [
         + [("add", identity), ("pass", 20), ("move", identity), ("add", identity), ("pass", 20)]
         + [("add", identity), ("pass", 20), ("end", identity), ("pass", 5)]
         + [("add", identity), ("move", identity), ("pass", 50), ("end", identity), ("pass", 5)]
+        + [("add", identity), ("pass", 20), ("move", identity), ("pass", 1), ("end", identity), ("pass", 20)]
     )
 ]
 
@@ -274,6 +287,7 @@ FAULTS = [
     _takes_failed_writes_for_done,
     _thaws_what_may_have_moved,
     _gives_without_the_state,
+    _halts_what_is_closing,
 ]
 
 
@@ -293,5 +307,6 @@ async def test_planted_faults_show(
                 try:
                     await _play(steps, seed, lambda host, patch=patch: fault(host, patch))  # type: ignore[misc]
                 except (AssertionError, TimeoutError):
+                    ACTIVATION.refused.clear()
                     return
     raise AssertionError("the planted fault does not show")

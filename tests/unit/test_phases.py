@@ -39,3 +39,10 @@ def test_the_memory_of_transitions_is_bounded_over_all_entities() -> None:
 def test_a_table_whose_phases_lead_nowhere_known_is_refused() -> None:
     with pytest.raises(AssertionError, match="phases without a row: \\['gone'\\]"):
         PhaseTable("door", {"open": ("gone",)})
+
+
+def test_refused_transitions_are_kept_for_whoever_did_not_see_them_raise() -> None:
+    door: PhaseTable[str] = PhaseTable("door", {"open": ("shut",), "shut": ()})
+    with pytest.raises(IllegalTransition):
+        door.move("back", "shut", "open")
+    assert list(door.refused) == ["door back: shut -> open; its story: nothing remembered"]

@@ -267,9 +267,8 @@ SCRIPT: list[tuple[str, Any]] = [
         [("add", identity), ("pass", 5)] * 4
         + [("crash", identity), ("pass", 5), ("add", identity), ("move", identity), ("pass", 20)]
         + [("add", identity), ("pass", 20), ("move", identity), ("add", identity), ("pass", 20)]
-        + [("add", identity), ("pass", 20), ("end", identity), ("pass", 5)]
+        + [("add", identity), ("move", identity), ("pass", 3), ("end", identity)]
         + [("add", identity), ("move", identity), ("pass", 50), ("end", identity), ("pass", 5)]
-        + [("add", identity), ("pass", 20), ("move", identity), ("pass", 1), ("end", identity), ("pass", 20)]
     )
 ]
 

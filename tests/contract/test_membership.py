@@ -237,6 +237,7 @@ def test_no_metadata_is_bad_input() -> None:
 # the twin's faults
 
 
+@pytest.mark.virtual_time
 async def test_a_split_and_its_end(simulated: SimulatedRig) -> None:
     c, a, b = await three(simulated)
     simulated.gossip.split({NodeId("a")}, {NodeId("b"), NodeId("c")})
@@ -249,6 +250,7 @@ async def test_a_split_and_its_end(simulated: SimulatedRig) -> None:
     assert now["b"].state == "up"
 
 
+@pytest.mark.virtual_time
 async def test_news_can_be_late_and_never_goes_back(simulated: SimulatedRig) -> None:
     c, a, _ = await three(simulated)
     delays = iter([0.1, 0.1, 0.01, 0.01])
@@ -260,6 +262,7 @@ async def test_news_can_be_late_and_never_goes_back(simulated: SimulatedRig) -> 
     assert {m.node: m.load for m in a.membership.members()}[NodeId("c")] == 2
 
 
+@pytest.mark.virtual_time
 async def test_dropped_news_is_told_again(simulated: SimulatedRig) -> None:
     c, a, _ = await three(simulated)
     simulated.gossip.delay = lambda frm, to: None
@@ -269,6 +272,7 @@ async def test_dropped_news_is_told_again(simulated: SimulatedRig) -> None:
     await a.sees(lambda now: now["c"].load == 1)
 
 
+@pytest.mark.virtual_time
 async def test_a_lie_is_believed_until_it_ends(simulated: SimulatedRig) -> None:
     _, a, _ = await three(simulated)
     gossip = simulated.gossip
@@ -280,6 +284,7 @@ async def test_a_lie_is_believed_until_it_ends(simulated: SimulatedRig) -> None:
     await a.sees(lambda now: now["c"].incarnation == 1)
 
 
+@pytest.mark.virtual_time
 async def test_a_false_death_and_its_refutation(simulated: SimulatedRig) -> None:
     _, a, b = await three(simulated)
     simulated.gossip.silence(NodeId("a"), NodeId("c"))
@@ -290,6 +295,7 @@ async def test_a_false_death_and_its_refutation(simulated: SimulatedRig) -> None
     await a.sees(lambda now: "c" in now and not now["c"].suspect)
 
 
+@pytest.mark.virtual_time
 async def test_news_that_outlives_its_node_does_not_revive_it(simulated: SimulatedRig) -> None:
     c, a, _ = await three(simulated)
     simulated.gossip.delay = lambda frm, to: 0.4 if frm == "c" else 0.01  # slower than detection

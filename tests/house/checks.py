@@ -7,7 +7,9 @@ one is tried on planted violations in `test_checks.py` before `test_tree.py` hol
 """
 
 import ast
+import io
 import re
+import tokenize
 from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
@@ -317,3 +319,40 @@ def banned_words(modules: Iterable[Module], word: str, whole: bool = False) -> l
         for name in sorted(identifiers(module))
         if (words_of(name) == [word] if whole else word in words_of(name))
     ]
+
+
+# ---- names of files in texts ----------------------------------------------------------------
+
+_PATH: Final = re.compile(r"(?<![\w./:-])(?:server|game|persistence|migrations|clients|tests|docs)/[\w.{}*/-]*[\w}*/]")
+_FILE: Final = re.compile(r"`(\w+\.(?:py|md|json|js))`")
+_DOTTED: Final = re.compile(r"`((?:server|game|persistence|migrations)(?:\.\w+)+)`")
+
+
+def dead_paths(text: str, root: Path = ROOT) -> list[str]:
+    """Paths of the project in `text` that are not there, and bare names of files in backticks that no file has."""
+    paths = [path for path in _PATH.findall(text) if not set(path) & set("{}*") and not (root / path).exists()]
+    return paths + [name for name in _FILE.findall(text) if name not in _file_names(root)]
+
+
+@cache
+def _file_names(root: Path) -> frozenset[str]:
+    folders = ("server", "game", "persistence", "migrations", "clients", "tests", "docs")
+    return frozenset(path.name for folder in folders for path in (root / folder).rglob("*.*"))
+
+
+def dead_names(text: str, tree: Tree) -> list[str]:
+    """Dotted names in backticks that are no module of `tree`, and nothing that a module has."""
+    return [name for name in _DOTTED.findall(text) if not _is_known(name, tree)]
+
+
+def _is_known(name: str, tree: Tree) -> bool:
+    module, rest = name, ""
+    while module and module not in tree:
+        module, _, rest = module.rpartition(".")
+    return bool(module) and (not rest or module == name or rest in identifiers(tree[module]))
+
+
+def comments_and_docstrings(source: str) -> str:
+    """All text of a file that is for people."""
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    return "\n".join(token.string for token in tokens if token.type in (tokenize.COMMENT, tokenize.STRING))

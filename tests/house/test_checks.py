@@ -171,3 +171,21 @@ def test_banned_words_are_found_as_parts_of_names() -> None:
     assert checks.banned_words([module], "handover") == ["a uses HANDOVER_S", "a uses HandoverSpec"]
     assert checks.banned_words([module], "one", whole=True) == ["a uses one"]
     assert checks.banned_words([parse("a.handover", "")], "handover") == ["a.handover uses handover"]
+
+
+def test_paths_and_files_that_are_not_there_are_found(tmp_path: Path) -> None:
+    (tmp_path / "server" / "room").mkdir(parents=True)
+    (tmp_path / "server" / "room" / "a.py").write_text("")
+    text = "See `server/room/a.py`, server/room/ and `a.py`, not server/room/b.py, `b.py` or server/gone/. Nor b.py."
+    assert checks.dead_paths(text, tmp_path) == ["server/room/b.py", "server/gone/", "b.py"]
+    assert checks.dead_paths("Any game/*/x.py, tests/{a,b}.py, https://server/x.py, my/server/x.py", tmp_path) == []
+
+
+def test_dotted_names_that_are_not_there_are_found() -> None:
+    modules = tree(server__a="class C: ...\ndef f(): ...", server__init="")
+    text = "`server.a`, `server.a.C`, `server.a.D`, `server.b`, `game.x`, server.b and `service.b`"
+    assert checks.dead_names(text, modules) == ["server.a.D", "server.b", "game.x"]
+
+
+def test_texts_of_a_file_are_its_comments_and_strings() -> None:
+    assert checks.comments_and_docstrings('"""A."""\nx = 1  # B\n') == '"""A."""\n# B'

@@ -1,7 +1,7 @@
 """The SQL of fenced state, made once for each kind and database.
 
 Written by hand rather than compiled from expressions: these few statements are the ownership
-protocol (DESIGN section 4, rules 3, 4 and 7), and they should be read as what the database
+protocol (rules 3, 4 and 7 in docs/guarantees.md), and they should be read as what the database
 gets. Names come from the tables, never from input.
 """
 

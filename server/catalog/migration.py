@@ -11,7 +11,7 @@ Before it is offered, what is dirty is flushed and what is emitted is committed 
 serve, so that the compare-and-set carries what changed in the last moment only. Shipping and giving
 go on at the same time, so a pause is one statement of the store and half a round trip.
 
-What can happen on the way (DESIGN rule 6)
+What can happen on the way (rule 6 in docs/guarantees.md)
     The store refuses, or its answer is lost: the activation stays frozen and this node claims it
     again, until there is an answer, for as long as the node lives. Owned: it is this node's, under
     an epoch that the late compare-and-set can never meet; it thaws. Elsewhere after a lost answer: the

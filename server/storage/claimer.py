@@ -1,4 +1,4 @@
-"""Load-and-claim in batches (DESIGN rule 3): many activations that are born in one moment cost
+"""Load-and-claim in batches (rule 3 in docs/guarantees.md): many activations that are born in one moment cost
 the store a few statements, sorted and bounded, whichever way they arrive. A batch comes back with
 what the journals of dead owners hold of it (rule 5) written under the new epoch."""
 

@@ -1,6 +1,6 @@
 """Group commit of event logs: the entries of all logs of a node that gathered within
 `group_commit_s` go to the store in one transaction a kind. Answers and streams of a log wait
-for `committed`, so nobody sees an event that a successor could replace (DESIGN rule 7).
+for `committed`, so nobody sees an event that a successor could replace (rule 7 in docs/guarantees.md).
 """
 
 import asyncio

@@ -4,8 +4,8 @@ When a claim takes an entity from an owner that did not give it up in order, its
 be in a journal only: in that owner's, or, if that owner died while it took over itself, in the one
 before. So the claimant looks into the journals of *all* open estates, takes the newest record by
 (epoch, version), and if that is newer than the store's row it is written under the claimant's own epoch before
-the first turn (DESIGN rule 5; ARIES repeats history in the same way: redo only what is newer than the version
-on the page). From then on the record is older than the row, whoever looks at it.
+the first turn (rule 5 in docs/guarantees.md; ARIES repeats history in the same way: redo only what is newer than the
+version on the page). From then on the record is older than the row, whoever looks at it.
 
 An estate may be closed, and its journal removed, when the store has something newer than each of its records.
 `run` sees to that: it brings what nobody asked for into memory, and so into the store, and then closes the

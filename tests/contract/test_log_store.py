@@ -1,4 +1,4 @@
-"""What every `LogStore` does: fenced appends, seals, reading back (DESIGN section 4, rule 7)."""
+"""What every `LogStore` does: fenced appends, seals, reading back (rule 7 in docs/guarantees.md)."""
 
 import asyncio
 from collections.abc import AsyncIterator

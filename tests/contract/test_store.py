@@ -1,4 +1,4 @@
-"""What every `Store` does: node leases, claims, fenced writes (DESIGN section 4, rules 1, 3, 4)."""
+"""What every `Store` does: node leases, claims, fenced writes (rules 1, 3 and 4 in docs/guarantees.md)."""
 
 import asyncio
 import math

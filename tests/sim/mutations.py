@@ -1,5 +1,5 @@
 """The table of mutants (`mutants.py`): what is taken out of the code for each condition of the nine
-ownership rules (DESIGN.md section 4), and which scenario is to find it."""
+ownership rules (docs/guarantees.md), and which scenario is to find it."""
 
 from typing import Final, NamedTuple
 

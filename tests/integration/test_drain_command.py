@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+import structlog
 
 from server.cli.app import run
 from tests.support.admin import TOKEN, TestCluster, TestNode
@@ -20,8 +21,10 @@ from tests.support.waiting import until
 @pytest.fixture
 async def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[TestCluster]:
     monkeypatch.chdir(tmp_path)
-    async with TestCluster(2) as nodes:
-        yield nodes
+    with structlog.testing.capture_logs() as lines:  # else in the command's own output: one process
+        async with TestCluster(2) as nodes:
+            nodes.log = lines
+            yield nodes
 
 
 class Command:
@@ -58,6 +61,8 @@ async def test_it_finds_the_node_and_waits_until_it_is_empty(cluster: TestCluste
     assert await command.code == 0
     assert "node-2 is empty" in command.said.getvalue() and "3 activations moved" in command.said.getvalue()
     assert cluster.nodes["node-1"].left["state"] == "up"
+    (logged,) = (line for line in cluster.log if line["event"] == "admin action")
+    assert (logged["action"], logged["principal"], logged["ended"]) == ("drain", "admin", "done")
 
 
 async def test_json(cluster: TestCluster) -> None:

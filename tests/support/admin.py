@@ -197,6 +197,7 @@ class TestCluster:
     def __init__(self, count: int, app: App = APP, token: str | None = TOKEN, **admin: Any) -> None:
         self.nodes: dict[str, TestNode] = {}
         self.silent: set[str] = set()
+        self.log: list[Any] = []
         self.stored: dict[str, list[dict[str, Any]]] = {name: [] for name in QUERIES}
         self.view = View(())
         for number in range(1, count + 1):

@@ -218,7 +218,7 @@ def _admin(node: "Node") -> "AdminServer":
     from server.admin.ports import Draining
 
     return AdminServer(
-        node.host,
+        node.system,
         node.settings,
         node.metrics,
         node.clock,

@@ -122,7 +122,7 @@ class Node:
             clock=clock, rng=rng, metrics=metrics, limits=limits, is_up=lambda: self._state == "up",
             verdicts=Verdicts(self._lease_lost, self._journal_gone, self._members_changed),
         )  # fmt: skip
-        self.host = ActorSystem(
+        self.system = ActorSystem(
             Services(
                 app=app, settings=settings, clock=clock, rng=rng, metrics=metrics, supervisor=self.supervisor,
                 transport=drivers.transport, store=store, logs=drivers.logs,
@@ -130,8 +130,8 @@ class Node:
             pipeline,
         )  # fmt: skip
         gateway_drivers = GatewayDrivers(clock, rng, metrics, self.supervisor, drivers.transport, drivers.store_queries)
-        self.gateway = Gateway(self.host, gateway_drivers, settings, signing_key)
-        self.host.outlet = self.gateway.outlet
+        self.gateway = Gateway(self.system, gateway_drivers, settings, signing_key)
+        self.system.outlet = self.gateway.outlet
         self.listener = drivers.listener(self.gateway)
         self.admin = drivers.admin(self) if drivers.admin is not None else None
         self.me: Member | None = None
@@ -167,7 +167,7 @@ class Node:
         self.judge.start(address)
         await drivers.transport.start(address)
         self.pipeline.start(address)
-        self.host.start(address)
+        self.system.start(address)
         self.client_url = await self.listener.start()
         self.admin_url = self.admin.bind() if self.admin is not None else ""
         self.me = Member(
@@ -214,7 +214,7 @@ class Node:
 
     def _settled(self) -> bool:
         """Nothing that this run has acknowledged is in its memory or its journal only."""
-        if self.lease_lost or self.host.unstored or len(self.write_behind):
+        if self.lease_lost or self.system.unstored or len(self.write_behind):
             return False
         return not self.pipeline.retention.in_doubt
 
@@ -234,8 +234,8 @@ class Node:
     async def _tell_gossip(self) -> None:
         assert self.me is not None
         lag_ms = int(1000 * max(self.lag.lag_s, self.metrics.loop_lag_last_seconds))
-        load = len(self.host.catalog.live)
-        self.metrics.turns_total = self.host.catalog.turns()
+        load = len(self.system.catalog.live)
+        self.metrics.turns_total = self.system.catalog.turns()
         self.me = msgspec.structs.replace(self.me, state=self._state, load=load, lag_ms=lag_ms)
         await self.drivers.membership.update(self.me)
 
@@ -243,30 +243,30 @@ class Node:
         """Gossip says something new: hand it on in the fixed order."""
         self.metrics.gossip_events_total += 1
         members = self.judge.living(self.drivers.membership.members())
-        before, view = self.host.view, self.host.view.follow(members)
+        before, view = self.system.view, self.system.view.follow(members)
         self.pipeline.neighbourhood.follow(view)
         if view.digest == before.digest:
-            self.host.take_view(view)  # load and lag only
+            self.system.take_view(view)  # load and lag only
             return
         self.metrics.view_changes_total += 1
         self.metrics.members = len(view.members)
         admin = self.admin.view_changed if self.admin is not None else None
-        change_view(view, transport=self.drivers.transport, system=self.host, gateway=self.gateway, admin=admin)
+        change_view(view, transport=self.drivers.transport, system=self.system, gateway=self.gateway, admin=admin)
         log.info("view changed", members=[str(a) for a in view.addresses], digest=f"{view.digest:016x}")
 
     def _journal_gone(self) -> None:
         """The journal's place has lost it: go on as a new run, after an orderly stop."""
         if not self.ended.is_set():
-            log.error("the journal is gone: this incarnation ends", node=str(self.host.me))
+            log.error("the journal is gone: this incarnation ends", node=str(self.system.me))
             self.ended.set()
 
     async def _take_over(self, identity: ActorId, own_slots: bool) -> None:
         """Bring an actor into memory here, for what a dead node's journal holds of it."""
-        if own_slots and self.host.owner(identity) != self.host.me:
+        if own_slots and self.system.owner(identity) != self.system.me:
             raise Moved()
         if self._state != "up":
             raise Unavailable("this node is leaving")
-        await self.host.activate(identity)
+        await self.system.activate(identity)
 
     # ---- health ----
 
@@ -284,16 +284,16 @@ class Node:
             return
         self.lease_lost = True
         error = Unavailable("this node lost its lease", retry_after_s=1.0)
-        self.host.catalog.closed = error
+        self.system.catalog.closed = error
         journaled = self.pipeline.retention.active
         self.pipeline.retention.end()
         try:
-            for activation in list(self.host.catalog.live.values()):
+            for activation in list(self.system.catalog.live.values()):
                 changes = activation.version - activation.stored_version if activation.durable and not journaled else 0
                 if changes:
-                    self.host.catalog.lost(activation, changes)
+                    self.system.catalog.lost(activation, changes)
                 else:
-                    self.host.catalog.discard(activation, error)
+                    self.system.catalog.discard(activation, error)
             self.gateway.close_all(CloseCode.OWNERSHIP_LOST)
         finally:
             self.ended.set()
@@ -305,17 +305,17 @@ class Node:
         Idempotent. Raises `Unavailable` where no other node is up."""
         if self._state == "leaving":
             return
-        if not any(m.state == "up" and m.address != self.host.me for m in self.host.view.members.values()):
+        if not any(m.state == "up" and m.address != self.system.me for m in self.system.view.members.values()):
             raise Unavailable("no other node is up: there is nowhere to go")
         await self._say_leaving()
-        log.info("leaving", node=str(self.host.me))
+        log.info("leaving", node=str(self.system.me))
 
     def drain_progress(self) -> dict[str, Any]:
         """`state` of this member, `activations_left`, `sessions_left`, and how many activations have
         `moved` since it began to leave (since its start, while it does not)."""
         return {
             "state": self._state,
-            "activations_left": len(self.host.catalog.live),
+            "activations_left": len(self.system.catalog.live),
             "sessions_left": self.gateway.sessions_left(),
             "moved": self.metrics.migrations_total - self._moved_before,
         }
@@ -327,17 +327,17 @@ class Node:
         heard_at = self.clock.now()
         if not self.lease_lost:
             await _step("leaving", self._say_leaving())
-            if len(self.host.view.members) > 1:
+            if len(self.system.view.members) > 1:
                 heard_at += LEAVING_ROUNDS * self.settings.gossip.gossip_interval_s
         await _step("sessions", self.gateway.stop(min(5.0, self.settings.drain_timeout_s / 2)))
         await _step("listener", self.listener.stop())
         if self.settings.store.flush_at_stop and not self.lease_lost:
-            await _step("activations", self.host.stop(deadline), self.settings.drain_timeout_s + STAGE_S)
+            await _step("activations", self.system.stop(deadline), self.settings.drain_timeout_s + STAGE_S)
         settled = self._settled()
         self.pipeline.retention.end()
-        self.host.catalog.closed = Unavailable("this node has stopped")
-        for activation in list(self.host.catalog.live.values()):
-            self.host.catalog.discard(activation, Unavailable("this node has stopped"))
+        self.system.catalog.closed = Unavailable("this node has stopped")
+        for activation in list(self.system.catalog.live.values()):
+            self.system.catalog.discard(activation, Unavailable("this node has stopped"))
         await asyncio.sleep(max(0.0, heard_at - self.clock.now()))
         await self._leave(settled and not self.lease_lost)
 
@@ -362,7 +362,7 @@ class Node:
         await _step("gossip", drivers.membership.close())
         await _step("store queries", drivers.store_queries.close())
         await _step("store", drivers.store.close())
-        log.info("node stopped", node=str(self.host.me))
+        log.info("node stopped", node=str(self.system.me))
 
 
 async def _step(stage: str, work: Awaitable[None], within_s: float = STAGE_S) -> None:

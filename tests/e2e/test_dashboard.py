@@ -28,7 +28,7 @@ async def cluster() -> AsyncIterator[TestCluster]:
     chromium_or_skip()
     async with TestCluster(3) as nodes:
         for number, node in enumerate(nodes.nodes.values(), 1):
-            metrics = node.host.metrics
+            metrics = node.system.metrics
             metrics.sessions, metrics.activations, metrics.loop_lag_last_seconds = 10 * number, 30 * number, 0.002
             node.admin.own.sampler.sample()
         yield nodes
@@ -109,8 +109,8 @@ async def test_missing_suspect_and_stopped_nodes_are_marked(page: Page, cluster:
 async def test_a_drain_is_watched(page: Page, cluster: TestCluster) -> None:
     await open_page(page, cluster)
     for node in cluster.nodes.values():
-        node.host.metrics.misplaced = 0
-    two, metrics = cluster.nodes["node-2"], cluster.nodes["node-2"].host.metrics
+        node.system.metrics.misplaced = 0
+    two, metrics = cluster.nodes["node-2"], cluster.nodes["node-2"].system.metrics
     metrics.misplaced, metrics.migrations_total, metrics.sessions_handed_over_total = 1_204, 96, 3
     metrics.migration_pause_seconds.observe(0.002)
     cluster.members(*[node.member("leaving" if node is two else "up") for node in cluster.nodes.values()])
@@ -157,7 +157,7 @@ async def test_no_node_answers_and_then_one_comes_back(page: Page, cluster: Test
 
 
 async def test_live_matches_and_a_kill_feed(page: Page, cluster: TestCluster) -> None:
-    host = cluster.nodes["node-2"].host
+    host = cluster.nodes["node-2"].system
     match = PlayedMatch("m:1", host.me, teams=2, players=["ann", "bob", "cat", "dan"])
     for time_ms in range(1_000, 30_000, 1_000):
         match.play(random.Random(time_ms), time_ms)

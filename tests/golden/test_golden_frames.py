@@ -160,7 +160,7 @@ async def test_a_session_of_then_goes_on_at_a_gateway_of_today() -> None:
     assert {packed[4] for packed, _ in sessions} == {"msgpack", "json"}
     async with gateways(("node-1", "node-2"), app=App) as world:
         world.show("node-1", "node-2", leaving=("node-1",))
-        sender, receiver = world.nodes["node-1"].host, world.nodes["node-2"].host
+        sender, receiver = world.nodes["node-1"].system, world.nodes["node-2"].system
         for payload in dict.fromkeys(payload for _, payload in sessions):
             answer = await sender.transport.request(receiver.me, SESSION, payload, 5.0)
             assert set(msgspec.msgpack.decode(answer)) == {0}
@@ -183,7 +183,7 @@ async def test_a_forged_session_is_refused() -> None:
     """The same with a field spoilt: nothing is installed, and its client begins anew."""
     (packed, payload), *_ = shipped()
     async with gateways(("node-1", "node-2"), app=App) as world:
-        sender, receiver = world.nodes["node-1"].host, world.nodes["node-2"].host
+        sender, receiver = world.nodes["node-1"].system, world.nodes["node-2"].system
         spoilt = payload.replace(b"\xa4host", b"\xa4hosr").replace(b"\xa6player", b"\xa6playes")
         assert spoilt != payload
         with pytest.raises(faces.BadInput):

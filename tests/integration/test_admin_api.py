@@ -57,7 +57,7 @@ async def test_health_needs_no_token(cluster: TestCluster, http: httpx.AsyncClie
 
 async def test_metrics_are_prometheus_text(cluster: TestCluster, http: httpx.AsyncClient) -> None:
     node = cluster.nodes["node-2"]
-    node.host.metrics.heartbeats_total = 7
+    node.system.metrics.heartbeats_total = 7
     answer = await http.get(f"{node.admin.url}/metrics")
     assert answer.headers["content-type"].startswith("text/plain; version=")
     assert answer.headers["content-type"].count("charset") == 1
@@ -90,7 +90,7 @@ async def test_without_a_configured_token_each_node_makes_its_own(http: httpx.As
 
 
 async def test_cluster_shows_every_node_with_its_report(cluster: TestCluster, http: httpx.AsyncClient) -> None:
-    metrics = cluster.nodes["node-2"].host.metrics
+    metrics = cluster.nodes["node-2"].system.metrics
     metrics.sessions, metrics.activations, metrics.dirty, metrics.dirty_age_seconds = 5, 9, 2, 0.5
     answer = await ask(http, cluster.nodes["node-1"], "cluster")
     assert [node["node"] for node in answer["nodes"]] == ["node-1", "node-2", "node-3"]
@@ -111,7 +111,7 @@ async def test_a_silent_node_is_named_in_every_gathered_answer(cluster: TestClus
 
 
 async def test_a_row_that_cannot_be_read_counts_as_missing(cluster: TestCluster, http: httpx.AsyncClient) -> None:
-    cluster.nodes["node-2"].host.add_query("node", lambda params: [{"node": "node-2", "from": "another version"}])
+    cluster.nodes["node-2"].system.add_query("node", lambda params: [{"node": "node-2", "from": "another version"}])
     answer = await ask(http, cluster.nodes["node-1"], "cluster")
     assert answer["missing"] == ["node-2"]
 
@@ -147,14 +147,14 @@ async def test_the_ring_is_the_slot_table(cluster: TestCluster, http: httpx.Asyn
 async def test_live_answers_are_shared_for_a_moment(cluster: TestCluster, http: httpx.AsyncClient) -> None:
     node = cluster.nodes["node-1"]
     asked = 0
-    real = node.host.query
+    real = node.system.query
 
     async def counted(name: str, params: dict[str, Any], timeout_s: float | None = None) -> Any:
         nonlocal asked
         asked += 1
         return await real(name, params, timeout_s)
 
-    node.host.query = counted  # type: ignore[method-assign]
+    node.system.query = counted  # type: ignore[method-assign]
     answers = await asyncio.gather(*(ask(http, node, "live") for _ in range(10)))
     assert asked < 10
     assert {len(answer["nodes"]) for answer in answers} == {3}
@@ -162,8 +162,8 @@ async def test_live_answers_are_shared_for_a_moment(cluster: TestCluster, http: 
 
 async def test_history_and_store(cluster: TestCluster, http: httpx.AsyncClient) -> None:
     node = cluster.nodes["node-3"]
-    node.host.metrics.sessions = 4
-    node.host.metrics.flush_seconds.observe(0.02)
+    node.system.metrics.sessions = 4
+    node.system.metrics.flush_seconds.observe(0.02)
     node.admin.own.sampler.sample()
     rows = (await ask(http, cluster.nodes["node-1"], "history"))["rows"]
     assert [row["node"] for row in rows] == ["node-1", "node-2", "node-3"]
@@ -198,7 +198,7 @@ def test_history_is_bounded_and_counts_rates() -> None:
 
 
 async def test_activations_by_kind(cluster: TestCluster, http: httpx.AsyncClient) -> None:
-    host = cluster.nodes["node-1"].host
+    host = cluster.nodes["node-1"].system
     host.actors["player"] = [object(), object()]
     answer = await ask(http, cluster.nodes["node-2"], "activations")
     assert answer["totals"] == {"player": 2, "match": 0}
@@ -222,7 +222,7 @@ async def test_sessions_are_paged_and_filtered(cluster: TestCluster, http: httpx
 
 
 async def test_moves_and_the_journal_are_told(cluster: TestCluster, http: httpx.AsyncClient) -> None:
-    metrics = cluster.nodes["node-2"].host.metrics
+    metrics = cluster.nodes["node-2"].system.metrics
     metrics.misplaced, metrics.migrations_total, metrics.evictions_total = 7, 40, 1
     for _ in range(99):
         metrics.migration_pause_seconds.observe(0.002)
@@ -281,7 +281,7 @@ async def test_a_drain_needs_the_token_and_somewhere_to_go(cluster: TestCluster,
 
 
 async def test_matches_and_one_match(cluster: TestCluster, http: httpx.AsyncClient) -> None:
-    host = cluster.nodes["node-2"].host
+    host = cluster.nodes["node-2"].system
     match = PlayedMatch("m-1", host.me, teams=2, players=["ann", "bob", "cat", "dan"])
     match.happens(Kill(4_000, "ann", "bob"))
     match.happens(Kill(5_000, "ann", "dan"))

@@ -51,7 +51,7 @@ async def test_status_says_why_a_node_is_not_ready(cluster: TestCluster) -> None
 async def test_live_matches_are_newest_first_whatever_node_has_them(cluster: TestCluster) -> None:
     began = {"m-1": 50_000, "m-2": 10_000, "m-3": 90_000, "m-4": 70_000, "m-5": 0}  # which has not begun
     for number, (key, wall_ms) in enumerate(began.items()):
-        host = cluster.nodes[("node-1", "node-2")[number % 2]].host
+        host = cluster.nodes[("node-1", "node-2")[number % 2]].system
         match = PlayedMatch(key, host.me, teams=2, players=["ann", "bob"])
         match.state = msgspec.structs.replace(match.state, started_wall_ms=wall_ms)
         host.actors["match"].append(match)

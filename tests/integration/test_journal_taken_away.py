@@ -29,16 +29,16 @@ async def test_a_deleted_journal_ends_the_run_and_loses_nothing(tmp_path: Path) 
     await upgrade_store(settings)
     first = build_node(settings)
     await first.start()
-    assert await first.host.ask(COUNTER, "add", (3,)) == 3
+    assert await first.system.ask(COUNTER, "add", (3,)) == 3
     shutil.rmtree(tmp_path / "journal")
     async with asyncio.timeout(10):
         await first.ended.wait()
     with pytest.raises(Unavailable, match="adopted by another node, or removed"):
-        await first.host.ask(COUNTER, "add", (1,))
+        await first.system.ask(COUNTER, "add", (1,))
     await first.stop()
     second = build_node(settings)
     await second.start()
-    assert second.host.me.incarnation > first.host.me.incarnation
-    assert await second.host.ask(COUNTER, "add", (1,)) == 4
+    assert second.system.me.incarnation > first.system.me.incarnation
+    assert await second.system.ask(COUNTER, "add", (1,)) == 4
     await second.stop()
     assert second.metrics.journal_damaged_total == 0

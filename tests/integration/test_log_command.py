@@ -44,7 +44,7 @@ async def _write(path: Path) -> None:
         node = build_node(_settings(path))
         await node.start()
         for n in range(1, 11):
-            await node.host.ask(BOOK, "add", (n,))
+            await node.system.ask(BOOK, "add", (n,))
         await node.stop()
 
 

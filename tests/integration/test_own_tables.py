@@ -173,7 +173,7 @@ async def test_client_message_becomes_a_store_query(settings: Settings) -> None:
 async def test_console_routes_answer_operators_only(settings: Settings) -> None:
     async with serving(settings) as (node, http):
         for key, n in (("a", 5), ("b", 9)):
-            await node.host.ask(actor_id("counter", key), "add", (n,))
+            await node.system.ask(actor_id("counter", key), "add", (n,))
         await node.write_behind.flush()
         assert (await http.get("counters")).json() == {"rows": [{"key": "b", "total": 9}, {"key": "a", "total": 5}]}
         assert (await http.get("counters?limit=1")).json() == {"rows": [{"key": "b", "total": 9}]}
@@ -216,14 +216,14 @@ async def test_action_changes_something_and_is_logged_with_its_principal(setting
             ("grant", "admin", "admin", "done"),
             ("grant", "admin", "admin", "bad_input"),
         ]
-        assert await node.host.ask(actor_id("counter", "jar"), "total", ()) == 7
+        assert await node.system.ask(actor_id("counter", "jar"), "total", ()) == 7
 
 
 async def test_command_of_the_application_runs(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     async with serving(settings) as (node, _):
-        await node.host.ask(actor_id("counter", "jar"), "add", (5,))
+        await node.system.ask(actor_id("counter", "jar"), "add", (5,))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "garrison.toml").write_text('app = "tests.support.tiny:TinyApp"\n')
     monkeypatch.setenv("GARRISON_STORE__URL", settings.store.url)

@@ -42,7 +42,7 @@ def client(nodes: list[Node], subject: str, role: str = "player") -> garrison.Cl
 
 def players_of(one: Node, count: int) -> list[str]:
     """Players whose slots are at this node."""
-    owned = (f"p{n}" for n in range(1_000) if one.host.owner(actor_id("player", f"p{n}")) == one.host.me)
+    owned = (f"p{n}" for n in range(1_000) if one.system.owner(actor_id("player", f"p{n}")) == one.system.me)
     return [next(owned) for _ in range(count)]
 
 
@@ -96,7 +96,7 @@ async def test_no_session_is_lost_by_a_planned_stop(tmp_path: Path) -> None:
     first = await node(tmp_path, "node-1", [])
     second = await node(tmp_path, "node-2", [first.drivers.membership.endpoint])  # type: ignore[attr-defined]
     nodes, running = [first, second], [first, second]
-    await until(lambda: all(sum(m.state == "up" for m in one.host.view.members.values()) == 2 for one in nodes))
+    await until(lambda: all(sum(m.state == "up" for m in one.system.view.members.values()) == 2 for one in nodes))
     players = [*players_of(first, 3), *players_of(second, 3)]
     clients = [client(nodes, player) for player in players]
     clients.append(client([first], "h", "host"))  # it knows only the node that stops

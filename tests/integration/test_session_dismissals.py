@@ -72,8 +72,8 @@ async def test_a_detached_session_cannot_be_resumed_any_more() -> None:
 async def test_a_hello_that_waits_for_the_actor_is_closed_too() -> None:
     async with gateways(limits=AT_ONCE) as world:
         node = world.nodes["node-1"]
-        ask_now, slow = node.host.ask_now, asyncio.get_running_loop().create_future()
-        node.host.ask_now = lambda actor, name, args: slow if name == "connected" else ask_now(actor, name, args)  # type: ignore[method-assign]
+        ask_now, slow = node.system.ask_now, asyncio.get_running_loop().create_future()
+        node.system.ask_now = lambda actor, name, args: slow if name == "connected" else ask_now(actor, name, args)  # type: ignore[method-assign]
         client = world.client("node-1", "p")
         await client.send(Hello(1, token("p")))
         await until(lambda: bool(node.gateway.greeter.openings))
@@ -88,7 +88,7 @@ async def test_a_hello_that_waits_for_the_actor_is_closed_too() -> None:
 async def test_a_node_that_does_not_answer_is_told_again() -> None:
     async with gateways(NODES, limits=AT_ONCE) as world:
         client = await welcomed(world, "node-1", world.player_of("node-1"))
-        one, two = world.nodes["node-1"].host.me, world.nodes["node-2"].host.me
+        one, two = world.nodes["node-1"].system.me, world.nodes["node-2"].system.me
         world.cluster.network.split({one}, {two})
         dismiss(world, "node-2", client.subject)
         await asyncio.sleep(0.5)
@@ -128,7 +128,7 @@ async def moving_client(world: World, hold: str) -> tuple[MemoryClient, Hold]:
     world.show("node-1", "node-2", leaving=["node-2"])
     client = await welcomed(world, "node-1", subject)
     held = Hold(world)
-    world.nodes["node-2"].host.transport.serve(Service.SESSION, getattr(held, hold))
+    world.nodes["node-2"].system.transport.serve(Service.SESSION, getattr(held, hold))
     world.show("node-1", "node-2")
     await until(lambda: bool(held.kept))
     return client, held
@@ -188,16 +188,16 @@ async def test_word_for_a_copy_that_has_moved_on_follows_it(settled: bool) -> No
             assert (await again.hello(resume=client.welcome.resume, ack=0, redirects=False))[7] is True
         if settled:
             await until(lambda: not world.nodes["node-2"].gateway.table.sessions)
-        two = world.nodes["node-2"].host.me
+        two = world.nodes["node-2"].system.me
         word = Forget(client.welcome.resume, 1, "dismissed", *SPOILT)
-        world.nodes["node-1"].host.transport.send(two, Service.SESSION, encode(word))
+        world.nodes["node-1"].system.transport.send(two, Service.SESSION, encode(word))
         assert await closed_with(again) == SPOILT
 
 
 async def test_only_codes_of_applications_are_taken() -> None:
     async with gateways() as world:
         client = await welcomed(world, "node-1", "p")
-        activation = world.nodes["node-1"].host.find("pilot/p")
+        activation = world.nodes["node-1"].system.find("pilot/p")
         assert activation is not None
         for code in (1000, CloseCode.BAD_TOKEN, 4099, 5000):
             with pytest.raises(Internal):

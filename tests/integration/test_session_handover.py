@@ -304,7 +304,7 @@ async def test_a_shipment_without_answer_is_repeated_and_taken_once() -> None:
         client = await welcomed_mover(world)
         one, two = world.nodes["node-1"], world.nodes["node-2"]
         network, whole = world.cluster.network, world.cluster.network.delay
-        network.delay = lambda frm, to: None if frm == two.host.me else whole(frm, to)  # its answers are lost
+        network.delay = lambda frm, to: None if frm == two.system.me else whole(frm, to)  # its answers are lost
         world.show("node-1", "node-2")
         await until(lambda: bool(two.gateway.table.sessions))
         session = _sessions(world, "node-1")[0]
@@ -349,7 +349,7 @@ def _other(subject: str, **fields: Any) -> Packed:
 
 def _ship(world: World, packed: Packed) -> int:
     """What node-2 says to this session, from node-1."""
-    answer = world.nodes["node-2"].gateway.arrivals.serve(world.nodes["node-1"].host.me, encode(Shipment([packed])))
+    answer = world.nodes["node-2"].gateway.arrivals.serve(world.nodes["node-1"].system.me, encode(Shipment([packed])))
     assert isinstance(answer, bytes)
     return decode_verdicts(answer, 1)[0]
 
@@ -437,14 +437,14 @@ async def test_who_waits_in_line_for_a_silent_node_comes_to_where_its_client_is(
         one, two = world.nodes["node-1"], world.nodes["node-2"]
         hosts = [await welcomed(world, "node-1", f"h{number}", "host") for number in range(12)]
         network, whole = world.cluster.network, world.cluster.network.delay
-        network.delay = lambda frm, to: None if (frm, to) == (two.host.me, one.host.me) else whole(frm, to)
+        network.delay = lambda frm, to: None if (frm, to) == (two.system.me, one.system.me) else whole(frm, to)
         world.tell("node-1", world.view("node-1", "node-2", "node-3", leaving=["node-1"]))
         mover = one.gateway.mover
-        first, second = [one for one in _sessions(world, "node-1") if one.transfer.to == two.host.me][:2]
+        first, second = [one for one in _sessions(world, "node-1") if one.transfer.to == two.system.me][:2]
         mover.send_now(first)
         await until(lambda: first.moving)
         mover.send_now(second)
-        assert second.transfer.line == two.host.me
+        assert second.transfer.line == two.system.me
         client = next(host for host in hosts if host.subject == second.caller.subject)
         await resumed(world, "node-3", client, 0)
         await until(lambda: second.phase in ("transferred", "ended"))
@@ -456,7 +456,7 @@ async def test_when_the_target_dies_the_session_goes_on_here() -> None:
         client = await welcomed_mover(world)
         one, two = world.nodes["node-1"], world.nodes["node-2"]
         await client.ask(Watch, "ledger/f")
-        world.cluster.network.split({one.host.me}, {two.host.me})
+        world.cluster.network.split({one.system.me}, {two.system.me})
         world.show("node-1", "node-2")
         await until(lambda: _sessions(world, "node-1")[0].moving)
         one.gateway.pushes._deliver(client.subject, Note(0, "kept"), 0, False)
@@ -490,12 +490,12 @@ async def _taken_back(world: World, deaf: int = 0) -> tuple[MemoryClient, Callab
         held.append(payload)
         return asyncio.get_running_loop().create_future()
 
-    two.host.transport.serve(Service.SESSION, hold)
+    two.system.transport.serve(Service.SESSION, hold)
     world.show("node-1", "node-2")
     await until(lambda: bool(held))
     world.tell("node-1", world.view("node-1"))
     assert await going(client) == ["going", 1, "memory://node-1", 2_000]  # where it is: nothing to do
-    return client, lambda: serve(one.host.me, held[0])
+    return client, lambda: serve(one.system.me, held[0])
 
 
 @pytest.mark.parametrize("went_on", [False, True])
@@ -568,8 +568,8 @@ async def test_a_view_that_comes_late_loses_no_push() -> None:
         client = await welcomed_mover(world)
         view = world.view("node-1", "node-2")
         world.tell("node-2", world.view("node-1"))
-        world.nodes["node-1"].host.transport.set_peers(
-            {world.nodes["node-2"].host.me: world.nodes["node-2"].host.transport.endpoint}
+        world.nodes["node-1"].system.transport.set_peers(
+            {world.nodes["node-2"].system.me: world.nodes["node-2"].system.transport.endpoint}
         )
         world.tell("node-2", view)
         push(world, "node-2", client.subject, "a")
@@ -586,7 +586,7 @@ async def test_bad_bytes_from_a_node_are_bad_input(payload: bytes) -> None:
     async with gateways(("node-1", "node-2")) as world:
         one, two = world.nodes["node-1"], world.nodes["node-2"]
         with pytest.raises(BadInput):
-            await one.host.transport.request(two.host.me, Service.SESSION, payload, 1.0)
+            await one.system.transport.request(two.system.me, Service.SESSION, payload, 1.0)
         assert two.gateway.table.sessions == {}
         assert two.metrics.transport_handler_crashes_total == 0
 
@@ -621,8 +621,8 @@ async def test_a_hello_waits_while_the_node_of_its_player_is_dead_and_the_view_d
     async with gateways(("node-1", "node-2")) as world:
         player = world.player_of("node-2")
         dead = world.nodes["node-2"]
-        await dead.host.transport.stop()
-        await dead.host.node_store.bury(dead.host.me)
+        await dead.system.transport.stop()
+        await dead.system.node_store.bury(dead.system.me)
         client = world.client("node-1", player)
         answer = asyncio.ensure_future(client.hello(redirects=True))
         await until(
@@ -639,7 +639,7 @@ async def test_a_hello_that_waits_for_a_node_does_not_take_the_session_from_a_la
         old = await welcomed(world, "node-1", player, redirects=False)
         assert old.welcome is not None
         old.end.half_open()
-        await world.nodes["node-2"].host.transport.stop()
+        await world.nodes["node-2"].system.transport.stop()
         earlier = world.client("node-1", player)
         await earlier.send(Hello(1, token(player), old.welcome.resume))
         await until(
@@ -655,6 +655,6 @@ async def test_a_hello_that_waits_for_a_node_does_not_take_the_session_from_a_la
 async def test_a_hello_does_not_wait_for_ever() -> None:
     async with gateways(("node-1", "node-2"), limits=at_once(home_wait_s=0.2)) as world:
         player = world.player_of("node-2")
-        await world.nodes["node-2"].host.transport.stop()
+        await world.nodes["node-2"].system.transport.stop()
         answer = await world.client("node-1", player).hello(redirects=True)
         assert answer[0] == "redirect" and answer[2] == world.nodes["node-2"].url

@@ -434,7 +434,7 @@ async def test_a_taken_port_and_a_bad_certificate_are_named(tmp_path: Path) -> N
         node = world.nodes["node-1"]
         taken = int(node.url.rpartition(":")[2])
         for change in ({"port": taken}, {"tls_certificate": str(tmp_path / "no"), "tls_key": str(tmp_path / "no")}):
-            settings = msgspec.structs.replace(node.host.settings.gateway, **change)
+            settings = msgspec.structs.replace(node.system.settings.gateway, **change)
             with pytest.raises(BadSetting, match=r"gateway\.(port|tls_certificate)"):
                 await PicowsListener(node.gateway, settings).start()
 

@@ -41,7 +41,7 @@ async def read(client: MemoryClient, topic: str, next_seq: int, end: int, ack: b
 
 
 def feed_of(world: World, node: str) -> str:
-    host = next(iter(world.nodes.values())).host
+    host = next(iter(world.nodes.values())).system
     for number in range(1_000):
         owner = host.owner(ActorId(f"ledger/f{number}"))
         if owner is not None and owner.node == node:
@@ -118,7 +118,7 @@ async def test_events_lost_between_nodes_are_read_from_the_log() -> None:
         await host.ask(Post, feed, ["1"])
         assert await read(watcher, f"ledger/{feed}", 1, 2) == ["1"]
         network = world.cluster.network
-        network.split({world.nodes["node-1"].host.me}, {world.nodes["node-2"].host.me})
+        network.split({world.nodes["node-1"].system.me}, {world.nodes["node-2"].system.me})
         await host.ask(Post, feed, ["2", "3"])
         network.heal()
         await host.ask(Post, feed, ["4"])
@@ -181,7 +181,7 @@ async def test_a_finished_stream_leaves_its_actor_alone_and_can_be_watched_later
     async with gateways(("node-1", "node-2")) as world:
         feed = feed_of(world, "node-2")
         topic = ActorId(f"ledger/{feed}")
-        owner, streams = world.nodes["node-2"].host, world.nodes["node-1"].gateway.streams
+        owner, streams = world.nodes["node-2"].system, world.nodes["node-1"].gateway.streams
         watcher = await joined(world, "node-1", "w")
         host = await joined(world, "node-2", "h", "host")
         await watcher.ask(Watch, topic)
@@ -216,19 +216,19 @@ async def test_a_finished_stream_is_read_to_its_end_by_who_lags() -> None:
         await watcher.ask(Watch, "ledger/f")
         assert streams.topics["ledger/f"].finished
         first = [await watcher.receive() for _ in range(4)]  # half the outbox, then it waits
-        activation = world.nodes["node-1"].host.find(ActorId("ledger/f"))
+        activation = world.nodes["node-1"].system.find(ActorId("ledger/f"))
         assert activation is not None
-        await world.nodes["node-1"].host.catalog.deactivate([activation])
+        await world.nodes["node-1"].system.catalog.deactivate([activation])
         streams.renew()
         await watcher.ask(Echo, "x")
-        assert world.nodes["node-1"].host.find(ActorId("ledger/f")) is None
+        assert world.nodes["node-1"].system.find(ActorId("ledger/f")) is None
         await watcher.send(Ack(0, first[-1][1]))
         got = sum(len(push[4]) for push in first)
         assert (await read(watcher, "ledger/f", 1 + got, 4_002))[-1] == LAST
 
 
 def feeds_of(world: World, node: str, count: int) -> list[str]:
-    host = next(iter(world.nodes.values())).host
+    host = next(iter(world.nodes.values())).system
     found = [f"f{n}" for n in range(2_000) if (owner := host.owner(ActorId(f"ledger/f{n}"))) and owner.node == node]
     assert len(found) >= count
     return found[:count]
@@ -258,7 +258,7 @@ async def test_more_topics_than_a_link_takes_at_a_time_are_all_attached_again() 
     gateway = {"max_subscriptions": 100, "rate_burst": 1_000}
     async with gateways(("node-1", "node-2"), transport={"max_in_flight": 8}, gateway=gateway, limits=SELDOM) as world:
         feeds = feeds_of(world, "node-2", 40)
-        node, owner = world.nodes["node-1"], world.nodes["node-2"].host
+        node, owner = world.nodes["node-1"], world.nodes["node-2"].system
         client = await joined(world, "node-1", "w")
         for feed in feeds:
             assert (await client.ask(Watch, f"ledger/{feed}"))[0] == "watching"
@@ -324,7 +324,7 @@ async def test_a_stream_that_waits_for_room_goes_on_with_the_resume_that_makes_i
 )
 async def test_a_malformed_message_of_a_peer_is_a_typed_error(payload: bytes) -> None:
     async with gateways(("node-1", "node-2")) as world:
-        sender, receiver = (world.nodes[name].host for name in ("node-1", "node-2"))
+        sender, receiver = (world.nodes[name].system for name in ("node-1", "node-2"))
         with pytest.raises(BadInput, match="stream message"):
             await sender.transport.request(receiver.me, Service.STREAM, payload, 1.0)
         assert receiver.metrics.transport_handler_crashes_total == 0

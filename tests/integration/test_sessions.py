@@ -52,7 +52,7 @@ async def test_a_session_from_hello_to_goodbye(format: str) -> None:
         node = world.nodes["node-1"]
         await until(lambda: Pilot.history[-1][0] == "closed")
         assert (node.metrics.sessions, node.gateway.table.sessions, node.gateway.table.players) == (0, {}, {})
-        activation = node.host.find("pilot/p")
+        activation = node.system.find("pilot/p")
         assert activation is not None
         assert activation.pins == 0
 
@@ -287,7 +287,7 @@ async def half_open_session(world: World) -> str:
 
 def hold_first_connected(node: GatewayNode, monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], object]]:
     """The actor answers the next session when what is put into the list is called."""
-    ask_now, slow = node.host.ask_now, asyncio.get_running_loop().create_future()
+    ask_now, slow = node.system.ask_now, asyncio.get_running_loop().create_future()
     late: list[Callable[[], object]] = []
 
     def slow_once(actor: ActorId, name: str, args: tuple[object, ...]) -> object:
@@ -296,7 +296,7 @@ def hold_first_connected(node: GatewayNode, monkeypatch: pytest.MonkeyPatch) -> 
         late.append(lambda: slow.set_result(ask_now(actor, name, args)))
         return slow
 
-    monkeypatch.setattr(node.host, "ask_now", slow_once)
+    monkeypatch.setattr(node.system, "ask_now", slow_once)
     return late
 
 
@@ -315,7 +315,7 @@ async def test_an_earlier_hello_that_is_answered_later_replaces_nobody(
         assert await earlier.closed() == CloseCode.REPLACED
         assert (await later.ask(Echo, "x"))[2] == "x"
         assert later.welcome is not None
-        activation = node.host.find("pilot/p")
+        activation = node.system.find("pilot/p")
         assert activation is not None
         await until(lambda: activation.actor.sessions == [later.welcome and later.welcome.session])
         assert [session.caller.session for session in node.gateway.table.players.values()] == [later.welcome.session]
@@ -394,7 +394,7 @@ async def test_what_waits_in_line_is_nothing_to_an_actor_that_has_taken_leave() 
             "replaced",
             "closed",
         ]
-        activation = node.host.find("pilot/p")
+        activation = node.system.find("pilot/p")
         assert activation is not None
         assert (activation.actor.sessions, activation.pins) == ([], 0)
 
@@ -462,7 +462,7 @@ async def test_a_client_that_cannot_follow_is_served_and_gets_its_pushes() -> No
         await until(lambda: subject in world.nodes["node-2"].gateway.pushes._away)
         await other.ask(Tell, subject, "over there", 1)
         assert (await client.receive())[:2] == ["note", 1]
-        pilot = world.nodes["node-2"].host.find(f"pilot/{subject}")
+        pilot = world.nodes["node-2"].system.find(f"pilot/{subject}")
         assert pilot is not None
         assert pilot.actor.beats == 1
         client.end.close()
@@ -475,7 +475,7 @@ async def test_sessions_move_with_their_slots() -> None:
         clients = [await welcomed(world, "node-1", f"p{number}") for number in range(8)]
         world.show("node-1", "node-2")
         for client in clients:
-            owner = world.nodes["node-1"].host.owner(f"pilot/{client.subject}")
+            owner = world.nodes["node-1"].system.owner(f"pilot/{client.subject}")
             assert owner is not None
             if owner.node == "node-2":
                 assert (await client.until(lambda message: True))[2:] == ["memory://node-2", 200]
@@ -519,13 +519,13 @@ async def test_a_dropped_activation_is_found_again_by_the_next_heartbeat() -> No
     async with gateways() as world:
         client = await welcomed(world)
         node: GatewayNode = world.nodes["node-1"]
-        first = node.host.find("pilot/p")
+        first = node.system.find("pilot/p")
         assert first is not None
-        node.host.lost(first, 0)
+        node.system.lost(first, 0)
         assert first.dropped
         assert (await client.ask(Heartbeat))[0] == "beat"
         assert (await client.ask(Heartbeat))[0] == "beat"
-        second = node.host.find("pilot/p")
+        second = node.system.find("pilot/p")
         assert second is not None
         assert second is not first
         assert second.pins == 1
@@ -538,15 +538,15 @@ async def test_the_state_of_a_heartbeat_reaches_an_actor_that_was_not_here(lives
     async with gateways() as world:
         client = await welcomed(world)
         node = world.nodes["node-1"]
-        first = node.host.find("pilot/p")
+        first = node.system.find("pilot/p")
         assert first is not None
         assert first.actor.states == []
-        node.host.lost(first, 0)
+        node.system.lost(first, 0)
         if lives:  # somebody else has woken it since
-            await node.host.ask(ActorId("pilot/p"), "beat", (Caller("service", "x", "x"), None))
+            await node.system.ask(ActorId("pilot/p"), "beat", (Caller("service", "x", "x"), None))
         await client.send(Heartbeat(number, 0, "busy"))
-        await until(lambda: (found := node.host.find("pilot/p")) is not None and "busy" in found.actor.states)
-        second = node.host.find("pilot/p")
+        await until(lambda: (found := node.system.find("pilot/p")) is not None and "busy" in found.actor.states)
+        second = node.system.find("pilot/p")
         assert second is not None
         assert second.actor.states == ["busy"]
         assert client.welcome is not None
@@ -558,8 +558,8 @@ async def test_the_state_of_a_heartbeat_reaches_an_actor_that_was_not_here(lives
 async def test_a_heartbeat_that_the_application_refuses_is_not_acknowledged() -> None:
     async with gateways() as world:
         client = await welcomed(world)
-        first = world.nodes["node-1"].host.find("pilot/p")
+        first = world.nodes["node-1"].system.find("pilot/p")
         assert first is not None
-        world.nodes["node-1"].host.lost(first, 0)
+        world.nodes["node-1"].system.lost(first, 0)
         Pilot.refuse = "banned"
         assert (await client.ask(Heartbeat, 0, "busy"))[:3] == ["error", 2, "banned"]

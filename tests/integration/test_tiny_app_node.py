@@ -100,7 +100,7 @@ async def test_clients_speak_to_the_tiny_application(folder: Path, format: str) 
             assert (await bob.ask("add", "jar", 4))[2] == 7
             assert (await bob.ask("nonsense"))[2] == "unknown_type"
             assert (await bob.ask("add", "jar", "many"))[2] == "bad_frame"
-        result = await node.host.query("totals", {})
+        result = await node.system.query("totals", {})
         assert result.rows == [["jar", 7]]
 
 
@@ -108,7 +108,7 @@ async def test_clients_and_peers_are_told_the_advertised_address(folder: Path) -
     settings = tiny_settings(folder, gateway={"advertise_url": "wss://play.example:443"})
     async with asyncio.timeout(30), running(settings) as node:
         assert node.client_url == "wss://play.example:443"
-        (told,) = node.host.view.members.values()
+        (told,) = node.system.view.members.values()
         assert told.client_url == "wss://play.example:443"
 
 
@@ -116,9 +116,9 @@ async def test_a_stream_of_the_tiny_application_is_watched(folder: Path) -> None
     async with asyncio.timeout(30), running(tiny_settings(folder)) as node, player(node, "ann") as ann:
         book = actor_id("ledger", "book")
         for n in (1, 2):
-            await node.host.ask(book, "add", (n,))
+            await node.system.ask(book, "add", (n,))
         assert (await ann.ask("watch", "ledger/book", 1))[0] == "watching"
-        await node.host.ask(book, "add", (3,))
+        await node.system.ask(book, "add", (3,))
         seen: list[Any] = [event for push in ann.pushed for event in push[-1]]
         while len(seen) < 3:
             push = await ann.next()
@@ -131,15 +131,15 @@ async def test_what_was_acknowledged_is_there_after_a_clean_stop_and_a_new_start
     settings = tiny_settings(folder, store={"flush_interval_s": 60.0})
     async with asyncio.timeout(60):
         async with running(settings) as node, player(node, "ann") as ann:
-            first = node.host.me
+            first = node.system.me
             for n in range(1, 11):
                 await ann.ask("add", f"jar-{n}", n)
-            await node.host.ask(actor_id("ledger", "book"), "add", (1_000,))
+            await node.system.ask(actor_id("ledger", "book"), "add", (1_000,))
         async with running(settings) as node, player(node, "ann") as ann:
-            assert node.host.me.incarnation > first.incarnation
+            assert node.system.me.incarnation > first.incarnation
             for n in range(1, 11):
                 assert (await ann.ask("add", f"jar-{n}", 1))[2] == n + 1
-            assert await node.host.ask(actor_id("ledger", "book"), "total", ()) == 1_000
+            assert await node.system.ask(actor_id("ledger", "book"), "total", ()) == 1_000
 
 
 @pytest.mark.parametrize("taken", ["gateway", "admin", "transport", "gossip"])

@@ -115,7 +115,7 @@ async def play(script: list[tuple[str, str]], seed: int) -> None:
             "one leaves": world.view(*NODES, leaving=["node-1"]),
         }
         table = views["both"].table
-        subject = next(f"p{n}" for n in range(1_000) if table.owner(f"pilot/p{n}") == world.nodes["node-2"].host.me)  # type: ignore[arg-type]
+        subject = next(f"p{n}" for n in range(1_000) if table.owner(f"pilot/p{n}") == world.nodes["node-2"].system.me)  # type: ignore[arg-type]
         for name in NODES:
             world.tell(name, world.view(*NODES, leaving=["node-2"]))  # both can be reached, one owns all
         client = Client(world, subject)

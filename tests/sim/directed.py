@@ -202,7 +202,7 @@ def _play(
 async def _ask(node: SimNode, id: ActorId, method: str, *args: Any) -> Any:
     """An actor's answer, asked from `node`; the error where there is none."""
     try:
-        return await node.domain.run(node.world.loop.create_task, node.node.host.ask(id, method, args))
+        return await node.domain.run(node.world.loop.create_task, node.node.system.ask(id, method, args))
     except GarrisonError as error:
         return error
 
@@ -220,7 +220,7 @@ async def _insist(world: World, id: ActorId, method: str, *args: Any) -> Any:
 def _of_node(node: SimNode, kind: str, count: int) -> list[ActorId]:
     """Ids of `kind` whose slots `node` owns."""
     ids = (actor_id(kind, f"{kind}{number}") for number in range(10_000))
-    return [id for id in ids if node.node.host.owner(id) == node.address][:count]
+    return [id for id in ids if node.node.system.owner(id) == node.address][:count]
 
 
 # ---- isolated ----------------------------------------------------------------------------------
@@ -391,7 +391,7 @@ def rewound(seed: int) -> list[str]:
                 group.create_task(_ask(world.nodes["n1"], id, *late))
         troubles.end(number)
         ends = rng.choice(sorted(world.processes))
-        passed_on = [id for id in ids if world.nodes[ends].node.host.find(id) is not None]
+        passed_on = [id for id in ids if world.nodes[ends].node.system.find(id) is not None]
         if rng.getrandbits(1):
             world.crash_process(ends)
         else:

@@ -67,7 +67,7 @@ class SimProcess:
         from tests.sim.world import SimNode
 
         node = SimNode(self.world, self.name, self.world.next_run(), self.domain, self.clock)
-        catalog = node.node.host.catalog
+        catalog = node.node.system.catalog
         lost = catalog.lost
 
         def counted(activation: Any, changes: int) -> None:

@@ -168,7 +168,7 @@ class Scenario:
         return self.rng.choice([*of_match, self.host.node, self.rng.choice(NODES)])
 
     def _has_match(self, name: str) -> bool:
-        return self.world.nodes[name].node.host.find(ActorId(self.topic)) is not None
+        return self.world.nodes[name].node.system.find(ActorId(self.topic)) is not None
 
     async def _finish(self) -> None:
         """The match ends; everybody has seen all of it; the cluster agrees."""

@@ -238,7 +238,7 @@ class Storm:
     def _settled(self) -> bool:
         """A match that is settled has left memory."""
         return not any(
-            node.node.host.find(ActorId(match.topic)) for match in self.matches for node in self.world.nodes.values()
+            node.node.system.find(ActorId(match.topic)) for match in self.matches for node in self.world.nodes.values()
         )
 
     def violations(self) -> list[str]:

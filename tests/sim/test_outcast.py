@@ -16,7 +16,7 @@ GRACE_S, CUT_S = 3.0, 40.0
 
 def players_of(world: World, node: str, count: int) -> list[SimClient]:
     """Clients whose players are in slots of `node`."""
-    owner = world.nodes[node].node.host.owner
+    owner = world.nodes[node].node.system.owner
     names = [name for n in range(1_000) if owner(actor_id("player", name := f"p{n}")).node == node]
     return [world.client(name, "player") for name in names[:count]]
 
@@ -42,7 +42,7 @@ def test_its_players_are_served_elsewhere_while_its_store_is_away(seed: int) -> 
             world.store.down_for["n2"] = 1
             # Out of the others' views, told so by one of them, and its clients sent away.
             await until(lambda: lost.lease_lost, 2.0 + GRACE_S + 6.0, "the node to hear that it is over")
-            assert all("n2" not in world.nodes[name].node.host.view.members for name in ("n1", "n3"))
+            assert all("n2" not in world.nodes[name].node.system.view.members for name in ("n1", "n3"))
             async with asyncio.TaskGroup() as group:
                 for client in (here, *late):
                     group.create_task(works(client))
@@ -53,7 +53,7 @@ def test_its_players_are_served_elsewhere_while_its_store_is_away(seed: int) -> 
             await asyncio.sleep(max(0.0, cut_at + CUT_S - loop.time()))
             del world.store.down_for["n2"]
             await world.started(3, 20.0)  # it comes back as a new incarnation
-            assert world.nodes["n2"].node.host.me.incarnation > lost.host.me.incarnation
+            assert world.nodes["n2"].node.system.me.incarnation > lost.system.me.incarnation
             await world.stop_clients()
             for name in list(world.processes):
                 await world.stop_process(name)
@@ -74,7 +74,7 @@ def test_while_the_store_is_away_from_all_nobody_is_over() -> None:
             for name in ("n1", "n2"):
                 world.store.down_for[name] = 1
             await asyncio.sleep(30.0)
-            assert [(node.lease.holds(), node.lease_lost, len(node.host.view.members)) for node in nodes] == [
+            assert [(node.lease.holds(), node.lease_lost, len(node.system.view.members)) for node in nodes] == [
                 (False, False, 2)
             ] * 2
             world.store.down_for.clear()

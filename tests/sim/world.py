@@ -97,7 +97,7 @@ class SimNode:
         self.listener = SimListener(world.network, self.domain, url, self.settings.gateway.max_frame_bytes)
         self.journal = self._journal()
         self.node: Node = self.domain.run(self._build, run)
-        self.node.host.durability = Recorder(world, self)
+        self.node.system.durability = Recorder(world, self)
 
     def _journal(self) -> SimJournal | None:
         world, settings = self.world, self.settings.journal
@@ -133,14 +133,14 @@ class SimNode:
 
     @property
     def address(self) -> NodeAddress:
-        return self.node.host.me
+        return self.node.system.me
 
     def tasks(self) -> list[str]:
         return [task.get_name() for task in self.world.loop.tasks(self.domain)]
 
     def report(self, actors: Sequence[str]) -> NodeReport:
         """The beliefs and activations of this node; `actors` are the ids to tell the owners of."""
-        host = self.node.host
+        host = self.node.system
         table = host.view.table
         here = [str(identity) for identity in host.activation_ids()]
         return NodeReport(
@@ -158,7 +158,7 @@ class Recorder:
     """A node's durability, with a note of each release of a write-behind change in the world's audit."""
 
     def __init__(self, world: "World", node: SimNode) -> None:
-        self._world, self._node, self._inner = world, node, node.node.host.durability
+        self._world, self._node, self._inner = world, node, node.node.system.durability
         self.accept_logged = self._inner.accept_logged
 
     def accept(self, entity: Any, state: msgspec.Struct) -> bool:
@@ -302,7 +302,7 @@ class World:
         if self.journals is None:
             if node is None:
                 return
-            for one in node.node.host.catalog.live.values():
+            for one in node.node.system.catalog.live.values():
                 if one.durable and not one.has_log and one.version > one.stored_version:
                     self.excuses.append(Excuse(one.id, one.stored_version, one.version, now))
         elif machine and self.journals.kind == "local":
@@ -382,7 +382,9 @@ class World:
     # ---- the end ----
 
     def reports(self) -> list[NodeReport]:
-        actors = sorted({str(identity) for node in self.nodes.values() for identity in node.node.host.activation_ids()})
+        actors = sorted(
+            {str(identity) for node in self.nodes.values() for identity in node.node.system.activation_ids()}
+        )
         return [node.report(actors) for node in self.nodes.values()]
 
     async def converged(self, within_s: float) -> None:

@@ -140,7 +140,7 @@ class TestHost:
             if peer is None or node in self.cluster.silent:
                 out.missing.append(node)
             else:
-                out.rows += msgspec.msgpack.decode(msgspec.msgpack.encode(peer.host.models[name](params)))
+                out.rows += msgspec.msgpack.decode(msgspec.msgpack.encode(peer.system.models[name](params)))
         return out
 
 
@@ -150,7 +150,7 @@ class TestNode:
     __test__ = False
 
     def __init__(self, host: TestHost, settings: Settings) -> None:
-        self.host, self.settings = host, settings
+        self.system, self.settings = host, settings
         self.supervisor = Supervisor(host.me.node)
         self.sessions: list[dict[str, Any]] = []
         self.reason = ""
@@ -170,7 +170,7 @@ class TestNode:
         self.admin.bind()
 
     async def _drain(self) -> None:
-        if len(self.host.view.members) == 1:
+        if len(self.system.view.members) == 1:
             raise Unavailable("no other node is up: there is nowhere to go")
         self.left["state"] = "leaving"
 
@@ -179,7 +179,7 @@ class TestNode:
         return rows[offset : offset + limit]
 
     def member(self, state: str = "up") -> Member:
-        me = self.host.me
+        me = self.system.me
         url = self.admin.url
         return Member(me.node, me.incarnation, 4, state, "127.0.0.1:1", "ws://127.0.0.1:2", url, 20, 1)  # type: ignore[arg-type]
 

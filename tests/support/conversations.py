@@ -383,7 +383,7 @@ class Other:
 
 def player_of(world: World, name: str) -> str:
     """A player whose slot belongs to node `name`."""
-    host = next(iter(world.nodes.values())).host
+    host = next(iter(world.nodes.values())).system
     for number in itertools.count():
         owner = host.owner(actor_id("player", f"noble-{number}"))
         if owner is not None and owner.node == name:

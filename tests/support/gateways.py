@@ -214,7 +214,7 @@ class GatewayNode:
     """A node: its actor system, gateway and listener."""
 
     def __init__(self, host: TestHost, gateway: Gateway, listener: MemoryListener | PicowsListener, url: str) -> None:
-        self.host, self.gateway, self.listener, self.url = host, gateway, listener, url
+        self.system, self.gateway, self.listener, self.url = host, gateway, listener, url
         self.metrics = host.metrics
 
 
@@ -245,7 +245,7 @@ class World:
         """A view of `names`, all up except those that are leaving."""
         members = []
         for name in names:
-            host, url = self.nodes[name].host, self.nodes[name].url
+            host, url = self.nodes[name].system, self.nodes[name].url
             state: MemberState = "leaving" if name in leaving else "up"
             members.append(Member(host.me.node, host.me.incarnation, 4, state, host.transport.endpoint, url, ""))
         return View(tuple(members))
@@ -253,7 +253,7 @@ class World:
     def tell(self, name: str, view: View) -> None:
         """Only node `name` sees `view`."""
         node = self.nodes[name]
-        change_view(view, transport=node.host.transport, system=node.host, gateway=node.gateway)
+        change_view(view, transport=node.system.transport, system=node.system, gateway=node.gateway)
 
     def show(self, *names: str, leaving: Sequence[str] = ()) -> None:
         """Every node sees exactly these, as up or as leaving."""
@@ -263,7 +263,7 @@ class World:
 
     def player_of(self, name: str, start: str = "p") -> str:
         """A subject whose slot belongs to node `name`."""
-        host = next(iter(self.nodes.values())).host
+        host = next(iter(self.nodes.values())).system
         for number in itertools.count():
             owner = host.owner(actor_id("pilot", f"{start}{number}"))
             if owner is not None and owner.node == name:

@@ -152,7 +152,7 @@ async def test_a_start_that_fails_at_its_end_stores_what_it_has_acknowledged(mon
     async def heard_and_broken(member: Member) -> None:
         await announce(member)
         node._members_changed()
-        assert await node.host.ask(A, "add", (5,)) == 5
+        assert await node.system.ask(A, "add", (5,)) == 5
         raise Unavailable("planted")
 
     with monkeypatch.context() as patch:
@@ -177,7 +177,7 @@ async def test_a_stage_of_the_stop_that_fails_does_not_hinder_the_others(
     bench = Bench()
     node = bench.node()
     await node.start()
-    await node.host.ask(A, "add", (5,))
+    await node.system.ask(A, "add", (5,))
     with monkeypatch.context() as patch:
         _breaks(node, stage, RuntimeError("planted"), patch)
         async with asyncio.timeout(10):
@@ -192,14 +192,14 @@ async def test_a_clean_stop_stores_everything_in_order_and_the_next_start_finds_
     bench = Bench(flush_interval_s=60.0)
     node = bench.node()
     await node.start()
-    await asyncio.gather(node.host.ask(A, "add", (5,)), node.host.ask(L, "add", (7,)))
+    await asyncio.gather(node.system.ask(A, "add", (5,)), node.system.ask(L, "add", (7,)))
     await node.stop()
     await bench.left_nothing(node)
     said = [statement for statement, _ in bench.faults.seen]
     assert max(said.index("write"), said.index("append")) < said.index("release")
     again = bench.node()
     await again.start()
-    assert await asyncio.gather(again.host.ask(A, "add", (1,)), again.host.ask(L, "add", (1,))) == [6, 8]
+    assert await asyncio.gather(again.system.ask(A, "add", (1,)), again.system.ask(L, "add", (1,))) == [6, 8]
     await again.stop()
 
 
@@ -207,37 +207,37 @@ async def test_the_stop_ends_in_time_when_the_store_is_away() -> None:
     bench = Bench()
     node = bench.node()
     await node.start()
-    await node.host.ask(A, "add", (5,))
+    await node.system.ask(A, "add", (5,))
     bench.faults.always["write"] = "refuse"
     async with asyncio.timeout(5):
         await node.stop()
-    assert node.supervisor.names() == [] and node.host.catalog.live == {}
+    assert node.supervisor.names() == [] and node.system.catalog.live == {}
 
 
 async def test_a_lost_lease_ends_all_turns_and_the_name_comes_back_as_a_new_incarnation() -> None:
     bench = Bench()
     node = bench.node()
     await node.start()
-    first = node.host.me
-    await asyncio.gather(node.host.ask(A, "add", (5,)), node.host.ask(L, "add", (7,)))
+    first = node.system.me
+    await asyncio.gather(node.system.ask(A, "add", (5,)), node.system.ask(L, "add", (7,)))
     await node.write_behind.flush()
-    await node.host.ask(A, "add", (1,))
-    waiting = asyncio.ensure_future(node.host.ask(A, "slow_add", (1, 30.0), timeout_s=1.0))
+    await node.system.ask(A, "add", (1,))
+    waiting = asyncio.ensure_future(node.system.ask(A, "slow_add", (1, 30.0), timeout_s=1.0))
     await asyncio.sleep(0)
     bench.database.nodes[first].state = "dead"
     async with asyncio.timeout(5):
         await node.ended.wait()
-    assert node.lease_lost and node.not_ready() == "lease lost" and node.host.catalog.live == {}
+    assert node.lease_lost and node.not_ready() == "lease lost" and node.system.catalog.live == {}
     assert node.metrics.fenced_changes_lost_total == 1
     with pytest.raises(Unavailable):
-        await node.host.ask(A, "add", (1,), timeout_s=0.2)
+        await node.system.ask(A, "add", (1,), timeout_s=0.2)
     with pytest.raises(GarrisonError):
         await waiting
     await node.stop()
     again = bench.node()
     await again.start()
-    assert again.host.me.incarnation > first.incarnation
-    assert await again.host.ask(A, "total", ()) == 5
+    assert again.system.me.incarnation > first.incarnation
+    assert await again.system.ask(A, "total", ()) == 5
     await again.stop()
 
 
@@ -247,7 +247,7 @@ async def test_renewals_that_fail_alone_do_not_hide_that_the_run_is_over() -> No
     node = bench.node()
     await node.start()
     bench.faults.always["renew_lease"] = "refuse"
-    bench.database.nodes[node.host.me].state = "dead"
+    bench.database.nodes[node.system.me].state = "dead"
     async with asyncio.timeout(5):
         await node.ended.wait()
     assert node.lease_lost
@@ -261,15 +261,15 @@ async def test_an_orderly_stop_leaves_the_journal_where_another_owner_may_need_i
     bench.journal = lambda metrics: MemoryJournal(journals, NodeId("node-1"), metrics)
     node = bench.node()
     await node.start()
-    await node.host.ask(A, "add", (5,))
+    await node.system.ask(A, "add", (5,))
     bench.faults.always["renew_lease"] = "refuse"
     other = FaultyStore(bench.database, {cls.kind: Total for cls in (Counter, Ledger)}, Faults())
     heir = NodeAddress(NodeId("node-2"), await other.register_node(NodeId("node-2"), 60.0))
-    assert await other.bury(node.host.me)
+    assert await other.bury(node.system.me)
     await other.claim("counter", [Claim(A, 1)], heir)
     await node.stop()
     [estate] = await other.estates()
-    assert estate == Estate(node.host.me, estate.journal)
+    assert estate == Estate(node.system.me, estate.journal)
     left = await MemoryJournal(journals, NodeId("node-2"), Metrics()).recover(estate.owner, estate.journal)
     assert [record.version for record in left.newest.values()] == [1]
 
@@ -296,8 +296,8 @@ async def test_a_registration_whose_answer_is_lost_leaves_a_run_that_never_opene
     node.drivers.store.register_node = _once_unanswered(register)  # type: ignore[method-assign]
     await node.start()
     places = {address: run.journal for address, run in bench.database.nodes.items()}
-    [phantom] = [address for address in places if address != node.host.me]
-    assert places[phantom] != places[node.host.me]
+    [phantom] = [address for address in places if address != node.system.me]
+    assert places[phantom] != places[node.system.me]
     other = LocalJournal(settings, "c", NodeId("node-2"), Metrics())
     await other.prepare()
     found = await other.recover(phantom, places[phantom])
@@ -368,7 +368,7 @@ async def test_a_drained_node_that_comes_back_is_still_drained() -> None:
     await node.start()
     assert node.not_ready() == "leaving"
     assert node.drain_progress()["state"] == "leaving"
-    assert node.host.view.table.counts() == {}
+    assert node.system.view.table.counts() == {}
     await node.stop()
     await bench.left_nothing(node)
 

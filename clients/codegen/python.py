@@ -37,7 +37,7 @@ from garrison._base import Command, Event, Message, Notice, Push, Reply, Request
 
 
 def render(described: Spec) -> str:
-    """The text of `messages.py`."""
+    """Render the text of `messages.py`."""
     structs = {struct["name"]: struct for struct in described["structs"]}
     events = [struct for struct in described["structs"] if struct["type"] in described["events"]]
     answers = [message for message in described["messages"] if message["from"] == "server"]
@@ -105,7 +105,7 @@ def _message(message: Spec) -> str:
 
 
 def _class(spec: Spec, base: str, second: str | None, first: int) -> str:
-    """One dataclass. `first` is the place in the array of its first own field."""
+    """Render a dataclass. `first` is the place in the array of its first own field."""
     name, tag, fields = spec["name"], spec.get("type"), spec["fields"]
     filled = [f for f in fields if f["name"] in ("lineage", "command") and spec.get("command")]
     lines = ["@dataclass(frozen=True, slots=True)", f"class {name}({base}):" if base else f"class {name}:"]
@@ -251,7 +251,7 @@ def _close_codes(described: Spec) -> str:
     return "\n".join(
         [
             "class CloseInfo(NamedTuple):",
-            '    """What a WebSocket close code means, and how to go on after it."""',
+            '    """Meaning of a WebSocket close code, and the way to go on after it."""',
             "",
             "    name: str",
             f"    retry: Literal[{retries}]",

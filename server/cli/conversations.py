@@ -116,7 +116,6 @@ CHOICES: Final[dict[str, Step]] = {
     "$frame_bytes": {"from": "server", "example": 65_536},
     "$entity": {"from": "server", "example": "player/noble-6"},
     "$version": {"from": "server", "example": 4},
-    "$seq": {"from": "server", "example": 4},
     "$within": {"from": "server", "example": 2_000},
 }
 """Names and where their values come from: the world of the play, the client or the server. Beside these:
@@ -444,8 +443,8 @@ CONVERSATIONS: Final[tuple[Step, ...]] = (
     ),
     conversation(
         "gap",
-        "An event of a stream is missing: the stream is asked for again from the event that is expected, and events "
-        "that come meanwhile are dropped.",
+        "An event of a stream is missing: the stream is asked for again from the event that is expected. Events that "
+        "come twice are told once.",
         *MATCH,
         report(3, medal(1)),
         report(4, medal(2)),
@@ -454,8 +453,9 @@ CONVERSATIONS: Final[tuple[Step, ...]] = (
         hears("events", 3, "match/m1", 5, [medal(2)], fault=True),
         says("watch", "$id.watch_2", "match/m1", 4),
         hears("watching", "$id.watch_2", "match/m1", 6),
-        hears("events", "$seq", "match/m1", 4, [medal(1), medal(2)]),
+        hears("events", 4, "match/m1", 3, [STARTED, medal(1)], fault=True),
         tells("event", "match/m1", 4, medal(1)),
+        hears("events", 5, "match/m1", 4, [medal(1), medal(2)]),
         tells("event", "match/m1", 5, medal(2)),
     ),
     conversation(

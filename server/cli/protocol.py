@@ -61,7 +61,7 @@ ENGINE_REPLIES: Final[dict[type[Request], tuple[type[msgspec.Struct], ...]]] = {
     Unwatch: (Done,),
     Close: (Done,),
 }
-"""What answers each engine request beside `error`; empty: nothing does."""
+"""Answers of each engine request beside `error`; empty: it has none."""
 
 LINE: Final = 120
 """Characters of a line in protocol.json, where a value can be split."""
@@ -130,7 +130,7 @@ def describe(app: App) -> Spec:
 
 
 class _Shapes:
-    """Collects the nested structs while fields are described."""
+    """Descriptions of fields, and of the nested structs that are met on the way."""
 
     def __init__(self) -> None:
         self.structs: dict[str, Spec] = {}
@@ -159,7 +159,7 @@ class _Shapes:
         return spec
 
     def type(self, info: shapes.Type) -> Spec:
-        """One type: `type` and its bounds. Raises `TypeError` for what the wire does not use."""
+        """The description of a type: `type` and its bounds. Raises `TypeError` for one that the wire does not use."""
         match info:
             case shapes.Metadata():
                 return self.type(info.type)
@@ -213,7 +213,7 @@ def _message(cls: type[Any], part: str, shape: _Shapes, app: App) -> Spec:
 
 
 def _replies(cls: type[Request], route: AnyRoute | None, app: App) -> tuple[type[msgspec.Struct], ...]:
-    """The answers of a request: the engine's, or what its route's method says it returns."""
+    """The answers of a request: the engine's, or those that its route's method says it returns."""
     if route is None:
         return ENGINE_REPLIES[cls]
     returned = inspect.signature(route.method if isinstance(route, Route) else route.answer).return_annotation
@@ -293,7 +293,7 @@ def _close_codes() -> list[Spec]:
 
 
 def _golden(described: Spec, classes: Sequence[type[Any]]) -> list[Spec]:
-    """For each message one frame with every field set and, where trailing fields have defaults,
+    """Golden frames: for each message one with every field set and, where trailing fields have defaults,
     one without them; each checked by decoding it in both formats."""
     sample = _Samples(described)
     by_tag = {str(cls.__struct_config__.tag): cls for cls in classes}

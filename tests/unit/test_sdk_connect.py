@@ -11,10 +11,11 @@ from typing import Any
 
 import msgpack
 import pytest
+from websockets.asyncio.server import serve
 from websockets.exceptions import ConnectionClosed
 
 import garrison
-from garrison.errors import BadInput, BadToken, Internal, SessionClosed, TokenExpired, Unavailable
+from garrison.errors import BadInput, BadToken, Internal, NotFound, SessionClosed, TokenExpired, Unavailable
 from garrison.messages import CLOSE_CODES, Going, MatchAssigned
 from tests.support.sdk import FAST, Talk, scripted, until, welcome_and_idle
 
@@ -35,6 +36,36 @@ async def test_hello_and_welcome() -> None:
         assert client.connected
         assert client.welcome is not None and client.welcome.subject == "p1"
         assert server.talks[0].hello[2:] == ["tok", None, 0, "garrison-python", True]
+
+
+async def test_a_client_needs_an_address() -> None:
+    with pytest.raises(ValueError, match="at least one url"):
+        garrison.connect([], "tok")
+
+
+async def test_a_server_of_another_protocol_is_left() -> None:
+    async with (
+        serve(lambda ws: ws.wait_closed(), "127.0.0.1", 0, close_timeout=1) as foreign,
+        scripted(welcome_and_idle) as server,
+    ):
+        other = f"ws://127.0.0.1:{next(iter(foreign.sockets)).getsockname()[1]}"
+        options = replace(FAST, connect_timeout_s=0.2)
+        with pytest.raises(Unavailable, match=re.escape(other)):
+            await garrison.connect(other, "tok", options=options).open()
+        async with garrison.connect([other, server.url], "tok", options=FAST) as client:
+            assert client.url == server.url
+
+
+async def test_a_server_that_does_not_answer_is_left_in_time() -> None:
+    async def mute(talk: Talk) -> None:
+        await talk.recv()
+        await talk.idle()
+
+    options = replace(FAST, open_timeout_s=0.1)
+    async with scripted(mute, welcome_and_idle) as server:
+        async with garrison.connect(server.url, "tok", options=options) as client:
+            assert client.stats.connect_failures == 1
+        assert len(server.talks) == 2
 
 
 async def test_redirect_is_followed() -> None:
@@ -221,6 +252,42 @@ async def test_why_no_token_can_be_made_is_told() -> None:
     assert isinstance(caught.value.__cause__, OSError)
 
 
+async def test_the_programs_own_error_for_a_token_is_told_as_it_is() -> None:
+    def token() -> str:
+        raise NotFound("no such player")
+
+    with pytest.raises(NotFound, match="no such player"):
+        await garrison.connect(free_url(), token, options=FAST).open()
+
+
+async def test_a_fault_at_a_timer_ends_the_client_too() -> None:
+    class Broken(random.Random):
+        welcomed = False
+
+        def uniform(self, a: float, b: float) -> float:
+            if self.welcomed:
+                raise RuntimeError("broken")
+            return super().uniform(a, b)
+
+    async def script(talk: Talk) -> None:
+        await talk.welcome()
+        await talk.expect("watch")
+        await talk.idle()
+
+    rng = Broken()
+    options = replace(FAST, request_timeout_s=0.05, max_queued=1)
+    async with scripted(script) as server, garrison.connect(server.url, "tok", options=options, rng=rng) as client:
+        events = client.watch("match/m1")
+        with pytest.raises(garrison.errors.Overloaded):
+            await client.scoreboard("m1")
+        rng.welcomed = True
+        client._core._streams._requests._options = replace(options, max_queued=0)  # then it has to wait, by chance
+        with pytest.raises(Internal, match="broken"):
+            await anext(events)
+        with pytest.raises(Internal, match="broken"):
+            await client.scoreboard("m1")
+
+
 async def test_a_fault_in_the_client_ends_it_and_wakes_who_waits() -> None:
     class Broken(random.Random):
         def uniform(self, a: float, b: float) -> float:
@@ -322,6 +389,7 @@ async def test_a_missing_push_starts_afresh() -> None:
         [["x"], 1],
         [None, 1],
         {"a": 1},
+        b"\xc1",
         ["events", 1, "match/m1", 1, 5],
         ["events", 1, "match/m1", "1", [["kill", 1, "p1", "p2"]]],
         ["events", 1, "match/m1", True, []],
@@ -349,7 +417,7 @@ async def test_a_frame_that_is_no_message_breaks_the_connection_and_no_more(wire
     async def script(talk: Talk) -> None:
         await talk.welcome()
         await talk.expect("match.get")
-        await talk.ws.send(msgpack.packb(wire))
+        await talk.ws.send(wire if isinstance(wire, bytes) else msgpack.packb(wire))
         with pytest.raises(ConnectionClosed):
             await talk.idle()
         codes.append(talk.ws.close_code)
@@ -421,6 +489,7 @@ async def test_heartbeats_at_the_told_interval_with_acks() -> None:
 
     async with scripted(script) as server, garrison.connect(server.url, "tok", options=FAST) as client:
         client.state = "menu"
+        assert client.state == "menu"
         with pytest.raises(BadInput):
             client.state = "\ud800"
         await until(lambda: client.stats.heartbeats_acknowledged == 5)
@@ -471,6 +540,14 @@ async def test_pushes_are_bounded_and_drop_the_oldest() -> None:
         assert client.stats.pushes_dropped == 6
         first = await anext(client.pushes())
         assert isinstance(first, MatchAssigned) and first.match == "m7"
+        rest = asyncio.ensure_future(_all_of(client))
+        await until(lambda: not client._pushes)
+        await client.aclose()
+        assert [push.match for push in await rest] == ["m8", "m9", "m10"]  # and then no more
+
+
+async def _all_of(client: garrison.Client) -> list[Any]:
+    return [push async for push in client.pushes()]
 
 
 async def test_going_moves_the_client_after_its_answers() -> None:

@@ -248,6 +248,52 @@ async def test_waiting_requests_are_bounded() -> None:
             each.cancel()
 
 
+async def test_a_number_can_be_taken_before_the_command_is_sent() -> None:
+    """So that a program may repeat it by itself: sent twice, it is one command."""
+    seen: list[list[Any]] = []
+
+    async def script(talk: Talk) -> None:
+        await talk.welcome()
+        while True:
+            seen.append(await talk.expect("match.join"))
+            await talk.send("accepted", seen[-1][1], "m1", 1, 2)
+
+    async with scripted(script) as server, garrison.connect(server.url, "tok", options=FAST) as client:
+        join = client.numbered(garrison.messages.MatchJoin("m1"))
+        await client.request(join)
+        await client.request(join)
+        await client.join("m1")
+        assert [wire[2:4] for wire in seen] == [[client.lineage, 1], [client.lineage, 1], [client.lineage, 2]]
+
+
+async def test_short_ways_send_the_games_messages() -> None:
+    seen: list[list[Any]] = []
+    answers: dict[str, list[Any]] = {
+        "presence.set": ["saved", "player/p1", 1],
+        "profile.set": ["saved", "player/p1", 2],
+        "profile.get": ["profile", "p2", "Two", "", 0, 0, 0, 0, 0, 0, 1],
+        "match.list": ["matches", [], []],
+        "match.leave": ["accepted", "m1", 3, 4],
+    }
+
+    async def script(talk: Talk) -> None:
+        await talk.welcome()
+        for _ in answers:
+            seen.append(await talk.recv())
+            kind, *fields = answers[seen[-1][0]]
+            await talk.send(kind, seen[-1][1], *fields)
+        await talk.idle()
+
+    async with scripted(script) as server, garrison.connect(server.url, "tok", options=FAST) as client:
+        assert (await client.set_presence("busy", "In the armoury")).version == 1
+        assert (await client.set_profile("Six", "wolf")).version == 2
+        assert (await client.get_profile("p2")).display_name == "Two"
+        assert (await client.matches(5)).matches == []
+        assert (await client.leave("m1")).next_seq == 4
+    assert [wire[0] for wire in seen] == list(answers)
+    assert seen[0][2:] == ["busy", "In the armoury"] and seen[3][2:] == [5]
+
+
 # ---- the host ---------------------------------------------------------------------------------
 
 
@@ -311,6 +357,23 @@ async def test_host_runs_a_match() -> None:
         assert max(referee.batches) <= 256
         assert referee.ended_at == 600
         assert host.next_seq == heard[-1] == 1_203
+
+
+async def test_host_reports_fit_the_servers_frames() -> None:
+    referee = Referee()
+    referee.go.clear()
+    async with (
+        scripted(referee.script) as server,
+        garrison.connect(server.url, "tok", options=FAST) as client,
+        garrison.Host(client, "m1") as host,
+    ):
+        assert client.welcome is not None
+        room = client.welcome.max_frame_bytes // 2
+        events = [Medal(1, "p1", "m" * 1_000) for _ in range(100)]
+        await host.report(*events)
+        referee.go.set()
+        await host.drain()
+        assert sum(referee.batches) == 100 and len(referee.batches) == -(-100 // (room // 1_010))
 
 
 async def test_host_window_holds_reports_back() -> None:

@@ -180,6 +180,32 @@ async def test_leaving_a_watch_unwatches_and_frees_the_topic() -> None:
             await until(lambda count=round_: len(left) == count)  # type: ignore[misc]
 
 
+async def test_a_watch_that_is_left_ends_its_readers() -> None:
+    async def script(talk: Talk) -> None:
+        await talk.welcome()
+        asked = await talk.expect("watch")
+        await talk.send("watching", asked[1], "match/m1", 2)
+        await talk.send("events", 1, "match/m1", 1, kills(1, 1))
+        await talk.idle()
+
+    async with scripted(script) as server, garrison.connect(server.url, "tok", options=FAST) as client:
+        events = client.watch("match/m1")
+        assert (events.topic, events.next_seq, events.closed) == ("match/m1", 1, False)
+        seen: list[int] = []
+
+        async def read() -> None:
+            async for number, _ in events:
+                seen.append(number)
+
+        reading = asyncio.ensure_future(read())
+        await until(lambda: seen == [1])
+        assert events.next_seq == 2
+        await events.aclose()
+        await events.aclose()
+        await reading
+        assert events.closed and client._watches == {}
+
+
 async def test_a_topic_that_cannot_be_sent_is_an_error_at_once() -> None:
     client = garrison.connect("ws://localhost", "tok", options=FAST)
     for topic, from_seq in (("match/\ud800", 1), ("match/m1", 2**64)):

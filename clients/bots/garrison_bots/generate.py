@@ -16,7 +16,7 @@ from garrison import Report
 from garrison.messages import Assist, Kill, Medal, Objective
 
 KILLS_PER_MINUTE: Final = (10.0, 13.0)
-"""For eight players."""
+"""Rate of a match of eight players."""
 MEDAL_EVERY_S: Final = (6.0, 15.0)
 OBJECTIVE_EVERY_S: Final = (6.5, 8.0)
 FIRST_FIGHT_MS: Final = (15_000, 35_000)
@@ -24,7 +24,7 @@ FIGHT_GAP_MS: Final = (300, 4_500)
 FIGHT_SIZES: Final = ((1, 0.45), (2, 0.3), (3, 0.17), (4, 0.08))
 """Kills in a fight, with their probabilities."""
 LONG_LULL: Final = (0.1, 2.5)
-"""How often a lull is long, and how much longer."""
+"""Share of long lulls, and how many times longer they are."""
 ASSIST_SHARE: Final = 0.4
 MEDAL_AT_ONCE: Final = 0.6
 """Share of medals that carry the time of their kill; the others come within seconds."""
@@ -53,7 +53,7 @@ def generate(
 def _fights(
     teams: Mapping[str, int | None], length_ms: int, rng: random.Random, kills_per_s: float, medals_per_kill: float
 ) -> Iterator[Report]:
-    """Kills with their assists and medals, in order: what comes later than its kill waits."""
+    """Kills with their assists and medals, in order: medals that come later than their kill wait in a heap."""
     later: list[tuple[int, int, Report]] = []
     numbers = itertools.count()
     last_kill: dict[str, int] = {}
@@ -101,7 +101,7 @@ def _kill_times(length_ms: int, rng: random.Random, kills_per_s: float) -> Itera
 
 
 def _duel(names: Sequence[str], teams: Mapping[str, int | None], rng: random.Random) -> tuple[str, str]:
-    """Who kills whom: two of different sides."""
+    """A killer and a victim, of different sides."""
     while True:
         killer, victim = rng.sample(names, 2)
         if teams[killer] is None or teams[killer] != teams[victim]:

@@ -1,4 +1,4 @@
-"""What the bots were promised, so that another process can compare it with the store.
+"""Promises that the bots were given, in a file, so that another process can compare them with the store.
 
     {"entities": {"player/bot-1": 7}, "matches": {"m-1": 120}, "ended": ["m-1"],
      "changes": 431, "lost": 0, "lost_from": [], "counts": {…}}
@@ -6,9 +6,9 @@
 `entities`: the newest version of each entity that a `saved` named; the store must hold that
 version or a later one. `matches`: the number after the last event that an `accepted` acknowledged
 or the stream brought; all before it must be stored. `ended`: matches whose end the stream brought.
-`changes` counts acknowledgements. `lost` counts those that the bots themselves saw undone, `lost_from`
-names up to twenty of them: what was there before a failure is not there after it. Such a loss could not
-be seen in the store any more, because what came later has the same version numbers.
+`changes` counts acknowledgements. `lost` counts changes that the bots themselves saw undone (there before a
+failure, not there after it), and `lost_from` names up to twenty. The store does not show such a loss any more,
+because later changes have the same version numbers.
 """
 
 import json
@@ -20,10 +20,11 @@ from typing import Any
 from garrison.messages import Accepted, Saved
 
 NAMED_LOSSES = 20
+"""Losses that `lost_from` names."""
 
 
 class Ledger:
-    """Grows by one line a player and one a match."""
+    """Acknowledgements by entity and by match: its size is that of their names, however long the bots play."""
 
     def __init__(self) -> None:
         self.entities: dict[str, int] = {}
@@ -34,9 +35,9 @@ class Ledger:
         self.lost_from: list[str] = []
 
     def saved(self, saved: Saved, *, new: bool = False) -> None:
-        """A durable change was acknowledged. Whoever makes the changes of an entity makes one after
-        the other, so that a version below an earlier one says that the difference is lost. `new`:
-        the change always makes a version of its own."""
+        """Note an acknowledged durable change. The changes of an entity are made one after the other, so a
+        version below an earlier one means that the difference is lost. `new`: the change always makes a version
+        of its own."""
         self.changes += 1
         before = self.entities.get(saved.entity, 0)
         missing = before + new - saved.version
@@ -45,28 +46,28 @@ class Ledger:
         self.entities[saved.entity] = saved.version
 
     def undone(self, entity: str, changes: int, why: str) -> None:
-        """`changes` that were acknowledged are not there any more."""
+        """Count so many acknowledged `changes` as lost."""
         self.lost += changes
         if len(self.lost_from) < NAMED_LOSSES:
             self.lost_from.append(f"{entity}: {changes} ({why})")
 
     def saved_anew(self, saved: Saved) -> None:
-        """Like `saved`, after a look at the entity: what is gone is counted, and `saved` is where it
-        goes on from."""
+        """Note a change after a look at the entity: losses are counted already, and its versions go on from
+        `saved`."""
         self.changes += 1
         self.entities[saved.entity] = saved.version
 
     def accepted(self, accepted: Accepted) -> None:
-        """A match command was acknowledged."""
+        """Note an acknowledged match command."""
         self.changes += 1
         self.next_seqs[accepted.match] = max(accepted.next_seq, self.next_seqs.get(accepted.match, 0))
 
     def streamed(self, match: str, number: int) -> None:
-        """An event was published, so it must be stored."""
+        """Note a published event: it must be stored."""
         self.next_seqs[match] = max(number + 1, self.next_seqs.get(match, 0))
 
     def match_ended(self, match: str) -> None:
-        """The end of `match` was published."""
+        """Note that the end of `match` was published."""
         self.ended[match] = None
 
     def to_json(self, counts: Mapping[str, Any]) -> dict[str, Any]:

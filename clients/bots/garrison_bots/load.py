@@ -1,4 +1,4 @@
-"""Load for measurements: many sockets, pre-encoded frames, and as little work a frame as Python
+"""Load for measurements: many sockets, frames encoded beforehand, and as little work a frame as Python
 allows, so that the server saturates first. Give it cores of its own, or several processes.
 
 Each connection has a ring of *steps*; a step is a few frames that are written together, and one
@@ -12,7 +12,7 @@ has come (`rate_per_s`). A step counts as many units as it has frames.
 
 The server allows a session 200 messages a second: have enough connections to stay below it.
 
-Run as a program, it takes one JSON line of `LoadOptions` on standard input, says `ready`, and then
+As a program it takes one JSON line of `LoadOptions` on standard input, says `ready`, and then
 obeys the lines `start`, `count`, `stop`, one JSON line each in answer; `LoadProcess` drives that.
 """
 
@@ -40,7 +40,7 @@ _ERROR: Final = _encode(["error"])[1:]
 
 
 class LoadOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """`tokens`: one a connection (unused for `raw`). `cpus`: pin the process to these."""
+    """A load. `tokens`: as many as connections (unused for `raw`). `cpus`: those that the process is pinned to."""
 
     url: str
     connections: int
@@ -58,7 +58,7 @@ class LoadOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LoadCount(msgspec.Struct, frozen=True):
-    """`units` acknowledged since the start; `cpu_s` of this process; latencies of sampled steps."""
+    """Units acknowledged since the start, CPU time of this process, latencies of sampled steps."""
 
     units: int
     errors: int
@@ -101,11 +101,11 @@ class Load:
         self._next_line = 0
 
     async def connect(self) -> None:
-        """Open all connections and say hello on each. Raises `RuntimeError` where one is refused."""
+        """Open all connections and say hello on each. Raises `RuntimeError` where a connection is refused."""
         options = self.options
         gate = asyncio.Semaphore(CONNECTS_AT_ONCE)
 
-        async def open_one(number: int) -> None:
+        async def open_line(number: int) -> None:
             async with gate:
                 line = _Line(self, self._steps, number)
                 headers = {"Sec-WebSocket-Protocol": SUBPROTOCOL}
@@ -115,7 +115,7 @@ class Load:
                     await line.hello(options.tokens[number])
 
         async with asyncio.timeout(options.connect_timeout_s):
-            await asyncio.gather(*(open_one(number) for number in range(options.connections)))
+            await asyncio.gather(*(open_line(number) for number in range(options.connections)))
 
     def start(self) -> None:
         """Begin to send."""
@@ -132,14 +132,14 @@ class Load:
         self.running = False
 
     async def close(self) -> None:
-        """Leave."""
+        """Close all connections."""
         self.stop()
         for line in self._lines:
             line.transport.disconnect()
         await asyncio.gather(*(line.transport.wait_disconnected() for line in self._lines), return_exceptions=True)
 
     def count(self) -> LoadCount:
-        """What was acknowledged until now."""
+        """Count acknowledgements until now."""
         samples = sorted(self.samples)
         middle, high = (samples[len(samples) // 2], samples[len(samples) * 99 // 100]) if samples else (0.0, 0.0)
         seconds = time.perf_counter() - self.started_at if self.started_at else 0.0
@@ -153,7 +153,7 @@ class Load:
             self.samples.append(seconds)
 
     def _tick(self) -> None:
-        """Send what is due by now; a connection that still waits for its answer is passed over."""
+        """Send the steps that are due; a connection that still waits for its answer is passed over."""
         if not self.running or self.options.rate_per_s is None:
             return
         now = time.perf_counter()
@@ -168,7 +168,7 @@ class Load:
 
 
 class _Line(WSListener):
-    """One connection."""
+    """A connection and its place in the ring of steps."""
 
     def __init__(self, load: Load, steps: Sequence[Sequence[bytes]], number: int) -> None:
         self.load = load
@@ -273,7 +273,7 @@ class LoadProcess:
         await self._ask("start")
 
     async def count(self) -> LoadCount:
-        """What was acknowledged until now."""
+        """Count acknowledgements until now."""
         return msgspec.json.decode(await self._ask("count"), type=LoadCount)
 
     async def stop(self) -> LoadCount:
@@ -281,7 +281,7 @@ class LoadProcess:
         return msgspec.json.decode(await self._ask("stop"), type=LoadCount)
 
     async def _ask(self, line: str) -> bytes:
-        """Raises `RuntimeError` where the process has ended."""
+        """Send the process a line and read its answer. Raises `RuntimeError` where it has ended."""
         stdin, stdout = self._process.stdin, self._process.stdout
         assert stdin is not None and stdout is not None
         stdin.write(line.encode() + b"\n")
@@ -312,7 +312,7 @@ async def _serve() -> None:
 
 
 def main() -> None:
-    """The program."""
+    """Run as the process that `LoadProcess` drives."""
     import uvloop
 
     uvloop.run(_serve())

@@ -1,6 +1,6 @@
 """Clients that measure: each makes one durable change after the other to an entity of its own, and
-tells when an answer was late. What a probe wrote last is known exactly, so that after each
-reconnect it can also tell whether anything that was acknowledged is gone.
+tells when an answer was late. A probe knows exactly what it wrote last, so after each reconnect it can
+also tell whether an acknowledged change is lost.
 
 Times are those of `time.monotonic`, which every process of a machine shares.
 """
@@ -18,19 +18,21 @@ from garrison_bots.ledger import Ledger
 
 LOOK_AGAIN_S = 0.3
 LOOKS = 5
-"""A node that has lost its ownership may answer a read from what it still has, until it learns of it."""
+"""Reads before a loss is believed: a node that has lost its ownership may answer from its copy until it learns
+of that."""
 TIMEOUT_S = 60.0
+"""For one change, over all faults."""
 
 
 class Faults(Protocol):
-    """Where a probe's errors are counted."""
+    """The counter of a probe's errors."""
 
     def failed(self, error: Exception) -> None: ...
 
 
 class Pulse:
-    """When `entity` was last served. `tell(entity, since, until)` hears of late answers: those that
-    came `gap_s` or more after the one before, and the first one of each new connection."""
+    """The time at which `entity` was last served. `tell(entity, since, until)` hears of late answers: those
+    that came `gap_s` or more after the answer before, and the first answer of each new connection."""
 
     def __init__(self, entity: str, gap_s: float, tell: Callable[[str, float, float], None]) -> None:
         self.entity = entity
@@ -40,31 +42,32 @@ class Pulse:
         self._connection = 1
 
     def answered(self, connection: int) -> None:
-        """A durable change was acknowledged on this connection, counted from 1."""
+        """Note an acknowledged change. `connection` numbers the client's connections from 1."""
         now = time.monotonic()
         if now - self.last_s >= self.gap_s or connection != self._connection:
             self._tell(self.entity, self.last_s, now)
         self.last_s, self._connection = now, connection
 
     def pause(self) -> None:
-        """Nothing was asked for since the last answer."""
+        """Count from now: nothing was asked for since the last answer."""
         self.last_s = time.monotonic()
 
     @property
     def quiet(self) -> bool:
-        """Whether the next answer is late by now."""
+        """The next answer is late by now."""
         return time.monotonic() - self.last_s >= self.gap_s
 
 
 class Probe:
-    """`run` until told to stop; errors are counted and the work goes on."""
+    """A client that makes change after change in `run`; errors are counted and the work goes on."""
 
     def __init__(self, client: Client, name: str, pulse: Pulse, ledger: Ledger, every_s: float, faults: Faults) -> None:
         self.client, self.name, self.pulse, self.ledger = client, name, pulse, ledger
         self.every_s, self.faults = every_s, faults
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Connect, then change after change. Raises what keeps the client from connecting."""
+        """Connect, and make changes until `stopping` is set. Raises the error that keeps the client from
+        connecting."""
         await self.client.open()
         self.pulse.pause()
         while not stopping.is_set():
@@ -75,11 +78,11 @@ class Probe:
         await self._try(self.finish())
 
     async def step(self) -> None:
-        """One durable change, and `pulse.answered`."""
+        """Make one durable change, and tell `pulse`."""
         raise NotImplementedError
 
     async def finish(self) -> None:
-        """A last look, once nothing more is to be changed."""
+        """Look at the entity for the last time."""
 
     async def _try(self, work: Coroutine[Any, Any, None]) -> None:
         try:
@@ -89,9 +92,9 @@ class Probe:
 
 
 class PlayerProbe(Probe):
-    """Writes numbers into its player's profile. After a reconnect it first changes its status, which says
-    that it is served again; then the profile must show the last acknowledged number, or one that was
-    sent after it. No change is repeated under its number, or it would hide what is gone."""
+    """A player that writes numbers into its profile. After a reconnect it first changes its status, whose
+    answer says that it is served again; then the profile must show the last acknowledged number, or a number that
+    was sent after it. No change is repeated under its number: that would hide a loss."""
 
     number = 0
     acknowledged = 0
@@ -108,7 +111,7 @@ class PlayerProbe(Probe):
         try:
             saved = await self.client.request(change, timeout_s=TIMEOUT_S, retry=False)
         except (Retryable, OutcomeUnknown):
-            return  # the next number will show what has become of this one
+            return  # the next number will show the fate of this change
         self.acknowledged = self.number
         self.ledger.saved(saved, new=True)
         self.pulse.answered(self.client.stats.connects)
@@ -138,7 +141,7 @@ class PlayerProbe(Probe):
         self.acknowledged = found
 
     async def _read(self) -> int:
-        """The number that the profile shows."""
+        """The number that the profile shows now."""
         try:
             profile = await self.client.get_profile(self.name)
         except NotFound:
@@ -148,8 +151,8 @@ class PlayerProbe(Probe):
 
 
 class MatchProbe(Probe):
-    """Hosts one match, which ends only with the probe, and reports one medal after the other. Nobody
-    else adds to its log, so each report's first number follows the last one's."""
+    """A host of one match, which ends only with the probe, that reports one medal after the other. Nobody
+    else adds to its log, so each report's first number follows the number before."""
 
     next_seq = 1
     made = False

@@ -1,6 +1,6 @@
 """`python -m garrison_bots.record`: a made-up match as a recording, JSON lines on standard output.
 
-The file `clients/bots/recordings/slayer.jsonl` is what it prints for seed 1.
+The file `clients/bots/recordings/slayer.jsonl` is its output for seed 1.
 """
 
 import json
@@ -16,7 +16,7 @@ LENGTH_MS = 480_000
 
 
 def lines(seed: int) -> Iterator[str]:
-    """One match of two teams, one JSON object an event, in the order of the match clock."""
+    """A match of two teams, one JSON object an event, in the order of the match clock."""
     teams = {f"spartan-{number + 1}": number % 2 for number in range(PLAYERS)}
     for event in generate(teams, LENGTH_MS, random.Random(seed)):
         if isinstance(event, Kill):

@@ -36,7 +36,7 @@ class RecordingError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """A match as it was recorded. `players` in the order in which they appear."""
+    """A recorded match. `players` stand in the order in which they appear in it."""
 
     name: str
     players: tuple[str, ...]
@@ -47,7 +47,7 @@ class Recording:
         return self.events[-1].time_ms
 
     def totals(self) -> Totals:
-        """Counted from the file."""
+        """Kills, deaths and medals of each player, counted from the file."""
         return count_totals(self.players, self.events)
 
 
@@ -127,14 +127,14 @@ def _player_of(event: Any) -> str:
 
 @dataclass(slots=True)
 class Played:
-    """What came of playing a recording. `received` and `totals_of` are by receiving player."""
+    """The outcome of playing a recording. `received` and `totals_of` are by receiving player."""
 
     match: str
     players: tuple[str, ...]
     events_sent: int = 0
     """Events that the host reported and that were acknowledged."""
     next_seq: int = 0
-    """One more than the number of events in the match's log, as last acknowledged."""
+    """The number that the next event of the match would have, as last acknowledged."""
     stream_events: int = 0
     """Events of the log that each player received, those that the server makes among them."""
     received: dict[str, int] = field(default_factory=dict)
@@ -223,7 +223,7 @@ async def _report(host: Host, recording: Recording, speed: float, progress: Call
 
 
 async def _receive(client: Client, player: str, recording: Recording, played: Played) -> None:
-    """One player's socket: every event of the stream, compared with the file."""
+    """Read the stream as one player and compare every event with the file."""
     expected, got = 1, 0
     reported: list[Event] = []
     async with client.watch(f"match/{played.match}") as events:

@@ -29,42 +29,42 @@ log = logging.getLogger(__name__)
 MAPS = ("Aquarius", "Bazaar", "Behemoth", "Live Fire", "Recharge", "Streets")
 TICK_S = 0.5
 LAST_TICK_S = 1.0
-"""How long a tick may take to end a match by time before the host ends it."""
+"""Seconds that a tick may take to end a match by time before the host ends it."""
 STATUSES = ("online", "busy", "away")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SwarmOptions:
-    """Times in seconds are real, in ms the match's own."""
+    """Sizes and paces of a swarm. Times in seconds are real, those in ms the match's own."""
 
     players: int = 240
     squad: int = 8
     speed: float = 30.0
-    """How many times faster than recorded matches."""
+    """Times faster than recorded matches."""
     length_ms: tuple[int, int] = (240_000, 480_000)
-    """A match's time limit is drawn between these."""
+    """Bounds of a match's time limit, which is drawn."""
     seed: int | None = None
     prefix: str = "bot"
     ramp_s: float = 2.0
-    """The squads start spread over this long."""
+    """Time over which the starts of the squads are spread."""
     pause_s: tuple[float, float] = (0.2, 1.0)
-    """Between two matches of a squad."""
+    """Bounds of the pause between two matches of a squad."""
     patience_s: float = 30.0
-    """How long a squad waits for what must come before it gives its match up."""
+    """Wait for a match's start or end after which a squad gives it up."""
     ledger: Path | None = None
     ledger_every_s: float = 1.0
     probe_players: int = 0
     """Players that do nothing but change their profile, and tell when the answer is late."""
     probe_matches: int = 0
-    """The same of hosts that report."""
+    """Hosts that do nothing but report, and tell when the answer is late."""
     probe_every_s: float = 0.1
     gap_s: float = 0.25
-    """An answer that comes so long after the last one is late."""
+    """An answer that comes so long after the one before is late."""
 
 
 @dataclass(slots=True)
 class Counts:
-    """What the swarm did. `stream_faults` counts events that came twice, late or never."""
+    """Counts of a swarm. `stream_faults`: events that came twice, late or never."""
 
     sessions: int = 0
     matches_live: int = 0
@@ -90,8 +90,8 @@ class Counts:
 
 
 class Swarm:
-    """`run` until `stop`; `counts()` at any time. `on_ended` hears of each match that ended, `on_gap`
-    of an entity with a late answer and of the times of the answers before and after."""
+    """Bot players and their hosts: `run` until `stop`, `counts()` at any time. `on_ended` hears of each match
+    that ended, `on_gap` of an entity with a late answer and of the times of the answers before and after."""
 
     def __init__(
         self,
@@ -108,7 +108,7 @@ class Swarm:
         self.ledger = Ledger()
         self.clients: list[Client] = []
         self.hosts: dict[str, Host] = {}
-        """Of the matches that are played now."""
+        """Hosts of the matches that are played now, by match."""
         self.events_before = 0
         self.stopping = asyncio.Event()
         self.tally = Counts()
@@ -121,7 +121,7 @@ class Swarm:
         self._beats: list[tuple[float, int]] = []
 
     async def run(self) -> None:
-        """Play until `stop`, then finish what was reported and leave. Raises what keeps every
+        """Play until `stop`, then finish the reports under way and leave. Raises the error that keeps every
         bot from connecting."""
         count = max(1, round(self.options.players / self.options.squad))
         sizes = [self.options.players // count + (place < self.options.players % count) for place in range(count)]
@@ -185,14 +185,14 @@ class Swarm:
         return client
 
     def ended(self, match: str) -> None:
-        """The end of `match` was seen."""
+        """Count a match whose end was seen."""
         self.tally.matches_ended += 1
         self.ledger.match_ended(match)
         if self._on_ended is not None:
             self._on_ended(match)
 
     def failed(self, error: Exception) -> None:
-        """Count what went wrong."""
+        """Count an error."""
         self.tally.errors += 1
         self.tally.last_error = f"{type(error).__name__}: {error}"
         log.info("%s", self.tally.last_error)
@@ -214,7 +214,7 @@ class Swarm:
 
 @dataclass(slots=True)
 class _Round:
-    """One match of a squad."""
+    """A match of a squad, while it is played."""
 
     name: str
     options: MatchOptions
@@ -255,7 +255,7 @@ class Squad:
             await self._guard(self._each(self._dress(name, self.players[name]) for name in some))
 
     async def _guard(self, work: Coroutine[Any, Any, None]) -> bool:
-        """Run `work`; what fails is counted. True if nothing did."""
+        """Run `work` and count its error. True if there was none."""
         try:
             await work
         except (GarrisonError, TimeoutError) as error:
@@ -370,7 +370,7 @@ class Squad:
         ledger.saved(await client.set_presence("online", f"{round_.mode} on {round_.options.map_name}"))
 
     async def _dress(self, name: str, client: Client) -> None:
-        """A durable change: another display name and emblem."""
+        """Make a durable change: another display name and emblem."""
         saved = await client.request(
             ProfileSet(f"{name} of {self.rng.choice(MAPS)}", f"emblem-{self.rng.randrange(64)}")
         )

@@ -1,4 +1,4 @@
-"""What all messages share: the base classes that `messages.py` builds on."""
+"""Base classes of all messages, on which the generated `messages.py` builds."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -57,7 +57,7 @@ class Notice(Message):
 
 
 class Event:
-    """Something that happened, in a stream."""
+    """A thing that happened, in a stream."""
 
     __slots__ = ()
     TYPE: ClassVar[str] = ""

@@ -13,7 +13,7 @@ from garrison.errors import BadFrame, BadInput
 from garrison.messages import ANSWERS
 
 UNPACKABLE = (AttributeError, TypeError, ValueError, OverflowError)
-"""What packing raises for values that no frame can hold: odd objects, lone surrogates, big numbers."""
+"""Errors of packing values that no frame can hold: odd objects, lone surrogates, big numbers."""
 
 
 def pack(message: Message | Event) -> bytes:

@@ -1,4 +1,4 @@
-"""Short ways to send the game's messages; what they do is in docs/protocol.md."""
+"""Short ways to send the game's messages; docs/protocol.md says what each does."""
 
 from typing import Literal, TypeVar
 
@@ -24,7 +24,7 @@ R = TypeVar("R")
 
 
 class GameCalls:
-    """Mixed into `Client`. Each method raises the typed errors of `Client.request`."""
+    """Methods of `Client`, mixed into it. Each raises the typed errors of `Client.request`."""
 
     async def request(self, message: Request[R], *, timeout_s: float | None = None, retry: bool | None = None) -> R:
         """Send `message` and give its typed answer."""

@@ -28,9 +28,9 @@ CLIENT: Final[Mapping[ClientPhase, tuple[ClientPhase, ...]]] = {
 - `opening`: a WebSocket is being opened;
 - `greeting`: hello is said, its answer to come (a redirect leads back to `opening`);
 - `up`: a session is served by this connection;
-- `moving`: told to go elsewhere, it waits for the answers to what it has sent;
-- `parting`: it has said 1001 and reads until the server has too;
-- `broken`: the server sent something unreadable; 1002 is said, nothing more is read;
+- `moving`: the server has said `going`; the client waits for the answers to its requests;
+- `parting`: the client has said 1001 and reads until the server says it too;
+- `broken`: the server sent something unreadable; the client has said 1002 and reads nothing more;
 - `waiting`: a pause before the next connection;
 - `over`: no connection will follow.
 """

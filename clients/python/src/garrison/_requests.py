@@ -85,7 +85,7 @@ class Requests:
         timeout_s: float | None = None,
         retry: bool | None = None,
     ) -> Call:
-        """Queue `message` and send what may be sent. Raises `Overloaded` where too many wait, `BadInput` for what
+        """Queue `message` and send as the window allows. Raises `Overloaded` where too many wait, `BadInput` for what
         cannot be sent; then nothing is queued."""
         options = self._options
         if len(self._calls) >= options.max_queued:
@@ -100,7 +100,7 @@ class Requests:
         )
         self._calls[call.order] = call
         self._timers.at(now + timeout_s, "deadline", call)
-        if len(self._ready) > 2 * options.max_queued:  # some gave up while nothing was sent
+        if len(self._ready) > 2 * options.max_queued:  # many were given up while nothing was sent
             self._ready = sorted(waiting for waiting in self._ready if not waiting.settled)
         heapq.heappush(self._ready, call)
         self.pump()
@@ -149,7 +149,7 @@ class Requests:
             self._settle(call, None, error, now)
 
     def pump(self) -> None:
-        """Send the oldest of what waits, as far as the window allows."""
+        """Send the oldest calls that wait, as far as the window allows."""
         while self._ready and self.flowing and len(self._in_flight) < self._options.max_in_flight:
             call = heapq.heappop(self._ready)
             if call.settled:

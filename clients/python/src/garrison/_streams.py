@@ -25,7 +25,7 @@ ASK_AGAIN_S: Final = 0.5
 
 
 class Stream:
-    """One subscription: its cursor, its buffer and its phase. Changed by `Streams` only."""
+    """A subscription: its cursor, its buffer and its phase. Changed by `Streams` only."""
 
     __slots__ = ("buffer", "call", "error", "gaps", "limit", "next_seq", "phase", "repeated", "topic")
 
@@ -109,7 +109,7 @@ class Streams:
         return item
 
     def leave(self, stream: Stream) -> None:
-        """End a subscription; what is buffered is dropped."""
+        """End a subscription and drop the events that are buffered."""
         if stream.phase == "closed":
             return
         stream.phase = move(STREAM, stream.phase, "closed")
@@ -166,7 +166,7 @@ class Streams:
             self._ask(stream, now)
 
     def fail_all(self, error: GarrisonError) -> None:
-        """No event will come any more; readers get `error` after what is buffered."""
+        """No event will come any more; readers get `error` after the events that are buffered."""
         for stream in self._streams.values():
             if stream.phase != "failed":
                 self._fail(stream, error)

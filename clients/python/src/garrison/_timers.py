@@ -1,7 +1,8 @@
 """Timers of the core: times at which it wants to be called, kept as values.
 
-Nothing is cancelled: a timer carries what it is for, and whoever set it looks, when it is due, whether that is
-still so (a stale timer is dropped by its token, as in foca). Pure.
+Nothing is cancelled: a timer carries its subject (a call, a stream, a connection's number), and the part that set it
+looks, when it is due, whether the subject still waits for it (stale timers are dropped by their token, as in
+foca). Pure.
 """
 
 import heapq
@@ -14,8 +15,8 @@ ROOM: Final = 256
 
 
 class Timers:
-    """A heap of `(time, kind, what for)`. `stale` tells which timers are of no use any more: they are swept out
-    when the heap has doubled since the last sweep, so that answered requests leave nothing behind for long."""
+    """A heap of times with their kinds and subjects. `stale` tells which timers are of no use any more: they are swept
+    out when the heap has doubled since the last sweep, so that answered requests leave nothing behind for long."""
 
     __slots__ = ("_count", "_heap", "_sweep_at", "stale")
 

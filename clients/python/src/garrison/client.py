@@ -39,7 +39,7 @@ Token = str | Callable[[], str | Awaitable[str]]
 
 
 class Client(GameCalls):
-    """Made by `connect`; use it with `async with`. All times in seconds."""
+    """A client, made by `connect`; use it with `async with`. All times are in seconds."""
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ class Client(GameCalls):
         self._serving = 0
         """The number of the connection that the runner opens or reads; 0: none."""
         self._scope: asyncio.Timeout | None = None
-        """Around that connection; it ends at once where the core drops it."""
+        """A time limit around that connection, which has none until the core drops it."""
         self._out: deque[bytes] = deque()
         self._out_ready = asyncio.Event()
         self._parting: asyncio.Task[None] | None = None
@@ -380,7 +380,7 @@ class Client(GameCalls):
         return asyncio.get_running_loop().time()
 
     def _set_timer(self) -> None:
-        """One timer, for the earliest time that the core waits for. One that is too early is left to fire."""
+        """Set the timer to the earliest time that the core waits for. A timer that is too early is left to fire."""
         wake_s = self._core.wake_s
         if self._timer is not None and (wake_s is None or wake_s < self._timer_s):
             self._timer.cancel()

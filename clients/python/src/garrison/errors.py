@@ -1,4 +1,4 @@
-"""Typed errors, classed by what the one who gets them needs to know.
+"""Typed errors, classed by what the caller may conclude.
 
     GarrisonError               code, message, retry_after_s
     |-- BadInput                this request is wrong; nothing happened; do not repeat it

@@ -1,7 +1,7 @@
 """A match as its host sees it: create, start, report, tick, end.
 
-Reports go out through one pump: while one report is on its way, what happens meanwhile waits and
-then travels together in the next. So at most one command of the match is under way, which keeps
+Reports go out through one pump: while one report is on its way, later events wait and
+then travel together in the next. So at most one command of the match is under way, which keeps
 the match clock in order whatever is refused and repeated, and a slow server makes reports larger
 instead of more. What waits is bounded: `report` holds its caller back when the window is full.
 """
@@ -39,7 +39,7 @@ BATCH_BYTES = 32 * 1024
 
 
 class Host:
-    """Runs match `match` over `client`, whose token must be a host's. Use it with `async with`,
+    """The host of match `match`, over `client`, whose token must be a host's. Use it with `async with`,
     which stops the ticks and the pump, not the match.
 
     `window`: events that may wait before `report` holds back. `tick_interval_s`: ticks are sent
@@ -88,8 +88,8 @@ class Host:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Stop sending; what still waits is dropped (`drain` first to keep it), and who waits for it
-        gets `SessionClosed`."""
+        """Stop sending. Events that still wait are dropped (`drain` first to keep them), and calls that wait for
+        them raise `SessionClosed`."""
         if self._error is None:
             self._error = SessionClosed("the host was closed")
         self._signal()
@@ -161,7 +161,7 @@ class Host:
                     await self._send_batch()
                 elif not await self._changed_within(self._tick_interval_s) and self._live:
                     await self._tick()
-        except Exception as error:  # the program's own too: whoever waits has to learn of it
+        except Exception as error:  # the program's own too: its waiting calls have to learn of it
             self._error = error
             self._signal()
 

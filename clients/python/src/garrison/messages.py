@@ -1218,7 +1218,7 @@ REQUESTS: dict[str, Callable[[Sequence[Any]], Request[Any]]] = {
 
 
 class CloseInfo(NamedTuple):
-    """What a WebSocket close code means, and how to go on after it."""
+    """Meaning of a WebSocket close code, and the way to go on after it."""
 
     name: str
     retry: Literal["no", "now", "redirect", "elsewhere", "later", "new_token"]

@@ -1,19 +1,19 @@
-"""The knobs of a client. Each queue, window and wait has its bound here."""
+"""The bounds of a client: of each queue, window and wait."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """Defaults suit a game client. Times are in seconds."""
+    """Options of a client, whose defaults suit a game. Times are in seconds."""
 
     connect_timeout_s: float = 15.0
-    """For the first welcome, over all urls and retries."""
+    """Limit for the first welcome, over all urls and retries."""
     open_timeout_s: float = 3.0
-    """For one attempt: TCP, TLS, upgrade, hello and its answer."""
+    """Limit for one attempt: TCP, TLS, upgrade, hello and its answer."""
     request_timeout_s: float = 10.0
     command_timeout_s: float = 60.0
-    """How long a command is retried over errors and reconnects."""
+    """Time for which a command is retried over errors and reconnects."""
     backoff_base_s: float = 0.05
     backoff_cap_s: float = 2.0
     max_redirects: int = 5

@@ -36,7 +36,7 @@ class Watch:
         return item
 
     async def aclose(self) -> None:
-        """End the subscription; what is buffered is dropped."""
+        """End the subscription and drop the events that are buffered."""
         self._leave(self._stream)
 
     async def __aenter__(self) -> Self:

@@ -243,6 +243,7 @@ def _table(name: str, type_: str, specs: list[Spec], suffix: str) -> str:
 
 
 def _close_codes(described: Spec) -> str:
+    first, last = described["application_close_codes"]
     retries = ", ".join(f'"{word}"' for word in described["retries"])
     rows = []
     for code in described["close_codes"]:
@@ -261,6 +262,8 @@ def _close_codes(described: Spec) -> str:
             "CLOSE_CODES: dict[int, CloseInfo] = {",
             *rows,
             "}",
+            f"APPLICATION_CLOSE_CODES = range({first}, {last + 1})",
+            '"""Codes with which an application ends sessions, each for a reason of its own: do not reconnect."""',
         ]
     )
 

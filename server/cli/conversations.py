@@ -524,6 +524,15 @@ CONVERSATIONS: Final[tuple[Step, ...]] = (
         passes(60_000),
     ),
     conversation(
+        "dismissed",
+        "The application ends the session with a code of its own: the client stops.",
+        *OPENING,
+        happens("ends", "$player", 4100),
+        closed(4100),
+        tells("over", "session_closed", 4100),
+        passes(60_000),
+    ),
+    conversation(
         "unreadable",
         "A frame that is no message of the protocol, or a push out of its order: the client closes with 1002 and "
         "begins a new session, since a resumed one would only send it again.",

@@ -118,6 +118,7 @@ def describe(app: App) -> Spec:
         "events": events,
         "errors": _errors(),
         "close_codes": _close_codes(),
+        "application_close_codes": [CloseCode.APPLICATION.start, CloseCode.APPLICATION.stop - 1],
         "retries": RETRIES,
     }
     described["golden"] = _golden(described, (*ENGINE_REQUESTS, *ENGINE_ANSWERS, *app.requests, *app.answers))

@@ -251,7 +251,7 @@ class NodePlayer:
         self.steps: list[Step] = conversation["steps"]
         self.values = Values(conversation, "server")
         self._world = world
-        self._ends: list[ClientEnd] = []
+        self._connections: list[ClientEnd] = []
         self._inbox: deque[list[Any]] = deque()
         """Lines of the latest connection that no step has asked for yet."""
         self._others: dict[str, Other] = {}
@@ -292,19 +292,21 @@ class NodePlayer:
         match step:
             case {"client": "connect"} if not step.get("fails"):
                 node = next(node for node in self._world.nodes.values() if node.url == self.values.fill(step["to"]))
-                self._ends.append(node.listener.connect("msgpack"))  # type: ignore[union-attr]
+                self._connections.append(node.listener.connect("msgpack"))  # type: ignore[union-attr]
                 self._inbox.clear()
             case {"client": "say"}:
                 await asyncio.sleep(step.get("after_ms", (0,))[0] / 1_000 if step["line"][0] != "heartbeat" else 0)
-                self._ends[-1].send(msgpack.packb(self.values.fill(step["line"])))
+                self._connections[-1].send(msgpack.packb(self.values.fill(step["line"])))
             case {"client": "close"}:
-                self._ends[-1].close(step["code"])
+                self._connections[-1].close(step["code"])
             case {"client": "drop"} | {"server": "break"}:
-                self._ends[-1].drop()
+                self._connections[-1].drop()
             case {"server": "say"} if not step.get("fault"):
                 await self._hear(step["line"])
             case {"server": "close"}:
-                await self._hear_close(self._ends[step.get("connection", len(self._ends)) - 1], step["code"])
+                await self._hear_close(
+                    self._connections[step.get("connection", len(self._connections)) - 1], step["code"]
+                )
             case {"world": [verb, *what]}:
                 await getattr(self, f"_{verb}")(*what)
 
@@ -316,7 +318,7 @@ class NodePlayer:
                     assert self.values.fits(wanted, line), f"the node said {line}"
                     self._inbox.remove(line)
                     return
-            self._inbox.append(msgpack.unpackb(await self._ends[-1].receive()))
+            self._inbox.append(msgpack.unpackb(await self._connections[-1].receive()))
 
     async def _hear_close(self, end: ClientEnd, code: int) -> None:
         await until(lambda: end.closed is not None)
@@ -338,10 +340,15 @@ class NodePlayer:
         """Another client connects with token `who`."""
         await Other(self._a_node()).ask([["hello", "$n", self.values.fill(who), None, 0, "other", True]])
 
+    async def _ends(self, player: str, code: int) -> None:
+        """The application ends the sessions of `player`."""
+        node = next(iter(self._world.nodes.values()))
+        node.gateway.outlet.end_sessions(self.values.fill(player), code, "for a reason of its own")
+
     async def _forgotten(self, name: str) -> None:
         """The resume window of the sessions at node `name` ends."""
         gateway = self._world.nodes[name].gateway
-        await until(lambda: not gateway.detached)
+        await until(lambda: not gateway.table.detached)
 
     async def _drains(self, name: str) -> None:
         """Node `name` leaves."""

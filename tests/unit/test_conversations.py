@@ -12,6 +12,7 @@ from tests.support.conversations import CONVERSATIONS, CorePlayer, NodePlayer, W
 from tests.support.gateways import gateways
 from tests.support.tiny import TinyApp
 
+pytestmark = pytest.mark.virtual_time
 Step = dict[str, Any]
 NAMES = [conversation["name"] for conversation in CONVERSATIONS]
 

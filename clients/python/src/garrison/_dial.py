@@ -13,7 +13,7 @@ from garrison.errors import (
     TokenExpired,
     Unavailable,
 )
-from garrison.messages import CLOSE_CODES, CloseInfo
+from garrison.messages import APPLICATION_CLOSE_CODES, CLOSE_CODES, CloseInfo
 from garrison.options import Options
 
 LATER = 10
@@ -84,7 +84,7 @@ class Dial:
 
 def close_info(code: int) -> CloseInfo | None:
     """The meaning of a close code; None for a code that the protocol does not name."""
-    if 4100 <= code <= 4999:
+    if code in APPLICATION_CLOSE_CODES:
         return CloseInfo("application", "no", "The application ended the session, for a reason of its own.")
     return CLOSE_CODES.get(code)
 

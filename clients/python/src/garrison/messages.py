@@ -1254,3 +1254,5 @@ CLOSE_CODES: dict[int, CloseInfo] = {
     4011: CloseInfo("full", "elsewhere", "The node has no room for another connection or session."),
     4012: CloseInfo("dismissed", "no", "The application ended the session, for the reason that the close gives."),
 }
+APPLICATION_CLOSE_CODES = range(4100, 5000)
+"""Codes with which an application ends sessions, each for a reason of its own: do not reconnect."""

@@ -1,5 +1,7 @@
 """Every file, folder, module and class that a text of the project names is there."""
 
+import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -25,3 +27,15 @@ def test_comments_and_docstrings_name_what_there_is(package: str) -> None:
         text = checks.comments_and_docstrings(path.read_text("utf-8"))
         dead = checks.dead_paths(text) + checks.dead_names(text, read_tree())
         assert not dead, f"{path.relative_to(ROOT)} names {dead}"
+
+
+def test_the_table_of_rooms_has_the_order_of_the_import_rules() -> None:
+    """Each room may import only from rooms below it in the table; `make imports` holds that for the layers."""
+    page = (ROOT / "docs/architecture.md").read_text("utf-8")
+    rows = re.findall(r"^\| (`server/[^|]*) \|", page[page.index("| room |") :], re.MULTILINE)
+    place = {name: at for at, row in enumerate(rows) for name in re.findall(r"`server/(\w+)", row)}
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"]["contracts"]
+    layers = next(contract for contract in contracts if contract.get("containers") == ["server"])["layers"]
+    names = [name.strip() for layer in layers for name in layer.split(":")]
+    assert sorted(place) == sorted(names)
+    assert [place[name] for name in names] == sorted(place[name] for name in names)

@@ -24,7 +24,8 @@ from msgspec import inspect as shapes
 
 import server.errors
 from server.actors.app import AnyRoute, App, Route
-from server.cli.conversations import CONVERSATIONS, messages_of
+from server.cli.conversation_steps import messages_of
+from server.cli.conversations import CONVERSATIONS
 from server.errors import BadSetting, GarrisonError, OutcomeUnknown, Rejected, Retryable
 from server.settings import Settings
 from server.wire.codec import SUBPROTOCOLS

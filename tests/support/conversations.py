@@ -21,6 +21,7 @@ from garrison._core import Core
 from garrison._decisions import Answer, Deliver, Down, Drop, NeedToken, Open, Part, Stir, Stop, Up
 from server.ids import actor_id
 from server.sessions.memory import ClientEnd
+from server.wire.codec import Format
 from tests.support.gateways import World, token
 from tests.support.sdk import until
 
@@ -247,7 +248,8 @@ BY_TYPE = {message["type"]: message for message in DESCRIBED["messages"]}
 class NodePlayer:
     """Plays one conversation against the nodes of `world`, which has those that the conversation names."""
 
-    def __init__(self, conversation: Step, world: World) -> None:
+    def __init__(self, conversation: Step, world: World, format: Format = "msgpack") -> None:
+        self._format: Format = format
         self.steps: list[Step] = conversation["steps"]
         self.values = Values(conversation, "server")
         self._world = world
@@ -292,11 +294,11 @@ class NodePlayer:
         match step:
             case {"client": "connect"} if not step.get("fails"):
                 node = next(node for node in self._world.nodes.values() if node.url == self.values.fill(step["to"]))
-                self._connections.append(node.listener.connect("msgpack"))  # type: ignore[union-attr]
+                self._connections.append(node.listener.connect(self._format))  # type: ignore[union-attr]
                 self._inbox.clear()
             case {"client": "say"}:
                 await asyncio.sleep(step.get("after_ms", (0,))[0] / 1_000 if step["line"][0] != "heartbeat" else 0)
-                self._connections[-1].send(msgpack.packb(self.values.fill(step["line"])))
+                self._connections[-1].send(self._pack(self.values.fill(step["line"])))
             case {"client": "close"}:
                 self._connections[-1].close(step["code"])
             case {"client": "drop"} | {"server": "break"}:
@@ -318,7 +320,15 @@ class NodePlayer:
                     assert self.values.fits(wanted, line), f"the node said {line}"
                     self._inbox.remove(line)
                     return
-            self._inbox.append(msgpack.unpackb(await self._connections[-1].receive()))
+            self._inbox.append(self._unpack(await self._connections[-1].receive()))
+
+    def _pack(self, line: list[Any]) -> bytes:
+        return json.dumps(line).encode() if self._format == "json" else bytes(msgpack.packb(line))
+
+    def _unpack(self, frame: bytes) -> list[Any]:
+        line = json.loads(frame) if self._format == "json" else msgpack.unpackb(frame)
+        assert isinstance(line, list)
+        return line
 
     async def _hear_close(self, end: ClientEnd, code: int) -> None:
         await until(lambda: end.closed is not None)

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from game.app import App
-from server.cli.conversations import CHOICES
+from server.cli.conversation_steps import CHOICES
 from server.cli.protocol import describe
+from server.wire.codec import Format
 from tests.support.conversations import CONVERSATIONS, CorePlayer, NodePlayer, WrongLine
 from tests.support.gateways import gateways
 from tests.support.tiny import TinyApp
@@ -21,9 +22,9 @@ def named(name: str) -> Step:
     return copy.deepcopy(next(each for each in CONVERSATIONS if each["name"] == name))
 
 
-async def play_live(conversation: Step) -> None:
+async def play_live(conversation: Step, format: Format = "msgpack") -> None:
     async with gateways(conversation["nodes"], app=App, **conversation["settings"]) as world:
-        await NodePlayer(conversation, world).play()
+        await NodePlayer(conversation, world, format).play()
 
 
 @pytest.mark.parametrize("chance", [0.0, 0.5, 0.999])
@@ -32,9 +33,10 @@ def test_the_core_keeps_to_each_conversation(name: str, chance: float) -> None:
     CorePlayer(named(name), chance).play()
 
 
+@pytest.mark.parametrize("format", ["msgpack", "json"])
 @pytest.mark.parametrize("name", NAMES)
-async def test_nodes_keep_to_each_conversation(name: str) -> None:
-    await play_live(named(name))
+async def test_nodes_keep_to_each_conversation(name: str, format: Format) -> None:
+    await play_live(named(name), format)
 
 
 # ---- wrong lines are seen ---------------------------------------------------------------------------

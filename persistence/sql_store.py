@@ -120,8 +120,8 @@ class SqlStore:
     async def evict(self, suspects: Collection[NodeAddress], side: Collection[NodeAddress]) -> list[NodeAddress]:
         return sorted(await self._database.evict(suspects, side)) if suspects else []
 
-    async def retire_node(self, me: NodeAddress, settled: bool = True) -> None:
-        await self._database.retire_node(me, settled)
+    async def retire_node(self, me: NodeAddress, all_stored: bool = True) -> None:
+        await self._database.retire_node(me, all_stored)
 
     async def estates(self) -> list[Estate]:
         return sorted(await self._database.estates())

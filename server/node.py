@@ -205,25 +205,25 @@ class Node:
         await _step("transport", drivers.transport.stop())
         if len(self.write_behind):  # it was announced, and has served already
             await _step("changes", self.write_behind.flush())
-        settled = self._settled()
+        all_stored = self._all_stored()
         self.pipeline.retention.end()
-        await self._retire(settled)
+        await self._retire(all_stored)
         await _step("tasks", self.supervisor.stop())
         await _step("store queries", drivers.store_queries.close())
         await _step("store", drivers.store.close())
 
-    def _settled(self) -> bool:
+    def _all_stored(self) -> bool:
         """Nothing that this run has acknowledged is in its memory or its journal only."""
         if self.lease_lost or self.system.unstored or len(self.write_behind):
             return False
         return not self.pipeline.retention.in_doubt
 
-    async def _retire(self, settled: bool) -> None:
+    async def _retire(self, all_stored: bool) -> None:
         """Give up the lease, and the journal: a successor needs it unless everything is stored."""
         if self.drivers.journal is not None:
-            await _step("journal", self.drivers.journal.close(keep=not settled))
+            await _step("journal", self.drivers.journal.close(keep=not all_stored))
         if self._registered is not None and not self.lease_lost:
-            await _step("lease", self.drivers.store.retire_node(self._registered, settled))
+            await _step("lease", self.drivers.store.retire_node(self._registered, all_stored))
 
     # ---- the view ----
 
@@ -333,13 +333,13 @@ class Node:
         await _step("listener", self.listener.stop())
         if self.settings.store.flush_at_stop and not self.lease_lost:
             await _step("activations", self.system.stop(deadline), self.settings.drain_timeout_s + STAGE_S)
-        settled = self._settled()
+        all_stored = self._all_stored()
         self.pipeline.retention.end()
         self.system.catalog.closed = Unavailable("this node has stopped")
         for activation in list(self.system.catalog.live.values()):
             self.system.catalog.discard(activation, Unavailable("this node has stopped"))
         await asyncio.sleep(max(0.0, heard_at - self.clock.now()))
-        await self._leave(settled and not self.lease_lost)
+        await self._leave(all_stored and not self.lease_lost)
 
     async def _say_leaving(self) -> None:
         if self._state != "leaving":
@@ -349,12 +349,12 @@ class Node:
         finally:
             self._members_changed()
 
-    async def _leave(self, settled: bool) -> None:
+    async def _leave(self, all_stored: bool) -> None:
         drivers = self.drivers
         await _step("gossip", drivers.membership.leave())
         for task in self._lease_tasks:
             task.cancel()  # a renewal after `retire_node` would be refused
-        await self._retire(settled)
+        await self._retire(all_stored)
         if self.admin is not None:
             await _step("admin", self.admin.stop())
         await _step("transport", drivers.transport.stop())

@@ -90,7 +90,7 @@ _RETIRE = (
     "WHERE node_id = $1 AND incarnation = $2 AND state IN ('up', 'evicting')"
 )
 _ESTATES = "SELECT node_id, incarnation, journal FROM nodes WHERE state IN ('dead', 'left') AND journal <> ''"
-_SETTLE = "UPDATE nodes SET journal = '' WHERE node_id = $1 AND incarnation = $2 AND state IN ('dead', 'left')"
+_CLOSE_ESTATE = "UPDATE nodes SET journal = '' WHERE node_id = $1 AND incarnation = $2 AND state IN ('dead', 'left')"
 _NODES = (
     f"SELECT node_id, incarnation, state, coalesce(lease_until - {PG_NOW}, 'infinity'), journal FROM nodes "
     "ORDER BY node_id, incarnation"
@@ -161,15 +161,15 @@ class PostgresDatabase:
         rows = await self._pool.run(lambda connection: connection.fetch(_EVICT, *given), lane="judge")
         return [NodeAddress(NodeId(node), Incarnation(run)) for node, run in rows]
 
-    async def retire_node(self, me: NodeAddress, settled: bool) -> None:
-        await self._pool.run(lambda connection: connection.execute(_RETIRE, *me, settled), lane="lease")
+    async def retire_node(self, me: NodeAddress, all_stored: bool) -> None:
+        await self._pool.run(lambda connection: connection.execute(_RETIRE, *me, all_stored), lane="lease")
 
     async def estates(self) -> list[Estate]:
         rows = await self._pool.run(lambda connection: connection.fetch(_ESTATES))
         return [Estate(NodeAddress(NodeId(node), Incarnation(run)), journal) for node, run, journal in rows]
 
     async def close_estate(self, owner: NodeAddress) -> None:
-        await self._pool.run(lambda connection: connection.execute(_SETTLE, *owner))
+        await self._pool.run(lambda connection: connection.execute(_CLOSE_ESTATE, *owner))
 
     async def nodes(self) -> list[NodeRow]:
         rows = await self._pool.run(lambda connection: connection.fetch(_NODES))

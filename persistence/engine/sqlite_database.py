@@ -73,13 +73,13 @@ _LIVE = (
     f"WHERE state IN ('up', 'evicting') AND (lease_until IS NULL OR lease_until > {SQLITE_NOW})"
 )
 _EVICT = "UPDATE nodes SET state = 'evicting' WHERE node_id = ? AND incarnation = ? AND state = 'up'"
-# settled, node, incarnation
+# all_stored, node, incarnation
 _RETIRE = (
     "UPDATE nodes SET state = 'left', journal = iif(?, '', journal) "
     "WHERE node_id = ? AND incarnation = ? AND state IN ('up', 'evicting')"
 )
 _ESTATES = "SELECT node_id, incarnation, journal FROM nodes WHERE state IN ('dead', 'left') AND journal <> ''"
-_SETTLE = "UPDATE nodes SET journal = '' WHERE node_id = ? AND incarnation = ? AND state IN ('dead', 'left')"
+_CLOSE_ESTATE = "UPDATE nodes SET journal = '' WHERE node_id = ? AND incarnation = ? AND state IN ('dead', 'left')"
 _NODES = (
     f"SELECT node_id, incarnation, state, coalesce(lease_until - {SQLITE_NOW}, 9e999), journal FROM nodes "
     "ORDER BY node_id, incarnation"
@@ -157,15 +157,15 @@ class SqliteDatabase:
 
         return await self._file.write(work)
 
-    async def retire_node(self, me: NodeAddress, settled: bool) -> None:
-        await self._file.write(lambda connection: connection.execute(_RETIRE, (settled, *me)).rowcount)
+    async def retire_node(self, me: NodeAddress, all_stored: bool) -> None:
+        await self._file.write(lambda connection: connection.execute(_RETIRE, (all_stored, *me)).rowcount)
 
     async def estates(self) -> list[Estate]:
         rows = await self._file.read(lambda connection: connection.execute(_ESTATES).fetchall())
         return [Estate(NodeAddress(NodeId(node), Incarnation(run)), journal) for node, run, journal in rows]
 
     async def close_estate(self, owner: NodeAddress) -> None:
-        await self._file.write(lambda connection: connection.execute(_SETTLE, owner).rowcount)
+        await self._file.write(lambda connection: connection.execute(_CLOSE_ESTATE, owner).rowcount)
 
     async def nodes(self) -> list[NodeRow]:
         rows = await self._file.read(lambda connection: connection.execute(_NODES).fetchall())

@@ -36,7 +36,7 @@ from server.admin.answers import (
 from server.admin.assets import Assets
 from server.admin.metrics import CONTENT_TYPE, MetricsText
 from server.admin.own import logged, own_handlers, text_params
-from server.admin.ports import AdminHost, Draining
+from server.admin.ports import AdminSystem, Draining
 from server.admin.read_models import ClusterViews
 from server.admin.security import AdminToken
 from server.errors import (
@@ -80,7 +80,7 @@ ModelName = Annotated[str, Parameter(pattern=whole(r"[a-z][a-z0-9_]{0,63}"))]
 
 def build_app(
     *,
-    host: AdminHost,
+    system: AdminSystem,
     draining: Draining | None,
     views: ClusterViews,
     metrics: MetricsText,
@@ -94,8 +94,8 @@ def build_app(
     """The ASGI application of one node."""
     return Litestar(
         route_handlers=[
-            *_health_handlers(host.me.node, not_ready, metrics),
-            _api_router(views, token, _drain_handlers(host, draining), host.app, context_of),
+            *_health_handlers(system.me.node, not_ready, metrics),
+            _api_router(views, token, _drain_handlers(system, draining), system.app, context_of),
             *_file_handlers(dashboard, pages, app_name),
         ],
         exception_handlers={
@@ -204,11 +204,11 @@ def _api_router(
     )
 
 
-def _drain_handlers(host: AdminHost, draining: Draining | None) -> list[Any]:
+def _drain_handlers(system: AdminSystem, draining: Draining | None) -> list[Any]:
     def told() -> Drain:
         if draining is None:
             raise Unavailable("this node cannot be drained from here")
-        progress, me = draining.progress(), host.me
+        progress, me = draining.progress(), system.me
         left = progress["activations_left"] + progress["sessions_left"]
         done = progress["state"] == "leaving" and left == 0
         return Drain(node=me.node, incarnation=me.incarnation, done=done, **progress)
@@ -223,7 +223,7 @@ def _drain_handlers(host: AdminHost, draining: Draining | None) -> list[Any]:
         """Drain the node that answers: it takes no more, hands everything to the others and stays
         until it is stopped. The body names it, so that nobody drains another one behind the same
         address (409). Asked again, it only tells how far it is."""
-        me = host.me
+        me = system.me
         if data.node != me.node or data.incarnation not in (0, me.incarnation):
             raise Rejected("another_node", f"this is {me.node} (run {me.incarnation})")
         if draining is not None:

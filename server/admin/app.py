@@ -1,7 +1,7 @@
 """The admin HTTP server of one node: it runs in the node's own loop, so that what it shows of
 the loop is true, and does nothing while nobody asks.
 
-    admin = AdminServer(host, settings, metrics, clock, supervisor, not_ready,
+    admin = AdminServer(system, settings, metrics, clock, supervisor, not_ready,
                         sessions=…, observe=…)
     admin.bind()          # holds the port; `admin.url` is known from here on
     await admin.start()
@@ -28,7 +28,7 @@ from server.admin.assets import Assets
 from server.admin.context import NodeContext
 from server.admin.history import SAMPLE_INTERVAL_S
 from server.admin.metrics import MetricsText
-from server.admin.ports import AdminHost, Draining
+from server.admin.ports import AdminSystem, Draining
 from server.admin.read_models import ClusterViews, NodeReadModels, Sessions
 from server.admin.security import AdminToken, Guarded, KnownOrigins
 from server.errors import Unavailable
@@ -69,7 +69,7 @@ class AdminServer:
 
     def __init__(
         self,
-        host: AdminHost,
+        system: AdminSystem,
         settings: Settings,
         metrics: Metrics,
         clock: Clock,
@@ -83,24 +83,24 @@ class AdminServer:
     ) -> None:
         """Raises `BadSetting` if the application's folder of pages cannot be read, or a console route of its
         has the name of one of the engine's."""
-        self._host, self._settings, self._supervisor = host, settings.admin, supervisor
+        self._system, self._settings, self._supervisor = system, settings.admin, supervisor
         self.token = AdminToken(settings.admin.token)
         self.origins = KnownOrigins()
-        self.own = NodeReadModels(host, settings, metrics, clock, not_ready, sessions, observe, gossip)
-        self.views = ClusterViews(host, settings, clock, self.own)
-        pages = host.app.pages
+        self.own = NodeReadModels(system, settings, metrics, clock, not_ready, sessions, observe, gossip)
+        self.views = ClusterViews(system, settings, clock, self.own)
+        pages = system.app.pages
         self.asgi = Guarded(
             build_app(
-                host=host,
+                system=system,
                 draining=draining,
                 views=self.views,
-                metrics=MetricsText(metrics, host.me.node, observe),
+                metrics=MetricsText(metrics, system.me.node, observe),
                 not_ready=not_ready,
                 token=self.token,
-                context_of=lambda principal: NodeContext(principal, host, store_queries, clock),
+                context_of=lambda principal: NodeContext(principal, system, store_queries, clock),
                 dashboard=Assets(STATIC, "admin"),
                 pages=Assets(Path(pages), "app") if pages is not None else None,
-                app_name=host.app.name,
+                app_name=system.app.name,
             ),
             self.origins,
         )
@@ -163,7 +163,7 @@ class AdminServer:
         """Note who is here and who went: for the list of lost nodes, and for whose pages may
         read this node's API."""
         self.views.departures.follow()
-        self.origins.add([self.url, *(member.admin_url for member in self._host.view.members.values())])
+        self.origins.add([self.url, *(member.admin_url for member in self._system.view.members.values())])
 
     def _tick(self) -> None:
         self.own.sample()

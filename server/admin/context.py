@@ -5,7 +5,7 @@ from typing import Any
 
 from server.actors.actor import Actor
 from server.actors.app import Principal
-from server.admin.ports import AdminHost
+from server.admin.ports import AdminSystem
 from server.ids import actor_id
 from server.runtime.clock import Clock
 from server.storage.queries import StoreQueries
@@ -14,15 +14,15 @@ from server.storage.queries import StoreQueries
 class NodeContext:
     """The node as a request sees it; see the Protocol."""
 
-    def __init__(self, principal: Principal, host: AdminHost, store_queries: StoreQueries, clock: Clock) -> None:
+    def __init__(self, principal: Principal, system: AdminSystem, store_queries: StoreQueries, clock: Clock) -> None:
         self.principal = principal
-        self._host, self._store_queries, self._clock = host, store_queries, clock
+        self._system, self._store_queries, self._clock = system, store_queries, clock
 
     async def ask(self, cls: type[Actor[Any]], key: str, method: Callable[..., Any], *args: Any) -> Any:
-        return await self._host.ask(actor_id(cls.kind, key), method.__name__, args)
+        return await self._system.ask(actor_id(cls.kind, key), method.__name__, args)
 
     async def read(self, read_model: str, params: Mapping[str, Any]) -> tuple[list[Any], list[str]]:
-        answer = await self._host.query(read_model, dict(params))
+        answer = await self._system.query(read_model, dict(params))
         return list(answer.rows), sorted(answer.missing)
 
     async def query(self, name: str, params: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -34,7 +34,7 @@ class Answers(Protocol):
     def missing(self) -> list[str]: ...
 
 
-class AdminHost(Protocol):
+class AdminSystem(Protocol):
     """The node, as far as its admin layer is concerned."""
 
     @property

@@ -1,6 +1,6 @@
 """Read models of nodes: each node's answer when an admin view fans out, and how the answers are put together.
 
-`NodeReadModels` is the local half: it installs node-level queries on its host. `ClusterViews`
+`NodeReadModels` is the local half: it installs node-level queries on its actor system. `ClusterViews`
 is the other: it asks every member, converts the answers and names the nodes that are missing. A row
 that cannot be read (a peer of another version) counts as missing too, never as an error.
 """
@@ -30,7 +30,7 @@ from server.admin.answers import (
     StoreState,
 )
 from server.admin.history import SAMPLE_INTERVAL_S, Sampler
-from server.admin.ports import AdminHost, NodeReadModel
+from server.admin.ports import AdminSystem, NodeReadModel
 from server.cluster.view import Member
 from server.errors import BadInput, NotFound
 from server.ids import NodeAddress
@@ -60,7 +60,7 @@ class NodeReadModels:
 
     def __init__(
         self,
-        host: AdminHost,
+        system: AdminSystem,
         settings: Settings,
         metrics: Metrics,
         clock: Clock,
@@ -69,7 +69,7 @@ class NodeReadModels:
         observe: Callable[[], None],
         gossip: Callable[[], str],
     ) -> None:
-        self._host, self._settings, self._metrics, self._clock = host, settings, metrics, clock
+        self._system, self._settings, self._metrics, self._clock = system, settings, metrics, clock
         self._gossip = gossip
         self._not_ready, self._sessions, self._observe = not_ready, sessions, observe
         self._started = clock.now()
@@ -83,18 +83,18 @@ class NodeReadModels:
         self.sampler.sample()
 
     def install(self) -> dict[str, NodeReadModel]:
-        """Put the node-level queries on the host; returns them by name."""
+        """Put the node-level queries on the actor system; returns them by name."""
         models: dict[str, NodeReadModel] = {NODE: self.report, HISTORY: self.history, STORE: self.store}
         if self._sessions is not None:
             models[SESSIONS] = self.sessions
         for name, model in models.items():
-            self._host.add_query(name, model)
+            self._system.add_query(name, model)
         return models
 
     def report(self, params: Mapping[str, Any]) -> list[Any]:
         """A single row: `NodeReport`."""
         self._observe()
-        metrics, me = self._metrics, self._host.me
+        metrics, me = self._metrics, self._system.me
         report = NodeReport(
             node=me.node,
             incarnation=me.incarnation,
@@ -136,14 +136,14 @@ class NodeReadModels:
 
     def history(self, params: Mapping[str, Any]) -> list[Any]:
         """A single row: `Series`."""
-        return [msgspec.to_builtins(Series(self._host.me.node, SAMPLE_INTERVAL_S, self.sampler.all()))]
+        return [msgspec.to_builtins(Series(self._system.me.node, SAMPLE_INTERVAL_S, self.sampler.all()))]
 
     def store(self, params: Mapping[str, Any]) -> list[Any]:
         """A single row: `StoreState`. Of the store's url only the kind is told, never credentials."""
         self._observe()
         metrics, limits = self._metrics, self._settings.store
         state = StoreState(
-            node=self._host.me.node,
+            node=self._system.me.node,
             url=limits.url.partition(":")[0],
             dirty=metrics.dirty,
             dirty_age_s=round(metrics.dirty_age_seconds, 3),
@@ -180,14 +180,14 @@ class NodeReadModels:
         except (KeyError, ValueError, TypeError):
             raise BadInput("offset and limit are whole numbers") from None
         rows = self._sessions(offset, limit, str(params.get("subject", "")))
-        return [{"node": self._host.me.node, **row} for row in rows]
+        return [{"node": self._system.me.node, **row} for row in rows]
 
     def _count(self) -> dict[str, int]:
         """Activations by kind; counted again only as often as `COUNT_SHARE` allows."""
         began = self._clock.now()
         if began >= self._count_again:
-            counts = self._host.counts()
-            self._kinds = {actor.kind: counts.get(actor.kind, 0) for actor in self._host.app.actors}
+            counts = self._system.counts()
+            self._kinds = {actor.kind: counts.get(actor.kind, 0) for actor in self._system.app.actors}
             took = self._clock.now() - began
             self._count_again = began + max(SAMPLE_INTERVAL_S, took / COUNT_SHARE)
         return self._kinds
@@ -196,14 +196,14 @@ class NodeReadModels:
 class Departures:
     """Members that left this node's view in the last minutes, and how. Bounded."""
 
-    def __init__(self, host: AdminHost, clock: Clock) -> None:
-        self._host, self._clock = host, clock
+    def __init__(self, system: AdminSystem, clock: Clock) -> None:
+        self._system, self._clock = system, clock
         self._last: dict[NodeAddress, Member] = {}
         self._gone: dict[str, tuple[Member, float]] = {}
 
     def follow(self) -> None:
         """Compare the view with the last one seen; cheap while nothing changed."""
-        view, now = self._host.view, self._clock.now()
+        view, now = self._system.view, self._clock.now()
         for address, member in self._last.items():
             if address not in view.addresses:
                 self._gone.pop(member.node, None)
@@ -231,15 +231,15 @@ class Departures:
 class ClusterViews:
     """The other half: answers gathered from every member."""
 
-    def __init__(self, host: AdminHost, settings: Settings, clock: Clock, own: NodeReadModels) -> None:
-        self._host, self._settings, self._clock = host, settings, clock
+    def __init__(self, system: AdminSystem, settings: Settings, clock: Clock, own: NodeReadModels) -> None:
+        self._system, self._settings, self._clock = system, settings, clock
         self._queries = own.install()
         self._ring: Ring | None = None
         self._slots: dict[NodeAddress, int] = {}
         self._slots_of = ""
         self._live: tuple[float, Cluster] | None = None
         self._live_lock = asyncio.Lock()
-        self.departures = Departures(host, clock)
+        self.departures = Departures(system, clock)
 
     async def live(self) -> Cluster:
         """The cluster now, waiting little for nodes that may be gone; see `LIVE_REUSE_S`."""
@@ -253,7 +253,7 @@ class ClusterViews:
         reports, missing = await self._gather(NODE, NodeReport, timeout_s)
         by_node = {report.node: report for report in reports}
         self.departures.follow()
-        view = self._host.view
+        view = self._system.view
         slots = self._slot_counts()
         nodes = [
             NodeInfo(
@@ -273,8 +273,8 @@ class ClusterViews:
         ]
         return Cluster(
             cluster=self._settings.cluster,
-            app=self._host.app.name,
-            node=self._host.me.node,
+            app=self._system.app.name,
+            node=self._system.me.node,
             digest=f"{view.digest:016x}",
             wall_ms=self._clock.wall_ms(),
             nodes=nodes,
@@ -284,7 +284,7 @@ class ClusterViews:
 
     def ring(self) -> Ring:
         """The slot table of this node's view; made once a view."""
-        view = self._host.view
+        view = self._system.view
         digest = f"{view.digest:016x}"
         if self._ring is None or self._ring.digest != digest:
             owners = [address for address, _ in view.table.owners]
@@ -330,14 +330,14 @@ class ClusterViews:
 
     async def rows(self, name: str, params: dict[str, Any]) -> Rows:
         """The rows of any read model. Raises `NotFound` for a name that this node lacks."""
-        if name not in self._host.app.read_models and name not in self._queries:
+        if name not in self._system.app.read_models and name not in self._queries:
             raise NotFound(f"no read model {name!r}")
-        answer = await self._host.query(name, params)
+        answer = await self._system.query(name, params)
         return Rows(list(answer.rows), sorted(answer.missing))
 
     async def _gather(self, name: str, row_type: type[T], timeout_s: float | None = None) -> tuple[list[T], list[str]]:
         """Rows of `name` as `row_type`, sorted by node, and the nodes without one."""
-        answer = await self._host.query(name, {}, timeout_s=timeout_s)
+        answer = await self._system.query(name, {}, timeout_s=timeout_s)
         rows: dict[str, T] = {}
         for row in answer.rows:
             try:
@@ -345,14 +345,14 @@ class ClusterViews:
             except (msgspec.ValidationError, TypeError, KeyError):
                 continue  # a peer of another version: it is listed as missing below
         missing = {str(node) for node in answer.missing} | {
-            node for node in self._host.view.members if node not in rows
+            node for node in self._system.view.members if node not in rows
         }
         return [rows[node] for node in sorted(rows)], sorted(missing)
 
     def _slot_counts(self) -> dict[NodeAddress, int]:
-        digest = f"{self._host.view.digest:016x}"
+        digest = f"{self._system.view.digest:016x}"
         if self._slots_of != digest:
-            self._slots, self._slots_of = self._host.view.table.counts(), digest
+            self._slots, self._slots_of = self._system.view.table.counts(), digest
         return self._slots
 
 

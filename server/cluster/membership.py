@@ -39,7 +39,7 @@ log = structlog.get_logger(__name__)
 FORMAT: Final = "1"
 RESOLVE_TIMEOUT_S: Final = 10.0
 LEAVE_TIMEOUT_S: Final = 2.0
-SETTLE_S: Final = 0.1
+LINGER_S: Final = 0.1
 """The library's thread may still be inside the interpreter for a moment after `close` has
 returned; an interpreter that ends in that moment crashes."""
 
@@ -184,7 +184,7 @@ class KinshipMembership:
         self._tasks = []
         if cluster is not None:
             await cluster.close()
-            await asyncio.sleep(SETTLE_S)
+            await asyncio.sleep(LINGER_S)
 
     def stats(self) -> dict[str, int]:
         """The library's counters and ours; ours alone when not running."""

@@ -160,9 +160,9 @@ class HandoffCore:
         if owner is not None and owner != self.me and self._view.has(owner):
             self._stream(owner).tell(identity, self._lives(identity), claim)
 
-    def _check(self, identity: ActorId, host: NodeAddress, *, listed: bool) -> None:
-        if host != self.me and self._view.has(host):
-            self._stream(host).check(identity, listed)
+    def _check(self, identity: ActorId, home: NodeAddress, *, listed: bool) -> None:
+        if home != self.me and self._view.has(home):
+            self._stream(home).check(identity, listed)
 
     # ---- births and deaths on this node ----
 
@@ -171,9 +171,9 @@ class HandoffCore:
         and is registered even if its old place still is."""
         if owner == self.me:
             self._placed.pop(identity, None)
-            host = self.partition.find(identity)
-            if host is not None and self.partition.unregister(identity, host):
-                self._check(identity, host, listed=False)
+            home = self.partition.find(identity)
+            if home is not None and self.partition.unregister(identity, home):
+                self._check(identity, home, listed=False)
             return
         if self._census is not None:
             self._census.add(identity)
@@ -261,11 +261,11 @@ class HandoffCore:
         to `peer`."""
         for owner, slots in shares.items():
             inside = mask(slots)
-            entries = {identity: host for identity, host in sealed.entries.items() if inside[slot(identity)]}
+            entries = {identity: home for identity, home in sealed.entries.items() if inside[slot(identity)]}
             if owner == self.me:
-                for identity, host in entries.items():
-                    self._list(identity, host)
-                    self._check(identity, host, listed=True)
+                for identity, home in entries.items():
+                    self._list(identity, home)
+                    self._check(identity, home, listed=True)
             elif owner is not None and self._view.has(peer):
                 self._seal(owner, slots, entries, sealed.digest, sealed.unsure[inside[sealed.unsure]])
 
@@ -406,17 +406,17 @@ class HandoffCore:
         for number, slots in self.questions.owed_by(peer).items():
             self._ask(number, slots, [peer])
 
-    def _register(self, identity: ActorId, host: NodeAddress, claim: bool) -> NodeAddress:
+    def _register(self, identity: ActorId, home: NodeAddress, claim: bool) -> NodeAddress:
         placed = self._placed.pop(identity, None)
         if self._lives(identity):
             if not claim:
                 return self.me
-            self._source.drop_duplicate(identity, host)
+            self._source.drop_duplicate(identity, home)
         if claim or placed is not None:  # a live activation beats a mere placement
-            known = self.partition.replace(identity, host)
-            if known is not None and known != host:
+            known = self.partition.replace(identity, home)
+            if known is not None and known != home:
                 self._check(identity, known, listed=False)
-        return self.partition.register(identity, host)
+        return self.partition.register(identity, home)
 
     def _answer(self, peer: NodeAddress, word: Word) -> None:
         """Answer the doubts and questions of `peer` in this node's own stream to it."""
@@ -456,27 +456,27 @@ class HandoffCore:
         slots = unpack(handoff.slots)
         inside = mask(slots)
         awaited = mask(self.questions.handed_over(giver, slots))
-        for identity, host in self.partition.within(slots[~awaited[slots]]).items():
-            self._check(identity, host, listed=True)
+        for identity, home in self.partition.within(slots[~awaited[slots]]).items():
+            self._check(identity, home, listed=True)
         for node, incarnation, identities in handoff.entries:
-            host = NodeAddress(node, incarnation)
-            sure = fresh and host == giver
+            home = NodeAddress(node, incarnation)
+            sure = fresh and home == giver
             for identity in identities:
-                if inside[slot(identity)] and self._list(identity, host) and not sure:
-                    self._check(identity, host, listed=True)
+                if inside[slot(identity)] and self._list(identity, home) and not sure:
+                    self._check(identity, home, listed=True)
         others = [address for address in self._view.addresses if address != self.me]
         unsure = unpack(handoff.unsure)
         self._ask(self.questions.ask(unsure, others, now, blocks=True), unsure, others)
         if handoff.digest != self._view.digest:
             self._ask(self.questions.ask(slots, others, now, blocks=False), slots, others)
 
-    def _list(self, identity: ActorId, host: NodeAddress) -> bool:
-        """List `identity` at `host` on another's word. False if it is not to be listed there; the check then
-        tells `host`, if it does have the actor, of its rival."""
-        if host == self.me or not self._view.has(host):
+    def _list(self, identity: ActorId, home: NodeAddress) -> bool:
+        """List `identity` at `home` on another's word. False if it is not to be listed there; the check then
+        tells `home`, if it does have the actor, of its rival."""
+        if home == self.me or not self._view.has(home):
             return False
-        if self._lives(identity) or self.partition.register(identity, host) != host:
-            self._check(identity, host, listed=False)
+        if self._lives(identity) or self.partition.register(identity, home) != home:
+            self._check(identity, home, listed=False)
             return False
         return True
 

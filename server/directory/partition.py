@@ -46,9 +46,9 @@ class Partition:
         """Forget entries of nodes that are not in `live`."""
         self._entries = {identity: address for identity, address in self._entries.items() if address in live}
 
-    def forget(self, host: NodeAddress) -> None:
-        """Forget entries of activations on `host`."""
-        self._entries = {identity: address for identity, address in self._entries.items() if address != host}
+    def forget(self, home: NodeAddress) -> None:
+        """Forget entries of activations on `home`."""
+        self._entries = {identity: address for identity, address in self._entries.items() if address != home}
 
     def within(self, slots: Slots) -> dict[ActorId, NodeAddress]:
         """The entries in these slots."""

@@ -132,11 +132,11 @@ class Stream:
     def _handoff(self, lives: Callable[[ActorId], bool], me: NodeAddress, now: float) -> Handoff | None:
         for number, sealed in self.sealed.items():
             if sealed.not_before <= now:
-                by_host: dict[NodeAddress, list[ActorId]] = {}
-                for identity, host in sealed.entries.items():
-                    if host != me or lives(identity):
-                        by_host.setdefault(host, []).append(identity)
-                entries = [(host.node, host.incarnation, ids) for host, ids in by_host.items()]
+                by_home: dict[NodeAddress, list[ActorId]] = {}
+                for identity, home in sealed.entries.items():
+                    if home != me or lives(identity):
+                        by_home.setdefault(home, []).append(identity)
+                entries = [(home.node, home.incarnation, ids) for home, ids in by_home.items()]
                 oldest = next(iter(self.sealed))
                 return Handoff(number, oldest, sealed.digest, pack(sealed.slots), pack(sealed.unsure), entries)
         return None

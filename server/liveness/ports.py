@@ -18,8 +18,8 @@ final: the run is over."""
 
 
 class NodeRow(msgspec.Struct, frozen=True):
-    """A run of a node as the store has it. `lease_left_s` is infinite without a lease; `journal` is empty without an
-    unsettled journal."""
+    """A run of a node as the store has it. `lease_left_s` is infinite without a lease; `journal` is the
+    place of a journal that may hold changes that are not in the store, else empty."""
 
     node: NodeId
     incarnation: Incarnation
@@ -68,13 +68,13 @@ class NodeStore(Protocol):
         half of them with the lowest address among all live ones. Returns those it set now."""
         ...
 
-    async def retire_node(self, me: NodeAddress, settled: bool = True) -> None:
-        """Set `me` `left` after a clean stop; what it still owns may be claimed at once. `settled`: all
+    async def retire_node(self, me: NodeAddress, all_stored: bool = True) -> None:
+        """Set `me` `left` after a clean stop; what it still owns may be claimed at once. `all_stored`: all
         of its changes are stored, so that its journal, if any, is of no more use."""
         ...
 
     async def estates(self) -> list[Estate]:
-        """List the runs that are over and whose journal is not settled yet, in order."""
+        """List the runs that are over and whose journal may hold changes that are not in the store, in order."""
         ...
 
     async def close_estate(self, owner: NodeAddress) -> None:

@@ -118,7 +118,7 @@ class GroupCommit:
 
     async def commit(self) -> None:
         """Store what waits now, then what is due for sealing. Raises `Unavailable`; whatever is
-        not settled then waits on."""
+        without an outcome then waits on."""
         async with self._lock:
             await self._commit()
 
@@ -142,7 +142,7 @@ class GroupCommit:
                 self._wake.set()
 
     async def _append(self, waiting: dict[ActorId, Log]) -> None:
-        """Store what `waiting` has, taking out of it whatever is settled."""
+        """Store what `waiting` has, taking out of it what has an outcome."""
         by_kind: dict[str, list[tuple[Log, Append]]] = {}
         for identity in sorted(waiting):
             entry_log = waiting[identity]
@@ -177,9 +177,9 @@ class GroupCommit:
         self._metrics.log_commit_seconds.observe(self._clock.now() - begin)
         for entry_log, append in batch:
             del waiting[entry_log.id]
-            self._settle(entry_log, append, results[entry_log.id] == "written")
+            self._conclude(entry_log, append, results[entry_log.id] == "written")
 
-    def _settle(self, entry_log: Log, append: Append, written: bool) -> None:
+    def _conclude(self, entry_log: Log, append: Append, written: bool) -> None:
         if not written:
             entry_log.fenced()
             return

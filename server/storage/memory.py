@@ -145,11 +145,11 @@ class MemoryStore:
             nodes[node].state = "evicting"
         return evicted
 
-    async def retire_node(self, me: NodeAddress, settled: bool = True) -> None:
+    async def retire_node(self, me: NodeAddress, all_stored: bool = True) -> None:
         run = self.database.nodes.get(me)
         if run is not None and not run.is_over:
             run.state = "left"
-            if settled:
+            if all_stored:
                 run.journal = ""
 
     async def estates(self) -> list[Estate]:

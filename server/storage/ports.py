@@ -104,7 +104,7 @@ class EntityStore(Protocol):
         self, kind: str, claims: Sequence[Claim], me: NodeAddress, journals: Collection[str] | None = None
     ) -> dict[ActorId, ClaimResult | Corrupt]:
         """Load and claim, at most 500 at once. Succeeds for a row that is absent, released,
-        already mine, or whose owner is `dead` or `left` with a journal that is empty (settled,
+        already mine, or whose owner is `dead` or `left` with a journal that is empty (all stored,
         or it kept none) or one of `journals`, the places that can be read here; None: whatever
         its journal. Sets `epoch` (+1, never reset) and owner only.
 

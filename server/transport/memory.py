@@ -230,13 +230,13 @@ class MemoryTransport:
     def lose(self, to: NodeAddress, why: str) -> None:
         """The link to `to` broke: what is under way on it fails with `ConnectionLost`."""
         for number in [number for number, (peer, _, _) in self._pending.items() if peer == to]:
-            self._settle(number, ConnectionLost(f"link to {to}: {why}"))
+            self._resolve(number, ConnectionLost(f"link to {to}: {why}"))
 
     def vanish(self) -> None:
         """End at once. What was under way from here fails."""
         self._up = False
         for number in list(self._pending):
-            self._settle(number, ConnectionLost("the transport stopped"))
+            self._resolve(number, ConnectionLost("the transport stopped"))
 
     def _target(self, to: NodeAddress) -> "MemoryTransport | None":
         endpoint = self._peers.get(to) if self._up else None
@@ -245,9 +245,9 @@ class MemoryTransport:
 
     def _expire(self, number: int) -> None:
         self._metrics.transport_deadlines_total += 1
-        self._settle(number, DeadlineExceeded(f"no answer from {self._pending[number][0]} in time"))
+        self._resolve(number, DeadlineExceeded(f"no answer from {self._pending[number][0]} in time"))
 
-    def _settle(self, number: int, result: Result) -> None:
+    def _resolve(self, number: int, result: Result) -> None:
         entry = self._pending.pop(number, None)
         if entry is None:
             return
@@ -315,4 +315,4 @@ class MemoryTransport:
     def answered(self, number: int, result: Result) -> None:
         """An answer from a peer is here."""
         if self._up:
-            self._settle(number, result)
+            self._resolve(number, result)

@@ -154,7 +154,7 @@ async def test_runs_that_are_over_leave_an_estate_until_it_is_settled(store: Sto
     assert [row.journal for row in await store.nodes()] == [HERE, THERE, HERE, ""]
     await store.close_estate(a)
     assert await store.estates() == [], "none is over, and none can be settled before it is"
-    await store.retire_node(c, settled=False)
+    await store.retire_node(c, all_stored=False)
     await store.bury(b)
     await store.bury(a)
     await store.bury(d)
@@ -172,7 +172,7 @@ async def test_a_clean_stop_leaves_nothing(store: Store) -> None:
     await store.evict([a], [b, c])
     await store.retire_node(a)
     assert (await states(store), await store.estates()) == ({A: "left", B: "up", C: "up"}, [])
-    await store.retire_node(a, settled=False)
+    await store.retire_node(a, all_stored=False)
     assert await store.estates() == []
 
 
@@ -189,7 +189,7 @@ async def test_a_dead_owner_keeps_what_is_in_a_journal_that_cannot_be_read(pair:
 async def test_where_no_journal_matters_the_dead_give_everything_up(pair: Pair) -> None:
     for key in ("one", "two"):
         await pair.own_a(key)
-    await pair.a.retire_node(pair.on_a, settled=False)
+    await pair.a.retire_node(pair.on_a, all_stored=False)
     assert await pair.try_b("one", journals=()) == Elsewhere(pair.on_a)
     assert isinstance(await pair.try_b("one"), Owned)
     await pair.b.close_estate(pair.on_a)

@@ -60,9 +60,32 @@ def test_every_word_of_the_glossary_is_used_where_it_lives() -> None:
     assert checks.misplaced(GLOSSARY) == []
 
 
+IP_HOSTS = {
+    "server.admin.app", "server.admin.security", "server.cli.local_cluster", "server.cli.status",
+    "server.cluster.membership", "server.lab.bench.raw_socket", "server.lab.chaos.stores",
+    "server.sessions.picows_driver", "server.settings", "server.storage.journal.local",
+    "server.transport.addresses", "server.transport.tcp",
+}  # fmt: skip
+"""Modules of the engine in which a host is a machine or its address."""
+CLIENTS_ROLE = {"server.cli.token"}
+"""Modules in which a host is the role of a client."""
+
+
 def test_handover_is_no_word_of_the_house() -> None:
     """Slots are handed off, activations migrate, sessions transfer."""
     assert checks.banned_words(within(read_tree(), "server", "game", "persistence"), "handover") == []
+
+
+@pytest.mark.parametrize("word", ["settle", "settled", "settling"])
+def test_only_results_of_matches_are_settled(word: str) -> None:
+    """An estate is closed, a future resolved; a slot is known."""
+    assert checks.banned_words(within(read_tree(), "server", "persistence.engine", "persistence.sql_store"), word) == []
+
+
+def test_a_host_in_the_engine_is_an_address() -> None:
+    """A node's runtime is its actor system, an activation's node its home."""
+    modules = [module for module in within(read_tree(), "server") if module.name not in IP_HOSTS | CLIENTS_ROLE]
+    assert checks.banned_words(modules, "host") == []
 
 
 def test_no_variable_is_called_one() -> None:

@@ -182,7 +182,7 @@ class StoreProcess:
         if answer is not None:
             if self.tapped is not None:
                 self.tapped(node, statement)
-            self._later(self._way(), _settle, answer, result)
+            self._later(self._way(), _resolve, answer, result)
 
     def _row(self, identity: ActorId) -> Row | None:
         entity = self._database.entities.get(identity)
@@ -280,7 +280,7 @@ def _rows(statement: str, args: tuple[Any, ...]) -> Sequence[ActorId]:
     return [one[0] if isinstance(one, tuple) else one.id for one in _items(args)]
 
 
-def _settle(answer: "asyncio.Future[Any]", result: Any) -> None:
+def _resolve(answer: "asyncio.Future[Any]", result: Any) -> None:
     if answer.done():
         return
     if isinstance(result, GarrisonError):
@@ -329,8 +329,8 @@ class NodeStore:
     async def evict(self, suspects: Collection[NodeAddress], side: Collection[NodeAddress]) -> list[NodeAddress]:
         return await self._store("evict", list(suspects), list(side))  # type: ignore[no-any-return]
 
-    async def retire_node(self, me: NodeAddress, settled: bool = True) -> None:
-        await self._store("retire_node", me, settled)
+    async def retire_node(self, me: NodeAddress, all_stored: bool = True) -> None:
+        await self._store("retire_node", me, all_stored)
 
     async def estates(self) -> list[Estate]:
         return await self._store("estates")  # type: ignore[no-any-return]

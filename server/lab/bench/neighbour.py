@@ -25,7 +25,7 @@ from server.lab.bench.raw_socket import RawSocket, connected
 from server.sessions.tokens import issue
 
 SAMPLE_S = 1.8
-SETTLE_S = 0.3
+PAUSE_S = 0.3
 SESSIONS = 8
 REPORTS = 80
 EVENTS = 256
@@ -41,13 +41,13 @@ class Bench:
 
     async def quiet(self) -> Measured:
         """The neighbour alone."""
-        await asyncio.sleep(SETTLE_S)
+        await asyncio.sleep(PAUSE_S)
         return await self._measure()
 
     async def among(self, names: Iterable[str]) -> Measured:
         """The neighbour while the crowd of these kinds does what it does."""
         await self._crowd.tell(f"start {' '.join(names)}".encode())
-        await asyncio.sleep(SETTLE_S)
+        await asyncio.sleep(PAUSE_S)
         try:
             return await self._measure()
         finally:

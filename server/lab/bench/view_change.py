@@ -145,10 +145,10 @@ class _Cluster:
         for kind in ("leave", "crash"):
             last = self._appear()
             figures["join"] = self.change(self._with("up"))
-            self._settle()
+            self._go_home()
             if kind == "leave":
                 figures[kind] = self.change(self._with("leaving"))
-                self._settle()
+                self._go_home()
             orphans = list(last.live)
             del self.nodes[last.me]
             gone = self.change(self._with(None))
@@ -172,7 +172,7 @@ class _Cluster:
         others = tuple(self._member(name) for name in self.names[:-1])
         return others if state is None else (*others, self._member(self.names[-1], state))
 
-    def _settle(self) -> None:
+    def _go_home(self) -> None:
         """Nine of ten actors move to their slots' owners."""
         for node in list(self.nodes.values()):
             away = [name for name in node.live if self._owner(name) != node.me and not name.endswith("0")]

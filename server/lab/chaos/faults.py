@@ -63,7 +63,7 @@ class Faults:
         before = len(self.struck)
         await self._done[fault.kind](fault)
         await self._until(lambda: not any(struck.waiting(self.gaps) for struck in self.struck[before:]))
-        await self.settle()
+        await self.calm_down()
         self._tell(self.struck[before:])
 
     def end(self) -> None:
@@ -72,12 +72,12 @@ class Faults:
         for struck in self.struck[-1:]:
             struck.until = time.monotonic()
 
-    async def settle(self) -> None:
+    async def calm_down(self) -> None:
         """Wait until all nodes serve and see each other, and no probe waits. What died is started."""
         await self._revive()
-        if not await self._until(self._is_settled):
+        if not await self._until(self._is_calm):
             self.unsettled += 1
-            self.say(f"[yellow]not settled after {PATIENCE_S:.0f} s: {self._why_unsettled}")
+            self.say(f"[yellow]not calm after {PATIENCE_S:.0f} s: {self._why_not_calm}")
 
     # ---- the faults ----
 
@@ -113,7 +113,7 @@ class Faults:
             await self._end(node)
             await self._sleep(fault.seconds)
             await self._launch(node)
-            await self.settle()
+            await self.calm_down()
             if self.stopping.is_set():
                 return
 
@@ -219,17 +219,17 @@ class Faults:
 
     # ---- waiting ----
 
-    _why_unsettled = ""
+    _why_not_calm = ""
 
-    async def _is_settled(self) -> bool:
+    async def _is_calm(self) -> bool:
         running = self.running
         for node in running:
             values = await metrics(node)
             self.counters.add(node.name, values)
             if values.get("members") != len(running) or not await is_ready(node):
-                self._why_unsettled = f"{node.name} sees {values.get('members', 0):.0f} of {len(running)} nodes"
+                self._why_not_calm = f"{node.name} sees {values.get('members', 0):.0f} of {len(running)} nodes"
                 return False
-        self._why_unsettled = f"{len(self.gaps.quiet)} probes wait, among them {next(iter(self.gaps.quiet), '')}"
+        self._why_not_calm = f"{len(self.gaps.quiet)} probes wait, among them {next(iter(self.gaps.quiet), '')}"
         return self.gaps.heard_at > self._asked_at and not self.gaps.quiet
 
     _asked_at = 0.0

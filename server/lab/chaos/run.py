@@ -159,10 +159,10 @@ class Chaos(Live):
         reader = asyncio.ensure_future(self.read_bots(bots))
         ticker = asyncio.ensure_future(self._show_status(faults))
         try:
-            await faults.settle()
+            await faults.calm_down()
             await self._strike(faults)
             self.ended = time.monotonic()
-            await faults.settle()
+            await faults.calm_down()
             faults.end()  # while the probes still tell
             await self.stop_bots()
             await reader

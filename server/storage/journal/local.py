@@ -277,7 +277,7 @@ class LocalJournal:
     async def remove(self, owner: NodeAddress, place: str) -> None:
         path = self._path(owner, parse_place(place))
         if path is not None:
-            await asyncio.to_thread(local_files.settle, path)
+            await asyncio.to_thread(local_files.remove_noted, path)
 
     def _path(self, owner: NodeAddress, there: LocalPlace | None) -> Path | None:
         directory = self._find(there) if there is not None else None
@@ -364,7 +364,7 @@ class _Run:
     def close(self, keep: bool) -> None:
         self._unmap()
         if not keep:
-            local_files.settle(self.path)
+            local_files.remove_noted(self.path)
         os.close(self._lock)
 
 

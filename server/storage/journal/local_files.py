@@ -161,7 +161,7 @@ def _removed(path: Path) -> Path:
     return path.with_name(f"{path.name}.removed")
 
 
-def settle(path: Path) -> None:
+def remove_noted(path: Path) -> None:
     """Remove a journal whose changes are all stored, with a note for those who look for it."""
     with contextlib.suppress(OSError):  # at worst a false alarm; a place that is gone takes no note
         _note(_removed(path))

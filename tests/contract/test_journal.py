@@ -39,7 +39,7 @@ async def test_a_successor_finds_the_newest_change_of_each_entity(rig: JournalRi
     assert [(r.version, purse(r)) for r in again.newest.values()] == [(5, Purse(4))] * 20
 
 
-async def test_what_becomes_durable_later_is_told_in_order(rig: JournalRig) -> None:
+async def test_changes_that_become_durable_later_are_told_in_order(rig: JournalRig) -> None:
     owner = await rig.process("node-1")
     entities = [Entity(f"p{n}") for n in range(3)]
     expected = []
@@ -174,7 +174,7 @@ async def test_never_opened_or_closed_for_good_it_is_empty(rig: JournalRig) -> N
         await owner.journal.close(keep=False)
 
 
-async def test_what_was_registered_with_an_earlier_place_was_never_opened(rig: JournalRig) -> None:
+async def test_a_journal_registered_with_an_earlier_place_was_never_opened(rig: JournalRig) -> None:
     """The store's answer to the first registration was lost: it may know a run that never was."""
     owner, successor = await rig.process("node-1", None), await rig.process("node-2", None)
     places = [owner.journal.place]
@@ -238,7 +238,7 @@ async def test_only_what_is_proven_is_dead(rig: JournalRig) -> None:
     assert not successor.journal.is_dead(OWNER, place)
 
 
-async def test_what_another_driver_wrote_cannot_be_read(rig: JournalRig) -> None:
+async def test_a_journal_of_another_driver_cannot_be_read(rig: JournalRig) -> None:
     here = await rig.process("node-1", None)
     for place in ("", "local", "redis", "elsewhere:there", "local:a:b:c:d:e:f", "redis:a:b:c", "memory"):
         assert not here.journal.reads(place)
@@ -247,7 +247,7 @@ async def test_what_another_driver_wrote_cannot_be_read(rig: JournalRig) -> None
             await here.journal.recover(OWNER, place)
 
 
-async def test_it_counts(rig: JournalRig) -> None:
+async def test_a_journal_counts_its_work(rig: JournalRig) -> None:
     owner = await rig.process("node-1")
     entity = Entity("a")
     for coins in range(10):

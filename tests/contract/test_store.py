@@ -179,13 +179,13 @@ async def test_released_is_claimable_with_its_state(pair: Pair) -> None:
     assert await pair.try_b() == Owned(Epoch(2), Epoch(1), 7, pair.state(5))
 
 
-async def test_what_a_node_that_left_owned_is_claimable(pair: Pair) -> None:
+async def test_entities_of_a_node_that_left_are_claimable(pair: Pair) -> None:
     await pair.own_a()
     await pair.a.retire_node(pair.on_a)
     assert (await pair.own_b()).epoch == 2
 
 
-async def test_what_a_dead_node_owned_is_claimable_only_once_it_is_buried(pair: Pair) -> None:
+async def test_entities_of_a_dead_node_are_claimable_only_once_it_is_buried(pair: Pair) -> None:
     await pair.own_a()
     await pair.a.renew_lease(pair.on_a, 0.001)
     await until(lambda: expired(pair.b, pair.on_a))

@@ -98,7 +98,7 @@ async def test_a_majority_of_live_leases_evicts_or_half_of_them_with_the_lowest(
     assert evicted == (others if wins else []), "never one of its own side"
 
 
-async def test_whose_lease_has_run_out_does_not_count(store: Store) -> None:
+async def test_eviction_ignores_expired_leases(store: Store) -> None:
     a, b = await started(store, A, B)
     (late,) = await started(store, C, lease_s=0.001)
     (gone,) = await started(store, D)
@@ -186,7 +186,7 @@ async def test_a_dead_owner_keeps_what_is_in_a_journal_that_cannot_be_read(pair:
     assert taken.epoch == 2
 
 
-async def test_where_no_journal_matters_the_dead_give_everything_up(pair: Pair) -> None:
+async def test_the_dead_give_everything_up_where_no_journal_matters(pair: Pair) -> None:
     for key in ("one", "two"):
         await pair.own_a(key)
     await pair.a.retire_node(pair.on_a, all_stored=False)
@@ -289,7 +289,7 @@ async def test_my_own_newer_claim_voids_a_late_move(pair: Pair) -> None:
     assert await pair.write(pair.a, again.epoch, 1, 11) == "written"
 
 
-async def test_what_is_not_mine_is_not_moved(pair: Pair) -> None:
+async def test_entities_of_others_are_not_moved(pair: Pair) -> None:
     held = await pair.own_a()
     await pair.a.release(pair.kind, [(pair.id("one"), held.epoch)])
     assert await move(pair, held) == "fenced"

@@ -253,7 +253,7 @@ async def test_another_incarnation_is_refused(rig: Rig) -> None:
     assert await a.transport.request(b.me, CALL, b"x", 2.0) == b"x"
 
 
-async def test_who_is_not_in_my_view_may_still_call_me(rig: Rig) -> None:
+async def test_a_peer_outside_the_view_may_call(rig: Rig) -> None:
     a, b, c = await rig.node("a"), await rig.node("b", {CALL: echo}), await rig.node("c")
     b.knows(c)
     a.knows(b)
@@ -508,7 +508,7 @@ async def test_a_stranger_who_knows_no_key_gets_nowhere(tcp: TcpRig) -> None:
     assert not seen
 
 
-async def test_who_is_ready_without_a_proof_of_the_key_is_not_believed(tcp: TcpRig) -> None:
+async def test_a_peer_that_is_ready_without_a_proof_of_the_key_is_not_believed(tcp: TcpRig) -> None:
     """Somebody who knows no key has taken the port of a node that is still in the view."""
     a, me = await tcp.node("a"), address("b")
 

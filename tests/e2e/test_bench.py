@@ -60,7 +60,7 @@ def test_a_benchmark_ends_with_its_figures(name: str, tmp_path: Path) -> None:
     assert f"{name}: round 1" in done.stderr
 
 
-def test_what_is_no_benchmark_is_said_in_one_line(tmp_path: Path) -> None:
+def test_an_unknown_benchmark_is_refused_in_one_line(tmp_path: Path) -> None:
     for arguments in (("nonsense",), ("call", "--rounds", "0")):
         done = bench(*arguments, cwd=tmp_path)
         assert done.returncode == 2

@@ -84,7 +84,7 @@ def test_killing_the_parent_takes_its_nodes_along(tmp_path: Path) -> None:
         assert none_left(tmp_path)
 
 
-def test_what_cannot_be_asked_for(tmp_path: Path) -> None:
+def test_impossible_faults_are_refused(tmp_path: Path) -> None:
     for arguments, why in (
         (("--faults", "flood"), "no fault 'flood'"),
         (("--faults", "loss", "--no-namespaces"), "loss cannot be done: --no-namespaces was given"),

@@ -170,7 +170,7 @@ def test_nobody_answers_status(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("url", ["nonsense", "ws://127.0.0.1:7350", "ftp://127.0.0.1", "http://", "http://a:b"])
-def test_what_is_no_admin_address(url: str, tmp_path: Path) -> None:
+def test_malformed_admin_addresses_are_refused(url: str, tmp_path: Path) -> None:
     for words in (("status",), ("drain", "node-2")):
         line = the_one_line(garrison(*words, "--url", url, cwd=tmp_path))
         assert line == "garrison: --url takes http://host:port, an admin address"

@@ -80,7 +80,7 @@ def test_every_path_is_real(compose: dict[str, Any]) -> None:
     assert [path for path in paths if not (ROOT / path).exists()] == []
 
 
-def test_what_the_image_copies_is_real_and_let_through() -> None:
+def test_the_images_files_are_real_and_let_through() -> None:
     dockerfile = (ROOT / "deploy/Dockerfile").read_text()
     copied = [
         word for line in re.findall(r"^COPY (?!--from)(.*)$", dockerfile, re.MULTILINE) for word in line.split()[:-1]

@@ -80,7 +80,7 @@ def test_a_reader_that_goes_away_is_no_error(played: Path) -> None:
     assert (len(done.stdout.splitlines()), done.stderr) == (1, DEMO_SETTINGS)
 
 
-def test_it_is_paced_when_asked(played: Path) -> None:
+def test_a_replay_is_paced_when_asked(played: Path) -> None:
     began = time.monotonic()
     shown = garrison("replay", "latest", "--from", "24:30", "--speed", "15", cwd=played)
     assert shown.returncode == 0
@@ -90,7 +90,7 @@ def test_it_is_paced_when_asked(played: Path) -> None:
     assert time.monotonic() - began >= span_s / 15
 
 
-def test_it_verifies_in_a_fresh_process(played: Path) -> None:
+def test_a_replay_verifies_in_a_fresh_process(played: Path) -> None:
     done = garrison("replay", "latest", "--verify", cwd=played)
     assert done.returncode == 0, done.stderr
     assert "verifies" in done.stdout

@@ -37,7 +37,7 @@ def live_matches(cluster: LocalCluster, number: int) -> int:
     return sum(row["count"] for row in rows if (row["node"], row["kind"]) == (name, "match"))
 
 
-async def test_it_is_in_memory_again_soon(cluster: LocalCluster) -> None:
+async def test_a_woken_match_is_in_memory_again_soon(cluster: LocalCluster) -> None:
     token = host_token(cluster)
     one, two = cluster.nodes
     options = Options(mode="recorded", map_name="Recharge", teams=0, max_players=0)

@@ -70,7 +70,7 @@ async def answers(client: Talk) -> dict[str, list[Any]]:
 # ---- read without a node ----
 
 
-async def test_what_is_stored_reads_as_it_was(sample: tuple[str, str]) -> None:
+async def test_old_stores_read_as_they_were(sample: tuple[str, str]) -> None:
     name, url = sample
     then = shelf.expected(name)
     now = await shelf.rows(url)

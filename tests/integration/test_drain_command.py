@@ -52,7 +52,7 @@ def is_empty(node: TestNode) -> None:
     node.left |= {"activations_left": 0, "sessions_left": 0, "moved": 3}
 
 
-async def test_it_finds_the_node_and_waits_until_it_is_empty(cluster: TestCluster) -> None:
+async def test_drain_finds_the_node_and_waits_until_it_is_empty(cluster: TestCluster) -> None:
     node = cluster.nodes["node-2"]
     command = Command(cluster, "node-2")
     await until(lambda: node.left["state"] == "leaving")
@@ -88,7 +88,7 @@ async def test_not_empty_in_time(cluster: TestCluster) -> None:
     assert json.loads(json_command.said.getvalue())["drained"] is False
 
 
-async def test_what_cannot_be_is_said_in_one_line(cluster: TestCluster) -> None:
+async def test_an_impossible_drain_is_refused_in_one_line(cluster: TestCluster) -> None:
     assert "no node node-9; there are node-1, node-2" in await Command(cluster, "node-9").fails()
     assert "admin token" in await Command(cluster, "node-2", token="wrong").fails()
     assert "no length of time" in await Command(cluster, "node-2", "--wait", "soon").fails()

@@ -102,7 +102,7 @@ async def test_every_connection_has_what_the_protocol_needs(lane: str) -> None:
         await store.close()
 
 
-async def test_what_an_operator_says_about_standbys_is_kept() -> None:
+async def test_the_operators_settings_of_standbys_are_kept() -> None:
     url = postgres_url()
     await set_for(url, "synchronous_commit", "remote_apply")
     store = sql_store(url)

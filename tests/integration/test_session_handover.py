@@ -131,7 +131,7 @@ async def test_a_session_follows_its_slot_with_everything(format: str) -> None:
         assert [session.beats for session in two.gateway.table.sessions.values()] == [1]
 
 
-async def test_who_lost_its_connection_before_it_was_told_is_told_again() -> None:
+async def test_a_client_that_lost_its_connection_before_it_was_told_is_told_again() -> None:
     async with gateways(("node-1",)) as world:
         client = await welcomed_mover(world)
         push(world, "node-1", client.subject, "a")
@@ -146,7 +146,7 @@ async def test_who_lost_its_connection_before_it_was_told_is_told_again() -> Non
         assert (await again.receive())[:3] == ["note", 3, "b"]
 
 
-async def test_who_does_not_go_by_itself_is_sent() -> None:
+async def test_a_client_that_does_not_go_by_itself_is_sent() -> None:
     async with gateways(("node-1",), limits=at_once(grace_s=0.2)) as world:
         client = await welcomed_mover(world)
         await client.send(Slow(9, "late"))
@@ -390,7 +390,7 @@ async def test_a_shipment_that_is_repeated_does_not_revive_who_moved_on_and_then
         assert _sessions(world, "node-2") == []
 
 
-async def test_what_is_remembered_of_ended_sessions_is_forgotten_in_time() -> None:
+async def test_memories_of_ended_sessions_are_dropped_in_time() -> None:
     async with gateways(("node-1", "node-2"), gateway={"resume_window_s": 0.1}) as world:
         mover = world.nodes["node-2"].gateway.mover
         assert _ship(world, _other(world.player_of("node-2"))) == INSTALLED
@@ -403,7 +403,7 @@ async def test_what_is_remembered_of_ended_sessions_is_forgotten_in_time() -> No
         await until(forgotten)
 
 
-async def test_who_is_connected_is_not_replaced_by_who_is_not_whatever_the_clocks_say() -> None:
+async def test_a_connected_session_is_not_replaced_by_a_detached_one_whatever_the_clocks_say() -> None:
     async with gateways(("node-1", "node-2")) as world:
         subject = world.player_of("node-2")
         client = await welcomed(world, "node-2", subject)
@@ -432,7 +432,7 @@ async def test_two_sessions_of_a_player_that_are_both_on_their_way_are_not_compa
         world.cluster.network.delay = whole
 
 
-async def test_who_waits_in_line_for_a_silent_node_comes_to_where_its_client_is() -> None:
+async def test_a_session_that_waits_for_a_silent_node_goes_to_where_its_client_is() -> None:
     async with gateways(("node-1", "node-2", "node-3")) as world:
         one, two = world.nodes["node-1"], world.nodes["node-2"]
         hosts = [await welcomed(world, "node-1", f"h{number}", "host") for number in range(12)]
@@ -499,7 +499,7 @@ async def _taken_back(world: World, deaf: int = 0) -> tuple[MemoryClient, Callab
 
 
 @pytest.mark.parametrize("went_on", [False, True])
-async def test_who_has_had_more_cannot_resume_what_was_taken_back(went_on: bool) -> None:
+async def test_a_client_that_has_had_more_cannot_resume_a_session_that_was_taken_back(went_on: bool) -> None:
     """Also where the copy has given the same number to something else."""
     async with gateways(("node-1",)) as world:
         client, arrive = await _taken_back(world)
@@ -516,7 +516,7 @@ async def test_who_has_had_more_cannot_resume_what_was_taken_back(went_on: bool)
 
 
 @pytest.mark.parametrize(("first", "deaf"), [("the shipment", 0), ("the word", 0), ("the word", 2)])
-async def test_what_was_taken_back_is_forgotten(first: str, deaf: int) -> None:
+async def test_a_session_that_was_taken_back_is_forgotten(first: str, deaf: int) -> None:
     """Whether the shipment arrives before its receiver is told, or after; told until it answers."""
     async with gateways(("node-1",), limits=at_once(answer_s=0.1)) as world:
         client, arrive = await _taken_back(world, deaf)
@@ -551,7 +551,7 @@ async def test_a_newer_session_of_the_player_stays() -> None:
         await notes(new, 1, ["once"])
 
 
-async def test_who_leaves_for_good_while_it_moves_is_gone_everywhere() -> None:
+async def test_a_session_that_ends_while_it_moves_is_gone_everywhere() -> None:
     async with gateways(("node-1",)) as world:
         client = await welcomed_mover(world)
         world.show("node-1", "node-2")

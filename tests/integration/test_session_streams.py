@@ -78,7 +78,7 @@ async def test_watching_from_a_later_event_and_again_from_an_earlier_one() -> No
         assert await read(host, "ledger/f", 6, 7) == ["6"]
 
 
-async def test_what_cannot_be_watched() -> None:
+async def test_unknown_topics_cannot_be_watched() -> None:
     async with gateways(gateway={"max_subscriptions": 2}) as world:
         client = await joined(world, "node-1", "w")
         assert (await client.ask(Watch, "ledger/unknown"))[2] == "not_found"
@@ -273,7 +273,7 @@ async def test_more_topics_than_a_link_takes_at_a_time_are_all_attached_again() 
         assert all((one := owner.find(ActorId(f"ledger/{feed}"))) and one.log().watched for feed in feeds)
 
 
-async def test_what_a_link_refuses_comes_first_in_the_next_renewal() -> None:
+async def test_topics_that_a_link_refuses_come_first_in_the_next_renewal() -> None:
     gateway = {"max_subscriptions": 100, "rate_burst": 1_000}
     async with gateways(("node-1", "node-2"), transport={"max_in_flight": 8}, gateway=gateway, limits=SELDOM) as world:
         node = world.nodes["node-1"]

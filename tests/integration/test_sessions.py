@@ -99,7 +99,7 @@ async def test_heartbeats_without_id_are_acknowledged_together() -> None:
         assert await client.receive() == ["beats", 7]  # with the next frame
 
 
-async def test_who_beats_often_hears_of_it_as_often() -> None:
+async def test_short_heartbeat_intervals_are_acknowledged_in_time() -> None:
     async with gateways(gateway={"heartbeat_interval_s": 0.2}) as world:  # its clients wait 0.6 s for a word
         client = await welcomed(world)
         await client.send(Heartbeat(0))
@@ -199,7 +199,7 @@ async def test_a_player_that_cannot_be_had_just_now_may_come_again(monkeypatch: 
         )
 
 
-async def test_what_is_sent_before_the_welcome_is_handled_after_it() -> None:
+async def test_messages_sent_before_the_welcome_are_handled_after_it() -> None:
     async with gateways() as world:
         client = world.client("node-1")
         await client.send(Hello(1, token("p")))
@@ -230,7 +230,7 @@ async def test_pushes_are_numbered_and_resumed_in_order() -> None:
 
 
 @pytest.mark.parametrize("how", ["unknown token", "another player", "claims too much", "another format"])
-async def test_what_cannot_be_resumed_whole_is_not_resumed(how: str) -> None:
+async def test_a_session_that_cannot_be_resumed_whole_is_not_resumed(how: str) -> None:
     async with gateways() as world:
         client = await welcomed(world)
         await client.ask(Tell, "p", "a", 3)
@@ -363,7 +363,7 @@ async def _burst(client: MemoryClient) -> None:
         await client.send(Echo(number, "old"))
 
 
-async def test_what_waits_in_line_is_not_answered_to_another_connection() -> None:
+async def test_requests_that_wait_in_line_are_not_answered_to_another_connection() -> None:
     async with gateways(gateway={"rate_per_s": 200, "rate_burst": 400}) as world:
         old = await welcomed(world)
         assert old.welcome is not None
@@ -375,7 +375,7 @@ async def test_what_waits_in_line_is_not_answered_to_another_connection() -> Non
         assert new.seen == []
 
 
-async def test_what_waits_in_line_is_nothing_to_an_actor_that_has_taken_leave() -> None:
+async def test_requests_that_wait_in_line_do_not_reach_an_actor_that_has_taken_leave() -> None:
     """Its session ends while others are before it in the line."""
     async with gateways(gateway={"rate_per_s": 200, "rate_burst": 400}) as world:
         clients = [await welcomed(world, subject=subject) for subject in ("q1", "q2", "q3", "q4", "q5", "q6", "p")]

@@ -127,7 +127,7 @@ async def test_a_stream_of_the_tiny_application_is_watched(folder: Path) -> None
         assert [event[0] for event in seen] == ["added"] * 3 and [event[2] for event in seen] == [1, 2, 3]
 
 
-async def test_what_was_acknowledged_is_there_after_a_clean_stop_and_a_new_start(folder: Path) -> None:
+async def test_acknowledged_changes_are_there_after_a_clean_stop_and_a_new_start(folder: Path) -> None:
     settings = tiny_settings(folder, store={"flush_interval_s": 60.0})
     async with asyncio.timeout(60):
         async with running(settings) as node, player(node, "ann") as ann:

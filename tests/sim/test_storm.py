@@ -44,7 +44,7 @@ def test_every_kind_of_fault_can_be_drawn() -> None:
 
 
 @pytest.mark.parametrize("kept", KEPT, ids=[f"{one.scenario} {one.seed}" for one in KEPT])
-def test_what_was_found_once_stays_found(kept: Regression) -> None:
+def test_kept_seeds_pass(kept: Regression) -> None:
     if kept.scenario == "storm":
         storm = _outcome(kept.seed, kept.options)
         assert storm.violations == [], _told([kept.found, *storm.violations], storm.faults, storm.logs)

@@ -158,7 +158,7 @@ async def test_calls_during_deactivation_wait_and_reach_the_next_activation() ->
         assert await closing == 1
 
 
-async def test_what_the_public_methods_are() -> None:
+async def test_public_methods_are_those_that_the_base_does_not_have() -> None:
     async with cluster() as world:
         names = set(world.hosts["node-1"].methods(Counter))
         assert {"add", "total", "slow_add", "wake"} <= names

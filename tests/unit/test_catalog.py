@@ -136,7 +136,7 @@ async def test_an_owner_that_never_dies_ends_the_wait_at_the_deadline() -> None:
         assert isinstance(claimed, Elsewhere)
 
 
-async def test_what_loads_while_its_slot_moves_is_moved_after_it() -> None:
+async def test_an_activation_that_loads_while_its_slot_moves_is_moved_after_it() -> None:
     async with cluster(("node-1",)) as world:
         host = world.hosts["node-1"]
         await world.add("node-2")
@@ -215,7 +215,7 @@ class Ticker(Actor[Total]):
 TickApp = App(name="ticks", actors=(Ticker,))
 
 
-async def test_who_asks_for_one_kind_does_not_look_at_the_others() -> None:
+async def test_a_query_of_one_kind_does_not_look_at_the_others() -> None:
     class Unseen(dict[ActorId, Any]):
         def values(self) -> Any:
             raise AssertionError("everything was looked at")

@@ -38,7 +38,7 @@ def test_a_gap_that_begins_late_into_a_fault_counts() -> None:
     assert kill(P).waits(gaps) == pytest.approx({P: 6.478})
 
 
-def test_who_lived_elsewhere_counts_if_it_was_late() -> None:
+def test_an_actor_that_lived_elsewhere_counts_if_it_was_late() -> None:
     gaps = told((P, 9.9, 12.0), (Q, 12.0, 18.5), (M, 11.0, 11.3))
     struck = kill(P)
     assert struck.elsewhere(gaps) == pytest.approx({Q: 6.5})  # 0.3 s is no unavailability
@@ -64,7 +64,7 @@ def test_all_long_gaps_of_a_run_are_somebodys() -> None:
     assert (len(counted), max(counted)) == (len(gaps.lengths()), max(gaps.lengths()))
 
 
-def test_who_still_waits_is_not_back() -> None:
+def test_an_actor_that_still_waits_is_not_back() -> None:
     assert kill(P).waiting(told(now=11.0, quiet={P: 9.9})) == 1
     assert kill(P).waiting(told(now=11.0, quiet={Q: 9.9})) == 1  # wherever it lives
     assert kill(P).waiting(told(now=10.5)) == 1  # too early to say
@@ -72,7 +72,7 @@ def test_who_still_waits_is_not_back() -> None:
     assert kill(P).waiting(told(now=11.0)) == 0
 
 
-def test_what_never_came_back_counts_until_the_end() -> None:
+def test_an_actor_that_never_came_back_counts_until_the_end() -> None:
     gaps = told(now=60.0, quiet={P: 9.9, Q: 12.0})
     struck = kill(P, until=100.0)
     assert struck.waiting(gaps) == 2
@@ -90,7 +90,7 @@ def test_lengths_and_percentiles() -> None:
 
 
 @pytest.mark.parametrize("broken", ["double_writers", "crashes", "never_served", "stream_faults", "unsettled"])
-def test_what_makes_a_run_fail(broken: str) -> None:
+def test_figures_that_make_a_run_fail(broken: str) -> None:
     good = dict.fromkeys(
         ["double_writers", "crashes", "never_served", "stream_faults", "unsettled", "acknowledged_changes_lost"], 0
     )

@@ -184,7 +184,7 @@ async def test_births_and_deaths_reach_the_owner() -> None:
         assert sum(len(peer.entries()) for peer in world.peers.values()) > 20
 
 
-async def test_who_joins_is_handed_its_slots_and_asks_nobody() -> None:
+async def test_a_joining_node_is_handed_its_slots_and_asks_nobody() -> None:
     async with cluster("abc", LATE) as world:
         joiner = await world.join("d")
         view = world.view("abcd")
@@ -198,7 +198,7 @@ async def test_who_joins_is_handed_its_slots_and_asks_nobody() -> None:
         assert set(joiner.entries()) == set(moved)
 
 
-async def test_who_leaves_hands_everything_over_and_stays_an_address() -> None:
+async def test_a_leaving_node_hands_everything_over_and_stays_an_address() -> None:
     async with cluster("abc", LATE) as world:
         leaver = world.peers["c"]
         here = list(leaver.live)
@@ -272,7 +272,7 @@ async def test_a_handoff_that_comes_too_early_is_held() -> None:
         await until(world.true)
 
 
-async def test_what_changed_while_a_handoff_was_held_is_found_out() -> None:
+async def test_changes_while_a_handoff_was_held_are_found_out() -> None:
     async with cluster("abc", LATE) as world:
         joiner = await world.join("d")
         world.show(world.view("abcd"), "abc")
@@ -353,7 +353,7 @@ async def test_only_one_side_saw_a_member_go() -> None:
         assert c.me in a.entries().values()
 
 
-async def test_who_returns_under_its_old_name_is_somebody_else() -> None:
+async def test_a_node_that_returns_under_its_old_name_is_another_run() -> None:
     async with cluster("abc") as world:
         old = world.peers["c"]
         await world.crash("c")
@@ -393,7 +393,7 @@ async def test_a_doubt_heals_an_entry_at_once_and_a_wrong_doubt_is_undone() -> N
         await until(world.true)
 
 
-async def test_what_the_placement_sent_away_and_never_began_is_forgotten() -> None:
+async def test_an_activation_that_was_placed_elsewhere_and_never_began_is_dropped() -> None:
     async with cluster("ab", ActorSettings(directory_wait_s=0.4, call_timeout_s=0.1)) as world:
         a, b = world.peers.values()
         new = [ActorId(f"near/{n}") for n in range(400, 480)]

@@ -22,7 +22,7 @@ STEPS = st.lists(
 
 
 @given(STEPS)
-def test_it_agrees_with_a_list_of_pairs(steps: list[tuple[str, Thing, int]]) -> None:
+def test_dirty_set_agrees_with_a_list_of_pairs(steps: list[tuple[str, Thing, int]]) -> None:
     dirty: DirtySet[Thing] = DirtySet()
     model: list[tuple[Thing, float]] = []
     now = 0.0

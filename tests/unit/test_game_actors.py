@@ -130,7 +130,9 @@ async def test_a_player_comes_and_goes_with_its_sessions() -> None:
         assert gone.status == "offline" and gone.last_seen_ms > 0
 
 
-async def test_who_leaves_while_nothing_can_be_stored_is_offline_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_player_that_leaves_while_nothing_can_be_stored_is_offline_afterwards(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     async with running() as host:
         await session(host, "ann")
         with monkeypatch.context() as patch:

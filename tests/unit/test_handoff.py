@@ -91,7 +91,7 @@ def test_a_giver_that_met_somebody_in_the_same_change_is_not_sure() -> None:
     world.check()
 
 
-def test_what_a_giver_still_waits_for_its_receiver_waits_for_too() -> None:
+def test_a_receiver_waits_for_all_that_its_giver_still_waits_for() -> None:
     world = Some("abc")
     world.start("d")
     world.show(world.view("abcd", d="joining"), "abcd")
@@ -111,7 +111,7 @@ def test_what_a_giver_still_waits_for_its_receiver_waits_for_too() -> None:
     assert world.listed(d, b)
 
 
-def test_who_lost_its_listener_begins_afresh() -> None:
+def test_a_giver_that_lost_its_listener_begins_afresh() -> None:
     world = Some("abc")
     a, b = world.nodes["a"], world.nodes["b"]
     world.show(world.view("ac"), "a")  # `b` notices nothing
@@ -125,7 +125,7 @@ def test_who_lost_its_listener_begins_afresh() -> None:
     world.check()
 
 
-def test_who_was_lost_and_comes_back_as_joining_is_asked() -> None:
+def test_a_node_that_was_lost_and_comes_back_as_joining_is_asked() -> None:
     world = Some("ab")
     a, b = world.nodes["a"], world.nodes["b"]
     world.show(world.view("a"), "a")
@@ -137,7 +137,7 @@ def test_who_was_lost_and_comes_back_as_joining_is_asked() -> None:
     world.check()
 
 
-def test_what_was_born_while_nobody_owned_anything_is_told_later() -> None:
+def test_a_birth_while_nobody_owned_anything_is_told_later() -> None:
     world = Some("ab")
     a = world.nodes["a"]
     world.show(world.view("ab", a="leaving", b="leaving"), "a")  # `b` notices nothing
@@ -163,7 +163,7 @@ def test_a_birth_that_did_not_arrive_goes_to_the_heir() -> None:
     assert set(mine) <= set(world.listed(b, a))
 
 
-def test_who_was_told_of_a_birth_hears_of_the_death_whoever_owns_the_slot_then() -> None:
+def test_a_peer_told_of_a_birth_hears_of_the_death_whoever_owns_the_slot_then() -> None:
     world = Some("ab")
     c = world.start("c")
     world.show(world.view("abc", c="joining"), "abc")
@@ -180,7 +180,7 @@ def test_who_was_told_of_a_birth_hears_of_the_death_whoever_owns_the_slot_then()
     world.check()
 
 
-def test_what_only_a_dead_node_was_told_is_told_to_the_owner_of_now() -> None:
+def test_news_that_only_a_dead_node_had_is_told_to_the_owner_of_now() -> None:
     """Who has thought all the time that it owns the slot asks nobody."""
     world = Some("ab")
     c = world.start("c")
@@ -234,7 +234,7 @@ def test_when_the_giver_dies_the_others_are_asked_at_once() -> None:
     world.check()
 
 
-def test_what_lives_counts_for_more_than_what_was_sent_somewhere() -> None:
+def test_a_live_activation_counts_for_more_than_one_that_was_sent_somewhere() -> None:
     world = Some("abc")
     a, b, c = (world.nodes[name] for name in "abc")
     one = next(one for n in range(99) if a.owner(one := ActorId(f"volatile/{n}")) == a.me)
@@ -279,7 +279,7 @@ def test_slots_that_are_taken_back_are_checked() -> None:
     world.check()
 
 
-def test_what_was_held_is_checked_when_it_is_taken() -> None:
+def test_held_entries_are_checked_when_they_are_taken() -> None:
     world = Some("ab")
     c = world.start("c")
     world.show(world.view("abc", c="joining"), "abc")
@@ -339,7 +339,7 @@ def test_an_answer_to_a_message_that_is_no_longer_under_way_counts_for_nothing()
     world.check()
 
 
-def test_what_is_refused_is_told_again_to_whoever_owns_it_then() -> None:
+def test_refused_entries_are_told_again_to_whoever_owns_them_then() -> None:
     world = Some("ab")
     c = world.start("c")
     world.show(world.view("abc", c="joining"), "abc")
@@ -356,7 +356,7 @@ def test_what_is_refused_is_told_again_to_whoever_owns_it_then() -> None:
     assert all(c.core.partition.find(one) == a.me for one in mine)
 
 
-def test_of_two_volatile_copies_the_registered_one_stays() -> None:
+def test_the_registered_copy_of_two_volatile_ones_stays() -> None:
     world = Some("abc")
     a, b = world.nodes["a"], world.nodes["b"]
     one = next(one for n in range(99) if a.owner(one := ActorId(f"volatile/{n}")) == world.nodes["c"].me)
@@ -396,7 +396,7 @@ def handoff(number: int, oldest: int = 1) -> Handoff:
     return Handoff(number, oldest, 0, pack(np.arange(10)), b"", [])
 
 
-def test_what_is_held_is_bounded_in_number_bytes_and_time() -> None:
+def test_held_handoffs_are_bounded_in_number_bytes_and_time() -> None:
     some = early.EarlyHandoffs(wait_s=1.0)
     assert some.hold(N1, handoff(1), early.MOST_BYTES - 10, 0.0)
     assert not some.hold(N2, handoff(2), 11, 0.0)
@@ -410,7 +410,7 @@ def test_what_is_held_is_bounded_in_number_bytes_and_time() -> None:
     assert len(some) == 0 and some.due() is None
 
 
-def test_what_the_giver_no_longer_offers_is_forgotten() -> None:
+def test_handoffs_that_the_giver_no_longer_offers_are_dropped() -> None:
     some = early.EarlyHandoffs(wait_s=1.0)
     some.hold(N1, handoff(1), 10, 0.0)
     some.take(N1, handoff(2))
@@ -532,6 +532,6 @@ def test_sets_of_slots_travel_in_at_most_8_kib(numbers: "set[int] | range") -> N
 
 
 @pytest.mark.parametrize("size", [1, 8_191, 8_194])
-def test_what_is_no_set_of_slots_is_refused(size: int) -> None:
+def test_malformed_sets_of_slots_are_refused(size: int) -> None:
     with pytest.raises(BadInput):
         unpack(bytes(size))

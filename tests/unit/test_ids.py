@@ -50,7 +50,7 @@ def test_kind_and_key_come_back(kind: str, key: str) -> None:
     ["", "/", "player/", "/x", "player", "Player/x", "player/a/b", "player/a b", "player/x\n", "player/é",
      "1player/x", "player/" + "x" * 65, "p" * 33 + "/x", "player/\u0661", "player/\x00"],
 )  # fmt: skip
-def test_what_is_no_actor_id(text: str) -> None:
+def test_malformed_actor_ids_are_refused(text: str) -> None:
     with pytest.raises(BadInput):
         parse_actor_id(text)
 

@@ -316,7 +316,7 @@ def writer(folder: Path, *options: str) -> Iterator[Writer]:
 
 
 @pytest.mark.parametrize("reports", [1, 300, 3_000])
-async def test_what_a_killed_process_reported_is_there(tmp_path: Path, reports: int) -> None:
+async def test_changes_that_a_killed_process_reported_are_there(tmp_path: Path, reports: int) -> None:
     successor = await prepared(tmp_path / "j", "node-2")
     with writer(tmp_path / "j") as it:
         it.read(reports)

@@ -138,7 +138,7 @@ async def test_another_name_of_the_cluster_is_no_empty_journal(rig: JournalRig, 
 
 
 @pytest.mark.parametrize("by", ["a clean stop", "a successor", "a stop that nothing was written before", "no start"])
-async def test_what_was_removed_or_never_there_is_no_loss(rig: JournalRig, by: str) -> None:
+async def test_files_removed_in_order_or_never_there_are_no_loss(rig: JournalRig, by: str) -> None:
     owner, successor = await rig.process("node-1", None), await rig.process("node-2", None)
     if by != "no start":
         await owner.journal.open(OWNER)

@@ -81,7 +81,7 @@ async def test_a_sealed_stream_refuses_by_itself(rig: JournalRig) -> None:
 
 
 @pytest.mark.parametrize("how", ["sealed", "removed", "somebody else's entry"])
-async def test_what_waits_on_a_lost_stream_is_never_durable(rig: JournalRig, how: str) -> None:
+async def test_changes_that_wait_on_a_lost_stream_are_never_durable(rig: JournalRig, how: str) -> None:
     owner, successor = await rig.process("node-1"), await rig.process("node-2", None)
     Entity("a").change(owner.journal, 1)
     await rig.durable(owner, 1)
@@ -324,7 +324,7 @@ async def test_one_redis_under_two_addresses_is_one(rig: JournalRig, tmp_path: P
     await elsewhere.close()
 
 
-async def test_what_somebody_did_to_the_stream_is_named(rig: JournalRig) -> None:
+async def test_foreign_changes_to_the_stream_are_named(rig: JournalRig) -> None:
     owner, successor = await rig.process("node-1"), await rig.process("node-2", None)
     entities = [Entity(f"p{n}") for n in range(5)]
     for number, entity in enumerate(entities):
@@ -387,7 +387,7 @@ async def test_nobody_there_is_unavailable() -> None:
 
 
 @pytest.mark.parametrize("says", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"$abc\r\n"])
-async def test_who_is_no_redis_is_a_bad_setting(says: bytes) -> None:
+async def test_a_server_that_is_no_redis_is_a_bad_setting(says: bytes) -> None:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.closing(writer):
             while await reader.read(1_000):
@@ -400,7 +400,9 @@ async def test_who_is_no_redis_is_a_bad_setting(says: bytes) -> None:
     server.close()
 
 
-async def test_who_hangs_up_or_talks_nonsense_later_costs_no_change(tmp_path: Path, server: RedisServer) -> None:
+async def test_a_server_that_hangs_up_or_talks_nonsense_later_costs_no_change(
+    tmp_path: Path, server: RedisServer
+) -> None:
     """What then leaves the journal is one of our errors, and the entries go on afterwards."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -462,7 +464,7 @@ def test_servers_that_will_not_do_are_named() -> None:
     check({"redis_version": "8.0", "maxmemory": 0, "maxmemory_policy": "allkeys-lru", "aof_enabled": 1}, "h")
 
 
-async def test_it_closes_whatever_is_under_way(rig: JournalRig) -> None:
+async def test_the_journal_closes_whatever_is_under_way(rig: JournalRig) -> None:
     owner = await rig.process("node-1", None)
     async with asyncio.timeout(30):
         for incarnation in range(1, 60):

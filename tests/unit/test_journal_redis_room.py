@@ -92,7 +92,9 @@ async def test_a_redis_that_is_full_of_what_is_stored_takes_entries_again(rig: J
     assert [version for _, version in owner.heard] == list(range(1, entity.version + 1))
 
 
-async def test_what_is_stored_goes_though_there_is_always_more(rig: JournalRig, redis: Any, tmp_path: Path) -> None:
+async def test_stored_entries_are_removed_though_there_are_always_more(
+    rig: JournalRig, redis: Any, tmp_path: Path
+) -> None:
     rig = JournalRig("redis", tmp_path, rig.settings.redis_url)  # with little room
     owner = await rig.process("node-1")
     journal, entity, heard = owner.journal, Entity("a"), 0
@@ -149,7 +151,7 @@ async def test_a_run_that_waits_for_room_can_be_closed(rig: JournalRig, redis: A
     assert len(rig.supervisor) == 0
 
 
-async def test_what_redis_does_not_remove_counts_and_is_said_once(
+async def test_entries_that_redis_does_not_remove_count_and_are_reported_once(
     rig: JournalRig, redis: Any, server: RedisServer, tmp_path: Path
 ) -> None:
     may = ["+info", "+get", "+set", "+del", "+xadd", "+xrange", "+xrevrange"]
@@ -218,7 +220,9 @@ async def test_a_run_begins_as_soon_as_redis_takes_it(rig: JournalRig, redis: An
 
 
 @pytest.mark.parametrize("how", REFUSALS)
-async def test_what_takes_nothing_for_now_is_not_a_bad_setting(server: RedisServer, redis: Any, how: str) -> None:
+async def test_a_server_that_takes_nothing_for_now_is_not_a_bad_setting(
+    server: RedisServer, redis: Any, how: str
+) -> None:
     journal = journal_at(server.url)
     async with refusing(redis, how):
         with pytest.raises(Unavailable, match="takes nothing now"):

@@ -12,7 +12,7 @@ from tests.support.waiting import until
 pytestmark = pytest.mark.virtual_time
 
 
-async def test_it_holds_for_nine_tenths_of_the_period_from_the_sending_of_the_renewal() -> None:
+async def test_a_lease_holds_for_nine_tenths_of_the_period_from_the_sending_of_the_renewal() -> None:
     bench = LeaseBench()
     bench.lease.granted(100.0)
     for at, holds in ((100.0, True), (101.79, True), (101.81, False)):
@@ -90,7 +90,7 @@ async def test_a_renewal_that_took_its_time_is_followed_by_the_next_at_once() ->
     bench.task.cancel()
 
 
-async def test_what_waited_for_the_lease_goes_on_when_it_holds_again() -> None:
+async def test_held_answers_go_on_when_the_lease_holds_again() -> None:
     bench = LeaseBench()
     told: list[float] = []
     bench.lease.on_granted = told.append

@@ -196,7 +196,7 @@ def test_in_slayer_an_objective_is_worth_nothing() -> None:
         (Death(4, "p0"), "clock_backwards"),
     ],
 )
-def test_what_a_host_cannot_report(event: Any, code: str) -> None:
+def test_a_host_cannot_report_impossible_events(event: Any, code: str) -> None:
     played = Played().live()
     played.report(Death(5, "p3"))
     played.emit(rules.leave(played.state, "p3"))
@@ -354,7 +354,7 @@ def test_the_longest_silent_lineage_is_forgotten() -> None:
     assert "host/1" not in played.state.answered and "host/0" in played.state.answered
 
 
-def test_who_uses_many_lineages_makes_the_match_forget_no_other_callers() -> None:
+def test_a_caller_with_many_lineages_makes_the_match_forget_no_other_callers() -> None:
     played = Played().live()
     played.emit([Medal(1, "p0", "A")], "host/only", 1)
     for number in range(rules.MAX_LINEAGES + 2):

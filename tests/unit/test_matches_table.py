@@ -38,5 +38,5 @@ def nodes() -> Table:
 
 
 @pytest.mark.parametrize("table", [stored, live, nodes])
-def test_what_looks_like_markup_is_shown_as_it_is(table: Any) -> None:
+def test_text_like_markup_is_shown_as_it_is(table: Any) -> None:
     assert MARKUP in shown(table())

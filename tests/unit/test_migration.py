@@ -323,7 +323,7 @@ async def test_a_logged_actor_goes_with_its_tail_and_its_watchers() -> None:
         assert await one.ask(a, "total", ()) == 25 + 28
 
 
-async def test_what_is_too_large_for_a_message_is_read_from_the_store_and_woken() -> None:
+async def test_a_state_too_large_for_a_message_is_read_from_the_store_and_woken() -> None:
     async with world(transport={"max_frame_bytes": 1024}, gateway={"outbox_max_bytes": 512}) as w:
         one, two = w.hosts.values()
         a = await living(w, Ledger)
@@ -363,7 +363,7 @@ async def test_an_unknown_outcome_keeps_it_frozen_until_the_store_says_whose_it_
         assert await one.ask(a, "total", ()) == 7
 
 
-async def test_what_changed_is_not_lost_when_the_outcome_is_unknown_and_it_did_not_move() -> None:
+async def test_changes_are_not_lost_when_the_outcome_is_unknown_and_it_did_not_move() -> None:
     async with world() as w:
         one = w.hosts["node-1"]
         a = await living(w, Counter)
@@ -381,7 +381,7 @@ async def test_what_changed_is_not_lost_when_the_outcome_is_unknown_and_it_did_n
         assert (await one.store.read("counter", [a]))[a].state.total == 5
 
 
-async def test_what_an_unanswered_flush_has_stored_is_not_taken_for_a_fence_when_it_did_not_move() -> None:
+async def test_changes_that_an_unanswered_flush_stored_are_not_taken_for_a_fence_when_it_did_not_move() -> None:
     async with world() as w:
         one = w.hosts["node-1"]
         a = await living(w, Counter)
@@ -447,7 +447,7 @@ async def test_a_state_that_became_unfit_since_it_was_flushed_stays(monkeypatch:
         assert (await one.store.read("counter", [a]))[a].state.total == 1
 
 
-async def test_who_was_fenced_before_loses_it_and_the_callers_go_to_the_owner() -> None:
+async def test_a_node_that_was_fenced_before_loses_it_and_the_callers_go_to_the_owner() -> None:
     async with world("node-1", "node-2", "node-3") as w:
         one, three = w.hosts["node-1"], w.hosts["node-3"]
         a = await living(w, Counter)
@@ -517,7 +517,7 @@ async def test_calls_that_wait_find_a_target_that_lost_the_parcel() -> None:
         assert sorted(await asyncio.gather(*waiting)) == [1, 2, 3, 4, 5, 6]
 
 
-async def test_what_lives_there_thaws_without_the_last_words() -> None:
+async def test_an_activation_that_lives_there_thaws_without_the_last_words() -> None:
     async with world() as w:
         one, two = w.hosts.values()
         a, ghost = home(w, Walker, "node-2"), home(w, Ghost, "node-1")
@@ -704,7 +704,7 @@ async def test_a_log_that_does_not_fit_together_is_refused(part: str) -> None:
             parcels.unpack(two.app, two, parcels.encode(parcel))
 
 
-async def test_what_cannot_travel_lives_on_here() -> None:
+async def test_an_activation_that_cannot_travel_lives_on_here() -> None:
     async with world() as w:
         one, two = w.hosts.values()
         a = await living(w, Walker)
@@ -745,7 +745,7 @@ async def test_a_silent_target_holds_up_nothing_that_goes_elsewhere() -> None:
         assert 1 <= len(offers) <= 4
 
 
-async def test_what_is_claimed_and_cannot_be_read_is_lost_and_holds_up_no_other_move() -> None:
+async def test_a_parcel_that_is_claimed_and_cannot_be_read_is_lost_and_holds_up_no_other_move() -> None:
     async with world() as w:
         one, two = w.hosts.values()
         ids = [identity for n in range(40) if one.owner(identity := actor_id("counter", f"k{n}")) == two.me][:2]

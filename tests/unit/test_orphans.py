@@ -105,7 +105,7 @@ async def test_each_owner_wakes_its_own_and_only_what_was_created() -> None:
         assert two.find(nobody) is None and three.find(nobody) is None
 
 
-async def test_what_cannot_be_woken_holds_nothing_else_up(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_orphan_that_cannot_be_woken_holds_no_other_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(orphans, "PAGE", 2)
     monkeypatch.setattr(orphans, "PAGES_A_LOOK", 2)
     async with cluster(("node-1",), app=TINY, **SLOW_LOOK) as world:

@@ -342,7 +342,7 @@ async def test_statements_go_on_counting_when_a_move_fails() -> None:
 
 
 @pytest.mark.parametrize("method", ["set", "unset"])
-async def test_whoever_has_lost_the_actor_learns_it(method: str) -> None:
+async def test_a_node_that_has_lost_the_actor_learns_it(method: str) -> None:
     async with cluster(("node-1", "node-2"), app=ALARMS, **BY_HAND) as world:
         one, two = world.hosts["node-1"], world.hosts["node-2"]
         ann = actor_id("alarm", key_owned_by(one, Alarm, "node-1"))
@@ -403,7 +403,7 @@ async def test_set_again_after_it_was_handled_it_comes_again() -> None:
         assert state(host).rang == (7, 8, 9)
 
 
-async def test_one_that_sets_itself_again() -> None:
+async def test_a_reminder_that_sets_itself_again() -> None:
     async with cluster(app=ALARMS, **BY_HAND) as world:
         host = world.hosts["node-1"]
         await host.ask(ANN, "begin", (7,))
@@ -472,7 +472,7 @@ async def test_a_row_of_nobody_fails_alone(monkeypatch: pytest.MonkeyPatch) -> N
         assert rows(world)[nobody.id, "ring"] == 1
 
 
-async def test_what_no_version_has_is_dropped_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_reminder_that_no_version_knows_is_dropped_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     async with cluster(app=ALARMS, **BY_HAND) as world:
         host = world.hosts["node-1"]
         now = host.clock.wall_ms()

@@ -107,7 +107,7 @@ def test_a_segment_that_lies_is_named(played: Played) -> None:
         replay.verify(resealed(log, 2, no_event, keyframe))
 
 
-def test_what_is_missing_is_named(played: Played) -> None:
+def test_missing_entries_are_named(played: Played) -> None:
     log = played.stored(16)
     with pytest.raises(Corrupt, match="events 17 to 32 are missing"):
         replay.verify(StoredLog(log.next_seq, log.head, [log.chunks[0], *log.chunks[2:]]))
@@ -149,7 +149,7 @@ def test_clock_times_are_read(text: str, ms: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "x", "1:60", "-1", "1:2:3:4", "1:", "²", "1.5"])
-def test_what_is_no_clock_time(text: str) -> None:
+def test_malformed_clock_times_are_refused(text: str) -> None:
     with pytest.raises(BadInput, match="not a match time"):
         replay.parse_clock(text)
 

@@ -454,7 +454,7 @@ NOWHERE = ["nonsense", "http://localhost", "ws://localhost:99999", "ws://[::", f
 
 
 @pytest.mark.parametrize("url", NOWHERE)
-async def test_who_is_sent_nowhere_goes_on_with_its_own_urls(url: str) -> None:
+async def test_a_client_that_is_sent_nowhere_goes_on_with_its_own_urls(url: str) -> None:
     nowhere = free_url() if url == "free" else url
 
     async def going(talk: Talk) -> None:
@@ -610,7 +610,7 @@ async def test_a_move_keeps_the_session_and_what_waits() -> None:
             assert (len(server.talks), len(other.talks), client.stats.push_gaps) == (1, 1, 0)
 
 
-async def test_who_was_sent_away_returns_to_where_it_was_served_last() -> None:
+async def test_a_client_that_was_sent_away_returns_to_where_it_was_served_last() -> None:
     """The only node that the client was told of is gone; the one it moved to breaks off once."""
 
     async def drops_once(talk: Talk) -> None:

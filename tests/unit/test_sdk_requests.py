@@ -146,7 +146,7 @@ BAD: list[Any] = [
 
 
 @pytest.mark.parametrize("message", BAD, ids=lambda message: type(message).__name__)
-async def test_what_cannot_be_sent_is_an_error_at_once_and_takes_no_place(message: Any) -> None:
+async def test_a_message_that_cannot_be_sent_is_an_error_at_once_and_takes_no_place(message: Any) -> None:
     async def script(talk: Talk) -> None:
         await talk.welcome()
         asked = await talk.recv()

@@ -179,7 +179,7 @@ def test_each_event_goes_out_once_and_in_order_whatever_runs_arrive(
         assert got[watcher] == list(range(start, max(start, cursors.end)))
 
 
-def test_who_has_no_room_stays_where_it_is() -> None:
+def test_a_session_that_finds_no_room_stays_where_it_is() -> None:
     cursors: Cursors[str] = Cursors()
     cursors.watch("slow", 1)
     cursors.watch("quick", 1)

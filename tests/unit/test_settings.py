@@ -113,7 +113,7 @@ WORDED: list[tuple[dict[str, object], str]] = [
 
 
 @pytest.mark.parametrize(("flags", "said"), WORDED, ids=[said for _, said in WORDED])
-def test_what_is_wrong_is_said_in_words_of_settings(flags: dict[str, object], said: str) -> None:
+def test_wrong_values_are_refused_in_words_of_settings(flags: dict[str, object], said: str) -> None:
     with pytest.raises(BadSetting) as caught:
         load(flags=flags)
     assert caught.value.message == f"setting {said}"

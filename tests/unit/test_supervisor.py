@@ -48,7 +48,7 @@ async def test_a_stop_that_is_given_up_ends_at_once() -> None:
     await kept
 
 
-async def test_what_a_task_begins_while_it_ends_is_ended_too() -> None:
+async def test_tasks_begun_by_an_ending_task_are_ended_too() -> None:
     tasks = Supervisor("n")
     begun: list[asyncio.Task[None]] = []
 

@@ -119,7 +119,7 @@ async def test_an_overlay_that_could_not_be_stored_is_tried_again_by_the_same_no
         assert host.metrics.journal_damaged_total == 0
 
 
-async def test_what_nobody_asks_for_is_settled_and_then_the_journal_goes() -> None:
+async def test_entities_that_nobody_asks_for_are_settled_and_then_the_journal_goes() -> None:
     journals = Journals()
     async with cluster(("node-1", "node-2"), make_journal=journals) as world:
         ids = await _changes_and_dies(world, journals)
@@ -254,7 +254,7 @@ async def test_a_record_of_no_use_is_tried_again_before_it_is_given_up() -> None
         assert host.metrics.takeovers_unread_total == 0
 
 
-async def test_what_was_adopted_after_all_is_of_use_in_the_next_journal() -> None:
+async def test_an_entity_that_was_adopted_after_all_is_of_use_in_the_next_journal() -> None:
     journals = Journals()
     async with cluster(("node-1", "node-2", "node-3"), make_journal=journals) as world:
         ids = await _changes_and_dies(world, journals)
@@ -338,7 +338,7 @@ async def test_kinds_that_are_unknown_here_are_left_to_a_node_that_knows_them(ta
         assert await old.store.estates() == [] and len(journals.world.runs) == 2
 
 
-async def test_what_was_read_of_a_journal_that_another_node_settles_is_forgotten() -> None:
+async def test_records_of_a_journal_that_another_node_settles_are_dropped() -> None:
     journals = Journals()
     async with cluster(("node-1", "node-2", "node-3"), make_journal=journals) as world:
         ids = await _changes_and_dies(world, journals)
@@ -426,7 +426,7 @@ async def test_a_state_that_the_store_cannot_take_is_kept_and_holds_up_nobody_el
         assert (await _recorded(host))[BAD] == (1, {"total": 7})
 
 
-async def test_what_became_storable_again_is_forgotten_by_the_journal() -> None:
+async def test_a_state_that_became_storable_again_leaves_the_journal() -> None:
     journals = Journals()
     async with cluster(("node-1",), make_journal=journals) as world:
         host = await _stuck(world, journals)
@@ -438,7 +438,7 @@ async def test_what_became_storable_again_is_forgotten_by_the_journal() -> None:
 
 
 @pytest.mark.parametrize("kind", ["local", "redis"])
-async def test_what_the_store_cannot_take_is_copied_only_as_the_journal_goes_on(kind: str) -> None:
+async def test_a_state_that_the_store_cannot_take_is_copied_only_as_the_journal_goes_on(kind: str) -> None:
     journals = Journals(kind=kind, delay=lambda: 0.0)
     async with cluster(("node-1",), make_journal=journals) as world:
         host = await _stuck(world, journals)

@@ -53,7 +53,7 @@ def packed(**fields: object) -> Packed:
 
 
 @given(messages)
-def test_what_is_packed_arrives_as_it_was(message: Shipment | Want | Forget) -> None:
+def test_a_packed_transfer_arrives_as_it_was(message: Shipment | Want | Forget) -> None:
     assert decode(encode(message)) == message
 
 
@@ -154,7 +154,7 @@ def test_late_pushes_are_kept_in_order_and_bounded() -> None:
     assert move.late == pushes[:3]
 
 
-def test_where_a_session_went_is_known_for_a_while() -> None:
+def test_the_place_of_a_session_that_went_is_known_for_a_while() -> None:
     gone = DepartedSessions(bound=3)
     gone.note("t1", "p1", A, 1, until=10)
     gone.note("t2", "", B, 2, until=20)
@@ -178,7 +178,7 @@ def test_where_a_session_went_is_known_for_a_while() -> None:
     assert (len(gone), gone.place("u4", 0), gone.place("t3", 0), gone.of_player("p1", 0)) == (3, A, None, None)
 
 
-def test_of_what_was_never_sent_the_client_can_have_had_nothing() -> None:
+def test_the_client_can_have_had_nothing_that_was_never_sent() -> None:
     frames = [b"a", b"b", b"c"]
     outbox = unpack_outbox(packed(acked=4, frames=frames, sent=5), 100, 10_000)
     assert outbox is not None and outbox.last == 7

@@ -56,7 +56,7 @@ async def _other(bench: Bench, name: str = "node-2", lease_s: float = 0.5) -> No
     return NodeAddress(NodeId(name), await bench.store.register_node(NodeId(name), lease_s))
 
 
-async def test_it_buries_others_once_its_own_lease_has_held_for_a_full_period() -> None:
+async def test_a_node_buries_others_once_its_own_lease_has_held_for_a_full_period() -> None:
     bench = Bench()
     other = await _other(bench)
     bench.clock.at += 1.0
@@ -109,7 +109,7 @@ async def test_after_an_outage_of_the_store_the_first_one_back_does_not_bury_the
     bench.task.cancel()
 
 
-async def test_who_has_vanished_and_still_renews_is_evicted_by_a_majority() -> None:
+async def test_a_vanished_node_that_still_renews_is_evicted_by_a_majority() -> None:
     bench = Bench()
     third, cut_off = await _other(bench, "node-3", 60.0), await _other(bench, "node-4", 60.0)
     me = await bench.start()

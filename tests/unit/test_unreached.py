@@ -27,7 +27,7 @@ def test_a_live_lease_that_gossip_does_not_know_is_told_once_and_taken_back_once
     assert unreached.nodes == ()
 
 
-def test_who_is_known_over_or_expired_is_no_stranger() -> None:
+def test_a_run_known_to_be_over_or_expired_is_no_stranger() -> None:
     for rows, known in (
         ([row(OTHER, 3)], {ME: 1, OTHER: 3}),
         ([row(OTHER, 3)], {ME: 1, OTHER: 4}),  # the store has not heard of its newer run's end of the old

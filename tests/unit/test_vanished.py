@@ -13,14 +13,14 @@ ALL = _view(("a", 1, "up"), ("b", 2, "up"), ("c", 3, "leaving"))
 B = NodeAddress(NodeId("b"), Incarnation(2))
 
 
-def test_who_left_in_order_is_not_missed() -> None:
+def test_a_node_that_left_in_order_is_not_missed() -> None:
     gone = Vanished(10.0)
     gone.follow(ALL, _view(("a", 1, "up")), 5.0)
     assert gone.for_longer_than(1.0, 5.5) == []
     assert gone.for_longer_than(1.0, 6.0) == [B]
 
 
-def test_who_is_seen_again_or_comes_back_as_another_run_is_forgotten() -> None:
+def test_a_node_that_is_seen_again_or_comes_back_as_another_run_is_not_missed() -> None:
     for again in (("b", 2, "up"), ("b", 9, "joining")):
         gone = Vanished(10.0)
         gone.follow(ALL, _view(("a", 1, "up")), 5.0)

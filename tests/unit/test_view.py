@@ -34,7 +34,7 @@ def test_equal_members_give_equal_views(members: list[Member]) -> None:
 
 
 @pytest.mark.parametrize("change", [{"load": 99}, {"lag_ms": 99}, {"suspect": True}, {"admin_url": "http://elsewhere"}])
-def test_what_changes_from_second_to_second_is_not_in_the_digest(change: dict[str, object]) -> None:
+def test_the_digest_leaves_out_values_that_change_from_second_to_second(change: dict[str, object]) -> None:
     view = View(THREE)
     other = view.follow((member("a", **change), *THREE[1:]))  # type: ignore[arg-type]
     assert other.digest == view.digest
@@ -52,7 +52,7 @@ def test_what_changes_from_second_to_second_is_not_in_the_digest(change: dict[st
         (member("x"), *THREE[1:]),
     ],
 )
-def test_what_routing_depends_on_is_in_the_digest(members: tuple[Member, ...]) -> None:
+def test_the_digest_covers_all_that_routing_depends_on(members: tuple[Member, ...]) -> None:
     view = View(THREE)
     other = view.follow(members)
     assert other.digest != view.digest

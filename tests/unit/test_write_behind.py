@@ -96,7 +96,7 @@ async def test_many_changes_are_one_write_of_the_newest() -> None:
     assert bench.writes() == 1
 
 
-async def test_what_changes_during_a_flush_stays_dirty_and_is_stored_by_the_next() -> None:
+async def test_a_change_during_a_flush_stays_dirty_and_is_stored_by_the_next() -> None:
     bench = await Bench().start()
     one = await bench.entity("a")
     one.change()

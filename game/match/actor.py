@@ -36,7 +36,7 @@ from game.messages import (
     Scoreboard,
 )
 from game.player.face import PlayerFace
-from server.actors.actor import Attached, Caller, existing, read_only, reminder
+from server.actors.actor import Attached, Caller, existing, read_only, reminder, remote
 from server.errors import NotFound
 
 log = structlog.get_logger(__name__)
@@ -101,6 +101,7 @@ class Match(MatchFace):
 
     # ---- commands of the host ----
 
+    @remote
     def create(self, caller: Caller, message: MatchCreate) -> Accepted:
         known = self._known(caller, message)
         if known is not None:
@@ -198,6 +199,7 @@ class Match(MatchFace):
         else:
             self._emit(rules.host_vanished(self.state, self.wall_ms()), None)
 
+    @remote
     def settle(self) -> None:
         """Timer, and first told by the turn that ended the match: tell up to 64 players whose result is not
         known to be stored, at growing intervals; release the match after `SETTLE_ROUNDS`."""

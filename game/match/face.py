@@ -5,7 +5,7 @@ the other one. Messages of clients are not here: `game/app.py` routes those to t
 """
 
 from game.match.state import MatchState
-from server.actors.actor import LoggedActor
+from server.actors.actor import LoggedActor, remote
 
 
 class MatchFace(LoggedActor[MatchState]):
@@ -16,10 +16,12 @@ class MatchFace(LoggedActor[MatchState]):
 
     __slots__ = ()
 
+    @remote
     def player_gone(self, player: str) -> None:
         """Take `player` out: its sessions are gone and it did not come back in time."""
         raise NotImplementedError
 
+    @remote
     def settled(self, player: str) -> None:
         """Note that `player` has this match's result in the store; the answer to `PlayerFace.settle`."""
         raise NotImplementedError

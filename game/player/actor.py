@@ -17,7 +17,7 @@ from game.match.state import Line
 from game.messages import Presence, PresenceGet, PresenceSet, Profile, ProfileGet, ProfileSet, Saved
 from game.player import rules
 from game.player.face import PlayerFace
-from server.actors.actor import Caller, read_only
+from server.actors.actor import Caller, read_only, remote
 from server.errors import NotFound
 
 SEEN_INTERVAL_S: Final = 60.0
@@ -61,6 +61,7 @@ class Player(PlayerFace):
 
     # ---- sessions ----
 
+    @remote
     def connected(self, caller: Caller) -> None:
         """Note that a session opened; the same one again changes nothing."""
         if caller.session in self.sessions:
@@ -74,6 +75,7 @@ class Player(PlayerFace):
             self.cancel(self.absent)
             self.after(SEEN_INTERVAL_S, self.minute)
 
+    @remote
     def disconnected(self, caller: Caller, reason: str) -> None:
         """Note that a session ended. `reason` is for the log of calls only: every end counts the same."""
         if caller.session not in self.sessions:
@@ -82,6 +84,7 @@ class Player(PlayerFace):
         if not self.sessions:
             self._depart()
 
+    @remote
     def beat(self, caller: Caller, state: str | None) -> None:
         """Count a heartbeat, and set the status that it may bring. The hottest turn there is: no allocation
         and no call beside what a change needs."""
@@ -124,6 +127,7 @@ class Player(PlayerFace):
 
     # ---- presence and profile ----
 
+    @remote
     def presence_set(self, caller: Caller, message: PresenceSet) -> Saved:
         """Set status and activity; a session that the player does not know yet counts as opened."""
         before = self.state
@@ -140,6 +144,7 @@ class Player(PlayerFace):
         own = caller.role == "player" and caller.subject == self.key
         return rules.view(self.state, self.key, message.id, self.activity, own)
 
+    @remote
     def profile_set(self, caller: Caller, message: ProfileSet) -> Saved:
         """Change the profile, once a command. Raises `OutcomeUnknown` for a command that is too old to be
         remembered."""

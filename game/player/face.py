@@ -5,7 +5,7 @@ See `game/match/face.py` for why faces stand apart from their actors.
 
 from game.match.state import Line
 from game.player.state import PlayerState
-from server.actors.actor import Actor
+from server.actors.actor import Actor, remote
 
 
 class PlayerFace(Actor[PlayerState]):
@@ -16,14 +16,17 @@ class PlayerFace(Actor[PlayerState]):
 
     __slots__ = ()
 
+    @remote
     def match_joined(self, match: str) -> None:
         """Note `match` as the player's current one."""
         raise NotImplementedError
 
+    @remote
     def match_left(self, match: str) -> None:
         """Forget `match` as the player's current one, if it is."""
         raise NotImplementedError
 
+    @remote
     def settle(self, match: str, ended_wall_ms: int, line: Line, won: bool) -> None:
         """Add the result of `match` to the totals, once, however often it is told. Once that is stored, the
         next call is answered by `MatchFace.settled`."""

@@ -201,7 +201,7 @@ def unpack(app: App, node: ActivationNode, data: bytes) -> Arrival:
         if parcel.log is None:
             raise BadInput(f"parcel of {parcel.id}: it has no log")
         activation.adopt_log(event_log.arrive(activation, node, cls, parcel.log))
-    method = activation.method
+    method = activation.timer_method
     try:
         timers = [(name, left_s, method(name).decode_args(args)) for name, left_s, args in parcel.timers]
         due = [(name, method(name).decode_args(args)) for name, args in parcel.due]

@@ -74,7 +74,11 @@ class ActivationNode(Protocol):
     def outlet(self) -> Outlet: ...
 
     def methods(self, cls: type[Actor[Any]]) -> Mapping[str, Method]:
-        """The methods of `cls` that can be called, by name."""
+        """The methods of `cls` that others may call, by name."""
+        ...
+
+    def timer_methods(self, cls: type[Actor[Any]]) -> Mapping[str, Method]:
+        """The methods of `cls` that its timers may run, by name."""
         ...
 
     def ask(

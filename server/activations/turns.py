@@ -127,7 +127,7 @@ class Turns(_EachTurn):
         try:
             method = self._methods[name]
         except KeyError:
-            method = self.method(name)
+            method = self.timer_method(name) if deadline == NEVER else self.method(name)
         if self.busy or self._mailbox or self.paused:
             return self._enqueue(method, args, chain, deadline)
         self.busy = True
@@ -409,8 +409,15 @@ class Turns(_EachTurn):
                 fail(call.future, self._gone())
 
     def method(self, name: str) -> Method:
-        """The method that can be called under `name`. Raises `NotFound`."""
+        """The method that others may call under `name`. Raises `NotFound`."""
         method = self._methods.get(name)
+        if method is None:
+            raise NotFound(f"{self.kind} has no method {name[:64]!r}")
+        return method
+
+    def timer_method(self, name: str) -> Method:
+        """The method that a timer may run under `name`: any of the actor's own. Raises `NotFound`."""
+        method = self._node.timer_methods(type(self.actor)).get(name)
         if method is None:
             raise NotFound(f"{self.kind} has no method {name[:64]!r}")
         return method

@@ -14,7 +14,8 @@ State is immutable and replaced whole, so a change is seen by identity, an excep
 last boundary, and a flush sees boundaries only. What leaves the actor (`tell`, `push`, the reply)
 leaves after the turn, when its durability mode has the change. An `async def` method may await
 *before* it changes state, never after; do not use `asyncio.timeout` in it, calls have deadlines.
-Public methods can be called from other nodes: annotate parameters and result.
+Methods marked `@remote`, `@read_only` or `@existing` can be called by others, from any node: annotate
+their parameters and result.
 
 An actor moves between nodes while it lives, between two turns. State, version, waiting calls and
 timers (with the time that is left, so annotate the parameters of their methods too) go along; what
@@ -29,7 +30,7 @@ import msgspec
 
 from server.actors.context import Attached, Context, EventBatch
 from server.actors.reminders import reminder
-from server.errors import Internal
+from server.errors import Forbidden, Internal
 from server.eventlog.fold import LoggedKind
 from server.eventlog.record import Entry, Record
 from server.ids import ActorId, NodeAddress, NodeId, actor_id
@@ -56,15 +57,23 @@ class Caller(msgspec.Struct, frozen=True, array_like=True):
 ENGINE = Caller("node", "engine")
 
 
+def remote(method: Callable[P, R]) -> Callable[P, R]:
+    """Mark a method that others may call: routes of clients, other actors, the engine, from any node. Annotate
+    its parameters and its result: they travel. All other methods are the actor's own, for its turns and
+    timers, and answer `NotFound` to anybody else. A method that overrides a marked one is marked."""
+    method.remote = True  # type: ignore[attr-defined]
+    return method
+
+
 def read_only(method: Callable[P, R]) -> Callable[P, R]:
-    """Mark a method that changes nothing: it may run while another turn awaits. Called on an actor
+    """Mark a method, `remote` too, that changes nothing: it may run while another turn awaits. Called on an actor
     that was never stored it runs on an empty state, and no actor is made."""
     method.read_only = True  # type: ignore[attr-defined]
     return method
 
 
 def existing(method: Callable[P, R]) -> Callable[P, R]:
-    """Mark a method that is for actors that there are: called on one that was never stored it raises
+    """Mark a method, `remote` too, that is for actors that there are: called on one that was never stored it raises
     `NotFound`, and no actor is made."""
     method.existing = True  # type: ignore[attr-defined]
     return method
@@ -103,9 +112,22 @@ class Actor(Generic[S]):
         """Called on the new node after `activated`, with what `carry` gave there; annotate the
         parameter with its type. Timers are those of the old node already."""
 
+    @remote
     def wake(self) -> None:
         """Does nothing but be a turn: called on another node where an activation that lived by
         itself has ended without moving, so that `activated` can set its timers again."""
+
+    def may_watch(self, caller: Caller) -> bool:
+        """Tell whether `caller` may watch this actor: asked at each `watch`, before anything is streamed to it. It
+        sees the last boundary and changes nothing."""
+        return True
+
+    @read_only
+    def admits(self, caller: Caller) -> None:
+        """Raises `Forbidden` where `may_watch` refuses `caller`. The engine asks this for each client that is about
+        to watch, on the client's behalf; `attach`, which says nothing of clients, is a node's."""
+        if not self.may_watch(caller):
+            raise Forbidden(f"{self.id} is not for {caller.role} {caller.subject} to watch")
 
     # ---- identity and time ----
 
@@ -192,6 +214,7 @@ class Actor(Generic[S]):
         """Take the reminder back, if there is one. Order and errors as with `remind`."""
         await self.context.unremind(method.__name__)
 
+    @remote
     def reminded(self, name: str, due_ms: int) -> bool | Awaitable[bool]:
         """Run reminder `name` that is due: the engine's call, see `server/activations/reminding.py`. True if
         it is done and stored, so that nobody need call again."""
@@ -288,4 +311,5 @@ __all__ = [
     "existing",
     "read_only",
     "reminder",
+    "remote",
 ]

@@ -2,15 +2,20 @@
 names one; `package.module:Name` in the settings is imported by the composition root."""
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 
 from server.actors.actor import Actor, Caller, Role
+from server.actors.methods import check_remote
 from server.actors.reminders import check_reminders
+from server.errors import BadSetting
 from server.wire.messages import Reply, Request
 
 EVERYONE: frozenset[Role] = frozenset({"player", "host", "service"})
+
+SESSION_METHODS: Final = ("connected", "disconnected", "beat")
+"""Methods of the session's actor that sessions call."""
 
 
 class Route(msgspec.Struct, frozen=True):
@@ -125,9 +130,18 @@ class App(msgspec.Struct, frozen=True):
     commands: Mapping[str, str] = {}
 
     def __post_init__(self) -> None:
-        """Raises `BadSetting` for an actor with reminders whose state cannot remember them."""
+        """Raises `BadSetting` for an actor with reminders whose state cannot remember them, for one that lives on
+        and is in no store, and for methods that are called from other nodes and not marked so."""
         for cls in self.actors:
             check_reminders(cls)
+            if cls.lives_on and cls.durability == "volatile":
+                raise BadSetting("app", f"{cls.__name__} lives on, and nothing of a volatile actor is left to live on")
+        for route in self.routes.values():
+            if isinstance(route, Route):
+                check_remote(route.actor, route.method.__name__)
+        if self.session_actor is not None:
+            for name in SESSION_METHODS:
+                check_remote(self.session_actor, name)
 
     def actor(self, kind: str) -> type[Actor[Any]] | None:
         """The actor class of `kind`."""

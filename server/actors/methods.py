@@ -1,4 +1,5 @@
-"""What can be called on an actor: its public methods, and how their arguments travel.
+"""Callable methods of an actor: those that others may call, those that only its timers run, and how arguments
+travel.
 
 Arguments go between nodes as one msgpack array; a method's annotations give the decoder, so a
 peer's bytes are validated before they reach the actor. Built once a class.
@@ -8,18 +9,15 @@ import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from types import NoneType, UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 
-from server.actors.actor import Actor
-from server.errors import BadInput
+from server.actors.actor import Actor, LoggedActor
+from server.errors import BadInput, BadSetting
 from server.wire.codec import UNDECODABLE
 
-_BASE = {
-    "activated", "after", "arrived", "cancel", "carry", "deactivating", "emit", "end_sessions", "evolve", "finished",
-    "now", "is_stored", "push", "ref", "release", "remind", "stay", "tell", "unremind", "wall_ms",
-}  # fmt: skip
+_MARKS = ("remote", "read_only", "existing")
 
 
 class Method:
@@ -62,18 +60,42 @@ class Method:
             raise BadInput(f"result of {self.name}: {error}") from None
 
 
-MethodTable = Mapping[type[Actor[Any]], Mapping[str, Method]]
+class Methods(NamedTuple):
+    """The callable methods of an actor class by name. `remote`: those that others may call, `own`: those and the
+    others that it defines, which its timers may run."""
+
+    remote: Mapping[str, Method]
+    own: Mapping[str, Method]
+
+
+MethodTable = Mapping[type[Actor[Any]], Methods]
 """The callable methods of each actor class of an application."""
 
 
-def methods_of(cls: type[Actor[Any]]) -> dict[str, Method]:
-    """The callable methods of an actor class by name: public, defined by it or a base."""
-    out: dict[str, Method] = {}
+def methods_of(cls: type[Actor[Any]]) -> Methods:
+    """The callable methods of `cls`. A name that begins with `_` is never callable."""
+    own: dict[str, Method] = {}
     for name in dir(cls):
         function = inspect.getattr_static(cls, name)
-        if inspect.isfunction(function) and not name.startswith("_") and name not in _BASE:
-            out[name] = Method(name, function)
-    return out
+        if not inspect.isfunction(function) or name.startswith("_"):
+            continue
+        if is_remote(cls, name) or function is not inspect.getattr_static(LoggedActor, name, None):
+            own[name] = Method(name, function)
+    return Methods({name: method for name, method in own.items() if is_remote(cls, name)}, own)
+
+
+def is_remote(cls: type[Actor[Any]], name: str) -> bool:
+    """Tell whether others may call method `name`: it, or one that it overrides, is marked."""
+    marked = (vars(base).get(name) for base in cls.__mro__)
+    return any(getattr(function, mark, False) for function in marked for mark in _MARKS)
+
+
+def check_remote(cls: type[Actor[Any]], name: str) -> None:
+    """Raises `BadSetting` if `cls` has no method `name`, or one that others may not call."""
+    if not callable(getattr(cls, name, None)):
+        raise BadSetting("app", f"{cls.__name__} has no method {name}")
+    if not is_remote(cls, name):
+        raise BadSetting("app", f"{cls.__name__}.{name} is called from other nodes: mark it @remote")
 
 
 def _may_wait(function: Callable[..., Any]) -> bool:

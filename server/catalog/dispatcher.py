@@ -220,7 +220,7 @@ class Dispatcher:
 
     def _method(self, identity: ActorId, name: str) -> Method | None:
         cls = self._services.app.actor(kind_of(identity))
-        return self._methods[cls].get(name) if cls is not None else None
+        return self._methods[cls].remote.get(name) if cls is not None else None
 
     async def _local(
         self, activation: Activation, name: str, args: tuple[Any, ...], chain: Chain, deadline: float

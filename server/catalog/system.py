@@ -177,8 +177,12 @@ class ActorSystem:
     # ---- what an activation needs of its node (`server.activations.ports.ActivationNode`) ----
 
     def methods(self, cls: type[Actor[Any]]) -> Mapping[str, Method]:
-        """The methods of `cls` that can be called, by name."""
-        return self._methods[cls]
+        """The methods of `cls` that others may call, by name."""
+        return self._methods[cls].remote
+
+    def timer_methods(self, cls: type[Actor[Any]]) -> Mapping[str, Method]:
+        """The methods of `cls` that its timers may run, by name."""
+        return self._methods[cls].own
 
     def lost(self, activation: Activation, changes: int) -> None:
         """Drop `activation`, which another owner has: `changes` were acknowledged and are not stored."""

@@ -5,7 +5,7 @@ import msgspec
 from msgspec.structs import replace
 
 from game.app import App as Game
-from server.actors.actor import Actor, Caller, LoggedActor, Record, existing, read_only, reminder
+from server.actors.actor import Actor, Caller, LoggedActor, Record, existing, read_only, reminder, remote
 from server.actors.app import Route
 from server.wire.messages import Reply, Request
 
@@ -68,10 +68,12 @@ class Purse(Actor[PurseState]):
     durability = "write_behind"
     State = PurseState
 
+    @remote
     def add(self, caller: Caller, message: PurseAdd) -> PurseIs:
         self.state = replace(self.state, coins=self.state.coins + message.coins, note=message.note)
         return self._told(message.id)
 
+    @remote
     async def remind_at(self, caller: Caller, message: PurseRemind) -> PurseIs:
         await self.remind(self.ring, message.due_ms)
         return self._told(message.id)
@@ -103,6 +105,7 @@ class Tally(LoggedActor[TallyState]):
     def finished(state: TallyState) -> bool:
         return state.total >= 1_000
 
+    @remote
     def add(self, caller: Caller, message: TallyAdd) -> TallyIs:
         self.emit(Counted(self.next_seq, message.n))
         return TallyIs(message.id, self.key, self.state.total, self.next_seq)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from server.actors.actor import Caller
+from server.actors.actor import Caller, remote
 from server.errors import DeadlineExceeded
 from server.ids import ActorId
 from server.sessions.limits import Limits, TransferLimits
@@ -184,6 +184,7 @@ async def test_a_player_that_the_application_refuses() -> None:
 async def test_a_player_that_cannot_be_had_just_now_may_come_again(monkeypatch: pytest.MonkeyPatch) -> None:
     taken = Pilot.connected
 
+    @remote
     def connected(self: Pilot, caller: Caller) -> None:
         taken(self, caller)
         raise DeadlineExceeded("planted")

@@ -27,7 +27,7 @@ from typing import Any, Final
 
 import msgspec
 
-from server.actors.actor import Actor, LoggedActor, Record, read_only, reminder
+from server.actors.actor import Actor, LoggedActor, Record, read_only, reminder, remote
 from server.actors.app import App
 from server.errors import GarrisonError
 from server.ids import ActorId, NodeId, actor_id
@@ -57,11 +57,13 @@ class Pair(Actor[PairState]):
     State = PairState
     __slots__ = ()
 
+    @remote
     def both(self) -> int:
         """A turn that ends at once; returns its version."""
         self.state = PairState(self.state.one + 1, self.state.other + 1)
         return self.version + 1
 
+    @remote
     async def slowly(self) -> int:
         self.state = PairState(self.state.one + 1, self.state.other)
         await asyncio.sleep(0.4)
@@ -72,6 +74,7 @@ class Pair(Actor[PairState]):
     def look(self) -> int:
         return self.version
 
+    @remote
     def half(self) -> int:
         self.state = PairState(self.state.one + 1, self.state.other)
         raise ValueError("half a turn")
@@ -91,10 +94,12 @@ class Bell(Actor[BellState]):
     State = BellState
     __slots__ = ()
 
+    @remote
     async def wind(self, in_ms: int) -> int:
         await self.remind(self.ring, self.wall_ms() + in_ms)
         return 0
 
+    @remote
     async def unwind(self) -> int:
         await self.unremind(self.ring)
         return 0
@@ -149,6 +154,7 @@ class Room(Actor[RoomState]):
     State = RoomState
     __slots__ = ()
 
+    @remote
     def enter(self) -> int:
         self.state = RoomState(self.state.guests + 1)
         return self.state.guests

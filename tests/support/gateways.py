@@ -11,7 +11,7 @@ import msgspec
 import websockets
 from msgspec.structs import replace
 
-from server.actors.actor import Actor, Attached, Caller, LoggedActor, Record
+from server.actors.actor import Actor, Attached, Caller, LoggedActor, Record, remote
 from server.actors.app import App, QueryRoute, Route
 from server.cluster.view import Member, MemberState, View
 from server.errors import NotFound, Rejected
@@ -124,6 +124,7 @@ class Pilot(Actor[Nothing]):
     def arrived(self, carried: list[str]) -> None:
         self.sessions = carried
 
+    @remote
     def connected(self, caller: Caller) -> None:
         if Pilot.refuse:
             raise Rejected(Pilot.refuse, "planted")
@@ -131,31 +132,38 @@ class Pilot(Actor[Nothing]):
             self.sessions.append(caller.session)
             Pilot.history.append(("connected", self.key, caller.session))
 
+    @remote
     def disconnected(self, caller: Caller, reason: str) -> None:
         if caller.session in self.sessions:
             self.sessions.remove(caller.session)
             Pilot.history.append((reason, self.key, caller.session))
 
+    @remote
     def beat(self, caller: Caller, state: str | None) -> None:
         self.beats += 1
         if state is not None:
             self.states.append(state)
 
+    @remote
     def echo(self, caller: Caller, message: Echo) -> Said:
         return Said(message.id, message.text, str(self.node))
 
+    @remote
     async def slow(self, caller: Caller, message: Slow) -> Said:
         assert Pilot.gate is not None
         await Pilot.gate.wait()
         return Said(message.id, message.text)
 
+    @remote
     def broken(self, caller: Caller, message: Broken) -> Said:
         raise ZeroDivisionError("planted")
 
+    @remote
     def oust(self, caller: Caller, message: Oust) -> Said:
         self.end_sessions(message.player, message.reason, 4100)
         return Said(message.id, "ousted")
 
+    @remote
     def tell_player(self, caller: Caller, message: Tell) -> Said:
         for number in range(message.times):
             self.push(message.to, Note(0, f"{message.text}{number}"))
@@ -175,6 +183,7 @@ class Feed(LoggedActor[Total]):
     def finished(state: Total) -> bool:
         return state.over
 
+    @remote
     def post(self, caller: Caller, message: Post) -> Said:
         for text in message.texts:
             self.emit(Posted(self.next_seq, text))

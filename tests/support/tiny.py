@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 from msgspec.structs import replace
 
-from server.actors.actor import Actor, Caller, LoggedActor, Record, read_only
+from server.actors.actor import Actor, Caller, LoggedActor, Record, read_only, remote
 from server.actors.app import Action, AdminContext, App, Route, StoreRoute
 from server.wire.messages import Reply, Request
 
@@ -53,6 +53,7 @@ class Counter(Actor[Total]):
     durability = "write_behind"
     State = Total
 
+    @remote
     def add(self, n: int) -> int:
         self.state = replace(self.state, total=self.state.total + n)
         return self.state.total
@@ -61,26 +62,40 @@ class Counter(Actor[Total]):
     def total(self) -> int:
         return self.state.total
 
+    @remote
     def add_message(self, caller: Caller, message: Add) -> Sum:
         return Sum(message.id, self.add(message.n))
 
+    @remote
     def change_and_raise(self) -> None:
         self.state = replace(self.state, total=-1)
         raise ValueError("planted")
 
+    @remote
     async def slow_add(self, n: int, pause_s: float) -> int:
         await asyncio.sleep(pause_s)
         return self.add(n)
 
+    @remote
     async def add_by_way_of(self, others: list[str], n: int) -> int:
         """Ask along a path of counters; the last one adds."""
         if not others:
             return self.add(n)
         return await self.ref(Counter, others[0]).ask(Counter.add_by_way_of, others[1:], n)
 
+    @remote
     def add_later(self, delay_s: float) -> None:
         self.after(delay_s, self.add, 1)
 
+    @remote
+    def add_unmarked_later(self, delay_s: float) -> None:
+        self.after(delay_s, self.unmarked)
+
+    def unmarked(self) -> None:
+        """For timers of its own only."""
+        self.add(100)
+
+    @remote
     def tell_other(self, key: str, n: int) -> int:
         self.state = replace(self.state, total=self.state.total + 1)
         self.tell(Counter, key, Counter.add, n)
@@ -102,17 +117,23 @@ class Ledger(LoggedActor[Total]):
     def finished(state: Total) -> bool:
         return state.total >= 1_000
 
+    @remote
     def add(self, n: int) -> int:
         self.emit(Added(self.next_seq, n))
         return self.state.total
 
+    @remote
     def add_twice_and_raise(self) -> None:
         self.emit(Added(self.next_seq, 1))
         self.emit(Added(self.next_seq, 1))
         raise ValueError("planted")
 
+    @remote
     def total(self) -> int:
         return self.state.total
+
+    def may_watch(self, caller: Caller) -> bool:
+        return caller.subject != "mallory"
 
 
 class Near(Actor[Total]):
@@ -122,6 +143,7 @@ class Near(Actor[Total]):
     State = Total
     placement = "local"
 
+    @remote
     def where(self) -> str:
         return str(self.node)
 

@@ -4,10 +4,13 @@ import asyncio
 
 import pytest
 
-from server.errors import CallCycle, DeadlineExceeded, Internal, NotFound, Overloaded, Unavailable
+from server.actors.actor import Caller
+from server.catalog.calls import encode_call
+from server.errors import CallCycle, DeadlineExceeded, Forbidden, Internal, NotFound, Overloaded, Unavailable
 from server.ids import ActorId, actor_id
-from tests.support.engine import TestHost, cluster
-from tests.support.tiny import Counter
+from server.transport.ports import Service
+from tests.support.engine import TestHost, cluster, key_owned_by
+from tests.support.tiny import Counter, Ledger
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.virtual_time
@@ -158,8 +161,36 @@ async def test_calls_during_deactivation_wait_and_reach_the_next_activation() ->
         assert await closing == 1
 
 
+<<<<<<< HEAD
 async def test_public_methods_are_those_that_the_base_does_not_have() -> None:
     async with cluster() as world:
         names = set(world.hosts["node-1"].methods(Counter))
         assert {"add", "total", "slow_add", "wake"} <= names
         assert not names & {"activated", "deactivating", "tell", "push", "ref", "after", "release"}
+=======
+async def test_methods_that_are_not_marked_are_refused_here_and_from_other_nodes() -> None:
+    async with cluster(("node-1", "node-2")) as world:
+        host, other = world.hosts["node-1"], world.hosts["node-2"]
+        mine = actor_id("counter", key_owned_by(host, Counter, "node-1"))
+        frame = encode_call(mine, "unmarked", (), 1.0, (), here=False)
+        for warm in (False, True):
+            for asking in (host, other):
+                with pytest.raises(NotFound, match="unmarked"):
+                    await ask(asking, "unmarked", to=mine)
+            with pytest.raises(NotFound):
+                await other.transport.request(host.me, Service.CALL, frame, 1.0)
+            assert warm or await ask(host, "add", 1, to=mine) == 1
+        assert await ask(host, "add_unmarked_later", 0.001, to=mine) is None
+        await until(lambda: _total_is(host, 101, mine))
+
+
+@pytest.mark.parametrize("reader", ["node-1", "node-2"])
+async def test_an_actor_decides_who_may_watch_it(reader: str) -> None:
+    async with cluster(("node-1", "node-2")) as world:
+        host = world.hosts[reader]
+        book = actor_id("ledger", key_owned_by(host, Ledger, "node-1"))
+        await ask(host, "add", 1, to=book)
+        assert await ask(host, "admits", Caller("player", "ann"), to=book) is None
+        with pytest.raises(Forbidden, match="not for player mallory"):
+            await ask(host, "admits", Caller("player", "mallory"), to=book)
+>>>>>>> eda8984 (Methods that others may call are marked; an actor decides who may watch it; an application whose marks are missing is refused when it is loaded)

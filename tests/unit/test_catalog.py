@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from server.actors.actor import Actor
+from server.actors.actor import Actor, remote
 from server.actors.app import App
 from server.errors import Corrupt, GarrisonError, Unavailable
 from server.ids import ActorId, actor_id
@@ -204,9 +204,11 @@ class Ticker(Actor[Total]):
         self.state = Total(self.state.total + 1)
         self.after(0.005, self.tick)
 
+    @remote
     def start(self) -> None:
         """Only to be called."""
 
+    @remote
     async def slow(self) -> str:
         await asyncio.sleep(0.02)
         return "done"

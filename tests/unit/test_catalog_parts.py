@@ -11,7 +11,7 @@ import pytest
 
 from server.activations.activation import Activation
 from server.activations.parcels import Go, Offer, Open, Over, Ship, Taken, decode_taken, encode, pack, unpack
-from server.actors.actor import Actor, existing, reminder
+from server.actors.actor import Actor, existing, reminder, remote
 from server.actors.app import App
 from server.actors.methods import methods_of
 from server.catalog.arrivals import Arrivals
@@ -49,6 +49,7 @@ class Lamp(Actor[Level]):
     kind = "lamp"
     State = Level
 
+    @remote
     def brighten(self) -> int:
         self.state = Level(self.state.level + 1)
         return self.state.level
@@ -170,7 +171,8 @@ class Bench:
             supervisor=self.supervisor,
             store=self.store,
             durability=self.storage.durability,
-            methods=methods_of,
+            methods=lambda cls: methods_of(cls).remote,
+            timer_methods=lambda cls: methods_of(cls).own,
             tell=lambda *args: None,
             turn_crashed=lambda identity, error: None,
         )

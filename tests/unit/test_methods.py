@@ -6,10 +6,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from server.actors.actor import Actor, read_only
-from server.actors.methods import methods_of
+from server.actors.actor import Actor, read_only, remote
+from server.actors.app import App, Route
+from server.actors.methods import is_remote, methods_of
 from server.catalog.calls import decode_call
-from server.errors import BadInput
+from server.errors import BadInput, BadSetting
+from server.wire.messages import Request
 from tests.support.tiny import Ledger, Total
 
 _encode = msgspec.msgpack.encode
@@ -19,15 +21,19 @@ class Shapes(Actor[Total]):
     kind = "shapes"
     State = Total
 
+    @remote
     def plain(self, n: int, word: str = "seven", many: list[int] = []) -> int:  # noqa: B006 - never changed
         return n
 
+    @remote
     def promise(self) -> Awaitable[int]:
         raise NotImplementedError
 
+    @remote
     def either(self, n: int) -> int | Awaitable[int]:
         return n
 
+    @remote
     async def coroutine(self) -> int:
         return 1
 
@@ -43,8 +49,11 @@ class Shapes(Actor[Total]):
     async def stare(self) -> int:
         return 1
 
+    @remote
     def untyped(self, anything):  # type: ignore[no-untyped-def]
         return anything
+
+    def unmarked(self) -> None: ...
 
     def _private(self) -> None: ...
 
@@ -57,15 +66,49 @@ class Shapes(Actor[Total]):
         return 1
 
 
-METHODS = methods_of(Shapes)
+METHODS = methods_of(Shapes).remote
 
 
-def test_public_methods_of_the_class_and_its_bases_are_callable_and_nothing_else() -> None:
+def test_marked_methods_of_the_class_and_its_bases_are_callable_by_others_and_nothing_else() -> None:
     assert set(METHODS) == {
-        "coroutine", "either", "glance", "look", "plain", "promise", "reminded", "stare", "untyped", "wake",
+        "admits", "coroutine", "either", "glance", "look", "plain", "promise", "reminded", "stare", "untyped", "wake",
     }  # fmt: skip
-    assert {"read_events", "attach", "add"} <= set(methods_of(Ledger))
-    assert not {"emit", "evolve", "finished", "state", "activation"} & set(methods_of(Ledger))
+    assert {"read_events", "attach", "add"} <= set(methods_of(Ledger).remote)
+    assert not {"emit", "evolve", "finished", "state", "context"} & set(methods_of(Ledger).remote)
+
+
+def test_timers_run_unmarked_methods_of_the_actor_and_none_of_the_engine() -> None:
+    own = methods_of(Shapes).own
+    assert set(own) - set(METHODS) == {"unmarked"}
+    assert not is_remote(Shapes, "unmarked") and is_remote(Shapes, "plain")
+
+
+def test_methods_that_override_a_marked_one_are_marked() -> None:
+    class Deep(Shapes):
+        def plain(self, n: int, word: str = "seven", many: list[int] = []) -> int:  # noqa: B006 - never changed
+            return n + 1
+
+        def wake(self) -> None: ...
+
+    methods = methods_of(Deep).remote
+    assert methods["plain"].function is Deep.plain and "wake" in methods
+
+
+def test_an_application_that_routes_to_an_unmarked_method_is_refused() -> None:
+    with pytest.raises(BadSetting, match=r"Shapes\.unmarked is called from other nodes"):
+        App("shapes", (Shapes,), routes={Request: Route(Shapes, Shapes.unmarked, lambda caller, message: "a")})
+    with pytest.raises(BadSetting, match="Shapes has no method connected"):
+        App("shapes", (Shapes,), session_actor=Shapes)
+
+
+def test_a_volatile_actor_that_lives_on_is_refused() -> None:
+    class Immortal(Actor[Total]):
+        kind = "immortal"
+        State = Total
+        lives_on = True
+
+    with pytest.raises(BadSetting, match="Immortal lives on"):
+        App("immortals", (Immortal,))
 
 
 @pytest.mark.parametrize(

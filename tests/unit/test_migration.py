@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from server.activations import parcels
 from server.activations.activation import Activation
 from server.activations.parcels import Go, Offer, Open, Over, Ship
-from server.actors.actor import Actor, Attached
+from server.actors.actor import Actor, Attached, remote
 from server.actors.app import App
 from server.cluster.view import View
 from server.errors import BadInput, Corrupt, GarrisonError, Unavailable
@@ -61,14 +61,17 @@ class Walker(Actor[Total]):
         self.beats, self.names = carried.beats, carried.names
         self.born += " arrived"
 
+    @remote
     def beat(self, name: str) -> int:
         self.beats += 1
         self.names = (*self.names, name)
         return self.beats
 
+    @remote
     def seen(self) -> list[Any]:
         return [self.beats, list(self.names), self.born, self.state.total]
 
+    @remote
     def add(self, n: int) -> int:
         self.state = replace(self.state, total=self.state.total + n)
         return self.state.total
@@ -76,13 +79,16 @@ class Walker(Actor[Total]):
     def tick(self, n: int) -> None:
         self.add(n)
 
+    @remote
     def tick_in(self, delay_s: float, n: int) -> None:
         self.after(delay_s, self.tick, n)
 
+    @remote
     async def slow(self, pause_s: float) -> int:
         await asyncio.sleep(pause_s)
         return self.add(1)
 
+    @remote
     def refuse(self) -> None:
         self.refuses = True
 
@@ -94,13 +100,16 @@ class Ghost(Actor[Total]):
     State = Total
     placement = "least_loaded"
 
+    @remote
     def add(self, n: int) -> int:
         self.state = Total(self.state.total + n)
         return self.state.total
 
+    @remote
     def add_later(self, delay_s: float) -> None:
         self.after(delay_s, self.add, 100)
 
+    @remote
     def where(self) -> str:
         return str(self.node)
 

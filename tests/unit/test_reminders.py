@@ -7,7 +7,7 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from server.actors.actor import Actor, LoggedActor, Record, reminder
+from server.actors.actor import Actor, LoggedActor, Record, reminder, remote
 from server.actors.app import App
 from server.catalog import reminders
 from server.errors import BadSetting, Fenced, Internal, NotFound, Unavailable
@@ -35,25 +35,32 @@ class Alarm(Actor[Rung]):
     gate: ClassVar[asyncio.Event | None] = None
     fails: ClassVar[int] = 0
 
+    @remote
     async def set(self, due_ms: int) -> None:
         await self.remind(self.ring, due_ms)
 
+    @remote
     async def set_both(self, first: int, second: int) -> None:
         await asyncio.gather(self.remind(self.ring, first), self.remind(self.ring, second))
 
+    @remote
     async def unset(self) -> None:
         await self.unremind(self.ring)
 
+    @remote
     def note(self) -> None:
         self.state = replace(self.state, notes=self.state.notes + 1)
 
+    @remote
     async def note_and_set(self) -> None:
         self.note()
         await self.remind(self.ring, 1)
 
+    @remote
     async def set_wrongly(self) -> None:
         await self.remind(self.no_reminder, 1)
 
+    @remote
     def no_reminder(self, due_ms: int) -> None: ...
 
     @reminder
@@ -63,6 +70,7 @@ class Alarm(Actor[Rung]):
             raise NotFound("planted")
         self.state = replace(self.state, rang=(*self.state.rang, due_ms))
 
+    @remote
     async def set_slow(self, due_ms: int) -> None:
         await self.remind(self.ring_slowly, due_ms)
 
@@ -72,6 +80,7 @@ class Alarm(Actor[Rung]):
         await Alarm.gate.wait()
         self.state = replace(self.state, rang=(*self.state.rang, due_ms))
 
+    @remote
     async def begin(self, due_ms: int) -> None:
         await self.remind(self.each_second, due_ms)
 
@@ -96,6 +105,7 @@ class Bell(LoggedActor[Rung]):
     def evolve(state: Rung, record: Record) -> Rung:
         return replace(state, rang=(*state.rang, record.event.time_ms))
 
+    @remote
     async def set(self, due_ms: int) -> None:
         await self.remind(self.strike, due_ms)
 

@@ -21,7 +21,7 @@ from server.sessions.pushes import Pushes
 from server.sessions.read_model import session_rows
 from server.sessions.requests import Requests
 from server.sessions.seeker import Seeker
-from server.sessions.session import Session
+from server.sessions.session import SESSION, Session
 from server.sessions.stream_frames import Dismiss, EventsTo, encode, push_frame
 from server.sessions.streams import Streams
 from server.sessions.table import SessionTable
@@ -87,6 +87,7 @@ def test_a_phase_that_does_not_follow_tells_the_story() -> None:
     session = Parts().session()
     with pytest.raises(RuntimeError, match=r"session p .*: opening -> ended"):
         session.enter("ended")
+    SESSION.refused.clear()
 
 
 async def test_a_line_reads_no_further_while_messages_wait() -> None:

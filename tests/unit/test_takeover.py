@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from server.actors.actor import Actor
+from server.actors.actor import Actor, remote
 from server.actors.app import App
 from server.errors import Corrupt, GarrisonError, Internal, Unavailable
 from server.ids import ActorId, actor_id
@@ -504,6 +504,7 @@ class Bag(Actor[Deep]):
     durability = "write_behind"
     State = Deep
 
+    @remote
     def put(self, depth: int) -> int:
         inner: Any = depth
         for _ in range(depth):
@@ -511,6 +512,7 @@ class Bag(Actor[Deep]):
         self.state = Deep(inner)
         return depth
 
+    @remote
     def is_empty(self) -> bool:
         return self.state.inner is None
 

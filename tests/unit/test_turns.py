@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from server.actors.actor import Actor, LoggedActor, Record, read_only
+from server.actors.actor import Actor, LoggedActor, Record, read_only, remote
 from server.actors.app import App
 from server.errors import CallCycle, DeadlineExceeded, Fenced, GarrisonError, Internal, Moved, Overloaded, Unavailable
 from server.ids import actor_id
@@ -30,10 +30,12 @@ class Odd(Actor[Total]):
 
     gate: "asyncio.Future[None]"
 
+    @remote
     def add(self, n: int) -> int:
         self.state = replace(self.state, total=self.state.total + n)
         return self.state.total
 
+    @remote
     async def wait(self) -> int:
         self.gate = asyncio.get_running_loop().create_future()
         await self.gate
@@ -60,6 +62,7 @@ class Odd(Actor[Total]):
     def breaks(self) -> int:
         raise ValueError("planted")
 
+    @remote
     def push_badly(self) -> int:
         self.context.outputs.append(_broken_output)
         self.tell(Odd, "other", Odd.add, 5)
@@ -68,9 +71,11 @@ class Odd(Actor[Total]):
     def tick(self) -> None:
         self.add(1)
 
+    @remote
     def tick_later(self, delay_s: float) -> None:
         self.after(delay_s, self.tick)
 
+    @remote
     def with_default(self, n: int = 7) -> int:
         return n
 
@@ -91,6 +96,7 @@ class Unborn(Actor[Total]):
         if Unborn.fails:
             raise ValueError("planted")
 
+    @remote
     def add(self, n: int) -> int:
         self.state = replace(self.state, total=self.state.total + n)
         return self.state.total
@@ -107,17 +113,21 @@ class Sloppy(LoggedActor[Total]):
     def evolve(state: Total, record: Record) -> Total:
         return state if record.event.n == 0 else Total(state.total + record.event.n)
 
+    @remote
     def cheat(self) -> None:
         self.state = Total(99)
 
+    @remote
     def emit_and_cheat(self) -> None:
         self.emit(Added(self.next_seq, 1))
         self.state = Total(99)
 
+    @remote
     def add(self, n: int) -> int:
         self.emit(Added(self.next_seq, n))
         return self.state.total
 
+    @remote
     def add_and_raise(self) -> None:
         self.emit(Added(self.next_seq, 1))
         raise ValueError("planted")

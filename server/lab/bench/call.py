@@ -3,7 +3,7 @@
 import msgspec
 from msgspec.structs import replace
 
-from server.actors.actor import Actor
+from server.actors.actor import Actor, remote
 from server.actors.app import App
 from server.catalog.system import ActorSystem
 from server.ids import ActorId, actor_id
@@ -22,6 +22,7 @@ class Counter(Actor[State]):
     kind = "counter"
     State = State
 
+    @remote
     def add(self, n: int) -> int:
         self.state = replace(self.state, total=self.state.total + n)
         return self.state.total

@@ -161,13 +161,6 @@ async def test_calls_during_deactivation_wait_and_reach_the_next_activation() ->
         assert await closing == 1
 
 
-<<<<<<< HEAD
-async def test_public_methods_are_those_that_the_base_does_not_have() -> None:
-    async with cluster() as world:
-        names = set(world.hosts["node-1"].methods(Counter))
-        assert {"add", "total", "slow_add", "wake"} <= names
-        assert not names & {"activated", "deactivating", "tell", "push", "ref", "after", "release"}
-=======
 async def test_methods_that_are_not_marked_are_refused_here_and_from_other_nodes() -> None:
     async with cluster(("node-1", "node-2")) as world:
         host, other = world.hosts["node-1"], world.hosts["node-2"]
@@ -193,4 +186,3 @@ async def test_an_actor_decides_who_may_watch_it(reader: str) -> None:
         assert await ask(host, "admits", Caller("player", "ann"), to=book) is None
         with pytest.raises(Forbidden, match="not for player mallory"):
             await ask(host, "admits", Caller("player", "mallory"), to=book)
->>>>>>> eda8984 (Methods that others may call are marked; an actor decides who may watch it; an application whose marks are missing is refused when it is loaded)

@@ -203,7 +203,7 @@ class Node:
             await _step("admin", self.admin.stop())
         await _step("gossip", drivers.membership.close())
         await _step("transport", drivers.transport.stop())
-        if len(self.write_behind):  # it was announced, and has served already
+        if len(self.write_behind):  # the start had come so far that it served already
             await _step("changes", self.write_behind.flush())
         all_stored = self._all_stored()
         self.pipeline.retention.end()

@@ -205,7 +205,7 @@ ENV_PREFIX = "GARRISON_"
 MIN_KEY_BYTES: Final = 32
 _SIGNING_KEYS = ("signing_key", "signing_key_file")
 _KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text", "array": "a list"}
-_NO_SETTINGS = {"CONFIG", "REQUIRE_ALL", "SHARED", "TEST_POSTGRES", "TEST_REDIS"}  # of the commands and tests
+_NO_SETTINGS = {"CONFIG", "REQUIRE_ALL", "SHARED", "TEST_POSTGRES", "TEST_REDIS"}  # variables of the commands and tests
 
 
 def load(
@@ -263,7 +263,7 @@ def is_url(url: str, *schemes: str) -> bool:
     try:
         parts = urlsplit(url)
         return parts.scheme in schemes and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # of the port
+    except ValueError:  # raised by reading the port
         return False
 
 

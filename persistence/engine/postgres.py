@@ -80,7 +80,7 @@ class PostgresPool:
         self._lanes = {
             "work": self._make(settings.pool_size, whole_s, whole_s + GRACE_S),
             "lease": self._make(1, SERVER_SHARE * short_s, short_s),
-            # Who waits here may hold rows for which renewals wait.
+            # A unit of work that waits here may hold rows for which renewals wait.
             "judge": self._make(1, SERVER_SHARE * short_s, short_s, lock_s=settings.lease_renew_s / 2),
         }
         for lane in self._lanes.values():

@@ -69,7 +69,7 @@ _BURY_EXPIRED = (
 )
 _BURY = "UPDATE nodes SET state = 'dead' WHERE node_id = $1 AND incarnation = $2"
 _EVICT = (
-    # One statement, so that a node which stops in the middle keeps no row of `nodes` locked; the
+    # A single statement, so that a node which stops in the middle keeps no row of `nodes` locked; the
     # rows are locked before they are counted, so that evictions at once see each other's.
     "WITH held AS MATERIALIZED (SELECT node_id, incarnation, lease_until FROM nodes "
     "WHERE state IN ('up', 'evicting') ORDER BY node_id, incarnation FOR UPDATE), "

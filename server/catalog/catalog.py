@@ -276,7 +276,7 @@ class Catalog:
                 ended += await self._give_up(logged)
         finally:
             for activation in batch:
-                activation.cancel_close()  # those that did not end
+                activation.cancel_close()  # left: those that did not end
         return ended
 
     async def _stored(

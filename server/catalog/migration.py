@@ -333,7 +333,7 @@ class Migrator:
                     if doubtful.pop(load):
                         load.activation.fenced()
                     else:
-                        load.activation.note_stored(load.activation.version)  # it went with the ownership
+                        load.activation.note_stored(load.activation.version)  # gone with the ownership
                         moved.append(load)
             if doubtful:
                 await asyncio.sleep(0.02 + backoff_s(attempt, self._services.rng, cap_s=0.5))

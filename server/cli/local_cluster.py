@@ -214,7 +214,7 @@ class LocalCluster:
             progress(f"starting {name_of(index)} ({index + 1}/{self.size})")
             node = await self._spawn(index)
             if index == 0:
-                await node.wait_ready()  # it makes what the others share
+                await node.wait_ready()  # the first one makes what the others share
         await asyncio.gather(*(node.wait_ready() for node in self.nodes[1:]))
 
     async def launch(self, index: int) -> NodeProcess:

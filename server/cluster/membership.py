@@ -122,7 +122,7 @@ class KinshipMembership:
         self._clock, self._metrics, self._supervisor = clock, metrics, supervisor
         self._cluster: kinship.Cluster | None = None
         self._me: Member | None = None
-        self._said: Member | None = None  # what the others were last told
+        self._said: Member | None = None  # the fields that the others were told last
         self._said_at = 0.0
         self._members: tuple[Member, ...] = ()
         self._on_change: Callable[[], None] | None = None

@@ -39,7 +39,7 @@ class SimulatedGossip:
         self._sides: tuple[frozenset[NodeId], ...] = ()
         self._version = 0
 
-    # what a test does to the world
+    # acts of a test
 
     def crash(self, node: NodeId) -> None:
         """End the node without a word; the others find out."""
@@ -91,7 +91,7 @@ class SimulatedGossip:
             who.lies.clear()
             who.refresh()
 
-    # what the memberships do
+    # acts of the memberships
 
     def runs(self, membership: "SimulatedMembership") -> bool:
         return self._nodes.get(membership.node) is membership

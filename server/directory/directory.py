@@ -151,7 +151,7 @@ class Directory:
                 try:
                     request = self._transport.request(peer, Service.DIRECTORY, _encode(word), timeout_s)
                     answer = _answer.decode(await request)
-                except Exception:  # what decoding raises is not the same for all bytes
+                except Exception:  # decoding raises different things, by the bytes
                     core.failed(peer, word.number, self._clock.now())
                 else:
                     core.answered(peer, word.number, answer, self._clock.now())

@@ -230,7 +230,7 @@ class Greeter:
         typed = error if isinstance(error, GarrisonError) else self._kit.requests.fault(error)
         refused = isinstance(typed, (BadInput, NotFound, Rejected))
         if not refused:
-            self._actors.not_begun(session, ENDED_CLOSED)  # it may have heard of it all the same
+            self._actors.not_begun(session, ENDED_CLOSED)  # the actor may have heard of it all the same
         opening.refuse(request_id, typed, CloseCode.BAD_TOKEN if refused else CloseCode.INTERNAL)
 
     def _opened(self, opening: Opening, request_id: int, session: Session, earlier: Session | None) -> None:

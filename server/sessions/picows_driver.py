@@ -83,10 +83,10 @@ class PicowsConnection(WSListener):
         self._kind = _TEXT if format == "json" else _BINARY
         self._usual = None if format == "json" else _BINARY  # None also within a fragmented message
         self._receiver: Receiver = NOBODY
-        self._hearer: Receiver = NOBODY  # of messages: the receiver, until this side closes
+        self._hearer: Receiver = NOBODY  # receiver of messages, until this side closes
         self._parts: list[bytes] | None = None
         self._parts_bytes = 0
-        self._pong: bytes | None = None  # what the newest unanswered ping said
+        self._pong: bytes | None = None  # payload of the newest unanswered ping
         self._closing = 0  # the close code that was sent
         self._late = 0  # frames that came after that
         self._linger: asyncio.TimerHandle | None = None

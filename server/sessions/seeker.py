@@ -113,7 +113,7 @@ class Seeker:
                 if named is not None and named != self._node.me:
                     self._ask_later(named, sought)
             elif again:
-                self._ask_later(to, sought)  # it is not there yet
+                self._ask_later(to, sought)  # not there yet
             elif not sought.open and not sought.coming:
                 self._finish(sought)
 

@@ -254,7 +254,7 @@ class Session(_EachBeat):
     def on_writable(self, connection: Connection) -> None:
         if connection is self.connection:
             self._blocked_at = None
-            self.heard_at = self._ticks.tick  # it could not be heard until now
+            self.heard_at = self._ticks.tick  # the client could not be heard until now
             self.read_on()
             self._flush()
 
@@ -476,7 +476,7 @@ class Session(_EachBeat):
 
     def _beats_due(self, now: float) -> float | None:
         if self._beat_due and self._pay_at is not None and now < self._pay_at:
-            return self._pay_at  # what was owed went with another frame: this is owed since
+            return self._pay_at  # the debt went with another frame: this one is newer
         self._pay_at = None
         if self._beat_due:
             self._pay_beats()

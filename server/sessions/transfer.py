@@ -305,7 +305,7 @@ def admit(arrival: ArrivalFacts) -> Admission:
     if arrival.last_moves >= arrival.moves:
         return Admission(INSTALLED)
     if arrival.here == "live":
-        return Admission(REPLACED)  # it was believed lost with its sender, and went on here
+        return Admission(REPLACED)  # believed lost with its sender, it went on here
     # Moving: it had arrived where it was sent, and comes back. Untouched: its sender never learnt that it was here.
     here: Fate = "departed" if arrival.here == "moving" else "supersede" if arrival.here == "untouched" else "keep"
     if not arrival.fits or arrival.rival_moving:

@@ -39,7 +39,7 @@ class Wheel:
         for number in sorted(number for number in self._slots if number <= current):
             slot = self._slots[number]
             slot.reverse()
-            while slot:  # one by one: a check that raises must not cost the others
+            while slot:  # singly: a check that raises must not cost the others
                 check = slot.pop()
                 again = check(now)
                 if again is not None:

@@ -115,4 +115,4 @@ def _fail(futures: Iterable[asyncio.Future[ClaimResult]], error: GarrisonError) 
     for future in futures:
         if not future.done():
             future.set_exception(error)
-            future.exception()  # whoever asked may be gone
+            future.exception()  # the caller may be gone

@@ -89,7 +89,7 @@ class JournalFirst(MemoryFirst):
         try:
             durable = self._journal.append(entity, state)
         except Unavailable:
-            self._write_behind.hurry()  # what is stored makes room
+            self._write_behind.hurry()  # a flush makes room
             raise
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
             raise Internal(f"the state of {entity.id} cannot be encoded: {error}") from None

@@ -166,7 +166,7 @@ class GroupCommit:
         except Unavailable:
             raise
         except Exception as error:
-            if len(batch) > 1:  # one of them cannot be stored: it must not hinder the others
+            if len(batch) > 1:  # an append that cannot be stored must not hinder the others
                 for pair in batch:
                     await self._append_kind(kind, [pair], waiting)
                 return

@@ -321,7 +321,7 @@ class MemoryStore:
 
     def _decode(self, kind: str, identity: ActorId, entity: EntityRow) -> Any:
         if entity.state is None or entity.next_seq > 1:
-            return None  # where there is a log, the log is the truth
+            return None  # a log, where there is one, is the truth
         try:
             return self._decoders[kind](entity.state)
         except msgspec.MsgspecError as error:

@@ -259,7 +259,7 @@ class Takeover:
         for estate in estates:
             try:
                 await self._close(self._estate(estate), activate)
-            except GarrisonError as error:  # of this estate: it does not hold up the others
+            except GarrisonError as error:  # a fault of this estate does not hold up the others
                 log.warning("estate not closed", node=str(estate.owner), why=error.message)
 
     async def _close(self, opened: OpenEstate, activate: Activate) -> None:

@@ -135,7 +135,7 @@ class WriteBehind:
         except TimeoutError:
             return
         self._hurry.clear()
-        await asyncio.sleep(longest_s / 10)  # who asks again and again is no reason to spin
+        await asyncio.sleep(longest_s / 10)  # asking again and again is no reason to spin
 
     def hurry(self) -> None:
         """Flush soon: the journal has no room."""
@@ -215,7 +215,7 @@ class WriteBehind:
         changes = [Change(entity.id, entity.epoch, entity.version, entity.boundary) for entity in entities]
         try:
             results = await self._store.write(kind, changes)
-        except (Unavailable, Corrupt):  # it is the store, whatever is written
+        except (Unavailable, Corrupt):  # the store fails, whatever is written
             self._failures += 1
             self._metrics.flush_failures_total += 1
             raise
@@ -223,7 +223,7 @@ class WriteBehind:
             if len(entities) == 1:
                 self._refused(entities[0], error)
                 return
-            middle = len(entities) // 2  # one of them cannot be stored: it must not hinder the others
+            middle = len(entities) // 2  # a state that cannot be stored must not hinder the others
             await self._write_kind(kind, entities[:middle])
             await self._write_kind(kind, entities[middle:])
             return

@@ -418,7 +418,7 @@ class Accepted(Link):
             raise BadFrame("unexpected frame")
 
     def _take(self, frames: list[Frame]) -> None:
-        self._held = True  # one write for all answers of this read, at its end
+        self._held = True  # a single write for all answers of this read, at its end
         handlers, peer, out = self._handlers, self.peer, self._out
         for kind, service, number, payload in frames:
             asked = kind == REQUEST

@@ -146,7 +146,7 @@ class MemoryNetwork:
     def _arrive(self, pair: tuple[NodeAddress, NodeAddress], channel: _Channel) -> None:
         if self._channels.get(pair) is not channel:
             return  # the link was reset
-        deliver, size = channel.queue.popleft()  # one timer a message: the head is due
+        deliver, size = channel.queue.popleft()  # each message has a timer: the head is due
         channel.buffered -= size
         deliver()
 
@@ -164,7 +164,7 @@ class MemoryTransport:
         self._in_flight: dict[NodeAddress, int] = {}
         self._working = 0
         self._up = False
-        self.context = contextvars.copy_context()  # what the node's callbacks run in
+        self.context = contextvars.copy_context()  # context that the node's callbacks run in
 
     @property
     def me(self) -> NodeAddress:

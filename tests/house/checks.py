@@ -239,6 +239,19 @@ def clauses(modules: Iterable[Module]) -> list[str]:
     ]
 
 
+def comment_clauses(source: str) -> list[str]:
+    """Comments that begin with a relative clause or a bare pronoun; a line below another comment goes on from it."""
+    found: list[str] = []
+    above = -1
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            text = token.string.lstrip("# ")
+            if above != token.start[0] - 1 and CLAUSE.match(text[:1].upper() + text[1:]):
+                found.append(f"line {token.start[0]}: {token.string}")
+            above = token.start[0] if token.line.strip().startswith("#") else -1
+    return found
+
+
 # ---- the glossary ---------------------------------------------------------------------------
 
 

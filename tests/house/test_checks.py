@@ -84,6 +84,13 @@ def test_docstrings_that_begin_with_the_thing_are_fine() -> None:
     assert checks.clauses([parse("m", source)]) == []
 
 
+def test_comments_that_begin_with_a_clause_are_found() -> None:
+    source = (
+        "# Turns of an actor:\n# which may wait.\nx = 1  # what it was\ny = 2  # a number\n\n# It is late.\nz = 3\n"
+    )
+    assert checks.comment_clauses(source) == ["line 3: # what it was", "line 6: # It is late."]
+
+
 @pytest.mark.parametrize(
     ("source", "found"),
     [

@@ -31,7 +31,14 @@ def test_no_module_is_longer_than_a_reader_bears() -> None:
     assert checks.long_modules(within(read_tree(), "server", "game", "persistence", "garrison", "garrison_bots")) == []
 
 
-@rooms_on_the_way("some three hundred docstrings begin with a clause")
+@pytest.mark.parametrize("package", ["server", "persistence", "game", "garrison", "garrison_bots"])
+def test_comments_begin_with_the_thing(package: str) -> None:
+    for path in sorted((checks.ROOT / checks.PACKAGES[package]).rglob("*.py")):
+        found = checks.comment_clauses(path.read_text("utf-8"))
+        assert not found, f"{path.relative_to(checks.ROOT)}: {found}"
+
+
+@rooms_on_the_way("some docstrings begin with a clause")
 def test_docstrings_begin_with_the_thing() -> None:
     assert checks.clauses(within(read_tree(), "server", "persistence", "game", "garrison", "garrison_bots")) == []
 

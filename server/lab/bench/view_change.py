@@ -195,7 +195,7 @@ class _Cluster:
     def floor_ms(self, kind: str) -> float:
         """The floor of one node: its share of what must be done."""
         others = self.size - 1
-        share = len(self.ids) // self.size // self.size  # what moves, among all nodes
+        share = len(self.ids) // self.size // self.size  # moves among all nodes
         moved = [str(identity) for identity in self.ids[: max(1, share)]]
         slots = floor.SLOTS if kind == "join" else max(1, floor.SLOTS // self.size)
         draws = WEIGHT if kind == "join" else WEIGHT * others

@@ -57,7 +57,7 @@ class Struck(msgspec.Struct):
         """The same of those that lived elsewhere and were late all the same."""
         found = {}
         for entity in sorted(gaps.gaps.keys() - set(self.entities)):
-            # What began well before the fault is an earlier one's doing.
+            # Gaps that began well before the fault are an earlier one's doing.
             waits = self._waits(gaps, entity, lambda gap: gap.since >= self.at - gaps.bound_s and gap.is_long)
             if waits:
                 found[entity] = max(waits)

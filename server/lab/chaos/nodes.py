@@ -74,5 +74,5 @@ def fenced_writes(logs: list[Path]) -> int:
             with log.open(encoding="utf-8", errors="replace") as lines:
                 count += sum(FENCED in line for line in lines)
         except OSError:
-            continue  # that node never ran
+            continue  # the node never ran
     return count

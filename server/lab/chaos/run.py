@@ -120,7 +120,7 @@ class Chaos(Live):
         elif not local:
             self.no_network = "the store or the journal is reached over the network"
         elif os.geteuid() and options.store == "postgres":
-            self.no_network = "without root there are none beside a PostgreSQL"  # which root may not run
+            self.no_network = "without root there are none beside a PostgreSQL"  # root may not run it
         else:
             self.no_network = why_not(options.nodes + 1)
         if not self.no_network:

@@ -87,7 +87,7 @@ class SqliteStore(ChaosStore):
             try:
                 connection.execute("BEGIN IMMEDIATE")
             except sqlite3.OperationalError:
-                return  # it could not be had: the nodes are that busy
+                return  # no connection could be had: the nodes are that busy
             try:
                 time.sleep(seconds)
             finally:

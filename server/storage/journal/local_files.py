@@ -137,7 +137,7 @@ def _read(path: Path, cluster: str, owner: NodeAddress) -> Recovered:
             if head is not None:
                 parts.append(Part(str(file), data, segment.HEAD_BYTES, head.first - 1))
                 high = max(high, head.newest)
-        for file in files:  # what was reused while it was read had been truncated before
+        for file in files:  # a segment that was reused while it was read had been truncated before
             low = max(low, _truncated(file, cluster, owner))
     except FileNotFoundError:
         return Recovered({}, [f"the journal of {owner} is gone: {path} was removed while it was read"])

@@ -246,7 +246,7 @@ class MemoryJournal:
 
     async def close(self, keep: bool) -> None:
         run = self._run
-        if run is not None and keep and run.under_way and run.locked:  # what is under way has the time of one command
+        if run is not None and keep and run.under_way and run.locked:  # records under way have the time of one command
             left = run.arrives_at - asyncio.get_running_loop().time()
             await asyncio.sleep(min(max(left, 0.0), self._timeout_s))
         self._run = None

@@ -111,7 +111,7 @@ def _next_record(data: bytes, offset: int, seed: int, last: int, budget: int) ->
         if offset + HEADER_BYTES <= len(data):
             _, length, sequence, _ = HEADER.unpack_from(data, offset)
             if sequence > last and offset + HEADER_BYTES + length <= len(data):
-                budget -= length  # it was hashed
+                budget -= length  # its bytes were hashed
         budget -= HEADER_BYTES
         offset += 1
     return -1, budget

@@ -61,7 +61,7 @@ def connect(settings: JournalSettings) -> tuple[Redis, str]:
         how["socket_timeout"] = None  # `ask` has the limit: with one of its own the client may lose a cancellation
         how["decode_responses"] = False  # records are no text
         str(how.get("host", "")).encode("idna")
-        pool.make_connection()  # which looks at the options, and opens nothing
+        pool.make_connection()  # making it looks at the options, and opens nothing
     except (ValueError, TypeError, AttributeError, exceptions.RedisError):  # its text may hold a part of the password
         why = "must be redis://host:port/number, rediss://… or unix://…, with options that redis-py knows"
         raise BadSetting("journal.redis_url", why) from None

@@ -55,7 +55,7 @@ TrimPhase = Literal["ready", "sent", "waiting"]
 _TRIM: Final[dict[TrimPhase, tuple[TrimPhase, ...]]] = {
     "ready": ("sent",),
     "sent": ("ready", "waiting"),  # `ready` also where more was stored while it was under way
-    "waiting": ("ready",),  # it failed: the next truncation tries again
+    "waiting": ("ready",),  # after a failure the next truncation tries again
 }
 TRIM_PHASES: Final = PhaseTable("journal trim", _TRIM)
 

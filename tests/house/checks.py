@@ -245,10 +245,10 @@ def comment_clauses(source: str) -> list[str]:
     above = -1
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type == tokenize.COMMENT:
-            text = token.string.lstrip("# ")
-            if above != token.start[0] - 1 and CLAUSE.match(text[:1].upper() + text[1:]):
+            text, alone = token.string.lstrip("# "), token.line.strip().startswith("#")
+            if not (alone and above == token.start[0] - 1) and CLAUSE.match(text[:1].upper() + text[1:]):
                 found.append(f"line {token.start[0]}: {token.string}")
-            above = token.start[0] if token.line.strip().startswith("#") else -1
+            above = token.start[0] if alone else -1
     return found
 
 

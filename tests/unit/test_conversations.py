@@ -9,7 +9,7 @@ from game.app import App
 from server.cli.conversation_steps import CHOICES
 from server.cli.protocol import describe
 from server.wire.codec import Format
-from tests.support.conversations import CONVERSATIONS, CorePlayer, NodePlayer, WrongLine
+from tests.support.conversations import CONVERSATIONS, CorePlayer, NodePlayer, Values, WrongLine, whole
 from tests.support.gateways import gateways
 from tests.support.tiny import TinyApp
 
@@ -106,6 +106,15 @@ async def test_a_line_that_no_step_asks_for_is_seen() -> None:
     del conversation["steps"][places[0]]
     with pytest.raises(WrongLine):
         await play_live(conversation)
+
+
+def test_a_line_without_trailing_fields_stands_for_one_with_their_defaults() -> None:
+    assert whole(["hello", 1, "tok"])[2:7] == ["tok", None, 0, "", True]
+    assert whole(["hello", 1]) == ["hello", 1]
+    assert whole(["beats", 3]) == ["beats", 3]
+    values = Values({"values": {}}, "client")
+    assert values.fits(whole(["hello", 1, "tok"]), whole(["hello", 1, "tok", None, 0, "", True]))
+    assert not values.fits(whole(["hello", 1, "tok"]), whole(["hello", 1, "tok", None, 0, "", False]))
 
 
 # ---- the data itself ----------------------------------------------------------------------------------

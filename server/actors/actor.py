@@ -1,4 +1,4 @@
-"""What an application author writes: an actor class. Start here.
+"""Actor classes: the part that an application author writes. Start here.
 
     class Counter(Actor[CounterState]):
         kind = "counter"
@@ -47,7 +47,7 @@ Role = Literal["player", "host", "service", "node"]
 
 
 class Caller(msgspec.Struct, frozen=True, array_like=True):
-    """Who asked: the authenticated subject of a session, or a node (an actor or the engine)."""
+    """The origin of a call: the authenticated subject of a session, or a node (an actor or the engine)."""
 
     role: Role
     subject: str

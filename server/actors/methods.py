@@ -21,7 +21,7 @@ _MARKS = ("remote", "read_only", "existing")
 
 
 class Method:
-    """One callable method. `function(actor, *args)`; `decode_args` and `decode_result` raise
+    """A callable method. `function(actor, *args)`; `decode_args` and `decode_result` raise
     `BadInput`."""
 
     __slots__ = ("_args", "_result", "aside", "existing", "function", "name", "peeks", "plain", "read_only")

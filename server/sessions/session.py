@@ -1,4 +1,4 @@
-"""One session: a client's life on this node, over one connection or several in turn.
+"""A session: a client's life on this node, over one connection or several in turn.
 
     opening --> attached <-> detached     the connection broke: kept for the resume window, pushes gather
                  |  ^  |        |
@@ -96,8 +96,8 @@ class SessionKeeper(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SessionKit:
-    """What all sessions of a node share. `ack_interval_s`: heartbeats without an id are acknowledged this often.
-    `decoders`: the codecs' decoders without their explanations, for the hot path."""
+    """The parts that all sessions of a node share. `ack_interval_s`: heartbeats without an id are acknowledged this
+    often. `decoders`: the codecs' decoders without their explanations, for the hot path."""
 
     settings: GatewaySettings
     ticks: TickClock

@@ -113,7 +113,7 @@ Effects = tuple[Effect, ...]
 
 
 class Transfer:
-    """One session on its way to node `to`, known to clients as `url`.
+    """A session on its way to node `to`, known to clients as `url`.
 
     `line`: the node in whose line it stands. `pulled`: its client is at `to` already and need not be told.
     `frozen`: it is packed, and nothing of it changes here (a bool beside the phase: each heartbeat without an id
@@ -175,7 +175,7 @@ class Transfer:
         return "pack" if self.to == line else "elsewhere"
 
     def freeze(self, topics: list[tuple[str, int]], going: bytes) -> None:
-        """It is packed: from here on nothing of the session changes on this node."""
+        """Note that it is packed: from here on nothing of the session changes on this node."""
         self.frozen = True
         self._enter("shipping")
         self.topics, self.going = topics, going
@@ -275,11 +275,11 @@ a life of its own."""
 
 
 Fate = Literal["keep", "departed", "supersede"]
-"""What becomes of it: nothing; it has arrived where it was sent; it ends, since its sender went on."""
+"""The fate of a copy: it stays; it has arrived where it was sent; it ends, since its sender went on."""
 
 
 class ArrivalFacts(NamedTuple):
-    """What is known of a session that arrives. `here`: this node's copy; `last_moves`: the newest shipment of it that
+    """Facts about a session that arrives. `here`: this node's copy; `last_moves`: the newest shipment of it that
     this node has had. `fits`: its outbox and topics are within the bounds here, and there is room. `rival_moving`:
     the player's other session here is on its way elsewhere; `rival_stays`: it stays (see `takes_over`)."""
 

@@ -65,7 +65,7 @@ class _Broken(Exception):
 
 
 class StreamEntry(msgspec.Struct):
-    """One entry of the stream: records `first` up to, not including, `end`."""
+    """An entry of the stream: records `first` up to, not including, `end`."""
 
     number: int
     first: int

@@ -125,7 +125,7 @@ class Node:
         self.system = ActorSystem(
             Services(
                 app=app, settings=settings, clock=clock, rng=rng, metrics=metrics, supervisor=self.supervisor,
-                transport=drivers.transport, store=store, logs=drivers.logs,
+                transport=drivers.transport, store=store, logs=drivers.logs, store_queries=drivers.store_queries,
             ),
             pipeline,
         )  # fmt: skip

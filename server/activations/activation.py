@@ -14,7 +14,7 @@ twin there goes loading -> frozen -> live. Where the store fails, closing, halte
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from functools import partial
 from typing import Any, Final, Literal
 
@@ -122,6 +122,12 @@ class Activation(Turns):
     def ask(self, identity: ActorId, name: str, args: tuple[Any, ...]) -> Coroutine[Any, Any, Any]:
         """The answer of another actor, as part of the turn under way. Errors: see `Dispatcher.ask`."""
         return self._node.ask(identity, name, args, caller=self)
+
+    async def query_store(self, name: str, params: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """See `Actor.query_store`. In a task of its own: the first step of a turn runs in whatever task called it."""
+        query = self._node.store_queries.run(name, params)
+        rows: list[dict[str, Any]] = await self._node.supervisor.spawn(query, f"query {name} for {self.id}")
+        return rows
 
     def release(self) -> None:
         """Ask to be deactivated once idle."""

@@ -19,6 +19,7 @@ from server.settings import Settings
 from server.storage.durability import Durability
 from server.storage.group_commit import GroupCommit
 from server.storage.ports import Store
+from server.storage.queries import StoreQueries
 
 Chain = tuple[ActorId, ...]
 
@@ -63,6 +64,9 @@ class ActivationNode(Protocol):
     def logs(self) -> LogStore:
         """The log store, for events that are not in memory any more."""
         ...
+
+    @property
+    def store_queries(self) -> StoreQueries: ...
 
     @property
     def durability(self) -> Durability: ...

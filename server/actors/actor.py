@@ -23,7 +23,7 @@ it keeps in other fields does if `carry` gives it and `arrived` takes it. `activ
 the new node, as it does after a crash, when there is nothing to carry.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, ClassVar, Concatenate, Generic, Literal, ParamSpec, TypeVar, overload
 
 import msgspec
@@ -199,6 +199,12 @@ class Actor(Generic[S]):
 
     def cancel(self, method: Callable[..., Any]) -> None:
         self.context.cancel_timer(method.__name__)
+
+    async def query_store(self, name: str, params: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """The rows of the application's store query `name`, as plain dicts: a list or a ranking over many actors,
+        as it is *stored*. It comes before the turn changes state. Raises `NotFound` for a name that there is
+        not, `BadInput` for parameters that are not the query's, `Unavailable` where the store is not reached."""
+        return await self.context.query_store(name, params)
 
     # ---- reminders ----
 

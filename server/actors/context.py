@@ -4,7 +4,7 @@ An author calls the methods of `Actor`; those call these. The engine's `Activati
 few lines in a test are another.
 """
 
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Awaitable, Coroutine, Mapping
 from typing import Any, Protocol
 
 import msgspec
@@ -128,6 +128,10 @@ class Context(Protocol):
     def ask(self, identity: ActorId, name: str, args: tuple[Any, ...]) -> Coroutine[Any, Any, Any]:
         """The answer of another actor, within the deadline of the turn under way. Raises what the method
         raises, and the errors of a call."""
+        ...
+
+    async def query_store(self, name: str, params: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """See `Actor.query_store`."""
         ...
 
     # ---- life ----

@@ -21,6 +21,7 @@ from server.storage.claimer import Claimer
 from server.storage.durability import Durability
 from server.storage.group_commit import GroupCommit
 from server.storage.ports import Store
+from server.storage.queries import StoreQueries
 from server.storage.takeover import Takeover
 from server.storage.write_behind import WriteBehind
 from server.transport.ports import Transport
@@ -38,6 +39,7 @@ class Services(msgspec.Struct, frozen=True):
     transport: Transport
     store: Store
     logs: LogStore
+    store_queries: StoreQueries
 
 
 class StorageParts(Protocol):

@@ -48,6 +48,7 @@ class ActorSystem:
         self.app, self.settings, self.clock, self.rng = services.app, services.settings, services.clock, services.rng
         self.metrics, self.supervisor, self.transport = services.metrics, services.supervisor, services.transport
         self.store, self.logs, self.claimer = services.store, services.logs, storage.claimer
+        self.store_queries = services.store_queries
         self.takeover, self.durability = storage.takeover, storage.durability
         self.write_behind, self.group_commit = storage.write_behind, storage.group_commit
         self.current = current = CurrentView(NodeAddress(NodeId(services.settings.node), Incarnation(0)), View(()))

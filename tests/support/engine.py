@@ -1,8 +1,9 @@
 """Hosts on memory drivers: the actor runtime without gateway, gossip or sockets."""
 
 import random
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from types import MappingProxyType
 
 from server.actors.actor import Actor
 from server.actors.app import App
@@ -18,6 +19,7 @@ from server.settings import Settings, from_tree
 from server.storage.journal.ports import Journal
 from server.storage.memory import MemoryDatabase, MemoryStore
 from server.storage.pipeline import StoragePipeline
+from server.storage.queries import MemoryQuery, MemoryStoreQueries
 from server.transport.memory import MemoryNetwork, MemoryTransport
 from server.view_change import change_view
 from server.wire.messages import Push
@@ -60,8 +62,13 @@ class Cluster:
     """Hosts that share a database and a network. `show` gives all of them a view."""
 
     def __init__(
-        self, app: App, settings: Settings, make_journal: Callable[[str, Metrics], Journal] | None = None
+        self,
+        app: App,
+        settings: Settings,
+        make_journal: Callable[[str, Metrics], Journal] | None = None,
+        queries: Mapping[str, MemoryQuery] = MappingProxyType({}),
     ) -> None:
+        self.queries = queries
         self.app, self.settings, self.make_journal = app, settings, make_journal
         self.clock = LoopClock()
         self.network = MemoryNetwork()
@@ -75,6 +82,7 @@ class Cluster:
         faults = Faults()
         store = FaultyStore(self.database, types, faults, still_live(self.app))
         logs = FaultyLogs(self.database, faults)
+        queries = MemoryStoreQueries(self.database, types, self.queries)
         transport = MemoryTransport(self.network, self.settings.transport, metrics)
         journal = self.make_journal(name, metrics) if self.make_journal is not None else None
         pipeline = StoragePipeline(
@@ -84,7 +92,7 @@ class Cluster:
         host = TestHost(
             Services(
                 app=self.app, settings=self.settings, clock=self.clock, rng=rng, metrics=metrics, supervisor=supervisor,
-                transport=transport, store=store, logs=logs,
+                transport=transport, store=store, logs=logs, store_queries=queries,
             ),
             pipeline,
         )  # fmt: skip
@@ -133,10 +141,11 @@ async def cluster(
     names: Sequence[str] = ("node-1",),
     app: App = TinyApp,
     make_journal: Callable[[str, Metrics], Journal] | None = None,
+    queries: Mapping[str, MemoryQuery] = MappingProxyType({}),
     **tree: object,
 ) -> AsyncIterator[Cluster]:
     """A running cluster of hosts that see each other; `tree` are settings."""
-    world = Cluster(app, from_tree(tree), make_journal)
+    world = Cluster(app, from_tree(tree), make_journal, queries)
     for name in names:
         await world.add(name)
     world.show(*names)

@@ -88,6 +88,12 @@ class Counter(Actor[Total]):
         self.after(delay_s, self.add, 1)
 
     @remote
+    async def add_the_best(self) -> int:
+        """Adds the largest total that is stored."""
+        rows = await self.query_store("best", {"limit": 1})
+        return self.add(rows[0]["total"])
+
+    @remote
     def add_unmarked_later(self, delay_s: float) -> None:
         self.after(delay_s, self.unmarked)
 

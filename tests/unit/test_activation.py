@@ -1,13 +1,16 @@
 """Turns: inline, never interleaved, undone when they fail; mailboxes, cycles, deadlines, timers."""
 
 import asyncio
+from typing import Any
 
+import msgspec
 import pytest
 
 from server.actors.actor import Caller
 from server.catalog.calls import encode_call
 from server.errors import CallCycle, DeadlineExceeded, Forbidden, Internal, NotFound, Overloaded, Unavailable
 from server.ids import ActorId, actor_id
+from server.storage.queries import MemoryQuery, States
 from server.transport.ports import Service
 from tests.support.engine import TestHost, cluster, key_owned_by
 from tests.support.tiny import Counter, Ledger
@@ -186,3 +189,29 @@ async def test_an_actor_decides_who_may_watch_it(reader: str) -> None:
         assert await ask(host, "admits", Caller("player", "ann"), to=book) is None
         with pytest.raises(Forbidden, match="not for player mallory"):
             await ask(host, "admits", Caller("player", "mallory"), to=book)
+
+
+class BestParams(msgspec.Struct, frozen=True):
+    limit: int = 10
+
+
+def best_totals(states: States, params: BestParams) -> list[dict[str, Any]]:
+    return sorted(({"key": key, "total": it.total} for key, it in states("counter")), key=lambda row: -row["total"])
+
+
+@pytest.mark.parametrize("warm", [True, False])
+async def test_turns_may_run_a_named_store_query(warm: bool) -> None:
+    async with cluster(queries={"best": MemoryQuery(BestParams, best_totals)}) as world:
+        host = world.hosts["node-1"]
+        for key, total in (("x", 5), ("y", 9)):
+            await ask(host, "add", total, to=actor_id("counter", key))
+        await host.write_behind.flush()
+        if warm:
+            await ask(host, "add", 1)
+        assert await ask(host, "add_the_best") == 9 + warm
+
+
+async def test_a_turn_whose_store_query_there_is_not_is_refused() -> None:
+    async with cluster() as world:
+        with pytest.raises(NotFound, match="best"):
+            await ask(world.hosts["node-1"], "add_the_best")

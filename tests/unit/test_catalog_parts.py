@@ -34,6 +34,7 @@ from server.runtime.metrics import Metrics
 from server.runtime.supervisor import Supervisor
 from server.settings import Settings
 from server.storage.ports import Owned, Reminder
+from server.storage.queries import NoStoreQueries
 from server.transport.ports import Service
 from tests.support.waiting import until
 
@@ -152,6 +153,7 @@ class Bench:
             supervisor=self.supervisor,
             transport=self.transport,  # type: ignore[arg-type]
             store=self.store,
+            store_queries=NoStoreQueries(),
             logs=Recorder(),
         )
         self.current = CurrentView(ME, View((member(ME),)))

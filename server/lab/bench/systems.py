@@ -19,6 +19,7 @@ from server.settings import Settings, from_tree
 from server.storage.memory import MemoryDatabase, MemoryStore
 from server.storage.memory_logs import MemoryLogStore
 from server.storage.pipeline import StoragePipeline
+from server.storage.queries import NoStoreQueries
 from server.transport.tcp import TcpTransport
 from server.view_change import change_view
 
@@ -65,7 +66,7 @@ async def system_over(app: App, store: Any, logs: Any, name: str = "node-1") -> 
     system = ActorSystem(
             Services(
                 app=app, settings=settings, clock=clock, rng=rng, metrics=metrics, supervisor=supervisor,
-                transport=transport, store=store, logs=logs,
+                transport=transport, store=store, logs=logs, store_queries=NoStoreQueries(),
             ),
             pipeline,
         )  # fmt: skip

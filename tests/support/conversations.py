@@ -19,6 +19,7 @@ import garrison
 from garrison import messages as sdk
 from garrison._core import Core
 from garrison._decisions import Answer, Deliver, Down, Drop, NeedToken, Open, Part, Stir, Stop, Up
+from garrison._streams import Stream
 from server.ids import actor_id
 from server.sessions.memory import ClientEnd
 from server.wire.codec import Format
@@ -244,8 +245,9 @@ class CorePlayer:
             case Deliver():
                 self.told.append(["push", decision.push.to_wire()])
             case Stir():
-                while (item := core.read(decision.stream, self.now)) is not None:
-                    self.told.append(["event", decision.stream.topic, item[0], item[1].to_wire()])
+                assert isinstance(decision.subscription, Stream)
+                while (item := core.read(decision.subscription, self.now)) is not None:
+                    self.told.append(["event", decision.subscription.topic, item[0], item[1].to_wire()])
             case Stop():
                 self.told.append(["over", decision.error.code, getattr(decision.error, "close_code", None)])
             case Drop() | Down():

@@ -281,7 +281,7 @@ async def test_a_fault_at_a_timer_ends_the_client_too() -> None:
         with pytest.raises(garrison.errors.Overloaded):
             await client.scoreboard("m1")
         rng.welcomed = True
-        client._core._streams._requests._options = replace(options, max_queued=0)  # then it has to wait, by chance
+        client._core._requests._options = replace(options, max_queued=0)  # then it has to wait, by chance
         with pytest.raises(Internal, match="broken"):
             await anext(events)
         with pytest.raises(Internal, match="broken"):

@@ -12,8 +12,8 @@ from garrison import Options, errors
 from garrison import messages as sdk
 from garrison._core import PART_S, Core
 from garrison._decisions import Answer, Decision, Deliver, Down, Drop, NeedToken, Open, Part, Stir, Stop, Up
-from garrison._phases import CLIENT, STREAM, IllegalTransition, move
-from garrison._streams import ASK_AGAIN_S
+from garrison._phases import CLIENT, SUBSCRIPTION, IllegalTransition, move
+from garrison._subscriptions import ASK_AGAIN_S
 from garrison._timers import ROOM, Timers
 
 Line = list[Any]
@@ -511,7 +511,7 @@ def test_a_stream_that_was_refused_stays_so_in_a_new_session() -> None:
     bench.look()
     bench.hear("error", bench.lines("watch")[-1][1], "not_found", "", None)
     assert stream.phase == "failed" and isinstance(stream.error, errors.NotFound)
-    assert bench.last(Stir).stream is stream
+    assert bench.last(Stir).subscription is stream
     bench.broken()
     bench.welcomed()
     assert len(bench.lines("watch")) == 1
@@ -523,10 +523,10 @@ def test_a_stream_that_was_refused_stays_so_in_a_new_session() -> None:
 def test_an_illegal_transition_raises() -> None:
     with pytest.raises(IllegalTransition, match="over -> up"):
         move(CLIENT, "over", "up")
-    assert move(STREAM, "live", "paused") == "paused"
+    assert move(SUBSCRIPTION, "live", "paused") == "paused"
 
 
-@pytest.mark.parametrize("table", [CLIENT, STREAM])
+@pytest.mark.parametrize("table", [CLIENT, SUBSCRIPTION])
 def test_each_phase_is_reached_and_leads_to_the_last(table: Any) -> None:
     first, last = next(iter(table)), list(table)[-1]
     for phase in table:

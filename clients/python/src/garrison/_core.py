@@ -18,7 +18,7 @@ be played against the core with nothing else around it (sans-I/O, as h11 and the
 
 The core holds hello and welcome, the resume token and the acknowledgements, commands repeated by number,
 `going` and `redirect` with their bounds, backoff, heartbeats, streams and their gaps. Its parts have a file each:
-`_dial` (where to and when), `_session` (counts), `_requests`, `_streams`, `_timers`.
+`_dial` (where to and when), `_session` (counts), `_requests`, `_subscriptions`, `_streams`, `_timers`.
 """
 
 from collections.abc import Sequence
@@ -35,6 +35,7 @@ from garrison._retry import Chance
 from garrison._session import Session
 from garrison._stats import Stats
 from garrison._streams import Stream, Streams
+from garrison._subscriptions import Subscription, Subscriptions
 from garrison._timers import Kind, Timers
 from garrison.errors import BadFrame, GarrisonError, SessionClosed, Unavailable, from_wire
 from garrison.messages import Ack, Beat, Beats, Close, Events, Failed, Going, Heartbeat, Redirect, Welcome
@@ -97,9 +98,8 @@ class Core:
         self._dial = Dial(urls, first, options, chance, renewable)
         self._session = Session(options, self.stats)
         self._requests = Requests(options, self.stats, self._timers, chance, self._frames.append, self._take_id)
-        self._streams = Streams(
-            options.watch_buffer, self._requests, self._timers, chance, self._send, self._take_id, self._stir
-        )
+        self._subscriptions = Subscriptions(self._requests, self._timers, chance, self._send, self._take_id, self._stir)
+        self._streams = Streams(options.watch_buffer, self._subscriptions)
 
     # ---- out --------------------------------------------------------------------------------------
 
@@ -173,7 +173,7 @@ class Core:
         self._drop()
         self._enter("over")
         self._frames.clear()
-        self._streams.fail_all(error)
+        self._subscriptions.fail_all(error)
         self._requests.fail_all(error, now)
         self._decisions.append(Stop(error))
 
@@ -210,9 +210,9 @@ class Core:
         """The next event of a stream and its number; None if there is none yet."""
         return self._streams.read(stream, now)
 
-    def leave(self, stream: Stream) -> None:
+    def leave(self, subscription: Subscription) -> None:
         """End a subscription."""
-        self._streams.leave(stream)
+        self._subscriptions.leave(subscription)
 
     # ---- the way to a session -------------------------------------------------------------------
 
@@ -320,7 +320,7 @@ class Core:
         self._timers.at(now + (0.1 + 0.8 * self._chance()) * self._interval_s, "beat", self.connection)
         self._decisions.append(Up(welcome, welcome.recovered))
         self._requests.flowing = True
-        self._streams.on_welcome(welcome.recovered, now)
+        self._subscriptions.on_welcome(welcome.recovered, now)
         self._requests.pump()
 
     def received(self, connection: int, frame: bytes | str, now: float) -> None:
@@ -361,7 +361,7 @@ class Core:
         elif isinstance(reply, Beat):
             self._session.beat()
         else:
-            self._streams.on_left(reply)
+            self._subscriptions.on_left(reply)
 
     def _count_push(self, seq: object, size: int) -> bool:
         if not self._session.take_in(seq, size):
@@ -446,7 +446,7 @@ class Core:
                 case "retry":
                     self._requests.again(key)
                 case "ask":
-                    self._streams.ask_again(key, now)
+                    self._subscriptions.ask_again(key, now)
                 case _ if key == self.connection:
                     self._on_connection_timer(kind, now)
 
@@ -513,5 +513,5 @@ class Core:
     def _answered(self, call: Call, reply: Reply | None, error: GarrisonError | None, now: float) -> None:
         self._decisions.append(Answer(call.order, reply, error))
 
-    def _stir(self, stream: Stream) -> None:
-        self._decisions.append(Stir(stream))
+    def _stir(self, subscription: Subscription) -> None:
+        self._decisions.append(Stir(subscription))

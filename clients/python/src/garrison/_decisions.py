@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from garrison._base import Push
-from garrison._streams import Stream
+from garrison._subscriptions import Subscription
 from garrison.errors import GarrisonError
 from garrison.messages import Welcome
 
@@ -75,9 +75,9 @@ class Deliver:
 
 @dataclass(frozen=True, slots=True)
 class Stir:
-    """Stream `stream` has something to read: events, its error or its end."""
+    """A subscription has something to read: news, its error or its end."""
 
-    stream: Stream
+    subscription: Subscription
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Phases of the client and of a stream, each a table of legal transitions.
+"""Phases of the client and of a subscription, each a table of legal transitions.
 
 A phase changes only through `move`, so that a fault shows where it happens and not three events later. Pure.
 """
@@ -35,8 +35,8 @@ CLIENT: Final[Mapping[ClientPhase, tuple[ClientPhase, ...]]] = {
 - `over`: no connection will follow.
 """
 
-StreamPhase = Literal["asking", "live", "paused", "failed", "closed"]
-STREAM: Final[Mapping[StreamPhase, tuple[StreamPhase, ...]]] = {
+SubscriptionPhase = Literal["asking", "live", "paused", "failed", "closed"]
+SUBSCRIPTION: Final[Mapping[SubscriptionPhase, tuple[SubscriptionPhase, ...]]] = {
     "asking": ("live", "paused", "failed", "closed"),
     "live": ("asking", "paused", "failed", "closed"),
     "paused": ("asking", "failed", "closed"),
@@ -45,9 +45,9 @@ STREAM: Final[Mapping[StreamPhase, tuple[StreamPhase, ...]]] = {
 }
 """A subscription's life:
 
-- `asking`: a `watch` is under way or due;
-- `live`: the server has answered it; events come;
-- `paused`: the buffer is full and the subscription given up until half of it is read;
+- `asking`: a request for it is under way or due;
+- `live`: the server has answered it; news come;
+- `paused`: a stream's buffer is full and the subscription given up until half of it is read;
 - `failed`: the server refused it for good, or the client is over;
 - `closed`: the program has left it.
 """

@@ -29,6 +29,7 @@ from garrison._game import GameCalls
 from garrison._socket import FAILURES, check_url, close_code, close_reason, open_socket
 from garrison._stats import Stats
 from garrison._streams import Stream
+from garrison._subscriptions import Subscription
 from garrison.errors import GarrisonError, Internal, SessionClosed, Unavailable
 from garrison.messages import Welcome
 from garrison.options import Options
@@ -84,7 +85,7 @@ class Client(GameCalls):
         self._changed = asyncio.Event()
         """Set when a session comes up and when the client is over."""
         self._answers: dict[int, asyncio.Future[Any]] = {}
-        self._watches: dict[Stream, Watch] = {}
+        self._watches: dict[Subscription, Watch] = {}
         self._pushes: deque[Push] = deque(maxlen=options.push_buffer)
         self._pushes_ready = asyncio.Event()
 
@@ -323,7 +324,7 @@ class Client(GameCalls):
             case Answer():
                 self._answer(decision)
             case Stir():
-                if (watch := self._watches.get(decision.stream)) is not None:
+                if (watch := self._watches.get(decision.subscription)) is not None:
                     watch.stir()
             case Deliver():
                 if len(self._pushes) == self.options.push_buffer:

@@ -92,7 +92,8 @@ class SlotTable:
             return []
         starts = np.flatnonzero(np.diff(self._index, prepend=-1))
         lengths: list[int] = np.diff(starts, append=SLOT_COUNT).tolist()
-        return [(length, self.owners[self._index[start]][0]) for start, length in zip(starts, lengths, strict=True)]
+        places: list[int] = self._index[starts].tolist()
+        return [(length, self.owners[place][0]) for length, place in zip(lengths, places, strict=True)]
 
 
 def _assign(owners: Owners, before: SlotTable | None) -> tuple[NDArray[np.int32], NDArray[np.uint64]]:

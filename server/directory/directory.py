@@ -14,6 +14,7 @@ from server.cluster.view import View
 from server.directory.handoff import HandoffCore
 from server.directory.messages import Hint, Word, WordAnswer
 from server.directory.ports import ActivationSource
+from server.directory.stream import LIMITS, DirectoryLimits
 from server.errors import BadInput
 from server.ids import ActorId, NodeAddress
 from server.runtime.backoff import backoff_s
@@ -41,6 +42,7 @@ class Directory:
         rng: random.Random,
         supervisor: Supervisor,
         source: ActivationSource,
+        limits: DirectoryLimits = LIMITS,
     ) -> None:
         self._transport, self._clock, self._supervisor = transport, clock, supervisor
         self._wait_s = settings.directory_wait_s
@@ -49,6 +51,7 @@ class Directory:
             self._wait_s,
             settings.call_timeout_s,
             lambda attempt: 0.01 + backoff_s(attempt, rng, base_s=0.025, cap_s=0.5),
+            limits,
         )
         self.partition = self._core.partition
         self._talking: dict[NodeAddress, None] = {}

@@ -38,7 +38,7 @@ Messages (`messages.py`)
 When slots move
     Lost to a live node: they are sealed. Look-ups are answered `Moved` and births refused from
     this moment, because both ask the slot table. The entries, with this node's own activations
-    that were implied so far, become handoffs of about `BATCH` entries, tagged with a number, the
+    that were implied so far, become handoffs of about a batch of entries (`DirectoryLimits`), tagged with a number, the
     view's digest, and which of the slots this node was itself not sure of. A handoff is kept until
     it is answered `done` and offered again with a growing pause. If the view turns, its slots are
     taken back (and checked, and the members asked, as the receiver may never have had them), or go
@@ -89,7 +89,7 @@ Duplicates
     the placement has only sent an actor somewhere, a copy that lives counts for more.
 
 Bounds
-    A look-up waits `wait_s` at most. A stream has one message under way, with at most `BATCH` ids of
+    A look-up waits `wait_s` at most. A stream has one message under way, with at most a batch of ids of
     a sort, and pauses between failures that grow to a cap. What waits to be said is bounded by the
     activations and entries of this node; deaths and doubts beyond a limit are not noted.
 """
@@ -107,7 +107,7 @@ from server.directory.messages import Handoff, Hint, Verdict, Word, WordAnswer, 
 from server.directory.partition import Census, Partition, mask
 from server.directory.ports import ActivationSource
 from server.directory.questions import Questions
-from server.directory.stream import Backoff, Sealed, Stream, parts
+from server.directory.stream import LIMITS, Backoff, DirectoryLimits, Sealed, Stream, parts
 from server.errors import Unavailable
 from server.ids import ActorId, Incarnation, NodeAddress, NodeId, slot
 
@@ -120,8 +120,15 @@ class HandoffCore:
     a repetition by its number; `confirm_s` is how long an activation may take to begin where the
     placement has sent it."""
 
-    def __init__(self, source: ActivationSource, wait_s: float, confirm_s: float, backoff: Backoff) -> None:
-        self._source, self._confirm_s, self._backoff = source, confirm_s, backoff
+    def __init__(
+        self,
+        source: ActivationSource,
+        wait_s: float,
+        confirm_s: float,
+        backoff: Backoff,
+        limits: DirectoryLimits = LIMITS,
+    ) -> None:
+        self._source, self._confirm_s, self._backoff, self._limits = source, confirm_s, backoff, limits
         self.partition = Partition()
         self.questions = Questions(wait_s)
         self.me = NOBODY
@@ -153,7 +160,7 @@ class HandoffCore:
         self.awake[peer] = None
         stream = self._streams.get(peer)
         if stream is None:
-            stream = self._streams[peer] = Stream()
+            stream = self._streams[peer] = Stream(self._limits)
         return stream
 
     def _tell(self, identity: ActorId, owner: NodeAddress | None, claim: bool = False) -> None:
@@ -301,7 +308,7 @@ class HandoffCore:
         self, to: NodeAddress, slots: Slots, entries: dict[ActorId, NodeAddress], digest: int, unsure: Slots
     ) -> None:
         stream = self._stream(to)
-        for inside, some in parts(slots, entries):
+        for inside, some in parts(slots, entries, self._limits.batch):
             self._number += 1
             doubtful = unsure[mask(inside)[unsure]]
             stream.sealed[self._number] = Sealed(inside, doubtful, some, digest)

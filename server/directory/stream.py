@@ -16,12 +16,20 @@ from server.cluster.slots import Slots
 from server.directory.messages import Handoff, Word, WordAnswer, pack
 from server.ids import ActorId, NodeAddress, slot
 
-BATCH: Final = 5_000
-"""Ids of a sort in a message, and entries in a handoff."""
-_ASKS: Final = 64
-_MOST: Final = 200_000
-"""Deaths and doubts that may wait for a peer. Past it no more are noted: a wrong entry costs one
-redirect and heals then. (Births are bounded by the activations themselves.)"""
+
+class DirectoryLimits(msgspec.Struct, frozen=True):
+    """Bounds of a stream to a peer."""
+
+    batch: int = 5_000
+    """Ids of a sort in a message, and entries in a handoff."""
+    asks: int = 64
+    """Questions in a message."""
+    waiting: int = 200_000
+    """Deaths and doubts that may wait for a peer. Past it no more are noted: a wrong entry costs one
+    redirect and heals then. (Births are bounded by the activations themselves.)"""
+
+
+LIMITS: Final = DirectoryLimits()
 
 Backoff = Callable[[int], float]
 T = TypeVar("T")
@@ -43,7 +51,8 @@ class Stream:
     """See the module's head. `truth`: ids whose state is to be told, and whether with a claim. `listed`,
     `unlisted`, `asks` and `told` go into the fields of a `Word` of these names."""
 
-    def __init__(self) -> None:
+    def __init__(self, limits: DirectoryLimits = LIMITS) -> None:
+        self._limits = limits
         self.truth: dict[ActorId, bool] = {}
         self.later: dict[ActorId, bool] = {}  # refused, or doubtful: once more at `later_at`
         self.listed: dict[ActorId, None] = {}
@@ -60,13 +69,13 @@ class Stream:
 
     def tell(self, identity: ActorId, lives: bool, claim: bool = False) -> None:
         """Tell the peer whether `identity` is here, as it then is; `claim`: to be registered in any case."""
-        if lives or len(self.truth) < _MOST:
+        if lives or len(self.truth) < self._limits.waiting:
             self.truth[identity] = claim or self.truth.get(identity, False)
 
     def check(self, identity: ActorId, listed: bool) -> None:
         """Ask whether `identity` is with the peer, as it is (or is not) listed here."""
         where = self.listed if listed else self.unlisted
-        if len(where) < _MOST:
+        if len(where) < self._limits.waiting:
             where[identity] = None
 
     def postpone(self, identity: ActorId, claim: bool, now: float, backoff: Backoff) -> None:
@@ -108,10 +117,11 @@ class Stream:
         """The next message, which is then under way."""
         if self.later and self._later_at <= now:
             self.truth, self.later = {**self.later, **self.truth}, {}
+        batch = self._limits.batch
         born: list[ActorId] = []
         claimed: list[ActorId] = []
         gone: list[ActorId] = []
-        for identity, claim in _pop(self.truth, BATCH):
+        for identity, claim in _pop(self.truth, batch):
             (gone if not lives(identity) else claimed if claim else born).append(identity)
         self.flight = Word(
             number,
@@ -119,9 +129,9 @@ class Stream:
             born,
             claimed,
             gone,
-            [identity for identity, _ in _pop(self.listed, BATCH)],
-            [identity for identity, _ in _pop(self.unlisted, BATCH)],
-            [(question, pack(slots)) for question, slots in islice(self.asks.items(), _ASKS)],
+            [identity for identity, _ in _pop(self.listed, batch)],
+            [identity for identity, _ in _pop(self.unlisted, batch)],
+            [(question, pack(slots)) for question, slots in islice(self.asks.items(), self._limits.asks)],
             [] if self.truth else list(self.told),
             self._handoff(lives, me, now),
             self.afresh,
@@ -188,12 +198,14 @@ def _pop(some: dict[ActorId, T], most: int) -> list[tuple[ActorId, T]]:
     return taken
 
 
-def parts(slots: Slots, entries: dict[ActorId, NodeAddress]) -> list[tuple[Slots, dict[ActorId, NodeAddress]]]:
-    """`slots` with their entries, cut between slots so that none has much more than `BATCH`."""
-    if len(entries) <= BATCH:
+def parts(
+    slots: Slots, entries: dict[ActorId, NodeAddress], batch: int
+) -> list[tuple[Slots, dict[ActorId, NodeAddress]]]:
+    """`slots` with their entries, cut between slots so that none has much more than `batch` entries."""
+    if len(entries) <= batch:
         return [(slots, entries)]
     ordered = sorted((slot(identity), identity) for identity in entries)
-    cuts = sorted({number for number, _ in ordered[BATCH::BATCH]})
+    cuts = sorted({number for number, _ in ordered[batch::batch]})
     out = []
     for low, high in zip([0, *cuts], [*cuts, int(slots[-1]) + 1], strict=True):
         inside = slots[(slots >= low) & (slots < high)]

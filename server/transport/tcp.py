@@ -16,8 +16,10 @@ from server.runtime.clock import Clock
 from server.runtime.metrics import Metrics
 from server.runtime.supervisor import Supervisor
 from server.settings import TransportSettings
+from server.transport.accepted import AcceptedLink
 from server.transport.addresses import is_any, is_loopback, join_endpoint, split_endpoint
-from server.transport.link import Accepted, Dialled, Link, LinkContext
+from server.transport.dialled import DialledLink
+from server.transport.link import Link, LinkContext
 from server.transport.login import LoginHello
 from server.transport.ports import Handler
 
@@ -54,9 +56,9 @@ class TcpTransport:
         self._endpoint = ""
         self._peers: dict[NodeAddress, str] = {}
         self._dials: dict[NodeAddress, asyncio.Task[None]] = {}
-        self._links: dict[NodeAddress, Dialled] = {}  # connecting or up
-        self._inbound: dict[NodeAddress, Accepted] = {}
-        self._strangers: dict[Accepted, None] = {}
+        self._links: dict[NodeAddress, DialledLink] = {}  # connecting or up
+        self._inbound: dict[NodeAddress, AcceptedLink] = {}
+        self._strangers: dict[AcceptedLink, None] = {}
         self._leaving: dict[Link, None] = {}  # closed, socket not gone yet
         self._stopped = False
 
@@ -124,7 +126,7 @@ class TcpTransport:
                     self._close(link, "left the view")
         for to, endpoint in self._peers.items():
             if to not in self._dials:
-                self._links[to] = Dialled(self._context, to, self._broke)  # requests may wait in it from now on
+                self._links[to] = DialledLink(self._context, to, self._broke)  # requests may wait in it from now on
                 self._dials[to] = self._supervisor.spawn(self._keep(to, endpoint), f"link to {to}")
         newest = {address.node: address.incarnation for address in self._peers}
         for address, accepted in list(self._inbound.items()):
@@ -156,7 +158,7 @@ class TcpTransport:
             link = self._links.get(to)
             if link is None:
                 assert self._context is not None
-                link = self._links[to] = Dialled(self._context, to, self._broke)
+                link = self._links[to] = DialledLink(self._context, to, self._broke)
             born = self._clock.now()
             why = await self._connect(link, endpoint)
             if why is None:
@@ -170,7 +172,7 @@ class TcpTransport:
             if attempt:
                 await asyncio.sleep(backoff_s(attempt, self._rng))
 
-    async def _connect(self, link: Dialled, endpoint: str) -> str | None:
+    async def _connect(self, link: DialledLink, endpoint: str) -> str | None:
         """Connect and log in. What went wrong, or None."""
         loop = asyncio.get_running_loop()
         try:
@@ -187,22 +189,22 @@ class TcpTransport:
             raise
         return None
 
-    async def _live(self, link: Dialled) -> None:
+    async def _live(self, link: DialledLink) -> None:
         self._metrics.transport_links += 1
         try:
             await link.closed.wait()
         finally:
             self._metrics.transport_links -= 1
 
-    def _broke(self, link: Dialled) -> None:
+    def _broke(self, link: DialledLink) -> None:
         if self._links.get(link.peer) is link:
             del self._links[link.peer]
 
     # accepting
 
-    def _accept(self) -> Accepted:
+    def _accept(self) -> AcceptedLink:
         assert self._context is not None
-        link = Accepted(self._context, self._admit, self._entered, self._left)
+        link = AcceptedLink(self._context, self._admit, self._entered, self._left)
         if self._stopped:
             link.close("stopped")
         elif len(self._strangers) >= MAX_STRANGERS:
@@ -224,13 +226,13 @@ class TcpTransport:
         if any(peer.node == sender.node and peer.incarnation > sender.incarnation for peer in self._peers):
             raise Unavailable("a newer incarnation of you is in the view")
 
-    def _entered(self, link: Accepted) -> None:
+    def _entered(self, link: AcceptedLink) -> None:
         self._strangers.pop(link, None)
         if (older := self._inbound.get(link.peer)) is not None:
             self._close(older, "replaced")
         self._inbound[link.peer] = link
 
-    def _left(self, link: Accepted) -> None:
+    def _left(self, link: AcceptedLink) -> None:
         self._strangers.pop(link, None)
         if self._inbound.get(link.peer) is link:
             del self._inbound[link.peer]

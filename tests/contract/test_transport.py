@@ -26,6 +26,7 @@ from server.runtime.clock import SystemClock
 from server.runtime.metrics import Metrics
 from server.runtime.supervisor import Supervisor
 from server.settings import TransportSettings
+from server.transport.dialled import DialledLink
 from server.transport.frames import (
     CHALLENGE,
     HEAD,
@@ -39,7 +40,7 @@ from server.transport.frames import (
     FrameReader,
     frame,
 )
-from server.transport.link import Dialled, LinkContext
+from server.transport.link import LinkContext
 from server.transport.login import NONCE_BYTES, encode_hello, hello, proof, split_challenge
 from server.transport.ports import Answer, Handler
 from server.transport.tcp import MAX_STRANGERS, TcpTransport
@@ -675,7 +676,7 @@ async def test_a_stall_is_forgiven_once() -> None:
     """After one the answers may wait unread; a loop that is late each time would have no deadlines."""
     clock = Stepped()
     context = LinkContext(TransportSettings(), "test", KEY, address("a"), clock, Metrics(), {})
-    link = Dialled(context, address("b"), lambda _link: None)
+    link = DialledLink(context, address("b"), lambda _link: None)
     asked = link.request(CALL, b"", 0.5)
     for late in (1, 2):
         assert not asked.done(), late

@@ -11,6 +11,7 @@ import pytest
 from server.cluster.view import Member, MemberState, View
 from server.directory.directory import Directory
 from server.directory.messages import Hint, Word
+from server.directory.stream import LIMITS, DirectoryLimits
 from server.errors import BadInput, Unavailable
 from server.ids import ActorId, Incarnation, NodeAddress, NodeId
 from server.runtime.metrics import Metrics
@@ -36,7 +37,7 @@ class Peer:
         self.supervisor = Supervisor(str(me))
         self.transport = MemoryTransport(world.network, TransportSettings(), Metrics())
         rng = random.Random(str(me))
-        self.directory = Directory(self.transport, settings, LoopClock(), rng, self.supervisor, self)
+        self.directory = Directory(self.transport, settings, LoopClock(), rng, self.supervisor, self, world.limits)
         self.directory.start(me)
 
     def activation_ids(self) -> list[ActorId]:
@@ -70,8 +71,8 @@ class Peer:
 
 
 class World:
-    def __init__(self, settings: ActorSettings) -> None:
-        self.network, self.settings = MemoryNetwork(), settings
+    def __init__(self, settings: ActorSettings, limits: DirectoryLimits) -> None:
+        self.network, self.settings, self.limits = MemoryNetwork(), settings, limits
         self.peers: dict[str, Peer] = {}
         self.every: list[Peer] = []
         self.silent: dict[tuple[str, str], None] = {}  # who does not reach whom
@@ -134,9 +135,9 @@ class World:
 
 
 @asynccontextmanager
-async def cluster(names: str, settings: ActorSettings = SOON) -> AsyncIterator[World]:
+async def cluster(names: str, settings: ActorSettings = SOON, limits: DirectoryLimits = LIMITS) -> AsyncIterator[World]:
     """Nodes `a`, `b`, ... that see each other, with activations spread over them anyhow."""
-    world = World(settings)
+    world = World(settings, limits)
     try:
         for name in names:
             await world.start(name)
@@ -430,9 +431,8 @@ async def test_a_node_that_stops_leaves_no_task_and_no_timer_that_goes_on() -> N
         del world.peers["a"]
 
 
-async def test_large_handoffs_go_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("server.directory.stream.BATCH", 7)
-    async with cluster("ab", LATE) as world:
+async def test_large_handoffs_go_in_parts() -> None:
+    async with cluster("ab", LATE, DirectoryLimits(batch=7)) as world:
         await world.start("c")
         world.show(world.view("abc", c="joining"))
         world.show(world.view("abc"))

@@ -9,7 +9,7 @@ from server.cluster.view import MemberState, View
 from server.directory import early
 from server.directory.messages import Handoff, Word, WordAnswer, pack, unpack
 from server.directory.questions import Questions
-from server.directory.stream import BATCH, Stream, parts
+from server.directory.stream import LIMITS, Stream, parts
 from server.errors import BadInput, Unavailable
 from server.ids import SLOT_COUNT, ActorId, Incarnation, NodeAddress, NodeId, slot
 from tests.support.directories import Node, Nodes, view_of
@@ -502,20 +502,21 @@ def test_a_failed_message_is_said_again_with_what_has_changed_since() -> None:
 
 
 def test_a_message_carries_so_much_and_the_answer_to_a_question_comes_last() -> None:
-    stream = Stream()
-    for n in range(BATCH + 1):
+    batch, stream = LIMITS.batch, Stream()
+    for n in range(batch + 1):
         stream.tell(ActorId(f"near/{n}"), True)
     stream.told[3] = None
     first = stream.compose(1, 0, lambda _: True, N1, 0.0)
-    assert len(first.born) == BATCH and first.told == []
+    assert len(first.born) == batch and first.told == []
     stream.delivered(WordAnswer(0), 0.0, backoff)
     assert stream.compose(2, 0, lambda _: True, N1, 0.0).told == [3]
 
 
 def test_large_handoffs_are_cut_between_slots() -> None:
-    ids = [ActorId(f"near/{n}") for n in range(2 * BATCH + 5)]
+    batch = 500
+    ids = [ActorId(f"near/{n}") for n in range(2 * batch + 5)]
     slots = np.array(sorted({slot(one) for one in ids}))
-    cut = parts(slots, dict.fromkeys(ids, N1))
+    cut = parts(slots, dict.fromkeys(ids, N1), batch)
     assert len(cut) == 3
     assert sorted(one for _, some in cut for one in some) == sorted(ids)
     assert [int(n) for inside, _ in cut for n in inside] == slots.tolist()

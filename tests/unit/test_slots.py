@@ -29,7 +29,7 @@ def table(**weights: int) -> SlotTable:
 
 
 def owners(of: SlotTable) -> list[NodeAddress | None]:
-    return [of.owner_of_slot(number) for number in range(SLOT_COUNT)]
+    return list(map(of.owner_of_slot, range(SLOT_COUNT)))
 
 
 def test_no_owner_in_an_empty_table() -> None:
@@ -82,7 +82,7 @@ def test_only_the_slots_of_who_goes_move(weights: dict[str, int], rng: random.Ra
 
 @settings(max_examples=15, deadline=None)
 @given(weight_maps, st.integers(1, 16))
-def test_a_newcomer_takes_its_slots_and_no_others_move(weights: dict[str, int], weight: int) -> None:
+def test_who_comes_takes_and_nothing_else_moves(weights: dict[str, int], weight: int) -> None:
     before = owners(table(**weights))
     after = owners(table(**weights, newcomer=weight))
     for old, new in zip(before, after, strict=True):
@@ -94,7 +94,7 @@ def test_more_weight_only_takes() -> None:
     assert all(old == new or new == node("a") for old, new in zip(before, after, strict=True))
 
 
-def test_a_node_that_returns_has_its_old_slots() -> None:
+def test_who_returns_has_its_old_slots() -> None:
     first = SlotTable(((node("a", 1), 4), (node("b", 1), 4)))
     again = SlotTable(((node("a", 9), 4), (node("b", 1), 4)))
     for number in range(0, SLOT_COUNT, 7):
@@ -135,13 +135,14 @@ def test_a_table_made_from_another_is_the_same_as_from_scratch(steps: list[dict[
         if bits is not None:
             mix = slots._mix
             patch.setattr(slots, "_mix", lambda x: mix(x) >> np.uint64(64 - bits))
-        before: SlotTable | None = None
+        table, fresh = SlotTable(()), SlotTable(())
         for weights in steps:
             of = tuple(sorted((node(name), weight) for name, weight in weights.items()))
-            before, fresh = SlotTable(of, before), SlotTable(of)
-            assert owners(before) == owners(fresh) if of else before.owner_of_slot(7) is None
-            assert before.counts() == fresh.counts()
-        assert before is not None and before.runs() == fresh.runs()
+            table, fresh = SlotTable(of, table), SlotTable(of)
+            for address, _ in of:
+                assert np.array_equal(table.owned_by(address), fresh.owned_by(address))
+            assert table.counts() == fresh.counts() and sum(table.counts().values()) == (SLOT_COUNT if of else 0)
+        assert owners(table) == owners(fresh) and table.runs() == fresh.runs()  # both follow from the owned slots
 
 
 def test_many_nodes_that_come_and_go_leave_no_trace() -> None:

@@ -1,0 +1,165 @@
+"""The answering end of a node-to-node connection: it calls the services' handlers and writes their answers."""
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from functools import partial
+
+from server.errors import BadFrame, GarrisonError, Internal, OutcomeUnknown, Overloaded, Unavailable, UnknownType
+from server.transport.frames import (
+    CHALLENGE,
+    COUNTED,
+    ERROR,
+    HEAD,
+    HELLO,
+    ONE_WAY,
+    PING,
+    PONG,
+    PROOF,
+    READY,
+    REFUSED,
+    REQUEST,
+    RESPONSE,
+    VERSION,
+    Frame,
+    encode_error,
+    frame,
+)
+from server.transport.link import Link, LinkContext
+from server.transport.login import NONCE_BYTES, LoginHello, decode_hello, proof, same
+from server.transport.ports import Answer
+
+
+class AcceptedLink(Link):
+    """See the module's head. `admit` is called when a hello has come (it raises `Unavailable` to
+    refuse), `on_open` when the dialler has proved itself, `on_closed` when the link closes."""
+
+    def __init__(
+        self,
+        context: LinkContext,
+        admit: Callable[[LoginHello], None],
+        on_open: Callable[["AcceptedLink"], None],
+        on_closed: Callable[["AcceptedLink"], None],
+    ) -> None:
+        super().__init__(context)
+        self.peer = context.me  # until the dialler has proved who it is
+        self._admit, self._on_open, self._on_closed = admit, on_open, on_closed
+        self._hello: LoginHello | None = None
+        self._nonce = b""
+        self._working = 0
+        """Requests whose handler has given a future that is not done."""
+        self._max_working = context.settings.max_in_flight
+        self._handlers = context.handlers
+        self._timer = context.loop.call_later(context.settings.connect_timeout_s, self._too_slow)
+
+    def _too_slow(self) -> None:
+        self.close("login too slow")
+
+    def _login(self, kind: int, payload: bytes) -> None:
+        key = self._context.key
+        if kind == HELLO and self._hello is None:
+            self._hello = decode_hello(payload)
+            try:
+                self._admit(self._hello)
+            except Unavailable as error:
+                self._write(frame(REFUSED, error.message.encode()))
+                self.close("refused", gently=True)
+                return
+            self._nonce = secrets.token_bytes(NONCE_BYTES)
+            mine = proof(key, "acceptor", self._hello, self._nonce)
+            self._write(frame(CHALLENGE, self._nonce + mine))
+        elif kind == PROOF and self._hello is not None:
+            if not same(payload, proof(key, "dialler", self._hello, self._nonce)):
+                raise BadFrame("wrong key")
+            self._timer.cancel()
+            self.peer = self._hello.sender
+            self._on_open(self)
+            self._write(frame(READY))
+            self._logged_in()
+        else:
+            raise BadFrame("unexpected frame")
+
+    def _take(self, frames: list[Frame]) -> None:
+        self._held = True  # a single write for all answers of this read, at its end
+        handlers, peer, out = self._handlers, self.peer, self._out
+        for kind, service, number, payload in frames:
+            asked = kind == REQUEST
+            if not asked and kind != ONE_WAY:
+                if kind != PING:
+                    raise BadFrame("unexpected frame")
+                out.append(frame(PONG))
+                continue
+            handler = handlers[service]
+            try:
+                if handler is None:
+                    raise UnknownType(f"no service {service}")
+                if self._working >= self._max_working:
+                    raise Overloaded(f"too many calls under way from {peer}")
+                answer = handler(peer, payload)
+            except Exception as error:
+                self._failed(asked, service, number, error)
+                continue
+            if type(answer) is bytes and asked and len(answer) <= self._max_payload:
+                out.append(HEAD.pack(COUNTED + len(answer), VERSION, RESPONSE, 0, number) + answer)
+                self._out_bytes += len(answer)
+            else:
+                self._unusual(asked, service, number, answer)
+            if self.reason:
+                return
+        if self._out_bytes > self._max_buffered and self._paused:
+            raise BadFrame("answers not read")
+        self.flush()
+
+    def _unusual(self, asked: bool, service: int, number: int, answer: Answer) -> None:
+        """Deal with an answer off the hot path: a future, nothing, or too many bytes."""
+        if isinstance(answer, asyncio.Future):
+            self._working += 1
+            answer.add_done_callback(partial(self._worked, asked, service, number))
+        elif asked:
+            self._answer(number, answer or b"")
+
+    def _worked(self, asked: bool, service: int, number: int, done: "asyncio.Future[bytes]") -> None:
+        assert self._working > 0, "a handler's future was done twice"
+        self._working -= 1
+        if done.cancelled():
+            self._failed(asked, service, number, OutcomeUnknown("the call was cancelled"))
+        elif (error := done.exception()) is not None:
+            self._failed(asked, service, number, error)
+        elif asked:
+            self._answer(number, done.result())
+
+    def _answer(self, number: int, payload: bytes) -> None:
+        if len(payload) > self._max_payload:
+            self._put(ERROR, number, encode_error(Internal("the answer is over transport.max_frame_bytes")))
+        else:
+            self._put(RESPONSE, number, payload)
+
+    def _failed(self, asked: bool, service: int, number: int, error: BaseException) -> None:
+        typed = error if isinstance(error, GarrisonError) else self._context.crashed(service, error)
+        if asked:
+            self._put(ERROR, number, encode_error(typed))
+
+    def _put(self, kind: int, number: int, payload: bytes) -> None:
+        if self.reason:
+            return
+        self._out.append(frame(kind, payload, 0, number))
+        self._out_bytes += len(payload)
+        if not self._held:
+            self._held = True
+            self._call_soon(self.flush)
+        elif self._paused and self._out_bytes > self._max_buffered:
+            self.close("answers not read")
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self._socket is not None and not self._socket.is_closing():
+            self._socket.pause_reading()
+
+    def resume_writing(self) -> None:
+        if self._socket is not None and not self._socket.is_closing():
+            self._socket.resume_reading()
+        super().resume_writing()
+
+    def _on_close(self) -> None:
+        self._timer.cancel()
+        self._on_closed(self)

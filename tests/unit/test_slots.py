@@ -82,7 +82,7 @@ def test_only_the_slots_of_who_goes_move(weights: dict[str, int], rng: random.Ra
 
 @settings(max_examples=15, deadline=None)
 @given(weight_maps, st.integers(1, 16))
-def test_who_comes_takes_and_nothing_else_moves(weights: dict[str, int], weight: int) -> None:
+def test_a_newcomer_takes_its_slots_and_no_others_move(weights: dict[str, int], weight: int) -> None:
     before = owners(table(**weights))
     after = owners(table(**weights, newcomer=weight))
     for old, new in zip(before, after, strict=True):
@@ -94,7 +94,7 @@ def test_more_weight_only_takes() -> None:
     assert all(old == new or new == node("a") for old, new in zip(before, after, strict=True))
 
 
-def test_who_returns_has_its_old_slots() -> None:
+def test_a_node_that_returns_has_its_old_slots() -> None:
     first = SlotTable(((node("a", 1), 4), (node("b", 1), 4)))
     again = SlotTable(((node("a", 9), 4), (node("b", 1), 4)))
     for number in range(0, SLOT_COUNT, 7):

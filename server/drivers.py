@@ -9,7 +9,6 @@ What a function builds it imports when it is called: `garrison token` needs no d
 """
 
 import base64
-import binascii
 import importlib
 import os
 import random
@@ -153,7 +152,7 @@ def cluster_key(settings: Settings) -> bytes | None:
         return None
     try:
         key = base64.b64decode(text, validate=True)
-    except binascii.Error:
+    except ValueError:  # also of text that is not ASCII
         key = b""
     if len(key) != 32:
         raise BadSetting("security.cluster_key", "must be 32 bytes in base64")

@@ -10,9 +10,10 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
+import structlog
 
-from game.messages import Ended, Kill
-from server.actors.app import App
+from game.messages import Assist, Death, Ended, Kill, Left, Medal, Objective, Score
+from server.actors.app import Action, AdminContext, App
 from server.admin.history import SAMPLES_KEPT, Sampler
 from server.admin.security import KnownOrigins
 from server.errors import BadSetting, Unavailable
@@ -304,6 +305,79 @@ async def test_matches_and_one_match(cluster: TestCluster, http: httpx.AsyncClie
         (4_000, "ann", "bob"),
     ]
     assert {row["player"]: row["deaths"] for row in board["players"]} == {"ann": 0, "bob": 1, "cat": 0, "dan": 1}
+
+
+async def test_feed_tells_each_kind_of_event(cluster: TestCluster, http: httpx.AsyncClient) -> None:
+    host = cluster.nodes["node-2"].host
+    match = PlayedMatch("m-2", host.me, teams=2, players=["ann", "bob"])
+    for event in (
+        Kill(1_000, "ann", "bob"),
+        Kill(1_500, "ann"),
+        Death(2_000, "bob"),
+        Assist(3_000, "ann"),
+        Medal(4_000, "ann", "Snipe"),
+        Objective(5_000, "bob", "flag taken", 5),
+        Score(6_000, 2, player="ann"),
+        Score(7_000, 3, team=1),
+        Left(8_000, "bob", "quit"),
+        Ended(9_000, "host_ended", "team:0", 1_700_000_009_000),
+    ):
+        match.happens(event)
+    host.actors["match"] = [match]
+    (board,) = (await ask(http, cluster.nodes["node-1"], "matches/m-2"))["rows"]
+    fields = ("time_ms", "what", "player", "victim", "detail", "points")
+    feed = [tuple(row[field] for field in fields) for row in board["feed"]]
+    assert feed[:10] == [
+        (9_000, "ended", "team:0", "", "host_ended", 0),
+        (8_000, "left", "bob", "", "quit", 0),
+        (7_000, "score", "team 1", "", "", 3),
+        (6_000, "score", "ann", "", "", 2),
+        (5_000, "objective", "bob", "", "flag taken", 5),
+        (4_000, "medal", "ann", "", "Snipe", 0),
+        (3_000, "assist", "ann", "", "", 0),
+        (2_000, "death", "bob", "", "", 0),
+        (1_500, "kill", "ann", "", "", 0),
+        (1_000, "kill", "ann", "bob", "", 0),
+    ]
+    assert [row["what"] for row in board["feed"][10:]] == ["joined", "joined"]  # of the start and the creation: nothing
+
+
+async def test_stored_matches_and_their_players_come_from_the_store(
+    cluster: TestCluster, http: httpx.AsyncClient
+) -> None:
+    cluster.stored["stored_matches"] = [{"match": "m-9"}, {"match": "m-8"}]
+    cluster.stored["match_players"] = [{"player": "ann"}]
+    node = cluster.nodes["node-3"]
+    assert (await ask(http, node, "stored-matches", limit=1))["rows"] == [{"match": "m-9"}]
+    assert (await ask(http, node, "stored-matches/m-9"))["rows"] == [{"player": "ann"}]
+    answer = await http.get(f"{node.admin.url}/api/v1/stored-matches/bad%20key", headers=AUTH)
+    assert (answer.status_code, answer.json()["code"]) == (400, "bad_input")
+
+
+async def fails(context: AdminContext, body: object) -> None:
+    raise RuntimeError("planted, with a secret")
+
+
+class Nothing(msgspec.Struct):
+    pass
+
+
+async def test_action_that_fails_is_logged_with_its_principal_and_tells_nothing(http: httpx.AsyncClient) -> None:
+    app = msgspec.structs.replace(APP, actions={"fail": Action(fails, Nothing)})
+    async with TestCluster(1, app) as cluster:
+        with structlog.testing.capture_logs() as lines:
+            answer = await http.post(f"{cluster.nodes['node-1'].admin.url}/api/v1/actions/fail", json={}, headers=AUTH)
+    assert (answer.status_code, answer.json()["code"]) == (500, "internal")
+    assert "secret" not in answer.text
+    (line,) = [line for line in lines if line["event"] == "admin action"]
+    assert (line["action"], line["principal"], line["ended"]) == ("fail", "admin", "RuntimeError")
+
+
+@pytest.mark.parametrize("path", ["cluster", "history/{day}", "actions", "actions/mine", "", "a b", "{key}"])
+async def test_console_route_with_a_name_of_the_engines_is_refused(path: str) -> None:
+    app = msgspec.structs.replace(APP, console={path: fails})
+    with pytest.raises(BadSetting, match="a console route cannot be called"):
+        TestCluster(1, app)
 
 
 async def test_an_unknown_match_is_404_only_if_all_answered(cluster: TestCluster, http: httpx.AsyncClient) -> None:

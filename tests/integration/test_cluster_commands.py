@@ -60,3 +60,29 @@ async def test_live_matches_are_newest_first_whatever_node_has_them(cluster: Tes
     assert [row["match"] for row in rows] == ["m-5", "m-3", "m-4", "m-1", "m-2"]
     rows = json.loads(await command("matches", "--live", "--json", "--limit", "2", *place))["matches"]
     assert [row["match"] for row in rows] == ["m-5", "m-3"]
+
+
+async def test_live_matches_as_a_table_name_the_nodes_that_did_not_answer(
+    cluster: TestCluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = ("--set", f"admin.advertise_url={cluster.nodes['node-1'].admin.url}", "--set", f"admin.token={TOKEN}")
+    assert "no match is live" in await command("matches", "--live", *place)
+    host = cluster.nodes["node-1"].host
+    host.actors["match"] = [PlayedMatch("m-1", host.me, teams=2, players=["ann", "bob"])]
+    cluster.silent.add("node-2")
+    said = await command("matches", "--live", *place)
+    (line,) = [line for line in said.splitlines() if "m-1" in line]
+    assert "Recharge" in line and "0 : 0" in line and line.rstrip().endswith("node-1")
+    assert "no answer from node-2" in capsys.readouterr().err
+
+
+async def test_status_names_nodes_that_are_gone_and_that_do_not_answer(cluster: TestCluster) -> None:
+    place = ("--url", cluster.nodes["node-1"].admin.url, "--token", TOKEN)
+    cluster.silent.add("node-2")
+    said = await command("status", *place)
+    assert "no answer from node-2" in said
+    (line,) = [line for line in said.splitlines() if "node-2#1" in line]
+    assert "?" in line  # nothing is known of it
+    assert json.loads(await command("status", *place, "--json"))["missing"] == ["node-2"]
+    cluster.lose("node-2")
+    assert "node-2 lost 0 s ago" in await command("status", *place)

@@ -1,0 +1,82 @@
+"""Keys, journals and names as the drivers read them from settings; and the gossip library's lines in the log."""
+
+import base64
+import logging
+import random
+import sys
+from pathlib import Path
+
+import pytest
+
+from server.cli.node import _not_about_encryption
+from server.drivers import build_journal, cluster_key, load, signing_key
+from server.errors import BadSetting
+from server.runtime.clock import SystemClock
+from server.runtime.metrics import Metrics
+from server.runtime.supervisor import Supervisor
+from server.settings import from_tree
+from server.storage.journal.local import LocalJournal
+from server.storage.journal.redis import RedisJournal
+
+KEY = "0123456789abcdef0123456789abcdef"
+
+
+def test_the_signing_key_may_stand_in_a_file(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text(KEY + "\n")
+    assert signing_key(from_tree({"security": {"signing_key_file": str(tmp_path / "key")}})) == KEY.encode()
+    assert signing_key(from_tree({"security": {"signing_key": KEY}})) == KEY.encode()
+
+
+def test_a_signing_key_that_is_no_good_says_where_it_came_from(tmp_path: Path) -> None:
+    (tmp_path / "short").write_text("short")
+    (tmp_path / "binary").write_bytes(b"\xff" * 32)
+    for name, why in (("none", "cannot read"), ("short", "32 bytes or more"), ("binary", "is not text")):
+        with pytest.raises(BadSetting, match=why) as caught:
+            signing_key(from_tree({"security": {"signing_key_file": str(tmp_path / name)}}))
+        assert str(tmp_path / name) in caught.value.message
+        assert caught.value.field == "security.signing_key_file"
+    with pytest.raises(BadSetting, match="GARRISON_SECURITY__SIGNING_KEY"):
+        signing_key(from_tree({}))
+
+
+@pytest.mark.parametrize("text", ["short", "A" * 44, base64.b64encode(b"k" * 31).decode(), "ä" * 44])
+def test_cluster_key_must_be_32_bytes_in_base64(text: str) -> None:
+    with pytest.raises(BadSetting, match="32 bytes in base64") as caught:
+        cluster_key(from_tree({"security": {"cluster_key": text}}))
+    assert caught.value.field == "security.cluster_key" and text not in caught.value.message
+
+
+def test_cluster_key_is_decoded_and_may_be_absent() -> None:
+    assert cluster_key(from_tree({"security": {"cluster_key": base64.b64encode(b"k" * 32).decode()}})) == b"k" * 32
+    assert cluster_key(from_tree({})) is None
+
+
+@pytest.mark.parametrize(("mode", "driver"), [("none", None), ("local", LocalJournal), ("redis", RedisJournal)])
+def test_journal_is_the_one_of_the_setting(mode: str, driver: type | None, tmp_path: Path) -> None:
+    settings = from_tree({"journal": {"mode": mode, "directory": str(tmp_path)}})
+    made = build_journal(settings, Metrics(), Supervisor("node-1"), SystemClock(), random.Random(1))
+    assert made is None if driver is None else isinstance(made, driver)
+
+
+def test_name_leads_to_its_object_or_says_why_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load("server.drivers:load") is load
+    for name, why in (
+        ("no_such:App", "No module named"),
+        ("server.drivers:nothing", "no attribute"),
+        ("x", "cannot load x"),
+    ):
+        with pytest.raises(BadSetting, match=why) as caught:
+            load(name)
+        assert caught.value.field == "app"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [path for path in sys.path if path])
+    (tmp_path / "stands_here_only.py").write_text("APP = 5\n")
+    assert load("stands_here_only:APP") == 5  # found in the working directory
+
+
+def test_the_gossip_library_does_not_name_a_setting_that_is_not_there() -> None:
+    def shown(text: str) -> bool:
+        return _not_about_encryption(logging.LogRecord("kinship", logging.WARNING, "", 0, "%s", (text,), None))
+
+    assert not shown("running without encryption: insecure_plaintext is set")
+    assert shown("startup join failed; retrying in the background")

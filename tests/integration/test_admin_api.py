@@ -308,8 +308,8 @@ async def test_matches_and_one_match(cluster: TestCluster, http: httpx.AsyncClie
 
 
 async def test_feed_tells_each_kind_of_event(cluster: TestCluster, http: httpx.AsyncClient) -> None:
-    host = cluster.nodes["node-2"].host
-    match = PlayedMatch("m-2", host.me, teams=2, players=["ann", "bob"])
+    system = cluster.nodes["node-2"].system
+    match = PlayedMatch("m-2", system.me, teams=2, players=["ann", "bob"])
     for event in (
         Kill(1_000, "ann", "bob"),
         Kill(1_500, "ann"),
@@ -323,7 +323,7 @@ async def test_feed_tells_each_kind_of_event(cluster: TestCluster, http: httpx.A
         Ended(9_000, "host_ended", "team:0", 1_700_000_009_000),
     ):
         match.happens(event)
-    host.actors["match"] = [match]
+    system.actors["match"] = [match]
     (board,) = (await ask(http, cluster.nodes["node-1"], "matches/m-2"))["rows"]
     fields = ("time_ms", "what", "player", "victim", "detail", "points")
     feed = [tuple(row[field] for field in fields) for row in board["feed"]]

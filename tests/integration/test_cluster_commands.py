@@ -67,8 +67,8 @@ async def test_live_matches_as_a_table_name_the_nodes_that_did_not_answer(
 ) -> None:
     place = ("--set", f"admin.advertise_url={cluster.nodes['node-1'].admin.url}", "--set", f"admin.token={TOKEN}")
     assert "no match is live" in await command("matches", "--live", *place)
-    host = cluster.nodes["node-1"].host
-    host.actors["match"] = [PlayedMatch("m-1", host.me, teams=2, players=["ann", "bob"])]
+    system = cluster.nodes["node-1"].system
+    system.actors["match"] = [PlayedMatch("m-1", system.me, teams=2, players=["ann", "bob"])]
     cluster.silent.add("node-2")
     said = await command("matches", "--live", *place)
     (line,) = [line for line in said.splitlines() if "m-1" in line]

@@ -8,11 +8,6 @@ from tests.house.checks import read_tree, within
 SETTING_APP = ("server.settings", "game.app:App")
 
 
-def rooms_on_the_way(reason: str) -> pytest.MarkDecorator:
-    """Marks what is not reached yet; strict, so that the mark goes when it is."""
-    return pytest.mark.xfail(strict=True, reason=reason)
-
-
 def test_the_tree_is_read() -> None:
     names = set(read_tree())
     assert {"server.node", "game.app", "persistence.sql_store", "migrations.env", "garrison.client"} <= names

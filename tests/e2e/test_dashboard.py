@@ -94,12 +94,12 @@ async def test_missing_suspect_and_stopped_nodes_are_marked(page: Page, cluster:
     await page.until("document.querySelector('.tiles').innerText.includes('without node-3')")
     cluster.silent.clear()
     await page.until(f"{STATES}['node-3'] === 'up'")
-    one, two, three = (node.member() for node in cluster.nodes.values())
-    cluster.members(one, two, cluster.nodes["node-3"].member("leaving"))
+    first, second, third = (node.member() for node in cluster.nodes.values())
+    cluster.members(first, second, cluster.nodes["node-3"].member("leaving"))
     await page.until(f"{STATES}['node-3'] === 'leaving'")
-    cluster.members(one, two)
+    cluster.members(first, second)
     await page.until(f"{STATES}['node-3'].startsWith('stopped')")
-    cluster.members(one, two, three)
+    cluster.members(first, second, third)
     await page.until(f"{STATES}['node-3'] === 'up'")
     cluster.nodes["node-2"].reason = "leaving"
     await page.until(f"{STATES}['node-2'] === 'not ready'")
@@ -110,10 +110,10 @@ async def test_a_drain_is_watched(page: Page, cluster: TestCluster) -> None:
     await open_page(page, cluster)
     for node in cluster.nodes.values():
         node.system.metrics.misplaced = 0
-    two, metrics = cluster.nodes["node-2"], cluster.nodes["node-2"].system.metrics
+    second, metrics = cluster.nodes["node-2"], cluster.nodes["node-2"].system.metrics
     metrics.misplaced, metrics.migrations_total, metrics.sessions_handed_over_total = 1_204, 96, 3
     metrics.migration_pause_seconds.observe(0.002)
-    cluster.members(*[node.member("leaving" if node is two else "up") for node in cluster.nodes.values()])
+    cluster.members(*[node.member("leaving" if node is second else "up") for node in cluster.nodes.values()])
     await page.until("document.querySelector('main tbody').innerText.includes('1,204')")
     await page.evaluate("location.hash = '#/moves'")
     row = "[...document.querySelectorAll('main tbody tr')].find((row) => row.innerText.startsWith('node-2')).innerText"

@@ -80,11 +80,11 @@ async def test_the_api_refuses_a_wrong_token(cluster: TestCluster, http: httpx.A
 
 async def test_without_a_configured_token_each_node_makes_its_own(http: httpx.AsyncClient) -> None:
     async with TestCluster(2, token=None) as cluster:
-        one, two = (node.admin for node in cluster.nodes.values())
-        assert one.token.generated and len(one.token.text) >= 32 and one.token.text != two.token.text
-        given = {"authorization": f"Bearer {one.token.text}"}
-        assert (await http.get(f"{one.url}/api/v1/live", headers=given)).status_code == 200
-        assert (await http.get(f"{two.url}/api/v1/live", headers=given)).status_code == 401
+        first, second = (node.admin for node in cluster.nodes.values())
+        assert first.token.generated and len(first.token.text) >= 32 and first.token.text != second.token.text
+        given = {"authorization": f"Bearer {first.token.text}"}
+        assert (await http.get(f"{first.url}/api/v1/live", headers=given)).status_code == 200
+        assert (await http.get(f"{second.url}/api/v1/live", headers=given)).status_code == 401
 
 
 # ---- cluster views ----
@@ -228,10 +228,12 @@ async def test_moves_and_the_journal_are_told(cluster: TestCluster, http: httpx.
     for _ in range(99):
         metrics.migration_pause_seconds.observe(0.002)
     metrics.migration_pause_seconds.observe(0.2)
-    one, two, _ = (node["report"]["moves"] for node in (await ask(http, cluster.nodes["node-1"], "cluster"))["nodes"])
-    assert (two["misplaced"], two["migrations_total"], two["evictions_total"]) == (7, 40, 1)
-    assert (two["pause_mean_ms"], two["pause_p99_ms"]) == (3.98, 2.5)
-    assert (one["pause_mean_ms"], one["pause_p99_ms"]) == (0.0, None)
+    first, second, _ = (
+        node["report"]["moves"] for node in (await ask(http, cluster.nodes["node-1"], "cluster"))["nodes"]
+    )
+    assert (second["misplaced"], second["migrations_total"], second["evictions_total"]) == (7, 40, 1)
+    assert (second["pause_mean_ms"], second["pause_p99_ms"]) == (3.98, 2.5)
+    assert (first["pause_mean_ms"], first["pause_p99_ms"]) == (0.0, None)
     metrics.journal_backlog_bytes = 5
     row = (await ask(http, cluster.nodes["node-1"], "store"))["rows"][1]
     assert (row["journal"], row["journal_backlog_bytes"], row["limits"]["journal_bytes"]) == ("none", 5, 0)

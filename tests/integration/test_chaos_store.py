@@ -90,7 +90,8 @@ async def life(cluster: Cluster) -> int:
 async def test_an_orderly_life_has_no_double_writer(cluster: Cluster) -> None:
     await life(cluster)
     writes = await cluster.watched.writes()
-    assert [(one.version, one.owner) for one in writes if one.entity == P and one.version != one.old_version] == [
+    changes = [write for write in writes if write.entity == P and write.version != write.old_version]
+    assert [(change.version, change.owner) for change in changes] == [
         (3, "node-1#1"), (5, "node-2#2"), (7, "node-1#1"), (8, "node-1#1"),
     ]  # fmt: skip
     assert double_writes(writes) == []
@@ -103,9 +104,9 @@ async def test_a_log_and_who_wrote_it(cluster: Cluster) -> None:
     batch = [Append(match, owned.epoch, 1, 2, b"", b"h2", b"data")]
     assert (await cluster.stores[0].append("match", batch))[match] == "written"
     writes = [one for one in await cluster.watched.writes() if one.entity == match]
-    assert [(one.old_next_seq, one.next_seq) for one in writes] == [(1, 1), (1, 1), (1, 3)]
+    assert [(write.old_next_seq, write.next_seq) for write in writes] == [(1, 1), (1, 1), (1, 3)]
     assert double_writes(writes) == []
-    assert {one.writer for one in writes} == ({""} if "sqlite" in cluster.watched.url else {"node-1/1"})
+    assert {write.writer for write in writes} == ({""} if "sqlite" in cluster.watched.url else {"node-1/1"})
     assert await cluster.plant("UPDATE matches SET next_seq = 2") == ["log ends at 2 after 3"]
 
 

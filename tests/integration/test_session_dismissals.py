@@ -88,8 +88,8 @@ async def test_a_hello_that_waits_for_the_actor_is_closed_too() -> None:
 async def test_a_node_that_does_not_answer_is_told_again() -> None:
     async with gateways(NODES, limits=AT_ONCE) as world:
         client = await welcomed(world, "node-1", world.player_of("node-1"))
-        one, two = world.nodes["node-1"].system.me, world.nodes["node-2"].system.me
-        world.cluster.network.split({one}, {two})
+        source, target = world.nodes["node-1"].system.me, world.nodes["node-2"].system.me
+        world.cluster.network.split({source}, {target})
         dismiss(world, "node-2", client.subject)
         await asyncio.sleep(0.5)
         assert left(world) == [client.subject]

@@ -124,11 +124,11 @@ async def test_a_session_follows_its_slot_with_everything(format: str) -> None:
         assert seen[:3] == ["a", "b", "c"]
         assert sorted(seen) == sorted("abcdeDEfgh")
         assert (await again.ask(Echo, "x"))[2] == "x"
-        one, two = world.nodes["node-1"], world.nodes["node-2"]
-        assert (one.metrics.sessions_handed_over_total, two.metrics.sessions_resumed_total) == (1, 1)
-        await until(lambda: one.gateway.sessions_left() == 0 and one.metrics.sessions == 0)
+        source, target = world.nodes["node-1"], world.nodes["node-2"]
+        assert (source.metrics.sessions_handed_over_total, target.metrics.sessions_resumed_total) == (1, 1)
+        await until(lambda: source.gateway.sessions_left() == 0 and source.metrics.sessions == 0)
         assert {entry[0] for entry in Pilot.history} == {"connected"}  # nothing has ended
-        assert [session.beats for session in two.gateway.table.sessions.values()] == [1]
+        assert [session.beats for session in target.gateway.table.sessions.values()] == [1]
 
 
 async def test_a_client_that_lost_its_connection_before_it_was_told_is_told_again() -> None:
@@ -203,27 +203,27 @@ async def test_streams_go_on_from_their_cursors() -> None:
 
 async def test_a_leaving_node_hands_everybody_over_and_takes_nobody_in() -> None:
     async with gateways(("node-1", "node-2", "node-3")) as world:
-        one = world.nodes["node-1"]
+        node = world.nodes["node-1"]
         clients = [await welcomed(world, "node-1", world.player_of("node-1", f"p{n}x")) for n in range(4)]
         clients += [await welcomed(world, "node-1", f"h{n}", "host") for n in range(3)]
         clients += [await welcomed(world, "node-1", f"s{n}", "service") for n in range(3)]
         elsewhere = world.player_of("node-2", "stays")
         clients.append(await welcomed(world, "node-1", elsewhere, redirects=False))
         clients[0].end.drop()
-        await until(lambda: len(one.gateway.table.detached) == 1)
+        await until(lambda: len(node.gateway.table.detached) == 1)
         view = world.view("node-1", "node-2", "node-3", leaving=["node-1"])
         for name in world.nodes:
             world.tell(name, view)
-        assert one.gateway.leaving
+        assert node.gateway.leaving
         newcomer = world.client("node-1", "new", "host")
         assert (await newcomer.hello())[0] == "redirect"
         unmoved = world.client("node-1", elsewhere)
         await unmoved.send(Hello(1, token(elsewhere), redirects=False))
         assert await unmoved.closed() == CloseCode.GOING_AWAY
-        await one.gateway.stop(4.0)
-        assert (one.gateway.sessions_left(), one.metrics.sessions) == (0, 0)
-        assert one.metrics.sessions_handed_over_total == len(clients)
-        assert one.metrics.closes_total[CloseCode.GOING_AWAY] == 1  # who was not let in
+        await node.gateway.stop(4.0)
+        assert (node.gateway.sessions_left(), node.metrics.sessions) == (0, 0)
+        assert node.metrics.sessions_handed_over_total == len(clients)
+        assert node.metrics.closes_total[CloseCode.GOING_AWAY] == 1  # who was not let in
         for client in clients[1:]:
             assert await client.closed() == CloseCode.MOVED
             told = next(message for message in client.seen if message[0] == "going")
@@ -302,11 +302,11 @@ async def test_a_full_target_refuses_and_the_session_goes_on_until_there_is_room
 async def test_a_shipment_without_answer_is_repeated_and_taken_once() -> None:
     async with gateways(("node-1",), limits=at_once(answer_s=0.05)) as world:
         client = await welcomed_mover(world)
-        one, two = world.nodes["node-1"], world.nodes["node-2"]
+        source, target = world.nodes["node-1"], world.nodes["node-2"]
         network, whole = world.cluster.network, world.cluster.network.delay
-        network.delay = lambda frm, to: None if frm == two.system.me else whole(frm, to)  # its answers are lost
+        network.delay = lambda frm, to: None if frm == target.system.me else whole(frm, to)  # its answers are lost
         world.show("node-1", "node-2")
-        await until(lambda: bool(two.gateway.table.sessions))
+        await until(lambda: bool(target.gateway.table.sessions))
         session = _sessions(world, "node-1")[0]
         assert session.moving
         push(world, "node-1", client.subject, "late")
@@ -315,7 +315,7 @@ async def test_a_shipment_without_answer_is_repeated_and_taken_once() -> None:
         assert client.seen == []
         again = await resumed(world, "node-2", client, told[1])
         await notes(again, told[1] + 1, ["late"])
-        assert one.metrics.sessions_handed_over_total == 1
+        assert source.metrics.sessions_handed_over_total == 1
 
 
 async def test_a_session_that_its_client_fetches_stands_against_an_attached_one() -> None:
@@ -359,7 +359,7 @@ async def test_a_shipment_that_is_repeated_revives_nobody(moves_on: bool) -> Non
     """The session that it brought has ended since: its client learns that it has missed something."""
     async with gateways(("node-1", "node-2"), gateway={"outbox_max_messages": 10}) as world:
         subject = world.player_of("node-2")
-        two = world.nodes["node-2"]
+        node = world.nodes["node-2"]
         assert _ship(world, _other(subject)) == INSTALLED
         if moves_on:
             world.cluster.network.delay = lambda frm, to: None
@@ -368,10 +368,10 @@ async def test_a_shipment_that_is_repeated_revives_nobody(moves_on: bool) -> Non
         (session,) = _sessions(world, "node-2")
         for number in range(11):
             session.deliver(Note(0, str(number)))
-        assert two.gateway.table.sessions == {}
+        assert node.gateway.table.sessions == {}
         world.tell("node-2", world.view("node-1", "node-2"))
         assert _ship(world, _other(subject)) == INSTALLED
-        assert two.gateway.table.sessions == {}
+        assert node.gateway.table.sessions == {}
         assert (await world.client("node-2", subject).hello(resume="f" * 32))[7] is False
 
 
@@ -434,17 +434,17 @@ async def test_two_sessions_of_a_player_that_are_both_on_their_way_are_not_compa
 
 async def test_a_session_that_waits_for_a_silent_node_goes_to_where_its_client_is() -> None:
     async with gateways(("node-1", "node-2", "node-3")) as world:
-        one, two = world.nodes["node-1"], world.nodes["node-2"]
+        source, target = world.nodes["node-1"], world.nodes["node-2"]
         hosts = [await welcomed(world, "node-1", f"h{number}", "host") for number in range(12)]
         network, whole = world.cluster.network, world.cluster.network.delay
-        network.delay = lambda frm, to: None if (frm, to) == (two.system.me, one.system.me) else whole(frm, to)
+        network.delay = lambda frm, to: None if (frm, to) == (target.system.me, source.system.me) else whole(frm, to)
         world.tell("node-1", world.view("node-1", "node-2", "node-3", leaving=["node-1"]))
-        mover = one.gateway.mover
-        first, second = [one for one in _sessions(world, "node-1") if one.transfer.to == two.system.me][:2]
+        mover = source.gateway.mover
+        first, second = [one for one in _sessions(world, "node-1") if one.transfer.to == target.system.me][:2]
         mover.send_now(first)
         await until(lambda: first.moving)
         mover.send_now(second)
-        assert second.transfer.line == two.system.me
+        assert second.transfer.line == target.system.me
         client = next(host for host in hosts if host.subject == second.caller.subject)
         await resumed(world, "node-3", client, 0)
         await until(lambda: second.phase in ("transferred", "ended"))
@@ -454,12 +454,12 @@ async def test_a_session_that_waits_for_a_silent_node_goes_to_where_its_client_i
 async def test_when_the_target_dies_the_session_goes_on_here() -> None:
     async with gateways(("node-1",), limits=at_once(answer_s=0.05)) as world:
         client = await welcomed_mover(world)
-        one, two = world.nodes["node-1"], world.nodes["node-2"]
+        source, target = world.nodes["node-1"], world.nodes["node-2"]
         await client.ask(Watch, "ledger/f")
-        world.cluster.network.split({one.system.me}, {two.system.me})
+        world.cluster.network.split({source.system.me}, {target.system.me})
         world.show("node-1", "node-2")
         await until(lambda: _sessions(world, "node-1")[0].moving)
-        one.gateway.pushes._deliver(client.subject, Note(0, "kept"), 0, False)
+        source.gateway.pushes._deliver(client.subject, Note(0, "kept"), 0, False)
         await world.nodes.pop("node-2").listener.stop()
         await world.cluster.remove("node-2")
         world.show("node-1")
@@ -476,8 +476,8 @@ async def _taken_back(world: World, deaf: int = 0) -> tuple[MemoryClient, Callab
     goes on at node-1. Call the second to let the shipment arrive. Node-2 does not hear the first
     `deaf` words of who wants it forgotten."""
     client = await welcomed_mover(world)
-    one, two = world.nodes["node-1"], world.nodes["node-2"]
-    serve = two.gateway.arrivals.serve
+    source, target = world.nodes["node-1"], world.nodes["node-2"]
+    serve = target.gateway.arrivals.serve
     held: list[bytes] = []
 
     def hold(sender: NodeAddress, payload: bytes) -> Answer:
@@ -490,12 +490,12 @@ async def _taken_back(world: World, deaf: int = 0) -> tuple[MemoryClient, Callab
         held.append(payload)
         return asyncio.get_running_loop().create_future()
 
-    two.system.transport.serve(Service.SESSION, hold)
+    target.system.transport.serve(Service.SESSION, hold)
     world.show("node-1", "node-2")
     await until(lambda: bool(held))
     world.tell("node-1", world.view("node-1"))
     assert await going(client) == ["going", 1, "memory://node-1", 2_000]  # where it is: nothing to do
-    return client, lambda: serve(one.system.me, held[0])
+    return client, lambda: serve(source.system.me, held[0])
 
 
 @pytest.mark.parametrize("went_on", [False, True])
@@ -520,15 +520,15 @@ async def test_a_session_that_was_taken_back_is_forgotten(first: str, deaf: int)
     """Whether the shipment arrives before its receiver is told, or after; told until it answers."""
     async with gateways(("node-1",), limits=at_once(answer_s=0.1)) as world:
         client, arrive = await _taken_back(world, deaf)
-        two = world.nodes["node-2"].gateway
+        node = world.nodes["node-2"].gateway
         if first == "the shipment":
             arrive()
-            assert len(two.table.sessions) == 1
+            assert len(node.table.sessions) == 1
         world.show("node-1", "node-2", leaving=["node-2"])
-        await until(lambda: len(two.mover._departures) == 1)
+        await until(lambda: len(node.mover._departures) == 1)
         world.tell("node-2", world.view("node-1", "node-2"))  # it would take it in
         arrive()
-        assert (len(two.table.sessions), len(two.table.detached)) == (0, 0)
+        assert (len(node.table.sessions), len(node.table.detached)) == (0, 0)
         assert [session.moving for session in _sessions(world, "node-1")] == [False]
         assert (await client.ask(Echo, "x"))[2] == "x"  # from whichever node the actor is on
         assert {entry[0] for entry in Pilot.history} == {"connected"}
@@ -584,31 +584,31 @@ async def test_a_view_that_comes_late_loses_no_push() -> None:
 @pytest.mark.parametrize("payload", [b"", b"\xc1", encode(["x"]), encode(Shipment([]))[:-1] + b"\xdd\xff\xff\xff\xff"])
 async def test_bad_bytes_from_a_node_are_bad_input(payload: bytes) -> None:
     async with gateways(("node-1", "node-2")) as world:
-        one, two = world.nodes["node-1"], world.nodes["node-2"]
+        source, target = world.nodes["node-1"], world.nodes["node-2"]
         with pytest.raises(BadInput):
-            await one.system.transport.request(two.system.me, Service.SESSION, payload, 1.0)
-        assert two.gateway.table.sessions == {}
-        assert two.metrics.transport_handler_crashes_total == 0
+            await source.system.transport.request(target.system.me, Service.SESSION, payload, 1.0)
+        assert target.gateway.table.sessions == {}
+        assert target.metrics.transport_handler_crashes_total == 0
 
 
 async def test_a_lost_lease_hands_nothing_over() -> None:
     async with gateways(("node-1", "node-2")) as world:
-        one = world.nodes["node-1"]
+        node = world.nodes["node-1"]
         client = await welcomed(world, "node-1", world.player_of("node-1"))
-        one.gateway.close_all(CloseCode.OWNERSHIP_LOST)
+        node.gateway.close_all(CloseCode.OWNERSHIP_LOST)
         assert await client.closed() == CloseCode.OWNERSHIP_LOST
-        await one.gateway.stop(1.0)
-        assert one.metrics.sessions_handed_over_total == 0
+        await node.gateway.stop(1.0)
+        assert node.metrics.sessions_handed_over_total == 0
 
 
 async def test_a_detached_session_that_is_lost_at_a_stop_is_counted() -> None:
     async with gateways() as world:
         client = await welcomed(world, "node-1", "p")
         client.end.drop()
-        one = world.nodes["node-1"]
-        await until(lambda: len(one.gateway.table.detached) == 1)
-        await one.gateway.stop(0.1)
-        assert one.metrics.closes_total[CloseCode.GOING_AWAY] == 1
+        node = world.nodes["node-1"]
+        await until(lambda: len(node.gateway.table.detached) == 1)
+        await node.gateway.stop(0.1)
+        assert node.metrics.closes_total[CloseCode.GOING_AWAY] == 1
         with pytest.raises((ConnectionClosed, Unavailable)):
             await world.client("node-1").hello()
 

@@ -97,12 +97,12 @@ class World:
 
     def _end_or_move(self, name: str, identity: ActorId) -> None:
         for host, other in zip(self.hosts, self.hosts[::-1], strict=True):
-            one = host.find(identity)
-            if one is not None and name == "end":
-                self.ends.append(asyncio.ensure_future(host.catalog.deactivate([one])))
-            elif one is not None:
+            activation = host.find(identity)
+            if activation is not None and name == "end":
+                self.ends.append(asyncio.ensure_future(host.catalog.deactivate([activation])))
+            elif activation is not None:
                 host.migrator._refusing.done(other.me)  # tried again at once, whatever it said before
-                self.ends.append(asyncio.ensure_future(host.migrator.move([one], other.me)))
+                self.ends.append(asyncio.ensure_future(host.migrator.move([activation], other.me)))
 
     async def _settle(self) -> None:
         """All is stored, everything ends, and fresh activations say what there is."""
@@ -192,8 +192,8 @@ def _gives_up_before_it_stores(host: TestHost, patch: pytest.MonkeyPatch) -> Non
     """Ownership is released without a flush."""
 
     async def nothing(entities: Any) -> None:
-        for one in list(entities):
-            host.write_behind.forget(one)
+        for entity in list(entities):
+            host.write_behind.forget(entity)
 
     patch.setattr(host.write_behind, "flush_these", nothing)
 
@@ -217,8 +217,8 @@ def _takes_failed_writes_for_done(host: TestHost, patch: pytest.MonkeyPatch) -> 
         try:
             await write(kind, entities)
         except GarrisonError:
-            for one in entities:
-                host.write_behind.forget(one)
+            for entity in entities:
+                host.write_behind.forget(entity)
 
     patch.setattr(host.write_behind, "_write_kind", cleaned)
 

@@ -198,15 +198,15 @@ class StoresAgree(RuleBasedStateMachine):
             next_seq = 0 if offset is None else end + offset
             moves.append(EntityMove(id, Epoch(self.epochs.get(id, 1) - back), version, to, state, next_seq))
         results = self.both(self.stores, "migrate", kind, moves)
-        for one in moves:
-            held = not back and self.owners.get(one.id) is not None
+        for move in moves:
+            held = not back and self.owners.get(move.id) is not None
             due = held and nodes[to][0] == "up" and not offset
-            again = back == 1 and self.owners.get(one.id) == to
-            assert (results[one.id] == "moved") == (due or again)
+            again = back == 1 and self.owners.get(move.id) == to
+            assert (results[move.id] == "moved") == (due or again)
             if due:
-                self.epochs[one.id], self.owners[one.id] = one.epoch + 1, to
+                self.epochs[move.id], self.owners[move.id] = move.epoch + 1, to
         if repeat:
-            moved = {one.id: results[one.id] for one in moves}
+            moved = {move.id: results[move.id] for move in moves}
             assert self.both(self.stores, "migrate", kind, moves) == moved
 
     @rule(
@@ -283,7 +283,7 @@ class StoresAgree(RuleBasedStateMachine):
                 self.over[address] = state
         over = {address: journal for address, (state, journal) in self.rows().items() if state in ("dead", "left")}
         estates = self.both(self.stores, "estates")
-        assert [(one.owner, one.journal) for one in estates] == [(a, j) for a, j in over.items() if j]
+        assert [(estate.owner, estate.journal) for estate in estates] == [(a, j) for a, j in over.items() if j]
 
     def teardown(self) -> None:
         self.run(self.stack.aclose())

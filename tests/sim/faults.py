@@ -132,7 +132,7 @@ class Faults:
 
     def _victim(self, rng: random.Random) -> SimProcess | None:
         """A process that runs, or None."""
-        running = [one for one in self.world.processes.values() if one.domain.state == "running"]
+        running = [process for process in self.world.processes.values() if process.domain.state == "running"]
         return rng.choice(running) if running else None
 
     def _node(self, rng: random.Random) -> str:

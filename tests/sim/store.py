@@ -144,12 +144,12 @@ class StoreProcess:
         ids = _rows(statement, args) if self._locked or holds else ()
         if ids:
             now = self.loop.time()
-            free = max((self._locked.get(one, 0.0) for one in ids), default=0.0)
+            free = max((self._locked.get(identity, 0.0) for identity in ids), default=0.0)
             if free > now:
                 self._later(free - now + 0.0001, self._execute, work, answer)
                 return
-            for one in ids:
-                self._locked.pop(one, None)
+            for identity in ids:
+                self._locked.pop(identity, None)
             if holds:
                 hold_s = self.rng.uniform(*self.lock_s)
                 self._locked.update(dict.fromkeys(ids, now + hold_s))
@@ -167,7 +167,7 @@ class StoreProcess:
         answer: "asyncio.Future[Any] | None",
     ) -> None:
         ids = _rows(statement, args)
-        before = [self._row(one) for one in ids]
+        before = [self._row(identity) for identity in ids]
         runs = self._runs(node, statement) if statement in LEASE else {}
         try:
             result = await getattr(part, statement)(*args)

@@ -211,7 +211,7 @@ class Storm:
 
     def _all_up(self) -> bool:
         processes = self.world.processes
-        return all(name in processes for name in NODES) and all(one.up for one in processes.values())
+        return all(name in processes for name in NODES) and all(process.up for process in processes.values())
 
     def _all_served(self) -> bool:
         served = {

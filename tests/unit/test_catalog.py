@@ -52,12 +52,12 @@ async def test_a_store_that_is_away_leaves_it_living_with_its_timers_and_its_cal
 async def test_after_a_release_of_unknown_outcome_nothing_more_is_acknowledged_here(outcome: str) -> None:
     async with cluster(("node-1", "node-2")) as world:
         host = world.hosts["node-1"]
-        one = actor_id("counter", key_owned_by(host, Counter, "node-1"))
-        await host.ask(one, "add", (5,))
+        identity = actor_id("counter", key_owned_by(host, Counter, "node-1"))
+        await host.ask(identity, "add", (5,))
         host.faults.next["release"] = [outcome]  # type: ignore[list-item]
-        assert await host.catalog.deactivate(live(host, one)) == 1
-        assert host.find(one) is None
-        assert await world.hosts["node-2"].ask(one, "add", (1,)) == 6
+        assert await host.catalog.deactivate(live(host, identity)) == 1
+        assert host.find(identity) is None
+        assert await world.hosts["node-2"].ask(identity, "add", (1,)) == 6
 
 
 async def test_the_same_activation_twice_ends_once() -> None:
@@ -102,8 +102,8 @@ async def test_waiting_for_a_dead_owner_costs_the_store_few_burials() -> None:
     async with cluster(("node-1", "node-2")) as world:
         host, gone = world.hosts["node-1"], world.hosts["node-2"]
         ids = [actor_id("counter", f"k{n}") for n in range(400)]
-        ids = [one for one in ids if host.owner(one) == gone.me][:100]
-        await asyncio.gather(*(gone.ask(one, "add", (1,)) for one in ids))
+        ids = [identity for identity in ids if host.owner(identity) == gone.me][:100]
+        await asyncio.gather(*(gone.ask(identity, "add", (1,)) for identity in ids))
         await gone.write_behind.flush()
         await gone.store.renew_lease(gone.me, 0.3)
         await world.remove("node-2")
@@ -117,22 +117,22 @@ async def test_waiting_for_a_dead_owner_costs_the_store_few_burials() -> None:
             return await bury(*args)  # type: ignore[arg-type]
 
         host.store.bury_expired = counted  # type: ignore[method-assign, assignment]
-        assert await asyncio.gather(*(host.ask(one, "add", (1,)) for one in ids)) == [2] * len(ids)
+        assert await asyncio.gather(*(host.ask(identity, "add", (1,)) for identity in ids)) == [2] * len(ids)
         assert 1 <= burials <= 10
 
 
 async def test_an_owner_that_never_dies_ends_the_wait_at_the_deadline() -> None:
     async with cluster(("node-1", "node-2"), actors={"call_timeout_s": 0.2}) as world:
         host, gone = world.hosts["node-1"], world.hosts["node-2"]
-        one = actor_id("counter", key_owned_by(host, Counter, "node-2"))
-        await gone.ask(one, "add", (1,))
+        identity = actor_id("counter", key_owned_by(host, Counter, "node-2"))
+        await gone.ask(identity, "add", (1,))
         await world.remove("node-2")
         world.show("node-1")
         with pytest.raises(Unavailable):
-            await host.ask(one, "add", (1,))
+            await host.ask(identity, "add", (1,))
         with pytest.raises(Unavailable, match="holds its lease"):
-            await host.activate(one)
-        claimed = await host.claimer.claim("counter", one)
+            await host.activate(identity)
+        claimed = await host.claimer.claim("counter", identity)
         assert isinstance(claimed, Elsewhere)
 
 
@@ -142,13 +142,13 @@ async def test_an_activation_that_loads_while_its_slot_moves_is_moved_after_it()
         await world.add("node-2")
         ids = [actor_id("counter", f"k{n}") for n in range(64)]
         host.faults.hold = asyncio.Event()
-        answers = [asyncio.ensure_future(host.ask(one, "add", (1,))) for one in ids]
+        answers = [asyncio.ensure_future(host.ask(identity, "add", (1,))) for identity in ids]
         await until(lambda: bool(host.faults.seen))
         world.show("node-1", "node-2")
         host.faults.hold.set()
         assert await asyncio.gather(*answers) == [1] * len(ids)
         other = world.hosts["node-2"]
-        moved = [one for one in ids if host.owner(one) == other.me]
+        moved = [identity for identity in ids if host.owner(identity) == other.me]
         assert moved
         await until(lambda: not any(host.find(one) for one in moved))
         assert [await other.ask(one, "add", (1,)) for one in moved] == [2] * len(moved)
@@ -174,18 +174,18 @@ async def test_a_clean_stop_waits_for_turns_and_wakes_what_lives_by_timers_elsew
     async with cluster(("node-1", "node-2"), app=TickApp) as world:
         host = world.hosts["node-1"]
         key = key_owned_by(host, Ticker, "node-2")
-        one = actor_id("ticker", key)
-        await host.ask(one, "start", ())
+        identity = actor_id("ticker", key)
+        await host.ask(identity, "start", ())
         leaving = world.hosts["node-2"]
-        slow = asyncio.ensure_future(leaving.ask(one, "slow", ()))
+        slow = asyncio.ensure_future(leaving.ask(identity, "slow", ()))
         await asyncio.sleep(0)
         view = type(host.view)(tuple(member for member in host.view.members.values() if member.node == "node-1"))
         for system in (host, leaving):
             change_view(view, transport=system.transport, system=system)
         await leaving.stop(leaving.clock.now() + 5)
         assert await slow == "done"
-        await until(lambda: host.find(one) is not None)
-        ticker = host.find(one)
+        await until(lambda: host.find(identity) is not None)
+        ticker = host.find(identity)
         assert ticker is not None
         await until(lambda: ticker.actor.state.total >= 3)  # it ticks on
 
@@ -228,12 +228,12 @@ async def test_a_query_of_one_kind_does_not_look_at_the_others() -> None:
         for identity in (*ids, L):
             await host.catalog.activate(identity)
         live, host.catalog.live = host.catalog.live, Unseen(host.catalog.live)
-        assert [one.id for one in host.activations("counter")] == ids
+        assert [activation.id for activation in host.activations("counter")] == ids
         assert list(host.activations("near")) == []
         assert host.counts() == {"counter": 3, "ledger": 1}
         host.catalog.live = live
         await host.catalog.deactivate([live[ids[1]], live[L]])
-        assert [one.id for one in host.activations("counter")] == [ids[0], ids[2]]
+        assert [activation.id for activation in host.activations("counter")] == [ids[0], ids[2]]
         assert host.counts() == {"counter": 2}
 
 

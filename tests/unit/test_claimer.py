@@ -55,7 +55,7 @@ async def test_claims_of_one_moment_share_statements_and_logged_kinds_go_first()
     bench = await Bench(claim_batch=10, claim_batches_in_flight=1).start()
     futures = [bench.claimer.claim(kind, _id(kind, n)) for n in range(15) for kind in ("counter", "ledger")]
     results = await asyncio.gather(*futures)
-    assert all(isinstance(one, Owned) for one in results)
+    assert all(isinstance(result, Owned) for result in results)
     assert [batch[0].partition("/")[0] for batch in bench.batches()] == ["ledger", "ledger", "counter", "counter"]
     assert all(batch == sorted(batch) and len(batch) <= 10 for batch in bench.batches())
     assert bench.metrics.claims_total == 30
@@ -98,5 +98,5 @@ async def test_a_batch_that_fails_answers_everybody_with_a_typed_error_and_the_n
     results = await asyncio.gather(
         *(bench.claimer.claim("counter", _id("counter", n)) for n in range(4)), return_exceptions=True
     )
-    assert [isinstance(one, GarrisonError) for one in results] == [True, True, False, False]
+    assert [isinstance(result, GarrisonError) for result in results] == [True, True, False, False]
     assert isinstance(await bench.claimer.claim("counter", _id("counter", 0)), Owned)

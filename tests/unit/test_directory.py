@@ -152,7 +152,11 @@ async def cluster(names: str, settings: ActorSettings = SOON, limits: DirectoryL
 
 def of(peer: Peer, owner: Peer, but: Peer | None = None) -> list[ActorId]:
     """Ids whose slots `owner` has in the view of `peer` (and not in that of `but`)."""
-    return [one for one in IDS if peer.owner(one) == owner.me and (but is None or but.owner(one) != owner.me)]
+    return [
+        identity
+        for identity in IDS
+        if peer.owner(identity) == owner.me and (but is None or but.owner(identity) != owner.me)
+    ]
 
 
 async def begins(peer: Peer, identity: ActorId) -> "asyncio.Task[None]":
@@ -221,7 +225,9 @@ async def test_after_a_crash_the_survivors_are_asked_and_look_ups_wait_for_it() 
         before = heir.view
         world.silent["b", "a"] = None
         world.show(view)
-        gained = [one for one in IDS if heir.owner(one) == heir.me and before.table.owner(one) != heir.me]
+        gained = [
+            identity for identity in IDS if heir.owner(identity) == heir.me and before.table.owner(identity) != heir.me
+        ]
         waiting = await begins(heir, gained[0])
         others = [one for one in of(heir, heir) if one not in gained]
         await heir.directory.wait_until_known(others[0])  # what was there before does not wait
@@ -238,7 +244,9 @@ async def test_a_look_up_never_waits_longer_than_its_bound() -> None:
         before = heir.view
         world.silent["b", "a"] = world.silent["a", "b"] = None
         world.show(view)
-        gained = [one for one in IDS if heir.owner(one) == heir.me and before.table.owner(one) != heir.me]
+        gained = [
+            identity for identity in IDS if heir.owner(identity) == heir.me and before.table.owner(identity) != heir.me
+        ]
         async with asyncio.timeout(5):
             await heir.directory.wait_until_known(gained[0])
         await until(lambda: heir.directory.unknown_slots == 0)

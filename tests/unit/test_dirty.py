@@ -46,7 +46,7 @@ def test_dirty_set_agrees_with_a_list_of_pairs(steps: list[tuple[str, Thing, int
         assert len(dirty) == len(model)
         assert dirty.age_s(now) == (now - model[0][1] if model else 0.0)
         assert dirty.oldest(2) == [one for one, _ in model[:2]]
-        assert all((one.id in dirty) == any(pair[0].id == one.id for pair in model) for one in THINGS)
+        assert all((thing.id in dirty) == any(pair[0].id == thing.id for pair in model) for thing in THINGS)
 
 
 def test_changes_coalesce_and_the_first_one_counts() -> None:

@@ -19,20 +19,20 @@ pytestmark = pytest.mark.virtual_time
 async def test_a_call_from_any_node_reaches_the_one_activation() -> None:
     async with cluster(("node-1", "node-2", "node-3")) as world:
         key = key_owned_by(world.hosts["node-1"], Counter, "node-2")
-        one = actor_id("counter", key)
+        identity = actor_id("counter", key)
         for count, name in enumerate(world.hosts, start=1):
-            assert await world.hosts[name].ask(one, "add", (1,)) == count
-        assert [host.find(one) is not None for host in world.hosts.values()] == [False, True, False]
+            assert await world.hosts[name].ask(identity, "add", (1,)) == count
+        assert [host.find(identity) is not None for host in world.hosts.values()] == [False, True, False]
 
 
 async def test_typed_errors_travel_and_bad_arguments_are_the_callers_fault() -> None:
     async with cluster(("node-1", "node-2")) as world:
         host = world.hosts["node-1"]
-        one = actor_id("counter", key_owned_by(host, Counter, "node-2"))
+        identity = actor_id("counter", key_owned_by(host, Counter, "node-2"))
         with pytest.raises(Internal):
-            await host.ask(one, "change_and_raise", ())
+            await host.ask(identity, "change_and_raise", ())
         with pytest.raises(BadInput):
-            await host.ask(one, "add", ("many",))
+            await host.ask(identity, "add", ("many",))
         with pytest.raises(BadInput):
             await host.transport.request(world.hosts["node-2"].me, Service.CALL, b"\x93garbage", 1.0)
 
@@ -47,54 +47,54 @@ async def test_a_cycle_through_another_node_is_found() -> None:
 
 async def test_placement_puts_an_exception_into_the_directory_and_callers_find_it() -> None:
     async with cluster(("node-1", "node-2", "node-3")) as world:
-        one = actor_id("near", key_owned_by(world.hosts["node-1"], Near, "node-2"))
-        assert await world.hosts["node-3"].ask(one, "where", ()) == "node-3"
-        assert await world.hosts["node-1"].ask(one, "where", ()) == "node-3"
-        assert await world.hosts["node-2"].ask(one, "where", ()) == "node-3"
+        identity = actor_id("near", key_owned_by(world.hosts["node-1"], Near, "node-2"))
+        assert await world.hosts["node-3"].ask(identity, "where", ()) == "node-3"
+        assert await world.hosts["node-1"].ask(identity, "where", ()) == "node-3"
+        assert await world.hosts["node-2"].ask(identity, "where", ()) == "node-3"
 
 
 async def test_a_stale_directory_entry_costs_a_redirect_and_heals() -> None:
     async with cluster(("node-1", "node-2", "node-3")) as world:
         owner = world.hosts["node-2"]
-        one = actor_id("near", key_owned_by(owner, Near, "node-2"))
-        owner.directory.register(one, world.hosts["node-3"].me)
-        assert await world.hosts["node-1"].ask(one, "where", ()) in {"node-1", "node-2", "node-3"}
+        identity = actor_id("near", key_owned_by(owner, Near, "node-2"))
+        owner.directory.register(identity, world.hosts["node-3"].me)
+        assert await world.hosts["node-1"].ask(identity, "where", ()) in {"node-1", "node-2", "node-3"}
         assert world.hosts["node-1"].metrics.calls_redirected_total > 0
-        assert owner.directory.find(one) != world.hosts["node-3"].me
+        assert owner.directory.find(identity) != world.hosts["node-3"].me
 
 
 async def test_reading_what_was_never_stored_makes_nothing() -> None:
     async with cluster(("node-1", "node-2")) as world:
-        one, two = world.hosts.values()
-        here, there = (actor_id("counter", key_owned_by(one, Counter, name)) for name in ("node-1", "node-2"))
-        assert [await one.ask(identity, "total", ()) for identity in (here, there)] == [0, 0]
-        assert not one.catalog.live and not two.catalog.live
-        assert not one.store.database.entities
-        reading, adding = one.ask(here, "total", ()), one.ask(here, "add", (3,))
+        first, second = world.hosts.values()
+        here, there = (actor_id("counter", key_owned_by(first, Counter, name)) for name in ("node-1", "node-2"))
+        assert [await first.ask(identity, "total", ()) for identity in (here, there)] == [0, 0]
+        assert not first.catalog.live and not second.catalog.live
+        assert not first.store.database.entities
+        reading, adding = first.ask(here, "total", ()), first.ask(here, "add", (3,))
         assert await asyncio.gather(reading, adding) in ([0, 3], [3, 3]), "the one that makes it does not wait in vain"
-        assert await two.ask(here, "total", ()) == 3
+        assert await second.ask(here, "total", ()) == 3
 
 
 async def test_a_watcher_of_what_is_not_there_yet_sees_it_begin() -> None:
     async with cluster(("node-1", "node-2")) as world:
-        one, two = world.hosts.values()
-        ledger = actor_id("ledger", key_owned_by(one, Ledger, "node-2"))
-        attached = await one.ask(ledger, "attach", ("node-1", int(one.me.incarnation)))
+        first, second = world.hosts.values()
+        ledger = actor_id("ledger", key_owned_by(first, Ledger, "node-2"))
+        attached = await first.ask(ledger, "attach", ("node-1", int(first.me.incarnation)))
         assert attached.next_seq == 1
-        live = two.find(ledger)
+        live = second.find(ledger)
         assert live is not None and live.log().watched
 
 
 async def test_a_place_that_does_not_answer_is_not_asked_again() -> None:
     async with cluster(("node-1", "node-2", "node-3")) as world:
         asker, silent = world.hosts["node-1"], world.hosts["node-3"]
-        one = actor_id("near", key_owned_by(asker, Near, "node-2"))
-        assert await silent.ask(one, "where", ()) == await asker.ask(one, "where", ()) == "node-3"
-        assert asker.dispatcher.cache.find(one) == silent.me
+        identity = actor_id("near", key_owned_by(asker, Near, "node-2"))
+        assert await silent.ask(identity, "where", ()) == await asker.ask(identity, "where", ()) == "node-3"
+        assert asker.dispatcher.cache.find(identity) == silent.me
         silent.transport.serve(Service.CALL, lambda peer, payload: asyncio.get_running_loop().create_future())
         with pytest.raises(DeadlineExceeded):
-            await asker.ask(one, "where", (), timeout_s=0.05)
-        assert asker.dispatcher.cache.find(one) is None
+            await asker.ask(identity, "where", (), timeout_s=0.05)
+        assert asker.dispatcher.cache.find(identity) is None
 
 
 async def test_when_a_node_joins_its_slots_actors_move_with_their_state() -> None:
@@ -104,12 +104,12 @@ async def test_when_a_node_joins_its_slots_actors_move_with_their_state() -> Non
             await world.hosts["node-1"].ask(one, "add", (7,))
         await world.add("node-3")
         world.show("node-1", "node-2", "node-3")
-        moved = [one for one in ids if world.hosts["node-1"].owner(one) == world.hosts["node-3"].me]
+        moved = [identity for identity in ids if world.hosts["node-1"].owner(identity) == world.hosts["node-3"].me]
         assert moved
         for one in ids:
             assert await world.hosts["node-2"].ask(one, "add", (1,)) == 8
         await until(lambda: not any(len(host.misplaced) for host in world.hosts.values()))
-        assert all(_homes(world.hosts, one) <= 1 for one in ids)
+        assert all(_homes(world.hosts, identity) <= 1 for identity in ids)
         for one in moved:
             assert await world.hosts["node-1"].ask(one, "total", ()) == 8
             assert world.hosts["node-3"].find(one) is not None
@@ -134,14 +134,14 @@ async def test_a_clean_leave_loses_nothing_and_a_crash_loses_what_was_not_flushe
 async def test_after_a_crash_the_survivors_claim_once_the_store_says_dead() -> None:
     async with cluster(("node-1", "node-2")) as world:
         host = world.hosts["node-1"]
-        one = actor_id("counter", key_owned_by(host, Counter, "node-2"))
+        identity = actor_id("counter", key_owned_by(host, Counter, "node-2"))
         gone = world.hosts["node-2"]
         await gone.store.renew_lease(gone.me, 0.05)
-        await host.ask(one, "add", (1,))
+        await host.ask(identity, "add", (1,))
         await gone.write_behind.flush()
         await world.remove("node-2")
         world.show("node-1")
-        assert await host.ask(one, "add", (1,)) == 2
+        assert await host.ask(identity, "add", (1,)) == 2
 
 
 async def test_with_no_node_up_a_call_ends_in_unavailable_at_its_deadline() -> None:

@@ -64,19 +64,19 @@ def test_its_messages_are_as_the_page_shows_them(clan: Any) -> None:
 async def test_an_offer_expires_on_another_node(monkeypatch: pytest.MonkeyPatch) -> None:
     page = file_of_the_page(1, monkeypatch)
     async with cluster(("node-1", "node-2"), app=page.App, actors={"reminder_poll_s": 0.01}) as world:
-        one, two = world.hosts["node-1"], world.hosts["node-2"]
-        offer = actor_id("offer", key_owned_by(one, page.Offer, "node-1"))
-        await one.ask(offer, "make", (50, 3_600_000))
-        await one.write_behind.flush_these(list(one.catalog.live.values()))
+        first, second = world.hosts["node-1"], world.hosts["node-2"]
+        offer = actor_id("offer", key_owned_by(first, page.Offer, "node-1"))
+        await first.ask(offer, "make", (50, 3_600_000))
+        await first.write_behind.flush_these(list(first.catalog.live.values()))
         await world.remove("node-1")
-        await two.store.bury(one.me)
+        await second.store.bury(first.me)
         world.show("node-2")
         reminders = world.database.reminders
         reminders[offer, "expire"] = replace(reminders[offer, "expire"], due_ms=1)  # an hour later
-        await until(lambda: two.metrics.reminders_fired_total == 1)
-        await two.write_behind.flush_these(list(two.catalog.live.values()))
+        await until(lambda: second.metrics.reminders_fired_total == 1)
+        await second.write_behind.flush_these(list(second.catalog.live.values()))
         await until(lambda: not reminders)
-        assert (await two.store.read("offer", [offer]))[offer].state == page.OfferState(50, False, {"expire": 1})
+        assert (await second.store.read("offer", [offer]))[offer].state == page.OfferState(50, False, {"expire": 1})
 
 
 async def test_an_offer_that_is_taken_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -150,18 +150,18 @@ async def test_a_heartbeat_changes_the_status_and_nothing_else() -> None:
     async with running() as host:
         ann = actor_id("player", "ann")
         await session(host, "ann")
-        one = host.find(ann)
-        assert one is not None
-        version, boundary = one.version, one.boundary
+        activation = host.find(ann)
+        assert activation is not None
+        version, boundary = activation.version, activation.boundary
         for _ in range(10):
-            assert one.call("beat", (player("ann"), None)) is None
-            one.call("beat", (player("ann"), "online"))
-        assert (one.version, one.boundary) == (version, boundary)
-        one.call("beat", (player("ann"), "busy"))
-        assert one.version == version + 1
+            assert activation.call("beat", (player("ann"), None)) is None
+            activation.call("beat", (player("ann"), "online"))
+        assert (activation.version, activation.boundary) == (version, boundary)
+        activation.call("beat", (player("ann"), "busy"))
+        assert activation.version == version + 1
         assert (await presence(host, "ann")).status == "busy"
         with pytest.raises(Rejected):
-            one.call("beat", (player("ann"), "asleep"))
+            activation.call("beat", (player("ann"), "asleep"))
 
 
 async def test_a_heartbeat_of_an_unknown_session_opens_it() -> None:
@@ -276,14 +276,14 @@ async def test_a_match_from_lobby_to_result() -> None:
         rows = await host.store.read("player", [actor_id("player", "ann")])
         ann = rows[actor_id("player", "ann")].state
         assert (ann.wins, ann.kills, ann.deaths, ann.medals) == (1, 2, 0, 1)
-        one = host.find(actor_id("match", "m"))
-        assert one is not None
-        await until(lambda: one.retiring)
-        assert not one.actor.unsettled  # type: ignore[attr-defined]
+        activation = host.find(actor_id("match", "m"))
+        assert activation is not None
+        await until(lambda: activation.retiring)
+        assert not activation.actor.unsettled  # type: ignore[attr-defined]
         log = await host.logs.read_log("match", actor_id("match", "m"))
         assert log is not None
         report = verify(log)
-        assert report.end_hash and report.state == one.boundary
+        assert report.end_hash and report.state == activation.boundary
 
 
 async def test_results_are_told_again_when_the_match_is_loaded_and_count_once() -> None:
@@ -292,10 +292,10 @@ async def test_results_are_told_again_when_the_match_is_loaded_and_count_once() 
         await game_host.command(MatchReport, "m", [Kill(10, "ann", "bob")])
         await game_host.command(MatchEnd, "m", 20)
         for _ in range(3):
-            one = host.find(actor_id("match", "m"))
-            assert one is not None
-            await until(lambda one=one: one.retiring and one.idle)  # type: ignore[misc]
-            await host.catalog.deactivate([one])
+            activation = host.find(actor_id("match", "m"))
+            assert activation is not None
+            await until(lambda activation=activation: activation.retiring and activation.idle)  # type: ignore[misc]
+            await host.catalog.deactivate([activation])
             assert (await game_host.send(MatchGet(1, "m"))).phase == "ended"
         profile = await game_host.send(ProfileGet(1, "ann"))
         assert (profile.matches, profile.wins, profile.kills) == (1, 1, 1)
@@ -308,9 +308,9 @@ async def test_a_repeated_command_gets_the_first_answer_also_after_a_reload() ->
         message = MatchReport(1, "again", 5, "m", [Kill(10, "ann", "bob"), Medal(10, "ann", "Snipe")])
         first = await client.send(message)
         assert await client.send(message) == first
-        one = host.find(actor_id("match", "m"))
-        assert one is not None
-        assert await host.catalog.deactivate([one]) == 1
+        activation = host.find(actor_id("match", "m"))
+        assert activation is not None
+        assert await host.catalog.deactivate([activation]) == 1
         assert await client.send(message) == first
         board = await client.send(MatchGet(1, "m"))
         assert board.next_seq == first.next_seq
@@ -400,24 +400,24 @@ def test_every_request_has_a_route_and_every_rule_a_sentence() -> None:
 
 async def test_a_player_and_a_live_match_move_with_what_is_in_memory_only() -> None:
     async with cluster(("node-1", "node-2"), app=App, **FAST) as world:
-        one, two = world.hosts.values()
-        for host in (one, two):
+        source, target = world.hosts.values()
+        for host in (source, target):
             host.misplaced.home = lambda actor, host=host: host.me  # type: ignore[method-assign,misc]
-        game_host = await live_match(one)
+        game_host = await live_match(source)
         await game_host.send(MatchTick(1, "m", 7_000))
-        await Client(one, player("ann")).send(PresenceSet(7, "away", "Slayer on Recharge"))
+        await Client(source, player("ann")).send(PresenceSet(7, "away", "Slayer on Recharge"))
         ids = [actor_id("player", "ann"), actor_id("match", "m")]
-        homes = [next(host for host in (one, two) if host.find(identity) is not None) for identity in ids]
+        homes = [next(host for host in (source, target) if host.find(identity) is not None) for identity in ids]
         for identity, home in zip(ids, homes, strict=True):
-            activation, other = home.find(identity), two if home is one else one
+            activation, other = home.find(identity), target if home is source else source
             assert activation is not None
             assert await home.migrator.move([activation], other.me) == 1
             assert other.find(identity) is not None
-        seen = await presence(one, "ann")
+        seen = await presence(source, "ann")
         assert (seen.status, seen.activity) == ("away", "Slayer on Recharge")
-        board = await Client(two, HOST).send(MatchGet(2, "m"))
+        board = await Client(target, HOST).send(MatchGet(2, "m"))
         assert board.time_ms == 7_000
-        match = (two if homes[1] is one else one).find(ids[1])
+        match = (target if homes[1] is source else source).find(ids[1])
         assert match is not None and match.timers == 1
         await game_host.command(MatchReport, "m", [Kill(9_000, "ann", "bob")])
         await game_host.command(MatchEnd, "m", 10_000)

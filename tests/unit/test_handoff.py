@@ -213,7 +213,7 @@ def test_a_handoff_goes_on_to_who_owns_its_slots_now() -> None:
     for name in "ab":
         world.say(name, "d")
     assert d.core.questions.blocked == 0 and a.core.sealed == 0
-    assert set(d.core.partition.entries()) == {one for one in IDS if after.table.owner(one) == d.me}
+    assert set(d.core.partition.entries()) == {identity for identity in IDS if after.table.owner(identity) == d.me}
     world.flow()
     world.check()
 
@@ -313,20 +313,20 @@ def test_an_entry_that_nobody_vouches_for_does_not_survive_a_handoff() -> None:
 def test_a_message_that_was_overtaken_is_refused() -> None:
     world = Some("ab")
     a, b = world.nodes["a"], world.nodes["b"]
-    one = ActorId("durable/late")
-    while a.owner(one) != b.me:
-        one = ActorId(one + "x")
-    a.bear(one)
+    identity = ActorId("durable/late")
+    while a.owner(identity) != b.me:
+        identity = ActorId(identity + "x")
+    a.bear(identity)
     first = a.core.next(b.me, world.now)
-    assert first is not None and first.born == [one]
+    assert first is not None and first.born == [identity]
     a.core.failed(b.me, first.number, world.now)
-    a.die(one)
+    a.die(identity)
     world.flow()
     with pytest.raises(Unavailable):
         b.core.receive(a.me, first, 100, world.now)
     old_run = NodeAddress(a.me.node, Incarnation(0))
     with pytest.raises(Unavailable):
-        b.core.receive(old_run, Word(10_000, 0, [one]), 100, world.now)
+        b.core.receive(old_run, Word(10_000, 0, [identity]), 100, world.now)
     world.check()
 
 
@@ -359,15 +359,15 @@ def test_refused_entries_are_told_again_to_whoever_owns_them_then() -> None:
 def test_the_registered_copy_of_two_volatile_ones_stays() -> None:
     world = Some("abc")
     a, b = world.nodes["a"], world.nodes["b"]
-    one = next(one for n in range(99) if a.owner(one := ActorId(f"volatile/{n}")) == world.nodes["c"].me)
-    a.bear(one)
+    node = next(node for n in range(99) if a.owner(node := ActorId(f"volatile/{n}")) == world.nodes["c"].me)
+    a.bear(node)
     world.flow()
-    b.bear(one)
+    b.bear(node)
     world.flow()
-    assert one in a.live and one not in b.live
-    b.bear(one, moved=True)
+    assert node in a.live and node not in b.live
+    b.bear(node, moved=True)
     world.flow()
-    assert one in b.live and one not in a.live
+    assert node in b.live and node not in a.live
     world.check()
 
 
@@ -482,8 +482,8 @@ def backoff(attempt: int) -> float:
 def test_a_failed_message_is_said_again_with_what_has_changed_since() -> None:
     live = dict.fromkeys(IDS[:3])
     stream = Stream()
-    for one in IDS[:2]:
-        stream.tell(one, True)
+    for identity in IDS[:2]:
+        stream.tell(identity, True)
     stream.tell(IDS[2], True, claim=True)
     stream.check(IDS[9], listed=True)
     stream.afresh = True
@@ -515,7 +515,7 @@ def test_a_message_carries_so_much_and_the_answer_to_a_question_comes_last() -> 
 def test_large_handoffs_are_cut_between_slots() -> None:
     batch = 500
     ids = [ActorId(f"near/{n}") for n in range(2 * batch + 5)]
-    slots = np.array(sorted({slot(one) for one in ids}))
+    slots = np.array(sorted({slot(identity) for identity in ids}))
     cut = parts(slots, dict.fromkeys(ids, N1), batch)
     assert len(cut) == 3
     assert sorted(one for _, some in cut for one in some) == sorted(ids)

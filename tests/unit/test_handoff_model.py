@@ -58,7 +58,7 @@ class Cluster(RuleBasedStateMachine, Nodes):
     def see(self, pick: int, seen: list[tuple[int, MemberState]], mine: MemberState) -> None:
         """Any view at all: of the living and the dead, in any state."""
         node = self.node(pick)
-        everybody = [one.me for one in self.nodes.values()] + self.dead[-2:]
+        everybody = [node.me for node in self.nodes.values()] + self.dead[-2:]
         members = {str(everybody[n % len(everybody)].node): (everybody[n % len(everybody)], state) for n, state in seen}
         members[str(node.me.node)] = (node.me, mine)
         node.see(view_of(tuple(members[name] for name in sorted(members))), self.now)
@@ -70,7 +70,7 @@ class Cluster(RuleBasedStateMachine, Nodes):
     @rule(pick=st.integers(0, 3), which=st.lists(st.sampled_from(IDS), min_size=1, max_size=8))
     def bear(self, pick: int, which: list[ActorId]) -> None:
         for identity in which:
-            held = identity.startswith("durable/") and any(identity in one.live for one in self.nodes.values())
+            held = identity.startswith("durable/") and any(identity in node.live for node in self.nodes.values())
             if not held and identity not in self.node(pick).live:
                 self.node(pick).bear(identity)
 

@@ -132,8 +132,8 @@ async def test_many_logs_share_a_commit() -> None:
     async with cluster(store={"group_commit_s": 0.02}) as world:
         host = world.hosts["node-1"]
         ids = [actor_id("ledger", f"m{n}") for n in range(50)]
-        await asyncio.gather(*(host.ask(one, "total", ()) for one in ids))
+        await asyncio.gather(*(host.ask(identity, "total", ()) for identity in ids))
         before = host.metrics.log_commit_seconds.count
-        answers = await asyncio.gather(*(host.ask(one, "add", (1,)) for one in ids), return_exceptions=True)
-        assert answers == [1] * 50 and not any(isinstance(one, GarrisonError) for one in answers)
+        answers = await asyncio.gather(*(host.ask(identity, "add", (1,)) for identity in ids), return_exceptions=True)
+        assert answers == [1] * 50 and not any(isinstance(answer, GarrisonError) for answer in answers)
         assert host.metrics.log_commit_seconds.count - before <= 3

@@ -148,9 +148,9 @@ async def living(world: Cluster, cls: Any, owner: str = "node-2") -> ActorId:
 
 
 def live(host: TestHost, identity: ActorId) -> Activation:
-    one = host.find(identity)
-    assert one is not None
-    return one
+    activation = host.find(identity)
+    assert activation is not None
+    return activation
 
 
 def places(world: Cluster, identity: ActorId) -> list[str]:
@@ -173,27 +173,27 @@ async def move(world: Cluster, identity: ActorId, source: str = "node-1", to: st
 @pytest.mark.parametrize("flushed", [True, False])
 async def test_state_and_what_it_carries_go_along_and_callers_find_it(owner: str, flushed: bool) -> None:
     async with world() as w:
-        one, two = w.hosts.values()
+        source, target = w.hosts.values()
         a = await living(w, Walker, owner)
-        live(one, a).call("add", (5,))
-        live(one, a).call("beat", ("x",))
+        live(source, a).call("add", (5,))
+        live(source, a).call("beat", ("x",))
         if flushed:
-            await one.write_behind.flush()
-        version, epoch = live(one, a).version, live(one, a).epoch
+            await source.write_behind.flush()
+        version, epoch = live(source, a).version, live(source, a).epoch
         assert await move(w, a) == 1
         assert places(w, a) == ["node-2"]
-        there = live(two, a)
+        there = live(target, a)
         assert (there.version, there.epoch, there.stored_version) == (version, epoch + 1, version)
-        stored = (await two.store.read("walker", [a]))[a]
+        stored = (await target.store.read("walker", [a]))[a]
         assert (stored.state.total, stored.state_version) == (5, version)
-        for host in (one, two):
+        for host in (source, target):
             assert await host.ask(a, "seen", ()) == [1, ["x"], "activated arrived", 5]
-        assert await one.ask(a, "add", (1,)) == 6
-        await two.write_behind.flush()
-        assert (await two.store.read("walker", [a]))[a].state.total == 6
-        assert one.metrics.migrations_total == 1 and one.metrics.migrations_failed_total == 0
-        assert one.metrics.migration_pause_seconds.count == 1
-        claims = [what for statement, what in two.faults.seen if statement == "claim"]
+        assert await source.ask(a, "add", (1,)) == 6
+        await target.write_behind.flush()
+        assert (await target.store.read("walker", [a]))[a].state.total == 6
+        assert source.metrics.migrations_total == 1 and source.metrics.migrations_failed_total == 0
+        assert source.metrics.migration_pause_seconds.count == 1
+        claims = [what for statement, what in target.faults.seen if statement == "claim"]
         assert claims == []
 
 
@@ -227,255 +227,255 @@ async def test_under_calls_from_everywhere_none_is_lost_none_runs_twice_and_each
 
 async def test_calls_that_wait_are_passed_on_in_order_and_ahead_of_those_that_come_directly() -> None:
     async with world() as w:
-        one, two = w.hosts.values()
+        source, target = w.hosts.values()
         a = await living(w, Walker)
-        one.faults.hold = asyncio.Event()
+        source.faults.hold = asyncio.Event()
         moving = asyncio.ensure_future(move(w, a))
-        await until(lambda: any(statement == "migrate" for statement, _ in one.faults.seen))
-        waiting = [asyncio.ensure_future(two.ask(a, "beat", (f"{n}",))) for n in range(5)]
-        await until(lambda: len(live(one, a).queued()) == 5)
-        assert live(one, a).frozen
-        real = two.catalog.arrived
+        await until(lambda: any(statement == "migrate" for statement, _ in source.faults.seen))
+        waiting = [asyncio.ensure_future(target.ask(a, "beat", (f"{n}",))) for n in range(5)]
+        await until(lambda: len(live(source, a).queued()) == 5)
+        assert live(source, a).frozen
+        real = target.catalog.arrived
 
         def directly(arrival: Any) -> None:
             real(arrival)
-            waiting.append(asyncio.ensure_future(two.ask(a, "beat", ("direct",))))
+            waiting.append(asyncio.ensure_future(target.ask(a, "beat", ("direct",))))
 
-        two.catalog.arrived = directly  # type: ignore[method-assign]
-        one.faults.hold.set()
+        target.catalog.arrived = directly  # type: ignore[method-assign]
+        source.faults.hold.set()
         assert await moving == 1
         await until(lambda: len(waiting) == 6)
         assert await asyncio.gather(*waiting) == [1, 2, 3, 4, 5, 6]
-        assert (await two.ask(a, "seen", ()))[1] == ["0", "1", "2", "3", "4", "direct"]
+        assert (await target.ask(a, "seen", ()))[1] == ["0", "1", "2", "3", "4", "direct"]
 
 
 async def test_timers_go_on_with_the_time_that_is_left_and_those_that_are_due_ring_there() -> None:
     async with world() as w:
-        one, two = w.hosts.values()
+        source, target = w.hosts.values()
         a = await living(w, Walker)
-        here = live(one, a)
+        here = live(source, a)
         here.call("tick_in", (30.0, 7))
-        begin = one.clock.now()
+        begin = source.clock.now()
         assert await move(w, a) == 1
         assert here.timers == 0
-        [(name, left_s, args)] = live(two, a).timers_left()
-        assert (name, args) == ("tick", (7,)) and 30.0 - (two.clock.now() - begin) - 1e-3 <= left_s <= 30.0
-        await two.ask(a, "tick_in", (0.02, 8))
-        real = two.store.migrate
+        [(name, left_s, args)] = live(target, a).timers_left()
+        assert (name, args) == ("tick", (7,)) and 30.0 - (target.clock.now() - begin) - 1e-3 <= left_s <= 30.0
+        await target.ask(a, "tick_in", (0.02, 8))
+        real = target.store.migrate
 
         async def slowly(kind: str, moves: Any) -> Any:
             await asyncio.sleep(0.05)
-            assert live(two, a).frozen and live(two, a).actor.state.total == 0
+            assert live(target, a).frozen and live(target, a).actor.state.total == 0
             return await real(kind, moves)
 
-        two.store.migrate = slowly  # type: ignore[method-assign]
+        target.store.migrate = slowly  # type: ignore[method-assign]
         assert await move(w, a, "node-2", "node-1") == 1
-        await until(lambda: live(one, a).actor.state.total == 8)
+        await until(lambda: live(source, a).actor.state.total == 8)
 
 
 async def test_a_timer_that_waits_behind_a_turn_is_due_on_the_other_node() -> None:
     async with world() as w:
-        one, two = w.hosts.values()
+        source, target = w.hosts.values()
         a = await living(w, Walker)
-        slow = asyncio.ensure_future(one.ask(a, "slow", (0.01,)))
+        slow = asyncio.ensure_future(source.ask(a, "slow", (0.01,)))
         await asyncio.sleep(0)
-        live(one, a).fire("tick", (8,))
-        assert len(live(one, a).queued()) == 1
+        live(source, a).fire("tick", (8,))
+        assert len(live(source, a).queued()) == 1
         assert await move(w, a) == 1
         assert await slow == 1
-        await until(lambda: live(two, a).actor.state.total == 9)
+        await until(lambda: live(target, a).actor.state.total == 9)
 
 
 async def test_a_turn_that_does_not_end_soon_keeps_it_here_and_those_with_it_go() -> None:
     async with world() as w:
-        one = w.hosts["node-1"]
+        node = w.hosts["node-1"]
         a = home(w, Walker, "node-2")
         b = next(
             actor_id("walker", f"b{n}")
             for n in range(100)
-            if one.owner(actor_id("walker", f"b{n}")) == w.hosts["node-2"].me
+            if node.owner(actor_id("walker", f"b{n}")) == w.hosts["node-2"].me
         )
         for identity in (a, b):
-            await one.catalog.activate(identity)
-        slow = asyncio.ensure_future(one.ask(a, "slow", (0.5,)))
+            await node.catalog.activate(identity)
+        slow = asyncio.ensure_future(node.ask(a, "slow", (0.5,)))
         await asyncio.sleep(0)
-        assert await one.migrator.move([live(one, a), live(one, b)], w.hosts["node-2"].me) == 1
+        assert await node.migrator.move([live(node, a), live(node, b)], w.hosts["node-2"].me) == 1
         assert places(w, a) == ["node-1"] and places(w, b) == ["node-2"]
-        assert one.metrics.migrations_failed_total == 1
+        assert node.metrics.migrations_failed_total == 1
         assert await slow == 1
-        assert await one.ask(a, "add", (1,)) == 2
+        assert await node.ask(a, "add", (1,)) == 2
 
 
 async def test_a_logged_actor_goes_with_its_tail_and_its_watchers() -> None:
     async with world("node-1", "node-2", "node-3", store={"segment_entries": 4}) as w:
-        one, two, three = w.hosts.values()
+        source, target, third = w.hosts.values()
         a = await living(w, Ledger)
         for n in range(1, 7):
-            await live(one, a).call("add", (n,))
-        attached: Attached = live(one, a).call("attach", ("node-3", int(three.me.incarnation)))
+            await live(source, a).call("add", (n,))
+        attached: Attached = live(source, a).call("attach", ("node-3", int(third.me.incarnation)))
         assert attached.next_seq == 7
-        adding = [asyncio.ensure_future(one.ask(a, "add", (1,))) for _ in range(3)]
+        adding = [asyncio.ensure_future(source.ask(a, "add", (1,))) for _ in range(3)]
         await asyncio.sleep(0)
         assert await move(w, a) == 1
         assert await asyncio.gather(*adding) == [22, 23, 24]
-        there = live(two, a)
+        there = live(target, a)
         assert there.actor.state.total == 24 and there.log().next_seq == 10
-        assert not any(statement == "claim" for statement, _ in two.faults.seen)
-        assert await two.ask(a, "add", (1,)) == 25
-        assert [entry[0] for entry in two.published.events] == [[three.me]]
-        seen = [(first, len(events)) for host in (one, two) for _, _, first, events in host.published.events]
+        assert not any(statement == "claim" for statement, _ in target.faults.seen)
+        assert await target.ask(a, "add", (1,)) == 25
+        assert [entry[0] for entry in target.published.events] == [[third.me]]
+        seen = [(first, len(events)) for host in (source, target) for _, _, first, events in host.published.events]
         assert sum(count for _, count in seen) == 4 and seen[-1] == (10, 1)
         for n in range(8):
-            await one.ask(a, "add", (n,))
+            await source.ask(a, "add", (n,))
         await until(lambda: not there.log().seal_due())
-        assert await two.catalog.deactivate([there]) == 1
-        assert await one.ask(a, "total", ()) == 25 + 28
+        assert await target.catalog.deactivate([there]) == 1
+        assert await source.ask(a, "total", ()) == 25 + 28
 
 
 async def test_a_state_too_large_for_a_message_is_read_from_the_store_and_woken() -> None:
     async with world(transport={"max_frame_bytes": 1024}, gateway={"outbox_max_bytes": 512}) as w:
-        one, two = w.hosts.values()
+        source, target = w.hosts.values()
         a = await living(w, Ledger)
         for _ in range(100):
-            live(one, a).call("add", (1,))
-        live(one, a).set_timer("total", 60.0, ())
+            live(source, a).call("add", (1,))
+        live(source, a).set_timer("total", 60.0, ())
         assert await move(w, a) == 1
-        await until(lambda: two.find(a) is not None)
-        assert live(two, a).actor.state.total == 100
-        assert await one.ask(a, "add", (1,)) == 101
+        await until(lambda: target.find(a) is not None)
+        assert live(target, a).actor.state.total == 100
+        assert await source.ask(a, "add", (1,)) == 101
 
 
 @pytest.mark.parametrize("cls", [Counter, Ledger])
 @pytest.mark.parametrize("outcome", ["refuse", "forget"])
 async def test_an_unknown_outcome_keeps_it_frozen_until_the_store_says_whose_it_is(outcome: Any, cls: Any) -> None:
     async with world() as w:
-        one, two = w.hosts.values()
+        source, target = w.hosts.values()
         a = await living(w, cls)
-        first = one.ask(a, "add", (5,))
+        first = source.ask(a, "add", (5,))
         assert await first == 5
-        epoch = live(one, a).epoch
-        one.faults.next["migrate"] = [outcome]
-        one.faults.next["claim"] = ["refuse", "forget", "refuse"]
+        epoch = live(source, a).epoch
+        source.faults.next["migrate"] = [outcome]
+        source.faults.next["claim"] = ["refuse", "forget", "refuse"]
         moving = asyncio.ensure_future(move(w, a))
-        await until(lambda: one.find(a) is not None and live(one, a).frozen)
-        waiting = [asyncio.ensure_future(host.ask(a, "add", (1,))) for host in (one, two)]
-        await one.write_behind.flush()
+        await until(lambda: source.find(a) is not None and live(source, a).frozen)
+        waiting = [asyncio.ensure_future(host.ask(a, "add", (1,))) for host in (source, target)]
+        await source.write_behind.flush()
         assert await moving == (1 if outcome == "forget" else 0)
         assert sorted(await asyncio.gather(*waiting)) == [6, 7]
         assert places(w, a) == (["node-2"] if outcome == "forget" else ["node-1"])
-        owner = two if outcome == "forget" else one
+        owner = target if outcome == "forget" else source
         assert live(owner, a).epoch > epoch
         await owner.write_behind.flush()
         await owner.group_commit.commit()
-        assert one.metrics.fenced_total == two.metrics.fenced_total == 0
+        assert source.metrics.fenced_total == target.metrics.fenced_total == 0
         await owner.catalog.deactivate([live(owner, a)])
-        assert await one.ask(a, "total", ()) == 7
+        assert await source.ask(a, "total", ()) == 7
 
 
 async def test_changes_are_not_lost_when_the_outcome_is_unknown_and_it_did_not_move() -> None:
     async with world() as w:
-        one = w.hosts["node-1"]
+        node = w.hosts["node-1"]
         a = await living(w, Counter)
-        real = one.write_behind.flush_these
+        real = node.write_behind.flush_these
 
         async def then_changes(entities: Any) -> None:
             await real(entities)
-            live(one, a).call("add", (5,))
+            live(node, a).call("add", (5,))
 
-        one.write_behind.flush_these = then_changes  # type: ignore[method-assign]
-        one.faults.next["migrate"] = ["refuse"]
+        node.write_behind.flush_these = then_changes  # type: ignore[method-assign]
+        node.faults.next["migrate"] = ["refuse"]
         assert await move(w, a) == 0
-        assert len(one.write_behind) == 1
-        await one.write_behind.flush()
-        assert (await one.store.read("counter", [a]))[a].state.total == 5
+        assert len(node.write_behind) == 1
+        await node.write_behind.flush()
+        assert (await node.store.read("counter", [a]))[a].state.total == 5
 
 
 async def test_changes_that_an_unanswered_flush_stored_are_not_taken_for_a_fence_when_it_did_not_move() -> None:
     async with world() as w:
-        one = w.hosts["node-1"]
+        node = w.hosts["node-1"]
         a = await living(w, Counter)
-        real = one.write_behind.flush_these
+        real = node.write_behind.flush_these
 
         async def stored_unanswered(entities: Any) -> None:
-            live(one, a).call("add", (5,))
-            one.faults.next["write"] = ["forget"]
+            live(node, a).call("add", (5,))
+            node.faults.next["write"] = ["forget"]
             with pytest.raises(Unavailable):
                 await real(entities)
 
-        one.write_behind.flush_these = stored_unanswered  # type: ignore[method-assign]
-        one.faults.next["migrate"] = ["refuse"]
+        node.write_behind.flush_these = stored_unanswered  # type: ignore[method-assign]
+        node.faults.next["migrate"] = ["refuse"]
         assert await move(w, a) == 0
-        await one.write_behind.flush()
-        assert live(one, a).call("add", (1,)) == 6 and one.metrics.fenced_total == 0
-        await one.write_behind.flush()
-        assert (await one.store.read("counter", [a]))[a].state.total == 6
+        await node.write_behind.flush()
+        assert live(node, a).call("add", (1,)) == 6 and node.metrics.fenced_total == 0
+        await node.write_behind.flush()
+        assert (await node.store.read("counter", [a]))[a].state.total == 6
 
 
 async def test_a_store_that_is_away_freezes_nothing() -> None:
     async with world() as w:
-        one = w.hosts["node-1"]
+        node = w.hosts["node-1"]
         a = await living(w, Counter)
-        live(one, a).call("add", (1,))
-        one.faults.always["write"] = "refuse"
+        live(node, a).call("add", (1,))
+        node.faults.always["write"] = "refuse"
         assert await move(w, a) == 0
-        assert not any(statement == "migrate" for statement, _ in one.faults.seen)
-        assert await one.ask(a, "add", (1,)) == 2
+        assert not any(statement == "migrate" for statement, _ in node.faults.seen)
+        assert await node.ask(a, "add", (1,)) == 2
 
 
 async def test_a_state_that_the_store_cannot_take_hinders_only_itself() -> None:
     async with world() as w:
-        one, two = w.hosts.values()
+        source, target = w.hosts.values()
         ids = [actor_id("counter", f"k{n}") for n in range(40)]
-        ids = [identity for identity in ids if one.owner(identity) == two.me]
+        ids = [identity for identity in ids if source.owner(identity) == target.me]
         for identity in ids:
-            await one.catalog.activate(identity)
-            live(one, identity).call("add", (1,))
-        one.faults.poison = lambda identity: identity == ids[0]
-        assert await one.migrator.move([live(one, identity) for identity in ids], two.me) == len(ids) - 1
-        assert places(w, ids[0]) == ["node-1"] and await two.ask(ids[0], "total", ()) == 1
+            await source.catalog.activate(identity)
+            live(source, identity).call("add", (1,))
+        source.faults.poison = lambda identity: identity == ids[0]
+        assert await source.migrator.move([live(source, identity) for identity in ids], target.me) == len(ids) - 1
+        assert places(w, ids[0]) == ["node-1"] and await target.ask(ids[0], "total", ()) == 1
 
 
 async def test_a_state_that_became_unfit_since_it_was_flushed_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     async with world() as w:
-        one = w.hosts["node-1"]
+        node = w.hosts["node-1"]
         a = await living(w, Counter)
-        ahead = one.migrator._flush_ahead
+        ahead = node.migrator._flush_ahead
 
         async def and_changed_since(batch: list[Activation]) -> list[Activation]:
             batch = await ahead(batch)
-            live(one, a).call("add", (1,))
-            one.faults.poison = lambda identity: identity == a
-            await one.write_behind.flush()
+            live(node, a).call("add", (1,))
+            node.faults.poison = lambda identity: identity == a
+            await node.write_behind.flush()
             return batch
 
-        monkeypatch.setattr(one.migrator, "_flush_ahead", and_changed_since)
+        monkeypatch.setattr(node.migrator, "_flush_ahead", and_changed_since)
         assert await move(w, a) == 0
-        assert places(w, a) == ["node-1"] and await one.ask(a, "total", ()) == 1
-        one.faults.poison = lambda identity: False
-        await one.write_behind.flush()
-        assert (await one.store.read("counter", [a]))[a].state.total == 1
+        assert places(w, a) == ["node-1"] and await node.ask(a, "total", ()) == 1
+        node.faults.poison = lambda identity: False
+        await node.write_behind.flush()
+        assert (await node.store.read("counter", [a]))[a].state.total == 1
 
 
 async def test_a_node_that_was_fenced_before_loses_it_and_the_callers_go_to_the_owner() -> None:
     async with world("node-1", "node-2", "node-3") as w:
-        one, three = w.hosts["node-1"], w.hosts["node-3"]
+        source, third = w.hosts["node-1"], w.hosts["node-3"]
         a = await living(w, Counter)
-        await one.store.release("counter", [(a, live(one, a).epoch)])
-        await three.catalog.activate(a)
+        await source.store.release("counter", [(a, live(source, a).epoch)])
+        await third.catalog.activate(a)
         assert await move(w, a) == 0
-        assert places(w, a) == ["node-3"] and one.metrics.fenced_total == 1
-        assert await one.ask(a, "add", (1,)) == 1
+        assert places(w, a) == ["node-3"] and source.metrics.fenced_total == 1
+        assert await source.ask(a, "add", (1,)) == 1
 
 
 async def test_a_target_that_is_not_up_in_the_store_leaves_it_here() -> None:
     async with world() as w:
-        one, two = w.hosts.values()
+        source, target = w.hosts.values()
         a = await living(w, Counter)
-        live(one, a).call("add", (3,))
-        w.database.nodes[two.me].state = "dead"
+        live(source, a).call("add", (3,))
+        w.database.nodes[target.me].state = "dead"
         assert await move(w, a) == 0
-        assert places(w, a) == ["node-1"] and one.metrics.fenced_total == 0
-        assert live(one, a).call("add", (1,)) == 4
+        assert places(w, a) == ["node-1"] and source.metrics.fenced_total == 0
+        assert live(source, a).call("add", (1,)) == 4
 
 
 def _lose(w: Cluster, lost: type, times: int = 1, answers: bool = False) -> None:
@@ -498,160 +498,160 @@ def _lose(w: Cluster, lost: type, times: int = 1, answers: bool = False) -> None
 @pytest.mark.parametrize("answers", [False, True])
 async def test_lost_messages_lose_no_change_and_what_lives_by_itself_wakes(lost: type, answers: bool) -> None:
     async with world() as w:
-        one, two = w.hosts.values()
+        source, target = w.hosts.values()
         a = await living(w, Walker)
-        live(one, a).call("add", (5,))
-        live(one, a).call("beat", ("x",))
+        live(source, a).call("add", (5,))
+        live(source, a).call("beat", ("x",))
         _lose(w, lost, answers=answers)
         assert await move(w, a) == 1
-        await until(lambda: two.find(a) is not None)
+        await until(lambda: target.find(a) is not None)
         parcel = [1, ["x"], "activated arrived", 5] if answers else [0, [], "activated", 5]
-        assert await one.ask(a, "seen", ()) == parcel
-        await until(lambda: not two.arrivals._incoming)
-        assert live(two, a).timers == 1 and one.metrics.fenced_total == two.metrics.fenced_total == 0
+        assert await source.ask(a, "seen", ()) == parcel
+        await until(lambda: not target.arrivals._incoming)
+        assert live(target, a).timers == 1 and source.metrics.fenced_total == target.metrics.fenced_total == 0
 
 
 async def test_calls_that_wait_find_a_target_that_lost_the_parcel() -> None:
     async with world() as w:
-        one, two = w.hosts.values()
+        source, target = w.hosts.values()
         a = await living(w, Walker)
         _lose(w, Ship)
-        one.faults.hold = asyncio.Event()
+        source.faults.hold = asyncio.Event()
         moving = asyncio.ensure_future(move(w, a))
-        await until(lambda: live(one, a).frozen)
-        waiting = [asyncio.ensure_future(host.ask(a, "beat", (f"{n}",))) for n in range(3) for host in (one, two)]
-        await until(lambda: len(live(one, a).queued()) == 6)
-        one.faults.hold.set()
+        await until(lambda: live(source, a).frozen)
+        waiting = [asyncio.ensure_future(host.ask(a, "beat", (f"{n}",))) for n in range(3) for host in (source, target)]
+        await until(lambda: len(live(source, a).queued()) == 6)
+        source.faults.hold.set()
         assert await moving == 1
         assert sorted(await asyncio.gather(*waiting)) == [1, 2, 3, 4, 5, 6]
 
 
 async def test_an_activation_that_lives_there_thaws_without_the_last_words() -> None:
     async with world() as w:
-        one, two = w.hosts.values()
+        source, target = w.hosts.values()
         a, ghost = home(w, Walker, "node-2"), home(w, Ghost, "node-1")
         for identity in (a, ghost):
-            await one.catalog.activate(identity)
+            await source.catalog.activate(identity)
         _lose(w, (Open, Over), 4)  # type: ignore[arg-type]
         assert await move(w, a) == await move(w, ghost) == 1
-        await until(lambda: two.find(ghost) is not None)
-        assert live(two, a).frozen and live(two, ghost).frozen
-        assert await one.ask(a, "add", (1,)) == await one.ask(ghost, "add", (1,)) == 1
+        await until(lambda: target.find(ghost) is not None)
+        assert live(target, a).frozen and live(target, ghost).frozen
+        assert await source.ask(a, "add", (1,)) == await source.ask(ghost, "add", (1,)) == 1
 
 
 async def test_a_target_that_refuses_or_cannot_be_reached_leaves_everything_here() -> None:
     async with world("node-1", "node-2", actors={"max_activations": 3}) as w:
-        one, two = w.hosts.values()
-        ids = [identity for n in range(40) if one.owner(identity := actor_id("counter", f"k{n}")) == two.me][:3]
+        source, target = w.hosts.values()
+        ids = [identity for n in range(40) if source.owner(identity := actor_id("counter", f"k{n}")) == target.me][:3]
         for identity in ids:
-            await one.catalog.activate(identity)
+            await source.catalog.activate(identity)
         for n in range(2):
-            await two.catalog.activate(actor_id("near", f"{n}"))
-        assert await one.migrator.move([live(one, identity) for identity in ids], two.me) == 1
-        two.catalog.closed = Unavailable("over")
+            await target.catalog.activate(actor_id("near", f"{n}"))
+        assert await source.migrator.move([live(source, identity) for identity in ids], target.me) == 1
+        target.catalog.closed = Unavailable("over")
         assert await move(w, ids[1]) == 0
-        two.catalog.closed = None
+        target.catalog.closed = None
         forgive(w)
-        w.network.split({one.me}, {two.me})
+        w.network.split({source.me}, {target.me})
         assert await move(w, ids[1]) == 0
         w.network.heal()
         assert [places(w, identity) for identity in ids] == [["node-2"], ["node-1"], ["node-1"]]
-        assert [await one.ask(identity, "add", (1,)) for identity in ids] == [1, 1, 1]
+        assert [await source.ask(identity, "add", (1,)) for identity in ids] == [1, 1, 1]
 
 
 async def test_a_target_that_dies_after_the_compare_and_set_is_succeeded_in_the_ordinary_way() -> None:
     async with world("node-1", "node-2") as w:
-        one, two = w.hosts.values()
+        source, target = w.hosts.values()
         a = await living(w, Counter)
-        live(one, a).call("add", (5,))
-        one.faults.hold = asyncio.Event()
+        live(source, a).call("add", (5,))
+        source.faults.hold = asyncio.Event()
         moving = asyncio.ensure_future(move(w, a))
-        await until(lambda: any(statement == "write" for statement, _ in one.faults.seen))
-        one.faults.hold.set()
-        await until(lambda: any(statement == "migrate" for statement, _ in one.faults.seen))
-        w.network.crash(two.me)
+        await until(lambda: any(statement == "write" for statement, _ in source.faults.seen))
+        source.faults.hold.set()
+        await until(lambda: any(statement == "migrate" for statement, _ in source.faults.seen))
+        w.network.crash(target.me)
         assert await moving == 1
-        w.database.nodes[two.me].state = "dead"
+        w.database.nodes[target.me].state = "dead"
         w.hosts.pop("node-2")
         w.show("node-1")
-        assert await one.ask(a, "add", (1,)) == 6
-        await two.supervisor.stop()
+        assert await source.ask(a, "add", (1,)) == 6
+        await target.supervisor.stop()
 
 
 async def test_a_call_that_is_at_the_target_first_waits_for_the_parcel() -> None:
     async with world() as w:
-        one, two = w.hosts.values()
+        source, target = w.hosts.values()
         a = await living(w, Walker)
-        live(one, a).call("beat", ("x",))
-        two.directory.partition.unregister(a, one.me)
-        one.faults.hold = asyncio.Event()
+        live(source, a).call("beat", ("x",))
+        target.directory.partition.unregister(a, source.me)
+        source.faults.hold = asyncio.Event()
         moving = asyncio.ensure_future(move(w, a))
-        await until(lambda: a in two.catalog.expected)
-        early = asyncio.ensure_future(two.catalog.activate(a))
-        await until(lambda: any(statement == "migrate" for statement, _ in one.faults.seen))
-        one.faults.hold.set()
+        await until(lambda: a in target.catalog.expected)
+        early = asyncio.ensure_future(target.catalog.activate(a))
+        await until(lambda: any(statement == "migrate" for statement, _ in source.faults.seen))
+        source.faults.hold.set()
         assert await moving == 1
-        assert await early is live(two, a)
-        assert (await two.ask(a, "seen", ()))[0] == 1
-        assert not any(statement == "claim" for statement, _ in two.faults.seen)
+        assert await early is live(target, a)
+        assert (await target.ask(a, "seen", ()))[0] == 1
+        assert not any(statement == "claim" for statement, _ in target.faults.seen)
 
 
 async def test_a_parcel_that_is_too_late_is_refused_and_the_claimed_one_lives_on() -> None:
     async with world() as w:
-        one, two = w.hosts.values()
+        source, target = w.hosts.values()
         a = await living(w, Walker)
-        live(one, a).call("add", (5,))
-        real, gate = one.store.migrate, asyncio.Event()
+        live(source, a).call("add", (5,))
+        real, gate = source.store.migrate, asyncio.Event()
 
         async def then_waits(kind: str, moves: Any) -> Any:
             result = await real(kind, moves)
             await gate.wait()
             return result
 
-        one.store.migrate = then_waits  # type: ignore[method-assign]
+        source.store.migrate = then_waits  # type: ignore[method-assign]
         moving = asyncio.ensure_future(move(w, a))
-        await until(lambda: a not in two.catalog.expected and bool(two.arrivals._past))
-        claimed = await two.catalog.activate(a)
+        await until(lambda: a not in target.catalog.expected and bool(target.arrivals._past))
+        claimed = await target.catalog.activate(a)
         assert claimed.call("add", (1,)) == 6
         gate.set()
         assert await moving == 1
-        assert live(two, a) is claimed and not claimed.frozen and places(w, a) == ["node-2"]
-        assert await one.ask(a, "add", (1,)) == 7
+        assert live(target, a) is claimed and not claimed.frozen and places(w, a) == ["node-2"]
+        assert await source.ask(a, "add", (1,)) == 7
 
 
 async def test_a_repeated_message_gets_the_same_answer_and_an_unknown_one_does_nothing() -> None:
     async with world() as w:
-        one, two = w.hosts.values()
+        source, target = w.hosts.values()
         a = await living(w, Counter)
         sent: list[bytes] = []
-        serve = two.arrivals.serve
+        serve = target.arrivals.serve
 
         def noted(peer: NodeAddress, payload: bytes) -> Any:
             sent.append(payload)
             return serve(peer, payload)
 
-        two.transport.serve(Service.MIGRATE, noted)
+        target.transport.serve(Service.MIGRATE, noted)
         assert await move(w, a) == 1
         ship = next(payload for payload in sent if isinstance(parcels.decode(payload), Ship))
-        there = live(two, a)
-        assert await two.ask(a, "add", (1,)) == 1
-        answer = await one.transport.request(two.me, Service.MIGRATE, ship, 1.0)
-        assert parcels.decode_ids(answer) == [a] and live(two, a) is there
-        await two.catalog.deactivate([there])
-        assert parcels.decode_ids(await one.transport.request(two.me, Service.MIGRATE, ship, 1.0)) == [a]
+        there = live(target, a)
+        assert await target.ask(a, "add", (1,)) == 1
+        answer = await source.transport.request(target.me, Service.MIGRATE, ship, 1.0)
+        assert parcels.decode_ids(answer) == [a] and live(target, a) is there
+        await target.catalog.deactivate([there])
+        assert parcels.decode_ids(await source.transport.request(target.me, Service.MIGRATE, ship, 1.0)) == [a]
         other = parcels.encode(msgspec.structs.replace(parcels.decode(ship), number=77))  # type: ignore[type-var]
-        assert parcels.decode_ids(await one.transport.request(two.me, Service.MIGRATE, other, 1.0)) == []
-        assert two.find(a) is None
+        assert parcels.decode_ids(await source.transport.request(target.me, Service.MIGRATE, other, 1.0)) == []
+        assert target.find(a) is None
 
 
 async def test_bytes_that_are_no_migration_are_bad_input_and_change_nothing() -> None:
     async with world() as w:
-        one, two = w.hosts.values()
+        source, target = w.hosts.values()
         a = home(w, Walker, "node-2")
-        to = two.me.incarnation
+        to = target.me.incarnation
 
         async def ask(payload: bytes) -> bytes:
-            return await one.transport.request(two.me, Service.MIGRATE, payload, 1.0)
+            return await source.transport.request(target.me, Service.MIGRATE, payload, 1.0)
 
         good = parcels.Parcel(a, 2, 3, parcels.encode(Total(4)), False, [], [], parcels.encode([0, []]), {})
         wrong = [
@@ -682,116 +682,116 @@ async def test_bytes_that_are_no_migration_are_bad_input_and_change_nothing() ->
             assert parcels.decode_ids(await ask(parcels.encode(Ship(9, to, part, [parcels.encode(parcel)])))) == []
         with pytest.raises(BadInput):
             await ask(parcels.encode(parcels.Queued(9, to, b"\x93garbage")))
-        assert two.find(a) is None
+        assert target.find(a) is None
         assert parcels.decode_ids(await ask(parcels.encode(Ship(9, to, 50, [parcels.encode(good)])))) == [a]
-        assert two.find(a) is None
+        assert target.find(a) is None
         await ask(parcels.encode(Go(9, to, [a], [])))
-        assert live(two, a).actor.state.total == 4 and live(two, a).frozen
+        assert live(target, a).actor.state.total == 4 and live(target, a).frozen
         await ask(parcels.encode(Open(9, to, [a])))
         await ask(parcels.encode(Open(9, to, [a])))
         await ask(parcels.encode(Over(9, to)))
         await ask(parcels.encode(Go(9, to, [a], [a])))
-        assert not live(two, a).frozen
+        assert not live(target, a).frozen
 
 
 @pytest.mark.parametrize("part", ["base", "tail", "ends", "next_seq"])
 async def test_a_log_that_does_not_fit_together_is_refused(part: str) -> None:
     async with world() as w:
-        one, two = w.hosts.values()
+        source, target = w.hosts.values()
         a = await living(w, Ledger)
         for _ in range(3):
-            await live(one, a).call("add", (1,))
-        assert live(one, a).halt()
-        live(one, a).freeze()
-        data = parcels.pack(live(one, a), live(one, a).epoch, 1 << 20)
+            await live(source, a).call("add", (1,))
+        assert live(source, a).halt()
+        live(source, a).freeze()
+        data = parcels.pack(live(source, a), live(source, a).epoch, 1 << 20)
         assert data is not None
         parcel = msgspec.msgpack.decode(data, type=parcels.Parcel)
         assert parcel.log is not None
         wrong: dict[str, Any] = {"base": b"\xc1", "tail": parcel.log.tail[1:-1], "ends": [99], "next_seq": 9}
         parcel = replace(parcel, log=replace(parcel.log, **{part: wrong[part]}))
         with pytest.raises(BadInput):
-            parcels.unpack(two.app, two, parcels.encode(parcel))
+            parcels.unpack(target.app, target, parcels.encode(parcel))
 
 
 async def test_an_activation_that_cannot_travel_lives_on_here() -> None:
     async with world() as w:
-        one, two = w.hosts.values()
+        source, target = w.hosts.values()
         a = await living(w, Walker)
-        live(one, a).call("refuse", ())
+        live(source, a).call("refuse", ())
         assert await move(w, a) == 0
-        assert await two.ask(a, "add", (1,)) == 1
-        live(one, a).set_timer("tick", 60.0, (object(),))
-        live(one, a).actor.refuses = False  # type: ignore[attr-defined]
+        assert await target.ask(a, "add", (1,)) == 1
+        live(source, a).set_timer("tick", 60.0, (object(),))
+        live(source, a).actor.refuses = False  # type: ignore[attr-defined]
         assert await move(w, a) == 0
-        assert places(w, a) == ["node-1"] and live(one, a).timers == 1
+        assert places(w, a) == ["node-1"] and live(source, a).timers == 1
 
 
 async def test_a_parcel_that_cannot_be_read_costs_the_others_of_its_message_nothing() -> None:
     async with world() as w:
-        one, two = w.hosts.values()
-        ids = [identity for n in range(40) if one.owner(identity := actor_id("walker", f"k{n}")) == two.me][:4]
+        source, target = w.hosts.values()
+        ids = [identity for n in range(40) if source.owner(identity := actor_id("walker", f"k{n}")) == target.me][:4]
         for identity in ids:
-            await one.catalog.activate(identity)
-            live(one, identity).call("beat", ("x",))
-        live(one, ids[1]).actor.names = (b"\xff",)  # type: ignore[attr-defined]
-        assert await one.migrator.move([live(one, identity) for identity in ids], two.me) == 4
+            await source.catalog.activate(identity)
+            live(source, identity).call("beat", ("x",))
+        live(source, ids[1]).actor.names = (b"\xff",)  # type: ignore[attr-defined]
+        assert await source.migrator.move([live(source, identity) for identity in ids], target.me) == 4
         for identity in ids:
-            beats, names, *_ = await two.ask(identity, "seen", ())
+            beats, names, *_ = await target.ask(identity, "seen", ())
             assert (beats, names) == ((0, []) if identity == ids[1] else (1, ["x"]))
 
 
 async def test_a_silent_target_holds_up_nothing_that_goes_elsewhere() -> None:
     async with moving_world("node-1", "node-2", "node-3") as w:
-        one, two, three = w.hosts.values()
-        ids = [identity for n in range(400) if one.owner(identity := actor_id("counter", f"k{n}")) == one.me]
+        source, target, third = w.hosts.values()
+        ids = [identity for n in range(400) if source.owner(identity := actor_id("counter", f"k{n}")) == source.me]
         for identity in ids:
-            await one.catalog.activate(identity)
-        offers = silence(two)
+            await source.catalog.activate(identity)
+        offers = silence(target)
         _show_leaving(w, "node-1")
-        going = [identity for identity in ids if one.owner(identity) == three.me]
+        going = [identity for identity in ids if source.owner(identity) == third.me]
         assert len(going) > 40 and len(ids) - len(going) > 40
-        await until(lambda: all(three.find(identity) is not None for identity in going), 4.0)
+        await until(lambda: all(third.find(identity) is not None for identity in going), 4.0)
         assert 1 <= len(offers) <= 4
 
 
 async def test_a_parcel_that_is_claimed_and_cannot_be_read_is_lost_and_holds_up_no_other_move() -> None:
     async with world() as w:
-        one, two = w.hosts.values()
-        ids = [identity for n in range(40) if one.owner(identity := actor_id("counter", f"k{n}")) == two.me][:2]
+        source, target = w.hosts.values()
+        ids = [identity for n in range(40) if source.owner(identity := actor_id("counter", f"k{n}")) == target.me][:2]
         for identity in ids:
-            await one.catalog.activate(identity)
-            live(one, identity).call("add", (1,))
-        here = [live(one, identity) for identity in ids]
-        claim = one.store.claim
+            await source.catalog.activate(identity)
+            live(source, identity).call("add", (1,))
+        here = [live(source, identity) for identity in ids]
+        claim = source.store.claim
 
         async def unreadable(kind: str, claims: Any, *more: Any) -> Any:
             return {claimed.id: Corrupt("planted") for claimed in claims}
 
-        one.faults.next["migrate"] = ["refuse"]
-        one.store.claim = unreadable  # type: ignore[method-assign]
+        source.faults.next["migrate"] = ["refuse"]
+        source.store.claim = unreadable  # type: ignore[method-assign]
         async with asyncio.timeout(5):
-            assert await one.migrator.move(here[:1], two.me) == 0
-        one.store.claim = claim  # type: ignore[method-assign]
-        assert here[0].dropped and one.metrics.fenced_total == 1
+            assert await source.migrator.move(here[:1], target.me) == 0
+        source.store.claim = claim  # type: ignore[method-assign]
+        assert here[0].dropped and source.metrics.fenced_total == 1
         forgive(w)
-        assert await one.migrator.move(here[1:], two.me) == 1
+        assert await source.migrator.move(here[1:], target.me) == 1
 
 
 async def test_a_volatile_actor_moves_with_its_state_or_stays() -> None:
     async with world() as w:
-        one, two = w.hosts.values()
+        source, target = w.hosts.values()
         ghost = home(w, Ghost, "node-1")
-        await one.catalog.activate(ghost)
-        live(one, ghost).call("add", (5,))
-        live(one, ghost).call("add_later", (0.02,))
+        await source.catalog.activate(ghost)
+        live(source, ghost).call("add", (5,))
+        live(source, ghost).call("add_later", (0.02,))
         assert await move(w, ghost) == 1
         assert places(w, ghost) == ["node-2"]
-        assert await one.ask(ghost, "where", ()) == "node-2"
-        await until(lambda: live(two, ghost).actor.state.total == 105)
+        assert await source.ask(ghost, "where", ()) == "node-2"
+        await until(lambda: live(target, ghost).actor.state.total == 105)
         _lose(w, Ship, 2, answers=True)
         assert await move(w, ghost, "node-2", "node-1") == 0
-        await until(lambda: one.find(ghost) is None)
-        assert await one.ask(ghost, "add", (1,)) == 106
+        await until(lambda: source.find(ghost) is None)
+        assert await source.ask(ghost, "add", (1,)) == 106
 
 
 def _show_leaving(w: Cluster, leaving: str) -> None:
@@ -805,26 +805,26 @@ def _show_leaving(w: Cluster, leaving: str) -> None:
 
 async def test_a_leaving_node_hands_everything_on_whatever_its_placement() -> None:
     async with moving_world("node-1", "node-2", "node-3") as w:
-        one = w.hosts["node-1"]
+        node = w.hosts["node-1"]
         ids = [home(w, cls, "node-1") for cls in (Walker, Counter, Ledger)]
         ids += [actor_id("near", f"{n}") for n in range(5)] + [actor_id("ghost", f"{n}") for n in range(5)]
         for identity in ids:
-            await one.catalog.activate(identity)
+            await node.catalog.activate(identity)
         _show_leaving(w, "node-1")
-        assert one.current.is_leaving and len(one.misplaced) == one.metrics.misplaced == len(ids)
-        await until(lambda: not one.catalog.live and not one.metrics.misplaced)
+        assert node.current.is_leaving and len(node.misplaced) == node.metrics.misplaced == len(ids)
+        await until(lambda: not node.catalog.live and not node.metrics.misplaced)
         assert all(len(places(w, identity)) == 1 for identity in ids)
-        assert one.metrics.migrations_total == len(ids)
+        assert node.metrics.migrations_total == len(ids)
 
 
 async def test_nothing_moves_to_a_node_that_is_leaving() -> None:
     async with moving_world() as w:
-        one, two = w.hosts.values()
+        source, target = w.hosts.values()
         a = home(w, Counter, "node-1")
-        await one.catalog.activate(a)
+        await source.catalog.activate(a)
         _show_leaving(w, "node-2")
         assert await move(w, a) == 0
-        assert one.misplaced.home(live(one, a)) == one.me and not two.catalog.live
+        assert source.misplaced.home(live(source, a)) == source.me and not target.catalog.live
 
 
 def silence(host: TestHost) -> list[bytes]:
@@ -842,45 +842,45 @@ def silence(host: TestHost) -> list[bytes]:
 
 async def test_a_stop_stores_what_is_acknowledged_although_a_peer_is_silent() -> None:
     async with moving_world("node-1", "node-2", "node-3", actors={"rebalance_per_s": 1}) as w:
-        one, two, three = w.hosts.values()
-        ids = [identity for n in range(600) if one.owner(identity := actor_id("counter", f"k{n}")) == one.me]
+        source, target, third = w.hosts.values()
+        ids = [identity for n in range(600) if source.owner(identity := actor_id("counter", f"k{n}")) == source.me]
         for identity in ids:
-            await one.catalog.activate(identity)
-        silence(two)
+            await source.catalog.activate(identity)
+        silence(target)
         _show_leaving(w, "node-1")
-        stopping = asyncio.ensure_future(one.stop(one.clock.now() + 3))
+        stopping = asyncio.ensure_future(source.stop(source.clock.now() + 3))
         acknowledged = dict.fromkeys(ids, 0)
         while not stopping.done():
             for identity in ids:
-                here = one.find(identity)
+                here = source.find(identity)
                 if here is not None and here.idle:
                     acknowledged[identity] = here.call("add", (1,))
             await asyncio.sleep(0.02)
         await stopping
-        assert one.unstored == 0
-        stored = await three.store.read("counter", ids)
+        assert source.unstored == 0
+        stored = await third.store.read("counter", ids)
         for identity in ids:
-            there = three.find(identity)
+            there = third.find(identity)
             total = there.actor.state.total if there is not None else stored[identity].state.total
             assert total >= acknowledged[identity] > 0
 
 
 async def test_a_stop_moves_what_it_can_and_stores_the_rest() -> None:
     async with moving_world() as w:
-        one, two = w.hosts.values()
+        source, target = w.hosts.values()
         a, b, near = home(w, Walker, "node-1"), home(w, Ledger, "node-1"), actor_id("near", "n")
         for identity in (a, b, near):
-            await one.catalog.activate(identity)
-        live(one, a).call("beat", ("x",))
-        live(one, a).call("add", (3,))
+            await source.catalog.activate(identity)
+        live(source, a).call("beat", ("x",))
+        live(source, a).call("add", (3,))
         _show_leaving(w, "node-1")
-        await one.stop(one.clock.now() + 5)
-        assert not one.catalog.live and not one.unstored
-        assert await two.ask(a, "seen", ()) == [1, ["x"], "activated arrived", 3]
-        assert two.find(b) is not None and two.find(near) is not None
+        await source.stop(source.clock.now() + 5)
+        assert not source.catalog.live and not source.unstored
+        assert await target.ask(a, "seen", ()) == [1, ["x"], "activated arrived", 3]
+        assert target.find(b) is not None and target.find(near) is not None
         _show_leaving(w, "node-2")
-        await two.stop(two.clock.now() + 5)
-        assert (await two.store.read("walker", [a]))[a].state.total == 3
+        await target.stop(target.clock.now() + 5)
+        assert (await target.store.read("walker", [a]))[a].state.total == 3
 
 
 async def test_while_views_differ_every_actor_has_one_place_in_the_end() -> None:
@@ -892,11 +892,11 @@ async def test_while_views_differ_every_actor_has_one_place_in_the_end() -> None
         asking = [asyncio.ensure_future(w.hosts["node-2"].ask(identity, "add", (1,))) for identity in ids]
         w.show("node-1", "node-2", "node-3")
         await asyncio.gather(*asking)
-        three = w.hosts["node-3"]
-        moved = [identity for identity in ids if three.owner(identity) == three.me]
-        await until(lambda: all(three.find(identity) is not None for identity in moved))
+        node = w.hosts["node-3"]
+        moved = [identity for identity in ids if node.owner(identity) == node.me]
+        await until(lambda: all(node.find(identity) is not None for identity in moved))
         assert all(len(places(w, identity)) == 1 for identity in ids)
-        assert [await three.ask(identity, "total", ()) for identity in ids] == [2] * len(ids)
+        assert [await node.ask(identity, "total", ()) for identity in ids] == [2] * len(ids)
         assert sum(host.metrics.migrations_total for host in w.hosts.values()) == len(moved)
 
 
@@ -907,27 +907,29 @@ async def test_with_a_crash_journal_answers_are_out_before_it_moves_and_records_
         return MemoryJournal(journals, NodeId(name), metrics, JournalSettings())
 
     async with cluster(NODES, _app(), journal, actors={"rebalance_per_s": 1}) as w:
-        one, two = w.hosts.values()
+        source, target = w.hosts.values()
         a = await living(w, Counter)
-        answer = live(one, a).call("add", (5,))
+        answer = live(source, a).call("add", (5,))
         assert not answer.done()
-        one.faults.next["migrate"] = ["refuse"]
-        one.faults.next["claim"] = ["refuse"] * 3
+        source.faults.next["migrate"] = ["refuse"]
+        source.faults.next["claim"] = ["refuse"] * 3
         moving = asyncio.ensure_future(move(w, a))
-        await until(lambda: bool(one.faults.seen) and one.faults.seen[-1][0] == "claim")
+        await until(lambda: bool(source.faults.seen) and source.faults.seen[-1][0] == "claim")
         assert await answer == 5
         assert await moving == 0
         forgive(w)
         assert await move(w, a) == 1
-        assert await two.ask(a, "add", (1,)) == 6
+        assert await target.ask(a, "add", (1,)) == 6
 
 
 async def test_two_moves_of_the_same_at_once_are_one() -> None:
     async with world() as w:
-        one, two = w.hosts.values()
+        source, target = w.hosts.values()
         a = await living(w, Counter)
-        here = live(one, a)
-        moved = await asyncio.gather(one.migrator.move([here, here], two.me), one.migrator.move([here], two.me))
+        here = live(source, a)
+        moved = await asyncio.gather(
+            source.migrator.move([here, here], target.me), source.migrator.move([here], target.me)
+        )
         assert sum(moved) == 1 and places(w, a) == ["node-2"]
         with pytest.raises(GarrisonError):
             here.call("add", (1,))

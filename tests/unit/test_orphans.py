@@ -64,13 +64,13 @@ async def test_a_match_goes_on_and_ends_although_nobody_calls_it() -> None:
 async def test_while_its_node_lives_in_the_store_it_is_left_alone() -> None:
     async with cluster(("node-1", "node-2"), app=Game, **SLOW_LOOK) as world:
         match = await match_on(world, "node-1")
-        one, other = world.hosts["node-1"], world.hosts["node-2"]
+        source, other = world.hosts["node-1"], world.hosts["node-2"]
         world.show("node-2")  # cut off, or dead: only the store knows
         for _ in range(3):
             await other.orphans.look()
         await asyncio.sleep(0)
         assert other.find(match) is None
-        await other.store.bury(one.me)
+        await other.store.bury(source.me)
         await until(lambda: other.find(match) is not None)
 
 
@@ -85,24 +85,24 @@ async def test_a_match_that_a_stopped_cluster_left_behind() -> None:
 
 async def test_each_owner_wakes_its_own_and_only_what_was_created() -> None:
     async with cluster(("node-1", "node-2", "node-3"), app=Game, **SLOW_LOOK) as world:
-        dead, two, three = world.hosts.values()
+        dead, target, third = world.hosts.values()
         matches = []
         for number in range(30):
             key = f"m{number}"
-            await two.ask(actor_id("match", key), "create", (HOST, MatchCreate(1, "line", 1, key, MatchOptions())))
+            await target.ask(actor_id("match", key), "create", (HOST, MatchCreate(1, "line", 1, key, MatchOptions())))
             matches.append(actor_id("match", key))
-        nobody = actor_id("match", key_owned_by(two, Match, "node-1"))
+        nobody = actor_id("match", key_owned_by(target, Match, "node-1"))
         await dead.activate(nobody)
         lost = [match for match in matches if dead.find(match) is not None]
         assert lost
         await world.remove("node-1")
-        await two.store.bury(dead.me)
+        await target.store.bury(dead.me)
         world.show("node-2", "node-3")
-        await until(lambda: two.metrics.orphans_woken_total + three.metrics.orphans_woken_total == len(lost))
+        await until(lambda: target.metrics.orphans_woken_total + third.metrics.orphans_woken_total == len(lost))
         for match in lost:
-            owner = two if two.owner(match) == two.me else three
+            owner = target if target.owner(match) == target.me else third
             assert owner.find(match) is not None
-        assert two.find(nobody) is None and three.find(nobody) is None
+        assert target.find(nobody) is None and third.find(nobody) is None
 
 
 async def test_an_orphan_that_cannot_be_woken_holds_no_other_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,15 +149,15 @@ async def test_more_than_one_look_takes_is_looked_for_without_a_pause(
     monkeypatch.setattr(orphans, bound, 2)
     monkeypatch.setattr(orphans, "SOON_PERIODS", 0)
     async with cluster(("node-1", "node-2"), app=TINY, **SLOW_LOOK) as world:
-        one, two = world.hosts["node-1"], world.hosts["node-2"]
+        source, target = world.hosts["node-1"], world.hosts["node-2"]
         ids = [actor_id("ledger", f"l{number:02}") for number in range(30)]
         for identity in ids:
-            await one.ask(identity, "add", (1,))
-        await one.store.bury(two.me)
-        lost = [identity for identity in ids if two.find(identity) is not None]
+            await source.ask(identity, "add", (1,))
+        await source.store.bury(target.me)
+        lost = [identity for identity in ids if target.find(identity) is not None]
         assert len(lost) > 8
         await die(world, "node-2")  # one look is due
-        await until(lambda: all(one.find(identity) is not None for identity in lost))
+        await until(lambda: all(source.find(identity) is not None for identity in lost))
 
 
 async def test_a_finished_log_is_no_orphan() -> None:

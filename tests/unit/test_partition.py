@@ -54,10 +54,10 @@ def test_slots_that_leave_take_their_entries_along() -> None:
 def test_a_census_knows_who_is_in_which_slot_and_who_was_born_since() -> None:
     ids = [actor_id("near", str(n)) for n in range(500)]
     census = Census(ids[:400])
-    for one in ids[400:]:
-        census.add(one)
-    slots = np.array(sorted({slot(one) for one in ids[::3]}))
-    assert sorted(census.within(slots)) == sorted(one for one in ids if slot(one) in set(slots.tolist()))
+    for identity in ids[400:]:
+        census.add(identity)
+    slots = np.array(sorted({slot(identity) for identity in ids[::3]}))
+    assert sorted(census.within(slots)) == sorted(identity for identity in ids if slot(identity) in set(slots.tolist()))
     assert census.added == 100 and Census([]).within(slots) == []
 
 
@@ -76,8 +76,8 @@ def test_bad_locations_are_refused(text: str) -> None:
 def test_the_cache_is_bounded_and_forgets_the_oldest() -> None:
     cache = LocationCache(2)
     ids = [ActorId(f"near/{n}") for n in range(3)]
-    for one in ids:
-        cache.put(one, N1)
-    assert [cache.find(one) for one in ids] == [None, N1, N1]
+    for identity in ids:
+        cache.put(identity, N1)
+    assert [cache.find(identity) for identity in ids] == [None, N1, N1]
     cache.keep({N2})
     assert len(cache) == 0

@@ -133,9 +133,9 @@ def plant(world: Cluster, *rows: Reminder) -> None:
 
 
 def state(host: TestHost, identity: ActorId = ANN) -> Any:
-    one = host.find(identity)
-    assert one is not None
-    return one.boundary
+    activation = host.find(identity)
+    assert activation is not None
+    return activation.boundary
 
 
 async def poll(host: TestHost) -> None:
@@ -182,51 +182,51 @@ async def test_the_service_does_all_that_by_itself() -> None:
 
 async def test_a_crash_between_call_and_flush_brings_it_again() -> None:
     async with cluster(("node-1", "node-2"), app=ALARMS, **BY_HAND) as world:
-        one, two = world.hosts["node-1"], world.hosts["node-2"]
-        ann = actor_id("alarm", key_owned_by(one, Alarm, "node-1"))
-        await two.ask(ann, "set", (7,))
-        await poll(two)  # not its slot
-        await poll(one)
-        assert state(one, ann).rang == (7,)
+        source, target = world.hosts["node-1"], world.hosts["node-2"]
+        ann = actor_id("alarm", key_owned_by(source, Alarm, "node-1"))
+        await target.ask(ann, "set", (7,))
+        await poll(target)  # not its slot
+        await poll(source)
+        assert state(source, ann).rang == (7,)
         await world.remove("node-1")
-        await two.store.bury(one.me)
+        await target.store.bury(source.me)
         world.show("node-2")
-        await poll(two)
-        assert state(two, ann).rang == (7,), "the first effect was never stored"
-        await flush(two)
-        await poll(two)
+        await poll(target)
+        assert state(target, ann).rang == (7,), "the first effect was never stored"
+        await flush(target)
+        await poll(target)
         assert rows(world) == {}
 
 
 async def test_after_the_flush_a_crash_brings_it_no_more() -> None:
     async with cluster(("node-1", "node-2"), app=ALARMS, **BY_HAND) as world:
-        one, two = world.hosts["node-1"], world.hosts["node-2"]
-        ann = actor_id("alarm", key_owned_by(one, Alarm, "node-1"))
-        await one.ask(ann, "set", (7,))
-        await poll(one)
-        await flush(one)
+        source, target = world.hosts["node-1"], world.hosts["node-2"]
+        ann = actor_id("alarm", key_owned_by(source, Alarm, "node-1"))
+        await source.ask(ann, "set", (7,))
+        await poll(source)
+        await flush(source)
         await world.remove("node-1")
-        await two.store.bury(one.me)
+        await target.store.bury(source.me)
         world.show("node-2")
-        await poll(two)
-        assert (state(two, ann).rang, rows(world)) == ((7,), {})
-        assert two.metrics.reminders_fired_total == 0
+        await poll(target)
+        assert (state(target, ann).rang, rows(world)) == ((7,), {})
+        assert target.metrics.reminders_fired_total == 0
 
 
 async def test_two_nodes_that_both_believe_it_theirs() -> None:
     async with cluster(("node-1", "node-2"), app=ALARMS, **BY_HAND) as world:
-        one, two = world.hosts["node-1"], world.hosts["node-2"]
-        ann = actor_id("alarm", key_owned_by(one, Alarm, "node-1"))
-        await one.ask(ann, "set", (7,))
-        two.owner = lambda identity: two.me if identity == ann else type(two).owner(two, identity)  # type: ignore[method-assign]
-        calls = [host.ask(ann, "reminded", ("ring", 7)) for host in (one, two, one, two)]
+        source, target = world.hosts["node-1"], world.hosts["node-2"]
+        ann = actor_id("alarm", key_owned_by(source, Alarm, "node-1"))
+        await source.ask(ann, "set", (7,))
+        target.owner = lambda identity: target.me if identity == ann else type(target).owner(target, identity)  # type: ignore[method-assign]
+        calls = [host.ask(ann, "reminded", ("ring", 7)) for host in (source, target, source, target)]
         assert await asyncio.gather(*calls) == [False] * 4
-        await asyncio.gather(poll(one), poll(two))
-        assert state(one, ann).rang == (7,)
-        await flush(one)
-        await asyncio.gather(poll(one), poll(two))
-        assert (state(one, ann).rang, rows(world)) == ((7,), {})
-        assert one.metrics.reminders_fired_total + two.metrics.reminders_fired_total == 1
+        await asyncio.gather(poll(source), poll(target))
+        assert state(source, ann).rang == (7,)
+        await flush(source)
+        await asyncio.gather(poll(source), poll(target))
+        assert (state(source, ann).rang, rows(world)) == ((7,), {})
+        assert source.metrics.reminders_fired_total + target.metrics.reminders_fired_total == 1
 
 
 async def test_moved_while_it_is_delivered() -> None:
@@ -309,41 +309,41 @@ async def test_a_late_statement_of_the_owner_changes_nothing_that_was_set_since(
 @pytest.mark.parametrize("method", ["set", "unset"])
 async def test_a_late_statement_of_the_former_owner_is_refused(method: str, moves: bool) -> None:
     async with cluster(("node-1", "node-2"), app=ALARMS, **BY_HAND) as world:
-        one, two = world.hosts["node-1"], world.hosts["node-2"]
-        ann = actor_id("alarm", key_owned_by(one, Alarm, "node-1"))
-        later = one.clock.wall_ms() + 3_600_000
+        source, target = world.hosts["node-1"], world.hosts["node-2"]
+        ann = actor_id("alarm", key_owned_by(source, Alarm, "node-1"))
+        later = source.clock.wall_ms() + 3_600_000
         for _ in range(5):
-            await one.ask(ann, "set", (later - 1,))
-        given_up = await late(one, ann, method, *([7] if method == "set" else []))
+            await source.ask(ann, "set", (later - 1,))
+        given_up = await late(source, ann, method, *([7] if method == "set" else []))
         if moves:
-            live = one.find(ann)
+            live = source.find(ann)
             assert live is not None
-            assert await one.migrator.move([live], two.me) == 1
+            assert await source.migrator.move([live], target.me) == 1
         else:
             await world.remove("node-1")
-            await two.store.bury(one.me)
+            await target.store.bury(source.me)
             world.show("node-2")
-        await two.ask(ann, "set", (later,))  # its first statement
+        await target.ask(ann, "set", (later,))  # its first statement
         assert await given_up.arrive() == [False]
         assert rows(world) == {(ann, "ring"): later}
-        await two.ask(ann, "unset", ())
+        await target.ask(ann, "unset", ())
         assert await given_up.arrive() == [False]
         assert rows(world) == {}, "nor does it come back"
 
 
 async def test_statements_go_on_counting_when_a_move_fails() -> None:
     async with cluster(("node-1", "node-2"), app=ALARMS, **BY_HAND) as world:
-        one, two = world.hosts["node-1"], world.hosts["node-2"]
-        ann = actor_id("alarm", key_owned_by(one, Alarm, "node-1"))
-        await one.ask(ann, "set", (8,))
+        source, target = world.hosts["node-1"], world.hosts["node-2"]
+        ann = actor_id("alarm", key_owned_by(source, Alarm, "node-1"))
+        await source.ask(ann, "set", (8,))
         before = row(world, "ring", ann)
-        given_up = await late(one, ann, "unset")
-        live = one.find(ann)
+        given_up = await late(source, ann, "unset")
+        live = source.find(ann)
         assert live is not None
-        one.faults.next["migrate"] = ["refuse"]
-        assert await one.migrator.move([live], two.me) == 0
-        assert one.find(ann) is live
-        await one.ask(ann, "set", (7,))
+        source.faults.next["migrate"] = ["refuse"]
+        assert await source.migrator.move([live], target.me) == 0
+        assert source.find(ann) is live
+        await source.ask(ann, "set", (7,))
         after = row(world, "ring", ann)
         assert after.epoch > before.epoch
         assert after.number > given_up.sent[0].number > before.number
@@ -354,17 +354,17 @@ async def test_statements_go_on_counting_when_a_move_fails() -> None:
 @pytest.mark.parametrize("method", ["set", "unset"])
 async def test_a_node_that_has_lost_the_actor_learns_it(method: str) -> None:
     async with cluster(("node-1", "node-2"), app=ALARMS, **BY_HAND) as world:
-        one, two = world.hosts["node-1"], world.hosts["node-2"]
-        ann = actor_id("alarm", key_owned_by(one, Alarm, "node-1"))
-        await one.ask(ann, "note", ())
-        await flush(one)
-        await one.ask(ann, "note", ())  # acknowledged, and not stored
-        await two.store.bury(one.me)
-        await two.store.claim("alarm", [Claim(ann, 1)], two.me)
+        source, target = world.hosts["node-1"], world.hosts["node-2"]
+        ann = actor_id("alarm", key_owned_by(source, Alarm, "node-1"))
+        await source.ask(ann, "note", ())
+        await flush(source)
+        await source.ask(ann, "note", ())  # acknowledged, and not stored
+        await target.store.bury(source.me)
+        await target.store.claim("alarm", [Claim(ann, 1)], target.me)
         with pytest.raises(Fenced):
-            await one.ask(ann, method, (7,) if method == "set" else ())
-        assert one.find(ann) is None
-        assert (one.metrics.fenced_total, one.metrics.fenced_changes_lost_total) == (1, 1)
+            await source.ask(ann, method, (7,) if method == "set" else ())
+        assert source.find(ann) is None
+        assert (source.metrics.fenced_total, source.metrics.fenced_changes_lost_total) == (1, 1)
         assert rows(world) == {}
 
 

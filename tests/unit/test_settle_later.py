@@ -47,23 +47,23 @@ async def played(host: TestHost, match: ActorId) -> None:
 
 async def test_a_match_that_gives_up_sets_a_reminder_and_another_node_goes_on() -> None:
     async with cluster(("node-1", "node-2"), app=App, **SETTINGS) as world:
-        one, two = world.hosts["node-1"], world.hosts["node-2"]
-        for host in (one, two):
+        source, target = world.hosts["node-1"], world.hosts["node-2"]
+        for host in (source, target):
             host.supervisor.spawn(host.write_behind.run(), "write-behind")
-        match = actor_id("match", key_owned_by(one, Match, "node-1"))
-        deaf(one)
-        await played(one, match)
+        match = actor_id("match", key_owned_by(source, Match, "node-1"))
+        deaf(source)
+        await played(source, match)
         reminders = world.database.reminders
         await until(lambda: (match, "settle_again") in reminders)
-        assert reminders[match, "settle_again"].due_ms > one.clock.wall_ms() + SETTLE_LATER_MS / 2
-        await until(lambda: one.find(match) is None, SETTLED_S)  # it has given up and left memory
+        assert reminders[match, "settle_again"].due_ms > source.clock.wall_ms() + SETTLE_LATER_MS / 2
+        await until(lambda: source.find(match) is None, SETTLED_S)  # it has given up and left memory
         await world.remove("node-1")
-        await two.store.bury(one.me)
+        await target.store.bury(source.me)
         world.show("node-2")
         reminders[match, "settle_again"] = replace(reminders[match, "settle_again"], due_ms=1)  # half an hour later
         await until(lambda: not reminders)
         ann = actor_id("player", "ann")
-        assert (await two.store.read("player", [ann]))[ann].state.matches == 1
+        assert (await target.store.read("player", [ann]))[ann].state.matches == 1
 
 
 async def test_a_match_that_settles_at_once_sets_none() -> None:

@@ -36,10 +36,10 @@ async def _changes_and_dies(world: Cluster, journals: Journals, more: int = 0, *
     adds 3 to a counter, and `more` to the first one."""
     gone, left = world.hosts["node-2"], world.hosts["node-1"]
     ids = [actor_id("counter", f"k{n}") for n in range(60)]
-    ids = [one for one in ids if left.owner(one) == gone.me][:10]
+    ids = [identity for identity in ids if left.owner(identity) == gone.me][:10]
     for _ in range(3):
-        for one in ids:
-            await gone.ask(one, "add", (1,))
+        for identity in ids:
+            await gone.ask(identity, "add", (1,))
     if more:
         await gone.ask(ids[0], "add", (more,))
     await _dies(world, journals, "node-2", **how)
@@ -77,7 +77,7 @@ async def test_the_first_turn_sees_what_the_journal_had_and_the_store_has_it_bef
         host = world.hosts["node-1"]
         await host.activate(ids[0])
         assert await _stored(host, ids[0]) == 3
-        assert [await host.ask(one, "add", (1,)) for one in ids] == [4] * len(ids)
+        assert [await host.ask(identity, "add", (1,)) for identity in ids] == [4] * len(ids)
         assert host.metrics.adopted_total == len(ids)
 
 
@@ -126,7 +126,7 @@ async def test_entities_that_nobody_asks_for_are_settled_and_then_the_journal_go
         host = world.hosts["node-1"]
         assert len(await host.store.estates()) == 1
         await _close_estates(host)
-        assert [await _stored(host, one) for one in ids] == [3] * len(ids)
+        assert [await _stored(host, identity) for identity in ids] == [3] * len(ids)
         assert await host.store.estates() == []
         assert list(journals.world.runs) == [host.me]
 
@@ -134,13 +134,13 @@ async def test_entities_that_nobody_asks_for_are_settled_and_then_the_journal_go
 async def test_a_row_that_cannot_be_read_holds_up_nobody_else() -> None:
     journals = Journals()
     async with cluster(("node-1", "node-2", "node-3"), make_journal=journals) as world:
-        host, two, three = world.hosts.values()
-        bad, good = [one for n in range(60) if host.owner(one := actor_id("counter", f"k{n}")) == two.me][:2]
-        other = next(one for n in range(60) if host.owner(one := actor_id("counter", f"k{n}")) == three.me)
-        where = {bad: two, good: two, other: three}
+        host, target, third = world.hosts.values()
+        bad, good = [one for n in range(60) if host.owner(one := actor_id("counter", f"k{n}")) == target.me][:2]
+        other = next(one for n in range(60) if host.owner(one := actor_id("counter", f"k{n}")) == third.me)
+        where = {bad: target, good: target, other: third}
         for one, gone in where.items():
             await gone.ask(one, "add", (1,))
-        for gone in (two, three):
+        for gone in (target, third):
             await gone.write_behind.flush()
         for one, gone in where.items():
             await gone.ask(one, "add", (1,))
@@ -150,7 +150,7 @@ async def test_a_row_that_cannot_be_read_holds_up_nobody_else() -> None:
         host.store.database.entities[bad].state = b"\xc1"
         await _close_estates(host)
         assert (await _stored(host, good), await _stored(host, other)) == (2, 2)
-        assert [estate.owner for estate in await host.store.estates()] == [two.me]
+        assert [estate.owner for estate in await host.store.estates()] == [target.me]
         with pytest.raises(Corrupt, match="counter/"):
             await host.ask(bad, "total", ())
 
@@ -182,7 +182,7 @@ async def test_the_node_itself_comes_back_and_brings_what_others_wait_for() -> N
         back = await world.add("node-2")
         world.show("node-1", "node-2")
         await _close_estates(back)
-        assert [await _stored(back, one) for one in ids] == [3] * len(ids)
+        assert [await _stored(back, identity) for identity in ids] == [3] * len(ids)
         assert await world.hosts["node-1"].ask(ids[0], "add", (1,)) == 4
 
 
@@ -213,7 +213,7 @@ async def test_a_record_of_no_use_hinders_nobody_else(why: str) -> None:
         host = world.hosts["node-1"]
         _make_unfit(host, ids[0], why)
         for _ in range(2):
-            results = await asyncio.gather(*(_outcome(host, one) for one in ids))
+            results = await asyncio.gather(*(_outcome(host, identity) for identity in ids))
             assert results[0] == "corrupt"
         assert results[1:] == [5] * (len(ids) - 1)
         assert (host.metrics.journal_damaged_total, host.metrics.adopted_total) == (1, len(ids) - 1)
@@ -228,7 +228,7 @@ async def test_settling_leaves_a_record_of_no_use_alone_until_much_later(why: st
         decode = host.takeover._decoders["counter"]
         _make_unfit(host, ids[0], why)
         await _close_estates(host)
-        assert [await _stored(host, one) for one in ids] == [0] + [3] * (len(ids) - 1)
+        assert [await _stored(host, identity) for identity in ids] == [0] + [3] * (len(ids) - 1)
         claims, reads = host.metrics.claims_total, len(host.faults.seen)
         await _close_estates(host, RETRY_ROUNDS - 2)
         assert (host.metrics.claims_total, len(host.faults.seen)) == (claims, reads)
@@ -264,8 +264,8 @@ async def test_an_entity_that_was_adopted_after_all_is_of_use_in_the_next_journa
             await _close_estates(host)
         host.faults.poison = lambda identity: identity == ids[1]  # keeps the first journal
         assert await host.ask(ids[0], "total", ()) == 3
-        one = host.find(ids[0])
-        assert one is not None and await host.catalog.deactivate([one]) == 1
+        activation = host.find(ids[0])
+        assert activation is not None and await host.catalog.deactivate([activation]) == 1
         world.show("node-1", "node-3")
         assert await next_owner.ask(ids[0], "add", (2,)) == 5
         await _dies(world, journals, "node-3")
@@ -331,7 +331,7 @@ async def test_kinds_that_are_unknown_here_are_left_to_a_node_that_knows_them(ta
         if takeover == "wait":
             await _close_estates(old, 2)
             await _close_estates(new)
-            assert [await _stored(new, one) for one in ids] == [3] * len(ids)
+            assert [await _stored(new, identity) for identity in ids] == [3] * len(ids)
         else:
             await _close_estates(old)
             assert old.metrics.takeovers_unread_total == len(ids)
@@ -344,8 +344,8 @@ async def test_records_of_a_journal_that_another_node_settles_are_dropped() -> N
         ids = await _changes_and_dies(world, journals)
         host, other = world.hosts["node-1"], world.hosts["node-3"]
         world.show("node-1", "node-3")
-        for one in ids:
-            await host.activate(one)
+        for identity in ids:
+            await host.activate(identity)
         assert len(host.takeover._open) == 1
         await _close_estates(other)
         assert await host.store.estates() == []
@@ -364,11 +364,11 @@ async def test_a_clean_handover_reads_no_journal() -> None:
     journals = Journals()
     async with cluster(("node-1", "node-2"), make_journal=journals) as world:
         host, other = world.hosts["node-1"], world.hosts["node-2"]
-        one = actor_id("counter", key_owned_by(host, Counter, "node-2"))
-        await other.ask(one, "add", (1,))
+        identity = actor_id("counter", key_owned_by(host, Counter, "node-2"))
+        await other.ask(identity, "add", (1,))
         await world.remove("node-2", clean=True)
         world.show("node-1")
-        assert await host.ask(one, "add", (1,)) == 2
+        assert await host.ask(identity, "add", (1,)) == 2
         assert host.metrics.takeovers_total == 0
 
 
@@ -485,14 +485,14 @@ async def test_a_full_journal_refuses_and_asks_for_a_flush() -> None:
     journals = Journals(capacity_bytes=600)
     async with cluster(("node-1",), make_journal=journals) as world:
         host = world.hosts["node-1"]
-        one = actor_id("counter", "a")
+        identity = actor_id("counter", "a")
         with pytest.raises(Unavailable):
             for _ in range(100):
-                await host.ask(one, "add", (1,))
-        before: int = await host.ask(one, "total", ())
+                await host.ask(identity, "add", (1,))
+        before: int = await host.ask(identity, "total", ())
         host.supervisor.spawn(host.write_behind.run(), "write-behind")
         await until(lambda: not journals.world.runs[host.me].frames)
-        assert await host.ask(one, "add", (1,)) == before + 1 > 1
+        assert await host.ask(identity, "add", (1,)) == before + 1 > 1
 
 
 class Deep(msgspec.Struct, frozen=True):
@@ -519,12 +519,12 @@ class Bag(Actor[Deep]):
 
 async def test_a_state_too_deep_for_the_journal_undoes_its_turn() -> None:
     async with cluster(("node-1",), App(name="bags", actors=(Bag,)), Journals()) as world:
-        host, one = world.hosts["node-1"], actor_id("bag", "a")
+        host, identity = world.hosts["node-1"], actor_id("bag", "a")
         with pytest.raises(Internal, match="cannot be encoded"):
-            await host.ask(one, "put", (5_000,))
-        assert await host.ask(one, "is_empty", ())
-        assert await host.ask(one, "put", (1,)) == 1
-        assert host.catalog.live[one].version == 1
+            await host.ask(identity, "put", (5_000,))
+        assert await host.ask(identity, "is_empty", ())
+        assert await host.ask(identity, "put", (1,)) == 1
+        assert host.catalog.live[identity].version == 1
 
 
 async def test_answers_wait_for_a_far_journal_and_for_the_lease_after_it() -> None:
@@ -532,11 +532,11 @@ async def test_answers_wait_for_a_far_journal_and_for_the_lease_after_it() -> No
     journals = Journals(kind="redis", delay=lambda: delays[0])
     async with cluster(("node-1",), make_journal=journals) as world:
         host = world.hosts["node-1"]
-        one = actor_id("counter", "a")
-        assert await host.ask(one, "add", (1,)) == 1
+        identity = actor_id("counter", "a")
+        assert await host.ask(identity, "add", (1,)) == 1
         assert len(journals.world.runs[host.me].frames) == 1
         host.lease.safe_until = host.clock.boot() + 60.0
-        waiting = host.ask_now(one, "add", (1,))
+        waiting = host.ask_now(identity, "add", (1,))
         host.lease.safe_until = 0.0  # it runs out while the record is under way
         await until(lambda: len(journals.world.runs[host.me].frames) == 2)
         await until(lambda: not journals.world.runs[host.me].unanswered)
@@ -549,11 +549,11 @@ async def test_a_log_needs_no_journal_and_waits_for_none() -> None:
     journals = Journals(shared=False)
     async with cluster(("node-1", "node-2"), make_journal=journals) as world:
         host, gone = world.hosts["node-1"], world.hosts["node-2"]
-        one = actor_id("ledger", key_owned_by(host, Ledger, "node-2"))
-        await gone.ask(one, "add", (3,))
+        identity = actor_id("ledger", key_owned_by(host, Ledger, "node-2"))
+        await gone.ask(identity, "add", (3,))
         await _dies(world, journals, "node-2")
         world.show("node-1")
-        assert await host.ask(one, "total", ()) == 3
+        assert await host.ask(identity, "total", ()) == 3
 
 
 async def test_after_something_was_fenced_the_journal_forgets_nothing_until_the_lease_is_granted_again() -> None:
@@ -561,9 +561,9 @@ async def test_after_something_was_fenced_the_journal_forgets_nothing_until_the_
     async with cluster(("node-1", "node-2"), make_journal=journals) as world:
         host, other = world.hosts["node-1"], world.hosts["node-2"]
         ids = [actor_id("counter", key) for key in "ab"]
-        for one in ids:
-            await host.activate(one)
-            await host.ask(one, "add", (1,))
+        for identity in ids:
+            await host.activate(identity)
+            await host.ask(identity, "add", (1,))
         await host.store.bury(host.me)  # stopped for long: it is dead and does not know
         world.database.nodes[host.me].journal = ""
         await other.store.claim("counter", [Claim(ids[0], 1)], other.me)

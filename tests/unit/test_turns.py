@@ -301,14 +301,14 @@ async def test_an_activation_that_is_gone_takes_no_timer_and_does_not_come_back(
 async def test_an_actor_whose_first_turn_fails_does_not_live() -> None:
     async with cluster(app=OddApp) as world:
         host = world.hosts["node-1"]
-        one = actor_id("unborn", "a")
+        identity = actor_id("unborn", "a")
         for _ in range(2):
             with pytest.raises(Internal):
-                await host.ask(one, "add", (1,))
-            assert host.find(one) is None
+                await host.ask(identity, "add", (1,))
+            assert host.find(identity) is None
         Unborn.fails = False
         try:
-            assert await host.ask(one, "add", (1,)) == 1
+            assert await host.ask(identity, "add", (1,)) == 1
         finally:
             Unborn.fails = True
 

@@ -144,10 +144,10 @@ async def test_one_state_that_does_not_fit_hinders_nobody_and_is_promised_no_fur
     entities = [await bench.entity(f"e{n}") for n in range(9)]
     bad = entities[4]
     bench.faults.poison = lambda identity: identity == bad.id
-    for one in entities:
-        one.change()
+    for entity in entities:
+        entity.change()
     await bench.flusher.flush()
-    assert [await bench.stored(one) for one in entities] == [1] * 4 + [0] + [1] * 4
+    assert [await bench.stored(entity) for entity in entities] == [1] * 4 + [0] + [1] * 4
     assert len(bench.flusher) == 1 and bench.flusher.refusal is None
     with pytest.raises(Unavailable, match="cannot be stored"):
         bad.change()
@@ -183,14 +183,14 @@ async def test_after_a_change_was_given_up_the_journal_forgets_nothing(how: str,
 async def test_a_damaged_store_has_taken_nothing_and_no_state_is_to_blame() -> None:
     bench = await Bench(max_dirty_age_s=1e-9).start()
     entities = [await bench.entity(key) for key in "abcd"]
-    for one in entities:
-        one.change()
+    for entity in entities:
+        entity.change()
     bench.faults.choose = _raises_once(Corrupt("planted: not a database"))
     with pytest.raises(Corrupt):
         await bench.flusher.flush()
     bench.flusher.observe()
     assert bench.writes() == 1 and bench.flusher.failing and bench.flusher.refusal is not None
-    assert not any(bench.flusher.is_stuck(one) for one in entities)
+    assert not any(bench.flusher.is_stuck(entity) for entity in entities)
     await bench.flusher.flush()
     assert len(bench.flusher) == 0 and not bench.flusher.failing
 
@@ -238,8 +238,8 @@ def _raises_once(error: Exception) -> Callable[[str], None]:
 async def test_a_flush_goes_in_batches_and_by_kind() -> None:
     bench = await Bench(flush_batch=4).start()
     entities = [await bench.entity(f"e{n:02}") for n in range(10)]
-    for one in entities:
-        one.change()
+    for entity in entities:
+        entity.change()
     await bench.flusher.flush()
     sizes = [len(what) for statement, what in bench.faults.seen if statement == "write"]
     assert sizes == [4, 4, 2]

@@ -20,6 +20,7 @@ from msgspec import Meta
 from server.activations import event_log
 from server.activations.activation import Activation
 from server.activations.event_log import LogParts
+from server.activations.observed import new_activation
 from server.activations.ports import ActivationNode
 from server.actors.actor import Actor, LoggedActor
 from server.actors.app import App
@@ -195,7 +196,7 @@ def unpack(app: App, node: ActivationNode, data: bytes) -> Arrival:
         state, carried = decode_state(parcel.state), decode_carried(parcel.carried)
     except UNDECODABLE as error:
         raise BadInput(f"parcel: {error}") from None
-    activation = Activation(node, cls, parcel.id, state, parcel.version)
+    activation = new_activation(node, cls, parcel.id, state, parcel.version)
     activation.epoch = Epoch(parcel.epoch)
     if issubclass(cls, LoggedActor):
         if parcel.log is None:

@@ -3,7 +3,7 @@
 `server.catalog.system.ActorSystem` is the node of every activation outside unit tests.
 """
 
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Protocol
 
 from server.actors.actor import Actor
@@ -21,6 +21,8 @@ from server.storage.group_commit import GroupCommit
 from server.storage.ports import Store
 from server.storage.queries import StoreQueries
 
+Observer = Callable[[ActorId, str, int, Any, Any], None]
+"""`observer(id, kind, version, before, after)`: told at the end of a turn that changed the state of an actor."""
 Chain = tuple[ActorId, ...]
 
 
@@ -83,6 +85,10 @@ class ActivationNode(Protocol):
 
     def timer_methods(self, cls: type[Actor[Any]]) -> Mapping[str, Method]:
         """The methods of `cls` that its timers may run, by name."""
+        ...
+
+    def observers(self, kind: str) -> Sequence[Observer]:
+        """The observers of an actor kind; see `observed.py`."""
         ...
 
     def ask(

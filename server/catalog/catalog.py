@@ -15,6 +15,7 @@ import structlog
 
 from server.activations import event_log
 from server.activations.activation import Activation
+from server.activations.observed import new_activation
 from server.activations.parcels import Arrival
 from server.activations.ports import ActivationNode
 from server.actors.actor import Actor, LoggedActor
@@ -95,7 +96,7 @@ class Catalog:
                 raise Overloaded("this node has its bound of activations", retry_after_s=2.0)
             cls = self._class_of(identity)
             if cls.durability == "volatile":
-                return self._born(Activation(self._node, cls, identity, cls.State(), 0))
+                return self._born(new_activation(self._node, cls, identity, cls.State(), 0))
             future = self._loading[identity] = asyncio.get_running_loop().create_future()
             self._services.supervisor.spawn(self._load(cls, identity, future, make), f"load {identity}")
         return await asyncio.shield(future)
@@ -113,7 +114,7 @@ class Catalog:
         """An activation for one call that reads what was never stored: owned by nobody, and not of this
         catalog. Raises `NotFound` for a kind that there is not."""
         cls = self._class_of(identity)
-        activation = Activation(self._node, cls, identity, cls.State(), 0)
+        activation = new_activation(self._node, cls, identity, cls.State(), 0)
         if issubclass(cls, LoggedActor):
             self._give_log(activation, cls, None)
         activation.begin()
@@ -138,7 +139,7 @@ class Catalog:
         try:
             owned = await self._claim(cls.kind, identity, make)
             state = owned.state if owned.state is not None else cls.State()
-            activation = Activation(self._node, cls, identity, state, owned.state_version)
+            activation = new_activation(self._node, cls, identity, state, owned.state_version)
             activation.epoch = owned.epoch
             if issubclass(cls, LoggedActor):
                 stored = await self._services.logs.read_tail(cls.kind, identity) if owned.next_seq > 1 else None

@@ -9,13 +9,13 @@ It wires the parts of the catalog and is a facade before them; rules of when and
 `ActivationNode` of every activation here, and the source of the directory's registrations.
 """
 
-from collections.abc import Coroutine, Iterable, Mapping
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from typing import Any
 
 import structlog
 
 from server.activations.activation import Activation
-from server.activations.ports import Asking
+from server.activations.ports import Asking, Observer
 from server.actors.actor import Actor
 from server.actors.methods import Method, MethodTable, methods_of
 from server.actors.outlet import Outlet
@@ -53,6 +53,7 @@ class ActorSystem:
         self.write_behind, self.group_commit = storage.write_behind, storage.group_commit
         self.current = current = CurrentView(NodeAddress(NodeId(services.settings.node), Incarnation(0)), View(()))
         self._methods: MethodTable = {cls: methods_of(cls) for cls in services.app.actors}
+        self._observers: dict[str, list[Observer]] = {}
         self.directory = Directory(
             services.transport, services.settings.actors, services.clock, services.rng, services.supervisor, self
         )
@@ -81,6 +82,13 @@ class ActorSystem:
         self.queries = Queries(services, current, actors=self.activations)
         self.reminders = Reminders(services, current, catalog=catalog, calls=self.dispatcher)
         self.orphans = Orphans(services, current, catalog=catalog, calls=self.dispatcher)
+
+    def observe(self, kind: str, observer: Observer) -> None:
+        """Tell `observer` each change of an actor of `kind` on this node, at the end of the turn that made it; see
+        `server/activations/observed.py`. Before `start` only: activations take their observers at birth."""
+        assert not self.current.me.incarnation, "observers are registered before the start"
+        assert self.app.actor(kind) is not None, f"no actor kind {kind!r}"
+        self._observers.setdefault(kind, []).append(observer)
 
     def start(self, me: NodeAddress) -> None:
         """Begin this run, whose address is known now: collect, rebalance, look for reminders and orphans."""
@@ -184,6 +192,10 @@ class ActorSystem:
     def timer_methods(self, cls: type[Actor[Any]]) -> Mapping[str, Method]:
         """The methods of `cls` that its timers may run, by name."""
         return self._methods[cls].own
+
+    def observers(self, kind: str) -> Sequence[Observer]:
+        """The observers of an actor kind."""
+        return self._observers.get(kind, ())
 
     def lost(self, activation: Activation, changes: int) -> None:
         """Drop `activation`, which another owner has: `changes` were acknowledged and are not stored."""

@@ -107,10 +107,14 @@ class Cluster:
             host.journal = journal
         pipeline.start(me)
         await transport.start(me)
+        self.before_start(host)
         host.start(me)
         supervisor.spawn(pipeline.group_commit.run(), "group-commit")
         self.hosts[name] = host
         return host
+
+    def before_start(self, host: TestHost) -> None:
+        """A subclass's part in the making of a host."""
 
     def show(self, *names: str) -> None:
         """Every host of `names` sees exactly these as up."""
@@ -142,17 +146,18 @@ async def cluster(
     app: App = TinyApp,
     make_journal: Callable[[str, Metrics], Journal] | None = None,
     queries: Mapping[str, MemoryQuery] = MappingProxyType({}),
+    world: type[Cluster] = Cluster,
     **tree: object,
 ) -> AsyncIterator[Cluster]:
     """A running cluster of hosts that see each other; `tree` are settings."""
-    world = Cluster(app, from_tree(tree), make_journal, queries)
+    made = world(app, from_tree(tree), make_journal, queries)
     for name in names:
-        await world.add(name)
-    world.show(*names)
+        await made.add(name)
+    made.show(*names)
     try:
-        yield world
+        yield made
     finally:
-        await world.stop()
+        await made.stop()
 
 
 def key_owned_by(host: ActorSystem, cls: type[Actor[object]] | type, name: str) -> str:

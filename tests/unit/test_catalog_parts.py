@@ -173,6 +173,7 @@ class Bench:
             supervisor=self.supervisor,
             store=self.store,
             durability=self.storage.durability,
+            observers=lambda kind: (),
             methods=lambda cls: methods_of(cls).remote,
             timer_methods=lambda cls: methods_of(cls).own,
             tell=lambda *args: None,

@@ -77,7 +77,10 @@ CLOSE_MEANINGS: Final[dict[int, tuple[str, str]]] = {
     ),
     CloseCode.UNSUPPORTED: ("A frame of the wrong kind for the subprotocol.", "no"),
     CloseCode.BAD_UTF8: ("A text message, or a close reason, is not UTF-8.", "no"),
-    CloseCode.TOO_BIG: ("A message, its fragments together, is larger than `max_frame_bytes`.", "no"),
+    CloseCode.TOO_BIG: (
+        "A message, its fragments together, is larger than `max_frame_bytes`, or than 8 KiB before the welcome.",
+        "no",
+    ),
     CloseCode.INTERNAL: ("The player cannot be loaded just now (see the `error`), or a fault of the server.", "later"),
     CloseCode.BAD_TOKEN: ("The token is missing, forged or foreign, or the game refuses this player.", "no"),
     CloseCode.TOKEN_EXPIRED: ("The token was good once.", "new_token"),

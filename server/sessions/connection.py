@@ -39,6 +39,10 @@ class Connection(Protocol):
         """From now on `receiver` gets what happens here."""
         ...
 
+    def welcomed(self) -> None:
+        """The client has a session: it may send messages of `max_frame_bytes`; before, only small ones."""
+        ...
+
     def send(self, data: bytes) -> None:
         """Write one message. Never blocks; nothing happens once closed."""
         ...

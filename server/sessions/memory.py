@@ -13,6 +13,7 @@ from typing import Final
 
 from server.errors import Unavailable
 from server.sessions.connection import LINGER_S, NOBODY, Accept, Receiver
+from server.sessions.door import EARLY_BYTES
 from server.wire.codec import Format
 from server.wire.messages import CloseCode
 
@@ -94,6 +95,7 @@ class MemoryConnection:
         self.client = ClientEnd(self)
         self._listener = listener
         self._receiver: Receiver = NOBODY
+        self._max_bytes = min(EARLY_BYTES, listener.max_frame_bytes)
         self._closing = 0
         self._gone = False
         self._blocked = False
@@ -107,6 +109,9 @@ class MemoryConnection:
 
     def set_receiver(self, receiver: Receiver) -> None:
         self._receiver = receiver
+
+    def welcomed(self) -> None:
+        self._max_bytes = self._listener.max_frame_bytes
 
     def send(self, data: bytes) -> None:
         if self._closing or self._gone:
@@ -164,7 +169,7 @@ class MemoryConnection:
         if isinstance(item, tuple):
             self.lose(*item)
         elif not self._closing:
-            if len(item) > self._listener.max_frame_bytes:
+            if len(item) > self._max_bytes:
                 self.close(CloseCode.TOO_BIG, "message too big")
             else:
                 self._receiver.on_message(item)

@@ -1,7 +1,7 @@
 """A connection before its session: it waits for the hello, and for the answer that the hello needs."""
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Final, Protocol
 
 from server.errors import BadInput, GarrisonError
 from server.runtime.metrics import Metrics
@@ -10,6 +10,9 @@ from server.sessions.session import Session
 from server.settings import GatewaySettings
 from server.wire.codec import Codec, Format
 from server.wire.messages import CloseCode, Failed, Hello, Reply
+
+BACKLOG_BYTES: Final = 16 * 1024
+"""Bytes that a client may send between its hello and the welcome."""
 
 
 class Reception(Protocol):
@@ -40,14 +43,15 @@ class Opening:
     view to know who serves its player."""
 
     __slots__ = (
-        "_backlog", "_connection", "_controls", "_reception", "busy", "closed", "format", "order", "player",
-        "waits_since",
+        "_backlog", "_backlog_bytes", "_connection", "_controls", "_reception", "busy", "closed", "format", "order",
+        "player", "waits_since",
     )  # fmt: skip
 
     def __init__(self, reception: Reception, connection: Connection) -> None:
         self._reception = reception
         self._connection = connection
         self._backlog: list[bytes] = []
+        self._backlog_bytes = 0
         self._controls = 0
         self.format: Format = connection.format
         self.busy = False
@@ -61,7 +65,8 @@ class Opening:
     def on_message(self, data: bytes) -> None:
         if self.busy:
             self._backlog.append(data)
-            if len(self._backlog) > self._reception.settings.max_in_flight:
+            self._backlog_bytes += len(data)
+            if len(self._backlog) > self._reception.settings.max_in_flight or self._backlog_bytes > BACKLOG_BYTES:
                 self.leave(None, CloseCode.PROTOCOL_ERROR, "too much was sent before the welcome")
             return
         reception = self._reception
@@ -122,6 +127,7 @@ class Opening:
         connection, backlog = self._connection, self._backlog
         self._finish()
         session.order = self.order
+        connection.welcomed()
         session.begin(connection, welcome)
         for data in backlog:
             if session.connection is not connection:

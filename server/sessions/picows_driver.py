@@ -5,7 +5,8 @@ that is fragmented or over 125 bytes, an unmasked frame, a length that is not mi
 close codes, and with 1009 a frame over its limit. That limit is twice ours, so that a frame
 moderately over ours is answered here, where the close can wait for the peer's own (a cut with
 unread bytes in the socket can destroy the close code on its way). The rest is checked here:
-reserved bits, the order and total size of fragments, UTF-8, text or binary, close codes.
+reserved bits, the order and total size of fragments, UTF-8, text or binary, close codes. The HTTP
+handshake before it, and what may come before the welcome, is `door.py`.
 
 picows doubles a connection's buffer whenever a read fills it, and hands over all of a read at once.
 So a read must never be large: the kernel holds little of what was not read yet, a flooding session
@@ -24,6 +25,7 @@ from typing import Any, Final, cast
 
 import structlog
 from picows import (
+    WSAutoPingStrategy,
     WSCloseCode,
     WSFrame,
     WSListener,
@@ -32,18 +34,21 @@ from picows import (
     WSUpgradeRequest,
     WSUpgradeResponse,
     WSUpgradeResponseWithListener,
-    ws_create_server,
+    picows,
 )
 
 from server.errors import BadSetting
 from server.runtime.metrics import Metrics
 from server.sessions.connection import LINGER_S, NOBODY, Acceptor, Receiver
+from server.sessions.door import EARLY_BYTES, Behind, Door, Doors
+from server.sessions.handshake import Handshake
 from server.settings import GatewaySettings
-from server.wire.codec import SUBPROTOCOLS, Format
+from server.wire.codec import Format
 from server.wire.messages import CloseCode
 
 log = structlog.get_logger(__name__)
 
+_protocol: Final = cast(Any, picows).WSProtocol
 _TEXT: Final = WSMsgType.TEXT
 _BINARY: Final = WSMsgType.BINARY
 _CONTINUATION: Final = WSMsgType.CONTINUATION
@@ -59,6 +64,7 @@ _LAST_FRAMES: Final = 64
 _KERNEL_BYTES: Final = 16 * 1024
 """Receive buffer of the kernel for a connection (Linux doubles it)."""
 _SIP_BYTES: Final = 256
+_RESERVED: Final = "reserved bits are set and no extension was agreed"
 
 
 def _may_be_sent(code: int) -> bool:
@@ -70,15 +76,16 @@ class PicowsConnection(WSListener):
     """A connection on picows; see `server.sessions.connection.Connection`."""
 
     __slots__ = (
-        "_closing", "_hearer", "_kind", "_late", "_linger", "_listener", "_max_bytes", "_parts", "_parts_bytes",
-        "_pong", "_receiver", "_transport", "_usual", "format",
+        "_closing", "_door", "_hearer", "_kind", "_late", "_linger", "_listener", "_max_bytes", "_parts",
+        "_parts_bytes", "_pong", "_receiver", "_transport", "_usual", "format",
     )  # fmt: skip
 
     format: Format
 
-    def __init__(self, listener: "PicowsListener", format: Format) -> None:
+    def __init__(self, listener: "PicowsListener", format: Format, door: Door) -> None:
         self._listener = listener
-        self._max_bytes = listener.settings.max_frame_bytes
+        self._door: Door | None = door
+        self._max_bytes = listener.early_bytes
         self.format = format
         self._kind = _TEXT if format == "json" else _BINARY
         self._usual = None if format == "json" else _BINARY  # None also within a fragmented message
@@ -106,6 +113,12 @@ class PicowsConnection(WSListener):
     def set_receiver(self, receiver: Receiver) -> None:
         self._receiver = receiver
         self._hearer = receiver
+
+    def welcomed(self) -> None:
+        door, self._door = self._door, None
+        if door is not None and not self._closing:
+            self._max_bytes = self._listener.settings.max_frame_bytes
+            door.welcome()
 
     def send(self, data: bytes) -> None:
         # Methods looked up and called, here and for messages, not kept: a kept bound method or
@@ -135,7 +148,7 @@ class PicowsConnection(WSListener):
         transport.pause_reading()
         protocol = transport.get_protocol()
         if not isinstance(protocol, _Sips):
-            transport.set_protocol(cast(asyncio.BaseProtocol, _Sips(protocol)))
+            transport.set_protocol(_Sips(protocol))
 
     def resume_reading(self) -> None:
         self._transport.underlying_transport.resume_reading()
@@ -156,6 +169,11 @@ class PicowsConnection(WSListener):
             self._hearer.on_message(frame.get_payload_as_bytes())
         else:
             self._unusual(frame)
+
+    def too_much(self) -> None:
+        """See `server.sessions.door.Early`."""
+        if not self._closing:
+            self._violation(CloseCode.TOO_BIG, f"a message before the welcome has at most {self._max_bytes} bytes")
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
         if self._linger is not None:
@@ -185,7 +203,7 @@ class PicowsConnection(WSListener):
             if self._late == _LAST_FRAMES:
                 self.pause_reading()
         elif frame.rsv1 or frame.rsv2 or frame.rsv3:
-            self._violation(CloseCode.PROTOCOL_ERROR, "reserved bits are set and no extension was agreed")
+            self._violation(CloseCode.PROTOCOL_ERROR, _RESERVED)
         elif kind is _TEXT or kind is _BINARY:
             self._data(frame)
         elif kind is _CONTINUATION:
@@ -246,6 +264,9 @@ class PicowsConnection(WSListener):
 
     def _peer_closes(self, frame: WSFrame) -> None:
         """The peer's close frame: answer it, and cut."""
+        if (frame.rsv1 or frame.rsv2 or frame.rsv3) and not self._closing:
+            self._violation(CloseCode.PROTOCOL_ERROR, _RESERVED)
+            return
         payload = frame.get_payload_as_bytes()
         if len(payload) >= 2 and not self._closing:
             (code,) = struct.unpack_from("!H", payload)
@@ -259,6 +280,15 @@ class PicowsConnection(WSListener):
         self._transport.disconnect()
         if self._linger is None:  # a peer that never reads the answer is not waited for
             self._linger = asyncio.get_running_loop().call_later(LINGER_S, self._transport.disconnect, False)
+
+    def fault_found(self) -> None:
+        """picows is about to close for a frame that breaks the protocol. It reads a frame ahead: where the peer's close
+        frame came before that one, in the same read, it is answered first, and what follows it does not count."""
+        handshake = cast(Any, self._transport.close_handshake)
+        if handshake is not None and handshake.recv is not None and handshake.sent is None:
+            code = int(handshake.recv.code) or int(CloseCode.NORMAL)
+            if _may_be_sent(code):
+                self._transport.send_close(cast(WSCloseCode, code))
 
     def _violation(self, code: int, reason: str) -> None:
         self._listener.metrics.bad_frames_total += 1
@@ -289,6 +319,9 @@ class PicowsListener:
         self._empty: asyncio.Future[None] | None = None
         self._port = settings.port
         self._secure = settings.tls_certificate is not None
+        self.early_bytes = min(EARLY_BYTES, settings.max_frame_bytes)
+        """Largest message before the welcome."""
+        self._doors = Doors(self, settings.hello_timeout_s, self.early_bytes)
 
     @property
     def url(self) -> str:
@@ -305,18 +338,13 @@ class PicowsListener:
         settings = self.settings
         context = tls_context(settings)
         try:
-            self._server = await ws_create_server(
-                self._negotiate,
+            self._server = await asyncio.get_running_loop().create_server(
+                self._doors.make,
                 settings.host,
                 settings.port,
                 ssl=context,
+                ssl_handshake_timeout=settings.hello_timeout_s if context is not None else None,
                 backlog=4096,
-                websocket_handshake_timeout=settings.hello_timeout_s,
-                logger_name=cast(Any, _Reports(self.metrics)),
-                enable_auto_pong=False,
-                max_frame_size=2 * settings.max_frame_bytes,
-                read_buffer_init_size=settings.read_buffer_bytes,
-                use_aiofastnet=False,
             )
         except (OSError, OverflowError) as error:
             why = getattr(error, "strerror", None) or error
@@ -331,6 +359,7 @@ class PicowsListener:
         self._stopping = True
         if self._server is not None:
             self._server.close()
+        self._doors.shut()
         for connection in list(self._open):
             connection.close(CloseCode.GOING_AWAY, "this node is stopping")
         await self._emptied()
@@ -362,22 +391,31 @@ class PicowsListener:
         if self._empty is not None and not self._open and not self._empty.done():
             self._empty.set_result(None)
 
-    def _negotiate(self, request: WSUpgradeRequest) -> WSUpgradeResponseWithListener:
-        if len(self._open) >= self.settings.max_connections + _OVER_FULL:
-            return _refusal(503, "no room for another connection; try another node\n")
-        offered = ",".join(request.headers.getall("Sec-WebSocket-Protocol", []))
-        for name in (part.strip() for part in offered.split(",")):
-            format = SUBPROTOCOLS.get(name)
-            if format is not None:
-                response = WSUpgradeResponse.create_101_response({"Sec-WebSocket-Protocol": name})
-                return WSUpgradeResponseWithListener(response, PicowsConnection(self, format))
-        known = ", ".join(SUBPROTOCOLS)
-        return _refusal(
-            400, f"This is a Garrison gateway. Connect with a WebSocket and offer a subprotocol: {known}.\n"
-        )
+    # ---- the doors' side ----
+
+    @property
+    def full(self) -> bool:
+        """See `server.sessions.door.House`."""
+        return len(self._open) >= self.settings.max_connections + _OVER_FULL
+
+    def enter(self, door: Door, handshake: Handshake) -> tuple[Behind, PicowsConnection]:
+        """See `server.sessions.door.House`."""
+        connection = PicowsConnection(self, handshake.format, door)
+
+        def accept(request: WSUpgradeRequest) -> WSUpgradeResponseWithListener:
+            response = WSUpgradeResponse.create_101_response({"Sec-WebSocket-Protocol": handshake.subprotocol})
+            return WSUpgradeResponseWithListener(response, connection)
+
+        # Arguments in the order of picows' own `ws_create_server`, which makes this object for each connection.
+        protocol = _protocol(
+            None, None, False, accept, _Reports(self.metrics, connection), True, None,
+            False, 10.0, 10.0, WSAutoPingStrategy.PING_WHEN_IDLE, False,
+            2 * self.settings.max_frame_bytes, None, self.settings.read_buffer_bytes,
+        )  # fmt: skip
+        return cast(Behind, protocol), connection
 
 
-class _Sips:
+class _Sips(asyncio.BufferedProtocol):
     """Stands between the transport and picows once a connection had to be paused: it is read in
     sips from then on, so that its buffer grows no further and little is handed over at once."""
 
@@ -406,13 +444,13 @@ class _Sips:
 
 
 class _Reports:
-    """Stand-in for picows' logger: a peer's violations are counted, faults of ours logged.
-    Not a `logging.Logger`, of which it would make one for each connection."""
+    """Stand-in for picows' logger of one connection: a peer's violations are counted, faults of ours logged."""
 
-    __slots__ = ("_metrics",)
+    __slots__ = ("_connection", "_metrics")
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, connection: PicowsConnection) -> None:
         self._metrics = metrics
+        self._connection = connection
 
     def isEnabledFor(self, level: int) -> bool:
         return False
@@ -423,6 +461,7 @@ class _Reports:
 
     def error(self, message: str, *args: object, **kwargs: object) -> None:
         self._metrics.bad_frames_total += 1
+        self._connection.fault_found()
 
     def exception(self, message: str, *args: object, **kwargs: object) -> None:
         self._metrics.task_crashes_total += 1
@@ -441,11 +480,6 @@ def tls_context(settings: GatewaySettings) -> ssl.SSLContext | None:
         why = f"{settings.tls_certificate} cannot be used with key {settings.tls_key}: {error}"
         raise BadSetting("gateway.tls_certificate", why) from None
     return context
-
-
-def _refusal(status: int, body: str) -> WSUpgradeResponseWithListener:
-    response = WSUpgradeResponse.create_error_response(status, body.encode())
-    return WSUpgradeResponseWithListener(response, None)
 
 
 def _reason(text: str) -> bytes:

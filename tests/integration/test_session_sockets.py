@@ -127,6 +127,10 @@ class Raw:
             head += bytes([mask | (126 if short else 127)]) + struct.pack("!H" if short else "!Q", size)
         self.writer.write(head + (b"\0\0\0\0" if masked else b"") + payload)
 
+    def together(self, *frames: tuple[bytes, int]) -> None:
+        """Several frames (payload and opcode) in one write."""
+        self.writer.write(b"".join(bytes([0x80 | kind, 0x80 | len(body)]) + bytes(4) + body for body, kind in frames))
+
     async def close_code(self) -> int:
         """Read up to the server's close frame; 1006 if it never comes."""
         try:
@@ -184,6 +188,12 @@ BAD: dict[str, tuple[str, Callable[[Raw], None], int]] = {
     "reserved bit 1": ("msgpack", lambda c: c.frame(b"\x90", rsv=4), 1002),
     "reserved bit 2": ("msgpack", lambda c: c.frame(b"\x90", rsv=2), 1002),
     "reserved bit 3 on a ping": ("msgpack", lambda c: c.frame(b"", 9, rsv=1), 1002),
+    "F58: reserved bit 1 on a close": ("msgpack", lambda c: c.frame(close_frame(1000), 8, rsv=4), 1002),
+    "F58: reserved bit 3 on an empty close": ("msgpack", lambda c: c.frame(b"", 8, rsv=1), 1002),
+    "F58: two closes in one read": ("msgpack", lambda c: c.together((close_frame(1000), 8), (b"", 8)), 1000),
+    "F58: two other closes": ("json", lambda c: c.together((close_frame(4321), 8), (close_frame(1001), 8)), 4321),
+    "F58: nonsense after a close": ("msgpack", lambda c: c.together((b"", 8), (b"", 3)), 1000),
+    "F58: a bad close code, then a close": ("msgpack", lambda c: c.together((close_frame(5000), 8), (b"", 8)), 1002),
     "unknown opcode": ("msgpack", lambda c: c.frame(b"", 3), 1002),
     "unmasked": ("msgpack", lambda c: c.frame(b"\x90", masked=False), 1002),
     "fragmented ping": ("msgpack", lambda c: c.frame(b"", 9, fin=False), 1002),

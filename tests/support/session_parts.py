@@ -146,6 +146,8 @@ class FakeConnection:
     def set_receiver(self, receiver: Any) -> None:
         self.receiver = receiver
 
+    def welcomed(self) -> None: ...
+
     def send(self, data: bytes) -> None:
         self.frames.append(msgspec.msgpack.decode(data))
 

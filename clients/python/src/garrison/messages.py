@@ -1235,7 +1235,11 @@ CLOSE_CODES: dict[int, CloseInfo] = {
     ),
     1003: CloseInfo("unsupported", "no", "A frame of the wrong kind for the subprotocol."),
     1007: CloseInfo("bad_utf8", "no", "A text message, or a close reason, is not UTF-8."),
-    1009: CloseInfo("too_big", "no", "A message, its fragments together, is larger than `max_frame_bytes`."),
+    1009: CloseInfo(
+        "too_big",
+        "no",
+        "A message, its fragments together, is larger than `max_frame_bytes`, or than 8 KiB before the welcome.",
+    ),
     1011: CloseInfo(
         "internal",
         "later",

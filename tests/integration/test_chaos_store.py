@@ -14,7 +14,7 @@ from server.eventlog.ports import Append
 from server.ids import ActorId, NodeAddress, NodeId
 from server.lab.chaos.stores import ChaosStore, PostgresStore, SqliteStore, connected
 from server.lab.chaos.writes import Write, double_writes
-from server.storage.ports import Change, Claim, Move, Owned
+from server.storage.ports import Change, Claim, EntityMove, Owned
 from tests.support import databases
 
 P, Q = ActorId("player/p"), ActorId("player/q")
@@ -81,7 +81,7 @@ async def life(cluster: Cluster) -> int:
     second = (await cluster.claim(1))[P]
     assert await cluster.write(1, second.epoch, 5) == "written"
     assert await cluster.write(0, first.epoch, 9) == "fenced"
-    move = Move(P, second.epoch, 7, cluster.nodes[0], STATE(display_name="moved"))  # type: ignore[call-arg]
+    move = EntityMove(P, second.epoch, 7, cluster.nodes[0], STATE(display_name="moved"))  # type: ignore[call-arg]
     assert (await cluster.stores[1].migrate("player", [move]))[P] == "moved"
     assert await cluster.write(0, second.epoch + 1, 8) == "written"
     return int(second.epoch) + 1

@@ -278,6 +278,7 @@ def glossary_rows(page: str) -> list[Row]:
     return rows
 
 
+@cache
 def identifiers(module: Module) -> set[str]:
     """Every name that `module` defines or uses: classes, functions, arguments, variables, attributes."""
     names: set[str] = set(module.name.split("."))

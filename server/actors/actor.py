@@ -279,7 +279,8 @@ class LoggedActor(Actor[S]):
         """Stream new events, if there will be any, to that node for the next ten seconds."""
         return self.context.log().attach(NodeAddress(node, incarnation))  # type: ignore[arg-type]
 
-    attach.makes = True  # type: ignore[attr-defined]  # who watches it is told of its first event
+    # Attaching makes the actor: a watcher that comes before the first command must still get event 1.
+    attach.makes = True  # type: ignore[attr-defined]
 
 
 class ActorRef(Generic[A]):

@@ -77,6 +77,9 @@ class GatewaySettings(_Section, frozen=True):
     outbox_max_bytes: Bytes = 1024 * 1024
     resume_window_s: Seconds = 30.0
     max_subscriptions: Count = 64
+    """Topics that a session may watch, streams and latest ones together."""
+    latest_tick_ms: Count = 200
+    """How often the changes of latest topics are sent to their watchers."""
     rate_per_s: Count = 200
     rate_burst: Count = 400
     rate_violations: Count = 50

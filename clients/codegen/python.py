@@ -165,6 +165,8 @@ def _python(spec: Spec) -> str:
             text = spec["struct"]
         case "one_of":
             text = " | ".join(spec["structs"])
+        case "any":
+            text = "Any"
         case _:
             text = "Event"
     return f"{text} | None" if spec.get("nullable") else text

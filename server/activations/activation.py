@@ -25,6 +25,7 @@ from server.activations.reminding import Reminding
 from server.activations.timers import Timers
 from server.activations.turns import NEVER, QueuedCall, Turns
 from server.actors.actor import Actor
+from server.actors.latest import LatestSource
 from server.errors import Fenced, GarrisonError, NotFound, Retryable
 from server.ids import ActorId, NodeId, key_of
 from server.runtime.phases import PhaseTable
@@ -118,6 +119,15 @@ class Activation(Turns):
     def end_sessions(self, subject: str, code: int, reason: str) -> None:
         """End the sessions of player `subject` after this turn."""
         self.outputs.append(partial(self._node.outlet.end_sessions, subject, code, reason))
+
+    def publish_latest(self, source: LatestSource, key: str, value: bytes | None) -> None:
+        """Send a difference of the actor's latest topic to all who watch, after this turn."""
+        self.outputs.append(partial(self._publish_latest, source, key, value))
+
+    def _publish_latest(self, source: LatestSource, key: str, value: bytes | None) -> None:
+        order, watchers = source.publish(self._node.clock.now())
+        if watchers:
+            self._node.outlet.publish_latest(watchers, self.id, order, key, value)
 
     def ask(self, identity: ActorId, name: str, args: tuple[Any, ...]) -> Coroutine[Any, Any, Any]:
         """The answer of another actor, as part of the turn under way. Errors: see `Dispatcher.ask`."""

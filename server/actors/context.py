@@ -75,6 +75,11 @@ class Context(Protocol):
         ...
 
     @property
+    def epoch(self) -> int:
+        """The number of the claim by which this node owns the actor; 0 for one that is not stored."""
+        ...
+
+    @property
     def node(self) -> NodeId:
         """The name of the node that the actor lives on now."""
         ...
@@ -123,6 +128,10 @@ class Context(Protocol):
 
     def end_sessions(self, subject: str, code: int, reason: str) -> None:
         """End the sessions of player `subject` after this turn."""
+        ...
+
+    def publish_latest(self, source: Any, key: str, value: bytes | None) -> None:
+        """Send a difference of `source`, a `server.actors.latest.LatestSource`, to all who watch, after this turn."""
         ...
 
     def ask(self, identity: ActorId, name: str, args: tuple[Any, ...]) -> Coroutine[Any, Any, Any]:

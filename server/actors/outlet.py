@@ -17,6 +17,13 @@ class Outlet(Protocol):
         detached, on its way to another node, or with its hello being answered."""
         ...
 
+    def publish_latest(
+        self, watchers: Sequence[NodeAddress], topic: ActorId, order: tuple[int, int], key: str, value: bytes | None
+    ) -> None:
+        """Send a difference of latest topic `topic` to the nodes whose sessions watch it: the new value of `key` as
+        msgpack, None if it is gone, of order `(epoch, n)`."""
+        ...
+
     def publish(self, watchers: Sequence[NodeAddress], topic: ActorId, first_seq: int, events: Sequence[bytes]) -> None:
         """Send durable events (msgpack) of stream `topic` to the nodes whose sessions watch it."""
         ...

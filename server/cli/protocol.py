@@ -44,9 +44,11 @@ from server.wire.messages import (
     Redirect,
     Reply,
     Request,
+    Snapshot,
     Unwatch,
     Watch,
     Watching,
+    WatchLatest,
     Welcome,
 )
 
@@ -61,6 +63,7 @@ ENGINE_REPLIES: Final[dict[type[Request], tuple[type[msgspec.Struct], ...]]] = {
     Watch: (Watching,),
     Unwatch: (Done,),
     Close: (Done,),
+    WatchLatest: (Snapshot,),
 }
 """Answers of each engine request beside `error`; empty: it has none."""
 
@@ -176,6 +179,8 @@ class _Shapes:
                 return {"type": "str", **_bounds(max_length=info.max_length, pattern=info.pattern)}
             case shapes.LiteralType():
                 return {"type": "word", "values": list(info.values)}
+            case shapes.AnyType():
+                return {"type": "any"}
             case shapes.RawType():
                 return {"type": "event"}
             case shapes.ListType():
@@ -364,6 +369,8 @@ class _Samples:
                 return self.struct(spec["struct"])
             case "one_of":
                 return self.struct(spec["structs"][0])
+            case "any":
+                return {"score": 3, "names": ["é", None]}
         raise TypeError(f"no sample for {spec}")
 
 

@@ -12,10 +12,11 @@ from server.sessions.ports import NodeView
 from server.sessions.pushes import Pushes
 from server.sessions.seeker import Seeker
 from server.sessions.session import Session, SessionKit
-from server.sessions.streams import Streams
+from server.sessions.subscriptions import Subscriptions
 from server.sessions.table import SessionTable
 from server.sessions.transfer import ArrivalFacts, Copy, DepartedSessions, admit, heed_reclaim, takes_over
 from server.sessions.transfer_frames import (
+    Dismissed,
     Forget,
     Packed,
     Shipment,
@@ -40,14 +41,14 @@ class SessionArrivals:
         homes: Homes,
         table: SessionTable,
         actors: SessionActors,
-        streams: Streams,
+        watched: Subscriptions,
         pushes: Pushes,
         seeker: Seeker,
         departures: DepartedSessions,
         mover: Mover,
     ) -> None:
         self._kit, self._node, self._homes, self._table, self._actors = kit, node, homes, table, actors
-        self._streams, self._pushes, self._seeker = streams, pushes, seeker
+        self._watched, self._pushes, self._seeker = watched, pushes, seeker
         self._departures, self._mover, self._transport = departures, mover, transport
         self.closed = False
         transport.serve(Service.SESSION, self.serve)
@@ -60,15 +61,15 @@ class SessionArrivals:
         if isinstance(message, Want):
             return encode([self._place(sender, wanted) for wanted in message.wanted])
         session = self._table.sessions.get(message.resume)
-        if message.why == ENDED_MOVED:
-            self._heed_reclaim(sender, message, session)
-        elif message.why == ENDED_DISMISSED:
+        if isinstance(message, Dismissed):
             self._dismiss(message, session)
+        elif message.why == ENDED_MOVED:
+            self._heed_reclaim(sender, message, session)
         elif session is not None and session.moves == message.moves and session.connection is None:
             session.end(message.why if message.why in ENDS_FOR_GOOD else ENDED_CLOSED)
         return None
 
-    def _dismiss(self, message: Forget, session: Session | None) -> None:
+    def _dismiss(self, message: Dismissed, session: Session | None) -> None:
         """End a session that an actor has ended while it was on its way here, whatever has become of it since: also
         if its client has resumed it, and wherever it went."""
         if session is not None:
@@ -80,7 +81,7 @@ class SessionArrivals:
             self._departures.moves(message.resume),
         )
         if to is not None and moves > message.moves:  # rising, so that it goes in no circle
-            onward = Forget(message.resume, moves, message.why, message.code, message.reason)
+            onward = Dismissed(message.resume, moves, message.code, message.reason)
             self._transport.send(to, Service.SESSION, encode(onward))
 
     def _heed_reclaim(self, sender: NodeAddress, message: Forget, session: Session | None) -> None:
@@ -135,7 +136,7 @@ class SessionArrivals:
         session.arrive(packed.since_ms, packed.beats, packed.moves, outbox)
         self._table.add(session, rival)
         self._pushes.arrived_from(session, sender)
-        self._streams.restore(session, packed.topics)
+        self._watched.restore(session, packed.topics)
         self._seeker.arrived(packed.resume)
 
     def _fits(self, packed: Packed, here: Session | None) -> bool:

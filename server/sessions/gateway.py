@@ -18,6 +18,7 @@ from server.sessions.dismissals import Dismissals
 from server.sessions.ends import ENDED_OWNERSHIP_LOST, ENDED_STOPPING, NODE_STOPS
 from server.sessions.greeter import Greeter
 from server.sessions.homes import Homes
+from server.sessions.latest import LatestTopics
 from server.sessions.limits import Limits
 from server.sessions.mover import Mover
 from server.sessions.outlet import GatewayOutlet
@@ -26,15 +27,17 @@ from server.sessions.pushes import Pushes
 from server.sessions.read_model import session_rows
 from server.sessions.requests import Requests
 from server.sessions.seeker import Seeker
-from server.sessions.session import SessionKit
+from server.sessions.session import Session, SessionKit
 from server.sessions.streams import Streams
+from server.sessions.subscriptions import Subscriptions
 from server.sessions.table import SessionTable
 from server.sessions.ticks import TickClock
 from server.sessions.transfer import DepartedSessions
 from server.sessions.turnstile import Turnstile
+from server.sessions.watching import check_still
 from server.settings import GatewaySettings, Settings
 from server.wire.codec import Codec, Format
-from server.wire.messages import ENGINE_REQUESTS, CloseCode, Going, Request, Unwatch, Watch
+from server.wire.messages import ENGINE_REQUESTS, CloseCode, Done, Going, Request, Unwatch, Watch, WatchLatest
 
 _STOP_BATCH: Final = 100
 
@@ -72,48 +75,63 @@ class Gateway:
             max(1, per_link // 4), limits.streams,
         )  # fmt: skip
         requests = Requests(app, system, drivers.store_queries, drivers.supervisor, drivers.metrics)
+        self.latest = LatestTopics(
+            system, app, ticks, self.settings.max_subscriptions, max(1, per_link // 4), limits.streams.renew_s
+        )
         requests.add(Watch, self.streams.watch)
-        requests.add(Unwatch, self.streams.unwatch)
+        requests.add(WatchLatest, self.latest.watch)
+        requests.add(Unwatch, self._unwatch)
         codecs, decoders = _codecs((*ENGINE_REQUESTS, *app.requests))
         self.kit = SessionKit(
             self.settings, ticks, drivers.metrics, codecs, decoders, _ack_interval_s(self.settings, limits.tick_s),
-            self.turnstile, requests, actors, self.streams, self.table,
+            self.turnstile, requests, actors, self.streams, self.latest, self.table,
         )  # fmt: skip
         self.pushes = Pushes(app, kind, system, drivers.transport, ticks, self.table, departures, limits.streams)
+        watched = Subscriptions(self.streams, self.latest)
         self.mover = Mover(
-            drivers, self.kit, system, homes, self.table, self.streams, self.pushes, departures,
+            drivers, self.kit, system, homes, self.table, watched, self.pushes, departures,
             limits.transfer, self._per_s, settings.transport.max_frame_bytes // 2,
         )  # fmt: skip
         self.table.on_end(self.streams.session_ended)
+        self.table.on_end(self.latest.session_ended)
         self.seeker = Seeker(system, drivers.transport, limits.seek)
         self.arrivals = SessionArrivals(
-            self.kit, system, drivers.transport, homes, self.table, actors, self.streams, self.pushes, self.seeker,
-            departures, self.mover,
+            self.kit, system, drivers.transport, homes, self.table, actors, watched,
+            self.pushes, self.seeker, departures, self.mover,
         )  # fmt: skip
         self.greeter = Greeter(
             self.kit, signing_key, system, drivers.transport, drivers.rng, homes, self.table, actors, departures,
-            self.seeker, self.mover, limits,
+            self.seeker, self.mover, self.latest, limits,
         )  # fmt: skip
         dismissals = Dismissals(
             system, drivers.transport, drivers.supervisor, drivers.rng, ticks, self.table, self.mover, departures,
             self.greeter, self.settings.resume_window_s,
         )  # fmt: skip
-        self.outlet = GatewayOutlet(system, drivers.transport, self.streams, self.pushes, dismissals)
+        self.outlet = GatewayOutlet(system, drivers.transport, self.streams, self.latest, self.pushes, dismissals)
 
     def start(self) -> None:
         """Begin to keep time for sessions and streams."""
         self._supervisor.every(self._limits.tick_s, self.ticks.advance, "sessions")
         self._supervisor.every(self._limits.streams.renew_s, self.renew, "streams")
+        self._supervisor.every(self.settings.latest_tick_ms / 1000, self.latest.tick, "latest")
 
     def accept(self, connection: Connection) -> Receiver:
         """See `server.sessions.connection.Acceptor`."""
         return self.greeter.accept(connection)
+
+    def _unwatch(self, session: Session, message: Unwatch) -> Done:
+        """Unsubscribe from a stream or a latest topic; unknown topics are no error."""
+        check_still(session)
+        if not self.streams.unwatch(session, message.topic):
+            self.latest.unwatch(session, message.topic)
+        return Done(message.id)
 
     # ---- view changes (in order: `server/view_change.py`) ----
 
     def renew(self, hurry: bool = False) -> None:
         """Attach watched topics again, and tell slot owners which of their players are served here."""
         self.streams.renew(hurry)
+        self.latest.renew(hurry)
         self.pushes.announce()
 
     @property

@@ -16,6 +16,7 @@ from server.sessions.connection import NOBODY, Connection, Receiver
 from server.sessions.ends import ENDED_CLOSED, ENDED_REPLACED, NODE_STOPS, TOOK_OVER
 from server.sessions.greeting import Facts, Home, decide
 from server.sessions.homes import Homes
+from server.sessions.latest import LatestTopics
 from server.sessions.limits import MOVING_RETRY_S, Limits
 from server.sessions.mover import Mover
 from server.sessions.opening import Opening
@@ -49,12 +50,13 @@ class Greeter:
         departures: DepartedSessions,
         seeker: Seeker,
         mover: Mover,
+        latest: LatestTopics,
         limits: Limits,
     ) -> None:
         check_key(signing_key)
         self._kit, self._key, self._node, self._transport, self._rng = kit, signing_key, node, transport, rng
         self._homes, self._table, self._actors, self._departures = homes, table, actors, departures
-        self._seeker, self._mover, self._limits = seeker, mover, limits
+        self._seeker, self._mover, self._latest, self._limits = seeker, mover, latest, limits
         self._ticks = kit.ticks
         self.settings: GatewaySettings = kit.settings
         self.metrics: Metrics = kit.metrics
@@ -191,6 +193,7 @@ class Greeter:
         session.acknowledge(hello.ack)  # the outbox knows it already: streams that wait for room go on
         self._actors.resumed(session)
         self._welcome(opening, hello.id, session, recovered=True)
+        self._latest.resume(session, hello.latest)
         self._mover.consider(session)
 
     # ---- opened ----

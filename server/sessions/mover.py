@@ -19,13 +19,14 @@ from server.errors import Corrupt, GarrisonError, Internal, OutcomeUnknown
 from server.ids import NodeAddress
 from server.runtime.backoff import backoff_s
 from server.sessions.broadcast import Broadcast
-from server.sessions.ends import ENDED_MOVED, Ending
+from server.sessions.ends import ENDED_DISMISSED, ENDED_MOVED, Ending
 from server.sessions.homes import Homes
 from server.sessions.limits import TransferLimits
+from server.sessions.phase import Phase
 from server.sessions.ports import GatewayDrivers, NodeView
 from server.sessions.pushes import Pushes
-from server.sessions.session import Phase, Session, SessionKit
-from server.sessions.streams import Streams
+from server.sessions.session import Session, SessionKit
+from server.sessions.subscriptions import Subscriptions
 from server.sessions.table import SessionTable
 from server.sessions.transfer import (
     Attempts,
@@ -49,9 +50,11 @@ from server.sessions.transfer_frames import (
     MAX_BATCH_BYTES,
     REFUSED,
     ClientRole,
+    Dismissed,
     Forget,
     Packed,
     Shipment,
+    TransferFrame,
     Verdict,
     decode_verdicts,
     encode,
@@ -79,7 +82,7 @@ class Mover:
         node: NodeView,
         homes: Homes,
         table: SessionTable,
-        streams: Streams,
+        watched: Subscriptions,
         pushes: Pushes,
         departures: DepartedSessions,
         limits: TransferLimits,
@@ -89,7 +92,7 @@ class Mover:
         self._transport, self._supervisor, self._rng = drivers.transport, drivers.supervisor, drivers.rng
         self._metrics, self._settings, self._ticks = drivers.metrics, kit.settings, kit.ticks
         self._node, self._homes, self._table = node, homes, table
-        self._streams, self._pushes, self._departures = streams, pushes, departures
+        self._watched, self._pushes, self._departures = watched, pushes, departures
         self._limits, self._per_s, self._bytes_at_most = limits, per_s, min(MAX_BATCH_BYTES, bytes_at_most)
         self.ended_transfers = DepartedSessions()
         """For each session that ended here, the number of the shipment that brought it, or that it went by. A
@@ -186,7 +189,12 @@ class Mover:
         room = self._bytes_at_most
         while line and len(batch) < MAX_BATCH:
             session = next(iter(line))
-            room -= _ON_THE_WAY + session.outbox.bytes + 5 * len(session.outbox) + 150 * len(session.topics or ())
+            room -= (
+                _ON_THE_WAY
+                + session.outbox.bytes
+                + 5 * len(session.outbox)
+                + 150 * (len(session.topics or ()) + len(session.latest or ()))
+            )
             if batch and room < 0:
                 break
             del line[session]
@@ -209,7 +217,7 @@ class Mover:
         if session.connection is not None and not transfer.pulled:
             going = Broadcast(self._going(transfer.url)).render(session.format, outbox.last + 1)
             frames.append(going)
-        transfer.freeze(self._streams.withdraw(session), going)
+        transfer.freeze(self._watched.withdraw(session), going)
         caller, role = session.caller, cast(ClientRole, session.caller.role)
         return Packed(
             session.resume, caller.session, caller.subject, role, session.format, session.stays, session.moves,
@@ -276,7 +284,7 @@ class Mover:
                 case ForgetThere(to, ending):
                     self._departures.forget(session.resume)
                     self._note_ended(session)
-                    self._transport.send(to, Service.SESSION, encode(Forget(session.resume, session.moves, *ending)))
+                    self._tell_end(session, to, ending)
                 case Reclaim(to):
                     until = self._ticks.now() + 2 * self._settings.resume_window_s
                     self._reclaims.note(Reclaimed(session.resume, to, session.moves, until))
@@ -284,6 +292,13 @@ class Mover:
                     self._go_on(session, effect)
                 case _:
                     assert_never(effect)
+
+    def _tell_end(self, session: Session, to: NodeAddress, ending: Ending) -> None:
+        resume, moves = session.resume, session.moves
+        word: TransferFrame = Forget(resume, moves, ending.why)
+        if ending.why == ENDED_DISMISSED:
+            word = Dismissed(resume, moves, ending.code, ending.reason)
+        self._transport.send(to, Service.SESSION, encode(word))
 
     def _note_departure(self, session: Session, to: NodeAddress) -> None:
         player = session.caller.subject if session.caller.role == "player" else ""
@@ -304,7 +319,7 @@ class Mover:
             me = self._node.view.addresses.get(self._node.me)
             url = me.client_url if me is not None and not session.stays else ""
             session.push(Broadcast(self._going(url)))
-        self._streams.restore(session, thawed.topics)
+        self._watched.restore(session, thawed.topics)
         for push in thawed.late:
             session.push(Broadcast(push))
         target = None if session.ended else self._homes.target(session)

@@ -3,11 +3,13 @@
 import asyncio
 from collections.abc import Sequence
 
+from server.actors.latest import Order
 from server.ids import ActorId, NodeAddress
 from server.sessions.dismissals import Dismissals
+from server.sessions.latest import LatestTopics
 from server.sessions.ports import NodeView
 from server.sessions.pushes import Pushes
-from server.sessions.stream_frames import Dismiss, EventsTo, PushTo, decode, encode
+from server.sessions.stream_frames import Dismiss, EventsTo, LatestTo, PushTo, decode, encode
 from server.sessions.streams import Streams
 from server.transport.ports import Service, Transport
 from server.wire.messages import Push
@@ -17,10 +19,16 @@ class GatewayOutlet:
     """See `server.actors.outlet.Outlet`. Make it before the transport starts."""
 
     def __init__(
-        self, node: NodeView, transport: Transport, streams: Streams, pushes: Pushes, dismissals: Dismissals
+        self,
+        node: NodeView,
+        transport: Transport,
+        streams: Streams,
+        latest: LatestTopics,
+        pushes: Pushes,
+        dismissals: Dismissals,
     ) -> None:
         self._node, self._transport, self._streams, self._pushes = node, transport, streams, pushes
-        self._dismissals = dismissals
+        self._latest, self._dismissals = latest, dismissals
         transport.serve(Service.STREAM, self._serve)
 
     def push(self, subject: str, message: Push) -> None:
@@ -42,12 +50,27 @@ class GatewayOutlet:
                     payload = encode(EventsTo(topic, first_seq, list(events)))
                 self._transport.send(node, Service.STREAM, payload)
 
+    def publish_latest(
+        self, watchers: Sequence[NodeAddress], topic: ActorId, order: Order, key: str, value: bytes | None
+    ) -> None:
+        """See `server.actors.outlet.Outlet.publish_latest`."""
+        payload: bytes | None = None
+        for node in watchers:
+            if node == self._node.me:
+                asyncio.get_running_loop().call_soon(self._latest.arrived, topic, order, key, value)
+            else:
+                if payload is None:
+                    payload = encode(LatestTo(topic, *order, key, value))
+                self._transport.send(node, Service.STREAM, payload)
+
     def _serve(self, sender: NodeAddress, payload: bytes) -> None:
         frame = decode(payload)
         if isinstance(frame, EventsTo):
             self._streams.arrived(frame.topic, frame.first_seq, frame.events)
         elif isinstance(frame, PushTo):
             self._pushes.arrived(frame)
+        elif isinstance(frame, LatestTo):
+            self._latest.arrived(frame.topic, (frame.epoch, frame.n), frame.key, frame.value)
         elif isinstance(frame, Dismiss):
             self._dismissals.arrived(frame)
         else:

@@ -15,7 +15,7 @@ answer that has to wait becomes a future with a callback; nothing here is a task
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -23,12 +23,13 @@ from server.actors.actor import Caller
 from server.errors import BadInput, GarrisonError, Internal, Overloaded, RateLimited
 from server.ids import ActorId
 from server.runtime.metrics import Metrics
-from server.runtime.phases import PhaseTable
 from server.sessions.broadcast import Broadcast
 from server.sessions.bucket import TokenBucket
 from server.sessions.connection import NOBODY, Connection
 from server.sessions.ends import ENDED_CLOSED, ENDED_EXPIRED, ENDED_MOVED, ENDED_OVERFLOW, Ending
 from server.sessions.outbox import Outbox
+from server.sessions.phase import SESSION, Phase
+from server.sessions.picture import Slot
 from server.sessions.ports import LocalActor
 from server.sessions.ticks import TickClock
 from server.sessions.topic import Topic
@@ -41,17 +42,6 @@ from server.wire.messages import Ack, Beat, Beats, Close, CloseCode, Done, Faile
 _NORMAL: Final = 1000
 _encode_number = msgspec.msgpack.Encoder().encode
 _BEAT_HEAD: Final = msgspec.msgpack.encode(Beat(0))[:-1]
-
-Phase = Literal["opening", "arrived", "attached", "detached", "transferred", "ended"]
-_FOLLOWING: Final[Mapping[Phase, tuple[Phase, ...]]] = {
-    "opening": ("attached", "arrived"),
-    "arrived": ("attached", "transferred", "ended"),
-    "attached": ("attached", "detached", "transferred", "ended"),
-    "detached": ("attached", "transferred", "ended"),
-    "transferred": ("ended",),
-    "ended": (),
-}
-SESSION: Final = PhaseTable("session", _FOLLOWING)
 
 
 class RequestHandler(Protocol):
@@ -82,6 +72,14 @@ class Refills(Protocol):
         ...
 
 
+class LateSessions(Protocol):
+    """Latest topics whose watchers could not be written to."""
+
+    def catch_up(self, session: "Session") -> None:
+        """The session can be written to again."""
+        ...
+
+
 class SessionKeeper(Protocol):
     """Keeps the sessions of a node."""
 
@@ -109,6 +107,7 @@ class SessionKit:
     requests: RequestHandler
     actors: DistantBeats
     streams: Refills
+    latest: LateSessions
     keeper: SessionKeeper
 
 
@@ -128,7 +127,8 @@ class Session(_EachBeat):
 
     __slots__ = (
         "_blocked_at", "_in_flight", "_kit", "_link", "_pay_at", "actor", "beats", "codec", "detached_at", "format",
-        "in_line", "moves", "order", "phase", "remote", "resume", "since_ms", "starved", "stays", "topics", "transfer",
+        "in_line", "latest", "moves", "order", "phase", "remote", "resume", "since_ms", "starved", "stays", "topics",
+        "transfer",
     )  # fmt: skip
 
     def __init__(self, kit: SessionKit, caller: Caller, resume: str, format: Format, stays: bool) -> None:
@@ -162,6 +162,8 @@ class Session(_EachBeat):
         self.order = 0
         """Number of the hello that opened or resumed it; 0 for one that no client has been here for."""
         self.topics: dict[str, Topic[Session]] | None = None
+        self.latest: dict[str, Slot] | None = None
+        """What it has of the latest topics that it watches."""
         self.in_line: InLine | None = None
         """The line where its messages wait, while it sends faster than it may."""
         self.starved = False
@@ -257,6 +259,8 @@ class Session(_EachBeat):
             self.heard_at = self._ticks.tick  # the client could not be heard until now
             self.read_on()
             self._flush()
+            if self.latest is not None:
+                self._kit.latest.catch_up(self)
 
     def on_closed(self, connection: Connection, code: int, reason: str) -> None:
         if connection is not self.connection:
@@ -414,6 +418,11 @@ class Session(_EachBeat):
     def moving(self) -> bool:
         """True when it is packed and on its way to another node, or there: nothing of it changes here."""
         return self.transfer is not None and self.transfer.frozen
+
+    @property
+    def takes_latest(self) -> bool:
+        """True while a frame that is not kept can be written: its client is there and reads, and it stays here."""
+        return self.connection is not None and self._blocked_at is None and not self.moving
 
     def deliver(self, message: Push) -> None:
         """Push to the player: to the client, or after the session if that is moving."""

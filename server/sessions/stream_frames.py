@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import msgspec
 
+from server.actors.latest import MAX_KEY, MAX_VALUE_BYTES
 from server.errors import BadInput
 from server.ids import ActorId, NodeAddress
 from server.wire.codec import UNDECODABLE
@@ -47,7 +48,18 @@ class Dismiss(msgspec.Struct, array_like=True, frozen=True, tag=3):
     hops: int
 
 
-StreamFrame = EventsTo | PushTo | ServedHere | Dismiss
+class LatestTo(msgspec.Struct, array_like=True, frozen=True, tag=4):
+    """A difference of latest topic `topic` for the watchers on the receiving node: the new value of `key` as msgpack,
+    nil if it is gone, of order `(epoch, n)`."""
+
+    topic: ActorId
+    epoch: int
+    n: int
+    key: Annotated[str, msgspec.Meta(max_length=MAX_KEY)]
+    value: Annotated[bytes, msgspec.Meta(max_length=MAX_VALUE_BYTES)] | None
+
+
+StreamFrame = EventsTo | PushTo | ServedHere | Dismiss | LatestTo
 encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(StreamFrame).decode
 

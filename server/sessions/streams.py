@@ -9,9 +9,7 @@ dead owner and a slow client are all the same case: a cursor below the end.
 """
 
 import asyncio
-import math
 import random
-from collections import deque
 from collections.abc import Sequence
 from typing import Final
 
@@ -19,24 +17,25 @@ import msgspec
 
 from server.actors.actor import Attached, EventBatch, LoggedActor
 from server.actors.app import App
-from server.errors import GarrisonError, NotFound, Overloaded, Rejected, Unavailable
+from server.errors import GarrisonError, NotFound, Overloaded, Rejected
 from server.ids import ActorId, kind_of, parse_actor_id
 from server.runtime.backoff import backoff_s
 from server.runtime.supervisor import Supervisor
 from server.sessions.broadcast import Broadcast
 from server.sessions.ends import Ending
-from server.sessions.limits import MOVING_RETRY_S, StreamLimits
+from server.sessions.limits import StreamLimits
+from server.sessions.phase import Phase
 from server.sessions.ports import StreamActors
-from server.sessions.session import Phase, Session
+from server.sessions.renewals import Renewals
+from server.sessions.session import Session
 from server.sessions.ticks import TickClock
 from server.sessions.topic import Topic
-from server.wire.messages import Done, Events, Unwatch, Watch, Watching
+from server.sessions.watching import after, ask_leave, check_still, is_moving, too_many
+from server.wire.messages import Events, Watch, Watching
 
 MAX_EVENTS: Final = 512
 MAX_RUN_BYTES: Final = 48 * 1024
 """A frame of events to a client holds about this much at most."""
-_SLICE: Final = 256
-"""Topics that are attached again in one turn of the loop, where a renewal need not be spread wider."""
 
 
 class Streams:
@@ -55,11 +54,9 @@ class Streams:
         limits: StreamLimits,
     ) -> None:
         self._actors, self._app, self._ticks, self._supervisor, self._rng = actors, app, ticks, supervisor, rng
-        self._most, self._slice_at_most, self._limits = max_subscriptions, slice_at_most, limits
+        self._most = max_subscriptions
         self.topics: dict[str, Topic[Session]] = {}
-        self._due: deque[Topic[Session]] = deque()  # to be attached again, a slice at each tick
-        self._slice = _SLICE
-        self._renewing = False
+        self._renewals = Renewals(ticks, self._attach_due, slice_at_most, limits.renew_s)
 
     # ---- sessions that move ----
 
@@ -96,13 +93,19 @@ class Streams:
     # ---- from clients ----
 
     def watch(self, session: Session, message: Watch) -> "Watching | asyncio.Future[Watching]":
-        """Subscribe. Raises, or its future does, `BadInput`, `NotFound`, `Rejected` (too many
+        """Subscribe. Raises, or its future does, `BadInput`, `NotFound`, `Forbidden`, `Rejected` (too many
         subscriptions) and what the actor answers."""
-        _check_still(session)
+        check_still(session)
         identity = parse_actor_id(message.topic)
         cls = self._app.actor(kind_of(identity))
         if cls is None or not issubclass(cls, LoggedActor):
             raise NotFound(f"{kind_of(identity)} has no stream")
+        leave = ask_leave(self._actors, cls, identity, session)
+        return after(leave, lambda: self._watch(session, message, identity))
+
+    def _watch(self, session: Session, message: Watch, identity: ActorId) -> "Watching | asyncio.Future[Watching]":
+        """Subscribe a client that may watch."""
+        check_still(session)
         full = self._full(session, message.topic)
         if full is not None:
             raise full
@@ -120,7 +123,7 @@ class Streams:
             if error is not None:
                 answer.set_exception(error)
             elif session.moving:
-                answer.set_exception(_is_moving())
+                answer.set_exception(is_moving())
             elif (full := self._full(session, message.topic)) is not None:
                 answer.set_exception(full)  # others that were asked for meanwhile were here before
             else:
@@ -132,10 +135,7 @@ class Streams:
 
     def _full(self, session: Session, topic: str) -> Rejected | None:
         """The reason why the session cannot watch `topic` too; None if it can, or does already."""
-        held, most = session.topics or {}, self._most
-        if topic in held or len(held) < most:
-            return None
-        return Rejected("too_many_subscriptions", f"at most {most}")
+        return None if topic in (session.topics or {}) else too_many(session, self._most)
 
     def _subscribe(self, session: Session, message: Watch, identity: ActorId, found: Attached) -> None:
         """Note the topic now, so that it learns of new events; deliver after the reply."""
@@ -158,13 +158,12 @@ class Streams:
             topic.cursors.watch(session, from_seq)
             self._fill(topic)
 
-    def unwatch(self, session: Session, message: Unwatch) -> Done:
-        """Unsubscribe; unknown topics are no error."""
-        _check_still(session)
-        topic = session.topics.pop(message.topic, None) if session.topics else None
-        if topic is not None:
-            self._leave(topic, session)
-        return Done(message.id)
+    def unwatch(self, session: Session, topic: str) -> bool:
+        """Unsubscribe. False: it did not watch that topic."""
+        known = session.topics.pop(topic, None) if session.topics else None
+        if known is not None:
+            self._leave(known, session)
+        return known is not None
 
     def session_ended(self, session: Session, _before: Phase, _ending: Ending) -> None:
         """End the subscriptions of a session that has ended."""
@@ -195,29 +194,11 @@ class Streams:
                 self._fill(topic)  # wakes its actor only if somebody lacks something
             else:
                 due.append(topic)
-        due.sort(key=lambda topic: topic.asked_at)
-        self._due = deque(due)
-        most = self._slice_at_most
-        spread = math.ceil(len(due) * self._ticks.tick_s / self._limits.renew_s)
-        self._slice = most if hurry else min(most, max(_SLICE, spread))
-        if not self._renewing:
-            self._renewing = self._renew_some()
-            if self._renewing:
-                self._ticks.wheel.add(self._ticks.now() + self._ticks.tick_s, self._renew_on)
+        self._renewals.begin(sorted(due, key=lambda topic: topic.asked_at), hurry)
 
-    def _renew_on(self, now: float) -> float | None:
-        """Attach the next slice: the wheel's call while topics are due."""
-        self._renewing = self._renew_some()
-        return now + self._ticks.tick_s if self._renewing else None
-
-    def _renew_some(self) -> bool:
-        """Attach one slice of the topics that are due. False: no more are."""
-        due = self._due
-        for _ in range(min(self._slice, len(due))):
-            topic = due.popleft()
-            if not topic.attaching and self.topics.get(topic.id) is topic:
-                self._attach(topic)
-        return bool(due)
+    def _attach_due(self, topic: Topic[Session]) -> None:
+        if not topic.attaching and self.topics.get(topic.id) is topic:
+            self._attach(topic)
 
     def _attach(self, topic: Topic[Session]) -> None:
         me = self._actors.me
@@ -289,16 +270,6 @@ class Streams:
                 await asyncio.sleep(0)  # a long log must not keep the loop to itself
         finally:
             topic.filling = False
-
-
-def _is_moving() -> Unavailable:
-    return Unavailable("this session is moving to another node", retry_after_s=MOVING_RETRY_S)
-
-
-def _check_still(session: Session) -> None:
-    """Raises `Unavailable` while the session's subscriptions are on their way elsewhere."""
-    if session.moving:
-        raise _is_moving()
 
 
 def _has_room(session: Session) -> bool:

@@ -100,8 +100,8 @@ class Reclaim(NamedTuple):
 
 
 class GoOn(NamedTuple):
-    """Thaw the session: it watches `topics` again and gets the pushes that were kept. `stay`: its client has been
-    sent away by a packed `going`, and is told that the session is here."""
+    """Thaw the session: it watches `topics` again and gets the pushes that were kept.
+    `stay`: its client has been sent away by a packed `going`, and is told that the session is here."""
 
     topics: list[tuple[str, int]]
     late: tuple[Push, ...]
@@ -117,10 +117,23 @@ class Transfer:
 
     `line`: the node in whose line it stands. `pulled`: its client is at `to` already and need not be told.
     `frozen`: it is packed, and nothing of it changes here (a bool beside the phase: each heartbeat without an id
-    reads it). From the freezing on: `topics`, what it watches; `late`, pushes that came since; `going`, the last
-    frame that was packed, empty if nobody is there to be told; `over`, why it ended here meanwhile."""
+    reads it). From the freezing on: `topics`, what it watches; `late`, pushes that came since; `going`,
+    the last frame that was packed, empty if nobody is there to be told; `over`, why it ended here meanwhile."""
 
-    __slots__ = ("attempt", "frozen", "going", "late", "line", "name", "over", "phase", "pulled", "to", "topics", "url")
+    __slots__ = (
+        "attempt",
+        "frozen",
+        "going",
+        "late",
+        "line",
+        "name",
+        "over",
+        "phase",
+        "pulled",
+        "to",
+        "topics",
+        "url",
+    )
 
     def __init__(self, name: str, target: Target, attempt: int = 0) -> None:
         self.name = name

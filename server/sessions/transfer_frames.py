@@ -1,9 +1,10 @@
-"""A session's transfer on the wire between nodes: three messages and their answers. Pure.
+"""A session's transfer on the wire between nodes: four messages and their answers. Pure.
 
     Shipment   sessions, frozen, from the node that has them; answered by one verdict for each
     Want       a question for sessions whose clients have just said hello at the asker
     Forget     word that a shipped session ended for good on its old connection, or goes on at its
                sender, which did not learn that it had arrived
+    Dismissed  word that an actor ended a session that was on its way
 
 A session travels as a `Packed`, cut between two of its messages: everything that resuming needs, its
 pushes as the frames that the client will see. A repeated shipment gets the same answer again, so that a
@@ -21,6 +22,8 @@ from server.ids import actor_id, parse_actor_id
 from server.sessions.outbox import Outbox
 from server.wire.codec import UNDECODABLE, Format
 
+LATEST: Final = 2**53
+"""In place of the number of the next event: the topic is a latest one."""
 MAX_BATCH: Final = 100
 """Sessions in one shipment, and questions in one `Want`."""
 MAX_BATCH_BYTES: Final = 256 * 1024
@@ -43,8 +46,8 @@ T = TypeVar("T")
 
 class Packed(msgspec.Struct, array_like=True, frozen=True):
     """A session between two of its messages. `moves` counts its shipments. `frames` are the pushes `acked + 1`,
-    `acked + 2`, … `beats`: heartbeats that `Beats` acknowledges. `topics`: streams that it watches, with
-    the number of the event that it gets next. `sent`: the newest push that was ever written to the
+    `acked + 2`, … `beats`: heartbeats that `Beats` acknowledges. `topics`: topics that it watches, with
+    the number of the event that it gets next (or `LATEST`). `sent`: the newest push that was ever written to the
     client; absent where it is connected, and so may get all of `frames`."""
 
     resume: ResumeToken
@@ -85,30 +88,41 @@ class Want(msgspec.Struct, array_like=True, frozen=True, tag=1):
 
 class Forget(msgspec.Struct, array_like=True, frozen=True, tag=2):
     """End the copy that shipment `moves` of session `resume` brought, for the reason `why`: `moved` if the
-    session goes on at the sender. `code` and `reason`: what its client is told, if the reason is `dismissed`."""
+    session goes on at the sender."""
 
     resume: ResumeToken
     moves: Count
     why: Text
-    code: Annotated[int, Meta(ge=0, le=4_999)] = 0
-    reason: Annotated[str, Meta(max_length=256)] = ""
+
+
+class Dismissed(msgspec.Struct, array_like=True, frozen=True, tag=3):
+    """End the copy that shipment `moves` of session `resume` brought, or a later one did, wherever it is by now: an
+    actor has ended the session. Its client is told `code` and `reason`."""
+
+    resume: ResumeToken
+    moves: Count
+    code: Annotated[int, Meta(ge=4_000, le=4_999)]
+    reason: Annotated[str, Meta(max_length=256)]
+
+
+TransferFrame = Shipment | Want | Forget | Dismissed
 
 
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(Shipment | Want | Forget).decode
+_decode = msgspec.msgpack.Decoder(TransferFrame).decode
 _decode_verdicts = msgspec.msgpack.Decoder(list[Verdict]).decode
 _decode_places = msgspec.msgpack.Decoder(list[Annotated[str, Meta(max_length=128)]]).decode
 
 
-def encode(message: "Shipment | Want | Forget | Sequence[int] | Sequence[str]") -> bytes:
+def encode(message: "TransferFrame | Sequence[int] | Sequence[str]") -> bytes:
     """Encode a message, or the answer to a message."""
     return _encode(message)
 
 
-def decode(payload: bytes) -> Shipment | Want | Forget:
+def decode(payload: bytes) -> TransferFrame:
     """Read a message. Raises `BadInput` for anything but a whole and plausible one."""
     try:
-        message: Shipment | Want | Forget = _decode(payload)
+        message: TransferFrame = _decode(payload)
     except UNDECODABLE as error:
         raise BadInput(f"session message: {error}") from None
     if isinstance(message, Shipment):

@@ -5,7 +5,7 @@ gets exactly one `Reply` or `Failed` with the same id; a `Push` carries the sess
 number in that place. Applications add theirs in the same way (see `server/actors/app.py`).
 """
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
@@ -33,6 +33,17 @@ class Push(msgspec.Struct, array_like=True, frozen=True, gc=False):
     seq: int
 
 
+TopicName = Annotated[str, Meta(max_length=128)]
+Cursor = Annotated[str, Meta(max_length=64)]
+
+
+class Seen(msgspec.Struct, array_like=True, frozen=True):
+    """A latest topic that the client watches, with the cursor of the newest picture that it has."""
+
+    topic: TopicName
+    cursor: Cursor
+
+
 class Hello(Request, tag="hello", frozen=True):
     """First message of a connection. `resume` is the token of an earlier `Welcome`, `ack` the
     last push sequence number that the client has of that session."""
@@ -43,6 +54,8 @@ class Hello(Request, tag="hello", frozen=True):
     client: Word = ""
     redirects: bool = True
     """False: the client cannot follow redirects; serve it here and forward."""
+    latest: Annotated[list[Seen], Meta(max_length=256)] = []
+    """Latest topics of the session to resume, which go on from these cursors. Others are sent whole."""
 
 
 class Welcome(Reply, tag="welcome", frozen=True):
@@ -108,6 +121,39 @@ class Unwatch(Request, tag="unwatch", frozen=True):
     topic: Annotated[str, Meta(max_length=128)]
 
 
+class WatchLatest(Request, tag="watch_latest", frozen=True):
+    """Subscribe to the latest topic of actor `topic` (`kind/key`): of its values only the newest matter. Answered by
+    `Snapshot`; changes follow as `Latest`. `unwatch` ends it."""
+
+    topic: TopicName
+
+
+class LatestItem(msgspec.Struct, array_like=True, frozen=True):
+    """A key of a latest topic with its newest value, whole; nil: the key is gone."""
+
+    key: str
+    value: Any = None
+
+
+class Snapshot(Reply, tag="snapshot", frozen=True):
+    """All keys of latest topic `topic`. `cursor` names this picture, for a `hello` that resumes."""
+
+    topic: str
+    cursor: str
+    items: list[LatestItem]
+
+
+class Latest(msgspec.Struct, tag="latest", array_like=True, frozen=True, gc=False):
+    """Keys of latest topic `topic` that changed since the picture that was sent before. No push: it has no number, is
+    not acknowledged and not sent again; a client that reads slowly gets fewer and newer. `whole`: these are all keys,
+    and others are gone."""
+
+    topic: str
+    cursor: str
+    whole: bool
+    items: list[LatestItem]
+
+
 class Done(Reply, tag="done", frozen=True):
     """A success that carries nothing more."""
 
@@ -165,7 +211,7 @@ class CloseCode:
     APPLICATION = range(4100, 5000)  # the application's own reasons to end a session: do not retry
 
 
-ENGINE_REQUESTS: tuple[type[Request], ...] = (Hello, Heartbeat, Ack, Watch, Unwatch, Close)
+ENGINE_REQUESTS: tuple[type[Request], ...] = (Hello, Heartbeat, Ack, Watch, Unwatch, Close, WatchLatest)
 ENGINE_ANSWERS: tuple[type[msgspec.Struct], ...] = (
     Welcome,
     Redirect,
@@ -176,4 +222,6 @@ ENGINE_ANSWERS: tuple[type[msgspec.Struct], ...] = (
     Events,
     Failed,
     Going,
+    Snapshot,
+    Latest,
 )

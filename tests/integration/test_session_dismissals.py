@@ -9,7 +9,7 @@ import pytest
 from server.errors import Internal
 from server.ids import NodeAddress
 from server.sessions.limits import Limits, TransferLimits
-from server.sessions.transfer_frames import Forget, Shipment, decode, encode
+from server.sessions.transfer_frames import Dismissed, Shipment, decode, encode
 from server.transport.ports import Answer, Service
 from server.wire.messages import CloseCode, Hello
 from tests.support.gateways import Echo, MemoryClient, Oust, Pilot, World, gateways, token
@@ -114,7 +114,7 @@ class Hold:
 
     def answers(self, sender: NodeAddress, payload: bytes) -> Answer:
         answer = self.serve(sender, payload)
-        if isinstance(decode(payload), Forget) or self.answered or not isinstance(answer, bytes):
+        if isinstance(decode(payload), Dismissed) or self.answered or not isinstance(answer, bytes):
             return answer
         self.answered.append(asyncio.get_running_loop().create_future())
         self.kept.append(partial(self.answered[0].set_result, answer))  # type: ignore[arg-type]
@@ -189,7 +189,7 @@ async def test_word_for_a_copy_that_has_moved_on_follows_it(settled: bool) -> No
         if settled:
             await until(lambda: not world.nodes["node-2"].gateway.table.sessions)
         two = world.nodes["node-2"].system.me
-        word = Forget(client.welcome.resume, 1, "dismissed", *SPOILT)
+        word = Dismissed(client.welcome.resume, 1, *SPOILT)
         world.nodes["node-1"].system.transport.send(two, Service.SESSION, encode(word))
         assert await closed_with(again) == SPOILT
 

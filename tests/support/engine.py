@@ -33,11 +33,17 @@ class Published:
 
     def __init__(self) -> None:
         self.pushes: list[tuple[str, Push]] = []
+        self.latest: list[tuple[list[NodeAddress], ActorId, tuple[int, int], str, bytes | None]] = []
         self.ends: list[tuple[str, int, str]] = []
         self.events: list[tuple[list[NodeAddress], ActorId, int, list[bytes]]] = []
 
     def push(self, subject: str, message: Push) -> None:
         self.pushes.append((subject, message))
+
+    def publish_latest(
+        self, watchers: Sequence[NodeAddress], topic: ActorId, order: tuple[int, int], key: str, value: bytes | None
+    ) -> None:
+        self.latest.append((list(watchers), topic, order, key, value))
 
     def end_sessions(self, subject: str, code: int, reason: str) -> None:
         self.ends.append((subject, code, reason))

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from server.actors.actor import Actor, Attached, Caller, LoggedActor, Record, remote
 from server.actors.app import App, QueryRoute, Route
+from server.actors.latest import LatestActor
 from server.cluster.view import Member, MemberState, View
 from server.errors import NotFound, Rejected
 from server.ids import actor_id
@@ -90,6 +91,14 @@ class Post(Request, tag="post", frozen=True):
 
 class Who(Request, tag="who", frozen=True):
     pass
+
+
+class Light(Request, tag="light", frozen=True):
+    """Set lamps of a board: `null` takes one away."""
+
+    board: str
+    lamps: dict[str, str | None]
+    fail: bool = False
 
 
 class Said(Reply, tag="said", frozen=True):
@@ -195,10 +204,40 @@ class Feed(LoggedActor[Total]):
         return super().attach(node, incarnation)
 
 
+class Lamps(msgspec.Struct, frozen=True):
+    lit: dict[str, str] = {}
+
+
+class Board(LatestActor[Lamps]):
+    """A latest topic: lamps by name."""
+
+    kind = "board"
+    State = Lamps
+
+    __slots__ = ()
+
+    def latest(self) -> dict[str, str]:
+        return self.state.lit
+
+    @remote
+    def light(self, caller: Caller, message: Light) -> Said:
+        lit = dict(self.state.lit)
+        for lamp, color in message.lamps.items():
+            if color is None:
+                lit.pop(lamp, None)
+            else:
+                lit[lamp] = color
+            self.publish_latest(lamp, color)
+        self.state = Lamps(lit)
+        if message.fail:
+            raise Rejected("planted", "after it had published")
+        return Said(message.id, "lit", str(self.node))
+
+
 SessionApp = App(
     name="sessions",
-    actors=(Pilot, Feed),
-    requests=(Echo, Slow, Broken, Tell, Oust, Post, Who),
+    actors=(Pilot, Feed, Board),
+    requests=(Echo, Slow, Broken, Tell, Oust, Post, Who, Light),
     answers=(Said, Present, Note),
     events=(Posted,),
     routes={
@@ -207,6 +246,7 @@ SessionApp = App(
         Broken: Route(Pilot, Pilot.broken, lambda caller, message: caller.subject),
         Tell: Route(Pilot, Pilot.tell_player, lambda caller, message: caller.subject),
         Oust: Route(Pilot, Pilot.oust, lambda caller, message: caller.subject),
+        Light: Route(Board, Board.light, lambda caller, message: message.board),
         Post: Route(Feed, Feed.post, lambda caller, message: message.feed, frozenset({"host"})),
         Who: QueryRoute(
             "who",

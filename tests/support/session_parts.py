@@ -14,8 +14,9 @@ from server.runtime.metrics import Metrics
 from server.runtime.supervisor import Supervisor
 from server.sessions.binding import SessionActors
 from server.sessions.ends import Ending
+from server.sessions.phase import Phase
 from server.sessions.ports import GatewayDrivers
-from server.sessions.session import Phase, Session, SessionKit
+from server.sessions.session import Session, SessionKit
 from server.sessions.table import SessionTable
 from server.sessions.ticks import TickClock
 from server.sessions.turnstile import Turnstile
@@ -197,6 +198,16 @@ class Room:
         self.refilled.append(session)
 
 
+class Late:
+    """Hears of sessions that can be written to again."""
+
+    def __init__(self) -> None:
+        self.sessions: list[Session] = []
+
+    def catch_up(self, session: Session) -> None:
+        self.sessions.append(session)
+
+
 class Keeper:
     """Keeps what sessions tell the table."""
 
@@ -222,7 +233,8 @@ class Parts:
         self.actors, self.transport = FakeActors(), FakeTransport()
         self.rng = random.Random(1)
         self.ticks = TickClock(self.clock, 0.1)
-        self.requests, self.beats, self.room, self.keeper = FakeRequests(), Beats(), Room(), Keeper()
+        self.requests, self.beats, self.room, self.late = FakeRequests(), Beats(), Room(), Late()
+        self.keeper = Keeper()
         self.drivers = GatewayDrivers(
             self.clock, self.rng, self.metrics, self.supervisor, self.transport, NoStoreQueries()
         )
@@ -231,7 +243,7 @@ class Parts:
         codec = Codec("msgpack", ENGINE_REQUESTS)
         return SessionKit(
             self.settings, self.ticks, self.metrics, {"msgpack": codec}, {"msgpack": codec.decode}, 1.0, Turnstile(),
-            self.requests, self.beats, self.room, self.keeper if keeper is None else keeper,
+            self.requests, self.beats, self.room, self.late, self.keeper if keeper is None else keeper,
         )  # fmt: skip
 
     def table(self) -> SessionTable:

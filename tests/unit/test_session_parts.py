@@ -13,6 +13,7 @@ from server.sessions.dismissals import Dismissals
 from server.sessions.ends import ENDED_CLOSED, ENDED_REPLACED, Ending
 from server.sessions.greeter import Greeter
 from server.sessions.homes import Homes
+from server.sessions.latest import LatestTopics
 from server.sessions.limits import Limits, SeekLimits, StreamLimits, TransferLimits
 from server.sessions.mover import Mover
 from server.sessions.opening import Opening
@@ -24,6 +25,7 @@ from server.sessions.seeker import Seeker
 from server.sessions.session import SESSION, Session
 from server.sessions.stream_frames import Dismiss, EventsTo, encode, push_frame
 from server.sessions.streams import Streams
+from server.sessions.subscriptions import Subscriptions
 from server.sessions.table import SessionTable
 from server.sessions.tokens import issue
 from server.sessions.transfer import DepartedSessions, Target, Transfer
@@ -186,6 +188,10 @@ def streams(parts: Parts) -> Streams:
     return Streams(parts.actors, SessionApp, parts.ticks, parts.supervisor, parts.rng, 2, 8, StreamLimits())
 
 
+def latest(parts: Parts) -> LatestTopics:
+    return LatestTopics(parts.actors, SessionApp, parts.ticks, 2, 8, 2.5)
+
+
 def event(text: str) -> bytes:
     return msgspec.msgpack.encode(["posted", 1, text])
 
@@ -257,7 +263,9 @@ def test_the_outlet_hands_messages_of_other_nodes_to_their_parts() -> None:
     session = parts.session(table)
     table.add(session, None)
     connection = attached(parts, session)
-    GatewayOutlet(parts.actors, parts.transport, streams(parts), pushes(parts, table), dismissals(parts, table))
+    GatewayOutlet(
+        parts.actors, parts.transport, streams(parts), latest(parts), pushes(parts, table), dismissals(parts, table)
+    )
     parts.transport.deliver(PEER, Service.STREAM, push_frame("p", Note(0, "x"), 1, False))
     parts.transport.deliver(PEER, Service.STREAM, encode(EventsTo("ledger/f", 1, [])))  # type: ignore[arg-type]
     assert connection.frames[1:] == [["note", 1, "x"]]
@@ -295,8 +303,9 @@ async def test_a_seeker_asks_every_other_node_and_ends_when_nobody_knows() -> No
 
 def mover(parts: Parts, table: SessionTable, departed: DepartedSessions) -> Mover:
     return Mover(
-        parts.drivers, parts.kit(table), parts.actors, Homes(parts.actors), table, streams(parts),
-        pushes(parts, table), departed, TransferLimits(spread_s=0.0), 100, 100_000,
+        parts.drivers, parts.kit(table), parts.actors, Homes(parts.actors), table,
+        Subscriptions(streams(parts), latest(parts)), pushes(parts, table), departed,
+        TransferLimits(spread_s=0.0), 100, 100_000,
     )  # fmt: skip
 
 
@@ -325,8 +334,9 @@ async def test_arrivals_install_a_session_once() -> None:
     table, departed = parts.table(), DepartedSessions()
     seeker = Seeker(parts.actors, parts.transport, SeekLimits())
     SessionArrivals(
-        parts.kit(table), parts.actors, parts.transport, Homes(parts.actors), table, parts.bindings(), streams(parts),
-        pushes(parts, table), seeker, departed, mover(parts, table, departed),
+        parts.kit(table), parts.actors, parts.transport, Homes(parts.actors), table, parts.bindings(),
+        Subscriptions(streams(parts), latest(parts)), pushes(parts, table), seeker, departed,
+        mover(parts, table, departed),
     )  # fmt: skip
     packed = Packed("f" * 32, "elsewhere", "p", "player", "msgpack", False, 1, 1_000, 3, 0, [], [], 0)
     for _ in range(2):
@@ -350,7 +360,8 @@ def greeter(parts: Parts, table: SessionTable) -> Greeter:
     departed = DepartedSessions()
     return Greeter(
         parts.kit(table), KEY, parts.actors, parts.transport, parts.rng, Homes(parts.actors), table, parts.bindings(),
-        departed, Seeker(parts.actors, parts.transport, SeekLimits()), mover(parts, table, departed), Limits(),
+        departed, Seeker(parts.actors, parts.transport, SeekLimits()), mover(parts, table, departed),
+        latest(parts), Limits(),
     )  # fmt: skip
 
 

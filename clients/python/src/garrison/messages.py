@@ -13,6 +13,38 @@ from garrison._base import Command, Event, Message, Notice, Push, Reply, Request
 
 
 @dataclass(frozen=True, slots=True)
+class Seen:
+    """A latest topic that the client watches, with the cursor of the newest picture that it has."""
+
+    topic: str
+    cursor: str
+
+    def to_wire(self) -> list[Any]:
+        return [self.topic, self.cursor]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "Seen":
+        check_length(wire, 2, "Seen")
+        return cls(topic=wire[0], cursor=wire[1])
+
+
+@dataclass(frozen=True, slots=True)
+class LatestItem:
+    """A key of a latest topic with its newest value, whole; nil: the key is gone."""
+
+    key: str
+    value: Any = None
+
+    def to_wire(self) -> list[Any]:
+        return [self.key, self.value]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "LatestItem":
+        n = check_length(wire, 1, "LatestItem")
+        return cls(key=wire[0], value=wire[1] if n > 1 else None)
+
+
+@dataclass(frozen=True, slots=True)
 class MatchOptions:
     """Rules of a match. `score_limit` and `time_limit_ms` of 0 mean none; `teams` of 0 means everyone
     for themselves; `max_players` of 0 means no limit (mode `recorded` only).
@@ -583,6 +615,47 @@ class Going(Push):
 
 
 @dataclass(frozen=True, slots=True)
+class Snapshot(Reply):
+    """All keys of latest topic `topic`. `cursor` names this picture, for a `hello` that resumes."""
+
+    TYPE: ClassVar[str] = "snapshot"
+    topic: str
+    cursor: str
+    items: list[LatestItem]
+    id: int = field(default=0, kw_only=True)
+
+    def to_wire(self) -> list[Any]:
+        return ["snapshot", self.id, self.topic, self.cursor, [each.to_wire() for each in self.items]]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "Snapshot":
+        check_length(wire, 5, "snapshot")
+        return cls(id=wire[1], topic=wire[2], cursor=wire[3], items=[LatestItem.from_wire(each) for each in wire[4]])
+
+
+@dataclass(frozen=True, slots=True)
+class Latest(Notice):
+    """Keys of latest topic `topic` that changed since the picture that was sent before. No push: it
+    has no number, is not acknowledged and not sent again; a client that reads slowly gets fewer and
+    newer. `whole`: these are all keys, and others are gone.
+    """
+
+    TYPE: ClassVar[str] = "latest"
+    topic: str
+    cursor: str
+    whole: bool
+    items: list[LatestItem]
+
+    def to_wire(self) -> list[Any]:
+        return ["latest", self.topic, self.cursor, self.whole, [each.to_wire() for each in self.items]]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "Latest":
+        check_length(wire, 5, "latest")
+        return cls(topic=wire[1], cursor=wire[2], whole=wire[3], items=[LatestItem.from_wire(each) for each in wire[4]])
+
+
+@dataclass(frozen=True, slots=True)
 class Presence(Reply):
     """A player as others may see it (an invisible player is `offline` to others). `last_seen_ms` is
     wall time, 0 if never.
@@ -790,6 +863,9 @@ class Hello(Request[Welcome | Redirect]):
     push sequence number that the client has of that session.
 
     `redirects`: False: the client cannot follow redirects; serve it here and forward.
+
+    `latest`: Latest topics of the session to resume, which go on from these cursors. Others are
+    sent whole.
     """
 
     TYPE: ClassVar[str] = "hello"
@@ -798,10 +874,20 @@ class Hello(Request[Welcome | Redirect]):
     ack: int = 0
     client: str = ""
     redirects: bool = True
+    latest: list[Seen] = field(default_factory=list)
     id: int = field(default=0, kw_only=True)
 
     def to_wire(self) -> list[Any]:
-        return ["hello", self.id, self.token, self.resume, self.ack, self.client, self.redirects]
+        return [
+            "hello",
+            self.id,
+            self.token,
+            self.resume,
+            self.ack,
+            self.client,
+            self.redirects,
+            [each.to_wire() for each in self.latest],
+        ]
 
     @classmethod
     def from_wire(cls, wire: Sequence[Any]) -> "Hello":
@@ -813,6 +899,7 @@ class Hello(Request[Welcome | Redirect]):
             ack=wire[4] if n > 4 else 0,
             client=wire[5] if n > 5 else "",
             redirects=wire[6] if n > 6 else True,
+            latest=[Seen.from_wire(each) for each in wire[7]] if n > 7 else [],
         )
 
 
@@ -904,6 +991,25 @@ class Close(Request[Done]):
     def from_wire(cls, wire: Sequence[Any]) -> "Close":
         check_length(wire, 2, "close")
         return cls(id=wire[1])
+
+
+@dataclass(frozen=True, slots=True)
+class WatchLatest(Request[Snapshot]):
+    """Subscribe to the latest topic of actor `topic` (`kind/key`): of its values only the newest
+    matter. Answered by `Snapshot`; changes follow as `Latest`. `unwatch` ends it.
+    """
+
+    TYPE: ClassVar[str] = "watch_latest"
+    topic: str
+    id: int = field(default=0, kw_only=True)
+
+    def to_wire(self) -> list[Any]:
+        return ["watch_latest", self.id, self.topic]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "WatchLatest":
+        check_length(wire, 3, "watch_latest")
+        return cls(id=wire[1], topic=wire[2])
 
 
 @dataclass(frozen=True, slots=True)
@@ -1184,6 +1290,8 @@ ANSWERS: dict[str, Callable[[Sequence[Any]], Message]] = {
     "events": Events.from_wire,
     "error": Failed.from_wire,
     "going": Going.from_wire,
+    "snapshot": Snapshot.from_wire,
+    "latest": Latest.from_wire,
     "presence": Presence.from_wire,
     "profile": Profile.from_wire,
     "saved": Saved.from_wire,
@@ -1201,6 +1309,7 @@ REQUESTS: dict[str, Callable[[Sequence[Any]], Request[Any]]] = {
     "watch": Watch.from_wire,
     "unwatch": Unwatch.from_wire,
     "close": Close.from_wire,
+    "watch_latest": WatchLatest.from_wire,
     "presence.set": PresenceSet.from_wire,
     "presence.get": PresenceGet.from_wire,
     "profile.set": ProfileSet.from_wire,

@@ -1,0 +1,324 @@
+"""A node's latest topics: the newest pictures that its clients watch.
+
+One picture a topic and node, however many watch; a session has beside its outbox a slot for each of its topics, which
+says how much of the picture it has. At each tick the topics that changed are sent to their watchers: the keys that
+changed since their slot, encoded once for all watchers that lack the same. A session that cannot be written to (its
+client does not read, or is away, or it is on its way to another node) stays behind with its slot, and gets what is
+newest then.
+
+The picture of a topic is made before its actor is asked, so that a difference that overtakes the snapshot is kept:
+the highest order wins (`picture.py`). Staying attached: as streams do (`renewals.py`), and at once where a difference
+is missing.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+import msgspec
+
+from server.actors.actor import Actor
+from server.actors.app import App
+from server.actors.latest import LatestActor, LatestState, Order
+from server.errors import GarrisonError, NotFound, Overloaded, Rejected
+from server.ids import ActorId, kind_of, parse_actor_id
+from server.sessions.ends import Ending
+from server.sessions.phase import Phase
+from server.sessions.picture import Picture, Slot
+from server.sessions.ports import StreamActors
+from server.sessions.renewals import Renewals
+from server.sessions.session import Session
+from server.sessions.ticks import TickClock
+from server.sessions.watching import after, ask_leave, check_still, is_moving, too_many
+from server.wire.codec import Format
+from server.wire.messages import Latest, LatestItem, Seen, Snapshot, WatchLatest
+
+_encode_json: Final = msgspec.json.Encoder().encode
+_encode: Final = msgspec.msgpack.Encoder().encode
+_decode_value: Final = msgspec.msgpack.Decoder().decode
+
+
+class LatestTopic:
+    """One watched topic. `token`: names this picture in clients' cursors."""
+
+    __slots__ = ("asked_at", "attaching", "id", "picture", "token", "waiting", "watchers")
+
+    def __init__(self, identity: ActorId, token: str) -> None:
+        self.id, self.token = identity, token
+        self.picture = Picture()
+        self.watchers: dict[Session, Slot] = {}
+        self.waiting: list[asyncio.Future[None]] = []
+        """Watchers whose snapshot waits for the first picture."""
+        self.attaching = False
+        self.asked_at = 0.0
+
+    @property
+    def cursor(self) -> str:
+        """The name of the present picture."""
+        return f"{self.token}:{self.picture.revision}"
+
+    def revision_of(self, cursor: str) -> int:
+        """The revision that a cursor names; -1 for one of another picture."""
+        token, _, revision = cursor.rpartition(":")
+        if token != self.token or not revision.isdecimal() or int(revision) > self.picture.revision:
+            return -1
+        return int(revision)
+
+
+class LatestTopics:
+    """See the module's head. `most`: topics of one session at most, its streams counted."""
+
+    def __init__(
+        self,
+        actors: StreamActors,
+        app: App,
+        ticks: TickClock,
+        most: int,
+        slice_at_most: int,
+        renew_s: float,
+    ) -> None:
+        self._actors, self._app, self._ticks, self._most = actors, app, ticks, most
+        self.topics: dict[str, LatestTopic] = {}
+        self._changed: dict[LatestTopic, None] = {}
+        self._late: dict[Session, None] = {}
+        """Sessions that can be written to again and may lack something."""
+        self._tokens = 0
+        self._renewals = Renewals(ticks, self._attach_due, slice_at_most, renew_s)
+
+    # ---- from clients ----
+
+    def watch(self, session: Session, message: WatchLatest) -> "Snapshot | asyncio.Future[Snapshot]":
+        """Subscribe. Raises, or its future does, `BadInput`, `NotFound`, `Forbidden`, `Rejected` (too many
+        subscriptions) and the errors of the actor."""
+        check_still(session)
+        identity = parse_actor_id(message.topic)
+        leave = ask_leave(self._actors, self._kind(identity), identity, session)
+        return after(leave, lambda: self._watch(session, message, identity))
+
+    def _watch(
+        self, session: Session, message: WatchLatest, identity: ActorId
+    ) -> "Snapshot | asyncio.Future[Snapshot]":
+        """Subscribe a client that may watch."""
+        check_still(session)
+        full = self._full(session, identity)
+        if full is not None:
+            raise full
+        topic = self._topic(identity)
+        if topic.picture.is_known:
+            return self._begin(session, topic, message)
+        answer: asyncio.Future[Snapshot] = asyncio.get_running_loop().create_future()
+        known: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        topic.waiting.append(known)
+
+        def first(future: "asyncio.Future[None]") -> None:
+            if answer.cancelled():
+                return
+            error = GarrisonError("cancelled") if future.cancelled() else future.exception()
+            if error is not None:
+                answer.set_exception(error)
+            elif session.ended or session.moving:
+                answer.set_exception(is_moving())
+            elif (full := self._full(session, identity)) is not None:
+                answer.set_exception(full)  # others that were asked for meanwhile were here before
+            else:
+                answer.set_result(self._begin(session, topic, message))
+            self._leave_if_unwatched(topic)
+
+        known.add_done_callback(first)
+        if not topic.attaching:
+            self._attach(topic)
+        return answer
+
+    def _kind(self, identity: ActorId) -> type[Actor[Any]]:
+        cls = self._app.actor(kind_of(identity))
+        if cls is None or not issubclass(cls, LatestActor):
+            raise NotFound(f"{kind_of(identity)} has no latest topic")
+        return cls
+
+    def _full(self, session: Session, topic: str) -> Rejected | None:
+        return None if topic in (session.latest or {}) else too_many(session, self._most)
+
+    def _topic(self, identity: ActorId) -> LatestTopic:
+        topic = self.topics.get(identity)
+        if topic is None:
+            self._tokens += 1
+            me = self._actors.me
+            topic = self.topics[identity] = LatestTopic(identity, f"{me.node}-{me.incarnation}-{self._tokens}")
+        return topic
+
+    def _begin(self, session: Session, topic: LatestTopic, message: WatchLatest) -> Snapshot:
+        if session.latest is None:
+            session.latest = {}
+        slot = session.latest[topic.id] = topic.watchers[session] = Slot(topic.picture.revision)
+        assert slot.revision >= 0
+        return Snapshot(message.id, topic.id, topic.cursor, _items(topic.picture.whole(), session.format))
+
+    def unwatch(self, session: Session, topic: str) -> bool:
+        """Unsubscribe. False: it did not watch that topic."""
+        slot = session.latest.pop(topic, None) if session.latest else None
+        if slot is None:
+            return False
+        self._leave(self.topics[topic], session)
+        return True
+
+    # ---- sessions that end, move, and come back ----
+
+    def session_ended(self, session: Session, _before: Phase, _ending: Ending) -> None:
+        """End the subscriptions of a session that has ended."""
+        self.withdraw(session)
+
+    def withdraw(self, session: Session) -> list[str]:
+        """End the subscriptions of a session that goes to another node: its topics."""
+        names, session.latest = list(session.latest or ()), None
+        self._late.pop(session, None)
+        for name in names:
+            self._leave(self.topics[name], session)
+        return names
+
+    def restore(self, session: Session, names: Iterable[str]) -> None:
+        """Begin the subscriptions of a session that came, or came back: it has no picture yet."""
+        for name in names:
+            identity = parse_actor_id(name)
+            cls = self._app.actor(kind_of(identity))
+            if cls is None or not issubclass(cls, LatestActor):
+                continue
+            topic = self._topic(identity)
+            if session.latest is None:
+                session.latest = {}
+            session.latest[identity] = topic.watchers[session] = Slot()
+            if not topic.picture.is_known and not topic.attaching:
+                self._attach(topic)
+        self.catch_up(session)
+
+    def resume(self, session: Session, seen: Iterable[Seen]) -> None:
+        """Go on for a client that is back and has these pictures; other topics are sent whole."""
+        cursors = {each.topic: each.cursor for each in seen}
+        for name, slot in (session.latest or {}).items():
+            slot.revision = self.topics[name].revision_of(cursors.get(name, ""))
+        self.catch_up(session)
+
+    def catch_up(self, session: Session) -> None:
+        """Send what the session lacks at the next tick: it can be written to again."""
+        if session.latest:
+            self._late[session] = None
+
+    def _leave(self, topic: LatestTopic, session: Session) -> None:
+        topic.watchers.pop(session, None)
+        self._leave_if_unwatched(topic)
+
+    def _leave_if_unwatched(self, topic: LatestTopic) -> None:
+        if not topic.watchers and not any(not future.done() for future in topic.waiting):
+            if self.topics.get(topic.id) is topic:
+                del self.topics[topic.id]
+            self._changed.pop(topic, None)
+
+    # ---- staying attached ----
+
+    def renew(self, hurry: bool = False) -> None:
+        """Attach every topic again. `hurry`: their owners may have changed."""
+        self._renewals.begin(sorted(self.topics.values(), key=lambda topic: topic.asked_at), hurry)
+
+    def _attach_due(self, topic: LatestTopic) -> None:
+        if not topic.attaching and self.topics.get(topic.id) is topic:
+            self._attach(topic)
+
+    def _attach(self, topic: LatestTopic) -> None:
+        me = self._actors.me
+        args = (str(me.node), int(me.incarnation), topic.picture.source, *topic.picture.known)
+        try:
+            found = self._actors.ask_now(topic.id, "attach_latest", args)
+        except GarrisonError as error:
+            self._not_attached(topic, error)
+            return
+        if not isinstance(found, asyncio.Future):
+            self._attached(topic, found)
+            return
+        topic.attaching = True
+
+        def attached(future: "asyncio.Future[LatestState]") -> None:
+            topic.attaching = False
+            error = GarrisonError("cancelled") if future.cancelled() else future.exception()
+            if error is None:
+                self._attached(topic, future.result())
+            else:
+                self._not_attached(topic, error)
+
+        found.add_done_callback(attached)
+
+    def _not_attached(self, topic: LatestTopic, error: BaseException) -> None:
+        """Leave the picture as it is: the next renewal tries again. Watchers that wait for the first one are told."""
+        if not isinstance(error, Overloaded):
+            topic.asked_at = self._ticks.now()
+        waiting, topic.waiting = topic.waiting, []
+        for future in waiting:
+            if not future.done():
+                future.set_exception(error)
+        self._leave_if_unwatched(topic)
+
+    def _attached(self, topic: LatestTopic, state: LatestState) -> None:
+        topic.asked_at = self._ticks.now()
+        order = (state.epoch, state.n)
+        if state.items is not None:
+            items = {key: bytes(value) for key, value in state.items.items()}
+            if topic.picture.learn_all(state.source, order, items):
+                self._changed[topic] = None
+        waiting, topic.waiting = topic.waiting, []
+        for future in waiting:
+            if not future.done():
+                future.set_result(None)
+
+    def arrived(self, identity: ActorId, order: Order, key: str, value: bytes | None) -> None:
+        """Take in a difference of a watched topic, from its actor."""
+        topic = self.topics.get(identity)
+        if topic is None:
+            return
+        if topic.picture.learn(order, key, value):
+            self._changed[topic] = None
+        if topic.picture.gap and topic.picture.is_known and not topic.attaching:
+            self._attach(topic)
+
+    # ---- to watchers ----
+
+    def tick(self) -> None:
+        """Send what changed to the watchers that can be written to."""
+        changed, self._changed = self._changed, {}
+        late, self._late = self._late, {}
+        frames = _Frames()
+        for topic in changed:
+            for session, slot in list(topic.watchers.items()):
+                self._send(session, topic, slot, frames)
+        for session in late:
+            for name, slot in list((session.latest or {}).items()):
+                self._send(session, self.topics[name], slot, frames)
+
+    def _send(self, session: Session, topic: LatestTopic, slot: Slot, frames: "_Frames") -> None:
+        picture = topic.picture
+        if slot.revision == picture.revision or not picture.is_known or not session.takes_latest:
+            return
+        session.send(frames.of(topic, slot.revision, session.format))
+        slot.revision = picture.revision
+
+
+class _Frames:
+    """The frames of one tick, each encoded once for all watchers that lack the same."""
+
+    def __init__(self) -> None:
+        self._frames: dict[tuple[LatestTopic, int, Format], bytes] = {}
+
+    def of(self, topic: LatestTopic, since: int, format: Format) -> bytes:
+        """The frame for a watcher that has the picture of revision `since`."""
+        frame = self._frames.get((topic, since, format))
+        if frame is None:
+            changes = topic.picture.since(since) if since >= 0 else None
+            items = topic.picture.whole() if changes is None else changes
+            message = Latest(topic.id, topic.cursor, changes is None, _items(items, format))
+            encode: Callable[[Any], bytes] = _encode if format == "msgpack" else _encode_json
+            frame = self._frames[topic, since, format] = encode(message)
+        return frame
+
+
+def _items(items: Iterable[tuple[str, bytes | None]], format: Format) -> list[LatestItem]:
+    """Items as they travel to clients: values are kept as msgpack; in a JSON frame they must be JSON."""
+    if format == "msgpack":
+        return [LatestItem(key, None if value is None else msgspec.Raw(value)) for key, value in items]
+    return [LatestItem(key, None if value is None else _decode_value(value)) for key, value in items]

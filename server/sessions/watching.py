@@ -1,0 +1,78 @@
+"""Rules that streams and latest topics share: when a session may watch, and who is asked."""
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeVar
+
+from server.actors.actor import Actor
+from server.errors import GarrisonError, Rejected, Unavailable
+from server.ids import ActorId
+from server.sessions.limits import MOVING_RETRY_S
+from server.sessions.ports import ClientCalls
+from server.sessions.session import Session
+
+T = TypeVar("T")
+
+
+def is_moving() -> Unavailable:
+    """The answer to a client whose session is just being moved."""
+    return Unavailable("this session is moving to another node", retry_after_s=MOVING_RETRY_S)
+
+
+def check_still(session: Session) -> None:
+    """Raises `Unavailable` while the session's subscriptions are on their way elsewhere."""
+    if session.moving:
+        raise is_moving()
+
+
+def too_many(session: Session, most: int) -> Rejected | None:
+    """The reason why the session cannot watch another topic; None if it can."""
+    if len(session.topics or ()) + len(session.latest or ()) < most:
+        return None
+    return Rejected("too_many_subscriptions", f"at most {most}")
+
+
+def ask_leave(actors: ClientCalls, cls: type[Actor[Any]], identity: ActorId, session: Session) -> Any:
+    """Ask the actor whether the session's client may watch it. None, or a future of it; raises, or the future does,
+    `Forbidden`. An actor whose class says nothing of it is not asked: that would be one more round trip."""
+    if cls.may_watch is Actor.may_watch:
+        return None
+    return actors.ask_now(identity, "admits", (session.caller,))
+
+
+def after(first: Any, then: "Callable[[], T | asyncio.Future[T]]") -> "T | asyncio.Future[T]":
+    """`then()`, at once or when `first` is there. Raises, or its future does, the errors of either."""
+    if not isinstance(first, asyncio.Future):
+        return then()
+    answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+    first.add_done_callback(partial(_go_on, then, answer))
+    return answer
+
+
+def _go_on(then: "Callable[[], T | asyncio.Future[T]]", answer: "asyncio.Future[T]", first: Any) -> None:
+    if answer.done():
+        return
+    error = GarrisonError("cancelled") if first.cancelled() else first.exception()
+    result: Any = None
+    if error is None:
+        try:
+            result = then()
+        except Exception as raised:
+            error = raised
+    if error is not None:
+        answer.set_exception(error)
+    elif isinstance(result, asyncio.Future):
+        result.add_done_callback(partial(_copy, answer))
+    else:
+        answer.set_result(result)
+
+
+def _copy(answer: "asyncio.Future[T]", result: "asyncio.Future[T]") -> None:
+    if answer.done():
+        return
+    error = GarrisonError("cancelled") if result.cancelled() else result.exception()
+    if error is not None:
+        answer.set_exception(error)
+    else:
+        answer.set_result(result.result())

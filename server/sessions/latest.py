@@ -39,7 +39,7 @@ _decode_value: Final = msgspec.msgpack.Decoder().decode
 
 
 class LatestTopic:
-    """One watched topic. `token`: names this picture in clients' cursors."""
+    """A watched topic. `token`: the name of this picture in clients' cursors."""
 
     __slots__ = ("asked_at", "attaching", "id", "picture", "token", "waiting", "watchers")
 

@@ -112,7 +112,7 @@ class Picture:
 
 
 class Slot:
-    """What a session has of one latest topic: the picture of `revision`; -1: none, not even an empty one."""
+    """A session's part of a latest topic: it has the picture of `revision`; -1: none, not even an empty one."""
 
     __slots__ = ("revision",)
 

@@ -163,7 +163,7 @@ class Session(_EachBeat):
         """Number of the hello that opened or resumed it; 0 for one that no client has been here for."""
         self.topics: dict[str, Topic[Session]] | None = None
         self.latest: dict[str, Slot] | None = None
-        """What it has of the latest topics that it watches."""
+        """The pictures that its client has, of the latest topics that it watches."""
         self.in_line: InLine | None = None
         """The line where its messages wait, while it sends faster than it may."""
         self.starved = False

@@ -146,7 +146,7 @@ def final_state(kind: LoggedKind[S], log: StoredLog) -> S:
 def verify(kind: LoggedKind[S], log: StoredLog) -> Verified[S]:
     """Recompute all that is stored of a whole log, which begins with event 1: checksums and hash chain
     from bytes, each keyframe from the events before it, the end's hash from all of them, the log's end from
-    its row. Raises `Corrupt` with the first thing that is not as it should be."""
+    its row. Raises `Corrupt` with the first thing that is not as it should be, also where `evolve` raises."""
     fold = Fold(kind, kind.state_type())
     segments = open_chunks = 0
     ended = False
@@ -160,7 +160,8 @@ def verify(kind: LoggedKind[S], log: StoredLog) -> Verified[S]:
             _same(part, f"event {part.first_seq}: running hash before it", part.head_before, fold.head)
         else:
             open_chunks += 1
-        _take_all(fold, part)
+        for entry in part.entries:
+            _take_verified(fold, part, entry)
         ended = part.end_hash is not None
         if ended:
             _same(part, f"event {part.last_seq}: end hash", part.end_hash, state_hash(fold.state))
@@ -209,6 +210,16 @@ def _take(fold: Fold[S], part: Segment, entry: Entry) -> Record:
         return fold.take(entry)
     except Corrupt as error:
         raise Corrupt(f"{_name(part)}: {error.message}") from None
+
+
+def _take_verified(fold: Fold[S], part: Segment, entry: Entry) -> None:
+    """Like `_take`; an event that the rules of today cannot evolve by is a finding too, not a crash."""
+    try:
+        _take(fold, part, entry)
+    except Corrupt:
+        raise
+    except Exception as error:
+        raise Corrupt(f"{_name(part)}: event {entry.seq}: evolve raises {type(error).__name__}: {error}") from error
 
 
 def _chunk_before(chunks: list[Chunk], from_ms: int) -> int:

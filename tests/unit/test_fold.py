@@ -145,6 +145,17 @@ def test_an_end_that_is_none_is_named() -> None:
         fold.verify(KIND, StoredLog(4, head, [Chunk(1, 3, True, sealed)]))
 
 
+def test_rules_that_cannot_apply_a_stored_event_are_a_finding() -> None:
+    """The rules have changed since the log was played."""
+
+    def evolve(state: Total, record: Record) -> Total:
+        return Total(state.total + {1: 1, 2: 2}[record.event.n])
+
+    changed = msgspec.structs.replace(KIND, evolve=evolve)
+    with pytest.raises(Corrupt, match="open chunk at event 3: event 3: evolve raises KeyError: 3"):
+        fold.verify(changed, stored((1, 2, 3, 4), 0))
+
+
 async def test_a_log_that_a_node_has_written_replays_and_verifies() -> None:
     ledger = actor_id("ledger", "a")
     async with cluster(store={"segment_entries": 4, "group_commit_s": 0.001}) as world:

@@ -289,7 +289,7 @@ class Node:
         self.pipeline.retention.end()
         try:
             for activation in list(self.system.catalog.live.values()):
-                changes = activation.version - activation.stored_version if activation.durable and not journaled else 0
+                changes = activation.unstored_changes if not journaled else 0
                 if changes:
                     self.system.catalog.lost(activation, changes)
                 else:

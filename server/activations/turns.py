@@ -80,7 +80,19 @@ class _EachTurn:
 class Turns(_EachTurn):
     """See the module's head. `version` counts changes of the durable state for ever."""
 
-    __slots__ = ("_log", "_node", "_turn", "_why", "dirty", "epoch", "id", "kind", "stored_version", "version")
+    __slots__ = (
+        "_log",
+        "_node",
+        "_turn",
+        "_why",
+        "dirty",
+        "epoch",
+        "id",
+        "kind",
+        "stored_version",
+        "through",
+        "version",
+    )
 
     def __init__(
         self, node: ActivationNode, cls: type[Actor[Any]], identity: ActorId, state: Any, version: int
@@ -89,6 +101,8 @@ class Turns(_EachTurn):
         self.id = identity
         self.kind = cls.kind
         self.durable = cls.durability != "volatile"
+        self.through = cls.durability == "written_through"
+        """Its outputs wait until the store has the change."""
         self.epoch = Epoch(0)
         self.version = self.stored_version = version
         self.dirty = False
@@ -269,6 +283,10 @@ class Turns(_EachTurn):
                         self._room()
                         self._log.end_turn(state, self.version + 1)
                         held = True
+                    elif self.through:
+                        self._room()
+                        self._node.durability.accept_through(self)
+                        held = True
                     elif not self._node.durability.accept(self, state):
                         held = True
                 except GarrisonError:
@@ -426,8 +444,8 @@ class Turns(_EachTurn):
 
     @property
     def unstored_changes(self) -> int:
-        """Durable changes that are not in the store yet."""
-        return self.version - self.stored_version if self.durable else 0
+        """Changes that were told and are not in the store yet: none of one that is written through."""
+        return self.version - self.stored_version if self.durable and not self.through else 0
 
     def note_stored(self, version: int) -> None:
         """Note that everything up to `version` is in the store."""

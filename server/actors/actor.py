@@ -41,7 +41,10 @@ A = TypeVar("A", bound="Actor[Any]")
 P = ParamSpec("P")
 R = TypeVar("R")
 
-Durability = Literal["volatile", "write_behind", "logged"]
+Durability = Literal["volatile", "write_behind", "written_through", "logged"]
+"""How durable a change is before the turn's outputs leave. `volatile`: it is in memory. `write_behind`: in memory, and
+in the crash journal where there is one; in the store within the flush interval. `written_through`: in the store.
+`logged`: its events are in the store."""
 Placement = Literal["hash", "local", "least_loaded"]
 Role = Literal["player", "host", "service", "node"]
 

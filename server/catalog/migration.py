@@ -199,8 +199,8 @@ class Migrator:
             async with self._group_commit.quiet() as commit:
                 yield commit
         elif activation.durable:
-            async with self._write_behind.quiet():
-                yield None
+            async with self._write_behind.quiet() as write_through:
+                yield write_through if activation.through else None
         else:
             yield None
 
@@ -281,7 +281,7 @@ class Migrator:
     @staticmethod
     async def _commit(halted: Iterable[Activation], commit: Commit) -> None:
         for _ in range(MAX_COMMITS):
-            if not any(it.log().backlog() for it in halted if not (it.busy or it.dropped)):
+            if not any(it.log().backlog() if it.has_log else it.held for it in halted if not (it.busy or it.dropped)):
                 return
             await commit()
 

@@ -96,6 +96,8 @@ class ActorSystem:
         self.directory.start(me)
         self.supervisor.spawn(self.catalog.collect(), "collect")
         self.supervisor.spawn(self.rebalance.run(), "rebalance")
+        if any(cls.durability == "written_through" for cls in self.app.actors):
+            self.supervisor.spawn(self.write_behind.run_through(), "written-through")
         if self.reminders.wanted:
             self.supervisor.spawn(self.reminders.run(), "reminders")
         if self.orphans.wanted:

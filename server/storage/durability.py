@@ -18,7 +18,7 @@ from server.runtime.clock import Clock
 from server.storage.group_commit import GroupCommit
 from server.storage.journal.ports import Journal
 from server.storage.journal.retention import JournalRetention
-from server.storage.write_behind import Flushable, WriteBehind
+from server.storage.write_behind import Flushable, WriteBehind, WrittenThrough
 
 
 class Durability(Protocol):
@@ -28,6 +28,11 @@ class Durability(Protocol):
         they wait until the implementation calls `entity.released(version)`. Raises `Unavailable`
         or `Overloaded` where a durable change may not be accepted now, `OutcomeUnknown` where the
         lease ran out with the change in the journal; the change is then undone."""
+        ...
+
+    def accept_through(self, entity: WrittenThrough) -> None:
+        """Accept a change as `accept` does, for a written-through entity: it is written to the store at once,
+        and its outputs wait until `entity.released(version)` says that it is committed there."""
         ...
 
     def accept_logged(self) -> None:
@@ -50,6 +55,15 @@ class MemoryFirst:
             self._write_behind.check(entity)
             self._write_behind.mark(entity)
         return True
+
+    def accept_through(self, entity: WrittenThrough) -> None:
+        # No journal: nobody is told before the store has it, so that nothing told can be lost with this node.
+        if self._boot() >= self._lease.safe_until or self._write_behind.refusal is not None:
+            self._refuse()
+        if not entity.dirty:
+            self._write_behind.check(entity)
+            self._write_behind.mark(entity)
+        self._write_behind.write_soon(entity)
 
     def accept_logged(self) -> None:
         if not self._lease.holds():

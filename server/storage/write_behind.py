@@ -4,13 +4,16 @@ One flush runs at a time, so that an entity's versions reach the store in order.
 sees is an entity's last turn boundary. Bounds: `max_dirty` entities and `max_dirty_age_s`; past
 either, the node refuses further durable changes, and memory stays bounded while the store is away.
 
+Entities that are *written through* are written at once, and their outputs wait for it; what cannot be written
+then is dirty as anything else.
+
 A state that the store cannot take stays, and is tried again. After each flush the journal's retention is
 told what is stored, and what had to be given up; what the journal forgets is decided there.
 """
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from operator import attrgetter
 from typing import Any, Protocol
@@ -53,6 +56,14 @@ class Flushable(Protocol):
         ...
 
 
+class WrittenThrough(Flushable, Protocol):
+    """An activation whose outputs wait for the commit of its changes."""
+
+    def overdue(self) -> None:
+        """Tell those whose answers have waited past the deadline that the store is away."""
+        ...
+
+
 class WriteBehind:
     """The dirty set of one node and its flush loop."""
 
@@ -72,6 +83,9 @@ class WriteBehind:
         self._lock = asyncio.Lock()
         self._failures = 0
         self._hurry = asyncio.Event()
+        self._through: dict[ActorId, WrittenThrough] = {}
+        """Entities whose newest change is awaited in the store."""
+        self._asked_through = asyncio.Event()
         self.refusal: str | None = None
         """Why durable changes are refused now; None while they are accepted."""
 
@@ -103,6 +117,8 @@ class WriteBehind:
 
     def _clean(self, entity: Flushable) -> None:
         entity.dirty = False
+        if self._through.get(entity.id) is entity:
+            del self._through[entity.id]
         held = self._aside.get(entity.id)
         if held is not None and held[0] is entity:
             del self._aside[entity.id]
@@ -141,6 +157,53 @@ class WriteBehind:
         """Flush soon: the journal has no room."""
         self._hurry.set()
 
+    # ---- written through ----
+
+    def write_soon(self, entity: WrittenThrough) -> None:
+        """Write `entity`, which `mark` was told of, as soon as `run_through` gets to it: outputs wait for that."""
+        self._through[entity.id] = entity
+        self._asked_through.set()
+
+    async def run_through(self) -> None:
+        """Write what `write_soon` was told, at once; changes that come while a write is under way go together
+        into the next one, as with a group commit. Where the store is away, tell those who have waited too long."""
+        failures = 0
+        while True:
+            await self._asked_through.wait()
+            self._asked_through.clear()
+            try:
+                async with self._lock:
+                    await self._write_through()
+                failures = 0
+            except Exception as error:
+                failures += 1
+                if failures == 1:
+                    known = isinstance(error, GarrisonError)
+                    what = {"count": len(self._through), "exc_info": None if known else error}
+                    log.warning("not written through", why=str(error), **what)
+                for entity in list(self._through.values()):
+                    entity.overdue()
+                await asyncio.sleep(backoff_s(failures, self._rng, base_s=0.1, cap_s=1.0))
+                self._asked_through.set()
+
+    async def _write_through(self) -> None:
+        """Write what is awaited now, under the lock. Raises as `flush`, and `Unavailable` where the store cannot
+        take one of the states."""
+        asked = [entity for entity in self._through.values() if entity.id in self._dirty]
+        size = self._settings.flush_batch
+        try:
+            for start in range(0, len(asked), size):
+                await self._write(list(asked[start : start + size]))
+        finally:
+            for entity in list(self._through.values()):
+                if entity.stored_version >= entity.version:
+                    del self._through[entity.id]
+        stuck = [entity.id for entity in asked if self.is_stuck(entity)]
+        if stuck:
+            raise Unavailable(f"{len(stuck)} states could not be stored, {stuck[0]} first")
+
+    # ---- the flush ----
+
     def observe(self) -> None:
         """Bring the gauges and the refusal up to date."""
         self._metrics.dirty = len(self._dirty)
@@ -162,14 +225,15 @@ class WriteBehind:
                 left -= len(batch)
                 await self._write(batch)
             if self._retention.active:
-                stuck = [entity for entity in self._dirty if not entity.dirty]
+                stuck = [it for it in self._dirty if not it.dirty and it.id not in self._through]
                 self._retention.flushed(position, stuck, owner_unknown=bool(self._aside))
 
     @asynccontextmanager
-    async def quiet(self) -> AsyncIterator[None]:
-        """While this is held, no write is under way."""
+    async def quiet(self) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+        """While this is held, no write is under way but what the given function does: it writes what is
+        to be written through."""
         async with self._lock:
-            yield
+            yield self._write_through
 
     @property
     def failing(self) -> bool:
@@ -240,8 +304,8 @@ class WriteBehind:
                 entity.fenced()
                 continue
             entity.stored_version = change.version
-            if self._retention.active:
-                entity.released(change.version)  # in the store before the journal said so
+            if self._retention.active or entity.id in self._through:
+                entity.released(change.version)  # awaited, or in the store before the journal said so
             if entity.version == change.version:
                 entity.dirty = False
                 clean.append(entity)

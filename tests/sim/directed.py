@@ -17,6 +17,8 @@ actors of a small application of their own, and look at what came of it.
     inherited  a journal whose node dies in the middle of flushes that go slowly or not at all
     given      the target of a migration dies while the store decides on it
     forgetful  a store that does the appends of a log and says nothing
+    vaults     written-through actors whose nodes crash and whose store is slow, silent or away: whoever
+               is told of a change finds it in the store
 
 Each is `play(seed) -> violations`.
 """
@@ -39,6 +41,8 @@ from tests.sim.store import Fault
 from tests.sim.world import JournalMode, SimNode, World, silent
 
 LIMIT_S: Final = 120.0
+ANSWER_S: Final = 8.0
+"""Time after which nothing is expected of a question to a node that may be dead."""
 SETTINGS: Final = {"actors": {"orphan_poll_s": 1.0}}
 
 
@@ -160,9 +164,33 @@ class Room(Actor[RoomState]):
         return self.state.guests
 
 
+class VaultState(msgspec.Struct, frozen=True):
+    total: int = 0
+
+
+class Vault(Actor[VaultState]):
+    """Says nothing of a deposit before the store has it."""
+
+    kind = "vault"
+    durability = "written_through"
+    State = VaultState
+    __slots__ = ()
+
+    @remote
+    def deposit(self) -> list[int]:
+        """The version with the deposit, and the total."""
+        self.state = VaultState(self.state.total + 1)
+        return [self.version + 1, self.state.total]
+
+    @read_only
+    def total(self) -> list[int]:
+        """The version that this shows, and the total."""
+        return [self.version, self.state.total]
+
+
 TOYS: Final = App(
     name="toys",
-    actors=(Pair, Bell, Ticker, Room),
+    actors=(Pair, Bell, Ticker, Room, Vault),
     requests=(),
     answers=(),
     events=(),
@@ -614,5 +642,50 @@ def forgetful(seed: int) -> list[str]:
         troubles.end(number)
         await asyncio.sleep(2)
         return list(world.faults)
+
+    return _play(seed, run)
+
+
+# ---- vaults ------------------------------------------------------------------------------------
+
+
+def vaults(seed: int) -> list[str]:
+    """See the module's head."""
+
+    async def run(world: World) -> list[str]:
+        rng, ids = world.rng("vaults"), [actor_id("vault", f"v{number}") for number in range(8)]
+        world.store.slow_s, world.store.faults = (0.1, 0.8), (troubles := StoreTroubles(rng))
+        troubles.begin(0.5, frozenset({"write"}), None, ("slow", "refuse", "forget"))
+        told: dict[ActorId, int] = dict.fromkeys(ids, 0)
+        wrong: list[str] = []
+
+        async def ask(id: ActorId, method: str) -> None:
+            node = rng.choice(list(world.nodes.values()))
+            asked = node.domain.run(world.loop.create_task, node.node.system.ask(id, method, ()))
+            await asyncio.wait([asked], timeout=ANSWER_S)
+            if not asked.done() or asked.cancelled() or asked.exception() is not None:
+                return  # a node that died never answers
+            version, total = asked.result()
+            stored = world.database.entities[id].state_version if version else 0
+            if stored < version:
+                wrong.append(f"{id}: version {version} was told of, and {stored} is stored")
+            told[id] = max(told[id], total)
+
+        crashes = [world.loop.time() + rng.uniform(1.0, 3.0), world.loop.time() + rng.uniform(4.0, 6.0)]
+        until, asks = world.loop.time() + 8.0, list[asyncio.Task[None]]()
+        while world.loop.time() < until:
+            if world.nodes:
+                asks.append(world.loop.create_task(ask(rng.choice(ids), rng.choice(("deposit", "deposit", "total")))))
+            if crashes and world.loop.time() >= crashes[0]:
+                del crashes[0]
+                world.crash_process(rng.choice(sorted(world.processes)))
+            await asyncio.sleep(rng.uniform(0.0, 0.02))
+        await asyncio.gather(*asks)
+        world.store.faults = StoreTroubles(rng)
+        for id in ids:
+            _, total = await _insist(world, id, "total")
+            if total < told[id]:
+                wrong.append(f"{id}: {told[id]} was told of, and {total} is left")
+        return wrong
 
     return _play(seed, run)

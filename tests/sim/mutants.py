@@ -121,6 +121,7 @@ SCENARIOS: Final[dict[str, Scenario]] = {
     "inherited": directed.inherited,
     "given": directed.given,
     "forgetful": directed.forgetful,
+    "vaults": directed.vaults,
 }
 
 

@@ -174,6 +174,31 @@ MUTANTS: Final = (
         "pause",
         ((f"{LEASE}._renew", "if granted:", "granted = True\n    if granted:"),),
     ),
+    Mutant(
+        "an answer leaves before the change is written through",
+        2,
+        "vaults",
+        (
+            (
+                f"{TURNS}._finish",
+                "accept_through(self)\n                    held = True",
+                "accept_through(self)",
+            ),
+        ),
+    ),
+    Mutant(
+        "a write that fails releases what is written through",
+        2,
+        "vaults",
+        (
+            (
+                f"{BEHIND}._write_kind",
+                "self._metrics.flush_failures_total += 1\n        raise",
+                "self._metrics.flush_failures_total += 1\n        for entity in entities:\n"
+                "            entity.released(entity.version)\n        raise",
+            ),
+        ),
+    ),
     # 3: claims
     Mutant("a claim takes from a live owner", 3, "storm", ((f"{STORE}._holds", "not run.is_over", "False"),)),
     Mutant(

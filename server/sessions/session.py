@@ -206,8 +206,10 @@ class Session(_EachBeat):
         try:
             message = decode(data)
         except Exception:
-            self._bad_message(data)
-            return
+            second = self._second_look(data)
+            if second is None:
+                return
+            message = second
         if self._refused and bucket.rested(self._ticks.now()):
             self._refused = 0
         if message.__class__ is not Heartbeat:
@@ -385,14 +387,15 @@ class Session(_EachBeat):
             settings = self._kit.settings
             self.fail(number, RateLimited("over the rate", retry_after_s=1.0 / settings.rate_per_s))
 
-    def _bad_message(self, data: bytes) -> None:
-        self.metrics.bad_frames_total += 1
-        if not self._refuse():
-            return
+    def _second_look(self, data: bytes) -> Request | None:
+        """The message in `data`, which the fast decoder did not take; None: it is no good, and was answered."""
         try:
-            self.codec.decode(data)
+            return self.codec.decode(data)
         except BadInput as error:
-            self.fail(error.request_id, error)
+            self.metrics.bad_frames_total += 1
+            if self._refuse():
+                self.fail(error.request_id, error)
+            return None
 
     def _refuse(self) -> bool:
         """Count one refused message; False if that was one too many and the session is closed."""

@@ -19,6 +19,9 @@ SUBPROTOCOLS: Final[dict[str, Format]] = {"garrison.v1.msgpack": "msgpack", "gar
 UNDECODABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """Errors of decoding bytes that are not as they should be: a client's, another node's, or stored ones."""
 
+_EXACT: Final = 2.0**53
+"""Below it each whole number is a float of its own."""
+
 _any_msgpack = msgspec.msgpack.Decoder()
 _any_json = msgspec.json.Decoder()
 _msgpack = msgspec.msgpack.Encoder()
@@ -49,22 +52,44 @@ class Codec:
         try:
             return cast(Request, self._decode(frame))
         except msgspec.DecodeError as error:
-            raise self._explain(frame, str(error)) from None
+            return self._second_look(frame, str(error))
         except (UnicodeDecodeError, RecursionError) as error:
             raise _with_id(BadFrame(f"not {self.format}: {error}"), 0) from None
 
-    def _explain(self, frame: bytes | memoryview, why: str) -> BadInput:
-        """Off the hot path: read what can be read of a bad frame."""
+    def _second_look(self, frame: bytes | memoryview, why: str) -> Request:
+        """Off the hot path. Many codecs have no whole numbers and send 7 as 7.0: a frame that is good with
+        such numbers read as whole ones is taken. Raises the fault of any other, with what can be read of it."""
         try:
-            value = self._decode_any(frame)
+            value = _whole_numbers(self._decode_any(frame))
         except (*UNDECODABLE, ValueError) as error:
-            return _with_id(BadFrame(f"not {self.format}: {error}"), 0)
+            raise _with_id(BadFrame(f"not {self.format}: {error}"), 0) from None
+        try:
+            return cast(Request, self._decode(self.encode(value)))
+        except msgspec.ValidationError as error:
+            why = str(error)
+        except (TypeError, ValueError, OverflowError, RecursionError):  # encoding: decoded, but not to be written again
+            pass
+        raise self._fault(value, why)
+
+    def _fault(self, value: Any, why: str) -> BadInput:
+        """The error that names a bad frame's request, as far as `value`, its content, tells which."""
         if not isinstance(value, list) or not value or not isinstance(value[0], str):
             return _with_id(BadFrame("a message is an array that begins with its type"), 0)
         number = value[1] if len(value) > 1 and type(value[1]) is int and 0 <= value[1] <= 2**53 else 0
         if value[0] not in self._known:
             return _with_id(UnknownType(f"no message type {value[0][:64]!r}"), number)
         return _with_id(BadFrame(f"{value[0]}: {why}"), number)
+
+
+def _whole_numbers(value: Any) -> Any:
+    """The value with integral floats below 2^53 as whole numbers, at any depth."""
+    if isinstance(value, float):
+        return int(value) if value.is_integer() and abs(value) < _EXACT else value
+    if isinstance(value, list):
+        return [_whole_numbers(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _whole_numbers(item) for key, item in value.items()}
+    return value
 
 
 class PushTemplate:

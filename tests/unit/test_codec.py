@@ -1,6 +1,8 @@
 """Frames to messages and back, both formats; bad frames carry what could be read of them."""
 
 import json
+import struct
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -8,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from game.app import App
 from server.errors import BadFrame, BadInput, UnknownType
 from server.wire.codec import Codec, Format, PushTemplate
 from server.wire.messages import ENGINE_REQUESTS, Events, Going, Heartbeat, Hello, Push, Request, Watch
@@ -71,6 +74,54 @@ def test_a_bad_message_carries_the_id_that_could_be_read(format: Format, value: 
     with pytest.raises(BadFrame) as caught:
         CODECS[format].decode(raw(format, value))
     assert caught.value.request_id == request_id
+
+
+PROTOCOL = json.loads((Path(__file__).parents[2] / "docs" / "protocol.json").read_text("utf-8"))
+REQUESTS = {message["type"] for message in PROTOCOL["messages"] if message["kind"] == "request"}
+GOLDEN = [frame["wire"] for frame in PROTOCOL["golden"] if frame["type"] in REQUESTS]
+GAME: dict[Format, Codec] = {format: Codec(format, (*ENGINE_REQUESTS, *App.requests)) for format in FORMATS}
+
+
+def with_floats(value: Any) -> Any:
+    """The value as a codec without whole numbers sends it."""
+    if isinstance(value, list):
+        return [with_floats(item) for item in value]
+    if isinstance(value, dict):
+        return {key: with_floats(item) for key, item in value.items()}
+    return float(value) if type(value) is int else value
+
+
+@formats
+@pytest.mark.parametrize("wire", GOLDEN, ids=lambda wire: wire[0])
+def test_whole_numbers_are_taken_from_codecs_that_have_floats_only(format: Format, wire: list[Any]) -> None:
+    """F17: every integer field of every message of the game, nested ones too."""
+    floats = with_floats(wire)
+    assert repr(floats) != repr(wire)
+    assert GAME[format].decode(raw(format, floats)) == GAME[format].decode(raw(format, wire))
+
+
+@formats
+@pytest.mark.parametrize("number", [0.5, 2.0**53, -1.0, 1e300, float("nan"), float("inf"), "7", "7.0", True, [7.0]])
+def test_other_numbers_are_not_taken(format: Format, number: Any) -> None:
+    """F17: integral, and below 2^53."""
+    with pytest.raises(BadFrame):
+        CODECS[format].decode(raw(format, ["heartbeat", number]))
+
+
+def test_floats_of_both_sizes_are_taken() -> None:
+    """F17: MessagePack has 32 and 64 bits."""
+    single = b"\x92\xa9heartbeat\xca" + struct.pack("!f", 7.0)
+    double = b"\x92\xa9heartbeat\xcb" + struct.pack("!d", 2.0**53 - 1)
+    assert CODECS["msgpack"].decode(single) == Heartbeat(7)
+    assert CODECS["msgpack"].decode(double) == Heartbeat(2**53 - 1)
+    assert CODECS["json"].decode(b'["heartbeat",7e2]') == Heartbeat(700)
+
+
+@formats
+def test_a_bad_message_with_a_float_as_its_id_carries_that(format: Format) -> None:
+    with pytest.raises(BadFrame) as caught:
+        CODECS[format].decode(raw(format, ["watch", 9.0, 5]))
+    assert caught.value.request_id == 9
 
 
 @pytest.mark.parametrize("frame", [b"", b"\xc1", b"\x92", b"\xff" * 10, b"[1", b"\x93\xa5hello"])

@@ -82,8 +82,9 @@ class GatewaySettings(_Section, frozen=True):
     """How often the changes of latest topics are sent to their watchers."""
     rate_per_s: Count = 200
     rate_burst: Count = 400
-    rate_violations: Count = 50
-    """Refused messages in a row after which a flooding session is closed."""
+    rate_violations: Count = 100
+    """Refused messages in a row after which a flooding session is closed. Above `max_in_flight`: a client that
+    waits as it is told can have as many refused at once as it may have requests in flight."""
     clock_skew_s: Annotated[float, Meta(ge=0, le=3_600)] = 5.0
 
 

@@ -90,7 +90,10 @@ CLOSE_MEANINGS: Final[dict[int, tuple[str, str]]] = {
     CloseCode.HELLO_TIMEOUT: ("No `hello` in time.", "later"),
     CloseCode.REPLACED: ("Another connection of this player took its place, or resumed the session.", "no"),
     CloseCode.REDIRECTED: ("Connect to the url of the `redirect` before this.", "redirect"),
-    CloseCode.FLOOD: ("Too many refused messages in a row: over the rate, or unreadable.", "later"),
+    CloseCode.FLOOD: (
+        "Too many refused messages in a row (over the rate, or unreadable), or far over the rate for long.",
+        "later",
+    ),
     CloseCode.SLOW_READER: ("Too much is unacknowledged (the session is over), or too long unread.", "now"),
     CloseCode.HEARTBEAT_MISSED: ("The server heard nothing for several intervals.", "now"),
     CloseCode.MOVED: ("The session is at another node now.", "now"),

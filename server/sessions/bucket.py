@@ -4,6 +4,8 @@ from typing import Final
 
 GRANT: Final = 16
 _HURRIED_GRANT: Final = 4
+_NEARLY: Final = 1e-6
+"""A token that is regained but for rounding counts: who comes exactly when told finds it."""
 
 
 class TokenBucket:
@@ -15,7 +17,7 @@ class TokenBucket:
     never more than `burst + GRANT + rate_per_s * time`.
     """
 
-    __slots__ = ("_at", "_granted", "_rest", "burst", "hurried", "rate_per_s", "tokens")
+    __slots__ = ("_at", "_due", "_granted", "_rest", "burst", "hurried", "rate_per_s", "tokens")
 
     def __init__(self, rate_per_s: float, burst: int, now: float) -> None:
         self.rate_per_s = rate_per_s
@@ -26,6 +28,7 @@ class TokenBucket:
         """The tokens of the last grant were used up faster than they are regained."""
         self._rest = burst - self.tokens  # not handed out yet
         self._at = now
+        self._due = now
 
     def take(self, now: float) -> bool:
         """Take one token; False if there is none."""
@@ -38,15 +41,21 @@ class TokenBucket:
         self.hurried = (now - self._at) * self.rate_per_s < self._granted
         self._rest = self._left(now)
         self._at = now
-        granted = min(_HURRIED_GRANT if self.hurried else GRANT, int(self._rest))
+        granted = min(_HURRIED_GRANT if self.hurried else GRANT, int(self._rest + _NEARLY))
         self._rest -= granted
         self._granted = max(1, granted)
         self.tokens += self._granted  # the one that was taken is covered, or given back
         return granted > 0
 
-    def rested(self, now: float) -> bool:
-        """Whether at least half of the burst is there."""
-        return 2 * (self.tokens + self._left(now)) >= self.burst
+    def put_off(self, now: float) -> float:
+        """Seconds after which a message that was refused at `now` finds a token, if all that were refused before it
+        come when they were told to."""
+        self._due = max(self._due, now) + 1.0 / self.rate_per_s
+        return self._due - now
+
+    def overrun(self, now: float) -> bool:
+        """More messages were put off, and are not due yet, than the burst has."""
+        return (self._due - now) * self.rate_per_s > self.burst
 
     def _left(self, now: float) -> float:
         return min(self.burst, self._rest + (now - self._at) * self.rate_per_s)

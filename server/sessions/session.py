@@ -13,6 +13,7 @@ answer that has to wait becomes a future with a callback; nothing here is a task
 """
 
 import asyncio
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
@@ -210,7 +211,7 @@ class Session(_EachBeat):
             if second is None:
                 return
             message = second
-        if self._refused and bucket.rested(self._ticks.now()):
+        if self._refused:
             self._refused = 0
         if message.__class__ is not Heartbeat:
             self._request(message)
@@ -376,16 +377,19 @@ class Session(_EachBeat):
             self.connection.resume_reading()
 
     def _over_rate(self, data: bytes) -> None:
+        """Refuse a message, and say when to come again: each of many refused at once is given a time of its own, so
+        that a client which waits as it is told is never closed, however many requests it has in flight."""
         self.metrics.rate_limited_total += 1
-        if not self._refuse():
+        now = self._ticks.now()
+        wait_s = self.bucket.put_off(now)
+        if not self._refuse(self.bucket.overrun(now)):
             return
         try:
             number = self.codec.decode(data).id
         except BadInput as error:
             number = error.request_id
         if number:
-            settings = self._kit.settings
-            self.fail(number, RateLimited("over the rate", retry_after_s=1.0 / settings.rate_per_s))
+            self.fail(number, RateLimited("over the rate", retry_after_s=math.ceil(round(wait_s * 1000, 6)) / 1000))
 
     def _second_look(self, data: bytes) -> Request | None:
         """The message in `data`, which the fast decoder did not take; None: it is no good, and was answered."""
@@ -397,10 +401,11 @@ class Session(_EachBeat):
                 self.fail(error.request_id, error)
             return None
 
-    def _refuse(self) -> bool:
-        """Count one refused message; False if that was one too many and the session is closed."""
+    def _refuse(self, overrun: bool = False) -> bool:
+        """Count one refused message; False if that was one too many in a row, or too many by `overrun`, and the
+        session is closed."""
         self._refused += 1
-        if self._refused < self._kit.settings.rate_violations:
+        if self._refused < self._kit.settings.rate_violations and not overrun:
             return True
         self.close(CloseCode.FLOOD, "too many refused messages")
         return False

@@ -104,7 +104,15 @@ def test_a_bucket_refills() -> None:
     assert [bucket.take(0.0) for _ in range(3)] == [True, True, False]
     assert bucket.take(0.6)
     assert not bucket.take(0.6)
-    assert not bucket.rested(0.6) and bucket.rested(1.2)
+
+
+def test_a_bucket_puts_off_each_message_behind_those_before_it() -> None:
+    bucket = TokenBucket(10, 2, 0.0)
+    assert [bucket.put_off(5.0) for _ in range(2)] == pytest.approx([0.1, 0.2])
+    assert not bucket.overrun(5.0)
+    assert bucket.put_off(5.0) == pytest.approx(0.3)
+    assert bucket.overrun(5.05) and not bucket.overrun(5.15)
+    assert bucket.put_off(9.0) == pytest.approx(0.1)
 
 
 def test_a_bucket_knows_who_is_in_a_hurry() -> None:

@@ -1359,7 +1359,11 @@ CLOSE_CODES: dict[int, CloseInfo] = {
     4003: CloseInfo("hello_timeout", "later", "No `hello` in time."),
     4004: CloseInfo("replaced", "no", "Another connection of this player took its place, or resumed the session."),
     4005: CloseInfo("redirected", "redirect", "Connect to the url of the `redirect` before this."),
-    4006: CloseInfo("flood", "later", "Too many refused messages in a row: over the rate, or unreadable."),
+    4006: CloseInfo(
+        "flood",
+        "later",
+        "Too many refused messages in a row (over the rate, or unreadable), or far over the rate for long.",
+    ),
     4007: CloseInfo("slow_reader", "now", "Too much is unacknowledged (the session is over), or too long unread."),
     4008: CloseInfo("heartbeat_missed", "now", "The server heard nothing for several intervals."),
     4009: CloseInfo("moved", "now", "The session is at another node now."),

@@ -26,6 +26,11 @@ def watches(topic: str, from_seq: int = 1) -> Step:
     return {"program": "watch", "topic": topic, "from_seq": from_seq}
 
 
+def watches_latest(topic: str) -> Step:
+    """The program subscribes to a latest topic."""
+    return {"program": "watch_latest", "topic": topic}
+
+
 def leaves(topic: str) -> Step:
     """The program ends the subscription."""
     return {"program": "unwatch", "topic": topic}
@@ -100,12 +105,18 @@ CHOICES: Final[dict[str, Step]] = {
     "$token_for_n2": {"token_of": "$player_of_n2", "role": "player", "example": "b-token"},
     "$token_of_host": {"token_of": "referee", "role": "host", "example": "c-token"},
     "$expired_token": {"token_of": "$player", "role": "player", "expired": True, "example": "old-token"},
+    "$latest": {"latest_topic": True, "example": "room/7"},
+    "$cursor": {"from": "server", "example": "1.4.1"},
+    "$cursor_2": {"from": "server", "example": "1.4.2"},
+    "$cursor_3": {"from": "server", "example": "1.4.3"},
+    "$cursor_4": {"from": "server", "example": "1.5.1"},
     "$client": {"from": "client", "example": "example/1"},
     "$lineage": {"from": "client", "example": "5c0ffee5"},
     "$session": {"from": "server", "example": "n1-1-1"},
     "$session_2": {"from": "server", "example": "n1-1-2"},
     "$resume": {"from": "server", "example": "resume-1"},
     "$resume_2": {"from": "server", "example": "resume-2"},
+    "$resume_3": {"from": "server", "example": "resume-3"},
     "$interval": {"from": "server", "example": 5_000},
     "$window": {"from": "server", "example": 30_000},
     "$frame_bytes": {"from": "server", "example": 65_536},

@@ -26,6 +26,7 @@ from server.cli.conversation_steps import (
     tells,
     wants,
     watches,
+    watches_latest,
 )
 
 Line = list[Any]
@@ -33,9 +34,9 @@ Line = list[Any]
 # ---- frequent lines --------------------------------------------------------------------------------
 
 
-def hello(number: str, token: str = "$token", resume: str | None = None, ack: int = 0) -> Step:
-    """The client's first line."""
-    return says("hello", number, token, resume, ack, "$client", True)
+def hello(number: str, token: str = "$token", resume: str | None = None, ack: int = 0, *latest: Line) -> Step:
+    """The client's first line. `latest`: the pictures that it has."""
+    return says("hello", number, token, resume, ack, "$client", True, list(latest))
 
 
 def welcome(
@@ -214,7 +215,7 @@ CONVERSATIONS: Final[tuple[Step, ...]] = (
         *MATCH,
         breaks(),
         report(3, medal(1)),
-        happens("forgotten", "n1"),
+        happens("forgotten", "$player"),
         connects("$n1", *AGAIN_MS),
         hello("$id.again", resume="$resume", ack=2),
         welcome("$id.again", session="$session_2", resume="$resume_2"),
@@ -325,6 +326,41 @@ CONVERSATIONS: Final[tuple[Step, ...]] = (
         hears("events", 3, "match/m1", 4, [medal(1)], fault=True),
         says("unwatch", "$id.leave_2", "match/m1"),
         hears("done", "$id.leave_2"),
+    ),
+    conversation(
+        "latest",
+        "A latest topic: its picture, then the keys that have changed. A resumed session goes on from the picture that "
+        "the client has, a new one sends it whole.",
+        happens("sets", "$latest", "a", "red"),
+        *OPENING,
+        watches_latest("$latest"),
+        says("watch_latest", "$id.watch", "$latest"),
+        hears("snapshot", "$id.watch", "$latest", "$cursor", [["a", "red"]]),
+        tells("picture", "$latest", {"a": "red"}),
+        happens("sets", "$latest", "b", "blue"),
+        hears("latest", "$latest", "$cursor_2", False, [["b", "blue"]]),
+        tells("picture", "$latest", {"a": "red", "b": "blue"}),
+        breaks(),
+        happens("sets", "$latest", "a", None),
+        connects("$n1", *AGAIN_MS),
+        hello("$id.again", "$token", "$resume", 0, ["$latest", "$cursor_2"]),
+        welcome("$id.again", resume="$resume_2", recovered=True),
+        tells("up", True),
+        hears("latest", "$latest", "$cursor_3", False, [["a", None]]),
+        tells("picture", "$latest", {"b": "blue"}),
+        breaks(),
+        happens("forgotten", "$player"),
+        connects("$n1", 0, 200),
+        hello("$id.anew", "$token", "$resume_2", 0, ["$latest", "$cursor_3"]),
+        welcome("$id.anew", session="$session_2", resume="$resume_3"),
+        tells("up", False),
+        says("watch_latest", "$id.watch_2", "$latest"),
+        hears("snapshot", "$id.watch_2", "$latest", "$cursor_4", [["b", "blue"]]),
+        tells("picture", "$latest", {"b": "blue"}),
+        leaves("$latest"),
+        says("unwatch", "$id.leave", "$latest"),
+        hears("done", "$id.leave"),
+        settings={"gateway": {"resume_window_s": 0.05, "latest_tick_ms": 20}},
     ),
     conversation(
         "rate_limited",

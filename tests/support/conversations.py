@@ -19,7 +19,9 @@ import garrison
 from garrison import messages as sdk
 from garrison._core import Core
 from garrison._decisions import Answer, Deliver, Down, Drop, NeedToken, Open, Part, Stir, Stop, Up
+from garrison._pictures import Picture
 from garrison._streams import Stream
+from garrison._subscriptions import Subscription
 from server.ids import actor_id
 from server.sessions.memory import ClientEnd
 from server.wire.codec import Format
@@ -122,7 +124,7 @@ class CorePlayer:
         """News for its program that no step has asked for yet."""
         self._tokens: list[str] = self.values.fill(client["tokens"])
         self._requests: dict[int, str] = {}
-        self._streams: dict[str, Any] = {}
+        self._watched: dict[str, Subscription] = {}
         self._welcomed = False
 
     def play(self) -> None:
@@ -159,9 +161,12 @@ class CorePlayer:
             case {"program": "request"}:
                 self._request(step)
             case {"program": "watch"}:
-                self._streams[step["topic"]] = core.watch(step["topic"], step["from_seq"], now)
+                self._watched[step["topic"]] = core.watch(step["topic"], step["from_seq"], now)
+            case {"program": "watch_latest"}:
+                topic = self.values.fill(step["topic"])
+                self._watched[topic] = core.watch_latest(topic, now)
             case {"program": "unwatch"}:
-                core.leave(self._streams.pop(step["topic"]))
+                core.leave(self._watched.pop(self.values.fill(step["topic"])))
             case {"program": "close"}:
                 core.close(now)
             case {"server": "say"}:
@@ -245,13 +250,20 @@ class CorePlayer:
             case Deliver():
                 self.told.append(["push", decision.push.to_wire()])
             case Stir():
-                assert isinstance(decision.subscription, Stream)
-                while (item := core.read(decision.subscription, self.now)) is not None:
-                    self.told.append(["event", decision.subscription.topic, item[0], item[1].to_wire()])
+                self._read(decision.subscription)
             case Stop():
                 self.told.append(["over", decision.error.code, getattr(decision.error, "close_code", None)])
             case Drop() | Down():
                 pass
+
+    def _read(self, subscription: Subscription) -> None:
+        if isinstance(subscription, Stream):
+            while (item := self.core.read(subscription, self.now)) is not None:
+                self.told.append(["event", subscription.topic, item[0], item[1].to_wire()])
+        elif isinstance(subscription, Picture) and subscription.phase != "closed":
+            self.told.append(["picture", subscription.topic, subscription.values])
+        if subscription.error is not None:
+            self.told.append(["error", subscription.topic, subscription.error.code])
 
 
 # ---- against live nodes --------------------------------------------------------------------------------
@@ -279,6 +291,8 @@ class NodePlayer:
             self.values.known[name] = self._world.nodes[spec["url_of"]].url
         elif "player_of" in spec:
             self.values.known[name] = player_of(self._world, spec["player_of"])
+        elif "latest_topic" in spec:
+            self.values.known[name] = "board/b1"
         elif "token_of" in spec:
             if spec["token_of"].startswith("$"):
                 subject = player_of(self._world, self._home(spec["token_of"]))
@@ -362,15 +376,22 @@ class NodePlayer:
         """Another client connects with token `who`."""
         await Other(self._a_node()).ask([["hello", "$n", self.values.fill(who), None, 0, "other", True]])
 
+    async def _sets(self, topic: str, key: str, value: str | None) -> None:
+        """A key of a latest topic changes."""
+        other = Other(self._a_node())
+        board = self.values.fill(topic).removeprefix("board/")
+        await other.ask([["hello", "$n", token("switch", "service")]])
+        await other.ask([["light", "$n", board, {key: value}]])
+
     async def _ends(self, player: str, code: int) -> None:
         """The application ends the sessions of `player`."""
         node = next(iter(self._world.nodes.values()))
         node.gateway.outlet.end_sessions(self.values.fill(player), code, "for a reason of its own")
 
-    async def _forgotten(self, name: str) -> None:
-        """The resume window of the sessions at node `name` ends."""
-        gateway = self._world.nodes[name].gateway
-        await until(lambda: not gateway.table.detached)
+    async def _forgotten(self, player: str) -> None:
+        """The resume window of the session of `player` ends."""
+        subject = self.values.fill(player)
+        await until(lambda: all(subject not in node.gateway.table.players for node in self._world.nodes.values()))
 
     async def _drains(self, name: str) -> None:
         """Node `name` leaves."""
@@ -412,9 +433,11 @@ class Other:
 
 def player_of(world: World, name: str) -> str:
     """A player whose slot belongs to node `name`."""
-    host = next(iter(world.nodes.values())).system
+    system = next(iter(world.nodes.values())).system
+    actor = system.app.session_actor
+    assert actor is not None
     for number in itertools.count():
-        owner = host.owner(actor_id("player", f"noble-{number}"))
+        owner = system.owner(actor_id(actor.kind, f"noble-{number}"))
         if owner is not None and owner.node == name:
             return f"noble-{number}"
     raise AssertionError

@@ -10,7 +10,7 @@ from server.cli.conversation_steps import CHOICES
 from server.cli.protocol import describe
 from server.wire.codec import Format
 from tests.support.conversations import CONVERSATIONS, CorePlayer, NodePlayer, Values, WrongLine, whole
-from tests.support.gateways import gateways
+from tests.support.gateways import SessionApp, gateways
 from tests.support.tiny import TinyApp
 
 pytestmark = pytest.mark.virtual_time
@@ -23,7 +23,9 @@ def named(name: str) -> Step:
 
 
 async def play_live(conversation: Step, format: Format = "msgpack") -> None:
-    async with gateways(conversation["nodes"], app=App, **conversation["settings"]) as world:
+    latest = any("latest_topic" in spec for spec in conversation["values"].values())
+    app = SessionApp if latest else App  # the game has no latest topics
+    async with gateways(conversation["nodes"], app=app, **conversation["settings"]) as world:
         await NodePlayer(conversation, world, format).play()
 
 

@@ -35,7 +35,7 @@ async def test_hello_and_welcome() -> None:
     async with scripted(welcome_and_idle) as server, garrison.connect(server.url, "tok", options=FAST) as client:
         assert client.connected
         assert client.welcome is not None and client.welcome.subject == "p1"
-        assert server.talks[0].hello[2:] == ["tok", None, 0, "garrison-python", True]
+        assert server.talks[0].hello[2:] == ["tok", None, 0, "garrison-python", True, []]
 
 
 async def test_a_client_needs_an_address() -> None:

@@ -517,6 +517,101 @@ def test_a_stream_that_was_refused_stays_so_in_a_new_session() -> None:
     assert len(bench.lines("watch")) == 1
 
 
+# ---- latest topics ----------------------------------------------------------------------------------
+
+
+def pictured(bench: Bench, **values: Any) -> Any:
+    """A picture that the server has sent."""
+    picture = bench.core.watch_latest("room/7", bench.now)
+    bench.look()
+    bench.hear("snapshot", bench.lines("watch_latest")[-1][1], "room/7", "c1", [[*item] for item in values.items()])
+    assert picture.phase == "live"
+    return picture
+
+
+def test_a_picture_takes_changes_in_and_loses_keys_that_are_gone() -> None:
+    bench = Bench()
+    bench.welcomed()
+    picture = pictured(bench, a=1, b=[2])
+    assert picture.values == {"a": 1, "b": [2]}
+    bench.hear("latest", "room/7", "c2", False, [["a", None], ["c", {"x": 3}], ["d"]])
+    assert (picture.values, picture.cursor) == ({"b": [2], "c": {"x": 3}}, "c2")
+    bench.hear("latest", "room/7", "c3", True, [["e", 5]])
+    assert (picture.values, picture.cursor, picture.revision) == ({"e": 5}, "c3", 3)
+    assert bench.count(Stir) == 3 and bench.core.stats.pushes == 0
+
+
+def test_a_resumed_session_goes_on_from_the_pictures_that_the_client_has() -> None:
+    bench = Bench()
+    bench.welcomed()
+    picture = pictured(bench, a=1)
+    bench.broken()
+    bench.welcomed(recovered=True)
+    assert bench.lines("hello")[-1][3:] == ["r", 0, "bench", True, [["room/7", "c1"]]]
+    bench.hear("latest", "room/7", "c2", False, [["b", 2]])
+    assert picture.values == {"a": 1, "b": 2}
+    assert len(bench.lines("watch_latest")) == 1
+    bench.broken()
+    bench.welcomed()
+    assert len(bench.lines("watch_latest")) == 2 and picture.phase == "asking"
+    bench.hear("latest", "room/7", "c3", False, [["a", 7]])  # of a picture that this session does not have
+    assert picture.values == {"a": 1, "b": 2}
+    bench.broken()
+    bench.pass_until(lambda: bench.core.phase == "opening")
+    bench.opened()
+    assert bench.lines("hello")[-1][7] == []
+
+
+def test_a_lost_snapshot_may_come_as_a_whole_picture() -> None:
+    bench = Bench()
+    bench.welcomed()
+    picture = bench.core.watch_latest("room/7", bench.now)
+    bench.look()
+    bench.broken()
+    bench.welcomed(recovered=True)
+    bench.hear("latest", "room/7", "c1", True, [["a", 1]])
+    assert picture.values == {"a": 1}
+    bench.hear("snapshot", bench.lines("watch_latest")[-1][1], "room/7", "c2", [["a", 2]])
+    assert picture.values == {"a": 2} and picture.phase == "live"
+
+
+def test_a_latest_topic_that_nobody_watches_is_left() -> None:
+    bench = Bench()
+    bench.welcomed()
+    picture = pictured(bench, a=1)
+    bench.core.leave(picture)
+    bench.look()
+    assert picture.values == {}
+    bench.hear("done", bench.lines("unwatch")[-1][1])
+    bench.hear("latest", "room/7", "c2", False, [["a", 2]])
+    assert len(bench.lines("unwatch")) == 2
+
+
+@pytest.mark.parametrize("line", [["latest", "room/7", "c2", True, [[["a"], 1]]], ["latest", "room/7", "c2", 1, []]])
+def test_a_picture_that_is_none_breaks_the_connection_and_changes_nothing(line: Line) -> None:
+    bench = Bench()
+    bench.welcomed()
+    picture = pictured(bench, a=1)
+    bench.hear(*line)
+    assert bench.core.phase == "broken" and bench.last(Part).code == 1002
+    assert picture.values == {"a": 1}
+
+
+def test_events_and_pictures_of_the_other_kind_of_topic_change_nothing() -> None:
+    bench = Bench()
+    bench.welcomed()
+    picture, stream = pictured(bench, a=1), watching(bench)
+    bench.hear("events", 1, "room/7", 1, kills(1, 1))
+    bench.hear("latest", "match/m", "c", True, [["a", 2]])
+    assert picture.values == {"a": 1} and not stream.buffer
+    with pytest.raises(ValueError, match="watched already"):
+        bench.core.watch("room/7", 1, bench.now)
+    bench.core.close(bench.now)
+    assert isinstance(picture.error, errors.SessionClosed)
+    with pytest.raises(errors.SessionClosed):
+        bench.core.watch_latest("room/8", bench.now)
+
+
 # ---- the life as a table ----------------------------------------------------------------------------
 
 

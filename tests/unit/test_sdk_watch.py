@@ -180,6 +180,38 @@ async def test_leaving_a_watch_unwatches_and_frees_the_topic() -> None:
             await until(lambda count=round_: len(left) == count)  # type: ignore[misc]
 
 
+async def test_a_latest_topic_is_read_as_newest_pictures() -> None:
+    go = asyncio.Event()
+
+    async def script(talk: Talk) -> None:
+        await talk.welcome()
+        asked = await talk.expect("watch_latest")
+        await talk.send("snapshot", asked[1], asked[2], "c1", [["a", 1]])
+        await go.wait()
+        await talk.send("latest", "room/7", "c2", False, [["b", 2]])
+        await talk.send("latest", "room/7", "c3", False, [["a", None]])
+        asked = await talk.expect("unwatch")
+        await talk.send("done", asked[1])
+        asked = await talk.expect("watch_latest")
+        await talk.send("error", asked[1], "not_found", "no such room", None)
+        await talk.idle()
+
+    async with scripted(script) as server, garrison.connect(server.url, "tok", options=FAST) as client:
+        async with client.watch_latest("room/7") as room:
+            assert room.values == {}
+            assert await anext(room) == {"a": 1}
+            go.set()
+            while await anext(room) != {"b": 2}:
+                pass
+            assert room.values == {"b": 2}
+            reading = asyncio.ensure_future(anext(room))
+            await asyncio.sleep(0)
+        with pytest.raises(StopAsyncIteration):
+            await reading
+        with pytest.raises(NotFound, match="no such room"):
+            await anext(client.watch_latest("room/7"))
+
+
 async def test_a_watch_that_is_left_ends_its_readers() -> None:
     async def script(talk: Talk) -> None:
         await talk.welcome()

@@ -14,7 +14,7 @@ from garrison.client import Client, connect
 from garrison.errors import GarrisonError
 from garrison.host import Host, Report
 from garrison.options import Options
-from garrison.watch import Watch
+from garrison.watch import LatestWatch, Watch
 
 __all__ = [
     "Client",
@@ -22,6 +22,7 @@ __all__ = [
     "Event",
     "GarrisonError",
     "Host",
+    "LatestWatch",
     "Message",
     "Options",
     "Push",

@@ -18,7 +18,8 @@ be played against the core with nothing else around it (sans-I/O, as h11 and the
 
 The core holds hello and welcome, the resume token and the acknowledgements, commands repeated by number,
 `going` and `redirect` with their bounds, backoff, heartbeats, streams and their gaps. Its parts have a file each:
-`_dial` (where to and when), `_session` (counts), `_requests`, `_subscriptions`, `_streams`, `_timers`.
+`_dial` (where to and when), `_session` (counts), `_requests`, `_subscriptions`, `_streams`, `_pictures`,
+`_timers`.
 """
 
 from collections.abc import Sequence
@@ -30,6 +31,7 @@ from garrison._decisions import Answer, Decision, Deliver, Down, Drop, NeedToken
 from garrison._dial import Dial, close_error, shows_token
 from garrison._frames import pack, read, unpack
 from garrison._phases import CLIENT, ClientPhase, move
+from garrison._pictures import Picture, Pictures
 from garrison._requests import Call, Requests
 from garrison._retry import Chance
 from garrison._session import Session
@@ -38,7 +40,7 @@ from garrison._streams import Stream, Streams
 from garrison._subscriptions import Subscription, Subscriptions
 from garrison._timers import Kind, Timers
 from garrison.errors import BadFrame, GarrisonError, SessionClosed, Unavailable, from_wire
-from garrison.messages import Ack, Beat, Beats, Close, Events, Failed, Going, Heartbeat, Redirect, Welcome
+from garrison.messages import Ack, Beat, Beats, Close, Events, Failed, Going, Heartbeat, Latest, Redirect, Welcome
 from garrison.options import Options
 
 R = TypeVar("R")
@@ -100,6 +102,7 @@ class Core:
         self._requests = Requests(options, self.stats, self._timers, chance, self._frames.append, self._take_id)
         self._subscriptions = Subscriptions(self._requests, self._timers, chance, self._send, self._take_id, self._stir)
         self._streams = Streams(options.watch_buffer, self._subscriptions)
+        self._pictures = Pictures(self._subscriptions)
 
     # ---- out --------------------------------------------------------------------------------------
 
@@ -206,6 +209,12 @@ class Core:
             raise self.over
         return self._streams.watch(topic, from_seq, now)
 
+    def watch_latest(self, topic: str, now: float) -> Picture:
+        """Subscribe to a latest topic. Raises the error that ended the client, `BadInput`, `ValueError`."""
+        if self.over is not None:
+            raise self.over
+        return self._pictures.watch(topic, now)
+
     def read(self, stream: Stream, now: float) -> tuple[int, Event] | None:
         """The next event of a stream and its number; None if there is none yet."""
         return self._streams.read(stream, now)
@@ -221,7 +230,7 @@ class Core:
         if self.phase != "token":
             return
         try:
-            self._hello = pack(self._session.hello(token, self._name, self._take_id()))
+            self._hello = pack(self._session.hello(token, self._name, self._pictures.seen(), self._take_id()))
         except GarrisonError as error:
             self._fail(error, now)
             return
@@ -352,6 +361,8 @@ class Core:
         elif isinstance(message, Push):
             if self._count_push(message.seq, len(frame)):
                 self._on_push(message, now)
+        elif isinstance(message, Latest):
+            self._pictures.on_latest(message)
         elif isinstance(message, Beats):
             self._session.beats(message.count)
 

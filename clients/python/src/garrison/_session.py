@@ -2,7 +2,7 @@
 
 from garrison._stats import Stats
 from garrison.errors import BadFrame
-from garrison.messages import Hello, Welcome
+from garrison.messages import Hello, Seen, Welcome
 from garrison.options import Options
 
 
@@ -24,9 +24,11 @@ class Session:
         self._ack_bytes = options.ack_bytes
         self._stats = stats
 
-    def hello(self, token: str, name: str, number: int) -> Hello:
-        """The first message of a connection, which resumes the session if there is one to resume."""
-        return Hello(token, self._resume or None, self.last_push, name, True, id=number)
+    def hello(self, token: str, name: str, seen: list[Seen], number: int) -> Hello:
+        """The first message of a connection, which resumes the session if there is one to resume. `seen`: the
+        pictures to go on from."""
+        resume = self._resume or None
+        return Hello(token, resume, self.last_push, name, True, seen if resume else [], id=number)
 
     def welcomed(self, welcome: Welcome) -> None:
         """Go on with the session, or begin to count a new one."""

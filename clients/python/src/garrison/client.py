@@ -33,7 +33,7 @@ from garrison._subscriptions import Subscription
 from garrison.errors import GarrisonError, Internal, SessionClosed, Unavailable
 from garrison.messages import Welcome
 from garrison.options import Options
-from garrison.watch import Watch
+from garrison.watch import LatestWatch, Watch
 
 R = TypeVar("R")
 Token = str | Callable[[], str | Awaitable[str]]
@@ -85,7 +85,7 @@ class Client(GameCalls):
         self._changed = asyncio.Event()
         """Set when a session comes up and when the client is over."""
         self._answers: dict[int, asyncio.Future[Any]] = {}
-        self._watches: dict[Subscription, Watch] = {}
+        self._watches: dict[Subscription, Watch | LatestWatch] = {}
         self._pushes: deque[Push] = deque(maxlen=options.push_buffer)
         self._pushes_ready = asyncio.Event()
 
@@ -211,10 +211,19 @@ class Client(GameCalls):
         self._act()
         return item
 
-    def _leave(self, stream: Stream) -> None:
-        self._core.leave(stream)
+    def watch_latest(self, topic: str) -> LatestWatch:
+        """Subscribe to latest topic `topic` (`kind/key`): an async iterator of pictures, each the newest value of
+        every key, whenever some have changed. One watch a topic. Raises `BadInput` for what cannot be sent, and the
+        error that ended the client."""
+        picture = self._core.watch_latest(topic, self._now())
+        watch = self._watches[picture] = LatestWatch(picture, self._leave)
         self._act()
-        self._watches.pop(stream, None)
+        return watch
+
+    def _leave(self, subscription: Subscription) -> None:
+        self._core.leave(subscription)
+        self._act()
+        self._watches.pop(subscription, None)
 
     async def pushes(self) -> AsyncIterator[Push]:
         """The server's pushes other than stream events. They wait in one bounded buffer

@@ -1,43 +1,29 @@
-"""A subscription to a stream as the program sees it: an async iterator over a stream of the core."""
+"""Subscriptions as the program sees them: async iterators over a stream's events or a latest topic's pictures."""
 
 import asyncio
-from collections.abc import Callable
-from types import TracebackType
-from typing import Self
+from collections.abc import Callable, Mapping
+from types import MappingProxyType, TracebackType
+from typing import Any, Generic, Self, TypeVar
 
 from garrison._base import Event
+from garrison._pictures import Picture
 from garrison._streams import Stream
+from garrison._subscriptions import Subscription
+
+S = TypeVar("S", bound=Subscription)
 
 
-class Watch:
-    """An async iterator of `(number, event)`. Made by `Client.watch`; leave it with `async with` or `aclose`.
-    Raises the typed error that ended the subscription, after the events that came before it."""
+class Watching(Generic[S]):
+    """The program's end of a subscription: leave it with `async with` or `aclose`."""
 
-    def __init__(
-        self, stream: Stream, read: Callable[[Stream], tuple[int, Event] | None], leave: Callable[[Stream], None]
-    ) -> None:
-        self._stream = stream
-        self._read = read
+    def __init__(self, subscription: S, leave: Callable[[Subscription], None]) -> None:
+        self._subscription = subscription
         self._leave = leave
         self._wake = asyncio.Event()
 
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> tuple[int, Event]:
-        stream = self._stream
-        while (item := self._read(stream)) is None:
-            if stream.phase == "closed":
-                raise StopAsyncIteration
-            if stream.error is not None:
-                raise stream.error
-            self._wake.clear()
-            await self._wake.wait()
-        return item
-
     async def aclose(self) -> None:
-        """End the subscription and drop the events that are buffered."""
-        self._leave(self._stream)
+        """End the subscription and drop what was not read."""
+        self._leave(self._subscription)
 
     async def __aenter__(self) -> Self:
         return self
@@ -51,39 +37,94 @@ class Watch:
         """Wake a reader that waits. Called by the client."""
         self._wake.set()
 
-    # ---- how it stands ------------------------------------------------------------------------
+    async def _news(self) -> None:
+        """Wait until there may be something to read. Raises the error that ended the subscription, and
+        `StopAsyncIteration` where the program has left it."""
+        if self._subscription.phase == "closed":
+            raise StopAsyncIteration
+        if self._subscription.error is not None:
+            raise self._subscription.error
+        self._wake.clear()
+        await self._wake.wait()
 
     @property
     def topic(self) -> str:
-        """The stream's name, `match/ID`."""
-        return self._stream.topic
-
-    @property
-    def next_seq(self) -> int:
-        """The number of the next event to come from the server."""
-        return self._stream.next_seq
+        """The topic's name, `kind/key`."""
+        return self._subscription.topic
 
     @property
     def asking(self) -> bool:
-        """A `watch` request is under way or due."""
-        return self._stream.phase == "asking"
-
-    @property
-    def paused(self) -> bool:
-        """The buffer is full; the subscription is taken up again once half of it is read."""
-        return self._stream.phase == "paused"
+        """A request for it is under way or due."""
+        return self._subscription.phase == "asking"
 
     @property
     def closed(self) -> bool:
         """The program has left it."""
-        return self._stream.phase == "closed"
+        return self._subscription.phase == "closed"
+
+
+class Watch(Watching[Stream]):
+    """An async iterator of `(number, event)`. Made by `Client.watch`. Raises the typed error that ended the
+    subscription, after the events that came before it."""
+
+    def __init__(
+        self,
+        stream: Stream,
+        read: Callable[[Stream], tuple[int, Event] | None],
+        leave: Callable[[Subscription], None],
+    ) -> None:
+        super().__init__(stream, leave)
+        self._read = read
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> tuple[int, Event]:
+        while (item := self._read(self._subscription)) is None:
+            await self._news()
+        return item
+
+    @property
+    def next_seq(self) -> int:
+        """The number of the next event to come from the server."""
+        return self._subscription.next_seq
+
+    @property
+    def paused(self) -> bool:
+        """The buffer is full; the subscription is taken up again once half of it is read."""
+        return self._subscription.phase == "paused"
 
     @property
     def repeated(self) -> int:
         """Events that came again and were dropped."""
-        return self._stream.repeated
+        return self._subscription.repeated
 
     @property
     def gaps(self) -> int:
         """Times that an event was missing and the stream was asked for again."""
-        return self._stream.gaps
+        return self._subscription.gaps
+
+
+class LatestWatch(Watching[Picture]):
+    """An async iterator of pictures: the newest value of each key, whenever some have changed. Made by
+    `Client.watch_latest`. A reader that is slow gets fewer and newer pictures. Raises the typed error that ended
+    the subscription."""
+
+    def __init__(self, picture: Picture, leave: Callable[[Subscription], None]) -> None:
+        super().__init__(picture, leave)
+        self._read = 0
+        """The revision of the picture that was read last."""
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Mapping[str, Any]:
+        while self._subscription.revision == self._read or self.closed:
+            await self._news()
+        self._read = self._subscription.revision
+        return self.values
+
+    @property
+    def values(self) -> Mapping[str, Any]:
+        """The newest value of each key, as known now; empty before the first picture."""
+        return MappingProxyType(self._subscription.values)

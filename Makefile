@@ -1,62 +1,72 @@
-# Two commands: `make demo` and `make test`. Both set up `.venv` from requirements.lock first.
+# Two commands: `make demo` and `make test`. Both set up `.venv` first: the demo from requirements.lock (what
+# runs), the tests from requirements-dev.lock (that, and what checks it).
 # Another interpreter: make setup PYTHON=/path/to/python3.12
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-browser lint types imports format lock wheels sim bench clean
+.PHONY: help setup setup-dev demo test test-browser lint types imports format lock wheels sim bench clean
 
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+STAMP_DEV := $(VENV)/.installed-dev
 PYTHON ?= $(shell python3.11 -c '' 2>/dev/null && echo python3.11 || echo python3)
 SDK := $(wildcard clients/python/pyproject.toml)
 ARGS ?=
 JOBS ?= auto
 SEEDS ?= 20
+COMPILE = $(BIN)/pip-compile --generate-hashes --reuse-hashes --allow-unsafe --strip-extras --all-build-deps --no-header \
+  --no-emit-index-url --no-emit-find-links --annotation-style line --quiet $(if $(UPGRADE),--upgrade)
 
 help: ## What there is to make
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
-setup: $(STAMP) ## Make .venv from requirements.lock
+setup: $(STAMP) ## Make .venv with what runs, from requirements.lock
+
+setup-dev: $(STAMP_DEV) ## Make .venv with what runs and what checks it, from requirements-dev.lock
 
 $(STAMP): requirements.lock pyproject.toml $(SDK)
-	@PYTHON='$(PYTHON)' VENV='$(VENV)' bash .ci/setup
+	@PYTHON='$(PYTHON)' VENV='$(VENV)' bash .ci/setup requirements.lock
 	@touch $@
+
+# The larger set holds the smaller one, at the same versions.
+$(STAMP_DEV): requirements-dev.lock pyproject.toml $(SDK)
+	@PYTHON='$(PYTHON)' VENV='$(VENV)' bash .ci/setup requirements-dev.lock
+	@touch $(STAMP) $@
 
 demo: setup ## Three nodes on loopback with a few hundred bot players (ARGS="--seconds 60 --fresh")
 	@exec $(BIN)/garrison demo $(ARGS)
 
-test: setup ## Every test but those in a browser, on JOBS processes (ARGS="-k name")
+test: setup-dev ## Every test but those in a browser, on JOBS processes (ARGS="-k name")
 	@exec $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -m "not browser" $(ARGS)
 
-test-browser: setup ## The tests of the dashboard, in Chromium
+test-browser: setup-dev ## The tests of the dashboard, in Chromium
 	@exec $(BIN)/python -m pytest -m browser $(ARGS)
 
-lint: setup ## Style
+lint: setup-dev ## Style
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
-types: setup ## Types
+types: setup-dev ## Types
 	@$(BIN)/mypy
 
-imports: setup ## Which way imports run
+imports: setup-dev ## Which way imports run
 	@$(BIN)/lint-imports
 
-format: setup ## Format and fix what ruff can
+format: setup-dev ## Format and fix what ruff can
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
 
-sim: setup ## The simulated cluster on SEEDS seeds (SEEDS=20)
+sim: setup-dev ## The simulated cluster on SEEDS seeds (SEEDS=20)
 	@exec $(BIN)/python -m tests.sim.sweep --seeds $(SEEDS) $(ARGS)
 
 bench: setup ## Every benchmark, one JSON line each
 	@exec $(BIN)/garrison bench all --json $(ARGS)
 
-lock: setup ## Make requirements.lock again from pyproject.toml (UPGRADE=1 for newer versions)
-	@$(BIN)/pip-compile --generate-hashes --reuse-hashes --allow-unsafe --strip-extras --all-extras \
-	  --all-build-deps --no-header --no-emit-index-url --no-emit-find-links --annotation-style line --quiet \
-	  $(if $(UPGRADE),--upgrade) --output-file requirements.lock pyproject.toml
+lock: setup-dev ## Make both locks again from pyproject.toml (UPGRADE=1 for newer versions)
+	@$(COMPILE) --output-file requirements.lock pyproject.toml
+	@$(COMPILE) --all-extras --constraint requirements.lock --output-file requirements-dev.lock pyproject.toml
 
-wheels: setup ## Both wheels into dist/
+wheels: setup-dev ## Both wheels into dist/
 	@rm -rf dist && $(BIN)/python -m build --wheel --no-isolation --outdir dist . \
 	  && $(BIN)/python -m build --wheel --no-isolation --outdir dist clients/python
 

@@ -79,6 +79,22 @@ def test_help_names_every_command(tmp_path: Path) -> None:
     assert "audit" not in done.stdout  # the demo's own affair
 
 
+def test_commands_of_a_laboratory_that_is_not_installed_are_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("server.cli.app.LABORATORY", "server.no_such_laboratory.commands:COMMANDS")
+    done = garrison("--help", cwd=tmp_path)
+    assert (done.returncode, "chaos" in done.stdout) == (0, False)
+    assert "matches" in done.stdout and "drain" in done.stdout
+    assert '"chaos"' in the_one_line(garrison("chaos", cwd=tmp_path))
+
+
+@pytest.mark.parametrize("words", [("--config", "own.toml"), ("--config=own.toml",), ("--set", "app=nowhere:App")])
+def test_application_is_looked_for_where_the_arguments_say(words: tuple[str, ...], tmp_path: Path) -> None:
+    (tmp_path / "own.toml").write_text('app = "nowhere:App"\n')
+    assert "cannot load nowhere:App" in the_one_line(garrison("matches", *words, cwd=tmp_path))
+
+
 def test_an_unknown_command_and_option(tmp_path: Path) -> None:
     assert '"dmeo"' in the_one_line(garrison("dmeo", cwd=tmp_path))
     assert "--secnods" in the_one_line(garrison("demo", "--secnods", "3", cwd=tmp_path))

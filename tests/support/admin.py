@@ -1,4 +1,4 @@
-"""A cluster for tests of the admin layer: several `AdminServer`s over small hosts that share one
+"""A cluster for tests of the admin layer: several `AdminServer`s over small actor systems that share one
 set of members, so that views, fan-out and dying nodes are real to HTTP and to the page."""
 
 import asyncio
@@ -101,7 +101,7 @@ class Answers(msgspec.Struct):
     missing: list[str]
 
 
-class TestHost:
+class TestSystem:
     """A node, as far as its admin layer is concerned."""
 
     __test__ = False
@@ -145,27 +145,27 @@ class TestHost:
 
 
 class TestNode:
-    """A host with its running admin server."""
+    """An actor system with its running admin server."""
 
     __test__ = False
 
-    def __init__(self, host: TestHost, settings: Settings) -> None:
-        self.system, self.settings = host, settings
-        self.supervisor = Supervisor(host.me.node)
+    def __init__(self, system: TestSystem, settings: Settings) -> None:
+        self.system, self.settings = system, settings
+        self.supervisor = Supervisor(system.me.node)
         self.sessions: list[dict[str, Any]] = []
         self.reason = ""
         self.left = {"state": "up", "activations_left": 3, "sessions_left": 1, "moved": 0}
         self.admin = AdminServer(
-            host,
+            system,
             settings,
-            host.metrics,
+            system.metrics,
             LoopClock(),
             self.supervisor,
             lambda: self.reason,
             self._sessions,
             draining=Draining(self._drain, lambda: self.left),
-            gossip=lambda: f"{host.me.node}:7370",
-            store_queries=memory_queries(host.cluster.stored),
+            gossip=lambda: f"{system.me.node}:7370",
+            store_queries=memory_queries(system.cluster.stored),
         )
         self.admin.bind()
 
@@ -202,8 +202,8 @@ class TestCluster:
         self.view = View(())
         for number in range(1, count + 1):
             tree = {"node": f"node-{number}", "admin": {"port": 0, "token": token, **admin}}
-            host = TestHost(self, f"node-{number}", app)
-            self.nodes[f"node-{number}"] = TestNode(host, from_tree(tree))
+            system = TestSystem(self, f"node-{number}", app)
+            self.nodes[f"node-{number}"] = TestNode(system, from_tree(tree))
 
     async def __aenter__(self) -> "TestCluster":
         self.members(*[node.member() for node in self.nodes.values()])

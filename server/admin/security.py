@@ -3,7 +3,7 @@
 `/api/…` needs `Authorization: Bearer TOKEN` (compared in constant time). Free of the token are
 `/healthz`, `/readyz` and `/metrics`, so that load balancers and Prometheus need no secret: they
 hold counts and the node's name, never a player, session or match. Also free are the dashboard's
-own files, which are the same for everybody. Whoever must hide the counts too binds `admin.host`
+own files, which are the same for everybody. To hide the counts too, bind `admin.host`
 to an address that only operators reach (the default is loopback).
 
 A dashboard goes on with another node when its own dies, so the pages of known peers may read

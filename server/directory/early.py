@@ -54,6 +54,7 @@ class EarlyHandoffs:
         self._waiting.pop((giver, handoff.number), None)
         if len(self._waiting) >= MOST or sum(early.size for early in self._waiting.values()) + size > MOST_BYTES:
             return False
+        assert handoff.number not in self._taken.get(giver, {}), "what was taken is not held again"
         self._waiting[giver, handoff.number] = _Early(handoff, size, now + self._wait_s)
         return True
 

@@ -151,6 +151,7 @@ class Questions:
     def _release(self, question: _Question, slots: Slots) -> None:
         if len(slots):
             assert self._blocked is not None
+            assert self._blocked[slots].min() > 0, "a slot is released once for each question that blocks it"
             self._blocked[slots] -= 1
             question.blocking = np.setdiff1d(question.blocking, slots, assume_unique=True)
             self.releases += 1

@@ -115,6 +115,7 @@ class Stream:
 
     def compose(self, number: int, digest: int, lives: Callable[[ActorId], bool], me: NodeAddress, now: float) -> Word:
         """The next message, which is then under way."""
+        assert self.flight is None, "one message is under way at a time (stop-and-wait)"
         if self.later and self._later_at <= now:
             self.truth, self.later = {**self.later, **self.truth}, {}
         batch = self._limits.batch

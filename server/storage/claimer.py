@@ -106,6 +106,7 @@ class Claimer:
             _fail(batch.values(), Unavailable("the claim failed"))
             raise
         finally:
+            assert self._in_flight > 0, "a batch ends once"
             self._in_flight -= 1
             if any(self._waiting.values()):
                 self._dispatch()

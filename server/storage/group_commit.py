@@ -78,6 +78,7 @@ class GroupCommit:
 
     def enqueue(self, entry_log: Log, entries: int) -> None:
         """`entry_log` has `entries` more to store."""
+        assert entries >= 0, f"{entry_log.id} has lost entries"
         self._backlog += entries
         self._waiting[entry_log.id] = entry_log
         self._wake.set()

@@ -5,6 +5,7 @@ transaction would be. States are kept encoded, so that nobody shares a struct by
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from itertools import pairwise
 from math import inf
 from typing import Any
 
@@ -176,7 +177,7 @@ class MemoryStore:
         seen is refused with my own address, unless it is that very claim again."""
         if len(claims) > MAX_CLAIMS:
             raise Internal(f"at most {MAX_CLAIMS} claims at once, not {len(claims)}")
-        self._known(kind)
+        self._known(kind, [claim.id for claim in claims])
         if claims and not self.database.is_up(me):
             raise Unavailable(f"{me} is not up in the store and may claim nothing")
         return {claim.id: self._claim(kind, claim, me, journals) for claim in claims}
@@ -212,7 +213,7 @@ class MemoryStore:
         return journals is not None and run.journal != "" and run.journal not in journals
 
     async def write(self, kind: str, changes: Sequence[Change]) -> dict[ActorId, WriteResult]:
-        self._known(kind)
+        self._known(kind, [change.id for change in changes])
         encoded = [msgspec.msgpack.encode(change.state) for change in changes]
         return {change.id: self._write(change, data) for change, data in zip(changes, encoded, strict=True)}
 
@@ -227,14 +228,14 @@ class MemoryStore:
         return "written" if already else "fenced"
 
     async def release(self, kind: str, held: Sequence[tuple[ActorId, Epoch]]) -> None:
-        self._known(kind)
+        self._known(kind, [id for id, _ in held])
         for identity, epoch in held:
             entity = self.database.entities.get(identity)
             if entity is not None and entity.epoch == epoch:
                 entity.owner = None
 
     async def migrate(self, kind: str, moves: Sequence[EntityMove]) -> dict[ActorId, MoveResult]:
-        self._known(kind)
+        self._known(kind, [move.id for move in moves])
         encoded = [None if move.state is None else msgspec.msgpack.encode(move.state) for move in moves]
         return {move.id: self._migrate(move, data) for move, data in zip(moves, encoded, strict=True)}
 
@@ -269,7 +270,7 @@ class MemoryStore:
         return entity.owner is not None or self._live[kind](self._decoders[kind](entity.state))
 
     async def read(self, kind: str, ids: Sequence[ActorId]) -> dict[ActorId, Stored]:
-        self._known(kind)
+        self._known(kind, ids)
         found: dict[ActorId, Stored] = {}
         for identity in ids:
             entity = self.database.entities.get(identity)
@@ -315,9 +316,12 @@ class MemoryStore:
         entity = self.database.entities.get(identity)
         return entity is not None and entity.epoch == epoch
 
-    def _known(self, kind: str) -> None:
+    def _known(self, kind: str, ids: Sequence[ActorId] = ()) -> None:
+        """Check the kind, and the port's promise about `ids`: locks are taken in their order."""
         if kind not in self._decoders:
             raise Internal(f"kind {kind} was not named to the store")
+        assert all(kind_of(id) == kind for id in ids), f"all entities of one call are of one kind, {kind}"
+        assert all(id < after for id, after in pairwise(ids)), f"ids are sorted and unique: {list(ids)}"
 
     def _decode(self, kind: str, identity: ActorId, entity: EntityRow) -> Any:
         if entity.state is None or entity.next_seq > 1:

@@ -247,6 +247,7 @@ class WriteBehind:
     def set_aside(self, entity: Flushable) -> None:
         """Stop writing `entity` while its owner is not known (a migration with an unknown outcome): the journal keeps
         its records until `put_back` or `forget`. Only in `quiet`."""
+        assert self._lock.locked(), "a write that is under way may store it still"
         self._aside[entity.id] = (entity, self._dirty.since(entity, self._clock.now()))
         self._dirty.clean(entity)
 
@@ -303,6 +304,7 @@ class WriteBehind:
                 self._clean(entity)
                 entity.fenced()
                 continue
+            assert change.version <= entity.version, f"{entity.id}: versions only rise"
             entity.stored_version = change.version
             if self._retention.active or entity.id in self._through:
                 entity.released(change.version)  # awaited, or in the store before the journal said so

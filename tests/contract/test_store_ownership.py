@@ -408,7 +408,7 @@ async def test_a_match_that_is_not_over_is_an_orphan_once_its_owner_is_gone(data
         projections = {ended: over, fresh_one: None, live: lobby, released: lobby, theirs: lobby, untold: over}
         batch = [Append(id, Epoch(1), 1, 1, b"", b"h", b"d", state) for id, state in projections.items()]
         assert set((await logs.append("match", batch)).values()) == {"written"}
-        await store.release("match", [(released, Epoch(1)), (ended, Epoch(1))])
+        await store.release("match", [(ended, Epoch(1)), (released, Epoch(1))])
         assert await store.orphans("match", 10) == [released]
         await store.evict([a], [b, c])
         assert await store.orphans("match", 10) == [released], "an evicting owner has it yet"

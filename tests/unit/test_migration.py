@@ -858,7 +858,7 @@ async def test_a_stop_stores_what_is_acknowledged_although_a_peer_is_silent() ->
             await asyncio.sleep(0.02)
         await stopping
         assert source.unstored == 0
-        stored = await third.store.read("counter", ids)
+        stored = await third.store.read("counter", sorted(ids))
         for identity in ids:
             there = third.find(identity)
             total = there.actor.state.total if there is not None else stored[identity].state.total

@@ -8,7 +8,8 @@ only the mapping and the path that it is given.
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, get_args, get_type_hints
 from urllib.parse import urlsplit
@@ -209,7 +210,8 @@ ENV_PREFIX = "GARRISON_"
 MIN_KEY_BYTES: Final = 32
 _SIGNING_KEYS = ("signing_key", "signing_key_file")
 _KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text", "array": "a list"}
-_NO_SETTINGS = {"CONFIG", "REQUIRE_ALL", "SHARED", "TEST_POSTGRES", "TEST_REDIS"}  # variables of the commands and tests
+_OF_A_SERVICE = re.compile(r"(tcp|udp|sctp)://")
+"""Beginning of a Service's address as Kubernetes puts it into the environment (`GARRISON_GATEWAY_PORT=tcp://…`)."""
 
 
 def load(
@@ -314,20 +316,29 @@ def _no_empty_token(tree: dict[str, Any]) -> dict[str, Any]:
 
 
 def _from_variables(environ: Mapping[str, str]) -> dict[str, object]:
-    """Settings by their dotted names. Raises `BadSetting` with the variable's name if it is none."""
+    """Settings by their dotted names. Other variables that begin like ours may be there: Kubernetes describes a
+    Service named `garrison` in such ones. Raises `BadSetting` for a variable that is nearly a setting."""
     names, found = _names(), dict[str, object]()
     for variable, value in sorted(environ.items()):
-        rest = variable.removeprefix(ENV_PREFIX)
-        if not variable.startswith(ENV_PREFIX) or rest in _NO_SETTINGS:
+        if not variable.startswith(ENV_PREFIX):
             continue
-        name = rest.lower().replace("__", ".")
-        if name not in names:
-            plain = "_" + name.replace(".", "_")
-            meant = [setting for setting in names if ("_" + setting.replace(".", "_")).endswith(plain)]
-            hint = f"; did you mean {_variable(meant[0])}?" if len(meant) == 1 else ""
-            raise BadSetting(variable, f"no such setting{hint}")
-        found[name] = value
+        name = variable.removeprefix(ENV_PREFIX).lower().replace("__", ".")
+        if name in names:
+            found[name] = value
+        elif not _OF_A_SERVICE.match(value):
+            _check_near_miss(variable, name, names)
     return found
+
+
+def _check_near_miss(variable: str, name: str, names: Iterable[str]) -> None:
+    """Raises `BadSetting` where a setting is meant: its section is there, or all but the section and the dots."""
+    plain = "_" + name.replace(".", "_")
+    meant = [setting for setting in names if ("_" + setting.replace(".", "_")).endswith(plain)]
+    if not meant:
+        meant = get_close_matches(name, names, 1, 0.85)
+    if meant or name.partition(".")[0] in _sections():
+        hint = f"; did you mean {_variable(meant[0])}?" if len(meant) == 1 else ""
+        raise BadSetting(variable, f"no such setting{hint}")
 
 
 def _variable(name: str) -> str:

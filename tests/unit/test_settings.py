@@ -147,7 +147,7 @@ def test_unknown_fields_are_named(dotted: str) -> None:
         load(flags={dotted: 1})
     wrong = dotted if "prot" in dotted else dotted.partition(".")[0]
     assert caught.value.message == f"setting {wrong}: no such setting"
-    with pytest.raises(BadSetting):
+    with pytest.raises(BadSetting, match="no such setting"):
         load(environ={ENV_PREFIX + dotted.upper().replace(".", "__"): "1"})
 
 
@@ -158,7 +158,9 @@ MEANT = {
     "GARRISON_ADMIN_TOKEN": "GARRISON_ADMIN__TOKEN",
     "GARRISON_PORT": "",  # there are several
     "GARRISON_GATEWAY": "",
-    "GARRISON_TOP_SPEED": "",
+    "GARRISON_GATEWAY__PRT": "GARRISON_GATEWAY__PORT",
+    "GARRISON_GATWAY__PORT": "GARRISON_GATEWAY__PORT",
+    "GARRISON_GATEWAY__TOP_SPEED": "",
 }
 
 
@@ -233,3 +235,21 @@ def test_a_bad_key_is_not_shown(tmp_path: Path) -> None:
     with pytest.raises(BadSetting) as caught:
         from_tree({"security": {"signing_key": 12345678}, "weight": "zzz"})
     assert "12345678" not in str(caught.value)
+
+
+def test_variables_of_a_kubernetes_service_are_no_settings() -> None:
+    """F12: a Service named `garrison`, and one named `garrison-gateway`."""
+    environ = {"GARRISON_TOP_SPEED": "9", "GARRISON_SOMETHING__ELSE": "1", "GARRISON_CONFIG": "x", "GARRISON_NODE": "n"}
+    for service, port in (("GARRISON", 7350), ("GARRISON_GATEWAY", 7350), ("GARRISON_ADMIN", 7360)):
+        url = f"tcp://10.0.0.1:{port}"
+        environ |= {
+            f"{service}_SERVICE_HOST": "10.0.0.1",
+            f"{service}_SERVICE_PORT": str(port),
+            f"{service}_SERVICE_PORT_GATEWAY": str(port),
+            f"{service}_PORT": url,
+            f"{service}_PORT_{port}_TCP": url,
+            f"{service}_PORT_{port}_TCP_PROTO": "tcp",
+            f"{service}_PORT_{port}_TCP_PORT": str(port),
+            f"{service}_PORT_{port}_TCP_ADDR": "10.0.0.1",
+        }
+    assert load(environ=environ) == load(environ={"GARRISON_NODE": "n"})

@@ -283,17 +283,11 @@ class Node:
         if self.lease_lost:
             return
         self.lease_lost = True
-        error = Unavailable("this node lost its lease", retry_after_s=1.0)
-        self.system.catalog.closed = error
         journaled = self.pipeline.retention.active
         self.pipeline.retention.end()
         try:
-            for activation in list(self.system.catalog.live.values()):
-                changes = activation.unstored_changes if not journaled else 0
-                if changes:
-                    self.system.catalog.lost(activation, changes)
-                else:
-                    self.system.catalog.discard(activation, error)
+            error = Unavailable("this node lost its lease", retry_after_s=1.0)
+            self.system.catalog.end_all(error, count_lost=not journaled)
             self.gateway.close_all(CloseCode.OWNERSHIP_LOST)
         finally:
             self.ended.set()
@@ -335,9 +329,7 @@ class Node:
             await _step("activations", self.system.stop(deadline), self.settings.drain_timeout_s + STAGE_S)
         all_stored = self._all_stored()
         self.pipeline.retention.end()
-        self.system.catalog.closed = Unavailable("this node has stopped")
-        for activation in list(self.system.catalog.live.values()):
-            self.system.catalog.discard(activation, Unavailable("this node has stopped"))
+        self.system.catalog.end_all(Unavailable("this node has stopped"), count_lost=False)
         await asyncio.sleep(max(0.0, heard_at - self.clock.now()))
         await self._leave(all_stored and not self.lease_lost)
 

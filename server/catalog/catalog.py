@@ -254,6 +254,17 @@ class Catalog:
         log.error("activation fenced off", actor=activation.id, epoch=activation.epoch, changes_lost=changes)
         self.discard(activation, Fenced(f"{activation.id} has another owner"))
 
+    def end_all(self, error: Unavailable, *, count_lost: bool) -> None:
+        """Drop all activations at once, and activate nothing any more; whoever waits gets `error`. `count_lost`:
+        acknowledged changes that are not stored are lost, for no successor finds them in a journal."""
+        self.closed = error
+        for activation in list(self.live.values()):
+            changes = activation.version - activation.stored_version if count_lost and activation.durable else 0
+            if changes:
+                self.lost(activation, changes)
+            else:
+                self.discard(activation, error)
+
     async def deactivate(self, activations: Sequence[Activation]) -> int:
         """Store and release these where they are idle; returns how many ended. A store that is
         away leaves them live, with what they had set. Raises nothing of the store's."""

@@ -87,7 +87,10 @@ class StoragePipeline:
             self.durability = JournalFirst(
                 self.lease, clock, self.write_behind, self.group_commit, journal, self.retention
             )
-        self.takeover = Takeover(store, store, self.undertaker, journal, settings.journal, states, clock, metrics)
+        self.takeover = Takeover(
+            nodes=store, entities=store, undertaker=self.undertaker, journal=journal, settings=settings.journal,
+            state_types=states, clock=clock, metrics=metrics,
+        )  # fmt: skip
         self.claimer = Claimer(store, settings.actors, metrics, supervisor, logged.__contains__, self.takeover)
 
     def start(self, me: NodeAddress) -> None:

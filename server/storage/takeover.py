@@ -89,6 +89,7 @@ class Takeover:
 
     def __init__(
         self,
+        *,
         nodes: NodeStore,
         entities: EntityStore,
         undertaker: Undertaker,

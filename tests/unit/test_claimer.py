@@ -34,7 +34,10 @@ class Bench:
             nodes=self.store, lease=lease, neighbours=Neighbourhood(settings.store, clock), journal=None,
             settings=settings.store, clock=clock, metrics=self.metrics,
         )  # fmt: skip
-        takeover = Takeover(self.store, self.store, undertaker, None, settings.journal, {}, clock, self.metrics)
+        takeover = Takeover(
+            nodes=self.store, entities=self.store, undertaker=undertaker, journal=None, settings=settings.journal,
+            state_types={}, clock=clock, metrics=self.metrics,
+        )  # fmt: skip
         self.claimer = Claimer(
             self.store, settings.actors, self.metrics, self.supervisor, lambda kind: kind == "ledger", takeover
         )

@@ -120,7 +120,8 @@ class LatestActor(Actor[S]):
             {key: msgspec.Raw(_encoded(key, value)) for key, value in picture.items()},
         )
 
-    attach_latest.makes = True  # type: ignore[attr-defined]  # a watcher before the first change is told of that
+    # Attaching makes the actor: a watcher that comes before the first change must still get it.
+    attach_latest.makes = True  # type: ignore[attr-defined]
 
     def _source(self) -> LatestSource:
         try:

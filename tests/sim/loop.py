@@ -468,8 +468,10 @@ def simulate(
         seed, limit_s=limit_s, shuffle=shuffle, max_steps=max_steps, max_steps_at_once=max_steps_at_once, trace=trace
     )
     collecting = gc.isenabled()
+    frozen = gc.get_freeze_count() > 0  # by whoever has a large heap, as a test run does: it stays so
     gc.collect()
-    gc.freeze()
+    if not frozen:
+        gc.freeze()
     gc.disable()
     unraisable, sys.unraisablehook = sys.unraisablehook, _Unraisable(loop)
     try:
@@ -485,7 +487,8 @@ def simulate(
     finally:
         loop.finish()
         sys.unraisablehook = unraisable
-        gc.unfreeze()
+        if not frozen:
+            gc.unfreeze()
         if collecting:
             gc.enable()
 

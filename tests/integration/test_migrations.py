@@ -56,8 +56,15 @@ def tables(url: str) -> set[str]:
 
 
 def differences(url: str) -> list[Any]:
+    """Differences between the database and the models of the engine and the game. Tables of another application, which
+    a test of this process may have loaded, are its own."""
+
+    def is_ours(item: Any, name: str | None, kind: str, *_: object) -> bool:
+        return kind != "table" or name in OURS or item.metadata is not migrations.metadata()
+
     def compare(connection: Connection) -> list[Any]:
-        context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
+        options = {"compare_type": True, "compare_server_default": True, "include_object": is_ours}
+        context = MigrationContext.configure(connection, opts=options)
         return list(compare_metadata(context, migrations.metadata()))
 
     return asyncio.run(migrations.run(url, compare))

@@ -47,7 +47,7 @@ from game.messages import (
     Started,
 )
 from server.errors import OutcomeUnknown, Rejected
-from server.eventlog.record import Record
+from server.eventlog.entry import Record
 
 CODES: Final = {
     "match_exists": "a match of this name exists",

@@ -32,8 +32,8 @@ from persistence.engine.statements import (
 )
 from persistence.engine.urls import Address
 from server.errors import Unavailable
-from server.eventlog.covering import replaces
 from server.eventlog.ports import Append, Chunk, Seal
+from server.eventlog.sealing import replaces
 from server.ids import Incarnation, NodeAddress, NodeId
 from server.liveness.ports import Estate, NodeRow
 from server.settings import StoreSettings

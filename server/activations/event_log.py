@@ -22,9 +22,9 @@ from server.activations.ports import ActivationNode, LogOwner
 from server.actors.actor import Attached, EventBatch, LoggedActor
 from server.errors import BadInput, Corrupt, GarrisonError, Internal, Overloaded
 from server.eventlog import fold, segment
+from server.eventlog.entry import Entry, Record, encode_entry, event_bytes, next_head, state_hash
 from server.eventlog.fold import Fold
 from server.eventlog.ports import Append, Seal, StoredLog
-from server.eventlog.record import Entry, Record, encode_entry, event_bytes, next_head, state_hash
 from server.ids import Epoch, Incarnation, NodeAddress, NodeId
 from server.wire.codec import UNDECODABLE
 

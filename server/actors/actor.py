@@ -31,8 +31,8 @@ import msgspec
 from server.actors.context import Attached, Context, EventBatch
 from server.actors.reminders import reminder
 from server.errors import Forbidden, Internal
+from server.eventlog.entry import Entry, Record
 from server.eventlog.fold import LoggedKind
-from server.eventlog.record import Entry, Record
 from server.ids import ActorId, NodeAddress, NodeId, actor_id
 from server.wire.messages import CloseCode, Push
 

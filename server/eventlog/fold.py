@@ -17,8 +17,8 @@ import msgspec
 
 from server.errors import Corrupt
 from server.eventlog import segment
+from server.eventlog.entry import NO_HEAD, Entry, Record, decode_record, next_head, state_hash
 from server.eventlog.ports import Chunk, StoredLog
-from server.eventlog.record import NO_HEAD, Entry, Record, decode_record, next_head, state_hash
 from server.eventlog.segment import Segment
 from server.wire.codec import UNDECODABLE
 

@@ -27,7 +27,7 @@ import msgspec
 import zstandard
 
 from server.errors import Corrupt
-from server.eventlog.record import HEAD_BYTES, Entry, next_head
+from server.eventlog.entry import HEAD_BYTES, Entry, next_head
 
 MAX_ENTRIES: Final = 131_072
 MAX_CHUNK_BYTES: Final = 64 * 1024 * 1024

@@ -4,7 +4,7 @@
 from server.actors.actor import Caller
 from server.ids import NodeAddress
 from server.sessions.binding import SessionActors
-from server.sessions.ends import ENDED_CLOSED, ENDED_DISMISSED, ENDED_MOVED, ENDS_FOR_GOOD
+from server.sessions.end_reasons import ENDED_CLOSED, ENDED_DISMISSED, ENDED_MOVED, ENDS_FOR_GOOD
 from server.sessions.homes import Homes
 from server.sessions.mover import Mover
 from server.sessions.outbox import Outbox

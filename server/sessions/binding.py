@@ -10,7 +10,7 @@ from typing import Any
 from server.actors.actor import Caller
 from server.ids import ActorId, actor_id
 from server.runtime.supervisor import Supervisor
-from server.sessions.ends import ENDED_OWNERSHIP_LOST, TOLD_ONLY_HERE
+from server.sessions.end_reasons import ENDED_OWNERSHIP_LOST, TOLD_ONLY_HERE
 from server.sessions.ports import BoundActors
 from server.sessions.session import Session
 

@@ -14,7 +14,7 @@ from server.errors import GarrisonError
 from server.ids import NodeAddress
 from server.runtime.backoff import backoff_s
 from server.runtime.supervisor import Supervisor
-from server.sessions.ends import ENDED_DISMISSED
+from server.sessions.end_reasons import ENDED_DISMISSED
 from server.sessions.mover import Mover
 from server.sessions.ports import NodeView
 from server.sessions.stream_frames import Dismiss, encode

@@ -13,7 +13,17 @@ import asyncio
 from typing import Any, Final, Protocol
 
 from server.sessions.connection import LINGER_S
-from server.sessions.handshake import END, FULL, MAX_HEAD_BYTES, TOO_LONG, TOO_SLOW, VERSION, Handshake, Refusal, judge
+from server.sessions.http_handshake import (
+    END,
+    FULL,
+    MAX_HEAD_BYTES,
+    TOO_LONG,
+    TOO_SLOW,
+    VERSION,
+    Handshake,
+    Refusal,
+    judge,
+)
 
 EARLY_BYTES: Final = 8 * 1024
 """Largest message before the welcome: a hello has a token of at most 4 KiB."""

@@ -15,11 +15,10 @@ from server.sessions.binding import SessionActors
 from server.sessions.broadcast import Broadcast
 from server.sessions.connection import Connection, Receiver
 from server.sessions.dismissals import Dismissals
-from server.sessions.ends import ENDED_OWNERSHIP_LOST, ENDED_STOPPING, NODE_STOPS
+from server.sessions.end_reasons import ENDED_OWNERSHIP_LOST, ENDED_STOPPING, NODE_STOPS
 from server.sessions.greeter import Greeter
 from server.sessions.homes import Homes
 from server.sessions.latest import LatestTopics
-from server.sessions.limits import Limits
 from server.sessions.mover import Mover
 from server.sessions.outlet import GatewayOutlet
 from server.sessions.ports import GatewayDrivers, SessionSystem
@@ -32,6 +31,7 @@ from server.sessions.streams import Streams
 from server.sessions.subscriptions import Subscriptions
 from server.sessions.table import SessionTable
 from server.sessions.ticks import TickClock
+from server.sessions.time_limits import Limits
 from server.sessions.transfer import DepartedSessions
 from server.sessions.turnstile import Turnstile
 from server.sessions.watching import check_still

@@ -1,4 +1,4 @@
-"""From a connection's hello to a session: the shell around `greeting.py`, which decides."""
+"""From a connection's hello to a session: the shell around `hello_rules.py`, which decides."""
 
 import asyncio
 import random
@@ -13,17 +13,17 @@ from server.ids import ActorId
 from server.runtime.metrics import Metrics
 from server.sessions.binding import SessionActors
 from server.sessions.connection import NOBODY, Connection, Receiver
-from server.sessions.ends import ENDED_CLOSED, ENDED_REPLACED, NODE_STOPS, TOOK_OVER
-from server.sessions.greeting import Facts, Home, decide
+from server.sessions.end_reasons import ENDED_CLOSED, ENDED_REPLACED, NODE_STOPS, TOOK_OVER
+from server.sessions.hello_rules import Facts, Home, decide
 from server.sessions.homes import Homes
 from server.sessions.latest import LatestTopics
-from server.sessions.limits import MOVING_RETRY_S, Limits
 from server.sessions.mover import Mover
 from server.sessions.opening import Opening
 from server.sessions.ports import NodeView
 from server.sessions.seeker import Seeker
 from server.sessions.session import Session, SessionKit
 from server.sessions.table import SessionTable
+from server.sessions.time_limits import MOVING_RETRY_S, Limits
 from server.sessions.tokens import TokenClaims, check, check_key
 from server.sessions.transfer import DepartedSessions
 from server.sessions.transfer_frames import ClientRole, Wanted

@@ -22,12 +22,12 @@ from server.actors.app import App
 from server.actors.latest import LatestActor, LatestState, Order
 from server.errors import GarrisonError, NotFound, Overloaded, Rejected
 from server.ids import ActorId, kind_of, parse_actor_id
-from server.sessions.ends import Ending
-from server.sessions.phase import Phase
+from server.sessions.end_reasons import Ending
 from server.sessions.picture import Picture, Slot
 from server.sessions.ports import StreamActors
 from server.sessions.renewals import Renewals
 from server.sessions.session import Session
+from server.sessions.session_phases import Phase
 from server.sessions.ticks import TickClock
 from server.sessions.watching import after, ask_leave, check_still, is_moving, too_many
 from server.wire.codec import Format

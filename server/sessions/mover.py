@@ -19,15 +19,15 @@ from server.errors import Corrupt, GarrisonError, Internal, OutcomeUnknown
 from server.ids import NodeAddress
 from server.runtime.backoff import backoff_s
 from server.sessions.broadcast import Broadcast
-from server.sessions.ends import ENDED_DISMISSED, ENDED_MOVED, Ending
+from server.sessions.end_reasons import ENDED_DISMISSED, ENDED_MOVED, Ending
 from server.sessions.homes import Homes
-from server.sessions.limits import TransferLimits
-from server.sessions.phase import Phase
 from server.sessions.ports import GatewayDrivers, NodeView
 from server.sessions.pushes import Pushes
 from server.sessions.session import Session, SessionKit
+from server.sessions.session_phases import Phase
 from server.sessions.subscriptions import Subscriptions
 from server.sessions.table import SessionTable
+from server.sessions.time_limits import TransferLimits
 from server.sessions.transfer import (
     Attempts,
     Departed,

@@ -41,7 +41,7 @@ from server.errors import BadSetting
 from server.runtime.metrics import Metrics
 from server.sessions.connection import LINGER_S, NOBODY, Acceptor, Receiver
 from server.sessions.door import EARLY_BYTES, Behind, Door, Doors
-from server.sessions.handshake import Handshake
+from server.sessions.http_handshake import Handshake
 from server.settings import GatewaySettings
 from server.wire.codec import Format
 from server.wire.messages import CloseCode

@@ -15,12 +15,12 @@ from server.actors.app import App
 from server.cluster.slots import SlotTable
 from server.cluster.view import View
 from server.ids import NodeAddress, actor_id
-from server.sessions.limits import StreamLimits
 from server.sessions.ports import NodeView
 from server.sessions.session import Session
 from server.sessions.stream_frames import PushTo, ServedHere, encode, push_frame, readable
 from server.sessions.table import SessionTable
 from server.sessions.ticks import TickClock
+from server.sessions.time_limits import StreamLimits
 from server.sessions.transfer import DepartedSessions
 from server.transport.ports import Service, Transport
 from server.wire.messages import ENGINE_ANSWERS, Push

@@ -12,8 +12,8 @@ from functools import partial
 
 from server.errors import Corrupt, GarrisonError
 from server.ids import NodeAddress
-from server.sessions.limits import SeekLimits
 from server.sessions.ports import NodeView
+from server.sessions.time_limits import SeekLimits
 from server.sessions.transfer_frames import Want, Wanted, batches, decode_places, encode
 from server.transport.ports import Service, Transport
 

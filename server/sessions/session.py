@@ -25,13 +25,13 @@ from server.errors import BadInput, GarrisonError, Internal, Overloaded, RateLim
 from server.ids import ActorId
 from server.runtime.metrics import Metrics
 from server.sessions.broadcast import Broadcast
-from server.sessions.bucket import TokenBucket
 from server.sessions.connection import NOBODY, Connection
-from server.sessions.ends import ENDED_CLOSED, ENDED_EXPIRED, ENDED_MOVED, ENDED_OVERFLOW, Ending
+from server.sessions.end_reasons import ENDED_CLOSED, ENDED_EXPIRED, ENDED_MOVED, ENDED_OVERFLOW, Ending
 from server.sessions.outbox import Outbox
-from server.sessions.phase import SESSION, Phase
 from server.sessions.picture import Slot
 from server.sessions.ports import LocalActor
+from server.sessions.rate_bucket import TokenBucket
+from server.sessions.session_phases import SESSION, Phase
 from server.sessions.ticks import TickClock
 from server.sessions.topic import Topic
 from server.sessions.transfer import Transfer

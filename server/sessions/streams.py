@@ -22,13 +22,13 @@ from server.ids import ActorId, kind_of, parse_actor_id
 from server.runtime.backoff import backoff_s
 from server.runtime.supervisor import Supervisor
 from server.sessions.broadcast import Broadcast
-from server.sessions.ends import Ending
-from server.sessions.limits import StreamLimits
-from server.sessions.phase import Phase
+from server.sessions.end_reasons import Ending
 from server.sessions.ports import StreamActors
 from server.sessions.renewals import Renewals
 from server.sessions.session import Session
+from server.sessions.session_phases import Phase
 from server.sessions.ticks import TickClock
+from server.sessions.time_limits import StreamLimits
 from server.sessions.topic import Topic
 from server.sessions.watching import after, ask_leave, check_still, is_moving, too_many
 from server.wire.messages import Events, Watch, Watching

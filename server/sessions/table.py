@@ -8,9 +8,9 @@ from collections.abc import Callable
 
 from server.runtime.metrics import Metrics
 from server.sessions.binding import SessionActors
-from server.sessions.ends import ENDED_EXPIRED, ENDED_MOVED, ENDED_REPLACED, TOOK_OVER, Ending
-from server.sessions.phase import Phase
+from server.sessions.end_reasons import ENDED_EXPIRED, ENDED_MOVED, ENDED_REPLACED, TOOK_OVER, Ending
 from server.sessions.session import Session
+from server.sessions.session_phases import Phase
 from server.sessions.ticks import TickClock
 from server.settings import GatewaySettings
 from server.wire.messages import CloseCode

@@ -23,7 +23,7 @@ from typing import Final, Literal, NamedTuple
 
 from server.ids import NodeAddress
 from server.runtime.phases import PhaseTable
-from server.sessions.ends import ENDED_MOVED, ENDED_REPLACED, ENDS_ONLY_THIS_COPY, TOOK_OVER, Ending
+from server.sessions.end_reasons import ENDED_MOVED, ENDED_REPLACED, ENDS_ONLY_THIS_COPY, TOOK_OVER, Ending
 from server.sessions.transfer_frames import INSTALLED, REFUSED, REPLACED, Packed, Verdict
 from server.wire.messages import CloseCode, Push
 

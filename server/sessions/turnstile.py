@@ -10,8 +10,8 @@ import asyncio
 from collections import deque
 from typing import Final, Protocol
 
-from server.sessions.bucket import TokenBucket
 from server.sessions.connection import Connection, Receiver
+from server.sessions.rate_bucket import TokenBucket
 
 PER_TURN: Final = 4
 """Messages that are handled in one turn of the loop, of all sessions in line together."""

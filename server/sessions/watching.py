@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 from server.actors.actor import Actor
 from server.errors import GarrisonError, Rejected, Unavailable
 from server.ids import ActorId
-from server.sessions.limits import MOVING_RETRY_S
 from server.sessions.ports import ClientCalls
 from server.sessions.session import Session
+from server.sessions.time_limits import MOVING_RETRY_S
 
 T = TypeVar("T")
 

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from server.eventlog.covering import replaces
 from server.eventlog.ports import Append, AppendResult, Chunk, Seal, StoredLog
+from server.eventlog.sealing import replaces
 from server.ids import ActorId
 from server.storage.memory import EntityRow, MemoryDatabase
 

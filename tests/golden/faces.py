@@ -15,8 +15,8 @@ from server.directory.messages import Hint, Word, WordAnswer
 from server.drivers import build_node, build_store, load_app, upgrade_store
 from server.errors import BadFrame, BadInput, Corrupt, GarrisonError
 from server.eventlog import segment
+from server.eventlog.entry import Record, next_head, state_hash
 from server.eventlog.ports import Chunk, StoredLog
-from server.eventlog.record import Record, next_head, state_hash
 from server.ids import ActorId
 from server.sessions import stream_frames, transfer_frames
 from server.sessions.tokens import issue

@@ -12,7 +12,7 @@ from server.sessions.opening import BACKLOG_BYTES, Opening
 from server.wire.messages import CloseCode, Heartbeat, Hello
 from tests.support.gateways import Echo, GatewayNode, connect, gateways, token
 from tests.support.waiting import until
-from tests.unit.test_handshake import frame, head
+from tests.unit.test_http_handshake import frame, head
 
 pytestmark = pytest.mark.loops("uvloop")
 

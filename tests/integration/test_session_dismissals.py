@@ -8,7 +8,7 @@ import pytest
 
 from server.errors import Internal
 from server.ids import NodeAddress
-from server.sessions.limits import Limits, TransferLimits
+from server.sessions.time_limits import Limits, TransferLimits
 from server.sessions.transfer_frames import Dismissed, Shipment, decode, encode
 from server.transport.ports import Answer, Service
 from server.wire.messages import CloseCode, Hello

@@ -11,8 +11,8 @@ import pytest
 from server.errors import BadInput, Unavailable
 from server.ids import ActorId, NodeAddress
 from server.sessions.broadcast import Broadcast
-from server.sessions.limits import Limits, TransferLimits
 from server.sessions.memory import ConnectionClosed
+from server.sessions.time_limits import Limits, TransferLimits
 from server.sessions.transfer_frames import (
     INSTALLED,
     REFUSED,

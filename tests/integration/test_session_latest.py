@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from server.ids import ActorId
-from server.sessions.limits import Limits, StreamLimits, TransferLimits
+from server.sessions.time_limits import Limits, StreamLimits, TransferLimits
 from server.wire.messages import Unwatch, Watch, WatchLatest
 from tests.support.gateways import Light, MemoryClient, World, gateways
 from tests.support.waiting import until

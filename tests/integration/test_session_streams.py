@@ -7,7 +7,7 @@ import pytest
 
 from server.errors import BadInput
 from server.ids import ActorId
-from server.sessions.limits import Limits, StreamLimits, TransferLimits
+from server.sessions.time_limits import Limits, StreamLimits, TransferLimits
 from server.transport.ports import Service
 from server.wire.messages import Ack, Unwatch, Watch
 from tests.support.gateways import LAST, Echo, MemoryClient, Post, World, gateways

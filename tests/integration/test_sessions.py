@@ -8,8 +8,8 @@ import pytest
 from server.actors.actor import Caller, remote
 from server.errors import DeadlineExceeded
 from server.ids import ActorId
-from server.sessions.limits import Limits, TransferLimits
 from server.sessions.memory import ConnectionClosed
+from server.sessions.time_limits import Limits, TransferLimits
 from server.wire.messages import Ack, Close, CloseCode, Heartbeat, Hello
 from tests.support.gateways import (
     Broken,

@@ -22,7 +22,7 @@ from game.match.state import Answer, Answers, MatchState
 from game.messages import Assist, Death, Kill, MatchEvent, MatchOptions, Medal, Objective, Report, Score
 from game.replay import final_state, verify
 from server.errors import OutcomeUnknown, Rejected
-from server.eventlog.record import Record, state_hash
+from server.eventlog.entry import Record, state_hash
 from tests.support.matches import Played
 
 PLAYERS = ("ann", "bob", "cyd", "dee", "eve")

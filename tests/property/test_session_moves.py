@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from server.sessions.limits import Limits, SeekLimits, TransferLimits
 from server.sessions.memory import ClientEnd, ConnectionClosed
+from server.sessions.time_limits import Limits, SeekLimits, TransferLimits
 from server.wire.messages import Ack, Hello
 from tests.support.gateways import Note, World, gateways, token
 from tests.support.waiting import until

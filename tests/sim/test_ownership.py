@@ -9,8 +9,8 @@ from msgspec import msgpack
 from game.messages import Created, Kill, MatchOptions, Started
 from game.player.state import PlayerState
 from server.eventlog import segment
+from server.eventlog.entry import NO_HEAD, Entry, next_head
 from server.eventlog.ports import Chunk
-from server.eventlog.record import NO_HEAD, Entry, next_head
 from server.ids import Incarnation, NodeAddress, NodeId
 from server.storage.memory import EntityRow
 from tests.sim import ownership

@@ -20,7 +20,7 @@ from server.admin.app import AdminServer
 from server.admin.ports import Draining
 from server.cluster.view import Member, View
 from server.errors import NotFound, Unavailable
-from server.eventlog.record import Record
+from server.eventlog.entry import Record
 from server.ids import ActorId, Incarnation, NodeAddress, NodeId
 from server.runtime.clock import SystemClock
 from server.runtime.metrics import Metrics

@@ -18,10 +18,10 @@ from server.cluster.view import Member, MemberState, View
 from server.errors import NotFound, Rejected
 from server.ids import actor_id
 from server.sessions.gateway import Gateway
-from server.sessions.limits import Limits
 from server.sessions.memory import ClientEnd, ConnectionClosed, MemoryListener
 from server.sessions.picows_driver import PicowsListener
 from server.sessions.ports import GatewayDrivers
+from server.sessions.time_limits import Limits
 from server.sessions.tokens import issue
 from server.settings import from_tree
 from server.storage.queries import NoStoreQueries

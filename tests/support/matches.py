@@ -13,8 +13,8 @@ from game.match import rules
 from game.match.state import MatchState
 from game.messages import Death, Kill, MatchEvent, MatchOptions, Medal, Objective, Report
 from server.eventlog import segment
+from server.eventlog.entry import NO_HEAD, Entry, Record, encode_entry, next_head, state_hash
 from server.eventlog.ports import Chunk, StoredLog
-from server.eventlog.record import NO_HEAD, Entry, Record, encode_entry, next_head, state_hash
 
 
 class Played:

@@ -13,10 +13,10 @@ from server.ids import ActorId, Incarnation, NodeAddress, NodeId
 from server.runtime.metrics import Metrics
 from server.runtime.supervisor import Supervisor
 from server.sessions.binding import SessionActors
-from server.sessions.ends import Ending
-from server.sessions.phase import Phase
+from server.sessions.end_reasons import Ending
 from server.sessions.ports import GatewayDrivers
 from server.sessions.session import Session, SessionKit
+from server.sessions.session_phases import Phase
 from server.sessions.table import SessionTable
 from server.sessions.ticks import TickClock
 from server.sessions.turnstile import Turnstile

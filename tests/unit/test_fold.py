@@ -5,9 +5,7 @@ import pytest
 
 from server.errors import Corrupt
 from server.eventlog import fold, segment
-from server.eventlog.fold import Fold
-from server.eventlog.ports import Chunk, StoredLog
-from server.eventlog.record import (
+from server.eventlog.entry import (
     NO_HEAD,
     Entry,
     Record,
@@ -17,6 +15,8 @@ from server.eventlog.record import (
     next_head,
     state_hash,
 )
+from server.eventlog.fold import Fold
+from server.eventlog.ports import Chunk, StoredLog
 from server.ids import actor_id
 from tests.support.engine import cluster
 from tests.support.tiny import Added, Ledger, Total

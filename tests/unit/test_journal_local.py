@@ -16,7 +16,7 @@ from server.ids import NodeId
 from server.runtime.metrics import Metrics
 from server.settings import JournalSettings
 from server.storage.journal.local import LocalJournal, parse_place
-from server.storage.journal.segment import HEAD_BYTES
+from server.storage.journal.segment_file import HEAD_BYTES
 from tests.support.journals import Entity, purse, run
 from tests.support.waiting import until
 

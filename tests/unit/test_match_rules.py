@@ -22,7 +22,7 @@ from game.messages import (
     Started,
 )
 from server.errors import OutcomeUnknown, Rejected
-from server.eventlog.record import Record, state_hash
+from server.eventlog.entry import Record, state_hash
 from tests.support.matches import Played, as_report, counted, read_recorded, recorded_params
 
 

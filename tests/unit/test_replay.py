@@ -12,8 +12,8 @@ from game.match.state import MatchState
 from game.messages import Death, Kill, Medal, Objective, Score
 from server.errors import BadInput, Corrupt
 from server.eventlog import segment
+from server.eventlog.entry import NO_HEAD, Entry, state_hash
 from server.eventlog.ports import Chunk, StoredLog
-from server.eventlog.record import NO_HEAD, Entry, state_hash
 from tests.support.matches import Played, as_report, counted, read_recorded, recorded_params
 
 

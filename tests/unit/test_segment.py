@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from server.errors import Corrupt
 from server.eventlog import segment
-from server.eventlog.record import NO_HEAD, Entry, next_head, state_hash
+from server.eventlog.entry import NO_HEAD, Entry, next_head, state_hash
 
 
 class Small(msgspec.Struct, frozen=True):

@@ -10,11 +10,10 @@ from server.errors import BadInput, Forbidden, NotFound, Rejected
 from server.sessions.arrivals import SessionArrivals
 from server.sessions.broadcast import Broadcast
 from server.sessions.dismissals import Dismissals
-from server.sessions.ends import ENDED_CLOSED, ENDED_REPLACED, Ending
+from server.sessions.end_reasons import ENDED_CLOSED, ENDED_REPLACED, Ending
 from server.sessions.greeter import Greeter
 from server.sessions.homes import Homes
 from server.sessions.latest import LatestTopics
-from server.sessions.limits import Limits, SeekLimits, StreamLimits, TransferLimits
 from server.sessions.mover import Mover
 from server.sessions.opening import Opening
 from server.sessions.outlet import GatewayOutlet
@@ -27,6 +26,7 @@ from server.sessions.stream_frames import Dismiss, EventsTo, encode, push_frame
 from server.sessions.streams import Streams
 from server.sessions.subscriptions import Subscriptions
 from server.sessions.table import SessionTable
+from server.sessions.time_limits import Limits, SeekLimits, StreamLimits, TransferLimits
 from server.sessions.tokens import issue
 from server.sessions.transfer import DepartedSessions, Target, Transfer
 from server.sessions.transfer_frames import INSTALLED, Packed, Shipment, Wanted, decode_verdicts

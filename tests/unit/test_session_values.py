@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from server.errors import BadInput, BadToken, TokenExpired
 from server.sessions.broadcast import Broadcast
-from server.sessions.bucket import GRANT, TokenBucket
 from server.sessions.cursors import Cursors
+from server.sessions.rate_bucket import GRANT, TokenBucket
 from server.sessions.tokens import check, issue
 from server.sessions.wheel import Wheel
 from server.wire.messages import Events, Going

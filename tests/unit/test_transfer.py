@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from server.ids import Incarnation, NodeAddress, NodeId
 from server.runtime.phases import IllegalTransition
-from server.sessions.ends import ENDED_CLOSED, ENDED_MOVED, ENDED_REPLACED, ENDED_STOPPING, Ending
+from server.sessions.end_reasons import ENDED_CLOSED, ENDED_MOVED, ENDED_REPLACED, ENDED_STOPPING, Ending
 from server.sessions.transfer import (
     TRANSFER,
     ArrivalFacts,

@@ -40,7 +40,7 @@ from server.errors import BadSetting, Unavailable
 from server.ids import NODE_PATTERN, NodeAddress, NodeId
 from server.runtime.metrics import Metrics
 from server.settings import JournalSettings
-from server.storage.journal import local_files, segment
+from server.storage.journal import local_files, segment_file
 from server.storage.journal.ports import Journaled, Recovered
 from server.storage.journal.record import (
     HEADER,
@@ -167,7 +167,7 @@ class LocalJournal:
         buffer, sequence = self._buffer, self._next
         buffer[begin + HEADER_BYTES : end] = payload
         HEADER.pack_into(buffer, begin, MAGIC, size, sequence, digest(payload, self._seed + sequence))
-        segment.NEWEST.pack_into(buffer, segment.NEWEST_AT, sequence)
+        segment_file.NEWEST.pack_into(buffer, segment_file.NEWEST_AT, sequence)
         self._next = sequence + 1
         self._begin = end
         metrics = self._metrics
@@ -185,7 +185,7 @@ class LocalJournal:
         if self._lost:
             self._metrics.journal_refused_total += 1
             raise Unavailable(_LOST, retry_after_s=1.0)
-        if segment.HEAD_BYTES + HEADER_BYTES + size > self._settings.segment_bytes:
+        if segment_file.HEAD_BYTES + HEADER_BYTES + size > self._settings.segment_bytes:
             self._metrics.journal_refused_total += 1
             raise Unavailable(f"a change of {size} bytes is larger than journal.segment_bytes")
         if run.newest[run.following] >= self._truncated:
@@ -200,8 +200,8 @@ class LocalJournal:
         assert run is not None
         run.current, run.following = number, (number + 1) % len(run.buffers)
         self._buffer = run.buffers[number]
-        segment.begin(self._buffer, self._cluster, run.owner, self._next, self._truncated)
-        self._begin, self._end = segment.HEAD_BYTES, len(self._buffer)
+        segment_file.begin(self._buffer, self._cluster, run.owner, self._next, self._truncated)
+        self._begin, self._end = segment_file.HEAD_BYTES, len(self._buffer)
 
     # ---- what is stored may go ----
 
@@ -233,7 +233,7 @@ class LocalJournal:
         if run is None or not self._truncated < position <= self._next:
             return
         self._truncated = position
-        segment.truncate(self._buffer, position)
+        segment_file.truncate(self._buffer, position)
         run.newest[run.current], run.used[run.current] = self._next - 1, self._begin
         self._metrics.journal_backlog_bytes = sum(
             used for newest, used in zip(run.newest, run.used, strict=True) if newest >= position

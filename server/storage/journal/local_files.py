@@ -10,7 +10,7 @@ from typing import Final
 
 from server.errors import BadSetting, Unavailable
 from server.ids import NodeAddress
-from server.storage.journal import segment
+from server.storage.journal import segment_file
 from server.storage.journal.ports import Recovered
 from server.storage.journal.record import Part, read_run, run_seed
 
@@ -129,13 +129,13 @@ def _read(path: Path, cluster: str, owner: NodeAddress) -> Recovered:
         for file in files:
             data = file.read_bytes()
             try:
-                head = segment.read(data, len(data), cluster, owner)
-            except segment.BadHead as error:
+                head = segment_file.read(data, len(data), cluster, owner)
+            except segment_file.BadHead as error:
                 damage.append(f"{file}: {error}")
-                parts.append(Part(str(file), data, segment.HEAD_BYTES))
+                parts.append(Part(str(file), data, segment_file.HEAD_BYTES))
                 continue
             if head is not None:
-                parts.append(Part(str(file), data, segment.HEAD_BYTES, head.first - 1))
+                parts.append(Part(str(file), data, segment_file.HEAD_BYTES, head.first - 1))
                 high = max(high, head.newest)
         for file in files:  # a segment that was reused while it was read had been truncated before
             low = max(low, _truncated(file, cluster, owner))
@@ -149,10 +149,10 @@ def _read(path: Path, cluster: str, owner: NodeAddress) -> Recovered:
 
 def _truncated(file: Path, cluster: str, owner: NodeAddress) -> int:
     with file.open("rb") as opened:
-        data, size = opened.read(segment.HEAD_BYTES), os.fstat(opened.fileno()).st_size
+        data, size = opened.read(segment_file.HEAD_BYTES), os.fstat(opened.fileno()).st_size
     try:
-        head = segment.read(data, size, cluster, owner)
-    except segment.BadHead:
+        head = segment_file.read(data, size, cluster, owner)
+    except segment_file.BadHead:
         return 0
     return 0 if head is None else head.truncated
 

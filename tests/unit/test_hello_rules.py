@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from server.sessions.greeting import ROWS, Decision, Facts, decide
+from server.sessions.hello_rules import ROWS, Decision, Facts, decide
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import pytest
 
 from server.sessions.door import FrameGauge
-from server.sessions.handshake import MAX_HEADERS, Handshake, Refusal, judge
+from server.sessions.http_handshake import MAX_HEADERS, Handshake, Refusal, judge
 
 GOOD = {
     "Host": "play.example",

@@ -10,6 +10,7 @@ from server.actors.actor import Actor, Caller, Role
 from server.actors.methods import check_remote
 from server.actors.reminders import check_reminders
 from server.errors import BadSetting
+from server.wire.bounds import unbounded
 from server.wire.messages import Reply, Request
 
 EVERYONE: frozenset[Role] = frozenset({"player", "host", "service"})
@@ -131,11 +132,15 @@ class App(msgspec.Struct, frozen=True):
 
     def __post_init__(self) -> None:
         """Raises `BadSetting` for an actor with reminders whose state cannot remember them, for one that lives on
-        and is in no store, and for methods that are called from other nodes and not marked so."""
+        and is in no store, for requests with whole numbers that have no bounds (`server/wire/bounds.py`), and for
+        methods that are called from other nodes and not marked so."""
         for cls in self.actors:
             check_reminders(cls)
             if cls.lives_on and cls.durability == "volatile":
                 raise BadSetting("app", f"{cls.__name__} lives on, and nothing of a volatile actor is left to live on")
+        for message in self.requests:
+            for field in unbounded(message):
+                raise BadSetting("app", f"{field} has no bounds within signed 64 bits, as a request's numbers need")
         for route in self.routes.values():
             if isinstance(route, Route):
                 check_remote(route.actor, route.method.__name__)

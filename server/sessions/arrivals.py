@@ -16,6 +16,7 @@ from server.sessions.subscriptions import Subscriptions
 from server.sessions.table import SessionTable
 from server.sessions.transfer import ArrivalFacts, Copy, DepartedSessions, admit, heed_reclaim, takes_over
 from server.sessions.transfer_frames import (
+    REFUSED,
     Dismissed,
     Forget,
     Packed,
@@ -57,7 +58,7 @@ class SessionArrivals:
         """Answer a message from another node. Raises `BadInput`."""
         message = decode(payload)
         if isinstance(message, Shipment):
-            return encode([self._install(sender, packed) for packed in message.sessions])
+            return encode([self._verdict(sender, packed) for packed in message.sessions])
         if isinstance(message, Want):
             return encode([self._place(sender, wanted) for wanted in message.wanted])
         session = self._table.sessions.get(message.resume)
@@ -96,6 +97,20 @@ class SessionArrivals:
             self._table.supersede(session)
         until = self._kit.ticks.now() + self._kit.settings.resume_window_s
         self._departures.note(message.resume, player, sender, message.moves, until)
+
+    def _verdict(self, sender: NodeAddress, packed: Packed | None) -> Verdict:
+        """Take a session in, or say why not. A session that is none, and a fault while it is installed, are refused:
+        they concern no other session of the shipment."""
+        if packed is None:
+            return REFUSED
+        try:
+            return self._install(sender, packed)
+        except Exception as error:
+            self._kit.requests.fault(error)
+            copy = self._table.sessions.get(packed.resume)
+            if copy is not None and copy.moves == packed.moves and copy.connection is None:
+                self._table.supersede(copy)  # half installed: it goes on at its sender
+            return REFUSED
 
     def _install(self, sender: NodeAddress, packed: Packed) -> Verdict:
         """Take a session in, detached, unless it is no news, does not fit, or gives way to another one."""

@@ -204,9 +204,18 @@ class Mover:
                 continue
             if turn == "elsewhere":
                 self.carry_out(session, transfer.join_line())
-            else:
+                continue
+            try:
                 batch.append((session, transfer, self._pack(session, transfer)))
+            except Exception as error:  # a fault of ours, which must not keep the others
+                self._give_up(session, error)
         return batch
+
+    def _give_up(self, session: Session, error: Exception) -> None:
+        """End a session that cannot be packed: its client opens another one where it belongs."""
+        self._metrics.task_crashes_total += 1
+        log.error("a session cannot be handed over", session=str(session), exc_info=error)
+        session.end(ENDED_MOVED, CloseCode.MOVED, "the player is served by another node now")
 
     def _pack(self, session: Session, transfer: Transfer) -> Packed:
         """Freeze: from here on nothing of the session changes."""
@@ -228,9 +237,22 @@ class Mover:
     def _going(self, url: str) -> Going:
         return Going(0, url, round(self._grace_s * 1000))
 
+    def _encoded(self, batch: Batch) -> bytes:
+        """The shipment of a batch, without sessions that cannot be encoded, which leave it."""
+        try:
+            return encode(Shipment([packed for _, _, packed in batch]))
+        except Exception:
+            for each in list(batch):
+                try:
+                    encode(Shipment([each[2]]))
+                except Exception as error:
+                    batch.remove(each)
+                    self._give_up(each[0], error)
+            return encode(Shipment([packed for _, _, packed in batch]))
+
     async def _ship(self, to: NodeAddress, batch: Batch) -> None:
         """Send a batch until its outcome is known."""
-        payload = encode(Shipment([packed for _, _, packed in batch]))
+        payload = self._encoded(batch)
         attempts = Attempts(self._ticks.now() + self._settings.resume_window_s)
         verdicts: list[Verdict] = []
         attempt = 0

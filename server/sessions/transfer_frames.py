@@ -20,9 +20,11 @@ from msgspec import Meta
 from server.errors import BadInput, Corrupt
 from server.ids import actor_id, parse_actor_id
 from server.sessions.outbox import Outbox
+from server.wire.bounds import MOST, Int64
 from server.wire.codec import UNDECODABLE, Format
+from server.wire.messages import MAX_SEQ
 
-LATEST: Final = 2**53
+LATEST: Final = MAX_SEQ + 1
 """In place of the number of the next event: the topic is a latest one."""
 MAX_BATCH: Final = 100
 """Sessions in one shipment, and questions in one `Want`."""
@@ -40,7 +42,7 @@ REPLACED: Final = 2
 ClientRole = Literal["player", "host", "service"]
 Text = Annotated[str, Meta(min_length=1, max_length=128)]
 ResumeToken = Annotated[str, Meta(min_length=1, max_length=64)]
-Count = Annotated[int, Meta(ge=0)]
+Count = Annotated[int, Meta(ge=0, le=MOST)]
 T = TypeVar("T")
 
 
@@ -57,11 +59,11 @@ class Packed(msgspec.Struct, array_like=True, frozen=True):
     format: Format
     stays: bool
     moves: Count
-    since_ms: int
+    since_ms: Int64
     beats: Count
     acked: Count
     frames: list[bytes]
-    topics: list[tuple[Text, Annotated[int, Meta(ge=1)]]]
+    topics: list[tuple[Text, Annotated[int, Meta(ge=1, le=LATEST)]]]
     sent: Count | None = None
 
 
@@ -74,9 +76,10 @@ class Wanted(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Shipment(msgspec.Struct, array_like=True, frozen=True, tag=0):
-    """Answered by a list of `Verdict`, one for each session."""
+    """Answered by a list of `Verdict`, one for each session. Read, it has None for a session that cannot be one, so
+    that the others arrive all the same."""
 
-    sessions: Annotated[list[Packed], Meta(max_length=MAX_BATCH)]
+    sessions: list[Packed | None]
 
 
 class Want(msgspec.Struct, array_like=True, frozen=True, tag=1):
@@ -108,8 +111,15 @@ class Dismissed(msgspec.Struct, array_like=True, frozen=True, tag=3):
 TransferFrame = Shipment | Want | Forget | Dismissed
 
 
+class _Shipped(msgspec.Struct, array_like=True, frozen=True, tag=0):
+    """A `Shipment` whose sessions are not read yet."""
+
+    sessions: Annotated[list[msgspec.Raw], Meta(max_length=MAX_BATCH)]
+
+
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(TransferFrame).decode
+_decode = msgspec.msgpack.Decoder(_Shipped | Want | Forget | Dismissed).decode
+_decode_packed = msgspec.msgpack.Decoder(Packed).decode
 _decode_verdicts = msgspec.msgpack.Decoder(list[Verdict]).decode
 _decode_places = msgspec.msgpack.Decoder(list[Annotated[str, Meta(max_length=128)]]).decode
 
@@ -120,17 +130,26 @@ def encode(message: "TransferFrame | Sequence[int] | Sequence[str]") -> bytes:
 
 
 def decode(payload: bytes) -> TransferFrame:
-    """Read a message. Raises `BadInput` for anything but a whole and plausible one."""
+    """Read a message. Raises `BadInput` for anything but a whole and plausible one; of a shipment, a session that is
+    not plausible is None, and takes no other with it."""
     try:
-        message: TransferFrame = _decode(payload)
+        message: _Shipped | Want | Forget | Dismissed = _decode(payload)
     except UNDECODABLE as error:
         raise BadInput(f"session message: {error}") from None
-    if isinstance(message, Shipment):
-        for packed in message.sessions:
-            actor_id("session", packed.subject)
-            for topic, _ in packed.topics:
-                parse_actor_id(topic)
+    if isinstance(message, _Shipped):
+        return Shipment([_packed(raw) for raw in message.sessions])
     return message
+
+
+def _packed(raw: msgspec.Raw) -> Packed | None:
+    try:
+        packed: Packed = _decode_packed(raw)
+        actor_id("session", packed.subject)
+        for topic, _ in packed.topics:
+            parse_actor_id(topic)
+    except (*UNDECODABLE, BadInput):
+        return None
+    return packed
 
 
 def decode_verdicts(payload: bytes, count: int) -> list[Verdict]:

@@ -5,12 +5,16 @@ gets exactly one `Reply` or `Failed` with the same id; a `Push` carries the sess
 number in that place. Applications add theirs in the same way (see `server/actors/app.py`).
 """
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import msgspec
 from msgspec import Meta
 
+MAX_SEQ: Final = 2**53 - 1
+"""No number of a push or an event is greater: each is a number of its own in every client's language."""
+
 RequestId = Annotated[int, Meta(ge=0, le=2**53)]
+Seq = Annotated[int, Meta(ge=0, le=MAX_SEQ)]
 Word = Annotated[str, Meta(max_length=64)]
 Token = Annotated[str, Meta(max_length=4096)]
 
@@ -50,7 +54,7 @@ class Hello(Request, tag="hello", frozen=True):
 
     token: Token
     resume: Word | None = None
-    ack: int = 0
+    ack: Seq = 0
     client: Word = ""
     redirects: bool = True
     """False: the client cannot follow redirects; serve it here and forward."""
@@ -83,7 +87,7 @@ class Heartbeat(Request, tag="heartbeat", frozen=True):
     """Still here. `ack` acknowledges pushes up to that sequence number. Id 0: acknowledged
     cumulatively by `Beats`. `state` is a word for the application's session actor."""
 
-    ack: int = 0
+    ack: Seq = 0
     state: Word | None = None
 
 
@@ -100,7 +104,7 @@ class Beats(msgspec.Struct, tag="beats", array_like=True, frozen=True, gc=False)
 class Ack(Request, tag="ack", frozen=True):
     """Acknowledges pushes up to `seq`; id 0, never answered."""
 
-    seq: int
+    seq: Seq
 
 
 class Watch(Request, tag="watch", frozen=True):
@@ -109,7 +113,7 @@ class Watch(Request, tag="watch", frozen=True):
     and in order."""
 
     topic: Annotated[str, Meta(max_length=128)]
-    from_seq: Annotated[int, Meta(ge=1)] = 1
+    from_seq: Annotated[int, Meta(ge=1, le=MAX_SEQ)] = 1
 
 
 class Watching(Reply, tag="watching", frozen=True):

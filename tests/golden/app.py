@@ -7,6 +7,7 @@ from msgspec.structs import replace
 from game.app import App as Game
 from server.actors.actor import Actor, Caller, LoggedActor, Record, existing, read_only, reminder, remote
 from server.actors.app import Route
+from server.wire.bounds import Int64
 from server.wire.messages import Reply, Request
 
 
@@ -28,13 +29,13 @@ class Counted(msgspec.Struct, tag="counted", array_like=True, frozen=True):
 
 class PurseAdd(Request, tag="purse.add", frozen=True):
     key: str
-    coins: int
+    coins: Int64
     note: str = ""
 
 
 class PurseRemind(Request, tag="purse.remind", frozen=True):
     key: str
-    due_ms: int
+    due_ms: Int64
 
 
 class PurseGet(Request, tag="purse.get", frozen=True):
@@ -50,7 +51,7 @@ class PurseIs(Reply, tag="purse", frozen=True):
 
 class TallyAdd(Request, tag="tally.add", frozen=True):
     key: str
-    n: int
+    n: Int64
 
 
 class TallyGet(Request, tag="tally.get", frozen=True):

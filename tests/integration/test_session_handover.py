@@ -354,6 +354,42 @@ def _ship(world: World, packed: Packed) -> int:
     return decode_verdicts(answer, 1)[0]
 
 
+async def test_a_session_that_cannot_be_packed_keeps_no_other(caplog: pytest.LogCaptureFixture) -> None:
+    """F8: a shipment fails for no other session, and a drain ends."""
+    async with gateways(("node-1", "node-2")) as world:
+        subject, others = world.player_of("node-1"), ["host-a", "host-b"]
+        bad = await welcomed(world, "node-1", subject)
+        good = [await welcomed(world, "node-1", other, "host") for other in others]
+        session = world.nodes["node-1"].gateway.table.players[subject]
+        session.beats = 2**64  # what no message can bring about
+        world.tell("node-1", world.view("node-1", "node-2", leaving=["node-1"]))
+        await world.nodes["node-1"].gateway.mover.hand_over_all(5.0)
+        assert {session.caller.subject for session in _sessions(world, "node-2")} == set(others)
+        assert world.nodes["node-1"].gateway.table.sessions == {}
+        assert await bad.closed() == CloseCode.MOVED
+        assert [(await going(client))[0] for client in good] == ["going", "going"]
+
+
+async def test_a_session_that_cannot_be_taken_in_keeps_no_other() -> None:
+    """F8: the receiver refuses it alone, and goes on with nothing of it."""
+    async with gateways(("node-1", "node-2")) as world:
+        good, bad = _other("good"), _other("bad", resume="b" * 32, topics=[("feed/f", 1)])
+        arrivals = world.nodes["node-2"].gateway.arrivals
+        restore = arrivals._watched.restore
+
+        def breaks(session: Any, topics: Any) -> None:
+            if topics:
+                raise OverflowError("planted")
+            restore(session, topics)
+
+        arrivals._watched.restore = breaks  # type: ignore[method-assign]
+        payload = encode(Shipment([bad, _other("no subject"), good]))
+        answer = arrivals.serve(world.nodes["node-1"].system.me, payload)
+        assert isinstance(answer, bytes)
+        assert decode_verdicts(answer, 3) == [REFUSED, REFUSED, INSTALLED]
+        assert [session.caller.subject for session in _sessions(world, "node-2")] == ["good"]
+
+
 @pytest.mark.parametrize("moves_on", [False, True])
 async def test_a_shipment_that_is_repeated_revives_nobody(moves_on: bool) -> None:
     """The session that it brought has ended since: its client learns that it has missed something."""

@@ -26,6 +26,7 @@ from server.sessions.tokens import issue
 from server.settings import from_tree
 from server.storage.queries import NoStoreQueries
 from server.view_change import change_view
+from server.wire.bounds import Int64
 from server.wire.messages import Hello, Push, Reply, Request, Welcome
 from tests.support.engine import Cluster, TestHost
 from tests.support.virtual_time import LoopClock
@@ -72,7 +73,7 @@ class Tell(Request, tag="tell", frozen=True):
 
     to: str
     text: str
-    times: int = 1
+    times: Int64 = 1
 
 
 class Oust(Request, tag="oust", frozen=True):

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from server.actors.actor import Actor, Caller, LoggedActor, Record, read_only, remote
 from server.actors.app import Action, AdminContext, App, Route, StoreRoute
+from server.wire.bounds import Int64
 from server.wire.messages import Reply, Request
 
 
@@ -26,7 +27,7 @@ class Added(msgspec.Struct, tag="added", array_like=True, frozen=True):
 
 class Add(Request, tag="add", frozen=True):
     key: str
-    n: int
+    n: Int64
 
 
 class Sum(Reply, tag="sum", frozen=True):
@@ -34,7 +35,7 @@ class Sum(Reply, tag="sum", frozen=True):
 
 
 class Largest(Request, tag="largest", frozen=True):
-    at_least: int = 0
+    at_least: Int64 = 0
 
 
 class Row(msgspec.Struct, array_like=True, frozen=True):

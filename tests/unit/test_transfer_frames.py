@@ -76,11 +76,14 @@ def test_any_bytes_are_a_message_or_bad_input(payload: bytes) -> None:
         {"frames": ["text"]},
         {"topics": [("no topic", 1)]},
         {"topics": [("match/m", 0)]},
+        {"topics": [("match/m", 2**53 + 1)]},
+        {"beats": 2**63},
     ],
 )
-def test_a_session_that_cannot_be_is_bad_input(fields: dict[str, object]) -> None:
-    with pytest.raises(BadInput):
-        decode(encode(Shipment([packed(**fields)])))
+def test_a_session_that_cannot_be_takes_no_other_with_it(fields: dict[str, object]) -> None:
+    """F8: one bad session of a shipment."""
+    shipment = decode(encode(Shipment([packed(), packed(**fields), packed()])))
+    assert shipment == Shipment([packed(), None, packed()])
 
 
 def test_a_shipment_has_a_bound() -> None:

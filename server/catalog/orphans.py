@@ -13,6 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
+import msgspec
 import structlog
 
 from server.actors.actor import Actor, LoggedActor
@@ -25,15 +26,23 @@ from server.errors import GarrisonError
 from server.ids import ActorId, parse_actor_id
 
 log = structlog.get_logger(__name__)
-PAGE: Final = 256
-"""Orphans of one kind that the store is asked for at a time."""
-PAGES_A_LOOK: Final = 8
-UNDER_WAY: Final = 512
-"""Actors that are being woken at a time, at most."""
-SOON_S: Final = 0.5
-"""Time between looks for a while after somebody has gone."""
-SOON_PERIODS: Final = 5
-"""Lease periods during which a node looks every `SOON_S` after somebody has gone."""
+
+
+class OrphanLimits(msgspec.Struct, frozen=True):
+    """Numbers and seconds that the looking goes by."""
+
+    page: int = 256
+    """Orphans of one kind that the store is asked for at a time."""
+    pages_a_look: int = 8
+    under_way: int = 512
+    """Actors that are being woken at a time, at most."""
+    soon_s: float = 0.5
+    """Time between looks for a while after somebody has gone."""
+    soon_periods: int = 5
+    """Lease periods during which a node looks every `soon_s` after somebody has gone."""
+
+
+LIMITS: Final = OrphanLimits()
 
 
 def still_live(app: App) -> dict[str, Callable[[Any], bool]]:
@@ -50,7 +59,16 @@ class Orphans:
     """See the module's head. Looks, wakes at a time and wakes a second are bounded (the last by
     `actors.rebalance_per_s`, as moves are)."""
 
-    def __init__(self, services: Services, current: CurrentView, *, catalog: Population, calls: ActorCalls) -> None:
+    def __init__(
+        self,
+        services: Services,
+        current: CurrentView,
+        *,
+        catalog: Population,
+        calls: ActorCalls,
+        limits: OrphanLimits = LIMITS,
+    ) -> None:
+        self.limits = limits
         self._services, self._current, self._catalog, self._calls = services, current, catalog, calls
         self._clock, self._actors = services.clock, services.settings.actors
         self._kinds = [cls.kind for cls in services.app.actors if cls.lives_on]
@@ -72,7 +90,7 @@ class Orphans:
             self._gone.set()
 
     def _look_often(self) -> None:
-        self._often_until = self._clock.now() + SOON_PERIODS * self._services.settings.store.lease_period_s
+        self._often_until = self._clock.now() + self.limits.soon_periods * self._services.settings.store.lease_period_s
 
     async def run(self) -> None:
         """Look for ever."""
@@ -93,7 +111,7 @@ class Orphans:
                     log.warning("cannot look for orphans", why=str(error), exc_info=None if known else error)
 
     async def _pause(self) -> None:
-        """Wait until the next look is due; `SOON_S` after somebody has gone."""
+        """Wait until the next look is due; `limits.soon_s` after somebody has gone."""
         if self._clock.now() >= self._often_until:
             self._gone.clear()
             try:
@@ -101,7 +119,7 @@ class Orphans:
                     await self._gone.wait()
             except TimeoutError:
                 return
-        await asyncio.sleep(SOON_S)
+        await asyncio.sleep(self.limits.soon_s)
 
     async def look(self) -> bool:
         """Begin to wake what needs it. True if there is more than one look takes. Raises the store's
@@ -115,16 +133,16 @@ class Orphans:
 
     async def _look_for(self, kind: str) -> bool:
         """Look on where the last look ended, so that what cannot be woken holds nothing else up."""
-        for _ in range(PAGES_A_LOOK):
-            page = await self._services.store.orphans(kind, PAGE, self._after.get(kind))
+        for _ in range(self.limits.pages_a_look):
+            page = await self._services.store.orphans(kind, self.limits.page, self._after.get(kind))
             woken = 0
             for identity in page:
-                if len(self._under_way) >= UNDER_WAY:
-                    await asyncio.sleep(SOON_S)
+                if len(self._under_way) >= self.limits.under_way:
+                    await asyncio.sleep(self.limits.soon_s)
                     return True
                 woken += self._consider(identity)
                 self._after[kind] = identity
-            if len(page) < PAGE:
+            if len(page) < self.limits.page:
                 self._after.pop(kind, None)
                 return False
             await asyncio.sleep(woken / self._actors.rebalance_per_s)

@@ -6,6 +6,7 @@ A row is dropped only once the actor says that the effect is stored; see `server
 import asyncio
 from typing import Final
 
+import msgspec
 import structlog
 
 from server.actors.reminders import has_reminders, is_reminder
@@ -18,24 +19,41 @@ from server.runtime.backoff import backoff_s
 from server.storage.ports import Reminder
 
 log = structlog.get_logger(__name__)
-PAGE: Final = 256
-"""Due reminders that the store is asked for at a time."""
-PAGES_A_POLL: Final = 8
-UNDER_WAY: Final = 64
-"""Deliveries of a node at a time."""
-UNKNOWN_KEPT_MS: Final = 24 * 3600 * 1000
-"""Time after its due for which a reminder is left alone if this program has no method for it: in a rolling
-upgrade a node of another version may have it."""
+
+
+class ReminderLimits(msgspec.Struct, frozen=True):
+    """Numbers and times that the delivery goes by."""
+
+    page: int = 256
+    """Due reminders that the store is asked for at a time."""
+    pages_a_poll: int = 8
+    under_way: int = 64
+    """Deliveries of a node at a time."""
+    unknown_kept_ms: int = 24 * 3600 * 1000
+    """Time after its due for which a reminder is left alone if this program has no method for it: in a rolling
+    upgrade a node of another version may have it."""
+
+
+LIMITS: Final = ReminderLimits()
 
 
 class Reminders:
     """Delivers due reminders of this node's slots: a bounded number a poll and at a time."""
 
-    def __init__(self, services: Services, current: CurrentView, *, catalog: Population, calls: ActorCalls) -> None:
+    def __init__(
+        self,
+        services: Services,
+        current: CurrentView,
+        *,
+        catalog: Population,
+        calls: ActorCalls,
+        limits: ReminderLimits = LIMITS,
+    ) -> None:
+        self.limits = limits
         self._services, self._current, self._catalog, self._calls = services, current, catalog, calls
         self._clock, self._store = services.clock, services.store
         self._under_way: dict[Reminder, None] = {}
-        self._room = asyncio.Semaphore(UNDER_WAY)
+        self._room = asyncio.Semaphore(limits.under_way)
         self._retries: Retries[Reminder] = Retries(services.rng)
         self._after: Reminder | None = None
 
@@ -69,12 +87,12 @@ class Reminders:
         until_ms = self._clock.wall_ms()
         if self._catalog.closed is not None:
             return
-        for _ in range(PAGES_A_POLL):
-            page = await self._store.due_reminders(until_ms, PAGE, self._after)
+        for _ in range(self.limits.pages_a_poll):
+            page = await self._store.due_reminders(until_ms, self.limits.page, self._after)
             for reminder in page:
                 self._after = reminder
                 await self._consider(reminder)
-            if len(page) < PAGE:
+            if len(page) < self.limits.page:
                 self._after = None
                 return
 
@@ -110,7 +128,7 @@ class Reminders:
         cls = self._services.app.actor(kind_of(reminder.id))
         if cls is not None and is_reminder(cls, reminder.name):
             return bool(await self._calls.ask(reminder.id, "reminded", (reminder.name, reminder.due_ms)))
-        if self._clock.wall_ms() - reminder.due_ms < UNKNOWN_KEPT_MS:
+        if self._clock.wall_ms() - reminder.due_ms < self.limits.unknown_kept_ms:
             raise NotFound(f"no reminder {reminder.name} of {kind_of(reminder.id)} in this version")
         what = {"actor": reminder.id, "method": reminder.name, "due_ms": reminder.due_ms}
         log.error("reminder dropped: there is no such method", **what)

@@ -11,7 +11,7 @@ from game.match.actor import Match
 from game.messages import MatchCreate, MatchOptions
 from server.actors.actor import Caller
 from server.actors.app import App
-from server.catalog import orphans
+from server.catalog.orphans import LIMITS, OrphanLimits, still_live
 from server.errors import Unavailable
 from server.ids import ActorId, actor_id
 from tests.support.engine import Cluster, TestHost, cluster, key_owned_by
@@ -105,14 +105,13 @@ async def test_each_owner_wakes_its_own_and_only_what_was_created() -> None:
         assert target.find(nobody) is None and third.find(nobody) is None
 
 
-async def test_an_orphan_that_cannot_be_woken_holds_no_other_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(orphans, "PAGE", 2)
-    monkeypatch.setattr(orphans, "PAGES_A_LOOK", 2)
+async def test_an_orphan_that_cannot_be_woken_holds_no_other_up() -> None:
     async with cluster(("node-1",), app=TINY, **SLOW_LOOK) as world:
         for number in range(12):
             await world.hosts["node-1"].ask(actor_id("ledger", f"l{number:02}"), "add", (1,))
         await world.remove("node-1", clean=True)
         after = await world.add("node-2")
+        after.orphans.limits = OrphanLimits(page=2, pages_a_look=2)
         ask, tried = after.ask, list[str]()
 
         async def stuck(identity: ActorId, name: str, args: tuple[Any, ...], **more: Any) -> Any:
@@ -127,29 +126,26 @@ async def test_an_orphan_that_cannot_be_woken_holds_no_other_up(monkeypatch: pyt
         assert len(tried) == len(set(tried)), "what failed is left alone for a while"
 
 
-async def test_a_row_of_nobody_fails_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(orphans, "PAGE", 1)
+async def test_a_row_of_nobody_fails_alone() -> None:
     async with cluster(("node-1",), app=TINY, **SLOW_LOOK) as world:
         last, nobody = actor_id("ledger", "z"), ActorId("ledger/a live one")
         await world.hosts["node-1"].ask(last, "add", (1,))
         await world.remove("node-1", clean=True)
         world.database.entities[nobody] = world.database.entities[last]
         after = await world.add("node-2")
+        after.orphans.limits = OrphanLimits(page=1)
         world.show("node-2")
         await until(lambda: after.find(last) is not None)
         assert after.find(nobody) is None
         assert not after.orphans._retries.ready(nobody, after.clock.now()), "not again at once"
 
 
-@pytest.mark.parametrize("bound", ["PAGES_A_LOOK", "UNDER_WAY"])
-async def test_more_than_one_look_takes_is_looked_for_without_a_pause(
-    bound: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(orphans, "PAGE", 4)
-    monkeypatch.setattr(orphans, bound, 2)
-    monkeypatch.setattr(orphans, "SOON_PERIODS", 0)
+@pytest.mark.parametrize("bound", ["pages_a_look", "under_way"])
+async def test_more_than_one_look_takes_is_looked_for_without_a_pause(bound: str) -> None:
     async with cluster(("node-1", "node-2"), app=TINY, **SLOW_LOOK) as world:
         source, target = world.hosts["node-1"], world.hosts["node-2"]
+        await asyncio.sleep(LIMITS.soon_periods * world.settings.store.lease_period_s)  # it looks often after its start
+        source.orphans.limits = OrphanLimits(page=4, soon_periods=0, **{bound: 2})
         ids = [actor_id("ledger", f"l{number:02}") for number in range(30)]
         for identity in ids:
             await source.ask(identity, "add", (1,))
@@ -174,4 +170,4 @@ def test_an_app_without_such_kinds_looks_for_nothing() -> None:
     class State(msgspec.Struct, frozen=True):
         pass
 
-    assert orphans.still_live(App(name="none", actors=(Ledger,))) == {}
+    assert still_live(App(name="none", actors=(Ledger,))) == {}

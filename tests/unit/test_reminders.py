@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from server.actors.actor import Actor, LoggedActor, Record, reminder, remote
 from server.actors.app import App
-from server.catalog import reminders
+from server.catalog.reminders import LIMITS, ReminderLimits
 from server.errors import BadSetting, Fenced, Internal, NotFound, Unavailable
 from server.ids import ActorId, actor_id
 from server.storage.ports import Claim, Reminder
@@ -456,11 +456,10 @@ async def test_a_failing_one_is_tried_again_and_holds_no_other_up() -> None:
         assert state(host).rang == (7,)
 
 
-async def test_many_that_fail_are_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reminders, "PAGE", 2)
-    monkeypatch.setattr(reminders, "PAGES_A_POLL", 2)
+async def test_many_that_fail_are_passed_over() -> None:
     async with cluster(app=ALARMS, **BY_HAND) as world:
         host = world.hosts["node-1"]
+        host.reminders.limits = ReminderLimits(page=2, pages_a_poll=2)
         plant(world, *(Reminder(actor_id("alarm", "x"), f"none{number}", number + 1) for number in range(10)))
         await host.ask(ANN, "set", (20,))
         for _ in range(3):
@@ -468,10 +467,10 @@ async def test_many_that_fail_are_passed_over(monkeypatch: pytest.MonkeyPatch) -
         assert state(host).rang == (20,)
 
 
-async def test_a_row_of_nobody_fails_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reminders, "PAGE", 1)
+async def test_a_row_of_nobody_fails_alone() -> None:
     async with cluster(app=ALARMS, **BY_HAND) as world:
         host = world.hosts["node-1"]
+        host.reminders.limits = ReminderLimits(page=1)
         nobody = Reminder(ActorId("alarm/two words"), "ring", 1)
         plant(world, nobody)
         await host.ask(ANN, "set", (7,))
@@ -482,16 +481,16 @@ async def test_a_row_of_nobody_fails_alone(monkeypatch: pytest.MonkeyPatch) -> N
         assert rows(world)[nobody.id, "ring"] == 1
 
 
-async def test_a_reminder_that_no_version_knows_is_dropped_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_reminder_that_no_version_knows_is_dropped_in_the_end() -> None:
     async with cluster(app=ALARMS, **BY_HAND) as world:
         host = world.hosts["node-1"]
         now = host.clock.wall_ms()
         gone = [Reminder(ANN, "none", now - 5), Reminder(actor_id("toad", "x"), "hop", now - 5)]
-        old = Reminder(ANN, "no_reminder", now - reminders.UNKNOWN_KEPT_MS)
+        old = Reminder(ANN, "no_reminder", now - LIMITS.unknown_kept_ms)
         plant(world, *gone, old)
         await poll(host)
         assert rows(world) == {(ANN, "none"): now - 5, ("toad/x", "hop"): now - 5}
-        monkeypatch.setattr(reminders, "UNKNOWN_KEPT_MS", 0)
+        host.reminders.limits = ReminderLimits(unknown_kept_ms=0)
         for one in gone:
             host.reminders._retries.done(one)
         await poll(host)

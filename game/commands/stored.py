@@ -1,17 +1,14 @@
 """Matches as the store has them, for commands: no cluster, no claim, nothing written."""
 
-from typing import Final
-
 import msgspec
 
+from game.match.rules import LATEST
 from server.cli.stored import check_there, opened_store
 from server.drivers import build_store_queries
 from server.errors import BadInput, NotFound
 from server.eventlog.ports import StoredLog
 from server.ids import ActorId, actor_id
 from server.settings import Settings
-
-LATEST: Final = "latest"
 
 
 class StoredMatch(msgspec.Struct, frozen=True):
@@ -54,11 +51,12 @@ async def list_matches(settings: Settings, limit: int, phase: str | None = None)
 
 
 async def find_match(settings: Settings, name: str) -> ActorId:
-    """The id of match `name`; `latest` is the newest ended one, or the newest if none has ended.
-    Raises `NotFound` where there is none."""
+    """The id of match `name`, or of `match/NAME`, by which also one of an earlier version is found that is called
+    `latest` or `--help`; `latest` is the newest ended one, or the newest if none has ended. Raises `NotFound`
+    where there is none."""
     if name != LATEST:
         try:
-            return actor_id("match", name)
+            return actor_id("match", name.removeprefix("match/"))
         except BadInput:
             raise NotFound(f"no match {name!r}; `garrison matches` lists them") from None
     for phase in ("ended", None):

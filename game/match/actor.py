@@ -106,7 +106,7 @@ class Match(MatchFace):
         known = self._known(caller, message)
         if known is not None:
             return known
-        events = rules.create(self.state, caller.subject, message.options, self.wall_ms())
+        events = rules.create(self.state, self.key, caller.subject, message.options, self.wall_ms())
         self.stay()  # a read before it was created may have released it
         self._host_lives()
         self.after(self.HOST_SILENCE_S, self.host_silent)

@@ -51,6 +51,7 @@ from server.eventlog.entry import Record
 
 CODES: Final = {
     "match_exists": "a match of this name exists",
+    "bad_name": "a name that a new match cannot have",
     "bad_options": "options that cannot be played",
     "not_host": "only the host of the match may do this",
     "match_ended": "the match is over",
@@ -69,6 +70,9 @@ CODES: Final = {
     "same_player": "killer and victim are the same player",
     "no_target": "a score is a team's or a player's",
 }
+LATEST: Final = "latest"
+"""The word for the newest match where a match is named, in commands. No new match is called so, nor by what
+commands take for an option, or addresses for a step upwards: nobody could name it."""
 MAX_COMMANDS: Final = 64
 """Answers that are remembered of one lineage: at least as many as a session may have in flight."""
 MAX_LINEAGES: Final = 512
@@ -136,10 +140,12 @@ def _least_missed(answered: dict[str, Answers]) -> str:
 # ---- commands -------------------------------------------------------------------------------
 
 
-def create(state: MatchState, host: str, options: MatchOptions, wall_ms: int) -> list[MatchEvent]:
+def create(state: MatchState, name: str, host: str, options: MatchOptions, wall_ms: int) -> list[MatchEvent]:
     """A new match in its lobby."""
     if state.host:
         raise reject("match_exists")
+    if name == LATEST or name.startswith("-") or not name.strip("."):
+        raise reject("bad_name", f"{name}: it is no `{LATEST}`, begins with no `-`, and is more than dots")
     if options.mode != "recorded" and (options.max_players < 1 or options.teams > options.max_players):
         raise reject("bad_options", f"{options.teams} teams, {options.max_players} players")
     return [Created(0, host, options, wall_ms)]

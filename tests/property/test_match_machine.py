@@ -97,7 +97,7 @@ class MatchMachine(RuleBasedStateMachine):
     def create(self, options: MatchOptions, begun: bool) -> None:
         """Half of the matches are live, or counting, from the first step."""
         state, wall_ms = self.played.state, self.played.wall_ms
-        self.command("host/a", self.new_command(), lambda: rules.create(state, "host", options, wall_ms))
+        self.command("host/a", self.new_command(), lambda: rules.create(state, "m", "host", options, wall_ms))
         if begun:
             for player in PLAYERS[:3]:
                 self.join(player, None)

@@ -46,7 +46,7 @@ class Played:
         self.records.append(record)
 
     def create(self, host: str = "host", **options: Any) -> "Played":
-        self.emit(rules.create(self.state, host, MatchOptions(**options), self.wall_ms))
+        self.emit(rules.create(self.state, "m", host, MatchOptions(**options), self.wall_ms))
         return self
 
     def join(self, *players: str, team: int | None = None) -> "Played":

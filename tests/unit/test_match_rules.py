@@ -48,6 +48,17 @@ def test_a_match_is_created_once() -> None:
     assert code_of(played.create, "other") == "match_exists"
 
 
+@pytest.mark.parametrize("name", ["latest", ".", "..", "....", "-x", "--help"])
+def test_names_that_nobody_could_name_are_refused(name: str) -> None:
+    """F30: words of commands, and steps in addresses."""
+    assert code_of(rules.create, MatchState(), name, "host", MatchOptions(), 1) == "bad_name"
+
+
+@pytest.mark.parametrize("name", ["Latest", "latest-1", ".x", "x-", "=", "~", "match"])
+def test_names_that_only_look_alike_are_taken(name: str) -> None:
+    assert len(rules.create(MatchState(), name, "host", MatchOptions(), 1)) == 1
+
+
 @pytest.mark.parametrize("options", [{"max_players": 0}, {"teams": 4, "max_players": 3}])
 def test_options_that_cannot_be_played(options: dict[str, int]) -> None:
     assert code_of(Played().create, **options) == "bad_options"

@@ -1,12 +1,15 @@
 """`garrison replay` in this process, on a log that was never stored: the terminal's view, and the figures."""
 
+import asyncio
 import io
 import re
 
+import pytest
 from rich.console import Console
 
-from game.commands import replay
+from game.commands import replay, stored
 from game.messages import Kill, Medal
+from server.settings import Settings
 from tests.support.matches import Played
 
 ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -56,3 +59,9 @@ def test_summary_counts_what_happened() -> None:
     assert found["events"] == match.next_seq - 1
     totals = {player: (line.kills, line.deaths, line.medals) for player, line in found["players"].items()}
     assert totals == {"p0": (1, 0, 1), "p1": (0, 1, 0), "p2": (1, 0, 0), "p3": (0, 1, 0)}
+
+
+@pytest.mark.parametrize("name", ["latest", "..", "--help"])
+def test_a_match_that_an_earlier_version_called_so_is_found_by_its_whole_name(name: str) -> None:
+    """F30."""
+    assert asyncio.run(stored.find_match(Settings(), f"match/{name}")) == f"match/{name}"

@@ -4,7 +4,7 @@ Each part looks only at the parts before it, so after each line the node is cons
 
     peers          links to who came; requests to who went fail at once instead of at their deadline
     slot table     who owns a slot, a pure function of the view: from here on every look-up here gives the new owner
-    directory      slots that went are sealed and handed off; those that came wait for their entries
+    directory      slots that went are frozen and handed off; those that came wait for their entries
     calls          forget places that are gone; what waited for an owner is tried again, by the new table
     activations    which of them are misplaced now and migrate; whether somebody may have left orphans
     sessions       pushes also try where a session was before; sessions that belong elsewhere move, spread over

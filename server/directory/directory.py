@@ -121,10 +121,10 @@ class Directory:
         return self._core.questions.blocked
 
     @property
-    def sealed(self) -> int:
+    def frozen(self) -> int:
         """Number of handoffs that have not arrived at their receivers; at 0 nobody misses anything when this node
         goes."""
-        return self._core.sealed
+        return self._core.frozen
 
     @property
     def early(self) -> int:

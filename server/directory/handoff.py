@@ -1,7 +1,7 @@
 """The handoff protocol, which keeps the directory true while slots move: one node's side, without I/O. Pure.
 
 Kin: the grain directory of Orleans (`DistributedGrainDirectory.cs`) and virtual synchrony (Birman and Joseph, 1987):
-state is sealed at a view change and handed to the owner in the next view, and messages name their view.
+state is frozen at a view change and handed to the owner in the next view, and messages name their view.
 
 What is to be true
     The directory of a slot is with the slot's owner, as every node computes it from its view. It
@@ -36,7 +36,7 @@ Messages (`messages.py`)
     of it. A sender that is not in the receiver's view is refused and tries again.
 
 When slots move
-    Lost to a live node: they are sealed. Look-ups are answered `Moved` and births refused from
+    Lost to a live node: they are frozen. Look-ups are answered `Moved` and births refused from
     this moment, because both ask the slot table. The entries, with this node's own activations
     that were implied so far, become handoffs of about a batch of entries (`DirectoryLimits`), tagged with a number, the
     view's digest, and which of the slots this node was itself not sure of. A handoff is kept until
@@ -53,7 +53,7 @@ When slots move
     checked, the giver's own activations as well.
     A handoff that nobody waited for (the giver held the slots in its own view only) is taken and
     checked, and so is what is listed here in its slots already.
-    A handoff whose tag is another digest than the receiver's was sealed under another membership:
+    A handoff whose tag is another digest than the receiver's was frozen under another membership:
     the giver may have forgotten entries of a member that it took for dead. It is taken, and the
     members are asked besides. So are they for the slots that the giver was not sure of: those it
     still waited for itself, and all of them if members came to its view in the same change.
@@ -70,7 +70,7 @@ When it gets worse
     Several changes at once: slots are compared between this node's last view and its new one,
     however many changes lie between; each slot has gone from one owner to another.
     A change during a handoff: the sender sorts the handoff's slots by their owner now (see above).
-    The receiver, if it loses the slots, seals what it has and names what it still waited for.
+    The receiver, if it loses the slots, freezes what it has and names what it still waited for.
     A receiver that dies in the middle: its heir finds that the slots came from a node that is gone
     and asks. What the sender still had is dropped: it would only be hearsay.
     Views that disagree for seconds: two nodes may both think that they own a slot and both list
@@ -107,7 +107,7 @@ from server.directory.messages import Handoff, Hint, Verdict, Word, WordAnswer, 
 from server.directory.partition import Census, Partition, mask
 from server.directory.ports import ActivationSource
 from server.directory.questions import Questions
-from server.directory.stream import LIMITS, Backoff, DirectoryLimits, Sealed, Stream, parts
+from server.directory.stream import LIMITS, Backoff, DirectoryLimits, FrozenSlots, Stream, parts
 from server.errors import Unavailable
 from server.ids import ActorId, Incarnation, NodeAddress, NodeId, slot
 
@@ -222,7 +222,7 @@ class HandoffCore:
     # ---- view changes ----
 
     def on_view(self, view: View, now: float) -> None:
-        """Follow a changed view: seal slots that were lost, wait for or ask about slots that were gained."""
+        """Follow a changed view: freeze slots that were lost, wait for or ask about slots that were gained."""
         before, self._view = self._view, view
         self._census = None
         gone = [address for address in before.addresses if not view.has(address)]
@@ -248,33 +248,33 @@ class HandoffCore:
 
     def _resort(self) -> NDArray[np.bool_]:
         """Sort what is under way by its owner now: births and deaths that may not have arrived,
-        and sealed slots. Returns a mask of the slots that are this node's again."""
+        and frozen slots. Returns a mask of the slots that are this node's again."""
         returned = mask(np.empty(0, dtype=np.intp))
         for peer, stream in list(self._streams.items()):
             for identity, claim in stream.ids().items():
                 owner = self._view.table.owner(identity)
                 if owner != peer:
                     self._tell(identity, owner, claim)
-            for number, sealed in list(stream.sealed.items()):
-                shares = self._view.table.by_owner(sealed.slots)
+            for number, frozen in list(stream.frozen.items()):
+                shares = self._view.table.by_owner(frozen.slots)
                 if list(shares) != [peer]:
-                    del stream.sealed[number]
-                    self._redirect(peer, sealed, shares)
+                    del stream.frozen[number]
+                    self._redirect(peer, frozen, shares)
                     returned[shares.get(self.me, [])] = True
         return returned
 
-    def _redirect(self, peer: NodeAddress, sealed: Sealed, shares: dict[NodeAddress | None, Slots]) -> None:
-        """Send `sealed` to its owners by the new view, or take it back: the view has turned while it was on its way
+    def _redirect(self, peer: NodeAddress, frozen: FrozenSlots, shares: dict[NodeAddress | None, Slots]) -> None:
+        """Send `frozen` to its owners by the new view, or take it back: the view has turned while it was on its way
         to `peer`."""
         for owner, slots in shares.items():
             inside = mask(slots)
-            entries = {identity: home for identity, home in sealed.entries.items() if inside[slot(identity)]}
+            entries = {identity: home for identity, home in frozen.entries.items() if inside[slot(identity)]}
             if owner == self.me:
                 for identity, home in entries.items():
                     self._list(identity, home)
                     self._check(identity, home, listed=True)
             elif owner is not None and self._view.has(peer):
-                self._seal(owner, slots, entries, sealed.digest, sealed.unsure[inside[sealed.unsure]])
+                self._freeze(owner, slots, entries, frozen.digest, frozen.unsure[inside[frozen.unsure]])
 
     def _comers(self, before: View) -> dict[NodeAddress, None]:
         """Members that come from another view, where they may have activations that this node does not know. A member
@@ -302,16 +302,16 @@ class HandoffCore:
             if self._census is None:
                 self._census = Census(self._source.activation_ids())
             entries.update((identity, self.me) for identity in self._census.within(slots))
-            self._seal(owner, slots, entries, self._view.digest, doubtful)
+            self._freeze(owner, slots, entries, self._view.digest, doubtful)
 
-    def _seal(
+    def _freeze(
         self, to: NodeAddress, slots: Slots, entries: dict[ActorId, NodeAddress], digest: int, unsure: Slots
     ) -> None:
         stream = self._stream(to)
         for inside, some in parts(slots, entries, self._limits.batch):
             self._number += 1
             doubtful = unsure[mask(inside)[unsure]]
-            stream.sealed[self._number] = Sealed(inside, doubtful, some, digest)
+            stream.frozen[self._number] = FrozenSlots(inside, doubtful, some, digest)
 
     def _forget_members(self, gone: list[NodeAddress]) -> list[int]:
         """Forget all of members that left the view. Returns the questions that waited for a handoff of theirs."""
@@ -570,9 +570,9 @@ class HandoffCore:
         return min(times, default=None)
 
     @property
-    def sealed(self) -> int:
+    def frozen(self) -> int:
         """Number of handoffs that have not arrived."""
-        return sum(len(stream.sealed) for stream in self._streams.values())
+        return sum(len(stream.frozen) for stream in self._streams.values())
 
     @property
     def early(self) -> int:

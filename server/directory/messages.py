@@ -19,9 +19,9 @@ Verdict = Literal["", "done", "held", "refused"]
 
 
 class Handoff(msgspec.Struct, array_like=True, frozen=True):
-    """Sealed slots with their entries, by the node where the activations are. `oldest`: the lowest
+    """Frozen slots with their entries, by the node where the activations are. `oldest`: the lowest
     number of a handoff to this receiver that is still under way. `digest`: the view under which
-    the slots were sealed. `unsure`: those of `slots` for which the sender itself still waited."""
+    the slots were frozen. `unsure`: those of `slots` for which the sender itself still waited."""
 
     number: int
     oldest: int

@@ -35,9 +35,9 @@ Backoff = Callable[[int], float]
 T = TypeVar("T")
 
 
-class Sealed(msgspec.Struct):
+class FrozenSlots(msgspec.Struct):
     """Slots on their way to another owner, with their entries. `digest` and `unsure` are as of the
-    sealing; `not_before` is the time to offer it again."""
+    freezing; `not_before` is the time to offer it again."""
 
     slots: Slots
     unsure: Slots
@@ -59,7 +59,7 @@ class Stream:
         self.unlisted: dict[ActorId, None] = {}
         self.asks: dict[int, Slots] = {}
         self.told: dict[int, None] = {}
-        self.sealed: dict[int, Sealed] = {}
+        self.frozen: dict[int, FrozenSlots] = {}
         self.flight: Word | None = None
         self.afresh = False  # the peer is to forget what it heard
         self._attempt = self._refusals = 0
@@ -89,8 +89,8 @@ class Stream:
         """End all waiting: the view has changed, so that a refusal or failure may not stand any more."""
         self._attempt = self._refusals = 0
         self._not_before = self._later_at = 0.0
-        for sealed in self.sealed.values():
-            sealed.tries, sealed.not_before = 0, 0.0
+        for frozen in self.frozen.values():
+            frozen.tries, frozen.not_before = 0, 0.0
 
     def ids(self) -> dict[ActorId, bool]:
         """Every id that is to be told or is being told."""
@@ -108,7 +108,7 @@ class Stream:
         if self.flight is not None:
             return None
         now = self.truth or self.listed or self.unlisted or self.asks or self.told or self.afresh
-        times = [0.0] if now else [sealed.not_before for sealed in self.sealed.values()]
+        times = [0.0] if now else [frozen.not_before for frozen in self.frozen.values()]
         if self.later:
             times.append(self._later_at)
         return max(self._not_before, min(times)) if times else None
@@ -141,15 +141,15 @@ class Stream:
         return self.flight
 
     def _handoff(self, lives: Callable[[ActorId], bool], me: NodeAddress, now: float) -> Handoff | None:
-        for number, sealed in self.sealed.items():
-            if sealed.not_before <= now:
+        for number, frozen in self.frozen.items():
+            if frozen.not_before <= now:
                 by_home: dict[NodeAddress, list[ActorId]] = {}
-                for identity, home in sealed.entries.items():
+                for identity, home in frozen.entries.items():
                     if home != me or lives(identity):
                         by_home.setdefault(home, []).append(identity)
                 entries = [(home.node, home.incarnation, ids) for home, ids in by_home.items()]
-                oldest = next(iter(self.sealed))
-                return Handoff(number, oldest, sealed.digest, pack(sealed.slots), pack(sealed.unsure), entries)
+                oldest = next(iter(self.frozen))
+                return Handoff(number, oldest, frozen.digest, pack(frozen.slots), pack(frozen.unsure), entries)
         return None
 
     def failed(self, now: float, backoff: Backoff) -> None:
@@ -173,13 +173,13 @@ class Stream:
             self.asks.pop(question, None)
         for question in word.told:
             self.told.pop(question, None)
-        sealed = self.sealed.get(word.handoff.number) if word.handoff is not None else None
-        if word.handoff is not None and sealed is not None:
+        frozen = self.frozen.get(word.handoff.number) if word.handoff is not None else None
+        if word.handoff is not None and frozen is not None:
             if answer.handoff == "done":
-                del self.sealed[word.handoff.number]
+                del self.frozen[word.handoff.number]
             else:
-                sealed.tries += 1
-                sealed.not_before = now + backoff(sealed.tries)
+                frozen.tries += 1
+                frozen.not_before = now + backoff(frozen.tries)
         return word
 
     @property

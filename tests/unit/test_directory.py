@@ -208,9 +208,9 @@ async def test_a_leaving_node_hands_everything_over_and_stays_an_address() -> No
         leaver = world.peers["c"]
         here = list(leaver.live)
         world.show(world.view("abc", c="leaving"))
-        assert leaver.directory.sealed > 0
+        assert leaver.directory.frozen > 0
         await until(world.true)
-        assert leaver.directory.sealed == 0 and leaver.entries() == {}
+        assert leaver.directory.frozen == 0 and leaver.entries() == {}
         listed = world.peers["a"].entries() | world.peers["b"].entries()
         assert all(listed[identity] == leaver.me for identity in here)
         leaver.die(*here[::2])
@@ -272,7 +272,7 @@ async def test_a_handoff_that_comes_too_early_is_held() -> None:
         await until(lambda: joiner.directory.early == 3)
         assert joiner.entries() == {}
         givers = [world.peers[name] for name in "abc"]
-        assert all(giver.directory.sealed for giver in givers)
+        assert all(giver.directory.frozen for giver in givers)
         for giver in givers:
             world.silent[str(giver.me.node), "d"] = None  # nothing more comes
         world.show(world.view("abcd"), "d")
@@ -300,7 +300,7 @@ async def test_a_view_that_turns_back_takes_the_slots_back() -> None:
         world.show(world.view("abc"), "ab")
         world.peers["a"].die(*list(world.peers["a"].live)[::2])
         world.show(world.view("abc", c="leaving"), "ab")
-        assert world.peers["a"].directory.sealed == world.peers["b"].directory.sealed == 0
+        assert world.peers["a"].directory.frozen == world.peers["b"].directory.frozen == 0
         world.show(world.view("abc", c="leaving"), "c")
         world.silent.clear()
         await until(world.true)
@@ -315,7 +315,7 @@ async def test_a_change_during_a_handoff_sends_the_slots_to_who_owns_them_now() 
         for name in "ab":
             world.silent[name, "c"] = None
         world.show(world.view("abcd", d="joining"))
-        await until(lambda: all(world.peers[name].directory.sealed for name in "ab"))
+        await until(lambda: all(world.peers[name].directory.frozen for name in "ab"))
         world.show(world.view("abcd", c="leaving"))
         world.silent.clear()
         await until(world.true)
@@ -326,11 +326,11 @@ async def test_a_receiver_that_dies_in_the_middle_leaves_nothing_behind() -> Non
         await world.join("d")
         world.silent["b", "d"] = None  # one of three handoffs does not arrive
         world.show(world.view("abcd"))
-        await until(lambda: world.peers["a"].directory.sealed == 0 and world.peers["b"].directory.sealed > 0)
+        await until(lambda: world.peers["a"].directory.frozen == 0 and world.peers["b"].directory.frozen > 0)
         view = world.view("abc")
         await world.crash("d")
         world.show(view)
-        assert world.peers["b"].directory.sealed == 0
+        assert world.peers["b"].directory.frozen == 0
         await until(world.true)
 
 
@@ -444,5 +444,5 @@ async def test_large_handoffs_go_in_parts() -> None:
         await world.start("c")
         world.show(world.view("abc", c="joining"))
         world.show(world.view("abc"))
-        assert world.peers["a"].directory.sealed > 2
+        assert world.peers["a"].directory.frozen > 2
         await until(world.true)

@@ -58,7 +58,7 @@ class Some(Nodes):
 
 
 def test_a_handoff_under_another_membership_is_completed_by_asking() -> None:
-    """The giver had lost a member, and its entries, in the view under which it sealed."""
+    """The giver had lost a member, and its entries, in the view under which it froze them."""
     world = Some("abcd")
     a, c, d = world.nodes["a"], world.nodes["c"], world.nodes["d"]
     world.show(world.view("abcd", d="joining"), "abcd")
@@ -81,7 +81,7 @@ def test_a_giver_that_met_somebody_in_the_same_change_is_not_sure() -> None:
     apart = world.view("ad", a="leaving")  # `b` notices nothing
     world.show(apart, "ad")
     world.say("a", "d")
-    assert a.core.sealed == 0
+    assert a.core.frozen == 0
     whole = world.view("abd")
     world.show(whole, "ad")
     world.say("d", "a")
@@ -212,7 +212,7 @@ def test_a_handoff_goes_on_to_who_owns_its_slots_now() -> None:
     world.show(after, "abcd")
     for name in "ab":
         world.say(name, "d")
-    assert d.core.questions.blocked == 0 and a.core.sealed == 0
+    assert d.core.questions.blocked == 0 and a.core.frozen == 0
     assert set(d.core.partition.entries()) == {identity for identity in IDS if after.table.owner(identity) == d.me}
     world.flow()
     world.check()
@@ -269,7 +269,7 @@ def test_slots_that_are_taken_back_are_checked() -> None:
     ]
     assert dead
     b.die_all(dead)
-    world.say("b", "a")  # they are sealed there
+    world.say("b", "a")  # they are frozen there
     world.show(world.view("abc", c="leaving"), "a")
     assert world.listed(a, b)
     word = a.core.next(b.me, world.now)  # nobody knows whether `c` ever had them

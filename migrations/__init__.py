@@ -35,9 +35,9 @@ from alembic.script.revision import RevisionError
 from alembic.util import CommandError
 from sqlalchemy import Connection, MetaData, create_engine, event, text
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
+from persistence.engine.connecting import DRIVER_ERRORS, make_engine
 from persistence.engine.tables import VERSION_TABLE, newer
 from persistence.engine.urls import FIELD, Address, parse
 from server.errors import BadSetting, Corrupt, GarrisonError, Unavailable
@@ -175,14 +175,14 @@ async def _run(url: str, timeout_s: float, work: Callable[[Connection], T]) -> T
         return await _on_postgres(address, timeout_s, work)
     except GarrisonError:
         raise
-    except (DBAPIError, sqlite3.Error, OSError, TimeoutError) as error:
+    except (DBAPIError, sqlite3.Error, *DRIVER_ERRORS) as error:
         raise _explain(address, timeout_s, error) from None
 
 
 async def _on_postgres(address: Address, timeout_s: float, work: Callable[[Connection], T]) -> T:
     # A snapshot from before the lock would not show what another migration did under it.
-    options = {"timeout": timeout_s, "server_settings": {"default_transaction_isolation": "read committed"}}
-    engine = create_async_engine(address.url, poolclass=NullPool, connect_args=options)
+    settings = {"default_transaction_isolation": "read committed"}
+    engine = make_engine(address, timeout_s, settings, "garrison-migrate", poolclass=NullPool)
     try:
         async with engine.begin() as connection:
             await connection.execute(text(f"SET LOCAL lock_timeout = '{max(1, int(timeout_s * 1000))}ms'"))
@@ -240,4 +240,4 @@ def _explain(address: Address, timeout_s: float, error: BaseException) -> Garris
         return BadSetting(FIELD, f"{address.path} and its folder must be writable: {why}")
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         why = f"locked by another process for more than {timeout_s:g} s"
-    return Unavailable(f"database {address.shown}: {why}", retry_after_s=RETRY_S)
+    return Unavailable(f"database {address.shown}: {address.without_secrets(why)}", retry_after_s=RETRY_S)

@@ -15,9 +15,10 @@ from typing import Any, Final, Protocol
 import msgspec
 from sqlalchemy import Engine, Select, create_engine
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import StaticPool
 
+from persistence.engine.connecting import DRIVER_ERRORS, make_engine
 from persistence.engine.queries import StoreQuery
 from persistence.engine.urls import FIELD, Address, parse
 from server.errors import BadSetting, GarrisonError, NotFound, Unavailable
@@ -69,7 +70,7 @@ class SqlStoreQueries:
         except TimeoutError:
             why = f"query {name} takes longer than {self._limit_s:g} s"
             raise Unavailable(why, retry_after_s=RETRY_S) from None
-        except (SQLAlchemyError, sqlite3.Error, OSError) as error:
+        except (SQLAlchemyError, sqlite3.Error, *DRIVER_ERRORS) as error:
             raise self._explained(name, getattr(error, "orig", None) or error) from None
         plain: list[Row] = msgspec.to_builtins(rows, builtin_types=(bytes,))
         return plain
@@ -86,6 +87,7 @@ class SqlStoreQueries:
             return BadSetting(FIELD, f"{self._address.shown} lacks tables: run `garrison migrate`")
         if code == sqlite3.SQLITE_INTERRUPT:
             return Unavailable(f"query {name} takes longer than {self._limit_s:g} s", retry_after_s=RETRY_S)
+        why = self._address.without_secrets(why)
         return Unavailable(f"database {self._address.shown}: {why}", retry_after_s=RETRY_S)
 
 
@@ -134,20 +136,16 @@ class PostgresReader:
     """A small pool whose sessions are read only."""
 
     def __init__(self, address: Address, limit_s: float) -> None:
-        self._engine: AsyncEngine = create_async_engine(
-            address.url,
+        settings = {"default_transaction_read_only": "on", "statement_timeout": str(max(1, int(limit_s * 1000)))}
+        self._engine: AsyncEngine = make_engine(
+            address,
+            limit_s,
+            settings,
+            "garrison-queries",
             pool_size=POSTGRES_CONNECTIONS,
             max_overflow=0,
             pool_timeout=limit_s,
             pool_pre_ping=True,
-            connect_args={
-                "timeout": limit_s,
-                "server_settings": {
-                    "application_name": "garrison-queries",
-                    "default_transaction_read_only": "on",
-                    "statement_timeout": str(max(1, int(limit_s * 1000))),
-                },
-            },
         )
 
     async def rows(self, statement: Select[Any]) -> list[Row]:

@@ -256,7 +256,7 @@ def _check(settings: Settings) -> None:
         raise BadSetting("gateway.outbox_max_bytes", why)
     if store.lease_renew_s * 2 > store.lease_period_s:
         raise BadSetting("store.lease_renew_s", "must be at most half of store.lease_period_s")
-    if store.url.partition(":")[0].partition("+")[0] not in {"sqlite", "postgresql", "memory"}:
+    if store.url.partition(":")[0].partition("+")[0] not in {"sqlite", "postgresql", "postgres", "memory"}:
         raise BadSetting("store.url", "must begin with sqlite: or postgresql:")
     if settings.gossip.probe_timeout_s >= settings.gossip.probe_interval_s:
         raise BadSetting("gossip.probe_timeout_s", "must be below gossip.probe_interval_s")

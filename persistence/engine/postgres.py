@@ -21,6 +21,7 @@ from typing import Any, Final, Literal, NamedTuple, TypeVar
 
 import asyncpg  # type: ignore[import-untyped]
 
+from persistence.engine.connecting import DRIVER_ERRORS, Connector
 from persistence.engine.urls import Address
 from server.errors import GarrisonError, Internal, Unavailable
 from server.runtime.backoff import backoff_s
@@ -46,8 +47,12 @@ _DURABLE: Final = (
 """Its other values are about standbys, and are left to the operator."""
 _UNFIT: Final = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, asyncpg.ProgramLimitExceededError)
 """Errors about a value: trying again would fail again."""
+LOST_SERVER: Final = frozenset({
+    "25006", "57P01", "57P02", "57P03", "57P04", "57P05", "08000", "08001", "08003", "08004", "08006", "08007", "08P01",
+})  # fmt: skip
+"""SQLSTATEs of a server that is read-only now (a demoted primary keeps its connections), that goes away or is not
+there yet, or of a pooler that lost it."""
 _VICTIM: Final = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
-_DRIVER: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, EOFError)
 
 
 class _Connection(asyncpg.Connection):  # type: ignore[misc]
@@ -89,24 +94,24 @@ class PostgresPool:
     def _make(self, size: int, server_s: float, limit_s: float, lock_s: float = 0.0) -> _Connections:
         """`server_s`: when the server ends a statement; `lock_s`: when it ends one that waits for a
         lock, if above 0."""
+        settings = {
+            "default_transaction_isolation": "read committed",
+            "statement_timeout": _ms(server_s),
+            "lock_timeout": _ms(lock_s) if lock_s else "0",
+            "idle_in_transaction_session_timeout": _ms(2 * server_s),
+            "enable_hashjoin": "off",
+            "enable_mergejoin": "off",
+            "enable_seqscan": "off",
+            "jit": "off",
+        }
+
         pool = asyncpg.create_pool(
-            self._address.dsn,
+            connect=Connector(self._address, settings, "garrison"),
             min_size=0,
             max_size=size,
             connection_class=_Connection,
             timeout=limit_s,
             init=_make_durable,
-            server_settings={
-                "application_name": "garrison",
-                "default_transaction_isolation": "read committed",
-                "statement_timeout": _ms(server_s),
-                "lock_timeout": _ms(lock_s) if lock_s else "0",
-                "idle_in_transaction_session_timeout": _ms(2 * server_s),
-                "enable_hashjoin": "off",
-                "enable_mergejoin": "off",
-                "enable_seqscan": "off",
-                "jit": "off",
-            },
         )
         return _Connections(pool, limit_s)
 
@@ -116,7 +121,7 @@ class PostgresPool:
             try:
                 async with asyncio.timeout(1.0):
                     await pool.close()
-            except (TimeoutError, *_DRIVER):
+            except (TimeoutError, *DRIVER_ERRORS):
                 pool.terminate()
         self._lanes = {}
 
@@ -136,7 +141,7 @@ class PostgresPool:
                 raise
             except TimeoutError:
                 raise Unavailable("the database does not answer in time", retry_after_s=RETRY_S) from None
-            except _DRIVER as error:
+            except DRIVER_ERRORS as error:
                 raise self._unavailable(error) from None
         raise AssertionError("unreachable")
 
@@ -153,7 +158,9 @@ class PostgresPool:
                 result = await work(connection)
                 await connection.execute("COMMIT")
                 return result
-            except (asyncpg.PostgresError, GarrisonError):
+            except (asyncpg.PostgresError, GarrisonError) as error:
+                if getattr(error, "sqlstate", None) in LOST_SERVER:
+                    await self._leave(connection)
                 if transaction is not None and not connection.is_closed():
                     await _roll_back(connection)
                 raise
@@ -165,8 +172,16 @@ class PostgresPool:
             finally:
                 await pool.release(connection, timeout=limit_s)
 
+    async def _leave(self, connection: Any) -> None:
+        """Give up every connection: this server takes no changes any more, and after a failover the same name leads to
+        another one. It is asked for again whenever a connection is made."""
+        connection.terminate()
+        for lane in self._lanes.values():
+            await lane.pool.expire_connections()
+
     def _unavailable(self, error: BaseException) -> Unavailable:
-        return Unavailable(f"database {self._address.shown}: {_first_line(error)}", retry_after_s=RETRY_S)
+        why = self._address.without_secrets(_first_line(error))
+        return Unavailable(f"database {self._address.shown}: {why}", retry_after_s=RETRY_S)
 
 
 async def _make_durable(connection: Any) -> None:
@@ -177,7 +192,7 @@ async def _roll_back(connection: Any) -> None:
     """End a transaction that failed, or the connection if the server does not say so."""
     try:
         await connection.execute("ROLLBACK")
-    except _DRIVER:
+    except DRIVER_ERRORS:
         connection.terminate()
     except BaseException:
         connection.terminate()

@@ -21,12 +21,14 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import NullPool
 
+from persistence.engine.connecting import make_engine
 from persistence.engine.urls import parse
 from server.errors import BadSetting, Unavailable
 from server.lab.chaos.triggers import SELECT, owned_tables, statements
 from server.lab.chaos.writes import Write, from_row
 
 LOCK_WAIT_S: Final = 10.0
+CONNECT_S: Final = 60.0
 _REFUSE: Final = "ALTER DATABASE {0} WITH ALLOW_CONNECTIONS {1}"
 _THROW_OUT: Final = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = :name"
 
@@ -157,7 +159,11 @@ async def postgres(url: str | None) -> AsyncIterator[ChaosStore]:
 @asynccontextmanager
 async def connected(url: str, autocommit: bool = False) -> AsyncIterator[AsyncConnection]:
     options: dict[str, Any] = {"isolation_level": "AUTOCOMMIT"} if autocommit else {}
-    engine = create_async_engine(parse(url).url, poolclass=NullPool, **options)
+    address = parse(url)
+    if address.dialect == "sqlite":
+        engine = create_async_engine(address.url, poolclass=NullPool, **options)
+    else:
+        engine = make_engine(address, CONNECT_S, {}, "garrison-chaos", poolclass=NullPool, **options)
     try:
         async with engine.connect() as connection:
             yield connection

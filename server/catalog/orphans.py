@@ -9,15 +9,11 @@ after gossip has lost it.
 """
 
 import asyncio
-from collections.abc import Callable
-from functools import partial
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 import structlog
 
-from server.actors.actor import Actor, LoggedActor
-from server.actors.app import App
 from server.catalog.ports import ActorCalls, Population
 from server.catalog.retries import Retries
 from server.catalog.services import CurrentView, Services
@@ -43,16 +39,6 @@ class OrphanLimits(msgspec.Struct, frozen=True):
 
 
 LIMITS: Final = OrphanLimits()
-
-
-def still_live(app: App) -> dict[str, Callable[[Any], bool]]:
-    """For each kind that lives on by itself, the test whether an entity with a given state still does: for a
-    store that keeps states and not columns."""
-    return {cls.kind: partial(_lives, cls) for cls in app.actors if cls.lives_on}
-
-
-def _lives(cls: type[Actor[Any]], state: Any) -> bool:
-    return not (issubclass(cls, LoggedActor) and cls.finished(state))
 
 
 class Orphans:

@@ -123,7 +123,6 @@ class KinshipMembership:
         self._cluster: kinship.Cluster | None = None
         self._me: Member | None = None
         self._said: Member | None = None  # the fields that the others were told last
-        self._said_at = 0.0
         self._members: tuple[Member, ...] = ()
         self._on_change: Callable[[], None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -146,7 +145,7 @@ class KinshipMembership:
             raise Unavailable(why) from None
         except kinship.JoinError as error:
             raise Unavailable(f"setting gossip.seeds: {error}") from None
-        self._cluster, self._me, self._said, self._said_at = cluster, me, me, self._clock.now()
+        self._cluster, self._me, self._said = cluster, me, me
         events = cluster.events()  # before the first snapshot, so that nothing falls between
         self._refresh()
         self._on_change = on_change

@@ -21,7 +21,6 @@ import structlog
 from game.app import App
 from server.activations.activation import Activation
 from server.actors.app import App as AnyApp
-from server.catalog.orphans import still_live
 from server.cluster.simulated import SimulatedMembership
 from server.errors import Unavailable
 from server.eventlog import segment
@@ -44,6 +43,7 @@ from tests.sim.loop import DOMAIN, Domain, SimLoop
 from tests.sim.network import ClientLink, SimGossip, SimListener, SimNetwork, Weather
 from tests.sim.process import SimProcess
 from tests.sim.store import NodeStore, StoreProcess
+from tests.support.stores import still_live
 
 SIGNING_KEY: Final = b"a signing key for simulated runs only"
 EPOCH_MS: Final = 1_700_000_000_000

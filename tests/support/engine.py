@@ -7,7 +7,6 @@ from types import MappingProxyType
 
 from server.actors.actor import Actor
 from server.actors.app import App
-from server.catalog.orphans import still_live
 from server.catalog.services import Services
 from server.catalog.system import ActorSystem
 from server.cluster.view import Member, View
@@ -24,6 +23,7 @@ from server.transport.memory import MemoryNetwork, MemoryTransport
 from server.view_change import change_view
 from server.wire.messages import Push
 from tests.support.faulty import Faults, FaultyLogs, FaultyStore
+from tests.support.stores import still_live
 from tests.support.tiny import TinyApp
 from tests.support.virtual_time import LoopClock
 

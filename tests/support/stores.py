@@ -1,9 +1,12 @@
-"""Two nodes over one database, for the contract tests of `Store`."""
+"""Two nodes over one database, for the contract tests of `Store`; what a store of states needs of an application."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from functools import partial
 from typing import Any
 
 from game.player.state import PlayerState
+from server.actors.actor import Actor, LoggedActor
+from server.actors.app import App
 from server.errors import Corrupt
 from server.ids import ActorId, Epoch, Incarnation, NodeAddress, NodeId, actor_id
 from server.storage.ports import Change, Claim, ClaimResult, Owned, Store, Stored
@@ -65,3 +68,13 @@ async def owned(store: Store, kind: str, claim: Claim, me: NodeAddress) -> Owned
 
 async def expired(store: Store, node: NodeAddress) -> bool:
     return any(row.lease_left_s <= 0 for row in await store.nodes() if row.incarnation == node.incarnation)
+
+
+def still_live(app: App) -> dict[str, Callable[[Any], bool]]:
+    """For each kind that lives on by itself, the test whether an entity with a given state still does: for a
+    store that keeps states and not columns."""
+    return {cls.kind: partial(_lives, cls) for cls in app.actors if cls.lives_on}
+
+
+def _lives(cls: type[Actor[Any]], state: Any) -> bool:
+    return not (issubclass(cls, LoggedActor) and cls.finished(state))

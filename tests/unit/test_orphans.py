@@ -3,7 +3,6 @@
 import asyncio
 from typing import Any
 
-import msgspec
 import pytest
 
 from game.app import App as Game
@@ -11,7 +10,7 @@ from game.match.actor import Match
 from game.messages import MatchCreate, MatchOptions
 from server.actors.actor import Caller
 from server.actors.app import App
-from server.catalog.orphans import LIMITS, OrphanLimits, still_live
+from server.catalog.orphans import LIMITS, OrphanLimits
 from server.errors import Unavailable
 from server.ids import ActorId, actor_id
 from tests.support.engine import Cluster, TestHost, cluster, key_owned_by
@@ -164,10 +163,3 @@ async def test_a_finished_log_is_no_orphan() -> None:
         await world.remove("node-1", clean=True)
         after = await world.add("node-2")
         assert await after.store.orphans("ledger", 10) == [actor_id("ledger", "on")]
-
-
-def test_an_app_without_such_kinds_looks_for_nothing() -> None:
-    class State(msgspec.Struct, frozen=True):
-        pass
-
-    assert still_live(App(name="none", actors=(Ledger,))) == {}

@@ -15,7 +15,6 @@ it). `admin.view_changed()` is to be called after every change of the node's vie
 import asyncio
 import contextlib
 import errno
-import os
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -33,6 +32,7 @@ from server.admin.read_models import ClusterViews, NodeReadModels, Sessions
 from server.admin.security import AdminToken, Guarded, KnownOrigins
 from server.errors import Unavailable
 from server.runtime.clock import Clock
+from server.runtime.listening import is_every, listen
 from server.runtime.metrics import Metrics
 from server.runtime.supervisor import Supervisor
 from server.settings import AdminSettings, Settings
@@ -104,7 +104,7 @@ class AdminServer:
             ),
             self.origins,
         )
-        self._socket: socket.socket | None = None
+        self._sockets: list[socket.socket] = []
         self._server: _Server | None = None
         self._tasks: list[asyncio.Task[Any]] = []
         self.url = settings.admin.advertise_url or ""
@@ -112,16 +112,15 @@ class AdminServer:
     def bind(self) -> str:
         """Take the port and return `url`. Raises `Unavailable` naming host:port if it is taken
         or cannot be had."""
-        if self._socket is None:
-            self._socket = listen(self._settings)
+        if not self._sockets:
+            self._sockets = _listen(self._settings)
             if not self._settings.advertise_url:
-                self.url = f"http://{_told_host(self._settings.host)}:{self._socket.getsockname()[1]}"
+                self.url = f"http://{_told_host(self._settings.host)}:{self._sockets[0].getsockname()[1]}"
         return self.url
 
     async def start(self) -> None:
         """Serve until `stop`. Raises as `bind`."""
         self.bind()
-        assert self._socket is not None
         self.view_changed()
         config = uvicorn.Config(
             self.asgi,
@@ -140,7 +139,7 @@ class AdminServer:
         )
         self._server = _Server(config)
         self._tasks = [
-            self._supervisor.spawn(self._server.serve(sockets=[self._socket]), "admin-http"),
+            self._supervisor.spawn(self._server.serve(sockets=self._sockets), "admin-http"),
             self._supervisor.every(SAMPLE_INTERVAL_S, self._tick, "admin-history"),
         ]
 
@@ -155,9 +154,9 @@ class AdminServer:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks, self._server = [], None
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
+        for taken in self._sockets:
+            taken.close()
+        self._sockets = []
 
     def view_changed(self) -> None:
         """Note who is here and who went: for the list of lost nodes, and for whose pages may
@@ -170,30 +169,17 @@ class AdminServer:
         self.view_changed()
 
 
-def listen(settings: AdminSettings) -> socket.socket:
-    """A listening socket at the configured place. Raises `Unavailable` in one line."""
-    place = f"{settings.host}:{settings.port}"
+def _listen(settings: AdminSettings) -> list[socket.socket]:
+    """Listening sockets at the configured place. Raises `Unavailable` in one line."""
     try:
-        family, kind, proto, _, address = socket.getaddrinfo(
-            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        taken = socket.socket(family, kind, proto)
+        return listen(settings.host, settings.port, BACKLOG)
     except OSError as error:
-        raise Unavailable(f"setting admin.port: cannot listen on {place}: {error.strerror}") from None
-    try:
-        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        taken.bind(address)
-        taken.listen(BACKLOG)  # a bound port is only really held by a listener
-        taken.setblocking(False)
-    except OSError as error:
-        taken.close()
-        why = "the port is taken" if error.errno == errno.EADDRINUSE else os.strerror(error.errno or 0)
-        raise Unavailable(f"setting admin.port: cannot listen on {place}: {why}") from None
-    return taken
+        why = "the port is taken" if error.errno == errno.EADDRINUSE else error.strerror or str(error)
+        raise Unavailable(f"setting admin.port: cannot listen on {settings.host}:{settings.port}: {why}") from None
 
 
 def _told_host(host: str) -> str:
     """The host name that peers and people are told for a listening address."""
-    if host in {"", "0.0.0.0", "::"}:
+    if is_every(host):
         return socket.gethostname()
     return f"[{host}]" if ":" in host else host

@@ -22,6 +22,7 @@ import socket
 import ssl
 import struct
 from typing import Any, Final, cast
+from urllib.parse import urlsplit
 
 import structlog
 from picows import (
@@ -38,6 +39,7 @@ from picows import (
 )
 
 from server.errors import BadSetting
+from server.runtime.listening import is_every, listen
 from server.runtime.metrics import Metrics
 from server.sessions.connection import LINGER_S, NOBODY, Acceptor, Receiver
 from server.sessions.door import EARLY_BYTES, Behind, Door, Doors
@@ -64,6 +66,7 @@ _LAST_FRAMES: Final = 64
 _KERNEL_BYTES: Final = 16 * 1024
 """Receive buffer of the kernel for a connection (Linux doubles it)."""
 _SIP_BYTES: Final = 256
+_BACKLOG: Final = 4096
 _RESERVED: Final = "reserved bits are set and no extension was agreed"
 
 
@@ -310,10 +313,15 @@ class PicowsListener:
     """The listening socket and its open connections."""
 
     def __init__(self, acceptor: Acceptor, settings: GatewaySettings) -> None:
+        """Raises `BadSetting` where clients could not be told an address."""
+        if settings.advertise_url is None and is_every(settings.host):
+            raise BadSetting("gateway.advertise_url", "needed when gateway.host means every interface")
+        if settings.advertise_url is not None and is_every(urlsplit(settings.advertise_url).hostname or ""):
+            raise BadSetting("gateway.advertise_url", "names every interface, which is nobody's address")
         self.settings = settings
         self.metrics = acceptor.metrics
         self._acceptor = acceptor
-        self._server: asyncio.Server | None = None
+        self._servers: list[asyncio.Server] = []
         self._stopping = False
         self._open: dict[PicowsConnection, None] = {}
         self._empty: asyncio.Future[None] | None = None
@@ -338,27 +346,27 @@ class PicowsListener:
         settings = self.settings
         context = tls_context(settings)
         try:
-            self._server = await asyncio.get_running_loop().create_server(
-                self._doors.make,
-                settings.host,
-                settings.port,
-                ssl=context,
-                ssl_handshake_timeout=settings.hello_timeout_s if context is not None else None,
-                backlog=4096,
-            )
+            for sock in listen(settings.host, settings.port, _BACKLOG):
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _KERNEL_BYTES)  # its connections inherit it
+                server = await asyncio.get_running_loop().create_server(
+                    self._doors.make,
+                    sock=sock,
+                    ssl=context,
+                    ssl_handshake_timeout=settings.hello_timeout_s if context is not None else None,
+                    backlog=_BACKLOG,
+                )
+                self._servers.append(server)
         except (OSError, OverflowError) as error:
             why = getattr(error, "strerror", None) or error
             raise BadSetting("gateway.port", f"cannot listen on {settings.host}:{settings.port}: {why}") from None
-        for sock in self._server.sockets:  # its connections inherit it
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _KERNEL_BYTES)
-        self._port = self._server.sockets[0].getsockname()[1]
+        self._port = self._servers[0].sockets[0].getsockname()[1]
         return settings.advertise_url or self.url
 
     async def stop(self) -> None:
         """Listen no more; give connections that are being closed their moment, then cut all."""
         self._stopping = True
-        if self._server is not None:
-            self._server.close()
+        for server in self._servers:
+            server.close()
         self._doors.shut()
         for connection in list(self._open):
             connection.close(CloseCode.GOING_AWAY, "this node is stopping")

@@ -31,8 +31,3 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def is_any(host: str) -> bool:
-    """Whether `host` means every interface, and so is nobody's address."""
-    return host in {"", "0.0.0.0", "::"}

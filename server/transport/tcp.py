@@ -13,11 +13,12 @@ from server.errors import BadSetting, GarrisonError, Unavailable, Unreachable
 from server.ids import NodeAddress
 from server.runtime.backoff import backoff_s
 from server.runtime.clock import Clock
+from server.runtime.listening import is_every, listen
 from server.runtime.metrics import Metrics
 from server.runtime.supervisor import Supervisor
 from server.settings import TransportSettings
 from server.transport.accepted import AcceptedLink
-from server.transport.addresses import is_any, is_loopback, join_endpoint, split_endpoint
+from server.transport.addresses import is_loopback, join_endpoint, split_endpoint
 from server.transport.dialled import DialledLink
 from server.transport.link import Link, LinkContext
 from server.transport.login import LoginHello
@@ -28,6 +29,7 @@ log = structlog.get_logger(__name__)
 MAX_STRANGERS: Final = 128  # connections that have not logged in yet
 GOOD_LIFE_S: Final = 2.0  # a link that lasted this long is dialled again without a pause
 GOODBYE_S: Final = 0.5
+_BACKLOG: Final = 128
 
 
 class TcpTransport:
@@ -52,7 +54,7 @@ class TcpTransport:
         self._clock, self._metrics, self._supervisor, self._rng = clock, metrics, supervisor, rng
         self._handlers: dict[int, Handler] = {}
         self._context: LinkContext | None = None
-        self._server: asyncio.Server | None = None
+        self._servers: list[asyncio.Server] = []
         self._endpoint = ""
         self._peers: dict[NodeAddress, str] = {}
         self._dials: dict[NodeAddress, asyncio.Task[None]] = {}
@@ -78,20 +80,21 @@ class TcpTransport:
         self._context = context
         where = join_endpoint(settings.host, settings.port)
         try:
-            self._server = await context.loop.create_server(self._accept, settings.host, settings.port)
+            for sock in listen(settings.host, settings.port, _BACKLOG):
+                self._servers.append(await context.loop.create_server(self._accept, sock=sock, backlog=_BACKLOG))
         except OSError as error:
             taken = error.errno == errno.EADDRINUSE
             why = "the port is already in use" if taken else (error.strerror or str(error))
             raise Unavailable(f"setting transport.port: cannot listen for other nodes on {where}: {why}") from None
-        port = self._server.sockets[0].getsockname()[1]
+        port = self._servers[0].sockets[0].getsockname()[1]
         self._endpoint = join_endpoint(settings.advertise_host or settings.host, port)
         self.set_peers(self._peers)
 
     async def stop(self) -> None:
         """Close every link, gently for half a second, and leave no task."""
         self._stopped = True
-        if self._server is not None:
-            self._server.close()
+        for server in self._servers:
+            server.close()
         dials = list(self._dials.values())
         self._dials.clear()
         for task in dials:
@@ -110,9 +113,9 @@ class TcpTransport:
         for link in list(self._leaving):
             await link.closed.wait()
         self._leaving.clear()
-        if self._server is not None:
-            await self._server.wait_closed()
-            self._server = None
+        for server in self._servers:
+            await server.wait_closed()
+        self._servers = []
 
     def set_peers(self, peers: dict[NodeAddress, str]) -> None:
         before, self._peers = self._peers, dict(peers)
@@ -246,7 +249,7 @@ class TcpTransport:
 
 def _check(settings: TransportSettings, key: bytes | None) -> None:
     advertised = settings.advertise_host or settings.host
-    if is_any(advertised):
+    if is_every(advertised):
         raise BadSetting("transport.advertise_host", "needed when transport.host means every interface")
     if key is None and not (is_loopback(settings.host) and is_loopback(advertised)):
         raise BadSetting("security.cluster_key", "needed as soon as a node is reachable from other machines")

@@ -189,7 +189,7 @@ def build_node(settings: Settings) -> "Node":
     supervisor = Supervisor(settings.node, lambda name, error: _crashed(metrics))
     store = build_store(settings, app)
     transport = TcpTransport(settings.transport, settings.cluster, key, clock, metrics, supervisor, rng)
-    membership = KinshipMembership(settings.gossip, settings.cluster, key, clock, metrics, supervisor)
+    membership = KinshipMembership(settings.gossip, settings.cluster, key, metrics, supervisor)
     drivers = Drivers(
         clock=clock,
         rng=rng,

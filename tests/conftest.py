@@ -16,17 +16,13 @@ import asyncio
 import gc
 import os
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import pytest
 import uvloop
 
-from server.activations.activation import ACTIVATION
-from server.runtime.phases import PhaseTable
-from server.sessions.session import SESSION
+from tests.support.phases import forget_refused, refused_transitions
 from tests.support.virtual_time import VirtualTimeLoop
 
-PHASES: tuple[PhaseTable[Any], ...] = (ACTIVATION, SESSION)
 NEEDS_A_PROGRAM = ("browser", "docker")
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 LOOPS: dict[str, LoopFactory] = {"asyncio": asyncio.SelectorEventLoop, "uvloop": uvloop.new_event_loop}
@@ -67,8 +63,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
 def only_legal_transitions() -> Iterator[None]:
     """No entity of a node takes a step that its table of phases does not have, also where a handler swallows
     the error."""
-    for table in PHASES:
-        table.refused.clear()
+    forget_refused()
     yield
-    refused = [told for table in PHASES for told in table.refused]
+    refused = refused_transitions()
     assert not refused, refused

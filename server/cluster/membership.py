@@ -28,7 +28,6 @@ import structlog
 from server.cluster.view import Member, MemberState
 from server.errors import BadInput, BadSetting, Unavailable
 from server.ids import NODE_PATTERN, Incarnation, NodeId
-from server.runtime.clock import Clock
 from server.runtime.metrics import Metrics
 from server.runtime.supervisor import Supervisor
 from server.settings import GossipSettings
@@ -113,13 +112,12 @@ class KinshipMembership:
         settings: GossipSettings,
         cluster: str,
         key: bytes | None,
-        clock: Clock,
         metrics: Metrics,
         supervisor: Supervisor,
     ) -> None:
         _check(settings, key)
         self._settings, self._cluster_label, self._key = settings, cluster, key
-        self._clock, self._metrics, self._supervisor = clock, metrics, supervisor
+        self._metrics, self._supervisor = metrics, supervisor
         self._cluster: kinship.Cluster | None = None
         self._me: Member | None = None
         self._said: Member | None = None  # the fields that the others were told last

@@ -13,7 +13,6 @@ from server.cluster.membership import KinshipMembership, from_meta, to_meta
 from server.cluster.view import Member
 from server.errors import BadInput, BadSetting, Unavailable
 from server.ids import NodeId
-from server.runtime.clock import SystemClock
 from server.runtime.metrics import Metrics
 from server.runtime.supervisor import Supervisor
 from server.settings import GossipSettings
@@ -128,9 +127,7 @@ async def test_no_task_is_left(rig: Rig) -> None:
         assert not len(node.supervisor)
     assert asyncio.all_tasks() == before
     with pytest.raises(Unavailable):
-        await KinshipMembership(GossipSettings(), "test", KEY, SystemClock(), Metrics(), Supervisor("x")).update(
-            member("x")
-        )
+        await KinshipMembership(GossipSettings(), "test", KEY, Metrics(), Supervisor("x")).update(member("x"))
 
 
 # gossip over UDP alone
@@ -161,9 +158,7 @@ async def test_a_port_in_use_is_unavailable() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
         taken.bind(("127.0.0.1", 0))
         bind = f"127.0.0.1:{taken.getsockname()[1]}"
-        membership = KinshipMembership(
-            GossipSettings(bind=bind), "test", KEY, SystemClock(), Metrics(), Supervisor("x")
-        )
+        membership = KinshipMembership(GossipSettings(bind=bind), "test", KEY, Metrics(), Supervisor("x"))
         with pytest.raises(Unavailable, match=bind):
             await membership.start(member("a"), lambda: None)
 
@@ -181,16 +176,16 @@ BAD_SETTINGS: list[tuple[dict[str, object], bytes | None, str]] = [
 def test_bad_settings_are_named(fields: dict[str, object], key: bytes | None, field: str) -> None:
     settings = msgspec.convert(fields, GossipSettings)
     with pytest.raises(BadSetting) as caught:
-        KinshipMembership(settings, "test", key, SystemClock(), Metrics(), Supervisor("x"))
+        KinshipMembership(settings, "test", key, Metrics(), Supervisor("x"))
     assert caught.value.field == field
 
 
 async def test_bad_settings_that_only_the_library_knows() -> None:
     settings = GossipSettings(gossip_interval_s=5.0)
-    membership = KinshipMembership(settings, "test", KEY, SystemClock(), Metrics(), Supervisor("x"))
+    membership = KinshipMembership(settings, "test", KEY, Metrics(), Supervisor("x"))
     with pytest.raises(BadSetting, match=r"gossip\.gossip_interval_s"):
         await membership.start(member("a"), lambda: None)
-    membership = KinshipMembership(GossipSettings(), "test", KEY, SystemClock(), Metrics(), Supervisor("x"))
+    membership = KinshipMembership(GossipSettings(), "test", KEY, Metrics(), Supervisor("x"))
     with pytest.raises(BadSetting, match=r"gateway\.advertise_url"):
         await membership.start(member("a", client_url="wss://" + "x" * 600), lambda: None)
 

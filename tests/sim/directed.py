@@ -39,6 +39,7 @@ from tests.sim.history import Wrote
 from tests.sim.loop import SimLoop, simulate
 from tests.sim.store import Fault
 from tests.sim.world import JournalMode, SimNode, World, silent
+from tests.support.phases import refused_transitions
 
 LIMIT_S: Final = 120.0
 ANSWER_S: Final = 8.0
@@ -226,6 +227,7 @@ def _play(
     audit = worlds[0].audit
     return [
         *wrong,
+        *(f"illegal transition: {line}" for line in refused_transitions()),
         *ownership.one_writer(audit),
         *ownership.taken_from_the_dead_only(audit),
         *ownership.released_by_the_owner(audit),

@@ -38,6 +38,7 @@ from tests.sim.history import Answered, Saw
 from tests.sim.loop import SimLoop, Trace, simulate
 from tests.sim.store import RandomFaults
 from tests.sim.world import World, silent
+from tests.support.phases import refused_transitions
 
 NODES = ("n1", "n2", "n3")
 PLAYERS = 6
@@ -200,6 +201,7 @@ class Scenario:
             *checkers.check_history(world.history, stored, [self.topic], world.excuses),
             *(f"refused: {line}" for line in self.refused),
             *(f"fault: {line}" for line in world.faults),
+            *(f"illegal transition: {line}" for line in refused_transitions()),
             *(f"strange: {line}" for client in world.clients.values() for line in client.strange),
             *(f"{client.name} gave up: {client.finished}" for client in world.clients.values() if client.finished),
         ]

@@ -38,6 +38,7 @@ from tests.sim.faults import Aim, Faults, Planned, draw
 from tests.sim.history import Answered, Served
 from tests.sim.loop import SimLoop, Trace, simulate
 from tests.sim.world import JournalMode, World, silent
+from tests.support.phases import refused_transitions
 
 NODES: Final = ("n1", "n2", "n3")
 MATCHES: Final = 2
@@ -251,6 +252,7 @@ class Storm:
             *ownership.check_store(world.audit, world.database, rosters, (self.healed_at, self.left_at)),
             *(f"refused: {line}" for line in self.refused),
             *(f"fault: {line}" for line in world.faults if not _expected(line, self.options)),
+            *(f"illegal transition: {line}" for line in refused_transitions()),
             *(f"strange: {line}" for client in world.clients.values() for line in client.strange),
             *(f"{client.name} gave up: {client.finished}" for client in world.clients.values() if client.finished),
         ]

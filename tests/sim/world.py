@@ -43,6 +43,7 @@ from tests.sim.loop import DOMAIN, Domain, SimLoop
 from tests.sim.network import ClientLink, SimGossip, SimListener, SimNetwork, Weather
 from tests.sim.process import SimProcess
 from tests.sim.store import NodeStore, StoreProcess
+from tests.support.phases import forget_refused
 from tests.support.stores import still_live
 
 SIGNING_KEY: Final = b"a signing key for simulated runs only"
@@ -182,6 +183,7 @@ class World:
         shared: bool = True,
         asks_store: bool = False,
     ) -> None:
+        forget_refused()
         self.loop, self.seed, self.app, self.asks_store = loop, seed, app, asks_store
         self._settings = {**(settings or {}), "journal": {"mode": journal, **(settings or {}).get("journal", {})}}
         self.state_types = {cls.kind: cls.State for cls in app.actors if cls.durability != "volatile"}

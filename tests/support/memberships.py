@@ -12,7 +12,6 @@ from server.ids import Incarnation, NodeId
 from server.runtime.metrics import Metrics
 from server.runtime.supervisor import Supervisor
 from server.settings import GossipSettings
-from tests.support.virtual_time import LoopClock
 
 KEY = bytes(range(32))
 
@@ -65,7 +64,7 @@ class KinshipRig:
     async def node(self, me: Member) -> Watched:
         metrics, supervisor = Metrics(), Supervisor(me.node)
         settings = GossipSettings(seeds=[self.seed] if self.seed else [], load_interval_s=0.2)
-        membership = KinshipMembership(settings, "test", self.key, LoopClock(), metrics, supervisor)
+        membership = KinshipMembership(settings, "test", self.key, metrics, supervisor)
         watched = Watched(membership, supervisor, metrics)
         self.nodes.append(watched)
         await membership.start(me, watched.on_change)

@@ -79,6 +79,7 @@ def test_a_stream_that_is_closed_twice_tells_its_story() -> None:
     stream.close()
     with pytest.raises(IllegalTransition, match=r"closed -> closed; its story: .*opening -> open -> closed"):
         stream.close()
+    STREAM_PHASES.refused.clear()
 
 
 async def test_a_stream_refuses_appends_in_every_phase_but_open() -> None:

@@ -118,6 +118,7 @@ def test_an_illegal_transition_tells_the_story() -> None:
     transfer.call_off()
     with pytest.raises(IllegalTransition, match=r"player-7 s1: off -> queued.*due -> queued -> off"):
         transfer.join_line()
+    TRANSFER.refused.clear()
 
 
 EVENTS = st.sampled_from(["installed", "refused", "replaced", "lost", "given up", "ended", "push", "back"])

@@ -4,6 +4,7 @@
         def latest(self) -> dict[str, Line]:              # the whole picture, by key
             return {line.name: line for line in self.state.lines}
 
+        @remote
         def rename(self, caller: Caller, message: Rename) -> Done:
             self.state = ...
             self.publish_latest(message.key, line)        # None: the key is gone

@@ -5,7 +5,9 @@ from typing import Any, Final
 
 from game import messages as m
 from game.console import CONSOLE, PAGES, READ_MODELS
+from game.match import rules as match_rules
 from game.match.actor import Match
+from game.player import rules as player_rules
 from game.player.actor import Player
 from server.actors import app as engine
 from server.actors.actor import Caller, Role
@@ -67,6 +69,7 @@ App = engine.App(
     # Its tables are older than migrations of applications: they stand in the engine's history.
     mappings="persistence.game.mappings:MAPPINGS",
     store_queries="persistence.game.queries:QUERIES",
+    codes={**match_rules.CODES, **player_rules.CODES},
     commands={
         "play": "game.commands.play:register",
         "matches": "game.commands.matches:register",

@@ -18,6 +18,7 @@ MAX_COMMANDS: Final = 16
 MAX_LINEAGES: Final = 8
 """Lineages that are remembered; past that, the one whose last change is oldest is forgotten."""
 MAX_SETTLED: Final = 64
+CODES: Final = {"bad_status": "not a status that a player can choose"}
 CHOSEN: Final[dict[str, ChosenStatus]] = {
     "online": "online",
     "away": "away",
@@ -50,7 +51,7 @@ def choose(state: PlayerState, word: str, wall_ms: int) -> PlayerState:
     """Set the status that a connected player chose. Raises `Rejected("bad_status")`."""
     status = CHOSEN.get(word)
     if status is None:
-        raise Rejected("bad_status", f"not a status that a player can choose: {word[:32]!r}")
+        raise Rejected("bad_status", f"{CODES['bad_status']}: {word[:32]!r}")
     if status == state.status:
         return state
     return replace(state, status=status, chosen=status, last_seen_ms=wall_ms)

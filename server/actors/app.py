@@ -112,7 +112,9 @@ class App(msgspec.Struct, frozen=True):
     only, are named by text, `package.module:NAME`; `server.drivers` follows the names. `mappings` names a
     `Mapping[str, persistence.engine.mapping.Mapping]` by kind: kinds with columns of their own.
     `store_queries` names a `Mapping[str, persistence.engine.queries.StoreQuery]`. `commands` gives for each
-    command of the command line a function `register(cyclopts_app)`."""
+    command of the command line a function `register(cyclopts_app)`.
+
+    `codes` gives for each code of a `Rejected` that its rules raise the meaning, for docs/protocol.json."""
 
     name: str
     actors: tuple[type[Actor[Any]], ...]
@@ -129,6 +131,7 @@ class App(msgspec.Struct, frozen=True):
     mappings: str | None = None
     store_queries: str | None = None
     commands: Mapping[str, str] = {}
+    codes: Mapping[str, str] = {}
 
     def __post_init__(self) -> None:
         """Raises `BadSetting` for an actor with reminders whose state cannot remember them, for one that lives on

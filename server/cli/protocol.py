@@ -15,7 +15,7 @@ import json
 import re
 import sys
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, cast, get_args
 
@@ -27,6 +27,7 @@ from server.actors.app import AnyRoute, App, Route
 from server.cli.conversation_steps import messages_of
 from server.cli.conversations import CONVERSATIONS
 from server.errors import BadSetting, GarrisonError, OutcomeUnknown, Rejected, Retryable
+from server.sessions.watching import CODES as WATCHING_CODES
 from server.settings import Settings
 from server.wire.codec import SUBPROTOCOLS
 from server.wire.messages import (
@@ -127,6 +128,11 @@ def describe(app: App) -> Spec:
         "structs": list(shape.structs.values()),
         "events": events,
         "errors": _errors(),
+        "rule_codes": [
+            {"code": code, "part": part, "meaning": meaning}
+            for part, codes in (("engine", WATCHING_CODES), (app.name, app.codes))
+            for code, meaning in codes.items()
+        ],
         "close_codes": _close_codes(),
         "application_close_codes": [CloseCode.APPLICATION.start, CloseCode.APPLICATION.stop - 1],
         "retries": RETRIES,
@@ -277,7 +283,10 @@ def _tree(root: type[GarrisonError]) -> Iterable[type[GarrisonError]]:
 
 
 def _error(cls: type[GarrisonError], meaning: str) -> Spec:
-    retry = "same_command" if issubclass(cls, OutcomeUnknown) else "yes" if issubclass(cls, Retryable) else "no"
+    may_have_happened = (
+        issubclass(cls, OutcomeUnknown) and cls is not OutcomeUnknown
+    )  # with its bare code asking is no use
+    retry = "same_command" if may_have_happened else "yes" if issubclass(cls, Retryable) else "no"
     parent = cls.__bases__[0]
     spec: Spec = {
         "code": cls.code,
@@ -288,8 +297,10 @@ def _error(cls: type[GarrisonError], meaning: str) -> Spec:
     }
     if issubclass(cls, Retryable):
         spec["default_retry_after_ms"] = int(cls.default_retry_s * 1000)
+    if cls is OutcomeUnknown:
+        spec["meaning"] += "; with this very code the server no longer knows, and asking again is no use"
     if cls is Rejected:
-        spec["meaning"] += "; any code that is not in this list"
+        spec["meaning"] += "; any code that is not in this list, see `rule_codes`"
     return spec
 
 
@@ -311,8 +322,10 @@ def _golden(described: Spec, classes: Sequence[type[Any]]) -> list[Spec]:
     sample = _Samples(described)
     by_tag = {str(cls.__struct_config__.tag): cls for cls in classes}
     frames: list[Spec] = []
-    for message in described["messages"]:
+    for number, message in enumerate(described["messages"], 1):
         whole = sample.message(message)
+        if message.get("command"):  # each a number of its own, else they would repeat one another
+            whole[3] = number
         short = whole[: len(whole) - _defaults_at_end(message["fields"])]
         for wire in [whole] if len(short) == len(whole) else [whole, short]:
             text, packed = msgspec.json.encode(wire), msgspec.msgpack.encode(wire)
@@ -332,21 +345,41 @@ def _defaults_at_end(fields: list[Spec]) -> int:
     return count
 
 
+SAMPLES: Final[Mapping[str, Mapping[str, Any]]] = {
+    "ack": {"id": 0},
+    "heartbeat": {"state": "away"},
+    "watch": {"topic": "match/match-7"},
+    "unwatch": {"topic": "match/match-7"},
+    "profile.set": {"display_name": "display_name \u00e9\u2713"},
+    "MatchOptions": {"mode": "recorded"},
+    "match.join": {"team": 1},
+    "score": {"team": 1, "player": None},
+}
+"""Values of single fields, by the type of their message or struct, where not every value that fits is one that a node
+accepts."""
+
+
 class _Samples:
-    """Values that fit a field: the same ones each time, different from its default."""
+    """Values that fit a field, the same ones each time, and different from its default: such that a node accepts each
+    whole message of a client."""
 
     def __init__(self, described: Spec) -> None:
         self._structs = {struct["name"]: struct for struct in described["structs"]}
         self._events = [struct["name"] for struct in described["structs"] if struct["type"] in described["events"]]
 
     def message(self, message: Spec) -> list[Any]:
-        second = {"id": [12], "seq": [345]}.get(message["second"], [])
-        return [message["type"], *second, *(self.value(field, field["name"]) for field in message["fields"])]
+        own = SAMPLES.get(message["type"], {})
+        second = {"id": [own.get("id", 12)], "seq": [345]}.get(message["second"], [])
+        return [message["type"], *second, *self._values(message["fields"], own)]
 
     def struct(self, name: str) -> list[Any]:
         struct = self._structs[name]
         tag = [struct["type"]] if struct["type"] else []
-        return [*tag, *(self.value(field, field["name"]) for field in struct["fields"])]
+        return [*tag, *self._values(struct["fields"], SAMPLES.get(struct["type"] or name, {}))]
+
+    def _values(self, fields: list[Spec], own: Mapping[str, Any]) -> list[Any]:
+        names = [field["name"] for field in fields]
+        return [own.get(name, self.value(field, name)) for name, field in zip(names, fields, strict=True)]
 
     def value(self, spec: Spec, name: str) -> Any:
         match spec["type"]:

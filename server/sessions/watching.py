@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from server.actors.actor import Actor
 from server.errors import GarrisonError, Rejected, Unavailable
@@ -13,6 +13,8 @@ from server.sessions.session import Session
 from server.sessions.time_limits import MOVING_RETRY_S
 
 T = TypeVar("T")
+CODES: Final = {"too_many_subscriptions": "the session watches as many topics as it may"}
+"""Codes with which watching is refused, and their meanings."""
 
 
 def is_moving() -> Unavailable:

@@ -5,6 +5,7 @@ Pure: no socket and no clock. A `Codec` is built once a process; `MSGPACK` frame
 id in `request_id` when one could be read, so that the answer can name it.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Literal, Union, cast
 
@@ -21,6 +22,12 @@ UNDECODABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 _EXACT: Final = 2.0**53
 """Below it each whole number is a float of its own."""
+
+_TEXT_HEAD: Final = re.compile(rb'\s*\[\s*"([\w.]{1,64})"\s*,\s*([0-9]{1,16})\s*,')
+_SURROGATE: Final = re.compile(
+    rb"\\u[dD][89abAB]..(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB]..)\\u[dD][c-fC-F]", re.DOTALL
+)
+"""An escaped half of a surrogate pair without the other one."""
 
 _any_msgpack = msgspec.msgpack.Decoder()
 _any_json = msgspec.json.Decoder()
@@ -62,7 +69,7 @@ class Codec:
         try:
             value = _whole_numbers(self._decode_any(frame))
         except (*UNDECODABLE, ValueError) as error:
-            raise _with_id(BadFrame(f"not {self.format}: {error}"), 0) from None
+            raise self._unreadable(frame, str(error)) from None
         try:
             return cast(Request, self._decode(self.encode(value)))
         except msgspec.ValidationError as error:
@@ -70,6 +77,16 @@ class Codec:
         except (TypeError, ValueError, OverflowError, RecursionError):  # encoding: decoded, but not to be written again
             pass
         raise self._fault(value, why)
+
+    def _unreadable(self, frame: bytes | memoryview, why: str) -> BadInput:
+        """The error for bytes that are no value of the format. Text shows its type and id all the same, where it begins
+        with them: half of a surrogate pair in a name must not leave its sender without an answer."""
+        head = _TEXT_HEAD.match(frame) if self.text else None
+        if head is None:
+            return _with_id(BadFrame(f"not {self.format}: {why}"), 0)
+        if _SURROGATE.search(frame):
+            why = "half of a surrogate pair, which is no character"
+        return self._fault([head[1].decode(), int(head[2])], f"not {self.format}: {why}")
 
     def _fault(self, value: Any, why: str) -> BadInput:
         """The error that names a bad frame's request, as far as `value`, its content, tells which."""

@@ -236,3 +236,19 @@ def test_templates_with_any_content(seq: int, url: str, within_ms: int) -> None:
     for format in FORMATS:
         template = PushTemplate(Going(0, url, within_ms), format)
         assert template.render(seq) == CODECS[format].encode(Going(seq, url, within_ms))
+
+
+@pytest.mark.parametrize("name", [r"a\ud800", r"\ud83d\u0041", r"\ude00", r"ok \ud83d\ude00, \udbff"])
+def test_half_a_surrogate_pair_is_answered_under_the_messages_id(name: str) -> None:
+    """D11: such a text makes the whole message unreadable, and its sender waits for an answer all the same."""
+    codec = Codec("json", ENGINE_REQUESTS)
+    with pytest.raises(BadFrame, match="half of a surrogate pair") as refused:
+        codec.decode(f'["watch", 5, "match/{name}"]'.encode())
+    assert refused.value.request_id == 5
+
+
+def test_text_that_is_cut_off_is_answered_under_the_messages_id() -> None:
+    codec = Codec("json", ENGINE_REQUESTS)
+    with pytest.raises(BadFrame, match="truncated") as refused:
+        codec.decode(rb'["watch", 5, "match/\ud83d\ude00')
+    assert refused.value.request_id == 5

@@ -1,0 +1,223 @@
+"""Golden frames of docs/protocol.json and sentences of docs/protocol.md, tried against a live node."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import jwt
+import msgpack
+import pytest
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+from websockets.typing import Subprotocol
+
+from server.cli.common import read_settings, token_maker
+from server.cli.local_cluster import Home, LocalCluster
+from server.errors import BadToken
+from server.sessions.tokens import check
+from tests.support.second_client import PUSHES, Wire
+
+DOCS = Path(__file__).parents[2] / "docs"
+DESCRIBED: dict[str, Any] = json.loads((DOCS / "protocol.json").read_text("utf-8"))
+REQUESTS = {message["type"]: message for message in DESCRIBED["messages"] if message["kind"] == "request"}
+TYPES = {message["name"]: message["type"] for message in DESCRIBED["messages"]}
+GOLDEN = [frame for frame in DESCRIBED["golden"] if frame["type"] in REQUESTS]
+FULL = [frame for at, frame in enumerate(GOLDEN) if at == 0 or GOLDEN[at - 1]["type"] != frame["type"]]
+SHORT = [frame for frame in GOLDEN if frame not in FULL]
+
+MakeToken = Callable[[str, str], str]
+
+
+class Line:
+    """A connection that says frames as they are, and reads what comes."""
+
+    def __init__(self, ws: ClientConnection) -> None:
+        self.ws = ws
+        self.text = ws.subprotocol == "garrison.v1.json"
+        self.welcome: Wire = []
+        self.pushes: list[Wire] = []
+
+    async def say(self, *wire: Any) -> None:
+        await self.ws.send(json.dumps(wire) if self.text else msgpack.packb(wire))
+
+    async def hear(self) -> Wire:
+        """The next answer; pushes are put aside."""
+        while True:
+            frame = await self.ws.recv()
+            wire: Wire = json.loads(frame) if self.text else msgpack.unpackb(frame)  # type: ignore[arg-type]
+            if wire[0] not in PUSHES:
+                return wire
+            self.pushes.append(wire)
+
+    async def ask(self, *wire: Any) -> Wire:
+        await self.say(*wire)
+        return await self.hear()
+
+    async def close_code(self) -> int | None:
+        with pytest.raises(ConnectionClosed) as closed:
+            while True:
+                await self.hear()
+        return closed.value.rcvd.code if closed.value.rcvd else None
+
+
+async def line(url: str, subprotocol: str = "garrison.v1.json") -> Line:
+    return Line(await connect(url, subprotocols=[Subprotocol(subprotocol)], compression=None))
+
+
+async def welcomed(url: str, token: str, *fields: Any, subprotocol: str = "garrison.v1.json") -> Line:
+    client = await line(url, subprotocol)
+    client.welcome = await client.ask("hello", 1, token, *fields)
+    assert client.welcome[0] == "welcome"
+    return client
+
+
+@asynccontextmanager
+async def one_node(path: Path) -> AsyncIterator[tuple[str, MakeToken, Path]]:
+    """The client url of a node with the game, its `token(subject, role)`, and its database."""
+    nodes = LocalCluster(Home(path), 1, 0, [])
+    try:
+        await nodes.prepare("page")
+        await nodes.start(lambda text: None)
+        yield nodes.gateways[0], token_maker(read_settings(nodes.home.config)), nodes.home.database
+    finally:
+        await nodes.stop()
+
+
+async def say_golden(frames: list[dict[str, Any]], url: str, token: MakeToken, subprotocol: str) -> None:
+    """Say each frame as its role, byte by byte as it is described; each is answered as it is described. Only the
+    token of the hello is put in, and `ack` has something to acknowledge."""
+    players: dict[str, Line] = {}
+
+    async def speaker(role: str, wire: Wire) -> Line:
+        if role not in players:
+            client = players[role] = await line(url, subprotocol)
+            hello = list(FULL[0]["wire"])
+            hello[2] = token("player-7" if role == "player" else "host-7", role)
+            assert (await client.ask(*hello))[0] == "welcome"
+        return players[role]
+
+    host, player = await speaker("host", []), await speaker("player", [])
+    for number in range(1, 4):
+        await host.ask("match.create", 1, "before", number, f"before-{number}")
+        await player.ask("match.join", 1, "before", number, f"before-{number}")
+        await player.ask("match.leave", 1, "before", 10 + number, f"before-{number}")
+    assert [push[:2] for push in player.pushes] == [["match.assigned", number] for number in (1, 2, 3)]
+    answers: dict[str, Wire] = {}
+    assert {frame["type"] for frame in FULL} == set(REQUESTS)
+    last = ("unwatch", "close", "watch_latest")
+    ordered = sorted(frames, key=lambda frame: ("match." not in frame["type"], frame["type"] in last))
+    for frame in ordered:
+        kind, message = frame["type"], REQUESTS[frame["type"]]
+        if kind in ("hello", "watch_latest"):
+            continue  # said above; the game has no latest topic
+        client = await speaker("player" if "player" in message["roles"] else "host", frame["wire"])
+        await client.ws.send(frame["json"] if client.text else bytes.fromhex(frame["msgpack"]))
+        if kind == "ack":
+            assert frame["wire"][1] == 0
+            continue  # never answered; that it was taken shows in what comes after
+        answer = answers[kind] = await client.hear()
+        assert answer[0] in [TYPES[name] for name in message["answers"]], (frame["json"], answer)
+        assert answer[1] == 12 or answer[0] == "beats"
+    if frames is FULL:
+        assert answers["match.report"][3:] == [5, 11]  # created, joined, left, started, and then its six
+        assert answers["match.get"][3] == "ended"
+        assert await player.close_code() == 1000
+    for client in players.values():
+        await client.ws.close()
+
+
+@pytest.mark.parametrize("subprotocol", list(DESCRIBED["subprotocols"]))
+async def test_golden_frames_of_a_client_are_accepted_by_a_live_node(subprotocol: str, tmp_path: Path) -> None:
+    """F41."""
+    async with one_node(tmp_path / "full") as (url, token, _):
+        await say_golden(FULL, url, token, subprotocol)
+    async with one_node(tmp_path / "short") as (url, token, _):
+        await say_golden(SHORT, url, token, subprotocol)
+
+
+async def raw_answer(url: str, request: bytes) -> bytes:
+    host, _, port = url.removeprefix("ws://").rstrip("/").rpartition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(request)
+    try:
+        return await reader.readline()
+    finally:
+        writer.close()
+
+
+async def test_sentences_of_the_page_hold_at_a_live_node(tmp_path: Path) -> None:
+    """D4, D5, D7, D8, D11, D13, D14, D15, D16: what developers asked, tried."""
+    async with asyncio.timeout(60), one_node(tmp_path / "home") as (url, token, _):
+        host = await welcomed(url, token("host", "host"))
+        players = {name: await welcomed(url, token(name, "player")) for name in ("Emile", "emile", "jun")}
+        emile = players["Emile"]
+
+        await emile.ask("profile.set", 1, "l", 1, "Ame\u0301lie", "")
+        assert (await emile.ask("profile.get", 2, "Emile"))[3] == "Ame\u0301lie"
+        assert (await emile.ask("profile.get", 2, "emile"))[3] == "emile"
+        await emile.ws.send(r'["profile.set", 3, "l", 2, "a\ud800"]')
+        assert (await emile.hear())[:3] == ["error", 3, "bad_frame"]
+
+        await host.ask("match.create", 1, "l", 1, "m", ["slayer", "", 2, 8, 0, 0, True, 0])
+        assert (await host.ask("match.start", 2, "l", 2, "m"))[:3] == ["error", 2, "no_players"]
+        for name, player in players.items():
+            await player.ask("match.join", 4, "j", 1, "m", 1 if name == "jun" else 0)
+        await emile.ask("presence.set", 5, "invisible")
+        assert (await host.ask("presence.get", 3, "Emile"))[3] == "offline"
+        assert (await host.ask("match.start", 2, "l", 2, "m"))[0] == "accepted"  # refused before, so judged anew
+
+        kills = [["kill", 5_000, "Emile", "emile"], ["kill", 5_000, "Emile", "jun"]]
+        assert (await host.ask("match.report", 4, "l", 3, "m", kills))[0] == "accepted"
+        for number, rest in enumerate(([0, "jun"], [None, None], [9, None])):
+            answer = await host.ask("match.report", 5, "l", 4 + number, "m", [["score", 5_000, 1, *rest]])
+            assert answer[2] == ("bad_team" if rest[0] == 9 else "no_target")
+        board = await host.ask("match.get", 6, "m")
+        assert {line[0]: line[3:5] for line in board[9]} == {"Emile": [1, 0], "emile": [0, 1], "jun": [0, 1]}
+        assert board[8] == [1, 0]
+
+        again = [["kill", 0, "jun", "emile"]]
+        assert (await host.ask("match.report", 7, "new", 1, "m", again))[2] == "clock_backwards"
+        assert (await host.ask("match.tick", 8, "m", 0))[0] == "accepted"
+        time_ms = (await host.ask("match.get", 9, "m"))[7]
+        assert time_ms == 5_000
+        again[0][1] = time_ms
+        assert (await host.ask("match.report", 10, "new", 1, "m", again))[0] == "accepted"
+
+        jun = players["jun"]
+        jun.ws.protocol.send_close()  # as a browser's close() without a code
+        for data in jun.ws.protocol.data_to_send():
+            jun.ws.transport.write(data)
+        await jun.ws.wait_closed()
+        assert jun.ws.close_code == 1000
+        back = await line(url)
+        assert (await back.ask("hello", 1, token("jun", "player"), jun.welcome[6]))[7] is True
+        await back.ws.close(3001)
+        last = await line(url)
+        assert (await last.ask("hello", 1, token("jun", "player"), jun.welcome[6]))[7] is True
+
+        assert (await raw_answer(url, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")).split()[1] == b"426"
+        proxied = b"PROXY TCP4 10.0.0.1 10.0.0.2 1 2\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n"
+        assert (await raw_answer(url, proxied)).split()[1] == b"400"
+        for client in (host, *players.values(), last):
+            await client.ws.close()
+
+
+def claims(**other: object) -> dict[str, object]:
+    now_s = int(time.time())
+    return {"iss": "garrison", "sub": "jun", "role": "player", "iat": now_s, "exp": now_s + 60} | other
+
+
+@pytest.mark.parametrize("missing", ["iss", "sub", "role", "iat", "exp"])
+def test_each_claim_that_the_page_names_is_needed(missing: str) -> None:
+    """D2; any JWT library makes a token, with the text of the key."""
+    key = "0123456789abcdef0123456789abcdef"
+    whole = claims()
+    now_ms = int(time.time() * 1000)
+    assert check(jwt.encode(whole, key, "HS256"), key.encode(), now_ms, 5.0).subject == "jun"
+    del whole[missing]
+    with pytest.raises(BadToken):
+        check(jwt.encode(whole, key, "HS256"), key.encode(), now_ms, 5.0)

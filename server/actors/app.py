@@ -2,21 +2,19 @@
 names one; `package.module:Name` in the settings is imported by the composition root."""
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 import msgspec
 
 from server.actors.actor import Actor, Caller, Role
 from server.actors.methods import check_remote
 from server.actors.reminders import check_reminders
+from server.actors.session_actor import check_session_actor
 from server.errors import BadSetting
 from server.wire.bounds import unbounded
 from server.wire.messages import Reply, Request
 
 EVERYONE: frozenset[Role] = frozenset({"player", "host", "service"})
-
-SESSION_METHODS: Final = ("connected", "disconnected", "beat")
-"""Methods of the session's actor that sessions call."""
 
 
 class Route(msgspec.Struct, frozen=True):
@@ -101,9 +99,8 @@ encodes as JSON; the first sentence of its docstring describes it in the API's o
 
 
 class App(msgspec.Struct, frozen=True):
-    """`session_actor` is the actor (key: the player's subject) that a player's session is
-    bound to; it must have `connected(caller)`, `disconnected(caller, reason)` and
-    `beat(caller, state)`. `requests`, `answers` and `events` feed the codec and
+    """`session_actor` is the actor (key: the player's subject) that a player's session is bound to; it must have the
+    methods of `server.actors.session_actor.SessionActor`. `requests`, `answers` and `events` feed the codec and
     docs/protocol.json. `pages` is a folder of dashboard pages, served under `/app/`; `console` are the
     reads and `actions` the changes that they and operators ask the admin API for, by path and by name.
     `migrations` is a folder of Alembic revisions of the application's own tables, a history of its own.
@@ -135,8 +132,9 @@ class App(msgspec.Struct, frozen=True):
 
     def __post_init__(self) -> None:
         """Raises `BadSetting` for an actor with reminders whose state cannot remember them, for one that lives on
-        and is in no store, for requests with whole numbers that have no bounds (`server/wire/bounds.py`), and for
-        methods that are called from other nodes and not marked so."""
+        and is in no store, for requests with whole numbers that have no bounds (`server/wire/bounds.py`), for methods
+        that are called from other nodes and not marked so, and for a session's actor that lacks a method of
+        `SessionActor`."""
         for cls in self.actors:
             check_reminders(cls)
             if cls.lives_on and cls.durability == "volatile":
@@ -148,8 +146,7 @@ class App(msgspec.Struct, frozen=True):
             if isinstance(route, Route):
                 check_remote(route.actor, route.method.__name__)
         if self.session_actor is not None:
-            for name in SESSION_METHODS:
-                check_remote(self.session_actor, name)
+            check_session_actor(self.session_actor)
 
     def actor(self, kind: str) -> type[Actor[Any]] | None:
         """The actor class of `kind`."""

@@ -41,7 +41,7 @@ _decode_value: Final = msgspec.msgpack.Decoder().decode
 class LatestTopic:
     """A watched topic. `token`: the name of this picture in clients' cursors."""
 
-    __slots__ = ("asked_at", "attaching", "id", "picture", "token", "waiting", "watchers")
+    __slots__ = ("asked_at", "attaching", "id", "pending", "picture", "token", "waiting", "watchers")
 
     def __init__(self, identity: ActorId, token: str) -> None:
         self.id, self.token = identity, token
@@ -49,6 +49,8 @@ class LatestTopic:
         self.watchers: dict[Session, Slot] = {}
         self.waiting: list[asyncio.Future[None]] = []
         """Watchers whose snapshot waits for the first picture."""
+        self.pending = 0
+        """Watchers that are neither answered nor refused yet: the topic stays for them."""
         self.attaching = False
         self.asked_at = 0.0
 
@@ -109,9 +111,12 @@ class LatestTopics:
         answer: asyncio.Future[Snapshot] = asyncio.get_running_loop().create_future()
         known: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         topic.waiting.append(known)
+        topic.pending += 1
 
         def first(future: "asyncio.Future[None]") -> None:
+            topic.pending -= 1
             if answer.cancelled():
+                self._leave_if_unwatched(topic)
                 return
             error = GarrisonError("cancelled") if future.cancelled() else future.exception()
             if error is not None:
@@ -149,8 +154,8 @@ class LatestTopics:
     def _begin(self, session: Session, topic: LatestTopic, message: WatchLatest) -> Snapshot:
         if session.latest is None:
             session.latest = {}
-        slot = session.latest[topic.id] = topic.watchers[session] = Slot(topic.picture.revision)
-        assert slot.revision >= 0
+        assert self.topics.get(topic.id) is topic and topic.picture.is_known
+        session.latest[topic.id] = topic.watchers[session] = Slot(topic.picture.revision)
         return Snapshot(message.id, topic.id, topic.cursor, _items(topic.picture.whole(), session.format))
 
     def unwatch(self, session: Session, topic: str) -> bool:
@@ -207,7 +212,7 @@ class LatestTopics:
         self._leave_if_unwatched(topic)
 
     def _leave_if_unwatched(self, topic: LatestTopic) -> None:
-        if not topic.watchers and not any(not future.done() for future in topic.waiting):
+        if not topic.watchers and not topic.pending:
             if self.topics.get(topic.id) is topic:
                 del self.topics[topic.id]
             self._changed.pop(topic, None)

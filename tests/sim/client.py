@@ -34,11 +34,14 @@ from server.wire.messages import (
     Going,
     Heartbeat,
     Hello,
+    Latest,
     Push,
     Redirect,
     Reply,
     Request,
+    Snapshot,
     Watch,
+    WatchLatest,
     Welcome,
 )
 from tests.sim.history import (
@@ -122,6 +125,9 @@ class SimClient:
         self.finished: str | None = None
         self.strange: list[str] = []
         self.assigned: list[str] = []
+        self.pictures: dict[str, dict[str, Any]] = {}
+        self.saw_picture: Callable[[str, str], None] = lambda topic, cursor: None
+        """Called with topic and cursor when the picture of a latest topic may have changed."""
         self._resume: str | None = None
         self._seen = 0
         self._request = self._command = self._subscription = 0
@@ -157,6 +163,11 @@ class SimClient:
         if self._online.is_set():
             self._subscribe(subscription)
         return subscription
+
+    async def watch_latest(self, topic: str) -> None:
+        """Watch a latest topic in the present session; its picture is in `pictures`."""
+        answer = await self.ask(lambda number: WatchLatest(number, topic))
+        assert isinstance(answer, Snapshot)
 
     async def online(self) -> None:
         await self._online.wait()
@@ -309,6 +320,18 @@ class SimClient:
             self._pushed(message)
         elif isinstance(message, Reply):
             self._answered(message)
+        elif isinstance(message, Latest):
+            self._changed(message)
+
+    def _changed(self, message: Latest) -> None:
+        picture = {} if message.whole else self.pictures.get(message.topic, {})
+        for item in message.items:
+            if item.value is None:
+                picture.pop(item.key, None)
+            else:
+                picture[item.key] = item.value
+        self.pictures[message.topic] = picture
+        self.saw_picture(message.topic, message.cursor)
 
     def _answered(self, message: Reply) -> None:
         now = asyncio.get_running_loop().time()
@@ -322,6 +345,9 @@ class SimClient:
         else:
             if isinstance(message, Welcome):
                 self._welcome(message)  # now: a push may be right behind it
+            elif isinstance(message, Snapshot):  # now: a difference may be right behind it
+                self.pictures[message.topic] = {item.key: item.value for item in message.items}
+                self.saw_picture(message.topic, message.cursor)
             future.set_result(message)
 
     def _pushed(self, message: Push) -> None:

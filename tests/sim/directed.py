@@ -199,14 +199,18 @@ TOYS: Final = App(
 )
 
 
-def _play(
-    seed: int, run: Callable[[World], Awaitable[list[str]]], nodes: int = 3, journal: JournalMode = "none"
+def play(
+    seed: int,
+    run: Callable[[World], Awaitable[list[str]]],
+    nodes: int = 3,
+    journal: JournalMode = "none",
+    app: App = TOYS,
 ) -> list[str]:
     """Start `nodes`, do `run`, check what always holds, stop."""
     worlds: list[World] = []
 
     async def main(loop: SimLoop) -> list[str]:
-        world = World(loop, seed, SETTINGS, journal, TOYS)
+        world = World(loop, seed, SETTINGS, journal, app)
         worlds.append(world)
         world.store.timeout_s = 0.6
         with world.catching_logs():
@@ -292,7 +296,7 @@ def isolated(seed: int, journal: JournalMode = "none") -> list[str]:
         await asyncio.sleep(3)
         return []
 
-    return _play(seed, run, journal=journal)
+    return play(seed, run, journal=journal)
 
 
 # ---- stopped -----------------------------------------------------------------------------------
@@ -334,7 +338,7 @@ def stopped(seed: int) -> list[str]:
         await asyncio.sleep(3)
         return []
 
-    return _play(seed, run, journal="redis")
+    return play(seed, run, journal="redis")
 
 
 # ---- halves ------------------------------------------------------------------------------------
@@ -351,7 +355,7 @@ def halves(seed: int) -> list[str]:
         await asyncio.sleep(3)
         return []
 
-    return _play(seed, run, nodes=4)
+    return play(seed, run, nodes=4)
 
 
 # ---- turns -------------------------------------------------------------------------------------
@@ -369,7 +373,7 @@ def turns(seed: int) -> list[str]:
         world.faults[:] = [line for line in world.faults if "half a turn" not in line]
         return _halves_stored(world)
 
-    return _play(seed, run, nodes=1)
+    return play(seed, run, nodes=1)
 
 
 def _halves_stored(world: World) -> list[str]:
@@ -407,7 +411,7 @@ def bells(seed: int) -> list[str]:
         await asyncio.sleep(14)
         return _bells_rung(world, dict.fromkeys(ids, 1))
 
-    return _play(seed, run)
+    return play(seed, run)
 
 
 def rewound(seed: int) -> list[str]:
@@ -439,7 +443,7 @@ def rewound(seed: int) -> list[str]:
         await asyncio.sleep(14)
         return _bells_rung(world, rings)
 
-    return _play(seed, run)
+    return play(seed, run)
 
 
 def _bells_rung(world: World, rings: dict[ActorId, int]) -> list[str]:
@@ -473,7 +477,7 @@ def orphans(seed: int) -> list[str]:
         after = {id: world.database.entities[id].next_seq for id in ids}
         return [f"{id} stands still" for id in ids if after[id] <= before[id]]
 
-    return _play(seed, run)
+    return play(seed, run)
 
 
 # ---- rooms -------------------------------------------------------------------------------------
@@ -497,7 +501,7 @@ def rooms(seed: int) -> list[str]:
         await world.converged(10)
         return []
 
-    return _play(seed, run)
+    return play(seed, run)
 
 
 # ---- evicted -----------------------------------------------------------------------------------
@@ -518,7 +522,7 @@ def evicted(seed: int) -> list[str]:
         await asyncio.sleep(6)
         return []
 
-    return _play(seed, run)
+    return play(seed, run)
 
 
 # ---- stale -------------------------------------------------------------------------------------
@@ -548,7 +552,7 @@ def stale(seed: int) -> list[str]:
             await asyncio.sleep(1)
         return []
 
-    return _play(seed, run)
+    return play(seed, run)
 
 
 # ---- inherited ---------------------------------------------------------------------------------
@@ -587,7 +591,7 @@ def inherited(seed: int) -> list[str]:
                 await world.stop_process(name)
         return _versions_lost(world, acked)
 
-    return _play(seed, run, journal="local")
+    return play(seed, run, journal="local")
 
 
 def _versions_lost(world: World, acked: dict[ActorId, int]) -> list[str]:
@@ -624,7 +628,7 @@ def given(seed: int) -> list[str]:
         await asyncio.sleep(3)
         return []
 
-    return _play(seed, run, journal="local")
+    return play(seed, run, journal="local")
 
 
 # ---- forgetful ---------------------------------------------------------------------------------
@@ -645,7 +649,7 @@ def forgetful(seed: int) -> list[str]:
         await asyncio.sleep(2)
         return list(world.faults)
 
-    return _play(seed, run)
+    return play(seed, run)
 
 
 # ---- vaults ------------------------------------------------------------------------------------
@@ -690,4 +694,4 @@ def vaults(seed: int) -> list[str]:
                 wrong.append(f"{id}: {told[id]} was told of, and {total} is left")
         return wrong
 
-    return _play(seed, run)
+    return play(seed, run)

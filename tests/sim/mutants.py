@@ -18,7 +18,7 @@ from contextlib import ExitStack, contextmanager
 from functools import cache, partial
 from typing import Any, Final
 
-from tests.sim import directed, storm
+from tests.sim import directed, pictures, storm
 from tests.sim.faults import Aim
 from tests.sim.mutations import MUTANTS, RECORDED, WITHIN, Mutant
 from tests.sim.storm import Options
@@ -121,6 +121,7 @@ SCENARIOS: Final[dict[str, Scenario]] = {
     "inherited": directed.inherited,
     "given": directed.given,
     "forgetful": directed.forgetful,
+    "pictures": pictures.pictures,
     "vaults": directed.vaults,
 }
 

@@ -23,6 +23,7 @@ LEASE = "server.liveness.lease:NodeLease"
 TAKEOVER = "server.storage.takeover:Takeover"
 BEHIND = "server.storage.write_behind:WriteBehind"
 TURNS = "server.activations.turns:Turns"
+PICTURE = "server.sessions.picture:Picture"
 LOG = "server.activations.event_log:EventLog"
 UP = "if not self.database.is_up(me):"
 CHECK = "if self._boot() >= self._lease.safe_until or self._write_behind.refusal is not None:"
@@ -56,6 +57,8 @@ RECORDED: Final = {
     "streams run ahead of the store": 9,
     "a match does not know a command again": 2,
     "nobody wakes an orphan": 2,
+    "an older difference overwrites a newer": 8,
+    "a session that can be written to again is not told what it missed": 8,
 }
 """The first seed that finds it, where that is not 1: `test_mutants.py` plays this one first."""
 
@@ -525,5 +528,30 @@ MUTANTS: Final = (
                 "False and activation is not None and",
             ),
         ),
+    ),
+    # 10: latest topics, and sessions that actors end
+    Mutant(
+        "an older difference overwrites a newer",
+        10,
+        "pictures",
+        ((f"{PICTURE}._set", "if order <= (item.order if item is not None else self._base):", "if False:"),),
+    ),
+    Mutant(
+        "a missing difference is not noticed",
+        10,
+        "pictures",
+        (
+            (
+                f"{PICTURE}.learn",
+                "if self.is_known and (epoch, n - 1) == self.known:",
+                "if True:",
+            ),
+        ),
+    ),
+    Mutant(
+        "a session that can be written to again is not told what it missed",
+        10,
+        "pictures",
+        (("server.sessions.latest:LatestTopics.catch_up", "if session.latest:", "if False:"),),
     ),
 )

@@ -1,12 +1,12 @@
 """What may be called on an actor, and how its arguments travel."""
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
 import pytest
 
-from server.actors.actor import Actor, read_only, remote
+from server.actors.actor import Actor, Caller, read_only, remote
 from server.actors.app import App, Route
 from server.actors.methods import is_remote, methods_of
 from server.catalog.calls import decode_call
@@ -97,7 +97,7 @@ def test_methods_that_override_a_marked_one_are_marked() -> None:
 def test_an_application_that_routes_to_an_unmarked_method_is_refused() -> None:
     with pytest.raises(BadSetting, match=r"Shapes\.unmarked is called from other nodes"):
         App("shapes", (Shapes,), routes={Request: Route(Shapes, Shapes.unmarked, lambda caller, message: "a")})
-    with pytest.raises(BadSetting, match="Shapes has no method connected"):
+    with pytest.raises(BadSetting, match="Shapes, the session's actor, has no method connected"):
         App("shapes", (Shapes,), session_actor=Shapes)
 
 
@@ -169,3 +169,55 @@ def test_results_are_checked_by_what_is_promised(name: str) -> None:
     assert METHODS[name].decode_result(_encode(3)) == 3
     with pytest.raises(BadInput):
         METHODS[name].decode_result(_encode("three"))
+
+
+class Takes(Actor[Total]):
+    kind = "takes"
+    State = Total
+    __slots__ = ()
+
+    @remote
+    def connected(self, caller: Caller) -> None: ...
+
+    @remote
+    def disconnected(self, caller: Caller, reason: str) -> None: ...
+
+    @remote
+    def beat(self, caller: Caller, state: str | None) -> None: ...
+
+
+def _without_beat() -> type[Actor[Any]]:
+    class Silent(Actor[Total]):
+        kind = "silent"
+        State = Total
+        __slots__ = ()
+        connected, disconnected = Takes.connected, Takes.disconnected
+
+    return Silent
+
+
+def _with_short_farewell() -> type[Actor[Any]]:
+    class Short(Takes):
+        __slots__ = ()
+
+        @remote
+        def disconnected(self, caller: Caller) -> None:  # type: ignore[override]
+            ...
+
+    return Short
+
+
+@pytest.mark.parametrize(
+    ("make", "wrong"),
+    [
+        (_without_beat, r"Silent.*no method beat\(caller, state\)"),
+        (_with_short_farewell, r"Short.disconnected is called as disconnected\(caller, reason\)"),
+    ],
+)
+def test_a_session_actor_that_the_engine_cannot_call_is_refused_at_load(
+    make: Callable[[], type[Actor[Any]]], wrong: str
+) -> None:
+    assert App("takes", (Takes,), session_actor=Takes).session_actor is Takes
+    cls = make()
+    with pytest.raises(BadSetting, match=wrong):
+        App("wrong", (cls,), session_actor=cls)

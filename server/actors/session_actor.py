@@ -19,8 +19,8 @@ class SessionActor(Protocol):
         ...
 
     def disconnected(self, caller: Caller, reason: str) -> Any:
-        """Take leave of the session, for a reason of `server/sessions/ends.py`. Short breaks of its connection, and
-        its changes of node, are no ends."""
+        """Take leave of the session; `reason` is a word: `closed`, `expired`, `replaced`, `overflow`, `stopping`,
+        `dismissed`. Short breaks of its connection, and its changes of node, are no ends."""
         ...
 
     def beat(self, caller: Caller, state: str | None) -> Any:

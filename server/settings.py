@@ -87,6 +87,8 @@ class GatewaySettings(_Section, frozen=True):
     """Refused messages in a row after which a flooding session is closed. Above `max_in_flight`: a client that
     waits as it is told can have as many refused at once as it may have requests in flight."""
     clock_skew_s: Annotated[float, Meta(ge=0, le=3_600)] = 5.0
+    token_audience: Annotated[str, Meta(min_length=1, max_length=256)] | None = None
+    """The claim `aud` that client tokens must have. None: it may be absent, and is `garrison` if it is there."""
 
 
 class ActorSettings(_Section, frozen=True):

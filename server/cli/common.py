@@ -102,7 +102,8 @@ def token_maker(settings: Settings) -> Callable[[str, str], str]:
     from server.sessions.tokens import issue
 
     key = signing_key(settings)
-    return lambda subject, role: issue(key, subject, role, 86_400.0, time.time_ns() // 1_000_000)
+    audience = settings.gateway.token_audience
+    return lambda subject, role: issue(key, subject, role, 86_400.0, time.time_ns() // 1_000_000, audience)
 
 
 def seconds_of(text: str, flag: str) -> float:

@@ -85,7 +85,10 @@ CLOSE_MEANINGS: Final[dict[int, tuple[str, str]]] = {
         "A message, its fragments together, is larger than `max_frame_bytes`, or than 8 KiB before the welcome.",
         "no",
     ),
-    CloseCode.INTERNAL: ("The player cannot be loaded just now (see the `error`), or a fault of the server.", "later"),
+    CloseCode.INTERNAL: (
+        "The player cannot be loaded just now, or the token is not good yet (see the `error`), or a fault here.",
+        "later",
+    ),
     CloseCode.BAD_TOKEN: ("The token is missing, forged or foreign, or the game refuses this player.", "no"),
     CloseCode.TOKEN_EXPIRED: ("The token was good once.", "new_token"),
     CloseCode.HELLO_TIMEOUT: ("No `hello` in time.", "later"),

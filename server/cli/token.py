@@ -32,7 +32,7 @@ def token(
     from server.drivers import signing_key
     from server.sessions.tokens import issue
 
-    made = issue(signing_key(settings), name, role, ttl_s, time.time_ns() // 1_000_000)
+    made = issue(signing_key(settings), name, role, ttl_s, time.time_ns() // 1_000_000, settings.gateway.token_audience)
     if json:
         url = settings.gateway.advertise_url or f"ws://{settings.gateway.host}:{settings.gateway.port}"
         document = {"token": made, "subject": name, "role": role, "expires_in_s": ttl_s, "url": url}

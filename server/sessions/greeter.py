@@ -83,12 +83,17 @@ class Greeter:
     def hello(self, opening: Opening, hello: Hello) -> None:
         """Answer the first message of a connection, now or later."""
         try:
-            claims = check(hello.token, self._key, self._ticks.wall_ms(), self.settings.clock_skew_s)
+            settings = self.settings
+            wall_ms = self._ticks.wall_ms()
+            claims = check(hello.token, self._key, wall_ms, settings.clock_skew_s, settings.token_audience)
         except TokenExpired as error:
             opening.refuse(hello.id, error, CloseCode.TOKEN_EXPIRED)
             return
         except BadToken as error:
             opening.refuse(hello.id, error, CloseCode.BAD_TOKEN)
+            return
+        except Unavailable as error:  # the token is not good yet
+            opening.refuse(hello.id, error, CloseCode.INTERNAL)
             return
         self._hellos += 1
         opening.order = self._hellos

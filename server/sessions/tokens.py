@@ -1,4 +1,4 @@
-"""Client tokens: JWT, HS256 and nothing else, with claims sub, role, exp, iat, iss="garrison".
+"""Client tokens: JWT, HS256 and nothing else, with claims sub, role, exp, iat, iss="garrison"; nbf and aud if there.
 
 Time is passed in; the library's own clock is switched off.
 """
@@ -10,12 +10,15 @@ import jwt
 import msgspec
 
 from server.actors.actor import Role
-from server.errors import BadInput, BadToken, TokenExpired
+from server.errors import BadInput, BadToken, TokenExpired, Unavailable
 from server.ids import KEY_PATTERN
 
 ALGORITHM: Final = "HS256"
 ISSUER: Final = "garrison"
 MIN_KEY_BYTES: Final = 32
+AUDIENCE: Final = "garrison"
+WAIT_CAP_S: Final = 60.0
+"""Longest time after which the bearer of a token that is not good yet is asked to come again."""
 MAX_TTL_S: Final = 10 * 365 * 86_400.0
 _CLIENT_ROLES: Final = frozenset(get_args(Role)) - {"node"}
 _SUBJECT: Final = re.compile(KEY_PATTERN, re.ASCII)
@@ -43,9 +46,9 @@ def check_key(key: bytes) -> None:
         raise BadInput(f"a signing key has {MIN_KEY_BYTES} bytes or more, not {len(key)}")
 
 
-def issue(key: bytes, subject: str, role: str, ttl_s: float, wall_ms: int) -> str:
-    """A token for `subject` that is good for `ttl_s` seconds from `wall_ms`. Raises `BadInput`
-    for a bad key, subject, role or time."""
+def issue(key: bytes, subject: str, role: str, ttl_s: float, wall_ms: int, audience: str | None = None) -> str:
+    """A token for `subject` that is good for `ttl_s` seconds from `wall_ms`; `audience` is the claim `aud`, if any.
+    Raises `BadInput` for a bad key, subject, role or time."""
     check_key(key)
     if _SUBJECT.fullmatch(subject) is None:
         raise BadInput(f"not a subject: {subject[:100]!r}")
@@ -55,12 +58,15 @@ def issue(key: bytes, subject: str, role: str, ttl_s: float, wall_ms: int) -> st
         raise BadInput("a token's time must be above zero and at most ten years")
     now_s = wall_ms // 1000
     claims = {"sub": subject, "role": role, "iat": now_s, "exp": now_s + max(1, int(ttl_s)), "iss": ISSUER}
+    if audience is not None:
+        claims["aud"] = audience
     return jwt.encode(claims, key, algorithm=ALGORITHM)
 
 
-def check(token: str, key: bytes, wall_ms: int, skew_s: float) -> TokenClaims:
-    """The claims of `token`. Raises `TokenExpired` for one that was good once, `BadToken` for
-    any other. `skew_s`: by how much the issuer's clock may differ from `wall_ms`."""
+def check(token: str, key: bytes, wall_ms: int, skew_s: float, audience: str | None = None) -> TokenClaims:
+    """The claims of `token`. Raises `TokenExpired` for one that was good once, `Unavailable` for one that will be, and
+    `BadToken` for any other. `skew_s`: by how much the issuer's clock may differ from `wall_ms`; `audience`: what `aud`
+    must name (None: it may be absent)."""
     try:
         claims = jwt.decode(token, key, algorithms=[ALGORITHM], options=cast(Any, _CHECKS), issuer=ISSUER)
     except (jwt.PyJWTError, ValueError, TypeError) as error:
@@ -72,11 +78,24 @@ def check(token: str, key: bytes, wall_ms: int, skew_s: float) -> TokenClaims:
         raise BadToken("token refused: no such role")
     issued_s, expires_s = _time(claims, "iat"), _time(claims, "exp")
     now_s = wall_ms / 1000
-    if issued_s > now_s + skew_s:
-        raise BadToken("token refused: issued in the future")
+    _check_audience(claims.get("aud"), audience)
+    good_from_s = max(issued_s, _time(claims, "nbf") if "nbf" in claims else 0.0)
+    if good_from_s > now_s + skew_s:
+        early_s = good_from_s - now_s
+        why = f"the token is not good yet, for {early_s:.0f} s: do the clocks of its maker and of this node agree?"
+        raise Unavailable(why, retry_after_s=min(early_s - skew_s, WAIT_CAP_S))
     if expires_s <= now_s - skew_s:
         raise TokenExpired(f"token expired {now_s - expires_s:.0f} s ago")
     return TokenClaims(subject, cast(Role, role), issued_s, expires_s)
+
+
+def _check_audience(named: Any, wanted: str | None) -> None:
+    """Raises `BadToken` for a token that is for somebody else."""
+    if named is None and wanted is None:
+        return
+    listed = named if isinstance(named, list) else [named]
+    if (wanted or AUDIENCE) not in listed:
+        raise BadToken("token refused: aud names somebody else")
 
 
 def _time(claims: dict[str, Any], name: str) -> float:

@@ -10,8 +10,10 @@ from server.errors import DeadlineExceeded
 from server.ids import ActorId
 from server.sessions.memory import ConnectionClosed
 from server.sessions.time_limits import Limits, TransferLimits
+from server.sessions.tokens import issue
 from server.wire.messages import Ack, Close, CloseCode, Heartbeat, Hello
 from tests.support.gateways import (
+    KEY,
     Broken,
     Echo,
     GatewayNode,
@@ -25,6 +27,7 @@ from tests.support.gateways import (
     gateways,
     token,
 )
+from tests.support.virtual_time import LoopClock
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.virtual_time
@@ -564,3 +567,15 @@ async def test_a_heartbeat_that_the_application_refuses_is_not_acknowledged() ->
         world.nodes["node-1"].system.lost(first, 0)
         Pilot.refuse = "banned"
         assert (await client.ask(Heartbeat, 0, "busy"))[:3] == ["error", 2, "banned"]
+
+
+async def test_a_token_that_is_not_good_yet_is_answered_with_the_time_to_wait() -> None:
+    """F22: it is not the end, as 4001 is."""
+    async with gateways() as world:
+        client = world.client("node-1")
+        early = issue(KEY, "p", "player", 60, LoopClock.wall_ms() + 6_000)
+        answer = await client.hello(token=early)
+        assert (answer[0], answer[2]) == ("error", "unavailable")
+        assert await client.closed() == CloseCode.INTERNAL
+        await asyncio.sleep(answer[4] / 1000)
+        assert (await world.client("node-1").hello(token=early))[0] == "welcome"

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.errors import BadInput, BadToken, TokenExpired
+from server.errors import BadInput, BadToken, TokenExpired, Unavailable
 from server.sessions.broadcast import Broadcast
 from server.sessions.cursors import Cursors
 from server.sessions.rate_bucket import GRANT, TokenBucket
@@ -37,8 +37,56 @@ def test_a_token_expires_with_the_clock_that_is_passed_in() -> None:
 def test_a_token_from_a_fast_clock_is_good_within_the_skew() -> None:
     token = issue(KEY, "p", "player", 60, NOW_MS + 4_000)
     assert check(token, KEY, NOW_MS, 5).subject == "p"
-    with pytest.raises(BadToken, match="future"):
+    with pytest.raises(Unavailable, match="clocks"):
         check(token, KEY, NOW_MS - 2_000, 5)
+
+
+def test_a_token_that_is_not_good_yet_is_to_be_tried_again() -> None:
+    """F22, F55: 4001 is for what no retry mends."""
+    now_s = NOW_MS // 1000
+    for early in ({"iat": now_s + 6}, {"nbf": now_s + 6}, {"iat": now_s - 60, "nbf": now_s + 6.0}):
+        token = _signed({**GOOD, **early})
+        with pytest.raises(Unavailable) as caught:
+            check(token, KEY, NOW_MS, 5)
+        assert caught.value.retry_after_s == 1.0
+        assert check(token, KEY, NOW_MS + 1_000, 5).subject == "p"
+    with pytest.raises(Unavailable) as caught:
+        check(_signed({**GOOD, "nbf": now_s + 86_400}), KEY, NOW_MS, 5)
+    assert caught.value.retry_after_s == 60
+    assert check(_signed({**GOOD, "nbf": now_s}), KEY, NOW_MS, 5).subject == "p"
+    for bad in ("soon", None, True, -1):
+        with pytest.raises(BadToken, match="nbf"):
+            check(_signed({**GOOD, "nbf": bad}), KEY, NOW_MS, 5)
+
+
+@pytest.mark.parametrize(
+    ("aud", "audience", "good"),
+    [
+        (None, None, True),
+        ("garrison", None, True),
+        ("elsewhere", None, False),
+        (["elsewhere", "garrison"], None, True),
+        ([], None, False),
+        ("halo", "halo", True),
+        (["x", "halo"], "halo", True),
+        ("garrison", "halo", False),
+        (None, "halo", False),
+        ("", "halo", False),
+        ({"halo": 1}, "halo", False),
+    ],
+)
+def test_a_token_for_somebody_else_is_refused(aud: object, audience: str | None, good: bool) -> None:
+    """F55."""
+    token = _signed(GOOD if aud is None else {**GOOD, "aud": aud})
+    if good:
+        assert check(token, KEY, NOW_MS, 5, audience).subject == "p"
+    else:
+        with pytest.raises(BadToken, match="aud"):
+            check(token, KEY, NOW_MS, 5, audience)
+
+
+def test_a_token_is_issued_for_its_audience() -> None:
+    assert check(issue(KEY, "p", "player", 60, NOW_MS, "halo"), KEY, NOW_MS, 5, "halo").subject == "p"
 
 
 def _signed(claims: dict[str, object], key: bytes = KEY, algorithm: str = "HS256") -> str:

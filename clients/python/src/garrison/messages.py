@@ -1352,7 +1352,7 @@ CLOSE_CODES: dict[int, CloseInfo] = {
     1011: CloseInfo(
         "internal",
         "later",
-        "The player cannot be loaded just now (see the `error`), or a fault of the server.",
+        "The player cannot be loaded just now, or the token is not good yet (see the `error`), or a fault here.",
     ),
     4001: CloseInfo("bad_token", "no", "The token is missing, forged or foreign, or the game refuses this player."),
     4002: CloseInfo("token_expired", "new_token", "The token was good once."),

@@ -141,11 +141,17 @@ def left(state: PlayerState, match: str) -> PlayerState:
     return replace(state, match="") if state.match == match else state
 
 
+def counts(state: PlayerState, match: str, ended_wall_ms: int) -> bool:
+    """Whether the result of `match` is in the totals. One that ended before the oldest one remembered counts as
+    settled long ago."""
+    return ended_wall_ms <= state.settled_floor_ms or any(done.match == match for done in state.settled)
+
+
 def settle(state: PlayerState, match: str, ended_wall_ms: int, line: Line, won: bool) -> PlayerState:
     """Add the result of a match to the totals, once, however often it is told. A match that ended before
     the oldest one remembered counts as settled long ago."""
     state = left(state, match)
-    if ended_wall_ms <= state.settled_floor_ms or any(done.match == match for done in state.settled):
+    if counts(state, match, ended_wall_ms):
         return state
     ordered = sorted((*state.settled, SettledMatch(match, ended_wall_ms)), key=lambda done: done.ended_wall_ms)
     floor = state.settled_floor_ms

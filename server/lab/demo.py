@@ -80,7 +80,8 @@ def demo(
     """Run a cluster of three nodes on this machine, with bot players in matches.
 
     Everything is kept in .garrison/demo: the database, the signing key and the settings that the other commands find
-    by themselves. Ctrl-C stops the bots, then the nodes; a second Ctrl-C stops at once.
+    by themselves. Ctrl-C stops the bots, then the nodes; a second Ctrl-C stops at once. Exits with 1 if something that
+    the bots were promised is not in the database at the end.
     """
     assignments = [*(set_ or ()), *(() if flush_at_stop else ("store.flush_at_stop=false",))]
     check_assignments(assignments)
@@ -96,7 +97,7 @@ def demo(
     else:
         for name, value in figures.items():
             out().print(f"{name.replace('_', ' '):>28}  {value:,}")
-    return 0
+    return 1 if figures["acknowledged_changes_lost"] or figures["differences"] else 0
 
 
 def register(app: App) -> None:
@@ -239,6 +240,7 @@ class Demo(Live):
             "replays_verified": found["replays_verified"],
             "acknowledged_changes": found["acknowledged_changes"],
             "acknowledged_changes_lost": found["acknowledged_changes_lost"],
+            "differences": found["differences"],
         }
 
     def _config_flag(self) -> str:

@@ -117,15 +117,19 @@ class Live:
             raise Unavailable(f"the bots stopped: {last_words(self.home.log('bots'))}")
 
     async def compare(self, *more: str) -> dict[str, Any]:
-        """Compare the bots' ledger with the store, in a separate process; its findings."""
+        """Compare the bots' ledger with the store, in a separate process; its findings (see `audit.Findings`)."""
         self.note("comparing what was acknowledged with what is stored")
         arguments = ["audit", "--config", str(self.home.config), "--ledger", str(self.ledger), "--json", *more]
         process = await spawn_self(arguments, self.home.log("audit"))
         assert process.stdout is not None
         answer = await process.stdout.read()
-        if await process.wait() != 0:
+        if await process.wait() not in (0, 1) or not answer:  # 1: something is lost or different
             raise Unavailable(f"the comparison with the store failed: {last_words(self.home.log('audit'))}")
         found: dict[str, Any] = jsonlib.loads(answer)
+        for line in found["lost_from"]:
+            self.console.print(f"lost from {line}", markup=False)
+        for line in found["differences_in"]:
+            self.console.print(f"different: {line}", markup=False)
         return found
 
     # ---- talking ----

@@ -14,8 +14,9 @@ pytestmark = [pytest.mark.xdist_group("chaos"), pytest.mark.slow, pytest.mark.ti
 FIGURES = [
     "seconds", "seed", "nodes", "players", "store", "journal", "network", "faults", "failover_s", "partition_s",
     "recovery_s", "never_served", "unavailability_s", "acknowledged_changes", "acknowledged_changes_lost",
-    "accepted_writes", "double_writers", "fenced_writes", "sessions_dropped", "sessions_resumed", "stream_faults",
-    "matches_ended", "replays_verified", "takeovers", "migrations", "client_errors", "crashes", "unsettled",
+    "differences", "accepted_writes", "double_writers", "fenced_writes", "sessions_dropped", "sessions_resumed",
+    "stream_faults", "matches_ended", "replays_verified", "takeovers", "migrations", "client_errors", "crashes",
+    "unsettled",
 ]  # fmt: skip
 SHARED_MEMORY = Path("/dev/shm")
 
@@ -34,6 +35,7 @@ def check(figures: dict[str, Any], *kinds: str) -> None:
     assert set(figures["faults"]) == set(kinds)
     assert figures["double_writers"] == 0
     assert figures["never_served"] == figures["crashes"] == figures["stream_faults"] == figures["unsettled"] == 0
+    assert figures["differences"] == 0
     assert figures["accepted_writes"] > 100
     assert figures["acknowledged_changes"] > 200
 

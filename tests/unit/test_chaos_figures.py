@@ -89,10 +89,21 @@ def test_lengths_and_percentiles() -> None:
     assert (percentile([1.0, 2.0, 3.0], 0.5), percentile([1.0, 2.0], 1.0), percentile([], 0.5)) == (2.0, 2.0, 0.0)
 
 
-@pytest.mark.parametrize("broken", ["double_writers", "crashes", "never_served", "stream_faults", "unsettled"])
+@pytest.mark.parametrize(
+    "broken", ["differences", "double_writers", "crashes", "never_served", "stream_faults", "unsettled"]
+)
 def test_figures_that_make_a_run_fail(broken: str) -> None:
     good = dict.fromkeys(
-        ["double_writers", "crashes", "never_served", "stream_faults", "unsettled", "acknowledged_changes_lost"], 0
+        [
+            "differences",
+            "double_writers",
+            "crashes",
+            "never_served",
+            "stream_faults",
+            "unsettled",
+            "acknowledged_changes_lost",
+        ],
+        0,
     )
     assert is_good(good | {"journal": "local", "client_errors": 3})
     assert not is_good(good | {"journal": "local", broken: 1})

@@ -107,13 +107,15 @@ class PlayerProbe(Probe):
             await self._come_back()
             return
         self.number += 1
-        change = ProfileSet(f"{self.name} {self.number}", "probe")
+        contents = f"{self.name} {self.number}", "probe"
+        self.ledger.sends_profile(self.name, *contents)
         try:
-            saved = await self.client.request(change, timeout_s=TIMEOUT_S, retry=False)
+            saved = await self.client.request(ProfileSet(*contents), timeout_s=TIMEOUT_S, retry=False)
         except (Retryable, OutcomeUnknown):
             return  # the next number will show the fate of this change
         self.acknowledged = self.number
         self.ledger.saved(saved, new=True)
+        self.ledger.shows_profile(self.name, *contents)
         self.pulse.answered(self.client.stats.connects)
 
     async def finish(self) -> None:
@@ -160,13 +162,14 @@ class MatchProbe(Probe):
     async def step(self) -> None:
         if not self.made:
             await self._make()
-        report = MatchReport(self.name, [Medal(0, "probe", "Perfect")])
-        accepted = await self.client.request(report, timeout_s=TIMEOUT_S)
+        medal = Medal(0, "probe", "Perfect")
+        accepted = await self.client.request(MatchReport(self.name, [medal]), timeout_s=TIMEOUT_S)
         if accepted.first_seq < self.next_seq:
             why = f"number {accepted.first_seq} after {self.next_seq - 1}"
             self.ledger.undone(self.pulse.entity, self.next_seq - accepted.first_seq, why)
         self.next_seq = accepted.next_seq
         self.ledger.accepted(accepted)
+        self.ledger.knows_event(self.name, accepted.first_seq, medal)
         self.pulse.answered(self.client.stats.connects)
 
     async def _make(self) -> None:

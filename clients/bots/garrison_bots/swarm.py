@@ -355,7 +355,7 @@ class Squad:
                 expected = number + 1
                 tally.match_events_received += 1
                 if first:
-                    self.swarm.ledger.streamed(round_.name, number)
+                    self.swarm.ledger.streamed(round_.name, number, event)
                     if isinstance(event, Started):
                         round_.live.set()
                 if isinstance(event, Ended):
@@ -371,10 +371,12 @@ class Squad:
 
     async def _dress(self, name: str, client: Client) -> None:
         """Make a durable change: another display name and emblem."""
-        saved = await client.request(
-            ProfileSet(f"{name} of {self.rng.choice(MAPS)}", f"emblem-{self.rng.randrange(64)}")
-        )
-        self.swarm.ledger.saved(saved, new=True)
+        ledger = self.swarm.ledger
+        contents = f"{name} of {self.rng.choice(MAPS)}", f"emblem-{self.rng.randrange(64)}"
+        ledger.sends_profile(name, *contents)
+        saved = await client.request(ProfileSet(*contents))
+        ledger.saved(saved, new=True)
+        ledger.shows_profile(name, *contents)
         client.state = self.rng.choice(STATUSES)
 
     # ---- waiting --------------------------------------------------------------------------------

@@ -217,8 +217,6 @@ class Chaos(Live):
         doubles = double_writes(writes)
         for hit in doubles[:NAMED]:
             self.console.print(f"double write: {hit.entity}, write {hit.place}: {hit.why}", markup=False)
-        for line in found["lost_from"]:
-            self.console.print(f"lost from {line}", markup=False)
         kinds = sorted({struck.kind for struck in faults.struck})
         recovered = {kind: recovery([hit for hit in faults.struck if hit.kind == kind], self.gaps) for kind in kinds}
         lengths = self.gaps.lengths()
@@ -243,6 +241,7 @@ class Chaos(Live):
             },
             "acknowledged_changes": found["acknowledged_changes"],
             "acknowledged_changes_lost": found["acknowledged_changes_lost"],
+            "differences": found["differences"],
             "accepted_writes": len(writes),
             "double_writers": len(doubles),
             "fenced_writes": fenced_writes([self.home.log(name_of(index)) for index in range(options.nodes + 1)]),
@@ -262,12 +261,12 @@ class Chaos(Live):
 SHOWN: Final = ("sessions", "matches_live", "matches_ended", "sessions_dropped", "sessions_resumed")
 
 
-BROKEN: Final = ("double_writers", "crashes", "never_served", "stream_faults", "unsettled")
+BROKEN: Final = ("differences", "double_writers", "crashes", "never_served", "stream_faults", "unsettled")
 """Figures that are 0 in a good run."""
 
 
 def is_good(figures: dict[str, Any]) -> bool:
-    """Whether the promises held: one writer, everybody served again, streams whole, and nothing lost where a
-    journal is kept."""
+    """Whether the promises held: one writer, everybody served again, streams whole, rows and logs that agree, and
+    nothing lost where a journal is kept."""
     lost = figures["acknowledged_changes_lost"] if figures["journal"] != "none" else 0
     return not lost and not any(figures[name] for name in BROKEN)

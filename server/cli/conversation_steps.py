@@ -105,6 +105,7 @@ CHOICES: Final[dict[str, Step]] = {
     "$token_for_n2": {"token_of": "$player_of_n2", "role": "player", "example": "b-token"},
     "$token_of_host": {"token_of": "referee", "role": "host", "example": "c-token"},
     "$expired_token": {"token_of": "$player", "role": "player", "expired": True, "example": "old-token"},
+    "$forged_token": {"token_of": "$player", "role": "player", "forged": True, "example": "forged-token"},
     "$latest": {"latest_topic": True, "example": "room/7"},
     "$cursor": {"from": "server", "example": "1.4.1"},
     "$cursor_2": {"from": "server", "example": "1.4.2"},

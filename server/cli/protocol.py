@@ -89,7 +89,11 @@ CLOSE_MEANINGS: Final[dict[int, tuple[str, str]]] = {
         "The player cannot be loaded just now, or the token is not good yet (see the `error`), or a fault here.",
         "later",
     ),
-    CloseCode.BAD_TOKEN: ("The token is missing, forged or foreign, or the game refuses this player.", "no"),
+    CloseCode.BAD_TOKEN: (
+        "The token is missing, forged or foreign (the `error` before says `bad_token`), or the game refuses this "
+        "player (another code, and no other node is to be asked).",
+        "each_once",
+    ),
     CloseCode.TOKEN_EXPIRED: ("The token was good once.", "new_token"),
     CloseCode.HELLO_TIMEOUT: ("No `hello` in time.", "later"),
     CloseCode.REPLACED: ("Another connection of this player took its place, or resumed the session.", "no"),
@@ -107,6 +111,7 @@ CLOSE_MEANINGS: Final[dict[int, tuple[str, str]]] = {
 }
 RETRIES: Final = {
     "no": "do not reconnect by yourself",
+    "each_once": "try the other addresses that you know, and stop when each has answered so since the last welcome",
     "now": "reconnect at once, with the resume token",
     "redirect": "connect to the url that was told",
     "elsewhere": "reconnect at once, to another node first",

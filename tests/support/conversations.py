@@ -298,7 +298,8 @@ class NodePlayer:
                 subject = player_of(self._world, self._home(spec["token_of"]))
             else:
                 subject = spec["token_of"]
-            self.values.known[name] = token(subject, spec["role"], ago_s=3_600 if spec.get("expired") else 0)
+            good = token(subject, spec["role"], ago_s=3_600 if spec.get("expired") else 0)
+            self.values.known[name] = good[:-6] + "AAAAAA" if spec.get("forged") else good
 
     def _home(self, player: str) -> str:
         return str(self.values.specs[player]["player_of"])

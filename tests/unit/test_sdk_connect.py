@@ -646,3 +646,38 @@ async def test_closing_says_so_and_fails_what_waits() -> None:
         with pytest.raises(SessionClosed):
             client.watch("match/m1")
         assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("garrison-")]
+
+
+async def test_a_token_that_one_node_refuses_is_tried_at_another() -> None:
+    """F64: also where the first one takes its time to come back to."""
+
+    async def refuse(talk: Talk) -> None:
+        hello = await talk.recv()
+        await talk.send("error", hello[1], "bad_token", "forged", None)
+        await talk.close(4001)
+
+    async with scripted(refuse, refuse) as wrong, scripted(welcome_and_idle) as right:
+        async with garrison.connect([wrong.url, right.url], "tok", options=FAST) as client:
+            assert client.url == right.url
+        assert len(wrong.talks) <= 1
+
+
+async def test_a_node_that_redirects_to_one_that_refuses_the_token_is_asked_once() -> None:
+    """F64: the word of two addresses, though only one of them said it."""
+
+    async def refuse(talk: Talk) -> None:
+        hello = await talk.recv()
+        await talk.send("error", hello[1], "bad_token", "forged", None)
+        await talk.close(4001)
+
+    async with scripted(refuse, refuse, refuse) as wrong:
+
+        async def redirect(talk: Talk) -> None:
+            hello = await talk.recv()
+            await talk.send("redirect", hello[1], wrong.url, "n2")
+            await talk.close(4005)
+
+        async with scripted(redirect, redirect, redirect) as first:
+            with pytest.raises(BadToken, match="forged"):
+                await garrison.connect([first.url, wrong.url], "tok", options=FAST).open()
+            assert len(first.talks) <= 1 and len(wrong.talks) <= 2

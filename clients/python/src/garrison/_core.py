@@ -260,7 +260,7 @@ class Core:
             return
         self._live = False
         if self.phase in ("opening", "greeting"):
-            self._fail(close_error(code, reason), now)
+            self._fail(close_error(code, reason), now, self.url)
         elif self.phase == "broken":
             self._go_on(1006, self._fault, now)
         elif self.connected:
@@ -286,7 +286,7 @@ class Core:
             case Redirect():
                 self._redirect(answer.url, now)
             case Failed():
-                self._fail(from_wire(answer.code, answer.message, answer.retry_after_ms), now)
+                self._fail(from_wire(answer.code, answer.message, answer.retry_after_ms), now, self.url)
             case _:
                 raise BadFrame("another message in answer to hello")
 
@@ -302,10 +302,11 @@ class Core:
             self._drop()
             self._open(to, now)
 
-    def _fail(self, error: GarrisonError, now: float) -> None:
-        """No session came of this attempt: try again after a while, where that may help."""
+    def _fail(self, error: GarrisonError, now: float, url: str | None = None) -> None:
+        """No session came of this attempt, which the node at `url` answered so: try again after a while, where that
+        may help."""
         self._drop()
-        wait_s = self._dial.wait_after_failure_s(error)
+        wait_s = self._dial.wait_after_failure_s(error, url)
         if wait_s is None:
             self.end(error, now)
             return

@@ -30,6 +30,9 @@ class Dial:
         self._urls = list(urls)
         self._next = first
         self._served: str | None = None
+        self._dialled = ""
+        self._refused: set[str] = set()
+        """Addresses that led to a node which refused the token, since the last welcome."""
         self._attempt = 0
         self._options = options
         self._chance = chance
@@ -38,14 +41,18 @@ class Dial:
     def next_url(self) -> str:
         """The url for the next connection."""
         url, self.preferred = self.preferred, None
-        if url is None:
-            url = self._seeds[self._next % len(self._seeds)]
+        if url is None or url in self._refused:
+            seeds = self._seeds
+            while (url := seeds[self._next % len(seeds)]) in self._refused and not self._refused.issuperset(seeds):
+                self._next += 1
             self._next += 1
+        self._dialled = url
         return url
 
     def served(self, url: str) -> None:
         """Note that `url` has welcomed the client."""
         self._served = url
+        self._refused.clear()
 
     @property
     def _seeds(self) -> list[str]:
@@ -53,10 +60,19 @@ class Dial:
             return self._urls
         return [*self._urls, self._served]
 
-    def wait_after_failure_s(self, error: GarrisonError) -> float | None:
-        """How long to wait after an attempt that `error` ended; None if another would be answered no better."""
+    def _refused_by_all(self, url: str) -> bool:
+        """Note that `url` refused the token. One node may be wrong, with another key or clock: the word is final when
+        no address is left that has not said it."""
+        self._refused |= {url, self._dialled}
+        return self._refused.issuperset(self._seeds)
+
+    def wait_after_failure_s(self, error: GarrisonError, url: str | None = None) -> float | None:
+        """How long to wait after an attempt that `error` ended, at `url` if it came so far; None if another would be
+        answered no better."""
         if isinstance(error, TokenExpired):
             hopeless = not self._renewable
+        elif isinstance(error, BadToken) and url is not None:
+            hopeless = self._refused_by_all(url)
         else:
             hopeless = isinstance(error, BadInput | NotFound | Rejected | SessionClosed)
         if hopeless:
@@ -73,6 +89,8 @@ class Dial:
         info = close_info(code)
         retry = "now" if info is None or (code == 1000 and moving) else info.retry
         if retry == "no" or (retry == "new_token" and not self._renewable):
+            return None
+        if retry == "each_once" and self._refused_by_all(url):
             return None
         if retry == "now" and not moving and code != 1006:
             self.preferred = self.preferred or url
@@ -98,7 +116,7 @@ def close_error(code: int, reason: str) -> Unavailable | BadToken | TokenExpired
     """The meaning of a close as an error: `Unavailable` says try again."""
     info = close_info(code)
     text = f"closed with {code}" + (f" ({info.name})" if info else "") + (f": {reason}" if reason else "")
-    if info is None or info.retry not in ("no", "new_token"):
+    if info is None or info.retry not in ("no", "new_token", "each_once"):
         return Unavailable(text)
     if info.retry == "new_token":
         return TokenExpired(text)

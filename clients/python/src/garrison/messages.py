@@ -1330,7 +1330,7 @@ class CloseInfo(NamedTuple):
     """Meaning of a WebSocket close code, and the way to go on after it."""
 
     name: str
-    retry: Literal["no", "now", "redirect", "elsewhere", "later", "new_token"]
+    retry: Literal["no", "each_once", "now", "redirect", "elsewhere", "later", "new_token"]
     meaning: str
 
 
@@ -1354,7 +1354,11 @@ CLOSE_CODES: dict[int, CloseInfo] = {
         "later",
         "The player cannot be loaded just now, or the token is not good yet (see the `error`), or a fault here.",
     ),
-    4001: CloseInfo("bad_token", "no", "The token is missing, forged or foreign, or the game refuses this player."),
+    4001: CloseInfo(
+        "bad_token",
+        "each_once",
+        "The token is missing, forged or foreign (the `error` before says `bad_token`), or the game refuses this player (another code, and no other node is to be asked).",
+    ),
     4002: CloseInfo("token_expired", "new_token", "The token was good once."),
     4003: CloseInfo("hello_timeout", "later", "No `hello` in time."),
     4004: CloseInfo("replaced", "no", "Another connection of this player took its place, or resumed the session."),

@@ -221,3 +221,24 @@ def test_each_claim_that_the_page_names_is_needed(missing: str) -> None:
     del whole[missing]
     with pytest.raises(BadToken):
         check(jwt.encode(whole, key, "HS256"), key.encode(), now_ms, 5.0)
+
+
+@pytest.mark.parametrize(
+    ("audience", "aud", "good"),
+    [
+        (None, None, True),
+        (None, "garrison", True),
+        (None, "shop", False),
+        ("eu", None, False),
+        ("eu", ["x", "eu"], True),
+    ],
+)
+def test_the_audience_is_heeded_as_the_page_says(audience: str | None, aud: Any, good: bool) -> None:
+    """D2."""
+    key, now_ms = "0123456789abcdef0123456789abcdef", int(time.time() * 1000)
+    token = jwt.encode(claims(**({} if aud is None else {"aud": aud})), key, "HS256")
+    if good:
+        check(token, key.encode(), now_ms, 5.0, audience)
+    else:
+        with pytest.raises(BadToken):
+            check(token, key.encode(), now_ms, 5.0, audience)

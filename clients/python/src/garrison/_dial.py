@@ -40,14 +40,19 @@ class Dial:
 
     def next_url(self) -> str:
         """The url for the next connection."""
-        url, self.preferred = self.preferred, None
-        if url is None or url in self._refused:
-            seeds = self._seeds
-            while (url := seeds[self._next % len(seeds)]) in self._refused and not self._refused.issuperset(seeds):
-                self._next += 1
-            self._next += 1
+        preferred, self.preferred = self.preferred, None
+        url = preferred if preferred is not None and preferred not in self._refused else self._next_seed()
         self._dialled = url
         return url
+
+    def _next_seed(self) -> str:
+        """The next address in turn, past those that refused the token while there are others."""
+        seeds = self._seeds
+        left = [seed for seed in seeds if seed not in self._refused] or seeds
+        while seeds[self._next % len(seeds)] not in left:
+            self._next += 1
+        self._next += 1
+        return seeds[(self._next - 1) % len(seeds)]
 
     def served(self, url: str) -> None:
         """Note that `url` has welcomed the client."""

@@ -119,7 +119,7 @@ def _postgres(rest: str) -> Address:
     if names:
         driver |= {"host": names if len(names) > 1 else names[0], "port": ports if len(ports) > 1 else ports[0]}
     if len(names) > 1:
-        driver["target_session_attrs"] = "read-write"  # of several servers at most one takes writes
+        driver["target_session_attrs"] = "read-write"  # at most one of several servers takes writes
     driver |= {name: words.pop(name) for name in _DRIVER if words.get(name)}
     tls: dict[str, str] = {name: words.pop(name) for name in _TLS if name in words}
     _mode(tls)

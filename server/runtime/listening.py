@@ -1,4 +1,4 @@
-"""Where servers listen: a host in the settings means the same on every TCP port of a node.
+"""Listening sockets of servers: a host in the settings means the same on every TCP port of a node.
 
 `0.0.0.0` is every interface by IPv4; `::`, and an empty text, every interface by IPv6 and IPv4 (by IPv4 alone where the
 machine has no IPv6). A name is listened on at each address that it has. None of the first three is an address that
@@ -30,7 +30,7 @@ def listen(host: str, port: int, backlog: int) -> list[socket.socket]:
     for attempt in range(_ATTEMPTS):
         try:
             return _listen(host, port, backlog)
-        except OSError as error:  # of a free port that was free on the first address only
+        except OSError as error:  # a free port was free on the first address only
             if port or error.errno != errno.EADDRINUSE or attempt + 1 == _ATTEMPTS:
                 raise
     raise AssertionError("unreachable")

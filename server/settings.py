@@ -170,6 +170,9 @@ class AdminSettings(_Section, frozen=True):
     host: str = "127.0.0.1"
     port: Port = 7360
     advertise_url: str | None = None
+    keep_alive_s: Seconds = 75.0
+    """Time for which a connection without a request is kept: longer than a proxy in front keeps it, or the proxy
+    sends a request into a connection that ends."""
     token: str | None = None
     """None: a random one is made at start and logged once."""
 

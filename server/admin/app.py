@@ -15,6 +15,7 @@ it). `admin.view_changed()` is to be called after every change of the node's vie
 import asyncio
 import contextlib
 import errno
+import math
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,6 +27,7 @@ from server.admin.api import build_app
 from server.admin.assets import Assets
 from server.admin.context import NodeContext
 from server.admin.history import SAMPLE_INTERVAL_S
+from server.admin.http import REQUEST_S, Bounded, protocol_of
 from server.admin.metrics import MetricsText
 from server.admin.ports import AdminSystem, Draining
 from server.admin.read_models import ClusterViews, NodeReadModels, Sessions
@@ -41,8 +43,9 @@ from server.storage.queries import NoStoreQueries, StoreQueries
 STATIC = Path(__file__).parent / "static"
 BACKLOG = 128
 MAX_CONNECTIONS = 256
-"""HTTP requests and connections above this are answered with 503."""
-KEEP_ALIVE_S = 10
+"""Past it a new connection takes the place of one without a request."""
+MAX_REQUESTS = 64
+"""Requests at a time; past it only health and metrics are answered."""
 MAX_HEADER_BYTES = 16 * 1024
 STOP_GRACE_S = 1.0
 NO_QUERIES = NoStoreQueries()
@@ -80,10 +83,13 @@ class AdminServer:
         draining: Draining | None = None,
         gossip: Callable[[], str] = lambda: "",
         store_queries: StoreQueries = NO_QUERIES,
+        max_connections: int = MAX_CONNECTIONS,
+        request_s: float = REQUEST_S,
     ) -> None:
         """Raises `BadSetting` if the application's folder of pages cannot be read, or a console route of its
         has the name of one of the engine's."""
         self._system, self._settings, self._supervisor = system, settings.admin, supervisor
+        self._max_connections, self._request_s = max_connections, request_s
         self.token = AdminToken(settings.admin.token)
         self.origins = KnownOrigins()
         self.own = NodeReadModels(system, settings, metrics, clock, not_ready, sessions, observe, gossip)
@@ -123,8 +129,8 @@ class AdminServer:
         self.bind()
         self.view_changed()
         config = uvicorn.Config(
-            self.asgi,
-            http="h11",
+            Bounded(self.asgi, MAX_REQUESTS),
+            http=protocol_of(self._max_connections, self._request_s),
             ws="none",
             lifespan="off",
             log_config=None,
@@ -132,8 +138,7 @@ class AdminServer:
             server_header=False,
             proxy_headers=False,
             backlog=BACKLOG,
-            limit_concurrency=MAX_CONNECTIONS,
-            timeout_keep_alive=KEEP_ALIVE_S,
+            timeout_keep_alive=math.ceil(self._settings.keep_alive_s),
             timeout_graceful_shutdown=1,
             h11_max_incomplete_event_size=MAX_HEADER_BYTES,
         )

@@ -149,7 +149,7 @@ class TestNode:
 
     __test__ = False
 
-    def __init__(self, system: TestSystem, settings: Settings) -> None:
+    def __init__(self, system: TestSystem, settings: Settings, bounds: Mapping[str, Any]) -> None:
         self.system, self.settings = system, settings
         self.supervisor = Supervisor(system.me.node)
         self.sessions: list[dict[str, Any]] = []
@@ -166,6 +166,7 @@ class TestNode:
             draining=Draining(self._drain, lambda: self.left),
             gossip=lambda: f"{system.me.node}:7370",
             store_queries=memory_queries(system.cluster.stored),
+            **bounds,
         )
         self.admin.bind()
 
@@ -190,11 +191,18 @@ class TestNode:
 
 class TestCluster:
     """Use as an async context manager. `silent` nodes are members that do not answer queries; `stored` are the
-    rows of each store query of the game."""
+    rows of each store query of the game; `bounds` are those of each `AdminServer`."""
 
     __test__ = False
 
-    def __init__(self, count: int, app: App = APP, token: str | None = TOKEN, **admin: Any) -> None:
+    def __init__(
+        self,
+        count: int,
+        app: App = APP,
+        token: str | None = TOKEN,
+        bounds: Mapping[str, Any] | None = None,
+        **admin: Any,
+    ) -> None:
         self.nodes: dict[str, TestNode] = {}
         self.silent: set[str] = set()
         self.log: list[Any] = []
@@ -203,7 +211,7 @@ class TestCluster:
         for number in range(1, count + 1):
             tree = {"node": f"node-{number}", "admin": {"port": 0, "token": token, **admin}}
             system = TestSystem(self, f"node-{number}", app)
-            self.nodes[f"node-{number}"] = TestNode(system, from_tree(tree))
+            self.nodes[f"node-{number}"] = TestNode(system, from_tree(tree), bounds or {})
 
     async def __aenter__(self) -> "TestCluster":
         self.members(*[node.member() for node in self.nodes.values()])

@@ -61,6 +61,10 @@ class Listener(Protocol):
         taken."""
         ...
 
+    def reload(self, changed_only: bool = False) -> bool:
+        """Read the certificates again; True if new ones are in use. Raises `BadSetting`."""
+        ...
+
     async def stop(self) -> None: ...
 
 

@@ -1,6 +1,7 @@
 """`garrison node`: one node of a cluster, until SIGTERM or Ctrl-C."""
 
 import asyncio
+import contextlib
 import gc
 import json
 import logging
@@ -17,13 +18,15 @@ from cyclopts import App, Parameter
 
 from server.cli.common import Config, Set, read_settings
 from server.drivers import build_node, gossip_endpoint, upgrade_store
-from server.errors import GarrisonError
+from server.errors import BadSetting, GarrisonError
 from server.settings import Settings
 
 if TYPE_CHECKING:
     from server.node import Node
 
 log = structlog.get_logger(__name__)
+CERTIFICATES_LOOK_S = 30.0
+"""Time between two looks at the certificate files."""
 LEASE_LOST_PAUSE_S = 0.5
 """Pause between a run that lost its lease and the next one, so that a store that is away is not pestered."""
 
@@ -96,6 +99,34 @@ async def run_node(settings: Settings) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    hangup = asyncio.Event()
+    loop.add_signal_handler(signal.SIGHUP, hangup.set)
+    running: list[Node] = []
+    reloading = asyncio.ensure_future(_reload_certificates(hangup, running))
+    try:
+        return await _serve(settings, stop, running)
+    finally:
+        reloading.cancel()
+
+
+async def _reload_certificates(hangup: asyncio.Event, running: "list[Node]") -> None:
+    """Use certificates that were replaced: when told so by SIGHUP, and now and then by a look at the files."""
+    while True:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CERTIFICATES_LOOK_S):
+                await hangup.wait()
+        told = hangup.is_set()
+        hangup.clear()
+        for node in running:
+            try:
+                if node.listener.reload(changed_only=not told):
+                    log.info("certificate of the gateway was read again")
+            except BadSetting as error:
+                log.error("certificate was not read again, the one before stays", why=error.message)
+
+
+async def _serve(settings: Settings, stop: asyncio.Event, running: "list[Node]") -> int:
+    """Run nodes, one after the other, until `stop`; the one that serves is in `running`."""
     if settings.store.migrate:
         await upgrade_store(settings)
     made_token = settings.admin.enabled and settings.admin.token is None
@@ -118,11 +149,13 @@ async def run_node(settings: Settings) -> int:
         if made_token and not served:
             log.warning("no admin.token is set: made one for this run", token=settings.admin.token)
         served = True
+        running[:] = [node]
         gc.collect()
         gc.freeze()
         _say_ready(node)
         await _first(stop, node.ended)
         drained = drained or node.drain_progress()["state"] == "leaving"
+        running.clear()
         await node.stop()
     return 0
 

@@ -253,6 +253,10 @@ class MemoryListener:
     """The server's side. `url` is what it is known
     by, `memory://name`."""
 
+    def reload(self, changed_only: bool = False) -> bool:
+        """There are no certificates."""
+        return False
+
     def __init__(self, name: str, max_frame_bytes: int = 64 * 1024, max_connections: int = 100_000) -> None:
         self.url = f"memory://{name}"
         self.max_frame_bytes = max_frame_bytes

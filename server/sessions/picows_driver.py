@@ -18,6 +18,7 @@ uvloop's own transports are used, not picows' optional ones: a connection costs 
 
 import asyncio
 import contextlib
+import os
 import socket
 import ssl
 import struct
@@ -322,6 +323,8 @@ class PicowsListener:
         self.metrics = acceptor.metrics
         self._acceptor = acceptor
         self._servers: list[asyncio.Server] = []
+        self._context: ssl.SSLContext | None = None
+        self._made_of: tuple[tuple[int, int, int], ...] = ()
         self._stopping = False
         self._open: dict[PicowsConnection, None] = {}
         self._empty: asyncio.Future[None] | None = None
@@ -344,7 +347,8 @@ class PicowsListener:
         """Listen; returns the url that clients are told. Raises `BadSetting` where the address,
         certificate or key is no good."""
         settings = self.settings
-        context = tls_context(settings)
+        self._context = context = tls_context(settings)
+        self._made_of = self._files()
         try:
             for sock in listen(settings.host, settings.port, _BACKLOG):
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _KERNEL_BYTES)  # its connections inherit it
@@ -361,6 +365,27 @@ class PicowsListener:
             raise BadSetting("gateway.port", f"cannot listen on {settings.host}:{settings.port}: {why}") from None
         self._port = self._servers[0].sockets[0].getsockname()[1]
         return settings.advertise_url or self.url
+
+    def reload(self, changed_only: bool = False) -> bool:
+        """Read certificate and key again, for connections that are made from now on. True: they are in use;
+        `changed_only`: and are others than before. Raises `BadSetting` where they cannot be used; those from before
+        stay."""
+        files = self._files()
+        if self._context is None or (changed_only and files == self._made_of):
+            return False
+        tls_context(self.settings)  # looks whether they fit, before the ones in use are touched
+        self._context.load_cert_chain(self.settings.tls_certificate or "", self.settings.tls_key)
+        self._made_of = files
+        return True
+
+    def _files(self) -> tuple[tuple[int, int, int], ...]:
+        """Fingerprints of the files of certificate and key, as far as they are there."""
+        found = []
+        for name in (self.settings.tls_certificate, self.settings.tls_key):
+            with contextlib.suppress(OSError):
+                about = os.stat(name or "")
+                found.append((about.st_ino, about.st_mtime_ns, about.st_size))
+        return tuple(found)
 
     async def stop(self) -> None:
         """Listen no more; give connections that are being closed their moment, then cut all."""

@@ -11,6 +11,7 @@ import itertools
 import os
 import ssl
 import struct
+import subprocess
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -437,6 +438,38 @@ async def test_tls(certificate: tuple[str, str]) -> None:
         client = await connect(node, ssl=context, server_hostname="localhost")
         assert (await client.hello())[0] == "welcome"
         assert (await client.ask(Echo, "x" * 30_000))[2] == "x" * 30_000
+
+
+def make_another(cert: str, key: str) -> None:
+    """Replace a certificate and its key by new ones."""
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    command += ["-days", "2", "-subj", "/CN=localhost", "-keyout", key, "-out", cert]
+    subprocess.run(command, check=True, capture_output=True)
+
+
+async def test_a_replaced_certificate_is_used_for_new_connections(tmp_path: Path) -> None:
+    """F23: and files that do not fit leave the one that is in use."""
+    cert, key = write_self_signed(tmp_path)
+    async with one_node(gateway={"tls_certificate": cert, "tls_key": key}) as node:
+        listener = node.listener
+        assert isinstance(listener, PicowsListener)
+        port = int(node.url.rpartition(":")[2])
+
+        def shown() -> str:
+            return ssl.get_server_certificate(("127.0.0.1", port))
+
+        before = await asyncio.to_thread(shown)
+        assert not listener.reload(changed_only=True)
+        first = await connect(node, ssl=ssl.create_default_context(cafile=cert), server_hostname="localhost")
+        await asyncio.to_thread(make_another, cert, key)
+        assert listener.reload(changed_only=True)
+        after = await asyncio.to_thread(shown)
+        assert after != before
+        await asyncio.to_thread(Path(key).write_text, "no key")
+        with pytest.raises(BadSetting, match=r"gateway\.tls_certificate"):
+            listener.reload(changed_only=True)
+        assert await asyncio.to_thread(shown) == after
+        assert (await first.hello())[0] == "welcome"
 
 
 async def test_a_taken_port_and_a_bad_certificate_are_named(tmp_path: Path) -> None:

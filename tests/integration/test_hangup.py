@@ -1,0 +1,31 @@
+"""SIGHUP to a node: it reads its certificates again and goes on (F23)."""
+
+import signal
+from pathlib import Path
+
+from tests.support.certificates import write_self_signed
+from tests.support.program import Running, garrison
+
+
+def test_a_hangup_reloads_and_never_ends_a_node(tmp_path: Path) -> None:
+    cert, key = write_self_signed(tmp_path)
+    values = {
+        "security.signing_key": "k" * 32,
+        "store.url": f"sqlite:///{tmp_path}/x.db",
+        "gateway.tls_certificate": cert,
+        "gateway.tls_key": key,
+        "gateway.port": "0",
+        "admin.enabled": "false",
+    }
+    given = [part for name, value in values.items() for part in ("--set", f"{name}={value}")]
+    assert garrison("migrate", *given, cwd=tmp_path).returncode == 0
+    with Running("node", *given, cwd=tmp_path) as node:
+        assert node.process.stdout is not None
+        assert '"ready": true' in node.process.stdout.readline()
+        node.process.send_signal(signal.SIGHUP)
+        node.line("certificate of the gateway was read again")
+        Path(cert).write_text("no certificate")
+        node.process.send_signal(signal.SIGHUP)
+        node.line("the one before stays")
+        node.process.terminate()
+        assert node.end()[0] == 0

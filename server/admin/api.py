@@ -290,7 +290,7 @@ def _http_error(_: Request[Any, Any, Any], error: HTTPException) -> Response[Pro
 
 
 def _unexpected(request: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
-    if isinstance(error, RecursionError):  # of the decoder, for a body in hundreds of brackets
+    if isinstance(error, RecursionError):  # a body in hundreds of brackets
         return _problem(400, Problem("bad_input", "the request is nested too deeply"))
     # as text: a renderer that shows local variables would show the request's token
     log.error("admin request failed", path=request.url.path, trace="".join(traceback.format_exception(error)))

@@ -198,7 +198,7 @@ async def test_activations_of_then_arrive_at_a_node_of_today() -> None:
     """The words of each migration, one after the other: the actors live there with all that they had."""
     words = [said for said in NODES["frames"] if said["service"] == MIGRATE and said["to"] == "node-2#2"]
     async with cluster(("node-1", "node-2"), App) as world:
-        sender, receiver = world.hosts["node-1"], world.hosts["node-2"]
+        sender, receiver = world.systems["node-1"], world.systems["node-2"]
         for said in words:
             payload = bytes.fromhex(said["payload"])
             if not said["asks"]:

@@ -21,7 +21,7 @@ from server.activations.event_log import EventLog
 from server.errors import GarrisonError, OutcomeUnknown
 from server.ids import ActorId, NodeAddress, actor_id
 from server.storage.ports import EntityMove
-from tests.support.engine import TestHost, cluster
+from tests.support.engine import TestSystem, cluster
 from tests.support.tiny import Counter
 
 IDS = [actor_id(kind, key) for kind in ("counter", "ledger") for key in "ab"]
@@ -60,20 +60,20 @@ class Model:
 
 
 class World:
-    def __init__(self, hosts: list[TestHost], seed: int) -> None:
-        self.hosts, self.model, self.rng = hosts, Model(), random.Random(seed)
+    def __init__(self, systems: list[TestSystem], seed: int) -> None:
+        self.systems, self.model, self.rng = systems, Model(), random.Random(seed)
         self.rate = 0.0
         self.calls: list[asyncio.Task[None]] = []
         self.ends: list[asyncio.Task[Any]] = []
-        for host in hosts:
-            host.faults.choose = lambda statement: (
+        for system in systems:
+            system.faults.choose = lambda statement: (
                 self.rng.choice(["refuse", "forget"]) if self.rng.random() < self.rate else None  # type: ignore[return-value]
             )
 
     @property
-    def host(self) -> TestHost:
+    def system(self) -> TestSystem:
         """Any of them, for one call."""
-        return self.rng.choice(self.hosts)
+        return self.rng.choice(self.systems)
 
     async def run(self, steps: list[tuple[str, Any]]) -> None:
         for name, what in steps:
@@ -96,32 +96,32 @@ class World:
         await self._settle()
 
     def _end_or_move(self, name: str, identity: ActorId) -> None:
-        for host, other in zip(self.hosts, self.hosts[::-1], strict=True):
-            activation = host.find(identity)
+        for system, other in zip(self.systems, self.systems[::-1], strict=True):
+            activation = system.find(identity)
             if activation is not None and name == "end":
-                self.ends.append(asyncio.ensure_future(host.catalog.deactivate([activation])))
+                self.ends.append(asyncio.ensure_future(system.catalog.deactivate([activation])))
             elif activation is not None:
-                host.migrator._refusing.done(other.me)  # tried again at once, whatever it said before
-                self.ends.append(asyncio.ensure_future(host.migrator.move([activation], other.me)))
+                system.migrator._refusing.done(other.me)  # tried again at once, whatever it said before
+                self.ends.append(asyncio.ensure_future(system.migrator.move([activation], other.me)))
 
     async def _settle(self) -> None:
         """All is stored, everything ends, and fresh activations say what there is."""
         async with asyncio.timeout(20):
-            while any(host.catalog.live for host in self.hosts):
-                for host in self.hosts:
-                    await host.catalog.deactivate(list(host.catalog.live.values()))
+            while any(system.catalog.live for system in self.systems):
+                for system in self.systems:
+                    await system.catalog.deactivate(list(system.catalog.live.values()))
                 await asyncio.sleep(0.001)
         assert not ACTIVATION.refused, ACTIVATION.refused
-        for host in self.hosts:
-            assert len(host.write_behind) == 0 and host.metrics.fenced_total == 0
+        for system in self.systems:
+            assert len(system.write_behind) == 0 and system.metrics.fenced_total == 0
         for identity in IDS:
-            self.model.check(identity, await self.host.ask(identity, "total", ()))
+            self.model.check(identity, await self.system.ask(identity, "total", ()))
 
     async def _add(self, identity: ActorId, slow: bool) -> None:
         model, n = self.model, self.model.next(identity)
         name, args = ("slow_add", (n, 0.001)) if slow else ("add", (n,))
         try:
-            total = await self.host.ask(identity, name, args, timeout_s=2.0)
+            total = await self.system.ask(identity, name, args, timeout_s=2.0)
         except OutcomeUnknown:
             model.possible[identity] |= n
         except GarrisonError:
@@ -133,30 +133,30 @@ class World:
     async def _crash(self, identity: ActorId) -> None:
         name = "change_and_raise" if identity.startswith("counter") else "add_twice_and_raise"
         try:
-            await self.host.ask(identity, name, (), timeout_s=2.0)
+            await self.system.ask(identity, name, (), timeout_s=2.0)
         except GarrisonError:
             return
         raise AssertionError("a turn that raises was acknowledged")
 
     async def _flush(self) -> None:
         try:
-            await self.host.write_behind.flush()
+            await self.system.write_behind.flush()
         except GarrisonError:
             return
 
 
-async def _play(steps: list[tuple[str, Any]], seed: int, before: Callable[[TestHost], None] | None = None) -> None:
+async def _play(steps: list[tuple[str, Any]], seed: int, before: Callable[[TestSystem], None] | None = None) -> None:
     tree: dict[str, Any] = {
         "store": {"group_commit_s": 0.0005, "segment_entries": 4, "flush_interval_s": 0.002},
         "actors": {"collect_interval_s": 0.002, "idle_timeout_s": 0.004},
     }
     async with cluster(("node-1", "node-2"), **tree) as world:
         world.network.delay = lambda one, other: 0.0
-        for host in world.hosts.values():
-            host.supervisor.spawn(host.write_behind.run(), "write-behind")
+        for system in world.systems.values():
+            system.supervisor.spawn(system.write_behind.run(), "write-behind")
             if before is not None:
-                before(host)
-        await World(list(world.hosts.values()), seed).run(steps)
+                before(system)
+        await World(list(world.systems.values()), seed).run(steps)
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -165,14 +165,14 @@ def test_every_acknowledged_change_is_there_in_the_end(steps: list[tuple[str, An
     asyncio.run(_play(steps, seed))
 
 
-def _forgets_to_mark(host: TestHost, patch: pytest.MonkeyPatch) -> None:
+def _forgets_to_mark(system: TestSystem, patch: pytest.MonkeyPatch) -> None:
     """A change is acknowledged and not noted as one to store."""
-    patch.setattr(host.write_behind, "mark", lambda entity: None)
+    patch.setattr(system.write_behind, "mark", lambda entity: None)
 
 
-def _acknowledges_what_it_undoes(host: TestHost, patch: pytest.MonkeyPatch) -> None:
+def _acknowledges_what_it_undoes(system: TestSystem, patch: pytest.MonkeyPatch) -> None:
     """Now and then a change is answered and not made."""
-    add = host.methods(Counter)["add"]
+    add = system.methods(Counter)["add"]
 
     def lie(actor: Any, n: int, real: Callable[..., int] = add.function) -> int:
         total = real(actor, n)
@@ -183,22 +183,22 @@ def _acknowledges_what_it_undoes(host: TestHost, patch: pytest.MonkeyPatch) -> N
     patch.setattr(add, "function", lie)
 
 
-def _keeps_failed_turns(host: TestHost, patch: pytest.MonkeyPatch) -> None:
+def _keeps_failed_turns(system: TestSystem, patch: pytest.MonkeyPatch) -> None:
     """A turn that raised leaves its events behind."""
     patch.setattr(EventLog, "rollback", lambda self: None)
 
 
-def _gives_up_before_it_stores(host: TestHost, patch: pytest.MonkeyPatch) -> None:
+def _gives_up_before_it_stores(system: TestSystem, patch: pytest.MonkeyPatch) -> None:
     """Ownership is released without a flush."""
 
     async def nothing(entities: Any) -> None:
         for entity in list(entities):
-            host.write_behind.forget(entity)
+            system.write_behind.forget(entity)
 
-    patch.setattr(host.write_behind, "flush_these", nothing)
+    patch.setattr(system.write_behind, "flush_these", nothing)
 
 
-def _grows_what_it_repeats(host: TestHost, patch: pytest.MonkeyPatch) -> None:
+def _grows_what_it_repeats(system: TestSystem, patch: pytest.MonkeyPatch) -> None:
     """After an unknown outcome the append is sent again with what has gathered since."""
     take = EventLog.take
 
@@ -209,44 +209,44 @@ def _grows_what_it_repeats(host: TestHost, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(EventLog, "take", regrown)
 
 
-def _takes_failed_writes_for_done(host: TestHost, patch: pytest.MonkeyPatch) -> None:
+def _takes_failed_writes_for_done(system: TestSystem, patch: pytest.MonkeyPatch) -> None:
     """A write that failed leaves its entities clean."""
-    write = host.write_behind._write_kind
+    write = system.write_behind._write_kind
 
     async def cleaned(kind: str, entities: list[Any]) -> None:
         try:
             await write(kind, entities)
         except GarrisonError:
             for entity in entities:
-                host.write_behind.forget(entity)
+                system.write_behind.forget(entity)
 
-    patch.setattr(host.write_behind, "_write_kind", cleaned)
+    patch.setattr(system.write_behind, "_write_kind", cleaned)
 
 
-def _thaws_what_may_have_moved(host: TestHost, patch: pytest.MonkeyPatch) -> None:
+def _thaws_what_may_have_moved(system: TestSystem, patch: pytest.MonkeyPatch) -> None:
     """After an unanswered migration it goes on here, whoever owns it."""
 
     async def thaw(kind: str, doubtful: dict[Any, bool]) -> list[Any]:
         for load in doubtful:
-            host.write_behind.put_back(load.activation)
+            system.write_behind.put_back(load.activation)
             load.activation.thaw()
         return []
 
-    patch.setattr(host.migrator, "_resolve", thaw)
+    patch.setattr(system.migrator, "_resolve", thaw)
 
 
-def _gives_without_the_state(host: TestHost, patch: pytest.MonkeyPatch) -> None:
+def _gives_without_the_state(system: TestSystem, patch: pytest.MonkeyPatch) -> None:
     """Ownership goes, and what is not stored yet does not go with it."""
-    real = host.migrator._move_of
+    real = system.migrator._move_of
 
     def move_of(activation: Any, to: NodeAddress, token: int) -> EntityMove:
         return replace(real(activation, to, token), state=None, version=activation.stored_version)
 
-    patch.setattr(host.migrator, "_move_of", move_of)
-    patch.setattr(host.write_behind, "flush_these", _nothing)
+    patch.setattr(system.migrator, "_move_of", move_of)
+    patch.setattr(system.write_behind, "flush_these", _nothing)
 
 
-def _halts_what_is_closing(host: TestHost, patch: pytest.MonkeyPatch) -> None:
+def _halts_what_is_closing(system: TestSystem, patch: pytest.MonkeyPatch) -> None:
     """A migration takes hold of what is being stored and released."""
 
     def halt(activation: Activation) -> bool:
@@ -298,13 +298,13 @@ async def test_the_schedules_of_the_planted_faults_are_right_without_them(seed: 
 
 @pytest.mark.parametrize("fault", FAULTS)
 async def test_planted_faults_show(
-    fault: Callable[[TestHost, pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+    fault: Callable[[TestSystem, pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for seed in range(40):
         for steps in (SCRIPT, STORMY):
             with monkeypatch.context() as patch:
                 try:
-                    await _play(steps, seed, lambda host, patch=patch: fault(host, patch))  # type: ignore[misc]
+                    await _play(steps, seed, lambda system, patch=patch: fault(system, patch))  # type: ignore[misc]
                 except (AssertionError, TimeoutError):
                     ACTIVATION.refused.clear()
                     return

@@ -141,16 +141,16 @@ class SimNode:
 
     def report(self, actors: Sequence[str]) -> NodeReport:
         """The beliefs and activations of this node; `actors` are the ids to tell the owners of."""
-        host = self.node.system
-        table = host.view.table
-        here = [str(identity) for identity in host.activation_ids()]
+        system = self.node.system
+        table = system.view.table
+        here = [str(identity) for identity in system.activation_ids()]
         return NodeReport(
-            host.me,
-            host.view.digest,
-            sorted(host.view.addresses),
+            system.me,
+            system.view.digest,
+            sorted(system.view.addresses),
             {slot: table.owner_of_slot(slot) for slot in range(0, SLOT_COUNT, 257)},
             {actor: table.owner(ActorId(actor)) for actor in (*actors, *here)},
-            {str(identity): place for identity, place in host.directory.partition.entries().items()},
+            {str(identity): place for identity, place in system.directory.partition.entries().items()},
             here,
         )
 

@@ -52,8 +52,8 @@ class Published:
         self.events.append((list(watchers), topic, first_seq, list(events)))
 
 
-class TestHost(ActorSystem):
-    """A host with its parts at hand."""
+class TestSystem(ActorSystem):
+    """A system with its parts at hand."""
 
     __test__ = False
     published: Published
@@ -79,10 +79,10 @@ class Cluster:
         self.clock = LoopClock()
         self.network = MemoryNetwork()
         self.database = MemoryDatabase(self.clock)
-        self.hosts: dict[str, TestHost] = {}
+        self.systems: dict[str, TestSystem] = {}
 
-    async def add(self, name: str) -> TestHost:
-        """A new host; it sees nobody until `show`."""
+    async def add(self, name: str) -> TestSystem:
+        """A new system; it sees nobody until `show`."""
         metrics, supervisor, rng = Metrics(), Supervisor(name), random.Random(name)
         types = {cls.kind: cls.State for cls in self.app.actors if cls.durability != "volatile"}
         faults = Faults()
@@ -95,54 +95,56 @@ class Cluster:
             kinds=self.app.actors, settings=self.settings, store=store, logs=logs, journal=journal, clock=self.clock,
             rng=rng, metrics=metrics, supervisor=supervisor, on_lease_lost=lambda: None,
         )  # fmt: skip
-        host = TestHost(
+        system = TestSystem(
             Services(
                 app=self.app, settings=self.settings, clock=self.clock, rng=rng, metrics=metrics, supervisor=supervisor,
                 transport=transport, store=store, logs=logs, store_queries=queries,
             ),
             pipeline,
         )  # fmt: skip
-        host.pipeline, host.lease, host.node_store, host.faults = pipeline, pipeline.lease, store, faults
-        host.outlet = host.published = Published()
-        host.lease.granted(self.clock.boot() - 1_000)
-        host.lease.safe_until = float("inf")
+        system.pipeline, system.lease, system.node_store, system.faults = pipeline, pipeline.lease, store, faults
+        system.outlet = system.published = Published()
+        system.lease.granted(self.clock.boot() - 1_000)
+        system.lease.safe_until = float("inf")
         place = journal.place if journal is not None else ""
         me = NodeAddress(NodeId(name), await store.register_node(NodeId(name), None, place))
         if journal is not None:
             await journal.open(me)
-            host.journal = journal
+            system.journal = journal
         pipeline.start(me)
         await transport.start(me)
-        self.before_start(host)
-        host.start(me)
+        self.before_start(system)
+        system.start(me)
         supervisor.spawn(pipeline.group_commit.run(), "group-commit")
-        self.hosts[name] = host
-        return host
+        self.systems[name] = system
+        return system
 
-    def before_start(self, host: TestHost) -> None:
-        """A subclass's part in the making of a host."""
+    def before_start(self, system: TestSystem) -> None:
+        """A subclass's part in the making of a system."""
 
     def show(self, *names: str) -> None:
-        """Every host of `names` sees exactly these as up."""
+        """Every system of `names` sees exactly these as up."""
         members = tuple(
-            Member(NodeId(name), self.hosts[name].me.incarnation, 4, "up", self.hosts[name].transport.endpoint, "", "")
+            Member(
+                NodeId(name), self.systems[name].me.incarnation, 4, "up", self.systems[name].transport.endpoint, "", ""
+            )
             for name in names
         )
         for name in names:
-            host = self.hosts[name]
-            change_view(View(members), transport=host.transport, system=host)
+            system = self.systems[name]
+            change_view(View(members), transport=system.transport, system=system)
 
     async def remove(self, name: str, clean: bool = False) -> None:
-        """Stop a host: a clean one stores and releases first, else it just ends."""
-        host = self.hosts.pop(name)
+        """Stop a system: a clean one stores and releases first, else it just ends."""
+        system = self.systems.pop(name)
         if clean:
-            await host.stop(self.clock.now() + 5)
-            await host.store.retire_node(host.me)
-        await host.transport.stop()
-        await host.supervisor.stop()
+            await system.stop(self.clock.now() + 5)
+            await system.store.retire_node(system.me)
+        await system.transport.stop()
+        await system.supervisor.stop()
 
     async def stop(self) -> None:
-        for name in list(self.hosts):
+        for name in list(self.systems):
             await self.remove(name)
 
 
@@ -155,7 +157,7 @@ async def cluster(
     world: type[Cluster] = Cluster,
     **tree: object,
 ) -> AsyncIterator[Cluster]:
-    """A running cluster of hosts that see each other; `tree` are settings."""
+    """A running cluster of systems that see each other; `tree` are settings."""
     made = world(app, from_tree(tree), make_journal, queries)
     for name in names:
         await made.add(name)
@@ -166,10 +168,10 @@ async def cluster(
         await made.stop()
 
 
-def key_owned_by(host: ActorSystem, cls: type[Actor[object]] | type, name: str) -> str:
-    """A key whose slot belongs to node `name` in `host`'s view."""
+def key_owned_by(system: ActorSystem, cls: type[Actor[object]] | type, name: str) -> str:
+    """A key whose slot belongs to node `name` in `system`'s view."""
     for number in range(100_000):
-        owner = host.owner(ActorId(f"{cls.kind}/k{number}"))
+        owner = system.owner(ActorId(f"{cls.kind}/k{number}"))
         if owner is not None and owner.node == name:
             return f"k{number}"
     raise AssertionError(f"{name} owns nothing")

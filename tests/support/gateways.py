@@ -1,4 +1,4 @@
-"""Gateways over hosts on memory drivers, a small application with a player and a stream, and
+"""Gateways over actor systems on memory drivers, a small application with a player and a stream, and
 clients for both kinds of connection."""
 
 import asyncio
@@ -28,7 +28,7 @@ from server.storage.queries import NoStoreQueries
 from server.view_change import change_view
 from server.wire.bounds import Int64
 from server.wire.messages import Hello, Push, Reply, Request, Welcome
-from tests.support.engine import Cluster, TestHost
+from tests.support.engine import Cluster, TestSystem
 from tests.support.virtual_time import LoopClock
 
 KEY = b"0123456789abcdef0123456789abcdef"
@@ -181,7 +181,7 @@ class Pilot(Actor[Nothing]):
 
 
 class Feed(LoggedActor[Total]):
-    kind = "ledger"  # the engine's test hosts know this kind as logged
+    kind = "ledger"  # the engine's test systems know this kind as logged
     State = Total
     Event = Posted
 
@@ -263,9 +263,11 @@ SessionApp = App(
 class GatewayNode:
     """A node: its actor system, gateway and listener."""
 
-    def __init__(self, host: TestHost, gateway: Gateway, listener: MemoryListener | PicowsListener, url: str) -> None:
-        self.system, self.gateway, self.listener, self.url = host, gateway, listener, url
-        self.metrics = host.metrics
+    def __init__(
+        self, system: TestSystem, gateway: Gateway, listener: MemoryListener | PicowsListener, url: str
+    ) -> None:
+        self.system, self.gateway, self.listener, self.url = system, gateway, listener, url
+        self.metrics = system.metrics
 
 
 class World:
@@ -276,28 +278,30 @@ class World:
         self.nodes: dict[str, GatewayNode] = {}
 
     async def add(self, name: str) -> GatewayNode:
-        host = await self.cluster.add(name)
-        drivers = GatewayDrivers(host.clock, host.rng, host.metrics, host.supervisor, host.transport, NoStoreQueries())
-        gateway = Gateway(host, drivers, host.settings, KEY, self.limits)
-        host.outlet = gateway.outlet
+        system = await self.cluster.add(name)
+        drivers = GatewayDrivers(
+            system.clock, system.rng, system.metrics, system.supervisor, system.transport, NoStoreQueries()
+        )
+        gateway = Gateway(system, drivers, system.settings, KEY, self.limits)
+        system.outlet = gateway.outlet
         listener: MemoryListener | PicowsListener
         if self.sockets:
-            listener = PicowsListener(gateway, host.settings.gateway)
+            listener = PicowsListener(gateway, system.settings.gateway)
             url = await listener.start()
         else:
-            listener = MemoryListener(name, host.settings.gateway.max_frame_bytes)
+            listener = MemoryListener(name, system.settings.gateway.max_frame_bytes)
             url = await listener.start(gateway.accept)
         gateway.start()
-        node = self.nodes[name] = GatewayNode(host, gateway, listener, url)
+        node = self.nodes[name] = GatewayNode(system, gateway, listener, url)
         return node
 
     def view(self, *names: str, leaving: Sequence[str] = ()) -> View:
         """A view of `names`, all up except those that are leaving."""
         members = []
         for name in names:
-            host, url = self.nodes[name].system, self.nodes[name].url
+            system, url = self.nodes[name].system, self.nodes[name].url
             state: MemberState = "leaving" if name in leaving else "up"
-            members.append(Member(host.me.node, host.me.incarnation, 4, state, host.transport.endpoint, url, ""))
+            members.append(Member(system.me.node, system.me.incarnation, 4, state, system.transport.endpoint, url, ""))
         return View(tuple(members))
 
     def tell(self, name: str, view: View) -> None:
@@ -313,9 +317,9 @@ class World:
 
     def player_of(self, name: str, start: str = "p") -> str:
         """A subject whose slot belongs to node `name`."""
-        host = next(iter(self.nodes.values())).system
+        system = next(iter(self.nodes.values())).system
         for number in itertools.count():
-            owner = host.owner(actor_id("pilot", f"{start}{number}"))
+            owner = system.owner(actor_id("pilot", f"{start}{number}"))
             if owner is not None and owner.node == name:
                 return f"{start}{number}"
         raise AssertionError

@@ -11,7 +11,7 @@ from server.errors import Corrupt, GarrisonError, Unavailable
 from server.ids import ActorId, actor_id
 from server.storage.ports import Elsewhere
 from server.view_change import change_view
-from tests.support.engine import TestHost, cluster, key_owned_by
+from tests.support.engine import TestSystem, cluster, key_owned_by
 from tests.support.tiny import Counter, Ledger, Near, TinyApp, Total
 from tests.support.waiting import until
 
@@ -20,172 +20,172 @@ pytestmark = pytest.mark.virtual_time
 A, L = actor_id("counter", "a"), actor_id("ledger", "a")
 
 
-def live(host: TestHost, *ids: ActorId) -> list:  # type: ignore[type-arg]
-    return [host.catalog.live[identity] for identity in ids]
+def live(system: TestSystem, *ids: ActorId) -> list:  # type: ignore[type-arg]
+    return [system.catalog.live[identity] for identity in ids]
 
 
 async def test_a_store_that_is_away_leaves_it_living_with_its_timers_and_its_callers_served() -> None:
     async with cluster(store={"group_commit_s": 0.001}) as world:
-        host = world.hosts["node-1"]
-        await host.ask(A, "add", (1,))
-        await host.ask(A, "add_later", (60.0,))
-        await host.ask(L, "add", (1,))
+        system = world.systems["node-1"]
+        await system.ask(A, "add", (1,))
+        await system.ask(A, "add_later", (60.0,))
+        await system.ask(L, "add", (1,))
         near = actor_id("near", "a")
-        await host.ask(near, "where", ())
-        host.faults.always.update(write="refuse", append="refuse")
-        host.faults.hold = gate = asyncio.Event()
-        before = live(host, A, L)
-        ending = asyncio.ensure_future(host.catalog.deactivate([*live(host, A, L, near), *live(host, A)]))
-        await until(lambda: any(statement == "write" for statement, _ in host.faults.seen))
-        waiting = asyncio.ensure_future(host.ask(A, "add", (1,)))
+        await system.ask(near, "where", ())
+        system.faults.always.update(write="refuse", append="refuse")
+        system.faults.hold = gate = asyncio.Event()
+        before = live(system, A, L)
+        ending = asyncio.ensure_future(system.catalog.deactivate([*live(system, A, L, near), *live(system, A)]))
+        await until(lambda: any(statement == "write" for statement, _ in system.faults.seen))
+        waiting = asyncio.ensure_future(system.ask(A, "add", (1,)))
         gate.set()
         # The volatile one ends whatever the store does; the log has nothing to store.
         assert await ending == 2
         assert await waiting == 2
-        assert host.find(A) is before[0] and before[0].timers == 1 and host.find(near) is None
-        host.faults.always.clear()
-        assert await host.catalog.deactivate(live(host, A)) == 1
-        assert await host.ask(A, "total", ()) == 2
+        assert system.find(A) is before[0] and before[0].timers == 1 and system.find(near) is None
+        system.faults.always.clear()
+        assert await system.catalog.deactivate(live(system, A)) == 1
+        assert await system.ask(A, "total", ()) == 2
 
 
 @pytest.mark.parametrize("outcome", ["refuse", "forget"])
 async def test_after_a_release_of_unknown_outcome_nothing_more_is_acknowledged_here(outcome: str) -> None:
     async with cluster(("node-1", "node-2")) as world:
-        host = world.hosts["node-1"]
-        identity = actor_id("counter", key_owned_by(host, Counter, "node-1"))
-        await host.ask(identity, "add", (5,))
-        host.faults.next["release"] = [outcome]  # type: ignore[list-item]
-        assert await host.catalog.deactivate(live(host, identity)) == 1
-        assert host.find(identity) is None
-        assert await world.hosts["node-2"].ask(identity, "add", (1,)) == 6
+        system = world.systems["node-1"]
+        identity = actor_id("counter", key_owned_by(system, Counter, "node-1"))
+        await system.ask(identity, "add", (5,))
+        system.faults.next["release"] = [outcome]  # type: ignore[list-item]
+        assert await system.catalog.deactivate(live(system, identity)) == 1
+        assert system.find(identity) is None
+        assert await world.systems["node-2"].ask(identity, "add", (1,)) == 6
 
 
 async def test_the_same_activation_twice_ends_once() -> None:
     async with cluster() as world:
-        host = world.hosts["node-1"]
-        await host.ask(A, "add", (1,))
-        assert await host.catalog.deactivate(live(host, A) * 3) == 1
-        releases = [what for statement, what in host.faults.seen if statement == "release"]
+        system = world.systems["node-1"]
+        await system.ask(A, "add", (1,))
+        assert await system.catalog.deactivate(live(system, A) * 3) == 1
+        releases = [what for statement, what in system.faults.seen if statement == "release"]
         assert [len(what) for what in releases] == [1]
 
 
 async def test_the_collector_survives_errors_and_collects_what_is_idle() -> None:
     async with cluster(actors={"collect_interval_s": 0.01, "idle_timeout_s": 0.02}) as world:
-        host = world.hosts["node-1"]
-        host.faults.always["write"] = "refuse"
-        await host.ask(A, "add", (1,))
-        await until(lambda: sum(statement == "write" for statement, _ in host.faults.seen) >= 2)
+        system = world.systems["node-1"]
+        system.faults.always["write"] = "refuse"
+        await system.ask(A, "add", (1,))
+        await until(lambda: sum(statement == "write" for statement, _ in system.faults.seen) >= 2)
         errors: list[Exception] = [RuntimeError("planted"), Corrupt("planted")]
 
         def choose(statement: str) -> None:
             if statement == "write" and errors:
                 raise errors.pop()
 
-        host.faults.always.clear()
-        host.faults.choose = choose
-        await until(lambda: not errors and host.find(A) is None)
-        assert (await host.store.read("counter", [A]))[A].state.total == 1
+        system.faults.always.clear()
+        system.faults.choose = choose
+        await until(lambda: not errors and system.find(A) is None)
+        assert (await system.store.read("counter", [A]))[A].state.total == 1
 
 
 async def test_claims_that_fail_are_typed_answers_and_the_next_call_claims_again() -> None:
     async with cluster() as world:
-        host = world.hosts["node-1"]
-        host.faults.next["claim"] = ["refuse", "forget"]
+        system = world.systems["node-1"]
+        system.faults.next["claim"] = ["refuse", "forget"]
         for _ in range(2):
             with pytest.raises(Unavailable):
-                await host.ask(A, "add", (1,), timeout_s=1.0)
-        assert await host.ask(A, "add", (1,)) == 1
-        assert host.find(A) is not None and not host.catalog._loading
+                await system.ask(A, "add", (1,), timeout_s=1.0)
+        assert await system.ask(A, "add", (1,)) == 1
+        assert system.find(A) is not None and not system.catalog._loading
 
 
 async def test_waiting_for_a_dead_owner_costs_the_store_few_burials() -> None:
     async with cluster(("node-1", "node-2")) as world:
-        host, gone = world.hosts["node-1"], world.hosts["node-2"]
+        system, gone = world.systems["node-1"], world.systems["node-2"]
         ids = [actor_id("counter", f"k{n}") for n in range(400)]
-        ids = [identity for identity in ids if host.owner(identity) == gone.me][:100]
+        ids = [identity for identity in ids if system.owner(identity) == gone.me][:100]
         await asyncio.gather(*(gone.ask(identity, "add", (1,)) for identity in ids))
         await gone.write_behind.flush()
         await gone.store.renew_lease(gone.me, 0.3)
         await world.remove("node-2")
         world.show("node-1")
         burials = 0
-        bury = host.store.bury_expired
+        bury = system.store.bury_expired
 
         async def counted(*args: object) -> object:
             nonlocal burials
             burials += 1
             return await bury(*args)  # type: ignore[arg-type]
 
-        host.store.bury_expired = counted  # type: ignore[method-assign, assignment]
-        assert await asyncio.gather(*(host.ask(identity, "add", (1,)) for identity in ids)) == [2] * len(ids)
+        system.store.bury_expired = counted  # type: ignore[method-assign, assignment]
+        assert await asyncio.gather(*(system.ask(identity, "add", (1,)) for identity in ids)) == [2] * len(ids)
         assert 1 <= burials <= 10
 
 
 async def test_an_owner_that_never_dies_ends_the_wait_at_the_deadline() -> None:
     async with cluster(("node-1", "node-2"), actors={"call_timeout_s": 0.2}) as world:
-        host, gone = world.hosts["node-1"], world.hosts["node-2"]
-        identity = actor_id("counter", key_owned_by(host, Counter, "node-2"))
+        system, gone = world.systems["node-1"], world.systems["node-2"]
+        identity = actor_id("counter", key_owned_by(system, Counter, "node-2"))
         await gone.ask(identity, "add", (1,))
         await world.remove("node-2")
         world.show("node-1")
         with pytest.raises(Unavailable):
-            await host.ask(identity, "add", (1,))
+            await system.ask(identity, "add", (1,))
         with pytest.raises(Unavailable, match="holds its lease"):
-            await host.activate(identity)
-        claimed = await host.claimer.claim("counter", identity)
+            await system.activate(identity)
+        claimed = await system.claimer.claim("counter", identity)
         assert isinstance(claimed, Elsewhere)
 
 
 async def test_an_activation_that_loads_while_its_slot_moves_is_moved_after_it() -> None:
     async with cluster(("node-1",)) as world:
-        host = world.hosts["node-1"]
+        system = world.systems["node-1"]
         await world.add("node-2")
         ids = [actor_id("counter", f"k{n}") for n in range(64)]
-        host.faults.hold = asyncio.Event()
-        answers = [asyncio.ensure_future(host.ask(identity, "add", (1,))) for identity in ids]
-        await until(lambda: bool(host.faults.seen))
+        system.faults.hold = asyncio.Event()
+        answers = [asyncio.ensure_future(system.ask(identity, "add", (1,))) for identity in ids]
+        await until(lambda: bool(system.faults.seen))
         world.show("node-1", "node-2")
-        host.faults.hold.set()
+        system.faults.hold.set()
         assert await asyncio.gather(*answers) == [1] * len(ids)
-        other = world.hosts["node-2"]
-        moved = [identity for identity in ids if host.owner(identity) == other.me]
+        other = world.systems["node-2"]
+        moved = [identity for identity in ids if system.owner(identity) == other.me]
         assert moved
-        await until(lambda: not any(host.find(one) for one in moved))
+        await until(lambda: not any(system.find(one) for one in moved))
         assert [await other.ask(one, "add", (1,)) for one in moved] == [2] * len(moved)
 
 
 async def test_the_stop_keeps_its_deadline_with_a_turn_that_does_not_end_and_a_store_that_hangs() -> None:
     async with cluster() as world:
-        host = world.hosts["node-1"]
+        system = world.systems["node-1"]
         b = actor_id("counter", "b")
-        await asyncio.gather(host.ask(A, "add", (1,)), host.ask(b, "add", (1,)))
-        slow = asyncio.ensure_future(host.ask(A, "slow_add", (1, 60.0)))
+        await asyncio.gather(system.ask(A, "add", (1,)), system.ask(b, "add", (1,)))
+        slow = asyncio.ensure_future(system.ask(A, "slow_add", (1, 60.0)))
         await asyncio.sleep(0)
-        host.faults.hold = asyncio.Event()
-        begin = host.clock.now()
+        system.faults.hold = asyncio.Event()
+        begin = system.clock.now()
         async with asyncio.timeout(5):
-            await host.stop(begin + 0.2)
-        assert not host.catalog.live
+            await system.stop(begin + 0.2)
+        assert not system.catalog.live
         slow.cancel()
-        host.faults.hold.set()
+        system.faults.hold.set()
 
 
 async def test_a_clean_stop_waits_for_turns_and_wakes_what_lives_by_timers_elsewhere() -> None:
     async with cluster(("node-1", "node-2"), app=TickApp) as world:
-        host = world.hosts["node-1"]
-        key = key_owned_by(host, Ticker, "node-2")
+        system = world.systems["node-1"]
+        key = key_owned_by(system, Ticker, "node-2")
         identity = actor_id("ticker", key)
-        await host.ask(identity, "start", ())
-        leaving = world.hosts["node-2"]
+        await system.ask(identity, "start", ())
+        leaving = world.systems["node-2"]
         slow = asyncio.ensure_future(leaving.ask(identity, "slow", ()))
         await asyncio.sleep(0)
-        view = type(host.view)(tuple(member for member in host.view.members.values() if member.node == "node-1"))
-        for system in (host, leaving):
-            change_view(view, transport=system.transport, system=system)
+        view = type(system.view)(tuple(member for member in system.view.members.values() if member.node == "node-1"))
+        for each in (system, leaving):
+            change_view(view, transport=each.transport, system=each)
         await leaving.stop(leaving.clock.now() + 5)
         assert await slow == "done"
-        await until(lambda: host.find(identity) is not None)
-        ticker = host.find(identity)
+        await until(lambda: system.find(identity) is not None)
+        ticker = system.find(identity)
         assert ticker is not None
         await until(lambda: ticker.actor.state.total >= 3)  # it ticks on
 
@@ -223,28 +223,28 @@ async def test_a_query_of_one_kind_does_not_look_at_the_others() -> None:
             raise AssertionError("everything was looked at")
 
     async with cluster() as world:
-        host = world.hosts["node-1"]
+        system = world.systems["node-1"]
         ids = [actor_id("counter", f"k{n}") for n in range(3)]
         for identity in (*ids, L):
-            await host.catalog.activate(identity)
-        live, host.catalog.live = host.catalog.live, Unseen(host.catalog.live)
-        assert [activation.id for activation in host.activations("counter")] == ids
-        assert list(host.activations("near")) == []
-        assert host.counts() == {"counter": 3, "ledger": 1}
-        host.catalog.live = live
-        await host.catalog.deactivate([live[ids[1]], live[L]])
-        assert [activation.id for activation in host.activations("counter")] == [ids[0], ids[2]]
-        assert host.counts() == {"counter": 2}
+            await system.catalog.activate(identity)
+        live, system.catalog.live = system.catalog.live, Unseen(system.catalog.live)
+        assert [activation.id for activation in system.activations("counter")] == ids
+        assert list(system.activations("near")) == []
+        assert system.counts() == {"counter": 3, "ledger": 1}
+        system.catalog.live = live
+        await system.catalog.deactivate([live[ids[1]], live[L]])
+        assert [activation.id for activation in system.activations("counter")] == [ids[0], ids[2]]
+        assert system.counts() == {"counter": 2}
 
 
 async def test_a_closed_node_activates_nothing_and_says_so_each_time() -> None:
     async with cluster(app=App(name="few", actors=(Counter, Ledger, Near))) as world:
-        host = world.hosts["node-1"]
-        host.catalog.closed = Unavailable("over", retry_after_s=1.0)
+        system = world.systems["node-1"]
+        system.catalog.closed = Unavailable("over", retry_after_s=1.0)
         seen = []
         for _ in range(3):
             try:
-                await host.activate(A)
+                await system.activate(A)
             except GarrisonError as error:
                 seen.append(error)
         assert [str(one) for one in seen] == ["over"] * 3 and len(set(map(id, seen))) == 3
@@ -252,19 +252,19 @@ async def test_a_closed_node_activates_nothing_and_says_so_each_time() -> None:
 
 async def test_a_row_that_names_a_log_which_is_not_there_is_refused() -> None:
     async with cluster(store={"group_commit_s": 0.001}) as world:
-        host = world.hosts["node-1"]
-        await host.ask(L, "add", (1,))
-        await host.catalog.deactivate(live(host, L))
-        read_tail = host.logs.read_tail
+        system = world.systems["node-1"]
+        await system.ask(L, "add", (1,))
+        await system.catalog.deactivate(live(system, L))
+        read_tail = system.logs.read_tail
 
         async def nothing(kind: str, id: ActorId) -> None:
             return None
 
-        host.logs.read_tail = nothing  # type: ignore[method-assign]
+        system.logs.read_tail = nothing  # type: ignore[method-assign]
         with pytest.raises(Corrupt):
-            await host.ask(L, "total", ())
-        host.logs.read_tail = read_tail  # type: ignore[method-assign]
-        assert await host.ask(L, "total", ()) == 1
+            await system.ask(L, "total", ())
+        system.logs.read_tail = read_tail  # type: ignore[method-assign]
+        assert await system.ask(L, "total", ()) == 1
 
 
 def test_the_tiny_application_has_one_actor_of_each_durability() -> None:

@@ -18,54 +18,54 @@ pytestmark = pytest.mark.virtual_time
 
 async def test_a_call_from_any_node_reaches_the_one_activation() -> None:
     async with cluster(("node-1", "node-2", "node-3")) as world:
-        key = key_owned_by(world.hosts["node-1"], Counter, "node-2")
+        key = key_owned_by(world.systems["node-1"], Counter, "node-2")
         identity = actor_id("counter", key)
-        for count, name in enumerate(world.hosts, start=1):
-            assert await world.hosts[name].ask(identity, "add", (1,)) == count
-        assert [host.find(identity) is not None for host in world.hosts.values()] == [False, True, False]
+        for count, name in enumerate(world.systems, start=1):
+            assert await world.systems[name].ask(identity, "add", (1,)) == count
+        assert [system.find(identity) is not None for system in world.systems.values()] == [False, True, False]
 
 
 async def test_typed_errors_travel_and_bad_arguments_are_the_callers_fault() -> None:
     async with cluster(("node-1", "node-2")) as world:
-        host = world.hosts["node-1"]
-        identity = actor_id("counter", key_owned_by(host, Counter, "node-2"))
+        system = world.systems["node-1"]
+        identity = actor_id("counter", key_owned_by(system, Counter, "node-2"))
         with pytest.raises(Internal):
-            await host.ask(identity, "change_and_raise", ())
+            await system.ask(identity, "change_and_raise", ())
         with pytest.raises(BadInput):
-            await host.ask(identity, "add", ("many",))
+            await system.ask(identity, "add", ("many",))
         with pytest.raises(BadInput):
-            await host.transport.request(world.hosts["node-2"].me, Service.CALL, b"\x93garbage", 1.0)
+            await system.transport.request(world.systems["node-2"].me, Service.CALL, b"\x93garbage", 1.0)
 
 
 async def test_a_cycle_through_another_node_is_found() -> None:
     async with cluster(("node-1", "node-2")) as world:
-        host = world.hosts["node-1"]
-        here, there = key_owned_by(host, Counter, "node-1"), key_owned_by(host, Counter, "node-2")
+        system = world.systems["node-1"]
+        here, there = key_owned_by(system, Counter, "node-1"), key_owned_by(system, Counter, "node-2")
         with pytest.raises(Exception, match=f"counter/{here} -> counter/{there} -> counter/{here}"):
-            await host.ask(actor_id("counter", here), "add_by_way_of", ([there, here], 1))
+            await system.ask(actor_id("counter", here), "add_by_way_of", ([there, here], 1))
 
 
 async def test_placement_puts_an_exception_into_the_directory_and_callers_find_it() -> None:
     async with cluster(("node-1", "node-2", "node-3")) as world:
-        identity = actor_id("near", key_owned_by(world.hosts["node-1"], Near, "node-2"))
-        assert await world.hosts["node-3"].ask(identity, "where", ()) == "node-3"
-        assert await world.hosts["node-1"].ask(identity, "where", ()) == "node-3"
-        assert await world.hosts["node-2"].ask(identity, "where", ()) == "node-3"
+        identity = actor_id("near", key_owned_by(world.systems["node-1"], Near, "node-2"))
+        assert await world.systems["node-3"].ask(identity, "where", ()) == "node-3"
+        assert await world.systems["node-1"].ask(identity, "where", ()) == "node-3"
+        assert await world.systems["node-2"].ask(identity, "where", ()) == "node-3"
 
 
 async def test_a_stale_directory_entry_costs_a_redirect_and_heals() -> None:
     async with cluster(("node-1", "node-2", "node-3")) as world:
-        owner = world.hosts["node-2"]
+        owner = world.systems["node-2"]
         identity = actor_id("near", key_owned_by(owner, Near, "node-2"))
-        owner.directory.register(identity, world.hosts["node-3"].me)
-        assert await world.hosts["node-1"].ask(identity, "where", ()) in {"node-1", "node-2", "node-3"}
-        assert world.hosts["node-1"].metrics.calls_redirected_total > 0
-        assert owner.directory.find(identity) != world.hosts["node-3"].me
+        owner.directory.register(identity, world.systems["node-3"].me)
+        assert await world.systems["node-1"].ask(identity, "where", ()) in {"node-1", "node-2", "node-3"}
+        assert world.systems["node-1"].metrics.calls_redirected_total > 0
+        assert owner.directory.find(identity) != world.systems["node-3"].me
 
 
 async def test_reading_what_was_never_stored_makes_nothing() -> None:
     async with cluster(("node-1", "node-2")) as world:
-        first, second = world.hosts.values()
+        first, second = world.systems.values()
         here, there = (actor_id("counter", key_owned_by(first, Counter, name)) for name in ("node-1", "node-2"))
         assert [await first.ask(identity, "total", ()) for identity in (here, there)] == [0, 0]
         assert not first.catalog.live and not second.catalog.live
@@ -77,7 +77,7 @@ async def test_reading_what_was_never_stored_makes_nothing() -> None:
 
 async def test_a_watcher_of_what_is_not_there_yet_sees_it_begin() -> None:
     async with cluster(("node-1", "node-2")) as world:
-        first, second = world.hosts.values()
+        first, second = world.systems.values()
         ledger = actor_id("ledger", key_owned_by(first, Ledger, "node-2"))
         attached = await first.ask(ledger, "attach", ("node-1", int(first.me.incarnation)))
         assert attached.next_seq == 1
@@ -87,7 +87,7 @@ async def test_a_watcher_of_what_is_not_there_yet_sees_it_begin() -> None:
 
 async def test_a_place_that_does_not_answer_is_not_asked_again() -> None:
     async with cluster(("node-1", "node-2", "node-3")) as world:
-        asker, silent = world.hosts["node-1"], world.hosts["node-3"]
+        asker, silent = world.systems["node-1"], world.systems["node-3"]
         identity = actor_id("near", key_owned_by(asker, Near, "node-2"))
         assert await silent.ask(identity, "where", ()) == await asker.ask(identity, "where", ()) == "node-3"
         assert asker.dispatcher.cache.find(identity) == silent.me
@@ -101,66 +101,66 @@ async def test_when_a_node_joins_its_slots_actors_move_with_their_state() -> Non
     async with cluster(("node-1", "node-2"), actors={"collect_interval_s": 0.05}) as world:
         ids = [actor_id("counter", f"k{n}") for n in range(60)]
         for one in ids:
-            await world.hosts["node-1"].ask(one, "add", (7,))
+            await world.systems["node-1"].ask(one, "add", (7,))
         await world.add("node-3")
         world.show("node-1", "node-2", "node-3")
-        moved = [identity for identity in ids if world.hosts["node-1"].owner(identity) == world.hosts["node-3"].me]
+        moved = [identity for identity in ids if world.systems["node-1"].owner(identity) == world.systems["node-3"].me]
         assert moved
         for one in ids:
-            assert await world.hosts["node-2"].ask(one, "add", (1,)) == 8
-        await until(lambda: not any(len(host.misplaced) for host in world.hosts.values()))
-        assert all(_homes(world.hosts, identity) <= 1 for identity in ids)
+            assert await world.systems["node-2"].ask(one, "add", (1,)) == 8
+        await until(lambda: not any(len(system.misplaced) for system in world.systems.values()))
+        assert all(_homes(world.systems, identity) <= 1 for identity in ids)
         for one in moved:
-            assert await world.hosts["node-1"].ask(one, "total", ()) == 8
-            assert world.hosts["node-3"].find(one) is not None
+            assert await world.systems["node-1"].ask(one, "total", ()) == 8
+            assert world.systems["node-3"].find(one) is not None
 
 
-def _homes(hosts: dict, one: object) -> int:  # type: ignore[type-arg]
-    return sum(host.find(one) is not None for host in hosts.values())
+def _homes(systems: dict, one: object) -> int:  # type: ignore[type-arg]
+    return sum(system.find(one) is not None for system in systems.values())
 
 
 async def test_a_clean_leave_loses_nothing_and_a_crash_loses_what_was_not_flushed() -> None:
     async with cluster(("node-1", "node-2", "node-3")) as world:
-        host = world.hosts["node-1"]
+        system = world.systems["node-1"]
         second = [actor_id("counter", f"k{n}") for n in range(80)]
-        second = [one for one in second if host.owner(one) == world.hosts["node-2"].me]
+        second = [one for one in second if system.owner(one) == world.systems["node-2"].me]
         for one in second:
-            await host.ask(one, "add", (3,))
+            await system.ask(one, "add", (3,))
         await world.remove("node-2", clean=True)
         world.show("node-1", "node-3")
-        assert [await host.ask(one, "total", ()) for one in second] == [3] * len(second)
+        assert [await system.ask(one, "total", ()) for one in second] == [3] * len(second)
 
 
 async def test_after_a_crash_the_survivors_claim_once_the_store_says_dead() -> None:
     async with cluster(("node-1", "node-2")) as world:
-        host = world.hosts["node-1"]
-        identity = actor_id("counter", key_owned_by(host, Counter, "node-2"))
-        gone = world.hosts["node-2"]
+        system = world.systems["node-1"]
+        identity = actor_id("counter", key_owned_by(system, Counter, "node-2"))
+        gone = world.systems["node-2"]
         await gone.store.renew_lease(gone.me, 0.05)
-        await host.ask(identity, "add", (1,))
+        await system.ask(identity, "add", (1,))
         await gone.write_behind.flush()
         await world.remove("node-2")
         world.show("node-1")
-        assert await host.ask(identity, "add", (1,)) == 2
+        assert await system.ask(identity, "add", (1,)) == 2
 
 
 async def test_with_no_node_up_a_call_ends_in_unavailable_at_its_deadline() -> None:
     async with cluster() as world:
-        host = world.hosts["node-1"]
+        system = world.systems["node-1"]
         world.show()
-        change_view(View(()), transport=host.transport, system=host)
+        change_view(View(()), transport=system.transport, system=system)
         with pytest.raises(Unavailable):
-            await host.ask(actor_id("counter", "a"), "add", (1,), timeout_s=0.05)
+            await system.ask(actor_id("counter", "a"), "add", (1,), timeout_s=0.05)
 
 
 async def test_a_query_fans_out_and_names_who_is_missing() -> None:
     async with cluster(("node-1", "node-2", "node-3")) as world:
-        host = world.hosts["node-1"]
-        keys = [key_owned_by(host, Counter, name) for name in world.hosts]
+        system = world.systems["node-1"]
+        keys = [key_owned_by(system, Counter, name) for name in world.systems]
         for key in keys:
-            await host.ask(actor_id("counter", key), "add", (1,))
-        result = await host.query("totals", {})
+            await system.ask(actor_id("counter", key), "add", (1,))
+        result = await system.query("totals", {})
         assert sorted(row[0] for row in result.rows) == sorted(keys) and result.missing == []
-        world.network.split({host.me, world.hosts["node-2"].me}, {world.hosts["node-3"].me})
-        result = await host.query("totals", {}, timeout_s=0.05)
+        world.network.split({system.me, world.systems["node-2"].me}, {world.systems["node-3"].me})
+        result = await system.query("totals", {}, timeout_s=0.05)
         assert result.missing == ["node-3"] and len(result.rows) == 2

@@ -42,7 +42,7 @@ async def test_a_clan_is_joined_and_stored(clan: Any) -> None:
         red = actor_id("clan", "red")
         for node, name in (("node-1", "spartan-117"), ("node-2", "spartan-7"), ("node-2", "spartan-117")):
             caller = Caller("player", name, "a-session")
-            info = await world.hosts[node].ask(red, "join", (caller, clan.ClanJoin(1, "red")))
+            info = await world.systems[node].ask(red, "join", (caller, clan.ClanJoin(1, "red")))
         assert info == clan.ClanInfo(1, "red", ["spartan-117", "spartan-7"])
         await world.remove("node-1", clean=True)
         await world.remove("node-2", clean=True)
@@ -64,7 +64,7 @@ def test_its_messages_are_as_the_page_shows_them(clan: Any) -> None:
 async def test_an_offer_expires_on_another_node(monkeypatch: pytest.MonkeyPatch) -> None:
     page = file_of_the_page(1, monkeypatch)
     async with cluster(("node-1", "node-2"), app=page.App, actors={"reminder_poll_s": 0.01}) as world:
-        first, second = world.hosts["node-1"], world.hosts["node-2"]
+        first, second = world.systems["node-1"], world.systems["node-2"]
         offer = actor_id("offer", key_owned_by(first, page.Offer, "node-1"))
         await first.ask(offer, "make", (50, 3_600_000))
         await first.write_behind.flush_these(list(first.catalog.live.values()))
@@ -82,8 +82,8 @@ async def test_an_offer_expires_on_another_node(monkeypatch: pytest.MonkeyPatch)
 async def test_an_offer_that_is_taken_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     page = file_of_the_page(1, monkeypatch)
     async with cluster(app=page.App) as world:
-        host, offer = world.hosts["node-1"], actor_id("offer", "sword")
-        await host.ask(offer, "make", (50, 3_600_000))
+        system, offer = world.systems["node-1"], actor_id("offer", "sword")
+        await system.ask(offer, "make", (50, 3_600_000))
         assert len(world.database.reminders) == 1
-        assert await host.ask(offer, "take", ()) == 50
+        assert await system.ask(offer, "take", ()) == 50
         assert not world.database.reminders

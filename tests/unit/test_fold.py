@@ -159,16 +159,16 @@ def test_rules_that_cannot_apply_a_stored_event_are_a_finding() -> None:
 async def test_a_log_that_a_node_has_written_replays_and_verifies() -> None:
     ledger = actor_id("ledger", "a")
     async with cluster(store={"segment_entries": 4, "group_commit_s": 0.001}) as world:
-        host = world.hosts["node-1"]
+        system = world.systems["node-1"]
         for n in (*range(1, 10), 955):
-            await host.ask(ledger, "add", (n,))
+            await system.ask(ledger, "add", (n,))
 
         async def all_sealed() -> bool:
-            log = await host.logs.read_log("ledger", ledger)
+            log = await system.logs.read_log("ledger", ledger)
             return log is not None and all(chunk.sealed for chunk in log.chunks)
 
         await until(all_sealed)
-        log = await host.logs.read_log("ledger", ledger)
+        log = await system.logs.read_log("ledger", ledger)
         assert log is not None
     verified = fold.verify(KIND, log)
     assert (verified.events, verified.state, verified.end_hash) == (10, Total(1_000), True)

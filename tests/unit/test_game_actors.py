@@ -40,7 +40,7 @@ from server.actors.actor import Actor, Caller
 from server.actors.app import QueryRoute
 from server.errors import NotFound, Rejected, Unavailable
 from server.ids import actor_id
-from tests.support.engine import TestHost, cluster
+from tests.support.engine import TestSystem, cluster
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.virtual_time
@@ -51,12 +51,12 @@ FAST: dict[str, Any] = {"store": {"group_commit_s": 0.001, "flush_interval_s": 0
 
 
 @asynccontextmanager
-async def running() -> AsyncIterator[TestHost]:
+async def running() -> AsyncIterator[TestSystem]:
     """One host with the game, storing as it goes."""
     async with cluster(app=App, **FAST) as world:
-        host = world.hosts["node-1"]
-        host.supervisor.spawn(host.write_behind.run(), "write-behind")
-        yield host
+        system = world.systems["node-1"]
+        system.supervisor.spawn(system.write_behind.run(), "write-behind")
+        yield system
 
 
 def player(name: str, session: str = "s1") -> Caller:
@@ -69,15 +69,15 @@ _lineages = count()
 class Client:
     """Sends messages to actors as the session layer does, by the app's routes."""
 
-    def __init__(self, host: TestHost, caller: Caller) -> None:
-        self.host, self.caller, self.commands = host, caller, 0
+    def __init__(self, system: TestSystem, caller: Caller) -> None:
+        self.system, self.caller, self.commands = system, caller, 0
         self.lineage = f"line-{next(_lineages)}"
 
     async def send(self, message: Any) -> Any:
         route = App.routes[type(message)]
         assert not isinstance(route, QueryRoute)
         identity = actor_id(route.actor.kind, route.key(self.caller, message))
-        return await self.host.ask(identity, route.method.__name__, (self.caller, message))
+        return await self.system.ask(identity, route.method.__name__, (self.caller, message))
 
     async def command(self, cls: Any, match: str, *rest: Any) -> Accepted:
         self.commands += 1
@@ -86,71 +86,71 @@ class Client:
         return answer
 
 
-async def session(host: TestHost, name: str, opened: bool = True) -> None:
+async def session(system: TestSystem, name: str, opened: bool = True) -> None:
     method, args = ("connected", ()) if opened else ("disconnected", ("closed",))
-    await host.ask(actor_id("player", name), method, (player(name), *args))
+    await system.ask(actor_id("player", name), method, (player(name), *args))
 
 
-async def presence(host: TestHost, name: str, by: str = "watcher") -> Any:
-    return await Client(host, player(by)).send(PresenceGet(1, name))
+async def presence(system: TestSystem, name: str, by: str = "watcher") -> Any:
+    return await Client(system, player(by)).send(PresenceGet(1, name))
 
 
-async def live_match(host: TestHost, match: str = "m", **options: Any) -> Client:
+async def live_match(system: TestSystem, match: str = "m", **options: Any) -> Client:
     """A live match of ann and bob, who are connected; returns its host."""
-    game_host = Client(host, HOST)
+    game_host = Client(system, HOST)
     await game_host.command(MatchCreate, match, MatchOptions(**{"countdown_ms": 0, **options}))
     for name in ("ann", "bob"):
-        await session(host, name)
-        await Client(host, player(name)).command(MatchJoin, match)
+        await session(system, name)
+        await Client(system, player(name)).command(MatchJoin, match)
     await game_host.command(MatchStart, match)
     return game_host
 
 
-def no_lease(host: TestHost, patch: pytest.MonkeyPatch) -> None:
+def no_lease(system: TestSystem, patch: pytest.MonkeyPatch) -> None:
     def refuse(*_args: object) -> bool:
         raise Unavailable("planted: no lease")
 
     for name in ("accept", "accept_logged"):
-        patch.setattr(host.durability, name, refuse)
+        patch.setattr(system.durability, name, refuse)
 
 
 # ---- players -----------------------------------------------------------------------------------
 
 
 async def test_a_player_comes_and_goes_with_its_sessions() -> None:
-    async with running() as host:
+    async with running() as system:
         ann = actor_id("player", "ann")
-        assert (await presence(host, "ann")).status == "offline"
+        assert (await presence(system, "ann")).status == "offline"
         for name in ("s1", "s2", "s2"):
-            await host.ask(ann, "connected", (player("ann", name),))
-        await host.ask(ann, "disconnected", (player("ann", "s1"), "closed"))
-        assert (await presence(host, "ann")).status == "online"
-        await host.ask(ann, "disconnected", (player("ann", "s2"), "closed"))
-        gone = await presence(host, "ann")
+            await system.ask(ann, "connected", (player("ann", name),))
+        await system.ask(ann, "disconnected", (player("ann", "s1"), "closed"))
+        assert (await presence(system, "ann")).status == "online"
+        await system.ask(ann, "disconnected", (player("ann", "s2"), "closed"))
+        gone = await presence(system, "ann")
         assert gone.status == "offline" and gone.last_seen_ms > 0
 
 
 async def test_a_player_that_leaves_while_nothing_can_be_stored_is_offline_afterwards(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    async with running() as host:
-        await session(host, "ann")
+    async with running() as system:
+        await session(system, "ann")
         with monkeypatch.context() as patch:
-            no_lease(host, patch)
+            no_lease(system, patch)
             with pytest.raises(Unavailable):
-                await session(host, "ann", opened=False)
+                await session(system, "ann", opened=False)
 
         async def offline() -> bool:
-            return bool((await presence(host, "ann")).status == "offline")
+            return bool((await presence(system, "ann")).status == "offline")
 
         await until(offline, 60.0)
 
 
 async def test_a_heartbeat_changes_the_status_and_nothing_else() -> None:
-    async with running() as host:
+    async with running() as system:
         ann = actor_id("player", "ann")
-        await session(host, "ann")
-        activation = host.find(ann)
+        await session(system, "ann")
+        activation = system.find(ann)
         assert activation is not None
         version, boundary = activation.version, activation.boundary
         for _ in range(10):
@@ -159,59 +159,59 @@ async def test_a_heartbeat_changes_the_status_and_nothing_else() -> None:
         assert (activation.version, activation.boundary) == (version, boundary)
         activation.call("beat", (player("ann"), "busy"))
         assert activation.version == version + 1
-        assert (await presence(host, "ann")).status == "busy"
+        assert (await presence(system, "ann")).status == "busy"
         with pytest.raises(Rejected):
             activation.call("beat", (player("ann"), "asleep"))
 
 
 async def test_a_heartbeat_of_an_unknown_session_opens_it() -> None:
     """The activation was lost with its node and is another one now."""
-    async with running() as host:
-        await host.ask(actor_id("player", "ann"), "beat", (player("ann"), None))
-        assert (await presence(host, "ann")).status == "online"
+    async with running() as system:
+        await system.ask(actor_id("player", "ann"), "beat", (player("ann"), None))
+        assert (await presence(system, "ann")).status == "online"
 
 
 async def test_presence_is_set_and_hidden() -> None:
-    async with running() as host:
-        await session(host, "ann")
-        ann = Client(host, player("ann"))
+    async with running() as system:
+        await session(system, "ann")
+        ann = Client(system, player("ann"))
         saved = await ann.send(PresenceSet(7, "away", "Slayer on Recharge, 24-19"))
         assert saved == Saved(7, "player/ann", 2)
         assert (await ann.send(PresenceSet(8, "away", "In menus"))).version == 2, "the line is not stored"
-        seen = await presence(host, "ann")
+        seen = await presence(system, "ann")
         assert (seen.status, seen.activity) == ("away", "In menus")
         await ann.send(PresenceSet(9, "invisible"))
-        assert (await presence(host, "ann")).status == "offline"
-        assert (await presence(host, "ann", by="ann")).status == "invisible"
+        assert (await presence(system, "ann")).status == "offline"
+        assert (await presence(system, "ann", by="ann")).status == "invisible"
 
 
 async def test_a_profile_is_stored_once_a_command() -> None:
-    async with running() as host:
-        ann = Client(host, player("ann"))
+    async with running() as system:
+        ann = Client(system, player("ann"))
         with pytest.raises(NotFound):
             await ann.send(ProfileGet(1, "ann"))
-        await session(host, "ann")
+        await session(system, "ann")
         first = await ann.send(ProfileSet(2, "c", 1, "Ann", "sword"))
         assert (await ann.send(ProfileSet(3, "c", 1, "Ann", "sword"))) == Saved(3, first.entity, first.version)
         second = await ann.send(ProfileSet(4, "c", 2, "Annie"))
         assert second.version == first.version + 1
-        profile = await Client(host, player("bob")).send(ProfileGet(5, "ann"))
+        profile = await Client(system, player("bob")).send(ProfileGet(5, "ann"))
         assert (profile.display_name, profile.version) == ("Annie", second.version)
 
         async def stored() -> bool:
-            rows = await host.store.read("player", [actor_id("player", "ann")])
+            rows = await system.store.read("player", [actor_id("player", "ann")])
             return bool(rows) and rows[actor_id("player", "ann")].state_version == second.version
 
         await until(stored)
 
 
 async def test_a_player_that_was_loaded_as_connected_goes_offline() -> None:
-    async with running() as host:
-        await session(host, "ann")
-        await host.catalog.deactivate(list(host.catalog.live.values()))
+    async with running() as system:
+        await session(system, "ann")
+        await system.catalog.deactivate(list(system.catalog.live.values()))
 
         async def offline() -> bool:
-            return (await presence(host, "ann")).status == "offline"
+            return (await presence(system, "ann")).status == "offline"
 
         assert not await offline()
         await until(offline, 60.0)
@@ -221,8 +221,8 @@ async def test_a_player_that_was_loaded_as_connected_goes_offline() -> None:
 
 
 async def test_an_unknown_match_leaves_no_trace() -> None:
-    async with running() as host:
-        client = Client(host, HOST)
+    async with running() as system:
+        client = Client(system, HOST)
         with pytest.raises(NotFound):
             await client.send(MatchGet(1, "nothing"))
         with pytest.raises(NotFound):
@@ -230,95 +230,95 @@ async def test_an_unknown_match_leaves_no_trace() -> None:
         with pytest.raises(NotFound):
             await client.send(MatchTick(1, "nothing", 5))
         with pytest.raises(NotFound):
-            await host.ask(actor_id("match", "watched"), "attach", ("node-1", 1))
+            await system.ask(actor_id("match", "watched"), "attach", ("node-1", 1))
         with pytest.raises(NotFound):
-            await host.ask(actor_id("match", "nothing"), "player_gone", ("ann",))
-        assert not host.catalog.live and not host.store.database.entities
+            await system.ask(actor_id("match", "nothing"), "player_gone", ("ann",))
+        assert not system.catalog.live and not system.store.database.entities
 
 
 async def test_a_look_at_an_unknown_player_leaves_no_trace() -> None:
-    async with running() as host:
+    async with running() as system:
         with pytest.raises(NotFound):
-            await Client(host, player("ann")).send(ProfileGet(1, "nobody"))
-        assert (await presence(host, "nobody")).status == "offline"
-        assert not host.catalog.live and not host.store.database.entities
+            await Client(system, player("ann")).send(ProfileGet(1, "nobody"))
+        assert (await presence(system, "nobody")).status == "offline"
+        assert not system.catalog.live and not system.store.database.entities
 
 
 async def test_a_match_from_lobby_to_result() -> None:
-    async with running() as host:
-        game_host = await live_match(host, score_limit=2)
-        assert [(subject, message) for subject, message in host.published.pushes] == [
+    async with running() as system:
+        game_host = await live_match(system, score_limit=2)
+        assert [(subject, message) for subject, message in system.published.pushes] == [
             ("ann", MatchAssigned(0, "m")),
             ("bob", MatchAssigned(0, "m")),
         ]
 
         async def in_match() -> bool:
-            return (await presence(host, "ann")).match == "m"
+            return (await presence(system, "ann")).match == "m"
 
         await until(in_match)
         answer = await game_host.command(MatchReport, "m", [Kill(10, "ann", "bob"), Medal(10, "ann", "Snipe")])
         assert answer.next_seq - answer.first_seq == 2
         await game_host.send(MatchTick(1, "m", 5_000))
-        board = await Client(host, player("ann")).send(MatchGet(3, "m"))
+        board = await Client(system, player("ann")).send(MatchGet(3, "m"))
         assert (board.phase, board.team_scores, board.time_ms) == ("live", [1, 0], 5_000)
-        rows = (await host.query("live_matches", {})).rows
+        rows = (await system.query("live_matches", {})).rows
         assert [(row["match"], row["players"], row["team_scores"]) for row in rows] == [("m", 2, [1, 0])]
         last = await game_host.command(MatchReport, "m", [Kill(6_000, "ann", "bob")])
         assert last.next_seq - last.first_seq == 2, "the end came with it"
-        assert (await host.query("live_matches", {})).rows == []
+        assert (await system.query("live_matches", {})).rows == []
 
         async def settled() -> bool:
-            rows = await host.store.read("player", [actor_id("player", "ann"), actor_id("player", "bob")])
+            rows = await system.store.read("player", [actor_id("player", "ann"), actor_id("player", "bob")])
             states = [row.state for row in rows.values()]
             return len(states) == 2 and all(state.matches == 1 and not state.match for state in states)
 
         await until(settled)
-        rows = await host.store.read("player", [actor_id("player", "ann")])
+        rows = await system.store.read("player", [actor_id("player", "ann")])
         ann = rows[actor_id("player", "ann")].state
         assert (ann.wins, ann.kills, ann.deaths, ann.medals) == (1, 2, 0, 1)
-        activation = host.find(actor_id("match", "m"))
+        activation = system.find(actor_id("match", "m"))
         assert activation is not None
         await until(lambda: activation.retiring)
         assert not activation.actor.unsettled  # type: ignore[attr-defined]
-        log = await host.logs.read_log("match", actor_id("match", "m"))
+        log = await system.logs.read_log("match", actor_id("match", "m"))
         assert log is not None
         report = verify(log)
         assert report.end_hash and report.state == activation.boundary
 
 
 async def test_results_are_told_again_when_the_match_is_loaded_and_count_once() -> None:
-    async with running() as host:
-        game_host = await live_match(host)
+    async with running() as system:
+        game_host = await live_match(system)
         await game_host.command(MatchReport, "m", [Kill(10, "ann", "bob")])
         await game_host.command(MatchEnd, "m", 20)
         for _ in range(3):
-            activation = host.find(actor_id("match", "m"))
+            activation = system.find(actor_id("match", "m"))
             assert activation is not None
             await until(lambda activation=activation: activation.retiring and activation.idle)  # type: ignore[misc]
-            await host.catalog.deactivate([activation])
+            await system.catalog.deactivate([activation])
             assert (await game_host.send(MatchGet(1, "m"))).phase == "ended"
         profile = await game_host.send(ProfileGet(1, "ann"))
         assert (profile.matches, profile.wins, profile.kills) == (1, 1, 1)
 
 
 async def test_a_repeated_command_gets_the_first_answer_also_after_a_reload() -> None:
-    async with running() as host:
-        await live_match(host, score_limit=0)
-        client = Client(host, HOST)
+    async with running() as system:
+        await live_match(system, score_limit=0)
+        client = Client(system, HOST)
         message = MatchReport(1, "again", 5, "m", [Kill(10, "ann", "bob"), Medal(10, "ann", "Snipe")])
         first = await client.send(message)
         assert await client.send(message) == first
-        activation = host.find(actor_id("match", "m"))
+        activation = system.find(actor_id("match", "m"))
         assert activation is not None
-        assert await host.catalog.deactivate([activation]) == 1
+        assert await system.catalog.deactivate([activation]) == 1
         assert await client.send(message) == first
         board = await client.send(MatchGet(1, "m"))
         assert board.next_seq == first.next_seq
 
 
 async def test_a_countdown_runs_out_by_itself() -> None:
-    async with running() as host:
-        client = await live_match(host, countdown_ms=30)
+    async with running() as system:
+        client = await live_match(system, countdown_ms=30)
 
         async def live() -> bool:
             return bool((await client.send(MatchGet(1, "m"))).phase == "live")
@@ -327,8 +327,8 @@ async def test_a_countdown_runs_out_by_itself() -> None:
 
 
 async def test_a_silent_host_has_vanished() -> None:
-    async with running() as host:
-        client = await live_match(host)
+    async with running() as system:
+        client = await live_match(system)
 
         async def over() -> bool:
             return bool((await client.send(MatchGet(1, "m"))).end_reason == "host_vanished")
@@ -339,10 +339,10 @@ async def test_a_silent_host_has_vanished() -> None:
 async def test_a_host_has_vanished_also_where_its_last_word_could_not_be_stored(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    async with running() as host:
-        client = await live_match(host)
+    async with running() as system:
+        client = await live_match(system)
         with monkeypatch.context() as patch:
-            no_lease(host, patch)
+            no_lease(system, patch)
             with pytest.raises(Unavailable):
                 await client.command(MatchEnd, "m", 5)
 
@@ -353,39 +353,39 @@ async def test_a_host_has_vanished_also_where_its_last_word_could_not_be_stored(
 
 
 async def test_a_player_that_stays_away_leaves_its_match(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with running() as host:
-        client = await live_match(host)
+    async with running() as system:
+        client = await live_match(system)
 
         async def in_match() -> bool:
-            return bool((await presence(host, "bob", by="bob")).match == "m")
+            return bool((await presence(system, "bob", by="bob")).match == "m")
 
         async def present() -> list[str]:
             return [line.player for line in (await client.send(MatchGet(1, "m"))).players if line.present]
 
         await until(in_match)
-        await session(host, "bob", opened=False)
+        await session(system, "bob", opened=False)
 
         async def gone() -> bool:
             return await present() == ["ann"]
 
         await until(gone, 60.0)
-        await session(host, "bob")
-        await Client(host, player("bob")).command(MatchJoin, "m")
+        await session(system, "bob")
+        await Client(system, player("bob")).command(MatchJoin, "m")
         assert await present() == ["ann", "bob"]
-        await Client(host, player("bob", "s2")).send(MatchLeave(1, "other", 1, "m"))
+        await Client(system, player("bob", "s2")).send(MatchLeave(1, "other", 1, "m"))
         assert await present() == ["ann"]
 
 
 async def test_the_board_shows_what_happened() -> None:
-    async with running() as host:
-        client = await live_match(host)
+    async with running() as system:
+        client = await live_match(system)
         await client.command(MatchReport, "m", [Kill(10, "ann", "bob")])
-        (board,) = (await host.query("match_board", {"match": "m"})).rows
+        (board,) = (await system.query("match_board", {"match": "m"})).rows
         assert board["feed"][0]["what"] == "kill"
         assert {line["player"] for line in board["players"]} == {"ann", "bob"}
         route = App.routes[type(MATCH_LIST)]
         assert isinstance(route, QueryRoute)
-        rows = (await host.query(route.query, route.params(HOST, MATCH_LIST))).rows
+        rows = (await system.query(route.query, route.params(HOST, MATCH_LIST))).rows
         answer: Any = route.answer(MATCH_LIST, rows, ["node-2"])
         assert [row.match for row in answer.matches] == ["m"] and answer.missing == ["node-2"]
 
@@ -400,14 +400,14 @@ def test_every_request_has_a_route_and_every_rule_a_sentence() -> None:
 
 async def test_a_player_and_a_live_match_move_with_what_is_in_memory_only() -> None:
     async with cluster(("node-1", "node-2"), app=App, **FAST) as world:
-        source, target = world.hosts.values()
-        for host in (source, target):
-            host.misplaced.home = lambda actor, host=host: host.me  # type: ignore[method-assign,misc]
+        source, target = world.systems.values()
+        for system in (source, target):
+            system.misplaced.home = lambda actor, system=system: system.me  # type: ignore[method-assign,misc]
         game_host = await live_match(source)
         await game_host.send(MatchTick(1, "m", 7_000))
         await Client(source, player("ann")).send(PresenceSet(7, "away", "Slayer on Recharge"))
         ids = [actor_id("player", "ann"), actor_id("match", "m")]
-        homes = [next(host for host in (source, target) if host.find(identity) is not None) for identity in ids]
+        homes = [next(system for system in (source, target) if system.find(identity) is not None) for identity in ids]
         for identity, home in zip(ids, homes, strict=True):
             activation, other = home.find(identity), target if home is source else source
             assert activation is not None

@@ -23,7 +23,7 @@ from server.settings import JournalSettings
 from server.storage.journal.memory import MemoryJournal, MemoryJournals
 from server.transport.ports import Service
 from server.view_change import change_view
-from tests.support.engine import Cluster, TestHost, cluster, key_owned_by
+from tests.support.engine import Cluster, TestSystem, cluster, key_owned_by
 from tests.support.tiny import Counter, Ledger, Near, Total
 from tests.support.waiting import until
 
@@ -131,49 +131,49 @@ async def moving_world(*names: str, **tree: Any) -> AsyncIterator[Cluster]:
 async def world(*names: str, **tree: Any) -> AsyncIterator[Cluster]:
     """Hosts that move only what they are told to."""
     async with moving_world(*names, **tree) as w:
-        for host in w.hosts.values():
-            host.misplaced.home = lambda one, host=host: host.me  # type: ignore[method-assign,misc]
+        for system in w.systems.values():
+            system.misplaced.home = lambda one, system=system: system.me  # type: ignore[method-assign,misc]
         yield w
 
 
 def home(world: Cluster, cls: Any, name: str) -> ActorId:
-    return actor_id(cls.kind, key_owned_by(world.hosts["node-1"], cls, name))
+    return actor_id(cls.kind, key_owned_by(world.systems["node-1"], cls, name))
 
 
 async def living(world: Cluster, cls: Any, owner: str = "node-2") -> ActorId:
     """An actor that lives on node-1; its slot is `owner`'s."""
     identity = home(world, cls, owner)
-    await world.hosts["node-1"].catalog.activate(identity)
+    await world.systems["node-1"].catalog.activate(identity)
     return identity
 
 
-def live(host: TestHost, identity: ActorId) -> Activation:
-    activation = host.find(identity)
+def live(system: TestSystem, identity: ActorId) -> Activation:
+    activation = system.find(identity)
     assert activation is not None
     return activation
 
 
 def places(world: Cluster, identity: ActorId) -> list[str]:
-    return [name for name, host in world.hosts.items() if host.find(identity) is not None]
+    return [name for name, system in world.systems.items() if system.find(identity) is not None]
 
 
 def forgive(world: Cluster) -> None:
     """Nobody is left alone because it took nothing."""
-    for host in world.hosts.values():
-        for other in world.hosts.values():
-            host.migrator._refusing.done(other.me)
+    for system in world.systems.values():
+        for other in world.systems.values():
+            system.migrator._refusing.done(other.me)
 
 
 async def move(world: Cluster, identity: ActorId, source: str = "node-1", to: str = "node-2") -> int:
-    host = world.hosts[source]
-    return await host.migrator.move([live(host, identity)], world.hosts[to].me)
+    system = world.systems[source]
+    return await system.migrator.move([live(system, identity)], world.systems[to].me)
 
 
 @pytest.mark.parametrize("owner", NODES)
 @pytest.mark.parametrize("flushed", [True, False])
 async def test_state_and_what_it_carries_go_along_and_callers_find_it(owner: str, flushed: bool) -> None:
     async with world() as w:
-        source, target = w.hosts.values()
+        source, target = w.systems.values()
         a = await living(w, Walker, owner)
         live(source, a).call("add", (5,))
         live(source, a).call("beat", ("x",))
@@ -186,8 +186,8 @@ async def test_state_and_what_it_carries_go_along_and_callers_find_it(owner: str
         assert (there.version, there.epoch, there.stored_version) == (version, epoch + 1, version)
         stored = (await target.store.read("walker", [a]))[a]
         assert (stored.state.total, stored.state_version) == (5, version)
-        for host in (source, target):
-            assert await host.ask(a, "seen", ()) == [1, ["x"], "activated arrived", 5]
+        for system in (source, target):
+            assert await system.ask(a, "seen", ()) == [1, ["x"], "activated arrived", 5]
         assert await source.ask(a, "add", (1,)) == 6
         await target.write_behind.flush()
         assert (await target.store.read("walker", [a]))[a].state.total == 6
@@ -202,13 +202,13 @@ async def test_under_calls_from_everywhere_none_is_lost_none_runs_twice_and_each
     async with world("node-1", "node-2", "node-3") as w:
         a = await living(w, Walker, "node-3")
         going = True
-        asked: dict[str, int] = {f"{name}/{n}": 0 for name in w.hosts for n in range(3)}
+        asked: dict[str, int] = {f"{name}/{n}": 0 for name in w.systems for n in range(3)}
 
         async def calls(caller: str) -> None:
             while going:
                 await asyncio.sleep(0)  # a local call does not wait
                 asked[caller] += 1
-                await w.hosts[caller.partition("/")[0]].ask(a, "beat", (f"{caller}:{asked[caller]}",))
+                await w.systems[caller.partition("/")[0]].ask(a, "beat", (f"{caller}:{asked[caller]}",))
 
         callers = [asyncio.ensure_future(calls(caller)) for caller in asked]
         route = ["node-1", "node-2", "node-3", "node-1", "node-3"]
@@ -217,7 +217,7 @@ async def test_under_calls_from_everywhere_none_is_lost_none_runs_twice_and_each
             assert await move(w, a, source, to) == 1
         going = False
         await asyncio.gather(*callers)
-        beats, names, _, _ = await w.hosts["node-1"].ask(a, "seen", ())
+        beats, names, _, _ = await w.systems["node-1"].ask(a, "seen", ())
         assert beats == len(names) == len(set(names)) == sum(asked.values())
         for caller, count in asked.items():
             mine = [int(said.partition(":")[2]) for said in names if said.startswith(caller)]
@@ -227,7 +227,7 @@ async def test_under_calls_from_everywhere_none_is_lost_none_runs_twice_and_each
 
 async def test_calls_that_wait_are_passed_on_in_order_and_ahead_of_those_that_come_directly() -> None:
     async with world() as w:
-        source, target = w.hosts.values()
+        source, target = w.systems.values()
         a = await living(w, Walker)
         source.faults.hold = asyncio.Event()
         moving = asyncio.ensure_future(move(w, a))
@@ -251,7 +251,7 @@ async def test_calls_that_wait_are_passed_on_in_order_and_ahead_of_those_that_co
 
 async def test_timers_go_on_with_the_time_that_is_left_and_those_that_are_due_ring_there() -> None:
     async with world() as w:
-        source, target = w.hosts.values()
+        source, target = w.systems.values()
         a = await living(w, Walker)
         here = live(source, a)
         here.call("tick_in", (30.0, 7))
@@ -275,7 +275,7 @@ async def test_timers_go_on_with_the_time_that_is_left_and_those_that_are_due_ri
 
 async def test_a_timer_that_waits_behind_a_turn_is_due_on_the_other_node() -> None:
     async with world() as w:
-        source, target = w.hosts.values()
+        source, target = w.systems.values()
         a = await living(w, Walker)
         slow = asyncio.ensure_future(source.ask(a, "slow", (0.01,)))
         await asyncio.sleep(0)
@@ -288,18 +288,18 @@ async def test_a_timer_that_waits_behind_a_turn_is_due_on_the_other_node() -> No
 
 async def test_a_turn_that_does_not_end_soon_keeps_it_here_and_those_with_it_go() -> None:
     async with world() as w:
-        node = w.hosts["node-1"]
+        node = w.systems["node-1"]
         a = home(w, Walker, "node-2")
         b = next(
             actor_id("walker", f"b{n}")
             for n in range(100)
-            if node.owner(actor_id("walker", f"b{n}")) == w.hosts["node-2"].me
+            if node.owner(actor_id("walker", f"b{n}")) == w.systems["node-2"].me
         )
         for identity in (a, b):
             await node.catalog.activate(identity)
         slow = asyncio.ensure_future(node.ask(a, "slow", (0.5,)))
         await asyncio.sleep(0)
-        assert await node.migrator.move([live(node, a), live(node, b)], w.hosts["node-2"].me) == 1
+        assert await node.migrator.move([live(node, a), live(node, b)], w.systems["node-2"].me) == 1
         assert places(w, a) == ["node-1"] and places(w, b) == ["node-2"]
         assert node.metrics.migrations_failed_total == 1
         assert await slow == 1
@@ -308,7 +308,7 @@ async def test_a_turn_that_does_not_end_soon_keeps_it_here_and_those_with_it_go(
 
 async def test_a_logged_actor_goes_with_its_tail_and_its_watchers() -> None:
     async with world("node-1", "node-2", "node-3", store={"segment_entries": 4}) as w:
-        source, target, third = w.hosts.values()
+        source, target, third = w.systems.values()
         a = await living(w, Ledger)
         for n in range(1, 7):
             await live(source, a).call("add", (n,))
@@ -323,7 +323,7 @@ async def test_a_logged_actor_goes_with_its_tail_and_its_watchers() -> None:
         assert not any(statement == "claim" for statement, _ in target.faults.seen)
         assert await target.ask(a, "add", (1,)) == 25
         assert [entry[0] for entry in target.published.events] == [[third.me]]
-        seen = [(first, len(events)) for host in (source, target) for _, _, first, events in host.published.events]
+        seen = [(first, len(events)) for system in (source, target) for _, _, first, events in system.published.events]
         assert sum(count for _, count in seen) == 4 and seen[-1] == (10, 1)
         for n in range(8):
             await source.ask(a, "add", (n,))
@@ -334,7 +334,7 @@ async def test_a_logged_actor_goes_with_its_tail_and_its_watchers() -> None:
 
 async def test_a_state_too_large_for_a_message_is_read_from_the_store_and_woken() -> None:
     async with world(transport={"max_frame_bytes": 1024}, gateway={"outbox_max_bytes": 512}) as w:
-        source, target = w.hosts.values()
+        source, target = w.systems.values()
         a = await living(w, Ledger)
         for _ in range(100):
             live(source, a).call("add", (1,))
@@ -349,7 +349,7 @@ async def test_a_state_too_large_for_a_message_is_read_from_the_store_and_woken(
 @pytest.mark.parametrize("outcome", ["refuse", "forget"])
 async def test_an_unknown_outcome_keeps_it_frozen_until_the_store_says_whose_it_is(outcome: Any, cls: Any) -> None:
     async with world() as w:
-        source, target = w.hosts.values()
+        source, target = w.systems.values()
         a = await living(w, cls)
         first = source.ask(a, "add", (5,))
         assert await first == 5
@@ -358,7 +358,7 @@ async def test_an_unknown_outcome_keeps_it_frozen_until_the_store_says_whose_it_
         source.faults.next["claim"] = ["refuse", "forget", "refuse"]
         moving = asyncio.ensure_future(move(w, a))
         await until(lambda: source.find(a) is not None and live(source, a).frozen)
-        waiting = [asyncio.ensure_future(host.ask(a, "add", (1,))) for host in (source, target)]
+        waiting = [asyncio.ensure_future(system.ask(a, "add", (1,))) for system in (source, target)]
         await source.write_behind.flush()
         assert await moving == (1 if outcome == "forget" else 0)
         assert sorted(await asyncio.gather(*waiting)) == [6, 7]
@@ -374,7 +374,7 @@ async def test_an_unknown_outcome_keeps_it_frozen_until_the_store_says_whose_it_
 
 async def test_changes_are_not_lost_when_the_outcome_is_unknown_and_it_did_not_move() -> None:
     async with world() as w:
-        node = w.hosts["node-1"]
+        node = w.systems["node-1"]
         a = await living(w, Counter)
         real = node.write_behind.flush_these
 
@@ -392,7 +392,7 @@ async def test_changes_are_not_lost_when_the_outcome_is_unknown_and_it_did_not_m
 
 async def test_changes_that_an_unanswered_flush_stored_are_not_taken_for_a_fence_when_it_did_not_move() -> None:
     async with world() as w:
-        node = w.hosts["node-1"]
+        node = w.systems["node-1"]
         a = await living(w, Counter)
         real = node.write_behind.flush_these
 
@@ -413,7 +413,7 @@ async def test_changes_that_an_unanswered_flush_stored_are_not_taken_for_a_fence
 
 async def test_a_store_that_is_away_freezes_nothing() -> None:
     async with world() as w:
-        node = w.hosts["node-1"]
+        node = w.systems["node-1"]
         a = await living(w, Counter)
         live(node, a).call("add", (1,))
         node.faults.always["write"] = "refuse"
@@ -424,7 +424,7 @@ async def test_a_store_that_is_away_freezes_nothing() -> None:
 
 async def test_a_state_that_the_store_cannot_take_hinders_only_itself() -> None:
     async with world() as w:
-        source, target = w.hosts.values()
+        source, target = w.systems.values()
         ids = [actor_id("counter", f"k{n}") for n in range(40)]
         ids = [identity for identity in ids if source.owner(identity) == target.me]
         for identity in ids:
@@ -437,7 +437,7 @@ async def test_a_state_that_the_store_cannot_take_hinders_only_itself() -> None:
 
 async def test_a_state_that_became_unfit_since_it_was_flushed_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     async with world() as w:
-        node = w.hosts["node-1"]
+        node = w.systems["node-1"]
         a = await living(w, Counter)
         ahead = node.migrator._flush_ahead
 
@@ -458,7 +458,7 @@ async def test_a_state_that_became_unfit_since_it_was_flushed_stays(monkeypatch:
 
 async def test_a_node_that_was_fenced_before_loses_it_and_the_callers_go_to_the_owner() -> None:
     async with world("node-1", "node-2", "node-3") as w:
-        source, third = w.hosts["node-1"], w.hosts["node-3"]
+        source, third = w.systems["node-1"], w.systems["node-3"]
         a = await living(w, Counter)
         await source.store.release("counter", [(a, live(source, a).epoch)])
         await third.catalog.activate(a)
@@ -469,7 +469,7 @@ async def test_a_node_that_was_fenced_before_loses_it_and_the_callers_go_to_the_
 
 async def test_a_target_that_is_not_up_in_the_store_leaves_it_here() -> None:
     async with world() as w:
-        source, target = w.hosts.values()
+        source, target = w.systems.values()
         a = await living(w, Counter)
         live(source, a).call("add", (3,))
         w.database.nodes[target.me].state = "dead"
@@ -480,9 +480,9 @@ async def test_a_target_that_is_not_up_in_the_store_leaves_it_here() -> None:
 
 def _lose(w: Cluster, lost: type, times: int = 1, answers: bool = False) -> None:
     """Swallow so many messages of that sort to any node, or their answers."""
-    for host in w.hosts.values():
+    for system in w.systems.values():
 
-        def serve(peer: NodeAddress, payload: bytes, real: Any = host.arrivals.serve) -> Any:
+        def serve(peer: NodeAddress, payload: bytes, real: Any = system.arrivals.serve) -> Any:
             nonlocal times
             if isinstance(parcels.decode(payload), lost) and times > 0:
                 times -= 1
@@ -491,14 +491,14 @@ def _lose(w: Cluster, lost: type, times: int = 1, answers: bool = False) -> None
                 return asyncio.get_running_loop().create_future()
             return real(peer, payload)
 
-        host.transport.serve(Service.MIGRATE, serve)
+        system.transport.serve(Service.MIGRATE, serve)
 
 
 @pytest.mark.parametrize("lost", [Ship, Go])
 @pytest.mark.parametrize("answers", [False, True])
 async def test_lost_messages_lose_no_change_and_what_lives_by_itself_wakes(lost: type, answers: bool) -> None:
     async with world() as w:
-        source, target = w.hosts.values()
+        source, target = w.systems.values()
         a = await living(w, Walker)
         live(source, a).call("add", (5,))
         live(source, a).call("beat", ("x",))
@@ -513,13 +513,15 @@ async def test_lost_messages_lose_no_change_and_what_lives_by_itself_wakes(lost:
 
 async def test_calls_that_wait_find_a_target_that_lost_the_parcel() -> None:
     async with world() as w:
-        source, target = w.hosts.values()
+        source, target = w.systems.values()
         a = await living(w, Walker)
         _lose(w, Ship)
         source.faults.hold = asyncio.Event()
         moving = asyncio.ensure_future(move(w, a))
         await until(lambda: live(source, a).frozen)
-        waiting = [asyncio.ensure_future(host.ask(a, "beat", (f"{n}",))) for n in range(3) for host in (source, target)]
+        waiting = [
+            asyncio.ensure_future(system.ask(a, "beat", (f"{n}",))) for n in range(3) for system in (source, target)
+        ]
         await until(lambda: len(live(source, a).queued()) == 6)
         source.faults.hold.set()
         assert await moving == 1
@@ -528,7 +530,7 @@ async def test_calls_that_wait_find_a_target_that_lost_the_parcel() -> None:
 
 async def test_an_activation_that_lives_there_thaws_without_the_last_words() -> None:
     async with world() as w:
-        source, target = w.hosts.values()
+        source, target = w.systems.values()
         a, ghost = home(w, Walker, "node-2"), home(w, Ghost, "node-1")
         for identity in (a, ghost):
             await source.catalog.activate(identity)
@@ -541,7 +543,7 @@ async def test_an_activation_that_lives_there_thaws_without_the_last_words() -> 
 
 async def test_a_target_that_refuses_or_cannot_be_reached_leaves_everything_here() -> None:
     async with world("node-1", "node-2", actors={"max_activations": 3}) as w:
-        source, target = w.hosts.values()
+        source, target = w.systems.values()
         ids = [identity for n in range(40) if source.owner(identity := actor_id("counter", f"k{n}")) == target.me][:3]
         for identity in ids:
             await source.catalog.activate(identity)
@@ -561,7 +563,7 @@ async def test_a_target_that_refuses_or_cannot_be_reached_leaves_everything_here
 
 async def test_a_target_that_dies_after_the_compare_and_set_is_succeeded_in_the_ordinary_way() -> None:
     async with world("node-1", "node-2") as w:
-        source, target = w.hosts.values()
+        source, target = w.systems.values()
         a = await living(w, Counter)
         live(source, a).call("add", (5,))
         source.faults.hold = asyncio.Event()
@@ -572,7 +574,7 @@ async def test_a_target_that_dies_after_the_compare_and_set_is_succeeded_in_the_
         w.network.crash(target.me)
         assert await moving == 1
         w.database.nodes[target.me].state = "dead"
-        w.hosts.pop("node-2")
+        w.systems.pop("node-2")
         w.show("node-1")
         assert await source.ask(a, "add", (1,)) == 6
         await target.supervisor.stop()
@@ -580,7 +582,7 @@ async def test_a_target_that_dies_after_the_compare_and_set_is_succeeded_in_the_
 
 async def test_a_call_that_is_at_the_target_first_waits_for_the_parcel() -> None:
     async with world() as w:
-        source, target = w.hosts.values()
+        source, target = w.systems.values()
         a = await living(w, Walker)
         live(source, a).call("beat", ("x",))
         target.directory.partition.unregister(a, source.me)
@@ -598,7 +600,7 @@ async def test_a_call_that_is_at_the_target_first_waits_for_the_parcel() -> None
 
 async def test_a_parcel_that_is_too_late_is_refused_and_the_claimed_one_lives_on() -> None:
     async with world() as w:
-        source, target = w.hosts.values()
+        source, target = w.systems.values()
         a = await living(w, Walker)
         live(source, a).call("add", (5,))
         real, gate = source.store.migrate, asyncio.Event()
@@ -621,7 +623,7 @@ async def test_a_parcel_that_is_too_late_is_refused_and_the_claimed_one_lives_on
 
 async def test_a_repeated_message_gets_the_same_answer_and_an_unknown_one_does_nothing() -> None:
     async with world() as w:
-        source, target = w.hosts.values()
+        source, target = w.systems.values()
         a = await living(w, Counter)
         sent: list[bytes] = []
         serve = target.arrivals.serve
@@ -646,7 +648,7 @@ async def test_a_repeated_message_gets_the_same_answer_and_an_unknown_one_does_n
 
 async def test_bytes_that_are_no_migration_are_bad_input_and_change_nothing() -> None:
     async with world() as w:
-        source, target = w.hosts.values()
+        source, target = w.systems.values()
         a = home(w, Walker, "node-2")
         to = target.me.incarnation
 
@@ -697,7 +699,7 @@ async def test_bytes_that_are_no_migration_are_bad_input_and_change_nothing() ->
 @pytest.mark.parametrize("part", ["base", "tail", "ends", "next_seq"])
 async def test_a_log_that_does_not_fit_together_is_refused(part: str) -> None:
     async with world() as w:
-        source, target = w.hosts.values()
+        source, target = w.systems.values()
         a = await living(w, Ledger)
         for _ in range(3):
             await live(source, a).call("add", (1,))
@@ -715,7 +717,7 @@ async def test_a_log_that_does_not_fit_together_is_refused(part: str) -> None:
 
 async def test_an_activation_that_cannot_travel_lives_on_here() -> None:
     async with world() as w:
-        source, target = w.hosts.values()
+        source, target = w.systems.values()
         a = await living(w, Walker)
         live(source, a).call("refuse", ())
         assert await move(w, a) == 0
@@ -728,7 +730,7 @@ async def test_an_activation_that_cannot_travel_lives_on_here() -> None:
 
 async def test_a_parcel_that_cannot_be_read_costs_the_others_of_its_message_nothing() -> None:
     async with world() as w:
-        source, target = w.hosts.values()
+        source, target = w.systems.values()
         ids = [identity for n in range(40) if source.owner(identity := actor_id("walker", f"k{n}")) == target.me][:4]
         for identity in ids:
             await source.catalog.activate(identity)
@@ -742,7 +744,7 @@ async def test_a_parcel_that_cannot_be_read_costs_the_others_of_its_message_noth
 
 async def test_a_silent_target_holds_up_nothing_that_goes_elsewhere() -> None:
     async with moving_world("node-1", "node-2", "node-3") as w:
-        source, target, third = w.hosts.values()
+        source, target, third = w.systems.values()
         ids = [identity for n in range(400) if source.owner(identity := actor_id("counter", f"k{n}")) == source.me]
         for identity in ids:
             await source.catalog.activate(identity)
@@ -756,7 +758,7 @@ async def test_a_silent_target_holds_up_nothing_that_goes_elsewhere() -> None:
 
 async def test_a_parcel_that_is_claimed_and_cannot_be_read_is_lost_and_holds_up_no_other_move() -> None:
     async with world() as w:
-        source, target = w.hosts.values()
+        source, target = w.systems.values()
         ids = [identity for n in range(40) if source.owner(identity := actor_id("counter", f"k{n}")) == target.me][:2]
         for identity in ids:
             await source.catalog.activate(identity)
@@ -779,7 +781,7 @@ async def test_a_parcel_that_is_claimed_and_cannot_be_read_is_lost_and_holds_up_
 
 async def test_a_volatile_actor_moves_with_its_state_or_stays() -> None:
     async with world() as w:
-        source, target = w.hosts.values()
+        source, target = w.systems.values()
         ghost = home(w, Ghost, "node-1")
         await source.catalog.activate(ghost)
         live(source, ghost).call("add", (5,))
@@ -797,15 +799,15 @@ async def test_a_volatile_actor_moves_with_its_state_or_stays() -> None:
 def _show_leaving(w: Cluster, leaving: str) -> None:
     members = tuple(
         msgspec.structs.replace(member, state="leaving" if member.node == leaving else "up")
-        for member in w.hosts["node-1"].view.members.values()
+        for member in w.systems["node-1"].view.members.values()
     )
-    for host in w.hosts.values():
-        change_view(View(members), transport=host.transport, system=host)
+    for system in w.systems.values():
+        change_view(View(members), transport=system.transport, system=system)
 
 
 async def test_a_leaving_node_hands_everything_on_whatever_its_placement() -> None:
     async with moving_world("node-1", "node-2", "node-3") as w:
-        node = w.hosts["node-1"]
+        node = w.systems["node-1"]
         ids = [home(w, cls, "node-1") for cls in (Walker, Counter, Ledger)]
         ids += [actor_id("near", f"{n}") for n in range(5)] + [actor_id("ghost", f"{n}") for n in range(5)]
         for identity in ids:
@@ -819,7 +821,7 @@ async def test_a_leaving_node_hands_everything_on_whatever_its_placement() -> No
 
 async def test_nothing_moves_to_a_node_that_is_leaving() -> None:
     async with moving_world() as w:
-        source, target = w.hosts.values()
+        source, target = w.systems.values()
         a = home(w, Counter, "node-1")
         await source.catalog.activate(a)
         _show_leaving(w, "node-2")
@@ -827,7 +829,7 @@ async def test_nothing_moves_to_a_node_that_is_leaving() -> None:
         assert source.misplaced.home(live(source, a)) == source.me and not target.catalog.live
 
 
-def silence(host: TestHost) -> list[bytes]:
+def silence(system: TestSystem) -> list[bytes]:
     """From here on `host` answers nothing about moves; what it is asked."""
     asked: list[bytes] = []
 
@@ -836,13 +838,13 @@ def silence(host: TestHost) -> list[bytes]:
             asked.append(payload)
         return asyncio.get_running_loop().create_future()
 
-    host.transport.serve(Service.MIGRATE, never)
+    system.transport.serve(Service.MIGRATE, never)
     return asked
 
 
 async def test_a_stop_stores_what_is_acknowledged_although_a_peer_is_silent() -> None:
     async with moving_world("node-1", "node-2", "node-3", actors={"rebalance_per_s": 1}) as w:
-        source, target, third = w.hosts.values()
+        source, target, third = w.systems.values()
         ids = [identity for n in range(600) if source.owner(identity := actor_id("counter", f"k{n}")) == source.me]
         for identity in ids:
             await source.catalog.activate(identity)
@@ -867,7 +869,7 @@ async def test_a_stop_stores_what_is_acknowledged_although_a_peer_is_silent() ->
 
 async def test_a_stop_moves_what_it_can_and_stores_the_rest() -> None:
     async with moving_world() as w:
-        source, target = w.hosts.values()
+        source, target = w.systems.values()
         a, b, near = home(w, Walker, "node-1"), home(w, Ledger, "node-1"), actor_id("near", "n")
         for identity in (a, b, near):
             await source.catalog.activate(identity)
@@ -887,17 +889,17 @@ async def test_while_views_differ_every_actor_has_one_place_in_the_end() -> None
     async with moving_world("node-1", "node-2") as w:
         ids = [actor_id("counter", f"k{n}") for n in range(60)]
         for identity in ids:
-            await w.hosts["node-1"].ask(identity, "add", (1,))
+            await w.systems["node-1"].ask(identity, "add", (1,))
         await w.add("node-3")
-        asking = [asyncio.ensure_future(w.hosts["node-2"].ask(identity, "add", (1,))) for identity in ids]
+        asking = [asyncio.ensure_future(w.systems["node-2"].ask(identity, "add", (1,))) for identity in ids]
         w.show("node-1", "node-2", "node-3")
         await asyncio.gather(*asking)
-        node = w.hosts["node-3"]
+        node = w.systems["node-3"]
         moved = [identity for identity in ids if node.owner(identity) == node.me]
         await until(lambda: all(node.find(identity) is not None for identity in moved))
         assert all(len(places(w, identity)) == 1 for identity in ids)
         assert [await node.ask(identity, "total", ()) for identity in ids] == [2] * len(ids)
-        assert sum(host.metrics.migrations_total for host in w.hosts.values()) == len(moved)
+        assert sum(system.metrics.migrations_total for system in w.systems.values()) == len(moved)
 
 
 async def test_with_a_crash_journal_answers_are_out_before_it_moves_and_records_stay_until_it_is_clear() -> None:
@@ -907,7 +909,7 @@ async def test_with_a_crash_journal_answers_are_out_before_it_moves_and_records_
         return MemoryJournal(journals, NodeId(name), metrics, JournalSettings())
 
     async with cluster(NODES, _app(), journal, actors={"rebalance_per_s": 1}) as w:
-        source, target = w.hosts.values()
+        source, target = w.systems.values()
         a = await living(w, Counter)
         answer = live(source, a).call("add", (5,))
         assert not answer.done()
@@ -924,7 +926,7 @@ async def test_with_a_crash_journal_answers_are_out_before_it_moves_and_records_
 
 async def test_two_moves_of_the_same_at_once_are_one() -> None:
     async with world() as w:
-        source, target = w.hosts.values()
+        source, target = w.systems.values()
         a = await living(w, Counter)
         here = live(source, a)
         moved = await asyncio.gather(

@@ -10,7 +10,7 @@ from server.actors.actor import Actor, remote
 from server.actors.app import App
 from server.errors import Internal
 from server.ids import ActorId, actor_id
-from tests.support.engine import Cluster, TestHost, cluster
+from tests.support.engine import Cluster, TestSystem, cluster
 from tests.support.tiny import Counter, Near, Total
 
 COUNTER, LEDGER, NEAR = actor_id("counter", "a"), actor_id("ledger", "a"), actor_id("near", "a")
@@ -50,18 +50,18 @@ class ObservedCluster(Cluster):
         self.seen = Seen()
         self.kinds = [cls.kind for cls in self.app.actors if cls is not Near]
 
-    def before_start(self, host: TestHost) -> None:
+    def before_start(self, system: TestSystem) -> None:
         for kind in self.kinds:
-            host.observe(kind, self.seen)
+            system.observe(kind, self.seen)
 
 
 async def test_each_change_is_told_once_with_its_version_and_both_states() -> None:
     async with cluster(world=ObservedCluster) as world:
-        host, seen = world.hosts["node-1"], world.seen  # type: ignore[attr-defined]
+        system, seen = world.systems["node-1"], world.seen  # type: ignore[attr-defined]
         for identity in (COUNTER, LEDGER):
-            assert await host.ask(identity, "add", (2,)) == 2
-            assert await host.ask(identity, "add", (3,)) == 5
-            await host.ask(identity, "total", ())
+            assert await system.ask(identity, "add", (2,)) == 2
+            assert await system.ask(identity, "add", (3,)) == 5
+            await system.ask(identity, "total", ())
         assert seen.changes == [
             (COUNTER, 1, 0, 2), (COUNTER, 2, 2, 5), (LEDGER, 1, 0, 2), (LEDGER, 2, 2, 5),
         ]  # fmt: skip
@@ -70,35 +70,35 @@ async def test_each_change_is_told_once_with_its_version_and_both_states() -> No
 async def test_changes_of_volatile_actors_are_told_too() -> None:
     async with cluster(app=App("blips", (Blip,)), world=ObservedCluster) as world:
         blip = actor_id("blip", "a")
-        assert await world.hosts["node-1"].ask(blip, "add", (2,)) == 2
-        assert world.hosts["node-1"].ask_now(blip, "add", (1,)) == 3
+        assert await world.systems["node-1"].ask(blip, "add", (2,)) == 2
+        assert world.systems["node-1"].ask_now(blip, "add", (1,)) == 3
         assert world.seen.changes == [(blip, 1, 0, 2), (blip, 2, 2, 3)]  # type: ignore[attr-defined]
 
 
 async def test_turns_that_fail_are_not_told() -> None:
     async with cluster(world=ObservedCluster) as world:
-        host, seen = world.hosts["node-1"], world.seen  # type: ignore[attr-defined]
+        system, seen = world.systems["node-1"], world.seen  # type: ignore[attr-defined]
         with pytest.raises(Internal):
-            await host.ask(COUNTER, "change_and_raise", ())
+            await system.ask(COUNTER, "change_and_raise", ())
         with pytest.raises(Internal):
-            await host.ask(LEDGER, "add_twice_and_raise", ())
+            await system.ask(LEDGER, "add_twice_and_raise", ())
         assert seen.changes == []
 
 
 async def test_loading_is_no_change_and_the_next_one_goes_on_from_there() -> None:
     async with cluster(world=ObservedCluster) as world:
-        host, seen = world.hosts["node-1"], world.seen  # type: ignore[attr-defined]
+        system, seen = world.systems["node-1"], world.seen  # type: ignore[attr-defined]
         for identity in (COUNTER, LEDGER):
-            await host.ask(identity, "add", (2,))
-        assert await host.catalog.deactivate(list(host.catalog.live.values())) == 2
+            await system.ask(identity, "add", (2,))
+        assert await system.catalog.deactivate(list(system.catalog.live.values())) == 2
         for identity in (COUNTER, LEDGER):
-            await host.ask(identity, "add", (1,))
+            await system.ask(identity, "add", (1,))
         assert seen.changes[2:] == [(COUNTER, 2, 2, 3), (LEDGER, 2, 2, 3)]
 
 
 async def test_an_actor_that_moves_is_observed_where_it_goes() -> None:
     async with cluster(("node-1", "node-2"), world=ObservedCluster) as world:
-        source, target = world.hosts["node-1"], world.hosts["node-2"]
+        source, target = world.systems["node-1"], world.systems["node-2"]
         await source.ask(COUNTER, "add", (2,))
         source, target = (source, target) if source.find(COUNTER) else (target, source)
         activation = source.find(COUNTER)
@@ -111,17 +111,17 @@ async def test_an_actor_that_moves_is_observed_where_it_goes() -> None:
 
 async def test_an_observer_that_fails_hinders_neither_the_turn_nor_the_answer() -> None:
     async with cluster(world=ObservedCluster) as world:
-        host, seen = world.hosts["node-1"], world.seen  # type: ignore[attr-defined]
+        system, seen = world.systems["node-1"], world.seen  # type: ignore[attr-defined]
         seen.fails = True
-        assert await host.ask(COUNTER, "add", (2,)) == 2
-        assert host.metrics.turn_errors_total == 1 and len(seen.changes) == 1
+        assert await system.ask(COUNTER, "add", (2,)) == 2
+        assert system.metrics.turn_errors_total == 1 and len(seen.changes) == 1
 
 
 async def test_kinds_that_nobody_observes_have_plain_activations() -> None:
     async with cluster(world=ObservedCluster) as world:
-        host = world.hosts["node-1"]
-        await host.ask(NEAR, "where", ())
-        near = host.find(NEAR)
+        system = world.systems["node-1"]
+        await system.ask(NEAR, "where", ())
+        near = system.find(NEAR)
         assert type(near) is Activation and not hasattr(near, "_observers")
         with pytest.raises(AssertionError, match="before the start"):
-            host.observe(Counter.kind, Seen())
+            system.observe(Counter.kind, Seen())

@@ -13,7 +13,7 @@ from server.actors.app import App
 from server.catalog.orphans import LIMITS, OrphanLimits
 from server.errors import Unavailable
 from server.ids import ActorId, actor_id
-from tests.support.engine import Cluster, TestHost, cluster, key_owned_by
+from tests.support.engine import Cluster, TestSystem, cluster, key_owned_by
 from tests.support.tiny import Ledger
 from tests.support.waiting import until
 
@@ -33,17 +33,17 @@ TINY = App(name="lasting", actors=(Lasting,))
 
 async def match_on(world: Cluster, node: str) -> ActorId:
     """A match that nobody joined, on its slot's owner `node`."""
-    host = world.hosts[node]
-    key = key_owned_by(host, Match, node)
-    await host.ask(actor_id("match", key), "create", (HOST, MatchCreate(1, "line", 1, key, MatchOptions())))
+    system = world.systems[node]
+    key = key_owned_by(system, Match, node)
+    await system.ask(actor_id("match", key), "create", (HOST, MatchCreate(1, "line", 1, key, MatchOptions())))
     return actor_id("match", key)
 
 
-async def die(world: Cluster, node: str) -> TestHost:
+async def die(world: Cluster, node: str) -> TestSystem:
     """`node` ends without a goodbye, and the other one sees and settles it."""
-    dead = world.hosts[node]
+    dead = world.systems[node]
     await world.remove(node)
-    (other,) = world.hosts.values()
+    (other,) = world.systems.values()
     world.show(other.me.node)
     await other.store.bury(dead.me)
     return other
@@ -63,7 +63,7 @@ async def test_a_match_goes_on_and_ends_although_nobody_calls_it() -> None:
 async def test_while_its_node_lives_in_the_store_it_is_left_alone() -> None:
     async with cluster(("node-1", "node-2"), app=Game, **SLOW_LOOK) as world:
         match = await match_on(world, "node-1")
-        source, other = world.hosts["node-1"], world.hosts["node-2"]
+        source, other = world.systems["node-1"], world.systems["node-2"]
         world.show("node-2")  # cut off, or dead: only the store knows
         for _ in range(3):
             await other.orphans.look()
@@ -84,7 +84,7 @@ async def test_a_match_that_a_stopped_cluster_left_behind() -> None:
 
 async def test_each_owner_wakes_its_own_and_only_what_was_created() -> None:
     async with cluster(("node-1", "node-2", "node-3"), app=Game, **SLOW_LOOK) as world:
-        dead, target, third = world.hosts.values()
+        dead, target, third = world.systems.values()
         matches = []
         for number in range(30):
             key = f"m{number}"
@@ -107,7 +107,7 @@ async def test_each_owner_wakes_its_own_and_only_what_was_created() -> None:
 async def test_an_orphan_that_cannot_be_woken_holds_no_other_up() -> None:
     async with cluster(("node-1",), app=TINY, **SLOW_LOOK) as world:
         for number in range(12):
-            await world.hosts["node-1"].ask(actor_id("ledger", f"l{number:02}"), "add", (1,))
+            await world.systems["node-1"].ask(actor_id("ledger", f"l{number:02}"), "add", (1,))
         await world.remove("node-1", clean=True)
         after = await world.add("node-2")
         after.orphans.limits = OrphanLimits(page=2, pages_a_look=2)
@@ -128,7 +128,7 @@ async def test_an_orphan_that_cannot_be_woken_holds_no_other_up() -> None:
 async def test_a_row_of_nobody_fails_alone() -> None:
     async with cluster(("node-1",), app=TINY, **SLOW_LOOK) as world:
         last, nobody = actor_id("ledger", "z"), ActorId("ledger/a live one")
-        await world.hosts["node-1"].ask(last, "add", (1,))
+        await world.systems["node-1"].ask(last, "add", (1,))
         await world.remove("node-1", clean=True)
         world.database.entities[nobody] = world.database.entities[last]
         after = await world.add("node-2")
@@ -142,7 +142,7 @@ async def test_a_row_of_nobody_fails_alone() -> None:
 @pytest.mark.parametrize("bound", ["pages_a_look", "under_way"])
 async def test_more_than_one_look_takes_is_looked_for_without_a_pause(bound: str) -> None:
     async with cluster(("node-1", "node-2"), app=TINY, **SLOW_LOOK) as world:
-        source, target = world.hosts["node-1"], world.hosts["node-2"]
+        source, target = world.systems["node-1"], world.systems["node-2"]
         await asyncio.sleep(LIMITS.soon_periods * world.settings.store.lease_period_s)  # it looks often after its start
         source.orphans.limits = OrphanLimits(page=4, soon_periods=0, **{bound: 2})
         ids = [actor_id("ledger", f"l{number:02}") for number in range(30)]
@@ -157,9 +157,9 @@ async def test_more_than_one_look_takes_is_looked_for_without_a_pause(bound: str
 
 async def test_a_finished_log_is_no_orphan() -> None:
     async with cluster(("node-1",), app=TINY, **SLOW_LOOK) as world:
-        host = world.hosts["node-1"]
-        await host.ask(actor_id("ledger", "over"), "add", (1_000,))
-        await host.ask(actor_id("ledger", "on"), "add", (1,))
+        system = world.systems["node-1"]
+        await system.ask(actor_id("ledger", "over"), "add", (1_000,))
+        await system.ask(actor_id("ledger", "on"), "add", (1,))
         await world.remove("node-1", clean=True)
         after = await world.add("node-2")
         assert await after.store.orphans("ledger", 10) == [actor_id("ledger", "on")]

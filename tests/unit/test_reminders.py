@@ -13,7 +13,7 @@ from server.catalog.reminders import LIMITS, ReminderLimits
 from server.errors import BadSetting, Fenced, Internal, NotFound, Unavailable
 from server.ids import ActorId, actor_id
 from server.storage.ports import Claim, Reminder
-from tests.support.engine import Cluster, TestHost, cluster, key_owned_by
+from tests.support.engine import Cluster, TestSystem, cluster, key_owned_by
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.virtual_time
@@ -132,57 +132,57 @@ def plant(world: Cluster, *rows: Reminder) -> None:
     world.database.reminders.update({(one.id, one.name): one for one in rows})
 
 
-def state(host: TestHost, identity: ActorId = ANN) -> Any:
-    activation = host.find(identity)
+def state(system: TestSystem, identity: ActorId = ANN) -> Any:
+    activation = system.find(identity)
     assert activation is not None
     return activation.boundary
 
 
-async def poll(host: TestHost) -> None:
+async def poll(system: TestSystem) -> None:
     """One poll, and all that it began."""
-    await host.reminders.poll()
-    await until(lambda: not host.reminders.busy)
+    await system.reminders.poll()
+    await until(lambda: not system.reminders.busy)
 
 
-async def flush(host: TestHost) -> None:
-    await host.write_behind.flush_these(list(host.catalog.live.values()))
+async def flush(system: TestSystem) -> None:
+    await system.write_behind.flush_these(list(system.catalog.live.values()))
 
 
 async def test_a_reminder_comes_when_it_is_due_and_goes_when_it_is_stored() -> None:
     async with cluster(app=ALARMS, **BY_HAND) as world:
-        host = world.hosts["node-1"]
-        now = host.clock.wall_ms()
-        await host.ask(ANN, "set", (now + 3_600_000,))
-        await poll(host)
-        assert state(host).rang == ()
-        await host.ask(ANN, "set", (now - 5,))  # moved
+        system = world.systems["node-1"]
+        now = system.clock.wall_ms()
+        await system.ask(ANN, "set", (now + 3_600_000,))
+        await poll(system)
+        assert state(system).rang == ()
+        await system.ask(ANN, "set", (now - 5,))  # moved
         assert rows(world) == {(ANN, "ring"): now - 5}
-        await poll(host)
-        assert state(host) == Rung((now - 5,), 0, {"ring": now - 5})
-        await poll(host)
+        await poll(system)
+        assert state(system) == Rung((now - 5,), 0, {"ring": now - 5})
+        await poll(system)
         assert rows(world) == {(ANN, "ring"): now - 5}, "it is not stored yet"
-        await flush(host)
-        await poll(host)
+        await flush(system)
+        await poll(system)
         assert rows(world) == {}
-        assert state(host).rang == (now - 5,)
-        assert host.metrics.reminders_fired_total == 1
+        assert state(system).rang == (now - 5,)
+        assert system.metrics.reminders_fired_total == 1
 
 
 async def test_the_service_does_all_that_by_itself() -> None:
     async with cluster(app=ALARMS, **OFTEN) as world:
-        host = world.hosts["node-1"]
-        host.supervisor.spawn(host.write_behind.run(), "write-behind")
+        system = world.systems["node-1"]
+        system.supervisor.spawn(system.write_behind.run(), "write-behind")
         for number in range(200):
-            await host.ask(actor_id("alarm", f"a{number}"), "set", (number + 1,))
+            await system.ask(actor_id("alarm", f"a{number}"), "set", (number + 1,))
         await until(lambda: not rows(world))
-        assert [state(host, actor_id("alarm", f"a{number}")).rang for number in range(200)] == [
+        assert [state(system, actor_id("alarm", f"a{number}")).rang for number in range(200)] == [
             (number + 1,) for number in range(200)
         ]
 
 
 async def test_a_crash_between_call_and_flush_brings_it_again() -> None:
     async with cluster(("node-1", "node-2"), app=ALARMS, **BY_HAND) as world:
-        source, target = world.hosts["node-1"], world.hosts["node-2"]
+        source, target = world.systems["node-1"], world.systems["node-2"]
         ann = actor_id("alarm", key_owned_by(source, Alarm, "node-1"))
         await target.ask(ann, "set", (7,))
         await poll(target)  # not its slot
@@ -200,7 +200,7 @@ async def test_a_crash_between_call_and_flush_brings_it_again() -> None:
 
 async def test_after_the_flush_a_crash_brings_it_no_more() -> None:
     async with cluster(("node-1", "node-2"), app=ALARMS, **BY_HAND) as world:
-        source, target = world.hosts["node-1"], world.hosts["node-2"]
+        source, target = world.systems["node-1"], world.systems["node-2"]
         ann = actor_id("alarm", key_owned_by(source, Alarm, "node-1"))
         await source.ask(ann, "set", (7,))
         await poll(source)
@@ -215,11 +215,11 @@ async def test_after_the_flush_a_crash_brings_it_no_more() -> None:
 
 async def test_two_nodes_that_both_believe_it_theirs() -> None:
     async with cluster(("node-1", "node-2"), app=ALARMS, **BY_HAND) as world:
-        source, target = world.hosts["node-1"], world.hosts["node-2"]
+        source, target = world.systems["node-1"], world.systems["node-2"]
         ann = actor_id("alarm", key_owned_by(source, Alarm, "node-1"))
         await source.ask(ann, "set", (7,))
         target.owner = lambda identity: target.me if identity == ann else type(target).owner(target, identity)  # type: ignore[method-assign]
-        calls = [host.ask(ann, "reminded", ("ring", 7)) for host in (source, target, source, target)]
+        calls = [system.ask(ann, "reminded", ("ring", 7)) for system in (source, target, source, target)]
         assert await asyncio.gather(*calls) == [False] * 4
         await asyncio.gather(poll(source), poll(target))
         assert state(source, ann).rang == (7,)
@@ -231,42 +231,42 @@ async def test_two_nodes_that_both_believe_it_theirs() -> None:
 
 async def test_moved_while_it_is_delivered() -> None:
     async with cluster(app=ALARMS, **BY_HAND) as world:
-        host = world.hosts["node-1"]
-        later = host.clock.wall_ms() + 3_600_000
-        await host.ask(ANN, "set", (7,))
+        system = world.systems["node-1"]
+        later = system.clock.wall_ms() + 3_600_000
+        await system.ask(ANN, "set", (7,))
         read = row(world, "ring")
-        moving = asyncio.gather(host.ask(ANN, "set", (later,)), host.ask(ANN, "reminded", ("ring", 7)))
+        moving = asyncio.gather(system.ask(ANN, "set", (later,)), system.ask(ANN, "reminded", ("ring", 7)))
         assert (await moving)[1] is True
-        assert state(host).rang == (), "it had been moved before its turn came"
-        await host.store.drop_reminder(read)
+        assert state(system).rang == (), "it had been moved before its turn came"
+        await system.store.drop_reminder(read)
         assert rows(world) == {(ANN, "ring"): later}
 
 
 async def test_moved_during_its_turn() -> None:
     async with cluster(app=ALARMS, **BY_HAND) as world:
-        host = world.hosts["node-1"]
-        later = host.clock.wall_ms() + 3_600_000
+        system = world.systems["node-1"]
+        later = system.clock.wall_ms() + 3_600_000
         Alarm.gate = asyncio.Event()
-        await host.ask(ANN, "set_slow", (7,))
-        await host.reminders.poll()
-        await until(lambda: host.find(ANN) is not None and host.find(ANN).busy)  # type: ignore[union-attr]
-        moving = asyncio.ensure_future(host.ask(ANN, "set_slow", (later,)))
+        await system.ask(ANN, "set_slow", (7,))
+        await system.reminders.poll()
+        await until(lambda: system.find(ANN) is not None and system.find(ANN).busy)  # type: ignore[union-attr]
+        moving = asyncio.ensure_future(system.ask(ANN, "set_slow", (later,)))
         await asyncio.sleep(0)
         Alarm.gate.set()
         await moving
-        await until(lambda: not host.reminders.busy)
-        await flush(host)
-        await poll(host)
-        assert state(host).rang == (7,)
+        await until(lambda: not system.reminders.busy)
+        await flush(system)
+        await poll(system)
+        assert state(system).rang == (7,)
         assert rows(world) == {(ANN, "ring_slowly"): later}
 
 
 class Late:
     """A store that answers nothing, and does what it was asked to when told to."""
 
-    def __init__(self, host: TestHost, statement: str) -> None:
-        self.host, self.statement = host, statement
-        self.real = getattr(host.store, statement)
+    def __init__(self, system: TestSystem, statement: str) -> None:
+        self.system, self.statement = system, statement
+        self.real = getattr(system.store, statement)
         self.sent: list[Reminder] = []
 
     async def __call__(self, reminder: Reminder) -> bool:
@@ -274,20 +274,20 @@ class Late:
         raise Unavailable("planted")
 
     def __enter__(self) -> "Late":
-        setattr(self.host.store, self.statement, self)
+        setattr(self.system.store, self.statement, self)
         return self
 
     def __exit__(self, *_: object) -> None:
-        delattr(self.host.store, self.statement)
+        delattr(self.system.store, self.statement)
 
     async def arrive(self) -> list[bool]:
         return [await self.real(reminder) for reminder in self.sent]
 
 
-async def late(host: TestHost, ann: ActorId, method: str, *args: int) -> Late:
+async def late(system: TestSystem, ann: ActorId, method: str, *args: int) -> Late:
     """`ann.method` at `host`, whose statement has not reached the store yet."""
-    with Late(host, f"{method}_reminder") as statements, pytest.raises(Unavailable):
-        await host.ask(ann, method, args)
+    with Late(system, f"{method}_reminder") as statements, pytest.raises(Unavailable):
+        await system.ask(ann, method, args)
     assert len(statements.sent) == 1
     return statements
 
@@ -295,21 +295,21 @@ async def late(host: TestHost, ann: ActorId, method: str, *args: int) -> Late:
 @pytest.mark.parametrize("method", ["set", "unset"])
 async def test_a_late_statement_of_the_owner_changes_nothing_that_was_set_since(method: str) -> None:
     async with cluster(app=ALARMS, **BY_HAND) as world:
-        host = world.hosts["node-1"]
-        later = host.clock.wall_ms() + 3_600_000
-        await host.ask(ANN, "set", (later - 1,))
-        given_up = await late(host, ANN, method, *([7] if method == "set" else []))
-        await host.ask(ANN, "set", (later,))
+        system = world.systems["node-1"]
+        later = system.clock.wall_ms() + 3_600_000
+        await system.ask(ANN, "set", (later - 1,))
+        given_up = await late(system, ANN, method, *([7] if method == "set" else []))
+        await system.ask(ANN, "set", (later,))
         assert await given_up.arrive() == [True]
-        await poll(host)
-        assert (state(host).rang, rows(world)) == ((), {(ANN, "ring"): later})
+        await poll(system)
+        assert (state(system).rang, rows(world)) == ((), {(ANN, "ring"): later})
 
 
 @pytest.mark.parametrize("moves", [True, False])
 @pytest.mark.parametrize("method", ["set", "unset"])
 async def test_a_late_statement_of_the_former_owner_is_refused(method: str, moves: bool) -> None:
     async with cluster(("node-1", "node-2"), app=ALARMS, **BY_HAND) as world:
-        source, target = world.hosts["node-1"], world.hosts["node-2"]
+        source, target = world.systems["node-1"], world.systems["node-2"]
         ann = actor_id("alarm", key_owned_by(source, Alarm, "node-1"))
         later = source.clock.wall_ms() + 3_600_000
         for _ in range(5):
@@ -333,7 +333,7 @@ async def test_a_late_statement_of_the_former_owner_is_refused(method: str, move
 
 async def test_statements_go_on_counting_when_a_move_fails() -> None:
     async with cluster(("node-1", "node-2"), app=ALARMS, **BY_HAND) as world:
-        source, target = world.hosts["node-1"], world.hosts["node-2"]
+        source, target = world.systems["node-1"], world.systems["node-2"]
         ann = actor_id("alarm", key_owned_by(source, Alarm, "node-1"))
         await source.ask(ann, "set", (8,))
         before = row(world, "ring", ann)
@@ -354,7 +354,7 @@ async def test_statements_go_on_counting_when_a_move_fails() -> None:
 @pytest.mark.parametrize("method", ["set", "unset"])
 async def test_a_node_that_has_lost_the_actor_learns_it(method: str) -> None:
     async with cluster(("node-1", "node-2"), app=ALARMS, **BY_HAND) as world:
-        source, target = world.hosts["node-1"], world.hosts["node-2"]
+        source, target = world.systems["node-1"], world.systems["node-2"]
         ann = actor_id("alarm", key_owned_by(source, Alarm, "node-1"))
         await source.ask(ann, "note", ())
         await flush(source)
@@ -371,9 +371,9 @@ async def test_a_node_that_has_lost_the_actor_learns_it(method: str) -> None:
 async def test_two_statements_of_one_turn_and_one_reminder() -> None:
     """The one that was made later counts, whichever comes first."""
     async with cluster(app=ALARMS, **BY_HAND) as world:
-        host = world.hosts["node-1"]
-        later = host.clock.wall_ms() + 3_600_000
-        real, first = host.store.set_reminder, asyncio.Event()
+        system = world.systems["node-1"]
+        later = system.clock.wall_ms() + 3_600_000
+        real, first = system.store.set_reminder, asyncio.Event()
 
         async def swapped(one: Reminder) -> bool:
             if one.due_ms == 7:
@@ -382,155 +382,155 @@ async def test_two_statements_of_one_turn_and_one_reminder() -> None:
             first.set()
             return done
 
-        host.store.set_reminder = swapped  # type: ignore[method-assign]
-        await host.ask(ANN, "set_both", (7, later))
-        assert await host.ask(ANN, "reminded", ("ring", 7)) is True, "read from nowhere"
-        assert (state(host).rang, rows(world)) == ((), {(ANN, "ring"): later})
+        system.store.set_reminder = swapped  # type: ignore[method-assign]
+        await system.ask(ANN, "set_both", (7, later))
+        assert await system.ask(ANN, "reminded", ("ring", 7)) is True, "read from nowhere"
+        assert (state(system).rang, rows(world)) == ((), {(ANN, "ring"): later})
 
 
 async def test_taken_back() -> None:
     async with cluster(("node-1", "node-2"), app=ALARMS, **BY_HAND) as world:
-        host = world.hosts["node-1"]
-        ann = actor_id("alarm", key_owned_by(host, Alarm, "node-1"))
-        await host.ask(ann, "set", (7,))
-        await host.ask(ann, "unset", ())
+        system = world.systems["node-1"]
+        ann = actor_id("alarm", key_owned_by(system, Alarm, "node-1"))
+        await system.ask(ann, "set", (7,))
+        await system.ask(ann, "unset", ())
         assert rows(world) == {}
-        assert await host.ask(ann, "reminded", ("ring", 7)) is True, "read before it was taken back"
-        assert state(host, ann).rang == ()
-        await host.ask(ann, "set", (9,))
+        assert await system.ask(ann, "reminded", ("ring", 7)) is True, "read before it was taken back"
+        assert state(system, ann).rang == ()
+        await system.ask(ann, "set", (9,))
         await world.remove("node-1", clean=True)
         world.show("node-2")
-        await world.hosts["node-2"].ask(ann, "unset", ())  # by an activation that did not set it
+        await world.systems["node-2"].ask(ann, "unset", ())  # by an activation that did not set it
         assert rows(world) == {}
 
 
 async def test_set_again_after_it_was_handled_it_comes_again() -> None:
     async with cluster(app=ALARMS, **BY_HAND) as world:
-        host = world.hosts["node-1"]
+        system = world.systems["node-1"]
         for _ in range(3):
-            await host.ask(ANN, "set", (7,))
-            await poll(host)
-        assert state(host).rang == (7, 8, 9)
+            await system.ask(ANN, "set", (7,))
+            await poll(system)
+        assert state(system).rang == (7, 8, 9)
 
 
 async def test_a_reminder_that_sets_itself_again() -> None:
     async with cluster(app=ALARMS, **BY_HAND) as world:
-        host = world.hosts["node-1"]
-        await host.ask(ANN, "begin", (7,))
+        system = world.systems["node-1"]
+        await system.ask(ANN, "begin", (7,))
         for _ in range(3):
-            await poll(host)
-            await poll(host)
-        assert state(host).rang[:3] == (7, 1_007, 2_007)
-        assert len(set(state(host).rang)) == len(state(host).rang)
-        assert rows(world) == {(ANN, "each_second"): state(host).rang[-1] + 1_000}
+            await poll(system)
+            await poll(system)
+        assert state(system).rang[:3] == (7, 1_007, 2_007)
+        assert len(set(state(system).rang)) == len(state(system).rang)
+        assert rows(world) == {(ANN, "each_second"): state(system).rang[-1] + 1_000}
 
 
 async def test_a_logged_actor_is_done_when_its_events_are_stored() -> None:
     async with cluster(app=ALARMS, **BY_HAND) as world:
-        host = world.hosts["node-1"]
+        system = world.systems["node-1"]
         big = actor_id("bell", "big")
-        await host.ask(big, "set", (7,))
-        host.faults.hold = asyncio.Event()
-        await host.reminders.poll()
-        await until(lambda: any(what == "append" for what, _ in host.faults.seen))
+        await system.ask(big, "set", (7,))
+        system.faults.hold = asyncio.Event()
+        await system.reminders.poll()
+        await until(lambda: any(what == "append" for what, _ in system.faults.seen))
         assert rows(world) == {(big, "strike"): 7}
-        host.faults.hold.set()
+        system.faults.hold.set()
         await until(lambda: not rows(world))
-        assert await host.ask(big, "reminded", ("strike", 7)) is True
-        assert state(host, big).rang == (7,)
+        assert await system.ask(big, "reminded", ("strike", 7)) is True
+        assert state(system, big).rang == (7,)
 
 
 async def test_a_failing_one_is_tried_again_and_holds_no_other_up() -> None:
     async with cluster(app=ALARMS, **BY_HAND) as world:
-        host = world.hosts["node-1"]
+        system = world.systems["node-1"]
         bob = actor_id("alarm", "bob")
-        await host.ask(ANN, "set", (7,))
-        await host.ask(bob, "set", (8,))
+        await system.ask(ANN, "set", (7,))
+        await system.ask(bob, "set", (8,))
         Alarm.fails = 1
-        await poll(host)
-        assert (state(host).rang, state(host, bob).rang) == ((), (8,))
-        await poll(host)
-        assert state(host).rang == (), "not again at once"
-        host.reminders._retries.done(row(world, "ring"))  # its time has come
-        await poll(host)
-        assert state(host).rang == (7,)
+        await poll(system)
+        assert (state(system).rang, state(system, bob).rang) == ((), (8,))
+        await poll(system)
+        assert state(system).rang == (), "not again at once"
+        system.reminders._retries.done(row(world, "ring"))  # its time has come
+        await poll(system)
+        assert state(system).rang == (7,)
 
 
 async def test_many_that_fail_are_passed_over() -> None:
     async with cluster(app=ALARMS, **BY_HAND) as world:
-        host = world.hosts["node-1"]
-        host.reminders.limits = ReminderLimits(page=2, pages_a_poll=2)
+        system = world.systems["node-1"]
+        system.reminders.limits = ReminderLimits(page=2, pages_a_poll=2)
         plant(world, *(Reminder(actor_id("alarm", "x"), f"none{number}", number + 1) for number in range(10)))
-        await host.ask(ANN, "set", (20,))
+        await system.ask(ANN, "set", (20,))
         for _ in range(3):
-            await poll(host)
-        assert state(host).rang == (20,)
+            await poll(system)
+        assert state(system).rang == (20,)
 
 
 async def test_a_row_of_nobody_fails_alone() -> None:
     async with cluster(app=ALARMS, **BY_HAND) as world:
-        host = world.hosts["node-1"]
-        host.reminders.limits = ReminderLimits(page=1)
+        system = world.systems["node-1"]
+        system.reminders.limits = ReminderLimits(page=1)
         nobody = Reminder(ActorId("alarm/two words"), "ring", 1)
         plant(world, nobody)
-        await host.ask(ANN, "set", (7,))
-        await poll(host)
-        assert state(host).rang == (7,)
-        assert host.find(nobody.id) is None
-        assert not host.reminders._retries.ready(nobody, host.clock.now()), "not again at once"
+        await system.ask(ANN, "set", (7,))
+        await poll(system)
+        assert state(system).rang == (7,)
+        assert system.find(nobody.id) is None
+        assert not system.reminders._retries.ready(nobody, system.clock.now()), "not again at once"
         assert rows(world)[nobody.id, "ring"] == 1
 
 
 async def test_a_reminder_that_no_version_knows_is_dropped_in_the_end() -> None:
     async with cluster(app=ALARMS, **BY_HAND) as world:
-        host = world.hosts["node-1"]
-        now = host.clock.wall_ms()
+        system = world.systems["node-1"]
+        now = system.clock.wall_ms()
         gone = [Reminder(ANN, "none", now - 5), Reminder(actor_id("toad", "x"), "hop", now - 5)]
         old = Reminder(ANN, "no_reminder", now - LIMITS.unknown_kept_ms)
         plant(world, *gone, old)
-        await poll(host)
+        await poll(system)
         assert rows(world) == {(ANN, "none"): now - 5, ("toad/x", "hop"): now - 5}
-        host.reminders.limits = ReminderLimits(unknown_kept_ms=0)
+        system.reminders.limits = ReminderLimits(unknown_kept_ms=0)
         for one in gone:
-            host.reminders._retries.done(one)
-        await poll(host)
+            system.reminders._retries.done(one)
+        await poll(system)
         assert rows(world) == {}
 
 
 async def test_a_store_that_is_away() -> None:
     async with cluster(app=ALARMS, **BY_HAND) as world:
-        host = world.hosts["node-1"]
+        system = world.systems["node-1"]
 
         async def away(*_: Any) -> Any:
             raise Unavailable("planted")
 
-        real = host.store.set_reminder
-        host.store.set_reminder = away  # type: ignore[method-assign]
+        real = system.store.set_reminder
+        system.store.set_reminder = away  # type: ignore[method-assign]
         with pytest.raises(Unavailable):
-            await host.ask(ANN, "set", (7,))
-        host.store.set_reminder = real  # type: ignore[method-assign]
-        await host.ask(ANN, "set", (7,))
-        host.store.drop_reminder = away  # type: ignore[method-assign]
-        await poll(host)
-        await flush(host)
-        await poll(host)
-        del host.store.drop_reminder
-        host.reminders._retries.done(row(world, "ring"))
-        await poll(host)
-        assert (state(host).rang, rows(world)) == ((7,), {})
+            await system.ask(ANN, "set", (7,))
+        system.store.set_reminder = real  # type: ignore[method-assign]
+        await system.ask(ANN, "set", (7,))
+        system.store.drop_reminder = away  # type: ignore[method-assign]
+        await poll(system)
+        await flush(system)
+        await poll(system)
+        del system.store.drop_reminder
+        system.reminders._retries.done(row(world, "ring"))
+        await poll(system)
+        assert (state(system).rang, rows(world)) == ((7,), {})
 
 
 async def test_wrong_use_says_so() -> None:
     async with cluster(app=ALARMS, **BY_HAND) as world:
-        host = world.hosts["node-1"]
+        system = world.systems["node-1"]
         with pytest.raises(Internal, match="after it changed state"):
-            await host.ask(ANN, "note_and_set", ())
+            await system.ask(ANN, "note_and_set", ())
         with pytest.raises(Internal, match="not marked @reminder"):
-            await host.ask(ANN, "set_wrongly", ())
+            await system.ask(ANN, "set_wrongly", ())
         with pytest.raises(NotFound):
-            await host.ask(ANN, "reminded", ("reminded", 7))
+            await system.ask(ANN, "reminded", ("reminded", 7))
         assert rows(world) == {}
-        assert state(host).notes == 0
+        assert state(system).notes == 0
 
 
 def test_a_state_that_cannot_remember_is_refused_with_the_application() -> None:

@@ -11,7 +11,7 @@ from game.messages import MatchCreate, MatchEnd, MatchJoin, MatchOptions, MatchS
 from server.actors.actor import Caller
 from server.ids import ActorId, actor_id
 from server.storage.ports import Reminder
-from tests.support.engine import TestHost, cluster, key_owned_by
+from tests.support.engine import TestSystem, cluster, key_owned_by
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.virtual_time
@@ -25,31 +25,33 @@ SETTLED_S = 1_800.0
 HOST = Caller("host", "host", "h1")
 
 
-def deaf(host: TestHost) -> None:
+def deaf(system: TestSystem) -> None:
     """From here on no player hears of a result."""
-    tell = host.tell
+    tell = system.tell
 
     def without_results(identity: ActorId, name: str, args: tuple[Any, ...]) -> None:
         if not (name == "settle" and identity.startswith("player/")):
             tell(identity, name, args)
 
-    host.tell = without_results  # type: ignore[method-assign]
+    system.tell = without_results  # type: ignore[method-assign]
 
 
-async def played(host: TestHost, match: ActorId) -> None:
+async def played(system: TestSystem, match: ActorId) -> None:
     key = match.partition("/")[2]
     ann = Caller("player", "ann", "s1")
-    await host.ask(match, "create", (HOST, MatchCreate(1, "line", 1, key, MatchOptions(mode="slayer", countdown_ms=0))))
-    await host.ask(match, "join", (ann, MatchJoin(1, "ann", 1, key)))
-    await host.ask(match, "start", (HOST, MatchStart(1, "line", 2, key)))
-    await host.ask(match, "end", (HOST, MatchEnd(1, "line", 3, key)))
+    await system.ask(
+        match, "create", (HOST, MatchCreate(1, "line", 1, key, MatchOptions(mode="slayer", countdown_ms=0)))
+    )
+    await system.ask(match, "join", (ann, MatchJoin(1, "ann", 1, key)))
+    await system.ask(match, "start", (HOST, MatchStart(1, "line", 2, key)))
+    await system.ask(match, "end", (HOST, MatchEnd(1, "line", 3, key)))
 
 
 async def test_a_match_that_gives_up_sets_a_reminder_and_another_node_goes_on() -> None:
     async with cluster(("node-1", "node-2"), app=App, **SETTINGS) as world:
-        source, target = world.hosts["node-1"], world.hosts["node-2"]
-        for host in (source, target):
-            host.supervisor.spawn(host.write_behind.run(), "write-behind")
+        source, target = world.systems["node-1"], world.systems["node-2"]
+        for system in (source, target):
+            system.supervisor.spawn(system.write_behind.run(), "write-behind")
         match = actor_id("match", key_owned_by(source, Match, "node-1"))
         deaf(source)
         await played(source, match)
@@ -68,17 +70,17 @@ async def test_a_match_that_gives_up_sets_a_reminder_and_another_node_goes_on() 
 
 async def test_a_match_that_settles_at_once_sets_none() -> None:
     async with cluster(("node-1",), app=App, **SETTINGS) as world:
-        host = world.hosts["node-1"]
+        system = world.systems["node-1"]
         match = actor_id("match", "m")
         statements: list[Reminder] = []
-        real = host.store.set_reminder
+        real = system.store.set_reminder
 
         async def noted(one: Reminder) -> bool:
             statements.append(one)
             return await real(one)
 
-        host.store.set_reminder = noted  # type: ignore[method-assign]
-        host.supervisor.spawn(host.write_behind.run(), "write-behind")
-        await played(host, match)
-        await until(lambda: host.find(match) is None)
+        system.store.set_reminder = noted  # type: ignore[method-assign]
+        system.supervisor.spawn(system.write_behind.run(), "write-behind")
+        await played(system, match)
+        await until(lambda: system.find(match) is None)
         assert statements == []

@@ -14,7 +14,7 @@ from server.runtime.metrics import Metrics
 from server.storage.journal.memory import MemoryJournal, MemoryJournals
 from server.storage.ports import Claim
 from server.storage.takeover import GIVEN_UP_ROUNDS, RETRY_ROUNDS
-from tests.support.engine import Cluster, TestHost, cluster, key_owned_by
+from tests.support.engine import Cluster, TestSystem, cluster, key_owned_by
 from tests.support.tiny import Counter, Ledger
 from tests.support.waiting import until
 
@@ -34,7 +34,7 @@ class Journals:
 async def _changes_and_dies(world: Cluster, journals: Journals, more: int = 0, **how: bool) -> list[ActorId]:
     """`node-2` acknowledges changes that it never flushes, and is killed: they are in its journal. Each
     adds 3 to a counter, and `more` to the first one."""
-    gone, left = world.hosts["node-2"], world.hosts["node-1"]
+    gone, left = world.systems["node-2"], world.systems["node-1"]
     ids = [actor_id("counter", f"k{n}") for n in range(60)]
     ids = [identity for identity in ids if left.owner(identity) == gone.me][:10]
     for _ in range(3):
@@ -48,56 +48,56 @@ async def _changes_and_dies(world: Cluster, journals: Journals, more: int = 0, *
 
 
 async def _dies(world: Cluster, journals: Journals, name: str, buried: bool = True) -> None:
-    host = world.hosts[name]
-    host.pipeline.retention.end()  # nothing more is flushed, nothing truncated
-    me = host.me
+    system = world.systems[name]
+    system.pipeline.retention.end()  # nothing more is flushed, nothing truncated
+    me = system.me
     await world.remove(name)
     journals.world.crash_process(me)
     if buried:
-        assert await world.hosts["node-1"].store.bury(me)
+        assert await world.systems["node-1"].store.bury(me)
 
 
-async def _stored(host: TestHost, one: ActorId) -> int:
-    row = (await host.store.read("counter", [one])).get(one)
+async def _stored(system: TestSystem, one: ActorId) -> int:
+    row = (await system.store.read("counter", [one])).get(one)
     return row.state.total if row is not None else 0
 
 
-async def _close_estates(host: TestHost, rounds: int = 1) -> None:
+async def _close_estates(system: TestSystem, rounds: int = 1) -> None:
     async def activate(identity: ActorId, own_slots: bool) -> None:
-        await host.activate(identity)
+        await system.activate(identity)
 
     for _ in range(rounds):
-        await host.takeover.close_all(activate)
+        await system.takeover.close_all(activate)
 
 
 async def test_the_first_turn_sees_what_the_journal_had_and_the_store_has_it_before() -> None:
     journals = Journals()
     async with cluster(("node-1", "node-2"), make_journal=journals) as world:
         ids = await _changes_and_dies(world, journals)
-        host = world.hosts["node-1"]
-        await host.activate(ids[0])
-        assert await _stored(host, ids[0]) == 3
-        assert [await host.ask(identity, "add", (1,)) for identity in ids] == [4] * len(ids)
-        assert host.metrics.adopted_total == len(ids)
+        system = world.systems["node-1"]
+        await system.activate(ids[0])
+        assert await _stored(system, ids[0]) == 3
+        assert [await system.ask(identity, "add", (1,)) for identity in ids] == [4] * len(ids)
+        assert system.metrics.adopted_total == len(ids)
 
 
 async def test_a_proven_death_needs_no_waiting_for_the_lease() -> None:
     journals = Journals()
     async with cluster(("node-1", "node-2"), make_journal=journals, actors={"call_timeout_s": 2.0}) as world:
         ids = await _changes_and_dies(world, journals, buried=False)
-        assert await world.hosts["node-1"].ask(ids[0], "add", (1,)) == 4
+        assert await world.systems["node-1"].ask(ids[0], "add", (1,)) == 4
 
 
 async def test_a_successor_that_dies_while_it_adopts_leaves_the_journal_for_the_next() -> None:
     journals = Journals()
     async with cluster(("node-1", "node-2", "node-3"), make_journal=journals) as world:
         ids = await _changes_and_dies(world, journals)
-        second, host = world.hosts["node-3"], world.hosts["node-1"]
+        second, system = world.systems["node-3"], world.systems["node-1"]
         second.faults.always["write"] = "refuse"
         with pytest.raises(GarrisonError):
             await second.activate(ids[0])  # it owns the entity now, and has not stored the overlay
         await _dies(world, journals, "node-3")
-        assert await host.ask(ids[0], "add", (1,)) == 4
+        assert await system.ask(ids[0], "add", (1,)) == 4
 
 
 @pytest.mark.parametrize("error", [Unavailable("planted"), Corrupt("planted: not a database")])
@@ -105,38 +105,38 @@ async def test_an_overlay_that_could_not_be_stored_is_tried_again_by_the_same_no
     journals = Journals()
     async with cluster(("node-1", "node-2"), make_journal=journals) as world:
         ids = await _changes_and_dies(world, journals)
-        host = world.hosts["node-1"]
+        system = world.systems["node-1"]
         left = [error]
 
         def choose(statement: str) -> None:
             if statement == "write" and left:
                 raise left.pop()
 
-        host.faults.choose = choose
+        system.faults.choose = choose
         with pytest.raises(type(error)):
-            await host.activate(ids[0])
-        assert await host.ask(ids[0], "add", (1,)) == 4
-        assert host.metrics.journal_damaged_total == 0
+            await system.activate(ids[0])
+        assert await system.ask(ids[0], "add", (1,)) == 4
+        assert system.metrics.journal_damaged_total == 0
 
 
 async def test_entities_that_nobody_asks_for_are_settled_and_then_the_journal_goes() -> None:
     journals = Journals()
     async with cluster(("node-1", "node-2"), make_journal=journals) as world:
         ids = await _changes_and_dies(world, journals)
-        host = world.hosts["node-1"]
-        assert len(await host.store.estates()) == 1
-        await _close_estates(host)
-        assert [await _stored(host, identity) for identity in ids] == [3] * len(ids)
-        assert await host.store.estates() == []
-        assert list(journals.world.runs) == [host.me]
+        system = world.systems["node-1"]
+        assert len(await system.store.estates()) == 1
+        await _close_estates(system)
+        assert [await _stored(system, identity) for identity in ids] == [3] * len(ids)
+        assert await system.store.estates() == []
+        assert list(journals.world.runs) == [system.me]
 
 
 async def test_a_row_that_cannot_be_read_holds_up_nobody_else() -> None:
     journals = Journals()
     async with cluster(("node-1", "node-2", "node-3"), make_journal=journals) as world:
-        host, target, third = world.hosts.values()
-        bad, good = [one for n in range(60) if host.owner(one := actor_id("counter", f"k{n}")) == target.me][:2]
-        other = next(one for n in range(60) if host.owner(one := actor_id("counter", f"k{n}")) == third.me)
+        system, target, third = world.systems.values()
+        bad, good = [one for n in range(60) if system.owner(one := actor_id("counter", f"k{n}")) == target.me][:2]
+        other = next(one for n in range(60) if system.owner(one := actor_id("counter", f"k{n}")) == third.me)
         where = {bad: target, good: target, other: third}
         for one, gone in where.items():
             await gone.ask(one, "add", (1,))
@@ -147,12 +147,12 @@ async def test_a_row_that_cannot_be_read_holds_up_nobody_else() -> None:
         for name in ("node-2", "node-3"):
             await _dies(world, journals, name)
         world.show("node-1")
-        host.store.database.entities[bad].state = b"\xc1"
-        await _close_estates(host)
-        assert (await _stored(host, good), await _stored(host, other)) == (2, 2)
-        assert [estate.owner for estate in await host.store.estates()] == [target.me]
+        system.store.database.entities[bad].state = b"\xc1"
+        await _close_estates(system)
+        assert (await _stored(system, good), await _stored(system, other)) == (2, 2)
+        assert [estate.owner for estate in await system.store.estates()] == [target.me]
         with pytest.raises(Corrupt, match="counter/"):
-            await host.ask(bad, "total", ())
+            await system.ask(bad, "total", ())
 
 
 async def test_a_journal_that_cannot_be_read_here_is_waited_for_or_counted() -> None:
@@ -165,14 +165,14 @@ async def test_a_journal_that_cannot_be_read_here_is_waited_for_or_counted() -> 
             journal={"takeover": takeover},
         ) as world:
             ids = await _changes_and_dies(world, journals)
-            host = world.hosts["node-1"]
+            system = world.systems["node-1"]
             if answer is None:
                 with pytest.raises(Unavailable, match="journal"):
-                    await host.activate(ids[0])
-                assert host.metrics.takeovers_unread_total == 0
+                    await system.activate(ids[0])
+                assert system.metrics.takeovers_unread_total == 0
             else:
-                assert await host.ask(ids[0], "add", (1,)) == answer
-                assert host.metrics.takeovers_unread_total == 1
+                assert await system.ask(ids[0], "add", (1,)) == answer
+                assert system.metrics.takeovers_unread_total == 1
 
 
 async def test_the_node_itself_comes_back_and_brings_what_others_wait_for() -> None:
@@ -183,15 +183,15 @@ async def test_the_node_itself_comes_back_and_brings_what_others_wait_for() -> N
         world.show("node-1", "node-2")
         await _close_estates(back)
         assert [await _stored(back, identity) for identity in ids] == [3] * len(ids)
-        assert await world.hosts["node-1"].ask(ids[0], "add", (1,)) == 4
+        assert await world.systems["node-1"].ask(ids[0], "add", (1,)) == 4
 
 
-def _make_unfit(host: TestHost, bad: ActorId, why: str) -> None:
+def _make_unfit(system: TestSystem, bad: ActorId, why: str) -> None:
     """From now on the record of `bad` is of no use on `host`."""
     if why == "cannot be stored":
-        host.faults.poison = lambda identity: identity == bad
+        system.faults.poison = lambda identity: identity == bad
         return
-    decode = host.takeover._decoders["counter"]
+    decode = system.takeover._decoders["counter"]
 
     def strict(data: msgspec.Raw) -> Any:
         state = decode(data)
@@ -199,7 +199,7 @@ def _make_unfit(host: TestHost, bad: ActorId, why: str) -> None:
             raise msgspec.ValidationError("planted")
         return state
 
-    host.takeover._decoders["counter"] = strict  # type: ignore[assignment]
+    system.takeover._decoders["counter"] = strict  # type: ignore[assignment]
 
 
 UNFIT = pytest.mark.parametrize("why", ["is no state of this program", "cannot be stored"])
@@ -210,13 +210,13 @@ async def test_a_record_of_no_use_hinders_nobody_else(why: str) -> None:
     journals = Journals()
     async with cluster(("node-1", "node-2"), make_journal=journals) as world:
         ids = await _changes_and_dies(world, journals, more=2)
-        host = world.hosts["node-1"]
-        _make_unfit(host, ids[0], why)
+        system = world.systems["node-1"]
+        _make_unfit(system, ids[0], why)
         for _ in range(2):
-            results = await asyncio.gather(*(_outcome(host, identity) for identity in ids))
+            results = await asyncio.gather(*(_outcome(system, identity) for identity in ids))
             assert results[0] == "corrupt"
         assert results[1:] == [5] * (len(ids) - 1)
-        assert (host.metrics.journal_damaged_total, host.metrics.adopted_total) == (1, len(ids) - 1)
+        assert (system.metrics.journal_damaged_total, system.metrics.adopted_total) == (1, len(ids) - 1)
 
 
 @UNFIT
@@ -224,74 +224,74 @@ async def test_settling_leaves_a_record_of_no_use_alone_until_much_later(why: st
     journals = Journals()
     async with cluster(("node-1", "node-2"), make_journal=journals) as world:
         ids = await _changes_and_dies(world, journals, more=2)
-        host = world.hosts["node-1"]
-        decode = host.takeover._decoders["counter"]
-        _make_unfit(host, ids[0], why)
-        await _close_estates(host)
-        assert [await _stored(host, identity) for identity in ids] == [0] + [3] * (len(ids) - 1)
-        claims, reads = host.metrics.claims_total, len(host.faults.seen)
-        await _close_estates(host, RETRY_ROUNDS - 2)
-        assert (host.metrics.claims_total, len(host.faults.seen)) == (claims, reads)
-        assert host.metrics.journal_damaged_total == 1
-        assert len(await host.store.estates()) == 1
-        host.faults.poison = lambda identity: False
-        host.takeover._decoders["counter"] = decode
-        await _close_estates(host)
-        assert await _stored(host, ids[0]) == 5
-        assert await host.store.estates() == []
+        system = world.systems["node-1"]
+        decode = system.takeover._decoders["counter"]
+        _make_unfit(system, ids[0], why)
+        await _close_estates(system)
+        assert [await _stored(system, identity) for identity in ids] == [0] + [3] * (len(ids) - 1)
+        claims, reads = system.metrics.claims_total, len(system.faults.seen)
+        await _close_estates(system, RETRY_ROUNDS - 2)
+        assert (system.metrics.claims_total, len(system.faults.seen)) == (claims, reads)
+        assert system.metrics.journal_damaged_total == 1
+        assert len(await system.store.estates()) == 1
+        system.faults.poison = lambda identity: False
+        system.takeover._decoders["counter"] = decode
+        await _close_estates(system)
+        assert await _stored(system, ids[0]) == 5
+        assert await system.store.estates() == []
 
 
 async def test_a_record_of_no_use_is_tried_again_before_it_is_given_up() -> None:
     journals = Journals()
     async with cluster(("node-1", "node-2"), make_journal=journals, journal={"takeover": "lose"}) as world:
         ids = await _changes_and_dies(world, journals)
-        host = world.hosts["node-1"]
-        _make_unfit(host, ids[0], "cannot be stored")
-        await _close_estates(host)
-        host.faults.poison = lambda identity: False
-        await _close_estates(host, GIVEN_UP_ROUNDS)
-        assert await _stored(host, ids[0]) == 3 and await host.store.estates() == []
-        assert host.metrics.takeovers_unread_total == 0
+        system = world.systems["node-1"]
+        _make_unfit(system, ids[0], "cannot be stored")
+        await _close_estates(system)
+        system.faults.poison = lambda identity: False
+        await _close_estates(system, GIVEN_UP_ROUNDS)
+        assert await _stored(system, ids[0]) == 3 and await system.store.estates() == []
+        assert system.metrics.takeovers_unread_total == 0
 
 
 async def test_an_entity_that_was_adopted_after_all_is_of_use_in_the_next_journal() -> None:
     journals = Journals()
     async with cluster(("node-1", "node-2", "node-3"), make_journal=journals) as world:
         ids = await _changes_and_dies(world, journals)
-        host, next_owner = world.hosts["node-1"], world.hosts["node-3"]
+        system, next_owner = world.systems["node-1"], world.systems["node-3"]
         for bad in ids[:2]:
-            _make_unfit(host, bad, "cannot be stored")
-            await _close_estates(host)
-        host.faults.poison = lambda identity: identity == ids[1]  # keeps the first journal
-        assert await host.ask(ids[0], "total", ()) == 3
-        activation = host.find(ids[0])
-        assert activation is not None and await host.catalog.deactivate([activation]) == 1
+            _make_unfit(system, bad, "cannot be stored")
+            await _close_estates(system)
+        system.faults.poison = lambda identity: identity == ids[1]  # keeps the first journal
+        assert await system.ask(ids[0], "total", ()) == 3
+        activation = system.find(ids[0])
+        assert activation is not None and await system.catalog.deactivate([activation]) == 1
         world.show("node-1", "node-3")
         assert await next_owner.ask(ids[0], "add", (2,)) == 5
         await _dies(world, journals, "node-3")
         world.show("node-1")
-        await _close_estates(host)
-        assert await _stored(host, ids[0]) == 5
+        await _close_estates(system)
+        assert await _stored(system, ids[0]) == 5
 
 
 async def test_settling_asks_again_only_for_what_may_be_of_use() -> None:
     journals = Journals()
     async with cluster(("node-1", "node-2"), make_journal=journals) as world:
         ids = await _changes_and_dies(world, journals)
-        host = world.hosts["node-1"]
+        system = world.systems["node-1"]
         asked: list[ActorId] = []
-        _make_unfit(host, ids[0], "cannot be stored")
+        _make_unfit(system, ids[0], "cannot be stored")
 
         async def activate(identity: ActorId, own_slots: bool) -> None:
             asked.append(identity)
             if identity == ids[1]:
                 raise Unavailable("planted: it lives elsewhere")
-            await host.activate(identity)
+            await system.activate(identity)
 
-        await host.takeover.close_all(activate)
+        await system.takeover.close_all(activate)
         assert asked == sorted(ids)
         asked.clear()
-        await host.takeover.close_all(activate)
+        await system.takeover.close_all(activate)
         assert asked == [ids[1]]
 
 
@@ -299,7 +299,7 @@ async def test_an_older_record_is_not_used_in_place_of_a_newer_one_of_no_use() -
     journals = Journals()
     async with cluster(("node-1", "node-2", "node-3"), make_journal=journals) as world:
         ids = await _changes_and_dies(world, journals)
-        host, second = world.hosts["node-1"], world.hosts["node-3"]
+        system, second = world.systems["node-1"], world.systems["node-3"]
         world.show("node-1", "node-3")
         await second.activate(ids[0])
         assert await second.ask(ids[0], "add", (2,)) == 5  # newer, and in a second journal
@@ -307,14 +307,14 @@ async def test_an_older_record_is_not_used_in_place_of_a_newer_one_of_no_use() -
         row.state_epoch = row.state_version = 0  # as if the store had none of it
         await _dies(world, journals, "node-3")
         world.show("node-1")
-        _make_unfit(host, ids[0], "is no state of this program")
+        _make_unfit(system, ids[0], "is no state of this program")
         for _ in range(3):
-            await _close_estates(host)
-        claims = host.metrics.claims_total
-        await _close_estates(host)
-        assert host.metrics.claims_total == claims and len(await host.store.estates()) == 2
-        assert await _outcome(host, ids[0]) == "corrupt"
-        assert host.metrics.journal_damaged_total == 1
+            await _close_estates(system)
+        claims = system.metrics.claims_total
+        await _close_estates(system)
+        assert system.metrics.claims_total == claims and len(await system.store.estates()) == 2
+        assert await _outcome(system, ids[0]) == "corrupt"
+        assert system.metrics.journal_damaged_total == 1
 
 
 @pytest.mark.parametrize("takeover", ["wait", "lose"])
@@ -323,7 +323,7 @@ async def test_kinds_that_are_unknown_here_are_left_to_a_node_that_knows_them(ta
     names = ("node-1", "node-2", "node-3")
     async with cluster(names, make_journal=journals, journal={"takeover": takeover}) as world:
         ids = await _changes_and_dies(world, journals)
-        old, new = world.hosts["node-1"], world.hosts["node-3"]
+        old, new = world.systems["node-1"], world.systems["node-3"]
         del old.takeover._decoders["counter"]
         await _close_estates(old, GIVEN_UP_ROUNDS - 1)
         assert len(await old.store.estates()) == 1 and len(journals.world.runs) == 3
@@ -342,20 +342,20 @@ async def test_records_of_a_journal_that_another_node_settles_are_dropped() -> N
     journals = Journals()
     async with cluster(("node-1", "node-2", "node-3"), make_journal=journals) as world:
         ids = await _changes_and_dies(world, journals)
-        host, other = world.hosts["node-1"], world.hosts["node-3"]
+        system, other = world.systems["node-1"], world.systems["node-3"]
         world.show("node-1", "node-3")
         for identity in ids:
-            await host.activate(identity)
-        assert len(host.takeover._open) == 1
+            await system.activate(identity)
+        assert len(system.takeover._open) == 1
         await _close_estates(other)
-        assert await host.store.estates() == []
-        await _close_estates(host)
-        assert not host.takeover._open
+        assert await system.store.estates() == []
+        await _close_estates(system)
+        assert not system.takeover._open
 
 
-async def _outcome(host: TestHost, one: ActorId) -> Any:
+async def _outcome(system: TestSystem, one: ActorId) -> Any:
     try:
-        return await host.ask(one, "add", (1,))
+        return await system.ask(one, "add", (1,))
     except GarrisonError as error:
         return error.code
 
@@ -363,52 +363,52 @@ async def _outcome(host: TestHost, one: ActorId) -> Any:
 async def test_a_clean_handover_reads_no_journal() -> None:
     journals = Journals()
     async with cluster(("node-1", "node-2"), make_journal=journals) as world:
-        host, other = world.hosts["node-1"], world.hosts["node-2"]
-        identity = actor_id("counter", key_owned_by(host, Counter, "node-2"))
+        system, other = world.systems["node-1"], world.systems["node-2"]
+        identity = actor_id("counter", key_owned_by(system, Counter, "node-2"))
         await other.ask(identity, "add", (1,))
         await world.remove("node-2", clean=True)
         world.show("node-1")
-        assert await host.ask(identity, "add", (1,)) == 2
-        assert host.metrics.takeovers_total == 0
+        assert await system.ask(identity, "add", (1,)) == 2
+        assert system.metrics.takeovers_total == 0
 
 
 async def test_a_flush_lets_the_journal_forget_and_a_failed_one_does_not() -> None:
     journals = Journals()
     async with cluster(("node-1",), make_journal=journals) as world:
-        host = world.hosts["node-1"]
-        run = journals.world.runs[host.me]
-        await host.ask(actor_id("counter", "a"), "add", (1,))
-        host.faults.next["write"] = ["refuse"]
+        system = world.systems["node-1"]
+        run = journals.world.runs[system.me]
+        await system.ask(actor_id("counter", "a"), "add", (1,))
+        system.faults.next["write"] = ["refuse"]
         with pytest.raises(Unavailable):
-            await host.write_behind.flush()
+            await system.write_behind.flush()
         assert len(run.frames) == 1
-        await host.write_behind.flush()
+        await system.write_behind.flush()
         assert len(run.frames) == 0
 
 
 BAD, GOOD = actor_id("counter", "bad"), actor_id("counter", "good")
 
 
-async def _stuck(world: Cluster, journals: Journals) -> TestHost:
+async def _stuck(world: Cluster, journals: Journals) -> TestSystem:
     """A host with a state that its store cannot take, and one that it has stored."""
-    host = world.hosts["node-1"]
-    host.faults.poison = lambda identity: identity == BAD
+    system = world.systems["node-1"]
+    system.faults.poison = lambda identity: identity == BAD
     for one in (BAD, GOOD):
-        await host.ask(one, "add", (7,))
-    await _flush(host, journals)
-    assert host.write_behind.is_stuck(host.catalog.live[BAD])
-    return host
+        await system.ask(one, "add", (7,))
+    await _flush(system, journals)
+    assert system.write_behind.is_stuck(system.catalog.live[BAD])
+    return system
 
 
-async def _flush(host: TestHost, journals: Journals) -> None:
-    await host.write_behind.flush()
-    run = journals.world.runs[host.me]
+async def _flush(system: TestSystem, journals: Journals) -> None:
+    await system.write_behind.flush()
+    run = journals.world.runs[system.me]
     await until(lambda: not (run.under_way or run.unanswered))
 
 
-async def _recorded(host: TestHost) -> dict[ActorId, tuple[int, Any]]:
+async def _recorded(system: TestSystem) -> dict[ActorId, tuple[int, Any]]:
     """Version and state of each entity that the host's journal holds."""
-    held = (await host.journal.recover(host.me, host.journal.place)).newest
+    held = (await system.journal.recover(system.me, system.journal.place)).newest
     return {id: (record.version, msgspec.msgpack.decode(record.state)) for id, record in held.items()}
 
 
@@ -416,36 +416,36 @@ async def _recorded(host: TestHost) -> dict[ActorId, tuple[int, Any]]:
 async def test_a_state_that_the_store_cannot_take_is_kept_and_holds_up_nobody_elses(kind: str) -> None:
     journals = Journals(kind=kind, delay=lambda: 0.0, capacity_bytes=2_000)
     async with cluster(("node-1",), make_journal=journals) as world:
-        host = await _stuck(world, journals)
+        system = await _stuck(world, journals)
         for _ in range(20):
             for _ in range(10):
-                await host.ask(GOOD, "add", (1,))
-            await _flush(host, journals)
-        assert host.metrics.journal_refused_total == 0 and host.metrics.journal_records_total > 200
-        await _flush(host, journals)
-        assert (await _recorded(host))[BAD] == (1, {"total": 7})
+                await system.ask(GOOD, "add", (1,))
+            await _flush(system, journals)
+        assert system.metrics.journal_refused_total == 0 and system.metrics.journal_records_total > 200
+        await _flush(system, journals)
+        assert (await _recorded(system))[BAD] == (1, {"total": 7})
 
 
 async def test_a_state_that_became_storable_again_leaves_the_journal() -> None:
     journals = Journals()
     async with cluster(("node-1",), make_journal=journals) as world:
-        host = await _stuck(world, journals)
-        assert len(journals.world.runs[host.me].frames) == 1
-        host.faults.poison = lambda identity: False
-        await _flush(host, journals)
-        assert await _stored(host, BAD) == 7
-        assert len(journals.world.runs[host.me].frames) == 0
+        system = await _stuck(world, journals)
+        assert len(journals.world.runs[system.me].frames) == 1
+        system.faults.poison = lambda identity: False
+        await _flush(system, journals)
+        assert await _stored(system, BAD) == 7
+        assert len(journals.world.runs[system.me].frames) == 0
 
 
 @pytest.mark.parametrize("kind", ["local", "redis"])
 async def test_a_state_that_the_store_cannot_take_is_copied_only_as_the_journal_goes_on(kind: str) -> None:
     journals = Journals(kind=kind, delay=lambda: 0.0)
     async with cluster(("node-1",), make_journal=journals) as world:
-        host = await _stuck(world, journals)
+        system = await _stuck(world, journals)
         for _ in range(3):
-            await _flush(host, journals)
-        assert host.metrics.journal_records_total == 3
-        assert list(await _recorded(host)) == [BAD]
+            await _flush(system, journals)
+        assert system.metrics.journal_records_total == 3
+        assert list(await _recorded(system)) == [BAD]
 
 
 @pytest.mark.parametrize("first", [True, False])
@@ -453,46 +453,46 @@ async def test_a_journal_that_filled_at_once_makes_room_for_what_the_store_canno
     """Also where its only record is the oldest of all."""
     journals = Journals(capacity_bytes=600)
     async with cluster(("node-1",), make_journal=journals) as world:
-        host = world.hosts["node-1"]
-        host.faults.poison = lambda identity: identity == BAD
-        await host.ask(BAD, "add", (7,))
+        system = world.systems["node-1"]
+        system.faults.poison = lambda identity: identity == BAD
+        await system.ask(BAD, "add", (7,))
         if not first:
-            await _flush(host, journals)
+            await _flush(system, journals)
         with pytest.raises(Unavailable):
             for _ in range(100):
-                await host.ask(GOOD, "add", (1,))
-        before: int = await host.ask(GOOD, "total", ())
-        await _flush(host, journals)
-        assert await _stored(host, GOOD) == before == await host.ask(GOOD, "add", (1,)) - 1
-        assert await _recorded(host) == {BAD: (1, {"total": 7}), GOOD: (before + 1, {"total": before + 1})}
+                await system.ask(GOOD, "add", (1,))
+        before: int = await system.ask(GOOD, "total", ())
+        await _flush(system, journals)
+        assert await _stored(system, GOOD) == before == await system.ask(GOOD, "add", (1,)) - 1
+        assert await _recorded(system) == {BAD: (1, {"total": 7}), GOOD: (before + 1, {"total": before + 1})}
 
 
 async def test_a_far_journal_keeps_the_old_record_until_the_copy_has_arrived() -> None:
     delays = [0.0]
     journals = Journals(kind="redis", delay=lambda: delays[0])
     async with cluster(("node-1",), make_journal=journals) as world:
-        host = await _stuck(world, journals)
-        run = journals.world.runs[host.me]
+        system = await _stuck(world, journals)
+        run = journals.world.runs[system.me]
         delays[0] = 3_600.0
         for _ in range(3):
-            host.ask_now(GOOD, "add", (1,))
-            await host.write_behind.flush()
+            system.ask_now(GOOD, "add", (1,))
+            await system.write_behind.flush()
         assert sum(copy.id == BAD for copy, *_ in run.under_way) == 1
-        assert (await _recorded(host))[BAD] == (1, {"total": 7})
+        assert (await _recorded(system))[BAD] == (1, {"total": 7})
 
 
 async def test_a_full_journal_refuses_and_asks_for_a_flush() -> None:
     journals = Journals(capacity_bytes=600)
     async with cluster(("node-1",), make_journal=journals) as world:
-        host = world.hosts["node-1"]
+        system = world.systems["node-1"]
         identity = actor_id("counter", "a")
         with pytest.raises(Unavailable):
             for _ in range(100):
-                await host.ask(identity, "add", (1,))
-        before: int = await host.ask(identity, "total", ())
-        host.supervisor.spawn(host.write_behind.run(), "write-behind")
-        await until(lambda: not journals.world.runs[host.me].frames)
-        assert await host.ask(identity, "add", (1,)) == before + 1 > 1
+                await system.ask(identity, "add", (1,))
+        before: int = await system.ask(identity, "total", ())
+        system.supervisor.spawn(system.write_behind.run(), "write-behind")
+        await until(lambda: not journals.world.runs[system.me].frames)
+        assert await system.ask(identity, "add", (1,)) == before + 1 > 1
 
 
 class Deep(msgspec.Struct, frozen=True):
@@ -519,60 +519,60 @@ class Bag(Actor[Deep]):
 
 async def test_a_state_too_deep_for_the_journal_undoes_its_turn() -> None:
     async with cluster(("node-1",), App(name="bags", actors=(Bag,)), Journals()) as world:
-        host, identity = world.hosts["node-1"], actor_id("bag", "a")
+        system, identity = world.systems["node-1"], actor_id("bag", "a")
         with pytest.raises(Internal, match="cannot be encoded"):
-            await host.ask(identity, "put", (5_000,))
-        assert await host.ask(identity, "is_empty", ())
-        assert await host.ask(identity, "put", (1,)) == 1
-        assert host.catalog.live[identity].version == 1
+            await system.ask(identity, "put", (5_000,))
+        assert await system.ask(identity, "is_empty", ())
+        assert await system.ask(identity, "put", (1,)) == 1
+        assert system.catalog.live[identity].version == 1
 
 
 async def test_answers_wait_for_a_far_journal_and_for_the_lease_after_it() -> None:
     delays = [0.0]
     journals = Journals(kind="redis", delay=lambda: delays[0])
     async with cluster(("node-1",), make_journal=journals) as world:
-        host = world.hosts["node-1"]
+        system = world.systems["node-1"]
         identity = actor_id("counter", "a")
-        assert await host.ask(identity, "add", (1,)) == 1
-        assert len(journals.world.runs[host.me].frames) == 1
-        host.lease.safe_until = host.clock.boot() + 60.0
-        waiting = host.ask_now(identity, "add", (1,))
-        host.lease.safe_until = 0.0  # it runs out while the record is under way
-        await until(lambda: len(journals.world.runs[host.me].frames) == 2)
-        await until(lambda: not journals.world.runs[host.me].unanswered)
+        assert await system.ask(identity, "add", (1,)) == 1
+        assert len(journals.world.runs[system.me].frames) == 1
+        system.lease.safe_until = system.clock.boot() + 60.0
+        waiting = system.ask_now(identity, "add", (1,))
+        system.lease.safe_until = 0.0  # it runs out while the record is under way
+        await until(lambda: len(journals.world.runs[system.me].frames) == 2)
+        await until(lambda: not journals.world.runs[system.me].unanswered)
         assert not waiting.done()
-        host.lease.granted(host.clock.boot())
+        system.lease.granted(system.clock.boot())
         assert await waiting == 2
 
 
 async def test_a_log_needs_no_journal_and_waits_for_none() -> None:
     journals = Journals(shared=False)
     async with cluster(("node-1", "node-2"), make_journal=journals) as world:
-        host, gone = world.hosts["node-1"], world.hosts["node-2"]
-        identity = actor_id("ledger", key_owned_by(host, Ledger, "node-2"))
+        system, gone = world.systems["node-1"], world.systems["node-2"]
+        identity = actor_id("ledger", key_owned_by(system, Ledger, "node-2"))
         await gone.ask(identity, "add", (3,))
         await _dies(world, journals, "node-2")
         world.show("node-1")
-        assert await host.ask(identity, "total", ()) == 3
+        assert await system.ask(identity, "total", ()) == 3
 
 
 async def test_after_something_was_fenced_the_journal_forgets_nothing_until_the_lease_is_granted_again() -> None:
     journals = Journals()
     async with cluster(("node-1", "node-2"), make_journal=journals) as world:
-        host, other = world.hosts["node-1"], world.hosts["node-2"]
+        system, other = world.systems["node-1"], world.systems["node-2"]
         ids = [actor_id("counter", key) for key in "ab"]
         for identity in ids:
-            await host.activate(identity)
-            await host.ask(identity, "add", (1,))
-        await host.store.bury(host.me)  # stopped for long: it is dead and does not know
-        world.database.nodes[host.me].journal = ""
+            await system.activate(identity)
+            await system.ask(identity, "add", (1,))
+        await system.store.bury(system.me)  # stopped for long: it is dead and does not know
+        world.database.nodes[system.me].journal = ""
         await other.store.claim("counter", [Claim(ids[0], 1)], other.me)
-        await host.write_behind.flush()
-        assert host.metrics.fenced_total == 1
-        assert len(journals.world.runs[host.me].frames) == 2
-        await host.write_behind.flush()
-        assert len(journals.world.runs[host.me].frames) == 2
+        await system.write_behind.flush()
+        assert system.metrics.fenced_total == 1
+        assert len(journals.world.runs[system.me].frames) == 2
+        await system.write_behind.flush()
+        assert len(journals.world.runs[system.me].frames) == 2
         await asyncio.sleep(0.001)
-        host.lease.granted(host.clock.boot())  # it was not that: it is alive
-        await host.write_behind.flush()
-        assert len(journals.world.runs[host.me].frames) == 0
+        system.lease.granted(system.clock.boot())  # it was not that: it is alive
+        await system.write_behind.flush()
+        assert len(journals.world.runs[system.me].frames) == 0

@@ -12,7 +12,7 @@ from server.actors.actor import Actor, LoggedActor, Record, read_only, remote
 from server.actors.app import App
 from server.errors import CallCycle, DeadlineExceeded, Fenced, GarrisonError, Internal, Moved, Overloaded, Unavailable
 from server.ids import actor_id
-from tests.support.engine import TestHost, cluster
+from tests.support.engine import TestSystem, cluster
 from tests.support.tiny import Added, Counter, Ledger, Total
 from tests.support.waiting import until
 
@@ -153,14 +153,14 @@ async def _outside_any_task(work: Callable[[], Any]) -> Any:
     return await answer if isinstance(answer, asyncio.Future) else answer
 
 
-async def _busy(host: TestHost, identity: Any = O) -> "asyncio.Future[Any]":
+async def _busy(system: TestSystem, identity: Any = O) -> "asyncio.Future[Any]":
     """`identity` waits in a turn; release it with `_release`."""
-    await host.ask(identity, "add", (0,))
-    return asyncio.ensure_future(host.ask(identity, "wait", ()))
+    await system.ask(identity, "add", (0,))
+    return asyncio.ensure_future(system.ask(identity, "wait", ()))
 
 
-def _release(host: TestHost, identity: Any = O) -> None:
-    activation = host.find(identity)
+def _release(system: TestSystem, identity: Any = O) -> None:
+    activation = system.find(identity)
     assert activation is not None
     activation.actor.gate.set_result(None)  # type: ignore[attr-defined]
 
@@ -169,24 +169,24 @@ def _release(host: TestHost, identity: Any = O) -> None:
 async def test_a_turn_that_a_callback_starts_may_wait_for_another_actor(warm: bool) -> None:
     """Its first step runs outside any task: nothing on the way may need one."""
     async with cluster() as world:
-        host = world.hosts["node-1"]
-        await host.ask(A, "add", (0,))
+        system = world.systems["node-1"]
+        await system.ask(A, "add", (0,))
         if warm:
-            await host.ask(B, "add", (0,))
-            asyncio.ensure_future(host.ask(B, "slow_add", (10, 0.02)))  # noqa: RUF006
+            await system.ask(B, "add", (0,))
+            asyncio.ensure_future(system.ask(B, "slow_add", (10, 0.02)))  # noqa: RUF006
             await asyncio.sleep(0)
         expected = 11 if warm else 1
-        assert await _outside_any_task(lambda: host.ask_now(A, "add_by_way_of", (["b"], 1))) == expected
+        assert await _outside_any_task(lambda: system.ask_now(A, "add_by_way_of", (["b"], 1))) == expected
 
 
 async def test_a_deadline_within_a_turn_does_not_cancel_the_task_that_started_it() -> None:
     async with cluster(actors={"call_timeout_s": 0.05}) as world:
-        host = world.hosts["node-1"]
-        await host.ask(A, "add", (0,))
-        await host.ask(B, "add", (0,))
-        slow = asyncio.ensure_future(host.ask(B, "slow_add", (1, 5.0), timeout_s=0.3))
+        system = world.systems["node-1"]
+        await system.ask(A, "add", (0,))
+        await system.ask(B, "add", (0,))
+        slow = asyncio.ensure_future(system.ask(B, "slow_add", (1, 5.0), timeout_s=0.3))
         await asyncio.sleep(0)
-        answer = host.ask_now(A, "add_by_way_of", (["b"], 1))
+        answer = system.ask_now(A, "add_by_way_of", (["b"], 1))
         await asyncio.sleep(0.1)  # this task lives on past the deadline of the turn that it started
         with pytest.raises(DeadlineExceeded):
             await answer
@@ -196,199 +196,199 @@ async def test_a_deadline_within_a_turn_does_not_cancel_the_task_that_started_it
 
 async def test_a_caller_that_goes_away_does_not_cancel_the_turn() -> None:
     async with cluster(app=OddApp) as world:
-        host = world.hosts["node-1"]
-        turn = await _busy(host)
-        behind = asyncio.ensure_future(host.ask(O, "add", (10,)))
+        system = world.systems["node-1"]
+        turn = await _busy(system)
+        behind = asyncio.ensure_future(system.ask(O, "add", (10,)))
         await asyncio.sleep(0)
         turn.cancel()
         behind.cancel()
         await asyncio.gather(turn, behind, return_exceptions=True)
-        _release(host)
-        await until(lambda: _reads(host, 11))
+        _release(system)
+        await until(lambda: _reads(system, 11))
 
 
-async def _reads(host: TestHost, total: int, identity: Any = O) -> bool:
-    activation = host.find(identity)
+async def _reads(system: TestSystem, total: int, identity: Any = O) -> bool:
+    activation = system.find(identity)
     return activation is not None and activation.actor.state.total == total
 
 
 async def test_calls_from_callbacks_keep_their_order_of_arrival_over_a_busy_turn() -> None:
     async with cluster() as world:
-        host = world.hosts["node-1"]
-        await host.ask(A, "add", (0,))
-        calls = [host.ask_now(A, "slow_add", (1, 0.01)), *(host.ask_now(A, "add", (1,)) for _ in range(200))]
+        system = world.systems["node-1"]
+        await system.ask(A, "add", (0,))
+        calls = [system.ask_now(A, "slow_add", (1, 0.01)), *(system.ask_now(A, "add", (1,)) for _ in range(200))]
         assert await asyncio.gather(*calls) == list(range(1, 202))
 
 
 async def test_a_call_that_waits_at_an_actor_which_is_moved_away_follows_it() -> None:
     async with cluster() as world:
-        host = world.hosts["node-1"]
-        await host.ask(A, "add", (1,))
-        activation = host.find(A)
+        system = world.systems["node-1"]
+        await system.ask(A, "add", (1,))
+        activation = system.find(A)
         assert activation is not None
-        ending = asyncio.ensure_future(host.catalog.deactivate([activation]))
+        ending = asyncio.ensure_future(system.catalog.deactivate([activation]))
         await asyncio.sleep(0)
-        answer = host.ask_now(A, "add", (1,))
+        answer = system.ask_now(A, "add", (1,))
         assert await ending == 1
-        assert await answer == 2 and host.find(A) is not activation
+        assert await answer == 2 and system.find(A) is not activation
 
 
 async def test_an_awaited_read_holds_no_turn_up_and_a_coroutine_read_is_a_turn() -> None:
     async with cluster(app=OddApp) as world:
-        host = world.hosts["node-1"]
-        await host.ask(O, "add", (3,))
-        reading = host.ask_now(O, "later", ())
-        assert host.ask_now(O, "add", (1,)) == 4
+        system = world.systems["node-1"]
+        await system.ask(O, "add", (3,))
+        reading = system.ask_now(O, "later", ())
+        assert system.ask_now(O, "add", (1,)) == 4
         assert await reading == 3
-        turn = await _busy(host)
+        turn = await _busy(system)
         await asyncio.sleep(0)
-        assert await host.ask(O, "later", ()) == 4
-        slow = asyncio.ensure_future(host.ask(O, "read_slowly", ()))
-        _release(host)
+        assert await system.ask(O, "later", ()) == 4
+        slow = asyncio.ensure_future(system.ask(O, "read_slowly", ()))
+        _release(system)
         assert await asyncio.gather(turn, slow) == [5, 5]
 
 
 async def test_a_read_that_changes_something_or_breaks_does_not_touch_the_turn_beside_it() -> None:
     async with cluster(app=OddApp) as world:
-        host = world.hosts["node-1"]
-        turn = await _busy(host)
+        system = world.systems["node-1"]
+        turn = await _busy(system)
         await asyncio.sleep(0)
         for name in ("lies", "breaks"):
             with pytest.raises(Internal):
-                await host.ask(O, name, ())
-        _release(host)
+                await system.ask(O, name, ())
+        _release(system)
         assert await turn == 1
 
 
 async def test_an_output_that_fails_hinders_neither_the_answer_nor_the_others() -> None:
     async with cluster(app=OddApp) as world:
-        host = world.hosts["node-1"]
-        assert await host.ask(O, "push_badly", ()) == 1
-        await until(lambda: _reads(host, 5, actor_id("odd", "other")))
+        system = world.systems["node-1"]
+        assert await system.ask(O, "push_badly", ()) == 1
+        await until(lambda: _reads(system, 5, actor_id("odd", "other")))
 
 
 async def test_a_timer_whose_turn_is_refused_comes_again() -> None:
     async with cluster(app=OddApp) as world:
-        host = world.hosts["node-1"]
-        await host.ask(O, "tick_later", (0.01,))
-        host.write_behind.refusal = "planted"
-        activation = host.find(O)
+        system = world.systems["node-1"]
+        await system.ask(O, "tick_later", (0.01,))
+        system.write_behind.refusal = "planted"
+        activation = system.find(O)
         assert activation is not None
         await until(
-            lambda: host.metrics.turn_errors_total >= 0 and activation.timers == 1 and activation.turn_count >= 2
+            lambda: system.metrics.turn_errors_total >= 0 and activation.timers == 1 and activation.turn_count >= 2
         )
         assert activation.actor.state.total == 0
-        host.write_behind.refusal = None
-        await until(lambda: _reads(host, 1))
+        system.write_behind.refusal = None
+        await until(lambda: _reads(system, 1))
         assert activation.timers == 0
 
 
 async def test_an_activation_that_is_gone_takes_no_timer_and_does_not_come_back() -> None:
     async with cluster(app=OddApp) as world:
-        host = world.hosts["node-1"]
-        await host.ask(O, "add", (1,))
-        activation = host.find(O)
+        system = world.systems["node-1"]
+        await system.ask(O, "add", (1,))
+        activation = system.find(O)
         assert activation is not None
-        host.catalog.discard(activation, Moved())
-        host.catalog.discard(activation, Moved())
+        system.catalog.discard(activation, Moved())
+        system.catalog.discard(activation, Moved())
         activation.set_timer("tick", 0.001, ())
         activation.cancel_close()
-        assert activation.timers == 0 and host.metrics.activations_dropped_total == 1
+        assert activation.timers == 0 and system.metrics.activations_dropped_total == 1
         with pytest.raises(Moved):
             activation.call("add", (1,))
 
 
 async def test_an_actor_whose_first_turn_fails_does_not_live() -> None:
     async with cluster(app=OddApp) as world:
-        host = world.hosts["node-1"]
+        system = world.systems["node-1"]
         identity = actor_id("unborn", "a")
         for _ in range(2):
             with pytest.raises(Internal):
-                await host.ask(identity, "add", (1,))
-            assert host.find(identity) is None
+                await system.ask(identity, "add", (1,))
+            assert system.find(identity) is None
         Unborn.fails = False
         try:
-            assert await host.ask(identity, "add", (1,)) == 1
+            assert await system.ask(identity, "add", (1,)) == 1
         finally:
             Unborn.fails = True
 
 
 async def test_a_logged_actors_state_changes_by_emit_only() -> None:
     async with cluster(app=OddApp, store={"group_commit_s": 0.001}) as world:
-        host = world.hosts["node-1"]
+        system = world.systems["node-1"]
         for name in ("cheat", "emit_and_cheat"):
             with pytest.raises(Internal, match="emit"):
-                await host.ask(S, name, ())
-        assert await host.ask(S, "add", (2,)) == 2
+                await system.ask(S, name, ())
+        assert await system.ask(S, "add", (2,)) == 2
 
 
 async def test_an_event_that_changes_no_state_is_stored_before_it_is_answered() -> None:
     async with cluster(app=OddApp, store={"group_commit_s": 0.001}) as world:
-        host = world.hosts["node-1"]
-        assert await host.ask(S, "add", (0,)) == 0
+        system = world.systems["node-1"]
+        assert await system.ask(S, "add", (0,)) == 0
         with pytest.raises(Internal):
-            await host.ask(S, "add_and_raise", ())
-        stored = await host.logs.read_log("sloppy", S)
+            await system.ask(S, "add_and_raise", ())
+        stored = await system.logs.read_log("sloppy", S)
         assert stored is not None and stored.next_seq == 2
-        assert (await host.ask(S, "read_events", (1,))).next_seq == 2
+        assert (await system.ask(S, "read_events", (1,))).next_seq == 2
 
 
 async def test_held_answers_are_bounded_and_overdue_ones_are_told() -> None:
     settings = {"actors": {"mailbox_max_calls": 5, "call_timeout_s": 0.05}, "store": {"group_commit_s": 0.001}}
     async with cluster(app=OddApp, **settings) as world:
-        host = world.hosts["node-1"]
-        await host.ask(S, "add", (1,))
-        host.faults.always["append"] = "refuse"
-        answers = [host.ask_now(S, "add", (1,)) for _ in range(5)]
+        system = world.systems["node-1"]
+        await system.ask(S, "add", (1,))
+        system.faults.always["append"] = "refuse"
+        answers = [system.ask_now(S, "add", (1,)) for _ in range(5)]
         for name, args in (("add", (1,)), ("read_events", (1,))):
             if name == "add":
                 with pytest.raises(Overloaded):
-                    host.ask_now(S, name, args)
+                    system.ask_now(S, name, args)
             else:
-                assert (await host.ask(S, name, args)).next_seq == 2  # durable events wait for nothing
+                assert (await system.ask(S, name, args)).next_seq == 2  # durable events wait for nothing
         got = await asyncio.gather(*answers, return_exceptions=True)
         assert [type(one) for one in got] == [DeadlineExceeded] * 5
-        host.faults.always.clear()
-        await until(lambda: _durable(host, 7))
-        assert await host.ask(S, "add", (1,)) == 7
+        system.faults.always.clear()
+        await until(lambda: _durable(system, 7))
+        assert await system.ask(S, "add", (1,)) == 7
 
 
-def _durable(host: TestHost, next_seq: int) -> bool:
-    activation = host.find(S)
+def _durable(system: TestSystem, next_seq: int) -> bool:
+    activation = system.find(S)
     return activation is not None and activation.log().durable_seq == next_seq
 
 
 async def test_a_cycle_is_found_through_a_cold_actor() -> None:
     async with cluster() as world:
-        host = world.hosts["node-1"]
-        await host.ask(A, "add", (0,))
+        system = world.systems["node-1"]
+        await system.ask(A, "add", (0,))
         with pytest.raises(CallCycle):
-            await _outside_any_task(lambda: host.ask_now(A, "add_by_way_of", (["cold", "a"], 1)))
+            await _outside_any_task(lambda: system.ask_now(A, "add_by_way_of", (["cold", "a"], 1)))
 
 
 async def test_a_turn_that_waits_ends_with_its_activation() -> None:
     async with cluster(app=OddApp) as world:
-        host = world.hosts["node-1"]
-        turn, behind = await _busy(host), asyncio.ensure_future(host.ask(O, "add", (1,)))
+        system = world.systems["node-1"]
+        turn, behind = await _busy(system), asyncio.ensure_future(system.ask(O, "add", (1,)))
         await asyncio.sleep(0)
-        activation = host.find(O)
+        activation = system.find(O)
         assert activation is not None
         activation.fenced()
         with pytest.raises(Fenced):
             await turn
         with pytest.raises(Fenced):
             await behind
-        await until(lambda: not [name for name in host.supervisor.names() if "turn" in name])
-        assert await host.ask(O, "add", (1,)) == 1
+        await until(lambda: not [name for name in system.supervisor.names() if "turn" in name])
+        assert await system.ask(O, "add", (1,)) == 1
 
 
 async def test_lease_loss_during_a_turn_undoes_it() -> None:
     async with cluster(app=OddApp) as world:
-        host = world.hosts["node-1"]
-        turn = await _busy(host)
+        system = world.systems["node-1"]
+        turn = await _busy(system)
         await asyncio.sleep(0)
-        host.lease.safe_until = 0.0
-        _release(host)
+        system.lease.safe_until = 0.0
+        _release(system)
         with pytest.raises(Unavailable, match="lease"):
             await turn
-        assert await _reads(host, 0)
+        assert await _reads(system, 0)

@@ -13,7 +13,7 @@ from server.actors.app import App
 from server.errors import DeadlineExceeded, Fenced, Unavailable
 from server.ids import actor_id
 from server.storage.journal.memory import MemoryJournal, MemoryJournals
-from tests.support.engine import Cluster, TestHost, cluster
+from tests.support.engine import Cluster, TestSystem, cluster
 from tests.support.tiny import Total
 from tests.support.waiting import until
 
@@ -61,27 +61,27 @@ async def vaults(*names: str, **tree: Any) -> AsyncIterator[Cluster]:
         yield world
 
 
-async def _deposits(host: TestHost, n: int) -> "asyncio.Future[Any]":
+async def _deposits(system: TestSystem, n: int) -> "asyncio.Future[Any]":
     """A deposit whose commit the store holds up."""
-    await host.ask(V, "total", ())
-    if host.find(V) is None:
-        await host.ask(V, "deposit", (0,))
-    host.faults.hold = asyncio.Event()
-    writes = _writes(host)
-    answer = host.ask_now(V, "deposit", (n,))
+    await system.ask(V, "total", ())
+    if system.find(V) is None:
+        await system.ask(V, "deposit", (0,))
+    system.faults.hold = asyncio.Event()
+    writes = _writes(system)
+    answer = system.ask_now(V, "deposit", (n,))
     assert isinstance(answer, asyncio.Future)
-    await until(lambda: _writes(host) > writes)
+    await until(lambda: _writes(system) > writes)
     return answer
 
 
-def _writes(host: TestHost) -> int:
-    return sum(statement == "write" for statement, _ in host.faults.seen)
+def _writes(system: TestSystem) -> int:
+    return sum(statement == "write" for statement, _ in system.faults.seen)
 
 
-def _let_go(host: TestHost) -> None:
-    assert host.faults.hold is not None
-    host.faults.hold.set()
-    host.faults.hold = None
+def _let_go(system: TestSystem) -> None:
+    assert system.faults.hold is not None
+    system.faults.hold.set()
+    system.faults.hold = None
 
 
 def _stored(world: Cluster, identity: Any = V) -> int:
@@ -91,105 +91,105 @@ def _stored(world: Cluster, identity: Any = V) -> int:
 
 async def test_answers_and_tells_leave_when_the_store_has_the_change() -> None:
     async with vaults() as world:
-        host = world.hosts["node-1"]
-        answer = await _deposits(host, 5)
-        assert not answer.done() and await host.ask(W, "heard", ()) == 0
-        _let_go(host)
+        system = world.systems["node-1"]
+        answer = await _deposits(system, 5)
+        assert not answer.done() and await system.ask(W, "heard", ()) == 0
+        _let_go(system)
         assert await answer == 5
-        await until(lambda: host.find(W).actor.state.total == 5)  # type: ignore[union-attr]
-        assert _stored(world) == host.find(V).version == host.find(V).stored_version  # type: ignore[union-attr]
+        await until(lambda: system.find(W).actor.state.total == 5)  # type: ignore[union-attr]
+        assert _stored(world) == system.find(V).version == system.find(V).stored_version  # type: ignore[union-attr]
 
 
 async def test_reads_wait_for_the_change_that_they_would_show() -> None:
     async with vaults() as world:
-        host = world.hosts["node-1"]
-        answer = await _deposits(host, 5)
-        read = host.ask_now(V, "total", ())
+        system = world.systems["node-1"]
+        answer = await _deposits(system, 5)
+        read = system.ask_now(V, "total", ())
         await asyncio.sleep(0)
         assert not read.done()
-        _let_go(host)
+        _let_go(system)
         assert await answer == await read == 5
 
 
 async def test_changes_that_come_during_a_write_go_together_into_the_next() -> None:
     async with vaults() as world:
-        host = world.hosts["node-1"]
-        first = await _deposits(host, 1)
-        later = [host.ask_now(V, "deposit", (1,)) for _ in range(20)]
-        writes = _writes(host)
-        _let_go(host)
+        system = world.systems["node-1"]
+        first = await _deposits(system, 1)
+        later = [system.ask_now(V, "deposit", (1,)) for _ in range(20)]
+        writes = _writes(system)
+        _let_go(system)
         assert [await answer for answer in (first, *later)] == list(range(1, 22))
-        assert _writes(host) - writes == 1
+        assert _writes(system) - writes == 1
 
 
 async def test_no_flush_loop_is_needed_and_no_journal_speaks_for_the_store() -> None:
     async with vaults(make_journal=lambda name, metrics: MemoryJournal(MemoryJournals(), name, metrics)) as world:
-        host = world.hosts["node-1"]
-        before = host.journal.position
-        answer = await _deposits(host, 5)
+        system = world.systems["node-1"]
+        before = system.journal.position
+        answer = await _deposits(system, 5)
         await asyncio.sleep(0.01)
-        assert not answer.done() and host.journal.position == before
-        _let_go(host)
+        assert not answer.done() and system.journal.position == before
+        _let_go(system)
         assert await answer == 5
 
 
 async def test_while_the_store_is_away_who_waits_is_told_in_time_and_the_change_stands() -> None:
     async with vaults(actors={"call_timeout_s": 0.05}) as world:
-        host = world.hosts["node-1"]
-        await host.ask(V, "deposit", (1,))
-        host.faults.always["write"] = "refuse"
+        system = world.systems["node-1"]
+        await system.ask(V, "deposit", (1,))
+        system.faults.always["write"] = "refuse"
         with pytest.raises(DeadlineExceeded):
-            await host.ask(V, "deposit", (5,))
-        assert _stored(world) == 1 and (await host.ask(W, "heard", ())) == 1
-        del host.faults.always["write"]
+            await system.ask(V, "deposit", (5,))
+        assert _stored(world) == 1 and (await system.ask(W, "heard", ())) == 1
+        del system.faults.always["write"]
         await until(lambda: _stored(world) == 2)
-        await until(lambda: host.find(W).actor.state.total == 6)  # type: ignore[union-attr]
-        assert await host.ask(V, "total", ()) == 6
+        await until(lambda: system.find(W).actor.state.total == 6)  # type: ignore[union-attr]
+        assert await system.ask(V, "total", ()) == 6
 
 
 async def test_changes_are_refused_without_a_lease_and_past_the_bound() -> None:
     async with vaults() as world:
-        host = world.hosts["node-1"]
-        await host.ask(V, "deposit", (1,))
-        host.write_behind.refusal = "the store is away"
+        system = world.systems["node-1"]
+        await system.ask(V, "deposit", (1,))
+        system.write_behind.refusal = "the store is away"
         with pytest.raises(Unavailable, match="away"):
-            await host.ask(V, "deposit", (5,))
-        host.write_behind.refusal, host.lease.safe_until = None, 0.0
+            await system.ask(V, "deposit", (5,))
+        system.write_behind.refusal, system.lease.safe_until = None, 0.0
         with pytest.raises(Unavailable, match="lease"):
-            await host.ask(V, "deposit", (5,))
-        assert await host.ask(V, "total", ()) == 1
+            await system.ask(V, "deposit", (5,))
+        assert await system.ask(V, "total", ()) == 1
 
 
 async def test_a_lost_answer_of_the_store_is_found_out_and_told_once() -> None:
     async with vaults() as world:
-        host = world.hosts["node-1"]
-        await host.ask(V, "deposit", (1,))
-        host.faults.next["write"] = ["forget"]
-        assert await host.ask(V, "deposit", (5,)) == 6
-        assert _stored(world) == 2 and await host.ask(V, "total", ()) == 6
+        system = world.systems["node-1"]
+        await system.ask(V, "deposit", (1,))
+        system.faults.next["write"] = ["forget"]
+        assert await system.ask(V, "deposit", (5,)) == 6
+        assert _stored(world) == 2 and await system.ask(V, "total", ()) == 6
 
 
 async def test_a_state_that_the_store_cannot_take_holds_up_no_other() -> None:
     async with vaults(actors={"call_timeout_s": 0.1}) as world:
-        host = world.hosts["node-1"]
-        await host.ask(V, "deposit", (1,))
-        await host.ask(V2, "deposit", (1,))
-        host.faults.poison = lambda identity: identity == V
-        poisoned, other = host.ask_now(V, "deposit", (5,)), host.ask_now(V2, "deposit", (5,))
+        system = world.systems["node-1"]
+        await system.ask(V, "deposit", (1,))
+        await system.ask(V2, "deposit", (1,))
+        system.faults.poison = lambda identity: identity == V
+        poisoned, other = system.ask_now(V, "deposit", (5,)), system.ask_now(V2, "deposit", (5,))
         assert await other == 6
         with pytest.raises(DeadlineExceeded):
             await poisoned
-        host.faults.poison = lambda identity: False
+        system.faults.poison = lambda identity: False
         await until(lambda: _stored(world) == 2)
 
 
 async def test_nobody_was_told_of_what_a_node_had_not_committed_when_it_died() -> None:
     async with vaults("node-1", "node-2") as world:
-        host, other = world.hosts["node-1"], world.hosts["node-2"]
+        system, other = world.systems["node-1"], world.systems["node-2"]
         world.show("node-1")
-        answer = await _deposits(host, 5)
+        answer = await _deposits(system, 5)
         await world.remove("node-1")
-        await other.node_store.bury(host.me)
+        await other.node_store.bury(system.me)
         world.show("node-2")
         assert not answer.done() or answer.exception() is not None
         assert await other.ask(V, "total", ()) == 0 and await other.ask(W, "heard", ()) == 0
@@ -198,23 +198,23 @@ async def test_nobody_was_told_of_what_a_node_had_not_committed_when_it_died() -
 
 async def test_a_commit_that_another_owner_forestalls_is_fenced() -> None:
     async with vaults("node-1", "node-2") as world:
-        host, other = world.hosts["node-1"], world.hosts["node-2"]
+        system, other = world.systems["node-1"], world.systems["node-2"]
         world.show("node-1")
-        answer = await _deposits(host, 5)
-        await other.node_store.bury(host.me)
+        answer = await _deposits(system, 5)
+        await other.node_store.bury(system.me)
         world.show("node-2")
         assert await other.ask(V, "deposit", (7,)) == 7
-        _let_go(host)
+        _let_go(system)
         with pytest.raises(Fenced):
             await answer
-        assert host.metrics.fenced_changes_lost_total == 0, "nobody was told of it"
+        assert system.metrics.fenced_changes_lost_total == 0, "nobody was told of it"
 
 
 async def test_a_vault_moves_while_deposits_are_made_and_loses_none() -> None:
     async with vaults("node-1", "node-2") as world:
-        source, target = world.hosts["node-1"], world.hosts["node-2"]
-        for host in (source, target):
-            host.misplaced.home = lambda activation, host=host: host.me  # type: ignore[method-assign,misc]
+        source, target = world.systems["node-1"], world.systems["node-2"]
+        for system in (source, target):
+            system.misplaced.home = lambda activation, system=system: system.me  # type: ignore[method-assign,misc]
         await source.ask(V, "deposit", (0,))
         source, target = (source, target) if source.find(V) else (target, source)
         made = [asyncio.ensure_future(source.ask(V, "deposit", (1,))) for _ in range(50)]

@@ -22,7 +22,7 @@ import websockets
 from picows import WSFrame
 from websockets.exceptions import InvalidStatus
 
-from server.actors.actor import Caller
+from server.actors.actor import Caller, remote
 from server.errors import BadSetting
 from server.sessions.picows_driver import PicowsConnection, PicowsListener
 from server.sessions.turnstile import PER_TURN
@@ -361,6 +361,7 @@ async def test_memory_returns_and_a_neighbour_is_served() -> None:
 async def test_neighbours_are_answered_while_others_flood(monkeypatch: pytest.MonkeyPatch) -> None:
     handled: list[str] = []
 
+    @remote
     def beat(self: Pilot, caller: Caller, state: str | None) -> None:
         handled.append(caller.subject)
 

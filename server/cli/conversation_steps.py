@@ -123,6 +123,7 @@ CHOICES: Final[dict[str, Step]] = {
     "$frame_bytes": {"from": "server", "example": 65_536},
     "$entity": {"from": "server", "example": "player/noble-6"},
     "$version": {"from": "server", "example": 4},
+    "$version_2": {"from": "server", "example": 6},
     "$within": {"from": "server", "example": 2_000},
 }
 """Names and where their values come from: the world of the play, the client or the server. Beside these:

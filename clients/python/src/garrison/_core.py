@@ -18,7 +18,7 @@ be played against the core with nothing else around it (sans-I/O, as h11 and the
 
 The core holds hello and welcome, the resume token and the acknowledgements, commands repeated by number,
 `going` and `redirect` with their bounds, backoff, heartbeats, streams and their gaps. Its parts have a file each:
-`_dial` (where to and when), `_session` (counts), `_requests`, `_subscriptions`, `_streams`, `_pictures`,
+`_dial` (where to and when), `_session` (counts), `_requests`, `_standing`, `_subscriptions`, `_streams`, `_pictures`,
 `_timers`.
 """
 
@@ -35,6 +35,7 @@ from garrison._pictures import Picture, Pictures
 from garrison._requests import Call, Requests
 from garrison._retry import Chance
 from garrison._session import Session
+from garrison._standing import Standing
 from garrison._stats import Stats
 from garrison._streams import Stream, Streams
 from garrison._subscriptions import Subscription, Subscriptions
@@ -100,6 +101,7 @@ class Core:
         self._dial = Dial(urls, first, options, chance, renewable)
         self._session = Session(options, self.stats)
         self._requests = Requests(options, self.stats, self._timers, chance, self._frames.append, self._take_id)
+        self._standing = Standing(self._requests)
         self._subscriptions = Subscriptions(self._requests, self._timers, chance, self._send, self._take_id, self._stir)
         self._streams = Streams(options.watch_buffer, self._subscriptions)
         self._pictures = Pictures(self._subscriptions)
@@ -190,7 +192,9 @@ class Core:
             raise self.over
         if isinstance(message, Command) and not message.command:
             message = self.numbered(message)
-        return self._requests.submit(message, now, self._answered, timeout_s=timeout_s, retry=retry).order
+        call = self._requests.submit(message, now, self._answered, timeout_s=timeout_s, retry=retry)
+        self._standing.note(message, call)
+        return call.order
 
     def cancel(self, order: int, now: float) -> None:
         """The answer to a request is not wanted any more."""
@@ -330,6 +334,8 @@ class Core:
         self._timers.at(now + (0.1 + 0.8 * self._chance()) * self._interval_s, "beat", self.connection)
         self._decisions.append(Up(welcome, welcome.recovered))
         self._requests.flowing = True
+        if not welcome.recovered:
+            self._standing.say_again(self._state, now)
         self._subscriptions.on_welcome(welcome.recovered, now)
         self._requests.pump()
 
@@ -523,6 +529,7 @@ class Core:
         return self.connected
 
     def _answered(self, call: Call, reply: Reply | None, error: GarrisonError | None, now: float) -> None:
+        self._standing.answered(call, error)
         self._decisions.append(Answer(call.order, reply, error))
 
     def _stir(self, subscription: Subscription) -> None:

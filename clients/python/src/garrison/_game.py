@@ -31,7 +31,7 @@ class GameCalls:
         raise NotImplementedError
 
     async def set_presence(self, status: Literal["online", "away", "busy", "invisible"], activity: str = "") -> Saved:
-        """Choose the own status and line of rich presence."""
+        """Choose the own status and line of rich presence. The newest is said again in each new session."""
         return await self.request(PresenceSet(status, activity), retry=True)
 
     async def get_presence(self, player: str) -> Presence:

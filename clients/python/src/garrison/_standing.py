@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final, cast
 
 from garrison._base import Reply
 from garrison._requests import Call, Requests
@@ -10,6 +10,7 @@ from garrison.errors import GarrisonError, OutcomeUnknown, Retryable
 from garrison.messages import PresenceSet
 
 Done = Callable[[Call, Reply | None, GarrisonError | None, float], None]
+STATUSES: Final = ("online", "away", "busy", "invisible")
 
 
 class Standing:
@@ -35,7 +36,7 @@ class Standing:
         the program's heartbeats, which is newer than a status that was set by a message."""
         if self._said is None or self._call is None or not self._call.settled:
             return
-        said: Any = self._said if state is None else replace(self._said, status=state)
+        said = replace(self._said, status=cast(Any, state)) if state in STATUSES else self._said
         self._call = self._requests.submit(said, now, self._heard, retry=True)
 
     def _heard(self, call: Call, _reply: Reply | None, error: GarrisonError | None, _now: float) -> None:

@@ -444,8 +444,12 @@ class Turns(_EachTurn):
 
     @property
     def unstored_changes(self) -> int:
-        """Changes that were told and are not in the store yet: none of one that is written through."""
-        return self.version - self.stored_version if self.durable and not self.through else 0
+        """Changes that were told and are not in the store yet. The oldest held answer is the first change of which
+        nobody has heard: none of a log or of what is written through was told before it was stored."""
+        if not self.durable:
+            return 0
+        told = self._held[0].version - 1 if self._held else self.version
+        return max(0, told - self.stored_version)
 
     def note_stored(self, version: int) -> None:
         """Note that everything up to `version` is in the store."""

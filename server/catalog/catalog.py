@@ -259,7 +259,7 @@ class Catalog:
         acknowledged changes that are not stored are lost, for no successor finds them in a journal."""
         self.closed = error
         for activation in list(self.live.values()):
-            changes = activation.version - activation.stored_version if count_lost and activation.durable else 0
+            changes = activation.unstored_changes if count_lost else 0
             if changes:
                 self.lost(activation, changes)
             else:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from server.activations.event_log import TAIL_SEGMENTS
-from server.errors import Corrupt, Fenced, GarrisonError, Internal, Overloaded
+from server.errors import Corrupt, Fenced, GarrisonError, Internal, Overloaded, Unavailable
 from server.eventlog import segment
 from server.ids import ActorId, actor_id
 from tests.support.engine import TestSystem, cluster
@@ -121,6 +121,28 @@ async def test_nothing_that_is_held_leaves_after_the_activation_is_dropped() -> 
         system.faults.hold = None
         assert await system.ask(L, "total", ()) in {0, 10}  # unknown outcome: both are right
         assert activation.log().backlog() >= 0 and system.metrics.fenced_total == 1
+
+
+@pytest.mark.parametrize("how", ["fenced", "the lease is lost"])
+async def test_changes_that_nobody_was_told_of_are_not_counted_as_lost(how: str) -> None:
+    """F46: an event that waits for its commit was not acknowledged."""
+    async with one_host() as system:
+        await system.ask(L, "add", (1,))
+        system.faults.hold = gate = asyncio.Event()
+        before = len(appends(system))
+        answer = system.ask_now(L, "add", (10,))
+        await until(lambda: len(appends(system)) > before)
+        activation = system.find(L)
+        assert activation is not None
+        if how == "fenced":
+            activation.fenced()
+        else:
+            system.catalog.end_all(Unavailable("lease lost"), count_lost=True)
+        with pytest.raises((Fenced, Unavailable)):
+            await answer
+        gate.set()
+        system.faults.hold = None
+        assert system.metrics.fenced_changes_lost_total == 0
 
 
 async def test_a_successor_under_the_same_id_keeps_its_place_in_the_queues() -> None:

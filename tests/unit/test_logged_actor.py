@@ -105,7 +105,7 @@ async def test_a_fenced_log_drops_the_activation_and_tells_who_waits() -> None:
         with pytest.raises(Fenced):
             await system.ask(L, "add", (1,))
         assert system.find(L) is None
-        assert system.metrics.fenced_total == 1
+        assert (system.metrics.fenced_total, system.metrics.fenced_changes_lost_total) == (1, 0)
 
 
 async def test_a_damaged_log_is_refused_and_named() -> None:

@@ -22,7 +22,7 @@ esac
 
 def setup(python: str, venv: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        ["bash", ".ci/setup"],
+        ["bash", ".ci/setup", "requirements.lock"],
         cwd=ROOT,
         env={**os.environ, "PYTHON": python, "VENV": str(venv)},
         capture_output=True,
@@ -68,3 +68,14 @@ def test_no_venv_module(tmp_path: Path) -> None:
 def test_a_directory_that_cannot_be_written() -> None:
     line = the_one_line(setup(sys.executable, Path("/proc/garrison/venv")))
     assert "cannot write to" in line
+
+
+def test_the_larger_lock_holds_the_smaller_one_at_the_same_versions() -> None:
+    running, checking = (_pins(ROOT / name) for name in ("requirements.lock", "requirements-dev.lock"))
+    assert running.items() <= checking.items()
+    assert "pytest" in checking and "pytest" not in running
+
+
+def _pins(path: Path) -> dict[str, str]:
+    lines = (line.split(";")[0].split() for line in path.read_text("utf-8").splitlines())
+    return dict(words[0].split("==") for words in lines if words and "==" in words[0])

@@ -11,15 +11,19 @@ import msgspec
 from msgspec import Meta
 
 from server.ids import KEY_PATTERN, whole
+from server.texts import LINE_PATTERN
 from server.wire.messages import Push, Reply, Request
 
 Key = Annotated[str, Meta(pattern=whole(KEY_PATTERN))]
-Text = Annotated[str, Meta(max_length=128, pattern=whole(r"[^\x00-\x1f\x7f]*"))]
-"""Text of a single line: no control characters, which a terminal or a database would mind."""
+Text = Annotated[str, Meta(max_length=128, pattern=whole(LINE_PATTERN))]
+"""Text of a single line: no control and format characters, which a terminal, a page or a database would mind."""
+LoggedText = Annotated[str, Meta(max_length=128, pattern=whole(r"[^\x00-\x1f\x7f]*"))]
+"""The same in events and options, which logs of earlier versions have with any format characters. New ones must be a
+`Text` (`game/match/rules.py`, `bad_text`)."""
 TimeMs = Annotated[int, Meta(ge=0, le=86_400_000)]
 Team = Annotated[int, Meta(ge=0, le=31)]
 Points = Annotated[int, Meta(ge=-10_000, le=10_000)]
-Lineage = Annotated[str, Meta(max_length=32)]
+Lineage = Annotated[str, Meta(max_length=32, pattern=whole(LINE_PATTERN))]
 CommandId = Annotated[int, Meta(ge=1, le=2**53)]
 Status = Literal["online", "away", "busy", "invisible", "offline"]
 ChosenStatus = Literal["online", "away", "busy", "invisible"]
@@ -94,7 +98,7 @@ class MatchOptions(msgspec.Struct, array_like=True, frozen=True):
     themselves; `max_players` of 0 means no limit (mode `recorded` only)."""
 
     mode: Mode = "slayer"
-    map_name: Text = ""
+    map_name: LoggedText = ""
     teams: Annotated[int, Meta(ge=0, le=8)] = 2
     max_players: Annotated[int, Meta(ge=0, le=100)] = 8
     score_limit: Annotated[int, Meta(ge=0, le=1_000_000)] = 50
@@ -157,7 +161,7 @@ class Assist(msgspec.Struct, tag="assist", array_like=True, frozen=True):
 class Medal(msgspec.Struct, tag="medal", array_like=True, frozen=True):
     time_ms: TimeMs
     player: Key
-    medal: Text
+    medal: LoggedText
 
 
 class Objective(msgspec.Struct, tag="objective", array_like=True, frozen=True):
@@ -165,7 +169,7 @@ class Objective(msgspec.Struct, tag="objective", array_like=True, frozen=True):
 
     time_ms: TimeMs
     player: Key
-    name: Text = ""
+    name: LoggedText = ""
     points: Points = 0
 
 

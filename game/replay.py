@@ -34,6 +34,7 @@ from server.errors import BadInput
 from server.eventlog import fold
 from server.eventlog.fold import LoggedKind
 from server.eventlog.ports import StoredLog
+from server.texts import escaped
 
 MATCH: Final = LoggedKind("match", MatchState, MatchEvent, rules.evolve, rules.finished)
 """The log of a match as `server/eventlog/fold.py` reads it; `Match` in `game/match/actor.py` writes it."""
@@ -95,11 +96,10 @@ def clock(time_ms: int) -> str:
 
 
 def feed_line(step: Step) -> str:
-    """The event of `step` as a line of the kill feed, in words. Text of clients (medals, maps) is shown
-    without control characters: a terminal would obey them."""
+    """The event of `step` as a line of the kill feed, in words. Text of clients (medals, maps) is escaped:
+    a terminal would obey control characters."""
     event = step.record.event
-    words = "".join(char if char.isprintable() else "?" for char in _words(event, step))
-    return f"{clock(event.time_ms)}  {words}"
+    return f"{clock(event.time_ms)}  {escaped(_words(event, step))}"
 
 
 def _words(event: MatchEvent, step: Step) -> str:

@@ -11,8 +11,9 @@ from rich.text import Text
 
 from game import replay as replays
 from game.commands.stored import StoredMatch, list_matches
-from server.cli.common import Config, Json, Set, err, out, read_settings
+from server.cli.common import Config, Json, Set, err, out, print_json, read_settings
 from server.cli.status import ask_admin
+from server.texts import escaped
 
 EXAMPLES = """
 Examples:
@@ -39,7 +40,7 @@ def matches(
         answer = msgspec.json.decode(ask_admin(settings, "/api/v1/matches"))
         rows, missing = sorted(answer["rows"], key=_newest_first)[:limit], answer["missing"]
         if json:
-            print(msgspec.json.encode({"matches": rows, "missing": missing}).decode())
+            print_json(msgspec.json.encode({"matches": rows, "missing": missing}))
         else:
             out().print(_live_table(rows, time.time_ns() // 1_000_000) if rows else "no match is live")
             if missing:
@@ -47,7 +48,7 @@ def matches(
         return 0
     lines = asyncio.run(list_matches(settings, limit))
     if json:
-        print(msgspec.json.encode({"matches": lines}).decode())
+        print_json(msgspec.json.encode({"matches": lines}))
     else:
         out().print(_table(lines, time.time_ns() // 1_000_000) if lines else "the store has no match yet")
     return 0
@@ -70,7 +71,7 @@ def _table(lines: list[StoredMatch], now_ms: int) -> Table:
             line.match,
             line.phase,
             line.mode,
-            Text(line.map_name),
+            Text(escaped(line.map_name)),
             str(line.players),
             _score(line.team_scores, line.winner),
             replays.clock(line.time_ms)[:-4],
@@ -90,7 +91,7 @@ def _live_table(rows: list[dict[str, Any]], now_ms: int) -> Table:
             row["match"],
             row["phase"],
             row["mode"],
-            Text(row["map_name"]),
+            Text(escaped(row["map_name"])),
             str(row["players"]),
             _score(row["team_scores"], None),
             replays.clock(row["time_ms"])[:-4],

@@ -25,6 +25,7 @@ from server.cli.common import (
     err,
     find_config,
     out,
+    print_json,
     program,
     read_settings,
     token_maker,
@@ -78,7 +79,7 @@ def play(
         raise BadInput(str(error)) from None
     figures = asyncio.run(_play(recording, speed, url, nodes, config, set_))
     if json:
-        print(jsonlib.dumps(figures))
+        print_json(jsonlib.dumps(figures).encode())
     else:
         _show(figures)
     return 0 if figures["replay_equal"] else 1

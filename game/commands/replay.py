@@ -17,10 +17,11 @@ from rich.text import Text
 from game import replay as replays
 from game.commands.stored import read_match
 from game.match.state import MatchState
-from server.cli.common import Config, Json, Set, out, read_settings
+from server.cli.common import Config, Json, Set, out, print_json, read_settings
 from server.cli.log import verify_log
 from server.eventlog.ports import StoredLog
 from server.ids import key_of
+from server.texts import escaped
 
 FRAME_S: Final = 0.1
 FEED_LINES: Final = 12
@@ -59,7 +60,7 @@ def replay(
     if verify:
         verify_log(replays.MATCH, "match", name, log, json)
     elif json:
-        print(msgspec.json.encode(summary(name, log)).decode())
+        print_json(msgspec.json.encode(summary(name, log)))
     elif sys.stdout.isatty():
         _watch(out(), name, log, from_ms, speed or 1.0)
     else:
@@ -129,7 +130,7 @@ def _watch(console: Console, name: str, log: StoredLog, from_ms: int, speed: flo
 
 
 def _screen(name: str, state: MatchState, clock_ms: int, feed: deque[str], speed: float) -> Group:
-    where = f" on {state.options.map_name}" if state.options.map_name else ""
+    where = f" on {escaped(state.options.map_name)}" if state.options.map_name else ""
     score = "  " + " : ".join(map(str, state.team_scores)) if state.team_scores else ""
     head = Text.assemble(
         (name, "bold"),

@@ -48,11 +48,13 @@ from game.messages import (
 )
 from server.errors import OutcomeUnknown, Rejected
 from server.eventlog.entry import Record
+from server.texts import escaped, is_line
 
 CODES: Final = {
     "match_exists": "a match of this name exists",
     "bad_name": "a name that a new match cannot have",
     "bad_options": "options that cannot be played",
+    "bad_text": "a text with control or format characters",
     "not_host": "only the host of the match may do this",
     "match_ended": "the match is over",
     "already_started": "the match has left the lobby",
@@ -146,6 +148,7 @@ def create(state: MatchState, name: str, host: str, options: MatchOptions, wall_
         raise reject("match_exists")
     if name == LATEST or name.startswith("-") or not name.strip("."):
         raise reject("bad_name", f"{name}: it is no `{LATEST}`, begins with no `-`, and is more than dots")
+    _line(options.map_name)
     if options.mode != "recorded" and (options.max_players < 1 or options.teams > options.max_players):
         raise reject("bad_options", f"{options.teams} teams, {options.max_players} players")
     return [Created(0, host, options, wall_ms)]
@@ -281,6 +284,10 @@ def _begun_by(state: MatchState, time_ms: int, wall_ms: int) -> list[MatchEvent]
 
 def _check(state: MatchState, event: Report) -> None:
     """Raise `Rejected` unless `event` fits roster and mode."""
+    if isinstance(event, Medal):
+        _line(event.medal)
+    elif isinstance(event, Objective):
+        _line(event.name)
     if isinstance(event, Score):
         if (event.team is None) == (event.player is None):
             raise reject("no_target", "exactly one of the two")
@@ -296,6 +303,12 @@ def _check(state: MatchState, event: Report) -> None:
         if event.victim == event.player:
             raise reject("same_player", event.player)
         _playing(state, event.victim)
+
+
+def _line(text: str) -> None:
+    """Raise `Rejected` for a text that a terminal or a page would obey."""
+    if not is_line(text):
+        raise reject("bad_text", escaped(text))
 
 
 def _playing(state: MatchState, player: str) -> None:

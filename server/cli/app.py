@@ -6,7 +6,9 @@ command that is asked for is imported, and the application only for a command th
 not have: `garrison token` need not wait for what reads a database.
 """
 
+import contextlib
 import importlib.util
+import io
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -15,10 +17,11 @@ from typing import Final
 
 from cyclopts import App, CycloptsError
 
-from server.cli.common import find_config
+from server.cli.common import find_config, out
 from server.drivers import load, load_app
 from server.errors import BadSetting, GarrisonError
 from server.settings import load as load_settings
+from server.texts import escaped
 
 BAD_USE = 2
 INTERRUPTED = 130
@@ -43,6 +46,7 @@ def build(words: Sequence[str]) -> App:
         help_epilogue="Start with `garrison demo`. Every command shows examples with `--help`.",
         help_format="markdown",
         version=_version,
+        console=out(),
         result_action="return_value",
         exit_on_error=False,
         print_error=False,
@@ -88,6 +92,31 @@ def application_commands(words: Sequence[str] = ()) -> dict[str, str]:
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command that `arguments` (default: the program's) name; its exit code."""
     words = list(arguments if arguments is not None else sys.argv[1:])
+    _any_output()
+    try:
+        return _run(words)
+    except BrokenPipeError:  # `garrison replay latest | head`: the rest has no reader, nor does what is buffered
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+                continue
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        return 0
+
+
+def _any_output() -> None:
+    """Let the program write where it is run: also where an output is closed, or has an encoding without the letters
+    of some name."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - for as long as the program runs
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _run(words: list[str]) -> int:
+    """Run a command; its exit code. Raises `BrokenPipeError`."""
     try:
         result = build(words)(words)
         sys.stdout.flush()
@@ -97,9 +126,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return _fail(_one_line(error.message))
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:  # `garrison replay latest | head`: the buffered rest has no reader
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    except BrokenPipeError:
+        raise
     except OSError as error:
         return _fail(_one_line(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"))
     return result if isinstance(result, int) else 0
@@ -120,7 +148,7 @@ def _fail(why: str) -> int:
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split())
+    return escaped(" ".join(text.split()))
 
 
 def _help_for(words: Sequence[str]) -> str:

@@ -9,15 +9,17 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 
 from server.errors import BadInput, BadSetting
 from server.settings import Settings, load
+from server.texts import escaped_json, escaped_lines
 
 DEMO_CONFIG = Path(".garrison/demo/garrison.toml")
 CONFIG_PLACES = (Path("garrison.toml"), DEMO_CONFIG)
@@ -38,14 +40,36 @@ Json = Annotated[
 ]
 
 
+class PlainConsole(Console):
+    """A console that shows what others have written without obeying it, and leaves a pipe that nobody reads any
+    more to the program (`server/cli/app.py`)."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            if segment.control or (shown := escaped_lines(segment.text)) == segment.text:
+                yield segment
+            else:
+                yield Segment(shown, segment.style)
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
+def print_json(document: bytes) -> None:
+    """Write a JSON document, a line, to standard output: with escapes for what a terminal would obey, and for what
+    the output's encoding does not have."""
+    ascii_only = not (sys.stdout.encoding or "ascii").lower().startswith("utf")
+    print(escaped_json(document.decode(), ascii_only))
+
+
 def out() -> Console:
     """Standard output, for people. Into a pipe or a file a table is as wide as it needs to be."""
-    return Console(file=sys.stdout, highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 240)
+    return PlainConsole(file=sys.stdout, highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 240)
 
 
 def err() -> Console:
     """Standard error: progress."""
-    return Console(file=sys.stderr, highlight=False, soft_wrap=True)
+    return PlainConsole(file=sys.stderr, highlight=False, soft_wrap=True)
 
 
 def program() -> str:

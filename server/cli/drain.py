@@ -10,7 +10,7 @@ import msgspec
 from cyclopts import App, Parameter
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from server.cli.common import Config, Json, Set, err, out, program, read_settings, seconds_of
+from server.cli.common import Config, Json, Set, err, out, print_json, program, read_settings, seconds_of
 from server.cli.status import NoAnswer, ask_admin
 from server.errors import BadToken, NotFound, Unavailable
 from server.settings import Settings
@@ -134,7 +134,7 @@ def _report(told: dict[str, Any], seconds: float, as_json: bool) -> None:
             "activations_left": told["activations_left"],
             "sessions_left": told["sessions_left"],
         }
-        print(msgspec.json.encode(line).decode())
+        print_json(msgspec.json.encode(line))
     elif told["done"]:
         out().print(f"{told['node']} is empty after {seconds:.1f} s, {told['moved']:,} activations moved; stop it now")
     else:

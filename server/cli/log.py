@@ -10,7 +10,7 @@ import msgspec
 from cyclopts import App, Parameter
 
 from server.actors.actor import LoggedActor
-from server.cli.common import Config, Json, Set, out, read_settings
+from server.cli.common import Config, Json, Set, out, print_json, read_settings
 from server.cli.stored import opened_store
 from server.drivers import load_app
 from server.errors import BadInput, Corrupt, NotFound
@@ -48,10 +48,10 @@ def log(
         verify_log(kind, "log", identity, stored, json)
     elif json:
         state = fold.final_state(kind, stored)
-        print(msgspec.json.encode({"log": identity, "events": stored.next_seq - 1, "state": state}).decode())
+        print_json(msgspec.json.encode({"log": identity, "events": stored.next_seq - 1, "state": state}))
     else:
         for step in fold.steps(kind, stored):
-            print(msgspec.json.encode(step.record).decode())
+            print_json(msgspec.json.encode(step.record))
     return 0
 
 
@@ -79,11 +79,11 @@ def verify_log(kind: LoggedKind[Any], noun: str, name: str, stored: StoredLog, j
         verified = fold.verify(kind, stored)
     except Corrupt as error:
         if json:
-            print(msgspec.json.encode({noun: name, "verified": False, "why": error.message}).decode())
+            print_json(msgspec.json.encode({noun: name, "verified": False, "why": error.message}))
         raise Corrupt(f"{noun} {name} does not verify: {error.message}") from None
     if json:
         fields = {field: getattr(verified, field) for field in verified.__struct_fields__ if field != "state"}
-        print(msgspec.json.encode({noun: name, "verified": True, **fields}).decode())
+        print_json(msgspec.json.encode({noun: name, "verified": True, **fields}))
         return
     end = f"the end hash is that of the live {noun}" if verified.end_hash else f"the {noun} has not ended"
     out().print(

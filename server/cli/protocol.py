@@ -193,7 +193,7 @@ class _Shapes:
             case shapes.IntType():
                 return {"type": "int", **_bounds(min=info.ge, max=info.le)}
             case shapes.StrType():
-                return {"type": "str", **_bounds(max_length=info.max_length, pattern=info.pattern)}
+                return {"type": "str", **_bounds(max_length=info.max_length, pattern=_portable(info.pattern))}
             case shapes.LiteralType():
                 return {"type": "word", "values": list(info.values)}
             case shapes.AnyType():
@@ -252,6 +252,11 @@ def _replies(cls: type[Request], route: AnyRoute | None, app: App) -> tuple[type
     if not found:
         raise TypeError(f"the route of {cls.__name__} does not say which message it returns: {returned!r}")
     return found
+
+
+def _portable(pattern: str | None) -> str | None:
+    r"""The pattern with `\u{1F600}` for `\U0001F600`, as other languages than Python write it."""
+    return pattern and re.sub(r"\\U0*([0-9a-f]+)", lambda found: rf"\u{{{found[1]}}}", pattern)
 
 
 def _bounds(**values: object) -> Spec:

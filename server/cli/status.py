@@ -10,9 +10,10 @@ from cyclopts import App, Parameter
 from rich.table import Table
 from rich.text import Text
 
-from server.cli.common import Config, Json, Set, out, read_settings
+from server.cli.common import Config, Json, Set, out, print_json, read_settings
 from server.errors import BadInput, BadToken, Unavailable
 from server.settings import Settings, is_url
+from server.texts import escaped
 
 TIMEOUT_S: Final = 5.0
 MAX_ANSWER_BYTES: Final = 16 * 1024 * 1024
@@ -46,7 +47,7 @@ def status(
     settings = read_settings(config, set_)
     body = ask_admin(settings, "/api/v1/cluster", url=url, token=token)
     if json:
-        print(body.decode())
+        print_json(body)
         return 0
     cluster = msgspec.json.decode(body)
     out().print(_table(cluster))
@@ -118,7 +119,7 @@ def _table(cluster: dict[str, Any]) -> Table:
             f"{node['slots']:,}",
             *told,
             f"{node['lag_ms']:.0f} ms",
-            Text(node["client_url"]),
+            Text(escaped(node["client_url"])),
             Text((report or {}).get("gossip", "")),
         )
     return table

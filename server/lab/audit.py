@@ -21,7 +21,7 @@ from game.match.state import MatchState
 from game.messages import Assist, Death, Kill, Medal, Objective, Score
 from persistence.sql_queries import SqlStoreQueries
 from persistence.sql_store import SqlStore
-from server.cli.common import Config, Json, Set, err, out, read_settings
+from server.cli.common import Config, Json, Set, err, out, print_json, read_settings
 from server.cli.stored import opened_store
 from server.errors import BadSetting, Corrupt
 from server.eventlog.ports import StoredLog
@@ -103,7 +103,7 @@ def audit(
     for line in found.differences_in:
         err().print(f"different: {line}", markup=False)
     if json:
-        print(msgspec.json.encode(found).decode())
+        print_json(msgspec.json.encode(found))
     else:
         told = f"{found.acknowledged_changes:,} acknowledged, {found.acknowledged_changes_lost:,} lost"
         out().print(f"{told}; {found.differences:,} differences between what was told, rows and logs")

@@ -1,13 +1,30 @@
 """Structured logs on standard error: for people by default, one JSON object a line on request."""
 
+import io
 import logging
 import sys
-from typing import Any
+from collections.abc import MutableMapping
+from typing import Any, TextIO
 
 import structlog
 
 from server.errors import BadSetting
 from server.settings import LogSettings
+from server.texts import escaped, escaped_lines
+
+
+def _escape(_logger: Any, _method: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Show what clients and other programs have written without letting a terminal obey it, in one line each."""
+    for name, value in line.items():
+        if type(value) is str:
+            line[name] = escaped(value)
+    return line
+
+
+def _traceback(file: TextIO, error: Any) -> None:
+    said = io.StringIO()
+    structlog.dev.plain_traceback(said, error)
+    file.write(escaped_lines(said.getvalue()))
 
 
 def configure(settings: LogSettings, node: str) -> None:
@@ -25,7 +42,7 @@ def configure(settings: LogSettings, node: str) -> None:
     last: list[Any] = (
         [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
         if settings.json
-        else [structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)]
+        else [_escape, structlog.dev.ConsoleRenderer(colors=False, exception_formatter=_traceback)]
     )
     structlog.configure(
         processors=[*shared, *last],

@@ -12,6 +12,8 @@ from typing import Any, Final, Literal, Union, cast
 import msgspec
 
 from server.errors import BadFrame, BadInput, UnknownType
+from server.ids import whole
+from server.texts import LINE_PATTERN
 from server.wire.messages import Push, Request
 
 Format = Literal["msgpack", "json"]
@@ -19,6 +21,8 @@ SUBPROTOCOLS: Final[dict[str, Format]] = {"garrison.v1.msgpack": "msgpack", "gar
 
 UNDECODABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """Errors of decoding bytes that are not as they should be: a client's, another node's, or stored ones."""
+
+_LINE_FAULT: Final = f"matching regex {whole(LINE_PATTERN)!r}"
 
 _EXACT: Final = 2.0**53
 """Below it each whole number is a float of its own."""
@@ -90,6 +94,7 @@ class Codec:
 
     def _fault(self, value: Any, why: str) -> BadInput:
         """The error that names a bad frame's request, as far as `value`, its content, tells which."""
+        why = why.replace(_LINE_FAULT, "of one line, without control and format characters")
         if not isinstance(value, list) or not value or not isinstance(value[0], str):
             return _with_id(BadFrame("a message is an array that begins with its type"), 0)
         number = value[1] if len(value) > 1 and type(value[1]) is int and 0 <= value[1] <= 2**53 else 0

@@ -10,12 +10,15 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import Meta
 
+from server.ids import whole
+from server.texts import LINE_PATTERN
+
 MAX_SEQ: Final = 2**53 - 1
 """No number of a push or an event is greater: each is a number of its own in every client's language."""
 
 RequestId = Annotated[int, Meta(ge=0, le=2**53)]
 Seq = Annotated[int, Meta(ge=0, le=MAX_SEQ)]
-Word = Annotated[str, Meta(max_length=64)]
+Word = Annotated[str, Meta(max_length=64, pattern=whole(LINE_PATTERN))]
 Token = Annotated[str, Meta(max_length=4096)]
 
 
@@ -38,7 +41,7 @@ class Push(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 
 TopicName = Annotated[str, Meta(max_length=128)]
-Cursor = Annotated[str, Meta(max_length=64)]
+Cursor = Annotated[str, Meta(max_length=64, pattern=whole(LINE_PATTERN))]
 
 
 class Seen(msgspec.Struct, array_like=True, frozen=True):

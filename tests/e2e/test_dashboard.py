@@ -9,6 +9,7 @@ import random
 from collections.abc import AsyncIterator
 
 import pytest
+from msgspec.structs import replace
 
 from game.messages import Ended, Kill, Medal
 from tests.support.admin import TOKEN, PlayedMatch, TestCluster
@@ -203,6 +204,31 @@ async def test_live_matches_and_a_kill_feed(page: Page, cluster: TestCluster) ->
     await page.until("document.querySelector('.ended').innerText.includes('50 : 4242')")
     assert "team 1" in await page.evaluate("document.querySelector('.ended').innerText")
     assert await page.evaluate("document.querySelectorAll('main img').length") == 0
+    assert page.errors == []
+
+
+async def test_texts_of_clients_turn_round_no_word_of_the_page_and_stay_in_their_place(
+    page: Page, cluster: TestCluster
+) -> None:
+    """F29, F66: as earlier versions have stored them."""
+    host = cluster.nodes["node-2"].system
+    match = PlayedMatch("m:1", host.me, teams=2, players=["ann", "bob"])
+    options = replace(match.state.options, map_name="\u202eevil\u2069 \u05d0\u05d1" + "e" + "\u0301" * 64)
+    match.state = replace(match.state, options=options)
+    host.actors["match"] = [match]
+    await open_page(page, cluster)
+    await page.evaluate("[...document.querySelectorAll('nav a')].find((a) => a.textContent === 'Matches').click()")
+    facts = await page.until("document.querySelector('.match .facts')?.children[0].textContent")
+    assert facts.startswith("slayer on \u2068\\u202eevil\\u2069 \u05d0\u05d1e\u0301") and facts.endswith("\u2069")
+    style = "getComputedStyle(document.querySelector('.match .facts'))"
+    assert await page.evaluate(f"[{style}.overflowY, {style}.unicodeBidi]") == ["clip", "isolate"]
+    await page.evaluate("document.querySelector('.match h3 a').click()")
+    await page.until("document.querySelectorAll('.feed li').length >= 2")
+    match.happens(Medal(62_000, "bob", "\u202egold"))
+    assert await page.until("document.querySelector('.feed li .text').textContent.includes('gold')")
+    assert await page.evaluate("document.querySelector('.feed li .text').textContent") == (
+        "bob earned \u2068\\u202egold\u2069"
+    )
     assert page.errors == []
 
 

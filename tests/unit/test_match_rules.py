@@ -10,6 +10,7 @@ from game.match import rules
 from game.match.state import MatchState
 from game.messages import (
     Assist,
+    Created,
     Death,
     Ended,
     Joined,
@@ -52,6 +53,17 @@ def test_a_match_is_created_once() -> None:
 def test_names_that_nobody_could_name_are_refused(name: str) -> None:
     """F30: words of commands, and steps in addresses."""
     assert code_of(rules.create, MatchState(), name, "host", MatchOptions(), 1) == "bad_name"
+
+
+def test_texts_that_a_terminal_or_a_page_would_obey_are_refused() -> None:
+    """F29, F66; logs of earlier versions have some, and are read."""
+    rude = "Re\x9b2Jcharge"
+    assert code_of(Played().create, map_name=rude) == "bad_text"
+    played = Played().live(mode="objective")
+    assert code_of(played.report, Medal(1_000, "p0", "\u202eevil")) == "bad_text"
+    assert code_of(played.report, Objective(1_000, "p0", "\u200b")) == "bad_text"
+    stored = msgspec.msgpack.encode(Created(0, "host", MatchOptions(map_name=rude), 1))
+    assert msgspec.msgpack.decode(stored, type=Created).options.map_name == rude
 
 
 @pytest.mark.parametrize("name", ["Latest", "latest-1", ".x", "x-", "=", "~", "match"])

@@ -158,7 +158,8 @@ def test_the_feed_reads_like_the_game() -> None:
     played = (
         Played().create(map_name="Recharge", countdown_ms=3000, score_limit=2).join("ann", "bob").start().tick(3000)
     )
-    played.report(Kill(61_001, "ann", "bob"), Medal(61_001, "ann", "Sn\x9b2Jipe"), Death(62_000, "bob"))
+    played.report(Kill(61_001, "ann", "bob"))
+    played.emit([Medal(61_001, "ann", "Sn\x9b2Jipe"), Death(62_000, "bob")])  # logged by an earlier version
     played.report(Objective(63_000, "ann", "flag"), Score(64_000, -1, team=1))
     played.emit(rules.leave(played.state, "bob", "disconnected"))
     played.join("bob").report(Kill(65_000, "ann", "bob"))
@@ -169,7 +170,7 @@ def test_the_feed_reads_like_the_game() -> None:
         "00:00.000  the match starts in 3 s",
         "00:03.000  the match is live",
         "01:01.001  ann kills bob  [1 - 0]",
-        "01:01.001  ann earns Sn?2Jipe",
+        "01:01.001  ann earns Sn\\x9b2Jipe",
         "01:02.000  bob dies",
         "01:03.000  ann: flag",
         "01:04.000  team 1 scores -1  [1 - -1]",

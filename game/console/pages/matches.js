@@ -9,14 +9,15 @@ const HAPPENED = {
   kill: (row) => (row.victim ? `${row.player} killed ${row.victim}` : `${row.player} scored a kill`),
   death: (row) => `${row.player} died`,
   assist: (row) => `${row.player} assisted`,
-  medal: (row) => `${row.player} earned ${row.detail}`,
-  objective: (row) => `${row.player}${row.detail ? `: ${row.detail}` : " played the objective"}`,
+  medal: (row, { foreign }) => `${row.player} earned ${foreign(row.detail)}`,
+  objective: (row, { foreign }) => `${row.player}${row.detail ? `: ${foreign(row.detail)}` : " played the objective"}`,
   score: (row) => `${row.player} ${row.points < 0 ? "lost" : "got"} ${Math.abs(row.points)} points`,
   joined: (row) => `${row.player} joined`,
   left: (row) => `${row.player} left${row.detail && row.detail !== "left" ? ` (${row.detail})` : ""}`,
   ended: (row) => `the match ended by ${row.detail}${row.player ? `, won by ${winner(row.player)}` : ""}`,
 };
 
+const modeOn = (row, { foreign }) => `${row.mode}${row.map_name ? ` on ${foreign(row.map_name)}` : ""}`;
 const winner = (name) => (name.startsWith("team:") ? `team ${name.slice(5)}` : name);
 const teamClass = (team) => (team === null || team === undefined ? "" : `team-${team % 8}`);
 const phaseLevel = { live: "good", countdown: "warn", lobby: null, ended: null };
@@ -58,7 +59,7 @@ function showEnded(root, garrison) {
   const name = (row, cell) => dom.setText(cell, row.match);
   const ended = dom.table("Matches that have ended, newest first", [
     { title: "Match", head: true, render: name },
-    { title: "Mode", render: (row) => [row.mode, row.map_name].filter(Boolean).join(" on ") },
+    { title: "Mode", render: (row) => modeOn(row, dom) },
     { title: "Players", num: true, render: (row) => row.players },
     { title: "Score", num: true, render: (row) => row.team_scores.join(" : ") },
     { title: "Winner", render: (row) => (row.winner ? winner(row.winner) : "") },
@@ -107,7 +108,7 @@ function showList(root, garrison) {
     setText(phase, match.phase);
     setAttribute(phase, "data-level", phaseLevel[match.phase]);
     setText(clock, format.clock(match.time_ms));
-    setText(facts.children[0], [match.mode, match.map_name].filter(Boolean).join(" on "));
+    setText(facts.children[0], modeOn(match, dom));
     setText(facts.children[1], `${match.players} ${match.players === 1 ? "player" : "players"}`);
     setText(facts.children[2], `on ${match.node}`);
     showScores(scores, match.team_scores, garrison);
@@ -152,7 +153,7 @@ function showMatch(root, garrison, name) {
   );
   let seen = false;
   const line = (row) =>
-    el("li", {}, el("time", {}, format.clock(row.time_ms)), el("span", { class: `what ${row.what}` }, row.what), el("span", { class: "text" }, (HAPPENED[row.what] ?? (() => row.what))(row)));
+    el("li", {}, el("time", {}, format.clock(row.time_ms)), el("span", { class: `what ${row.what}` }, row.what), el("span", { class: "text" }, (HAPPENED[row.what] ?? (() => row.what))(row, dom)));
   poll.every(LIST_MS, async () => {
     const { rows, missing } = await query("match_board", { match: name });
     const board = rows.reduce((best, row) => (best === null || row.next_seq > best.next_seq ? row : best), null);
@@ -169,7 +170,7 @@ function showMatch(root, garrison, name) {
     setAttribute(phase, "data-level", phaseLevel[board.phase]);
     setText(clock, format.clock(board.time_ms));
     const over = board.phase === "ended" ? `ended by ${board.end_reason}${board.winner ? `, won by ${winner(board.winner)}` : ""}` : "";
-    setText(facts, [[board.mode, board.map_name].filter(Boolean).join(" on "), `reported by ${board.host}`, `on ${board.node}`, `${board.next_seq - 1} events`, over].filter(Boolean).join(" · "));
+    setText(facts, [modeOn(board, dom), `reported by ${board.host}`, `on ${board.node}`, `${board.next_seq - 1} events`, over].filter(Boolean).join(" · "));
     showScores(scores, board.team_scores, garrison);
     players.update(board.players);
     quiet.hidden = board.feed.length > 0;

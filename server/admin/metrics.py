@@ -23,7 +23,7 @@ _HELP = {
     "heartbeats_total": "Client heartbeats handled.",
     "bad_frames_total": "Frames refused because they are no message.",
     "rate_limited_total": "Messages refused because their session was over its rate.",
-    "closes_total": "Connections closed, by WebSocket close code; a client's own 4xxx counts as 1006.",
+    "closes_total": "Connections closed, by WebSocket close code; `other`, `application`: codes of theirs.",
     "pushes_total": "Pushes put into session outboxes.",
     "activations": "Actors in memory now.",
     "activations_created_total": "Activations made.",
@@ -107,7 +107,7 @@ class MetricsCollector(Collector):
             yield histogram
         elif isinstance(value, dict):
             counter = CounterMetricFamily(full, text, labels=["node", "code"])
-            for code, count in sorted(value.items()):
+            for code, count in sorted(value.items(), key=lambda item: str(item[0])):
                 counter.add_metric([self._node, str(code)], count)
             yield counter
         elif isinstance(value, int | float):

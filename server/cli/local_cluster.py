@@ -53,6 +53,11 @@ class Home:
         token and its database (or the one at `url`). Raises `BadSetting` where it cannot be written."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            self.path.chmod(0o700)
+            if (url or self.url) == self.url:
+                _make_private(self.database)
+            for file in (*self.path.glob(f"{self.database.name}-*"), *self.path.glob("*.log")):
+                _make_private(file)  # as earlier versions have left them
             if not self.key_file.exists():
                 _write_private(self.key_file, secrets.token_hex(32) + "\n")
             token = self._kept_token() or secrets.token_urlsafe(18)
@@ -299,6 +304,7 @@ async def spawn_self(
     the network `namespace`, a file descriptor, if there is one, and gets the signal `orphaned` when
     this process dies."""
 
+    _make_private(log)
     with log.open("ab" if append else "wb") as errors:
         return await asyncio.create_subprocess_exec(
             sys.executable,
@@ -408,6 +414,13 @@ def _check_free(place: NodePlace) -> None:
                 raise BadSetting(
                     "port", f"{port} cannot be used ({error.strerror}); --port 0 takes free ones"
                 ) from None
+
+
+def _make_private(path: Path) -> None:
+    """Make sure that it is there, and that only this user can read it. What SQLite makes beside a database gets the
+    same mode."""
+    path.touch(mode=0o600)
+    path.chmod(0o600)
 
 
 def _write_private(path: Path, text: str) -> None:

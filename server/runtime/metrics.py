@@ -6,6 +6,7 @@ families. One instance a node, handed to every part.
 
 from bisect import bisect_left
 from collections.abc import Sequence
+from typing import Final
 
 LATENCY_BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 
@@ -30,6 +31,10 @@ class Histogram:
         return sum(self.counts)
 
 
+CLOSE_CODES: Final = frozenset({*range(1000, 1004), *range(1005, 1015), *range(4001, 4013)})
+"""Close codes that are counted by themselves: those of RFC 6455's registry, and the server's own."""
+
+
 class Metrics:
     """The counters of a node. Names are the Prometheus names without the `garrison_` prefix."""
 
@@ -44,7 +49,7 @@ class Metrics:
         self.heartbeats_total = 0
         self.bad_frames_total = 0
         self.rate_limited_total = 0
-        self.closes_total: dict[int, int] = {}
+        self.closes_total: dict[int | str, int] = {}
         self.pushes_total = 0
         # actors
         self.activations = 0
@@ -113,5 +118,12 @@ class Metrics:
         self.transport_closes_total[reason] = self.transport_closes_total.get(reason, 0) + 1
 
     def closed(self, code: int) -> None:
-        """Count one closed session under its close code."""
-        self.closes_total[code] = self.closes_total.get(code, 0) + 1
+        """Count one connection that this side has closed, under its code; an application's codes under one word."""
+        label: int | str = code if code in CLOSE_CODES else "application"
+        self.closes_total[label] = self.closes_total.get(label, 0) + 1
+
+    def client_closed(self, code: int) -> None:
+        """Count one connection that its client has closed, or that broke (1006): under a code of RFC 6455, and all
+        others under one word, since clients must not make label values."""
+        label: int | str = code if code in CLOSE_CODES and code < 4000 else "other"
+        self.closes_total[label] = self.closes_total.get(label, 0) + 1

@@ -93,7 +93,7 @@ class Opening:
 
     def on_closed(self, connection: Connection, code: int, reason: str) -> None:
         if not self.closed:
-            self._reception.metrics.closed(code if code < 4000 else 1006)
+            self._reception.metrics.client_closed(code)
             self._finish()
 
     def check(self, _now: float) -> None:

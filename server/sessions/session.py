@@ -268,7 +268,7 @@ class Session(_EachBeat):
     def on_closed(self, connection: Connection, code: int, reason: str) -> None:
         if connection is not self.connection:
             return
-        self.metrics.closed(code if code < 4000 else 1006)
+        self.metrics.client_closed(code)
         self._unlink()
         if code == _NORMAL:
             self.end(ENDED_CLOSED)

@@ -3,7 +3,8 @@
 from prometheus_client.parser import text_string_to_metric_families
 
 from server.admin.metrics import CONTENT_TYPE, MetricsText
-from server.runtime.metrics import Histogram, Metrics
+from server.runtime.metrics import CLOSE_CODES, Histogram, Metrics
+from server.wire.messages import CloseCode
 
 
 def families(metrics: Metrics, node: str = "node-1") -> dict[str, object]:
@@ -51,6 +52,20 @@ def test_closes_are_labelled_by_code() -> None:
     metrics.closed(4005)
     name = "garrison_closes_total"
     assert samples(metrics, "garrison_closes") == {(name, "1000"): 1, (name, "4005"): 2}
+
+
+def test_clients_and_applications_make_no_labels_of_close_codes() -> None:
+    """F26."""
+    metrics = Metrics()
+    for code in range(1, 6_000):
+        metrics.client_closed(code)
+    for code in CloseCode.APPLICATION:
+        metrics.closed(code)
+    for name, code in vars(CloseCode).items():
+        if isinstance(code, int):
+            assert code in CLOSE_CODES, name
+    labels = {code for _, code in samples(metrics, "garrison_closes")}
+    assert labels == {str(code) for code in CLOSE_CODES if code < 4000} | {"other", "application"}
 
 
 def test_every_help_text_was_written_for_its_counter() -> None:

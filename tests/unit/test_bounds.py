@@ -127,7 +127,7 @@ def test_letters_of_all_languages_are_taken() -> None:
     assert (decoded.display_name, decoded.emblem) == (FINE, FINE)
 
 
-def test_what_is_no_line_is_shown_as_an_escape() -> None:
+def test_characters_of_no_line_are_shown_as_escapes() -> None:
     """F29."""
     assert escaped(FINE) == FINE
     assert escaped("a\x9b\u202e\U000e0041\n\ud800z") == "a\\x9b\\u202e\\U000e0041\\n\\ud800z"

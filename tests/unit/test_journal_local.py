@@ -154,6 +154,43 @@ async def test_only_its_user_may_read_it(tmp_path: Path, owner: LocalJournal) ->
     assert sorted(path.name for path in folder.iterdir()) == ["test", "volume"]
 
 
+@pytest.mark.parametrize("level", ["", "test", "volume"])
+@pytest.mark.parametrize("mode", [0o775, 0o702, 0o1777])
+async def test_no_level_may_be_written_by_others(tmp_path: Path, level: str, mode: int) -> None:
+    """F57."""
+    folder = tmp_path / "j"
+    await prepared(folder, "node-1")
+    (folder / level).chmod(mode)
+    with pytest.raises(BadSetting, match="others than its owner may write"):
+        await prepared(folder, "node-2")
+
+
+@pytest.mark.parametrize("level", ["test", "volume"])
+async def test_no_level_below_the_directory_is_a_link(tmp_path: Path, level: str) -> None:
+    """F57: the directory itself may be, if an operator wants that."""
+    folder = tmp_path / "j"
+    await prepared(folder, "node-1")
+    (folder / level).rename(tmp_path / "elsewhere")
+    (folder / level).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(BadSetting, match="is a link"):
+        await prepared(folder, "node-2")
+    (folder / level).unlink()
+    (tmp_path / "elsewhere").rename(folder / level)
+    (tmp_path / "link").symlink_to(folder)
+    await prepared(tmp_path / "link", "node-2")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
+@pytest.mark.parametrize("level", ["", "test", "volume"])
+async def test_no_level_belongs_to_another_user(tmp_path: Path, level: str) -> None:
+    """F57."""
+    folder = tmp_path / "j"
+    await prepared(folder, "node-1")
+    os.chown(folder / level, 12_345, -1)
+    with pytest.raises(BadSetting, match="belongs to another user"):
+        await prepared(folder, "node-2")
+
+
 async def test_a_directory_that_cannot_be_is_a_bad_setting(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     (tmp_path / "open").mkdir()

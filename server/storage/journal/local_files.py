@@ -5,6 +5,8 @@ import fcntl
 import os
 import re
 import secrets
+import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -24,10 +26,10 @@ def prepare(directory: Path, cluster: str, note: str) -> str:
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         (directory / cluster).mkdir(mode=0o700, exist_ok=True)
-        found = directory.stat()
-        if found.st_uid not in (os.geteuid(), 0) or found.st_mode & 0o002:
-            raise BadSetting("journal.directory", f"{directory} belongs to another user, or others may write to it")
+        _check_level(directory, directory.stat())
+        _check_level(directory / cluster, (directory / cluster).lstat())
         _name_volume(directory)
+        _check_level(directory / "volume", (directory / "volume").lstat(), stat.S_ISREG)
         _forget_notes(directory / cluster, _note(directory / cluster / note))
     except OSError as error:
         raise BadSetting("journal.directory", f"cannot use {directory}: {error.strerror}") from None
@@ -35,6 +37,16 @@ def prepare(directory: Path, cluster: str, note: str) -> str:
     if name is None:
         raise BadSetting("journal.directory", f"{directory / 'volume'} does not hold a name: is it another program's?")
     return name
+
+
+def _check_level(path: Path, found: os.stat_result, is_right: Callable[[int], bool] = stat.S_ISDIR) -> None:
+    """Raise `BadSetting` where another user could put something else in place of a journal, or a link leads out."""
+    if not is_right(found.st_mode):
+        raise BadSetting("journal.directory", f"{path} is a link, or no journal's")
+    if found.st_uid not in (os.geteuid(), 0):
+        raise BadSetting("journal.directory", f"{path} belongs to another user")
+    if found.st_mode & 0o022:
+        raise BadSetting("journal.directory", f"others than its owner may write to {path}: chmod go-w")
 
 
 def _name_volume(directory: Path) -> None:

@@ -93,7 +93,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("what", BROKEN)
-async def test_what_is_no_http_is_a_400_and_a_line_a_second_at_most(
+async def test_requests_that_are_no_http_get_400_and_a_line_a_second_at_most(
     what: str, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """F53."""

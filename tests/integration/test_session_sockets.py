@@ -374,7 +374,8 @@ async def test_neighbours_are_answered_while_others_flood(monkeypatch: pytest.Mo
             for _ in range(2_000):
                 flooder.frame(flood)
         while CloseCode.FLOOD not in node.metrics.closes_total:
-            assert (await neighbour.ask(Heartbeat))[0] == "beat"
+            answer = await neighbour.ask(Heartbeat)
+            assert answer[0] == "beat", answer
         runs = [(who, len(list(run))) for who, run in itertools.groupby(handled, lambda who: who == "neighbour")]
         between = [count for near, count in runs[1:-1] if not near]
         # Each round trip takes a few turns of the loop, and each turn a few messages of the crowd.

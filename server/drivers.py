@@ -228,6 +228,7 @@ def _admin(node: "Node") -> "AdminServer":
         Draining(node.drain, node.drain_progress),
         lambda: gossip_endpoint(node),
         node.drivers.store_queries,
+        node.troubles.current,
     )
 
 

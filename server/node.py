@@ -14,6 +14,7 @@ a new `Node`: the same name comes back as a new incarnation.
 
 import asyncio
 import random
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
@@ -34,6 +35,7 @@ from server.runtime.clock import Clock
 from server.runtime.lag import LagProbe
 from server.runtime.metrics import Metrics
 from server.runtime.supervisor import Supervisor
+from server.runtime.troubles import Trouble, Troubles, TroubleSource
 from server.sessions.gateway import Gateway
 from server.sessions.ports import GatewayDrivers
 from server.settings import Settings
@@ -51,6 +53,10 @@ LEAVING_ROUNDS = 5
 is gone: they take its slots over, and know a stop from a death."""
 STAGE_S = 8.0
 """Time for a stage of stopping that has none of its own."""
+TROUBLES_S = 1.0
+"""Pause between looks at what this node needs; `/readyz` looks too."""
+REFUSED_S = 5.0
+"""Time since the journal last refused a change for which changes count as refused."""
 
 
 class Listener(Protocol):
@@ -142,6 +148,16 @@ class Node:
         self.client_url = self.admin_url = ""
         self.ended = asyncio.Event()
         self.lease_lost = False
+        self.troubles = Troubles(
+            clock, metrics,
+            (
+                TroubleSource("database", self._database_away, "the database answers again"),
+                TroubleSource("changes", self._changes_refused, "changes are taken again"),
+                TroubleSource("address", self._shared_address, "no other node has this node's address any more"),
+            ),
+        )  # fmt: skip
+        self._refused = (0, float("-inf"))
+        """Changes that the journal had refused at the last look, and the boot time of the last one."""
         self.drained = False
         """Start as `leaving`: the run before this one was drained."""
         self._state: MemberState = "joining"
@@ -191,6 +207,7 @@ class Node:
         await self._announce("leaving" if self.drained else "up")
         self.supervisor.every(settings.gossip.load_interval_s, self._tell_gossip, "load")
         self.judge.watch(self.supervisor, drivers.asks_store)
+        self.supervisor.every(TROUBLES_S, self._look_for_troubles, "troubles")
         if self.admin is not None:
             await self.admin.start()
         self._members_changed()
@@ -276,11 +293,59 @@ class Node:
 
     def not_ready(self) -> str:
         """Why this node does not serve; empty while it does."""
-        if self.lease_lost or not self.lease.holds():
+        if self.lease_lost:
             return "lease lost"
+        troubles = {trouble.name: trouble for trouble in self.troubles.look()}
+        if not self.lease.holds():
+            return _since(troubles["database"]) if "database" in troubles else "lease lost"
         if self._state != "up":
             return "starting" if self._state == "joining" else "leaving"
+        if "changes" in troubles:
+            return _since(troubles["changes"])
         return self.judge.outnumbered()
+
+    async def _look_for_troubles(self) -> None:
+        self.troubles.look()
+
+    def _database_away(self) -> str:
+        pipeline = self.pipeline
+        why = self.lease.failure or self.write_behind.failure or pipeline.group_commit.failure
+        if not why or self.lease_lost:
+            return ""
+        waiting = f"; {len(self.write_behind)} changed states wait for it" if len(self.write_behind) else ""
+        return f"database unreachable: {why}{waiting}"
+
+    def _changes_refused(self) -> str:
+        """Durable changes are refused: by the bounds of write-behind, or by the journal, which is away or full."""
+        if self._state != "up" or self.lease_lost:
+            return ""
+        journal = self.drivers.journal
+        why = self.write_behind.refusal or (journal.refusal if journal is not None else None)
+        now, (before, at) = self.clock.boot(), self._refused
+        if self.metrics.journal_refused_total != before:
+            at = now
+            self._refused = (self.metrics.journal_refused_total, at)
+        if why is None and now - at < REFUSED_S:
+            why = "the crash journal has no room, or is away"
+        return f"changes are refused: {why}" if why is not None else ""
+
+    def _shared_address(self) -> str:
+        """Another node tells clients, or operators, this node's address: whoever is sent there may come to either,
+        and is redirected in circles."""
+        if self.me is None or self._state != "up":
+            return ""
+        for setting, url, get in (
+            ("gateway.advertise_url", self.client_url, _client_url),
+            ("admin.advertise_url", self.admin_url, _admin_url),
+        ):
+            others = [
+                member.node
+                for member in self.system.view.members.values()
+                if url and member.state == "up" and member.node != self.me.node and get(member) == url
+            ]
+            if others:
+                return f"{', '.join(sorted(others))} has this node's address, {url}: set {setting} for each node"
+        return ""
 
     def _lease_lost(self) -> None:
         """End all turns at once: nothing here may be acknowledged any more."""
@@ -359,6 +424,19 @@ class Node:
         await _step("store queries", drivers.store_queries.close())
         await _step("store", drivers.store.close())
         log.info("node stopped", node=str(self.system.me))
+
+
+def _since(trouble: Trouble) -> str:
+    """The text of a trouble with the time since which it lasts."""
+    return f"{trouble.text} (since {time.strftime('%H:%M:%S', time.gmtime(trouble.since_ms / 1000))} UTC)"
+
+
+def _client_url(member: Member) -> str:
+    return member.client_url
+
+
+def _admin_url(member: Member) -> str:
+    return member.admin_url
 
 
 async def _step(stage: str, work: Awaitable[None], within_s: float = STAGE_S) -> None:

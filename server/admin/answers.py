@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from server.runtime.troubles import Trouble
+
 Milliseconds = int
 
 
@@ -56,7 +58,8 @@ class MoveFigures(msgspec.Struct):
 class NodeReport(msgspec.Struct):
     """The report of a node about itself. `not_ready` is empty while it serves, else the reason it does
     not; `samples` are its newest, oldest first; `kinds` counts activations by actor kind; `moves`
-    is absent from a peer of an older version. `gossip` is where it gossips: a seed for others."""
+    is absent from a peer of an older version. `gossip` is where it gossips: a seed for others. `troubles` are
+    the things that are away or wrong for it, whether or not it serves."""
 
     node: str
     incarnation: int
@@ -77,6 +80,7 @@ class NodeReport(msgspec.Struct):
     samples: list[Sample]
     moves: MoveFigures | None = None
     gossip: str = ""
+    troubles: list[Trouble] = []
 
 
 class NodeInfo(msgspec.Struct):
@@ -225,7 +229,7 @@ class Pages(msgspec.Struct):
 
 
 class Health(msgspec.Struct, omit_defaults=True):
-    """`reason` says why a node is not ready."""
+    """`reason` says why a node is not ready, or, of one that is, what is wrong nevertheless."""
 
     node: str
     status: str

@@ -54,6 +54,7 @@ from server.errors import (
     Unavailable,
 )
 from server.ids import whole
+from server.runtime.troubles import Trouble
 
 log = structlog.get_logger(__name__)
 
@@ -85,6 +86,7 @@ def build_app(
     views: ClusterViews,
     metrics: MetricsText,
     not_ready: Callable[[], str],
+    troubles: Callable[[], list[Trouble]],
     token: AdminToken,
     context_of: Callable[[Principal], AdminContext],
     dashboard: Assets,
@@ -94,7 +96,7 @@ def build_app(
     """The ASGI application of one node."""
     return Litestar(
         route_handlers=[
-            *_health_handlers(system.me.node, not_ready, metrics),
+            *_health_handlers(system.me.node, not_ready, troubles, metrics),
             _api_router(views, token, _drain_handlers(system, draining), system.app, context_of),
             *_file_handlers(dashboard, pages, app_name),
         ],
@@ -119,7 +121,9 @@ def build_app(
     )
 
 
-def _health_handlers(node: str, not_ready: Callable[[], str], metrics: MetricsText) -> list[Any]:
+def _health_handlers(
+    node: str, not_ready: Callable[[], str], troubles: Callable[[], list[Trouble]], metrics: MetricsText
+) -> list[Any]:
     @get("/healthz", sync_to_thread=False, tags=["health"])
     def healthz() -> Health:
         """The process lives and its event loop runs. Needs no token."""
@@ -127,10 +131,11 @@ def _health_handlers(node: str, not_ready: Callable[[], str], metrics: MetricsTe
 
     @get("/readyz", sync_to_thread=False, tags=["health"])
     def readyz() -> Response[Health]:
-        """200 while the node serves; 503 with the reason before that, while it drains, and when
-        its lease is lost. Needs no token."""
-        reason = not_ready()
-        return Response(Health(node, "not ready" if reason else "ready", reason), status_code=503 if reason else 200)
+        """200 while the node serves, with what is wrong nevertheless; 503 with the reason before that, while
+        it drains, while it refuses changes, and when its lease has run out. Needs no token."""
+        if reason := not_ready():
+            return Response(Health(node, "not ready", reason), status_code=503)
+        return Response(Health(node, "ready", "; ".join(trouble.text for trouble in troubles())), status_code=200)
 
     @get("/metrics", sync_to_thread=False, media_type=MediaType.TEXT, tags=["health"])
     def scrape() -> Response[bytes]:

@@ -37,6 +37,7 @@ from server.runtime.clock import Clock
 from server.runtime.listening import is_every, listen
 from server.runtime.metrics import Metrics
 from server.runtime.supervisor import Supervisor
+from server.runtime.troubles import Trouble
 from server.settings import AdminSettings, Settings
 from server.storage.queries import NoStoreQueries, StoreQueries
 
@@ -68,7 +69,7 @@ class AdminServer:
     does not; `sessions` gives rows of this node's sessions (None: the node has no gateway);
     `observe` brings gauges that are not kept up to date up to date before they are read; `draining`
     is how operators empty the node (None: they cannot); `gossip` gives its gossip's `host:port`;
-    `store_queries` run the application's named queries."""
+    `store_queries` run the application's named queries; `troubles` are the things that are wrong for the node."""
 
     def __init__(
         self,
@@ -83,6 +84,7 @@ class AdminServer:
         draining: Draining | None = None,
         gossip: Callable[[], str] = lambda: "",
         store_queries: StoreQueries = NO_QUERIES,
+        troubles: Callable[[], list[Trouble]] = list,
         max_connections: int = MAX_CONNECTIONS,
         request_s: float = REQUEST_S,
     ) -> None:
@@ -92,7 +94,7 @@ class AdminServer:
         self._max_connections, self._request_s = max_connections, request_s
         self.token = AdminToken(settings.admin.token)
         self.origins = KnownOrigins()
-        self.own = NodeReadModels(system, settings, metrics, clock, not_ready, sessions, observe, gossip)
+        self.own = NodeReadModels(system, settings, metrics, clock, not_ready, sessions, observe, gossip, troubles)
         self.views = ClusterViews(system, settings, clock, self.own)
         pages = system.app.pages
         self.asgi = Guarded(
@@ -102,6 +104,7 @@ class AdminServer:
                 views=self.views,
                 metrics=MetricsText(metrics, system.me.node, observe),
                 not_ready=not_ready,
+                troubles=troubles,
                 token=self.token,
                 context_of=lambda principal: NodeContext(principal, system, store_queries, clock),
                 dashboard=Assets(STATIC, "admin"),

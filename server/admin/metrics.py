@@ -72,6 +72,7 @@ _HELP = {
     "transport_refused_total": "Requests to other nodes refused for want of room.",
     "transport_handler_crashes_total": "Requests of other nodes whose handling failed.",
     "transport_closes_total": "Links to other nodes closed, by reason.",
+    "troubles": "Things that are away or wrong now, as /readyz and the log name them.",
     "unreached": "Nodes with a live lease in this node's store that gossip does not reach.",
     "members": "Nodes that this node believes in, itself included.",
     "view_changes_total": "Changes of this node's view of the cluster.",

@@ -36,6 +36,7 @@ from server.errors import BadInput, NotFound
 from server.ids import NodeAddress
 from server.runtime.clock import Clock
 from server.runtime.metrics import Histogram, Metrics
+from server.runtime.troubles import Trouble
 from server.settings import JournalSettings, Settings
 
 T = TypeVar("T")
@@ -68,9 +69,10 @@ class NodeReadModels:
         sessions: Sessions | None,
         observe: Callable[[], None],
         gossip: Callable[[], str],
+        troubles: Callable[[], list[Trouble]],
     ) -> None:
         self._system, self._settings, self._metrics, self._clock = system, settings, metrics, clock
-        self._gossip = gossip
+        self._gossip, self._troubles = gossip, troubles
         self._not_ready, self._sessions, self._observe = not_ready, sessions, observe
         self._started = clock.now()
         self._kinds: dict[str, int] = {}
@@ -115,6 +117,7 @@ class NodeReadModels:
             samples=self.sampler.newest(RECENT_SAMPLES),
             moves=self._moves(),
             gossip=self._gossip(),
+            troubles=self._troubles(),
         )
         return [msgspec.to_builtins(report)]
 

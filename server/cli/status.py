@@ -1,6 +1,7 @@
 """`garrison status`: the cluster as one of its nodes sees it, asked over the admin API."""
 
 import http.client
+import time
 import urllib.error
 import urllib.request
 from typing import Annotated, Any, Final
@@ -56,6 +57,9 @@ def status(
     for node in cluster["nodes"]:
         if node["report"] and node["report"]["not_ready"]:
             out().print(f"{node['node']} is not ready: {node['report']['not_ready']}", markup=False)
+        for trouble in (node["report"] or {}).get("troubles", ()):
+            since = time.strftime("%H:%M:%S", time.gmtime(trouble["since_ms"] / 1000))
+            out().print(f"{node['node']}, since {since} UTC: {trouble['text']}", markup=False)
     if cluster["missing"]:
         out().print(f"no answer from {', '.join(cluster['missing'])}")
     return 0

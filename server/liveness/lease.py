@@ -25,6 +25,8 @@ from server.settings import StoreSettings
 log = structlog.get_logger(__name__)
 SAFE_SHARE: Final = 0.9
 """Share of the period for which a node relies on its lease: the rest is for clocks that run at different speeds."""
+LATE_RENEWALS: Final = 2
+"""Pauses between renewals for which one may wait before it counts as failing."""
 
 
 class NodeLease:
@@ -47,6 +49,8 @@ class NodeLease:
         the lease to hold may go on."""
         self.held_since = 0.0
         """Boot time since which it has held without a gap."""
+        self._failed_why = ""
+        self._asked_at: float | None = None
         self.renewed = asyncio.Event()
         """Set after each renewal, for whoever judges others then."""
 
@@ -63,6 +67,16 @@ class NodeLease:
     def holds(self) -> bool:
         """Whether durable work may be acknowledged now."""
         return self._clock.boot() < self.safe_until
+
+    @property
+    def failure(self) -> str:
+        """Why the last renewal did not come through, or how long one waits for its answer; empty while all is well."""
+        if self._failed_why:
+            return self._failed_why
+        waited_s = self._clock.boot() - self._asked_at if self._asked_at is not None else 0.0
+        if waited_s > LATE_RENEWALS * self._settings.lease_renew_s:
+            return f"a renewal of the lease has waited {waited_s:.0f} s for an answer"
+        return ""
 
     def renewed_since(self, at: float) -> bool:
         """Whether a renewal that was sent after `at` (boot time) was granted."""
@@ -89,11 +103,15 @@ class NodeLease:
         self._on_lost()
 
     async def _renew(self, me: NodeAddress, sent_at: float) -> bool:
+        self._asked_at = sent_at
         try:
             granted = await self._store.renew_lease(me, self._settings.lease_period_s)
         except Exception as error:
             self._failed("lease not renewed", error)
             return True
+        finally:
+            self._asked_at = None
+        self._failed_why = ""
         if granted:
             self.granted(sent_at)
             self._metrics.lease_renewals_total += 1
@@ -104,6 +122,7 @@ class NodeLease:
         """Count and log it. Whatever the store raises, the series goes on: without it the node would neither
         renew nor learn that it is over."""
         self._metrics.lease_failures_total += 1
+        self._failed_why = str(error)
         known = isinstance(error, GarrisonError)
         left_s = round(self.safe_until - self._clock.boot(), 2)
         log.warning(what, why=str(error), left_s=left_s, exc_info=None if known else error)

@@ -96,6 +96,7 @@ class Metrics:
         # cluster
         self.members = 0
         self.unreached = 0
+        self.troubles = 0
         self.view_changes_total = 0
         self.gossip_events_total = 0
         self.gossip_bad_members_total = 0

@@ -69,6 +69,8 @@ class GroupCommit:
         self._to_seal: dict[ActorId, Log] = {}
         self._wake = asyncio.Event()
         self._backlog = 0
+        self.failure = ""
+        """Why the last commit failed because the store was not reached; empty after one that came through."""
         self._lock = asyncio.Lock()
 
     def admit(self) -> None:
@@ -104,8 +106,10 @@ class GroupCommit:
             try:
                 await self.commit()
                 failures = 0
+                self.failure = ""
             except Exception as error:
                 failures += 1
+                self.failure = str(error) if isinstance(error, Unavailable) else ""
                 known = isinstance(error, Unavailable)
                 log.warning(
                     "group commit failed",

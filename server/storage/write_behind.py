@@ -86,6 +86,8 @@ class WriteBehind:
         self._through: dict[ActorId, WrittenThrough] = {}
         """Entities whose newest change is awaited in the store."""
         self._asked_through = asyncio.Event()
+        self.failure = ""
+        """Why the last flush failed as a whole because the store was not reached; empty after one that came through."""
         self.refusal: str | None = None
         """Why durable changes are refused now; None while they are accepted."""
 
@@ -133,8 +135,10 @@ class WriteBehind:
             await self._pause(pause)
             try:
                 await self.flush()
+                self.failure = ""
             except Exception as error:
                 known = isinstance(error, GarrisonError)
+                self.failure = str(error) if isinstance(error, Unavailable) else ""
                 log.warning(
                     "flush failed",
                     why=str(error),

@@ -12,6 +12,7 @@ import pytest
 from msgspec.structs import replace
 
 from game.messages import Ended, Kill, Medal
+from server.runtime.troubles import Trouble
 from tests.support.admin import TOKEN, PlayedMatch, TestCluster
 from tests.support.chromium import Page, browser, chromium_or_skip
 
@@ -104,6 +105,39 @@ async def test_missing_suspect_and_stopped_nodes_are_marked(page: Page, cluster:
     await page.until(f"{STATES}['node-3'] === 'up'")
     cluster.nodes["node-2"].reason = "leaving"
     await page.until(f"{STATES}['node-2'] === 'not ready'")
+    assert page.errors == []
+
+
+AWAY = "database unreachable: refused: postgresql://garrison:***@db.internal/garrison; 12 changed states wait for it"
+TWIN = "node-3 has this node's address, ws://one: set gateway.advertise_url for each node"
+
+
+@pytest.mark.parametrize(("width", "dark"), [(1440, False), (390, True)])
+async def test_troubles_are_told_on_every_page_f36(page: Page, cluster: TestCluster, width: int, dark: bool) -> None:
+    """The banner says what is away, since when and for whom, and goes when it is back."""
+    await page.size(width, 900)
+    await page.open(f"{cluster.nodes['node-1'].admin.url}/#token={TOKEN}", dark=dark)
+    await page.until(f"{NODES}.length === 3")
+    await page.until("document.getElementById('troubles').hidden")
+    for node in cluster.nodes.values():
+        node.troubles, node.reason = [Trouble("database", AWAY, 1_700_000_000_000)], AWAY
+    cluster.nodes["node-2"].troubles.append(Trouble("address", TWIN, 1_700_000_001_000))
+    box = "document.getElementById('troubles')"
+    await page.until(f"!{box}.hidden && {box}.querySelectorAll('li').length === 2")
+    said = await page.evaluate(f"{box}.innerText")
+    assert "node-1, node-2, node-3, since" in said and AWAY in said and "node-2, since" in said and TWIN in said
+    assert await page.evaluate(f"{box}.querySelector('time').innerText.length >= 8")
+    await page.until("document.querySelector('.tiles').innerText.includes('0 of 3')")
+    await page.until("document.querySelector('.events').innerText.includes('database unreachable')")
+    fits = "document.documentElement.scrollWidth <= document.documentElement.clientWidth"
+    assert await page.evaluate(fits) and await page.evaluate(f"{box}.scrollWidth <= {box}.clientWidth")
+    await page.evaluate("location.hash = '#/sessions'")
+    assert not await page.evaluate(f"{box}.hidden")
+    await page.evaluate("location.hash = '#/'")
+    for node in cluster.nodes.values():
+        node.troubles, node.reason = [], ""
+    await page.until(f"{box}.hidden")
+    await page.until("document.querySelector('.events').innerText.includes('over: database unreachable')")
     assert page.errors == []
 
 

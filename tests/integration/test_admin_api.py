@@ -19,6 +19,7 @@ from server.admin.security import KnownOrigins
 from server.errors import BadSetting, Unavailable
 from server.ids import SLOT_COUNT
 from server.runtime.metrics import Metrics
+from server.runtime.troubles import Trouble
 from tests.support.admin import APP, TOKEN, PlayedMatch, TestCluster, TestNode
 
 AUTH = {"authorization": f"Bearer {TOKEN}"}
@@ -54,6 +55,11 @@ async def test_health_needs_no_token(cluster: TestCluster, http: httpx.AsyncClie
     draining = await http.get(f"{node.admin.url}/readyz")
     assert draining.status_code == 503
     assert draining.json() == {"node": "node-1", "status": "not ready", "reason": "leaving"}
+    node.reason = ""
+    node.troubles = [Trouble("database", "database unreachable: refused", 1_700_000_000_000)]
+    troubled = await http.get(f"{node.admin.url}/readyz")  # it serves, and says what is wrong nevertheless
+    assert troubled.status_code == 200
+    assert troubled.json() == {"node": "node-1", "status": "ready", "reason": "database unreachable: refused"}
 
 
 async def test_metrics_are_prometheus_text(cluster: TestCluster, http: httpx.AsyncClient) -> None:

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from server.cli.app import run
+from server.runtime.troubles import Trouble
 from tests.support.admin import TOKEN, PlayedMatch, TestCluster
 
 
@@ -46,6 +47,14 @@ async def test_status_says_why_a_node_is_not_ready(cluster: TestCluster) -> None
     assert "not ready" not in await command("status", *place)
     node.reason = "gossip does not reach node-1 [lease here]"
     assert "\nnode-2 is not ready: gossip does not reach node-1 [lease here]\n" in await command("status", *place)
+
+
+async def test_status_tells_the_troubles_of_each_node_f36(cluster: TestCluster) -> None:
+    place = ("--url", cluster.nodes["node-1"].admin.url, "--token", TOKEN)
+    cluster.nodes["node-2"].troubles = [Trouble("database", "database unreachable: [no] answer", 1_700_000_000_000)]
+    said = await command("status", *place)
+    assert "\nnode-2, since 22:13:20 UTC: database unreachable: [no] answer\n" in said
+    assert "node-1, since" not in said
 
 
 async def test_live_matches_are_newest_first_whatever_node_has_them(cluster: TestCluster) -> None:

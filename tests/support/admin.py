@@ -25,6 +25,7 @@ from server.ids import ActorId, Incarnation, NodeAddress, NodeId
 from server.runtime.clock import SystemClock
 from server.runtime.metrics import Metrics
 from server.runtime.supervisor import Supervisor
+from server.runtime.troubles import Trouble
 from server.settings import Settings, from_tree
 from server.storage.memory import MemoryDatabase
 from server.storage.queries import MemoryQuery, MemoryStoreQueries
@@ -154,6 +155,7 @@ class TestNode:
         self.supervisor = Supervisor(system.me.node)
         self.sessions: list[dict[str, Any]] = []
         self.reason = ""
+        self.troubles: list[Trouble] = []
         self.left = {"state": "up", "activations_left": 3, "sessions_left": 1, "moved": 0}
         self.admin = AdminServer(
             system,
@@ -166,6 +168,7 @@ class TestNode:
             draining=Draining(self._drain, lambda: self.left),
             gossip=lambda: f"{system.me.node}:7370",
             store_queries=memory_queries(system.cluster.stored),
+            troubles=lambda: self.troubles,
             **bounds,
         )
         self.admin.bind()

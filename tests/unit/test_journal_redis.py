@@ -169,6 +169,7 @@ async def test_a_server_that_hangs_is_away_and_what_it_had_is_known_later(tmp_pa
         with pytest.raises(Unavailable, match="does not answer"):
             await successor.journal.remove(OWNER, owner.journal.place)
         assert owner.heard == []
+        assert "does not answer" in (owner.journal.refusal or "")  # the node tells it (F37)
         server._process.send_signal(signal.SIGCONT)
         await rig.durable(owner, entity.version)
         await until(lambda: not _refuses(owner, entity))

@@ -206,6 +206,10 @@ class LocalJournal:
     # ---- what is stored may go ----
 
     @property
+    def refusal(self) -> str | None:
+        return _LOST if self._lost else None
+
+    @property
     def broken(self) -> bool:
         """Its files are not those of its place any more, where a successor would look for them.
         Found out here, so that an append, to which the mapped files look as ever, need not look:

@@ -201,6 +201,10 @@ class MemoryJournal:
         return False
 
     @property
+    def refusal(self) -> str | None:
+        return "the journal does not answer" if self._journals.away(self._node) else None
+
+    @property
     def broken(self) -> bool:
         return self._run is not None and self._run.sealed
 

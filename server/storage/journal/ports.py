@@ -93,6 +93,12 @@ class Journal(Protocol):
         ...
 
     @property
+    def refusal(self) -> str | None:
+        """Why every append is refused now; None while records are taken, and where that is not known before one is
+        tried. Cheap."""
+        ...
+
+    @property
     def position(self) -> int:
         """After the newest record."""
         ...

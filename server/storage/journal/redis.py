@@ -79,6 +79,10 @@ class RedisJournal:
         """True once this run's journal is over: its node should come back as a new run."""
         return self._stream is not None and self._stream.phase == "broken"
 
+    @property
+    def refusal(self) -> str | None:
+        return self._stream.refusal if self._stream is not None else None
+
     async def prepare(self) -> None:
         """Look who answers, and name it if it has no name. Raises `BadSetting` for a server that
         will not do, `Unavailable` where none answers, or one that takes nothing for now."""

@@ -7,6 +7,7 @@ import { moves, sessions, storePage } from "./lists.js";
 import { overview } from "./overview.js";
 import { Pages } from "./pages.js";
 import { Store } from "./store.js";
+import { showTroubles } from "./troubles.js";
 
 const TOKEN = "garrison.token";
 const STALE_MS = 2500;
@@ -80,6 +81,7 @@ client.addEventListener("live", ({ detail }) => {
   setText(byId("cluster-name"), detail.cluster);
   link("live", `live from ${detail.node}`);
   store.heard(detail);
+  showTroubles(byId("troubles"), detail);
   if (store.gaps) fetchHistory();
   followHosts(detail);
 });
@@ -92,6 +94,7 @@ client.addEventListener("moved", ({ detail }) => {
 });
 client.addEventListener("offline", ({ detail }) => {
   offline = true;
+  byId("troubles").hidden = true; // nobody says whether they last
   link("offline", "no node answers");
   byId("view").classList.add("stale");
   const since = heardAt ? `What you see is from ${timeOfDay(Date.now() - (performance.now() - heardAt))}.` : "";

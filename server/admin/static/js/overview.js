@@ -27,6 +27,7 @@ export function stateOf(node, missing) {
   if (missing.has(node.node)) return ["no answer", "bad", "it is in the view but did not answer in time"];
   if (node.suspect) return ["suspect", "warn", "gossip has not reached it for a while"];
   if (node.report?.not_ready) return [node.state === "up" ? "not ready" : node.state, "warn", node.report.not_ready];
+  if (node.report?.troubles?.length) return [node.state, "warn", node.report.troubles.map((trouble) => trouble.text).join("; ")];
   return [node.state, node.state === "up" ? "good" : "warn", ""];
 }
 
@@ -71,7 +72,7 @@ function figures() {
     const reports = live.nodes.map((node) => node.report).filter(Boolean);
     const sum = (pick) => reports.reduce((total, report) => total + pick(report), 0);
     const most = (pick) => Math.max(0, ...reports.map(pick));
-    const up = live.nodes.filter((node) => node.state === "up" && node.report).length;
+    const up = live.nodes.filter((node) => node.state === "up" && node.report && !node.report.not_ready).length;
     const all = live.nodes.length + live.gone.length;
     setText(cells.nodes, `${up} of ${all}`);
     setAttribute(boxes.nodes, "data-level", up < all ? "warn" : null);

@@ -1,6 +1,8 @@
 // What the page knows: the newest answer, five minutes of samples of every node (also of nodes
 // that are gone), the colours of nodes, and what happened while it watched. All bounded.
 
+import { troublesOf } from "./troubles.js";
+
 const KEPT_S = 300;
 const EVENTS_KEPT = 50;
 const COLOURS = 8;
@@ -80,6 +82,11 @@ export class Store extends EventTarget {
       else if (old.state !== node.state) this.note(`${node.node} is ${node.state} (was ${old.state})`);
       was.delete(node.node);
     }
+    const had = new Map(troublesOf(before).map((trouble) => [trouble.key, trouble]));
+    for (const trouble of troublesOf(now)) {
+      if (!had.delete(trouble.key)) this.note(`${trouble.nodes.join(", ")}: ${trouble.text}`);
+    }
+    for (const trouble of had.values()) this.note(`over: ${trouble.text}`);
     const how = new Map(now.gone.map((node) => [node.node, node.how]));
     for (const [name, node] of was) {
       const stopped = how.get(name) === "stopped" || node.state === "leaving";

@@ -496,7 +496,7 @@ MUTANTS: Final = (
         "a result is counted again",
         8,
         "crash",
-        (("game.player.rules:settle", " or any(done.match == match for done in state.settled)", ""),),
+        (("game.player.rules:counts", " or any(done.match == match for done in state.settled)", ""),),
     ),
     Mutant(
         "a reminder is not known again",

@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from game import messages as m
 from game.console import CONSOLE, PAGES, READ_MODELS
+from game.console.read_models import after, cursor_of
 from game.match import rules as match_rules
 from game.match.actor import Match
 from game.player import rules as player_rules
@@ -30,13 +31,20 @@ def _match(_caller: Caller, message: Any) -> str:
     return str(message.match)
 
 
+def _page(_caller: Caller, message: m.MatchList) -> dict[str, Any]:
+    after(message.cursor)  # a bad one is refused here, and not by every node
+    return {"limit": message.limit, "cursor": message.cursor}
+
+
 def _matches(message: m.MatchList, rows: list[Any], missing: list[str]) -> m.Matches:
     """Newest first; of two rows for one match (it is moving) the one with the later clock."""
     by_match: dict[str, m.MatchRow] = {}
     for row in sorted(rows, key=lambda row: int(row["time_ms"])):
-        by_match[row["match"]] = m.MatchRow(**{name: row[name] for name in m.MatchRow.__struct_fields__})
-    newest = sorted(by_match.values(), key=lambda row: (-row.started_wall_ms, row.match))
-    return m.Matches(message.id, newest[: message.limit], missing)
+        fields = {name: row[name] for name in m.MatchRow.__struct_fields__ if name in row}
+        by_match[row["match"]] = m.MatchRow(**fields)
+    newest = sorted(by_match.values(), key=lambda row: (-row.created_wall_ms, row.match))[: message.limit]
+    more = len(newest) == message.limit
+    return m.Matches(message.id, newest, missing, cursor_of(newest[-1]) if more else None)
 
 
 ROUTES: Final[Mapping[type[Request], AnyRoute]] = {
@@ -52,7 +60,7 @@ ROUTES: Final[Mapping[type[Request], AnyRoute]] = {
     m.MatchTick: Route(Match, Match.tick, _match, HOSTS),
     m.MatchEnd: Route(Match, Match.end, _match, HOSTS),
     m.MatchGet: Route(Match, Match.get, _match),
-    m.MatchList: QueryRoute("live_matches", lambda _caller, message: {"limit": message.limit}, _matches),
+    m.MatchList: QueryRoute("live_matches", _page, _matches),
 }
 
 App = engine.App(

@@ -257,6 +257,8 @@ class MatchList(Request, tag="match.list", frozen=True):
     """Live matches of the whole cluster, newest first."""
 
     limit: Annotated[int, Meta(ge=1, le=500)] = 100
+    cursor: Annotated[str, Meta(max_length=128)] = ""
+    """The `next` of the page before; empty for the first page."""
 
 
 class MatchRow(msgspec.Struct, array_like=True, frozen=True):
@@ -269,13 +271,16 @@ class MatchRow(msgspec.Struct, array_like=True, frozen=True):
     time_ms: int
     started_wall_ms: int
     node: str
+    created_wall_ms: int = 0
 
 
 class Matches(Reply, tag="matches", frozen=True):
-    """Live matches. `missing` names the nodes that did not answer in time: the list lacks theirs."""
+    """Live matches. `missing` names the nodes that did not answer in time: the list lacks theirs.
+    `next` is the cursor for the next page, None where this is the last one."""
 
     matches: list[MatchRow]
     missing: list[str]
+    next: str | None = None
 
 
 # ---- events of the match log that only the server makes -------------------------------------

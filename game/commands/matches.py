@@ -54,10 +54,9 @@ def matches(
     return 0
 
 
-def _newest_first(row: dict[str, Any]) -> tuple[bool, int, str]:
-    """Sort key: matches that have not begun count as newer than those that have."""
-    began: int = row["started_wall_ms"]
-    return began > 0, -began, row["match"]
+def _newest_first(row: dict[str, Any]) -> tuple[int, str]:
+    """Sort key: by when a match was made, as in a client's `match.list`."""
+    return -row.get("created_wall_ms", 0), row["match"]
 
 
 def _table(lines: list[StoredMatch], now_ms: int) -> Table:

@@ -51,11 +51,14 @@ class Happening(msgspec.Struct, frozen=True):
 
 
 def live_matches(activations: Activations, params: Mapping[str, Any]) -> list[Any]:
-    """A mapping for each match that has not ended, newest first, at most `limit` (default and bound
-    500): the fields of `MatchRow`, and `leaders`, the best of its scoreboard, if `leaders` is 1.
-    Raises `BadInput`."""
+    """A mapping for each match that has not ended, newest first by when it was made, at most `limit` (default and
+    bound 500), those after `cursor` if there is one: the fields of `MatchRow`, and `leaders`, the best of its
+    scoreboard, if `leaders` is 1. Raises `BadInput`."""
     limit, with_leaders = _count(params, "limit", MAX_MATCHES), _count(params, "leaders", 0) > 0
+    last = after(params.get("cursor", ""))
     live = (actor for actor in activations("match") if _live(actor.state))
+    if last is not None:
+        live = (actor for actor in live if _newest_first(actor) > last)
     newest = heapq.nsmallest(min(limit, MAX_MATCHES), live, key=_newest_first)
     return [_row(actor, with_leaders) for actor in newest]
 
@@ -74,7 +77,22 @@ def _live(state: MatchState) -> bool:
 
 
 def _newest_first(actor: Match) -> tuple[int, str]:
-    return -(actor.state.started_wall_ms or actor.state.created_wall_ms), actor.key
+    return -actor.state.created_wall_ms, actor.key
+
+
+def cursor_of(row: MatchRow) -> str:
+    """The place of a row in the list of live matches, which stays where it is as long as the match lives."""
+    return f"{row.created_wall_ms}/{row.match}"
+
+
+def after(cursor: object) -> tuple[int, str] | None:
+    """The sort key after which a page begins; None for the first page. Raises `BadInput`."""
+    if cursor == "":
+        return None
+    wall_ms, slash, match = str(cursor).partition("/")
+    if not slash or not wall_ms.isascii() or not wall_ms.isdigit() or len(wall_ms) > 16:
+        raise BadInput("cursor is the next of another page")
+    return -int(wall_ms), match
 
 
 def _row(actor: Match, with_leaders: bool) -> dict[str, Any]:
@@ -89,6 +107,7 @@ def _row(actor: Match, with_leaders: bool) -> dict[str, Any]:
         time_ms=max(state.time_ms, actor.clock_ms),
         started_wall_ms=state.started_wall_ms,
         node=actor.node,
+        created_wall_ms=state.created_wall_ms,
     )
     out = msgspec.structs.asdict(row)
     if with_leaders:

@@ -240,6 +240,13 @@ def generic(format: str, data: bytes) -> Any:
     return json.loads(data) if format == "json" else msgpack.unpackb(data)
 
 
+def grown(before: Any, after: Any) -> bool:
+    """Whether `after` is `before` with empty places more at the end of arrays in it, which is how messages grow."""
+    if not (isinstance(before, list) and isinstance(after, list)):
+        return type(before) is type(after) and bool(before == after)
+    return all(map(grown, before, after)) and len(before) <= len(after) and not any(after[len(before) :])
+
+
 @pytest.mark.parametrize("frame", GOLDEN, ids=lambda frame: f"{frame['type']}-{len(frame['wire'])}")
 def test_a_client_frame_means_what_it_meant(frame: dict[str, Any]) -> None:
     wire = frame["wire"]
@@ -253,7 +260,7 @@ def test_a_client_frame_means_what_it_meant(frame: dict[str, Any]) -> None:
             decode = msgspec.json.decode if format == "json" else msgspec.msgpack.decode
             message = decode(data, type=ANSWERS[frame["type"]])
         again = generic(format, codec.encode(message))
-        assert again[: len(wire)] == wire
+        assert again[: len(wire)] == wire or grown(wire, again[: len(wire)])
         full = all(len(other["wire"]) <= len(wire) for other in GOLDEN if other["type"] == frame["type"])
         if full and len(again) == len(wire):
             assert codec.encode(message) == data

@@ -58,11 +58,11 @@ async def test_status_tells_the_troubles_of_each_node_f36(cluster: TestCluster) 
 
 
 async def test_live_matches_are_newest_first_whatever_node_has_them(cluster: TestCluster) -> None:
-    began = {"m-1": 50_000, "m-2": 10_000, "m-3": 90_000, "m-4": 70_000, "m-5": 0}  # which has not begun
-    for number, (key, wall_ms) in enumerate(began.items()):
+    made = {"m-1": 50_000, "m-2": 10_000, "m-3": 90_000, "m-4": 70_000, "m-5": 95_000}
+    for number, (key, wall_ms) in enumerate(made.items()):
         host = cluster.nodes[("node-1", "node-2")[number % 2]].system
         match = PlayedMatch(key, host.me, teams=2, players=["ann", "bob"])
-        match.state = msgspec.structs.replace(match.state, started_wall_ms=wall_ms)
+        match.state = msgspec.structs.replace(match.state, created_wall_ms=wall_ms)
         host.actors["match"].append(match)
     place = ("--set", f"admin.advertise_url={cluster.nodes['node-1'].admin.url}", "--set", f"admin.token={TOKEN}")
     rows = json.loads(await command("matches", "--live", "--json", *place))["matches"]

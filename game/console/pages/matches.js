@@ -118,7 +118,7 @@ function showList(root, garrison) {
     const answer = await query("live_matches", { leaders: 1, limit: SHOWN });
     const missing = answer.missing;
     const rows = latest(answer.rows);
-    rows.sort((a, b) => b.started_wall_ms - a.started_wall_ms || a.match.localeCompare(b.match));
+    rows.sort((a, b) => b.created_wall_ms - a.created_wall_ms || a.match.localeCompare(b.match));
     const shown = rows.slice(0, SHOWN);
     none.hidden = rows.length > 0;
     setText(note, [`${rows.length > SHOWN ? `the newest ${SHOWN}` : rows.length}`, missingNote(missing)].filter(Boolean).join(", "));

@@ -46,9 +46,9 @@ class GameCalls:
         """A player's stored profile."""
         return await self.request(ProfileGet(player), retry=True)
 
-    async def matches(self, limit: int = 100) -> Matches:
-        """Live matches of the whole cluster, newest first."""
-        return await self.request(MatchList(limit), retry=True)
+    async def matches(self, limit: int = 100, cursor: str = "") -> Matches:
+        """Live matches of the whole cluster, newest first. `cursor`: the `next` of the page before."""
+        return await self.request(MatchList(limit, cursor), retry=True)
 
     async def scoreboard(self, match: str) -> Scoreboard:
         """A match's scoreboard now."""

@@ -250,6 +250,7 @@ class MatchRow:
     time_ms: int
     started_wall_ms: int
     node: str
+    created_wall_ms: int = 0
 
     def to_wire(self) -> list[Any]:
         return [
@@ -262,11 +263,12 @@ class MatchRow:
             self.time_ms,
             self.started_wall_ms,
             self.node,
+            self.created_wall_ms,
         ]
 
     @classmethod
     def from_wire(cls, wire: Sequence[Any]) -> "MatchRow":
-        check_length(wire, 9, "MatchRow")
+        n = check_length(wire, 9, "MatchRow")
         return cls(
             match=wire[0],
             phase=wire[1],
@@ -277,6 +279,7 @@ class MatchRow:
             time_ms=wire[6],
             started_wall_ms=wire[7],
             node=wire[8],
+            created_wall_ms=wire[9] if n > 9 else 0,
         )
 
 
@@ -824,20 +827,28 @@ class Scoreboard(Reply):
 
 @dataclass(frozen=True, slots=True)
 class Matches(Reply):
-    """Live matches. `missing` names the nodes that did not answer in time: the list lacks theirs."""
+    """Live matches. `missing` names the nodes that did not answer in time: the list lacks theirs.
+    `next` is the cursor for the next page, None where this is the last one.
+    """
 
     TYPE: ClassVar[str] = "matches"
     matches: list[MatchRow]
     missing: list[str]
+    next: str | None = None
     id: int = field(default=0, kw_only=True)
 
     def to_wire(self) -> list[Any]:
-        return ["matches", self.id, [each.to_wire() for each in self.matches], self.missing]
+        return ["matches", self.id, [each.to_wire() for each in self.matches], self.missing, self.next]
 
     @classmethod
     def from_wire(cls, wire: Sequence[Any]) -> "Matches":
-        check_length(wire, 4, "matches")
-        return cls(id=wire[1], matches=[MatchRow.from_wire(each) for each in wire[2]], missing=wire[3])
+        n = check_length(wire, 4, "matches")
+        return cls(
+            id=wire[1],
+            matches=[MatchRow.from_wire(each) for each in wire[2]],
+            missing=wire[3],
+            next=wire[4] if n > 4 else None,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -1265,19 +1276,23 @@ class MatchGet(Request[Scoreboard]):
 
 @dataclass(frozen=True, slots=True)
 class MatchList(Request[Matches]):
-    """Live matches of the whole cluster, newest first."""
+    """Live matches of the whole cluster, newest first.
+
+    `cursor`: The `next` of the page before; empty for the first page.
+    """
 
     TYPE: ClassVar[str] = "match.list"
     limit: int = 100
+    cursor: str = ""
     id: int = field(default=0, kw_only=True)
 
     def to_wire(self) -> list[Any]:
-        return ["match.list", self.id, self.limit]
+        return ["match.list", self.id, self.limit, self.cursor]
 
     @classmethod
     def from_wire(cls, wire: Sequence[Any]) -> "MatchList":
         n = check_length(wire, 2, "match.list")
-        return cls(id=wire[1], limit=wire[2] if n > 2 else 100)
+        return cls(id=wire[1], limit=wire[2] if n > 2 else 100, cursor=wire[3] if n > 3 else "")
 
 
 ANSWERS: dict[str, Callable[[Sequence[Any]], Message]] = {

@@ -8,6 +8,7 @@ import pytest
 
 from server.errors import Internal
 from server.ids import NodeAddress
+from server.sessions import stream_frames
 from server.sessions.time_limits import Limits, TransferLimits
 from server.sessions.transfer_frames import Dismissed, Shipment, decode, encode
 from server.transport.ports import Answer, Service
@@ -17,6 +18,7 @@ from tests.support.waiting import until
 
 pytestmark = pytest.mark.virtual_time
 AT_ONCE = Limits(transfer=TransferLimits(spread_s=0.01, answer_s=0.2))
+SOON_OVER = Limits(transfer=TransferLimits(spread_s=0.01, answer_s=0.2, grace_s=0.05))
 NODES = ("node-1", "node-2")
 SPOILT = (4100, "spoilt the game")
 
@@ -164,16 +166,23 @@ async def test_a_copy_that_its_client_has_resumed_before_the_word_comes_is_ended
         assert await closed_with(again) == SPOILT
 
 
-async def test_word_that_comes_after_the_session_has_left_follows_it() -> None:
-    async with gateways(NODES, limits=AT_ONCE) as world:
+@pytest.mark.parametrize("hops", [0, 1])
+async def test_word_that_comes_after_the_session_has_left_follows_it(hops: int) -> None:
+    async with gateways(NODES, limits=SOON_OVER) as world:
         client, held = await moving_client(world, "answers")
         held.kept[0]()
         await until(lambda: not world.nodes["node-1"].gateway.table.players)
         assert client.welcome is not None
         again = world.client("node-2", client.subject)
         assert (await again.hello(resume=client.welcome.resume, ack=1))[7] is True
-        world.nodes["node-1"].gateway.outlet.end_sessions(client.subject, *SPOILT)
-        assert await closed_with(again) == SPOILT
+        await until(lambda: not list(world.nodes["node-1"].gateway.mover.closing))  # its copy there is over
+        left = world.nodes["node-1"].system.me  # the word reaches the node that the session has left, and no other
+        word = stream_frames.encode(stream_frames.Dismiss(client.subject, *SPOILT, hops))
+        await world.nodes["node-2"].system.transport.request(left, Service.STREAM, word, 1.0)
+        if hops:
+            assert await closed_with(again) == SPOILT
+        else:
+            assert (await again.ask(Echo, "still here"))[2] == "still here"
 
 
 @pytest.mark.parametrize("settled", [False, True])

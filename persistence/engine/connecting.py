@@ -27,20 +27,21 @@ class Connector:
     def __init__(self, address: Address, settings: Mapping[str, str], name: str) -> None:
         self._address, self._settings = address, dict(settings)
         self._login = {"application_name": name, **address.startup}
-        self._by_set = False
+        self.by_set = False
+        """A pooler stands between: settings did not come through with the login."""
 
     async def __call__(self, *_: Any, **how: Any) -> Any:
         """A session. Raises what asyncpg raises, and `BadSetting` where it does not keep its settings."""
         wanted = {**self._address.settings, **self._settings}
         how |= self._address.arguments()
-        if not self._by_set:
+        if not self.by_set:
             try:
                 connection = await asyncpg.connect(**how, server_settings={**wanted, **self._login})
             except asyncpg.PostgresError as error:
                 if _REFUSED not in str(error):
                     raise
-                self._by_set = True
-        if self._by_set:
+                self.by_set = True
+        if self.by_set:
             connection = await asyncpg.connect(**how, server_settings=self._login)
         try:
             await self._prepare(connection, wanted)
@@ -50,13 +51,13 @@ class Connector:
         return connection
 
     async def _prepare(self, connection: Any, wanted: Mapping[str, str]) -> None:
-        if not self._by_set:
+        if not self.by_set:
             words = {name: value for name, value in self._settings.items() if not value.isdigit()}
             if not words:
                 return
             columns = ", ".join(f"current_setting('{name}')" for name in words)
-            self._by_set = tuple(await connection.fetchrow(f"SELECT {columns}")) != tuple(words.values())
-        if self._by_set and wanted:
+            self.by_set = tuple(await connection.fetchrow(f"SELECT {columns}")) != tuple(words.values())
+        if self.by_set and wanted:
             await connection.execute(_SET, list(wanted), list(wanted.values()))
             found = dict(await connection.fetch(_LOOK, list(self._settings)))
             for name, value in self._settings.items():

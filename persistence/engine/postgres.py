@@ -22,8 +22,8 @@ from typing import Any, Final, Literal, NamedTuple, TypeVar
 import asyncpg  # type: ignore[import-untyped]
 
 from persistence.engine.connecting import DRIVER_ERRORS, Connector
-from persistence.engine.urls import Address
-from server.errors import GarrisonError, Internal, Unavailable
+from persistence.engine.urls import FIELD, Address
+from server.errors import BadSetting, GarrisonError, Internal, Unavailable
 from server.runtime.backoff import backoff_s
 from server.settings import StoreSettings
 
@@ -76,8 +76,10 @@ class PostgresPool:
     def __init__(self, address: Address, settings: StoreSettings, rng: random.Random) -> None:
         self._address, self._settings, self._rng = address, settings, rng
         self._lanes: dict[Lane, _Connections] = {}
+        self._connectors: list[Connector] = []
 
     async def open(self) -> None:
+        """Raises `BadSetting`, `Unavailable`."""
         settings = self._settings
         whole_s = settings.statement_timeout_s
         # Half a lease is left for a renewal on a new connection when this one has gone silent.
@@ -90,6 +92,26 @@ class PostgresPool:
         }
         for lane in self._lanes.values():
             await lane.pool
+        try:
+            await self._check_pooler()
+        except BaseException:
+            await self.close()
+            raise
+
+    async def _check_pooler(self) -> None:
+        """Raises `BadSetting` for a pooler that hands each transaction to any session (PgBouncer's transaction mode):
+        there, settings of one connection come and go with those of others."""
+
+        async def backend(connection: Any) -> int:
+            return int(await connection.fetchval("SELECT pg_backend_pid()"))
+
+        async def both(connection: Any) -> bool:
+            pooled = any(connector.by_set for connector in self._connectors)
+            return pooled and await self.run(backend, lane="lease") == await backend(connection)
+
+        if await self.run(both):
+            why = "leads to a pooler in transaction mode: use session mode, or the server's own address"
+            raise BadSetting(FIELD, why)
 
     def _make(self, size: int, server_s: float, limit_s: float, lock_s: float = 0.0) -> _Connections:
         """`server_s`: when the server ends a statement; `lock_s`: when it ends one that waits for a
@@ -105,8 +127,10 @@ class PostgresPool:
             "jit": "off",
         }
 
+        connector = Connector(self._address, settings, "garrison")
+        self._connectors.append(connector)
         pool = asyncpg.create_pool(
-            connect=Connector(self._address, settings, "garrison"),
+            connect=connector,
             min_size=0,
             max_size=size,
             connection_class=_Connection,

@@ -194,6 +194,7 @@ async def test_a_forged_session_is_refused() -> None:
         assert (welcome[0], welcome[7]) == ("welcome", False)
 
 
+@pytest.mark.virtual_time
 async def test_activations_of_then_arrive_at_a_node_of_today() -> None:
     """The words of each migration, one after the other: the actors live there with all that they had."""
     words = [said for said in NODES["frames"] if said["service"] == MIGRATE and said["to"] == "node-2#2"]

@@ -92,6 +92,7 @@ class Gateway:
             drivers, self.kit, system, homes, self.table, watched, self.pushes, departures,
             limits.transfer, self._per_s, settings.transport.max_frame_bytes // 2,
         )  # fmt: skip
+        self.table.on_add(self.pushes.added)
         self.table.on_end(self.streams.session_ended)
         self.table.on_end(self.latest.session_ended)
         self.seeker = Seeker(system, drivers.transport, limits.seek)

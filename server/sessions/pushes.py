@@ -144,6 +144,13 @@ class Pushes:
         if owner is not None and owner != self._node.me:
             self._transport.send(owner, Service.STREAM, encode(ServedHere([subject], sender)))
 
+    def added(self, session: Session) -> None:
+        """Tell the owner of a player's slot at once that this node serves the player: what the client does first may
+        already be answered by a push."""
+        owner = self._node.owner(session.actor) if session.actor is not None else None
+        if owner is not None and owner != self._node.me:
+            self._transport.send(owner, Service.STREAM, encode(ServedHere([session.caller.subject])))
+
     def announce(self) -> None:
         """Tell slot owners which of their players this node serves; forget what others said long ago."""
         homes: dict[NodeAddress, list[str]] = {}

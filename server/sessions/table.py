@@ -29,10 +29,15 @@ class SessionTable:
         self.players: dict[str, Session] = {}
         self.detached: dict[Session, None] = {}
         self._told: list[Told] = []
+        self._added: list[Callable[[Session], None]] = []
 
     def on_end(self, told: Told) -> None:
         """Call `told` for each session that ends, before it leaves the table."""
         self._told.append(told)
+
+    def on_add(self, told: Callable[[Session], None]) -> None:
+        """Call `told` for each session that begins here or comes from another node, before its client is welcomed."""
+        self._added.append(told)
 
     # ---- questions ----
 
@@ -69,6 +74,8 @@ class SessionTable:
         self._ticks.after(self._settings.heartbeat_interval_s, session.check)
         if session.phase == "arrived":
             self._await_client(session)
+        for told in self._added:
+            told(session)
 
     def attached(self, session: Session) -> None:
         """A client is about to resume the session: it is not waited for any more."""

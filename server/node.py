@@ -143,7 +143,6 @@ class Node:
         self.gateway = Gateway(self.system, gateway_drivers, settings, signing_key)
         self.system.outlet = self.gateway.outlet
         self.listener = drivers.listener(self.gateway)
-        self.admin = drivers.admin(self) if drivers.admin is not None else None
         self.me: Member | None = None
         self.client_url = self.admin_url = ""
         self.ended = asyncio.Event()
@@ -156,6 +155,7 @@ class Node:
                 TroubleSource("address", self._shared_address, "no other node has this node's address any more"),
             ),
         )  # fmt: skip
+        self.admin = drivers.admin(self) if drivers.admin is not None else None
         self._refused = (0, float("-inf"))
         """Changes that the journal had refused at the last look, and the boot time of the last one."""
         self.drained = False

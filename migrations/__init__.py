@@ -33,7 +33,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.script.revision import RevisionError
 from alembic.util import CommandError
-from sqlalchemy import Connection, MetaData, create_engine, event, text
+from sqlalchemy import Connection, MetaData, create_engine, event, inspect, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
@@ -88,7 +88,8 @@ def upgrade(url: str, revision: str = "head", timeout_s: float = TIMEOUT_S, hist
 
 
 def downgrade(url: str, revision: str = "base", timeout_s: float = TIMEOUT_S, history: History = ENGINE) -> None:
-    """Undo everything after `revision`; `base` leaves no table of this history, and no data."""
+    """Undo everything after `revision`; `base` leaves no table of this history, and no data. Raises `BadSetting`
+    while a node holds a lease."""
     _blocking(downgrade_async(url, revision, timeout_s, history))
 
 
@@ -106,7 +107,29 @@ async def upgrade_async(
 async def downgrade_async(
     url: str, revision: str = "base", timeout_s: float = TIMEOUT_S, history: History = ENGINE
 ) -> None:
-    await _run(url, timeout_s, partial(_alembic, command.downgrade, revision, history))
+    def work(connection: Connection) -> None:
+        if live := _live_nodes(connection):
+            raise BadSetting(FIELD, f"{', '.join(live)} runs on {parse(url).shown}: stop every node before going back")
+        _alembic(command.downgrade, revision, history, connection)
+
+    await _run(url, timeout_s, work)
+
+
+def _live_nodes(connection: Connection) -> list[str]:
+    """Runs of nodes that hold a lease, in order. None renews one before this transaction ends."""
+    if not inspect(connection).has_table("nodes"):
+        return []
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("LOCK TABLE nodes IN EXCLUSIVE MODE"))
+        now = "extract(epoch FROM clock_timestamp())"
+    else:
+        now = "(julianday('now') - 2440587.5) * 86400.0"
+    columns = {column["name"] for column in inspect(connection).get_columns("nodes")}
+    if "lease_until" not in columns:
+        return []
+    live = f"lease_until > {now} AND state IN ('up', 'evicting')"
+    found = connection.execute(text(f"SELECT node_id, incarnation FROM nodes WHERE {live} ORDER BY 1, 2"))
+    return [f"{node}#{incarnation}" for node, incarnation in found]
 
 
 async def current_async(url: str, timeout_s: float = TIMEOUT_S, history: History = ENGINE) -> str | None:

@@ -78,11 +78,15 @@ class SqlStore:
         be migrated), `Corrupt` (a file that is no database), `Unavailable`."""
         await self._database.open()
         try:
-            for table, wanted in self._versions.items():
-                await self._check_version(table, wanted)
+            await self.check()
         except BaseException:
             await self._database.close()
             raise
+
+    async def check(self) -> None:
+        """Raises `BadSetting` for another schema than this program's, `Unavailable`."""
+        for table, wanted in self._versions.items():
+            await self._check_version(table, wanted)
 
     async def _check_version(self, table: str, wanted: str) -> None:
         """Raises `BadSetting`. Only the engine's revisions are known to be in the order of their names."""

@@ -26,7 +26,7 @@ from server.catalog.services import Services
 from server.catalog.system import ActorSystem
 from server.cluster.ports import Membership
 from server.cluster.view import Member, MemberState
-from server.errors import GarrisonError, Moved, Unavailable
+from server.errors import BadSetting, GarrisonError, Moved, Unavailable
 from server.eventlog.ports import LogStore
 from server.ids import ActorId, NodeAddress
 from server.liveness.judge import LIMITS, Judge, JudgeLimits, Verdicts
@@ -51,6 +51,7 @@ log = structlog.get_logger(__name__)
 LEAVING_ROUNDS = 5
 """Rounds of gossip that a stopping node stays for, so that the others hear that it leaves before it
 is gone: they take its slots over, and know a stop from a death."""
+SCHEMA_CHECK_S = 5.0
 STAGE_S = 8.0
 """Time for a stage of stopping that has none of its own."""
 TROUBLES_S = 1.0
@@ -151,6 +152,7 @@ class Node:
             clock, metrics,
             (
                 TroubleSource("database", self._database_away, "the database answers again"),
+                TroubleSource("schema", lambda: self._wrong_schema, "the store's schema is right again"),
                 TroubleSource("changes", self._changes_refused, "changes are taken again"),
                 TroubleSource("address", self._shared_address, "no other node has this node's address any more"),
             ),
@@ -158,6 +160,8 @@ class Node:
         self.admin = drivers.admin(self) if drivers.admin is not None else None
         self._refused = (0, float("-inf"))
         """Changes that the journal had refused at the last look, and the boot time of the last one."""
+        self._wrong_schema = ""
+        """The store's complaint about its schema, which was changed under this node; empty while it is right."""
         self.drained = False
         """Start as `leaving`: the run before this one was drained."""
         self._state: MemberState = "joining"
@@ -208,6 +212,8 @@ class Node:
         self.supervisor.every(settings.gossip.load_interval_s, self._tell_gossip, "load")
         self.judge.watch(self.supervisor, drivers.asks_store)
         self.supervisor.every(TROUBLES_S, self._look_for_troubles, "troubles")
+        if drivers.asks_store:
+            self.supervisor.every(SCHEMA_CHECK_S, self._check_schema, "schema")
         if self.admin is not None:
             await self.admin.start()
         self._members_changed()
@@ -296,6 +302,8 @@ class Node:
         if self.lease_lost:
             return "lease lost"
         troubles = {trouble.name: trouble for trouble in self.troubles.look()}
+        if "schema" in troubles:
+            return _since(troubles["schema"])
         if not self.lease.holds():
             return _since(troubles["database"]) if "database" in troubles else "lease lost"
         if self._state != "up":
@@ -303,6 +311,16 @@ class Node:
         if "changes" in troubles:
             return _since(troubles["changes"])
         return self.judge.outnumbered()
+
+    async def _check_schema(self) -> None:
+        """Notice a migration that this program does not fit to: what it writes then fails, or worse, does not."""
+        before, self._wrong_schema = self._wrong_schema, ""
+        try:
+            await self.drivers.store.check()
+        except BadSetting as error:
+            self._wrong_schema = error.message
+        except GarrisonError:
+            self._wrong_schema = before  # not reached, which others tell
 
     async def _look_for_troubles(self) -> None:
         self.troubles.look()

@@ -112,8 +112,7 @@ def load(kind: LoggedKind[S], log: StoredLog | None) -> Loaded[S]:
     base, base_head = fold.state, fold.head
     for part in parts:
         _take_all(fold, part)
-    if (fold.next_seq, fold.head) != (log.next_seq, log.head):
-        raise _wrong_end(fold.next_seq, log)
+    _check_end(fold, log)
     tail = [entry for part in parts for entry in part.entries]
     return Loaded(
         fold.state, fold.head, fold.next_seq, base, base_head, sealed, tail, [part.last_seq for part in parts]
@@ -122,7 +121,7 @@ def load(kind: LoggedKind[S], log: StoredLog | None) -> Loaded[S]:
 
 def steps(kind: LoggedKind[S], log: StoredLog, from_ms: int = 0) -> Iterator[Step[S]]:
     """Every event from clock `from_ms` on, with states; begins at the keyframe at or before
-    it, so that earlier segments are not evolved. Raises `Corrupt`."""
+    it, so that earlier segments are not evolved. Raises `Corrupt`, at the end where the log lacks its own."""
     chunks = log.chunks[_chunk_before(log.chunks, from_ms) :] if from_ms else log.chunks
     fold: Fold[S] | None = None
     for chunk in chunks:
@@ -133,6 +132,7 @@ def steps(kind: LoggedKind[S], log: StoredLog, from_ms: int = 0) -> Iterator[Ste
             record = _take(fold, part, entry)
             if entry.time_ms >= from_ms:
                 yield Step(record, before, fold.state)
+    _check_end(fold or Fold(kind, kind.state_type()), log)
 
 
 def final_state(kind: LoggedKind[S], log: StoredLog) -> S:
@@ -140,6 +140,7 @@ def final_state(kind: LoggedKind[S], log: StoredLog) -> S:
     fold = Fold(kind, kind.state_type())
     for chunk in log.chunks:
         _take_all(fold, _decode(chunk))
+    _check_end(fold, log)
     return fold.state
 
 
@@ -167,8 +168,7 @@ def verify(kind: LoggedKind[S], log: StoredLog) -> Verified[S]:
             _same(part, f"event {part.last_seq}: end hash", part.end_hash, state_hash(fold.state))
             if not kind.finished(fold.state):
                 raise Corrupt(f"{_name(part)}: event {part.last_seq}: the log is not finished with it")
-    if (fold.next_seq, fold.head) != (log.next_seq, log.head):
-        raise _wrong_end(fold.next_seq, log)
+    _check_end(fold, log)
     return Verified(fold.next_seq - 1, segments, open_chunks, segments, ended, fold.head.hex(), fold.state)
 
 
@@ -235,5 +235,10 @@ def _same(part: Segment, what: str, stored: bytes | None, computed: bytes) -> No
         raise Corrupt(f"{_name(part)}: {what}: stored {(stored or b'').hex()}, computed {computed.hex()}")
 
 
-def _wrong_end(next_seq: int, log: StoredLog) -> Corrupt:
-    return Corrupt(f"the log ends at event {next_seq - 1}; its row says {log.next_seq - 1}, or another hash")
+def _check_end(fold: Fold[S], log: StoredLog) -> None:
+    """Raises `Corrupt` where the events do not end where the log's row says: some, or all, are gone."""
+    if (fold.next_seq, fold.head) == (log.next_seq, log.head):
+        return
+    if not log.chunks:
+        raise Corrupt(f"no event of the log is there; its row says that there are {log.next_seq - 1}")
+    raise Corrupt(f"the log ends at event {fold.next_seq - 1}; its row says {log.next_seq - 1}, or another hash")

@@ -92,6 +92,9 @@ class MemoryStore:
     async def open(self) -> None:
         pass
 
+    async def check(self) -> None:
+        pass
+
     async def close(self) -> None:
         pass
 

@@ -186,4 +186,9 @@ class Store(NodeStore, EntityStore, ReminderStore, Protocol):
         """Connect and check that the schema is the one this program was made for."""
         ...
 
+    async def check(self) -> None:
+        """Check the schema again: somebody may have changed it since. Raises `BadSetting` where it is no longer the
+        one that this program was made for, `Unavailable`."""
+        ...
+
     async def close(self) -> None: ...

@@ -90,6 +90,26 @@ def test_up_from_empty_down_and_up_again(empty: str) -> None:
     assert (migrations.current(empty), tables(empty)) == (SCHEMA_VERSION, OURS)
 
 
+@pytest.mark.parametrize("revision", ["0004", "base"])
+async def test_going_back_is_refused_while_a_node_holds_a_lease(empty: str, revision: str) -> None:
+    """F10: and a store whose schema was changed all the same says so."""
+    await migrations.upgrade_async(empty)
+    store = sql_store(empty)
+    await store.open()
+    try:
+        me = NodeAddress(NodeId("node-1"), await store.register_node(NodeId("node-1"), 60.0))
+        with pytest.raises(BadSetting, match=r"node-1#1 runs on .*: stop every node before going back"):
+            await migrations.downgrade_async(empty, revision)
+        assert await migrations.current_async(empty) == SCHEMA_VERSION
+        await store.check()
+        await store.retire_node(me)
+        await migrations.downgrade_async(empty, revision)
+        with pytest.raises(BadSetting, match="this program needs"):
+            await store.check()
+    finally:
+        await store.close()
+
+
 def test_the_migrations_make_what_the_models_say(empty: str) -> None:
     migrations.upgrade(empty)
     assert differences(empty) == []
@@ -151,6 +171,7 @@ def test_reminders_that_are_there_are_kept(empty: str) -> None:
     execute("INSERT INTO reminders VALUES ('player', 'p', 'ring', 5), ('player', 'p', 'tell', 5)")
     migrations.upgrade(empty)
     asyncio.run(use())
+    execute("UPDATE nodes SET state = 'left'")
     migrations.downgrade(empty, "0004")
     execute("INSERT INTO reminders VALUES ('player', 'p', 'ring', 5)")
     migrations.upgrade(empty)

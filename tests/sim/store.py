@@ -311,6 +311,9 @@ class NodeStore:
     async def open(self) -> None:
         """The shared store is open already."""
 
+    async def check(self) -> None:
+        """A store in memory has no schema."""
+
     async def close(self) -> None:
         """Do nothing: the process stays open for the other nodes."""
 

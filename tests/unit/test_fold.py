@@ -82,6 +82,18 @@ def test_loading_reads_from_the_last_segment_only() -> None:
         fold.verify(KIND, damaged)
 
 
+@pytest.mark.parametrize("kept", [0, 1, 2])
+def test_a_log_that_lacks_its_end_is_damaged_wherever_it_is_read(kept: int) -> None:
+    """F44: without any chunk it is no log without events."""
+    log = stored((1, 2, 3, 4, 5, 6, 7), 6)
+    less = StoredLog(log.next_seq, log.head, log.chunks[:kept])
+    for read in (fold.load, fold.final_state, fold.verify, lambda kind, log: list(fold.steps(kind, log))):
+        with pytest.raises(Corrupt, match="its row says"):
+            read(KIND, less)  # type: ignore[operator]
+    with pytest.raises(Corrupt, match="its row says"):
+        list(fold.steps(KIND, less, 10_000))
+
+
 def test_logs_without_entries_are_fresh() -> None:
     fresh = fold.load(KIND, None)
     assert (fresh.state, fresh.head, fresh.next_seq, fresh.tail) == (Total(), NO_HEAD, 1, [])

@@ -11,11 +11,11 @@ import structlog
 
 from server.cluster.simulated import SimulatedGossip, SimulatedMembership
 from server.cluster.view import Member
-from server.errors import GarrisonError, Unavailable
+from server.errors import BadSetting, GarrisonError, Unavailable
 from server.ids import Incarnation, NodeAddress, NodeId, actor_id
 from server.liveness.judge import JudgeLimits
 from server.liveness.ports import Estate
-from server.node import Drivers, Node
+from server.node import SCHEMA_CHECK_S, Drivers, Node
 from server.runtime.metrics import Metrics
 from server.runtime.supervisor import Supervisor
 from server.settings import from_tree
@@ -212,6 +212,26 @@ async def test_the_stop_ends_in_time_when_the_store_is_away() -> None:
     async with asyncio.timeout(5):
         await node.stop()
     assert node.supervisor.names() == [] and node.system.catalog.live == {}
+
+
+async def test_a_node_whose_schema_was_changed_is_not_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    """F10: until it is right again, and not for a store that does not answer."""
+    node = Bench().node()
+    await node.start()
+    fault: list[GarrisonError] = [BadSetting("store.url", "has schema 0004 and this program needs 0005")]
+
+    async def check() -> None:
+        if fault:
+            raise fault[0]
+
+    monkeypatch.setattr(node.drivers.store, "check", check)
+    await until(lambda: "has schema 0004" in node.not_ready())
+    fault[0] = Unavailable("no answer")
+    await asyncio.sleep(2 * SCHEMA_CHECK_S)
+    assert "has schema 0004" in node.not_ready()
+    fault.clear()
+    await until(lambda: node.not_ready() == "")
+    await node.stop()
 
 
 async def test_a_lost_lease_ends_all_turns_and_the_name_comes_back_as_a_new_incarnation() -> None:

@@ -20,7 +20,10 @@ Text = Annotated[str, Meta(max_length=128, pattern=whole(LINE_PATTERN))]
 LoggedText = Annotated[str, Meta(max_length=128, pattern=whole(r"[^\x00-\x1f\x7f]*"))]
 """The same in events and options, which logs of earlier versions have with any format characters. New ones must be a
 `Text` (`game/match/rules.py`, `bad_text`)."""
-TimeMs = Annotated[int, Meta(ge=0, le=86_400_000)]
+TimeMs = Annotated[int, Meta(ge=0, le=2**52)]
+"""A match's clock: worlds that stand for weeks are matches too. Sums of two are numbers of their own in every
+language."""
+CountdownMs = Annotated[int, Meta(ge=0, le=86_400_000)]
 Team = Annotated[int, Meta(ge=0, le=31)]
 Points = Annotated[int, Meta(ge=-10_000, le=10_000)]
 Lineage = Annotated[str, Meta(max_length=32, pattern=whole(LINE_PATTERN))]
@@ -104,7 +107,7 @@ class MatchOptions(msgspec.Struct, array_like=True, frozen=True):
     score_limit: Annotated[int, Meta(ge=0, le=1_000_000)] = 50
     time_limit_ms: TimeMs = 720_000
     join_in_progress: bool = True
-    countdown_ms: TimeMs = 3_000
+    countdown_ms: CountdownMs = 3_000
 
 
 class MatchCreate(Request, tag="match.create", frozen=True):

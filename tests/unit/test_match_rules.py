@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from game import replay
 from game.match import rules
 from game.match.state import MatchState
 from game.messages import (
@@ -17,6 +18,7 @@ from game.messages import (
     Kill,
     Left,
     MatchOptions,
+    MatchTick,
     Medal,
     Objective,
     Score,
@@ -53,6 +55,21 @@ def test_a_match_is_created_once() -> None:
 def test_names_that_nobody_could_name_are_refused(name: str) -> None:
     """F30: words of commands, and steps in addresses."""
     assert code_of(rules.create, MatchState(), name, "host", MatchOptions(), 1) == "bad_name"
+
+
+@pytest.mark.parametrize("weeks", [3, 200, 3_000_000])
+def test_a_world_of_weeks_is_a_match_like_others(weeks: int) -> None:
+    """F31: its clock is the host's, far beyond a day."""
+    late = weeks * 7 * 86_400_000
+    tick = msgspec.convert(["match.tick", 1, "m", late], MatchTick)
+    played = Played().live(score_limit=0, time_limit_ms=2 * late).tick(tick.time_ms)
+    played.report(Kill(late + 1, "p0", "p1")).tick(2 * late - 1)
+    assert (played.state.phase, played.state.time_ms) == ("live", late + 1)
+    played.tick(2 * late)
+    assert (played.state.phase, played.state.end_reason) == ("ended", "time")
+    assert replay.verify(played.stored()).state == played.state
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.convert(["match.tick", 1, "m", 2**52 + 1], MatchTick)
 
 
 def test_texts_that_a_terminal_or_a_page_would_obey_are_refused() -> None:

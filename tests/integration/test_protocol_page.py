@@ -150,7 +150,7 @@ async def raw_answer(url: str, request: bytes) -> bytes:
 
 
 async def test_sentences_of_the_page_hold_at_a_live_node(tmp_path: Path) -> None:
-    """D4, D5, D7, D8, D11, D13, D14, D15, D16: what developers asked, tried."""
+    """D4, D5, D7, D8, D11, D13, D14, D15, D16, D22, F34: what developers asked, tried."""
     async with asyncio.timeout(60), one_node(tmp_path / "home") as (url, token, _):
         host = await welcomed(url, token("host", "host"))
         players = {name: await welcomed(url, token(name, "player")) for name in ("Emile", "emile", "jun")}
@@ -186,6 +186,13 @@ async def test_sentences_of_the_page_hold_at_a_live_node(tmp_path: Path) -> None
         assert time_ms == 5_000
         again[0][1] = time_ms
         assert (await host.ask("match.report", 10, "new", 1, "m", again))[0] == "accepted"
+
+        watching = await host.ask("watch", 11, "match/m", 500)
+        assert watching[0] == "watching" and watching[3] < 500  # D22: what a restored database looks like
+        await host.ask("match.create", 12, "l", 9, "m-2")
+        first = await host.ask("match.list", 13, 1)
+        second = await host.ask("match.list", 14, 1, first[4])
+        assert [row[0] for page in (first, second) for row in page[2]] == ["m-2", "m"]  # a lobby among them
 
         jun = players["jun"]
         jun.ws.protocol.send_close()  # as a browser's close() without a code

@@ -366,6 +366,7 @@ SAMPLES: Final[Mapping[str, Mapping[str, Any]]] = {
     "profile.set": {"display_name": "display_name \u00e9\u2713"},
     "MatchOptions": {"mode": "recorded"},
     "match.join": {"team": 1},
+    "match.list": {"cursor": "1700000000000/match-7"},
     "score": {"team": 1, "player": None},
 }
 """Values of single fields, by the type of their message or struct, where not every value that fits is one that a node

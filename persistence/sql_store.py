@@ -160,6 +160,8 @@ class SqlStore:
         }
 
     def _claimed(self, mapping: Mapping, claim: Claim, row: Row, me: NodeAddress, clean: bool) -> ClaimResult | Corrupt:
+        if fault := row.fault():
+            return _corrupt(mapping, row, fault)
         if row.owner_incarnation == me.incarnation and row.owner_node in (None, me.node):
             if row.owner_node is None or row.claim_token != claim.token:
                 return Elsewhere(me)
@@ -214,8 +216,10 @@ class SqlStore:
         rows = await self._database.read(mapping, list(by_key))
         return {
             by_key[row.key]: Stored(Epoch(row.state_epoch), row.state_version, _decode(mapping, row))
+            if not (fault := row.fault())
+            else Stored(Epoch(0), 0, _corrupt(mapping, row, fault))
             for row in rows
-            if row.state_version > 0 or row.next_seq > 1
+            if row.fault() or row.state_version > 0 or row.next_seq > 1
         }
 
     # ---- reminders ----
@@ -233,7 +237,8 @@ class SqlStore:
         begin = _BEFORE_ALL if after is None else _reminder_row(after)
         rows = await self._database.due_reminders(until_ms, limit, begin)
         return [
-            Reminder(_identity(row.kind, row.key), row.name, row.due_ms, Epoch(row.epoch), row.number) for row in rows
+            Reminder(_identity(row.kind, row.key), row.name, row.due_ms, Epoch(_number(row.epoch)), _number(row.number))
+            for row in rows
         ]
 
     # ---- logs ----
@@ -265,6 +270,10 @@ class SqlStore:
         ends = await self._database.read_log(self._logged(kind), kind, key_of(id), from_seq, to_seq)
         if ends is None or ends.next_seq == 1:
             return None
+        numbers = [ends.next_seq, *(number for chunk in ends.chunks for number in (chunk.first_seq, chunk.last_seq))]
+        texts = [ends.head, *(chunk.data for chunk in ends.chunks)]
+        if any(type(number) is not int for number in numbers) or any(type(data) is not bytes for data in texts):
+            raise Corrupt(f"the log of {id}: a column of its row, or of a chunk's, holds a value of another type")
         return StoredLog(ends.next_seq, ends.head, ends.chunks)
 
     # ---- kinds ----
@@ -280,6 +289,11 @@ class SqlStore:
         if not has_log(mapping):
             raise Internal(f"kind {kind} has no event log: table {mapping.table.name}")
         return mapping
+
+
+def _number(value: object) -> int:
+    """The number in a column; 0, which is older than all, for a text that SQLite has taken there."""
+    return value if isinstance(value, int) else 0
 
 
 def _identity(kind: str, key: str) -> ActorId:
@@ -331,5 +345,9 @@ def _decode(mapping: Mapping, row: Row) -> Any:
     try:
         return mapping.decode(row.values)
     except (msgspec.MsgspecError, ValueError, TypeError, RecursionError) as error:
-        kind = f"{mapping.kind}/" if mapping.kind else ""
-        return Corrupt(f"table {mapping.table.name}, row {kind}{row.key}: {error}")
+        return _corrupt(mapping, row, str(error))
+
+
+def _corrupt(mapping: Mapping, row: Row, why: str) -> Corrupt:
+    kind = f"{mapping.kind}/" if mapping.kind else ""
+    return Corrupt(f"table {mapping.table.name}, row {kind}{row.key}: {why}")

@@ -28,6 +28,16 @@ class Row(NamedTuple):
     head: bytes
     values: Sequence[Any]
 
+    def fault(self) -> str:
+        """The first of the engine's columns that holds no value of its type, which SQLite lets happen; empty if none
+        does."""
+        numbers = (*self[1:4], self.claim_token, self.next_seq)
+        if not all(type(number) is int for number in numbers) or type(self.owner_incarnation) not in (int, type(None)):
+            return "a number column holds something else"
+        if type(self.owner_node) not in (str, type(None)) or type(self.head) is not bytes:
+            return "`owner_node` or `head` holds something else"
+        return ""
+
 
 class Claimed(msgspec.Struct, frozen=True):
     """Rows after a claim, by key. `clean`: keys of those that were claimed and had no owner
@@ -195,13 +205,14 @@ def has_log(mapping: Mapping) -> bool:
 
 def is_stored(row: Versions, epoch: int, version: int) -> bool:
     """Whether a write that did not hit had been applied already (its reply was lost)."""
-    return row.state_epoch == epoch and row.state_version >= version
+    is_number = type(row.state_version) is int  # SQLite would hold a text there too, and it must not take the batch
+    return is_number and row.state_epoch == epoch and row.state_version >= version
 
 
 def refused_moves(moves: Moves, moved: Collection[str], owners: Sequence[tuple[str, int, str, int]]) -> set[str]:
     """Keys of moves that were refused: neither `moved` now nor, by the rows read back (key, epoch, owner), applied
     already."""
-    hit = {(key, epoch - 1, (node, run)) for key, epoch, node, run in owners}
+    hit = {(key, epoch - 1, (node, run)) for key, epoch, node, run in owners if type(epoch) is int}
     wanted = zip(moves.keys, moves.epochs, moves.targets, strict=True)
     return {key for key, epoch, to in wanted if key not in moved and (key, epoch, to) not in hit}
 

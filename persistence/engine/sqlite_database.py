@@ -162,14 +162,18 @@ class SqliteDatabase:
 
     async def estates(self) -> list[Estate]:
         rows = await self._file.read(lambda connection: connection.execute(_ESTATES).fetchall())
-        return [Estate(NodeAddress(NodeId(node), Incarnation(run)), journal) for node, run, journal in rows]
+        return [
+            Estate(NodeAddress(NodeId(node), Incarnation(run)), journal)
+            for node, run, journal in rows
+            if type(run) is int
+        ]
 
     async def close_estate(self, owner: NodeAddress) -> None:
         await self._file.write(lambda connection: connection.execute(_CLOSE_ESTATE, owner).rowcount)
 
     async def nodes(self) -> list[NodeRow]:
         rows = await self._file.read(lambda connection: connection.execute(_NODES).fetchall())
-        return [NodeRow(NodeId(node), Incarnation(run), *rest) for node, run, *rest in rows]
+        return [NodeRow(NodeId(node), Incarnation(run), *rest) for node, run, *rest in rows if type(run) is int]
 
     # ---- fenced state ----
 

@@ -10,12 +10,13 @@ entity anew means writing an empty state over it. Incarnations rise over all nod
 """
 
 import random
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from collections.abc import Mapping as Map
 from typing import Any
 
 import msgspec
 
+from persistence.engine import tables
 from persistence.engine.mapping import GenericMapping, Mapping
 from persistence.engine.postgres_database import PostgresDatabase
 from persistence.engine.rows import Batch, Database, Moves, Projection, ReminderRow, Row, has_log
@@ -42,6 +43,10 @@ from server.storage.ports import (
 )
 
 MAX_CLAIMS = 500
+RIGHTS = ("SELECT", "INSERT", "UPDATE", "DELETE")
+"""Rights of a node on each of its tables."""
+NAMED_RIGHTS = 6
+"""Missing rights that an error names."""
 _FOREVER = 2**62
 """Above any sequence number, and within a column of 64 bits."""
 _BEFORE_ALL = ReminderRow(-(2**62), "", "", "", 0, 0)
@@ -73,12 +78,16 @@ class SqlStore:
             kind: own.get(kind) or GenericMapping(kind, state_type) for kind, state_type in state_types.items()
         }
 
-    async def open(self) -> None:
-        """Connect and check the schema. Raises `BadSetting` (no such database, not writable, to
-        be migrated), `Corrupt` (a file that is no database), `Unavailable`."""
+    async def open(self, *, reads_only: bool = False) -> None:
+        """Connect, check the schema and, unless the caller `reads_only`, the rights that a node needs. Raises
+        `BadSetting` (no such database, not writable, to be migrated, rights are missing), `Corrupt` (a file that is
+        no database), `Unavailable`."""
         await self._database.open()
         try:
+            await self._check_rights(self._versions, ("SELECT",))
             await self.check()
+            if not reads_only:
+                await self._check_rights(self._tables(), RIGHTS)
         except BaseException:
             await self._database.close()
             raise
@@ -87,6 +96,22 @@ class SqlStore:
         """Raises `BadSetting` for another schema than this program's, `Unavailable`."""
         for table, wanted in self._versions.items():
             await self._check_version(table, wanted)
+
+    def _tables(self) -> list[str]:
+        """Every table that a node reads and writes."""
+        shared = [tables.nodes, tables.actors, tables.log_chunks, tables.reminders]
+        own = [mapping.table for mapping in self._mappings.values()]
+        own += [mapping.children.table for mapping in self._mappings.values() if mapping.children is not None]
+        return list(dict.fromkeys(table.name for table in (*shared, *own)))
+
+    async def _check_rights(self, names: Iterable[str], rights: Sequence[str]) -> None:
+        """Raises `BadSetting`. Without one of them a node would be ready and its first change of that sort would
+        fail and be tried again, for as long as nobody looks."""
+        missing = await self._database.missing_rights([(name, right) for name in names for right in rights])
+        if missing:
+            lacks = ", ".join(f"{right} on {name}" for name, right in missing[:NAMED_RIGHTS])
+            more = f" and {len(missing) - NAMED_RIGHTS} more" if len(missing) > NAMED_RIGHTS else ""
+            raise BadSetting(FIELD, f"the user of {self._address.shown} lacks {lacks}{more}: GRANT them")
 
     async def _check_version(self, table: str, wanted: str) -> None:
         """Raises `BadSetting`. Only the engine's revisions are known to be in the order of their names."""

@@ -241,7 +241,18 @@ def from_tree(tree: Mapping[str, Any]) -> Settings:
         why, _, where = str(error).partition(" - at `")
         raise _explained(where.rstrip("`").removeprefix("$").removeprefix("."), why) from None
     _check(settings)
+    _check_journal_is_meant(tree)
     return settings
+
+
+def _check_journal_is_meant(tree: Mapping[str, Any]) -> None:
+    """Raises `BadSetting` where a journal is described and no mode chosen: it would not be kept, and nobody told."""
+    given = tree.get("journal")
+    if isinstance(given, Mapping) and "mode" not in given:
+        for name, mode in (("redis_url", "redis"), ("directory", "local")):
+            if name in given:
+                why = f"is not set, and journal.{name} is: set it to {mode}, or to none for no journal"
+                raise BadSetting("journal.mode", why)
 
 
 def _check(settings: Settings) -> None:

@@ -43,6 +43,11 @@ REGISTER_LOCK: Final = 0x67617272
 CLAIM_ROUNDS: Final = 3
 _PLACES: Final = ("$1", "$2", "$3", "$4")
 
+_MISSING_RIGHTS = (
+    # `to_regclass` is NULL for a table that is not there: the schema's version says that better.
+    "SELECT w.name, w.allowed FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS w(name, allowed, place) "
+    "WHERE NOT has_table_privilege(to_regclass(quote_ident(w.name)), w.allowed) ORDER BY w.place"
+)
 _BURY_RUNS = (
     "UPDATE nodes SET state = 'dead' WHERE node_id = $1 AND state <> 'dead' "
     f"AND (state = 'left' OR lease_until IS NULL OR lease_until <= {PG_NOW})"
@@ -127,6 +132,12 @@ class PostgresDatabase:
             return found
 
         return await self._pool.run(work)
+
+    async def missing_rights(self, wanted: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+        given = [table for table, _ in wanted], [right for _, right in wanted]
+        return [
+            tuple(row) for row in await self._pool.run(lambda connection: connection.fetch(_MISSING_RIGHTS, *given))
+        ]
 
     # ---- nodes ----
 

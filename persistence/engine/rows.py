@@ -119,6 +119,11 @@ class Database(Protocol):
         """The newest migration that was applied, by that version table; None where there is none."""
         ...
 
+    async def missing_rights(self, wanted: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+        """Those of `wanted`, (table, right) with rights as SQL names them, that this user lacks on tables that are
+        there."""
+        ...
+
     async def register_node(self, node: str, lease_s: float | None, journal: str) -> tuple[int, float]:
         """The new incarnation and 0.0, or 0 and how long an earlier run's lease still holds."""
         ...

@@ -116,6 +116,9 @@ class SqliteDatabase:
 
         return await self._file.read(work)
 
+    async def missing_rights(self, wanted: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+        return []  # a file is readable and writable, or does not open
+
     # ---- nodes ----
 
     async def register_node(self, node: str, lease_s: float | None, journal: str) -> tuple[int, float]:

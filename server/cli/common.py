@@ -106,8 +106,9 @@ def read_settings(
 
 
 def check_assignments(assignments: Sequence[str]) -> None:
-    """Whether these would be settings, before they are handed on. Raises `BadSetting`."""
-    load(None, None, _assigned(assignments))
+    """Whether these would be settings, before they are handed on to nodes that choose the journal's mode. Raises
+    `BadSetting`."""
+    load(None, None, {"journal.mode": "none", **_assigned(assignments)})
 
 
 def _assigned(assignments: Sequence[str] | None) -> dict[str, str]:

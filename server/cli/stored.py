@@ -27,7 +27,7 @@ async def opened_store(settings: Settings) -> AsyncIterator["SqlStore"]:
 
     check_there(settings)
     store = build_store(settings)
-    await store.open()
+    await store.open(reads_only=True)
     try:
         yield store
     finally:

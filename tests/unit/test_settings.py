@@ -253,3 +253,14 @@ def test_variables_of_a_kubernetes_service_are_no_settings() -> None:
             f"{service}_PORT_{port}_TCP_ADDR": "10.0.0.1",
         }
     assert load(environ=environ) == load(environ={"GARRISON_NODE": "n"})
+
+
+@pytest.mark.parametrize(
+    ("given", "mode"), [({"redis_url": "redis://r/0"}, "redis"), ({"directory": "/tmp/j"}, "local")]
+)
+def test_journal_that_is_described_needs_a_mode_f43(given: dict[str, str], mode: str) -> None:
+    """It was not kept, and the node was ready."""
+    with pytest.raises(BadSetting, match=rf"journal\.mode: is not set, and journal\..* is: set it to {mode}"):
+        from_tree({"journal": given})
+    for chosen in ("none", "local", "redis"):
+        assert from_tree({"journal": {**given, "mode": chosen}}).journal.mode == chosen

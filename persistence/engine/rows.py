@@ -120,8 +120,8 @@ class Database(Protocol):
         ...
 
     async def missing_rights(self, wanted: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
-        """Those of `wanted`, (table, right) with rights as SQL names them, that this user lacks on tables that are
-        there."""
+        """The part of `wanted`, (table, right) with rights as SQL names them, that this user lacks on tables that
+        are there."""
         ...
 
     async def register_node(self, node: str, lease_s: float | None, journal: str) -> tuple[int, float]:

@@ -147,7 +147,7 @@ class SessionArrivals:
         self._departures.forget(packed.resume)
         caller = Caller(packed.role, packed.subject, packed.session)
         session = Session(self._kit, caller, packed.resume, packed.format, packed.stays)
-        session.actor = self._actors.actor_of(packed.role, packed.subject)
+        session.actor, session.client = self._actors.actor_of(packed.role, packed.subject), packed.client
         session.arrive(packed.since_ms, packed.beats, packed.moves, outbox)
         self._table.add(session, rival)
         self._pushes.arrived_from(session, sender)

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any, assert_never, cast
 
+import structlog
+
 from server.actors.actor import Caller
 from server.cluster.view import Member
 from server.errors import BadInput, BadToken, GarrisonError, NotFound, Rejected, TokenExpired, Unavailable
@@ -31,6 +33,8 @@ from server.settings import GatewaySettings
 from server.transport.ports import Transport
 from server.wire.codec import Codec, Format
 from server.wire.messages import CloseCode, Hello, Redirect, Welcome
+
+log = structlog.get_logger(__name__)
 
 
 class Greeter:
@@ -194,7 +198,7 @@ class Greeter:
         session.give_way()
         self._table.attached(session)
         self.metrics.sessions_resumed_total += 1
-        session.stays = not hello.redirects
+        session.stays, session.client = not hello.redirects, hello.client
         session.acknowledge(hello.ack)  # the outbox knows it already: streams that wait for room go on
         self._actors.resumed(session)
         self._welcome(opening, hello.id, session, recovered=True)
@@ -210,7 +214,7 @@ class Greeter:
         caller = Caller(claims.role, claims.subject, f"{me.node}-{me.incarnation}-{opening.order}")
         resume = f"{self._rng.getrandbits(128):032x}"
         session = Session(self._kit, caller, resume, opening.format, not hello.redirects)
-        session.actor = actor
+        session.actor, session.client = actor, hello.client
         opening.busy = True
         if actor is None:
             self._opened(opening, hello.id, session, earlier)
@@ -261,6 +265,10 @@ class Greeter:
 
     def _welcome(self, opening: Opening, request_id: int, session: Session, recovered: bool) -> None:
         settings, caller = self.settings, session.caller
+        log.debug(
+            "session resumed" if recovered else "session opened",
+            session=caller.session, subject=caller.subject, role=caller.role, client=session.client,
+        )  # fmt: skip
         welcome = Welcome(
             request_id,
             caller.session,

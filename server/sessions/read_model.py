@@ -15,8 +15,8 @@ def session_rows(
 ) -> list[dict[str, Any]]:
     """Rows `offset` to `offset + limit` (at most 1,000) of this node's sessions, oldest first,
     only those of `subject` unless it is empty. Fields: `session, subject, role, state` (attached
-    or detached), `node, address, format, age_s, idle_s` (since it was last heard), `pushes` (so
-    far), `outbox` (unacknowledged pushes), `outbox_bytes, subscriptions`."""
+    or detached), `node, address, client` (its own word for itself), `format, age_s, idle_s` (since it was
+    last heard), `pushes` (so far), `outbox` (unacknowledged pushes), `outbox_bytes, subscriptions`."""
     chosen = (session for session in sessions if subject in ("", session.caller.subject))
     first = max(0, offset)
     return [_row(session, node, ticks) for session in islice(chosen, first, first + min(MAX_ROWS, max(0, limit)))]
@@ -30,6 +30,7 @@ def _row(session: Session, node: str, ticks: TickClock) -> dict[str, Any]:
         "state": "detached" if session.connection is None else "attached",
         "node": node,
         "address": session.remote,
+        "client": session.client,
         "format": session.format,
         "age_s": round((ticks.wall_ms() - session.since_ms) / 1000, 1),
         "idle_s": round(ticks.now() - session.heard_at, 1),

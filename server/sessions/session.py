@@ -127,9 +127,9 @@ class Session(_EachBeat):
     `stays`: the client cannot follow a redirect, and is served here wherever its slot is."""
 
     __slots__ = (
-        "_blocked_at", "_in_flight", "_kit", "_link", "_pay_at", "actor", "beats", "codec", "detached_at", "format",
-        "in_line", "latest", "moves", "order", "phase", "remote", "resume", "since_ms", "starved", "stays", "topics",
-        "transfer",
+        "_blocked_at", "_in_flight", "_kit", "_link", "_pay_at", "actor", "beats", "client", "codec", "detached_at",
+        "format", "in_line", "latest", "moves", "order", "phase", "remote", "resume", "since_ms", "starved", "stays",
+        "topics", "transfer",
     )  # fmt: skip
 
     def __init__(self, kit: SessionKit, caller: Caller, resume: str, format: Format, stays: bool) -> None:
@@ -152,6 +152,8 @@ class Session(_EachBeat):
         self.phase: Phase = "opening"
         self.connection: Connection | None = None
         self.remote = ""
+        self.client = ""
+        """Its client's own word for itself, for operators."""
         self.actor: ActorId | None = None
         self.activation: LocalActor | None = None
         self.beats = 0

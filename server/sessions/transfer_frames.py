@@ -50,7 +50,8 @@ class Packed(msgspec.Struct, array_like=True, frozen=True):
     """A session between two of its messages. `moves` counts its shipments. `frames` are the pushes `acked + 1`,
     `acked + 2`, … `beats`: heartbeats that `Beats` acknowledges. `topics`: topics that it watches, with
     the number of the event that it gets next (or `LATEST`). `sent`: the newest push that was ever written to the
-    client; absent where it is connected, and so may get all of `frames`."""
+    client; absent where it is connected, and so may get all of `frames`. `client`: its client's own word
+    for itself."""
 
     resume: ResumeToken
     session: Text
@@ -65,6 +66,7 @@ class Packed(msgspec.Struct, array_like=True, frozen=True):
     frames: list[bytes]
     topics: list[tuple[Text, Annotated[int, Meta(ge=1, le=LATEST)]]]
     sent: Count | None = None
+    client: Annotated[str, Meta(max_length=64)] = ""
 
 
 class Wanted(msgspec.Struct, array_like=True, frozen=True):

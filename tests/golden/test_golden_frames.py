@@ -57,7 +57,19 @@ def meaning(service: int, message: Any) -> Any:
     told = shelf.plain(message)
     if service == MIGRATE and isinstance(message, faces.parcels.Ship):
         told.append([shelf.plain(faces.decode_parcel(parcel)) for parcel in message.parcels])
+    if isinstance(message, faces.transfer_frames.Shipment):
+        assert all(packed.pop() == "" for packed in told[1])  # `client`, which was not told then
     return told
+
+
+def written(message: Any) -> bytes:
+    """The bytes of a message, without fields that arrays have got since."""
+    again = msgspec.msgpack.encode(message)
+    if isinstance(message, faces.transfer_frames.Shipment):
+        told = msgspec.msgpack.decode(again)
+        assert all(packed.pop() == "" for packed in told[1])
+        return msgspec.msgpack.encode(told)
+    return again
 
 
 def named(some: Iterable[dict[str, Any]]) -> list[Any]:
@@ -70,7 +82,7 @@ def test_a_payload_means_what_it_meant(said: dict[str, Any]) -> None:
     message = read(said["service"], payload)
     assert meaning(said["service"], message) == said["means"]
     if payload:
-        assert msgspec.msgpack.encode(message) == payload
+        assert written(message) == payload
     if said.get("answer") is not None and said["answer_means"] is not None:
         answer = bytes.fromhex(said["answer"])
         told = faces.decode_heard(answer) if said["service"] == DIRECTORY else msgspec.msgpack.decode(answer)

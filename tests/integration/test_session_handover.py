@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
+import structlog
 
 from server.errors import BadInput, Unavailable
 from server.ids import ActorId, NodeAddress
@@ -352,6 +353,24 @@ def _ship(world: World, packed: Packed) -> int:
     answer = world.nodes["node-2"].gateway.arrivals.serve(world.nodes["node-1"].system.me, encode(Shipment([packed])))
     assert isinstance(answer, bytes)
     return decode_verdicts(answer, 1)[0]
+
+
+async def test_operators_see_what_a_client_calls_itself() -> None:
+    """F42: in the sessions' rows and in the log, wherever the session goes, and what it is called now."""
+    async with gateways(("node-1", "node-2")) as world:
+        with structlog.testing.capture_logs() as logs:
+            client = await welcomed(world, "node-1", world.player_of("node-1"), client="engine 1.0")
+            (row,) = world.nodes["node-1"].gateway.session_rows(0, 1, client.subject)
+            assert row["client"] == "engine 1.0"
+            world.tell("node-1", world.view("node-1", "node-2", leaving=["node-1"]))
+            told = await going(client)
+            (row,) = world.nodes["node-2"].gateway.session_rows(0, 1, client.subject)
+            assert (row["state"], row["client"]) == ("detached", "engine 1.0")
+            await resumed(world, "node-2", client, told[1], client="engine 1.1", redirects=False)
+            (row,) = world.nodes["node-2"].gateway.session_rows(0, 1, client.subject)
+            assert row["client"] == "engine 1.1"
+        said = [(line["event"], line["client"]) for line in logs if line["event"].startswith("session ")]
+        assert said == [("session opened", "engine 1.0"), ("session resumed", "engine 1.1")]
 
 
 async def test_a_session_that_cannot_be_packed_keeps_no_other(caplog: pytest.LogCaptureFixture) -> None:

@@ -40,6 +40,7 @@ export const sessions = {
       { title: "Subscriptions", num: true, render: count("subscriptions") },
       { title: "Format", render: (row) => row.format ?? "–" },
       { title: "Address", render: (row) => row.address ?? "–" },
+      { title: "Client", render: (row) => row.client || "–" },
     ];
     const list = table("Sessions", columns, (row) => `${row.node}/${row.session}`);
     const note = el("span", { class: "note" });

@@ -151,9 +151,8 @@ class Session(_EachBeat):
         self.outbox = Outbox(settings.outbox_max_messages, settings.outbox_max_bytes)
         self.phase: Phase = "opening"
         self.connection: Connection | None = None
-        self.remote = ""
-        self.client = ""
-        """Its client's own word for itself, for operators."""
+        self.remote = self.client = ""
+        """Its client's address, and the client's own word for itself."""
         self.actor: ActorId | None = None
         self.activation: LocalActor | None = None
         self.beats = 0

@@ -268,14 +268,17 @@ class Match(MatchFace):
         """The answer that this command got before, None for a new one. Raises `NotFound`, `OutcomeUnknown`."""
         if not isinstance(message, MatchCreate):
             self._exists()
-        answer = rules.answer_to(self.state, rules.scoped(caller.subject, message.lineage), message.command)
+        answer = rules.answer_to(self.state, _scoped(caller, message), message.command)
+        if answer is None:
+            before = rules.scoped_before(caller.subject, message.lineage)
+            answer = rules.answer_to(self.state, before, message.command)
         if answer is None:
             return None
         return Accepted(message.id, self.key, answer.first_seq, answer.next_seq)
 
     def _accept(self, caller: Caller, message: Command, events: Sequence[MatchEvent]) -> Accepted:
         first_seq = self.next_seq
-        self._emit(events, (rules.scoped(caller.subject, message.lineage), message.command))
+        self._emit(events, (_scoped(caller, message), message.command))
         return Accepted(message.id, self.key, first_seq, self.next_seq)
 
     def _emit(self, events: Sequence[MatchEvent], command: tuple[str, int] | None) -> None:
@@ -302,3 +305,7 @@ class Match(MatchFace):
     def _host_lives(self, time_ms: int = 0) -> None:
         self.host_seen_s = self.now()
         self.clock_ms = max(self.clock_ms, time_ms)
+
+
+def _scoped(caller: Caller, message: Command) -> str:
+    return rules.scoped(caller.role, caller.subject, str(message.__struct_config__.tag), message.lineage)

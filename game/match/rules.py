@@ -89,8 +89,14 @@ def reject(code: str, detail: str = "") -> Rejected:
 # ---- duplicates -----------------------------------------------------------------------------
 
 
-def scoped(subject: str, lineage: str) -> str:
-    """The key of a caller's lineage: callers cannot answer for, or use up, each other's."""
+def scoped(role: str, subject: str, command: str, lineage: str) -> str:
+    """The key of the commands of one kind (`match.join`) of a caller's lineage: callers cannot answer for, or use up,
+    each other's, also where a host and a player have the same name."""
+    return f"{subject}/{role} {command}/{lineage}"
+
+
+def scoped_before(subject: str, lineage: str) -> str:
+    """The same as earlier versions have logged it, without role and kind."""
     return f"{subject}/{lineage}"
 
 

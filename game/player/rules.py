@@ -16,7 +16,9 @@ from server.errors import OutcomeUnknown, Rejected
 MAX_COMMANDS: Final = 16
 """Profile commands that are remembered of one lineage."""
 MAX_LINEAGES: Final = 8
-"""Lineages that are remembered; past that, the one whose last change is oldest is forgotten."""
+"""Lineages whose answers are remembered; past that, those of the one whose last change is oldest are forgotten."""
+MAX_FORGOTTEN: Final = 56
+"""Lineages of which is only remembered how far they had come, so that an old command is told from a new one."""
 MAX_SETTLED: Final = 64
 CODES: Final = {"bad_status": "not a status that a player can choose"}
 CHOSEN: Final[dict[str, ChosenStatus]] = {
@@ -85,7 +87,7 @@ def answer_to(state: PlayerState, lineage: str, command: int) -> int | None:
         if answer.command == command:
             return answer.version
     if command <= saved.floor:
-        raise OutcomeUnknown(f"command {command} is older than the last {MAX_COMMANDS}")
+        raise OutcomeUnknown(f"command {command} is older than the last {MAX_COMMANDS} of this client")
     return None
 
 
@@ -106,8 +108,14 @@ def _remember(answered: dict[str, SavedCommands], lineage: str, command: int, ve
     if len(recent) > MAX_COMMANDS:
         floor, recent = max(floor, recent[0].command), recent[1:]
     after = {**answered, lineage: SavedCommands(floor, recent)}
-    if len(after) > MAX_LINEAGES:
-        del after[min(after, key=lambda name: max((saved.version for saved in after[name].recent), default=0))]
+    known = {name: saved.recent for name, saved in after.items() if saved.recent}
+    if len(known) > MAX_LINEAGES:
+        oldest = min(known, key=lambda name: max(saved.version for saved in known[name]))
+        del after[oldest]
+        after[oldest] = SavedCommands(known[oldest][-1].command)  # at the end: the first one is the longest forgotten
+        forgotten = [name for name, saved in after.items() if not saved.recent]
+        for name in forgotten[:-MAX_FORGOTTEN]:
+            del after[name]
     return after
 
 

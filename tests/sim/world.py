@@ -470,4 +470,7 @@ def _drop(_logger: Any, _level: str, _event: Any) -> Any:
 
 def _stored_event(seq: int, data: bytes) -> StoredEvent:
     event, lineage, command = _parts.decode(data)
-    return StoredEvent(seq, bytes(event), None if lineage is None else (lineage, command))
+    if lineage is None:
+        return StoredEvent(seq, bytes(event), None)
+    subject, _role_and_kind, own = lineage.split("/")
+    return StoredEvent(seq, bytes(event), (f"{subject}/{own}", command))

@@ -390,6 +390,40 @@ async def test_the_board_shows_what_happened() -> None:
         assert [row.match for row in answer.matches] == ["m"] and answer.missing == ["node-2"]
 
 
+async def test_a_player_and_a_host_of_one_name_do_not_answer_for_each_other() -> None:
+    """F52: nor do two kinds of command of one number."""
+    async with running() as system:
+        game_host = await live_match(system)
+        await session(system, HOST.subject)
+        twin = Client(system, player(HOST.subject))
+        twin.lineage, twin.commands = game_host.lineage, game_host.commands
+        joined = await twin.command(MatchJoin, "m")
+        reported = await game_host.command(MatchReport, "m", [Kill(10, "ann", "bob")])
+        assert (reported.first_seq, reported.next_seq) == (joined.next_seq, joined.next_seq + 1)
+        twin.commands -= 1
+        left = await twin.command(MatchLeave, "m")
+        assert (left.first_seq, left.next_seq) == (reported.next_seq, reported.next_seq + 1)
+        for client, cls, rest, answer in ((game_host, MatchReport, ([Kill(10, "ann", "bob")],), reported),
+                                          (twin, MatchJoin, (), joined), (twin, MatchLeave, (), left)):  # fmt: skip
+            client.commands -= 1
+            assert await client.command(cls, "m", *rest) == answer
+
+
+async def test_a_command_that_an_earlier_version_has_logged_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """F52: without role and kind."""
+    async with running() as system:
+        game_host = await live_match(system)
+        with monkeypatch.context() as earlier:
+            earlier.setattr(
+                "game.match.actor._scoped", lambda caller, message: rules.scoped_before(caller.subject, message.lineage)
+            )
+            first = await game_host.command(MatchReport, "m", [Kill(10, "ann", "bob")])
+        game_host.commands -= 1
+        assert await game_host.command(MatchReport, "m", [Kill(10, "ann", "bob")]) == first
+        following = await game_host.command(MatchReport, "m", [Kill(20, "ann", "bob")])
+        assert following.first_seq == first.next_seq
+
+
 def test_every_request_has_a_route_and_every_rule_a_sentence() -> None:
     assert set(App.routes) == set(App.requests)
     assert all(rules.CODES.values())

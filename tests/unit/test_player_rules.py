@@ -80,9 +80,29 @@ def test_old_profile_commands_have_an_unknown_outcome() -> None:
 
 def test_lineages_are_bounded() -> None:
     state = NEW
-    for version in range(1, 40):
+    for version in range(1, 200):
         state = rules.set_profile(state, ProfileSet(1, f"c{version}", 1, "Chief"), version)
-    assert sorted(state.answered) == sorted(f"c{version}" for version in range(40 - rules.MAX_LINEAGES, 40))
+    answers = [name for name, saved in state.answered.items() if saved.recent]
+    assert sorted(answers) == sorted(f"c{version}" for version in range(200 - rules.MAX_LINEAGES, 200))
+    assert len(state.answered) == rules.MAX_LINEAGES + rules.MAX_FORGOTTEN
+
+
+def test_a_lineage_whose_answers_are_forgotten_has_unknown_outcomes() -> None:
+    """F9: its old command is not executed again over newer data, its next one is."""
+    state = NEW
+    for version in range(1, rules.MAX_LINEAGES + 2):
+        state = rules.set_profile(state, ProfileSet(1, f"c{version}", 7, f"name {version}"), version)
+    with pytest.raises(OutcomeUnknown):
+        rules.answer_to(state, "c1", 7)
+    assert rules.answer_to(state, "c1", 8) is None
+    state = rules.set_profile(state, ProfileSet(1, "c1", 8, "again"), 10)
+    assert rules.answer_to(state, "c1", 8) == 10
+    with pytest.raises(OutcomeUnknown):
+        rules.answer_to(state, "c1", 7)
+    for version in range(11, 10 + rules.MAX_FORGOTTEN):
+        state = rules.set_profile(state, ProfileSet(1, f"d{version}", 1, "Chief"), version)
+    with pytest.raises(OutcomeUnknown):
+        rules.answer_to(state, "c3", 7)
 
 
 def test_a_profile_shows_the_key_until_it_has_a_name() -> None:

@@ -260,7 +260,7 @@ class MatchList(Request, tag="match.list", frozen=True):
     """Live matches of the whole cluster, newest first."""
 
     limit: Annotated[int, Meta(ge=1, le=500)] = 100
-    cursor: Annotated[str, Meta(max_length=128)] = ""
+    cursor: Annotated[str, Meta(max_length=128, pattern=whole(LINE_PATTERN))] = ""
     """The `next` of the page before; empty for the first page."""
 
 

@@ -40,7 +40,7 @@ demo: setup ## Three nodes on loopback with a few hundred bot players (ARGS="--s
 
 # Its programs start hundreds of times: their bytecode is kept, whatever the shell says.
 test: setup-dev ## Every test but those in a browser, on JOBS processes (ARGS="-k name")
-	@exec env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -m "not browser" $(ARGS)
+	@exec env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -n $(JOBS) --dist load -m "not browser" $(ARGS)
 
 test-browser: setup-dev ## The tests of the dashboard, in Chromium
 	@exec $(BIN)/python -m pytest -m browser $(ARGS)

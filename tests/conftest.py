@@ -7,15 +7,15 @@ The event loop of an async test is asyncio's own, unless a mark says another: `v
 simulation's (`tests/support/virtual_time.py`), `loops("asyncio", "uvloop")` each of these in turn.
 The mark nearest to the test counts.
 
-`make test` spreads the tests over processes. Tests of one `xdist_group` stay in one of them, one
-after the other: a module whose tests share a cluster of programs, or one whose programs need much
-of the machine. Every other test runs beside any other, in any order.
+`make test` spreads the tests over processes (`tests/support/spread.py`): any test runs beside any other, in
+any order, but for those of a few modules.
 """
 
 import asyncio
 import gc
 import os
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import uvloop
@@ -47,6 +47,12 @@ def pytest_collection_finish() -> None:
     simulated run collects twice."""
     gc.collect()
     gc.freeze()
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    from tests.support.spread import Spread
+
+    return Spread(config, log)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -9,7 +9,7 @@ import pytest
 from server.lab.chaos.network import why_not
 from tests.support.program import Running, garrison, none_left
 
-pytestmark = [pytest.mark.xdist_group("chaos"), pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 FIGURES = [
     "seconds", "seed", "nodes", "players", "store", "journal", "network", "faults", "failover_s", "partition_s",

@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.program import Running, environment, garrison, none_left
 
-pytestmark = [pytest.mark.xdist_group("demo"), pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 FIGURES = [
     "nodes", "players", "sessions", "heartbeats", "heartbeats_per_s", "match_events_sent", "match_events_stored",

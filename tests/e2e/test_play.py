@@ -11,7 +11,7 @@ import pytest
 from tests.support.matches import recorded_params
 from tests.support.program import Running, garrison
 
-pytestmark = [pytest.mark.xdist_group("play"), pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
 COLUMNS = {"kill": "kills", "death": "deaths", "medal": "medals"}
 

@@ -18,7 +18,7 @@ from garrison.messages import Assist, Kill, Medal
 from garrison_bots.generate import generate
 from tests.support.program import command, environment, garrison, processes_in
 
-pytestmark = [pytest.mark.xdist_group("replay_cli"), pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
 NAMES = {Kill: "kill", Medal: "medal"}
 PLAYERS = [f"spartan-{number}" for number in range(8)]

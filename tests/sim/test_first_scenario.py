@@ -8,7 +8,6 @@ from tests.sim.digests import digests
 from tests.sim.scenario import PLAYERS, Outcome, play
 from tests.sim.store import RandomFaults
 
-pytestmark = pytest.mark.xdist_group("first scenario")  # its tests share outcomes
 SEEDS = (1, 2, 3, 4, 5, 6, 7, 8)
 
 

@@ -11,7 +11,7 @@ from tests.sim.mutations import MUTANTS, STORE, Mutant
 
 def of(mutants: Iterable[Mutant]) -> list[Any]:
     """Mutants of one scenario share a process, and with it what the scenario shows without any."""
-    return [pytest.param(mutant, id=mutant.name, marks=pytest.mark.xdist_group(mutant.scenario)) for mutant in mutants]
+    return [pytest.param(mutant, id=mutant.name) for mutant in mutants]
 
 
 @pytest.mark.parametrize("mutant", of(mutant for mutant in MUTANTS if not mutant.unseen))

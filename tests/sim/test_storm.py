@@ -10,7 +10,6 @@ from tests.sim.faults import WEIGHTS, draw
 from tests.sim.regressions import KEPT, Regression
 from tests.sim.storm import Options, Outcome, play
 
-pytestmark = pytest.mark.xdist_group("storm")  # its tests share outcomes
 SEEDS = tuple(range(1001, 1013))
 
 

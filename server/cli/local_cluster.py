@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import ctypes
 import fcntl
+import functools
 import itertools
 import json
 import os
@@ -17,6 +18,7 @@ import shlex
 import signal
 import socket
 import sys
+import tempfile
 import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -380,18 +382,36 @@ def free_places(nodes: int) -> list[NodePlace]:
     """Places on ports that are free now, for TCP and for UDP.
 
     They lie below the ports that the kernel gives to connections, where any program's next
-    connection could take one before its node binds it. Each search begins elsewhere, by the process
-    id: two clusters that start at once do not find the same ports free.
+    connection could take one before its node binds it. A port that is found is reserved until this
+    process ends: another process that starts a cluster at the same time would find it free too, as no
+    node has bound it yet. Each search begins elsewhere, so that two clusters of one process differ.
 
     Raises `Unavailable` if there are too few."""
     found: list[int] = []
     start = (os.getpid() + next(_searches)) * PORTS_A_CLUSTER % len(FREE_PORTS)
     for port in (*FREE_PORTS[start:], *FREE_PORTS[:start]):
-        if _is_free(port):
+        if reserve(port) and _is_free(port):
             found.append(port)
         if len(found) == nodes * 4:
             return [NodePlace(LOOPBACK, *found[i : i + 4]) for i in range(0, nodes * 4, 4)]
     raise Unavailable(f"no {nodes * 4} ports are free from {FREE_PORTS.start} to {FREE_PORTS.stop - 1}")
+
+
+@functools.cache
+def _reservations() -> int:
+    """The descriptor of the file whose byte N a process of this user locks while it has port N. It stays open:
+    to close it would end the locks."""
+    path = Path(tempfile.gettempdir(), f"garrison-ports-{os.getuid()}")
+    return os.open(path, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+
+
+def reserve(port: int) -> bool:
+    """Reserve `port` for this process, until its end. False where another process has it."""
+    try:
+        fcntl.lockf(_reservations(), fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _is_free(port: int) -> bool:

@@ -43,6 +43,24 @@ async def test_matches_end_and_the_ledger_is_kept(tmp_path: Path, drop_every: in
     assert kept["changes"] >= 16 * 2
 
 
+async def test_a_stop_waits_for_no_report_that_is_far_away() -> None:
+    """At this speed the next report of a match is due in an hour."""
+    node = ToyNode()
+    options = SwarmOptions(players=8, speed=0.001, length_ms=(120_000, 180_000), seed=7, ramp_s=0.05)
+    async with scripted(node.script) as server:
+        swarm = Swarm([server.url], plain_token, options)
+        running = asyncio.create_task(swarm.run())
+        await until(lambda: swarm.counts().matches_live == 1 and bool(swarm.rounds), 20)
+        (round_,) = swarm.rounds.values()
+        async with asyncio.timeout(20):
+            await round_.live.wait()
+        swarm.stop()
+        async with asyncio.timeout(60):
+            await running
+    assert swarm.counts().errors == 0, swarm.counts().last_error
+    assert not swarm.rounds
+
+
 async def echo(ws: ServerConnection) -> None:
     async for message in ws:
         await ws.send(message)

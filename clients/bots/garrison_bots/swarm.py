@@ -108,6 +108,7 @@ class Swarm:
         self.ledger = Ledger()
         self.clients: list[Client] = []
         self.hosts: dict[str, Host] = {}
+        self.rounds: dict[str, _Round] = {}
         """Hosts of the matches that are played now, by match."""
         self.events_before = 0
         self.stopping = asyncio.Event()
@@ -164,6 +165,8 @@ class Swarm:
     def stop(self) -> None:
         """Ask `run` to finish."""
         self.stopping.set()
+        for round_ in self.rounds.values():
+            round_.woken.set()
 
     def counts(self) -> Counts:
         """The counts as of now."""
@@ -221,6 +224,8 @@ class _Round:
     mode: Mode
     live: asyncio.Event = field(default_factory=asyncio.Event)
     over: asyncio.Event = field(default_factory=asyncio.Event)
+    woken: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the round is over or the swarm stops: no report is waited for any more."""
 
 
 class Squad:
@@ -284,6 +289,7 @@ class Squad:
         ) as host:
             await host.create()
             swarm.hosts[round_.name] = host
+            swarm.rounds[round_.name] = round_
             watchers = [
                 asyncio.create_task(self._follow(each, round_, first=place == 0), name=f"follow-{round_.name}")
                 for place, each in enumerate((client, *self.players.values()))
@@ -302,6 +308,7 @@ class Squad:
                         await asyncio.gather(*watchers)
             finally:
                 swarm.tally.matches_live -= 1
+                del swarm.rounds[round_.name]
                 swarm.events_before += swarm.hosts.pop(round_.name).events_acknowledged
                 for watcher in watchers:
                     watcher.cancel()
@@ -331,15 +338,15 @@ class Squad:
         try:
             for event in generate(teams, limit_ms, self.rng, round_.mode):
                 wait_s = (event.time_ms - clock_ms()) / 1000 / self.swarm.options.speed
-                if wait_s > 0 and await self._over_within(round_, wait_s):
-                    break
+                if wait_s > 0:
+                    await _set_within(round_.woken, wait_s)
                 if round_.over.is_set() or self.swarm.stopping.is_set():
                     break
                 await host.report(event)
             await host.drain()
             if not round_.over.is_set() and not self.swarm.stopping.is_set():
                 rest_s = max(0, limit_ms - clock_ms()) / 1000 / self.swarm.options.speed
-                if not await self._over_within(round_, rest_s + LAST_TICK_S) and not self.swarm.stopping.is_set():
+                if not await _set_within(round_.woken, rest_s + LAST_TICK_S):
                     await host.end(limit_ms)
         except Rejected as error:
             if error.code not in ("match_ended", "not_live"):
@@ -362,6 +369,7 @@ class Squad:
                     break
         if first:
             round_.over.set()
+            round_.woken.set()
             self.swarm.ended(round_.name)
 
     async def _join(self, place: int, client: Client, round_: _Round) -> None:
@@ -387,9 +395,6 @@ class Squad:
         for result in results:
             if isinstance(result, BaseException):
                 raise result
-
-    async def _over_within(self, round_: _Round, seconds: float) -> bool:
-        return await _set_within(round_.over, seconds)
 
     async def _stopped_within(self, seconds: float) -> bool:
         return await _set_within(self.swarm.stopping, seconds)

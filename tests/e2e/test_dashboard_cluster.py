@@ -57,7 +57,9 @@ async def test_a_real_cluster_is_shown_while_nodes_come_and_go(cluster: LocalClu
             await page.evaluate("location.hash = '#/matches'")
             await page.until("document.querySelector('.match h3 a')?.textContent === 'm-1'")
             await page.evaluate("location.hash = '#/matches/m-1'")
-            await page.until("document.querySelector('.feed li').innerText.includes('ann earned Double Kill')")
+            await page.until(
+                "document.querySelector('.feed li').innerText.includes('ann earned \u2068Double Kill\u2069')"
+            )
             await host.report(Kill(65_000, "bob"))
             await page.until("document.querySelector('.feed li').innerText.startsWith('1:05')")
             await page.evaluate("location.hash = '#/sessions'")

@@ -180,6 +180,7 @@ def build_node(settings: Settings) -> "Node":
     from server.node import Drivers, Node
     from server.runtime.clock import SystemClock
     from server.runtime.metrics import Metrics
+    from server.runtime.proxies import TrustedProxies
     from server.runtime.supervisor import Supervisor
     from server.sessions.picows_driver import PicowsListener
     from server.transport.tcp import TcpTransport
@@ -190,6 +191,7 @@ def build_node(settings: Settings) -> "Node":
     store = build_store(settings, app)
     transport = TcpTransport(settings.transport, settings.cluster, key, clock, metrics, supervisor, rng)
     membership = KinshipMembership(settings.gossip, settings.cluster, key, metrics, supervisor)
+    proxies = TrustedProxies(settings.proxies.trusted)
     drivers = Drivers(
         clock=clock,
         rng=rng,
@@ -200,7 +202,7 @@ def build_node(settings: Settings) -> "Node":
         membership=membership,
         supervisor=supervisor,
         metrics=metrics,
-        listener=lambda gateway: PicowsListener(gateway, settings.gateway),
+        listener=lambda gateway: PicowsListener(gateway, settings.gateway, proxies),
         admin=_admin if settings.admin.enabled else None,
         journal=build_journal(settings, metrics, supervisor, clock, rng),
         asks_store=True,

@@ -10,6 +10,7 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, get_args, get_type_hints
 from urllib.parse import urlsplit
@@ -163,6 +164,13 @@ class JournalSettings(_Section, frozen=True):
     what is stored and count what may be lost."""
 
 
+class ProxySettings(_Section, frozen=True):
+    """Proxies before the ports of clients and of operators."""
+
+    trusted: list[str] = []
+    """Networks (`10.1.0.0/16`, `fd00::/8`) or addresses of proxies that are believed who the client is."""
+
+
 class AdminSettings(_Section, frozen=True):
     """HTTP for operators: dashboard, API, metrics, health."""
 
@@ -170,6 +178,8 @@ class AdminSettings(_Section, frozen=True):
     host: str = "127.0.0.1"
     port: Port = 7360
     advertise_url: str | None = None
+    base_path: Annotated[str, Meta(max_length=128, pattern=whole(r"(/(?!\.\.?(/|$))[A-Za-z0-9._~-]+)*"))] | None = None
+    """The path below which a proxy that does not take it away passes requests on, such as `/garrison`."""
     keep_alive_s: Seconds = 75.0
     """Time for which a connection without a request is kept: longer than a proxy in front keeps it, or the proxy
     sends a request into a connection that ends."""
@@ -207,6 +217,7 @@ class Settings(_Section, frozen=True):
     store: StoreSettings = StoreSettings()
     journal: JournalSettings = JournalSettings()
     admin: AdminSettings = AdminSettings()
+    proxies: ProxySettings = ProxySettings()
     security: SecuritySettings = SecuritySettings()
     log: LogSettings = LogSettings()
 
@@ -274,6 +285,11 @@ def _check(settings: Settings) -> None:
         raise BadSetting("store.lease_renew_s", "must be at most half of store.lease_period_s")
     if store.url.partition(":")[0].partition("+")[0] not in {"sqlite", "postgresql", "postgres", "memory"}:
         raise BadSetting("store.url", "must begin with sqlite: or postgresql:")
+    for text in settings.proxies.trusted:
+        try:
+            ip_network(text)
+        except ValueError as error:
+            raise BadSetting("proxies.trusted", f"names no network: {error}") from None
     if settings.gossip.probe_timeout_s >= settings.gossip.probe_interval_s:
         raise BadSetting("gossip.probe_timeout_s", "must be below gossip.probe_interval_s")
     if ":" not in settings.app:
@@ -311,15 +327,15 @@ def _put(tree: dict[str, Any], dotted: str, value: object) -> None:
 def _split_lists(tree: Mapping[str, Any]) -> dict[str, Any]:
     """Variables and flags give lists as comma-separated text."""
     out: dict[str, Any] = dict(tree)
-    hints = get_type_hints(GossipSettings)
-    gossip = out.get("gossip")
-    if isinstance(gossip, dict):
-        out["gossip"] = {
-            name: [part.strip() for part in value.split(",") if part.strip()]
-            if isinstance(value, str) and hints.get(name) == list[str]
-            else value
-            for name, value in gossip.items()
-        }
+    for section, fields in out.items():
+        if section in _sections() and isinstance(fields, dict):
+            hints = get_type_hints(_sections()[section])
+            out[section] = {
+                name: [part.strip() for part in value.split(",") if part.strip()]
+                if isinstance(value, str) and hints.get(name) == list[str]
+                else value
+                for name, value in fields.items()
+            }
     return out
 
 

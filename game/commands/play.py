@@ -22,6 +22,7 @@ from server.cli.common import (
     Json,
     Set,
     check_assignments,
+    client_url,
     err,
     find_config,
     out,
@@ -155,8 +156,7 @@ async def _cluster(
     found = find_config(config)
     if url is not None or found is not None:
         settings = read_settings(config, assignments)
-        gateway = settings.gateway
-        address = url or gateway.advertise_url or f"ws://{gateway.host}:{gateway.port}"
+        address = url or client_url(settings)
         if await asyncio.to_thread(_answers, address):
             yield [address], settings
             return

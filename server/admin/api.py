@@ -232,7 +232,7 @@ def _drain_handlers(system: AdminSystem, draining: Draining | None) -> list[Any]
         if data.node != me.node or data.incarnation not in (0, me.incarnation):
             raise Rejected("another_node", f"this is {me.node} (run {me.incarnation})")
         if draining is not None:
-            with logged("drain", request.auth):
+            with logged("drain", request):
                 await draining.begin()
         return told()
 

@@ -22,20 +22,22 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
+from litestar.types import ASGIApp
 
 from server.admin.api import build_app
 from server.admin.assets import Assets
 from server.admin.context import NodeContext
 from server.admin.history import SAMPLE_INTERVAL_S
-from server.admin.http import REQUEST_S, Bounded, protocol_of
+from server.admin.http import REQUEST_S, BasePath, Bounded, Proxied, protocol_of
 from server.admin.metrics import MetricsText
 from server.admin.ports import AdminSystem, Draining
 from server.admin.read_models import ClusterViews, NodeReadModels, Sessions
 from server.admin.security import AdminToken, Guarded, KnownOrigins
 from server.errors import Unavailable
 from server.runtime.clock import Clock
-from server.runtime.listening import is_every, listen
+from server.runtime.listening import is_every, listen, url_host
 from server.runtime.metrics import Metrics
+from server.runtime.proxies import TrustedProxies
 from server.runtime.supervisor import Supervisor
 from server.runtime.troubles import Trouble
 from server.settings import AdminSettings, Settings
@@ -92,6 +94,7 @@ class AdminServer:
         has the name of one of the engine's."""
         self._system, self._settings, self._supervisor = system, settings.admin, supervisor
         self._max_connections, self._request_s = max_connections, request_s
+        self._proxies, self._metrics = TrustedProxies(settings.proxies.trusted), metrics
         self.token = AdminToken(settings.admin.token)
         self.origins = KnownOrigins()
         self.own = NodeReadModels(system, settings, metrics, clock, not_ready, sessions, observe, gossip, troubles)
@@ -132,8 +135,8 @@ class AdminServer:
         self.bind()
         self.view_changed()
         config = uvicorn.Config(
-            Bounded(self.asgi, MAX_REQUESTS),
-            http=protocol_of(self._max_connections, self._request_s),
+            Proxied(self._below(Bounded(self.asgi, MAX_REQUESTS)), self._proxies),
+            http=protocol_of(self._max_connections, self._request_s, self._proxies, self._metrics),
             ws="none",
             lifespan="off",
             log_config=None,
@@ -150,6 +153,9 @@ class AdminServer:
             self._supervisor.spawn(self._server.serve(sockets=self._sockets), "admin-http"),
             self._supervisor.every(SAMPLE_INTERVAL_S, self._tick, "admin-history"),
         ]
+
+    def _below(self, app: ASGIApp) -> ASGIApp:
+        return BasePath(app, self._settings.base_path) if self._settings.base_path else app
 
     async def stop(self) -> None:
         """Finish the answers under way, for at most `STOP_GRACE_S`, and give the port back."""
@@ -190,4 +196,4 @@ def _told_host(host: str) -> str:
     """The host name that peers and people are told for a listening address."""
     if is_every(host):
         return socket.gethostname()
-    return f"[{host}]" if ":" in host else host
+    return url_host(host)

@@ -59,15 +59,18 @@ def _action_handler(actions: Mapping[str, Action], context_of: Callable[[Princip
         except msgspec.DecodeError as error:
             raise BadInput(f"action {name}: {error}") from None
         principal: Principal = request.auth
-        with logged(name, principal):
+        with logged(name, request):
             return _json(await action.run(context_of(principal), body))
 
     return act
 
 
 @contextmanager
-def logged(action: str, principal: Principal) -> Iterator[None]:
-    """Write a line of the log for an action: its name, its principal, and how it ended."""
+def logged(action: str, request: AnyRequest) -> Iterator[None]:
+    """Write a line of the log for an action: its name, its principal with the address that it came from, and how it
+    ended."""
+    principal: Principal = request.auth
+    address, _ = request.scope["client"] or ("", 0)
     ended = "cancelled"
     try:
         yield
@@ -79,7 +82,9 @@ def logged(action: str, principal: Principal) -> Iterator[None]:
         ended = type(error).__name__
         raise
     finally:
-        log.info("admin action", action=action, principal=principal.name, role=principal.role, ended=ended)
+        log.info(
+            "admin action", action=action, principal=principal.name, role=principal.role, address=address, ended=ended
+        )
 
 
 def text_params(request: AnyRequest) -> dict[str, str]:

@@ -18,6 +18,7 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
 from server.errors import BadInput, BadSetting
+from server.runtime.listening import dialled_host
 from server.settings import Settings, load
 from server.texts import escaped_json, escaped_lines
 
@@ -129,6 +130,13 @@ def token_maker(settings: Settings) -> Callable[[str, str], str]:
     key = signing_key(settings)
     audience = settings.gateway.token_audience
     return lambda subject, role: issue(key, subject, role, 86_400.0, time.time_ns() // 1_000_000, audience)
+
+
+def client_url(settings: Settings) -> str:
+    """The address at which clients on this machine reach the node of these settings."""
+    gateway = settings.gateway
+    scheme = "ws" if gateway.tls_certificate is None else "wss"
+    return gateway.advertise_url or f"{scheme}://{dialled_host(gateway.host)}:{gateway.port}"
 
 
 def seconds_of(text: str, flag: str) -> float:

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from server.cli.common import Config, Json, Set, out, print_json, read_settings
 from server.errors import BadInput, BadToken, Unavailable
+from server.runtime.listening import dialled_host
 from server.settings import Settings, is_url
 from server.texts import escaped
 
@@ -70,7 +71,9 @@ def admin_base(settings: Settings, url: str | None = None) -> str:
     admin = settings.admin
     if url is not None and not is_url(url, "http", "https"):
         raise BadInput("--url takes http://host:port, an admin address")
-    return (url or admin.advertise_url or f"http://{admin.host}:{admin.port}").partition("#")[0].rstrip("/")
+    return (
+        (url or admin.advertise_url or f"http://{dialled_host(admin.host)}:{admin.port}").partition("#")[0].rstrip("/")
+    )
 
 
 def ask_admin(

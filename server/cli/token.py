@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import msgspec
 from cyclopts import App, Parameter
 
-from server.cli.common import Config, Json, Set, out, read_settings, seconds_of
+from server.cli.common import Config, Json, Set, client_url, out, read_settings, seconds_of
 
 EXAMPLES = """
 Examples:
@@ -34,8 +34,8 @@ def token(
 
     made = issue(signing_key(settings), name, role, ttl_s, time.time_ns() // 1_000_000, settings.gateway.token_audience)
     if json:
-        url = settings.gateway.advertise_url or f"ws://{settings.gateway.host}:{settings.gateway.port}"
-        document = {"token": made, "subject": name, "role": role, "expires_in_s": ttl_s, "url": url}
+        told = {"token": made, "subject": name, "role": role, "expires_in_s": ttl_s}
+        document = {**told, "url": client_url(settings)}
         out().print(msgspec.json.encode(document).decode(), markup=False)
     else:
         out().print(made, markup=False)

@@ -25,6 +25,20 @@ def is_every(host: str) -> bool:
         return False
 
 
+def url_host(host: str) -> str:
+    """A host as it stands in a URL: IPv6 in brackets, whether or not it has them already."""
+    name = host.strip("[]")
+    return f"[{name}]" if ":" in name else name
+
+
+def dialled_host(host: str) -> str:
+    """The host, as it stands in a URL, at which a server that listens on `host` is reached from this machine."""
+    name = host.strip("[]")
+    if not is_every(name):
+        return url_host(name)
+    return "127.0.0.1" if name in EVERY else "[::1]"
+
+
 def listen(host: str, port: int, backlog: int) -> list[socket.socket]:
     """Sockets that listen on `host` and `port`, all on one port also where that is 0. Raises `OSError`."""
     for attempt in range(_ATTEMPTS):

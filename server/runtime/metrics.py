@@ -48,6 +48,7 @@ class Metrics:
         self.frames_out_total = 0
         self.heartbeats_total = 0
         self.bad_frames_total = 0
+        self.proxy_prefixes_refused_total = 0
         self.rate_limited_total = 0
         self.closes_total: dict[int | str, int] = {}
         self.pushes_total = 0

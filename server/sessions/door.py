@@ -12,11 +12,14 @@ All doors of a listener read into one buffer: a transport fills it and hands it 
 import asyncio
 from typing import Any, Final, Protocol
 
+from server.runtime.proxies import Client, peer_of
+from server.runtime.proxy_prefix import begins_like_prefix
 from server.sessions.connection import LINGER_S
 from server.sessions.http_handshake import (
     END,
     FULL,
     MAX_HEAD_BYTES,
+    PREFIXED,
     TOO_LONG,
     TOO_SLOW,
     VERSION,
@@ -64,6 +67,10 @@ class House(Protocol):
         """The protocol for an accepted handshake, and the connection that it will open."""
         ...
 
+    def prefixed(self, peer: Client) -> None:
+        """A PROXY prefix has come from a peer that may not say one; it is refused."""
+        ...
+
 
 class Doors:
     """All doors of a listener that are not passed yet. `early_bytes`: largest message before the welcome."""
@@ -74,9 +81,9 @@ class Doors:
         self.waiting: dict[Door, None] = {}
         """Connections whose handshake is not done."""
 
-    def make(self) -> "Door":
-        """The protocol of a new connection."""
-        return Door(self)
+    def make(self, client: Client | None = None) -> "Door":
+        """The protocol of a new connection, whose other end is `client` where a trusted proxy has said so."""
+        return Door(self, client)
 
     def shut(self) -> None:
         """Cut all connections whose handshake is not done."""
@@ -87,10 +94,13 @@ class Doors:
 class Door(asyncio.BufferedProtocol):
     """See the module's head."""
 
-    __slots__ = ("_behind", "_doors", "_early", "_gauge", "_head", "_refused", "_timer", "_transport", "_welcome")
+    __slots__ = (
+        "_behind", "_doors", "_early", "_gauge", "_head", "_refused", "_timer", "_transport", "_welcome", "peer",
+    )  # fmt: skip
 
-    def __init__(self, doors: Doors) -> None:
+    def __init__(self, doors: Doors, client: Client | None) -> None:
         self._doors = doors
+        self.peer = client
         self._head = bytearray()
         self._behind: Behind | None = None
         self._early: Early | None = None
@@ -114,6 +124,8 @@ class Door(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
+        if self.peer is None:
+            self.peer = peer_of(transport.get_extra_info("peername"))
         self._doors.waiting[self] = None
         self._timer = asyncio.get_running_loop().call_later(self._doors.handshake_s, self._refuse, TOO_SLOW)
 
@@ -152,7 +164,11 @@ class Door(asyncio.BufferedProtocol):
         searched = max(0, len(head) - len(END) + 1)
         head += data
         end = head.find(END, searched)
-        if end > MAX_HEAD_BYTES - len(END) or (end < 0 and len(head) >= MAX_HEAD_BYTES):
+        if begins_like_prefix(head):
+            assert self.peer is not None
+            self._doors.house.prefixed(self.peer)
+            self._refuse(PREFIXED)
+        elif end > MAX_HEAD_BYTES - len(END) or (end < 0 and len(head) >= MAX_HEAD_BYTES):
             self._refuse(TOO_LONG)
         elif end >= 0:
             verdict = FULL if self._doors.house.full else judge(bytes(head[:end]))

@@ -265,10 +265,6 @@ class Greeter:
 
     def _welcome(self, opening: Opening, request_id: int, session: Session, recovered: bool) -> None:
         settings, caller = self.settings, session.caller
-        log.debug(
-            "session resumed" if recovered else "session opened",
-            session=caller.session, subject=caller.subject, role=caller.role, client=session.client,
-        )  # fmt: skip
         welcome = Welcome(
             request_id,
             caller.session,
@@ -283,3 +279,8 @@ class Greeter:
             self._ticks.wall_ms(),
         )
         opening.hand_on(session, session.codec.encode(welcome))
+        log.debug(
+            "session resumed" if recovered else "session opened",
+            session=caller.session, subject=caller.subject, role=caller.role, client=session.client,
+            address=session.remote,
+        )  # fmt: skip

@@ -12,6 +12,7 @@ from typing import Final
 
 import msgspec
 
+from server.runtime.proxies import Via
 from server.wire.codec import SUBPROTOCOLS, Format
 
 MAX_HEAD_BYTES: Final = 16 * 1024
@@ -27,11 +28,13 @@ _Headers = dict[str, list[str]]
 
 
 class Handshake(msgspec.Struct, frozen=True):
-    """A handshake that can be accepted. `subprotocol` is the first of those offered that is known."""
+    """A handshake that can be accepted. `subprotocol` is the first of those offered that is known; `via` is what
+    proxies say in it."""
 
     key: str
     subprotocol: str
     format: Format
+    via: Via = Via()
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -60,6 +63,9 @@ TOO_LONG: Final = Refusal(
     f"The request's headers are too large: {MAX_HEAD_BYTES} bytes and {MAX_HEADERS} headers are taken (cookies count).",
 )
 TOO_SLOW: Final = Refusal(HTTPStatus.REQUEST_TIMEOUT, "The request did not come in time.")
+PREFIXED: Final = Refusal(
+    HTTPStatus.BAD_REQUEST, "A PROXY prefix is taken from trusted proxies only: see the setting proxies.trusted."
+)
 FULL: Final = Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "No room for another connection; try another node.")
 _KNOWN: Final = ", ".join(SUBPROTOCOLS)
 _PLAIN: Final = Refusal(
@@ -99,7 +105,7 @@ def judge(head: bytes) -> Handshake | Refusal:
     for name in _listed(headers, "sec-websocket-protocol"):
         format = SUBPROTOCOLS.get(name)
         if format is not None:
-            return Handshake(keys[0], name, format)
+            return Handshake(keys[0], name, format, _via(headers))
     return _bad(f"This is a Garrison gateway. Connect with a WebSocket and offer a subprotocol: {_KNOWN}.")
 
 
@@ -135,6 +141,11 @@ def _listed(headers: _Headers, name: str) -> list[str]:
     return [
         part for value in headers.get(name, ()) for part in (piece.strip(" \t") for piece in value.split(",")) if part
     ]
+
+
+def _via(headers: _Headers) -> Via:
+    names = ("forwarded", "x-forwarded-for", "x-forwarded-proto")
+    return Via(*(headers.get(name, ()) for name in names))
 
 
 def _tokens(headers: _Headers, name: str) -> set[str]:

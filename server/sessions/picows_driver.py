@@ -40,10 +40,12 @@ from picows import (
 )
 
 from server.errors import BadSetting
-from server.runtime.listening import is_every, listen
+from server.runtime.listening import is_every, listen, url_host
 from server.runtime.metrics import Metrics
+from server.runtime.proxies import NO_PROXIES, Client, TrustedProxies
 from server.sessions.connection import LINGER_S, NOBODY, Acceptor, Receiver
 from server.sessions.door import EARLY_BYTES, Behind, Door, Doors
+from server.sessions.front import Front, PrefixFaults
 from server.sessions.http_handshake import Handshake
 from server.settings import GatewaySettings
 from server.wire.codec import Format
@@ -81,16 +83,16 @@ class PicowsConnection(WSListener):
 
     __slots__ = (
         "_closing", "_door", "_hearer", "_kind", "_late", "_linger", "_listener", "_max_bytes", "_parts",
-        "_parts_bytes", "_pong", "_receiver", "_transport", "_usual", "format",
+        "_parts_bytes", "_pong", "_receiver", "_transport", "_usual", "format", "remote",
     )  # fmt: skip
 
     format: Format
 
-    def __init__(self, listener: "PicowsListener", format: Format, door: Door) -> None:
+    def __init__(self, listener: "PicowsListener", format: Format, door: Door, remote: str) -> None:
         self._listener = listener
         self._door: Door | None = door
         self._max_bytes = listener.early_bytes
-        self.format = format
+        self.format, self.remote = format, remote
         self._kind = _TEXT if format == "json" else _BINARY
         self._usual = None if format == "json" else _BINARY  # None also within a fragmented message
         self._receiver: Receiver = NOBODY
@@ -104,11 +106,6 @@ class PicowsConnection(WSListener):
         self._transport: WSTransport = cast(WSTransport, None)  # set by on_ws_connected
 
     # ---- Connection ----
-
-    @property
-    def remote(self) -> str:
-        peer = self._transport.underlying_transport.get_extra_info("peername")
-        return f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else ""
 
     @property
     def buffered_bytes(self) -> int:
@@ -313,7 +310,7 @@ class PicowsConnection(WSListener):
 class PicowsListener:
     """The listening socket and its open connections."""
 
-    def __init__(self, acceptor: Acceptor, settings: GatewaySettings) -> None:
+    def __init__(self, acceptor: Acceptor, settings: GatewaySettings, proxies: TrustedProxies = NO_PROXIES) -> None:
         """Raises `BadSetting` where clients could not be told an address."""
         if settings.advertise_url is None and is_every(settings.host):
             raise BadSetting("gateway.advertise_url", "needed when gateway.host means every interface")
@@ -322,7 +319,9 @@ class PicowsListener:
         self.settings = settings
         self.metrics = acceptor.metrics
         self._acceptor = acceptor
-        self._servers: list[asyncio.Server] = []
+        self._proxies = proxies
+        self._prefix_faults = PrefixFaults(acceptor.metrics)
+        self._servers: list[asyncio.Server | Front] = []
         self._context: ssl.SSLContext | None = None
         self._made_of: tuple[tuple[int, int, int], ...] = ()
         self._stopping = False
@@ -337,8 +336,7 @@ class PicowsListener:
     @property
     def url(self) -> str:
         """`ws://host:port` or `wss://…` as bound; valid after `start`."""
-        host = f"[{self.settings.host}]" if ":" in self.settings.host else self.settings.host
-        return f"{'wss' if self._secure else 'ws'}://{host}:{self._port}"
+        return f"{'wss' if self._secure else 'ws'}://{url_host(self.settings.host)}:{self._port}"
 
     def __len__(self) -> int:
         return len(self._open)
@@ -352,6 +350,14 @@ class PicowsListener:
         try:
             for sock in listen(settings.host, settings.port, _BACKLOG):
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _KERNEL_BYTES)  # its connections inherit it
+                self._port = sock.getsockname()[1]
+                if self._proxies:
+                    front = Front(
+                        sock, self._doors.make, self._proxies, context, settings.hello_timeout_s, self._prefix_faults
+                    )
+                    front.start()
+                    self._servers.append(front)
+                    continue
                 server = await asyncio.get_running_loop().create_server(
                     self._doors.make,
                     sock=sock,
@@ -363,7 +369,6 @@ class PicowsListener:
         except (OSError, OverflowError) as error:
             why = getattr(error, "strerror", None) or error
             raise BadSetting("gateway.port", f"cannot listen on {settings.host}:{settings.port}: {why}") from None
-        self._port = self._servers[0].sockets[0].getsockname()[1]
         return settings.advertise_url or self.url
 
     def reload(self, changed_only: bool = False) -> bool:
@@ -431,9 +436,15 @@ class PicowsListener:
         """See `server.sessions.door.House`."""
         return len(self._open) >= self.settings.max_connections + _OVER_FULL
 
+    def prefixed(self, peer: Client) -> None:
+        """See `server.sessions.door.House`."""
+        self._prefix_faults.refused(peer, "it came from no trusted proxy")
+
     def enter(self, door: Door, handshake: Handshake) -> tuple[Behind, PicowsConnection]:
         """See `server.sessions.door.House`."""
-        connection = PicowsConnection(self, handshake.format, door)
+        assert door.peer is not None
+        client = self._proxies.client(door.peer, handshake.via)
+        connection = PicowsConnection(self, handshake.format, door, str(client) if client.address else "")
 
         def accept(request: WSUpgradeRequest) -> WSUpgradeResponseWithListener:
             response = WSUpgradeResponse.create_101_response({"Sec-WebSocket-Protocol": handshake.subprotocol})

@@ -19,7 +19,8 @@ def split_endpoint(endpoint: str) -> tuple[str, int]:
 
 def join_endpoint(host: str, port: int) -> str:
     """The text that `split_endpoint` takes apart."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    name = host.strip("[]")
+    return f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
 
 
 def is_loopback(host: str) -> bool:
@@ -28,6 +29,6 @@ def is_loopback(host: str) -> bool:
     if host == "localhost":
         return True
     try:
-        return ipaddress.ip_address(host).is_loopback
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return False

@@ -204,6 +204,7 @@ class TestCluster:
         app: App = APP,
         token: str | None = TOKEN,
         bounds: Mapping[str, Any] | None = None,
+        proxies: Mapping[str, Any] | None = None,
         **admin: Any,
     ) -> None:
         self.nodes: dict[str, TestNode] = {}
@@ -212,7 +213,7 @@ class TestCluster:
         self.stored: dict[str, list[dict[str, Any]]] = {name: [] for name in QUERIES}
         self.view = View(())
         for number in range(1, count + 1):
-            tree = {"node": f"node-{number}", "admin": {"port": 0, "token": token, **admin}}
+            tree = {"node": f"node-{number}", "admin": {"port": 0, "token": token, **admin}, "proxies": proxies or {}}
             system = TestSystem(self, f"node-{number}", app)
             self.nodes[f"node-{number}"] = TestNode(system, from_tree(tree), bounds or {})
 

@@ -17,6 +17,7 @@ from server.actors.latest import LatestActor
 from server.cluster.view import Member, MemberState, View
 from server.errors import NotFound, Rejected
 from server.ids import actor_id
+from server.runtime.proxies import TrustedProxies
 from server.sessions.gateway import Gateway
 from server.sessions.memory import ClientEnd, ConnectionClosed, MemoryListener
 from server.sessions.picows_driver import PicowsListener
@@ -286,7 +287,7 @@ class World:
         system.outlet = gateway.outlet
         listener: MemoryListener | PicowsListener
         if self.sockets:
-            listener = PicowsListener(gateway, system.settings.gateway)
+            listener = PicowsListener(gateway, system.settings.gateway, TrustedProxies(system.settings.proxies.trusted))
             url = await listener.start()
         else:
             listener = MemoryListener(name, system.settings.gateway.max_frame_bytes)

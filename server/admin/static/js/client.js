@@ -1,11 +1,15 @@
 // Asking a node, and moving on to another when it dies. The page is served by one node; every
-// answer of `/api/v1/live` names the peers, and any of them can take over.
+// answer of `/api/v1/live` names the peers, and any of them can take over. Addresses are those of
+// directories: a node may be below a path of a proxy's.
 
 const LIVE_TIMEOUT_MS = 1500;
 const TRY_TIMEOUT_MS = 900;
 const POLL_MS = 500;
 const SLOW_POLL_MS = 1500;
 const AGAIN_MS = 150;
+const TICK_MS = 200;
+const STALL_MS = 400;
+const FORGIVEN = 3;
 
 export class Refused extends Error {}
 
@@ -20,12 +24,40 @@ export class ApiError extends Error {
 
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
+/** The directory of a page's or a node's address: `https://host/path/`. */
+function directory(address) {
+  const url = new URL(address);
+  return `${url.origin}${url.pathname.replace(/\/*$/, "/")}`;
+}
+
+/** Tells whether this browser stood still: an answer that came too late for its time limit then is no word of the
+ * node. A browser stands still when the machine is asleep or busy, or a tab is frozen. */
+class Stalls {
+  constructor() {
+    this.ticked = performance.now();
+    this.found = -Infinity;
+    setInterval(() => {
+      if (this.#late()) this.found = performance.now();
+      this.ticked = performance.now();
+    }, TICK_MS);
+  }
+
+  #late = () => performance.now() - this.ticked > TICK_MS + STALL_MS;
+
+  since(began) {
+    return this.found >= began || this.#late();
+  }
+}
+
 /** Emits `live` (detail: the answer), `moved` ({from, to}), `offline`, `refused`. */
 export class Client extends EventTarget {
   constructor(token) {
     super();
     this.token = token;
-    this.base = location.origin;
+    this.home = directory(new URL(".", location.href));
+    this.base = this.home;
+    this.stalls = new Stalls();
+    this.forgiven = 0;
     this.node = "";
     this.peers = new Map(); // node -> {url, fit}: fit ones are tried first
     this.failing = false;
@@ -57,23 +89,35 @@ export class Client extends EventTarget {
 
   async #once() {
     if (this.token === null) return;
+    const began = performance.now();
     try {
       this.#heard(await this.#live(this.base, LIVE_TIMEOUT_MS));
     } catch (error) {
       if (error instanceof Refused) return this.#emit("refused", { node: this.node });
+      if (this.#forgive(began)) return this.#once();
       if (error.name !== "TimeoutError") {
         await pause(AGAIN_MS); // a connection that was closed between two requests is no death
         try {
           return this.#heard(await this.#live(this.base, TRY_TIMEOUT_MS));
         } catch (again) {
           if (again instanceof Refused) return this.#emit("refused", { node: this.node });
+          if (this.#forgive(began)) return this.#once();
         }
       }
       await this.#move();
     }
   }
 
+  /** Whether to ask once more, because this browser stood still meanwhile. A hidden tab may do so all the time, and
+   * must notice a death all the same. */
+  #forgive(began) {
+    if (this.forgiven >= FORGIVEN || !this.stalls.since(began)) return false;
+    this.forgiven += 1;
+    return true;
+  }
+
   async #move() {
+    const began = performance.now();
     const from = { node: this.node, base: this.base };
     const others = [...this.peers].filter(([, peer]) => peer.url !== this.base);
     for (const fit of [true, false]) {
@@ -89,19 +133,21 @@ export class Client extends EventTarget {
         if (refused) this.#emit("refused", { node: "", by: "another node" });
       }
     }
+    if (this.#forgive(began)) return this.#once();
     if (!this.failing) this.#emit("offline", { node: from.node });
     this.failing = true;
-    if (from.base !== location.origin) this.base = location.origin; // try where we came from, too
+    if (from.base !== this.home) this.base = this.home; // try where we came from, too
   }
 
   #heard(answer) {
     this.failing = false;
+    this.forgiven = 0;
     this.node = answer.node;
     const missing = new Set(answer.missing);
     for (const node of answer.nodes) {
       if (node.admin_url) {
         const fit = node.state === "up" && !node.suspect && !missing.has(node.node);
-        this.peers.set(node.node, { url: new URL(node.admin_url).origin, fit });
+        this.peers.set(node.node, { url: directory(node.admin_url), fit });
       }
     }
     const present = new Set(answer.nodes.map((node) => node.node));
@@ -112,7 +158,7 @@ export class Client extends EventTarget {
   #live = (base, timeoutMs) => this.#get(base, "live", {}, timeoutMs);
 
   async #get(base, path, parameters, timeoutMs, { headers, ...options } = {}) {
-    const url = new URL(`/api/v1/${path}`, base);
+    const url = new URL(`api/v1/${path}`, base);
     for (const [name, value] of Object.entries(parameters)) url.searchParams.set(name, value);
     const response = await fetch(url, {
       ...options,

@@ -36,6 +36,15 @@ export function clock(ms) {
 /** Bytes as MiB. */
 export const mebibytes = (bytes) => (bytes > 0 ? `${whole(bytes / 1048576)} MiB` : "–");
 
+/** A part of an address as text: percent-encoded or not, and a plus is a plus. */
+export function decoded(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
+}
+
 /** Wall time of day. */
 export const timeOfDay = (ms) => new Date(ms).toLocaleTimeString("en-GB");
 

@@ -2,7 +2,7 @@
 
 import { Client } from "./client.js";
 import { el, setText } from "./dom.js";
-import { timeOfDay } from "./format.js";
+import { decoded, timeOfDay } from "./format.js";
 import { moves, sessions, storePage } from "./lists.js";
 import { overview } from "./overview.js";
 import { Pages } from "./pages.js";
@@ -16,13 +16,12 @@ const byId = (id) => document.getElementById(id);
 
 /** The token from the address (and out of it again), or from an earlier page of this tab. */
 function takeToken() {
-  const parts = new URLSearchParams(location.hash.startsWith("#token=") ? location.hash.slice(1) : "");
-  const given = parts.get("token");
+  const given = location.hash.startsWith("#token=") ? decoded(location.hash.slice("#token=".length)) : "";
   if (given) {
     sessionStorage.setItem(TOKEN, given);
     history.replaceState(null, "", `${location.pathname}#/`);
   }
-  return given ?? sessionStorage.getItem(TOKEN);
+  return given || sessionStorage.getItem(TOKEN);
 }
 
 const store = new Store();
@@ -58,6 +57,12 @@ byId("login-form").addEventListener("submit", (event) => {
   byId("login").hidden = true;
   byId("view").hidden = false;
   link("connecting", "connecting");
+});
+document.querySelector(".skip").addEventListener("click", (event) => {
+  event.preventDefault(); // the part of the address behind # names a page here
+  const target = byId("view").hidden ? byId("login-token") : byId("view");
+  target.focus();
+  target.scrollIntoView();
 });
 addEventListener("hashchange", () => {
   if (location.hash.startsWith("#token=")) client.token = takeToken();
@@ -110,7 +115,8 @@ client.addEventListener("refused", ({ detail }) => {
   login("The token was refused. A node without a configured token makes a new one at each start.");
 });
 setInterval(() => {
-  if (heardAt && performance.now() - heardAt > STALE_MS && !document.hidden) byId("view").classList.add("stale");
+  const late = heardAt && performance.now() - heardAt > STALE_MS;
+  if (late && !document.hidden && !client.stalls.since(performance.now() - STALE_MS)) byId("view").classList.add("stale");
 }, 500);
 
 let fetching = false;
@@ -132,7 +138,7 @@ function followHosts(answer) {
   const now = answer.nodes.map((node) => (node.admin_url ? new URL(node.admin_url).hostname : "")).filter(Boolean);
   hosts ??= new Set([location.hostname, ...now]);
   const strange = now.some((host) => !hosts.has(host));
-  if (!strange || client.base !== location.origin) strangerSince = 0;
+  if (!strange || client.base !== client.home) strangerSince = 0;
   else if (!strangerSince) strangerSince = performance.now();
   else if (performance.now() - strangerSince > SETTLE_MS) location.reload();
 }

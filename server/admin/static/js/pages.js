@@ -6,9 +6,13 @@
 // `garrison` is {store, client, poll, query(name, parameters), get(path, parameters), act(name, body),
 // href(...path), dom, format}: `query` asks a read model, `get` a console route, `act` runs an action.
 // What `poll` starts ends when another page is shown.
+//
+// Every address is relative to that of the page, which may be below a path of somebody else's host.
 
 import * as dom from "./dom.js";
 import * as format from "./format.js";
+
+const here = (path) => new URL(path, new URL(".", location.href)).href;
 
 /** Repeated work of the page that is shown. */
 class Poll {
@@ -62,16 +66,16 @@ export class Pages {
   register(page) {
     this.#pages.push(page);
     this.#pages.sort((a, b) => (a.order ?? 50) - (b.order ?? 50));
-    if (page.styles) document.head.append(dom.el("link", { rel: "stylesheet", href: `/app/${page.styles}` }));
+    if (page.styles) document.head.append(dom.el("link", { rel: "stylesheet", href: here(`app/${page.styles}`) }));
   }
 
   /** Fetch and register the application's pages. Returns the messages of those that failed. */
   async load() {
     const failed = [];
-    const { modules } = await (await fetch("/pages.json")).json();
+    const { modules } = await (await fetch(here("pages.json"))).json();
     for (const name of modules) {
       try {
-        this.register((await import(`/app/${name}`)).default);
+        this.register((await import(here(`app/${name}`))).default);
       } catch (error) {
         failed.push(`${name}: ${error.message}`);
       }
@@ -81,7 +85,7 @@ export class Pages {
 
   /** Show what the address names; the first page if it names none. */
   show() {
-    const [id, ...path] = location.hash.replace(/^#\/?/, "").split("/").map(decodeURIComponent);
+    const [id, ...path] = location.hash.replace(/^#\/?/, "").split("/").map(format.decoded);
     const page = this.#pages.find((one) => one.id === id) ?? this.#pages[0];
     if (this.#poll !== null) this.#poll.ended = true;
     this.#poll?.now();

@@ -12,10 +12,11 @@ import base64
 import importlib
 import os
 import random
+import secrets
 import sys
 from collections.abc import Mapping as Map
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from server.errors import BadSetting
 from server.ids import NodeId
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from server.runtime.supervisor import Supervisor
     from server.storage.journal.ports import Journal
     from server.storage.queries import StoreQueries
+
+CLUSTER_KEY_BYTES: Final = 32
 
 
 def load(name: str) -> Any:
@@ -146,7 +149,7 @@ def signing_key(settings: Settings) -> bytes:
 
 
 def cluster_key(settings: Settings) -> bytes | None:
-    """32 bytes, or None for a cluster on loopback. Raises `BadSetting`."""
+    """32 bytes, or None where none are given. Raises `BadSetting`."""
     text = settings.security.cluster_key
     if text is None:
         return None
@@ -154,9 +157,37 @@ def cluster_key(settings: Settings) -> bytes | None:
         key = base64.b64decode(text, validate=True)
     except ValueError:  # also of text that is not ASCII
         key = b""
-    if len(key) != 32:
-        raise BadSetting("security.cluster_key", "must be 32 bytes in base64")
+    if len(key) != CLUSTER_KEY_BYTES:
+        raise BadSetting("security.cluster_key", f"must be {CLUSTER_KEY_BYTES} bytes in base64")
     return key
+
+
+def node_key(settings: Settings) -> bytes:
+    """The cluster key of a node. Without one in `settings` it is a random one: the node stays alone, since nobody else
+    has that key. Raises `BadSetting` where others are meant to join."""
+    key = cluster_key(settings)
+    if key is not None:
+        return key
+    if meant := _meant_for_others(settings):
+        why = (
+            f"is needed where nodes join each other ({meant} is set): {CLUSTER_KEY_BYTES} bytes in base64, the same on"
+            f" every node; head -c {CLUSTER_KEY_BYTES} /dev/urandom | base64 makes them"
+        )
+        raise BadSetting("security.cluster_key", why)
+    return secrets.token_bytes(CLUSTER_KEY_BYTES)
+
+
+def _meant_for_others(settings: Settings) -> str:
+    """The setting that is set for the sake of other nodes; empty where all are as they come."""
+    for section, names in (
+        ("gossip", ("seeds", "bind", "advertise")),
+        ("transport", ("host", "port", "advertise_host")),
+    ):
+        now = getattr(settings, section)
+        for name in names:
+            if getattr(now, name) != getattr(type(now)(), name):
+                return f"{section}.{name}"
+    return ""
 
 
 def build_journal(
@@ -186,7 +217,7 @@ def build_node(settings: Settings) -> "Node":
     from server.transport.tcp import TcpTransport
 
     app, clock, metrics = load_app(settings), SystemClock(), Metrics()
-    key, rng = cluster_key(settings), random.SystemRandom()
+    key, rng = node_key(settings), random.SystemRandom()
     supervisor = Supervisor(settings.node, lambda name, error: _crashed(metrics))
     store = build_store(settings, app)
     transport = TcpTransport(settings.transport, settings.cluster, key, clock, metrics, supervisor, rng)

@@ -72,6 +72,11 @@ class Listener(Protocol):
         """Read the certificates again; True if new ones are in use. Raises `BadSetting`."""
         ...
 
+    @property
+    def complaint(self) -> str:
+        """The complaint of clients about the certificate, as far as it can be told here; empty while there is none."""
+        ...
+
     async def stop(self) -> None: ...
 
 
@@ -154,6 +159,7 @@ class Node:
                 TroubleSource("database", self._database_away, "the database answers again"),
                 TroubleSource("schema", lambda: self._wrong_schema, "the store's schema is right again"),
                 TroubleSource("changes", self._changes_refused, "changes are taken again"),
+                TroubleSource("certificate", self._certificate, "certificates are good again"),
                 TroubleSource("address", self._shared_address, "no other node has this node's address any more"),
             ),
         )  # fmt: skip
@@ -347,14 +353,18 @@ class Node:
             why = "the crash journal has no room, or is away"
         return f"changes are refused: {why}" if why is not None else ""
 
+    def _certificate(self) -> str:
+        return self.listener.complaint or self.drivers.transport.complaint
+
     def _shared_address(self) -> str:
-        """Another node tells clients, or operators, this node's address: whoever is sent there may come to either,
+        """Another node tells clients, operators or nodes this node's address: whoever is sent there may come to either,
         and is redirected in circles."""
         if self.me is None or self._state != "up":
             return ""
         for setting, url, get in (
             ("gateway.advertise_url", self.client_url, _client_url),
             ("admin.advertise_url", self.admin_url, _admin_url),
+            ("transport.advertise_host", self.me.transport, _transport),
         ):
             others = [
                 member.node
@@ -451,6 +461,10 @@ def _since(trouble: Trouble) -> str:
 
 def _client_url(member: Member) -> str:
     return member.client_url
+
+
+def _transport(member: Member) -> str:
+    return member.transport
 
 
 def _admin_url(member: Member) -> str:

@@ -50,6 +50,13 @@ class TransportSettings(_Section, frozen=True):
     host: str = "127.0.0.1"
     port: Port = 0
     advertise_host: str | None = None
+    encryption: Literal["required", "allowed", "off"] = "required"
+    """`allowed`: a link to or from a node that has no encryption is plain; for the time of an upgrade."""
+    tls_certificate: str | None = None
+    tls_key: str | None = None
+    tls_ca: str | None = None
+    """PEM files; the CA is of this cluster alone. None: each process makes a certificate, which the login, by the
+    cluster key, vouches for."""
     max_frame_bytes: Bytes = 8 * 1024 * 1024
     max_in_flight: Count = 10_000
     max_buffered_bytes: Bytes = 32 * 1024 * 1024
@@ -190,7 +197,7 @@ class AdminSettings(_Section, frozen=True):
 class SecuritySettings(_Section, frozen=True):
     cluster_key: str | None = None
     """32 bytes in base64, the same on every node: gossip encryption and transport login.
-    May be absent only while every address is loopback."""
+    None: this node stays alone."""
     signing_key: str | None = None
     """The HMAC key (HS256) of client tokens, 32 bytes or more."""
     signing_key_file: str | None = None

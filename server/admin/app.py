@@ -20,6 +20,7 @@ import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import uvicorn
 from litestar.types import ASGIApp
@@ -33,7 +34,7 @@ from server.admin.metrics import MetricsText
 from server.admin.ports import AdminSystem, Draining
 from server.admin.read_models import ClusterViews, NodeReadModels, Sessions
 from server.admin.security import AdminToken, Guarded, KnownOrigins
-from server.errors import Unavailable
+from server.errors import BadSetting, Unavailable
 from server.runtime.clock import Clock
 from server.runtime.listening import is_every, listen, url_host
 from server.runtime.metrics import Metrics
@@ -91,7 +92,9 @@ class AdminServer:
         request_s: float = REQUEST_S,
     ) -> None:
         """Raises `BadSetting` if the application's folder of pages cannot be read, or a console route of its
-        has the name of one of the engine's."""
+        has the name of one of the engine's, or `admin.advertise_url` is nobody's address."""
+        if settings.admin.advertise_url and is_every(urlsplit(settings.admin.advertise_url).hostname or ""):
+            raise BadSetting("admin.advertise_url", "names every interface, which is nobody's address")
         self._system, self._settings, self._supervisor = system, settings.admin, supervisor
         self._max_connections, self._request_s = max_connections, request_s
         self._proxies, self._metrics = TrustedProxies(settings.proxies.trusted), metrics

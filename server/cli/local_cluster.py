@@ -6,6 +6,7 @@ write their logs to `HOME/NAME.log` and one line of JSON to standard output once
 """
 
 import asyncio
+import base64
 import contextlib
 import ctypes
 import fcntl
@@ -42,7 +43,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Home:
-    """The directory of a local cluster: database, signing key, settings, logs."""
+    """The directory of a local cluster: database, keys, settings, logs. It can be read by its user alone."""
 
     def __init__(self, path: Path) -> None:
         self.path = path.resolve()
@@ -51,7 +52,7 @@ class Home:
         self.key_file = self.path / "signing.key"
 
     def prepare(self, cluster: str, place: "NodePlace", url: str | None = None) -> None:
-        """Make the directory, or take it over from an earlier run with its key, its dashboard
+        """Make the directory, or take it over from an earlier run with its keys, its dashboard
         token and its database (or the one at `url`). Raises `BadSetting` where it cannot be written."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -62,8 +63,9 @@ class Home:
                 _make_private(file)  # as earlier versions have left them
             if not self.key_file.exists():
                 _write_private(self.key_file, secrets.token_hex(32) + "\n")
-            token = self._kept_token() or secrets.token_urlsafe(18)
-            _write_private(self.config, self._settings(cluster, place, token, url or self.url))
+            token = self._kept("admin", "token") or secrets.token_urlsafe(18)
+            key = self._kept("security", "cluster_key") or base64.b64encode(secrets.token_bytes(32)).decode()
+            _write_private(self.config, self._settings(cluster, place, token, key, url or self.url))
         except OSError as error:
             raise BadSetting("home", f"cannot write {error.filename}: {error.strerror}") from None
 
@@ -74,19 +76,20 @@ class Home:
 
     @property
     def admin_token(self) -> str:
-        return self._kept_token() or ""
+        return self._kept("admin", "token") or ""
 
     def log(self, name: str) -> Path:
         return self.path / f"{name}.log"
 
-    def _kept_token(self) -> str | None:
+    def _kept(self, section: str, name: str) -> str | None:
+        """A secret of an earlier run."""
         try:
-            token = tomllib.loads(self.config.read_text("utf-8"))["admin"]["token"]
+            secret = tomllib.loads(self.config.read_text("utf-8"))[section][name]
         except (OSError, KeyError, tomllib.TOMLDecodeError):
             return None
-        return token if isinstance(token, str) else None
+        return secret if isinstance(secret, str) else None
 
-    def _settings(self, cluster: str, place: "NodePlace", token: str, url: str) -> str:
+    def _settings(self, cluster: str, place: "NodePlace", token: str, key: str, url: str) -> str:
         return "\n".join(
             (
                 "# Written by garrison at each start; every command run beside it finds it.",
@@ -97,6 +100,7 @@ class Home:
                 "",
                 "[security]",
                 f"signing_key_file = {json.dumps(str(self.key_file))}",
+                f"cluster_key = {json.dumps(key)}",
                 "",
                 "# A node that runs; when it dies, the demo writes another one's ports here.",
                 "[gateway]",

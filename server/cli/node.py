@@ -17,7 +17,7 @@ import uvloop
 from cyclopts import App, Parameter
 
 from server.cli.common import Config, Set, read_settings
-from server.drivers import build_node, gossip_endpoint, upgrade_store
+from server.drivers import build_node, gossip_endpoint, node_key, upgrade_store
 from server.errors import BadSetting, GarrisonError
 from server.settings import Settings
 
@@ -92,9 +92,9 @@ async def run_node(settings: Settings) -> int:
 
     configure(settings.log, settings.node)
     log_to_python(logging.WARNING)
-    logging.getLogger("kinship").addFilter(_not_about_encryption)
     if settings.security.cluster_key is None:
-        log.warning("security.cluster_key is not set: gossip is plain, loopback only")
+        node_key(settings)  # refused at once where others are meant to join
+        log.info("security.cluster_key is not set: this node stays alone, no other can join it")
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -118,11 +118,12 @@ async def _reload_certificates(hangup: asyncio.Event, running: "list[Node]") -> 
         told = hangup.is_set()
         hangup.clear()
         for node in running:
-            try:
-                if node.listener.reload(changed_only=not told):
-                    log.info("certificate of the gateway was read again")
-            except BadSetting as error:
-                log.error("certificate was not read again, the one before stays", why=error.message)
+            for name, part in (("gateway", node.listener), ("transport", node.drivers.transport)):
+                try:
+                    if part.reload(changed_only=not told):
+                        log.info(f"certificate of the {name} was read again")
+                except BadSetting as error:
+                    log.error("certificate was not read again, the one before stays", why=error.message)
 
 
 async def _serve(settings: Settings, stop: asyncio.Event, running: "list[Node]") -> int:
@@ -158,12 +159,6 @@ async def _serve(settings: Settings, stop: asyncio.Event, running: "list[Node]")
         running.clear()
         await node.stop()
     return 0
-
-
-def _not_about_encryption(record: logging.LogRecord) -> bool:
-    """Whether a line of the gossip library is to be shown: of encryption it speaks in terms of a
-    setting that does not exist here, and `run_node` says it in ours."""
-    return "running without encryption" not in record.getMessage()
 
 
 def _with_token(settings: Settings) -> Settings:

@@ -25,7 +25,8 @@ def token(
     config: Config = None,
     set_: Set = None,
 ) -> int:
-    """Sign a token with the cluster's key and print it."""
+    """Sign a token with the cluster's key and print it. With --json also the node's address for clients, null where
+    the settings do not say it."""
     settings = read_settings(config, set_)
     ttl_s = seconds_of(ttl, "--ttl")
 

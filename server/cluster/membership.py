@@ -28,10 +28,11 @@ import structlog
 from server.cluster.view import Member, MemberState
 from server.errors import BadInput, BadSetting, Unavailable
 from server.ids import NODE_PATTERN, Incarnation, NodeId
+from server.runtime.listening import is_every
 from server.runtime.metrics import Metrics
 from server.runtime.supervisor import Supervisor
 from server.settings import GossipSettings
-from server.transport.addresses import is_loopback, split_endpoint
+from server.transport.addresses import split_endpoint
 
 log = structlog.get_logger(__name__)
 
@@ -104,18 +105,17 @@ def _number(text: str) -> int:
 
 
 class KinshipMembership:
-    """See `ports.Membership`. `key` is the cluster key, None only where gossip stays on
-    loopback (else `BadSetting`)."""
+    """See `ports.Membership`. `key` is the cluster key. Raises `BadSetting` for addresses that are none."""
 
     def __init__(
         self,
         settings: GossipSettings,
         cluster: str,
-        key: bytes | None,
+        key: bytes,
         metrics: Metrics,
         supervisor: Supervisor,
     ) -> None:
-        _check(settings, key)
+        _check(settings)
         self._settings, self._cluster_label, self._key = settings, cluster, key
         self._metrics, self._supervisor = metrics, supervisor
         self._cluster: kinship.Cluster | None = None
@@ -203,8 +203,7 @@ class KinshipMembership:
                 seeds=settings.seeds,
                 resolve_timeout=RESOLVE_TIMEOUT_S,
                 meta=to_meta(me),
-                keys=[self._key] if self._key is not None else [],
-                insecure_plaintext=self._key is None,
+                keys=[self._key],
                 probe_interval=settings.probe_interval_s,
                 probe_timeout=settings.probe_timeout_s,
                 suspicion_mult=settings.suspicion_mult,
@@ -282,15 +281,17 @@ def _numeric(bind: str) -> str:
     return bind.replace("localhost:", "127.0.0.1:", 1) if bind.startswith("localhost:") else bind
 
 
-def _check(settings: GossipSettings, key: bytes | None) -> None:
-    """Raises `BadSetting` for an endpoint that is none, and for a missing key off loopback."""
+def _check(settings: GossipSettings) -> None:
+    """Raises `BadSetting` for an endpoint that is none, and for one that nobody could be told."""
     endpoints = [("gossip.bind", settings.bind), *(("gossip.seeds", seed) for seed in settings.seeds)]
     if settings.advertise is not None:
         endpoints.append(("gossip.advertise", settings.advertise))
+    hosts: dict[str, str] = {}
     for field, endpoint in endpoints:
         try:
-            host, _ = split_endpoint(endpoint)
+            hosts[field], _ = split_endpoint(endpoint)
         except BadInput as error:
             raise BadSetting(field, error.message) from None
-        if key is None and not is_loopback(host):
-            raise BadSetting("security.cluster_key", f"needed as soon as gossip leaves this machine ({field})")
+    told = "gossip.advertise" if settings.advertise is not None else "gossip.bind"
+    if is_every(hosts[told]):
+        raise BadSetting("gossip.advertise", "needed when gossip.bind means every interface, an address of this node")

@@ -253,6 +253,8 @@ class MemoryListener:
     """The server's side. `url` is what it is known
     by, `memory://name`."""
 
+    complaint = ""
+
     def reload(self, changed_only: bool = False) -> bool:
         """There are no certificates."""
         return False

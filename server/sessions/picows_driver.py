@@ -18,7 +18,6 @@ uvloop's own transports are used, not picows' optional ones: a connection costs 
 
 import asyncio
 import contextlib
-import os
 import socket
 import ssl
 import struct
@@ -40,6 +39,7 @@ from picows import (
 )
 
 from server.errors import BadSetting
+from server.runtime.certificates import Stamp, complaint, stamp
 from server.runtime.listening import is_every, listen, url_host
 from server.runtime.metrics import Metrics
 from server.runtime.proxies import NO_PROXIES, Client, TrustedProxies
@@ -323,7 +323,9 @@ class PicowsListener:
         self._prefix_faults = PrefixFaults(acceptor.metrics)
         self._servers: list[asyncio.Server | Front] = []
         self._context: ssl.SSLContext | None = None
-        self._made_of: tuple[tuple[int, int, int], ...] = ()
+        self._made_of: Stamp = ()
+        self.complaint = ""
+        """See `server.node.Listener`."""
         self._stopping = False
         self._open: dict[PicowsConnection, None] = {}
         self._empty: asyncio.Future[None] | None = None
@@ -347,6 +349,7 @@ class PicowsListener:
         settings = self.settings
         self._context = context = tls_context(settings)
         self._made_of = self._files()
+        self._look_at(context)
         try:
             for sock in listen(settings.host, settings.port, _BACKLOG):
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _KERNEL_BYTES)  # its connections inherit it
@@ -376,21 +379,25 @@ class PicowsListener:
         `changed_only`: and are others than before. Raises `BadSetting` where they cannot be used; those from before
         stay."""
         files = self._files()
-        if self._context is None or (changed_only and files == self._made_of):
+        if self._context is None:
+            return False
+        if changed_only and files == self._made_of:
+            self._look_at(self._context)
             return False
         tls_context(self.settings)  # looks whether they fit, before the ones in use are touched
         self._context.load_cert_chain(self.settings.tls_certificate or "", self.settings.tls_key)
         self._made_of = files
+        self._look_at(self._context)
         return True
 
-    def _files(self) -> tuple[tuple[int, int, int], ...]:
-        """Fingerprints of the files of certificate and key, as far as they are there."""
-        found = []
-        for name in (self.settings.tls_certificate, self.settings.tls_key):
-            with contextlib.suppress(OSError):
-                about = os.stat(name or "")
-                found.append((about.st_ino, about.st_mtime_ns, about.st_size))
-        return tuple(found)
+    def _look_at(self, context: ssl.SSLContext | None) -> None:
+        """Look whether clients can accept the certificate, as far as that can be told here."""
+        name = self.settings.tls_certificate
+        found = complaint(name, context) if name is not None and context is not None else ""
+        self.complaint = f"clients refuse gateway.tls_certificate {name}: {found}" if found else ""
+
+    def _files(self) -> Stamp:
+        return stamp((self.settings.tls_certificate, self.settings.tls_key))
 
     async def stop(self) -> None:
         """Listen no more; give connections that are being closed their moment, then cut all."""

@@ -1,4 +1,8 @@
-"""The answering end of a node-to-node connection: it calls the services' handlers and writes their answers."""
+"""The answering end of a node-to-node connection: it calls the services' handlers and writes their answers.
+
+The first byte says whether a stranger speaks TLS. One that does not fit `transport.encryption` is refused in plain,
+which both a plain link and the TLS of a dialler understand well enough for a line in its log.
+"""
 
 import asyncio
 import secrets
@@ -6,6 +10,7 @@ from collections.abc import Callable
 from functools import partial
 
 from server.errors import BadFrame, GarrisonError, Internal, OutcomeUnknown, Overloaded, Unavailable, UnknownType
+from server.transport.encryption import TLS_HANDSHAKE, Channel
 from server.transport.frames import (
     CHALLENGE,
     COUNTED,
@@ -26,7 +31,7 @@ from server.transport.frames import (
     frame,
 )
 from server.transport.link import Link, LinkContext
-from server.transport.login import NONCE_BYTES, LoginHello, decode_hello, proof, same
+from server.transport.login import EXPLAINED, NONCE_BYTES, LoginHello, check, decode_hello, proof
 from server.transport.ports import Answer
 
 
@@ -45,7 +50,7 @@ class AcceptedLink(Link):
         self.peer = context.me  # until the dialler has proved who it is
         self._admit, self._on_open, self._on_closed = admit, on_open, on_closed
         self._hello: LoginHello | None = None
-        self._nonce = b""
+        self._nonce = self._binding = b""
         self._working = 0
         """Requests whose handler has given a future that is not done."""
         self._max_working = context.settings.max_in_flight
@@ -55,8 +60,37 @@ class AcceptedLink(Link):
     def _too_slow(self) -> None:
         self.close("login too slow")
 
+    def _greeted(self, first: int) -> bool:
+        """Take up the encryption that the dialler speaks, or refuse it."""
+        encryption, encrypted = self._context.encryption, first == TLS_HANDSHAKE
+        if encrypted and encryption is not None:
+            self._channel = Channel(encryption.ends, accepting=True)
+        elif encrypted:
+            self._refuse("not plain", "it speaks TLS, and transport.encryption is off here")
+        elif self._context.settings.encryption == "required":
+            self._refuse("not encrypted", "it is not encrypted, and transport.encryption is required here")
+        return not self.reason
+
+    def _refuse(self, reason: str, text: str) -> None:
+        self._context.refused(self._stranger(), text)
+        self._write(frame(REFUSED, f"this connection: {text}".encode()))
+        self.close(reason, gently=True)
+
+    def _stranger(self) -> object:
+        """The address of the dialler, and its name if it has said one."""
+        name = self._hello.sender if self._hello is not None else "a stranger"
+        where = self._socket.get_extra_info("peername") if self._socket is not None else None
+        return f"{name} at {where[0]}" if isinstance(where, tuple) else name
+
+    def _secured(self) -> None:
+        assert self._channel is not None, "it is secure"
+        self._binding = self._channel.binding()
+
+    def _insecure(self, text: str) -> None:
+        self._context.refused(self._stranger(), text)
+
     def _login(self, kind: int, payload: bytes) -> None:
-        key = self._context.key
+        key, binding = self._context.key, self._binding
         if kind == HELLO and self._hello is None:
             self._hello = decode_hello(payload)
             try:
@@ -66,11 +100,13 @@ class AcceptedLink(Link):
                 self.close("refused", gently=True)
                 return
             self._nonce = secrets.token_bytes(NONCE_BYTES)
-            mine = proof(key, "acceptor", self._hello, self._nonce)
-            self._write(frame(CHALLENGE, self._nonce + mine))
+            mine = proof(key, "acceptor", self._hello, self._nonce, binding)
+            self._write(frame(CHALLENGE, self._nonce + mine + binding))
         elif kind == PROOF and self._hello is not None:
-            if not same(payload, proof(key, "dialler", self._hello, self._nonce)):
-                raise BadFrame("wrong key")
+            finding = check(payload, key, "dialler", self._hello, self._nonce, binding)
+            if finding != "good":
+                self._context.refused(self._stranger(), EXPLAINED[finding])
+                raise BadFrame(finding)
             self._timer.cancel()
             self.peer = self._hello.sender
             self._on_open(self)

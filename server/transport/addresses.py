@@ -1,6 +1,4 @@
-"""`host:port` text and loopback: what transport and gossip share. Pure."""
-
-import ipaddress
+"""`host:port` text, which transport and gossip share. Pure."""
 
 from server.errors import BadInput
 
@@ -21,14 +19,3 @@ def join_endpoint(host: str, port: int) -> str:
     """The text that `split_endpoint` takes apart."""
     name = host.strip("[]")
     return f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
-
-
-def is_loopback(host: str) -> bool:
-    """Whether `host` is reachable from this machine only. A name other than localhost is not
-    looked up and counts as reachable."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False

@@ -18,6 +18,7 @@ from server.errors import (
     Unreachable,
 )
 from server.ids import NodeAddress
+from server.transport.encryption import HUNG_UP, NO_TLS, Channel
 from server.transport.frames import (
     CHALLENGE,
     COUNTED,
@@ -38,7 +39,16 @@ from server.transport.frames import (
     frame,
 )
 from server.transport.link import Link, LinkContext
-from server.transport.login import NONCE_BYTES, LoginHello, encode_hello, hello, proof, same, split_challenge
+from server.transport.login import (
+    EXPLAINED,
+    NONCE_BYTES,
+    LoginHello,
+    check,
+    encode_hello,
+    hello,
+    proof,
+    split_challenge,
+)
 
 SWEEP_S: Final = 0.02
 """Pause between two looks at the deadlines."""
@@ -56,6 +66,12 @@ class DialledLink(Link):
         self._on_closed = on_closed
         self.ready: asyncio.Future[None] = context.loop.create_future()
         self._hello: LoginHello | None = None
+        self.plain = False
+        """Set before it is connected: speak without encryption to one that has none, where that is allowed."""
+        self.speaks_no_tls = False
+        """True once the other end has closed the connection, or answered in plain, instead of beginning with TLS."""
+        self._failure = ""
+        """The complaint of the encryption or of the login."""
         self._proved = False
         """True once the other end has shown that it has the key; this end has answered with its own proof."""
         self._pending: dict[int, tuple[asyncio.Future[bytes], float]] = {}
@@ -125,6 +141,23 @@ class DialledLink(Link):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
+        encryption = self._context.encryption
+        if self.reason or encryption is None or self.plain:
+            self._say_hello()
+            return
+        assert self._socket is not None
+        self._channel = Channel(encryption.ends, accepting=False)
+        self._channel.shake()
+        self._socket.write(self._channel.waiting())
+
+    def _secured(self) -> None:
+        self._say_hello()
+
+    def _insecure(self, text: str) -> None:
+        self._failure = text
+        self.speaks_no_tls = text == NO_TLS
+
+    def _say_hello(self) -> None:
         context = self._context
         self._hello = hello(context.cluster, context.me, self.peer, secrets.token_bytes(NONCE_BYTES))
         self._write(frame(HELLO, encode_hello(self._hello)))
@@ -132,25 +165,25 @@ class DialledLink(Link):
     def _login(self, kind: int, payload: bytes) -> None:
         if self._hello is None or self.ready.done():
             raise BadFrame("unexpected frame")
-        key = self._context.key
+        key, binding = self._context.key, self._channel.binding() if self._channel is not None else b""
         if kind == CHALLENGE:
             nonce, theirs = split_challenge(payload)
-            if not same(theirs, proof(key, "acceptor", self._hello, nonce)):
-                self._refuse(f"{self.peer} has another cluster key", "wrong key")
+            finding = check(theirs, key, "acceptor", self._hello, nonce, binding)
+            if finding != "good":
+                self._refuse(EXPLAINED[finding], finding)
                 return
             self._proved = True
-            self._write(frame(PROOF, proof(key, "dialler", self._hello, nonce)))
+            self._write(frame(PROOF, proof(key, "dialler", self._hello, nonce, binding) + binding))
         elif kind == READY and self._proved:
             self.ready.set_result(None)
             self._logged_in()
         elif kind == REFUSED:
-            self._refuse(f"{self.peer} refused: {payload.decode(errors='replace')}", "refused")
+            self._refuse(f"it refused: {payload.decode(errors='replace')}", "refused")
         else:
             raise BadFrame("unexpected frame")
 
     def _refuse(self, why: str, reason: str) -> None:
-        self.ready.set_exception(Unavailable(why))
-        self.ready.exception()  # the dialler may have given up already
+        self._failure = why
         self.close(reason)
 
     # ---- deadlines and silence ----
@@ -192,17 +225,25 @@ class DialledLink(Link):
             if not self._held:
                 self.flush()
 
+    def _why(self) -> str:
+        """The reason of a close during the login, in words."""
+        if self._failure:
+            return self._failure
+        if self.reason == "lost" and self._channel is not None and not self._channel.established:
+            self.speaks_no_tls = True  # a version without encryption takes it for a frame that is too large
+            return HUNG_UP
+        return self.reason
+
     def _on_close(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         self._on_closed(self)
-        sent = self._open
+        sent, why = self._open, f"link to {self.peer}: {self._why()}"
         if not self.ready.done():
-            self.ready.set_exception(Unavailable(f"{self.peer}: {self.reason}"))
+            self.ready.set_exception(Unavailable(why))
             self.ready.exception()  # the dialler may have given up already
         pending, self._pending = self._pending, {}
         for future, _ in pending.values():
             if not future.done():
-                why = f"link to {self.peer}: {self.reason}"
                 future.set_exception(ConnectionLost(why) if sent else Unreachable(why))

@@ -186,6 +186,11 @@ class MemoryTransport:
             raise ValueError("a service is a number from 1 to 255")
         self._handlers[service] = handler
 
+    complaint = ""
+
+    def reload(self, changed_only: bool = False) -> bool:
+        return False
+
     def set_peers(self, peers: dict[NodeAddress, str]) -> None:
         before, self._peers = self._peers, {to: where for to, where in peers.items() if to != self._me}
         for to, endpoint in before.items():

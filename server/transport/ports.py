@@ -60,4 +60,13 @@ class Transport(Protocol):
         """Send without an answer; dropped silently if there is no link and none can be had."""
         ...
 
+    def reload(self, changed_only: bool = False) -> bool:
+        """Read the certificates again; True if new ones are in use. Raises `BadSetting`."""
+        ...
+
+    @property
+    def complaint(self) -> str:
+        """The complaint of other nodes about this node's certificate; empty while there is none."""
+        ...
+
     async def stop(self) -> None: ...

@@ -1,5 +1,5 @@
 """Node-to-node requests over TCP: one `Transport` driver. Links are in `link.py`, bytes in
-`frames.py`, who may talk in `login.py`.
+`frames.py`, who may talk in `login.py`, how it is kept from others in `encryption.py`.
 """
 
 import asyncio
@@ -18,8 +18,9 @@ from server.runtime.metrics import Metrics
 from server.runtime.supervisor import Supervisor
 from server.settings import TransportSettings
 from server.transport.accepted import AcceptedLink
-from server.transport.addresses import is_loopback, join_endpoint, split_endpoint
+from server.transport.addresses import join_endpoint, split_endpoint
 from server.transport.dialled import DialledLink
+from server.transport.encryption import Encryption
 from server.transport.link import Link, LinkContext
 from server.transport.login import LoginHello
 from server.transport.ports import Handler
@@ -37,19 +38,20 @@ class TcpTransport:
 
     `request` raises at once what means that nothing was sent (`Unavailable`, `Overloaded`,
     `BadInput` for a payload over `max_frame_bytes`); everything later comes through the future.
-    `key` is the cluster key, None only where every address is loopback (else `BadSetting`)."""
+    `key` is the cluster key. Raises `BadSetting` for addresses and certificates that are no good."""
 
     def __init__(
         self,
         settings: TransportSettings,
         cluster: str,
-        key: bytes | None,
+        key: bytes,
         clock: Clock,
         metrics: Metrics,
         supervisor: Supervisor,
         rng: random.Random,
     ) -> None:
-        _check(settings, key)
+        _check(settings)
+        self._encryption = Encryption(settings) if settings.encryption != "off" else None
         self._settings, self._cluster, self._key = settings, cluster, key
         self._clock, self._metrics, self._supervisor, self._rng = clock, metrics, supervisor, rng
         self._handlers: dict[int, Handler] = {}
@@ -76,7 +78,9 @@ class TcpTransport:
     async def start(self, me: NodeAddress) -> None:
         """Listen. Raises `Unavailable` if the port cannot be had."""
         settings = self._settings
-        context = LinkContext(settings, self._cluster, self._key, me, self._clock, self._metrics, self._handlers)
+        context = LinkContext(
+            settings, self._cluster, self._key, me, self._clock, self._metrics, self._handlers, self._encryption
+        )
         self._context = context
         where = join_endpoint(settings.host, settings.port)
         try:
@@ -117,6 +121,13 @@ class TcpTransport:
             await server.wait_closed()
         self._servers = []
 
+    def reload(self, changed_only: bool = False) -> bool:
+        return self._encryption is not None and self._encryption.reload(changed_only)
+
+    @property
+    def complaint(self) -> str:
+        return self._encryption.complaint if self._encryption is not None else ""
+
     def set_peers(self, peers: dict[NodeAddress, str]) -> None:
         before, self._peers = self._peers, dict(peers)
         if self._context is None or self._stopped:
@@ -156,12 +167,13 @@ class TcpTransport:
 
     async def _keep(self, to: NodeAddress, endpoint: str) -> None:
         """Hold a link to `to` for as long as it is in the view."""
-        attempt = 0
+        attempt, plain = 0, False
         while True:
             link = self._links.get(to)
             if link is None:
                 assert self._context is not None
                 link = self._links[to] = DialledLink(self._context, to, self._broke)
+            link.plain, plain = plain, False
             born = self._clock.now()
             why = await self._connect(link, endpoint)
             if why is None:
@@ -172,6 +184,10 @@ class TcpTransport:
                 if attempt == 0:
                     log.warning("cannot reach node", peer=str(to), endpoint=endpoint, why=why)
                 attempt += 1
+                plain = link.speaks_no_tls and self._settings.encryption == "allowed"
+                if plain:
+                    log.warning("node is reached without encryption", peer=str(to), endpoint=endpoint)
+                    continue
             if attempt:
                 await asyncio.sleep(backoff_s(attempt, self._rng))
 
@@ -247,11 +263,14 @@ class TcpTransport:
             self._leaving[link] = None
 
 
-def _check(settings: TransportSettings, key: bytes | None) -> None:
+def _check(settings: TransportSettings) -> None:
     advertised = settings.advertise_host or settings.host
     if is_every(advertised):
         raise BadSetting("transport.advertise_host", "needed when transport.host means every interface")
-    if key is None and not (is_loopback(settings.host) and is_loopback(advertised)):
-        raise BadSetting("security.cluster_key", "needed as soon as a node is reachable from other machines")
     if settings.max_buffered_bytes < settings.max_frame_bytes:
         raise BadSetting("transport.max_buffered_bytes", "must not be below transport.max_frame_bytes")
+    given = [bool(name) for name in (settings.tls_certificate, settings.tls_key, settings.tls_ca)]
+    if any(given) and not all(given):
+        raise BadSetting("transport.tls_certificate", "certificate, key and CA go together")
+    if any(given) and settings.encryption == "off":
+        raise BadSetting("transport.encryption", "is off, and transport.tls_certificate is set")

@@ -147,11 +147,26 @@ async def test_stats_count_packets(gossip: KinshipRig) -> None:
     assert nodes[0].metrics.gossip_events_total > 0
 
 
-async def test_loopback_needs_no_key() -> None:
-    rig = KinshipRig(key=None)
-    a, _ = await rig.node(member("a")), await rig.node(member("b"))
+@pytest.mark.parametrize("key", [None, bytes(32)], ids=["without a key", "with another key"])
+async def test_stranger_without_the_key_neither_joins_nor_is_believed(gossip: KinshipRig, key: bytes | None) -> None:
+    """F51: another process of this machine, on loopback. It says that it is a node, and that `b` has left."""
+    a, b = await gossip.node(member("a")), await gossip.node(member("b"))
     await a.sees(lambda now: len(now) == 2)
-    await rig.close()
+    keys, name = ([key] if key else []), str(member("b").address)
+    seeds = [a.membership.endpoint, b.membership.endpoint]  # type: ignore[attr-defined]
+    for liar in ("c#1", name):
+        config = kinship.Config.lan(
+            name=liar, bind="127.0.0.1:0", cluster="test", seeds=seeds, keys=keys, insecure_plaintext=key is None,
+            meta=to_meta(member("c")),
+        )  # fmt: skip
+        stranger = kinship.Cluster(config)
+        await stranger.start()
+        with pytest.raises(kinship.JoinError):
+            await stranger.join(seeds)
+        assert [known.name for known in stranger.members()] == [liar]
+        await stranger.leave(timeout=0.5)
+        await stranger.close()
+    assert [str(known.address) for known in a.membership.members()] == ["a#1", "b#1"]
 
 
 async def test_a_port_in_use_is_unavailable() -> None:
@@ -163,20 +178,20 @@ async def test_a_port_in_use_is_unavailable() -> None:
             await membership.start(member("a"), lambda: None)
 
 
-BAD_SETTINGS: list[tuple[dict[str, object], bytes | None, str]] = [
-    ({"bind": "0.0.0.0:7946"}, None, "security.cluster_key"),
-    ({"bind": "127.0.0.1:0", "seeds": ["10.0.0.5:7946"]}, None, "security.cluster_key"),
-    ({"bind": "127.0.0.1:0", "advertise": "10.0.0.5:7946"}, None, "security.cluster_key"),
-    ({"bind": "nonsense"}, KEY, "gossip.bind"),
-    ({"seeds": ["nonsense"]}, KEY, "gossip.seeds"),
+BAD_SETTINGS: list[tuple[dict[str, object], str]] = [
+    ({"bind": "nonsense"}, "gossip.bind"),
+    ({"seeds": ["nonsense"]}, "gossip.seeds"),
+    ({"bind": "0.0.0.0:7946"}, "gossip.advertise"),  # an address that nobody could be told
+    ({"bind": "[::]:7946"}, "gossip.advertise"),
+    ({"bind": "10.0.0.5:7946", "advertise": "0.0.0.0:7946"}, "gossip.advertise"),
 ]
 
 
-@pytest.mark.parametrize(("fields", "key", "field"), BAD_SETTINGS)
-def test_bad_settings_are_named(fields: dict[str, object], key: bytes | None, field: str) -> None:
+@pytest.mark.parametrize(("fields", "field"), BAD_SETTINGS)
+def test_bad_settings_are_named(fields: dict[str, object], field: str) -> None:
     settings = msgspec.convert(fields, GossipSettings)
     with pytest.raises(BadSetting) as caught:
-        KinshipMembership(settings, "test", key, Metrics(), Supervisor("x"))
+        KinshipMembership(settings, "test", KEY, Metrics(), Supervisor("x"))
     assert caught.value.field == field
 
 

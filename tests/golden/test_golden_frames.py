@@ -119,10 +119,10 @@ def test_a_login_is_said_as_then() -> None:
     assert login.encode_hello(hello).hex() == link["hello"]
     for role, proofs in link["proofs"].items():
         for name, proof in proofs.items():
-            key = bytes.fromhex(link["key"]) if name == "key" else None
+            key = bytes.fromhex(link["key"]) if name == "key" else b""
             assert login.proof(key, role, hello, bytes.fromhex(link["nonce"])).hex() == proof
     other = msgspec.structs.replace(hello, to_incarnation=3)
-    assert login.proof(None, "dialler", other, bytes.fromhex(link["nonce"])).hex() != link["proofs"]["dialler"]["none"]
+    assert login.proof(b"", "dialler", other, bytes.fromhex(link["nonce"])).hex() != link["proofs"]["dialler"]["none"]
 
 
 def test_a_links_frames_are_cut_as_then() -> None:

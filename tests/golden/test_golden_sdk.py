@@ -6,6 +6,7 @@ SDK with another word for `match.create`.
 """
 
 import asyncio
+import base64
 import json
 import sys
 from collections.abc import AsyncIterator
@@ -23,6 +24,7 @@ from tests.support.program import command, environment
 pytestmark = pytest.mark.slow
 PLAYER = Path(__file__).with_name("sdk_plays.py")
 TOKEN = "an operator's token"
+CLUSTER_KEY = base64.b64encode(bytes(32)).decode()
 
 
 @asynccontextmanager
@@ -59,6 +61,7 @@ def words_of(node: str, url: str, seeds: str = "") -> list[str]:
         "admin.port": "0",
         "admin.token": TOKEN,
         "security.signing_key": shelf.KEY,
+        "security.cluster_key": CLUSTER_KEY,
         "gossip.seeds": seeds,
         "log.level": "warning",
     }

@@ -3,17 +3,22 @@
 import signal
 from pathlib import Path
 
+from tests.support import node_certificates
 from tests.support.certificates import write_self_signed
 from tests.support.program import Running, garrison
 
 
 def test_a_hangup_reloads_and_never_ends_a_node(tmp_path: Path) -> None:
     cert, key = write_self_signed(tmp_path)
+    links = node_certificates.write(tmp_path, "node")
     values = {
         "security.signing_key": "k" * 32,
         "store.url": f"sqlite:///{tmp_path}/x.db",
         "gateway.tls_certificate": cert,
         "gateway.tls_key": key,
+        "transport.tls_certificate": links.certificate,
+        "transport.tls_key": links.key,
+        "transport.tls_ca": links.ca,
         "gateway.port": "0",
         "admin.enabled": "false",
     }
@@ -24,6 +29,7 @@ def test_a_hangup_reloads_and_never_ends_a_node(tmp_path: Path) -> None:
         assert '"ready": true' in node.process.stdout.readline()
         node.process.send_signal(signal.SIGHUP)
         node.line("certificate of the gateway was read again")
+        node.line("certificate of the transport was read again")
         Path(cert).write_text("no certificate")
         node.process.send_signal(signal.SIGHUP)
         node.line("the one before stays")

@@ -2,6 +2,7 @@
 SDK: every session is recovered on the other node, and nobody misses anything."""
 
 import asyncio
+import base64
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ async def node(folder: Path, name: str, seeds: list[str]) -> Node:
         "gossip": {"seeds": seeds},
         "gateway": {"port": 0, "heartbeat_interval_s": 0.2, "cumulative_ack_interval_s": 0.1},
         "admin": {"enabled": False},
-        "security": {"signing_key": KEY},
+        "security": {"signing_key": KEY, "cluster_key": base64.b64encode(bytes(32)).decode()},
         "log": {"level": "error"},
     }
     made = build_node(from_tree(tree))

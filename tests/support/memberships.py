@@ -56,15 +56,14 @@ class Watched:
 
 
 class KinshipRig:
-    def __init__(self, key: bytes | None = KEY) -> None:
-        self.key = key
+    def __init__(self) -> None:
         self.nodes: list[Watched] = []
         self.seed: str | None = None
 
     async def node(self, me: Member) -> Watched:
         metrics, supervisor = Metrics(), Supervisor(me.node)
         settings = GossipSettings(seeds=[self.seed] if self.seed else [], load_interval_s=0.2)
-        membership = KinshipMembership(settings, "test", self.key, metrics, supervisor)
+        membership = KinshipMembership(settings, "test", KEY, metrics, supervisor)
         watched = Watched(membership, supervisor, metrics)
         self.nodes.append(watched)
         await membership.start(me, watched.on_change)

@@ -3,7 +3,9 @@
 import asyncio
 import random
 from collections.abc import Callable
-from typing import Protocol
+from typing import Literal, Protocol
+
+import msgspec
 
 from server.ids import Incarnation, NodeAddress, NodeId
 from server.runtime.metrics import Metrics
@@ -76,12 +78,20 @@ class _Rig:
 
 class TcpRig(_Rig):
     name = "tcp"
-    key: bytes | None = KEY
+    key: bytes = KEY
     cluster = "test"
+    encryption: Literal["required", "off"] = "off"
 
     def _make(self, settings: TransportSettings, metrics: Metrics, supervisor: Supervisor) -> Transport:
         rng = random.Random(1)
+        if self.encryption == "off":
+            settings = msgspec.structs.replace(settings, encryption="off")
         return TcpTransport(settings, self.cluster, self.key, LoopClock(), metrics, supervisor, rng)
+
+
+class EncryptedRig(TcpRig):
+    name = "encrypted"
+    encryption = "required"
 
 
 class MemoryRig(_Rig):

@@ -1,15 +1,13 @@
 """Keys, journals and names as the drivers read them from settings; and the gossip library's lines in the log."""
 
 import base64
-import logging
 import random
 import sys
 from pathlib import Path
 
 import pytest
 
-from server.cli.node import _not_about_encryption
-from server.drivers import build_journal, cluster_key, load, signing_key
+from server.drivers import build_journal, cluster_key, load, node_key, signing_key
 from server.errors import BadSetting
 from server.runtime.clock import SystemClock
 from server.runtime.metrics import Metrics
@@ -51,6 +49,24 @@ def test_cluster_key_is_decoded_and_may_be_absent() -> None:
     assert cluster_key(from_tree({})) is None
 
 
+def test_a_node_without_a_key_stays_alone() -> None:
+    """F51: as it comes it has a key that nobody else has; as soon as others are meant to join, it is refused."""
+    assert node_key(from_tree({})) != node_key(from_tree({}))
+    for section, name, value in (
+        ("gossip", "seeds", "127.0.0.1:7946"),
+        ("gossip", "bind", "127.0.0.1:7946"),
+        ("gossip", "advertise", "127.0.0.1:7946"),
+        ("transport", "host", "10.0.0.1"),
+        ("transport", "port", 7380),
+        ("transport", "advertise_host", "node-1.example"),
+    ):
+        with pytest.raises(BadSetting, match=rf"\({section}\.{name} is set\).*head -c 32 /dev/urandom") as caught:
+            node_key(from_tree({section: {name: value}}))
+        assert caught.value.field == "security.cluster_key"
+        key = base64.b64encode(b"k" * 32).decode()
+        assert node_key(from_tree({section: {name: value}, "security": {"cluster_key": key}})) == b"k" * 32
+
+
 @pytest.mark.parametrize(("mode", "driver"), [("none", None), ("local", LocalJournal), ("redis", RedisJournal)])
 def test_journal_is_the_one_of_the_setting(mode: str, driver: type | None, tmp_path: Path) -> None:
     settings = from_tree({"journal": {"mode": mode, "directory": str(tmp_path)}})
@@ -72,11 +88,3 @@ def test_name_leads_to_its_object_or_says_why_not(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr("sys.path", [path for path in sys.path if path])
     (tmp_path / "stands_here_only.py").write_text("APP = 5\n")
     assert load("stands_here_only:APP") == 5  # found in the working directory
-
-
-def test_the_gossip_library_does_not_name_a_setting_that_is_not_there() -> None:
-    def shown(text: str) -> bool:
-        return _not_about_encryption(logging.LogRecord("kinship", logging.WARNING, "", 0, "%s", (text,), None))
-
-    assert not shown("running without encryption: insecure_plaintext is set")
-    assert shown("startup join failed; retrying in the background")

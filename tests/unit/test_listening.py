@@ -1,8 +1,10 @@
 """A host in the settings means the same on every port (F19, F20)."""
 
 import contextlib
+import shutil
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,6 +16,7 @@ from server.runtime.listening import is_every, listen
 from server.runtime.metrics import Metrics
 from server.sessions.picows_driver import PicowsListener
 from server.settings import GatewaySettings
+from tests.support.node_certificates import write
 
 
 def has_ipv6() -> bool:
@@ -81,3 +84,25 @@ def test_a_gateway_on_every_interface_needs_an_address_to_tell(host: str) -> Non
     with pytest.raises(BadSetting, match=r"gateway\.advertise_url: names every interface"):
         PicowsListener(gateway, replace(settings, advertise_url="ws://0.0.0.0:7350"))
     PicowsListener(gateway, replace(settings, advertise_url="ws://play.example:7350"))
+
+
+@pytest.mark.parametrize(("name", "complaint"), [("expired", "certificate has expired"), ("node", "")])
+async def test_a_certificate_of_the_gateway_is_looked_at_when_it_starts(
+    name: str, complaint: str, tmp_path: Path
+) -> None:
+    """Told as a trouble, and not refused: a client may trust it nevertheless."""
+    files = write(tmp_path, name)
+    gateway: Any = SimpleNamespace(metrics=Metrics())
+    settings = GatewaySettings(port=0, tls_certificate=files.certificate, tls_key=files.key)
+    listener = PicowsListener(gateway, settings)
+    await listener.start()
+    told = f"clients refuse gateway.tls_certificate {files.certificate}: {complaint}" if complaint else ""
+    assert listener.complaint == told
+    listener.reload(changed_only=True)
+    assert listener.complaint == told
+    replacement = write(tmp_path, "second")
+    shutil.copy(replacement.certificate, files.certificate)
+    shutil.copy(replacement.key, files.key)
+    assert listener.reload(changed_only=True)
+    assert listener.complaint == ""
+    await listener.stop()

@@ -39,6 +39,8 @@ A, L = actor_id("counter", "a"), actor_id("ledger", "a")
 class Port:
     """A listener and an admin side that only note what is asked of them."""
 
+    complaint = ""
+
     def __init__(self) -> None:
         self.open = False
 

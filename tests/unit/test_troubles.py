@@ -110,22 +110,43 @@ async def test_full_journal_counts_as_refusing_for_a_while_after_its_last_refusa
     await node.stop()
 
 
-@pytest.mark.parametrize(("client_url", "admin_url"), [("memory://node-1", "http://x"), ("ws://x", "http://node-1")])
-async def test_two_nodes_with_one_address_say_so_f18(client_url: str, admin_url: str) -> None:
+@pytest.mark.parametrize(
+    ("setting", "client_url", "admin_url", "transport"),
+    [
+        ("gateway.advertise_url", "memory://node-1", "http://x", "memory:2"),
+        ("admin.advertise_url", "ws://x", "http://node-1", "memory:2"),
+        ("transport.advertise_host", "ws://x", "http://x", "node-1.memory:1"),
+    ],
+)
+async def test_two_nodes_with_one_address_say_so_f18(
+    setting: str, client_url: str, admin_url: str, transport: str
+) -> None:
     bench = Bench()
     node = bench.node()
     await node.start()
-    twin = Member(NodeId("node-2"), Incarnation(1), 1, "up", "memory:2", client_url, admin_url, 0, 0)
+    twin = Member(NodeId("node-2"), Incarnation(1), 1, "up", transport, client_url, admin_url, 0, 0)
     gossip = SimulatedMembership(bench.gossip)
     with structlog.testing.capture_logs() as lines:
         await gossip.start(twin, lambda: None)
         await until(node.troubles.current)
         (trouble,) = node.troubles.current()
-        setting = "gateway.advertise_url" if client_url == "memory://node-1" else "admin.advertise_url"
         assert trouble.name == "address" and trouble.text.startswith("node-2 has this node's address, ")
         assert trouble.text.endswith(f"set {setting} for each node")
         assert node.not_ready() == ""
         assert trouble.text in [line["event"] for line in lines]
         await gossip.leave()
         await until(lambda: not node.troubles.current())
+    await node.stop()
+
+
+async def test_certificate_that_others_refuse_is_named() -> None:
+    bench = Bench()
+    node = bench.node()
+    await node.start()
+    bench.listener.complaint = "clients refuse gateway.tls_certificate a.pem: certificate has expired"
+    (trouble,) = node.troubles.look()
+    assert (trouble.name, trouble.text) == ("certificate", bench.listener.complaint)
+    assert node.not_ready() == ""
+    bench.listener.complaint = ""
+    assert node.troubles.look() == []
     await node.stop()

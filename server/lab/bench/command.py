@@ -41,6 +41,7 @@ def benches() -> dict[str, Bench]:
         "heartbeat": gateway.heartbeat,
         "call": call.run,
         "remote-call": remote_call.run,
+        "link-encryption": remote_call.encryption,
         "flush-sqlite": flush.sqlite,
         "flush-postgres": flush.postgres,
         "activate": activate.run,
@@ -61,8 +62,8 @@ def bench(
     json: Json = False,
     short: Annotated[bool, Parameter(show=False, negative="")] = False,
 ) -> int:
-    """Measure heartbeat, call, remote-call, flush-sqlite, flush-postgres, activate, journal, failover, migrate,
-    rebalance, view-change, memory, neighbour, or all.
+    """Measure heartbeat, call, remote-call, link-encryption, flush-sqlite, flush-postgres, activate, journal, failover,
+    migrate, rebalance, view-change, memory, neighbour, or all.
 
     CPU time of the serving process per unit (KiB for memory, ms for neighbour, migrate, rebalance
     and view-change, s for failover), as a ratio to a floor measured in the same run.

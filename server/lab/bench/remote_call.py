@@ -2,7 +2,9 @@
 
 The cost counted is that of the serving process; the caller, in this process, is an actor system too. The
 floor's client keeps as many requests in flight and sends what one read answered in one write,
-as the transport does.
+as the transport does. Links are plain there, as the floor's.
+
+`link-encryption`: the same call over an encrypted link, and over a plain one as its floor.
 """
 
 import asyncio
@@ -19,7 +21,7 @@ from server.catalog.system import ActorSystem
 from server.cluster.view import Member, View
 from server.ids import ActorId, Incarnation, NodeId, actor_id
 from server.lab.bench.call import Counter
-from server.lab.bench.harness import Effort, Outcome, Served, alternate, cpu_us_per_unit, cpus, pinned
+from server.lab.bench.harness import Effort, Outcome, Sample, Served, alternate, cpu_us_per_unit, cpus, pinned
 from server.lab.bench.systems import member, memory_system
 from server.view_change import change_view
 
@@ -33,29 +35,42 @@ async def run(effort: Effort) -> Outcome:
     async with AsyncExitStack() as stack:
         stack.enter_context(pinned(cpus()[1]))
         bare = await stack.enter_async_context(Served(["server.lab.bench.floors.remote_call"]))
-        served = await stack.enter_async_context(Served(["server.lab.bench.served_system"]))
-        caller = await stack.enter_async_context(memory_system(App("bench", (Counter,)), "caller"))
-        them = Member(
-            NodeId(served.ready["node"]),
-            Incarnation(served.ready["incarnation"]),
-            4,
-            "up",
-            served.ready["endpoint"],
-            "",
-            "",
-        )
+        above = await stack.enter_async_context(_sampled(seconds, encrypted=False))
+
+        async def below() -> float:
+            async with _bare_calls(bare.ready["port"], actor_id("counter", "0")) as calls:
+                return await cpu_us_per_unit(bare.pid, seconds, calls.count)
+
+        return await alternate("remote-call", "us", below, above, effort, goal=2.0, in_flight=IN_FLIGHT)
+
+
+async def encryption(effort: Effort) -> Outcome:
+    """CPU us of the serving process a call over an encrypted link; the floor's link is plain."""
+    seconds = effort.seconds(SAMPLE_S)
+    async with AsyncExitStack() as stack:
+        stack.enter_context(pinned(cpus()[1]))
+        below = await stack.enter_async_context(_sampled(seconds, encrypted=False))
+        above = await stack.enter_async_context(_sampled(seconds, encrypted=True))
+        return await alternate("link-encryption", "us", below, above, effort, goal=1.5, in_flight=IN_FLIGHT)
+
+
+@asynccontextmanager
+async def _sampled(seconds: float, *, encrypted: bool) -> AsyncIterator[Sample]:
+    """A sample of calls to a serving process of its own."""
+    async with (
+        Served(["server.lab.bench.served_system", *(["encrypted"] if encrypted else [])]) as served,
+        memory_system(App("bench", (Counter,)), "caller", encrypted=encrypted) as caller,
+    ):
+        ready = served.ready
+        them = Member(NodeId(ready["node"]), Incarnation(ready["incarnation"]), 4, "up", ready["endpoint"], "", "")
         change_view(View((member(caller), them)), transport=caller.transport, system=caller)
         identity = next(i for n in itertools.count() if caller.owner(i := actor_id("counter", f"{n}")) == them.address)
 
-        async def below() -> float:
-            async with _bare_calls(bare.ready["port"], identity) as calls:
-                return await cpu_us_per_unit(bare.pid, seconds, calls.count)
-
-        async def above() -> float:
+        async def sample() -> float:
             async with _calls(caller, identity) as calls:
                 return await cpu_us_per_unit(served.pid, seconds, calls.count)
 
-        return await alternate("remote-call", "us", below, above, effort, goal=2.0, in_flight=IN_FLIGHT)
+        yield sample
 
 
 class _Count:

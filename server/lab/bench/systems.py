@@ -15,13 +15,16 @@ from server.ids import NodeAddress, NodeId
 from server.runtime.clock import SystemClock
 from server.runtime.metrics import Metrics
 from server.runtime.supervisor import Supervisor
-from server.settings import Settings, from_tree
+from server.settings import Settings, TransportSettings, from_tree
 from server.storage.memory import MemoryDatabase, MemoryStore
 from server.storage.memory_logs import MemoryLogStore
 from server.storage.pipeline import StoragePipeline
 from server.storage.queries import NoStoreQueries
 from server.transport.tcp import TcpTransport
 from server.view_change import change_view
+
+BENCH_KEY = bytes(32)
+"""The cluster key of benchmarks, which start nothing that outlives them."""
 
 
 class NoOutlet:
@@ -37,11 +40,13 @@ class NoOutlet:
 
 
 @asynccontextmanager
-async def memory_system(app: App, name: str = "node-1") -> AsyncIterator[ActorSystem]:
-    """An actor system over the memory store."""
+async def memory_system(app: App, name: str = "node-1", *, encrypted: bool = False) -> AsyncIterator[ActorSystem]:
+    """An actor system over the memory store, whose links are encrypted or not."""
     database = MemoryDatabase(SystemClock())
     types = {cls.kind: cls.State for cls in app.actors}
-    async with system_over(app, MemoryStore(database, types), MemoryLogStore(database), name) as system:
+    async with system_over(
+        app, MemoryStore(database, types), MemoryLogStore(database), name, encrypted=encrypted
+    ) as system:
         yield system
 
 
@@ -56,7 +61,9 @@ async def game_system(url: str) -> AsyncIterator[ActorSystem]:
 
 
 @asynccontextmanager
-async def system_over(app: App, store: Any, logs: Any, name: str = "node-1") -> AsyncIterator[ActorSystem]:
+async def system_over(
+    app: App, store: Any, logs: Any, name: str = "node-1", *, encrypted: bool = False
+) -> AsyncIterator[ActorSystem]:
     """An actor system over `store`, alone in its view, with a real TCP transport."""
     settings, clock, metrics = Settings(), SystemClock(), Metrics()
     supervisor, rng = Supervisor(name), random.Random(name)
@@ -64,7 +71,8 @@ async def system_over(app: App, store: Any, logs: Any, name: str = "node-1") -> 
         kinds=app.actors, settings=settings, store=store, logs=logs, journal=None, clock=clock, rng=rng,
         metrics=metrics, supervisor=supervisor, on_lease_lost=lambda: None,
     )  # fmt: skip
-    transport = TcpTransport(settings.transport, "bench", None, clock, metrics, supervisor, rng)
+    links = TransportSettings(encryption="required" if encrypted else "off")
+    transport = TcpTransport(links, "bench", BENCH_KEY, clock, metrics, supervisor, rng)
     system = ActorSystem(
             Services(
                 app=app, settings=settings, clock=clock, rng=rng, metrics=metrics, supervisor=supervisor,

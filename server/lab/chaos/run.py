@@ -1,10 +1,8 @@
 """A chaos run: a cluster, bots and probes, faults until the time is over, and the figures."""
 
 import asyncio
-import base64
 import contextlib
 import os
-import secrets
 import signal
 import time
 from collections.abc import AsyncIterator
@@ -137,7 +135,6 @@ class Chaos(Live):
         places = free_places(options.nodes + 1)
         if self.network is not None:
             places = self.network.places
-            assignments.append(f"security.cluster_key={base64.b64encode(secrets.token_bytes(32)).decode()}")
         self.cluster = cluster = LocalCluster(self.home, options.nodes, 0, assignments, places)
         cluster.orphaned = self.orphaned
         cluster.settings_of = lambda name: (f"store.url={store.url_for(self._writer(name))}",)

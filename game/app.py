@@ -17,6 +17,11 @@ from server.wire.messages import Request
 
 HOSTS: Final[frozenset[Role]] = frozenset({"host", "service"})
 PLAYERS: Final[frozenset[Role]] = frozenset({"player"})
+PAGES_OF: Final = (10, 25, 50, 100, 250, 500)
+"""Sizes of the pages that are asked of the nodes, so that clients who want nearly the same share an answer."""
+ROWS_A_MESSAGE: Final = 10
+"""Rows of a list that weigh as much in the sender's rate as a message."""
+LISTS_SHARED_S: Final = 0.2
 
 
 def _self(caller: Caller, _message: Any) -> str:
@@ -33,16 +38,25 @@ def _match(_caller: Caller, message: Any) -> str:
 
 def _page(_caller: Caller, message: m.MatchList) -> dict[str, Any]:
     after(message.cursor)  # a bad one is refused here, and not by every node
-    return {"limit": message.limit, "cursor": message.cursor}
+    limit = next(size for size in PAGES_OF if size >= message.limit)
+    return {"limit": limit, "cursor": message.cursor}
 
 
-def _matches(message: m.MatchList, rows: list[Any], missing: list[str]) -> m.Matches:
+def _list_cost(message: m.MatchList) -> int:
+    return 1 + message.limit // ROWS_A_MESSAGE
+
+
+def _merged(rows: list[Any]) -> list[m.MatchRow]:
     """Newest first; of two rows for one match (it is moving) the one with the later clock."""
     by_match: dict[str, m.MatchRow] = {}
     for row in sorted(rows, key=lambda row: int(row["time_ms"])):
         fields = {name: row[name] for name in m.MatchRow.__struct_fields__ if name in row}
         by_match[row["match"]] = m.MatchRow(**fields)
-    newest = sorted(by_match.values(), key=lambda row: (-row.created_wall_ms, row.match))[: message.limit]
+    return sorted(by_match.values(), key=lambda row: (-row.created_wall_ms, row.match))
+
+
+def _matches(message: m.MatchList, rows: list[m.MatchRow], missing: list[str]) -> m.Matches:
+    newest = rows[: message.limit]
     more = len(newest) == message.limit
     return m.Matches(message.id, newest, missing, cursor_of(newest[-1]) if more else None)
 
@@ -60,7 +74,7 @@ ROUTES: Final[Mapping[type[Request], AnyRoute]] = {
     m.MatchTick: Route(Match, Match.tick, _match, HOSTS),
     m.MatchEnd: Route(Match, Match.end, _match, HOSTS),
     m.MatchGet: Route(Match, Match.get, _match),
-    m.MatchList: QueryRoute("live_matches", _page, _matches),
+    m.MatchList: QueryRoute("live_matches", _page, _matches, merge=_merged, cost=_list_cost),
 }
 
 App = engine.App(
@@ -72,6 +86,7 @@ App = engine.App(
     routes=ROUTES,
     session_actor=Player,
     read_models=READ_MODELS,
+    shared_s=dict.fromkeys(READ_MODELS, LISTS_SHARED_S),
     pages=PAGES,
     console=CONSOLE,
     # Its tables are older than migrations of applications: they stand in the engine's history.

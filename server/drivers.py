@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from persistence.sql_store import SqlStore
     from server.actors.app import App
     from server.admin.app import AdminServer
+    from server.liveness.ports import OwnLeaseStore
     from server.node import Node
     from server.runtime.clock import Clock
     from server.runtime.metrics import Metrics
@@ -76,6 +77,13 @@ def build_store(settings: Settings, app: "App | None" = None) -> "SqlStore":
         history = history_of(app.name, app.migrations)
         versions[history.version_table] = newest(history)
     return SqlStore(settings.store, state_types=types, mappings=_mappings(app, types), versions=versions)
+
+
+def build_lease_store(settings: Settings) -> "OwnLeaseStore":
+    """A connection for renewals of the lease alone. Raises `BadSetting`."""
+    from persistence.lease_store import SqlLeaseStore
+
+    return SqlLeaseStore(settings.store)
 
 
 def own_history(app: "App") -> "History | None":
@@ -208,6 +216,7 @@ def build_journal(
 def build_node(settings: Settings) -> "Node":
     """A node with its real drivers. Raises `BadSetting`."""
     from server.cluster.membership import KinshipMembership
+    from server.liveness.renewing import RenewalThread
     from server.node import Drivers, Node
     from server.runtime.clock import SystemClock
     from server.runtime.metrics import Metrics
@@ -237,6 +246,7 @@ def build_node(settings: Settings) -> "Node":
         admin=_admin if settings.admin.enabled else None,
         journal=build_journal(settings, metrics, supervisor, clock, rng),
         asks_store=True,
+        renewing=RenewalThread(lambda: build_lease_store(settings)),
     )
     return Node(settings, app, signing_key(settings), drivers)
 

@@ -31,6 +31,7 @@ from server.eventlog.ports import LogStore
 from server.ids import ActorId, NodeAddress
 from server.liveness.judge import LIMITS, Judge, JudgeLimits, Verdicts
 from server.liveness.registration import Registration
+from server.liveness.renewing import RenewalTask, Renewing
 from server.runtime.clock import Clock
 from server.runtime.lag import LagProbe
 from server.runtime.metrics import Metrics
@@ -95,6 +96,7 @@ class Admin(Protocol):
 class Drivers(msgspec.Struct, frozen=True):
     """Everything that touches the outside. `listener` and `admin` are made for a gateway and a
     node; `admin` is None where nobody operates the node, `journal` where none is kept.
+    `renewing`: how the lease is renewed; on the event loop if it is None.
     `asks_store`: ask the store now and then who is dead in it, and who holds a lease there, and compare
     that with gossip."""
 
@@ -111,6 +113,7 @@ class Drivers(msgspec.Struct, frozen=True):
     journal: Journal | None = None
     asks_store: bool = False
     store_queries: StoreQueries = NoStoreQueries()
+    renewing: Renewing | None = None
 
 
 class Node:
@@ -172,7 +175,8 @@ class Node:
         """Start as `leaving`: the run before this one was drained."""
         self._state: MemberState = "joining"
         self._moved_before = 0
-        self._lease_tasks: list[asyncio.Task[Any]] = []
+        self._renewing = drivers.renewing or RenewalTask()
+        self._judging: asyncio.Task[None] | None = None
         self._registered: NodeAddress | None = None
 
     # ---- start ----
@@ -191,7 +195,8 @@ class Node:
             await drivers.journal.prepare()
         await drivers.store.open()
         self._registered = address = await self.registration.register()
-        self._lease_tasks = [self.supervisor.spawn(self.lease.run(address), "lease")]
+        if settings.store.lease:
+            self._renewing.start(self.lease, address, self.supervisor)
         if drivers.journal is not None:
             await drivers.journal.open(address)
         self.judge.start(address)
@@ -204,7 +209,7 @@ class Node:
             address.node, address.incarnation, settings.weight, "joining", drivers.transport.endpoint,
             self.client_url, self.admin_url,
         )  # fmt: skip
-        self._lease_tasks.append(self.supervisor.spawn(self.pipeline.undertaker.run(), "undertaker"))
+        self._judging = self.supervisor.spawn(self.pipeline.undertaker.run(), "undertaker")
         for work, name in (
             (self.write_behind.run(), "write-behind"),
             (self.pipeline.group_commit.run(), "group-commit"),
@@ -216,6 +221,7 @@ class Node:
         await drivers.membership.start(self.me, self._members_changed)
         await self._announce("leaving" if self.drained else "up")
         self.supervisor.every(settings.gossip.load_interval_s, self._tell_gossip, "load")
+        self.supervisor.every(settings.gossip.load_interval_s, self._count_turns, "turns")
         self.judge.watch(self.supervisor, drivers.asks_store)
         self.supervisor.every(TROUBLES_S, self._look_for_troubles, "troubles")
         if drivers.asks_store:
@@ -227,8 +233,7 @@ class Node:
 
     async def _undo_start(self) -> None:
         """Leave nothing: no port, no task, and no lease that the next start would wait out."""
-        for task in self._lease_tasks:
-            task.cancel()
+        await self._end_renewing()
         drivers = self.drivers
         await _step("sessions", self.gateway.stop(0.1))
         await _step("listener", self.listener.stop())
@@ -244,6 +249,12 @@ class Node:
         await _step("tasks", self.supervisor.stop())
         await _step("store queries", drivers.store_queries.close())
         await _step("store", drivers.store.close())
+
+    async def _end_renewing(self) -> None:
+        """Renew and judge no more: a renewal after `retire_node` would be refused."""
+        if self._judging is not None:
+            self._judging.cancel()
+        await _step("renewing", self._renewing.stop())
 
     def _all_stored(self) -> bool:
         """Nothing that this run has acknowledged is in its memory or its journal only."""
@@ -268,9 +279,12 @@ class Node:
         assert self.me is not None
         lag_ms = int(1000 * max(self.lag.lag_s, self.metrics.loop_lag_last_seconds))
         load = len(self.system.catalog.live)
-        self.metrics.turns_total = self.system.catalog.turns()
         self.me = msgspec.structs.replace(self.me, state=self._state, load=load, lag_ms=lag_ms)
         await self.drivers.membership.update(self.me)
+
+    async def _count_turns(self) -> None:
+        turns = await self.system.catalog.turns()
+        self.metrics.turns_total = max(turns, self.metrics.turns_total)  # some may have ended while it was counted
 
     def _members_changed(self) -> None:
         """Gossip says something new: hand it on in the fixed order."""
@@ -441,8 +455,7 @@ class Node:
     async def _leave(self, all_stored: bool) -> None:
         drivers = self.drivers
         await _step("gossip", drivers.membership.leave())
-        for task in self._lease_tasks:
-            task.cancel()  # a renewal after `retire_node` would be refused
+        await self._end_renewing()
         await self._retire(all_stored)
         if self.admin is not None:
             await _step("admin", self.admin.stop())

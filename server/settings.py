@@ -143,6 +143,8 @@ class StoreSettings(_Section, frozen=True):
     """False only for a deployment of one node."""
     lease_period_s: Seconds = 2.0
     lease_renew_s: Seconds = 0.5
+    lease_stall_s: Seconds = 5.0
+    """How long the event loop may stand still and its lease be renewed all the same. Past that others take over."""
     lease_grace_s: Seconds = 10.0
     """How long an expired lease is left to a node that still answers gossip (its interpreter or
     its store is busy) before others may take what it owns. It acknowledges nothing meanwhile."""

@@ -2,20 +2,17 @@
 every node over its own match activations; the answers of all nodes are put together elsewhere."""
 
 import heapq
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
 
 from game.match import rules
-from game.match.actor import Match
 from game.match.state import MatchState
 from game.messages import Assist, Death, Ended, Joined, Kill, Left, MatchEvent, MatchRow, Medal, Objective, Score
-from server.actors.app import ReadModel
+from server.actors.app import LocalActors, ReadModel
 from server.actors.context import ActorLog
 from server.errors import BadInput
-
-Activations = Callable[[str], Iterable[Any]]
 
 FEED_EVENTS: Final = 200
 """How far back, in events of the log, the feed of one match looks: the first of these that is
@@ -50,34 +47,23 @@ class Happening(msgspec.Struct, frozen=True):
     points: int = 0
 
 
-def live_matches(activations: Activations, params: Mapping[str, Any]) -> list[Any]:
+def live_matches(actors: LocalActors, params: Mapping[str, Any]) -> list[Any]:
     """A mapping for each match that has not ended, newest first by when it was made, at most `limit` (default and
     bound 500), those after `cursor` if there is one: the fields of `MatchRow`, and `leaders`, the best of its
     scoreboard, if `leaders` is 1. Raises `BadInput`."""
     limit, with_leaders = _count(params, "limit", MAX_MATCHES), _count(params, "leaders", 0) > 0
-    last = after(params.get("cursor", ""))
-    live = (actor for actor in activations("match") if _live(actor.state))
-    if last is not None:
-        live = (actor for actor in live if _newest_first(actor) > last)
-    newest = heapq.nsmallest(min(limit, MAX_MATCHES), live, key=_newest_first)
+    newest = actors.listed("match", after(params.get("cursor", "")), min(limit, MAX_MATCHES))
     return [_row(actor, with_leaders) for actor in newest]
 
 
-def match_board(activations: Activations, params: Mapping[str, Any]) -> list[Any]:
+def match_board(actors: LocalActors, params: Mapping[str, Any]) -> list[Any]:
     """Match `match`, if it is in memory here: one mapping with the fields of `Scoreboard`, plus
     `node`, `team_count` and `feed`, its newest `Happening`s, newest first. Raises `BadInput`."""
     key = params.get("match")
     if not isinstance(key, str) or not key:
         raise BadInput("match_board needs the parameter match")
-    return [_board(actor) for actor in activations("match") if actor.key == key and actor.state.host]
-
-
-def _live(state: MatchState) -> bool:
-    return bool(state.host) and state.phase != "ended"
-
-
-def _newest_first(actor: Match) -> tuple[int, str]:
-    return -actor.state.created_wall_ms, actor.key
+    actor = actors.find("match", key)
+    return [_board(actor)] if actor is not None and actor.state.host else []
 
 
 def cursor_of(row: MatchRow) -> str:
@@ -95,7 +81,7 @@ def after(cursor: object) -> tuple[int, str] | None:
     return -int(wall_ms), match
 
 
-def _row(actor: Match, with_leaders: bool) -> dict[str, Any]:
+def _row(actor: Any, with_leaders: bool) -> dict[str, Any]:
     state: MatchState = actor.state
     row = MatchRow(
         match=actor.key,
@@ -120,7 +106,7 @@ def _row(actor: Match, with_leaders: bool) -> dict[str, Any]:
     return out
 
 
-def _board(actor: Match) -> dict[str, Any]:
+def _board(actor: Any) -> dict[str, Any]:
     state: MatchState = actor.state
     log = actor.context.log()
     board = rules.scoreboard(state, actor.key, 0, log.durable_seq, actor.clock_ms)

@@ -74,6 +74,7 @@ class Match(MatchFace):
     """Silence of the host, without command or tick, after which it counts as vanished."""
     evolve = staticmethod(rules.evolve)
     finished = staticmethod(rules.finished)
+    list_order = staticmethod(rules.list_order)
 
     __slots__ = ("clock_ms", "host_seen_s", "later", "rounds", "unsettled")
 

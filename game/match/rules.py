@@ -376,6 +376,11 @@ def evolve(state: MatchState, record: Record) -> MatchState:
     return replace(state, **changes)
 
 
+def list_order(state: MatchState) -> int | None:
+    """The place of a match among those that have not ended, newest first by when it was made."""
+    return -state.created_wall_ms if state.host and state.phase != "ended" else None
+
+
 def finished(state: MatchState) -> bool:
     """Whether the log is complete with this state: no event follows the match's end."""
     return state.phase == "ended"

@@ -5,8 +5,8 @@ wait for each other instead of dying; what deadlocks all the same is repeated, a
 Key order is what the planner is left with: hash and merge joins and sequential scans are off
 for these connections, so a batch is a loop over sorted keys with an index look-up each.
 
-Renewals of the node's lease have a connection of their own, and so has what judges other nodes:
-neither may wait behind a flush, nor a renewal behind a judgment.
+Renewals of the node's lease have a connection of their own (and, in a node, a pool of one in the thread that
+renews), and so has what judges other nodes: neither may wait behind a flush, nor a renewal behind a judgment.
 
 What the protocol relies on is set for every connection, whatever the role or the database says:
 READ COMMITTED, because a snapshot that is older than the lock for which a statement waited would
@@ -16,7 +16,7 @@ because an incarnation or an epoch that is lost in a crash would be issued again
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import Any, Final, Literal, NamedTuple, TypeVar
 
 import asyncpg  # type: ignore[import-untyped]
@@ -40,6 +40,7 @@ RETRY_S: Final = 0.5
 Lane = Literal["work", "lease", "judge"]
 """Connections that a unit of work takes: the pool for most things, or one of the two that stand apart, so that
 a busy pool never delays a lease or a judgement."""
+ALL_LANES: Final[tuple[Lane, ...]] = ("work", "lease", "judge")
 
 _DURABLE: Final = (
     "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
@@ -73,8 +74,10 @@ class PostgresPool:
     """Runs units of work. Raises `Internal` for a value that the database cannot take, and
     `Unavailable` for whatever else goes wrong below."""
 
-    def __init__(self, address: Address, settings: StoreSettings, rng: random.Random) -> None:
-        self._address, self._settings, self._rng = address, settings, rng
+    def __init__(
+        self, address: Address, settings: StoreSettings, rng: random.Random, wanted: Collection[Lane] = ALL_LANES
+    ) -> None:
+        self._address, self._settings, self._rng, self._wanted = address, settings, rng, wanted
         self._lanes: dict[Lane, _Connections] = {}
         self._connectors: list[Connector] = []
 
@@ -84,16 +87,18 @@ class PostgresPool:
         whole_s = settings.statement_timeout_s
         # Half a lease is left for a renewal on a new connection when this one has gone silent.
         short_s = min(whole_s, settings.lease_period_s / 2)
-        self._lanes = {
+        lanes: dict[Lane, _Connections] = {
             "work": self._make(settings.pool_size, whole_s, whole_s + GRACE_S),
             "lease": self._make(1, SERVER_SHARE * short_s, short_s),
             # A unit of work that waits here may hold rows for which renewals wait.
             "judge": self._make(1, SERVER_SHARE * short_s, short_s, lock_s=settings.lease_renew_s / 2),
         }
+        self._lanes = {name: lane for name, lane in lanes.items() if name in self._wanted}
         for lane in self._lanes.values():
             await lane.pool
         try:
-            await self._check_pooler()
+            if "work" in self._lanes:
+                await self._check_pooler()
         except BaseException:
             await self.close()
             raise

@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from persistence.engine.mapping import Mapping
-from persistence.engine.postgres import PostgresPool, affected
+from persistence.engine.postgres import ALL_LANES, Lane, PostgresPool, affected
 from persistence.engine.rows import (
     Batch,
     Claimed,
@@ -115,8 +115,10 @@ def _statements(mapping: Mapping) -> PostgresStatements:
 class PostgresDatabase:
     """`persistence.engine.rows.Database` on PostgreSQL."""
 
-    def __init__(self, address: Address, settings: StoreSettings, rng: random.Random) -> None:
-        self._pool = PostgresPool(address, settings, rng)
+    def __init__(
+        self, address: Address, settings: StoreSettings, rng: random.Random, lanes: Collection[Lane] = ALL_LANES
+    ) -> None:
+        self._pool = PostgresPool(address, settings, rng, lanes)
 
     async def open(self) -> None:
         await self._pool.open()

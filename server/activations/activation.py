@@ -200,7 +200,9 @@ class Activation(Turns):
         if self.dropped:
             return  # a turn that goes on after its activation has ended
         if self._timers is None:
-            self._timers = Timers(self.fire, self._node.clock, running=not self.frozen)
+            self._timers = Timers(
+                self.fire, self._node.clock, self._node.timer_gate, needs_lease=self.durable, running=not self.frozen
+            )
         self._timers.set(name, delay_s, args)
 
     def cancel_timer(self, name: str) -> None:
@@ -216,18 +218,26 @@ class Activation(Turns):
             return
         if isinstance(result, asyncio.Future):
             result.add_done_callback(partial(self._fired, name, args))
+        elif self._timers is not None:
+            self._timers.went_well(name)
 
     def _fired(self, name: str, args: tuple[Any, ...], done: "asyncio.Future[Any]") -> None:
         error = done.exception() if not done.cancelled() else None
         if error is not None:
             self._not_fired(name, args, error)
+        elif self._timers is not None:
+            self._timers.went_well(name)
 
     def _not_fired(self, name: str, args: tuple[Any, ...], error: BaseException) -> None:
         """Note that a timer's turn failed; where nothing happened the timer is set again, so that what goes
         by timers does not end with one refusal."""
         self._node.timer_failed(self.id, name, error)
-        if isinstance(error, Retryable) and not self.dropped and name not in (self._timers or ()):
-            self.set_timer(name, error.retry_after_s or Retryable.default_retry_s, args)
+        timers = self._timers
+        if timers is not None and name not in timers:
+            if isinstance(error, Retryable):
+                timers.refused(name, args, error)
+            else:
+                timers.went_well(name)
 
     @property
     def timers(self) -> int:

@@ -6,6 +6,7 @@
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Protocol
 
+from server.activations.timer_gate import TimerGate
 from server.actors.actor import Actor
 from server.actors.methods import Method
 from server.actors.outlet import Outlet
@@ -75,6 +76,9 @@ class ActivationNode(Protocol):
 
     @property
     def group_commit(self) -> GroupCommit: ...
+
+    @property
+    def timer_gate(self) -> TimerGate: ...
 
     @property
     def outlet(self) -> Outlet: ...

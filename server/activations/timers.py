@@ -1,31 +1,48 @@
 """The timers of one activation: one a method name, set again it is moved.
 
-Stopped, they keep their times and do not ring; what would have rung meanwhile rings when they go on.
+Stopped, they keep their times and do not ring; what would have rung meanwhile rings when they go on. What is due
+rings through the node's gate (`timer_gate.py`), which may let it wait.
 """
 
 import asyncio
 from collections.abc import Callable
 from typing import Any
 
+from server.activations.timer_gate import TimerGate
+from server.errors import Retryable
 from server.runtime.clock import Clock
 
 
 class _Timer:
-    __slots__ = ("args", "due", "handle")
+    __slots__ = ("args", "due", "handle", "waits")
 
     def __init__(self, due: float, args: tuple[Any, ...]) -> None:
         self.due, self.args = due, args
         self.handle: asyncio.TimerHandle | None = None
+        self.waits = False
+        """Due, and at the gate."""
 
 
 class Timers:
-    """`ring(name, args)` is called when one is due; it is not set any more then."""
+    """`ring(name, args)` is called when one is due; it is not set any more then. `needs_lease`: its turn would be
+    refused while the node's lease is out."""
 
-    __slots__ = ("_clock", "_ring", "_running", "_set")
+    __slots__ = ("_clock", "_gate", "_refusals", "_ring", "_running", "_set", "needs_lease")
 
-    def __init__(self, ring: Callable[[str, tuple[Any, ...]], None], clock: Clock, running: bool) -> None:
-        self._ring, self._clock, self._running = ring, clock, running
+    def __init__(
+        self,
+        ring: Callable[[str, tuple[Any, ...]], None],
+        clock: Clock,
+        gate: TimerGate,
+        *,
+        needs_lease: bool,
+        running: bool,
+    ) -> None:
+        self._ring, self._clock, self._gate, self._running = ring, clock, gate, running
+        self.needs_lease = needs_lease
         self._set: dict[str, _Timer] = {}
+        self._refusals: dict[str, int] = {}
+        """Refusals in a row of each timer's turn."""
 
     def __len__(self) -> int:
         return len(self._set)
@@ -47,10 +64,12 @@ class Timers:
     def clear(self) -> None:
         for name in list(self._set):
             self.cancel(name)
+        self._gate.forget(self)
 
     def stop(self) -> None:
         self._running = False
         for timer in self._set.values():
+            timer.waits = False
             if timer.handle is not None:
                 timer.handle.cancel()
                 timer.handle = None
@@ -59,7 +78,7 @@ class Timers:
         self._running = True
         now = self._clock.now()
         for name, timer in self._set.items():
-            if timer.handle is None:
+            if timer.handle is None and not timer.waits:
                 self._start(name, timer, max(0.0, timer.due - now))
 
     def left(self) -> list[tuple[str, float, tuple[Any, ...]]]:
@@ -67,10 +86,31 @@ class Timers:
         now = self._clock.now()
         return [(name, max(0.0, timer.due - now), timer.args) for name, timer in self._set.items()]
 
+    def ring_due(self) -> None:
+        """Ring those that wait at the gate."""
+        for name, timer in list(self._set.items()):
+            if timer.waits and self._set.get(name) is timer:
+                del self._set[name]
+                self._ring(name, timer.args)
+
+    def refused(self, name: str, args: tuple[Any, ...], error: Retryable) -> None:
+        """Set a timer again whose turn was refused."""
+        times = self._refusals[name] = self._refusals.get(name, 0) + 1
+        self.set(name, self._gate.put_off(self.needs_lease, times, error), args)
+
+    def went_well(self, name: str) -> None:
+        """The turn of a timer was not refused."""
+        self._refusals.pop(name, None)
+
     def _start(self, name: str, timer: _Timer, delay_s: float) -> None:
         timer.handle = asyncio.get_running_loop().call_later(delay_s, self._due, name, timer)
 
     def _due(self, name: str, timer: _Timer) -> None:
-        if self._set.get(name) is timer:
+        if self._set.get(name) is not timer:
+            return
+        timer.handle = None
+        if self._gate.admit(self):
             del self._set[name]
             self._ring(name, timer.args)
+        else:
+            timer.waits = True

@@ -120,6 +120,13 @@ class Actor(Generic[S]):
         """Does nothing but be a turn: called on another node where an activation that lived by
         itself has ended without moving, so that `activated` can set its timers again."""
 
+    @staticmethod
+    def list_order(state: Any) -> Any:
+        """The actor's place in the list of its kind that each node keeps for read models, smallest first and then by
+        key; None where it is not listed. A kind that does not define it has no list. Asked at the end of each turn
+        that changes state, so it is quick."""
+        return None
+
     def may_watch(self, caller: Caller) -> bool:
         """Tell whether `caller` may watch this actor: asked at each `watch`, before anything is streamed to it. It
         sees the last boundary and changes nothing."""

@@ -36,6 +36,10 @@ class QueryRoute(msgspec.Struct, frozen=True):
     params: Callable[[Caller, Any], dict[str, Any]]
     answer: Callable[[Any, list[Any], list[str]], Reply]
     roles: frozenset[Role] = EVERYONE
+    merge: Callable[[list[Any]], list[Any]] | None = None
+    """`answer` gets `merge(rows)` instead, which is made once for all who share the rows."""
+    cost: Callable[[Any], int] | None = None
+    """Messages that one of this kind counts for in its sender's rate; 1 if None."""
 
 
 class StoreRoute(msgspec.Struct, frozen=True):
@@ -46,12 +50,33 @@ class StoreRoute(msgspec.Struct, frozen=True):
     params: Callable[[Caller, Any], dict[str, Any]]
     answer: Callable[[Any, list[dict[str, Any]]], Reply]
     roles: frozenset[Role] = EVERYONE
+    cost: Callable[[Any], int] | None = None
+    """As of a `QueryRoute`."""
 
 
 AnyRoute = Route | QueryRoute | StoreRoute
 
-ReadModel = Callable[[Callable[[str], Iterable[Actor[Any]]], Mapping[str, Any]], list[Any]]
-"""`read_model(activations_of_kind, params) -> rows`: runs on one node over its own activations,
+
+class LocalActors(Protocol):
+    """The actors in memory on one node, for read models. One that asks for all of a kind takes the loop for as long as
+    it looks at them: that is for kinds of which there are few."""
+
+    def __call__(self, kind: str) -> Iterable[Actor[Any]]:
+        """All of a kind."""
+        ...
+
+    def find(self, kind: str, key: str) -> Actor[Any] | None:
+        """The one of that name, if it is in memory here."""
+        ...
+
+    def listed(self, kind: str, after: tuple[Any, str] | None, limit: int) -> list[Actor[Any]]:
+        """At most `limit` of a kind in the order of its `Actor.list_order`, those that stand after `after`, an order
+        and a key, if that is given."""
+        ...
+
+
+ReadModel = Callable[[LocalActors, Mapping[str, Any]], list[Any]]
+"""`read_model(actors, params) -> rows`: runs on one node over its own activations,
 synchronously and without changing them; rows are plain lists, dicts and scalars."""
 
 
@@ -111,6 +136,8 @@ class App(msgspec.Struct, frozen=True):
     `store_queries` names a `Mapping[str, persistence.engine.queries.StoreQuery]`. `commands` gives for each
     command of the command line a function `register(cyclopts_app)`.
 
+    `shared_s` gives for read models the seconds for which an answer is given again to whoever asks the same.
+
     `codes` gives for each code of a `Rejected` that its rules raise the meaning, for docs/protocol.json."""
 
     name: str
@@ -129,6 +156,7 @@ class App(msgspec.Struct, frozen=True):
     store_queries: str | None = None
     commands: Mapping[str, str] = {}
     codes: Mapping[str, str] = {}
+    shared_s: Mapping[str, float] = {}
 
     def __post_init__(self) -> None:
         """Raises `BadSetting` for an actor with reminders whose state cannot remember them, for one that lives on

@@ -31,6 +31,8 @@ _HELP = {
     "activations_dropped_total": "Activations dropped, for whatever reason.",
     "turns_total": "Actor turns run.",
     "turn_errors_total": "Turns that raised an error that was not the caller's.",
+    "timers_parked": "Actors with timers that are due and wait for this node's lease.",
+    "timers_refused_total": "Turns of timers that were refused or failed.",
     "mailbox_wait_seconds": "Time that calls waited for their turn.",
     "mailbox_refused_total": "Calls refused because a mailbox was full.",
     "calls_remote_total": "Actor calls sent to another node.",

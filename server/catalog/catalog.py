@@ -8,7 +8,7 @@ elsewhere, and its moving there), `departure.py` (the end of all at a planned st
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from typing import Any, Final
 
 import structlog
@@ -20,6 +20,7 @@ from server.activations.parcels import Arrival
 from server.activations.ports import ActivationNode
 from server.actors.actor import Actor, LoggedActor
 from server.catalog.expected import Expected
+from server.catalog.listings import Listings
 from server.catalog.misplaced import Misplaced
 from server.catalog.ports import Locations
 from server.catalog.services import CurrentView, Services, StorageParts
@@ -34,6 +35,8 @@ from server.storage.ports import Absent, Owned
 log = structlog.get_logger(__name__)
 CLOSE_BATCH: Final = 500
 """Activations that are stored and released at a time."""
+AT_ONCE: Final = 2_000
+"""Activations that are looked at before the loop gets its turn."""
 MAX_COMMITS: Final = 100
 """Commits that a deactivation waits for, at most, until a log is stored."""
 
@@ -62,6 +65,7 @@ class Catalog:
         self.live: dict[ActorId, Activation] = {}
         self.live_by_kind: dict[str, dict[ActorId, Activation]] = {}
         """`live`, indexed by kind."""
+        self.listings = Listings(services.app.actors)
         self.expected = Expected()
         self._loading: dict[ActorId, asyncio.Future[Activation]] = {}
         self.closed: GarrisonError | None = None
@@ -219,6 +223,7 @@ class Catalog:
         except GarrisonError as error:
             self.discard(activation, error)
             raise
+        self.listings.put(activation.kind, activation.id, activation.boundary)
         if activation.has_log and activation.log().unsealed:
             self._group_commit.seal_later(activation.log())
         owner = current.owner(activation.id)
@@ -236,6 +241,7 @@ class Catalog:
         if self.live.get(activation.id) is activation:
             del self.live[activation.id]
             del self.live_by_kind[activation.kind][activation.id]
+            self.listings.remove(activation.kind, activation.id)
             self._past_turns += activation.turn_count
         activation.drop(error)
         self._write_behind.forget(activation)
@@ -355,18 +361,40 @@ class Catalog:
         while True:
             await asyncio.sleep(settings.collect_interval_s)
             self._idle_ticks += 1
-            live = self.live.values()
-            unused = [it for it in live if it.retiring and it.idle and not self._watched(it)]
-            if self._idle_ticks >= ticks_idle:
+            sweep = self._idle_ticks >= ticks_idle
+            if sweep:
                 self._idle_ticks = 0
-                unused += [it for it in live if it.turn_count == it.turn_count_at_last_sweep and self._may_end(it)]
-                for activation in live:
-                    activation.turn_count_at_last_sweep = activation.turn_count
-            await guarded(self.deactivate(unused))
+            await guarded(self.deactivate(await self._unused(sweep)))
 
-    def turns(self) -> int:
+    async def _unused(self, sweep: bool) -> list[Activation]:
+        """Activations that asked to end and are idle; with `sweep` also those that ran no turn since the last one."""
+        unused = []
+        async for some in self._slices():
+            for it in some:
+                if it.retiring:
+                    if it.idle and not self._watched(it):
+                        unused.append(it)
+                elif sweep and it.turn_count == it.turn_count_at_last_sweep and self._may_end(it):
+                    unused.append(it)
+                if sweep:
+                    it.turn_count_at_last_sweep = it.turn_count
+        return unused
+
+    async def _slices(self) -> AsyncIterator[list[Activation]]:
+        """All that live here now, a slice at a time, between which the loop does other things: some of a later slice
+        may have ended meanwhile."""
+        live = list(self.live.values())
+        for start in range(0, len(live), AT_ONCE):
+            if start:
+                await asyncio.sleep(0)
+            yield live[start : start + AT_ONCE]
+
+    async def turns(self) -> int:
         """Turns of all activations so far, those that ended included."""
-        return self._past_turns + sum(activation.turn_count for activation in self.live.values())
+        total = 0
+        async for some in self._slices():
+            total += sum(it.turn_count for it in some if not it.dropped)
+        return self._past_turns + total
 
     def _may_end(self, activation: Activation) -> bool:
         return activation.idle and not activation.retiring and not activation.timers and not self._watched(activation)

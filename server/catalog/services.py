@@ -13,6 +13,7 @@ from server.actors.app import App
 from server.cluster.view import View
 from server.eventlog.ports import LogStore
 from server.ids import ActorId, NodeAddress
+from server.liveness.lease import NodeLease
 from server.runtime.clock import Clock
 from server.runtime.metrics import Metrics
 from server.runtime.supervisor import Supervisor
@@ -44,6 +45,9 @@ class Services(msgspec.Struct, frozen=True):
 
 class StorageParts(Protocol):
     """The storage pipeline of the node, as far as actors use it."""
+
+    @property
+    def lease(self) -> NodeLease: ...
 
     @property
     def claimer(self) -> Claimer: ...

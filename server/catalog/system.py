@@ -16,6 +16,7 @@ import structlog
 
 from server.activations.activation import Activation
 from server.activations.ports import Asking, Observer
+from server.activations.timer_gate import TimerGate
 from server.actors.actor import Actor
 from server.actors.methods import Method, MethodTable, methods_of
 from server.actors.outlet import Outlet
@@ -23,6 +24,7 @@ from server.catalog.arrivals import Arrivals
 from server.catalog.catalog import Catalog
 from server.catalog.departure import Departure
 from server.catalog.dispatcher import Dispatcher
+from server.catalog.listings import ActorsHere
 from server.catalog.migration import Migrator
 from server.catalog.misplaced import Misplaced
 from server.catalog.orphans import Orphans
@@ -34,6 +36,7 @@ from server.cluster.view import View
 from server.directory.directory import Directory
 from server.errors import GarrisonError
 from server.ids import ActorId, Incarnation, NodeAddress, NodeId
+from server.runtime.logs import LoggedOften
 
 log = structlog.get_logger(__name__)
 
@@ -51,6 +54,8 @@ class ActorSystem:
         self.store_queries = services.store_queries
         self.takeover, self.durability = storage.takeover, storage.durability
         self.write_behind, self.group_commit = storage.write_behind, storage.group_commit
+        self.timer_gate = TimerGate(storage.lease, services.clock, services.rng, services.metrics)
+        self._refused_timers = LoggedOften(lambda **fields: log.warning("timer turn failed", **fields))
         self.current = current = CurrentView(NodeAddress(NodeId(services.settings.node), Incarnation(0)), View(()))
         self._methods: MethodTable = {cls: methods_of(cls) for cls in services.app.actors}
         self._observers: dict[str, list[Observer]] = {}
@@ -79,7 +84,10 @@ class ActorSystem:
         )
         self.rebalance = Rebalance(services, current, catalog=catalog, misplaced=self.misplaced, migrator=self.migrator)
         self.departure = Departure(services, current, catalog=catalog, rebalance=self.rebalance, calls=self.dispatcher)
-        self.queries = Queries(services, current, actors=self.activations)
+        for kind in catalog.listings.kinds:
+            self._observers.setdefault(kind, []).append(catalog.listings.changed)
+        here = ActorsHere(self._actor, self.activations, catalog.listings)
+        self.queries = Queries(services, current, actors=here)
         self.reminders = Reminders(services, current, catalog=catalog, calls=self.dispatcher)
         self.orphans = Orphans(services, current, catalog=catalog, calls=self.dispatcher)
 
@@ -153,6 +161,10 @@ class ActorSystem:
         """The local actors of `kind`."""
         return [activation.actor for activation in self.catalog.live_by_kind.get(kind, {}).values()]
 
+    def _actor(self, identity: ActorId) -> Actor[Any] | None:
+        activation = self.catalog.live.get(identity)
+        return activation.actor if activation is not None else None
+
     def counts(self) -> dict[str, int]:
         """How many activations of each kind live here."""
         return {kind: len(some) for kind, some in self.catalog.live_by_kind.items() if some}
@@ -214,4 +226,5 @@ class ActorSystem:
 
     def timer_failed(self, identity: ActorId, name: str, error: BaseException) -> None:
         """Note that the turn of timer `name` failed."""
-        log.warning("timer turn failed", actor=identity, method=name, why=str(error))
+        self.metrics.timers_refused_total += 1
+        self._refused_timers.note(actor=identity, method=name, why=str(error))

@@ -5,19 +5,25 @@ period, on the boot-time clock, which runs on while the machine sleeps; `holds` 
 last step before a durable turn's outputs leave. A refused renewal is final: `on_lost` is called
 once and the node must come back as a new incarnation.
 
+A node renews from a thread (`renewing.py`), so that a busy event loop costs no lease. `safe_until`, `held_since`
+and `lost` are written by whoever renews, and read anywhere: each is one reference, `safe_until` only grows until
+it falls for good, and the loop compares it with a clock that it reads first. Everything else that a renewal
+brings about happens on the loop, by way of `to_loop`. A loop that stands still must not hold its actors for ever:
+`watch_loop` notes that it runs, and past `lease_stall_s` without such a note nothing is renewed until the next.
+
 Judging others (`undertaker.py`) has a task of its own: it may have to wait for locks, and renewing must not
 wait for it.
 """
 
 import asyncio
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
 from server.errors import GarrisonError
 from server.ids import NodeAddress
-from server.liveness.ports import NodeStore
+from server.liveness.ports import LeaseStore
 from server.runtime.clock import Clock
 from server.runtime.metrics import Metrics
 from server.settings import StoreSettings
@@ -27,6 +33,8 @@ SAFE_SHARE: Final = 0.9
 """Share of the period for which a node relies on its lease: the rest is for clocks that run at different speeds."""
 LATE_RENEWALS: Final = 2
 """Pauses between renewals for which one may wait before it counts as failing."""
+TICK_S: Final = 0.1
+"""Pause between notes that the event loop runs, and between looks at one that stands still."""
 
 
 class NodeLease:
@@ -34,7 +42,7 @@ class NodeLease:
 
     def __init__(
         self,
-        store: NodeStore,
+        store: LeaseStore,
         settings: StoreSettings,
         clock: Clock,
         metrics: Metrics,
@@ -44,15 +52,23 @@ class NodeLease:
         self._on_lost = on_lost
         self.lost = False
         self.safe_until = 0.0 if settings.lease else float("inf")
-        self.on_granted: Callable[[float], None] = lambda sent_at: None
-        """Called after each grant, with the boot time at which it was asked for: what waited for
-        the lease to hold may go on."""
+        self._on_granted: list[Callable[[float], None]] = []
+        self.to_loop: Callable[..., object] = _at_once
+        """`to_loop(call, *args)` calls on the event loop; whoever renews from elsewhere sets it."""
         self.held_since = 0.0
         """Boot time since which it has held without a gap."""
+        self._ticked_at: float | None = None
+        """Boot time of the loop's last note that it runs; None where nobody notes it."""
+        self._stalled = False
         self._failed_why = ""
         self._asked_at: float | None = None
         self.renewed = asyncio.Event()
         """Set after each renewal, for whoever judges others then."""
+
+    def when_granted(self, call: Callable[[float], None]) -> None:
+        """Call `call(sent_at)` on the loop after each grant, with the boot time at which it was asked for: what waited
+        for the lease to hold may go on, if it holds then."""
+        self._on_granted.append(call)
 
     def granted(self, sent_at: float) -> None:
         """A lease was granted by a statement that was sent at `sent_at` (boot time)."""
@@ -62,7 +78,11 @@ class NodeLease:
         if now >= self.safe_until:
             self.held_since = now  # granted between the sending and now, and perhaps run out before
         self.safe_until = max(self.safe_until, sent_at + SAFE_SHARE * self._settings.lease_period_s)
-        self.on_granted(sent_at)
+        self.to_loop(self._tell, sent_at)
+
+    def _tell(self, sent_at: float) -> None:
+        for call in self._on_granted:
+            call(sent_at)
 
     def holds(self) -> bool:
         """Whether durable work may be acknowledged now."""
@@ -87,25 +107,46 @@ class NodeLease:
         now = self._clock.boot()
         return now < self.safe_until and now >= since + self._settings.lease_period_s
 
-    async def run(self, me: NodeAddress) -> None:
+    async def watch_loop(self) -> None:
+        """Note again and again that the event loop runs. A task of the loop, before renewals from elsewhere begin."""
+        while True:
+            self._ticked_at = self._clock.boot()
+            await asyncio.sleep(TICK_S)
+
+    def _stands_still(self, now: float) -> bool:
+        """Whether the event loop has not run for too long to be held up for; tells it once each time."""
+        still_s = now - self._ticked_at if self._ticked_at is not None else 0.0
+        stalled = still_s > self._settings.lease_stall_s
+        if stalled:
+            self._failed_why = f"the event loop has stood still for {still_s:.0f} s"
+            if not self._stalled:
+                log.warning("lease not renewed: the event loop stands still", for_s=round(still_s, 1))
+        self._stalled = stalled
+        return stalled
+
+    async def run(self, me: NodeAddress, store: LeaseStore | None = None) -> None:
         """Renew until refused, at once where the answer to the last renewal took longer than
-        `lease_renew_s`. Does nothing for a deployment without leases."""
+        `lease_renew_s`. Does nothing for a deployment without leases. `store`: instead of the one of the loop,
+        where this runs elsewhere."""
         if not self._settings.lease:
             return
         while True:
             sent_at = self._clock.boot()
-            if not await self._renew(me, sent_at):
+            pause_s = self._settings.lease_renew_s
+            if self._stands_still(sent_at):
+                pause_s = TICK_S
+            elif not await self._renew(me, sent_at, store or self._store):
                 break
-            await asyncio.sleep(max(0.0, sent_at + self._settings.lease_renew_s - self._clock.boot()))
+            await asyncio.sleep(max(0.0, sent_at + pause_s - self._clock.boot()))
         self.lost = True
         self.safe_until = 0.0
         log.error("lease refused: this incarnation is over", node=str(me))
-        self._on_lost()
+        self.to_loop(self._on_lost)
 
-    async def _renew(self, me: NodeAddress, sent_at: float) -> bool:
+    async def _renew(self, me: NodeAddress, sent_at: float, store: LeaseStore) -> bool:
         self._asked_at = sent_at
         try:
-            granted = await self._store.renew_lease(me, self._settings.lease_period_s)
+            granted = await store.renew_lease(me, self._settings.lease_period_s)
         except Exception as error:
             self._failed("lease not renewed", error)
             return True
@@ -114,15 +155,25 @@ class NodeLease:
         self._failed_why = ""
         if granted:
             self.granted(sent_at)
-            self._metrics.lease_renewals_total += 1
-            self.renewed.set()
+            self.to_loop(self._renewed)
         return granted
+
+    def _renewed(self) -> None:
+        self._metrics.lease_renewals_total += 1
+        self.renewed.set()
 
     def _failed(self, what: str, error: Exception) -> None:
         """Count and log it. Whatever the store raises, the series goes on: without it the node would neither
         renew nor learn that it is over."""
-        self._metrics.lease_failures_total += 1
         self._failed_why = str(error)
+        self.to_loop(self._count_failure)
         known = isinstance(error, GarrisonError)
         left_s = round(self.safe_until - self._clock.boot(), 2)
         log.warning(what, why=str(error), left_s=left_s, exc_info=None if known else error)
+
+    def _count_failure(self) -> None:
+        self._metrics.lease_failures_total += 1
+
+
+def _at_once(call: Callable[..., Any], *args: Any) -> None:
+    call(*args)

@@ -36,7 +36,21 @@ class Estate(msgspec.Struct, frozen=True, order=True):
     journal: str
 
 
-class NodeStore(Protocol):
+class LeaseStore(Protocol):
+    """The store, as far as a lease is renewed in it."""
+
+    async def renew_lease(self, me: NodeAddress, lease_s: float) -> bool:
+        """Extend the lease from now. False, for ever, once the node is not `up`."""
+        ...
+
+
+class OwnLeaseStore(LeaseStore, Protocol):
+    """A connection for renewals alone. It connects when it is first used, and belongs to the loop that uses it."""
+
+    async def close(self) -> None: ...
+
+
+class NodeStore(LeaseStore, Protocol):
     """Runs of nodes: one row each, which is never reused."""
 
     async def register_node(self, node: NodeId, lease_s: float | None, journal: str = "") -> Incarnation:
@@ -44,10 +58,6 @@ class NodeStore(Protocol):
         (empty: it keeps none). Earlier runs of the same name that are `left`, expired or without
         a lease become `dead`; raises `Unavailable` with `retry_after_s` while an earlier run still
         holds a live lease."""
-        ...
-
-    async def renew_lease(self, me: NodeAddress, lease_s: float) -> bool:
-        """Extend the lease from now. False, for ever, once the node is not `up`."""
         ...
 
     async def bury_expired(self, spare: Collection[NodeAddress] = (), grace_s: float = 0.0) -> list[NodeAddress]:

@@ -1,9 +1,10 @@
 """Structured logs on standard error: for people by default, one JSON object a line on request."""
 
+import asyncio
 import io
 import logging
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from typing import Any, TextIO
 
 import structlog
@@ -58,3 +59,32 @@ def configure(settings: LogSettings, node: str) -> None:
         )
     )
     logging.basicConfig(handlers=[handler], level=max(level, logging.WARNING))
+
+
+class LoggedOften:
+    """A line of the log for something that may happen thousands of times a second: the first is written at once, the
+    others of each second as one line, with their number (`count`) and the fields of the last."""
+
+    def __init__(self, write: Callable[..., object]) -> None:
+        self._write = write
+        self._count = 0
+        self._fields: dict[str, object] | None = None
+        """Set while a second runs."""
+
+    def note(self, **fields: object) -> None:
+        """Count one more. On the event loop only."""
+        if self._fields is None:
+            self._write(**fields)
+            asyncio.get_running_loop().call_later(1.0, self._second_over)
+        else:
+            self._count += 1
+        self._fields = fields
+
+    def _second_over(self) -> None:
+        count, fields = self._count, self._fields
+        self._count, self._fields = 0, None
+        if count:
+            assert fields is not None
+            self._write(count=count, **fields)
+            self._fields = fields
+            asyncio.get_running_loop().call_later(1.0, self._second_over)

@@ -58,6 +58,8 @@ class Metrics:
         self.activations_dropped_total = 0
         self.turns_total = 0
         self.turn_errors_total = 0
+        self.timers_parked = 0
+        self.timers_refused_total = 0
         self.mailbox_wait_seconds = Histogram()
         self.mailbox_refused_total = 0
         self.calls_remote_total = 0

@@ -74,7 +74,7 @@ class Gateway:
             system, app, ticks, drivers.supervisor, drivers.rng, self.settings.max_subscriptions,
             max(1, per_link // 4), limits.streams,
         )  # fmt: skip
-        requests = Requests(app, system, drivers.store_queries, drivers.supervisor, drivers.metrics)
+        requests = Requests(app, system, drivers.store_queries, drivers.supervisor, drivers.metrics, ticks)
         self.latest = LatestTopics(
             system, app, ticks, self.settings.max_subscriptions, max(1, per_link // 4), limits.streams.renew_s
         )
@@ -187,7 +187,8 @@ class Gateway:
     def session_rows(self, offset: int, limit: int, subject: str) -> list[dict[str, Any]]:
         """See `server.sessions.read_model.session_rows`."""
         node = str(self._system.me.node)
-        return session_rows(self.table.sessions.values(), node, self.ticks, offset, limit, subject)
+        sessions = self.table.of_subject(subject) if subject else self.table.sessions.values()
+        return session_rows(sessions, node, self.ticks, offset, limit)
 
 
 def _codecs(requests: tuple[type[Request], ...]) -> tuple[dict[Format, Codec], dict[Format, Callable[[bytes], Any]]]:

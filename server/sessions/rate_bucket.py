@@ -17,7 +17,7 @@ class TokenBucket:
     never more than `burst + GRANT + rate_per_s * time`.
     """
 
-    __slots__ = ("_at", "_due", "_granted", "_rest", "burst", "hurried", "rate_per_s", "tokens")
+    __slots__ = ("_at", "_costly_due", "_due", "_granted", "_rest", "burst", "hurried", "rate_per_s", "tokens")
 
     def __init__(self, rate_per_s: float, burst: int, now: float) -> None:
         self.rate_per_s = rate_per_s
@@ -28,7 +28,7 @@ class TokenBucket:
         """The tokens of the last grant were used up faster than they are regained."""
         self._rest = burst - self.tokens  # not handed out yet
         self._at = now
-        self._due = now
+        self._due = self._costly_due = now
 
     def take(self, now: float) -> bool:
         """Take one token; False if there is none."""
@@ -52,6 +52,23 @@ class TokenBucket:
         come when they were told to."""
         self._due = max(self._due, now) + 1.0 / self.rate_per_s
         return self._due - now
+
+    def charge(self, cost: int, now: float) -> float:
+        """Take `cost` more tokens for a message that weighs more than one. Returns 0.0; or, with nothing taken, the
+        seconds after which it finds them, if all such messages that were put off before it come when they were told
+        to. One that costs more than the burst costs the burst."""
+        cost = min(cost, self.burst)
+        left = self._left(now)
+        short = cost - self.tokens - left
+        if short > _NEARLY:
+            at = now + short / self.rate_per_s
+            self._costly_due = max(self._costly_due + cost / self.rate_per_s, at)
+            return self._costly_due - now
+        self._at, self._rest = now, left - cost
+        if self._rest < 0.0:
+            self.tokens += self._rest
+            self._rest = 0.0
+        return 0.0
 
     def overrun(self, now: float) -> bool:
         """More messages were put off, and are not due yet, than the burst has."""

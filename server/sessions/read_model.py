@@ -11,15 +11,13 @@ MAX_ROWS: Final = 1_000
 
 
 def session_rows(
-    sessions: Iterable[Session], node: str, ticks: TickClock, offset: int, limit: int, subject: str
+    sessions: Iterable[Session], node: str, ticks: TickClock, offset: int, limit: int
 ) -> list[dict[str, Any]]:
-    """Rows `offset` to `offset + limit` (at most 1,000) of this node's sessions, oldest first,
-    only those of `subject` unless it is empty. Fields: `session, subject, role, state` (attached
-    or detached), `node, address, client` (its own word for itself), `format, age_s, idle_s` (since it was
-    last heard), `pushes` (so far), `outbox` (unacknowledged pushes), `outbox_bytes, subscriptions`."""
-    chosen = (session for session in sessions if subject in ("", session.caller.subject))
+    """Rows `offset` to `offset + limit` (at most 1,000) of `sessions`, oldest first. Fields: `session, subject, role,
+    state` (attached or detached), `node, address, client` (its own word for itself), `format, age_s, idle_s` (since
+    it was last heard), `pushes` (so far), `outbox` (unacknowledged pushes), `outbox_bytes, subscriptions`."""
     first = max(0, offset)
-    return [_row(session, node, ticks) for session in islice(chosen, first, first + min(MAX_ROWS, max(0, limit)))]
+    return [_row(session, node, ticks) for session in islice(sessions, first, first + min(MAX_ROWS, max(0, limit)))]
 
 
 def _row(session: Session, node: str, ticks: TickClock) -> dict[str, Any]:

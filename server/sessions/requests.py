@@ -1,6 +1,7 @@
 """Clients' requests: for each message type, the call that answers it."""
 
 import asyncio
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -8,12 +9,13 @@ import structlog
 
 from server.actors.actor import Role
 from server.actors.app import App, QueryRoute, Route, StoreRoute
-from server.errors import BadInput, Forbidden, Internal, UnknownType
+from server.errors import BadInput, Forbidden, Internal, RateLimited, UnknownType
 from server.ids import actor_id
 from server.runtime.metrics import Metrics
 from server.runtime.supervisor import Supervisor
 from server.sessions.ports import QueriedActors
 from server.sessions.session import Session
+from server.sessions.ticks import TickClock
 from server.storage.queries import StoreQueries
 from server.wire.messages import Hello, Reply, Request
 
@@ -27,9 +29,17 @@ class Requests:
     """The application's routes, and what the engine adds to them."""
 
     def __init__(
-        self, app: App, actors: QueriedActors, store_queries: StoreQueries, supervisor: Supervisor, metrics: Metrics
+        self,
+        app: App,
+        actors: QueriedActors,
+        store_queries: StoreQueries,
+        supervisor: Supervisor,
+        metrics: Metrics,
+        ticks: TickClock,
     ) -> None:
-        self._actors, self._store_queries = actors, store_queries
+        self._actors, self._store_queries, self._ticks = actors, store_queries, ticks
+        self._merged: dict[str, tuple[list[Any], list[Any]]] = {}
+        """The newest rows of each query, and the merged ones for all who share them."""
         self._supervisor, self._metrics = supervisor, metrics
         self._handlers: dict[type[Request], Handle] = {}
         for message, route in app.routes.items():
@@ -69,6 +79,8 @@ class Requests:
     def _read_route(self, route: QueryRoute | StoreRoute) -> Handle:
         def handle(session: Session, message: Any) -> Any:
             _allow(session.caller.role, route.roles, message)
+            if route.cost is not None:
+                self._charge(session, route.cost(message))
             answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
             params = route.params(session.caller, message)
             self._supervisor.spawn(self._read(route, message, params, answer), f"query {route.query}")
@@ -84,13 +96,31 @@ class Requests:
                 reply = route.answer(message, await self._store_queries.run(route.query, params))
             else:
                 result = await self._actors.query(route.query, params)
-                reply = route.answer(message, result.rows, result.missing)
+                reply = route.answer(message, self._rows(route, result.rows), result.missing)
         except Exception as error:
             if not answer.done():
                 answer.set_exception(error)
         else:
             if not answer.done():
                 answer.set_result(reply)
+
+    def _rows(self, route: QueryRoute, rows: list[Any]) -> list[Any]:
+        """The rows for the route's answer, merged: where many share `rows`, they share these too."""
+        if route.merge is None:
+            return rows
+        newest = self._merged.get(route.query)
+        if newest is None or newest[0] is not rows:
+            newest = self._merged[route.query] = (rows, route.merge(rows))
+        return newest[1]
+
+    def _charge(self, session: Session, cost: int) -> None:
+        """Let a message count for `cost` messages of its session's rate. Raises `RateLimited`, with the time after
+        which it finds room."""
+        wait_s = session.bucket.charge(cost - 1, self._ticks.now()) if cost > 1 else 0.0
+        if wait_s:
+            self._metrics.rate_limited_total += 1
+            wait_ms = math.ceil(round(wait_s * 1000, 6))
+            raise RateLimited("over the rate: a list weighs more than one message", retry_after_s=wait_ms / 1000)
 
 
 def _allow(role: Role, roles: frozenset[Role], message: Request) -> None:

@@ -27,6 +27,8 @@ class SessionTable:
         self._settings, self._ticks, self._metrics, self._actors = settings, ticks, metrics, actors
         self.sessions: dict[str, Session] = {}
         self.players: dict[str, Session] = {}
+        self._others: dict[str, dict[Session, None]] = {}
+        """Sessions of hosts and services by subject."""
         self.detached: dict[Session, None] = {}
         self._told: list[Told] = []
         self._added: list[Callable[[Session], None]] = []
@@ -56,6 +58,11 @@ class SessionTable:
             return None
         return session
 
+    def of_subject(self, subject: str) -> list[Session]:
+        """Every session of `subject`, of whatever role."""
+        player = self.players.get(subject)
+        return [*([player] if player is not None else ()), *self._others.get(subject, ())]
+
     def rival(self, role: str, subject: str, earlier: Session | None) -> Session | None:
         """The session that a new or resumed one takes the place of."""
         rival = self.players.get(subject, earlier) if role == "player" else earlier
@@ -69,6 +76,8 @@ class SessionTable:
         self.sessions[session.resume] = session
         if session.caller.role == "player":
             self.players[session.caller.subject] = session
+        else:
+            self._others.setdefault(session.caller.subject, {})[session] = None
         if rival is not None:
             rival.end(ENDED_REPLACED, CloseCode.REPLACED, TOOK_OVER)
         self._ticks.after(self._settings.heartbeat_interval_s, session.check)
@@ -124,3 +133,8 @@ class SessionTable:
         self.detached.pop(session, None)
         if self.players.get(session.caller.subject) is session:
             del self.players[session.caller.subject]
+        others = self._others.get(session.caller.subject)
+        if others is not None:
+            others.pop(session, None)
+            if not others:
+                del self._others[session.caller.subject]

@@ -93,7 +93,7 @@ class JournalFirst(MemoryFirst):
         self._journal, self._retention = journal, retention
         self._unleased: deque[tuple[Any, int]] = deque()
         journal.on_durable = self._durable
-        lease.on_granted = self._granted
+        lease.when_granted(self._granted)
 
     def accept(self, entity: Flushable, state: msgspec.Struct) -> bool:
         if self._boot() >= self._lease.safe_until or self._write_behind.refusal is not None:

@@ -2,12 +2,13 @@
 
 import asyncio
 from collections import Counter
+from typing import Any
 
 import pytest
 
 from server.sessions.memory import ConnectionClosed
 from server.wire.messages import CloseCode
-from tests.support.gateways import Echo, MemoryClient, World, gateways
+from tests.support.gateways import WHO_COST, Echo, MemoryClient, Who, World, gateways
 
 pytestmark = pytest.mark.virtual_time
 
@@ -20,17 +21,19 @@ async def welcomed(world: World) -> MemoryClient:
     return client
 
 
-async def obey(client: MemoryClient, in_flight: int, seconds: float) -> Counter[str]:
+async def obey(
+    client: MemoryClient, in_flight: int, seconds: float, request: Any = Echo, args: tuple[Any, ...] = ("x",)
+) -> Counter[str]:
     """Answers by type, with `in_flight` requests at a time; a refused one comes again when it was told to."""
     loop = asyncio.get_running_loop()
     answers: Counter[str] = Counter()
     end = loop.time() + seconds
     for _ in range(in_flight):
-        await client.send(Echo(next(client.numbers), "x"))
+        await client.send(request(next(client.numbers), *args))
     while loop.time() < end:
         answer = await client.receive()
         answers[answer[0]] += 1
-        message = client.pack(Echo(next(client.numbers), "x"))
+        message = client.pack(request(next(client.numbers), *args))
         if answer[0] == "error":
             assert answer[2] == "rate_limited"
             loop.call_later(answer[4] / 1000, client.end.send, message)
@@ -83,3 +86,15 @@ async def test_a_client_that_goes_on_over_the_rate_is_closed() -> None:
         assert closed.value.code == CloseCode.FLOOD
         assert longest < 10
         assert world.nodes["node-1"].metrics.rate_limited_total < 1_000
+
+
+@pytest.mark.parametrize("in_flight", [1, 64])
+async def test_requests_that_weigh_more_are_served_at_their_share_of_the_rate(in_flight: int) -> None:
+    """F49: a list counts for many messages; who waits as told is served and never closed."""
+    async with gateways() as world:
+        client = await welcomed(world)
+        answers = await obey(client, in_flight, 20.0, Who, ())
+        assert client.end.closed is None
+        most = (400 + 20 * 200) / WHO_COST
+        assert 0.7 * most < answers["present"] <= most + 2
+        assert answers["error"] < 4 * answers["present"], "few are refused twice"

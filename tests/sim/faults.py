@@ -1,9 +1,10 @@
 """The faults of a storm: a plan drawn from the seed, and how each part of it is done to the world.
 
     process    crash (torn tail), machine (its local journal goes too), stop, join, drain
-    pauses     pause (SIGSTOP: gossip falls silent), stall (the interpreter: gossip goes on), trap (after
-               so many steps), append (before or after a record is in the journal), lease (where the
-               lease is checked), answer (a statement is done and its answer not yet there)
+    pauses     pause (SIGSTOP: gossip falls silent), stall (the interpreter: gossip goes on), busy (the event
+               loop alone: its lease is renewed for a while), trap (after so many steps), append (before or
+               after a record is in the journal), lease (where the lease is checked), answer (a statement is
+               done and its answer not yet there)
     network    cut (one way or both), split (transport and gossip), slow, drop and half_open (clients)
     gossip     silence (a member is taken for dead), lie (it is not seen at all)
     store      outage (for all or for one), statements (lost, late, forgotten, slow: rows or leases),
@@ -27,7 +28,7 @@ from tests.sim.world import World
 
 WEIGHTS: Final = {
     "crash": 6, "machine": 3, "stop": 4, "join": 2, "drain": 4,
-    "pause": 6, "stall": 4, "trap": 4, "append": 4, "lease": 4, "answer": 6,
+    "pause": 6, "stall": 4, "busy": 3, "trap": 4, "append": 4, "lease": 4, "answer": 6,
     "cut": 5, "split": 4, "slow": 2, "drop": 3, "half_open": 3,
     "silence": 3, "lie": 3,
     "outage": 4, "statements": 6, "locks": 4, "journal": 3,
@@ -205,18 +206,21 @@ class Faults:
     async def _stall(self, seconds: float, rng: random.Random) -> str:
         return await self._held(self._victim(rng), seconds, silent=False)
 
-    async def _held(self, process: SimProcess | None, seconds: float, silent: bool) -> str:
+    async def _busy(self, seconds: float, rng: random.Random) -> str:
+        return await self._held(self._victim(rng), seconds, silent=False, threads=False)
+
+    async def _held(self, process: SimProcess | None, seconds: float, silent: bool, threads: bool = True) -> str:
         if process is None:
             return "nobody"
         world = self.world
-        self._log("pause" if silent else "stall", process.domain.name, seconds)
+        self._log("pause" if silent else "stall" if threads else "busy", process.domain.name, seconds)
         mute = world.gossip.mute(process.name) if silent else 0
-        world.loop.pause(process.domain)
+        world.loop.pause(process.domain, threads=threads)
         try:
             await asyncio.sleep(seconds)
         finally:
             self._log("resume", process.domain.name)
-            world.loop.resume(process.domain)
+            world.loop.resume(process.domain, threads=threads)
             world.gossip.unmute(mute)
         return f"{process.domain.name} for {seconds} s"
 

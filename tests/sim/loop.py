@@ -91,10 +91,12 @@ class Trace:
 
 
 class Domain:
-    """A simulated process. `context` is what its code runs in; enter it by `run`."""
+    """A simulated process. `context` is what its code runs in; enter it by `run`. `threads`: its threads beside the
+    one of its event loop, each with a context of its own; they stop and die with it."""
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.threads: list[Domain] = []
         self.state: Literal["running", "paused", "dead"] = "running"
         self.pauses = 0
         self.held: deque[asyncio.Handle] = deque()
@@ -238,15 +240,20 @@ class SimLoop(asyncio.BaseEventLoop):
 
     # ---- domains ----
 
-    def pause(self, domain: Domain) -> None:
-        """Stop a process: what becomes ready in it waits. Pauses add up."""
+    def pause(self, domain: Domain, *, threads: bool = True) -> None:
+        """Stop a process: what becomes ready in it waits. Pauses add up. Without `threads` only its event loop stands
+        still, as one that is busy does; `resume` is to be told the same."""
+        for thread in domain.threads if threads else ():
+            self.pause(thread)
         if domain.state != "dead":
             domain.pauses += 1
             domain.state = "paused"
 
-    def resume(self, domain: Domain) -> None:
+    def resume(self, domain: Domain, *, threads: bool = True) -> None:
         """Let a paused process go on once every pause has ended: all that waited runs now, in the
         order it became ready."""
+        for thread in domain.threads if threads else ():
+            self.resume(thread)
         domain.pauses = max(0, domain.pauses - 1)
         if domain.state == "paused" and not domain.pauses:
             domain.state = "running"
@@ -275,6 +282,8 @@ class SimLoop(asyncio.BaseEventLoop):
     def kill(self, domain: Domain) -> None:
         """End a process between two steps. Nothing of it runs again; its coroutines are closed
         to free what they hold, and what they do while closing reaches no loop."""
+        for thread in domain.threads:
+            self.kill(thread)
         domain.state = "dead"
         domain.held.clear()
         for task in self.tasks(domain):
@@ -317,11 +326,10 @@ class SimLoop(asyncio.BaseEventLoop):
         self._live = {number: task for number, task in self._live.items() if not task.done()}
 
     def tasks(self, domain: Domain | None = None) -> list[SimTask[Any]]:
-        """Tasks that are not done, oldest first; all, or those of one process."""
+        """Tasks that are not done, oldest first; all, or those of one process and its threads."""
+        of = () if domain is None else (domain, *domain.threads)
         return [
-            task
-            for task in self._live.values()
-            if not task.done() and (domain is None or task.home.get(DOMAIN) is domain)
+            task for task in self._live.values() if not task.done() and (domain is None or task.home.get(DOMAIN) in of)
         ]
 
     def _where(self) -> str:

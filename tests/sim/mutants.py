@@ -18,7 +18,7 @@ from contextlib import ExitStack, contextmanager
 from functools import cache, partial
 from typing import Any, Final
 
-from tests.sim import directed, pictures, storm
+from tests.sim import directed, lapses, pictures, storm
 from tests.sim.faults import Aim
 from tests.sim.mutations import MUTANTS, RECORDED, WITHIN, Mutant
 from tests.sim.storm import Options
@@ -122,6 +122,9 @@ SCENARIOS: Final[dict[str, Scenario]] = {
     "given": directed.given,
     "forgetful": directed.forgetful,
     "pictures": pictures.pictures,
+    "busy": lapses.busy,
+    "wedged": lapses.wedged,
+    "lapse": lapses.lapse,
     "vaults": directed.vaults,
 }
 

@@ -22,6 +22,7 @@ LOGS = "server.storage.memory_logs:MemoryLogStore"
 LEASE = "server.liveness.lease:NodeLease"
 TAKEOVER = "server.storage.takeover:Takeover"
 BEHIND = "server.storage.write_behind:WriteBehind"
+GATE = "server.activations.timer_gate:TimerGate"
 TURNS = "server.activations.turns:Turns"
 PICTURE = "server.sessions.picture:Picture"
 LOG = "server.activations.event_log:EventLog"
@@ -118,6 +119,33 @@ MUTANTS: Final = (
                 "runs = [run.incarnation for run in database.nodes if run.node == node]\n"
                 "    database.last_incarnation = max(runs, default=database.last_incarnation + 1)",
             ),
+        ),
+    ),
+    Mutant(
+        "a thread renews for a loop that stands still",
+        1,
+        "wedged",
+        ((f"{LEASE}._stands_still", "still_s > self._settings.lease_stall_s", "False"),),
+    ),
+    Mutant(
+        "a busy loop is not renewed for",
+        1,
+        "busy",
+        ((f"{LEASE}._stands_still", "still_s > self._settings.lease_stall_s", "still_s > 0.5"),),
+    ),
+    Mutant(
+        "timers that waited for the lease go on waiting",
+        1,
+        "lapse",
+        ((f"{GATE}._granted", "not self._parked or", "True or"),),
+    ),
+    Mutant(
+        "timers do not wait for the lease",
+        1,
+        "lapse",
+        (
+            (f"{GATE}.admit", "timers.needs_lease and not self._lease.holds()", "False"),
+            (f"{GATE}.put_off", "return wait_s * self._rng.uniform(1.0, 2.0)", "return 0.5"),
         ),
     ),
     # 2: acknowledging

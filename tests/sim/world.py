@@ -25,6 +25,7 @@ from server.cluster.simulated import SimulatedMembership
 from server.errors import Unavailable
 from server.eventlog import segment
 from server.ids import SLOT_COUNT, ActorId, NodeAddress, NodeId, kind_of
+from server.liveness.lease import NodeLease
 from server.node import Drivers, Node
 from server.runtime.metrics import Metrics
 from server.runtime.supervisor import Supervisor
@@ -122,6 +123,7 @@ class SimNode:
             listener=self._listener,
             journal=self.journal,
             asks_store=world.asks_store,
+            renewing=SimRenewing(world, self.domain, store) if world.threads else None,
         )
         return Node(self.settings, world.app, SIGNING_KEY, drivers)
 
@@ -155,6 +157,30 @@ class SimNode:
         )
 
 
+class SimRenewing:
+    """Renewals from a thread of the process, as `RenewalThread` does them: it goes on while the loop stands still,
+    and stops with the process."""
+
+    def __init__(self, world: "World", process: Domain, store: NodeStore) -> None:
+        self._world, self._process, self._store = world, process, store
+        self._thread = Domain(f"{process.name} lease")
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self, lease: NodeLease, me: NodeAddress, supervisor: Supervisor) -> None:
+        loop, process, thread = self._world.loop, self._process, self._thread
+        process.threads.append(thread)
+        lease.to_loop = lambda call, *args: process.run(loop.call_soon, call, *args)
+        self._tasks.append(supervisor.spawn(lease.watch_loop(), "lease-tick"))
+        self._tasks.append(thread.run(lambda: loop.create_task(lease.run(me, self._store), name=f"{thread.name}")))
+
+    async def stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._thread in self._process.threads:
+            self._process.threads.remove(self._thread)
+
+
 class Recorder:
     """A node's durability, with a note of each release of a write-behind change in the world's audit."""
 
@@ -171,7 +197,8 @@ class Recorder:
 
 class World:
     """See the module's head. `journal` is the mode of the nodes' crash journals; without `shared` a
-    local one is read by its own node only."""
+    local one is read by its own node only. `threads`: leases are renewed by a thread of each process, which a busy
+    event loop does not hold up."""
 
     def __init__(
         self,
@@ -182,9 +209,10 @@ class World:
         app: AnyApp = App,
         shared: bool = True,
         asks_store: bool = False,
+        threads: bool = True,
     ) -> None:
         forget_refused()
-        self.loop, self.seed, self.app, self.asks_store = loop, seed, app, asks_store
+        self.loop, self.seed, self.app, self.asks_store, self.threads = loop, seed, app, asks_store, threads
         self._settings = {**(settings or {}), "journal": {"mode": journal, **(settings or {}).get("journal", {})}}
         self.state_types = {cls.kind: cls.State for cls in app.actors if cls.durability != "volatile"}
         self.clock = SimClock(loop)

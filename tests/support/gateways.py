@@ -236,6 +236,8 @@ class Board(LatestActor[Lamps]):
         return Said(message.id, "lit", str(self.node))
 
 
+WHO_COST = 11
+"""Messages that a `Who` counts for."""
 SessionApp = App(
     name="sessions",
     actors=(Pilot, Feed, Board),
@@ -254,6 +256,7 @@ SessionApp = App(
             "who",
             lambda caller, message: {},
             lambda message, rows, missing: Present(message.id, sorted(rows), missing),
+            cost=lambda message: WHO_COST,
         ),
     },
     session_actor=Pilot,

@@ -93,7 +93,7 @@ async def test_a_renewal_that_took_its_time_is_followed_by_the_next_at_once() ->
 async def test_held_answers_go_on_when_the_lease_holds_again() -> None:
     bench = LeaseBench()
     told: list[float] = []
-    bench.lease.on_granted = told.append
+    bench.lease.when_granted(told.append)
     await bench.start()
     await bench.renewals(2)
     assert len(told) >= 2

@@ -7,11 +7,14 @@ import pytest
 
 from game.app import App
 from game.console.read_models import live_matches
+from game.match.actor import Match
 from game.match.state import MatchState
 from game.messages import Matches, MatchList
 from server.actors.actor import Caller
 from server.actors.app import QueryRoute
+from server.catalog.listings import Listing
 from server.errors import BadInput
+from server.ids import actor_id
 
 CALLER = Caller("jun", "player", "s-1")
 ROUTE = App.routes[MatchList]
@@ -27,12 +30,26 @@ class Live(SimpleNamespace):
         super().__init__(key=key, state=state, clock_ms=0, node=node)
 
 
+class Here:
+    """The matches in memory on a node, in the order in which the node keeps them."""
+
+    def __init__(self, matches: list[Live]) -> None:
+        self._listing = Listing(Match.list_order)
+        self._matches = {match.key: match for match in matches}
+        for match in matches:
+            self._listing.put(actor_id("match", match.key), match.state)
+
+    def listed(self, kind: str, after: Any, limit: int) -> list[Any]:
+        assert kind == "match"
+        return [self._matches[key] for key in self._listing.page(after, limit)]
+
+
 def ask(nodes: list[list[Live]], limit: int, cursor: str = "") -> Matches:
     """The answer to one `match.list` of nodes that have these matches."""
     message = MatchList(1, limit, cursor)
     params = ROUTE.params(CALLER, message)  # type: ignore[union-attr]
-    rows = [row for matches in nodes for row in live_matches(lambda _kind, these=matches: these, params)]  # type: ignore[misc]
-    answer = ROUTE.answer(message, rows, [])  # type: ignore[union-attr]
+    rows = [row for matches in nodes for row in live_matches(Here(matches), params)]  # type: ignore[arg-type]
+    answer = ROUTE.answer(message, ROUTE.merge(rows), [])  # type: ignore[union-attr,misc]
     assert isinstance(answer, Matches)
     return answer
 
@@ -68,9 +85,9 @@ def test_a_match_that_moves_is_listed_once() -> None:
 
 
 def test_rows_of_a_node_of_the_version_before_are_read() -> None:
-    rows = live_matches(lambda _kind: [Live("m", 5)], {})  # type: ignore[list-item]
+    rows = live_matches(Here([Live("m", 5)]), {})  # type: ignore[arg-type]
     del rows[0]["created_wall_ms"]
-    answer = ROUTE.answer(MatchList(1), rows, [])  # type: ignore[union-attr]
+    answer = ROUTE.answer(MatchList(1), ROUTE.merge(rows), [])  # type: ignore[union-attr,misc]
     assert isinstance(answer, Matches) and answer.matches[0].created_wall_ms == 0
 
 

@@ -160,7 +160,7 @@ def test_rows_for_operators() -> None:
     session = parts.session()
     attached(parts, session)
     parts.clock.at += 2
-    (row,) = session_rows([session], "node-1", parts.ticks, 0, 10, "")
+    (row,) = session_rows([session], "node-1", parts.ticks, 0, 10)
     assert (row["subject"], row["state"], row["age_s"], row["idle_s"]) == ("p", "attached", 2.0, 2.0)
 
 
@@ -169,7 +169,7 @@ def test_rows_for_operators() -> None:
 
 def test_a_request_goes_to_its_route_with_the_role_checked() -> None:
     parts = Parts()
-    requests = Requests(SessionApp, parts.actors, NoStoreQueries(), parts.supervisor, parts.metrics)
+    requests = Requests(SessionApp, parts.actors, NoStoreQueries(), parts.supervisor, parts.metrics, parts.ticks)
     requests.add(Unwatch, lambda session, request: Done(request.id))
     parts.actors.answers["echo"] = Said(1, "hei")
     session = parts.session()

@@ -11,6 +11,7 @@ import msgspec
 
 from game.console import CONSOLE, PAGES, READ_MODELS
 from game.match import rules
+from game.match.rules import list_order
 from game.match.state import MatchState
 from game.messages import Created, Joined, Kill, MatchOptions, Medal, Objective, Started
 from persistence.game.queries import QUERIES
@@ -18,10 +19,11 @@ from server.actors.actor import Actor, EventBatch
 from server.actors.app import App
 from server.admin.app import AdminServer
 from server.admin.ports import Draining
+from server.catalog.listings import ActorsHere, Listings
 from server.cluster.view import Member, View
 from server.errors import NotFound, Unavailable
 from server.eventlog.entry import Record
-from server.ids import ActorId, Incarnation, NodeAddress, NodeId
+from server.ids import ActorId, Incarnation, NodeAddress, NodeId, actor_id, kind_of
 from server.runtime.clock import SystemClock
 from server.runtime.metrics import Metrics
 from server.runtime.supervisor import Supervisor
@@ -41,6 +43,7 @@ class Player(Actor[msgspec.Struct]):
 class Match(Actor[MatchState]):
     kind = "match"
     State = MatchState
+    list_order = staticmethod(list_order)
 
 
 APP = App(name="halo", actors=(Player, Match), read_models=READ_MODELS, pages=PAGES, console=CONSOLE)
@@ -114,7 +117,7 @@ class TestSystem:
         self.actors: dict[str, list[Any]] = {"player": [], "match": []}
         self.models: dict[str, Callable[[Mapping[str, Any]], list[Any]]] = {}
         for name, model in app.read_models.items():
-            self.models[name] = lambda params, model=model: model(self.activations, params)  # type: ignore[misc]
+            self.models[name] = lambda params, model=model: model(self._here(), params)  # type: ignore[misc]
 
     @property
     def view(self) -> View:
@@ -122,6 +125,14 @@ class TestSystem:
 
     def activations(self, kind: str) -> Iterable[Any]:
         return self.actors[kind]
+
+    def _here(self) -> ActorsHere:
+        """The actors, listed anew each time: tests put what they like into `actors`."""
+        known = {actor_id(kind, actor.key): actor for kind, actors in self.actors.items() for actor in actors}
+        listings = Listings(self.app.actors)
+        for identity, actor in known.items():
+            listings.put(kind_of(identity), identity, actor.state)
+        return ActorsHere(known.get, self.activations, listings)
 
     def counts(self) -> dict[str, int]:
         return {kind: len(list(actors)) for kind, actors in self.actors.items()}

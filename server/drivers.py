@@ -18,7 +18,7 @@ from collections.abc import Mapping as Map
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from server.errors import BadSetting
+from server.errors import BadInput, BadSetting
 from server.ids import NodeId
 from server.settings import MIN_KEY_BYTES, Settings
 
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from server.runtime.clock import Clock
     from server.runtime.metrics import Metrics
     from server.runtime.supervisor import Supervisor
+    from server.sessions.token_keys import TokenKey
+    from server.sessions.tokens import TokenRules
     from server.storage.journal.ports import Journal
     from server.storage.queries import StoreQueries
 
@@ -156,6 +158,45 @@ def signing_key(settings: Settings) -> bytes:
     return text.encode()
 
 
+def token_rules(settings: Settings) -> "TokenRules":
+    """Conditions of a good client token, with the keys as they are in their files now. Raises `BadSetting`."""
+    from server.sessions.token_keys import TokenKeys, secret_key
+    from server.sessions.tokens import TokenRules
+
+    security, gateway = settings.security, settings.gateway
+    keys = [secret_key(signing_key(settings), security.signing_key_id)]
+    for entry in security.token_key_files:
+        keys += _token_keys(entry)
+    try:
+        ring = TokenKeys(keys)
+    except BadInput as error:
+        raise BadSetting("security.token_key_files", error.message) from None
+    return TokenRules(
+        ring,
+        tuple(gateway.token_issuers),
+        gateway.token_audience,
+        gateway.clock_skew_s,
+        gateway.token_subject_claim,
+        gateway.token_role_claim,
+        gateway.token_default_role,
+    )
+
+
+def _token_keys(entry: str) -> "list[TokenKey]":
+    """Keys of one entry of `security.token_key_files`, `FILE` or `KID=FILE`."""
+    from server.sessions.token_keys import MAX_FILE_BYTES, keys_of_file
+
+    kid, named, file = entry.partition("=")
+    path = Path(file if named else entry)
+    try:
+        with path.open("rb") as opened:
+            return keys_of_file(opened.read(MAX_FILE_BYTES + 1), kid.strip() or None if named else None)
+    except OSError as error:
+        raise BadSetting("security.token_key_files", f"cannot read {path}: {error.strerror}") from None
+    except BadInput as error:
+        raise BadSetting("security.token_key_files", f"{path}: {error.message}") from None
+
+
 def cluster_key(settings: Settings) -> bytes | None:
     """32 bytes, or None where none are given. Raises `BadSetting`."""
     text = settings.security.cluster_key
@@ -248,7 +289,7 @@ def build_node(settings: Settings) -> "Node":
         asks_store=True,
         renewing=RenewalThread(lambda: build_lease_store(settings)),
     )
-    return Node(settings, app, signing_key(settings), drivers)
+    return Node(settings, app, token_rules(settings), drivers)
 
 
 def _crashed(metrics: "Metrics") -> None:

@@ -13,6 +13,7 @@
     |-- Retryable               nothing happened; the same call may succeed later
     |   |-- Overloaded          a mailbox, outbox or table of calls is full
     |   |-- RateLimited         the caller is over its rate
+    |   |-- UnknownKey          a token's key is not at this node; perhaps not yet
     |   |-- Unavailable         the node, store or lease is not there now
     |   |   |-- Unreachable     no link to that node; nothing was sent
     |   |-- Moved               the actor lives elsewhere; `address` says where, if known
@@ -108,6 +109,13 @@ class Overloaded(Retryable):
 
 class RateLimited(Retryable):
     code = "rate_limited"
+
+
+class UnknownKey(Retryable):
+    """A token names a key that this node does not have: perhaps not yet, while keys change from node to node."""
+
+    code = "unknown_key"
+    default_retry_s = 5.0
 
 
 class Unavailable(Retryable):

@@ -39,6 +39,7 @@ from server.runtime.supervisor import Supervisor
 from server.runtime.troubles import Trouble, Troubles, TroubleSource
 from server.sessions.gateway import Gateway
 from server.sessions.ports import GatewayDrivers
+from server.sessions.tokens import TokenRules
 from server.settings import Settings
 from server.storage.journal.ports import Journal
 from server.storage.pipeline import StoragePipeline
@@ -120,7 +121,7 @@ class Node:
     """See the module's head."""
 
     def __init__(
-        self, settings: Settings, app: App, signing_key: bytes, drivers: Drivers, limits: JudgeLimits = LIMITS
+        self, settings: Settings, app: App, token_rules: TokenRules, drivers: Drivers, limits: JudgeLimits = LIMITS
     ) -> None:
         self.settings, self.app, self.drivers = settings, app, drivers
         self.metrics, self.supervisor, self.clock = drivers.metrics, drivers.supervisor, drivers.clock
@@ -149,7 +150,7 @@ class Node:
             pipeline,
         )  # fmt: skip
         gateway_drivers = GatewayDrivers(clock, rng, metrics, self.supervisor, drivers.transport, drivers.store_queries)
-        self.gateway = Gateway(self.system, gateway_drivers, settings, signing_key)
+        self.gateway = Gateway(self.system, gateway_drivers, settings, token_rules)
         self.system.outlet = self.gateway.outlet
         self.listener = drivers.listener(self.gateway)
         self.me: Member | None = None

@@ -12,15 +12,17 @@ from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, get_args, get_type_hints
+from typing import Annotated, Any, Final, Literal, get_args, get_origin, get_type_hints
 from urllib.parse import urlsplit
 
 import msgspec
-from msgspec import Meta
+from msgspec import Meta, field
 
 from server.errors import BadSetting
 from server.ids import NODE_PATTERN, whole
 
+TokenName = Annotated[str, Meta(min_length=1, max_length=256)]
+TokenNames = Annotated[list[TokenName], Meta(min_length=1, max_length=16)]
 Port = Annotated[int, Meta(ge=0, le=65_535)]
 Count = Annotated[int, Meta(ge=1)]
 Seconds = Annotated[float, Meta(gt=0, le=365 * 86_400)]
@@ -95,8 +97,14 @@ class GatewaySettings(_Section, frozen=True):
     """Refused messages in a row after which a flooding session is closed. Above `max_in_flight`: a client that
     waits as it is told can have as many refused at once as it may have requests in flight."""
     clock_skew_s: Annotated[float, Meta(ge=0, le=3_600)] = 5.0
-    token_audience: Annotated[str, Meta(min_length=1, max_length=256)] | None = None
+    token_audience: TokenName | None = None
     """The claim `aud` that client tokens must have. None: it may be absent, and is `garrison` if it is there."""
+    token_issuers: TokenNames = field(default_factory=lambda: ["garrison"])
+    """Values that the claim `iss` of client tokens may have; `garrison token` makes tokens of issuer `garrison`."""
+    token_subject_claim: TokenName = "sub"
+    token_role_claim: TokenName = "role"
+    token_default_role: Literal["player", "host", "service"] | None = None
+    """The role of a token without a role claim. None: it is refused."""
 
 
 class ActorSettings(_Section, frozen=True):
@@ -203,6 +211,10 @@ class SecuritySettings(_Section, frozen=True):
     signing_key: str | None = None
     """The HMAC key (HS256) of client tokens, 32 bytes or more."""
     signing_key_file: str | None = None
+    signing_key_id: TokenName | None = None
+    """The name (`kid`) of the signing key, in tokens that are signed with it."""
+    token_key_files: Annotated[list[str], Meta(max_length=16)] = []
+    """Files of further keys of client tokens, each `FILE` or `KID=FILE`: PEM, JWKS, or the text of an HMAC key."""
 
 
 class LogSettings(_Section, frozen=True):
@@ -336,12 +348,13 @@ def _put(tree: dict[str, Any], dotted: str, value: object) -> None:
 def _split_lists(tree: Mapping[str, Any]) -> dict[str, Any]:
     """Variables and flags give lists as comma-separated text."""
     out: dict[str, Any] = dict(tree)
-    for section, fields in out.items():
-        if section in _sections() and isinstance(fields, dict):
-            hints = get_type_hints(_sections()[section])
+    for section, kind in _sections().items():
+        fields = out.get(section)
+        if isinstance(fields, dict):
+            lists = {name for name, hint in get_type_hints(kind).items() if get_origin(hint) is list}
             out[section] = {
                 name: [part.strip() for part in value.split(",") if part.strip()]
-                if isinstance(value, str) and hints.get(name) == list[str]
+                if isinstance(value, str) and name in lists
                 else value
                 for name, value in fields.items()
             }

@@ -128,8 +128,8 @@ def token_maker(settings: Settings) -> Callable[[str, str], str]:
     from server.sessions.tokens import issue
 
     key = signing_key(settings)
-    audience = settings.gateway.token_audience
-    return lambda subject, role: issue(key, subject, role, 86_400.0, time.time_ns() // 1_000_000, audience)
+    audience, kid = settings.gateway.token_audience, settings.security.signing_key_id
+    return lambda subject, role: issue(key, subject, role, 86_400.0, time.time_ns() // 1_000_000, audience, kid)
 
 
 def client_url(settings: Settings) -> str:

@@ -17,7 +17,7 @@ import uvloop
 from cyclopts import App, Parameter
 
 from server.cli.common import Config, Set, read_settings
-from server.drivers import build_node, gossip_endpoint, node_key, upgrade_store
+from server.drivers import build_node, gossip_endpoint, node_key, token_rules, upgrade_store
 from server.errors import BadSetting, GarrisonError
 from server.settings import Settings
 
@@ -102,15 +102,16 @@ async def run_node(settings: Settings) -> int:
     hangup = asyncio.Event()
     loop.add_signal_handler(signal.SIGHUP, hangup.set)
     running: list[Node] = []
-    reloading = asyncio.ensure_future(_reload_certificates(hangup, running))
+    reloading = asyncio.ensure_future(_reload(hangup, settings, running))
     try:
         return await _serve(settings, stop, running)
     finally:
         reloading.cancel()
 
 
-async def _reload_certificates(hangup: asyncio.Event, running: "list[Node]") -> None:
-    """Use certificates that were replaced: when told so by SIGHUP, and now and then by a look at the files."""
+async def _reload(hangup: asyncio.Event, settings: Settings, running: "list[Node]") -> None:
+    """Use certificates and token keys that were replaced: when told so by SIGHUP, and now and then by a look at the
+    files."""
     while True:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CERTIFICATES_LOOK_S):
@@ -124,6 +125,15 @@ async def _reload_certificates(hangup: asyncio.Event, running: "list[Node]") -> 
                         log.info(f"certificate of the {name} was read again")
                 except BadSetting as error:
                     log.error("certificate was not read again, the one before stays", why=error.message)
+            _reload_token_keys(settings, node)
+
+
+def _reload_token_keys(settings: Settings, node: "Node") -> None:
+    try:
+        if node.gateway.use_token_rules(token_rules(settings)):
+            log.info("keys of client tokens were read again", keys=len(node.gateway.token_rules.keys))
+    except BadSetting as error:
+        log.error("keys of client tokens were not read again, those before stay", why=error.message)
 
 
 async def _serve(settings: Settings, stop: asyncio.Event, running: "list[Node]") -> int:

@@ -86,7 +86,8 @@ CLOSE_MEANINGS: Final[dict[int, tuple[str, str]]] = {
         "no",
     ),
     CloseCode.INTERNAL: (
-        "The player cannot be loaded just now, or the token is not good yet (see the `error`), or a fault here.",
+        "The player cannot be loaded just now, or the token is not good yet or its key not known here (see the "
+        "`error`), or a fault here.",
         "later",
     ),
     CloseCode.BAD_TOKEN: (

@@ -33,7 +33,10 @@ def token(
     from server.drivers import signing_key
     from server.sessions.tokens import issue
 
-    made = issue(signing_key(settings), name, role, ttl_s, time.time_ns() // 1_000_000, settings.gateway.token_audience)
+    made = issue(
+        signing_key(settings), name, role, ttl_s, time.time_ns() // 1_000_000,
+        settings.gateway.token_audience, settings.security.signing_key_id,
+    )  # fmt: skip
     if json:
         told = {"token": made, "subject": name, "role": role, "expires_in_s": ttl_s}
         document = {**told, "url": client_url(settings)}

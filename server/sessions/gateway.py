@@ -32,6 +32,7 @@ from server.sessions.subscriptions import Subscriptions
 from server.sessions.table import SessionTable
 from server.sessions.ticks import TickClock
 from server.sessions.time_limits import Limits
+from server.sessions.tokens import TokenRules
 from server.sessions.transfer import DepartedSessions
 from server.sessions.turnstile import Turnstile
 from server.sessions.watching import check_still
@@ -43,16 +44,15 @@ _STOP_BATCH: Final = 100
 
 
 class Gateway:
-    """See the module's head. `signing_key` is the HMAC key of client tokens. Make it before the
-    transport starts; `outlet` is the node's `Outlet`, `accept` is for listeners. Raises
-    `BadInput` for a short key."""
+    """See the module's head. `token_rules`: conditions of a good client token. Make it before the
+    transport starts; `outlet` is the node's `Outlet`, `accept` is for listeners."""
 
     def __init__(
         self,
         system: SessionSystem,
         drivers: GatewayDrivers,
         settings: Settings,
-        signing_key: bytes,
+        token_rules: TokenRules,
         limits: Limits | None = None,
     ) -> None:
         limits = limits or Limits()
@@ -101,7 +101,7 @@ class Gateway:
             self.pushes, self.seeker, departures, self.mover,
         )  # fmt: skip
         self.greeter = Greeter(
-            self.kit, signing_key, system, drivers.transport, drivers.rng, homes, self.table, actors, departures,
+            self.kit, token_rules, system, drivers.transport, drivers.rng, homes, self.table, actors, departures,
             self.seeker, self.mover, self.latest, limits,
         )  # fmt: skip
         dismissals = Dismissals(
@@ -119,6 +119,17 @@ class Gateway:
     def accept(self, connection: Connection) -> Receiver:
         """See `server.sessions.connection.Acceptor`."""
         return self.greeter.accept(connection)
+
+    @property
+    def token_rules(self) -> TokenRules:
+        """Conditions of a good client token, and its keys."""
+        return self.greeter.token_rules
+
+    def use_token_rules(self, rules: TokenRules) -> bool:
+        """Check hellos by `rules` from now on; open connections stay. False: they are those of before."""
+        changed = rules != self.greeter.token_rules
+        self.greeter.token_rules = rules
+        return changed
 
     def _unwatch(self, session: Session, message: Unwatch) -> Done:
         """Unsubscribe from a stream or a latest topic; unknown topics are no error."""

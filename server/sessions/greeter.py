@@ -10,7 +10,7 @@ import structlog
 
 from server.actors.actor import Caller
 from server.cluster.view import Member
-from server.errors import BadInput, BadToken, GarrisonError, NotFound, Rejected, TokenExpired, Unavailable
+from server.errors import BadInput, BadToken, GarrisonError, NotFound, Rejected, Retryable, TokenExpired, Unavailable
 from server.ids import ActorId
 from server.runtime.metrics import Metrics
 from server.sessions.binding import SessionActors
@@ -26,7 +26,7 @@ from server.sessions.seeker import Seeker
 from server.sessions.session import Session, SessionKit
 from server.sessions.table import SessionTable
 from server.sessions.time_limits import MOVING_RETRY_S, Limits
-from server.sessions.tokens import TokenClaims, check, check_key
+from server.sessions.tokens import TokenClaims, TokenRules, check
 from server.sessions.transfer import DepartedSessions
 from server.sessions.transfer_frames import ClientRole, Wanted
 from server.settings import GatewaySettings
@@ -38,13 +38,13 @@ log = structlog.get_logger(__name__)
 
 
 class Greeter:
-    """See the module's head; it is the `Reception` of new connections. `signing_key` is the HMAC key of client
-    tokens. Raises `BadInput` for a short key."""
+    """See the module's head; it is the `Reception` of new connections. `token_rules`: conditions of a
+    good token; whoever reads the keys again sets them anew."""
 
     def __init__(
         self,
         kit: SessionKit,
-        signing_key: bytes,
+        token_rules: TokenRules,
         node: NodeView,
         transport: Transport,
         rng: random.Random,
@@ -57,8 +57,8 @@ class Greeter:
         latest: LatestTopics,
         limits: Limits,
     ) -> None:
-        check_key(signing_key)
-        self._kit, self._key, self._node, self._transport, self._rng = kit, signing_key, node, transport, rng
+        self._kit, self._node, self._transport, self._rng = kit, node, transport, rng
+        self.token_rules = token_rules
         self._homes, self._table, self._actors, self._departures = homes, table, actors, departures
         self._seeker, self._mover, self._latest, self._limits = seeker, mover, latest, limits
         self._ticks = kit.ticks
@@ -87,16 +87,14 @@ class Greeter:
     def hello(self, opening: Opening, hello: Hello) -> None:
         """Answer the first message of a connection, now or later."""
         try:
-            settings = self.settings
-            wall_ms = self._ticks.wall_ms()
-            claims = check(hello.token, self._key, wall_ms, settings.clock_skew_s, settings.token_audience)
+            claims = check(hello.token, self.token_rules, self._ticks.wall_ms())
         except TokenExpired as error:
             opening.refuse(hello.id, error, CloseCode.TOKEN_EXPIRED)
             return
         except BadToken as error:
             opening.refuse(hello.id, error, CloseCode.BAD_TOKEN)
             return
-        except Unavailable as error:  # the token is not good yet
+        except Retryable as error:  # the token is not good yet, or its key is not here yet
             opening.refuse(hello.id, error, CloseCode.INTERNAL)
             return
         self._hellos += 1

@@ -1,6 +1,7 @@
-"""Client tokens: JWT, HS256 and nothing else, with claims sub, role, exp, iat, iss="garrison"; nbf and aud if there.
+"""Client tokens: JWT with a subject, a role, `exp`, `iat` and `iss`; `nbf` and `aud` if there.
 
-Time is passed in; the library's own clock is switched off.
+`TokenRules` says by which keys they may be signed (`token_keys.py`), by whom they are made, and in which claims their
+subject and role stand. Time is passed in; the library's own clock is switched off.
 """
 
 import re
@@ -12,18 +13,19 @@ import msgspec
 from server.actors.actor import Role
 from server.errors import BadInput, BadToken, TokenExpired, Unavailable
 from server.ids import KEY_PATTERN
+from server.sessions.token_keys import TokenKeys, secret_key
 
-ALGORITHM: Final = "HS256"
 ISSUER: Final = "garrison"
-MIN_KEY_BYTES: Final = 32
 AUDIENCE: Final = "garrison"
 WAIT_CAP_S: Final = 60.0
 """Longest time after which the bearer of a token that is not good yet is asked to come again."""
 MAX_TTL_S: Final = 10 * 365 * 86_400.0
 _CLIENT_ROLES: Final = frozenset(get_args(Role)) - {"node"}
 _SUBJECT: Final = re.compile(KEY_PATTERN, re.ASCII)
+_TIMES: Final = ("exp", "iat", "iss")
 _CHECKS: Final[dict[str, Any]] = {
-    "require": ["sub", "role", "exp", "iat", "iss"],
+    "verify_sub": False,
+    "verify_jti": False,
     "verify_exp": False,
     "verify_iat": False,
     "verify_nbf": False,
@@ -40,16 +42,32 @@ class TokenClaims(msgspec.Struct, frozen=True):
     expires_s: float
 
 
-def check_key(key: bytes) -> None:
-    """Raises `BadInput` for a signing key that is too short to be one."""
-    if len(key) < MIN_KEY_BYTES:
-        raise BadInput(f"a signing key has {MIN_KEY_BYTES} bytes or more, not {len(key)}")
+class TokenRules(msgspec.Struct, frozen=True):
+    """Conditions of a good token. `issuers`: what `iss` may be; `audience`: what `aud` must name (None: it may be
+    absent); `skew_s`: by how much the issuer's clock may differ; `default_role`: the role of a token without one
+    (None: it is refused)."""
+
+    keys: TokenKeys
+    issuers: tuple[str, ...] = (ISSUER,)
+    audience: str | None = None
+    skew_s: float = 5.0
+    subject_claim: str = "sub"
+    role_claim: str = "role"
+    default_role: Role | None = None
 
 
-def issue(key: bytes, subject: str, role: str, ttl_s: float, wall_ms: int, audience: str | None = None) -> str:
-    """A token for `subject` that is good for `ttl_s` seconds from `wall_ms`; `audience` is the claim `aud`, if any.
-    Raises `BadInput` for a bad key, subject, role or time."""
-    check_key(key)
+def own_rules(key: bytes) -> TokenRules:
+    """Rules of a node whose only key is the HMAC key `key`. Raises `BadInput` for a short one."""
+    return TokenRules(TokenKeys([secret_key(key)]))
+
+
+def issue(
+    key: bytes, subject: str, role: str, ttl_s: float, wall_ms: int, audience: str | None = None, kid: str | None = None
+) -> str:
+    """A token for `subject` that is good for `ttl_s` seconds from `wall_ms`, signed with the HMAC key `key`, which
+    nodes know as `kid`; `audience` is the claim `aud`, if any. Raises `BadInput` for a bad key, subject, role or
+    time."""
+    secret_key(key)
     if _SUBJECT.fullmatch(subject) is None:
         raise BadInput(f"not a subject: {subject[:100]!r}")
     if role not in _CLIENT_ROLES:
@@ -60,25 +78,21 @@ def issue(key: bytes, subject: str, role: str, ttl_s: float, wall_ms: int, audie
     claims = {"sub": subject, "role": role, "iat": now_s, "exp": now_s + max(1, int(ttl_s)), "iss": ISSUER}
     if audience is not None:
         claims["aud"] = audience
-    return jwt.encode(claims, key, algorithm=ALGORITHM)
+    return jwt.encode(claims, key, algorithm="HS256", headers=None if kid is None else {"kid": kid})
 
 
-def check(token: str, key: bytes, wall_ms: int, skew_s: float, audience: str | None = None) -> TokenClaims:
-    """The claims of `token`. Raises `TokenExpired` for one that was good once, `Unavailable` for one that will be, and
-    `BadToken` for any other. `skew_s`: by how much the issuer's clock may differ from `wall_ms`; `audience`: what `aud`
-    must name (None: it may be absent)."""
-    try:
-        claims = jwt.decode(token, key, algorithms=[ALGORITHM], options=cast(Any, _CHECKS), issuer=ISSUER)
-    except (jwt.PyJWTError, ValueError, TypeError) as error:
-        raise BadToken(f"token refused: {error}") from None
-    subject, role = claims["sub"], claims["role"]
+def check(token: str, rules: TokenRules, wall_ms: int) -> TokenClaims:
+    """The claims of `token`. Raises `TokenExpired` for one that was good once, `Unavailable` for one that will be,
+    `UnknownKey` for one whose key is not here, and `BadToken` for any other."""
+    claims = _verified(token, rules)
+    subject, role = claims[rules.subject_claim], claims.get(rules.role_claim, rules.default_role)
     if not isinstance(subject, str) or _SUBJECT.fullmatch(subject) is None:
-        raise BadToken("token refused: sub is not a subject")
+        raise BadToken(f"token refused: {rules.subject_claim} is not a subject")
     if not isinstance(role, str) or role not in _CLIENT_ROLES:
         raise BadToken("token refused: no such role")
     issued_s, expires_s = _time(claims, "iat"), _time(claims, "exp")
-    now_s = wall_ms / 1000
-    _check_audience(claims.get("aud"), audience)
+    now_s, skew_s = wall_ms / 1000, rules.skew_s
+    _check_audience(claims.get("aud"), rules.audience)
     good_from_s = max(issued_s, _time(claims, "nbf") if "nbf" in claims else 0.0)
     if good_from_s > now_s + skew_s:
         early_s = good_from_s - now_s
@@ -87,6 +101,24 @@ def check(token: str, key: bytes, wall_ms: int, skew_s: float, audience: str | N
     if expires_s <= now_s - skew_s:
         raise TokenExpired(f"token expired {now_s - expires_s:.0f} s ago")
     return TokenClaims(subject, cast(Role, role), issued_s, expires_s)
+
+
+def _verified(token: str, rules: TokenRules) -> dict[str, Any]:
+    """The claims of a token whose signature and issuer are good."""
+    options = {**_CHECKS, "require": [rules.subject_claim, *_TIMES]}
+    why: Exception | None = None
+    for key in rules.keys.of(token):
+        try:
+            found = jwt.decode(
+                token, key.key, algorithms=[key.algorithm], options=cast(Any, options), issuer=list(rules.issuers)
+            )
+        except jwt.InvalidSignatureError as error:
+            why = error  # another key of this algorithm may fit
+        except (jwt.PyJWTError, ValueError, TypeError) as error:
+            raise BadToken(f"token refused: {error}") from None
+        else:
+            return found
+    raise BadToken(f"token refused: {why}") from None
 
 
 def _check_audience(named: Any, wanted: str | None) -> None:

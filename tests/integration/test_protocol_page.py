@@ -11,6 +11,7 @@ from typing import Any
 import jwt
 import msgpack
 import pytest
+from msgspec.structs import replace
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
@@ -18,7 +19,7 @@ from websockets.typing import Subprotocol
 from server.cli.common import read_settings, token_maker
 from server.cli.local_cluster import Home, LocalCluster
 from server.errors import BadToken
-from server.sessions.tokens import check
+from server.sessions.tokens import check, own_rules
 from tests.support.second_client import PUSHES, Wire
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -224,10 +225,10 @@ def test_each_claim_that_the_page_names_is_needed(missing: str) -> None:
     key = "0123456789abcdef0123456789abcdef"
     whole = claims()
     now_ms = int(time.time() * 1000)
-    assert check(jwt.encode(whole, key, "HS256"), key.encode(), now_ms, 5.0).subject == "jun"
+    assert check(jwt.encode(whole, key, "HS256"), own_rules(key.encode()), now_ms).subject == "jun"
     del whole[missing]
     with pytest.raises(BadToken):
-        check(jwt.encode(whole, key, "HS256"), key.encode(), now_ms, 5.0)
+        check(jwt.encode(whole, key, "HS256"), own_rules(key.encode()), now_ms)
 
 
 @pytest.mark.parametrize(
@@ -245,7 +246,7 @@ def test_the_audience_is_heeded_as_the_page_says(audience: str | None, aud: Any,
     key, now_ms = "0123456789abcdef0123456789abcdef", int(time.time() * 1000)
     token = jwt.encode(claims(**({} if aud is None else {"aud": aud})), key, "HS256")
     if good:
-        check(token, key.encode(), now_ms, 5.0, audience)
+        check(token, replace(own_rules(key.encode()), audience=audience), now_ms)
     else:
         with pytest.raises(BadToken):
-            check(token, key.encode(), now_ms, 5.0, audience)
+            check(token, replace(own_rules(key.encode()), audience=audience), now_ms)

@@ -30,7 +30,7 @@ from server.node import Drivers, Node
 from server.runtime.metrics import Metrics
 from server.runtime.supervisor import Supervisor
 from server.sessions.gateway import Gateway
-from server.sessions.tokens import issue
+from server.sessions.tokens import issue, own_rules
 from server.settings import Settings, from_tree
 from server.storage.journal.memory import MemoryJournals
 from server.storage.memory import MemoryDatabase, MemoryStore
@@ -125,7 +125,7 @@ class SimNode:
             asks_store=world.asks_store,
             renewing=SimRenewing(world, self.domain, store) if world.threads else None,
         )
-        return Node(self.settings, world.app, SIGNING_KEY, drivers)
+        return Node(self.settings, world.app, own_rules(SIGNING_KEY), drivers)
 
     def _listener(self, gateway: Gateway) -> SimListener:
         self.listener.accept = gateway.accept

@@ -23,7 +23,7 @@ from server.sessions.memory import ClientEnd, ConnectionClosed, MemoryListener
 from server.sessions.picows_driver import PicowsListener
 from server.sessions.ports import GatewayDrivers
 from server.sessions.time_limits import Limits
-from server.sessions.tokens import issue
+from server.sessions.tokens import issue, own_rules
 from server.settings import from_tree
 from server.storage.queries import NoStoreQueries
 from server.view_change import change_view
@@ -286,7 +286,7 @@ class World:
         drivers = GatewayDrivers(
             system.clock, system.rng, system.metrics, system.supervisor, system.transport, NoStoreQueries()
         )
-        gateway = Gateway(system, drivers, system.settings, KEY, self.limits)
+        gateway = Gateway(system, drivers, system.settings, own_rules(KEY), self.limits)
         system.outlet = gateway.outlet
         listener: MemoryListener | PicowsListener
         if self.sockets:

@@ -18,6 +18,7 @@ from server.liveness.ports import Estate
 from server.node import SCHEMA_CHECK_S, Drivers, Node
 from server.runtime.metrics import Metrics
 from server.runtime.supervisor import Supervisor
+from server.sessions.tokens import own_rules
 from server.settings import from_tree
 from server.storage.journal.local import LocalJournal
 from server.storage.journal.memory import MemoryJournal, MemoryJournals
@@ -88,7 +89,7 @@ class Bench:
             journal=self.journal(metrics) if self.journal is not None else None,
             asks_store=True,
         )
-        return Node(self.settings, TinyApp, KEY, drivers, self.limits)
+        return Node(self.settings, TinyApp, own_rules(KEY), drivers, self.limits)
 
     async def left_nothing(self, node: Node) -> None:
         assert node.supervisor.names() == [] and not self.crashed

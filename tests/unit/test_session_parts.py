@@ -27,7 +27,7 @@ from server.sessions.streams import Streams
 from server.sessions.subscriptions import Subscriptions
 from server.sessions.table import SessionTable
 from server.sessions.time_limits import Limits, SeekLimits, StreamLimits, TransferLimits
-from server.sessions.tokens import issue
+from server.sessions.tokens import issue, own_rules
 from server.sessions.transfer import DepartedSessions, Target, Transfer
 from server.sessions.transfer_frames import INSTALLED, Packed, Shipment, Wanted, decode_verdicts
 from server.sessions.transfer_frames import encode as encode_transfer
@@ -39,6 +39,7 @@ from tests.support.gateways import Echo, Note, Post, Said, SessionApp
 from tests.support.session_parts import ME, PEER, FakeActivation, FakeConnection, Parts
 
 KEY = b"k" * 32
+RULES = own_rules(KEY)
 
 
 def attached(parts: Parts, session: Session) -> FakeConnection:
@@ -359,7 +360,7 @@ def test_a_pulled_session_is_put_in_line_at_once() -> None:
 def greeter(parts: Parts, table: SessionTable) -> Greeter:
     departed = DepartedSessions()
     return Greeter(
-        parts.kit(table), KEY, parts.actors, parts.transport, parts.rng, Homes(parts.actors), table, parts.bindings(),
+        parts.kit(table), RULES, parts.actors, parts.transport, parts.rng, Homes(parts.actors), table, parts.bindings(),
         departed, Seeker(parts.actors, parts.transport, SeekLimits()), mover(parts, table, departed),
         latest(parts), Limits(),
     )  # fmt: skip

@@ -87,6 +87,10 @@ class RateLimited(Retryable):
     code = "rate_limited"
 
 
+class UnknownKey(Retryable):
+    code = "unknown_key"
+
+
 class Unavailable(Retryable):
     code = "unavailable"
 

@@ -1367,7 +1367,7 @@ CLOSE_CODES: dict[int, CloseInfo] = {
     1011: CloseInfo(
         "internal",
         "later",
-        "The player cannot be loaded just now, or the token is not good yet (see the `error`), or a fault here.",
+        "The player cannot be loaded just now, or the token is not good yet or its key not known here (see the `error`), or a fault here.",
     ),
     4001: CloseInfo(
         "bad_token",

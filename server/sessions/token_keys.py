@@ -14,7 +14,7 @@ from typing import Any, Final
 import jwt
 import msgspec
 
-from server.errors import BadInput, BadToken, UnknownKey
+from server.errors import BadInput, BadToken, GarrisonError, UnknownKey
 from server.settings import MIN_KEY_BYTES
 
 ALGORITHMS: Final = ("HS256", "RS256", "ES256", "EdDSA")
@@ -60,9 +60,10 @@ class TokenKeys:
     def __len__(self) -> int:
         return len(self.keys)
 
-    def of(self, token: str) -> tuple[TokenKey, ...]:
-        """Keys that `token` may be signed with. Raises `BadToken`, and `UnknownKey` where it names one that is not
-        here and no nameless key has its algorithm."""
+    def of(self, token: str) -> tuple[tuple[TokenKey, ...], GarrisonError]:
+        """Keys that `token` may be signed with, perhaps none, and the error to raise if none of them fits:
+        `UnknownKey` where the token names a key that is not here, else `BadToken`. Raises `BadToken` for a token that
+        cannot be read."""
         try:
             header = jwt.get_unverified_header(token)
         except (jwt.PyJWTError, ValueError, TypeError) as error:
@@ -76,11 +77,11 @@ class TokenKeys:
         found = [key for key in named if key.algorithm == algorithm]
         if kid is not None:
             found += [key for key in self._nameless if key.algorithm == algorithm]
-        if not found and kid is not None and kid not in self._by_kid:
-            raise UnknownKey(f"no key {kid[:40]!r} for tokens at this node")
+        if kid is not None and kid not in self._by_kid:
+            return tuple(found), UnknownKey(f"no key {kid[:40]!r} for tokens at this node")
         if not found:
-            raise BadToken(f"token refused: no key for {algorithm} at this node")
-        return tuple(found)
+            return (), BadToken(f"token refused: no key for {algorithm} at this node")
+        return tuple(found), BadToken("token refused: Signature verification failed")
 
 
 def secret_key(key: bytes, kid: str | None = None) -> TokenKey:

@@ -106,19 +106,19 @@ def check(token: str, rules: TokenRules, wall_ms: int) -> TokenClaims:
 def _verified(token: str, rules: TokenRules) -> dict[str, Any]:
     """The claims of a token whose signature and issuer are good."""
     options = {**_CHECKS, "require": [rules.subject_claim, *_TIMES]}
-    why: Exception | None = None
-    for key in rules.keys.of(token):
+    keys, none_fits = rules.keys.of(token)
+    for key in keys:
         try:
             found = jwt.decode(
                 token, key.key, algorithms=[key.algorithm], options=cast(Any, options), issuer=list(rules.issuers)
             )
-        except jwt.InvalidSignatureError as error:
-            why = error  # another key of this algorithm may fit
+        except jwt.InvalidSignatureError:
+            continue  # another key of this algorithm may fit
         except (jwt.PyJWTError, ValueError, TypeError) as error:
             raise BadToken(f"token refused: {error}") from None
         else:
             return found
-    raise BadToken(f"token refused: {why}") from None
+    raise none_fits
 
 
 def _check_audience(named: Any, wanted: str | None) -> None:

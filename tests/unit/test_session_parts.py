@@ -27,7 +27,8 @@ from server.sessions.streams import Streams
 from server.sessions.subscriptions import Subscriptions
 from server.sessions.table import SessionTable
 from server.sessions.time_limits import Limits, SeekLimits, StreamLimits, TransferLimits
-from server.sessions.tokens import issue, own_rules
+from server.sessions.token_keys import TokenKeys, secret_key
+from server.sessions.tokens import TokenRules, issue, own_rules
 from server.sessions.transfer import DepartedSessions, Target, Transfer
 from server.sessions.transfer_frames import INSTALLED, Packed, Shipment, Wanted, decode_verdicts
 from server.sessions.transfer_frames import encode as encode_transfer
@@ -364,6 +365,21 @@ def greeter(parts: Parts, table: SessionTable) -> Greeter:
         departed, Seeker(parts.actors, parts.transport, SeekLimits()), mover(parts, table, departed),
         latest(parts), Limits(),
     )  # fmt: skip
+
+
+def test_a_greeter_takes_new_keys_while_it_runs() -> None:
+    """F21: a token whose key is not here yet is to be tried again, one that is signed with another key is not."""
+    parts = Parts()
+    greeting = greeter(parts, parts.table())
+    later = b"n" * 32
+    hello = Hello(1, issue(later, "p", "player", 60, parts.clock.wall_ms(), kid="new"))
+    early, again = FakeConnection(), FakeConnection()
+    greeting.accept(early).on_message(message(hello))
+    assert early.frames[0][:3] == ["error", 1, "unknown_key"]
+    assert early.closed is not None and early.closed[0] == CloseCode.INTERNAL
+    greeting.token_rules = TokenRules(TokenKeys([secret_key(KEY), secret_key(later, "new")]))
+    greeting.accept(again).on_message(message(hello))
+    assert again.frames[0][:2] == ["welcome", 1]
 
 
 def test_a_greeter_welcomes_a_player_and_redirects_one_of_another_node() -> None:

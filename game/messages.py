@@ -311,8 +311,11 @@ class Left(msgspec.Struct, tag="left", array_like=True, frozen=True):
 
 
 class Countdown(msgspec.Struct, tag="countdown", array_like=True, frozen=True):
+    """A countdown of `length_ms` began at Unix time `wall_ms` (0 in logs of earlier versions)."""
+
     time_ms: int
     length_ms: int
+    wall_ms: int = 0
 
 
 class Started(msgspec.Struct, tag="started", array_like=True, frozen=True):

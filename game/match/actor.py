@@ -89,7 +89,7 @@ class Match(MatchFace):
         elif self.state.host:
             self.after(self.HOST_SILENCE_S, self.host_silent)
             if self.state.phase == "countdown":
-                self.after(self.state.options.countdown_ms / 1000, self.countdown_over)
+                self._await_countdown()
 
     def carry(self) -> Carried:
         silent_s = self.now() - self.host_seen_s
@@ -299,9 +299,14 @@ class Match(MatchFace):
         elif isinstance(event, Left):
             self.tell(PlayerFace, event.player, PlayerFace.match_left, self.key)
         elif isinstance(event, Countdown):
-            self.after(event.length_ms / 1000, self.countdown_over)
+            self._await_countdown()
         elif isinstance(event, Ended):
             self.tell(Match, self.key, Match.settle)  # a turn of its own, once the end is durable
+
+    def _await_countdown(self) -> None:
+        """Wait for the rest of the countdown: a deadline that players see is in the log, so that it holds also where
+        the node that began it is gone."""
+        self.after(rules.countdown_left_ms(self.state, self.wall_ms()) / 1000, self.countdown_over)
 
     def _host_lives(self, time_ms: int = 0) -> None:
         self.host_seen_s = self.now()

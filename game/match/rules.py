@@ -23,6 +23,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+from msgspec import UNSET
 from msgspec.structs import replace
 
 from game.match.state import Answer, Answers, Line, MatchState
@@ -204,7 +205,17 @@ def start(state: MatchState, caller: str, time_ms: int, wall_ms: int) -> list[Ma
         raise reject("no_players")
     if state.options.countdown_ms == 0:
         return [Started(now_ms, wall_ms)]
-    return [Countdown(now_ms, state.options.countdown_ms)]
+    return [Countdown(now_ms, state.options.countdown_ms, wall_ms)]
+
+
+def countdown_left_ms(state: MatchState, wall_ms: int) -> int:
+    """The rest of the countdown under way at Unix time `wall_ms`, by whichever node's clock that is: one that is
+    ahead of the clock at which it began ends it early, one that is behind makes it no longer than its length."""
+    length_ms = state.options.countdown_ms
+    if state.countdown_wall_ms is UNSET:
+        return length_ms
+    left_ms = max(0, state.countdown_wall_ms + length_ms - wall_ms)
+    return min(left_ms, length_ms)
 
 
 def countdown_over(state: MatchState, wall_ms: int) -> list[MatchEvent]:
@@ -427,14 +438,20 @@ def _left(state: MatchState, event: Left) -> Changes:
 
 
 def _counting(state: MatchState, event: Countdown) -> Changes:
-    return {"phase": "countdown", "countdown_from_ms": event.time_ms}
+    began = event.wall_ms or UNSET
+    return {"phase": "countdown", "countdown_from_ms": event.time_ms, "countdown_wall_ms": began}
 
 
 def _started(state: MatchState, event: Started) -> Changes:
     counted_ms = event.time_ms
     if state.countdown_from_ms is not None:
         counted_ms = max(counted_ms, state.countdown_from_ms + state.options.countdown_ms)
-    return {"phase": "live", "live_from_ms": counted_ms, "started_wall_ms": event.wall_ms}
+    return {
+        "phase": "live",
+        "live_from_ms": counted_ms,
+        "started_wall_ms": event.wall_ms,
+        "countdown_wall_ms": UNSET,
+    }
 
 
 def _over(state: MatchState, event: Ended) -> Changes:
@@ -443,6 +460,7 @@ def _over(state: MatchState, event: Ended) -> Changes:
         "end_reason": event.reason,
         "winner": event.winner,
         "ended_wall_ms": event.wall_ms,
+        "countdown_wall_ms": UNSET,
     }
 
 

@@ -5,6 +5,7 @@ Nothing here may depend on the order of a dict's keys: a keyframe stores them so
 """
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from game.messages import EndReason, MatchOptions, Phase
 
@@ -43,7 +44,9 @@ class MatchState(msgspec.Struct, frozen=True):
     """The whole of a match. `host` is empty until the match is created. `time_ms` is the match clock of the newest
     event; `countdown_from_ms` and `live_from_ms` are on the same clock, None before that phase.
     Wall times are ms since 1970, 0 for not yet. `team_scores` has one number a team.
-    `answered` is keyed by the caller and its lineage, `subject/lineage`."""
+    `answered` is keyed by the caller and its lineage, `subject/lineage`. `countdown_wall_ms`: the wall time at which
+    the countdown under way began, absent in any other phase and in logs of earlier versions; absent, it is not
+    encoded, so that states which have none hash as they always did."""
 
     host: str = ""
     options: MatchOptions = MatchOptions()
@@ -59,3 +62,4 @@ class MatchState(msgspec.Struct, frozen=True):
     team_scores: tuple[int, ...] = ()
     players: dict[str, Line] = {}
     answered: dict[str, Answers] = {}
+    countdown_wall_ms: int | UnsetType = UNSET

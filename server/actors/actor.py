@@ -204,7 +204,8 @@ class Actor(Generic[S]):
 
     def after(self, delay_s: float, method: Callable[..., Any], *args: Any) -> None:
         """Run own `method(*args)` as a turn in `delay_s`. One timer a method: setting it again
-        moves it. Timers end with the activation."""
+        moves it. Timers end with the activation: a deadline that clients see belongs into the state, by `wall_ms`,
+        and `activated` waits for the rest of it."""
         self.context.set_timer(method.__name__, delay_s, args)
 
     def cancel(self, method: Callable[..., Any]) -> None:

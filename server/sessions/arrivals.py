@@ -129,6 +129,7 @@ class SessionArrivals:
                 fits=outbox is not None and self._fits(packed, here),
                 rival_moving=rival is not None and rival.moving,
                 rival_stays=rival is not None and not takes_over(packed, rival.since_ms, attached, sought),
+                abandoned=packed.pulled and not sought,
             )
         )
         if admission.here == "departed":

@@ -148,7 +148,8 @@ class Greeter:
             case "seek":
                 assert wanted is not None
                 opening.busy = True
-                self._seeker.find(wanted, partial(self._greet, opening, hello, claims, True))
+                then = partial(self._greet, opening, hello, claims, True)
+                self._seeker.find(wanted, then, lambda: not opening.closed)
             case "replaced":
                 opening.leave(None, CloseCode.REPLACED, TOOK_OVER)
             case "moving":

@@ -231,7 +231,7 @@ class Mover:
         return Packed(
             session.resume, caller.session, caller.subject, role, session.format, session.stays, session.moves,
             session.since_ms, session.beats, outbox.acked, frames, transfer.topics,
-            outbox.sent if session.connection is None else None, session.client,
+            outbox.sent if session.connection is None else None, session.client, transfer.pulled,
         )  # fmt: skip
 
     def _going(self, url: str) -> Going:

@@ -3,6 +3,10 @@
 A hello names a resume token that this node does not know: it asks every member (`Want`, the
 questions of one turn of the loop together). A node that has the session ships it here at once; one that had it
 says where it went. The hello waits `SeekLimits.find_s` at most, and then gets a new session.
+
+A question may arrive when its client has long given up here and gone back to where its session is: the session is
+then sent away from under a live connection. So nobody is asked once no client waits, and a session that was sent for
+one is taken in only while one waits (`seeks`, asked by `arrivals.py`); else it goes on where it was.
 """
 
 import asyncio
@@ -19,15 +23,21 @@ from server.transport.ports import Service, Transport
 
 
 class _Sought:
-    """A search. `open`: questions that are not answered; `coming`: some node knows more."""
+    """A search. `open`: questions that are not answered; `coming`: some node knows more; `waits`: for each client
+    that has asked, whether it still waits."""
 
-    __slots__ = ("coming", "found", "open", "wanted")
+    __slots__ = ("coming", "found", "open", "waits", "wanted")
 
     def __init__(self, wanted: Wanted) -> None:
         self.wanted = wanted
+        self.waits: list[Callable[[], bool]] = []
         self.found: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.open = 0
         self.coming = False
+
+    @property
+    def awaited(self) -> bool:
+        return not self.found.done() and any(waits() for waits in self.waits)
 
 
 class Seeker:
@@ -49,8 +59,8 @@ class Seeker:
             return sought.wanted == wanted
         return len(self._node.view.addresses) >= 2 and len(self._sought) < self._limits.max_sought
 
-    def find(self, wanted: Wanted, then: Callable[[], None]) -> None:
-        """Call `then` when the session is here or nowhere."""
+    def find(self, wanted: Wanted, then: Callable[[], None], waits: Callable[[], bool]) -> None:
+        """Call `then` when the session is here or nowhere. `waits()`: the client is still there."""
         assert self.may_find(wanted)
         sought = self._sought.get(wanted.resume)
         if sought is None:
@@ -60,11 +70,13 @@ class Seeker:
                 loop.call_soon(self._ask_everybody)
             self._new.append(sought)
             loop.call_later(self._limits.find_s, self._finish, sought)
+        sought.waits.append(waits)
         sought.found.add_done_callback(lambda _: then())
 
     def seeks(self, resume: str) -> bool:
         """True while a client waits here for that session."""
-        return resume in self._sought
+        sought = self._sought.get(resume)
+        return sought is not None and sought.awaited
 
     def arrived(self, resume: str) -> None:
         """End the search for a session that has arrived."""
@@ -79,7 +91,7 @@ class Seeker:
 
     def _ask_everybody(self) -> None:
         new, self._new = self._new, []
-        for batch in batches(new):
+        for batch in batches(sought for sought in new if self._goes_on(sought)):
             for address in self._node.view.addresses:
                 if address != self._node.me:
                     self._ask(address, batch, False)
@@ -121,5 +133,11 @@ class Seeker:
         asyncio.get_running_loop().call_later(self._limits.again_s, self._ask_if_open, to, sought)
 
     def _ask_if_open(self, to: NodeAddress, sought: _Sought) -> None:
-        if not sought.found.done():
+        if self._goes_on(sought):
             self._ask(to, [sought], True)
+
+    def _goes_on(self, sought: _Sought) -> bool:
+        """Tell whether a search is still to go on. One for which no client waits is over: a later hello begins anew."""
+        if not sought.awaited:
+            self._finish(sought)
+        return not sought.found.done()

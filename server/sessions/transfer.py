@@ -237,7 +237,8 @@ class Transfer:
         if not attached:
             return (departed, Release(), EndHere(ENDED_MOVED))
         if self.pulled:
-            return (departed, Release(), EndHere(ENDED_MOVED, CloseCode.REPLACED, "resumed on another connection"))
+            # Its client is at `at`, or was just now: one that has come back here since is to try again, not to stop.
+            return (departed, Release(), EndHere(ENDED_MOVED, CloseCode.MOVED, "resumed at another node"))
         return (departed, Release(), TellClient(self.going))
 
     def _returned(self, ended: bool, stay: bool) -> Effects:
@@ -294,7 +295,8 @@ Fate = Literal["keep", "departed", "supersede"]
 class ArrivalFacts(NamedTuple):
     """Facts about a session that arrives. `here`: this node's copy; `last_moves`: the newest shipment of it that
     this node has had. `fits`: its outbox and topics are within the bounds here, and there is room. `rival_moving`:
-    the player's other session here is on its way elsewhere; `rival_stays`: it stays (see `takes_over`)."""
+    the player's other session here is on its way elsewhere; `rival_stays`: it stays (see `takes_over`). `abandoned`:
+    it was sent for a client that waited here, and no client waits here for it any more."""
 
     moves: int
     last_moves: int
@@ -302,6 +304,7 @@ class ArrivalFacts(NamedTuple):
     fits: bool
     rival_moving: bool
     rival_stays: bool
+    abandoned: bool = False
 
 
 class Admission(NamedTuple):
@@ -321,7 +324,7 @@ def admit(arrival: ArrivalFacts) -> Admission:
         return Admission(REPLACED)  # believed lost with its sender, it went on here
     # Moving: it had arrived where it was sent, and comes back. Untouched: its sender never learnt that it was here.
     here: Fate = "departed" if arrival.here == "moving" else "supersede" if arrival.here == "untouched" else "keep"
-    if not arrival.fits or arrival.rival_moving:
+    if not arrival.fits or arrival.rival_moving or arrival.abandoned:
         return Admission(REFUSED, here=here)
     if arrival.rival_stays:
         return Admission(REPLACED, here=here)

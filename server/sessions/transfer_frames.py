@@ -51,7 +51,7 @@ class Packed(msgspec.Struct, array_like=True, frozen=True):
     `acked + 2`, … `beats`: heartbeats that `Beats` acknowledges. `topics`: topics that it watches, with
     the number of the event that it gets next (or `LATEST`). `sent`: the newest push that was ever written to the
     client; absent where it is connected, and so may get all of `frames`. `client`: its client's own word
-    for itself."""
+    for itself. `pulled`: the receiver has asked for it, since its client waited there."""
 
     resume: ResumeToken
     session: Text
@@ -67,6 +67,7 @@ class Packed(msgspec.Struct, array_like=True, frozen=True):
     topics: list[tuple[Text, Annotated[int, Meta(ge=1, le=LATEST)]]]
     sent: Count | None = None
     client: Annotated[str, Meta(max_length=64)] = ""
+    pulled: bool = False
 
 
 class Wanted(msgspec.Struct, array_like=True, frozen=True):

@@ -58,8 +58,15 @@ def meaning(service: int, message: Any) -> Any:
     if service == MIGRATE and isinstance(message, faces.parcels.Ship):
         told.append([shelf.plain(faces.decode_parcel(parcel)) for parcel in message.parcels])
     if isinstance(message, faces.transfer_frames.Shipment):
-        assert all(packed.pop() == "" for packed in told[1])  # `client`, which was not told then
+        without_new_fields(told[1])
     return told
+
+
+def without_new_fields(sessions: list[list[Any]]) -> None:
+    """Take out of packed sessions what was not told then: `client` and `pulled`."""
+    for packed in sessions:
+        assert packed[-2:] == ["", False]
+        del packed[-2:]
 
 
 def written(message: Any) -> bytes:
@@ -67,7 +74,7 @@ def written(message: Any) -> bytes:
     again = msgspec.msgpack.encode(message)
     if isinstance(message, faces.transfer_frames.Shipment):
         told = msgspec.msgpack.decode(again)
-        assert all(packed.pop() == "" for packed in told[1])
+        without_new_fields(told[1])
         return msgspec.msgpack.encode(told)
     return again
 

@@ -261,7 +261,7 @@ async def test_a_session_comes_to_the_node_where_its_client_is_while_the_old_one
     async with gateways(("node-1", "node-2")) as world:
         host = await welcomed(world, "node-1", "h", "host")
         again = await resumed(world, "node-2", host, 0)
-        assert await host.closed() == CloseCode.REPLACED
+        assert await host.closed() == CloseCode.MOVED
         assert host.seen == []
         assert (await again.ask(Heartbeat))[0] == "beat"
         once_more = await resumed(world, "node-1", again, 0)

@@ -240,7 +240,7 @@ def play(
     ]
 
 
-async def _ask(node: SimNode, id: ActorId, method: str, *args: Any) -> Any:
+async def ask(node: SimNode, id: ActorId, method: str, *args: Any) -> Any:
     """An actor's answer, asked from `node`; the error where there is none."""
     try:
         return await node.domain.run(node.world.loop.create_task, node.node.system.ask(id, method, args))
@@ -248,17 +248,17 @@ async def _ask(node: SimNode, id: ActorId, method: str, *args: Any) -> Any:
         return error
 
 
-async def _insist(world: World, id: ActorId, method: str, *args: Any) -> Any:
+async def insist(world: World, id: ActorId, method: str, *args: Any) -> Any:
     """Ask from any node until there is an answer."""
     while True:
         for node in list(world.nodes.values()):
-            answer = await _ask(node, id, method, *args)
+            answer = await ask(node, id, method, *args)
             if not isinstance(answer, GarrisonError):
                 return answer
         await asyncio.sleep(0.1)
 
 
-def _of_node(node: SimNode, kind: str, count: int) -> list[ActorId]:
+def of_node(node: SimNode, kind: str, count: int) -> list[ActorId]:
     """Ids of `kind` whose slots `node` owns."""
     ids = (actor_id(kind, f"{kind}{number}") for number in range(10_000))
     return [id for id in ids if node.node.system.owner(id) == node.address][:count]
@@ -272,9 +272,9 @@ def isolated(seed: int, journal: JournalMode = "none") -> list[str]:
 
     async def run(world: World) -> list[str]:
         node = world.nodes["n2"]
-        pairs = _of_node(node, "pair", 6)
+        pairs = of_node(node, "pair", 6)
         for id in pairs:
-            await _ask(node, id, "both")
+            await ask(node, id, "both")
         node.clock.drift(0.92)
         await asyncio.sleep(1.0)
         world.store.down_for["n2"] = 1
@@ -285,7 +285,7 @@ def isolated(seed: int, journal: JournalMode = "none") -> list[str]:
 
         async def hammer(id: ActorId, by: SimNode, every_s: float) -> None:
             while world.loop.time() < until and world.nodes.get(by.name) is by:
-                await _ask(by, id, "both")
+                await ask(by, id, "both")
                 await asyncio.sleep(every_s)
 
         async with asyncio.TaskGroup() as group:
@@ -308,9 +308,9 @@ def stopped(seed: int) -> list[str]:
 
     async def run(world: World) -> list[str]:
         node, process = world.nodes["n2"], world.processes["n2"]
-        pairs = _of_node(node, "pair", 6)
+        pairs = of_node(node, "pair", 6)
         for id in pairs:
-            await _ask(node, id, "both")
+            await ask(node, id, "both")
         await asyncio.sleep(1.0)
         granted = asyncio.Event()
 
@@ -322,7 +322,7 @@ def stopped(seed: int) -> list[str]:
 
         async def hammer(id: ActorId, by: SimNode, every_s: float) -> None:
             while world.loop.time() < until and world.nodes.get(by.name) is by:
-                await _ask(by, id, "both")
+                await ask(by, id, "both")
                 await asyncio.sleep(every_s)
 
         until = world.loop.time() + 8.0
@@ -367,9 +367,9 @@ def turns(seed: int) -> list[str]:
 
     async def run(world: World) -> list[str]:
         rng, node = world.rng("turns"), world.nodes["n1"]
-        for id in _of_node(node, "pair", 4):
+        for id in of_node(node, "pair", 4):
             for _ in range(8):
-                await _ask(node, id, rng.choice(("both", "slowly", "slowly", "half")))
+                await ask(node, id, rng.choice(("both", "slowly", "slowly", "half")))
                 await asyncio.sleep(rng.uniform(0, 0.4))
         world.faults[:] = [line for line in world.faults if "half a turn" not in line]
         return _halves_stored(world)
@@ -398,7 +398,7 @@ def bells(seed: int) -> list[str]:
         rng = world.rng("bells")
         ids = [actor_id("bell", f"b{number}") for number in range(12)]
         for id in ids:
-            await _insist(world, id, "wind", rng.randint(500, 4000))
+            await insist(world, id, "wind", rng.randint(500, 4000))
         for _ in range(2):
             await asyncio.sleep(rng.uniform(0.5, 2.0))
             name = rng.choice(sorted(world.processes))
@@ -422,14 +422,14 @@ def rewound(seed: int) -> list[str]:
         rng, statements = world.rng("rewound"), frozenset({"set_reminder", "unset_reminder"})
         ids = [actor_id("bell", f"b{number}") for number in range(24)]
         for id in ids:
-            await _insist(world, id, "wind", 40_000)
+            await insist(world, id, "wind", 40_000)
         world.store.late_s, world.store.faults = (5.0,), (troubles := StoreTroubles(rng))
         number = troubles.begin(1.0, statements, None, ("late",))
         unwound = [id for id in ids if rng.getrandbits(1)]
         async with asyncio.TaskGroup() as group:
             for id in ids:
                 late = ("unwind",) if id in unwound else ("wind", 30_000)
-                group.create_task(_ask(world.nodes["n1"], id, *late))
+                group.create_task(ask(world.nodes["n1"], id, *late))
         troubles.end(number)
         ends = rng.choice(sorted(world.processes))
         passed_on = [id for id in ids if world.nodes[ends].node.system.find(id) is not None]
@@ -440,7 +440,7 @@ def rewound(seed: int) -> list[str]:
         rings = {id: 0 if id in passed_on and id not in unwound and rng.getrandbits(1) else 1 for id in ids}
         async with asyncio.TaskGroup() as group:
             for id, times in rings.items():
-                group.create_task(_insist(world, id, *(("wind", 8_000) if times else ("unwind",))))
+                group.create_task(insist(world, id, *(("wind", 8_000) if times else ("unwind",))))
         await asyncio.sleep(14)
         return _bells_rung(world, rings)
 
@@ -468,7 +468,7 @@ def orphans(seed: int) -> list[str]:
         rng = world.rng("orphans")
         ids = [actor_id("ticker", f"t{number}") for number in range(6)]
         for id in ids:
-            await _insist(world, id, "wake")
+            await insist(world, id, "wake")
         await asyncio.sleep(3)
         name = rng.choice(sorted(world.processes))
         world.crash_process(name)
@@ -496,7 +496,7 @@ def rooms(seed: int) -> list[str]:
         for id in ids:
             for name in ("n1", "n2"):
                 if name in world.nodes:
-                    await _ask(world.nodes[name], id, "enter")
+                    await ask(world.nodes[name], id, "enter")
         world.network.weather.mend()
         world.gossip.heal()
         await world.converged(10)
@@ -513,11 +513,11 @@ def evicted(seed: int) -> list[str]:
 
     async def run(world: World) -> list[str]:
         node = world.nodes["n2"]
-        ids = iter(_of_node(node, "pair", 400))
+        ids = iter(of_node(node, "pair", 400))
         mute = world.gossip.mute("n2")
         until = world.loop.time() + 6.0
         while world.loop.time() < until and world.nodes.get("n2") is node:
-            world.loop.create_task(_ask(node, next(ids), "both"))
+            world.loop.create_task(ask(node, next(ids), "both"))
             await asyncio.sleep(0.03)
         world.gossip.unmute(mute)
         await asyncio.sleep(6)
@@ -534,22 +534,22 @@ def stale(seed: int) -> list[str]:
 
     async def run(world: World) -> list[str]:
         node, rng = world.nodes["n2"], world.rng("stale")
-        pairs, tickers = _of_node(node, "pair", 6), _of_node(node, "ticker", 12)
+        pairs, tickers = of_node(node, "pair", 6), of_node(node, "ticker", 12)
         for id in (*pairs, *tickers):
-            await _ask(node, id, "wake")
+            await ask(node, id, "wake")
         await asyncio.sleep(2)
         troubles = StoreTroubles(rng)
         world.store.faults, world.store.slow_s = troubles, (2.9, 3.8)
         troubles.begin(1.0, frozenset({"write", "append"}), "n2", ("slow",))
         for id in pairs:
             for _ in range(9):
-                await _ask(node, id, "both")
+                await ask(node, id, "both")
         await asyncio.sleep(rng.uniform(0.6, 1.1))
         world.crash_process("n2")
         await asyncio.sleep(1.6)
         for _ in range(5):
             for id in (*pairs, *tickers):
-                world.loop.create_task(_ask(world.nodes["n1"], id, "wake"))
+                world.loop.create_task(ask(world.nodes["n1"], id, "wake"))
             await asyncio.sleep(1)
         return []
 
@@ -569,11 +569,11 @@ def inherited(seed: int) -> list[str]:
         troubles.begin(1.0, frozenset({"write"}), "n2", (rng.choice(("slow", "refuse")),))
         troubles.begin(1.0, frozenset({"close_estate"}), None, ("refuse",))
         node = world.nodes["n2"]
-        pairs = _of_node(node, "pair", 6)
+        pairs = of_node(node, "pair", 6)
         until = world.loop.time() + rng.uniform(1.0, 4.0)
         while world.loop.time() < until:
             for id in pairs[: rng.randint(1, 6)]:
-                acked[id] = await _ask(node, id, "both")
+                acked[id] = await ask(node, id, "both")
             await asyncio.sleep(rng.uniform(0.0, 0.05))
         await asyncio.sleep(rng.choice((0.0, 1.5)))
         world.crash_process("n2")
@@ -581,7 +581,7 @@ def inherited(seed: int) -> list[str]:
         for name in ("n1", "n3"):
             await asyncio.sleep(0.5)
             for id in acked:
-                version = await _insist(world, id, how)
+                version = await insist(world, id, how)
                 if version < acked[id]:
                     return [f"{id} had {acked[id]} acknowledged and has {version}"]
                 acked[id] = version
@@ -613,8 +613,8 @@ def given(seed: int) -> list[str]:
     async def run(world: World) -> list[str]:
         node, store, rng = world.nodes["n1"], world.store, world.rng("given")
         victim, left = rng.choice(("n2", "n3")), iter(range(rng.randint(0, 1)))
-        for id in _of_node(node, "pair", 20):
-            await _ask(node, id, "both")
+        for id in of_node(node, "pair", 20):
+            await ask(node, id, "both")
 
         class Slowly:
             def decide(self, name: str, statement: str) -> Fault:
@@ -641,7 +641,7 @@ def forgetful(seed: int) -> list[str]:
     async def run(world: World) -> list[str]:
         ids = [actor_id("ticker", f"t{number}") for number in range(6)]
         for id in ids:
-            await _insist(world, id, "wake")
+            await insist(world, id, "wake")
         troubles = StoreTroubles(world.rng("forgetful"))
         world.store.faults = troubles
         number = troubles.begin(0.5, frozenset({"append"}), None, ("forget",))
@@ -690,7 +690,7 @@ def vaults(seed: int) -> list[str]:
         await asyncio.gather(*asks)
         world.store.faults = StoreTroubles(rng)
         for id in ids:
-            _, total = await _insist(world, id, "total")
+            _, total = await insist(world, id, "total")
             if total < told[id]:
                 wrong.append(f"{id}: {told[id]} was told of, and {total} is left")
         return wrong

@@ -26,6 +26,7 @@ GATE = "server.activations.timer_gate:TimerGate"
 TURNS = "server.activations.turns:Turns"
 PICTURE = "server.sessions.picture:Picture"
 LOG = "server.activations.event_log:EventLog"
+RULES = "game.match.rules"
 UP = "if not self.database.is_up(me):"
 CHECK = "if self._boot() >= self._lease.safe_until or self._write_behind.refusal is not None:"
 NO_CHECK = "if self._write_behind.refusal is not None:"
@@ -557,7 +558,43 @@ MUTANTS: Final = (
             ),
         ),
     ),
-    # 10: latest topics, and sessions that actors end
+    # 10: what clients see: latest topics, sessions that actors end, deadlines
+    Mutant(
+        "a countdown begins anew where its match is brought back",
+        10,
+        "countdowns",
+        ((f"{RULES}:countdown_left_ms", "if state.countdown_wall_ms is UNSET:", "if True:"),),
+    ),
+    Mutant(
+        "a countdown believes any clock",
+        10,
+        "countdowns",
+        ((f"{RULES}:countdown_left_ms", "return min(left_ms, length_ms)", "return left_ms"),),
+    ),
+    Mutant(
+        "a session goes where nobody waits for it any more",
+        10,
+        "abandoned",
+        (
+            (
+                "server.sessions.arrivals:SessionArrivals._install",
+                "abandoned=packed.pulled and not sought",
+                "abandoned=False",
+            ),
+        ),
+    ),
+    Mutant(
+        "a client that is gone waits for its session",
+        10,
+        "abandoned",
+        (("server.sessions.seeker:Seeker.seeks", "sought is not None and sought.awaited", "sought is not None"),),
+    ),
+    Mutant(
+        "a client whose session is asked for elsewhere is told to stop",
+        10,
+        "abandoned",
+        (("server.sessions.transfer:Transfer.arrived", "CloseCode.MOVED", "CloseCode.REPLACED"),),
+    ),
     Mutant(
         "an older difference overwrites a newer",
         10,

@@ -125,8 +125,13 @@ class _Play:
         for keeper in keepers:
             keeper.cancel()
         await asyncio.gather(*keepers, return_exceptions=True)
+        gave_up = [
+            f"{watcher.client.name} gave up: {watcher.client.finished}"
+            for watcher in self.watchers
+            if watcher.client.finished
+        ]
         await self.world.stop_clients()
-        return [*self.wrong, *self.world.faults]
+        return [*self.wrong, *gave_up, *self.world.faults]
 
     async def _switch(self, board: ActorId) -> None:
         while self.world.loop.time() < self.until:
@@ -199,8 +204,7 @@ async def _insist(world: World, board: ActorId, method: str, *args: Any) -> Any:
 
 
 async def _alike(world: World, watchers: list[Watcher], boards: list[ActorId]) -> None:
-    """Wait until every client has what the actors have. Raises `AssertionError` with what differs. A client that was
-    told that another connection took its session over, by a question for it that came late, has left."""
+    """Wait until every client has what the actors have. Raises `AssertionError` with what differs."""
     truth: dict[str, Any] = {}
     different: list[str] = []
 
@@ -209,7 +213,7 @@ async def _alike(world: World, watchers: list[Watcher], boards: list[ActorId]) -
             f"{watcher.client.name} has {board} {watcher.client.pictures.get(board)}, not {truth[board]}"
             for watcher in watchers
             for board in boards
-            if watcher.client.finished is None and watcher.client.pictures.get(board) != truth[board]
+            if watcher.client.pictures.get(board) != truth[board]
         ]
         return not different
 

@@ -328,6 +328,24 @@ async def test_a_countdown_runs_out_by_itself() -> None:
         await until(live)
 
 
+async def test_a_countdown_goes_on_where_it_was_when_its_match_is_brought_back() -> None:
+    """F63: after ten of fifteen seconds."""
+    async with running() as system:
+        loop = asyncio.get_running_loop()
+        client = await live_match(system, countdown_ms=15_000)
+        began = loop.time()
+        await asyncio.sleep(10.0)
+        activation = system.find(actor_id("match", "m"))
+        assert activation is not None and await system.catalog.deactivate([activation]) == 1
+        assert (await client.send(MatchGet(1, "m"))).phase == "countdown"
+
+        async def live() -> bool:
+            return bool((await client.send(MatchGet(1, "m"))).phase == "live")
+
+        await until(live, 20.0)
+        assert 14.9 < loop.time() - began < 15.5
+
+
 async def test_a_silent_host_has_vanished() -> None:
     async with running() as system:
         client = await live_match(system)

@@ -11,6 +11,7 @@ from game.match import rules
 from game.match.state import MatchState
 from game.messages import (
     Assist,
+    Countdown,
     Created,
     Death,
     Ended,
@@ -437,3 +438,29 @@ def test_every_event_can_be_evolved() -> None:
 
     assert set(rules._EVOLVE) == set(EVENTS)
     assert MatchOptions().mode == "slayer"
+
+
+# ---- F63 ----
+
+
+def test_the_rest_of_a_countdown_is_told_by_the_log() -> None:
+    """F63: by whichever node's clock, and never longer than it was."""
+    played = Played().create(countdown_ms=15_000).join("ann").start(5)
+    state, began = played.state, played.wall_ms
+    assert state.countdown_wall_ms == began
+    left = [rules.countdown_left_ms(state, began + ms) for ms in (0, 10_000, 15_000, 99_000, -1, -3_600_000)]
+    assert left == [15_000, 5_000, 0, 0, 15_000, 15_000]
+
+
+def test_a_log_of_an_earlier_version_knows_no_wall_time_and_hashes_as_before() -> None:
+    """F63: its countdown has no wall time; nor has any state outside of a countdown."""
+    played = Played().create(countdown_ms=15_000).join("ann")
+    lobby = msgspec.to_builtins(played.state)
+    played.emit([Countdown(0, 15_000)])
+    assert rules.countdown_left_ms(played.state, played.wall_ms + 9) == 15_000
+    assert set(msgspec.to_builtins(played.state)) == set(lobby)
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(["countdown", 0, 15_000]), type=Countdown).wall_ms == 0
+    told = Played().create(countdown_ms=15_000).join("ann").start(5)
+    assert set(msgspec.to_builtins(told.state)) == {*lobby, "countdown_wall_ms"}
+    told.emit(rules.countdown_over(told.state, told.wall_ms))
+    assert set(msgspec.to_builtins(told.state)) == set(lobby)

@@ -295,7 +295,7 @@ async def test_a_seeker_asks_every_other_node_and_ends_when_nobody_knows() -> No
     assert seeker.may_find(wanted)
     parts.transport.answer = lambda to, payload: msgspec.msgpack.encode([""])
     over = asyncio.Event()
-    seeker.find(wanted, over.set)
+    seeker.find(wanted, over.set, lambda: True)
     assert seeker.seeks(wanted.resume)
     async with asyncio.timeout(1):
         await over.wait()

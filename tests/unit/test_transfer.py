@@ -63,7 +63,7 @@ def test_a_client_that_fetched_its_session_is_not_told_to_go() -> None:
     assert transfer.at_head(B) == "pack"
     transfer.freeze([], b"")
     (_, _, end) = transfer.answered(INSTALLED, ended=False, attached=True)
-    assert isinstance(end, EndHere) and end.code == CloseCode.REPLACED
+    assert isinstance(end, EndHere) and end.code == CloseCode.MOVED
 
 
 @pytest.mark.parametrize("why", [ENDED_CLOSED, ENDED_STOPPING])

@@ -340,19 +340,20 @@ class Left(Event):
 
 @dataclass(frozen=True, slots=True)
 class Countdown(Event):
-    """An event of a stream."""
+    """A countdown of `length_ms` began at Unix time `wall_ms` (0 in logs of earlier versions)."""
 
     TYPE: ClassVar[str] = "countdown"
     time_ms: int
     length_ms: int
+    wall_ms: int = 0
 
     def to_wire(self) -> list[Any]:
-        return ["countdown", self.time_ms, self.length_ms]
+        return ["countdown", self.time_ms, self.length_ms, self.wall_ms]
 
     @classmethod
     def from_wire(cls, wire: Sequence[Any]) -> "Countdown":
-        check_length(wire, 3, "countdown")
-        return cls(time_ms=wire[1], length_ms=wire[2])
+        n = check_length(wire, 3, "countdown")
+        return cls(time_ms=wire[1], length_ms=wire[2], wall_ms=wire[3] if n > 3 else 0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,23 @@
+"""Hellos that their client has given up take no session from it; a countdown holds when its node is gone."""
+
+import pytest
+
+from tests.sim.abandoned import abandoned
+from tests.sim.countdowns import countdowns
+from tests.sim.pictures import pictures
+
+
+@pytest.mark.parametrize("seed", range(1, 13))
+def test_a_hello_that_was_given_up_takes_no_session_from_its_client(seed: int) -> None:
+    assert abandoned(seed) == []
+
+
+def test_no_client_is_told_to_stop_by_its_own_earlier_question() -> None:
+    """A question for the session of a live connection came late, in 49."""
+    assert pictures(49) == []
+
+
+@pytest.mark.parametrize("seed", range(1, 9))
+def test_a_countdown_ends_in_time_where_its_node_is_gone(seed: int) -> None:
+    """F63."""
+    assert countdowns(seed) == []

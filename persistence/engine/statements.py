@@ -198,10 +198,10 @@ class SqliteStatements:
         self.insert = (
             f"INSERT INTO {table} ({', '.join(put)}) VALUES ({', '.join(put.values())}) ON CONFLICT DO NOTHING"
         )
-        # key, token, node, incarnation, journals as JSON or NULL
+        # key, token, node, incarnation, journals as JSON or NULL. A text plus one would be 1: an epoch given out again.
         self.claim = (
             f"UPDATE {table} SET epoch = epoch + 1, owner_node = ?3, owner_incarnation = ?4, claim_token = ?2 "
-            f"WHERE {of_kind}{key} = ?1 "
+            f"WHERE {of_kind}{key} = ?1 AND typeof(epoch) = 'integer' "
             "AND EXISTS (SELECT 1 FROM nodes AS m WHERE m.node_id = ?3 AND m.incarnation = ?4 AND m.state = 'up') "
             "AND (owner_incarnation IS NOT ?4 OR claim_token < ?2) "
             "AND (owner_node IS NULL OR (owner_node = ?3 AND owner_incarnation = ?4) "

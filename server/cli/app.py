@@ -6,14 +6,13 @@ command that is asked for is imported, and the application only for a command th
 not have: `garrison token` need not wait for what reads a database.
 """
 
-import contextlib
 import importlib.util
 import io
 import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from cyclopts import App, CycloptsError
 
@@ -94,14 +93,28 @@ def run(arguments: Sequence[str] | None = None) -> int:
     words = list(arguments if arguments is not None else sys.argv[1:])
     _any_output()
     try:
-        return _run(words)
-    except BrokenPipeError:  # `garrison replay latest | head`: the rest has no reader, nor does what is buffered
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(OSError, ValueError):
-                stream.flush()
-                continue
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-        return 0
+        code = _run(words)
+    except BrokenPipeError:  # `garrison replay latest | head`
+        code = 0
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody gets what is buffered
+        if not isinstance(error, BrokenPipeError):
+            return _fail(f"standard output: {error.strerror or error}")
+    return code
+
+
+class _Errors(io.FileIO):
+    """Standard error, which may lose its reader or be full: what a command says there goes nowhere then, and neither
+    ends it nor changes its exit code."""
+
+    def write(self, data: Any, /) -> int:
+        try:
+            return super().write(data)
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())
+            return len(data)
 
 
 def _any_output() -> None:
@@ -113,13 +126,15 @@ def _any_output() -> None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - for as long as the program runs
         elif isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+            if stream is sys.__stderr__:  # else a test has put it there
+                errors = io.BufferedWriter(_Errors(stream.fileno(), "w", closefd=False))
+                sys.stderr = io.TextIOWrapper(errors, stream.encoding, "backslashreplace", line_buffering=True)
 
 
 def _run(words: list[str]) -> int:
     """Run a command; its exit code. Raises `BrokenPipeError`."""
     try:
         result = build(words)(words)
-        sys.stdout.flush()
     except CycloptsError as error:
         return _fail(_one_line(str(error)) + f" (see `{_help_for(words)}`)")
     except GarrisonError as error:

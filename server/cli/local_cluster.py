@@ -36,6 +36,17 @@ _GATEWAY, _ADMIN, _GOSSIP, _TRANSPORT = 0, 10, 20, 30  # offsets from the base p
 FREE_PORTS: Final = range(18_000, 32_000)
 """Searched for ports that nobody asked for. The kernel gives connections ports from 32768 on."""
 PORTS_A_CLUSTER: Final = 20
+RESTART: Final = """\
+# Asks the process that started {name} to start it again.
+: >{wish} || exit 1
+for _ in 1 2 3 4 5 6 7 8 9 10; do
+  sleep 0.5
+  [ -e {wish} ] || exit 0
+done
+rm -f {wish}
+echo "nobody starts {name} again: what started it is gone" >&2
+exit 1
+"""
 _searches = itertools.count()
 _PR_SET_PDEATHSIG: Final = 1
 _CLONE_NEWNET: Final = 0x40000000
@@ -236,12 +247,23 @@ class LocalCluster:
         return node
 
     def write_restart(self, index: int) -> Path:
-        """A shell script that starts node `index` again as it was, once it is gone; for a person."""
-        here = shlex.quote(str(Path.cwd()))
-        command = shlex.join([sys.executable, "-m", "server.main", *self._arguments(index)])
-        script = self.home.path / f"{name_of(index)}.sh"
-        _write_private(script, f"# Starts {name_of(index)} again.\ncd {here} && exec {command}\n")
+        """A shell script that asks this process to start node `index` again, once it is gone (see `asked_again`); for a
+        person."""
+        name = name_of(index)
+        script, wish = self.home.path / f"{name}.sh", self._wish(index)
+        wish.unlink(missing_ok=True)
+        _write_private(script, RESTART.format(name=name, wish=shlex.quote(str(wish))))
         return script
+
+    def asked_again(self) -> Iterator[int]:
+        """The nodes that their scripts have asked to start again, each once."""
+        for index in range(len(self.nodes)):
+            with contextlib.suppress(FileNotFoundError):
+                self._wish(index).unlink()
+                yield index
+
+    def _wish(self, index: int) -> Path:
+        return self.home.path / f"{name_of(index)}.again"
 
     def _arguments(self, index: int) -> list[str]:
         name = name_of(index)

@@ -3,7 +3,8 @@
 Three nodes share one SQLite file; the bots are a process of their own and speak the public
 wire. The parent starts and stops them, tells what there is to see, and at the end lets one more
 process compare what the bots were promised with what the store has. A node that dies stays
-dead until somebody starts it again: watching the others go on is what the demo is for.
+dead until somebody starts it again, by its script: watching the others go on is what the demo is for. The script
+asks the parent to do it, so that the new process belongs to the demo as the one before did.
 """
 
 import asyncio
@@ -20,11 +21,14 @@ from rich.console import Console
 
 from server.cli.common import DEMO_CONFIG, Json, Set, check_assignments, err, out, program
 from server.cli.local_cluster import Home, LocalCluster, NodeProcess, alone
+from server.errors import Unavailable
 from server.lab.live import BOTS_STOP_S, Live, count_of, empty_home, shown
 
 FIRST_PORT: Final = 7350
 STATUS_EVERY_S: Final = 10.0
 """How often a line tells which matches ended, and, where standard error is not a terminal, the state."""
+AGAIN_EVERY_S: Final = 0.2
+"""How often is looked whether a script asks for its node to be started again."""
 ALONE_S: Final = 5.0
 """How long the bots may take to end where no node is left."""
 
@@ -117,6 +121,7 @@ class Demo(Live):
         """How the last node ended, once none is left."""
         self._ended: list[str] = []
         self._ended_told = float("-inf")
+        self._watchers: list[asyncio.Future[None]] = []
 
     async def work(self) -> dict[str, Any]:
         options = self.options
@@ -127,7 +132,9 @@ class Demo(Live):
             self.note("starting the bots")
             more = () if options.seed is None else ("--seed", str(options.seed))
             bots = await self.start_bots(cluster.gateways, options.players, options.speed, *more)
-            watchers = [asyncio.ensure_future(self._watch_node(cluster, node)) for node in cluster.nodes]
+            for node in cluster.nodes:
+                self._watch(cluster, node)
+            restarter = asyncio.ensure_future(self._start_again(cluster))
             reader = asyncio.ensure_future(self.read_bots(bots))
             ticker = asyncio.ensure_future(self._show_status(cluster))
             try:
@@ -137,12 +144,13 @@ class Demo(Live):
                 self.nodes_at_end = sum(node.running for node in cluster.nodes)
                 self.sessions_at_end = self.stats.get("sessions", 0)
                 ticker.cancel()
+                restarter.cancel()
                 await self.stop_bots(ALONE_S if self.all_gone else BOTS_STOP_S)
                 await reader
                 self.note("stopping the nodes")
                 await cluster.stop()
             finally:
-                for task in (*watchers, reader, ticker):
+                for task in (*self._watchers, restarter, reader, ticker):
                     task.cancel()
             if not self.all_gone:
                 self.check_bots()
@@ -186,6 +194,25 @@ class Demo(Live):
         self.say(f"{over} over: {replay}   [bold]dashboard[/]  {self._address(self.shown_by)}")
         self._ended_told = now
         self._ended.clear()
+
+    async def _start_again(self, cluster: LocalCluster) -> None:
+        """Start nodes again that their scripts ask for."""
+        while True:
+            await asyncio.sleep(AGAIN_EVERY_S)
+            for index in cluster.asked_again():
+                if cluster.nodes[index].running:
+                    self.say(f"[yellow]{cluster.nodes[index].name} runs, and is not started again")
+                    continue
+                try:
+                    node = await cluster.launch(index)
+                except Unavailable as error:
+                    self.say(f"[yellow]{error.message}")
+                    continue
+                self.say(f"[bold]{node.name}[/] (pid {node.pid}) is back")
+                self._watch(cluster, node)
+
+    def _watch(self, cluster: LocalCluster, node: NodeProcess) -> None:
+        self._watchers.append(asyncio.ensure_future(self._watch_node(cluster, node)))
 
     async def _watch_node(self, cluster: LocalCluster, node: NodeProcess) -> None:
         code = await node.process.wait()

@@ -49,6 +49,20 @@ async def test_a_text_in_a_number_column_takes_no_batch_with_it(database: TestDa
         assert isinstance(again[TWO], Owned) and again[TWO].state == Wallet(6)
 
 
+async def test_a_text_as_an_epoch_becomes_no_number_by_a_claim(database: TestDatabase) -> None:
+    """F59: a text plus one is 1 to SQLite, an epoch that was given out before."""
+    async with database.connect() as (store, _):
+        former = NodeAddress(NodeId("node-1"), await store.register_node(NodeId("node-1"), 60.0))
+        me = NodeAddress(NodeId("node-2"), await store.register_node(NodeId("node-2"), 60.0))
+        owned = await store.claim("wallet", [Claim(ONE, 1), Claim(TWO, 2)], former)
+        await store.release("wallet", [(id, owned[id].epoch) for id in (ONE, TWO)])  # type: ignore[union-attr]
+        execute(database, "UPDATE actors SET epoch = 'many' WHERE key = 'one'")
+        found = await store.claim("wallet", [Claim(ONE, 1), Claim(TWO, 2)], me)
+        assert isinstance(found[ONE], Corrupt) and isinstance(found[TWO], Owned)
+        assert isinstance((await store.claim("wallet", [Claim(ONE, 3)], me))[ONE], Corrupt)
+        execute(database, "UPDATE actors SET epoch = 7 WHERE key = 'one' AND epoch = 'many'")
+
+
 @pytest.mark.parametrize("column", ["last_seen_ms", "kills", "matches"])
 async def test_a_text_in_a_column_of_a_state_takes_no_batch_with_it(database: TestDatabase, column: str) -> None:
     """F59: columns of the game."""

@@ -1,6 +1,5 @@
 """`garrison demo`: its figures, a killed node, Ctrl-C once and twice, and what is left behind."""
 
-import json
 import os
 import shlex
 import signal
@@ -92,23 +91,29 @@ def test_a_killed_node_leaves_the_others_serving(tmp_path: Path) -> None:
 
 
 def test_a_killed_node_is_started_again_with_what_is_printed(tmp_path: Path) -> None:
+    """F45: it belongs to the demo, which counts it and stops it."""
     with demo(cwd=tmp_path, players=16) as running:
         line = running.line("node-2     ws://")
         running.line("starting the bots")
         os.kill(pid_in(line), signal.SIGKILL)
         running.line("node-2 (pid")
         command = shlex.split(line.partition("start it again: ")[2])
-        pipe = subprocess.PIPE
-        again = subprocess.Popen(command, cwd=tmp_path, env=environment(), stdout=pipe, stderr=pipe)
-        try:
-            assert again.stdout is not None
-            ready = json.loads(again.stdout.readline())
-            assert (ready["node"], ready["client_url"] in line) == ("node-2", True)
-        finally:
-            again.terminate()
-            again.communicate(timeout=30)
+        asked = run_script(command, tmp_path)
+        assert (asked.returncode, asked.stderr) == (0, "")
+        assert "is back" in running.line("node-2 (pid")
+        assert run_script(command, tmp_path).returncode == 0
+        assert "is not started again" in running.line("node-2 runs")
         running.interrupt()
-        assert running.figures()["acknowledged_changes_lost"] == 0
+        figures = running.figures()
+        assert (figures["nodes"], figures["acknowledged_changes_lost"]) == (3, 0)
+        assert none_left(tmp_path)
+    alone = run_script(command, tmp_path)
+    assert alone.returncode == 1
+    assert "nobody starts node-2 again" in alone.stderr
+
+
+def run_script(command: list[str], cwd: Path) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(command, cwd=cwd, env=environment(), capture_output=True, text=True, check=False, timeout=30)
 
 
 def test_killing_every_node_blames_them_and_compares_all_the_same(tmp_path: Path) -> None:

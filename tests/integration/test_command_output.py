@@ -84,6 +84,21 @@ def test_an_encoding_without_the_letters_of_a_name_is_no_error(words: str, place
         assert "Zo\\xeb \\u9f8d" in said
 
 
+@pytest.mark.parametrize("errors", ["2>&-", "2> >(true)", "2>&1 | true", "2>/dev/full", "2>&1 >/dev/null | true", ""])
+@pytest.mark.parametrize("words", ["nonsense", "replay nobody", "matches --set store.url=sqlite:///no/such.db"])
+def test_a_command_that_fails_says_so_also_where_nobody_reads_why(words: str, errors: str, place: Path) -> None:
+    """F65."""
+    assert shell(f"garrison {words} {errors}", place).returncode == 2
+
+
+def test_a_command_that_finds_something_wrong_says_so_also_where_nobody_reads_what(place: Path) -> None:
+    """F65: `status` answers 1 where the node is not ready, or none is there."""
+    alone = "status --url http://127.0.0.1:9 --token t"
+    code = shell(f"garrison {alone}", place).returncode
+    assert code != 0
+    assert shell(f"garrison {alone} 2>&1 | true", place).returncode == code
+
+
 @pytest.mark.parametrize(
     "line",
     [
@@ -94,7 +109,6 @@ def test_an_encoding_without_the_letters_of_a_name_is_no_error(words: str, place
         "garrison matches --help | true",
         f"garrison {TOKEN} | true",
         "garrison log match/m | true",
-        "garrison nonsense 2>&1 | true",
         "garrison matches >&-",
         "garrison matches >&- 2>&-",
     ],

@@ -165,6 +165,38 @@ async def test_no_level_may_be_written_by_others(tmp_path: Path, level: str, mod
         await prepared(folder, "node-2")
 
 
+async def test_no_directory_above_it_may_be_written_by_others(tmp_path: Path) -> None:
+    """F57: unless it is sticky, as /tmp is."""
+    above = tmp_path / "above"
+    (above / "own").mkdir(parents=True)
+    await prepared(above / "own" / "j", "node-1")
+    (tmp_path / "way").symlink_to(above)
+    for mode, refused in ((0o777, True), (0o1777, False), (0o757, True), (0o755, False)):
+        above.chmod(mode)
+        for path in (above / "own" / "j", tmp_path / "way" / "own" / "j"):
+            if refused:
+                with pytest.raises(BadSetting, match=f"may write to {above}: chmod go-w, or \\+t"):
+                    await prepared(path, "node-2")
+            else:
+                await prepared(path, "node-2")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
+async def test_no_directory_above_it_belongs_to_another_user_or_group(tmp_path: Path) -> None:
+    """F57: a group that is the user's own may write there."""
+    above = tmp_path / "above"
+    await prepared(above / "j", "node-1")
+    above.chmod(0o775)
+    await prepared(above / "j", "node-2")
+    os.chown(above, -1, 12_345)
+    with pytest.raises(BadSetting, match="others than its owner may write"):
+        await prepared(above / "j", "node-2")
+    above.chmod(0o755)
+    os.chown(above, 12_345, -1)
+    with pytest.raises(BadSetting, match="belongs to another user"):
+        await prepared(above / "j", "node-2")
+
+
 @pytest.mark.parametrize("level", ["test", "volume"])
 async def test_no_level_below_the_directory_is_a_link(tmp_path: Path, level: str) -> None:
     """F57: the directory itself may be, if an operator wants that."""

@@ -2,7 +2,10 @@
 
 import contextlib
 import fcntl
+import functools
+import grp
 import os
+import pwd
 import re
 import secrets
 import stat
@@ -19,12 +22,14 @@ from server.storage.journal.record import Part, read_run, run_seed
 NOTE_S: Final = 24 * 3600
 _VOLUME: Final = re.compile(r"[0-9a-f]{32}", re.ASCII)
 _READ_AGAIN: Final = 3
+_MOST_LINKS: Final = 40
 
 
 def prepare(directory: Path, cluster: str, note: str) -> str:
     """Make it, if need be, leave `note` and return its volume name. Raises `BadSetting`."""
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _check_way(directory.absolute())
         (directory / cluster).mkdir(mode=0o700, exist_ok=True)
         _check_level(directory, directory.stat())
         _check_level(directory / cluster, (directory / cluster).lstat())
@@ -47,6 +52,45 @@ def _check_level(path: Path, found: os.stat_result, is_right: Callable[[int], bo
         raise BadSetting("journal.directory", f"{path} belongs to another user")
     if found.st_mode & 0o022:
         raise BadSetting("journal.directory", f"others than its owner may write to {path}: chmod go-w")
+
+
+def _check_way(path: Path, links: int = 0) -> None:
+    """Raise `BadSetting` where another user could put another directory in place of one above `path`, or of `path`."""
+    for level in (*reversed(path.parents), path):
+        found = level.lstat()
+        if found.st_uid not in (os.geteuid(), 0, _nobody()):
+            raise BadSetting("journal.directory", f"{level} belongs to another user")
+        if stat.S_ISLNK(found.st_mode):
+            if links >= _MOST_LINKS:
+                raise BadSetting("journal.directory", f"{level} is one link too many")
+            target = Path(os.path.normpath(level.parent / level.readlink()))
+            _check_way(target / path.relative_to(level), links + 1)
+            return
+        others = stat.S_IWOTH if _is_own_group(found.st_gid) else stat.S_IWOTH | stat.S_IWGRP
+        if level != path and found.st_mode & others and not found.st_mode & stat.S_ISVTX:
+            raise BadSetting("journal.directory", f"others than its owner may write to {level}: chmod go-w, or +t")
+
+
+@functools.cache
+def _nobody() -> int | None:
+    """The owner of whatever belongs to nobody in this process's user namespace, as the machine's root is there; None
+    outside of any."""
+    try:
+        if Path("/proc/self/uid_map").read_text("ascii").split() == ["0", "0", "4294967295"]:
+            return None
+        return int(Path("/proc/sys/kernel/overflowuid").read_text("ascii"))
+    except (OSError, ValueError):
+        return None
+
+
+def _is_own_group(group: int) -> bool:
+    """Tell whether this user's own group, of the same name and without other members, is the group: where each user has
+    one, directories are made writable by it."""
+    try:
+        user, found = pwd.getpwuid(os.geteuid()), grp.getgrgid(group)
+    except KeyError:
+        return False
+    return (found.gr_gid, found.gr_name) == (user.pw_gid, user.pw_name) and set(found.gr_mem) <= {user.pw_name}
 
 
 def _name_volume(directory: Path) -> None:

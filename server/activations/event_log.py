@@ -31,7 +31,6 @@ from server.wire.codec import UNDECODABLE
 log = structlog.get_logger(__name__)
 READ_BATCH: Final = 512
 WATCH_S: Final = 10.0
-APPEND_ENTRIES: Final = 4_096
 APPEND_BYTES: Final = 8 * 1024 * 1024
 SEAL_RETRY_S: Final = 10.0
 TAIL_SEGMENTS: Final = 64
@@ -158,11 +157,11 @@ class EventLog:
 
     def _whole_turns(self) -> int:
         """How many entries go into the next append: all turns that are within its bounds, or one."""
-        count, size = 0, 0
+        count, size, most = 0, 0, self._node.group_commit.append_entries
         for end, _ in self._versions:
             upto = end - self.durable_seq
             size += sum(len(entry.data) for entry in self._pending[count:upto])
-            if count and (upto > APPEND_ENTRIES or size > APPEND_BYTES):
+            if count and (upto > most or size > APPEND_BYTES):
                 break
             count = upto
         return count

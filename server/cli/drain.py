@@ -11,7 +11,7 @@ from cyclopts import App, Parameter
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from server.cli.common import Config, Json, Set, err, out, print_json, program, read_settings, seconds_of
-from server.cli.status import NoAnswer, ask_admin
+from server.cli.status import TIMEOUT_S, NoAnswer, ask_admin
 from server.errors import BadToken, NotFound, Unavailable
 from server.settings import Settings
 
@@ -41,6 +41,8 @@ def drain(
     ] = False,
     config: Config = None,
     set_: Set = None,
+    answer_s: Annotated[float, Parameter(show=False)] = TIMEOUT_S,
+    patience_s: Annotated[float, Parameter(show=False)] = PATIENCE_S,
 ) -> int:
     """Hand everything that a node has to the other nodes, and wait until it is empty.
 
@@ -53,7 +55,7 @@ def drain(
 
     def ask(body: object = None) -> dict[str, Any]:
         try:
-            answer = ask_admin(settings, "/api/v1/drain", url=place, token=token, body=body)
+            answer = ask_admin(settings, "/api/v1/drain", url=place, token=token, body=body, timeout_s=answer_s)
         except NoAnswer as error:
             why = f"{node} does not answer ({error.why}): is it down? see `{program()} status`"
             raise Unavailable(why) from None
@@ -65,7 +67,7 @@ def drain(
         while not told["done"] and time.monotonic() - began < wait_s:
             show(told)
             time.sleep(POLL_S)
-            told = _ask_patiently(ask, told)
+            told = _ask_patiently(ask, told, patience_s)
     _report(told, time.monotonic() - began, json)
     return 0 if told["done"] else NOT_DONE
 
@@ -84,9 +86,9 @@ def _find(settings: Settings, node: str, url: str | None, token: str | None) -> 
     return found["admin_url"], {"node": node, "incarnation": found["incarnation"]}
 
 
-def _ask_patiently(ask: Callable[[], dict[str, Any]], last: dict[str, Any]) -> dict[str, Any]:
+def _ask_patiently(ask: Callable[[], dict[str, Any]], last: dict[str, Any], patience_s: float) -> dict[str, Any]:
     """How far it is now. Raises `Unavailable` if it cannot be said, or is another run by now."""
-    patience = time.monotonic() + PATIENCE_S
+    patience = time.monotonic() + patience_s
     while True:
         try:
             told = ask()

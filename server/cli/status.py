@@ -77,7 +77,13 @@ def admin_base(settings: Settings, url: str | None = None) -> str:
 
 
 def ask_admin(
-    settings: Settings, path: str, *, url: str | None = None, token: str | None = None, body: object = None
+    settings: Settings,
+    path: str,
+    *,
+    url: str | None = None,
+    token: str | None = None,
+    body: object = None,
+    timeout_s: float = TIMEOUT_S,
 ) -> bytes:
     """The answer to `GET path` on a node's admin API, or to a POST of `body` as JSON. Raises
     `NoAnswer`, `Unavailable` where the answer is an error, `BadToken`, `BadInput` for a bad `url`."""
@@ -88,7 +94,7 @@ def ask_admin(
         data, headers["content-type"] = msgspec.json.encode(body), "application/json"
     try:
         request = urllib.request.Request(base + path, data=data, headers=headers)
-        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=TIMEOUT_S) as answer:
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=timeout_s) as answer:
             said: bytes = answer.read(MAX_ANSWER_BYTES)
     except urllib.error.HTTPError as error:
         if error.code == 401:

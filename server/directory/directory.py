@@ -124,7 +124,7 @@ class Directory:
     def frozen(self) -> int:
         """Number of handoffs that have not arrived at their receivers; at 0 nobody misses anything when this node
         goes."""
-        return self._core.frozen
+        return self._core.streams.frozen
 
     @property
     def early(self) -> int:
@@ -140,7 +140,7 @@ class Directory:
 
     def _talk(self) -> None:
         """Start a task for each peer that there is something new to say to."""
-        awake, self._core.awake = self._core.awake, {}
+        awake, self._core.streams.awake = self._core.streams.awake, {}
         for peer in awake:
             if peer not in self._talking:
                 self._talking[peer] = None
@@ -161,7 +161,7 @@ class Directory:
                     self._talk()
         finally:
             del self._talking[peer]
-            self._ring_at(core.due_for(peer))
+            self._ring_at(core.streams.due_for(peer))
 
     def _serve(self, peer: NodeAddress, payload: bytes) -> Answer:
         try:
@@ -201,7 +201,7 @@ class Directory:
         self._alarm = None
         self._core.tick(self._clock.now())
         self._after()
-        self._ring_at(self._core.next_talk(self._clock.now()))
+        self._ring_at(self._core.streams.next_talk(self._clock.now()))
 
 
 def _wake(waiter: "asyncio.Future[None]") -> None:

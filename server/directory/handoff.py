@@ -103,11 +103,13 @@ from numpy.typing import NDArray
 from server.cluster.slots import Slots
 from server.cluster.view import View
 from server.directory.early import EarlyHandoffs
+from server.directory.listings import Listings
 from server.directory.messages import Handoff, Hint, Verdict, Word, WordAnswer, unpack
 from server.directory.partition import Census, Partition, mask
 from server.directory.ports import ActivationSource
 from server.directory.questions import Questions
-from server.directory.stream import LIMITS, Backoff, DirectoryLimits, FrozenSlots, Stream, parts
+from server.directory.stream import LIMITS, Backoff, DirectoryLimits, FrozenSlots, parts
+from server.directory.streams import PeerStreams
 from server.errors import Unavailable
 from server.ids import ActorId, Incarnation, NodeAddress, NodeId, slot
 
@@ -133,16 +135,14 @@ class HandoffCore:
         self.questions = Questions(wait_s)
         self.me = NOBODY
         self._view = View(())
-        self._streams: dict[NodeAddress, Stream] = {}
+        self.streams = PeerStreams(limits)
         self._number = 0
         self._newest: dict[NodeId, tuple[Incarnation, int]] = {}  # number of its newest message
         self._met: dict[NodeId, Incarnation] = {}  # runs of nodes that this one has talked with
-        self._listings: dict[ActorId, tuple[NodeAddress, ...]] = {}  # peers that may list an activation of this node
+        self._listings = Listings()
         self._early = EarlyHandoffs(wait_s)
         self._placed: dict[ActorId, tuple[NodeAddress, float]] = {}
         self._census: Census | None = None
-        self.awake: dict[NodeAddress, None] = {}
-        """Peers that there is something new to say to; the caller takes them out."""
 
     def start(self, me: NodeAddress, view: View | None = None) -> None:
         """Begin as `me`. `view`: a view whose slots count as known, none if absent."""
@@ -155,21 +155,13 @@ class HandoffCore:
     def _lives(self, identity: ActorId) -> bool:
         return self._source.find(identity) is not None
 
-    def _stream(self, peer: NodeAddress) -> Stream:
-        """The stream to a member, awake."""
-        self.awake[peer] = None
-        stream = self._streams.get(peer)
-        if stream is None:
-            stream = self._streams[peer] = Stream(self._limits)
-        return stream
-
     def _tell(self, identity: ActorId, owner: NodeAddress | None, claim: bool = False) -> None:
         if owner is not None and owner != self.me and self._view.has(owner):
-            self._stream(owner).tell(identity, self._lives(identity), claim)
+            self.streams.to(owner).tell(identity, self._lives(identity), claim)
 
     def _check(self, identity: ActorId, home: NodeAddress, *, listed: bool) -> None:
         if home != self.me and self._view.has(home):
-            self._stream(home).check(identity, listed)
+            self.streams.to(home).check(identity, listed)
 
     # ---- births and deaths on this node ----
 
@@ -190,17 +182,9 @@ class HandoffCore:
 
     def died(self, identity: ActorId, owner: NodeAddress | None) -> None:
         """Note that an activation ended here, whose slot is `owner`'s. Everybody who may list it is told."""
-        for listing in self._listings.pop(identity, ()):
+        for listing in self._listings.pop(identity):
             self._tell(identity, listing)
         self._tell(identity, owner)
-
-    def _note_listing(self, identities: Iterable[ActorId], peer: NodeAddress) -> None:
-        """Remember that `peer` may list these activations, so that it is told when they end even after their slot
-        has moved on."""
-        for identity in identities:
-            known = self._listings.get(identity, ())
-            if peer not in known:
-                self._listings[identity] = (*known, peer)
 
     def missed(self, identity: ActorId, address: NodeAddress) -> None:
         """Drop the entry of an actor that somebody looked for at `address` in vain, and ask that node about it."""
@@ -241,16 +225,13 @@ class HandoffCore:
         self._greet(comers, before, now)
         for giver, handoff in self._early.ripe(lambda: view.table.owned_by(self.me)):
             self._take(giver, handoff, now, fresh=False)
-        self._streams = {peer: stream for peer, stream in self._streams.items() if not stream.empty}
-        for peer, stream in self._streams.items():
-            stream.hurry()
-            self.awake[peer] = None
+        self.streams.hurry()
 
     def _resort(self) -> NDArray[np.bool_]:
         """Sort what is under way by its owner now: births and deaths that may not have arrived,
         and frozen slots. Returns a mask of the slots that are this node's again."""
         returned = mask(np.empty(0, dtype=np.intp))
-        for peer, stream in list(self._streams.items()):
+        for peer, stream in self.streams:
             for identity, claim in stream.ids().items():
                 owner = self._view.table.owner(identity)
                 if owner != peer:
@@ -307,7 +288,7 @@ class HandoffCore:
     def _freeze(
         self, to: NodeAddress, slots: Slots, entries: dict[ActorId, NodeAddress], digest: int, unsure: Slots
     ) -> None:
-        stream = self._stream(to)
+        stream = self.streams.to(to)
         for inside, some in parts(slots, entries, self._limits.batch):
             self._number += 1
             doubtful = unsure[mask(inside)[unsure]]
@@ -318,8 +299,7 @@ class HandoffCore:
         late: list[int] = []
         for address in gone:
             late += self.questions.member_left(address)
-            self._streams.pop(address, None)
-            self.awake.pop(address, None)
+            self.streams.forget(address)
         if gone:
             self._early.keep(self._view.has)
             self._tell_new_owners()
@@ -329,13 +309,9 @@ class HandoffCore:
         """Tell the owners of now about activations here that a lost member listed. That member may have died before it
         handed the entries over, and the new owner, if it believed before that the slot was its own, does not
         ask. (A member that returns is told everything afresh.)"""
-        told, self._listings = self._listings, {}
-        for identity, peers in told.items():
-            left = tuple(filter(self._view.has, peers))
-            if left:
-                self._listings[identity] = left
+        for identity, left in self._listings.keep(self._view.has):
             owner = self._view.table.owner(identity)
-            if len(left) < len(peers) and owner not in left:
+            if owner not in left:
                 self._tell(identity, owner)
 
     def _await(
@@ -362,7 +338,7 @@ class HandoffCore:
             self._ask(self.questions.ask(kept, comers, now, blocks=True), kept, comers)
         for address in comers:
             if self._has_met(address):
-                self._stream(address).afresh = True
+                self.streams.to(address).afresh = True
         # While nobody owned anything, nothing was told to anybody.
         untold = comers if before.table.owners else self._view.addresses
         for identity in self._source.activation_ids() if untold else ():
@@ -373,7 +349,7 @@ class HandoffCore:
     def _ask(self, number: int, slots: Slots, members: Iterable[NodeAddress]) -> None:
         if number:
             for member in members:
-                self._stream(member).asks[number] = slots
+                self.streams.to(member).asks[number] = slots
 
     # ---- messages of peers ----
 
@@ -430,11 +406,11 @@ class HandoffCore:
         for identities, listed in ((word.listed, True), (word.unlisted, False)):
             for identity in identities:
                 if self._lives(identity) != listed:
-                    self._stream(peer).tell(identity, not listed)
+                    self.streams.to(peer).tell(identity, not listed)
                 elif listed:
-                    self._note_listing((identity,), peer)
+                    self._listings.note((identity,), peer)
         for question, data in word.asks:
-            slots, stream = unpack(data), self._stream(peer)
+            slots, stream = unpack(data), self.streams.to(peer)
             if self._census is None:
                 self._census = Census(self._source.activation_ids())
             for identity in self._census.within(slots):
@@ -491,22 +467,22 @@ class HandoffCore:
 
     def next(self, peer: NodeAddress, now: float) -> Word | None:
         """The next message to `peer`, None if there is none to be sent now."""
-        stream = self._streams.get(peer)
+        stream = self.streams.find(peer)
         due = stream.due() if stream is not None else None
         if stream is None or due is None or due > now:
             return None
         self._number += 1
         self._meet(peer)
         word = stream.compose(self._number, self._view.digest, self._lives, self.me, now)
-        self._note_listing((*word.born, *word.claimed), peer)
+        self._listings.note((*word.born, *word.claimed), peer)
         for node, incarnation, identities in word.handoff.entries if word.handoff is not None else ():
             if (node, incarnation) == self.me:
-                self._note_listing(identities, peer)
+                self._listings.note(identities, peer)
         return word
 
     def answered(self, peer: NodeAddress, number: int, answer: WordAnswer, now: float) -> None:
         """Take the answer of `peer` to message `number`."""
-        stream = self._streams.get(peer)
+        stream = self.streams.find(peer)
         if stream is None or stream.flight is None or stream.flight.number != number:
             return
         word = stream.delivered(answer, now, self._backoff)
@@ -526,12 +502,11 @@ class HandoffCore:
             claims = self._source.drop_duplicate(identity, winner)
             if self._lives(identity):
                 stream.postpone(identity, claims, now, self._backoff)
-        if stream.empty:
-            del self._streams[peer]
+        self.streams.drop_empty(peer)
 
     def failed(self, peer: NodeAddress, number: int, now: float) -> None:
         """Note that message `number` may not have arrived."""
-        stream = self._streams.get(peer)
+        stream = self.streams.find(peer)
         if stream is not None and stream.flight is not None and stream.flight.number == number:
             stream.failed(now, self._backoff)
 
@@ -549,30 +524,13 @@ class HandoffCore:
             del self._placed[identity]
             if self.partition.find(identity) == address:
                 self._check(identity, address, listed=True)
-        for peer, stream in self._streams.items():
-            if (at := stream.due()) is not None and at <= now:
-                self.awake[peer] = None
+        self.streams.wake(now)
 
     def due(self) -> float | None:
         """The time at which `tick` has something to do next, apart from the streams."""
         placed = next((at for _, at in self._placed.values()), None)
         times = [at for at in (self._early.due(), self.questions.due(), placed) if at is not None]
         return min(times, default=None)
-
-    def due_for(self, peer: NodeAddress) -> float | None:
-        """The time at which there is something to say to `peer`, None for nothing."""
-        stream = self._streams.get(peer)
-        return stream.due() if stream is not None else None
-
-    def next_talk(self, now: float) -> float | None:
-        """The first time after `now` at which there is something to say to anybody."""
-        times = [at for stream in self._streams.values() if (at := stream.due()) is not None and at > now]
-        return min(times, default=None)
-
-    @property
-    def frozen(self) -> int:
-        """Number of handoffs that have not arrived."""
-        return sum(len(stream.frozen) for stream in self._streams.values())
 
     @property
     def early(self) -> int:
@@ -582,4 +540,4 @@ class HandoffCore:
     @property
     def quiet(self) -> bool:
         """True if nothing is to be said or awaited."""
-        return not (self._streams or len(self._early) or self.questions.open)
+        return not (len(self.streams) or len(self._early) or self.questions.open)

@@ -27,6 +27,7 @@ from server.sessions.read_model import session_rows
 from server.sessions.requests import Requests
 from server.sessions.seeker import Seeker
 from server.sessions.session import Session, SessionKit
+from server.sessions.session_kit import Kit
 from server.sessions.streams import Streams
 from server.sessions.subscriptions import Subscriptions
 from server.sessions.table import SessionTable
@@ -82,7 +83,7 @@ class Gateway:
         requests.add(WatchLatest, self.latest.watch)
         requests.add(Unwatch, self._unwatch)
         codecs, decoders = _codecs((*ENGINE_REQUESTS, *app.requests))
-        self.kit = SessionKit(
+        self.kit: SessionKit = Kit(
             self.settings, ticks, drivers.metrics, codecs, decoders, _ack_interval_s(self.settings, limits.tick_s),
             self.turnstile, requests, actors, self.streams, self.latest, self.table,
         )  # fmt: skip

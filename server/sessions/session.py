@@ -14,16 +14,14 @@ answer that has to wait becomes a future with a callback; nothing here is a task
 
 import asyncio
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from collections.abc import Callable
+from typing import Any, Final
 
 import msgspec
 
 from server.actors.actor import Caller
 from server.errors import BadInput, GarrisonError, Internal, Overloaded, RateLimited
 from server.ids import ActorId
-from server.runtime.metrics import Metrics
 from server.sessions.broadcast import Broadcast
 from server.sessions.connection import NOBODY, Connection
 from server.sessions.end_reasons import ENDED_CLOSED, ENDED_EXPIRED, ENDED_MOVED, ENDED_OVERFLOW, Ending
@@ -31,85 +29,17 @@ from server.sessions.outbox import Outbox
 from server.sessions.picture import Slot
 from server.sessions.ports import LocalActor
 from server.sessions.rate_bucket import TokenBucket
+from server.sessions.session_kit import Kit
 from server.sessions.session_phases import SESSION, Phase
-from server.sessions.ticks import TickClock
 from server.sessions.topic import Topic
 from server.sessions.transfer import Transfer
-from server.sessions.turnstile import InLine, Turnstile
-from server.settings import GatewaySettings
+from server.sessions.turnstile import InLine
 from server.wire.codec import Codec, Format
 from server.wire.messages import Ack, Beat, Beats, Close, CloseCode, Done, Failed, Heartbeat, Push, Reply, Request
 
 _NORMAL: Final = 1000
 _encode_number = msgspec.msgpack.Encoder().encode
 _BEAT_HEAD: Final = msgspec.msgpack.encode(Beat(0))[:-1]
-
-
-class RequestHandler(Protocol):
-    """Answers clients' requests."""
-
-    def handle(self, session: "Session", message: Request) -> Any:
-        """The `Reply`, or a future of it. Raises typed errors."""
-        ...
-
-    def fault(self, error: BaseException) -> Internal:
-        """Log something untyped that was raised on a session's behalf; the error to answer with."""
-        ...
-
-
-class DistantBeats(Protocol):
-    """Takes heartbeats whose actor was not on this node a moment ago."""
-
-    def beat_elsewhere(self, session: "Session", state: str | None) -> Any:
-        """Deliver the heartbeat wherever the actor lives. The result, or a future of it."""
-        ...
-
-
-class Refills(Protocol):
-    """Streams that waited for room in an outbox."""
-
-    def refill(self, session: "Session") -> None:
-        """The session's outbox has room again."""
-        ...
-
-
-class LateSessions(Protocol):
-    """Latest topics whose watchers could not be written to."""
-
-    def catch_up(self, session: "Session") -> None:
-        """The session can be written to again."""
-        ...
-
-
-class SessionKeeper(Protocol):
-    """Keeps the sessions of a node."""
-
-    def session_detached(self, session: "Session") -> None:
-        """The connection is gone; the session waits for its client."""
-        ...
-
-    def session_ended(self, session: "Session", before: "Phase", ending: Ending) -> None:
-        """The session is over; `before`: its phase until now."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class SessionKit:
-    """The parts that all sessions of a node share. `ack_interval_s`: heartbeats without an id are acknowledged this
-    often. `decoders`: the codecs' decoders without their explanations, for the hot path."""
-
-    settings: GatewaySettings
-    ticks: TickClock
-    metrics: Metrics
-    codecs: Mapping[Format, Codec]
-    decoders: Mapping[Format, Callable[[bytes], Any]]
-    ack_interval_s: float
-    turnstile: Turnstile
-    requests: RequestHandler
-    actors: DistantBeats
-    streams: Refills
-    latest: LateSessions
-    keeper: SessionKeeper
 
 
 class _EachBeat:
@@ -132,7 +62,7 @@ class Session(_EachBeat):
         "topics", "transfer",
     )  # fmt: skip
 
-    def __init__(self, kit: SessionKit, caller: Caller, resume: str, format: Format, stays: bool) -> None:
+    def __init__(self, kit: "SessionKit", caller: Caller, resume: str, format: Format, stays: bool) -> None:
         settings = kit.settings
         self._kit = kit
         self._ticks = kit.ticks
@@ -598,3 +528,7 @@ def _error_of(future: "asyncio.Future[Any]") -> BaseException | None:
     if future.cancelled():
         return GarrisonError("cancelled")
     return future.exception()
+
+
+SessionKit = Kit[Session]
+"""The parts that all sessions of a node share."""

@@ -7,7 +7,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Protocol
+from typing import Final, Protocol
 
 import structlog
 
@@ -20,6 +20,8 @@ from server.runtime.metrics import Metrics
 from server.settings import StoreSettings
 
 log = structlog.get_logger(__name__)
+
+APPEND_ENTRIES: Final = 4_096
 
 
 class Log(Protocol):
@@ -59,11 +61,18 @@ class Log(Protocol):
 
 
 class GroupCommit:
-    """The logs of one node that have entries to store."""
+    """The logs of one node that have entries to store; `append_entries` of one log in an append, or a whole turn's."""
 
     def __init__(
-        self, logs: LogStore, settings: StoreSettings, clock: Clock, metrics: Metrics, rng: random.Random
+        self,
+        logs: LogStore,
+        settings: StoreSettings,
+        clock: Clock,
+        metrics: Metrics,
+        rng: random.Random,
+        append_entries: int = APPEND_ENTRIES,
     ) -> None:
+        self.append_entries = append_entries
         self._logs, self._settings, self._clock, self._metrics, self._rng = logs, settings, clock, metrics, rng
         self._waiting: dict[ActorId, Log] = {}
         self._to_seal: dict[ActorId, Log] = {}

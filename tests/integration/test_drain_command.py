@@ -100,17 +100,16 @@ async def test_an_impossible_drain_is_refused_in_one_line(cluster: TestCluster) 
     assert "there is nowhere to go" in await Command(cluster, "node-1").fails()
 
 
-async def test_a_node_that_hangs(cluster: TestCluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("server.cli.status.TIMEOUT_S", 0.5)
+async def test_a_node_that_hangs(cluster: TestCluster) -> None:
     place = urlsplit(cluster.nodes["node-2"].admin.url)
     await cluster.nodes["node-2"].admin.stop()
     with socket.create_server((place.hostname, place.port)):  # takes connections and says nothing
-        assert "node-2 does not answer (timed out): is it down?" in await Command(cluster, "node-2").fails()
+        command = Command(cluster, "node-2", "--answer-s", "0.5")
+        assert "node-2 does not answer (timed out): is it down?" in await command.fails()
 
 
-async def test_the_node_dies_while_it_drains(cluster: TestCluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("server.cli.drain.PATIENCE_S", 0.2)
-    command = Command(cluster, "node-2")
+async def test_the_node_dies_while_it_drains(cluster: TestCluster) -> None:
+    command = Command(cluster, "node-2", "--patience-s", "0.2")
     await until(lambda: cluster.nodes["node-2"].left["state"] == "leaving")
     await cluster.kill("node-2")
     line = await command.fails()

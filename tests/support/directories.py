@@ -144,6 +144,6 @@ class Nodes:
                 if node.owner(identity) == node.me
             }
             assert node.core.partition.entries() == expected
-            assert node.core.questions.blocked == 0 and node.core.frozen == 0
+            assert node.core.questions.blocked == 0 and node.core.streams.frozen == 0
         homes = Counter(identity for node in self.nodes.values() for identity in node.live)
         assert all(count == 1 for count in homes.values()), homes

@@ -16,6 +16,7 @@ from server.sessions.binding import SessionActors
 from server.sessions.end_reasons import Ending
 from server.sessions.ports import GatewayDrivers
 from server.sessions.session import Session, SessionKit
+from server.sessions.session_kit import Kit
 from server.sessions.session_phases import Phase
 from server.sessions.table import SessionTable
 from server.sessions.ticks import TickClock
@@ -241,7 +242,7 @@ class Parts:
 
     def kit(self, keeper: Any = None) -> SessionKit:
         codec = Codec("msgpack", ENGINE_REQUESTS)
-        return SessionKit(
+        return Kit(
             self.settings, self.ticks, self.metrics, {"msgpack": codec}, {"msgpack": codec.decode}, 1.0, Turnstile(),
             self.requests, self.beats, self.room, self.late, self.keeper if keeper is None else keeper,
         )  # fmt: skip

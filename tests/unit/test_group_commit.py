@@ -245,9 +245,9 @@ async def _sealed(system: TestSystem) -> bool:
     return segment.decode(stored.chunks[-1].data).end_hash is not None
 
 
-async def test_a_long_backlog_goes_in_several_appends_of_whole_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("server.activations.event_log.APPEND_ENTRIES", 7)
+async def test_a_long_backlog_goes_in_several_appends_of_whole_turns() -> None:
     async with one_host() as system:
+        system.pipeline.group_commit.append_entries = 7
         await system.ask(L, "add", (1,))
         system.faults.hold = asyncio.Event()
         answers = [system.ask_now(L, "add", (1,)) for _ in range(50)]
@@ -258,9 +258,9 @@ async def test_a_long_backlog_goes_in_several_appends_of_whole_turns(monkeypatch
         assert all(one.projection is None for one in appends(system)[2:-1])
 
 
-async def test_deactivation_waits_for_the_whole_backlog(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("server.activations.event_log.APPEND_ENTRIES", 1)
+async def test_deactivation_waits_for_the_whole_backlog() -> None:
     async with one_host(group_commit_s=60.0) as system:
+        system.pipeline.group_commit.append_entries = 1
         asyncio.ensure_future(system.ask(L, "total", ()))  # noqa: RUF006
         await until(lambda: system.find(L) is not None)
         activation = system.find(L)

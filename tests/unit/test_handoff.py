@@ -81,7 +81,7 @@ def test_a_giver_that_met_somebody_in_the_same_change_is_not_sure() -> None:
     apart = world.view("ad", a="leaving")  # `b` notices nothing
     world.show(apart, "ad")
     world.say("a", "d")
-    assert a.core.frozen == 0
+    assert a.core.streams.frozen == 0
     whole = world.view("abd")
     world.show(whole, "ad")
     world.say("d", "a")
@@ -212,7 +212,7 @@ def test_a_handoff_goes_on_to_who_owns_its_slots_now() -> None:
     world.show(after, "abcd")
     for name in "ab":
         world.say(name, "d")
-    assert d.core.questions.blocked == 0 and a.core.frozen == 0
+    assert d.core.questions.blocked == 0 and a.core.streams.frozen == 0
     assert set(d.core.partition.entries()) == {identity for identity in IDS if after.table.owner(identity) == d.me}
     world.flow()
     world.check()

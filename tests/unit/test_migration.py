@@ -935,3 +935,16 @@ async def test_two_moves_of_the_same_at_once_are_one() -> None:
         assert sum(moved) == 1 and places(w, a) == ["node-2"]
         with pytest.raises(GarrisonError):
             here.call("add", (1,))
+
+
+async def test_nothing_is_packed_while_its_turns_may_begin() -> None:
+    async with world() as w:
+        source, _ = w.systems.values()
+        walker = live(source, await living(w, Walker))
+        with pytest.raises(AssertionError, match="packed while turns may begin"):
+            walker.carry()
+        assert walker.halt()
+        with pytest.raises(AssertionError, match="packed while turns may begin"):
+            walker.carry()
+        walker.freeze()
+        assert walker.carry() == Carried(0, ())

@@ -97,13 +97,13 @@ class _Cluster:
         while speaking:
             again: dict[NodeAddress, _Node] = {}
             for node in speaking:
-                awake, node.core.awake = node.core.awake, {}
+                awake, node.core.streams.awake = node.core.streams.awake, {}
                 for peer in awake:
                     if peer in self.nodes:
                         messages += self._talk(node, self.nodes[peer])
                         again[peer] = self.nodes[peer]
                 again[node.me] = node
-            speaking = [node for node in again.values() if node.core.awake]
+            speaking = [node for node in again.values() if node.core.streams.awake]
         return messages
 
     def _talk(self, frm: _Node, to: _Node) -> int:

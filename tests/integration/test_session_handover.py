@@ -265,7 +265,7 @@ async def test_a_session_comes_to_the_node_where_its_client_is_while_the_old_one
         assert host.seen == []
         assert (await again.ask(Heartbeat))[0] == "beat"
         once_more = await resumed(world, "node-1", again, 0)
-        assert await again.closed() == CloseCode.REPLACED
+        assert await again.closed() == CloseCode.MOVED
         assert (await once_more.ask(Heartbeat))[0] == "beat"
         other = world.client("node-2", "somebody else", "host")
         assert host.welcome is not None

@@ -103,7 +103,7 @@ from numpy.typing import NDArray
 from server.cluster.slots import Slots
 from server.cluster.view import View
 from server.directory.early import EarlyHandoffs
-from server.directory.listings import Listings
+from server.directory.listers import Listers
 from server.directory.messages import Handoff, Hint, Verdict, Word, WordAnswer, unpack
 from server.directory.partition import Census, Partition, mask
 from server.directory.ports import ActivationSource
@@ -139,7 +139,7 @@ class HandoffCore:
         self._number = 0
         self._newest: dict[NodeId, tuple[Incarnation, int]] = {}  # number of its newest message
         self._met: dict[NodeId, Incarnation] = {}  # runs of nodes that this one has talked with
-        self._listings = Listings()
+        self._listers = Listers()
         self._early = EarlyHandoffs(wait_s)
         self._placed: dict[ActorId, tuple[NodeAddress, float]] = {}
         self._census: Census | None = None
@@ -182,7 +182,7 @@ class HandoffCore:
 
     def died(self, identity: ActorId, owner: NodeAddress | None) -> None:
         """Note that an activation ended here, whose slot is `owner`'s. Everybody who may list it is told."""
-        for listing in self._listings.pop(identity):
+        for listing in self._listers.pop(identity):
             self._tell(identity, listing)
         self._tell(identity, owner)
 
@@ -309,7 +309,7 @@ class HandoffCore:
         """Tell the owners of now about activations here that a lost member listed. That member may have died before it
         handed the entries over, and the new owner, if it believed before that the slot was its own, does not
         ask. (A member that returns is told everything afresh.)"""
-        for identity, left in self._listings.keep(self._view.has):
+        for identity, left in self._listers.keep(self._view.has):
             owner = self._view.table.owner(identity)
             if owner not in left:
                 self._tell(identity, owner)
@@ -408,7 +408,7 @@ class HandoffCore:
                 if self._lives(identity) != listed:
                     self.streams.to(peer).tell(identity, not listed)
                 elif listed:
-                    self._listings.note((identity,), peer)
+                    self._listers.note((identity,), peer)
         for question, data in word.asks:
             slots, stream = unpack(data), self.streams.to(peer)
             if self._census is None:
@@ -474,10 +474,10 @@ class HandoffCore:
         self._number += 1
         self._meet(peer)
         word = stream.compose(self._number, self._view.digest, self._lives, self.me, now)
-        self._listings.note((*word.born, *word.claimed), peer)
+        self._listers.note((*word.born, *word.claimed), peer)
         for node, incarnation, identities in word.handoff.entries if word.handoff is not None else ():
             if (node, incarnation) == self.me:
-                self._listings.note(identities, peer)
+                self._listers.note(identities, peer)
         return word
 
     def answered(self, peer: NodeAddress, number: int, answer: WordAnswer, now: float) -> None:

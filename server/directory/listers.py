@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from server.ids import ActorId, NodeAddress
 
 
-class Listings:
+class Listers:
     """Peers by activation of this node."""
 
     def __init__(self) -> None:

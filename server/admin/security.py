@@ -76,15 +76,16 @@ class KnownOrigins:
     because a page that it served lives on; the oldest is forgotten past `bound`."""
 
     def __init__(self, bound: int = 256) -> None:
-        self._origins: dict[str, None] = {}
+        self._origins: dict[str, bool] = {}
+        """True: as it was told; False: another name of that place."""
         self._bound = bound
 
     def add(self, urls: Iterable[str]) -> None:
         for url in urls:
             origin = origin_of(url)
             for name in same_place(origin) if origin else ():
-                self._origins.pop(name, None)
-                self._origins[name] = None
+                told = self._origins.pop(name, False) or name == origin
+                self._origins[name] = told
         while len(self._origins) > self._bound:
             del self._origins[next(iter(self._origins))]
 
@@ -93,14 +94,16 @@ class KnownOrigins:
 
     def connectable(self) -> list[str]:
         """CSP sources: every known host on any port, so that a node that joins later on a
-        known host can be followed too."""
-        hosts: dict[str, None] = {}
-        for origin in self._origins:
+        known host can be followed too. Host sources of CSP have no IPv6 form: for a node that tells an address of
+        IPv6 its whole scheme is taken, or its page could never move on to it."""
+        sources: dict[str, None] = {}
+        for origin, told in self._origins.items():
             parts = urlsplit(origin)
-            name = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
-            if parts.hostname != "::1":  # host sources of CSP have no IPv6 form
-                hosts[f"{parts.scheme}://{name}:*"] = None
-        return list(hosts)
+            if ":" not in (parts.hostname or ""):
+                sources[f"{parts.scheme}://{parts.hostname}:*"] = None
+            elif told:
+                sources[f"{parts.scheme}:"] = None
+        return list(sources)
 
 
 class Guarded:

@@ -16,6 +16,11 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
+WATCH_POLICY = """
+  window.violations = [];
+  addEventListener("securitypolicyviolation", (event) =>
+    window.violations.push(`${event.effectiveDirective} ${event.blockedURI} ${event.sourceFile}:${event.lineNumber}`));
+"""
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-dev-shm-usage", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync", "--hide-scrollbars",
@@ -49,6 +54,12 @@ class Page:
         self._session = attached["sessionId"]
         for domain in ("Page", "Runtime", "Log"):
             await self.call(f"{domain}.enable")
+        await self.call("Page.addScriptToEvaluateOnNewDocument", source=WATCH_POLICY)
+
+    async def violations(self) -> list[str]:
+        """Breaches of its Content-Security-Policy since the page was loaded."""
+        found: list[str] = await self.evaluate("window.violations")
+        return found
 
     async def open(self, url: str, *, dark: bool = False) -> None:
         """Go to `url`, as a person who prefers dark or light pages."""

@@ -97,6 +97,8 @@ export class Pages {
       (one) => dom.el("a", { href: `#/${one.id}` }, one.title),
       (link, one) => dom.setAttribute(link, "aria-current", one === page ? "page" : null),
     );
+    const current = this.nav.querySelector("[aria-current]"); // on a phone the row of pages scrolls
+    this.nav.scrollLeft = current.offsetLeft - this.nav.offsetLeft - (this.nav.clientWidth - current.offsetWidth) / 2;
     document.title = `${page.title} · Garrison`;
     this.view.replaceChildren();
     page.render(this.view, this.#given(page), path.filter(Boolean));

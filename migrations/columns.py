@@ -43,3 +43,8 @@ def logged_v1() -> "tuple[sa.Column[Any], ...]":
         sa.Column("head", sa.LargeBinary, nullable=False),
         number("projected_seq"),
     )
+
+
+def facts_v1() -> "sa.Column[bool]":
+    """Whether a fact is open, for a kind with `facts`. `persistence.engine.tables.facts` is the same column."""
+    return sa.Column("open_facts", sa.Boolean, nullable=False, server_default=sa.false())

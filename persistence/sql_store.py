@@ -17,12 +17,13 @@ from typing import Any
 import msgspec
 
 from persistence.engine import tables
-from persistence.engine.mapping import GenericMapping, Mapping
+from persistence.engine.mapping import Columns, GenericMapping, Mapping
 from persistence.engine.postgres_database import PostgresDatabase
-from persistence.engine.rows import Batch, Database, Moves, Projection, ReminderRow, Row, has_log
+from persistence.engine.rows import Batch, Database, Moves, Projection, ReminderRow, Row, has_facts, has_log
 from persistence.engine.sqlite_database import SqliteDatabase
 from persistence.engine.tables import SCHEMA_VERSION, VERSION_TABLE, newer
 from persistence.engine.urls import FIELD, parse
+from server.actors.facts import RowFacts
 from server.errors import BadSetting, Corrupt, Internal, Unavailable
 from server.eventlog.ports import Append, AppendResult, Seal, StoredLog
 from server.ids import ActorId, Epoch, Incarnation, NodeAddress, NodeId, actor_id, key_of, kind_of
@@ -56,7 +57,8 @@ class SqlStore:
     """Implements `server.storage.ports.Store` and `server.eventlog.ports.LogStore`.
 
     `state_types` names every durable kind's state; `mappings` those with columns of their own; `versions`, of
-    the application's migrations, its version table and the revision that it needs there.
+    the application's migrations, its version table and the revision that it needs there; `open_facts` says of kinds
+    with facts whether a state has an open one, for the column of that name.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class SqlStore:
         mappings: Map[str, Mapping] | None = None,
         rng: random.Random | None = None,
         versions: Map[str, str] | None = None,
+        open_facts: RowFacts | None = None,
     ) -> None:
         self._address = parse(settings.url)
         driver: type[PostgresDatabase] | type[SqliteDatabase] = SqliteDatabase
@@ -77,6 +80,7 @@ class SqlStore:
         self._mappings: dict[str, Mapping] = {
             kind: own.get(kind) or GenericMapping(kind, state_type) for kind, state_type in state_types.items()
         }
+        self._open_facts = dict(open_facts or {})
 
     async def open(self, *, reads_only: bool = False) -> None:
         """Connect, check the schema and, unless the caller `reads_only`, the rights that a node needs. Raises
@@ -194,7 +198,8 @@ class SqlStore:
             if isinstance(state, Corrupt):
                 return state
             epoch, state_epoch = Epoch(row.epoch), Epoch(row.state_epoch)
-            return Owned(epoch, state_epoch, row.state_version, state, row.next_seq, row.head, clean)
+            ends = (row.next_seq, row.head, clean, row.open_facts)
+            return Owned(epoch, state_epoch, row.state_version, state, *ends)
         return Elsewhere(NodeAddress(NodeId(row.owner_node or ""), Incarnation(row.owner_incarnation or 0)))
 
     async def write(self, kind: str, changes: Sequence[Change]) -> dict[ActorId, WriteResult]:
@@ -204,17 +209,27 @@ class SqlStore:
         after_slash = len(kind) + 1
         ids = [change.id for change in changes]
         epochs: list[int] = [change.epoch for change in changes]
-        columns = mapping.encode([change.state for change in changes])
+        columns = self._columns(kind, ids, [change.state for change in changes])
         batch = Batch([id[after_slash:] for id in ids], epochs, [change.version for change in changes], columns)
         results: dict[ActorId, WriteResult] = dict.fromkeys(ids, "written")
         for key in sorted(await self._database.write(mapping, batch)):
             results[actor_id(kind, key)] = "fenced"
         return results
 
-    async def release(self, kind: str, held: Sequence[tuple[ActorId, Epoch]]) -> None:
+    def _columns(self, kind: str, ids: Sequence[ActorId], states: Sequence[Any]) -> Columns:
+        """The columns that states are written to: those of their mapping, and whether a fact is open."""
+        mapping = self._mapping(kind)
+        columns = mapping.encode(states)
+        if has_facts(mapping):
+            is_open = self._open_facts.get(kind)
+            columns = [*columns, [is_open is not None and is_open(*pair) for pair in zip(ids, states, strict=True)]]
+        return columns
+
+    async def release(self, kind: str, held: Sequence[tuple[ActorId, Epoch]], told: Collection[ActorId] = ()) -> None:
         if held:
             keys = [key_of(identity) for identity, _ in held]
-            await self._database.release(self._mapping(kind), keys, [epoch for _, epoch in held])
+            told_all = [identity in told for identity, _ in held]
+            await self._database.release(self._mapping(kind), keys, [epoch for _, epoch in held], told_all)
 
     async def migrate(self, kind: str, moves: Sequence[EntityMove]) -> dict[ActorId, MoveResult]:
         """See the port. Raises `Internal` for a `next_seq` of a kind that has no log."""
@@ -222,13 +237,13 @@ class SqlStore:
             return {}
         mapping = self._logged(kind) if any(move.next_seq for move in moves) else self._mapping(kind)
         results: dict[ActorId, MoveResult] = {move.id: "moved" for move in moves}
-        for key in sorted(await self._database.migrate(mapping, _encoded(mapping, moves))):
+        for key in sorted(await self._database.migrate(mapping, self._encoded(kind, moves))):
             results[actor_id(kind, key)] = "fenced"
         return results
 
     async def orphans(self, kind: str, limit: int, after: ActorId | None = None) -> list[ActorId]:
         mapping = self._mapping(kind)
-        if mapping.live is None:
+        if mapping.live is None and not has_facts(mapping):
             return []
         keys = await self._database.orphans(mapping, limit, "" if after is None else key_of(after))
         return [_identity(kind, key) for key in keys]
@@ -275,7 +290,7 @@ class SqlStore:
             return {}
         mapping = self._logged(kind)
         keys = [key_of(append.id) for append in batch]
-        projection, through = _projected(mapping, keys, batch)
+        projection, through = self._projected(kind, keys, batch)
         written = await self._database.append(mapping, kind, keys, batch, projection, through)
         return {append.id: "written" if key in written else "fenced" for append, key in zip(batch, keys, strict=True)}
 
@@ -300,6 +315,37 @@ class SqlStore:
         if any(type(number) is not int for number in numbers) or any(type(data) is not bytes for data in texts):
             raise Corrupt(f"the log of {id}: a column of its row, or of a chunk's, holds a value of another type")
         return StoredLog(ends.next_seq, ends.head, ends.chunks)
+
+    def _encoded(self, kind: str, moves: Sequence[EntityMove]) -> Moves:
+        keys = [key_of(move.id) for move in moves]
+        some = [(key, move) for key, move in zip(keys, moves, strict=True) if move.state is not None]
+        states = None
+        if some:
+            epochs, versions = [move.epoch + 1 for _, move in some], [move.version for _, move in some]
+            columns = self._columns(kind, [move.id for _, move in some], [move.state for _, move in some])
+            states = Batch([key for key, _ in some], epochs, versions, columns)
+        return Moves(
+            keys,
+            [move.epoch for move in moves],
+            [move.to for move in moves],
+            [move.next_seq for move in moves],
+            [move.token for move in moves],
+            states,
+        )
+
+    def _projected(self, kind: str, keys: list[str], batch: Sequence[Append]) -> tuple[Projection | None, bool]:
+        """The encoded projections of a batch of appends, and whether one of them is final."""
+        mapping = self._logged(kind)
+        some = [(key, append) for key, append in zip(keys, batch, strict=True) if append.projection is not None]
+        if not some:
+            return None, False
+        projected = [key for key, _ in some]
+        seqs = [append.last_seq for _, append in some]
+        states = [append.projection for _, append in some]
+        children = mapping.children.encode(projected, seqs, states) if mapping.children is not None else []
+        epochs: list[int] = [append.epoch for _, append in some]
+        encoded = Batch(projected, epochs, seqs, self._columns(kind, [append.id for _, append in some], states))
+        return Projection(encoded, children), any(mapping.final(state) for state in states)
 
     # ---- kinds ----
 
@@ -326,40 +372,9 @@ def _identity(kind: str, key: str) -> ActorId:
     return ActorId(f"{kind}/{key}")
 
 
-def _encoded(mapping: Mapping, moves: Sequence[EntityMove]) -> Moves:
-    keys = [key_of(move.id) for move in moves]
-    some = [(key, move) for key, move in zip(keys, moves, strict=True) if move.state is not None]
-    states = None
-    if some:
-        epochs, versions = [move.epoch + 1 for _, move in some], [move.version for _, move in some]
-        states = Batch([key for key, _ in some], epochs, versions, mapping.encode([move.state for _, move in some]))
-    return Moves(
-        keys,
-        [move.epoch for move in moves],
-        [move.to for move in moves],
-        [move.next_seq for move in moves],
-        [move.token for move in moves],
-        states,
-    )
-
-
 def _reminder_row(reminder: Reminder) -> ReminderRow:
     kind, key = kind_of(reminder.id), key_of(reminder.id)
     return ReminderRow(reminder.due_ms, kind, key, reminder.name, reminder.epoch, reminder.number)
-
-
-def _projected(mapping: Mapping, keys: list[str], batch: Sequence[Append]) -> tuple[Projection | None, bool]:
-    """The encoded projections of a batch of appends, and whether one of them is final."""
-    some = [(key, append) for key, append in zip(keys, batch, strict=True) if append.projection is not None]
-    if not some:
-        return None, False
-    projected = [key for key, _ in some]
-    seqs = [append.last_seq for _, append in some]
-    states = [append.projection for _, append in some]
-    children = mapping.children.encode(projected, seqs, states) if mapping.children is not None else []
-    epochs: list[int] = [append.epoch for _, append in some]
-    encoded = Batch(projected, epochs, seqs, mapping.encode(states))
-    return Projection(encoded, children), any(mapping.final(state) for state in states)
 
 
 def _decode(mapping: Mapping, row: Row) -> Any:

@@ -69,6 +69,7 @@ def load_app(settings: Settings) -> "App":
 def build_store(settings: Settings, app: "App | None" = None) -> "SqlStore":
     """The relational store of `settings` (Store and LogStore), not open yet. Raises `BadSetting`."""
     from persistence.sql_store import SqlStore
+    from server.actors.facts import open_facts_of
 
     app = app or load_app(settings)
     types = {cls.kind: cls.State for cls in app.actors if cls.durability != "volatile"}
@@ -78,7 +79,10 @@ def build_store(settings: Settings, app: "App | None" = None) -> "SqlStore":
 
         history = history_of(app.name, app.migrations)
         versions[history.version_table] = newest(history)
-    return SqlStore(settings.store, state_types=types, mappings=_mappings(app, types), versions=versions)
+    facts = open_facts_of(app.actors)
+    return SqlStore(
+        settings.store, state_types=types, mappings=_mappings(app, types), versions=versions, open_facts=facts
+    )
 
 
 def build_lease_store(settings: Settings) -> "OwnLeaseStore":
@@ -125,7 +129,9 @@ def build_store_queries(settings: Settings, app: "App | None" = None) -> "StoreQ
 
 def _mappings(app: "App", stored: "Map[str, type[msgspec.Struct]]") -> "Map[str, Mapping]":
     """The tables that `app` names for its kinds. Raises `BadSetting` where they are not of its actors, or
-    where an actor that lives on by itself has no table to look for it in."""
+    where an actor that lives on by itself, or has facts, has no table to look for it in."""
+    from server.actors.facts import tells_facts
+
     found: Map[str, Mapping] = load(app.mappings) if app.mappings else {}
     for kind, mapping in found.items():
         if stored.get(kind) is not mapping.state_type:
@@ -134,6 +140,8 @@ def _mappings(app: "App", stored: "Map[str, type[msgspec.Struct]]") -> "Map[str,
         if cls.lives_on and (cls.kind not in found or found[cls.kind].live is None):
             why = "lives on, so it needs a mapping whose `live` says which rows still do"
             raise BadSetting("app", f"actor {cls.__name__} {why}")
+        if tells_facts(cls) and cls.kind in found and "open_facts" not in found[cls.kind].table.c:
+            raise BadSetting("app", f"actor {cls.__name__} has facts, so its table needs the column `open_facts`")
     return found
 
 

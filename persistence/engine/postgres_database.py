@@ -254,8 +254,9 @@ class PostgresDatabase:
 
         return await self._pool.run(work)
 
-    async def release(self, mapping: Mapping, keys: Sequence[str], epochs: Sequence[int]) -> None:
-        await self._pool.run(lambda connection: connection.execute(_statements(mapping).release, keys, epochs))
+    async def release(self, mapping: Mapping, keys: Sequence[str], epochs: Sequence[int], told: Sequence[bool]) -> None:
+        given = (_statements(mapping).release, keys, epochs, told)
+        await self._pool.run(lambda connection: connection.execute(*given))
 
     async def migrate(self, mapping: Mapping, moves: Moves) -> set[str]:
         sql = _statements(mapping)
@@ -409,4 +410,4 @@ def _free(row: Row, token: int, me: NodeAddress) -> bool:
 
 
 def _row(record: Any) -> Row:
-    return Row._make((*record[:9], record[9:]))
+    return Row._make((*record[:10], record[10:]))

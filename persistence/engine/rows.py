@@ -11,7 +11,7 @@ from server.ids import NodeAddress
 from server.liveness.ports import Estate, NodeRow
 
 BASE_COLUMNS = ("epoch", "state_epoch", "state_version", "owner_node", "owner_incarnation", "claim_token")
-"""Columns that every row read begins with, after its key; `next_seq`, `head` and the state follow."""
+"""Columns that every row read begins with, after its key; `next_seq`, `head`, `open_facts` and the state follow."""
 
 
 class Row(NamedTuple):
@@ -26,6 +26,7 @@ class Row(NamedTuple):
     claim_token: int
     next_seq: int
     head: bytes
+    open_facts: bool
     values: Sequence[Any]
 
     def fault(self) -> str:
@@ -162,7 +163,9 @@ class Database(Protocol):
         """The keys that were refused: not stored under my epoch, neither now nor already."""
         ...
 
-    async def release(self, mapping: Mapping, keys: Sequence[str], epochs: Sequence[int]) -> None: ...
+    async def release(self, mapping: Mapping, keys: Sequence[str], epochs: Sequence[int], told: Sequence[bool]) -> None:
+        """Give up ownership; of those that are `told` no fact is open any more."""
+        ...
 
     async def migrate(self, mapping: Mapping, moves: Moves) -> set[str]:
         """The keys that were refused: their new owner is not the target, neither now nor already."""
@@ -171,7 +174,7 @@ class Database(Protocol):
     async def read(self, mapping: Mapping, keys: Sequence[str]) -> list[Row]: ...
 
     async def orphans(self, mapping: Mapping, limit: int, after: str) -> list[str]:
-        """Keys after `after` of a mapping that has `live`."""
+        """Keys after `after` of a mapping that has `live` or facts."""
         ...
 
     async def set_reminder(self, mapping: Mapping, reminder: ReminderRow) -> bool:
@@ -206,6 +209,16 @@ class Database(Protocol):
 def has_log(mapping: Mapping) -> bool:
     """Whether the kind's table can carry an event log."""
     return "next_seq" in mapping.table.c
+
+
+def has_facts(mapping: Mapping) -> bool:
+    """Whether the kind's table says which rows have open facts."""
+    return "open_facts" in mapping.table.c
+
+
+def written(mapping: Mapping) -> tuple[str, ...]:
+    """The columns that a state is written to: the mapping's, and the one of facts."""
+    return (*mapping.columns, "open_facts") if has_facts(mapping) else mapping.columns
 
 
 def is_stored(row: Versions, epoch: int, version: int) -> bool:

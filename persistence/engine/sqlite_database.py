@@ -220,9 +220,9 @@ class SqliteDatabase:
         wanted = dict(zip(batch.keys, zip(batch.epochs, batch.versions, strict=True), strict=True))
         return set(batch.keys) - {row[0] for row in found if is_stored(Versions(*row), *wanted[row[0]])}
 
-    async def release(self, mapping: Mapping, keys: Sequence[str], epochs: Sequence[int]) -> None:
-        pairs = list(zip(keys, epochs, strict=True))
-        await self._file.write(lambda connection: connection.executemany(_statements(mapping).release, pairs).rowcount)
+    async def release(self, mapping: Mapping, keys: Sequence[str], epochs: Sequence[int], told: Sequence[bool]) -> None:
+        rows = list(zip(told, keys, epochs, strict=True))
+        await self._file.write(lambda connection: connection.executemany(_statements(mapping).release, rows).rowcount)
 
     async def migrate(self, mapping: Mapping, moves: Moves) -> set[str]:
         sql = _statements(mapping)
@@ -384,4 +384,4 @@ def _fetch(connection: sqlite3.Connection, statement: str, keys: Sequence[str]) 
 
 
 def _row(row: Sequence[Any]) -> Row:
-    return Row._make((*row[:9], row[9:]))
+    return Row._make((*row[:9], bool(row[9]), row[10:]))

@@ -10,7 +10,7 @@ from typing import Final, Literal
 from sqlalchemy import JSON, BigInteger, Boolean, Column, Double, Integer, LargeBinary, Table, Text
 
 from persistence.engine.mapping import Mapping
-from persistence.engine.rows import BASE_COLUMNS, has_log
+from persistence.engine.rows import BASE_COLUMNS, has_facts, has_log, written
 
 PG_NOW: Final = "extract(epoch from clock_timestamp())::float8"
 SQLITE_NOW: Final = "((julianday('now') - 2440587.5) * 86400.0)"
@@ -45,20 +45,23 @@ def unnest(table: Table, names: tuple[str, ...], first: int = 1) -> str:
 
 
 def _select_list(mapping: Mapping, empty: Literal["''::bytea", "x''"]) -> str:
-    end = ("t.next_seq", "t.head") if has_log(mapping) else ("1", empty)
+    end = ["t.next_seq", "t.head"] if has_log(mapping) else ["1", empty]
+    end.append("t.open_facts" if has_facts(mapping) else "1 = 0")
     base = (mapping.key, *BASE_COLUMNS)
-    names = [f"t.{name}" for name in base] + list(end) + [f"t.{name}" for name in mapping.columns]
+    names = [f"t.{name}" for name in base] + end + [f"t.{name}" for name in mapping.columns]
     return ", ".join(names)
 
 
 def _unowned(mapping: Mapping, of_kind: str, limit: str, after: str) -> str:
-    """Keys of entities that live on by themselves and whose owner does not; empty for a kind of
-    which none does."""
-    if mapping.live is None:
+    """Keys of entities that live on by themselves or have open facts, and whose owner does not live; empty for a kind
+    of which none does. An index with this very condition makes it cheap."""
+    wanted = [*([mapping.live] if mapping.live else []), *(["open_facts"] if has_facts(mapping) else [])]
+    if not wanted:
         return ""
+    condition = " OR ".join(f"({some})" for some in wanted)
     return (
         f"SELECT t.{mapping.key} FROM {mapping.table.name} AS t "
-        f"WHERE {of_kind}{mapping.live} AND t.{mapping.key} > {after} AND (t.owner_node IS NULL "
+        f"WHERE {of_kind}({condition}) AND t.{mapping.key} > {after} AND (t.owner_node IS NULL "
         "OR NOT EXISTS (SELECT 1 FROM nodes AS o WHERE o.node_id = t.owner_node "
         "AND o.incarnation = t.owner_incarnation AND o.state IN ('up', 'evicting'))) "
         f"ORDER BY t.{mapping.key} LIMIT {limit}"
@@ -95,7 +98,7 @@ class PostgresStatements:
             f"AND (o.journal = '' OR $5::text[] IS NULL OR o.journal = ANY($5)))) RETURNING {rows}"
         )
         self.read = f"SELECT {rows} FROM {table} AS t WHERE {of_kind}t.{key} = ANY($1::text[]) ORDER BY t.{key}"
-        columns = mapping.columns
+        columns = written(mapping)
         sets = ", ".join(f"{name} = {_value(mapping.table.c[name], 'v')}" for name in columns)
         self.write = (
             f"UPDATE {table} AS t SET state_epoch = v.epoch, state_version = v.state_version, {sets} "
@@ -109,8 +112,10 @@ class PostgresStatements:
             f"SELECT t.{key}, t.epoch, t.state_epoch, t.state_version, {end} FROM {table} AS t "
             f"WHERE {of_kind}t.{key} = ANY($1::text[])"
         )
+        told = ", open_facts = t.open_facts AND NOT v.told" if has_facts(mapping) else ""
         self.release = (
-            f"UPDATE {table} AS t SET owner_node = NULL FROM unnest($1::text[], $2::int8[]) AS v(k, epoch) "
+            f"UPDATE {table} AS t SET owner_node = NULL{told} "
+            "FROM unnest($1::text[], $2::int8[], $3::bool[]) AS v(k, epoch, told) "
             f"WHERE {of_kind}t.{key} = v.k AND t.epoch = v.epoch"
         )
         whole = "AND (v.next_seq = 0 OR t.next_seq = v.next_seq) " if logged else ""
@@ -148,7 +153,7 @@ class PostgresStatements:
             self._log(mapping, table, key, of_kind, sets)
 
     def _log(self, mapping: Mapping, table: str, key: str, of_kind: str, sets: str) -> None:
-        columns = mapping.columns
+        columns = written(mapping)
         self.append = (
             f"WITH moved AS (UPDATE {table} AS t SET next_seq = v.last_seq + 1, head = v.head "
             "FROM unnest($2::text[], $3::int8[], $4::int8[], $5::int8[], $6::bytea[], $7::bytea[], $8::bytea[]) "
@@ -211,7 +216,7 @@ class SqliteStatements:
         )
         self.owned = f"SELECT t.{key} FROM {table} AS t WHERE {of_kind}t.{key} IN (%s) AND t.owner_node IS NOT NULL"
         self.read = f"SELECT {rows} FROM {table} AS t WHERE {of_kind}t.{key} IN (%s) ORDER BY t.{key}"
-        sets = "".join(f", {name} = ?" for name in mapping.columns)
+        sets = "".join(f", {name} = ?" for name in written(mapping))
         # epoch, version, columns, key, epoch, version
         self.write = (
             f"UPDATE {table} SET state_epoch = ?, state_version = ?{sets} "
@@ -222,7 +227,9 @@ class SqliteStatements:
             f"SELECT t.{key}, t.epoch, t.state_epoch, t.state_version, {end} FROM {table} AS t "
             f"WHERE {of_kind}t.{key} IN (%s)"
         )
-        self.release = f"UPDATE {table} SET owner_node = NULL WHERE {of_kind}{key} = ? AND epoch = ?"
+        # told, key, epoch
+        told = ", open_facts = open_facts AND NOT ?1" if has_facts(mapping) else ""
+        self.release = f"UPDATE {table} SET owner_node = NULL{told} WHERE {of_kind}{key} = ?2 AND epoch = ?3"
         # key, epoch, node, incarnation, next_seq, token
         whole = "(?5 = 0 OR next_seq = ?5)" if logged else "?5 = 0"
         self.move = (

@@ -20,11 +20,12 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
+    false,
     func,
     text,
 )
 
-SCHEMA_VERSION: Final = "0005"
+SCHEMA_VERSION: Final = "0006"
 """The newest migration of the engine: the one that `SqlStore.open` asks for."""
 VERSION_TABLE: Final = "alembic_version"
 """The table that says which of the engine's migrations was applied last. Of application `clans` it
@@ -79,6 +80,12 @@ def log_end() -> tuple[Column[Any], ...]:
     )
 
 
+def facts() -> "Column[bool]":
+    """The column of every entity that may have facts: whether one is open, so that it is looked for where its owner is
+    gone (`server/actors/facts.py`)."""
+    return Column("open_facts", Boolean, nullable=False, server_default=false())
+
+
 nodes = Table(
     "nodes",
     metadata,
@@ -98,6 +105,8 @@ actors = Table(
     *ownership(),
     *log_end(),
     Column("state", LargeBinary),
+    facts(),
+    Index("ix_actors_open_facts", "kind", "key", postgresql_where=text("open_facts"), sqlite_where=text("open_facts")),
 )
 
 log_chunks = Table(

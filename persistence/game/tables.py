@@ -10,7 +10,7 @@ from typing import Final
 from sqlalchemy import JSON, Boolean, Column, Index, Integer, LargeBinary, Table, Text, text, true
 from sqlalchemy.dialects.postgresql import JSONB
 
-from persistence.engine.tables import KeyText, log_end, metadata, number, ownership
+from persistence.engine.tables import KeyText, facts, log_end, metadata, number, ownership
 
 
 def _text(name: str, default: str = "") -> Column[str]:
@@ -19,6 +19,8 @@ def _text(name: str, default: str = "") -> Column[str]:
 
 LIVE_MATCH: Final = "next_seq > 1 AND (phase <> 'ended' OR owner_node IS NOT NULL)"
 """A match that was created and is not over: it lives on with nobody calling it."""
+LIVE_OR_OPEN: Final = f"({LIVE_MATCH}) OR (open_facts)"
+"""The condition by which matches without a living owner are looked for (`persistence.engine.statements`)."""
 
 players = Table(
     "players",
@@ -38,6 +40,8 @@ players = Table(
     number("assists"),
     number("medals"),
     Column("recent", LargeBinary),
+    facts(),
+    Index("ix_players_open_facts", "player_id", postgresql_where=text("open_facts"), sqlite_where=text("open_facts")),
 )
 
 matches = Table(
@@ -64,7 +68,8 @@ matches = Table(
     Column("winner", Text),
     Column("team_scores", JSON().with_variant(JSONB(), "postgresql"), nullable=False, server_default=text("'[]'")),
     Index("ix_matches_created_wall_ms", "created_wall_ms"),
-    Index("ix_matches_live", "match_id", postgresql_where=text(LIVE_MATCH), sqlite_where=text(LIVE_MATCH)),
+    facts(),
+    Index("ix_matches_live", "match_id", postgresql_where=text(LIVE_OR_OPEN), sqlite_where=text(LIVE_OR_OPEN)),
 )
 
 participants = Table(

@@ -20,13 +20,15 @@ from typing import Any, Final, Literal
 
 from server.activations.awaiting import fail
 from server.activations.event_log import EventLog
+from server.activations.open_facts import OpenFacts
 from server.activations.ports import ActivationNode, Chain
 from server.activations.reminding import Reminding
 from server.activations.timers import Timers
 from server.activations.turns import NEVER, QueuedCall, Turns
 from server.actors.actor import Actor
+from server.actors.facts import tells_facts
 from server.actors.latest import LatestSource
-from server.errors import Fenced, GarrisonError, NotFound, Retryable
+from server.errors import DeadlineExceeded, Fenced, GarrisonError, Moved, NotFound, Retryable
 from server.ids import ActorId, NodeId, key_of
 from server.runtime.phases import PhaseTable
 from server.wire.messages import Push
@@ -43,13 +45,16 @@ ACTIVATION: Final[PhaseTable[Phase]] = PhaseTable(
         "dropped": (),
     },
 )
+MAX_WAITING: Final = 256
+"""Callers that wait until a change is stored; past that the first of them is told that it takes too long."""
 
 
 class Activation(Turns):
     """See the module's head; `turns.py` has what every turn does. It is the `Context` of its actor."""
 
     __slots__ = (
-        "_reminding", "_timers", "had_timers", "key", "phase", "pins", "retiring", "turn_count_at_last_sweep",
+        "_reminding", "_timers", "_until_stored", "all_told", "facts", "had_timers", "key", "phase", "pins", "retiring",
+        "tells_facts", "turn_count_at_last_sweep",
     )  # fmt: skip
 
     def __init__(
@@ -68,6 +73,12 @@ class Activation(Turns):
         """True if it had timers when it was dropped: then somebody should wake the actor elsewhere."""
         self._timers: Timers | None = None
         self._reminding: Reminding | None = None
+        self._until_stored: deque[tuple[int, asyncio.Future[None]]] | None = None
+        self.tells_facts = tells_facts(cls)
+        self.facts: OpenFacts | None = None
+        """Its open facts, once it has had some."""
+        self.all_told = False
+        """True where no fact of it is open: by its row when it was loaded, and as the telling has seen since."""
 
     def _enter(self, phase: Phase) -> None:
         """Change the phase, and the flags beside it that the hot path reads. Raises `IllegalTransition`."""
@@ -175,6 +186,51 @@ class Activation(Turns):
         """Take over `pending_reminders` of the activation on another node."""
         if pending:
             self._reminders().pending.update(pending)
+
+    # ---- facts: its own, and those that others tell it ----
+
+    def note_stored(self, version: int) -> None:
+        """Note that everything up to `version` is in the store: who waits for that goes on, and what is to be told
+        of it may be."""
+        self.stored_version = max(self.stored_version, version)
+        waiting = self._until_stored
+        while waiting and waiting[0][0] <= self.stored_version:
+            _, future = waiting.popleft()
+            if not future.done():
+                future.set_result(None)
+        if self.tells_facts and not self.dropped:
+            self._node.look_for_facts(self)
+
+    @property
+    def telling(self) -> bool:
+        """True while a fact of it is open: it does not leave memory by itself."""
+        return self.facts is not None and self.facts.busy
+
+    @property
+    def has_told_all(self) -> bool:
+        """True for a logged actor without an open fact: its state may not say so, and its row will."""
+        return self.all_told and self._log is not None
+
+    def when_stored(self, result: Any) -> Any:
+        """The result of a call as it may be told to who asks for *stored* effects: itself if all is in the store, a
+        future otherwise. It fails with `Moved` where the activation ends before: another one may know nothing of it."""
+        if not isinstance(result, asyncio.Future) and (self.stored_version >= self.version or not self.durable):
+            return result
+        return self._node.supervisor.spawn(self._stored(result), f"stored {self.id}")
+
+    async def _stored(self, result: Any) -> Any:
+        answer = await asyncio.shield(result) if isinstance(result, asyncio.Future) else result
+        if self.dropped:
+            raise Moved()
+        if self.stored_version < self.version and self.durable:
+            if self._until_stored is None:
+                self._until_stored = deque()
+            if len(self._until_stored) >= MAX_WAITING:
+                fail(self._until_stored.popleft()[1], DeadlineExceeded(f"a change of {self.id} waits for the store"))
+            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._until_stored.append((self.version, future))
+            await future
+        return answer
 
     # ---- the log of a logged actor ----
 
@@ -373,6 +429,9 @@ class Activation(Turns):
         for call in self._mailbox or ():
             fail(call.future, error)
         self._mailbox = None
+        for _, future in self._until_stored or ():
+            fail(future, Moved())
+        self._until_stored = None
         for answer in self._held or ():
             fail(answer.future, Fenced(f"{self.id} was lost before the change was durable"))
         self._held = None

@@ -93,7 +93,7 @@ class Over(msgspec.Struct, array_like=True, frozen=True, tag=5):
 class Parcel(msgspec.Struct, array_like=True, frozen=True):
     """An activation on its way. `state` and `carried` are msgpack, arguments are msgpack arrays; `timers` have
     the seconds that are left, `due` are those whose turn was waiting. `reminders`: see
-    `Activation.pending_reminders`."""
+    `Activation.pending_reminders`. `all_told`: a logged actor that has no open fact, whatever its state says."""
 
     id: ActorId
     epoch: Annotated[int, Meta(ge=0)]
@@ -105,6 +105,7 @@ class Parcel(msgspec.Struct, array_like=True, frozen=True):
     carried: bytes
     reminders: dict[Name, int | None]
     log: LogParts | None = None
+    all_told: bool = False
 
 
 class Arrival(msgspec.Struct):
@@ -176,6 +177,7 @@ def pack(activation: Activation, epoch: Epoch, max_bytes: int) -> bytes | None:
             encode(activation.carry()),
             activation.pending_reminders(),
             log_parts,
+            activation.has_told_all,
         )
         data = encode(parcel)
     except GarrisonError:
@@ -197,7 +199,7 @@ def unpack(app: App, node: ActivationNode, data: bytes) -> Arrival:
     except UNDECODABLE as error:
         raise BadInput(f"parcel: {error}") from None
     activation = new_activation(node, cls, parcel.id, state, parcel.version)
-    activation.epoch = Epoch(parcel.epoch)
+    activation.epoch, activation.all_told = Epoch(parcel.epoch), parcel.all_told
     if issubclass(cls, LoggedActor):
         if parcel.log is None:
             raise BadInput(f"parcel of {parcel.id}: it has no log")

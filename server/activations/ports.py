@@ -113,6 +113,10 @@ class ActivationNode(Protocol):
         """Drop `activation` without storing; whoever waits for it gets `error`."""
         ...
 
+    def look_for_facts(self, activation: Any) -> None:
+        """Tell what is open of `activation`, an actor with facts: more of it is in the store."""
+        ...
+
     def turn_crashed(self, identity: ActorId, error: Exception) -> None:
         """Note that a turn raised something untyped: a fault of the application."""
         ...

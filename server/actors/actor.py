@@ -23,12 +23,13 @@ it keeps in other fields does if `carry` gives it and `arrived` takes it. `activ
 the new node, as it does after a crash, when there is nothing to carry.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, ClassVar, Concatenate, Generic, Literal, ParamSpec, TypeVar, overload
 
 import msgspec
 
 from server.actors.context import Attached, Context, EventBatch
+from server.actors.facts import Fact, FactDone, Stamp, fact, no_facts
 from server.actors.reminders import reminder
 from server.errors import Forbidden, Internal
 from server.eventlog.entry import Entry, Record
@@ -138,6 +139,28 @@ class Actor(Generic[S]):
         to watch, on the client's behalf; `attach`, which says nothing of clients, is a node's."""
         if not self.may_watch(caller):
             raise Forbidden(f"{self.id} is not for {caller.role} {caller.subject} to watch")
+
+    # ---- facts: see `server/actors/facts.py` ----
+
+    @staticmethod
+    @no_facts
+    def facts(key: str, state: Any) -> Iterable[Fact]:
+        """The facts that are open in a stored `state` of actor `key`. Pure. Called often: give nothing at once where
+        there is nothing."""
+        return ()
+
+    def open_facts(self, state: Any) -> Iterable[Fact]:
+        """The part of `facts` that this activation is to tell; `state` is its last boundary. All of them, unless a
+        logged actor, whose state has no room for it, remembers which were told: it may forget that with its node."""
+        return type(self).facts(self.key, state)
+
+    def facts_done(self, done: list[FactDone]) -> None:
+        """Called as a turn with facts that are over: take them out of the state. A logged actor need not: the engine
+        remembers them, and when all are over the row says so."""
+
+    def stamp(self) -> Stamp:
+        """The number of what this turn writes: greater than that of any turn before, and never used again."""
+        return Stamp(self.context.epoch, self.version + 1)
 
     # ---- identity and time ----
 
@@ -276,6 +299,10 @@ class LoggedActor(Actor[S]):
         """The number that the next event will get."""
         return self.context.log().next_seq
 
+    def stamp(self) -> Stamp:
+        """The number of the next event."""
+        return Stamp(0, self.next_seq)
+
     def emit(self, event: Any, command: tuple[str, int] | None = None) -> None:
         """Append `event` (caused by `command`: lineage and number) and evolve the state."""
         self.state = self.context.log().append(type(self), self.state, event, command)
@@ -324,9 +351,13 @@ __all__ = [
     "Context",
     "Entry",
     "EventBatch",
+    "Fact",
+    "FactDone",
     "LoggedActor",
     "Record",
+    "Stamp",
     "existing",
+    "fact",
     "read_only",
     "reminder",
     "remote",

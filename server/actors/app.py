@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import msgspec
 
 from server.actors.actor import Actor, Caller, Role
+from server.actors.facts import check_facts
 from server.actors.methods import check_remote
 from server.actors.reminders import check_reminders
 from server.actors.session_actor import check_session_actor
@@ -160,11 +161,12 @@ class App(msgspec.Struct, frozen=True):
 
     def __post_init__(self) -> None:
         """Raises `BadSetting` for an actor with reminders whose state cannot remember them, for one that lives on
-        and is in no store, for requests with whole numbers that have no bounds (`server/wire/bounds.py`), for methods
-        that are called from other nodes and not marked so, and for a session's actor that lacks a method of
-        `SessionActor`."""
+        or has facts and is in no store, for requests with whole numbers that have no bounds (`server/wire/bounds.py`),
+        for methods that are called from other nodes and not marked so, and for a session's actor that lacks a method
+        of `SessionActor`."""
         for cls in self.actors:
             check_reminders(cls)
+            check_facts(cls)
             if cls.lives_on and cls.durability == "volatile":
                 raise BadSetting("app", f"{cls.__name__} lives on, and nothing of a volatile actor is left to live on")
         for message in self.requests:

@@ -66,6 +66,8 @@ _HELP = {
     "sessions_handed_over_total": "Sessions handed to the node of their player.",
     "reminders_fired_total": "Reminders that came due and called their actor.",
     "orphans_woken_total": "Actors brought back after their node died, with nobody calling them.",
+    "facts_done_total": "Facts of actors here that the other side has stored, or refused for good.",
+    "facts_repeated_total": "Facts that were told without an answer, and are told again.",
     "gossip_bad_members_total": "Members that gossip told and that could not be read.",
     "transport_links": "Open links to other nodes.",
     "transport_frames_in_total": "Frames received from other nodes.",

@@ -11,7 +11,7 @@ from server.wire.codec import UNDECODABLE
 
 class CallFrame(msgspec.Struct, array_like=True, frozen=True):
     """A call on its way; `args` is the msgpack array of the method's arguments. `here`: the receiver is to activate
-    the actor itself if need be."""
+    the actor itself if need be. `stored`: the answer is to wait until what the call made is in the store."""
 
     id: ActorId
     method: str
@@ -19,6 +19,7 @@ class CallFrame(msgspec.Struct, array_like=True, frozen=True):
     timeout_ms: int
     chain: list[ActorId] = []
     here: bool = False
+    stored: bool = False
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -26,8 +27,16 @@ _decode = msgspec.msgpack.Decoder(CallFrame).decode
 
 
 def encode_call(
-    identity: ActorId, name: str, args: tuple[Any, ...], left_s: float, chain: tuple[ActorId, ...], here: bool
+    identity: ActorId,
+    name: str,
+    args: tuple[Any, ...],
+    left_s: float,
+    chain: tuple[ActorId, ...],
+    here: bool,
+    stored: bool = False,
 ) -> bytes:
+    if stored:
+        return _encode((identity, name, args, int(left_s * 1000), chain, here, True))
     return _encode((identity, name, args, int(left_s * 1000), chain, here))
 
 

@@ -145,6 +145,7 @@ class Catalog:
             state = owned.state if owned.state is not None else cls.State()
             activation = new_activation(self._node, cls, identity, state, owned.state_version)
             activation.epoch = owned.epoch
+            activation.all_told = _all_told(cls, owned)
             if issubclass(cls, LoggedActor):
                 stored = await self._services.logs.read_tail(cls.kind, identity) if owned.next_seq > 1 else None
                 if (stored.next_seq if stored is not None else 1) != owned.next_seq:
@@ -226,6 +227,8 @@ class Catalog:
         self.listings.put(activation.kind, activation.id, activation.boundary)
         if activation.has_log and activation.log().unsealed:
             self._group_commit.seal_later(activation.log())
+        if activation.tells_facts and not activation.all_told:
+            self._node.look_for_facts(activation)
         owner = current.owner(activation.id)
         if owner is not None:
             self._directory.announce(activation.id, owner, moved=moved)
@@ -350,7 +353,9 @@ class Catalog:
         for activation in activations:
             by_kind.setdefault(activation.kind, []).append(activation)
         for kind, some in sorted(by_kind.items()):
-            await self._services.store.release(kind, sorted((activation.id, activation.epoch) for activation in some))
+            told = {activation.id for activation in some if activation.has_told_all}
+            held = sorted((activation.id, activation.epoch) for activation in some)
+            await self._services.store.release(kind, held, told)
 
     # ---- loops ----
 
@@ -372,7 +377,7 @@ class Catalog:
         async for some in self._slices():
             for it in some:
                 if it.retiring:
-                    if it.idle and not self._watched(it):
+                    if it.idle and not (it.telling or self._watched(it)):
                         unused.append(it)
                 elif sweep and it.turn_count == it.turn_count_at_last_sweep and self._may_end(it):
                     unused.append(it)
@@ -397,7 +402,8 @@ class Catalog:
         return self._past_turns + total
 
     def _may_end(self, activation: Activation) -> bool:
-        return activation.idle and not activation.retiring and not activation.timers and not self._watched(activation)
+        busy = activation.retiring or activation.timers or activation.telling or self._watched(activation)
+        return activation.idle and not busy
 
     @staticmethod
     def _watched(activation: Activation) -> bool:
@@ -411,3 +417,9 @@ class Catalog:
         if activation is not None and not (activation.durable or activation.frozen) and winner != self._current.me:
             self.discard(activation, Moved(str(Location(winner))))
         return False if activation is None or activation.dropped else activation.durable and not activation.frozen
+
+
+def _all_told(cls: type[Actor[Any]], owned: Owned) -> bool:
+    """Tell whether the row of a logged actor says that no fact of it is open. A row that is behind its log says
+    nothing."""
+    return issubclass(cls, LoggedActor) and not owned.open_facts and owned.state_version == owned.next_seq - 1

@@ -112,6 +112,11 @@ class Dispatcher:
             deadline = min(deadline, caller.deadline)
         return await self.call(identity, name, args, (*caller.chain, caller.id), deadline)
 
+    async def confirm(self, identity: ActorId, name: str, args: tuple[Any, ...]) -> Any:
+        """The answer of `identity.name(*args)` once what the call made is in the store. Errors: see `call`; after one
+        that does not say that nothing happened the same call may be sent again only if it is known again."""
+        return await self.call(identity, name, args, (), self._clock.now() + self._actors.call_timeout_s, stored=True)
+
     def ask_now(self, identity: ActorId, name: str, args: tuple[Any, ...]) -> Any:
         """The result itself where the actor lives here and the turn ends at once, otherwise a
         future of it. Raises what the turn raises."""
@@ -149,7 +154,16 @@ class Dispatcher:
         finally:
             self._tells -= 1
 
-    async def call(self, identity: ActorId, name: str, args: tuple[Any, ...], chain: Chain, deadline: float) -> Any:
+    async def call(
+        self,
+        identity: ActorId,
+        name: str,
+        args: tuple[Any, ...],
+        chain: Chain,
+        deadline: float,
+        *,
+        stored: bool = False,
+    ) -> Any:
         """The answer of the actor, wherever it lives. Raises the method's error, `Unavailable`
         (nothing happened), or an `OutcomeUnknown`."""
         target: NodeAddress | None = None
@@ -159,7 +173,7 @@ class Dispatcher:
             try:
                 activation = self._live.get(identity)
                 if activation is not None:
-                    return await self._local(activation, name, args, chain, deadline)
+                    return await self._local(activation, name, args, chain, deadline, stored)
                 if target is None:
                     target = self.cache.find(identity) or self._current.owner(identity)
                 if target is None:
@@ -170,8 +184,8 @@ class Dispatcher:
                         activation = await self._services.supervisor.spawn(admission, f"admit {identity}")
                     else:
                         activation = await admission
-                    return await self._local(activation, name, args, chain, deadline)
-                return await self._remote(target, identity, name, args, chain, deadline, here)
+                    return await self._local(activation, name, args, chain, deadline, stored)
+                return await self._remote(target, identity, name, args, chain, deadline, here, stored)
             except NotMade:
                 return await self._waited(self._peek(identity, name, args, chain, deadline), deadline, name)
             except Moved as moved:
@@ -223,9 +237,11 @@ class Dispatcher:
         return self._methods[cls].remote.get(name) if cls is not None else None
 
     async def _local(
-        self, activation: Activation, name: str, args: tuple[Any, ...], chain: Chain, deadline: float
+        self, activation: Activation, name: str, args: tuple[Any, ...], chain: Chain, deadline: float, stored: bool
     ) -> Any:
         result = activation.call(name, args, chain, deadline)
+        if stored:
+            result = activation.when_stored(result)
         return await self._waited(result, deadline, f"{activation.kind}.{name}")
 
     async def _waited(self, result: Any, deadline: float, what: str) -> Any:
@@ -268,6 +284,7 @@ class Dispatcher:
         chain: Chain,
         deadline: float,
         here: bool,
+        stored: bool,
     ) -> Any:
         left = deadline - self._clock.now()
         if left <= 0:
@@ -276,7 +293,7 @@ class Dispatcher:
         if method is None:
             raise NotFound(f"no method {kind_of(identity)}.{name[:64]}")
         self._services.metrics.calls_remote_total += 1
-        payload = encode_call(identity, name, args, left, chain, here)
+        payload = encode_call(identity, name, args, left, chain, here, stored)
         return method.decode_result(await self._services.transport.request(target, Service.CALL, payload, left))
 
     def pass_on(
@@ -358,7 +375,8 @@ class Dispatcher:
 
     def _run(self, activation: Activation, frame: CallFrame, deadline: float) -> Any:
         args = activation.method(frame.method).decode_args(frame.args)
-        return activation.call(frame.method, args, tuple(frame.chain), deadline)
+        result = activation.call(frame.method, args, tuple(frame.chain), deadline)
+        return activation.when_stored(result) if frame.stored else result
 
     async def _serve_cold(self, peer: NodeAddress, frame: CallFrame, deadline: float) -> bytes:
         try:

@@ -3,9 +3,10 @@
 Most actors come back with the next call. A live match must go on also if nobody calls it: its clock
 runs, its host may have vanished with the node. So slot owners ask the store which entities of such
 kinds (`Actor.lives_on`) have no live owner, and give those of their slots a turn, `wake`, which
-brings them into memory here. They ask at `actors.orphan_poll_s`, and often for a while after the
-start and after a member has gone: its entities are orphans once the store knows it dead, some time
-after gossip has lost it.
+brings them into memory here. An actor whose row says that it has open facts (`server/actors/facts.py`)
+is such an orphan too: the other side would wait for ever. They ask at `actors.orphan_poll_s`, and often for a
+while after the start and after a member has gone: its entities are orphans once the store knows it
+dead, some time after gossip has lost it.
 """
 
 import asyncio
@@ -14,6 +15,7 @@ from typing import Final
 import msgspec
 import structlog
 
+from server.actors.facts import tells_facts
 from server.catalog.ports import ActorCalls, Population
 from server.catalog.retries import Retries
 from server.catalog.services import CurrentView, Services
@@ -57,7 +59,7 @@ class Orphans:
         self.limits = limits
         self._services, self._current, self._catalog, self._calls = services, current, catalog, calls
         self._clock, self._actors = services.clock, services.settings.actors
-        self._kinds = [cls.kind for cls in services.app.actors if cls.lives_on]
+        self._kinds = [cls.kind for cls in services.app.actors if cls.lives_on or tells_facts(cls)]
         self._after: dict[str, ActorId] = {}
         self._under_way: dict[ActorId, None] = {}
         self._retries: Retries[ActorId] = Retries(services.rng)
@@ -66,7 +68,7 @@ class Orphans:
 
     @property
     def wanted(self) -> bool:
-        """True where the application has actors that live on by themselves."""
+        """True where the application has actors that live on by themselves, or have facts."""
         return bool(self._kinds)
 
     def on_view(self, before: View, view: View) -> None:

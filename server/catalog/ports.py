@@ -73,6 +73,12 @@ class ActorCalls(Protocol):
     def tell(self, identity: ActorId, name: str, args: tuple[Any, ...]) -> None: ...
 
 
+class Confirming(Protocol):
+    """Calls that are answered once their effect is stored."""
+
+    def confirm(self, identity: ActorId, name: str, args: tuple[Any, ...]) -> Coroutine[Any, Any, Any]: ...
+
+
 class ServedCalls(ActorCalls, Protocol):
     """Calls, and the service for those of other nodes."""
 

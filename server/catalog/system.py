@@ -32,6 +32,7 @@ from server.catalog.queries import NodeReadModel, Queries, QueryResult
 from server.catalog.rebalance import Rebalance
 from server.catalog.reminders import Reminders
 from server.catalog.services import CurrentView, Services, StorageParts
+from server.catalog.telling import Telling
 from server.cluster.view import View
 from server.directory.directory import Directory
 from server.errors import GarrisonError
@@ -90,6 +91,8 @@ class ActorSystem:
         self.queries = Queries(services, current, actors=here)
         self.reminders = Reminders(services, current, catalog=catalog, calls=self.dispatcher)
         self.orphans = Orphans(services, current, catalog=catalog, calls=self.dispatcher)
+        self.telling = Telling(services, calls=self.dispatcher, methods=self._methods)
+        self.look_for_facts = self.telling.look
 
     def observe(self, kind: str, observer: Observer) -> None:
         """Tell `observer` each change of an actor of `kind` on this node, at the end of the turn that made it; see

@@ -96,6 +96,8 @@ class Metrics:
         self.sessions_handed_over_total = 0
         self.reminders_fired_total = 0
         self.orphans_woken_total = 0
+        self.facts_done_total = 0
+        self.facts_repeated_total = 0
         # cluster
         self.members = 0
         self.unreached = 0

@@ -58,6 +58,7 @@ class EntityRow(msgspec.Struct):
     next_seq: int = 1
     head: bytes = b""
     chunks: list[Chunk] = []
+    open_facts: bool = False
 
 
 class MemoryDatabase:
@@ -68,7 +69,14 @@ class MemoryDatabase:
         self.nodes: dict[NodeAddress, NodeRun] = {}
         self.entities: dict[ActorId, EntityRow] = {}
         self.reminders: dict[tuple[ActorId, str], Reminder] = {}
+        self.facts: dict[str, Callable[[ActorId, Any], bool]] = {}
+        """For each kind that has facts: whether one is open in a state, as a table's column says it."""
         self.last_incarnation = 0
+
+    def has_open_facts(self, identity: ActorId, state: Any) -> bool:
+        """Tell whether the row of `identity` is to say that a fact of `state` is open."""
+        is_open = self.facts.get(kind_of(identity))
+        return is_open is not None and is_open(identity, state)
 
     def is_up(self, node: NodeAddress) -> bool:
         run = self.nodes.get(node)
@@ -77,15 +85,18 @@ class MemoryDatabase:
 
 class MemoryStore:
     """All three of `server.storage.ports` over a `MemoryDatabase`. `live` says of each kind that lives
-    on by itself whether an entity with this state still does (see `Store.orphans`)."""
+    on by itself whether an entity with this state still does (see `Store.orphans`), `facts` of each kind that has
+    facts whether one is open."""
 
     def __init__(
         self,
         database: MemoryDatabase,
         state_types: Mapping[str, type[msgspec.Struct]],
         live: Mapping[str, Callable[[Any], bool]] | None = None,
+        facts: Mapping[str, Callable[[ActorId, Any], bool]] | None = None,
     ) -> None:
         self.database = database
+        database.facts.update(facts or {})
         self._live = dict(live or {})
         self._decoders = {kind: msgspec.msgpack.Decoder(cls).decode for kind, cls in state_types.items()}
 
@@ -205,7 +216,9 @@ class MemoryStore:
         if isinstance(state, Corrupt):
             return state
         epoch, state_epoch = Epoch(entity.epoch), Epoch(entity.state_epoch)
-        return Owned(epoch, state_epoch, entity.state_version, state, entity.next_seq, entity.head, clean)
+        return Owned(
+            epoch, state_epoch, entity.state_version, state, entity.next_seq, entity.head, clean, entity.open_facts
+        )
 
     def _holds(self, owner: NodeAddress, journals: Collection[str] | None) -> bool:
         """Whether a claim must leave `owner` its entity: it is not known dead or gone, or its
@@ -226,16 +239,18 @@ class MemoryStore:
             return "fenced"
         if entity.epoch == change.epoch and entity.state_version < change.version:
             entity.state_epoch, entity.state_version, entity.state = change.epoch, change.version, data
+            entity.open_facts = self.database.has_open_facts(change.id, change.state)
             return "written"
         already = entity.state_epoch == change.epoch and entity.state_version >= change.version
         return "written" if already else "fenced"
 
-    async def release(self, kind: str, held: Sequence[tuple[ActorId, Epoch]]) -> None:
+    async def release(self, kind: str, held: Sequence[tuple[ActorId, Epoch]], told: Collection[ActorId] = ()) -> None:
         self._known(kind, [id for id, _ in held])
         for identity, epoch in held:
             entity = self.database.entities.get(identity)
             if entity is not None and entity.epoch == epoch:
                 entity.owner = None
+                entity.open_facts = entity.open_facts and identity not in told
 
     async def migrate(self, kind: str, moves: Sequence[EntityMove]) -> dict[ActorId, MoveResult]:
         self._known(kind, [move.id for move in moves])
@@ -252,13 +267,13 @@ class MemoryStore:
         if held and whole and self.database.is_up(move.to):
             entity.epoch, entity.owner, entity.last = epoch, move.to, (move.to.incarnation, move.token)
             if data is not None:
-                self._write(Change(move.id, epoch, move.version, None), data)
+                self._write(Change(move.id, epoch, move.version, move.state), data)
             return "moved"
         return "moved" if (entity.epoch, entity.owner) == (epoch, move.to) else "fenced"
 
     async def orphans(self, kind: str, limit: int, after: ActorId | None = None) -> list[ActorId]:
         self._known(kind)
-        if kind not in self._live:
+        if kind not in self._live and kind not in self.database.facts:
             return []
         entities = self.database.entities
         ids = sorted(id for id in entities if kind_of(id) == kind and (after is None or id > after))
@@ -268,6 +283,8 @@ class MemoryStore:
         run = None if entity.owner is None else self.database.nodes.get(entity.owner)
         if run is not None and not run.is_over:
             return False
+        if entity.open_facts or kind not in self._live:
+            return entity.open_facts
         if entity.state is None:
             return entity.next_seq > 1
         return entity.owner is not None or self._live[kind](self._decoders[kind](entity.state))

@@ -31,6 +31,7 @@ class MemoryLogStore:
         entity.chunks = [*entity.chunks, Chunk(append.first_seq, append.last_seq, False, append.data)]
         if projection is not None:
             entity.state_epoch, entity.state_version, entity.state = append.epoch, append.last_seq, projection
+            entity.open_facts = self.database.has_open_facts(append.id, append.projection)
         return "written"
 
     async def seal(self, kind: str, seal: Seal) -> AppendResult:

@@ -28,7 +28,8 @@ class Owned(msgspec.Struct, frozen=True):
     `state_epoch` and `state_version` are 0. For a logged actor `next_seq` is the number that
     its next event gets (1 for a new log) and `head` the running hash before it (empty if new).
     `clean`: its last owner gave it up in order. If not (that owner died or stopped with changes
-    unstored, or is this very node with an earlier claim), a journal may hold a newer state."""
+    unstored, or is this very node with an earlier claim), a journal may hold a newer state. `open_facts`: its row says
+    that facts are open (`server/actors/facts.py`)."""
 
     epoch: Epoch
     state_epoch: Epoch
@@ -37,6 +38,7 @@ class Owned(msgspec.Struct, frozen=True):
     next_seq: int = 1
     head: bytes = b""
     clean: bool = True
+    open_facts: bool = False
 
 
 class Elsewhere(msgspec.Struct, frozen=True):
@@ -118,8 +120,9 @@ class EntityStore(Protocol):
         A change that is already stored under my epoch is `written`."""
         ...
 
-    async def release(self, kind: str, held: Sequence[tuple[ActorId, Epoch]]) -> None:
-        """Give ownership up where the epoch is still mine."""
+    async def release(self, kind: str, held: Sequence[tuple[ActorId, Epoch]], told: Collection[ActorId] = ()) -> None:
+        """Give ownership up where the epoch is still mine. Of those in `told`, which are logged, no fact is open any
+        more, whatever their state says."""
         ...
 
     async def migrate(self, kind: str, moves: Sequence[EntityMove]) -> dict[ActorId, MoveResult]:
@@ -134,9 +137,9 @@ class EntityStore(Protocol):
         ...
 
     async def orphans(self, kind: str, limit: int, after: ActorId | None = None) -> list[ActorId]:
-        """List entities of `kind` that live on by themselves and have no owner that is `up` or
-        `evicting`, in id order after `after`: a match that is not over, or that is and whose owner
-        died before it had told the results. Empty for a kind of which none does."""
+        """List entities of `kind` that live on by themselves, or have open facts, and have no owner that is `up` or
+        `evicting`, in id order after `after`: a match that is not over, or that is and has not told all results.
+        Empty for a kind of which none does."""
         ...
 
 

@@ -47,6 +47,10 @@ class Flushable(Protocol):
     stored_version: int
     dirty: bool
 
+    def note_stored(self, version: int) -> None:
+        """Everything up to `version` is in the store: `stored_version` says so."""
+        ...
+
     def released(self, version: int) -> None:
         """Everything up to `version` is durable: answers that waited for that may leave."""
         ...
@@ -309,7 +313,7 @@ class WriteBehind:
                 entity.fenced()
                 continue
             assert change.version <= entity.version, f"{entity.id}: versions only rise"
-            entity.stored_version = change.version
+            entity.note_stored(change.version)
             if self._retention.active or entity.id in self._through:
                 entity.released(change.version)  # awaited, or in the store before the journal said so
             if entity.version == change.version:

@@ -46,6 +46,9 @@ class Entity:
             behind.mark(self)
         self.version, self.boundary = self.version + 1, state
 
+    def note_stored(self, version: int) -> None:
+        self.stored_version = version
+
     def released(self, version: int) -> None:
         """Nobody waits for that."""
 

@@ -43,6 +43,9 @@ class Player:
     def __init__(self, id: ActorId, epoch: Epoch, name: str) -> None:
         self.id, self.epoch, self.boundary = id, epoch, PlayerState(display_name=name)
 
+    def note_stored(self, version: int) -> None:
+        self.stored_version = version
+
     def released(self, version: int) -> None:
         raise AssertionError("there is no journal")
 

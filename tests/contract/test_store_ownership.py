@@ -18,8 +18,8 @@ from server.ids import ActorId, Epoch, Incarnation, NodeAddress, NodeId, actor_i
 from server.liveness.ports import Estate
 from server.runtime.clock import SystemClock
 from server.storage.memory import MemoryDatabase, MemoryStore
-from server.storage.ports import Claim, Elsewhere, EntityMove, Owned, Reminder, Store, Stored
-from tests.support.databases import DATABASES, SQL_DATABASES, STATE_TYPES, fresh
+from server.storage.ports import Change, Claim, Elsewhere, EntityMove, Owned, Reminder, Store, Stored
+from tests.support.databases import DATABASES, SQL_DATABASES, STATE_TYPES, Tally, Wallet, fresh
 from tests.support.stores import LEASE_S, A, B, Pair, expired, owned
 from tests.support.waiting import until
 
@@ -433,6 +433,47 @@ async def test_kinds_that_do_not_live_by_themselves_have_no_orphans(pair: Pair) 
     assert await pair.a.orphans("player", 10) == []
     with pytest.raises(Internal):
         await pair.a.orphans("ghost", 10)
+
+
+# ---- rows with open facts ----
+
+
+async def test_an_actor_with_open_facts_is_an_orphan_once_its_owner_is_gone(database: Any) -> None:
+    ids = [actor_id("wallet", key) for key in ("clear", "held", "owing", "paid")]
+    clear, held, owing, paid = ids
+    async with database.connect() as (store, _):
+        a, b = await started(store, A, B)
+        await store.claim("wallet", [Claim(id, 1) for id in ids], a)
+        debts = {clear: 5, held: -5, owing: -5, paid: -5}
+        changes = [Change(id, Epoch(1), 1, Wallet(coins)) for id, coins in debts.items()]
+        assert set((await store.write("wallet", changes)).values()) == {"written"}
+        await store.write("wallet", [Change(paid, Epoch(1), 2, Wallet(0))])
+        assert await store.orphans("wallet", 10) == [], "their owner has them"
+        await store.release("wallet", [(id, Epoch(1)) for id in ids if id != held])
+        assert await store.orphans("wallet", 10) == [owing]
+        moved = EntityMove(held, Epoch(1), 2, b, Wallet(-7))
+        assert await store.migrate("wallet", [moved]) == {held: "moved"}
+        await store.bury(b)
+        assert await store.orphans("wallet", 10) == [held, owing]
+        assert await store.orphans("wallet", 10, held) == [owing]
+        found = await store.claim("wallet", [Claim(id, 2) for id in ids], a)
+        assert {id: result.open_facts for id, result in found.items() if isinstance(result, Owned)} == {
+            clear: False, held: True, owing: True, paid: False
+        }  # fmt: skip
+
+
+async def test_a_logged_actor_says_by_its_row_that_all_is_told(database: Any) -> None:
+    ids = [actor_id("tally", key) for key in ("clear", "told", "untold")]
+    clear, told, untold = ids
+    async with database.connect() as (store, logs):
+        (a,) = await started(store, A)
+        await store.claim("tally", [Claim(id, 1) for id in ids], a)
+        states = {clear: Tally(1), told: Tally(-1), untold: Tally(-1)}
+        batch = [Append(id, Epoch(1), 1, 1, b"", b"h", b"d", state) for id, state in states.items()]
+        assert set((await logs.append("tally", batch)).values()) == {"written"}
+        await store.release("tally", [(id, Epoch(9)) for id in ids], {untold})
+        await store.release("tally", [(id, Epoch(1)) for id in ids], {clear, told})
+        assert await store.orphans("tally", 10) == [untold], "and a release under another epoch says nothing"
 
 
 # ---- reminders ----

@@ -9,7 +9,7 @@ from game import replay
 from migrations import current_async
 from server.activations import parcels
 from server.actors.actor import Caller
-from server.catalog.calls import decode_call
+from server.catalog.calls import CallFrame, decode_call
 from server.cluster.membership import from_meta, to_meta
 from server.directory.messages import Hint, Word, WordAnswer
 from server.drivers import build_node, build_store, load_app, upgrade_store
@@ -47,6 +47,7 @@ __all__ = [
     "ActorId",
     "BadFrame",
     "BadInput",
+    "CallFrame",
     "Caller",
     "Chunk",
     "Codec",

@@ -56,7 +56,9 @@ def meaning(service: int, message: Any) -> Any:
         return shelf.plain([message.id, message.method, args, message.timeout_ms, message.chain, message.here])
     told = shelf.plain(message)
     if service == MIGRATE and isinstance(message, faces.parcels.Ship):
-        told.append([shelf.plain(faces.decode_parcel(parcel)) for parcel in message.parcels])
+        parcels = [shelf.plain(faces.decode_parcel(parcel)) for parcel in message.parcels]
+        assert all(parcel.pop() is False for parcel in parcels)  # `all_told`, since
+        told.append(parcels)
     if isinstance(message, faces.transfer_frames.Shipment):
         without_new_fields(told[1])
     return told
@@ -72,6 +74,10 @@ def without_new_fields(sessions: list[list[Any]]) -> None:
 def written(message: Any) -> bytes:
     """The bytes of a message, without fields that arrays have got since."""
     again = msgspec.msgpack.encode(message)
+    if isinstance(message, faces.CallFrame):
+        told = msgspec.msgpack.decode(again)
+        assert told.pop() is False  # `stored`
+        return msgspec.msgpack.encode(told)
     if isinstance(message, faces.transfer_frames.Shipment):
         told = msgspec.msgpack.decode(again)
         without_new_fields(told[1])

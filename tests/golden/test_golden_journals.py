@@ -86,6 +86,7 @@ async def successor(node: str, url: str, journal: dict[str, Any]) -> AsyncIterat
 
 async def check_taken_over(name: str, node: str, url: str, journal: dict[str, Any]) -> None:
     then = shelf.expected(name)
+    await faces.migrate(url, App)
     assert shelf.has(await shelf.rows(url), then["before"])
     async with successor(node, url, journal) as made:
         now = await shelf.rows(url)

@@ -182,6 +182,7 @@ async def test_a_match_of_then_is_played_on(tmp_path: Path) -> None:
 @pytest.mark.parametrize("place", ["head", "middle", "end"])
 async def test_a_turned_byte_of_a_log_is_found(tmp_path: Path, place: str) -> None:
     url = shelf.unpack("sqlite", tmp_path)
+    await faces.migrate(url, App)
     with contextlib.closing(sqlite3.connect(tmp_path / "garrison.db")) as connection, connection:
         where = "kind = 'match' AND key = 'm-recorded' AND first_seq ="
         chunks = f"SELECT first_seq, data FROM log_chunks WHERE {where} first_seq ORDER BY first_seq"
@@ -197,6 +198,7 @@ async def test_a_turned_byte_of_a_log_is_found(tmp_path: Path, place: str) -> No
 
 async def test_a_state_that_is_none_is_found(tmp_path: Path) -> None:
     url = shelf.unpack("sqlite", tmp_path)
+    await faces.migrate(url, App)
     with contextlib.closing(sqlite3.connect(tmp_path / "garrison.db")) as connection, connection:
         connection.execute("UPDATE actors SET state = x'c1' WHERE key = 'red'")
         connection.execute("UPDATE players SET recent = x'93' WHERE player_id = 'ann'")
@@ -211,5 +213,8 @@ async def test_a_lost_write_ahead_log_is_seen(tmp_path: Path) -> None:
     """The killed node's newest changes lie in SQLite's own log: a sample without it is another one."""
     url = shelf.unpack("sqlite", tmp_path)
     (tmp_path / "garrison.db-wal").unlink()
-    now = await shelf.rows(url) if await faces.current_async(url) else {}
+    known = await faces.current_async(url)
+    if known:
+        await faces.migrate(url, App)
+    now = await shelf.rows(url) if known else {}
     assert now != shelf.expected("sqlite")["rows"]

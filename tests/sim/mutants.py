@@ -18,7 +18,7 @@ from contextlib import ExitStack, contextmanager
 from functools import cache, partial
 from typing import Any, Final
 
-from tests.sim import abandoned, countdowns, directed, lapses, pictures, storm
+from tests.sim import abandoned, countdowns, directed, facts, lapses, pictures, storm
 from tests.sim.faults import Aim
 from tests.sim.mutations import MUTANTS, RECORDED, WITHIN, Mutant
 from tests.sim.storm import Options
@@ -125,6 +125,7 @@ SCENARIOS: Final[dict[str, Scenario]] = {
     "busy": lapses.busy,
     "wedged": lapses.wedged,
     "lapse": lapses.lapse,
+    "facts": facts.facts,
     "vaults": directed.vaults,
     "countdowns": countdowns.countdowns,
     "abandoned": abandoned.abandoned,

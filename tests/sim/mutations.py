@@ -27,6 +27,7 @@ TURNS = "server.activations.turns:Turns"
 PICTURE = "server.sessions.picture:Picture"
 LOG = "server.activations.event_log:EventLog"
 RULES = "game.match.rules"
+FACTS = "server.activations.open_facts:OpenFacts"
 UP = "if not self.database.is_up(me):"
 CHECK = "if self._boot() >= self._lease.safe_until or self._write_behind.refusal is not None:"
 NO_CHECK = "if self._write_behind.refusal is not None:"
@@ -37,6 +38,9 @@ UNSEALED: Final = (
 )
 WHOLE: Final = "the epoch holds alone: a frozen log has no append under way, and a late one is of an older epoch"
 SAME_HEAD: Final = "one epoch has one writer, and so one head at each number: the hash finds damage, not a rival"
+TOLD_IS_STORED: Final = (
+    "what is told is stored, and a version that is stored is not used again: the epoch is a second wall"
+)
 WITHIN: Final = 30
 """Seeds within which each mutant is found, or at the recorded one."""
 RECORDED: Final = {
@@ -61,6 +65,8 @@ RECORDED: Final = {
     "nobody wakes an orphan": 2,
     "an older difference overwrites a newer": 8,
     "a session that can be written to again is not told what it missed": 8,
+    "a fact is told before it is stored": 7,
+    "a fact is done before the other side has stored it": 3,
 }
 """The first seed that finds it, where that is not 1: `test_mutants.py` plays this one first."""
 
@@ -618,5 +624,84 @@ MUTANTS: Final = (
         10,
         "pictures",
         (("server.sessions.latest:LatestTopics.catch_up", "if session.latest:", "if False:"),),
+    ),
+    # 11: two-sided facts
+    Mutant(
+        "a fact is told before it is stored",
+        11,
+        "facts",
+        ((f"{FACTS}.stored", "and self._unstored[0][0] <= version", ""),),
+    ),
+    Mutant(
+        "a fact is done before the other side has stored it",
+        11,
+        "facts",
+        (
+            (
+                "server.activations.activation:Activation.when_stored",
+                "(self.stored_version >= self.version or not self.durable)",
+                "True",
+            ),
+            (
+                "server.activations.activation:Activation._stored",
+                "if self.stored_version < self.version and self.durable:",
+                "if False:",
+            ),
+        ),
+    ),
+    Mutant(
+        "the number of a word is ignored",
+        11,
+        "facts",
+        (("server.actors.facts:newest", "kept.stamp < word.stamp", "True"),),
+    ),
+    Mutant(
+        "a word that was taken back leaves no trace",
+        11,
+        "facts",
+        (("server.actors.facts:newest", "kept is None or", "kept is None or kept.value is None or"),),
+    ),
+    Mutant(
+        "a version is a number without its epoch",
+        11,
+        "facts",
+        (("server.actors.actor:Actor.stamp", "self.context.epoch", "0"),),
+        TOLD_IS_STORED,
+    ),
+    Mutant(
+        "nobody looks for rows with open facts",
+        11,
+        "facts",
+        (("server.catalog.orphans:Orphans.__init__", " or tells_facts(cls)", ""),),
+    ),
+    Mutant(
+        "the row does not say that facts are open",
+        11,
+        "facts",
+        (("server.storage.memory:MemoryDatabase.has_open_facts", "is_open(identity, state)", "False"),),
+    ),
+    Mutant(
+        "a release says that all is told, whatever is",
+        11,
+        "facts",
+        (("server.catalog.catalog:Catalog._release", "if activation.has_told_all", "if activation.has_log"),),
+    ),
+    Mutant(
+        "a fact that was not answered is not told again",
+        11,
+        "facts",
+        (("server.catalog.telling:Telling._again", "if not activation.dropped:", "if False:"),),
+    ),
+    Mutant(
+        "a fact is over when it was told",
+        11,
+        "facts",
+        (
+            (
+                "server.catalog.telling:Telling._tell",
+                "self._failed(activation, facts, fact, error)",
+                "facts.over(FactDone(name))\n        self._report(activation, facts)",
+            ),
+        ),
     ),
 )

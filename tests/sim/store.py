@@ -353,8 +353,8 @@ class NodeStore:
     async def write(self, kind: str, changes: Sequence[Change]) -> dict[ActorId, WriteResult]:
         return await self._store("write", kind, list(changes))  # type: ignore[no-any-return]
 
-    async def release(self, kind: str, held: Sequence[tuple[ActorId, Epoch]]) -> None:
-        await self._store("release", kind, list(held))
+    async def release(self, kind: str, held: Sequence[tuple[ActorId, Epoch]], told: Collection[ActorId] = ()) -> None:
+        await self._store("release", kind, list(held), frozenset(told))
 
     async def migrate(self, kind: str, moves: Sequence[EntityMove]) -> dict[ActorId, MoveResult]:
         return await self._store("migrate", kind, list(moves))  # type: ignore[no-any-return]

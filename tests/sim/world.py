@@ -21,6 +21,7 @@ import structlog
 from game.app import App
 from server.activations.activation import Activation
 from server.actors.app import App as AnyApp
+from server.actors.facts import open_facts_of
 from server.cluster.simulated import SimulatedMembership
 from server.errors import Unavailable
 from server.eventlog import segment
@@ -223,7 +224,7 @@ class World:
         if journal != "none":
             self.journals = MemoryJournals(journal, lambda: journal_rng.uniform(0.0005, 0.01), shared)
         self.database = MemoryDatabase(self.clock)
-        store = MemoryStore(self.database, self.state_types, still_live(app))
+        store = MemoryStore(self.database, self.state_types, still_live(app), open_facts_of(app.actors))
         self.store = StoreProcess(loop, self.rng("store"), store, MemoryLogStore(self.database))
         self.history: History = []
         self.audit = self.store.audit

@@ -70,6 +70,13 @@ LIVE: dict[str, Callable[[Any], bool]] = {"match": lambda match: match.phase != 
 """Rows that live by themselves, as the mapping of matches says in SQL (`persistence.game.tables.LIVE_MATCH`)."""
 
 
+FACTS: dict[str, Callable[[Any, Any], bool]] = {
+    "wallet": lambda _id, wallet: wallet.coins < 0,
+    "tally": lambda _id, tally: tally.total < 0,
+}
+"""States of which a fact is open: a debt has to be told to somebody."""
+
+
 class TestDatabase:
     """The store of a cluster. `url` is empty for the memory twin."""
 
@@ -83,7 +90,7 @@ class TestDatabase:
     async def connect(self, **settings: Any) -> AsyncIterator[tuple[Store, LogStore]]:
         """A node's own store, opened; `settings` are fields of `StoreSettings`."""
         if not self.url:
-            yield MemoryStore(self.memory, STATE_TYPES, LIVE), MemoryLogStore(self.memory)
+            yield MemoryStore(self.memory, STATE_TYPES, LIVE, FACTS), MemoryLogStore(self.memory)
             return
         store = sql_store(self.url, **settings)
         await store.open()
@@ -98,7 +105,7 @@ def sql_store(url: str, **settings: Any) -> SqlStore:
     be busy; a test of timeouts gives its own."""
     patient = {"statement_timeout_s": 30.0, "busy_timeout_s": 30.0, "lease_period_s": 60.0, "lease_renew_s": 30.0}
     patient |= settings
-    return SqlStore(StoreSettings(url=url, **patient), STATE_TYPES, MAPPINGS, random.Random(1))
+    return SqlStore(StoreSettings(url=url, **patient), STATE_TYPES, MAPPINGS, random.Random(1), open_facts=FACTS)
 
 
 def fresh(name: str, folder: Path) -> TestDatabase:

@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 from server.actors.actor import Actor
 from server.actors.app import App
+from server.actors.facts import open_facts_of
 from server.catalog.services import Services
 from server.catalog.system import ActorSystem
 from server.cluster.view import Member, View
@@ -86,7 +87,7 @@ class Cluster:
         metrics, supervisor, rng = Metrics(), Supervisor(name), random.Random(name)
         types = {cls.kind: cls.State for cls in self.app.actors if cls.durability != "volatile"}
         faults = Faults()
-        store = FaultyStore(self.database, types, faults, still_live(self.app))
+        store = FaultyStore(self.database, types, faults, still_live(self.app), open_facts_of(self.app.actors))
         logs = FaultyLogs(self.database, faults)
         queries = MemoryStoreQueries(self.database, types, self.queries)
         transport = MemoryTransport(self.network, self.settings.transport, metrics)

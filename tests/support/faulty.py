@@ -54,8 +54,9 @@ class FaultyStore(MemoryStore):
         types: dict[str, Any],
         faults: Faults,
         live: Mapping[str, Callable[[Any], bool]] | None = None,
+        facts: Mapping[str, Callable[[ActorId, Any], bool]] | None = None,
     ) -> None:
-        super().__init__(database, types, live)
+        super().__init__(database, types, live, facts)
         self.faults = faults
 
     async def claim(
@@ -70,9 +71,9 @@ class FaultyStore(MemoryStore):
         work = super().write
         return await self.faults.run("write", changes, lambda: work(kind, changes))  # type: ignore[no-any-return]
 
-    async def release(self, kind: str, held: Sequence[tuple[ActorId, Epoch]]) -> None:
+    async def release(self, kind: str, held: Sequence[tuple[ActorId, Epoch]], told: Collection[ActorId] = ()) -> None:
         work = super().release
-        await self.faults.run("release", held, lambda: work(kind, held))
+        await self.faults.run("release", held, lambda: work(kind, held, told))
 
     async def migrate(self, kind: str, moves: Sequence[EntityMove]) -> dict[ActorId, MoveResult]:
         work = super().migrate

@@ -442,7 +442,7 @@ async def test_departure_stores_and_releases_what_has_nowhere_to_go(bench: Bench
     )  # fmt: skip
     await departure.run(bench.clock.now() + 5)
     assert not catalog.live and departure.unstored == 0
-    assert bench.store.called("release") == [["beacon", [(B, 1)]]]
+    assert bench.store.called("release") == [["beacon", [(B, 1)], set()]]
 
 
 async def test_orphans_of_this_node_are_woken_once(bench: Bench) -> None:

@@ -44,6 +44,9 @@ class Entity:
         self.version += 1
         self.boundary = Total(self.version)
 
+    def note_stored(self, version: int) -> None:
+        self.stored_version = version
+
     def released(self, version: int) -> None:
         """Nobody waits for that."""
 

@@ -23,7 +23,7 @@ from server.actors.facts import NEVER, Register
 from server.errors import GarrisonError, Rejected
 from server.ids import ActorId, actor_id
 from tests.sim.client import until as wait_until
-from tests.sim.directed import _ask, _insist, play
+from tests.sim.directed import ask, insist, play
 from tests.sim.faults import StoreTroubles
 from tests.sim.world import World
 
@@ -192,7 +192,7 @@ class _Play:
     async def run(self) -> list[str]:
         world = self.world
         for name in (*self.friends, "loner"):
-            await _ask(next(iter(world.nodes.values())), actor_id("friend", name), "say", "loner", False)
+            await ask(next(iter(world.nodes.values())), actor_id("friend", name), "say", "loner", False)
         await asyncio.sleep(1.5)
         async with asyncio.TaskGroup() as group:
             for number in range(GIVERS):
@@ -340,7 +340,7 @@ class _Play:
         return owner.node if owner is not None else ""
 
     async def _insist(self, id: ActorId, method: str, *args: Any) -> None:
-        await _insist(self.world, id, method, *args)
+        await insist(self.world, id, method, *args)
 
     def _heal(self) -> None:
         self.world.store.down = False

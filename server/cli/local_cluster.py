@@ -28,6 +28,7 @@ from typing import Any, Final, NamedTuple
 from server.cli.common import read_settings
 from server.drivers import upgrade_store
 from server.errors import BadSetting, Unavailable
+from server.transport.addresses import join_endpoint
 
 LOOPBACK: Final = "127.0.0.1"
 READY_TIMEOUT_S: Final = 60.0
@@ -145,8 +146,8 @@ class NodePlace(NamedTuple):
             f"gateway.port={self.gateway}",
             f"admin.host={self.host}",
             f"admin.port={self.admin}",
-            f"gossip.bind={self.host}:{self.gossip}",
-            f"gossip.seeds={','.join(f'{seed.host}:{seed.gossip}' for seed in seeds if seed is not self)}",
+            f"gossip.bind={join_endpoint(self.host, self.gossip)}",
+            f"gossip.seeds={','.join(join_endpoint(seed.host, seed.gossip) for seed in seeds if seed is not self)}",
             f"transport.host={self.host}",
             f"transport.port={self.transport}",
         ]
@@ -452,7 +453,7 @@ def _is_free(port: int) -> bool:
 
 def _check_free(place: NodePlace) -> None:
     for port in (place.gateway, place.admin, place.gossip, place.transport):
-        with socket.socket() as probe:
+        with socket.socket(socket.AF_INET6 if ":" in place.host else socket.AF_INET) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((place.host, port))

@@ -2,7 +2,7 @@
 
     migrations.upgrade("sqlite:///garrison.db")        # to the newest; makes the file if need be
     migrations.downgrade(url, "0002")                  # or "base"
-    migrations.current(url)                            # "0005", or None for an empty database
+    migrations.current(url)                            # "0006", or None for an empty database
 
 There is one history of the engine's tables (and the game's, which grew up with them), `ENGINE`, and one of each
 application that names migrations of its own: `history_of(app)`. Each has a version table of its own, so that
@@ -108,14 +108,14 @@ async def downgrade_async(
     url: str, revision: str = "base", timeout_s: float = TIMEOUT_S, history: History = ENGINE
 ) -> None:
     def work(connection: Connection) -> None:
-        if live := _live_nodes(connection):
+        if live := live_nodes(connection):
             raise BadSetting(FIELD, f"{', '.join(live)} runs on {parse(url).shown}: stop every node before going back")
         _alembic(command.downgrade, revision, history, connection)
 
     await _run(url, timeout_s, work)
 
 
-def _live_nodes(connection: Connection) -> list[str]:
+def live_nodes(connection: Connection) -> list[str]:
     """Runs of nodes that hold a lease, in order. None renews one before this transaction ends."""
     if not inspect(connection).has_table("nodes"):
         return []

@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from persistence.engine import tables
+from persistence.engine import identity, tables
 from persistence.engine.mapping import Columns, GenericMapping, Mapping
 from persistence.engine.postgres_database import PostgresDatabase
 from persistence.engine.rows import Batch, Database, Moves, Projection, ReminderRow, Row, has_facts, has_log
@@ -34,6 +34,7 @@ from server.storage.ports import (
     Change,
     Claim,
     ClaimResult,
+    DatabaseIdentity,
     Elsewhere,
     EntityMove,
     MoveResult,
@@ -75,6 +76,8 @@ class SqlStore:
         if self._address.dialect == "postgresql":
             driver = PostgresDatabase
         self._database: Database = driver(self._address, settings, rng or random.Random())
+        self._opened: tuple[DatabaseIdentity, str] | None = None
+        """The database that was opened, and its place then."""
         self._versions = {VERSION_TABLE: SCHEMA_VERSION, **(versions or {})}
         own = mappings or {}
         self._mappings: dict[str, Mapping] = {
@@ -89,21 +92,49 @@ class SqlStore:
         await self._database.open()
         try:
             await self._check_rights(self._versions, ("SELECT",))
-            await self.check()
+            await self._check_versions()
             if not reads_only:
                 await self._check_rights(self._tables(), RIGHTS)
+                await self._identify()
         except BaseException:
             await self._database.close()
             raise
 
+    @property
+    def identity(self) -> DatabaseIdentity:
+        """The database that was opened, not only to read."""
+        assert self._opened is not None, "open first"
+        return self._opened[0]
+
     async def check(self) -> None:
-        """Raises `BadSetting` for another schema than this program's, `Unavailable`."""
+        """Raises `BadSetting` for another schema than this program's, or another database than was opened,
+        `Unavailable`."""
+        await self._check_versions()
+        if self._opened is None:
+            return
+        opened, place = self._opened
+        found, here = await self._database.identity()
+        if found.name != opened.name or not identity.is_same(place, here):
+            names = f"{found.name} ({here}) and no longer {opened.name} ({place})"
+            raise BadSetting(FIELD, f"{self._address.shown} is database {names}: start the nodes on it anew")
+
+    async def _check_versions(self) -> None:
         for table, wanted in self._versions.items():
             await self._check_version(table, wanted)
 
+    async def _identify(self) -> None:
+        """Look whether the database is where it was when nodes last ran on it; the first of them writes that. Raises
+        `BadSetting`, `Corrupt`."""
+        found, here = await self._database.identity()
+        if identity.is_new(found.place, here):
+            await self._database.write_place(found.place, here)
+        elif not identity.is_same(found.place, here):
+            raise BadSetting(FIELD, identity.moved(self._address.shown, found, here))
+        self._opened = found, here
+
     def _tables(self) -> list[str]:
         """Every table that a node reads and writes."""
-        shared = [tables.nodes, tables.actors, tables.log_chunks, tables.reminders]
+        shared = [tables.database_identity, tables.nodes, tables.actors, tables.log_chunks, tables.reminders]
         own = [mapping.table for mapping in self._mappings.values()]
         own += [mapping.children.table for mapping in self._mappings.values() if mapping.children is not None]
         return list(dict.fromkeys(table.name for table in (*shared, *own)))

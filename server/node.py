@@ -1,12 +1,15 @@
 """A node: staged start, view changes in a fixed order, staged stop. It receives its drivers and
 builds everything above them; nothing here opens a socket or a file itself.
 
-Start    store -> incarnation and lease -> transport -> gossip (joining) -> gateway -> admin -> up
+Start    store -> incarnation and lease -> transport -> gateway -> gossip (joining) -> up -> admin
 Change   peers -> slot table, directory, calls, catalog -> sessions -> admin
 Stop     leaving (slots go) -> sessions -> activations stored and released -> gossip, lease, links
 
 Draining is the first half of a stop: leaving, so that slots go, activations migrate and sessions are
 handed over, while the node goes on serving what is still here.
+
+A node that does not belong to the cluster it hears (`server/cluster/foreign.py`) stays `joining` after its start and
+says why, until it may serve; one that served already ends, and its successor waits in the same way.
 
 A node whose lease is refused ends all turns at once; `ended` tells the caller, which may start
 a new `Node`: the same name comes back as a new incarnation.
@@ -24,7 +27,10 @@ import structlog
 from server.actors.app import App
 from server.catalog.services import Services
 from server.catalog.system import ActorSystem
+from server.cluster import foreign
+from server.cluster.foreign import Stand
 from server.cluster.ports import Membership
+from server.cluster.terms import Terms
 from server.cluster.view import Member, MemberState
 from server.errors import BadSetting, GarrisonError, Moved, Unavailable
 from server.eventlog.ports import LogStore
@@ -58,6 +64,10 @@ STAGE_S = 8.0
 """Time for a stage of stopping that has none of its own."""
 TROUBLES_S = 1.0
 """Pause between looks at what this node needs; `/readyz` looks too."""
+FOREIGN_S = 3.0
+"""Time for which a node that serves must hear that it does not belong to the cluster before it ends: news travels."""
+WARY_S = 10.0
+"""Time for which the successor of such a node listens before it serves: gossip may need a while to find the others."""
 REFUSED_S = 5.0
 """Time since the journal last refused a change for which changes count as refused."""
 
@@ -156,12 +166,15 @@ class Node:
         self.me: Member | None = None
         self.client_url = self.admin_url = ""
         self.ended = asyncio.Event()
+        self.serves = asyncio.Event()
+        """Set once this node has been announced: `up`, or `leaving` where it was drained before."""
         self.lease_lost = False
         self.troubles = Troubles(
             clock, metrics,
             (
                 TroubleSource("database", self._database_away, "the database answers again"),
-                TroubleSource("schema", lambda: self._wrong_schema, "the store's schema is right again"),
+                TroubleSource("foreign", self._foreign_nodes, "all nodes that gossip hears belong to one cluster"),
+                TroubleSource("schema", lambda: self._wrong_schema, "the store is again the one that this node opened"),
                 TroubleSource("changes", self._changes_refused, "changes are taken again"),
                 TroubleSource("certificate", self._certificate, "certificates are good again"),
                 TroubleSource("address", self._shared_address, "no other node has this node's address any more"),
@@ -171,7 +184,14 @@ class Node:
         self._refused = (0, float("-inf"))
         """Changes that the journal had refused at the last look, and the boot time of the last one."""
         self._wrong_schema = ""
-        """The store's complaint about its schema, which was changed under this node; empty while it is right."""
+        """The store's complaint about its schema or identity, changed under this node; empty while they are right."""
+        self._stand = Stand()
+        self._refused_at: float | None = None
+        """Boot time since which this node, which serves, hears that it does not belong to the cluster."""
+        self.is_foreign = False
+        """It ends because it does not belong to the cluster that it hears."""
+        self.wary_until = float("-inf")
+        """Boot time until which this node only listens: the run before it was foreign."""
         self.drained = False
         """Start as `leaving`: the run before this one was drained."""
         self._state: MemberState = "joining"
@@ -192,9 +212,10 @@ class Node:
 
     async def _start(self) -> None:
         settings, drivers = self.settings, self.drivers
-        if drivers.journal is not None:
-            await drivers.journal.prepare()
         await drivers.store.open()
+        if drivers.journal is not None:
+            drivers.journal.database = drivers.store.identity.uuid
+            await drivers.journal.prepare()
         self._registered = address = await self.registration.register()
         if settings.store.lease:
             self._renewing.start(self.lease, address, self.supervisor)
@@ -208,7 +229,7 @@ class Node:
         self.admin_url = self.admin.bind() if self.admin is not None else ""
         self.me = Member(
             address.node, address.incarnation, settings.weight, "joining", drivers.transport.endpoint,
-            self.client_url, self.admin_url,
+            self.client_url, self.admin_url, terms=self._terms(),
         )  # fmt: skip
         self._judging = self.supervisor.spawn(self.pipeline.undertaker.run(), "undertaker")
         for work, name in (
@@ -220,7 +241,9 @@ class Node:
             self.supervisor.spawn(work, name)
         self.gateway.start()
         await drivers.membership.start(self.me, self._members_changed)
-        await self._announce("leaving" if self.drained else "up")
+        self._members_changed()
+        if self._may_serve():
+            await self._come_up()
         self.supervisor.every(settings.gossip.load_interval_s, self._tell_gossip, "load")
         self.supervisor.every(settings.gossip.load_interval_s, self._count_turns, "turns")
         self.judge.watch(self.supervisor, drivers.asks_store)
@@ -229,8 +252,29 @@ class Node:
             self.supervisor.every(SCHEMA_CHECK_S, self._check_schema, "schema")
         if self.admin is not None:
             await self.admin.start()
+        if not self.serves.is_set():
+            log.error("the node does not serve yet", node=str(address), why=self.not_ready(), admin_url=self.admin_url)
+
+    async def _come_up(self) -> None:
+        """Serve: the others give this node its slots."""
+        assert self.me is not None
+        self.me = msgspec.structs.replace(self.me, since=self.clock.wall_ms() // 1000)
+        await self._announce("leaving" if self.drained else "up")
         self._members_changed()
-        log.info("node is up", node=str(address), client_url=self.client_url, admin_url=self.admin_url)
+        self.serves.set()
+        log.info("node is up", node=str(self.me.address), client_url=self.client_url, admin_url=self.admin_url)
+
+    def _terms(self) -> Terms:
+        """What this node tells the others of itself that all must have in common."""
+        return Terms(database=self.drivers.store.identity.name)
+
+    def wary(self) -> None:
+        """Call before the start where the run before this one did not belong to the cluster that it heard."""
+        self.wary_until = self.clock.boot() + WARY_S
+
+    def _may_serve(self) -> bool:
+        """Whether this node belongs to the cluster that it hears, as far as it knows."""
+        return not self._stand.refused and self.clock.boot() >= self.wary_until
 
     async def _undo_start(self) -> None:
         """Leave nothing: no port, no task, and no lease that the next start would wait out."""
@@ -290,7 +334,9 @@ class Node:
     def _members_changed(self) -> None:
         """Gossip says something new: hand it on in the fixed order."""
         self.metrics.gossip_events_total += 1
-        members = self.judge.living(self.drivers.membership.members())
+        heard = self.drivers.membership.members()
+        self._stand = foreign.stand(self.me, heard) if self.me is not None else Stand(heard)
+        members = self.judge.living(self._stand.own)
         before, view = self.system.view, self.system.view.follow(members)
         self.pipeline.neighbourhood.follow(view)
         if view.digest == before.digest:
@@ -327,6 +373,8 @@ class Node:
             return _since(troubles["schema"])
         if not self.lease.holds():
             return _since(troubles["database"]) if "database" in troubles else "lease lost"
+        if self._stand.refused and "foreign" in troubles:
+            return _since(troubles["foreign"])
         if self._state != "up":
             return "starting" if self._state == "joining" else "leaving"
         if "changes" in troubles:
@@ -334,7 +382,8 @@ class Node:
         return self.judge.outnumbered()
 
     async def _check_schema(self) -> None:
-        """Notice a migration that this program does not fit to: what it writes then fails, or worse, does not."""
+        """Notice a migration that this program does not fit to, or another database in this one's place: what it
+        writes then fails, or worse, does not."""
         before, self._wrong_schema = self._wrong_schema, ""
         try:
             await self.drivers.store.check()
@@ -345,6 +394,21 @@ class Node:
 
     async def _look_for_troubles(self) -> None:
         self.troubles.look()
+        if not self.serves.is_set():
+            if self._may_serve():
+                await self._come_up()
+        elif not self._stand.refused or self._state != "up":
+            self._refused_at = None
+        elif self._refused_at is None:
+            self._refused_at = self.clock.boot()
+        elif self.clock.boot() >= self._refused_at + FOREIGN_S and not self.ended.is_set():
+            log.error("this node does not belong to the cluster: it ends", why=self._stand.refused)
+            self.is_foreign = True
+            self.ended.set()
+
+    def _foreign_nodes(self) -> str:
+        """Gossip hears nodes that do not belong to one cluster with this one; either it or they do not serve."""
+        return self._stand.refused or self._stand.ignored
 
     def _database_away(self) -> str:
         pipeline = self.pipeline

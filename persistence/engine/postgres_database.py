@@ -5,6 +5,7 @@ from collections.abc import Collection, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
+from persistence.engine import identity
 from persistence.engine.mapping import Mapping
 from persistence.engine.postgres import ALL_LANES, Lane, PostgresPool, affected
 from persistence.engine.rows import (
@@ -37,6 +38,7 @@ from server.eventlog.sealing import replaces
 from server.ids import Incarnation, NodeAddress, NodeId
 from server.liveness.ports import Estate, NodeRow
 from server.settings import StoreSettings
+from server.storage.ports import DatabaseIdentity
 
 REGISTER_LOCK: Final = 0x67617272
 """Advisory lock under which incarnations are issued, one at a time."""
@@ -48,14 +50,16 @@ _MISSING_RIGHTS = (
     "SELECT w.name, w.allowed FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS w(name, allowed, place) "
     "WHERE NOT has_table_privilege(to_regclass(quote_ident(w.name)), w.allowed) ORDER BY w.place"
 )
+_WRITE_PLACE = "UPDATE database_identity SET place = $1 WHERE place = $2"
 _BURY_RUNS = (
     "UPDATE nodes SET state = 'dead' WHERE node_id = $1 AND state <> 'dead' "
     f"AND (state = 'left' OR lease_until IS NULL OR lease_until <= {PG_NOW})"
 )
 _LIVE_RUN = f"SELECT max(lease_until) - {PG_NOW} FROM nodes WHERE node_id = $1 AND state IN ('up', 'evicting')"
 _REGISTER = (
-    "INSERT INTO nodes (node_id, incarnation, state, lease_until, journal) "
-    f"SELECT $1, coalesce(max(incarnation), 0) + 1, 'up', {PG_NOW} + $2::float8, $3 FROM nodes RETURNING incarnation"
+    "INSERT INTO nodes (node_id, incarnation, state, lease_until, journal, database) "
+    f"SELECT $1, coalesce(max(incarnation), 0) + 1, 'up', {PG_NOW} + $2::float8, $3, "
+    "(SELECT uuid FROM database_identity) FROM nodes RETURNING incarnation"
 )
 _RENEW = (
     f"UPDATE nodes SET lease_until = {PG_NOW} + $3::float8 WHERE node_id = $1 AND incarnation = $2 AND state = 'up'"
@@ -94,7 +98,10 @@ _RETIRE = (
     "UPDATE nodes SET state = 'left', journal = CASE WHEN $3 THEN '' ELSE journal END "
     "WHERE node_id = $1 AND incarnation = $2 AND state IN ('up', 'evicting')"
 )
-_ESTATES = "SELECT node_id, incarnation, journal FROM nodes WHERE state IN ('dead', 'left') AND journal <> ''"
+_ESTATES = (
+    "SELECT node_id, incarnation, journal FROM nodes WHERE state IN ('dead', 'left') AND journal <> '' "
+    "AND database IN ('', (SELECT uuid FROM database_identity))"
+)
 _CLOSE_ESTATE = "UPDATE nodes SET journal = '' WHERE node_id = $1 AND incarnation = $2 AND state IN ('dead', 'left')"
 _NODES = (
     f"SELECT node_id, incarnation, state, coalesce(lease_until - {PG_NOW}, 'infinity'), journal FROM nodes "
@@ -140,6 +147,18 @@ class PostgresDatabase:
         return [
             tuple(row) for row in await self._pool.run(lambda connection: connection.fetch(_MISSING_RIGHTS, *given))
         ]
+
+    async def identity(self) -> tuple[DatabaseIdentity, str]:
+        async def work(connection: Any) -> tuple[DatabaseIdentity, str]:
+            rows = await connection.fetch(identity.READ)
+            oid, may_ask = await connection.fetchrow(identity.PG_OID)
+            system = await connection.fetchval(identity.PG_SYSTEM) if may_ask else None
+            return identity.stored(rows), identity.postgres_place(oid, system)
+
+        return await self._pool.run(work)
+
+    async def write_place(self, before: str, place: str) -> None:
+        await self._pool.run(lambda connection: connection.execute(_WRITE_PLACE, place, before))
 
     # ---- nodes ----
 

@@ -9,6 +9,7 @@ from persistence.engine.mapping import Columns, Mapping
 from server.eventlog.ports import Append, Chunk, Seal
 from server.ids import NodeAddress
 from server.liveness.ports import Estate, NodeRow
+from server.storage.ports import DatabaseIdentity
 
 BASE_COLUMNS = ("epoch", "state_epoch", "state_version", "owner_node", "owner_incarnation", "claim_token")
 """Columns that every row read begins with, after its key; `next_seq`, `head`, `open_facts` and the state follow."""
@@ -123,6 +124,15 @@ class Database(Protocol):
     async def missing_rights(self, wanted: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
         """The part of `wanted`, (table, right) with rights as SQL names them, that this user lacks on tables that
         are there."""
+        ...
+
+    async def identity(self) -> tuple[DatabaseIdentity, str]:
+        """The identity that is stored, and the place where the database is now. Raises `Corrupt` where none is
+        stored."""
+        ...
+
+    async def write_place(self, before: str, place: str) -> None:
+        """Store `place` where `before` is stored still."""
         ...
 
     async def register_node(self, node: str, lease_s: float | None, journal: str) -> tuple[int, float]:

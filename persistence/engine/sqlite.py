@@ -27,6 +27,7 @@ from typing import Final, TypeVar
 
 import structlog
 
+from persistence.engine.identity import sqlite_place
 from persistence.engine.urls import FIELD
 from server.errors import BadSetting, Corrupt, GarrisonError, Internal, Unavailable
 from server.settings import StoreSettings
@@ -94,6 +95,14 @@ class SqliteFile:
             connection.close()
             raise
         return connection
+
+    @property
+    def place(self) -> str:
+        """The fingerprint of the file's place. Raises `Unavailable` where nothing is there."""
+        try:
+            return sqlite_place(self.path)
+        except OSError as error:
+            raise Unavailable(f"database {self.path}: {error.strerror}", retry_after_s=RETRY_S) from None
 
     async def close(self) -> None:
         """Close both connections once what is running has ended, or has had its time."""

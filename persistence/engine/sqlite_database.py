@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterator, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
+from persistence.engine import identity
 from persistence.engine.mapping import Mapping
 from persistence.engine.rows import (
     Batch,
@@ -46,18 +47,21 @@ from server.ids import Incarnation, NodeAddress, NodeId
 from server.liveness.majority import holds_majority
 from server.liveness.ports import Estate, NodeRow
 from server.settings import StoreSettings
+from server.storage.ports import DatabaseIdentity
 
 IN_LIST: Final = 500
 _PLACES: Final = ("?1", "?2", "?3", "?4")
 
+_WRITE_PLACE = "UPDATE database_identity SET place = ? WHERE place = ?"
 _BURY_RUNS = (
     "UPDATE nodes SET state = 'dead' WHERE node_id = ? AND state <> 'dead' "
     f"AND (state = 'left' OR lease_until IS NULL OR lease_until <= {SQLITE_NOW})"
 )
 _LIVE_RUN = f"SELECT max(lease_until) - {SQLITE_NOW} FROM nodes WHERE node_id = ? AND state IN ('up', 'evicting')"
 _REGISTER = (
-    "INSERT INTO nodes (node_id, incarnation, state, lease_until, journal) "
-    f"SELECT ?, coalesce(max(incarnation), 0) + 1, 'up', {SQLITE_NOW} + ?, ? FROM nodes RETURNING incarnation"
+    "INSERT INTO nodes (node_id, incarnation, state, lease_until, journal, database) "
+    f"SELECT ?, coalesce(max(incarnation), 0) + 1, 'up', {SQLITE_NOW} + ?, ?, (SELECT uuid FROM database_identity) "
+    "FROM nodes RETURNING incarnation"
 )
 _RENEW = f"UPDATE nodes SET lease_until = {SQLITE_NOW} + ? WHERE node_id = ? AND incarnation = ? AND state = 'up'"
 _IS_EXPIRED = (
@@ -78,7 +82,10 @@ _RETIRE = (
     "UPDATE nodes SET state = 'left', journal = iif(?, '', journal) "
     "WHERE node_id = ? AND incarnation = ? AND state IN ('up', 'evicting')"
 )
-_ESTATES = "SELECT node_id, incarnation, journal FROM nodes WHERE state IN ('dead', 'left') AND journal <> ''"
+_ESTATES = (
+    "SELECT node_id, incarnation, journal FROM nodes WHERE state IN ('dead', 'left') AND journal <> '' "
+    "AND database IN ('', (SELECT uuid FROM database_identity))"
+)
 _CLOSE_ESTATE = "UPDATE nodes SET journal = '' WHERE node_id = ? AND incarnation = ? AND state IN ('dead', 'left')"
 _NODES = (
     f"SELECT node_id, incarnation, state, coalesce(lease_until - {SQLITE_NOW}, 9e999), journal FROM nodes "
@@ -118,6 +125,13 @@ class SqliteDatabase:
 
     async def missing_rights(self, wanted: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
         return []  # a file is readable and writable, or does not open
+
+    async def identity(self) -> tuple[DatabaseIdentity, str]:
+        rows = await self._file.read(lambda connection: connection.execute(identity.READ).fetchall())
+        return identity.stored(rows), self._file.place
+
+    async def write_place(self, before: str, place: str) -> None:
+        await self._file.write(lambda connection: connection.execute(_WRITE_PLACE, (place, before)).rowcount)
 
     # ---- nodes ----
 

@@ -3,7 +3,8 @@
 `nodes` holds every run of every node that ever was; its rows are never deleted, and neither are
 rows of owned entities by the store: an epoch or an incarnation, once issued, is never issued
 again. Numbers are 64 bits; `lease_until` is in seconds since 1970 on the store's own clock;
-`journal` is where a run keeps what is not stored yet, empty if there is no such place.
+`journal` is where a run keeps what is not stored yet, empty if there is no such place; `database` is the identity
+of the database in which it registered, empty for runs of versions that knew none. `database_identity` has one row.
 """
 
 from typing import Any, Final
@@ -16,6 +17,7 @@ from sqlalchemy import (
     DateTime,
     Double,
     Index,
+    Integer,
     LargeBinary,
     MetaData,
     Table,
@@ -94,7 +96,18 @@ nodes = Table(
     Column("state", Text, nullable=False),
     Column("lease_until", Double),
     Column("journal", Text, nullable=False, server_default=text("''")),
+    Column("database", Text, nullable=False, server_default=text("''")),
     CheckConstraint("state IN ('up', 'evicting', 'dead', 'left')", name="state"),
+)
+
+database_identity = Table(
+    "database_identity",
+    metadata,
+    Column("single", Integer, primary_key=True, autoincrement=False),
+    Column("uuid", Text, nullable=False),
+    Column("timeline", BigInteger, nullable=False),
+    Column("place", Text, nullable=False),
+    CheckConstraint("single = 1", name="single"),
 )
 
 actors = Table(

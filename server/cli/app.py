@@ -28,6 +28,7 @@ INTERRUPTED = 130
 OPERATORS: Final[Mapping[str, str]] = {
     "node": "server.cli.node:register",
     "migrate": "server.cli.migrate:register",
+    "database": "server.cli.database:register",
     "token": "server.cli.token:register",
     "status": "server.cli.status:register",
     "drain": "server.cli.drain:register",

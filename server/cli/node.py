@@ -143,13 +143,15 @@ async def _serve(settings: Settings, stop: asyncio.Event, running: "list[Node]")
     made_token = settings.admin.enabled and settings.admin.token is None
     if made_token:
         settings = _with_token(settings)
-    served = drained = False
+    served = drained = foreign = False
     while not stop.is_set():
         if served:
             log.warning("coming back as a new incarnation", node=settings.node)
             await asyncio.sleep(LEASE_LOST_PAUSE_S)
         node = build_node(settings)
         node.drained = drained
+        if foreign:
+            node.wary()
         try:
             await node.start()
         except GarrisonError as error:
@@ -163,8 +165,11 @@ async def _serve(settings: Settings, stop: asyncio.Event, running: "list[Node]")
         running[:] = [node]
         gc.collect()
         gc.freeze()
-        _say_ready(node)
-        await _first(stop, node.ended)
+        await _first(stop, node.ended, node.serves)
+        if node.serves.is_set():
+            _say_ready(node)
+            await _first(stop, node.ended)
+        foreign = node.is_foreign
         drained = drained or node.drain_progress()["state"] == "leaving"
         running.clear()
         await node.stop()

@@ -25,6 +25,7 @@ import kinship
 import msgspec
 import structlog
 
+from server.cluster import terms
 from server.cluster.view import Member, MemberState
 from server.errors import BadInput, BadSetting, Unavailable
 from server.ids import NODE_PATTERN, Incarnation, NodeId
@@ -67,6 +68,8 @@ def to_meta(member: Member) -> dict[str, str]:
         "a": member.admin_url,
         "l": str(member.load),
         "g": str(member.lag_ms),
+        **({"b": str(member.since)} if member.since else {}),
+        **terms.to_meta(member.terms),
     }
 
 
@@ -90,6 +93,8 @@ def from_meta(name: str, meta: Mapping[str, str], suspect: bool) -> Member:
             load=_number(meta.get("l", "0")),
             lag_ms=_number(meta.get("g", "0")),
             suspect=suspect,
+            terms=terms.from_meta(meta),
+            since=_number(meta.get("b", "0")),
         )
     except KeyError as error:
         raise BadInput(f"metadata: {error}") from None
@@ -231,27 +236,29 @@ class KinshipMembership:
                 self._refresh()
         except kinship.KinshipClosed as error:
             log.error("gossip stopped", why=str(error))
-            self._publish((self._me,) if self._me is not None else ())
+            self._publish((self._me,) if self._me is not None else (), 0)
 
     def _refresh(self) -> None:
         me, cluster = self._me, self._cluster
         if me is None or cluster is None:
             return
-        newest: dict[NodeId, Member] = {}
+        newest: dict[tuple[NodeId, bool], Member] = {}
         for peer in cluster.members():
             try:
                 member = from_meta(peer.name, peer.meta, peer.state is kinship.State.SUSPECT)
             except BadInput:
                 self._metrics.gossip_bad_members_total += 1
                 continue
-            known = newest.get(member.node)
+            # Of two databases, which number runs apart from each other, a node of either may have this name.
+            name = member.node, bool(terms.differences(me.terms, member.terms))
+            known = newest.get(name)
             if known is None or known.incarnation < member.incarnation:
-                newest[member.node] = member
-        newest[me.node] = me
-        self._publish(tuple(sorted(newest.values(), key=lambda member: member.node)))
+                newest[name] = member
+        newest[me.node, False] = me
+        self._publish(tuple(newest[name] for name in sorted(newest)), sum(foreign for _, foreign in newest))
 
-    def _publish(self, members: tuple[Member, ...]) -> None:
-        self._metrics.members = len(members)
+    def _publish(self, members: tuple[Member, ...], foreign: int) -> None:
+        self._metrics.members = len(members) - foreign
         if members != self._members:
             self._members = members
             if self._on_change is not None:

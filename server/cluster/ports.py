@@ -14,7 +14,8 @@ class Membership(Protocol):
         ...
 
     def members(self) -> tuple[Member, ...]:
-        """Every member that is believed alive or suspect, this node included, sorted by node."""
+        """Every member that is believed alive or suspect, this node included, sorted by node: of each name at most
+        one whose terms agree with this node's, and one whose do not."""
         ...
 
     async def update(self, me: Member) -> None:

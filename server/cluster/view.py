@@ -10,13 +10,15 @@ import msgspec
 from xxhash import xxh3_64_intdigest
 
 from server.cluster.slots import SlotTable
+from server.cluster.terms import Terms
 from server.ids import Incarnation, NodeAddress, NodeId
 
 MemberState = Literal["joining", "up", "leaving"]
 
 
 class Member(msgspec.Struct, frozen=True, array_like=True):
-    """A node as gossip knows it. Endpoints are `host:port` or urls; `lag_ms` is loop lag."""
+    """A node as gossip knows it. Endpoints are `host:port` or urls; `lag_ms` is loop lag; `since` is the wall time in
+    seconds at which it came up, 0 where that is not told."""
 
     node: NodeId
     incarnation: Incarnation
@@ -28,6 +30,8 @@ class Member(msgspec.Struct, frozen=True, array_like=True):
     load: int = 0
     lag_ms: int = 0
     suspect: bool = False
+    terms: Terms = Terms()
+    since: int = 0
 
     @property
     def address(self) -> NodeAddress:

@@ -5,7 +5,7 @@ transaction would be. States are kept encoded, so that nobody shares a struct by
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from itertools import pairwise
+from itertools import count, pairwise
 from math import inf
 from typing import Any
 
@@ -22,6 +22,7 @@ from server.storage.ports import (
     Change,
     Claim,
     ClaimResult,
+    DatabaseIdentity,
     Elsewhere,
     EntityMove,
     MoveResult,
@@ -32,6 +33,7 @@ from server.storage.ports import (
 )
 
 MAX_CLAIMS = 500
+_NUMBERS = count(1)
 
 
 class NodeRun(msgspec.Struct):
@@ -40,6 +42,7 @@ class NodeRun(msgspec.Struct):
     state: NodeState
     lease_until: float
     journal: str = ""
+    database: str = ""
 
     @property
     def is_over(self) -> bool:
@@ -62,10 +65,11 @@ class EntityRow(msgspec.Struct):
 
 
 class MemoryDatabase:
-    """The database that the nodes of a cluster share. Its clock is the store's clock."""
+    """The database that the nodes of a cluster share. Its clock is the store's clock; `uuid` is the name by which it
+    is told from others, by default one of its own."""
 
-    def __init__(self, clock: Clock) -> None:
-        self.clock = clock
+    def __init__(self, clock: Clock, uuid: str | None = None) -> None:
+        self.clock, self.identity = clock, DatabaseIdentity(uuid or f"{next(_NUMBERS):032x}")
         self.nodes: dict[NodeAddress, NodeRun] = {}
         self.entities: dict[ActorId, EntityRow] = {}
         self.reminders: dict[tuple[ActorId, str], Reminder] = {}
@@ -103,6 +107,10 @@ class MemoryStore:
     async def open(self) -> None:
         pass
 
+    @property
+    def identity(self) -> DatabaseIdentity:
+        return self.database.identity
+
     async def check(self) -> None:
         pass
 
@@ -124,7 +132,8 @@ class MemoryStore:
             raise Unavailable(f"another run of node {node} still holds its lease", retry_after_s=left_s)
         database.last_incarnation += 1
         me = NodeAddress(node, Incarnation(database.last_incarnation))
-        database.nodes[me] = NodeRun("up", inf if lease_s is None else now + lease_s, journal)
+        lease_until = inf if lease_s is None else now + lease_s
+        database.nodes[me] = NodeRun("up", lease_until, journal, database.identity.uuid)
         return me.incarnation
 
     async def renew_lease(self, me: NodeAddress, lease_s: float) -> bool:
@@ -169,7 +178,9 @@ class MemoryStore:
 
     async def estates(self) -> list[Estate]:
         runs = self.database.nodes.items()
-        return sorted(Estate(address, run.journal) for address, run in runs if run.is_over and run.journal)
+        known = ("", self.database.identity.uuid)
+        estates = [(me, run) for me, run in runs if run.is_over and run.journal and run.database in known]
+        return sorted(Estate(me, run.journal) for me, run in estates)
 
     async def close_estate(self, owner: NodeAddress) -> None:
         run = self.database.nodes.get(owner)

@@ -20,6 +20,23 @@ from server.errors import Corrupt
 from server.ids import ActorId, Epoch, NodeAddress
 from server.liveness.ports import NodeStore
 
+# ---- the database ----
+
+
+class DatabaseIdentity(msgspec.Struct, frozen=True):
+    """The name of a database, 32 hexadecimal digits that no other database has, its timeline (a restore from a
+    backup begins the next one), and a fingerprint of its place, in the words of its driver."""
+
+    uuid: str
+    timeline: int = 1
+    place: str = ""
+
+    @property
+    def name(self) -> str:
+        """Database and timeline: nodes with different ones do not belong together."""
+        return f"{self.uuid}.{self.timeline}"
+
+
 # ---- entities ----
 
 
@@ -186,12 +203,18 @@ class Store(NodeStore, EntityStore, ReminderStore, Protocol):
     """A database that a driver connects to, with all three ports."""
 
     async def open(self) -> None:
-        """Connect and check that the schema is the one this program was made for."""
+        """Connect and check that the schema is the one this program was made for, and that the database is where it
+        was. Raises `BadSetting` where either is not so."""
+        ...
+
+    @property
+    def identity(self) -> DatabaseIdentity:
+        """The database that was opened."""
         ...
 
     async def check(self) -> None:
-        """Check the schema again: somebody may have changed it since. Raises `BadSetting` where it is no longer the
-        one that this program was made for, `Unavailable`."""
+        """Check again: somebody may have changed the schema since, or put another database in this one's place.
+        Raises `BadSetting` where it is no longer the one that was opened, `Unavailable`."""
         ...
 
     async def close(self) -> None: ...

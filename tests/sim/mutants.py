@@ -18,7 +18,7 @@ from contextlib import ExitStack, contextmanager
 from functools import cache, partial
 from typing import Any, Final
 
-from tests.sim import abandoned, countdowns, directed, facts, lapses, pictures, storm
+from tests.sim import abandoned, countdowns, directed, facts, lapses, pictures, storm, strangers
 from tests.sim.faults import Aim
 from tests.sim.mutations import MUTANTS, RECORDED, WITHIN, Mutant
 from tests.sim.storm import Options
@@ -129,6 +129,8 @@ SCENARIOS: Final[dict[str, Scenario]] = {
     "vaults": directed.vaults,
     "countdowns": countdowns.countdowns,
     "abandoned": abandoned.abandoned,
+    "strangers": strangers.strangers,
+    "copied": strangers.copied,
 }
 
 

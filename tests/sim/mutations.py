@@ -19,6 +19,7 @@ class Mutant(NamedTuple):
 
 STORE = "server.storage.memory:MemoryStore"
 LOGS = "server.storage.memory_logs:MemoryLogStore"
+FOREIGN = "server.cluster.foreign"
 LEASE = "server.liveness.lease:NodeLease"
 TAKEOVER = "server.storage.takeover:Takeover"
 BEHIND = "server.storage.write_behind:WriteBehind"
@@ -67,6 +68,8 @@ RECORDED: Final = {
     "a session that can be written to again is not told what it missed": 8,
     "a fact is told before it is stored": 7,
     "a fact is done before the other side has stored it": 3,
+    "of equal groups none gives way": 4,
+    "a node that serves never gives way": 3,
 }
 """The first seed that finds it, where that is not 1: `test_mutants.py` plays this one first."""
 
@@ -702,6 +705,46 @@ MUTANTS: Final = (
                 "self._failed(activation, facts, fact, error)",
                 "facts.over(FactDone(name))\n        self._report(activation, facts)",
             ),
+        ),
+    ),
+    # 12: one cluster, one database
+    Mutant(
+        "members take a foreign node in",
+        12,
+        "strangers",
+        ((f"{FOREIGN}:stand", "heard if not differences(me.terms, member.terms))", "heard)"),),
+    ),
+    Mutant(
+        "a newcomer counts as one that serves",
+        12,
+        "strangers",
+        ((f"{FOREIGN}:_rank", 'member.state != "joining" and ', ""),),
+    ),
+    Mutant(
+        "of equal groups none gives way",
+        12,
+        "strangers",
+        ((f"{FOREIGN}:_rank", "min((member.since or inf for member in serving), default=inf), terms", "0.0, Terms()"),),
+    ),
+    Mutant(
+        "a newcomer serves whatever it hears",
+        12,
+        "strangers",
+        (("server.node:Node._may_serve", "not self._stand.refused and ", ""),),
+    ),
+    Mutant(
+        "a node that serves never gives way",
+        12,
+        "strangers",
+        (("server.node:Node._look_for_troubles", "self._refused_at + FOREIGN_S", "float('inf')"),),
+    ),
+    Mutant(
+        "adoption ignores the database",
+        12,
+        "copied",
+        (
+            (f"{STORE}.estates", " and run.database in known", ""),
+            ("server.storage.journal.memory:MemoryJournal.reads", 'database not in ("", self.database)', "False"),
         ),
     ),
 )

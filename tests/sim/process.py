@@ -46,7 +46,10 @@ class SimProcess:
         while not self._stop.is_set():
             if self.incarnations:
                 await asyncio.sleep(LEASE_LOST_PAUSE_S)
+            was_foreign = self.node is not None and self.node.node.is_foreign
             node = self.node = self._make()
+            if was_foreign:
+                node.node.wary()
             try:
                 await node.node.start()
             except Unavailable as error:
@@ -61,7 +64,7 @@ class SimProcess:
                 self.leases_lost += 1
                 world.note("lease lost", self.domain.name)
             await node.node.stop()
-            self.node = None
+            self.node = node if node.node.is_foreign else None
 
     def _make(self) -> "SimNode":
         from tests.sim.world import SimNode

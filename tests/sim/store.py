@@ -27,6 +27,7 @@ from server.storage.ports import (
     Change,
     Claim,
     ClaimResult,
+    DatabaseIdentity,
     EntityMove,
     MoveResult,
     Reminder,
@@ -310,6 +311,10 @@ class NodeStore:
 
     async def open(self) -> None:
         """The shared store is open already."""
+
+    @property
+    def identity(self) -> DatabaseIdentity:
+        return self._process.store.identity  # no statement: a node reads it once, when it opens the store
 
     async def check(self) -> None:
         """A store in memory has no schema."""

@@ -223,7 +223,7 @@ class World:
         self.journals = None
         if journal != "none":
             self.journals = MemoryJournals(journal, lambda: journal_rng.uniform(0.0005, 0.01), shared)
-        self.database = MemoryDatabase(self.clock)
+        self.database = MemoryDatabase(self.clock, "d" * 32)
         store = MemoryStore(self.database, self.state_types, still_live(app), open_facts_of(app.actors))
         self.store = StoreProcess(loop, self.rng("store"), store, MemoryLogStore(self.database))
         self.history: History = []

@@ -293,7 +293,9 @@ async def test_an_orderly_stop_leaves_the_journal_where_another_owner_may_need_i
     await node.stop()
     [estate] = await other.estates()
     assert estate == Estate(node.system.me, estate.journal)
-    left = await MemoryJournal(journals, NodeId("node-2"), Metrics()).recover(estate.owner, estate.journal)
+    reader = MemoryJournal(journals, NodeId("node-2"), Metrics())
+    reader.database = bench.database.identity.uuid
+    left = await reader.recover(estate.owner, estate.journal)
     assert [record.version for record in left.newest.values()] == [1]
 
 
@@ -322,6 +324,7 @@ async def test_a_registration_whose_answer_is_lost_leaves_a_run_that_never_opene
     [phantom] = [address for address in places if address != node.system.me]
     assert places[phantom] != places[node.system.me]
     other = LocalJournal(settings, "c", NodeId("node-2"), Metrics())
+    other.database = bench.database.identity.uuid
     await other.prepare()
     found = await other.recover(phantom, places[phantom])
     assert not found.newest and not found.damage

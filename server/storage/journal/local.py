@@ -8,7 +8,8 @@ outlives the process, so it is durable against the process's death when it retur
     <directory>/<cluster>/<node>.<incarnation>.<run>.removed     everything in it was stored
 
 A journal that is missing, with neither note, was lost. Notes, which are empty files, go after a
-day, when a node starts. `run` is random, because incarnations are a store's and two stores may share a directory.
+day, when a node starts. `run` is random, because incarnations are a store's and two stores may share a directory; it
+ends with the UUID of the database, after a dot: a copy of a database names the journals of its original.
 
 A segment is reused only when `truncate` has passed its last record; all full, an append is
 refused. In shared memory (`/dev/shm`) a journal outlives its process, on a disk also an orderly
@@ -54,7 +55,7 @@ from server.storage.journal.record import (
 log = structlog.get_logger(__name__)
 
 _NAME: Final = re.compile(NODE_PATTERN, re.ASCII)
-_RUN: Final = re.compile(r"[0-9a-f]{16}", re.ASCII)
+_RUN: Final = re.compile(r"[0-9a-f]{16}(\.[0-9a-f]{32})?", re.ASCII)
 _NO_ROOM: Final = "the journal is full: its oldest changes are not in the store yet"
 _LOST: Final = "the journal was adopted by another node, or removed"
 
@@ -69,6 +70,11 @@ class LocalPlace(msgspec.Struct, frozen=True):
     volume: str
     run: str
     directory: str
+
+    @property
+    def database(self) -> str:
+        """The UUID of the database; empty in a place of an earlier version."""
+        return self.run.partition(".")[2]
 
     def __str__(self) -> str:
         return f"local:{self.node}:{self.host}:{self.boot}:{self.volume}:{self.run}:{self.directory}"
@@ -113,6 +119,7 @@ class LocalJournal:
         self._host, self._boot = host or host_name(), boot or boot_id()
         self._directory = _absolute(settings.directory)
         self._place: LocalPlace | None = None
+        self.database = ""
         self.on_durable: Callable[[Any, int], None] = _nobody_waits
         self._run: _Run | None = None
         self._closed()
@@ -127,7 +134,7 @@ class LocalJournal:
 
     async def prepare(self) -> None:
         """Make the directory and its volume name. Raises `BadSetting` where that cannot be."""
-        run = secrets.token_hex(8)
+        run = f"{secrets.token_hex(8)}.{self.database}".rstrip(".")
         note = f"{self._node}.{run}.unopened"
         volume = await asyncio.to_thread(local_files.prepare, self._directory, self._cluster, note)
         self._place = LocalPlace(self._node, self._host, self._boot, volume, run, str(self._directory))
@@ -255,7 +262,9 @@ class LocalJournal:
 
     def reads(self, place: str) -> bool:
         there = parse_place(place)
-        return there is not None and (self._find(there) is not None or self._is_gone(there))
+        if there is None or there.database not in ("", self.database):
+            return False
+        return self._find(there) is not None or self._is_gone(there)
 
     def is_dead(self, owner: NodeAddress, place: str) -> bool:
         """Proven by a lock file of this very boot of this machine whose lock is free."""
@@ -268,7 +277,7 @@ class LocalJournal:
     async def recover(self, owner: NodeAddress, place: str) -> Recovered:
         """A process that was only stopped may append still: its epochs are over, so that what it
         adds is of no use to anybody, and not missed."""
-        there = parse_place(place)
+        there = self._own(owner, place)
         path = self._path(owner, there)
         if path is not None and there is not None:
             note = path.parent / there.unopened(self._cluster).name
@@ -279,9 +288,16 @@ class LocalJournal:
         raise Unavailable(f"the journal of {owner} cannot be read here: it is at {place}")
 
     async def remove(self, owner: NodeAddress, place: str) -> None:
-        path = self._path(owner, parse_place(place))
+        path = self._path(owner, self._own(owner, place))
         if path is not None:
             await asyncio.to_thread(local_files.remove_noted, path)
+
+    def _own(self, owner: NodeAddress, place: str) -> LocalPlace | None:
+        """The parsed place. Raises `Unavailable` for a journal of another database."""
+        there = parse_place(place)
+        if there is not None and there.database not in ("", self.database):
+            raise Unavailable(f"the journal of {owner} belongs to database {there.database}: it is at {place}")
+        return there
 
     def _path(self, owner: NodeAddress, there: LocalPlace | None) -> Path | None:
         directory = self._find(there) if there is not None else None

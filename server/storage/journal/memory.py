@@ -149,6 +149,7 @@ class MemoryJournal:
         self._timeout_s = settings.redis_timeout_s
         local = settings.segments * settings.segment_bytes
         self._capacity = journals.capacity_bytes or (local if journals.kind == "local" else settings.max_backlog_bytes)
+        self.database = ""
         self.on_durable: Callable[[Any, int], None] = lambda entity, version: None
         self._run: Run | None = None
         self._seed = self._next = 0
@@ -164,7 +165,7 @@ class MemoryJournal:
 
     @property
     def place(self) -> str:
-        return f"memory:{self._node}"
+        return f"memory:{self._node}:{self.database}".rstrip(":")
 
     async def open(self, me: NodeAddress) -> None:
         await self.close(keep=True)
@@ -265,8 +266,10 @@ class MemoryJournal:
     # ---- the successor's side ----
 
     def reads(self, place: str) -> bool:
-        driver, _, node = place.partition(":")
-        return driver == "memory" and bool(node) and not self._journals.hides(self._node, NodeId(node))
+        driver, node, database = (*place.split(":"), "", "")[:3]
+        if driver != "memory" or not node or database not in ("", self.database):
+            return False
+        return not self._journals.hides(self._node, NodeId(node))
 
     def is_dead(self, owner: NodeAddress, place: str) -> bool:
         if self._journals.kind == "redis" or not self.reads(place):

@@ -3,7 +3,8 @@ the store has them, and a successor finds them there.
 
 A driver has both sides. The owner's side is used by the node whose changes they are:
 
-    place      -> what the store's row of this run says (known before the run has its incarnation)
+    place      -> what the store's row of this run says (known before the run has its incarnation); it names the
+                  database too, since a copy of a database has copies of these rows
     open       -> the journal of this run exists and is empty
     append     -> a record of the state that a turn ends with; at once durable, or later
     position, truncate -> everything up to a position is in the store
@@ -56,6 +57,10 @@ class Recovered(msgspec.Struct, frozen=True):
 class Journal(Protocol):
     """See the module's head. Raises `Unavailable` where the place cannot be reached, `BadSetting`
     at `prepare` where it can never be."""
+
+    database: str
+    """The UUID of the database whose changes it keeps, set by whoever uses it before `prepare`. A journal of another
+    database is not read here, and never removed; one that names none is of an earlier version."""
 
     on_durable: Callable[[Any, int], None]
     """Set by whoever uses it: called with (entity, version) for appends that were not durable at

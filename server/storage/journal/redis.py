@@ -10,6 +10,7 @@ may cost the last second).
     garrison:{cluster}:journal-unopened:{run}            no run of that process is opened yet
     garrison:{cluster}:journal-removed:{node}:{incarnation}:{run}    everything in it was stored
 
+`run` is random, and after a dot the UUID of the database: a copy of a database names the journals of its original.
 A stream that is missing, with neither note, was lost. Notes expire after a day.
 
 The owner's side of a run is `redis_stream.py`, the successor's `redis_reader.py`; this is the driver that has
@@ -65,6 +66,7 @@ class RedisJournal:
         self._link, self._keys = RedisLink(settings), RedisKeys(cluster)
         self._reader = RedisReader(self._link, self._keys, node, settings)
         self._place: RedisPlace | None = None
+        self.database = ""
         self.on_durable: Callable[[Any, int], None] = _nobody_waits
         self._stream: RedisStream | None = None
         self._task: asyncio.Task[None] | None = None
@@ -86,7 +88,7 @@ class RedisJournal:
     async def prepare(self) -> None:
         """Look who answers, and name it if it has no name. Raises `BadSetting` for a server that
         will not do, `Unavailable` where none answers, or one that takes nothing for now."""
-        run, link = secrets.token_hex(8), self._link
+        run, link = f"{secrets.token_hex(8)}.{self.database}".rstrip("."), self._link
         try:
             check(await link.ask("INFO"), link.address)
             server = await link.ask("GET", self._keys.name)
@@ -167,7 +169,9 @@ class RedisJournal:
 
     def reads(self, place: str) -> bool:
         there, here = parse_place(place), self._place
-        return there is not None and here is not None and (there.server == here.server or there.address == here.address)
+        if there is None or here is None or there.database not in ("", self.database):
+            return False
+        return there.server == here.server or there.address == here.address
 
     def is_dead(self, owner: NodeAddress, place: str) -> bool:
         """Redis proves nothing about a process."""

@@ -6,11 +6,17 @@ from server.ids import NodeAddress
 
 
 class RedisPlace(msgspec.Struct, frozen=True):
-    """A parsed `place`: which Redis (a random name in it), which process, and its address."""
+    """A parsed `place`: which Redis (a random name in it), which process (a random name, and after a dot the UUID of
+    its database), and the address of the Redis."""
 
     server: str
     run: str
     address: str
+
+    @property
+    def database(self) -> str:
+        """The UUID of the database; empty in a place of an earlier version."""
+        return self.run.partition(".")[2]
 
     def __str__(self) -> str:
         return f"redis:{self.server}:{self.run}:{self.address}"

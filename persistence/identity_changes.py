@@ -1,4 +1,4 @@
-"""What an operator says about a database that is somewhere else than it was, carried out in one transaction.
+"""Changes of a database's identity, as an operator says what became of it; each in one transaction.
 
     moved       it is the same one: the place is written anew
     copied      its original lives on: a name of its own, and none of the original's runs
@@ -51,7 +51,7 @@ def read(connection: Connection) -> tuple[DatabaseIdentity, str]:
 def _place(connection: Connection) -> str:
     if connection.dialect.name == "sqlite":
         return sqlite_place(Path(connection.engine.url.database or ""))
-    oid, may_ask = connection.execute(text(identity.PG_OID)).one()
+    oid, may_ask = connection.execute(text(identity.PG_OID)).all()[0]
     system: Any = connection.execute(text(identity.PG_SYSTEM)).scalar_one() if may_ask else None
     return postgres_place(oid, system)
 

@@ -189,7 +189,7 @@ class Node:
         self._refused_at: float | None = None
         """Boot time since which this node, which serves, hears that it does not belong to the cluster."""
         self.is_foreign = False
-        """It ends because it does not belong to the cluster that it hears."""
+        """True where this run ends because it does not belong to the cluster that it hears."""
         self.wary_until = float("-inf")
         """Boot time until which this node only listens: the run before it was foreign."""
         self.drained = False
@@ -265,7 +265,7 @@ class Node:
         log.info("node is up", node=str(self.me.address), client_url=self.client_url, admin_url=self.admin_url)
 
     def _terms(self) -> Terms:
-        """What this node tells the others of itself that all must have in common."""
+        """Facts that this node tells the others of itself, and that all must have in common."""
         return Terms(database=self.drivers.store.identity.name)
 
     def wary(self) -> None:

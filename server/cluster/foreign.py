@@ -54,8 +54,8 @@ def _rank(terms: Terms, heard: Iterable[Member]) -> tuple[int, float, Terms]:
     return -len(serving), min((member.since or inf for member in serving), default=inf), terms
 
 
-def _told(me: Member, foreign: tuple[Member, ...], one: str, many: str) -> str:
-    """A line that names both sides: `node-2 has database b, and node-1 database a: …`."""
+def _told(me: Member, foreign: tuple[Member, ...], single: str, many: str) -> str:
+    """Words that name both sides: `node-2 has database b, and node-1 database a: …`."""
     parts: list[str] = []
     remedies: dict[str, None] = {}
     for terms in sorted({member.terms for member in foreign}):
@@ -64,5 +64,5 @@ def _told(me: Member, foreign: tuple[Member, ...], one: str, many: str) -> str:
             theirs, mine = getattr(terms, term.field), getattr(me.terms, term.field)
             parts.append(f"{names} on {term.noun} {theirs} (here {me.node} on {mine})")
             remedies[term.remedy] = None
-    what = one if len(foreign) == 1 else many
+    what = single if len(foreign) == 1 else many
     return f"not of one cluster: {'; '.join(parts)}; {what}: {'; '.join(remedies)}"

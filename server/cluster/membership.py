@@ -249,7 +249,7 @@ class KinshipMembership:
             except BadInput:
                 self._metrics.gossip_bad_members_total += 1
                 continue
-            # Of two databases, which number runs apart from each other, a node of either may have this name.
+            # A foreign node may have this name too: each database numbers runs by itself.
             name = member.node, bool(terms.differences(me.terms, member.terms))
             known = newest.get(name)
             if known is None or known.incarnation < member.incarnation:

@@ -29,7 +29,7 @@ class Terms(msgspec.Struct, frozen=True, array_like=True, order=True):
 
 
 class Term(msgspec.Struct, frozen=True):
-    """One term. `field` is that of `Terms`, `letter` its key in gossip's metadata, which has little room; `noun` and
+    """A term. `field` is that of `Terms`, `letter` its key in gossip's metadata, which has little room; `noun` and
     `remedy` are for people."""
 
     field: str

@@ -150,7 +150,7 @@ async def test_a_copy_gets_a_name_of_its_own_and_its_original_s_runs_are_closed(
     assert isinstance(found["wallet/one"], Owned), "nobody waits for a journal of the original"  # type: ignore[index]
 
 
-async def test_what_was_issued_after_a_backup_is_not_issued_again_once_it_is_restored(
+async def test_numbers_issued_after_a_backup_are_not_issued_again_once_it_is_restored(
     url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     await opened(url)

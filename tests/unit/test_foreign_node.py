@@ -101,7 +101,7 @@ async def test_a_newcomer_with_another_database_does_not_serve_until_the_others_
 
 
 @pytest.mark.parametrize("apart_s", [0.0, 0.01, 0.05, 0.2])
-async def test_of_two_nodes_that_start_at_once_at_least_one_refuses(apart_s: float) -> None:
+async def test_two_nodes_that_start_at_once_do_not_both_serve(apart_s: float) -> None:
     town = Town()
     one, other = town.node("n1", B), town.node("n2", A)
     starts = [asyncio.create_task(one.start())]

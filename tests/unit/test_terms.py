@@ -27,7 +27,7 @@ def test_every_term_is_a_field_with_a_letter_of_its_own() -> None:
     assert len({term.letter for term in TERMS} | set("vwstcalgb")) == len(TERMS) + 9
 
 
-def test_what_is_not_told_is_not_different() -> None:
+def test_a_term_that_is_not_told_is_not_different() -> None:
     assert differences(A, NOT_TOLD) == differences(NOT_TOLD, B) == differences(A, A) == []
     assert [term.field for term in differences(A, B)] == ["database"]
     assert refused(member("n1", A), member("old", NOT_TOLD), member("n2", A)) == []
@@ -50,7 +50,7 @@ def test_newcomers_however_many_stop_nobody_that_serves(newcomers: int) -> None:
     assert refused(member("old", B, since=100), *late) == [one.node for one in late]
 
 
-def test_of_nodes_that_start_at_once_one_database_goes_on() -> None:
+def test_one_database_goes_on_of_nodes_that_start_at_once() -> None:
     for heard in permutations([member("n1", B, "joining"), member("n2", A, "joining"), member("n3", B, "joining")]):
         assert sorted(refused(*heard)) == ["n1", "n3"]
 
@@ -59,14 +59,14 @@ def test_a_newcomer_of_the_group_that_serves_comes_up_beside_foreign_ones() -> N
     assert refused(member("n1", B), member("n2", A, "joining"), member("n3", B, "joining")) == ["n2"]
 
 
-def test_of_two_groups_that_serve_the_larger_one_goes_on_then_the_older_then_the_first() -> None:
+def test_the_larger_of_two_groups_that_serve_goes_on_then_the_older_then_the_first() -> None:
     assert refused(member("n1", A, since=1), member("n2", B, since=9), member("n3", B, since=9)) == ["n1"]
     assert refused(member("n1", A, since=9), member("n2", B, since=1)) == ["n1"]
     assert refused(member("n1", A, since=5), member("n2", B, since=5)) == ["n2"]
     assert refused(member("n1", A), member("n2", B, since=5)) == ["n1"], "who does not say since when is younger"
 
 
-def test_of_three_groups_one_goes_on() -> None:
+def test_one_of_three_groups_goes_on() -> None:
     third = Terms(database="c" * 32 + ".1")
     heard = [member("n1", A), member("n2", B), member("n3", B), member("n4", third), member("n5", third, "joining")]
     assert refused(*heard) == ["n1", "n4", "n5"]

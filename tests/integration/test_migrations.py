@@ -41,7 +41,7 @@ from tests.support.databases import (
 )
 from tests.support.waiting import until
 
-OURS = {"nodes", "actors", "log_chunks", "players", "matches", "participants", "reminders"}
+OURS = {"nodes", "actors", "log_chunks", "players", "matches", "participants", "reminders", "database_identity"}
 ONE = ActorId("wallet/one")
 
 

@@ -33,6 +33,9 @@ class Port:
     def reload(self, changed_only: bool = False) -> bool:
         return False
 
+    def complaint(self) -> str:
+        return ""
+
     async def stop(self) -> None: ...
 
 

@@ -91,7 +91,7 @@ async def test_the_migration_gives_each_database_a_name_and_the_first_node_write
     kind: str, tmp_path: Path
 ) -> None:
     url, other = fresh(kind, tmp_path).url, fresh(kind, tmp_path).url
-    migrations.downgrade(other, "0005")
+    migrations.downgrade(other, "0006")
     migrations.upgrade(other)
     before = fetch(url, "SELECT uuid, timeline, place FROM database_identity")
     assert before[0][1:] == (1, "") and before != fetch(other, "SELECT uuid, timeline, place FROM database_identity")

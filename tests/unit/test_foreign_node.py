@@ -33,6 +33,7 @@ class Port:
     def reload(self, changed_only: bool = False) -> bool:
         return False
 
+    @property
     def complaint(self) -> str:
         return ""
 

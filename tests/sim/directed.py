@@ -590,12 +590,12 @@ def inherited(seed: int) -> list[str]:
                 world.crash_process(name)
             else:
                 await world.stop_process(name)
-        return _versions_lost(world, acked)
+        return versions_lost(world, acked)
 
     return play(seed, run, journal="local")
 
 
-def _versions_lost(world: World, acked: dict[ActorId, int]) -> list[str]:
+def versions_lost(world: World, acked: dict[ActorId, int]) -> list[str]:
     entities = world.database.entities
     return [
         f"{id} had {version} acknowledged, {entities[id].state_version} is stored"

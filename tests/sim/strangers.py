@@ -20,7 +20,7 @@ from server.node import FOREIGN_S, WARY_S
 from server.storage.ports import DatabaseIdentity
 from tests.sim import ownership
 from tests.sim.client import until
-from tests.sim.directed import LIMIT_S, SETTINGS, TOYS, _ask, _insist, _of_node, _versions_lost
+from tests.sim.directed import LIMIT_S, SETTINGS, TOYS, ask, insist, of_node, versions_lost
 from tests.sim.faults import StoreTroubles
 from tests.sim.loop import SimLoop, simulate
 from tests.sim.world import JournalMode, World, silent
@@ -100,7 +100,7 @@ def strangers(seed: int) -> list[str]:
         if how == "apart" and len(here) != len(there) and (winner is world) != (len(here) > len(there)):
             return [f"{how}: the smaller group goes on"]
         for node in list(loser.nodes.values()):
-            if not isinstance(await _ask(node, actor_id("pair", "p"), "both"), GarrisonError):
+            if not isinstance(await ask(node, actor_id("pair", "p"), "both"), GarrisonError):
                 return [f"{how}: {node.name} does not serve and takes changes"]
         for name in list(winner.processes):
             await winner.stop_process(name)
@@ -141,9 +141,9 @@ def copied(seed: int) -> list[str]:
             world.launch(f"n{number}")
         await world.started(3)
         victim = world.nodes["n2"]
-        pairs = _of_node(victim, "pair", 6)
+        pairs = of_node(victim, "pair", 6)
         for id in pairs:
-            acked[id] = await _ask(victim, id, "both")
+            acked[id] = await ask(victim, id, "both")
         await asyncio.sleep(2.0)
         troubles = StoreTroubles(rng)  # nothing is flushed any more: what follows is in the journal only
         world.store.faults = troubles
@@ -151,14 +151,14 @@ def copied(seed: int) -> list[str]:
         for name in ("nodes", "entities", "reminders", "last_incarnation"):
             setattr(other.database, name, copy.deepcopy(getattr(world.database, name)))
         for id in pairs:
-            acked[id] = await _ask(victim, id, "both")
+            acked[id] = await ask(victim, id, "both")
         journals, before = world.journals, dict(world.nodes)
         assert journals is not None
         other.gossip = type(world.gossip)(world.gossip.delay)
         other.launch("c1")
         await other.started(1)
         for id in pairs:
-            await _ask(other.nodes["c1"], id, "both")
+            await ask(other.nodes["c1"], id, "both")
         await asyncio.sleep(rng.uniform(1.0, 4.0))
         for name, node in before.items():
             kept = journals.runs.get(node.address)
@@ -168,10 +168,10 @@ def copied(seed: int) -> list[str]:
         await asyncio.sleep(1.0)
         troubles.end(number)
         for id in acked:
-            version = await _insist(world, id, "look")
+            version = await insist(world, id, "look")
             if version < acked[id]:
                 return [f"{id} had {acked[id]} acknowledged and has {version}"]
         await asyncio.sleep(2.0)
-        return _versions_lost(world, acked)
+        return versions_lost(world, acked)
 
     return play(seed, run, journal=("local", "redis")[seed % 2])

@@ -225,7 +225,12 @@ class Accepted(Reply, tag="accepted", frozen=True):
 
 
 class MatchGet(Request, tag="match.get", frozen=True):
+    """The scoreboard of a match, or a page of it."""
+
     match: Key
+    limit: Annotated[int, Meta(ge=1, le=500)] = 200
+    cursor: Annotated[str, Meta(max_length=128, pattern=whole(LINE_PATTERN))] = ""
+    """The `next` of the page before; empty for the first page."""
 
 
 class PlayerLine(msgspec.Struct, array_like=True, frozen=True):
@@ -243,6 +248,9 @@ class PlayerLine(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Scoreboard(Reply, tag="scoreboard", frozen=True):
+    """A match and its players: by team, then points, then kills, then name. `next` is the cursor for the next page,
+    None where this is the last; `player_count` counts the rows of all pages."""
+
     match: str
     phase: Phase
     mode: str
@@ -254,6 +262,8 @@ class Scoreboard(Reply, tag="scoreboard", frozen=True):
     next_seq: int
     winner: str | None
     end_reason: str | None
+    next: str | None = None
+    player_count: int = 0
 
 
 class MatchList(Request, tag="match.list", frozen=True):

@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from game.match import rules
+from game.match import board, rules
 from game.match.state import MatchState
 from game.messages import (
     Assist,
@@ -143,7 +143,7 @@ def _score(step: Step) -> str:
 
 def scoreboard_lines(state: MatchState) -> list[str]:
     """The scoreboard as aligned text, a heading first."""
-    rows = [COLUMNS, *(_row(line) for line in rules.lines(state))]
+    rows = [COLUMNS, *(_row(line) for line in board.lines(state))]
     widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
     return [
         "  ".join(

@@ -373,10 +373,12 @@ class SqlStore:
         projected = [key for key, _ in some]
         seqs = [append.last_seq for _, append in some]
         states = [append.projection for _, append in some]
-        children = mapping.children.encode(projected, seqs, states) if mapping.children is not None else []
+        stored = [append.projected for _, append in some]
+        children = mapping.children.encode(projected, seqs, states, stored) if mapping.children is not None else []
         epochs: list[int] = [append.epoch for _, append in some]
         encoded = Batch(projected, epochs, seqs, self._columns(kind, [append.id for _, append in some], states))
-        return Projection(encoded, children), any(mapping.final(state) for state in states)
+        whole = [key for key, append in some if append.projected is None]
+        return Projection(encoded, children, whole), any(mapping.final(state) for state in states)
 
     # ---- kinds ----
 

@@ -144,6 +144,8 @@ class StoreSettings(_Section, frozen=True):
     max_log_backlog: Count = 100_000
     """Log entries of a node that wait for their commit."""
     segment_entries: Count = 256
+    projection_interval_s: Seconds = 30.0
+    """How far the row of a live match may be behind its log. Its first and its last event are in it at once."""
     pool_size: Count = 4
     statement_timeout_s: Seconds = 5.0
     busy_timeout_s: Seconds = 2.0

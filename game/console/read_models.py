@@ -1,13 +1,12 @@
 """Read models of live matches: for the dashboard, and for clients that list matches. They run on
 every node over its own match activations; the answers of all nodes are put together elsewhere."""
 
-import heapq
 from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
 
-from game.match import rules
+from game.match import board
 from game.match.state import MatchState
 from game.messages import Assist, Death, Ended, Joined, Kill, Left, MatchEvent, MatchRow, Medal, Objective, Score
 from server.actors.app import LocalActors, ReadModel
@@ -19,6 +18,10 @@ FEED_EVENTS: Final = 200
 in memory as a whole."""
 FEED_ROWS: Final = 40
 LEADERS: Final = 4
+BOARD_ROWS: Final = 200
+"""Players on the page of one match: the first of the scoreboard."""
+RANKED: Final = 8 * board.SLICE
+"""Lines of a large match that a read model puts in order at most: it never waits for the rest."""
 MAX_MATCHES: Final = 500
 _event = msgspec.msgpack.Decoder(MatchEvent)
 
@@ -88,7 +91,7 @@ def _row(actor: Any, with_leaders: bool) -> dict[str, Any]:
         phase=state.phase,
         mode=state.options.mode,
         map_name=state.options.map_name,
-        players=sum(1 for line in state.players.values() if line.present),
+        players=state.players.present,
         team_scores=list(state.team_scores),
         time_ms=max(state.time_ms, actor.clock_ms),
         started_wall_ms=state.started_wall_ms,
@@ -99,9 +102,7 @@ def _row(actor: Any, with_leaders: bool) -> dict[str, Any]:
     if with_leaders:
         out["leaders"] = [
             msgspec.to_builtins(Leader(line.player, line.team, line.kills, line.deaths, line.assists, line.score))
-            for line in heapq.nsmallest(
-                LEADERS, rules.lines(state), key=lambda line: (-line.score, -line.kills, line.player)
-            )
+            for line in board.best(state, LEADERS, actor.ranked(RANKED))
         ]
     return out
 
@@ -109,10 +110,11 @@ def _row(actor: Any, with_leaders: bool) -> dict[str, Any]:
 def _board(actor: Any) -> dict[str, Any]:
     state: MatchState = actor.state
     log = actor.context.log()
-    board = rules.scoreboard(state, actor.key, 0, log.durable_seq, actor.clock_ms)
-    out = msgspec.structs.asdict(board)
+    page = board.Page(BOARD_ROWS)
+    found = board.scoreboard(state, actor.key, 0, log.durable_seq, actor.clock_ms, page, actor.ranked(RANKED))
+    out = msgspec.structs.asdict(found)
     del out["id"]
-    out["players"] = [msgspec.structs.asdict(line) for line in board.players]
+    out["players"] = [msgspec.structs.asdict(line) for line in found.players]
     feed = [line for seq, data in _recent(log) if (line := _happening(seq, _event.decode(data))) is not None]
     out["feed"] = [msgspec.structs.asdict(line) for line in reversed(feed[-FEED_ROWS:])]
     return out | {"node": actor.node, "team_count": state.options.teams}

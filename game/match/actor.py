@@ -9,13 +9,14 @@ the player says that it is stored; then the match leaves memory. A player that c
 rounds is tried again half an hour later, by a reminder, since this node may be gone by then.
 """
 
+import asyncio
 from collections.abc import Sequence
 from typing import ClassVar, Final
 
 import msgspec
 import structlog
 
-from game.match import rules
+from game.match import board, rules
 from game.match.face import MatchFace
 from game.messages import (
     Accepted,
@@ -76,10 +77,11 @@ class Match(MatchFace):
     finished = staticmethod(rules.finished)
     list_order = staticmethod(rules.list_order)
 
-    __slots__ = ("clock_ms", "host_seen_s", "later", "rounds", "unsettled")
+    __slots__ = ("clock_ms", "host_seen_s", "later", "ranking", "rounds", "unsettled")
 
     def activated(self) -> None:
         self.clock_ms = 0
+        self.ranking: board.Ranking | None = None
         self.host_seen_s = self.now()
         self.rounds = 0
         self.unsettled: dict[str, None] = {}
@@ -170,9 +172,29 @@ class Match(MatchFace):
         return self._accept(caller, message, rules.leave(self.state, caller.subject))
 
     @read_only
-    def get(self, caller: Caller, message: MatchGet) -> Scoreboard:
+    async def get(self, caller: Caller, message: MatchGet) -> Scoreboard:
         self._exists()
-        return rules.scoreboard(self.state, self.key, message.id, self.next_seq, self.clock_ms)
+        ranking = self.ranked(board.SLICE)
+        if ranking is not None:
+            await self._in_order(ranking)
+        page = board.Page(message.limit, message.cursor)
+        return board.scoreboard(self.state, self.key, message.id, self.next_seq, self.clock_ms, page, ranking)
+
+    async def _in_order(self, ranking: board.Ranking) -> None:
+        """Have it catch up; the loop has its turn between two steps."""
+        while True:
+            if ranking.follow(self.state.players):
+                return
+            await asyncio.sleep(0)
+
+    def ranked(self, at_most: int) -> board.Ranking | None:
+        """The order of the players of a large match, with up to so many more of them where they belong now."""
+        if len(self.state.players) <= board.SMALL:
+            return None
+        if self.ranking is None:
+            self.ranking = board.Ranking()
+        self.ranking.follow(self.state.players, at_most)
+        return self.ranking
 
     @read_only
     def attach(self, node: str, incarnation: int) -> Attached:

@@ -26,7 +26,7 @@ from typing import Any, Final
 from msgspec import UNSET
 from msgspec.structs import replace
 
-from game.match.state import Answer, Answers, Line, MatchState
+from game.match.state import Answer, Answered, Answers, Line, Lines, MatchState
 from game.messages import (
     Assist,
     Countdown,
@@ -41,10 +41,8 @@ from game.messages import (
     MatchOptions,
     Medal,
     Objective,
-    PlayerLine,
     Report,
     Score,
-    Scoreboard,
     Started,
 )
 from server.errors import OutcomeUnknown, Rejected
@@ -115,7 +113,7 @@ def answer_to(state: MatchState, lineage: str, command: int) -> Answer | None:
     return None
 
 
-def _remember(answered: dict[str, Answers], record: Record) -> dict[str, Answers]:
+def _remember(answered: Answered, record: Record) -> Answered:
     """`answered` with the event of `record` as part of its command's answer."""
     lineage, command, seq = record.lineage or "", record.command, record.seq
     before = answered.get(lineage, Answers())
@@ -131,13 +129,11 @@ def _remember(answered: dict[str, Answers], record: Record) -> dict[str, Answers
     floor = before.floor
     if len(recent) > MAX_COMMANDS:
         floor, recent = max(floor, recent[0].command), recent[1:]
-    after = {**answered, lineage: Answers(floor, recent)}
-    if len(after) > MAX_LINEAGES:
-        del after[_least_missed(after)]
-    return after
+    after = answered.set(lineage, Answers(floor, recent))
+    return after.without(_least_missed(after)) if len(after) > MAX_LINEAGES else after
 
 
-def _least_missed(answered: dict[str, Answers]) -> str:
+def _least_missed(answered: Answered) -> str:
     """The lineage to forget: the oldest of the caller that has the most, so that a caller with many
     lineages never makes the match forget another caller's."""
     counts = Counter(name.partition("/")[0] for name in answered)
@@ -175,7 +171,7 @@ def join(state: MatchState, player: str, team: int | None) -> list[MatchEvent]:
     if options.mode != "recorded":
         if line is None and state.phase == "live" and not options.join_in_progress:
             raise reject("no_join_in_progress")
-        if _present(state) >= options.max_players:
+        if state.players.present >= options.max_players:
             raise reject("match_full")
     if line is not None and line.team is not None:
         team = line.team
@@ -201,7 +197,7 @@ def start(state: MatchState, caller: str, time_ms: int, wall_ms: int) -> list[Ma
     now_ms = max(state.time_ms, time_ms)
     if state.options.mode == "recorded":
         return [Started(now_ms, wall_ms)]
-    if not _present(state):
+    if not state.players.present:
         raise reject("no_players")
     if state.options.countdown_ms == 0:
         return [Started(now_ms, wall_ms)]
@@ -263,11 +259,11 @@ def ending(state: MatchState, time_ms: int, wall_ms: int) -> Ended | None:
     options = state.options
     if options.mode == "recorded" or state.phase not in ("countdown", "live"):
         return None
-    if not _present(state):
+    if not state.players.present:
         return _ended(state, time_ms, "abandoned", wall_ms)
     if state.phase != "live":
         return None
-    if options.score_limit and _best(state) >= options.score_limit:
+    if options.score_limit and _reached(state, options.score_limit):
         return _ended(state, state.time_ms, "score", wall_ms)
     over_ms = (state.live_from_ms or 0) + options.time_limit_ms
     if options.time_limit_ms and max(time_ms, state.time_ms) >= over_ms:
@@ -337,23 +333,17 @@ def _playing(state: MatchState, player: str) -> None:
         raise reject("not_present", player)
 
 
-def _present(state: MatchState) -> int:
-    return sum(line.present for line in state.players.values())
-
-
 def _smallest_team(state: MatchState) -> int:
     """The team with the fewest players present; the lowest number of several."""
-    sizes = [0] * state.options.teams
-    for line in state.players.values():
-        if line.present and line.team is not None:
-            sizes[line.team] += 1
+    sizes = [state.players.team_sizes.get(team, 0) for team in range(state.options.teams)]
     return sizes.index(min(sizes))
 
 
-def _best(state: MatchState) -> int:
+def _reached(state: MatchState, score: int) -> bool:
+    """Whether a team, or a player where there are none, has so many points."""
     if state.options.teams:
-        return max(state.team_scores)
-    return max((line.score for line in state.players.values()), default=0)
+        return max(state.team_scores) >= score
+    return state.players.reach(score)
 
 
 def _ended(state: MatchState, time_ms: int, reason: EndReason, wall_ms: int) -> Ended:
@@ -401,10 +391,10 @@ Changes = dict[str, Any]
 _ABSENT: Final = Line(present=False)
 
 
-def _with_line(state: MatchState, player: str, **more: int) -> dict[str, Line]:
+def _with_line(state: MatchState, player: str, **more: int) -> Lines:
     """All lines, with numbers of one player's raised."""
     line = state.players.get(player, _ABSENT)
-    return {**state.players, player: replace(line, **{name: getattr(line, name) + n for name, n in more.items()})}
+    return state.players.set(player, replace(line, **{name: getattr(line, name) + n for name, n in more.items()}))
 
 
 def _with_points(state: MatchState, team: int | None, points: int) -> tuple[int, ...]:
@@ -429,12 +419,12 @@ def _created(state: MatchState, event: Created) -> Changes:
 
 def _joined(state: MatchState, event: Joined) -> Changes:
     line = replace(state.players.get(event.player, _ABSENT), present=True, team=event.team)
-    return {"players": {**state.players, event.player: line}}
+    return {"players": state.players.set(event.player, line)}
 
 
 def _left(state: MatchState, event: Left) -> Changes:
     line = replace(state.players.get(event.player, _ABSENT), present=False)
-    return {"players": {**state.players, event.player: line}}
+    return {"players": state.players.set(event.player, line)}
 
 
 def _counting(state: MatchState, event: Countdown) -> Changes:
@@ -526,46 +516,6 @@ _EVOLVE: Final[dict[type, Callable[[MatchState, Any], Changes]]] = {
 
 
 # ---- views ----------------------------------------------------------------------------------
-
-
-def lines(state: MatchState) -> list[PlayerLine]:
-    """The scoreboard's rows: by team, then points, then kills, then name."""
-    ordered = sorted(
-        state.players.items(),
-        key=lambda item: (item[1].team is None, item[1].team or 0, -item[1].score, -item[1].kills, item[0]),
-    )
-    return [
-        PlayerLine(
-            player,
-            line.team,
-            line.present,
-            line.kills,
-            line.deaths,
-            line.assists,
-            line.medals,
-            line.objectives,
-            line.score,
-        )
-        for player, line in ordered
-    ]
-
-
-def scoreboard(state: MatchState, match: str, request_id: int, next_seq: int, time_ms: int = 0) -> Scoreboard:
-    """The answer to `match.get`. `time_ms` is the newest clock that the host told."""
-    return Scoreboard(
-        request_id,
-        match,
-        state.phase,
-        state.options.mode,
-        state.options.map_name,
-        state.host,
-        max(state.time_ms, time_ms),
-        list(state.team_scores),
-        lines(state),
-        next_seq,
-        state.winner,
-        state.end_reason,
-    )
 
 
 def won(state: MatchState, player: str) -> bool:

@@ -1,13 +1,17 @@
-"""The state of a match, made of its log by `evolve`. Immutable; every event gives a new struct.
+"""The state of a match, made of its log by `evolve`. Immutable; every event gives a new struct, which shares
+with the one before all that the event leaves as it is: a match has eight players, or fifty thousand.
 
 A row of table `matches` is its projection, its `players` are rows of `participants`.
 Nothing here may depend on the order of a dict's keys: a keyframe stores them sorted.
 """
 
+from typing import Any, ClassVar, Self
+
 import msgspec
 from msgspec import UNSET, UnsetType
 
 from game.messages import EndReason, MatchOptions, Phase
+from server.states import Map
 
 
 class Line(msgspec.Struct, frozen=True):
@@ -24,6 +28,51 @@ class Line(msgspec.Struct, frozen=True):
     score: int = 0
 
 
+class Lines(Map[str, Line]):
+    """The lines of a scoreboard by player. `present` counts players that are in the match now, `team_sizes` those of
+    each team that has any."""
+
+    __slots__ = ("_peak", "present", "team_sizes")
+    plain: ClassVar[Any] = dict[str, Line]
+
+    def __init__(self, items: Any = ()) -> None:
+        super().__init__(items)
+        sizes: dict[int, int] = {}
+        self.present, self._peak = 0, 0
+        for line in self.values():
+            self._peak = max(self._peak, line.score)
+            if line.present:
+                self.present += 1
+                if line.team is not None:
+                    sizes[line.team] = sizes.get(line.team, 0) + 1
+        self.team_sizes = sizes
+
+    def set(self, key: str, value: Line) -> Self:
+        before = self.get(key, _NOBODY)
+        after = super().set(key, value)
+        after._peak = max(self._peak, value.score)
+        after.present, after.team_sizes = self.present, self.team_sizes
+        if (before.present, before.team) != (value.present, value.team):
+            after.present += value.present - before.present
+            after.team_sizes = dict(self.team_sizes)
+            for line, more in ((before, -1), (value, 1)):
+                if line.present and line.team is not None:
+                    after.team_sizes[line.team] = after.team_sizes.get(line.team, 0) + more
+        return after
+
+    def without(self, key: str) -> Self:
+        raise NotImplementedError("a line stays for good")
+
+    def reach(self, score: int) -> bool:
+        """Whether a line has at least so many points. All of them are looked at only where a line had once."""
+        if self._peak >= score:
+            self._peak = max((line.score for line in self.values()), default=0)
+        return self._peak >= score
+
+
+_NOBODY = Line(present=False)
+
+
 class Answer(msgspec.Struct, array_like=True, frozen=True):
     """A command that took effect: its events are `first_seq` to `next_seq - 1`."""
 
@@ -38,6 +87,13 @@ class Answers(msgspec.Struct, array_like=True, frozen=True):
 
     floor: int = 0
     recent: tuple[Answer, ...] = ()
+
+
+class Answered(Map[str, Answers]):
+    """Answers by lineage."""
+
+    __slots__ = ()
+    plain: ClassVar[Any] = dict[str, Answers]
 
 
 class MatchState(msgspec.Struct, frozen=True):
@@ -60,6 +116,6 @@ class MatchState(msgspec.Struct, frozen=True):
     end_reason: EndReason | None = None
     winner: str | None = None
     team_scores: tuple[int, ...] = ()
-    players: dict[str, Line] = {}
-    answered: dict[str, Answers] = {}
+    players: Lines = Lines()
+    answered: Answered = Answered()
     countdown_wall_ms: int | UnsetType = UNSET

@@ -13,6 +13,8 @@ import msgspec
 from sqlalchemy import LargeBinary, String, Table
 
 from persistence.engine import tables
+from server.states import decoder as state_decoder
+from server.states import encode as encode_state
 
 Columns = list[Sequence[Any]]
 """A sequence for each column, all of the length of the batch."""
@@ -26,8 +28,10 @@ class Children(Protocol):
     columns: tuple[str, ...]
     """The columns after those three."""
 
-    def encode(self, keys: Sequence[str], seqs: Sequence[int], states: Sequence[Any]) -> Columns:
-        """Key, child key, sequence number and `columns` of every child row, in key order."""
+    def encode(self, keys: Sequence[str], seqs: Sequence[int], states: Sequence[Any], stored: Sequence[Any]) -> Columns:
+        """Key, child key, sequence number and `columns` of child rows, in key order: of all of a state, or, where
+        `stored` has the state whose rows are in the store, of those that differ from it. No child that was
+        there is gone from a later state."""
         ...
 
 
@@ -99,7 +103,7 @@ class ColumnMapping:
         self._texts: list[int] = []
         for place, name in enumerate(self.columns):
             if isinstance(table.c[name].type, LargeBinary) and hints.get(name, bytes) is not bytes:
-                self._packed[place] = msgspec.msgpack.Decoder(hints[name]).decode
+                self._packed[place] = state_decoder(hints[name])
             elif isinstance(table.c[name].type, String):
                 self._texts.append(place)
 
@@ -107,7 +111,7 @@ class ColumnMapping:
         columns: Columns = [[getattr(state, name) for state in states] for name in self._fields]
         columns += [list(map(compute, states)) for compute in self._computed.values()]
         for place in self._packed:
-            columns[place] = [msgspec.msgpack.encode(value) for value in columns[place]]
+            columns[place] = [encode_state(value) for value in columns[place]]
         for place in self._texts:  # PostgreSQL takes no NUL, and one text must not keep a batch from being stored
             columns[place] = [None if text is None else text.replace("\0", "") for text in columns[place]]
         return columns
@@ -134,11 +138,10 @@ class GenericMapping:
     def __init__(self, kind: str, state_type: type[msgspec.Struct]) -> None:
         self.kind: str | None = kind
         self.state_type = state_type
-        self._decode = msgspec.msgpack.Decoder(state_type).decode
+        self._decode = state_decoder(state_type)
 
     def encode(self, states: Sequence[Any]) -> Columns:
-        encode = msgspec.msgpack.encode
-        return [[encode(state) for state in states]]
+        return [[encode_state(state) for state in states]]
 
     def decode(self, values: Sequence[Any]) -> Any:
         if values[0] is None:

@@ -396,8 +396,9 @@ async def _project(connection: Any, sql: PostgresStatements, projection: Project
     await connection.execute(sql.project, batch.keys, batch.epochs, batch.versions, *batch.columns)
     if children and children[0]:
         await connection.execute(sql.children, *children)
-    if sql.orphans:
-        await connection.execute(sql.orphans, batch.keys, batch.versions)
+    whole = _of_keys(batch, set(projection.whole)) if sql.orphans else None
+    if whole is not None and whole.keys:
+        await connection.execute(sql.orphans, whole.keys, whole.versions)
 
 
 def _of_keys(batch: Batch, keys: Collection[str]) -> Batch:

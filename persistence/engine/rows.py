@@ -93,10 +93,12 @@ class Moves(msgspec.Struct, frozen=True):
 
 
 class Projection(msgspec.Struct, frozen=True):
-    """Encoded projections of some of the logs of an append; `children` may be empty."""
+    """Encoded projections of some of the logs of an append; `children` may be empty. Of the logs in `whole` it has
+    every child, and rows of others are to be deleted."""
 
     batch: Batch
     children: Columns
+    whole: list[str]
 
 
 class Ends(msgspec.Struct, frozen=True):

@@ -319,6 +319,7 @@ class SqliteDatabase:
             for key, a in zip(keys, batch, strict=True)
         ]
         projected = _projection_rows(projection)
+        whole = set(projection.whole) if projection is not None else set()
 
         def work(connection: sqlite3.Connection) -> tuple[set[str], list[Any]]:
             written = set()
@@ -331,7 +332,8 @@ class SqliteDatabase:
                     connection.execute(sql.project, row)
                     if sql.children:
                         connection.executemany(sql.children, children)
-                        connection.execute(sql.orphans, (key, row[1]))
+                        if key in whole:
+                            connection.execute(sql.orphans, (key, row[1]))
             missed = [key for key in keys if key not in written]
             return written, _fetch(connection, sql.versions, missed)
 

@@ -8,9 +8,10 @@ from operator import attrgetter
 from typing import Any, Final
 
 import msgspec
+from msgspec.structs import astuple
 from sqlalchemy import Table
 
-from game.match.state import MatchState
+from game.match.state import Line, MatchState
 from persistence.engine.mapping import Children, Columns
 from persistence.game import tables
 
@@ -38,7 +39,7 @@ _MAP_NAME: Final = len(_STATE_FIELDS) + 1
 _GETTERS: Final = [attrgetter(name) for name in _STATE_FIELDS] + [
     attrgetter(f"options.{name}") for name in _OPTION_FIELDS
 ]
-_LINE_FIELDS: Final = ("team", "present", "kills", "deaths", "assists", "medals", "objectives", "score")
+_LINE_FIELDS: Final = Line.__struct_fields__
 
 
 class ParticipantRows:
@@ -47,11 +48,11 @@ class ParticipantRows:
     table: Table = tables.participants
     columns: tuple[str, ...] = _LINE_FIELDS
 
-    def encode(self, keys: Sequence[str], seqs: Sequence[int], states: Sequence[Any]) -> Columns:
+    def encode(self, keys: Sequence[str], seqs: Sequence[int], states: Sequence[Any], stored: Sequence[Any]) -> Columns:
         rows = [
-            (key, player, seq, *(getattr(state.players[player], name) for name in _LINE_FIELDS))
-            for key, seq, state in zip(keys, seqs, states, strict=True)
-            for player in sorted(state.players)
+            (key, player, seq, *astuple(state.players[player]))
+            for key, seq, state, before in zip(keys, seqs, states, stored, strict=True)
+            for player in sorted(state.players if before is None else state.players.changes_since(before.players))
         ]
         return [list(column) for column in zip(*rows, strict=True)] if rows else []
 

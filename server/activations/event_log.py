@@ -18,12 +18,13 @@ from typing import Any, Final
 import msgspec
 import structlog
 
+from server import states
 from server.activations.ports import ActivationNode, LogOwner
 from server.actors.actor import Attached, EventBatch, LoggedActor
 from server.errors import BadInput, Corrupt, GarrisonError, Internal, Overloaded
 from server.eventlog import fold, segment
 from server.eventlog.entry import Entry, Record, encode_entry, event_bytes, next_head, state_hash
-from server.eventlog.fold import Fold
+from server.eventlog.fold import End, Fold
 from server.eventlog.ports import Append, Seal, StoredLog
 from server.ids import Epoch, Incarnation, NodeAddress, NodeId
 from server.wire.codec import UNDECODABLE
@@ -33,6 +34,11 @@ READ_BATCH: Final = 512
 WATCH_S: Final = 10.0
 APPEND_BYTES: Final = 8 * 1024 * 1024
 SEAL_RETRY_S: Final = 10.0
+LARGE_KEYFRAME_BYTES: Final = 16 * 1024
+KEYFRAME_BYTES_AN_ENTRY: Final = 64
+"""A segment has an entry for so many bytes of a large keyframe, which is about what an entry has."""
+LARGE_SEGMENTS: Final = 32
+"""The bound on that, in segments of the usual length."""
 TAIL_SEGMENTS: Final = 64
 """Unsealed entries, in segments, above which a log takes no more."""
 
@@ -63,14 +69,16 @@ class EventLog:
         self.next_seq = self.durable_seq = self._boundary_seq = next_seq
         self._head = head
         self._tail = tail
-        self._open: deque[int] = deque()  # the last number in each stored chunk of the tail
+        self._open: deque[End[Any]] = deque()  # the ends of the stored chunks of the tail
         self._base = base  # before the tail's first entry
         self._pending: list[Entry] = []
         self._sent: Append | None = None  # outcome not known: it is repeated exactly, never grown
         self._sent_seal: Seal | None = None
-        self._versions: deque[tuple[int, int]] = deque()  # (next_seq, version) of held boundaries
+        self._keyframe = b""  # the bytes of `base`, once they were needed
+        self._versions: deque[tuple[int, int, Any]] = deque()  # (next_seq, version, state) of held boundaries
         self._older: deque[Entry] = deque(maxlen=2 * self._settings.segment_entries)
         self._watchers: dict[NodeAddress, float] = {}
+        self._projected: Any = None  # the state that the row is known to have
         self._projected_at = 0.0
         self._emitted: Any = None  # the state after the newest entry, boundary or not
         self._seal_at = 0.0
@@ -101,7 +109,7 @@ class EventLog:
             raise
         entries = self.next_seq - self._boundary_seq
         self._boundary_seq = self.next_seq
-        self._versions.append((self.next_seq, version))
+        self._versions.append((self.next_seq, version, state))
         self._node.group_commit.enqueue(self, entries)
 
     def _check(self, state: Any) -> None:
@@ -136,14 +144,14 @@ class EventLog:
         return self._sent
 
     def _next_append(self) -> Append | None:
-        count = self._whole_turns()
+        count, state = self._whole_turns()
         if count == 0:
             return None
         entries = self._pending[:count]
         head = self._head
         for entry in entries:
             head = next_head(head, entry)
-        all_of_it = entries[-1].seq + 1 == self._boundary_seq
+        projection = state if self._projection_due(entries[0].seq, state) else None
         return Append(
             self.id,
             self._owner.epoch,
@@ -152,33 +160,46 @@ class EventLog:
             self._head,
             head,
             segment.encode_open(entries),
-            self._projection() if all_of_it else None,
+            projection,
+            None if projection is None else self._projected,
         )
 
-    def _whole_turns(self) -> int:
-        """How many entries go into the next append: all turns that are within its bounds, or one."""
-        count, size, most = 0, 0, self._node.group_commit.append_entries
-        for end, _ in self._versions:
+    def _whole_turns(self) -> tuple[int, Any]:
+        """How many entries go into the next append, and the state after them: all turns that are within its bounds,
+        or one."""
+        count, size, state, most = 0, 0, None, self._node.group_commit.append_entries
+        for end, _, after in self._versions:
             upto = end - self.durable_seq
             size += sum(len(entry.data) for entry in self._pending[count:upto])
             if count and (upto > most or size > APPEND_BYTES):
                 break
-            count = upto
-        return count
+            count, state = upto, after
+        return count, state
 
-    def _projection(self) -> Any:
-        """The state for the row, at most once a flush interval, and always when finished."""
+    def _projection_due(self, first_seq: int, state: Any) -> bool:
+        """Whether `state` goes into the row: the first and the last one of a log do, and one with a fact where none was
+        open, so that it is found when this node is gone; others once in a while."""
         now = self._node.clock.now()
-        state = self._owner.boundary
-        if self._finished() or now - self._projected_at >= self._settings.flush_interval_s:
+        due = (
+            first_seq == 1 or self._finishes(state) or (self._has_facts(state) and not self._has_facts(self._projected))
+        )
+        if due or now - self._projected_at >= self._settings.projection_interval_s:
             self._projected_at = now
-            return state
-        return None
+            return True
+        return False
 
     def _finished(self) -> bool:
+        return self._finishes(self._owner.boundary)
+
+    def _has_facts(self, state: Any) -> bool:
+        """Whether a fact is open in `state`; for None, which is not known, it is not."""
+        actor = self._owner.actor
+        return state is not None and any(True for _ in type(actor).facts(actor.key, state))
+
+    def _finishes(self, state: Any) -> bool:
         actor = self._owner.actor
         assert isinstance(actor, LoggedActor)
-        return actor.finished(self._owner.boundary)
+        return actor.finished(state)
 
     def committed(self, append: Append) -> None:
         """Note that `append` is durable: feed the watchers and release the answers that waited for it."""
@@ -188,10 +209,12 @@ class EventLog:
         self._head = append.head
         self.durable_seq = append.last_seq + 1
         self._tail.extend(entries)
-        self._open.append(append.last_seq)
-        version = 0
+        version, state = 0, None
         while self._versions and self._versions[0][0] <= self.durable_seq:
-            version = self._versions.popleft()[1]
+            _, version, state = self._versions.popleft()
+        self._open.append(End(append.last_seq, append.head, state))
+        if append.projection is not None:
+            self._projected = append.projection
         if self._boundary_seq > self.durable_seq and not self._owner.dropped:
             self._node.group_commit.enqueue(self, 0)
         self._publish(append.first_seq, entries)
@@ -210,26 +233,26 @@ class EventLog:
         """Tell those whose answers have waited too long that the store is away."""
         self._owner.overdue()
 
-    def seal_due(self) -> Seal | None:
+    async def seal_due(self) -> Seal | None:
         """A full tail as a segment; also a short one once the log is finished."""
         if self._owner.dropped or self._node.clock.now() < self._seal_at:
             return None
         if self._sent_seal is None:
-            self._sent_seal = self._next_seal()
-        return self._sent_seal
+            self._sent_seal = await self._next_seal()
+        return None if self._owner.dropped else self._sent_seal
 
     @property
     def unsealed(self) -> bool:
         """True while anything is stored in open chunks."""
         return bool(self._open)
 
-    def _next_seal(self) -> Seal | None:
+    async def _next_seal(self) -> Seal | None:
         """Open chunks are replaced whole: as many as make up a segment."""
         finished = self._finished() and not self._pending
-        count = 0
-        for last_seq in self._open:
-            count = last_seq - self._tail[0].seq + 1
-            if count >= self._settings.segment_entries:
+        wanted, count = self._segment_entries(), 0
+        for end in self._open:
+            count = end.last_seq - self._tail[0].seq + 1
+            if count >= wanted:
                 break
         else:
             if not finished or not count:
@@ -237,8 +260,26 @@ class EventLog:
         entries = self._tail[:count]
         ends = finished and count == len(self._tail)
         end_hash = state_hash(self._owner.boundary) if ends else None
-        data = segment.seal(entries, self._base.head, self._base.state, end_hash)
-        return Seal(self.id, self._owner.epoch, entries[0].seq, entries[-1].seq, data)
+        steps = segment.sealing(entries, self._base.head, self._keyframe or self._base.state, end_hash)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as done:
+                data: bytes = done.value
+                return Seal(self.id, self._owner.epoch, entries[0].seq, entries[-1].seq, data)
+            await asyncio.sleep(0)
+
+    def _segment_entries(self) -> int:
+        """How many entries make a segment: more than usual where its keyframe is large, so that what keyframes cost
+        an entry, in time and in bytes, does not grow with the state."""
+        usual = self._settings.segment_entries
+        if len(self._tail) < usual:
+            return usual
+        if not self._keyframe:
+            self._keyframe = states.encode_canonical(self._base.state)
+        size = len(self._keyframe)
+        most = min(LARGE_SEGMENTS * usual, segment.MAX_ENTRIES)
+        return usual if size <= LARGE_KEYFRAME_BYTES else max(usual, min(size // KEYFRAME_BYTES_AN_ENTRY, most))
 
     def seal_failed(self) -> None:
         """Offer the segment again after a while."""
@@ -249,10 +290,14 @@ class EventLog:
         self._sent_seal = None
         count = seal.last_seq - seal.first_seq + 1
         done, self._tail = self._tail[:count], self._tail[count:]
-        while self._open and self._open[0] <= seal.last_seq:
-            self._open.popleft()
-        for entry in done:
-            self._base.take(entry)
+        while self._open and self._open[0].last_seq <= seal.last_seq:
+            end = self._open.popleft()
+        if end.state is not None:
+            self._base.move(end)
+        else:  # the log came from another node, without the states between
+            for entry in done:
+                self._base.take(entry)
+        self._keyframe = b""
         self._older.extend(done)
 
     def renew(self, epoch: Epoch) -> None:
@@ -269,8 +314,9 @@ class EventLog:
             return None
         now = self._node.clock.now()
         left = [(node.node, node.incarnation, until - now) for node, until in self._watchers.items() if until > now]
-        base = msgspec.msgpack.encode(self._base.state)
-        return LogParts(base, self._base.head, self._head, self._tail, list(self._open), self.durable_seq, left)
+        base = states.encode(self._base.state)
+        ends = [end.last_seq for end in self._open]
+        return LogParts(base, self._base.head, self._head, self._tail, ends, self.durable_seq, left)
 
     def watch_on(self, watchers: Iterable[tuple[NodeId, Incarnation, float]]) -> None:
         """Feed these for as long as another node would have."""
@@ -358,11 +404,11 @@ def arrive(owner: LogOwner, node: ActivationNode, cls: type[LoggedActor[Any]], p
     if first < 1 or numbers != list(range(first, parts.next_seq)) or not ends_fit:
         raise BadInput(f"the log of {owner.id} does not fit together")
     try:
-        base = msgspec.msgpack.decode(parts.base, type=cls.State)
+        base = states.decoder(cls.State)(parts.base)
     except UNDECODABLE as error:
         raise BadInput(f"the log of {owner.id}: {error}") from None
     before_tail = Fold(cls.logged_kind(), base, parts.base_head, first)
     event_log = EventLog(owner, node, before_tail, parts.head, list(parts.tail), parts.next_seq)
-    event_log._open.extend(parts.ends)
+    event_log._open.extend(End(last_seq, b"", None) for last_seq in parts.ends)
     event_log.watch_on(parts.watchers)
     return event_log

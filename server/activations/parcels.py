@@ -17,6 +17,7 @@ from typing import Annotated, Any, Final, get_type_hints
 import msgspec
 from msgspec import Meta
 
+from server import states
 from server.activations import event_log
 from server.activations.activation import Activation
 from server.activations.event_log import LogParts
@@ -170,7 +171,7 @@ def pack(activation: Activation, epoch: Epoch, max_bytes: int) -> bytes | None:
             activation.id,
             epoch,
             activation.version,
-            encode(activation.boundary),
+            states.encode(activation.boundary),
             activation.retiring,
             [(name, left_s, encode(args)) for name, left_s, args in activation.timers_left()],
             [(call.method.name, encode(call.args)) for call in activation.queued() if call.is_timer],
@@ -218,6 +219,5 @@ def _decoders_of(cls: type[Actor[Any]]) -> tuple[Decode, Decode]:
     decoders = _decoders.get(cls)
     if decoders is None:
         carried = get_type_hints(cls.arrived).get("carried", Any)
-        made = msgspec.msgpack.Decoder(cls.State), msgspec.msgpack.Decoder(carried)
-        decoders = _decoders[cls] = made[0].decode, made[1].decode
+        decoders = _decoders[cls] = states.decoder(cls.State), msgspec.msgpack.Decoder(carried).decode
     return decoders

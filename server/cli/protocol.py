@@ -367,6 +367,7 @@ SAMPLES: Final[Mapping[str, Mapping[str, Any]]] = {
     "profile.set": {"display_name": "display_name \u00e9\u2713"},
     "MatchOptions": {"mode": "recorded"},
     "match.join": {"team": 1},
+    "match.get": {"cursor": "0:1:-12:-3/player-7"},
     "match.list": {"cursor": "1700000000000/match-7"},
     "score": {"team": 1, "player": None},
 }

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
+from server import states
 from server.errors import Corrupt
 from server.wire.codec import UNDECODABLE
 
@@ -82,5 +83,4 @@ def next_head(head: bytes, entry: Entry) -> bytes:
 
 def state_hash(state: msgspec.Struct) -> bytes:
     """BLAKE2b-128 of a state's canonical msgpack (map keys sorted)."""
-    encoded = msgspec.msgpack.encode(state, order="deterministic")
-    return blake2b(encoded, digest_size=HEAD_BYTES).digest()
+    return blake2b(states.encode_canonical(state), digest_size=HEAD_BYTES).digest()

@@ -15,6 +15,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from server import states
 from server.errors import Corrupt
 from server.eventlog import segment
 from server.eventlog.entry import NO_HEAD, Entry, Record, decode_record, next_head, state_hash
@@ -60,10 +61,23 @@ class Fold(Generic[S]):
         self.next_seq = entry.seq + 1
         return record
 
+    def move(self, end: "End[S]") -> None:
+        """Stand after `end`, whose state is known: as if every entry up to there had been taken."""
+        assert end.state is not None
+        self.state, self.head, self.next_seq = end.state, end.head, end.last_seq + 1
+
+
+class End(msgspec.Struct, Generic[S], frozen=True):
+    """The end of an open chunk: its last number, and running hash and state there (None: not known)."""
+
+    last_seq: int
+    head: bytes
+    state: S | None
+
 
 class Loaded(msgspec.Struct, Generic[S], frozen=True):
     """A log as an activation takes it up. `state` and `head` are those at its end. `tail` holds the entries
-    of open chunks, whose last numbers are `ends`; `base` and `base_head` are the state and the running hash
+    of open chunks, which end at `ends`; `base` and `base_head` are the state and the running hash
     before the tail; `sealed` holds the entries of the last segment."""
 
     state: S
@@ -73,7 +87,7 @@ class Loaded(msgspec.Struct, Generic[S], frozen=True):
     base_head: bytes
     sealed: list[Entry]
     tail: list[Entry]
-    ends: list[int]
+    ends: list[End[S]]
 
 
 class Step(msgspec.Struct, Generic[S], frozen=True):
@@ -110,13 +124,13 @@ def load(kind: LoggedKind[S], log: StoredLog | None) -> Loaded[S]:
     for entry in sealed:
         fold.take(entry)
     base, base_head = fold.state, fold.head
+    ends: list[End[S]] = []
     for part in parts:
         _take_all(fold, part)
+        ends.append(End(part.last_seq, fold.head, fold.state))
     _check_end(fold, log)
     tail = [entry for part in parts for entry in part.entries]
-    return Loaded(
-        fold.state, fold.head, fold.next_seq, base, base_head, sealed, tail, [part.last_seq for part in parts]
-    )
+    return Loaded(fold.state, fold.head, fold.next_seq, base, base_head, sealed, tail, ends)
 
 
 def steps(kind: LoggedKind[S], log: StoredLog, from_ms: int = 0) -> Iterator[Step[S]]:
@@ -190,7 +204,7 @@ def _fold_before(kind: LoggedKind[S], part: Segment) -> Fold[S]:
     """A fold before the first entry of `part`: at its keyframe, or before event 1."""
     if part.sealed:
         try:
-            state = msgspec.msgpack.decode(part.keyframe or b"", type=kind.state_type)
+            state = states.decoder(kind.state_type)(part.keyframe or b"")
         except UNDECODABLE as error:
             raise Corrupt(f"{_name(part)}: keyframe: {error}") from None
         return Fold(kind, state, part.head_before or NO_HEAD, part.first_seq)

@@ -18,7 +18,8 @@ AppendResult = Literal["written", "fenced"]
 class Append(msgspec.Struct, frozen=True):
     """Entries `first_seq` to `last_seq` of one log. `head` is the running hash after them,
     `prev_head` before. `projection` is the actor's state at `last_seq` (None: leave the
-    projection as it is)."""
+    projection as it is), `projected` the one that this epoch has stored before (None: not known): only
+    what differs need be written."""
 
     id: ActorId
     epoch: Epoch
@@ -28,6 +29,7 @@ class Append(msgspec.Struct, frozen=True):
     head: bytes
     data: bytes
     projection: Any = None
+    projected: Any = None
 
 
 class Seal(msgspec.Struct, frozen=True):

@@ -19,16 +19,18 @@ within the bounds below, and raises `Corrupt` for all that is not as it should b
 """
 
 from binascii import crc32
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from hashlib import blake2b
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 import zstandard
 
+from server import states
 from server.errors import Corrupt
 from server.eventlog.entry import HEAD_BYTES, Entry, next_head
 
+T = TypeVar("T")
 MAX_ENTRIES: Final = 131_072
 MAX_CHUNK_BYTES: Final = 64 * 1024 * 1024
 MAX_RAW_BYTES: Final = 64 * 1024 * 1024
@@ -41,6 +43,9 @@ _LEVEL: Final = 6
 _MAX_WINDOW_BYTES: Final = 8 * 1024 * 1024
 _PREFIX_BYTES: Final = 9
 _TIME_BYTES: Final = 8
+_STEP_BYTES: Final = 64 * 1024
+_STEP_PARTS: Final = 128
+"""Bytes that are compressed at a time, and parts, each of which counts too."""
 _HAS_END: Final = 1
 
 
@@ -76,12 +81,21 @@ def encode_open(entries: Sequence[Entry]) -> bytes:
     return _assemble(_OPEN, header, raws)
 
 
-def seal(entries: Sequence[Entry], head_before: bytes, state: msgspec.Struct, end_hash: bytes | None = None) -> bytes:
-    """A sealed segment. `state` is the one before the first entry, `head_before` the running
-    hash there; `end_hash` is `record.state_hash` of the state after the last, if the log is
+def seal(
+    entries: Sequence[Entry], head_before: bytes, state: msgspec.Struct | bytes, end_hash: bytes | None = None
+) -> bytes:
+    """A sealed segment. `state` is the one before the first entry, or its canonical bytes; `head_before` is the
+    running hash there; `end_hash` is `record.state_hash` of the state after the last, if the log is
     finished with it. Raises `ValueError` as `encode_open`."""
+    return _at_once(sealing(entries, head_before, state, end_hash))
+
+
+def sealing(
+    entries: Sequence[Entry], head_before: bytes, state: msgspec.Struct | bytes, end_hash: bytes | None = None
+) -> Generator[None, None, bytes]:
+    """The work of `seal` in steps of a millisecond or two each, for a loop that has other things to do."""
     raws = _raws(entries)
-    keyframe = msgspec.msgpack.encode(state, order="deterministic")
+    keyframe = state if isinstance(state, bytes) else states.encode_canonical(state)
     head_after = head_before
     for entry in entries:
         head_after = next_head(head_after, entry)
@@ -93,7 +107,7 @@ def seal(entries: Sequence[Entry], head_before: bytes, state: msgspec.Struct, en
         header.append(len(digest))
         header += digest
     raw_parts = [keyframe, *raws, b""]
-    parts = _compress(raw_parts)
+    parts = yield from _compressing(raw_parts)
     for part, raw in zip(parts, raw_parts, strict=True):
         _put(header, len(part))
         _put(header, len(raw))
@@ -136,13 +150,36 @@ def _raws(entries: Sequence[Entry]) -> list[bytes]:
     return [entry.time_ms.to_bytes(_TIME_BYTES, "big") + entry.data for entry in entries]
 
 
+def _at_once(steps: Generator[None, None, T]) -> T:
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            result: T = done.value
+            return result
+
+
 def _compress(raw_parts: Sequence[bytes]) -> list[bytes]:
+    return _at_once(_compressing(raw_parts))
+
+
+def _compressing(raw_parts: Sequence[bytes]) -> Generator[None, None, list[bytes]]:
     """A Zstandard frame, cut so that part i holds the compressed bytes of raw part i."""
     total = sum(map(len, raw_parts))
     if total > MAX_RAW_BYTES:
         raise ValueError(f"a segment holds at most {MAX_RAW_BYTES} bytes, not {total}")
     compressor = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=False).compressobj()
-    parts = [compressor.compress(raw) + compressor.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK) for raw in raw_parts[:-1]]
+    parts: list[bytes] = []
+    done = 0
+    for raw in raw_parts[:-1]:
+        part = bytearray()
+        for begin in range(0, len(raw), _STEP_BYTES):
+            part += compressor.compress(raw[begin : begin + _STEP_BYTES])
+            done += min(len(raw), _STEP_BYTES) + _STEP_BYTES // _STEP_PARTS
+            if done >= _STEP_BYTES:
+                done = 0
+                yield
+        parts.append(bytes(part) + compressor.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK))
     parts.append(compressor.flush(zstandard.COMPRESSOBJ_FLUSH_FINISH))
     return parts
 

@@ -43,7 +43,7 @@ class Log(Protocol):
         """The store is away: answer who has waited past the deadline."""
         ...
 
-    def seal_due(self) -> Seal | None:
+    async def seal_due(self) -> Seal | None:
         """The next segment, the very same until `sealed`; None if nothing is due."""
         ...
 
@@ -217,7 +217,7 @@ class GroupCommit:
 
     async def _seal_one(self, entry_log: Log) -> None:
         try:
-            while (seal := entry_log.seal_due()) is not None:
+            while (seal := await entry_log.seal_due()) is not None:
                 if await self._logs.seal(entry_log.kind, seal) == "fenced":
                     entry_log.fenced()
                     return

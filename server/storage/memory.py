@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from server import states
 from server.errors import Corrupt, Internal, Unavailable
 from server.eventlog.ports import Chunk
 from server.ids import ActorId, Epoch, Incarnation, NodeAddress, NodeId, kind_of
@@ -102,7 +103,7 @@ class MemoryStore:
         self.database = database
         database.facts.update(facts or {})
         self._live = dict(live or {})
-        self._decoders = {kind: msgspec.msgpack.Decoder(cls).decode for kind, cls in state_types.items()}
+        self._decoders = {kind: states.decoder(cls) for kind, cls in state_types.items()}
 
     async def open(self) -> None:
         pass
@@ -241,7 +242,7 @@ class MemoryStore:
 
     async def write(self, kind: str, changes: Sequence[Change]) -> dict[ActorId, WriteResult]:
         self._known(kind, [change.id for change in changes])
-        encoded = [msgspec.msgpack.encode(change.state) for change in changes]
+        encoded = [states.encode(change.state) for change in changes]
         return {change.id: self._write(change, data) for change, data in zip(changes, encoded, strict=True)}
 
     def _write(self, change: Change, data: bytes) -> WriteResult:
@@ -265,7 +266,7 @@ class MemoryStore:
 
     async def migrate(self, kind: str, moves: Sequence[EntityMove]) -> dict[ActorId, MoveResult]:
         self._known(kind, [move.id for move in moves])
-        encoded = [None if move.state is None else msgspec.msgpack.encode(move.state) for move in moves]
+        encoded = [None if move.state is None else states.encode(move.state) for move in moves]
         return {move.id: self._migrate(move, data) for move, data in zip(moves, encoded, strict=True)}
 
     def _migrate(self, move: EntityMove, data: bytes | None) -> MoveResult:

@@ -2,8 +2,7 @@
 
 from collections.abc import Sequence
 
-import msgspec
-
+from server import states
 from server.eventlog.ports import Append, AppendResult, Chunk, Seal, StoredLog
 from server.eventlog.sealing import replaces
 from server.ids import ActorId
@@ -17,7 +16,7 @@ class MemoryLogStore:
         self.database = database
 
     async def append(self, kind: str, batch: Sequence[Append]) -> dict[ActorId, AppendResult]:
-        projections = [None if a.projection is None else msgspec.msgpack.encode(a.projection) for a in batch]
+        projections = [None if a.projection is None else states.encode(a.projection) for a in batch]
         return {a.id: self._append(a, projection) for a, projection in zip(batch, projections, strict=True)}
 
     def _append(self, append: Append, projection: bytes | None) -> AppendResult:

@@ -13,6 +13,7 @@ from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
 
+from server import states
 from server.errors import BadInput, NotFound
 from server.ids import key_of, kind_of
 from server.storage.memory import MemoryDatabase
@@ -70,7 +71,8 @@ class MemoryStoreQueries:
         state_types: Mapping[str, type[msgspec.Struct]],
         queries: Mapping[str, MemoryQuery],
     ) -> None:
-        self._database, self._types, self._queries = database, dict(state_types), dict(queries)
+        self._database, self._queries = database, dict(queries)
+        self._decoders = {kind: states.decoder(cls) for kind, cls in state_types.items()}
 
     async def run(self, name: str, params: Mapping[str, Any]) -> list[dict[str, Any]]:
         query = self._queries.get(name)
@@ -85,7 +87,7 @@ class MemoryStoreQueries:
     def _states(self, kind: str) -> Iterable[tuple[str, Any]]:
         for identity, entity in sorted(self._database.entities.items()):
             if kind_of(identity) == kind and entity.state is not None:
-                yield key_of(identity), msgspec.msgpack.decode(entity.state, type=self._types[kind])
+                yield key_of(identity), self._decoders[kind](entity.state)
 
 
 class NoStoreQueries:

@@ -28,6 +28,7 @@ from typing import Any, Final
 import msgspec
 import structlog
 
+from server import states
 from server.errors import Corrupt, GarrisonError, Unavailable
 from server.ids import ActorId, Epoch, NodeAddress, kind_of
 from server.liveness.ports import Estate, NodeStore
@@ -101,7 +102,7 @@ class Takeover:
     ) -> None:
         self._nodes, self._entities, self._undertaker, self._journal = nodes, entities, undertaker, journal
         self._settings, self._clock, self._metrics = settings, clock, metrics
-        self._decoders = {kind: msgspec.msgpack.Decoder(cls).decode for kind, cls in state_types.items()}
+        self._decoders = {kind: states.decoder(cls) for kind, cls in state_types.items()}
         self._seen: list[Estate] = []
         """The estates that were open when the store was last asked."""
         self._open: dict[Estate, OpenEstate] = {}

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from game.match.state import Line, MatchState
+from game.match.state import Line, Lines, MatchState
 from game.messages import MatchOptions
 from persistence.engine.urls import parse
 from persistence.game.queries import QUERIES
@@ -83,7 +84,7 @@ def match(n: int, phase: Any = "live", players: tuple[str, ...] = ("ann", "bob")
         time_ms=n,
         created_wall_ms=5,
         team_scores=(n, 2),
-        players={player: Line(team=0, kills=n, score=-n) for player in players},
+        players=Lines({player: Line(team=0, kills=n, score=-n) for player in players}),
     )
 
 
@@ -290,3 +291,37 @@ async def test_a_match_can_be_asked_with_sql(name: str, tmp_path: Path) -> None:
         assert [row["player"] for row in await queries.run("match_players", {"match": "one"})] == ["ann", "bob"]
     finally:
         await queries.close()
+
+
+@pytest.mark.parametrize("name", SQL_DATABASES)
+async def test_rows_of_players_follow_what_changed(name: str, tmp_path: Path) -> None:
+    """F28, F47: the row of a player is written when it changed, and stays with the number that it was written by."""
+    database = fresh(name, tmp_path)
+    first = match(1, players=("ann", "bob", "cat"))
+    second = replace(first, players=first.players.set("bob", Line(team=0, kills=9)).set("dan", Line(team=1)))
+    async with database.connect() as a, database.connect() as b:
+        bench = Bench("match", a, b)
+        await bench.start()
+        await bench.append(1, 3, projection=first)
+        fewer = bench.entries(4, 4, projection=second, projected=first)
+        assert await a[1].append("match", [fewer]) == {bench.id: "written"}
+        assert await a[1].append("match", [fewer]) == {bench.id: "written"}, "the same again"
+        stale = bench.entries(4, 6, projection=match(7, players=("ann", "bob", "cat")), projected=first)
+        assert await a[1].append("match", [stale]) == {bench.id: "fenced"}
+        rows = await _participants(database)
+        assert rows == [("ann", 3, 1), ("bob", 4, 9), ("cat", 3, 1), ("dan", 4, 0)]
+        await bench.append(5, 6, projection=match(6, players=("ann", "bob")))
+        assert await _participants(database) == [("ann", 6, 6), ("bob", 6, 6)], (
+            "all, where it is not known what is there"
+        )
+
+
+async def _participants(database: TestDatabase) -> list[tuple[Any, ...]]:
+    engine = create_async_engine(parse(database.url).url)
+    try:
+        async with engine.connect() as connection:
+            c = participants.c
+            found = await connection.execute(select(c.player_id, c.projected_seq, c.kills).order_by(c.player_id))
+            return [tuple(row) for row in found]
+    finally:
+        await engine.dispose()

@@ -81,7 +81,7 @@ class OneEntry:
     def overdue(self) -> None:
         raise AssertionError("the store is there")
 
-    def seal_due(self) -> None:
+    async def seal_due(self) -> None:
         return None
 
     def sealed(self, seal: Any) -> None:

@@ -21,6 +21,7 @@ from server.ids import ActorId
 from server.sessions import stream_frames, transfer_frames
 from server.sessions.tokens import issue
 from server.settings import Settings, from_tree
+from server.states import to_plain
 from server.transport import frames as link_frames
 from server.transport import login
 from server.wire.codec import Codec
@@ -79,5 +80,6 @@ __all__ = [
     "segment",
     "state_hash",
     "to_meta",
+    "to_plain",
     "transfer_frames",
 ]

@@ -117,7 +117,7 @@ async def opened(url: str) -> AsyncIterator[Any]:
 
 def plain(value: Any) -> Any:
     """As JSON has it; bytes in base64."""
-    return json.loads(msgspec.json.encode(value))
+    return json.loads(msgspec.json.encode(value, enc_hook=faces.to_plain))
 
 
 async def rows(url: str) -> dict[str, Any]:
@@ -133,6 +133,11 @@ async def rows(url: str) -> dict[str, Any]:
                     "state": plain(stored.state),
                 }
     return found
+
+
+def says(now: list[Any], then: list[Any]) -> bool:
+    """Whether an answer of now is that of then, perhaps with places more at its end."""
+    return now[: len(then)] == then
 
 
 def has(now: Any, then: Any) -> bool:

@@ -13,6 +13,7 @@ import msgspec
 from game import replay
 from game.match.state import MatchState
 from game.player.state import PlayerState
+from server import states
 from server.errors import Corrupt
 from server.eventlog.ports import StoredLog
 from server.ids import NodeAddress
@@ -153,7 +154,7 @@ def replays(entities: Mapping[str, EntityRow]) -> Violations:
             out.append(f"{id}: {error}")
             continue
         if entity.state is not None and entity.state_version == entity.next_seq - 1:
-            row = msgspec.msgpack.decode(entity.state, type=MatchState)
+            row = states.decoder(MatchState)(entity.state)
             if row != report.state:
                 out.append(f"{id}: its row is not what its log makes")
     return out

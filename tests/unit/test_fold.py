@@ -70,7 +70,8 @@ def test_load_replay_and_verify_reach_the_same_state(sealed: int) -> None:
     assert (loaded.next_seq, loaded.head) == (log.next_seq, log.head)
     assert loaded.tail == entries(*numbers)[sealed:]
     assert loaded.base == Total(sum(numbers[:sealed]))
-    assert loaded.ends == [chunk.last_seq for chunk in log.chunks if not chunk.sealed]
+    assert all(end.state == Total(sum(numbers[: end.last_seq])) for end in loaded.ends)
+    assert [end.last_seq for end in loaded.ends] == [chunk.last_seq for chunk in log.chunks if not chunk.sealed]
 
 
 def test_loading_reads_from_the_last_segment_only() -> None:

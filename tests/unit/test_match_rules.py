@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from game import replay
-from game.match import rules
+from game.match import board, rules
 from game.match.state import MatchState
 from game.messages import (
     Assist,
@@ -25,6 +25,7 @@ from game.messages import (
     Score,
     Started,
 )
+from server import states
 from server.errors import OutcomeUnknown, Rejected
 from server.eventlog.entry import Record, state_hash
 from tests.support.matches import Played, as_report, counted, read_recorded, recorded_params
@@ -413,7 +414,7 @@ def test_a_state_survives_its_keyframe() -> None:
     played = Played().live(8)
     for command, player in enumerate(("p7", "p0", "p3"), 1):
         played.emit([Medal(1, player, "A")], f"{player}/x", command)
-    loaded = msgspec.msgpack.decode(msgspec.msgpack.encode(played.state, order="deterministic"), type=MatchState)
+    loaded = states.decoder(MatchState)(states.encode_canonical(played.state))
     assert loaded == played.state
     more = Record(played.next_seq, Kill(2, "p1", "p2"), "a/b", 1)
     assert state_hash(rules.evolve(loaded, more)) == state_hash(rules.evolve(played.state, more))
@@ -428,9 +429,9 @@ def test_evolve_changes_no_state_in_place() -> None:
 
 def test_the_scoreboard_is_in_order() -> None:
     played = Played().live(6).report(Kill(1, "p2", "p1"), Kill(2, "p2", "p1"), Kill(3, "p5", "p0"))
-    board = rules.scoreboard(played.state, "m", 9, played.next_seq, 50)
-    assert [line.player for line in board.players] == ["p2", "p0", "p4", "p5", "p1", "p3"]
-    assert (board.id, board.time_ms, board.team_scores, board.next_seq) == (9, 50, [2, 1], played.next_seq)
+    shown = board.scoreboard(played.state, "m", 9, played.next_seq, 50)
+    assert [line.player for line in shown.players] == ["p2", "p0", "p4", "p5", "p1", "p3"]
+    assert (shown.id, shown.time_ms, shown.team_scores, shown.next_seq) == (9, 50, [2, 1], played.next_seq)
 
 
 def test_every_event_can_be_evolved() -> None:
@@ -455,12 +456,12 @@ def test_the_rest_of_a_countdown_is_told_by_the_log() -> None:
 def test_a_log_of_an_earlier_version_knows_no_wall_time_and_hashes_as_before() -> None:
     """F63: its countdown has no wall time; nor has any state outside of a countdown."""
     played = Played().create(countdown_ms=15_000).join("ann")
-    lobby = msgspec.to_builtins(played.state)
+    lobby = msgspec.to_builtins(played.state, enc_hook=states.to_plain)
     played.emit([Countdown(0, 15_000)])
     assert rules.countdown_left_ms(played.state, played.wall_ms + 9) == 15_000
-    assert set(msgspec.to_builtins(played.state)) == set(lobby)
+    assert set(msgspec.to_builtins(played.state, enc_hook=states.to_plain)) == set(lobby)
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(["countdown", 0, 15_000]), type=Countdown).wall_ms == 0
     told = Played().create(countdown_ms=15_000).join("ann").start(5)
-    assert set(msgspec.to_builtins(told.state)) == {*lobby, "countdown_wall_ms"}
+    assert set(msgspec.to_builtins(told.state, enc_hook=states.to_plain)) == {*lobby, "countdown_wall_ms"}
     told.emit(rules.countdown_over(told.state, told.wall_ms))
-    assert set(msgspec.to_builtins(told.state)) == set(lobby)
+    assert set(msgspec.to_builtins(told.state, enc_hook=states.to_plain)) == set(lobby)

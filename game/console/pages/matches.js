@@ -126,6 +126,10 @@ function showList(root, garrison) {
   });
 }
 
+function part(board) {
+  return board.player_count > board.players.length ? `the first ${board.players.length} of ${board.player_count} players` : "";
+}
+
 function showMatch(root, garrison, name) {
   const { dom, format, poll, query, get, href } = garrison;
   const { el, setText, setAttribute } = dom;
@@ -170,7 +174,7 @@ function showMatch(root, garrison, name) {
     setAttribute(phase, "data-level", phaseLevel[board.phase]);
     setText(clock, format.clock(board.time_ms));
     const over = board.phase === "ended" ? `ended by ${board.end_reason}${board.winner ? `, won by ${winner(board.winner)}` : ""}` : "";
-    setText(facts, [modeOn(board, dom), `reported by ${board.host}`, `on ${board.node}`, `${board.next_seq - 1} events`, over].filter(Boolean).join(" · "));
+    setText(facts, [modeOn(board, dom), `reported by ${board.host}`, `on ${board.node}`, `${board.next_seq - 1} events`, part(board), over].filter(Boolean).join(" · "));
     showScores(scores, board.team_scores, garrison);
     players.update(board.players);
     quiet.hidden = board.feed.length > 0;

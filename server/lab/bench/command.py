@@ -34,7 +34,9 @@ def benches() -> dict[str, Bench]:
         neighbour,
         rebalance,
         remote_call,
+        report,
         view_change,
+        writes,
     )
 
     return {
@@ -52,6 +54,8 @@ def benches() -> dict[str, Bench]:
         "view-change": view_change.run,
         "memory": gateway.memory,
         "neighbour": neighbour.run,
+        "report": report.run,
+        "writes": writes.run,
     }
 
 
@@ -63,9 +67,9 @@ def bench(
     short: Annotated[bool, Parameter(show=False, negative="")] = False,
 ) -> int:
     """Measure heartbeat, call, remote-call, link-encryption, flush-sqlite, flush-postgres, activate, journal, failover,
-    migrate, rebalance, view-change, memory, neighbour, or all.
+    migrate, rebalance, view-change, memory, neighbour, report, writes, or all.
 
-    CPU time of the serving process per unit (KiB for memory, ms for neighbour, migrate, rebalance
+    CPU time of the serving process per unit (KiB for memory and writes, ms for neighbour, migrate, rebalance
     and view-change, s for failover), as a ratio to a floor measured in the same run.
     """
     known = benches()

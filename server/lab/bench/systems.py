@@ -51,21 +51,28 @@ async def memory_system(app: App, name: str = "node-1", *, encrypted: bool = Fal
 
 
 @asynccontextmanager
-async def game_system(url: str) -> AsyncIterator[ActorSystem]:
-    """An actor system of the default application over the migrated database at `url`."""
-    settings = from_tree({"store": {"url": url}})
+async def game_system(url: str, store: dict[str, Any] | None = None) -> AsyncIterator[ActorSystem]:
+    """An actor system of the default application over the migrated database at `url`; `store`: more of its
+    settings."""
+    settings = from_tree({"store": {"url": url, **(store or {})}})
     app = load_app(settings)
-    store = build_store(settings, app)
-    async with system_over(app, store, store) as system:
+    database = build_store(settings, app)
+    async with system_over(app, database, database, settings=settings) as system:
         yield system
 
 
 @asynccontextmanager
 async def system_over(
-    app: App, store: Any, logs: Any, name: str = "node-1", *, encrypted: bool = False
+    app: App,
+    store: Any,
+    logs: Any,
+    name: str = "node-1",
+    *,
+    encrypted: bool = False,
+    settings: Settings | None = None,
 ) -> AsyncIterator[ActorSystem]:
     """An actor system over `store`, alone in its view, with a real TCP transport."""
-    settings, clock, metrics = Settings(), SystemClock(), Metrics()
+    settings, clock, metrics = settings or Settings(), SystemClock(), Metrics()
     supervisor, rng = Supervisor(name), random.Random(name)
     pipeline = StoragePipeline(
         kinds=app.actors, settings=settings, store=store, logs=logs, journal=None, clock=clock, rng=rng,

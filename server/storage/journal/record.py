@@ -21,6 +21,7 @@ from typing import Any, Final
 import msgspec
 from xxhash import xxh3_64_intdigest
 
+from server import states
 from server.ids import ActorId, NodeAddress
 from server.storage.journal.ports import JournalRecord, Recovered
 from server.wire.codec import UNDECODABLE
@@ -35,7 +36,7 @@ _MAGIC_BYTES: Final = MAGIC.to_bytes(4, "little")
 
 digest: Final[Callable[..., int]] = xxh3_64_intdigest
 """`digest(payload, seed + sequence)` is a record's checksum."""
-encode_payload: Final[Callable[[tuple[ActorId, int, int, Any]], bytes]] = msgspec.msgpack.Encoder().encode
+encode_payload: Final[Callable[[tuple[ActorId, int, int, Any]], bytes]] = states.encode
 """The payload of (id, epoch, version, state)."""
 _decode: Final = msgspec.msgpack.Decoder(JournalRecord).decode
 

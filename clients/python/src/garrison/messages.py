@@ -774,7 +774,9 @@ class Accepted(Reply):
 
 @dataclass(frozen=True, slots=True)
 class Scoreboard(Reply):
-    """A reply."""
+    """A match and its players: by team, then points, then kills, then name. `next` is the cursor for
+    the next page, None where this is the last; `player_count` counts the rows of all pages.
+    """
 
     TYPE: ClassVar[str] = "scoreboard"
     match: str
@@ -788,6 +790,8 @@ class Scoreboard(Reply):
     next_seq: int
     winner: str | None
     end_reason: str | None
+    next: str | None = None
+    player_count: int = 0
     id: int = field(default=0, kw_only=True)
 
     def to_wire(self) -> list[Any]:
@@ -805,11 +809,13 @@ class Scoreboard(Reply):
             self.next_seq,
             self.winner,
             self.end_reason,
+            self.next,
+            self.player_count,
         ]
 
     @classmethod
     def from_wire(cls, wire: Sequence[Any]) -> "Scoreboard":
-        check_length(wire, 13, "scoreboard")
+        n = check_length(wire, 13, "scoreboard")
         return cls(
             id=wire[1],
             match=wire[2],
@@ -823,6 +829,8 @@ class Scoreboard(Reply):
             next_seq=wire[10],
             winner=wire[11],
             end_reason=wire[12],
+            next=wire[13] if n > 13 else None,
+            player_count=wire[14] if n > 14 else 0,
         )
 
 
@@ -1260,19 +1268,24 @@ class MatchEnd(Command[Accepted]):
 
 @dataclass(frozen=True, slots=True)
 class MatchGet(Request[Scoreboard]):
-    """Answered by `Scoreboard`."""
+    """The scoreboard of a match, or a page of it.
+
+    `cursor`: The `next` of the page before; empty for the first page.
+    """
 
     TYPE: ClassVar[str] = "match.get"
     match: str
+    limit: int = 200
+    cursor: str = ""
     id: int = field(default=0, kw_only=True)
 
     def to_wire(self) -> list[Any]:
-        return ["match.get", self.id, self.match]
+        return ["match.get", self.id, self.match, self.limit, self.cursor]
 
     @classmethod
     def from_wire(cls, wire: Sequence[Any]) -> "MatchGet":
-        check_length(wire, 3, "match.get")
-        return cls(id=wire[1], match=wire[2])
+        n = check_length(wire, 3, "match.get")
+        return cls(id=wire[1], match=wire[2], limit=wire[3] if n > 3 else 200, cursor=wire[4] if n > 4 else "")
 
 
 @dataclass(frozen=True, slots=True)

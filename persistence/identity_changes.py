@@ -20,6 +20,8 @@ from sqlalchemy import Connection, inspect, text
 
 from persistence.engine import identity
 from persistence.engine.identity import postgres_place, sqlite_place
+from persistence.engine.statements import NEWEST_RUN
+from persistence.engine.tables import INCARNATION
 from server.errors import BadSetting
 from server.storage.ports import DatabaseIdentity
 
@@ -27,8 +29,6 @@ EPOCHS: Final = 1 << 32
 """Step of every epoch: more claims of one entity than there can have been since a backup."""
 INCARNATIONS: Final = 1_000_000
 """Step of the incarnations: more runs of nodes than there can have been since a backup."""
-FENCE: Final = "restored"
-"""Name of the run, of no node, whose incarnation is that step."""
 
 
 class ClosedRun(msgspec.Struct, frozen=True):
@@ -76,10 +76,11 @@ def restored(connection: Connection, keep_journals: bool) -> tuple[DatabaseIdent
     closed = _close_runs(connection, keep_journals)
     for table in owned_tables(connection):
         connection.execute(text(f"UPDATE {table} SET epoch = epoch + {EPOCHS}"))
+    newest = f"{NEWEST_RUN} UNION ALL SELECT coalesce(max(incarnation), 0) AS value FROM nodes"
     connection.execute(
         text(
-            "INSERT INTO nodes (node_id, incarnation, state) "
-            f"SELECT '{FENCE}', coalesce(max(incarnation), 0) + {INCARNATIONS}, 'dead' FROM nodes"
+            f"UPDATE counters SET value = (SELECT max(value) FROM ({newest}) AS known) + {INCARNATIONS} "
+            f"WHERE name = '{INCARNATION}'"
         )
     )
     return _write(connection, DatabaseIdentity(found.uuid, found.timeline + 1, here)), closed

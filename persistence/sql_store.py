@@ -12,6 +12,7 @@ entity anew means writing an empty state over it. Incarnations rise over all nod
 import random
 from collections.abc import Collection, Iterable, Sequence
 from collections.abc import Mapping as Map
+from math import inf
 from typing import Any
 
 import msgspec
@@ -134,7 +135,8 @@ class SqlStore:
 
     def _tables(self) -> list[str]:
         """Every table that a node reads and writes."""
-        shared = [tables.database_identity, tables.nodes, tables.actors, tables.log_chunks, tables.reminders]
+        shared = [tables.database_identity, tables.nodes, tables.counters]
+        shared += [tables.actors, tables.log_chunks, tables.reminders]
         own = [mapping.table for mapping in self._mappings.values()]
         own += [mapping.children.table for mapping in self._mappings.values() if mapping.children is not None]
         return list(dict.fromkeys(table.name for table in (*shared, *own)))
@@ -193,9 +195,26 @@ class SqlStore:
     async def close_estate(self, owner: NodeAddress) -> None:
         await self._database.close_estate(owner)
 
+    async def forget_estate(self, estate: Estate) -> bool:
+        return bool(estate.journal) and await self._database.forget_estate(estate)
+
     async def nodes(self) -> list[NodeRow]:
         """Every run of every node, ordered; `lease_left_s` is infinite for one without a lease."""
         return await self._database.nodes()
+
+    async def living(self) -> list[NodeRow]:
+        return await self._database.living()
+
+    async def runs(self, of: Collection[NodeAddress]) -> dict[NodeAddress, NodeRow]:
+        if not of:
+            return {}
+        asked = sorted(of)
+        rows, newest = await self._database.runs(asked)
+        pruned = {node: NodeRow(*node, "dead", -inf) for node in asked if 0 < node.incarnation <= newest}
+        return {**pruned, **{NodeAddress(row.node, row.incarnation): row for row in rows}}
+
+    async def prune_nodes(self, kept_s: float, limit: int) -> int:
+        return await self._database.prune_nodes(kept_s, limit)
 
     # ---- fenced state ----
 
@@ -272,11 +291,21 @@ class SqlStore:
             results[actor_id(kind, key)] = "fenced"
         return results
 
+    async def count_owned(self, kind: str, owner: NodeAddress) -> int:
+        return await self._database.count_owned(self._mapping(kind), owner)
+
     async def orphans(self, kind: str, limit: int, after: ActorId | None = None) -> list[ActorId]:
         mapping = self._mapping(kind)
         if mapping.live is None and not has_facts(mapping):
             return []
         keys = await self._database.orphans(mapping, limit, "" if after is None else key_of(after))
+        return [_identity(kind, key) for key in keys]
+
+    async def strays(self, kind: str, limit: int, after: ActorId | None = None) -> list[ActorId]:
+        mapping = self._mapping(kind)
+        if mapping.here is None:
+            return []
+        keys = await self._database.strays(mapping, limit, "" if after is None else key_of(after))
         return [_identity(kind, key) for key in keys]
 
     async def read(self, kind: str, ids: Sequence[ActorId]) -> dict[ActorId, Stored]:

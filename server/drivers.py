@@ -142,6 +142,9 @@ def _mappings(app: "App", stored: "Map[str, type[msgspec.Struct]]") -> "Map[str,
             raise BadSetting("app", f"actor {cls.__name__} {why}")
         if tells_facts(cls) and cls.kind in found and "open_facts" not in found[cls.kind].table.c:
             raise BadSetting("app", f"actor {cls.__name__} has facts, so its table needs the column `open_facts`")
+        if cls.strays_after_s is not None and (cls.kind not in found or found[cls.kind].here is None):
+            why = "strays, so it needs a mapping whose `here` says of which rows somebody is here"
+            raise BadSetting("app", f"actor {cls.__name__} {why}")
     return found
 
 

@@ -177,6 +177,7 @@ class Node:
                 TroubleSource("schema", lambda: self._wrong_schema, "the store is again the one that this node opened"),
                 TroubleSource("changes", self._changes_refused, "changes are taken again"),
                 TroubleSource("certificate", self._certificate, "certificates are good again"),
+                TroubleSource("journals", self.takeover.away, "every dead run's journal can be read, or is closed"),
                 TroubleSource("address", self._shared_address, "no other node has this node's address any more"),
             ),
         )  # fmt: skip

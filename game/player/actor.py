@@ -5,7 +5,7 @@ at each transition and once a minute. In memory only: open sessions and the line
 
 A player whose last session is gone is offline at once; its match is told `ABSENT_S` later, so
 that a client which comes back in that time has not left. A player that is loaded as connected
-(its node died) is given the same time to come back.
+(its node died) is given the same time to come back; one whom nobody calls is loaded `strays_after_s` later.
 """
 
 from typing import ClassVar, Final
@@ -38,6 +38,7 @@ class Carried(msgspec.Struct, array_like=True, frozen=True):
 
 class Player(PlayerFace):
     durability = "write_behind"
+    strays_after_s = 10.0
     ABSENT_S: ClassVar[float] = 10.0
     """Time to come back after the last session is gone, before the match is told."""
 
@@ -48,7 +49,7 @@ class Player(PlayerFace):
         self.sessions: tuple[str, ...] = ()
         self.beats = self.beats_seen = self.quiet = 0
         self.settled_version = 0
-        if self.state.status != "offline" or self.state.match:
+        if rules.is_here(self.state):
             self.after(self.ABSENT_S, self.absent)
 
     def carry(self) -> Carried:
@@ -103,6 +104,7 @@ class Player(PlayerFace):
         self.beats_seen = self.beats
         if self.quiet >= QUIET_INTERVALS:
             self.sessions = ()
+            self.state = rules.vanished(self.state)  # seen last when a beat came, which is stored
             self._depart()
             return
         if not self.quiet:
@@ -110,10 +112,11 @@ class Player(PlayerFace):
         self.after(SEEN_INTERVAL_S, self.minute)
 
     def absent(self) -> None:
-        """Timer: the time to come back is over, so the match is told. A session that came meanwhile stops it."""
+        """Timer: the time to come back is over, so the match is told. A session that came meanwhile stops it. A player
+        who was loaded as connected was seen last when the row says, not now."""
         if self.sessions:
             return
-        self.state = rules.departed(self.state, self.wall_ms())
+        self.state = rules.vanished(self.state)
         if self.state.match:
             self.tell(MatchFace, self.state.match, MatchFace.player_gone, self.key)
             self.state = rules.left(self.state, self.state.match)

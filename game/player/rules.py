@@ -49,6 +49,17 @@ def departed(state: PlayerState, wall_ms: int) -> PlayerState:
     return replace(seen(state, wall_ms), status="offline")
 
 
+def vanished(state: PlayerState) -> PlayerState:
+    """Go offline where nobody saw the player go: its node died, or its session's. `last_seen_ms` stays what it was, the
+    last time at which somebody was there."""
+    return state if state.status == "offline" else replace(state, status="offline")
+
+
+def is_here(state: PlayerState) -> bool:
+    """Whether this state says that the player is connected or in a match."""
+    return state.status != "offline" or state.match != ""
+
+
 def choose(state: PlayerState, word: str, wall_ms: int) -> PlayerState:
     """Set the status that a connected player chose. Raises `Rejected("bad_status")`."""
     status = CHOSEN.get(word)

@@ -51,6 +51,9 @@ class Mapping(Protocol):
     """For a kind that lives on by itself: the condition on its own columns, in SQL of both
     databases, of an entity that exists and still does. Worth a partial index."""
 
+    here: str | None
+    """For a kind whose rows say that somebody is here: the condition for that, as `live` is. Worth a partial index."""
+
     def __hash__(self) -> int: ...
 
     def encode(self, states: Sequence[Any]) -> Columns:
@@ -77,6 +80,7 @@ class ColumnMapping:
 
     children: Children | None = None
     live: str | None
+    here: str | None
     kind: str | None = None
 
     def __init__(
@@ -86,8 +90,9 @@ class ColumnMapping:
         live: str | None = None,
         final: Callable[[Any], bool] | None = None,
         computed: Map[str, Callable[[Any], Any]] | None = None,
+        here: str | None = None,
     ) -> None:
-        self.state_type, self.table, self.live, self._final = state_type, table, live, final
+        self.state_type, self.table, self.live, self._final, self.here = state_type, table, live, final, here
         self._fields, self._computed = tuple(state_type.__struct_fields__), dict(computed or {})
         (key,) = table.primary_key.columns
         self.key = key.name
@@ -134,6 +139,7 @@ class GenericMapping:
     columns: tuple[str, ...] = ("state",)
     children: Children | None = None
     live: str | None = None
+    here: str | None = None
 
     def __init__(self, kind: str, state_type: type[msgspec.Struct]) -> None:
         self.kind: str | None = kind

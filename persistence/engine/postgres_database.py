@@ -9,6 +9,7 @@ from persistence.engine import identity
 from persistence.engine.mapping import Mapping
 from persistence.engine.postgres import ALL_LANES, Lane, PostgresPool, affected
 from persistence.engine.rows import (
+    NO_COUNTER,
     Batch,
     Claimed,
     Ends,
@@ -26,13 +27,15 @@ from persistence.engine.statements import (
     CHUNK_DELETE,
     CHUNKS_FROM,
     CHUNKS_TAIL,
+    NEWEST_RUN,
     PG_NOW,
     REMINDER_DROP,
     REMINDERS_DUE,
     PostgresStatements,
 )
+from persistence.engine.tables import INCARNATION, LIVING
 from persistence.engine.urls import Address
-from server.errors import Unavailable
+from server.errors import Corrupt, Unavailable
 from server.eventlog.ports import Append, Chunk, Seal
 from server.eventlog.sealing import replaces
 from server.ids import Incarnation, NodeAddress, NodeId
@@ -57,9 +60,13 @@ _BURY_RUNS = (
 )
 _LIVE_RUN = f"SELECT max(lease_until) - {PG_NOW} FROM nodes WHERE node_id = $1 AND state IN ('up', 'evicting')"
 _REGISTER = (
+    # The counter alone decides; rows that were put there in another way are not below it.
+    "WITH issued AS (UPDATE counters SET value = 1 + "
+    "greatest(value, (SELECT coalesce(max(incarnation), 0) FROM nodes)) "
+    f"WHERE name = '{INCARNATION}' RETURNING value) "
     "INSERT INTO nodes (node_id, incarnation, state, lease_until, journal, database) "
-    f"SELECT $1, coalesce(max(incarnation), 0) + 1, 'up', {PG_NOW} + $2::float8, $3, "
-    "(SELECT uuid FROM database_identity) FROM nodes RETURNING incarnation"
+    f"SELECT $1, value, 'up', {PG_NOW} + $2::float8, $3, "
+    "(SELECT uuid FROM database_identity) FROM issued RETURNING incarnation"
 )
 _RENEW = (
     f"UPDATE nodes SET lease_until = {PG_NOW} + $3::float8 WHERE node_id = $1 AND incarnation = $2 AND state = 'up'"
@@ -77,6 +84,10 @@ _BURY_EXPIRED = (
     "RETURNING n.node_id, n.incarnation"
 )
 _BURY = "UPDATE nodes SET state = 'dead' WHERE node_id = $1 AND incarnation = $2"
+_IS_PRUNED = (
+    f"SELECT $2::int8 BETWEEN 1 AND ({NEWEST_RUN}) "
+    "AND NOT EXISTS (SELECT 1 FROM nodes WHERE node_id = $1::text AND incarnation = $2::int8)"
+)
 _EVICT = (
     # A single statement, so that a node which stops in the middle keeps no row of `nodes` locked; the
     # rows are locked before they are counted, so that evictions at once see each other's.
@@ -103,9 +114,18 @@ _ESTATES = (
     "AND database IN ('', (SELECT uuid FROM database_identity))"
 )
 _CLOSE_ESTATE = "UPDATE nodes SET journal = '' WHERE node_id = $1 AND incarnation = $2 AND state IN ('dead', 'left')"
-_NODES = (
-    f"SELECT node_id, incarnation, state, coalesce(lease_until - {PG_NOW}, 'infinity'), journal FROM nodes "
-    "ORDER BY node_id, incarnation"
+_FORGET_ESTATE = (
+    "UPDATE nodes SET journal = '' "
+    "WHERE node_id = $1 AND incarnation = $2 AND state IN ('dead', 'left') AND journal = $3"
+)
+_ROW = f"SELECT node_id, incarnation, state, coalesce(lease_until - {PG_NOW}, 'infinity'), journal FROM nodes"
+_NODES = f"{_ROW} ORDER BY node_id, incarnation"
+_LIVING = f"{_ROW} WHERE {LIVING} ORDER BY node_id, incarnation"
+_RUNS = f"{_ROW} JOIN unnest($1::text[], $2::int8[]) AS v(node, run) ON node_id = v.node AND incarnation = v.run"
+_PRUNE = (
+    "DELETE FROM nodes WHERE (node_id, incarnation) IN (SELECT node_id, incarnation FROM nodes "
+    "WHERE state IN ('dead', 'left') AND journal = '' "
+    f"AND (lease_until IS NULL OR lease_until <= {PG_NOW} - $1::float8) LIMIT $2 FOR UPDATE SKIP LOCKED)"
 )
 _IS_UP = "SELECT 1 FROM nodes WHERE node_id = $1 AND incarnation = $2 AND state = 'up'"
 
@@ -169,7 +189,10 @@ class PostgresDatabase:
             live: float | None = await connection.fetchval(_LIVE_RUN, node)
             if live is not None:
                 return 0, max(live, 0.01)
-            return await connection.fetchval(_REGISTER, node, lease_s, journal), 0.0
+            incarnation: int | None = await connection.fetchval(_REGISTER, node, lease_s, journal)
+            if incarnation is None:
+                raise Corrupt(NO_COUNTER)
+            return incarnation, 0.0
 
         return await self._pool.run(work, transaction="BEGIN")
 
@@ -185,8 +208,12 @@ class PostgresDatabase:
         return sorted(NodeAddress(NodeId(node), Incarnation(run)) for node, run in rows)
 
     async def bury(self, address: NodeAddress) -> bool:
-        status = await self._pool.run(lambda connection: connection.execute(_BURY, *address), lane="judge")
-        return affected(status) == 1
+        async def work(connection: Any) -> bool:
+            if affected(await connection.execute(_BURY, *address)) == 1:
+                return True
+            return bool(await connection.fetchval(_IS_PRUNED, *address))
+
+        return await self._pool.run(work, lane="judge")
 
     async def evict(self, suspects: Collection[NodeAddress], side: Collection[NodeAddress]) -> list[NodeAddress]:
         given = (*_addresses(suspects), *_addresses(side))
@@ -203,9 +230,26 @@ class PostgresDatabase:
     async def close_estate(self, owner: NodeAddress) -> None:
         await self._pool.run(lambda connection: connection.execute(_CLOSE_ESTATE, *owner))
 
+    async def forget_estate(self, estate: Estate) -> bool:
+        given = (*estate.owner, estate.journal)
+        return affected(await self._pool.run(lambda connection: connection.execute(_FORGET_ESTATE, *given))) == 1
+
     async def nodes(self) -> list[NodeRow]:
-        rows = await self._pool.run(lambda connection: connection.fetch(_NODES))
-        return [NodeRow(NodeId(node), Incarnation(run), *rest) for node, run, *rest in rows]
+        return _node_rows(await self._pool.run(lambda connection: connection.fetch(_NODES)))
+
+    async def living(self) -> list[NodeRow]:
+        return _node_rows(await self._pool.run(lambda connection: connection.fetch(_LIVING)))
+
+    async def runs(self, of: Sequence[NodeAddress]) -> tuple[list[NodeRow], int]:
+        async def work(connection: Any) -> tuple[list[NodeRow], int]:
+            rows = _node_rows(await connection.fetch(_RUNS, *_addresses(of)))
+            return rows, await connection.fetchval(NEWEST_RUN) or 0
+
+        return await self._pool.run(work)
+
+    async def prune_nodes(self, kept_s: float, limit: int) -> int:
+        status = await self._pool.run(lambda connection: connection.execute(_PRUNE, kept_s, limit), lane="judge")
+        return affected(status)
 
     # ---- fenced state ----
 
@@ -295,8 +339,17 @@ class PostgresDatabase:
         rows = await self._pool.run(lambda connection: connection.fetch(_statements(mapping).read, keys))
         return [_row(row) for row in rows]
 
+    async def count_owned(self, mapping: Mapping, owner: NodeAddress) -> int:
+        statement = _statements(mapping).count_owned
+        found: int = await self._pool.run(lambda connection: connection.fetchval(statement, *owner))
+        return found
+
     async def orphans(self, mapping: Mapping, limit: int, after: str) -> list[str]:
         rows = await self._pool.run(lambda connection: connection.fetch(_statements(mapping).unowned, limit, after))
+        return [row[0] for row in rows]
+
+    async def strays(self, mapping: Mapping, limit: int, after: str) -> list[str]:
+        rows = await self._pool.run(lambda connection: connection.fetch(_statements(mapping).strays, limit, after))
         return [row[0] for row in rows]
 
     # ---- reminders ----
@@ -412,6 +465,10 @@ def _of_keys(batch: Batch, keys: Collection[str]) -> Batch:
         _only(batch.versions, some),
         [_only(column, some) for column in batch.columns],
     )
+
+
+def _node_rows(rows: Sequence[Any]) -> list[NodeRow]:
+    return [NodeRow(NodeId(node), Incarnation(run), *rest) for node, run, *rest in rows]
 
 
 def _addresses(nodes: Collection[NodeAddress]) -> tuple[list[str], list[int]]:

@@ -15,6 +15,9 @@ BASE_COLUMNS = ("epoch", "state_epoch", "state_version", "owner_node", "owner_in
 """Columns that every row read begins with, after its key; `next_seq`, `head`, `open_facts` and the state follow."""
 
 
+NO_COUNTER = "table counters lacks the number of the newest run: put it back, no lower than any that was given out"
+
+
 class Row(NamedTuple):
     """An entity as it is stored; `values` are the mapping's columns."""
 
@@ -138,14 +141,17 @@ class Database(Protocol):
         ...
 
     async def register_node(self, node: str, lease_s: float | None, journal: str) -> tuple[int, float]:
-        """The new incarnation and 0.0, or 0 and how long an earlier run's lease still holds."""
+        """The new incarnation and 0.0, or 0 and how long an earlier run's lease still holds. Raises `Corrupt` where
+        the counter of incarnations is gone."""
         ...
 
     async def renew_lease(self, me: NodeAddress, lease_s: float) -> bool: ...
 
     async def bury_expired(self, spare: Sequence[str], grace_s: float) -> list[NodeAddress]: ...
 
-    async def bury(self, address: NodeAddress) -> bool: ...
+    async def bury(self, address: NodeAddress) -> bool:
+        """Whether that run is over now, which one that was issued and has no row is, too."""
+        ...
 
     async def evict(self, suspects: Collection[NodeAddress], side: Collection[NodeAddress]) -> list[NodeAddress]: ...
 
@@ -155,7 +161,17 @@ class Database(Protocol):
 
     async def close_estate(self, owner: NodeAddress) -> None: ...
 
+    async def forget_estate(self, estate: Estate) -> bool: ...
+
     async def nodes(self) -> list[NodeRow]: ...
+
+    async def living(self) -> list[NodeRow]: ...
+
+    async def runs(self, of: Sequence[NodeAddress]) -> tuple[list[NodeRow], int]:
+        """The rows of these runs that are kept, and the highest incarnation that was issued."""
+        ...
+
+    async def prune_nodes(self, kept_s: float, limit: int) -> int: ...
 
     async def claim(
         self,
@@ -185,8 +201,14 @@ class Database(Protocol):
 
     async def read(self, mapping: Mapping, keys: Sequence[str]) -> list[Row]: ...
 
+    async def count_owned(self, mapping: Mapping, owner: NodeAddress) -> int: ...
+
     async def orphans(self, mapping: Mapping, limit: int, after: str) -> list[str]:
         """Keys after `after` of a mapping that has `live` or facts."""
+        ...
+
+    async def strays(self, mapping: Mapping, limit: int, after: str) -> list[str]:
+        """Keys after `after` of a mapping that has `here`."""
         ...
 
     async def set_reminder(self, mapping: Mapping, reminder: ReminderRow) -> bool:

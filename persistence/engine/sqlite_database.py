@@ -13,6 +13,7 @@ from typing import Any, Final
 from persistence.engine import identity
 from persistence.engine.mapping import Mapping
 from persistence.engine.rows import (
+    NO_COUNTER,
     Batch,
     Claimed,
     Ends,
@@ -32,6 +33,7 @@ from persistence.engine.statements import (
     CHUNK_INSERT_SQLITE,
     CHUNKS_FROM,
     CHUNKS_TAIL,
+    NEWEST_RUN,
     REMINDER_DROP,
     REMINDER_SET_SQLITE,
     REMINDER_UNSET_SQLITE,
@@ -39,8 +41,9 @@ from persistence.engine.statements import (
     SQLITE_NOW,
     SqliteStatements,
 )
+from persistence.engine.tables import INCARNATION, LIVING
 from persistence.engine.urls import Address
-from server.errors import Unavailable
+from server.errors import Corrupt, Unavailable
 from server.eventlog.ports import Append, Chunk, Seal
 from server.eventlog.sealing import replaces
 from server.ids import Incarnation, NodeAddress, NodeId
@@ -58,10 +61,14 @@ _BURY_RUNS = (
     f"AND (state = 'left' OR lease_until IS NULL OR lease_until <= {SQLITE_NOW})"
 )
 _LIVE_RUN = f"SELECT max(lease_until) - {SQLITE_NOW} FROM nodes WHERE node_id = ? AND state IN ('up', 'evicting')"
+# The counter alone decides; rows that were put there in another way are not below it.
+_ISSUE = (
+    "UPDATE counters SET value = 1 + max(value, (SELECT coalesce(max(incarnation), 0) FROM nodes)) "
+    f"WHERE name = '{INCARNATION}' RETURNING value"
+)
 _REGISTER = (
     "INSERT INTO nodes (node_id, incarnation, state, lease_until, journal, database) "
-    f"SELECT ?, coalesce(max(incarnation), 0) + 1, 'up', {SQLITE_NOW} + ?, ?, (SELECT uuid FROM database_identity) "
-    "FROM nodes RETURNING incarnation"
+    f"VALUES (?, ?, 'up', {SQLITE_NOW} + ?, ?, (SELECT uuid FROM database_identity))"
 )
 _RENEW = f"UPDATE nodes SET lease_until = {SQLITE_NOW} + ? WHERE node_id = ? AND incarnation = ? AND state = 'up'"
 _IS_EXPIRED = (
@@ -87,10 +94,18 @@ _ESTATES = (
     "AND database IN ('', (SELECT uuid FROM database_identity))"
 )
 _CLOSE_ESTATE = "UPDATE nodes SET journal = '' WHERE node_id = ? AND incarnation = ? AND state IN ('dead', 'left')"
-_NODES = (
-    f"SELECT node_id, incarnation, state, coalesce(lease_until - {SQLITE_NOW}, 9e999), journal FROM nodes "
-    "ORDER BY node_id, incarnation"
+_FORGET_ESTATE = (
+    "UPDATE nodes SET journal = '' WHERE node_id = ? AND incarnation = ? AND state IN ('dead', 'left') AND journal = ?"
 )
+_ROW = f"SELECT node_id, incarnation, state, coalesce(lease_until - {SQLITE_NOW}, 9e999), journal FROM nodes"
+_NODES = f"{_ROW} ORDER BY node_id, incarnation"
+_LIVING = f"{_ROW} WHERE {LIVING} ORDER BY node_id, incarnation"
+_RUN = f"{_ROW} WHERE node_id = ? AND incarnation = ?"
+_DONE = (
+    "SELECT rowid FROM nodes WHERE state IN ('dead', 'left') AND journal = '' "
+    f"AND (lease_until IS NULL OR lease_until <= {SQLITE_NOW} - ?) LIMIT ?"
+)
+_PRUNE = f"DELETE FROM nodes WHERE rowid IN ({_DONE})"
 _IS_UP = "SELECT 1 FROM nodes WHERE node_id = ? AND incarnation = ? AND state = 'up'"
 
 _REMINDER_DROP = REMINDER_DROP.format(*"??????")
@@ -141,7 +156,11 @@ class SqliteDatabase:
             live = connection.execute(_LIVE_RUN, (node,)).fetchone()[0]
             if live is not None:
                 return 0, max(live, 0.01)
-            return connection.execute(_REGISTER, (node, lease_s, journal)).fetchall()[0][0], 0.0
+            issued = connection.execute(_ISSUE).fetchall()
+            if not issued:
+                raise Corrupt(NO_COUNTER)
+            connection.execute(_REGISTER, (node, issued[0][0], lease_s, journal)).close()
+            return issued[0][0], 0.0
 
         # Through to the disk: an incarnation, once handed out, is never issued again.
         return await self._file.write(work, through=True)
@@ -161,7 +180,13 @@ class SqliteDatabase:
         return sorted(NodeAddress(NodeId(node), Incarnation(run)) for node, run in rows)
 
     async def bury(self, address: NodeAddress) -> bool:
-        return await self._file.write(lambda connection: connection.execute(_BURY, address).rowcount == 1)
+        def work(connection: sqlite3.Connection) -> bool:
+            if connection.execute(_BURY, address).rowcount == 1:
+                return True
+            newest = connection.execute(NEWEST_RUN).fetchall()
+            return bool(newest) and 0 < address.incarnation <= newest[0][0]
+
+        return await self._file.write(work)
 
     async def evict(self, suspects: Collection[NodeAddress], side: Collection[NodeAddress]) -> list[NodeAddress]:
         wanted = sorted(set(suspects) - set(side))
@@ -188,9 +213,29 @@ class SqliteDatabase:
     async def close_estate(self, owner: NodeAddress) -> None:
         await self._file.write(lambda connection: connection.execute(_CLOSE_ESTATE, owner).rowcount)
 
+    async def forget_estate(self, estate: Estate) -> bool:
+        given = (*estate.owner, estate.journal)
+        return await self._file.write(lambda connection: connection.execute(_FORGET_ESTATE, given).rowcount == 1)
+
     async def nodes(self) -> list[NodeRow]:
-        rows = await self._file.read(lambda connection: connection.execute(_NODES).fetchall())
-        return [NodeRow(NodeId(node), Incarnation(run), *rest) for node, run, *rest in rows if type(run) is int]
+        return _node_rows(await self._file.read(lambda connection: connection.execute(_NODES).fetchall()))
+
+    async def living(self) -> list[NodeRow]:
+        return _node_rows(await self._file.read(lambda connection: connection.execute(_LIVING).fetchall()))
+
+    async def runs(self, of: Sequence[NodeAddress]) -> tuple[list[NodeRow], int]:
+        def work(connection: sqlite3.Connection) -> tuple[list[NodeRow], int]:
+            rows = [row for node in of for row in connection.execute(_RUN, node)]
+            newest = connection.execute(NEWEST_RUN).fetchall()
+            return _node_rows(rows), newest[0][0] if newest else 0
+
+        return await self._file.read(work)
+
+    async def prune_nodes(self, kept_s: float, limit: int) -> int:
+        # Every node asks now and then: the write lock is for when there is something to delete.
+        if not await self._file.read(lambda connection: connection.execute(_DONE, (kept_s, 1)).fetchall()):
+            return 0
+        return await self._file.write(lambda connection: connection.execute(_PRUNE, (kept_s, limit)).rowcount)
 
     # ---- fenced state ----
 
@@ -265,9 +310,21 @@ class SqliteDatabase:
         rows = await self._file.read(lambda connection: _fetch(connection, _statements(mapping).read, keys))
         return [_row(row) for row in rows]
 
+    async def count_owned(self, mapping: Mapping, owner: NodeAddress) -> int:
+        statement = _statements(mapping).count_owned
+        rows = await self._file.read(lambda connection: connection.execute(statement, owner).fetchall())
+        found: int = rows[0][0]
+        return found
+
     async def orphans(self, mapping: Mapping, limit: int, after: str) -> list[str]:
         rows = await self._file.read(
             lambda connection: connection.execute(_statements(mapping).unowned, (limit, after)).fetchall()
+        )
+        return [key for (key,) in rows]
+
+    async def strays(self, mapping: Mapping, limit: int, after: str) -> list[str]:
+        rows = await self._file.read(
+            lambda connection: connection.execute(_statements(mapping).strays, (limit, after)).fetchall()
         )
         return [key for (key,) in rows]
 
@@ -367,6 +424,10 @@ class SqliteDatabase:
         if end is None:
             return None
         return Ends(end[0], end[1], [Chunk(first, last, bool(sealed), data) for first, last, sealed, data in found])
+
+
+def _node_rows(rows: Sequence[Any]) -> list[NodeRow]:
+    return [NodeRow(NodeId(node), Incarnation(run), *rest) for node, run, *rest in rows if type(run) is int]
 
 
 def _write_rows(batch: Batch) -> list[tuple[Any, ...]]:

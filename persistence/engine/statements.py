@@ -5,15 +5,18 @@ protocol (rules 3, 4 and 7 in docs/guarantees.md), and they should be read as wh
 gets. Names come from the tables, never from input.
 """
 
+from collections.abc import Sequence
 from typing import Final, Literal
 
 from sqlalchemy import JSON, BigInteger, Boolean, Column, Double, Integer, LargeBinary, Table, Text
 
 from persistence.engine.mapping import Mapping
 from persistence.engine.rows import BASE_COLUMNS, has_facts, has_log, written
+from persistence.engine.tables import INCARNATION
 
 PG_NOW: Final = "extract(epoch from clock_timestamp())::float8"
 SQLITE_NOW: Final = "((julianday('now') - 2440587.5) * 86400.0)"
+NEWEST_RUN: Final = f"SELECT value FROM counters WHERE name = '{INCARNATION}'"
 
 _ARRAYS: Final = (
     (JSON, "text"),
@@ -52,10 +55,14 @@ def _select_list(mapping: Mapping, empty: Literal["''::bytea", "x''"]) -> str:
     return ", ".join(names)
 
 
-def _unowned(mapping: Mapping, of_kind: str, limit: str, after: str) -> str:
-    """Keys of entities that live on by themselves or have open facts, and whose owner does not live; empty for a kind
-    of which none does. An index with this very condition makes it cheap."""
-    wanted = [*([mapping.live] if mapping.live else []), *(["open_facts"] if has_facts(mapping) else [])]
+def _live(mapping: Mapping) -> list[str]:
+    """Conditions of entities that live on by themselves, or have open facts."""
+    return [*([mapping.live] if mapping.live else []), *(["open_facts"] if has_facts(mapping) else [])]
+
+
+def _unowned(mapping: Mapping, of_kind: str, wanted: Sequence[str], limit: str, after: str) -> str:
+    """Keys of entities of which one of the conditions `wanted` holds, and whose owner does not live; empty where there
+    are none. An index with this very condition makes it cheap."""
     if not wanted:
         return ""
     condition = " OR ".join(f"({some})" for some in wanted)
@@ -66,6 +73,27 @@ def _unowned(mapping: Mapping, of_kind: str, limit: str, after: str) -> str:
         "AND o.incarnation = t.owner_incarnation AND o.state IN ('up', 'evicting'))) "
         f"ORDER BY t.{mapping.key} LIMIT {limit}"
     )
+
+
+def _over(table: str, journals: str) -> str:
+    """The condition that the owner of a row of `table` is over, and that its journal is closed or among `journals`.
+
+    A run that is over and whose journal is closed is pruned from `nodes`, so an owner without a row is over too, if
+    its incarnation was issued. Asking the counter for that is no formality: an update that waited for the row's lock
+    sees the row's newest owner, and `nodes` as it was before (PostgreSQL looks again at the locked row only). A run
+    that registered meanwhile has no row in that picture, and its incarnation is above the counter there: it keeps
+    what it has.
+    """
+    run = f"SELECT 1 FROM nodes AS o WHERE o.node_id = {table}.owner_node AND o.incarnation = {table}.owner_incarnation"
+    return (
+        f"EXISTS ({run} AND o.state IN ('dead', 'left') AND (o.journal = '' OR {journals})) "
+        f"OR (NOT EXISTS ({run}) AND {table}.owner_incarnation <= ({NEWEST_RUN}))"
+    )
+
+
+def _count_owned(mapping: Mapping, of_kind: str, node: str, run: str) -> str:
+    table = mapping.table.name
+    return f"SELECT count(*) FROM {table} AS t WHERE {of_kind}t.owner_node = {node} AND t.owner_incarnation = {run}"
 
 
 class PostgresStatements:
@@ -93,9 +121,7 @@ class PostgresStatements:
         self.claim = f"{claim} AND t.owner_node IS NULL RETURNING {rows}"
         self.take_over = (
             f"{claim} AND ((t.owner_node = $3 AND t.owner_incarnation = $4) "
-            "OR EXISTS (SELECT 1 FROM nodes AS o WHERE o.node_id = t.owner_node "
-            "AND o.incarnation = t.owner_incarnation AND o.state IN ('dead', 'left') "
-            f"AND (o.journal = '' OR $5::text[] IS NULL OR o.journal = ANY($5)))) RETURNING {rows}"
+            f"OR {_over('t', '$5::text[] IS NULL OR o.journal = ANY($5)')}) RETURNING {rows}"
         )
         self.read = f"SELECT {rows} FROM {table} AS t WHERE {of_kind}t.{key} = ANY($1::text[]) ORDER BY t.{key}"
         columns = written(mapping)
@@ -132,7 +158,9 @@ class PostgresStatements:
             f"SELECT t.{key}, t.epoch, t.owner_node, t.owner_incarnation FROM {table} AS t "
             f"WHERE {of_kind}t.{key} = ANY($1::text[])"
         )
-        self.unowned = _unowned(mapping, of_kind, "$1", "$2")
+        self.unowned = _unowned(mapping, of_kind, _live(mapping), "$1", "$2")
+        self.strays = _unowned(mapping, of_kind, [mapping.here] if mapping.here else [], "$1", "$2")
+        self.count_owned = _count_owned(mapping, of_kind, "$1", "$2")
         # kind, key, name, epoch, number, due_ms. A claim or a move that has the entity's row already is
         # waited for, and the epoch is compared after it; one that comes later waits for this statement.
         mine = (
@@ -210,9 +238,7 @@ class SqliteStatements:
             "AND EXISTS (SELECT 1 FROM nodes AS m WHERE m.node_id = ?3 AND m.incarnation = ?4 AND m.state = 'up') "
             "AND (owner_incarnation IS NOT ?4 OR claim_token < ?2) "
             "AND (owner_node IS NULL OR (owner_node = ?3 AND owner_incarnation = ?4) "
-            f"OR EXISTS (SELECT 1 FROM nodes AS o WHERE o.node_id = {table}.owner_node "
-            f"AND o.incarnation = {table}.owner_incarnation AND o.state IN ('dead', 'left') "
-            "AND (o.journal = '' OR ?5 IS NULL OR o.journal IN (SELECT value FROM json_each(?5)))))"
+            f"OR {_over(table, '?5 IS NULL OR o.journal IN (SELECT value FROM json_each(?5))')})"
         )
         self.owned = f"SELECT t.{key} FROM {table} AS t WHERE {of_kind}t.{key} IN (%s) AND t.owner_node IS NOT NULL"
         self.read = f"SELECT {rows} FROM {table} AS t WHERE {of_kind}t.{key} IN (%s) ORDER BY t.{key}"
@@ -241,7 +267,9 @@ class SqliteStatements:
             f"SELECT t.{key}, t.epoch, t.owner_node, t.owner_incarnation FROM {table} AS t "
             f"WHERE {of_kind}t.{key} IN (%s)"
         )
-        self.unowned = _unowned(mapping, of_kind, "?1", "?2")
+        self.unowned = _unowned(mapping, of_kind, _live(mapping), "?1", "?2")
+        self.strays = _unowned(mapping, of_kind, [mapping.here] if mapping.here else [], "?1", "?2")
+        self.count_owned = _count_owned(mapping, of_kind, "?1", "?2")
         self.is_at = f"SELECT 1 FROM {table} WHERE {of_kind}{key} = ? AND epoch = ?"
         if logged:
             self._log(mapping, table, key, of_kind, sets)

@@ -1,10 +1,12 @@
 """The engine's tables. Each of `migrations/versions` makes a part of them.
 
-`nodes` holds every run of every node that ever was; its rows are never deleted, and neither are
-rows of owned entities by the store: an epoch or an incarnation, once issued, is never issued
-again. Numbers are 64 bits; `lease_until` is in seconds since 1970 on the store's own clock;
-`journal` is where a run keeps what is not stored yet, empty if there is no such place; `database` is the identity
-of the database in which it registered, empty for runs of versions that knew none. `database_identity` has one row.
+`nodes` holds the runs of nodes that live or whose journals are open: one that is over and whose journal is
+closed is pruned (`statements.py` says why its entities can be claimed all the same). The number of the newest
+run stands in `counters`, and rows of owned entities are never deleted by the store: an epoch or an
+incarnation, once issued, is never issued again. Numbers are 64 bits; `lease_until` is in seconds since 1970
+on the store's own clock; `journal` is where a run keeps what is not stored yet, empty if there is no such place;
+`database` is the identity of the database in which it registered, empty for runs of versions that knew none.
+`database_identity` has one row.
 """
 
 from typing import Any, Final
@@ -27,7 +29,7 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA_VERSION: Final = "0007"
+SCHEMA_VERSION: Final = "0008"
 """The newest migration of the engine: the one that `SqlStore.open` asks for."""
 VERSION_TABLE: Final = "alembic_version"
 """The table that says which of the engine's migrations was applied last. Of application `clans` it
@@ -88,6 +90,11 @@ def facts() -> "Column[bool]":
     return Column("open_facts", Boolean, nullable=False, server_default=false())
 
 
+LIVING: Final = "state IN ('up', 'evicting')"
+LEFT_A_JOURNAL: Final = "state IN ('dead', 'left') AND journal <> ''"
+INCARNATION: Final = "incarnation"
+"""The counter of runs."""
+
 nodes = Table(
     "nodes",
     metadata,
@@ -98,6 +105,10 @@ nodes = Table(
     Column("journal", Text, nullable=False, server_default=text("''")),
     Column("database", Text, nullable=False, server_default=text("''")),
     CheckConstraint("state IN ('up', 'evicting', 'dead', 'left')", name="state"),
+    Index("ix_nodes_living", "node_id", postgresql_where=text(LIVING), sqlite_where=text(LIVING)),
+    Index(
+        "ix_nodes_left_a_journal", "node_id", postgresql_where=text(LEFT_A_JOURNAL), sqlite_where=text(LEFT_A_JOURNAL)
+    ),
 )
 
 database_identity = Table(
@@ -109,6 +120,14 @@ database_identity = Table(
     Column("place", Text, nullable=False),
     CheckConstraint("single = 1", name="single"),
 )
+
+counters = Table(
+    "counters",
+    metadata,
+    Column("name", KeyText, primary_key=True),
+    Column("value", BigInteger, nullable=False),
+)
+"""Numbers that only rise. `incarnation`: the newest run of any node."""
 
 actors = Table(
     "actors",

@@ -67,6 +67,7 @@ class MatchMapping:
     columns: tuple[str, ...] = (*_STATE_FIELDS, *_OPTION_FIELDS, "team_scores")
     children: Children | None = ParticipantRows()
     live: str | None = tables.LIVE_MATCH
+    here: str | None = None
 
     def encode(self, states: Sequence[Any]) -> Columns:
         columns: Columns = [list(map(get, states)) for get in _GETTERS]

@@ -64,6 +64,7 @@ class PlayerMapping:
     columns: tuple[str, ...] = (*("current_match" if name == "match" else name for name in _FIELDS), "recent")
     children: Children | None = None
     live: str | None = None
+    here: str | None = tables.PLAYER_HERE
 
     def encode(self, states: Sequence[Any]) -> Columns:
         whole = list(zip(*map(astuple, states), strict=True))

@@ -21,6 +21,8 @@ LIVE_MATCH: Final = "next_seq > 1 AND (phase <> 'ended' OR owner_node IS NOT NUL
 """A match that was created and is not over: it lives on with nobody calling it."""
 LIVE_OR_OPEN: Final = f"({LIVE_MATCH}) OR (open_facts)"
 """The condition by which matches without a living owner are looked for (`persistence.engine.statements`)."""
+PLAYER_HERE: Final = "status <> 'offline' OR current_match <> ''"
+"""A player who is connected or in a match, or was when the node died (`game.player.rules.is_here`)."""
 
 players = Table(
     "players",
@@ -42,6 +44,7 @@ players = Table(
     Column("recent", LargeBinary),
     facts(),
     Index("ix_players_open_facts", "player_id", postgresql_where=text("open_facts"), sqlite_where=text("open_facts")),
+    Index("ix_players_here", "player_id", postgresql_where=text(PLAYER_HERE), sqlite_where=text(PLAYER_HERE)),
 )
 
 matches = Table(

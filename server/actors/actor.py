@@ -94,6 +94,11 @@ class Actor(Generic[S]):
     """Whether it is to be in memory even if nobody calls it, for as long as the store says that it
     is not over: slot owners wake it when its node is gone."""
 
+    strays_after_s: ClassVar[float | None] = None
+    """Seconds after the death of a node after which the actors of this kind that it left, and whose rows say that
+    somebody is here (`here` of their mapping), are woken though nobody calls them: so that `activated` sees that
+    nobody is. None: they are left as they are until the next call."""
+
     __slots__ = ("context", "state")
 
     state: S

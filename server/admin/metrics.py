@@ -59,6 +59,7 @@ _HELP = {
     "adopted_total": "Entities whose newest state came from the crash journal of an owner that is gone.",
     "takeovers_total": "Entities taken over from an owner that had not given them up.",
     "takeovers_unread_total": "Entities taken over although their owner's crash journal could not be read.",
+    "waiting": "Actors called here that wait for the journal of a dead run, by that run; of many, some as `other`.",
     "migrations_total": "Activations that went to another node with their state.",
     "migrations_failed_total": "Migrations that ended without the target taking over.",
     "migration_pause_seconds": "Time for which a migrating activation took no calls.",
@@ -90,7 +91,7 @@ _HELP = {
 
 class MetricsCollector(Collector):
     """Turns one `Metrics` into families: names ending in `_total` are counters, `Histogram`s
-    histograms, a mapping of close codes a labelled counter, everything else a gauge."""
+    histograms, a mapping of close codes a labelled counter, one of runs a labelled gauge, everything else a gauge."""
 
     def __init__(self, metrics: Metrics, node: str) -> None:
         self._metrics, self._node = metrics, node
@@ -111,6 +112,11 @@ class MetricsCollector(Collector):
             histogram = HistogramMetricFamily(full, text, labels=["node"])
             histogram.add_metric([self._node], _buckets(value), value.total)
             yield histogram
+        elif isinstance(value, dict) and not name.endswith("_total"):
+            gauge = GaugeMetricFamily(full, text, labels=["node", "run"])
+            for run, count in sorted(value.items()):
+                gauge.add_metric([self._node, run], count)
+            yield gauge
         elif isinstance(value, dict):
             counter = CounterMetricFamily(full, text, labels=["node", "code"])
             for code, count in sorted(value.items(), key=lambda item: str(item[0])):

@@ -30,7 +30,7 @@ from server.errors import Corrupt, Fenced, GarrisonError, Moved, NotFound, Overl
 from server.eventlog.ports import StoredLog
 from server.ids import ActorId, NodeAddress, key_of, kind_of
 from server.runtime.backoff import backoff_s
-from server.storage.ports import Absent, Owned
+from server.storage.ports import Absent, Elsewhere, Owned
 
 log = structlog.get_logger(__name__)
 CLOSE_BATCH: Final = 500
@@ -173,19 +173,24 @@ class Catalog:
         """Claim, waiting while the owner is gone from the view but not yet dead in the store."""
         clock, current = self._services.clock, self._current
         deadline = clock.now() + self._services.settings.actors.call_timeout_s
+        self._takeover.check(identity)
         for attempt in range(1_000):
             result = await self._claimer.claim(kind, identity, make)
+            if not isinstance(result, Elsewhere):
+                self._takeover.claimed(identity)
             if isinstance(result, Owned):
                 return result
             if isinstance(result, Absent):
                 raise NotMade(f"no {kind} {key_of(identity)}")
             if current.view.has(result.owner) and result.owner != current.me:
+                self._takeover.claimed(identity)
                 raise Moved(str(Location(result.owner, here=True)))
+            self._takeover.refuse(identity, result.owner)
             if clock.now() >= deadline:
                 break
             await asyncio.sleep(0.05 + backoff_s(attempt, self._services.rng, cap_s=0.2))
             await self._takeover.bury(result.owner)
-        raise Unavailable(f"the last owner of {identity} holds its lease yet, or its journal is on another host")
+        raise Unavailable(f"the last owner of {identity} holds its lease yet")
 
     def _born(self, activation: Activation) -> Activation:
         """Let a loaded activation live. Raises what the actor's `activated` raises: it does not live then."""

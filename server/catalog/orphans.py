@@ -122,7 +122,7 @@ class Orphans:
     async def _look_for(self, kind: str) -> bool:
         """Look on where the last look ended, so that what cannot be woken holds nothing else up."""
         for _ in range(self.limits.pages_a_look):
-            page = await self._services.store.orphans(kind, self.limits.page, self._after.get(kind))
+            page = await self._find(kind, self._after.get(kind))
             woken = 0
             for identity in page:
                 if len(self._under_way) >= self.limits.under_way:
@@ -135,6 +135,9 @@ class Orphans:
                 return False
             await asyncio.sleep(woken / self._actors.rebalance_per_s)
         return True
+
+    async def _find(self, kind: str, after: ActorId | None) -> list[ActorId]:
+        return await self._services.store.orphans(kind, self.limits.page, after)
 
     def _consider(self, identity: ActorId) -> bool:
         """Begin to wake `identity` if that is this node's to do now. True if it is being woken."""

@@ -32,6 +32,7 @@ from server.catalog.queries import NodeReadModel, Queries, QueryResult
 from server.catalog.rebalance import Rebalance
 from server.catalog.reminders import Reminders
 from server.catalog.services import CurrentView, Services, StorageParts
+from server.catalog.strays import Strays
 from server.catalog.telling import Telling
 from server.cluster.view import View
 from server.directory.directory import Directory
@@ -93,6 +94,7 @@ class ActorSystem:
         self.orphans = Orphans(services, current, catalog=catalog, calls=self.dispatcher)
         self.telling = Telling(services, calls=self.dispatcher, methods=self._methods)
         self.look_for_facts = self.telling.look
+        self.strays = Strays(services, current, catalog=catalog, calls=self.dispatcher)
 
     def observe(self, kind: str, observer: Observer) -> None:
         """Tell `observer` each change of an actor of `kind` on this node, at the end of the turn that made it; see
@@ -113,6 +115,8 @@ class ActorSystem:
             self.supervisor.spawn(self.reminders.run(), "reminders")
         if self.orphans.wanted:
             self.supervisor.spawn(self.orphans.run(), "orphans")
+        if self.strays.wanted:
+            self.supervisor.spawn(self.strays.run(), "strays")
 
     async def stop(self, deadline: float) -> None:
         """End all activations: moved, or stored and released. Returns by `deadline`; `unstored` counts what

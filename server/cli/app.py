@@ -32,6 +32,7 @@ OPERATORS: Final[Mapping[str, str]] = {
     "token": "server.cli.token:register",
     "status": "server.cli.status:register",
     "drain": "server.cli.drain:register",
+    "forget": "server.cli.forget:register",
     "log": "server.cli.log:register",
 }
 LABORATORY: Final = "server.lab.commands:COMMANDS"

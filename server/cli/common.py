@@ -65,12 +65,13 @@ def print_json(document: bytes) -> None:
 
 def out() -> Console:
     """Standard output, for people. Into a pipe or a file a table is as wide as it needs to be."""
-    return PlainConsole(file=sys.stdout, highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 240)
+    width = None if sys.stdout.isatty() else 240
+    return PlainConsole(file=sys.stdout, highlight=False, emoji=False, soft_wrap=True, width=width)
 
 
 def err() -> Console:
     """Standard error: progress."""
-    return PlainConsole(file=sys.stderr, highlight=False, soft_wrap=True)
+    return PlainConsole(file=sys.stderr, highlight=False, emoji=False, soft_wrap=True)
 
 
 def program() -> str:

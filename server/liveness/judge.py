@@ -10,6 +10,7 @@ and `undertaker.py` tells it. So a node that only the store has lost would stay 
 nobody: its neighbours take it out, and tell it when it asks.
 """
 
+import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from random import Random
 from typing import Final
@@ -43,6 +44,10 @@ class JudgeLimits(msgspec.Struct, frozen=True):
     whether the neighbours' processes are still there."""
     ask_store_s: float = 2.0
     """Pause between questions to the store about all runs."""
+    prune_s: float = 30.0
+    """Pause before each look for rows of runs that are over and of which nothing is left to do."""
+    kept_s: float = 60.0
+    """Time for which such a row is kept after its lease, for whoever looks into the store."""
     unreached_s: float = 5.0
     """Age of a live lease that gossip does not know before it is told, at least two periods of a lease."""
     asked: int = 3
@@ -102,6 +107,7 @@ class Judge:
         """Look at the journals and, with `asks_store`, at the store, again and again."""
         if self._journal is not None:
             supervisor.every(self._limits.look_s, self._look_at_journals, "journals")
+        supervisor.spawn(self._prune(), "prune")
         if self._settings.store.lease and asks_store:
             supervisor.every(self._limits.ask_store_s, self._ask_store, "store's nodes")
 
@@ -149,22 +155,37 @@ class Judge:
     # ---- the store ----
 
     async def _ask_store(self) -> None:
-        """Compare the store's runs with gossip: who is dead there leaves the view, since what it owned is free."""
+        """Compare the store's runs with gossip: who is dead there leaves the view, since what it owned is free.
+        Asked for are the living; of the view's members only those that are not among these. However many runs there
+        were, what is read is of the size of the cluster."""
+        members = list(self._neighbourhood.view.addresses)  # before asking: who joins meanwhile is in no answer
+        assert self._me is not None, "start first"
         try:
-            rows = await self._nodes.nodes()
+            living = await self._nodes.living()
+            alive = {NodeAddress(row.node, row.incarnation) for row in living}
+            doubtful = sorted({self._me, *members} - alive)
+            runs = await self._nodes.runs(doubtful) if doubtful else {}
         except Unavailable:
             if not self._lease.holds():
                 await self._ask_others()
             return
-        dead = {NodeAddress(row.node, row.incarnation) for row in rows if row.state == "dead"}
+        dead = {address for address, row in runs.items() if row.state == "dead"}
         if self._me in dead:
             self._verdicts.run_is_over()  # renewals fail, and other statements do not
             return
-        over = [address for address in self._neighbourhood.view.addresses if address in dead]
+        over = [address for address in members if address in dead]
         if over:
             log.warning("dead in the store: out of the view", nodes=[str(address) for address in over])
         self._take_out(over)
-        self._look_for_strangers(rows)
+        self._look_for_strangers(living)
+
+    async def _prune(self) -> None:
+        while True:
+            await asyncio.sleep(self._limits.prune_s)
+            try:
+                await self._undertaker.prune(self._limits.kept_s)
+            except GarrisonError as error:
+                log.debug("runs that are over not forgotten yet", why=error.message)
 
     async def _ask_others(self) -> None:
         """Ask a few others whether this run is over: a node that only the store has lost hears of its burial

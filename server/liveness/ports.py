@@ -51,7 +51,9 @@ class OwnLeaseStore(LeaseStore, Protocol):
 
 
 class NodeStore(LeaseStore, Protocol):
-    """Runs of nodes: one row each, which is never reused."""
+    """Runs of nodes. Incarnations come from a counter that only rises, so that none is issued again. A run that is
+    over and whose journal is closed is *done*: nothing depends on its row, which is pruned. An incarnation that
+    was issued and has no row is that of such a run."""
 
     async def register_node(self, node: NodeId, lease_s: float | None, journal: str = "") -> Incarnation:
         """Issue a new incarnation of `node`, state `up`, its lease running, its journal at `journal`
@@ -68,7 +70,7 @@ class NodeStore(LeaseStore, Protocol):
 
     async def bury(self, address: NodeAddress) -> bool:
         """Set `address` `dead` whatever its lease says: its process is *proven* to be gone.
-        Returns whether it is `dead` now."""
+        Returns whether it is over now."""
         ...
 
     async def evict(self, suspects: Collection[NodeAddress], side: Collection[NodeAddress]) -> list[NodeAddress]:
@@ -91,8 +93,28 @@ class NodeStore(LeaseStore, Protocol):
         """Note that everything in the journal of that run, which is over, is in the store. Idempotent."""
         ...
 
+    async def forget_estate(self, estate: Estate) -> bool:
+        """Give up what that run's journal holds and the store does not: what it owns can be claimed as stored. False
+        where the run is not over with that journal open, so that its return, or whoever closes the estate, may have
+        been faster. The journal itself is left where it is."""
+        ...
+
     async def nodes(self) -> list[NodeRow]:
-        """List every run of every node that is kept, ordered by node and incarnation."""
+        """List every run of every node that is kept, ordered by node and incarnation: for tools. What a node asks
+        regularly is `living` and `runs`, which do not grow with what is over."""
+        ...
+
+    async def living(self) -> list[NodeRow]:
+        """List the runs that are `up` or `evicting`, ordered by node and incarnation."""
+        ...
+
+    async def runs(self, of: Collection[NodeAddress]) -> dict[NodeAddress, NodeRow]:
+        """The rows of these runs; one that was pruned is `dead`, one that was never issued is left out."""
+        ...
+
+    async def prune_nodes(self, kept_s: float, limit: int) -> int:
+        """Delete the rows of runs that are done and whose lease ran out `kept_s` ago or earlier, at most `limit`;
+        returns how many those were. Entities that such a run still owns stay as claimable as before."""
         ...
 
 

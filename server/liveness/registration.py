@@ -84,5 +84,5 @@ class Registration:
 
     async def _earlier_runs(self) -> list[NodeAddress]:
         """Runs of this name that are not over in the store. Raises `Unavailable`."""
-        runs = [row for row in await self._nodes.nodes() if row.node == self._settings.node]
-        return [NodeAddress(row.node, row.incarnation) for row in runs if row.state in ("up", "evicting")]
+        living = await self._nodes.living()
+        return [NodeAddress(row.node, row.incarnation) for row in living if row.node == self._settings.node]

@@ -10,6 +10,7 @@ after: the others may be well, and it the one that was cut off. A wrong judgemen
 is buried cannot renew, and so does not acknowledge.
 """
 
+import asyncio
 from collections.abc import Sequence
 from typing import Final
 
@@ -26,6 +27,10 @@ from server.settings import StoreSettings
 log = structlog.get_logger(__name__)
 MAX_PLACES: Final = 10_000
 """Runs whose journal's place is remembered."""
+PRUNE_AT_ONCE: Final = 500
+"""Rows in a statement that prunes."""
+PRUNE_PAUSE_S: Final = 0.2
+"""Pause between two such statements: renewals of leases want the same rows' table."""
 
 
 class Undertaker:
@@ -75,15 +80,25 @@ class Undertaker:
         if journal is None:
             return []
         if any(owner not in self._places for owner in owners):
-            rows = {NodeAddress(row.node, row.incarnation): row.journal for row in await self._nodes.nodes()}
+            rows = await self._nodes.runs(owners)
             known = self._places if len(self._places) < MAX_PLACES else {}
-            self._places = {**known, **{owner: rows.get(owner, "") for owner in owners}}
+            self._places = {**known, **{owner: rows[owner].journal if owner in rows else "" for owner in owners}}
         proven = [owner for owner in owners if (place := self._places[owner]) and journal.is_dead(owner, place)]
         buried = [owner for owner in proven if await self._nodes.bury(owner)]
         for owner in buried:
             self._metrics.buried_total += 1
             log.warning("node buried: its process is gone", node=str(owner))
         return buried
+
+    async def prune(self, kept_s: float) -> None:
+        """Delete the rows of runs that are done, `kept_s` after their leases. Raises `Unavailable`."""
+        while True:
+            pruned = await self._nodes.prune_nodes(kept_s, PRUNE_AT_ONCE)
+            if pruned:
+                log.info("rows of runs that are over were deleted", count=pruned)
+            if pruned < PRUNE_AT_ONCE:
+                return
+            await asyncio.sleep(PRUNE_PAUSE_S)
 
     async def bury_expired(self) -> None:
         """Bury runs whose lease has run out, if this node may judge; at most once a quarter of a renewal

@@ -88,6 +88,7 @@ class Metrics:
         self.adopted_total = 0
         self.takeovers_total = 0
         self.takeovers_unread_total = 0
+        self.waiting: dict[str, int] = {}
         # moves
         self.migrations_total = 0
         self.migrations_failed_total = 0

@@ -87,11 +87,15 @@ class MemoryDatabase:
         run = self.nodes.get(node)
         return run is not None and run.state == "up"
 
+    def is_pruned(self, node: NodeAddress) -> bool:
+        """Whether that run was there once and has no row any more: it is over, and its journal closed."""
+        return node not in self.nodes and 0 < node.incarnation <= self.last_incarnation
+
 
 class MemoryStore:
     """All three of `server.storage.ports` over a `MemoryDatabase`. `live` says of each kind that lives
     on by itself whether an entity with this state still does (see `Store.orphans`), `facts` of each kind that has
-    facts whether one is open."""
+    facts whether one is open, `here` of each whose states say so whether somebody is here (see `Store.strays`)."""
 
     def __init__(
         self,
@@ -99,10 +103,11 @@ class MemoryStore:
         state_types: Mapping[str, type[msgspec.Struct]],
         live: Mapping[str, Callable[[Any], bool]] | None = None,
         facts: Mapping[str, Callable[[ActorId, Any], bool]] | None = None,
+        here: Mapping[str, Callable[[Any], bool]] | None = None,
     ) -> None:
         self.database = database
         database.facts.update(facts or {})
-        self._live = dict(live or {})
+        self._live, self._here = dict(live or {}), dict(here or {})
         self._decoders = {kind: states.decoder(cls) for kind, cls in state_types.items()}
 
     async def open(self) -> None:
@@ -156,7 +161,7 @@ class MemoryStore:
     async def bury(self, address: NodeAddress) -> bool:
         run = self.database.nodes.get(address)
         if run is None:
-            return False
+            return self.database.is_pruned(address)
         run.state = "dead"
         return True
 
@@ -188,11 +193,34 @@ class MemoryStore:
         if run is not None and run.is_over:
             run.journal = ""
 
+    async def forget_estate(self, estate: Estate) -> bool:
+        run = self.database.nodes.get(estate.owner)
+        if run is None or not run.is_over or not run.journal or run.journal != estate.journal:
+            return False
+        run.journal = ""
+        return True
+
     async def nodes(self) -> list[NodeRow]:
         """Every run of every node, ordered; `lease_left_s` is infinite for one without a lease."""
         now = self.database.clock.boot()
         rows = sorted(self.database.nodes.items(), key=lambda row: row[0])
         return [NodeRow(me.node, me.incarnation, run.state, run.lease_until - now, run.journal) for me, run in rows]
+
+    async def living(self) -> list[NodeRow]:
+        return [row for row in await self.nodes() if row.state in ("up", "evicting")]
+
+    async def runs(self, of: Collection[NodeAddress]) -> dict[NodeAddress, NodeRow]:
+        kept = {NodeAddress(row.node, row.incarnation): row for row in await self.nodes()}
+        pruned = {node: NodeRow(*node, "dead", -inf) for node in of if self.database.is_pruned(node)}
+        return {**pruned, **{node: kept[node] for node in of if node in kept}}
+
+    async def prune_nodes(self, kept_s: float, limit: int) -> int:
+        now, nodes = self.database.clock.boot(), self.database.nodes
+        done = [node for node, run in sorted(nodes.items()) if run.is_over and not run.journal]
+        old = [node for node in done if nodes[node].lease_until == inf or nodes[node].lease_until <= now - kept_s]
+        for node in old[:limit]:
+            del nodes[node]
+        return len(old[:limit])
 
     # ---- fenced state ----
 
@@ -236,7 +264,9 @@ class MemoryStore:
         """Whether a claim must leave `owner` its entity: it is not known dead or gone, or its
         journal cannot be read."""
         run = self.database.nodes.get(owner)
-        if run is None or not run.is_over:
+        if run is None:
+            return not self.database.is_pruned(owner)
+        if not run.is_over:
             return True
         return journals is not None and run.journal != "" and run.journal not in journals
 
@@ -283,6 +313,11 @@ class MemoryStore:
             return "moved"
         return "moved" if (entity.epoch, entity.owner) == (epoch, move.to) else "fenced"
 
+    async def count_owned(self, kind: str, owner: NodeAddress) -> int:
+        self._known(kind)
+        rows = self.database.entities.items()
+        return sum(kind_of(id) == kind and entity.owner == owner for id, entity in rows)
+
     async def orphans(self, kind: str, limit: int, after: ActorId | None = None) -> list[ActorId]:
         self._known(kind)
         if kind not in self._live and kind not in self.database.facts:
@@ -291,9 +326,21 @@ class MemoryStore:
         ids = sorted(id for id in entities if kind_of(id) == kind and (after is None or id > after))
         return [id for id in ids if self._is_orphan(kind, entities[id])][: max(limit, 0)]
 
-    def _is_orphan(self, kind: str, entity: EntityRow) -> bool:
+    async def strays(self, kind: str, limit: int, after: ActorId | None = None) -> list[ActorId]:
+        self._known(kind)
+        here, entities = self._here.get(kind), self.database.entities
+        ids = sorted(id for id in entities if kind_of(id) == kind and (after is None or id > after))
+        unowned = (id for id in ids if here is not None and not self._is_kept(entities[id]))
+        states = ((id, entities[id].state) for id in unowned)
+        found = [id for id, state in states if state is not None and here and here(self._decoders[kind](state))]
+        return found[: max(limit, 0)]
+
+    def _is_kept(self, entity: EntityRow) -> bool:
         run = None if entity.owner is None else self.database.nodes.get(entity.owner)
-        if run is not None and not run.is_over:
+        return run is not None and not run.is_over
+
+    def _is_orphan(self, kind: str, entity: EntityRow) -> bool:
+        if self._is_kept(entity):
             return False
         if entity.open_facts or kind not in self._live:
             return entity.open_facts

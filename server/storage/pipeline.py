@@ -89,7 +89,7 @@ class StoragePipeline:
             )
         self.takeover = Takeover(
             nodes=store, entities=store, undertaker=self.undertaker, journal=journal, settings=settings.journal,
-            state_types=states, clock=clock, metrics=metrics,
+            state_types=states, clock=clock, metrics=metrics, rng=rng,
         )  # fmt: skip
         self.claimer = Claimer(store, settings.actors, metrics, supervisor, logged.__contains__, self.takeover)
 

@@ -153,10 +153,20 @@ class EntityStore(Protocol):
         """Read rows without claiming or inserting; absent ids are left out."""
         ...
 
+    async def count_owned(self, kind: str, owner: NodeAddress) -> int:
+        """How many entities of `kind` that run owns. Reads the whole table: for tools, not for nodes."""
+        ...
+
     async def orphans(self, kind: str, limit: int, after: ActorId | None = None) -> list[ActorId]:
         """List entities of `kind` that live on by themselves, or have open facts, and have no owner that is `up` or
         `evicting`, in id order after `after`: a match that is not over, or that is and has not told all results.
         Empty for a kind of which none does."""
+        ...
+
+    async def strays(self, kind: str, limit: int, after: ActorId | None = None) -> list[ActorId]:
+        """List entities of `kind` whose row says that somebody is here and that have no owner that is `up` or
+        `evicting`, in id order after `after`: a connected player whose node died. Empty for a kind whose mapping
+        has no `here`."""
         ...
 
 

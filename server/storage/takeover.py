@@ -12,9 +12,9 @@ An estate may be closed, and its journal removed, when the store has something n
 estate. Several nodes may do so at once: each step is idempotent.
 
 A journal that cannot be read here belongs to another host. `takeover = wait`: its entities stay with
-their dead owner until its node is back, which reads it. `takeover = lose`: they are taken over
-as stored, and each is counted. A journal that is known to be gone (shared memory after a restart of
-the machine) reads as empty, and damaged.
+their dead owner until its node is back, which reads it (`waiting.py`), or an operator forgets it. `takeover =
+lose`: they are taken over as stored, and each is counted; a journal that nobody has read for long is given
+up. A journal that is known to be gone (shared memory after a restart of the machine) reads as empty, and damaged.
 
 A record of a kind that this program does not have may be one of a newer program, whose nodes read it:
 its estate is not closed here. A record that is no state of its kind, or that the store cannot take, is
@@ -23,6 +23,7 @@ its estate is not closed here. A record that is no state of its kind, or that th
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping
+from random import Random
 from typing import Any, Final
 
 import msgspec
@@ -38,6 +39,7 @@ from server.runtime.metrics import Metrics
 from server.settings import JournalSettings
 from server.storage.journal.ports import Journal, JournalRecord, Recovered
 from server.storage.ports import Change, ClaimResult, EntityStore, Owned
+from server.storage.waiting import Waiting
 from server.wire.codec import UNDECODABLE
 
 log = structlog.get_logger(__name__)
@@ -52,6 +54,9 @@ OWN_SLOTS_ROUNDS: Final = 3
 GIVEN_UP_ROUNDS: Final = 30
 """With `takeover = lose`, rounds after which an estate is closed with a loss: another node may have gone on from
 an older state meanwhile, and never asks."""
+UNREAD_ROUNDS: Final = 600
+"""With `takeover = lose`, rounds after which an estate is closed that no node could read: what its run owned is
+taken over as stored anyway, and its row would stay, and be read, for ever."""
 RETRY_ROUNDS: Final = 10
 """Every so many rounds unusable records are tried again: the store may take them by now."""
 MAX_SENTENCES: Final = 20
@@ -99,8 +104,10 @@ class Takeover:
         state_types: dict[str, type[msgspec.Struct]],
         clock: Clock,
         metrics: Metrics,
+        rng: Random,
     ) -> None:
         self._nodes, self._entities, self._undertaker, self._journal = nodes, entities, undertaker, journal
+        self._waiting = Waiting(rng)
         self._settings, self._clock, self._metrics = settings, clock, metrics
         self._decoders = {kind: states.decoder(cls) for kind, cls in state_types.items()}
         self._seen: list[Estate] = []
@@ -126,7 +133,17 @@ class Takeover:
 
     async def _look(self) -> list[Estate]:
         self._seen = await self._nodes.estates()
+        if self._settings.takeover == "wait":
+            self._waiting.follow((it for it in self._seen if not self._reads(it)), self._clock.now())
+            self._metrics.waiting = self._waiting.counts(self._clock.now())
         return self._seen
+
+    def _reads(self, estate: Estate) -> bool:
+        return self._journal is not None and self._journal.reads(estate.journal)
+
+    def away(self) -> str:
+        """Say which journals cannot be read here while entities wait for them; empty where none does."""
+        return self._waiting.sentence(self._clock.now())
 
     def _estate(self, estate: Estate) -> OpenEstate:
         found = self._open.get(estate)
@@ -136,15 +153,27 @@ class Takeover:
 
     # ---- claims ----
 
+    def check(self, identity: ActorId) -> None:
+        """Raise `Unavailable`, with the time to wait, for an entity that waits for a journal and was asked for lately.
+        Costs a look into an empty dict as long as none does."""
+        if len(self._waiting):
+            self._waiting.check(identity, self._clock.now())
+
+    def refuse(self, identity: ActorId, owner: NodeAddress) -> None:
+        """Raise `Unavailable` if the store says that `owner` has the entity and its journal is away."""
+        self._waiting.refuse(identity, owner, self._clock.now())
+
+    def claimed(self, identity: ActorId) -> None:
+        """Note that the store has given the entity to somebody who is not away."""
+        if len(self._waiting):
+            self._waiting.forget(identity)
+
     def journals(self, kind: str) -> Collection[str] | None:
         """The places whose owners a claim of `kind` may take over from: see `EntityStore.claim`. A run that has
         died since the last look makes the claim wait, and so look again. Logged kinds have nothing in journals."""
         if kind not in self._decoders or self._settings.takeover == "lose":
             return None
-        journal = self._journal
-        if journal is None:
-            return ()
-        return sorted({estate.journal for estate in self._seen if journal.reads(estate.journal)})
+        return sorted({estate.journal for estate in self._seen if self._reads(estate)})
 
     async def adopt(
         self, kind: str, results: dict[ActorId, ClaimResult | Corrupt]
@@ -213,7 +242,7 @@ class Takeover:
         found: dict[ActorId, tuple[OpenEstate, JournalRecord]] = {}
         unread = 0
         for estate in await self._look():
-            if self._journal is None or not self._journal.reads(estate.journal):
+            if not self._reads(estate):
                 unread += 1
                 continue
             opened = self._estate(estate)
@@ -279,12 +308,12 @@ class Takeover:
         self._open.pop(estate, None)
 
     def _is_given_up(self, opened: OpenEstate) -> bool:
-        """True for a journal of this very node that it cannot read any more: with `takeover = lose` nobody
-        waits for it."""
+        """True for a journal that cannot be read, where nobody waits for it (`takeover = lose`): one of this very node
+        that it cannot read any more, and after longer any that nobody has read."""
         estate, own = opened.estate, self._me is not None and opened.estate.owner.node == self._me.node
         if own and opened.rounds == 1:
             log.error("an earlier journal of this node cannot be read", node=str(estate.owner), journal=estate.journal)
-        return own and opened.rounds >= GIVEN_UP_ROUNDS and self._settings.takeover == "lose"
+        return self._settings.takeover == "lose" and opened.rounds >= (GIVEN_UP_ROUNDS if own else UNREAD_ROUNDS)
 
     async def _may_close(self, opened: OpenEstate, activate: Activate) -> bool:
         """Tell whether the store has something newer than each record. What it lacks is activated."""

@@ -41,7 +41,8 @@ from tests.support.databases import (
 )
 from tests.support.waiting import until
 
-OURS = {"nodes", "actors", "log_chunks", "players", "matches", "participants", "reminders", "database_identity"}
+OURS = {"nodes", "counters", "actors", "log_chunks", "players", "matches", "participants", "reminders"}
+OURS |= {"database_identity"}
 ONE = ActorId("wallet/one")
 
 
@@ -178,6 +179,39 @@ def test_reminders_that_are_there_are_kept(empty: str) -> None:
     assert differences(empty) == []
 
 
+def test_going_back_gives_the_older_program_the_runs_that_it_cannot_do_without(empty: str) -> None:
+    """F27: 0008 begins to count where the table is; on the way back entities of pruned owners name a row again, and
+    one more than the highest row is no number that was given out."""
+
+    def run(statement: str) -> list[tuple[Any, ...]]:
+        def work(connection: Connection) -> list[tuple[Any, ...]]:
+            result = connection.execute(text(statement))
+            return [tuple(row) for row in result] if result.returns_rows else []
+
+        return asyncio.run(migrations.run(empty, work))
+
+    async def grow() -> None:
+        async with one_node(empty) as (store, me):
+            assert me.incarnation == 8
+            await store.claim("wallet", [Claim(ONE, 1)], me)
+            await store.register_node(NodeId("node-2"), None)
+            over = "UPDATE nodes SET state = 'dead', lease_until = 1"
+            await migrations.run(empty, lambda connection: connection.execute(text(over)).close())
+            assert await store.prune_nodes(0.0, 10) == 3 and await store.nodes() == []
+
+    migrations.upgrade(empty, "0007")
+    run("INSERT INTO nodes (node_id, incarnation, state) VALUES ('old', 7, 'dead')")
+    migrations.upgrade(empty)
+    asyncio.run(grow())
+    migrations.downgrade(empty, "0007")
+    assert run("SELECT node_id, incarnation, state FROM nodes ORDER BY 2") == [
+        ("node-a", 8, "dead"),
+        ("pruned", 9, "dead"),
+    ]
+    migrations.upgrade(empty)
+    assert run("SELECT value FROM counters") == [(9,)] and differences(empty) == []
+
+
 def test_two_processes_may_migrate_at_once(empty: str) -> None:
     program = "import sys, migrations; sys.stdin.readline(); migrations.upgrade(sys.argv[1]); print('done')"
     running = [
@@ -244,7 +278,7 @@ async def test_a_database_that_is_newer_than_the_program_says_what_to_run(empty:
 async def test_a_revision_that_is_none_is_told_the_others(empty: str) -> None:
     await migrations.upgrade_async(empty)
     with pytest.raises(
-        BadSetting, match=r"'0099'; there are 0007, 0006, 0005, 0004, 0003, 0002, 0001, base$"
+        BadSetting, match=r"'0099'; there are 0008, 0007, 0006, 0005, 0004, 0003, 0002, 0001, base$"
     ) as caught:
         await migrations.downgrade_async(empty, "0099")
     assert caught.value.field == "revision"

@@ -206,12 +206,13 @@ def play(
     journal: JournalMode = "none",
     app: App = TOYS,
     asks_store: bool = False,
+    shared: bool = True,
 ) -> list[str]:
     """Start `nodes`, do `run`, check what always holds, stop."""
     worlds: list[World] = []
 
     async def main(loop: SimLoop) -> list[str]:
-        world = World(loop, seed, SETTINGS, journal, app, asks_store=asks_store)
+        world = World(loop, seed, SETTINGS, journal, app, shared, asks_store=asks_store)
         worlds.append(world)
         world.store.timeout_s = 0.6
         with world.catching_logs():

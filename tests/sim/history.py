@@ -129,8 +129,8 @@ class Released(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Judged(msgspec.Struct, frozen=True, kw_only=True):
-    """A statement of `node` changed the state of run `about` (empty `before`: it began). `left_s` is
-    what was left of its lease; `side` and `live` what an eviction went by; `steady_s` for how long
+    """A statement of `node` changed the state of run `about` (empty `before`: it began; `pruned`: its row
+    went). `left_s` is what was left of its lease; `side` and `live` what an eviction went by; `steady_s` for how long
     the lease of `node` had held without a gap when it sent the statement; `alive`: the run's process was there."""
 
     at: float

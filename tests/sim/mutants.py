@@ -18,7 +18,7 @@ from contextlib import ExitStack, contextmanager
 from functools import cache, partial
 from typing import Any, Final
 
-from tests.sim import abandoned, countdowns, directed, facts, lapses, pictures, storm, strangers
+from tests.sim import abandoned, countdowns, directed, facts, gone, lapses, pictures, storm, strangers
 from tests.sim.faults import Aim
 from tests.sim.mutations import MUTANTS, RECORDED, WITHIN, Mutant
 from tests.sim.storm import Options
@@ -92,6 +92,8 @@ SCENARIOS: Final[dict[str, Scenario]] = {
         Aim("statements", (2, 4), "append", "refuse"),
         faults=9,
     ),
+    "crash pruned": _aimed(Aim("crash", (0.3, 3)), Aim("crash", (1, 4)), faults=4, prunes=True),
+    "crash pruned far": _aimed(Aim("crash", (0.3, 3)), journal="local", faults=4, shared=False, prunes=True),
     "crash local": _aimed(Aim("crash", (0.3, 3)), journal="local", faults=4),
     "crash redis": _aimed(Aim("crash", (0.3, 3)), journal="redis", faults=4),
     "crash far": _aimed(Aim("crash", (0.3, 3)), journal="local", faults=4, shared=False),
@@ -131,6 +133,8 @@ SCENARIOS: Final[dict[str, Scenario]] = {
     "abandoned": abandoned.abandoned,
     "strangers": strangers.strangers,
     "copied": strangers.copied,
+    "forgotten": gone.forgotten,
+    "vanished": gone.vanished,
 }
 
 

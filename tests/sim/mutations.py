@@ -21,6 +21,7 @@ STORE = "server.storage.memory:MemoryStore"
 LOGS = "server.storage.memory_logs:MemoryLogStore"
 FOREIGN = "server.cluster.foreign"
 LEASE = "server.liveness.lease:NodeLease"
+WAITING = "server.storage.waiting:Waiting"
 TAKEOVER = "server.storage.takeover:Takeover"
 BEHIND = "server.storage.write_behind:WriteBehind"
 GATE = "server.activations.timer_gate:TimerGate"
@@ -45,6 +46,8 @@ TOLD_IS_STORED: Final = (
 WITHIN: Final = 30
 """Seeds within which each mutant is found, or at the recorded one."""
 RECORDED: Final = {
+    "a pruned number is given out again": 4,
+    "a run is pruned before its journal is closed": 2,
     "a lease is renewed whatever the state": 3,
     "logged changes are answered at once": 12,
     "a fenced write counts as stored": 4,
@@ -157,6 +160,36 @@ MUTANTS: Final = (
             (f"{GATE}.admit", "timers.needs_lease and not self._lease.holds()", "False"),
             (f"{GATE}.put_off", "return wait_s * self._rng.uniform(1.0, 2.0)", "return 0.5"),
         ),
+    ),
+    Mutant(
+        "a pruned number is given out again",
+        1,
+        "crash pruned",
+        (
+            (
+                f"{STORE}.register_node",
+                "database.last_incarnation += 1",
+                "database.last_incarnation = max((run.incarnation for run in database.nodes), default=0) + 1",
+            ),
+        ),
+    ),
+    Mutant(
+        "a run is pruned before its journal is closed",
+        5,
+        "crash pruned far",
+        ((f"{STORE}.prune_nodes", "if run.is_over and not run.journal", "if run.is_over"),),
+    ),
+    Mutant(
+        "a living run is pruned",
+        1,
+        "crash pruned",
+        ((f"{STORE}.prune_nodes", "if run.is_over and not run.journal", "if not run.journal"),),
+    ),
+    Mutant(
+        "an entity of a pruned owner cannot be claimed",
+        3,
+        "crash pruned",
+        ((f"{STORE}._holds", "return not self.database.is_pruned(owner)", "return True"),),
     ),
     # 2: acknowledging
     Mutant(
@@ -553,6 +586,42 @@ MUTANTS: Final = (
         8,
         "orphans",
         (("server.catalog.orphans:Orphans._consider", "if not self._current.is_mine(identity)", "if True"),),
+    ),
+    Mutant(
+        "a living run can be forgotten",
+        5,
+        "forgotten",
+        ((f"{STORE}.forget_estate", "not run.is_over", "False"),),
+    ),
+    Mutant(
+        "entities that wait for a journal are claimed without a pause",
+        5,
+        "forgotten",
+        ((f"{WAITING}.refuse", "if away is None:", "if True:"),),
+    ),
+    Mutant(
+        "nobody looks for the players of a dead node",
+        8,
+        "vanished",
+        (
+            (
+                "server.catalog.strays:Strays._find",
+                "return await self._services.store.strays(kind, self.limits.page, after)",
+                "return []",
+            ),
+        ),
+    ),
+    Mutant(
+        "a player who vanished was seen when that was noticed",
+        8,
+        "vanished",
+        (
+            (
+                "game.player.actor:Player.absent",
+                "rules.vanished(self.state)",
+                "rules.departed(self.state, self.wall_ms())",
+            ),
+        ),
     ),
     # 9: volatile actors
     Mutant(

@@ -98,9 +98,11 @@ def released_by_the_owner(audit: Audit) -> Violations:
 
 def judged_rightly(audit: Audit, period_s: float) -> Violations:
     """A run becomes `dead` only when its lease has run out, or its process is gone; an eviction is
-    the majority's; `dead` and `left` are final; no run begins twice. Who judges has itself held its
+    the majority's; `dead` and `left` are final, and only such a run's row is pruned; no run begins twice, and each
+    has a higher incarnation than all before, whichever rows are left. Who judges has itself held its
     lease for a full period (`period_s`, less what a slow clock makes of it)."""
     begun: dict[object, None] = {}
+    newest = 0
     out = []
     for entry in audit:
         if not isinstance(entry, Judged):
@@ -108,8 +110,15 @@ def judged_rightly(audit: Audit, period_s: float) -> Violations:
         what = f"{entry.statement} by {entry.node} at {entry.at:.3f}: {entry.about} {entry.before} -> {entry.after}"
         if not entry.before and entry.about in begun:
             out.append(f"{what}: it was there before")
+        if not entry.before:
+            if entry.about.incarnation <= newest:
+                out.append(f"{what}: {newest} was given out before")
+            newest = max(newest, entry.about.incarnation)
         begun[entry.about] = None
-        if entry.before == "dead" or (entry.before == "left" and entry.after != "dead"):
+        if entry.after == "pruned":
+            if entry.before not in ("dead", "left"):
+                out.append(f"{what}: it was not over")
+        elif entry.before == "dead" or (entry.before == "left" and entry.after != "dead"):
             out.append(f"{what}: that was final")
         if entry.before in ("up", "evicting") and entry.after == "dead":
             proven = entry.statement == "bury" and not entry.alive

@@ -40,6 +40,8 @@ from tests.sim.loop import DOMAIN, Domain, SimLoop
 
 Fault = Literal["refuse", "forget", "late", "slow", "lock"] | None
 LEASE: Final = frozenset({"register_node", "renew_lease", "bury_expired", "bury", "evict", "retire_node", "nodes"})
+JUDGING: Final = (LEASE - {"nodes"}) | {"prune_nodes"}
+"""The statements that change runs, or look at them."""
 ROWS: Final = frozenset({"claim", "write", "release", "migrate", "append", "seal"})
 """The statements that change rows of entities, and so lock them."""
 
@@ -169,12 +171,12 @@ class StoreProcess:
     ) -> None:
         ids = _rows(statement, args)
         before = [self._row(identity) for identity in ids]
-        runs = self._runs(node, statement) if statement in LEASE else {}
+        runs = self._runs(node, statement) if statement in JUDGING else None
         try:
             result = await getattr(part, statement)(*args)
         except GarrisonError as error:
             result = error
-        if statement in LEASE and statement != "nodes":
+        if runs is not None:
             self._judged(node, statement, args, runs, steady_s)
         for one, row in zip(ids, before, strict=True):
             after = self._row(one)
@@ -241,11 +243,12 @@ class StoreProcess:
         steady_s: float,
     ) -> None:
         live = sorted(one for one, (state, left) in before.items() if state in ("up", "evicting") and left > 0)
-        for address, run in self._database.nodes.items():
+        after = {address: run.state for address, run in self._database.nodes.items()}
+        for address, becomes in {**after, **dict.fromkeys(before.keys() - after.keys(), "pruned")}.items():
             state, left_s = before.get(address, ("", 0.0))
             if not state:
                 self._steady[address.node] = self._database.clock.boot()  # a registration that took effect
-            if run.state != state:
+            if becomes != state:
                 self.audit.append(
                     Judged(
                         at=self.loop.time(),
@@ -253,7 +256,7 @@ class StoreProcess:
                         statement=statement,
                         about=address,
                         before=state,
-                        after=run.state,
+                        after=becomes,
                         left_s=left_s,
                         side=list(args[1]) if statement == "evict" else [],
                         live=live,
@@ -346,8 +349,20 @@ class NodeStore:
     async def close_estate(self, owner: NodeAddress) -> None:
         await self._store("close_estate", owner)
 
+    async def forget_estate(self, estate: Estate) -> bool:
+        return await self._store("forget_estate", estate)  # type: ignore[no-any-return]
+
     async def nodes(self) -> list[NodeRow]:
         return await self._store("nodes")  # type: ignore[no-any-return]
+
+    async def living(self) -> list[NodeRow]:
+        return await self._store("living")  # type: ignore[no-any-return]
+
+    async def runs(self, of: Collection[NodeAddress]) -> dict[NodeAddress, NodeRow]:
+        return await self._store("runs", list(of))  # type: ignore[no-any-return]
+
+    async def prune_nodes(self, kept_s: float, limit: int) -> int:
+        return await self._store("prune_nodes", kept_s, limit)  # type: ignore[no-any-return]
 
     async def claim(
         self, kind: str, claims: Sequence[Claim], me: NodeAddress, journals: Collection[str] | None = None
@@ -367,8 +382,14 @@ class NodeStore:
     async def read(self, kind: str, ids: Sequence[ActorId]) -> dict[ActorId, Stored]:
         return await self._store("read", kind, list(ids))  # type: ignore[no-any-return]
 
+    async def count_owned(self, kind: str, owner: NodeAddress) -> int:
+        return await self._store("count_owned", kind, owner)  # type: ignore[no-any-return]
+
     async def orphans(self, kind: str, limit: int, after: ActorId | None = None) -> list[ActorId]:
         return await self._store("orphans", kind, limit, after)  # type: ignore[no-any-return]
+
+    async def strays(self, kind: str, limit: int, after: ActorId | None = None) -> list[ActorId]:
+        return await self._store("strays", kind, limit, after)  # type: ignore[no-any-return]
 
     async def set_reminder(self, reminder: Reminder) -> bool:
         return await self._store("set_reminder", reminder)  # type: ignore[no-any-return]

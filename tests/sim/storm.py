@@ -32,6 +32,7 @@ from game.messages import (
 )
 from server.errors import GarrisonError
 from server.ids import ActorId
+from server.liveness.judge import LIMITS, JudgeLimits
 from tests.sim import checkers, ownership
 from tests.sim.client import SimClient, Subscription, until
 from tests.sim.faults import Aim, Faults, Planned, draw
@@ -53,6 +54,7 @@ SERVED_S: Final = 20.0
 """After the last fault: every client has been answered something that it asked after that."""
 CALM_S: Final = 2.0
 LIMIT_S: Final = 200.0
+PRUNING: Final = JudgeLimits(prune_s=0.7, kept_s=0.0)
 SETTINGS: Final = {"gateway": {"heartbeat_interval_s": 1.0}, "store": {"segment_entries": 16}}
 
 
@@ -67,6 +69,8 @@ class Options(NamedTuple):
     """Whether a local journal can be read on every node."""
     fences: bool = True
     """Whether an activation may be fenced off at all."""
+    prunes: bool = False
+    """Whether rows of runs that are over go at once; else later than a storm is long."""
 
 
 class Outcome(NamedTuple):
@@ -303,7 +307,17 @@ def play(
     worlds: list[World] = []
 
     async def main(loop: SimLoop) -> list[str]:
-        world = World(loop, seed, SETTINGS, mode, shared=options.shared)
+        limits = PRUNING if options.prunes else LIMITS
+        world = World(
+            loop,
+            seed,
+            SETTINGS,
+            mode,
+            shared=options.shared,
+            asks_store=options.prunes,
+            limits=limits,
+            strays=options.prunes,
+        )
         worlds.append(world)
         world.store.timeout_s = STATEMENT_TIMEOUT_S
         if prepare is not None:

@@ -26,6 +26,7 @@ from server.cluster.simulated import SimulatedMembership
 from server.errors import Unavailable
 from server.eventlog import segment
 from server.ids import SLOT_COUNT, ActorId, NodeAddress, NodeId, kind_of
+from server.liveness.judge import LIMITS, JudgeLimits
 from server.liveness.lease import NodeLease
 from server.node import Drivers, Node
 from server.runtime.metrics import Metrics
@@ -46,7 +47,7 @@ from tests.sim.network import ClientLink, SimGossip, SimListener, SimNetwork, We
 from tests.sim.process import SimProcess
 from tests.sim.store import NodeStore, StoreProcess
 from tests.support.phases import forget_refused
-from tests.support.stores import still_live
+from tests.support.stores import HERE, still_live
 
 SIGNING_KEY: Final = b"a signing key for simulated runs only"
 EPOCH_MS: Final = 1_700_000_000_000
@@ -126,7 +127,10 @@ class SimNode:
             asks_store=world.asks_store,
             renewing=SimRenewing(world, self.domain, store) if world.threads else None,
         )
-        return Node(self.settings, world.app, own_rules(SIGNING_KEY), drivers)
+        node = Node(self.settings, world.app, own_rules(SIGNING_KEY), drivers, world.limits)
+        if not world.strays:
+            node.system.strays._kinds.clear()
+        return node
 
     def _listener(self, gateway: Gateway) -> SimListener:
         self.listener.accept = gateway.accept
@@ -211,8 +215,11 @@ class World:
         shared: bool = True,
         asks_store: bool = False,
         threads: bool = True,
+        limits: JudgeLimits = LIMITS,
+        strays: bool = False,
     ) -> None:
         forget_refused()
+        self.limits, self.strays = limits, strays
         self.loop, self.seed, self.app, self.asks_store, self.threads = loop, seed, app, asks_store, threads
         self._settings = {**(settings or {}), "journal": {"mode": journal, **(settings or {}).get("journal", {})}}
         self.state_types = {cls.kind: cls.State for cls in app.actors if cls.durability != "volatile"}
@@ -224,7 +231,7 @@ class World:
         if journal != "none":
             self.journals = MemoryJournals(journal, lambda: journal_rng.uniform(0.0005, 0.01), shared)
         self.database = MemoryDatabase(self.clock, "d" * 32)
-        store = MemoryStore(self.database, self.state_types, still_live(app), open_facts_of(app.actors))
+        store = MemoryStore(self.database, self.state_types, still_live(app), open_facts_of(app.actors), HERE)
         self.store = StoreProcess(loop, self.rng("store"), store, MemoryLogStore(self.database))
         self.history: History = []
         self.audit = self.store.audit

@@ -66,6 +66,8 @@ STATE_TYPES: dict[str, type[msgspec.Struct]] = {
     "match": MatchState,
 }
 
+HERE: dict[str, Callable[[Any], bool]] = {"player": lambda player: player.status != "offline" or player.match != ""}
+"""Rows that say that somebody is here, as `persistence.game.tables.PLAYER_HERE` says in SQL."""
 LIVE: dict[str, Callable[[Any], bool]] = {"match": lambda match: match.phase != "ended"}
 """Rows that live by themselves, as the mapping of matches says in SQL (`persistence.game.tables.LIVE_MATCH`)."""
 
@@ -90,7 +92,7 @@ class TestDatabase:
     async def connect(self, **settings: Any) -> AsyncIterator[tuple[Store, LogStore]]:
         """A node's own store, opened; `settings` are fields of `StoreSettings`."""
         if not self.url:
-            yield MemoryStore(self.memory, STATE_TYPES, LIVE, FACTS), MemoryLogStore(self.memory)
+            yield MemoryStore(self.memory, STATE_TYPES, LIVE, FACTS, HERE), MemoryLogStore(self.memory)
             return
         store = sql_store(self.url, **settings)
         await store.open()

@@ -24,7 +24,7 @@ from server.transport.memory import MemoryNetwork, MemoryTransport
 from server.view_change import change_view
 from server.wire.messages import Push
 from tests.support.faulty import Faults, FaultyLogs, FaultyStore
-from tests.support.stores import still_live
+from tests.support.stores import HERE, still_live
 from tests.support.tiny import TinyApp
 from tests.support.virtual_time import LoopClock
 
@@ -87,7 +87,7 @@ class Cluster:
         metrics, supervisor, rng = Metrics(), Supervisor(name), random.Random(name)
         types = {cls.kind: cls.State for cls in self.app.actors if cls.durability != "volatile"}
         faults = Faults()
-        store = FaultyStore(self.database, types, faults, still_live(self.app), open_facts_of(self.app.actors))
+        store = FaultyStore(self.database, types, faults, still_live(self.app), open_facts_of(self.app.actors), HERE)
         logs = FaultyLogs(self.database, faults)
         queries = MemoryStoreQueries(self.database, types, self.queries)
         transport = MemoryTransport(self.network, self.settings.transport, metrics)

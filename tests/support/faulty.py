@@ -55,8 +55,9 @@ class FaultyStore(MemoryStore):
         faults: Faults,
         live: Mapping[str, Callable[[Any], bool]] | None = None,
         facts: Mapping[str, Callable[[ActorId, Any], bool]] | None = None,
+        here: Mapping[str, Callable[[Any], bool]] | None = None,
     ) -> None:
-        super().__init__(database, types, live, facts)
+        super().__init__(database, types, live, facts, here)
         self.faults = faults
 
     async def claim(

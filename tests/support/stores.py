@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any
 
+from game.player.rules import is_here
 from game.player.state import PlayerState
 from server.actors.actor import Actor, LoggedActor
 from server.actors.app import App
@@ -58,6 +59,10 @@ class Pair:
 
     async def stored(self, key: str = "one") -> Stored | None:
         return (await self.b.read(self.kind, [self.id(key)])).get(self.id(key))
+
+
+HERE: dict[str, Callable[[Any], bool]] = {"player": is_here}
+"""For each kind whose states say so: whether somebody is here."""
 
 
 async def owned(store: Store, kind: str, claim: Claim, me: NodeAddress) -> Owned:

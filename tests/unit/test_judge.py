@@ -1,6 +1,7 @@
 """The judge alone: gossip, the store and the journals are what a test says."""
 
 import random
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -39,15 +40,27 @@ class Nodes:
     def __init__(self) -> None:
         self.rows: list[NodeRow] = []
         self.away = False
+        self.statements = self.rows_read = 0
 
     def set(self, address: NodeAddress, state: NodeState = "up") -> None:
         self.rows = [row for row in self.rows if (row.node, row.incarnation) != address]
         self.rows.append(NodeRow(address.node, address.incarnation, state, 1.5))
 
-    async def nodes(self) -> list[NodeRow]:
+    async def living(self) -> list[NodeRow]:
+        return self._read(lambda row: row.state in ("up", "evicting"))
+
+    async def runs(self, of: list[NodeAddress]) -> dict[NodeAddress, NodeRow]:
+        wanted = set(of)
+        rows = self._read(lambda row: NodeAddress(row.node, row.incarnation) in wanted)
+        return {NodeAddress(row.node, row.incarnation): row for row in rows}
+
+    def _read(self, wanted: Callable[[NodeRow], bool]) -> list[NodeRow]:
         if self.away:
             raise Unavailable("planted")
-        return self.rows
+        found = [row for row in self.rows if wanted(row)]
+        self.statements += 1
+        self.rows_read += len(found)
+        return found
 
 
 class Lease:
@@ -68,6 +81,8 @@ class Undertaker:
 
     def __init__(self) -> None:
         self.gone: list[NodeAddress] = []
+
+    async def prune(self, kept_s: float) -> None: ...
 
     async def bury_proven(self, owners: list[NodeAddress]) -> list[NodeAddress]:
         return [owner for owner in owners if owner in self.gone]
@@ -216,3 +231,30 @@ async def test_the_larger_side_goes_on_serving() -> None:
         bench.nodes.set(at("x"))
         await until(lambda: bench.metrics.unreached == 1)
         assert bench.judge.outnumbered() == ""
+
+
+async def test_a_question_to_the_store_reads_the_cluster_and_not_its_history() -> None:
+    """F27: fifty thousand runs that are over are neither read nor asked for."""
+    async with Bench(ask_store_s=0.5) as bench:
+        bench.nodes.rows += [NodeRow(NodeId(f"pod-{n}"), Incarnation(n), "dead", -9.0) for n in range(50_000)]
+        bench.nodes.statements = bench.nodes.rows_read = 0
+        begin = LoopClock.now()
+        await until(lambda: LoopClock.now() > begin + 2.2)
+        assert 4 <= bench.nodes.statements <= 5 and bench.nodes.rows_read == 3 * bench.nodes.statements
+
+
+async def test_a_run_that_has_no_row_any_more_is_out_of_the_view_and_one_that_joins_meanwhile_is_not() -> None:
+    """The store says `dead` of a run that was pruned. Who registers after the question is in no answer."""
+    async with Bench(ask_store_s=0.5) as bench:
+        late, living = at("node-4", 9), bench.nodes.living
+
+        async def meanwhile() -> list[NodeRow]:
+            rows = await living()
+            bench.neighbourhood.follow(View(tuple(map(member, (ME, OTHER, THIRD, late)))))
+            return rows
+
+        bench.nodes.living = meanwhile  # type: ignore[method-assign]
+        bench.nodes.set(OTHER, "dead")
+        await until(lambda: "members are over" in bench.verdicts)
+        assert bench.living() == [ME, THIRD]
+        assert bench.judge.living([member(late)]) == (member(late),)

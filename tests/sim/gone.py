@@ -46,14 +46,14 @@ def forgotten(seed: int) -> list[str]:
     async def run(world: World) -> list[str]:
         rng, acked = world.rng("forgotten"), dict[ActorId, int]()
         node = world.nodes["n2"]
-        victim, pairs = node.address, directed._of_node(node, "pair", 8)
+        victim, pairs = node.address, directed.of_node(node, "pair", 8)
         troubles = StoreTroubles(rng)
         world.store.faults = troubles
         number = troubles.begin(1.0, frozenset({"write"}), "n2", ("slow",))
         until = world.loop.time() + rng.uniform(1.0, 3.0)
         while world.loop.time() < until:
             for id in pairs[: rng.randint(1, 8)]:
-                acked[id] = await directed._ask(node, id, "both")
+                acked[id] = await directed.ask(node, id, "both")
             await asyncio.sleep(rng.uniform(0.0, 0.05))
         place = world.database.nodes[victim].journal
         if await world.store.store.forget_estate(Estate(victim, place)):
@@ -80,7 +80,7 @@ async def _wait(world: World, ids: list[ActorId], length_s: float) -> list[str]:
     before = sum(node.metrics.claims_total for node in world.nodes.values())
     while world.loop.time() < until:
         nodes = list(world.nodes.values())
-        for answer in await asyncio.gather(*(directed._ask(node, id, "look") for node in nodes for id in ids)):
+        for answer in await asyncio.gather(*(directed.ask(node, id, "look") for node in nodes for id in ids)):
             if not isinstance(answer, GarrisonError):
                 wrong.append(f"{answer} was answered without the journal")
         await asyncio.sleep(0.1)
@@ -96,7 +96,7 @@ async def _served(world: World, acked: dict[ActorId, int], victim: NodeAddress, 
     for id in sorted(acked):
         try:
             async with asyncio.timeout(25.0):
-                version = await directed._insist(world, id, "both")
+                version = await directed.insist(world, id, "both")
         except TimeoutError:
             return [*wrong, f"{id} is not served, though {victim} is {'forgotten' if given_up else 'back'}"]
         if version <= acked[id] and not given_up:

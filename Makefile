@@ -5,7 +5,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo test test-browser lint types imports format lock wheels sim bench clean
+.PHONY: help setup setup-dev demo test test-browser autobahn lint types imports format lock wheels sim bench clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -45,6 +45,9 @@ test: setup-dev ## Every test but those in a browser, on JOBS processes (ARGS="-
 test-browser: setup-dev ## The tests of the dashboard, in Chromium
 	@exec $(BIN)/python -m pytest -m browser $(ARGS)
 
+autobahn: setup-dev ## Autobahn's WebSocket cases against the gateway's driver (needs a Python 2.7)
+	@exec bash .ci/autobahn $(ARGS)
+
 lint: setup-dev ## Style
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
@@ -72,4 +75,4 @@ wheels: setup-dev ## Both wheels into dist/
 	  && $(BIN)/python -m build --wheel --no-isolation --outdir dist clients/python
 
 clean: ## Remove what was built, not .garrison
-	@rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@rm -rf $(VENV) .autobahn dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -261,18 +261,22 @@ class PicowsConnection(WSListener):
             except UnicodeDecodeError:
                 self._violation(CloseCode.BAD_UTF8, "text must be UTF-8")
                 return
+        if self._pong is not None:
+            self._send_pong()  # a ping that came among its fragments is answered before it
         self._hearer.on_message(message)
 
     def _peer_closes(self, frame: WSFrame) -> None:
         """The peer's close frame: answer it, and cut."""
         if (frame.rsv1 or frame.rsv2 or frame.rsv3) and not self._closing:
             self._violation(CloseCode.PROTOCOL_ERROR, _RESERVED)
+            self._transport.disconnect()  # it has said its last: the server is to cut first (RFC 6455, 7.1.1)
             return
         payload = frame.get_payload_as_bytes()
         if len(payload) >= 2 and not self._closing:
             (code,) = struct.unpack_from("!H", payload)
             if not _may_be_sent(code):
                 self._violation(CloseCode.PROTOCOL_ERROR, f"close code {code} may not be sent")
+                self._transport.disconnect()
                 return
             self._transport.send_close(cast(WSCloseCode, code))
         elif not self._closing:

@@ -24,6 +24,7 @@ from websockets.exceptions import InvalidStatus
 
 from server.actors.actor import Caller, remote
 from server.errors import BadSetting
+from server.sessions.connection import LINGER_S
 from server.sessions.picows_driver import PicowsConnection, PicowsListener
 from server.sessions.turnstile import PER_TURN
 from server.wire.messages import Ack, Close, CloseCode, Heartbeat, Hello
@@ -495,3 +496,30 @@ async def test_a_stopped_listener_takes_its_clients_away() -> None:
         with pytest.raises(OSError):
             await connect(node)
         assert Pilot.history[-1][0] == "stopping"
+
+
+@pytest.mark.parametrize("what", ["a code that may not be sent", "reserved bits"])
+async def test_a_peer_that_closes_wrongly_is_cut_without_waiting_for_more_of_it(what: str) -> None:
+    """RFC 6455, 7.1.1: the server cuts first. The peer has said its last, so that nothing more is waited for."""
+    async with one_node() as node:
+        client = await raw(node)
+        if what == "reserved bits":
+            client.frame(close_frame(1000), 8, rsv=4)
+        else:
+            client.frame(close_frame(0), 8)
+        assert await client.close_code() == CloseCode.PROTOCOL_ERROR
+        async with asyncio.timeout(0.8 * LINGER_S):
+            await client.gone()
+
+
+async def test_a_ping_among_the_fragments_of_a_message_is_answered_before_the_message() -> None:
+    async with one_node() as node:
+        client = await raw(node)
+        hello = msgspec.msgpack.encode(Hello(1, token("p")))
+        client.frame(hello[:5], fin=False)
+        client.frame(b"here?", 9)
+        client.frame(hello[5:], 0)
+        async with asyncio.timeout(10):
+            first, second = await client.reader.readexactly(2)
+            assert (first & 0xF, await client.reader.readexactly(second & 0x7F)) == (10, b"here?")
+            assert (await client.reader.readexactly(1))[0] & 0xF == 2

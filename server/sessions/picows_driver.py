@@ -269,7 +269,7 @@ class PicowsConnection(WSListener):
         """The peer's close frame: answer it, and cut."""
         if (frame.rsv1 or frame.rsv2 or frame.rsv3) and not self._closing:
             self._violation(CloseCode.PROTOCOL_ERROR, _RESERVED)
-            self._transport.disconnect()  # it has said its last: the server is to cut first (RFC 6455, 7.1.1)
+            self._transport.disconnect()  # the peer has said its last, and the server cuts first (7.1.1)
             return
         payload = frame.get_payload_as_bytes()
         if len(payload) >= 2 and not self._closing:

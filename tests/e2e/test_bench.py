@@ -26,6 +26,8 @@ UNITS = {
     "memory": "KiB",
     "report": "us",
     "writes": "KiB",
+    "lists": "ms",
+    "lapse": "s",
 }
 POSTGRES = "GARRISON_TEST_POSTGRES"
 

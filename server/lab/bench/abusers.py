@@ -11,6 +11,7 @@ import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from itertools import count
 from typing import Any, Final
 
 import msgspec
@@ -23,17 +24,21 @@ PAUSE_S: Final = 0.05
 HELD_S: Final = 1.0
 CHUNK_BYTES: Final = 64 * 1024
 WATCHES: Final = 12
+ASKED: Final = 64
+LISTED: Final = 100
+"""Rows that are asked for, as usual."""
 PUSHES: Final = 30
 """Pushes of the topic that come at least before the server waits for an acknowledgement."""
 
 
 class Crowd(msgspec.Struct, frozen=True):
-    """`tokens`: one for each kind; `topic`: a long stream."""
+    """`tokens`: one for each kind; `topic`: a long stream; `askers`: tokens of those who list matches."""
 
     url: str
     tokens: list[str]
     topic: str
     cpus: list[int]
+    askers: list[str] = []
 
 
 class Abusers:
@@ -41,13 +46,13 @@ class Abusers:
 
     def __init__(self, crowd: Crowd) -> None:
         self.crowd = crowd
-        self.kinds = kinds()
+        self.kinds = kinds() if not crowd.askers else {f"lists {n}": _lists for n in range(len(crowd.askers))}
         self.thrown: Counter[str] = Counter()
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self, names: list[str]) -> None:
-        for name, token in zip(self.kinds, self.crowd.tokens, strict=True):
-            if name in names:
+        for name, token in zip(self.kinds, self.crowd.askers or self.crowd.tokens, strict=True):
+            if name.partition(" ")[0] in names:
                 self._tasks.append(asyncio.create_task(self._again(name, token)))
 
     async def stop(self) -> None:
@@ -156,6 +161,22 @@ async def _slow_reader(crowd: Crowd, token: str) -> None:
             await asyncio.sleep(HELD_S / 8)
             await socket.send(message("ack", 0, PUSHES * (1 + number)))
         await asyncio.sleep(HELD_S)
+
+
+async def _lists(crowd: Crowd, token: str) -> None:
+    """Ask for the list of live matches, `ASKED` at a time; who is refused asks again when told to."""
+    async with _session(crowd, token) as socket:
+        loop, numbers = asyncio.get_running_loop(), count(2)
+
+        def ask() -> None:
+            socket.write(message("match.list", next(numbers), LISTED))
+
+        for _ in range(ASKED):
+            ask()
+        while True:
+            payload = await socket.receive()
+            answer = msgspec.msgpack.decode(payload) if b"error" in payload[:8] else None
+            loop.call_later(answer[4] / 1000, ask) if answer is not None else ask()
 
 
 async def main() -> None:

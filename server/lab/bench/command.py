@@ -30,6 +30,7 @@ def benches() -> dict[str, Bench]:
         flush,
         gateway,
         journal,
+        lapse,
         migrate,
         neighbour,
         rebalance,
@@ -56,6 +57,8 @@ def benches() -> dict[str, Bench]:
         "neighbour": neighbour.run,
         "report": report.run,
         "writes": writes.run,
+        "lists": neighbour.lists,
+        "lapse": lapse.run,
     }
 
 
@@ -67,10 +70,10 @@ def bench(
     short: Annotated[bool, Parameter(show=False, negative="")] = False,
 ) -> int:
     """Measure heartbeat, call, remote-call, link-encryption, flush-sqlite, flush-postgres, activate, journal, failover,
-    migrate, rebalance, view-change, memory, neighbour, report, writes, or all.
+    migrate, rebalance, view-change, memory, neighbour, report, writes, lists, lapse, or all.
 
-    CPU time of the serving process per unit (KiB for memory and writes, ms for neighbour, migrate, rebalance
-    and view-change, s for failover), as a ratio to a floor measured in the same run.
+    CPU time of the serving process per unit (KiB for memory and writes, ms for neighbour, lists, migrate,
+    rebalance and view-change, s for failover and lapse), as a ratio to a floor measured in the same run.
     """
     known = benches()
     if name != "all" and name not in known:

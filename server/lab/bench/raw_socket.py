@@ -71,6 +71,11 @@ class RawSocket:
         except ConnectionError:
             raise SocketClosed(1006) from None
 
+    def write(self, data: bytes) -> None:
+        """Write `data` as it is, whether the server reads or not; nothing once the connection is closed."""
+        if not self._writer.is_closing():
+            self._writer.write(data)
+
     async def receive(self) -> Any:
         """The payload of the next message."""
         while True:

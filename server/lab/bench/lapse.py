@@ -22,7 +22,7 @@ from server.lab.bench.raw_socket import address
 from server.sessions.tokens import issue
 
 MATCHES: Final = 20_000
-HOSTS: Final = 20
+MAKERS: Final = 20
 HELD_S: Final = 35.0
 FLOOR_HELD_S: Final = 4.0
 """Above the period of a lease."""
@@ -63,7 +63,7 @@ async def run(effort: Effort) -> Outcome:
 async def _lapse(matches: int, held_s: float) -> Lapse:
     async with databases.sqlite() as url, node_and_key(url) as (node, key):
         now_ms = time.time_ns() // 1_000_000
-        tokens = [issue(key, f"host-{n}", "host", 3600, now_ms) for n in range(HOSTS)]
+        tokens = [issue(key, f"host-{n}", "host", 3600, now_ms) for n in range(MAKERS)]
         if matches:
             await left_matches(node.ready["client_url"], tokens, matches)
         lines, spent = node.said_lines(), cpu_s(node.pid)
@@ -97,10 +97,10 @@ async def _recovery(node: Served, path: str, free_at: float, due: bool) -> tuple
 
 async def _get(node: Served, path: str) -> bytes:
     """The answer of the admin port; nothing where it does not come in time."""
-    host, port = address(node.ready["admin_url"].replace("http://", "ws://"))
+    name, port = address(node.ready["admin_url"].replace("http://", "ws://"))
     try:
         async with asyncio.timeout(ANSWER_S):
-            reader, writer = await asyncio.open_connection(host, port)
+            reader, writer = await asyncio.open_connection(name, port)
             try:
                 writer.write(f"GET {path} HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n".encode())
                 return await reader.read()

@@ -21,10 +21,10 @@ ALIVE_S: Final = 12.0
 async def live_matches(url: str, tokens: Sequence[str], count: int) -> AsyncIterator[None]:
     """`count` matches in their lobbies, made by one host a token, whose hosts give signs of life while this lasts."""
     async with AsyncExitStack() as stack:
-        hosts = [await _host(stack, url, token) for token in tokens]
-        names = [[f"m{number}" for number in range(n, count, len(hosts))] for n in range(len(hosts))]
-        await asyncio.gather(*(_make(host, some) for host, some in zip(hosts, names, strict=True)))
-        alive = [asyncio.create_task(_keep(host, some)) for host, some in zip(hosts, names, strict=True)]
+        makers = [await _connect(stack, url, token) for token in tokens]
+        names = [[f"m{number}" for number in range(n, count, len(makers))] for n in range(len(makers))]
+        await asyncio.gather(*(_make(maker, some) for maker, some in zip(makers, names, strict=True)))
+        alive = [asyncio.create_task(_keep(maker, some)) for maker, some in zip(makers, names, strict=True)]
         try:
             yield
         finally:
@@ -36,12 +36,12 @@ async def live_matches(url: str, tokens: Sequence[str], count: int) -> AsyncIter
 async def left_matches(url: str, tokens: Sequence[str], count: int) -> None:
     """Make `count` matches in their lobbies, whose hosts are gone then."""
     async with AsyncExitStack() as stack:
-        hosts = [await _host(stack, url, token) for token in tokens]
-        names = [[f"m{number}" for number in range(n, count, len(hosts))] for n in range(len(hosts))]
-        await asyncio.gather(*(_make(host, some) for host, some in zip(hosts, names, strict=True)))
+        makers = [await _connect(stack, url, token) for token in tokens]
+        names = [[f"m{number}" for number in range(n, count, len(makers))] for n in range(len(makers))]
+        await asyncio.gather(*(_make(maker, some) for maker, some in zip(makers, names, strict=True)))
 
 
-async def _host(stack: AsyncExitStack, url: str, token: str) -> RawSocket:
+async def _connect(stack: AsyncExitStack, url: str, token: str) -> RawSocket:
     socket = await stack.enter_async_context(connected(url))
     answer = await socket.ask("hello", 1, token, None, 0, "host", False)
     if answer[0] != "welcome":
@@ -61,10 +61,10 @@ async def _make(socket: RawSocket, names: Sequence[str]) -> None:
             continue  # a push, or a beat
         name = under_way.pop(answer[1])
         if answer[0] == "error":
-            if answer[4] is None:
+            if answer[4] is None and answer[2] != "deadline_exceeded":
                 raise Unavailable(f"a match was not made: {answer}")
-            waiting.append((answer[1], name))
-            await asyncio.sleep(answer[4] / 1000)
+            waiting.append((answer[1], name))  # the same command: it is done once
+            await asyncio.sleep((answer[4] or 100) / 1000)
 
 
 async def _keep(socket: RawSocket, names: Sequence[str]) -> None:

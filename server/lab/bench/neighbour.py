@@ -132,9 +132,9 @@ async def _listed(stack: AsyncExitStack, node: Served, key: bytes, effort: Effor
         shares[where].append((cpu_s(node.pid) - spent) / (time.monotonic() - began))
         return found
 
-    for _ in range(max(1, effort.rounds // 3)):
+    for number in range(max(1, effort.rounds // 3)):
         pairs.append((await measured("alone"), await measured("among")))
-        _tell(*pairs[-1], "lists")
+        _tell(*pairs[-1], f"round {number + 1}", name="lists")
     core = {where: round(statistics.median(of), 3) for where, of in shares.items()}
     return msgspec.structs.replace(_outcome(pairs), detail={"matches": matches, "askers": ASKERS, "node_cores": core})
 
@@ -149,9 +149,9 @@ async def _pair(bench: Bench, names: list[str], what: str) -> tuple[Measured, Me
     return floor, real
 
 
-def _tell(floor: Measured, real: Measured, what: str) -> None:
+def _tell(floor: Measured, real: Measured, what: str, name: str = "neighbour") -> None:
     progress(
-        f"neighbour: {what}: p99 {floor.p99_ms:.3f} alone, {real.p99_ms:.3f} ms among the crowd, "
+        f"{name}: {what}: p99 {floor.p99_ms:.3f} alone, {real.p99_ms:.3f} ms among the crowd, "
         f"x {real.p99_ms / floor.p99_ms:.2f}  (median {floor.p50_ms:.3f}, {real.p50_ms:.3f}; "
         f"of all beats {floor.all_p99_ms:.2f}, {real.all_p99_ms:.2f}; longest {floor.max_ms:.1f}, {real.max_ms:.1f})"
     )

@@ -1,11 +1,11 @@
 """Group commit of event logs: the entries of all logs of a node that gathered within
-`group_commit_s` go to the store in one transaction a kind. Answers and streams of a log wait
-for `committed`, so nobody sees an event that a successor could replace (rule 7 in docs/guarantees.md).
+`group_commit_s` go to the store in one transaction a kind, of `LOGS_AT_ONCE` logs at most. Answers and streams of a
+log wait for `committed`, so nobody sees an event that a successor could replace (rule 7 in docs/guarantees.md).
 """
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Final, Protocol
 
@@ -22,6 +22,8 @@ from server.settings import StoreSettings
 log = structlog.get_logger(__name__)
 
 APPEND_ENTRIES: Final = 4_096
+LOGS_AT_ONCE: Final = 500
+"""Logs in one transaction."""
 
 
 class Log(Protocol):
@@ -156,9 +158,15 @@ class GroupCommit:
                 self._wake.set()
 
     async def _append(self, waiting: dict[ActorId, Log]) -> None:
-        """Store what `waiting` has, taking out of it what has an outcome."""
+        """Store what `waiting` has, taking out of it what has an outcome. Not all at once: after an outage thousands
+        wait, and the loop and the store's write lock are others' too."""
+        identities = sorted(waiting)
+        for start in range(0, len(identities), LOGS_AT_ONCE):
+            await self._append_some(identities[start : start + LOGS_AT_ONCE], waiting)
+
+    async def _append_some(self, identities: Sequence[ActorId], waiting: dict[ActorId, Log]) -> None:
         by_kind: dict[str, list[tuple[Log, Append]]] = {}
-        for identity in sorted(waiting):
+        for identity in identities:
             entry_log = waiting[identity]
             try:
                 append = entry_log.take()

@@ -11,6 +11,7 @@ from server.activations.event_log import TAIL_SEGMENTS
 from server.errors import Corrupt, Fenced, GarrisonError, Internal, Overloaded, Unavailable
 from server.eventlog import segment
 from server.ids import ActorId, actor_id
+from server.storage.group_commit import LOGS_AT_ONCE
 from tests.support.engine import TestSystem, cluster
 from tests.support.waiting import until
 
@@ -290,3 +291,18 @@ async def test_reads_of_old_events_are_bounded() -> None:
         batch = await system.ask(L, "read_events", (3,))
         assert (batch.first_seq, len(batch.events)) == (3, 38)
         assert ranges == [(3, 3 + 512)]
+
+
+async def test_thousands_of_logs_go_to_the_store_some_hundred_at_a_time() -> None:
+    """F48: after an outage, so that neither the loop nor the write lock is theirs alone; one that the store refuses
+    meanwhile keeps no other."""
+    async with one_host() as system:
+        logs = [actor_id("ledger", f"l{number}") for number in range(2 * LOGS_AT_ONCE + 7)]
+        await asyncio.gather(*(system.ask(log, "add", (1,)) for log in logs))
+        system.faults.seen.clear()
+        system.faults.next["append"] = ["refuse"]
+        answers = [system.ask_now(log, "add", (1,)) for log in logs]
+        assert await asyncio.gather(*answers) == [2] * len(logs)
+        sizes = [len(what) for name, what in system.faults.seen if name == "append"]
+        assert max(sizes) == LOGS_AT_ONCE and sum(sizes) == len(logs) + sizes[0]
+        assert [(await _events(system, log)) for log in logs[::100]] == [[1, 2]] * len(logs[::100])

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from persistence.sql_store import SqlStore
     from server.actors.app import App
     from server.admin.app import AdminServer
+    from server.cluster.terms import Terms
     from server.liveness.ports import OwnLeaseStore
     from server.node import Node
     from server.runtime.clock import Clock
@@ -298,9 +299,26 @@ def build_node(settings: Settings) -> "Node":
         admin=_admin if settings.admin.enabled else None,
         journal=build_journal(settings, metrics, supervisor, clock, rng),
         asks_store=True,
+        terms=lambda rules: terms_of(app, rules, key),
         renewing=RenewalThread(lambda: build_lease_store(settings)),
     )
     return Node(settings, app, token_rules(settings), drivers)
+
+
+def terms_of(app: "App", rules: "TokenRules", key: bytes) -> "Terms":
+    """Facts that a node with the cluster key `key` has in common with the others of its cluster, but for the
+    database."""
+    from server.actors.forms import fingerprint
+    from server.cluster.agreement import digest, keys_text
+    from server.cluster.terms import Terms, text_of
+
+    rest = (rules.issuers, rules.audience, rules.subject_claim, rules.role_claim, rules.default_role)
+    return Terms(
+        app=text_of(app.name),
+        tokens=keys_text(key, [token_key.told() for token_key in rules.keys.keys]),
+        rules=digest(*rest),
+        kinds=fingerprint(app.actors),
+    )
 
 
 def _crashed(metrics: "Metrics") -> None:

@@ -27,7 +27,7 @@ import structlog
 from server.actors.app import App
 from server.catalog.services import Services
 from server.catalog.system import ActorSystem
-from server.cluster import foreign
+from server.cluster import agreement, foreign
 from server.cluster.foreign import Stand
 from server.cluster.ports import Membership
 from server.cluster.terms import Terms
@@ -124,6 +124,8 @@ class Drivers(msgspec.Struct, frozen=True):
     journal: Journal | None = None
     asks_store: bool = False
     store_queries: StoreQueries = NoStoreQueries()
+    terms: Callable[[TokenRules], Terms] = lambda _rules: Terms()
+    """Terms of this node (`server/cluster/terms.py`), but for its database, which the store knows."""
     renewing: Renewing | None = None
 
 
@@ -174,6 +176,7 @@ class Node:
             (
                 TroubleSource("database", self._database_away, "the database answers again"),
                 TroubleSource("foreign", self._foreign_nodes, "all nodes that gossip hears belong to one cluster"),
+                TroubleSource("terms", self._disagreement, "all nodes agree again"),
                 TroubleSource("schema", lambda: self._wrong_schema, "the store is again the one that this node opened"),
                 TroubleSource("changes", self._changes_refused, "changes are taken again"),
                 TroubleSource("certificate", self._certificate, "certificates are good again"),
@@ -187,6 +190,7 @@ class Node:
         self._wrong_schema = ""
         """The store's complaint about its schema or identity, changed under this node; empty while they are right."""
         self._stand = Stand()
+        self._told_rules = token_rules
         self._refused_at: float | None = None
         """Boot time since which this node, which serves, hears that it does not belong to the cluster."""
         self.is_foreign = False
@@ -267,7 +271,8 @@ class Node:
 
     def _terms(self) -> Terms:
         """Facts that this node tells the others of itself, and that all must have in common."""
-        return Terms(database=self.drivers.store.identity.name)
+        self._told_rules = self.gateway.token_rules
+        return msgspec.structs.replace(self.drivers.terms(self._told_rules), database=self.drivers.store.identity.name)
 
     def wary(self) -> None:
         """Call before the start where the run before this one did not belong to the cluster that it heard."""
@@ -275,7 +280,7 @@ class Node:
 
     def _may_serve(self) -> bool:
         """Whether this node belongs to the cluster that it hears, as far as it knows."""
-        return not self._stand.refused and self.clock.boot() >= self.wary_until
+        return not self._stand.refused and not self._refused_newcomer() and self.clock.boot() >= self.wary_until
 
     async def _undo_start(self) -> None:
         """Leave nothing: no port, no task, and no lease that the next start would wait out."""
@@ -325,7 +330,8 @@ class Node:
         assert self.me is not None
         lag_ms = int(1000 * max(self.lag.lag_s, self.metrics.loop_lag_last_seconds))
         load = len(self.system.catalog.live)
-        self.me = msgspec.structs.replace(self.me, state=self._state, load=load, lag_ms=lag_ms)
+        terms = self.me.terms if self.gateway.token_rules is self._told_rules else self._terms()
+        self.me = msgspec.structs.replace(self.me, state=self._state, load=load, lag_ms=lag_ms, terms=terms)
         await self.drivers.membership.update(self.me)
 
     async def _count_turns(self) -> None:
@@ -376,6 +382,8 @@ class Node:
             return _since(troubles["database"]) if "database" in troubles else "lease lost"
         if self._stand.refused and "foreign" in troubles:
             return _since(troubles["foreign"])
+        if self._state == "joining" and "terms" in troubles and self._refused_newcomer():
+            return _since(troubles["terms"])
         if self._state != "up":
             return "starting" if self._state == "joining" else "leaving"
         if "changes" in troubles:
@@ -410,6 +418,17 @@ class Node:
     def _foreign_nodes(self) -> str:
         """Gossip hears nodes that do not belong to one cluster with this one; either it or they do not serve."""
         return self._stand.refused or self._stand.ignored
+
+    def _refused_newcomer(self) -> str:
+        if self.me is None or self.serves.is_set():
+            return ""
+        return agreement.newcomer_refused(self.me, self._stand.own)
+
+    def _disagreement(self) -> str:
+        """Members differ in what is no reason for a split, such as a version of the application."""
+        if self.me is None:
+            return ""
+        return self._refused_newcomer() or agreement.disagreement(self.me, self._stand.own)
 
     def _database_away(self) -> str:
         pipeline = self.pipeline

@@ -34,6 +34,15 @@ class TokenKey(msgspec.Struct, frozen=True):
     algorithm: str
     key: Any
 
+    def told(self) -> bytes:
+        """The bytes of algorithm and key, for fingerprints of it."""
+        if isinstance(self.key, bytes):
+            return self.algorithm.encode() + b" " + self.key
+        from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+        public: bytes = self.key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        return self.algorithm.encode() + b" " + public
+
 
 class TokenKeys:
     """All keys of a node, at most 64. Immutable: a change of keys is a new object."""

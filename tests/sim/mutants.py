@@ -18,7 +18,7 @@ from contextlib import ExitStack, contextmanager
 from functools import cache, partial
 from typing import Any, Final
 
-from tests.sim import abandoned, countdowns, directed, facts, gone, lapses, pictures, storm, strangers
+from tests.sim import abandoned, countdowns, directed, facts, gone, lapses, pictures, rotations, storm, strangers
 from tests.sim.faults import Aim
 from tests.sim.mutations import MUTANTS, RECORDED, WITHIN, Mutant
 from tests.sim.storm import Options
@@ -135,6 +135,7 @@ SCENARIOS: Final[dict[str, Scenario]] = {
     "copied": strangers.copied,
     "forgotten": gone.forgotten,
     "vanished": gone.vanished,
+    "rotations": rotations.play,
 }
 
 

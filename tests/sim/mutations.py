@@ -20,6 +20,7 @@ class Mutant(NamedTuple):
 STORE = "server.storage.memory:MemoryStore"
 LOGS = "server.storage.memory_logs:MemoryLogStore"
 FOREIGN = "server.cluster.foreign"
+AGREEMENT = "server.cluster.agreement"
 LEASE = "server.liveness.lease:NodeLease"
 WAITING = "server.storage.waiting:Waiting"
 TAKEOVER = "server.storage.takeover:Takeover"
@@ -73,6 +74,7 @@ RECORDED: Final = {
     "a fact is done before the other side has stored it": 3,
     "of equal groups none gives way": 4,
     "a node that serves never gives way": 3,
+    "keys that were read again are not told": 14,
 }
 """The first seed that finds it, where that is not 1: `test_mutants.py` plays this one first."""
 
@@ -794,6 +796,42 @@ MUTANTS: Final = (
         12,
         "strangers",
         ((f"{FOREIGN}:_rank", "min((member.since or inf for member in serving), default=inf), terms", "0.0, Terms()"),),
+    ),
+    Mutant(
+        "a newcomer whose keys fit nobody serves",
+        12,
+        "rotations",
+        (("server.node:Node._may_serve", " and not self._refused_newcomer()", ""),),
+    ),
+    Mutant(
+        "a newcomer needs keys that fit everybody",
+        12,
+        "rotations",
+        ((f"{AGREEMENT}:newcomer_refused", "any(_shared", "all(_shared"),),
+    ),
+    Mutant(
+        "a key in common is not enough",
+        12,
+        "rotations",
+        (
+            (
+                f"{AGREEMENT}:_shared",
+                'not set(mine.tokens.split(".")).isdisjoint(theirs.tokens.split("."))',
+                "mine.tokens == theirs.tokens",
+            ),
+        ),
+    ),
+    Mutant(
+        "keys that were read again are not told",
+        12,
+        "rotations",
+        (
+            (
+                "server.node:Node._tell_gossip",
+                "self.me.terms if self.gateway.token_rules is self._told_rules else self._terms()",
+                "self.me.terms",
+            ),
+        ),
     ),
     Mutant(
         "a newcomer serves whatever it hears",

@@ -23,6 +23,7 @@ from server.activations.activation import Activation
 from server.actors.app import App as AnyApp
 from server.actors.facts import open_facts_of
 from server.cluster.simulated import SimulatedMembership
+from server.cluster.terms import Terms
 from server.errors import Unavailable
 from server.eventlog import segment
 from server.ids import SLOT_COUNT, ActorId, NodeAddress, NodeId, kind_of
@@ -32,7 +33,7 @@ from server.node import Drivers, Node
 from server.runtime.metrics import Metrics
 from server.runtime.supervisor import Supervisor
 from server.sessions.gateway import Gateway
-from server.sessions.tokens import issue, own_rules
+from server.sessions.tokens import TokenRules, issue, own_rules
 from server.settings import Settings, from_tree
 from server.storage.journal.memory import MemoryJournals
 from server.storage.memory import MemoryDatabase, MemoryStore
@@ -126,8 +127,9 @@ class SimNode:
             journal=self.journal,
             asks_store=world.asks_store,
             renewing=SimRenewing(world, self.domain, store) if world.threads else None,
+            terms=lambda _rules: world.terms.get(self.name, Terms()),
         )
-        node = Node(self.settings, world.app, own_rules(SIGNING_KEY), drivers, world.limits)
+        node = Node(self.settings, world.app, world.rules(), drivers, world.limits)
         if not world.strays:
             node.system.strays._kinds.clear()
         return node
@@ -238,6 +240,8 @@ class World:
         self.store.alive = self._runs_still
         self.excuses: list[Excuse] = []
         self.nodes: dict[str, SimNode] = {}
+        self.terms: dict[str, Terms] = {}
+        """Terms that nodes tell, but for their database; nothing of those that are not here."""
         self.processes: dict[str, SimProcess] = {}
         self.clients: dict[str, SimClient] = {}
         self._client_tasks: dict[str, asyncio.Task[None]] = {}
@@ -372,6 +376,11 @@ class World:
         self.note("resume", name)
         self.loop.resume(self.nodes[name].domain)
         self.gossip.unmute(self._paused.pop(name))
+
+    @staticmethod
+    def rules() -> TokenRules:
+        """Conditions of a good client token."""
+        return own_rules(SIGNING_KEY)
 
     def note(self, *parts: object) -> None:
         self.loop.trace.note(self.loop.time(), *parts)

@@ -7,11 +7,13 @@ import msgspec
 import pytest
 
 from server.cluster.simulated import SimulatedGossip, SimulatedMembership
+from server.cluster.terms import Terms
 from server.cluster.view import Member
 from server.ids import NodeId
 from server.node import FOREIGN_S, WARY_S, Drivers, Node
 from server.runtime.metrics import Metrics
 from server.runtime.supervisor import Supervisor
+from server.sessions.tokens import own_rules
 from server.settings import from_tree
 from server.storage.memory import MemoryDatabase, MemoryStore
 from server.storage.memory_logs import MemoryLogStore
@@ -24,6 +26,7 @@ pytestmark = pytest.mark.virtual_time
 
 KEY = b"k" * 32
 A, B = "a" * 32, "b" * 32
+NOTHING = Terms()
 
 
 class Port:
@@ -48,7 +51,7 @@ class Town:
         self.databases = {uuid: MemoryDatabase(self.clock, uuid) for uuid in (A, B)}
         self.nodes: list[Node] = []
 
-    def node(self, name: str, uuid: str) -> Node:
+    def node(self, name: str, uuid: str, terms: Terms = NOTHING) -> Node:
         settings = from_tree({"node": name, "drain_timeout_s": 1.0, "admin": {"enabled": False}})
         metrics, database = Metrics(), self.databases[uuid]
         drivers = Drivers(
@@ -61,6 +64,7 @@ class Town:
             supervisor=Supervisor(name),
             metrics=metrics,
             listener=lambda gateway: Port(),
+            terms=lambda _rules: terms,
         )
         made = Node(settings, TinyApp, KEY, drivers)
         self.nodes.append(made)
@@ -82,6 +86,11 @@ def serve(nodes: list[Node]) -> list[str]:
 
 def seen(node: Node) -> list[str]:
     return sorted(node.system.view.members)
+
+
+def said(node: Node) -> str:
+    """The trouble about terms that differ."""
+    return next((trouble.text for trouble in node.troubles.current() if trouble.name == "terms"), "")
 
 
 async def test_a_newcomer_with_another_database_does_not_serve_until_the_others_are_gone() -> None:
@@ -156,4 +165,37 @@ async def test_a_node_of_an_earlier_version_which_tells_no_database_is_a_member(
     await old.start()
     await until(lambda: seen(n1) == ["n1", "old"], timeout_s=5.0)
     assert serve(town.nodes) == ["n1", "old"]
+    await town.close()
+
+
+async def test_nodes_of_two_versions_of_an_app_serve_together_and_say_that_they_differ() -> None:
+    """F62: a rolling upgrade, seen by each node as a trouble that ends with it."""
+    town = Town()
+    n1, new = town.node("n1", A, Terms(kinds="old")), town.node("new", A, Terms(kinds="new"))
+    await n1.start()
+    await new.start()
+    await until(lambda: seen(n1) == seen(new) == ["n1", "new"], timeout_s=5.0)
+    assert serve([n1, new]) == ["n1", "new"]
+    await until(lambda: bool(said(n1) and said(new)), timeout_s=5.0)
+    assert "new on kinds and states new (here n1 on old)" in said(n1)
+    assert "n1 on kinds and states old (here new on new)" in said(new)
+    await n1.stop()
+    await until(lambda: not said(new), timeout_s=10.0)
+    await new.stop()
+
+
+async def test_a_newcomer_with_other_token_keys_owns_no_slot_until_they_fit() -> None:
+    """F62: read again by SIGHUP, they may fit later; the node comes up then."""
+    town = Town()
+    n1, late = town.node("n1", A, Terms(tokens="one")), town.node("late", A, Terms(tokens="two"))
+    await n1.start()
+    await late.start()
+    await asyncio.sleep(3.0)
+    assert serve(town.nodes) == ["n1"] and not late.serves.is_set()
+    assert "n1 on token keys one (here late on two)" in late.not_ready()
+    assert n1.system.view.members[NodeId("late")].state == "joining"
+    late.drivers = msgspec.structs.replace(late.drivers, terms=lambda _rules: Terms(tokens="one.two"))
+    late.gateway.use_token_rules(own_rules(b"n" * 32))
+    await until(lambda: late.not_ready() == "", timeout_s=10.0)
+    await until(lambda: "late on token keys one.two" in said(n1), timeout_s=5.0)
     await town.close()

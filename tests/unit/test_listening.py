@@ -16,6 +16,7 @@ from server.runtime.listening import is_every, listen
 from server.runtime.metrics import Metrics
 from server.sessions.picows_driver import PicowsListener
 from server.settings import GatewaySettings
+from tests.support.admin import TestCluster
 from tests.support.node_certificates import write
 
 
@@ -84,6 +85,12 @@ def test_a_gateway_on_every_interface_needs_an_address_to_tell(host: str) -> Non
     with pytest.raises(BadSetting, match=r"gateway\.advertise_url: names every interface"):
         PicowsListener(gateway, replace(settings, advertise_url="ws://0.0.0.0:7350"))
     PicowsListener(gateway, replace(settings, advertise_url="ws://play.example:7350"))
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "[::]"])
+def test_an_address_of_the_admin_side_that_is_nobodys_is_refused(host: str) -> None:
+    with pytest.raises(BadSetting, match=r"admin\.advertise_url: names every interface"):
+        TestCluster(1, advertise_url=f"http://{host}:7360")
 
 
 @pytest.mark.parametrize(("name", "complaint"), [("expired", "certificate has expired"), ("node", "")])

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from server.cluster.foreign import stand
-from server.cluster.terms import TERMS, Terms, differences
+from server.cluster.terms import TERMS, TOLD, Terms, differences, from_meta, text_of, to_meta
 from server.cluster.view import Member, MemberState
 from server.ids import Incarnation, NodeId
 
@@ -23,8 +23,9 @@ def refused(*heard: Member) -> list[str]:
 
 
 def test_every_term_is_a_field_with_a_letter_of_its_own() -> None:
-    assert [term.field for term in TERMS] == [field.name for field in msgspec.structs.fields(Terms)]
-    assert len({term.letter for term in TERMS} | set("vwstcalgb")) == len(TERMS) + 9
+    every = (*TERMS, *TOLD)
+    assert [term.field for term in every] == [field.name for field in msgspec.structs.fields(Terms)]
+    assert len({term.letter for term in every} | set("vwstcalgb")) == len(every) + 9
 
 
 def test_a_term_that_is_not_told_is_not_different() -> None:
@@ -75,3 +76,26 @@ def test_one_of_three_groups_goes_on() -> None:
 def test_a_restored_database_is_another_one() -> None:
     """Its nodes do not mix with those that still run on it as it was."""
     assert differences(A, Terms(database="a" * 32 + ".2"))
+
+
+def test_a_newcomer_of_another_app_refuses_itself() -> None:
+    """F62."""
+    game, shop = (Terms(database=A.database, app=app) for app in ("game", "shop"))
+    n1, n2, late = member("n1", game), member("n2", game), member("late", shop, "joining")
+    assert refused(n1, n2, late) == ["late"]
+    assert "late on app shop (here n1 on game)" in stand(n1, (n1, n2, late)).ignored
+    told = stand(late, (n1, n2, late)).refused
+    assert "n1, n2 on app game (here late on shop)" in told and "--app" in told and "\n" not in told
+
+
+def test_every_term_travels() -> None:
+    told = Terms(*(f"{field}-1" for field in Terms.__struct_fields__))
+    assert from_meta(to_meta(told)) == told
+    assert from_meta({}) == Terms()
+
+
+def test_names_of_any_form_become_terms() -> None:
+    assert text_of("game") == "game"
+    for odd in ("", "a game", "x" * 65, "spïel", "a\nb"):
+        assert from_meta({"n": text_of(odd)}).app == text_of(odd) != odd
+    assert text_of("a game") != text_of("a-game ")

@@ -50,7 +50,8 @@ def welcome(
     recovered: bool = False,
 ) -> Step:
     """The server's answer to it."""
-    limits = ["$interval", "$window", "$frame_bytes", f"$time.{number.removeprefix('$id.')}"]
+    name = number.removeprefix("$id.")
+    limits = ["$interval", "$window", "$frame_bytes", f"$time.{name}", f"$time.token_{name}"]
     return hears("welcome", number, session, node, subject, role, resume, recovered, *limits)
 
 

@@ -43,9 +43,11 @@ from server.wire.messages import (
     Hello,
     Push,
     Redirect,
+    Renewed,
     Reply,
     Request,
     Snapshot,
+    TokenRenew,
     Unwatch,
     Watch,
     Watching,
@@ -65,6 +67,7 @@ ENGINE_REPLIES: Final[dict[type[Request], tuple[type[msgspec.Struct], ...]]] = {
     Unwatch: (Done,),
     Close: (Done,),
     WatchLatest: (Snapshot,),
+    TokenRenew: (Renewed,),
 }
 """Answers of each engine request beside `error`; empty: it has none."""
 

@@ -39,7 +39,17 @@ from server.sessions.turnstile import Turnstile
 from server.sessions.watching import check_still
 from server.settings import GatewaySettings, Settings
 from server.wire.codec import Codec, Format
-from server.wire.messages import ENGINE_REQUESTS, CloseCode, Done, Going, Request, Unwatch, Watch, WatchLatest
+from server.wire.messages import (
+    ENGINE_REQUESTS,
+    CloseCode,
+    Done,
+    Going,
+    Request,
+    TokenRenew,
+    Unwatch,
+    Watch,
+    WatchLatest,
+)
 
 _STOP_BATCH: Final = 100
 
@@ -105,6 +115,7 @@ class Gateway:
             self.kit, token_rules, system, drivers.transport, drivers.rng, homes, self.table, actors, departures,
             self.seeker, self.mover, self.latest, limits,
         )  # fmt: skip
+        requests.add(TokenRenew, self.greeter.renew)
         dismissals = Dismissals(
             system, drivers.transport, drivers.supervisor, drivers.rng, ticks, self.table, self.mover, departures,
             self.greeter, self.settings.resume_window_s,

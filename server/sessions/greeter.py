@@ -10,7 +10,17 @@ import structlog
 
 from server.actors.actor import Caller
 from server.cluster.view import Member
-from server.errors import BadInput, BadToken, GarrisonError, NotFound, Rejected, Retryable, TokenExpired, Unavailable
+from server.errors import (
+    BadInput,
+    BadToken,
+    Forbidden,
+    GarrisonError,
+    NotFound,
+    Rejected,
+    Retryable,
+    TokenExpired,
+    Unavailable,
+)
 from server.ids import ActorId
 from server.runtime.metrics import Metrics
 from server.sessions.binding import SessionActors
@@ -32,7 +42,7 @@ from server.sessions.transfer_frames import ClientRole, Wanted
 from server.settings import GatewaySettings
 from server.transport.ports import Transport
 from server.wire.codec import Codec, Format
-from server.wire.messages import CloseCode, Hello, Redirect, Welcome
+from server.wire.messages import CloseCode, Hello, Redirect, Renewed, TokenRenew, Welcome
 
 log = structlog.get_logger(__name__)
 
@@ -102,6 +112,21 @@ class Greeter:
         opening.player = claims.subject if claims.role == "player" else ""
         self._greet(opening, hello, claims, False)
 
+    def renew(self, session: Session, message: TokenRenew) -> Renewed:
+        """Let a session go on under another token. Raises what a bad token does, and `Forbidden` for one of another
+        subject or role; the session goes on under the present one then, for as long as that is good."""
+        claims = check(message.token, self.token_rules, self._ticks.wall_ms())
+        if (claims.subject, claims.role) != (session.caller.subject, session.caller.role):
+            raise Forbidden("the token is for another subject or role")
+        session.token_until_ms = self._token_until_ms(claims)
+        return Renewed(message.id, self._token_left_ms(session))
+
+    def _token_until_ms(self, claims: TokenClaims) -> float:
+        return (claims.expires_s + self.token_rules.skew_s) * 1000
+
+    def _token_left_ms(self, session: Session) -> int:
+        return max(0, round(session.token_until_ms - self._ticks.wall_ms()))
+
     def dismiss(self, subject: str, code: int, reason: str) -> None:
         """Close connections of player `subject` whose hello is being answered: an actor ends the player's sessions,
         and may have done so after it took this one."""
@@ -157,7 +182,7 @@ class Greeter:
                 opening.refuse(hello.id, error, CloseCode.GOING_AWAY)
             case "resume":
                 assert earlier is not None
-                self._resume(opening, hello, earlier)
+                self._resume(opening, hello, earlier, claims)
             case "full":
                 opening.leave(None, CloseCode.FULL, "no room for another session")
             case "open":
@@ -191,13 +216,14 @@ class Greeter:
 
     # ---- resumed ----
 
-    def _resume(self, opening: Opening, hello: Hello, session: Session) -> None:
+    def _resume(self, opening: Opening, hello: Hello, session: Session, claims: TokenClaims) -> None:
         assert session.outbox.can_rewind(hello.ack)
         session.outbox.rewind(hello.ack)
         session.give_way()
         self._table.attached(session)
         self.metrics.sessions_resumed_total += 1
         session.stays, session.client = not hello.redirects, hello.client
+        session.token_until_ms = self._token_until_ms(claims)
         session.acknowledge(hello.ack)  # the outbox knows it already: streams that wait for room go on
         self._actors.resumed(session)
         self._welcome(opening, hello.id, session, recovered=True)
@@ -214,6 +240,7 @@ class Greeter:
         resume = f"{self._rng.getrandbits(128):032x}"
         session = Session(self._kit, caller, resume, opening.format, not hello.redirects)
         session.actor, session.client = actor, hello.client
+        session.token_until_ms = self._token_until_ms(claims)
         opening.busy = True
         if actor is None:
             self._opened(opening, hello.id, session, earlier)
@@ -276,6 +303,7 @@ class Greeter:
             round(settings.resume_window_s * 1000),
             settings.max_frame_bytes,
             self._ticks.wall_ms(),
+            self._token_left_ms(session),
         )
         opening.hand_on(session, session.codec.encode(welcome))
         log.debug(

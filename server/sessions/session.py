@@ -59,7 +59,7 @@ class Session(_EachBeat):
     __slots__ = (
         "_blocked_at", "_in_flight", "_kit", "_link", "_pay_at", "actor", "beats", "client", "codec", "detached_at",
         "format", "in_line", "latest", "moves", "order", "phase", "remote", "resume", "since_ms", "starved", "stays",
-        "topics", "transfer",
+        "token_until_ms", "topics", "transfer",
     )  # fmt: skip
 
     def __init__(self, kit: "SessionKit", caller: Caller, resume: str, format: Format, stays: bool) -> None:
@@ -91,6 +91,8 @@ class Session(_EachBeat):
         """Set while the session should go to another node, is on its way, or is there."""
         self.moves = 0
         """Number of shipments so far."""
+        self.token_until_ms = math.inf
+        """Wall time until which its connection may go on with the token that its client said hello with, or renewed."""
         self.order = 0
         """Number of the hello that opened or resumed it; 0 for one that no client has been here for."""
         self.topics: dict[str, Topic[Session]] | None = None
@@ -500,8 +502,8 @@ class Session(_EachBeat):
         self._kit.keeper.session_detached(self)
 
     def check(self, now: float) -> float | None:
-        """Close the connection of a client that is silent or does not read: the wheel's call, for as long as the
-        session lives. Returns when to look again."""
+        """Close the connection of a client that is silent, does not read, or whose token has expired: the wheel's call,
+        for as long as the session lives. Returns when to look again."""
         if self.ended:
             return None
         settings = self._kit.settings
@@ -516,7 +518,11 @@ class Session(_EachBeat):
         if now >= self.heard_at + silence_s:
             self.close(CloseCode.HEARTBEAT_MISSED, "no heartbeat")
             return now + silence_s
-        return self.heard_at + silence_s
+        token_left_s = (self.token_until_ms - self._ticks.wall_ms()) / 1000
+        if token_left_s <= 0.0:
+            self.close(CloseCode.TOKEN_EXPIRED, "the session's token has expired")
+            return now + silence_s
+        return min(self.heard_at + silence_s, now + token_left_s)
 
     def expire(self, now: float) -> None:
         """End it if no client has come: the wheel's call a resume window after each detaching."""

@@ -77,6 +77,8 @@ class Welcome(Reply, tag="welcome", frozen=True):
     resume_window_ms: int
     max_frame_bytes: int
     server_time_ms: int
+    token_expires_in_ms: int = 0
+    """Time for which the session's token is good from now on; then the connection is closed with 4002. 0: not told."""
 
 
 class Redirect(Reply, tag="redirect", frozen=True):
@@ -122,6 +124,18 @@ class Watch(Request, tag="watch", frozen=True):
 class Watching(Reply, tag="watching", frozen=True):
     topic: str
     next_seq: int
+
+
+class TokenRenew(Request, tag="token.renew", frozen=True):
+    """Go on under another token of the same subject and role, before the present one expires."""
+
+    token: Token
+
+
+class Renewed(Reply, tag="renewed", frozen=True):
+    """The session's token is good for so long from now on."""
+
+    token_expires_in_ms: int
 
 
 class Unwatch(Request, tag="unwatch", frozen=True):
@@ -218,7 +232,7 @@ class CloseCode:
     APPLICATION = range(4100, 5000)  # the application's own reasons to end a session: do not retry
 
 
-ENGINE_REQUESTS: tuple[type[Request], ...] = (Hello, Heartbeat, Ack, Watch, Unwatch, Close, WatchLatest)
+ENGINE_REQUESTS: tuple[type[Request], ...] = (Hello, Heartbeat, Ack, Watch, Unwatch, Close, WatchLatest, TokenRenew)
 ENGINE_ANSWERS: tuple[type[msgspec.Struct], ...] = (
     Welcome,
     Redirect,
@@ -231,4 +245,5 @@ ENGINE_ANSWERS: tuple[type[msgspec.Struct], ...] = (
     Going,
     Snapshot,
     Latest,
+    Renewed,
 )

@@ -11,7 +11,7 @@ import pytest
 from garrison import Options, errors
 from garrison import messages as sdk
 from garrison._core import PART_S, Core
-from garrison._decisions import Answer, Decision, Deliver, Down, Drop, NeedToken, Open, Part, Stir, Stop, Up
+from garrison._decisions import Answer, Decision, Deliver, Down, Drop, NeedToken, Open, Part, RenewToken, Stir, Stop, Up
 from garrison._phases import CLIENT, SUBSCRIPTION, IllegalTransition, move
 from garrison._subscriptions import ASK_AGAIN_S
 from garrison._timers import ROOM, Timers
@@ -22,14 +22,16 @@ Line = list[Any]
 class Bench:
     """A core and the world around it, by hand: `did` has all decisions so far, `said` all lines of the client."""
 
-    def __init__(self, *urls: str, chance: Callable[[], float] = lambda: 0.5, **options: Any) -> None:
+    def __init__(
+        self, *urls: str, chance: Callable[[], float] = lambda: 0.5, renewable: bool = True, **options: Any
+    ) -> None:
         self.core = Core(
             urls or ("ws://a", "ws://b"),
             first=0,
             options=Options(**options),
             name="bench",
             lineage="l",
-            renewable=True,
+            renewable=renewable,
             chance=chance,
         )
         self.now = 100.0
@@ -71,13 +73,27 @@ class Bench:
         self.core.received(self.core.connection, msgpack.packb(list(line)), self.now)
         self.look()
 
-    def welcomed(self, *, recovered: bool = False, interval_ms: int = 5_000) -> None:
+    def welcomed(self, *, recovered: bool = False, interval_ms: int = 5_000, token_ms: int = 0) -> None:
         """Open the connection that is asked for, and a session on it."""
         if self.core.phase == "idle":
             self.start()
         self.pass_until(lambda: self.core.phase == "opening")
         self.opened()
-        self.hear("welcome", self.said[-1][1], "s", "n", "p", "player", "r", recovered, interval_ms, 30_000, 65_536, 0)
+        self.hear(
+            "welcome",
+            self.said[-1][1],
+            "s",
+            "n",
+            "p",
+            "player",
+            "r",
+            recovered,
+            interval_ms,
+            30_000,
+            65_536,
+            0,
+            token_ms,
+        )
         assert self.core.connected
 
     def broken(self) -> None:
@@ -92,6 +108,13 @@ class Bench:
             self.core.on_time(self.now)
             self.look()
         self.now = until
+
+    def pass_alive(self, seconds: float) -> None:
+        """Let time pass with a server that is heard all the while."""
+        until = self.now + seconds
+        while self.now < until:
+            self.pass_s(min(1.0, until - self.now))
+            self.hear("beats", 1)
 
     def pass_until(self, condition: Callable[[], bool]) -> None:
         """Let the core's timers come until something is so."""
@@ -759,3 +782,55 @@ def test_each_request_is_answered_once_and_each_event_is_read_once(seed: int) ->
     assert set(bench.answers) == world.asked - world.cancelled
     for numbers in world.numbers.values():
         assert numbers == list(range(1, len(numbers) + 1))
+
+
+def test_a_token_is_renewed_before_it_expires() -> None:
+    bench = Bench()
+    bench.welcomed(token_ms=100_000)
+    bench.pass_alive(79.0)
+    assert bench.count(RenewToken) == 0
+    bench.pass_alive(1.5)
+    assert bench.count(RenewToken) == 1
+    bench.core.renew(bench.core.connection, "new", bench.now)
+    bench.look()
+    (line,) = bench.lines("token.renew")
+    assert line[2:] == ["new"]
+    bench.hear("renewed", line[1], 50_000)
+    bench.pass_alive(39.0)
+    assert bench.count(RenewToken) == 1
+    bench.pass_alive(1.5)
+    assert bench.count(RenewToken) == 2
+
+
+@pytest.mark.parametrize("how", ["no_token", "refused"])
+def test_a_renewal_that_fails_is_tried_again(how: str) -> None:
+    bench = Bench()
+    bench.welcomed(token_ms=10_000)
+    bench.pass_alive(8.5)
+    assert bench.count(RenewToken) == 1
+    if how == "no_token":
+        bench.core.not_renewed(bench.core.connection, bench.now)
+    else:
+        bench.core.renew(bench.core.connection, "bad", bench.now)
+        bench.look()
+        bench.hear("error", bench.lines("token.renew")[0][1], "bad_token", "no", None)
+    bench.pass_alive(5.5)
+    assert bench.count(RenewToken) == 2 and bench.core.connected
+
+
+def test_a_renewal_of_an_earlier_connection_is_not_sent() -> None:
+    bench = Bench()
+    bench.welcomed(token_ms=10_000)
+    before = bench.core.connection
+    bench.broken()
+    bench.welcomed(token_ms=10_000)
+    bench.core.renew(before, "late", bench.now)
+    bench.look()
+    assert bench.lines("token.renew") == []
+
+
+def test_a_token_that_cannot_be_renewed_is_left_to_expire() -> None:
+    bench = Bench(renewable=False)
+    bench.welcomed(token_ms=10_000)
+    bench.pass_alive(9.0)
+    assert bench.count(RenewToken) == 0

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from server.actors.actor import Attached
-from server.errors import BadInput, Forbidden, NotFound, Rejected
+from server.errors import BadInput, BadToken, Forbidden, GarrisonError, NotFound, Rejected, TokenExpired
 from server.sessions.arrivals import SessionArrivals
 from server.sessions.broadcast import Broadcast
 from server.sessions.dismissals import Dismissals
@@ -35,7 +35,7 @@ from server.sessions.transfer_frames import encode as encode_transfer
 from server.sessions.turnstile import PER_TURN, InLine, Turnstile
 from server.storage.queries import NoStoreQueries
 from server.transport.ports import Service
-from server.wire.messages import Ack, CloseCode, Done, Heartbeat, Hello, Unwatch, Watch
+from server.wire.messages import Ack, CloseCode, Done, Heartbeat, Hello, TokenRenew, Unwatch, Watch
 from tests.support.gateways import Echo, Note, Post, Said, SessionApp
 from tests.support.session_parts import ME, PEER, FakeActivation, FakeConnection, Parts
 
@@ -394,6 +394,55 @@ def test_a_greeter_welcomes_a_player_and_redirects_one_of_another_node() -> None
     assert here.frames[0][:2] == ["welcome", 1] and list(table.players) == ["p"]
     assert elsewhere.frames[0][:3] == ["redirect", 1, "ws://peer"]
     assert greeting.openings == {}
+
+
+def opened(parts: Parts, greeting: Greeter, table: SessionTable, ttl_s: float) -> tuple[FakeConnection, Session]:
+    connection = FakeConnection()
+    hello = Hello(1, issue(KEY, "p", "player", ttl_s, parts.clock.wall_ms()))
+    greeting.accept(connection).on_message(message(hello))
+    (session,) = table.sessions.values()
+    assert abs(connection.frames[0][12] - (ttl_s + 5) * 1000) <= 1000  # the clock skew that is allowed is added
+    return connection, session
+
+
+def test_a_session_whose_token_expires_is_closed_and_kept() -> None:
+    parts = Parts()
+    table = parts.table()
+    connection, session = opened(parts, greeter(parts, table), table, 60)
+    for _ in range(64):
+        parts.pass_time(1.0)
+        session.on_message(message(Heartbeat(0)))
+    assert connection.closed is None
+    for _ in range(3):
+        parts.pass_time(1.0)
+        session.on_message(message(Heartbeat(0)))
+    assert connection.closed is not None and connection.closed[0] == CloseCode.TOKEN_EXPIRED
+    assert session.phase == "detached"
+
+
+def test_a_session_goes_on_under_a_new_token_of_its_own() -> None:
+    parts = Parts()
+    table = parts.table()
+    greeting = greeter(parts, table)
+    connection, session = opened(parts, greeting, table, 60)
+    parts.pass_time(10.0)
+    now_ms = parts.clock.wall_ms()
+    bad: list[tuple[str, type[GarrisonError]]] = [
+        (issue(KEY, "q", "player", 600, now_ms), Forbidden),
+        (issue(KEY, "p", "host", 600, now_ms), Forbidden),
+        (issue(b"n" * 32, "p", "player", 600, now_ms), BadToken),
+        (issue(KEY, "p", "player", 1, now_ms - 10_000), TokenExpired),
+        ("", BadToken),
+    ]
+    for token, error in bad:
+        with pytest.raises(error):
+            greeting.renew(session, TokenRenew(3, token))
+    answer = greeting.renew(session, TokenRenew(4, issue(KEY, "p", "player", 600, now_ms)))
+    assert answer.id == 4 and abs(answer.token_expires_in_ms - 605_000) <= 1000
+    for _ in range(100):
+        parts.pass_time(1.0)
+        session.on_message(message(Heartbeat(0)))
+    assert connection.closed is None
 
 
 def test_a_greeter_refuses_a_player_that_the_application_refuses() -> None:

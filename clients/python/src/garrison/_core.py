@@ -6,6 +6,7 @@ callbacks. It tells the core what happens, each time with the time of a steady c
 
     core.start(now)                                  connect, and stay connected
     core.token(text, now)                            the token that `NeedToken` asked for; or no_token(error, now)
+    core.renew(connection, text, now)                the token that `RenewToken` asked for; or not_renewed(…, now)
     core.opened(connection, now)                     the WebSocket that `Open` asked for; or failed(…, text, now)
     core.received(connection, frame, now)            a frame came
     core.closed(connection, code, reason, now)       it is closed; 1006 where it just broke
@@ -27,7 +28,7 @@ from dataclasses import replace
 from typing import Any, Final, TypeVar, cast
 
 from garrison._base import Command, Event, Message, Push, Reply, Request
-from garrison._decisions import Answer, Decision, Deliver, Down, Drop, NeedToken, Open, Part, Stir, Stop, Up
+from garrison._decisions import Answer, Decision, Deliver, Down, Drop, NeedToken, Open, Part, RenewToken, Stir, Stop, Up
 from garrison._dial import Dial, close_error, shows_token
 from garrison._frames import pack, read, unpack
 from garrison._phases import CLIENT, ClientPhase, move
@@ -41,7 +42,21 @@ from garrison._streams import Stream, Streams
 from garrison._subscriptions import Subscription, Subscriptions
 from garrison._timers import Kind, Timers
 from garrison.errors import BadFrame, GarrisonError, SessionClosed, Unavailable, from_wire
-from garrison.messages import Ack, Beat, Beats, Close, Events, Failed, Going, Heartbeat, Latest, Redirect, Welcome
+from garrison.messages import (
+    Ack,
+    Beat,
+    Beats,
+    Close,
+    Events,
+    Failed,
+    Going,
+    Heartbeat,
+    Latest,
+    Redirect,
+    Renewed,
+    TokenRenew,
+    Welcome,
+)
 from garrison.options import Options
 
 R = TypeVar("R")
@@ -50,6 +65,11 @@ PART_S: Final = 1.5
 LEAVE_S: Final = 0.1
 """Longest pause before leaving a node that says `going`: its sessions shall not all go at once."""
 SHORTEST_BEAT_S: Final = 0.01
+RENEW_SHARE: Final = 0.8
+"""Share of a token's time after which it is renewed."""
+RENEW_PAUSE_S: Final = 5.0
+"""Pause after a renewal that failed. Where none succeeds, the server closes with 4002, and the client comes back with a
+new token."""
 READING: Final[tuple[ClientPhase, ...]] = ("up", "moving", "parting")
 """Phases in which a session is up."""
 
@@ -90,6 +110,7 @@ class Core:
         self._hops = 0
         self._opened_at = self._last_heard = 0.0
         self._interval_s = 0.0
+        self._renewable = renewable
         self._left_jitter = False
         self._fault = ""
         self._ids = 0
@@ -332,12 +353,37 @@ class Core:
         self._opened_at = now
         self._interval_s = max(welcome.heartbeat_interval_ms / 1000, SHORTEST_BEAT_S)
         self._timers.at(now + (0.1 + 0.8 * self._chance()) * self._interval_s, "beat", self.connection)
+        self._renew_after(welcome.token_expires_in_ms, now)
         self._decisions.append(Up(welcome, welcome.recovered))
         self._requests.flowing = True
         if not welcome.recovered:
             self._standing.say_again(self._state, now)
         self._subscriptions.on_welcome(welcome.recovered, now)
         self._requests.pump()
+
+    def renew(self, connection: int, token: str, now: float) -> None:
+        """The token to go on with."""
+        if connection != self.connection or self.phase != "up":
+            return  # the next hello brings a token anyway
+        try:
+            self._requests.submit(TokenRenew(token), now, self._renewed)
+        except GarrisonError:
+            self.not_renewed(connection, now)
+
+    def not_renewed(self, connection: int, now: float) -> None:
+        """No token could be made to go on with: try again soon."""
+        self._timers.at(now + RENEW_PAUSE_S, "renew", connection)
+
+    def _renewed(self, _call: Call, reply: Reply | None, error: GarrisonError | None, now: float) -> None:
+        if isinstance(reply, Renewed):
+            self._renew_after(reply.token_expires_in_ms, now)
+        elif error is not None and self.connected:
+            self.not_renewed(self.connection, now)
+
+    def _renew_after(self, expires_in_ms: int, now: float) -> None:
+        if self._renewable and expires_in_ms > 0:
+            wait_s = max(RENEW_PAUSE_S, RENEW_SHARE * expires_in_ms / 1000)
+            self._timers.at(now + wait_s, "renew", self.connection)
 
     def received(self, connection: int, frame: bytes | str, now: float) -> None:
         """A frame came."""
@@ -475,6 +521,8 @@ class Core:
             self._fail(Unavailable(f"{self.url}: no welcome within {self._options.open_timeout_s:g} s"), now)
         elif kind == "beat" and self.connected:
             self._beat(now)
+        elif kind == "renew" and self.phase == "up":
+            self._decisions.append(RenewToken(self.connection))
         elif kind == "leave" and self.phase == "moving":
             if self._left_jitter:
                 self._go(now)  # long enough: the rest is repeated, or lost

@@ -18,6 +18,13 @@ class NeedToken:
 
 
 @dataclass(frozen=True, slots=True)
+class RenewToken:
+    """Make a token, while the connection goes on, and give it to `Core.renew`, or tell `Core.not_renewed`."""
+
+    connection: int
+
+
+@dataclass(frozen=True, slots=True)
 class Open:
     """Open a WebSocket to `url`, then tell `Core.opened` or `Core.failed`. `connection` numbers the
     connections of a client: every event of this one names it, and the core ignores those of others."""
@@ -87,4 +94,4 @@ class Stop:
     error: GarrisonError
 
 
-Decision = NeedToken | Open | Drop | Part | Up | Down | Answer | Deliver | Stir | Stop
+Decision = NeedToken | RenewToken | Open | Drop | Part | Up | Down | Answer | Deliver | Stir | Stop

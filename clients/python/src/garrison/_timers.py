@@ -9,7 +9,7 @@ import heapq
 from collections.abc import Callable
 from typing import Any, Final, Literal
 
-Kind = Literal["pause", "attempt", "beat", "leave", "part", "deadline", "retry", "ask"]
+Kind = Literal["pause", "attempt", "beat", "leave", "part", "deadline", "retry", "ask", "renew"]
 ROOM: Final = 256
 """Timers below which none are swept out."""
 

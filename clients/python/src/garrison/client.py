@@ -24,7 +24,7 @@ from websockets.exceptions import ConnectionClosed
 
 from garrison._base import Command, Event, Push, Request
 from garrison._core import Core
-from garrison._decisions import Answer, Decision, Deliver, Down, Drop, NeedToken, Open, Part, Stir, Stop, Up
+from garrison._decisions import Answer, Decision, Deliver, Down, Drop, NeedToken, Open, Part, RenewToken, Stir, Stop, Up
 from garrison._game import GameCalls
 from garrison._socket import FAILURES, check_url, close_code, close_reason, open_socket
 from garrison._stats import Stats
@@ -82,6 +82,7 @@ class Client(GameCalls):
         self._out: deque[bytes] = deque()
         self._out_ready = asyncio.Event()
         self._parting: asyncio.Task[None] | None = None
+        self._renewing: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
         """Set when a session comes up and when the client is over."""
         self._answers: dict[int, asyncio.Future[Any]] = {}
@@ -132,6 +133,9 @@ class Client(GameCalls):
             await asyncio.wait([self._parting], timeout=1)
             self._parting.cancel()
             await asyncio.gather(self._parting, return_exceptions=True)
+        if self._renewing is not None:
+            self._renewing.cancel()
+            await asyncio.gather(self._renewing, return_exceptions=True)
         if self._runner is not None:
             self._runner.cancel()
             await asyncio.gather(self._runner, return_exceptions=True)
@@ -255,12 +259,23 @@ class Client(GameCalls):
             self._core.end(SessionClosed("the client was cancelled"), self._now())  # unless it is over already
             self._act()
 
-    async def _make_token(self) -> None:
+    async def _new_token(self) -> str:
         """Ask the program for a token."""
         token = self._token
+        made = token if isinstance(token, str) else token()
+        return await made if isawaitable(made) else made
+
+    async def _renew_token(self, connection: int) -> None:
+        """Go on under a new token. Where none can be had the server ends the connection in time."""
         try:
-            made = token if isinstance(token, str) else token()
-            text = await made if isawaitable(made) else made
+            self._core.renew(connection, await self._new_token(), self._now())
+        except Exception:
+            self._core.not_renewed(connection, self._now())
+        self._act()
+
+    async def _make_token(self) -> None:
+        try:
+            text = await self._new_token()
         except GarrisonError as error:
             self._core.no_token(error, self._now())
         except Exception as error:
@@ -342,6 +357,10 @@ class Client(GameCalls):
                 self._pushes_ready.set()
             case NeedToken() | Open():
                 self._jobs.put_nowait(decision)
+            case RenewToken():
+                self._renewing = asyncio.get_running_loop().create_task(
+                    self._renew_token(decision.connection), name="garrison-renew"
+                )
             case Up():
                 self._changed.set()
             case Down():

@@ -427,6 +427,9 @@ class Welcome(Reply):
     """A reply.
 
     `recovered`: True: everything after `ack` follows, in order. False: subscribe again.
+
+    `token_expires_in_ms`: Time for which the session's token is good from now on; then the
+    connection is closed with 4002. 0: not told.
     """
 
     TYPE: ClassVar[str] = "welcome"
@@ -440,6 +443,7 @@ class Welcome(Reply):
     resume_window_ms: int
     max_frame_bytes: int
     server_time_ms: int
+    token_expires_in_ms: int = 0
     id: int = field(default=0, kw_only=True)
 
     def to_wire(self) -> list[Any]:
@@ -456,11 +460,12 @@ class Welcome(Reply):
             self.resume_window_ms,
             self.max_frame_bytes,
             self.server_time_ms,
+            self.token_expires_in_ms,
         ]
 
     @classmethod
     def from_wire(cls, wire: Sequence[Any]) -> "Welcome":
-        check_length(wire, 12, "welcome")
+        n = check_length(wire, 12, "welcome")
         return cls(
             id=wire[1],
             session=wire[2],
@@ -473,6 +478,7 @@ class Welcome(Reply):
             resume_window_ms=wire[9],
             max_frame_bytes=wire[10],
             server_time_ms=wire[11],
+            token_expires_in_ms=wire[12] if n > 12 else 0,
         )
 
 
@@ -657,6 +663,23 @@ class Latest(Notice):
     def from_wire(cls, wire: Sequence[Any]) -> "Latest":
         check_length(wire, 5, "latest")
         return cls(topic=wire[1], cursor=wire[2], whole=wire[3], items=[LatestItem.from_wire(each) for each in wire[4]])
+
+
+@dataclass(frozen=True, slots=True)
+class Renewed(Reply):
+    """The session's token is good for so long from now on."""
+
+    TYPE: ClassVar[str] = "renewed"
+    token_expires_in_ms: int
+    id: int = field(default=0, kw_only=True)
+
+    def to_wire(self) -> list[Any]:
+        return ["renewed", self.id, self.token_expires_in_ms]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "Renewed":
+        check_length(wire, 3, "renewed")
+        return cls(id=wire[1], token_expires_in_ms=wire[2])
 
 
 @dataclass(frozen=True, slots=True)
@@ -1033,6 +1056,23 @@ class WatchLatest(Request[Snapshot]):
 
 
 @dataclass(frozen=True, slots=True)
+class TokenRenew(Request[Renewed]):
+    """Go on under another token of the same subject and role, before the present one expires."""
+
+    TYPE: ClassVar[str] = "token.renew"
+    token: str
+    id: int = field(default=0, kw_only=True)
+
+    def to_wire(self) -> list[Any]:
+        return ["token.renew", self.id, self.token]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "TokenRenew":
+        check_length(wire, 3, "token.renew")
+        return cls(id=wire[1], token=wire[2])
+
+
+@dataclass(frozen=True, slots=True)
 class PresenceSet(Request[Saved]):
     """Choose a status and a line of rich presence ("Slayer on Recharge, 24-19")."""
 
@@ -1321,6 +1361,7 @@ ANSWERS: dict[str, Callable[[Sequence[Any]], Message]] = {
     "going": Going.from_wire,
     "snapshot": Snapshot.from_wire,
     "latest": Latest.from_wire,
+    "renewed": Renewed.from_wire,
     "presence": Presence.from_wire,
     "profile": Profile.from_wire,
     "saved": Saved.from_wire,
@@ -1339,6 +1380,7 @@ REQUESTS: dict[str, Callable[[Sequence[Any]], Request[Any]]] = {
     "unwatch": Unwatch.from_wire,
     "close": Close.from_wire,
     "watch_latest": WatchLatest.from_wire,
+    "token.renew": TokenRenew.from_wire,
     "presence.set": PresenceSet.from_wire,
     "presence.get": PresenceGet.from_wire,
     "profile.set": ProfileSet.from_wire,

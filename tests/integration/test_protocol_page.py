@@ -90,7 +90,7 @@ async def one_node(path: Path) -> AsyncIterator[tuple[str, MakeToken, Path]]:
 
 async def say_golden(frames: list[dict[str, Any]], url: str, token: MakeToken, subprotocol: str) -> None:
     """Say each frame as its role, byte by byte as it is described; each is answered as it is described. Only the
-    token of the hello is put in, and `ack` has something to acknowledge."""
+    token of a hello and of a renewal is put in, and `ack` has something to acknowledge."""
     players: dict[str, Line] = {}
 
     async def speaker(role: str, wire: Wire) -> Line:
@@ -116,6 +116,10 @@ async def say_golden(frames: list[dict[str, Any]], url: str, token: MakeToken, s
         if kind in ("hello", "watch_latest"):
             continue  # said above; the game has no latest topic
         client = await speaker("player" if "player" in message["roles"] else "host", frame["wire"])
+        if kind == "token.renew":
+            renewed = await client.ask(kind, 12, token("player-7", "player"))
+            assert renewed[:2] == ["renewed", 12] and renewed[2] > 0
+            continue
         await client.ws.send(frame["json"] if client.text else bytes.fromhex(frame["msgpack"]))
         if kind == "ack":
             assert frame["wire"][1] == 0

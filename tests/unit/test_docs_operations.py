@@ -21,6 +21,8 @@ def shown(value: object) -> str:
         return str(value).lower()
     if isinstance(value, str):
         return f"`{value}`"
+    if isinstance(value, list):
+        return ", ".join(map(shown, value))
     return f"{value:,}" if isinstance(value, int) else f"{value:g}"
 
 

@@ -139,6 +139,7 @@ class SqlStore:
         shared += [tables.actors, tables.log_chunks, tables.reminders]
         own = [mapping.table for mapping in self._mappings.values()]
         own += [mapping.children.table for mapping in self._mappings.values() if mapping.children is not None]
+        own += [mapping.additions.table for mapping in self._mappings.values() if mapping.additions is not None]
         return list(dict.fromkeys(table.name for table in (*shared, *own)))
 
     async def _check_rights(self, names: Iterable[str], rights: Sequence[str]) -> None:
@@ -260,7 +261,8 @@ class SqlStore:
         ids = [change.id for change in changes]
         epochs: list[int] = [change.epoch for change in changes]
         columns = self._columns(kind, ids, [change.state for change in changes])
-        batch = Batch([id[after_slash:] for id in ids], epochs, [change.version for change in changes], columns)
+        keys, versions = [id[after_slash:] for id in ids], [change.version for change in changes]
+        batch = Batch(keys, epochs, versions, columns, _additions(mapping, keys, changes))
         results: dict[ActorId, WriteResult] = dict.fromkeys(ids, "written")
         for key in sorted(await self._database.write(mapping, batch)):
             results[actor_id(kind, key)] = "fenced"
@@ -383,7 +385,8 @@ class SqlStore:
         if some:
             epochs, versions = [move.epoch + 1 for _, move in some], [move.version for _, move in some]
             columns = self._columns(kind, [move.id for _, move in some], [move.state for _, move in some])
-            states = Batch([key for key, _ in some], epochs, versions, columns)
+            moved, added = [key for key, _ in some], [move for _, move in some]
+            states = Batch(moved, epochs, versions, columns, _additions(self._mapping(kind), moved, added))
         return Moves(
             keys,
             [move.epoch for move in moves],
@@ -432,6 +435,13 @@ def _number(value: object) -> int:
 def _identity(kind: str, key: str) -> ActorId:
     """The id of a row, also of one that was made by hand and is no actor's: a page of rows goes on past it."""
     return ActorId(f"{kind}/{key}")
+
+
+def _additions(mapping: Mapping, keys: Sequence[str], changes: Sequence[Change] | Sequence[EntityMove]) -> Columns:
+    """The rows that the states of `changes` bring along; nothing where there are none."""
+    if mapping.additions is None:
+        return []
+    return mapping.additions.encode(keys, [it.stored for it in changes], [it.state for it in changes])
 
 
 def _reminder_row(reminder: Reminder) -> ReminderRow:

@@ -4,17 +4,15 @@ Each command runs a pure rule and emits the rule's events under the command's id
 command repeats the answer. Events that follow by themselves (the end by score or time, a countdown that is
 over) are emitted in the same turn.
 
-Settling: when the match is over, it tells every participant's result to its player, in rounds, until
-the player says that it is stored; then the match leaves memory. A player that cannot be reached for all
-rounds is tried again half an hour later, by a reminder, since this node may be gone by then.
+Settling: once the end is stored, every participant's result is a fact (`server/actors/facts.py`) that its
+player is told until it has stored it. Then the match leaves memory, and its row says that all is told.
 """
 
 import asyncio
-from collections.abc import Sequence
-from typing import ClassVar, Final
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar
 
 import msgspec
-import structlog
 
 from game.match import board, rules
 from game.match.face import MatchFace
@@ -37,35 +35,21 @@ from game.messages import (
     Scoreboard,
 )
 from game.player.face import PlayerFace
-from server.actors.actor import Attached, Caller, existing, read_only, reminder, remote
+from server.actors.actor import Attached, Caller, Fact, Stamp, existing, fact, read_only, reminder, remote
 from server.errors import NotFound
-
-log = structlog.get_logger(__name__)
-
-SETTLE_AT_ONCE: Final = 64
-SETTLE_FIRST_S: Final = 1.5
-SETTLE_MAX_S: Final = 30.0
-SETTLE_ROUNDS: Final = 40
-SETTLE_REMIND_ROUND: Final = 3
-"""Round after which a reminder is set: results are stored by then as a rule."""
-SETTLE_LATER_MS: Final = 30 * 60 * 1000
-"""Delay of the reminder, which is longer than all rounds together."""
-SETTLE_AGAIN_MS: Final = 24 * 3600 * 1000
-"""Age of an ended match past which loading it does not settle again."""
 
 Command = MatchCreate | MatchJoin | MatchLeave | MatchStart | MatchReport | MatchEnd
 
 
 class Carried(msgspec.Struct, array_like=True, frozen=True):
     """Volatile fields of a match that migrates to another node. `silent_s` is how long its host has been
-    silent; `unsettled` names the players whose result is not known to be stored; `later` is true if the
-    reminder is set."""
+    silent. The others are those of earlier versions, and empty."""
 
     clock_ms: int
     silent_s: float
-    rounds: int
-    unsettled: list[str]
-    later: bool
+    rounds: int = 0
+    unsettled: list[str] = []
+    later: bool = False
 
 
 class Match(MatchFace):
@@ -77,17 +61,14 @@ class Match(MatchFace):
     finished = staticmethod(rules.finished)
     list_order = staticmethod(rules.list_order)
 
-    __slots__ = ("clock_ms", "host_seen_s", "later", "ranking", "rounds", "unsettled")
+    __slots__ = ("clock_ms", "host_seen_s", "ranking")
 
     def activated(self) -> None:
         self.clock_ms = 0
         self.ranking: board.Ranking | None = None
         self.host_seen_s = self.now()
-        self.rounds = 0
-        self.unsettled: dict[str, None] = {}
-        self.later = False  # true if the reminder `settle_again` is known to be set
         if self.state.phase == "ended":
-            self.settle()
+            self.release()
         elif self.state.host:
             self.after(self.HOST_SILENCE_S, self.host_silent)
             if self.state.phase == "countdown":
@@ -95,12 +76,11 @@ class Match(MatchFace):
 
     def carry(self) -> Carried:
         silent_s = self.now() - self.host_seen_s
-        return Carried(self.clock_ms, silent_s, self.rounds, list(self.unsettled), self.later)
+        return Carried(self.clock_ms, silent_s)
 
     def arrived(self, carried: Carried) -> None:
-        self.clock_ms, self.rounds, self.later = carried.clock_ms, carried.rounds, carried.later
+        self.clock_ms = carried.clock_ms
         self.host_seen_s = self.now() - carried.silent_s
-        self.unsettled = dict.fromkeys(carried.unsettled)
 
     # ---- commands of the host ----
 
@@ -222,58 +202,30 @@ class Match(MatchFace):
         else:
             self._emit(rules.host_vanished(self.state, self.wall_ms()), None)
 
+    @staticmethod
+    def facts(key: str, state: Any) -> Iterable[Fact]:
+        """The results of a match that is over."""
+        if state.phase != "ended":
+            return
+        birth = state.created_wall_ms
+        for player, line in state.players.items():
+            result = (key, state.ended_wall_ms, line, rules.won(state, player), birth)
+            yield fact(Stamp(0, birth), PlayerFace, player, PlayerFace.settle, *result)
+
     @remote
     def settle(self) -> None:
-        """Timer, and first told by the turn that ended the match: tell up to 64 players whose result is not
-        known to be stored, at growing intervals; release the match after `SETTLE_ROUNDS`."""
-        self.cancel(self.host_silent)
-        self.cancel(self.countdown_over)
-        state = self.state
-        if not self.rounds and self.wall_ms() - state.ended_wall_ms <= SETTLE_AGAIN_MS:
-            self.unsettled = dict.fromkeys(sorted(state.players))
-        if not self.unsettled or self.rounds >= SETTLE_ROUNDS:
-            if self.unsettled:
-                log.error("results not stored", match=self.key, players=len(self.unsettled))
+        """Rest, once the end is durable: told by the turn that ended the match."""
+        if self.state.phase == "ended":
+            self.cancel(self.host_silent)
+            self.cancel(self.countdown_over)
             self.release()
-            return
-        for player in list(self.unsettled)[:SETTLE_AT_ONCE]:
-            self.unsettled[player] = self.unsettled.pop(player)  # the next round begins with others
-            line, won = state.players[player], rules.won(state, player)
-            self.tell(PlayerFace, player, PlayerFace.settle, self.key, state.ended_wall_ms, line, won)
-        self.rounds += 1
-        if self.rounds == SETTLE_REMIND_ROUND:
-            self.after(0.0, self.settle_later)
-        self.after(min(SETTLE_MAX_S, SETTLE_FIRST_S * 1.3 ** (self.rounds - 1)), self.settle)
 
     def settled(self, player: str) -> None:
-        """See `MatchFace.settled`. The last one ends the settling, and takes its reminder back."""
-        self.unsettled.pop(player, None)
-        if not self.unsettled and self.state.phase == "ended":
-            self.cancel(self.settle)
-            if self.later:
-                self.after(0.0, self.all_settled)
-            else:
-                self.release()
-
-    async def settle_later(self) -> None:
-        """Set the reminder, in a turn of its own since it awaits the store."""
-        if self.unsettled and self.wall_ms() - self.state.ended_wall_ms <= SETTLE_AGAIN_MS:
-            await self.remind(self.settle_again, self.wall_ms() + SETTLE_LATER_MS)
-            self.later = True
+        """See `MatchFace.settled`."""
 
     @reminder
-    async def settle_again(self, due_ms: int) -> None:
-        """Begin new rounds for results that are not stored yet; rounds that are under way go on."""
-        await self.settle_later()
-        if self.unsettled and self.rounds >= SETTLE_ROUNDS:
-            self.rounds = 0
-            self.stay()
-            self.settle()
-
-    async def all_settled(self) -> None:
-        """Take the reminder back, then rest."""
-        await self.unremind(self.settle_again)
-        self.release()
+    def settle_again(self, due_ms: int) -> None:
+        """Nothing: a match of an earlier version set this for results that it had not told. Its row says so now."""
 
     def wake(self) -> None:
         if not self.state.host:

@@ -23,5 +23,5 @@ class MatchFace(LoggedActor[MatchState]):
 
     @remote
     def settled(self, player: str) -> None:
-        """Note that `player` has this match's result in the store; the answer to `PlayerFace.settle`."""
+        """The answer of players to a match of an earlier version; nothing today."""
         raise NotImplementedError

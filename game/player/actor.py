@@ -17,6 +17,7 @@ from game.match.state import Line
 from game.messages import Presence, PresenceGet, PresenceSet, Profile, ProfileGet, ProfileSet, Saved
 from game.player import rules
 from game.player.face import PlayerFace
+from game.player.state import SettledMatch
 from server.actors.actor import Caller, read_only, remote
 from server.errors import NotFound
 
@@ -33,7 +34,8 @@ class Carried(msgspec.Struct, array_like=True, frozen=True):
     beats: int
     beats_seen: int
     quiet: int
-    settled_version: int
+    settled_version: int = 0
+    """A field of earlier versions."""
 
 
 class Player(PlayerFace):
@@ -42,23 +44,21 @@ class Player(PlayerFace):
     ABSENT_S: ClassVar[float] = 10.0
     """Time to come back after the last session is gone, before the match is told."""
 
-    __slots__ = ("activity", "beats", "beats_seen", "quiet", "sessions", "settled_version")
+    __slots__ = ("activity", "beats", "beats_seen", "quiet", "sessions")
 
     def activated(self) -> None:
         self.activity = ""
         self.sessions: tuple[str, ...] = ()
         self.beats = self.beats_seen = self.quiet = 0
-        self.settled_version = 0
         if rules.is_here(self.state):
             self.after(self.ABSENT_S, self.absent)
 
     def carry(self) -> Carried:
-        return Carried(self.activity, self.sessions, self.beats, self.beats_seen, self.quiet, self.settled_version)
+        return Carried(self.activity, self.sessions, self.beats, self.beats_seen, self.quiet)
 
     def arrived(self, carried: Carried) -> None:
         self.activity, self.sessions = carried.activity, carried.sessions
         self.beats, self.beats_seen, self.quiet = carried.beats, carried.beats_seen, carried.quiet
-        self.settled_version = carried.settled_version
 
     # ---- sessions ----
 
@@ -181,12 +181,17 @@ class Player(PlayerFace):
     def match_left(self, match: str) -> None:
         self.state = rules.left(self.state, match)
 
-    def settle(self, match: str, ended_wall_ms: int, line: Line, won: bool) -> None:
-        """See `PlayerFace.settle`. The match repeats its call at intervals, so that the first one changes the
-        totals and a later one finds them stored and answers."""
-        before = self.state
-        self.state = rules.settle(before, match, ended_wall_ms, line, won)
-        if self.state is not before:
-            self.settled_version = self.version + 1
-        elif self.is_stored(self.settled_version):
-            self.tell(MatchFace, match, MatchFace.settled, self.key)
+    async def settle(self, match: str, ended_wall_ms: int, line: Line, won: bool, birth: int = 0) -> None:
+        """See `PlayerFace.settle`."""
+        known = rules.settled(self.state, match, ended_wall_ms, birth)
+        if known is None and rules.is_forgotten(self.state, ended_wall_ms):
+            career = {"player": self.key, "match": match, "birth": birth, "ended_wall_ms": ended_wall_ms}
+            if await self.query_store("career", career):
+                known = SettledMatch(match, ended_wall_ms)
+        if known is None:
+            result = SettledMatch(match, ended_wall_ms, birth, self.version + 1)
+            self.state = rules.settle(self.state, result, line, won, self.is_stored)
+        else:
+            self.state = rules.left(self.state, match)
+            if not birth and self.is_stored(known.version):
+                self.tell(MatchFace, match, MatchFace.settled, self.key)

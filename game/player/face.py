@@ -27,7 +27,8 @@ class PlayerFace(Actor[PlayerState]):
         raise NotImplementedError
 
     @remote
-    def settle(self, match: str, ended_wall_ms: int, line: Line, won: bool) -> None:
-        """Add the result of `match` to the totals, once, however often it is told. Once that is stored, the
-        next call is answered by `MatchFace.settled`."""
+    async def settle(self, match: str, ended_wall_ms: int, line: Line, won: bool, birth: int = 0) -> None:
+        """Add the result of `match` to the totals, once, however often it is told. `birth` tells matches of one name
+        apart; a match of an earlier version does not tell it, and is answered by `MatchFace.settled` when it tells its
+        result again once that is stored. Raises `Unavailable` while that cannot be said."""
         raise NotImplementedError

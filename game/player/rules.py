@@ -4,6 +4,7 @@ A rule that changes nothing gives the same object back, so that the actor sees b
 has to be stored.
 """
 
+from collections.abc import Callable
 from typing import Final
 
 from msgspec.structs import replace
@@ -11,7 +12,7 @@ from msgspec.structs import replace
 from game.match.state import Line
 from game.messages import ChosenStatus, Presence, Profile, ProfileSet
 from game.player.state import PlayerState, SavedCommand, SavedCommands, SettledMatch
-from server.errors import OutcomeUnknown, Rejected
+from server.errors import OutcomeUnknown, Rejected, Unavailable
 
 MAX_COMMANDS: Final = 16
 """Profile commands that are remembered of one lineage."""
@@ -160,22 +161,33 @@ def left(state: PlayerState, match: str) -> PlayerState:
     return replace(state, match="") if state.match == match else state
 
 
-def counts(state: PlayerState, match: str, ended_wall_ms: int) -> bool:
-    """Whether the result of `match` is in the totals. One that ended before the oldest one remembered counts as
-    settled long ago."""
-    return ended_wall_ms <= state.settled_floor_ms or any(done.match == match for done in state.settled)
+def settled(state: PlayerState, match: str, ended_wall_ms: int, birth: int) -> SettledMatch | None:
+    """The result of the match of that name, end and birth (0: not told), if it is among those remembered."""
+    for done in reversed(state.settled):
+        if (done.match, done.ended_wall_ms) == (match, ended_wall_ms) and (
+            done.birth == birth or not done.birth * birth
+        ):
+            return done
+    return None
 
 
-def settle(state: PlayerState, match: str, ended_wall_ms: int, line: Line, won: bool) -> PlayerState:
-    """Add the result of a match to the totals, once, however often it is told. A match that ended before
-    the oldest one remembered counts as settled long ago."""
-    state = left(state, match)
-    if counts(state, match, ended_wall_ms):
-        return state
-    ordered = sorted((*state.settled, SettledMatch(match, ended_wall_ms)), key=lambda done: done.ended_wall_ms)
-    floor = state.settled_floor_ms
-    while len(ordered) > MAX_SETTLED:
-        floor = max(floor, ordered.pop(0).ended_wall_ms)
+def is_forgotten(state: PlayerState, ended_wall_ms: int) -> bool:
+    """Tell whether a result that is not remembered may have been settled: only the store knows then. Each that was
+    ever forgotten ended at `settled_floor_ms` or before, whatever its node's clock said."""
+    return ended_wall_ms <= state.settled_floor_ms
+
+
+def settle(
+    state: PlayerState, result: SettledMatch, line: Line, won: bool, is_stored: Callable[[int], bool]
+) -> PlayerState:
+    """Add a result that is new to the totals. What is remembered longest is forgotten once its version is stored, and
+    with it its row in `careers`. Raises `Unavailable` while too many results wait for the store."""
+    state = left(state, result.match)
+    kept, floor = [*state.settled, result], state.settled_floor_ms
+    while len(kept) > MAX_SETTLED:
+        if not is_stored(kept[0].version):
+            raise Unavailable("too many results wait for the store", retry_after_s=1.0)
+        floor = max(floor, kept.pop(0).ended_wall_ms)
     return replace(
         state,
         matches=state.matches + 1,
@@ -184,6 +196,6 @@ def settle(state: PlayerState, match: str, ended_wall_ms: int, line: Line, won: 
         deaths=state.deaths + line.deaths,
         assists=state.assists + line.assists,
         medals=state.medals + line.medals,
-        settled=tuple(ordered),
+        settled=tuple(kept),
         settled_floor_ms=floor,
     )

@@ -24,17 +24,20 @@ class SavedCommands(msgspec.Struct, array_like=True, frozen=True):
 
 
 class SettledMatch(msgspec.Struct, array_like=True, frozen=True):
-    """A match whose result is already in this player's totals."""
+    """A match whose result is in this player's totals. `birth` is that match's own, since names are used again (0 in
+    states of earlier versions, which knew it by name and end); `version` is the player's that has the result."""
 
     match: str
     ended_wall_ms: int
+    birth: int = 0
+    version: int = 0
 
 
 class PlayerState(msgspec.Struct, frozen=True):
     """The whole row. `status` is the real one; `rules.view` says how much of it others see. `chosen` is
     the status to come back with. Wall times are ms since 1970, 0 for never. `match` is the
-    current match, empty if none. `settled` holds the last 64 results; one that ended at or
-    before `settled_floor_ms` and is not among them counts as settled long ago."""
+    current match, empty if none. `settled` holds the last 64 results that were settled, in that order; of one that
+    ended at or before `settled_floor_ms` and is not among them only the store knows (table `careers`)."""
 
     display_name: str = ""
     emblem: str = ""

@@ -35,6 +35,20 @@ class Children(Protocol):
         ...
 
 
+class Additions(Protocol):
+    """Rows that a state brings along and that stay as they are (a player's careers): each is inserted in the
+    transaction that stores the first state which has it, and is left alone if it is there. Their table's first column
+    is the entity's key."""
+
+    table: Table
+    columns: tuple[str, ...]
+    """All columns, the key first."""
+
+    def encode(self, keys: Sequence[str], stored: Sequence[int], states: Sequence[Any]) -> Columns:
+        """The rows that are new since the version that is `stored` of each entity; nothing where there are none."""
+        ...
+
+
 class Mapping(Protocol):
     """The columns of a kind's state. Every column must be nullable or have a default in the
     database: a claim inserts the row before there is any state."""
@@ -47,6 +61,7 @@ class Mapping(Protocol):
     """The value of the `kind` column, if the table is shared."""
     columns: tuple[str, ...]
     children: Children | None
+    additions: Additions | None
     live: str | None
     """For a kind that lives on by itself: the condition on its own columns, in SQL of both
     databases, of an entity that exists and still does. Worth a partial index."""
@@ -79,6 +94,7 @@ class ColumnMapping:
     """
 
     children: Children | None = None
+    additions: Additions | None = None
     live: str | None
     here: str | None
     kind: str | None = None
@@ -138,6 +154,7 @@ class GenericMapping:
     key: str = "key"
     columns: tuple[str, ...] = ("state",)
     children: Children | None = None
+    additions: Additions | None = None
     live: str | None = None
     here: str | None = None
 

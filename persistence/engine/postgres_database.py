@@ -305,7 +305,7 @@ class PostgresDatabase:
         sql = _statements(mapping)
 
         async def work(connection: Any) -> set[str]:
-            hit = await connection.fetch(sql.write, batch.keys, batch.epochs, batch.versions, *batch.columns)
+            hit = await connection.fetch(*_write(sql, batch))
             if len(hit) == len(batch.keys):
                 return set()
             wanted = dict(zip(batch.keys, zip(batch.epochs, batch.versions, strict=True), strict=True))
@@ -329,7 +329,7 @@ class PostgresDatabase:
             moved = {row[0] for row in await connection.fetch(sql.move, *columns)}
             if moves.states is not None:
                 batch = _of_keys(moves.states, moved)
-                await connection.execute(sql.write, batch.keys, batch.epochs, batch.versions, *batch.columns)
+                await connection.execute(*_write(sql, batch))
             missed = [key for key in moves.keys if key not in moved]
             return refused_moves(moves, moved, await connection.fetch(sql.owners, missed) if missed else [])
 
@@ -438,6 +438,12 @@ class PostgresDatabase:
         return await self._pool.run(work, transaction="BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
 
 
+def _write(sql: PostgresStatements, batch: Batch) -> tuple[Any, ...]:
+    """The statement that writes `batch`, and its parameters."""
+    statement = sql.write_adding if batch.additions else sql.write
+    return (statement, batch.keys, batch.epochs, batch.versions, *batch.columns, *batch.additions)
+
+
 async def _project(connection: Any, sql: PostgresStatements, projection: Projection, written: set[str]) -> None:
     """Store the projections of the logs that this very transaction has advanced."""
     batch, children = _of_keys(projection.batch, written), projection.children
@@ -464,6 +470,7 @@ def _of_keys(batch: Batch, keys: Collection[str]) -> Batch:
         _only(batch.epochs, some),
         _only(batch.versions, some),
         [_only(column, some) for column in batch.columns],
+        batch.additions,  # only those of the keys are added
     )
 
 

@@ -75,12 +75,14 @@ class ReminderRow(NamedTuple):
 
 
 class Batch(msgspec.Struct, frozen=True):
-    """Encoded states, column by column, in key order."""
+    """Encoded states, column by column, in key order; `additions` are rows that come with them, whose first column is
+    the key, and often none."""
 
     keys: list[str]
     epochs: list[int]
     versions: list[int]
     columns: Columns
+    additions: Columns = []
 
 
 class Moves(msgspec.Struct, frozen=True):

@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from persistence.engine import identity
-from persistence.engine.mapping import Mapping
+from persistence.engine.mapping import Columns, Mapping
 from persistence.engine.rows import (
     NO_COUNTER,
     Batch,
@@ -266,12 +266,14 @@ class SqliteDatabase:
 
     async def write(self, mapping: Mapping, batch: Batch) -> set[str]:
         sql = _statements(mapping)
-        rows = _write_rows(batch)
+        rows, added = _write_rows(batch), _by_key(batch.additions)
 
         def work(connection: sqlite3.Connection) -> list[Any] | None:
-            if connection.executemany(sql.write, rows).rowcount == len(rows):
-                return None
-            return _fetch(connection, sql.versions, batch.keys)
+            with_more = [(key, row) for key, row in zip(batch.keys, rows, strict=True) if key in added]
+            plain = [row for key, row in zip(batch.keys, rows, strict=True) if key not in added] if added else rows
+            hit = connection.executemany(sql.write, plain).rowcount if plain else 0
+            hit += sum(_write_adding(connection, sql, row, added[key]) for key, row in with_more)
+            return None if hit == len(rows) else _fetch(connection, sql.versions, batch.keys)
 
         found = await self._file.write(work)
         if found is None:
@@ -293,6 +295,7 @@ class SqliteDatabase:
         ]
         batch = moves.states
         states = dict(zip(batch.keys, _write_rows(batch), strict=True)) if batch is not None else {}
+        added = _by_key(batch.additions) if batch is not None else {}
 
         def work(connection: sqlite3.Connection) -> tuple[set[str], list[Any]]:
             moved = set()
@@ -301,7 +304,7 @@ class SqliteDatabase:
                 if connection.execute(sql.move, step).rowcount == 1:
                     moved.add(key)
                     if key in states:
-                        connection.execute(sql.write, states[key])
+                        _write_adding(connection, sql, states[key], added.get(key, []))
             return moved, _fetch(connection, sql.owners, [key for key in moves.keys if key not in moved])
 
         return refused_moves(moves, *await self._file.write(work))
@@ -434,6 +437,24 @@ def _write_rows(batch: Batch) -> list[tuple[Any, ...]]:
     return list(
         zip(batch.epochs, batch.versions, *batch.columns, batch.keys, batch.epochs, batch.versions, strict=True)
     )
+
+
+def _by_key(additions: Columns) -> dict[str, list[tuple[Any, ...]]]:
+    """Rows that come with states, by the key of their entity."""
+    found: dict[str, list[tuple[Any, ...]]] = {}
+    for row in zip(*additions, strict=True):
+        found.setdefault(row[0], []).append(row)
+    return found
+
+
+def _write_adding(
+    connection: sqlite3.Connection, sql: SqliteStatements, row: tuple[Any, ...], added: list[tuple[Any, ...]]
+) -> bool:
+    """Write one state, and what it brings along. False where it is not hit: nothing is added then."""
+    hit = connection.execute(sql.write, row).rowcount == 1
+    if hit and added:
+        connection.executemany(sql.add, added)
+    return hit
 
 
 def _projection_rows(projection: Projection | None) -> list[tuple[str, tuple[Any, ...], list[tuple[Any, ...]]]]:

@@ -96,6 +96,20 @@ def _count_owned(mapping: Mapping, of_kind: str, node: str, run: str) -> str:
     return f"SELECT count(*) FROM {table} AS t WHERE {of_kind}t.owner_node = {node} AND t.owner_incarnation = {run}"
 
 
+def _adding(mapping: Mapping, write: str, first: int) -> str:
+    """`write`, and the rows that its states bring along, for those that it hits; their columns are the parameters from
+    number `first`. Empty for a kind without such rows."""
+    if mapping.additions is None:
+        return ""
+    table, names = mapping.additions.table, ", ".join(mapping.additions.columns)
+    rows = f"{unnest(table, mapping.additions.columns, first)} AS a({names})"
+    return (
+        f"WITH hit AS ({write}), added AS (INSERT INTO {table.name} ({names}) SELECT a.* FROM {rows} "
+        f"JOIN hit ON hit.{mapping.key} = a.{mapping.additions.columns[0]} ON CONFLICT DO NOTHING) "
+        f"SELECT {mapping.key} FROM hit"
+    )
+
+
 class PostgresStatements:
     """For asyncpg: a batch is one array a column, and one statement."""
 
@@ -133,6 +147,7 @@ class PostgresStatements:
             f"WHERE {of_kind}t.{key} = v.k AND t.epoch = v.epoch AND t.state_version < v.state_version "
             f"RETURNING t.{key}"
         )
+        self.write_adding = _adding(mapping, self.write, first=len(columns) + 4)
         end = "t.next_seq, t.head" if logged else "1::int8, ''::bytea"
         self.versions = (
             f"SELECT t.{key}, t.epoch, t.state_epoch, t.state_version, {end} FROM {table} AS t "
@@ -248,6 +263,13 @@ class SqliteStatements:
             f"UPDATE {table} SET state_epoch = ?, state_version = ?{sets} "
             f"WHERE {of_kind}{key} = ? AND epoch = ? AND state_version < ?"
         )
+        self.add = ""
+        if mapping.additions is not None:
+            table_of_more, names = mapping.additions.table.name, mapping.additions.columns
+            self.add = (
+                f"INSERT INTO {table_of_more} ({', '.join(names)}) VALUES ({', '.join('?' * len(names))}) "
+                "ON CONFLICT DO NOTHING"
+            )
         end = "t.next_seq, t.head" if logged else "1, x''"
         self.versions = (
             f"SELECT t.{key}, t.epoch, t.state_epoch, t.state_version, {end} FROM {table} AS t "

@@ -12,7 +12,7 @@ from msgspec.structs import astuple
 from sqlalchemy import Table
 
 from game.match.state import Line, MatchState
-from persistence.engine.mapping import Children, Columns
+from persistence.engine.mapping import Additions, Children, Columns
 from persistence.game import tables
 
 _STATE_FIELDS: Final = (
@@ -66,6 +66,7 @@ class MatchMapping:
     kind: str | None = None
     columns: tuple[str, ...] = (*_STATE_FIELDS, *_OPTION_FIELDS, "team_scores")
     children: Children | None = ParticipantRows()
+    additions: Additions | None = None
     live: str | None = tables.LIVE_MATCH
     here: str | None = None
 

@@ -1,4 +1,4 @@
-"""`PlayerState` and table `players`."""
+"""`PlayerState` and tables `players` and `careers`."""
 
 from collections.abc import Sequence
 from typing import Any, Final
@@ -8,7 +8,7 @@ from msgspec.structs import astuple
 from sqlalchemy import Table
 
 from game.player.state import PlayerState, SavedCommands, SettledMatch
-from persistence.engine.mapping import Children, Columns
+from persistence.engine.mapping import Additions, Children, Columns
 from persistence.game import tables
 
 _FIELDS: Final = (
@@ -54,6 +54,22 @@ def _without_nul(column: Sequence[Any]) -> Sequence[Any]:
     return [text.replace("\0", "") for text in column] if "\0" in "".join(column) else column
 
 
+class CareerRows:
+    """Rows of table `careers`: a result is counted and its row is there, or neither."""
+
+    table: Table = tables.careers
+    columns: tuple[str, ...] = ("player_id", "match_id", "birth", "ended_wall_ms")
+
+    def encode(self, keys: Sequence[str], stored: Sequence[int], states: Sequence[Any]) -> Columns:
+        rows = [
+            (key, done.match, done.birth, done.ended_wall_ms)
+            for key, version, state in zip(keys, stored, states, strict=True)
+            for done in state.settled
+            if done.version > version
+        ]
+        return [list(column) for column in zip(*rows, strict=True)]
+
+
 class PlayerMapping:
     """Row of table `players`, one for each player."""
 
@@ -63,6 +79,7 @@ class PlayerMapping:
     kind: str | None = None
     columns: tuple[str, ...] = (*("current_match" if name == "match" else name for name in _FIELDS), "recent")
     children: Children | None = None
+    additions: Additions | None = CareerRows()
     live: str | None = None
     here: str | None = tables.PLAYER_HERE
 

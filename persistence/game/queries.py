@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Select, func, select
+from sqlalchemy import Select, and_, func, literal, or_, select
 
 from persistence.engine.queries import StoreQuery
-from persistence.game.tables import matches, participants
+from persistence.game.tables import careers, matches, participants
 
 
 class MatchList(msgspec.Struct, frozen=True):
@@ -70,7 +70,25 @@ def match_players(given: MatchName) -> Select[Any]:
     )
 
 
+class Career(msgspec.Struct, frozen=True):
+    """A result of `player`; `birth` is 0 where a match of an earlier version tells it."""
+
+    player: str
+    match: str
+    birth: int
+    ended_wall_ms: int
+
+
+def career(given: Career) -> Select[Any]:
+    """A row if the result is in the player's totals."""
+    c = careers.c
+    unnamed = and_(literal(given.birth) == 0, c.ended_wall_ms == given.ended_wall_ms)
+    this = or_(c.birth == given.birth, unnamed)
+    return select(c.birth).where(c.player_id == given.player, c.match_id == given.match, this)
+
+
 QUERIES: Final[Mapping[str, StoreQuery]] = {
     "stored_matches": StoreQuery(MatchList, stored_matches, max_rows=10_000),
+    "career": StoreQuery(Career, career, max_rows=1),
     "match_players": StoreQuery(MatchName, match_players),
 }

@@ -7,7 +7,7 @@ Wall times are ms since 1970, 0 for never; match times are ms of the match's own
 
 from typing import Final
 
-from sqlalchemy import JSON, Boolean, Column, Index, Integer, LargeBinary, Table, Text, text, true
+from sqlalchemy import JSON, BigInteger, Boolean, Column, Index, Integer, LargeBinary, Table, Text, text, true
 from sqlalchemy.dialects.postgresql import JSONB
 
 from persistence.engine.tables import KeyText, facts, log_end, metadata, number, ownership
@@ -46,6 +46,17 @@ players = Table(
     Index("ix_players_open_facts", "player_id", postgresql_where=text("open_facts"), sqlite_where=text("open_facts")),
     Index("ix_players_here", "player_id", postgresql_where=text(PLAYER_HERE), sqlite_where=text(PLAYER_HERE)),
 )
+
+careers = Table(
+    "careers",
+    metadata,
+    Column("player_id", KeyText, primary_key=True),
+    Column("match_id", KeyText, primary_key=True),
+    Column("birth", BigInteger, primary_key=True, autoincrement=False),
+    number("ended_wall_ms"),
+)
+"""A row for each result that is in a player's totals, written with them. `birth` is the match's `created_wall_ms`,
+which tells matches of one name apart."""
 
 matches = Table(
     "matches",

@@ -248,7 +248,8 @@ class Migrator:
     def _move_of(self, activation: Activation, to: NodeAddress, token: int) -> EntityMove:
         state = activation.boundary if activation.dirty else None
         next_seq = activation.log().next_seq if activation.has_log else 0
-        return EntityMove(activation.id, activation.epoch, activation.version, to, state, next_seq, token)
+        stored = activation.stored_version
+        return EntityMove(activation.id, activation.epoch, activation.version, to, state, next_seq, token, stored)
 
     async def _freeze(self, batch: list[Activation], commit: Commit | None) -> list[_Load]:
         """Freeze the activations that come to rest soon; the others live on."""

@@ -167,6 +167,7 @@ class _Audit:
         """Compare rows of players with what their clients were told, and with the logs."""
         ids = {name: actor_id("player", name) for name in names}
         rows = await self._store.read("player", list(ids.values()))
+        counted = await contents.counted_of(self._queries, names)
         for name, identity in ids.items():
             if identity not in rows:
                 continue
@@ -178,7 +179,7 @@ class _Audit:
             due = self._promised.entities.get(identity, 0)
             if due <= row.state_version and (why := contents.profile_differs(told, row.state)):
                 self._found.lost(identity, 1, why)  # else the version has told already
-            self._found.differs(identity, self._careers.differs(name, row.state))
+            self._found.differs(identity, self._careers.differs(name, row.state, counted[name]))
 
     def _match(self, match: str, log: StoredLog | None) -> MatchState | None:
         """Compare a match's log with itself and with what the ledger knows; its state if it verifies."""

@@ -6,11 +6,11 @@ mapping leaves every number as it was. So three more things are compared:
     what clients were told    name and emblem of each profile, the events of each match (by digest)
     logs with themselves      every log of the store verifies: checksums, hash chain, keyframes, the end
     rows with logs            each ended match's row and scoreboard, and each player's totals, which are the sum
-                              of the matches that its row names as settled
+                              of the matches that its rows of `careers` name
 """
 
 import hashlib
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Set
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -19,7 +19,6 @@ from sqlalchemy import Select, Table, select
 from game import replay as replays
 from game.match import rules
 from game.match.state import MatchState
-from game.player import rules as player_rules
 from game.player.state import PlayerState
 from persistence.engine.queries import StoreQuery
 from persistence.game import tables
@@ -71,7 +70,13 @@ def _rows(given: Keys) -> Select[Any]:
     return select(c.match_id, *(c[name] for name in _MATCH.columns)).where(c.match_id.in_(given.keys))
 
 
+def _careers(given: Keys) -> Select[Any]:
+    c = tables.careers.c
+    return select(c.player_id, c.match_id, c.birth).where(c.player_id.in_(given.keys))
+
+
 QUERIES: Final = {
+    "audit_careers": StoreQuery(Keys, _careers, max_rows=10_000_000),
     "audit_players": _keys_of(tables.players, "player_id"),
     "audit_matches": _keys_of(tables.matches, "match_id"),
     "audit_match_rows": StoreQuery(Keys, _rows),
@@ -121,6 +126,14 @@ def events_differ(log: StoredLog, first: int, last: int, digest: str) -> str | N
     return f"events {first} to {last} are others than those that were published"
 
 
+async def counted_of(queries: StoreReads, players: list[str]) -> dict[str, set[tuple[str, int]]]:
+    """The matches, by name and birth, that are in the totals of each of `players`, as their rows of `careers` say."""
+    found: dict[str, set[tuple[str, int]]] = {player: set() for player in players}
+    for row in await queries.run("audit_careers", {"keys": players}):
+        found[row["player_id"]].add((row["match_id"], row["birth"]))
+    return found
+
+
 # ---- rows against logs ------------------------------------------------------------------------
 
 
@@ -135,16 +148,12 @@ class Careers:
         for player, line in state.players.items():
             won = int(rules.won(state, player))
             counts = (1, won, line.kills, line.deaths, line.assists, line.medals)
-            self._results.setdefault(player, []).append((match, state.ended_wall_ms, counts))
+            self._results.setdefault(player, []).append((match, state.created_wall_ms, counts))
 
-    def differs(self, player: str, state: PlayerState) -> str | None:
-        """How the totals of `player` differ from the sum of its settled matches; None if they do not. A match that
-        is not settled yet counts in neither."""
-        results = [
-            counts
-            for match, ended_ms, counts in self._results.get(player, ())
-            if player_rules.counts(state, match, ended_ms)
-        ]
+    def differs(self, player: str, state: PlayerState, counted: Set[tuple[str, int]]) -> str | None:
+        """How the totals of `player` differ from the sum of those matches, by name and birth, that are `counted` by its
+        rows of `careers`; None if they do not. A match that is not settled yet counts in neither."""
+        results = [counts for match, birth, counts in self._results.get(player, ()) if (match, birth) in counted]
         summed = [sum(column) for column in zip(*results, strict=True)] if results else [0] * len(TOTALS)
         stored = [getattr(state, name) for name in TOTALS]
         wrong = [

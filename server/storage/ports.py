@@ -79,19 +79,21 @@ class Claim(msgspec.Struct, frozen=True):
 
 
 class Change(msgspec.Struct, frozen=True):
-    """The newest state of an entity. `version` counts its changes for ever, over all epochs."""
+    """The newest state of an entity. `version` counts its changes for ever, over all epochs; what was new up to version
+    `stored` is known to be in the store."""
 
     id: ActorId
     epoch: Epoch
     version: int
     state: Any
+    stored: int = 0
 
 
 class EntityMove(msgspec.Struct, frozen=True):
     """An entity that migrates to another live node with everything: its newest state where that is
     not stored yet (`state` is not None), and its ownership. `next_seq` is the end of a logged
     entity's log, which must be stored up to there; 0 where there is no log. `token` is the newest
-    claim token that the new owner has used: an older claim of its that comes late is void."""
+    claim token that the new owner has used: an older claim of its that comes late is void. `stored`: as in `Change`."""
 
     id: ActorId
     epoch: Epoch
@@ -100,6 +102,7 @@ class EntityMove(msgspec.Struct, frozen=True):
     state: Any = None
     next_seq: int = 0
     token: int = 0
+    stored: int = 0
 
 
 class Stored(msgspec.Struct, frozen=True):

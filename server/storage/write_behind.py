@@ -285,7 +285,7 @@ class WriteBehind:
     async def _write_kind(self, kind: str, entities: list[Flushable]) -> None:
         entities.sort(key=_by_id)
         begin = self._clock.now()
-        changes = [Change(entity.id, entity.epoch, entity.version, entity.boundary) for entity in entities]
+        changes = [Change(it.id, it.epoch, it.version, it.boundary, it.stored_version) for it in entities]
         try:
             results = await self._store.write(kind, changes)
         except (Unavailable, Corrupt):  # the store fails, whatever is written

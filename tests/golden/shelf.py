@@ -144,4 +144,11 @@ def has(now: Any, then: Any) -> bool:
     """Whether `now` says all that `then` said: fields and places may have been added since, nothing else."""
     if isinstance(then, dict):
         return isinstance(now, dict) and all(key in now and has(now[key], value) for key, value in then.items())
+    if isinstance(then, list) and then and all(isinstance(some, list) for some in then):  # structs as arrays
+        return isinstance(now, list) and len(now) == len(then) and all(map(_begins, now, then))
     return bool(now == then)
+
+
+def _begins(now: Any, then: list[Any]) -> bool:
+    """Whether a struct has the places that it had, and maybe more."""
+    return isinstance(now, list) and now[: len(then)] == then

@@ -569,7 +569,13 @@ MUTANTS: Final = (
         "a result is counted again",
         8,
         "crash",
-        (("game.player.rules:counts", " or any(done.match == match for done in state.settled)", ""),),
+        (
+            (
+                "game.player.rules:settled",
+                "(done.match, done.ended_wall_ms) == (match, ended_wall_ms) and same_birth",
+                "False",
+            ),
+        ),
     ),
     Mutant(
         "a reminder is not known again",

@@ -281,7 +281,7 @@ async def test_a_match_from_lobby_to_result() -> None:
         activation = system.find(actor_id("match", "m"))
         assert activation is not None
         await until(lambda: activation.retiring)
-        assert not activation.actor.unsettled  # type: ignore[attr-defined]
+        await until(lambda: activation.has_told_all)
         log = await system.logs.read_log("match", actor_id("match", "m"))
         assert log is not None
         report = verify(log)

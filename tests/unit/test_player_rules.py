@@ -1,14 +1,17 @@
 """The rules of a player, one by one."""
 
+import random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from game.match.state import Line
 from game.messages import ProfileSet
 from game.player import rules
-from game.player.state import PlayerState
-from server.errors import OutcomeUnknown, Rejected
+from game.player.state import PlayerState, SettledMatch
+from server.errors import OutcomeUnknown, Rejected, Unavailable
 
 NEW = PlayerState()
 
@@ -112,31 +115,87 @@ def test_a_profile_shows_the_key_until_it_has_a_name() -> None:
 # ---- matches ---------------------------------------------------------------------------------
 
 
-def test_a_result_counts_once() -> None:
-    line = Line(kills=10, deaths=4, assists=3, medals=2)
-    state = rules.settle(rules.entered(NEW, "m"), "m", 1000, line, True)
+LINE = Line(kills=10, deaths=4, assists=3, medals=2)
+
+
+def always(version: int) -> bool:
+    return True
+
+
+def test_a_result_is_in_the_totals_and_remembered() -> None:
+    state = rules.settle(rules.entered(NEW, "m"), SettledMatch("m", 1000, 7, 1), LINE, True, always)
     assert (state.matches, state.wins, state.kills, state.deaths, state.assists, state.medals) == (1, 1, 10, 4, 3, 2)
     assert state.match == ""
-    assert rules.settle(state, "m", 1000, line, True) is state
+    assert rules.settled(state, "m", 1000, 7) == SettledMatch("m", 1000, 7, 1)
+
+
+def test_a_match_of_the_same_name_is_another_one() -> None:
+    state = rules.settle(NEW, SettledMatch("m", 1000, 7, 1), LINE, True, always)
+    assert rules.settled(state, "m", 1000, 8) is None and rules.settled(state, "m", 1001, 7) is None
+    assert rules.settled(state, "m", 1000, 0) is not None, "a match of an earlier version does not tell its birth"
+    earlier = replace(state, settled=(SettledMatch("m", 1000),))
+    assert rules.settled(earlier, "m", 1000, 7) is not None, "nor did its result"
 
 
 def test_leaving_another_match_changes_nothing() -> None:
     state = rules.entered(NEW, "m2")
     assert rules.left(state, "m1") is state
-    assert rules.settle(state, "m1", 5, Line(), False).match == "m2"
+    assert rules.settle(state, SettledMatch("m1", 5, 1, 1), Line(), False, always).match == "m2"
 
 
-@given(st.lists(st.integers(0, 150), max_size=400))
-def test_results_are_never_counted_twice(told: list[int]) -> None:
-    """Whatever the order and the repetitions, also past the memory of 64: never twice, and, while
-    they come in about the order in which the matches ended, all of them."""
+def test_a_result_that_is_not_stored_is_never_forgotten() -> None:
     state = NEW
-    counted: list[int] = []
-    for number in told:
-        before, state = state, rules.settle(state, f"m{number}", 1 + number, Line(kills=1), False)
-        if state is not before:
-            counted.append(number)
-    assert len(counted) == len(set(counted)) == state.matches == state.kills
-    assert len(state.settled) <= rules.MAX_SETTLED
-    if told == sorted(told):
-        assert set(counted) == set(told)
+    for number in range(rules.MAX_SETTLED):
+        state = rules.settle(state, SettledMatch(f"m{number}", 9, 1, number), LINE, False, always)
+    with pytest.raises(Unavailable):
+        rules.settle(state, SettledMatch("one more", 9, 1, 99), LINE, False, lambda version: False)
+    assert len(rules.settle(state, SettledMatch("one more", 9, 1, 99), LINE, False, always).settled) == len(
+        state.settled
+    )
+
+
+class Career:
+    """A player and its rows in the store, as the actor and the mapping treat them."""
+
+    def __init__(self) -> None:
+        self.state, self.version, self.stored = NEW, 0, 0
+        self.rows: set[tuple[str, int]] = set()
+        self.waiting: list[SettledMatch] = []
+
+    def flush(self) -> None:
+        self.rows |= {(done.match, done.birth) for done in self.state.settled if done.version > self.stored}
+        self.stored = self.version
+
+    def tell(self, match: str, birth: int, ended_wall_ms: int) -> None:
+        if rules.settled(self.state, match, ended_wall_ms, birth) is not None:
+            return
+        if rules.is_forgotten(self.state, ended_wall_ms) and (match, birth) in self.rows:
+            return
+        result = SettledMatch(match, ended_wall_ms, birth, self.version + 1)
+        try:
+            self.state = rules.settle(self.state, result, Line(kills=1), False, lambda version: version <= self.stored)
+        except Unavailable:
+            self.flush()
+            self.tell(match, birth, ended_wall_ms)
+        else:
+            self.version += 1
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 90), st.integers(1, 2), st.booleans()), max_size=300),
+    st.randoms(use_true_random=False),
+)
+def test_f5_each_result_counts_once_whatever_the_clocks_say(
+    told: list[tuple[int, int, bool]], chance: random.Random
+) -> None:
+    """However often and in whatever order results are told, past the memory of 64, with clocks that are wrong by
+    hours, and names that are used again."""
+    ended = {(number, birth): chance.randint(0, 20_000_000) for number, birth, _ in told}
+    career = Career()
+    for number, birth, flushes in told:
+        career.tell(f"m{number}", birth, ended[number, birth])
+        if flushes:
+            career.flush()
+    assert career.state.matches == career.state.kills == len(ended)
+    career.flush()
+    assert career.rows == {(f"m{number}", birth) for number, birth in ended}

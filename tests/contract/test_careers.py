@@ -93,7 +93,7 @@ async def test_an_old_database_gets_rows_of_all_that_counted(database: TestDatab
     """Matches that a player's row names, and those that ended at its floor or before; not one that was never told."""
     import msgspec
 
-    await migrations.downgrade_async(database.url, "0006")
+    await migrations.downgrade_async(database.url, "0008")
     recent = msgspec.msgpack.encode([{}, [["named", 500]], 300])
 
     def insert(connection: Connection) -> None:

@@ -177,7 +177,8 @@ class Session(_EachBeat):
                 connection.send(_BEAT_HEAD + _encode_number(number))
 
     def on_control(self, connection: Connection) -> None:
-        self.heard_at = self._ticks.tick
+        """Count it against the rate. Only messages are a sign of life: libraries go on with their pings when the game
+        that they serve hangs."""
         bucket = self.bucket
         if not bucket.take(self._ticks.now()):
             self._refuse()

@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import json
 import logging
 import shutil
 import socket
@@ -25,8 +26,9 @@ from server.actors.app import Action
 from server.sessions.picows_driver import PicowsListener
 from tests.support.admin import APP, TOKEN, TestCluster, TestNode
 from tests.support.certificates import write_self_signed
-from tests.support.gateways import GatewayNode, SocketClient, gateways
+from tests.support.gateways import KEY, GatewayNode, SocketClient, gateways
 from tests.support.prefixes import extension, local, version_1, version_2
+from tests.support.program import Running, garrison
 from tests.support.waiting import until
 from tests.unit.test_http_handshake import head
 
@@ -359,6 +361,36 @@ async def test_operators_port_believes_no_stranger(caplog: pytest.LogCaptureFixt
             assert await all_of(await dial(int(port(node.admin.url).port or 0), wrong)) == b""
             assert node.system.metrics.proxy_prefixes_refused_total == number
     assert all(record.exc_info is None for record in caplog.records)
+
+
+# ---- the program ----
+
+
+async def test_setting_reaches_both_ports_of_a_node(tmp_path: Path) -> None:
+    values = {
+        "security.signing_key": KEY.decode(),
+        "store.url": f"sqlite:///{tmp_path}/x.db",
+        "gateway.port": "0",
+        "admin.port": "0",
+        "admin.token": TOKEN,
+        "proxies.trusted": "127.0.0.0/8,::1",
+    }
+    given = [part for name, value in values.items() for part in ("--set", f"{name}={value}")]
+    assert (await asyncio.to_thread(garrison, "migrate", *given, cwd=tmp_path)).returncode == 0
+    with Running("node", *given, cwd=tmp_path) as process:
+        assert process.process.stdout is not None
+        ready = json.loads(await asyncio.to_thread(process.process.stdout.readline))
+        gateway, admin = (urlsplit(ready[name]).port or 0 for name in ("client_url", "admin_url"))
+        client = await client_on(await dial(gateway, PREFIXES["version 2"]))
+        request = (
+            f"GET /api/v1/sessions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\nConnection: close\r\n\r\n"
+        )
+        answer = await all_of(await dial(admin, PREFIXES["version 1"], request.encode()))
+        assert b'"address":"192.0.2.7:5000"' in answer, answer
+        assert b" 400 " in await all_of(await dial(gateway, PREFIXES["version 2"], PREFIXES["version 2"] + b"\r\n\r\n"))
+        await client.ws.close()
+        process.process.terminate()
+        assert (await asyncio.to_thread(process.end))[0] == 0
 
 
 # ---- real proxies ----

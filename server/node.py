@@ -379,7 +379,8 @@ class Node:
         if "schema" in troubles:
             return _since(troubles["schema"])
         if not self.lease.holds():
-            return _since(troubles["database"]) if "database" in troubles else "lease lost"
+            away = _since(troubles["database"]) if "database" in troubles else ""
+            return away or self.lease.standstill or "lease lost"
         if self._stand.refused and "foreign" in troubles:
             return _since(troubles["foreign"])
         if self._state == "joining" and "terms" in troubles and self._refused_newcomer():

@@ -59,7 +59,8 @@ class NodeLease:
         """Boot time since which it has held without a gap."""
         self._ticked_at: float | None = None
         """Boot time of the loop's last note that it runs; None where nobody notes it."""
-        self._stalled = False
+        self.standstill = ""
+        """For how long the event loop had not run when a renewal was left out last; empty once it goes on."""
         self._failed_why = ""
         self._asked_at: float | None = None
         self.renewed = asyncio.Event()
@@ -117,11 +118,9 @@ class NodeLease:
         """Whether the event loop has not run for too long to be held up for; tells it once each time."""
         still_s = now - self._ticked_at if self._ticked_at is not None else 0.0
         stalled = still_s > self._settings.lease_stall_s
-        if stalled:
-            self._failed_why = f"the event loop has stood still for {still_s:.0f} s"
-            if not self._stalled:
-                log.warning("lease not renewed: the event loop stands still", for_s=round(still_s, 1))
-        self._stalled = stalled
+        if stalled and not self.standstill:
+            log.warning("lease not renewed: the event loop stands still", for_s=round(still_s, 1))
+        self.standstill = f"the event loop has stood still for {still_s:.0f} s" if stalled else ""
         return stalled
 
     async def run(self, me: NodeAddress, store: LeaseStore | None = None) -> None:

@@ -106,12 +106,12 @@ async def test_a_busy_loop_keeps_its_lease_in_postgres() -> None:
 
 async def test_a_loop_that_stands_still_is_not_renewed_for_until_it_goes_on(sqlite: str) -> None:
     async with renewing(sqlite, lease_stall_s=0.3, lease_period_s=0.5) as bench:
-        bench.compute(lambda: "stood still" in bench.lease.failure)
+        bench.compute(lambda: "stood still" in bench.lease.standstill)
         granted = bench.counted.granted
         bench.compute(lambda: not bench.lease.holds())
         assert bench.counted.granted == granted
         await until(lambda: bench.counted.granted > granted and bench.lease.holds())
-        assert not bench.lease.failure and not bench.lost.is_set()
+        assert not bench.lease.standstill and not bench.lost.is_set()
 
 
 async def test_a_refusal_ends_it_and_is_heard_on_the_loop(sqlite: str) -> None:

@@ -18,7 +18,6 @@ costs some calls into OpenSSL for each read and each write; a write carries all 
 
 import hashlib
 import os
-import secrets
 import ssl
 import tempfile
 from typing import Final, NamedTuple
@@ -26,7 +25,7 @@ from typing import Final, NamedTuple
 from server.errors import BadSetting
 from server.runtime.certificates import shake_hands, stamp
 from server.settings import TransportSettings
-from server.transport.self_signed import SEED_BYTES, SERIAL_BYTES, self_signed
+from server.transport.self_signed import self_signed
 
 BINDING_BYTES: Final = 32
 TLS_HANDSHAKE: Final = 0x16
@@ -154,25 +153,25 @@ def _context(protocol: int) -> ssl.SSLContext:
 
 
 def _made() -> Ends:
-    pair = self_signed(secrets.token_bytes(SEED_BYTES), secrets.token_bytes(SERIAL_BYTES))
+    pair = self_signed()
     dialling, accepting = _context(ssl.PROTOCOL_TLS_CLIENT), _context(ssl.PROTOCOL_TLS_SERVER)
     _load(accepting, pair.pem)
     return Ends(dialling, accepting, b"", pair.certificate)
 
 
-def _load(context: ssl.SSLContext, pem: str) -> None:
+def _load(context: ssl.SSLContext, pem: bytes) -> None:
     """Give OpenSSL, which takes them from a file only, a key and a certificate; the file is in memory where that can
     be had, and gone at once in any case."""
     if hasattr(os, "memfd_create"):
         descriptor = os.memfd_create("certificate")
         try:
-            os.write(descriptor, pem.encode())
+            os.write(descriptor, pem)
             context.load_cert_chain(f"/proc/self/fd/{descriptor}")
         finally:
             os.close(descriptor)
         return
     with tempfile.NamedTemporaryFile() as file:  # only this user may read it
-        file.write(pem.encode())
+        file.write(pem)
         file.flush()
         context.load_cert_chain(file.name)
 

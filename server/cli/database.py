@@ -78,6 +78,10 @@ def _changed(url: str, work: "Callable[[Connection], T]") -> T:
     import migrations
     from persistence.engine.urls import FIELD, parse
 
+    needed = migrations.newest()
+    if (found := migrations.current(url)) != needed:
+        raise BadSetting(FIELD, f"{parse(url).shown} has schema {found}, not {needed}: run `garrison migrate` first")
+
     def unused(connection: "Connection") -> T:
         if live := migrations.live_nodes(connection):
             raise BadSetting(FIELD, f"{', '.join(live)} runs on {parse(url).shown}: stop every node before this")

@@ -84,6 +84,7 @@ class StoragePipeline:
         self.group_commit = GroupCommit(logs, settings.store, clock, metrics, rng)
         self.durability = MemoryFirst(self.lease, clock, self.write_behind, self.group_commit)
         if journal is not None:
+            self.lease.when_granted(lambda _sent_at: journal.alive_for(self.lease.safe_until - clock.boot()))
             self.durability = JournalFirst(
                 self.lease, clock, self.write_behind, self.group_commit, journal, self.retention
             )

@@ -190,6 +190,16 @@ async def test_nothing_is_said_of_a_database_while_a_node_holds_a_lease_on_it(
     assert fetch(url, "SELECT * FROM database_identity") == before
 
 
+async def test_a_backup_of_an_earlier_version_is_migrated_before_anything_is_said_of_it(
+    url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    migrations.downgrade(url, "0006")
+    assert garrison(url, "restored", "--yes") == 2
+    assert "garrison migrate" in capsys.readouterr().err
+    migrations.upgrade(url)
+    assert garrison(url, "restored", "--yes") == 0
+
+
 async def test_show_tells_the_name_and_whether_nodes_would_start(url: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert garrison(url, "show", "--json") == 0
     fresh_one = json.loads(capsys.readouterr().out)

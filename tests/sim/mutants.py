@@ -133,6 +133,7 @@ SCENARIOS: Final[dict[str, Scenario]] = {
     "abandoned": abandoned.abandoned,
     "strangers": strangers.strangers,
     "copied": strangers.copied,
+    "cloned": strangers.cloned,
     "forgotten": gone.forgotten,
     "vanished": gone.vanished,
     "rotations": rotations.play,

@@ -852,12 +852,19 @@ MUTANTS: Final = (
         (("server.node:Node._look_for_troubles", "self._refused_at + FOREIGN_S", "float('inf')"),),
     ),
     Mutant(
-        "adoption ignores the database",
+        "adoption ignores the database, and the live mark behind it",
         12,
         "copied",
         (
             (f"{STORE}.estates", " and run.database in known", ""),
             ("server.storage.journal.memory:MemoryJournal.reads", 'database not in ("", self.database)', "False"),
+            ("server.storage.journal.memory:MemoryJournal.recover", "self._is_alive(run)", "False"),
         ),
+    ),
+    Mutant(
+        "adoption ignores the live mark",
+        12,
+        "cloned",
+        (("server.storage.journal.memory:MemoryJournal.recover", "self._is_alive(run)", "False"),),
     ),
 )

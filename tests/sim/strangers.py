@@ -3,6 +3,7 @@
     strangers  two groups of nodes with one cluster name and a database each (F1): one comes late, both start at
                once, or they served apart until gossip joined them. One group serves in the end, and the others
                wait until it is gone
+    cloned     the same with a clone of the whole medium, which has the same name and place: the live marks tell
     copied     a copy of a running cluster's database, with its rows of runs and so the places of their journals, and a
                node on it that reaches the same journals (F3): the running cluster loses nothing
 
@@ -132,7 +133,12 @@ def _one_serves(world: World, other: World, how: str) -> list[str]:
     return []
 
 
-def copied(seed: int) -> list[str]:
+def cloned(seed: int) -> list[str]:
+    """See the module's head."""
+    return copied(seed, "d" * 32)
+
+
+def copied(seed: int, uuid: str = OTHER) -> list[str]:
     """See the module's head."""
 
     async def run(world: World, other: World) -> list[str]:
@@ -150,6 +156,7 @@ def copied(seed: int) -> list[str]:
         number = troubles.begin(1.0, frozenset({"write"}), "n2", ("refuse",))
         for name in ("nodes", "entities", "reminders", "last_incarnation"):
             setattr(other.database, name, copy.deepcopy(getattr(world.database, name)))
+        other.database.identity = DatabaseIdentity(uuid)
         for id in pairs:
             acked[id] = await ask(victim, id, "both")
         journals, before = world.journals, dict(world.nodes)
@@ -164,6 +171,8 @@ def copied(seed: int) -> list[str]:
             kept = journals.runs.get(node.address)
             if world.nodes.get(name) is not node or node.node.lease_lost or kept is None or kept.sealed:
                 return [f"the journal of {node.address} was taken by a node of a copy"]
+        if uuid != OTHER:
+            await other.stop_process("c1")  # nothing tells a clone from its original once the owner is dead
         world.crash_process("n2")
         await asyncio.sleep(1.0)
         troubles.end(number)

@@ -2,7 +2,8 @@
 outlives the process, so it is durable against the process's death when it returns.
 
     <directory>/volume                          a random name of this very directory
-    <directory>/<cluster>/<node>.<incarnation>.<run>/lock        held (flock) while the process lives
+    <directory>/<cluster>/<node>.<incarnation>.<run>/lock        held (flock) while the process lives; its time of
+                                                change is the live mark: until when the lease holds, in seconds of boot
     <directory>/<cluster>/<node>.<incarnation>.<run>/segment-000 preallocated, mapped, reused in a ring
     <directory>/<cluster>/<node>.<run>.unopened                  no run of that process is opened yet
     <directory>/<cluster>/<node>.<incarnation>.<run>.removed     everything in it was stored
@@ -42,7 +43,7 @@ from server.ids import NODE_PATTERN, NodeAddress, NodeId
 from server.runtime.metrics import Metrics
 from server.settings import JournalSettings
 from server.storage.journal import local_files, segment_file
-from server.storage.journal.ports import Journaled, Recovered
+from server.storage.journal.ports import Journaled, Recovered, still_alive
 from server.storage.journal.record import (
     HEADER,
     HEADER_BYTES,
@@ -216,6 +217,10 @@ class LocalJournal:
     def refusal(self) -> str | None:
         return _LOST if self._lost else None
 
+    def alive_for(self, seconds: float) -> None:
+        if self._run is not None:
+            self._run.alive_for(seconds)
+
     @property
     def broken(self) -> bool:
         """Its files are not those of its place any more, where a successor would look for them.
@@ -280,6 +285,9 @@ class LocalJournal:
         there = self._own(owner, place)
         path = self._path(owner, there)
         if path is not None and there is not None:
+            same_boot = (there.host, there.boot) == (self._host, self._boot)
+            if same_boot and local_files.is_marked_alive(path / "lock", self._boot):
+                raise still_alive(owner)
             note = path.parent / there.unopened(self._cluster).name
             return await asyncio.to_thread(local_files.recover, path, note, self._cluster, owner)
         if there is not None and self._is_gone(there):
@@ -372,6 +380,11 @@ class _Run:
             mapping.close()
         self.buffers, self._maps = [], []
 
+    def alive_for(self, seconds: float) -> None:
+        if self._lock >= 0:
+            with contextlib.suppress(OSError):
+                local_files.mark_alive(self._lock, seconds)
+
     def is_removed(self) -> bool:
         """Whether a file of its place is another than the one that is held or mapped, or none."""
         try:
@@ -386,6 +399,7 @@ class _Run:
         if not keep:
             local_files.remove_noted(self.path)
         os.close(self._lock)
+        self._lock = -1
 
 
 def _identity(found: os.stat_result) -> tuple[int, int]:

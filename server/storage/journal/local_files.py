@@ -9,6 +9,7 @@ import pwd
 import re
 import secrets
 import stat
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -20,6 +21,8 @@ from server.storage.journal.ports import Recovered
 from server.storage.journal.record import Part, read_run, run_seed
 
 NOTE_S: Final = 24 * 3600
+LONGEST_S: Final = 366 * 24 * 3600
+"""Above any lease: a file whose time is further ahead has no mark, but the time at which it was made."""
 _VOLUME: Final = re.compile(r"[0-9a-f]{32}", re.ASCII)
 _READ_AGAIN: Final = 3
 _MOST_LINKS: Final = 40
@@ -157,6 +160,22 @@ def lock_is_free(lock: Path, boot: str) -> bool:
         return False
     finally:
         os.close(descriptor)
+
+
+def mark_alive(lock: int, seconds: float) -> None:
+    """Note in the held lock file's time of change until when, by the clock of this boot, its owner's lease holds."""
+    until_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME) + int(1e9 * seconds)
+    os.utime(lock, ns=(until_ns, until_ns))
+
+
+def is_marked_alive(lock: Path, boot: str) -> bool:
+    """Whether the owner of the lock file, which is of this boot, holds it and its lease. A process that was stopped
+    holds the lock, and its mark stands still."""
+    try:
+        left_s = os.stat(lock).st_mtime - time.clock_gettime(time.CLOCK_BOOTTIME)
+    except OSError:
+        return False
+    return 0 < left_s < LONGEST_S and not lock_is_free(lock, boot)
 
 
 def recover(path: Path, unopened: Path, cluster: str, owner: NodeAddress) -> Recovered:

@@ -18,7 +18,7 @@ from server.errors import Unavailable
 from server.ids import NodeAddress, NodeId
 from server.runtime.metrics import Metrics
 from server.settings import JournalSettings
-from server.storage.journal.ports import Journaled, Recovered
+from server.storage.journal.ports import Journaled, Recovered, still_alive
 from server.storage.journal.record import Part, encode_payload, frame, read_run, run_seed
 
 CLUSTER = "memory"
@@ -40,6 +40,8 @@ class Run:
         """(entity, version, sequence, record) that were sent and have not arrived."""
         self.unanswered: deque[tuple[Any, int]] = deque()
         self.arrives_at = self.answered_at = 0.0
+        self.alive_until = 0.0
+        """Time of the loop until which the live mark says that its owner lives."""
 
     def add(self, sequence: int, data: bytes, torn: bool = False) -> None:
         self.newest = self.newest if torn else sequence
@@ -201,6 +203,10 @@ class MemoryJournal:
         self._send(run, entity, version, sequence, data)
         return False
 
+    def alive_for(self, seconds: float) -> None:
+        if self._run is not None and not self._journals.away(self._node):
+            self._run.alive_until = max(self._run.alive_until, asyncio.get_running_loop().time() + seconds)
+
     @property
     def refusal(self) -> str | None:
         return "the journal does not answer" if self._journals.away(self._node) else None
@@ -258,7 +264,7 @@ class MemoryJournal:
         self._sizes.clear()
         self._backlog = self._metrics.journal_backlog_bytes = 0
         if run is not None:
-            run.locked = False
+            run.locked, run.alive_until = False, 0.0
             if not keep:
                 run.sealed = True
                 self._journals.forget(run.owner)
@@ -284,8 +290,15 @@ class MemoryJournal:
         run = self._journals.runs.get(owner)
         if run is None:
             return Recovered({}, [])
+        if self._is_alive(run):
+            raise still_alive(owner)
         run.sealed = run.sealed or self._journals.kind == "redis"
         return read_run([Part(str(owner), run.data())], run_seed(CLUSTER, owner), run.truncated, run.newest)
+
+    def _is_alive(self, run: Run) -> bool:
+        """Whether its live mark moves; one in files (`local`) counts only while the process holds its lock."""
+        holds = run.locked or self._journals.kind == "redis"
+        return holds and asyncio.get_running_loop().time() < run.alive_until
 
     async def remove(self, owner: NodeAddress, place: str) -> None:
         self._reach(owner, place)

@@ -7,6 +7,7 @@ A driver has both sides. The owner's side is used by the node whose changes they
                   database too, since a copy of a database has copies of these rows
     open       -> the journal of this run exists and is empty
     append     -> a record of the state that a turn ends with; at once durable, or later
+    alive_for  -> the live mark: this run's lease was granted again
     position, truncate -> everything up to a position is in the store
     close      -> `keep`: something in it is not stored, a successor needs it
 
@@ -14,7 +15,8 @@ The successor's side is used by whoever takes over from a run that is over:
 
     reads      -> whether a journal at that place can be read from here at all
     is_dead    -> whether its process is proven to be gone (so its lease need not be waited for)
-    recover    -> seal it, so that a late append is refused or never seen, and read it
+    recover    -> where its owner's live mark stands still: seal it, so that a late append is refused or never seen,
+                  and read it
     remove     -> everything in it is in the store
 """
 
@@ -23,6 +25,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from server.errors import Unavailable
 from server.ids import ActorId, Epoch, NodeAddress
 
 
@@ -52,6 +55,12 @@ class Recovered(msgspec.Struct, frozen=True):
 
     newest: dict[ActorId, JournalRecord]
     damage: list[str]
+
+
+def still_alive(owner: NodeAddress) -> Unavailable:
+    """The complaint about a journal whose owner renews its lease, though this database has it as over."""
+    why = f"the journal of {owner} is in use: that node renews its lease, in another database than this one"
+    return Unavailable(f"{why}, which is a copy: stop its nodes and say `garrison database copy --yes`")
 
 
 class Journal(Protocol):
@@ -88,6 +97,11 @@ class Journal(Protocol):
         """Record `state` as version `entity.version + 1`. True: it is durable; False: `on_durable`
         says when. Raises `Unavailable` if there is no room, or the place does not answer: then
         nothing was recorded."""
+        ...
+
+    def alive_for(self, seconds: float) -> None:
+        """Move this run's live mark, where a successor looks for it: its lease was granted, and holds for so long. Does
+        not wait; without an open journal it does nothing."""
         ...
 
     @property
@@ -128,8 +142,9 @@ class Journal(Protocol):
 
     async def recover(self, owner: NodeAddress, place: str) -> Recovered:
         """Call it only when `owner` is `dead` or `left` in the store. May be called again. Raises
-        `Unavailable`. A journal that was removed since, or never opened, is empty; one that is
-        missing for another reason is damage."""
+        `Unavailable`, also while the owner's live mark says that it lives: then this database is a copy, whose rows
+        say of it what is not so in the original. A journal that was removed since, or never opened, is empty; one
+        that is missing for another reason is damage."""
         ...
 
     async def remove(self, owner: NodeAddress, place: str) -> None:

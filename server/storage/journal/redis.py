@@ -7,6 +7,7 @@ may cost the last second).
         1-0                      it was opened
         n-0  {first-last: ...}   records `first` to `last`, framed as in `record.py`
         max  {sealed: node}      a successor has it: Redis itself refuses every later entry
+    garrison:{cluster}:journal-alive:{node}:{incarnation}:{run}    the live mark: there while the run's lease holds
     garrison:{cluster}:journal-unopened:{run}            no run of that process is opened yet
     garrison:{cluster}:journal-removed:{node}:{incarnation}:{run}    everything in it was stored
 
@@ -22,6 +23,7 @@ append is refused. Its owner's lease is over anyway.
 """
 
 import asyncio
+import contextlib
 import random
 import secrets
 from collections.abc import Callable
@@ -70,6 +72,7 @@ class RedisJournal:
         self.on_durable: Callable[[Any, int], None] = _nobody_waits
         self._stream: RedisStream | None = None
         self._task: asyncio.Task[None] | None = None
+        self._marking: asyncio.Task[None] | None = None
         self.append = self._closed
 
     @property
@@ -136,6 +139,25 @@ class RedisJournal:
         self._metrics.journal_refused_total += 1
         raise Unavailable(CLOSED, retry_after_s=1.0)
 
+    def alive_for(self, seconds: float) -> None:
+        """One mark is under way at a time. None is missed: without it a copy of the database may take the journal."""
+        if self._stream is not None and seconds > 0 and (self._marking is None or self._marking.done()):
+            key = self._keys.alive(self._stream.me, self._stream.place)
+            self._marking = self._supervisor.spawn(self._mark(key, int(1000 * seconds) or 1), "journal mark")
+
+    async def _mark(self, key: str, ms: int) -> None:
+        with contextlib.suppress(Unavailable, exceptions.RedisError):
+            await self._link.ask("SET", key, 1, "PX", ms)
+
+    async def _unmark(self, stream: RedisStream) -> None:
+        """Let a successor begin at once: this run is over."""
+        marking, self._marking = self._marking, None
+        if marking is not None:
+            marking.cancel()
+            await asyncio.gather(marking, return_exceptions=True)
+            with contextlib.suppress(Unavailable, exceptions.RedisError):
+                await self._link.ask("DEL", self._keys.alive(stream.me, stream.place))
+
     @property
     def position(self) -> int:
         return self._stream.position if self._stream is not None else 0
@@ -159,6 +181,7 @@ class RedisJournal:
         if task is not None:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+        await self._unmark(stream)
         try:
             if not keep:
                 await self._reader.remove(stream.me, stream.place)

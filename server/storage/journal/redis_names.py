@@ -40,6 +40,9 @@ class RedisKeys(msgspec.Struct, frozen=True):
     def stream(self, owner: NodeAddress, place: RedisPlace) -> str:
         return f"garrison:{self.cluster}:journal:{owner.node}:{owner.incarnation}:{place.run}"
 
+    def alive(self, owner: NodeAddress, place: RedisPlace) -> str:
+        return f"garrison:{self.cluster}:journal-alive:{owner.node}:{owner.incarnation}:{place.run}"
+
     def unopened(self, place: RedisPlace) -> str:
         return f"garrison:{self.cluster}:journal-unopened:{place.run}"
 

@@ -14,7 +14,7 @@ from redis import exceptions
 from server.errors import Unavailable
 from server.ids import NodeAddress, NodeId
 from server.settings import JournalSettings
-from server.storage.journal.ports import Recovered
+from server.storage.journal.ports import Recovered, still_alive
 from server.storage.journal.record import Part, read_run, run_seed
 from server.storage.journal.redis_names import RedisKeys, RedisPlace
 from server.storage.journal.redis_server import MAX_ID, RedisLink, is_late
@@ -46,6 +46,8 @@ class RedisReader:
         name = await self._link.ask("GET", self._keys.name)
         if name is None or name.decode() != place.server:
             return Recovered({}, [f"the journal of {owner} is gone: Redis at {place.address} has lost its data since"])
+        if await self._link.ask("GET", self._keys.alive(owner, place)) is not None:
+            raise still_alive(owner)
         key = self._keys.stream(owner, place)
         if not await self._seal(key):
             lost = await self._is_lost(owner, place)

@@ -57,6 +57,7 @@ class ActorSystem:
         self.takeover, self.durability = storage.takeover, storage.durability
         self.write_behind, self.group_commit = storage.write_behind, storage.group_commit
         self.timer_gate = TimerGate(storage.lease, services.clock, services.rng, services.metrics)
+        self._crashed_turns = LoggedOften(lambda **fields: log.error("turn crashed", **fields))
         self._refused_timers = LoggedOften(lambda **fields: log.warning("timer turn failed", **fields))
         self.current = current = CurrentView(NodeAddress(NodeId(services.settings.node), Incarnation(0)), View(()))
         self._methods: MethodTable = {cls: methods_of(cls) for cls in services.app.actors}
@@ -229,7 +230,7 @@ class ActorSystem:
     def turn_crashed(self, identity: ActorId, error: Exception) -> None:
         """Note that a turn raised something untyped: a fault of the application."""
         self.metrics.turn_errors_total += 1
-        log.error("turn crashed", actor=identity, exc_info=error)
+        self._crashed_turns.note(actor=identity, exc_info=error)
 
     def timer_failed(self, identity: ActorId, name: str, error: BaseException) -> None:
         """Note that the turn of timer `name` failed."""

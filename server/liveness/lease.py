@@ -106,7 +106,12 @@ class NodeLease:
     def held_for(self, since: float) -> bool:
         """Whether this node's lease has held for a full period since `since` (boot time), and does."""
         now = self._clock.boot()
-        return now < self.safe_until and now >= since + self._settings.lease_period_s
+        if now >= self.safe_until:
+            return False
+        # Granted anew, it has its `held_since` first and its `safe_until` after that: read the other way round here,
+        # or the thread could come in between and a lease that had run out would seem to have held all the while.
+        since = max(since, self.held_since)
+        return now >= since + self._settings.lease_period_s
 
     async def watch_loop(self) -> None:
         """Note again and again that the event loop runs. A task of the loop, before renewals from elsewhere begin."""

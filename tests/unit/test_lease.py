@@ -98,3 +98,38 @@ async def test_held_answers_go_on_when_the_lease_holds_again() -> None:
     await bench.renewals(2)
     assert len(told) >= 2
     bench.task.cancel()
+
+
+async def test_a_lease_that_ran_out_meanwhile_has_not_held_all_the_while() -> None:
+    """F48: the thread that renews may come between two looks at it."""
+    bench = LeaseBench()
+    bench.lease.granted(100.0)
+    seen = bench.lease.held_since
+    bench.clock.at = 101.0
+    bench.lease.granted(101.0)
+    bench.clock.at = 102.0
+    bench.lease.granted(102.0)
+    assert bench.lease.held_for(seen)
+    bench.clock.at = 200.0
+    bench.lease.granted(200.0)
+    assert not bench.lease.held_for(seen)
+
+
+async def test_nothing_is_renewed_for_a_loop_that_stands_still_until_it_goes_on() -> None:
+    bench = LeaseBench(lease_stall_s=3.0)
+    watching = asyncio.ensure_future(bench.lease.watch_loop())
+    await bench.start()
+    await bench.renewals(2)
+    watching.cancel()
+    bench.clock.at += 2.9
+    await bench.renewals(1)
+    bench.clock.at += 0.2
+    await asyncio.sleep(0.01)
+    sent = len(bench.faults.seen)
+    await asyncio.sleep(10.0)
+    assert len(bench.faults.seen) == sent and "3 s" in bench.lease.standstill
+    watching = asyncio.ensure_future(bench.lease.watch_loop())
+    await bench.renewals(1)
+    assert not bench.lease.standstill and not bench.lost.is_set()
+    watching.cancel()
+    bench.task.cancel()

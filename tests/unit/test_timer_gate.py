@@ -14,7 +14,7 @@ from server.activations.timer_gate import AT_ONCE, MOST_S, TimerGate
 from server.activations.timers import Timers
 from server.actors.actor import Actor, remote
 from server.actors.app import App
-from server.errors import Unavailable
+from server.errors import Internal, Unavailable
 from server.ids import ActorId, actor_id
 from server.runtime.metrics import Metrics
 from tests.support.engine import TestSystem, cluster
@@ -219,3 +219,26 @@ async def test_refused_work_is_tried_again_later_and_later_with_a_line_a_second(
         assert len(told) <= 46 and sum(line.get("count", 1) for line in told) == tries
         assert {id for _, id in Watched.ended[tries:]} == {actor_id("watched", f"m{n}") for n in range(MATCHES)}
         assert len(Watched.ended) == tries + MATCHES
+
+
+class Faulty(Actor[Total]):
+    kind = "faulty"
+    State = Total
+
+    @remote
+    def add(self) -> None:
+        raise ZeroDivisionError("planted")
+
+
+async def test_turns_that_crash_have_a_line_a_second_too() -> None:
+    async with cluster(app=App(name="faulty", actors=(Faulty,))) as made:
+        system = made.systems["node-1"]
+        with capture_logs() as lines:
+            for _ in range(1_000):
+                with pytest.raises(Internal):
+                    await system.ask(actor_id("faulty", "a"), "add", ())
+            await asyncio.sleep(3.0)
+        told = [line for line in lines if line["event"] == "turn crashed"]
+        assert [line.get("count", 1) for line in told] == [1, 999]
+        assert all(isinstance(line["exc_info"], ZeroDivisionError) for line in told)
+        assert system.metrics.turn_errors_total == 1_000

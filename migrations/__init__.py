@@ -2,7 +2,7 @@
 
     migrations.upgrade("sqlite:///garrison.db")        # to the newest; makes the file if need be
     migrations.downgrade(url, "0002")                  # or "base"
-    migrations.current(url)                            # "0008", or None for an empty database
+    migrations.current(url)                            # "0010", or None for an empty database
 
 There is one history of the engine's tables (and the game's, which grew up with them), `ENGINE`, and one of each
 application that names migrations of its own: `history_of(app)`. Each has a version table of its own, so that

@@ -63,8 +63,8 @@ class Mapping(Protocol):
     children: Children | None
     additions: Additions | None
     live: str | None
-    """For a kind that lives on by itself: the condition on its own columns, in SQL of both
-    databases, of an entity that exists and still does. Worth a partial index."""
+    """For a kind that lives on by itself: the condition on its own columns, in SQL of both databases, of an entity
+    that does, if it exists (has an event, where it has a log). Worth a partial index."""
 
     here: str | None
     """For a kind whose rows say that somebody is here: the condition for that, as `live` is. Worth a partial index."""

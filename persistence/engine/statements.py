@@ -66,6 +66,9 @@ def _unowned(mapping: Mapping, of_kind: str, wanted: Sequence[str], limit: str, 
     if not wanted:
         return ""
     condition = " OR ".join(f"({some})" for some in wanted)
+    if mapping.live and has_log(mapping):
+        begun = ["t.next_seq > 1", *wanted[1:]]
+        condition = f"{condition}) AND ({' OR '.join(begun)}"
     return (
         f"SELECT t.{mapping.key} FROM {mapping.table.name} AS t "
         f"WHERE {of_kind}({condition}) AND t.{mapping.key} > {after} AND (t.owner_node IS NULL "

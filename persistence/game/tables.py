@@ -17,8 +17,9 @@ def _text(name: str, default: str = "") -> Column[str]:
     return Column(name, Text, nullable=False, server_default=text(f"'{default}'"))
 
 
-LIVE_MATCH: Final = "next_seq > 1 AND (phase <> 'ended' OR owner_node IS NOT NULL)"
-"""A match that was created and is not over: it lives on with nobody calling it."""
+LIVE_MATCH: Final = "phase <> 'ended' OR owner_node IS NOT NULL"
+"""A match that is not over lives on with nobody calling it, if it was ever created. No number of an event is in this:
+a column that each append changes may be in no index, or PostgreSQL writes all of them anew for each (no HOT)."""
 LIVE_OR_OPEN: Final = f"({LIVE_MATCH}) OR (open_facts)"
 """The condition by which matches without a living owner are looked for (`persistence.engine.statements`)."""
 PLAYER_HERE: Final = "status <> 'offline' OR current_match <> ''"

@@ -34,7 +34,6 @@ _ROWS = (
     "FROM pg_stat_user_tables WHERE n_tup_ins + n_tup_upd + n_tup_del > 0 ORDER BY relname"
 )
 _WAL = "SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn"
-_PAGES = "SELECT wal_fpi FROM pg_stat_wal"
 
 
 async def run(effort: Effort) -> Outcome:
@@ -42,7 +41,6 @@ async def run(effort: Effort) -> Outcome:
     real: list[float] = []
     floor: list[float] = []
     tables: dict[str, Any] = {}
-    pages = 0.0
     length_s = effort.seconds(LENGTH_S)
     async with databases.postgres() as fresh:
         for number in range(effort.rounds):
@@ -50,22 +48,22 @@ async def run(effort: Effort) -> Outcome:
             counted = await _play(url, length_s, random.Random(number))
             real.append(counted["wal"] / 1024 / MATCHES)
             floor.append(counted["log"] / 1024 / MATCHES)
-            pages, tables = counted["pages"] / MATCHES, counted["tables"]
+            tables = counted["tables"]
             below, above = floor[-1], real[-1]
             progress(f"writes: round {number + 1}/{effort.rounds}: floor {below:.1f}, real {above:.1f} KiB")
-    return outcome("writes", "KiB", real, floor, goal=None, whole_pages=round(pages, 1), tables=tables)
+    return outcome("writes", "KiB", real, floor, goal=None, tables=tables)
 
 
 async def _play(url: str, length_s: float, rng: random.Random) -> dict[str, Any]:
-    """Play the matches on an empty database. Bytes of the write-ahead log and of the entries, whole pages, and rows a
-    match by table."""
+    """Play the matches on an empty database. Bytes of the write-ahead log and of the entries, and rows a match by
+    table."""
     watch = await asyncpg.connect(url)
     try:
         scaled = {"flush_interval_s": 1.0, "group_commit_s": 0.03, "projection_interval_s": 30.0}
         async with game_system(url, {name: seconds / SPEED for name, seconds in scaled.items()}) as system:
             flushes = asyncio.create_task(system.write_behind.run())
             await _checkpoint(watch)
-            begin, pages = await watch.fetchval(_WAL), await watch.fetchval(_PAGES)
+            begin = await watch.fetchval(_WAL)
             checkpoints = asyncio.create_task(_checkpoints(watch))
             async with asyncio.TaskGroup() as group:
                 for number in range(MATCHES):
@@ -76,7 +74,7 @@ async def _play(url: str, length_s: float, rng: random.Random) -> dict[str, Any]
             flushes.cancel()
             await system.write_behind.flush()
             log_bytes = await _log_bytes(watch, system)
-            end, pages = await watch.fetchval(_WAL), await watch.fetchval(_PAGES) - pages
+            end = await watch.fetchval(_WAL)
         # Connections of the system have told their counts now that they are closed.
         tables = {
             row[0]: {
@@ -88,7 +86,7 @@ async def _play(url: str, length_s: float, rng: random.Random) -> dict[str, Any]
             }
             for row in await watch.fetch(_ROWS)
         }
-        return {"wal": float(end - begin), "log": log_bytes, "pages": float(pages), "tables": tables}
+        return {"wal": float(end - begin), "log": log_bytes, "tables": tables}
     finally:
         await watch.close()
 

@@ -5,10 +5,11 @@ dead. A node's fields travel as gossip metadata, 512 bytes at most, so their key
 letters. Fields of a peer are input from the network: a peer whose fields cannot be read is no member,
 and counted.
 
-In gossip a node is called `node#incarnation`. The library holds on to the name of a member that
-it believes alive or recently dead, and would refuse a node that restarts quickly on another
-port. Under a name of its own each run joins at once; of several runs of one node the highest
-incarnation, which the store issues, is the member.
+In gossip a node is called `node#incarnation@database`, with the first digits of the database's name: another database
+gives out the same incarnations. What follows the incarnation is for the library only. The library holds on to the
+name of a member that it believes alive or recently dead, and would refuse a node that restarts quickly on another
+port. Under a name of its own each run joins at once; of several runs of one node the highest incarnation, which the
+store issues, is the member.
 
 A node that was itself cut off or stopped sees no event of it. It learns of that from its own
 clock and from the store, never from here.
@@ -40,6 +41,7 @@ log = structlog.get_logger(__name__)
 FORMAT: Final = "1"
 RESOLVE_TIMEOUT_S: Final = 10.0
 LEAVE_TIMEOUT_S: Final = 2.0
+NAME_DIGITS: Final = 12
 LINGER_S: Final = 0.1
 """The library's thread may still be inside the interpreter for a moment after `close` has
 returned; an interpreter that ends in that moment crashes."""
@@ -73,10 +75,15 @@ def to_meta(member: Member) -> dict[str, str]:
     }
 
 
+def gossip_name(member: Member) -> str:
+    """The name under which the library knows `member`."""
+    return f"{member.address}@{member.terms.database[:NAME_DIGITS]}" if member.terms.database else str(member.address)
+
+
 def from_meta(name: str, meta: Mapping[str, str], suspect: bool) -> Member:
     """The member that `meta` under the gossip name `name` describes. Raises `BadInput` if it
     describes none."""
-    node, _, incarnation = name.partition("#")
+    node, _, incarnation = name.partition("@")[0].partition("#")
     if _NODE.fullmatch(node) is None:
         raise BadInput(f"metadata: not a node's name: {name[:60]!r}")
     try:
@@ -201,7 +208,7 @@ class KinshipMembership:
         settings = self._settings
         try:
             return kinship.Config.lan(
-                name=str(me.address),
+                name=gossip_name(me),
                 bind=_numeric(settings.bind),
                 advertise=settings.advertise,
                 cluster=self._cluster_label,

@@ -119,19 +119,23 @@ def _program(name: str) -> str:
     return str(max(places, key=lambda place: int(place.parts[-3].removeprefix("pginstall") or 0)))
 
 
-async def test_nodes_with_a_database_each_do_not_serve_beside_each_other(tmp_path: Path) -> None:
-    """F1, with gossip over UDP: the second node waits, the first takes no notice, nothing is stored by the second."""
+@pytest.mark.parametrize("names", [("n1", "n2"), ("node-1", "node-1")], ids=["two names", "one name"])
+async def test_nodes_with_a_database_each_do_not_serve_beside_each_other(
+    tmp_path: Path, names: tuple[str, str]
+) -> None:
+    """F1, with gossip over UDP: the second node waits, the first takes no notice, nothing is stored by the second. With
+    one name, the default, both are its first run in their databases."""
     urls = [f"sqlite:///{tmp_path}/{name}.db" for name in "ab"]
     for url in urls:
         await asyncio.to_thread(migrations.upgrade, url)
-    async with node("n1", urls[0]) as first:
+    async with node(names[0], urls[0]) as first:
         seed = first.drivers.membership.endpoint  # type: ignore[attr-defined]
-        async with node("n2", urls[1], gossip={"seeds": [seed]}) as second:
+        async with node(names[1], urls[1], gossip={"seeds": [seed]}) as second:
             why = second.not_ready()
             a, b = (one.drivers.store.identity.name for one in (first, second))
-            assert not second.serves.is_set() and a in why and b in why and "n1" in why and "\n" not in why
-            await until(lambda: any("n2 on database" in trouble.text for trouble in first.troubles.look()))
-            assert first.not_ready() == "" and sorted(first.system.view.members) == ["n1"]
+            assert not second.serves.is_set() and a in why and b in why and names[0] in why and "\n" not in why
+            await until(lambda: any(f"{names[1]} on database" in trouble.text for trouble in first.troubles.look()))
+            assert first.not_ready() == "" and sorted(first.system.view.members) == [names[0]]
             assert second.system.owner(actor_id("player", "ann")) is None
             await first.stop()
             await until(lambda: second.not_ready() == "")

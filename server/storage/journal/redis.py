@@ -140,7 +140,8 @@ class RedisJournal:
         raise Unavailable(CLOSED, retry_after_s=1.0)
 
     def alive_for(self, seconds: float) -> None:
-        """Marks are sent one at a time, and none is missed: without it a copy of the database may take the journal."""
+        """Marks are sent one at a time. One that does not arrive costs nothing but the protection against a copy of the
+        database, until the next."""
         if self._stream is not None and seconds > 0 and (self._marking is None or self._marking.done()):
             key = self._keys.alive(self._stream.me, self._stream.place)
             self._marking = self._supervisor.spawn(self._mark(key, int(1000 * seconds) or 1), "journal mark")

@@ -16,6 +16,7 @@ UNITS = {
     "heartbeat": "us",
     "call": "us",
     "remote-call": "us",
+    "link-encryption": "us",
     "flush-sqlite": "us",
     "flush-postgres": "us",
     "activate": "us",

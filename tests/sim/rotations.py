@@ -2,8 +2,8 @@
 a node that has none in common with anybody.
 
 All nodes have key a, then each is restarted with a and b, then each with b alone; orders and moments are the seed's.
-Each node serves again after its restart, whoever is beside it. The stray hears them all the time and never serves, owns
-no slot and takes nothing away; once the others are gone it comes up by itself.
+Each node serves again after its restart, whoever is beside it. The outsider hears them all the time and never serves,
+owns no slot and takes nothing away; once the others are gone it comes up by itself.
 
 `play(seed) -> violations`.
 """
@@ -21,7 +21,7 @@ from tests.sim.strangers import play as play_worlds
 from tests.sim.world import World
 
 BACK_S: Final = 8.0
-STRAY: Final = "x"
+OUTSIDER: Final = "x"
 
 
 def play(seed: int) -> list[str]:
@@ -34,21 +34,21 @@ def play(seed: int) -> list[str]:
             world.terms[name] = Terms(tokens="a")
             world.launch(name)
         await world.started(len(names))
-        world.terms[STRAY] = Terms(tokens="z")
+        world.terms[OUTSIDER] = Terms(tokens="z")
         steps = [(name, keys) for keys in ("a.b", "b") for name in rng.sample(names, len(names))]
         if len(names) > 2 and rng.random() < 0.5:  # taken back at one node, when another is through already
             steps[len(names) + 1 : len(names) + 1] = [(steps[-1][0], "a")]
-        stray_at = rng.randrange(len(steps))
+        outsider_at = rng.randrange(len(steps))
         for number, (name, keys) in enumerate(steps):
-            if number == stray_at:
-                world.launch(STRAY)
-                await until(lambda: STRAY in world.nodes, BACK_S, "the start of the stray")
+            if number == outsider_at:
+                world.launch(OUTSIDER)
+                await until(lambda: OUTSIDER in world.nodes, BACK_S, "the start of the outsider")
             world.terms[name] = Terms(tokens=keys)
             if len(names) > 1:
                 await world.stop_process(name)
                 await asyncio.sleep(rng.uniform(0.0, 1.0))
                 world.launch(name)
-            else:  # alone it would leave the cluster to the stray: SIGHUP reads its keys
+            else:  # alone it would leave the cluster to the outsider: SIGHUP reads its keys
                 world.nodes[name].node.gateway.use_token_rules(world.rules())
             told = partial(_told, world, name, keys)
             await until(told, BACK_S, f"{name} to serve with keys {keys}, and to tell them")
@@ -57,7 +57,7 @@ def play(seed: int) -> list[str]:
             await asyncio.sleep(rng.uniform(0.0, 1.5))
         for name in names:
             await world.stop_process(name)
-        await until(lambda: _serves(world, STRAY), BACK_S, "the stray to serve alone")
+        await until(lambda: _serves(world, OUTSIDER), BACK_S, "the outsider to serve alone")
         return []
 
     return play_worlds(seed, run)
@@ -75,16 +75,16 @@ def _told(world: World, name: str, keys: str) -> bool:
 
 
 async def _looked_at(world: World, names: list[str]) -> list[str]:
-    if STRAY not in world.nodes:
+    if OUTSIDER not in world.nodes:
         return []
-    stray = world.nodes[STRAY].node
-    if stray.serves.is_set() or not stray.not_ready():
+    outsider = world.nodes[OUTSIDER].node
+    if outsider.serves.is_set() or not outsider.not_ready():
         return ["a node that has no key in common with any other serves"]
     for name in names:
         node = world.nodes[name]
-        member = node.node.system.view.members.get(NodeId(STRAY))
+        member = node.node.system.view.members.get(NodeId(OUTSIDER))
         if member is not None and member.state != "joining":
-            return [f"{name} has the stray as {member.state}"]
+            return [f"{name} has the outsider as {member.state}"]
         answer = await ask(node, actor_id("pair", f"p{name}"), "both")
         if isinstance(answer, GarrisonError) and name == names[0]:
             return [f"{name} takes no changes: {answer!r}"]

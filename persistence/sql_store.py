@@ -293,8 +293,8 @@ class SqlStore:
             results[actor_id(kind, key)] = "fenced"
         return results
 
-    async def count_owned(self, kind: str, owner: NodeAddress) -> int:
-        return await self._database.count_owned(self._mapping(kind), owner)
+    async def count_owned(self, kind: str) -> dict[NodeAddress, int]:
+        return await self._database.count_owned(self._mapping(kind))
 
     async def orphans(self, kind: str, limit: int, after: ActorId | None = None) -> list[ActorId]:
         mapping = self._mapping(kind)

@@ -314,11 +314,13 @@ class Node:
         return not self.pipeline.retention.in_doubt
 
     async def _retire(self, all_stored: bool) -> None:
-        """Give up the lease, and the journal: a successor needs it unless everything is stored."""
+        """Give up the lease, and the journal: a successor needs it unless everything is stored. One that could not be
+        removed stays this run's estate, so that somebody else removes it."""
+        removed = True
         if self.drivers.journal is not None:
-            await _step("journal", self.drivers.journal.close(keep=not all_stored))
+            removed = await _step("journal", self.drivers.journal.close(keep=not all_stored))
         if self._registered is not None and not self.lease_lost:
-            await _step("lease", self.drivers.store.retire_node(self._registered, all_stored))
+            await _step("lease", self.drivers.store.retire_node(self._registered, all_stored and removed))
 
     # ---- the view ----
 
@@ -570,14 +572,16 @@ def _admin_url(member: Member) -> str:
     return member.admin_url
 
 
-async def _step(stage: str, work: Awaitable[None], within_s: float = STAGE_S) -> None:
-    """Run a stage of stopping. A failure in it, or an end that does not come, is logged: the stages after it are
-    still due."""
+async def _step(stage: str, work: Awaitable[None], within_s: float = STAGE_S) -> bool:
+    """Run a stage of stopping; returns whether it succeeded. A failure in it, or an end that does not come, is logged:
+    the stages after it are still due."""
     try:
         async with asyncio.timeout(within_s):
             await work
+        return True
     except TimeoutError:
         log.error("stage of stopping did not end", stage=stage, within_s=within_s)
     except Exception as error:
         known = isinstance(error, GarrisonError)
         log.warning("stage of stopping failed", stage=stage, why=str(error), exc_info=None if known else error)
+    return False

@@ -339,10 +339,10 @@ class PostgresDatabase:
         rows = await self._pool.run(lambda connection: connection.fetch(_statements(mapping).read, keys))
         return [_row(row) for row in rows]
 
-    async def count_owned(self, mapping: Mapping, owner: NodeAddress) -> int:
+    async def count_owned(self, mapping: Mapping) -> dict[NodeAddress, int]:
         statement = _statements(mapping).count_owned
-        found: int = await self._pool.run(lambda connection: connection.fetchval(statement, *owner))
-        return found
+        rows = await self._pool.run(lambda connection: connection.fetch(statement))
+        return {NodeAddress(NodeId(node), Incarnation(run)): count for node, run, count in rows}
 
     async def orphans(self, mapping: Mapping, limit: int, after: str) -> list[str]:
         rows = await self._pool.run(lambda connection: connection.fetch(_statements(mapping).unowned, limit, after))

@@ -313,11 +313,10 @@ class SqliteDatabase:
         rows = await self._file.read(lambda connection: _fetch(connection, _statements(mapping).read, keys))
         return [_row(row) for row in rows]
 
-    async def count_owned(self, mapping: Mapping, owner: NodeAddress) -> int:
+    async def count_owned(self, mapping: Mapping) -> dict[NodeAddress, int]:
         statement = _statements(mapping).count_owned
-        rows = await self._file.read(lambda connection: connection.execute(statement, owner).fetchall())
-        found: int = rows[0][0]
-        return found
+        rows = await self._file.read(lambda connection: connection.execute(statement).fetchall())
+        return {NodeAddress(NodeId(node), Incarnation(run)): count for node, run, count in rows}
 
     async def orphans(self, mapping: Mapping, limit: int, after: str) -> list[str]:
         rows = await self._file.read(

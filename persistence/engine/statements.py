@@ -94,9 +94,11 @@ def _over(table: str, journals: str) -> str:
     )
 
 
-def _count_owned(mapping: Mapping, of_kind: str, node: str, run: str) -> str:
-    table = mapping.table.name
-    return f"SELECT count(*) FROM {table} AS t WHERE {of_kind}t.owner_node = {node} AND t.owner_incarnation = {run}"
+def _count_owned(mapping: Mapping, of_kind: str) -> str:
+    return (
+        f"SELECT t.owner_node, t.owner_incarnation, count(*) FROM {mapping.table.name} AS t "
+        f"WHERE {of_kind}t.owner_node IS NOT NULL GROUP BY t.owner_node, t.owner_incarnation"
+    )
 
 
 def _adding(mapping: Mapping, write: str, first: int) -> str:
@@ -178,7 +180,7 @@ class PostgresStatements:
         )
         self.unowned = _unowned(mapping, of_kind, _live(mapping), "$1", "$2")
         self.strays = _unowned(mapping, of_kind, [mapping.here] if mapping.here else [], "$1", "$2")
-        self.count_owned = _count_owned(mapping, of_kind, "$1", "$2")
+        self.count_owned = _count_owned(mapping, of_kind)
         # kind, key, name, epoch, number, due_ms. A claim or a move that has the entity's row already is
         # waited for, and the epoch is compared after it; one that comes later waits for this statement.
         mine = (
@@ -294,7 +296,7 @@ class SqliteStatements:
         )
         self.unowned = _unowned(mapping, of_kind, _live(mapping), "?1", "?2")
         self.strays = _unowned(mapping, of_kind, [mapping.here] if mapping.here else [], "?1", "?2")
-        self.count_owned = _count_owned(mapping, of_kind, "?1", "?2")
+        self.count_owned = _count_owned(mapping, of_kind)
         self.is_at = f"SELECT 1 FROM {table} WHERE {of_kind}{key} = ? AND epoch = ?"
         if logged:
             self._log(mapping, table, key, of_kind, sets)

@@ -26,6 +26,7 @@ Examples:
 - `garrison forget` lists the dead runs whose journals are open, and what waits for them
 - `garrison forget node-2` shows what would be given up, and asks for `--yes`
 - `garrison forget node-2#17 --yes` gives up what one run left
+- `garrison forget --nothing --yes` gives up all that nothing waits for: pods that were replaced under other names
 """
 
 
@@ -46,13 +47,16 @@ def forget(
     yes: Annotated[
         bool, Parameter(help="Do it: what the journal alone holds is lost.", negative="", show_default=False)
     ] = False,
+    nothing: Annotated[
+        bool, Parameter(help="Only runs that own nothing any more, of any node.", negative="", show_default=False)
+    ] = False,
     json: Json = False,
     config: Config = None,
     set_: Set = None,
 ) -> int:
     """Give up the journal of a dead node, so that its players are served again as they are stored."""
     settings = read_settings(config, set_)
-    found = asyncio.run(_forget(settings, node, yes))
+    found = asyncio.run(_forget(settings, node, yes, nothing))
     if json:
         print_json(msgspec.json.encode(found))
     else:
@@ -60,26 +64,29 @@ def forget(
             out().print(_line(left), markup=False, soft_wrap=True)
         if not found:
             out().print("no dead run has left an open journal")
-    if node and not yes:
-        raise BadInput(f"forget {node} gives up what these journals alone hold, for good; say --yes to do it")
-    if node and not all(left.forgotten for left in found):
+    if found and not yes and (node or nothing):
+        what = " ".join(["forget", *filter(None, [node, "--nothing" if nothing else ""])])
+        raise BadInput(f"{what} gives up what these journals alone hold, for good; say --yes to do it")
+    if (node or nothing) and not all(left.forgotten for left in found):
         raise NotFound("a journal was closed meanwhile, so its node has come back: nothing of it was given up")
     return 0
 
 
-async def _forget(settings: Settings, node: str, yes: bool) -> list[LeftBehind]:
+async def _forget(settings: Settings, node: str, yes: bool, nothing: bool) -> list[LeftBehind]:
     kinds = [cls.kind for cls in load_app(settings).actors if cls.durability == "write_behind"]
     async with opened_store(settings) as store:
         estates, living = await store.estates(), await store.living()
         chosen = [estate for estate in estates if not node or node in (estate.owner.node, str(estate.owner))]
         if node and not chosen:
             raise NotFound(_nothing_of(node, living))
+        owned = {kind: await store.count_owned(kind) for kind in kinds} if chosen else {}
         found = []
         for estate in chosen:
-            entities = {kind: await store.count_owned(kind, estate.owner) for kind in kinds}
-            found.append(_left(estate, entities, living))
-            if node and yes:
-                found[-1].forgotten = await store.forget_estate(estate)
+            entities = {kind: owned[kind].get(estate.owner, 0) for kind in kinds}
+            if not nothing or not any(entities.values()):
+                found.append(_left(estate, entities, living))
+                if yes and (node or nothing):
+                    found[-1].forgotten = await store.forget_estate(estate)
         return found
 
 

@@ -4,6 +4,7 @@ Nodes that share one `MemoryDatabase` are one cluster. Every call is one indivis
 transaction would be. States are kept encoded, so that nobody shares a struct by accident.
 """
 
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import count, pairwise
 from math import inf
@@ -313,10 +314,10 @@ class MemoryStore:
             return "moved"
         return "moved" if (entity.epoch, entity.owner) == (epoch, move.to) else "fenced"
 
-    async def count_owned(self, kind: str, owner: NodeAddress) -> int:
+    async def count_owned(self, kind: str) -> dict[NodeAddress, int]:
         self._known(kind)
-        rows = self.database.entities.items()
-        return sum(kind_of(id) == kind and entity.owner == owner for id, entity in rows)
+        of_kind = (entity for id, entity in self.database.entities.items() if kind_of(id) == kind)
+        return dict(Counter(entity.owner for entity in of_kind if entity.owner is not None))
 
     async def orphans(self, kind: str, limit: int, after: ActorId | None = None) -> list[ActorId]:
         self._known(kind)

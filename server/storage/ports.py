@@ -156,8 +156,8 @@ class EntityStore(Protocol):
         """Read rows without claiming or inserting; absent ids are left out."""
         ...
 
-    async def count_owned(self, kind: str, owner: NodeAddress) -> int:
-        """How many entities of `kind` that run owns. Reads the whole table: for tools, not for nodes."""
+    async def count_owned(self, kind: str) -> dict[NodeAddress, int]:
+        """How many entities of `kind` each run owns. Reads the whole table: for tools, not for nodes."""
         ...
 
     async def orphans(self, kind: str, limit: int, after: ActorId | None = None) -> list[ActorId]:

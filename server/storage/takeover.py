@@ -47,6 +47,10 @@ BURY_EVERY_S: Final = 0.1
 """Least time between two burials for claims that wait, however many do."""
 CLOSE_EVERY_S: Final = 1.0
 """Pause between two rounds over all open estates."""
+ROWS_PER_S: Final = 2_000
+"""Open estates that are read again a second where no claim depends on it: with more, a node looks seldomer."""
+ASKED_AGAIN: Final = 200
+"""Places that could not be read and are tried again at a look; also how many are tried without a pause."""
 CLOSE_AT_ONCE: Final = 500
 """Entities of an estate that are looked up, and activated, at the same time."""
 OWN_SLOTS_ROUNDS: Final = 3
@@ -112,6 +116,9 @@ class Takeover:
         self._decoders = {kind: states.decoder(cls) for kind, cls in state_types.items()}
         self._seen: list[Estate] = []
         """The estates that were open when the store was last asked."""
+        self._readable: dict[str, bool] = {}
+        """Places of their journals: whether each can be read here."""
+        self._looked_at = float("-inf")
         self._open: dict[Estate, OpenEstate] = {}
         self._reading = asyncio.Lock()
         self._buried_at = float("-inf")
@@ -129,17 +136,38 @@ class Takeover:
             return
         self._buried_at = now
         await self._undertaker.bury(owner)
-        await self._look()
+        await self._look(fresh=False)
 
-    async def _look(self) -> list[Estate]:
-        self._seen = await self._nodes.estates()
+    async def _look(self, fresh: bool = True) -> list[Estate]:
+        """The open estates. Not `fresh`: as they were lately, the longer ago the more they are."""
+        if not fresh and self._clock.now() < self._looked_at + len(self._seen) / ROWS_PER_S:
+            return self._seen
+        self._looked_at = self._clock.now()
+        seen = await self._nodes.estates()
+        self._readable = await self._find_readable(seen)
+        self._seen = seen
         if self._settings.takeover == "wait":
-            self._waiting.follow((it for it in self._seen if not self._reads(it)), self._clock.now())
+            self._waiting.follow((it for it in seen if not self._reads(it)), self._clock.now())
             self._metrics.waiting = self._waiting.counts(self._clock.now())
-        return self._seen
+        return seen
+
+    async def _find_readable(self, estates: list[Estate]) -> dict[str, bool]:
+        """Ask the journal which places it can read, which may mean to look at a disk: all that are new or could be
+        read, and a few of those that could not, in turn, since the journals of hosts that are gone may be many."""
+        before = self._readable
+        places = dict.fromkeys(estate.journal for estate in estates)
+        again = [place for place in before if place in places and not before[place]][:ASKED_AGAIN]
+        kept = {place: False for place in before if place in places and not before[place]}
+        readable = {place: kept[place] for place in kept if place not in again}
+        asked = [*(place for place in places if place not in kept), *again]
+        for number, place in enumerate(asked, 1):
+            readable[place] = self._journal is not None and self._journal.reads(place)
+            if number % ASKED_AGAIN == 0:
+                await asyncio.sleep(0)
+        return readable
 
     def _reads(self, estate: Estate) -> bool:
-        return self._journal is not None and self._journal.reads(estate.journal)
+        return self._readable.get(estate.journal, False)
 
     def away(self) -> str:
         """Say which journals cannot be read here while entities wait for them; empty where none does."""
@@ -284,10 +312,12 @@ class Takeover:
 
     async def close_all(self, activate: Activate) -> None:
         """Make a round over all open estates. Raises `Unavailable` where the store does not list them."""
-        estates = await self._look()
+        estates = await self._look(fresh=False)
         for estate in self._open.keys() - dict.fromkeys(estates).keys():
             del self._open[estate]  # another node has closed it
-        for estate in estates:
+        for number, estate in enumerate(estates, 1):
+            if number % ASKED_AGAIN == 0:
+                await asyncio.sleep(0)
             try:
                 await self._close(self._estate(estate), activate)
             except GarrisonError as error:  # a fault of this estate does not hold up the others
@@ -298,7 +328,7 @@ class Takeover:
         between leaves an estate without a journal, which the next round closes."""
         opened.rounds += 1
         estate = opened.estate
-        if self._journal is not None and self._journal.reads(estate.journal):
+        if self._journal is not None and self._reads(estate):
             if not await self._may_close(opened, activate):
                 return
             await self._journal.remove(estate.owner, estate.journal)

@@ -93,6 +93,28 @@ def test_a_run_is_listed_and_counted_and_given_up_only_where_yes_is_said(
     assert garrison("node-2", "--yes")[0] == 2, "once is enough"
 
 
+def test_runs_that_own_nothing_any_more_are_given_up_together(database: TestDatabase, garrison: Garrison) -> None:
+    """F27: pods with random names leave a run and a journal each, and nothing that waits for them."""
+
+    async def pods(store: Store) -> list[NodeAddress]:
+        runs = []
+        for number in range(5):
+            name = NodeId(f"pod-{number}")
+            runs.append(NodeAddress(name, await store.register_node(name, -1.0, f"local:{name}")))
+            await store.bury(runs[-1])
+        return runs
+
+    gone, runs = on(database, _left_behind), on(database, pods)
+    assert len(garrison()[1].splitlines()) == 6
+    code, said, why = garrison("--nothing")
+    assert code == 2 and "say --yes" in why and len(said.splitlines()) == 5
+    code, said, why = garrison("--nothing", "--yes", "--json")
+    assert (code, why) == (0, "") and [left["run"] for left in json.loads(said)] == [str(run) for run in runs]
+    assert on(database, lambda store: store.estates()) == [Estate(gone, PLACE)]
+    assert on(database, lambda store: store.prune_nodes(0.0, 100)) == 5
+    assert garrison("--nothing", "--yes") == (0, "no dead run has left an open journal\n", "")
+
+
 def test_a_living_run_is_not_forgotten(database: TestDatabase, garrison: Garrison) -> None:
     async def alive(store: Store) -> NodeAddress:
         return NodeAddress(NodeId("node-2"), await store.register_node(NodeId("node-2"), 60.0, PLACE))

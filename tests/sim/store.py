@@ -382,8 +382,8 @@ class NodeStore:
     async def read(self, kind: str, ids: Sequence[ActorId]) -> dict[ActorId, Stored]:
         return await self._store("read", kind, list(ids))  # type: ignore[no-any-return]
 
-    async def count_owned(self, kind: str, owner: NodeAddress) -> int:
-        return await self._store("count_owned", kind, owner)  # type: ignore[no-any-return]
+    async def count_owned(self, kind: str) -> dict[NodeAddress, int]:
+        return await self._store("count_owned", kind)  # type: ignore[no-any-return]
 
     async def orphans(self, kind: str, limit: int, after: ActorId | None = None) -> list[ActorId]:
         return await self._store("orphans", kind, limit, after)  # type: ignore[no-any-return]

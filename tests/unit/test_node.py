@@ -331,6 +331,39 @@ async def test_a_registration_whose_answer_is_lost_leaves_a_run_that_never_opene
     await node.stop()
 
 
+@pytest.mark.loops("asyncio")  # a real journal file
+async def test_a_journal_that_a_clean_stop_cannot_remove_is_removed_by_another_node(tmp_path: Path) -> None:
+    """F27's kind: its run is over and all is stored, and the journal would have stayed for ever, in nobody's care."""
+    bench = Bench(lease_period_s=0.3, lease_renew_s=0.05)
+    tree = {"journal": {"mode": "local", "directory": str(tmp_path), "segment_bytes": 65536, "segments": 2}}
+    settings = from_tree(tree).journal
+    journals = [LocalJournal(settings, "c", NodeId("node-1"), Metrics()) for _ in range(2)]
+    made = iter(journals)
+    bench.journal = lambda metrics: next(made)
+    node = bench.node()
+    await node.start()
+    me, close = node.system.me, journals[0].close
+
+    async def fails(keep: bool) -> None:
+        await close(keep=True)
+        if not keep:
+            raise Unavailable("planted: it cannot be removed")
+
+    journals[0].close = fails  # type: ignore[method-assign]
+    await node.stop()
+    run = bench.database.nodes[me]
+    assert (run.state, bool(run.journal)) == ("left", True)
+    after = bench.node()
+    await after.start()
+    await until(lambda: not bench.database.nodes[me].journal)
+    await after.stop()
+    assert [path.name for path in directories(tmp_path / "c")] == []
+
+
+def directories(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if path.is_dir()]
+
+
 def _once_unanswered(statement: Callable[..., Awaitable[Incarnation]]) -> Callable[..., Awaitable[Incarnation]]:
     calls: list[Incarnation] = []
 

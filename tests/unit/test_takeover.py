@@ -9,11 +9,11 @@ import pytest
 from server.actors.actor import Actor, remote
 from server.actors.app import App
 from server.errors import Corrupt, GarrisonError, Internal, Unavailable
-from server.ids import ActorId, actor_id
+from server.ids import ActorId, Incarnation, NodeAddress, NodeId, actor_id
 from server.runtime.metrics import Metrics
 from server.storage.journal.memory import MemoryJournal, MemoryJournals
 from server.storage.ports import Claim
-from server.storage.takeover import GIVEN_UP_ROUNDS, RETRY_ROUNDS
+from server.storage.takeover import ASKED_AGAIN, GIVEN_UP_ROUNDS, RETRY_ROUNDS, ROWS_PER_S
 from tests.support.engine import Cluster, TestSystem, cluster, key_owned_by
 from tests.support.tiny import Counter, Ledger
 from tests.support.waiting import until
@@ -576,3 +576,42 @@ async def test_after_something_was_fenced_the_journal_forgets_nothing_until_the_
         system.lease.granted(system.clock.boot())  # it was not that: it is alive
         await system.write_behind.flush()
         assert len(journals.world.runs[system.me].frames) == 0
+
+
+async def test_journals_of_many_hosts_that_are_gone_cost_neither_each_claim_nor_each_second() -> None:
+    """F27: runs of pods with other names, whose journals nobody reads any more, stay open until they are forgotten."""
+    journals = Journals(shared=False)
+    async with cluster(("node-1",), make_journal=journals) as world:
+        system = world.systems["node-1"]
+        await _close_estates(system)
+        run = world.database.nodes[system.me]
+        for number in range(20_000):
+            pod = NodeAddress(NodeId(f"pod-{number}"), Incarnation(number + 100))
+            world.database.nodes[pod] = type(run)("dead", 0.0, f"memory:pod-{number}")
+        world.database.last_incarnation = 20_100
+        await asyncio.sleep(1.0)
+        await system.takeover.close_all(_nobody)
+        journal, asked = system.takeover._journal, list[str]()
+        assert journal is not None
+        reads = journal.reads
+        journal.reads = lambda place: asked.append(place) or reads(place)  # type: ignore[method-assign, func-returns-value]
+        estates, looks = system.store.estates, list[int]()
+
+        async def counted() -> Any:
+            looks.append(1)
+            return await estates()
+
+        system.store.estates = counted  # type: ignore[method-assign]
+        for _ in range(5):
+            await asyncio.sleep(1.0)
+            await system.takeover.close_all(_nobody)
+            assert system.takeover.journals("counter") == []
+        assert (asked, looks) == ([], []), "they were read lately"
+        await asyncio.sleep(20_000 / ROWS_PER_S)
+        await system.takeover.close_all(_nobody)
+        assert len(asked) == ASKED_AGAIN and looks == [1]
+        assert "and 19992 more" in system.takeover.away()
+
+
+async def _nobody(identity: ActorId, own_slots: bool) -> None:
+    raise AssertionError("no record can be read")

@@ -396,10 +396,12 @@ class _Run:
 
     def close(self, keep: bool) -> None:
         self._unmap()
-        if not keep:
-            local_files.remove_noted(self.path)
-        os.close(self._lock)
-        self._lock = -1
+        try:
+            if not keep:
+                local_files.remove_noted(self.path)
+        finally:
+            os.close(self._lock)
+            self._lock = -1
 
 
 def _identity(found: os.stat_result) -> tuple[int, int]:

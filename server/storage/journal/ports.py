@@ -127,7 +127,8 @@ class Journal(Protocol):
         ...
 
     async def close(self, keep: bool) -> None:
-        """Give the journal of this run up; remove it unless `keep`. Idempotent."""
+        """Give the journal of this run up; remove it unless `keep`. Idempotent. Raises `Unavailable` where it could
+        not be removed: it is given up and still there."""
         ...
 
     # ---- the successor's side ----

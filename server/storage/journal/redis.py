@@ -168,9 +168,11 @@ class RedisJournal:
             self._stream.truncate(position)
 
     async def close(self, keep: bool) -> None:
-        if self._stream is not None:
-            await self._end(self._stream, keep)
-        await self._link.disconnect()
+        try:
+            if self._stream is not None:
+                await self._end(self._stream, keep)
+        finally:
+            await self._link.disconnect()
 
     async def _end(self, stream: RedisStream, keep: bool) -> None:
         task = self._task
@@ -187,7 +189,7 @@ class RedisJournal:
             if not keep:
                 await self._reader.remove(stream.me, stream.place)
         except (Unavailable, exceptions.RedisError) as error:
-            log.warning("a journal that is of no more use stays in Redis", journal=stream.key, why=str(error))
+            raise Unavailable(f"journal {stream.key}, which is of no more use, stays in Redis: {error}") from None
 
     # ---- the successor's side ----
 

@@ -23,6 +23,7 @@ from server.runtime.metrics import Metrics
 from server.runtime.supervisor import Supervisor
 from server.settings import from_tree
 from tests.support.databases import postgres_url, sqlite_url
+from tests.support.silent_proxy import silent_proxy
 from tests.support.waiting import until
 
 ME = NodeId("node-1")
@@ -141,6 +142,15 @@ async def test_a_database_that_is_away_is_asked_until_it_is_back(sqlite: str) ->
         await asyncio.to_thread(holder.join)
         await until(bench.lease.holds)
         assert bench.metrics.lease_failures_total > 0
+
+
+async def test_a_connection_to_postgres_that_goes_silent_is_made_anew() -> None:
+    async with silent_proxy(postgres_url()) as proxy, renewing(proxy.url) as bench:
+        granted = bench.counted.granted
+        proxy.silence()
+        await until(lambda: "in time" in bench.lease.failure)
+        await until(lambda: bench.counted.granted > granted + 2 and bench.lease.holds() and not bench.lease.failure)
+        assert not bench.lost.is_set()
 
 
 async def test_none_is_sent_after_the_stop(sqlite: str) -> None:

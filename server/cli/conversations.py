@@ -86,7 +86,7 @@ MATCH: Final = (
 """The player is in match m1 and watches it."""
 BOARD: Final = [
     *("scoreboard", "$id.board", "m1", "live", "recorded", "", "referee", 1),
-    *([], [["$player", None, True, 0, 0, 0, 1, 0, 0]], 5, None, None),
+    *([], [["$player", None, True, 0, 0, 0, 1, 0, 0]], 5, None, None, None, 1),
 ]
 """The match after its first medal."""
 

@@ -148,7 +148,6 @@ class Takeover:
         self._seen = seen
         if self._settings.takeover == "wait":
             self._waiting.follow((it for it in seen if not self._reads(it)), self._clock.now())
-            self._metrics.waiting = self._waiting.counts(self._clock.now())
         return seen
 
     async def _find_readable(self, estates: list[Estate]) -> dict[str, bool]:
@@ -170,7 +169,8 @@ class Takeover:
         return self._readable.get(estate.journal, False)
 
     def away(self) -> str:
-        """Say which journals cannot be read here while entities wait for them; empty where none does."""
+        """Say which journals cannot be read here while entities wait for them, and count these; empty where none is."""
+        self._metrics.waiting = self._waiting.counts(self._clock.now())
         return self._waiting.sentence(self._clock.now())
 
     def _estate(self, estate: Estate) -> OpenEstate:

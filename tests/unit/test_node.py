@@ -23,7 +23,7 @@ from server.settings import from_tree
 from server.storage.journal.local import LocalJournal
 from server.storage.journal.memory import MemoryJournal, MemoryJournals
 from server.storage.journal.ports import Journal
-from server.storage.memory import MemoryDatabase
+from server.storage.memory import EntityRow, MemoryDatabase, NodeRun
 from server.storage.ports import Claim
 from server.transport.memory import MemoryNetwork, MemoryTransport
 from tests.support.faulty import Faults, FaultyLogs, FaultyStore
@@ -358,6 +358,34 @@ async def test_a_journal_that_a_clean_stop_cannot_remove_is_removed_by_another_n
     await until(lambda: not bench.database.nodes[me].journal)
     await after.stop()
     assert [path.name for path in directories(tmp_path / "c")] == []
+
+
+async def test_a_journal_that_is_away_is_a_trouble_of_a_node_that_serves() -> None:
+    """F2: named with what waits for it and what to do, in what readyz, status and the dashboard show; the node goes on,
+    since all others are served. Over once an operator has forgotten it."""
+    bench = Bench()
+    gone = NodeAddress(NodeId("node-9"), Incarnation(7))
+    node = bench.node()
+    await node.start()
+    assert await node.system.ask(A, "add", (5,)) == 5
+    await node.write_behind.flush()
+    bench.database.last_incarnation = 7
+    bench.database.nodes[gone] = NodeRun("dead", 0.0, "local:node-9:host-9")
+    left = actor_id("counter", "left")
+    bench.database.entities[left] = EntityRow(epoch=1, owner=gone)
+    try:
+        with pytest.raises(Unavailable, match="waits for the journal of node-9#7"):
+            await node.system.ask(left, "total", ())
+        (trouble,) = node.troubles.look()
+        assert (trouble.name, node.not_ready()) == ("journals", "")
+        assert "node-9#7 (its journal: local:node-9:host-9; actors called here that wait: 1)" in trouble.text
+        assert "garrison forget" in trouble.text and node.metrics.waiting == {"node-9#7": 1}
+        assert await node.system.ask(A, "total", ()) == 5, "all others are served"
+        assert await node.drivers.store.forget_estate(Estate(gone, "local:node-9:host-9"))
+        await until(lambda: not node.troubles.look())
+        assert await node.system.ask(left, "total", ()) == 0 and node.metrics.waiting == {}
+    finally:
+        await node.stop()
 
 
 def directories(folder: Path) -> list[Path]:

@@ -19,14 +19,14 @@ it, on the same team. Events that the server makes carry the match clock of the 
 clock is the host's alone, and a report that is retried late is never behind a tick.
 """
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from msgspec import UNSET
 from msgspec.structs import replace
 
-from game.match.state import Answer, Answered, Answers, Line, Lines, MatchState
+from game.match.answered import Answer, Answered, Answers
+from game.match.state import Line, Lines, MatchState
 from game.messages import (
     Assist,
     Countdown,
@@ -130,16 +130,7 @@ def _remember(answered: Answered, record: Record) -> Answered:
     if len(recent) > MAX_COMMANDS:
         floor, recent = max(floor, recent[0].command), recent[1:]
     after = answered.set(lineage, Answers(floor, recent))
-    return after.without(_least_missed(after)) if len(after) > MAX_LINEAGES else after
-
-
-def _least_missed(answered: Answered) -> str:
-    """The lineage to forget: the oldest of the caller that has the most, so that a caller with many
-    lineages never makes the match forget another caller's."""
-    counts = Counter(name.partition("/")[0] for name in answered)
-    most = max(counts.values())
-    crowd = [name for name in answered if counts[name.partition("/")[0]] == most]
-    return min(crowd, key=lambda name: max((answer.next_seq for answer in answered[name].recent), default=0))
+    return after.without_the_least_missed() if len(after) > MAX_LINEAGES else after
 
 
 # ---- commands -------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Self
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from game.match.answered import Answered
 from game.messages import EndReason, MatchOptions, Phase
 from server.states import Map
 
@@ -71,29 +72,6 @@ class Lines(Map[str, Line]):
 
 
 _NOBODY = Line(present=False)
-
-
-class Answer(msgspec.Struct, array_like=True, frozen=True):
-    """A command that took effect: its events are `first_seq` to `next_seq - 1`."""
-
-    command: int
-    first_seq: int
-    next_seq: int
-
-
-class Answers(msgspec.Struct, array_like=True, frozen=True):
-    """The newest commands of one client lineage, rising by number. A number at or below `floor`
-    that is not in `recent` is too old to tell whether it took effect."""
-
-    floor: int = 0
-    recent: tuple[Answer, ...] = ()
-
-
-class Answered(Map[str, Answers]):
-    """Answers by lineage."""
-
-    __slots__ = ()
-    plain: ClassVar[Any] = dict[str, Answers]
 
 
 class MatchState(msgspec.Struct, frozen=True):

@@ -18,7 +18,8 @@ from hypothesis.stateful import (
 from msgspec.structs import replace
 
 from game.match import rules
-from game.match.state import Answer, Answered, Answers, MatchState
+from game.match.answered import Answer, Answered, Answers
+from game.match.state import MatchState
 from game.messages import Assist, Death, Kill, MatchEvent, MatchOptions, Medal, Objective, Report, Score
 from game.replay import final_state, verify
 from server.errors import OutcomeUnknown, Rejected

@@ -9,7 +9,7 @@ import migrations
 TABLE: Final = "chaos_writes"
 _BOOKKEEPING: Final = {
     "epoch", "state_epoch", "state_version", "owner_node", "owner_incarnation", "claim_token", "next_seq", "head",
-    "projected_seq",
+    "projected_seq", "open_facts",
 }  # fmt: skip
 _WATCHED: Final = ("epoch", "owner_node", "owner_incarnation", "state_epoch", "state_version")
 _COLUMNS: Final = (

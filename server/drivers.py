@@ -272,6 +272,7 @@ def build_node(settings: Settings) -> "Node":
     from server.liveness.renewing import RenewalThread
     from server.node import Drivers, Node
     from server.runtime.clock import SystemClock
+    from server.runtime.descriptors import shortage
     from server.runtime.metrics import Metrics
     from server.runtime.proxies import TrustedProxies
     from server.runtime.supervisor import Supervisor
@@ -301,6 +302,7 @@ def build_node(settings: Settings) -> "Node":
         asks_store=True,
         terms=lambda rules: terms_of(app, rules, key),
         renewing=RenewalThread(lambda: build_lease_store(settings)),
+        shortage=shortage,
     )
     return Node(settings, app, token_rules(settings), drivers)
 

@@ -107,6 +107,7 @@ class Admin(Protocol):
 class Drivers(msgspec.Struct, frozen=True):
     """Everything that touches the outside. `listener` and `admin` are made for a gateway and a
     node; `admin` is None where nobody operates the node, `journal` where none is kept.
+    `shortage` says that file descriptors are used up.
     `renewing`: how the lease is renewed; on the event loop if it is None.
     `asks_store`: ask the store now and then who is dead in it, and who holds a lease there, and compare
     that with gossip."""
@@ -127,6 +128,7 @@ class Drivers(msgspec.Struct, frozen=True):
     terms: Callable[[TokenRules], Terms] = lambda _rules: Terms()
     """Terms of this node (`server/cluster/terms.py`), but for its database, which the store knows."""
     renewing: Renewing | None = None
+    shortage: Callable[[], str] = lambda: ""
 
 
 class Node:
@@ -179,6 +181,7 @@ class Node:
                 TroubleSource("terms", self._disagreement, "all nodes agree again"),
                 TroubleSource("schema", lambda: self._wrong_schema, "the store is again the one that this node opened"),
                 TroubleSource("changes", self._changes_refused, "changes are taken again"),
+                TroubleSource("descriptors", drivers.shortage, "file descriptors are free again"),
                 TroubleSource("certificate", self._certificate, "certificates are good again"),
                 TroubleSource("journals", self.takeover.away, "every dead run's journal can be read, or is closed"),
                 TroubleSource("address", self._shared_address, "no other node has this node's address any more"),

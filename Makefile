@@ -5,7 +5,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo test test-browser autobahn lint types imports format lock wheels sim bench clean
+.PHONY: help setup setup-dev demo test test-browser interpreters autobahn lint types imports format lock wheels sim bench clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -44,6 +44,9 @@ test: setup-dev ## Every test but those in a browser, on JOBS processes (ARGS="-
 
 test-browser: setup-dev ## The tests of the dashboard, in Chromium
 	@exec $(BIN)/python -m pytest -m browser $(ARGS)
+
+interpreters: ## Unit tests under each other version of Python that is here, 3.12 to 3.14
+	@exec bash .ci/interpreters
 
 autobahn: setup-dev ## Autobahn's WebSocket cases against the gateway's driver (needs a Python 2.7)
 	@exec bash .ci/autobahn $(ARGS)

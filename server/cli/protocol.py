@@ -322,7 +322,7 @@ def _error(cls: type[GarrisonError], meaning: str) -> Spec:
 
 
 def _close_codes() -> list[Spec]:
-    names = {value: name for name, value in vars(CloseCode).items() if isinstance(value, int)}
+    names = {value: name for name, value in vars(CloseCode).items() if name.isupper() and isinstance(value, int)}
     codes = []
     for code in sorted(names):
         meaning, retry = CLOSE_MEANINGS[code]

@@ -62,7 +62,7 @@ def test_clients_and_applications_make_no_labels_of_close_codes() -> None:
     for code in CloseCode.APPLICATION:
         metrics.closed(code)
     for name, code in vars(CloseCode).items():
-        if isinstance(code, int):
+        if name.isupper() and isinstance(code, int):  # F39: Python 3.13 adds `__firstlineno__`, a number too
             assert code in CLOSE_CODES, name
     labels = {code for _, code in samples(metrics, "garrison_closes")}
     assert labels == {str(code) for code in CLOSE_CODES if code < 4000} | {"other", "application"}

@@ -146,7 +146,7 @@ async def test_planted_double_writes_are_counted(cluster: Cluster, statement: st
     assert await cluster.plant(f"{statement} WHERE player_id = 'p'") == [why]
 
 
-async def test_what_follows_from_the_state_is_no_second_content(cluster: Cluster) -> None:
+async def test_consequences_of_the_state_are_no_second_content(cluster: Cluster) -> None:
     """A match's last release says that its facts are told, under the version that it has."""
     await life(cluster)
     assert await cluster.plant("UPDATE players SET open_facts = true WHERE player_id = 'p'") == []

@@ -6,18 +6,21 @@
     vanished   a node dies with the players who are connected to it, some of whom never come back: rows, roster and last
                seen say so in the end, and nothing of the kind of those who did
 
+    results    the node of a match dies soon after its end: each result is in the totals once, however often it was told
+
 Each is `play(seed) -> violations`, as those of `directed.py`.
 """
 
 import asyncio
 import contextlib
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final
 
 import msgspec
 
 from game import replay
-from game.messages import MatchCreate, MatchJoin, MatchOptions, MatchReport, MatchStart, Medal, Report
+from game.messages import MatchCreate, MatchEnd, MatchJoin, MatchOptions, MatchReport, MatchStart, Medal, Report
 from game.player.state import PlayerState
 from server.errors import GarrisonError
 from server.eventlog.ports import StoredLog
@@ -37,6 +40,8 @@ CLAIMS_EACH: Final = 12
 PLAYERS: Final = 9
 ROWS_RIGHT_S: Final = 50.0
 """After a death, time until rows and rosters are right: looked for, woken, and given time to come back."""
+RESULTS_S: Final = 25.0
+"""After a match's end, time until its results are in the totals."""
 LIMIT_S: Final = 200.0
 
 
@@ -170,8 +175,54 @@ class Vanished:
         return wrong
 
 
+async def _end_and_die(world: World) -> list[str]:
+    """Play a short match, end it, and let its node die before, while or after its results are told."""
+    rng = world.rng("results")
+    match = f"r{rng.randrange(10_000)}"
+    host, topic = world.client(f"{match}-host", "host"), actor_id("match", match)
+    players = {f"{match}-{n}": world.client(f"{match}-{n}", "player") for n in range(4)}
+    options = MatchOptions(mode="recorded", score_limit=0, time_limit_ms=0, countdown_ms=0)
+    await host.command(partial(MatchCreate, match=match, options=options))
+    for player in players.values():
+        await player.online()
+        await player.command(partial(MatchJoin, match=match))
+    await host.command(partial(MatchStart, match=match))
+    events: list[Report] = [Medal(10, name, "double_kill") for name in players]
+    await host.command(partial(MatchReport, match=match, events=events))
+    await host.command(partial(MatchEnd, match=match, time_ms=20))
+    await asyncio.sleep(rng.uniform(0.0, 2.0))
+    owner = world.database.entities[topic].owner
+    if owner is not None and owner.node in world.processes:
+        world.crash_process(owner.node)
+        await asyncio.sleep(rng.uniform(0.0, 3.0))
+        world.launch(owner.node)
+    await asyncio.sleep(RESULTS_S)
+    await world.stop_clients()
+    for name in list(world.processes):
+        await world.stop_process(name)
+    return ownership.results_once({str(id): row for id, row in world.database.entities.items()}, {match: [*players]})
+
+
+def results(seed: int) -> list[str]:
+    """See the module's head."""
+    return _play(seed, _end_and_die)
+
+
 def vanished(seed: int) -> list[str]:
     """See the module's head."""
+
+    async def run(world: World) -> list[str]:
+        wrong = await Vanished(world).run()
+        await world.stop_clients()
+        for name in list(world.processes):
+            await world.stop_process(name)
+        return wrong
+
+    return _play(seed, run)
+
+
+def _play(seed: int, run: Callable[[World], Awaitable[list[str]]]) -> list[str]:
+    """Start three nodes of the game, and do `run`, which stops them."""
     worlds: list[World] = []
 
     async def main(loop: SimLoop) -> list[str]:
@@ -181,11 +232,7 @@ def vanished(seed: int) -> list[str]:
             for name in storm.NODES:
                 world.launch(name)
             await world.started(len(storm.NODES))
-            wrong = await Vanished(world).run()
-            await world.stop_clients()
-            for name in list(world.processes):
-                await world.stop_process(name)
-        return wrong
+            return await run(world)
 
     try:
         with silent():

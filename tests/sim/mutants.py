@@ -136,6 +136,7 @@ SCENARIOS: Final[dict[str, Scenario]] = {
     "cloned": strangers.cloned,
     "forgotten": gone.forgotten,
     "vanished": gone.vanished,
+    "results": gone.results,
     "rotations": rotations.play,
 }
 

@@ -362,9 +362,7 @@ MUTANTS: Final = (
         "turns",
         ((f"{TURNS}._undo", "self.actor.state = self.boundary", "pass"),),
     ),
-    Mutant(
-        "a flush sees half a turn", 4, "turns", ((f"{BEHIND}._write_kind", "entity.boundary)", "entity.actor.state)"),)
-    ),
+    Mutant("a flush sees half a turn", 4, "turns", ((f"{BEHIND}._write_kind", "it.boundary, ", "it.actor.state, "),)),
     Mutant(
         "a former owner sets reminders",
         4,
@@ -568,11 +566,11 @@ MUTANTS: Final = (
     Mutant(
         "a result is counted again",
         8,
-        "crash",
+        "results",
         (
             (
                 "game.player.rules:settled",
-                "(done.match, done.ended_wall_ms) == (match, ended_wall_ms) and same_birth",
+                "(done.match, done.ended_wall_ms) == (match, ended_wall_ms)",
                 "False",
             ),
         ),

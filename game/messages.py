@@ -307,9 +307,12 @@ class Created(msgspec.Struct, tag="created", array_like=True, frozen=True):
 
 
 class Joined(msgspec.Struct, tag="joined", array_like=True, frozen=True):
+    """`number` is that of the membership that begins, rising in each match (0 in logs of earlier versions)."""
+
     time_ms: int
     player: str
     team: int | None
+    number: int = 0
 
 
 class Left(msgspec.Struct, tag="left", array_like=True, frozen=True):

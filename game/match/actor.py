@@ -9,13 +9,15 @@ player is told until it has stored it. Then the match leaves memory, and its row
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, ClassVar
 
 import msgspec
+from msgspec import UNSET
 
 from game.match import board, rules
 from game.match.face import MatchFace
+from game.match.state import MatchState
 from game.messages import (
     Accepted,
     Countdown,
@@ -35,15 +37,17 @@ from game.messages import (
     Scoreboard,
 )
 from game.player.face import PlayerFace
-from server.actors.actor import Attached, Caller, Fact, Stamp, existing, fact, read_only, reminder, remote
+from server.actors.actor import Attached, Caller, Fact, FactDone, Stamp, existing, fact, read_only, reminder, remote
 from server.errors import NotFound
+from server.ids import key_of
 
 Command = MatchCreate | MatchJoin | MatchLeave | MatchStart | MatchReport | MatchEnd
 
 
 class Carried(msgspec.Struct, array_like=True, frozen=True):
     """Volatile fields of a match that migrates to another node. `silent_s` is how long its host has been
-    silent. The others are those of earlier versions, and empty."""
+    silent, `unsettled` the players of whose place they are not known to have heard. The others are of earlier
+    versions."""
 
     clock_ms: int
     silent_s: float
@@ -61,12 +65,17 @@ class Match(MatchFace):
     finished = staticmethod(rules.finished)
     list_order = staticmethod(rules.list_order)
 
-    __slots__ = ("clock_ms", "host_seen_s", "ranking")
+    __slots__ = ("clock_ms", "host_seen_s", "ranking", "unsaid")
 
     def activated(self) -> None:
         self.clock_ms = 0
         self.ranking: board.Ranking | None = None
         self.host_seen_s = self.now()
+        self.unsaid: dict[str, None] = {}
+        """Players of whose place or leaving they are not known to have heard."""
+        if self.state.phase != "ended":
+            members = (player for player, line in self.state.players.items() if line.member is not UNSET)
+            self.unsaid = dict.fromkeys(members)
         if self.state.phase == "ended":
             self.release()
         elif self.state.host:
@@ -76,11 +85,12 @@ class Match(MatchFace):
 
     def carry(self) -> Carried:
         silent_s = self.now() - self.host_seen_s
-        return Carried(self.clock_ms, silent_s)
+        return Carried(self.clock_ms, silent_s, unsettled=list(self.unsaid))
 
     def arrived(self, carried: Carried) -> None:
         self.clock_ms = carried.clock_ms
         self.host_seen_s = self.now() - carried.silent_s
+        self.unsaid = dict.fromkeys(carried.unsettled)
 
     # ---- commands of the host ----
 
@@ -139,9 +149,9 @@ class Match(MatchFace):
         known = self._known(caller, message)
         if known is not None:
             return known
-        events = rules.join(self.state, caller.subject, message.team)
-        if not events:  # in already; the tell of that turn may have been lost with a node
-            self.tell(PlayerFace, caller.subject, PlayerFace.match_joined, self.key)
+        events = rules.join(self.state, caller.subject, message.team, self.next_seq)
+        if not events:
+            events = rules.join_again(self.state, caller.subject, self.next_seq)
         return self._accept(caller, message, events)
 
     @existing
@@ -185,11 +195,9 @@ class Match(MatchFace):
     # ---- calls of players (the face), and timers ----
 
     @existing
-    def player_gone(self, player: str) -> None:
-        """See `MatchFace.player_gone`. Nothing where the player has left, or come back, meanwhile."""
-        line = self.state.players.get(player)
-        if line is not None and line.present and self.state.phase != "ended":
-            self._emit(rules.leave(self.state, player, "disconnected"), None)
+    def player_gone(self, player: str, birth: int = 0, number: int = 0, reason: str = "disconnected") -> None:
+        """See `MatchFace.player_gone`."""
+        self._emit(rules.gone(self.state, player, birth, number, "left" if reason == "left" else "disconnected"), None)
 
     def countdown_over(self) -> None:
         self._emit(rules.countdown_over(self.state, self.wall_ms()), None)
@@ -204,13 +212,25 @@ class Match(MatchFace):
 
     @staticmethod
     def facts(key: str, state: Any) -> Iterable[Fact]:
-        """The results of a match that is over."""
+        """The results of a match that is over; before that, who has which place, and who has left it."""
         if state.phase != "ended":
+            yield from _places(key, state, state.players)
             return
         birth = state.created_wall_ms
         for player, line in state.players.items():
             result = (key, state.ended_wall_ms, line, rules.won(state, player), birth)
             yield fact(Stamp(0, birth), PlayerFace, player, PlayerFace.settle, *result)
+
+    def open_facts(self, state: Any) -> Iterable[Fact]:
+        """All results; of the places those whose players are not known to have heard of them."""
+        return self.facts(self.key, state) if state.phase == "ended" else _places(self.key, state, list(self.unsaid))
+
+    def facts_done(self, done: list[FactDone]) -> None:
+        """Forget whom a place was told, unless there is a newer word about it."""
+        for one in done:
+            player = key_of(one.name.to)
+            if any(fact.name == one.name for fact in _places(self.key, self.state, [player])):
+                self.unsaid.pop(player, None)
 
     @remote
     def settle(self) -> None:
@@ -268,10 +288,10 @@ class Match(MatchFace):
         """Emit `event` and send its effects, which leave when it is durable."""
         self.emit(event, command)
         if isinstance(event, Joined):
-            self.tell(PlayerFace, event.player, PlayerFace.match_joined, self.key)
+            self.unsaid[event.player] = None
             self.push(event.player, MatchAssigned(0, self.key))
         elif isinstance(event, Left):
-            self.tell(PlayerFace, event.player, PlayerFace.match_left, self.key)
+            self.unsaid[event.player] = None
         elif isinstance(event, Countdown):
             self._await_countdown()
         elif isinstance(event, Ended):
@@ -289,3 +309,14 @@ class Match(MatchFace):
 
 def _scoped(caller: Caller, message: Command) -> str:
     return rules.scoped(caller.role, caller.subject, str(message.__struct_config__.tag), message.lineage)
+
+
+def _places(key: str, state: MatchState, players: Iterable[str]) -> Iterator[Fact]:
+    """What is to be told `players` of their places in match `key`."""
+    birth = state.created_wall_ms
+    for player in players:
+        line = state.players.get(player)
+        if line is None or line.member is UNSET:
+            continue
+        method = PlayerFace.match_joined if line.present else PlayerFace.match_left
+        yield fact(Stamp(birth, line.member), PlayerFace, player, method, key, birth, line.member)

@@ -17,8 +17,10 @@ class MatchFace(LoggedActor[MatchState]):
     __slots__ = ()
 
     @remote
-    def player_gone(self, player: str) -> None:
-        """Take `player` out: its sessions are gone and it did not come back in time."""
+    def player_gone(self, player: str, birth: int = 0, number: int = 0, reason: str = "disconnected") -> None:
+        """Take `player` out, whose membership `number` of the match of that `birth` is over: its sessions are gone and
+        it did not come back in time, or it is in another match (`left`). Nothing where it has come back meanwhile. A
+        player of an earlier version tells neither number nor birth."""
         raise NotImplementedError
 
     @remote

@@ -148,8 +148,8 @@ def create(state: MatchState, name: str, host: str, options: MatchOptions, wall_
     return [Created(0, host, options, wall_ms)]
 
 
-def join(state: MatchState, player: str, team: int | None) -> list[MatchEvent]:
-    """Take `player` in, or back. No event if it is there already, on that team."""
+def join(state: MatchState, player: str, team: int | None, number: int = 0) -> list[MatchEvent]:
+    """Take `player` in, or back, as member `number`. No event if it is there already, on that team."""
     options = state.options
     _open(state)
     if team is not None and team >= options.teams:
@@ -168,7 +168,24 @@ def join(state: MatchState, player: str, team: int | None) -> list[MatchEvent]:
         team = line.team
     elif team is None and options.teams:
         team = _smallest_team(state)
-    return [Joined(state.time_ms, player, team)]
+    return [Joined(state.time_ms, player, team, number)]
+
+
+def join_again(state: MatchState, player: str, number: int) -> list[MatchEvent]:
+    """Give a player who is there and asks to join again a new membership: what is said late about the one before it
+    must not end this one."""
+    return [Joined(state.time_ms, player, state.players[player].team, number)]
+
+
+def gone(state: MatchState, player: str, birth: int, number: int, reason: str) -> list[MatchEvent]:
+    """End membership `number` of `player` in the match of that `birth` (0: whichever it is); nothing where it has left
+    it, or has another one."""
+    line = state.players.get(player)
+    if state.phase == "ended" or line is None or not line.present or birth not in (0, state.created_wall_ms):
+        return []
+    if number and line.member is not UNSET and line.member > number:
+        return []
+    return leave(state, player, reason)
 
 
 def leave(state: MatchState, player: str, reason: str = "left") -> list[MatchEvent]:
@@ -409,7 +426,8 @@ def _created(state: MatchState, event: Created) -> Changes:
 
 
 def _joined(state: MatchState, event: Joined) -> Changes:
-    line = replace(state.players.get(event.player, _ABSENT), present=True, team=event.team)
+    member = event.number or UNSET
+    line = replace(state.players.get(event.player, _ABSENT), present=True, team=event.team, member=member)
     return {"players": state.players.set(event.player, line)}
 
 

@@ -17,7 +17,8 @@ from server.states import Map
 
 class Line(msgspec.Struct, frozen=True):
     """A player's line of the scoreboard. `team` is None where there are no teams; `present` is
-    False after the player left and for a player that only a recording names."""
+    False after the player left and for a player that only a recording names. `member` is the number of its newest
+    membership, which it may have left; absent, and then not encoded, where it has none, or an earlier version's."""
 
     team: int | None = None
     present: bool = True
@@ -27,6 +28,7 @@ class Line(msgspec.Struct, frozen=True):
     medals: int = 0
     objectives: int = 0
     score: int = 0
+    member: int | UnsetType = UNSET
 
 
 class Lines(Map[str, Line]):

@@ -6,9 +6,13 @@ at each transition and once a minute. In memory only: open sessions and the line
 A player whose last session is gone is offline at once; its match is told `ABSENT_S` later, so
 that a client which comes back in that time has not left. A player that is loaded as connected
 (its node died) is given the same time to come back; one whom nobody calls is loaded `strays_after_s` later.
+
+The player says in which match it is; rosters mirror it. A match that takes it in tells it so, with the number of its
+place; a place that it has left is a fact (`server/actors/facts.py`) that the match is told until it has stored it.
 """
 
-from typing import ClassVar, Final
+from collections.abc import Iterable
+from typing import Any, ClassVar, Final
 
 import msgspec
 
@@ -17,9 +21,10 @@ from game.match.state import Line
 from game.messages import Presence, PresenceGet, PresenceSet, Profile, ProfileGet, ProfileSet, Saved
 from game.player import rules
 from game.player.face import PlayerFace
-from game.player.state import SettledMatch
-from server.actors.actor import Caller, read_only, remote
+from game.player.state import Membership, SettledMatch
+from server.actors.actor import Caller, Fact, FactDone, Stamp, existing, fact, read_only, remote
 from server.errors import NotFound
+from server.ids import key_of
 
 SEEN_INTERVAL_S: Final = 60.0
 QUIET_INTERVALS: Final = 2
@@ -117,9 +122,7 @@ class Player(PlayerFace):
         if self.sessions:
             return
         self.state = rules.vanished(self.state)
-        if self.state.match:
-            self.tell(MatchFace, self.state.match, MatchFace.player_gone, self.key)
-            self.state = rules.left(self.state, self.state.match)
+        self.state = rules.depart(self.state, "disconnected")
 
     def _depart(self) -> None:
         """Go offline at once, and tell the match in `ABSENT_S` unless somebody comes back."""
@@ -173,13 +176,27 @@ class Player(PlayerFace):
 
     # ---- calls of matches: the face ----
 
-    def match_joined(self, match: str) -> None:
-        self.state = rules.entered(self.state, match)
-        if not self.sessions:
+    @existing
+    def match_joined(self, match: str, birth: int = 0, number: int = 0) -> None:
+        self.state = rules.entered(self.state, Membership(match, birth, number))
+        if not self.sessions and self.state.match == match:
             self.after(self.ABSENT_S, self.absent)
 
-    def match_left(self, match: str) -> None:
-        self.state = rules.left(self.state, match)
+    @existing
+    def match_left(self, match: str, birth: int = 0, number: int = 0) -> None:
+        self.state = rules.left(self.state, match, birth, number)
+
+    @staticmethod
+    def facts(key: str, state: Any) -> Iterable[Fact]:
+        """The places that the player has left, which are its matches' to free."""
+        for place in state.leaving:
+            word = (key, place.birth, place.number, place.reason)
+            yield fact(Stamp(place.birth, place.number), MatchFace, place.match, MatchFace.player_gone, *word)
+
+    def facts_done(self, done: list[FactDone]) -> None:
+        for one in done:
+            number = one.name.number
+            self.state = rules.heard(self.state, key_of(one.name.to), number.epoch, number.version)
 
     async def settle(self, match: str, ended_wall_ms: int, line: Line, won: bool, birth: int = 0) -> None:
         """See `PlayerFace.settle`."""
@@ -192,6 +209,6 @@ class Player(PlayerFace):
             result = SettledMatch(match, ended_wall_ms, birth, self.version + 1)
             self.state = rules.settle(self.state, result, line, won, self.is_stored)
         else:
-            self.state = rules.left(self.state, match)
+            self.state = rules.left(self.state, match, birth)
             if not birth and self.is_stored(known.version):
                 self.tell(MatchFace, match, MatchFace.settled, self.key)

@@ -5,7 +5,7 @@ See `game/match/face.py` for why faces stand apart from their actors.
 
 from game.match.state import Line
 from game.player.state import PlayerState
-from server.actors.actor import Actor, remote
+from server.actors.actor import Actor, existing, remote
 
 
 class PlayerFace(Actor[PlayerState]):
@@ -16,14 +16,15 @@ class PlayerFace(Actor[PlayerState]):
 
     __slots__ = ()
 
-    @remote
-    def match_joined(self, match: str) -> None:
-        """Note `match` as the player's current one."""
+    @existing
+    def match_joined(self, match: str, birth: int = 0, number: int = 0) -> None:
+        """Note `match` as the player's current one, in which it is member `number`; leave the one before. Nothing for a
+        membership that the player has left. A match of an earlier version tells neither number nor birth."""
         raise NotImplementedError
 
-    @remote
-    def match_left(self, match: str) -> None:
-        """Forget `match` as the player's current one, if it is."""
+    @existing
+    def match_left(self, match: str, birth: int = 0, number: int = 0) -> None:
+        """Note that membership `number` of `match` is over: it is not the player's current one any more, if it was."""
         raise NotImplementedError
 
     @remote

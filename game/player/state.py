@@ -33,11 +33,23 @@ class SettledMatch(msgspec.Struct, array_like=True, frozen=True):
     version: int = 0
 
 
+class Membership(msgspec.Struct, array_like=True, frozen=True):
+    """A player's place in a match: `number` says which of its places in the match of that `birth`. `reason` is why it
+    leaves, while its match is to be told."""
+
+    match: str
+    birth: int = 0
+    number: int = 0
+    reason: str = ""
+
+
 class PlayerState(msgspec.Struct, frozen=True):
     """The whole row. `status` is the real one; `rules.view` says how much of it others see. `chosen` is
     the status to come back with. Wall times are ms since 1970, 0 for never. `match` is the
     current match, empty if none. `settled` holds the last 64 results that were settled, in that order; of one that
-    ended at or before `settled_floor_ms` and is not among them only the store knows (table `careers`)."""
+    ended at or before `settled_floor_ms` and is not among them only the store knows (table `careers`).
+    `birth` and `member` tell the place in `match`; `leaving` are places whose matches do not know yet that they are
+    free, `gone` those that were left lately, so that what is said late about them is known as such."""
 
     display_name: str = ""
     emblem: str = ""
@@ -54,3 +66,7 @@ class PlayerState(msgspec.Struct, frozen=True):
     answered: dict[str, SavedCommands] = {}
     settled: tuple[SettledMatch, ...] = ()
     settled_floor_ms: int = 0
+    birth: int = 0
+    member: int = 0
+    leaving: tuple[Membership, ...] = ()
+    gone: tuple[Membership, ...] = ()

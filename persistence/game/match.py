@@ -39,7 +39,7 @@ _MAP_NAME: Final = len(_STATE_FIELDS) + 1
 _GETTERS: Final = [attrgetter(name) for name in _STATE_FIELDS] + [
     attrgetter(f"options.{name}") for name in _OPTION_FIELDS
 ]
-_LINE_FIELDS: Final = Line.__struct_fields__
+_LINE_FIELDS: Final = tuple(name for name in Line.__struct_fields__ if name != "member")
 
 
 class ParticipantRows:
@@ -50,7 +50,7 @@ class ParticipantRows:
 
     def encode(self, keys: Sequence[str], seqs: Sequence[int], states: Sequence[Any], stored: Sequence[Any]) -> Columns:
         rows = [
-            (key, player, seq, *astuple(state.players[player]))
+            (key, player, seq, *astuple(state.players[player])[: len(_LINE_FIELDS)])
             for key, seq, state, before in zip(keys, seqs, states, stored, strict=True)
             for player in sorted(state.players if before is None else state.players.changes_since(before.players))
         ]

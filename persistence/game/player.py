@@ -7,7 +7,7 @@ import msgspec
 from msgspec.structs import astuple
 from sqlalchemy import Table
 
-from game.player.state import PlayerState, SavedCommands, SettledMatch
+from game.player.state import Membership, PlayerState, SavedCommands, SettledMatch
 from persistence.engine.mapping import Additions, Children, Columns
 from persistence.game import tables
 
@@ -37,6 +37,10 @@ class _Recent(msgspec.Struct, array_like=True, frozen=True):
     answered: dict[str, SavedCommands] = {}
     settled: tuple[SettledMatch, ...] = ()
     settled_floor_ms: int = 0
+    birth: int = 0
+    member: int = 0
+    leaving: tuple[Membership, ...] = ()
+    gone: tuple[Membership, ...] = ()
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -45,9 +49,10 @@ _NOTHING: Final = _Recent()
 
 
 def _recent(state: PlayerState) -> bytes | None:
-    if not (state.answered or state.settled or state.settled_floor_ms):
+    if not (state.answered or state.settled or state.settled_floor_ms or state.match or state.leaving or state.gone):
         return None
-    return _encode(_Recent(state.answered, state.settled, state.settled_floor_ms))
+    places = (state.birth, state.member, state.leaving, state.gone)
+    return _encode(_Recent(state.answered, state.settled, state.settled_floor_ms, *places))
 
 
 def _without_nul(column: Sequence[Any]) -> Sequence[Any]:

@@ -18,7 +18,19 @@ from contextlib import ExitStack, contextmanager
 from functools import cache, partial
 from typing import Any, Final
 
-from tests.sim import abandoned, countdowns, directed, facts, gone, lapses, pictures, rotations, storm, strangers
+from tests.sim import (
+    abandoned,
+    countdowns,
+    directed,
+    facts,
+    gone,
+    lapses,
+    pictures,
+    rosters,
+    rotations,
+    storm,
+    strangers,
+)
 from tests.sim.faults import Aim
 from tests.sim.mutations import MUTANTS, RECORDED, WITHIN, Mutant
 from tests.sim.storm import Options
@@ -128,6 +140,7 @@ SCENARIOS: Final[dict[str, Scenario]] = {
     "wedged": lapses.wedged,
     "lapse": lapses.lapse,
     "facts": facts.facts,
+    "rosters": rosters.rosters,
     "vaults": directed.vaults,
     "countdowns": countdowns.countdowns,
     "abandoned": abandoned.abandoned,

@@ -782,6 +782,30 @@ MUTANTS: Final = (
             ),
         ),
     ),
+    Mutant(
+        "a delayed leave takes out who has come back",
+        11,
+        "rosters",
+        (("game.match.rules:gone", "line.member > number", "False"),),
+    ),
+    Mutant(
+        "a place that was left is entered again",
+        11,
+        "rosters",
+        (("game.player.rules:entered", "place.number <= _left_up_to(state, place)", "False"),),
+    ),
+    Mutant(
+        "a player who changes its match tells the former nothing",
+        11,
+        "rosters",
+        (("game.player.rules:depart", "leaving=(*state.leaving, place)", "leaving=state.leaving"),),
+    ),
+    Mutant(
+        "a match that comes back tells nobody of its place",
+        11,
+        "rosters",
+        (("game.match.actor:Match.activated", "self.unsaid = dict.fromkeys(members)", "pass"),),
+    ),
     # 12: one cluster, one database
     Mutant(
         "members take a foreign node in",

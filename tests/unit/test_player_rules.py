@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from game.match.state import Line
 from game.messages import ProfileSet
 from game.player import rules
-from game.player.state import PlayerState, SettledMatch
+from game.player.state import Membership, PlayerState, SettledMatch
 from server.errors import OutcomeUnknown, Rejected, Unavailable
 
 NEW = PlayerState()
@@ -45,7 +45,7 @@ def test_not_every_word_is_a_status(word: str) -> None:
 
 
 def test_an_invisible_player_looks_offline_to_others() -> None:
-    state = rules.entered(rules.choose(rules.arrived(NEW, 100), "invisible", 200), "m1")
+    state = rules.entered(rules.choose(rules.arrived(NEW, 100), "invisible", 200), Membership("m1"))
     state = rules.seen(rules.seen(state, 60_200), 120_200)
     others = rules.view(state, "a", 1, "Slayer on Recharge", own=False)
     assert (others.status, others.activity, others.match, others.last_seen_ms) == ("offline", "", None, 200)
@@ -57,7 +57,7 @@ def test_an_invisible_player_looks_offline_to_others() -> None:
 
 
 def test_everybody_sees_a_visible_player() -> None:
-    state = rules.entered(rules.arrived(NEW, 100), "m1")
+    state = rules.entered(rules.arrived(NEW, 100), Membership("m1"))
     assert rules.view(state, "a", 1, "x", own=False) == rules.view(state, "a", 1, "x", own=True)
 
 
@@ -123,7 +123,7 @@ def always(version: int) -> bool:
 
 
 def test_a_result_is_in_the_totals_and_remembered() -> None:
-    state = rules.settle(rules.entered(NEW, "m"), SettledMatch("m", 1000, 7, 1), LINE, True, always)
+    state = rules.settle(rules.entered(NEW, Membership("m")), SettledMatch("m", 1000, 7, 1), LINE, True, always)
     assert (state.matches, state.wins, state.kills, state.deaths, state.assists, state.medals) == (1, 1, 10, 4, 3, 2)
     assert state.match == ""
     assert rules.settled(state, "m", 1000, 7) == SettledMatch("m", 1000, 7, 1)
@@ -138,7 +138,7 @@ def test_a_match_of_the_same_name_is_another_one() -> None:
 
 
 def test_leaving_another_match_changes_nothing() -> None:
-    state = rules.entered(NEW, "m2")
+    state = rules.entered(NEW, Membership("m2"))
     assert rules.left(state, "m1") is state
     assert rules.settle(state, SettledMatch("m1", 5, 1, 1), Line(), False, always).match == "m2"
 
@@ -199,3 +199,57 @@ def test_f5_each_result_counts_once_whatever_the_clocks_say(
     assert career.state.matches == career.state.kills == len(ended)
     career.flush()
     assert career.rows == {(f"m{number}", birth) for number, birth in ended}
+
+
+# ---- places in matches (F6) ----------------------------------------------------------------------
+
+
+def test_f6_a_player_is_in_one_match_and_leaves_the_one_before() -> None:
+    state = rules.entered(rules.entered(NEW, Membership("m1", 7, 3)), Membership("m2", 8, 5))
+    assert (state.match, state.birth, state.member) == ("m2", 8, 5)
+    assert state.leaving == (Membership("m1", 7, 3, "left"),)
+    assert rules.heard(state, "m1", 7, 3).leaving == ()
+    assert rules.heard(state, "m1", 7, 2) is state, "another number is another fact"
+
+
+def test_f6_a_late_word_about_a_place_that_was_left_changes_nothing() -> None:
+    state = rules.depart(rules.entered(NEW, Membership("m", 7, 3)), "disconnected")
+    assert (state.match, rules.entered(state, Membership("m", 7, 3))) == ("", state)
+    back = rules.entered(state, Membership("m", 7, 9))
+    assert (back.match, back.member, back.leaving) == ("m", 9, state.leaving)
+    assert rules.left(back, "m", 7, 3).member == 9
+    assert rules.left(back, "m", 7, 9).match == ""
+    assert rules.left(back, "m", 6, 0) is back, "a match of that name which is another one"
+
+
+def test_a_place_of_an_earlier_version_gets_its_number() -> None:
+    state = replace(NEW, match="m")
+    assert rules.entered(state, Membership("m", 7, 3)) == replace(state, birth=7, member=3)
+    assert rules.depart(state, "disconnected").leaving == (Membership("m", 0, 0, "disconnected"),)
+    assert rules.settle(state, SettledMatch("m", 5, 7, 1), Line(), False, always).match == ""
+
+
+words = st.lists(
+    st.tuples(st.sampled_from(("m1", "m2")), st.integers(1, 6), st.sampled_from(("joined", "left", "depart"))),
+    max_size=30,
+)
+
+
+@given(words)
+def test_f6_places_come_to_rest_whatever_the_order(said: list[tuple[str, int, str]]) -> None:
+    """The player is in no place that it has left, and every place it has left is told to its match once."""
+    state, over = NEW, set()
+    for match, number, word in said:
+        before = state
+        if word == "joined":
+            state = rules.entered(state, Membership(match, 1, number))
+        elif word == "left":
+            state = rules.left(state, match, 1, number)
+            over |= {(match, one) for one in range(number + 1)}
+        else:
+            state = rules.depart(state, "disconnected")
+        if before.match and (before.match, before.member) != (state.match, state.member):
+            over.add((before.match, before.member)) if state.match != before.match else None
+        assert not state.match or (state.match, state.member) not in over
+        assert len(set(state.leaving)) == len(state.leaving)
+        assert (state.match, state.member) not in {(place.match, place.number) for place in state.leaving}

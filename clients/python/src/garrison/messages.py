@@ -304,20 +304,23 @@ class Created(Event):
 
 @dataclass(frozen=True, slots=True)
 class Joined(Event):
-    """An event of a stream."""
+    """`number` is that of the membership that begins, rising in each match (0 in logs of earlier
+    versions).
+    """
 
     TYPE: ClassVar[str] = "joined"
     time_ms: int
     player: str
     team: int | None
+    number: int = 0
 
     def to_wire(self) -> list[Any]:
-        return ["joined", self.time_ms, self.player, self.team]
+        return ["joined", self.time_ms, self.player, self.team, self.number]
 
     @classmethod
     def from_wire(cls, wire: Sequence[Any]) -> "Joined":
-        check_length(wire, 4, "joined")
-        return cls(time_ms=wire[1], player=wire[2], team=wire[3])
+        n = check_length(wire, 4, "joined")
+        return cls(time_ms=wire[1], player=wire[2], team=wire[3], number=wire[4] if n > 4 else 0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -227,9 +227,9 @@ class Match(MatchFace):
 
     def facts_done(self, done: list[FactDone]) -> None:
         """Forget whom a place was told, unless there is a newer word about it."""
-        for one in done:
-            player = key_of(one.name.to)
-            if any(fact.name == one.name for fact in _places(self.key, self.state, [player])):
+        for told in done:
+            player = key_of(told.name.to)
+            if any(place.name == told.name for place in _places(self.key, self.state, [player])):
                 self.unsaid.pop(player, None)
 
     @remote
@@ -312,7 +312,7 @@ def _scoped(caller: Caller, message: Command) -> str:
 
 
 def _places(key: str, state: MatchState, players: Iterable[str]) -> Iterator[Fact]:
-    """What is to be told `players` of their places in match `key`."""
+    """The facts that `players` are to be told of their places in match `key`."""
     birth = state.created_wall_ms
     for player in players:
         line = state.players.get(player)

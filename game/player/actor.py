@@ -194,9 +194,9 @@ class Player(PlayerFace):
             yield fact(Stamp(place.birth, place.number), MatchFace, place.match, MatchFace.player_gone, *word)
 
     def facts_done(self, done: list[FactDone]) -> None:
-        for one in done:
-            number = one.name.number
-            self.state = rules.heard(self.state, key_of(one.name.to), number.epoch, number.version)
+        for told in done:
+            number = told.name.number
+            self.state = rules.heard(self.state, key_of(told.name.to), number.epoch, number.version)
 
     async def settle(self, match: str, ended_wall_ms: int, line: Line, won: bool, birth: int = 0) -> None:
         """See `PlayerFace.settle`."""

@@ -164,7 +164,7 @@ def entered(state: PlayerState, place: Membership) -> PlayerState:
     else:
         state = depart(state, "left")
     unnumbered = (place.match, 0)  # a place of an earlier version, which this one takes over
-    leaving = tuple(one for one in state.leaving if (one.match, one.number) != unnumbered)
+    leaving = tuple(other for other in state.leaving if (other.match, other.number) != unnumbered)
     return replace(state, match=place.match, birth=place.birth, member=place.number, leaving=leaving)
 
 
@@ -208,7 +208,7 @@ def _is_current(state: PlayerState, match: str, birth: int) -> bool:
 
 def _left_up_to(state: PlayerState, place: Membership) -> int:
     """The highest number of a place in that match that the player has left."""
-    same = (one.number for one in state.gone if (one.match, one.birth) == (place.match, place.birth))
+    same = (left.number for left in state.gone if (left.match, left.birth) == (place.match, place.birth))
     return max(same, default=0)
 
 
@@ -216,7 +216,7 @@ def _remember_left(state: PlayerState, place: Membership) -> PlayerState:
     """Remember that places up to `place` in that match are left (a tombstone); one without a number cannot be."""
     if not place.number:
         return state
-    kept = [one for one in state.gone if (one.match, one.birth) != (place.match, place.birth)]
+    kept = [other for other in state.gone if (other.match, other.birth) != (place.match, place.birth)]
     highest = Membership(place.match, place.birth, max(place.number, _left_up_to(state, place)))
     return replace(state, gone=(*kept, highest)[-MAX_GONE:])
 

@@ -80,7 +80,7 @@ async def test_f7_a_player_who_joins_another_match_leaves_the_first() -> None:
         assert game.roster(two) == [ann.subject] and game.is_in(ann) == two.partition("/")[2]
 
 
-async def test_f6_who_has_gone_is_gone_though_its_node_died_before_it_could_say_so() -> None:
+async def test_f6_a_player_who_has_gone_is_gone_though_its_node_died_before_it_could_say_so() -> None:
     async with cluster(("node-1", "node-2"), app=App, **SETTINGS) as world:
         game = Game(world)
         ann, one = await game.player(), await game.match("one")
@@ -152,7 +152,7 @@ async def test_f6_a_match_that_there_is_not_any_more_ends_that_place_only() -> N
         assert game.roster(two) == [ann.subject] and one not in world.database.entities
 
 
-async def test_who_leaves_is_told_until_it_has_stored_that() -> None:
+async def test_a_player_who_leaves_is_told_until_it_has_stored_that() -> None:
     async with cluster(("node-1", "node-2"), app=App, **SETTINGS) as world:
         game = Game(world)
         ann, one = await game.player(), await game.match("one")

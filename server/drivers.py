@@ -347,6 +347,12 @@ def _admin(node: "Node") -> "AdminServer":
     )
 
 
+def heard_endpoints(node: "Node") -> list[str]:
+    """`host:port` of the gossip of the nodes that `node` hears."""
+    found: list[str] = getattr(node.drivers.membership, "others", [])
+    return found
+
+
 def gossip_endpoint(node: "Node") -> str:
     """`host:port` of the node's gossip, for others to use as a seed; empty before it is there."""
     endpoint: str = getattr(node.drivers.membership, "endpoint", "")

@@ -17,7 +17,7 @@ import uvloop
 from cyclopts import App, Parameter
 
 from server.cli.common import Config, Set, read_settings
-from server.drivers import build_node, gossip_endpoint, node_key, token_rules, upgrade_store
+from server.drivers import build_node, gossip_endpoint, heard_endpoints, node_key, token_rules, upgrade_store
 from server.errors import BadSetting, GarrisonError
 from server.settings import Settings
 
@@ -144,11 +144,12 @@ async def _serve(settings: Settings, stop: asyncio.Event, running: "list[Node]")
     if made_token:
         settings = _with_token(settings)
     served = drained = foreign = False
+    heard: list[str] = []
     while not stop.is_set():
         if served:
             log.warning("coming back as a new incarnation", node=settings.node)
             await asyncio.sleep(LEASE_LOST_PAUSE_S)
-        node = build_node(settings)
+        node = build_node(_with_seeds(settings, heard))
         node.drained = drained
         if foreign:
             node.wary()
@@ -170,6 +171,7 @@ async def _serve(settings: Settings, stop: asyncio.Event, running: "list[Node]")
             _say_ready(node)
             await _first(stop, node.ended)
         foreign = node.is_foreign
+        heard = heard_endpoints(node) if foreign else []
         drained = drained or node.drain_progress()["state"] == "leaving"
         running.clear()
         await node.stop()
@@ -180,6 +182,13 @@ def _with_token(settings: Settings) -> Settings:
     """Settings with a random admin token, kept over new incarnations."""
     token = secrets.token_urlsafe(18)
     return msgspec.structs.replace(settings, admin=msgspec.structs.replace(settings.admin, token=token))
+
+
+def _with_seeds(settings: Settings, more: list[str]) -> Settings:
+    """Settings with seeds besides those that were set: a run that was foreign to nodes hears them by its successor's
+    start, whoever found whom before."""
+    seeds = [*settings.gossip.seeds, *(seed for seed in more if seed not in settings.gossip.seeds)]
+    return msgspec.structs.replace(settings, gossip=msgspec.structs.replace(settings.gossip, seeds=seeds))
 
 
 async def _first(*events: asyncio.Event) -> None:

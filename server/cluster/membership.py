@@ -42,6 +42,8 @@ FORMAT: Final = "1"
 RESOLVE_TIMEOUT_S: Final = 10.0
 LEAVE_TIMEOUT_S: Final = 2.0
 NAME_DIGITS: Final = 12
+SEEK_S: Final = 5.0
+"""Pause after which a node that hears nobody asks its seeds again; the library would wait for up to a minute."""
 LINGER_S: Final = 0.1
 """The library's thread may still be inside the interpreter for a moment after `close` has
 returned; an interpreter that ends in that moment crashes."""
@@ -144,6 +146,14 @@ class KinshipMembership:
         """`host:port` of this node's gossip, for others to use as a seed; after `start`."""
         return self._cluster.local.addr if self._cluster is not None else ""
 
+    @property
+    def others(self) -> list[str]:
+        """`host:port` of the gossip of every other node that is heard, foreign ones too: seeds for a successor."""
+        if self._cluster is None or self._me is None:
+            return []
+        mine = gossip_name(self._me)
+        return sorted(peer.addr for peer in self._cluster.members() if peer.name != mine)
+
     async def start(self, me: Member, on_change: Callable[[], None]) -> None:
         """Join. A seed that does not answer is no error: it is tried again in the background.
         Raises `Unavailable` (port, seed names) and `BadSetting`."""
@@ -162,6 +172,7 @@ class KinshipMembership:
         self._tasks = [
             self._supervisor.spawn(self._follow(events), "gossip events"),
             self._supervisor.every(self._settings.load_interval_s, self._tell, "gossip load"),
+            self._supervisor.every(SEEK_S, self._seek, "gossip seeds"),
         ]
 
     def members(self) -> tuple[Member, ...]:
@@ -270,6 +281,13 @@ class KinshipMembership:
             self._members = members
             if self._on_change is not None:
                 self._on_change()
+
+    async def _seek(self) -> None:
+        """Join again while nobody is heard."""
+        cluster = self._cluster
+        if cluster is not None and self._settings.seeds and len(cluster.members()) <= 1:
+            with contextlib.suppress(kinship.JoinError, kinship.KinshipClosed):
+                await cluster.join()
 
     async def _tell(self) -> None:
         """Pass on a changed load, at the pace of `load_interval_s`."""

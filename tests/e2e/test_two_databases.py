@@ -4,6 +4,7 @@ import asyncio
 import base64
 import json
 import os
+import socket
 import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -141,6 +142,32 @@ async def test_nodes_with_a_database_each_do_not_serve_beside_each_other(
             await until(lambda: second.not_ready() == "")
             async with client(second.client_url) as ann:
                 await named(ann, "Ann")
+
+
+async def test_a_younger_node_that_served_before_it_heard_of_the_other_ends_and_waits_until_that_is_gone(
+    tmp_path: Path,
+) -> None:
+    """F1: the seed of the older node comes up later, and with another database; gossip joins them after that."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        seed = f"127.0.0.1:{probe.getsockname()[1]}"
+    urls = [f"sqlite:///{tmp_path}/{name}.db" for name in ("old", "young")]
+    for name, url in zip(("old", "young"), urls, strict=True):
+        (tmp_path / name).mkdir()
+        await asyncio.to_thread(migrations.upgrade, url)
+    with (
+        process(tmp_path / "old", "old", urls[0], gossip={"seeds": [seed]}) as (old, _),
+        process(tmp_path / "young", "young", urls[1], gossip={"bind": seed}) as (young, first),
+    ):
+        told = tmp_path / "young" / "log"
+        await until(lambda: "the node does not serve yet" in told.read_text(), timeout_s=40.0)
+        assert "this node does not belong to the cluster: it ends" in told.read_text()
+        old.terminate()
+        assert await asyncio.to_thread(old.wait, 20) == 0, "the older one went on all the time"
+        assert "does not belong" not in (tmp_path / "old" / "log").read_text()
+        assert young.stdout is not None
+        again = json.loads(await asyncio.to_thread(young.stdout.readline))
+        assert (first["incarnation"], again["incarnation"], again["ready"]) == (1, 2, True)
 
 
 async def test_a_dump_beside_the_running_original_takes_nothing_of_it_and_serves_who_was_online(

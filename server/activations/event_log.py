@@ -301,7 +301,8 @@ class EventLog:
         self._older.extend(done)
 
     def renew(self, epoch: Epoch) -> None:
-        """The activation goes on under another epoch: what is repeated says so."""
+        """The activation goes on under another epoch: what is repeated says so, and the next row is written whole."""
+        self._projected = None
         if self._sent is not None:
             self._sent = msgspec.structs.replace(self._sent, epoch=epoch)
         if self._sent_seal is not None:

@@ -2,10 +2,13 @@
 
 from collections.abc import Sequence
 
+import msgspec
+
 from server import states
 from server.eventlog.ports import Append, AppendResult, Chunk, Seal, StoredLog
 from server.eventlog.sealing import replaces
 from server.ids import ActorId
+from server.states import Map
 from server.storage.memory import EntityRow, MemoryDatabase
 
 
@@ -16,8 +19,25 @@ class MemoryLogStore:
         self.database = database
 
     async def append(self, kind: str, batch: Sequence[Append]) -> dict[ActorId, AppendResult]:
-        projections = [None if a.projection is None else states.encode(a.projection) for a in batch]
+        projections = [None if a.projection is None else self._projected(a) for a in batch]
         return {a.id: self._append(a, projection) for a, projection in zip(batch, projections, strict=True)}
+
+    def _projected(self, append: Append) -> bytes:
+        """The row as a database has it that writes only what differs from `append.projected`."""
+        state, before = append.projection, append.projected
+        entity = self.database.entities.get(append.id)
+        if before is None or entity is None or entity.state is None:
+            return states.encode(state)
+        stored = states.decoder(type(state))(entity.state)
+        for name in state.__struct_fields__:
+            value = getattr(state, name)
+            if isinstance(value, Map):
+                rows = dict(getattr(stored, name))
+                for key in value.changes_since(getattr(before, name)):
+                    rows[key] = value.get(key)
+                kept = {key: row for key, row in rows.items() if row is not None}
+                state = msgspec.structs.replace(state, **{name: type(value)(kept)})
+        return states.encode(state)
 
     def _append(self, append: Append, projection: bytes | None) -> AppendResult:
         entity = self.database.entities.get(append.id)

@@ -55,7 +55,10 @@ SERVED_S: Final = 20.0
 CALM_S: Final = 2.0
 LIMIT_S: Final = 200.0
 PRUNING: Final = JudgeLimits(prune_s=0.7, kept_s=0.0)
-SETTINGS: Final = {"gateway": {"heartbeat_interval_s": 1.0}, "store": {"segment_entries": 16}}
+SETTINGS: Final = {
+    "gateway": {"heartbeat_interval_s": 1.0},
+    "store": {"segment_entries": 16, "projection_interval_s": 0.2},
+}
 
 
 class Options(NamedTuple):

@@ -186,3 +186,36 @@ def test_sealing_in_steps_gives_what_sealing_at_once_gives() -> None:
     decoded = segment.decode(data)
     assert (decoded.keyframe, decoded.entries) == (keyframe, entries)
     assert data == segment.seal(entries, NO_HEAD, keyframe)
+
+
+async def test_rows_are_compared_with_what_is_stored() -> None:
+    """A player who changes while a row is on its way is in the next one. The memory twin writes what differs, as SQL
+    does; with the newest state noted instead of the stored one this fails."""
+    settings = {"group_commit_s": 0.001, "projection_interval_s": 0.000_001}
+    async with cluster(app=App, store=settings) as world:
+        system = world.systems["node-1"]
+        options = MatchOptions(mode="recorded", teams=0, max_players=0)
+        await system.ask(M, "create", (REPORTER, MatchCreate(1, "x", 1, "m", options)))
+        await system.ask(M, "start", (REPORTER, MatchStart(1, "x", 2, "m")))
+        under_way, gate = asyncio.Event(), asyncio.Event()
+        run = system.faults.run
+
+        async def hold(statement: str, what: Any, work: Any) -> Any:
+            if statement == "append":
+                under_way.set()
+                await gate.wait()
+            return await run(statement, what, work)
+
+        system.faults.run = hold  # type: ignore[method-assign]
+        first = asyncio.ensure_future(report(system, 3, "ann"))
+        await under_way.wait()
+        beside = asyncio.ensure_future(report(system, 4, "bob"))
+        await asyncio.sleep(0)
+        gate.set()
+        await asyncio.gather(first, beside)
+        await report(system, 5, "cat")
+        activation = system.find(M)
+        assert activation is not None
+        row = world.database.entities[M]
+        assert row.state is not None and row.state_version == activation.log().next_seq - 1
+        assert states.decoder(MatchState)(row.state) == activation.boundary

@@ -82,8 +82,9 @@ class SessionArrivals:
             self._departures.moves(message.resume),
         )
         if to is not None and moves > message.moves:  # rising, so that it goes in no circle
-            onward = Dismissed(message.resume, moves, message.code, message.reason)
-            self._transport.send(to, Service.SESSION, encode(onward))
+            self._mover.tell_dismissed(to, Dismissed(message.resume, moves, message.code, message.reason))
+        elif to is None:  # its shipment may come yet, and is no news then
+            self._mover.note_ended(message.resume, message.moves)
 
     def _heed_reclaim(self, sender: NodeAddress, message: Forget, session: Session | None) -> None:
         here_moves = session.moves if session is not None else 0

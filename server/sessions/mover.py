@@ -54,7 +54,6 @@ from server.sessions.transfer_frames import (
     Forget,
     Packed,
     Shipment,
-    TransferFrame,
     Verdict,
     decode_verdicts,
     encode,
@@ -317,10 +316,30 @@ class Mover:
 
     def _tell_end(self, session: Session, to: NodeAddress, ending: Ending) -> None:
         resume, moves = session.resume, session.moves
-        word: TransferFrame = Forget(resume, moves, ending.why)
         if ending.why == ENDED_DISMISSED:
-            word = Dismissed(resume, moves, ending.code, ending.reason)
-        self._transport.send(to, Service.SESSION, encode(word))
+            self.tell_dismissed(to, Dismissed(resume, moves, ending.code, ending.reason))
+        else:
+            self._transport.send(to, Service.SESSION, encode(Forget(resume, moves, ending.why)))
+
+    def tell_dismissed(self, to: NodeAddress, word: Dismissed) -> None:
+        """Tell the node that has a dismissed session, or may get it, until it has heard or nobody could resume the
+        session any more: its player would play on otherwise."""
+        self._tell_dismissed(to, encode(word), self._ticks.now() + self._settings.resume_window_s, 0.0)
+
+    def _tell_dismissed(self, to: NodeAddress, word: bytes, until: float, _now: float) -> None:
+
+        def heard(answer: "asyncio.Future[bytes]") -> None:
+            if answer.cancelled() or answer.exception() is not None:
+                again()
+
+        def again() -> None:
+            if self._ticks.now() < until and to in self._node.view.addresses:
+                self._ticks.after(self._limits.answer_s / 4, partial(self._tell_dismissed, to, word, until))
+
+        try:
+            self._transport.request(to, Service.SESSION, word, self._limits.answer_s).add_done_callback(heard)
+        except GarrisonError:
+            again()
 
     def _note_departure(self, session: Session, to: NodeAddress) -> None:
         player = session.caller.subject if session.caller.role == "player" else ""
@@ -330,8 +349,12 @@ class Mover:
     def _note_ended(self, session: Session) -> None:
         """Remember that shipments of the session up to its last one are no news any more, should one be repeated."""
         if session.moves:
-            until = self._ticks.now() + 2 * self._settings.resume_window_s
-            self.ended_transfers.note(session.resume, "", self._node.me, session.moves, until)
+            self.note_ended(session.resume, session.moves)
+
+    def note_ended(self, resume: str, moves: int) -> None:
+        """Remember that shipments up to `moves` of a session are no news."""
+        until = self._ticks.now() + 2 * self._settings.resume_window_s
+        self.ended_transfers.note(resume, "", self._node.me, max(moves, self.ended_transfers.moves(resume)), until)
 
     def _go_on(self, session: Session, thawed: GoOn) -> None:
         """Let the session go on here, and try again later if it still belongs elsewhere."""

@@ -23,7 +23,14 @@ from typing import Final, Literal, NamedTuple
 
 from server.ids import NodeAddress
 from server.runtime.phases import PhaseTable
-from server.sessions.end_reasons import ENDED_MOVED, ENDED_REPLACED, ENDS_ONLY_THIS_COPY, TOOK_OVER, Ending
+from server.sessions.end_reasons import (
+    ENDED_DISMISSED,
+    ENDED_MOVED,
+    ENDED_REPLACED,
+    ENDS_ONLY_THIS_COPY,
+    TOOK_OVER,
+    Ending,
+)
 from server.sessions.transfer_frames import INSTALLED, REFUSED, REPLACED, Packed, Verdict
 from server.wire.messages import CloseCode, Push
 
@@ -254,7 +261,9 @@ class Transfer:
                 self._enter("off")
             return ()
         self.over = ending
-        return _forget(self.to, ending) if self.phase == "arrived" else ()
+        if self.phase == "arrived" or ending.why == ENDED_DISMISSED:  # else told once it is known to have arrived
+            return _forget(self.to, ending)
+        return ()
 
 
 def _forget(to: NodeAddress, ending: Ending) -> Effects:

@@ -674,6 +674,31 @@ MUTANTS: Final = (
         (("server.sessions.seeker:Seeker.seeks", "sought is not None and sought.awaited", "sought is not None"),),
     ),
     Mutant(
+        "the end of a player's sessions is said once",
+        10,
+        "dismissed",
+        (
+            (
+                "server.sessions.dismissals:Dismissals._tell_until_heard",
+                "await asyncio.sleep(backoff_s(attempt, self._rng))",
+                "return",
+            ),
+        ),
+    ),
+    Mutant(
+        "a session that ends on its way lives on where it arrives",
+        10,
+        "dismissed",
+        (
+            ("server.sessions.transfer:Transfer.session_ended", "return _forget(self.to, ending)", "return ()"),
+            (
+                "server.sessions.transfer:Transfer.arrived",
+                "return (departed, *_forget(at, self.over))",
+                "return (departed,)",
+            ),
+        ),
+    ),
+    Mutant(
         "a client whose session is asked for elsewhere is told to stop",
         10,
         "abandoned",

@@ -4,6 +4,7 @@ import pytest
 
 from tests.sim.abandoned import abandoned
 from tests.sim.countdowns import countdowns
+from tests.sim.dismissed import dismissed
 from tests.sim.pictures import pictures
 
 
@@ -15,6 +16,12 @@ def test_a_hello_that_was_given_up_takes_no_session_from_its_client(seed: int) -
 def test_no_client_is_told_to_stop_by_its_own_earlier_question() -> None:
     """A question for the session of a live connection came late, in 49."""
     assert pictures(49) == []
+
+
+@pytest.mark.parametrize("seed", range(1, 19))
+def test_a_session_that_an_actor_ends_is_over_wherever_it_was(seed: int) -> None:
+    """Seeds 4, 7 and 18 found sessions that were on their way and lived on."""
+    assert dismissed(seed) == []
 
 
 @pytest.mark.parametrize("seed", range(1, 9))

@@ -30,7 +30,7 @@ from server.sessions.time_limits import Limits, SeekLimits, StreamLimits, Transf
 from server.sessions.token_keys import TokenKeys, secret_key
 from server.sessions.tokens import TokenRules, issue, own_rules
 from server.sessions.transfer import DepartedSessions, Target, Transfer
-from server.sessions.transfer_frames import INSTALLED, Packed, Shipment, Wanted, decode_verdicts
+from server.sessions.transfer_frames import INSTALLED, Dismissed, Packed, Shipment, Wanted, decode_verdicts
 from server.sessions.transfer_frames import encode as encode_transfer
 from server.sessions.turnstile import PER_TURN, InLine, Turnstile
 from server.storage.queries import NoStoreQueries
@@ -347,6 +347,24 @@ async def test_arrivals_install_a_session_once() -> None:
         assert decode_verdicts(answer, 1) == [INSTALLED]
     (session,) = table.sessions.values()
     assert (session.phase, session.beats, list(table.detached)) == ("arrived", 3, [session])
+
+
+async def test_a_session_that_was_dismissed_on_its_way_is_not_installed_when_it_arrives() -> None:
+    """The word overtakes the shipment, whose sender may be gone before it can say so again."""
+    parts = Parts()
+    table, departed = parts.table(), DepartedSessions()
+    SessionArrivals(
+        parts.kit(table), parts.actors, parts.transport, Homes(parts.actors), table, parts.bindings(),
+        Subscriptions(streams(parts), latest(parts)), pushes(parts, table),
+        Seeker(parts.actors, parts.transport, SeekLimits()), departed, mover(parts, table, departed),
+    )  # fmt: skip
+    parts.transport.deliver(PEER, Service.SESSION, encode_transfer(Dismissed("f" * 32, 2, 4012, "enough")))
+    for moves, installed in ((2, 0), (3, 1)):
+        packed = Packed("f" * 32, "elsewhere", "p", "player", "msgpack", False, moves, 1_000, 3, 0, [], [], 0)
+        answer = parts.transport.deliver(PEER, Service.SESSION, encode_transfer(Shipment([packed])))
+        assert isinstance(answer, bytes)
+        assert decode_verdicts(answer, 1) == [INSTALLED]
+        assert len(table.sessions) == installed
 
 
 def test_a_pulled_session_is_put_in_line_at_once() -> None:

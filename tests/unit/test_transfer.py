@@ -8,7 +8,14 @@ from hypothesis import strategies as st
 
 from server.ids import Incarnation, NodeAddress, NodeId
 from server.runtime.phases import IllegalTransition
-from server.sessions.end_reasons import ENDED_CLOSED, ENDED_MOVED, ENDED_REPLACED, ENDED_STOPPING, Ending
+from server.sessions.end_reasons import (
+    ENDED_CLOSED,
+    ENDED_DISMISSED,
+    ENDED_MOVED,
+    ENDED_REPLACED,
+    ENDED_STOPPING,
+    Ending,
+)
 from server.sessions.transfer import (
     TRANSFER,
     ArrivalFacts,
@@ -219,3 +226,14 @@ def test_a_reclaim_is_told_to_its_node_when_that_is_listed_until_it_has_heard() 
     for number in range(3):
         reclaims.note(Reclaimed(f"u{number}", A, 1, until=10.0))
     assert len(reclaims) == 2 and reclaims.idle(10.0) == [] and len(reclaims) == 0
+
+
+def test_a_session_that_an_actor_ends_on_its_way_is_ended_there_at_once() -> None:
+    """Its sender may be gone before it learns that the session has arrived. Other ends wait for that."""
+    dismissal = Ending(ENDED_DISMISSED, 4012, "enough")
+    transfer = shipped()
+    assert transfer.session_ended(dismissal) == (ForgetThere(A, dismissal),)
+    assert ForgetThere(A, dismissal) in transfer.answered(INSTALLED, ended=True, attached=False)
+    other = shipped()
+    assert other.session_ended(Ending(ENDED_CLOSED)) == ()
+    assert ForgetThere(A, Ending(ENDED_CLOSED)) in other.answered(INSTALLED, ended=True, attached=False)

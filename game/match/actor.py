@@ -214,7 +214,7 @@ class Match(MatchFace):
     def facts(key: str, state: Any) -> Iterable[Fact]:
         """The results of a match that is over; before that, who has which place, and who has left it."""
         if state.phase != "ended":
-            yield from _places(key, state, state.players)
+            yield from _places(key, state, state.players.members)
             return
         birth = state.created_wall_ms
         for player, line in state.players.items():

@@ -33,9 +33,9 @@ class Line(msgspec.Struct, frozen=True):
 
 class Lines(Map[str, Line]):
     """The lines of a scoreboard by player. `present` counts players that are in the match now, `team_sizes` those of
-    each team that has any."""
+    each team that has any; `members` names those with a membership, so that nobody looks for them among all."""
 
-    __slots__ = ("_peak", "present", "team_sizes")
+    __slots__ = ("_peak", "members", "present", "team_sizes")
     plain: ClassVar[Any] = dict[str, Line]
 
     def __init__(self, items: Any = ()) -> None:
@@ -49,12 +49,15 @@ class Lines(Map[str, Line]):
                 if line.team is not None:
                     sizes[line.team] = sizes.get(line.team, 0) + 1
         self.team_sizes = sizes
+        self.members: Map[str, bool] = Map((name, True) for name, line in self.items() if line.member is not UNSET)
 
     def set(self, key: str, value: Line) -> Self:
         before = self.get(key, _NOBODY)
         after = super().set(key, value)
         after._peak = max(self._peak, value.score)
-        after.present, after.team_sizes = self.present, self.team_sizes
+        after.present, after.team_sizes, after.members = self.present, self.team_sizes, self.members
+        if value.member is not UNSET and key not in self.members:
+            after.members = self.members.set(key, True)
         if (before.present, before.team) != (value.present, value.team):
             after.present += value.present - before.present
             after.team_sizes = dict(self.team_sizes)

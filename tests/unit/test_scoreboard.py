@@ -1,11 +1,13 @@
 """Scoreboards in pages, and the order that a large match keeps (F28)."""
 
 import random
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
 from game.match import board
+from game.match.actor import Match
 from game.match.board import Page, Ranking
 from game.match.state import Line, Lines, MatchState
 from game.messages import MatchOptions
@@ -98,3 +100,28 @@ def test_lines_count_who_is_present() -> None:
                 assert {team: found.team_sizes.get(team, 0) for team in (0, 1)} == sizes
                 best = max(line.score for line in lines.values())
                 assert not found.reach(best + 1) and (best < 1 or found.reach(best))
+
+
+def test_members_are_known_without_looking_at_all_lines() -> None:
+    lines = Lines({f"p{n}": Line() for n in range(3_000)})
+    assert len(lines.members) == 0
+    lines = (
+        lines.set("p7", Line(member=3)).set("late", Line(member=4)).set("p7", Line(member=5)).set("p8", Line(score=1))
+    )
+    assert sorted(lines.members) == sorted(Lines(dict(lines)).members) == ["late", "p7"]
+
+
+def test_facts_of_a_live_match_are_not_looked_for_among_all_lines() -> None:
+    """F28: each commit asks whether a fact is open."""
+
+    class Unwalked(Lines):
+        __slots__ = ()
+
+        def __iter__(self) -> Any:
+            raise AssertionError("all lines were walked")
+
+    for members in ({}, {"p7": Line(member=1)}):
+        lines = Lines({f"p{n}": Line() for n in range(1_000)} | members)
+        lines.__class__ = Unwalked
+        state = MatchState("host", phase="live", players=lines)
+        assert len(list(Match.facts("m", state))) == len(members)

@@ -31,7 +31,7 @@ class SqlLeaseStore:
     def _make(self) -> PostgresDatabase | SqliteDatabase:
         if self._address.dialect == "postgresql":
             return PostgresDatabase(self._address, self._settings, random.Random(), LANES)
-        return SqliteDatabase(self._address, self._settings, random.Random())
+        return SqliteDatabase(self._address, self._settings, random.Random(), urgent=True)
 
     async def close(self) -> None:
         if self._database is not None:

@@ -3,7 +3,8 @@
 SQLite has one writer at a time for the whole file, so the lock is held as shortly as can be:
 everything is encoded before, and a unit of work runs in its thread from `BEGIN IMMEDIATE` to
 `COMMIT` without coming back to the event loop, whose stalls would otherwise be everyone's.
-The wait for the lock is jittered and bounded by `busy_timeout_s`. (`aiosqlite` crosses threads
+The wait for the lock is jittered and bounded by `busy_timeout_s`; renewals of the lease, from a file of their own
+that is `urgent`, come before whatever else of this process waits for it. (`aiosqlite` crosses threads
 with every statement, so it only serves reports; the stores use `sqlite3` itself.)
 
 The file is in WAL mode. `synchronous` is NORMAL for what is written behind: a power cut may cost
@@ -19,6 +20,7 @@ import asyncio
 import os
 import random
 import sqlite3
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -38,7 +40,12 @@ Work = Callable[[sqlite3.Connection], T]
 FIRST_WAIT_S: Final = 0.0005
 LONGEST_WAIT_S: Final = 0.005
 """Short, because nobody queues: a busy neighbour leaves the lock free for a moment at a time."""
+GIVE_WAY: Final = 0.5
+"""Share of its wait for which a unit of work leaves the lock to an urgent one of this process."""
 RETRY_S: Final = 0.5
+_urgent: dict[Path, int] = {}
+"""Urgent units of work of this process that wait for a file's write lock."""
+_urgent_lock: Final = threading.Lock()
 _BROKEN: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _NO_PLACE: Final = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM)
 _UNFIT: Final = (sqlite3.DataError, sqlite3.IntegrityError)
@@ -50,8 +57,8 @@ class SqliteFile:
     """Runs units of work. Raises `Internal` for a value that the database cannot take, and
     `Unavailable` and `Corrupt` for whatever else goes wrong below."""
 
-    def __init__(self, path: Path, settings: StoreSettings, rng: random.Random) -> None:
-        self.path, self._settings = path, settings
+    def __init__(self, path: Path, settings: StoreSettings, rng: random.Random, *, urgent: bool = False) -> None:
+        self.path, self._settings, self._urgent = path, settings, urgent
         self._rng = random.Random(rng.getrandbits(64))  # for the writer's thread alone
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="sqlite-writer")
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="sqlite-reader")
@@ -180,16 +187,30 @@ class SqliteFile:
     def _begin(self, connection: sqlite3.Connection) -> None:
         """Take the write lock. SQLite's own waiting has fixed steps, which several processes
         would take in step."""
-        deadline = time.monotonic() + self._settings.busy_timeout_s
-        wait_s = FIRST_WAIT_S
         connection.execute("PRAGMA busy_timeout = 0")
+        if not self._urgent:
+            self._take(connection)
+            return
+        with _urgent_lock:
+            _urgent[self.path] = _urgent.get(self.path, 0) + 1
+        try:
+            self._take(connection)
+        finally:
+            with _urgent_lock:
+                _urgent[self.path] -= 1
+
+    def _take(self, connection: sqlite3.Connection) -> None:
+        now = time.monotonic()
+        deadline, give_way = now + self._settings.busy_timeout_s, now + GIVE_WAY * self._settings.busy_timeout_s
+        wait_s = FIRST_WAIT_S
         while True:
-            try:
-                connection.execute("BEGIN IMMEDIATE")
-                return
-            except sqlite3.OperationalError as error:
-                if _primary(error) not in _LOCKED or time.monotonic() >= deadline:
-                    raise
+            if self._urgent or not _urgent.get(self.path) or time.monotonic() >= give_way:
+                try:
+                    connection.execute("BEGIN IMMEDIATE")
+                    return
+                except sqlite3.OperationalError as error:
+                    if _primary(error) not in _LOCKED or time.monotonic() >= deadline:
+                        raise
             time.sleep(self._rng.uniform(0.5, 1.0) * wait_s)
             wait_s = min(2 * wait_s, LONGEST_WAIT_S)
 

@@ -120,8 +120,8 @@ def _statements(mapping: Mapping) -> SqliteStatements:
 class SqliteDatabase:
     """`persistence.engine.rows.Database` on SQLite."""
 
-    def __init__(self, address: Address, settings: StoreSettings, rng: random.Random) -> None:
-        self._file = SqliteFile(address.path, settings, rng)
+    def __init__(self, address: Address, settings: StoreSettings, rng: random.Random, *, urgent: bool = False) -> None:
+        self._file = SqliteFile(address.path, settings, rng, urgent=urgent)
 
     async def open(self) -> None:
         await self._file.open()

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from persistence.engine.sqlite import SqliteFile, _urgent
 from persistence.lease_store import SqlLeaseStore
 from persistence.sql_store import SqlStore
 from server.ids import NodeAddress, NodeId
@@ -125,16 +126,7 @@ async def test_a_refusal_ends_it_and_is_heard_on_the_loop(sqlite: str) -> None:
 async def test_a_database_that_is_away_is_asked_until_it_is_back(sqlite: str) -> None:
     async with renewing(sqlite, lease_period_s=0.5, busy_timeout_s=0.1) as bench:
         held, free = threading.Event(), threading.Event()
-
-        def hold() -> None:
-            connection = connect(sqlite.removeprefix("sqlite:///"), isolation_level=None)
-            connection.execute("BEGIN IMMEDIATE")
-            held.set()
-            free.wait(LONGEST_S)
-            connection.execute("ROLLBACK")
-            connection.close()
-
-        holder = threading.Thread(target=hold)
+        holder = threading.Thread(target=_hold, args=(sqlite, held, free))
         holder.start()
         await asyncio.to_thread(held.wait, LONGEST_S)
         await until(lambda: "locked" in bench.lease.failure and not bench.lease.holds())
@@ -142,6 +134,39 @@ async def test_a_database_that_is_away_is_asked_until_it_is_back(sqlite: str) ->
         await asyncio.to_thread(holder.join)
         await until(bench.lease.holds)
         assert bench.metrics.lease_failures_total > 0
+
+
+async def test_a_renewal_comes_before_other_work_that_waits_for_the_lock(sqlite: str) -> None:
+    settings = from_tree({"store": {"url": sqlite, "busy_timeout_s": LONGEST_S}}).store
+    path = Path(sqlite.removeprefix("sqlite:///"))
+    work = SqliteFile(path, settings, random.Random(1))
+    renewal = SqliteFile(path, settings, random.Random(2), urgent=True)
+    await work.open()
+    await renewal.open()
+    order: list[str] = []
+    held, free = threading.Event(), threading.Event()
+    holder = threading.Thread(target=_hold, args=(sqlite, held, free))
+    holder.start()
+    await asyncio.to_thread(held.wait, LONGEST_S)
+    waiting = [asyncio.ensure_future(work.write(lambda _: order.append("work")))]
+    waiting.append(asyncio.ensure_future(renewal.write(lambda _: order.append("renewal"))))
+    await until(lambda: bool(_urgent.get(path)))
+    free.set()
+    await asyncio.gather(*waiting)
+    assert order == ["renewal", "work"] and not _urgent[path]
+    await asyncio.to_thread(holder.join)
+    await work.close()
+    await renewal.close()
+
+
+def _hold(url: str, held: threading.Event, free: threading.Event) -> None:
+    """Hold the write lock as another process would."""
+    connection = connect(url.removeprefix("sqlite:///"), isolation_level=None)
+    connection.execute("BEGIN IMMEDIATE")
+    held.set()
+    free.wait(LONGEST_S)
+    connection.execute("ROLLBACK")
+    connection.close()
 
 
 async def test_a_connection_to_postgres_that_goes_silent_is_made_anew() -> None:

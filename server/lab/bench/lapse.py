@@ -36,9 +36,11 @@ GOAL: Final = 3.0
 
 
 class Lapse(msgspec.Struct, frozen=True):
-    """A recovery. `ready_s` and `ended_s` count from the end of the lock; `cpu_s` is the node's until then."""
+    """A recovery. `ready_s` and `ended_s` count from the end of the lock; `unready` is the reason that the node gave
+    last, with the time; `cpu_s` is the node's until then."""
 
     ready_s: float
+    unready: str
     ended_s: float
     log_lines: int
     renewals_failed: int
@@ -70,9 +72,10 @@ async def _lapse(matches: int, held_s: float) -> Lapse:
         await asyncio.to_thread(_hold, databases.path(url), held_s)
         free_at = time.monotonic()
         due = matches > 0 and held_s == HELD_S
-        ready_at, ended_at = await _recovery(node, databases.path(url), free_at, due)
+        ready_at, ended_at, unready = await _recovery(node, databases.path(url), free_at, due)
         return Lapse(
             round(ready_at - free_at, 3),
+            unready,
             round(ended_at - free_at, 1),
             node.said_lines() - lines,
             await _failures(node),
@@ -80,17 +83,21 @@ async def _lapse(matches: int, held_s: float) -> Lapse:
         )
 
 
-async def _recovery(node: Served, path: str, free_at: float, due: bool) -> tuple[float, float]:
-    """When it began to be ready for good, and when the last match was ended."""
+async def _recovery(node: Served, path: str, free_at: float, due: bool) -> tuple[float, float, str]:
+    """When it began to be ready for good, when the last match was ended, and why it was not ready last."""
     ready_at = ended_at = None
+    unready = ""
     while time.monotonic() < free_at + LONGEST_S:
-        ready = (await _get(node, "/readyz")).startswith(b"HTTP/1.1 200")
-        now = time.monotonic()
+        asked_at, answer = time.monotonic(), await _get(node, "/readyz")
+        ready, now = answer.startswith(b"HTTP/1.1 200"), time.monotonic()
+        if not ready:
+            why = answer.rpartition(b"\r\n")[2].decode(errors="replace") or f"no answer within {ANSWER_S:g} s"
+            unready = f"{asked_at - free_at:.2f} s: {why}"
         ready_at = (ready_at or now) if ready else None
         if ended_at is None and (not due or await asyncio.to_thread(_live, path) == 0):
             ended_at = now
         if ready_at is not None and ended_at is not None and now >= max(ready_at + STEADY_S, ended_at):
-            return ready_at, ended_at
+            return ready_at, ended_at, unready
         await asyncio.sleep(LOOK_S)
     raise Unavailable(f"not as before within {LONGEST_S:.0f} s of the lock's end")
 

@@ -66,7 +66,14 @@ async def test_a_player_who_never_returns_is_gone_from_roster_presence_and_row(c
         print(f"{len(lost)} players offline {time.monotonic() - began:.1f} s after their node was killed")
         assert {name: seen for name, seen in gone() if name in lost} == lost
         assert rows(cluster, "SELECT count(*) FROM players WHERE current_match <> '' AND status <> 'offline'") == [(0,)]
-        await until(lambda: not rows(cluster, "SELECT 1 FROM participants WHERE present"), timeout_s=30)
+
+        async def roster() -> set[str]:
+            return {line.player for line in (await client.scoreboard("m")).players if line.present}
+
+        async def nobody_is_left() -> bool:
+            return not await roster()
+
+        await until(nobody_is_left, timeout_s=30)
         for name, seen_ms in lost.items():
             presence = await client.get_presence(name)
             assert (presence.status, presence.match, presence.last_seen_ms) == ("offline", None, seen_ms)

@@ -8,6 +8,7 @@ import pytest
 from game.app import App as Game
 from game.messages import MatchCreate, MatchJoin, MatchOptions, MatchStart, Presence, PresenceGet
 from game.player.actor import Player
+from game.replay import final_state
 from game.player.state import PlayerState
 from server.actors.actor import Caller
 from server.catalog.orphans import OrphanLimits
@@ -80,7 +81,8 @@ async def test_a_player_who_never_returns_is_offline_where_it_was_last_seen_and_
         await asyncio.sleep(FIRST_LOOK_S + Player.ABSENT_S + 1.0)
         after = await row(two, player)
         assert (after.status, after.match, after.last_seen_ms) == ("offline", "", seen_ms)
-        assert not two.find(match).boundary.players[name].present  # type: ignore[union-attr]
+        log = await two.logs.read_log("match", match)
+        assert log is not None and not final_state(log).players[name].present
         said: Presence = await two.ask(player, "presence_get", (HOST, PresenceGet(9, name)))
         assert (said.status, said.match, said.last_seen_ms) == ("offline", None, seen_ms)
         assert await two.store.strays("player", 10) == []

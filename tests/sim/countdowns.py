@@ -40,10 +40,9 @@ def countdowns(seed: int) -> list[str]:
             world.processes[name].clock.step_wall(round(1000 * ahead_s))
         node = world.nodes["n1"]
         matches = [_Counting(id, rng.uniform(6.0, 9.0)) for id in of_node(node, "match", 3)]
-        (id,) = of_node(world.nodes["n2"], "player", 1)
-        player = Caller("player", id.partition("/")[2], "s1")
-        await insist(world, id, "connected", player)  # else it is absent, and its match abandoned
-        for match in matches:
+        for match, id in zip(matches, of_node(world.nodes["n2"], "player", len(matches)), strict=True):
+            player = Caller("player", id.partition("/")[2], "s1")
+            await insist(world, id, "connected", player)  # else it is absent, and its match abandoned
             await _begin(world, match, player)
         await asyncio.sleep(rng.uniform(0.5, 3.5))
         gone_at, orderly = world.loop.time(), rng.random() < 0.3

@@ -8,8 +8,8 @@ import pytest
 from game.app import App as Game
 from game.messages import MatchCreate, MatchJoin, MatchOptions, MatchStart, Presence, PresenceGet
 from game.player.actor import Player
-from game.replay import final_state
 from game.player.state import PlayerState
+from game.replay import final_state
 from server.actors.actor import Caller
 from server.catalog.orphans import OrphanLimits
 from server.catalog.strays import JITTER, LOOKS_S

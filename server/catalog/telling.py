@@ -34,9 +34,9 @@ log = structlog.get_logger(__name__)
 class TellingLimits(msgspec.Struct, frozen=True):
     """Numbers and seconds that the telling goes by."""
 
-    of_actor: int = 512
+    of_actor: int = 2_048
     """Facts of one actor that are under way at a time."""
-    of_node: int = 4_096
+    of_node: int = 8_192
     """Facts of all actors here that are under way at a time."""
     first_s: float = 0.2
     """The pause after the first failure, at most; it doubles up to `most_s`."""

@@ -194,6 +194,8 @@ class _Play:
         for name in (*self.friends, "loner"):
             await ask(next(iter(world.nodes.values())), actor_id("friend", name), "say", "loner", False)
         await asyncio.sleep(1.5)
+        await self._end_of_all()
+        self.until = world.loop.time() + LENGTH_S
         async with asyncio.TaskGroup() as group:
             for number in range(GIVERS):
                 group.create_task(self._give(actor_id("giver", f"g{number}")))
@@ -205,7 +207,7 @@ class _Play:
         try:
             await world.started(3, 15.0)
             await self._late_words()
-            await self._end_of_all()
+            await self._ends_ahead()
             await wait_until(lambda: not different(world), AGREED_S, "both sides agree", 0.25)
         except AssertionError as error:
             return [str(error), *different(world), *world.faults]
@@ -334,6 +336,34 @@ class _Play:
         for name in (last, *others):
             world.launch(name)
         await world.started(3, 15.0)
+
+    async def _ends_ahead(self) -> None:
+        """A giver gives while what it gave before is being stored, and its node dies before it has stored that too."""
+        world = self.world
+        node = self.rng.choice(sorted(world.processes))
+        system = world.nodes[node].node.system
+        giver = next(id for id in (actor_id("giver", f"a{n}") for n in range(1_000)) if system.owner(id) == system.me)
+        purse = next(f"a{n}" for n in range(1_000) if system.owner(actor_id("purse", f"a{n}")) != system.me)
+        world.store.faults, world.store.slow_s = (troubles := StoreTroubles(self.rng)), (0.5, 0.6)
+        await self._insist(giver, "give", purse, 1)
+        number = troubles.begin(1.0, frozenset({"write"}), node, ("slow",))
+        await self._insist(giver, "give", purse, 10)
+        await self._stored(giver, 1, during=("give", purse, 100))
+        await asyncio.sleep(0.2)
+        world.crash_process(node)
+        troubles.end(number)
+        await asyncio.sleep(1.0)
+        world.launch(node)
+        await world.started(3, 15.0)
+
+    async def _stored(self, id: ActorId, version: int, during: tuple[Any, ...]) -> None:
+        """Wait until `version` is stored, and call `during` every moment meanwhile."""
+        for _ in range(100):
+            entity = self.world.database.entities.get(id)
+            if entity is not None and entity.state_version >= version:
+                return
+            await self._insist(id, *during)
+            await asyncio.sleep(0.05)
 
     def _home(self, friend: str) -> str:
         owner = next(iter(self.world.nodes.values())).node.system.owner(actor_id("friend", friend))

@@ -3,6 +3,7 @@ standard WebSocket client. Nothing here is of the game, and the engine's files n
 
 import ast
 import asyncio
+import base64
 import re
 import socket
 from collections.abc import AsyncIterator
@@ -151,7 +152,8 @@ async def test_a_taken_port_is_one_clear_error_and_the_next_start_need_not_wait(
         port = other.getsockname()[1]
         datagrams.bind(("127.0.0.1", port))
         where: dict[str, Any] = {"bind": f"127.0.0.1:{port}"} if taken == "gossip" else {"port": port}
-        node = build_node(tiny_settings(folder, **{taken: where}))
+        security = {"cluster_key": base64.b64encode(bytes(32)).decode()}  # a node that others find has one
+        node = build_node(tiny_settings(folder, **{taken: where}, security=security))
         async with asyncio.timeout(20):
             with pytest.raises((Unavailable, BadSetting), match=str(port)):
                 await node.start()

@@ -3,7 +3,9 @@
 Every member is told, and told again until it has answered or has left the view: a player's session may be on its
 slot's node or any other, attached or detached. Sessions that change node at the same time do not slip through: a
 node that has just sent the session on passes the word on after it; a node that has it packed ends it, and ends the
-copy there as soon as it is known to have arrived; a node that is about to get it is told by one of those two.
+copy there at once and once it is known to have arrived; a node that is about to get it is told by one of those two.
+Where the node that has the session is not reached before it stops, or before the client has left it for the next one,
+the session goes on there: whoever must keep a player out says so in `connected` too.
 """
 
 import asyncio

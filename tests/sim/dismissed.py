@@ -6,7 +6,7 @@ client may begin another one.
 """
 
 import asyncio
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 from msgspec.structs import replace
@@ -17,7 +17,7 @@ from server.actors.app import App
 from server.ids import actor_id
 from tests.sim.client import SimClient
 from tests.sim.directed import insist, play
-from tests.sim.world import World
+from tests.sim.world import SimNode, World
 
 PLAYERS: Final = 8
 LENGTH_S: Final = 10.0
@@ -84,13 +84,15 @@ class _Play:
             await client.online()
             session, warden = client.session, actor_id(Warden.kind, f"w{self.rng.randrange(6)}")
             name = await insist(self.world, warden, "dismiss", client.name)
-            said, teller = loop.time(), self.world.nodes.get(name)
+            said, nodes = loop.time(), self.world.nodes
+            need = {name: nodes.get(name)}
+            need |= {other: node for other, node in nodes.items() if _has(node, session)}
             await asyncio.sleep(TOLD_S)
-            if teller is None or self.world.nodes.get(name) is not teller:
-                continue  # it stopped, and did not tell everybody
+            if any(node is None or nodes.get(other) is not node for other, node in need.items()):
+                continue  # who was to tell, or to hear it, has stopped before that
             await asyncio.sleep(OVER_S - TOLD_S)
             for node in self.world.nodes.values():
-                if any(each.caller.session == session for each in _sessions(node)):
+                if _has(node, session):
                     self.wrong.append(f"{node.name} has session {session} of {client.name}, ended at {said:.1f}")
 
     async def _stops(self) -> None:
@@ -118,5 +120,6 @@ class _Play:
                 self.weather.mend(source, target)
 
 
-def _sessions(node: Any) -> list[Any]:
-    return list(node.node.gateway.table.sessions.values())
+def _has(node: SimNode, session: str) -> bool:
+    sessions = node.node.gateway.table.sessions.values()
+    return any(each.caller.session == session for each in sessions)

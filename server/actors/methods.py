@@ -79,7 +79,8 @@ def methods_of(cls: type[Actor[Any]]) -> Methods:
         function = inspect.getattr_static(cls, name)
         if not inspect.isfunction(function) or name.startswith("_"):
             continue
-        if is_remote(cls, name) or function is not inspect.getattr_static(LoggedActor, name, None):
+        engines = [inspect.getattr_static(base, name, None) for base in (Actor, LoggedActor)]
+        if is_remote(cls, name) or function not in engines:
             own[name] = Method(name, function)
     return Methods({name: method for name, method in own.items() if is_remote(cls, name)}, own)
 

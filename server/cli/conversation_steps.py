@@ -122,6 +122,7 @@ CHOICES: Final[dict[str, Step]] = {
     "$window": {"from": "server", "example": 30_000},
     "$frame_bytes": {"from": "server", "example": 65_536},
     "$entity": {"from": "server", "example": "player/noble-6"},
+    "$place": {"from": "server", "example": 2},
     "$version": {"from": "server", "example": 4},
     "$version_2": {"from": "server", "example": 6},
     "$within": {"from": "server", "example": 2_000},

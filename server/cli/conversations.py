@@ -63,7 +63,7 @@ FILM: Final = ["recorded", "", 0, 0, 0, 0, True, 0]
 SCORED: Final = ["recorded", "", 2, 0, 0, 0, True, 0]
 """The same with teams, which have points without players."""
 CREATED: Final = ["created", 0, "referee", FILM, "$time.created"]
-JOINED: Final = ["joined", 0, "$player", None]
+JOINED: Final = ["joined", 0, "$player", None, "$place"]
 STARTED: Final = ["started", 0, "$time.started"]
 MATCH: Final = (
     happens("says", "$token_of_host", ["match.create", "$n", "film", 1, "m1", FILM]),

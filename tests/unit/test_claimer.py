@@ -1,6 +1,7 @@
 """Load-and-claim in batches: gathered, sorted, bounded in flight, first come first served."""
 
 import asyncio
+import random
 
 import pytest
 
@@ -36,7 +37,7 @@ class Bench:
         )  # fmt: skip
         takeover = Takeover(
             nodes=self.store, entities=self.store, undertaker=undertaker, journal=None, settings=settings.journal,
-            state_types={}, clock=clock, metrics=self.metrics,
+            state_types={}, clock=clock, metrics=self.metrics, rng=random.Random(1),
         )  # fmt: skip
         self.claimer = Claimer(
             self.store, settings.actors, self.metrics, self.supervisor, lambda kind: kind == "ledger", takeover

@@ -16,6 +16,7 @@ SYSTEM = [
     "system.dispatcher.on_view",
     "system.misplaced.on_view",
     "system.orphans.on_view",
+    "system.strays.on_view",
 ]
 SESSIONS = ["gateway.pushes.on_view", "gateway.mover.on_view", "gateway.renew"]
 

@@ -26,6 +26,7 @@ UNITS = {
     "view-change": "ms",
     "memory": "KiB",
     "report": "us",
+    "results": "ms",
     "writes": "KiB",
     "lists": "ms",
     "lapse": "s",

@@ -79,7 +79,8 @@ def test_a_killed_node_leaves_the_others_serving(tmp_path: Path) -> None:
         assert running.line("dashboard") != first
         for arguments in (("status",), ("matches", "--live")):  # they asked node-1 until now
             asked = garrison(*arguments, cwd=tmp_path)
-            assert (asked.returncode, "node-2" in asked.stdout) == (0, True), asked.stderr
+            serving = "node-2" in asked.stdout or "node-3" in asked.stdout  # a node may have no match just now
+            assert (asked.returncode, serving) == (0, True), (asked.stdout, asked.stderr)
         for _ in range(2):  # ten seconds apart: at least some of these began after the kill
             running.line(" over: ")
         running.interrupt()

@@ -36,6 +36,7 @@ def benches() -> dict[str, Bench]:
         rebalance,
         remote_call,
         report,
+        results,
         view_change,
         writes,
     )
@@ -56,6 +57,7 @@ def benches() -> dict[str, Bench]:
         "memory": gateway.memory,
         "neighbour": neighbour.run,
         "report": report.run,
+        "results": results.run,
         "writes": writes.run,
         "lists": neighbour.lists,
         "lapse": lapse.run,
@@ -70,9 +72,9 @@ def bench(
     short: Annotated[bool, Parameter(show=False, negative="")] = False,
 ) -> int:
     """Measure heartbeat, call, remote-call, link-encryption, flush-sqlite, flush-postgres, activate, journal, failover,
-    migrate, rebalance, view-change, memory, neighbour, report, writes, lists, lapse, or all.
+    migrate, rebalance, view-change, memory, neighbour, report, results, writes, lists, lapse, or all.
 
-    CPU time of the serving process per unit (KiB for memory and writes, ms for neighbour, lists, migrate,
+    CPU time of the serving process per unit (KiB for memory and writes, ms for neighbour, lists, results, migrate,
     rebalance and view-change, s for failover and lapse), as a ratio to a floor measured in the same run.
     """
     known = benches()

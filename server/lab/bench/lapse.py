@@ -51,9 +51,10 @@ async def run(effort: Effort) -> Outcome:
     """Seconds until ready for good, with many matches and with none."""
     floors, lapses = [], []
     for number in range(max(1, effort.rounds // 7)):
-        floors.append(await _lapse(0, FLOOR_HELD_S))
+        steady_s = effort.seconds(STEADY_S)
+        floors.append(await _lapse(0, FLOOR_HELD_S, steady_s))
         # A short run shows that it works: its hosts are not silent for long enough to be due.
-        lapses.append(await _lapse(effort.size(MATCHES), FLOOR_HELD_S if effort.short else HELD_S))
+        lapses.append(await _lapse(effort.size(MATCHES), FLOOR_HELD_S if effort.short else HELD_S, steady_s))
         progress(f"lapse: round {number + 1}: floor {floors[-1]}, {lapses[-1]}")
     detail: dict[str, Any] = msgspec.to_builtins(lapses[-1])
     return outcome(
@@ -62,7 +63,7 @@ async def run(effort: Effort) -> Outcome:
     )  # fmt: skip
 
 
-async def _lapse(matches: int, held_s: float) -> Lapse:
+async def _lapse(matches: int, held_s: float, steady_s: float) -> Lapse:
     async with databases.sqlite() as url, node_and_key(url) as (node, key):
         now_ms = time.time_ns() // 1_000_000
         tokens = [issue(key, f"host-{n}", "host", 3600, now_ms) for n in range(MAKERS)]
@@ -72,7 +73,7 @@ async def _lapse(matches: int, held_s: float) -> Lapse:
         await asyncio.to_thread(_hold, databases.path(url), held_s)
         free_at = time.monotonic()
         due = matches > 0 and held_s == HELD_S
-        ready_at, ended_at, unready = await _recovery(node, databases.path(url), free_at, due)
+        ready_at, ended_at, unready = await _recovery(node, databases.path(url), free_at, due, steady_s)
         return Lapse(
             round(ready_at - free_at, 3),
             unready,
@@ -83,7 +84,7 @@ async def _lapse(matches: int, held_s: float) -> Lapse:
         )
 
 
-async def _recovery(node: Served, path: str, free_at: float, due: bool) -> tuple[float, float, str]:
+async def _recovery(node: Served, path: str, free_at: float, due: bool, steady_s: float) -> tuple[float, float, str]:
     """When it began to be ready for good, when the last match was ended, and why it was not ready last."""
     ready_at = ended_at = None
     unready = ""
@@ -96,7 +97,7 @@ async def _recovery(node: Served, path: str, free_at: float, due: bool) -> tuple
         ready_at = (ready_at or now) if ready else None
         if ended_at is None and (not due or await asyncio.to_thread(_live, path) == 0):
             ended_at = now
-        if ready_at is not None and ended_at is not None and now >= max(ready_at + STEADY_S, ended_at):
+        if ready_at is not None and ended_at is not None and now >= max(ready_at + steady_s, ended_at):
             return ready_at, ended_at, unready
         await asyncio.sleep(LOOK_S)
     raise Unavailable(f"not as before within {LONGEST_S:.0f} s of the lock's end")

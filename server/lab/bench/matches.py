@@ -21,7 +21,7 @@ ALIVE_S: Final = 12.0
 async def live_matches(url: str, tokens: Sequence[str], count: int) -> AsyncIterator[None]:
     """`count` matches in their lobbies, made by one host a token, whose hosts give signs of life while this lasts."""
     async with AsyncExitStack() as stack:
-        makers = [await host(stack, url, token) for token in tokens]
+        makers = [await reporter(stack, url, token) for token in tokens]
         names = [[f"m{number}" for number in range(n, count, len(makers))] for n in range(len(makers))]
         await asyncio.gather(*(_make(maker, some) for maker, some in zip(makers, names, strict=True)))
         alive = [asyncio.create_task(_keep(maker, some)) for maker, some in zip(makers, names, strict=True)]
@@ -36,13 +36,13 @@ async def live_matches(url: str, tokens: Sequence[str], count: int) -> AsyncIter
 async def left_matches(url: str, tokens: Sequence[str], count: int) -> None:
     """Make `count` matches in their lobbies, whose hosts are gone then."""
     async with AsyncExitStack() as stack:
-        makers = [await host(stack, url, token) for token in tokens]
+        makers = [await reporter(stack, url, token) for token in tokens]
         names = [[f"m{number}" for number in range(n, count, len(makers))] for n in range(len(makers))]
         await asyncio.gather(*(_make(maker, some) for maker, some in zip(makers, names, strict=True)))
 
 
-async def host(stack: AsyncExitStack, url: str, token: str) -> RawSocket:
-    """A host's connection, with a session on it. Raises `Unavailable`."""
+async def reporter(stack: AsyncExitStack, url: str, token: str) -> RawSocket:
+    """A match host's connection, with a session on it. Raises `Unavailable`."""
     socket = await stack.enter_async_context(connected(url))
     answer = await socket.ask("hello", 1, token, None, 0, "host", False)
     if answer[0] != "welcome":

@@ -16,7 +16,7 @@ from server.errors import Unavailable
 from server.lab.bench import databases
 from server.lab.bench.gateway import node_and_key
 from server.lab.bench.harness import Effort, Outcome, outcome, progress
-from server.lab.bench.matches import OPTIONS, host
+from server.lab.bench.matches import OPTIONS, reporter
 from server.lab.bench.raw_socket import RawSocket
 from server.sessions.tokens import issue
 
@@ -46,7 +46,7 @@ async def run(effort: Effort) -> Outcome:
 
 async def _seconds(url: str, token: str, path: str, name: str, players: int) -> float:
     async with AsyncExitStack() as stack:
-        await _play(await host(stack, url, token), name, players)
+        await _play(await reporter(stack, url, token), name, players)
     begin = time.monotonic()
     while (stored := await asyncio.to_thread(_careers, path, name)) < players:
         if time.monotonic() > begin + LONGEST_S:

@@ -60,6 +60,7 @@ class RenewalThread:
         self._begun = threading.Event()
         self._loop: asyncio.AbstractEventLoop
         self._task: asyncio.Task[None]
+        self._thread: threading.Thread
 
     def start(self, lease: NodeLease, me: NodeAddress, supervisor: Supervisor) -> None:
         loop = asyncio.get_running_loop()
@@ -80,7 +81,8 @@ class RenewalThread:
             finally:
                 to_loop(self._ended.set)
 
-        threading.Thread(target=renew, name="lease", daemon=True).start()
+        self._thread = threading.Thread(target=renew, name=f"lease {me}", daemon=True)
+        self._thread.start()
 
     async def _renew(self, lease: NodeLease, me: NodeAddress) -> None:
         task = asyncio.current_task()
@@ -104,3 +106,4 @@ class RenewalThread:
         with suppress(TimeoutError):
             async with asyncio.timeout(STOP_S):
                 await self._ended.wait()
+            self._thread.join(STOP_S)  # it has said its last word: microseconds

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.bench
 ROOT = Path(__file__).resolve().parents[2]
 KEYS = {"name", "unit", "figure", "floor", "ratio", "spread", "machine"}
 UNITS = {

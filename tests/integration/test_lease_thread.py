@@ -180,8 +180,10 @@ async def test_a_connection_to_postgres_that_goes_silent_is_made_anew() -> None:
 
 async def test_none_is_sent_after_the_stop(sqlite: str) -> None:
     async with renewing(sqlite) as bench:
+        name = f"lease {bench.me}"
+        assert name in [thread.name for thread in threading.enumerate()]
         await bench.thread.stop()
         granted = bench.counted.granted
         await bench.store.retire_node(bench.me)
-        assert not any(thread.name == "lease" for thread in threading.enumerate())
+        assert name not in [thread.name for thread in threading.enumerate()]
         assert bench.counted.granted == granted and not bench.lost.is_set()

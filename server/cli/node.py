@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from server.node import Node
 
 log = structlog.get_logger(__name__)
-CERTIFICATES_LOOK_S = 30.0
+FILES_LOOK_S = 30.0
 """Time between two looks at the certificate files."""
 LEASE_LOST_PAUSE_S = 0.5
 """Pause between a run that lost its lease and the next one, so that a store that is away is not pestered."""
@@ -114,7 +114,7 @@ async def _reload(hangup: asyncio.Event, settings: Settings, running: "list[Node
     files."""
     while True:
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(CERTIFICATES_LOOK_S):
+            async with asyncio.timeout(FILES_LOOK_S):
                 await hangup.wait()
         told = hangup.is_set()
         hangup.clear()
@@ -149,11 +149,11 @@ async def _serve(settings: Settings, stop: asyncio.Event, running: "list[Node]")
         if served:
             log.warning("coming back as a new incarnation", node=settings.node)
             await asyncio.sleep(LEASE_LOST_PAUSE_S)
-        node = build_node(_with_seeds(settings, heard))
-        node.drained = drained
-        if foreign:
-            node.wary()
         try:
+            node = build_node(_with_seeds(settings, heard))
+            node.drained = drained
+            if foreign:
+                node.wary()
             await node.start()
         except GarrisonError as error:
             if not served:

@@ -106,4 +106,4 @@ class RenewalThread:
         with suppress(TimeoutError):
             async with asyncio.timeout(STOP_S):
                 await self._ended.wait()
-            self._thread.join(STOP_S)  # it has said its last word: microseconds
+            self._thread.join(STOP_S)  # a thread that has said its last word: microseconds

@@ -24,6 +24,7 @@ Each is `play(seed) -> violations`.
 """
 
 import asyncio
+import random
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -257,6 +258,27 @@ async def insist(world: World, id: ActorId, method: str, *args: Any) -> Any:
             if not isinstance(answer, GarrisonError):
                 return answer
         await asyncio.sleep(0.1)
+
+
+async def ask_any(world: World, rng: random.Random, id: ActorId, method: str, *args: Any) -> bool:
+    """Ask from any node, once, for two seconds. True if it was answered."""
+    nodes = list(world.nodes.values())
+    if not nodes:
+        return False
+    node = rng.choice(nodes)
+    asked = node.domain.run(world.loop.create_task, node.node.system.ask(id, method, args))
+    asked.add_done_callback(lambda done: done.cancelled() or done.exception())
+    done, _ = await asyncio.wait({asked}, timeout=2.0)
+    return bool(done) and not asked.cancelled() and not isinstance(asked.exception(), GarrisonError)
+
+
+def heal(world: World) -> None:
+    """End every trouble of the network, and the store's outage."""
+    world.store.down = False
+    for source in sorted(world.processes):
+        for target in sorted(world.processes):
+            world.network.weather.slow_down(source, target, 0)
+    world.network.weather.mend()
 
 
 def of_node(node: SimNode, kind: str, count: int) -> list[ActorId]:

@@ -20,10 +20,10 @@ from server.actors import facts as registers
 from server.actors.actor import Actor, Fact, FactDone, LoggedActor, Record, Stamp, existing, fact, remote
 from server.actors.app import App
 from server.actors.facts import NEVER, Register
-from server.errors import GarrisonError, Rejected
+from server.errors import Rejected
 from server.ids import ActorId, actor_id
 from tests.sim.client import until as wait_until
-from tests.sim.directed import ask, insist, play
+from tests.sim.directed import ask, ask_any, heal, insist, play
 from tests.sim.faults import StoreTroubles
 from tests.sim.world import World
 
@@ -203,7 +203,7 @@ class _Play:
                 group.create_task(self._say(name))
             group.create_task(self._fight())
             group.create_task(self._trouble())
-        self._heal()
+        heal(world)
         try:
             await world.started(3, 15.0)
             await self._late_words()
@@ -216,15 +216,7 @@ class _Play:
         return [line for line in world.faults if not any(words in line for words in expected)]
 
     async def _somewhere(self, id: ActorId, method: str, *args: Any) -> bool:
-        """Ask from any node, once. True if it was answered."""
-        nodes = list(self.world.nodes.values())
-        if not nodes:
-            return False
-        node = self.rng.choice(nodes)
-        asked = node.domain.run(self.world.loop.create_task, node.node.system.ask(id, method, args))
-        asked.add_done_callback(lambda done: done.cancelled() or done.exception())
-        done, _ = await asyncio.wait({asked}, timeout=2.0)
-        return bool(done) and not asked.cancelled() and not isinstance(asked.exception(), GarrisonError)
+        return await ask_any(self.world, self.rng, id, method, *args)
 
     async def _give(self, giver: ActorId) -> None:
         while self.world.loop.time() < self.until:
@@ -293,7 +285,7 @@ class _Play:
         late = [name for name in names if self._home(name) == source]
         ears = [name for name in names if self._home(name) == target][:3]
         for name in ears:
-            await self._insist(actor_id("friend", name), "say", "loner", False)
+            await insist(self.world, actor_id("friend", name), "say", "loner", False)
         self.weather.slow_down(source, target, 4.5)
         await asyncio.gather(*(self._say_to(name, ears) for name in late))
         await asyncio.sleep(1.2)
@@ -307,7 +299,7 @@ class _Play:
 
     async def _say_to(self, name: str, ears: list[str]) -> None:
         for other in ears:
-            await self._insist(actor_id("friend", name), "say", other, self.rng.random() < 0.5)
+            await insist(self.world, actor_id("friend", name), "say", other, self.rng.random() < 0.5)
 
     async def _arrived(self, node: str, friends: list[str]) -> list[str]:
         """Those of `friends` that live on `node` within two seconds."""
@@ -326,11 +318,11 @@ class _Play:
         last, *others = self.rng.sample(sorted(world.processes), 3)
         for name in others:
             await world.stop_process(name)
-        await self._insist(bout, "wake")
+        await insist(self.world, bout, "wake")
         troubles = StoreTroubles(self.rng)
         world.store.faults = troubles
         number = troubles.begin(1.0, frozenset({"claim"}), None, ("refuse",))
-        await self._insist(bout, "fight", ["far", "away"])
+        await insist(self.world, bout, "fight", ["far", "away"])
         await world.stop_process(last)
         troubles.end(number)
         for name in (last, *others):
@@ -345,9 +337,9 @@ class _Play:
         giver = next(id for id in (actor_id("giver", f"a{n}") for n in range(1_000)) if system.owner(id) == system.me)
         purse = next(f"a{n}" for n in range(1_000) if system.owner(actor_id("purse", f"a{n}")) != system.me)
         world.store.faults, world.store.slow_s = (troubles := StoreTroubles(self.rng)), (0.5, 0.6)
-        await self._insist(giver, "give", purse, 1)
+        await insist(self.world, giver, "give", purse, 1)
         number = troubles.begin(1.0, frozenset({"write"}), node, ("slow",))
-        await self._insist(giver, "give", purse, 10)
+        await insist(self.world, giver, "give", purse, 10)
         await self._stored(giver, 1, during=("give", purse, 100))
         await asyncio.sleep(0.2)
         world.crash_process(node)
@@ -362,22 +354,12 @@ class _Play:
             entity = self.world.database.entities.get(id)
             if entity is not None and entity.state_version >= version:
                 return
-            await self._insist(id, *during)
+            await insist(self.world, id, *during)
             await asyncio.sleep(0.05)
 
     def _home(self, friend: str) -> str:
         owner = next(iter(self.world.nodes.values())).node.system.owner(actor_id("friend", friend))
         return owner.node if owner is not None else ""
-
-    async def _insist(self, id: ActorId, method: str, *args: Any) -> None:
-        await insist(self.world, id, method, *args)
-
-    def _heal(self) -> None:
-        self.world.store.down = False
-        for source in sorted(self.world.processes):
-            for target in sorted(self.world.processes):
-                self.weather.slow_down(source, target, 0)
-        self.weather.mend()
 
 
 # ---- what the store says -----------------------------------------------------------------------

@@ -16,11 +16,10 @@ from game.match.state import MatchState
 from game.messages import MatchCreate, MatchJoin, MatchLeave, MatchOptions, MatchTick
 from game.player.state import PlayerState
 from server.actors.actor import Caller
-from server.errors import GarrisonError
 from server.eventlog.ports import StoredLog
 from server.ids import ActorId, actor_id
 from tests.sim.client import until as wait_until
-from tests.sim.directed import ask, insist, play
+from tests.sim.directed import ask, ask_any, heal, insist, play
 from tests.sim.faults import StoreTroubles
 from tests.sim.world import World
 
@@ -56,11 +55,7 @@ class _Play:
             for number in range(PLAYERS):
                 group.create_task(self._live(f"p{number}"))
             group.create_task(self._trouble())
-        world.store.down = False
-        for source in sorted(world.processes):
-            for target in sorted(world.processes):
-                self.weather.slow_down(source, target, 0)
-        self.weather.mend()
+        heal(world)
         try:
             await world.started(3, 15.0)
             wrong = await self._late_words()
@@ -99,15 +94,7 @@ class _Play:
             await asyncio.sleep(self.rng.choice((0.5, 9.8, 10.1, 11.5)))
 
     async def _somewhere(self, id: ActorId, method: str, *args: Any) -> bool:
-        """Ask from any node, once. True if it was answered."""
-        nodes = list(self.world.nodes.values())
-        if not nodes:
-            return False
-        node = self.rng.choice(nodes)
-        asked = node.domain.run(self.world.loop.create_task, node.node.system.ask(id, method, args))
-        asked.add_done_callback(lambda done: done.cancelled() or done.exception())
-        done, _ = await asyncio.wait({asked}, timeout=2.0)
-        return bool(done) and not asked.cancelled() and not isinstance(asked.exception(), GarrisonError)
+        return await ask_any(self.world, self.rng, id, method, *args)
 
     async def _trouble(self) -> None:
         rng, world = self.rng, self.world

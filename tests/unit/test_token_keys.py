@@ -1,7 +1,11 @@
 """Keys of client tokens: by name and algorithm, from files, changed while clients come."""
 
+import base64
+import hashlib
+import hmac
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -67,8 +71,6 @@ def test_a_token_of_a_public_key_is_good(algorithm: str, file: str) -> None:
 
 
 def test_a_certificate_gives_its_public_key() -> None:
-    from datetime import UTC, datetime, timedelta
-
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "login")])
     begin = datetime(2024, 1, 1, tzinfo=UTC)
     made = x509.CertificateBuilder(name, name, EC.public_key(), 1, begin, begin + timedelta(days=1)).sign(
@@ -79,9 +81,6 @@ def test_a_certificate_gives_its_public_key() -> None:
 
 def test_nobody_signs_by_hmac_with_a_public_key_as_the_secret() -> None:
     """The public key is known to all, so a token with alg HS256 must never be checked with it."""
-    import base64
-    import hashlib
-    import hmac
 
     def part(value: object) -> bytes:
         return base64.urlsafe_b64encode(json.dumps(value).encode()).rstrip(b"=")
@@ -123,8 +122,6 @@ def test_a_token_without_a_name_is_tried_with_every_key_of_its_algorithm() -> No
 @pytest.mark.parametrize("kid", [7, "k" * 257, ["a"], {}])
 def test_a_name_that_is_none_is_refused(kid: object) -> None:
     header = json.dumps({"alg": "HS256", "kid": kid})
-    import base64
-
     head = base64.urlsafe_b64encode(header.encode()).rstrip(b"=").decode()
     token = issue(OLD, "p", "player", 60, NOW_MS)
     with pytest.raises(BadToken):

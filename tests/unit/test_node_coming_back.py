@@ -1,0 +1,51 @@
+"""A node that comes back as a new incarnation outlasts what cannot be read just then."""
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from server.cli import node as command
+from server.errors import BadSetting
+from server.settings import Settings, from_tree
+
+pytestmark = pytest.mark.virtual_time
+SETTINGS = from_tree({"admin": {"enabled": False}})
+
+
+def ended_node() -> Any:
+    """A node that has served, and has lost its lease since."""
+    ended, serves = asyncio.Event(), asyncio.Event()
+    ended.set()
+
+    async def done() -> None: ...
+
+    return SimpleNamespace(
+        start=done, stop=done, ended=ended, serves=serves, is_foreign=False, drain_progress=lambda: {"state": "serving"}
+    )
+
+
+async def serve(built: list[Any], monkeypatch: pytest.MonkeyPatch) -> int:
+    stop = asyncio.Event()
+
+    def build(_settings: Settings) -> Any:
+        made = built.pop(0)
+        if not built:
+            stop.set()
+        if isinstance(made, Exception):
+            raise made
+        return made
+
+    monkeypatch.setattr(command, "build_node", build)
+    return await command._serve(SETTINGS, stop, [])
+
+
+async def test_a_key_file_that_is_spoiled_meanwhile_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    spoiled = BadSetting("security.token_key_files", "planted")
+    assert await serve([ended_node(), spoiled, spoiled, ended_node()], monkeypatch) == 0
+
+
+async def test_a_first_start_with_a_bad_setting_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(BadSetting, match="planted"):
+        await serve([BadSetting("security.token_key_files", "planted")], monkeypatch)

@@ -19,9 +19,10 @@ import msgspec
 from game.match.face import MatchFace
 from game.match.state import Line
 from game.messages import Presence, PresenceGet, PresenceSet, Profile, ProfileGet, ProfileSet, Saved
+from game.places import Membership
 from game.player import rules
 from game.player.face import PlayerFace
-from game.player.state import Membership, SettledMatch
+from game.player.state import SettledMatch
 from server.actors.actor import Caller, Fact, FactDone, Stamp, existing, fact, read_only, remote
 from server.errors import NotFound
 from server.ids import key_of
@@ -191,7 +192,7 @@ class Player(PlayerFace):
         """The places that the player has left, which are its matches' to free."""
         for place in state.leaving:
             word = (key, place.birth, place.number, place.reason)
-            yield fact(Stamp(place.birth, place.number), MatchFace, place.match, MatchFace.player_gone, *word)
+            yield fact(Stamp(place.birth, place.number), MatchFace, place.name, MatchFace.player_gone, *word)
 
     def facts_done(self, done: list[FactDone]) -> None:
         for told in done:

@@ -9,9 +9,11 @@ from typing import Final
 
 from msgspec.structs import replace
 
+from game import places
 from game.match.state import Line
 from game.messages import ChosenStatus, Presence, Profile, ProfileSet
-from game.player.state import Membership, PlayerState, SavedCommand, SavedCommands, SettledMatch
+from game.places import Membership, Places
+from game.player.state import PlayerState, SavedCommand, SavedCommands, SettledMatch
 from server.errors import OutcomeUnknown, Rejected, Unavailable
 
 MAX_COMMANDS: Final = 16
@@ -21,8 +23,6 @@ MAX_LINEAGES: Final = 8
 MAX_FORGOTTEN: Final = 56
 """Lineages of which is only remembered how far they had come, so that an old command is told from a new one."""
 MAX_SETTLED: Final = 64
-MAX_GONE: Final = 16
-"""Matches of which is remembered up to which place the player has left them. What is said late is about a newer one."""
 CODES: Final = {"bad_status": "not a status that a player can choose"}
 CHOSEN: Final[dict[str, ChosenStatus]] = {
     "online": "online",
@@ -154,71 +154,36 @@ def profile(state: PlayerState, player: str, request_id: int, version: int) -> P
 
 
 def entered(state: PlayerState, place: Membership) -> PlayerState:
-    """Make `place` the current one, and leave that in any other match: a player is in one at a time. Nothing for a
-    place that the player has left, whenever the match says so."""
-    if place.number and place.number <= _left_up_to(state, place):
-        return state
-    if _is_current(state, place.match, place.birth):
-        if place.number <= state.member:
-            return state
-    else:
-        state = depart(state, "left")
-    unnumbered = (place.match, 0)  # a place of an earlier version, which this one takes over
-    leaving = tuple(other for other in state.leaving if (other.match, other.number) != unnumbered)
-    return replace(state, match=place.match, birth=place.birth, member=place.number, leaving=leaving)
+    """Make `place` the current one: see `places.entered`."""
+    return _placed(state, places.entered(_places(state), place))
 
 
 def depart(state: PlayerState, reason: str) -> PlayerState:
     """Leave the current match, if there is one: it is told until it knows."""
-    if not state.match:
-        return state
-    place = Membership(state.match, state.birth, state.member, reason)
-    return replace(_remember_left(state, place), match="", birth=0, member=0, leaving=(*state.leaving, place))
+    return _placed(state, places.depart(_places(state), reason))
 
 
 def left(state: PlayerState, match: str, birth: int = 0, number: int = 0) -> PlayerState:
-    """Note that the match itself says that places up to `number` (0: all) in it are over. `birth` is 0 where it does
-    not say which match of that name it is."""
-    ended = {
-        place
-        for place in state.leaving
-        if (place.match, place.birth) == (match, birth) and (not number or place.number <= number)
-    }
-    if ended:
-        state = replace(state, leaving=tuple(place for place in state.leaving if place not in ended))
-    if _is_current(state, match, birth) and (not number or state.member <= number):
-        place = Membership(match, state.birth, max(number, state.member))
-        return replace(_remember_left(state, place), match="", birth=0, member=0)
-    place = Membership(match, birth, number)
-    return state if number <= _left_up_to(state, place) else _remember_left(state, place)
+    """Note that the match itself says that places up to `number` (0: all) in it are over: see `places.ended`."""
+    return _placed(state, places.ended(_places(state), match, birth, number))
 
 
 def heard(state: PlayerState, match: str, birth: int, number: int) -> PlayerState:
     """Note that the match has stored that place `number` is free, or is over, or never was."""
-    leaving = tuple(
-        place for place in state.leaving if (place.match, place.birth, place.number) != (match, birth, number)
-    )
-    return state if len(leaving) == len(state.leaving) else replace(state, leaving=leaving)
+    return _placed(state, places.heard(_places(state), match, birth, number))
 
 
-def _is_current(state: PlayerState, match: str, birth: int) -> bool:
-    """Whether that is the match the player is in. Earlier versions did not tell a birth."""
-    return state.match == match != "" and (birth == state.birth or 0 in (birth, state.birth))
+def _places(state: PlayerState) -> Places:
+    """The places in matches, whose parts are fields of their own in the state."""
+    return Places(Membership(state.match, state.birth, state.member), state.leaving, state.gone)
 
 
-def _left_up_to(state: PlayerState, place: Membership) -> int:
-    """The highest number of a place in that match that the player has left."""
-    same = (left.number for left in state.gone if (left.match, left.birth) == (place.match, place.birth))
-    return max(same, default=0)
-
-
-def _remember_left(state: PlayerState, place: Membership) -> PlayerState:
-    """Remember that places up to `place` in that match are left (a tombstone); one without a number cannot be."""
-    if not place.number:
+def _placed(state: PlayerState, after: Places) -> PlayerState:
+    """The state with other places in matches; itself where they are as before."""
+    if after == _places(state):
         return state
-    kept = [other for other in state.gone if (other.match, other.birth) != (place.match, place.birth)]
-    highest = Membership(place.match, place.birth, max(place.number, _left_up_to(state, place)))
-    return replace(state, gone=(*kept, highest)[-MAX_GONE:])
+    now = after.current
+    return replace(state, match=now.name, birth=now.birth, member=now.number, leaving=after.leaving, gone=after.gone)
 
 
 def settled(state: PlayerState, match: str, ended_wall_ms: int, birth: int) -> SettledMatch | None:

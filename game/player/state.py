@@ -6,6 +6,7 @@ Volatile fields (open sessions, the line of rich presence) are the actor's only.
 import msgspec
 
 from game.messages import ChosenStatus, Status
+from game.places import Membership
 
 
 class SavedCommand(msgspec.Struct, array_like=True, frozen=True):
@@ -31,16 +32,6 @@ class SettledMatch(msgspec.Struct, array_like=True, frozen=True):
     ended_wall_ms: int
     birth: int = 0
     version: int = 0
-
-
-class Membership(msgspec.Struct, array_like=True, frozen=True):
-    """A player's place in a match: `number` says which of its places in the match of that `birth`. `reason` is why it
-    leaves, while its match is to be told."""
-
-    match: str
-    birth: int = 0
-    number: int = 0
-    reason: str = ""
 
 
 class PlayerState(msgspec.Struct, frozen=True):

@@ -7,7 +7,8 @@ import msgspec
 from msgspec.structs import astuple
 from sqlalchemy import Table
 
-from game.player.state import Membership, PlayerState, SavedCommands, SettledMatch
+from game.places import Membership
+from game.player.state import PlayerState, SavedCommands, SettledMatch
 from persistence.engine.mapping import Additions, Children, Columns
 from persistence.game import tables
 

@@ -825,13 +825,13 @@ MUTANTS: Final = (
         "a place that was left is entered again",
         11,
         "rosters",
-        (("game.player.rules:entered", "place.number <= _left_up_to(state, place)", "False"),),
+        (("game.places:entered", "place.number <= _left_up_to(places, place)", "False"),),
     ),
     Mutant(
         "a player who changes its match tells the former nothing",
         11,
         "rosters",
-        (("game.player.rules:depart", "leaving=(*state.leaving, place)", "leaving=state.leaving"),),
+        (("game.places:depart", "leaving=(*places.leaving, place)", "leaving=places.leaving"),),
     ),
     Mutant(
         "a match that comes back tells nobody of its place",

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from game.match.state import Line, Lines, MatchState
-from game.player.state import Membership, PlayerState
+from game.places import Membership
+from game.player.state import PlayerState
 from tests.sim.rosters import rosters, rosters_differ
 
 SOUND: Any = {"players": {"ann": PlayerState(match="m", birth=7, member=3)}}

@@ -9,8 +9,9 @@ from msgspec.structs import replace
 
 from game.match.state import Line
 from game.messages import ProfileSet
+from game.places import Membership
 from game.player import rules
-from game.player.state import Membership, PlayerState, SettledMatch
+from game.player.state import PlayerState, SettledMatch
 from server.errors import OutcomeUnknown, Rejected, Unavailable
 
 NEW = PlayerState()
@@ -252,4 +253,4 @@ def test_f6_places_come_to_rest_whatever_the_order(said: list[tuple[str, int, st
             over.add((before.match, before.member)) if state.match != before.match else None
         assert not state.match or (state.match, state.member) not in over
         assert len(set(state.leaving)) == len(state.leaving)
-        assert (state.match, state.member) not in {(place.match, place.number) for place in state.leaving}
+        assert (state.match, state.member) not in {(place.name, place.number) for place in state.leaving}

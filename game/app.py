@@ -9,6 +9,7 @@ from game.console.read_models import after, cursor_of
 from game.match import rules as match_rules
 from game.match.actor import Match
 from game.player import rules as player_rules
+from game.player import standing
 from game.player.actor import Player
 from server.actors import app as engine
 from server.actors.actor import Caller, Role
@@ -92,7 +93,7 @@ App = engine.App(
     # Its tables are older than migrations of applications: they stand in the engine's history.
     mappings="persistence.game.mappings:MAPPINGS",
     store_queries="persistence.game.queries:QUERIES",
-    codes={**match_rules.CODES, **player_rules.CODES},
+    codes={**match_rules.CODES, **player_rules.CODES, **standing.CODES},
     commands={
         "play": "game.commands.play:register",
         "matches": "game.commands.matches:register",

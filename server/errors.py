@@ -80,12 +80,13 @@ class BadSetting(BadInput):
 
 
 class Rejected(GarrisonError):
-    """An application rule refused the command; `code` is the rule's own word."""
+    """An application rule refused the command; `code` is the rule's own word. `retry_after_s`: the rule says so only
+    until then."""
 
     code = "rejected"
 
-    def __init__(self, code: str, message: str = "") -> None:
-        super().__init__(message or code)
+    def __init__(self, code: str, message: str = "", *, retry_after_s: float | None = None) -> None:
+        super().__init__(message or code, retry_after_s=retry_after_s)
         self.code = code
 
 
@@ -184,7 +185,7 @@ def from_wire(code: str, message: str, retry_after_s: float | None) -> GarrisonE
     """The typed error that a peer named by `code`; an unknown code is a rule's (`Rejected`)."""
     cls = _BY_CODE.get(code)
     if cls is None:
-        return Rejected(code, message)
+        return Rejected(code, message, retry_after_s=retry_after_s)
     if issubclass(cls, Moved):
         return Moved(message, retry_after_s=retry_after_s)
     return cls(message, retry_after_s=retry_after_s)

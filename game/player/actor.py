@@ -19,8 +19,9 @@ import msgspec
 from game.match.face import MatchFace
 from game.match.state import Line
 from game.messages import Presence, PresenceGet, PresenceSet, Profile, ProfileGet, ProfileSet, Saved
+from game.moderation.rules import because
 from game.places import Membership
-from game.player import rules
+from game.player import rules, standing
 from game.player.face import PlayerFace
 from game.player.state import SettledMatch
 from server.actors.actor import Caller, Fact, FactDone, Stamp, existing, fact, read_only, remote
@@ -70,9 +71,10 @@ class Player(PlayerFace):
 
     @remote
     def connected(self, caller: Caller) -> None:
-        """Note that a session opened; the same one again changes nothing."""
+        """Note that a session opened; the same one again changes nothing. Raises `Rejected`: `banned`."""
         if caller.session in self.sessions:
             return
+        self._must_be_welcome()
         first = not self.sessions
         self.sessions = (*self.sessions, caller.session)
         if first:
@@ -124,6 +126,30 @@ class Player(PlayerFace):
             return
         self.state = rules.vanished(self.state)
         self.state = rules.depart(self.state, "disconnected")
+
+    def _must_be_welcome(self) -> None:
+        error = standing.login_refusal(self.state, None, self.wall_ms())
+        if error is not None:
+            self._forget_if_unknown()
+            raise error
+
+    @remote
+    def standing(
+        self,
+        number: Stamp,
+        banned_until_ms: int,
+        ban_reason: str,
+        muted_until_ms: int,
+        tokens_from_ms: int,
+    ) -> None:
+        """See `PlayerFace.standing`."""
+        before = self.state
+        words = (number, banned_until_ms, ban_reason, muted_until_ms, tokens_from_ms)
+        self.state = after = standing.heard(before, *words)
+        if after is before:
+            return
+        if standing.is_banned(after, self.wall_ms()):
+            self.end_sessions(self.key, because("banned", ban_reason), standing.CLOSED_BANNED)
 
     def _depart(self) -> None:
         """Go offline at once, and tell the match in `ABSENT_S` unless somebody comes back."""

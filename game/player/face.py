@@ -5,7 +5,7 @@ See `game/match/face.py` for why faces stand apart from their actors.
 
 from game.match.state import Line
 from game.player.state import PlayerState
-from server.actors.actor import Actor, existing, remote
+from server.actors.actor import Actor, Stamp, existing, remote
 
 
 class PlayerFace(Actor[PlayerState]):
@@ -32,4 +32,17 @@ class PlayerFace(Actor[PlayerState]):
         """Add the result of `match` to the totals, once, however often it is told. `birth` tells matches of one name
         apart; a match of an earlier version does not tell it, and is answered by `MatchFace.settled` when it tells its
         result again once that is stored. Raises `Unavailable` while that cannot be said."""
+        raise NotImplementedError
+
+    @remote
+    def standing(
+        self,
+        number: Stamp,
+        banned_until_ms: int,
+        ban_reason: str,
+        muted_until_ms: int,
+        tokens_from_ms: int,
+    ) -> None:
+        """Mirror the player's standing as word `number` of it says: until when the player is banned and muted (Unix ms;
+        0: not), and from when on a token must have been issued. Its sessions end where it may have none."""
         raise NotImplementedError

@@ -7,6 +7,7 @@ import msgspec
 
 from game.messages import ChosenStatus, Status
 from game.places import Membership
+from server.actors.facts import NEVER, Stamp
 
 
 class SavedCommand(msgspec.Struct, array_like=True, frozen=True):
@@ -40,7 +41,8 @@ class PlayerState(msgspec.Struct, frozen=True):
     current match, empty if none. `settled` holds the last 64 results that were settled, in that order; of one that
     ended at or before `settled_floor_ms` and is not among them only the store knows (table `careers`).
     `birth` and `member` tell the place in `match`; `leaving` are places whose matches do not know yet that they are
-    free, `gone` those that were left lately, so that what is said late about them is known as such."""
+    free, `gone` those that were left lately, so that what is said late about them is known as such.
+    `standing_number` and the four fields after it mirror the player's standing (`game/player/standing.py`)."""
 
     display_name: str = ""
     emblem: str = ""
@@ -61,3 +63,8 @@ class PlayerState(msgspec.Struct, frozen=True):
     member: int = 0
     leaving: tuple[Membership, ...] = ()
     gone: tuple[Membership, ...] = ()
+    standing_number: Stamp = NEVER
+    banned_until_ms: int = 0
+    ban_reason: str = ""
+    muted_until_ms: int = 0
+    tokens_from_ms: int = 0

@@ -11,6 +11,7 @@ from game.places import Membership
 from game.player.state import PlayerState, SavedCommands, SettledMatch
 from persistence.engine.mapping import Additions, Children, Columns
 from persistence.game import tables
+from server.actors.facts import NEVER, Stamp
 
 _FIELDS: Final = (
     "display_name",
@@ -42,6 +43,11 @@ class _Recent(msgspec.Struct, array_like=True, frozen=True):
     member: int = 0
     leaving: tuple[Membership, ...] = ()
     gone: tuple[Membership, ...] = ()
+    standing_number: Stamp = NEVER
+    banned_until_ms: int = 0
+    ban_reason: str = ""
+    muted_until_ms: int = 0
+    tokens_from_ms: int = 0
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -50,10 +56,8 @@ _NOTHING: Final = _Recent()
 
 
 def _recent(state: PlayerState) -> bytes | None:
-    if not (state.answered or state.settled or state.settled_floor_ms or state.match or state.leaving or state.gone):
-        return None
-    places = (state.birth, state.member, state.leaving, state.gone)
-    return _encode(_Recent(state.answered, state.settled, state.settled_floor_ms, *places))
+    kept = _Recent(*[getattr(state, name) for name in _Recent.__struct_fields__])
+    return None if kept == _NOTHING else _encode(kept)
 
 
 def _without_nul(column: Sequence[Any]) -> Sequence[Any]:

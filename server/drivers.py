@@ -191,6 +191,7 @@ def token_rules(settings: Settings) -> "TokenRules":
         gateway.token_subject_claim,
         gateway.token_role_claim,
         gateway.token_default_role,
+        gateway.token_device_claim,
     )
 
 

@@ -23,6 +23,7 @@ from server.ids import NODE_PATTERN, whole
 
 TokenName = Annotated[str, Meta(min_length=1, max_length=256)]
 TokenNames = Annotated[list[TokenName], Meta(min_length=1, max_length=16)]
+LoginPolicy = Annotated[str, Meta(pattern=whole(r"newest_wins|first_wins|one_per_kind|allow:([1-9]|1[0-6])"))]
 Port = Annotated[int, Meta(ge=0, le=65_535)]
 Count = Annotated[int, Meta(ge=1)]
 Seconds = Annotated[float, Meta(gt=0, le=365 * 86_400)]
@@ -105,6 +106,11 @@ class GatewaySettings(_Section, frozen=True):
     token_role_claim: TokenName = "role"
     token_default_role: Literal["player", "host", "service"] | None = None
     """The role of a token without a role claim. None: it is refused."""
+    token_device_claim: TokenName | None = None
+    """The claim of client tokens that says the kind of the device. None: they do not say it."""
+    login_policy: LoginPolicy = "newest_wins"
+    """Sessions that a player may have at a time, and which: `newest_wins`, `first_wins`, `allow:N` (N of 1 to 16) or
+    `one_per_kind`."""
 
 
 class ActorSettings(_Section, frozen=True):

@@ -25,6 +25,7 @@ from game.player import rules, standing
 from game.player.face import PlayerFace
 from game.player.state import SettledMatch
 from server.actors.actor import Caller, Fact, FactDone, Stamp, existing, fact, read_only, remote
+from server.actors.devices import UNTOLD, Login
 from server.errors import NotFound
 from server.ids import key_of
 
@@ -70,7 +71,7 @@ class Player(PlayerFace):
     # ---- sessions ----
 
     @remote
-    def connected(self, caller: Caller) -> None:
+    def connected(self, caller: Caller, login: Login = UNTOLD) -> None:
         """Note that a session opened; the same one again changes nothing. Raises `Rejected`: `banned`."""
         if caller.session in self.sessions:
             return

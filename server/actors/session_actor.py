@@ -5,6 +5,7 @@ import inspect
 from typing import Any, Final, Protocol
 
 from server.actors.actor import Actor, Caller
+from server.actors.devices import Login
 from server.actors.methods import check_remote
 from server.errors import BadSetting
 
@@ -13,9 +14,10 @@ class SessionActor(Protocol):
     """The methods of `App.session_actor`, each marked `@remote`. The actor's key is the player's subject;
     `caller.session` says which session it is about."""
 
-    def connected(self, caller: Caller) -> Any:
+    def connected(self, caller: Caller, login: Login) -> Any:
         """Take the session. Called before the client is welcomed, and again where the actor may not know it (the
-        actor has moved, or was loaded anew). `Rejected`, `NotFound` or `BadInput` refuses the player for good."""
+        actor has moved, or was loaded anew). `Rejected`, `NotFound` or `BadInput` refuses the player for good. Give
+        `login` the default `UNTOLD` where nodes of a version without logins may call."""
         ...
 
     def disconnected(self, caller: Caller, reason: str) -> Any:

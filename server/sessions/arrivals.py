@@ -150,6 +150,7 @@ class SessionArrivals:
         caller = Caller(packed.role, packed.subject, packed.session)
         session = Session(self._kit, caller, packed.resume, packed.format, packed.stays)
         session.actor, session.client = self._actors.actor_of(packed.role, packed.subject), packed.client
+        session.device, session.stint, session.issued_ms = packed.device, packed.stint + 1, packed.issued_ms
         session.arrive(packed.since_ms, packed.beats, packed.moves, outbox)
         self._table.add(session, rival)
         self._pushes.arrived_from(session, sender)

@@ -5,22 +5,27 @@ heartbeat is a plain call of it. Elsewhere, and where the activation has ended, 
 """
 
 import asyncio
-from typing import Any
+from typing import Any, Final
 
-from server.actors.actor import Caller
+from server.actors.devices import Login
+from server.errors import BadInput
 from server.ids import ActorId, actor_id
 from server.runtime.supervisor import Supervisor
 from server.sessions.end_reasons import ENDED_OWNERSHIP_LOST, TOLD_ONLY_HERE
 from server.sessions.ports import BoundActors
 from server.sessions.session import Session
 
+_TOO_MANY_WORDS: Final = "arguments of connected"
+
 
 class SessionActors:
-    """The actors of a node's sessions. `kind`: of the application's session actor; None where it has none."""
+    """The actors of a node's sessions. `kind`: of the application's session actor; None where it has none. `policy`:
+    the login policy, for logins."""
 
-    def __init__(self, actors: BoundActors, supervisor: Supervisor, kind: str | None) -> None:
+    def __init__(self, actors: BoundActors, supervisor: Supervisor, kind: str | None, policy: str) -> None:
         self._actors = actors
         self._supervisor = supervisor
+        self._policy = policy
         self.kind = kind
 
     def actor_of(self, role: str, subject: str) -> ActorId | None:
@@ -30,7 +35,19 @@ class SessionActors:
     def connect(self, session: Session) -> Any:
         """Ask the actor to take the session. The result, or a future of it; raises what the turn raises."""
         assert session.actor is not None
-        return self._actors.ask_now(session.actor, "connected", (session.caller,))
+        return self._actors.ask_now(session.actor, "connected", (session.caller, self._login(session)))
+
+    def connect_without_login(self, session: Session, error: BaseException | None) -> "asyncio.Future[Any] | None":
+        """Ask again, in the words of an earlier version, where `error` says that the actor's node is of one; else
+        None."""
+        if session.actor is None or not isinstance(error, BadInput) or not error.message.startswith(_TOO_MANY_WORDS):
+            return None
+        call = self._actors.ask(session.actor, "connected", (session.caller,))
+        return self._supervisor.spawn(call, f"connected {session.actor}")
+
+    def _login(self, session: Session) -> Login:
+        me = self._actors.me
+        return session.login(me.node, me.incarnation, self._policy)
 
     def bind(self, session: Session) -> None:
         """Pin the activation of the session's actor, if it lives here."""
@@ -44,7 +61,8 @@ class SessionActors:
         """Bind a resumed session that was not, and tell its actor, which may be another activation by now."""
         if session.actor is not None and session.activation is None:
             self.bind(session)
-            self._actors.tell(session.actor, "connected", (session.caller,))
+            session.stint += 1
+            self._actors.tell(session.actor, "connected", (session.caller, self._login(session)))
 
     def release(self, session: Session) -> None:
         """Unpin the activation."""
@@ -80,11 +98,20 @@ class SessionActors:
             return self._actors.ask_now(actor, "beat", (caller, state))
         self.bind(session)
         if session.activation is not None or self._actors.owner(actor) == self._actors.me:
+            session.stint += 1
             told = self.connect(session)
             if isinstance(told, asyncio.Future):
-                return self._supervisor.spawn(self._beat_after(told, actor, caller, state), f"beat {actor}")
+                return self._supervisor.spawn(self._beat_after(told, session, actor, state), f"beat {actor}")
         return self._actors.ask_now(actor, "beat", (caller, state))
 
-    async def _beat_after(self, told: "asyncio.Future[Any]", actor: ActorId, caller: Caller, state: str | None) -> None:
-        await told
-        await self._actors.ask(actor, "beat", (caller, state))
+    async def _beat_after(
+        self, told: "asyncio.Future[Any]", session: Session, actor: ActorId, state: str | None
+    ) -> None:
+        try:
+            await told
+        except BadInput as error:
+            again = self.connect_without_login(session, error)
+            if again is None:
+                raise
+            await again
+        await self._actors.ask(actor, "beat", (session.caller, state))

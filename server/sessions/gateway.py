@@ -74,7 +74,7 @@ class Gateway:
         self.ticks = ticks = TickClock(drivers.clock, limits.tick_s)
         app = system.app
         kind = app.session_actor.kind if app.session_actor is not None else None
-        actors = SessionActors(system, drivers.supervisor, kind)
+        actors = SessionActors(system, drivers.supervisor, kind, self.settings.login_policy)
         homes = Homes(system)
         departures = DepartedSessions()
         self._homes = homes

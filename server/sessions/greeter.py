@@ -109,6 +109,7 @@ class Greeter:
             return
         self._hellos += 1
         opening.order = self._hellos
+        opening.since_ms = self._ticks.wall_ms()
         opening.player = claims.subject if claims.role == "player" else ""
         self._greet(opening, hello, claims, False)
 
@@ -118,11 +119,12 @@ class Greeter:
         claims = check(message.token, self.token_rules, self._ticks.wall_ms())
         if (claims.subject, claims.role) != (session.caller.subject, session.caller.role):
             raise Forbidden("the token is for another subject or role")
-        session.token_until_ms = self._token_until_ms(claims)
+        self._take_token(session, claims)
         return Renewed(message.id, self._token_left_ms(session))
 
-    def _token_until_ms(self, claims: TokenClaims) -> float:
-        return (claims.expires_s + self.token_rules.skew_s) * 1000
+    def _take_token(self, session: Session, claims: TokenClaims) -> None:
+        session.issued_ms = round(claims.issued_s * 1000)
+        session.token_until_ms = (claims.expires_s + self.token_rules.skew_s) * 1000
 
     def _token_left_ms(self, session: Session) -> int:
         return max(0, round(session.token_until_ms - self._ticks.wall_ms()))
@@ -223,7 +225,7 @@ class Greeter:
         self._table.attached(session)
         self.metrics.sessions_resumed_total += 1
         session.stays, session.client = not hello.redirects, hello.client
-        session.token_until_ms = self._token_until_ms(claims)
+        self._take_token(session, claims)
         session.acknowledge(hello.ack)  # the outbox knows it already: streams that wait for room go on
         self._actors.resumed(session)
         self._welcome(opening, hello.id, session, recovered=True)
@@ -240,7 +242,8 @@ class Greeter:
         resume = f"{self._rng.getrandbits(128):032x}"
         session = Session(self._kit, caller, resume, opening.format, not hello.redirects)
         session.actor, session.client = actor, hello.client
-        session.token_until_ms = self._token_until_ms(claims)
+        session.device, session.since_ms = claims.device, opening.since_ms
+        self._take_token(session, claims)
         opening.busy = True
         if actor is None:
             self._opened(opening, hello.id, session, earlier)
@@ -256,7 +259,10 @@ class Greeter:
 
         def done(future: "asyncio.Future[Any]") -> None:
             error = GarrisonError("cancelled") if future.cancelled() else future.exception()
-            if error is not None:
+            again = self._actors.connect_without_login(session, error)
+            if again is not None:
+                again.add_done_callback(done)
+            elif error is not None:
                 self._not_opened(opening, hello.id, session, error)
             else:
                 self._opened(opening, hello.id, session, earlier)

@@ -39,12 +39,12 @@ class Reception(Protocol):
 class Opening:
     """The connection's receiver until it has a session. `busy`: the hello is being answered;
     messages that the client sends after it wait, bounded. `order`: the number of its hello; a later one has a
-    higher number. `player`: the subject, of a player whose token is good. `waits_since`: since when it waits for the
-    view to know who serves its player."""
+    higher number. `since_ms`: when that hello came, by the wall clock. `player`: the subject, of a player whose token
+    is good. `waits_since`: since when it waits for the view to know who serves its player."""
 
     __slots__ = (
         "_backlog", "_backlog_bytes", "_connection", "_controls", "_reception", "busy", "closed", "format", "order",
-        "player", "waits_since",
+        "player", "since_ms", "waits_since",
     )  # fmt: skip
 
     def __init__(self, reception: Reception, connection: Connection) -> None:
@@ -56,7 +56,7 @@ class Opening:
         self.format: Format = connection.format
         self.busy = False
         self.closed = False
-        self.order = 0
+        self.order = self.since_ms = 0
         self.player = ""
         self.waits_since: float | None = None
 

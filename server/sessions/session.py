@@ -20,6 +20,7 @@ from typing import Any, Final
 import msgspec
 
 from server.actors.actor import Caller
+from server.actors.devices import Login
 from server.errors import BadInput, GarrisonError, Internal, Overloaded, RateLimited
 from server.ids import ActorId
 from server.sessions.broadcast import Broadcast
@@ -58,8 +59,8 @@ class Session(_EachBeat):
 
     __slots__ = (
         "_blocked_at", "_in_flight", "_kit", "_link", "_pay_at", "actor", "beats", "client", "codec", "detached_at",
-        "format", "in_line", "latest", "moves", "order", "phase", "remote", "resume", "since_ms", "starved", "stays",
-        "token_until_ms", "topics", "transfer",
+        "device", "format", "in_line", "issued_ms", "latest", "moves", "order", "phase", "remote", "resume",
+        "since_ms", "starved", "stays", "stint", "token_until_ms", "topics", "transfer",
     )  # fmt: skip
 
     def __init__(self, kit: "SessionKit", caller: Caller, resume: str, format: Format, stays: bool) -> None:
@@ -81,8 +82,8 @@ class Session(_EachBeat):
         self.outbox = Outbox(settings.outbox_max_messages, settings.outbox_max_bytes)
         self.phase: Phase = "opening"
         self.connection: Connection | None = None
-        self.remote = self.client = ""
-        """Its client's address, and the client's own word for itself."""
+        self.remote = self.client = self.device = ""
+        """Its client's address, the client's own word for itself, and the kind of its device."""
         self.actor: ActorId | None = None
         self.activation: LocalActor | None = None
         self.beats = 0
@@ -91,6 +92,8 @@ class Session(_EachBeat):
         """Set while the session should go to another node, is on its way, or is there."""
         self.moves = 0
         """Number of shipments so far."""
+        self.stint = self.issued_ms = 0
+        """How often its login was told again, or changed its node; and when its token was made."""
         self.token_until_ms = math.inf
         """Wall time until which its connection may go on with the token that its client said hello with, or renewed."""
         self.order = 0
@@ -454,6 +457,13 @@ class Session(_EachBeat):
         connection.set_receiver(self)
         self.send(first)
         self._flush()
+
+    def login(self, node: str, incarnation: int, policy: str) -> Login:
+        """Its login, as it is told to its actor now."""
+        age_ms = max(0, self._ticks.wall_ms() - self.since_ms)
+        return Login(
+            self.caller.session, self.device, node, incarnation, self.stint, self.client, self.issued_ms, policy, age_ms
+        )
 
     def arrive(self, since_ms: int, beats: int, moves: int, outbox: Outbox) -> None:
         """Become what it was on the node that it came from; its client resumes it here."""

@@ -11,6 +11,7 @@ import jwt
 import msgspec
 
 from server.actors.actor import Role
+from server.actors.devices import DEVICE_PATTERN
 from server.errors import BadInput, BadToken, TokenExpired, Unavailable
 from server.ids import KEY_PATTERN
 from server.sessions.token_keys import TokenKeys, secret_key
@@ -22,6 +23,7 @@ WAIT_CAP_S: Final = 60.0
 MAX_TTL_S: Final = 10 * 365 * 86_400.0
 _CLIENT_ROLES: Final = frozenset(get_args(Role)) - {"node"}
 _SUBJECT: Final = re.compile(KEY_PATTERN, re.ASCII)
+_DEVICE: Final = re.compile(DEVICE_PATTERN, re.ASCII)
 _TIMES: Final = ("exp", "iat", "iss")
 _CHECKS: Final[dict[str, Any]] = {
     "verify_sub": False,
@@ -34,18 +36,20 @@ _CHECKS: Final[dict[str, Any]] = {
 
 
 class TokenClaims(msgspec.Struct, frozen=True):
-    """Claims of a good token. Times are seconds since 1970."""
+    """Claims of a good token. Times are seconds since 1970. `device`: the kind of the device, empty if not said."""
 
     subject: str
     role: Role
     issued_s: float
     expires_s: float
+    device: str = ""
 
 
 class TokenRules(msgspec.Struct, frozen=True):
     """Conditions of a good token. `issuers`: what `iss` may be; `audience`: what `aud` must name (None: it may be
     absent); `skew_s`: by how much the issuer's clock may differ; `default_role`: the role of a token without one
-    (None: it is refused)."""
+    (None: it is refused); `device_claim`: the claim that says the kind of the device,
+    if any does."""
 
     keys: TokenKeys
     issuers: tuple[str, ...] = (ISSUER,)
@@ -54,6 +58,7 @@ class TokenRules(msgspec.Struct, frozen=True):
     subject_claim: str = "sub"
     role_claim: str = "role"
     default_role: Role | None = None
+    device_claim: str | None = None
 
 
 def own_rules(key: bytes) -> TokenRules:
@@ -90,6 +95,9 @@ def check(token: str, rules: TokenRules, wall_ms: int) -> TokenClaims:
         raise BadToken(f"token refused: {rules.subject_claim} is not a subject")
     if not isinstance(role, str) or role not in _CLIENT_ROLES:
         raise BadToken("token refused: no such role")
+    device = claims.get(rules.device_claim, "") if rules.device_claim is not None else ""
+    if not isinstance(device, str) or _DEVICE.fullmatch(device) is None:
+        raise BadToken(f"token refused: {rules.device_claim} is not a kind of device")
     issued_s, expires_s = _time(claims, "iat"), _time(claims, "exp")
     now_s, skew_s = wall_ms / 1000, rules.skew_s
     _check_audience(claims.get("aud"), rules.audience)
@@ -100,7 +108,7 @@ def check(token: str, rules: TokenRules, wall_ms: int) -> TokenClaims:
         raise Unavailable(why, retry_after_s=min(early_s - skew_s, WAIT_CAP_S))
     if expires_s <= now_s - skew_s:
         raise TokenExpired(f"token expired {now_s - expires_s:.0f} s ago")
-    return TokenClaims(subject, cast(Role, role), issued_s, expires_s)
+    return TokenClaims(subject, cast(Role, role), issued_s, expires_s, device)
 
 
 def _verified(token: str, rules: TokenRules) -> dict[str, Any]:

@@ -51,7 +51,8 @@ class Packed(msgspec.Struct, array_like=True, frozen=True):
     `acked + 2`, … `beats`: heartbeats that `Beats` acknowledges. `topics`: topics that it watches, with
     the number of the event that it gets next (or `LATEST`). `sent`: the newest push that was ever written to the
     client; absent where it is connected, and so may get all of `frames`. `client`: its client's own word
-    for itself. `pulled`: the receiver has asked for it, since its client waited there."""
+    for itself. `pulled`: the receiver has asked for it, since its client waited there.
+    `device`, `stint`, `issued_ms`: see `server.actors.devices.Login`."""
 
     resume: ResumeToken
     session: Text
@@ -68,6 +69,9 @@ class Packed(msgspec.Struct, array_like=True, frozen=True):
     sent: Count | None = None
     client: Annotated[str, Meta(max_length=64)] = ""
     pulled: bool = False
+    device: Annotated[str, Meta(max_length=32)] = ""
+    stint: Count = 0
+    issued_ms: Count = 0
 
 
 class Wanted(msgspec.Struct, array_like=True, frozen=True):

@@ -65,10 +65,11 @@ def meaning(service: int, message: Any) -> Any:
 
 
 def without_new_fields(sessions: list[list[Any]]) -> None:
-    """Take out of packed sessions what was not told then: `client` and `pulled`."""
+    """Take out of packed sessions what was not told then: `client`, `pulled`, `device`, `stint` and `issued_ms`."""
+    new = ["", False, "", 0, 0]
     for packed in sessions:
-        assert packed[-2:] == ["", False]
-        del packed[-2:]
+        assert packed[-len(new) :] == new
+        del packed[-len(new) :]
 
 
 def written(message: Any) -> bytes:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from server.actors.actor import Caller, remote
+from server.actors.devices import UNTOLD, Login
 from server.errors import DeadlineExceeded
 from server.ids import ActorId
 from server.sessions.memory import ConnectionClosed
@@ -188,7 +189,7 @@ async def test_a_player_that_cannot_be_had_just_now_may_come_again(monkeypatch: 
     taken = Pilot.connected
 
     @remote
-    def connected(self: Pilot, caller: Caller) -> None:
+    def connected(self: Pilot, caller: Caller, login: Login = UNTOLD) -> None:
         taken(self, caller)
         raise DeadlineExceeded("planted")
 

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from server.actors.actor import Actor, Attached, Caller, LoggedActor, Record, remote
 from server.actors.app import App, QueryRoute, Route
+from server.actors.devices import UNTOLD, Login
 from server.actors.latest import LatestActor
 from server.cluster.view import Member, MemberState, View
 from server.errors import NotFound, Rejected
@@ -136,7 +137,7 @@ class Pilot(Actor[Nothing]):
         self.sessions = carried
 
     @remote
-    def connected(self, caller: Caller) -> None:
+    def connected(self, caller: Caller, login: Login = UNTOLD) -> None:
         if Pilot.refuse:
             raise Rejected(Pilot.refuse, "planted")
         if caller.session not in self.sessions:

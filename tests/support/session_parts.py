@@ -251,7 +251,7 @@ class Parts:
         return SessionTable(self.settings, self.ticks, self.metrics, self.bindings())
 
     def bindings(self) -> SessionActors:
-        return SessionActors(self.actors, self.supervisor, "pilot")
+        return SessionActors(self.actors, self.supervisor, "pilot", self.settings.login_policy)
 
     def session(self, keeper: Any = None, subject: str = "p", role: Any = "player") -> Session:
         """A session before its connection, with its actor."""

@@ -8,6 +8,7 @@ import pytest
 
 from server.actors.actor import Actor, Caller, read_only, remote
 from server.actors.app import App, Route
+from server.actors.devices import UNTOLD, Login
 from server.actors.methods import is_remote, methods_of
 from server.catalog.calls import decode_call
 from server.errors import BadInput, BadSetting
@@ -177,7 +178,7 @@ class Takes(Actor[Total]):
     __slots__ = ()
 
     @remote
-    def connected(self, caller: Caller) -> None: ...
+    def connected(self, caller: Caller, login: Login = UNTOLD) -> None: ...
 
     @remote
     def disconnected(self, caller: Caller, reason: str) -> None: ...

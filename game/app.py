@@ -6,7 +6,7 @@ from typing import Any, Final
 from game import messages as m
 from game.console import CONSOLE, PAGES, READ_MODELS
 from game.console.read_models import after, cursor_of
-from game.match import rules as match_rules
+from game.match import codes as match_codes
 from game.match.actor import Match
 from game.player import rules as player_rules
 from game.player import standing
@@ -93,7 +93,7 @@ App = engine.App(
     # Its tables are older than migrations of applications: they stand in the engine's history.
     mappings="persistence.game.mappings:MAPPINGS",
     store_queries="persistence.game.queries:QUERIES",
-    codes={**match_rules.CODES, **player_rules.CODES, **standing.CODES},
+    codes={**match_codes.CODES, **player_rules.CODES, **standing.CODES},
     commands={
         "play": "game.commands.play:register",
         "matches": "game.commands.matches:register",

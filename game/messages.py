@@ -345,7 +345,24 @@ class Ended(msgspec.Struct, tag="ended", array_like=True, frozen=True):
     wall_ms: int
 
 
-MatchEvent = Created | Joined | Left | Countdown | Started | Report | Ended
+class PartyPlace(msgspec.Struct, array_like=True, frozen=True):
+    """A member of a party on the roster; `number` is that of the membership that begins."""
+
+    player: str
+    team: int | None
+    number: int
+
+
+class PartyJoined(msgspec.Struct, tag="party_joined", array_like=True, frozen=True):
+    """A party came, all of it at once. `number` is the party's own, of this coming."""
+
+    time_ms: int
+    party: str
+    number: int
+    members: list[PartyPlace]
+
+
+MatchEvent = Created | Joined | Left | Countdown | Started | Report | Ended | PartyJoined
 
 
 class MatchAssigned(Push, tag="match.assigned", frozen=True):
@@ -391,4 +408,5 @@ EVENTS: tuple[type[msgspec.Struct], ...] = (
     Objective,
     Score,
     Ended,
+    PartyJoined,
 )

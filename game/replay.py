@@ -26,6 +26,7 @@ from game.messages import (
     MatchEvent,
     Medal,
     Objective,
+    PartyJoined,
     PlayerLine,
     Score,
     Started,
@@ -109,6 +110,8 @@ def _words(event: MatchEvent, step: Step) -> str:
             return f"match created by {host}: {options.mode}{where}"
         case Joined(player=player, team=team):
             return f"{player} joined" + (f" team {team}" if team is not None else "")
+        case PartyJoined(party=party, members=members):
+            return f"party {party} joined: {', '.join(_place(place.player, place.team) for place in members)}"
         case Left(player=player, reason=reason):
             return f"{player} {'left' if reason == 'left' else 'lost the connection'}"
         case Countdown(length_ms=length_ms):
@@ -132,6 +135,10 @@ def _words(event: MatchEvent, step: Step) -> str:
         case Ended(reason=reason, winner=winner):
             why = reason.replace("_", " ")
             return f"the match is over ({why})" + (f": {winner} wins" if winner else "")
+
+
+def _place(player: str, team: int | None) -> str:
+    return player if team is None else f"{player} (team {team})"
 
 
 def _score(step: Step) -> str:

@@ -174,10 +174,19 @@ def _from_plain(kind: Any, plain: Any) -> Any:
 
 encode: Final[Callable[[Any], bytes]] = msgspec.msgpack.Encoder(enc_hook=to_plain).encode
 """A state, or a part of one, as msgpack."""
-encode_canonical: Final[Callable[[Any], bytes]] = msgspec.msgpack.Encoder(
-    enc_hook=to_plain, order="deterministic"
-).encode
-"""The same with the keys of every map sorted: for hashes and keyframes."""
+_encode_sorted: Final[Callable[[Any], bytes]] = msgspec.msgpack.Encoder(enc_hook=to_plain, order="deterministic").encode
+_SHORT_MAP: Final = 16
+"""Entries from which on a map needs the long header."""
+
+
+def encode_canonical(state: Any) -> bytes:
+    """The same with the keys of every map sorted, for hashes and keyframes. A field that is absent (`UNSET`) leaves no
+    trace, however many fields the struct has: msgspec gives a struct of 16 fields the long header of a map also where
+    most are absent, so that a state would hash otherwise as soon as its type gains the 16th."""
+    data = _encode_sorted(state)
+    if data[:2] == b"\xde\x00" and data[2] < _SHORT_MAP:
+        return bytes((0x80 | data[2],)) + data[3:]
+    return data
 
 
 def decoder(kind: Any) -> Callable[[bytes], Any]:

@@ -236,7 +236,10 @@ def _sequence(head: str, parts: list[str], tail: str) -> list[str]:
 
 
 def _alias(name: str, names: list[str], doc: str) -> str:
-    return "\n".join(_sequence(f"{name} = ", [" | ".join(names)], "")) + f'\n"""{doc}"""\n'
+    line = f"{name} = {' | '.join(names)}"
+    if len(line) > WIDTH:
+        line = "\n".join([f"{name} = (", f"    {names[0]}", *(f"    | {other}" for other in names[1:]), ")"])
+    return f'{line}\n"""{doc}"""\n'
 
 
 def _table(name: str, type_: str, specs: list[Spec], suffix: str) -> str:

@@ -8,7 +8,20 @@ import msgspec
 
 from game.match import board
 from game.match.state import MatchState
-from game.messages import Assist, Death, Ended, Joined, Kill, Left, MatchEvent, MatchRow, Medal, Objective, Score
+from game.messages import (
+    Assist,
+    Death,
+    Ended,
+    Joined,
+    Kill,
+    Left,
+    MatchEvent,
+    MatchRow,
+    Medal,
+    Objective,
+    PartyJoined,
+    Score,
+)
 from server.actors.app import LocalActors, ReadModel
 from server.actors.context import ActorLog
 from server.errors import BadInput
@@ -145,6 +158,9 @@ def _happening(seq: int, event: MatchEvent) -> Happening | None:
             return Happening(seq, time_ms, "score", scorer or f"team {team}", points=points)
         case Joined(player=player):
             return Happening(seq, time_ms, "joined", player)
+        case PartyJoined(members=members):
+            names = ", ".join(place.player for place in members)
+            return Happening(seq, time_ms, "joined", names, detail="together")
         case Left(player=player, reason=reason):
             return Happening(seq, time_ms, "left", player, detail=reason)
         case Ended(reason=reason, winner=winner):

@@ -15,8 +15,9 @@ from typing import Any, ClassVar
 import msgspec
 from msgspec import UNSET
 
-from game.match import board, rules
+from game.match import admission, board, rules
 from game.match.face import MatchFace
+from game.match.messages import AdmitParty
 from game.match.state import MatchState
 from game.messages import (
     Accepted,
@@ -34,14 +35,16 @@ from game.messages import (
     MatchReport,
     MatchStart,
     MatchTick,
+    PartyJoined,
     Scoreboard,
 )
 from game.player.face import PlayerFace
 from server.actors.actor import Attached, Caller, Fact, FactDone, Stamp, existing, fact, read_only, reminder, remote
 from server.errors import NotFound
 from server.ids import key_of
+from server.wire.messages import Request
 
-Command = MatchCreate | MatchJoin | MatchLeave | MatchStart | MatchReport | MatchEnd
+Command = MatchCreate | MatchJoin | MatchLeave | MatchStart | MatchReport | MatchEnd | AdmitParty
 
 
 class Carried(msgspec.Struct, array_like=True, frozen=True):
@@ -149,9 +152,9 @@ class Match(MatchFace):
         known = self._known(caller, message)
         if known is not None:
             return known
-        events = rules.join(self.state, caller.subject, message.team, self.next_seq)
+        events = admission.join(self.state, caller.subject, message.team, self.next_seq)
         if not events:
-            events = rules.join_again(self.state, caller.subject, self.next_seq)
+            events = admission.join_again(self.state, caller.subject, self.next_seq)
         return self._accept(caller, message, events)
 
     @existing
@@ -159,7 +162,7 @@ class Match(MatchFace):
         known = self._known(caller, message)
         if known is not None:
             return known
-        return self._accept(caller, message, rules.leave(self.state, caller.subject))
+        return self._accept(caller, message, admission.leave(self.state, caller.subject))
 
     @read_only
     async def get(self, caller: Caller, message: MatchGet) -> Scoreboard:
@@ -197,7 +200,20 @@ class Match(MatchFace):
     @existing
     def player_gone(self, player: str, birth: int = 0, number: int = 0, reason: str = "disconnected") -> None:
         """See `MatchFace.player_gone`."""
-        self._emit(rules.gone(self.state, player, birth, number, "left" if reason == "left" else "disconnected"), None)
+        self._emit(
+            admission.gone(self.state, player, birth, number, "left" if reason == "left" else "disconnected"), None
+        )
+
+    @existing
+    async def admit_party(self, caller: Caller, message: AdmitParty) -> Accepted:
+        """See `MatchFace.admit_party`."""
+        known = self._known(caller, message)
+        if known is not None:
+            return known
+        before = admission.party_before(self.state, message)
+        if before is not None:
+            return self._accepted(message, before, before + 1)
+        return self._accept(caller, message, admission.admit_party(self.state, message, self.next_seq))
 
     def countdown_over(self) -> None:
         self._emit(rules.countdown_over(self.state, self.wall_ms()), None)
@@ -269,12 +285,16 @@ class Match(MatchFace):
             answer = rules.answer_to(self.state, before, message.command)
         if answer is None:
             return None
-        return Accepted(message.id, self.key, answer.first_seq, answer.next_seq)
+        return self._accepted(message, answer.first_seq, answer.next_seq)
 
     def _accept(self, caller: Caller, message: Command, events: Sequence[MatchEvent]) -> Accepted:
         first_seq = self.next_seq
         self._emit(events, (_scoped(caller, message), message.command))
-        return Accepted(message.id, self.key, first_seq, self.next_seq)
+        return self._accepted(message, first_seq, self.next_seq)
+
+    def _accepted(self, message: Command, first_seq: int, next_seq: int) -> Accepted:
+        request = message.id if isinstance(message, Request) else 0  # a party asks as one actor asks another
+        return Accepted(request, self.key, first_seq, next_seq)
 
     def _emit(self, events: Sequence[MatchEvent], command: tuple[str, int] | None) -> None:
         """Append `events`, and the end of the match if they bring it."""
@@ -290,6 +310,10 @@ class Match(MatchFace):
         if isinstance(event, Joined):
             self.unsaid[event.player] = None
             self.push(event.player, MatchAssigned(0, self.key))
+        elif isinstance(event, PartyJoined):
+            for place in event.members:
+                self.unsaid[place.player] = None
+                self.push(place.player, MatchAssigned(0, self.key))
         elif isinstance(event, Left):
             self.unsaid[event.player] = None
         elif isinstance(event, Countdown):

@@ -4,8 +4,10 @@ Matches and players call each other. Each imports only the other's face, so that
 the other one. Messages of clients are not here: `game/app.py` routes those to the implementation.
 """
 
+from game.match.messages import AdmitParty
 from game.match.state import MatchState
-from server.actors.actor import LoggedActor, remote
+from game.messages import Accepted
+from server.actors.actor import Caller, LoggedActor, existing, remote
 
 
 class MatchFace(LoggedActor[MatchState]):
@@ -21,6 +23,12 @@ class MatchFace(LoggedActor[MatchState]):
         """Take `player` out, whose membership `number` of the match of that `birth` is over: its sessions are gone and
         it did not come back in time, or it is in another match (`left`). Nothing where it has come back meanwhile. A
         player of an earlier version tells neither number nor birth."""
+        raise NotImplementedError
+
+    @existing
+    async def admit_party(self, caller: Caller, message: AdmitParty) -> Accepted:
+        """Take all of a party in, by one event, or nobody. The same party under the same number gets the same answer.
+        Raises `Rejected` with the code of the rule that refuses one of them, `NotFound`, `OutcomeUnknown`."""
         raise NotImplementedError
 
     @remote

@@ -4,7 +4,7 @@
     after each command: `ending(state, clock) -> Ended | None`
 
 `evolve` is the only way a state changes, live and in replay. A rule raises `Rejected` with one of
-the codes of `CODES`; then nothing happened. How a mode counts:
+the codes of `CODES` (`game/match/codes.py`); then nothing happened. How a mode counts:
 
     slayer      a kill gives the killer and its team a point and the victim a death
     objective   kills and deaths count, points come from `Objective` and `Score` only
@@ -26,7 +26,8 @@ from msgspec import UNSET
 from msgspec.structs import replace
 
 from game.match.answered import Answer, Answered, Answers
-from game.match.state import Line, Lines, MatchState
+from game.match.codes import must_go_on, reject, single_line
+from game.match.state import Line, Lines, MatchState, PartyEntry
 from game.messages import (
     Assist,
     Countdown,
@@ -41,36 +42,14 @@ from game.messages import (
     MatchOptions,
     Medal,
     Objective,
+    PartyJoined,
     Report,
     Score,
     Started,
 )
-from server.errors import OutcomeUnknown, Rejected
+from server.errors import OutcomeUnknown
 from server.eventlog.entry import Record
-from server.texts import escaped, is_line
 
-CODES: Final = {
-    "match_exists": "a match of this name exists",
-    "bad_name": "a name that a new match cannot have",
-    "bad_options": "options that cannot be played",
-    "bad_text": "a text with control or format characters",
-    "not_host": "only the host of the match may do this",
-    "match_ended": "the match is over",
-    "already_started": "the match has left the lobby",
-    "no_players": "nobody has joined",
-    "not_live": "the match is not live",
-    "no_join_in_progress": "the match has started and takes nobody in",
-    "match_full": "the match has no free place",
-    "already_joined": "the player is in the match, on another team",
-    "bad_team": "the match has no such team",
-    "not_in_match": "the player is not in the match",
-    "clock_backwards": "a time below one that was reported before",
-    "unknown_player": "a player that is not on the roster",
-    "not_present": "a player that has left the match",
-    "victim_required": "in this mode a kill needs its victim",
-    "same_player": "killer and victim are the same player",
-    "no_target": "a score is a team's or a player's",
-}
 LATEST: Final = "latest"
 """The word for the newest match where a match is named, in commands. No new match is called so, nor by what
 commands take for an option, or addresses for a step upwards: nobody could name it."""
@@ -78,11 +57,8 @@ MAX_COMMANDS: Final = 64
 """Answers that are remembered of one lineage: at least as many as a session may have in flight."""
 MAX_LINEAGES: Final = 512
 """Lineages that are remembered; past that, the one that was silent for longest is forgotten."""
-
-
-def reject(code: str, detail: str = "") -> Rejected:
-    """The error of a rule; `detail` is appended to the sentence of `code`."""
-    return Rejected(code, f"{CODES[code]}{': ' if detail else ''}{detail}")
+MAX_PARTIES: Final = 256
+"""Parties whose newest coming is remembered; past that, the one that came first is forgotten."""
 
 
 # ---- duplicates -----------------------------------------------------------------------------
@@ -142,59 +118,10 @@ def create(state: MatchState, name: str, host: str, options: MatchOptions, wall_
         raise reject("match_exists")
     if name == LATEST or name.startswith("-") or not name.strip("."):
         raise reject("bad_name", f"{name}: it is no `{LATEST}`, begins with no `-`, and is more than dots")
-    _line(options.map_name)
+    single_line(options.map_name)
     if options.mode != "recorded" and (options.max_players < 1 or options.teams > options.max_players):
         raise reject("bad_options", f"{options.teams} teams, {options.max_players} players")
     return [Created(0, host, options, wall_ms)]
-
-
-def join(state: MatchState, player: str, team: int | None, number: int = 0) -> list[MatchEvent]:
-    """Take `player` in, or back, as member `number`. No event if it is there already, on that team."""
-    options = state.options
-    _open(state)
-    if team is not None and team >= options.teams:
-        raise reject("bad_team", str(team))
-    line = state.players.get(player)
-    if line is not None and line.present:
-        if team not in (None, line.team):
-            raise reject("already_joined")
-        return []
-    if options.mode != "recorded":
-        if line is None and state.phase == "live" and not options.join_in_progress:
-            raise reject("no_join_in_progress")
-        if state.players.present >= options.max_players:
-            raise reject("match_full")
-    if line is not None and line.team is not None:
-        team = line.team
-    elif team is None and options.teams:
-        team = _smallest_team(state)
-    return [Joined(state.time_ms, player, team, number)]
-
-
-def join_again(state: MatchState, player: str, number: int) -> list[MatchEvent]:
-    """Give a player who is there and asks to join again a new membership: what is said late about the one before it
-    must not end this one."""
-    return [Joined(state.time_ms, player, state.players[player].team, number)]
-
-
-def gone(state: MatchState, player: str, birth: int, number: int, reason: str) -> list[MatchEvent]:
-    """End membership `number` of `player` in the match of that `birth` (0: whichever it is); nothing where it has left
-    it, or has another one."""
-    line = state.players.get(player)
-    if state.phase == "ended" or line is None or not line.present or birth not in (0, state.created_wall_ms):
-        return []
-    if number and line.member is not UNSET and line.member > number:
-        return []
-    return leave(state, player, reason)
-
-
-def leave(state: MatchState, player: str, reason: str = "left") -> list[MatchEvent]:
-    """Let `player` go: `reason` is `left` or `disconnected`."""
-    _open(state)
-    line = state.players.get(player)
-    if line is None or not line.present:
-        raise reject("not_in_match")
-    return [Left(state.time_ms, player, reason)]
 
 
 def start(state: MatchState, caller: str, time_ms: int, wall_ms: int) -> list[MatchEvent]:
@@ -282,17 +209,11 @@ def ending(state: MatchState, time_ms: int, wall_ms: int) -> Ended | None:
 # ---- conditions of commands -----------------------------------------------------------------
 
 
-def _open(state: MatchState) -> None:
-    """Raise `Rejected` unless the match goes on."""
-    if state.phase == "ended":
-        raise reject("match_ended", state.end_reason or "")
-
-
 def _host(state: MatchState, caller: str) -> None:
     """Raise `Rejected` unless `caller` hosts the match and it goes on."""
     if caller != state.host:
         raise reject("not_host")
-    _open(state)
+    must_go_on(state)
 
 
 def _begun_by(state: MatchState, time_ms: int, wall_ms: int) -> list[MatchEvent]:
@@ -306,9 +227,9 @@ def _begun_by(state: MatchState, time_ms: int, wall_ms: int) -> list[MatchEvent]
 def _check(state: MatchState, event: Report) -> None:
     """Raise `Rejected` unless `event` fits roster and mode."""
     if isinstance(event, Medal):
-        _line(event.medal)
+        single_line(event.medal)
     elif isinstance(event, Objective):
-        _line(event.name)
+        single_line(event.name)
     if isinstance(event, Score):
         if (event.team is None) == (event.player is None):
             raise reject("no_target", "exactly one of the two")
@@ -326,12 +247,6 @@ def _check(state: MatchState, event: Report) -> None:
         _playing(state, event.victim)
 
 
-def _line(text: str) -> None:
-    """Raise `Rejected` for a text that a terminal or a page would obey."""
-    if not is_line(text):
-        raise reject("bad_text", escaped(text))
-
-
 def _playing(state: MatchState, player: str) -> None:
     """Raise `Rejected` unless `player` is in the match now."""
     line = state.players.get(player)
@@ -339,12 +254,6 @@ def _playing(state: MatchState, player: str) -> None:
         raise reject("unknown_player", player)
     if not line.present:
         raise reject("not_present", player)
-
-
-def _smallest_team(state: MatchState) -> int:
-    """The team with the fewest players present; the lowest number of several."""
-    sizes = [state.players.team_sizes.get(team, 0) for team in range(state.options.teams)]
-    return sizes.index(min(sizes))
 
 
 def _reached(state: MatchState, score: int) -> bool:
@@ -429,6 +338,18 @@ def _joined(state: MatchState, event: Joined) -> Changes:
     member = event.number or UNSET
     line = replace(state.players.get(event.player, _ABSENT), present=True, team=event.team, member=member)
     return {"players": state.players.set(event.player, line)}
+
+
+def _party_joined(state: MatchState, event: PartyJoined) -> Changes:
+    players = state.players
+    for place in event.members:
+        line = replace(players.get(place.player, _ABSENT), present=True, team=place.team, member=place.number)
+        players = players.set(place.player, line)
+    parties = {} if state.parties is UNSET else {**state.parties}
+    parties[event.party] = PartyEntry(event.number, event.members[0].number)
+    if len(parties) > MAX_PARTIES:
+        del parties[min(parties, key=lambda party: parties[party].first_seq)]
+    return {"players": players, "parties": parties}
 
 
 def _left(state: MatchState, event: Left) -> Changes:
@@ -521,6 +442,7 @@ _EVOLVE: Final[dict[type, Callable[[MatchState, Any], Changes]]] = {
     Medal: _decorated,
     Objective: _objective,
     Score: _scored,
+    PartyJoined: _party_joined,
 }
 
 

@@ -79,13 +79,21 @@ class Lines(Map[str, Line]):
 _NOBODY = Line(present=False)
 
 
+class PartyEntry(msgspec.Struct, array_like=True, frozen=True):
+    """The newest coming of a party: the party's own number of it, and the event that it was."""
+
+    number: int
+    first_seq: int
+
+
 class MatchState(msgspec.Struct, frozen=True):
     """The whole of a match. `host` is empty until the match is created. `time_ms` is the match clock of the newest
     event; `countdown_from_ms` and `live_from_ms` are on the same clock, None before that phase.
     Wall times are ms since 1970, 0 for not yet. `team_scores` has one number a team.
     `answered` is keyed by the caller and its lineage, `subject/lineage`. `countdown_wall_ms`: the wall time at which
     the countdown under way began, absent in any other phase and in logs of earlier versions; absent, it is not
-    encoded, so that states which have none hash as they always did."""
+    encoded, so that states which have none hash as they always did. So is every field after it: `parties` are those
+    that came together, by name."""
 
     host: str = ""
     options: MatchOptions = MatchOptions()
@@ -102,3 +110,4 @@ class MatchState(msgspec.Struct, frozen=True):
     players: Lines = Lines()
     answered: Answered = Answered()
     countdown_wall_ms: int | UnsetType = UNSET
+    parties: dict[str, PartyEntry] | UnsetType = UNSET

@@ -17,8 +17,9 @@ from hypothesis.stateful import (
 )
 from msgspec.structs import replace
 
-from game.match import rules
+from game.match import admission, rules
 from game.match.answered import Answer, Answered, Answers
+from game.match.messages import AdmitParty
 from game.match.state import MatchState
 from game.messages import Assist, Death, Kill, MatchEvent, MatchOptions, Medal, Objective, Report, Score
 from game.replay import final_state, verify
@@ -106,11 +107,19 @@ class MatchMachine(RuleBasedStateMachine):
 
     @rule(player=players, team=st.one_of(st.none(), st.integers(0, 3)))
     def join(self, player: str, team: int | None) -> None:
-        self.command(f"{player}/x", self.new_command(), lambda: rules.join(self.played.state, player, team))
+        self.command(f"{player}/x", self.new_command(), lambda: admission.join(self.played.state, player, team))
+
+    @rule(
+        members=st.lists(players, min_size=1, max_size=4), number=st.integers(1, 3), team=st.sampled_from([None, 0, 1])
+    )
+    def admit_party(self, members: list[str], number: int, team: int | None) -> None:
+        state, command = self.played.state, self.new_command()
+        message = AdmitParty("red", number, members, "l", command, team)
+        self.command("ann/p", command, lambda: admission.admit_party(state, message, self.played.next_seq))
 
     @rule(player=players, reason=st.sampled_from(["left", "disconnected"]))
     def leave(self, player: str, reason: str) -> None:
-        self.command(f"{player}/x", self.new_command(), lambda: rules.leave(self.played.state, player, reason))
+        self.command(f"{player}/x", self.new_command(), lambda: admission.leave(self.played.state, player, reason))
 
     @rule(caller=st.sampled_from(["host", "host", "ann"]))
     def start(self, caller: str) -> None:

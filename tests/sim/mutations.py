@@ -819,7 +819,7 @@ MUTANTS: Final = (
         "a delayed leave takes out who has come back",
         11,
         "rosters",
-        (("game.match.rules:gone", "line.member > number", "False"),),
+        (("game.match.admission:gone", "line.member > number", "False"),),
     ),
     Mutant(
         "a place that was left is entered again",

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from game.match import rules
+from game.match import admission, rules
 from game.match.state import MatchState
 from game.messages import Death, Kill, MatchEvent, MatchOptions, Medal, Objective, Report
 from server.eventlog import segment
@@ -51,7 +51,7 @@ class Played:
 
     def join(self, *players: str, team: int | None = None) -> "Played":
         for player in players:
-            self.emit(rules.join(self.state, player, team))
+            self.emit(admission.join(self.state, player, team))
         return self
 
     def start(self, time_ms: int = 0) -> "Played":

@@ -2,19 +2,15 @@
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from itertools import count
 from typing import Any
 
 import pytest
 
 from game.app import App
-from game.match import rules
+from game.match import codes, rules
 from game.match.actor import Match
 from game.match.face import MatchFace
 from game.messages import (
-    Accepted,
     Kill,
     MatchAssigned,
     MatchCreate,
@@ -22,7 +18,6 @@ from game.messages import (
     MatchGet,
     MatchJoin,
     MatchLeave,
-    MatchList,
     MatchOptions,
     MatchReport,
     MatchStart,
@@ -37,59 +32,15 @@ from game.messages import (
 from game.player.actor import Player
 from game.player.face import PlayerFace
 from game.replay import MATCH, verify
-from server.actors.actor import Actor, Caller
+from server.actors.actor import Actor
 from server.actors.app import QueryRoute
 from server.errors import NotFound, Rejected, Unavailable
 from server.ids import actor_id
 from tests.support.engine import TestSystem, cluster
+from tests.support.game import FAST, HOST, MATCH_LIST, Client, player, running, session
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.virtual_time
-
-HOST = Caller("host", "host", "h1")
-MATCH_LIST = MatchList(1)
-FAST: dict[str, Any] = {"store": {"group_commit_s": 0.001, "flush_interval_s": 0.02}}
-
-
-@asynccontextmanager
-async def running() -> AsyncIterator[TestSystem]:
-    """One host with the game, storing as it goes."""
-    async with cluster(app=App, **FAST) as world:
-        system = world.systems["node-1"]
-        system.supervisor.spawn(system.write_behind.run(), "write-behind")
-        yield system
-
-
-def player(name: str, session: str = "s1") -> Caller:
-    return Caller("player", name, session)
-
-
-_lineages = count()
-
-
-class Client:
-    """Sends messages to actors as the session layer does, by the app's routes."""
-
-    def __init__(self, system: TestSystem, caller: Caller) -> None:
-        self.system, self.caller, self.commands = system, caller, 0
-        self.lineage = f"line-{next(_lineages)}"
-
-    async def send(self, message: Any) -> Any:
-        route = App.routes[type(message)]
-        assert not isinstance(route, QueryRoute)
-        identity = actor_id(route.actor.kind, route.key(self.caller, message))
-        return await self.system.ask(identity, route.method.__name__, (self.caller, message))
-
-    async def command(self, cls: Any, match: str, *rest: Any) -> Accepted:
-        self.commands += 1
-        answer = await self.send(cls(1, self.lineage, self.commands, match, *rest))
-        assert isinstance(answer, Accepted)
-        return answer
-
-
-async def session(system: TestSystem, name: str, opened: bool = True) -> None:
-    method, args = ("connected", ()) if opened else ("disconnected", ("closed",))
-    await system.ask(actor_id("player", name), method, (player(name), *args))
 
 
 async def presence(system: TestSystem, name: str, by: str = "watcher") -> Any:
@@ -447,7 +398,7 @@ async def test_a_command_that_an_earlier_version_has_logged_is_known(monkeypatch
 
 def test_every_request_has_a_route_and_every_rule_a_sentence() -> None:
     assert set(App.routes) == set(App.requests)
-    assert all(rules.CODES.values())
+    assert all(codes.CODES.values())
 
 
 # ---- moves -------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from game import replay
-from game.match import board, rules
+from game.match import admission, board, codes, rules
 from game.match.state import MatchState
 from game.messages import (
     Assist,
@@ -34,7 +34,7 @@ from tests.support.matches import Played, as_report, counted, read_recorded, rec
 def code_of(call: Any, *args: Any, **more: Any) -> str:
     with pytest.raises(Rejected) as caught:
         call(*args, **more)
-    assert caught.value.code in rules.CODES
+    assert caught.value.code in codes.CODES
     return caught.value.code
 
 
@@ -99,8 +99,8 @@ def test_options_that_cannot_be_played(options: dict[str, int]) -> None:
 def test_players_fill_the_smallest_team() -> None:
     played = Played().create().join("a", "b", "c").join("d", team=1)
     assert {player: line.team for player, line in played.state.players.items()} == {"a": 0, "b": 1, "c": 0, "d": 1}
-    played.emit(rules.leave(played.state, "a"))
-    played.emit(rules.leave(played.state, "c"))
+    played.emit(admission.leave(played.state, "a"))
+    played.emit(admission.leave(played.state, "c"))
     assert played.join("e").state.players["e"].team == 0
 
 
@@ -112,8 +112,8 @@ def test_without_teams_nobody_has_one() -> None:
 
 def test_joining_twice() -> None:
     played = Played().create().join("a")
-    assert rules.join(played.state, "a", None) == []
-    assert rules.join(played.state, "a", 0) == []
+    assert admission.join(played.state, "a", None) == []
+    assert admission.join(played.state, "a", 0) == []
     assert code_of(played.join, "a", team=1) == "already_joined"
     assert code_of(played.join, "b", team=2) == "bad_team"
 
@@ -121,7 +121,7 @@ def test_joining_twice() -> None:
 def test_a_full_match_counts_those_present() -> None:
     played = Played().create(max_players=2).join("a", "b")
     assert code_of(played.join, "c") == "match_full"
-    played.emit(rules.leave(played.state, "a"))
+    played.emit(admission.leave(played.state, "a"))
     played.join("c")
     assert code_of(played.join, "a") == "match_full"
 
@@ -129,7 +129,7 @@ def test_a_full_match_counts_those_present() -> None:
 def test_join_in_progress_and_coming_back() -> None:
     played = Played().live(2, join_in_progress=False)
     assert code_of(played.join, "late") == "no_join_in_progress"
-    played.emit(rules.leave(played.state, "p1", "disconnected"))
+    played.emit(admission.leave(played.state, "p1", "disconnected"))
     assert not played.state.players["p1"].present
     played.report(Death(1000, "p0"))
     played.join("p1", team=0)
@@ -140,10 +140,10 @@ def test_join_in_progress_and_coming_back() -> None:
 
 def test_leaving_needs_to_be_there() -> None:
     played = Played().create().join("a")
-    assert code_of(rules.leave, played.state, "b") == "not_in_match"
-    played.emit(rules.leave(played.state, "a"))
+    assert code_of(admission.leave, played.state, "b") == "not_in_match"
+    played.emit(admission.leave(played.state, "a"))
     assert isinstance(played.records[-1].event, Left) and played.records[-1].event.reason == "left"
-    assert code_of(rules.leave, played.state, "a") == "not_in_match"
+    assert code_of(admission.leave, played.state, "a") == "not_in_match"
 
 
 # ---- start ------------------------------------------------------------------------------------
@@ -185,7 +185,7 @@ def test_the_servers_timer_ends_the_countdown_without_moving_the_clock() -> None
 
 def test_everybody_leaving_before_the_start_abandons_it() -> None:
     played = Played().create().join("a").start()
-    played.emit(rules.leave(played.state, "a"))
+    played.emit(admission.leave(played.state, "a"))
     assert (played.state.phase, played.state.end_reason) == ("ended", "abandoned")
 
 
@@ -241,7 +241,7 @@ def test_in_slayer_an_objective_is_worth_nothing() -> None:
 def test_a_host_cannot_report_impossible_events(event: Any, code: str) -> None:
     played = Played().live()
     played.report(Death(5, "p3"))
-    played.emit(rules.leave(played.state, "p3"))
+    played.emit(admission.leave(played.state, "p3"))
     before = played.state
     assert code_of(played.report, Medal(5, "p0", "Fine"), event) == code
     assert played.state is before, "all or nothing"
@@ -254,7 +254,7 @@ def test_reports_need_the_host_and_a_live_match() -> None:
     played.start().tick(3000).end(4000)
     assert code_of(played.report, Death(5000, "p0")) == "match_ended"
     assert code_of(played.join, "p2") == "match_ended"
-    assert code_of(rules.leave, played.state, "p0") == "match_ended"
+    assert code_of(admission.leave, played.state, "p0") == "match_ended"
     assert code_of(played.tick, 6000) == "match_ended"
     assert code_of(played.end, 6000) == "match_ended"
 
@@ -301,7 +301,7 @@ def test_without_teams_a_player_wins() -> None:
 def test_everybody_leaving_abandons_a_live_match() -> None:
     played = Played().live(2).report(Kill(5, "p0", "p1"))
     for player in ("p0", "p1"):
-        played.emit(rules.leave(played.state, player, "disconnected"))
+        played.emit(admission.leave(played.state, player, "disconnected"))
     assert (played.state.end_reason, played.state.winner) == ("abandoned", None)
 
 
@@ -328,7 +328,7 @@ def test_recorded_takes_what_it_is_given() -> None:
     assert played.join("late", "b").state.players["late"].deaths == 1
     assert code_of(played.report, Kill(5, "a")) == "clock_backwards"
     for player in ("a", "late", "b"):
-        played.emit(rules.leave(played.state, player))
+        played.emit(admission.leave(played.state, player))
     assert played.state.phase == "live"
     assert played.end().state.winner is None
 

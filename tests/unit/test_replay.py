@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from game import replay
-from game.match import rules
+from game.match import admission
 from game.match.state import MatchState
 from game.messages import Death, Kill, Medal, Objective, Score
 from server import states
@@ -162,7 +162,7 @@ def test_the_feed_reads_like_the_game() -> None:
     played.report(Kill(61_001, "ann", "bob"))
     played.emit([Medal(61_001, "ann", "Sn\x9b2Jipe"), Death(62_000, "bob")])  # logged by an earlier version
     played.report(Objective(63_000, "ann", "flag"), Score(64_000, -1, team=1))
-    played.emit(rules.leave(played.state, "bob", "disconnected"))
+    played.emit(admission.leave(played.state, "bob", "disconnected"))
     played.join("bob").report(Kill(65_000, "ann", "bob"))
     assert [replay.feed_line(step) for step in replay.steps(played.stored())] == [
         "00:00.000  match created by host: slayer on Recharge",

@@ -7,6 +7,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import UNSET, UnsetType
 
 from server import states
 from server.states import Map
@@ -121,3 +122,14 @@ def test_the_bytes_are_those_of_a_dict() -> None:
 def test_other_objects_have_no_place_in_a_state() -> None:
     with pytest.raises(NotImplementedError, match="objects of type object"):
         states.encode(object())
+
+
+def test_a_state_hashes_the_same_when_its_type_gains_a_field_that_is_absent() -> None:
+    """Also the 16th, from which on msgspec makes the header longer."""
+    fields = [(f"field_{n}", int, n) for n in range(20)]
+    absent = [(f"more_{n}", int | UnsetType, UNSET) for n in range(20)]
+    for known in range(20):
+        plain = msgspec.defstruct("Some", fields[:known])()
+        more = msgspec.defstruct("Some", fields[:known] + absent)()
+        assert states.encode_canonical(more) == states.encode_canonical(plain)
+        assert msgspec.msgpack.decode(states.encode_canonical(more), type=type(more)) == more

@@ -395,7 +395,62 @@ class Ended(Event):
         return cls(time_ms=wire[1], reason=wire[2], winner=wire[3], wall_ms=wire[4])
 
 
-StreamEvent = Kill | Death | Assist | Medal | Objective | Score | Created | Joined | Left | Countdown | Started | Ended
+@dataclass(frozen=True, slots=True)
+class PartyPlace:
+    """A member of a party on the roster; `number` is that of the membership that begins."""
+
+    player: str
+    team: int | None
+    number: int
+
+    def to_wire(self) -> list[Any]:
+        return [self.player, self.team, self.number]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "PartyPlace":
+        check_length(wire, 3, "PartyPlace")
+        return cls(player=wire[0], team=wire[1], number=wire[2])
+
+
+@dataclass(frozen=True, slots=True)
+class PartyJoined(Event):
+    """A party came, all of it at once. `number` is the party's own, of this coming."""
+
+    TYPE: ClassVar[str] = "party_joined"
+    time_ms: int
+    party: str
+    number: int
+    members: list[PartyPlace]
+
+    def to_wire(self) -> list[Any]:
+        return ["party_joined", self.time_ms, self.party, self.number, [each.to_wire() for each in self.members]]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "PartyJoined":
+        check_length(wire, 5, "party_joined")
+        return cls(
+            time_ms=wire[1],
+            party=wire[2],
+            number=wire[3],
+            members=[PartyPlace.from_wire(each) for each in wire[4]],
+        )
+
+
+StreamEvent = (
+    Kill
+    | Death
+    | Assist
+    | Medal
+    | Objective
+    | Score
+    | Created
+    | Joined
+    | Left
+    | Countdown
+    | Started
+    | Ended
+    | PartyJoined
+)
 """The events of a stream."""
 
 
@@ -412,6 +467,7 @@ _EVENTS: dict[str, Callable[[Sequence[Any]], Event]] = {
     "countdown": Countdown.from_wire,
     "started": Started.from_wire,
     "ended": Ended.from_wire,
+    "party_joined": PartyJoined.from_wire,
 }
 
 

@@ -28,6 +28,7 @@ from server.activations.turns import NEVER, QueuedCall, Turns
 from server.actors.actor import Actor
 from server.actors.facts import tells_facts
 from server.actors.latest import LatestSource
+from server.actors.pictures import Pictures, Showing
 from server.errors import DeadlineExceeded, Fenced, GarrisonError, Moved, NotFound, Retryable
 from server.ids import ActorId, NodeId, key_of
 from server.runtime.phases import PhaseTable
@@ -54,7 +55,7 @@ class Activation(Turns):
 
     __slots__ = (
         "_reminding", "_timers", "_until_stored", "all_told", "facts", "had_timers", "key", "phase", "pins", "retiring",
-        "tells_facts", "turn_count_at_last_sweep",
+        "shown", "tells_facts", "turn_count_at_last_sweep",
     )  # fmt: skip
 
     def __init__(
@@ -79,6 +80,9 @@ class Activation(Turns):
         """Its open facts, once it has had some."""
         self.all_told = False
         """True where no fact of it is open: by its row when it was loaded, and as the telling has seen since."""
+
+        self.shown: Showing | None = None
+        """How it shows itself to those who watch it, if it does."""
 
     def _enter(self, phase: Phase) -> None:
         """Change the phase, and the flags beside it that the hot path reads. Raises `IllegalTransition`."""
@@ -139,6 +143,26 @@ class Activation(Turns):
         order, watchers = source.publish(self._node.clock.now())
         if watchers:
             self._node.outlet.publish_latest(watchers, self.id, order, key, value)
+
+    def show(self, pictures: Pictures | None, relations: int) -> None:
+        """See `Actor.show`."""
+        self.outputs.append(partial(self._show, pictures, relations))
+
+    def _show(self, pictures: Pictures | None, relations: int) -> None:
+        """Show it, unless it looks so already: only what is visible is counted."""
+        before = self.shown
+        if before is not None and (before.pictures, before.relations) == (pictures, relations):
+            return
+        if self.dropped or (before is None and pictures is None):
+            return
+        self.shown = Showing(before.n + 1 if before is not None else 1, pictures, relations)
+        self._node.outlet.show(self.id, self.epoch, self.shown)
+
+    def show_again(self, shown: Showing | None) -> None:
+        """Go on to show what it showed on the node that it has come from."""
+        self.shown = shown
+        if shown is not None and shown.pictures is not None:
+            self._node.outlet.show(self.id, self.epoch, shown)
 
     def ask(self, identity: ActorId, name: str, args: tuple[Any, ...]) -> Coroutine[Any, Any, Any]:
         """The answer of another actor, as part of the turn under way. Errors: see `Dispatcher.ask`."""
@@ -418,8 +442,11 @@ class Activation(Turns):
         Idempotent."""
         if self.dropped:
             return
+        moved = self.frozen
         self._enter("dropped")
         self._why = error
+        if self.shown is not None:
+            self._node.outlet.hide(self.id, self.epoch, moved)
         if self._turn is not None and self._turn is not asyncio.current_task():
             self._turn.cancel()
         self.had_timers = bool(self._timers)

@@ -25,6 +25,7 @@ from server.activations.observed import new_activation
 from server.activations.ports import ActivationNode
 from server.actors.actor import Actor, LoggedActor
 from server.actors.app import App
+from server.actors.pictures import Showing
 from server.errors import BadInput, GarrisonError, Internal
 from server.ids import ActorId, Epoch, Incarnation, kind_of
 from server.wire.codec import UNDECODABLE
@@ -94,7 +95,8 @@ class Over(msgspec.Struct, array_like=True, frozen=True, tag=5):
 class Parcel(msgspec.Struct, array_like=True, frozen=True):
     """An activation on its way. `state` and `carried` are msgpack, arguments are msgpack arrays; `timers` have
     the seconds that are left, `due` are those whose turn was waiting. `reminders`: see
-    `Activation.pending_reminders`. `all_told`: a logged actor that has no open fact, whatever its state says."""
+    `Activation.pending_reminders`. `all_told`: a logged actor that has no open fact, whatever its state says. `shown`:
+    see `Activation.shown`."""
 
     id: ActorId
     epoch: Annotated[int, Meta(ge=0)]
@@ -107,6 +109,7 @@ class Parcel(msgspec.Struct, array_like=True, frozen=True):
     reminders: dict[Name, int | None]
     log: LogParts | None = None
     all_told: bool = False
+    shown: Showing | None = None
 
 
 class Arrival(msgspec.Struct):
@@ -118,6 +121,7 @@ class Arrival(msgspec.Struct):
     due: list[tuple[str, tuple[Any, ...]]]
     carried: Any
     reminders: dict[str, int | None]
+    shown: Showing | None = None
 
     @property
     def is_lively(self) -> bool:
@@ -179,6 +183,7 @@ def pack(activation: Activation, epoch: Epoch, max_bytes: int) -> bytes | None:
             activation.pending_reminders(),
             log_parts,
             activation.has_told_all,
+            activation.shown,
         )
         data = encode(parcel)
     except GarrisonError:
@@ -211,7 +216,7 @@ def unpack(app: App, node: ActivationNode, data: bytes) -> Arrival:
         due = [(name, method(name).decode_args(args)) for name, args in parcel.due]
     except GarrisonError as error:
         raise BadInput(f"parcel of {parcel.id}: {error.message}") from None
-    return Arrival(activation, parcel.retiring, timers, due, carried, parcel.reminders)
+    return Arrival(activation, parcel.retiring, timers, due, carried, parcel.reminders, parcel.shown)
 
 
 def _decoders_of(cls: type[Actor[Any]]) -> tuple[Decode, Decode]:

@@ -30,6 +30,7 @@ import msgspec
 
 from server.actors.context import Attached, Context, EventBatch
 from server.actors.facts import Fact, FactDone, Stamp, fact, no_facts
+from server.actors.pictures import Pictures, check_shown
 from server.actors.reminders import reminder
 from server.errors import Forbidden, Internal
 from server.eventlog.entry import Entry, Record
@@ -218,6 +219,14 @@ class Actor(Generic[S]):
         """Send `message` to the sessions of player `subject`, wherever they are, after this turn."""
         self.context.push(subject, message)
 
+    def show(self, pictures: Pictures | None, relations: int = 0) -> None:
+        """Look so, from after this turn on, to all who watch the player that this actor is: only the actor that
+        sessions are bound to shows itself. None: nobody is here. `relations`: the number of the player's newest list
+        of relations that this actor has heard of. The same as before costs nothing. It goes along where the actor
+        moves, and ends with the activation. Raises `Internal` for a picture over its bound."""
+        check_shown(pictures, relations)
+        self.context.show(pictures, relations)
+
     def end_sessions(self, subject: str, reason: str, code: int = CloseCode.DISMISSED) -> None:
         """End every session of player `subject` after this turn, wherever it is. Its clients are closed with `code`
         (`CloseCode.DISMISSED`, or one of the application's own: 4100 to 4999) and `reason`, and do not come
@@ -359,6 +368,7 @@ __all__ = [
     "Fact",
     "FactDone",
     "LoggedActor",
+    "Pictures",
     "Record",
     "Stamp",
     "existing",

@@ -9,6 +9,7 @@ import msgspec
 from server.actors.actor import Actor, Caller, Role
 from server.actors.facts import check_facts
 from server.actors.methods import check_remote
+from server.actors.presence import PresenceKind, check_presence
 from server.actors.reminders import check_reminders
 from server.actors.session_actor import check_session_actor
 from server.errors import BadSetting
@@ -139,6 +140,8 @@ class App(msgspec.Struct, frozen=True):
 
     `shared_s` gives for read models the seconds for which an answer is given again to whoever asks the same.
 
+    `presence` says how players are shown to those who watch them (`server/actors/presence.py`); None: nobody is.
+
     `codes` gives for each code of a `Rejected` that its rules raise the meaning, for docs/protocol.json."""
 
     name: str
@@ -158,6 +161,7 @@ class App(msgspec.Struct, frozen=True):
     commands: Mapping[str, str] = {}
     codes: Mapping[str, str] = {}
     shared_s: Mapping[str, float] = {}
+    presence: PresenceKind | None = None
 
     def __post_init__(self) -> None:
         """Raises `BadSetting` for an actor with reminders whose state cannot remember them, for one that lives on
@@ -177,6 +181,8 @@ class App(msgspec.Struct, frozen=True):
                 check_remote(route.actor, route.method.__name__)
         if self.session_actor is not None:
             check_session_actor(self.session_actor)
+        if self.presence is not None:
+            check_presence(self.presence)
 
     def actor(self, kind: str) -> type[Actor[Any]] | None:
         """The actor class of `kind`."""

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from server.actors.pictures import Pictures
 from server.ids import ActorId, NodeAddress, NodeId
 from server.wire.messages import Push
 
@@ -132,6 +133,10 @@ class Context(Protocol):
 
     def publish_latest(self, source: Any, key: str, value: bytes | None) -> None:
         """Send a difference of `source`, a `server.actors.latest.LatestSource`, to all who watch, after this turn."""
+        ...
+
+    def show(self, pictures: Pictures | None, relations: int) -> None:
+        """See `Actor.show`."""
         ...
 
     def ask(self, identity: ActorId, name: str, args: tuple[Any, ...]) -> Coroutine[Any, Any, Any]:

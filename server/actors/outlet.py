@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
+from server.actors.pictures import Showing
 from server.ids import ActorId, NodeAddress
 from server.wire.messages import Push
 
@@ -26,4 +27,13 @@ class Outlet(Protocol):
 
     def publish(self, watchers: Sequence[NodeAddress], topic: ActorId, first_seq: int, events: Sequence[bytes]) -> None:
         """Send durable events (msgpack) of stream `topic` to the nodes whose sessions watch it."""
+        ...
+
+    def show(self, identity: ActorId, epoch: int, shown: Showing) -> None:
+        """Let the actor look so to all who watch it; a later word of order `(epoch, n)` is the newer one. Raises
+        `Internal` for an actor that no sessions are bound to."""
+        ...
+
+    def hide(self, identity: ActorId, epoch: int, moved: bool) -> None:
+        """Note that the activation with `epoch`, which showed itself, has ended here; `moved`: it lives elsewhere."""
         ...

@@ -209,6 +209,7 @@ class Catalog:
         """Run `activated`, then give the activation what it had on the other node."""
         activation = arrival.activation
         cls = type(activation.actor)
+        activation.show_again(arrival.shown)
         activation.hook(cls.activated)
         activation.replace_timers(arrival.timers)
         activation.adopt_reminders(arrival.reminders)

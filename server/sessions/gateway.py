@@ -10,6 +10,7 @@ from typing import Any, Final, Union, cast
 
 import msgspec
 
+from server.presence.ports import NodePresence
 from server.sessions.arrivals import SessionArrivals
 from server.sessions.binding import SessionActors
 from server.sessions.broadcast import Broadcast
@@ -56,7 +57,8 @@ _STOP_BATCH: Final = 100
 
 class Gateway:
     """See the module's head. `token_rules`: conditions of a good client token. Make it before the
-    transport starts; `outlet` is the node's `Outlet`, `accept` is for listeners."""
+    transport starts; `outlet` is the node's `Outlet`, `accept` is for listeners. `presence`: the node's presence
+    engine, None where the application shows nobody."""
 
     def __init__(
         self,
@@ -65,8 +67,10 @@ class Gateway:
         settings: Settings,
         token_rules: TokenRules,
         limits: Limits | None = None,
+        presence: NodePresence | None = None,
     ) -> None:
         limits = limits or Limits()
+        self.presence = presence
         self._system, self._supervisor, self._limits = system, drivers.supervisor, limits
         self.metrics = drivers.metrics
         self.settings = settings.gateway
@@ -120,7 +124,9 @@ class Gateway:
             system, drivers.transport, drivers.supervisor, drivers.rng, ticks, self.table, self.mover, departures,
             self.greeter, self.settings.resume_window_s,
         )  # fmt: skip
-        self.outlet = GatewayOutlet(system, drivers.transport, self.streams, self.latest, self.pushes, dismissals)
+        self.outlet = GatewayOutlet(
+            system, drivers.transport, self.streams, self.latest, self.pushes, dismissals, presence
+        )
 
     def start(self) -> None:
         """Begin to keep time for sessions and streams."""

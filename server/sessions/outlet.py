@@ -4,7 +4,9 @@ import asyncio
 from collections.abc import Sequence
 
 from server.actors.latest import Order
+from server.actors.pictures import Showing
 from server.ids import ActorId, NodeAddress
+from server.presence.ports import ShownHere
 from server.sessions.dismissals import Dismissals
 from server.sessions.latest import LatestTopics
 from server.sessions.ports import NodeView
@@ -26,9 +28,10 @@ class GatewayOutlet:
         latest: LatestTopics,
         pushes: Pushes,
         dismissals: Dismissals,
+        shown_here: ShownHere | None = None,
     ) -> None:
         self._node, self._transport, self._streams, self._pushes = node, transport, streams, pushes
-        self._latest, self._dismissals = latest, dismissals
+        self._latest, self._dismissals, self._shown_here = latest, dismissals, shown_here
         transport.serve(Service.STREAM, self._serve)
 
     def push(self, subject: str, message: Push) -> None:
@@ -62,6 +65,16 @@ class GatewayOutlet:
                 if payload is None:
                     payload = encode(LatestTo(topic, *order, key, value))
                 self._transport.send(node, Service.STREAM, payload)
+
+    def show(self, identity: ActorId, epoch: int, shown: Showing) -> None:
+        """See `server.actors.outlet.Outlet.show`."""
+        if self._shown_here is not None:
+            self._shown_here.show(identity, epoch, shown)
+
+    def hide(self, identity: ActorId, epoch: int, moved: bool) -> None:
+        """See `server.actors.outlet.Outlet.hide`."""
+        if self._shown_here is not None:
+            self._shown_here.hide(identity, epoch, moved)
 
     def _serve(self, sender: NodeAddress, payload: bytes) -> None:
         frame = decode(payload)

@@ -57,6 +57,7 @@ def meaning(service: int, message: Any) -> Any:
     told = shelf.plain(message)
     if service == MIGRATE and isinstance(message, faces.parcels.Ship):
         parcels = [shelf.plain(faces.decode_parcel(parcel)) for parcel in message.parcels]
+        assert all(parcel.pop() is None for parcel in parcels)  # `shown`, since
         assert all(parcel.pop() is False for parcel in parcels)  # `all_told`, since
         told.append(parcels)
     if isinstance(message, faces.transfer_frames.Shipment):

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from server.actors.actor import Actor
 from server.actors.app import App
 from server.actors.facts import open_facts_of
+from server.actors.pictures import Showing
 from server.catalog.services import Services
 from server.catalog.system import ActorSystem
 from server.cluster.view import Member, View
@@ -36,6 +37,7 @@ class Published:
         self.pushes: list[tuple[str, Push]] = []
         self.latest: list[tuple[list[NodeAddress], ActorId, tuple[int, int], str, bytes | None]] = []
         self.ends: list[tuple[str, int, str]] = []
+        self.shown: list[tuple[ActorId, int, Showing | bool]] = []
         self.events: list[tuple[list[NodeAddress], ActorId, int, list[bytes]]] = []
 
     def push(self, subject: str, message: Push) -> None:
@@ -45,6 +47,12 @@ class Published:
         self, watchers: Sequence[NodeAddress], topic: ActorId, order: tuple[int, int], key: str, value: bytes | None
     ) -> None:
         self.latest.append((list(watchers), topic, order, key, value))
+
+    def show(self, identity: ActorId, epoch: int, shown: Showing) -> None:
+        self.shown.append((identity, epoch, shown))
+
+    def hide(self, identity: ActorId, epoch: int, moved: bool) -> None:
+        self.shown.append((identity, epoch, moved))
 
     def end_sessions(self, subject: str, code: int, reason: str) -> None:
         self.ends.append((subject, code, reason))

@@ -38,6 +38,10 @@ class NoOutlet:
 
     def end_sessions(self, *_: Any) -> None: ...
 
+    def show(self, *_: Any) -> None: ...
+
+    def hide(self, *_: Any) -> None: ...
+
 
 @asynccontextmanager
 async def memory_system(app: App, name: str = "node-1", *, encrypted: bool = False) -> AsyncIterator[ActorSystem]:

@@ -9,19 +9,13 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from game import places
+from game import places, saved_commands
 from game.match.state import Line
 from game.messages import ChosenStatus, Presence, Profile, ProfileSet
 from game.places import Membership, Places
-from game.player.state import PlayerState, SavedCommand, SavedCommands, SettledMatch
-from server.errors import OutcomeUnknown, Rejected, Unavailable
+from game.player.state import PlayerState, SettledMatch
+from server.errors import Rejected, Unavailable
 
-MAX_COMMANDS: Final = 16
-"""Profile commands that are remembered of one lineage."""
-MAX_LINEAGES: Final = 8
-"""Lineages whose answers are remembered; past that, those of the one whose last change is oldest are forgotten."""
-MAX_FORGOTTEN: Final = 56
-"""Lineages of which is only remembered how far they had come, so that an old command is told from a new one."""
 MAX_SETTLED: Final = 64
 CODES: Final = {"bad_status": "not a status that a player can choose"}
 CHOSEN: Final[dict[str, ChosenStatus]] = {
@@ -94,15 +88,7 @@ def view(state: PlayerState, player: str, request_id: int, activity: str, own: b
 def answer_to(state: PlayerState, lineage: str, command: int) -> int | None:
     """The version that `command` of `lineage` made; None if it is new. Raises `OutcomeUnknown`
     where that is no longer known."""
-    saved = state.answered.get(lineage)
-    if saved is None:
-        return None
-    for answer in saved.recent:
-        if answer.command == command:
-            return answer.version
-    if command <= saved.floor:
-        raise OutcomeUnknown(f"command {command} is older than the last {MAX_COMMANDS} of this client")
-    return None
+    return saved_commands.answer_to(state.answered, lineage, command)
 
 
 def set_profile(state: PlayerState, message: ProfileSet, version: int) -> PlayerState:
@@ -111,26 +97,8 @@ def set_profile(state: PlayerState, message: ProfileSet, version: int) -> Player
         state,
         display_name=message.display_name,
         emblem=message.emblem,
-        answered=_remember(state.answered, message.lineage, message.command, version),
+        answered=saved_commands.remember(state.answered, message.lineage, message.command, version),
     )
-
-
-def _remember(answered: dict[str, SavedCommands], lineage: str, command: int, version: int) -> dict[str, SavedCommands]:
-    before = answered.get(lineage, SavedCommands())
-    recent = tuple(sorted((*before.recent, SavedCommand(command, version)), key=lambda saved: saved.command))
-    floor = before.floor
-    if len(recent) > MAX_COMMANDS:
-        floor, recent = max(floor, recent[0].command), recent[1:]
-    after = {**answered, lineage: SavedCommands(floor, recent)}
-    known = {name: saved.recent for name, saved in after.items() if saved.recent}
-    if len(known) > MAX_LINEAGES:
-        oldest = min(known, key=lambda name: max(saved.version for saved in known[name]))
-        del after[oldest]
-        after[oldest] = SavedCommands(known[oldest][-1].command)  # at the end: the first one is the longest forgotten
-        forgotten = [name for name, saved in after.items() if not saved.recent]
-        for name in forgotten[:-MAX_FORGOTTEN]:
-            del after[name]
-    return after
 
 
 def profile(state: PlayerState, player: str, request_id: int, version: int) -> Profile:

@@ -7,22 +7,8 @@ import msgspec
 
 from game.messages import ChosenStatus, Status
 from game.places import Membership
+from game.saved_commands import SavedCommands
 from server.actors.facts import NEVER, Stamp
-
-
-class SavedCommand(msgspec.Struct, array_like=True, frozen=True):
-    """A profile command that took effect, and the entity's version that holds it."""
-
-    command: int
-    version: int
-
-
-class SavedCommands(msgspec.Struct, array_like=True, frozen=True):
-    """The newest commands of one client lineage, rising. A number at or below `floor` that is
-    not in `recent` is too old to tell whether it took effect."""
-
-    floor: int = 0
-    recent: tuple[SavedCommand, ...] = ()
 
 
 class SettledMatch(msgspec.Struct, array_like=True, frozen=True):

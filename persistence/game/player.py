@@ -8,7 +8,8 @@ from msgspec.structs import astuple
 from sqlalchemy import Table
 
 from game.places import Membership
-from game.player.state import PlayerState, SavedCommands, SettledMatch
+from game.player.state import PlayerState, SettledMatch
+from game.saved_commands import SavedCommands
 from persistence.engine.mapping import Additions, Children, Columns
 from persistence.game import tables
 from server.actors.facts import NEVER, Stamp

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from game.player.state import PlayerState, SavedCommand, SavedCommands, SettledMatch
+from game.player.state import PlayerState, SettledMatch
+from game.saved_commands import SavedCommand, SavedCommands
 from server.errors import Internal, Unavailable
 from server.ids import Epoch, Incarnation, NodeAddress, NodeId, actor_id
 from server.storage.ports import Absent, Change, Claim, Elsewhere, Owned, Store, Stored

@@ -11,7 +11,8 @@ from typing import TypeVar
 import msgspec
 
 from game.messages import Accepted, MatchReport, ProfileSet, Saved
-from game.player.state import PlayerState, SavedCommands
+from game.player.state import PlayerState
+from game.saved_commands import SavedCommands
 from server.ids import NodeAddress
 from tests.sim.history import (
     Answered,

@@ -7,7 +7,8 @@ from msgspec import msgpack
 from msgspec.structs import replace
 
 from game.messages import Accepted, Death, Joined, Kill, MatchJoin, MatchReport, ProfileSet, Saved
-from game.player.state import PlayerState, SavedCommand, SavedCommands
+from game.player.state import PlayerState
+from game.saved_commands import SavedCommand, SavedCommands
 from server.ids import Incarnation, NodeAddress, NodeId
 from server.wire.messages import Failed
 from tests.sim import checkers

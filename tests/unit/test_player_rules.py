@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from game import saved_commands
 from game.match.state import Line
 from game.messages import ProfileSet
 from game.places import Membership
@@ -75,7 +76,7 @@ def test_a_profile_command_is_answered_again() -> None:
 
 def test_old_profile_commands_have_an_unknown_outcome() -> None:
     state = NEW
-    for command in range(1, rules.MAX_COMMANDS + 2):
+    for command in range(1, saved_commands.MAX_COMMANDS + 2):
         state = rules.set_profile(state, ProfileSet(1, "c", command, "Chief"), command)
     with pytest.raises(OutcomeUnknown):
         rules.answer_to(state, "c", 1)
@@ -87,14 +88,14 @@ def test_lineages_are_bounded() -> None:
     for version in range(1, 200):
         state = rules.set_profile(state, ProfileSet(1, f"c{version}", 1, "Chief"), version)
     answers = [name for name, saved in state.answered.items() if saved.recent]
-    assert sorted(answers) == sorted(f"c{version}" for version in range(200 - rules.MAX_LINEAGES, 200))
-    assert len(state.answered) == rules.MAX_LINEAGES + rules.MAX_FORGOTTEN
+    assert sorted(answers) == sorted(f"c{version}" for version in range(200 - saved_commands.MAX_LINEAGES, 200))
+    assert len(state.answered) == saved_commands.MAX_LINEAGES + saved_commands.MAX_FORGOTTEN
 
 
 def test_a_lineage_whose_answers_are_forgotten_has_unknown_outcomes() -> None:
     """F9: its old command is not executed again over newer data, its next one is."""
     state = NEW
-    for version in range(1, rules.MAX_LINEAGES + 2):
+    for version in range(1, saved_commands.MAX_LINEAGES + 2):
         state = rules.set_profile(state, ProfileSet(1, f"c{version}", 7, f"name {version}"), version)
     with pytest.raises(OutcomeUnknown):
         rules.answer_to(state, "c1", 7)
@@ -103,7 +104,7 @@ def test_a_lineage_whose_answers_are_forgotten_has_unknown_outcomes() -> None:
     assert rules.answer_to(state, "c1", 8) == 10
     with pytest.raises(OutcomeUnknown):
         rules.answer_to(state, "c1", 7)
-    for version in range(11, 10 + rules.MAX_FORGOTTEN):
+    for version in range(11, 10 + saved_commands.MAX_FORGOTTEN):
         state = rules.set_profile(state, ProfileSet(1, f"d{version}", 1, "Chief"), version)
     with pytest.raises(OutcomeUnknown):
         rules.answer_to(state, "c3", 7)

@@ -28,6 +28,7 @@ from server.sessions.connection import NOBODY, Connection, Receiver
 from server.sessions.end_reasons import ENDED_CLOSED, ENDED_REPLACED, NODE_STOPS, TOOK_OVER
 from server.sessions.hello_rules import Facts, Home, decide
 from server.sessions.homes import Homes
+from server.sessions.known_tokens import KnownTokens
 from server.sessions.latest import LatestTopics
 from server.sessions.mover import Mover
 from server.sessions.opening import Opening
@@ -68,7 +69,7 @@ class Greeter:
         limits: Limits,
     ) -> None:
         self._kit, self._node, self._transport, self._rng = kit, node, transport, rng
-        self.token_rules = token_rules
+        self._token_rules, self._known_tokens = token_rules, KnownTokens()
         self._homes, self._table, self._actors, self._departures = homes, table, actors, departures
         self._seeker, self._mover, self._latest, self._limits = seeker, mover, latest, limits
         self._ticks = kit.ticks
@@ -94,10 +95,20 @@ class Greeter:
         """The connection is closed, or belongs to a session now."""
         self.openings.pop(opening, None)
 
+    @property
+    def token_rules(self) -> TokenRules:
+        return self._token_rules
+
+    @token_rules.setter
+    def token_rules(self, rules: TokenRules) -> None:
+        if rules != self._token_rules:
+            self._known_tokens.forget()
+        self._token_rules = rules
+
     def hello(self, opening: Opening, hello: Hello) -> None:
         """Answer the first message of a connection, now or later."""
         try:
-            claims = check(hello.token, self.token_rules, self._ticks.wall_ms())
+            claims = self._known_claims(hello) or check(hello.token, self._token_rules, self._ticks.wall_ms())
         except TokenExpired as error:
             opening.refuse(hello.id, error, CloseCode.TOKEN_EXPIRED)
             return
@@ -116,15 +127,28 @@ class Greeter:
     def renew(self, session: Session, message: TokenRenew) -> Renewed:
         """Let a session go on under another token. Raises what a bad token does, and `Forbidden` for one of another
         subject or role; the session goes on under the present one then, for as long as that is good."""
-        claims = check(message.token, self.token_rules, self._ticks.wall_ms())
+        claims = check(message.token, self._token_rules, self._ticks.wall_ms())
         if (claims.subject, claims.role) != (session.caller.subject, session.caller.role):
             raise Forbidden("the token is for another subject or role")
-        self._take_token(session, claims)
+        self._take_token(session, claims, message.token)
         return Renewed(message.id, self._token_left_ms(session))
 
-    def _take_token(self, session: Session, claims: TokenClaims) -> None:
+    def _take_token(self, session: Session, claims: TokenClaims, token: str) -> None:
         session.issued_ms = round(claims.issued_s * 1000)
-        session.token_until_ms = (claims.expires_s + self.token_rules.skew_s) * 1000
+        session.token_until_ms = (claims.expires_s + self._token_rules.skew_s) * 1000
+        session.token_mark = self._known_tokens.mark(token)
+
+    def _known_claims(self, hello: Hello) -> TokenClaims | None:
+        """The claims of a token that was found good when the session that is to be resumed was given it, under the
+        same conditions, and has not expired since; None: it must be checked."""
+        session = self._table.sessions.get(hello.resume) if hello.resume else None
+        if session is None or not self._known_tokens.knows(hello.token, session.token_mark):
+            return None
+        if session.token_until_ms <= self._ticks.wall_ms():
+            return None
+        expires_s = session.token_until_ms / 1000 - self._token_rules.skew_s
+        caller = session.caller
+        return TokenClaims(caller.subject, caller.role, session.issued_ms / 1000, expires_s, session.device)
 
     def _token_left_ms(self, session: Session) -> int:
         return max(0, round(session.token_until_ms - self._ticks.wall_ms()))
@@ -225,7 +249,7 @@ class Greeter:
         self._table.attached(session)
         self.metrics.sessions_resumed_total += 1
         session.stays, session.client = not hello.redirects, hello.client
-        self._take_token(session, claims)
+        self._take_token(session, claims, hello.token)
         session.acknowledge(hello.ack)  # the outbox knows it already: streams that wait for room go on
         self._actors.resumed(session)
         self._welcome(opening, hello.id, session, recovered=True)
@@ -243,7 +267,7 @@ class Greeter:
         session = Session(self._kit, caller, resume, opening.format, not hello.redirects)
         session.actor, session.client = actor, hello.client
         session.device, session.since_ms = claims.device, opening.since_ms
-        self._take_token(session, claims)
+        self._take_token(session, claims, hello.token)
         opening.busy = True
         if actor is None:
             self._opened(opening, hello.id, session, earlier)

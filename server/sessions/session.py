@@ -60,7 +60,7 @@ class Session(_EachBeat):
     __slots__ = (
         "_blocked_at", "_in_flight", "_kit", "_link", "_pay_at", "actor", "beats", "client", "codec", "detached_at",
         "device", "format", "in_line", "issued_ms", "latest", "moves", "order", "phase", "remote", "resume",
-        "since_ms", "starved", "stays", "stint", "token_until_ms", "topics", "transfer",
+        "since_ms", "starved", "stays", "stint", "token_mark", "token_until_ms", "topics", "transfer",
     )  # fmt: skip
 
     def __init__(self, kit: "SessionKit", caller: Caller, resume: str, format: Format, stays: bool) -> None:
@@ -68,8 +68,7 @@ class Session(_EachBeat):
         self._kit = kit
         self._ticks = kit.ticks
         self.metrics = kit.metrics
-        self.caller = caller
-        self.resume = resume
+        self.caller, self.resume = caller, resume
         self.format: Format = format
         self.codec: Codec = kit.codecs[format]
         self._decode = kit.decoders[format]
@@ -96,6 +95,8 @@ class Session(_EachBeat):
         """How often its login was told again, or changed its node; and when its token was made."""
         self.token_until_ms = math.inf
         """Wall time until which its connection may go on with the token that its client said hello with, or renewed."""
+        self.token_mark = b""
+        """See `known_tokens.py`."""
         self.order = 0
         """Number of the hello that opened or resumed it; 0 for one that no client has been here for."""
         self.topics: dict[str, Topic[Session]] | None = None

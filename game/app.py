@@ -8,8 +8,8 @@ from game.console import CONSOLE, PAGES, READ_MODELS
 from game.console.read_models import after, cursor_of
 from game.match import codes as match_codes
 from game.match.actor import Match
+from game.player import pictures, standing
 from game.player import rules as player_rules
-from game.player import standing
 from game.player.actor import Player
 from server.actors import app as engine
 from server.actors.actor import Caller, Role
@@ -93,7 +93,8 @@ App = engine.App(
     # Its tables are older than migrations of applications: they stand in the engine's history.
     mappings="persistence.game.mappings:MAPPINGS",
     store_queries="persistence.game.queries:QUERIES",
-    codes={**match_codes.CODES, **player_rules.CODES, **standing.CODES},
+    codes={**match_codes.CODES, **player_rules.CODES, **standing.CODES, **pictures.CODES},
+    shapes=m.SHAPES,
     commands={
         "play": "game.commands.play:register",
         "matches": "game.commands.matches:register",

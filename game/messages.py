@@ -17,6 +17,7 @@ from server.wire.messages import Push, Reply, Request
 Key = Annotated[str, Meta(pattern=whole(KEY_PATTERN))]
 Text = Annotated[str, Meta(max_length=128, pattern=whole(LINE_PATTERN))]
 """Text of a single line: no control and format characters, which a terminal, a page or a database would mind."""
+ShortText = Annotated[str, Meta(max_length=64, pattern=whole(LINE_PATTERN))]
 LoggedText = Annotated[str, Meta(max_length=128, pattern=whole(r"[^\x00-\x1f\x7f]*"))]
 """The same in events and options, which logs of earlier versions have with any format characters. New ones must be a
 `Text` (`game/match/rules.py`, `bad_text`)."""
@@ -29,6 +30,7 @@ Points = Annotated[int, Meta(ge=-10_000, le=10_000)]
 Lineage = Annotated[str, Meta(max_length=32, pattern=whole(LINE_PATTERN))]
 CommandId = Annotated[int, Meta(ge=1, le=2**53)]
 Status = Literal["online", "away", "busy", "invisible", "offline"]
+SeenStatus = Literal["online", "away", "busy", "invisible", "offline", "unknown"]
 ChosenStatus = Literal["online", "away", "busy", "invisible"]
 Mode = Literal["recorded", "slayer", "objective"]
 Phase = Literal["lobby", "countdown", "live", "ended"]
@@ -37,26 +39,76 @@ EndReason = Literal["score", "time", "host_ended", "host_vanished", "abandoned"]
 # ---- presence ---------------------------------------------------------------------------
 
 
+class PresenceField(msgspec.Struct, array_like=True, frozen=True):
+    """A field of the studio's own, for its clients to show."""
+
+    name: Annotated[str, Meta(max_length=32, pattern=whole("[a-z][a-z0-9_.-]*"))]
+    value: ShortText = ""
+
+
+class RichPresence(msgspec.Struct, array_like=True, frozen=True):
+    """The doing of a player, in parts that a program can use. Empty texts and zeros are not told. All of it, with the
+    line beside it, is at most 1,024 bytes of UTF-8."""
+
+    mode: ShortText = ""
+    map_name: ShortText = ""
+    score: ShortText = ""
+    party_size: Annotated[int, Meta(ge=0, le=1_000)] = 0
+    """Members of the player's party. The server fills it in for a party of its own."""
+    party_room: Annotated[int, Meta(ge=0, le=1_000)] = 0
+    """Members that the party has room for."""
+    join: Text = ""
+    """A place to which a friend may follow: the name of a match, or a word of the studio's own."""
+    fields: Annotated[list[PresenceField], Meta(max_length=8)] = []
+
+
 class PresenceSet(Request, tag="presence.set", frozen=True):
-    """Choose a status and a line of rich presence ("Slayer on Recharge, 24-19")."""
+    """Choose a status, a line of rich presence ("Slayer on Recharge, 24-19") and its parts. Each replaces what this
+    session said before."""
 
     status: ChosenStatus
     activity: Text = ""
+    rich: RichPresence | None = None
 
 
 class PresenceGet(Request, tag="presence.get", frozen=True):
     player: Key
 
 
+class DeviceLine(msgspec.Struct, array_like=True, frozen=True):
+    """A session of a player, as the player itself sees it: its kind, the program that it named, the status that it
+    chose last (empty: none yet) and its line of rich presence."""
+
+    kind: str = ""
+    client: str = ""
+    status: Literal["", "online", "away", "busy", "invisible"] = ""
+    activity: str = ""
+
+
+class PlayerPicture(msgspec.Struct, array_like=True, frozen=True):
+    """A player as somebody sees it: the value that who watches players gets. The array may end early, fields that are
+    left out are their defaults. Everybody sees `status` and `last_seen_ms`, friends the rest, the player itself its
+    `devices` too. An invisible player is `offline` to others; `unknown`: nobody can say right now."""
+
+    status: SeenStatus = "offline"
+    last_seen_ms: TimeMs = 0
+    """Wall time at which an offline player was here last; 0 for never, and for who is here now."""
+    activity: str = ""
+    match: str | None = None
+    rich: RichPresence | None = None
+    devices: list[DeviceLine] = []
+
+
 class Presence(Reply, tag="presence", frozen=True):
-    """A player as others may see it (an invisible player is `offline` to others).
+    """A player as the asking one may see it (an invisible player is `offline` to others).
     `last_seen_ms` is wall time, 0 if never."""
 
     player: str
-    status: Status
+    status: SeenStatus
     activity: str
     match: str | None
     last_seen_ms: int
+    rich: RichPresence | None = None
 
 
 class ProfileSet(Request, tag="profile.set", frozen=True):
@@ -371,6 +423,8 @@ class MatchAssigned(Push, tag="match.assigned", frozen=True):
     match: str
 
 
+SHAPES: tuple[type[msgspec.Struct], ...] = (PlayerPicture,)
+"""Values that travel in messages of the engine."""
 REQUESTS: tuple[type[Request], ...] = (
     PresenceSet,
     PresenceGet,

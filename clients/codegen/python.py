@@ -182,7 +182,7 @@ def _default(spec: Spec) -> str:
 
 def _constant(spec: Spec) -> str:
     value = spec["default"]
-    if spec["type"] == "struct":
+    if spec["type"] == "struct" and value is not None:
         return f"{spec['struct']}()"
     if isinstance(value, str):
         return _quoted(value)
@@ -208,6 +208,9 @@ def _unpack(spec: Spec, place: int) -> str:
     value = f"wire[{place}]"
     text = _read(spec, value)
     if spec.get("nullable") and text != value:
+        if "default" in spec:
+            assert spec["default"] is None, "what may be nil and left out is nil where it is"
+            return f"{text} if n > {place} and {value} is not None else None"
         text = f"None if {value} is None else {text}"
     return f"{text} if n > {place} else {_constant(spec)}" if "default" in spec else text
 

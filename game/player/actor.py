@@ -1,7 +1,7 @@
 """The actor of a player: presence, profile and totals. Sessions call `connected`, `beat`, `disconnected`.
 
 Stored (write-behind): status changes, the profile, the current match, results, and `last_seen`
-at each transition and once a minute. In memory only: open sessions and the line of rich presence.
+at each transition and once a minute. In memory only: open sessions, and what each of them says (`pictures.py`).
 
 A player whose last session is gone is offline at once; its match is told `ABSENT_S` later, so
 that a client which comes back in that time has not left. A player that is loaded as connected
@@ -21,8 +21,9 @@ from game.match.state import Line
 from game.messages import Presence, PresenceGet, PresenceSet, Profile, ProfileGet, ProfileSet, Saved
 from game.moderation.rules import because
 from game.places import Membership
-from game.player import rules, standing
+from game.player import pictures, rules, standing
 from game.player.face import PlayerFace
+from game.player.pictures import Said
 from game.player.state import SettledMatch
 from server.actors.actor import Caller, Fact, FactDone, Stamp, existing, fact, read_only, remote
 from server.actors.devices import UNTOLD, Login
@@ -43,7 +44,8 @@ class Carried(msgspec.Struct, array_like=True, frozen=True):
     beats_seen: int
     quiet: int
     settled_version: int = 0
-    """A field of earlier versions."""
+    """A field of earlier versions, as `activity` is."""
+    said: tuple[Said, ...] = ()
 
 
 class Player(PlayerFace):
@@ -52,20 +54,27 @@ class Player(PlayerFace):
     ABSENT_S: ClassVar[float] = 10.0
     """Time to come back after the last session is gone, before the match is told."""
 
-    __slots__ = ("activity", "beats", "beats_seen", "quiet", "sessions")
+    __slots__ = ("beats", "beats_seen", "quiet", "said", "sessions", "words")
 
     def activated(self) -> None:
-        self.activity = ""
+        self.said: pictures.Sayings = ()
+        self.words: dict[str, str] = {}
+        """The status that each session chose last: of `said`, for the heartbeat."""
         self.sessions: tuple[str, ...] = ()
         self.beats = self.beats_seen = self.quiet = 0
         if rules.is_here(self.state):
             self.after(self.ABSENT_S, self.absent)
 
     def carry(self) -> Carried:
-        return Carried(self.activity, self.sessions, self.beats, self.beats_seen, self.quiet)
+        line = pictures.newest(self.said)
+        activity = "" if line is None else line.activity
+        return Carried(activity, self.sessions, self.beats, self.beats_seen, self.quiet, said=self.said)
 
     def arrived(self, carried: Carried) -> None:
-        self.activity, self.sessions = carried.activity, carried.sessions
+        self.sessions, said = carried.sessions, carried.said
+        if carried.activity and not said and carried.sessions:  # from a node of an earlier version
+            said = (Said(carried.sessions[-1], activity=carried.activity),)
+        self._say(said)
         self.beats, self.beats_seen, self.quiet = carried.beats, carried.beats_seen, carried.quiet
 
     # ---- sessions ----
@@ -93,6 +102,10 @@ class Player(PlayerFace):
         self.sessions = tuple(session for session in self.sessions if session != caller.session)
         if not self.sessions:
             self._depart()
+            return
+        self._say(pictures.forget(self.said, caller.session))
+        if self.state.status == "online" and pictures.are_away(self.said, self.sessions):
+            self.state = rules.choose(self.state, "away", self.wall_ms())
 
     @remote
     def beat(self, caller: Caller, state: str | None) -> None:
@@ -101,8 +114,8 @@ class Player(PlayerFace):
         self.beats += 1
         if caller.session not in self.sessions:
             self.connected(caller)
-        if state is not None and state != self.state.status:
-            self.state = rules.choose(self.state, state, self.wall_ms())
+        if state is not None and (state != self.state.status or self.words.get(caller.session) != state):
+            self._choose(caller.session, pictures.choose(self.said, caller.session, rules.chosen(state)))
 
     def minute(self) -> None:
         """Timer, once a minute while connected: store `last_seen`, and give up sessions without a heartbeat
@@ -152,9 +165,18 @@ class Player(PlayerFace):
         if standing.is_banned(after, self.wall_ms()):
             self.end_sessions(self.key, because("banned", ban_reason), standing.CLOSED_BANNED)
 
+    def _choose(self, session: str, said: pictures.Sayings) -> None:
+        """Take on the status that a session has chosen by what it says, if it counts."""
+        self._say(said)
+        if pictures.takes(said, session, self.sessions):
+            self.state = rules.choose(self.state, rules.chosen(self.words[session]), self.wall_ms())
+
+    def _say(self, said: pictures.Sayings) -> None:
+        self.said, self.words = said, pictures.words(said)
+
     def _depart(self) -> None:
         """Go offline at once, and tell the match in `ABSENT_S` unless somebody comes back."""
-        self.activity = ""
+        self._say(())
         self.state = rules.departed(self.state, self.wall_ms())
         self.cancel(self.minute)
         self.after(self.ABSENT_S, self.absent)  # also says again that it is gone, if that could not be stored now
@@ -163,12 +185,14 @@ class Player(PlayerFace):
 
     @remote
     def presence_set(self, caller: Caller, message: PresenceSet) -> Saved:
-        """Set status and activity; a session that the player does not know yet counts as opened."""
+        """Set status and rich presence; a session that the player does not know yet counts as opened. Raises
+        `Rejected`: `bad_presence`."""
+        pictures.check(message.activity, message.rich)
         before = self.state
         if caller.session not in self.sessions:
             self.connected(caller)
-        self.activity = message.activity
-        self.state = rules.choose(self.state, message.status, self.wall_ms())
+        line = Said(caller.session, message.status, message.activity, message.rich)
+        self._choose(caller.session, pictures.say(self.said, line))
         return Saved(message.id, self.id, self.version + (self.state is not before))
 
     @read_only
@@ -176,7 +200,8 @@ class Player(PlayerFace):
         """Presence as the caller may see it. Never raises `NotFound`: a player that was never here is offline."""
         self._forget_if_unknown()
         own = caller.role == "player" and caller.subject == self.key
-        return rules.view(self.state, self.key, message.id, self.activity, own)
+        known = bool(self.sessions)
+        return pictures.view(self.state, self.key, message.id, self.said, None, False, own, known)
 
     @remote
     def profile_set(self, caller: Caller, message: ProfileSet) -> Saved:

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from game import places, saved_commands
 from game.match.state import Line
-from game.messages import ChosenStatus, Presence, Profile, ProfileSet
+from game.messages import ChosenStatus, Profile, ProfileSet
 from game.places import Membership, Places
 from game.player.state import PlayerState, SettledMatch
 from server.errors import Rejected, Unavailable
@@ -57,11 +57,16 @@ def is_here(state: PlayerState) -> bool:
     return state.status != "offline" or state.match != ""
 
 
-def choose(state: PlayerState, word: str, wall_ms: int) -> PlayerState:
-    """Set the status that a connected player chose. Raises `Rejected("bad_status")`."""
+def chosen(word: str) -> ChosenStatus:
+    """The status that a word chooses. Raises `Rejected("bad_status")`."""
     status = CHOSEN.get(word)
     if status is None:
         raise Rejected("bad_status", f"{CODES['bad_status']}: {word[:32]!r}")
+    return status
+
+
+def choose(state: PlayerState, status: ChosenStatus, wall_ms: int) -> PlayerState:
+    """Set the status that a connected player chose."""
     if status == state.status:
         return state
     return replace(state, status=status, chosen=status, last_seen_ms=wall_ms)
@@ -72,14 +77,6 @@ def seen(state: PlayerState, wall_ms: int) -> PlayerState:
     if state.status == "invisible" or state.last_seen_ms == wall_ms:
         return state
     return replace(state, last_seen_ms=wall_ms)
-
-
-def view(state: PlayerState, player: str, request_id: int, activity: str, own: bool) -> Presence:
-    """Presence as the player itself (`own`) or anybody else may see it. To others an invisible player is
-    offline, in no match and doing nothing."""
-    if not own and state.status in ("invisible", "offline"):
-        return Presence(request_id, player, "offline", "", None, state.last_seen_ms)
-    return Presence(request_id, player, state.status, activity, state.match or None, state.last_seen_ms)
 
 
 # ---- profile --------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The game's named store queries: stored matches and their players; `game.app.App` names them.
+"""The game's named store queries: stored matches and their players, players seen last; `game.app.App` names them.
 
 A match's row is the projection of its log: of a live match it may be a moment behind.
 """
@@ -10,7 +10,7 @@ import msgspec
 from sqlalchemy import Select, and_, func, literal, or_, select
 
 from persistence.engine.queries import StoreQuery
-from persistence.game.tables import careers, matches, participants
+from persistence.game.tables import careers, matches, participants, players
 
 
 class MatchList(msgspec.Struct, frozen=True):
@@ -87,8 +87,21 @@ def career(given: Career) -> Select[Any]:
     return select(c.birth).where(c.player_id == given.player, c.match_id == given.match, this)
 
 
+class Keys(msgspec.Struct, frozen=True):
+    keys: list[str]
+
+
+def last_seen(given: Keys) -> Select[Any]:
+    """A row for each of `keys` that was ever here: the status that is stored of the player, and when it was seen last.
+    An index lookup each: a player's name is the table's key."""
+    c = players.c
+    stored = select(c.player_id.label("key"), c.status, c.last_seen_ms)
+    return stored.where(c.player_id.in_(given.keys), c.state_version > 0)
+
+
 QUERIES: Final[Mapping[str, StoreQuery]] = {
     "stored_matches": StoreQuery(MatchList, stored_matches, max_rows=10_000),
+    "last_seen": StoreQuery(Keys, last_seen),
     "career": StoreQuery(Career, career, max_rows=1),
     "match_players": StoreQuery(MatchName, match_players),
 }

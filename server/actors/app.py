@@ -142,7 +142,8 @@ class App(msgspec.Struct, frozen=True):
 
     `presence` says how players are shown to those who watch them (`server/actors/presence.py`); None: nobody is.
 
-    `codes` gives for each code of a `Rejected` that its rules raise the meaning, for docs/protocol.json."""
+    `codes` gives for each code of a `Rejected` that its rules raise the meaning, for docs/protocol.json; `shapes` are
+    structs that travel as a value of any shape in messages of the engine, for the same."""
 
     name: str
     actors: tuple[type[Actor[Any]], ...]
@@ -162,6 +163,7 @@ class App(msgspec.Struct, frozen=True):
     codes: Mapping[str, str] = {}
     shared_s: Mapping[str, float] = {}
     presence: PresenceKind | None = None
+    shapes: tuple[type[msgspec.Struct], ...] = ()
 
     def __post_init__(self) -> None:
         """Raises `BadSetting` for an actor with reminders whose state cannot remember them, for one that lives on

@@ -89,6 +89,9 @@ BOARD: Final = [
     *([], [["$player", None, True, 0, 0, 0, 1, 0, 0]], 5, None, None, None, 1),
 ]
 """The match after its first medal."""
+RICH: Final = ["Slayer", "Recharge", "24-19", 2, 4, "m1", [["clan", "red"]]]
+TWO_OF_ONE_NAME: Final = ["", "", "", 0, 0, "", [["clan", "red"], ["clan", "blue"]]]
+"""Rich presence as it may be, and as it may not."""
 
 
 def medal(number: int) -> Line:
@@ -110,8 +113,8 @@ CONVERSATIONS: Final[tuple[Step, ...]] = (
         *OPENING,
         wants("look", "presence.get", "$player"),
         says("presence.get", "$id.look", "$player"),
-        hears("presence", "$id.look", "$player", "online", "", None, "$time.seen"),
-        tells("answer", "look", ["presence", "$id.look", "$player", "online", "", None, "$time.seen"]),
+        hears("presence", "$id.look", "$player", "online", "", None, "$time.seen", None),
+        tells("answer", "look", ["presence", "$id.look", "$player", "online", "", None, "$time.seen", None]),
         says("heartbeat", 0, 0, None, after_ms=[500, 4_500]),
         hears("beats", 1),
         {"program": "close"},
@@ -250,8 +253,43 @@ CONVERSATIONS: Final[tuple[Step, ...]] = (
         hears("saved", "$id.busy_again", "$entity", "$version_2"),
         wants("look", "presence.get", "$player"),
         says("presence.get", "$id.look", "$player"),
-        hears("presence", "$id.look", "$player", "busy", "Slayer on Recharge", None, "$time.seen"),
-        tells("answer", "look", ["presence", "$id.look", "$player", "busy", "Slayer on Recharge", None, "$time.seen"]),
+        hears("presence", "$id.look", "$player", "busy", "Slayer on Recharge", None, "$time.seen", None),
+        tells(
+            "answer",
+            "look",
+            ["presence", "$id.look", "$player", "busy", "Slayer on Recharge", None, "$time.seen", None],
+        ),
+        settings={"gateway": {"resume_window_s": 0.05}},
+    ),
+    conversation(
+        "rich_presence",
+        "Rich presence in parts. What is more than others are shown is refused, and nothing is changed by it. A new "
+        "session says the parts again too.",
+        *OPENING,
+        wants("playing", "presence.set", "online", "On Recharge", RICH),
+        says("presence.set", "$id.playing", "online", "On Recharge", RICH),
+        hears("saved", "$id.playing", "$entity", "$version"),
+        tells("answer", "playing", ["saved", "$id.playing", "$entity", "$version"]),
+        wants("wrong", "presence.set", "busy", "", TWO_OF_ONE_NAME),
+        says("presence.set", "$id.wrong", "busy", "", TWO_OF_ONE_NAME),
+        hears("error", "$id.wrong", "bad_presence", "$text.fields", None),
+        tells("error", "wrong", "bad_presence"),
+        wants("playing_on", "presence.set", "online", "On Recharge", RICH),
+        says("presence.set", "$id.playing_on", "online", "On Recharge", RICH),
+        hears("saved", "$id.playing_on", "$entity", "$version"),
+        tells("answer", "playing_on", ["saved", "$id.playing_on", "$entity", "$version"]),
+        breaks(),
+        happens("forgotten", "$player"),
+        connects("$n1", *AGAIN_MS),
+        hello("$id.again", resume="$resume"),
+        welcome("$id.again", session="$session_2", resume="$resume_2"),
+        tells("up", False),
+        says("presence.set", "$id.said_again", "online", "On Recharge", RICH),
+        hears("saved", "$id.said_again", "$entity", "$version_2"),
+        wants("look", "presence.get", "$player"),
+        says("presence.get", "$id.look", "$player"),
+        hears("presence", "$id.look", "$player", "online", "On Recharge", None, "$time.seen", RICH),
+        tells("answer", "look", ["presence", "$id.look", "$player", "online", "On Recharge", None, "$time.seen", RICH]),
         settings={"gateway": {"resume_window_s": 0.05}},
     ),
     conversation(
@@ -264,8 +302,8 @@ CONVERSATIONS: Final[tuple[Step, ...]] = (
         happens("drains", "n1"),
         hears("going", 1, "$n2", "$within"),
         wants("name", "profile.set", "Noble Six", ""),
-        hears("presence", "$id.look", "$player", "online", "", None, "$time.seen"),
-        tells("answer", "look", ["presence", "$id.look", "$player", "online", "", None, "$time.seen"]),
+        hears("presence", "$id.look", "$player", "online", "", None, "$time.seen", None),
+        tells("answer", "look", ["presence", "$id.look", "$player", "online", "", None, "$time.seen", None]),
         parts(1001, 0, 100),
         closed(1001),
         connects("$n2", *AGAIN_MS),
@@ -288,7 +326,7 @@ CONVERSATIONS: Final[tuple[Step, ...]] = (
         hears("saved", "$id.name", "$entity", "$version", lost=True),
         wants("look", "presence.get", "$player"),
         says("presence.get", "$id.look", "$player"),
-        hears("presence", "$id.look", "$player", "online", "", None, "$time.seen", lost=True),
+        hears("presence", "$id.look", "$player", "online", "", None, "$time.seen", None, lost=True),
         breaks(),
         tells("error", "look", "connection_lost"),
         connects("$n1", *AGAIN_MS),

@@ -132,6 +132,8 @@ def describe(app: App) -> Spec:
         *(_message(cls, app.name, shape, app) for cls in (*app.requests, *app.answers)),
     ]
     events = [str(cls.__struct_config__.tag) for cls in app.events if shape.struct(cls)]
+    for cls in app.shapes:
+        shape.struct(cls)
     described: Spec = {
         "protocol": "garrison.v1",
         "subprotocols": {name: "binary" if kind == "msgpack" else "text" for name, kind in SUBPROTOCOLS.items()},

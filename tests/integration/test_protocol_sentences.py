@@ -612,7 +612,8 @@ async def test_streams(node: Node) -> None:
 )
 async def test_presence(node: Node) -> None:
     watcher, subject = await node.enter("service"), "Az09._:@~+=-" + "x" * 51
-    assert await watcher.ask("presence.get", 1, "nobody-ever") == ["presence", 1, "nobody-ever", "offline", "", None, 0]
+    nobody = ["presence", 1, "nobody-ever", "offline", "", None, 0, None]
+    assert await watcher.ask("presence.get", 1, "nobody-ever") == nobody
     for wrong in ("", "x" * 65, "a b", "a/b", "é"):
         assert (await watcher.ask("presence.get", 1, wrong))[2] == "bad_frame", wrong
     player = await node.enter("player", subject + "y")

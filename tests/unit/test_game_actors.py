@@ -5,6 +5,7 @@ import inspect
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from game.app import App
 from game.match import codes, rules
@@ -23,10 +24,12 @@ from game.messages import (
     MatchStart,
     MatchTick,
     Medal,
+    PresenceField,
     PresenceGet,
     PresenceSet,
     ProfileGet,
     ProfileSet,
+    RichPresence,
     Saved,
 )
 from game.player.actor import Player
@@ -135,6 +138,46 @@ async def test_presence_is_set_and_hidden() -> None:
         await ann.send(PresenceSet(9, "invisible"))
         assert (await presence(system, "ann")).status == "offline"
         assert (await presence(system, "ann", by="ann")).status == "invisible"
+
+
+async def test_rich_presence_is_answered_and_ends_with_its_session() -> None:
+    async with running() as system:
+        phone, console = (Client(system, player("ann", name)) for name in ("phone", "console"))
+        await phone.send(PresenceSet(1, "online", "In the menu"))
+        rich = RichPresence("Slayer", "Recharge", fields=[PresenceField("clan", "red")])
+        await console.send(PresenceSet(2, "busy", "On Recharge", rich))
+        seen = await presence(system, "ann")
+        assert (seen.status, seen.activity, seen.rich) == ("busy", "On Recharge", rich)
+        twice = replace(rich, fields=rich.fields * 2)
+        with pytest.raises(Rejected) as caught:
+            await console.send(PresenceSet(3, "away", "", twice))
+        assert caught.value.code == "bad_presence" and await presence(system, "ann") == seen
+        await system.ask(actor_id("player", "ann"), "disconnected", (player("ann", "console"), "closed"))
+        seen = await presence(system, "ann")
+        assert (seen.status, seen.activity, seen.rich) == ("busy", "In the menu", None)
+
+
+async def test_heartbeats_of_two_devices_do_not_take_turns() -> None:
+    async with running() as system:
+        phone, console = player("ann", "phone"), player("ann", "console")
+        for caller in (phone, console):
+            await system.ask(actor_id("player", "ann"), "connected", (caller,))
+        activation = system.find(actor_id("player", "ann"))
+        assert activation is not None
+        activation.call("beat", (console, "online"))
+        await Client(system, phone).send(PresenceSet(1, "invisible"))
+        version = activation.version
+        for _ in range(3):
+            activation.call("beat", (console, "online"))
+            activation.call("beat", (phone, "invisible"))
+        assert activation.version == version, "and a device that repeats itself makes nobody visible"
+        activation.call("beat", (console, "busy"))
+        assert (await presence(system, "ann")).status == "busy"
+        activation.call("beat", (console, "away"))
+        assert (await presence(system, "ann")).status == "busy", "the phone is not away"
+        activation.call("beat", (phone, "online"))
+        await system.ask(actor_id("player", "ann"), "disconnected", (phone, "closed"))
+        assert (await presence(system, "ann")).status == "away", "whoever is left is"
 
 
 async def test_a_profile_is_stored_once_a_command() -> None:

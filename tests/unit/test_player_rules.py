@@ -42,25 +42,8 @@ def test_choosing_the_same_status_changes_nothing() -> None:
 @pytest.mark.parametrize("word", ["offline", "", "ONLINE", "x" * 100])
 def test_not_every_word_is_a_status(word: str) -> None:
     with pytest.raises(Rejected) as caught:
-        rules.choose(NEW, word, 1)
+        rules.chosen(word)
     assert caught.value.code == "bad_status"
-
-
-def test_an_invisible_player_looks_offline_to_others() -> None:
-    state = rules.entered(rules.choose(rules.arrived(NEW, 100), "invisible", 200), Membership("m1"))
-    state = rules.seen(rules.seen(state, 60_200), 120_200)
-    others = rules.view(state, "a", 1, "Slayer on Recharge", own=False)
-    assert (others.status, others.activity, others.match, others.last_seen_ms) == ("offline", "", None, 200)
-    own = rules.view(state, "a", 1, "Slayer on Recharge", own=True)
-    assert (own.status, own.activity, own.match) == ("invisible", "Slayer on Recharge", "m1")
-    left = rules.departed(state, 130_000)
-    assert rules.view(left, "a", 1, "", own=False) == others, "not even by leaving"
-    assert rules.view(rules.arrived(left, 140_000), "a", 1, "", own=False) == others
-
-
-def test_everybody_sees_a_visible_player() -> None:
-    state = rules.entered(rules.arrived(NEW, 100), Membership("m1"))
-    assert rules.view(state, "a", 1, "x", own=False) == rules.view(state, "a", 1, "x", own=True)
 
 
 # ---- profile ---------------------------------------------------------------------------------

@@ -21,7 +21,18 @@ from garrison.errors import (
     Rejected,
     SessionClosed,
 )
-from garrison.messages import Kill, MatchCreate, MatchGet, MatchOptions, MatchReport, Medal, PresenceGet, ProfileSet
+from garrison.messages import (
+    Kill,
+    MatchCreate,
+    MatchGet,
+    MatchOptions,
+    MatchReport,
+    Medal,
+    PresenceField,
+    PresenceGet,
+    ProfileSet,
+    RichPresence,
+)
 from tests.support.sdk import FAST, Talk, scripted, until, welcome_and_idle
 
 PAGE = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text("utf-8")
@@ -291,7 +302,25 @@ async def test_short_ways_send_the_games_messages() -> None:
         assert (await client.matches(5)).matches == []
         assert (await client.leave("m1")).next_seq == 4
     assert [wire[0] for wire in seen] == list(answers)
-    assert seen[0][2:] == ["busy", "In the armoury"] and seen[3][2:] == [5, ""]
+    assert seen[0][2:] == ["busy", "In the armoury", None] and seen[3][2:] == [5, ""]
+
+
+async def test_rich_presence_travels_in_its_parts() -> None:
+    rich = RichPresence("Slayer", "Recharge", "24-19", fields=[PresenceField("clan", "red")])
+    parts = ["Slayer", "Recharge", "24-19", 0, 0, "", [["clan", "red"]]]
+
+    async def script(talk: Talk) -> None:
+        await talk.welcome()
+        said = await talk.expect("presence.set")
+        assert said[2:] == ["online", "24-19", parts]
+        await talk.send("saved", said[1], "player/p1", 1)
+        asked = await talk.expect("presence.get")
+        await talk.send("presence", asked[1], "p2", "online", "", None, 0, ["Slayer", "", "", 2, 4])
+        await talk.idle()
+
+    async with scripted(script) as server, garrison.connect(server.url, "tok", options=FAST) as client:
+        await client.set_presence("online", "24-19", rich)
+        assert (await client.get_presence("p2")).rich == RichPresence("Slayer", party_size=2, party_room=4)
 
 
 # ---- the host ---------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from garrison.messages import (
     Profile,
     ProfileGet,
     ProfileSet,
+    RichPresence,
     Saved,
     Scoreboard,
 )
@@ -30,9 +31,16 @@ class GameCalls:
         """Send `message` and give its typed answer."""
         raise NotImplementedError
 
-    async def set_presence(self, status: Literal["online", "away", "busy", "invisible"], activity: str = "") -> Saved:
-        """Choose the own status and line of rich presence. The newest is said again in each new session."""
-        return await self.request(PresenceSet(status, activity), retry=True)
+    async def set_presence(
+        self,
+        status: Literal["online", "away", "busy", "invisible"],
+        activity: str = "",
+        rich: RichPresence | None = None,
+    ) -> Saved:
+        """Choose the own status and line of rich presence, with its parts, such as
+        `RichPresence(mode="Slayer", score="24-19", fields=[PresenceField("clan", "red")])`. The newest is said again in
+        each new session. Raises `Rejected` (`bad_presence`) for more than 1,024 bytes of it."""
+        return await self.request(PresenceSet(status, activity, rich), retry=True)
 
     async def get_presence(self, player: str) -> Presence:
         """A player as others see it."""

@@ -45,6 +45,68 @@ class LatestItem:
 
 
 @dataclass(frozen=True, slots=True)
+class PresenceField:
+    """A field of the studio's own, for its clients to show."""
+
+    name: str
+    value: str = ""
+
+    def to_wire(self) -> list[Any]:
+        return [self.name, self.value]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "PresenceField":
+        n = check_length(wire, 1, "PresenceField")
+        return cls(name=wire[0], value=wire[1] if n > 1 else "")
+
+
+@dataclass(frozen=True, slots=True)
+class RichPresence:
+    """The doing of a player, in parts that a program can use. Empty texts and zeros are not told. All
+    of it, with the line beside it, is at most 1,024 bytes of UTF-8.
+
+    `party_size`: Members of the player's party. The server fills it in for a party of its own.
+
+    `party_room`: Members that the party has room for.
+
+    `join`: A place to which a friend may follow: the name of a match, or a word of the studio's
+    own.
+    """
+
+    mode: str = ""
+    map_name: str = ""
+    score: str = ""
+    party_size: int = 0
+    party_room: int = 0
+    join: str = ""
+    fields: list[PresenceField] = field(default_factory=list)
+
+    def to_wire(self) -> list[Any]:
+        return [
+            self.mode,
+            self.map_name,
+            self.score,
+            self.party_size,
+            self.party_room,
+            self.join,
+            [each.to_wire() for each in self.fields],
+        ]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "RichPresence":
+        n = check_length(wire, 0, "RichPresence")
+        return cls(
+            mode=wire[0] if n > 0 else "",
+            map_name=wire[1] if n > 1 else "",
+            score=wire[2] if n > 2 else "",
+            party_size=wire[3] if n > 3 else 0,
+            party_room=wire[4] if n > 4 else 0,
+            join=wire[5] if n > 5 else "",
+            fields=[PresenceField.from_wire(each) for each in wire[6]] if n > 6 else [],
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class MatchOptions:
     """Rules of a match. `score_limit` and `time_limit_ms` of 0 mean none; `teams` of 0 means everyone
     for themselves; `max_players` of 0 means no limit (mode `recorded` only).
@@ -436,6 +498,72 @@ class PartyJoined(Event):
         )
 
 
+@dataclass(frozen=True, slots=True)
+class DeviceLine:
+    """A session of a player, as the player itself sees it: its kind, the program that it named, the
+    status that it chose last (empty: none yet) and its line of rich presence.
+    """
+
+    kind: str = ""
+    client: str = ""
+    status: Literal["", "away", "busy", "invisible", "online"] = ""
+    activity: str = ""
+
+    def to_wire(self) -> list[Any]:
+        return [self.kind, self.client, self.status, self.activity]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "DeviceLine":
+        n = check_length(wire, 0, "DeviceLine")
+        return cls(
+            kind=wire[0] if n > 0 else "",
+            client=wire[1] if n > 1 else "",
+            status=wire[2] if n > 2 else "",
+            activity=wire[3] if n > 3 else "",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class PlayerPicture:
+    """A player as somebody sees it: the value that who watches players gets. The array may end early,
+    fields that are left out are their defaults. Everybody sees `status` and `last_seen_ms`, friends
+    the rest, the player itself its `devices` too. An invisible player is `offline` to others;
+    `unknown`: nobody can say right now.
+
+    `last_seen_ms`: Wall time at which an offline player was here last; 0 for never, and for who is
+    here now.
+    """
+
+    status: Literal["away", "busy", "invisible", "offline", "online", "unknown"] = "offline"
+    last_seen_ms: int = 0
+    activity: str = ""
+    match: str | None = None
+    rich: RichPresence | None = None
+    devices: list[DeviceLine] = field(default_factory=list)
+
+    def to_wire(self) -> list[Any]:
+        return [
+            self.status,
+            self.last_seen_ms,
+            self.activity,
+            self.match,
+            None if self.rich is None else self.rich.to_wire(),
+            [each.to_wire() for each in self.devices],
+        ]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "PlayerPicture":
+        n = check_length(wire, 0, "PlayerPicture")
+        return cls(
+            status=wire[0] if n > 0 else "offline",
+            last_seen_ms=wire[1] if n > 1 else 0,
+            activity=wire[2] if n > 2 else "",
+            match=wire[3] if n > 3 else None,
+            rich=RichPresence.from_wire(wire[4]) if n > 4 and wire[4] is not None else None,
+            devices=[DeviceLine.from_wire(each) for each in wire[5]] if n > 5 else [],
+        )
+
+
 StreamEvent = (
     Kill
     | Death
@@ -743,25 +871,43 @@ class Renewed(Reply):
 
 @dataclass(frozen=True, slots=True)
 class Presence(Reply):
-    """A player as others may see it (an invisible player is `offline` to others). `last_seen_ms` is
-    wall time, 0 if never.
+    """A player as the asking one may see it (an invisible player is `offline` to others).
+    `last_seen_ms` is wall time, 0 if never.
     """
 
     TYPE: ClassVar[str] = "presence"
     player: str
-    status: Literal["away", "busy", "invisible", "offline", "online"]
+    status: Literal["away", "busy", "invisible", "offline", "online", "unknown"]
     activity: str
     match: str | None
     last_seen_ms: int
+    rich: RichPresence | None = None
     id: int = field(default=0, kw_only=True)
 
     def to_wire(self) -> list[Any]:
-        return ["presence", self.id, self.player, self.status, self.activity, self.match, self.last_seen_ms]
+        return [
+            "presence",
+            self.id,
+            self.player,
+            self.status,
+            self.activity,
+            self.match,
+            self.last_seen_ms,
+            None if self.rich is None else self.rich.to_wire(),
+        ]
 
     @classmethod
     def from_wire(cls, wire: Sequence[Any]) -> "Presence":
-        check_length(wire, 7, "presence")
-        return cls(id=wire[1], player=wire[2], status=wire[3], activity=wire[4], match=wire[5], last_seen_ms=wire[6])
+        n = check_length(wire, 7, "presence")
+        return cls(
+            id=wire[1],
+            player=wire[2],
+            status=wire[3],
+            activity=wire[4],
+            match=wire[5],
+            last_seen_ms=wire[6],
+            rich=RichPresence.from_wire(wire[7]) if n > 7 and wire[7] is not None else None,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -1133,20 +1279,28 @@ class TokenRenew(Request[Renewed]):
 
 @dataclass(frozen=True, slots=True)
 class PresenceSet(Request[Saved]):
-    """Choose a status and a line of rich presence ("Slayer on Recharge, 24-19")."""
+    """Choose a status, a line of rich presence ("Slayer on Recharge, 24-19") and its parts. Each
+    replaces what this session said before.
+    """
 
     TYPE: ClassVar[str] = "presence.set"
     status: Literal["away", "busy", "invisible", "online"]
     activity: str = ""
+    rich: RichPresence | None = None
     id: int = field(default=0, kw_only=True)
 
     def to_wire(self) -> list[Any]:
-        return ["presence.set", self.id, self.status, self.activity]
+        return ["presence.set", self.id, self.status, self.activity, None if self.rich is None else self.rich.to_wire()]
 
     @classmethod
     def from_wire(cls, wire: Sequence[Any]) -> "PresenceSet":
         n = check_length(wire, 3, "presence.set")
-        return cls(id=wire[1], status=wire[2], activity=wire[3] if n > 3 else "")
+        return cls(
+            id=wire[1],
+            status=wire[2],
+            activity=wire[3] if n > 3 else "",
+            rich=RichPresence.from_wire(wire[4]) if n > 4 and wire[4] is not None else None,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,240 @@
+"""Pictures of a player: one presence made of what its devices say, as everybody, friends and itself see it. Pure.
+
+The rule by which devices merge: the status is the player's, whichever device chose it last; only `away` is a device's
+own, so that a player is away where every device that is here says so. The line of rich presence, with its parts, is the
+newest that says anything, as long as the device that said it is here. A heartbeat repeats a device's word, so a word
+counts when it is another than that device said before: two devices that say different words do not take turns.
+
+To others an invisible player is an offline one, to the last byte: `last_seen_ms` of the state stands still meanwhile
+(`game/player/rules.py`), and nothing of its doing is shown.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, Literal, NamedTuple, Protocol
+
+import msgspec
+from msgspec.structs import astuple, replace
+
+from game.messages import ChosenStatus, DeviceLine, PlayerPicture, Presence, RichPresence
+from game.player.state import PlayerState
+from server.errors import Rejected
+
+MAX_TEXT_BYTES: Final = 1_024
+"""UTF-8 of a line and its parts together."""
+MAX_PICTURE_BYTES: Final = 2_048
+CODES: Final = {"bad_presence": "rich presence over 1,024 bytes, or with two fields of one name"}
+
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class Said(msgspec.Struct, array_like=True, frozen=True):
+    """The newest of what a session said: the status that it chose, empty if none yet, and its line. `overruled`:
+    another session has chosen a status since, so that this one's word counts only when it is a new one."""
+
+    session: str
+    word: ChosenStatus | Literal[""] = ""
+    activity: str = ""
+    rich: RichPresence | None = None
+    overruled: bool = False
+
+
+Sayings = tuple[Said, ...]
+"""For each session that said anything one; those with the newest line come last."""
+
+
+class Device(Protocol):
+    """A session as its player knows it (a login is one)."""
+
+    @property
+    def session(self) -> str: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def client(self) -> str: ...
+
+
+class Party(NamedTuple):
+    """Members of the player's party, and how many it has room for."""
+
+    size: int
+    room: int
+
+
+class Pictures(NamedTuple):
+    """`PlayerPicture`s as msgpack."""
+
+    everybody: bytes
+    friends: bytes
+    own: bytes
+
+
+# ---- what devices say -----------------------------------------------------------------------
+
+
+def check(activity: str, rich: RichPresence | None) -> None:
+    """Raises `Rejected("bad_presence")` for what is more than others are to be shown."""
+    texts = [activity]
+    if rich is not None:
+        names = [field.name for field in rich.fields]
+        if len(set(names)) < len(names):
+            raise Rejected("bad_presence", "two fields of rich presence have one name")
+        texts += [rich.mode, rich.map_name, rich.score, rich.join, *names, *(field.value for field in rich.fields)]
+    length = sum(len(text.encode()) for text in texts)
+    if length > MAX_TEXT_BYTES:
+        raise Rejected("bad_presence", f"rich presence has {length} bytes, at most {MAX_TEXT_BYTES} are shown")
+
+
+def say(said: Sayings, line: Said) -> Sayings:
+    """Note what a session says; its line is the newest."""
+    return (*_overruled(forget(said, line.session), line.word), line)
+
+
+def choose(said: Sayings, session: str, word: ChosenStatus) -> Sayings:
+    """Note the status that a session chose; its line stays what it was, as old as it was. The same object where the
+    session says only again what another one has overruled, or what was noted already."""
+    before = next((line for line in said if line.session == session), None)
+    if before is not None and before.word == word:
+        return said
+    if before is None:
+        return (Said(session, word), *_overruled(said, word))
+    after = replace(before, word=word, overruled=False)
+    return tuple(after if line is before else other for line, other in zip(said, _overruled(said, word), strict=True))
+
+
+def takes(said: Sayings, session: str, sessions: Iterable[str]) -> bool:
+    """Tell whether the player takes on the status that `session`, one of `sessions`, says."""
+    line = next(line for line in said if line.session == session)
+    return not line.overruled and (line.word != "away" or are_away(said, sessions))
+
+
+def _overruled(said: Sayings, word: str) -> Sayings:
+    """Sayings after another session chose `word`: to be away is its own affair."""
+    if word == "away":
+        return said
+    return tuple(line if line.overruled or not line.word else replace(line, overruled=True) for line in said)
+
+
+def forget(said: Sayings, session: str) -> Sayings:
+    """Note that a session is over."""
+    return tuple(line for line in said if line.session != session)
+
+
+def words(said: Sayings) -> dict[str, str]:
+    """The status that each session chose last."""
+    return {line.session: line.word for line in said if line.word}
+
+
+def are_away(said: Sayings, sessions: Iterable[str]) -> bool:
+    """Tell whether each of `sessions`, of which there is one, says that it is away."""
+    away = {line.session for line in said if line.word == "away"}
+    return bool(away) and away.issuperset(sessions)
+
+
+def newest(said: Sayings) -> Said | None:
+    """The line that the player is shown with."""
+    return next((line for line in reversed(said) if line.activity or line.rich is not None), None)
+
+
+# ---- pictures -------------------------------------------------------------------------------
+
+
+def pictures(
+    state: PlayerState,
+    said: Sayings = (),
+    devices: Sequence[Device] = (),
+    party: Party | None = None,
+    muted: bool = False,
+) -> Pictures:
+    """The three pictures of a player. `muted`: the player's own lines and fields are hidden from others."""
+    everybody = packed(_for_everybody(state))
+    friends = packed(for_friends(state, said, party, muted))
+    own = _for_itself(state, said, party)
+    lines = _device_lines(said, devices)
+    while len(whole := packed(replace(own, devices=lines))) > MAX_PICTURE_BYTES:
+        lines = lines[:-1]
+    return Pictures(everybody, friends, whole)
+
+
+def gone(last_seen_ms: int) -> Pictures:
+    """The pictures of somebody who is offline."""
+    offline = packed(PlayerPicture("offline", last_seen_ms))
+    return Pictures(offline, offline, offline)
+
+
+def for_friends(state: PlayerState, said: Sayings, party: Party | None, muted: bool) -> PlayerPicture:
+    """The picture that friends see, and host, of a player that is here and visible; as everybody's otherwise."""
+    if state.status in ("invisible", "offline"):
+        return _for_everybody(state)
+    return _whole(state, () if muted else said, party)
+
+
+def view(
+    state: PlayerState,
+    player: str,
+    request_id: int,
+    said: Sayings,
+    party: Party | None,
+    muted: bool,
+    own: bool,
+    known: bool = True,
+) -> Presence:
+    """The answer to `presence.get`: as the player itself (`own`) or a friend sees it. Not `known`: the state says that
+    somebody is here, and none of its sessions was heard of since its node died."""
+    if not known and state.status not in ("invisible", "offline"):
+        return Presence(request_id, player, "unknown", "", None, state.last_seen_ms)
+    seen = _for_itself(state, said, party) if own else for_friends(state, said, party, muted)
+    return Presence(request_id, player, seen.status, seen.activity, seen.match, state.last_seen_ms, seen.rich)
+
+
+def packed(picture: PlayerPicture) -> bytes:
+    """A picture as an array that ends with its last field that is told."""
+    values = _told(picture)
+    if picture.rich is not None and len(values) > _RICH:
+        values[_RICH] = _told(picture.rich)
+    if len(values) > _DEVICES:
+        values[_DEVICES] = [_told(line) for line in picture.devices]
+    return _encode(values)
+
+
+_RICH: Final = PlayerPicture.__struct_fields__.index("rich")
+_DEVICES: Final = PlayerPicture.__struct_fields__.index("devices")
+
+
+def _told(struct: PlayerPicture | RichPresence | DeviceLine) -> list[Any]:
+    values, defaults = list(astuple(struct)), astuple(type(struct)())
+    while len(values) > 1 and values[-1] == defaults[len(values) - 1]:
+        del values[-1]
+    return values
+
+
+def _for_everybody(state: PlayerState) -> PlayerPicture:
+    if state.status in ("invisible", "offline"):
+        return PlayerPicture("offline", state.last_seen_ms)
+    return PlayerPicture(state.status)
+
+
+def _for_itself(state: PlayerState, said: Sayings, party: Party | None) -> PlayerPicture:
+    return _for_everybody(state) if state.status == "offline" else _whole(state, said, party)
+
+
+def _whole(state: PlayerState, said: Sayings, party: Party | None) -> PlayerPicture:
+    line = newest(said)
+    rich = None if line is None else line.rich
+    if party is not None:
+        rich = replace(rich or RichPresence(), party_size=party.size, party_room=party.room)
+    return PlayerPicture(state.status, 0, "" if line is None else line.activity, state.match or None, rich)
+
+
+def _device_lines(said: Sayings, devices: Sequence[Device]) -> list[DeviceLine]:
+    """A line for each device, those that spoke last first."""
+    lines = {line.session: line for line in said}
+    order = {line.session: place for place, line in enumerate(said)}
+    first = sorted(devices, key=lambda device: -order.get(device.session, -1))
+    return [_device_line(device, lines.get(device.session, _SILENT)) for device in first]
+
+
+_SILENT: Final = Said("")
+
+
+def _device_line(device: Device, line: Said) -> DeviceLine:
+    return DeviceLine(device.kind, device.client, line.word, line.activity)

@@ -8,7 +8,10 @@ from game.console import CONSOLE, PAGES, READ_MODELS
 from game.console.read_models import after, cursor_of
 from game.match import codes as match_codes
 from game.match.actor import Match
-from game.player import pictures, standing
+from game.moderation import messages as mod
+from game.moderation import rules as moderation_rules
+from game.moderation.actor import Standing
+from game.player import pictures
 from game.player import rules as player_rules
 from game.player.actor import Player
 from server.actors import app as engine
@@ -18,6 +21,7 @@ from server.wire.messages import Request
 
 HOSTS: Final[frozenset[Role]] = frozenset({"host", "service"})
 PLAYERS: Final[frozenset[Role]] = frozenset({"player"})
+SERVICES: Final[frozenset[Role]] = frozenset({"service"})
 PAGES_OF: Final = (10, 25, 50, 100, 250, 500)
 """Sizes of the pages that are asked of the nodes, so that clients who want nearly the same share an answer."""
 ROWS_A_MESSAGE: Final = 10
@@ -35,6 +39,10 @@ def _player(_caller: Caller, message: Any) -> str:
 
 def _match(_caller: Caller, message: Any) -> str:
     return str(message.match)
+
+
+def _subject(_caller: Caller, message: Any) -> str:
+    return str(message.subject)
 
 
 def _page(_caller: Caller, message: m.MatchList) -> dict[str, Any]:
@@ -75,14 +83,21 @@ ROUTES: Final[Mapping[type[Request], AnyRoute]] = {
     m.MatchTick: Route(Match, Match.tick, _match, HOSTS),
     m.MatchEnd: Route(Match, Match.end, _match, HOSTS),
     m.MatchGet: Route(Match, Match.get, _match),
+    mod.ModerationBan: Route(Standing, Standing.ban, _subject, SERVICES),
+    mod.ModerationUnban: Route(Standing, Standing.unban, _subject, SERVICES),
+    mod.ModerationMute: Route(Standing, Standing.mute, _subject, SERVICES),
+    mod.ModerationUnmute: Route(Standing, Standing.unmute, _subject, SERVICES),
+    mod.ModerationKick: Route(Standing, Standing.kick, _subject, SERVICES),
+    mod.ModerationRevoke: Route(Standing, Standing.revoke, _subject, SERVICES),
+    mod.ModerationGet: Route(Standing, Standing.get, _subject, SERVICES),
     m.MatchList: QueryRoute("live_matches", _page, _matches, merge=_merged, cost=_list_cost),
 }
 
 App = engine.App(
     name="game",
-    actors=(Player, Match),
-    requests=m.REQUESTS,
-    answers=m.ANSWERS,
+    actors=(Player, Match, Standing),
+    requests=(*m.REQUESTS, *mod.REQUESTS),
+    answers=(*m.ANSWERS, *mod.ANSWERS),
     events=m.EVENTS,
     routes=ROUTES,
     session_actor=Player,
@@ -93,8 +108,8 @@ App = engine.App(
     # Its tables are older than migrations of applications: they stand in the engine's history.
     mappings="persistence.game.mappings:MAPPINGS",
     store_queries="persistence.game.queries:QUERIES",
-    codes={**match_codes.CODES, **player_rules.CODES, **standing.CODES, **pictures.CODES},
     shapes=m.SHAPES,
+    codes={**match_codes.CODES, **player_rules.CODES, **moderation_rules.CODES, **pictures.CODES},
     commands={
         "play": "game.commands.play:register",
         "matches": "game.commands.matches:register",

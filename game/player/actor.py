@@ -19,7 +19,7 @@ import msgspec
 from game.match.face import MatchFace
 from game.match.state import Line
 from game.messages import Presence, PresenceGet, PresenceSet, Profile, ProfileGet, ProfileSet, Saved
-from game.moderation.rules import because
+from game.moderation.rules import CLOSED_BANNED, because
 from game.places import Membership
 from game.player import pictures, rules, standing
 from game.player.face import PlayerFace
@@ -81,10 +81,11 @@ class Player(PlayerFace):
 
     @remote
     def connected(self, caller: Caller, login: Login = UNTOLD) -> None:
-        """Note that a session opened; the same one again changes nothing. Raises `Rejected`: `banned`."""
+        """Note that a session opened; the same one again changes nothing. Raises `Rejected`: `banned`,
+        `revoked`."""
         if caller.session in self.sessions:
             return
-        self._must_be_welcome()
+        self._must_be_welcome(login.issued_ms)
         first = not self.sessions
         self.sessions = (*self.sessions, caller.session)
         if first:
@@ -141,8 +142,8 @@ class Player(PlayerFace):
         self.state = rules.vanished(self.state)
         self.state = rules.depart(self.state, "disconnected")
 
-    def _must_be_welcome(self) -> None:
-        error = standing.login_refusal(self.state, None, self.wall_ms())
+    def _must_be_welcome(self, issued_ms: int) -> None:
+        error = standing.login_refusal(self.state, issued_ms, self.wall_ms())
         if error is not None:
             self._forget_if_unknown()
             raise error
@@ -163,7 +164,7 @@ class Player(PlayerFace):
         if after is before:
             return
         if standing.is_banned(after, self.wall_ms()):
-            self.end_sessions(self.key, because("banned", ban_reason), standing.CLOSED_BANNED)
+            self.end_sessions(self.key, because("banned", ban_reason), CLOSED_BANNED)
 
     def _choose(self, session: str, said: pictures.Sayings) -> None:
         """Take on the status that a session has chosen by what it says, if it counts."""

@@ -4,23 +4,12 @@ The truth is the actor `standing/NAME` (`game/moderation/`), which tells each ch
 be judged, and a line be hidden, with no other actor asked.
 """
 
-from typing import Final
-
 from msgspec.structs import replace
 
-from game.moderation.rules import because, lasts, left_s
+from game.moderation.rules import lasts, refusal
 from game.player.state import PlayerState
 from server.actors.facts import Stamp
 from server.errors import Rejected
-
-CODES: Final = {
-    "banned": "banned: no login is taken until `retry_after_ms` from now, or for good where that is nil",
-    "revoked": "the token was issued before the subject's tokens were revoked: come back with a new one",
-}
-CLOSED_BANNED: Final = 4101
-CLOSED_REVOKED: Final = 4102
-CLOSED_KICKED: Final = 4103
-"""Close codes of sessions that moderation ends (docs/protocol.md)."""
 
 
 def heard(
@@ -54,18 +43,6 @@ def is_muted(state: PlayerState, wall_ms: int) -> bool:
     return lasts(state.muted_until_ms, wall_ms)
 
 
-def refusal(
-    banned_until_ms: int, ban_reason: str, tokens_from_ms: int, issued_ms: int | None, wall_ms: int
-) -> Rejected | None:
-    """The error for a login of a subject with that standing, whose token was issued at `issued_ms` (None: not told);
-    None where it is welcome. `Rejected.retry_after_s` says when a ban is over."""
-    if lasts(banned_until_ms, wall_ms):
-        return Rejected("banned", because("banned", ban_reason), retry_after_s=left_s(banned_until_ms, wall_ms))
-    if issued_ms is not None and issued_ms < tokens_from_ms:
-        return Rejected("revoked", "this token was revoked; log in again for a new one")
-    return None
-
-
-def login_refusal(state: PlayerState, issued_ms: int | None, wall_ms: int) -> Rejected | None:
-    """The same, by the mirror."""
+def login_refusal(state: PlayerState, issued_ms: int, wall_ms: int) -> Rejected | None:
+    """The error for a login by a token that was issued at `issued_ms` (0: not told); None where it is welcome."""
     return refusal(state.banned_until_ms, state.ban_reason, state.tokens_from_ms, issued_ms, wall_ms)

@@ -5,6 +5,11 @@ from typing import Final
 
 from persistence.engine.mapping import Mapping
 from persistence.game.match import MatchMapping
+from persistence.game.moderation import StandingMapping
 from persistence.game.player import PlayerMapping
 
-MAPPINGS: Final[Map[str, Mapping]] = {"player": PlayerMapping(), "match": MatchMapping()}
+MAPPINGS: Final[Map[str, Mapping]] = {
+    "player": PlayerMapping(),
+    "match": MatchMapping(),
+    "standing": StandingMapping(),
+}

@@ -10,6 +10,7 @@ import msgspec
 from sqlalchemy import Select, and_, func, literal, or_, select
 
 from persistence.engine.queries import StoreQuery
+from persistence.game import moderation
 from persistence.game.tables import careers, matches, participants, players
 
 
@@ -104,4 +105,5 @@ QUERIES: Final[Mapping[str, StoreQuery]] = {
     "last_seen": StoreQuery(Keys, last_seen),
     "career": StoreQuery(Career, career, max_rows=1),
     "match_players": StoreQuery(MatchName, match_players),
+    **moderation.QUERIES,
 }

@@ -103,3 +103,41 @@ participants = Table(
     number("score"),
     Index("ix_participants_player_id", "player_id"),
 )
+
+standings = Table(
+    "standings",
+    metadata,
+    Column("subject", KeyText, primary_key=True),
+    *ownership(),
+    number("banned_until_ms"),
+    _text("ban_reason"),
+    number("muted_until_ms"),
+    _text("mute_reason"),
+    number("tokens_from_ms"),
+    Column("number", LargeBinary),
+    Column("told", LargeBinary),
+    Column("acts", LargeBinary),
+    number("forgotten"),
+    facts(),
+    Index("ix_standings_open_facts", "subject", postgresql_where=text("open_facts"), sqlite_where=text("open_facts")),
+)
+"""A row for each subject that was ever banned, muted, kicked, or had its tokens revoked. Ends are Unix ms, 2^53 - 1 for
+none; `number`, `told` and `acts` are msgpack and only the server's affair."""
+
+moderation_acts = Table(
+    "moderation_acts",
+    metadata,
+    Column("subject", KeyText, primary_key=True),
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    number("at_ms"),
+    _text("act"),
+    Column("principal", KeyText, nullable=False, server_default=text("''")),
+    _text("role"),
+    _text("reason"),
+    number("until_ms"),
+    _text("lineage"),
+    number("command"),
+    Index("ix_moderation_acts_at_ms", "at_ms", "subject", "number"),
+    Index("ix_moderation_acts_principal", "principal", "at_ms"),
+)
+"""The audit: a row for each act, inserted with the standing that it made and never changed."""

@@ -93,15 +93,15 @@ async def say_golden(frames: list[dict[str, Any]], url: str, token: MakeToken, s
     token of a hello and of a renewal is put in, and `ack` has something to acknowledge."""
     players: dict[str, Line] = {}
 
-    async def speaker(role: str, wire: Wire) -> Line:
+    async def speaker(role: str) -> Line:
         if role not in players:
             client = players[role] = await line(url, subprotocol)
             hello = list(FULL[0]["wire"])
-            hello[2] = token("player-7" if role == "player" else "host-7", role)
+            hello[2] = token(f"{role}-7", role)
             assert (await client.ask(*hello))[0] == "welcome"
         return players[role]
 
-    host, player = await speaker("host", []), await speaker("player", [])
+    host, player = await speaker("host"), await speaker("player")
     for number in range(1, 4):
         await host.ask("match.create", 1, "before", number, f"before-{number}")
         await player.ask("match.join", 1, "before", number, f"before-{number}")
@@ -115,7 +115,7 @@ async def say_golden(frames: list[dict[str, Any]], url: str, token: MakeToken, s
         kind, message = frame["type"], REQUESTS[frame["type"]]
         if kind in ("hello", "watch_latest"):
             continue  # said above; the game has no latest topic
-        client = await speaker("player" if "player" in message["roles"] else "host", frame["wire"])
+        client = await speaker(next(role for role in ("player", "host", "service") if role in message["roles"]))
         if kind == "token.renew":
             renewed = await client.ask(kind, 12, token("player-7", "player"))
             assert renewed[:2] == ["renewed", 12] and renewed[2] > 0

@@ -123,7 +123,7 @@ def test_sentences_stand_on_the_page() -> None:
 # ---- 1. connecting ----
 
 
-@says("Extensions (compression) are not agreed.", "The messages are the same in both.")
+@says("Extensions are not agreed: compression", "The messages are the same in both.")
 async def test_subprotocols(node: Node) -> None:
     for subprotocol, text in ((JSON, True), (MSGPACK, False)):
         client = await node.line(subprotocol)
@@ -679,6 +679,31 @@ def slayer(teams: int = 2, most: int = 8, late: bool = True, mode: str = "slayer
 Stage = Callable[[Node], Any]
 
 
+async def told_at_hello(node: Node, token: str) -> str:
+    """The code with which a hello is refused, once what its player's actor must hear of has come there."""
+    async with asyncio.timeout(20):
+        while True:
+            client = await node.line()
+            answer = await client.ask("hello", 1, token)
+            await client.ws.close()
+            if answer[0] == "error":
+                return str(answer[2])
+
+
+async def refusals_of_moderation(node: Node) -> dict[str, str]:
+    """The same as `refusals`, of moderation."""
+    service, found, numbers = await node.enter("service"), {}, itertools.count(1)
+    shut, late = node.name("p"), node.name("p")
+    for code, subject, act in (("banned", shut, "moderation.ban"), ("revoked", late, "moderation.revoke")):
+        old = node.token(subject)
+        assert (await service.ask(act, 5, "l", next(numbers), subject))[0] == "standing"
+        found[code] = await told_at_hello(node, old)
+    for code, act in (("not_banned", "moderation.unban"), ("not_muted", "moderation.unmute")):
+        found[code] = str((await service.ask(act, 5, "l", next(numbers), late))[2])
+    await service.ws.close()
+    return found
+
+
 async def refusals(node: Node) -> dict[str, str]:
     """What the server says to each thing that a rule forbids: the rule's code as the page has it, and as it came."""
     host, stranger, service = await node.enter("host"), await node.enter("host"), await node.enter("service")
@@ -745,7 +770,7 @@ async def test_rules_refuse_with_the_codes_of_the_page(node: Node) -> None:
         re.findall(r"\| `([a-z_]+)` \| [a-z]", PAGE.partition("The rules' error codes")[2].partition("## 7")[0])
     )
     assert table == {rule["code"] for rule in DESCRIBED["rule_codes"]}
-    found = await refusals(node)
+    found = await refusals(node) | await refusals_of_moderation(node)
     assert {code: said for code, said in found.items() if code != said} == {}
     assert table - set(found) == {"too_many_subscriptions", "bad_text"}
 

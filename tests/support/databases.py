@@ -29,6 +29,7 @@ from sqlalchemy.engine import make_url
 
 import migrations
 from game.match.state import MatchState
+from game.moderation.state import StandingState
 from game.player.state import PlayerState
 from persistence.game.mappings import MAPPINGS
 from persistence.sql_store import SqlStore
@@ -64,6 +65,7 @@ STATE_TYPES: dict[str, type[msgspec.Struct]] = {
     "tally": Tally,
     "player": PlayerState,
     "match": MatchState,
+    "standing": StandingState,
 }
 
 HERE: dict[str, Callable[[Any], bool]] = {"player": lambda player: player.status != "offline" or player.match != ""}

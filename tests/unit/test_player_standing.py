@@ -3,7 +3,7 @@
 import pytest
 
 from game.app import App
-from game.moderation.rules import FOR_GOOD, lasts, left_s
+from game.moderation.rules import CLOSED_BANNED, CODES, FOR_GOOD, lasts, left_s
 from game.player import standing
 from game.player.actor import Player
 from game.player.state import PlayerState
@@ -37,12 +37,12 @@ def test_the_newest_word_of_a_standing_stays() -> None:
 
 
 def test_a_login_is_refused_with_its_reason_and_time() -> None:
-    error = standing.login_refusal(heard(NEW, 1, banned=5_000), None, 1_000)
+    error = standing.login_refusal(heard(NEW, 1, banned=5_000), 0, 1_000)
     assert error is not None
     assert (error.code, error.message, error.retry_after_s) == ("banned", "banned: cheats", 4.0)
-    good = standing.login_refusal(heard(NEW, 1, banned=FOR_GOOD), None, 1_000)
+    good = standing.login_refusal(heard(NEW, 1, banned=FOR_GOOD), 0, 1_000)
     assert good is not None and good.retry_after_s is None
-    assert standing.login_refusal(heard(NEW, 1, banned=5_000), None, 5_000) is None
+    assert standing.login_refusal(heard(NEW, 1, banned=5_000), 0, 5_000) is None
 
 
 def test_a_token_is_refused_that_was_issued_before_a_revocation() -> None:
@@ -74,7 +74,7 @@ async def test_a_player_ends_its_sessions_at_a_ban_and_takes_none() -> None:
         until_ms = world.clock.wall_ms() + 60_000
         word = (Stamp(1, 1), until_ms, "cheats", 0, 0)
         await system.ask(ANN, "standing", word)
-        assert system.published.ends == [("ann", standing.CLOSED_BANNED, "banned: cheats")]
+        assert system.published.ends == [("ann", CLOSED_BANNED, "banned: cheats")]
         await system.ask(ANN, "standing", word)
         assert len(system.published.ends) == 1, "it was heard before"
         with pytest.raises(Rejected) as caught:
@@ -95,5 +95,5 @@ async def test_a_subject_that_never_was_can_be_banned() -> None:
 
 
 def test_every_code_of_the_mirror_is_published() -> None:
-    assert set(standing.CODES) <= set(App.codes)
+    assert set(CODES) <= set(App.codes)
     assert Player.standing.remote  # type: ignore[attr-defined]

@@ -1106,6 +1106,51 @@ class MatchAssigned(Push):
 
 
 @dataclass(frozen=True, slots=True)
+class StandingInfo(Reply):
+    """How `subject` stands. Times are Unix ms; an end of 0: not banned, not muted; of 2^53 - 1: for
+    good. `act` is the number of the act that this answers, 0 for `moderation.get`; the audit has it
+    under the subject and that number.
+    """
+
+    TYPE: ClassVar[str] = "standing"
+    subject: str
+    banned_until_ms: int
+    ban_reason: str
+    muted_until_ms: int
+    mute_reason: str
+    tokens_from_ms: int
+    act: int
+    id: int = field(default=0, kw_only=True)
+
+    def to_wire(self) -> list[Any]:
+        return [
+            "standing",
+            self.id,
+            self.subject,
+            self.banned_until_ms,
+            self.ban_reason,
+            self.muted_until_ms,
+            self.mute_reason,
+            self.tokens_from_ms,
+            self.act,
+        ]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "StandingInfo":
+        check_length(wire, 9, "standing")
+        return cls(
+            id=wire[1],
+            subject=wire[2],
+            banned_until_ms=wire[3],
+            ban_reason=wire[4],
+            muted_until_ms=wire[5],
+            mute_reason=wire[6],
+            tokens_from_ms=wire[7],
+            act=wire[8],
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Hello(Request[Welcome | Redirect]):
     """First message of a connection. `resume` is the token of an earlier `Welcome`, `ack` the last
     push sequence number that the client has of that session.
@@ -1562,6 +1607,173 @@ class MatchList(Request[Matches]):
         return cls(id=wire[1], limit=wire[2] if n > 2 else 100, cursor=wire[3] if n > 3 else "")
 
 
+@dataclass(frozen=True, slots=True)
+class ModerationBan(Command[StandingInfo]):
+    """Services only. Let `subject` have no session for `for_ms` (0: for good): those that it has end,
+    new ones are refused. A ban in force is replaced.
+    """
+
+    TYPE: ClassVar[str] = "moderation.ban"
+    subject: str
+    reason: str = ""
+    for_ms: int = 0
+    lineage: str = field(default="", kw_only=True)
+    command: int = field(default=0, kw_only=True)
+    id: int = field(default=0, kw_only=True)
+
+    def to_wire(self) -> list[Any]:
+        return ["moderation.ban", self.id, self.lineage, self.command, self.subject, self.reason, self.for_ms]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "ModerationBan":
+        n = check_length(wire, 5, "moderation.ban")
+        return cls(
+            id=wire[1],
+            lineage=wire[2],
+            command=wire[3],
+            subject=wire[4],
+            reason=wire[5] if n > 5 else "",
+            for_ms=wire[6] if n > 6 else 0,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ModerationUnban(Command[StandingInfo]):
+    """Services only. End a ban."""
+
+    TYPE: ClassVar[str] = "moderation.unban"
+    subject: str
+    reason: str = ""
+    lineage: str = field(default="", kw_only=True)
+    command: int = field(default=0, kw_only=True)
+    id: int = field(default=0, kw_only=True)
+
+    def to_wire(self) -> list[Any]:
+        return ["moderation.unban", self.id, self.lineage, self.command, self.subject, self.reason]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "ModerationUnban":
+        n = check_length(wire, 5, "moderation.unban")
+        return cls(id=wire[1], lineage=wire[2], command=wire[3], subject=wire[4], reason=wire[5] if n > 5 else "")
+
+
+@dataclass(frozen=True, slots=True)
+class ModerationMute(Command[StandingInfo]):
+    """Services only. Hide the player's own lines and fields from others for `for_ms` (0: for good),
+    and refuse its invitations. A mute in force is replaced.
+    """
+
+    TYPE: ClassVar[str] = "moderation.mute"
+    subject: str
+    reason: str = ""
+    for_ms: int = 0
+    lineage: str = field(default="", kw_only=True)
+    command: int = field(default=0, kw_only=True)
+    id: int = field(default=0, kw_only=True)
+
+    def to_wire(self) -> list[Any]:
+        return ["moderation.mute", self.id, self.lineage, self.command, self.subject, self.reason, self.for_ms]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "ModerationMute":
+        n = check_length(wire, 5, "moderation.mute")
+        return cls(
+            id=wire[1],
+            lineage=wire[2],
+            command=wire[3],
+            subject=wire[4],
+            reason=wire[5] if n > 5 else "",
+            for_ms=wire[6] if n > 6 else 0,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ModerationUnmute(Command[StandingInfo]):
+    """Services only. End a mute."""
+
+    TYPE: ClassVar[str] = "moderation.unmute"
+    subject: str
+    reason: str = ""
+    lineage: str = field(default="", kw_only=True)
+    command: int = field(default=0, kw_only=True)
+    id: int = field(default=0, kw_only=True)
+
+    def to_wire(self) -> list[Any]:
+        return ["moderation.unmute", self.id, self.lineage, self.command, self.subject, self.reason]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "ModerationUnmute":
+        n = check_length(wire, 5, "moderation.unmute")
+        return cls(id=wire[1], lineage=wire[2], command=wire[3], subject=wire[4], reason=wire[5] if n > 5 else "")
+
+
+@dataclass(frozen=True, slots=True)
+class ModerationKick(Command[StandingInfo]):
+    """Services only. End every session of `subject`. It may come back."""
+
+    TYPE: ClassVar[str] = "moderation.kick"
+    subject: str
+    reason: str = ""
+    lineage: str = field(default="", kw_only=True)
+    command: int = field(default=0, kw_only=True)
+    id: int = field(default=0, kw_only=True)
+
+    def to_wire(self) -> list[Any]:
+        return ["moderation.kick", self.id, self.lineage, self.command, self.subject, self.reason]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "ModerationKick":
+        n = check_length(wire, 5, "moderation.kick")
+        return cls(id=wire[1], lineage=wire[2], command=wire[3], subject=wire[4], reason=wire[5] if n > 5 else "")
+
+
+@dataclass(frozen=True, slots=True)
+class ModerationRevoke(Command[StandingInfo]):
+    """Services only. Take no token of `subject` that was issued before Unix time `before_ms` (0: now),
+    and end the sessions that have one.
+    """
+
+    TYPE: ClassVar[str] = "moderation.revoke"
+    subject: str
+    reason: str = ""
+    before_ms: int = 0
+    lineage: str = field(default="", kw_only=True)
+    command: int = field(default=0, kw_only=True)
+    id: int = field(default=0, kw_only=True)
+
+    def to_wire(self) -> list[Any]:
+        return ["moderation.revoke", self.id, self.lineage, self.command, self.subject, self.reason, self.before_ms]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "ModerationRevoke":
+        n = check_length(wire, 5, "moderation.revoke")
+        return cls(
+            id=wire[1],
+            lineage=wire[2],
+            command=wire[3],
+            subject=wire[4],
+            reason=wire[5] if n > 5 else "",
+            before_ms=wire[6] if n > 6 else 0,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ModerationGet(Request[StandingInfo]):
+    """Services only. The standing of `subject`; nobody need have said anything of it."""
+
+    TYPE: ClassVar[str] = "moderation.get"
+    subject: str
+    id: int = field(default=0, kw_only=True)
+
+    def to_wire(self) -> list[Any]:
+        return ["moderation.get", self.id, self.subject]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "ModerationGet":
+        check_length(wire, 3, "moderation.get")
+        return cls(id=wire[1], subject=wire[2])
+
+
 ANSWERS: dict[str, Callable[[Sequence[Any]], Message]] = {
     "welcome": Welcome.from_wire,
     "redirect": Redirect.from_wire,
@@ -1582,6 +1794,7 @@ ANSWERS: dict[str, Callable[[Sequence[Any]], Message]] = {
     "scoreboard": Scoreboard.from_wire,
     "matches": Matches.from_wire,
     "match.assigned": MatchAssigned.from_wire,
+    "standing": StandingInfo.from_wire,
 }
 
 
@@ -1607,6 +1820,13 @@ REQUESTS: dict[str, Callable[[Sequence[Any]], Request[Any]]] = {
     "match.end": MatchEnd.from_wire,
     "match.get": MatchGet.from_wire,
     "match.list": MatchList.from_wire,
+    "moderation.ban": ModerationBan.from_wire,
+    "moderation.unban": ModerationUnban.from_wire,
+    "moderation.mute": ModerationMute.from_wire,
+    "moderation.unmute": ModerationUnmute.from_wire,
+    "moderation.kick": ModerationKick.from_wire,
+    "moderation.revoke": ModerationRevoke.from_wire,
+    "moderation.get": ModerationGet.from_wire,
 }
 
 

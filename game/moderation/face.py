@@ -1,0 +1,21 @@
+"""The face of a standing: what other actors may ask of it. `game/moderation/actor.py` implements it.
+
+A player's own standing is mirrored in its state (`game/player/standing.py`); this is for other subjects.
+"""
+
+from game.moderation.state import StandingState
+from server.actors.actor import Actor, read_only
+
+
+class StandingFace(Actor[StandingState]):
+    """To be named in `ref`; never activated itself."""
+
+    kind = "standing"
+    State = StandingState
+
+    __slots__ = ()
+
+    @read_only
+    def is_muted(self) -> bool:
+        """Tell whether the subject is muted now. Makes no actor."""
+        raise NotImplementedError

@@ -17,6 +17,7 @@ from game.player.actor import Player
 from server.actors import app as engine
 from server.actors.actor import Caller, Role
 from server.actors.app import AnyRoute, QueryRoute, Route
+from server.actors.presence import PresenceKind
 from server.wire.messages import Request
 
 HOSTS: Final[frozenset[Role]] = frozenset({"host", "service"})
@@ -110,6 +111,7 @@ App = engine.App(
     store_queries="persistence.game.queries:QUERIES",
     shapes=m.SHAPES,
     codes={**match_codes.CODES, **player_rules.CODES, **moderation_rules.CODES, **pictures.CODES},
+    presence=PresenceKind(pictures.gone, pictures.UNKNOWN, pictures.HIDDEN, query="last_seen"),
     commands={
         "play": "game.commands.play:register",
         "matches": "game.commands.matches:register",

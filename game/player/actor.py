@@ -11,7 +11,7 @@ The player says in which match it is; rosters mirror it. A match that takes it i
 place; a place that it has left is a fact (`server/actors/facts.py`) that the match is told until it has stored it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, Final
 
 import msgspec
@@ -22,7 +22,7 @@ from game.messages import Presence, PresenceGet, PresenceSet, Profile, ProfileGe
 from game.moderation.rules import CLOSED_BANNED, because
 from game.places import Membership
 from game.player import pictures, rules, standing
-from game.player.face import PlayerFace
+from game.player.looks import Looks
 from game.player.pictures import Said
 from game.player.state import SettledMatch
 from server.actors.actor import Caller, Fact, FactDone, Stamp, existing, fact, read_only, remote
@@ -48,18 +48,16 @@ class Carried(msgspec.Struct, array_like=True, frozen=True):
     said: tuple[Said, ...] = ()
 
 
-class Player(PlayerFace):
+class Player(Looks):
     durability = "write_behind"
     strays_after_s = 10.0
     ABSENT_S: ClassVar[float] = 10.0
     """Time to come back after the last session is gone, before the match is told."""
 
-    __slots__ = ("beats", "beats_seen", "quiet", "said", "sessions", "words")
+    __slots__ = ("beats", "beats_seen", "quiet", "sessions")
 
     def activated(self) -> None:
-        self.said: pictures.Sayings = ()
-        self.words: dict[str, str] = {}
-        """The status that each session chose last: of `said`, for the heartbeat."""
+        self.begin_looks()
         self.sessions: tuple[str, ...] = ()
         self.beats = self.beats_seen = self.quiet = 0
         if rules.is_here(self.state):
@@ -74,7 +72,7 @@ class Player(PlayerFace):
         self.sessions, said = carried.sessions, carried.said
         if carried.activity and not said and carried.sessions:  # from a node of an earlier version
             said = (Said(carried.sessions[-1], activity=carried.activity),)
-        self._say(said)
+        self.begin_looks(said, moved=True)
         self.beats, self.beats_seen, self.quiet = carried.beats, carried.beats_seen, carried.quiet
 
     # ---- sessions ----
@@ -94,6 +92,7 @@ class Player(PlayerFace):
             self.state = rules.arrived(self.state, self.wall_ms())
             self.cancel(self.absent)
             self.after(SEEN_INTERVAL_S, self.minute)
+        self.show_itself()
 
     @remote
     def disconnected(self, caller: Caller, reason: str) -> None:
@@ -104,9 +103,8 @@ class Player(PlayerFace):
         if not self.sessions:
             self._depart()
             return
-        self._say(pictures.forget(self.said, caller.session))
-        if self.state.status == "online" and pictures.are_away(self.said, self.sessions):
-            self.state = rules.choose(self.state, "away", self.wall_ms())
+        self.silence(self.sessions)
+        self.show_itself()
 
     @remote
     def beat(self, caller: Caller, state: str | None) -> None:
@@ -116,7 +114,9 @@ class Player(PlayerFace):
         if caller.session not in self.sessions:
             self.connected(caller)
         if state is not None and (state != self.state.status or self.words.get(caller.session) != state):
-            self._choose(caller.session, pictures.choose(self.said, caller.session, rules.chosen(state)))
+            said = pictures.choose(self.said, caller.session, rules.chosen(state))
+            self.choose(caller.session, said, self.sessions)
+            self.show_itself()
 
     def minute(self) -> None:
         """Timer, once a minute while connected: store `last_seen`, and give up sessions without a heartbeat
@@ -141,6 +141,7 @@ class Player(PlayerFace):
             return
         self.state = rules.vanished(self.state)
         self.state = rules.depart(self.state, "disconnected")
+        self.show_itself()
 
     def _must_be_welcome(self, issued_ms: int) -> None:
         error = standing.login_refusal(self.state, issued_ms, self.wall_ms())
@@ -163,26 +164,22 @@ class Player(PlayerFace):
         self.state = after = standing.heard(before, *words)
         if after is before:
             return
+        self.show_itself()
         if standing.is_banned(after, self.wall_ms()):
             self.end_sessions(self.key, because("banned", ban_reason), CLOSED_BANNED)
 
-    def _choose(self, session: str, said: pictures.Sayings) -> None:
-        """Take on the status that a session has chosen by what it says, if it counts."""
-        self._say(said)
-        if pictures.takes(said, session, self.sessions):
-            self.state = rules.choose(self.state, rules.chosen(self.words[session]), self.wall_ms())
-
-    def _say(self, said: pictures.Sayings) -> None:
-        self.said, self.words = said, pictures.words(said)
-
     def _depart(self) -> None:
         """Go offline at once, and tell the match in `ABSENT_S` unless somebody comes back."""
-        self._say(())
+        self.say(())
         self.state = rules.departed(self.state, self.wall_ms())
         self.cancel(self.minute)
         self.after(self.ABSENT_S, self.absent)  # also says again that it is gone, if that could not be stored now
+        self.show_itself()
 
     # ---- presence and profile ----
+
+    def shown_devices(self) -> Sequence[pictures.Device]:
+        return [pictures.Device(session) for session in self.sessions]
 
     @remote
     def presence_set(self, caller: Caller, message: PresenceSet) -> Saved:
@@ -193,7 +190,8 @@ class Player(PlayerFace):
         if caller.session not in self.sessions:
             self.connected(caller)
         line = Said(caller.session, message.status, message.activity, message.rich)
-        self._choose(caller.session, pictures.say(self.said, line))
+        self.choose(caller.session, pictures.say(self.said, line), self.sessions)
+        self.show_itself()
         return Saved(message.id, self.id, self.version + (self.state is not before))
 
     @read_only
@@ -201,8 +199,8 @@ class Player(PlayerFace):
         """Presence as the caller may see it. Never raises `NotFound`: a player that was never here is offline."""
         self._forget_if_unknown()
         own = caller.role == "player" and caller.subject == self.key
-        known = bool(self.sessions)
-        return pictures.view(self.state, self.key, message.id, self.said, None, False, own, known)
+        muted, known = standing.is_muted(self.state, self.wall_ms()), bool(self.sessions)
+        return pictures.view(self.state, self.key, message.id, self.said, self.shown_party(), muted, own, known)
 
     @remote
     def profile_set(self, caller: Caller, message: ProfileSet) -> Saved:
@@ -235,10 +233,12 @@ class Player(PlayerFace):
         self.state = rules.entered(self.state, Membership(match, birth, number))
         if not self.sessions and self.state.match == match:
             self.after(self.ABSENT_S, self.absent)
+        self.show_itself()
 
     @existing
     def match_left(self, match: str, birth: int = 0, number: int = 0) -> None:
         self.state = rules.left(self.state, match, birth, number)
+        self.show_itself()
 
     @staticmethod
     def facts(key: str, state: Any) -> Iterable[Fact]:
@@ -266,3 +266,4 @@ class Player(PlayerFace):
             self.state = rules.left(self.state, match, birth)
             if not birth and self.is_stored(known.version):
                 self.tell(MatchFace, match, MatchFace.settled, self.key)
+        self.show_itself()

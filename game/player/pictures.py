@@ -9,19 +9,19 @@ To others an invisible player is an offline one, to the last byte: `last_seen_ms
 (`game/player/rules.py`), and nothing of its doing is shown.
 """
 
-from collections.abc import Iterable, Sequence
-from typing import Any, Final, Literal, NamedTuple, Protocol
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 from msgspec.structs import astuple, replace
 
 from game.messages import ChosenStatus, DeviceLine, PlayerPicture, Presence, RichPresence
 from game.player.state import PlayerState
+from server.actors.pictures import MAX_PICTURE_BYTES, Pictures
 from server.errors import Rejected
 
 MAX_TEXT_BYTES: Final = 1_024
 """UTF-8 of a line and its parts together."""
-MAX_PICTURE_BYTES: Final = 2_048
 CODES: Final = {"bad_presence": "rich presence over 1,024 bytes, or with two fields of one name"}
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -42,15 +42,12 @@ Sayings = tuple[Said, ...]
 """For each session that said anything one; those with the newest line come last."""
 
 
-class Device(Protocol):
-    """A session as its player knows it (a login is one)."""
+class Device(NamedTuple):
+    """A session that is here, with the kind of its device and the program that it named."""
 
-    @property
-    def session(self) -> str: ...
-    @property
-    def kind(self) -> str: ...
-    @property
-    def client(self) -> str: ...
+    session: str
+    kind: str = ""
+    client: str = ""
 
 
 class Party(NamedTuple):
@@ -58,14 +55,6 @@ class Party(NamedTuple):
 
     size: int
     room: int
-
-
-class Pictures(NamedTuple):
-    """`PlayerPicture`s as msgpack."""
-
-    everybody: bytes
-    friends: bytes
-    own: bytes
 
 
 # ---- what devices say -----------------------------------------------------------------------
@@ -86,7 +75,8 @@ def check(activity: str, rich: RichPresence | None) -> None:
 
 def say(said: Sayings, line: Said) -> Sayings:
     """Note what a session says; its line is the newest."""
-    return (*_overruled(forget(said, line.session), line.word), line)
+    others = tuple(other for other in said if other.session != line.session)
+    return (*_overruled(others, line.word), line)
 
 
 def choose(said: Sayings, session: str, word: ChosenStatus) -> Sayings:
@@ -114,9 +104,10 @@ def _overruled(said: Sayings, word: str) -> Sayings:
     return tuple(line if line.overruled or not line.word else replace(line, overruled=True) for line in said)
 
 
-def forget(said: Sayings, session: str) -> Sayings:
-    """Note that a session is over."""
-    return tuple(line for line in said if line.session != session)
+def kept(said: Sayings, sessions: Iterable[str]) -> Sayings:
+    """Sayings of those sessions that are here."""
+    here = set(sessions)
+    return tuple(line for line in said if line.session in here)
 
 
 def words(said: Sayings) -> dict[str, str]:
@@ -152,11 +143,21 @@ def pictures(
     lines = _device_lines(said, devices)
     while len(whole := packed(replace(own, devices=lines))) > MAX_PICTURE_BYTES:
         lines = lines[:-1]
-    return Pictures(everybody, friends, whole)
+    return Pictures(everybody, everybody if friends == everybody else friends, whole)
 
 
-def gone(last_seen_ms: int) -> Pictures:
-    """The pictures of somebody who is offline."""
+def gone(row: Mapping[str, Any] | None) -> Pictures:
+    """The pictures of somebody of whom no node knows, by the row of the store. Where that says that somebody is here,
+    the player's node has died: nobody can say yet whether the player comes back at another one. The row of an invisible
+    player says no more than that of an offline one."""
+    if row is None:
+        return _offline(0)
+    if row["status"] in ("offline", "invisible"):
+        return _offline(row["last_seen_ms"])
+    return Pictures(UNKNOWN, UNKNOWN, UNKNOWN)
+
+
+def _offline(last_seen_ms: int) -> Pictures:
     offline = packed(PlayerPicture("offline", last_seen_ms))
     return Pictures(offline, offline, offline)
 
@@ -205,6 +206,11 @@ def _told(struct: PlayerPicture | RichPresence | DeviceLine) -> list[Any]:
     while len(values) > 1 and values[-1] == defaults[len(values) - 1]:
         del values[-1]
     return values
+
+
+UNKNOWN: Final = packed(PlayerPicture("unknown"))
+HIDDEN: Final = packed(PlayerPicture("offline"))
+"""The picture for somebody who is blocked."""
 
 
 def _for_everybody(state: PlayerState) -> PlayerPicture:

@@ -85,7 +85,7 @@ def test_the_newest_line_that_says_something_is_shown() -> None:
     assert pictures.newest(said).activity == "In the shop", "a status is no line"  # type: ignore[union-attr]
     said = pictures.say(said, Said("a", "online"))
     assert pictures.newest(said).rich == RICH  # type: ignore[union-attr]
-    assert pictures.newest(pictures.forget(said, "b")) is None
+    assert pictures.newest(pictures.kept(said, ["a"])) is None
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_everybody_sees_the_status_friends_the_rest_and_the_player_its_devices()
 
 def test_a_picture_ends_with_what_is_told() -> None:
     assert msgspec.msgpack.decode(pictures.pictures(state_of("online")).friends) == ["online"]
-    assert msgspec.msgpack.decode(pictures.gone(0).everybody) == ["offline"]
+    assert msgspec.msgpack.decode(pictures.gone({"status": "offline", "last_seen_ms": 0}).everybody) == ["offline"]
     shown = pictures.pictures(state_of("online"), (Said("a", "online", "", RichPresence("Slayer")),)).friends
     assert msgspec.msgpack.decode(shown) == ["online", 0, "", None, ["Slayer"]]
 
@@ -187,7 +187,13 @@ def test_an_invisible_player_is_an_offline_one_to_the_last_byte(
     hidden = state_of("invisible", last_seen_ms=last_seen_ms, match=match)
     offline = state_of("offline", last_seen_ms=last_seen_ms)
     shown, away = pictures.pictures(hidden, said, devices, party, muted), pictures.pictures(offline)
-    assert shown.everybody == shown.friends == away.everybody == away.friends == pictures.gone(last_seen_ms).friends
+    assert (
+        shown.everybody
+        == shown.friends
+        == away.everybody
+        == away.friends
+        == pictures.gone({"status": "offline", "last_seen_ms": last_seen_ms}).friends
+    )
     assert picture(shown.own).status == "invisible"
     asked = pictures.view(hidden, "p", 1, said, party, muted, own=False)
     assert asked == pictures.view(offline, "p", 1, (), None, False, own=False)
@@ -203,7 +209,7 @@ def test_pictures_are_read_as_they_were_made_and_stay_small(
         except Rejected:
             return
     shown = pictures.pictures(state_of(status, match=match), said, devices, party)
-    assert max(map(len, shown)) <= MAX_PICTURE_BYTES
+    assert max(map(len, (shown.everybody, shown.friends, shown.own))) <= MAX_PICTURE_BYTES
     own, friends = picture(shown.own), picture(shown.friends)
     line = pictures.newest(said)
     assert own.activity == ("" if line is None else line.activity)
@@ -226,7 +232,7 @@ def test_an_invisible_player_leaves_no_trace() -> None:
     ):
         state = then(state)
         shown.add(pictures.pictures(state, (Said("a", "invisible", "Slayer", RICH),)).friends)
-    assert shown == {pictures.gone(200).friends}
+    assert shown == {pictures.gone({"status": "offline", "last_seen_ms": 200}).friends}
 
 
 def test_a_player_who_is_there_by_its_row_only_is_unknown() -> None:

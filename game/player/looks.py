@@ -1,0 +1,94 @@
+"""The part of a player that others see: what its devices say, and how it shows itself to those who watch it.
+
+Each turn that may have changed something visible ends with `show_itself`. Pictures are made anew only where something
+in them is another than before, and the engine counts only what looks different (`Actor.show`). A heartbeat that
+changes nothing does not come here.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from game.moderation.rules import FOR_GOOD
+from game.player import pictures, rules, standing
+from game.player.face import PlayerFace
+from game.player.pictures import Device, Party, Sayings
+from server.actors.pictures import Pictures
+
+EXPIRY_S: Final = 0.05
+"""Time after the end of a mute at which it is looked for: clocks are read in milliseconds."""
+
+
+class Looks(PlayerFace):
+    """See the module's head. A part of `Player`."""
+
+    __slots__ = ("_is_shown", "_made_of", "_pictures", "said", "words")
+
+    said: Sayings
+    words: dict[str, str]
+    """The status that each session chose last: of `said`, for the heartbeat."""
+
+    def begin_looks(self, said: Sayings = (), moved: bool = False) -> None:
+        """Begin without anybody there, or with what the devices said, and what was shown, before the actor `moved`."""
+        self._is_shown = moved
+        self._made_of: tuple[Any, ...] = ()
+        self._pictures: Pictures | None = None
+        self.say(said)
+
+    # ---- what devices say ----
+
+    def say(self, said: Sayings) -> None:
+        """Note what the devices say from now on."""
+        self.said, self.words = said, pictures.words(said)
+
+    def choose(self, session: str, said: Sayings, sessions: Sequence[str]) -> None:
+        """Take on the status that a session, one of `sessions`, has chosen by what it says, if it counts."""
+        self.say(said)
+        if pictures.takes(said, session, sessions):
+            self.state = rules.choose(self.state, rules.chosen(self.words[session]), self.wall_ms())
+
+    def silence(self, sessions: Sequence[str]) -> None:
+        """Forget what sessions said that are none of `sessions` any more: those who are left may all be away."""
+        self.say(pictures.kept(self.said, sessions))
+        if self.state.status == "online" and pictures.are_away(self.said, sessions):
+            self.state = rules.choose(self.state, "away", self.wall_ms())
+
+    # ---- how it looks ----
+
+    def shown_devices(self) -> Sequence[Device]:
+        """The sessions that are here."""
+        return ()
+
+    def shown_party(self) -> Party | None:
+        """The party that the player is in, as far as it is known."""
+        return None
+
+    def shown_relations(self) -> int:
+        """The number of the newest list of the player's relations that was heard of."""
+        return 0
+
+    def show_itself(self) -> None:
+        """Show what is visible of the player after this turn."""
+        state, devices, party = self.state, tuple(self.shown_devices()), self.shown_party()
+        if not (devices if state.status != "offline" else self._is_shown):
+            return  # its row says that it is offline; or that it was here when its node died, and nobody knows that now
+        muted = self._is_muted_while_here()
+        seen_ms = state.last_seen_ms if state.status in ("offline", "invisible") else 0
+        made_of = (state.status, seen_ms, state.match, self.said, devices, party, muted)
+        if made_of != self._made_of or self._pictures is None:
+            self._pictures, self._made_of = pictures.pictures(state, self.said, devices, party, muted), made_of
+        self._is_shown = True
+        self.show(self._pictures, self.shown_relations())
+
+    def _is_muted_while_here(self) -> bool:
+        """Tell whether what the player says is hidden from others; the timer tells when that is over."""
+        now_ms = self.wall_ms()
+        muted = self.state.status != "offline" and standing.is_muted(self.state, now_ms)
+        if muted and self.state.muted_until_ms < FOR_GOOD:
+            self.after((self.state.muted_until_ms - now_ms) / 1000 + EXPIRY_S, self.unmuted)
+        else:
+            self.cancel(self.unmuted)
+        return muted
+
+    def unmuted(self) -> None:
+        """Timer: a mute is over."""
+        self.show_itself()

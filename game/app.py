@@ -11,6 +11,8 @@ from game.match.actor import Match
 from game.moderation import messages as mod
 from game.moderation import rules as moderation_rules
 from game.moderation.actor import Standing
+from game.moderation.admin import ACTIONS
+from game.moderation.admin import CONSOLE as MODERATION
 from game.player import pictures
 from game.player import rules as player_rules
 from game.player.actor import Player
@@ -105,7 +107,8 @@ App = engine.App(
     read_models=READ_MODELS,
     shared_s=dict.fromkeys(READ_MODELS, LISTS_SHARED_S),
     pages=PAGES,
-    console=CONSOLE,
+    console={**CONSOLE, **MODERATION},
+    actions=ACTIONS,
     # Its tables are older than migrations of applications: they stand in the engine's history.
     mappings="persistence.game.mappings:MAPPINGS",
     store_queries="persistence.game.queries:QUERIES",
@@ -116,5 +119,6 @@ App = engine.App(
         "play": "game.commands.play:register",
         "matches": "game.commands.matches:register",
         "replay": "game.commands.replay:register",
+        **{name: f"game.commands.moderation:register_{name}" for name in (*ACTIONS, "standing", "moderation")},
     },
 )

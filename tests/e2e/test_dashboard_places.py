@@ -20,7 +20,7 @@ from tests.support.path_proxy import below
 from tests.unit.test_listening import needs_ipv6
 
 pytestmark = pytest.mark.browser
-PAGES = ("overview", "matches", "sessions", "moves", "store")
+PAGES = ("overview", "matches", "moderation", "sessions", "moves", "store")
 LIVE = "document.getElementById('link').dataset.state === 'live'"
 LONG = "W" * 64
 

@@ -453,7 +453,7 @@ async def test_the_dashboard_and_the_pages_of_the_application(cluster: TestClust
     base = cluster.nodes["node-1"].admin.url
     index = await http.get(f"{base}/")
     assert index.headers["content-type"] == "text/html; charset=utf-8"
-    assert (await http.get(f"{base}/pages.json")).json() == {"app": "halo", "modules": ["matches.js"]}
+    assert (await http.get(f"{base}/pages.json")).json() == {"app": "halo", "modules": ["matches.js", "moderation.js"]}
     page = await http.get(f"{base}/app/matches.js")
     assert page.headers["content-type"].startswith("text/javascript")
     again = await http.get(f"{base}/app/matches.js", headers={"if-none-match": page.headers["etag"]})

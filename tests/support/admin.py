@@ -14,6 +14,7 @@ from game.match import rules
 from game.match.rules import list_order
 from game.match.state import MatchState
 from game.messages import Created, Joined, Kill, MatchOptions, Medal, Objective, Started
+from game.moderation.admin import CONSOLE as MODERATION
 from persistence.game.queries import QUERIES
 from server.actors.actor import Actor, EventBatch
 from server.actors.app import App
@@ -46,7 +47,7 @@ class Match(Actor[MatchState]):
     list_order = staticmethod(list_order)
 
 
-APP = App(name="halo", actors=(Player, Match), read_models=READ_MODELS, pages=PAGES, console=CONSOLE)
+APP = App(name="halo", actors=(Player, Match), read_models=READ_MODELS, pages=PAGES, console={**CONSOLE, **MODERATION})
 
 
 class PlayedMatch:

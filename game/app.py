@@ -7,6 +7,7 @@ from game import messages as m
 from game.console import CONSOLE, PAGES, READ_MODELS
 from game.console.read_models import after, cursor_of
 from game.match import codes as match_codes
+from game.match import messages as mm
 from game.match.actor import Match
 from game.moderation import messages as mod
 from game.moderation import rules as moderation_rules
@@ -48,10 +49,11 @@ def _subject(_caller: Caller, message: Any) -> str:
     return str(message.subject)
 
 
-def _page(_caller: Caller, message: m.MatchList) -> dict[str, Any]:
+def _page(caller: Caller, message: m.MatchList) -> dict[str, Any]:
     after(message.cursor)  # a bad one is refused here, and not by every node
     limit = next(size for size in PAGES_OF if size >= message.limit)
-    return {"limit": limit, "cursor": message.cursor}
+    page: dict[str, Any] = {"limit": limit, "cursor": message.cursor}
+    return page if caller.role == "service" else {**page, "public": 1}
 
 
 def _list_cost(message: m.MatchList) -> int:
@@ -85,6 +87,13 @@ ROUTES: Final[Mapping[type[Request], AnyRoute]] = {
     m.MatchReport: Route(Match, Match.report, _match, HOSTS),
     m.MatchTick: Route(Match, Match.tick, _match, HOSTS),
     m.MatchEnd: Route(Match, Match.end, _match, HOSTS),
+    mm.MatchInvite: Route(Match, Match.invite, _match),
+    mm.MatchAllow: Route(Match, Match.allow, _match, HOSTS),
+    mm.MatchReserve: Route(Match, Match.reserve, _match, HOSTS),
+    mm.MatchKick: Route(Match, Match.kick, _match, HOSTS),
+    mm.MatchUnkick: Route(Match, Match.unkick, _match, HOSTS),
+    mm.MatchSuccessor: Route(Match, Match.successor, _match, HOSTS),
+    mm.MatchPassHost: Route(Match, Match.pass_host, _match, HOSTS),
     m.MatchGet: Route(Match, Match.get, _match),
     mod.ModerationBan: Route(Standing, Standing.ban, _subject, SERVICES),
     mod.ModerationUnban: Route(Standing, Standing.unban, _subject, SERVICES),
@@ -99,8 +108,8 @@ ROUTES: Final[Mapping[type[Request], AnyRoute]] = {
 App = engine.App(
     name="game",
     actors=(Player, Match, Standing),
-    requests=(*m.REQUESTS, *mod.REQUESTS),
-    answers=(*m.ANSWERS, *mod.ANSWERS),
+    requests=(*m.REQUESTS, *mm.REQUESTS, *mod.REQUESTS),
+    answers=(*m.ANSWERS, *mm.ANSWERS, *mod.ANSWERS),
     events=m.EVENTS,
     routes=ROUTES,
     session_actor=Player,

@@ -34,6 +34,9 @@ SeenStatus = Literal["online", "away", "busy", "invisible", "offline", "unknown"
 ChosenStatus = Literal["online", "away", "busy", "invisible"]
 Mode = Literal["recorded", "slayer", "objective"]
 Phase = Literal["lobby", "countdown", "live", "ended"]
+Password = Annotated[str, Meta(max_length=128)]
+Term = Annotated[int, Meta(ge=1, le=2**53)]
+"""The number of the event by which a host became the host of its match: a report of an earlier host is known by it."""
 EndReason = Literal["score", "time", "host_ended", "host_vanished", "abandoned"]
 
 # ---- presence ---------------------------------------------------------------------------
@@ -148,9 +151,8 @@ class Saved(Reply, tag="saved", frozen=True):
 # ---- match commands -----------------------------------------------------------------------
 
 
-class MatchOptions(msgspec.Struct, array_like=True, frozen=True):
-    """Rules of a match. `score_limit` and `time_limit_ms` of 0 mean none; `teams` of 0 means everyone for
-    themselves; `max_players` of 0 means no limit (mode `recorded` only)."""
+class PlayOptions(msgspec.Struct, array_like=True, frozen=True):
+    """Options of a match's play: the part of `MatchOptions` that every version of its state has had."""
 
     mode: Mode = "slayer"
     map_name: LoggedText = ""
@@ -162,6 +164,18 @@ class MatchOptions(msgspec.Struct, array_like=True, frozen=True):
     countdown_ms: CountdownMs = 3_000
 
 
+class MatchOptions(PlayOptions, array_like=True, frozen=True):
+    """Rules of a match. `score_limit` and `time_limit_ms` of 0 mean none; `teams` of 0 means everyone for
+    themselves; `max_players` of 0 means no limit (mode `recorded` only). A player who is in another match moves into
+    this one, or, with `refuses_elsewhere`, is refused. `private`: only those come in who are invited, named or know the
+    password, and only they see it, unless it is `listed`; `open_invites`: participants may invite."""
+
+    refuses_elsewhere: bool = False
+    private: bool = False
+    listed: bool = False
+    open_invites: bool = False
+
+
 class MatchCreate(Request, tag="match.create", frozen=True):
     """Host only. Creates match `match` with the caller as its host."""
 
@@ -169,6 +183,7 @@ class MatchCreate(Request, tag="match.create", frozen=True):
     command: CommandId
     match: Key
     options: MatchOptions = MatchOptions()
+    password: Password = ""
 
 
 class MatchJoin(Request, tag="match.join", frozen=True):
@@ -178,6 +193,7 @@ class MatchJoin(Request, tag="match.join", frozen=True):
     command: CommandId
     match: Key
     team: Team | None = None
+    password: Password = ""
 
 
 class MatchLeave(Request, tag="match.leave", frozen=True):
@@ -193,6 +209,7 @@ class MatchStart(Request, tag="match.start", frozen=True):
     command: CommandId
     match: Key
     time_ms: TimeMs = 0
+    term: Term = 1
 
 
 class Kill(msgspec.Struct, tag="kill", array_like=True, frozen=True):
@@ -248,6 +265,7 @@ class MatchReport(Request, tag="match.report", frozen=True):
     command: CommandId
     match: Key
     events: Annotated[list[Report], Meta(min_length=1, max_length=256)]
+    term: Term = 1
 
 
 class MatchTick(Request, tag="match.tick", frozen=True):
@@ -256,6 +274,7 @@ class MatchTick(Request, tag="match.tick", frozen=True):
 
     match: Key
     time_ms: TimeMs
+    term: Term = 1
 
 
 class MatchEnd(Request, tag="match.end", frozen=True):
@@ -265,6 +284,7 @@ class MatchEnd(Request, tag="match.end", frozen=True):
     command: CommandId
     match: Key
     time_ms: TimeMs = 0
+    term: Term = 1
 
 
 class Accepted(Reply, tag="accepted", frozen=True):
@@ -316,6 +336,9 @@ class Scoreboard(Reply, tag="scoreboard", frozen=True):
     end_reason: str | None
     next: str | None = None
     player_count: int = 0
+    term: int = 1
+    """The number of the event that made `host` the host."""
+    private: bool = False
 
 
 class MatchList(Request, tag="match.list", frozen=True):
@@ -337,6 +360,7 @@ class MatchRow(msgspec.Struct, array_like=True, frozen=True):
     started_wall_ms: int
     node: str
     created_wall_ms: int = 0
+    private: bool = False
 
 
 class Matches(Reply, tag="matches", frozen=True):
@@ -368,7 +392,8 @@ class Joined(msgspec.Struct, tag="joined", array_like=True, frozen=True):
 
 
 class Left(msgspec.Struct, tag="left", array_like=True, frozen=True):
-    """A player left: `reason` is `left` or `disconnected`."""
+    """A player left: `reason` is `left`, `disconnected`, or `in_another_match` (the match does not take players out of
+    others, and this one was in another by then)."""
 
     time_ms: int
     player: str
@@ -414,7 +439,92 @@ class PartyJoined(msgspec.Struct, tag="party_joined", array_like=True, frozen=Tr
     members: list[PartyPlace]
 
 
-MatchEvent = Created | Joined | Left | Countdown | Started | Report | Ended | PartyJoined
+class PasswordSet(msgspec.Struct, tag="password_set", array_like=True, frozen=True):
+    """A password lets into the match: scrypt's `digest` of it with `salt`, both as hexadecimal digits."""
+
+    time_ms: int
+    salt: str
+    digest: str
+
+
+class Invited(msgspec.Struct, tag="invited", array_like=True, frozen=True):
+    """Players may come in. `by` invited them; it is empty where the host let them in without a word to them."""
+
+    time_ms: int
+    by: str
+    players: list[str]
+
+
+class Uninvited(msgspec.Struct, tag="uninvited", array_like=True, frozen=True):
+    """Players may not come in any more, unless something else lets them in."""
+
+    time_ms: int
+    players: list[str]
+
+
+class Reserved(msgspec.Struct, tag="reserved", array_like=True, frozen=True):
+    """Places are kept until Unix time `until_wall_ms`, or, where that is 0, kept no longer: one for each of `players`,
+    and `places` for `party`."""
+
+    time_ms: int
+    players: list[str]
+    party: str | None
+    places: int
+    until_wall_ms: int
+    wall_ms: int
+
+
+class Kicked(msgspec.Struct, tag="kicked", array_like=True, frozen=True):
+    """The host removed a player, who may not come back until `unkicked` names the same `number`."""
+
+    time_ms: int
+    player: str
+    reason: str
+    number: int
+
+
+class Unkicked(msgspec.Struct, tag="unkicked", array_like=True, frozen=True):
+    time_ms: int
+    player: str
+    number: int
+
+
+class SuccessorNamed(msgspec.Struct, tag="successor_named", array_like=True, frozen=True):
+    """The host said who takes over from it; None: nobody."""
+
+    time_ms: int
+    host: str | None
+
+
+class HostChanged(msgspec.Struct, tag="host_changed", array_like=True, frozen=True):
+    """The match has another host, since the one before `passed` its role on or was `silent`. `term` is the number of
+    this event, which the new host's commands name."""
+
+    time_ms: int
+    host: str
+    reason: Literal["passed", "silent"]
+    term: int
+    wall_ms: int
+
+
+MatchEvent = (
+    Created
+    | Joined
+    | Left
+    | Countdown
+    | Started
+    | Report
+    | Ended
+    | PartyJoined
+    | PasswordSet
+    | Invited
+    | Uninvited
+    | Reserved
+    | Kicked
+    | Unkicked
+    | SuccessorNamed
+    | HostChanged
+)
 
 
 class MatchAssigned(Push, tag="match.assigned", frozen=True):
@@ -463,4 +573,12 @@ EVENTS: tuple[type[msgspec.Struct], ...] = (
     Score,
     Ended,
     PartyJoined,
+    PasswordSet,
+    Invited,
+    Uninvited,
+    Reserved,
+    Kicked,
+    Unkicked,
+    SuccessorNamed,
+    HostChanged,
 )

@@ -40,14 +40,18 @@ class Places(msgspec.Struct, array_like=True, frozen=True):
     gone: tuple[Membership, ...] = ()
 
 
-def entered(places: Places, place: Membership) -> Places:
+def entered(places: Places, place: Membership, moves: bool = True) -> Places:
     """Make `place` the current one, and leave that in any other roster: a player is in one at a time. Nothing for a
-    place that the player has left, whenever its roster says so."""
+    place that the player has left, whenever its roster says so. Without `moves` the roster takes nobody out of another
+    one: where the player is in one, it is `place` that is left at once, for the reason `in_another_match`."""
     if place.number and place.number <= _left_up_to(places, place):
         return places
     if is_current(places, place.name, place.birth):
         if place.number <= places.current.number:
             return places
+    elif not moves and places.current.name:
+        refused = replace(place, reason="in_another_match")
+        return replace(_remember_left(places, refused), leaving=(*places.leaving, refused))
     else:
         places = depart(places, "left")
     unnumbered = (place.name, 0)  # a place of an earlier version, which this one takes over

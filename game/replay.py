@@ -20,16 +20,24 @@ from game.messages import (
     Created,
     Death,
     Ended,
+    HostChanged,
+    Invited,
     Joined,
+    Kicked,
     Kill,
     Left,
     MatchEvent,
     Medal,
     Objective,
     PartyJoined,
+    PasswordSet,
     PlayerLine,
+    Reserved,
     Score,
     Started,
+    SuccessorNamed,
+    Uninvited,
+    Unkicked,
 )
 from server.errors import BadInput
 from server.eventlog import fold
@@ -110,6 +118,23 @@ def _words(event: MatchEvent, step: Step) -> str:
             return f"match created by {host}: {options.mode}{where}"
         case Joined(player=player, team=team):
             return f"{player} joined" + (f" team {team}" if team is not None else "")
+        case PasswordSet():
+            return "a password lets in"
+        case Invited(by=by, players=players):
+            return f"{by or 'the host'} lets in {', '.join(players)}"
+        case Uninvited(players=players):
+            return f"no longer let in: {', '.join(players)}"
+        case Reserved(players=players, party=party, places=places, until_wall_ms=until):
+            whom = [*players, *([f"party {party} ({places})"] if party is not None else [])]
+            return f"places are {'reserved for' if until else 'free again, of'} {', '.join(whom)}"
+        case Kicked(player=player, reason=reason):
+            return f"{player} was removed by the host" + (f": {reason}" if reason else "")
+        case Unkicked(player=player):
+            return f"{player} may come again"
+        case SuccessorNamed(host=host):
+            return f"{host} is to take over" if host is not None else "nobody is to take over"
+        case HostChanged(host=host, reason=reason):
+            return f"{host} hosts the match" + (" (the host was silent)" if reason == "silent" else "")
         case PartyJoined(party=party, members=members):
             return f"party {party} joined: {', '.join(_place(place.player, place.team) for place in members)}"
         case Left(player=player, reason=reason):

@@ -7,12 +7,15 @@ from typing import Any, Final
 import msgspec
 
 from game.match import board
+from game.match.guests import entry_of
 from game.match.state import MatchState
 from game.messages import (
     Assist,
     Death,
     Ended,
+    HostChanged,
     Joined,
+    Kicked,
     Kill,
     Left,
     MatchEvent,
@@ -66,10 +69,25 @@ class Happening(msgspec.Struct, frozen=True):
 def live_matches(actors: LocalActors, params: Mapping[str, Any]) -> list[Any]:
     """A mapping for each match that has not ended, newest first by when it was made, at most `limit` (default and
     bound 500), those after `cursor` if there is one: the fields of `MatchRow`, and `leaders`, the best of its
-    scoreboard, if `leaders` is 1. Raises `BadInput`."""
-    limit, with_leaders = _count(params, "limit", MAX_MATCHES), _count(params, "leaders", 0) > 0
-    newest = actors.listed("match", after(params.get("cursor", "")), min(limit, MAX_MATCHES))
-    return [_row(actor, with_leaders) for actor in newest]
+    scoreboard, if `leaders` is 1. With `public` of 1 private matches are left out, unless their options list them.
+    Raises `BadInput`."""
+    limit, with_leaders = min(_count(params, "limit", MAX_MATCHES), MAX_MATCHES), _count(params, "leaders", 0) > 0
+    place = after(params.get("cursor", ""))
+    if not _count(params, "public", 0):
+        return [_row(actor, with_leaders) for actor in actors.listed("match", place, limit)]
+    found: list[Any] = []
+    while len(found) < limit:
+        page = actors.listed("match", place, limit)
+        found += [actor for actor in page if _is_listed(actor.state)]
+        if len(page) < limit:
+            break
+        place = (-page[-1].state.created_wall_ms, page[-1].key)
+    return [_row(actor, with_leaders) for actor in found[:limit]]
+
+
+def _is_listed(state: MatchState) -> bool:
+    entry = entry_of(state)
+    return entry.listed or not entry.private
 
 
 def match_board(actors: LocalActors, params: Mapping[str, Any]) -> list[Any]:
@@ -110,6 +128,7 @@ def _row(actor: Any, with_leaders: bool) -> dict[str, Any]:
         started_wall_ms=state.started_wall_ms,
         node=actor.node,
         created_wall_ms=state.created_wall_ms,
+        private=entry_of(state).private,
     )
     out = msgspec.structs.asdict(row)
     if with_leaders:
@@ -161,6 +180,10 @@ def _happening(seq: int, event: MatchEvent) -> Happening | None:
         case PartyJoined(members=members):
             names = ", ".join(place.player for place in members)
             return Happening(seq, time_ms, "joined", names, detail="together")
+        case Kicked(player=player, reason=reason):
+            return Happening(seq, time_ms, "kicked", player, detail=reason)
+        case HostChanged(host=host, reason=reason):
+            return Happening(seq, time_ms, "host", host, detail=reason)
         case Left(player=player, reason=reason):
             return Happening(seq, time_ms, "left", player, detail=reason)
         case Ended(reason=reason, winner=winner):

@@ -9,21 +9,38 @@ player is told until it has stored it. Then the match leaves memory, and its row
 """
 
 import asyncio
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, ClassVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from secrets import token_hex
+from typing import Any, ClassVar, Final
 
 import msgspec
 from msgspec import UNSET
 
-from game.match import admission, board, rules
+from game.match import admission, board, guests, hosting, rules
+from game.match.admission import Entry
+from game.match.codes import reject
 from game.match.face import MatchFace
-from game.match.messages import AdmitParty
+from game.match.messages import (
+    AdmitParty,
+    MatchAllow,
+    MatchInvite,
+    MatchInvited,
+    MatchKick,
+    MatchKicked,
+    MatchPassHost,
+    MatchReserve,
+    MatchSuccessor,
+    MatchUnkick,
+)
 from game.match.state import MatchState
 from game.messages import (
     Accepted,
     Countdown,
     Ended,
+    HostChanged,
+    Invited,
     Joined,
+    Kicked,
     Left,
     MatchAssigned,
     MatchCreate,
@@ -40,23 +57,28 @@ from game.messages import (
 )
 from game.player.face import PlayerFace
 from server.actors.actor import Attached, Caller, Fact, FactDone, Stamp, existing, fact, read_only, reminder, remote
-from server.errors import NotFound
+from server.errors import Forbidden, NotFound
 from server.ids import key_of
 from server.wire.messages import Request
 
-Command = MatchCreate | MatchJoin | MatchLeave | MatchStart | MatchReport | MatchEnd | AdmitParty
+OfPlay = MatchCreate | MatchJoin | MatchLeave | MatchStart | MatchReport | MatchEnd
+OfGuests = MatchInvite | MatchAllow | MatchReserve | MatchKick | MatchUnkick | AdmitParty
+Command = OfPlay | OfGuests | MatchSuccessor | MatchPassHost
+LEAVES: Final = frozenset({"left", "disconnected", "in_another_match"})
+"""Reasons of `Left`; whatever else a player of another version says counts as `disconnected`."""
 
 
 class Carried(msgspec.Struct, array_like=True, frozen=True):
     """Volatile fields of a match that migrates to another node. `silent_s` is how long its host has been
-    silent, `unsettled` the players of whose place they are not known to have heard. The others are of earlier
-    versions."""
+    silent, `unsettled` the players of whose place they are not known to have heard, `guesses` who has said wrong
+    passwords, how many and how many seconds ago the last. The others are of earlier versions."""
 
     clock_ms: int
     silent_s: float
     rounds: int = 0
     unsettled: list[str] = []
     later: bool = False
+    guesses: list[tuple[str, int, float]] = []
 
 
 class Match(MatchFace):
@@ -64,16 +86,20 @@ class Match(MatchFace):
     lives_on = True
     HOST_SILENCE_S: ClassVar[float] = 30.0
     """Silence of the host, without command or tick, after which it counts as vanished."""
+    GUESSES_S: ClassVar[float] = 600.0
+    """Time after a player's last wrong password until its guesses begin anew."""
     evolve = staticmethod(rules.evolve)
     finished = staticmethod(rules.finished)
     list_order = staticmethod(rules.list_order)
 
-    __slots__ = ("clock_ms", "host_seen_s", "ranking", "unsaid")
+    __slots__ = ("clock_ms", "guesses", "host_seen_s", "ranking", "unsaid")
 
     def activated(self) -> None:
         self.clock_ms = 0
         self.ranking: board.Ranking | None = None
         self.host_seen_s = self.now()
+        self.guesses: dict[str, tuple[int, float]] = {}
+        """Wrong passwords of each player, and when it said the last."""
         self.unsaid: dict[str, None] = {}
         """Players of whose place or leaving they are not known to have heard."""
         if self.state.phase != "ended":
@@ -88,12 +114,14 @@ class Match(MatchFace):
 
     def carry(self) -> Carried:
         silent_s = self.now() - self.host_seen_s
-        return Carried(self.clock_ms, silent_s, unsettled=list(self.unsaid))
+        guesses = [(name, count, self.now() - at) for name, (count, at) in self.guesses.items()]
+        return Carried(self.clock_ms, silent_s, unsettled=list(self.unsaid), guesses=guesses)
 
     def arrived(self, carried: Carried) -> None:
         self.clock_ms = carried.clock_ms
         self.host_seen_s = self.now() - carried.silent_s
         self.unsaid = dict.fromkeys(carried.unsettled)
+        self.guesses = {name: (count, self.now() - ago_s) for name, count, ago_s in carried.guesses}
 
     # ---- commands of the host ----
 
@@ -102,7 +130,8 @@ class Match(MatchFace):
         known = self._known(caller, message)
         if known is not None:
             return known
-        events = rules.create(self.state, self.key, caller.subject, message.options, self.wall_ms())
+        secret = (message.password, token_hex(16)) if message.password else ("", "")
+        events = rules.create(self.state, self.key, _host(caller), message.options, self.wall_ms(), *secret)
         self.stay()  # a read before it was created may have released it
         self._host_lives()
         self.after(self.HOST_SILENCE_S, self.host_silent)
@@ -113,7 +142,7 @@ class Match(MatchFace):
         known = self._known(caller, message)
         if known is not None:
             return known
-        events = rules.start(self.state, caller.subject, message.time_ms, self.wall_ms())
+        events = rules.start(self.state, _host(caller), message.time_ms, self.wall_ms(), message.term)
         self._host_lives(message.time_ms)
         return self._accept(caller, message, events)
 
@@ -122,7 +151,7 @@ class Match(MatchFace):
         known = self._known(caller, message)
         if known is not None:
             return known
-        events = rules.report(self.state, caller.subject, message.events, self.wall_ms())
+        events = rules.report(self.state, _host(caller), message.events, self.wall_ms(), message.term)
         self._host_lives(message.events[-1].time_ms)
         return self._accept(caller, message, events)
 
@@ -131,7 +160,7 @@ class Match(MatchFace):
         known = self._known(caller, message)
         if known is not None:
             return known
-        events = rules.end(self.state, caller.subject, message.time_ms, self.wall_ms())
+        events = rules.end(self.state, _host(caller), message.time_ms, self.wall_ms(), message.term)
         return self._accept(caller, message, events)
 
     @existing
@@ -139,23 +168,117 @@ class Match(MatchFace):
         """Advance the host's clock. No command: a tick that is lost or repeated changes nothing by itself,
         so it carries no id."""
         self._exists()
-        events = rules.tick(self.state, caller.subject, message.time_ms, self.wall_ms())
+        events = rules.tick(self.state, _host(caller), message.time_ms, self.wall_ms(), message.term)
         self._host_lives(message.time_ms)
         first_seq = self.next_seq
         self._emit(events, None)
         return Accepted(message.id, self.key, first_seq, self.next_seq)
 
-    # ---- commands of players ----
+    @existing
+    def successor(self, caller: Caller, message: MatchSuccessor) -> Accepted:
+        return self._of_host(
+            caller, message, lambda host: hosting.name_successor(self.state, host, message.term, message.host)
+        )
 
     @existing
-    def join(self, caller: Caller, message: MatchJoin) -> Accepted:
+    def pass_host(self, caller: Caller, message: MatchPassHost) -> Accepted:
+        return self._of_host(
+            caller,
+            message,
+            lambda host: hosting.pass_host(self.state, host, message.term, message.host, self.next_seq, self.wall_ms()),
+        )
+
+    @existing
+    def invite(self, caller: Caller, message: MatchInvite) -> Accepted:
+        player = caller.subject if caller.role == "player" else None
+        return self._of_host(
+            caller, message, lambda host: guests.invite(self.state, host, player, message.term, message.players)
+        )
+
+    @existing
+    def allow(self, caller: Caller, message: MatchAllow) -> Accepted:
+        return self._of_host(
+            caller,
+            message,
+            lambda host: guests.allow(self.state, host, message.term, message.players, message.allowed),
+        )
+
+    @existing
+    def reserve(self, caller: Caller, message: MatchReserve) -> Accepted:
+        wanted = (message.players, message.party, message.places, message.for_ms, self.wall_ms())
+        return self._of_host(caller, message, lambda host: guests.reserve(self.state, host, message.term, *wanted))
+
+    @existing
+    def kick(self, caller: Caller, message: MatchKick) -> Accepted:
+        return self._of_host(
+            caller,
+            message,
+            lambda host: guests.kick(self.state, host, message.term, message.player, message.reason, self.next_seq),
+        )
+
+    @existing
+    def unkick(self, caller: Caller, message: MatchUnkick) -> Accepted:
+        return self._of_host(
+            caller,
+            message,
+            lambda host: guests.unkick(self.state, host, message.term, message.player, message.number),
+        )
+
+    def _of_host(self, caller: Caller, message: Command, rule: Callable[[str], Sequence[MatchEvent]]) -> Accepted:
+        """Carry out a command of the host, once: `rule` gets the caller's name as a host."""
         known = self._known(caller, message)
         if known is not None:
             return known
-        events = admission.join(self.state, caller.subject, message.team, self.next_seq)
-        if not events:
-            events = admission.join_again(self.state, caller.subject, self.next_seq)
+        host = _host(caller)
+        events = rule(host)
+        if host == self.state.host:
+            self._host_lives()
         return self._accept(caller, message, events)
+
+    # ---- commands of players ----
+
+    @existing
+    async def join(self, caller: Caller, message: MatchJoin) -> Accepted:
+        known = self._known(caller, message)
+        if known is not None:
+            return known
+        player = caller.subject
+        entry = self._entry(player, [player], message.password)
+        events = admission.join(self.state, player, message.team, self.next_seq, entry)
+        if not events:
+            events = admission.join_again(self.state, player, self.next_seq)
+        await self._must_be_free([player])
+        return self._accept(caller, message, events)
+
+    def _entry(self, guest: str, players: Sequence[str], password: str) -> Entry:
+        """The circumstances in which `players` come: `guest` says a password where one of them needs it. Raises
+        `Rejected` for a wrong one; a few of those, and none is read any more for a while."""
+        wall_ms = self.wall_ms()
+        if not password or all(guests.lets_in(self.state, player, wall_ms) for player in players):
+            return Entry(wall_ms)
+        if self.state.secret is UNSET:
+            return Entry(wall_ms)
+        count, at_s = self.guesses.get(guest, (0, 0.0))
+        left_s = at_s + self.GUESSES_S - self.now() if count >= guests.MAX_GUESSES else 0.0
+        if left_s > 0:
+            refusal = reject("too_many_guesses")
+            refusal.retry_after_s = left_s
+            raise refusal
+        if guests.fits(self.state, password):
+            self.guesses.pop(guest, None)
+            return Entry(wall_ms, password_fits=True)
+        self.guesses.pop(guest, None)  # at the end: the first one is the one that is forgotten
+        self.guesses[guest] = (1 if count >= guests.MAX_GUESSES else count + 1, self.now())
+        if len(self.guesses) > guests.MAX_NAMES:
+            del self.guesses[next(iter(self.guesses))]
+        raise reject("wrong_password")
+
+    async def _must_be_free(self, players: Sequence[str]) -> None:
+        """Ask those who are to come where they are, if the match takes nobody out of others. Raises `Rejected`, and
+        what the question raises. A player who is taken in elsewhere at the same time says so when it hears of its place
+        here, and leaves it (`game.places.entered`): its own word, by numbers, decides."""
+        for player in admission.newcomers(self.state, players):
+            admission.must_be_free(self.key, player, await self.ref(PlayerFace, player).ask(PlayerFace.match_now))
 
     @existing
     def leave(self, caller: Caller, message: MatchLeave) -> Accepted:
@@ -167,11 +290,21 @@ class Match(MatchFace):
     @read_only
     async def get(self, caller: Caller, message: MatchGet) -> Scoreboard:
         self._exists()
+        if not self._may_see(caller, watch=False):
+            raise Forbidden(f"match {self.key} is private")
         ranking = self.ranked(board.SLICE)
         if ranking is not None:
             await self._in_order(ranking)
         page = board.Page(message.limit, message.cursor)
         return board.scoreboard(self.state, self.key, message.id, self.next_seq, self.clock_ms, page, ranking)
+
+    def may_watch(self, caller: Caller) -> bool:
+        return self._may_see(caller, watch=True)
+
+    def _may_see(self, caller: Caller, watch: bool) -> bool:
+        player = caller.subject if caller.role == "player" else None
+        services = caller.role in ("service", "node")
+        return services or guests.may_see(self.state, player, _host(caller), self.wall_ms(), watch)
 
     async def _in_order(self, ranking: board.Ranking) -> None:
         """Have it catch up; the loop has its turn between two steps."""
@@ -200,9 +333,8 @@ class Match(MatchFace):
     @existing
     def player_gone(self, player: str, birth: int = 0, number: int = 0, reason: str = "disconnected") -> None:
         """See `MatchFace.player_gone`."""
-        self._emit(
-            admission.gone(self.state, player, birth, number, "left" if reason == "left" else "disconnected"), None
-        )
+        reason = reason if reason in LEAVES else "disconnected"
+        self._emit(admission.gone(self.state, player, birth, number, reason), None)
 
     @existing
     async def admit_party(self, caller: Caller, message: AdmitParty) -> Accepted:
@@ -213,18 +345,22 @@ class Match(MatchFace):
         before = admission.party_before(self.state, message)
         if before is not None:
             return self._accepted(message, before, before + 1)
-        return self._accept(caller, message, admission.admit_party(self.state, message, self.next_seq))
+        entry = self._entry(caller.subject, message.players, message.password)
+        events = admission.admit_party(self.state, message, self.next_seq, entry)
+        await self._must_be_free(message.players)
+        return self._accept(caller, message, events)
 
     def countdown_over(self) -> None:
         self._emit(rules.countdown_over(self.state, self.wall_ms()), None)
 
     def host_silent(self) -> None:
-        """Timer: end the match if the host was silent all the while; else look again when it would be."""
+        """Timer: let the successor take over, or end the match, if the host was silent all the while; else look again
+        when it would be."""
         left_s = self.host_seen_s + self.HOST_SILENCE_S - self.now()
         if left_s > 0.001:
             self.after(left_s, self.host_silent)
         else:
-            self._emit(rules.host_vanished(self.state, self.wall_ms()), None)
+            self._emit(rules.host_vanished(self.state, self.wall_ms(), self.next_seq), None)
 
     @staticmethod
     def facts(key: str, state: Any) -> Iterable[Fact]:
@@ -316,6 +452,16 @@ class Match(MatchFace):
                 self.push(place.player, MatchAssigned(0, self.key))
         elif isinstance(event, Left):
             self.unsaid[event.player] = None
+        elif isinstance(event, Kicked):
+            if event.player in self.state.players:
+                self.unsaid[event.player] = None
+            self.push(event.player, MatchKicked(0, self.key, event.reason))
+        elif isinstance(event, Invited):
+            for player in event.players if event.by else ():
+                self.push(player, MatchInvited(0, self.key, event.by))
+        elif isinstance(event, HostChanged):
+            self._host_lives()
+            self.after(self.HOST_SILENCE_S, self.host_silent)
         elif isinstance(event, Countdown):
             self._await_countdown()
         elif isinstance(event, Ended):
@@ -331,6 +477,10 @@ class Match(MatchFace):
         self.clock_ms = max(self.clock_ms, time_ms)
 
 
+def _host(caller: Caller) -> str:
+    return hosting.host_name(caller.role, caller.subject)
+
+
 def _scoped(caller: Caller, message: Command) -> str:
     return rules.scoped(caller.role, caller.subject, str(message.__struct_config__.tag), message.lineage)
 
@@ -343,4 +493,5 @@ def _places(key: str, state: MatchState, players: Iterable[str]) -> Iterator[Fac
         if line is None or line.member is UNSET:
             continue
         method = PlayerFace.match_joined if line.present else PlayerFace.match_left
-        yield fact(Stamp(birth, line.member), PlayerFace, player, method, key, birth, line.member)
+        stays = (False,) if line.present and guests.entry_of(state).refuses_elsewhere else ()
+        yield fact(Stamp(birth, line.member), PlayerFace, player, method, key, birth, line.member, *stays)

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Final, NamedTuple
 
+from game.match.guests import entry_of
+from game.match.hosting import term_of
 from game.match.state import Line, Lines, MatchState
 from game.messages import PlayerLine, Scoreboard
 from server.errors import BadInput
@@ -190,6 +192,8 @@ def scoreboard(
         state.end_reason,
         cursor_of(rows[-1]) if more else None,
         len(state.players),
+        term_of(state),
+        entry_of(state).private,
     )
 
 

@@ -27,6 +27,14 @@ CODES: Final = {
     "victim_required": "in this mode a kill needs its victim",
     "same_player": "killer and victim are the same player",
     "no_target": "a score is a team's or a player's",
+    "bad_host": "a host that the match cannot have",
+    "bad_reservation": "places are for players, or so many for a party",
+    "too_many_names": "the match keeps no more names of this kind",
+    "kicked": "the host has removed the player",
+    "private": "the match is private, and nothing lets the player in",
+    "wrong_password": "another password lets into the match",
+    "too_many_guesses": "too many wrong passwords; the next is read later",
+    "in_another_match": "the player is in another match, and this one takes nobody out of others",
     "party_late": "the party has asked for its places again since",
 }
 

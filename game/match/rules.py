@@ -23,11 +23,13 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from msgspec import UNSET
-from msgspec.structs import replace
+from msgspec.structs import astuple, replace
 
+from game.match import guests, hosting
 from game.match.answered import Answer, Answered, Answers
-from game.match.codes import must_go_on, reject, single_line
-from game.match.state import Line, Lines, MatchState, PartyEntry
+from game.match.codes import reject, single_line
+from game.match.hosting import must_host
+from game.match.state import OPEN, EntryOptions, Line, Lines, MatchState, PartyEntry
 from game.messages import (
     Assist,
     Countdown,
@@ -36,6 +38,7 @@ from game.messages import (
     Ended,
     EndReason,
     Joined,
+    Kicked,
     Kill,
     Left,
     MatchEvent,
@@ -43,6 +46,7 @@ from game.messages import (
     Medal,
     Objective,
     PartyJoined,
+    PlayOptions,
     Report,
     Score,
     Started,
@@ -112,8 +116,10 @@ def _remember(answered: Answered, record: Record) -> Answered:
 # ---- commands -------------------------------------------------------------------------------
 
 
-def create(state: MatchState, name: str, host: str, options: MatchOptions, wall_ms: int) -> list[MatchEvent]:
-    """A new match in its lobby."""
+def create(
+    state: MatchState, name: str, host: str, options: MatchOptions, wall_ms: int, password: str = "", salt: str = ""
+) -> list[MatchEvent]:
+    """A new match in its lobby. `salt`: hexadecimal, for the password where there is one."""
     if state.host:
         raise reject("match_exists")
     if name == LATEST or name.startswith("-") or not name.strip("."):
@@ -121,12 +127,16 @@ def create(state: MatchState, name: str, host: str, options: MatchOptions, wall_
     single_line(options.map_name)
     if options.mode != "recorded" and (options.max_players < 1 or options.teams > options.max_players):
         raise reject("bad_options", f"{options.teams} teams, {options.max_players} players")
-    return [Created(0, host, options, wall_ms)]
+    return [Created(0, host, options, wall_ms), *guests.password_event(_entry(options), password, salt)]
 
 
-def start(state: MatchState, caller: str, time_ms: int, wall_ms: int) -> list[MatchEvent]:
+def _entry(options: MatchOptions) -> EntryOptions:
+    return EntryOptions(*(getattr(options, name) for name in EntryOptions.__struct_fields__))
+
+
+def start(state: MatchState, caller: str, time_ms: int, wall_ms: int, term: int = 1) -> list[MatchEvent]:
     """Begin the countdown, or go live at once."""
-    _host(state, caller)
+    must_host(state, caller, term)
     if state.phase != "lobby":
         raise reject("already_started")
     now_ms = max(state.time_ms, time_ms)
@@ -154,9 +164,9 @@ def countdown_over(state: MatchState, wall_ms: int) -> list[MatchEvent]:
     return [Started(state.time_ms, wall_ms)] if state.phase == "countdown" else []
 
 
-def report(state: MatchState, caller: str, events: Sequence[Report], wall_ms: int) -> list[MatchEvent]:
+def report(state: MatchState, caller: str, events: Sequence[Report], wall_ms: int, term: int = 1) -> list[MatchEvent]:
     """Accept the host's events, all or none."""
-    _host(state, caller)
+    must_host(state, caller, term)
     begun = _begun_by(state, events[0].time_ms, wall_ms)
     if state.phase != "live" and not begun:
         raise reject("not_live")
@@ -169,20 +179,24 @@ def report(state: MatchState, caller: str, events: Sequence[Report], wall_ms: in
     return [*begun, *events]
 
 
-def tick(state: MatchState, caller: str, time_ms: int, wall_ms: int) -> list[MatchEvent]:
+def tick(state: MatchState, caller: str, time_ms: int, wall_ms: int, term: int = 1) -> list[MatchEvent]:
     """Go live if the countdown is over by the host's clock `time_ms`."""
-    _host(state, caller)
+    must_host(state, caller, term)
     return _begun_by(state, time_ms, wall_ms)
 
 
-def end(state: MatchState, caller: str, time_ms: int, wall_ms: int) -> list[MatchEvent]:
+def end(state: MatchState, caller: str, time_ms: int, wall_ms: int, term: int = 1) -> list[MatchEvent]:
     """End the match at the host's word."""
-    _host(state, caller)
+    must_host(state, caller, term)
     return [_ended(state, time_ms, "host_ended", wall_ms)]
 
 
-def host_vanished(state: MatchState, wall_ms: int) -> list[MatchEvent]:
-    """End the match because its host has been silent for too long."""
+def host_vanished(state: MatchState, wall_ms: int, number: int = 0) -> list[MatchEvent]:
+    """Let the successor take over, by event `number`, because the host has been silent for too long; end the match
+    where nobody was named."""
+    taken_over = hosting.taken_over(state, number, wall_ms)
+    if taken_over:
+        return taken_over
     if not state.host or state.phase == "ended":
         return []
     return [_ended(state, state.time_ms, "host_vanished", wall_ms)]
@@ -207,13 +221,6 @@ def ending(state: MatchState, time_ms: int, wall_ms: int) -> Ended | None:
 
 
 # ---- conditions of commands -----------------------------------------------------------------
-
-
-def _host(state: MatchState, caller: str) -> None:
-    """Raise `Rejected` unless `caller` hosts the match and it goes on."""
-    if caller != state.host:
-        raise reject("not_host")
-    must_go_on(state)
 
 
 def _begun_by(state: MatchState, time_ms: int, wall_ms: int) -> list[MatchEvent]:
@@ -326,9 +333,11 @@ def _team_of(state: MatchState, player: str) -> int | None:
 
 
 def _created(state: MatchState, event: Created) -> Changes:
+    entry = _entry(event.options)
     return {
         "host": event.host,
-        "options": event.options,
+        "options": PlayOptions(*astuple(event.options)[: len(PlayOptions.__struct_fields__)]),
+        "entry": UNSET if entry == OPEN else entry,
         "created_wall_ms": event.wall_ms,
         "team_scores": (0,) * event.options.teams,
     }
@@ -349,12 +358,23 @@ def _party_joined(state: MatchState, event: PartyJoined) -> Changes:
     parties[event.party] = PartyEntry(event.number, event.members[0].number)
     if len(parties) > MAX_PARTIES:
         del parties[min(parties, key=lambda party: parties[party].first_seq)]
-    return {"players": players, "parties": parties}
+    changes: Changes = {"players": players, "parties": parties}
+    if state.reserved is not UNSET:
+        changes["reserved"] = {name: kept for name, kept in state.reserved.items() if name != f"party/{event.party}"}
+    return changes
 
 
 def _left(state: MatchState, event: Left) -> Changes:
     line = replace(state.players.get(event.player, _ABSENT), present=False)
     return {"players": state.players.set(event.player, line)}
+
+
+def _kicked(state: MatchState, event: Kicked) -> Changes:
+    changes = guests.EVOLVE[Kicked](state, event)
+    line = state.players.get(event.player)
+    if line is not None and line.present:
+        changes["players"] = state.players.set(event.player, replace(line, present=False))
+    return changes
 
 
 def _counting(state: MatchState, event: Countdown) -> Changes:
@@ -443,6 +463,9 @@ _EVOLVE: Final[dict[type, Callable[[MatchState, Any], Changes]]] = {
     Objective: _objective,
     Score: _scored,
     PartyJoined: _party_joined,
+    **guests.EVOLVE,
+    **hosting.EVOLVE,
+    Kicked: _kicked,
 }
 
 

@@ -5,13 +5,13 @@ A row of table `matches` is its projection, its `players` are rows of `participa
 Nothing here may depend on the order of a dict's keys: a keyframe stores them sorted.
 """
 
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Final, Self
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
 from game.match.answered import Answered
-from game.messages import EndReason, MatchOptions, Phase
+from game.messages import EndReason, Phase, PlayOptions
 from server.states import Map
 
 
@@ -86,17 +86,45 @@ class PartyEntry(msgspec.Struct, array_like=True, frozen=True):
     first_seq: int
 
 
+class EntryOptions(msgspec.Struct, array_like=True, frozen=True):
+    """The options of `MatchOptions` that say who may come."""
+
+    refuses_elsewhere: bool = False
+    private: bool = False
+    listed: bool = False
+    open_invites: bool = False
+
+
+OPEN: Final = EntryOptions()
+
+
+class Secret(msgspec.Struct, array_like=True, frozen=True):
+    """A password, as it is kept: see `PasswordSet`."""
+
+    salt: str
+    digest: str
+
+
+class Reservation(msgspec.Struct, array_like=True, frozen=True):
+    """Places that are kept until Unix time `until_wall_ms`."""
+
+    places: int
+    until_wall_ms: int
+
+
 class MatchState(msgspec.Struct, frozen=True):
     """The whole of a match. `host` is empty until the match is created. `time_ms` is the match clock of the newest
     event; `countdown_from_ms` and `live_from_ms` are on the same clock, None before that phase.
     Wall times are ms since 1970, 0 for not yet. `team_scores` has one number a team.
     `answered` is keyed by the caller and its lineage, `subject/lineage`. `countdown_wall_ms`: the wall time at which
     the countdown under way began, absent in any other phase and in logs of earlier versions; absent, it is not
-    encoded, so that states which have none hash as they always did. So is every field after it: `parties` are those
-    that came together, by name."""
+    encoded, so that states which have none hash as they always did. So is every field after it. `parties` are those
+    that came together, by name; `entry` are options that are not all the default; `allowed` are players who may come
+    into a private match; `reserved` has `player/NAME` and `party/NAME`; `kicked` has the number of each kick; `term` is
+    the number of the event that made `host` the host, where that is not the first one."""
 
     host: str = ""
-    options: MatchOptions = MatchOptions()
+    options: PlayOptions = PlayOptions()
     phase: Phase = "lobby"
     time_ms: int = 0
     created_wall_ms: int = 0
@@ -111,3 +139,10 @@ class MatchState(msgspec.Struct, frozen=True):
     answered: Answered = Answered()
     countdown_wall_ms: int | UnsetType = UNSET
     parties: dict[str, PartyEntry] | UnsetType = UNSET
+    entry: EntryOptions | UnsetType = UNSET
+    secret: Secret | UnsetType = UNSET
+    allowed: dict[str, bool] | UnsetType = UNSET
+    reserved: dict[str, Reservation] | UnsetType = UNSET
+    kicked: dict[str, int] | UnsetType = UNSET
+    term: int | UnsetType = UNSET
+    successor: str | UnsetType = UNSET

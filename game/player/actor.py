@@ -229,11 +229,16 @@ class Player(Looks):
     # ---- calls of matches: the face ----
 
     @existing
-    def match_joined(self, match: str, birth: int = 0, number: int = 0) -> None:
-        self.state = rules.entered(self.state, Membership(match, birth, number))
+    def match_joined(self, match: str, birth: int = 0, number: int = 0, moves: bool = True) -> None:
+        self.state = rules.entered(self.state, Membership(match, birth, number), moves)
         if not self.sessions and self.state.match == match:
             self.after(self.ABSENT_S, self.absent)
         self.show_itself()
+
+    @read_only
+    def match_now(self) -> str:
+        self._forget_if_unknown()
+        return self.state.match
 
     @existing
     def match_left(self, match: str, birth: int = 0, number: int = 0) -> None:

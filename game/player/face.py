@@ -5,7 +5,7 @@ See `game/match/face.py` for why faces stand apart from their actors.
 
 from game.match.state import Line
 from game.player.state import PlayerState
-from server.actors.actor import Actor, Stamp, existing, remote
+from server.actors.actor import Actor, Stamp, existing, read_only, remote
 
 
 class PlayerFace(Actor[PlayerState]):
@@ -17,9 +17,15 @@ class PlayerFace(Actor[PlayerState]):
     __slots__ = ()
 
     @existing
-    def match_joined(self, match: str, birth: int = 0, number: int = 0) -> None:
+    def match_joined(self, match: str, birth: int = 0, number: int = 0, moves: bool = True) -> None:
         """Note `match` as the player's current one, in which it is member `number`; leave the one before. Nothing for a
-        membership that the player has left. A match of an earlier version tells neither number nor birth."""
+        membership that the player has left. A match of an earlier version tells neither number nor birth. Without
+        `moves` a player who is in another match stays there, and leaves this one."""
+        raise NotImplementedError
+
+    @read_only
+    def match_now(self) -> str:
+        """The match that the player is in, empty where it is in none."""
         raise NotImplementedError
 
     @existing

@@ -118,9 +118,9 @@ def profile(state: PlayerState, player: str, request_id: int, version: int) -> P
 # ---- matches --------------------------------------------------------------------------------
 
 
-def entered(state: PlayerState, place: Membership) -> PlayerState:
+def entered(state: PlayerState, place: Membership, moves: bool = True) -> PlayerState:
     """Make `place` the current one: see `places.entered`."""
-    return _placed(state, places.entered(_places(state), place))
+    return _placed(state, places.entered(_places(state), place, moves))
 
 
 def depart(state: PlayerState, reason: str) -> PlayerState:

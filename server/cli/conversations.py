@@ -58,9 +58,9 @@ def welcome(
 OPENING: Final = (opens(), connects("$n1"), hello("$id.hello"), welcome("$id.hello"), tells("up", False))
 AGAIN_MS: Final = (0, 100)
 """The pause before a reconnect after a connection that did not live for long."""
-FILM: Final = ["recorded", "", 0, 0, 0, 0, True, 0]
+FILM: Final = ["recorded", "", 0, 0, 0, 0, True, 0, False, False, False, False]
 """Options of a match that takes everything and has no clock of its own."""
-SCORED: Final = ["recorded", "", 2, 0, 0, 0, True, 0]
+SCORED: Final = ["recorded", "", 2, 0, 0, 0, True, 0, False, False, False, False]
 """The same with teams, which have points without players."""
 CREATED: Final = ["created", 0, "referee", FILM, "$time.created"]
 JOINED: Final = ["joined", 0, "$player", None, "$place"]
@@ -86,7 +86,7 @@ MATCH: Final = (
 """The player is in match m1 and watches it."""
 BOARD: Final = [
     *("scoreboard", "$id.board", "m1", "live", "recorded", "", "referee", 1),
-    *([], [["$player", None, True, 0, 0, 0, 1, 0, 0]], 5, None, None, None, 1),
+    *([], [["$player", None, True, 0, 0, 0, 1, 0, 0]], 5, None, None, None, 1, 1, False),
 ]
 """The match after its first medal."""
 RICH: Final = ["Slayer", "Recharge", "24-19", 2, 4, "m1", [["clan", "red"]]]

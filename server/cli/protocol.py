@@ -375,6 +375,10 @@ SAMPLES: Final[Mapping[str, Mapping[str, Any]]] = {
     "match.get": {"cursor": "0:1:-12:-3/player-7"},
     "match.list": {"cursor": "1700000000000/match-7"},
     "score": {"team": 1, "player": None},
+    "match.reserve": {"players": ["player-7"], "party": "party-7", "places": 2},
+    "match.successor": {"host": "referee-2"},
+    "match.pass_host": {"host": "player/player-7"},
+    "match.kick": {"reason": "reason \u00e9\u2713"},
 }
 """Values of single fields, by the type of their message or struct, where not every value that fits is one that a node
 accepts."""

@@ -317,7 +317,8 @@ def test_a_talk_of_then_reads(name: str) -> None:
         else:
             decode = msgspec.json.decode if text else msgspec.msgpack.decode
             message = decode(data, type=ANSWERS[wire[0]])
-        assert generic(codec.format, codec.encode(message))[: len(wire)] == wire
+        again = generic(codec.format, codec.encode(message))
+        assert again[: len(wire)] == wire or grown(wire, again[: len(wire)])
     assert kinds >= {"hello", "welcome"}
 
 

@@ -1,13 +1,43 @@
-"""Matches that say who comes, as actors of one system: parties."""
+"""Matches that say who comes and whose host may change, as actors of one system."""
 
+import asyncio
 from typing import Any
 
 import pytest
 
+from game.app import App
+from game.match.actor import Match
 from game.match.face import MatchFace
-from game.match.messages import AdmitParty
-from game.messages import Accepted, MatchAssigned, MatchCreate, MatchJoin, MatchOptions
-from server.errors import NotFound, Rejected
+from game.match.messages import (
+    AdmitParty,
+    MatchAllow,
+    MatchInvite,
+    MatchInvited,
+    MatchKick,
+    MatchKicked,
+    MatchPassHost,
+    MatchReserve,
+    MatchSuccessor,
+    MatchUnkick,
+)
+from game.messages import (
+    Accepted,
+    MatchAssigned,
+    MatchCreate,
+    MatchEnd,
+    MatchGet,
+    MatchJoin,
+    MatchLeave,
+    MatchList,
+    MatchOptions,
+    MatchReport,
+    MatchStart,
+    MatchTick,
+    Medal,
+)
+from server.actors.actor import Caller
+from server.actors.app import QueryRoute
+from server.errors import Forbidden, NotFound, Rejected
 from server.ids import actor_id
 from tests.support.engine import TestSystem
 from tests.support.game import HOST, Client, player, running, session
@@ -60,3 +90,196 @@ async def test_a_party_that_is_refused_leaves_nothing_behind() -> None:
             await admit(system, "ann", match="none")
         assert (await Client(system, player("dan")).command(MatchJoin, "m")).first_seq == 2
         assert await admit(system, "ann", command=2) == Accepted(0, "m", 3, 4)
+
+
+# ---- one match at a time --------------------------------------------------------------------------
+
+
+async def refused(client: Client, match: str, code: str, *rest: Any) -> None:
+    with pytest.raises(Rejected) as caught:
+        await client.command(MatchJoin, match, *rest)
+    assert caught.value.code == code
+
+
+async def test_a_match_that_refuses_takes_nobody_out_of_another() -> None:
+    async with running() as system:
+        await created(system)
+        await created(system, "r", refuses_elsewhere=True)
+        await session(system, "ann")
+        ann = Client(system, player("ann"))
+        await ann.command(MatchJoin, "m")
+        await until(lambda: place(system, "ann")[0] == "m")
+        await refused(ann, "r", "in_another_match")
+        with pytest.raises(Rejected, match="in another match"):
+            await admit(system, "bob", "ann", match="r")
+        assert place(system, "ann")[0] == "m"
+        await ann.command(MatchLeave, "m")
+        await until(lambda: place(system, "ann")[0] == "")
+        await ann.command(MatchJoin, "r")
+        await until(lambda: place(system, "ann")[0] == "r")
+        await ann.command(MatchJoin, "m")
+        await until(lambda: place(system, "ann")[0] == "m")
+
+
+async def test_a_place_that_was_given_meanwhile_is_left_at_once() -> None:
+    """The player's own word decides: it hears of a place in a match that takes nobody out of others, and is in one."""
+    async with running() as system:
+        await created(system)
+        await created(system, "r", refuses_elsewhere=True)
+        await session(system, "ann")
+        ann = Client(system, player("ann"))
+        await ann.command(MatchJoin, "r")
+        activation = system.find(actor_id("player", "ann"))
+        assert activation is not None
+        await until(lambda: place(system, "ann")[0] == "r")
+        await ann.command(MatchJoin, "m")
+        await until(lambda: place(system, "ann")[0] == "m")
+        birth = system.find(actor_id("match", "r")).boundary.created_wall_ms  # type: ignore[union-attr]
+        await system.ask(actor_id("player", "ann"), "match_joined", ("r", birth, 77, False))
+        assert place(system, "ann")[0] == "m"
+        assert ("r", 77, "in_another_match") in [
+            (place.name, place.number, place.reason) for place in activation.boundary.leaving
+        ]
+
+
+# ---- private matches --------------------------------------------------------------------------------
+
+
+async def secret(system: TestSystem, password: str = "", **options: Any) -> Client:
+    host = Client(system, HOST)
+    await host.command(MatchCreate, "m", MatchOptions(private=True, **options), password)
+    return host
+
+
+async def test_a_private_match_takes_in_who_is_invited_and_tells_them() -> None:
+    async with running() as system:
+        host = await secret(system)
+        ann = Client(system, player("ann"))
+        await refused(ann, "m", "private")
+        await host.command(MatchInvite, "m", ["ann"])
+        assert system.published.pushes == [("ann", MatchInvited(0, "m", "host"))]
+        await ann.command(MatchJoin, "m")
+        with pytest.raises(Rejected, match="only the host"):
+            await ann.command(MatchInvite, "m", ["bob"])
+
+
+async def test_wrong_passwords_are_counted_by_player(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Match, "GUESSES_S", 20.0)
+    async with running() as system:
+        await secret(system, "hunter2")
+        eve, ann = Client(system, player("eve")), Client(system, player("ann"))
+        for guess in range(5):
+            await refused(eve, "m", "wrong_password", None, f"guess {guess}")
+        await refused(eve, "m", "too_many_guesses", None, "hunter2")
+        await ann.command(MatchJoin, "m", None, "hunter2")
+        await asyncio.sleep(Match.GUESSES_S + 1)
+        await refused(eve, "m", "wrong_password", None, "guess 6")
+        await eve.command(MatchJoin, "m", None, "hunter2")
+
+
+async def test_a_private_match_is_shown_to_those_who_may_come() -> None:
+    async with running() as system:
+        host = await secret(system)
+        await host.command(MatchAllow, "m", ["ann"])
+        eve, ann = Client(system, player("eve")), Client(system, player("ann"))
+        with pytest.raises(Forbidden):
+            await eve.send(MatchGet(1, "m"))
+        with pytest.raises(Forbidden):
+            await system.ask(actor_id("match", "m"), "admits", (eve.caller,))
+        assert (await ann.send(MatchGet(1, "m"))).private
+        await system.ask(actor_id("match", "m"), "admits", (ann.caller,))
+
+
+async def listed(system: TestSystem, caller: Caller, limit: int = 10, cursor: str = "") -> list[str]:
+    message = MatchList(1, limit, cursor)
+    route = App.routes[MatchList]
+    assert isinstance(route, QueryRoute)
+    rows = await system.query(route.query, route.params(caller, message))
+    return [row["match"] for row in rows.rows]
+
+
+async def test_lists_have_private_matches_only_as_their_options_say() -> None:
+    async with running() as system:
+        host = Client(system, HOST)
+        for number in range(60):
+            options = MatchOptions(private=number % 20 != 0, listed=number == 7)
+            await host.command(MatchCreate, f"m{number:02}", options)
+        assert sorted(await listed(system, player("ann"))) == ["m00", "m07", "m20", "m40"]
+        assert len(await listed(system, Caller("service", "shop"), limit=100)) == 60
+
+
+# ---- kicks ------------------------------------------------------------------------------------------
+
+
+async def test_a_kicked_player_hears_why_and_is_in_no_match() -> None:
+    async with running() as system:
+        host = await created(system)
+        await session(system, "ann")
+        ann = Client(system, player("ann"))
+        await ann.command(MatchJoin, "m")
+        await until(lambda: place(system, "ann")[0] == "m")
+        kick = await host.command(MatchKick, "m", "ann", "afk")
+        assert system.published.pushes[-1] == ("ann", MatchKicked(0, "m", "afk"))
+        assert not system.published.ends, "its sessions stay"
+        await until(lambda: place(system, "ann")[0] == "")
+        await refused(ann, "m", "kicked")
+        with pytest.raises(Rejected, match="only the host"):
+            await Client(system, Caller("host", "other")).command(MatchKick, "m", "bob")
+        await host.command(MatchUnkick, "m", "ann", kick.first_seq)
+        await ann.command(MatchJoin, "m")
+        await until(lambda: place(system, "ann")[0] == "m")
+
+
+async def test_places_are_reserved_for_a_while() -> None:
+    async with running() as system:
+        host = await created(system, max_players=2)
+        await host.command(MatchReserve, "m", ["ann"], None, 0, 5_000)
+        await Client(system, player("eve")).command(MatchJoin, "m")
+        eva = Client(system, player("eva"))
+        await refused(eva, "m", "match_full")
+        await asyncio.sleep(5.1)
+        await eva.command(MatchJoin, "m")
+
+
+# ---- the host's role --------------------------------------------------------------------------------
+
+
+async def test_a_host_that_reconnects_keeps_its_match() -> None:
+    async with running() as system:
+        host = await created(system)
+        await Client(system, player("ann")).command(MatchJoin, "m")
+        await host.command(MatchStart, "m")
+        back = Client(system, Caller("host", "host", "another-session"))
+        await back.command(MatchReport, "m", [Medal(1, "ann", "m")])
+
+
+async def test_a_silent_hosts_successor_takes_over_and_the_old_host_is_refused() -> None:
+    async with running() as system:
+        host = await created(system)
+        await Client(system, player("ann")).command(MatchJoin, "m")
+        await host.command(MatchStart, "m")
+        await host.command(MatchSuccessor, "m", "second")
+        match = system.find(actor_id("match", "m"))
+        assert match is not None
+        await until(lambda: match.boundary.host == "second", 60.0)
+        term = match.boundary.term
+        for message in (MatchTick(1, "m", 5), MatchTick(1, "m", 5, term)):
+            with pytest.raises(Rejected, match="only the host"):
+                await host.send(message)
+        with pytest.raises(Rejected, match="only the host"):
+            await host.command(MatchReport, "m", [Medal(1, "ann", "m")])
+        second = Client(system, Caller("host", "second", "s"))
+        await second.command(MatchReport, "m", [Medal(1, "ann", "m")], term)
+        await until(lambda: match.boundary.phase == "ended", 60.0)
+        assert match.boundary.end_reason == "host_vanished", "nobody was named by the second"
+
+
+async def test_a_role_is_passed_on_at_once() -> None:
+    async with running() as system:
+        host = await created(system)
+        passed = await host.command(MatchPassHost, "m", "second")
+        board = await Client(system, HOST).send(MatchGet(1, "m"))
+        assert (board.host, board.term) == ("second", passed.first_seq)
+        with pytest.raises(Rejected, match="only the host"):
+            await host.command(MatchEnd, "m", 0)
+        await Client(system, Caller("host", "second")).command(MatchEnd, "m", 0, board.term)

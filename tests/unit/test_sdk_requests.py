@@ -388,6 +388,52 @@ async def test_host_runs_a_match() -> None:
         assert host.next_seq == heard[-1] == 1_203
 
 
+async def test_a_host_takes_a_match_over_says_who_comes_and_hands_it_on() -> None:
+    seen: list[list[Any]] = []
+    board = ["scoreboard", "m1", "live", "slayer", "", "second", 900, [0, 0], [], 8, None, None, None, 0, 7]
+
+    async def script(talk: Talk) -> None:
+        await talk.welcome()
+        while True:
+            wire = await talk.recv()
+            if wire[0] == "match.get":
+                await talk.send(board[0], wire[1], *board[1:])
+            else:
+                seen.append([wire[0], *(wire[4:] if wire[0] != "match.tick" else wire[2:])])
+                await talk.send("accepted", wire[1], "m1", 8, 8)
+
+    async with (
+        scripted(script) as server,
+        garrison.connect(server.url, "tok", options=FAST) as client,
+        garrison.Host(client, "m1", tick_interval_s=60.0) as host,
+    ):
+        await host.take_over()
+        assert (host.term, host.time_ms, host.next_seq) == (7, 900, 8)
+        await host.report(Kill(901, "p1", "p2"))
+        await host.drain()
+        await host.invite("a", "b")
+        await host.allow("c", allowed=False)
+        await host.reserve("d", party="red", places=2, for_s=1.5)
+        await host.kick("e", "afk")
+        await host.unkick("e", 8)
+        await host.name_successor("third")
+        await host.pass_on()
+        await client.join("m2", None, "hunter2")
+        await client.invite_to_match("m2", "f")
+    assert seen[:10] == [
+        ["match.report", "m1", [["kill", 901, "p1", "p2"]], 7],
+        ["match.invite", "m1", ["a", "b"], 7],
+        ["match.allow", "m1", ["c"], False, 7],
+        ["match.reserve", "m1", ["d"], "red", 2, 1_500, 7],
+        ["match.kick", "m1", "e", "afk", 7],
+        ["match.unkick", "m1", "e", 8, 7],
+        ["match.successor", "m1", "third", 7],
+        ["match.pass_host", "m1", None, 7],
+        ["match.join", "m2", None, "hunter2"],
+        ["match.invite", "m2", ["f"], 1],
+    ]
+
+
 async def test_host_reports_fit_the_servers_frames() -> None:
     referee = Referee()
     referee.go.clear()

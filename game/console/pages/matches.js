@@ -13,6 +13,8 @@ const HAPPENED = {
   objective: (row, { foreign }) => `${row.player}${row.detail ? `: ${foreign(row.detail)}` : " played the objective"}`,
   score: (row) => `${row.player} ${row.points < 0 ? "lost" : "got"} ${Math.abs(row.points)} points`,
   joined: (row) => `${row.player} joined`,
+  kicked: (row) => `${row.player} was removed by the host` + (row.detail ? `: ${row.detail}` : ""),
+  host: (row) => `${row.player} hosts the match`,
   left: (row) => `${row.player} left${row.detail && row.detail !== "left" ? ` (${row.detail})` : ""}`,
   ended: (row) => `the match ended by ${row.detail}${row.player ? `, won by ${winner(row.player)}` : ""}`,
 };

@@ -7,6 +7,7 @@ from garrison.messages import (
     Accepted,
     Matches,
     MatchGet,
+    MatchInvite,
     MatchJoin,
     MatchLeave,
     MatchList,
@@ -62,9 +63,13 @@ class GameCalls:
         """A match's scoreboard now."""
         return await self.request(MatchGet(match), retry=True)
 
-    async def join(self, match: str, team: int | None = None) -> Accepted:
+    async def join(self, match: str, team: int | None = None, password: str = "") -> Accepted:
         """Join a match (`team` None: the smallest team)."""
-        return await self.request(MatchJoin(match, team))
+        return await self.request(MatchJoin(match, team, password))
+
+    async def invite_to_match(self, match: str, *players: str) -> Accepted:
+        """Invite players to a private match that the caller is in, where its options let participants do so."""
+        return await self.request(MatchInvite(match, list(players)))
 
     async def leave(self, match: str) -> Accepted:
         """Leave a match."""

@@ -1,4 +1,4 @@
-"""A match as its host sees it: create, start, report, tick, end.
+"""A match as its host sees it: create, start, report, tick, end; guests, and another host.
 
 Reports go out through one pump: while one report is on its way, later events wait and
 then travel together in the next. So at most one command of the match is under way, which keeps
@@ -21,15 +21,24 @@ from garrison.messages import (
     Assist,
     Death,
     Kill,
+    MatchAllow,
     MatchCreate,
     MatchEnd,
+    MatchGet,
+    MatchInvite,
+    MatchKick,
     MatchOptions,
+    MatchPassHost,
     MatchReport,
+    MatchReserve,
     MatchStart,
+    MatchSuccessor,
     MatchTick,
+    MatchUnkick,
     Medal,
     Objective,
     Score,
+    Scoreboard,
 )
 
 Report = Kill | Death | Assist | Medal | Objective | Score
@@ -63,6 +72,8 @@ class Host:
         self.options = options or MatchOptions()
         self.time_ms = 0
         """The match clock of the last event that was reported."""
+        self.term = 1
+        """The number of the event that made this host the host; commands of other terms are refused."""
         self.next_seq = 1
         """The number that the match's next event will have, as last acknowledged."""
         self.events_acknowledged = 0
@@ -101,13 +112,23 @@ class Host:
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
 
-    async def create(self) -> Accepted:
-        """Create the match with the caller as its host."""
-        return self._took(await self.client.request(MatchCreate(self.match, self.options)))
+    async def create(self, password: str = "") -> Accepted:
+        """Create the match with the caller as its host; the password is for a private one."""
+        return self._took(await self.client.request(MatchCreate(self.match, self.options, password)))
+
+    async def take_over(self) -> Scoreboard:
+        """Go on with a match of which the caller is the host by now (`HostChanged`), or is still, in another program:
+        reports go on from the clock of the scoreboard that is given, and ticks begin where it is under way."""
+        board = await self.client.request(MatchGet(self.match), retry=True)
+        self.term, self.time_ms, self.next_seq = board.term, board.time_ms, max(self.next_seq, board.next_seq)
+        if board.phase in ("countdown", "live"):
+            self._live = True
+            self._run_pump()
+        return board
 
     async def start(self, time_ms: int = 0) -> Accepted:
         """Begin the countdown, or go live at once where it is 0; ticks begin."""
-        accepted = self._took(await self.client.request(MatchStart(self.match, time_ms)))
+        accepted = self._took(await self.client.request(MatchStart(self.match, time_ms, self.term)))
         self._live = True
         self._run_pump()
         return accepted
@@ -141,7 +162,44 @@ class Host:
         await self.drain()
         self._live = False
         await self._stop_pump()
-        return self._took(await self.client.request(MatchEnd(self.match, self.time_ms if time_ms is None else time_ms)))
+        at_ms = self.time_ms if time_ms is None else time_ms
+        return self._took(await self.client.request(MatchEnd(self.match, at_ms, self.term)))
+
+    # ---- guests ---------------------------------------------------------------------------------
+
+    async def invite(self, *players: str) -> Accepted:
+        """Let players into a private match, and tell them."""
+        return self._took(await self.client.request(MatchInvite(self.match, list(players), self.term)))
+
+    async def allow(self, *players: str, allowed: bool = True) -> Accepted:
+        """Let players into a private match, or no longer, without a word to them."""
+        return self._took(await self.client.request(MatchAllow(self.match, list(players), allowed, self.term)))
+
+    async def reserve(self, *players: str, party: str | None = None, places: int = 0, for_s: float = 60.0) -> Accepted:
+        """Keep a place for each of `players`, and so many for a party, for a while (0: no longer)."""
+        wanted = MatchReserve(self.match, list(players), party, places, round(for_s * 1000), self.term)
+        return self._took(await self.client.request(wanted))
+
+    async def kick(self, player: str, reason: str = "") -> Accepted:
+        """Remove a player, or keep one out, until `unkick`. The first number of the answer is that of the kick."""
+        return self._took(await self.client.request(MatchKick(self.match, player, reason, self.term)))
+
+    async def unkick(self, player: str, number: int = 0) -> Accepted:
+        """Let a player come again; with a `number` only if that is the kick which keeps it out."""
+        return self._took(await self.client.request(MatchUnkick(self.match, player, number, self.term)))
+
+    # ---- another host ---------------------------------------------------------------------------
+
+    async def name_successor(self, host: str | None) -> Accepted:
+        """Say who takes over when this host is silent for too long; None: nobody, and the match ends then."""
+        return self._took(await self.client.request(MatchSuccessor(self.match, host, self.term)))
+
+    async def pass_on(self, host: str | None = None) -> Accepted:
+        """Drain, then make another the host (None: the successor). This one reports nothing any more."""
+        await self.drain()
+        self._live = False
+        await self._stop_pump()
+        return self._took(await self.client.request(MatchPassHost(self.match, host, self.term)))
 
     @property
     def unacknowledged(self) -> int:
@@ -168,7 +226,7 @@ class Host:
     async def _send_batch(self) -> None:
         batch = self._take_batch()
         self._sending = len(batch)
-        self._took(await self.client.request(MatchReport(self.match, batch)))
+        self._took(await self.client.request(MatchReport(self.match, batch, self.term)))
         self._sending = 0
         self.events_acknowledged += len(batch)
         self._signal()
@@ -190,7 +248,7 @@ class Host:
         """A tick that is lost is replaced by the next; a refusal by a rule ends the reports."""
         now_ms = self.time_ms if self._clock_ms is None else max(self.time_ms, self._clock_ms())
         with contextlib.suppress(Retryable, OutcomeUnknown):
-            await self.client.request(MatchTick(self.match, now_ms), retry=True)
+            await self.client.request(MatchTick(self.match, now_ms, self.term), retry=True)
             self.ticks_acknowledged += 1
 
     def _took(self, accepted: Accepted) -> Accepted:

@@ -109,7 +109,10 @@ class RichPresence:
 @dataclass(frozen=True, slots=True)
 class MatchOptions:
     """Rules of a match. `score_limit` and `time_limit_ms` of 0 mean none; `teams` of 0 means everyone
-    for themselves; `max_players` of 0 means no limit (mode `recorded` only).
+    for themselves; `max_players` of 0 means no limit (mode `recorded` only). A player who is in
+    another match moves into this one, or, with `refuses_elsewhere`, is refused. `private`: only
+    those come in who are invited, named or know the password, and only they see it, unless it is
+    `listed`; `open_invites`: participants may invite.
     """
 
     mode: Literal["objective", "recorded", "slayer"] = "slayer"
@@ -120,6 +123,10 @@ class MatchOptions:
     time_limit_ms: int = 720_000
     join_in_progress: bool = True
     countdown_ms: int = 3_000
+    refuses_elsewhere: bool = False
+    private: bool = False
+    listed: bool = False
+    open_invites: bool = False
 
     def to_wire(self) -> list[Any]:
         return [
@@ -131,6 +138,10 @@ class MatchOptions:
             self.time_limit_ms,
             self.join_in_progress,
             self.countdown_ms,
+            self.refuses_elsewhere,
+            self.private,
+            self.listed,
+            self.open_invites,
         ]
 
     @classmethod
@@ -145,6 +156,10 @@ class MatchOptions:
             time_limit_ms=wire[5] if n > 5 else 720_000,
             join_in_progress=wire[6] if n > 6 else True,
             countdown_ms=wire[7] if n > 7 else 3_000,
+            refuses_elsewhere=wire[8] if n > 8 else False,
+            private=wire[9] if n > 9 else False,
+            listed=wire[10] if n > 10 else False,
+            open_invites=wire[11] if n > 11 else False,
         )
 
 
@@ -313,6 +328,7 @@ class MatchRow:
     started_wall_ms: int
     node: str
     created_wall_ms: int = 0
+    private: bool = False
 
     def to_wire(self) -> list[Any]:
         return [
@@ -326,6 +342,7 @@ class MatchRow:
             self.started_wall_ms,
             self.node,
             self.created_wall_ms,
+            self.private,
         ]
 
     @classmethod
@@ -342,6 +359,7 @@ class MatchRow:
             started_wall_ms=wire[7],
             node=wire[8],
             created_wall_ms=wire[9] if n > 9 else 0,
+            private=wire[10] if n > 10 else False,
         )
 
 
@@ -387,7 +405,9 @@ class Joined(Event):
 
 @dataclass(frozen=True, slots=True)
 class Left(Event):
-    """A player left: `reason` is `left` or `disconnected`."""
+    """A player left: `reason` is `left`, `disconnected`, or `in_another_match` (the match does not
+    take players out of others, and this one was in another by then).
+    """
 
     TYPE: ClassVar[str] = "left"
     time_ms: int
@@ -499,6 +519,167 @@ class PartyJoined(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class PasswordSet(Event):
+    """A password lets into the match: scrypt's `digest` of it with `salt`, both as hexadecimal digits."""
+
+    TYPE: ClassVar[str] = "password_set"
+    time_ms: int
+    salt: str
+    digest: str
+
+    def to_wire(self) -> list[Any]:
+        return ["password_set", self.time_ms, self.salt, self.digest]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "PasswordSet":
+        check_length(wire, 4, "password_set")
+        return cls(time_ms=wire[1], salt=wire[2], digest=wire[3])
+
+
+@dataclass(frozen=True, slots=True)
+class Invited(Event):
+    """Players may come in. `by` invited them; it is empty where the host let them in without a word to
+    them.
+    """
+
+    TYPE: ClassVar[str] = "invited"
+    time_ms: int
+    by: str
+    players: list[str]
+
+    def to_wire(self) -> list[Any]:
+        return ["invited", self.time_ms, self.by, self.players]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "Invited":
+        check_length(wire, 4, "invited")
+        return cls(time_ms=wire[1], by=wire[2], players=wire[3])
+
+
+@dataclass(frozen=True, slots=True)
+class Uninvited(Event):
+    """Players may not come in any more, unless something else lets them in."""
+
+    TYPE: ClassVar[str] = "uninvited"
+    time_ms: int
+    players: list[str]
+
+    def to_wire(self) -> list[Any]:
+        return ["uninvited", self.time_ms, self.players]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "Uninvited":
+        check_length(wire, 3, "uninvited")
+        return cls(time_ms=wire[1], players=wire[2])
+
+
+@dataclass(frozen=True, slots=True)
+class Reserved(Event):
+    """Places are kept until Unix time `until_wall_ms`, or, where that is 0, kept no longer: one for
+    each of `players`, and `places` for `party`.
+    """
+
+    TYPE: ClassVar[str] = "reserved"
+    time_ms: int
+    players: list[str]
+    party: str | None
+    places: int
+    until_wall_ms: int
+    wall_ms: int
+
+    def to_wire(self) -> list[Any]:
+        return ["reserved", self.time_ms, self.players, self.party, self.places, self.until_wall_ms, self.wall_ms]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "Reserved":
+        check_length(wire, 7, "reserved")
+        return cls(
+            time_ms=wire[1],
+            players=wire[2],
+            party=wire[3],
+            places=wire[4],
+            until_wall_ms=wire[5],
+            wall_ms=wire[6],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Kicked(Event):
+    """The host removed a player, who may not come back until `unkicked` names the same `number`."""
+
+    TYPE: ClassVar[str] = "kicked"
+    time_ms: int
+    player: str
+    reason: str
+    number: int
+
+    def to_wire(self) -> list[Any]:
+        return ["kicked", self.time_ms, self.player, self.reason, self.number]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "Kicked":
+        check_length(wire, 5, "kicked")
+        return cls(time_ms=wire[1], player=wire[2], reason=wire[3], number=wire[4])
+
+
+@dataclass(frozen=True, slots=True)
+class Unkicked(Event):
+    """An event of a stream."""
+
+    TYPE: ClassVar[str] = "unkicked"
+    time_ms: int
+    player: str
+    number: int
+
+    def to_wire(self) -> list[Any]:
+        return ["unkicked", self.time_ms, self.player, self.number]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "Unkicked":
+        check_length(wire, 4, "unkicked")
+        return cls(time_ms=wire[1], player=wire[2], number=wire[3])
+
+
+@dataclass(frozen=True, slots=True)
+class SuccessorNamed(Event):
+    """The host said who takes over from it; None: nobody."""
+
+    TYPE: ClassVar[str] = "successor_named"
+    time_ms: int
+    host: str | None
+
+    def to_wire(self) -> list[Any]:
+        return ["successor_named", self.time_ms, self.host]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "SuccessorNamed":
+        check_length(wire, 3, "successor_named")
+        return cls(time_ms=wire[1], host=wire[2])
+
+
+@dataclass(frozen=True, slots=True)
+class HostChanged(Event):
+    """The match has another host, since the one before `passed` its role on or was `silent`. `term` is
+    the number of this event, which the new host's commands name.
+    """
+
+    TYPE: ClassVar[str] = "host_changed"
+    time_ms: int
+    host: str
+    reason: Literal["passed", "silent"]
+    term: int
+    wall_ms: int
+
+    def to_wire(self) -> list[Any]:
+        return ["host_changed", self.time_ms, self.host, self.reason, self.term, self.wall_ms]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "HostChanged":
+        check_length(wire, 6, "host_changed")
+        return cls(time_ms=wire[1], host=wire[2], reason=wire[3], term=wire[4], wall_ms=wire[5])
+
+
+@dataclass(frozen=True, slots=True)
 class DeviceLine:
     """A session of a player, as the player itself sees it: its kind, the program that it named, the
     status that it chose last (empty: none yet) and its line of rich presence.
@@ -578,6 +759,14 @@ StreamEvent = (
     | Started
     | Ended
     | PartyJoined
+    | PasswordSet
+    | Invited
+    | Uninvited
+    | Reserved
+    | Kicked
+    | Unkicked
+    | SuccessorNamed
+    | HostChanged
 )
 """The events of a stream."""
 
@@ -596,6 +785,14 @@ _EVENTS: dict[str, Callable[[Sequence[Any]], Event]] = {
     "started": Started.from_wire,
     "ended": Ended.from_wire,
     "party_joined": PartyJoined.from_wire,
+    "password_set": PasswordSet.from_wire,
+    "invited": Invited.from_wire,
+    "uninvited": Uninvited.from_wire,
+    "reserved": Reserved.from_wire,
+    "kicked": Kicked.from_wire,
+    "unkicked": Unkicked.from_wire,
+    "successor_named": SuccessorNamed.from_wire,
+    "host_changed": HostChanged.from_wire,
 }
 
 
@@ -1004,6 +1201,8 @@ class Accepted(Reply):
 class Scoreboard(Reply):
     """A match and its players: by team, then points, then kills, then name. `next` is the cursor for
     the next page, None where this is the last; `player_count` counts the rows of all pages.
+
+    `term`: The number of the event that made `host` the host.
     """
 
     TYPE: ClassVar[str] = "scoreboard"
@@ -1020,6 +1219,8 @@ class Scoreboard(Reply):
     end_reason: str | None
     next: str | None = None
     player_count: int = 0
+    term: int = 1
+    private: bool = False
     id: int = field(default=0, kw_only=True)
 
     def to_wire(self) -> list[Any]:
@@ -1039,6 +1240,8 @@ class Scoreboard(Reply):
             self.end_reason,
             self.next,
             self.player_count,
+            self.term,
+            self.private,
         ]
 
     @classmethod
@@ -1059,6 +1262,8 @@ class Scoreboard(Reply):
             end_reason=wire[12],
             next=wire[13] if n > 13 else None,
             player_count=wire[14] if n > 14 else 0,
+            term=wire[15] if n > 15 else 1,
+            private=wire[16] if n > 16 else False,
         )
 
 
@@ -1103,6 +1308,42 @@ class MatchAssigned(Push):
     def from_wire(cls, wire: Sequence[Any]) -> "MatchAssigned":
         check_length(wire, 3, "match.assigned")
         return cls(seq=wire[1], match=wire[2])
+
+
+@dataclass(frozen=True, slots=True)
+class MatchInvited(Push):
+    """Sent to a player who may come into a private match."""
+
+    TYPE: ClassVar[str] = "match.invited"
+    match: str
+    by: str
+    seq: int = field(default=0, kw_only=True)
+
+    def to_wire(self) -> list[Any]:
+        return ["match.invited", self.seq, self.match, self.by]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "MatchInvited":
+        check_length(wire, 4, "match.invited")
+        return cls(seq=wire[1], match=wire[2], by=wire[3])
+
+
+@dataclass(frozen=True, slots=True)
+class MatchKicked(Push):
+    """Sent to a player whom a match's host has removed."""
+
+    TYPE: ClassVar[str] = "match.kicked"
+    match: str
+    reason: str
+    seq: int = field(default=0, kw_only=True)
+
+    def to_wire(self) -> list[Any]:
+        return ["match.kicked", self.seq, self.match, self.reason]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "MatchKicked":
+        check_length(wire, 4, "match.kicked")
+        return cls(seq=wire[1], match=wire[2], reason=wire[3])
 
 
 @dataclass(frozen=True, slots=True)
@@ -1411,12 +1652,13 @@ class MatchCreate(Command[Accepted]):
     TYPE: ClassVar[str] = "match.create"
     match: str
     options: MatchOptions = MatchOptions()
+    password: str = ""
     lineage: str = field(default="", kw_only=True)
     command: int = field(default=0, kw_only=True)
     id: int = field(default=0, kw_only=True)
 
     def to_wire(self) -> list[Any]:
-        return ["match.create", self.id, self.lineage, self.command, self.match, self.options.to_wire()]
+        return ["match.create", self.id, self.lineage, self.command, self.match, self.options.to_wire(), self.password]
 
     @classmethod
     def from_wire(cls, wire: Sequence[Any]) -> "MatchCreate":
@@ -1427,6 +1669,7 @@ class MatchCreate(Command[Accepted]):
             command=wire[3],
             match=wire[4],
             options=MatchOptions.from_wire(wire[5]) if n > 5 else MatchOptions(),
+            password=wire[6] if n > 6 else "",
         )
 
 
@@ -1437,17 +1680,25 @@ class MatchJoin(Command[Accepted]):
     TYPE: ClassVar[str] = "match.join"
     match: str
     team: int | None = None
+    password: str = ""
     lineage: str = field(default="", kw_only=True)
     command: int = field(default=0, kw_only=True)
     id: int = field(default=0, kw_only=True)
 
     def to_wire(self) -> list[Any]:
-        return ["match.join", self.id, self.lineage, self.command, self.match, self.team]
+        return ["match.join", self.id, self.lineage, self.command, self.match, self.team, self.password]
 
     @classmethod
     def from_wire(cls, wire: Sequence[Any]) -> "MatchJoin":
         n = check_length(wire, 5, "match.join")
-        return cls(id=wire[1], lineage=wire[2], command=wire[3], match=wire[4], team=wire[5] if n > 5 else None)
+        return cls(
+            id=wire[1],
+            lineage=wire[2],
+            command=wire[3],
+            match=wire[4],
+            team=wire[5] if n > 5 else None,
+            password=wire[6] if n > 6 else "",
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -1476,17 +1727,25 @@ class MatchStart(Command[Accepted]):
     TYPE: ClassVar[str] = "match.start"
     match: str
     time_ms: int = 0
+    term: int = 1
     lineage: str = field(default="", kw_only=True)
     command: int = field(default=0, kw_only=True)
     id: int = field(default=0, kw_only=True)
 
     def to_wire(self) -> list[Any]:
-        return ["match.start", self.id, self.lineage, self.command, self.match, self.time_ms]
+        return ["match.start", self.id, self.lineage, self.command, self.match, self.time_ms, self.term]
 
     @classmethod
     def from_wire(cls, wire: Sequence[Any]) -> "MatchStart":
         n = check_length(wire, 5, "match.start")
-        return cls(id=wire[1], lineage=wire[2], command=wire[3], match=wire[4], time_ms=wire[5] if n > 5 else 0)
+        return cls(
+            id=wire[1],
+            lineage=wire[2],
+            command=wire[3],
+            match=wire[4],
+            time_ms=wire[5] if n > 5 else 0,
+            term=wire[6] if n > 6 else 1,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -1498,6 +1757,7 @@ class MatchReport(Command[Accepted]):
     TYPE: ClassVar[str] = "match.report"
     match: str
     events: list[Kill | Death | Assist | Medal | Objective | Score]
+    term: int = 1
     lineage: str = field(default="", kw_only=True)
     command: int = field(default=0, kw_only=True)
     id: int = field(default=0, kw_only=True)
@@ -1510,17 +1770,19 @@ class MatchReport(Command[Accepted]):
             self.command,
             self.match,
             [each.to_wire() for each in self.events],
+            self.term,
         ]
 
     @classmethod
     def from_wire(cls, wire: Sequence[Any]) -> "MatchReport":
-        check_length(wire, 6, "match.report")
+        n = check_length(wire, 6, "match.report")
         return cls(
             id=wire[1],
             lineage=wire[2],
             command=wire[3],
             match=wire[4],
             events=[_read_one_of(each) for each in wire[5]],
+            term=wire[6] if n > 6 else 1,
         )
 
 
@@ -1533,15 +1795,16 @@ class MatchTick(Request[Accepted]):
     TYPE: ClassVar[str] = "match.tick"
     match: str
     time_ms: int
+    term: int = 1
     id: int = field(default=0, kw_only=True)
 
     def to_wire(self) -> list[Any]:
-        return ["match.tick", self.id, self.match, self.time_ms]
+        return ["match.tick", self.id, self.match, self.time_ms, self.term]
 
     @classmethod
     def from_wire(cls, wire: Sequence[Any]) -> "MatchTick":
-        check_length(wire, 4, "match.tick")
-        return cls(id=wire[1], match=wire[2], time_ms=wire[3])
+        n = check_length(wire, 4, "match.tick")
+        return cls(id=wire[1], match=wire[2], time_ms=wire[3], term=wire[4] if n > 4 else 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -1551,17 +1814,25 @@ class MatchEnd(Command[Accepted]):
     TYPE: ClassVar[str] = "match.end"
     match: str
     time_ms: int = 0
+    term: int = 1
     lineage: str = field(default="", kw_only=True)
     command: int = field(default=0, kw_only=True)
     id: int = field(default=0, kw_only=True)
 
     def to_wire(self) -> list[Any]:
-        return ["match.end", self.id, self.lineage, self.command, self.match, self.time_ms]
+        return ["match.end", self.id, self.lineage, self.command, self.match, self.time_ms, self.term]
 
     @classmethod
     def from_wire(cls, wire: Sequence[Any]) -> "MatchEnd":
         n = check_length(wire, 5, "match.end")
-        return cls(id=wire[1], lineage=wire[2], command=wire[3], match=wire[4], time_ms=wire[5] if n > 5 else 0)
+        return cls(
+            id=wire[1],
+            lineage=wire[2],
+            command=wire[3],
+            match=wire[4],
+            time_ms=wire[5] if n > 5 else 0,
+            term=wire[6] if n > 6 else 1,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -1605,6 +1876,231 @@ class MatchList(Request[Matches]):
     def from_wire(cls, wire: Sequence[Any]) -> "MatchList":
         n = check_length(wire, 2, "match.list")
         return cls(id=wire[1], limit=wire[2] if n > 2 else 100, cursor=wire[3] if n > 3 else "")
+
+
+@dataclass(frozen=True, slots=True)
+class MatchInvite(Command[Accepted]):
+    """Let players into a private match, and tell them: the host, or a participant where the options
+    say so.
+    """
+
+    TYPE: ClassVar[str] = "match.invite"
+    match: str
+    players: list[str]
+    term: int = 1
+    lineage: str = field(default="", kw_only=True)
+    command: int = field(default=0, kw_only=True)
+    id: int = field(default=0, kw_only=True)
+
+    def to_wire(self) -> list[Any]:
+        return ["match.invite", self.id, self.lineage, self.command, self.match, self.players, self.term]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "MatchInvite":
+        n = check_length(wire, 6, "match.invite")
+        return cls(
+            id=wire[1],
+            lineage=wire[2],
+            command=wire[3],
+            match=wire[4],
+            players=wire[5],
+            term=wire[6] if n > 6 else 1,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class MatchAllow(Command[Accepted]):
+    """Host only: let players into a private match, or no longer, without a word to them."""
+
+    TYPE: ClassVar[str] = "match.allow"
+    match: str
+    players: list[str]
+    allowed: bool = True
+    term: int = 1
+    lineage: str = field(default="", kw_only=True)
+    command: int = field(default=0, kw_only=True)
+    id: int = field(default=0, kw_only=True)
+
+    def to_wire(self) -> list[Any]:
+        return ["match.allow", self.id, self.lineage, self.command, self.match, self.players, self.allowed, self.term]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "MatchAllow":
+        n = check_length(wire, 6, "match.allow")
+        return cls(
+            id=wire[1],
+            lineage=wire[2],
+            command=wire[3],
+            match=wire[4],
+            players=wire[5],
+            allowed=wire[6] if n > 6 else True,
+            term=wire[7] if n > 7 else 1,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class MatchReserve(Command[Accepted]):
+    """Host only: keep a place for each of `players`, and `places` for `party`, for `for_ms`; 0: no
+    longer.
+    """
+
+    TYPE: ClassVar[str] = "match.reserve"
+    match: str
+    players: list[str] = field(default_factory=list)
+    party: str | None = None
+    places: int = 0
+    for_ms: int = 60_000
+    term: int = 1
+    lineage: str = field(default="", kw_only=True)
+    command: int = field(default=0, kw_only=True)
+    id: int = field(default=0, kw_only=True)
+
+    def to_wire(self) -> list[Any]:
+        return [
+            "match.reserve",
+            self.id,
+            self.lineage,
+            self.command,
+            self.match,
+            self.players,
+            self.party,
+            self.places,
+            self.for_ms,
+            self.term,
+        ]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "MatchReserve":
+        n = check_length(wire, 5, "match.reserve")
+        return cls(
+            id=wire[1],
+            lineage=wire[2],
+            command=wire[3],
+            match=wire[4],
+            players=wire[5] if n > 5 else [],
+            party=wire[6] if n > 6 else None,
+            places=wire[7] if n > 7 else 0,
+            for_ms=wire[8] if n > 8 else 60_000,
+            term=wire[9] if n > 9 else 1,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class MatchKick(Command[Accepted]):
+    """Host only: remove a player, or keep out one who is not there, until `match.unkick`."""
+
+    TYPE: ClassVar[str] = "match.kick"
+    match: str
+    player: str
+    reason: str = ""
+    term: int = 1
+    lineage: str = field(default="", kw_only=True)
+    command: int = field(default=0, kw_only=True)
+    id: int = field(default=0, kw_only=True)
+
+    def to_wire(self) -> list[Any]:
+        return ["match.kick", self.id, self.lineage, self.command, self.match, self.player, self.reason, self.term]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "MatchKick":
+        n = check_length(wire, 6, "match.kick")
+        return cls(
+            id=wire[1],
+            lineage=wire[2],
+            command=wire[3],
+            match=wire[4],
+            player=wire[5],
+            reason=wire[6] if n > 6 else "",
+            term=wire[7] if n > 7 else 1,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class MatchUnkick(Command[Accepted]):
+    """Host only: let a player come again. `number`: of the `kicked` that is taken back, 0 for
+    whichever it is.
+    """
+
+    TYPE: ClassVar[str] = "match.unkick"
+    match: str
+    player: str
+    number: int = 0
+    term: int = 1
+    lineage: str = field(default="", kw_only=True)
+    command: int = field(default=0, kw_only=True)
+    id: int = field(default=0, kw_only=True)
+
+    def to_wire(self) -> list[Any]:
+        return ["match.unkick", self.id, self.lineage, self.command, self.match, self.player, self.number, self.term]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "MatchUnkick":
+        n = check_length(wire, 6, "match.unkick")
+        return cls(
+            id=wire[1],
+            lineage=wire[2],
+            command=wire[3],
+            match=wire[4],
+            player=wire[5],
+            number=wire[6] if n > 6 else 0,
+            term=wire[7] if n > 7 else 1,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class MatchSuccessor(Command[Accepted]):
+    """Host only: say who takes over when the host is silent for too long. None: nobody."""
+
+    TYPE: ClassVar[str] = "match.successor"
+    match: str
+    host: str | None
+    term: int = 1
+    lineage: str = field(default="", kw_only=True)
+    command: int = field(default=0, kw_only=True)
+    id: int = field(default=0, kw_only=True)
+
+    def to_wire(self) -> list[Any]:
+        return ["match.successor", self.id, self.lineage, self.command, self.match, self.host, self.term]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "MatchSuccessor":
+        n = check_length(wire, 6, "match.successor")
+        return cls(
+            id=wire[1],
+            lineage=wire[2],
+            command=wire[3],
+            match=wire[4],
+            host=wire[5],
+            term=wire[6] if n > 6 else 1,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class MatchPassHost(Command[Accepted]):
+    """Host only: make another the host at once. None: the successor."""
+
+    TYPE: ClassVar[str] = "match.pass_host"
+    match: str
+    host: str | None = None
+    term: int = 1
+    lineage: str = field(default="", kw_only=True)
+    command: int = field(default=0, kw_only=True)
+    id: int = field(default=0, kw_only=True)
+
+    def to_wire(self) -> list[Any]:
+        return ["match.pass_host", self.id, self.lineage, self.command, self.match, self.host, self.term]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "MatchPassHost":
+        n = check_length(wire, 5, "match.pass_host")
+        return cls(
+            id=wire[1],
+            lineage=wire[2],
+            command=wire[3],
+            match=wire[4],
+            host=wire[5] if n > 5 else None,
+            term=wire[6] if n > 6 else 1,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -1794,6 +2290,8 @@ ANSWERS: dict[str, Callable[[Sequence[Any]], Message]] = {
     "scoreboard": Scoreboard.from_wire,
     "matches": Matches.from_wire,
     "match.assigned": MatchAssigned.from_wire,
+    "match.invited": MatchInvited.from_wire,
+    "match.kicked": MatchKicked.from_wire,
     "standing": StandingInfo.from_wire,
 }
 
@@ -1820,6 +2318,13 @@ REQUESTS: dict[str, Callable[[Sequence[Any]], Request[Any]]] = {
     "match.end": MatchEnd.from_wire,
     "match.get": MatchGet.from_wire,
     "match.list": MatchList.from_wire,
+    "match.invite": MatchInvite.from_wire,
+    "match.allow": MatchAllow.from_wire,
+    "match.reserve": MatchReserve.from_wire,
+    "match.kick": MatchKick.from_wire,
+    "match.unkick": MatchUnkick.from_wire,
+    "match.successor": MatchSuccessor.from_wire,
+    "match.pass_host": MatchPassHost.from_wire,
     "moderation.ban": ModerationBan.from_wire,
     "moderation.unban": ModerationUnban.from_wire,
     "moderation.mute": ModerationMute.from_wire,

@@ -113,6 +113,18 @@ class GatewaySettings(_Section, frozen=True):
     `one_per_kind`."""
 
 
+class PresenceSettings(_Section, frozen=True):
+    """Players who watch players."""
+
+    visibility: Literal["status", "friends", "everybody"] = "status"
+    """Players' right to watch others. status: everybody sees what is for everybody, friends the rest; friends: only
+    friends see anything; everybody: all see what friends do. Who is blocked sees nobody."""
+    max_watched: Count = 5_000
+    """Players that a session watches at most."""
+    max_watched_here: Count = 20_000_000
+    """The same of all sessions of a node together; each takes some 30 bytes."""
+
+
 class ActorSettings(_Section, frozen=True):
     """Activations, mailboxes and calls."""
 
@@ -242,6 +254,7 @@ class Settings(_Section, frozen=True):
     gossip: GossipSettings = GossipSettings()
     transport: TransportSettings = TransportSettings()
     gateway: GatewaySettings = GatewaySettings()
+    presence: PresenceSettings = PresenceSettings()
     actors: ActorSettings = ActorSettings()
     store: StoreSettings = StoreSettings()
     journal: JournalSettings = JournalSettings()

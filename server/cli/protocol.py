@@ -41,6 +41,11 @@ from server.wire.messages import (
     Done,
     Heartbeat,
     Hello,
+    PresenceList,
+    PresenceListed,
+    PresenceUnwatch,
+    PresenceWatch,
+    PresenceWatched,
     Push,
     Redirect,
     Renewed,
@@ -68,6 +73,9 @@ ENGINE_REPLIES: Final[dict[type[Request], tuple[type[msgspec.Struct], ...]]] = {
     Close: (Done,),
     WatchLatest: (Snapshot,),
     TokenRenew: (Renewed,),
+    PresenceWatch: (PresenceWatched,),
+    PresenceUnwatch: (Done,),
+    PresenceList: (PresenceListed,),
 }
 """Answers of each engine request beside `error`; empty: it has none."""
 

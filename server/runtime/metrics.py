@@ -52,6 +52,12 @@ class Metrics:
         self.rate_limited_total = 0
         self.closes_total: dict[int | str, int] = {}
         self.pushes_total = 0
+        # watched players
+        self.presence_watched = 0
+        self.presence_differences_total = 0
+        self.presence_sent_total = 0
+        self.presence_coalesced_total = 0
+        self.presence_left_out_total = 0
         # actors
         self.activations = 0
         self.activations_created_total = 0

@@ -23,6 +23,8 @@ from server.sessions.latest import LatestTopics
 from server.sessions.mover import Mover
 from server.sessions.outlet import GatewayOutlet
 from server.sessions.ports import GatewayDrivers, SessionSystem
+from server.sessions.presence import PresenceWatches
+from server.sessions.presence_sending import FRAME_HEAD_BYTES
 from server.sessions.pushes import Pushes
 from server.sessions.read_model import session_rows
 from server.sessions.requests import Requests
@@ -45,6 +47,9 @@ from server.wire.messages import (
     CloseCode,
     Done,
     Going,
+    PresenceList,
+    PresenceUnwatch,
+    PresenceWatch,
     Request,
     TokenRenew,
     Unwatch,
@@ -93,16 +98,23 @@ class Gateway:
         self.latest = LatestTopics(
             system, app, ticks, self.settings.max_subscriptions, max(1, per_link // 4), limits.streams.renew_s
         )
+        self.watches = PresenceWatches(
+            presence, app.presence, system, drivers.supervisor, drivers.metrics, ticks, system.me, settings.presence,
+            self.settings.max_frame_bytes - FRAME_HEAD_BYTES,
+        )  # fmt: skip
+        watched = Subscriptions(self.streams, self.latest, self.watches)
+        requests.add(PresenceWatch, self.watches.watch)
+        requests.add(PresenceUnwatch, self.watches.unwatch)
+        requests.add(PresenceList, self.watches.list_once)
         requests.add(Watch, self.streams.watch)
         requests.add(WatchLatest, self.latest.watch)
         requests.add(Unwatch, self._unwatch)
         codecs, decoders = _codecs((*ENGINE_REQUESTS, *app.requests))
         self.kit: SessionKit = Kit(
             self.settings, ticks, drivers.metrics, codecs, decoders, _ack_interval_s(self.settings, limits.tick_s),
-            self.turnstile, requests, actors, self.streams, self.latest, self.table,
+            self.turnstile, requests, actors, self.streams, watched, self.table,
         )  # fmt: skip
         self.pushes = Pushes(app, kind, system, drivers.transport, ticks, self.table, departures, limits.streams)
-        watched = Subscriptions(self.streams, self.latest)
         self.mover = Mover(
             drivers, self.kit, system, homes, self.table, watched, self.pushes, departures,
             limits.transfer, self._per_s, settings.transport.max_frame_bytes // 2,
@@ -110,6 +122,8 @@ class Gateway:
         self.table.on_add(self.pushes.added)
         self.table.on_end(self.streams.session_ended)
         self.table.on_end(self.latest.session_ended)
+        self.table.on_end(self.watches.session_ended)
+        self.table.on_release(self.watches.drop)
         self.seeker = Seeker(system, drivers.transport, limits.seek)
         self.arrivals = SessionArrivals(
             self.kit, system, drivers.transport, homes, self.table, actors, watched,
@@ -117,7 +131,7 @@ class Gateway:
         )  # fmt: skip
         self.greeter = Greeter(
             self.kit, token_rules, system, drivers.transport, drivers.rng, homes, self.table, actors, departures,
-            self.seeker, self.mover, self.latest, limits,
+            self.seeker, self.mover, self.latest, self.watches, limits,
         )  # fmt: skip
         requests.add(TokenRenew, self.greeter.renew)
         dismissals = Dismissals(
@@ -133,6 +147,7 @@ class Gateway:
         self._supervisor.every(self._limits.tick_s, self.ticks.advance, "sessions")
         self._supervisor.every(self._limits.streams.renew_s, self.renew, "streams")
         self._supervisor.every(self.settings.latest_tick_ms / 1000, self.latest.tick, "latest")
+        self._supervisor.every(self.settings.latest_tick_ms / 1000, self.watches.tick, "presence")
 
     def accept(self, connection: Connection) -> Receiver:
         """See `server.sessions.connection.Acceptor`."""

@@ -33,6 +33,7 @@ from server.sessions.latest import LatestTopics
 from server.sessions.mover import Mover
 from server.sessions.opening import Opening
 from server.sessions.ports import NodeView
+from server.sessions.presence import PresenceWatches
 from server.sessions.seeker import Seeker
 from server.sessions.session import Session, SessionKit
 from server.sessions.table import SessionTable
@@ -66,12 +67,13 @@ class Greeter:
         seeker: Seeker,
         mover: Mover,
         latest: LatestTopics,
+        presence: PresenceWatches,
         limits: Limits,
     ) -> None:
         self._kit, self._node, self._transport, self._rng = kit, node, transport, rng
         self._token_rules, self._known_tokens = token_rules, KnownTokens()
         self._homes, self._table, self._actors, self._departures = homes, table, actors, departures
-        self._seeker, self._mover, self._latest, self._limits = seeker, mover, latest, limits
+        self._seeker, self._mover, self._latest, self._presence, self._limits = seeker, mover, latest, presence, limits
         self._ticks = kit.ticks
         self.settings: GatewaySettings = kit.settings
         self.metrics: Metrics = kit.metrics
@@ -252,7 +254,8 @@ class Greeter:
         self._take_token(session, claims, hello.token)
         session.acknowledge(hello.ack)  # the outbox knows it already: streams that wait for room go on
         self._actors.resumed(session)
-        self._welcome(opening, hello.id, session, recovered=True)
+        goes_on = self._presence.resume(session, hello.presence)
+        self._welcome(opening, hello.id, session, recovered=True, presence=goes_on)
         self._latest.resume(session, hello.latest)
         self._mover.consider(session)
 
@@ -319,7 +322,9 @@ class Greeter:
         self._welcome(opening, request_id, session, recovered=False)
         self._mover.consider(session)
 
-    def _welcome(self, opening: Opening, request_id: int, session: Session, recovered: bool) -> None:
+    def _welcome(
+        self, opening: Opening, request_id: int, session: Session, recovered: bool, presence: bool = False
+    ) -> None:
         settings, caller = self.settings, session.caller
         welcome = Welcome(
             request_id,
@@ -334,6 +339,7 @@ class Greeter:
             settings.max_frame_bytes,
             self._ticks.wall_ms(),
             self._token_left_ms(session),
+            presence,
         )
         opening.hand_on(session, session.codec.encode(welcome))
         log.debug(

@@ -1,7 +1,6 @@
 """Clients' requests: for each message type, the call that answers it."""
 
 import asyncio
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -9,13 +8,14 @@ import structlog
 
 from server.actors.actor import Role
 from server.actors.app import App, QueryRoute, Route, StoreRoute
-from server.errors import BadInput, Forbidden, Internal, RateLimited, UnknownType
+from server.errors import BadInput, Forbidden, Internal, UnknownType
 from server.ids import actor_id
 from server.runtime.metrics import Metrics
 from server.runtime.supervisor import Supervisor
 from server.sessions.ports import QueriedActors
 from server.sessions.session import Session
 from server.sessions.ticks import TickClock
+from server.sessions.watching import charge
 from server.storage.queries import StoreQueries
 from server.wire.messages import Hello, Reply, Request
 
@@ -80,7 +80,7 @@ class Requests:
         def handle(session: Session, message: Any) -> Any:
             _allow(session.caller.role, route.roles, message)
             if route.cost is not None:
-                self._charge(session, route.cost(message))
+                charge(session, route.cost(message), self._ticks, self._metrics)
             answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
             params = route.params(session.caller, message)
             self._supervisor.spawn(self._read(route, message, params, answer), f"query {route.query}")
@@ -112,15 +112,6 @@ class Requests:
         if newest is None or newest[0] is not rows:
             newest = self._merged[route.query] = (rows, route.merge(rows))
         return newest[1]
-
-    def _charge(self, session: Session, cost: int) -> None:
-        """Let a message count for `cost` messages of its session's rate. Raises `RateLimited`, with the time after
-        which it finds room."""
-        wait_s = session.bucket.charge(cost - 1, self._ticks.now()) if cost > 1 else 0.0
-        if wait_s:
-            self._metrics.rate_limited_total += 1
-            wait_ms = math.ceil(round(wait_s * 1000, 6))
-            raise RateLimited("over the rate: a list weighs more than one message", retry_after_s=wait_ms / 1000)
 
 
 def _allow(role: Role, roles: frozenset[Role], message: Request) -> None:

@@ -29,6 +29,7 @@ from server.sessions.end_reasons import ENDED_CLOSED, ENDED_EXPIRED, ENDED_MOVED
 from server.sessions.outbox import Outbox
 from server.sessions.picture import Slot
 from server.sessions.ports import LocalActor
+from server.sessions.presence_tables import WatchTable
 from server.sessions.rate_bucket import TokenBucket
 from server.sessions.session_kit import Kit
 from server.sessions.session_phases import SESSION, Phase
@@ -59,7 +60,7 @@ class Session(_EachBeat):
 
     __slots__ = (
         "_blocked_at", "_in_flight", "_kit", "_link", "_pay_at", "actor", "beats", "client", "codec", "detached_at",
-        "device", "format", "in_line", "issued_ms", "latest", "moves", "order", "phase", "remote", "resume",
+        "device", "format", "in_line", "issued_ms", "latest", "moves", "order", "people", "phase", "remote", "resume",
         "since_ms", "starved", "stays", "stint", "token_mark", "token_until_ms", "topics", "transfer",
     )  # fmt: skip
 
@@ -102,10 +103,10 @@ class Session(_EachBeat):
         self.topics: dict[str, Topic[Session]] | None = None
         self.latest: dict[str, Slot] | None = None
         """The pictures that its client has, of the latest topics that it watches."""
+        self.people: WatchTable[Session] | None = None  # the players that its client watches
         self.in_line: InLine | None = None
         """The line where its messages wait, while it sends faster than it may."""
-        self.starved = False
-        """A stream waits for room in the outbox."""
+        self.starved = False  # a stream waits for room in the outbox
         self._beat_due = False
         self._pay_at: float | None = None
         """Latest moment to send owed acknowledgements; None while no check of the wheel waits."""
@@ -200,7 +201,7 @@ class Session(_EachBeat):
             self.heard_at = self._ticks.tick  # the client could not be heard until now
             self.read_on()
             self._flush()
-            if self.latest is not None:
+            if self.latest is not None or self.people is not None:
                 self._kit.latest.catch_up(self)
 
     def on_closed(self, connection: Connection, code: int, reason: str) -> None:

@@ -50,7 +50,7 @@ class Refills(Protocol[S_contra]):
 
 
 class LateSessions(Protocol[S_contra]):
-    """Latest topics whose watchers could not be written to."""
+    """Latest topics and presence, whose watchers could not be written to."""
 
     def catch_up(self, session: S_contra) -> None:
         """The session can be written to again."""

@@ -1,18 +1,20 @@
-"""Everything that a session watches, as it travels: streams with their cursors, latest topics by name."""
+"""Everything that a session watches. Streams travel with their cursors, latest topics by name; watched players do not:
+a client watches them again where it comes to, and here they stay until the session has gone."""
 
 from collections.abc import Sequence
 
 from server.sessions.latest import LatestTopics
+from server.sessions.presence import PresenceWatches
 from server.sessions.session import Session
 from server.sessions.streams import Streams
 from server.sessions.transfer_frames import LATEST
 
 
 class Subscriptions:
-    """The streams and latest topics of a node's sessions."""
+    """The streams, latest topics and watched players of a node's sessions."""
 
-    def __init__(self, streams: Streams, latest: LatestTopics) -> None:
-        self._streams, self._latest = streams, latest
+    def __init__(self, streams: Streams, latest: LatestTopics, presence: PresenceWatches) -> None:
+        self._streams, self._latest, self._presence = streams, latest, presence
 
     def withdraw(self, session: Session) -> list[tuple[str, int]]:
         """End the subscriptions of a session that goes to another node: topics, each with its next event, or `LATEST`
@@ -23,3 +25,9 @@ class Subscriptions:
         """Begin the subscriptions of a session that came, or came back."""
         self._streams.restore(session, [(name, next_seq) for name, next_seq in topics if next_seq != LATEST])
         self._latest.restore(session, [name for name, next_seq in topics if next_seq == LATEST])
+        self._presence.catch_up(session)
+
+    def catch_up(self, session: Session) -> None:
+        """The session can be written to again."""
+        self._latest.catch_up(session)
+        self._presence.catch_up(session)

@@ -32,6 +32,7 @@ class SessionTable:
         self.detached: dict[Session, None] = {}
         self._told: list[Told] = []
         self._added: list[Callable[[Session], None]] = []
+        self._gone: list[Callable[[Session], None]] = []
 
     def on_end(self, told: Told) -> None:
         """Call `told` for each session that ends, before it leaves the table."""
@@ -40,6 +41,10 @@ class SessionTable:
     def on_add(self, told: Callable[[Session], None]) -> None:
         """Call `told` for each session that begins here or comes from another node, before its client is welcomed."""
         self._added.append(told)
+
+    def on_release(self, told: Callable[[Session], None]) -> None:
+        """Call `told` for each session that lives on another node now."""
+        self._gone.append(told)
 
     # ---- questions ----
 
@@ -119,6 +124,8 @@ class SessionTable:
     def release(self, session: Session) -> None:
         """Let go of a session that lives on another node now; its actor is told nothing, since nothing has ended."""
         session.enter("transferred")
+        for told in self._gone:
+            told(session)
         self._remove(session)
         self._actors.release(session)
 

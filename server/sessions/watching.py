@@ -1,19 +1,25 @@
-"""Rules that streams and latest topics share: when a session may watch, and who is asked."""
+"""Rules that streams, latest topics and presence share: when a session may watch, and who is asked."""
 
 import asyncio
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Final, TypeVar
 
 from server.actors.actor import Actor
-from server.errors import GarrisonError, Rejected, Unavailable
+from server.errors import GarrisonError, RateLimited, Rejected, Unavailable
 from server.ids import ActorId
+from server.runtime.metrics import Metrics
 from server.sessions.ports import ClientCalls
 from server.sessions.session import Session
+from server.sessions.ticks import TickClock
 from server.sessions.time_limits import MOVING_RETRY_S
 
 T = TypeVar("T")
-CODES: Final = {"too_many_subscriptions": "the session watches as many topics as it may"}
+CODES: Final = {
+    "too_many_subscriptions": "the session watches as many topics as it may",
+    "too_many_watched": "the session would watch more players than it may",
+}
 """Codes with which watching is refused, and their meanings."""
 
 
@@ -33,6 +39,16 @@ def too_many(session: Session, most: int) -> Rejected | None:
     if len(session.topics or ()) + len(session.latest or ()) < most:
         return None
     return Rejected("too_many_subscriptions", f"at most {most}")
+
+
+def charge(session: Session, cost: int, ticks: TickClock, metrics: Metrics) -> None:
+    """Let a message count for `cost` messages of its session's rate. Raises `RateLimited`, with the time after which
+    it finds room."""
+    wait_s = session.bucket.charge(cost - 1, ticks.now()) if cost > 1 else 0.0
+    if wait_s:
+        metrics.rate_limited_total += 1
+        wait_ms = math.ceil(round(wait_s * 1000, 6))
+        raise RateLimited("over the rate: this weighs more than one message", retry_after_s=wait_ms / 1000)
 
 
 def ask_leave(actors: ClientCalls, cls: type[Actor[Any]], identity: ActorId, session: Session) -> Any:

@@ -16,6 +16,11 @@ from server.texts import LINE_PATTERN
 MAX_SEQ: Final = 2**53 - 1
 """No number of a push or an event is greater: each is a number of its own in every client's language."""
 
+MAX_PLAYERS: Final = 2_000
+"""Players of one `presence.watch` or `presence.unwatch` at most."""
+MAX_SEEN: Final = 5_000
+MAX_LISTED: Final = 200
+
 RequestId = Annotated[int, Meta(ge=0, le=2**53)]
 Seq = Annotated[int, Meta(ge=0, le=MAX_SEQ)]
 Word = Annotated[str, Meta(max_length=64, pattern=whole(LINE_PATTERN))]
@@ -63,6 +68,8 @@ class Hello(Request, tag="hello", frozen=True):
     """False: the client cannot follow redirects; serve it here and forward."""
     latest: Annotated[list[Seen], Meta(max_length=256)] = []
     """Latest topics of the session to resume, which go on from these cursors. Others are sent whole."""
+    presence: Cursor | None = None
+    """With `resume`: the newest cursor of `presence.changes` or `presence.watched` that the client has."""
 
 
 class Welcome(Reply, tag="welcome", frozen=True):
@@ -79,6 +86,9 @@ class Welcome(Reply, tag="welcome", frozen=True):
     server_time_ms: int
     token_expires_in_ms: int = 0
     """Time for which the session's token is good from now on; then the connection is closed with 4002. 0: not told."""
+    presence: bool = False
+    """True: the session goes on watching the players that it watched, from the cursor that `hello` named. False: it
+    watches nobody; watch again, with the versions that you have."""
 
 
 class Redirect(Reply, tag="redirect", frozen=True):
@@ -175,6 +185,73 @@ class Latest(msgspec.Struct, tag="latest", array_like=True, frozen=True, gc=Fals
     items: list[LatestItem]
 
 
+class SeenPlayer(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """A player with the version of the presence that the client has."""
+
+    player: str
+    version: Annotated[int, Meta(ge=0, le=MAX_SEQ)]
+
+
+class PresenceWatch(Request, tag="presence.watch", frozen=True):
+    """Watch the presence of players, and go on watching those of before. Answered by `presence.watched`, after the
+    presence of each of them has come in `presence.changes`; changes follow in the same message."""
+
+    players: Annotated[list[str], Meta(max_length=MAX_PLAYERS)] = []
+    friends: bool = False
+    """Watch one's friends, too: those of now, and from then on whoever is one."""
+    seen: Annotated[list[SeenPlayer], Meta(max_length=MAX_SEEN)] = []
+    """Versions that the client has. What is of the same version is left out of what comes before the answer."""
+
+
+class PresenceWatched(Reply, tag="presence.watched", frozen=True):
+    """The presence of all that were asked for has been sent. `watched`: players that the session watches now.
+    `bad`: names that no player can have, which are not watched."""
+
+    cursor: str
+    watched: int
+    bad: list[str] = []
+
+
+class PresenceUnwatch(Request, tag="presence.unwatch", frozen=True):
+    """Watch these players no more, unless they are watched as friends; with `friends`, one's friends no more, unless
+    they are watched by name. Others are no error. Answered by `done`; players that are watched no more come
+    in `presence.changes` before it, with version 0."""
+
+    players: Annotated[list[str], Meta(max_length=MAX_PLAYERS)] = []
+    friends: bool = False
+
+
+class PresenceList(Request, tag="presence.list", frozen=True):
+    """The presence of players, once. Answered by `presence.listed`."""
+
+    players: Annotated[list[str], Meta(max_length=MAX_LISTED)]
+
+
+class PresenceItem(msgspec.Struct, array_like=True, frozen=True):
+    """A player's presence as this client may see it. `version` names the content: equal versions are equal values, at
+    every node. Version 0, with `null`: the player is watched no more."""
+
+    player: str
+    version: int
+    value: Any = None
+
+
+class PresenceListed(Reply, tag="presence.listed", frozen=True):
+    """The presence of the players that were asked for; `bad`: names that no player can have."""
+
+    items: list[PresenceItem]
+    bad: list[str] = []
+
+
+class PresenceChanges(msgspec.Struct, tag="presence.changes", array_like=True, frozen=True, gc=False):
+    """The newest presence of watched players. No push: it has no number, is not acknowledged and not sent again; a
+    client that reads slowly gets fewer and newer. `cursor`: for a `hello` that resumes; empty while more of the same
+    follows: keep the one before."""
+
+    cursor: str
+    items: list[PresenceItem]
+
+
 class Done(Reply, tag="done", frozen=True):
     """A success that carries nothing more."""
 
@@ -232,7 +309,19 @@ class CloseCode:
     APPLICATION = range(4100, 5000)  # the application's own reasons to end a session: do not retry
 
 
-ENGINE_REQUESTS: tuple[type[Request], ...] = (Hello, Heartbeat, Ack, Watch, Unwatch, Close, WatchLatest, TokenRenew)
+ENGINE_REQUESTS: tuple[type[Request], ...] = (
+    Hello,
+    Heartbeat,
+    Ack,
+    Watch,
+    Unwatch,
+    Close,
+    WatchLatest,
+    TokenRenew,
+    PresenceWatch,
+    PresenceUnwatch,
+    PresenceList,
+)
 ENGINE_ANSWERS: tuple[type[msgspec.Struct], ...] = (
     Welcome,
     Redirect,
@@ -246,4 +335,7 @@ ENGINE_ANSWERS: tuple[type[msgspec.Struct], ...] = (
     Snapshot,
     Latest,
     Renewed,
+    PresenceWatched,
+    PresenceListed,
+    PresenceChanges,
 )

@@ -115,6 +115,8 @@ async def say_golden(frames: list[dict[str, Any]], url: str, token: MakeToken, s
         kind, message = frame["type"], REQUESTS[frame["type"]]
         if kind in ("hello", "watch_latest"):
             continue  # said above; the game has no latest topic
+        if kind in ("presence.watch", "presence.list"):
+            continue  # there is no engine of presence yet
         client = await speaker(next(role for role in ("player", "host", "service") if role in message["roles"]))
         if kind == "token.renew":
             renewed = await client.ask(kind, 12, token("player-7", "player"))
@@ -124,7 +126,10 @@ async def say_golden(frames: list[dict[str, Any]], url: str, token: MakeToken, s
         if kind == "ack":
             assert frame["wire"][1] == 0
             continue  # never answered; that it was taken shows in what comes after
-        answer = answers[kind] = await client.hear()
+        answer = await client.hear()
+        while answer[0] == "presence.changes":
+            answer = await client.hear()
+        answers[kind] = answer
         assert answer[0] in [TYPES[name] for name in message["answers"]], (frame["json"], answer)
         assert answer[1] == 12 or answer[0] == "beats"
     if frames is FULL:

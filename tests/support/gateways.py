@@ -278,8 +278,10 @@ class GatewayNode:
 class World:
     """Gateways that see each other."""
 
-    def __init__(self, cluster: Cluster, sockets: bool, limits: Limits) -> None:
-        self.cluster, self.sockets, self.limits = cluster, sockets, limits
+    def __init__(
+        self, cluster: Cluster, sockets: bool, limits: Limits, engine_of: Callable[[str], Any] = lambda name: None
+    ) -> None:
+        self.cluster, self.sockets, self.limits, self.engine_of = cluster, sockets, limits, engine_of
         self.nodes: dict[str, GatewayNode] = {}
 
     async def add(self, name: str) -> GatewayNode:
@@ -287,7 +289,7 @@ class World:
         drivers = GatewayDrivers(
             system.clock, system.rng, system.metrics, system.supervisor, system.transport, NoStoreQueries()
         )
-        gateway = Gateway(system, drivers, system.settings, own_rules(KEY), self.limits)
+        gateway = Gateway(system, drivers, system.settings, own_rules(KEY), self.limits, self.engine_of(name))
         system.outlet = gateway.outlet
         listener: MemoryListener | PicowsListener
         if self.sockets:
@@ -340,14 +342,16 @@ async def gateways(
     sockets: bool = False,
     app: App = SessionApp,
     limits: Limits | None = None,
+    engine_of: Callable[[str], Any] = lambda name: None,
     **tree: object,
 ) -> AsyncIterator[World]:
-    """A world of gateways; `tree` are settings, sockets are bound to free ports."""
+    """A world of gateways; `tree` are settings, sockets are bound to free ports; `engine_of` gives a node its engine
+    of presence."""
     tree["gateway"] = {"port": 0, **tree.get("gateway", {})}  # type: ignore[dict-item]
     Pilot.history = []
     Pilot.refuse = ""
     Pilot.gate = asyncio.Event()
-    world = World(Cluster(app, from_tree(tree)), sockets, limits or Limits())
+    world = World(Cluster(app, from_tree(tree)), sockets, limits or Limits(), engine_of)
     try:
         for name in names:
             await world.add(name)

@@ -17,6 +17,7 @@ from server.sessions.latest import LatestTopics
 from server.sessions.mover import Mover
 from server.sessions.opening import Opening
 from server.sessions.outlet import GatewayOutlet
+from server.sessions.presence import PresenceWatches
 from server.sessions.pushes import Pushes
 from server.sessions.read_model import session_rows
 from server.sessions.requests import Requests
@@ -33,6 +34,7 @@ from server.sessions.transfer import DepartedSessions, Target, Transfer
 from server.sessions.transfer_frames import INSTALLED, Dismissed, Packed, Shipment, Wanted, decode_verdicts
 from server.sessions.transfer_frames import encode as encode_transfer
 from server.sessions.turnstile import PER_TURN, InLine, Turnstile
+from server.settings import PresenceSettings
 from server.storage.queries import NoStoreQueries
 from server.transport.ports import Service
 from server.wire.messages import Ack, CloseCode, Done, Heartbeat, Hello, TokenRenew, Unwatch, Watch
@@ -194,6 +196,12 @@ def latest(parts: Parts) -> LatestTopics:
     return LatestTopics(parts.actors, SessionApp, parts.ticks, 2, 8, 2.5)
 
 
+def watches(parts: Parts) -> PresenceWatches:
+    return PresenceWatches(
+        None, None, parts.actors, parts.supervisor, parts.metrics, parts.ticks, ME, PresenceSettings(), 60_000
+    )
+
+
 def event(text: str) -> bytes:
     return msgspec.msgpack.encode(["posted", 1, text])
 
@@ -306,7 +314,7 @@ async def test_a_seeker_asks_every_other_node_and_ends_when_nobody_knows() -> No
 def mover(parts: Parts, table: SessionTable, departed: DepartedSessions) -> Mover:
     return Mover(
         parts.drivers, parts.kit(table), parts.actors, Homes(parts.actors), table,
-        Subscriptions(streams(parts), latest(parts)), pushes(parts, table), departed,
+        Subscriptions(streams(parts), latest(parts), watches(parts)), pushes(parts, table), departed,
         TransferLimits(spread_s=0.0), 100, 100_000,
     )  # fmt: skip
 
@@ -337,7 +345,7 @@ async def test_arrivals_install_a_session_once() -> None:
     seeker = Seeker(parts.actors, parts.transport, SeekLimits())
     SessionArrivals(
         parts.kit(table), parts.actors, parts.transport, Homes(parts.actors), table, parts.bindings(),
-        Subscriptions(streams(parts), latest(parts)), pushes(parts, table), seeker, departed,
+        Subscriptions(streams(parts), latest(parts), watches(parts)), pushes(parts, table), seeker, departed,
         mover(parts, table, departed),
     )  # fmt: skip
     packed = Packed("f" * 32, "elsewhere", "p", "player", "msgpack", False, 1, 1_000, 3, 0, [], [], 0)
@@ -355,7 +363,7 @@ async def test_a_session_that_was_dismissed_on_its_way_is_not_installed_when_it_
     table, departed = parts.table(), DepartedSessions()
     SessionArrivals(
         parts.kit(table), parts.actors, parts.transport, Homes(parts.actors), table, parts.bindings(),
-        Subscriptions(streams(parts), latest(parts)), pushes(parts, table),
+        Subscriptions(streams(parts), latest(parts), watches(parts)), pushes(parts, table),
         Seeker(parts.actors, parts.transport, SeekLimits()), departed, mover(parts, table, departed),
     )  # fmt: skip
     parts.transport.deliver(PEER, Service.SESSION, encode_transfer(Dismissed("f" * 32, 2, 4012, "enough")))
@@ -381,7 +389,7 @@ def greeter(parts: Parts, table: SessionTable) -> Greeter:
     return Greeter(
         parts.kit(table), RULES, parts.actors, parts.transport, parts.rng, Homes(parts.actors), table, parts.bindings(),
         departed, Seeker(parts.actors, parts.transport, SeekLimits()), mover(parts, table, departed),
-        latest(parts), Limits(),
+        latest(parts), watches(parts), Limits(),
     )  # fmt: skip
 
 

@@ -29,6 +29,22 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True)
+class SeenPlayer:
+    """A player with the version of the presence that the client has."""
+
+    player: str
+    version: int
+
+    def to_wire(self) -> list[Any]:
+        return [self.player, self.version]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "SeenPlayer":
+        check_length(wire, 2, "SeenPlayer")
+        return cls(player=wire[0], version=wire[1])
+
+
+@dataclass(frozen=True, slots=True)
 class LatestItem:
     """A key of a latest topic with its newest value, whole; nil: the key is gone."""
 
@@ -42,6 +58,25 @@ class LatestItem:
     def from_wire(cls, wire: Sequence[Any]) -> "LatestItem":
         n = check_length(wire, 1, "LatestItem")
         return cls(key=wire[0], value=wire[1] if n > 1 else None)
+
+
+@dataclass(frozen=True, slots=True)
+class PresenceItem:
+    """A player's presence as this client may see it. `version` names the content: equal versions are
+    equal values, at every node. Version 0, with `null`: the player is watched no more.
+    """
+
+    player: str
+    version: int
+    value: Any = None
+
+    def to_wire(self) -> list[Any]:
+        return [self.player, self.version, self.value]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "PresenceItem":
+        n = check_length(wire, 2, "PresenceItem")
+        return cls(player=wire[0], version=wire[1], value=wire[2] if n > 2 else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -814,6 +849,9 @@ class Welcome(Reply):
 
     `token_expires_in_ms`: Time for which the session's token is good from now on; then the
     connection is closed with 4002. 0: not told.
+
+    `presence`: True: the session goes on watching the players that it watched, from the cursor that
+    `hello` named. False: it watches nobody; watch again, with the versions that you have.
     """
 
     TYPE: ClassVar[str] = "welcome"
@@ -828,6 +866,7 @@ class Welcome(Reply):
     max_frame_bytes: int
     server_time_ms: int
     token_expires_in_ms: int = 0
+    presence: bool = False
     id: int = field(default=0, kw_only=True)
 
     def to_wire(self) -> list[Any]:
@@ -845,6 +884,7 @@ class Welcome(Reply):
             self.max_frame_bytes,
             self.server_time_ms,
             self.token_expires_in_ms,
+            self.presence,
         ]
 
     @classmethod
@@ -863,6 +903,7 @@ class Welcome(Reply):
             max_frame_bytes=wire[10],
             server_time_ms=wire[11],
             token_expires_in_ms=wire[12] if n > 12 else 0,
+            presence=wire[13] if n > 13 else False,
         )
 
 
@@ -1064,6 +1105,65 @@ class Renewed(Reply):
     def from_wire(cls, wire: Sequence[Any]) -> "Renewed":
         check_length(wire, 3, "renewed")
         return cls(id=wire[1], token_expires_in_ms=wire[2])
+
+
+@dataclass(frozen=True, slots=True)
+class PresenceWatched(Reply):
+    """The presence of all that were asked for has been sent. `watched`: players that the session
+    watches now. `bad`: names that no player can have, which are not watched.
+    """
+
+    TYPE: ClassVar[str] = "presence.watched"
+    cursor: str
+    watched: int
+    bad: list[str] = field(default_factory=list)
+    id: int = field(default=0, kw_only=True)
+
+    def to_wire(self) -> list[Any]:
+        return ["presence.watched", self.id, self.cursor, self.watched, self.bad]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "PresenceWatched":
+        n = check_length(wire, 4, "presence.watched")
+        return cls(id=wire[1], cursor=wire[2], watched=wire[3], bad=wire[4] if n > 4 else [])
+
+
+@dataclass(frozen=True, slots=True)
+class PresenceListed(Reply):
+    """The presence of the players that were asked for; `bad`: names that no player can have."""
+
+    TYPE: ClassVar[str] = "presence.listed"
+    items: list[PresenceItem]
+    bad: list[str] = field(default_factory=list)
+    id: int = field(default=0, kw_only=True)
+
+    def to_wire(self) -> list[Any]:
+        return ["presence.listed", self.id, [each.to_wire() for each in self.items], self.bad]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "PresenceListed":
+        n = check_length(wire, 3, "presence.listed")
+        return cls(id=wire[1], items=[PresenceItem.from_wire(each) for each in wire[2]], bad=wire[3] if n > 3 else [])
+
+
+@dataclass(frozen=True, slots=True)
+class PresenceChanges(Notice):
+    """The newest presence of watched players. No push: it has no number, is not acknowledged and not
+    sent again; a client that reads slowly gets fewer and newer. `cursor`: for a `hello` that
+    resumes; empty while more of the same follows: keep the one before.
+    """
+
+    TYPE: ClassVar[str] = "presence.changes"
+    cursor: str
+    items: list[PresenceItem]
+
+    def to_wire(self) -> list[Any]:
+        return ["presence.changes", self.cursor, [each.to_wire() for each in self.items]]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "PresenceChanges":
+        check_length(wire, 3, "presence.changes")
+        return cls(cursor=wire[1], items=[PresenceItem.from_wire(each) for each in wire[2]])
 
 
 @dataclass(frozen=True, slots=True)
@@ -1400,6 +1500,9 @@ class Hello(Request[Welcome | Redirect]):
 
     `latest`: Latest topics of the session to resume, which go on from these cursors. Others are
     sent whole.
+
+    `presence`: With `resume`: the newest cursor of `presence.changes` or `presence.watched` that
+    the client has.
     """
 
     TYPE: ClassVar[str] = "hello"
@@ -1409,6 +1512,7 @@ class Hello(Request[Welcome | Redirect]):
     client: str = ""
     redirects: bool = True
     latest: list[Seen] = field(default_factory=list)
+    presence: str | None = None
     id: int = field(default=0, kw_only=True)
 
     def to_wire(self) -> list[Any]:
@@ -1421,6 +1525,7 @@ class Hello(Request[Welcome | Redirect]):
             self.client,
             self.redirects,
             [each.to_wire() for each in self.latest],
+            self.presence,
         ]
 
     @classmethod
@@ -1434,6 +1539,7 @@ class Hello(Request[Welcome | Redirect]):
             client=wire[5] if n > 5 else "",
             redirects=wire[6] if n > 6 else True,
             latest=[Seen.from_wire(each) for each in wire[7]] if n > 7 else [],
+            presence=wire[8] if n > 8 else None,
         )
 
 
@@ -1561,6 +1667,76 @@ class TokenRenew(Request[Renewed]):
     def from_wire(cls, wire: Sequence[Any]) -> "TokenRenew":
         check_length(wire, 3, "token.renew")
         return cls(id=wire[1], token=wire[2])
+
+
+@dataclass(frozen=True, slots=True)
+class PresenceWatch(Request[PresenceWatched]):
+    """Watch the presence of players, and go on watching those of before. Answered by
+    `presence.watched`, after the presence of each of them has come in `presence.changes`; changes
+    follow in the same message.
+
+    `friends`: Watch one's friends, too: those of now, and from then on whoever is one.
+
+    `seen`: Versions that the client has. What is of the same version is left out of what comes
+    before the answer.
+    """
+
+    TYPE: ClassVar[str] = "presence.watch"
+    players: list[str] = field(default_factory=list)
+    friends: bool = False
+    seen: list[SeenPlayer] = field(default_factory=list)
+    id: int = field(default=0, kw_only=True)
+
+    def to_wire(self) -> list[Any]:
+        return ["presence.watch", self.id, self.players, self.friends, [each.to_wire() for each in self.seen]]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "PresenceWatch":
+        n = check_length(wire, 2, "presence.watch")
+        return cls(
+            id=wire[1],
+            players=wire[2] if n > 2 else [],
+            friends=wire[3] if n > 3 else False,
+            seen=[SeenPlayer.from_wire(each) for each in wire[4]] if n > 4 else [],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class PresenceUnwatch(Request[Done]):
+    """Watch these players no more, unless they are watched as friends; with `friends`, one's friends
+    no more, unless they are watched by name. Others are no error. Answered by `done`; players that
+    are watched no more come in `presence.changes` before it, with version 0.
+    """
+
+    TYPE: ClassVar[str] = "presence.unwatch"
+    players: list[str] = field(default_factory=list)
+    friends: bool = False
+    id: int = field(default=0, kw_only=True)
+
+    def to_wire(self) -> list[Any]:
+        return ["presence.unwatch", self.id, self.players, self.friends]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "PresenceUnwatch":
+        n = check_length(wire, 2, "presence.unwatch")
+        return cls(id=wire[1], players=wire[2] if n > 2 else [], friends=wire[3] if n > 3 else False)
+
+
+@dataclass(frozen=True, slots=True)
+class PresenceList(Request[PresenceListed]):
+    """The presence of players, once. Answered by `presence.listed`."""
+
+    TYPE: ClassVar[str] = "presence.list"
+    players: list[str]
+    id: int = field(default=0, kw_only=True)
+
+    def to_wire(self) -> list[Any]:
+        return ["presence.list", self.id, self.players]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "PresenceList":
+        check_length(wire, 3, "presence.list")
+        return cls(id=wire[1], players=wire[2])
 
 
 @dataclass(frozen=True, slots=True)
@@ -2283,6 +2459,9 @@ ANSWERS: dict[str, Callable[[Sequence[Any]], Message]] = {
     "snapshot": Snapshot.from_wire,
     "latest": Latest.from_wire,
     "renewed": Renewed.from_wire,
+    "presence.watched": PresenceWatched.from_wire,
+    "presence.listed": PresenceListed.from_wire,
+    "presence.changes": PresenceChanges.from_wire,
     "presence": Presence.from_wire,
     "profile": Profile.from_wire,
     "saved": Saved.from_wire,
@@ -2305,6 +2484,9 @@ REQUESTS: dict[str, Callable[[Sequence[Any]], Request[Any]]] = {
     "close": Close.from_wire,
     "watch_latest": WatchLatest.from_wire,
     "token.renew": TokenRenew.from_wire,
+    "presence.watch": PresenceWatch.from_wire,
+    "presence.unwatch": PresenceUnwatch.from_wire,
+    "presence.list": PresenceList.from_wire,
     "presence.set": PresenceSet.from_wire,
     "presence.get": PresenceGet.from_wire,
     "profile.set": ProfileSet.from_wire,

@@ -1,0 +1,212 @@
+"""Sends the newest presence of watched players to their watchers, at each tick.
+
+A change is encoded once for all who see the same of it. A session that lacks one player gets a frame that all of them
+share; one that lacks several gets their items, encoded once, joined in a frame of its own. A session that cannot be
+written to (its client does not read, or is away, or it is on its way to another node, or its new relations are not
+here yet) stays behind with the slots of what it lacks, and gets what is newest then. So a slow reader gets fewer and
+newer, never a wrong one.
+
+*Revisions* count the ticks at which something moved. A frame that leaves nothing behind carries the present one as its
+cursor; a client that comes back with it lacks what moved since, and nothing else. Frames with another one of the same
+row to follow carry none.
+"""
+
+from typing import Final
+
+from server.ids import NodeAddress
+from server.runtime.metrics import Metrics
+from server.sessions.presence_pictures import LEVELS, LOOKS, Values, chunks, frame, gone_item
+from server.sessions.presence_tables import LATE, WAITING, Audience, WatchTable
+from server.sessions.session import Session
+
+FRAME_HEAD_BYTES: Final = 256
+"""Bytes of a frame beside its items, and some to spare."""
+
+SessionAudience = Audience[Session]
+SessionWatches = WatchTable[Session]
+
+
+class PresenceSender:
+    """See the module's head. `frame_bytes`: about what the items of a frame may have at most."""
+
+    def __init__(self, me: NodeAddress, metrics: Metrics, frame_bytes: int) -> None:
+        self._metrics, self._frame_bytes = metrics, frame_bytes
+        self._token = f"{me.node}-{me.incarnation}"
+        self.revision = 1
+        self._cursor = self._cursor_now()
+        self._late: dict[SessionWatches, None] = {}
+        """Sessions that may be written to again and lack something."""
+
+    # ---- revisions ----
+
+    def _cursor_now(self) -> str:
+        return f"{self._token}:{self.revision}"
+
+    @property
+    def cursor(self) -> str:
+        """The name of the present revision."""
+        return self._cursor
+
+    def next_revision(self) -> int:
+        """Begin the next revision."""
+        self.revision += 1
+        self._cursor = self._cursor_now()
+        return self.revision
+
+    def revision_of(self, cursor: str) -> int:
+        """The revision that a cursor names; -1 for one of another node or run."""
+        token, _, revision = cursor.rpartition(":")
+        if token != self._token or not revision.isdecimal() or len(revision) > len(str(self.revision)):
+            return -1
+        return int(revision) if int(revision) <= self.revision else -1
+
+    # ---- at ticks ----
+
+    def catch_up(self, table: SessionWatches) -> None:
+        """Send what a session lacks at the next tick."""
+        self._late[table] = None
+
+    def forget(self, table: SessionWatches) -> None:
+        """The session watches nobody any more."""
+        self._late.pop(table, None)
+
+    def send(self, changed: list[tuple[SessionAudience, Values]]) -> None:
+        """Show these players' new values to their watchers, and what they lack to sessions that lagged behind."""
+        late, self._late = self._late, {}
+        if changed:
+            revision = self.next_revision()
+            moved = []
+            for audience, values in changed:
+                levels = audience.show(values, revision)
+                if levels:
+                    moved.append((audience, levels))
+            if len(moved) == 1:
+                self._send_one(*moved[0])
+            elif moved:
+                self._send_several(moved)
+        for table in late:
+            self.flush(table)
+
+    def _send_one(self, audience: SessionAudience, levels: int) -> None:
+        """Send the only change of a tick: each look's frame is made once, and each session's part is a look into a
+        list and a write."""
+        frames = _SharedFrames(audience, levels, self._cursor)
+        sent = coalesced = 0
+        for table, slot in zip(list(audience.tables), audience.slots.tolist(), strict=True):
+            mark = table.marks[slot]
+            data = frames[mark & LOOKS]
+            if data is None or mark & WAITING:
+                continue
+            session = table.session
+            if table.late is None and not table.held and table.gone is None and session.takes_latest:
+                session.send(data)
+                sent += 1
+            elif not table.make_late(slot):
+                coalesced += 1
+        self._count(sent, sent, coalesced)
+
+    def _send_several(self, moved: list[tuple[SessionAudience, int]]) -> None:
+        touched: list[SessionWatches] = []
+        coalesced = 0
+        for audience, levels in moved:
+            for table, slot in zip(audience.tables, audience.slots, strict=True):
+                mark = table.marks[slot]
+                if not levels >> (mark & LEVELS) & 1 or mark & WAITING:
+                    continue
+                if mark & LATE:
+                    coalesced += 1
+                    continue
+                table.marks[slot] = mark | LATE
+                late = table.late
+                if late is None:
+                    table.late = [slot]
+                    touched.append(table)
+                else:
+                    late.append(slot)
+        self._metrics.presence_coalesced_total += coalesced
+        for table in touched:
+            self._flush(table)
+
+    def flush(self, table: SessionWatches) -> None:
+        """Send what a session lacks, if it can be written to, and answer requests that wait for that."""
+        if table.behind:
+            self._flush(table)
+
+    def _flush(self, table: SessionWatches) -> None:
+        session = table.session
+        if table.held or not session.takes_latest:
+            return
+        late, gone = table.late, table.gone
+        if late is not None and len(late) == 1 and gone is None:
+            self._flush_one(table, late[0])
+        elif late is not None or gone is not None:
+            self._flush_all(table, late or [], gone or [])
+        if table.late is not None or table.gone is not None:
+            return
+        answers, table.answers = table.answers, None
+        for answer in answers or ():
+            answer(None)
+
+    def _flush_one(self, table: SessionWatches, slot: int) -> None:
+        mark = table.marks[slot]
+        table.late = None
+        if mark & LATE:
+            table.marks[slot] = mark & ~LATE
+            audience = table.audiences[slot]
+            assert audience is not None
+            table.session.send(audience.frame(mark & LOOKS, self._cursor))
+            self._count(1, 1, 0)
+
+    def _flush_all(self, table: SessionWatches, late: list[int], gone: list[str]) -> None:
+        marks, audiences, session = table.marks, table.audiences, table.session
+        items: list[bytes] = []
+        slots: list[int] = []
+        for slot in late:
+            mark = marks[slot]
+            if mark & LATE:
+                marks[slot] = mark & ~LATE
+                audience = audiences[slot]
+                assert audience is not None
+                items.append(audience.item(mark & LOOKS))
+                slots.append(slot)
+        table.late = table.gone = None
+        if gone:
+            items = [*(gone_item(player, session.format) for player in gone), *items]
+        if not items:
+            return
+        counts = chunks(map(len, items), self._frame_bytes)
+        done = 0
+        for count in counts:
+            if done and not session.takes_latest:
+                self._put_back(table, gone[done:], slots[max(0, done - len(gone)) :])
+                break
+            last = done + count == len(items)
+            session.send(frame(self._cursor if last else "", items[done : done + count], session.format))
+            done += count
+            self._count(count, 1, 0)
+
+    def _put_back(self, table: SessionWatches, gone: list[str], slots: list[int]) -> None:
+        """Keep what was not sent."""
+        if gone:
+            table.gone = gone
+        for slot in slots:
+            if table.audiences[slot] is not None:
+                table.make_late(slot)
+
+    def _count(self, differences: int, frames: int, coalesced: int) -> None:
+        metrics = self._metrics
+        metrics.presence_differences_total += differences
+        metrics.presence_sent_total += frames
+        metrics.presence_coalesced_total += coalesced
+
+
+class _SharedFrames(dict[int, "bytes | None"]):
+    """The frames of a tick's only change by look, each made when it is first needed; None: nothing moved there."""
+
+    def __init__(self, audience: SessionAudience, levels: int, cursor: str) -> None:
+        self._audience, self._levels, self._cursor = audience, levels, cursor
+
+    def __missing__(self, look: int) -> bytes | None:
+        moved = self._levels >> (look & LEVELS) & 1
+        found = self[look] = self._audience.frame(look, self._cursor) if moved else None
+        return found

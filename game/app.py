@@ -52,7 +52,7 @@ def _subject(_caller: Caller, message: Any) -> str:
 def _page(caller: Caller, message: m.MatchList) -> dict[str, Any]:
     after(message.cursor)  # a bad one is refused here, and not by every node
     limit = next(size for size in PAGES_OF if size >= message.limit)
-    page: dict[str, Any] = {"limit": limit, "cursor": message.cursor}
+    page: dict[str, Any] = {"limit": limit, "cursor": message.cursor, "outside": 1}
     return page if caller.role == "service" else {**page, "public": 1}
 
 

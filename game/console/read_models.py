@@ -8,6 +8,7 @@ import msgspec
 
 from game.match import board
 from game.match.guests import entry_of
+from game.match.hidden import present
 from game.match.state import MatchState
 from game.messages import (
     Assist,
@@ -70,11 +71,12 @@ def live_matches(actors: LocalActors, params: Mapping[str, Any]) -> list[Any]:
     """A mapping for each match that has not ended, newest first by when it was made, at most `limit` (default and
     bound 500), those after `cursor` if there is one: the fields of `MatchRow`, and `leaders`, the best of its
     scoreboard, if `leaders` is 1. With `public` of 1 private matches are left out, unless their options list them.
-    Raises `BadInput`."""
+    With `outside` of 1 players who are invisible do not count. Raises `BadInput`."""
     limit, with_leaders = min(_count(params, "limit", MAX_MATCHES), MAX_MATCHES), _count(params, "leaders", 0) > 0
+    outside = _count(params, "outside", 0) > 0
     place = after(params.get("cursor", ""))
     if not _count(params, "public", 0):
-        return [_row(actor, with_leaders) for actor in actors.listed("match", place, limit)]
+        return [_row(actor, with_leaders, outside) for actor in actors.listed("match", place, limit)]
     found: list[Any] = []
     while len(found) < limit:
         page = actors.listed("match", place, limit)
@@ -82,7 +84,7 @@ def live_matches(actors: LocalActors, params: Mapping[str, Any]) -> list[Any]:
         if len(page) < limit:
             break
         place = (-page[-1].state.created_wall_ms, page[-1].key)
-    return [_row(actor, with_leaders) for actor in found[:limit]]
+    return [_row(actor, with_leaders, outside) for actor in found[:limit]]
 
 
 def _is_listed(state: MatchState) -> bool:
@@ -115,14 +117,14 @@ def after(cursor: object) -> tuple[int, str] | None:
     return -int(wall_ms), match
 
 
-def _row(actor: Any, with_leaders: bool) -> dict[str, Any]:
+def _row(actor: Any, with_leaders: bool, outside: bool) -> dict[str, Any]:
     state: MatchState = actor.state
     row = MatchRow(
         match=actor.key,
         phase=state.phase,
         mode=state.options.mode,
         map_name=state.options.map_name,
-        players=state.players.present,
+        players=present(state, actor.hidden.players) if outside else state.players.present,
         team_scores=list(state.team_scores),
         time_ms=max(state.time_ms, actor.clock_ms),
         started_wall_ms=state.started_wall_ms,

@@ -20,6 +20,7 @@ from game.match import admission, board, guests, hosting, rules
 from game.match.admission import Entry
 from game.match.codes import reject
 from game.match.face import MatchFace
+from game.match.hidden import Hidden, HiddenWord
 from game.match.messages import (
     AdmitParty,
     MatchAllow,
@@ -79,6 +80,7 @@ class Carried(msgspec.Struct, array_like=True, frozen=True):
     unsettled: list[str] = []
     later: bool = False
     guesses: list[tuple[str, int, float]] = []
+    hidden: list[HiddenWord] = []
 
 
 class Match(MatchFace):
@@ -92,7 +94,7 @@ class Match(MatchFace):
     finished = staticmethod(rules.finished)
     list_order = staticmethod(rules.list_order)
 
-    __slots__ = ("clock_ms", "guesses", "host_seen_s", "ranking", "unsaid")
+    __slots__ = ("clock_ms", "guesses", "hidden", "host_seen_s", "ranking", "unsaid")
 
     def activated(self) -> None:
         self.clock_ms = 0
@@ -100,6 +102,7 @@ class Match(MatchFace):
         self.host_seen_s = self.now()
         self.guesses: dict[str, tuple[int, float]] = {}
         """Wrong passwords of each player, and when it said the last."""
+        self.hidden = Hidden()
         self.unsaid: dict[str, None] = {}
         """Players of whose place or leaving they are not known to have heard."""
         if self.state.phase != "ended":
@@ -115,13 +118,15 @@ class Match(MatchFace):
     def carry(self) -> Carried:
         silent_s = self.now() - self.host_seen_s
         guesses = [(name, count, self.now() - at) for name, (count, at) in self.guesses.items()]
-        return Carried(self.clock_ms, silent_s, unsettled=list(self.unsaid), guesses=guesses)
+        hidden = self.hidden.words()
+        return Carried(self.clock_ms, silent_s, unsettled=list(self.unsaid), guesses=guesses, hidden=hidden)
 
     def arrived(self, carried: Carried) -> None:
         self.clock_ms = carried.clock_ms
         self.host_seen_s = self.now() - carried.silent_s
         self.unsaid = dict.fromkeys(carried.unsettled)
         self.guesses = {name: (count, self.now() - ago_s) for name, count, ago_s in carried.guesses}
+        self.hidden = Hidden(carried.hidden)
 
     # ---- commands of the host ----
 
@@ -296,7 +301,9 @@ class Match(MatchFace):
         if ranking is not None:
             await self._in_order(ranking)
         page = board.Page(message.limit, message.cursor)
-        return board.scoreboard(self.state, self.key, message.id, self.next_seq, self.clock_ms, page, ranking)
+        hidden = self.hidden.of(self.state, caller.subject if caller.role == "player" else None, _host(caller))
+        clock_ms = self.clock_ms
+        return board.scoreboard(self.state, self.key, message.id, self.next_seq, clock_ms, page, ranking, hidden)
 
     def may_watch(self, caller: Caller) -> bool:
         return self._may_see(caller, watch=True)
@@ -349,6 +356,11 @@ class Match(MatchFace):
         events = admission.admit_party(self.state, message, self.next_seq, entry)
         await self._must_be_free(message.players)
         return self._accept(caller, message, events)
+
+    @existing
+    def player_hidden(self, word: HiddenWord) -> None:
+        """See `MatchFace.player_hidden`."""
+        self.hidden.hear(self.state, word)
 
     def countdown_over(self) -> None:
         self._emit(rules.countdown_over(self.state, self.wall_ms()), None)

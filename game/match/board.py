@@ -13,7 +13,7 @@ from itertools import islice
 from typing import Final, NamedTuple
 
 from game.match.guests import entry_of
-from game.match.hosting import term_of
+from game.match.hosting import host_name, term_of
 from game.match.state import Line, Lines, MatchState
 from game.messages import PlayerLine, Scoreboard
 from server.errors import BadInput
@@ -166,15 +166,18 @@ def scoreboard(
     time_ms: int = 0,
     page: Page = _WHOLE,
     ranking: Ranking | None = None,
+    hidden: frozenset[str] = frozenset(),
 ) -> Scoreboard:
     """The answer to `match.get`. `time_ms` is the newest clock that the host
-    told. `ranking` has the order of the lines, or had it a moment ago; without it they are sorted.
-    Raises `BadInput`."""
+    told. `ranking` has the order of the lines, or had it a moment ago; without it they are sorted. `hidden`: players
+    of the match whom the asking one does not see. Raises `BadInput`."""
     place = after(page.cursor)
     if ranking is None:
         beyond = iter([found for found in _sorted(state) if place is None or found > place])
     else:
         beyond = ranking.beyond(place)
+    if hidden:
+        beyond = (found for found in beyond if found.player not in hidden)
     rows = list(islice(beyond, page.limit))
     more = next(beyond, None) is not None
     return Scoreboard(
@@ -183,7 +186,7 @@ def scoreboard(
         state.phase,
         state.options.mode,
         state.options.map_name,
-        state.host,
+        "" if state.host in {host_name("player", player) for player in hidden} else state.host,
         max(state.time_ms, time_ms),
         list(state.team_scores),
         [_row(found, state.players) for found in rows],
@@ -191,7 +194,7 @@ def scoreboard(
         state.winner,
         state.end_reason,
         cursor_of(rows[-1]) if more else None,
-        len(state.players),
+        len(state.players) - len(hidden),
         term_of(state),
         entry_of(state).private,
     )

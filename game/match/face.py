@@ -4,6 +4,7 @@ Matches and players call each other. Each imports only the other's face, so that
 the other one. Messages of clients are not here: `game/app.py` routes those to the implementation.
 """
 
+from game.match.hidden import HiddenWord
 from game.match.messages import AdmitParty
 from game.match.state import MatchState
 from game.messages import Accepted
@@ -29,6 +30,11 @@ class MatchFace(LoggedActor[MatchState]):
     async def admit_party(self, caller: Caller, message: AdmitParty) -> Accepted:
         """Take all of a party in, by one event, or nobody. The same party under the same number gets the same answer.
         Raises `Rejected` with the code of the rule that refuses one of them, `NotFound`, `OutcomeUnknown`."""
+        raise NotImplementedError
+
+    @existing
+    def player_hidden(self, word: HiddenWord) -> None:
+        """Hide a player from those who neither host the match nor take part in it, or show it to them again."""
         raise NotImplementedError
 
     @remote

@@ -132,6 +132,7 @@ class Player(Looks):
             return
         if not self.quiet:
             self.state = rules.seen(self.state, self.wall_ms())
+        self.tell_hidden(again=True)
         self.after(SEEN_INTERVAL_S, self.minute)
 
     def absent(self) -> None:
@@ -217,7 +218,9 @@ class Player(Looks):
         """Profile and totals. Raises `NotFound` for a player of whom nothing was ever stored."""
         if self._forget_if_unknown():
             raise NotFound(f"no player {self.key}")
-        return rules.profile(self.state, self.key, message.id, self.version)
+        own = caller.role == "player" and caller.subject == self.key
+        version = self.version if own else rules.profile_version(self.state)
+        return rules.profile(self.state, self.key, message.id, version)
 
     def _forget_if_unknown(self) -> bool:
         """Release the activation that only a read of a name that nobody has made. True if so."""
@@ -233,6 +236,7 @@ class Player(Looks):
         self.state = rules.entered(self.state, Membership(match, birth, number), moves)
         if not self.sessions and self.state.match == match:
             self.after(self.ABSENT_S, self.absent)
+        self.tell_hidden(again=True)
         self.show_itself()
 
     @read_only

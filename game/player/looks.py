@@ -8,6 +8,8 @@ changes nothing does not come here.
 from collections.abc import Sequence
 from typing import Any, Final
 
+from game.match.face import MatchFace
+from game.match.hidden import HiddenWord
 from game.moderation.rules import FOR_GOOD
 from game.player import pictures, rules, standing
 from game.player.face import PlayerFace
@@ -21,7 +23,7 @@ EXPIRY_S: Final = 0.05
 class Looks(PlayerFace):
     """See the module's head. A part of `Player`."""
 
-    __slots__ = ("_is_shown", "_made_of", "_pictures", "said", "words")
+    __slots__ = ("_hid", "_is_shown", "_made_of", "_pictures", "said", "words")
 
     said: Sayings
     words: dict[str, str]
@@ -30,6 +32,10 @@ class Looks(PlayerFace):
     def begin_looks(self, said: Sayings = (), moved: bool = False) -> None:
         """Begin without anybody there, or with what the devices said, and what was shown, before the actor `moved`."""
         self._is_shown = moved
+        place = (self.state.match, self.state.birth, self.state.member)
+        self._hid: tuple[Any, bool] = (place, True)
+        """The newest place in which the match was told that the player is hidden, or may have been by an activation
+        before; and the newest word about that."""
         self._made_of: tuple[Any, ...] = ()
         self._pictures: Pictures | None = None
         self.say(said)
@@ -68,6 +74,7 @@ class Looks(PlayerFace):
 
     def show_itself(self) -> None:
         """Show what is visible of the player after this turn."""
+        self.tell_hidden()
         state, devices, party = self.state, tuple(self.shown_devices()), self.shown_party()
         if not (devices if state.status != "offline" else self._is_shown):
             return  # its row says that it is offline; or that it was here when its node died, and nobody knows that now
@@ -78,6 +85,21 @@ class Looks(PlayerFace):
             self._pictures, self._made_of = pictures.pictures(state, self.said, devices, party, muted), made_of
         self._is_shown = True
         self.show(self._pictures, self.shown_relations())
+
+    # ---- in its match ----
+
+    def tell_hidden(self, again: bool = False) -> None:
+        """Tell the match that the player is in whether it is hidden from those who do not take part. `again`: also if
+        it was told so, since it may have lost its memory, or the word was lost."""
+        state = self.state
+        place, hidden = (state.match, state.birth, state.member), rules.is_hidden(state)
+        if not state.match or (not hidden and self._hid[0] != place):
+            return
+        if again or self._hid != (place, hidden):
+            self._hid = (place, hidden)
+            self.tell(MatchFace, state.match, MatchFace.player_hidden, HiddenWord(self.key, self.stamp(), hidden))
+
+    # ---- mute ----
 
     def _is_muted_while_here(self) -> bool:
         """Tell whether what the player says is hidden from others; the timer tells when that is over."""

@@ -57,6 +57,11 @@ def is_here(state: PlayerState) -> bool:
     return state.status != "offline" or state.match != ""
 
 
+def is_hidden(state: PlayerState) -> bool:
+    """Whether the player is not to be seen by others, be it here or on its way back."""
+    return state.status == "invisible" or (state.status == "offline" and state.chosen == "invisible")
+
+
 def chosen(word: str) -> ChosenStatus:
     """The status that a word chooses. Raises `Rejected("bad_status")`."""
     status = CHOSEN.get(word)
@@ -96,6 +101,13 @@ def set_profile(state: PlayerState, message: ProfileSet, version: int) -> Player
         emblem=message.emblem,
         answered=saved_commands.remember(state.answered, message.lineage, message.command, version),
     )
+
+
+def profile_version(state: PlayerState) -> int:
+    """The version that the newest of profile and totals came with: all that others may know of the player's version,
+    which also counts the comings and goings of an invisible one."""
+    saved = (command.version for commands in state.answered.values() for command in commands.recent)
+    return max(*saved, *(result.version for result in state.settled), 0, 0)
 
 
 def profile(state: PlayerState, player: str, request_id: int, version: int) -> Profile:

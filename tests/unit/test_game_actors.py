@@ -140,6 +140,22 @@ async def test_presence_is_set_and_hidden() -> None:
         assert (await presence(system, "ann", by="ann")).status == "invisible"
 
 
+async def test_a_profile_does_not_tell_others_of_what_an_invisible_player_does() -> None:
+    async with running() as system:
+        ann, bob = Client(system, player("ann")), Client(system, player("bob"))
+        await ann.send(ProfileSet(1, "c", 1, "Ann"))
+        await ann.send(PresenceSet(2, "invisible"))
+        before, own = await bob.send(ProfileGet(3, "ann")), await ann.send(ProfileGet(3, "ann"))
+        await session(system, "ann", opened=False)
+        await session(system, "ann")
+        await live_match(system)
+        await until(lambda: system.find(actor_id("player", "ann")).boundary.match == "m")  # type: ignore[union-attr]
+        assert await bob.send(ProfileGet(3, "ann")) == before
+        assert (await ann.send(ProfileGet(3, "ann"))).version > own.version, "planted: it did something"
+        changed = await ann.send(ProfileSet(4, "c", 2, "Annie"))
+        assert (await bob.send(ProfileGet(3, "ann"))).version == changed.version
+
+
 async def test_rich_presence_is_answered_and_ends_with_its_session() -> None:
     async with running() as system:
         phone, console = (Client(system, player("ann", name)) for name in ("phone", "console"))

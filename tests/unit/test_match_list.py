@@ -8,6 +8,7 @@ import pytest
 from game.app import App
 from game.console.read_models import live_matches
 from game.match.actor import Match
+from game.match.hidden import Hidden
 from game.match.state import MatchState
 from game.messages import Matches, MatchList
 from server.actors.actor import Caller
@@ -27,7 +28,7 @@ class Live(SimpleNamespace):
     def __init__(self, key: str, created_ms: int, *, phase: Any = "live", node: str = "n1") -> None:
         started_ms = created_ms + 60_000 if phase == "live" else 0
         state = MatchState(host="h", phase=phase, created_wall_ms=created_ms, started_wall_ms=started_ms)
-        super().__init__(key=key, state=state, clock_ms=0, node=node)
+        super().__init__(key=key, state=state, clock_ms=0, node=node, hidden=Hidden())
 
 
 class Here:

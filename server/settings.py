@@ -108,6 +108,8 @@ class GatewaySettings(_Section, frozen=True):
     """The role of a token without a role claim. None: it is refused."""
     token_device_claim: TokenName | None = None
     """The claim of client tokens that says the kind of the device. None: they do not say it."""
+    device_kind_from_hello: bool = False
+    """Whether the client's own word for the kind of its device counts where its token does not say it."""
     login_policy: LoginPolicy = "newest_wins"
     """Sessions that a player may have at a time, and which: `newest_wins`, `first_wins`, `allow:N` (N of 1 to 16) or
     `one_per_kind`."""

@@ -44,6 +44,7 @@ def change_view(
     system.misplaced.on_view(system.catalog.live.values())
     system.orphans.on_view(before, view)
     system.strays.on_view(before, view)
+    system.runs_over.on_view(before, view)
     if gateway is not None:
         gateway.pushes.on_view(view)
         gateway.mover.on_view()

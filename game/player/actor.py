@@ -1,4 +1,5 @@
-"""The actor of a player: presence, profile and totals. Sessions call `connected`, `beat`, `disconnected`.
+"""The actor of a player: presence, profile and totals. Sessions call `connected`, `beat`, `disconnected`; which of
+them there may be at a time the login policy says (`devices.py`).
 
 Stored (write-behind): status changes, the profile, the current match, results, and `last_seen`
 at each transition and once a minute. In memory only: open sessions, and what each of them says (`pictures.py`).
@@ -15,6 +16,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, Final
 
 import msgspec
+from msgspec.structs import replace
 
 from game.match.face import MatchFace
 from game.match.state import Line
@@ -22,17 +24,17 @@ from game.messages import Presence, PresenceGet, PresenceSet, Profile, ProfileGe
 from game.moderation.rules import CLOSED_BANNED, because
 from game.places import Membership
 from game.player import pictures, rules, standing
+from game.player.devices import EARLIER, CarriedDevices, Devices
 from game.player.looks import Looks
 from game.player.pictures import Said
 from game.player.state import SettledMatch
 from server.actors.actor import Caller, Fact, FactDone, Stamp, existing, fact, read_only, remote
-from server.actors.devices import UNTOLD, Login
+from server.actors.devices import UNTOLD, Device, Login
 from server.errors import NotFound
 from server.ids import key_of
 
 SEEN_INTERVAL_S: Final = 60.0
-QUIET_INTERVALS: Final = 2
-"""Intervals without any heartbeat after which open sessions count as lost with their node."""
+TOOK_OVER: Final = "another connection of this player took over"
 
 
 class Carried(msgspec.Struct, array_like=True, frozen=True):
@@ -40,12 +42,13 @@ class Carried(msgspec.Struct, array_like=True, frozen=True):
 
     activity: str
     sessions: tuple[str, ...]
-    beats: int
-    beats_seen: int
-    quiet: int
+    beats: int = 0
+    beats_seen: int = 0
+    quiet: int = 0
     settled_version: int = 0
-    """A field of earlier versions, as `activity` is."""
+    """Four fields of earlier versions, as `activity` is."""
     said: tuple[Said, ...] = ()
+    devices: CarriedDevices = CarriedDevices()
 
 
 class Player(Looks):
@@ -54,83 +57,123 @@ class Player(Looks):
     ABSENT_S: ClassVar[float] = 10.0
     """Time to come back after the last session is gone, before the match is told."""
 
-    __slots__ = ("beats", "beats_seen", "quiet", "sessions")
+    __slots__ = ("devices", "here")
 
     def activated(self) -> None:
         self.begin_looks()
-        self.sessions: tuple[str, ...] = ()
-        self.beats = self.beats_seen = self.quiet = 0
+        self.devices = Devices()
+        self.here = self.devices.here
+        """Devices by session; a slot of its own for `beat`."""
         if rules.is_here(self.state):
             self.after(self.ABSENT_S, self.absent)
 
     def carry(self) -> Carried:
         line = pictures.newest(self.said)
         activity = "" if line is None else line.activity
-        return Carried(activity, self.sessions, self.beats, self.beats_seen, self.quiet, said=self.said)
+        return Carried(activity, self.sessions, said=self.said, devices=self.devices.carry(self.now()))
 
     def arrived(self, carried: Carried) -> None:
-        self.sessions, said = carried.sessions, carried.said
+        said = carried.said
         if carried.activity and not said and carried.sessions:  # from a node of an earlier version
             said = (Said(carried.sessions[-1], activity=carried.activity),)
         self.begin_looks(said, moved=True)
-        self.beats, self.beats_seen, self.quiet = carried.beats, carried.beats_seen, carried.quiet
+        self.devices.arrived(carried.devices, carried.sessions, self.now())
 
     # ---- sessions ----
 
+    @property
+    def sessions(self) -> tuple[str, ...]:
+        """Names of the sessions that are here."""
+        return tuple(self.here)
+
     @remote
-    def connected(self, caller: Caller, login: Login = UNTOLD) -> None:
-        """Note that a session opened; the same one again changes nothing. Raises `Rejected`: `banned`,
-        `revoked`."""
-        if caller.session in self.sessions:
-            return
+    def connected(self, caller: Caller, login: Login = UNTOLD) -> bool:
+        """Take in a session, if the login policy does; the same one again changes nothing. True: others go for it once
+        it has begun, and it tells its login again then. Raises `Rejected`: `banned`, `revoked`, `replaced`,
+        `occupied`."""
         self._must_be_welcome(login.issued_ms)
-        first = not self.sessions
-        self.sessions = (*self.sessions, caller.session)
+        if login.session != caller.session:  # an earlier version tells nothing
+            login = replace(login, session=caller.session, stint=EARLIER)
+        first = not self.here
+        taken = self.devices.take(login, self.now())
         if first:
-            self.quiet = 0
-            self.stay()  # a read before the first session may have released it
-            self.state = rules.arrived(self.state, self.wall_ms())
-            self.cancel(self.absent)
-            self.after(SEEN_INTERVAL_S, self.minute)
+            self._arrive()
+        self._give_way(taken.ended)
+        return taken.waits
+
+    def _arrive(self) -> None:
+        """Note that the first session is here."""
+        self.stay()  # a read before the first session may have released it
+        self.state = rules.arrived(self.state, self.wall_ms())
+        self.cancel(self.absent)
+        self.after(SEEN_INTERVAL_S, self.minute)
+
+    def _give_way(self, ended: Iterable[Device]) -> None:
+        """End sessions in whose place a later one came, which is here now."""
+        for device in ended:
+            self.end_session(self.key, device.login, TOOK_OVER)
+        if ended:
+            self.silence(self.sessions)
         self.show_itself()
 
     @remote
     def disconnected(self, caller: Caller, reason: str) -> None:
         """Note that a session ended. `reason` is for the log of calls only: every end counts the same."""
-        if caller.session not in self.sessions:
+        if self.devices.end(caller.session) is not None:
+            self._left()
+
+    def is_served_by(self, node: str, incarnation: int) -> bool:
+        """See `server.actors.session_actor.RunWatcher`."""
+        return self.devices.are_at(node, incarnation)
+
+    @remote
+    def run_over(self, node: str, incarnation: int) -> None:
+        """Drop the devices whose node is gone."""
+        if self.devices.gone(node, incarnation):
+            self._left(vanished=True)
+
+    def _left(self, vanished: bool = False) -> None:
+        """Note that sessions are not here any more. `vanished`: nobody saw them go; the player was seen last when a
+        heartbeat came, which is stored."""
+        if self.here:
+            self.silence(self.sessions)
+            self.show_itself()
             return
-        self.sessions = tuple(session for session in self.sessions if session != caller.session)
-        if not self.sessions:
-            self._depart()
-            return
-        self.silence(self.sessions)
-        self.show_itself()
+        if vanished:
+            self.state = rules.vanished(self.state)
+        self._depart()
 
     @remote
     def beat(self, caller: Caller, state: str | None) -> None:
         """Count a heartbeat, and set the status that it may bring. The hottest turn there is: no allocation
         and no call beside what a change needs."""
-        self.beats += 1
-        if caller.session not in self.sessions:
-            self.connected(caller)
+        try:
+            self.here[caller.session].beats += 1
+        except KeyError:
+            self._begun(caller).beats += 1
         if state is not None and (state != self.state.status or self.words.get(caller.session) != state):
             said = pictures.choose(self.said, caller.session, rules.chosen(state))
             self.choose(caller.session, said, self.sessions)
             self.show_itself()
 
+    def _begun(self, caller: Caller) -> Device:
+        """The device of a session whose first heartbeat says that it has begun. Raises `Rejected`: `unknown_session`,
+        to which it answers by its login."""
+        device, ended = self.devices.beaten(caller.session)
+        self._give_way(ended)
+        return device
+
     def minute(self) -> None:
-        """Timer, once a minute while connected: store `last_seen`, and give up sessions without a heartbeat
-        for `QUIET_INTERVALS` (their node died, so that nobody says `disconnected`)."""
-        if not self.sessions:
+        """Timer, once a minute while connected: store `last_seen`, and give up sessions that have been quiet for too
+        long (their end was lost)."""
+        if not self.here:
             return
-        self.quiet = self.quiet + 1 if self.beats == self.beats_seen else 0
-        self.beats_seen = self.beats
-        if self.quiet >= QUIET_INTERVALS:
-            self.sessions = ()
-            self.state = rules.vanished(self.state)  # seen last when a beat came, which is stored
-            self._depart()
+        quiet, heard = self.devices.look()
+        if quiet:
+            self._left(vanished=True)
+        if not self.here:
             return
-        if not self.quiet:
+        if heard:
             self.state = rules.seen(self.state, self.wall_ms())
         self.tell_hidden(again=True)
         self.after(SEEN_INTERVAL_S, self.minute)
@@ -138,7 +181,7 @@ class Player(Looks):
     def absent(self) -> None:
         """Timer: the time to come back is over, so the match is told. A session that came meanwhile stops it. A player
         who was loaded as connected was seen last when the row says, not now."""
-        if self.sessions:
+        if self.here:
             return
         self.state = rules.vanished(self.state)
         self.state = rules.depart(self.state, "disconnected")
@@ -180,16 +223,16 @@ class Player(Looks):
     # ---- presence and profile ----
 
     def shown_devices(self) -> Sequence[pictures.Device]:
-        return [pictures.Device(session) for session in self.sessions]
+        return [pictures.Device(login.session, login.kind, login.client) for login in self.devices.logins()]
 
     @remote
     def presence_set(self, caller: Caller, message: PresenceSet) -> Saved:
-        """Set status and rich presence; a session that the player does not know yet counts as opened. Raises
-        `Rejected`: `bad_presence`."""
+        """Set status and rich presence. Raises `Rejected`: `bad_presence`, and `unknown_session` until the session has
+        told its login."""
         pictures.check(message.activity, message.rich)
         before = self.state
-        if caller.session not in self.sessions:
-            self.connected(caller)
+        if caller.session not in self.here:
+            self._begun(caller)
         line = Said(caller.session, message.status, message.activity, message.rich)
         self.choose(caller.session, pictures.say(self.said, line), self.sessions)
         self.show_itself()
@@ -224,7 +267,7 @@ class Player(Looks):
 
     def _forget_if_unknown(self) -> bool:
         """Release the activation that only a read of a name that nobody has made. True if so."""
-        if self.version or self.sessions:
+        if self.version or self.here:
             return False
         self.release()
         return True
@@ -234,7 +277,7 @@ class Player(Looks):
     @existing
     def match_joined(self, match: str, birth: int = 0, number: int = 0, moves: bool = True) -> None:
         self.state = rules.entered(self.state, Membership(match, birth, number), moves)
-        if not self.sessions and self.state.match == match:
+        if not self.here and self.state.match == match:
             self.after(self.ABSENT_S, self.absent)
         self.tell_hidden(again=True)
         self.show_itself()

@@ -30,7 +30,7 @@ from server.actors.facts import tells_facts
 from server.actors.latest import LatestSource
 from server.actors.pictures import Pictures, Showing
 from server.errors import DeadlineExceeded, Fenced, GarrisonError, Moved, NotFound, Retryable
-from server.ids import ActorId, NodeId, key_of
+from server.ids import ActorId, NodeAddress, NodeId, key_of
 from server.runtime.phases import PhaseTable
 from server.wire.messages import Push
 
@@ -134,6 +134,10 @@ class Activation(Turns):
     def end_sessions(self, subject: str, code: int, reason: str) -> None:
         """End the sessions of player `subject` after this turn."""
         self.outputs.append(partial(self._node.outlet.end_sessions, subject, code, reason))
+
+    def end_session(self, subject: str, session: str, at: NodeAddress, code: int, reason: str) -> None:
+        """End one session of player `subject` after this turn."""
+        self.outputs.append(partial(self._node.outlet.end_session, subject, session, at, code, reason))
 
     def publish_latest(self, source: LatestSource, key: str, value: bytes | None) -> None:
         """Send a difference of the actor's latest topic to all who watch, after this turn."""

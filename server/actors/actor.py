@@ -29,13 +29,14 @@ from typing import Any, ClassVar, Concatenate, Generic, Literal, ParamSpec, Type
 import msgspec
 
 from server.actors.context import Attached, Context, EventBatch
+from server.actors.devices import Login
 from server.actors.facts import Fact, FactDone, Stamp, fact, no_facts
 from server.actors.pictures import Pictures, check_shown
 from server.actors.reminders import reminder
 from server.errors import Forbidden, Internal
 from server.eventlog.entry import Entry, Record
 from server.eventlog.fold import LoggedKind
-from server.ids import ActorId, NodeAddress, NodeId, actor_id
+from server.ids import ActorId, Incarnation, NodeAddress, NodeId, actor_id
 from server.wire.messages import CloseCode, Push
 
 S = TypeVar("S", bound=msgspec.Struct)
@@ -234,6 +235,13 @@ class Actor(Generic[S]):
         if code != CloseCode.DISMISSED and code not in CloseCode.APPLICATION:
             raise Internal(f"close code {code} is not for applications")
         self.context.end_sessions(subject, code, reason[:120])
+
+    def end_session(self, subject: str, login: Login, reason: str) -> None:
+        """End one session of player `subject` after this turn: a later login took its place (4004). One that cannot be
+        told is refused when it is heard of again."""
+        if login.node:
+            at = NodeAddress(NodeId(login.node), Incarnation(login.incarnation))
+            self.context.end_session(subject, login.session, at, CloseCode.REPLACED, reason[:120])
 
     def ref(self, to: type[A], key: str) -> "ActorRef[A]":
         """A reference to call another actor by, from within a turn."""

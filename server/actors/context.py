@@ -131,6 +131,10 @@ class Context(Protocol):
         """End the sessions of player `subject` after this turn."""
         ...
 
+    def end_session(self, subject: str, session: str, at: NodeAddress, code: int, reason: str) -> None:
+        """End one session of player `subject`, which is or was at node `at`, after this turn."""
+        ...
+
     def publish_latest(self, source: Any, key: str, value: bytes | None) -> None:
         """Send a difference of `source`, a `server.actors.latest.LatestSource`, to all who watch, after this turn."""
         ...

@@ -18,6 +18,10 @@ class Outlet(Protocol):
         detached, on its way to another node, or with its hello being answered."""
         ...
 
+    def end_session(self, subject: str, session: str, at: NodeAddress, code: int, reason: str) -> None:
+        """End one session of player `subject`, which is at node `at` or went on from there."""
+        ...
+
     def publish_latest(
         self, watchers: Sequence[NodeAddress], topic: ActorId, order: tuple[int, int], key: str, value: bytes | None
     ) -> None:

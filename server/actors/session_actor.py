@@ -2,7 +2,7 @@
 bound to it."""
 
 import inspect
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, runtime_checkable
 
 from server.actors.actor import Actor, Caller
 from server.actors.devices import Login
@@ -15,9 +15,11 @@ class SessionActor(Protocol):
     `caller.session` says which session it is about."""
 
     def connected(self, caller: Caller, login: Login) -> Any:
-        """Take the session. Called before the client is welcomed, and again where the actor may not know it (the
-        actor has moved, or was loaded anew). `Rejected`, `NotFound` or `BadInput` refuses the player for good. Give
-        `login` the default `UNTOLD` where nodes of a version without logins may call."""
+        """Take the session. Called before the client is welcomed (`login.stint` is 0), and again where the actor may
+        not know it (it has moved, or was loaded anew, or said `UNKNOWN_SESSION`). `Rejected`, `NotFound` or `BadInput`
+        refuses the player for good, and ends a session that was there. True: call once more when the session has
+        begun, since others end for it then (`server.actors.devices.admit`). Give `login` the default `UNTOLD` where
+        nodes of a version without logins may call."""
         ...
 
     def disconnected(self, caller: Caller, reason: str) -> Any:
@@ -26,7 +28,22 @@ class SessionActor(Protocol):
         ...
 
     def beat(self, caller: Caller, state: str | None) -> Any:
-        """Take in a sign of life, with the status that the client wants to take on, if there is one."""
+        """Take in a sign of life, with the status that the client wants to take on, if there is one. Of a session that
+        is not known: `server.actors.devices.unknown_session`."""
+        ...
+
+
+@runtime_checkable
+class RunWatcher(Protocol):
+    """A session's actor that wants to know when a run of a node is over that served its sessions: nobody says
+    `disconnected` for those."""
+
+    def is_served_by(self, node: str, incarnation: int) -> bool:
+        """Tell whether a session is at that run. No turn, and asked of many in a row: it only looks."""
+        ...
+
+    def run_over(self, node: str, incarnation: int) -> Any:
+        """Take leave of the sessions that were at that run. Marked `@remote`."""
         ...
 
 

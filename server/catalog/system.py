@@ -31,6 +31,7 @@ from server.catalog.orphans import Orphans
 from server.catalog.queries import NodeReadModel, Queries, QueryResult
 from server.catalog.rebalance import Rebalance
 from server.catalog.reminders import Reminders
+from server.catalog.runs_over import RunsOver
 from server.catalog.services import CurrentView, Services, StorageParts
 from server.catalog.strays import Strays
 from server.catalog.telling import Telling
@@ -96,6 +97,7 @@ class ActorSystem:
         self.telling = Telling(services, calls=self.dispatcher, methods=self._methods)
         self.look_for_facts = self.telling.look
         self.strays = Strays(services, current, catalog=catalog, calls=self.dispatcher)
+        self.runs_over = RunsOver(services, current, catalog=catalog, calls=self.dispatcher)
 
     def observe(self, kind: str, observer: Observer) -> None:
         """Tell `observer` each change of an actor of `kind` on this node, at the end of the turn that made it; see
@@ -118,6 +120,8 @@ class ActorSystem:
             self.supervisor.spawn(self.orphans.run(), "orphans")
         if self.strays.wanted:
             self.supervisor.spawn(self.strays.run(), "strays")
+        if self.runs_over.wanted:
+            self.supervisor.spawn(self.runs_over.run(), "runs that are over")
 
     async def stop(self, deadline: float) -> None:
         """End all activations: moved, or stored and released. Returns by `deadline`; `unstored` counts what

@@ -24,6 +24,7 @@ from msgspec import inspect as shapes
 
 import server.errors
 from server.actors.app import AnyRoute, App, Route
+from server.actors.devices import CODES as LOGIN_CODES
 from server.cli.conversation_steps import messages_of
 from server.cli.conversations import CONVERSATIONS
 from server.errors import BadSetting, GarrisonError, OutcomeUnknown, Rejected, Retryable
@@ -120,6 +121,10 @@ CLOSE_MEANINGS: Final[dict[int, tuple[str, str]]] = {
     CloseCode.OWNERSHIP_LOST: ("The node lost its lease.", "elsewhere"),
     CloseCode.FULL: ("The node has no room for another connection or session.", "elsewhere"),
     CloseCode.DISMISSED: ("The application ended the session, for the reason that the close gives.", "no"),
+    CloseCode.OCCUPIED: (
+        "The login policy keeps another session of this player, which is there; it may end within the resume window.",
+        "no",
+    ),
 }
 RETRIES: Final = {
     "no": "do not reconnect by yourself",
@@ -152,7 +157,7 @@ def describe(app: App) -> Spec:
         "errors": _errors(),
         "rule_codes": [
             {"code": code, "part": part, "meaning": meaning}
-            for part, codes in (("engine", WATCHING_CODES), (app.name, app.codes))
+            for part, codes in (("engine", WATCHING_CODES | LOGIN_CODES), (app.name, app.codes))
             for code, meaning in codes.items()
         ],
         "close_codes": _close_codes(),

@@ -31,7 +31,7 @@ class Histogram:
         return sum(self.counts)
 
 
-CLOSE_CODES: Final = frozenset({*range(1000, 1004), *range(1005, 1015), *range(4001, 4013)})
+CLOSE_CODES: Final = frozenset({*range(1000, 1004), *range(1005, 1015), *range(4001, 4014)})
 """Close codes that are counted by themselves: those of RFC 6455's registry, and the server's own."""
 
 

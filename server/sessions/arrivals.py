@@ -117,7 +117,7 @@ class SessionArrivals:
         """Take a session in, detached, unless it is no news, does not fit, or gives way to another one."""
         settings, here = self._kit.settings, self._table.sessions.get(packed.resume)
         outbox = unpack_outbox(packed, settings.outbox_max_messages, settings.outbox_max_bytes)
-        rival = self._table.players.get(packed.subject) if packed.role == "player" else None
+        rival = self._table.rival(packed.role, packed.subject, None)
         if rival is here:
             rival = None
         attached = rival is not None and rival.connection is not None
@@ -149,9 +149,8 @@ class SessionArrivals:
         self._departures.forget(packed.resume)
         caller = Caller(packed.role, packed.subject, packed.session)
         session = Session(self._kit, caller, packed.resume, packed.format, packed.stays)
-        session.actor, session.client = self._actors.actor_of(packed.role, packed.subject), packed.client
-        session.device, session.stint, session.issued_ms = packed.device, packed.stint + 1, packed.issued_ms
-        session.arrive(packed.since_ms, packed.beats, packed.moves, outbox)
+        session.actor = self._actors.actor_of(packed.role, packed.subject)
+        session.arrive(packed, outbox)
         self._table.add(session, rival)
         self._pushes.arrived_from(session, sender)
         self._watched.restore(session, packed.topics)

@@ -5,15 +5,18 @@ heartbeat is a plain call of it. Elsewhere, and where the activation has ended, 
 """
 
 import asyncio
+from functools import partial
 from typing import Any, Final
 
 from server.actors.devices import Login
 from server.errors import BadInput
 from server.ids import ActorId, actor_id
 from server.runtime.supervisor import Supervisor
-from server.sessions.end_reasons import ENDED_OWNERSHIP_LOST, TOLD_ONLY_HERE
+from server.sessions.end_reasons import ENDED_DISMISSED, ENDED_OWNERSHIP_LOST, TOLD_ONLY_HERE
+from server.sessions.hello_rules import REFUSALS, refusal_code
 from server.sessions.ports import BoundActors
 from server.sessions.session import Session
+from server.wire.messages import CloseCode
 
 _TOO_MANY_WORDS: Final = "arguments of connected"
 
@@ -27,6 +30,8 @@ class SessionActors:
         self._supervisor = supervisor
         self._policy = policy
         self.kind = kind
+        self._telling: dict[Session, None] = {}
+        """Sessions whose actors are just being told of them."""
 
     def actor_of(self, role: str, subject: str) -> ActorId | None:
         """The actor of a player's session; None for other roles."""
@@ -61,8 +66,35 @@ class SessionActors:
         """Bind a resumed session that was not, and tell its actor, which may be another activation by now."""
         if session.actor is not None and session.activation is None:
             self.bind(session)
-            session.stint += 1
-            self._actors.tell(session.actor, "connected", (session.caller, self._login(session)))
+            self.tell_again(session)
+
+    def tell_again(self, session: Session) -> None:
+        """Tell the actor of a session that has begun, and that it may not know: it judges its login. One that it does
+        not take ends; where it cannot be had just now, it will say again that it does not know the session."""
+        if session.actor is None or session in self._telling:
+            return
+        try:
+            result = self._introduce(session)
+        except Exception as error:
+            self._judged(session, error)
+            return
+        if isinstance(result, asyncio.Future):
+            self._telling[session] = None
+            result.add_done_callback(partial(self._told, session))
+
+    def _introduce(self, session: Session) -> Any:
+        session.stint += 1
+        return self.connect(session)
+
+    def _told(self, session: Session, result: "asyncio.Future[Any]") -> None:
+        del self._telling[session]
+        self._judged(session, None if result.cancelled() else result.exception())
+
+    def _judged(self, session: Session, error: BaseException | None) -> None:
+        """End a session that its actor refuses for good."""
+        if isinstance(error, REFUSALS) and not session.ended and not str(error).startswith(_TOO_MANY_WORDS):
+            code = refusal_code(error)
+            session.end(ENDED_DISMISSED, CloseCode.DISMISSED if code == CloseCode.BAD_TOKEN else code, str(error)[:120])
 
     def release(self, session: Session) -> None:
         """Unpin the activation."""
@@ -98,8 +130,11 @@ class SessionActors:
             return self._actors.ask_now(actor, "beat", (caller, state))
         self.bind(session)
         if session.activation is not None or self._actors.owner(actor) == self._actors.me:
-            session.stint += 1
-            told = self.connect(session)
+            try:
+                told = self._introduce(session)
+            except REFUSALS as error:
+                self._judged(session, error)
+                raise
             if isinstance(told, asyncio.Future):
                 return self._supervisor.spawn(self._beat_after(told, session, actor, state), f"beat {actor}")
         return self._actors.ask_now(actor, "beat", (caller, state))
@@ -112,6 +147,10 @@ class SessionActors:
         except BadInput as error:
             again = self.connect_without_login(session, error)
             if again is None:
+                self._judged(session, error)
                 raise
             await again
+        except REFUSALS as error:
+            self._judged(session, error)
+            raise
         await self._actors.ask(actor, "beat", (session.caller, state))

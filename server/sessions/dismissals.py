@@ -65,18 +65,26 @@ class Dismissals:
                 self._tell(address, frame)
         self.arrived(frame)
 
+    def end_session(self, subject: str, session: str, at: NodeAddress, code: int, reason: str) -> None:
+        """See `server.actors.outlet.Outlet.end_session`."""
+        frame = Dismiss(subject, code, reason, _HOPS, session)
+        if at == self._node.me:
+            self.arrived(frame)
+        else:
+            self._tell(at, frame)
+
     def arrived(self, frame: Dismiss) -> None:
-        """End the player's sessions here, and pass the word on to where its session went."""
+        """End the player's sessions here, or the one that is named, and pass the word on to where its session went."""
         subject, code, reason = frame.subject, frame.code, frame.reason
-        self._hellos.dismiss(subject, code, reason)
-        here = self._table.players.get(subject)
+        if not frame.session:
+            self._hellos.dismiss(subject, code, reason)
         went = self._departures.of_player(subject, self._ticks.now())
-        if here is not None:
-            here.end(ENDED_DISMISSED, code, reason)
-        for session in [closing for closing in self._mover.closing if closing.caller.subject == subject]:
-            session.end(ENDED_DISMISSED, code, reason)
+        closing = [session for session in self._mover.closing if session.caller.subject == subject]
+        for session in (*self._table.of_player(subject), *closing):
+            if frame.session in ("", session.caller.session):
+                session.end(ENDED_DISMISSED, code, reason)
         if went is not None and went != self._node.me and frame.hops > 0:
-            self._tell(went, Dismiss(subject, code, reason, frame.hops - 1))
+            self._tell(went, Dismiss(subject, code, reason, frame.hops - 1, frame.session))
 
     def _tell(self, to: NodeAddress, frame: Dismiss) -> None:
         self._supervisor.spawn(self._tell_until_heard(to, encode(frame)), f"dismiss {frame.subject} at {to}")

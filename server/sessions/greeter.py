@@ -9,14 +9,12 @@ from typing import Any, assert_never, cast
 import structlog
 
 from server.actors.actor import Caller
+from server.actors.devices import mark_of
 from server.cluster.view import Member
 from server.errors import (
-    BadInput,
     BadToken,
     Forbidden,
     GarrisonError,
-    NotFound,
-    Rejected,
     Retryable,
     TokenExpired,
     Unavailable,
@@ -26,7 +24,7 @@ from server.runtime.metrics import Metrics
 from server.sessions.binding import SessionActors
 from server.sessions.connection import NOBODY, Connection, Receiver
 from server.sessions.end_reasons import ENDED_CLOSED, ENDED_REPLACED, NODE_STOPS, TOOK_OVER
-from server.sessions.hello_rules import Facts, Home, decide
+from server.sessions.hello_rules import REFUSALS, Facts, Home, decide, refusal_code
 from server.sessions.homes import Homes
 from server.sessions.known_tokens import KnownTokens
 from server.sessions.latest import LatestTopics
@@ -122,7 +120,7 @@ class Greeter:
             return
         self._hellos += 1
         opening.order = self._hellos
-        opening.since_ms = self._ticks.wall_ms()
+        opening.since_ms, opening.since = self._ticks.wall_ms(), self._ticks.now()
         opening.player = claims.subject if claims.role == "player" else ""
         self._greet(opening, hello, claims, False)
 
@@ -269,7 +267,9 @@ class Greeter:
         resume = f"{self._rng.getrandbits(128):032x}"
         session = Session(self._kit, caller, resume, opening.format, not hello.redirects)
         session.actor, session.client = actor, hello.client
-        session.device, session.since_ms = claims.device, opening.since_ms
+        said = hello.device if self.settings.device_kind_from_hello else ""
+        session.device, session.instead_of = claims.device or said, mark_of(hello.resume)
+        session.since_ms, session.began = opening.since_ms, opening.since
         self._take_token(session, claims, hello.token)
         opening.busy = True
         if actor is None:
@@ -281,7 +281,7 @@ class Greeter:
             self._not_opened(opening, hello.id, session, error)
             return
         if not isinstance(result, asyncio.Future):
-            self._opened(opening, hello.id, session, earlier)
+            self._opened(opening, hello.id, session, earlier, result is True)
             return
 
         def done(future: "asyncio.Future[Any]") -> None:
@@ -292,20 +292,23 @@ class Greeter:
             elif error is not None:
                 self._not_opened(opening, hello.id, session, error)
             else:
-                self._opened(opening, hello.id, session, earlier)
+                self._opened(opening, hello.id, session, earlier, future.result() is True)
 
         result.add_done_callback(done)
 
     def _not_opened(self, opening: Opening, request_id: int, session: Session, error: BaseException) -> None:
         """Refuse a hello: the application refuses this player for good, or the actor cannot be had just now."""
         typed = error if isinstance(error, GarrisonError) else self._kit.requests.fault(error)
-        refused = isinstance(typed, (BadInput, NotFound, Rejected))
+        refused = isinstance(typed, REFUSALS)
         if not refused:
             self._actors.not_begun(session, ENDED_CLOSED)  # the actor may have heard of it all the same
-        opening.refuse(request_id, typed, CloseCode.BAD_TOKEN if refused else CloseCode.INTERNAL)
+        opening.refuse(request_id, typed, refusal_code(typed) if refused else CloseCode.INTERNAL)
 
-    def _opened(self, opening: Opening, request_id: int, session: Session, earlier: Session | None) -> None:
-        """Begin a session that the player's actor has taken, or that has none to ask."""
+    def _opened(
+        self, opening: Opening, request_id: int, session: Session, earlier: Session | None, waits: bool = False
+    ) -> None:
+        """Begin a session that the player's actor has taken, or that has none to ask. `waits`: the actor ends others
+        for it once it has begun."""
         caller = session.caller
         rival = self._table.rival(caller.role, caller.subject, earlier)
         if opening.closed or self.closed:
@@ -320,7 +323,10 @@ class Greeter:
         self.metrics.sessions_opened_total += 1
         self._table.add(session, rival)
         self._welcome(opening, request_id, session, recovered=False)
-        self._mover.consider(session)
+        if waits:
+            self._actors.tell_again(session)
+        if not session.ended:
+            self._mover.consider(session)
 
     def _welcome(
         self, opening: Opening, request_id: int, session: Session, recovered: bool, presence: bool = False

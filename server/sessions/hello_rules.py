@@ -10,6 +10,10 @@ known. A node that leaves takes no more in.
 from collections.abc import Callable
 from typing import Final, Literal, NamedTuple
 
+from server.actors.devices import OCCUPIED, REPLACED
+from server.errors import BadInput, NotFound, Rejected
+from server.wire.messages import CloseCode
+
 Home = Literal["here", "elsewhere", "silent"]
 """The place where the session belongs: here, or at another node, or at another node that does not answer."""
 
@@ -52,6 +56,16 @@ ROWS: Final[tuple[tuple[Callable[[Facts], bool], Decision], ...]] = (
     (lambda it: not it.room, "full"),
     (lambda it: True, "open"),
 )
+
+
+REFUSALS: Final = (BadInput, NotFound, Rejected)
+"""Errors by which a player's actor refuses a session for good."""
+_CODES: Final = {REPLACED: CloseCode.REPLACED, OCCUPIED: CloseCode.OCCUPIED}
+
+
+def refusal_code(error: BaseException) -> int:
+    """The close code of a session that its actor refuses by `error`."""
+    return _CODES.get(error.code, CloseCode.BAD_TOKEN) if isinstance(error, Rejected) else CloseCode.BAD_TOKEN
 
 
 def decide(facts: Facts) -> Decision:

@@ -39,12 +39,13 @@ class Reception(Protocol):
 class Opening:
     """The connection's receiver until it has a session. `busy`: the hello is being answered;
     messages that the client sends after it wait, bounded. `order`: the number of its hello; a later one has a
-    higher number. `since_ms`: when that hello came, by the wall clock. `player`: the subject, of a player whose token
-    is good. `waits_since`: since when it waits for the view to know who serves its player."""
+    higher number. `since` and `since_ms`: when that hello came, by the node's clock and the wall clock. `player`: the
+    subject, of a player whose token is good. `waits_since`: since when it waits for the view to know who serves its
+    player."""
 
     __slots__ = (
         "_backlog", "_backlog_bytes", "_connection", "_controls", "_reception", "busy", "closed", "format", "order",
-        "player", "since_ms", "waits_since",
+        "player", "since", "since_ms", "waits_since",
     )  # fmt: skip
 
     def __init__(self, reception: Reception, connection: Connection) -> None:
@@ -57,6 +58,7 @@ class Opening:
         self.busy = False
         self.closed = False
         self.order = self.since_ms = 0
+        self.since = 0.0
         self.player = ""
         self.waits_since: float | None = None
 

@@ -42,6 +42,10 @@ class GatewayOutlet:
         """See `server.actors.outlet.Outlet.end_sessions`."""
         self._dismissals.end_sessions(subject, code, reason)
 
+    def end_session(self, subject: str, session: str, at: NodeAddress, code: int, reason: str) -> None:
+        """See `server.actors.outlet.Outlet.end_session`."""
+        self._dismissals.end_session(subject, session, at, code, reason)
+
     def publish(self, watchers: Sequence[NodeAddress], topic: ActorId, first_seq: int, events: Sequence[bytes]) -> None:
         """See `server.actors.outlet.Outlet.publish`."""
         payload: bytes | None = None

@@ -80,7 +80,8 @@ class Pushes:
     def _deliver(self, subject: str, message: Push, hops: int, away: bool) -> None:
         session = self._table.players.get(subject)
         if session is not None:
-            session.deliver(message)
+            for each in self._table.of_player(subject):
+                each.deliver(message)
         nodes: list[NodeAddress] = []
         if away and subject in self._away:
             nodes = self.nodes_away(subject, session)

@@ -20,8 +20,8 @@ from typing import Any, Final
 import msgspec
 
 from server.actors.actor import Caller
-from server.actors.devices import Login
-from server.errors import BadInput, GarrisonError, Internal, Overloaded, RateLimited
+from server.actors.devices import UNKNOWN_SESSION, Login, mark_of
+from server.errors import BadInput, GarrisonError, Internal, Overloaded, RateLimited, Unavailable
 from server.ids import ActorId
 from server.sessions.broadcast import Broadcast
 from server.sessions.connection import NOBODY, Connection
@@ -35,11 +35,14 @@ from server.sessions.session_kit import Kit
 from server.sessions.session_phases import SESSION, Phase
 from server.sessions.topic import Topic
 from server.sessions.transfer import Transfer
+from server.sessions.transfer_frames import Packed
 from server.sessions.turnstile import InLine
 from server.wire.codec import Codec, Format
 from server.wire.messages import Ack, Beat, Beats, Close, CloseCode, Done, Failed, Heartbeat, Push, Reply, Request
 
 _NORMAL: Final = 1000
+_KNOWN_S: Final = 0.1
+"""Time within which an actor that does not know a session should have been told of it."""
 _encode_number = msgspec.msgpack.Encoder().encode
 _BEAT_HEAD: Final = msgspec.msgpack.encode(Beat(0))[:-1]
 
@@ -59,9 +62,10 @@ class Session(_EachBeat):
     `stays`: the client cannot follow a redirect, and is served here wherever its slot is."""
 
     __slots__ = (
-        "_blocked_at", "_in_flight", "_kit", "_link", "_pay_at", "actor", "beats", "client", "codec", "detached_at",
-        "device", "format", "in_line", "issued_ms", "latest", "moves", "order", "people", "phase", "remote", "resume",
-        "since_ms", "starved", "stays", "stint", "token_mark", "token_until_ms", "topics", "transfer",
+        "_blocked_at", "_in_flight", "_kit", "_link", "_pay_at", "actor", "beats", "began", "client", "codec",
+        "detached_at", "device", "format", "in_line", "instead_of", "issued_ms", "latest", "moves", "order", "people",
+        "phase", "remote", "resume", "since_ms", "starved", "stays", "stint", "token_mark", "token_until_ms", "topics",
+        "transfer",
     )  # fmt: skip
 
     def __init__(self, kit: "SessionKit", caller: Caller, resume: str, format: Format, stays: bool) -> None:
@@ -76,18 +80,18 @@ class Session(_EachBeat):
         self._binary = format == "msgpack"
         self.stays = stays
         now = kit.ticks.now()
-        self.heard_at = now
+        self.heard_at = self.detached_at = self.began = now
+        """When its client was heard, its connection was lost, and the hello came that began it."""
         self.since_ms = kit.ticks.wall_ms()
         self.bucket = TokenBucket(settings.rate_per_s, settings.rate_burst, now)
         self.outbox = Outbox(settings.outbox_max_messages, settings.outbox_max_bytes)
         self.phase: Phase = "opening"
         self.connection: Connection | None = None
-        self.remote = self.client = self.device = ""
-        """Its client's address, the client's own word for itself, and the kind of its device."""
+        self.remote = self.client = self.device = self.instead_of = ""
+        """Its client's address, the client's own word for itself, and the rest as `Login` says it."""
         self.actor: ActorId | None = None
         self.activation: LocalActor | None = None
         self.beats = 0
-        self.detached_at = now
         self.transfer: Transfer | None = None
         """Set while the session should go to another node, is on its way, or is there."""
         self.moves = 0
@@ -231,6 +235,15 @@ class Session(_EachBeat):
     def _beat_failed(self, request_id: int, error: BaseException) -> None:
         if request_id:  # else it is simply not acknowledged
             self.fail(request_id, error)
+        else:
+            self._is_unknown(error)
+
+    def _is_unknown(self, error: BaseException) -> bool:
+        """Tell its actor of this session where that says that it does not know it. True if so."""
+        unknown = isinstance(error, GarrisonError) and error.code == UNKNOWN_SESSION
+        if unknown:
+            self._kit.actors.tell_again(self)
+        return unknown
 
     def _beaten(self, request_id: int, _result: Any) -> None:
         if request_id:
@@ -288,6 +301,8 @@ class Session(_EachBeat):
 
     def fail(self, request_id: int, error: BaseException) -> None:
         """Answer a request with a typed error."""
+        if self._is_unknown(error):
+            error = Unavailable("the player's actor does not know this session yet", retry_after_s=_KNOWN_S)
         typed = error if isinstance(error, GarrisonError) else self._kit.requests.fault(error)
         retry_ms = None if typed.retry_after_s is None else round(typed.retry_after_s * 1000)
         self.send(self.codec.encode(Failed(request_id, typed.code, typed.message[:500], retry_ms)))
@@ -462,15 +477,23 @@ class Session(_EachBeat):
 
     def login(self, node: str, incarnation: int, policy: str) -> Login:
         """Its login, as it is told to its actor now."""
-        age_ms = max(0, self._ticks.wall_ms() - self.since_ms)
         return Login(
-            self.caller.session, self.device, node, incarnation, self.stint, self.client, self.issued_ms, policy, age_ms
-        )
+            self.caller.session, self.device, node, incarnation, self.stint, self.client, self.issued_ms, policy,
+            self.age_ms, mark_of(self.resume), self.instead_of,
+        )  # fmt: skip
 
-    def arrive(self, since_ms: int, beats: int, moves: int, outbox: Outbox) -> None:
+    @property
+    def age_ms(self) -> int:
+        """Time since the hello that began it."""
+        return max(0, round((self._ticks.now() - self.began) * 1000))
+
+    def arrive(self, packed: Packed, outbox: Outbox) -> None:
         """Become what it was on the node that it came from; its client resumes it here."""
         self.enter("arrived")
-        self.since_ms, self.beats, self.moves, self.outbox = since_ms, beats, moves, outbox
+        self.since_ms, self.beats, self.moves, self.outbox = packed.since_ms, packed.beats, packed.moves, outbox
+        self.client, self.device, self.instead_of = packed.client, packed.device, packed.instead_of
+        self.issued_ms, self.stint = packed.issued_ms, packed.stint + 1
+        self.began -= packed.age_ms / 1000
 
     def close(self, code: int, reason: str) -> None:
         """Close the connection; the session is kept for resuming."""

@@ -40,6 +40,10 @@ class DistantBeats(Protocol[S_contra]):
         """Deliver the heartbeat wherever the actor lives. The result, or a future of it."""
         ...
 
+    def tell_again(self, session: S_contra) -> None:
+        """Tell the actor of the session, which it does not know."""
+        ...
+
 
 class Refills(Protocol[S_contra]):
     """Streams that waited for room in an outbox."""

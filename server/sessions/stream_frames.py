@@ -40,12 +40,14 @@ class ServedHere(msgspec.Struct, array_like=True, frozen=True, tag=2):
 
 class Dismiss(msgspec.Struct, array_like=True, frozen=True, tag=3):
     """End every session of player `subject` that the receiver has, with a close code and a reason, and pass this on
-    to where its sessions went, `hops` times at most. Answered when that is done."""
+    to where its sessions went, `hops` times at most. Answered when that is done. `session`: only the one of that
+    name (a node of an earlier version has one of a player at most)."""
 
     subject: str
     code: Annotated[int, msgspec.Meta(ge=4_000, le=4_999)]
     reason: Annotated[str, msgspec.Meta(max_length=256)]
     hops: int
+    session: Annotated[str, msgspec.Meta(max_length=128)] = ""
 
 
 class LatestTo(msgspec.Struct, array_like=True, frozen=True, tag=4):

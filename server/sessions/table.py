@@ -1,11 +1,14 @@
 """The sessions of a node, and the verbs that add and remove them.
 
-A player has one session on a node: a newer one that does not resume it replaces it (4004). A host or service
-subject may have many. Newer is the session of the later hello, whichever is answered first.
+A player has one session on a node where the newest login wins: a newer one that does not resume it replaces it (4004).
+Under another login policy it may have several, and the session's actor says which, as it does for sessions on other
+nodes (`server/actors/devices.py`). A host or service subject may have many. Newer is the session of the later hello,
+whichever is answered first.
 """
 
 from collections.abc import Callable
 
+from server.actors.devices import NEWEST_WINS
 from server.runtime.metrics import Metrics
 from server.sessions.binding import SessionActors
 from server.sessions.end_reasons import ENDED_EXPIRED, ENDED_MOVED, ENDED_REPLACED, TOOK_OVER, Ending
@@ -20,15 +23,16 @@ Told = Callable[[Session, Phase, Ending], None]
 
 
 class SessionTable:
-    """See the module's head. `sessions` by resume token, attached and detached; `players` by subject; `detached`,
-    the one that is detached longest first."""
+    """See the module's head. `sessions` by resume token, attached and detached; `players` by subject, the one that came
+    last of each; `detached`, the one that is detached longest first."""
 
     def __init__(self, settings: GatewaySettings, ticks: TickClock, metrics: Metrics, actors: SessionActors) -> None:
         self._settings, self._ticks, self._metrics, self._actors = settings, ticks, metrics, actors
         self.sessions: dict[str, Session] = {}
         self.players: dict[str, Session] = {}
         self._others: dict[str, dict[Session, None]] = {}
-        """Sessions of hosts and services by subject."""
+        """Sessions of hosts and services by subject, and further ones of players."""
+        self._one_each = settings.login_policy == NEWEST_WINS
         self.detached: dict[Session, None] = {}
         self._told: list[Told] = []
         self._added: list[Callable[[Session], None]] = []
@@ -68,9 +72,18 @@ class SessionTable:
         player = self.players.get(subject)
         return [*([player] if player is not None else ()), *self._others.get(subject, ())]
 
+    def of_player(self, subject: str) -> list[Session]:
+        """Every session of player `subject`, the one that came last first."""
+        player = self.players.get(subject)
+        if player is None:
+            return []
+        others = self._others.get(subject, ())
+        return [player, *(session for session in others if session.caller.role == "player")]
+
     def rival(self, role: str, subject: str, earlier: Session | None) -> Session | None:
-        """The session that a new or resumed one takes the place of."""
-        rival = self.players.get(subject, earlier) if role == "player" else earlier
+        """The session that a new or resumed one takes the place of; `earlier`: the one of the same client."""
+        one_each = self._one_each and role == "player"
+        rival = self.players.get(subject, earlier) if one_each else earlier
         return None if rival is None or rival.ended else rival
 
     # ---- sessions that come ----
@@ -79,10 +92,13 @@ class SessionTable:
         """Take in a session that begins here or comes from another node, in place of its player's `rival`."""
         assert session.resume not in self.sessions, f"{session} is here already"
         self.sessions[session.resume] = session
+        subject, another = session.caller.subject, session
         if session.caller.role == "player":
-            self.players[session.caller.subject] = session
-        else:
-            self._others.setdefault(session.caller.subject, {})[session] = None
+            before = self.players.get(subject)
+            self.players[subject] = session
+            another = before if before is not None and before is not rival else session
+        if another is not self.players.get(subject):
+            self._others.setdefault(subject, {})[another] = None
         if rival is not None:
             rival.end(ENDED_REPLACED, CloseCode.REPLACED, TOOK_OVER)
         self._ticks.after(self._settings.heartbeat_interval_s, session.check)
@@ -138,10 +154,13 @@ class SessionTable:
         if self.sessions.get(session.resume) is session:
             del self.sessions[session.resume]
         self.detached.pop(session, None)
-        if self.players.get(session.caller.subject) is session:
-            del self.players[session.caller.subject]
-        others = self._others.get(session.caller.subject)
-        if others is not None:
-            others.pop(session, None)
-            if not others:
-                del self._others[session.caller.subject]
+        subject = session.caller.subject
+        others = self._others.get(subject, {})
+        leaves = session
+        if self.players.get(subject) is session:
+            del self.players[subject]
+            further = [other for other in others if other.caller.role == "player"]
+            if further:
+                leaves = self.players[subject] = further[-1]
+        if others.pop(leaves, self) is None and not others:
+            del self._others[subject]

@@ -11,10 +11,10 @@ import jwt
 import msgspec
 
 from server.actors.actor import Role
-from server.actors.devices import DEVICE_PATTERN
 from server.errors import BadInput, BadToken, TokenExpired, Unavailable
 from server.ids import KEY_PATTERN
 from server.sessions.token_keys import TokenKeys, secret_key
+from server.wire.messages import DEVICE_PATTERN
 
 ISSUER: Final = "garrison"
 AUDIENCE: Final = "garrison"

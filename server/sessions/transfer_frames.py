@@ -52,7 +52,7 @@ class Packed(msgspec.Struct, array_like=True, frozen=True):
     the number of the event that it gets next (or `LATEST`). `sent`: the newest push that was ever written to the
     client; absent where it is connected, and so may get all of `frames`. `client`: its client's own word
     for itself. `pulled`: the receiver has asked for it, since its client waited there.
-    `device`, `stint`, `issued_ms`: see `server.actors.devices.Login`."""
+    `device` and what follows: see `server.actors.devices.Login`."""
 
     resume: ResumeToken
     session: Text
@@ -72,6 +72,8 @@ class Packed(msgspec.Struct, array_like=True, frozen=True):
     device: Annotated[str, Meta(max_length=32)] = ""
     stint: Count = 0
     issued_ms: Count = 0
+    age_ms: Count = 0
+    instead_of: Annotated[str, Meta(max_length=32)] = ""
 
 
 class Wanted(msgspec.Struct, array_like=True, frozen=True):

@@ -46,6 +46,9 @@ class Push(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 
 TopicName = Annotated[str, Meta(max_length=128)]
+DEVICE_PATTERN: Final = r"[A-Za-z0-9_.-]{0,32}"
+"""A kind of device, such as `console`; empty where it is not told."""
+DeviceKind = Annotated[str, Meta(max_length=32, pattern=whole(DEVICE_PATTERN))]
 Cursor = Annotated[str, Meta(max_length=64, pattern=whole(LINE_PATTERN))]
 
 
@@ -70,6 +73,8 @@ class Hello(Request, tag="hello", frozen=True):
     """Latest topics of the session to resume, which go on from these cursors. Others are sent whole."""
     presence: Cursor | None = None
     """With `resume`: the newest cursor of `presence.changes` or `presence.watched` that the client has."""
+    device: DeviceKind = ""
+    """The kind of the device, such as `console`, where the token does not say it and the node takes it from here."""
 
 
 class Welcome(Reply, tag="welcome", frozen=True):
@@ -305,6 +310,7 @@ class CloseCode:
     OWNERSHIP_LOST = 4010  # the node lost its lease: retry elsewhere
     FULL = 4011  # no room for another connection: retry elsewhere
     DISMISSED = 4012  # the application ended the session: do not retry
+    OCCUPIED = 4013  # the login policy keeps another session of this player: do not retry by itself
 
     APPLICATION = range(4100, 5000)  # the application's own reasons to end a session: do not retry
 

@@ -66,8 +66,8 @@ def meaning(service: int, message: Any) -> Any:
 
 
 def without_new_fields(sessions: list[list[Any]]) -> None:
-    """Take out of packed sessions what was not told then: `client`, `pulled`, `device`, `stint` and `issued_ms`."""
-    new = ["", False, "", 0, 0]
+    """Take out of packed sessions what was not told then: `client`, `pulled`, and those of a login."""
+    new = ["", False, "", 0, 0, 0, ""]
     for packed in sessions:
         assert packed[-len(new) :] == new
         del packed[-len(new) :]

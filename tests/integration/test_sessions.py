@@ -560,14 +560,16 @@ async def test_the_state_of_a_heartbeat_reaches_an_actor_that_was_not_here(lives
             assert await client.receive() == ["beat", number]
 
 
-async def test_a_heartbeat_that_the_application_refuses_is_not_acknowledged() -> None:
+async def test_a_session_that_its_actor_refuses_when_it_is_told_again_is_over() -> None:
     async with gateways() as world:
         client = await welcomed(world)
         first = world.nodes["node-1"].system.find("pilot/p")
         assert first is not None
         world.nodes["node-1"].system.lost(first, 0)
         Pilot.refuse = "banned"
-        assert (await client.ask(Heartbeat, 0, "busy"))[:3] == ["error", 2, "banned"]
+        await client.send(Heartbeat(2, 0, "busy"))
+        assert await client.closed() == CloseCode.DISMISSED
+        assert not world.nodes["node-1"].gateway.table.sessions
 
 
 async def test_a_token_that_is_not_good_yet_is_answered_with_the_time_to_wait() -> None:

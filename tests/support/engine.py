@@ -57,6 +57,9 @@ class Published:
     def end_sessions(self, subject: str, code: int, reason: str) -> None:
         self.ends.append((subject, code, reason))
 
+    def end_session(self, subject: str, session: str, at: NodeAddress, code: int, reason: str) -> None:
+        self.ends.append((session, code, reason))
+
     def publish(self, watchers: Sequence[NodeAddress], topic: ActorId, first_seq: int, events: Sequence[bytes]) -> None:
         self.events.append((list(watchers), topic, first_seq, list(events)))
 

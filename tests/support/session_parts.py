@@ -184,9 +184,13 @@ class Beats:
 
     def __init__(self) -> None:
         self.states: list[str | None] = []
+        self.told_again: list[Session] = []
 
     def beat_elsewhere(self, session: Session, state: str | None) -> None:
         self.states.append(state)
+
+    def tell_again(self, session: Session) -> None:
+        self.told_again.append(session)
 
 
 class Room:

@@ -37,6 +37,7 @@ from game.player.face import PlayerFace
 from game.replay import MATCH, verify
 from server.actors.actor import Actor
 from server.actors.app import QueryRoute
+from server.actors.devices import UNKNOWN_SESSION
 from server.errors import NotFound, Rejected, Unavailable
 from server.ids import actor_id
 from tests.support.engine import TestSystem, cluster
@@ -119,10 +120,17 @@ async def test_a_heartbeat_changes_the_status_and_nothing_else() -> None:
             activation.call("beat", (player("ann"), "asleep"))
 
 
-async def test_a_heartbeat_of_an_unknown_session_opens_it() -> None:
+async def test_a_session_that_its_player_does_not_know_is_asked_for_its_login() -> None:
     """The activation was lost with its node and is another one now."""
     async with running() as system:
-        await system.ask(actor_id("player", "ann"), "beat", (player("ann"), None))
+        ann = actor_id("player", "ann")
+        for call in (("beat", (player("ann"), None)), ("presence_set", (player("ann"), PresenceSet(7, "busy")))):
+            with pytest.raises(Rejected) as caught:
+                await system.ask(ann, *call)
+            assert caught.value.code == UNKNOWN_SESSION
+        assert (await presence(system, "ann")).status == "offline"
+        await session(system, "ann")
+        await system.ask(ann, "beat", (player("ann"), None))
         assert (await presence(system, "ann")).status == "online"
 
 
@@ -159,6 +167,8 @@ async def test_a_profile_does_not_tell_others_of_what_an_invisible_player_does()
 async def test_rich_presence_is_answered_and_ends_with_its_session() -> None:
     async with running() as system:
         phone, console = (Client(system, player("ann", name)) for name in ("phone", "console"))
+        for name in ("phone", "console"):
+            await system.ask(actor_id("player", "ann"), "connected", (player("ann", name),))
         await phone.send(PresenceSet(1, "online", "In the menu"))
         rich = RichPresence("Slayer", "Recharge", fields=[PresenceField("clan", "red")])
         await console.send(PresenceSet(2, "busy", "On Recharge", rich))

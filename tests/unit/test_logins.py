@@ -7,7 +7,7 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from server.actors.devices import Login
+from server.actors.devices import Login, mark_of
 from server.errors import BadInput, BadToken
 from server.sessions.tokens import check, own_rules
 from tests.support.session_parts import ME, Parts
@@ -32,7 +32,9 @@ def test_each_login_that_is_told_again_has_a_higher_stint() -> None:
     bindings.beat_elsewhere(session, None)
     first, resumed, bound = (args[1] for _, name, args in parts.actors.calls if name == "connected")
     name = session.caller.session
-    assert first == Login(name, "console", ME.node, ME.incarnation, 0, "game 1.0", 5, "allow:2", 0)
+    assert first == Login(
+        name, "console", ME.node, ME.incarnation, 0, "game 1.0", 5, "allow:2", 0, mark_of(session.resume)
+    )
     assert resumed == replace(first, stint=1, age_ms=2_000) and bound == replace(first, stint=2, age_ms=2_000)
 
 

@@ -35,7 +35,7 @@ async def test_hello_and_welcome() -> None:
     async with scripted(welcome_and_idle) as server, garrison.connect(server.url, "tok", options=FAST) as client:
         assert client.connected
         assert client.welcome is not None and client.welcome.subject == "p1"
-        assert server.talks[0].hello[2:] == ["tok", None, 0, "garrison-python", True, []]
+        assert server.talks[0].hello[2:] == ["tok", None, 0, "garrison-python", True, [], None, ""]
 
 
 async def test_a_client_needs_an_address() -> None:
@@ -119,7 +119,14 @@ async def test_reconnects_after_a_break() -> None:
 
 @pytest.mark.parametrize(
     ("code", "error"),
-    [(4001, BadToken), (4004, SessionClosed), (4012, SessionClosed), (4100, SessionClosed), (4002, TokenExpired)],
+    [
+        (4001, BadToken),
+        (4004, SessionClosed),
+        (4012, SessionClosed),
+        (4013, SessionClosed),
+        (4100, SessionClosed),
+        (4002, TokenExpired),
+    ],
 )
 async def test_final_close_codes_end_the_client(code: int, error: type[Exception]) -> None:
     async def close(talk: Talk) -> None:

@@ -570,7 +570,7 @@ def test_a_resumed_session_goes_on_from_the_pictures_that_the_client_has() -> No
     picture = pictured(bench, a=1)
     bench.broken()
     bench.welcomed(recovered=True)
-    assert bench.lines("hello")[-1][3:] == ["r", 0, "bench", True, [["room/7", "c1"]]]
+    assert bench.lines("hello")[-1][3:] == ["r", 0, "bench", True, [["room/7", "c1"]], None, ""]
     bench.hear("latest", "room/7", "c2", False, [["b", 2]])
     assert picture.values == {"a": 1, "b": 2}
     assert len(bench.lines("watch_latest")) == 1

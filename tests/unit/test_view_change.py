@@ -17,6 +17,7 @@ SYSTEM = [
     "system.misplaced.on_view",
     "system.orphans.on_view",
     "system.strays.on_view",
+    "system.runs_over.on_view",
 ]
 SESSIONS = ["gateway.pushes.on_view", "gateway.mover.on_view", "gateway.renew"]
 

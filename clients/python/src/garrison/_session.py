@@ -21,6 +21,7 @@ class Session:
         self._beats = 0
         self._single_beats = 0
         self._ack_every = options.ack_every
+        self._device = options.device
         self._ack_bytes = options.ack_bytes
         self._stats = stats
 
@@ -28,7 +29,7 @@ class Session:
         """The first message of a connection, which resumes the session if there is one to resume. `seen`: the
         pictures to go on from."""
         resume = self._resume or None
-        return Hello(token, resume, self.last_push, name, True, seen if resume else [], id=number)
+        return Hello(token, resume, self.last_push, name, True, seen if resume else [], device=self._device, id=number)
 
     def welcomed(self, welcome: Welcome) -> None:
         """Go on with the session, or begin to count a new one."""

@@ -1503,6 +1503,9 @@ class Hello(Request[Welcome | Redirect]):
 
     `presence`: With `resume`: the newest cursor of `presence.changes` or `presence.watched` that
     the client has.
+
+    `device`: The kind of the device, such as `console`, where the token does not say it and the
+    node takes it from here.
     """
 
     TYPE: ClassVar[str] = "hello"
@@ -1513,6 +1516,7 @@ class Hello(Request[Welcome | Redirect]):
     redirects: bool = True
     latest: list[Seen] = field(default_factory=list)
     presence: str | None = None
+    device: str = ""
     id: int = field(default=0, kw_only=True)
 
     def to_wire(self) -> list[Any]:
@@ -1526,6 +1530,7 @@ class Hello(Request[Welcome | Redirect]):
             self.redirects,
             [each.to_wire() for each in self.latest],
             self.presence,
+            self.device,
         ]
 
     @classmethod
@@ -1540,6 +1545,7 @@ class Hello(Request[Welcome | Redirect]):
             redirects=wire[6] if n > 6 else True,
             latest=[Seen.from_wire(each) for each in wire[7]] if n > 7 else [],
             presence=wire[8] if n > 8 else None,
+            device=wire[9] if n > 9 else "",
         )
 
 
@@ -2565,6 +2571,11 @@ CLOSE_CODES: dict[int, CloseInfo] = {
     4010: CloseInfo("ownership_lost", "elsewhere", "The node lost its lease."),
     4011: CloseInfo("full", "elsewhere", "The node has no room for another connection or session."),
     4012: CloseInfo("dismissed", "no", "The application ended the session, for the reason that the close gives."),
+    4013: CloseInfo(
+        "occupied",
+        "no",
+        "The login policy keeps another session of this player, which is there; it may end within the resume window.",
+    ),
 }
 APPLICATION_CLOSE_CODES = range(4100, 5000)
 """Codes with which an application ends sessions, each for a reason of its own: do not reconnect."""

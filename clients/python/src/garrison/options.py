@@ -7,6 +7,9 @@ from dataclasses import dataclass
 class Options:
     """Options of a client, whose defaults suit a game. Times are in seconds."""
 
+    device: str = ""
+    """The kind of this device, such as `console`: at most 32 letters, digits, `.`, `-`, `_`. It counts where the token
+    does not say it and the studio takes the client's word."""
     connect_timeout_s: float = 15.0
     """Limit for the first welcome, over all urls and retries."""
     open_timeout_s: float = 3.0

@@ -151,6 +151,7 @@ async def test_presence_is_set_and_hidden() -> None:
 async def test_a_profile_does_not_tell_others_of_what_an_invisible_player_does() -> None:
     async with running() as system:
         ann, bob = Client(system, player("ann")), Client(system, player("bob"))
+        await session(system, "ann")
         await ann.send(ProfileSet(1, "c", 1, "Ann"))
         await ann.send(PresenceSet(2, "invisible"))
         before, own = await bob.send(ProfileGet(3, "ann")), await ann.send(ProfileGet(3, "ann"))

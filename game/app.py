@@ -6,6 +6,9 @@ from typing import Any, Final
 from game import messages as m
 from game.console import CONSOLE, PAGES, READ_MODELS
 from game.console.read_models import after, cursor_of
+from game.friends import messages as f
+from game.friends import rules as friends_rules
+from game.friends.actor import Friends
 from game.match import codes as match_codes
 from game.match import messages as mm
 from game.match.actor import Match
@@ -102,14 +105,22 @@ ROUTES: Final[Mapping[type[Request], AnyRoute]] = {
     mod.ModerationKick: Route(Standing, Standing.kick, _subject, SERVICES),
     mod.ModerationRevoke: Route(Standing, Standing.revoke, _subject, SERVICES),
     mod.ModerationGet: Route(Standing, Standing.get, _subject, SERVICES),
+    f.FriendsInvite: Route(Friends, Friends.invite, _self, PLAYERS),
+    f.FriendsAccept: Route(Friends, Friends.accept, _self, PLAYERS),
+    f.FriendsDecline: Route(Friends, Friends.decline, _self, PLAYERS),
+    f.FriendsRemove: Route(Friends, Friends.remove, _self, PLAYERS),
+    f.FriendsBlock: Route(Friends, Friends.block, _self, PLAYERS),
+    f.FriendsUnblock: Route(Friends, Friends.unblock, _self, PLAYERS),
+    f.FriendsList: Route(Friends, Friends.list_friends, _self, PLAYERS),
+    f.FriendsRecent: Route(Friends, Friends.recent, _self, PLAYERS),
     m.MatchList: QueryRoute("live_matches", _page, _matches, merge=_merged, cost=_list_cost),
 }
 
 App = engine.App(
     name="game",
-    actors=(Player, Match, Standing),
-    requests=(*m.REQUESTS, *mm.REQUESTS, *mod.REQUESTS),
-    answers=(*m.ANSWERS, *mm.ANSWERS, *mod.ANSWERS),
+    actors=(Player, Match, Standing, Friends),
+    requests=(*m.REQUESTS, *mm.REQUESTS, *mod.REQUESTS, *f.REQUESTS),
+    answers=(*m.ANSWERS, *mm.ANSWERS, *mod.ANSWERS, *f.ANSWERS),
     events=m.EVENTS,
     routes=ROUTES,
     session_actor=Player,
@@ -122,8 +133,14 @@ App = engine.App(
     mappings="persistence.game.mappings:MAPPINGS",
     store_queries="persistence.game.queries:QUERIES",
     shapes=m.SHAPES,
-    codes={**match_codes.CODES, **player_rules.CODES, **moderation_rules.CODES, **pictures.CODES},
-    presence=PresenceKind(pictures.gone, pictures.UNKNOWN, pictures.HIDDEN, query="last_seen"),
+    codes={
+        **match_codes.CODES,
+        **player_rules.CODES,
+        **moderation_rules.CODES,
+        **pictures.CODES,
+        **friends_rules.CODES,
+    },
+    presence=PresenceKind(pictures.gone, pictures.UNKNOWN, pictures.HIDDEN, query="last_seen", relations=Friends),
     commands={
         "play": "game.commands.play:register",
         "matches": "game.commands.matches:register",

@@ -292,6 +292,24 @@ class Player(Looks):
         self.state = rules.left(self.state, match, birth, number)
         self.show_itself()
 
+    # ---- friends ----
+
+    @existing
+    def known(self) -> None:
+        """See `PlayerFace.known`."""
+
+    @read_only
+    def is_muted(self) -> bool:
+        return standing.is_muted(self.state, self.wall_ms())
+
+    @existing
+    def relations_changed(self, number: int) -> None:
+        """See `PlayerFace.relations_changed`."""
+        self.state = rules.related(self.state, number)
+        self.show_itself()
+
+    # ---- facts ----
+
     @staticmethod
     def facts(key: str, state: Any) -> Iterable[Fact]:
         """The places that the player has left, which are its matches' to free."""

@@ -52,3 +52,19 @@ class PlayerFace(Actor[PlayerState]):
         """Mirror the player's standing as word `number` of it says: until when the player is banned and muted (Unix ms;
         0: not), and from when on a token must have been issued. Its sessions end where it may have none."""
         raise NotImplementedError
+
+    @existing
+    def known(self) -> None:
+        """Nothing: an answer says that there is such a player. Raises `NotFound` where there is not."""
+        raise NotImplementedError
+
+    @read_only
+    def is_muted(self) -> bool:
+        """Tell whether the player's own lines and invitations are refused now."""
+        raise NotImplementedError
+
+    @existing
+    def relations_changed(self, number: int) -> None:
+        """Note that the player's lists of friends and of who is hidden have that number now: a fact of its friends'
+        actor, told once they are stored."""
+        raise NotImplementedError

@@ -70,7 +70,7 @@ class Looks(PlayerFace):
 
     def shown_relations(self) -> int:
         """The number of the newest list of the player's relations that was heard of."""
-        return 0
+        return self.state.relations
 
     def show_itself(self) -> None:
         """Show what is visible of the player after this turn."""

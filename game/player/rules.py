@@ -163,6 +163,11 @@ def _placed(state: PlayerState, after: Places) -> PlayerState:
     return replace(state, match=now.name, birth=now.birth, member=now.number, leaving=after.leaving, gone=after.gone)
 
 
+def related(state: PlayerState, number: int) -> PlayerState:
+    """Note that the lists of friends and of who is hidden have that number now, if they do not have a later one."""
+    return state if number <= state.relations else replace(state, relations=number)
+
+
 def settled(state: PlayerState, match: str, ended_wall_ms: int, birth: int) -> SettledMatch | None:
     """The result of the match of that name, end and birth (0: not told), if it is among those remembered."""
     for done in reversed(state.settled):

@@ -28,7 +28,8 @@ class PlayerState(msgspec.Struct, frozen=True):
     ended at or before `settled_floor_ms` and is not among them only the store knows (table `careers`).
     `birth` and `member` tell the place in `match`; `leaving` are places whose matches do not know yet that they are
     free, `gone` those that were left lately, so that what is said late about them is known as such.
-    `standing_number` and the four fields after it mirror the player's standing (`game/player/standing.py`)."""
+    `standing_number` and the four fields after it mirror the player's standing (`game/player/standing.py`).
+    `relations` numbers the newest lists of friends and of who is hidden that the player has heard of."""
 
     display_name: str = ""
     emblem: str = ""
@@ -54,3 +55,4 @@ class PlayerState(msgspec.Struct, frozen=True):
     ban_reason: str = ""
     muted_until_ms: int = 0
     tokens_from_ms: int = 0
+    relations: int = 0

@@ -36,16 +36,21 @@ class Children(Protocol):
 
 
 class Additions(Protocol):
-    """Rows that a state brings along and that stay as they are (a player's careers): each is inserted in the
-    transaction that stores the first state which has it, and is left alone if it is there. Their table's first column
-    is the entity's key."""
+    """Rows that a state brings along, written in the transaction that stores it. Either they stay as they are (a
+    player's careers): each is inserted with the first state which has it, and is left alone if it is there. Or they
+    are `current` (a player's friendships): each replaces the one of its primary key, or takes it away. Their table's
+    first column is the entity's key."""
 
     table: Table
     columns: tuple[str, ...]
-    """All columns, the key first."""
+    """All columns, those of the primary key first."""
+
+    current: bool
 
     def encode(self, keys: Sequence[str], stored: Sequence[int], states: Sequence[Any]) -> Columns:
-        """The rows that are new since the version that is `stored` of each entity; nothing where there are none."""
+        """The rows that are new since the version that is `stored` of each entity; nothing where there are none. Of
+        those that are `current` there is one for each primary key, and a further column at the end says which are
+        gone."""
         ...
 
 

@@ -451,8 +451,13 @@ def _write_adding(
 ) -> bool:
     """Write one state, and what it brings along. False where it is not hit: nothing is added then."""
     hit = connection.execute(sql.write, row).rowcount == 1
-    if hit and added:
-        connection.executemany(sql.add, added)
+    if not hit or not added:
+        return hit
+    if sql.drop:
+        keys = sql.drop.count("?")
+        connection.executemany(sql.drop, [more[:keys] for more in added if more[-1]])
+        added = [more[:-1] for more in added if not more[-1]]
+    connection.executemany(sql.add, added)
     return hit
 
 

@@ -10,7 +10,7 @@ from typing import Final, Literal
 
 from sqlalchemy import JSON, BigInteger, Boolean, Column, Double, Integer, LargeBinary, Table, Text
 
-from persistence.engine.mapping import Mapping
+from persistence.engine.mapping import Additions, Mapping
 from persistence.engine.rows import BASE_COLUMNS, has_facts, has_log, written
 from persistence.engine.tables import INCARNATION
 
@@ -107,12 +107,31 @@ def _adding(mapping: Mapping, write: str, first: int) -> str:
     if mapping.additions is None:
         return ""
     table, names = mapping.additions.table, ", ".join(mapping.additions.columns)
+    key = mapping.additions.columns[0]
+    if mapping.additions.current:
+        gone = f"${first + len(mapping.additions.columns)}::bool[]"
+        arrays = unnest(table, mapping.additions.columns, first).removesuffix(")") + f", {gone})"
+        same = " AND ".join(f"c.{column.name} = m.{column.name}" for column in table.primary_key.columns)
+        return (
+            f"WITH hit AS ({write}), more AS MATERIALIZED (SELECT a.* FROM {arrays} AS a({names}, is_gone) "
+            f"JOIN hit ON hit.{mapping.key} = a.{key}), "
+            f"dropped AS (DELETE FROM {table.name} AS c USING more AS m WHERE m.is_gone AND {same}), "
+            f"added AS (INSERT INTO {table.name} ({names}) SELECT {names} FROM more WHERE NOT is_gone "
+            f"{_replacing(mapping.additions)}) SELECT {mapping.key} FROM hit"
+        )
     rows = f"{unnest(table, mapping.additions.columns, first)} AS a({names})"
     return (
         f"WITH hit AS ({write}), added AS (INSERT INTO {table.name} ({names}) SELECT a.* FROM {rows} "
-        f"JOIN hit ON hit.{mapping.key} = a.{mapping.additions.columns[0]} ON CONFLICT DO NOTHING) "
+        f"JOIN hit ON hit.{mapping.key} = a.{key} ON CONFLICT DO NOTHING) "
         f"SELECT {mapping.key} FROM hit"
     )
+
+
+def _replacing(additions: Additions) -> str:
+    """The clause by which a row that is current takes the place of the one of its primary key."""
+    keys = [column.name for column in additions.table.primary_key.columns]
+    sets = ", ".join(f"{name} = excluded.{name}" for name in additions.columns if name not in keys)
+    return f"ON CONFLICT ({', '.join(keys)}) DO UPDATE SET {sets}"
 
 
 class PostgresStatements:
@@ -268,13 +287,17 @@ class SqliteStatements:
             f"UPDATE {table} SET state_epoch = ?, state_version = ?{sets} "
             f"WHERE {of_kind}{key} = ? AND epoch = ? AND state_version < ?"
         )
-        self.add = ""
+        self.add = self.drop = ""
         if mapping.additions is not None:
-            table_of_more, names = mapping.additions.table.name, mapping.additions.columns
+            more, names = mapping.additions.table, mapping.additions.columns
+            current = mapping.additions.current
             self.add = (
-                f"INSERT INTO {table_of_more} ({', '.join(names)}) VALUES ({', '.join('?' * len(names))}) "
-                "ON CONFLICT DO NOTHING"
+                f"INSERT INTO {more.name} ({', '.join(names)}) VALUES ({', '.join('?' * len(names))}) "
+                f"{_replacing(mapping.additions) if current else 'ON CONFLICT DO NOTHING'}"
             )
+            if current:
+                same = " AND ".join(f"{column.name} = ?" for column in more.primary_key.columns)
+                self.drop = f"DELETE FROM {more.name} WHERE {same}"
         end = "t.next_seq, t.head" if logged else "1, x''"
         self.versions = (
             f"SELECT t.{key}, t.epoch, t.state_epoch, t.state_version, {end} FROM {table} AS t "

@@ -4,6 +4,7 @@ from collections.abc import Mapping as Map
 from typing import Final
 
 from persistence.engine.mapping import Mapping
+from persistence.game.friends import FRIENDS
 from persistence.game.match import MatchMapping
 from persistence.game.moderation import StandingMapping
 from persistence.game.player import PlayerMapping
@@ -12,4 +13,5 @@ MAPPINGS: Final[Map[str, Mapping]] = {
     "player": PlayerMapping(),
     "match": MatchMapping(),
     "standing": StandingMapping(),
+    "friends": FRIENDS,
 }

@@ -22,6 +22,7 @@ class ActRows:
 
     table: Table = tables.moderation_acts
     columns: tuple[str, ...] = ("subject", *Act.__struct_fields__)
+    current: bool = False
 
     def encode(self, keys: Sequence[str], stored: Sequence[int], states: Sequence[Any]) -> Columns:
         rows = [

@@ -49,6 +49,7 @@ class _Recent(msgspec.Struct, array_like=True, frozen=True):
     ban_reason: str = ""
     muted_until_ms: int = 0
     tokens_from_ms: int = 0
+    relations: int = 0
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -70,6 +71,7 @@ class CareerRows:
 
     table: Table = tables.careers
     columns: tuple[str, ...] = ("player_id", "match_id", "birth", "ended_wall_ms")
+    current: bool = False
 
     def encode(self, keys: Sequence[str], stored: Sequence[int], states: Sequence[Any]) -> Columns:
         rows = [

@@ -10,7 +10,7 @@ import msgspec
 from sqlalchemy import Select, and_, func, literal, or_, select
 
 from persistence.engine.queries import StoreQuery
-from persistence.game import moderation
+from persistence.game import friends, moderation
 from persistence.game.tables import careers, matches, participants, players
 
 
@@ -106,4 +106,5 @@ QUERIES: Final[Mapping[str, StoreQuery]] = {
     "career": StoreQuery(Career, career, max_rows=1),
     "match_players": StoreQuery(MatchName, match_players),
     **moderation.QUERIES,
+    **friends.QUERIES,
 }

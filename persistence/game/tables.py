@@ -1,7 +1,8 @@
 """The game's tables, in real columns, so that people can ask them with SQL.
 
 Wall times are ms since 1970, 0 for never; match times are ms of the match's own clock.
-`players.recent` is msgpack and only the server's affair: answered commands and settled matches.
+`players.recent` is msgpack and only the server's affair: answered commands and settled matches. So are the binary
+columns of `friends`.
 `matches` and `participants` are projections: the truth is the match's log in `log_chunks`.
 """
 
@@ -55,6 +56,7 @@ careers = Table(
     Column("match_id", KeyText, primary_key=True),
     Column("birth", BigInteger, primary_key=True, autoincrement=False),
     number("ended_wall_ms"),
+    Index("ix_careers_player_id_ended_wall_ms", "player_id", "ended_wall_ms"),
 )
 """A row for each result that is in a player's totals, written with them. `birth` is the match's `created_wall_ms`,
 which tells matches of one name apart."""
@@ -141,3 +143,31 @@ moderation_acts = Table(
     Index("ix_moderation_acts_principal", "principal", "at_ms"),
 )
 """The audit: a row for each act, inserted with the standing that it made and never changed."""
+
+friends = Table(
+    "friends",
+    metadata,
+    Column("player_id", KeyText, primary_key=True),
+    *ownership(),
+    number("relations"),
+    number("told"),
+    Column("links", LargeBinary),
+    Column("untold", LargeBinary),
+    Column("answered", LargeBinary),
+    Column("dropped", LargeBinary),
+    facts(),
+    Index("ix_friends_open_facts", "player_id", postgresql_where=text("open_facts"), sqlite_where=text("open_facts")),
+)
+
+friendships = Table(
+    "friendships",
+    metadata,
+    Column("player_id", KeyText, primary_key=True),
+    Column("other_id", KeyText, primary_key=True),
+    Column("state", Text, nullable=False),
+    number("since_ms"),
+    Index("ix_friendships_other_id", "other_id"),
+)
+"""A row for each entry of a player's list: `state` as `friends.list` says it. Written with the row of `friends`, so a
+friendship is two rows, of which one may follow the other by a moment. Views for people: `friend_pairs`, a row for each
+pair who are friends by both rows, and `blocks`."""

@@ -392,6 +392,8 @@ SAMPLES: Final[Mapping[str, Mapping[str, Any]]] = {
     "match.successor": {"host": "referee-2"},
     "match.pass_host": {"host": "player/player-7"},
     "match.kick": {"reason": "reason \u00e9\u2713"},
+    **{f"friends.{act}": {"player": "friend-1"} for act in ("invite", "accept", "remove")},
+    **{f"friends.{act}": {"player": "friend-2"} for act in ("decline", "block", "unblock")},
 }
 """Values of single fields, by the type of their message or struct, where not every value that fits is one that a node
 accepts."""

@@ -107,6 +107,14 @@ async def say_golden(frames: list[dict[str, Any]], url: str, token: MakeToken, s
         await player.ask("match.join", 1, "before", number, f"before-{number}")
         await player.ask("match.leave", 1, "before", 10 + number, f"before-{number}")
     assert [push[:2] for push in player.pushes] == [["match.assigned", number] for number in (1, 2, 3)]
+    for name in ("friend-1", "friend-2"):
+        friend = players[name] = await line(url, subprotocol)
+        hello = list(FULL[0]["wire"])
+        hello[2] = token(name, "player")
+        assert (await friend.ask(*hello))[0] == "welcome"
+        assert (await friend.ask("friends.invite", 1, "before", 1, "player-7"))[0] == "saved"
+    while [entry[1] for entry in (await player.ask("friends.list", 1))[2]] != ["inviting"] * 2:
+        pass
     answers: dict[str, Wire] = {}
     assert {frame["type"] for frame in FULL} == set(REQUESTS)
     last = ("unwatch", "close", "watch_latest")

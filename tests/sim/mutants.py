@@ -24,6 +24,7 @@ from tests.sim import (
     directed,
     dismissed,
     facts,
+    friendships,
     gone,
     lapses,
     pictures,
@@ -33,6 +34,7 @@ from tests.sim import (
     strangers,
 )
 from tests.sim.faults import Aim
+from tests.sim.friend_mutations import MUTANTS as OF_FRIENDS
 from tests.sim.mutations import MUTANTS, RECORDED, WITHIN, Mutant
 from tests.sim.storm import Options
 
@@ -83,6 +85,8 @@ def _aimed(*aims: Aim, **more: Any) -> Scenario:
     return partial(_storm, options=Options(**known | more))
 
 
+ALL: Final = (*MUTANTS, *OF_FRIENDS)
+"""Mutants of the engine and of the game."""
 LATE: Final = tuple(Aim("statements", (1, 4), name, "late") for name in ("claim", "write", "append", "migrate"))
 MOVES: Final = (Aim("drain", (0.3, 1)), Aim("stop", (0.3, 1)), Aim("join"))
 SCENARIOS: Final[dict[str, Scenario]] = {
@@ -142,6 +146,8 @@ SCENARIOS: Final[dict[str, Scenario]] = {
     "lapse": lapses.lapse,
     "facts": facts.facts,
     "rosters": rosters.rosters,
+    "friendships": friendships.friendships,
+    "crossings": friendships.crossings,
     "vaults": directed.vaults,
     "countdowns": countdowns.countdowns,
     "abandoned": abandoned.abandoned,
@@ -183,7 +189,7 @@ def main() -> int:
     parser.add_argument("names", nargs="*", help="parts of names; all without")
     options = parser.parse_args()
     missed = 0
-    for mutant in MUTANTS:
+    for mutant in ALL:
         if options.names and not any(name in mutant.name for name in options.names):
             continue
         recorded = RECORDED.get(mutant.name, 1)

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from tests.sim.mutants import first_seed, in_order, play, rewritten
-from tests.sim.mutations import MUTANTS, STORE, Mutant
+from tests.sim.mutants import ALL, first_seed, in_order, play, rewritten
+from tests.sim.mutations import STORE, Mutant
 
 
 def of(mutants: Iterable[Mutant]) -> list[Any]:
@@ -14,20 +14,20 @@ def of(mutants: Iterable[Mutant]) -> list[Any]:
     return [pytest.param(mutant, id=mutant.name) for mutant in mutants]
 
 
-@pytest.mark.parametrize("mutant", of(mutant for mutant in MUTANTS if not mutant.unseen))
+@pytest.mark.parametrize("mutant", of(mutant for mutant in ALL if not mutant.unseen))
 def test_a_missing_condition_is_found(mutant: Mutant) -> None:
     seed, _ = first_seed(mutant, in_order(mutant))
     assert seed is not None
 
 
-@pytest.mark.parametrize("mutant", of(mutant for mutant in MUTANTS if mutant.unseen))
+@pytest.mark.parametrize("mutant", of(mutant for mutant in ALL if mutant.unseen))
 def test_a_condition_behind_another_one_can_go(mutant: Mutant) -> None:
     assert play(mutant, 1) == []
 
 
 def test_every_rule_has_its_mutants() -> None:
-    assert {mutant.rule for mutant in MUTANTS} == set(range(1, 13))
-    assert len({mutant.name for mutant in MUTANTS}) == len(MUTANTS)
+    assert {mutant.rule for mutant in ALL} == set(range(1, 13))
+    assert len({mutant.name for mutant in ALL}) == len(ALL)
 
 
 def test_a_mutant_whose_condition_is_gone_fails() -> None:

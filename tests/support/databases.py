@@ -28,6 +28,7 @@ import msgspec
 from sqlalchemy.engine import make_url
 
 import migrations
+from game.friends.state import FriendsState
 from game.match.state import MatchState
 from game.moderation.state import StandingState
 from game.player.state import PlayerState
@@ -65,6 +66,7 @@ STATE_TYPES: dict[str, type[msgspec.Struct]] = {
     "tally": Tally,
     "player": PlayerState,
     "match": MatchState,
+    "friends": FriendsState,
     "standing": StandingState,
 }
 

@@ -399,6 +399,40 @@ class MatchRow:
 
 
 @dataclass(frozen=True, slots=True)
+class Friendship:
+    """An entry of the list: in `state` since Unix time `since_ms`."""
+
+    player: str
+    state: Literal["blocked", "friend", "invited", "inviting"]
+    since_ms: int
+
+    def to_wire(self) -> list[Any]:
+        return [self.player, self.state, self.since_ms]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "Friendship":
+        check_length(wire, 3, "Friendship")
+        return cls(player=wire[0], state=wire[1], since_ms=wire[2])
+
+
+@dataclass(frozen=True, slots=True)
+class RecentPlayer:
+    """A player met last in `match`, which ended at Unix time `ended_ms`."""
+
+    player: str
+    match: str
+    ended_ms: int
+
+    def to_wire(self) -> list[Any]:
+        return [self.player, self.match, self.ended_ms]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "RecentPlayer":
+        check_length(wire, 3, "RecentPlayer")
+        return cls(player=wire[0], match=wire[1], ended_ms=wire[2])
+
+
+@dataclass(frozen=True, slots=True)
 class Created(Event):
     """An event of a stream."""
 
@@ -1492,6 +1526,68 @@ class StandingInfo(Reply):
 
 
 @dataclass(frozen=True, slots=True)
+class FriendsPage(Reply):
+    """Entries by name. `next` is the cursor for the next page, None where this is the last; an entry
+    that is there all the while is on one page, whatever changes meanwhile.
+    """
+
+    TYPE: ClassVar[str] = "friends"
+    friends: list[Friendship]
+    next: str | None = None
+    id: int = field(default=0, kw_only=True)
+
+    def to_wire(self) -> list[Any]:
+        return ["friends", self.id, [each.to_wire() for each in self.friends], self.next]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "FriendsPage":
+        n = check_length(wire, 3, "friends")
+        return cls(
+            id=wire[1],
+            friends=[Friendship.from_wire(each) for each in wire[2]],
+            next=wire[3] if n > 3 else None,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class RecentPlayers(Reply):
+    """A reply."""
+
+    TYPE: ClassVar[str] = "friends.met"
+    players: list[RecentPlayer]
+    id: int = field(default=0, kw_only=True)
+
+    def to_wire(self) -> list[Any]:
+        return ["friends.met", self.id, [each.to_wire() for each in self.players]]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "RecentPlayers":
+        check_length(wire, 3, "friends.met")
+        return cls(id=wire[1], players=[RecentPlayer.from_wire(each) for each in wire[2]])
+
+
+@dataclass(frozen=True, slots=True)
+class FriendsChanged(Push):
+    """An entry of the own list has changed: in `state` now, since Unix time `since_ms`; `none`: it is
+    gone.
+    """
+
+    TYPE: ClassVar[str] = "friends.changed"
+    player: str
+    state: Literal["blocked", "friend", "invited", "inviting", "none"]
+    since_ms: int
+    seq: int = field(default=0, kw_only=True)
+
+    def to_wire(self) -> list[Any]:
+        return ["friends.changed", self.seq, self.player, self.state, self.since_ms]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "FriendsChanged":
+        check_length(wire, 5, "friends.changed")
+        return cls(seq=wire[1], player=wire[2], state=wire[3], since_ms=wire[4])
+
+
+@dataclass(frozen=True, slots=True)
 class Hello(Request[Welcome | Redirect]):
     """First message of a connection. `resume` is the token of an earlier `Welcome`, `ack` the last
     push sequence number that the client has of that session.
@@ -2452,6 +2548,168 @@ class ModerationGet(Request[StandingInfo]):
         return cls(id=wire[1], subject=wire[2])
 
 
+@dataclass(frozen=True, slots=True)
+class FriendsInvite(Command[Saved]):
+    """Ask `player` to be a friend; where that player has asked already, this accepts."""
+
+    TYPE: ClassVar[str] = "friends.invite"
+    player: str
+    lineage: str = field(default="", kw_only=True)
+    command: int = field(default=0, kw_only=True)
+    id: int = field(default=0, kw_only=True)
+
+    def to_wire(self) -> list[Any]:
+        return ["friends.invite", self.id, self.lineage, self.command, self.player]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "FriendsInvite":
+        check_length(wire, 5, "friends.invite")
+        return cls(id=wire[1], lineage=wire[2], command=wire[3], player=wire[4])
+
+
+@dataclass(frozen=True, slots=True)
+class FriendsAccept(Command[Saved]):
+    """Accept the invite of `player` that waits for an answer."""
+
+    TYPE: ClassVar[str] = "friends.accept"
+    player: str
+    lineage: str = field(default="", kw_only=True)
+    command: int = field(default=0, kw_only=True)
+    id: int = field(default=0, kw_only=True)
+
+    def to_wire(self) -> list[Any]:
+        return ["friends.accept", self.id, self.lineage, self.command, self.player]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "FriendsAccept":
+        check_length(wire, 5, "friends.accept")
+        return cls(id=wire[1], lineage=wire[2], command=wire[3], player=wire[4])
+
+
+@dataclass(frozen=True, slots=True)
+class FriendsDecline(Command[Saved]):
+    """Decline the invite of `player` that waits for an answer."""
+
+    TYPE: ClassVar[str] = "friends.decline"
+    player: str
+    lineage: str = field(default="", kw_only=True)
+    command: int = field(default=0, kw_only=True)
+    id: int = field(default=0, kw_only=True)
+
+    def to_wire(self) -> list[Any]:
+        return ["friends.decline", self.id, self.lineage, self.command, self.player]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "FriendsDecline":
+        check_length(wire, 5, "friends.decline")
+        return cls(id=wire[1], lineage=wire[2], command=wire[3], player=wire[4])
+
+
+@dataclass(frozen=True, slots=True)
+class FriendsRemove(Command[Saved]):
+    """End the friendship with `player`, or take the own invite back; nothing where there is neither."""
+
+    TYPE: ClassVar[str] = "friends.remove"
+    player: str
+    lineage: str = field(default="", kw_only=True)
+    command: int = field(default=0, kw_only=True)
+    id: int = field(default=0, kw_only=True)
+
+    def to_wire(self) -> list[Any]:
+        return ["friends.remove", self.id, self.lineage, self.command, self.player]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "FriendsRemove":
+        check_length(wire, 5, "friends.remove")
+        return cls(id=wire[1], lineage=wire[2], command=wire[3], player=wire[4])
+
+
+@dataclass(frozen=True, slots=True)
+class FriendsBlock(Command[Saved]):
+    """Block `player`: no friendship and no invite in either direction, and each is offline to the
+    other. The other one is not told.
+    """
+
+    TYPE: ClassVar[str] = "friends.block"
+    player: str
+    lineage: str = field(default="", kw_only=True)
+    command: int = field(default=0, kw_only=True)
+    id: int = field(default=0, kw_only=True)
+
+    def to_wire(self) -> list[Any]:
+        return ["friends.block", self.id, self.lineage, self.command, self.player]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "FriendsBlock":
+        check_length(wire, 5, "friends.block")
+        return cls(id=wire[1], lineage=wire[2], command=wire[3], player=wire[4])
+
+
+@dataclass(frozen=True, slots=True)
+class FriendsUnblock(Command[Saved]):
+    """End the own block of `player`; what was before it does not come back."""
+
+    TYPE: ClassVar[str] = "friends.unblock"
+    player: str
+    lineage: str = field(default="", kw_only=True)
+    command: int = field(default=0, kw_only=True)
+    id: int = field(default=0, kw_only=True)
+
+    def to_wire(self) -> list[Any]:
+        return ["friends.unblock", self.id, self.lineage, self.command, self.player]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "FriendsUnblock":
+        check_length(wire, 5, "friends.unblock")
+        return cls(id=wire[1], lineage=wire[2], command=wire[3], player=wire[4])
+
+
+@dataclass(frozen=True, slots=True)
+class FriendsList(Request[FriendsPage]):
+    """A page of the own list, by name. `state`: only entries in it.
+
+    `cursor`: The `next` of the page before; empty for the first page.
+    """
+
+    TYPE: ClassVar[str] = "friends.list"
+    limit: int = 100
+    cursor: str = ""
+    state: Literal["blocked", "friend", "invited", "inviting"] | None = None
+    id: int = field(default=0, kw_only=True)
+
+    def to_wire(self) -> list[Any]:
+        return ["friends.list", self.id, self.limit, self.cursor, self.state]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "FriendsList":
+        n = check_length(wire, 2, "friends.list")
+        return cls(
+            id=wire[1],
+            limit=wire[2] if n > 2 else 100,
+            cursor=wire[3] if n > 3 else "",
+            state=wire[4] if n > 4 else None,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class FriendsRecent(Request[RecentPlayers]):
+    """Players met in the newest matches that are over, the latest first, without those that are
+    blocked either way.
+    """
+
+    TYPE: ClassVar[str] = "friends.recent"
+    limit: int = 50
+    id: int = field(default=0, kw_only=True)
+
+    def to_wire(self) -> list[Any]:
+        return ["friends.recent", self.id, self.limit]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "FriendsRecent":
+        n = check_length(wire, 2, "friends.recent")
+        return cls(id=wire[1], limit=wire[2] if n > 2 else 50)
+
+
 ANSWERS: dict[str, Callable[[Sequence[Any]], Message]] = {
     "welcome": Welcome.from_wire,
     "redirect": Redirect.from_wire,
@@ -2478,6 +2736,9 @@ ANSWERS: dict[str, Callable[[Sequence[Any]], Message]] = {
     "match.invited": MatchInvited.from_wire,
     "match.kicked": MatchKicked.from_wire,
     "standing": StandingInfo.from_wire,
+    "friends": FriendsPage.from_wire,
+    "friends.met": RecentPlayers.from_wire,
+    "friends.changed": FriendsChanged.from_wire,
 }
 
 
@@ -2520,6 +2781,14 @@ REQUESTS: dict[str, Callable[[Sequence[Any]], Request[Any]]] = {
     "moderation.kick": ModerationKick.from_wire,
     "moderation.revoke": ModerationRevoke.from_wire,
     "moderation.get": ModerationGet.from_wire,
+    "friends.invite": FriendsInvite.from_wire,
+    "friends.accept": FriendsAccept.from_wire,
+    "friends.decline": FriendsDecline.from_wire,
+    "friends.remove": FriendsRemove.from_wire,
+    "friends.block": FriendsBlock.from_wire,
+    "friends.unblock": FriendsUnblock.from_wire,
+    "friends.list": FriendsList.from_wire,
+    "friends.recent": FriendsRecent.from_wire,
 }
 
 

@@ -17,6 +17,10 @@ from game.moderation import rules as moderation_rules
 from game.moderation.actor import Standing
 from game.moderation.admin import ACTIONS
 from game.moderation.admin import CONSOLE as MODERATION
+from game.party import rules as party_rules
+from game.party.actor import Party
+from game.party.messages import PARTY_ANSWERS, PARTY_REQUESTS
+from game.party.routes import PARTY_ROUTES
 from game.player import pictures
 from game.player import rules as player_rules
 from game.player.actor import Player
@@ -114,13 +118,14 @@ ROUTES: Final[Mapping[type[Request], AnyRoute]] = {
     f.FriendsList: Route(Friends, Friends.list_friends, _self, PLAYERS),
     f.FriendsRecent: Route(Friends, Friends.recent, _self, PLAYERS),
     m.MatchList: QueryRoute("live_matches", _page, _matches, merge=_merged, cost=_list_cost),
+    **PARTY_ROUTES,
 }
 
 App = engine.App(
     name="game",
-    actors=(Player, Match, Standing, Friends),
-    requests=(*m.REQUESTS, *mm.REQUESTS, *mod.REQUESTS, *f.REQUESTS),
-    answers=(*m.ANSWERS, *mm.ANSWERS, *mod.ANSWERS, *f.ANSWERS),
+    actors=(Player, Match, Standing, Friends, Party),
+    requests=(*m.REQUESTS, *mm.REQUESTS, *mod.REQUESTS, *f.REQUESTS, *PARTY_REQUESTS),
+    answers=(*m.ANSWERS, *mm.ANSWERS, *mod.ANSWERS, *f.ANSWERS, *PARTY_ANSWERS),
     events=m.EVENTS,
     routes=ROUTES,
     session_actor=Player,
@@ -139,6 +144,7 @@ App = engine.App(
         **moderation_rules.CODES,
         **pictures.CODES,
         **friends_rules.CODES,
+        **party_rules.CODES,
     },
     presence=PresenceKind(pictures.gone, pictures.UNKNOWN, pictures.HIDDEN, query="last_seen", relations=Friends),
     commands={

@@ -22,16 +22,18 @@ from game.match.face import MatchFace
 from game.match.state import Line
 from game.messages import Presence, PresenceGet, PresenceSet, Profile, ProfileGet, ProfileSet, Saved
 from game.moderation.rules import CLOSED_BANNED, because
+from game.party.face import PartyFace
+from game.party.place import NO_PARTY
 from game.places import Membership
 from game.player import pictures, rules, standing
 from game.player.devices import EARLIER, CarriedDevices, Devices
-from game.player.looks import Looks
+from game.player.parties import PartyPart, party_facts
 from game.player.pictures import Said
 from game.player.state import SettledMatch
 from server.actors.actor import Caller, Fact, FactDone, Stamp, existing, fact, read_only, remote
 from server.actors.devices import UNTOLD, Device, Login
 from server.errors import NotFound
-from server.ids import key_of
+from server.ids import key_of, kind_of
 
 SEEN_INTERVAL_S: Final = 60.0
 TOOK_OVER: Final = "another connection of this player took over"
@@ -49,9 +51,11 @@ class Carried(msgspec.Struct, array_like=True, frozen=True):
     """Four fields of earlier versions, as `activity` is."""
     said: tuple[Said, ...] = ()
     devices: CarriedDevices = CarriedDevices()
+    party_size: int = 0
+    party_room: int = 0
 
 
-class Player(Looks):
+class Player(PartyPart):
     durability = "write_behind"
     strays_after_s = 10.0
     ABSENT_S: ClassVar[float] = 10.0
@@ -64,13 +68,15 @@ class Player(Looks):
         self.devices = Devices()
         self.here = self.devices.here
         """Devices by session; a slot of its own for `beat`."""
+        self.begin_in_party()
         if rules.is_here(self.state):
             self.after(self.ABSENT_S, self.absent)
 
     def carry(self) -> Carried:
         line = pictures.newest(self.said)
         activity = "" if line is None else line.activity
-        return Carried(activity, self.sessions, said=self.said, devices=self.devices.carry(self.now()))
+        seen = (self.said, self.devices.carry(self.now()), self.party_size, self.party_room)
+        return Carried(activity, self.sessions, 0, 0, 0, 0, *seen)
 
     def arrived(self, carried: Carried) -> None:
         said = carried.said
@@ -78,6 +84,7 @@ class Player(Looks):
             said = (Said(carried.sessions[-1], activity=carried.activity),)
         self.begin_looks(said, moved=True)
         self.devices.arrived(carried.devices, carried.sessions, self.now())
+        self.party_size, self.party_room = carried.party_size, carried.party_room
 
     # ---- sessions ----
 
@@ -312,13 +319,19 @@ class Player(Looks):
 
     @staticmethod
     def facts(key: str, state: Any) -> Iterable[Fact]:
-        """The places that the player has left, which are its matches' to free."""
+        """The places that the player has left, which are its matches' and its parties' to free, and its word to the
+        party that it is in."""
         for place in state.leaving:
             word = (key, place.birth, place.number, place.reason)
             yield fact(Stamp(place.birth, place.number), MatchFace, place.name, MatchFace.player_gone, *word)
+        if state.in_party is not NO_PARTY:
+            yield from party_facts(key, state)
 
     def facts_done(self, done: list[FactDone]) -> None:
         for told in done:
+            if kind_of(told.name.to) == PartyFace.kind:
+                self.party_done(told)
+                continue
             number = told.name.number
             self.state = rules.heard(self.state, key_of(told.name.to), number.epoch, number.version)
 

@@ -68,3 +68,26 @@ class PlayerFace(Actor[PlayerState]):
         """Note that the player's lists of friends and of who is hidden have that number now: a fact of its friends'
         actor, told once they are stored."""
         raise NotImplementedError
+
+    # ---- parties ----
+
+    @existing
+    def party_joined(self, party: str, birth: int, number: int) -> None:
+        """Note that the player is in `party`, as membership `number` of the one of that `birth`; leave the one before.
+        Nothing for a membership that the player has left."""
+        raise NotImplementedError
+
+    @existing
+    def party_left(self, party: str, birth: int, number: int) -> None:
+        """Note that memberships up to `number` of that party are over."""
+        raise NotImplementedError
+
+    @existing
+    def party_size_is(self, party: str, size: int, room: int) -> None:
+        """Note how many the player's party has, and has room for: for its rich presence, and no fact."""
+        raise NotImplementedError
+
+    @existing
+    async def party_invited(self, party: str, number: int, by: str, until_wall_ms: int) -> None:
+        """Keep invitation `number` to `party` from its member `by`, unless one of the two has blocked the other."""
+        raise NotImplementedError

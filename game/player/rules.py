@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from game import places, saved_commands
 from game.match.state import Line
 from game.messages import ChosenStatus, Profile, ProfileSet
+from game.party import place
 from game.places import Membership, Places
 from game.player.state import PlayerState, SettledMatch
 from server.errors import Rejected, Unavailable
@@ -36,20 +37,26 @@ def arrived(state: PlayerState, wall_ms: int) -> PlayerState:
     if state.status != "offline":
         return seen(state, wall_ms)
     chosen: ChosenStatus = "online" if state.chosen == "away" else state.chosen
-    return seen(replace(state, status=chosen, chosen=chosen), wall_ms)
+    return seen(_stands(replace(state, status=chosen, chosen=chosen)), wall_ms)
 
 
 def departed(state: PlayerState, wall_ms: int) -> PlayerState:
     """Go offline, as the last session is gone."""
     if state.status == "offline":
         return state
-    return replace(seen(state, wall_ms), status="offline")
+    return _stands(replace(seen(state, wall_ms), status="offline"))
 
 
 def vanished(state: PlayerState) -> PlayerState:
     """Go offline where nobody saw the player go: its node died, or its session's. `last_seen_ms` stays what it was, the
     last time at which somebody was there."""
-    return state if state.status == "offline" else replace(state, status="offline")
+    return state if state.status == "offline" else _stands(replace(state, status="offline"))
+
+
+def _stands(state: PlayerState) -> PlayerState:
+    """Have the player's party hear whether the player is here."""
+    after = place.stand(state.in_party, state.status != "offline")
+    return state if after is state.in_party else replace(state, in_party=after)
 
 
 def is_here(state: PlayerState) -> bool:

@@ -6,6 +6,7 @@ Volatile fields (open sessions, the line of rich presence) are the actor's only.
 import msgspec
 
 from game.messages import ChosenStatus, Status
+from game.party.place import NO_PARTY, InParty
 from game.places import Membership
 from game.saved_commands import SavedCommands
 from server.actors.facts import NEVER, Stamp
@@ -29,7 +30,8 @@ class PlayerState(msgspec.Struct, frozen=True):
     `birth` and `member` tell the place in `match`; `leaving` are places whose matches do not know yet that they are
     free, `gone` those that were left lately, so that what is said late about them is known as such.
     `standing_number` and the four fields after it mirror the player's standing (`game/player/standing.py`).
-    `relations` numbers the newest lists of friends and of who is hidden that the player has heard of."""
+    `relations` numbers the newest lists of friends and of who is hidden that the player has heard of. `in_party` is the
+    player's half of its party (`game/party/place.py`)."""
 
     display_name: str = ""
     emblem: str = ""
@@ -56,3 +58,4 @@ class PlayerState(msgspec.Struct, frozen=True):
     muted_until_ms: int = 0
     tokens_from_ms: int = 0
     relations: int = 0
+    in_party: InParty = NO_PARTY

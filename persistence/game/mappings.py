@@ -7,11 +7,13 @@ from persistence.engine.mapping import Mapping
 from persistence.game.friends import FRIENDS
 from persistence.game.match import MatchMapping
 from persistence.game.moderation import StandingMapping
+from persistence.game.party import PartyMapping
 from persistence.game.player import PlayerMapping
 
 MAPPINGS: Final[Map[str, Mapping]] = {
     "player": PlayerMapping(),
     "match": MatchMapping(),
+    "party": PartyMapping(),
     "standing": StandingMapping(),
     "friends": FRIENDS,
 }

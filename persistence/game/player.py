@@ -7,6 +7,7 @@ import msgspec
 from msgspec.structs import astuple
 from sqlalchemy import Table
 
+from game.party.place import NO_PARTY, InParty
 from game.places import Membership
 from game.player.state import PlayerState, SettledMatch
 from game.saved_commands import SavedCommands
@@ -50,6 +51,7 @@ class _Recent(msgspec.Struct, array_like=True, frozen=True):
     muted_until_ms: int = 0
     tokens_from_ms: int = 0
     relations: int = 0
+    in_party: InParty = NO_PARTY
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -90,7 +92,11 @@ class PlayerMapping:
     table: Table = tables.players
     key: str = "player_id"
     kind: str | None = None
-    columns: tuple[str, ...] = (*("current_match" if name == "match" else name for name in _FIELDS), "recent")
+    columns: tuple[str, ...] = (
+        *("current_match" if name == "match" else name for name in _FIELDS),
+        "recent",
+        "current_party",
+    )
     children: Children | None = None
     additions: Additions | None = CareerRows()
     live: str | None = None
@@ -101,10 +107,11 @@ class PlayerMapping:
         columns: Columns = [list(whole[place]) for place in _PLACES] if whole else [[] for _ in _PLACES]
         columns[:_CLIENT_TEXTS] = [_without_nul(column) for column in columns[:_CLIENT_TEXTS]]
         columns.append(list(map(_recent, states)))
+        columns.append([state.in_party.party for state in states])
         return columns
 
     def decode(self, values: Sequence[Any]) -> PlayerState:
-        packed = values[-1]
+        packed = values[len(_FIELDS)]
         recent = _NOTHING if packed is None else _decode(packed)
         fields = dict(zip(_FIELDS, values, strict=False))
         fields |= {name: getattr(recent, name) for name in _Recent.__struct_fields__}

@@ -11,7 +11,7 @@ from sqlalchemy import Select, and_, func, literal, or_, select
 
 from persistence.engine.queries import StoreQuery
 from persistence.game import friends, moderation
-from persistence.game.tables import careers, matches, participants, players
+from persistence.game.tables import careers, matches, participants, parties, players
 
 
 class MatchList(msgspec.Struct, frozen=True):
@@ -100,10 +100,23 @@ def last_seen(given: Keys) -> Select[Any]:
     return stored.where(c.player_id.in_(given.keys), c.state_version > 0)
 
 
+class PartyCode(msgspec.Struct, frozen=True):
+    """`code`: as it is stored, without dashes."""
+
+    code: str
+
+
+def party_of_code(given: PartyCode) -> Select[Any]:
+    """The party that has that code: its name."""
+    c = parties.c
+    return select(c.party_id.label("party")).where(c.code == given.code, c.code != "").order_by(c.party_id)
+
+
 QUERIES: Final[Mapping[str, StoreQuery]] = {
     "stored_matches": StoreQuery(MatchList, stored_matches, max_rows=10_000),
     "last_seen": StoreQuery(Keys, last_seen),
     "career": StoreQuery(Career, career, max_rows=1),
+    "party_of_code": StoreQuery(PartyCode, party_of_code, max_rows=1),
     "match_players": StoreQuery(MatchName, match_players),
     **moderation.QUERIES,
     **friends.QUERIES,

@@ -8,7 +8,7 @@ columns of `friends`.
 
 from typing import Final
 
-from sqlalchemy import JSON, BigInteger, Boolean, Column, Index, Integer, LargeBinary, Table, Text, text, true
+from sqlalchemy import JSON, BigInteger, Boolean, Column, Index, Integer, LargeBinary, Table, Text, false, text, true
 from sqlalchemy.dialects.postgresql import JSONB
 
 from persistence.engine.tables import KeyText, facts, log_end, metadata, number, ownership
@@ -44,6 +44,7 @@ players = Table(
     number("assists"),
     number("medals"),
     Column("recent", LargeBinary),
+    _text("current_party"),
     facts(),
     Index("ix_players_open_facts", "player_id", postgresql_where=text("open_facts"), sqlite_where=text("open_facts")),
     Index("ix_players_here", "player_id", postgresql_where=text(PLAYER_HERE), sqlite_where=text(PLAYER_HERE)),
@@ -88,6 +89,48 @@ matches = Table(
     facts(),
     Index("ix_matches_live", "match_id", postgresql_where=text(LIVE_OR_OPEN), sqlite_where=text(LIVE_OR_OPEN)),
 )
+
+PARTY_HERE: Final = "is_due"
+"""A party that waits for time to pass: a member is away, and is let go, or replaced as the leader."""
+
+parties = Table(
+    "parties",
+    metadata,
+    Column("party_id", KeyText, primary_key=True),
+    *ownership(),
+    _text("leader"),
+    number("room"),
+    _text("code"),
+    _text("match_id"),
+    number("created_wall_ms"),
+    number("ended_wall_ms"),
+    number("newest"),
+    Column("members", LargeBinary),
+    Column("invited", LargeBinary),
+    Column("untold", LargeBinary),
+    Column("answered", LargeBinary),
+    number("size"),
+    Column("player_ids", JSON().with_variant(JSONB(), "postgresql"), nullable=False, server_default=text("'[]'")),
+    Column("is_due", Boolean, nullable=False, server_default=false()),
+    facts(),
+    Index("ix_parties_code", "code", postgresql_where=text("code <> ''"), sqlite_where=text("code <> ''")),
+    Index("ix_parties_open_facts", "party_id", postgresql_where=text("open_facts"), sqlite_where=text("open_facts")),
+    Index("ix_parties_here", "party_id", postgresql_where=text(PARTY_HERE), sqlite_where=text(PARTY_HERE)),
+)
+"""A row for each party. `size` and `player_ids` tell its members; `members`, `invited`, `untold` and `answered` are
+msgpack and only the server's affair. `is_due`: a member is away."""
+
+party_members = Table(
+    "party_members",
+    metadata,
+    Column("party_id", KeyText, primary_key=True),
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    Column("player_id", KeyText, nullable=False),
+    number("joined_wall_ms"),
+    Index("ix_party_members_player_id", "player_id"),
+)
+"""A row for each membership there ever was, also those that are over: `players.current_party` says who is in a party
+now."""
 
 participants = Table(
     "participants",

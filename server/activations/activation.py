@@ -121,6 +121,10 @@ class Activation(Turns):
         """Unix time in milliseconds."""
         return self._node.clock.wall_ms()
 
+    def chance(self, bits: int) -> int:
+        """See `Actor.chance`."""
+        return self._node.rng.getrandbits(bits)
+
     # ---- context: outputs and calls ----
 
     def tell(self, identity: ActorId, name: str, args: tuple[Any, ...]) -> None:

@@ -3,6 +3,7 @@
 `server.catalog.system.ActorSystem` is the node of every activation outside unit tests.
 """
 
+import random
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -51,6 +52,9 @@ class ActivationNode(Protocol):
 
     @property
     def clock(self) -> Clock: ...
+
+    @property
+    def rng(self) -> random.Random: ...
 
     @property
     def metrics(self) -> Metrics: ...

@@ -202,6 +202,10 @@ class Actor(Generic[S]):
         """Unix time in milliseconds."""
         return self.context.wall_ms()
 
+    def chance(self, bits: int) -> int:
+        """A number of so many bits that nobody can guess."""
+        return self.context.chance(bits)
+
     # ---- outputs ----
 
     def tell(

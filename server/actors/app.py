@@ -27,6 +27,9 @@ class Route(msgspec.Struct, frozen=True):
     method: Callable[..., Any]
     key: Callable[[Caller, Any], str]
     roles: frozenset[Role] = EVERYONE
+    guesses: frozenset[str] = frozenset()
+    """Codes of `Rejected` that say that the client has guessed, and wrong (a code, a password): addresses from which
+    that comes too often are refused with `rate_limited` for a while. The actor does the same for its caller."""
 
 
 class QueryRoute(msgspec.Struct, frozen=True):

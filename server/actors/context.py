@@ -89,7 +89,7 @@ class Context(Protocol):
         """Tell whether the state with `version`, or a newer one, is in the store."""
         ...
 
-    # ---- time ----
+    # ---- time and chance ----
 
     def now(self) -> float:
         """Seconds, monotonic."""
@@ -97,6 +97,10 @@ class Context(Protocol):
 
     def wall_ms(self) -> int:
         """Unix time in milliseconds."""
+        ...
+
+    def chance(self, bits: int) -> int:
+        """See `Actor.chance`."""
         ...
 
     def set_timer(self, name: str, delay_s: float, args: tuple[Any, ...]) -> None:

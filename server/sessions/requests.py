@@ -1,17 +1,20 @@
 """Clients' requests: for each message type, the call that answers it."""
 
 import asyncio
+import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import structlog
 
 from server.actors.actor import Role
 from server.actors.app import App, QueryRoute, Route, StoreRoute
-from server.errors import BadInput, Forbidden, Internal, UnknownType
+from server.errors import BadInput, Forbidden, Internal, RateLimited, Rejected, UnknownType
 from server.ids import actor_id
 from server.runtime.metrics import Metrics
 from server.runtime.supervisor import Supervisor
+from server.sessions.guesses import GuessLimits
 from server.sessions.ports import QueriedActors
 from server.sessions.session import Session
 from server.sessions.ticks import TickClock
@@ -36,11 +39,13 @@ class Requests:
         supervisor: Supervisor,
         metrics: Metrics,
         ticks: TickClock,
+        guesses: GuessLimits | None = None,
     ) -> None:
         self._actors, self._store_queries, self._ticks = actors, store_queries, ticks
         self._merged: dict[str, tuple[list[Any], list[Any]]] = {}
         """The newest rows of each query, and the merged ones for all who share them."""
         self._supervisor, self._metrics = supervisor, metrics
+        self._guesses = guesses if guesses is not None else GuessLimits()
         self._handlers: dict[type[Request], Handle] = {}
         for message, route in app.routes.items():
             self.add(message, self._route(route) if isinstance(route, Route) else self._read_route(route))
@@ -68,13 +73,36 @@ class Requests:
     def _route(self, route: Route) -> Handle:
         kind, name, key, roles = route.actor.kind, route.method.__name__, route.key, route.roles
         ask_now = self._actors.ask_now
+        guesses = route.guesses
 
         def handle(session: Session, message: Any) -> Any:
             caller = session.caller
             _allow(caller.role, roles, message)
             return ask_now(actor_id(kind, key(caller, message)), name, (caller, message))
 
-        return handle
+        return handle if not guesses else partial(self._guess, handle, guesses)
+
+    def _guess(self, handle: Handle, wrong: frozenset[str], session: Session, message: Any) -> Any:
+        """Answer a message that may be a guess. Raises `RateLimited`, with the time after which its address may
+        guess again."""
+        remote, now = session.remote, self._ticks.now()
+        wait_s = self._guesses.wait_s(remote, now)
+        if wait_s:
+            self._metrics.rate_limited_total += 1
+            raise RateLimited("too many wrong guesses from this address", retry_after_s=math.ceil(wait_s * 1000) / 1000)
+
+        def answered(error: BaseException | None) -> None:
+            if isinstance(error, Rejected) and error.code in wrong:
+                self._guesses.wrong(remote, now)
+
+        try:
+            answer = handle(session, message)
+        except Rejected as error:
+            answered(error)
+            raise
+        if isinstance(answer, asyncio.Future):
+            answer.add_done_callback(lambda future: answered(None if future.cancelled() else future.exception()))
+        return answer
 
     def _read_route(self, route: QueryRoute | StoreRoute) -> Handle:
         def handle(session: Session, message: Any) -> Any:

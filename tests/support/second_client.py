@@ -11,7 +11,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
 Wire = list[Any]
-PUSHES = ("events", "going", "match.assigned", "friends.changed")
+PUSHES = ("events", "going", "match.assigned", "friends.changed", "party.assigned", "party.invited", "party.over")
 
 
 class ServerError(Exception):

@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any
 
+from game.party.rules import is_due
 from game.player.rules import is_here
 from game.player.state import PlayerState
 from server.actors.actor import Actor, LoggedActor
@@ -61,7 +62,7 @@ class Pair:
         return (await self.b.read(self.kind, [self.id(key)])).get(self.id(key))
 
 
-HERE: dict[str, Callable[[Any], bool]] = {"player": is_here}
+HERE: dict[str, Callable[[Any], bool]] = {"player": is_here, "party": is_due}
 """For each kind whose states say so: whether somebody is here."""
 
 

@@ -433,6 +433,41 @@ class RecentPlayer:
 
 
 @dataclass(frozen=True, slots=True)
+class PartyMember:
+    """`number` is that of the membership: the lower, the longer. `here`: it has a session."""
+
+    player: str
+    number: int
+    here: bool
+    ready: bool
+
+    def to_wire(self) -> list[Any]:
+        return [self.player, self.number, self.here, self.ready]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "PartyMember":
+        check_length(wire, 4, "PartyMember")
+        return cls(player=wire[0], number=wire[1], here=wire[2], ready=wire[3])
+
+
+@dataclass(frozen=True, slots=True)
+class PartyInvitation:
+    """An invitation to `party` from its member `by`, good until `until_ms`, wall time."""
+
+    party: str
+    by: str
+    until_ms: int
+
+    def to_wire(self) -> list[Any]:
+        return [self.party, self.by, self.until_ms]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "PartyInvitation":
+        check_length(wire, 3, "PartyInvitation")
+        return cls(party=wire[0], by=wire[1], until_ms=wire[2])
+
+
+@dataclass(frozen=True, slots=True)
 class Created(Event):
     """An event of a stream."""
 
@@ -1588,6 +1623,133 @@ class FriendsChanged(Push):
 
 
 @dataclass(frozen=True, slots=True)
+class PartyInfo(Reply):
+    """A party, its members by the length of their membership, and who is invited. `match` is the one
+    that it joined last, None if none.
+    """
+
+    TYPE: ClassVar[str] = "party"
+    party: str
+    leader: str
+    room: int
+    code: str
+    match: str | None
+    members: list[PartyMember]
+    invited: list[str]
+    version: int
+    id: int = field(default=0, kw_only=True)
+
+    def to_wire(self) -> list[Any]:
+        return [
+            "party",
+            self.id,
+            self.party,
+            self.leader,
+            self.room,
+            self.code,
+            self.match,
+            [each.to_wire() for each in self.members],
+            self.invited,
+            self.version,
+        ]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "PartyInfo":
+        check_length(wire, 10, "party")
+        return cls(
+            id=wire[1],
+            party=wire[2],
+            leader=wire[3],
+            room=wire[4],
+            code=wire[5],
+            match=wire[6],
+            members=[PartyMember.from_wire(each) for each in wire[7]],
+            invited=wire[8],
+            version=wire[9],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class PartyInbox(Reply):
+    """`party` is the one that the player is in, None if none, `number` that of its membership;
+    `invitations` are those that are open, the oldest first.
+    """
+
+    TYPE: ClassVar[str] = "party.inbox"
+    party: str | None
+    number: int
+    invitations: list[PartyInvitation]
+    id: int = field(default=0, kw_only=True)
+
+    def to_wire(self) -> list[Any]:
+        return ["party.inbox", self.id, self.party, self.number, [each.to_wire() for each in self.invitations]]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "PartyInbox":
+        check_length(wire, 5, "party.inbox")
+        return cls(
+            id=wire[1],
+            party=wire[2],
+            number=wire[3],
+            invitations=[PartyInvitation.from_wire(each) for each in wire[4]],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class PartyInvited(Push):
+    """Somebody invites the player: `by`, a member of `party`; good until `until_ms`, wall time."""
+
+    TYPE: ClassVar[str] = "party.invited"
+    party: str
+    by: str
+    until_ms: int
+    seq: int = field(default=0, kw_only=True)
+
+    def to_wire(self) -> list[Any]:
+        return ["party.invited", self.seq, self.party, self.by, self.until_ms]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "PartyInvited":
+        check_length(wire, 5, "party.invited")
+        return cls(seq=wire[1], party=wire[2], by=wire[3], until_ms=wire[4])
+
+
+@dataclass(frozen=True, slots=True)
+class PartyAssigned(Push):
+    """Sent to a player that is in a party now, so that every client of the player may watch it."""
+
+    TYPE: ClassVar[str] = "party.assigned"
+    party: str
+    seq: int = field(default=0, kw_only=True)
+
+    def to_wire(self) -> list[Any]:
+        return ["party.assigned", self.seq, self.party]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "PartyAssigned":
+        check_length(wire, 3, "party.assigned")
+        return cls(seq=wire[1], party=wire[2])
+
+
+@dataclass(frozen=True, slots=True)
+class PartyOver(Push):
+    """Sent to a player whom the party has let go: `reason` is `kicked`, `disbanded` or `away`."""
+
+    TYPE: ClassVar[str] = "party.over"
+    party: str
+    reason: str
+    seq: int = field(default=0, kw_only=True)
+
+    def to_wire(self) -> list[Any]:
+        return ["party.over", self.seq, self.party, self.reason]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "PartyOver":
+        check_length(wire, 4, "party.over")
+        return cls(seq=wire[1], party=wire[2], reason=wire[3])
+
+
+@dataclass(frozen=True, slots=True)
 class Hello(Request[Welcome | Redirect]):
     """First message of a connection. `resume` is the token of an earlier `Welcome`, `ack` the last
     push sequence number that the client has of that session.
@@ -2710,6 +2872,275 @@ class FriendsRecent(Request[RecentPlayers]):
         return cls(id=wire[1], limit=wire[2] if n > 2 else 50)
 
 
+@dataclass(frozen=True, slots=True)
+class PartyCreate(Command[Saved]):
+    """Make a party with room for `room` players and be its leader. The answer's `entity` is `party/`
+    and its name. A player is in one party: this leaves the one before.
+    """
+
+    TYPE: ClassVar[str] = "party.create"
+    room: int = 8
+    lineage: str = field(default="", kw_only=True)
+    command: int = field(default=0, kw_only=True)
+    id: int = field(default=0, kw_only=True)
+
+    def to_wire(self) -> list[Any]:
+        return ["party.create", self.id, self.lineage, self.command, self.room]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "PartyCreate":
+        n = check_length(wire, 4, "party.create")
+        return cls(id=wire[1], lineage=wire[2], command=wire[3], room=wire[4] if n > 4 else 8)
+
+
+@dataclass(frozen=True, slots=True)
+class PartyInvite(Command[Saved]):
+    """Invite a player; any member may. The player's clients are sent `party.invited`, and find it by
+    `party.invites`, unless one of the two has blocked the other; the answer is the same.
+    """
+
+    TYPE: ClassVar[str] = "party.invite"
+    party: str
+    player: str
+    lineage: str = field(default="", kw_only=True)
+    command: int = field(default=0, kw_only=True)
+    id: int = field(default=0, kw_only=True)
+
+    def to_wire(self) -> list[Any]:
+        return ["party.invite", self.id, self.lineage, self.command, self.party, self.player]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "PartyInvite":
+        check_length(wire, 6, "party.invite")
+        return cls(id=wire[1], lineage=wire[2], command=wire[3], party=wire[4], player=wire[5])
+
+
+@dataclass(frozen=True, slots=True)
+class PartyJoin(Command[Saved]):
+    """Accept an invitation. This leaves the party before."""
+
+    TYPE: ClassVar[str] = "party.join"
+    party: str
+    lineage: str = field(default="", kw_only=True)
+    command: int = field(default=0, kw_only=True)
+    id: int = field(default=0, kw_only=True)
+
+    def to_wire(self) -> list[Any]:
+        return ["party.join", self.id, self.lineage, self.command, self.party]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "PartyJoin":
+        check_length(wire, 5, "party.join")
+        return cls(id=wire[1], lineage=wire[2], command=wire[3], party=wire[4])
+
+
+@dataclass(frozen=True, slots=True)
+class PartyJoinCode(Command[Saved]):
+    """Join the party that has this code, in capitals or not, with or without its dashes. Wrong codes
+    are counted, for the player and for its address: too many of them, and `rate_limited` says when
+    to come again.
+    """
+
+    TYPE: ClassVar[str] = "party.join_code"
+    code: str
+    lineage: str = field(default="", kw_only=True)
+    command: int = field(default=0, kw_only=True)
+    id: int = field(default=0, kw_only=True)
+
+    def to_wire(self) -> list[Any]:
+        return ["party.join_code", self.id, self.lineage, self.command, self.code]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "PartyJoinCode":
+        check_length(wire, 5, "party.join_code")
+        return cls(id=wire[1], lineage=wire[2], command=wire[3], code=wire[4])
+
+
+@dataclass(frozen=True, slots=True)
+class PartyKick(Command[Saved]):
+    """Leader only: take a member out, by the number of its membership, so that nobody who has come
+    back meanwhile is meant. The party gets a new code.
+    """
+
+    TYPE: ClassVar[str] = "party.kick"
+    party: str
+    player: str
+    number: int
+    lineage: str = field(default="", kw_only=True)
+    command: int = field(default=0, kw_only=True)
+    id: int = field(default=0, kw_only=True)
+
+    def to_wire(self) -> list[Any]:
+        return ["party.kick", self.id, self.lineage, self.command, self.party, self.player, self.number]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "PartyKick":
+        check_length(wire, 7, "party.kick")
+        return cls(id=wire[1], lineage=wire[2], command=wire[3], party=wire[4], player=wire[5], number=wire[6])
+
+
+@dataclass(frozen=True, slots=True)
+class PartyPromote(Command[Saved]):
+    """Leader only: make a member who is here the leader."""
+
+    TYPE: ClassVar[str] = "party.promote"
+    party: str
+    player: str
+    lineage: str = field(default="", kw_only=True)
+    command: int = field(default=0, kw_only=True)
+    id: int = field(default=0, kw_only=True)
+
+    def to_wire(self) -> list[Any]:
+        return ["party.promote", self.id, self.lineage, self.command, self.party, self.player]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "PartyPromote":
+        check_length(wire, 6, "party.promote")
+        return cls(id=wire[1], lineage=wire[2], command=wire[3], party=wire[4], player=wire[5])
+
+
+@dataclass(frozen=True, slots=True)
+class PartyReady(Command[Saved]):
+    """Say whether one is ready. A match that the party joins takes it back from all."""
+
+    TYPE: ClassVar[str] = "party.ready"
+    party: str
+    ready: bool = True
+    lineage: str = field(default="", kw_only=True)
+    command: int = field(default=0, kw_only=True)
+    id: int = field(default=0, kw_only=True)
+
+    def to_wire(self) -> list[Any]:
+        return ["party.ready", self.id, self.lineage, self.command, self.party, self.ready]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "PartyReady":
+        n = check_length(wire, 5, "party.ready")
+        return cls(id=wire[1], lineage=wire[2], command=wire[3], party=wire[4], ready=wire[5] if n > 5 else True)
+
+
+@dataclass(frozen=True, slots=True)
+class PartyLeave(Command[Saved]):
+    """Answered by `Saved`."""
+
+    TYPE: ClassVar[str] = "party.leave"
+    party: str
+    lineage: str = field(default="", kw_only=True)
+    command: int = field(default=0, kw_only=True)
+    id: int = field(default=0, kw_only=True)
+
+    def to_wire(self) -> list[Any]:
+        return ["party.leave", self.id, self.lineage, self.command, self.party]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "PartyLeave":
+        check_length(wire, 5, "party.leave")
+        return cls(id=wire[1], lineage=wire[2], command=wire[3], party=wire[4])
+
+
+@dataclass(frozen=True, slots=True)
+class PartyDisband(Command[Saved]):
+    """Leader only: end the party."""
+
+    TYPE: ClassVar[str] = "party.disband"
+    party: str
+    lineage: str = field(default="", kw_only=True)
+    command: int = field(default=0, kw_only=True)
+    id: int = field(default=0, kw_only=True)
+
+    def to_wire(self) -> list[Any]:
+        return ["party.disband", self.id, self.lineage, self.command, self.party]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "PartyDisband":
+        check_length(wire, 5, "party.disband")
+        return cls(id=wire[1], lineage=wire[2], command=wire[3], party=wire[4])
+
+
+@dataclass(frozen=True, slots=True)
+class PartyRecode(Command[Saved]):
+    """Leader only: give the party another code; the one before is good no more."""
+
+    TYPE: ClassVar[str] = "party.recode"
+    party: str
+    lineage: str = field(default="", kw_only=True)
+    command: int = field(default=0, kw_only=True)
+    id: int = field(default=0, kw_only=True)
+
+    def to_wire(self) -> list[Any]:
+        return ["party.recode", self.id, self.lineage, self.command, self.party]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "PartyRecode":
+        check_length(wire, 5, "party.recode")
+        return cls(id=wire[1], lineage=wire[2], command=wire[3], party=wire[4])
+
+
+@dataclass(frozen=True, slots=True)
+class PartyPlay(Command[Accepted]):
+    """Leader only: join a match with all members who are here, in one event or not at all (`team`
+    None: the smallest team). Members who are away stay behind.
+    """
+
+    TYPE: ClassVar[str] = "party.play"
+    party: str
+    match: str
+    team: int | None = None
+    lineage: str = field(default="", kw_only=True)
+    command: int = field(default=0, kw_only=True)
+    id: int = field(default=0, kw_only=True)
+
+    def to_wire(self) -> list[Any]:
+        return ["party.play", self.id, self.lineage, self.command, self.party, self.match, self.team]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "PartyPlay":
+        n = check_length(wire, 6, "party.play")
+        return cls(
+            id=wire[1],
+            lineage=wire[2],
+            command=wire[3],
+            party=wire[4],
+            match=wire[5],
+            team=wire[6] if n > 6 else None,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class PartyGet(Request[PartyInfo]):
+    """Members only: the party as it is now. Watch its latest topic, `party/` and its name, to see how
+    it changes.
+    """
+
+    TYPE: ClassVar[str] = "party.get"
+    party: str
+    id: int = field(default=0, kw_only=True)
+
+    def to_wire(self) -> list[Any]:
+        return ["party.get", self.id, self.party]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "PartyGet":
+        check_length(wire, 3, "party.get")
+        return cls(id=wire[1], party=wire[2])
+
+
+@dataclass(frozen=True, slots=True)
+class PartyInvites(Request[PartyInbox]):
+    """The party that one is in, and the invitations that are open."""
+
+    TYPE: ClassVar[str] = "party.invites"
+    id: int = field(default=0, kw_only=True)
+
+    def to_wire(self) -> list[Any]:
+        return ["party.invites", self.id]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "PartyInvites":
+        check_length(wire, 2, "party.invites")
+        return cls(id=wire[1])
+
+
 ANSWERS: dict[str, Callable[[Sequence[Any]], Message]] = {
     "welcome": Welcome.from_wire,
     "redirect": Redirect.from_wire,
@@ -2739,6 +3170,11 @@ ANSWERS: dict[str, Callable[[Sequence[Any]], Message]] = {
     "friends": FriendsPage.from_wire,
     "friends.met": RecentPlayers.from_wire,
     "friends.changed": FriendsChanged.from_wire,
+    "party": PartyInfo.from_wire,
+    "party.inbox": PartyInbox.from_wire,
+    "party.invited": PartyInvited.from_wire,
+    "party.assigned": PartyAssigned.from_wire,
+    "party.over": PartyOver.from_wire,
 }
 
 
@@ -2789,6 +3225,19 @@ REQUESTS: dict[str, Callable[[Sequence[Any]], Request[Any]]] = {
     "friends.unblock": FriendsUnblock.from_wire,
     "friends.list": FriendsList.from_wire,
     "friends.recent": FriendsRecent.from_wire,
+    "party.create": PartyCreate.from_wire,
+    "party.invite": PartyInvite.from_wire,
+    "party.join": PartyJoin.from_wire,
+    "party.join_code": PartyJoinCode.from_wire,
+    "party.kick": PartyKick.from_wire,
+    "party.promote": PartyPromote.from_wire,
+    "party.ready": PartyReady.from_wire,
+    "party.leave": PartyLeave.from_wire,
+    "party.disband": PartyDisband.from_wire,
+    "party.recode": PartyRecode.from_wire,
+    "party.play": PartyPlay.from_wire,
+    "party.get": PartyGet.from_wire,
+    "party.invites": PartyInvites.from_wire,
 }
 
 

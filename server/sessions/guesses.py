@@ -1,0 +1,53 @@
+"""Wrong guesses of clients' secrets, counted by address: who guesses often has to wait.
+
+A leaky bucket for each address: a wrong guess fills it, time empties it, and while it is full nobody from there may
+guess. Of an IPv6 address the first 64 bits count, which one customer has. The table is bounded: where it is full, the
+address that has waited for longest since its last wrong guess is forgotten. Pure: takes `now`.
+"""
+
+from ipaddress import IPv6Address, ip_address
+from typing import Final
+
+ALLOWED: Final = 60
+PER_S: Final = 0.5
+ADDRESSES: Final = 10_000
+_PREFIX: Final = (2**64 - 1) << 64
+
+
+class GuessLimits:
+    """See the module's head. An address has `allowed` wrong guesses at once and regains `per_s`; so many `addresses` at
+    most are known."""
+
+    def __init__(self, allowed: int = ALLOWED, per_s: float = PER_S, addresses: int = ADDRESSES) -> None:
+        self._allowed, self._per_s, self._most = allowed, per_s, addresses
+        self._levels: dict[str, tuple[float, float]] = {}
+        """Level and time of each address, in the order of its last wrong guess."""
+
+    def wait_s(self, remote: str, now: float) -> float:
+        """The seconds after which somebody at `remote` may guess again; 0.0: now."""
+        return max(0.0, (self._level(prefix(remote), now) - self._allowed + 1) / self._per_s)
+
+    def wrong(self, remote: str, now: float) -> None:
+        """Count a wrong guess."""
+        address = prefix(remote)
+        level = self._level(address, now)
+        self._levels.pop(address, None)
+        if len(self._levels) >= self._most:
+            del self._levels[next(iter(self._levels))]
+        self._levels[address] = (level + 1, now)
+
+    def _level(self, address: str, now: float) -> float:
+        level, at = self._levels.get(address, (0.0, now))
+        return max(0.0, level - (now - at) * self._per_s)
+
+
+def prefix(remote: str) -> str:
+    """The part of an address that one customer has."""
+    try:
+        address = ip_address(remote.partition("%")[0])
+    except ValueError:
+        return remote
+    if isinstance(address, IPv6Address):
+        mapped = address.ipv4_mapped
+        return str(mapped) if mapped is not None else str(IPv6Address(int(address) & _PREFIX))
+    return str(address)

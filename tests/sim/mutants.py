@@ -20,12 +20,14 @@ from typing import Any, Final
 
 from tests.sim import (
     abandoned,
+    admissions,
     countdowns,
     directed,
     dismissed,
     facts,
     friendships,
     gone,
+    handovers,
     lapses,
     pictures,
     rosters,
@@ -35,6 +37,7 @@ from tests.sim import (
 )
 from tests.sim.faults import Aim
 from tests.sim.friend_mutations import MUTANTS as OF_FRIENDS
+from tests.sim.match_mutations import MUTANTS as OF_MATCHES
 from tests.sim.mutations import MUTANTS, RECORDED, WITHIN, Mutant
 from tests.sim.storm import Options
 
@@ -85,7 +88,7 @@ def _aimed(*aims: Aim, **more: Any) -> Scenario:
     return partial(_storm, options=Options(**known | more))
 
 
-ALL: Final = (*MUTANTS, *OF_FRIENDS)
+ALL: Final = (*MUTANTS, *OF_FRIENDS, *OF_MATCHES)
 """Mutants of the engine and of the game."""
 LATE: Final = tuple(Aim("statements", (1, 4), name, "late") for name in ("claim", "write", "append", "migrate"))
 MOVES: Final = (Aim("drain", (0.3, 1)), Aim("stop", (0.3, 1)), Aim("join"))
@@ -148,6 +151,9 @@ SCENARIOS: Final[dict[str, Scenario]] = {
     "rosters": rosters.rosters,
     "friendships": friendships.friendships,
     "crossings": friendships.crossings,
+    "admissions": admissions.admissions,
+    "crossings of matches": admissions.crossings,
+    "handovers": handovers.handovers,
     "vaults": directed.vaults,
     "countdowns": countdowns.countdowns,
     "abandoned": abandoned.abandoned,

@@ -2,7 +2,7 @@
 builds everything above them; nothing here opens a socket or a file itself.
 
 Start    store -> incarnation and lease -> transport -> gateway -> gossip (joining) -> up -> admin
-Change   peers -> slot table, directory, calls, catalog -> sessions -> admin
+Change   peers -> slot table, directory, calls, catalog -> presence -> sessions -> admin
 Stop     leaving (slots go) -> sessions -> activations stored and released -> gossip, lease, links
 
 Draining is the first half of a stop: leaving, so that slots go, activations migrate and sessions are
@@ -38,6 +38,7 @@ from server.ids import ActorId, NodeAddress
 from server.liveness.judge import LIMITS, Judge, JudgeLimits, Verdicts
 from server.liveness.registration import Registration
 from server.liveness.renewing import RenewalTask, Renewing
+from server.presence.engine import engine_of
 from server.runtime.clock import Clock
 from server.runtime.lag import LagProbe
 from server.runtime.metrics import Metrics
@@ -164,7 +165,8 @@ class Node:
             pipeline,
         )  # fmt: skip
         gateway_drivers = GatewayDrivers(clock, rng, metrics, self.supervisor, drivers.transport, drivers.store_queries)
-        self.gateway = Gateway(self.system, gateway_drivers, settings, token_rules)
+        self.presence = engine_of(self.system.services)
+        self.gateway = Gateway(self.system, gateway_drivers, settings, token_rules, presence=self.presence)
         self.system.outlet = self.gateway.outlet
         self.listener = drivers.listener(self.gateway)
         self.me: Member | None = None
@@ -233,6 +235,8 @@ class Node:
         await drivers.transport.start(address)
         self.pipeline.start(address)
         self.system.start(address)
+        if self.presence is not None:
+            self.presence.start(address)
         self.client_url = await self.listener.start()
         self.admin_url = self.admin.bind() if self.admin is not None else ""
         self.me = Member(
@@ -357,7 +361,10 @@ class Node:
         self.metrics.view_changes_total += 1
         self.metrics.members = len(view.members)
         admin = self.admin.view_changed if self.admin is not None else None
-        change_view(view, transport=self.drivers.transport, system=self.system, gateway=self.gateway, admin=admin)
+        change_view(
+            view, transport=self.drivers.transport, system=self.system, presence=self.presence, gateway=self.gateway,
+            admin=admin,
+        )  # fmt: skip
         log.info("view changed", members=[str(a) for a in view.addresses], digest=f"{view.digest:016x}")
 
     def _journal_gone(self) -> None:

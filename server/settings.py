@@ -131,6 +131,8 @@ class ActorSettings(_Section, frozen=True):
     """Activations, mailboxes and calls."""
 
     max_activations: Count = 1_000_000
+    max_watched: Count = 500_000
+    """Players that sessions of a node watch, each counted once."""
     mailbox_max_calls: Count = 1_000
     call_timeout_s: Seconds = 5.0
     idle_timeout_s: Seconds = 300.0

@@ -7,6 +7,7 @@ Each part looks only at the parts before it, so after each line the node is cons
     directory      slots that went are frozen and handed off; those that came wait for their entries
     calls          forget places that are gone; what waited for an owner is tried again, by the new table
     activations    which of them are misplaced now and migrate; whether somebody may have left orphans
+    presence       players are told to the new owners of their slots, and asked there; who has vanished makes unknown
     sessions       pushes also try where a session was before; sessions that belong elsewhere move, spread over
                    time; what they watch is attached at its new place
     admin          watches of operators
@@ -21,6 +22,7 @@ from collections.abc import Callable
 
 from server.catalog.system import ActorSystem
 from server.cluster.view import View
+from server.presence.engine import PresenceEngine
 from server.sessions.gateway import Gateway
 from server.transport.ports import Transport
 
@@ -30,6 +32,7 @@ def change_view(
     *,
     transport: Transport,
     system: ActorSystem,
+    presence: PresenceEngine | None = None,
     gateway: Gateway | None = None,
     admin: Callable[[], None] | None = None,
 ) -> None:
@@ -45,6 +48,8 @@ def change_view(
     system.orphans.on_view(before, view)
     system.strays.on_view(before, view)
     system.runs_over.on_view(before, view)
+    if presence is not None:
+        presence.on_view(view)
     if gateway is not None:
         gateway.pushes.on_view(view)
         gateway.mover.on_view()

@@ -17,8 +17,8 @@ from server.actors.pictures import Pictures, Showing
 from server.ids import ActorId
 
 EntryState = Literal["asked", "known", "unknown"]
-MAX_PLAYER: Final = 128
-"""Characters of a player's name."""
+MAX_PLAYER: Final = 64
+"""Characters of a player's name, which is a key of the session's actor."""
 
 
 class WatchedPlayer:
@@ -28,23 +28,34 @@ class WatchedPlayer:
 
     `watchers` is the session layer's own, which the engine leaves alone."""
 
-    __slots__ = ("_pictures", "asked", "order", "player", "relations", "source", "state", "watchers")
+    __slots__ = ("last_pictures", "offline", "player", "relations", "slot", "source", "state", "watchers")
 
-    def __init__(self, player: str) -> None:
+    def __init__(self, player: str, slot: int = 0) -> None:
         self.player = player
         self.state: EntryState = "asked"
         self.relations = 0
         self.watchers: Any = None
-        self._pictures: Pictures | None = None
-        # The engine's own, below.
-        self.order: Any = None
+        # The engine's own, from here on.
+        self.slot = slot
+        self.last_pictures: Pictures | None = None
+        """The last pictures, also while the entry is "unknown"."""
+        self.offline = False
+        """Whether these are those of a player who is not here."""
         self.source: Any = None
-        self.asked: float = 0.0
+        """The owner that has said so."""
 
     @property
     def pictures(self) -> Pictures | None:
         """How the player looks; None unless that is "known"."""
-        return self._pictures if self.state == "known" else None
+        return self.last_pictures if self.state == "known" else None
+
+    def looks_like(self, pictures: Pictures, relations: int) -> bool:
+        """Whether it looks so already."""
+        return self.last_pictures == pictures and self.relations == relations
+
+    def set(self, pictures: Pictures, relations: int) -> None:
+        """Let it look so, where that is known."""
+        self.last_pictures, self.relations = pictures, relations
 
 
 Changed = Callable[[list[WatchedPlayer]], None]

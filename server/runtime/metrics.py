@@ -121,6 +121,12 @@ class Metrics:
         self.transport_refused_total = 0
         self.transport_handler_crashes_total = 0
         self.transport_closes_total: dict[str, int] = {}
+        # presence
+        self.presence_shown = 0
+        self.presence_entries = 0
+        self.presence_unknown = 0
+        self.presence_interests = 0
+        self.presence_answers_total = 0
         # runtime
         self.loop_lag_seconds = Histogram()
         self.loop_lag_last_seconds = 0.0

@@ -25,6 +25,7 @@ class Service:
     MIGRATE = 5
     SESSION = 6
     NODE = 7
+    PRESENCE = 8
 
 
 class Transport(Protocol):

@@ -30,6 +30,7 @@ from tests.sim import (
     handovers,
     lapses,
     pictures,
+    presences,
     rosters,
     rotations,
     storm,
@@ -39,6 +40,7 @@ from tests.sim.faults import Aim
 from tests.sim.friend_mutations import MUTANTS as OF_FRIENDS
 from tests.sim.match_mutations import MUTANTS as OF_MATCHES
 from tests.sim.mutations import MUTANTS, RECORDED, WITHIN, Mutant
+from tests.sim.presence_mutations import MUTANTS as OF_PRESENCE
 from tests.sim.storm import Options
 
 Scenario = Callable[[int], list[str]]
@@ -88,7 +90,7 @@ def _aimed(*aims: Aim, **more: Any) -> Scenario:
     return partial(_storm, options=Options(**known | more))
 
 
-ALL: Final = (*MUTANTS, *OF_FRIENDS, *OF_MATCHES)
+ALL: Final = (*MUTANTS, *OF_FRIENDS, *OF_MATCHES, *OF_PRESENCE)
 """Mutants of the engine and of the game."""
 LATE: Final = tuple(Aim("statements", (1, 4), name, "late") for name in ("claim", "write", "append", "migrate"))
 MOVES: Final = (Aim("drain", (0.3, 1)), Aim("stop", (0.3, 1)), Aim("join"))
@@ -144,6 +146,7 @@ SCENARIOS: Final[dict[str, Scenario]] = {
     "given": directed.given,
     "forgetful": directed.forgetful,
     "pictures": pictures.pictures,
+    "presences": presences.presences,
     "busy": lapses.busy,
     "wedged": lapses.wedged,
     "lapse": lapses.lapse,

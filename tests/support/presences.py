@@ -59,7 +59,7 @@ class MemoryPresence:
             told(entries)
 
     def _fill(self, entry: WatchedPlayer) -> None:
-        entry._pictures, entry.relations = self.shown.get(entry.player, (self.gone, 0))
+        entry.last_pictures, entry.relations = self.shown.get(entry.player, (self.gone, 0))
         entry.state = "unknown" if entry.player in self.lost else "known"
 
     # ---- the port ----

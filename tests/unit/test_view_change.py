@@ -19,6 +19,7 @@ SYSTEM = [
     "system.strays.on_view",
     "system.runs_over.on_view",
 ]
+PRESENCE = ["presence.on_view"]
 SESSIONS = ["gateway.pushes.on_view", "gateway.mover.on_view", "gateway.renew"]
 
 
@@ -53,8 +54,9 @@ def test_a_view_change_runs_through_all_parts_in_one_order(has_sessions: bool) -
         VIEW,
         transport=cast(Any, transport),
         system=cast(Any, system),
+        presence=cast(Any, Noted("presence", notes)) if has_sessions else None,
         gateway=cast(Any, Noted("gateway", notes)) if has_sessions else None,
         admin=cast(Any, Noted("admin", notes)),
     )
-    assert notes == [*SYSTEM, *(SESSIONS if has_sessions else ()), "admin"]
+    assert notes == [*SYSTEM, *((*PRESENCE, *SESSIONS) if has_sessions else ()), "admin"]
     assert list(peers.values()) == ["tcp:2"]

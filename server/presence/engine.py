@@ -1,0 +1,415 @@
+"""The presence engine of a node: runs the three sides of `core.py` over the transport, the store and the clock.
+
+A task for each peer talks for as long as there is something to say to it; one timer looks after everything that passes
+with time. Rows of players who are offline are asked for by a task of their own, many in one query.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from itertools import islice
+from typing import Final
+
+import structlog
+
+from server.actors.pictures import Pictures, Showing, check_shown
+from server.actors.presence import PresenceKind
+from server.catalog.services import Services
+from server.cluster.view import View
+from server.errors import GarrisonError, Internal, Overloaded
+from server.ids import ActorId, NodeAddress, key_of, kind_of
+from server.liveness.ports import NodeStore
+from server.presence.core import PresenceCore
+from server.presence.messages import (
+    MAX_ITEMS,
+    LookedUp,
+    LookUp,
+    PlayerAnswer,
+    PresenceWord,
+    decode,
+    decode_looked,
+    decode_reply,
+    encode,
+    size_of,
+)
+from server.presence.outgoing import LIMITS, PresenceLimits
+from server.presence.ports import Changed, WatchedPlayer
+from server.presence.watching import Row, pictures_of
+from server.runtime.backoff import backoff_s
+from server.runtime.logs import LoggedOften
+from server.transport.ports import Answer, Service
+
+log = structlog.get_logger(__name__)
+TICK_S: Final = 0.1
+REQUEST_S: Final = 1.0
+"""Time for a peer to answer."""
+TOLD_AT_ONCE: Final = 500
+"""Entries in one call of `on_change`, between which the loop does other things."""
+ROWS_AT_ONCE: Final = 500
+ROWS_S: Final = 0.005
+"""Rest before rows are asked for, so that those of many share a query."""
+MISSING_S: Final = 0.25
+"""Pause between questions to the store about runs that have vanished."""
+FLUSH_S: Final = 0.5
+"""Time after a flush interval in which a row is stored that was changed before."""
+MAX_LOOKS: Final = 64
+"""`look` calls under way."""
+LOOKED_BYTES: Final = 2 * 1024 * 1024
+
+
+class PresenceEngine:
+    """See the module's head. It is the node's `server.presence.ports.NodePresence`. `kind`: that of the session's
+    actor. Where nodes have no leases a run that has vanished counts as over. Make it before the transport starts."""
+
+    def __init__(
+        self,
+        kind: str,
+        presence: PresenceKind,
+        services: Services,
+        limits: PresenceLimits = LIMITS,
+    ) -> None:
+        settings = services.settings
+        self._presence, self._kind, self._limits = presence, kind, limits
+        self._transport, self._supervisor, self._clock = services.transport, services.supervisor, services.clock
+        self._queries, self._metrics = services.store_queries, services.metrics
+        self._store: NodeStore | None = services.store if settings.store.lease else None
+        self._max_watched = settings.actors.max_watched
+        self._flush_s = settings.store.flush_interval_s + FLUSH_S
+        self._failed = LoggedOften(lambda **fields: log.error("an offline player cannot be shown", **fields))
+        rng = services.rng
+
+        def backoff(attempt: int) -> float:
+            return 0.01 + backoff_s(attempt, rng, base_s=0.025, cap_s=0.4)
+
+        self.core = PresenceCore(self._kind, self._gone, self._presence.query is not None, backoff, limits)
+        self._told: list[Changed] = []
+        self._talking: dict[NodeAddress, None] = {}
+        self._waiting: dict[WatchedPlayer, list[_Waiter]] = {}
+        self._after_scheduled = self._telling = self._asking_rows = self._asking_runs = False
+        self._looks = 0
+        services.transport.serve(Service.PRESENCE, self._serve)
+
+    def start(self, me: NodeAddress) -> None:
+        """Begin: this run's address is known."""
+        self.core.start(me)
+        self._supervisor.spawn(self._begin(), "presence begins")
+        self._supervisor.every(TICK_S, self._tick, "presence")
+
+    async def _begin(self) -> None:
+        """Learn from the store which runs there are."""
+        living: list[NodeAddress] = []
+        while self._store is not None:
+            try:
+                living = [NodeAddress(row.node, row.incarnation) for row in await self._store.living()]
+                break
+            except GarrisonError as error:
+                log.debug("the store does not say which runs there are", why=error.message)
+                await asyncio.sleep(MISSING_S)
+        self.core.begin(living, self._clock.now())
+        self._after()
+
+    # ---- home (`server.presence.ports.ShownHere`) ----
+
+    def show(self, identity: ActorId, epoch: int, showing: Showing) -> None:
+        """See `server.actors.outlet.Outlet.show`."""
+        if kind_of(identity) != self._kind:
+            raise Internal(f"{identity} shows itself, and no sessions are bound to it")
+        self.core.show(key_of(identity), epoch, showing, self._clock.now())
+        self._soon()
+
+    def hide(self, identity: ActorId, epoch: int, moved: bool) -> None:
+        """See `server.actors.outlet.Outlet.hide`."""
+        if kind_of(identity) == self._kind:
+            self.core.hide(key_of(identity), epoch, moved, self._clock.now())
+            self._soon()
+
+    # ---- watching (`server.presence.ports.Presence`) ----
+
+    def watch(self, players: Sequence[str]) -> list[WatchedPlayer]:
+        """See `server.presence.ports.Presence.watch`."""
+        entries = self.core.watching.entries
+        if len(entries) + len(players) > self._max_watched:
+            new = sum(player not in entries for player in dict.fromkeys(players))
+            if len(entries) + new > self._max_watched:
+                raise Overloaded(f"this node watches {self._max_watched} players at most", retry_after_s=5.0)
+        watched = self.core.watch(players, self._clock.now())
+        self._soon()
+        return watched
+
+    def release(self, entry: WatchedPlayer) -> None:
+        """See `server.presence.ports.Presence.release`."""
+        self.core.release(entry)
+        self._soon()
+
+    def answered(self, entries: Sequence[WatchedPlayer]) -> "asyncio.Future[None]":
+        """See `server.presence.ports.Presence.answered`."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        live = self.core.watching.entries
+        asked = {entry: None for entry in entries if entry.state == "asked" and live.get(entry.player) is entry}
+        if not asked:
+            future.set_result(None)
+        else:
+            waiter = _Waiter(len(asked), future)
+            for entry in asked:
+                self._waiting.setdefault(entry, []).append(waiter)
+        return future
+
+    def on_change(self, told: Changed) -> None:
+        """See `server.presence.ports.Presence.on_change`."""
+        self._told.append(told)
+
+    def look(self, players: Sequence[str]) -> "asyncio.Future[list[WatchedPlayer]]":
+        """See `server.presence.ports.Presence.look`."""
+        if self._looks >= MAX_LOOKS:
+            raise Overloaded("too many players are looked for at a time", retry_after_s=1.0)
+        self._looks += 1
+        return self._supervisor.spawn(self._look(players), "presence look")
+
+    # ---- one look ----
+
+    async def _look(self, players: Sequence[str]) -> list[WatchedPlayer]:
+        try:
+            core = self.core
+            found = {player: WatchedPlayer(player) for player in players}
+            by_owner: dict[NodeAddress | None, list[str]] = {}
+            offline: list[str] = []
+            for player, entry in found.items():
+                entry.state = "unknown"
+                watched = core.watching.entries.get(player)
+                if watched is not None and watched.pictures is not None:
+                    _fill(entry, watched.pictures, watched.relations)
+                else:
+                    by_owner.setdefault(core.owner(player), []).append(player)
+            asked = [
+                self._ask_owner(owner, some[start : start + MAX_ITEMS])
+                for owner, some in by_owner.items()
+                for start in range(0, len(some), MAX_ITEMS)
+            ]
+            for answers in await asyncio.gather(*asked):
+                for answer in answers:
+                    if answer.player not in found:
+                        continue
+                    if answer.looks is None:
+                        offline.append(answer.player)
+                    else:
+                        _fill(found[answer.player], pictures_of(answer.looks), answer.relations)
+            rows = await self._rows(offline) if offline else None
+            for player in offline:
+                _fill(found[player], self._gone((rows or {}).get(player)), 0)
+            return [found[player] for player in players]
+        finally:
+            self._looks -= 1
+
+    async def _ask_owner(self, owner: NodeAddress | None, players: list[str]) -> list[PlayerAnswer]:
+        core = self.core
+        if owner is None:
+            return []
+        if owner == core.me:
+            return [core.answer(player) for player in players] if core.sure else []
+        try:
+            payload = encode(LookUp(core.view.digest, players))
+            return decode_looked(await self._transport.request(owner, Service.PRESENCE, payload, REQUEST_S)).answers
+        except GarrisonError as error:
+            log.debug("not looked up", owner=str(owner), why=error.message)
+            return []
+
+    def _looked_up(self, message: LookUp) -> LookedUp:
+        core = self.core
+        answers: list[PlayerAnswer] = []
+        size = 0
+        if core.sure and message.digest == core.view.digest:
+            for player in message.players:
+                answers.append(core.answer(player))
+                size += size_of(answers[-1].looks)
+                if size > LOOKED_BYTES:
+                    break
+        return LookedUp(answers)
+
+    # ---- view changes ----
+
+    def on_view(self, view: View) -> None:
+        """Follow a changed view."""
+        self.core.on_view(view, self._clock.now())
+        self._after()
+
+    async def _look_for_missing(self) -> None:
+        """Ask the store which of the runs that have vanished are over, until all of them are, or are back."""
+        try:
+            while missing := list(self.core.missing):
+                over: list[NodeAddress] = missing
+                if self._store is not None:
+                    try:
+                        rows = await self._store.runs(missing)
+                        over = [run for run in missing if run not in rows or rows[run].state in ("dead", "left")]
+                    except GarrisonError as error:
+                        log.debug("the store does not say which runs are over", why=error.message)
+                        over = []
+                if over:
+                    self.core.are_over(over, self._clock.now())
+                    self._after()
+                await asyncio.sleep(MISSING_S)
+        finally:
+            self._asking_runs = False
+
+    # ---- the streams ----
+
+    def _talk(self) -> None:
+        awake, self.core.awake = self.core.awake, {}
+        for peer in awake:
+            if peer not in self._talking:
+                self._talking[peer] = None
+                self._supervisor.spawn(self._say(peer), f"presence {peer}")
+
+    async def _say(self, peer: NodeAddress) -> None:
+        core = self.core
+        try:
+            while True:
+                now = self._clock.now()
+                word = core.next(peer, now)
+                if word is None:
+                    due = core.due(peer)
+                    if due is None or due - now > TICK_S:
+                        return  # the tick wakes this up again
+                    await asyncio.sleep(max(0.001, due - now))
+                    continue
+                await self._send(peer, word)
+        finally:
+            del self._talking[peer]
+
+    async def _send(self, peer: NodeAddress, word: PresenceWord) -> None:
+        core = self.core
+        try:
+            answer = await self._transport.request(peer, Service.PRESENCE, encode(word), REQUEST_S)
+            reply = decode_reply(answer)
+        except GarrisonError as error:
+            log.debug("not told who is shown", peer=str(peer), why=error.message)
+            core.failed(peer, word, self._clock.now())
+        else:
+            core.replied(peer, word, reply, self._clock.now())
+
+    def _serve(self, peer: NodeAddress, payload: bytes) -> Answer:
+        message = decode(payload)
+        if isinstance(message, LookUp):
+            return encode(self._looked_up(message))
+        reply = self.core.receive(peer, message, self._clock.now())
+        self._after()
+        return encode(reply)
+
+    # ---- after any change ----
+
+    def _soon(self) -> None:
+        """Follow up once this iteration of the loop is over: what an actor shows in one turn, or in many, is one."""
+        if not self._after_scheduled:
+            self._after_scheduled = True
+            asyncio.get_running_loop().call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._after_scheduled = False
+        self.core.flush(self._clock.now())
+        self._after()
+
+    def _tick(self) -> None:
+        self.core.tick(self._clock.now())
+        self._after()
+        metrics, watching = self._metrics, self.core.watching
+        metrics.presence_shown = len(self.core.home)
+        metrics.presence_entries = len(watching.entries)
+        metrics.presence_unknown = watching.unknown
+        metrics.presence_interests = sum(len(peer.heard.interest) for peer in self.core.peers.values())
+        metrics.presence_answers_total = watching.answers
+
+    def _after(self) -> None:
+        """Speak, tell what looks different, ask for rows."""
+        watching = self.core.watching
+        self._talk()
+        if watching.no_longer_asked:
+            ended, watching.no_longer_asked = watching.no_longer_asked, []
+            for entry in ended:
+                for waiter in self._waiting.pop(entry, ()):
+                    waiter.count_down()
+        if watching.changed and not self._telling:
+            self._telling = True
+            asyncio.get_running_loop().call_soon(self._tell_changes)
+        if self.core.missing and not self._asking_runs:
+            self._asking_runs = True
+            self._supervisor.spawn(self._look_for_missing(), "presence missing")
+        if watching.wanted and not self._asking_rows:
+            self._asking_rows = True
+            self._supervisor.spawn(self._ask_rows(), "presence rows")
+
+    def _tell_changes(self) -> None:
+        changed = self.core.watching.changed
+        batch = list(islice(changed, TOLD_AT_ONCE))
+        for entry in batch:
+            del changed[entry]
+        self._telling = bool(changed)
+        if changed:
+            asyncio.get_running_loop().call_soon(self._tell_changes)
+        for told in self._told if batch else ():
+            told(batch)
+
+    # ---- rows of players who are offline ----
+
+    async def _ask_rows(self) -> None:
+        try:
+            await asyncio.sleep(ROWS_S)
+            while batch := self.core.watching.rows_wanted(ROWS_AT_ONCE):
+                rows = await self._rows([entry.player for entry in batch])
+                self.core.watching.rows(batch, rows, self._clock.now() + self._flush_s)
+                self._after()
+        finally:
+            self._asking_rows = False
+
+    async def _rows(self, players: list[str]) -> Mapping[str, Row] | None:
+        """The rows of these players, by player; None where the store does not answer in time."""
+        if self._presence.query is None:
+            return {}
+        found: dict[str, Row] = {}
+        try:
+            async with asyncio.timeout(self._limits.answer_s):
+                for start in range(0, len(players), ROWS_AT_ONCE):
+                    some = players[start : start + ROWS_AT_ONCE]
+                    rows = await self._queries.run(self._presence.query, {"keys": some})
+                    found.update({row["key"]: row for row in rows})
+        except (GarrisonError, TimeoutError) as error:
+            log.warning("rows of offline players cannot be read", count=len(players), why=str(error))
+            return None
+        return found
+
+    def _gone(self, row: Row | None) -> Pictures:
+        """The pictures of a player who is offline; a row of which the application can make none is none."""
+        for given in (row, None) if row is not None else (None,):
+            try:
+                pictures = self._presence.gone(given)
+                check_shown(pictures, 0)
+                return pictures
+            except Exception as error:
+                self._failed.note(key=(row or {}).get("key"), why=repr(error))
+        unknown = self._presence.unknown
+        return Pictures(unknown, unknown, unknown)
+
+
+class _Waiter:
+    """Somebody who waits until so many entries are not "asked" any more."""
+
+    __slots__ = ("_future", "_left")
+
+    def __init__(self, left: int, future: "asyncio.Future[None]") -> None:
+        self._left, self._future = left, future
+
+    def count_down(self) -> None:
+        self._left -= 1
+        if not self._left and not self._future.done():
+            self._future.set_result(None)
+
+
+def _fill(entry: WatchedPlayer, pictures: Pictures, relations: int) -> None:
+    entry.set(pictures, relations)
+    entry.state = "known"
+
+
+def engine_of(services: Services) -> PresenceEngine | None:
+    """The presence engine of a node; None where its application shows nobody."""
+    app = services.app
+    if app.presence is None or app.session_actor is None:
+        return None
+    return PresenceEngine(app.session_actor.kind, app.presence, services)

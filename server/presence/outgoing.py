@@ -1,0 +1,190 @@
+"""The stream of a node to one peer: ordered, acknowledged, level-triggered. Pure.
+
+A single word is under way at a time (stop-and-wait, as in `server/directory/stream.py`). Notes say only *about whom*
+something is to be told; how that player stands is looked up when the word is made, so that a thousand changes of a
+player cost one item, and what was taken back because its word failed can never replace something newer. A word is
+bounded in items and in bytes; between full ones there is a pause, so that a peer that gets very much to hear serves its
+clients meanwhile.
+"""
+
+from collections.abc import Callable
+from itertools import islice
+from typing import Final
+
+import msgspec
+
+from server.presence.messages import MAX_ITEMS, HiddenPlayer, Order, PlayerAnswer, PresenceWord, ShownPlayer, size_of
+
+Backoff = Callable[[int], float]
+
+
+class PresenceLimits(msgspec.Struct, frozen=True):
+    """Bounds and times of presence, in seconds."""
+
+    batch: int = MAX_ITEMS // 2
+    """Items in a word."""
+    batch_bytes: int = 256 * 1024
+    """Bytes of looks in a word, about."""
+    pause_s: float = 0.01
+    """Rest after a full word."""
+    ping_s: float = 0.4
+    """Time after which there is a word in any case: a peer that is not heard of is not believed."""
+    silent_s: float = 1.0
+    """Time after which a home that is not heard of makes an owner unsure."""
+    hold_s: float = 2.5
+    """Time for which a watching node holds on to what it knows while no owner vouches for it; then it is "unknown"."""
+    answer_s: float = 1.5
+    """Time for a first answer about somebody."""
+    linger_s: float = 1.0
+    """Time for which a player who has moved is shown at the node before, until the new one shows it."""
+
+
+LIMITS: Final = PresenceLimits()
+
+
+class Truth:
+    """How a node stands when a word to `peer` is made: implemented by the core."""
+
+    def shown(self, player: str) -> ShownPlayer | None:
+        """The player, if it is shown at this node."""
+        raise NotImplementedError
+
+    def answer(self, player: str) -> PlayerAnswer:
+        """How the player looks, as far as this node knows."""
+        raise NotImplementedError
+
+    def belongs(self, player: str, peer: object) -> bool:
+        """Whether the player's slot is `peer`'s."""
+        raise NotImplementedError
+
+    def watches(self, player: str) -> bool:
+        """Whether this node watches the player."""
+        raise NotImplementedError
+
+
+class Outgoing:
+    """See the module's head. Keys of `truth` are players of whose showing the peer is to hear, with the order of their
+    end if they have ended; of `interest` those that this node watches or does not watch any more; of `answers` those
+    that the peer watches."""
+
+    __slots__ = (
+        "_attempt", "_limits", "_not_before", "_sent_at", "acknowledged", "answers", "completed", "flight", "interest",
+        "number", "said_sure", "stint", "truth",
+    )  # fmt: skip
+
+    def __init__(self, stint: int, limits: PresenceLimits) -> None:
+        self._limits = limits
+        self.stint, self.number = stint, 0
+        self.acknowledged = False
+        """The peer has taken a word of this stint."""
+        self.truth: dict[str, Order] = {}
+        self.interest: dict[str, None] = {}
+        self.answers: dict[str, None] = {}
+        self.completed = False
+        """The peer knows of all who are shown here in its slots, in this view."""
+        self.said_sure = False
+        """The peer knows that this node is sure, and all that it had to hear before that."""
+        self.flight: PresenceWord | None = None
+        self._attempt = 0
+        self._not_before = self._sent_at = float("-inf")
+
+    def restart(self, stint: int) -> None:
+        """Begin a new stint: the peer knows nothing of what was said."""
+        self.stint, self.number, self.acknowledged = stint, 0, False
+        self.completed = self.said_sure = False
+        self.hurry()
+
+    def hurry(self) -> None:
+        """End all waiting: the view has changed, so that a refusal may not stand any more."""
+        self._attempt = 0
+        self._not_before = self._sent_at = float("-inf")
+
+    # ---- words ----
+
+    def due(self, whole: bool, sure: bool) -> float | None:
+        """The time at which there is something to send; None while a word is under way. `whole`: this node waits for
+        no run that has vanished; `sure`: it may answer."""
+        if self.flight is not None:
+            return None
+        now = self.truth or self.interest or (whole and not self.completed)
+        now = now or sure != self.said_sure or (sure and self.answers)
+        return self._not_before if now else max(self._not_before, self._sent_at + self._limits.ping_s)
+
+    def compose(self, peer: object, digest: int, me: Truth, whole: bool, sure: bool, now: float) -> PresenceWord:
+        """The next word, which is then under way."""
+        assert self.flight is None, "one word is under way at a time (stop-and-wait)"
+        self.number += 1
+        room = self._limits.batch
+        size = 0
+        shown: list[ShownPlayer] = []
+        hidden: list[HiddenPlayer] = []
+        untold: list[str] = []
+        for player in _first(self.truth, room):
+            order = self.truth.pop(player)
+            if not me.belongs(player, peer):
+                untold.append(player)
+            elif (here := me.shown(player)) is None:
+                hidden.append(HiddenPlayer(player, *order))
+            else:
+                shown.append(here)
+                size += size_of(here.looks)
+                if size > self._limits.batch_bytes:
+                    break
+        watched: list[str] = []
+        unwatched: list[str] = []
+        for player in _first(self.interest, room):
+            del self.interest[player]
+            (watched if me.belongs(player, peer) and me.watches(player) else unwatched).append(player)
+        answers: list[PlayerAnswer] = []
+        for player in _first(self.answers, room) if sure else ():
+            if size > self._limits.batch_bytes:
+                break
+            del self.answers[player]
+            answers.append(me.answer(player))
+            size += size_of(answers[-1].looks)
+        self._sent_at = now
+        self.flight = PresenceWord(
+            self.stint,
+            self.number,
+            not self.acknowledged,
+            digest,
+            shown,
+            hidden,
+            untold,
+            whole and (self.completed or not self.truth),
+            watched,
+            unwatched,
+            answers,
+            sure and (self.said_sure or not self.answers),
+        )
+        return self.flight
+
+    def delivered(self, word: PresenceWord, digest: int, sure: bool, now: float) -> None:
+        """Close the word under way, which was taken. `digest` and `sure`: as this node stands now."""
+        self.flight = None
+        self.acknowledged = True
+        self._attempt = 0
+        self.completed = word.complete and word.digest == digest
+        self.said_sure = word.sure and word.digest == digest and sure
+        if self.truth or self.interest or self.answers:
+            self._not_before = now + self._limits.pause_s
+
+    def failed(self, word: PresenceWord, now: float, backoff: Backoff) -> None:
+        """Take back the word under way, which may not have arrived."""
+        self.flight = None
+        self.take_back(word)
+        self._not_before = now + backoff(self._attempt)
+        self._attempt += 1
+
+    def take_back(self, word: PresenceWord) -> None:
+        """Note again what `word` told."""
+        told: dict[str, Order] = {item.player: (0, 0) for item in word.shown}
+        told.update({item.player: (item.epoch, item.n) for item in word.hidden})
+        told.update(dict.fromkeys(word.untold, (0, 0)))
+        self.truth = {**told, **self.truth}
+        self.interest = {**dict.fromkeys(word.watched), **dict.fromkeys(word.unwatched), **self.interest}
+        self.answers = {**{item.player: None for item in word.answers}, **self.answers}
+
+
+def _first(some: dict[str, Order] | dict[str, None], most: int) -> list[str]:
+    return list(some) if len(some) <= most else list(islice(some, most))

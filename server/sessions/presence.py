@@ -19,7 +19,7 @@ import msgspec
 import structlog
 
 from server.actors.actor import Role
-from server.actors.pictures import Relations
+from server.actors.pictures import Level, Relations
 from server.actors.presence import PresenceKind
 from server.errors import Forbidden, GarrisonError, NotFound, Overloaded, Rejected, Unavailable
 from server.ids import KEY_PATTERN, NodeAddress, actor_id
@@ -28,7 +28,7 @@ from server.runtime.metrics import Metrics
 from server.runtime.supervisor import Supervisor
 from server.sessions.end_reasons import Ending
 from server.sessions.ports import ClientCalls
-from server.sessions.presence_pictures import LEVELS, NOTHING_SEEN, Sight, Values, values_of, version_of
+from server.sessions.presence_pictures import LEVELS, NOTHING_SEEN, WORDS, Sight, Values, values_of, version_of
 from server.sessions.presence_sending import PresenceSender, SessionAudience, SessionWatches
 from server.sessions.presence_tables import (
     ASKED_FOR,
@@ -264,6 +264,10 @@ class PresenceWatches:
         else:
             if not answer.done():
                 answer.set_result(PresenceListed(message.id, items, bad))
+
+    async def level_of(self, session: Session, player: str) -> Level:
+        """How much of a player a session may see. Raises what the actor of relations raises."""
+        return WORDS[Sight(self._settings.visibility, *await self._relations(session)).level(player)]
 
     def _need_face(self) -> None:
         if self._face is None or self._engine is None:

@@ -84,7 +84,7 @@ def _matches(message: m.MatchList, rows: list[m.MatchRow], missing: list[str]) -
 
 ROUTES: Final[Mapping[type[Request], AnyRoute]] = {
     m.PresenceSet: Route(Player, Player.presence_set, _self, PLAYERS),
-    m.PresenceGet: Route(Player, Player.presence_get, _player, levelled=True),
+    m.PresenceGet: Route(Player, Player.presence_get, _player),
     m.ProfileSet: Route(Player, Player.profile_set, _self, PLAYERS),
     m.ProfileGet: Route(Player, Player.profile_get, _player),
     m.MatchCreate: Route(Match, Match.create, _match, HOSTS),

@@ -32,7 +32,6 @@ from game.player.pictures import Said
 from game.player.state import SettledMatch
 from server.actors.actor import Caller, Fact, FactDone, Stamp, existing, fact, read_only, remote
 from server.actors.devices import UNTOLD, Device, Login
-from server.actors.pictures import Level
 from server.errors import NotFound
 from server.ids import key_of, kind_of
 
@@ -247,12 +246,12 @@ class Player(PartyPart):
         return Saved(message.id, self.id, self.version + (self.state is not before))
 
     @read_only
-    def presence_get(self, caller: Caller, message: PresenceGet, level: Level = "friends") -> Presence:
+    def presence_get(self, caller: Caller, message: PresenceGet) -> Presence:
         """Presence as the caller may see it. Never raises `NotFound`: a player that was never here is offline."""
         self._forget_if_unknown()
-        if caller.role == "player" and caller.subject == self.key:
-            level = "own"
-        return self.seen_by(level, message.id, bool(self.sessions))
+        own = caller.role == "player" and caller.subject == self.key
+        muted, known = standing.is_muted(self.state, self.wall_ms()), bool(self.sessions)
+        return pictures.view(self.state, self.key, message.id, self.said, self.shown_party(), muted, own, known)
 
     @remote
     def profile_set(self, caller: Caller, message: ProfileSet) -> Saved:

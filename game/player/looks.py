@@ -10,12 +10,11 @@ from typing import Any, Final
 
 from game.match.face import MatchFace
 from game.match.hidden import HiddenWord
-from game.messages import Presence
 from game.moderation.rules import FOR_GOOD
 from game.player import pictures, rules, standing
 from game.player.face import PlayerFace
 from game.player.pictures import Device, Party, Sayings
-from server.actors.pictures import Level, Pictures
+from server.actors.pictures import Pictures
 
 EXPIRY_S: Final = 0.05
 """Time after the end of a mute at which it is looked for: clocks are read in milliseconds."""
@@ -101,11 +100,6 @@ class Looks(PlayerFace):
             self.tell(MatchFace, state.match, MatchFace.player_hidden, HiddenWord(self.key, self.stamp(), hidden))
 
     # ---- mute ----
-
-    def seen_by(self, level: Level, request_id: int, known: bool) -> Presence:
-        """The answer to `presence.get` at that level. `known`: sessions of the player are here."""
-        muted = standing.is_muted(self.state, self.wall_ms())
-        return pictures.view(level, self.state, self.key, request_id, self.said, self.shown_party(), muted, known)
 
     def _is_muted_while_here(self) -> bool:
         """Tell whether what the player says is hidden from others; the timer tells when that is over."""

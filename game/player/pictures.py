@@ -17,7 +17,7 @@ from msgspec.structs import astuple, replace
 
 from game.messages import ChosenStatus, DeviceLine, PlayerPicture, Presence, RichPresence
 from game.player.state import PlayerState
-from server.actors.pictures import MAX_PICTURE_BYTES, Level, Pictures
+from server.actors.pictures import MAX_PICTURE_BYTES, Pictures
 from server.errors import Rejected
 
 MAX_TEXT_BYTES: Final = 1_024
@@ -170,25 +170,20 @@ def for_friends(state: PlayerState, said: Sayings, party: Party | None, muted: b
 
 
 def view(
-    level: Level,
     state: PlayerState,
     player: str,
     request_id: int,
     said: Sayings,
     party: Party | None,
     muted: bool,
+    own: bool,
     known: bool = True,
 ) -> Presence:
-    """The answer to `presence.get` for somebody who may see the player at `level`. Not `known`: the state says that
+    """The answer to `presence.get`: as the player itself (`own`) or a friend sees it. Not `known`: the state says that
     somebody is here, and none of its sessions was heard of since its node died."""
-    if level == "hidden":
-        return Presence(request_id, player, "offline", "", None, 0)
-    if level == "own":
-        seen = _for_itself(state, said, party)
-    elif not known and state.status not in ("invisible", "offline"):
+    if not known and state.status not in ("invisible", "offline"):
         return Presence(request_id, player, "unknown", "", None, state.last_seen_ms)
-    else:
-        seen = for_friends(state, said, party, muted) if level == "friends" else _for_everybody(state)
+    seen = _for_itself(state, said, party) if own else for_friends(state, said, party, muted)
     return Presence(request_id, player, seen.status, seen.activity, seen.match, state.last_seen_ms, seen.rich)
 
 

@@ -30,8 +30,6 @@ class Route(msgspec.Struct, frozen=True):
     guesses: frozenset[str] = frozenset()
     """Codes of `Rejected` that say that the client has guessed, and wrong (a code, a password): addresses from which
     that comes too often are refused with `rate_limited` for a while. The actor does the same for its caller."""
-    levelled: bool = False
-    """True: the method has a third argument, the `Level` at which the caller may see the player that the actor is."""
 
 
 class QueryRoute(msgspec.Struct, frozen=True):

@@ -7,15 +7,13 @@ A picture is a value of the application as msgpack, always whole, never a patch.
 look: everybody, friends, and the player's own devices. Whoever is blocked sees none of them. Pure.
 """
 
-from typing import Final, Literal
+from typing import Final
 
 import msgspec
 
 from server.errors import Internal
 
 MAX_PICTURE_BYTES: Final = 2_048
-Level = Literal["hidden", "everybody", "friends", "own"]
-"""How much somebody may see of a player: nothing, since one of them blocks the other; or one of the three pictures."""
 MAX_RELATIONS: Final = 2**53 - 1
 """The greatest number of a list of relations."""
 

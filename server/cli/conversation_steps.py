@@ -31,6 +31,16 @@ def watches_latest(topic: str) -> Step:
     return {"program": "watch_latest", "topic": topic}
 
 
+def watches_players(*players: str) -> Step:
+    """The program watches players."""
+    return {"program": "watch_players", "players": list(players)}
+
+
+def leaves_players(*players: str) -> Step:
+    """The program ends that watch."""
+    return {"program": "unwatch_players", "players": list(players)}
+
+
 def leaves(topic: str) -> Step:
     """The program ends the subscription."""
     return {"program": "unwatch", "topic": topic}
@@ -111,6 +121,11 @@ CHOICES: Final[dict[str, Step]] = {
     "$cursor_2": {"from": "server", "example": "1.4.2"},
     "$cursor_3": {"from": "server", "example": "1.4.3"},
     "$cursor_4": {"from": "server", "example": "1.5.1"},
+    "$cursor_5": {"from": "server", "example": "1.5.2"},
+    "$noble": {"shown_player": "noble-1", "example": "noble-1"},
+    "$seen": {"from": "server", "example": 4_501_274},
+    "$seen_2": {"from": "server", "example": 93_117_008},
+    "$seen_3": {"from": "server", "example": 2_201_844_127},
     "$client": {"from": "client", "example": "example/1"},
     "$lineage": {"from": "client", "example": "5c0ffee5"},
     "$session": {"from": "server", "example": "n1-1-1"},

@@ -19,6 +19,7 @@ from server.cli.conversation_steps import (
     happens,
     hears,
     leaves,
+    leaves_players,
     opens,
     parts,
     passes,
@@ -27,6 +28,7 @@ from server.cli.conversation_steps import (
     wants,
     watches,
     watches_latest,
+    watches_players,
 )
 
 Line = list[Any]
@@ -34,9 +36,16 @@ Line = list[Any]
 # ---- frequent lines --------------------------------------------------------------------------------
 
 
-def hello(number: str, token: str = "$token", resume: str | None = None, ack: int = 0, *latest: Line) -> Step:
-    """The client's first line. `latest`: the pictures that it has."""
-    return says("hello", number, token, resume, ack, "$client", True, list(latest))
+def hello(
+    number: str,
+    token: str = "$token",
+    resume: str | None = None,
+    ack: int = 0,
+    *latest: Line,
+    presence: str | None = None,
+) -> Step:
+    """The client's first line. `latest`: the pictures that it has; `presence`: its cursor of watched players."""
+    return says("hello", number, token, resume, ack, "$client", True, list(latest), *([presence] if presence else []))
 
 
 def welcome(
@@ -48,11 +57,13 @@ def welcome(
     session: str = "$session",
     resume: str = "$resume",
     recovered: bool = False,
+    presence: bool = False,
 ) -> Step:
     """The server's answer to it."""
     name = number.removeprefix("$id.")
     limits = ["$interval", "$window", "$frame_bytes", f"$time.{name}", f"$time.token_{name}"]
-    return hears("welcome", number, session, node, subject, role, resume, recovered, *limits)
+    rest = [*limits, True] if presence else limits
+    return hears("welcome", number, session, node, subject, role, resume, recovered, *rest)
 
 
 OPENING: Final = (opens(), connects("$n1"), hello("$id.hello"), welcome("$id.hello"), tells("up", False))
@@ -389,6 +400,42 @@ CONVERSATIONS: Final[tuple[Step, ...]] = (
         hears("events", 3, "match/m1", 4, [medal(1)], fault=True),
         says("unwatch", "$id.leave_2", "match/m1"),
         hears("done", "$id.leave_2"),
+    ),
+    conversation(
+        "watched_players",
+        "Players are watched: how each is, then what changes. A resumed session goes on from the cursor that the "
+        "client has; a new one is asked again, with the version that it has, which is left out where it is still so.",
+        happens("shows", "$noble", "in the lobby"),
+        *OPENING,
+        watches_players("$noble"),
+        says("presence.watch", "$id.watch", ["$noble"], False, []),
+        hears("presence.changes", "$cursor", [["$noble", "$seen", "in the lobby"]]),
+        tells("players", [["$noble", "in the lobby"]]),
+        hears("presence.watched", "$id.watch", "$cursor", 1, []),
+        happens("shows", "$noble", "in a match"),
+        hears("presence.changes", "$cursor_2", [["$noble", "$seen_2", "in a match"]]),
+        tells("players", [["$noble", "in a match"]]),
+        breaks(),
+        happens("shows", "$noble", "back"),
+        connects("$n1", *AGAIN_MS),
+        hello("$id.again", "$token", "$resume", presence="$cursor_2"),
+        welcome("$id.again", resume="$resume_2", recovered=True, presence=True),
+        tells("up", True),
+        hears("presence.changes", "$cursor_3", [["$noble", "$seen_3", "back"]]),
+        tells("players", [["$noble", "back"]]),
+        breaks(),
+        happens("forgotten", "$player"),
+        connects("$n1", 0, 200),
+        hello("$id.anew", "$token", "$resume_2", presence="$cursor_3"),
+        welcome("$id.anew", session="$session_2", resume="$resume_3"),
+        tells("up", False),
+        says("presence.watch", "$id.watch_2", ["$noble"], False, [["$noble", "$seen_3"]]),
+        hears("presence.watched", "$id.watch_2", "$cursor_4", 1, []),
+        leaves_players("$noble"),
+        says("presence.unwatch", "$id.leave", ["$noble"], False),
+        hears("presence.changes", "$cursor_5", [["$noble", 0, None]]),
+        hears("done", "$id.leave"),
+        settings={"gateway": {"resume_window_s": 0.05, "latest_tick_ms": 20}},
     ),
     conversation(
         "latest",

@@ -94,6 +94,7 @@ class Gateway:
             system, app, ticks, drivers.supervisor, drivers.rng, self.settings.max_subscriptions,
             max(1, per_link // 4), limits.streams,
         )  # fmt: skip
+        requests = Requests(app, system, drivers.store_queries, drivers.supervisor, drivers.metrics, ticks)
         self.latest = LatestTopics(
             system, app, ticks, self.settings.max_subscriptions, max(1, per_link // 4), limits.streams.renew_s
         )
@@ -102,9 +103,6 @@ class Gateway:
             self.settings.max_frame_bytes - FRAME_HEAD_BYTES,
         )  # fmt: skip
         watched = Subscriptions(self.streams, self.latest, self.watches)
-        requests = Requests(
-            app, system, drivers.store_queries, drivers.supervisor, drivers.metrics, ticks, self.watches
-        )
         requests.add(PresenceWatch, self.watches.watch)
         requests.add(PresenceUnwatch, self.watches.unwatch)
         requests.add(PresenceList, self.watches.list_once)

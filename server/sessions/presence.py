@@ -19,7 +19,7 @@ import msgspec
 import structlog
 
 from server.actors.actor import Role
-from server.actors.pictures import Level, Relations
+from server.actors.pictures import Relations
 from server.actors.presence import PresenceKind
 from server.errors import Forbidden, GarrisonError, NotFound, Overloaded, Rejected, Unavailable
 from server.ids import KEY_PATTERN, NodeAddress, actor_id
@@ -28,7 +28,7 @@ from server.runtime.metrics import Metrics
 from server.runtime.supervisor import Supervisor
 from server.sessions.end_reasons import Ending
 from server.sessions.ports import ClientCalls
-from server.sessions.presence_pictures import LEVELS, NOTHING_SEEN, WORDS, Sight, Values, values_of, version_of
+from server.sessions.presence_pictures import LEVELS, NOTHING_SEEN, Sight, Values, values_of, version_of
 from server.sessions.presence_sending import PresenceSender, SessionAudience, SessionWatches
 from server.sessions.presence_tables import (
     ASKED_FOR,
@@ -144,6 +144,7 @@ class PresenceWatches:
             return
         table.asks -= 1
         seen = {each.player: each.version for each in message.seen}
+        table.friends_due |= message.friends and table.session.people is table
         self._show(table, wanted, sight, seen)
 
         def answered(error: GarrisonError | None) -> None:
@@ -265,10 +266,6 @@ class PresenceWatches:
             if not answer.done():
                 answer.set_result(PresenceListed(message.id, items, bad))
 
-    async def level_of(self, session: Session, player: str) -> Level:
-        """How much of a player a session may see. Raises what the actor of relations raises."""
-        return WORDS[Sight(self._settings.visibility, *await self._relations(session)).level(player)]
-
     def _need_face(self) -> None:
         if self._face is None or self._engine is None:
             raise NotFound("this application shows nobody's presence")
@@ -371,6 +368,7 @@ class PresenceWatches:
         """Let the client know that it watches these players no more."""
         if players:
             table.gone = [*(table.gone or ()), *players]
+            table.since = self._sender.next_revision()
 
     def _drop_if_unused(self, table: SessionWatches) -> None:
         if not (table.count or table.friends or table.asks or table.behind):
@@ -499,9 +497,11 @@ class PresenceWatches:
             if audience is None or not marks[slot] & ASKED_FOR:
                 continue
             player = audience.player
-            if marks[slot] & BY_FRIENDS and player not in sight.friends and self._unask(table, slot, BY_FRIENDS):
-                gone.append(player)
-                continue
+            if marks[slot] & BY_FRIENDS and player not in sight.friends:
+                table.friends_due = True
+                if self._unask(table, slot, BY_FRIENDS):
+                    gone.append(player)
+                    continue
             if marks[slot] & WAITING or audience.values is None:
                 continue
             before, level = marks[slot] & LEVELS, sight.level(player)
@@ -525,6 +525,7 @@ class PresenceWatches:
             log.warning("new friends are not watched", session=str(table.session), error=str(error))
             return
         table.asks += 1
+        table.friends_due = True
         self._supervisor.spawn(self._show_friends(table, new), "watch friends")
 
     async def _show_friends(self, table: SessionWatches, new: list[str]) -> None:

@@ -14,7 +14,7 @@ from typing import Final, Literal
 import msgspec
 
 from server.actors.actor import Role
-from server.actors.pictures import Level, Pictures, Relations
+from server.actors.pictures import Pictures, Relations
 from server.wire.codec import Format
 from server.wire.messages import MAX_SEQ, PresenceChanges
 
@@ -27,7 +27,6 @@ EVERYBODY: Final = 2
 FRIENDS: Final = 3
 OWN: Final = 4
 LEVELS: Final = 0b111
-WORDS: Final[dict[int, Level]] = {HIDDEN: "hidden", EVERYBODY: "everybody", FRIENDS: "friends", OWN: "own"}
 JSON: Final = 0b1000
 """Added to a level: as JSON. A *look* is a level in one of the formats."""
 LOOKS: Final = 0b1111

@@ -18,6 +18,7 @@ from server.runtime.metrics import Metrics
 from server.sessions.presence_pictures import LEVELS, LOOKS, Values, chunks, frame, gone_item
 from server.sessions.presence_tables import LATE, WAITING, Audience, WatchTable
 from server.sessions.session import Session
+from server.wire.messages import PresenceFriends
 
 FRAME_HEAD_BYTES: Final = 256
 """Bytes of a frame beside its items, and some to spare."""
@@ -136,6 +137,9 @@ class PresenceSender:
         session = table.session
         if table.held or not session.takes_latest:
             return
+        if table.friends_due:
+            table.friends_due = False
+            session.send(session.codec.encode(PresenceFriends(table.friends_now())))
         late, gone = table.late, table.gone
         if late is not None and len(late) == 1 and gone is None:
             self._flush_one(table, late[0])

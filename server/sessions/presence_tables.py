@@ -86,8 +86,8 @@ class WatchTable(Generic[S]):
     moved. `count`: players that its client asked for."""
 
     __slots__ = (
-        "answers", "asks", "audiences", "count", "friends", "gone", "held", "json", "late", "marks", "number", "own",
-        "places", "session", "since", "unused",
+        "answers", "asks", "audiences", "count", "friends", "friends_due", "gone", "held", "json", "late", "marks",
+        "number", "own", "places", "session", "since", "unused",
     )  # fmt: skip
 
     def __init__(self, session: S, json: bool) -> None:
@@ -101,6 +101,8 @@ class WatchTable(Generic[S]):
         """The session's own player, whose entry says when its relations have changed."""
         self.friends = False
         """Watches whoever is a friend."""
+        self.friends_due = False
+        """Its client has not been told who its friends are now."""
         self.number = -1
         """Number of the list of relations that its levels are from."""
         self.held = False
@@ -118,18 +120,19 @@ class WatchTable(Generic[S]):
     @property
     def behind(self) -> bool:
         """There is something that its client has not been sent."""
-        return self.late is not None or self.gone is not None or self.answers is not None
+        return self.late is not None or self.gone is not None or self.answers is not None or self.friends_due
 
     def index(self) -> dict[str, int]:
         """The slots by player."""
         return {each.player: slot for slot, each in enumerate(self.audiences) if each is not None}
 
-    def slot_of(self, audience: Audience[S]) -> int:
-        """The slot of a player; -1 if it is not here."""
-        try:
-            return self.audiences.index(audience)
-        except ValueError:
-            return -1
+    def friends_now(self) -> list[str]:
+        """The players that are watched as friends."""
+        return [
+            each.player
+            for each, mark in zip(self.audiences, self.marks, strict=True)
+            if each is not None and mark & BY_FRIENDS
+        ]
 
     def make_late(self, slot: int) -> bool:
         """Note that the pair at `slot` is to be sent. False: it was already."""

@@ -4,13 +4,12 @@ import asyncio
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import structlog
 
 from server.actors.actor import Role
 from server.actors.app import App, QueryRoute, Route, StoreRoute
-from server.actors.pictures import Level
 from server.errors import BadInput, Forbidden, Internal, RateLimited, Rejected, UnknownType
 from server.ids import actor_id
 from server.runtime.metrics import Metrics
@@ -29,17 +28,8 @@ Handle = Callable[[Session, Any], Any]
 """`handle(session, message)`: the `Reply`, or a future of it. Raises typed errors."""
 
 
-class Levels(Protocol):
-    """The knowledge of who may see how much of whom; `PresenceWatches` has it."""
-
-    async def level_of(self, session: Session, player: str) -> Level:
-        """See `PresenceWatches.level_of`."""
-        ...
-
-
 class Requests:
-    """The application's routes, and what the engine adds to them. `levels` says how much of a player a session may
-    see, for routes that need it."""
+    """The application's routes, and what the engine adds to them."""
 
     def __init__(
         self,
@@ -49,10 +39,8 @@ class Requests:
         supervisor: Supervisor,
         metrics: Metrics,
         ticks: TickClock,
-        levels: Levels,
         guesses: GuessLimits | None = None,
     ) -> None:
-        self._levels = levels
         self._actors, self._store_queries, self._ticks = actors, store_queries, ticks
         self._merged: dict[str, tuple[list[Any], list[Any]]] = {}
         """The newest rows of each query, and the merged ones for all who share them."""
@@ -86,8 +74,6 @@ class Requests:
         kind, name, key, roles = route.actor.kind, route.method.__name__, route.key, route.roles
         ask_now = self._actors.ask_now
         guesses = route.guesses
-        if route.levelled:
-            return self._levelled(route)
 
         def handle(session: Session, message: Any) -> Any:
             caller = session.caller
@@ -117,32 +103,6 @@ class Requests:
         if isinstance(answer, asyncio.Future):
             answer.add_done_callback(lambda future: answered(None if future.cancelled() else future.exception()))
         return answer
-
-    def _levelled(self, route: Route) -> Handle:
-        def handle(session: Session, message: Any) -> Any:
-            _allow(session.caller.role, route.roles, message)
-            answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-            self._supervisor.spawn(self._ask_levelled(route, session, message, answer), route.method.__name__)
-            return answer
-
-        return handle
-
-    async def _ask_levelled(
-        self, route: Route, session: Session, message: Any, answer: "asyncio.Future[Reply]"
-    ) -> None:
-        try:
-            caller = session.caller
-            player = route.key(caller, message)
-            arguments = (caller, message, await self._levels.level_of(session, player))
-            reply = self._actors.ask_now(actor_id(route.actor.kind, player), route.method.__name__, arguments)
-            if isinstance(reply, asyncio.Future):
-                reply = await reply
-        except Exception as error:
-            if not answer.done():
-                answer.set_exception(error)
-        else:
-            if not answer.done():
-                answer.set_result(reply)
 
     def _read_route(self, route: QueryRoute | StoreRoute) -> Handle:
         def handle(session: Session, message: Any) -> Any:

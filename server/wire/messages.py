@@ -208,6 +208,13 @@ class PresenceWatch(Request, tag="presence.watch", frozen=True):
     """Versions that the client has. What is of the same version is left out of what comes before the answer."""
 
 
+class PresenceFriends(msgspec.Struct, tag="presence.friends", array_like=True, frozen=True, gc=False):
+    """All players that are watched as friends now. Comes before the answer of a `presence.watch` with `friends`, and
+    whenever the list has changed. No push, like `presence.changes`, in which it is told how they are."""
+
+    players: list[str]
+
+
 class PresenceWatched(Reply, tag="presence.watched", frozen=True):
     """The presence of all that were asked for has been sent. `watched`: players that the session watches now.
     `bad`: names that no player can have, which are not watched."""
@@ -344,4 +351,5 @@ ENGINE_ANSWERS: tuple[type[msgspec.Struct], ...] = (
     PresenceWatched,
     PresenceListed,
     PresenceChanges,
+    PresenceFriends,
 )

@@ -64,7 +64,6 @@ def words_of(node: str, url: str, seeds: str = "") -> list[str]:
         "security.cluster_key": CLUSTER_KEY,
         "gossip.seeds": seeds,
         "log.level": "warning",
-        "presence.visibility": "everybody",  # as it was then: whoever asked saw what friends see
     }
     given = [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
     return command("node", "--name", node, "--store", url, *given)

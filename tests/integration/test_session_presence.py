@@ -225,7 +225,7 @@ async def test_my_friends_are_watched_as_the_list_changes() -> None:
         world.relate("v", 1, ["a", "b"])
         viewer = await watcher(world, "node-1", "v")
         assert (await viewer.watch("b", friends=True))[3] == 2
-        assert viewer.picture == {"a": "f", "b": "f"}
+        assert viewer.picture == {"a": "f", "b": "f"} and sorted(viewer.friends) == ["a", "b"]
         world.relate("v", 2, ["c"])
         world.show("v", looks("me"), relations=2)
         await viewer.shows({"b": "e", "c": "f"})
@@ -234,6 +234,7 @@ async def test_my_friends_are_watched_as_the_list_changes() -> None:
         world.show("c", looks("e", "f2"))
         await viewer.shows({"b": "e", "c": "f2"})
         await viewer.unwatch(friends=True)
+        assert viewer.friends == ["c"] and viewer.picture == {"b": "e"}
         world.relate("v", 3, ["c", "a"])
         world.show("v", looks("me"), relations=3)
         world.show("c", looks("e", "f3"))

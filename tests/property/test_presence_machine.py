@@ -94,6 +94,7 @@ class Person:
         self.versions: dict[str, int] = {}
         self.by_name: set[str] = set()
         self.friends = False
+        self.friend_list: list[str] = []
         self.cursor: str | None = None
         self.session: Session
         self.wire: Wire
@@ -103,6 +104,8 @@ class Person:
     def read(self) -> None:
         frames, self.wire.frames = self.wire.frames, []
         for message in frames:
+            if message[0] == "presence.friends":
+                self.friend_list = message[1]
             if message[0] != "presence.changes":
                 continue
             _, cursor, items = message
@@ -402,6 +405,8 @@ class PresenceMachine(RuleBasedStateMachine):
             value = {"e": pictures.everybody, "f": pictures.friends, "o": pictures.own, "gone": packed("gone")}[level]
             truth[player] = msgspec.msgpack.decode(value)
         assert person.picture == truth, person.subject
+        if person.friends:
+            assert sorted(person.friend_list) == sorted(relations.friends), person.subject
         table = person.session.people
         assert (table.count if table is not None else 0) == len(wanted), person.subject
 

@@ -19,6 +19,7 @@ import garrison
 from garrison import messages as sdk
 from garrison._core import Core
 from garrison._decisions import Answer, Deliver, Down, Drop, NeedToken, Open, Part, Stir, Stop, Up
+from garrison._people import Following
 from garrison._pictures import Picture
 from garrison._streams import Stream
 from garrison._subscriptions import Subscription
@@ -27,6 +28,7 @@ from server.sessions.memory import ClientEnd
 from server.wire.codec import Format
 from tests.support.gateways import World, token
 from tests.support.sdk import until
+from tests.support.watchers import looks
 
 Step = dict[str, Any]
 DESCRIBED: dict[str, Any] = json.loads((Path(__file__).parents[2] / "docs" / "protocol.json").read_text("utf-8"))
@@ -125,6 +127,7 @@ class CorePlayer:
         self._tokens: list[str] = self.values.fill(client["tokens"])
         self._requests: dict[int, str] = {}
         self._watched: dict[str, Subscription] = {}
+        self._following: dict[str, Following] = {}
         self._welcomed = False
 
     def play(self) -> None:
@@ -165,6 +168,11 @@ class CorePlayer:
             case {"program": "watch_latest"}:
                 topic = self.values.fill(step["topic"])
                 self._watched[topic] = core.watch_latest(topic, now)
+            case {"program": "watch_players"}:
+                players = self.values.fill(step["players"])
+                self._following[str(players)] = core.people.follow(players, False, now)
+            case {"program": "unwatch_players"}:
+                core.people.leave(self._following.pop(str(self.values.fill(step["players"]))), now)
             case {"program": "unwatch"}:
                 core.leave(self._watched.pop(self.values.fill(step["topic"])))
             case {"program": "close"}:
@@ -262,6 +270,9 @@ class CorePlayer:
                 self.told.append(["event", subscription.topic, item[0], item[1].to_wire()])
         elif isinstance(subscription, Picture) and subscription.phase != "closed":
             self.told.append(["picture", subscription.topic, subscription.values])
+        elif isinstance(subscription, Following) and subscription.news:
+            self.told.append(["players", [[player, value] for player, value in subscription.news.items()]])
+            subscription.news.clear()
         if subscription.error is not None:
             self.told.append(["error", subscription.topic, subscription.error.code])
 
@@ -383,6 +394,11 @@ class NodePlayer:
         board = self.values.fill(topic).removeprefix("board/")
         await other.ask([["hello", "$n", token("switch", "service")]])
         await other.ask([["light", "$n", board, {key: value}]])
+
+    async def _shows(self, player: str, value: str) -> None:
+        """A player looks so from now on."""
+        for node in self._world.nodes.values():
+            node.gateway.presence.show(self.values.fill(player), looks(value))  # type: ignore[union-attr,call-arg,arg-type]
 
     async def _ends(self, player: str, code: int) -> None:
         """The application ends the sessions of `player`."""

@@ -116,6 +116,7 @@ class Watcher:
         self.cursor = ""
         self.frames: list[list[Any]] = []
         self.ever: dict[str, set[str]] = {}
+        self.friends: list[str] = []
 
     async def watch(self, *players: str, friends: bool = False, seen: bool = False) -> list[Any]:
         """The answer; what came before it is taken in."""
@@ -136,6 +137,8 @@ class Watcher:
         for frame in rest:
             if frame[0] == "presence.changes":
                 self.take(frame)
+            elif frame[0] == "presence.friends":
+                self.friends = frame[1]
             else:
                 self.client.seen.append(frame)
 

@@ -12,6 +12,7 @@ from server.wire.codec import Format
 from tests.support.conversations import CONVERSATIONS, CorePlayer, NodePlayer, Values, WrongLine, whole
 from tests.support.gateways import SessionApp, gateways
 from tests.support.tiny import TinyApp
+from tests.support.watchers import watched
 
 pytestmark = pytest.mark.virtual_time
 Step = dict[str, Any]
@@ -25,6 +26,10 @@ def named(name: str) -> Step:
 async def play_live(conversation: Step, format: Format = "msgpack") -> None:
     latest = any("latest_topic" in spec for spec in conversation["values"].values())
     app = SessionApp if latest else App  # the game has no latest topics
+    if any("shown_player" in spec for spec in conversation["values"].values()):
+        async with watched(conversation["nodes"], **conversation["settings"]) as shown:
+            await NodePlayer(conversation, shown.world, format).play()
+        return
     async with gateways(conversation["nodes"], app=app, **conversation["settings"]) as world:
         await NodePlayer(conversation, world, format).play()
 

@@ -8,12 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from game.messages import DeviceLine, PlayerPicture, Presence, PresenceField, PresenceSet, RichPresence
+from game.messages import DeviceLine, PlayerPicture, PresenceField, PresenceSet, RichPresence
 from game.places import Membership
 from game.player import pictures, rules
 from game.player.pictures import MAX_PICTURE_BYTES, Party, Said
 from game.player.state import PlayerState
-from server.actors.pictures import Level
 from server.errors import Rejected
 from server.texts import is_line
 
@@ -196,9 +195,8 @@ def test_an_invisible_player_is_an_offline_one_to_the_last_byte(
         == pictures.gone({"status": "offline", "last_seen_ms": last_seen_ms}).friends
     )
     assert picture(shown.own).status == "invisible"
-    for level in LEVELS:
-        asked = pictures.view(level, hidden, "p", 1, said, party, muted)
-        assert asked == pictures.view(level, offline, "p", 1, (), None, False)
+    asked = pictures.view(hidden, "p", 1, said, party, muted, own=False)
+    assert asked == pictures.view(offline, "p", 1, (), None, False, own=False)
 
 
 @given(sayings, devices_of, parties, matches, st.sampled_from(["online", "busy", "invisible"]))
@@ -238,25 +236,8 @@ def test_an_invisible_player_leaves_no_trace() -> None:
 
 
 def test_a_player_who_is_there_by_its_row_only_is_unknown() -> None:
-    for level in ("everybody", "friends"):
-        seen = [pictures.view(level, state_of(status), "p", 1, (), None, False, known=False) for status in STATUSES]
-        assert [each.status for each in seen] == ["unknown", "unknown", "unknown", "offline", "offline"]
+    seen = [pictures.view(state_of(status), "p", 1, (), None, False, False, known=False) for status in STATUSES]
+    assert [each.status for each in seen] == ["unknown", "unknown", "unknown", "offline", "offline"]
 
 
-def test_answers_have_what_their_level_may_see() -> None:
-    state, said = state_of("busy", match="m1"), (Said("a", "busy", "24-19", RICH),)
-    whole = Presence(1, "p", "busy", "24-19", "m1", 200, RICH)
-    views = {level: pictures.view(level, state, "p", 1, said, None, False) for level in (*LEVELS, "own")}
-    assert views == {
-        "hidden": Presence(1, "p", "offline", "", None, 0),
-        "everybody": Presence(1, "p", "busy", "", None, 200),
-        "friends": whole,
-        "own": whole,
-    }
-    assert pictures.view("friends", state, "p", 1, said, None, True).rich is None, "muted"
-    never = pictures.view("hidden", PlayerState(), "p", 1, (), None, False)
-    assert never == views["hidden"], "who is blocked and who was never here look the same"
-
-
-LEVELS: tuple[Level, ...] = ("hidden", "everybody", "friends")
 STATUSES = ("online", "away", "busy", "invisible", "offline")

@@ -4,12 +4,9 @@ import asyncio
 
 import msgspec
 import pytest
-from msgspec.structs import replace
 
 from server.actors.actor import Attached
-from server.actors.app import App, Route
-from server.actors.pictures import Level
-from server.errors import BadInput, BadToken, Forbidden, GarrisonError, NotFound, Rejected, TokenExpired, Unavailable
+from server.errors import BadInput, BadToken, Forbidden, GarrisonError, NotFound, Rejected, TokenExpired
 from server.sessions.arrivals import SessionArrivals
 from server.sessions.broadcast import Broadcast
 from server.sessions.dismissals import Dismissals
@@ -41,7 +38,7 @@ from server.settings import PresenceSettings
 from server.storage.queries import NoStoreQueries
 from server.transport.ports import Service
 from server.wire.messages import Ack, CloseCode, Done, Heartbeat, Hello, TokenRenew, Unwatch, Watch
-from tests.support.gateways import Echo, Note, Pilot, Post, Said, SessionApp
+from tests.support.gateways import Echo, Note, Post, Said, SessionApp
 from tests.support.session_parts import ME, PEER, FakeActivation, FakeConnection, Parts
 
 KEY = b"k" * 32
@@ -176,7 +173,7 @@ def test_rows_for_operators() -> None:
 
 def test_a_request_goes_to_its_route_with_the_role_checked() -> None:
     parts = Parts()
-    requests = requests_of(parts)
+    requests = Requests(SessionApp, parts.actors, NoStoreQueries(), parts.supervisor, parts.metrics, parts.ticks)
     requests.add(Unwatch, lambda session, request: Done(request.id))
     parts.actors.answers["echo"] = Said(1, "hei")
     session = parts.session()
@@ -186,31 +183,6 @@ def test_a_request_goes_to_its_route_with_the_role_checked() -> None:
         requests.handle(session, Post(3, "f", []))
     with pytest.raises(BadInput):
         requests.handle(session, Hello(4, ""))
-
-
-class Strangers:
-    """Everybody is a stranger, unless that is not known."""
-
-    async def level_of(self, session: Session, player: str) -> Level:
-        if player == "unsaid":
-            raise Unavailable("the relations of this player are not there now")
-        return "everybody"
-
-
-def requests_of(parts: Parts, app: App = SessionApp) -> Requests:
-    drivers = (NoStoreQueries(), parts.supervisor, parts.metrics, parts.ticks)
-    return Requests(app, parts.actors, *drivers, Strangers())
-
-
-async def test_a_route_may_ask_for_the_level_at_which_the_caller_sees_the_player() -> None:
-    parts = Parts()
-    routes = {**SessionApp.routes, Echo: Route(Pilot, Pilot.echo, lambda _, message: message.text, levelled=True)}
-    requests, session = requests_of(parts, replace(SessionApp, routes=routes)), parts.session()
-    parts.actors.answers["echo"] = Said(1, "hei")
-    assert await requests.handle(session, Echo(1, "ann")) == Said(1, "hei")
-    assert parts.actors.calls[-1][2] == (session.caller, Echo(1, "ann"), "everybody")
-    with pytest.raises(Unavailable):
-        await requests.handle(session, Echo(2, "unsaid"))
 
 
 # ---- streams and pushes ----

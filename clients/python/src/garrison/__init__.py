@@ -14,7 +14,7 @@ from garrison.client import Client, connect
 from garrison.errors import GarrisonError
 from garrison.host import Host, Report
 from garrison.options import Options
-from garrison.watch import LatestWatch, Watch
+from garrison.watch import LatestWatch, PlayersWatch, Watch
 
 __all__ = [
     "Client",
@@ -25,6 +25,7 @@ __all__ = [
     "LatestWatch",
     "Message",
     "Options",
+    "PlayersWatch",
     "Push",
     "Reply",
     "Report",

@@ -20,7 +20,7 @@ be played against the core with nothing else around it (sans-I/O, as h11 and the
 The core holds hello and welcome, the resume token and the acknowledgements, commands repeated by number,
 `going` and `redirect` with their bounds, backoff, heartbeats, streams and their gaps. Its parts have a file each:
 `_dial` (where to and when), `_session` (counts), `_requests`, `_standing`, `_subscriptions`, `_streams`, `_pictures`,
-`_timers`.
+`_people`, `_timers`.
 """
 
 from collections.abc import Sequence
@@ -31,6 +31,7 @@ from garrison._base import Command, Event, Message, Push, Reply, Request
 from garrison._decisions import Answer, Decision, Deliver, Down, Drop, NeedToken, Open, Part, RenewToken, Stir, Stop, Up
 from garrison._dial import Dial, close_error, shows_token
 from garrison._frames import pack, read, unpack
+from garrison._people import Ask, People
 from garrison._phases import CLIENT, ClientPhase, move
 from garrison._pictures import Picture, Pictures
 from garrison._requests import Call, Requests
@@ -52,6 +53,8 @@ from garrison.messages import (
     Going,
     Heartbeat,
     Latest,
+    PresenceChanges,
+    PresenceFriends,
     Redirect,
     Renewed,
     TokenRenew,
@@ -126,6 +129,7 @@ class Core:
         self._subscriptions = Subscriptions(self._requests, self._timers, chance, self._send, self._take_id, self._stir)
         self._streams = Streams(options.watch_buffer, self._subscriptions)
         self._pictures = Pictures(self._subscriptions)
+        self.people = People(self._requests, self._timers, chance, self._stir)
 
     # ---- out --------------------------------------------------------------------------------------
 
@@ -200,6 +204,7 @@ class Core:
         self._enter("over")
         self._frames.clear()
         self._subscriptions.fail_all(error)
+        self.people.fail_all(error)
         self._requests.fail_all(error, now)
         self._decisions.append(Stop(error))
 
@@ -245,7 +250,7 @@ class Core:
         return self._streams.read(stream, now)
 
     def leave(self, subscription: Subscription) -> None:
-        """End a subscription."""
+        """End a subscription to a topic."""
         self._subscriptions.leave(subscription)
 
     # ---- the way to a session -------------------------------------------------------------------
@@ -255,7 +260,9 @@ class Core:
         if self.phase != "token":
             return
         try:
-            self._hello = pack(self._session.hello(token, self._name, self._pictures.seen(), self._take_id()))
+            self._hello = pack(
+                self._session.hello(token, self._name, self._pictures.seen(), self.people.cursor, self._take_id())
+            )
         except GarrisonError as error:
             self._fail(error, now)
             return
@@ -359,6 +366,7 @@ class Core:
         if not welcome.recovered:
             self._standing.say_again(self._state, now)
         self._subscriptions.on_welcome(welcome.recovered, now)
+        self.people.on_welcome(welcome.recovered and welcome.presence, now)
         self._requests.pump()
 
     def renew(self, connection: int, token: str, now: float) -> None:
@@ -416,6 +424,10 @@ class Core:
                 self._on_push(message, now)
         elif isinstance(message, Latest):
             self._pictures.on_latest(message)
+        elif isinstance(message, PresenceChanges):
+            self.people.on_changes(message, now)
+        elif isinstance(message, PresenceFriends):
+            self.people.on_friends(message)
         elif isinstance(message, Beats):
             self._session.beats(message.count)
 
@@ -510,7 +522,7 @@ class Core:
                 case "retry":
                     self._requests.again(key)
                 case "ask":
-                    self._subscriptions.ask_again(key, now)
+                    (self.people if isinstance(key, Ask) else self._subscriptions).ask_again(key, now)
                 case _ if key == self.connection:
                     self._on_connection_timer(kind, now)
 

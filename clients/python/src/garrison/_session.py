@@ -25,11 +25,13 @@ class Session:
         self._ack_bytes = options.ack_bytes
         self._stats = stats
 
-    def hello(self, token: str, name: str, seen: list[Seen], number: int) -> Hello:
+    def hello(self, token: str, name: str, seen: list[Seen], presence: str | None, number: int) -> Hello:
         """The first message of a connection, which resumes the session if there is one to resume. `seen`: the
-        pictures to go on from."""
+        pictures to go on from; `presence`: the cursor of watched players."""
         resume = self._resume or None
-        return Hello(token, resume, self.last_push, name, True, seen if resume else [], device=self._device, id=number)
+        if not resume:
+            seen, presence = [], None
+        return Hello(token, resume, self.last_push, name, True, seen, presence, self._device, id=number)
 
     def welcomed(self, welcome: Welcome) -> None:
         """Go on with the session, or begin to count a new one."""

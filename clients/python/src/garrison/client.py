@@ -14,10 +14,10 @@ import random
 import secrets
 import ssl
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from inspect import isawaitable
 from types import TracebackType
-from typing import Any, Self, TypeVar, cast
+from typing import Any, Final, Self, TypeVar, cast
 
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
@@ -26,16 +26,19 @@ from garrison._base import Command, Event, Push, Request
 from garrison._core import Core
 from garrison._decisions import Answer, Decision, Deliver, Down, Drop, NeedToken, Open, Part, RenewToken, Stir, Stop, Up
 from garrison._game import GameCalls
+from garrison._people import Following
 from garrison._socket import FAILURES, check_url, close_code, close_reason, open_socket
 from garrison._stats import Stats
 from garrison._streams import Stream
 from garrison._subscriptions import Subscription
 from garrison.errors import GarrisonError, Internal, SessionClosed, Unavailable
-from garrison.messages import Welcome
+from garrison.messages import PresenceList, Welcome
 from garrison.options import Options
-from garrison.watch import LatestWatch, Watch
+from garrison.watch import LatestWatch, PlayersWatch, Watch
 
 R = TypeVar("R")
+MOST_LISTED: Final = 200
+"""Players whose presence is asked for in one request."""
 Token = str | Callable[[], str | Awaitable[str]]
 
 
@@ -86,7 +89,7 @@ class Client(GameCalls):
         self._changed = asyncio.Event()
         """Set when a session comes up and when the client is over."""
         self._answers: dict[int, asyncio.Future[Any]] = {}
-        self._watches: dict[Subscription, Watch | LatestWatch] = {}
+        self._watches: dict[Subscription, Watch | LatestWatch | PlayersWatch] = {}
         self._pushes: deque[Push] = deque(maxlen=options.push_buffer)
         self._pushes_ready = asyncio.Event()
 
@@ -224,8 +227,39 @@ class Client(GameCalls):
         self._act()
         return watch
 
+    def watch_players(self, players: Iterable[str]) -> PlayersWatch:
+        """Watch how these players are: an async iterator of `(player, presence)`, first of each, then of whoever looks
+        different, over all reconnects. Raises `BadInput` for what cannot be sent, and the error that ended the
+        client; the iterator raises what the server refuses the watch with."""
+        return self._follow(players, False)
+
+    def watch_friends(self) -> PlayersWatch:
+        """Watch the own friends, whoever they are from time to time; of one who is none any more the presence is
+        None. Raises as `watch_players` does."""
+        return self._follow((), True)
+
+    def _follow(self, players: Iterable[str], friends: bool) -> PlayersWatch:
+        if self._core.over is not None:
+            raise self._core.over
+        following = self._core.people.follow(players, friends, self._now())
+        watch = self._watches[following] = PlayersWatch(following, self._leave, self._core)
+        self._act()
+        return watch
+
+    async def presence_list(self, players: Iterable[str]) -> dict[str, Any]:
+        """How these players are now, without watching them; names that no player can have are left out. Raises the
+        typed errors of `request`."""
+        names, found = list(dict.fromkeys(players)), {}
+        for at in range(0, len(names), MOST_LISTED):
+            listed = await self.request(PresenceList(names[at : at + MOST_LISTED]), retry=True)
+            found.update({item.player: item.value for item in listed.items})
+        return found
+
     def _leave(self, subscription: Subscription) -> None:
-        self._core.leave(subscription)
+        if isinstance(subscription, Following):
+            self._core.people.leave(subscription, self._now())
+        else:
+            self._core.leave(subscription)
         self._act()
         self._watches.pop(subscription, None)
 

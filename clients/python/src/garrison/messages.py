@@ -1236,6 +1236,25 @@ class PresenceChanges(Notice):
 
 
 @dataclass(frozen=True, slots=True)
+class PresenceFriends(Notice):
+    """All players that are watched as friends now. Comes before the answer of a `presence.watch` with
+    `friends`, and whenever the list has changed. No push, like `presence.changes`, in which it is
+    told how they are.
+    """
+
+    TYPE: ClassVar[str] = "presence.friends"
+    players: list[str]
+
+    def to_wire(self) -> list[Any]:
+        return ["presence.friends", self.players]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "PresenceFriends":
+        check_length(wire, 2, "presence.friends")
+        return cls(players=wire[1])
+
+
+@dataclass(frozen=True, slots=True)
 class Presence(Reply):
     """A player as the asking one may see it (an invisible player is `offline` to others).
     `last_seen_ms` is wall time, 0 if never.
@@ -3157,6 +3176,7 @@ ANSWERS: dict[str, Callable[[Sequence[Any]], Message]] = {
     "presence.watched": PresenceWatched.from_wire,
     "presence.listed": PresenceListed.from_wire,
     "presence.changes": PresenceChanges.from_wire,
+    "presence.friends": PresenceFriends.from_wire,
     "presence": Presence.from_wire,
     "profile": Profile.from_wire,
     "saved": Saved.from_wire,

@@ -1,4 +1,5 @@
-"""Subscriptions as the program sees them: async iterators over a stream's events or a latest topic's pictures."""
+"""Subscriptions as the program sees them: async iterators over a stream's events, a latest topic's pictures, or the
+players whose presence changes."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -6,9 +7,12 @@ from types import MappingProxyType, TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 from garrison._base import Event
+from garrison._core import Core
+from garrison._people import Following
 from garrison._pictures import Picture
 from garrison._streams import Stream
 from garrison._subscriptions import Subscription
+from garrison.errors import SessionClosed
 
 S = TypeVar("S", bound=Subscription)
 
@@ -128,3 +132,49 @@ class LatestWatch(Watching[Picture]):
     def values(self) -> Mapping[str, Any]:
         """The newest value of each key, as known now; empty before the first picture."""
         return MappingProxyType(self._subscription.values)
+
+
+class PlayersWatch(Watching[Following]):
+    """An async iterator of `(player, presence)`: the newest presence of each player that has changed since it was read,
+    None of a friend who is none any more. Made by `Client.watch_players` and `Client.watch_friends`. A reader that is
+    slow gets fewer and newer. A presence is what the application shows, which may say that nobody knows right now.
+    Raises the typed error that ended the watch, after the news that came before it."""
+
+    def __init__(self, following: Following, leave: Callable[[Subscription], None], core: Core) -> None:
+        super().__init__(following, leave)
+        self._core = core
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> tuple[str, Any]:
+        while not self._subscription.news:
+            await self._news()
+        player = next(iter(self._subscription.news))
+        return player, self._subscription.news.pop(player)
+
+    async def ready(self) -> None:
+        """Wait until all of them are known. Raises the typed error that ended the watch, `SessionClosed` where the
+        program has left it."""
+        while self._subscription.phase == "asking":
+            self._wake.clear()
+            await self._wake.wait()
+        if self.closed:
+            raise SessionClosed("the watch was left")
+        if self._subscription.error is not None:
+            raise self._subscription.error
+
+    @property
+    def players(self) -> Mapping[str, Any]:
+        """The newest presence of each player, as far as it was told."""
+        return MappingProxyType(self._core.people.picture(self._subscription))
+
+    @property
+    def current(self) -> bool:
+        """False: `players` may be old, as the connection is broken, or the server was asked and has not answered."""
+        return self._core.connected and self._subscription.phase == "live"
+
+    @property
+    def bad(self) -> list[str]:
+        """Names that no player can have, which are not watched."""
+        return list(self._subscription.bad)

@@ -88,6 +88,8 @@ class Match(MatchFace):
     lives_on = True
     HOST_SILENCE_S: ClassVar[float] = 30.0
     """Silence of the host, without command or tick, after which it counts as vanished."""
+    PLAYERS_HOST: ClassVar[int] = 0
+    """Matches that a player may host at a time."""
     GUESSES_S: ClassVar[float] = 600.0
     """Time after a player's last wrong password until its guesses begin anew."""
     evolve = staticmethod(rules.evolve)
@@ -131,12 +133,13 @@ class Match(MatchFace):
     # ---- commands of the host ----
 
     @remote
-    def create(self, caller: Caller, message: MatchCreate) -> Accepted:
+    async def create(self, caller: Caller, message: MatchCreate) -> Accepted:
         known = self._known(caller, message)
         if known is not None:
             return known
         secret = (message.password, token_hex(16)) if message.password else ("", "")
         events = rules.create(self.state, self.key, _host(caller), message.options, self.wall_ms(), *secret)
+        await self._may_host(_host(caller))
         self.stay()  # a read before it was created may have released it
         self._host_lives()
         self.after(self.HOST_SILENCE_S, self.host_silent)
@@ -179,14 +182,27 @@ class Match(MatchFace):
         self._emit(events, None)
         return Accepted(message.id, self.key, first_seq, self.next_seq)
 
+    async def _may_host(self, host: str | None) -> None:
+        """Ask a player who is to host the match; raises `Rejected` where it may not. Game servers are not asked."""
+        kind, _, player = (host or "").partition("/")
+        if not player:
+            return
+        if kind != "player" or not self.PLAYERS_HOST:
+            raise reject("bad_host", "players host no matches here")
+        await self.ref(PlayerFace, player).ask(PlayerFace.may_host, self.key, self.PLAYERS_HOST)
+
     @existing
-    def successor(self, caller: Caller, message: MatchSuccessor) -> Accepted:
+    async def successor(self, caller: Caller, message: MatchSuccessor) -> Accepted:
+        if self._hosts(caller, message.term):
+            await self._may_host(message.host)
         return self._of_host(
             caller, message, lambda host: hosting.name_successor(self.state, host, message.term, message.host)
         )
 
     @existing
-    def pass_host(self, caller: Caller, message: MatchPassHost) -> Accepted:
+    async def pass_host(self, caller: Caller, message: MatchPassHost) -> Accepted:
+        if self._hosts(caller, message.term):
+            await self._may_host(message.host)
         return self._of_host(
             caller,
             message,
@@ -228,6 +244,9 @@ class Match(MatchFace):
             message,
             lambda host: guests.unkick(self.state, host, message.term, message.player, message.number),
         )
+
+    def _hosts(self, caller: Caller, term: int) -> bool:
+        return _host(caller) == self.state.host and term == hosting.term_of(self.state)
 
     def _of_host(self, caller: Caller, message: Command, rule: Callable[[str], Sequence[MatchEvent]]) -> Accepted:
         """Carry out a command of the host, once: `rule` gets the caller's name as a host."""

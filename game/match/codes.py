@@ -28,6 +28,7 @@ CODES: Final = {
     "same_player": "killer and victim are the same player",
     "no_target": "a score is a team's or a player's",
     "bad_host": "a host that the match cannot have",
+    "hosts_too_many": "the player hosts as many matches as it may",
     "bad_reservation": "places are for players, or so many for a party",
     "too_many_names": "the match keeps no more names of this kind",
     "kicked": "the host has removed the player",

@@ -27,7 +27,8 @@ from game.party.place import NO_PARTY
 from game.places import Membership
 from game.player import pictures, rules, standing
 from game.player.devices import EARLIER, CarriedDevices, Devices
-from game.player.parties import PartyPart, party_facts
+from game.player.hosting import HostPart
+from game.player.parties import party_facts
 from game.player.pictures import Said
 from game.player.state import SettledMatch
 from server.actors.actor import Caller, Fact, FactDone, Stamp, existing, fact, read_only, remote
@@ -55,7 +56,7 @@ class Carried(msgspec.Struct, array_like=True, frozen=True):
     party_room: int = 0
 
 
-class Player(PartyPart):
+class Player(HostPart):
     durability = "write_behind"
     strays_after_s = 10.0
     ABSENT_S: ClassVar[float] = 10.0
@@ -69,6 +70,7 @@ class Player(PartyPart):
         self.here = self.devices.here
         """Devices by session; a slot of its own for `beat`."""
         self.begin_in_party()
+        self.begin_hosting()
         if rules.is_here(self.state):
             self.after(self.ABSENT_S, self.absent)
 

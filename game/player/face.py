@@ -29,6 +29,12 @@ class PlayerFace(Actor[PlayerState]):
         raise NotImplementedError
 
     @existing
+    async def may_host(self, match: str, at_most: int) -> None:
+        """Promise to host `match`. Raises `Rejected` for a player who hosts `at_most` others, `Unavailable` where the
+        store does not say."""
+        raise NotImplementedError
+
+    @existing
     def match_left(self, match: str, birth: int = 0, number: int = 0) -> None:
         """Note that membership `number` of `match` is over: it is not the player's current one any more, if it was."""
         raise NotImplementedError

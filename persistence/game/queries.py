@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Select, and_, func, literal, or_, select
+from sqlalchemy import Select, and_, func, literal, or_, select, text
 
 from persistence.engine.queries import StoreQuery
 from persistence.game import friends, moderation
-from persistence.game.tables import careers, matches, participants, parties, players
+from persistence.game.tables import LIVE_OR_OPEN, careers, matches, participants, parties, players
 
 
 class MatchList(msgspec.Struct, frozen=True):
@@ -71,6 +71,18 @@ def match_players(given: MatchName) -> Select[Any]:
     )
 
 
+class Hosted(msgspec.Struct, frozen=True):
+    host: str
+    limit: int = 100
+
+
+def hosted_matches(given: Hosted) -> Select[Any]:
+    """Matches of a host that are not over, by their rows."""
+    c = matches.c
+    living = and_(text(f"({LIVE_OR_OPEN})"), c.phase != "ended")  # the condition of the index
+    return select(c.match_id.label("match")).where(living, c.host == given.host)
+
+
 class Career(msgspec.Struct, frozen=True):
     """A result of `player`; `birth` is 0 where a match of an earlier version tells it."""
 
@@ -115,6 +127,7 @@ def party_of_code(given: PartyCode) -> Select[Any]:
 QUERIES: Final[Mapping[str, StoreQuery]] = {
     "stored_matches": StoreQuery(MatchList, stored_matches, max_rows=10_000),
     "last_seen": StoreQuery(Keys, last_seen),
+    "hosted_matches": StoreQuery(Hosted, hosted_matches, max_rows=100),
     "career": StoreQuery(Career, career, max_rows=1),
     "party_of_code": StoreQuery(PartyCode, party_of_code, max_rows=1),
     "match_players": StoreQuery(MatchName, match_players),

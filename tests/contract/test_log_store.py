@@ -262,6 +262,23 @@ async def test_a_kind_without_a_log(database: TestDatabase) -> None:
 
 
 @pytest.mark.parametrize("name", SQL_DATABASES)
+async def test_the_store_says_which_matches_somebody_hosts(name: str, tmp_path: Path) -> None:
+    database = fresh(name, tmp_path)
+    async with database.connect() as a, database.connect() as b:
+        bench = Bench("match", a, b)
+        await bench.start()
+        await bench.append(1, 3, projection=match(1, players=("ann",)))
+        queries = SqlStoreQueries(StoreSettings(url=database.url), QUERIES)
+        try:
+            assert await queries.run("hosted_matches", {"host": "server-1"}) == [{"match": "one"}]
+            assert await queries.run("hosted_matches", {"host": "server-2"}) == []
+            await bench.append(4, 4, projection=match(8, phase="ended", players=("ann",)))
+            assert await queries.run("hosted_matches", {"host": "server-1"}) == []
+        finally:
+            await queries.close()
+
+
+@pytest.mark.parametrize("name", SQL_DATABASES)
 async def test_a_match_can_be_asked_with_sql(name: str, tmp_path: Path) -> None:
     database = fresh(name, tmp_path)
     async with database.connect() as a, database.connect() as b:

@@ -73,6 +73,8 @@ FILM: Final = ["recorded", "", 0, 0, 0, 0, True, 0, False, False, False, False]
 """Options of a match that takes everything and has no clock of its own."""
 SCORED: Final = ["recorded", "", 2, 0, 0, 0, True, 0, False, False, False, False]
 """The same with teams, which have points without players."""
+PRIVATE: Final = ["recorded", "", 0, 0, 0, 0, True, 0, False, True, False, False]
+"""Options of a match into which only some may come."""
 CREATED: Final = ["created", 0, "referee", FILM, "$time.created"]
 JOINED: Final = ["joined", 0, "$player", None, "$place"]
 STARTED: Final = ["started", 0, "$time.started"]
@@ -489,6 +491,32 @@ CONVERSATIONS: Final[tuple[Step, ...]] = (
         hears("error", "$id.name_2", "rate_limited", "$text.rate", 250),
         says("profile.set", "$id.name_3", "$lineage", 2, "Noble 2", "", after_ms=[250, 300]),
         settings={"gateway": {"rate_per_s": 4, "rate_burst": 1}},
+    ),
+    conversation(
+        "private_match",
+        "A match takes in only whom its host invites, and the host may remove them again.",
+        happens("says", "$token_of_host", ["match.create", "$n", "film", 1, "m1", PRIVATE]),
+        *OPENING,
+        wants("join", "match.join", "m1", None),
+        says("match.join", "$id.join", "$lineage", 1, "m1", None),
+        hears("error", "$id.join", "private", "$text.private", None),
+        tells("error", "join", "private"),
+        happens("says", "$token_of_host", ["match.invite", "$n", "film", 2, "m1", ["$player"]]),
+        hears("match.invited", 1, "m1", "referee"),
+        tells("push", ["match.invited", 1, "m1", "referee"]),
+        wants("again", "match.join", "m1", None),
+        says("match.join", "$id.again", "$lineage", 2, "m1", None),
+        hears("match.assigned", 2, "m1"),
+        tells("push", ["match.assigned", 2, "m1"]),
+        hears("accepted", "$id.again", "m1", 3, 4),
+        tells("answer", "again", ["accepted", "$id.again", "m1", 3, 4]),
+        happens("says", "$token_of_host", ["match.kick", "$n", "film", 3, "m1", "$player", "afk"]),
+        hears("match.kicked", 3, "m1", "afk"),
+        tells("push", ["match.kicked", 3, "m1", "afk"]),
+        wants("back", "match.join", "m1", None),
+        says("match.join", "$id.back", "$lineage", 3, "m1", None),
+        hears("error", "$id.back", "kicked", "$text.kicked", None),
+        tells("error", "back", "kicked"),
     ),
     conversation(
         "token_renewed",

@@ -129,6 +129,7 @@ App = engine.App(
     events=m.EVENTS,
     routes=ROUTES,
     session_actor=Player,
+    standing=engine.StandingCheck(Standing, Standing.judge),
     read_models=READ_MODELS,
     shared_s=dict.fromkeys(READ_MODELS, LISTS_SHARED_S),
     pages=PAGES,

@@ -113,9 +113,14 @@ class Standing(StandingFace):
     def _end_sessions(self, order: Order) -> None:
         """End what the order ends; the player, where it is reached, does so by its mirror too."""
         if order.act == "ban" and rules.lasts(self.state.banned_until_ms, self.wall_ms()):
-            self.end_sessions(self.key, rules.because("banned", self.state.ban_reason), rules.CLOSED_BANNED)
+            why = rules.because("banned", self.state.ban_reason)
+            self.end_sessions(self.key, why, rules.CLOSED_BANNED, every_role=True)
         elif order.act == "kick":
-            self.end_sessions(self.key, rules.because("kicked", order.reason), rules.CLOSED_KICKED)
+            self.end_sessions(self.key, rules.because("kicked", order.reason), rules.CLOSED_KICKED, every_role=True)
+        elif order.act == "revoke":
+            from_ms = self.state.tokens_from_ms
+            why = rules.because("revoked", order.reason)
+            self.end_sessions(self.key, why, rules.CLOSED_REVOKED, from_ms, every_role=True)
 
     # ---- questions ----
 

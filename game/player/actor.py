@@ -21,7 +21,7 @@ from msgspec.structs import replace
 from game.match.face import MatchFace
 from game.match.state import Line
 from game.messages import Presence, PresenceGet, PresenceSet, Profile, ProfileGet, ProfileSet, Saved
-from game.moderation.rules import CLOSED_BANNED, because
+from game.moderation.rules import CLOSED_BANNED, CLOSED_REVOKED, because
 from game.party.face import PartyFace
 from game.party.place import NO_PARTY
 from game.places import Membership
@@ -220,6 +220,18 @@ class Player(HostPart):
         self.show_itself()
         if standing.is_banned(after, self.wall_ms()):
             self.end_sessions(self.key, because("banned", ban_reason), CLOSED_BANNED)
+            self._shut_out(self.devices.logins())
+        elif after.tokens_from_ms > before.tokens_from_ms:
+            self.end_sessions(self.key, "revoked", CLOSED_REVOKED, after.tokens_from_ms)
+            self._shut_out([login for login in self.devices.logins() if login.issued_ms < after.tokens_from_ms])
+
+    def _shut_out(self, logins: Sequence[Login]) -> None:
+        """Know sessions no more that are to end. One that goes on, since its node heard nothing of it, tells its login
+        again with its next heartbeat, and is judged."""
+        for login in logins:
+            self.devices.end(login.session)
+        if logins:
+            self._left()
 
     def _depart(self) -> None:
         """Go offline at once, and tell the match in `ABSENT_S` unless somebody comes back."""

@@ -135,9 +135,13 @@ class Activation(Turns):
         """Send `message` to the sessions of player `subject` after this turn."""
         self.outputs.append(partial(self._node.outlet.push, subject, message))
 
-    def end_sessions(self, subject: str, code: int, reason: str) -> None:
+    def end_sessions(
+        self, subject: str, code: int, reason: str, issued_before_ms: int = 0, every_role: bool = False
+    ) -> None:
         """End the sessions of player `subject` after this turn."""
-        self.outputs.append(partial(self._node.outlet.end_sessions, subject, code, reason))
+        self.outputs.append(
+            partial(self._node.outlet.end_sessions, subject, code, reason, issued_before_ms, every_role)
+        )
 
     def end_session(self, subject: str, session: str, at: NodeAddress, code: int, reason: str) -> None:
         """End one session of player `subject` after this turn."""

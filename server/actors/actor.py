@@ -232,13 +232,21 @@ class Actor(Generic[S]):
         check_shown(pictures, relations)
         self.context.show(pictures, relations)
 
-    def end_sessions(self, subject: str, reason: str, code: int = CloseCode.DISMISSED) -> None:
+    def end_sessions(
+        self,
+        subject: str,
+        reason: str,
+        code: int = CloseCode.DISMISSED,
+        issued_before_ms: int = 0,
+        every_role: bool = False,
+    ) -> None:
         """End every session of player `subject` after this turn, wherever it is. Its clients are closed with `code`
         (`CloseCode.DISMISSED`, or one of the application's own: 4100 to 4999) and `reason`, and do not come
-        back by themselves. Raises `Internal` for any other code."""
+        back by themselves. `issued_before_ms`: only sessions whose token was issued before that Unix time; 0: all.
+        `every_role`: those of the host and the service of that name too. Raises `Internal` for any other code."""
         if code != CloseCode.DISMISSED and code not in CloseCode.APPLICATION:
             raise Internal(f"close code {code} is not for applications")
-        self.context.end_sessions(subject, code, reason[:120])
+        self.context.end_sessions(subject, code, reason[:120], issued_before_ms, every_role)
 
     def end_session(self, subject: str, login: Login, reason: str) -> None:
         """End one session of player `subject` after this turn: a later login took its place (4004). One that cannot be

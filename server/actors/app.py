@@ -128,6 +128,16 @@ in braces (`clans/{clan}`) and the query's parameters, as text; it changes nothi
 encodes as JSON; the first sentence of its docstring describes it in the API's own description."""
 
 
+class StandingCheck(msgspec.Struct, frozen=True):
+    """The judgement of a login: `method(self, caller, issued_ms)` of the actor of class `actor` whose key is the
+    caller's subject. It is `read_only`, and raises `Rejected` for a login by a token that was issued at `issued_ms`
+    (Unix time) where that may not be. The engine asks it at the hello of a host or service, which have no session's
+    actor to say so, and for every token that a session is to go on under."""
+
+    actor: type[Actor[Any]]
+    method: Callable[..., Any]
+
+
 class App(msgspec.Struct, frozen=True):
     """`session_actor` is the actor (key: the player's subject) that a player's session is bound to; it must have the
     methods of `server.actors.session_actor.SessionActor`. `requests`, `answers` and `events` feed the codec and
@@ -167,6 +177,7 @@ class App(msgspec.Struct, frozen=True):
     shared_s: Mapping[str, float] = {}
     presence: PresenceKind | None = None
     shapes: tuple[type[msgspec.Struct], ...] = ()
+    standing: StandingCheck | None = None
 
     def __post_init__(self) -> None:
         """Raises `BadSetting` for an actor with reminders whose state cannot remember them, for one that lives on
@@ -184,6 +195,8 @@ class App(msgspec.Struct, frozen=True):
         for route in self.routes.values():
             if isinstance(route, Route):
                 check_remote(route.actor, route.method.__name__)
+        if self.standing is not None:
+            check_remote(self.standing.actor, self.standing.method.__name__)
         if self.session_actor is not None:
             check_session_actor(self.session_actor)
         if self.presence is not None:

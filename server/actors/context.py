@@ -131,8 +131,10 @@ class Context(Protocol):
         """Send `message` to the sessions of player `subject` after this turn."""
         ...
 
-    def end_sessions(self, subject: str, code: int, reason: str) -> None:
-        """End the sessions of player `subject` after this turn."""
+    def end_sessions(
+        self, subject: str, code: int, reason: str, issued_before_ms: int = 0, every_role: bool = False
+    ) -> None:
+        """End the sessions of player `subject` after this turn; see `Outlet.end_sessions`."""
         ...
 
     def end_session(self, subject: str, session: str, at: NodeAddress, code: int, reason: str) -> None:

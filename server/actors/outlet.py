@@ -13,9 +13,12 @@ class Outlet(Protocol):
         """Push to every session of player `subject`, on whichever node; dropped if there is none."""
         ...
 
-    def end_sessions(self, subject: str, code: int, reason: str) -> None:
+    def end_sessions(
+        self, subject: str, code: int, reason: str, issued_before_ms: int = 0, every_role: bool = False
+    ) -> None:
         """End every session of player `subject`, on whichever node, with a close code and a reason: attached,
-        detached, on its way to another node, or with its hello being answered."""
+        detached, on its way to another node, or with its hello being answered. `issued_before_ms`: only those whose
+        token was issued before that Unix time; 0: all. `every_role`: of the host and service of that name too."""
         ...
 
     def end_session(self, subject: str, session: str, at: NodeAddress, code: int, reason: str) -> None:

@@ -155,6 +155,8 @@ class SessionArrivals:
         self._pushes.arrived_from(session, sender)
         self._watched.restore(session, packed.topics)
         self._seeker.arrived(packed.resume)
+        if session.actor is None:  # the word that it is to end may have been here before it
+            self._actors.tell_again(session)
 
     def _fits(self, packed: Packed, here: Session | None) -> bool:
         """Tell whether there is room for a session in place of the copy `here`, on a node that stays."""

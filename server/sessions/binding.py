@@ -8,6 +8,8 @@ import asyncio
 from functools import partial
 from typing import Any, Final
 
+from server.actors.actor import Caller
+from server.actors.app import StandingCheck
 from server.actors.devices import Login
 from server.errors import BadInput
 from server.ids import ActorId, actor_id
@@ -23,12 +25,20 @@ _TOO_MANY_WORDS: Final = "arguments of connected"
 
 class SessionActors:
     """The actors of a node's sessions. `kind`: of the application's session actor; None where it has none. `policy`:
-    the login policy, for logins."""
+    the login policy, for logins. `standing`: the application's judge of logins, if it has one."""
 
-    def __init__(self, actors: BoundActors, supervisor: Supervisor, kind: str | None, policy: str) -> None:
+    def __init__(
+        self,
+        actors: BoundActors,
+        supervisor: Supervisor,
+        kind: str | None,
+        policy: str,
+        standing: StandingCheck | None = None,
+    ) -> None:
         self._actors = actors
         self._supervisor = supervisor
         self._policy = policy
+        self._standing = standing
         self.kind = kind
         self._telling: dict[Session, None] = {}
         """Sessions whose actors are just being told of them."""
@@ -38,9 +48,19 @@ class SessionActors:
         return actor_id(self.kind, subject) if self.kind is not None and role == "player" else None
 
     def connect(self, session: Session) -> Any:
-        """Ask the actor to take the session. The result, or a future of it; raises what the turn raises."""
-        assert session.actor is not None
+        """Ask the actor to take the session, or where it has none, whether its subject may have it. The result, or a
+        future of it; raises what the turn raises."""
+        if session.actor is None:
+            return self.judge(session.caller, session.issued_ms)
         return self._actors.ask_now(session.actor, "connected", (session.caller, self._login(session)))
+
+    def judge(self, caller: Caller, issued_ms: int) -> Any:
+        """Ask whether `caller` may have a session by a token that was issued at `issued_ms`. None, or a future of it;
+        raises what the turn raises. An application that has no judge takes everybody."""
+        if self._standing is None:
+            return None
+        standing = actor_id(self._standing.actor.kind, caller.subject)
+        return self._actors.ask_now(standing, self._standing.method.__name__, (caller, issued_ms))
 
     def connect_without_login(self, session: Session, error: BaseException | None) -> "asyncio.Future[Any] | None":
         """Ask again, in the words of an earlier version, where `error` says that the actor's node is of one; else
@@ -63,15 +83,19 @@ class SessionActors:
             activation.pins += 1
 
     def resumed(self, session: Session) -> None:
-        """Bind a resumed session that was not, and tell its actor, which may be another activation by now."""
-        if session.actor is not None and session.activation is None:
+        """Bind a resumed session that was not, and tell its actor, which may be another activation by now. One without
+        an actor is judged again."""
+        if session.actor is None:
+            self.tell_again(session)
+        elif session.activation is None:
             self.bind(session)
             self.tell_again(session)
 
     def tell_again(self, session: Session) -> None:
         """Tell the actor of a session that has begun, and that it may not know: it judges its login. One that it does
-        not take ends; where it cannot be had just now, it will say again that it does not know the session."""
-        if session.actor is None or session in self._telling:
+        not take ends; where it cannot be had just now, it will say again that it does not know the session. A session
+        without an actor is judged by the application's judge, if there is one."""
+        if session in self._telling or (session.actor is None and self._standing is None):
             return
         try:
             result = self._introduce(session)

@@ -12,6 +12,8 @@ import asyncio
 import random
 from typing import Final, Protocol
 
+from msgspec.structs import replace
+
 from server.errors import GarrisonError
 from server.ids import NodeAddress
 from server.runtime.backoff import backoff_s
@@ -32,8 +34,8 @@ _ANSWER_S: Final = 1.0
 class Hellos(Protocol):
     """Connections whose hello is being answered."""
 
-    def dismiss(self, subject: str, code: int, reason: str) -> None:
-        """Close those of player `subject`."""
+    def dismiss(self, frame: Dismiss) -> None:
+        """Close those that `frame` is for."""
         ...
 
 
@@ -57,9 +59,11 @@ class Dismissals:
         self._ticks, self._table, self._mover, self._departures = ticks, table, mover, departures
         self._hellos, self._keep_on_s = hellos, keep_on_s
 
-    def end_sessions(self, subject: str, code: int, reason: str) -> None:
+    def end_sessions(
+        self, subject: str, code: int, reason: str, issued_before_ms: int = 0, every_role: bool = False
+    ) -> None:
         """See `server.actors.outlet.Outlet.end_sessions`."""
-        frame = Dismiss(subject, code, reason, _HOPS)
+        frame = Dismiss(subject, code, reason, _HOPS, "", issued_before_ms, every_role)
         for address in self._node.view.addresses:
             if address != self._node.me:
                 self._tell(address, frame)
@@ -77,14 +81,15 @@ class Dismissals:
         """End the player's sessions here, or the one that is named, and pass the word on to where its session went."""
         subject, code, reason = frame.subject, frame.code, frame.reason
         if not frame.session:
-            self._hellos.dismiss(subject, code, reason)
+            self._hellos.dismiss(frame)
         went = self._departures.of_player(subject, self._ticks.now())
         closing = [session for session in self._mover.closing if session.caller.subject == subject]
-        for session in (*self._table.of_player(subject), *closing):
-            if frame.session in ("", session.caller.session):
+        for session in (*self._table.of_subject(subject), *closing):
+            named = frame.session in ("", session.caller.session)
+            if named and frame.is_for(session.caller.role, session.issued_ms):
                 session.end(ENDED_DISMISSED, code, reason)
         if went is not None and went != self._node.me and frame.hops > 0:
-            self._tell(went, Dismiss(subject, code, reason, frame.hops - 1, frame.session))
+            self._tell(went, replace(frame, hops=frame.hops - 1))
 
     def _tell(self, to: NodeAddress, frame: Dismiss) -> None:
         self._supervisor.spawn(self._tell_until_heard(to, encode(frame)), f"dismiss {frame.subject} at {to}")

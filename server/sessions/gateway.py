@@ -27,6 +27,7 @@ from server.sessions.presence import PresenceWatches
 from server.sessions.presence_sending import FRAME_HEAD_BYTES
 from server.sessions.pushes import Pushes
 from server.sessions.read_model import session_rows
+from server.sessions.renewals import Renewals
 from server.sessions.requests import Requests
 from server.sessions.seeker import Seeker
 from server.sessions.session import Session, SessionKit
@@ -57,6 +58,9 @@ from server.wire.messages import (
     WatchLatest,
 )
 
+_JUDGED_AT_ONCE: Final = 64
+_JUDGED_WITHIN_S: Final = 10.0
+"""Sessions of hosts and services that are judged again in a tick after a view change, and the time for all of them."""
 _STOP_BATCH: Final = 100
 
 
@@ -83,7 +87,7 @@ class Gateway:
         self.ticks = ticks = TickClock(drivers.clock, limits.tick_s)
         app = system.app
         kind = app.session_actor.kind if app.session_actor is not None else None
-        actors = SessionActors(system, drivers.supervisor, kind, self.settings.login_policy)
+        actors = SessionActors(system, drivers.supervisor, kind, self.settings.login_policy, app.standing)
         homes = Homes(system)
         departures = DepartedSessions()
         self._homes = homes
@@ -134,6 +138,7 @@ class Gateway:
             self.seeker, self.mover, self.latest, self.watches, limits,
         )  # fmt: skip
         requests.add(TokenRenew, self.greeter.renew)
+        self._judgements = Renewals(ticks, actors.tell_again, _JUDGED_AT_ONCE, _JUDGED_WITHIN_S)
         dismissals = Dismissals(
             system, drivers.transport, drivers.supervisor, drivers.rng, ticks, self.table, self.mover, departures,
             self.greeter, self.settings.resume_window_s,
@@ -174,7 +179,9 @@ class Gateway:
     # ---- view changes (in order: `server/view_change.py`) ----
 
     def renew(self, hurry: bool = False) -> None:
-        """Attach watched topics again, and tell slot owners which of their players are served here."""
+        """Attach watched topics again, and tell slot owners which of their players are served here. Sessions that no
+        actor knows are judged again: while this node was in nobody's view, nobody told it whose were to end."""
+        self._judgements.begin([session for session in self.table.sessions.values() if session.actor is None], False)
         self.streams.renew(hurry)
         self.latest.renew(hurry)
         self.pushes.announce()

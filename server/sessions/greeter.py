@@ -8,6 +8,7 @@ from typing import Any, assert_never, cast
 
 import structlog
 
+from server.activations.awaiting import resolve
 from server.actors.actor import Caller
 from server.actors.devices import mark_of
 from server.cluster.view import Member
@@ -34,6 +35,7 @@ from server.sessions.ports import NodeView
 from server.sessions.presence import PresenceWatches
 from server.sessions.seeker import Seeker
 from server.sessions.session import Session, SessionKit
+from server.sessions.stream_frames import Dismiss
 from server.sessions.table import SessionTable
 from server.sessions.time_limits import MOVING_RETRY_S, Limits
 from server.sessions.tokens import TokenClaims, TokenRules, check
@@ -121,20 +123,30 @@ class Greeter:
         self._hellos += 1
         opening.order = self._hellos
         opening.since_ms, opening.since = self._ticks.wall_ms(), self._ticks.now()
-        opening.player = claims.subject if claims.role == "player" else ""
+        opening.subject, opening.role, opening.issued_ms = claims.subject, claims.role, _issued_ms(claims)
         self._greet(opening, hello, claims, False)
 
-    def renew(self, session: Session, message: TokenRenew) -> Renewed:
-        """Let a session go on under another token. Raises what a bad token does, and `Forbidden` for one of another
-        subject or role; the session goes on under the present one then, for as long as that is good."""
+    def renew(self, session: Session, message: TokenRenew) -> "Renewed | asyncio.Future[Renewed]":
+        """Let a session go on under another token, once the application's judge has said yes. Raises what a bad token
+        does, and `Forbidden` for one of another subject or role; the session goes on under the present one then, for as
+        long as that is good."""
         claims = check(message.token, self._token_rules, self._ticks.wall_ms())
         if (claims.subject, claims.role) != (session.caller.subject, session.caller.role):
             raise Forbidden("the token is for another subject or role")
-        self._take_token(session, claims, message.token)
-        return Renewed(message.id, self._token_left_ms(session))
+
+        def renewed(_judged: Any) -> Renewed:
+            self._take_token(session, claims, message.token)
+            return Renewed(message.id, self._token_left_ms(session))
+
+        judged = self._actors.judge(session.caller, _issued_ms(claims))
+        if not isinstance(judged, asyncio.Future):
+            return renewed(judged)
+        answer: asyncio.Future[Renewed] = asyncio.get_running_loop().create_future()
+        judged.add_done_callback(partial(resolve, answer, then=renewed))
+        return answer
 
     def _take_token(self, session: Session, claims: TokenClaims, token: str) -> None:
-        session.issued_ms = round(claims.issued_s * 1000)
+        session.issued_ms = _issued_ms(claims)
         session.token_until_ms = (claims.expires_s + self._token_rules.skew_s) * 1000
         session.token_mark = self._known_tokens.mark(token)
 
@@ -153,11 +165,12 @@ class Greeter:
     def _token_left_ms(self, session: Session) -> int:
         return max(0, round(session.token_until_ms - self._ticks.wall_ms()))
 
-    def dismiss(self, subject: str, code: int, reason: str) -> None:
-        """Close connections of player `subject` whose hello is being answered: an actor ends the player's sessions,
+    def dismiss(self, frame: Dismiss) -> None:
+        """Close connections whose hello is being answered, of whom `frame` is for: an actor ends the player's sessions,
         and may have done so after it took this one."""
-        for opening in [opening for opening in self.openings if opening.player == subject]:
-            opening.leave(None, code, reason)
+        for opening in [opening for opening in self.openings if opening.subject == frame.subject]:
+            if frame.is_for(opening.role, opening.issued_ms):
+                opening.leave(None, frame.code, frame.reason)
 
     # ---- the answer ----
 
@@ -251,9 +264,11 @@ class Greeter:
         session.stays, session.client = not hello.redirects, hello.client
         self._take_token(session, claims, hello.token)
         session.acknowledge(hello.ack)  # the outbox knows it already: streams that wait for room go on
-        self._actors.resumed(session)
         goes_on = self._presence.resume(session, hello.presence)
         self._welcome(opening, hello.id, session, recovered=True, presence=goes_on)
+        self._actors.resumed(session)  # its actor may refuse it at once, which closes the connection with the reason
+        if session.ended:
+            return
         self._latest.resume(session, hello.latest)
         self._mover.consider(session)
 
@@ -272,9 +287,6 @@ class Greeter:
         session.since_ms, session.began = opening.since_ms, opening.since
         self._take_token(session, claims, hello.token)
         opening.busy = True
-        if actor is None:
-            self._opened(opening, hello.id, session, earlier)
-            return
         try:
             result = self._actors.connect(session)
         except Exception as error:
@@ -353,3 +365,7 @@ class Greeter:
             session=caller.session, subject=caller.subject, role=caller.role, client=session.client,
             address=session.remote,
         )  # fmt: skip
+
+
+def _issued_ms(claims: TokenClaims) -> int:
+    return round(claims.issued_s * 1000)

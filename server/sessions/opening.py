@@ -39,13 +39,26 @@ class Reception(Protocol):
 class Opening:
     """The connection's receiver until it has a session. `busy`: the hello is being answered;
     messages that the client sends after it wait, bounded. `order`: the number of its hello; a later one has a
-    higher number. `since` and `since_ms`: when that hello came, by the node's clock and the wall clock. `player`: the
-    subject, of a player whose token is good. `waits_since`: since when it waits for the view to know who serves its
-    player."""
+    higher number. `since` and `since_ms`: when that hello came, by the node's clock and the wall clock. `subject`,
+    `role` and `issued_ms`: as its token says, once that was found good. `waits_since`: since when it waits for the view
+    to know who serves its player."""
 
     __slots__ = (
-        "_backlog", "_backlog_bytes", "_connection", "_controls", "_reception", "busy", "closed", "format", "order",
-        "player", "since", "since_ms", "waits_since",
+        "_backlog",
+        "_backlog_bytes",
+        "_connection",
+        "_controls",
+        "_reception",
+        "busy",
+        "closed",
+        "format",
+        "issued_ms",
+        "order",
+        "role",
+        "since",
+        "since_ms",
+        "subject",
+        "waits_since",
     )  # fmt: skip
 
     def __init__(self, reception: Reception, connection: Connection) -> None:
@@ -59,7 +72,8 @@ class Opening:
         self.closed = False
         self.order = self.since_ms = 0
         self.since = 0.0
-        self.player = ""
+        self.subject = self.role = ""
+        self.issued_ms = 0
         self.waits_since: float | None = None
 
     # ---- from the connection ----

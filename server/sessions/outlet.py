@@ -38,9 +38,11 @@ class GatewayOutlet:
         """See `server.actors.outlet.Outlet.push`."""
         self._pushes.push(subject, message)
 
-    def end_sessions(self, subject: str, code: int, reason: str) -> None:
+    def end_sessions(
+        self, subject: str, code: int, reason: str, issued_before_ms: int = 0, every_role: bool = False
+    ) -> None:
         """See `server.actors.outlet.Outlet.end_sessions`."""
-        self._dismissals.end_sessions(subject, code, reason)
+        self._dismissals.end_sessions(subject, code, reason, issued_before_ms, every_role)
 
     def end_session(self, subject: str, session: str, at: NodeAddress, code: int, reason: str) -> None:
         """See `server.actors.outlet.Outlet.end_session`."""

@@ -41,13 +41,21 @@ class ServedHere(msgspec.Struct, array_like=True, frozen=True, tag=2):
 class Dismiss(msgspec.Struct, array_like=True, frozen=True, tag=3):
     """End every session of player `subject` that the receiver has, with a close code and a reason, and pass this on
     to where its sessions went, `hops` times at most. Answered when that is done. `session`: only the one of that
-    name (a node of an earlier version has one of a player at most)."""
+    name (a node of an earlier version has one of a player at most). `issued_before_ms`: only those whose token was
+    issued before that Unix time; 0: all. `every_role`: those of the host and service of that name too."""
 
     subject: str
     code: Annotated[int, msgspec.Meta(ge=4_000, le=4_999)]
     reason: Annotated[str, msgspec.Meta(max_length=256)]
     hops: int
     session: Annotated[str, msgspec.Meta(max_length=128)] = ""
+    issued_before_ms: int = 0
+    every_role: bool = False
+
+    def is_for(self, role: str, issued_ms: int) -> bool:
+        """Tell whether it ends a session of its subject in that role, whose token was issued at `issued_ms` (0: not
+        known, by an earlier version; that may be any time)."""
+        return (self.every_role or role == "player") and not 0 < self.issued_before_ms <= issued_ms
 
 
 class LatestTo(msgspec.Struct, array_like=True, frozen=True, tag=4):

@@ -33,12 +33,14 @@ from tests.sim import (
     presences,
     rosters,
     rotations,
+    sanctions,
     storm,
     strangers,
 )
 from tests.sim.faults import Aim
 from tests.sim.friend_mutations import MUTANTS as OF_FRIENDS
 from tests.sim.match_mutations import MUTANTS as OF_MATCHES
+from tests.sim.moderation_mutations import MUTANTS as OF_MODERATION
 from tests.sim.mutations import MUTANTS, RECORDED, WITHIN, Mutant
 from tests.sim.presence_mutations import MUTANTS as OF_PRESENCE
 from tests.sim.storm import Options
@@ -90,7 +92,7 @@ def _aimed(*aims: Aim, **more: Any) -> Scenario:
     return partial(_storm, options=Options(**known | more))
 
 
-ALL: Final = (*MUTANTS, *OF_FRIENDS, *OF_MATCHES, *OF_PRESENCE)
+ALL: Final = (*MUTANTS, *OF_FRIENDS, *OF_MATCHES, *OF_MODERATION, *OF_PRESENCE)
 """Mutants of the engine and of the game."""
 LATE: Final = tuple(Aim("statements", (1, 4), name, "late") for name in ("claim", "write", "append", "migrate"))
 MOVES: Final = (Aim("drain", (0.3, 1)), Aim("stop", (0.3, 1)), Aim("join"))
@@ -152,6 +154,7 @@ SCENARIOS: Final[dict[str, Scenario]] = {
     "lapse": lapses.lapse,
     "facts": facts.facts,
     "rosters": rosters.rosters,
+    "sanctions": sanctions.sanctions,
     "friendships": friendships.friendships,
     "crossings": friendships.crossings,
     "admissions": admissions.admissions,

@@ -37,6 +37,7 @@ class Published:
         self.pushes: list[tuple[str, Push]] = []
         self.latest: list[tuple[list[NodeAddress], ActorId, tuple[int, int], str, bytes | None]] = []
         self.ends: list[tuple[str, int, str]] = []
+        self.scopes: list[tuple[int, bool]] = []
         self.shown: list[tuple[ActorId, int, Showing | bool]] = []
         self.events: list[tuple[list[NodeAddress], ActorId, int, list[bytes]]] = []
 
@@ -54,8 +55,11 @@ class Published:
     def hide(self, identity: ActorId, epoch: int, moved: bool) -> None:
         self.shown.append((identity, epoch, moved))
 
-    def end_sessions(self, subject: str, code: int, reason: str) -> None:
+    def end_sessions(
+        self, subject: str, code: int, reason: str, issued_before_ms: int = 0, every_role: bool = False
+    ) -> None:
         self.ends.append((subject, code, reason))
+        self.scopes.append((issued_before_ms, every_role))
 
     def end_session(self, subject: str, session: str, at: NodeAddress, code: int, reason: str) -> None:
         self.ends.append((session, code, reason))

@@ -51,8 +51,8 @@ class Talk:
         tail = [interval_ms, 30_000, 65_536, 0]
         await self.send("welcome", self.hello[1], "s", "n1", "p1", "player", resume, recovered, *tail)
 
-    async def close(self, code: int) -> None:
-        await self.ws.close(code)
+    async def close(self, code: int, reason: str = "") -> None:
+        await self.ws.close(code, reason)
 
     def drop(self) -> None:
         """Break the connection without a word."""

@@ -244,7 +244,7 @@ def test_a_push_reaches_the_session_here_or_goes_to_the_slots_owner() -> None:
 
 
 class NoHellos:
-    def dismiss(self, subject: str, code: int, reason: str) -> None: ...
+    def dismiss(self, frame: Dismiss) -> None: ...
 
 
 def dismissals(parts: Parts, table: SessionTable) -> Dismissals:

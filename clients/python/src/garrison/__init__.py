@@ -13,6 +13,7 @@ from garrison._stats import Stats
 from garrison.client import Client, connect
 from garrison.errors import GarrisonError
 from garrison.host import Host, Report
+from garrison.moderation import Moderation
 from garrison.options import Options
 from garrison.watch import LatestWatch, PlayersWatch, Watch
 
@@ -24,6 +25,7 @@ __all__ = [
     "Host",
     "LatestWatch",
     "Message",
+    "Moderation",
     "Options",
     "PlayersWatch",
     "Push",

@@ -9,6 +9,7 @@ from garrison.errors import (
     GarrisonError,
     NotFound,
     Rejected,
+    Revoked,
     SessionClosed,
     TokenExpired,
     Unavailable,
@@ -74,7 +75,7 @@ class Dial:
     def wait_after_failure_s(self, error: GarrisonError, url: str | None = None) -> float | None:
         """How long to wait after an attempt that `error` ended, at `url` if it came so far; None if another would be
         answered no better."""
-        if isinstance(error, TokenExpired):
+        if isinstance(error, TokenExpired | Revoked):
             hopeless = not self._renewable
         elif isinstance(error, BadToken) and url is not None:
             hopeless = self._refused_by_all(url)
@@ -125,4 +126,4 @@ def close_error(code: int, reason: str) -> Unavailable | BadToken | TokenExpired
         return Unavailable(text)
     if info.retry == "new_token":
         return TokenExpired(text)
-    return BadToken(text) if info.name == "bad_token" else SessionClosed(text, close_code=code)
+    return BadToken(text) if info.name == "bad_token" else SessionClosed(text, close_code=code, reason=reason)

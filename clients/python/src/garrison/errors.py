@@ -8,6 +8,8 @@
     |   |-- TokenExpired        a token that was good once
     |   |-- Forbidden           the role may not do this
     |-- Rejected                a rule of the game said no; `code` is the rule's
+    |   |-- Banned              the own subject may have no session, until when and why
+    |   |-- Revoked             the own token counts no more: a new one may
     |-- NotFound                the named thing does not exist
     |-- Retryable               nothing happened; the same call may succeed later
     |   |-- Overloaded          a queue is full, at the server or here
@@ -26,6 +28,11 @@
 
 The codes are those of docs/protocol.json; `SessionClosed` is the SDK's own.
 """
+
+CLOSED_BANNED = 4101
+CLOSED_REVOKED = 4102
+CLOSED_KICKED = 4103
+"""Close codes of sessions that moderation ends."""
 
 
 class GarrisonError(Exception):
@@ -69,6 +76,26 @@ class Rejected(GarrisonError):
     def __init__(self, code: str, message: str = "", *, retry_after_s: float | None = None) -> None:
         super().__init__(message or code, retry_after_s=retry_after_s)
         self.code = code
+
+
+class Banned(Rejected):
+    """The subject is banned. `retry_after_s`: the time that is left of it, None where it is for good. `reason`: what
+    was said with it."""
+
+    code = "banned"
+
+    def __init__(self, message: str = "", *, retry_after_s: float | None = None) -> None:
+        super().__init__("banned", message, retry_after_s=retry_after_s)
+        self.reason = message.partition(": ")[2]
+
+
+class Revoked(Rejected):
+    """The token was issued before the subject's tokens were revoked."""
+
+    code = "revoked"
+
+    def __init__(self, message: str = "", *, retry_after_s: float | None = None) -> None:
+        super().__init__("revoked", message, retry_after_s=retry_after_s)
 
 
 class NotFound(GarrisonError):
@@ -133,13 +160,29 @@ class Internal(GarrisonError):
 
 class SessionClosed(GarrisonError):
     """The session is over for good. `close_code` is the WebSocket close code, None where the
-    program closed the client itself."""
+    program closed the client itself; `reason` is the server's own line."""
 
     code = "session_closed"
 
-    def __init__(self, message: str = "", *, close_code: int | None = None) -> None:
+    def __init__(self, message: str = "", *, close_code: int | None = None, reason: str = "") -> None:
         super().__init__(message)
         self.close_code = close_code
+        self.reason = reason
+
+    @property
+    def banned(self) -> bool:
+        """Whether the subject was banned."""
+        return self.close_code == CLOSED_BANNED
+
+    @property
+    def revoked(self) -> bool:
+        """Whether the session's token was revoked: a new client with a new token may come."""
+        return self.close_code == CLOSED_REVOKED
+
+    @property
+    def kicked(self) -> bool:
+        """Whether the subject was kicked: a new client may come."""
+        return self.close_code == CLOSED_KICKED
 
 
 def _tree(root: type[GarrisonError]) -> list[type[GarrisonError]]:
@@ -147,14 +190,18 @@ def _tree(root: type[GarrisonError]) -> list[type[GarrisonError]]:
 
 
 BY_CODE: dict[str, type[GarrisonError]] = {
-    cls.code: cls for cls in _tree(GarrisonError) if cls not in (GarrisonError, Rejected, SessionClosed)
+    cls.code: cls
+    for cls in _tree(GarrisonError)
+    if cls not in (GarrisonError, SessionClosed) and not issubclass(cls, Rejected)
 }
+_OF_RULES: dict[str, type[Banned] | type[Revoked]] = {cls.code: cls for cls in (Banned, Revoked)}
+"""Codes of the game's rules that have a type of their own."""
 
 
 def from_wire(code: str, message: str, retry_after_ms: int | None) -> GarrisonError:
     """The typed error for a wire code; a code that is not in the list is a game rule's."""
     retry_after_s = None if retry_after_ms is None else retry_after_ms / 1000
-    cls = BY_CODE.get(code)
+    cls = BY_CODE.get(code) or _OF_RULES.get(code)
     if cls is None:
         return Rejected(code, message, retry_after_s=retry_after_s)
     return cls(message, retry_after_s=retry_after_s)

@@ -173,7 +173,7 @@ class Activation(Turns):
     def show_again(self, shown: Showing | None) -> None:
         """Go on to show what it showed on the node that it has come from."""
         self.shown = shown
-        if shown is not None and shown.pictures is not None:
+        if shown is not None:
             self._node.outlet.show(self.id, self.epoch, shown)
 
     def ask(self, identity: ActorId, name: str, args: tuple[Any, ...]) -> Coroutine[Any, Any, Any]:

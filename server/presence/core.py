@@ -162,7 +162,8 @@ class PresenceCore(Truth):
         if showing.pictures is not None:
             self.home[player] = (epoch, showing)
             self._tell(player, (0, 0))
-        elif self.home.pop(player, None) is not None:
+        else:
+            self.home.pop(player, None)
             self._tell(player, (epoch, showing.n))
 
     def hide(self, player: str, epoch: int, moved: bool, now: float) -> None:

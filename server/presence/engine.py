@@ -46,7 +46,9 @@ TOLD_AT_ONCE: Final = 500
 """Entries in one call of `on_change`, between which the loop does other things."""
 ROWS_AT_ONCE: Final = 500
 ROWS_S: Final = 0.005
-"""Rest before rows are asked for, so that those of many share a query."""
+ROWS_RESTS: Final = 10
+"""Rests before rows are asked for, one at least, and more while other nodes have not answered yet: so that a snapshot
+of many takes one query."""
 MISSING_S: Final = 0.25
 """Pause between questions to the store about runs that have vanished."""
 FLUSH_S: Final = 0.5
@@ -351,7 +353,10 @@ class PresenceEngine:
 
     async def _ask_rows(self) -> None:
         try:
-            await asyncio.sleep(ROWS_S)
+            for _ in range(ROWS_RESTS):
+                await asyncio.sleep(ROWS_S)
+                if not self.core.watching.awaits_owners:
+                    break
             while batch := self.core.watching.rows_wanted(ROWS_AT_ONCE):
                 rows = await self._rows([entry.player for entry in batch])
                 self.core.watching.rows(batch, rows, self._clock.now() + self._flush_s)

@@ -35,7 +35,7 @@ class PresenceLimits(msgspec.Struct, frozen=True):
     """Time for which a watching node holds on to what it knows while no owner vouches for it; then it is "unknown"."""
     answer_s: float = 1.5
     """Time for a first answer about somebody."""
-    linger_s: float = 1.0
+    linger_s: float = 2.5
     """Time for which a player who has moved is shown at the node before, until the new one shows it."""
 
 

@@ -86,6 +86,11 @@ class WatchedPlayers:
             self.wanted[entry] = False
         self.unanswered.setdefault(entry, now + self._limits.answer_s)
 
+    @property
+    def awaits_owners(self) -> bool:
+        """Whether some owners have not answered yet."""
+        return any(entry not in self.wanted for entry in self.unanswered)
+
     def rows_wanted(self, most: int) -> list[WatchedPlayer]:
         """Entries whose rows are to be asked for now, which the caller does."""
         batch = [entry for entry, asked in self.wanted.items() if not asked][:most]
@@ -143,6 +148,10 @@ class WatchedPlayers:
             self.unanswered.setdefault(entry, until)
         else:
             self.unanswered.setdefault(entry, now + self._limits.answer_s)
+
+    def holds(self, entry: WatchedPlayer) -> bool:
+        """Whether an entry is believed for a while although no owner vouches for it: its slot has moved."""
+        return entry in self.unanswered
 
     def trust(self, source: Heard, now: float) -> None:
         """Believe all that `source` has answered: it vouches for it."""

@@ -7,22 +7,65 @@ from tests.sim.mutations import Mutant
 CORE = "server.presence.core:PresenceCore"
 OUT = "server.presence.outgoing:Outgoing"
 SEEN = "server.presence.watching:WatchedPlayers"
+SECOND: Final = "who speaks in another view has not told all in this one, so that nobody is sure: a second wall"
 
 
-def of(name: str, where: str, old: str, new: str) -> Mutant:
-    return Mutant(name, 13, "presences", ((where, old, new),))
+def of(name: str, where: str, old: str, new: str, scenario: str = "presence cores") -> Mutant:
+    return Mutant(name, 13, scenario, ((where, old, new),))
 
 
 MUTANTS: Final = (
+    of(
+        "of several homes the last one counts",
+        f"{CORE}.answer",
+        "(there.epoch, there.n) > (best.epoch, best.n)",
+        "True",
+    ),
+    of("nothing sorts after what was shown", f"{CORE}.answer", "(there.epoch, there.n) <= floor", "False"),
+    of("a home tells once", f"{OUT}.take_back", "self.truth = {**told, **self.truth}", "pass"),
+    of(
+        "an owner answers once",
+        f"{OUT}.take_back",
+        "self.answers = {**{item.player: None for item in word.answers}, **self.answers}",
+        "pass",
+    ),
     of(
         "a node asks once",
         f"{OUT}.take_back",
         "self.interest = {**dict.fromkeys(word.watched), **dict.fromkeys(word.unwatched), **self.interest}",
         "pass",
     ),
+    of("an owner is sure whoever has told it all", f"{CORE}.weigh", "peer.heard.complete == digest and ", ""),
+    of(
+        "an owner is sure whoever has fallen silent",
+        f"{CORE}.weigh",
+        " and peer.heard.at >= latest",
+        "",
+        "presence views",
+    ),
     of("an owner is sure whoever has vanished", f"{CORE}._is_whole", " and not self.missing", ""),
-    of("a former owner keeps what it heard", f"{CORE}._take_home", "for player in word.untold:", "for player in ():"),
+    of("who begins is alone if it has heard nobody", f"{CORE}.begin", "address != self.me", "False"),
+    Mutant(
+        "words count under unequal digests",
+        13,
+        "presence views",
+        ((f"{CORE}.receive", " or word.digest != self.view.digest", ""),),
+        SECOND,
+    ),
+    of("interest that was dropped is not told of", f"{CORE}.receive", "not word.first or ", "False and "),
+    of("late words count", f"{CORE}.receive", "word.number <= heard.number", "False"),
+    of("all has been told before all is told", f"{OUT}.compose", "(self.completed or not self.truth)", "True"),
+    of(
+        "a former owner keeps what it heard",
+        f"{CORE}._take_home",
+        "for player in word.untold:",
+        "for player in ():",
+        "presences",
+    ),
+    of("a new owner is not asked", f"{CORE}.on_view", "self._ask(entry)", "pass"),
     of("a new owner is not told", f"{CORE}.on_view", "there.out.truth.setdefault(player, (0, 0))", "pass"),
+    of("an entry that moved is believed for ever", f"{CORE}.on_view", "self.watching.moved(entry, now)", "pass"),
+    of("a silent owner is believed", f"{SEEN}.doubt", "now - source.good_at > self._limits.hold_s", "False"),
     of(
         "only who is online becomes unknown",
         f"{SEEN}.doubt",
@@ -30,7 +73,7 @@ MUTANTS: Final = (
         "if entry.source is source and not entry.offline:",
     ),
     of(
-        "who watches is told once",
+        "answers stay with those who were answered before",
         f"{CORE}._changed",
         "peer.out.answers[player] = None",
         "pass",

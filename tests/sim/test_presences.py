@@ -5,6 +5,7 @@ from typing import Any, cast
 import pytest
 
 from server.actors.pictures import Pictures
+from tests.sim.presence_cores import presence_cores, presence_views
 from tests.sim.presences import OFFLINE, PROMISE_S, Checker, presences
 
 
@@ -13,13 +14,19 @@ def test_watchers_see_the_truth_or_that_nobody_knows_in_a_storm(seed: int) -> No
     assert presences(seed) == []
 
 
+@pytest.mark.parametrize("seed", range(1, 21))
+def test_watchers_of_many_words_on_their_way_see_the_truth_or_that_nobody_knows(seed: int) -> None:
+    assert presence_cores(seed) == []
+    assert presence_views(seed) == []
+
+
 class Planted:
     """A world of one node with one entry and no activation."""
 
     def __init__(self, pictures: Pictures | None, trusted: bool = True) -> None:
         self.now = 100.0
         entry = Part(player="ann", pictures=pictures, state="known", source=Part(trusted=trusted))
-        watching = Part(entries={"ann": entry})
+        watching = Part(entries={"ann": entry}, holds=lambda _entry: False)
         presence = Part(core=Part(watching=watching))
         catalog = Part(live={})
         node = Part(presence=presence, lease_lost=False, system=Part(catalog=catalog))

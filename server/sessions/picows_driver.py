@@ -54,6 +54,9 @@ from server.wire.messages import CloseCode
 log = structlog.get_logger(__name__)
 
 _protocol: Final = cast(Any, picows).WSProtocol
+_KEPT_BYTES: Final = 1_000
+"""Frames up to this size fit into the buffer that the library gives each connection at first."""
+_WIDE: Final = 2**16
 _TEXT: Final = WSMsgType.TEXT
 _BINARY: Final = WSMsgType.BINARY
 _CONTINUATION: Final = WSMsgType.CONTINUATION
@@ -124,7 +127,19 @@ class PicowsConnection(WSListener):
     def send(self, data: bytes) -> None:
         # Methods looked up and called, here and for messages, not kept: a kept bound method or
         # partial is one more object of each connection that is not in the processor's cache.
-        self._transport.send(self._kind, data)
+        if len(data) > _KEPT_BYTES:
+            self._send_large(data)
+        else:
+            self._transport.send(self._kind, data)
+
+    def _send_large(self, data: bytes) -> None:
+        """Write a frame past the library's buffer, which grows to the largest frame below 8 KiB and never shrinks: for
+        a list of friends that was sent once, a session would be that much larger for as long as it lives."""
+        if not self._closing:
+            size = len(data)
+            form, code = ("!BBH", 126) if size < _WIDE else ("!BBQ", 127)
+            header = struct.pack(form, 0x80 | self._kind.value, code, size)
+            self._transport.underlying_transport.writelines([header, data])
 
     def close(self, code: int, reason: str = "") -> None:
         if self._closing:

@@ -144,7 +144,9 @@ class PresenceWatches:
             return
         table.asks -= 1
         seen = {each.player: each.version for each in message.seen}
-        table.friends_due |= message.friends and table.session.people is table
+        if message.friends and table.session.people is table:
+            table.friends_due = True
+            table.stay_behind()
         self._show(table, wanted, sight, seen)
 
         def answered(error: GarrisonError | None) -> None:
@@ -205,7 +207,8 @@ class PresenceWatches:
                 values = audience.values
                 assert values is not None
             level = sight.level(player)
-            marks[slot] = marks[slot] & ~(LEVELS | WAITING) | level
+            marks[slot] &= ~WAITING
+            table.see(slot, level)
             if seen and seen.get(player) == version_of(values[level]):
                 self._metrics.presence_left_out_total += 1
             else:
@@ -350,7 +353,8 @@ class PresenceWatches:
         table.count -= 1
         self._metrics.presence_watched -= 1
         if table.audiences[slot] is table.own:
-            table.marks[slot] = table.json | NOTHING_SEEN
+            table.marks[slot] = 0
+            table.see(slot, NOTHING_SEEN)
         else:
             self._unlink(table, slot)
         return True
@@ -367,6 +371,7 @@ class PresenceWatches:
     def _tell_gone(self, table: SessionWatches, players: Sequence[str]) -> None:
         """Let the client know that it watches these players no more."""
         if players:
+            table.stay_behind()
             table.gone = [*(table.gone or ()), *players]
             table.since = self._sender.next_revision()
 
@@ -464,6 +469,7 @@ class PresenceWatches:
         if own is None or table.held or table.number < 0 or own.entry.relations <= table.number:
             return
         table.held = True
+        table.stay_behind()
         self._supervisor.spawn(self._ask_again(table), "relations")
 
     async def _ask_again(self, table: SessionWatches) -> None:
@@ -499,6 +505,7 @@ class PresenceWatches:
             player = audience.player
             if marks[slot] & BY_FRIENDS and player not in sight.friends:
                 table.friends_due = True
+                table.stay_behind()
                 if self._unask(table, slot, BY_FRIENDS):
                     gone.append(player)
                     continue
@@ -506,7 +513,7 @@ class PresenceWatches:
                 continue
             before, level = marks[slot] & LEVELS, sight.level(player)
             if level != before:
-                marks[slot] = marks[slot] & ~LEVELS | level
+                table.see(slot, level)
                 if audience.values[level] != audience.values[before]:
                     table.make_late(slot)
         self._tell_gone(table, gone)
@@ -526,6 +533,7 @@ class PresenceWatches:
             return
         table.asks += 1
         table.friends_due = True
+        table.stay_behind()
         self._supervisor.spawn(self._show_friends(table, new), "watch friends")
 
     async def _show_friends(self, table: SessionWatches, new: list[str]) -> None:

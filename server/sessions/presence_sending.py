@@ -16,7 +16,7 @@ from typing import Final
 from server.ids import NodeAddress
 from server.runtime.metrics import Metrics
 from server.sessions.presence_pictures import LEVELS, LOOKS, Values, chunks, frame, gone_item
-from server.sessions.presence_tables import LATE, WAITING, Audience, WatchTable
+from server.sessions.presence_tables import LATE, Audience, WatchTable
 from server.sessions.session import Session
 from server.wire.messages import PresenceFriends
 
@@ -93,16 +93,14 @@ class PresenceSender:
         list and a write."""
         frames = _SharedFrames(audience, levels, self._cursor)
         sent = coalesced = 0
-        for table, slot in zip(list(audience.tables), audience.slots.tolist(), strict=True):
-            mark = table.marks[slot]
-            data = frames[mark & LOOKS]
-            if data is None or mark & WAITING:
-                continue
-            session = table.session
-            if table.late is None and not table.held and table.gone is None and session.takes_latest:
-                session.send(data)
+        slots = audience.slots.tolist()
+        for place, (table, look) in enumerate(zip(list(audience.tables), bytes(audience.looks), strict=True)):
+            data = frames[look]
+            if data is None:
+                continue  # nothing moved for that level; one that waits for its first picture has none
+            if table.late is None and table.session.offer(data):
                 sent += 1
-            elif not table.make_late(slot):
+            elif table.audiences[slots[place]] is audience and not table.make_late(slots[place]):
                 coalesced += 1
         self._count(sent, sent, coalesced)
 
@@ -112,7 +110,7 @@ class PresenceSender:
         for audience, levels in moved:
             for table, slot in zip(audience.tables, audience.slots, strict=True):
                 mark = table.marks[slot]
-                if not levels >> (mark & LEVELS) & 1 or mark & WAITING:
+                if not levels >> (mark & LEVELS) & 1:
                     continue
                 if mark & LATE:
                     coalesced += 1
@@ -141,12 +139,13 @@ class PresenceSender:
             table.friends_due = False
             session.send(session.codec.encode(PresenceFriends(table.friends_now())))
         late, gone = table.late, table.gone
-        if late is not None and len(late) == 1 and gone is None:
-            self._flush_one(table, late[0])
-        elif late is not None or gone is not None:
-            self._flush_all(table, late or [], gone or [])
-        if table.late is not None or table.gone is not None:
-            return
+        if late is not None:
+            if len(late) == 1 and gone is None:
+                self._flush_one(table, late[0])
+            else:
+                self._flush_all(table, late, gone or [])
+            if table.late is not None:
+                return
         answers, table.answers = table.answers, None
         for answer in answers or ():
             answer(None)
@@ -191,6 +190,7 @@ class PresenceSender:
 
     def _put_back(self, table: SessionWatches, gone: list[str], slots: list[int]) -> None:
         """Keep what was not sent."""
+        table.stay_behind()
         if gone:
             table.gone = gone
         for slot in slots:

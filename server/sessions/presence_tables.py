@@ -3,7 +3,7 @@
 A *pair* is a session that watches a player. It stands in two rows: in the session's *table* at a slot, and in the
 player's *audience* at a place; each side knows the other's number, so that a pair is removed in constant time from
 both, also when all of ten thousand watchers leave. Slots never move (a free one is used again), places do: the last
-pair of an audience takes the place of one that goes. With arrays and lists a pair takes some 29 bytes; a dict on each
+pair of an audience takes the place of one that goes. With arrays and lists a pair takes some 30 bytes; a dict on each
 side would take ninety.
 
 A pair has a mark, a byte: the look of the session (level and format), why it is there, and whether it is *late*: the
@@ -35,7 +35,7 @@ class Audience(Generic[S]):
     watchers, which moves at ticks only, so that all of them are told of the same moves; None before it is known for
     the first time. `moved`: for each level the revision at which that moved last."""
 
-    __slots__ = ("_items", "entry", "moved", "player", "relations", "slots", "tables", "values")
+    __slots__ = ("_items", "entry", "looks", "moved", "player", "relations", "slots", "tables", "values")
 
     def __init__(self, player: str, entry: Any) -> None:
         self.player, self.entry = player, entry
@@ -45,6 +45,8 @@ class Audience(Generic[S]):
         self.moved: tuple[int, ...] = _NEVER
         self.tables: list[WatchTable[S]] = []
         self.slots = array("I")
+        self.looks = bytearray()
+        """The looks of the pairs, once more: whoever sends to thousands reads them here, one after the other."""
         self._items: list[bytes | None] | None = None
         """Encoded items by look."""
 
@@ -81,17 +83,29 @@ class Audience(Generic[S]):
         return frame(cursor, (self.item(look),), "json" if look & JSON else "msgpack")
 
 
-class WatchTable(Generic[S]):
+class _EachDifference(Generic[S]):
+    """The slots that every difference touches, which lie together as those of a base class do."""
+
+    __slots__ = ("late", "session")
+
+    def __init__(self, session: S) -> None:
+        self.session = session
+        self.late: list[int] | None = None
+        """Slots of pairs that are late, or were; None where the next difference may be sent at once."""
+
+
+class WatchTable(_EachDifference[S]):
     """The players that a session watches. `since`: the revision before which its client may lack more than what
     moved. `count`: players that its client asked for."""
 
     __slots__ = (
-        "answers", "asks", "audiences", "count", "friends", "friends_due", "gone", "held", "json", "late", "marks",
-        "number", "own", "places", "session", "since", "unused",
+        "answers", "asks", "audiences", "count", "friends", "friends_due", "gone", "held", "json", "marks", "number",
+        "own", "places", "since", "unused",
     )  # fmt: skip
 
     def __init__(self, session: S, json: bool) -> None:
-        self.session, self.json = session, JSON if json else 0
+        super().__init__(session)
+        self.json = JSON if json else 0
         self.audiences: list[Audience[S] | None] = []
         self.marks = bytearray()
         self.places = array("I")
@@ -109,8 +123,6 @@ class WatchTable(Generic[S]):
         """Its relations have changed, and the new list is not here yet: nothing is sent."""
         self.asks = 0
         """Requests that wait for relations or for the first pictures."""
-        self.late: list[int] | None = None
-        """Slots of pairs that are late, or were."""
         self.gone: list[str] | None = None
         """Players that its client is to be told it watches no more."""
         self.answers: list[Callable[[GarrisonError | None], None]] | None = None
@@ -120,7 +132,12 @@ class WatchTable(Generic[S]):
     @property
     def behind(self) -> bool:
         """There is something that its client has not been sent."""
-        return self.late is not None or self.gone is not None or self.answers is not None or self.friends_due
+        return self.late is not None or self.answers is not None
+
+    def stay_behind(self) -> None:
+        """Let nothing be sent past what its client is to be told, or asked about, first."""
+        if self.late is None:
+            self.late = []
 
     def index(self) -> dict[str, int]:
         """The slots by player."""
@@ -133,6 +150,13 @@ class WatchTable(Generic[S]):
             for each, mark in zip(self.audiences, self.marks, strict=True)
             if each is not None and mark & BY_FRIENDS
         ]
+
+    def see(self, slot: int, level: int) -> None:
+        """Let the client see the player at `slot` at a level."""
+        audience, look = self.audiences[slot], level | self.json
+        assert audience is not None
+        self.marks[slot] = self.marks[slot] & ~LOOKS | look
+        audience.looks[self.places[slot]] = look
 
     def make_late(self, slot: int) -> bool:
         """Note that the pair at `slot` is to be sent. False: it was already."""
@@ -161,6 +185,7 @@ def link(table: WatchTable[S], audience: Audience[S], mark: int) -> int:
         table.places.append(place)
     audience.tables.append(table)
     audience.slots.append(slot)
+    audience.looks.append(mark & LOOKS)
     return slot
 
 
@@ -168,9 +193,9 @@ def unlink(table: WatchTable[S], slot: int) -> Audience[S]:
     """Remove the pair at `slot`. Returns the audience, which may be empty now."""
     audience, place = table.audiences[slot], table.places[slot]
     assert audience is not None and audience.tables[place] is table
-    moved, moved_slot = audience.tables.pop(), audience.slots.pop()
+    moved, moved_slot, moved_look = audience.tables.pop(), audience.slots.pop(), audience.looks.pop()
     if place < len(audience.tables):
-        audience.tables[place], audience.slots[place] = moved, moved_slot
+        audience.tables[place], audience.slots[place], audience.looks[place] = moved, moved_slot, moved_look
         moved.places[moved_slot] = place
     table.audiences[slot] = None
     table.marks[slot] = 0

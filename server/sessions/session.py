@@ -386,6 +386,15 @@ class Session(_EachBeat):
         """True while a frame that is not kept can be written: its client is there and reads, and it stays here."""
         return self.connection is not None and self._blocked_at is None and not self.moving
 
+    def offer(self, data: bytes) -> bool:
+        """Write a frame that is not kept, and for very many sessions the same. False: it cannot be written now."""
+        connection, transfer = self.connection, self.transfer
+        if connection is None or self._blocked_at is not None or (transfer is not None and transfer.frozen):
+            return False
+        self.metrics.frames_out_total += 1
+        connection.send(data)
+        return True
+
     def deliver(self, message: Push) -> None:
         """Push to the player: to the client, or after the session if that is moving."""
         transfer = self.transfer

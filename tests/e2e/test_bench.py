@@ -33,6 +33,8 @@ UNITS = {
     "lapse": "s",
     "deflate": "us",
     "resume": "ms",
+    "fanout": "us",
+    "idle": "KiB",
 }
 POSTGRES = "GARRISON_TEST_POSTGRES"
 

@@ -46,8 +46,12 @@ class MemoryPresence:
             self._fill(entry)
         for told in self._told if asked else ():
             told(asked)
+        self._resolve()
+
+    def _resolve(self) -> None:
         for entries, future in self._waiting:
-            if not future.done() and not any(entry.state == "asked" for entry in entries):
+            live = [entry for entry in entries if self.entries.get(entry.player) is entry]
+            if not future.done() and not any(entry.state == "asked" for entry in live):
                 future.set_result(None)
 
     def _change(self, players: Sequence[str]) -> None:
@@ -77,6 +81,7 @@ class MemoryPresence:
 
     def release(self, entry: WatchedPlayer) -> None:
         assert self.entries.pop(entry.player) is entry
+        self._resolve()
 
     def answered(self, entries: Sequence[WatchedPlayer]) -> "asyncio.Future[None]":
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()

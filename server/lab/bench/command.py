@@ -28,8 +28,10 @@ def benches() -> dict[str, Bench]:
         call,
         deflate,
         failover,
+        fanout,
         flush,
         gateway,
+        idle,
         journal,
         lapse,
         migrate,
@@ -65,6 +67,8 @@ def benches() -> dict[str, Bench]:
         "lapse": lapse.run,
         "deflate": deflate.run,
         "resume": resume.run,
+        "fanout": fanout.run,
+        "idle": idle.run,
     }
 
 
@@ -76,10 +80,11 @@ def bench(
     short: Annotated[bool, Parameter(show=False, negative="")] = False,
 ) -> int:
     """Measure heartbeat, call, remote-call, link-encryption, flush-sqlite, flush-postgres, activate, journal, failover,
-    migrate, rebalance, view-change, memory, neighbour, report, results, writes, lists, lapse, deflate, resume, or all.
+    migrate, rebalance, view-change, memory, neighbour, report, results, writes, lists, lapse, deflate, resume, fanout,
+    idle, or all.
 
-    CPU time of the serving process per unit (KiB for memory and writes, ms for neighbour, lists, results, migrate,
-    rebalance, resume and view-change, s for failover and lapse), as a ratio to a floor measured in the same run.
+    CPU time of the serving process per unit (KiB for memory, idle and writes, ms for neighbour, lists, results,
+    migrate, rebalance, resume and view-change, s for failover and lapse), as a ratio to a floor in the same run.
     """
     known = benches()
     if name != "all" and name not in known:

@@ -4,7 +4,7 @@ metrics on, against a bare echo server with the same payload, sockets and read b
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -40,14 +40,18 @@ async def one_node(database_url: str | None = None) -> AsyncIterator[tuple[Serve
 
 
 @asynccontextmanager
-async def node_and_key(database_url: str | None = None) -> AsyncIterator[tuple[Served, bytes]]:
-    """A production node in a process of its own, and the key of its clients' tokens."""
+async def node_and_key(
+    database_url: str | None = None, assignments: Sequence[str] = ()
+) -> AsyncIterator[tuple[Served, bytes]]:
+    """A production node in a process of its own, and the key of its clients' tokens. `assignments`: more settings."""
     with TemporaryDirectory() as home:
         key = secrets.token_hex(32)
         config = Path(home) / "garrison.toml"
         url = database_url or f"sqlite:///{home}/garrison.db"
         config.write_text(f'[store]\nurl = "{url}"\nmigrate = true\n[security]\nsigning_key = "{key}"\n')
         arguments = ["server.main", "node", "--config", str(config), "--set", "log.level=warning"]
+        for assignment in assignments:
+            arguments += ["--set", assignment]
         async with Served([*arguments, "--gateway-port", "0", "--admin-port", "0"]) as node:
             yield node, key.encode()
 

@@ -31,6 +31,7 @@ UNITS = {
     "writes": "KiB",
     "lists": "ms",
     "lapse": "s",
+    "deflate": "us",
 }
 POSTGRES = "GARRISON_TEST_POSTGRES"
 

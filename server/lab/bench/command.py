@@ -26,6 +26,7 @@ def benches() -> dict[str, Bench]:
     from server.lab.bench import (
         activate,
         call,
+        deflate,
         failover,
         flush,
         gateway,
@@ -61,6 +62,7 @@ def benches() -> dict[str, Bench]:
         "writes": writes.run,
         "lists": neighbour.lists,
         "lapse": lapse.run,
+        "deflate": deflate.run,
     }
 
 
@@ -72,7 +74,7 @@ def bench(
     short: Annotated[bool, Parameter(show=False, negative="")] = False,
 ) -> int:
     """Measure heartbeat, call, remote-call, link-encryption, flush-sqlite, flush-postgres, activate, journal, failover,
-    migrate, rebalance, view-change, memory, neighbour, report, results, writes, lists, lapse, or all.
+    migrate, rebalance, view-change, memory, neighbour, report, results, writes, lists, lapse, deflate, or all.
 
     CPU time of the serving process per unit (KiB for memory and writes, ms for neighbour, lists, results, migrate,
     rebalance and view-change, s for failover and lapse), as a ratio to a floor measured in the same run.

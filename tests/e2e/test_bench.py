@@ -32,6 +32,7 @@ UNITS = {
     "lists": "ms",
     "lapse": "s",
     "deflate": "us",
+    "resume": "ms",
 }
 POSTGRES = "GARRISON_TEST_POSTGRES"
 

@@ -38,6 +38,7 @@ def benches() -> dict[str, Bench]:
         remote_call,
         report,
         results,
+        resume,
         view_change,
         writes,
     )
@@ -63,6 +64,7 @@ def benches() -> dict[str, Bench]:
         "lists": neighbour.lists,
         "lapse": lapse.run,
         "deflate": deflate.run,
+        "resume": resume.run,
     }
 
 
@@ -74,10 +76,10 @@ def bench(
     short: Annotated[bool, Parameter(show=False, negative="")] = False,
 ) -> int:
     """Measure heartbeat, call, remote-call, link-encryption, flush-sqlite, flush-postgres, activate, journal, failover,
-    migrate, rebalance, view-change, memory, neighbour, report, results, writes, lists, lapse, deflate, or all.
+    migrate, rebalance, view-change, memory, neighbour, report, results, writes, lists, lapse, deflate, resume, or all.
 
     CPU time of the serving process per unit (KiB for memory and writes, ms for neighbour, lists, results, migrate,
-    rebalance and view-change, s for failover and lapse), as a ratio to a floor measured in the same run.
+    rebalance, resume and view-change, s for failover and lapse), as a ratio to a floor measured in the same run.
     """
     known = benches()
     if name != "all" and name not in known:

@@ -36,7 +36,7 @@ _CLOSE: Final = 8
 
 
 class _Left(msgspec.Struct):
-    """What a player knows of its session when its connection breaks."""
+    """A player whose connection broke, and what it needs to come back."""
 
     token: str
     resume: str
@@ -114,9 +114,9 @@ async def run(effort: Effort) -> Outcome:
                 now_ms = time.time_ns() // 1_000_000
                 tokens = [issue(key, f"player-{n}", "player", 3600, now_ms) for n in range(players)]
                 back, cpu = await _away_and_back(node, issue(key, "reporter", "host", 3600, now_ms), tokens)
-            frames = round(statistics.mean(one.frames for one in back))
+            frames = round(statistics.mean(each.frames for each in back))
             figures.append(_p99(back))
-            halves.append(1000 * statistics.median(one.took_s for one in back))
+            halves.append(1000 * statistics.median(each.took_s for each in back))
             costs.append(1e6 * cpu / players)
             progress(f"resume: round {number + 1}: floor {floors[-1]:.1f}, real {figures[-1]:.1f} ms")
     return outcome(
@@ -128,7 +128,7 @@ async def run(effort: Effort) -> Outcome:
 
 def _p99(back: Sequence[_Back]) -> float:
     """Milliseconds."""
-    ordered = sorted(one.took_s for one in back)
+    ordered = sorted(each.took_s for each in back)
     return 1000 * ordered[math.ceil(0.99 * len(ordered)) - 1]
 
 
@@ -158,7 +158,7 @@ async def _away_and_back(node: Served, reporters: str, tokens: Sequence[str]) ->
         def is_last(frame: list[Any]) -> bool:
             return bool(frame[0] == "events" and frame[3] + len(frame[4]) - 1 >= last)
 
-        hellos = [message("hello", 1, one.token, one.resume, one.ack, "resume", False) for one in left]
+        hellos = [message("hello", 1, each.token, each.resume, each.ack, "resume", False) for each in left]
         before = cpu_s(node.pid)
         back = await asyncio.to_thread(_burst, url, hellos, is_last)
         return back, cpu_s(node.pid) - before
@@ -185,10 +185,10 @@ def _burst(url: str, hellos: Sequence[bytes], is_last: Callable[[list[Any]], boo
     """Connect all, write all hellos at once, and read until each has its last frame."""
     back = [_Back(url) for _ in hellos]
     with selectors.DefaultSelector() as selector:
-        for one in back:
-            selector.register(one.socket, selectors.EVENT_READ, one)
-        for one, hello in zip(back, hellos, strict=True):
-            one.hello(hello)
+        for each in back:
+            selector.register(each.socket, selectors.EVENT_READ, each)
+        for each, hello in zip(back, hellos, strict=True):
+            each.hello(hello)
         waiting, deadline = len(back), time.monotonic() + LONGEST_S
         while waiting:
             for key, _ in selector.select(1.0):
@@ -197,6 +197,6 @@ def _burst(url: str, hellos: Sequence[bytes], is_last: Callable[[list[Any]], boo
                     waiting -= 1
             if time.monotonic() > deadline:
                 raise Unavailable(f"{waiting} of {len(back)} players are not back after {LONGEST_S:.0f} s")
-    for one in back:
-        one.socket.close()
+    for each in back:
+        each.socket.close()
     return back

@@ -50,6 +50,7 @@ class DemoOptions(msgspec.Struct, frozen=True):
     port: int
     assignments: list[str]
     seed: int | None
+    status_every_s: float
 
 
 def demo(
@@ -80,6 +81,7 @@ def demo(
     set_: Set = None,
     flush_at_stop: Annotated[bool, Parameter(show=False)] = True,
     seed: Annotated[int | None, Parameter(show=False)] = None,
+    status_every: Annotated[float, Parameter(show=False)] = STATUS_EVERY_S,
 ) -> int:
     """Run a cluster of three nodes on this machine, with bot players in matches.
 
@@ -89,7 +91,7 @@ def demo(
     """
     assignments = [*(set_ or ()), *(() if flush_at_stop else ("store.flush_at_stop=false",))]
     check_assignments(assignments)
-    options = DemoOptions(home, seconds, players, nodes, speed, port, assignments, seed)
+    options = DemoOptions(home, seconds, players, nodes, speed, port, assignments, seed, status_every)
     with alone(home):
         if fresh:
             empty_home(home)
@@ -187,7 +189,7 @@ class Demo(Live):
     def _say_ended(self) -> None:
         """Say in one line which matches ended in the last while."""
         now = time.monotonic()
-        if not self._ended or now - self._ended_told < STATUS_EVERY_S or self.shown_by is None:
+        if not self._ended or now - self._ended_told < self.options.status_every_s or self.shown_by is None:
             return
         over = count_of(len(self._ended), "match", "matches")
         replay = f"{program()} replay {self._ended[-1]}{self._config_flag()}"
@@ -242,7 +244,7 @@ class Demo(Live):
             text = self._state(cluster, now - began)
             if self.console.is_terminal:
                 self.note(text)
-            elif now - printed >= STATUS_EVERY_S:
+            elif now - printed >= self.options.status_every_s:
                 printed = now
                 self.say(text)
 

@@ -20,13 +20,13 @@ FIGURES = [
 ]  # fmt: skip
 
 
-def demo(*arguments: str, cwd: Path, players: int = 48, speed: float = 60) -> Running:
-    sizes = ("--players", str(players), "--speed", str(speed))
+def demo(*arguments: str, cwd: Path, players: int = 48, speed: float = 200) -> Running:
+    sizes = ("--players", str(players), "--speed", str(speed), "--status-every", "4")
     return Running("demo", "--json", "--port", "0", *sizes, *arguments, cwd=cwd)
 
 
 def test_its_figures_and_a_second_run_in_the_same_directory(tmp_path: Path) -> None:
-    with demo("--seconds", "14", cwd=tmp_path, players=120) as running:
+    with demo("--seconds", "14", cwd=tmp_path, players=120, speed=60) as running:
         assert "garrison.db" in running.line("preparing")
         assert "http://127.0.0.1:" in running.line("dashboard")
         assert "120 bot players" in running.line("times faster")
@@ -81,7 +81,7 @@ def test_a_killed_node_leaves_the_others_serving(tmp_path: Path) -> None:
             asked = garrison(*arguments, cwd=tmp_path)
             serving = "node-2" in asked.stdout or "node-3" in asked.stdout  # a node may have no match just now
             assert (asked.returncode, serving) == (0, True), (asked.stdout, asked.stderr)
-        for _ in range(2):  # ten seconds apart: at least some of these began after the kill
+        for _ in range(2):  # four seconds apart: at least some of these began after the kill
             running.line(" over: ")
         running.interrupt()
         figures = running.figures()

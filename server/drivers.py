@@ -195,10 +195,12 @@ def token_rules(settings: Settings) -> "TokenRules":
 
 
 def _token_keys(entry: str) -> "list[TokenKey]":
-    """Keys of one entry of `security.token_key_files`, `FILE` or `KID=FILE`."""
+    """Keys of one entry of `security.token_key_files`, `FILE` or `KID=FILE`. A name has no slash: `./a=b.pem` is a
+    file."""
     from server.sessions.token_keys import MAX_FILE_BYTES, keys_of_file
 
     kid, named, file = entry.partition("=")
+    named = "" if "/" in kid else named
     path = Path(file if named else entry)
     try:
         with path.open("rb") as opened:

@@ -111,29 +111,41 @@ async def run_node(settings: Settings) -> int:
 
 async def _reload(hangup: asyncio.Event, settings: Settings, running: "list[Node]") -> None:
     """Use certificates and token keys that were replaced: when told so by SIGHUP, and now and then by a look at the
-    files."""
+    files. A file that cannot be used is told of once, and at each SIGHUP."""
+    complaints: dict[str, str] = {}
     while True:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(FILES_LOOK_S):
                 await hangup.wait()
         told = hangup.is_set()
+        if told:
+            complaints.clear()
         hangup.clear()
         for node in running:
             for name, part in (("gateway", node.listener), ("transport", node.drivers.transport)):
                 try:
                     if part.reload(changed_only=not told):
                         log.info(f"certificate of the {name} was read again")
+                    complaints.pop(name, None)
                 except BadSetting as error:
-                    log.error("certificate was not read again, the one before stays", why=error.message)
-            _reload_token_keys(settings, node)
+                    _complain(complaints, name, "certificate was not read again, the one before stays", error)
+            _reload_token_keys(complaints, settings, node)
 
 
-def _reload_token_keys(settings: Settings, node: "Node") -> None:
+def _reload_token_keys(complaints: dict[str, str], settings: Settings, node: "Node") -> None:
     try:
         if node.gateway.use_token_rules(token_rules(settings)):
             log.info("keys of client tokens were read again", keys=len(node.gateway.token_rules.keys))
+        complaints.pop("keys", None)
     except BadSetting as error:
-        log.error("keys of client tokens were not read again, those before stay", why=error.message)
+        _complain(complaints, "keys", "keys of client tokens were not read again, those before stay", error)
+
+
+def _complain(complaints: dict[str, str], what: str, text: str, error: BadSetting) -> None:
+    """Log that something of `what` is wrong, unless that is what was logged of it last."""
+    if complaints.get(what) != error.message:
+        complaints[what] = error.message
+        log.error(text, why=error.message)
 
 
 async def _serve(settings: Settings, stop: asyncio.Event, running: "list[Node]") -> int:

@@ -195,6 +195,13 @@ def test_any_text_is_a_good_token_or_a_typed_error(token: str) -> None:
         check(token, rules(secret_key(OLD), *keys_of_file(pem(ED), "ed")), NOW_MS)
 
 
+def test_a_path_with_an_equals_sign_is_no_name(tmp_path: Path) -> None:
+    (tmp_path / "a=b.pem").write_bytes(pem(RSA))
+    for entry, kid in ((str(tmp_path / "a=b.pem"), None), (f"login={tmp_path / 'a=b.pem'}", "login")):
+        settings = from_tree({"security": {"signing_key": NEW.decode(), "token_key_files": entry}})
+        assert token_rules(settings).keys.keys[1].kid == kid
+
+
 def test_files_of_keys_are_settings(tmp_path: Path) -> None:
     (tmp_path / "login.pem").write_bytes(pem(RSA))
     (tmp_path / "old").write_bytes(OLD + b"\n")

@@ -212,6 +212,38 @@ async def test_a_latest_topic_is_read_as_newest_pictures() -> None:
             await anext(client.watch_latest("room/7"))
 
 
+async def test_an_equal_picture_that_comes_whole_again_is_no_change() -> None:
+    """As after a reconnection at another node, which knows nothing of what the client has."""
+    cut, go = asyncio.Event(), asyncio.Event()
+
+    async def script(talk: Talk) -> None:
+        await talk.welcome()
+        asked = await talk.expect("watch_latest")
+        if not cut.is_set():
+            await talk.send("snapshot", asked[1], asked[2], "c1", [["a", 1], ["b", 2]])
+            await cut.wait()
+            await talk.close(1001)
+            return
+        await talk.send("snapshot", asked[1], asked[2], "other-1", [["b", 2], ["a", 1]])
+        await go.wait()
+        await talk.send("latest", "room/7", "other-2", True, [["a", 1]])
+        await talk.idle()
+
+    async with (
+        scripted(script) as server,
+        garrison.connect(server.url, "tok", options=FAST) as client,
+        client.watch_latest("room/7") as room,
+    ):
+        assert await anext(room) == {"a": 1, "b": 2}
+        reading = asyncio.ensure_future(anext(room))
+        cut.set()
+        await until(lambda: room.asking)
+        await until(lambda: not room.asking)
+        assert not reading.done()
+        go.set()
+        assert await reading == {"a": 1}
+
+
 async def test_a_watch_that_is_left_ends_its_readers() -> None:
     async def script(talk: Talk) -> None:
         await talk.welcome()

@@ -13,7 +13,8 @@ from garrison.messages import Latest, LatestItem, Seen, Snapshot, WatchLatest
 
 
 class Picture(Subscription):
-    """A latest topic: its newest values, and a revision that rises with each change. Changed by `Pictures` only."""
+    """A latest topic: its newest values, and a revision that rises with each change. A picture that comes whole after
+    a reconnection, and is the one that the program has, is no change. Changed by `Pictures` only."""
 
     __slots__ = ("cursor", "revision", "values")
 
@@ -46,8 +47,9 @@ class Picture(Subscription):
                 values.pop(item.key, None)
             else:
                 values[item.key] = item.value
+        if not self.revision or values != self.values:
+            self.revision += 1
         self.values, self.cursor = values, cursor
-        self.revision += 1
 
 
 class Pictures:

@@ -214,7 +214,7 @@ async def test_a_latest_topic_is_read_as_newest_pictures() -> None:
 
 async def test_an_equal_picture_that_comes_whole_again_is_no_change() -> None:
     """As after a reconnection at another node, which knows nothing of what the client has."""
-    cut, go = asyncio.Event(), asyncio.Event()
+    cut, again, go = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     async def script(talk: Talk) -> None:
         await talk.welcome()
@@ -225,6 +225,7 @@ async def test_an_equal_picture_that_comes_whole_again_is_no_change() -> None:
             await talk.close(1001)
             return
         await talk.send("snapshot", asked[1], asked[2], "other-1", [["b", 2], ["a", 1]])
+        again.set()
         await go.wait()
         await talk.send("latest", "room/7", "other-2", True, [["a", 1]])
         await talk.idle()
@@ -237,7 +238,7 @@ async def test_an_equal_picture_that_comes_whole_again_is_no_change() -> None:
         assert await anext(room) == {"a": 1, "b": 2}
         reading = asyncio.ensure_future(anext(room))
         cut.set()
-        await until(lambda: room.asking)
+        await again.wait()
         await until(lambda: not room.asking)
         assert not reading.done()
         go.set()

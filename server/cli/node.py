@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 FILES_LOOK_S = 30.0
-"""Time between two looks at the certificate files."""
+"""Time between two looks at the files of certificates and token keys."""
 LEASE_LOST_PAUSE_S = 0.5
 """Pause between a run that lost its lease and the next one, so that a store that is away is not pestered."""
 

@@ -11,7 +11,6 @@ the API (CORS), and the page may connect to the hosts of known peers (CSP); no o
 """
 
 import hmac
-import secrets
 from collections.abc import Iterable
 from typing import Final
 from urllib.parse import urlsplit
@@ -21,8 +20,8 @@ from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.actors.app import Principal
 from server.errors import BadToken
+from server.runtime.admin_token import new_admin_token
 
-TOKEN_BYTES = 24
 PREFLIGHT_CACHE_S = 600
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 _FIXED = [
@@ -42,7 +41,7 @@ class AdminToken:
     """The one secret of the admin API, random unless configured: the principal `ADMIN`."""
 
     def __init__(self, configured: str | None) -> None:
-        self.text = configured or secrets.token_urlsafe(TOKEN_BYTES)
+        self.text = configured or new_admin_token()
         self.generated = not configured
         self._bytes = self.text.encode()
 

@@ -28,6 +28,7 @@ from typing import Any, Final, NamedTuple
 from server.cli.common import read_settings
 from server.drivers import upgrade_store
 from server.errors import BadSetting, Unavailable
+from server.runtime.admin_token import new_admin_token
 from server.transport.addresses import join_endpoint
 
 LOOPBACK: Final = "127.0.0.1"
@@ -75,7 +76,7 @@ class Home:
                 _make_private(file)  # as earlier versions have left them
             if not self.key_file.exists():
                 _write_private(self.key_file, secrets.token_hex(32) + "\n")
-            token = self._kept("admin", "token") or secrets.token_urlsafe(18)
+            token = self._kept("admin", "token") or new_admin_token()
             key = self._kept("security", "cluster_key") or base64.b64encode(secrets.token_bytes(32)).decode()
             _write_private(self.config, self._settings(cluster, place, token, key, url or self.url))
         except OSError as error:

@@ -6,7 +6,6 @@ import gc
 import json
 import logging
 import os
-import secrets
 import signal
 import sys
 from typing import TYPE_CHECKING, Annotated
@@ -19,6 +18,7 @@ from cyclopts import App, Parameter
 from server.cli.common import Config, Set, read_settings
 from server.drivers import build_node, gossip_endpoint, heard_endpoints, node_key, token_rules, upgrade_store
 from server.errors import BadSetting, GarrisonError
+from server.runtime.admin_token import new_admin_token
 from server.settings import Settings
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 FILES_LOOK_S = 30.0
-"""Time between two looks at the certificate files."""
+"""Time between two looks at the files of certificates and token keys."""
 LEASE_LOST_PAUSE_S = 0.5
 """Pause between a run that lost its lease and the next one, so that a store that is away is not pestered."""
 
@@ -192,8 +192,8 @@ async def _serve(settings: Settings, stop: asyncio.Event, running: "list[Node]")
 
 def _with_token(settings: Settings) -> Settings:
     """Settings with a random admin token, kept over new incarnations."""
-    token = secrets.token_urlsafe(18)
-    return msgspec.structs.replace(settings, admin=msgspec.structs.replace(settings.admin, token=token))
+    admin = msgspec.structs.replace(settings.admin, token=new_admin_token())
+    return msgspec.structs.replace(settings, admin=admin)
 
 
 def _with_seeds(settings: Settings, more: list[str]) -> Settings:

@@ -4,7 +4,6 @@ import asyncio
 import base64
 import json
 import os
-import socket
 import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -25,6 +24,7 @@ from server.node import Node
 from server.sessions.tokens import issue
 from server.settings import from_tree
 from tests.support.databases import empty_url, postgres_url
+from tests.support.ports import free_ports
 from tests.support.program import command, environment
 from tests.support.redis_server import shared_url
 from tests.support.waiting import until
@@ -152,9 +152,7 @@ async def test_a_younger_node_that_served_before_it_heard_of_the_other_ends_and_
     tmp_path: Path,
 ) -> None:
     """F1: the seed of the older node comes up later, and with another database; gossip joins them after that."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        seed = f"127.0.0.1:{probe.getsockname()[1]}"
+    seed = f"127.0.0.1:{free_ports()[0]}"
     urls = [f"sqlite:///{tmp_path}/{name}.db" for name in ("old", "young")]
     for name, url in zip(("old", "young"), urls, strict=True):
         (tmp_path / name).mkdir()

@@ -14,6 +14,7 @@ import migrations
 from server.errors import BadSetting
 from server.ids import NodeAddress, NodeId
 from tests.support.databases import postgres_url, sql_store
+from tests.support.ports import free_ports
 from tests.support.waiting import until
 
 PROGRAM = shutil.which("pgbouncer", path="/usr/sbin:/usr/bin:/usr/local/bin")
@@ -28,9 +29,7 @@ class Bouncer:
     def __init__(self, folder: Path, mode: str, ignored: str) -> None:
         there = make_url(postgres_url())
         host = str(there.query.get("host") or there.host)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        (self.port,) = free_ports()
         self.url = f"postgresql://postgres@127.0.0.1:{self.port}/{there.database}"
         (folder / "users").write_text('"postgres" ""\n')
         lines = [

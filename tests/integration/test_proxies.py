@@ -27,6 +27,7 @@ from server.sessions.picows_driver import PicowsListener
 from tests.support.admin import APP, TOKEN, TestCluster, TestNode
 from tests.support.certificates import write_self_signed
 from tests.support.gateways import KEY, GatewayNode, SocketClient, gateways
+from tests.support.ports import free_ports
 from tests.support.prefixes import extension, local, version_1, version_2
 from tests.support.program import Running, garrison
 from tests.support.waiting import until
@@ -461,15 +462,6 @@ def program_or_skip(name: str) -> str:
     if found is None:
         pytest.skip(f"{name} is not installed")
     return found
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on."""
-    taken = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [one.getsockname()[1] for one in taken]
-    for one in taken:
-        one.close()
-    return ports
 
 
 @contextmanager

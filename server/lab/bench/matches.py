@@ -50,6 +50,16 @@ async def reporter(stack: AsyncExitStack, url: str, token: str) -> RawSocket:
     return socket
 
 
+async def accepted(socket: RawSocket, kind: str, number: int, *fields: object) -> None:
+    """Send a match command as request `number`, and wait for its acceptance; pushes that come before it are dropped.
+    Raises `Unavailable` for any other answer."""
+    answer = await socket.ask(kind, number, *fields)
+    while answer[:2] != ["accepted", number]:
+        if answer[0] == "error":
+            raise Unavailable(f"{kind} was answered {answer}")
+        answer = msgspec.msgpack.decode(await socket.receive())
+
+
 async def _make(socket: RawSocket, names: Sequence[str]) -> None:
     waiting, under_way = list(enumerate(names, 2)), dict[int, str]()
     while waiting or under_way:

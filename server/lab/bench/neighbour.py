@@ -20,14 +20,13 @@ from typing import Any
 import msgspec
 
 from server.actors.actor import Role
-from server.errors import Unavailable
 from server.lab.bench.abusers import Crowd, kinds
 from server.lab.bench.beats import Measured, Neighbour
 from server.lab.bench.gateway import node_and_key
 from server.lab.bench.harness import Effort, Outcome, Served, cpu_s, cpus, outcome, pinned, progress, rss_kib
 from server.lab.bench.lines import Lines
-from server.lab.bench.matches import live_matches
-from server.lab.bench.raw_socket import RawSocket, connected
+from server.lab.bench.matches import accepted, live_matches
+from server.lab.bench.raw_socket import connected
 from server.sessions.tokens import issue
 
 SAMPLE_S = 1.8
@@ -161,16 +160,10 @@ async def _long_stream(url: str, token: str) -> str:
     """A match with many events, for slow readers; its topic."""
     async with connected(url) as socket:
         await socket.ask("hello", 1, token, None, 0, "host", False)
-        await _done(socket, "match.create", 2, "bench", 1, "long", ["recorded", "", 0, 0, 0, 0])
-        await _done(socket, "match.start", 3, "bench", 2, "long", 0)
+        await accepted(socket, "match.create", 2, "bench", 1, "long", ["recorded", "", 0, 0, 0, 0])
+        await accepted(socket, "match.start", 3, "bench", 2, "long", 0)
         for number in range(REPORTS):
             events = [["medal", 1_000 * number, f"player-{n % 16}", "a medal with a name"] for n in range(EVENTS)]
-            await _done(socket, "match.report", 4 + number, "bench", 3 + number, "long", events)
-        await _done(socket, "match.end", 4 + REPORTS, "bench", 3 + REPORTS, "long", 0)
+            await accepted(socket, "match.report", 4 + number, "bench", 3 + number, "long", events)
+        await accepted(socket, "match.end", 4 + REPORTS, "bench", 3 + REPORTS, "long", 0)
         return "match/long"
-
-
-async def _done(socket: RawSocket, *parts: Any) -> None:
-    answer = await socket.ask(*parts)
-    if answer[0] != "accepted":
-        raise Unavailable(f"{parts[0]}: {answer}")

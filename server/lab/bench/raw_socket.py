@@ -36,6 +36,19 @@ def frame(payload: bytes, opcode: int = 2, fin: bool = True) -> bytes:
     return head + b"\0\0\0\0" + payload
 
 
+def server_frame(data: bytes, at: int) -> tuple[int, bytes, int] | None:
+    """The opcode and payload of the server's frame at `at`, and where the next one begins; None: it is not whole."""
+    if len(data) < at + 2:
+        return None
+    size, head = data[at + 1], 2
+    if size == 126:
+        size, head = int.from_bytes(data[at + 2 : at + 4], "big"), 4
+    elif size == 127:
+        size, head = int.from_bytes(data[at + 2 : at + 10], "big"), 10
+    end = at + head + size
+    return (data[at] & 0xF, data[at + head : end], end) if len(data) >= end else None
+
+
 def message(*parts: Any) -> bytes:
     """A frame with a msgpack message."""
     return frame(msgspec.msgpack.encode(parts))

@@ -10,13 +10,11 @@ import time
 from contextlib import AsyncExitStack
 from typing import Final
 
-import msgspec
-
 from server.errors import Unavailable
 from server.lab.bench import databases
 from server.lab.bench.gateway import node_and_key
 from server.lab.bench.harness import Effort, Outcome, outcome, progress
-from server.lab.bench.matches import OPTIONS, reporter
+from server.lab.bench.matches import OPTIONS, accepted, reporter
 from server.lab.bench.raw_socket import RawSocket
 from server.sessions.tokens import issue
 
@@ -61,11 +59,7 @@ async def _play(socket: RawSocket, name: str, players: int) -> None:
     async def say(kind: str, *fields: object) -> None:
         nonlocal number
         number += 1
-        answer = await socket.ask(kind, number, name, number, name, *fields)
-        while answer[:2] != ["accepted", number]:
-            if answer[0] == "error":
-                raise Unavailable(f"{kind} was answered {answer}")
-            answer = msgspec.msgpack.decode(await socket.receive())
+        await accepted(socket, kind, number, name, number, name, *fields)
 
     await say("match.create", OPTIONS)
     await say("match.start")

@@ -6,7 +6,6 @@ has one processor, the players the other. The floor is a bare server that answer
 """
 
 import asyncio
-import math
 import selectors
 import socket
 import statistics
@@ -20,7 +19,9 @@ import msgspec
 from server.errors import Unavailable
 from server.lab.bench.gateway import FLOOR, node_and_key
 from server.lab.bench.harness import Effort, Outcome, Served, cpu_s, cpus, outcome, pinned, progress
-from server.lab.bench.raw_socket import address, connected, handshake, message
+from server.lab.bench.matches import OPTIONS, accepted, reporter
+from server.lab.bench.moving import percentiles
+from server.lab.bench.raw_socket import address, connected, handshake, message, server_frame
 from server.sessions.tokens import issue
 
 PLAYERS: Final = 1_000
@@ -66,9 +67,9 @@ class _Back:
         """Take in the bytes that are there; True once the last frame is among them."""
         self._read += self._received()
         at = 0
-        while (found := _frame(self._read, at)) is not None:
-            closes, (payload, at) = self._read[at] & 0xF == _CLOSE, found
-            if closes:
+        while (found := server_frame(self._read, at)) is not None:
+            opcode, payload, at = found
+            if opcode == _CLOSE:
                 raise Unavailable(f"the node closed a connection: {payload[2:].decode(errors='replace')}")
             self.frames += 1
             if is_last(msgspec.msgpack.decode(payload)):
@@ -83,70 +84,55 @@ class _Back:
         return data
 
 
-def _frame(data: bytes, at: int) -> tuple[bytes, int] | None:
-    """The payload of the server's frame at `at`, and where the next one begins; None: it is not whole."""
-    if len(data) < at + 2:
-        return None
-    size, head = data[at + 1], 2
-    if size == 126:
-        size, head = int.from_bytes(data[at + 2 : at + 4], "big"), 4
-    elif size == 127:
-        size, head = int.from_bytes(data[at + 2 : at + 10], "big"), 10
-    end = at + head + size
-    return (data[at + head : end], end) if len(data) >= end else None
-
-
 async def run(effort: Effort) -> Outcome:
     """ms, p99 from hello to the last missed frame."""
     players = effort.size(PLAYERS)
     floors: list[float] = []
-    figures: list[float] = []
-    halves: list[float] = []
+    figures: list[dict[str, float]] = []
     costs: list[float] = []
     frames = 0
+    beats = [message("heartbeat", n + 1, 0, "x" * 200) for n in range(players)]
     async with AsyncExitStack() as stack:
         stack.enter_context(pinned(cpus()[1]))
         bare = await stack.enter_async_context(Served(FLOOR))
         for number in range(max(1, effort.rounds // 3)):
-            beats = [message("heartbeat", n + 1, 0, "x" * 200) for n in range(players)]
-            floors.append(_p99(await asyncio.to_thread(_burst, bare.ready["client_url"], beats, lambda _: True)))
+            lines = await asyncio.to_thread(_connected, bare.ready["client_url"], players)
+            await asyncio.to_thread(_burst, lines, beats, lambda _: True)
+            floors.append(_ms(lines)["p99"])
             async with node_and_key() as (node, key):
                 now_ms = time.time_ns() // 1_000_000
                 tokens = [issue(key, f"player-{n}", "player", 3600, now_ms) for n in range(players)]
                 back, cpu = await _away_and_back(node, issue(key, "reporter", "host", 3600, now_ms), tokens)
             frames = round(statistics.mean(each.frames for each in back))
-            figures.append(_p99(back))
-            halves.append(1000 * statistics.median(each.took_s for each in back))
+            figures.append(_ms(back))
             costs.append(1e6 * cpu / players)
-            progress(f"resume: round {number + 1}: floor {floors[-1]:.1f}, real {figures[-1]:.1f} ms")
+            progress(f"resume: round {number + 1}: floor {floors[-1]:.1f}, real {figures[-1]['p99']:.1f} ms")
+    p50, p99 = ([each[share] for each in figures] for share in ("p50", "p99"))
     return outcome(
-        "resume", "ms", figures, floors, None, goal_ms=GOAL_MS, players=players, frames_each=frames,
-        p50_ms=round(statistics.median(halves), 2), p99_ms=round(statistics.median(figures), 2),
+        "resume", "ms", p99, floors, None, goal_ms=GOAL_MS, players=players, frames_each=frames,
+        p50_ms=round(statistics.median(p50), 2), p99_ms=round(statistics.median(p99), 2),
         cpu_us_each=round(statistics.median(costs), 1),
     )  # fmt: skip
 
 
-def _p99(back: Sequence[_Back]) -> float:
-    """Milliseconds."""
-    ordered = sorted(each.took_s for each in back)
-    return 1000 * ordered[math.ceil(0.99 * len(ordered)) - 1]
+def _ms(back: Sequence[_Back]) -> dict[str, float]:
+    """Milliseconds from hello to the last frame, `p50` and `p99`."""
+    return percentiles([1000 * each.took_s for each in back])
 
 
 async def _away_and_back(node: Served, reporters: str, tokens: Sequence[str]) -> tuple[list[_Back], float]:
-    """All players come, are cut off, miss events, and are back; and the CPU seconds of the node for that last part."""
+    """All players come, are cut off, miss events, and are back; and the CPU seconds of the node from the first hello to
+    the last frame."""
     url = node.ready["client_url"]
-    async with connected(url) as reporter:
-        await reporter.ask("hello", 1, reporters, None, 0, "host", False)
-        number = 2
+    async with AsyncExitStack() as stack:
+        socket, number = await reporter(stack, url, reporters), 2
 
-        async def say(kind: str, *fields: Any) -> None:
+        async def say(kind: str, *fields: object) -> None:
             nonlocal number
             number += 1
-            answer = await reporter.ask(kind, number, "resume", number, MATCH, *fields)
-            if answer[0] != "accepted":
-                raise Unavailable(f"{kind}: {answer}")
+            await accepted(socket, kind, number, "resume", number, MATCH, *fields)
 
-        await say("match.create", ["recorded", "", 0, 0, 0, 0])
+        await say("match.create", OPTIONS)
         await say("match.start", 0)
         left: list[_Left] = []
         for first in range(0, len(tokens), TOGETHER):
@@ -159,8 +145,9 @@ async def _away_and_back(node: Served, reporters: str, tokens: Sequence[str]) ->
             return bool(frame[0] == "events" and frame[3] + len(frame[4]) - 1 >= last)
 
         hellos = [message("hello", 1, each.token, each.resume, each.ack, "resume", False) for each in left]
+        back = await asyncio.to_thread(_connected, url, len(hellos))
         before = cpu_s(node.pid)
-        back = await asyncio.to_thread(_burst, url, hellos, is_last)
+        await asyncio.to_thread(_burst, back, hellos, is_last)
         return back, cpu_s(node.pid) - before
 
 
@@ -181,9 +168,12 @@ async def _visit(url: str, token: str) -> _Left:
         return _Left(token, welcome[6], ack)
 
 
-def _burst(url: str, hellos: Sequence[bytes], is_last: Callable[[list[Any]], bool]) -> list[_Back]:
-    """Connect all, write all hellos at once, and read until each has its last frame."""
-    back = [_Back(url) for _ in hellos]
+def _connected(url: str, count: int) -> list[_Back]:
+    return [_Back(url) for _ in range(count)]
+
+
+def _burst(back: Sequence[_Back], hellos: Sequence[bytes], is_last: Callable[[list[Any]], bool]) -> None:
+    """Write all hellos at once, read until each has its last frame, and hang up."""
     with selectors.DefaultSelector() as selector:
         for each in back:
             selector.register(each.socket, selectors.EVENT_READ, each)
@@ -199,4 +189,3 @@ def _burst(url: str, hellos: Sequence[bytes], is_last: Callable[[list[Any]], boo
                 raise Unavailable(f"{waiting} of {len(back)} players are not back after {LONGEST_S:.0f} s")
     for each in back:
         each.socket.close()
-    return back

@@ -766,14 +766,16 @@ async def refusals(node: Node) -> dict[str, str]:
 )
 async def test_rules_refuse_with_the_codes_of_the_page(node: Node) -> None:
     """Each code of the table but those that have a test of their own or cannot be reached: `too_many_subscriptions`
-    below, `bad_text` for what only other applications take, `party_exists` for two commands with one digest."""
+    below, `bad_text` for what only other applications take, `party_exists` for two commands with one digest, those of
+    logins (`test_login_policies.py`)."""
     table = set(
         re.findall(r"\| `([a-z_]+)` \| [a-z]", PAGE.partition("The rules' error codes")[2].partition("## 7")[0])
     )
     assert table == {rule["code"] for rule in DESCRIBED["rule_codes"]}
     found = await refusals(node) | await refusals_of_moderation(node) | await refusals_of_parties(node)
     assert {code: said for code, said in found.items() if code != said} == {}
-    assert table - set(found) == {"too_many_subscriptions", "bad_text", "party_exists"}
+    own = {"too_many_subscriptions", "bad_text", "party_exists", "replaced", "occupied"}
+    assert table - set(found) == own
 
 
 @says("A session may watch 64 topics.", "| watched topics | 64 | `too_many_subscriptions` |")

@@ -17,7 +17,7 @@ from server.actors.app import App
 from server.catalog.system import ActorSystem
 from server.cluster.view import Member, View
 from server.drivers import load_app
-from server.errors import Unavailable
+from server.errors import Rejected, Unavailable
 from server.ids import ActorId, actor_id
 from server.lab.bench import databases
 from server.lab.bench.databases import POSTGRES
@@ -78,7 +78,12 @@ class Systems:
     async def beat(self, identity: ActorId, number: int) -> None:
         """Call a player so that its stored state changes."""
         caller = Caller("player", identity.partition("/")[2], "bench")
-        await self.caller.ask(identity, "beat", (caller, "online" if number % 2 else "away"))
+        beat = (caller, "online" if number % 2 else "away")
+        try:
+            await self.caller.ask(identity, "beat", beat)
+        except Rejected:  # it does not know the session yet
+            await self.caller.ask(identity, "connected", (caller,))
+            await self.caller.ask(identity, "beat", beat)
 
 
 @asynccontextmanager

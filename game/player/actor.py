@@ -131,9 +131,9 @@ class Player(HostPart):
         if self.devices.end(caller.session) is not None:
             self._left()
 
-    def is_served_by(self, node: str, incarnation: int) -> bool:
+    def runs(self) -> Iterable[tuple[str, int]]:
         """See `server.actors.session_actor.RunWatcher`."""
-        return self.devices.are_at(node, incarnation)
+        return self.devices.runs()
 
     @remote
     def run_over(self, node: str, incarnation: int) -> None:

@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 import msgspec
 from msgspec.structs import replace
 
-from server.actors.devices import MAX_DEVICES, REPLACED, Device, Login, admit, unknown_session
+from server.actors.devices import MAX_DEVICES, REPLACED, Device, Login, admit, put_in_order, unknown_session
 from server.errors import Rejected
 
 MAX_OVER: Final = 16
@@ -77,6 +77,7 @@ class Devices:
             device = Device(login, since)
         else:
             device.login, device.since = login, min(device.since, since)
+        put_in_order(device, (*self.here.values(), *self.asked.values()))
         ended = admit(self.here.values(), device).ended
         if not ended or login.stint:
             return Taken(self._begin(device, ended))
@@ -123,13 +124,9 @@ class Devices:
             self._note_over(session, known.login.stint if known is not None else 0)
         return device
 
-    def are_at(self, node: str, incarnation: int) -> bool:
-        """Tell whether a session is at that run."""
-        for device in self.here.values():
-            login = device.login
-            if login.node == node and login.incarnation == incarnation:
-                return True
-        return False
+    def runs(self) -> set[tuple[str, int]]:
+        """The runs that have its sessions."""
+        return {_run(device) for device in (*self.here.values(), *self.asked.values())}
 
     def gone(self, node: str, incarnation: int) -> list[Device]:
         """Drop the devices of a run that is over. A session of it that lives on elsewhere says so by a login."""

@@ -132,6 +132,29 @@ def admit(devices: Iterable[Device], device: Device) -> Judgement:
     return Judgement([other for other in kept if other is not device], [*before, *gone])
 
 
+def put_in_order(device: Device, others: Iterable[Device]) -> None:
+    """Let a device be newer than `others` of an earlier hello at the same run, and older than those of a later one: its
+    age leaves out how long its call was on its way, and that run has them in this order."""
+    run, number = _hello(device)
+    for other in others:
+        other_run, other_number = _hello(other)
+        if other_run != run or other is device or not run:
+            continue
+        if other_number < number:
+            device.since = max(device.since, other.since + _MOMENT_S)
+        elif other_number > number:
+            device.since = min(device.since, other.since - _MOMENT_S)
+
+
+_MOMENT_S: Final = 1e-6
+
+
+def _hello(device: Device) -> tuple[str, int]:
+    """The run at which a session began, and the number of its hello there, as its name tells."""
+    run, _, number = device.login.session.rpartition("-")
+    return (run, int(number)) if number.isdecimal() else ("", 0)
+
+
 def unknown_session(session: str) -> Rejected:
     """The error for a call of a session that its actor does not know (any more)."""
     return Rejected(UNKNOWN_SESSION, f"session {session[:64]} is not known here, or is over")

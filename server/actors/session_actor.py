@@ -2,6 +2,7 @@
 bound to it."""
 
 import inspect
+from collections.abc import Iterable
 from typing import Any, Final, Protocol, runtime_checkable
 
 from server.actors.actor import Actor, Caller
@@ -38,8 +39,9 @@ class RunWatcher(Protocol):
     """A session's actor that wants to know when a run of a node is over that served its sessions: nobody says
     `disconnected` for those."""
 
-    def is_served_by(self, node: str, incarnation: int) -> bool:
-        """Tell whether a session is at that run. No turn, and asked of many in a row: it only looks."""
+    def runs(self) -> Iterable[tuple[str, int]]:
+        """The runs that have its sessions: nodes with their incarnations. No turn, and asked of many in a row: it only
+        looks."""
         ...
 
     def run_over(self, node: str, incarnation: int) -> Any:

@@ -1,25 +1,26 @@
 """Word to the session's actors here that a run of a node is over, with the sessions that it served.
 
 Nobody says `disconnected` for a session whose node died, and the actor may live on another node than its session had.
-So a while after a member has gone out of the view each node looks through its session's actors, a slice at a time, and
-calls `run_over` of those that have a session there (`server.actors.session_actor.RunWatcher`). A member that said
-goodbye, or whose node is back as another run, is over at once. One that was only cut off and comes back has its
-sessions told again by themselves; so the store need not be asked. Actors that move here meanwhile are found later.
+So after each change of the view each node looks through its session's actors, a slice at a time, and calls `run_over`
+of those that have a session at a run that is over (`server.actors.session_actor.RunWatcher`): its node is back as a
+later run, or has been out of the view for a while. One that was only cut off and comes back has its sessions told again
+by themselves; so the store need not be asked. Actors that move meanwhile, with what they know, are found later.
 """
 
 import asyncio
+from collections.abc import Iterable
 from typing import Any, Final
 
 from server.actors.session_actor import RunWatcher
 from server.catalog.ports import ActorCalls, Population
 from server.catalog.services import CurrentView, Services
 from server.cluster.view import View
-from server.ids import NodeAddress, kind_of
+from server.ids import Incarnation, NodeAddress, NodeId, kind_of
 
-LOOKS_S: Final = (0.0, 5.0, 30.0)
-"""Times of the looks, from the moment at which the run counts as over."""
+LOOKS_S: Final = (0.1, 5.0, 30.0)
+"""Times of the looks after a change of the view, and again from the moment at which who is missing counts as over."""
 PERIODS: Final = 2
-"""Lease periods after which a member that has gone without a goodbye counts as over."""
+"""Lease periods after which a node that is out of the view counts as over."""
 SLICE: Final = 500
 """Actors that are looked at in one turn of the loop."""
 
@@ -33,7 +34,9 @@ class RunsOver:
         self._after_s = PERIODS * services.settings.store.lease_period_s
         cls = services.app.session_actor
         self._kind = cls.kind if cls is not None and issubclass(cls, RunWatcher) else None
-        self._due: dict[NodeAddress, list[float]] = {}
+        self._missing: dict[NodeAddress, float] = {}
+        """Runs out of the view that somebody has a session at, and since when that is known."""
+        self._due: list[float] = []
         self._changed = asyncio.Event()
 
     @property
@@ -42,37 +45,31 @@ class RunsOver:
         return self._kind is not None
 
     def on_view(self, before: View, view: View) -> None:
-        """Plan looks for who has gone, and none for who is back."""
+        """Plan looks; forget that somebody who is back was missing."""
         if self._kind is None:
             return
         now = self._clock.now()
-        for address, member in before.addresses.items():
+        for address in before.addresses:
             if address not in view.addresses:
-                over = member.state == "leaving" or address.node in view.members
-                at = now if over else now + self._after_s
-                self._due[address] = [at + more for more in LOOKS_S]
-        for address in [address for address in self._due if address in view.addresses]:
-            del self._due[address]
+                self._missing.setdefault(address, now)
+        self._missing = {run: at for run, at in self._missing.items() if run not in view.addresses}
+        self._due = [now + delay for delay in (*LOOKS_S, *(self._after_s + more for more in LOOKS_S))]
+        self._due.sort()
         self._changed.set()
 
     async def run(self) -> None:
         """Look for ever."""
         while True:
             self._changed.clear()
-            address = min(self._due, key=lambda run: self._due[run][0], default=None)
             try:
-                async with asyncio.timeout(None if address is None else self._due[address][0] - self._clock.now()):
+                async with asyncio.timeout(self._due[0] - self._clock.now() if self._due else None):
                     await self._changed.wait()
             except TimeoutError:
-                assert address is not None
-                times = self._due[address]
-                del times[0]
-                if not times:
-                    del self._due[address]
-                await self.look(address)
+                del self._due[0]
+                await self.look()
 
-    async def look(self, run: NodeAddress) -> int:
-        """Tell those who have a session at `run`, which is over. Returns how many."""
+    async def look(self) -> int:
+        """Tell those who have a session at a run that is over. Returns how many."""
         told = 0
         here = [identity for identity in self._catalog.live if kind_of(identity) == self._kind]
         for start in range(0, len(here), SLICE):
@@ -80,8 +77,27 @@ class RunsOver:
             for identity in here[start : start + SLICE]:
                 activation = self._catalog.live.get(identity)
                 actor: Any = activation.actor if activation is not None else None
-                if actor is not None and actor.is_served_by(run.node, run.incarnation):
-                    self._calls.tell(identity, "run_over", (run.node, run.incarnation))
+                for node, incarnation in self._over(actor.runs()) if actor is not None else ():
+                    self._calls.tell(identity, "run_over", (node, incarnation))
                     told += 1
             await asyncio.sleep((told - before) / self._per_s)
+        self._missing = {run: at for run, at in self._missing.items() if at > self._clock.now() - self._forget_s}
         return told
+
+    @property
+    def _forget_s(self) -> float:
+        return 2 * (self._after_s + LOOKS_S[-1])
+
+    def _over(self, runs: Iterable[tuple[str, int]]) -> list[tuple[str, int]]:
+        view, now = self._current.view, self._clock.now()
+        out = []
+        for node, incarnation in runs:
+            run = NodeAddress(NodeId(node), Incarnation(incarnation))
+            if not node or run in view.addresses:
+                continue
+            member = view.members.get(run.node)
+            if member is not None and member.incarnation < incarnation:
+                continue  # a newer run than the view has
+            if member is not None or now >= self._missing.setdefault(run, now) + self._after_s:
+                out.append((node, incarnation))
+        return out

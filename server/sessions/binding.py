@@ -87,7 +87,7 @@ class SessionActors:
         an actor is judged again."""
         if session.actor is None:
             self.tell_again(session)
-        elif session.activation is None:
+        elif session.activation is None and not session.ended:
             self.bind(session)
             self.tell_again(session)
 

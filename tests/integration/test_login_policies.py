@@ -233,8 +233,6 @@ async def test_devices_of_a_node_that_died_are_gone_soon_while_another_one_beats
         subject = ann(world)
         stays, lost = await login(world, "node-2", subject), await login(world, "node-3", subject)
         assert stays.welcome is not None and lost.welcome is not None
-        for system in world.nodes.values():
-            system.system.supervisor.spawn(system.system.runs_over.run(), "runs that are over")
         await kill(world, "node-3", back)
         await stays.ask(Heartbeat)
         await asyncio.sleep(within_s + TICK_S)
@@ -260,8 +258,6 @@ async def test_a_player_whose_only_node_died_was_seen_last_when_it_was() -> None
     async with nodes() as world:
         subject = ann(world)
         await login(world, "node-3", subject)
-        node = world.nodes["node-1"]
-        node.system.supervisor.spawn(node.system.runs_over.run(), "runs that are over")
         actor = player(world, subject)
         seen_ms = actor.state.last_seen_ms
         world.show("node-1", "node-2")
@@ -273,8 +269,6 @@ async def test_a_session_at_a_node_that_was_only_cut_off_is_told_again() -> None
     async with nodes("allow:2") as world:
         subject = ann(world)
         client = await login(world, "node-3", subject)
-        node = world.nodes["node-1"]
-        node.system.supervisor.spawn(node.system.runs_over.run(), "runs that are over")
         world.show("node-1", "node-2")
         await until(lambda: not player(world, subject).sessions, OVER_S + LOOKS_S[1])
         world.show(*NAMES)

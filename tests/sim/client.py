@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol, Union, cast
 
 import msgspec
+from msgspec.structs import replace
 
 from game import messages as game
 from server.errors import (
@@ -20,6 +21,7 @@ from server.errors import (
     DeadlineExceeded,
     GarrisonError,
     OutcomeUnknown,
+    Rejected,
     Retryable,
     from_wire,
 )
@@ -63,7 +65,7 @@ _from_msgpack = msgspec.msgpack.Decoder(_ANSWERS)
 _from_json = msgspec.json.Decoder(_ANSWERS)
 HELLO_TIMEOUT_S = 5.0
 REQUEST_TIMEOUT_S = 12.0
-FINAL = (CloseCode.BAD_TOKEN, CloseCode.REPLACED)
+FINAL = (CloseCode.BAD_TOKEN, CloseCode.REPLACED, CloseCode.OCCUPIED)
 """Close codes after which a client does not come back."""
 
 
@@ -114,11 +116,14 @@ class SimClient:
         history: History,
         *,
         text: bool = False,
+        stays: bool = False,
+        device: str = "",
     ) -> None:
         self.name, self.lineage = name, f"{name}-1"
         self._dial, self._urls, self._token, self._rng, self._history, self._text = (
             dial, urls, token, rng, history, text,
         )  # fmt: skip
+        self._stays, self._device = stays, device
         self._encode = msgspec.json.encode if text else msgspec.msgpack.encode
         self.session = self.node = ""
         self.connections = 0
@@ -185,6 +190,15 @@ class SimClient:
         if self._lost is not None and not self._lost.done():
             self._lost.set_result((CloseCode.NORMAL, "done"))
 
+    def vanish(self) -> None:
+        """Go without a word, for ever."""
+        self._stopping = True
+        if self._link is not None:
+            self._link.abort()
+        if self._lost is not None and not self._lost.done():
+            self._lost.set_result((0, "vanished"))
+        self._fail_waiting()
+
     # ---- connections ----
 
     async def run(self) -> None:
@@ -194,7 +208,7 @@ class SimClient:
             url, self._goto = self._goto or self._any_url(), None
             try:
                 connected = await self._connect(url)
-            except BadInput as error:
+            except (BadInput, Rejected) as error:
                 self.finished = f"{error.code} {error.message}"
                 break
             except (ConnectionError, GarrisonError, TimeoutError):
@@ -238,7 +252,8 @@ class SimClient:
         self._link = await self._dial(url, self._text, on_frame, on_close)
         if self._resume is None:
             self._seen = 0
-        hello = Hello(self._next_request(), self._token(), self._resume, self._seen, "sim")
+        hello = Hello(self._next_request(), self._token(), self._resume, self._seen, "sim", not self._stays)
+        hello = replace(hello, device=self._device)
         answer = await self._exchange(hello, None, HELLO_TIMEOUT_S)
         if isinstance(answer, Redirect):
             self._goto = answer.url

@@ -208,12 +208,14 @@ def play(
     app: App = TOYS,
     asks_store: bool = False,
     shared: bool = True,
+    gateway: dict[str, Any] | None = None,
 ) -> list[str]:
     """Start `nodes`, do `run`, check what always holds, stop."""
     worlds: list[World] = []
 
     async def main(loop: SimLoop) -> list[str]:
-        world = World(loop, seed, SETTINGS, journal, app, shared, asks_store=asks_store)
+        settings = {**SETTINGS, "gateway": gateway or {}}
+        world = World(loop, seed, settings, journal, app, shared, asks_store=asks_store)
         worlds.append(world)
         world.store.timeout_s = 0.6
         with world.catching_logs():

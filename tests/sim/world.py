@@ -388,8 +388,11 @@ class World:
 
     # ---- clients ----
 
-    def client(self, name: str, role: str, *, text: bool = False) -> SimClient:
-        """A client in a process of its own, connecting from now on."""
+    def client(
+        self, name: str, role: str, *, text: bool = False, subject: str = "", stays: bool = False, device: str = ""
+    ) -> SimClient:
+        """A client in a process of its own, connecting from now on. `subject`: of its tokens, if not its name; `stays`:
+        it follows no redirect; `device`: its word for the kind of its device."""
         rng, domain = self.rng(f"client {name}"), Domain(f"client {name}")
 
         async def dial(
@@ -409,10 +412,12 @@ class World:
             name,
             dial,
             lambda: [node.listener.url for node in self.nodes.values()],
-            lambda: issue(SIGNING_KEY, name, role, 3600, self.clock.wall_ms()),
+            lambda: issue(SIGNING_KEY, subject or name, role, 3600, self.clock.wall_ms()),
             rng,
             self.history,
             text=text,
+            stays=stays,
+            device=device,
         )
         self.clients[name] = client
         self._client_tasks[name] = domain.run(lambda: self.loop.create_task(client.run(), name=f"client {name}"))

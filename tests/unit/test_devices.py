@@ -159,7 +159,7 @@ def test_a_newer_stint_moves_a_device_and_an_older_one_does_not() -> None:
     devices.take(replace(login("a", 3), node="n2"), 2.0)
     devices.take(login("a", 2), 3.0)
     assert devices.logins() == [replace(login("a", 3), node="n2")]
-    assert devices.are_at("n2", 1) and not devices.are_at("n1", 1)
+    assert devices.runs() == {("n2", 1)}
     assert devices.gone("n1", 1) == [] and names(devices.gone("n2", 1)) == ["a"]
     assert refused(devices, login("a", 3), 4.0) == REPLACED
     devices.take(login("a", 4), 5.0)
@@ -205,3 +205,13 @@ def test_a_session_of_an_earlier_version_may_come_back_as_it_was() -> None:
     devices.take(login("a", EARLIER, "allow:16"), 1.0)
     devices.end("a")
     assert devices.take(login("a", EARLIER, "allow:16"), 2.0) == ((), False)
+
+
+def test_hellos_of_one_node_keep_their_order_whatever_their_calls_took() -> None:
+    """The first one's call was held up, so that it seems to be newer; the node ended it for the second."""
+    devices = Devices()
+    devices.take(login("n1-1-9"), 10.0)
+    assert devices.take(login("n1-1-10", age_ms=800), 10.1).waits
+    assert names(devices.take(login("n1-1-10", 1, age_ms=900), 10.2).ended) == ["n1-1-9"]
+    assert refused(devices, login("n1-1-8"), 10.3) == REPLACED, "an earlier hello that is answered late"
+    assert devices.take(login("n2-1-1"), 10.4).waits

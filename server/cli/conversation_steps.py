@@ -114,6 +114,7 @@ CHOICES: Final[dict[str, Step]] = {
     "$token": {"token_of": "$player", "role": "player", "example": "a-token"},
     "$token_for_n2": {"token_of": "$player_of_n2", "role": "player", "example": "b-token"},
     "$token_of_host": {"token_of": "referee", "role": "host", "example": "c-token"},
+    "$token_of_friend": {"token_of": "emile", "role": "player", "example": "d-token"},
     "$expired_token": {"token_of": "$player", "role": "player", "expired": True, "example": "old-token"},
     "$forged_token": {"token_of": "$player", "role": "player", "forged": True, "example": "forged-token"},
     "$latest": {"latest_topic": True, "example": "room/7"},

@@ -8,6 +8,11 @@ from tests.sim.mutations import TOLD_IS_STORED, Mutant
 RULES = "game.friends.rules"
 FRIENDS = "game.friends.actor:Friends"
 SAYS_YES = "word.yes and word.answered == other.invite != NEVER"
+RECORDED: Final = {
+    "a late word is believed where the own one is there already": 2,
+    "a word counts as told with the one before it": 7,
+}
+"""The first seed that finds it, where that is not 1."""
 MUTANTS: Final = (
     Mutant(
         "an accept crosses a block",

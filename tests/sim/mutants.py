@@ -40,6 +40,7 @@ from tests.sim import (
 )
 from tests.sim.faults import Aim
 from tests.sim.friend_mutations import MUTANTS as OF_FRIENDS
+from tests.sim.friend_mutations import RECORDED as SEEDS_OF_FRIENDS
 from tests.sim.match_mutations import MUTANTS as OF_MATCHES
 from tests.sim.moderation_mutations import MUTANTS as OF_MODERATION
 from tests.sim.mutations import MUTANTS, RECORDED, WITHIN, Mutant
@@ -95,6 +96,7 @@ def _aimed(*aims: Aim, **more: Any) -> Scenario:
 
 ALL: Final = (*MUTANTS, *OF_FRIENDS, *OF_MATCHES, *OF_MODERATION, *OF_PRESENCE)
 """Mutants of the engine and of the game."""
+SEEDS: Final = {**RECORDED, **SEEDS_OF_FRIENDS}
 LATE: Final = tuple(Aim("statements", (1, 4), name, "late") for name in ("claim", "write", "append", "migrate"))
 MOVES: Final = (Aim("drain", (0.3, 1)), Aim("stop", (0.3, 1)), Aim("join"))
 SCENARIOS: Final[dict[str, Scenario]] = {
@@ -194,7 +196,7 @@ def first_seed(mutant: Mutant, seeds: Iterable[int]) -> tuple[int | None, str]:
 
 def in_order(mutant: Mutant) -> list[int]:
     """All seeds that may find it, the recorded one first."""
-    first = RECORDED.get(mutant.name, 1)
+    first = SEEDS.get(mutant.name, 1)
     return [first, *(seed for seed in range(1, WITHIN + 1) if seed != first)]
 
 
@@ -207,7 +209,7 @@ def main() -> int:
     for mutant in ALL:
         if options.names and not any(name in mutant.name for name in options.names):
             continue
-        recorded = RECORDED.get(mutant.name, 1)
+        recorded = SEEDS.get(mutant.name, 1)
         seed, how = first_seed(
             mutant, [*range(1, options.seeds + 1), *([recorded] if recorded > options.seeds else [])]
         )

@@ -12,6 +12,7 @@ from garrison._base import Command, Event, Message, Push, Reply, Request, Unknow
 from garrison._stats import Stats
 from garrison.client import Client, connect
 from garrison.errors import GarrisonError
+from garrison.friends import Friends
 from garrison.host import Host, Report
 from garrison.moderation import Moderation
 from garrison.options import Options
@@ -21,6 +22,7 @@ __all__ = [
     "Client",
     "Command",
     "Event",
+    "Friends",
     "GarrisonError",
     "Host",
     "LatestWatch",

@@ -27,11 +27,13 @@ from garrison._core import Core
 from garrison._decisions import Answer, Decision, Deliver, Down, Drop, NeedToken, Open, Part, RenewToken, Stir, Stop, Up
 from garrison._game import GameCalls
 from garrison._people import Following
+from garrison._pushes import Pushes
 from garrison._socket import FAILURES, check_url, close_code, close_reason, open_socket
 from garrison._stats import Stats
 from garrison._streams import Stream
 from garrison._subscriptions import Subscription
 from garrison.errors import GarrisonError, Internal, SessionClosed, Unavailable
+from garrison.friends import Friends
 from garrison.messages import PresenceList, Welcome
 from garrison.options import Options
 from garrison.watch import LatestWatch, PlayersWatch, Watch
@@ -39,6 +41,7 @@ from garrison.watch import LatestWatch, PlayersWatch, Watch
 R = TypeVar("R")
 MOST_LISTED: Final = 200
 """Players whose presence is asked for in one request."""
+P = TypeVar("P", bound=Push)
 Token = str | Callable[[], str | Awaitable[str]]
 
 
@@ -92,6 +95,8 @@ class Client(GameCalls):
         self._watches: dict[Subscription, Watch | LatestWatch | PlayersWatch] = {}
         self._pushes: deque[Push] = deque(maxlen=options.push_buffer)
         self._pushes_ready = asyncio.Event()
+        self._readers: list[Pushes[Any]] = []
+        self.friends = Friends(self)
 
     # ---- life ---------------------------------------------------------------------------------
 
@@ -274,6 +279,19 @@ class Client(GameCalls):
             self._pushes_ready.clear()
             await self._pushes_ready.wait()
 
+    def pushes_of(self, cls: type[P]) -> Pushes[P]:
+        """The pushes of one type from now on, beside what `pushes` gives."""
+        reader = Pushes(cls, self.options.push_buffer, self._forget)
+        if self._core.over is None:
+            self._readers.append(reader)
+        else:
+            reader.end()
+        return reader
+
+    def _forget(self, reader: Pushes[Any]) -> None:
+        if reader in self._readers:
+            self._readers.remove(reader)
+
     # ---- connections ----------------------------------------------------------------------------
 
     async def _run(self) -> None:
@@ -389,6 +407,9 @@ class Client(GameCalls):
                     self.stats.pushes_dropped += 1
                 self._pushes.append(decision.push)
                 self._pushes_ready.set()
+                for reader in self._readers:
+                    if isinstance(decision.push, reader.cls):
+                        self.stats.pushes_dropped += reader.put(decision.push)
             case NeedToken() | Open():
                 self._jobs.put_nowait(decision)
             case RenewToken():
@@ -406,6 +427,8 @@ class Client(GameCalls):
             case Stop():
                 self._changed.set()
                 self._pushes_ready.set()
+                for reader in self._readers:
+                    reader.end()
                 self._jobs.put_nowait(None)
 
     def _answer(self, answer: Answer) -> None:

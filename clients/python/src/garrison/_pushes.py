@@ -1,0 +1,59 @@
+"""Pushes of one type that wait for their reader."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar
+
+from garrison._base import Push
+
+P = TypeVar("P", bound=Push)
+
+
+class Pushes(Generic[P]):
+    """An async iterator over pushes of one type, from the moment at which it was made: leave it with `async with` or
+    `aclose`. It ends with the client. At most `size` of them wait; when it is full, the oldest is dropped."""
+
+    def __init__(self, cls: type[P], size: int, leave: Callable[["Pushes[Any]"], None]) -> None:
+        self.cls = cls
+        self._waiting: deque[P] = deque(maxlen=size)
+        self._leave, self._over = leave, False
+        self._wake = asyncio.Event()
+
+    def put(self, push: P) -> bool:
+        """Keep a push for the reader; called by the client. True if another one was dropped for it."""
+        full = len(self._waiting) == self._waiting.maxlen
+        self._waiting.append(push)
+        self._wake.set()
+        return full
+
+    def end(self) -> None:
+        """Give the reader what waits, and then no more; called by the client."""
+        self._over = True
+        self._wake.set()
+
+    async def aclose(self) -> None:
+        """Leave: what was not read is dropped."""
+        self._leave(self)
+        self._waiting.clear()
+        self.end()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> P:
+        while not self._waiting:
+            if self._over:
+                raise StopAsyncIteration
+            self._wake.clear()
+            await self._wake.wait()
+        return self._waiting.popleft()

@@ -1,4 +1,4 @@
-"""Golden conversations between players: invites to matches. See `server/cli/conversations.py`."""
+"""Golden conversations between players: invites to matches and to be friends. See `server/cli/conversations.py`."""
 
 from typing import Final
 
@@ -31,5 +31,26 @@ BETWEEN_PLAYERS: Final[tuple[Step, ...]] = (
         says("match.join", "$id.back", "$lineage", 3, "m1", None),
         hears("error", "$id.back", "kicked", "$text.kicked", None),
         tells("error", "back", "kicked"),
+    ),
+    conversation(
+        "befriended",
+        "Somebody asks to be a friend and is accepted; the list shows it, and that it is over.",
+        *OPENING,
+        happens("says", "$token_of_friend", ["friends.invite", "$n", "red", 1, "$player"]),
+        hears("friends.changed", 1, "emile", "inviting", "$time.asked"),
+        tells("push", ["friends.changed", 1, "emile", "inviting", "$time.asked"]),
+        wants("accept", "friends.accept", "emile"),
+        says("friends.accept", "$id.accept", "$lineage", 1, "emile"),
+        hears("friends.changed", 2, "emile", "friend", "$time.friends"),
+        tells("push", ["friends.changed", 2, "emile", "friend", "$time.friends"]),
+        hears("saved", "$id.accept", "$entity", "$version"),
+        tells("answer", "accept", ["saved", "$id.accept", "$entity", "$version"]),
+        wants("list", "friends.list", 100, "", None),
+        says("friends.list", "$id.list", 100, "", None),
+        hears("friends", "$id.list", [["emile", "friend", "$time.friends"]], None),
+        tells("answer", "list", ["friends", "$id.list", [["emile", "friend", "$time.friends"]], None]),
+        happens("says", "$token_of_friend", ["friends.remove", "$n", "red", 2, "$player"]),
+        hears("friends.changed", 3, "emile", "none", "$time.gone"),
+        tells("push", ["friends.changed", 3, "emile", "none", "$time.gone"]),
     ),
 )

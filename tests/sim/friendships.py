@@ -163,7 +163,14 @@ class _Play:
         here, there = self.rng.sample(sorted(self.world.processes), 2)
         wrong: list[str] = []
         for number, scene in enumerate(
-            (self._late_invite, self._late_word, self._crossing, self._invited_anew, self._lost_command)
+            (
+                self._late_invite,
+                self._late_word,
+                self._late_beside_own,
+                self._crossing,
+                self._invited_anew,
+                self._lost_command,
+            )
         ):
             who = [
                 await self._newcomer(f"{name}{number}", here, node) for name, node in (("ann", here), ("bob", there))
@@ -181,6 +188,18 @@ class _Play:
         """An invite comes late: it is taken back, and another one has been made."""
         await self._overtaken(here, ann, bob, "remove", "invite")
         return self._is(ann, bob, "invited") + self._is(bob, ann, "inviting")
+
+    async def _late_beside_own(self, here: str, there: str, ann: str, bob: str) -> list[str]:
+        """An invite comes late: it is taken back and forgotten, and the other side has an invite of its own now."""
+        await self._do(here, ann, "invite", bob)
+        await asyncio.sleep(1.0)
+        word = stored(self.world)[0][ann].links[bob].mine
+        await self._do(here, ann, "remove", bob)
+        await asyncio.sleep(1.0)
+        await self._do(there, bob, "invite", ann)
+        await insist(self.world, actor_id("friends", bob), "hear", ann, word)
+        await asyncio.sleep(1.0)
+        return self._is(ann, bob, "inviting") + self._is(bob, ann, "invited")
 
     async def _overtaken(self, here: str, name: str, other: str, *acts: str) -> None:
         """Have the word of an invite come once more, when `acts` are done and heard."""

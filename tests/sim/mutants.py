@@ -28,6 +28,7 @@ from tests.sim import (
     friendships,
     gone,
     handovers,
+    hidden,
     lapses,
     pictures,
     presence_cores,
@@ -45,6 +46,7 @@ from tests.sim.match_mutations import MUTANTS as OF_MATCHES
 from tests.sim.moderation_mutations import MUTANTS as OF_MODERATION
 from tests.sim.mutations import MUTANTS, RECORDED, WITHIN, Mutant
 from tests.sim.presence_mutations import MUTANTS as OF_PRESENCE
+from tests.sim.seen_mutations import MUTANTS as OF_SEEN
 from tests.sim.storm import Options
 
 Scenario = Callable[[int], list[str]]
@@ -95,6 +97,7 @@ def _aimed(*aims: Aim, **more: Any) -> Scenario:
 
 
 ALL: Final = (*MUTANTS, *OF_FRIENDS, *OF_MATCHES, *OF_MODERATION, *OF_PRESENCE)
+ALL: Final = (*MUTANTS, *OF_FRIENDS, *OF_MATCHES, *OF_PRESENCE, *OF_SEEN)
 """Mutants of the engine and of the game."""
 SEEDS: Final = {**RECORDED, **SEEDS_OF_FRIENDS}
 LATE: Final = tuple(Aim("statements", (1, 4), name, "late") for name in ("claim", "write", "append", "migrate"))
@@ -154,6 +157,7 @@ SCENARIOS: Final[dict[str, Scenario]] = {
     "presences": presences.presences,
     "presence cores": presence_cores.presence_cores,
     "presence views": presence_cores.presence_views,
+    "hidden": hidden.hidden,
     "busy": lapses.busy,
     "wedged": lapses.wedged,
     "lapse": lapses.lapse,

@@ -25,10 +25,9 @@ from game.moderation.rules import CLOSED_BANNED, CLOSED_REVOKED, because
 from game.party.face import PartyFace
 from game.party.place import NO_PARTY
 from game.places import Membership
-from game.player import pictures, rules, standing
+from game.player import parties, pictures, rules, standing
 from game.player.devices import EARLIER, CarriedDevices, Devices
 from game.player.hosting import HostPart
-from game.player.parties import party_facts
 from game.player.pictures import Said
 from game.player.state import SettledMatch
 from server.actors.actor import Caller, Fact, FactDone, Stamp, existing, fact, read_only, remote
@@ -339,7 +338,7 @@ class Player(HostPart):
             word = (key, place.birth, place.number, place.reason)
             yield fact(Stamp(place.birth, place.number), MatchFace, place.name, MatchFace.player_gone, *word)
         if state.in_party is not NO_PARTY:
-            yield from party_facts(key, state)
+            yield from parties.party_facts(key, state)
 
     def facts_done(self, done: list[FactDone]) -> None:
         for told in done:

@@ -209,13 +209,14 @@ def play(
     asks_store: bool = False,
     shared: bool = True,
     gateway: dict[str, Any] | None = None,
+    strays: bool = False,
 ) -> list[str]:
     """Start `nodes`, do `run`, check what always holds, stop."""
     worlds: list[World] = []
 
     async def main(loop: SimLoop) -> list[str]:
         settings = {**SETTINGS, "gateway": gateway or {}}
-        world = World(loop, seed, settings, journal, app, shared, asks_store=asks_store)
+        world = World(loop, seed, settings, journal, app, shared, asks_store=asks_store, strays=strays)
         worlds.append(world)
         world.store.timeout_s = 0.6
         with world.catching_logs():

@@ -30,6 +30,7 @@ from tests.sim import (
     handovers,
     hidden,
     lapses,
+    parties,
     pictures,
     presence_cores,
     presences,
@@ -45,6 +46,7 @@ from tests.sim.friend_mutations import RECORDED as SEEDS_OF_FRIENDS
 from tests.sim.match_mutations import MUTANTS as OF_MATCHES
 from tests.sim.moderation_mutations import MUTANTS as OF_MODERATION
 from tests.sim.mutations import MUTANTS, RECORDED, WITHIN, Mutant
+from tests.sim.party_mutations import MUTANTS as OF_PARTIES
 from tests.sim.presence_mutations import MUTANTS as OF_PRESENCE
 from tests.sim.seen_mutations import MUTANTS as OF_SEEN
 from tests.sim.storm import Options
@@ -98,6 +100,7 @@ def _aimed(*aims: Aim, **more: Any) -> Scenario:
 
 ALL: Final = (*MUTANTS, *OF_FRIENDS, *OF_MATCHES, *OF_MODERATION, *OF_PRESENCE)
 ALL: Final = (*MUTANTS, *OF_FRIENDS, *OF_MATCHES, *OF_PRESENCE, *OF_SEEN)
+ALL: Final = (*MUTANTS, *OF_FRIENDS, *OF_MATCHES, *OF_PRESENCE, *OF_PARTIES)
 """Mutants of the engine and of the game."""
 SEEDS: Final = {**RECORDED, **SEEDS_OF_FRIENDS}
 LATE: Final = tuple(Aim("statements", (1, 4), name, "late") for name in ("claim", "write", "append", "migrate"))
@@ -164,6 +167,8 @@ SCENARIOS: Final[dict[str, Scenario]] = {
     "facts": facts.facts,
     "rosters": rosters.rosters,
     "sanctions": sanctions.sanctions,
+    "parties": parties.parties,
+    "late words": parties.late_words,
     "friendships": friendships.friendships,
     "crossings": friendships.crossings,
     "admissions": admissions.admissions,

@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any
 
-from game.party.rules import is_due
+from game.party import rules as party_rules
 from game.player.rules import is_here
 from game.player.state import PlayerState
 from server.actors.actor import Actor, LoggedActor
@@ -62,7 +62,11 @@ class Pair:
         return (await self.b.read(self.kind, [self.id(key)])).get(self.id(key))
 
 
-HERE: dict[str, Callable[[Any], bool]] = {"player": is_here, "party": is_due}
+def _is_due(state: Any) -> bool:
+    return party_rules.is_due(state)
+
+
+HERE: dict[str, Callable[[Any], bool]] = {"player": is_here, "party": _is_due}
 """For each kind whose states say so: whether somebody is here."""
 
 

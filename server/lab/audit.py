@@ -26,7 +26,7 @@ from server.cli.stored import opened_store
 from server.errors import BadSetting, Corrupt
 from server.eventlog.ports import StoredLog
 from server.ids import actor_id, kind_of, parse_actor_id
-from server.lab import contents
+from server.lab import contents, halves
 from server.settings import Settings
 
 READ_AT_ONCE: Final = 500
@@ -60,6 +60,8 @@ class Findings(msgspec.Struct):
     acknowledged_changes: int = 0
     acknowledged_changes_lost: int = 0
     differences: int = 0
+    ghosts: int = 0
+    unequal_friendships: int = 0
     lost_from: list[str] = []
     differences_in: list[str] = []
 
@@ -79,9 +81,15 @@ class Findings(msgspec.Struct):
             if len(self.differences_in) < NAMED:
                 self.differences_in.append(f"{name}: {why}")
 
+    def apart(self, ghosts: list[halves.Finding], friendships: list[halves.Finding]) -> None:
+        """Count what the halves of pairs do not agree on."""
+        self.ghosts, self.unequal_friendships = len(ghosts), len(friendships)
+        for name, why in (*ghosts[:NAMED], *friendships[:NAMED]):
+            self.differences_in.append(f"{name}: {why}")
+
     @property
     def good(self) -> bool:
-        return not (self.acknowledged_changes_lost or self.differences)
+        return not (self.acknowledged_changes_lost or self.differences or self.ghosts or self.unequal_friendships)
 
 
 def audit(
@@ -107,6 +115,7 @@ def audit(
     else:
         told = f"{found.acknowledged_changes:,} acknowledged, {found.acknowledged_changes_lost:,} lost"
         out().print(f"{told}; {found.differences:,} differences between what was told, rows and logs")
+        out().print(f"{found.ghosts:,} ghosts, {found.unequal_friendships:,} unequal friendships")
     return 0 if found.good else 1
 
 
@@ -116,7 +125,7 @@ async def compare(settings: Settings, promised: Ledger) -> Findings:
     found = Findings(acknowledged_changes=promised.changes, acknowledged_changes_lost=promised.lost)
     found.lost_from += promised.lost_from
     async with opened_store(settings) as opened:
-        queries = SqlStoreQueries(settings.store, contents.QUERIES)
+        queries = SqlStoreQueries(settings.store, {**contents.QUERIES, **halves.QUERIES})
         try:
             await _Audit(opened, queries, promised, found).run()
         finally:
@@ -150,6 +159,7 @@ class _Audit:
             self._match(match, None)
         async for names in contents.pages(self._queries, "audit_players"):
             await self._players(names)
+        self._found.apart(await halves.ghosts(self._queries), await halves.unequal_friendships(self._queries))
 
     async def _entities(self) -> None:
         promised = self._promised.entities

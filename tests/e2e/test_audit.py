@@ -81,7 +81,52 @@ def other_history(_: sqlite3.Connection, home: Path) -> None:
     (home / "ledger.json").write_text(json.dumps(ledger))
 
 
+def somebody_online(database: sqlite3.Connection, _: Path) -> None:
+    database.execute("UPDATE players SET status = 'away' WHERE player_id = 'bot-0-0'")
+
+
+def on_two_rosters(database: sqlite3.Connection, _: Path) -> None:
+    """A match that goes on has somebody who says to be nowhere."""
+    database.execute(
+        "UPDATE matches SET phase = 'live', open_facts = 0 WHERE match_id = (SELECT min(match_id) FROM matches)"
+    )
+    database.execute("UPDATE participants SET present = 1")
+    database.execute("UPDATE players SET current_match = '', open_facts = 0")
+
+
+def in_a_match_that_is_over(database: sqlite3.Connection, _: Path) -> None:
+    ended = "(SELECT min(match_id) FROM matches WHERE phase = 'ended' AND NOT open_facts)"
+    database.execute(f"UPDATE players SET open_facts = 0, current_match = {ended} WHERE player_id = 'bot-0-0'")
+
+
+def half_a_friendship(database: sqlite3.Connection, _: Path) -> None:
+    befriend(database, "bot-0-0", "bot-0-1", "friend")
+
+
+def an_invite_that_nobody_has(database: sqlite3.Connection, _: Path) -> None:
+    befriend(database, "bot-0-0", "bot-0-1", "inviting")
+    befriend(database, "bot-0-1", "bot-0-0", "friend")
+
+
+def befriend(database: sqlite3.Connection, player: str, other: str, state: str) -> None:
+    for name in (player, other):
+        database.execute("INSERT OR IGNORE INTO friends (player_id) VALUES (?)", (name,))
+    row = (player, other, state)
+    database.execute("INSERT OR REPLACE INTO friendships (player_id, other_id, state) VALUES (?, ?, ?)", row)
+
+
+def in_no_party(database: sqlite3.Connection, _: Path) -> None:
+    row = ("a-party", 1, '["bot-0-0"]')
+    database.execute("INSERT INTO parties (party_id, size, player_ids) VALUES (?, ?, ?)", row)
+
+
 PLANTS = [
+    (somebody_online, "different: player/bot-0-0: ", "nobody connected"),
+    (on_two_rosters, "different: match/", "is on its roster"),
+    (in_a_match_that_is_over, "different: player/bot-0-0: ", "does not have it"),
+    (half_a_friendship, "different: friends/bot-0-0: ", "'none'"),
+    (an_invite_that_nobody_has, "different: friends/bot-0-0: ", "'friend'"),
+    (in_no_party, "different: party/a-party: ", "bot-0-0 is on its roster"),
     (totals, "different: player/bot-0-0: ", "the logs say "),
     (one_more_win, "different: player/", "the logs say "),
     (names, "lost from player/bot-0-0: ", "'Mallory'"),
@@ -108,7 +153,8 @@ def test_planted_difference_is_found_and_named(
     assert code == 1
     lines = "".join(said.split("\n")).replace("lost from", "\nlost from").replace("different:", "\ndifferent:")
     assert any(line.startswith(named) and why in line for line in lines.splitlines()), said
-    assert found["acknowledged_changes_lost"] + found["differences"] > 0
+    counted = ("acknowledged_changes_lost", "differences", "ghosts", "unequal_friendships")
+    assert sum(found[name] for name in counted) > 0
 
 
 def test_store_that_agrees_with_everything_is_good(played: Path) -> None:

@@ -127,6 +127,12 @@ class Friends(FriendsFace):
         """The friends of this player, and who is hidden from it."""
         return rules.relations(self.state)
 
+    @read_only
+    def hides(self, player: str) -> bool:
+        """See `FriendsFace.hides`."""
+        link = self.state.links.get(player)
+        return link is not None and rules.is_hidden(link)
+
     # ---- the other sides ----
 
     @remote

@@ -20,6 +20,11 @@ class FriendsFace(Actor[FriendsState]):
         raise NotImplementedError
 
     @read_only
+    def hides(self, player: str) -> bool:
+        """Tell whether one of the two blocks the other, as far as this one has heard. Makes no actor."""
+        raise NotImplementedError
+
+    @read_only
     def word(self, player: str) -> Register[Word]:
         """The own word about `player`, as it is now; one that was never said where there is none."""
         raise NotImplementedError

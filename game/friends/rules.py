@@ -33,7 +33,7 @@ CODES: Final = {
     "too_many_friends": "friends and open invites are as many as there may be",
     "too_many_invites": "as many invites wait for an answer as may",
     "too_many_blocks": "as many players are blocked as may be",
-    "muted": "a muted player invites nobody",
+    "muted": "whoever is muted invites nobody",
 }
 SILENT: Final = Word()
 NO_WORD: Final = Register[Word](NEVER, None)

@@ -56,6 +56,7 @@ from game.messages import (
     PartyJoined,
     Scoreboard,
 )
+from game.moderation.face import StandingFace
 from game.player.face import PlayerFace
 from server.actors.actor import Attached, Caller, Fact, FactDone, Stamp, existing, fact, read_only, reminder, remote
 from server.errors import Forbidden, NotFound
@@ -210,7 +211,11 @@ class Match(MatchFace):
         )
 
     @existing
-    def invite(self, caller: Caller, message: MatchInvite) -> Accepted:
+    async def invite(self, caller: Caller, message: MatchInvite) -> Accepted:
+        """Let players in and tell them. Raises `Rejected`: `muted`, and what the rule refuses."""
+        is_new, standing = self._known(caller, message) is None, self.ref(StandingFace, caller.subject)
+        if is_new and await standing.ask(StandingFace.is_muted):
+            raise reject("muted")
         player = caller.subject if caller.role == "player" else None
         return self._of_host(
             caller, message, lambda host: guests.invite(self.state, host, player, message.term, message.players)
@@ -488,8 +493,7 @@ class Match(MatchFace):
                 self.unsaid[event.player] = None
             self.push(event.player, MatchKicked(0, self.key, event.reason))
         elif isinstance(event, Invited):
-            for player in event.players if event.by else ():
-                self.push(player, MatchInvited(0, self.key, event.by))
+            self._tell_invited(event)
         elif isinstance(event, HostChanged):
             self._host_lives()
             self.after(self.HOST_SILENCE_S, self.host_silent)
@@ -497,6 +501,17 @@ class Match(MatchFace):
             self._await_countdown()
         elif isinstance(event, Ended):
             self.tell(Match, self.key, Match.settle)  # a turn of its own, once the end is durable
+
+    def _tell_invited(self, event: Invited) -> None:
+        """Push an invitation to those who are new on the list, none where the host put them there in silence. Players
+        hear of one that a player made by their own actors, which know who blocks whom."""
+        if not event.by:
+            return
+        for player in event.players:
+            if hosting.player_of(event.by) is None:
+                self.push(player, MatchInvited(0, self.key, event.by))
+            else:
+                self.tell(PlayerFace, player, PlayerFace.match_invited, self.key, event.by)
 
     def _await_countdown(self) -> None:
         """Wait for the rest of the countdown: a deadline that players see is in the log, so that it holds also where

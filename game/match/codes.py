@@ -36,6 +36,7 @@ CODES: Final = {
     "wrong_password": "another password lets into the match",
     "too_many_guesses": "too many wrong passwords; the next is read later",
     "in_another_match": "the player is in another match, and this one takes nobody out of others",
+    "muted": "whoever is muted invites nobody",
     "party_late": "the party has asked for its places again since",
 }
 

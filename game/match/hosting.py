@@ -23,6 +23,11 @@ def host_name(role: str, subject: str) -> str:
     return f"player/{subject}" if role == "player" else subject
 
 
+def player_of(host: str) -> str | None:
+    """The player that has this name as a host; None for a game server."""
+    return host.removeprefix("player/") if host.startswith("player/") else None
+
+
 def term_of(state: MatchState) -> int:
     return FIRST_TERM if state.term is UNSET else state.term
 

@@ -1,6 +1,7 @@
 """The face of a standing: what other actors may ask of it. `game/moderation/actor.py` implements it.
 
-A player's own standing is mirrored in its state (`game/player/standing.py`); this is for other subjects.
+A player's standing is mirrored in the player's own state (`game/player/standing.py`), which is asked where that is at
+hand; this is for whoever has to do with players, hosts and services alike.
 """
 
 from game.moderation.state import StandingState

@@ -75,6 +75,12 @@ class PlayerFace(Actor[PlayerState]):
         actor, told once they are stored."""
         raise NotImplementedError
 
+    @existing
+    async def match_invited(self, match: str, by: str) -> None:
+        """Tell the player's sessions of an invitation to `match` from the player that is `by` as a host, unless one of
+        the two has blocked the other."""
+        raise NotImplementedError
+
     # ---- parties ----
 
     @existing

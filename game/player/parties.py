@@ -10,6 +10,9 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from game.friends.face import FriendsFace
+from game.match.hosting import player_of
+from game.match.messages import MatchInvited
 from game.messages import Saved
 from game.party import place
 from game.party import rules as party_rules
@@ -81,8 +84,16 @@ class PartyPart(Looks):
             self.push(self.key, PartyInvited(0, party, by, until_wall_ms))
 
     async def _hidden(self, by: str) -> bool:
-        """Tell whether one of the two has blocked the other."""
-        return False
+        """Tell whether one of the two has blocked the other. Each is asked: a block is in the store where it was made
+        before the other one hears of it. Raises `Unavailable` where one of them does not say."""
+        mine, theirs = self.ref(FriendsFace, self.key), self.ref(FriendsFace, by)
+        return await mine.ask(FriendsFace.hides, by) or await theirs.ask(FriendsFace.hides, self.key)
+
+    @existing
+    async def match_invited(self, match: str, by: str) -> None:
+        """See `PlayerFace.match_invited`."""
+        if not await self._hidden(player_of(by) or by):
+            self.push(self.key, MatchInvited(0, match, by))
 
     # ---- requests ----
 

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from game.app import App
+from game.friends.messages import FriendsBlock, FriendsUnblock
 from game.match.actor import Match
 from game.match.face import MatchFace
 from game.match.messages import (
@@ -35,6 +36,7 @@ from game.messages import (
     MatchTick,
     Medal,
 )
+from game.moderation.messages import ModerationMute
 from server.actors.actor import Caller
 from server.actors.app import QueryRoute
 from server.errors import Forbidden, NotFound, Rejected
@@ -161,6 +163,47 @@ async def test_a_private_match_takes_in_who_is_invited_and_tells_them() -> None:
         await ann.command(MatchJoin, "m")
         with pytest.raises(Rejected, match="only the host"):
             await ann.command(MatchInvite, "m", ["bob"])
+
+
+@pytest.mark.parametrize("blocker", ["ann", "bob"])
+async def test_an_invitation_of_a_player_does_not_arrive_where_one_of_the_two_blocks(blocker: str) -> None:
+    async with running() as system:
+        await created(system, open_invites=True)
+        for name in ("ann", "bob", "cyd"):
+            await session(system, name)
+        ann = Client(system, player("ann"))
+        await ann.command(MatchJoin, "m")
+        blocked = "ann" if blocker == "bob" else "bob"
+        await Client(system, player(blocker)).send(FriendsBlock(1, "l", 1, blocked))
+        answer = await ann.command(MatchInvite, "m", ["bob", "cyd"])
+        assert answer.next_seq == answer.first_seq + 1
+        invited = MatchInvited(0, "m", "player/ann")
+        await until(lambda: ("cyd", invited) in system.published.pushes)
+        activation = system.find(actor_id("match", "m"))
+        assert activation is not None and list(activation.boundary.allowed) == ["bob", "cyd"]
+        await Client(system, player(blocker)).send(FriendsUnblock(1, "l", 2, blocked))
+        await created(system, "n", open_invites=True)
+        await ann.command(MatchJoin, "n")
+        await ann.command(MatchInvite, "n", ["bob"])
+        await until(lambda: ("bob", MatchInvited(0, "n", "player/ann")) in system.published.pushes)
+        assert ("bob", invited) not in system.published.pushes
+
+
+@pytest.mark.parametrize("caller", [HOST, player("ann")])
+async def test_whoever_is_muted_invites_nobody_to_a_match(caller: Caller) -> None:
+    async with running() as system:
+        await created(system, open_invites=True)
+        await Client(system, player("ann")).command(MatchJoin, "m")
+        muted = Client(system, caller)
+        before = muted.send(MatchInvite(1, "before", 1, "m", ["cyd"]))
+        first = await before
+        order = ModerationMute(1, "l", 1, caller.subject)
+        await Client(system, Caller("service", "judge", "s1")).send(order)
+        with pytest.raises(Rejected) as refusal:
+            await muted.command(MatchInvite, "m", ["bob"])
+        assert refusal.value.code == "muted"
+        again = await muted.send(MatchInvite(1, "before", 1, "m", ["cyd"]))
+        assert again == first, "a command that is repeated is answered as before"
 
 
 async def test_wrong_passwords_are_counted_by_player(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 
 from game.app import App
+from game.friends.messages import FriendsBlock, FriendsUnblock
 from game.messages import MatchCreate, MatchOptions
+from game.moderation.messages import ModerationMute
 from game.party.messages import (
     PartyAssigned,
     PartyCreate,
@@ -37,6 +39,7 @@ pytestmark = pytest.mark.virtual_time
 
 SETTINGS: dict[str, Any] = {"store": {"group_commit_s": 0.001, "flush_interval_s": 0.05}}
 HOST = Caller("host", "host", "h1")
+JUDGE = Caller("service", "judge", "s1")
 
 
 class World:
@@ -118,6 +121,43 @@ async def test_an_invitation_arrives_is_listed_and_accepted_once() -> None:
         inbox = await world.bob.send(PartyInvites(1))
         assert (inbox.invitations, inbox.party) == ([], party)
         assert await world.members(party) == ["ann", "bob"]
+
+
+@pytest.mark.parametrize("blocker", ["ann", "bob"])
+async def test_an_invitation_does_not_arrive_where_one_of_the_two_blocks(blocker: str) -> None:
+    """Its sender sees what it sees of any other one, and what it says to somebody else arrives."""
+    async with running() as cluster:
+        world = World(cluster)
+        party = await world.party()
+        await world.bob.connect()
+        await world.cyd.connect()
+        one, other = (world.bob, "ann") if blocker == "bob" else (world.ann, "bob")
+        await one.do(FriendsBlock, other)
+        first = await world.ann.do(PartyInvite, party, "bob")
+        second = await world.ann.do(PartyInvite, party, "cyd")
+        assert (first.entity, first.version + 1) == (second.entity, second.version)
+        await until(lambda: not any(each.untold for each in world.state(party).invited.values()))
+        assert (await world.ann.send(PartyGet(1, party))).invited == ["bob", "cyd"]
+        assert len(world.pushes(world.cyd, PartyInvited)) == 1 and not world.pushes(world.bob, PartyInvited)
+        assert (await world.bob.send(PartyInvites(1))).invitations == []
+        await one.do(FriendsUnblock, other)
+        await world.ann.do(PartyInvite, party, "bob")
+        await until(lambda: bool(world.pushes(world.bob, PartyInvited)))
+
+
+async def test_a_muted_player_invites_nobody_to_its_party() -> None:
+    async with running() as cluster:
+        world = World(cluster)
+        party = await world.party()
+        await world.bob.connect()
+        await cluster.systems["node-1"].ask(
+            actor_id("standing", "ann"), "mute", (JUDGE, ModerationMute(1, "l", 1, "ann"))
+        )
+        await until(lambda: world.player(world.ann).muted_until_ms > 0)
+        with pytest.raises(Rejected) as refused:
+            await world.ann.do(PartyInvite, party, "bob")
+        assert refused.value.code == "muted" and world.state(party).invited == {}
+        assert not world.pushes(world.bob, PartyInvited)
 
 
 async def test_nobody_is_made_by_an_invitation() -> None:

@@ -190,7 +190,7 @@ async def test_an_invitation_of_a_player_does_not_arrive_where_one_of_the_two_bl
 
 
 @pytest.mark.parametrize("caller", [HOST, player("ann")])
-async def test_whoever_is_muted_invites_nobody_to_a_match(caller: Caller) -> None:
+async def test_a_muted_caller_invites_nobody_to_a_match(caller: Caller) -> None:
     async with running() as system:
         await created(system, open_invites=True)
         await Client(system, player("ann")).command(MatchJoin, "m")

@@ -136,8 +136,8 @@ class Actor(Generic[S]):
         return None
 
     def may_watch(self, caller: Caller) -> bool:
-        """Tell whether `caller` may watch this actor: asked at each `watch`, before anything is streamed to it. It
-        sees the last boundary and changes nothing."""
+        """Tell whether `caller` may watch this actor: asked at each `watch`, before anything is streamed to it, and for
+        a latest topic again before each change of it is sent. It sees the last boundary and changes nothing."""
         return True
 
     @read_only
@@ -146,6 +146,12 @@ class Actor(Generic[S]):
         to watch, on the client's behalf; `attach`, which says nothing of clients, is a node's."""
         if not self.may_watch(caller):
             raise Forbidden(f"{self.id} is not for {caller.role} {caller.subject} to watch")
+
+    @read_only
+    def turns_away(self, callers: list[Caller]) -> list[int]:
+        """Those of `callers`, by their places, whom `may_watch` refuses now: the engine's call, for clients that watch
+        already."""
+        return [place for place, caller in enumerate(callers) if not self.may_watch(caller)]
 
     # ---- facts: see `server/actors/facts.py` ----
 

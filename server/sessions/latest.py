@@ -9,6 +9,10 @@ newest then.
 The picture of a topic is made before its actor is asked, so that a difference that overtakes the snapshot is kept:
 the highest order wins (`picture.py`). Staying attached: as streams do (`renewals.py`), and at once where a difference
 is missing.
+
+A *guarded* topic is one whose actor says who may watch (`may_watch`). It is asked again for all watchers here before a
+change is sent to them, so that whoever is let in no more sees nothing that is newer than that: the last it gets is an
+empty picture.
 """
 
 import asyncio
@@ -29,22 +33,40 @@ from server.sessions.renewals import Renewals
 from server.sessions.session import Session
 from server.sessions.session_phases import Phase
 from server.sessions.ticks import TickClock
-from server.sessions.watching import after, ask_leave, check_still, is_moving, too_many
+from server.sessions.watching import after, ask_leave, check_still, is_guarded, is_moving, too_many
 from server.wire.codec import Format
 from server.wire.messages import Latest, LatestItem, Seen, Snapshot, WatchLatest
 
+CHECKED_AT_ONCE: Final = 500
+"""Watchers about whom one message asks an actor."""
 _encode_json: Final = msgspec.json.Encoder().encode
 _encode: Final = msgspec.msgpack.Encoder().encode
 _decode_value: Final = msgspec.msgpack.Decoder().decode
 
 
 class LatestTopic:
-    """A watched topic. `token`: the name of this picture in clients' cursors."""
+    """A watched topic. `token`: the name of this picture in clients' cursors. `guarded`: see the module's head."""
 
-    __slots__ = ("asked_at", "attaching", "id", "pending", "picture", "token", "waiting", "watchers")
+    __slots__ = (
+        "asked_at",
+        "attaching",
+        "checks",
+        "guarded",
+        "id",
+        "pending",
+        "picture",
+        "token",
+        "unsure",
+        "waiting",
+        "watchers",
+    )
 
-    def __init__(self, identity: ActorId, token: str) -> None:
-        self.id, self.token = identity, token
+    def __init__(self, identity: ActorId, token: str, guarded: bool = False) -> None:
+        self.id, self.token, self.guarded = identity, token, guarded
+        self.checks = 0
+        """Questions to its actor about watchers that are under way."""
+        self.unsure = False
+        """Whether one of them failed."""
         self.picture = Picture()
         self.watchers: dict[Session, Slot] = {}
         self.waiting: list[asyncio.Future[None]] = []
@@ -148,7 +170,8 @@ class LatestTopics:
         if topic is None:
             self._tokens += 1
             me = self._actors.me
-            topic = self.topics[identity] = LatestTopic(identity, f"{me.node}-{me.incarnation}-{self._tokens}")
+            token, guarded = f"{me.node}-{me.incarnation}-{self._tokens}", is_guarded(self._kind(identity))
+            topic = self.topics[identity] = LatestTopic(identity, token, guarded)
         return topic
 
     def _begin(self, session: Session, topic: LatestTopic, message: WatchLatest) -> Snapshot:
@@ -156,6 +179,8 @@ class LatestTopics:
             session.latest = {}
         assert self.topics.get(topic.id) is topic and topic.picture.is_known
         session.latest[topic.id] = topic.watchers[session] = Slot(topic.picture.revision)
+        if topic.guarded:
+            self._changed[topic] = None  # what changed since the actor was asked may be that it lets the client in
         return Snapshot(message.id, topic.id, topic.cursor, _items(topic.picture.whole(), session.format))
 
     def unwatch(self, session: Session, topic: str) -> bool:
@@ -267,6 +292,8 @@ class LatestTopics:
             items = {key: bytes(value) for key, value in state.items.items()}
             if topic.picture.learn_all(state.source, order, items):
                 self._changed[topic] = None
+        if topic.unsure:
+            self._changed[topic] = None
         waiting, topic.waiting = topic.waiting, []
         for future in waiting:
             if not future.done():
@@ -289,15 +316,72 @@ class LatestTopics:
         changed, self._changed = self._changed, {}
         late, self._late = self._late, {}
         frames = _Frames()
+        guarded: dict[LatestTopic, None] = {}
         for topic in changed:
+            if topic.guarded:
+                guarded[topic] = None
+                continue
             for session, slot in list(topic.watchers.items()):
                 self._send(session, topic, slot, frames)
         for session in late:
             for name, slot in list((session.latest or {}).items()):
-                self._send(session, self.topics[name], slot, frames)
+                topic = self.topics[name]
+                if not topic.guarded or slot.over:
+                    self._send(session, topic, slot, frames)
+                elif slot.revision != topic.picture.revision:
+                    guarded[topic] = None
+        for topic in guarded:
+            self._check(topic)
+
+    def _check(self, topic: LatestTopic) -> None:
+        """Ask the actor of a guarded topic whom it lets in, and send to those."""
+        if not topic.picture.is_known:
+            return  # it changes as soon as it is
+        if topic.checks:
+            self._changed[topic] = None  # the next tick asks: those who are being asked about may lack this change
+            return
+        topic.unsure = False
+        sessions = [session for session, slot in topic.watchers.items() if not slot.over]
+        for start in range(0, len(sessions), CHECKED_AT_ONCE):
+            self._check_some(topic, sessions[start : start + CHECKED_AT_ONCE])
+
+    def _check_some(self, topic: LatestTopic, sessions: list[Session]) -> None:
+        slots = [(session, topic.watchers[session]) for session in sessions]
+        try:
+            found = self._actors.ask_now(topic.id, "turns_away", ([session.caller for session in sessions],))
+        except GarrisonError:
+            topic.unsure = True  # the next renewal that its actor answers brings it here again
+            return
+        if not isinstance(found, asyncio.Future):
+            self._checked(topic, slots, found)
+            return
+        topic.checks += 1
+
+        def checked(future: "asyncio.Future[list[int]]") -> None:
+            topic.checks -= 1
+            if future.cancelled() or future.exception() is not None:
+                topic.unsure = True
+            else:
+                self._checked(topic, slots, future.result())
+
+        found.add_done_callback(checked)
+
+    def _checked(self, topic: LatestTopic, slots: list[tuple[Session, Slot]], refused: list[int]) -> None:
+        """End what those watch who are `refused`, and send what changed to the others."""
+        for place in refused:
+            slots[place][1].over = True
+        frames = _Frames()
+        for session, slot in slots:
+            if topic.watchers.get(session) is slot:
+                self._send(session, topic, slot, frames)
 
     def _send(self, session: Session, topic: LatestTopic, slot: Slot, frames: "_Frames") -> None:
         picture = topic.picture
+        if slot.over:
+            if session.takes_latest:
+                session.send(_encoder(session.format)(Latest(topic.id, topic.cursor, True, [])))
+                self.unwatch(session, topic.id)
+            return
         if slot.revision == picture.revision or not picture.is_known or not session.takes_latest:
             return
         session.send(frames.of(topic, slot.revision, session.format))
@@ -317,9 +401,12 @@ class _Frames:
             changes = topic.picture.since(since) if since >= 0 else None
             items = topic.picture.whole() if changes is None else changes
             message = Latest(topic.id, topic.cursor, changes is None, _items(items, format))
-            encode: Callable[[Any], bytes] = _encode if format == "msgpack" else _encode_json
-            frame = self._frames[topic, since, format] = encode(message)
+            frame = self._frames[topic, since, format] = _encoder(format)(message)
         return frame
+
+
+def _encoder(format: Format) -> Callable[[Any], bytes]:
+    return _encode if format == "msgpack" else _encode_json
 
 
 def _items(items: Iterable[tuple[str, bytes | None]], format: Format) -> list[LatestItem]:

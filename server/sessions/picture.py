@@ -112,9 +112,10 @@ class Picture:
 
 
 class Slot:
-    """A session's part of a latest topic: it has the picture of `revision`; -1: none, not even an empty one."""
+    """A session's part of a latest topic: it has the picture of `revision`; -1: none, not even an empty one. `over`:
+    it may not watch any more, and has still to be told."""
 
-    __slots__ = ("revision",)
+    __slots__ = ("over", "revision")
 
     def __init__(self, revision: int = -1) -> None:
-        self.revision = revision
+        self.revision, self.over = revision, False

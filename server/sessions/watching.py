@@ -51,10 +51,15 @@ def charge(session: Session, cost: int, ticks: TickClock, metrics: Metrics) -> N
         raise RateLimited("over the rate: this weighs more than one message", retry_after_s=wait_ms / 1000)
 
 
+def is_guarded(cls: type[Actor[Any]]) -> bool:
+    """Whether actors of this class say who may watch them."""
+    return cls.may_watch is not Actor.may_watch
+
+
 def ask_leave(actors: ClientCalls, cls: type[Actor[Any]], identity: ActorId, session: Session) -> Any:
     """Ask the actor whether the session's client may watch it. None, or a future of it; raises, or the future does,
     `Forbidden`. An actor whose class says nothing of it is not asked: that would be one more round trip."""
-    if cls.may_watch is Actor.may_watch:
+    if not is_guarded(cls):
         return None
     return actors.ask_now(identity, "admits", (session.caller,))
 

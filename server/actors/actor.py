@@ -149,7 +149,7 @@ class Actor(Generic[S]):
 
     @read_only
     def turns_away(self, callers: list[Caller]) -> list[int]:
-        """Those of `callers`, by their places, whom `may_watch` refuses now: the engine's call, for clients that watch
+        """The places of those in `callers` whom `may_watch` refuses now: the engine's call, for clients that watch
         already."""
         return [place for place, caller in enumerate(callers) if not self.may_watch(caller)]
 

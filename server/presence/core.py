@@ -29,7 +29,8 @@ What counts
     Orders: (epoch, n). Of several homes the highest order counts: epochs are issued by the store. An activation that
     ends says `closed` of its epoch, which sorts after all that it has shown; what is hidden with an order is the floor
     for whatever comes late. A player that has moved is shown at the node before for a moment longer, unless the new
-    one speaks first.
+    one speaks first. Homes say what has ended there to the next owner of the slot too, for `ended_s`: it may hear from
+    the node before that the player is there still.
 
 How a watching node knows that it does not know
     Each word says whether its sender is sure. An owner that has said so, and that is heard of, is trusted; one that
@@ -62,6 +63,8 @@ REFUSED: Final = PresenceReply("refused")
 AFRESH: Final = PresenceReply("afresh")
 STRANGER_S: Final = 10.0
 """Time after which a run that lives in the store, and was never in the view of this node, is none of this cluster."""
+FLOORS_S: Final = 60.0
+"""Time for which an owner knows at least who has ended."""
 MAX_PAST: Final = 1_000
 """Peers that are out of the view and whose stints are remembered."""
 
@@ -95,6 +98,11 @@ class PresenceCore(Truth):
         self._has_begun = False
         self._lingering: dict[str, float] = {}
         self._floors = Floors()
+        """Ends that this node has heard of as an owner of slots."""
+        self._ended = Floors()
+        """Ends at this node as a home, for a while. A new owner of the slot is told of them: the node before may show
+        the player still, as moved, and it is not told that this is over; nor is the new owner by the old one, which may
+        have died."""
         self.watching = WatchedPlayers(gone, has_rows, limits)
         self.own = Heard()
         """This node as the owner of slots, for its own entries."""
@@ -164,7 +172,7 @@ class PresenceCore(Truth):
             self._tell(player, (0, 0))
         else:
             self.home.pop(player, None)
-            self._tell(player, (epoch, showing.n))
+            self._end(player, (epoch, showing.n))
 
     def hide(self, player: str, epoch: int, moved: bool, now: float) -> None:
         """The activation with `epoch` has ended here: note that, unless another one shows the player already."""
@@ -175,7 +183,12 @@ class PresenceCore(Truth):
             self._lingering[player] = now + self._limits.linger_s
         else:
             del self.home[player]
-            self._tell(player, (epoch, CLOSED))
+            self._end(player, (epoch, CLOSED))
+
+    def _end(self, player: str, order: Order) -> None:
+        """Note that a player is not here any more, since `order`."""
+        self._ended.raise_to(player, order)
+        self._tell(player, order)
 
     def _tell(self, player: str, order: Order) -> None:
         """Let the owner of the slot hear about a player of this node; `order`: of its end."""
@@ -197,6 +210,13 @@ class PresenceCore(Truth):
                 self.awake[address] = None
         if player in self.watching.entries:
             self._own_answers[player] = None
+
+    def _supersede(self, vanished: Iterable[ShownPlayer]) -> None:
+        """Let nothing older count for players whose home has vanished: a home before may show them still, as moved."""
+        for here in vanished:
+            others = (self.shown(here.player), *(peer.heard.shown.get(here.player) for peer in self.peers.values()))
+            if any(other is not None and other.epoch < here.epoch for other in others):
+                self._floors.raise_to(here.player, (here.epoch - 1, CLOSED))
 
     def _changed_all(self, players: Iterable[str]) -> None:
         for player in players:
@@ -284,6 +304,7 @@ class PresenceCore(Truth):
             if len(self._past) > MAX_PAST:
                 del self._past[next(iter(self._past))]
             self.missing[address] = None
+            self._supersede(peer.heard.shown.values())
             self._changed_all(peer.heard.shown)
         came = [address for address in view.addresses if address != self.me and address not in self.peers]
         for address in came:
@@ -306,6 +327,11 @@ class PresenceCore(Truth):
                     there.out.truth.setdefault(player, (0, 0))
             if now_at == self.me:
                 self._changed(player)
+        for player, order in self._ended.items():
+            identity = ActorId(self._prefix + player)
+            now_at = view.table.owner(identity)
+            if now_at in fresh or now_at != before.table.owner(identity):
+                self._tell(player, order)
         for entry in self.watching.entries.values():
             was, now_at = before.table.owner_of_slot(entry.slot), self._owner_of(entry)
             if was == now_at and now_at not in fresh:
@@ -363,6 +389,9 @@ class PresenceCore(Truth):
         for player in self.home:
             if self.owner(player) == address:
                 out.truth.setdefault(player, (0, 0))
+        for player, order in self._ended.items():
+            if self.owner(player) == address:
+                self._tell(player, order)
         for entry in self.watching.entries.values():
             if self._owner_of(entry) == address:
                 out.interest[entry.player] = None
@@ -430,8 +459,9 @@ class PresenceCore(Truth):
         for player in [player for player, until in self._lingering.items() if until <= now]:
             del self._lingering[player]
             epoch, _ = self.home.pop(player)
-            self._tell(player, (epoch, CLOSED))
-        self._floors.age(now, 60.0)
+            self._end(player, (epoch, CLOSED))
+        self._floors.age(now, FLOORS_S)
+        self._ended.age(now, self._limits.ended_s)
         if strangers := [address for address, until in self._strangers.items() if until <= now]:
             self.are_over(strangers, now)
         self.weigh(now)

@@ -4,6 +4,8 @@ It is thrown away as a whole where the peer goes out of the view, and where it b
 anew, and until it has, this node is not sure of anything and answers nobody.
 """
 
+from collections.abc import Iterator
+
 from server.presence.messages import Order, ShownPlayer
 
 
@@ -50,6 +52,13 @@ class Floors:
     def of(self, player: str) -> Order:
         """The order up to which nothing counts."""
         return self._new.get(player) or self._old.get(player) or (0, 0)
+
+    def items(self) -> Iterator[tuple[str, Order]]:
+        """All of them, and the order of each."""
+        yield from self._new.items()
+        for player, order in self._old.items():
+            if player not in self._new:
+                yield player, order
 
     def age(self, now: float, kept_s: float) -> None:
         """Forget what is older than `kept_s` to twice that, or too much."""

@@ -37,6 +37,9 @@ class PresenceLimits(msgspec.Struct, frozen=True):
     """Time for a first answer about somebody."""
     linger_s: float = 2.5
     """Time for which a player who has moved is shown at the node before, until the new one shows it."""
+    ended_s: float = 10.0
+    """Time for which a home tells new owners who has ended there: several times what a record of the node before may
+    live, which is `linger_s` and a word."""
 
 
 LIMITS: Final = PresenceLimits()

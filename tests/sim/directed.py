@@ -254,12 +254,11 @@ async def ask(node: SimNode, id: ActorId, method: str, *args: Any) -> Any:
 
 
 async def insist(world: World, id: ActorId, method: str, *args: Any) -> Any:
-    """Ask from any node until there is an answer. A node that dies meanwhile never answers."""
+    """Ask from any node until there is an answer."""
     while True:
         for node in list(world.nodes.values()):
-            asked = world.loop.create_task(ask(node, id, method, *args))
-            await asyncio.wait({asked}, timeout=ANSWER_S)
-            if asked.done() and not isinstance(answer := asked.result(), GarrisonError):
+            answer = await ask(node, id, method, *args)
+            if not isinstance(answer, GarrisonError):
                 return answer
         await asyncio.sleep(0.1)
 

@@ -372,9 +372,10 @@ def presence_cores(seed: int) -> list[str]:
 
 
 def presence_views(seed: int) -> list[str]:
-    """Two short plays on three nodes in order: a watching node asks an owner that does not know yet that it is one, and
-    a home's words do not reach the owner any more."""
-    return [*_asked_too_early(seed), *_not_heard(seed)]
+    """Short plays on three nodes: a watching node asks an owner that does not know yet that it is one; a home's words
+    do not reach the owner any more; a player who has moved ends, or the new home dies, while the node before still
+    shows the player."""
+    return [*_asked_too_early(seed), *_not_heard(seed), *_ended_before_a_new_owner(seed), *_new_home_dies(seed)]
 
 
 def _three(seed: int) -> tuple[Cores, str]:
@@ -421,4 +422,42 @@ def _not_heard(seed: int) -> list[str]:
     cores.nodes["n2"].core.show(player, 1, Showing(9, None, 0), cores.now)
     cores.until(cores.now + 6.0)
     cores.look()
+    return list(cores.wrong)
+
+
+def _moved(cores: Cores, player: str) -> None:
+    """A player who is watched at n1 has moved from there to n2, and looks newer since."""
+    _shown(cores, player, "n1")
+    cores.nodes["n1"].core.hide(player, 1, True, cores.now)
+    cores.players[player] = Activation(cores.nodes["n2"], 2, 1)
+    cores.show(player, cores.players[player])
+    cores.note()
+    cores.until(cores.now + 0.1)
+
+
+def _ended_before_a_new_owner(seed: int) -> list[str]:
+    _, player = _three(seed)
+    cores = Cores(seed)
+    cores.gentle = True
+    cores.start("n1")
+    cores.start("n2")
+    cores.tick()
+    cores.until(3.0)
+    _moved(cores, player)
+    cores.players[player].pictures = None
+    cores.nodes["n2"].core.hide(player, 2, False, cores.now)
+    cores.start("n3")
+    cores.until(cores.now + 2.0)
+    return list(cores.wrong)
+
+
+def _new_home_dies(seed: int) -> list[str]:
+    cores, player = _three(seed)
+    _moved(cores, player)
+    node = cores.nodes.pop("n2")
+    cores.over.add(node.address)
+    cores.players[player].pictures = None
+    for other in cores.nodes.values():
+        cores.loses(other, node.address)
+    cores.until(cores.now + 2.0)
     return list(cores.wrong)

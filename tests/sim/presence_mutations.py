@@ -78,5 +78,19 @@ MUTANTS: Final = (
         "peer.out.answers[player] = None",
         "pass",
     ),
+    of(
+        "a new owner is not told who has ended",
+        f"{CORE}._end",
+        "self._ended.raise_to(player, order)",
+        "pass",
+        "presence views",
+    ),
+    of(
+        "a home that vanishes leaves the one before as it was",
+        f"{CORE}._supersede",
+        "self._floors.raise_to(here.player, (here.epoch - 1, CLOSED))",
+        "pass",
+        "presence views",
+    ),
     of("who has moved is gone for a moment", f"{CORE}.hide", "if moved:", "if False:"),
 )

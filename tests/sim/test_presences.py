@@ -20,6 +20,23 @@ def test_watchers_of_many_words_on_their_way_see_the_truth_or_that_nobody_knows(
     assert presence_views(seed) == []
 
 
+ENDED_ELSEWHERE = "a node that had just come did not know who had ended, and believed the home before"
+FOUND = {
+    588: ENDED_ELSEWHERE,
+    708: ENDED_ELSEWHERE,
+    717: ENDED_ELSEWHERE,
+    903: ENDED_ELSEWHERE,
+    1338: ENDED_ELSEWHERE,
+    1344: ENDED_ELSEWHERE,
+}
+"""Seeds that once found something, with what it was."""
+
+
+@pytest.mark.parametrize("seed", FOUND)
+def test_seeds_that_found_something_once_find_nothing(seed: int) -> None:
+    assert presence_cores(seed) == []
+
+
 class Planted:
     """A world of one node with one entry and no activation."""
 

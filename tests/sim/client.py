@@ -15,6 +15,7 @@ import msgspec
 from msgspec.structs import replace
 
 from game import messages as game
+from server.actors.devices import CODES
 from server.errors import (
     BadInput,
     ConnectionLost,
@@ -66,7 +67,8 @@ _from_json = msgspec.json.Decoder(_ANSWERS)
 HELLO_TIMEOUT_S = 5.0
 REQUEST_TIMEOUT_S = 12.0
 FINAL = (CloseCode.BAD_TOKEN, CloseCode.REPLACED, CloseCode.OCCUPIED)
-"""Close codes after which a client does not come back."""
+"""Close codes after which a client does not come back. It comes again, with a new token, where its player is banned or
+its token revoked, and not where the login policy refuses it."""
 
 
 class Link(Protocol):
@@ -208,10 +210,10 @@ class SimClient:
             url, self._goto = self._goto or self._any_url(), None
             try:
                 connected = await self._connect(url)
-            except (BadInput, Rejected) as error:
-                self.finished = f"{error.code} {error.message}"
-                break
-            except (ConnectionError, GarrisonError, TimeoutError):
+            except (ConnectionError, GarrisonError, TimeoutError) as error:
+                if isinstance(error, BadInput) or (isinstance(error, Rejected) and error.code in CODES):
+                    self.finished = f"{error.code} {error.message}"
+                    break
                 connected = False
             if connected:
                 attempt = 0

@@ -254,11 +254,12 @@ async def ask(node: SimNode, id: ActorId, method: str, *args: Any) -> Any:
 
 
 async def insist(world: World, id: ActorId, method: str, *args: Any) -> Any:
-    """Ask from any node until there is an answer."""
+    """Ask from any node until there is an answer. A node that dies meanwhile never answers."""
     while True:
         for node in list(world.nodes.values()):
-            answer = await ask(node, id, method, *args)
-            if not isinstance(answer, GarrisonError):
+            asked = world.loop.create_task(ask(node, id, method, *args))
+            await asyncio.wait({asked}, timeout=ANSWER_S)
+            if asked.done() and not isinstance(answer := asked.result(), GarrisonError):
                 return answer
         await asyncio.sleep(0.1)
 

@@ -30,6 +30,7 @@ from tests.sim import (
     handovers,
     hidden,
     lapses,
+    logins,
     parties,
     pictures,
     presence_cores,
@@ -73,12 +74,26 @@ def rewritten(where: str, old: str, new: str) -> Iterator[None]:
     linecache.cache[file] = (len(changed), None, changed.splitlines(keepends=True), file)
     made: dict[str, Any] = {}
     exec(compile(changed, file, "exec"), module.__dict__, made)
-    setattr(holder, name, made[name])
+    places = [(holder, name), *([] if owners else _imports(module, original))]
+    for place, known_as in places:
+        setattr(place, known_as, made[name])
     try:
         yield
     finally:
-        setattr(holder, name, original)
+        for place, known_as in places:
+            setattr(place, known_as, original)
         del linecache.cache[file]
+
+
+def _imports(module: Any, function: Any) -> list[tuple[Any, str]]:
+    """Other modules of the running code that know a function of `module` by a name of their own."""
+    return [
+        (other, known_as)
+        for other in list(sys.modules.values())
+        if other is not module and other.__name__.startswith(("server.", "game."))
+        for known_as, value in list(vars(other).items())
+        if value is function
+    ]
 
 
 def play(mutant: Mutant, seed: int) -> list[str]:
@@ -98,9 +113,15 @@ def _aimed(*aims: Aim, **more: Any) -> Scenario:
     return partial(_storm, options=Options(**known | more))
 
 
-ALL: Final = (*MUTANTS, *OF_FRIENDS, *OF_MATCHES, *OF_MODERATION, *OF_PRESENCE)
-ALL: Final = (*MUTANTS, *OF_FRIENDS, *OF_MATCHES, *OF_PRESENCE, *OF_SEEN)
-ALL: Final = (*MUTANTS, *OF_FRIENDS, *OF_MATCHES, *OF_PRESENCE, *OF_PARTIES)
+ALL: Final = (
+    *MUTANTS,
+    *OF_FRIENDS,
+    *OF_MATCHES,
+    *OF_MODERATION,
+    *OF_PARTIES,
+    *OF_PRESENCE,
+    *OF_SEEN,
+)
 """Mutants of the engine and of the game."""
 SEEDS: Final = {**RECORDED, **SEEDS_OF_FRIENDS}
 LATE: Final = tuple(Aim("statements", (1, 4), name, "late") for name in ("claim", "write", "append", "migrate"))
@@ -169,6 +190,7 @@ SCENARIOS: Final[dict[str, Scenario]] = {
     "sanctions": sanctions.sanctions,
     "parties": parties.parties,
     "late words": parties.late_words,
+    "logins": logins.logins,
     "friendships": friendships.friendships,
     "crossings": friendships.crossings,
     "admissions": admissions.admissions,

@@ -160,7 +160,8 @@ class Party(PartyFace):
             players = rules.players(self.state, caller.subject)
         else:
             players = [caller.subject]  # the match answers as it did, whoever is here now
-        coming = AdmitParty(self.key, self._number(), players, message.lineage, message.command, message.team)
+        asks = (message.lineage, message.command, message.team, message.password)
+        coming = AdmitParty(self.key, self._number(), players, *asks)
         joined = await self.ref(MatchFace, message.match).ask(MatchFace.admit_party, caller, coming)
         if self._known(caller, message) is None:
             self._done(caller, message, rules.played(self.state, message.match, coming.number))

@@ -5,7 +5,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from game.messages import CommandId, Key, Lineage, Team
+from game.messages import CommandId, Key, Lineage, Password, Team
 from server.ids import whole
 from server.wire.messages import Push, Reply, Request
 
@@ -104,13 +104,14 @@ class PartyRecode(Request, tag="party.recode", frozen=True):
 
 class PartyPlay(Request, tag="party.play", frozen=True):
     """Leader only: join a match with all members who are here, in one event or not at all (`team` None: the smallest
-    team). Members who are away stay behind."""
+    team). Members who are away stay behind. `password`: that of a private match, for all of them."""
 
     lineage: Lineage
     command: CommandId
     party: Key
     match: Key
     team: Team | None = None
+    password: Password = ""
 
 
 class PartyGet(Request, tag="party.get", frozen=True):

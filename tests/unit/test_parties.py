@@ -338,6 +338,20 @@ async def test_a_party_plays_together_once_a_command() -> None:
             await world.ann.do(PartyPlay, party, "no-such-match")
 
 
+async def test_a_party_plays_in_a_private_match_by_its_password() -> None:
+    async with running() as cluster:
+        world = World(cluster)
+        party = await world.party(world.bob)
+        create = MatchCreate(1, "l", 1, "m", MatchOptions(private=True), "hunter2")
+        await world.system.ask(actor_id("match", "m"), "create", (HOST, create))
+        for password, code in (("", "private"), ("hunter3", "wrong_password")):
+            with pytest.raises(Rejected) as refused:
+                await world.ann.do(PartyPlay, party, "m", None, password)
+            assert refused.value.code == code
+        await world.ann.do(PartyPlay, party, "m", None, "hunter2")
+        await until(lambda: all(world.player(each).match == "m" for each in (world.ann, world.bob)))
+
+
 async def test_players_know_the_size_of_their_party() -> None:
     async with running() as cluster:
         world = World(cluster)

@@ -16,6 +16,7 @@ from garrison.friends import Friends
 from garrison.host import Host, Report
 from garrison.moderation import Moderation
 from garrison.options import Options
+from garrison.party import Party, PartyPicture
 from garrison.watch import LatestWatch, PlayersWatch, Watch
 
 __all__ = [
@@ -29,6 +30,8 @@ __all__ = [
     "Message",
     "Moderation",
     "Options",
+    "Party",
+    "PartyPicture",
     "PlayersWatch",
     "Push",
     "Reply",

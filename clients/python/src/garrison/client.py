@@ -36,6 +36,7 @@ from garrison.errors import GarrisonError, Internal, SessionClosed, Unavailable
 from garrison.friends import Friends
 from garrison.messages import PresenceList, Welcome
 from garrison.options import Options
+from garrison.party import Party
 from garrison.watch import LatestWatch, PlayersWatch, Watch
 
 R = TypeVar("R")
@@ -97,6 +98,7 @@ class Client(GameCalls):
         self._pushes_ready = asyncio.Event()
         self._readers: list[Pushes[Any]] = []
         self.friends = Friends(self)
+        self.party = Party(self)
 
     # ---- life ---------------------------------------------------------------------------------
 

@@ -3098,19 +3098,21 @@ class PartyRecode(Command[Saved]):
 @dataclass(frozen=True, slots=True)
 class PartyPlay(Command[Accepted]):
     """Leader only: join a match with all members who are here, in one event or not at all (`team`
-    None: the smallest team). Members who are away stay behind.
+    None: the smallest team). Members who are away stay behind. `password`: that of a private match,
+    for all of them.
     """
 
     TYPE: ClassVar[str] = "party.play"
     party: str
     match: str
     team: int | None = None
+    password: str = ""
     lineage: str = field(default="", kw_only=True)
     command: int = field(default=0, kw_only=True)
     id: int = field(default=0, kw_only=True)
 
     def to_wire(self) -> list[Any]:
-        return ["party.play", self.id, self.lineage, self.command, self.party, self.match, self.team]
+        return ["party.play", self.id, self.lineage, self.command, self.party, self.match, self.team, self.password]
 
     @classmethod
     def from_wire(cls, wire: Sequence[Any]) -> "PartyPlay":
@@ -3122,6 +3124,7 @@ class PartyPlay(Command[Accepted]):
             party=wire[4],
             match=wire[5],
             team=wire[6] if n > 6 else None,
+            password=wire[7] if n > 7 else "",
         )
 
 

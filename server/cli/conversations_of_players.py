@@ -1,10 +1,14 @@
-"""Golden conversations between players: invites to matches and to be friends. See `server/cli/conversations.py`."""
+"""Golden conversations between players: invites to matches, to be friends and into parties. See
+`server/cli/conversations.py`."""
 
 from typing import Final
 
 from server.cli.conversation_steps import Step, conversation, happens, hears, says, tells, wants
 from server.cli.conversations import OPENING, PRIVATE
 
+PARTY: Final = "39xaa18g5wcxej42x4fv"
+"""The name of the party that `emile` makes by command 1 of lineage `red`: it is made of these."""
+PARTY_SAVED: Final = f"party/{PARTY}"
 BETWEEN_PLAYERS: Final[tuple[Step, ...]] = (
     conversation(
         "private_match",
@@ -52,5 +56,35 @@ BETWEEN_PLAYERS: Final[tuple[Step, ...]] = (
         happens("says", "$token_of_friend", ["friends.remove", "$n", "red", 2, "$player"]),
         hears("friends.changed", 3, "emile", "none", "$time.gone"),
         tells("push", ["friends.changed", 3, "emile", "none", "$time.gone"]),
+    ),
+    conversation(
+        "in_a_party",
+        "Somebody makes a party and invites, the player comes in and says that it is ready; then the party is over.",
+        *OPENING,
+        happens("says", "$token_of_friend", ["party.create", "$n", "red", 1, 4]),
+        happens("says", "$token_of_friend", ["party.invite", "$n", "red", 1, PARTY, "$player"]),
+        hears("party.invited", 1, PARTY, "emile", "$time.until"),
+        tells("push", ["party.invited", 1, PARTY, "emile", "$time.until"]),
+        wants("inbox", "party.invites"),
+        says("party.invites", "$id.inbox"),
+        hears("party.inbox", "$id.inbox", None, 0, [[PARTY, "emile", "$time.until"]]),
+        tells("answer", "inbox", ["party.inbox", "$id.inbox", None, 0, [[PARTY, "emile", "$time.until"]]]),
+        wants("join", "party.join", PARTY),
+        says("party.join", "$id.join", "$lineage", 1, PARTY),
+        hears("party.assigned", 2, PARTY),
+        tells("push", ["party.assigned", 2, PARTY]),
+        hears("saved", "$id.join", PARTY_SAVED, "$version"),
+        tells("answer", "join", ["saved", "$id.join", PARTY_SAVED, "$version"]),
+        wants("ready", "party.ready", PARTY, True),
+        says("party.ready", "$id.ready", "$lineage", 2, PARTY, True),
+        hears("saved", "$id.ready", PARTY_SAVED, "$version_2"),
+        tells("answer", "ready", ["saved", "$id.ready", PARTY_SAVED, "$version_2"]),
+        wants("promote", "party.promote", PARTY, "$player"),
+        says("party.promote", "$id.promote", "$lineage", 3, PARTY, "$player"),
+        hears("error", "$id.promote", "not_leader", "$text.not_leader", None),
+        tells("error", "promote", "not_leader"),
+        happens("says", "$token_of_friend", ["party.disband", "$n", "red", 1, PARTY]),
+        hears("party.over", 3, PARTY, "disbanded"),
+        tells("push", ["party.over", 3, PARTY, "disbanded"]),
     ),
 )

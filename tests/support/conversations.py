@@ -28,6 +28,7 @@ from server.sessions.memory import ClientEnd
 from server.wire.codec import Format
 from tests.support.gateways import World, token
 from tests.support.sdk import until
+from tests.support.second_client import PUSHES
 from tests.support.watchers import looks
 
 Step = dict[str, Any]
@@ -443,7 +444,7 @@ class Other:
             self._end.send(msgpack.packb([line[0], number, *line[2:]]))
         while asked:
             answer = msgpack.unpackb(await self._end.receive())
-            if answer[0] not in ("events", "match.assigned"):
+            if answer[0] not in PUSHES:
                 assert answer[0] != "error", answer
                 asked.pop(answer[1], None)
 

@@ -31,6 +31,8 @@ async def play_live(conversation: Step, format: Format = "msgpack") -> None:
             await NodePlayer(conversation, shown.world, format).play()
         return
     async with gateways(conversation["nodes"], app=app, **conversation["settings"]) as world:
+        for node in world.nodes.values():  # what is told once it is stored gets stored
+            node.system.supervisor.spawn(node.system.write_behind.run(), "write-behind")
         await NodePlayer(conversation, world, format).play()
 
 

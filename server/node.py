@@ -270,7 +270,8 @@ class Node:
     async def _come_up(self) -> None:
         """Serve: the others give this node its slots."""
         assert self.me is not None
-        self.me = msgspec.structs.replace(self.me, since=self.clock.wall_ms() // 1000)
+        since, part_ms = divmod(self.clock.wall_ms(), 1000)
+        self.me = msgspec.structs.replace(self.me, since=since, since_part_ms=part_ms)
         await self._announce("leaving" if self.drained else "up")
         self._members_changed()
         self.serves.set()

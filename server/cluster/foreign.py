@@ -51,7 +51,7 @@ def stand(me: Member, heard: Iterable[Member]) -> Stand:
 def _rank(terms: Terms, heard: Iterable[Member]) -> tuple[int, float, Terms]:
     """The place of the group that agrees on `terms`: the lowest goes on."""
     serving = [member for member in heard if member.state != "joining" and not differences(terms, member.terms)]
-    return -len(serving), min((member.since or inf for member in serving), default=inf), terms
+    return -len(serving), min((member.since_ms or inf for member in serving), default=inf), terms
 
 
 def _told(me: Member, foreign: tuple[Member, ...], single: str, many: str) -> str:

@@ -72,7 +72,7 @@ def to_meta(member: Member) -> dict[str, str]:
         "a": member.admin_url,
         "l": str(member.load),
         "g": str(member.lag_ms),
-        **({"b": str(member.since)} if member.since else {}),
+        **({"b": str(member.since), "m": str(member.since_part_ms)} if member.since else {}),
         **terms.to_meta(member.terms),
     }
 
@@ -104,6 +104,7 @@ def from_meta(name: str, meta: Mapping[str, str], suspect: bool) -> Member:
             suspect=suspect,
             terms=terms.from_meta(meta),
             since=_number(meta.get("b", "0")),
+            since_part_ms=_number(meta.get("m", "0")),
         )
     except KeyError as error:
         raise BadInput(f"metadata: {error}") from None

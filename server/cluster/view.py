@@ -18,7 +18,7 @@ MemberState = Literal["joining", "up", "leaving"]
 
 class Member(msgspec.Struct, frozen=True, array_like=True):
     """A node as gossip knows it. Endpoints are `host:port` or urls; `lag_ms` is loop lag; `since` is the wall time in
-    seconds at which it came up, 0 where that is not told."""
+    seconds at which it came up, 0 where that is not told; `since_part_ms` are the milliseconds of that second."""
 
     node: NodeId
     incarnation: Incarnation
@@ -32,6 +32,13 @@ class Member(msgspec.Struct, frozen=True, array_like=True):
     suspect: bool = False
     terms: Terms = Terms()
     since: int = 0
+    since_part_ms: int = 0
+
+    @property
+    def since_ms(self) -> int:
+        """Wall time in milliseconds at which it came up: two nodes that are started one after the other may well come
+        up in one second."""
+        return 1000 * self.since + self.since_part_ms
 
     @property
     def address(self) -> NodeAddress:

@@ -220,7 +220,7 @@ async def test_a_peer_with_unreadable_fields_is_no_member(gossip: KinshipRig) ->
 
 
 def test_metadata_comes_back_as_it_was() -> None:
-    me = member("node-1", 123456789, state="leaving", load=5, lag_ms=6)
+    me = member("node-1", 123456789, state="leaving", load=5, lag_ms=6, since=1_700_000_000, since_part_ms=7)
     assert from_meta("node-1#123456789", to_meta(me), suspect=False) == me
 
 

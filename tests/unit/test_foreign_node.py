@@ -140,6 +140,22 @@ async def test_a_node_that_served_before_it_heard_of_the_larger_cluster_ends_as_
     await town.close()
 
 
+@pytest.mark.parametrize(("older", "younger"), [(A, B), (B, A)])
+async def test_the_older_of_two_nodes_that_came_up_in_one_second_goes_on(older: str, younger: str) -> None:
+    """By their databases the wrong one would go on in half of all cases."""
+    town = Town()
+    town.gossip.split({NodeId("old")}, {NodeId("young")})
+    await asyncio.sleep(-town.clock.now() % 1.0)
+    old = await town.started("old", older)
+    await asyncio.sleep(0.4)
+    young = await town.started("young", younger)
+    assert old.me is not None and young.me is not None and old.me.since == young.me.since
+    town.gossip.heal()
+    await asyncio.wait_for(young.ended.wait(), FOREIGN_S + 5.0)
+    assert young.is_foreign and not old.ended.is_set() and serve([old]) == ["old"]
+    await town.close()
+
+
 async def test_the_run_after_a_foreign_one_listens_for_a_while_before_it_serves() -> None:
     town = Town()
     wary = town.node("stray", A)
@@ -156,7 +172,7 @@ async def test_a_node_of_an_earlier_version_which_tells_no_database_is_a_member(
     n1 = await town.started("n1", A)
 
     def told(me: Member) -> Member:
-        return msgspec.structs.replace(me, terms=type(me.terms)(), since=0)
+        return msgspec.structs.replace(me, terms=type(me.terms)(), since=0, since_part_ms=0)
 
     old = town.node("old", A)
     update, start = old.drivers.membership.update, old.drivers.membership.start

@@ -81,7 +81,7 @@ class Systems:
         beat = (caller, "online" if number % 2 else "away")
         try:
             await self.caller.ask(identity, "beat", beat)
-        except Rejected:  # it does not know the session yet
+        except Rejected:  # the session is not known there yet
             await self.caller.ask(identity, "connected", (caller,))
             await self.caller.ask(identity, "beat", beat)
 

@@ -165,6 +165,7 @@ standings = Table(
     number("forgotten"),
     facts(),
     Index("ix_standings_open_facts", "subject", postgresql_where=text("open_facts"), sqlite_where=text("open_facts")),
+    info={"kind": "standing"},
 )
 """A row for each subject that was ever banned, muted, kicked, or had its tokens revoked. Ends are Unix ms, 2^53 - 1 for
 none; `number`, `told` and `acts` are msgpack and only the server's affair."""
@@ -200,6 +201,7 @@ friends = Table(
     Column("dropped", LargeBinary),
     facts(),
     Index("ix_friends_open_facts", "player_id", postgresql_where=text("open_facts"), sqlite_where=text("open_facts")),
+    info={"kind": "friends"},
 )
 
 friendships = Table(

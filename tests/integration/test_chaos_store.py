@@ -110,6 +110,18 @@ async def test_a_log_and_who_wrote_it(cluster: Cluster) -> None:
     assert await cluster.plant("UPDATE matches SET next_seq = 2") == ["log ends at 2 after 3"]
 
 
+async def test_actors_of_one_key_are_told_apart(cluster: Cluster) -> None:
+    """A player, its friends and its standing are three, whose rows are of tables with keys of other names."""
+    kinds = ("player", "friends", "standing", "party", "match")
+    names = {kind: ActorId(f"{kind}/p") for kind in kinds}
+    for number, kind in enumerate(kinds):
+        await cluster.claim(number % 2, 1, kind, names[kind])
+    writes = await cluster.watched.writes()
+    assert {write.entity for write in writes} == set(names.values()) and double_writes(writes) == []
+    owners = {name: f"node-{number % 2 + 1}" for number, name in enumerate(names.values())}
+    assert await cluster.watched.owners(list(names.values())) == owners
+
+
 async def test_a_write_past_its_fence_is_found(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     """The store's own statement without its condition on the epoch."""
     epoch = await life(cluster)

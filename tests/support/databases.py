@@ -31,6 +31,7 @@ import migrations
 from game.friends.state import FriendsState
 from game.match.state import MatchState
 from game.moderation.state import StandingState
+from game.party.state import PartyState
 from game.player.state import PlayerState
 from persistence.game.mappings import MAPPINGS
 from persistence.sql_store import SqlStore
@@ -68,6 +69,7 @@ STATE_TYPES: dict[str, type[msgspec.Struct]] = {
     "match": MatchState,
     "friends": FriendsState,
     "standing": StandingState,
+    "party": PartyState,
 }
 
 HERE: dict[str, Callable[[Any], bool]] = {"player": lambda player: player.status != "offline" or player.match != ""}

@@ -24,7 +24,7 @@ from sqlalchemy.pool import NullPool
 from persistence.engine.connecting import make_engine
 from persistence.engine.urls import parse
 from server.errors import BadSetting, Unavailable
-from server.lab.chaos.triggers import SELECT, owned_tables, statements
+from server.lab.chaos.triggers import SELECT, kind_of, owned_tables, statements
 from server.lab.chaos.writes import Write, from_row
 
 LOCK_WAIT_S: Final = 10.0
@@ -64,7 +64,7 @@ class ChaosStore:
                 keys = [column.name for column in table.primary_key]
                 if len(keys) != 1:
                     continue
-                kind = keys[0].removesuffix("_id")
+                kind = kind_of(table)
                 rows: Any = await connection.exec_driver_sql(
                     f"SELECT {keys[0]}, owner_node FROM {table.name} WHERE owner_node IS NOT NULL"
                 )

@@ -45,6 +45,12 @@ _TABLES: Final = {
 }
 
 
+def kind_of(table: Table) -> str:
+    """The kind of the actors whose rows are in a table: as its key is called, unless the table says it."""
+    (key,) = table.primary_key
+    return str(table.info.get("kind", key.name.removesuffix("_id")))
+
+
 def _content(table: Table) -> list[str]:
     """The columns that are the entity's state."""
     return [column.name for column in table.c if not column.primary_key and column.name not in _BOOKKEEPING]
@@ -55,7 +61,7 @@ def _entity(table: Table) -> str:
     if keys == ["kind", "key"]:
         return "NEW.kind || '/' || NEW.key"
     (key,) = keys
-    return f"'{key.removesuffix('_id')}/' || NEW.{key}"
+    return f"'{kind_of(table)}/' || NEW.{key}"
 
 
 def _insert(table: Table, old: str, rewritten: str, writer: str = "'', ''") -> str:

@@ -140,6 +140,8 @@ class _Audit:
         self._store, self._queries = opened, queries
         self._promised, self._found = promised, found
         self._careers = contents.Careers()
+        self._rosters: dict[str, frozenset[str]] = {}
+        """Players in each match that goes on, by its log."""
 
     async def run(self) -> None:
         await self._entities()
@@ -153,13 +155,17 @@ class _Audit:
                 if state is not None and state.phase == "ended":
                     ended[match] = state
                     self._careers.add(match, state)
+                elif state is not None:
+                    self._rosters[match] = frozenset(name for name, line in state.players.items() if line.present)
             for match, why in await contents.projections_differ(self._queries, ended):
                 self._found.differs(f"match/{match}", why)
         for match in sorted(self._promised.matches.keys() - seen):
             self._match(match, None)
         async for names in contents.pages(self._queries, "audit_players"):
             await self._players(names)
-        self._found.apart(await halves.ghosts(self._queries), await halves.unequal_friendships(self._queries))
+        self._found.apart(
+            await halves.ghosts(self._queries, self._rosters), await halves.unequal_friendships(self._queries)
+        )
 
     async def _entities(self) -> None:
         promised = self._promised.entities

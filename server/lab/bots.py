@@ -2,9 +2,10 @@
 
 Standard output is for the demo and for chaos: one JSON object a line, `kind` being `stats` (twice a
 second), `ended` (a match is over), `gap` (a probe was served late: `entity`, and the times `since` and
-`until` of the answers before and after), or `done` (the last line). `stats` has the time `now`, the
-probes' entities in `probes` once they run, and in `quiet` those that have waited long for their answer,
-with the time of the last one.
+`until` of the answers before and after), `checked` (the answer to SIGUSR1, which asks the bots to compare
+their pictures of their friends with the truth, see `garrison_bots.pictures`), or `done` (the last line).
+`stats` has the time `now`, the probes' entities in `probes` once they run, and in `quiet` those that have
+waited long for their answer, with the time of the last one.
 Times are those of the system's monotonic clock. SIGTERM asks the bots to finish and leave.
 """
 
@@ -34,10 +35,13 @@ def bots(
     seed: int | None = None,
     probe_players: int = 0,
     probe_matches: int = 0,
+    friends: int = 2,
+    parties: bool = True,
     config: Config = None,
     set_: Set = None,
 ) -> int:
-    """Play matches with bot players until SIGTERM."""
+    """Play matches with bot players until SIGTERM. Each befriends `friends` neighbours on either side; with `parties`
+    some go to their matches together."""
     from garrison_bots.swarm import SwarmOptions
 
     token = token_maker(read_settings(config, set_))
@@ -48,6 +52,8 @@ def bots(
         ledger=ledger,
         probe_players=probe_players,
         probe_matches=probe_matches,
+        friends=friends,
+        parties=parties,
     )
     uvloop.run(_run(url, token, options))
     return 0
@@ -64,7 +70,10 @@ async def _run(urls: list[str], token: Any, options: Any) -> None:
         on_ended=lambda match: _tell("ended", match=match),
         on_gap=lambda entity, since, until: _tell("gap", entity=entity, since=since, until=until),
     )
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, swarm.stop)
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, swarm.stop)
+    checks: set[asyncio.Task[None]] = set()
+    loop.add_signal_handler(signal.SIGUSR1, _check, swarm, checks)
     teller = asyncio.create_task(_tell_stats(swarm), name="bots-stats")
     began = time.monotonic()
     try:
@@ -72,7 +81,8 @@ async def _run(urls: list[str], token: Any, options: Any) -> None:
     except GarrisonError as error:
         raise Unavailable(f"the bots cannot play: {error}") from None
     finally:
-        teller.cancel()
+        for task in (teller, *checks):
+            task.cancel()
     counts = swarm.counts().to_json()
     counts["heartbeats_per_s"] = round(counts["heartbeats"] / max(1.0, time.monotonic() - began), 1)
     _tell("done", **counts)
@@ -85,6 +95,20 @@ async def _tell_stats(swarm: Any) -> None:
         quiet = {pulse.entity: pulse.last_s for pulse in pulses if pulse.quiet}
         probes = [pulse.entity for pulse in pulses]
         _tell("stats", now=time.monotonic(), probes=probes, quiet=quiet, **swarm.counts().to_json())
+
+
+def _check(swarm: Any, checks: set[asyncio.Task[None]]) -> None:
+    """Begin a comparison, unless one is under way, whose answer is soon enough."""
+    if not checks:
+        task = asyncio.ensure_future(_tell_checked(swarm))
+        checks.add(task)
+        task.add_done_callback(checks.discard)
+
+
+async def _tell_checked(swarm: Any) -> None:
+    from garrison_bots.pictures import check
+
+    _tell("checked", **(await check(swarm.ring.circles)).to_json())
 
 
 def _tell(kind: str, **values: object) -> None:

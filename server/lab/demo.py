@@ -270,6 +270,9 @@ class Demo(Live):
             "acknowledged_changes": found["acknowledged_changes"],
             "acknowledged_changes_lost": found["acknowledged_changes_lost"],
             "differences": found["differences"],
+            "ghosts": found["ghosts"],
+            "unequal_friendships": found["unequal_friendships"],
+            **{name: done.get(name, 0) for name in PEOPLE},
         }
 
     def _config_flag(self) -> str:
@@ -277,4 +280,5 @@ class Demo(Live):
         return "" if here else f" --config {shown(self.home.config)}"
 
 
-SHOWN: Final = ("sessions", "matches_live", "matches_ended", "heartbeats_per_s", "match_events_sent")
+PEOPLE: Final = ("friendships", "watched", "presence_changes", "parties", "party_joins")
+SHOWN: Final = ("sessions", "matches_live", "matches_ended", "heartbeats_per_s", "match_events_sent", *PEOPLE)

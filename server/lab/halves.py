@@ -5,10 +5,11 @@
                    stopped), or on the roster of a match or a party that is not the player's own
 
 Who is still to be told of the other's half is left out: its row says that facts are open, and it is told when the
-cluster runs again.
+cluster runs again. The row of a match that goes on is some seconds behind its log, so that a roster counts only where
+row and log agree on it.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -95,8 +96,8 @@ def _in_parties(_: Nothing) -> Select[Any]:
 QUERIES: Final = {
     "audit_unequal": StoreQuery(Nothing, _unequal, max_rows=MOST),
     "audit_online": StoreQuery(Nothing, _online, max_rows=MOST),
-    "audit_on_rosters": StoreQuery(Nothing, _on_rosters, max_rows=MOST),
-    "audit_in_matches": StoreQuery(Nothing, _in_matches, max_rows=MOST),
+    "audit_on_rosters": StoreQuery(Nothing, _on_rosters, max_rows=10_000_000),
+    "audit_in_matches": StoreQuery(Nothing, _in_matches, max_rows=10_000_000),
     "audit_parties": StoreQuery(Nothing, _parties, max_rows=10_000_000),
     "audit_in_parties": StoreQuery(Nothing, _in_parties, max_rows=10_000_000),
 }
@@ -115,18 +116,21 @@ async def unequal_friendships(queries: StoreReads) -> list[Finding]:
     ]
 
 
-async def ghosts(queries: StoreReads) -> list[Finding]:
-    """Players who are shown where they are not."""
+async def ghosts(queries: StoreReads, rosters: Mapping[str, Collection[str]]) -> list[Finding]:
+    """Players who are shown where they are not. `rosters`: who is in each match that goes on, by its log."""
     found = [
         (f"player/{row['player']}", f"{row['status']!r} with nobody connected")
         for row in await queries.run("audit_online", {})
     ]
     for row in await queries.run("audit_on_rosters", {}):
+        if row["player"] not in rosters.get(row["match"], ()):
+            continue  # gone since its match's row was written
         where = f"in {row['own']!r}" if row["own"] else "in none"
         found.append((f"match/{row['match']}", f"{row['player']} is on its roster, and {where}"))
     found += [
         (f"player/{row['player']}", f"in match {row['match']}, which does not have it")
         for row in await queries.run("audit_in_matches", {})
+        if row["player"] not in rosters.get(row["match"], ())
     ]
     return found + list(_apart(await queries.run("audit_parties", {}), await queries.run("audit_in_parties", {})))
 

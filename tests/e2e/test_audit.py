@@ -87,10 +87,7 @@ def somebody_online(database: sqlite3.Connection, _: Path) -> None:
 
 def on_two_rosters(database: sqlite3.Connection, _: Path) -> None:
     """A match that goes on has somebody who says to be nowhere."""
-    database.execute(
-        "UPDATE matches SET phase = 'live', open_facts = 0 WHERE match_id = (SELECT min(match_id) FROM matches)"
-    )
-    database.execute("UPDATE participants SET present = 1")
+    database.execute("UPDATE matches SET open_facts = 0 WHERE phase <> 'ended'")
     database.execute("UPDATE players SET current_match = '', open_facts = 0")
 
 
@@ -101,6 +98,7 @@ def in_a_match_that_is_over(database: sqlite3.Connection, _: Path) -> None:
 
 def half_a_friendship(database: sqlite3.Connection, _: Path) -> None:
     befriend(database, "bot-0-0", "bot-0-1", "friend")
+    database.execute("DELETE FROM friendships WHERE player_id = 'bot-0-1' AND other_id = 'bot-0-0'")
 
 
 def an_invite_that_nobody_has(database: sqlite3.Connection, _: Path) -> None:

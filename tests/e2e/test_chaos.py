@@ -14,7 +14,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 FIGURES = [
     "seconds", "seed", "nodes", "players", "store", "journal", "network", "faults", "failover_s", "partition_s",
     "recovery_s", "never_served", "unavailability_s", "acknowledged_changes", "acknowledged_changes_lost",
-    "differences", "accepted_writes", "double_writers", "fenced_writes", "sessions_dropped", "sessions_resumed",
+    "differences", "pictures_compared", "wrong_pictures", "ghosts", "unequal_friendships",
+    "accepted_writes", "double_writers", "fenced_writes", "sessions_dropped", "sessions_resumed",
     "stream_faults", "matches_ended", "replays_verified", "takeovers", "migrations", "client_errors", "crashes",
     "unsettled",
 ]  # fmt: skip
@@ -36,6 +37,9 @@ def check(figures: dict[str, Any], *kinds: str) -> None:
     assert figures["double_writers"] == 0
     assert figures["never_served"] == figures["crashes"] == figures["stream_faults"] == figures["unsettled"] == 0
     assert figures["differences"] == 0
+    assert figures["pictures_compared"] >= 16 * 4 * sum(figures["faults"].values())
+    assert figures["wrong_pictures"] == 0
+    assert figures["ghosts"] == figures["unequal_friendships"] == 0
     assert figures["accepted_writes"] > 100
     assert figures["acknowledged_changes"] > 200
 

@@ -16,7 +16,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 FIGURES = [
     "nodes", "players", "sessions", "heartbeats", "heartbeats_per_s", "match_events_sent", "match_events_stored",
     "matches_ended", "replays_verified", "acknowledged_changes", "acknowledged_changes_lost",
-    "differences",
+    "differences", "ghosts", "unequal_friendships", "friendships", "watched", "presence_changes", "parties",
+    "party_joins",
 ]  # fmt: skip
 
 
@@ -41,6 +42,11 @@ def test_its_figures_and_a_second_run_in_the_same_directory(tmp_path: Path) -> N
     assert figures["match_events_stored"] >= figures["match_events_sent"] > 100
     assert figures["acknowledged_changes"] > 120
     assert figures["acknowledged_changes_lost"] == figures["differences"] == 0
+    assert figures["ghosts"] == figures["unequal_friendships"] == 0
+    assert (figures["friendships"], figures["watched"]) == (240, 480)  # two neighbours on either side
+    assert figures["presence_changes"] > 480
+    assert figures["parties"] == 8  # of 15 squads
+    assert figures["party_joins"] >= 8
 
     assert "http://127.0.0.1:" in over  # the dashboard's address, again
     command, *arguments = over.split(" over: ")[1].split("   ")[0].split()

@@ -2,6 +2,7 @@
 
 import pytest
 
+from server.lab.chaos.triggers import kind_of, owned_tables
 from server.lab.chaos.writes import Write, double_writes, from_row
 
 A, B = "node-1#1", "node-2#2"
@@ -95,3 +96,10 @@ def test_entities_are_apart_and_findings_name_their_place() -> None:
 def test_rows_of_sqlite_have_numbers_for_truth() -> None:
     write = from_row(("player/p", 0, 1, 0, 0, 0, 0, A, 1, 1, 0, "", ""))
     assert write == row(1, 0, A)
+
+
+def test_each_table_with_owners_is_of_a_kind_of_its_own() -> None:
+    """Players and their lists of friends have the same keys: writes to one are none of the other."""
+    kinds = [kind_of(table) for table in owned_tables() if "kind" not in table.c]
+    assert len(set(kinds)) == len(kinds)
+    assert {"player", "friends", "match", "party"} <= set(kinds)

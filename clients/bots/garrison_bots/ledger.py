@@ -80,6 +80,11 @@ class Ledger:
             self.undone(saved.entity, missing, f"version {saved.version} after {before}")
         self.entities[saved.entity] = saved.version
 
+    def saved_for_many(self, saved: Saved) -> None:
+        """Note an acknowledged change of an entity that several clients change, whose answers come in any order."""
+        self.changes += 1
+        self.entities[saved.entity] = max(saved.version, self.entities.get(saved.entity, 0))
+
     def sends_profile(self, player: str, *contents: str) -> None:
         """Note that name and emblem are about to be sent: until `shows_profile` their outcome is open."""
         shown = self.profiles.setdefault(player, Shown())

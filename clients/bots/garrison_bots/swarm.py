@@ -3,7 +3,8 @@
 A squad's host makes a match, its players join and watch it, the host reports what `generate`
 makes up at the match's own pace times `speed`, and each player checks that the stream brings each
 event exactly once and in order. Between matches the players change their profile. Every durable
-acknowledgement goes into the ledger. What fails costs the squad its match, never the swarm.
+acknowledgement goes into the ledger. What fails costs the squad its match, never the swarm. The bots may have friends
+and parties (`circles.py`).
 """
 
 import asyncio
@@ -18,8 +19,9 @@ from typing import Any
 import garrison
 from garrison import Client, GarrisonError, Host
 from garrison.errors import Rejected
-from garrison.messages import Ended, MatchOptions, ProfileSet, Started
+from garrison.messages import Ended, MatchOptions, ProfileSet, RichPresence, Started
 from garrison_bots import MakeToken
+from garrison_bots.circles import Band, Ring
 from garrison_bots.generate import Mode, generate
 from garrison_bots.ledger import Ledger
 from garrison_bots.probes import MatchProbe, PlayerProbe, Probe, Pulse
@@ -31,6 +33,8 @@ TICK_S = 0.5
 LAST_TICK_S = 1.0
 """Seconds that a tick may take to end a match by time before the host ends it."""
 STATUSES = ("online", "busy", "away")
+BAND_EVERY = 2
+"""Squads of which one has a party: every other one of its players, a team of their own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +55,9 @@ class SwarmOptions:
     """Bounds of the pause between two matches of a squad."""
     patience_s: float = 30.0
     """Wait for a match's start or end after which a squad gives it up."""
+    friends: int = 0
+    """Neighbours on either side that each player befriends and watches."""
+    parties: bool = False
     ledger: Path | None = None
     ledger_every_s: float = 1.0
     probe_players: int = 0
@@ -64,7 +71,9 @@ class SwarmOptions:
 
 @dataclass(slots=True)
 class Counts:
-    """Counts of a swarm. `stream_faults`: events that came twice, late or never."""
+    """Counts of a swarm. `stream_faults`: events that came twice, late or never. `friendships`: pairs of players that
+    see each other; `watched`: friends that players see; `presence_changes`: presences of friends that came;
+    `parties`: those that are together; `party_joins`: matches that parties joined."""
 
     sessions: int = 0
     matches_live: int = 0
@@ -76,6 +85,11 @@ class Counts:
     match_events_sent: int = 0
     match_events_received: int = 0
     stream_faults: int = 0
+    friendships: int = 0
+    watched: int = 0
+    presence_changes: int = 0
+    parties: int = 0
+    party_joins: int = 0
     reconnects: int = 0
     sessions_resumed: int = 0
     """Reconnects with everything that was missed."""
@@ -116,6 +130,8 @@ class Swarm:
         self.run_name = f"{random.SystemRandom().randrange(36**4):x}"
         """Part of match names, so that a second run on the same store makes new ones."""
         self.probes: list[Probe] = []
+        self.ring = Ring([], 0, self.ledger, self.failed)
+        self._circles: list[asyncio.Task[None]] = []
         self._on_ended = on_ended
         self._on_gap = on_gap
         self._rng = random.Random(options.seed)
@@ -127,20 +143,18 @@ class Swarm:
         count = max(1, round(self.options.players / self.options.squad))
         sizes = [self.options.players // count + (place < self.options.players % count) for place in range(count)]
         keeper = asyncio.create_task(self._keep(), name="bots-ledger")
-        squads = [
-            asyncio.create_task(
-                Squad(self, number, size, random.Random(self._rng.random())).run(), name=f"squad-{number}"
-            )
-            for number, size in enumerate(sizes)
-        ]
+        groups = [Squad(self, number, size, random.Random(self._rng.random())) for number, size in enumerate(sizes)]
+        names = [name for group in groups for name in group.names]
+        self.ring = Ring(names, self.options.friends, self.ledger, self.failed)
+        squads = [asyncio.create_task(group.run(), name=f"squad-{group.number}") for group in groups]
         self.probes = self._make_probes()
         squads += [asyncio.create_task(probe.run(self.stopping), name=probe.pulse.entity) for probe in self.probes]
         try:
             await asyncio.gather(*squads)
         finally:
-            for task in (*squads, keeper):
+            for task in (*squads, *self._circles, keeper):
                 task.cancel()
-            await asyncio.gather(*squads, keeper, return_exceptions=True)
+            await asyncio.gather(*squads, *self._circles, keeper, return_exceptions=True)
             await asyncio.gather(*(client.aclose() for client in self.clients), return_exceptions=True)
             self._write()
 
@@ -174,6 +188,8 @@ class Swarm:
         tally.sessions = sum(client.connected for client in self.clients)
         tally.heartbeats = sum(client.stats.heartbeats_acknowledged for client in self.clients)
         tally.match_events_sent = self.events_before + sum(host.events_acknowledged for host in self.hosts.values())
+        ring = self.ring
+        tally.friendships, tally.watched, tally.presence_changes = ring.friendships, ring.watched, ring.changes
         tally.reconnects = sum(max(0, client.stats.connects - 1) for client in self.clients)
         tally.sessions_resumed = sum(client.stats.recovered for client in self.clients)
         tally.sessions_dropped = tally.reconnects - tally.sessions_resumed
@@ -186,6 +202,11 @@ class Swarm:
         )
         self.clients.append(client)
         return client
+
+    def befriend(self, name: str, client: Client) -> None:
+        """Let a player that was here once have friends, if players do."""
+        if self.options.friends:
+            self._circles.append(asyncio.create_task(self.ring.enter(name, client), name=f"friends-{name}"))
 
     def ended(self, match: str) -> None:
         """Count a match whose end was seen."""
@@ -239,6 +260,7 @@ class Squad:
         self.names = [f"{prefix}-{number}-{place}" for place in range(size)]
         self.host_name = f"{prefix}-host-{number}"
         self.players: dict[str, Client] = {}
+        self.band: Band | None = None
         self.rounds = 0
 
     async def run(self) -> None:
@@ -250,6 +272,11 @@ class Squad:
         host = swarm.client(self.host_name, "host")
         await asyncio.gather(*(client.open() for client in (*self.players.values(), host)))
         await self._guard(self._each(self._dress(name, client) for name, client in self.players.items()))
+        for name, client in self.players.items():
+            swarm.befriend(name, client)
+        together = self.names[::2]
+        if swarm.options.parties and self.number % BAND_EVERY == 0 and len(together) > 1:
+            self.band = Band({name: self.players[name] for name in together}, swarm.ledger)
         while not swarm.stopping.is_set():
             self.rounds += 1
             if not await self._guard(self._play(host)):
@@ -297,7 +324,7 @@ class Squad:
             swarm.tally.matches_live += 1
             swarm.tally.matches_started += 1
             try:
-                await self._each(self._join(place, each, round_) for place, each in enumerate(self.players.values()))
+                await self._join(round_)
                 await host.start()
                 async with asyncio.timeout(patience_s):
                     await round_.live.wait()
@@ -372,10 +399,32 @@ class Squad:
             round_.woken.set()
             self.swarm.ended(round_.name)
 
-    async def _join(self, place: int, client: Client, round_: _Round) -> None:
-        ledger = self.swarm.ledger
-        ledger.accepted(await client.join(round_.name, place % 2))
-        ledger.saved(await client.set_presence("online", f"{round_.mode} on {round_.options.map_name}"))
+    async def _join(self, round_: _Round) -> None:
+        """Bring everybody into the match: the party together, the others, and who was left behind, one by one."""
+        there: set[str] = set()
+        if self.band is not None and await self._guard(self._join_together(self.band, round_)):
+            board = await self.players[self.names[0]].scoreboard(round_.name)
+            there = {line.player for line in board.players if line.present}
+        await self._each(
+            self._enter(client, round_, None if name in there else place % 2)
+            for place, (name, client) in enumerate(self.players.items())
+        )
+
+    async def _join_together(self, band: Band, round_: _Round) -> None:
+        tally, had_one = self.swarm.tally, bool(band.party)
+        try:
+            self.swarm.ledger.accepted(await band.play(round_.name, 0))
+            tally.party_joins += 1
+        finally:
+            tally.parties += bool(band.party) - had_one
+
+    async def _enter(self, client: Client, round_: _Round, team: int | None) -> None:
+        """Join, None: it has, and say so."""
+        ledger, mode, map_name = self.swarm.ledger, round_.mode, round_.options.map_name
+        if team is not None:
+            ledger.accepted(await client.join(round_.name, team))
+        doing = RichPresence(mode, map_name) if self.swarm.options.friends else None
+        ledger.saved(await client.set_presence("online", f"{mode} on {map_name}", doing))
 
     async def _dress(self, name: str, client: Client) -> None:
         """Make a durable change: another display name and emblem."""

@@ -28,6 +28,8 @@ from server.lab.live import Live, count_of
 
 GAP_S: Final = 0.25
 """The swarm's own bound of a late answer."""
+CHECK_S: Final = 40.0
+"""Wait for the bots' word about their pictures, which takes up to half as long where one of them is wrong."""
 NAMED: Final = 20
 
 
@@ -67,6 +69,8 @@ class Chaos(Live):
         self.network: Network | None = None
         self.struck: list[Struck] = []
         """Faults that struck, once the run is over."""
+        self.pictures_compared = self.wrong_pictures = 0
+        self._checked = asyncio.Event()
 
     def check(self) -> None:
         """Raises `BadSetting` for faults that there are not, and for a file that would not be its own."""
@@ -178,9 +182,26 @@ class Chaos(Live):
             if self.stop_asked.is_set() or time.monotonic() >= self.began + options.seconds:
                 return
             await faults.strike(fault)
+            await self._check_pictures(faults)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(fault.rest_s):
                     await self.stop_asked.wait()
+
+    async def _check_pictures(self, faults: Faults) -> None:
+        """Have the bots compare the pictures of their friends with the truth, now that it is calm."""
+        assert self.bots is not None
+        self._checked.clear()
+        with contextlib.suppress(ProcessLookupError):
+            self.bots.send_signal(signal.SIGUSR1)
+        waits = [asyncio.ensure_future(self._checked.wait()), asyncio.ensure_future(self.bots.wait())]
+        try:
+            await asyncio.wait(waits, timeout=CHECK_S, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+        if not self._checked.is_set() and self.bots.returncode is None:
+            faults.unsettled += 1
+            self._say_at(f"[yellow]no word of the bots about their pictures after {CHECK_S:.0f} s")
 
     # ---- what the bots tell ----
 
@@ -189,6 +210,12 @@ class Chaos(Live):
             self.gaps.add(Gap(told["entity"], told["since"], told["until"]))
         elif kind == "stats":
             self.gaps.heard(told["now"], told["probes"], told["quiet"])
+        elif kind == "checked":
+            self.pictures_compared += told["compared"]
+            self.wrong_pictures += told["wrong"]
+            for line in told["wrong_in"]:
+                self.console.print(f"wrong picture: {line}", markup=False)
+            self._checked.set()
 
     def _say_at(self, text: str) -> None:
         self.say(f"{time.monotonic() - self.began:6.1f} s  {text}")
@@ -239,6 +266,10 @@ class Chaos(Live):
             "acknowledged_changes": found["acknowledged_changes"],
             "acknowledged_changes_lost": found["acknowledged_changes_lost"],
             "differences": found["differences"],
+            "pictures_compared": self.pictures_compared,
+            "wrong_pictures": self.wrong_pictures,
+            "ghosts": found["ghosts"],
+            "unequal_friendships": found["unequal_friendships"],
             "accepted_writes": len(writes),
             "double_writers": len(doubles),
             "fenced_writes": fenced_writes([self.home.log(name_of(index)) for index in range(options.nodes + 1)]),
@@ -258,12 +289,15 @@ class Chaos(Live):
 SHOWN: Final = ("sessions", "matches_live", "matches_ended", "sessions_dropped", "sessions_resumed")
 
 
-BROKEN: Final = ("differences", "double_writers", "crashes", "never_served", "stream_faults", "unsettled")
+BROKEN: Final = (
+    "differences", "wrong_pictures", "ghosts", "unequal_friendships", "double_writers", "crashes", "never_served",
+    "stream_faults", "unsettled",
+)  # fmt: skip
 """Figures that are 0 in a good run."""
 
 
 def is_good(figures: dict[str, Any]) -> bool:
-    """Whether the promises held: one writer, everybody served again, streams whole, rows and logs that agree, and
-    nothing lost where a journal is kept."""
+    """Whether the promises held: one writer, everybody served again, streams whole, rows and logs that agree, right
+    pictures, pairs whose halves agree, and nothing lost where a journal is kept."""
     lost = figures["acknowledged_changes_lost"] if figures["journal"] != "none" else 0
     return not lost and not any(figures[name] for name in BROKEN)

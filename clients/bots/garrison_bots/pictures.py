@@ -1,0 +1,106 @@
+"""Pictures that bots have of their friends, compared with the truth.
+
+The truth about a bot is what the player's own actor answers (`presence.get`), and that its client is connected. While
+bots play, it changes, and pictures follow a tick later: a picture that is wrong is looked at again until it is right,
+or until the patience is over. Then it counts.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from garrison import GarrisonError
+from garrison.messages import PlayerPicture, Presence
+from garrison_bots.circles import Circle
+
+PATIENCE_S: Final = 10.0
+LOOK_AGAIN_S: Final = 0.25
+LAST_LOOK_S: Final = 1.0
+"""Time for a look that begins when the patience is over."""
+AT_ONCE: Final = 16
+"""Bots whose pictures are looked at at the same time."""
+NAMED: Final = 20
+"""Wrong pictures that are named."""
+NOT_HERE: Final = ("offline", "unknown")
+
+
+@dataclass(slots=True)
+class Checked:
+    """A comparison: how many pictures, how many were wrong to the end, and up to twenty of these by name."""
+
+    compared: int = 0
+    wrong: int = 0
+    wrong_in: list[str] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values by name."""
+        return {"compared": self.compared, "wrong": self.wrong, "wrong_in": self.wrong_in}
+
+
+def fault(picture: Sequence[Any] | None, truth: Presence, here: bool) -> str:
+    """Tell why `picture` is wrong, empty if it is right. `here`: the player's own client is connected, so that nobody
+    may say that it is offline, or that it is not known."""
+    if picture is None:
+        return "there is no picture"
+    seen = PlayerPicture.from_wire(picture)
+    if here and seen.status in NOT_HERE:
+        return f"{seen.status!r}, and it is connected"
+    if seen.status == "unknown":
+        return "'unknown' for all this time"
+    for name in ("status", "activity", "match", "rich"):
+        mine, its = getattr(seen, name), getattr(truth, name)
+        if mine != its:
+            return f"{name} {mine!r}, and it is {its!r}"
+    if seen.status == "offline" and seen.last_seen_ms != truth.last_seen_ms:
+        return f"last seen at {seen.last_seen_ms}, and it was at {truth.last_seen_ms}"
+    return ""
+
+
+async def check(circles: Mapping[str, Circle], patience_s: float = PATIENCE_S) -> Checked:
+    """Compare the pictures of all bots with the truth, for as long as one of them is wrong and there is patience."""
+    found, gate = Checked(), asyncio.Semaphore(AT_ONCE)
+    until_s = asyncio.get_running_loop().time() + patience_s
+
+    async def settle(circle: Circle) -> None:
+        compared, wrong = await _settled(circle, circles, gate, until_s)
+        found.compared += compared
+        found.wrong += len(wrong)
+        found.wrong_in += [f"{circle.name} of {friend}: {why}" for friend, why in wrong.items()]
+
+    await asyncio.gather(*(settle(circle) for circle in list(circles.values())))
+    del found.wrong_in[NAMED:]
+    return found
+
+
+async def _settled(
+    circle: Circle, circles: Mapping[str, Circle], gate: asyncio.Semaphore, until_s: float
+) -> tuple[int, dict[str, str]]:
+    """Look at a bot's pictures until each was right once, or the time is over: their number, and the wrong ones."""
+    right: set[str] = set()
+    while True:
+        async with gate:
+            wrong = await _look(circle, circles, right, until_s)
+        if not wrong or asyncio.get_running_loop().time() >= until_s:
+            return len(right) + len(wrong), wrong
+        await asyncio.sleep(LOOK_AGAIN_S)
+
+
+async def _look(circle: Circle, circles: Mapping[str, Circle], right: set[str], until_s: float) -> dict[str, str]:
+    """Compare the pictures that are not in `right` yet, and add those to it that are; the others, and why."""
+    wrong: dict[str, str] = {}
+    try:
+        async with asyncio.timeout_at(max(until_s, asyncio.get_running_loop().time() + LAST_LOOK_S)):
+            friends = {entry.player async for entry in circle.client.friends.list("friend")}
+            wrong |= dict.fromkeys(sorted(circle.pictures.keys() - friends), "watched, and no friend")
+            for friend in sorted(friends - right):
+                truth = await circle.client.get_presence(friend)
+                other = circles.get(friend)
+                here = other is not None and other.client.connected
+                if why := fault(circle.pictures.get(friend), truth, here):
+                    wrong[friend] = why
+                else:
+                    right.add(friend)
+    except (GarrisonError, TimeoutError) as error:
+        wrong["its friends"] = f"{type(error).__name__}: {error}"
+    return wrong

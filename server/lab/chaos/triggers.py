@@ -5,7 +5,6 @@ from typing import Final
 from sqlalchemy import Table
 
 import migrations
-from persistence.game.mappings import MAPPINGS
 
 TABLE: Final = "chaos_writes"
 _BOOKKEEPING: Final = {
@@ -24,11 +23,6 @@ def owned_tables() -> list[Table]:
     """Every table whose rows have an owner and an epoch."""
     found = migrations.metadata().sorted_tables
     return [table for table in found if {"epoch", "state_epoch", "owner_node"} <= set(table.c.keys())]
-
-
-def kind_of(table: Table) -> str:
-    """The kind of the actors in `table`, which has a table of its own: several kinds may have the same keys."""
-    return next(kind for kind, mapping in MAPPINGS.items() if mapping.table.name == table.name)
 
 
 def statements(dialect: str) -> list[str]:

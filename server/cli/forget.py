@@ -82,8 +82,8 @@ async def _forget(settings: Settings, node: str, yes: bool, nothing: bool) -> li
         owned = {kind: await store.count_owned(kind) for kind in kinds} if chosen else {}
         found = []
         for estate in chosen:
-            entities = {kind: owned[kind].get(estate.owner, 0) for kind in kinds}
-            if not nothing or not any(entities.values()):
+            entities = {kind: owned[kind][estate.owner] for kind in kinds if estate.owner in owned[kind]}
+            if not nothing or not entities:
                 found.append(_left(estate, entities, living))
                 if yes and (node or nothing):
                     found[-1].forgotten = await store.forget_estate(estate)

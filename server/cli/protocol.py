@@ -430,6 +430,8 @@ class _Samples:
                 return spec.get("default") is not True
             case "int":
                 wanted = 61_234 if name.endswith("_ms") else 3
+                if name == "term":
+                    wanted = 1  # a match that has just been made is in its first
                 return max(spec.get("min", wanted), min(spec.get("max", wanted), wanted))
             case "word":
                 return next(word for word in spec["values"] if word != spec.get("default"))

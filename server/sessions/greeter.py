@@ -270,7 +270,6 @@ class Greeter:
         if session.ended:
             return
         self._latest.resume(session, hello.latest)
-        self._actors.resumed(session)
         if not session.ended:  # its actor knows that it is over
             self._mover.consider(session)
 

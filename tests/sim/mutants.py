@@ -122,6 +122,7 @@ ALL: Final = (
     *OF_PRESENCE,
     *OF_SEEN,
 )
+ALL: Final = (*MUTANTS, *OF_FRIENDS, *OF_MATCHES, *OF_MODERATION, *OF_PARTIES, *OF_PRESENCE, *OF_SEEN)
 """Mutants of the engine and of the game."""
 SEEDS: Final = {**RECORDED, **SEEDS_OF_FRIENDS}
 LATE: Final = tuple(Aim("statements", (1, 4), name, "late") for name in ("claim", "write", "append", "migrate"))

@@ -11,7 +11,10 @@ from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
 Wire = list[Any]
-PUSHES = ("events", "going", "match.assigned", "friends.changed", "party.assigned", "party.invited", "party.over")
+PUSHES = (
+    "events", "going", "match.assigned", "match.invited", "match.kicked", "friends.changed", "party.assigned",
+    "party.invited", "party.over",
+)  # fmt: skip
 
 
 class ServerError(Exception):

@@ -88,12 +88,32 @@ async def one_node(path: Path) -> AsyncIterator[tuple[str, MakeToken, Path]]:
         await nodes.stop()
 
 
+NAMES_NOBODY = {
+    "match.pass_host": ["match_ended", "bad_host"],  # players host no matches where the application does not let them
+    "match.report": ["unknown_player"],  # the victim takes part in a match of the mode "recorded" only
+    "match.reserve": ["bad_reservation"],  # what may be left out says for whom
+    "match.unkick": ["match_ended"],  # the last player was kicked
+    "match.end": ["match_ended"],
+}
+
+
 def names_nobody(kind: str, answer: Wire) -> bool:
-    """Whether a request for a party is answered that there is none: its name and its code are its node's to give; or
-    the wish to give a match to a player, that players host none where the studio's application does not let them."""
-    if kind == "match.pass_host":
-        return answer[:3] == ["error", 12, "bad_host"]
-    return kind.startswith("party.") and answer[:3] in (["error", 12, "not_found"], ["error", 12, "no_such_code"])
+    """Whether a well-formed request is answered that what it names is not there; the name and code of a party are its
+    node's to give."""
+    codes = ["not_found", "no_such_code"] if kind.startswith("party.") else NAMES_NOBODY.get(kind, [])
+    return answer[:2] == ["error", 12] and answer[2] in codes
+
+
+LAST = (
+    "unwatch", "close", "watch_latest", "match.kick", "match.unkick", "match.end", "match.get", "match.pass_host",
+)  # fmt: skip
+"""Requests after which others have nothing to act on, in the order in which they are said."""
+
+
+def in_order(frames: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Those about matches first, and each time the last ones last."""
+    order = {kind: place for place, kind in enumerate(LAST, 1)}
+    return sorted(frames, key=lambda frame: ("match." not in frame["type"], order.get(frame["type"], 0)))
 
 
 async def say_golden(frames: list[dict[str, Any]], url: str, token: MakeToken, subprotocol: str) -> None:
@@ -125,9 +145,7 @@ async def say_golden(frames: list[dict[str, Any]], url: str, token: MakeToken, s
         pass
     answers: dict[str, Wire] = {}
     assert {frame["type"] for frame in FULL} == set(REQUESTS)
-    last = ("unwatch", "close", "watch_latest", "match.end", "match.get")
-    ordered = sorted(frames, key=lambda frame: ("match." not in frame["type"], frame["type"] in last))
-    for frame in ordered:
+    for frame in in_order(frames):
         kind, message = frame["type"], REQUESTS[frame["type"]]
         if kind in ("hello", "watch_latest"):
             continue  # said above; the game has no latest topic

@@ -180,7 +180,7 @@ class LatestTopics:
         assert self.topics.get(topic.id) is topic and topic.picture.is_known
         session.latest[topic.id] = topic.watchers[session] = Slot(topic.picture.revision)
         if topic.guarded:
-            self._changed[topic] = None  # what changed since the actor was asked may be that it lets the client in
+            self._changed[topic] = None  # a change since the actor was asked may let the client in
         return Snapshot(message.id, topic.id, topic.cursor, _items(topic.picture.whole(), session.format))
 
     def unwatch(self, session: Session, topic: str) -> bool:
@@ -336,7 +336,7 @@ class LatestTopics:
     def _check(self, topic: LatestTopic) -> None:
         """Ask the actor of a guarded topic whom it lets in, and send to those."""
         if not topic.picture.is_known:
-            return  # it changes as soon as it is
+            return  # the reference changes as soon as it is
         if topic.checks:
             self._changed[topic] = None  # the next tick asks: those who are being asked about may lack this change
             return

@@ -160,8 +160,8 @@ class Player(HostPart):
         except KeyError:
             self._begun(caller).beats += 1
         if state is not None and (state != self.state.status or self.words.get(caller.session) != state):
-            said = pictures.choose(self.said, caller.session, rules.chosen(state))
-            self.choose(caller.session, said, self.sessions)
+            word = rules.chosen(state)
+            self.choose(caller.session, word, pictures.choose(self.said, caller.session, word), self.here)
             self.show_itself()
 
     def _begun(self, caller: Caller) -> Device:
@@ -216,6 +216,7 @@ class Player(HostPart):
         self.state = after = standing.heard(before, *words)
         if after is before:
             return
+        self.cancel(self.unmuted)  # set again where a mute goes on
         self.show_itself()
         if standing.is_banned(after, self.wall_ms()):
             self.end_sessions(self.key, because("banned", ban_reason), CLOSED_BANNED)
@@ -242,8 +243,8 @@ class Player(HostPart):
 
     # ---- presence and profile ----
 
-    def shown_devices(self) -> Sequence[pictures.Device]:
-        return [pictures.Device(login.session, login.kind, login.client) for login in self.devices.logins()]
+    def shown_devices(self) -> tuple[Login, ...]:
+        return tuple(self.devices.logins())
 
     @remote
     def presence_set(self, caller: Caller, message: PresenceSet) -> Saved:
@@ -254,7 +255,7 @@ class Player(HostPart):
         if caller.session not in self.here:
             self._begun(caller)
         line = Said(caller.session, message.status, message.activity, message.rich)
-        self.choose(caller.session, pictures.say(self.said, line), self.sessions)
+        self.choose(caller.session, message.status, pictures.say(self.said, line), self.here)
         self.show_itself()
         return Saved(message.id, self.id, self.version + (self.state is not before))
 

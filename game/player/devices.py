@@ -167,6 +167,8 @@ class Devices:
 
     def logins(self) -> list[Login]:
         """The logins of the devices that are here, the one that began first first."""
+        if len(self.here) == 1:
+            return [device.login for device in self.here.values()]
         return [device.login for device in sorted(self.here.values(), key=lambda device: device.order)]
 
     def carry(self, now: float) -> CarriedDevices:

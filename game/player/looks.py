@@ -5,11 +5,12 @@ in them is another than before, and the engine counts only what looks different 
 changes nothing does not come here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Final
 
 from game.match.face import MatchFace
 from game.match.hidden import HiddenWord
+from game.messages import ChosenStatus
 from game.moderation.rules import FOR_GOOD
 from game.player import pictures, rules, standing
 from game.player.face import PlayerFace
@@ -46,11 +47,12 @@ class Looks(PlayerFace):
         """Note what the devices say from now on."""
         self.said, self.words = said, pictures.words(said)
 
-    def choose(self, session: str, said: Sayings, sessions: Sequence[str]) -> None:
-        """Take on the status that a session, one of `sessions`, has chosen by what it says, if it counts."""
-        self.say(said)
+    def choose(self, session: str, word: ChosenStatus, said: Sayings, sessions: Collection[str]) -> None:
+        """Take on the status `word` that a session, one of `sessions`, has chosen by what it says, if it counts."""
+        self.said = said
+        self.words[session] = word
         if pictures.takes(said, session, sessions):
-            self.state = rules.choose(self.state, rules.chosen(self.words[session]), self.wall_ms())
+            self.state = rules.choose(self.state, word, self.wall_ms())
 
     def silence(self, sessions: Sequence[str]) -> None:
         """Forget what sessions said that are none of `sessions` any more: those who are left may all be away."""
@@ -60,7 +62,7 @@ class Looks(PlayerFace):
 
     # ---- how it looks ----
 
-    def shown_devices(self) -> Sequence[Device]:
+    def shown_devices(self) -> tuple[Device, ...]:
         """The sessions that are here."""
         return ()
 
@@ -75,7 +77,7 @@ class Looks(PlayerFace):
     def show_itself(self) -> None:
         """Show what is visible of the player after this turn."""
         self.tell_hidden()
-        state, devices, party = self.state, tuple(self.shown_devices()), self.shown_party()
+        state, devices, party = self.state, self.shown_devices(), self.shown_party()
         if not (devices if state.status != "offline" else self._is_shown):
             return  # its row says that it is offline; or that it was here when its node died, and nobody knows that now
         muted = self._is_muted_while_here()
@@ -92,8 +94,10 @@ class Looks(PlayerFace):
         """Tell the match that the player is in whether it is hidden from those who do not take part. `again`: also if
         it was told so, since it may have lost its memory, or the word was lost."""
         state = self.state
+        if not state.match:
+            return
         place, hidden = (state.match, state.birth, state.member), rules.is_hidden(state)
-        if not state.match or (not hidden and self._hid[0] != place):
+        if not hidden and self._hid[0] != place:
             return
         if again or self._hid != (place, hidden):
             self._hid = (place, hidden)
@@ -103,6 +107,8 @@ class Looks(PlayerFace):
 
     def _is_muted_while_here(self) -> bool:
         """Tell whether what the player says is hidden from others; the timer tells when that is over."""
+        if not self.state.muted_until_ms:
+            return False
         now_ms = self.wall_ms()
         muted = self.state.status != "offline" and standing.is_muted(self.state, now_ms)
         if muted and self.state.muted_until_ms < FOR_GOOD:

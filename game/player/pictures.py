@@ -10,12 +10,13 @@ To others an invisible player is an offline one, to the last byte: `last_seen_ms
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final, Literal, NamedTuple
+from functools import lru_cache
+from typing import Any, Final, Literal, NamedTuple, Protocol
 
 import msgspec
 from msgspec.structs import astuple, replace
 
-from game.messages import ChosenStatus, DeviceLine, PlayerPicture, Presence, RichPresence
+from game.messages import ChosenStatus, DeviceLine, PlayerPicture, Presence, RichPresence, Status
 from game.player.state import PlayerState
 from server.actors.pictures import MAX_PICTURE_BYTES, Pictures
 from server.errors import Rejected
@@ -25,6 +26,7 @@ MAX_TEXT_BYTES: Final = 1_024
 CODES: Final = {"bad_presence": "rich presence over 1,024 bytes, or with two fields of one name"}
 
 _encode = msgspec.msgpack.Encoder().encode
+Word = ChosenStatus | Literal[""]
 
 
 class Said(msgspec.Struct, array_like=True, frozen=True):
@@ -32,7 +34,7 @@ class Said(msgspec.Struct, array_like=True, frozen=True):
     another session has chosen a status since, so that this one's word counts only when it is a new one."""
 
     session: str
-    word: ChosenStatus | Literal[""] = ""
+    word: Word = ""
     activity: str = ""
     rich: RichPresence | None = None
     overruled: bool = False
@@ -42,12 +44,15 @@ Sayings = tuple[Said, ...]
 """For each session that said anything one; those with the newest line come last."""
 
 
-class Device(NamedTuple):
-    """A session that is here, with the kind of its device and the program that it named."""
+class Device(Protocol):
+    """A session that is here, with the kind of its device and the program that it named: a login has these."""
 
-    session: str
-    kind: str = ""
-    client: str = ""
+    @property
+    def session(self) -> str: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def client(self) -> str: ...
 
 
 class Party(NamedTuple):
@@ -82,6 +87,9 @@ def say(said: Sayings, line: Said) -> Sayings:
 def choose(said: Sayings, session: str, word: ChosenStatus) -> Sayings:
     """Note the status that a session chose; its line stays what it was, as old as it was. The same object where the
     session says only again what another one has overruled, or what was noted already."""
+    if len(said) == 1 and said[0].session == session:  # the only one that says anything, as almost always
+        only = said[0]
+        return said if only.word == word else (Said(session, word, only.activity, only.rich),)
     before = next((line for line in said if line.session == session), None)
     if before is not None and before.word == word:
         return said
@@ -93,7 +101,7 @@ def choose(said: Sayings, session: str, word: ChosenStatus) -> Sayings:
 
 def takes(said: Sayings, session: str, sessions: Iterable[str]) -> bool:
     """Tell whether the player takes on the status that `session`, one of `sessions`, says."""
-    line = next(line for line in said if line.session == session)
+    line = said[0] if len(said) == 1 else next(line for line in said if line.session == session)
     return not line.overruled and (line.word != "away" or are_away(said, sessions))
 
 
@@ -123,7 +131,10 @@ def are_away(said: Sayings, sessions: Iterable[str]) -> bool:
 
 def newest(said: Sayings) -> Said | None:
     """The line that the player is shown with."""
-    return next((line for line in reversed(said) if line.activity or line.rich is not None), None)
+    for line in reversed(said):
+        if line.activity or line.rich is not None:
+            return line
+    return None
 
 
 # ---- pictures -------------------------------------------------------------------------------
@@ -137,6 +148,12 @@ def pictures(
     muted: bool = False,
 ) -> Pictures:
     """The three pictures of a player. `muted`: the player's own lines and fields are hidden from others."""
+    if len(devices) == 1 and party is None and not state.match and state.status in _SEEN and newest(said) is None:
+        device = devices[0]
+        for line in said:
+            if line.session == device.session:
+                return _plain(state.status, device.kind, device.client, line.word)
+        return _plain(state.status, device.kind, device.client, "")
     everybody = packed(_for_everybody(state))
     friends = packed(for_friends(state, said, party, muted))
     own = _for_itself(state, said, party)
@@ -144,6 +161,14 @@ def pictures(
     while len(whole := packed(replace(own, devices=lines))) > MAX_PICTURE_BYTES:
         lines = lines[:-1]
     return Pictures(everybody, everybody if friends == everybody else friends, whole)
+
+
+@lru_cache(maxsize=1_000)
+def _plain(status: Status, kind: str, client: str, word: Word) -> Pictures:
+    """The pictures of a player with one device of whom there is no more to see than a status: of most, at most times.
+    So they are in memory once for all who look the same, and a heartbeat that changes the status finds them made."""
+    seen = packed(PlayerPicture(status))
+    return Pictures(seen, seen, packed(PlayerPicture(status, devices=[DeviceLine(kind, client, word)])))
 
 
 def gone(row: Mapping[str, Any] | None) -> Pictures:
@@ -189,25 +214,28 @@ def view(
 
 def packed(picture: PlayerPicture) -> bytes:
     """A picture as an array that ends with its last field that is told."""
-    values = _told(picture)
-    if picture.rich is not None and len(values) > _RICH:
-        values[_RICH] = _told(picture.rich)
-    if len(values) > _DEVICES:
-        values[_DEVICES] = [_told(line) for line in picture.devices]
-    return _encode(values)
+    values = list(astuple(picture))
+    if picture.rich is not None:
+        values[_RICH] = _trimmed(astuple(picture.rich), _NO_RICH)
+    values[_DEVICES] = [_trimmed(astuple(line), _NO_LINE) for line in picture.devices]
+    return _encode(_trimmed(values, _NOBODY))
+
+
+def _trimmed(values: Sequence[Any], defaults: Sequence[Any]) -> Sequence[Any]:
+    """Leave out what is told by default, at the end; there is a first value in any case."""
+    last = len(values) - 1
+    while last and values[last] == defaults[last]:
+        last -= 1
+    return values[: last + 1]
 
 
 _RICH: Final = PlayerPicture.__struct_fields__.index("rich")
 _DEVICES: Final = PlayerPicture.__struct_fields__.index("devices")
-
-
-def _told(struct: PlayerPicture | RichPresence | DeviceLine) -> list[Any]:
-    values, defaults = list(astuple(struct)), astuple(type(struct)())
-    while len(values) > 1 and values[-1] == defaults[len(values) - 1]:
-        del values[-1]
-    return values
-
-
+_NOBODY: Final = astuple(PlayerPicture())
+_NO_RICH: Final = astuple(RichPresence())
+_NO_LINE: Final = astuple(DeviceLine())
+_SEEN: Final = ("online", "away", "busy")
+"""The status of a player who is here and visible."""
 UNKNOWN: Final = packed(PlayerPicture("unknown"))
 HIDDEN: Final = packed(PlayerPicture("offline"))
 """The picture for somebody who is blocked."""

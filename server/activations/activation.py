@@ -163,7 +163,7 @@ class Activation(Turns):
     def _show(self, pictures: Pictures | None, relations: int) -> None:
         """Show it, unless it looks so already: only what is visible is counted."""
         before = self.shown
-        if before is not None and (before.pictures, before.relations) == (pictures, relations):
+        if before is not None and before.relations == relations and before.pictures == pictures:
             return
         if self.dropped or (before is None and pictures is None):
             return

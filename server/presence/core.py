@@ -239,6 +239,11 @@ class PresenceCore(Truth):
             self.flush(now)
             self.watching.trust(self.own, now)
 
+    @property
+    def has_own_answers(self) -> bool:
+        """Whether own entries wait for `flush`."""
+        return bool(self._own_answers)
+
     def flush(self, now: float) -> None:
         """Answer this node's own entries, as far as it may."""
         if not self.sure or not self._own_answers:

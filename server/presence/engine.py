@@ -115,8 +115,10 @@ class PresenceEngine:
         """See `server.actors.outlet.Outlet.show`."""
         if kind_of(identity) != self._kind:
             raise Internal(f"{identity} shows itself, and no sessions are bound to it")
-        self.core.show(key_of(identity), epoch, showing, self._clock.now())
-        self._soon()
+        core = self.core
+        core.show(key_of(identity), epoch, showing, self._clock.now())
+        if core.awake or core.has_own_answers:  # else nobody watches, and the slot is this node's
+            self._soon()
 
     def hide(self, identity: ActorId, epoch: int, moved: bool) -> None:
         """See `server.actors.outlet.Outlet.hide`."""

@@ -1,9 +1,9 @@
 """Marks of tokens that were checked, so that a client that resumes with the token of before is let in at once.
 
-The check of a signature is more than half of the work of a resumption, and after a short outage all clients are back in
-one burst. A *mark* is a keyed digest (BLAKE2b, RFC 7693) of the token, kept with the session that was opened with it:
-no token is kept, and nobody can make a token that has another one's mark. The key is this process's own. It is drawn
-anew when the conditions of a good token change, so that all are checked by these again.
+The check of a signature is about half of the work of a resumption (`garrison bench resume`), and after a short outage
+all clients are back in one burst. A *mark* is a keyed digest (BLAKE2b, RFC 7693) of the token, kept with the session
+that was opened with it: no token is kept, and nobody can make a token that has another one's mark. The key is this
+process's own. It is drawn anew when the conditions of a good token change, so that all are checked by these again.
 """
 
 import hmac

@@ -218,6 +218,21 @@ def test_pictures_are_read_as_they_were_made_and_stay_small(
         assert friends == replace(own, devices=[])
 
 
+@given(st.sampled_from(["online", "away", "busy"]), st.sampled_from(["", *rules.CHOSEN]), texts, texts, st.booleans())
+def test_most_players_look_as_others_do_and_their_pictures_are_made_once(
+    status: str, word: Any, kind: str, client: str, muted: bool
+) -> None:
+    looks = []
+    for name in ("a", "b"):
+        said = (Said(name, word),) if word else ()
+        looks.append(pictures.pictures(state_of(status), said, (Device(name, kind, client),), muted=muted))
+    shown, other = looks
+    assert shown is other
+    seen = pictures.packed(PlayerPicture(status))  # type: ignore[arg-type]
+    own = PlayerPicture(status, devices=[DeviceLine(kind, client, word)])  # type: ignore[arg-type]
+    assert shown == pictures.Pictures(seen, seen, pictures.packed(own))
+
+
 def test_an_invisible_player_leaves_no_trace() -> None:
     """Coming, going, a match and the minutes between: `last_seen_ms` of all of it is that of becoming invisible."""
     state = rules.choose(rules.arrived(NEW, 100), "invisible", 200)

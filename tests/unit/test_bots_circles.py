@@ -1,6 +1,7 @@
 """Friends and parties of bots, and the comparison of their pictures with the truth: a wrong one is counted."""
 
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
@@ -19,6 +20,7 @@ from garrison.messages import (
     PartyJoin,
     PartyMember,
     PartyPlay,
+    PlayerPicture,
     Presence,
     RichPresence,
     Saved,
@@ -30,7 +32,8 @@ from garrison_bots.pictures import check, fault
 pytestmark = pytest.mark.virtual_time
 
 PLAYS = Presence("b", "online", "slayer on Streets", "m-1", 17, RichPresence("slayer", "Streets"))
-ITS_PICTURE = ["online", 0, "slayer on Streets", "m-1", ["slayer", "Streets"]]
+SLAYER = RichPresence("slayer", "Streets")
+ITS_PICTURE = PlayerPicture("online", 0, "slayer on Streets", "m-1", SLAYER)
 AWAY = Presence("b", "offline", "", None, 17)
 
 
@@ -41,16 +44,16 @@ AWAY = Presence("b", "offline", "", None, 17)
     ("picture", "truth", "here", "why"),
     [
         (ITS_PICTURE, PLAYS, True, ""),
-        (["offline", 17], AWAY, False, ""),
+        (PlayerPicture("offline", 17), AWAY, False, ""),
         (None, PLAYS, True, "no picture"),
-        (["online", 0, "slayer on Streets", "m-0", ["slayer", "Streets"]], PLAYS, True, "match 'm-0'"),
-        (["online", 0, "slayer on Streets", "m-1", ["slayer"]], PLAYS, True, "rich "),
-        (["busy", *ITS_PICTURE[1:]], PLAYS, True, "status 'busy'"),
-        (["online"], PLAYS, True, "activity ''"),  # as to a stranger
-        (["offline", 16], AWAY, False, "last seen at 16"),
+        (replace(ITS_PICTURE, match="m-0"), PLAYS, True, "match 'm-0'"),
+        (replace(ITS_PICTURE, rich=RichPresence("slayer")), PLAYS, True, "rich "),
+        (replace(ITS_PICTURE, status="busy"), PLAYS, True, "status 'busy'"),
+        (PlayerPicture("online"), PLAYS, True, "activity ''"),  # as to a stranger
+        (PlayerPicture("offline", 16), AWAY, False, "last seen at 16"),
         (ITS_PICTURE, AWAY, False, "it is 'offline'"),
-        (["offline", 17], AWAY, True, "it is connected"),  # though the player's actor says the same
-        (["unknown"], Presence("b", "unknown", "", None, 17), False, "'unknown'"),
+        (PlayerPicture("offline", 17), AWAY, True, "it is connected"),  # though the player's actor says the same
+        (PlayerPicture("unknown"), Presence("b", "unknown", "", None, 17), False, "'unknown'"),
     ],
 )
 def test_a_picture_is_right_or_why_it_is_not(picture: Any, truth: Presence, here: bool, why: str) -> None:
@@ -102,7 +105,7 @@ async def test_right_pictures_of_all_bots_are_counted_at_once() -> None:
 
 
 async def test_a_planted_wrong_picture_counts_and_is_named() -> None:
-    wrong = Bot("a", Truths(["b"], PLAYS), b=["online", 0, "slayer on Bazaar", "m-1", ["slayer", "Streets"]])
+    wrong = Bot("a", Truths(["b"], PLAYS), b=replace(ITS_PICTURE, activity="slayer on Bazaar"))
     right = Bot("c", Truths(["b"], PLAYS), b=ITS_PICTURE)
     assert await checked(wrong, right, friend_b()) == (
         2, 1, ["a of b: activity 'slayer on Bazaar', and it is 'slayer on Streets'"],
@@ -117,13 +120,13 @@ async def test_a_picture_that_comes_right_in_time_does_not_count() -> None:
         if len(asked) == 4:
             bot.pictures["b"] = ITS_PICTURE
 
-    bot = Bot("a", Truths(["b"], PLAYS, looks), b=["unknown"])
+    bot = Bot("a", Truths(["b"], PLAYS, looks), b=PlayerPicture("unknown"))
     assert await checked(bot, friend_b()) == (1, 0, [])
     assert len(asked) == 4
 
 
 async def test_a_friend_without_a_picture_and_a_stranger_with_one_count() -> None:
-    compared, wrong, named = await checked(Bot("a", Truths(["b"], PLAYS), c=["online"]), friend_b())
+    compared, wrong, named = await checked(Bot("a", Truths(["b"], PLAYS), c=PlayerPicture("online")), friend_b())
     assert (compared, wrong) == (2, 2)
     assert sorted(named) == ["a of b: there is no picture", "a of c: watched, and no friend"]
 

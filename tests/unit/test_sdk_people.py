@@ -9,7 +9,7 @@ import pytest
 import garrison
 from garrison import errors
 from garrison._people import Following
-from garrison.messages import PresenceItem
+from garrison.messages import PlayerPicture, PresenceItem, RichPresence
 from tests.support.sdk import FAST, Talk, scripted
 from tests.unit.test_sdk_core import Bench
 
@@ -243,7 +243,7 @@ async def test_the_client_tells_of_players_and_says_when_that_may_be_old() -> No
     async with (
         scripted(first, second) as server,
         garrison.connect(server.url, "tok", options=FAST) as client,
-        client.watch_players(["a", "b", "no/name"]) as watch,
+        client.watch_players(["a", "b", "no/name"], str) as watch,
     ):
         assert not watch.current
         await watch.ready()
@@ -251,11 +251,41 @@ async def test_the_client_tells_of_players_and_says_when_that_may_be_old() -> No
         assert {await anext(watch), await anext(watch)} == {("a", "on"), ("b", "?")}
         gate.set()
         assert await anext(watch) == ("b", "off")
-        assert await client.presence_list(["x", "y/"]) == {"x": "on"}
+        assert await client.presence_list(["x", "y/"], str) == {"x": "on"}
         await watch.aclose()
         assert [each async for each in watch] == []
         with pytest.raises(errors.SessionClosed):
             await watch.ready()
+
+
+async def test_presences_are_pictures_of_the_game() -> None:
+    shown = ["online", 0, "In a match", "m1", ["slayer", "Lockout", "3 : 1"]]
+    gate = asyncio.Event()
+
+    async def script(talk: Talk) -> None:
+        await talk.welcome()
+        asked = await talk.expect("presence.watch")
+        await talk.send("presence.friends", ["a", "b"])
+        await talk.send("presence.changes", "c1", [["a", 1, shown], ["b", 2, ["unknown"]]])
+        await talk.send("presence.watched", asked[1], "c1", 2)
+        await gate.wait()
+        await talk.send("presence.friends", ["a"])
+        listed = await talk.expect("presence.list")
+        await talk.send("presence.listed", listed[1], [["c", 9, ["offline", 7, "", None, None, [], "newer"]]], [])
+        await talk.idle()
+
+    async with (
+        scripted(script) as server,
+        garrison.connect(server.url, "tok", options=FAST) as client,
+        client.watch_friends() as watch,
+        asyncio.timeout(5),
+    ):
+        here = PlayerPicture("online", 0, "In a match", "m1", RichPresence("slayer", "Lockout", "3 : 1"))
+        pictures = {"a": here, "b": PlayerPicture("unknown")}
+        assert dict([await anext(watch), await anext(watch)]) == pictures == watch.players
+        gate.set()
+        assert await anext(watch) == ("b", None) and watch.players == {"a": here}
+        assert await client.presence_list(["c"]) == {"c": PlayerPicture("offline", 7)}
 
 
 def test_items_of_newer_servers_are_read() -> None:

@@ -20,6 +20,7 @@ from garrison.messages import (
     PartyInvites,
     PartyJoin,
     PartyPlay,
+    PlayerPicture,
 )
 from garrison_bots.ledger import Ledger
 
@@ -92,11 +93,11 @@ class Circle:
         self.name, self.client = name, client
         self.friends: set[str] = set()
         """Friends of whom there is a picture."""
-        self.watch: PlayersWatch | None = None
+        self.watch: PlayersWatch[PlayerPicture] | None = None
         self._ring = ring
 
     @property
-    def pictures(self) -> Mapping[str, Any]:
+    def pictures(self) -> Mapping[str, PlayerPicture]:
         """The newest picture of each friend."""
         return {} if self.watch is None else self.watch.players
 

@@ -6,7 +6,7 @@ or until the patience is over. Then it counts.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -38,12 +38,11 @@ class Checked:
         return {"compared": self.compared, "wrong": self.wrong, "wrong_in": self.wrong_in}
 
 
-def fault(picture: Sequence[Any] | None, truth: Presence, here: bool) -> str:
-    """Tell why `picture` is wrong, empty if it is right. `here`: the player's own client is connected, so that nobody
+def fault(seen: PlayerPicture | None, truth: Presence, here: bool) -> str:
+    """Tell why a picture is wrong, empty if it is right. `here`: the player's own client is connected, so that nobody
     may say that it is offline, or that it is not known."""
-    if picture is None:
+    if seen is None:
         return "there is no picture"
-    seen = PlayerPicture.from_wire(picture)
     if here and seen.status in NOT_HERE:
         return f"{seen.status!r}, and it is connected"
     if seen.status == "unknown":

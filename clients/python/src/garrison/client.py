@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from inspect import isawaitable
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar, cast
+from typing import Any, Final, Self, TypeVar, cast, overload
 
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
@@ -34,7 +34,7 @@ from garrison._streams import Stream
 from garrison._subscriptions import Subscription
 from garrison.errors import GarrisonError, Internal, SessionClosed, Unavailable
 from garrison.friends import Friends
-from garrison.messages import PresenceList, Welcome
+from garrison.messages import PlayerPicture, PresenceList, Welcome
 from garrison.options import Options
 from garrison.party import Party
 from garrison.watch import LatestWatch, PlayersWatch, Watch
@@ -43,6 +43,7 @@ R = TypeVar("R")
 MOST_LISTED: Final = 200
 """Players whose presence is asked for in one request."""
 P = TypeVar("P", bound=Push)
+V = TypeVar("V")
 Token = str | Callable[[], str | Awaitable[str]]
 
 
@@ -93,7 +94,7 @@ class Client(GameCalls):
         self._changed = asyncio.Event()
         """Set when a session comes up and when the client is over."""
         self._answers: dict[int, asyncio.Future[Any]] = {}
-        self._watches: dict[Subscription, Watch | LatestWatch | PlayersWatch] = {}
+        self._watches: dict[Subscription, Watch | LatestWatch | PlayersWatch[Any]] = {}
         self._pushes: deque[Push] = deque(maxlen=options.push_buffer)
         self._pushes_ready = asyncio.Event()
         self._readers: list[Pushes[Any]] = []
@@ -234,32 +235,55 @@ class Client(GameCalls):
         self._act()
         return watch
 
-    def watch_players(self, players: Iterable[str]) -> PlayersWatch:
-        """Watch how these players are: an async iterator of `(player, presence)`, first of each, then of whoever looks
-        different, over all reconnects. Raises `BadInput` for what cannot be sent, and the error that ended the
-        client; the iterator raises what the server refuses the watch with."""
-        return self._follow(players, False)
+    @overload
+    def watch_players(self, players: Iterable[str]) -> PlayersWatch[PlayerPicture]: ...
 
-    def watch_friends(self) -> PlayersWatch:
+    @overload
+    def watch_players(self, players: Iterable[str], picture: Callable[[Any], V]) -> PlayersWatch[V]: ...
+
+    def watch_players(
+        self, players: Iterable[str], picture: Callable[[Any], Any] = PlayerPicture.from_wire
+    ) -> PlayersWatch[Any]:
+        """Watch how these players are: an async iterator of `(player, presence)`, first of each, then of whoever looks
+        different, over all reconnects. `picture` makes a presence of the value that the application shows. Raises
+        `BadInput` for what cannot be sent, and the error that ended the client; the iterator raises what the server
+        refuses the watch with."""
+        return self._follow(players, False, picture)
+
+    @overload
+    def watch_friends(self) -> PlayersWatch[PlayerPicture]: ...
+
+    @overload
+    def watch_friends(self, picture: Callable[[Any], V]) -> PlayersWatch[V]: ...
+
+    def watch_friends(self, picture: Callable[[Any], Any] = PlayerPicture.from_wire) -> PlayersWatch[Any]:
         """Watch the own friends, whoever they are from time to time; of one who is none any more the presence is
         None. Raises as `watch_players` does."""
-        return self._follow((), True)
+        return self._follow((), True, picture)
 
-    def _follow(self, players: Iterable[str], friends: bool) -> PlayersWatch:
+    def _follow(self, players: Iterable[str], friends: bool, picture: Callable[[Any], V]) -> PlayersWatch[V]:
         if self._core.over is not None:
             raise self._core.over
         following = self._core.people.follow(players, friends, self._now())
-        watch = self._watches[following] = PlayersWatch(following, self._leave, self._core)
+        watch = self._watches[following] = PlayersWatch(following, self._leave, self._core, picture)
         self._act()
         return watch
 
-    async def presence_list(self, players: Iterable[str]) -> dict[str, Any]:
+    @overload
+    async def presence_list(self, players: Iterable[str]) -> dict[str, PlayerPicture]: ...
+
+    @overload
+    async def presence_list(self, players: Iterable[str], picture: Callable[[Any], V]) -> dict[str, V]: ...
+
+    async def presence_list(
+        self, players: Iterable[str], picture: Callable[[Any], Any] = PlayerPicture.from_wire
+    ) -> dict[str, Any]:
         """How these players are now, without watching them; names that no player can have are left out. Raises the
         typed errors of `request`."""
         names, found = list(dict.fromkeys(players)), {}
         for at in range(0, len(names), MOST_LISTED):
             listed = await self.request(PresenceList(names[at : at + MOST_LISTED]), retry=True)
-            found.update({item.player: item.value for item in listed.items})
+            found.update({item.player: picture(item.value) for item in listed.items})
         return found
 
     def _leave(self, subscription: Subscription) -> None:

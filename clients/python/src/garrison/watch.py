@@ -15,6 +15,7 @@ from garrison._subscriptions import Subscription
 from garrison.errors import SessionClosed
 
 S = TypeVar("S", bound=Subscription)
+V = TypeVar("V")
 
 
 class Watching(Generic[S]):
@@ -134,24 +135,31 @@ class LatestWatch(Watching[Picture]):
         return MappingProxyType(self._subscription.values)
 
 
-class PlayersWatch(Watching[Following]):
+class PlayersWatch(Watching[Following], Generic[V]):
     """An async iterator of `(player, presence)`: the newest presence of each player that has changed since it was read,
     None of a friend who is none any more. Made by `Client.watch_players` and `Client.watch_friends`. A reader that is
-    slow gets fewer and newer. A presence is what the application shows, which may say that nobody knows right now.
-    Raises the typed error that ended the watch, after the news that came before it."""
+    slow gets fewer and newer. A presence is made by `picture` of what the application shows, which may say that nobody
+    knows right now. Raises the typed error that ended the watch, after the news that came before it."""
 
-    def __init__(self, following: Following, leave: Callable[[Subscription], None], core: Core) -> None:
+    def __init__(
+        self,
+        following: Following,
+        leave: Callable[[Subscription], None],
+        core: Core,
+        picture: Callable[[Any], V],
+    ) -> None:
         super().__init__(following, leave)
-        self._core = core
+        self._core, self._picture = core, picture
 
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> tuple[str, Any]:
+    async def __anext__(self) -> tuple[str, V | None]:
         while not self._subscription.news:
             await self._news()
         player = next(iter(self._subscription.news))
-        return player, self._subscription.news.pop(player)
+        value = self._subscription.news.pop(player)
+        return player, None if value is None else self._picture(value)
 
     async def ready(self) -> None:
         """Wait until all of them are known. Raises the typed error that ended the watch, `SessionClosed` where the
@@ -165,9 +173,10 @@ class PlayersWatch(Watching[Following]):
             raise self._subscription.error
 
     @property
-    def players(self) -> Mapping[str, Any]:
+    def players(self) -> Mapping[str, V]:
         """The newest presence of each player, as far as it was told."""
-        return MappingProxyType(self._core.people.picture(self._subscription))
+        told = self._core.people.picture(self._subscription)
+        return MappingProxyType({player: self._picture(value) for player, value in told.items()})
 
     @property
     def current(self) -> bool:

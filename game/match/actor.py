@@ -414,11 +414,14 @@ class Match(MatchFace):
         return self.facts(self.key, state) if state.phase == "ended" else _places(self.key, state, list(self.unsaid))
 
     def facts_done(self, done: list[FactDone]) -> None:
-        """Forget whom a place was told, unless there is a newer word about it."""
+        """Forget whom a place was told, unless there is a newer word about it. Whoever is no player, or is none any
+        more as its first state was lost with its node, has no place."""
         for told in done:
             player = key_of(told.name.to)
             if any(place.name == told.name for place in _places(self.key, self.state, [player])):
                 self.unsaid.pop(player, None)
+                if told.refused and told.name.method == PlayerFace.match_joined.__name__:
+                    self._emit(admission.gone(self.state, player, 0, 0, "disconnected"), None)
 
     @remote
     def settle(self) -> None:

@@ -97,7 +97,7 @@ class Looks(PlayerFace):
         if not state.match:
             return
         place, hidden = (state.match, state.birth, state.member), rules.is_hidden(state)
-        if not hidden and self._hid[0] != place:
+        if not hidden and self._hid[0] != place and not rules.was_there_before(state):
             return
         if again or self._hid != (place, hidden):
             self._hid = (place, hidden)

@@ -69,6 +69,12 @@ def is_hidden(state: PlayerState) -> bool:
     return state.status == "invisible" or (state.status == "offline" and state.chosen == "invisible")
 
 
+def was_there_before(state: PlayerState) -> bool:
+    """Whether the player was in its match before, under another number: what that knows of it may be of then."""
+    places = (*state.gone, *state.leaving)
+    return any((place.name, place.birth) == (state.match, state.birth) for place in places)
+
+
 def chosen(word: str) -> ChosenStatus:
     """The status that a word chooses. Raises `Rejected("bad_status")`."""
     status = CHOSEN.get(word)

@@ -8,7 +8,11 @@ from tests.sim.mutations import Mutant
 GUESTS = "game.match.guests"
 ADMISSION = "game.match.admission"
 HOSTING = "game.match.hosting"
+GHOST: Final = "a match keeps a place for whoever is no player"
+RECORDED: Final = {GHOST: 8}
+"""The first seed that finds it, where that is not 1."""
 MUTANTS: Final = (
+    Mutant(GHOST, 11, "parties", (("game.match.actor:Match.facts_done", "if told.refused and", "if False and"),)),
     Mutant(
         "a match that refuses takes players out of others",
         11,

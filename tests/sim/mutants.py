@@ -45,6 +45,7 @@ from tests.sim.faults import Aim
 from tests.sim.friend_mutations import MUTANTS as OF_FRIENDS
 from tests.sim.friend_mutations import RECORDED as SEEDS_OF_FRIENDS
 from tests.sim.match_mutations import MUTANTS as OF_MATCHES
+from tests.sim.match_mutations import RECORDED as SEEDS_OF_MATCHES
 from tests.sim.moderation_mutations import MUTANTS as OF_MODERATION
 from tests.sim.mutations import MUTANTS, RECORDED, WITHIN, Mutant
 from tests.sim.party_mutations import MUTANTS as OF_PARTIES
@@ -122,9 +123,7 @@ ALL: Final = (
     *OF_PRESENCE,
     *OF_SEEN,
 )
-ALL: Final = (*MUTANTS, *OF_FRIENDS, *OF_MATCHES, *OF_MODERATION, *OF_PARTIES, *OF_PRESENCE, *OF_SEEN)
 """Mutants of the engine and of the game."""
-SEEDS: Final = {**RECORDED, **SEEDS_OF_FRIENDS}
 LATE: Final = tuple(Aim("statements", (1, 4), name, "late") for name in ("claim", "write", "append", "migrate"))
 MOVES: Final = (Aim("drain", (0.3, 1)), Aim("stop", (0.3, 1)), Aim("join"))
 SCENARIOS: Final[dict[str, Scenario]] = {

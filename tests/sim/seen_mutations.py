@@ -28,4 +28,10 @@ MUTANTS: Final = (
         "if again or self._hid != (place, hidden):",
         "if not again and self._hid != (place, hidden):",
     ),
+    of(
+        "a player who comes again as a visible one says nothing",
+        f"{LOOKS}.tell_hidden",
+        "and not rules.was_there_before(state)",
+        "",
+    ),
 )

@@ -83,6 +83,20 @@ async def test_a_party_is_taken_in_by_one_event_and_its_players_hear_of_their_pl
         ]
 
 
+async def test_a_place_of_somebody_who_is_no_player_is_freed() -> None:
+    """Its first state may have been lost with its node, and it is in no match then."""
+    async with running() as system:
+        await created(system)
+        await session(system, "ann")
+        await admit(system, "ann", "ghost")
+        match = system.find(actor_id("match", "m"))
+        assert match is not None
+        await until(lambda: not match.boundary.players["ghost"].present)
+        await until(lambda: place(system, "ann") == ("m", 2))
+        await until(lambda: not match.actor.unsaid)
+        assert match.boundary.players["ann"].present
+
+
 async def test_a_party_that_is_refused_leaves_nothing_behind() -> None:
     async with running() as system:
         await created(system, max_players=2)
@@ -289,6 +303,7 @@ async def test_places_are_reserved_for_a_while() -> None:
 
 async def test_a_host_that_reconnects_keeps_its_match() -> None:
     async with running() as system:
+        await session(system, "ann")
         host = await created(system)
         await Client(system, player("ann")).command(MatchJoin, "m")
         await host.command(MatchStart, "m")
@@ -298,6 +313,7 @@ async def test_a_host_that_reconnects_keeps_its_match() -> None:
 
 async def test_a_silent_hosts_successor_takes_over_and_the_old_host_is_refused() -> None:
     async with running() as system:
+        await session(system, "ann")
         host = await created(system)
         await Client(system, player("ann")).command(MatchJoin, "m")
         await host.command(MatchStart, "m")

@@ -172,6 +172,20 @@ async def test_an_invisible_player_is_hidden_once_it_has_joined_and_while_it_is_
         assert await sees(system, HOST) == {"ann", "bob", "eve"}
 
 
+async def test_a_player_who_was_hidden_and_comes_again_as_a_visible_one_is_seen() -> None:
+    async with running() as world:
+        system = await played(world)
+        await chooses(system, "ann", "invisible")
+        await until(lambda: is_seen(system, OUTSIDERS[0], {"bob"}))
+        await system.ask(MATCH, "leave", (player("ann"), MatchLeave(1, "l", next(commands), "m")))
+        activation = system.find(actor_id("player", "ann"))
+        assert activation is not None
+        await until(lambda: not activation.boundary.match)
+        await chooses(system, "ann", "online")
+        await system.ask(MATCH, "join", (player("ann"), MatchJoin(1, "l", next(commands), "m")))
+        await until(lambda: is_seen(system, OUTSIDERS[0], {"ann", "bob"}))
+
+
 @pytest.mark.parametrize("moves", [True, False])
 async def test_a_match_at_another_node_hides_the_same_players(moves: bool) -> None:
     """It takes along what it was told; where its node died, it is told again."""

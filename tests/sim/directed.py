@@ -42,7 +42,7 @@ from tests.sim.store import Fault
 from tests.sim.world import JournalMode, SimNode, World, silent
 from tests.support.phases import refused_transitions
 
-LIMIT_S: Final = 120.0
+LIMIT_S: Final = 200.0
 ANSWER_S: Final = 8.0
 """Time after which nothing is expected of a question to a node that may be dead."""
 SETTINGS: Final = {"actors": {"orphan_poll_s": 1.0}}

@@ -124,6 +124,7 @@ ALL: Final = (
     *OF_SEEN,
 )
 """Mutants of the engine and of the game."""
+SEEDS: Final = {**RECORDED, **SEEDS_OF_FRIENDS, **SEEDS_OF_MATCHES}
 LATE: Final = tuple(Aim("statements", (1, 4), name, "late") for name in ("claim", "write", "append", "migrate"))
 MOVES: Final = (Aim("drain", (0.3, 1)), Aim("stop", (0.3, 1)), Aim("join"))
 SCENARIOS: Final[dict[str, Scenario]] = {

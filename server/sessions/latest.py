@@ -336,7 +336,7 @@ class LatestTopics:
     def _check(self, topic: LatestTopic) -> None:
         """Ask the actor of a guarded topic whom it lets in, and send to those."""
         if not topic.picture.is_known:
-            return  # the reference changes as soon as it is
+            return  # the first picture is sent to all
         if topic.checks:
             self._changed[topic] = None  # the next tick asks: those who are being asked about may lack this change
             return

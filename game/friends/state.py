@@ -11,7 +11,7 @@ from game.saved_commands import SavedCommands
 from server.actors.facts import NEVER, Register, Stamp
 
 
-class Word(msgspec.Struct, array_like=True, frozen=True):
+class Word(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """A player's word about another one. `invite` is the number of its present invite, NEVER where there is none;
     `answered` that of the newest invite of the other's that it has answered, and `yes` whether by a consent that
     stands. `blocks`: it has blocked the other."""
@@ -22,7 +22,7 @@ class Word(msgspec.Struct, array_like=True, frozen=True):
     blocks: bool = False
 
 
-class Link(msgspec.Struct, array_like=True, frozen=True):
+class Link(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """A pair, as this player knows it. `state` follows from both words (`game.friends.rules.state_of`) and holds since
     Unix time `since_ms`; `version` is the version of the player's row that has this state."""
 

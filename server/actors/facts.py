@@ -31,7 +31,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 
 
-class Stamp(msgspec.Struct, frozen=True, array_like=True, order=True):
+class Stamp(msgspec.Struct, frozen=True, array_like=True, order=True, gc=False):
     """The number of a word that an actor has said: `Actor.stamp`. Of two words of one writer the later has the greater
     stamp, for ever: a version alone is used again where its node died before it was stored; its epoch is not."""
 
@@ -43,7 +43,7 @@ NEVER: Final = Stamp()
 """Before every word."""
 
 
-class Register(msgspec.Struct, Generic[T], frozen=True, array_like=True):
+class Register(msgspec.Struct, Generic[T], frozen=True, array_like=True, gc=False):
     """The newest word that one writer has said about one thing; its mirror at the other side is one too. What was
     taken back stays as a register without a value (a tombstone): otherwise the word before it would count, if that
     comes late."""

@@ -1,5 +1,8 @@
 """Rows of friendships, written and deleted with the state that has them; the views and the query over them."""
 
+import asyncio
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +12,7 @@ from sqlalchemy import Connection, text
 import migrations
 from game.friends.messages import FriendChange
 from game.friends.state import Dropped, FriendsState, Link, Word
+from persistence.game.friends import FRIENDS, FriendsMapping
 from persistence.game.queries import QUERIES
 from persistence.sql_queries import SqlStoreQueries
 from server.actors.facts import Register, Stamp
@@ -139,3 +143,42 @@ async def test_players_met_lately_are_those_of_the_newest_matches_that_are_over(
         assert await queries.run("recent_players", {"player": "nobody"}) == []
     finally:
         await queries.close()
+
+
+class Passes:
+    """Counts the passes of the loop from now on."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._pass()
+
+    def _pass(self) -> None:
+        self.count += 1
+        self._next = asyncio.get_running_loop().call_soon(self._pass)
+
+    def stop(self) -> None:
+        self._next.cancel()
+
+
+async def test_the_loop_goes_on_while_many_large_lists_are_decoded(
+    database: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = [actor_id("friends", f"p{number}") for number in range(40)]
+    decoded: list[int] = []
+
+    async with database.connect() as (store, _):
+        me = await claimed(store, A, *ids)
+        state = FriendsState(links={"bob": link("friend", 1)})
+        await store.write("friends", [Change(id, Epoch(1), 1, state) for id in ids])
+        passes = Passes()
+
+        def decode(values: Sequence[Any]) -> Any:
+            time.sleep(0.002)  # a list of a thousand
+            decoded.append(passes.count)
+            return FriendsMapping.decode(FRIENDS, values)
+
+        monkeypatch.setattr(FRIENDS, "decode", decode)
+        results = await store.claim("friends", [Claim(id, 2) for id in ids], me)
+        passes.stop()
+    assert [results[id].state for id in ids] == [state] * 40
+    assert max(map(decoded.count, decoded)) <= 2

@@ -34,6 +34,7 @@ UNITS = {
     "deflate": "us",
     "resume": "ms",
     "fanout": "us",
+    "friends": "us",
     "idle": "KiB",
 }
 POSTGRES = "GARRISON_TEST_POSTGRES"

@@ -27,11 +27,12 @@ _ANSWER: Final = b"\x82\x07" + msgspec.msgpack.encode(["beat", 1])
 
 
 class Neighbour(msgspec.Struct, frozen=True):
-    """`tokens`: one a session; enough of them to stay below the rate limit."""
+    """`tokens`: one a session; enough of them to stay below the rate limit. `pace_s`: from one beat to the next."""
 
     url: str
     tokens: list[str]
     cpus: list[int]
+    pace_s: float = PACE_S
 
 
 class Measured(msgspec.Struct, frozen=True):
@@ -74,7 +75,7 @@ class BeatingSession:
         return data
 
 
-def measure(sessions: list[BeatingSession], seconds: float) -> Measured:
+def measure(sessions: list[BeatingSession], seconds: float, pace_s: float) -> Measured:
     """Beat for so long."""
     times: list[float] = []
     due = begin = time.perf_counter()
@@ -87,7 +88,7 @@ def measure(sessions: list[BeatingSession], seconds: float) -> Measured:
             sent = due
         sessions[len(times) % len(sessions)].beat()
         times.append((time.perf_counter() - sent) * 1e3)
-        due += PACE_S
+        due += pace_s
     stretches = [times[start : start + STRETCH] for start in range(0, max(1, len(times) - STRETCH + 1), STRETCH)]
     return Measured(
         len(times), statistics.median(times), statistics.median(map(_p99, stretches)), _p99(times), max(times)
@@ -104,7 +105,7 @@ def main() -> None:
     sessions = [BeatingSession(neighbour.url, token) for token in neighbour.tokens]
     print("{}", flush=True)
     for line in sys.stdin:
-        print(msgspec.json.encode(measure(sessions, float(line))).decode(), flush=True)
+        print(msgspec.json.encode(measure(sessions, float(line), neighbour.pace_s)).decode(), flush=True)
 
 
 if __name__ == "__main__":

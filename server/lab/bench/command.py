@@ -30,6 +30,7 @@ def benches() -> dict[str, Bench]:
         failover,
         fanout,
         flush,
+        friends,
         gateway,
         idle,
         journal,
@@ -68,6 +69,7 @@ def benches() -> dict[str, Bench]:
         "deflate": deflate.run,
         "resume": resume.run,
         "fanout": fanout.run,
+        "friends": friends.run,
         "idle": idle.run,
     }
 
@@ -81,7 +83,7 @@ def bench(
 ) -> int:
     """Measure heartbeat, call, remote-call, link-encryption, flush-sqlite, flush-postgres, activate, journal, failover,
     migrate, rebalance, view-change, memory, neighbour, report, results, writes, lists, lapse, deflate, resume, fanout,
-    idle, or all.
+    friends, idle, or all.
 
     CPU time of the serving process per unit (KiB for memory, idle and writes, ms for neighbour, lists, results,
     migrate, rebalance, resume and view-change, s for failover and lapse), as a ratio to a floor in the same run.

@@ -4,7 +4,7 @@ work a frame as Python allows."""
 import asyncio
 import time
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
@@ -67,12 +67,20 @@ class WatchingClient(WSListener):
         self.transport.send(WSMsgType.BINARY, _BEAT)
 
 
+C = TypeVar("C", bound=WatchingClient)
+
+
 async def opened(urls: Sequence[str]) -> list[WatchingClient]:
     """A connection to each of these urls, without a hello."""
-    gate = asyncio.Semaphore(AT_ONCE)
-    clients = [WatchingClient() for _ in urls]
+    return await opened_as(WatchingClient, urls)
 
-    async def open_one(client: WatchingClient, url: str) -> None:
+
+async def opened_as(kind: type[C], urls: Sequence[str]) -> list[C]:
+    """A connection of such a client to each of these urls, without a hello."""
+    gate = asyncio.Semaphore(AT_ONCE)
+    clients = [kind() for _ in urls]
+
+    async def open_one(client: C, url: str) -> None:
         async with gate:
             headers = {"Sec-WebSocket-Protocol": SUBPROTOCOL}
             await ws_connect(lambda: client, url, extra_headers=headers, websocket_handshake_timeout=10)

@@ -77,6 +77,8 @@ class GatewaySettings(_Section, frozen=True):
     tls_certificate: str | None = None
     tls_key: str | None = None
     max_connections: Count = 100_000
+    max_connections_per_address: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
+    """Connections that one client address may have, of IPv6 one /64. 0: no limit."""
     max_frame_bytes: Bytes = 64 * 1024
     read_buffer_bytes: Bytes = 1024
     hello_timeout_s: Seconds = 5.0

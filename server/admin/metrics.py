@@ -23,6 +23,7 @@ _HELP = {
     "heartbeats_total": "Client heartbeats handled.",
     "bad_frames_total": "Frames refused because they are no message.",
     "proxy_prefixes_refused_total": "PROXY prefixes refused: wrong, too slow, or not from a trusted proxy.",
+    "connections_refused_by_address_total": "Connections refused because their address had too many.",
     "rate_limited_total": "Messages refused because their session was over its rate.",
     "closes_total": "Connections closed, by WebSocket close code; `other`, `application`: codes of theirs.",
     "pushes_total": "Pushes put into session outboxes.",

@@ -49,6 +49,7 @@ class Metrics:
         self.heartbeats_total = 0
         self.bad_frames_total = 0
         self.proxy_prefixes_refused_total = 0
+        self.connections_refused_by_address_total = 0
         self.rate_limited_total = 0
         self.closes_total: dict[int | str, int] = {}
         self.pushes_total = 0

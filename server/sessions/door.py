@@ -16,6 +16,7 @@ from server.runtime.proxies import Client, peer_of
 from server.runtime.proxy_prefix import begins_like_prefix
 from server.sessions.connection import LINGER_S
 from server.sessions.http_handshake import (
+    CROWDED,
     END,
     FULL,
     MAX_HEAD_BYTES,
@@ -63,6 +64,15 @@ class House(Protocol):
         """No room, not even for a connection that is told so by a close code."""
         ...
 
+    def admit(self, door: "Door", handshake: Handshake | None) -> bool:
+        """Count the connection for its client's address, in `door.counted`, as soon as that is known: from the start,
+        or with the handshake where a trusted proxy says it there. False: that address has too many."""
+        ...
+
+    def leave(self, door: "Door") -> None:
+        """Count it no more."""
+        ...
+
     def enter(self, door: "Door", handshake: Handshake) -> tuple[Behind, Early]:
         """The protocol for an accepted handshake, and the connection that it will open."""
         ...
@@ -95,18 +105,22 @@ class Door(asyncio.BufferedProtocol):
     """See the module's head."""
 
     __slots__ = (
-        "_behind", "_doors", "_early", "_gauge", "_head", "_refused", "_timer", "_transport", "_welcome", "peer",
+        "_behind", "_crowded", "_doors", "_early", "_gauge", "_head", "_refused", "_timer", "_transport", "_welcome",
+        "counted", "peer",
     )  # fmt: skip
 
     def __init__(self, doors: Doors, client: Client | None) -> None:
         self._doors = doors
         self.peer = client
+        self.counted = ""
+        """The address for which this connection counts; empty if it does not, or if its session leaves for it."""
         self._head = bytearray()
         self._behind: Behind | None = None
         self._early: Early | None = None
         self._gauge: FrameGauge | None = None
         self._refused = 0  # bytes to be thrown away yet, once the connection is refused
         self._welcome = False
+        self._crowded = False  # its address has too many connections
         self._transport: Any = None
         self._timer: asyncio.TimerHandle | None = None
 
@@ -127,7 +141,12 @@ class Door(asyncio.BufferedProtocol):
         if self.peer is None:
             self.peer = peer_of(transport.get_extra_info("peername"))
         self._doors.waiting[self] = None
-        self._timer = asyncio.get_running_loop().call_later(self._doors.handshake_s, self._refuse, TOO_SLOW)
+        within_s, answer = self._doors.handshake_s, TOO_SLOW
+        if not self._doors.house.admit(self, None):
+            # Answered once it has asked: some clients fail in odd ways where the answer comes first.
+            self._crowded = True
+            within_s, answer = min(within_s, LINGER_S), CROWDED
+        self._timer = asyncio.get_running_loop().call_later(within_s, self._refuse, answer)
 
     def get_buffer(self, hint: int) -> memoryview:
         return self._doors.buffer
@@ -146,6 +165,7 @@ class Door(asyncio.BufferedProtocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._shaken()
+        self._doors.house.leave(self)
         if self._behind is not None:
             self._behind.connection_lost(error)
 
@@ -170,10 +190,14 @@ class Door(asyncio.BufferedProtocol):
             self._refuse(PREFIXED)
         elif end > MAX_HEAD_BYTES - len(END) or (end < 0 and len(head) >= MAX_HEAD_BYTES):
             self._refuse(TOO_LONG)
+        elif end >= 0 and self._crowded:
+            self._refuse(CROWDED)
         elif end >= 0:
             verdict = FULL if self._doors.house.full else judge(bytes(head[:end]))
             if isinstance(verdict, Refusal):
                 self._refuse(verdict)
+            elif not self._doors.house.admit(self, verdict):
+                self._refuse(CROWDED)
             else:
                 rest = bytes(head[end + len(END) :])
                 self._head = bytearray()

@@ -5,13 +5,13 @@ guess. Of an IPv6 address the first 64 bits count, which one customer has. The t
 address that has waited for longest since its last wrong guess is forgotten. Pure: takes `now`.
 """
 
-from ipaddress import IPv6Address, ip_address
 from typing import Final
+
+from server.sessions.addresses import prefix
 
 ALLOWED: Final = 60
 PER_S: Final = 0.5
 ADDRESSES: Final = 10_000
-_PREFIX: Final = (2**64 - 1) << 64
 
 
 class GuessLimits:
@@ -39,15 +39,3 @@ class GuessLimits:
     def _level(self, address: str, now: float) -> float:
         level, at = self._levels.get(address, (0.0, now))
         return max(0.0, level - (now - at) * self._per_s)
-
-
-def prefix(remote: str) -> str:
-    """The part of an address that one customer has."""
-    try:
-        address = ip_address(remote.partition("%")[0])
-    except ValueError:
-        return remote
-    if isinstance(address, IPv6Address):
-        mapped = address.ipv4_mapped
-        return str(mapped) if mapped is not None else str(IPv6Address(int(address) & _PREFIX))
-    return str(address)

@@ -67,6 +67,7 @@ PREFIXED: Final = Refusal(
     HTTPStatus.BAD_REQUEST, "A PROXY prefix is taken from trusted proxies only: see the setting proxies.trusted."
 )
 FULL: Final = Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "No room for another connection; try another node.")
+CROWDED: Final = Refusal(HTTPStatus.TOO_MANY_REQUESTS, "Your address has too many connections; close some of them.")
 _KNOWN: Final = ", ".join(SUBPROTOCOLS)
 _PLAIN: Final = Refusal(
     HTTPStatus.UPGRADE_REQUIRED,

@@ -43,6 +43,7 @@ from server.runtime.certificates import Stamp, complaint, stamp
 from server.runtime.listening import is_every, listen, url_host
 from server.runtime.metrics import Metrics
 from server.runtime.proxies import NO_PROXIES, Client, TrustedProxies
+from server.sessions.addresses import AddressLimit
 from server.sessions.connection import LINGER_S, NOBODY, Acceptor, Receiver
 from server.sessions.door import EARLY_BYTES, Behind, Door, Doors
 from server.sessions.front import Front, PrefixFaults
@@ -85,7 +86,7 @@ class PicowsConnection(WSListener):
     """A connection on picows; see `server.sessions.connection.Connection`."""
 
     __slots__ = (
-        "_closing", "_door", "_hearer", "_kind", "_late", "_linger", "_listener", "_max_bytes", "_parts",
+        "_closing", "_counted", "_door", "_hearer", "_kind", "_late", "_linger", "_listener", "_max_bytes", "_parts",
         "_parts_bytes", "_pong", "_receiver", "_transport", "_usual", "format", "remote",
     )  # fmt: skip
 
@@ -103,6 +104,7 @@ class PicowsConnection(WSListener):
         self._parts: list[bytes] | None = None
         self._parts_bytes = 0
         self._pong: bytes | None = None  # payload of the newest unanswered ping
+        self._counted = ""  # the address for which it counts, once the door has stepped aside
         self._closing = 0  # the close code that was sent
         self._late = 0  # frames that came after that
         self._linger: asyncio.TimerHandle | None = None
@@ -122,6 +124,7 @@ class PicowsConnection(WSListener):
         door, self._door = self._door, None
         if door is not None and not self._closing:
             self._max_bytes = self._listener.settings.max_frame_bytes
+            self._counted, door.counted = door.counted, ""
             door.welcome()
 
     def send(self, data: bytes) -> None:
@@ -196,7 +199,8 @@ class PicowsConnection(WSListener):
             self._linger.cancel()
             self._linger = None
         code, reason = self._how_it_ended(transport)
-        self._listener.gone(self)
+        self._listener.gone(self, self._counted)
+        self._counted = ""
         receiver, self._receiver = self._receiver, NOBODY
         self._hearer = NOBODY
         self._parts = None
@@ -352,6 +356,7 @@ class PicowsListener:
         self._secure = settings.tls_certificate is not None
         self.early_bytes = min(EARLY_BYTES, settings.max_frame_bytes)
         """Largest message before the welcome."""
+        self.addresses = AddressLimit(settings.max_connections_per_address, acceptor.metrics)
         self._doors = Doors(self, settings.hello_timeout_s, self.early_bytes)
 
     @property
@@ -450,7 +455,8 @@ class PicowsListener:
         else:
             connection.set_receiver(self._acceptor.accept(connection))
 
-    def gone(self, connection: PicowsConnection) -> None:
+    def gone(self, connection: PicowsConnection, address: str) -> None:
+        self.addresses.leave(address)
         self._open.pop(connection, None)
         if self._empty is not None and not self._open and not self._empty.done():
             self._empty.set_result(None)
@@ -465,6 +471,21 @@ class PicowsListener:
     def prefixed(self, peer: Client) -> None:
         """See `server.sessions.door.House`."""
         self._prefix_faults.refused(peer, "it came from no trusted proxy")
+
+    def admit(self, door: Door, handshake: Handshake | None) -> bool:
+        """See `server.sessions.door.House`."""
+        assert door.peer is not None
+        if door.counted or (handshake is None and door.peer.address in self._proxies):
+            return True
+        client = door.peer if handshake is None else self._proxies.client(door.peer, handshake.via)
+        counted = self.addresses.enter(client.address)
+        door.counted = counted or ""
+        return counted is not None
+
+    def leave(self, door: Door) -> None:
+        """See `server.sessions.door.House`."""
+        self.addresses.leave(door.counted)
+        door.counted = ""
 
     def enter(self, door: Door, handshake: Handshake) -> tuple[Behind, PicowsConnection]:
         """See `server.sessions.door.House`."""

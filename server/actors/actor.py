@@ -147,12 +147,6 @@ class Actor(Generic[S]):
         if not self.may_watch(caller):
             raise Forbidden(f"{self.id} is not for {caller.role} {caller.subject} to watch")
 
-    @read_only
-    def turns_away(self, callers: list[Caller]) -> list[int]:
-        """The places of those in `callers` whom `may_watch` refuses now: the engine's call, for clients that watch
-        already."""
-        return [place for place, caller in enumerate(callers) if not self.may_watch(caller)]
-
     # ---- facts: see `server/actors/facts.py` ----
 
     @staticmethod

@@ -25,7 +25,7 @@ from typing import Any, Final
 
 import msgspec
 
-from server.actors.actor import Actor, S, read_only
+from server.actors.actor import Actor, Caller, S, read_only
 from server.errors import Internal, Unavailable
 from server.ids import Incarnation, NodeAddress, NodeId
 
@@ -49,6 +49,15 @@ class LatestState(msgspec.Struct, frozen=True, array_like=True):
     epoch: int
     n: int
     items: dict[str, msgspec.Raw] | None
+
+
+class TurnedAway(msgspec.Struct, frozen=True, array_like=True):
+    """The answer to `turns_away`: it is as of all differences up to this order. `refused` are places in the list of
+    those who were asked about."""
+
+    epoch: int
+    n: int
+    refused: list[int]
 
 
 class LatestSource:
@@ -120,6 +129,13 @@ class LatestActor(Actor[S]):
             source.n,
             {key: msgspec.Raw(_encoded(key, value)) for key, value in picture.items()},
         )
+
+    @read_only
+    def turns_away(self, callers: list[Caller]) -> TurnedAway:
+        """Say whom `may_watch` refuses now of those who watch already: the engine's call."""
+        source = self._source()
+        refused = [place for place, caller in enumerate(callers) if not self.may_watch(caller)]
+        return TurnedAway(source.epoch, source.n, refused)
 
     # Attaching makes the actor: a watcher that comes before the first change must still get it.
     attach_latest.makes = True  # type: ignore[attr-defined]

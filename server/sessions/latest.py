@@ -23,7 +23,7 @@ import msgspec
 
 from server.actors.actor import Actor
 from server.actors.app import App
-from server.actors.latest import LatestActor, LatestState, Order
+from server.actors.latest import LatestActor, LatestState, Order, TurnedAway
 from server.errors import GarrisonError, NotFound, Overloaded, Rejected
 from server.ids import ActorId, kind_of, parse_actor_id
 from server.sessions.end_reasons import Ending
@@ -357,7 +357,7 @@ class LatestTopics:
             return
         topic.checks += 1
 
-        def checked(future: "asyncio.Future[list[int]]") -> None:
+        def checked(future: "asyncio.Future[TurnedAway]") -> None:
             topic.checks -= 1
             if future.cancelled() or future.exception() is not None:
                 topic.unsure = True
@@ -366,14 +366,17 @@ class LatestTopics:
 
         found.add_done_callback(checked)
 
-    def _checked(self, topic: LatestTopic, slots: list[tuple[Session, Slot]], refused: list[int]) -> None:
-        """End what those watch who are `refused`, and send what changed to the others."""
-        for place in refused:
+    def _checked(self, topic: LatestTopic, slots: list[tuple[Session, Slot]], answer: TurnedAway) -> None:
+        """End what those watch who are refused, and send what changed to the others, unless the answer is older than
+        what would be sent: then the actor is asked again."""
+        for place in answer.refused:
             slots[place][1].over = True
-        frames = _Frames()
+        late, frames = (answer.epoch, answer.n) < topic.picture.newest, _Frames()
         for session, slot in slots:
-            if topic.watchers.get(session) is slot:
+            if topic.watchers.get(session) is slot and (slot.over or not late):
                 self._send(session, topic, slot, frames)
+        if late and topic.watchers:
+            self._changed[topic] = None
 
     def _send(self, session: Session, topic: LatestTopic, slot: Slot, frames: "_Frames") -> None:
         picture = topic.picture

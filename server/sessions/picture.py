@@ -44,6 +44,11 @@ class Picture:
         """True once the source has given its whole picture."""
         return self.known != NOTHING
 
+    @property
+    def newest(self) -> Order:
+        """The order up to which it says something, though differences below may be missing."""
+        return max(self.known, max((item.order for item in self._items.values()), default=NOTHING))
+
     def __len__(self) -> int:
         return sum(item.value is not None for item in self._items.values())
 

@@ -116,3 +116,33 @@ async def test_a_change_while_the_client_is_admitted_ends_its_watch_too() -> Non
         system.ask_now = ask  # type: ignore[method-assign]
         assert await bob.watch() == {}
         await until(lambda: topics(world, "node-1") == {})
+
+
+async def test_an_answer_that_is_older_than_the_change_sends_nothing() -> None:
+    """It was given before the one who asked was taken out, and comes after the change that did so."""
+    async with gateways(NODES, app=App, gateway=QUICK, limits=AT_ONCE) as world:
+        board = board_of(world, "node-2")
+        owner, ann, bob = await club(world, board, "node-2")
+        system = world.nodes["node-1"].system
+        ask_now, delayed = system.ask_now, asyncio.Event()
+
+        def ask(identity: Any, name: str, args: tuple[Any, ...]) -> Any:
+            found = ask_now(identity, name, args)
+            if name != "turns_away":
+                return found
+
+            async def late() -> Any:
+                answer = await found
+                if not delayed.is_set():
+                    await owner.ask(Light, board, {"bob": None, "secret": "blue"})
+                    await asyncio.sleep(0.1)
+                    delayed.set()
+                return answer
+
+            return asyncio.ensure_future(late())
+
+        system.ask_now = ask  # type: ignore[method-assign]
+        await owner.ask(Light, board, {"first": "red"})
+        await bob.shows({})
+        await ann.shows({"ann": "green", "first": "red", "secret": "blue"})
+        assert delayed.is_set() and [frame[3:] for frame in bob.frames] == [[True, []]]

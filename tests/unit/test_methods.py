@@ -72,8 +72,7 @@ METHODS = methods_of(Shapes).remote
 
 def test_marked_methods_of_the_class_and_its_bases_are_callable_by_others_and_nothing_else() -> None:
     assert set(METHODS) == {
-        "admits", "coroutine", "either", "glance", "look", "plain", "promise", "reminded", "stare", "turns_away",
-        "untyped", "wake",
+        "admits", "coroutine", "either", "glance", "look", "plain", "promise", "reminded", "stare", "untyped", "wake",
     }  # fmt: skip
     assert {"read_events", "attach", "add"} <= set(methods_of(Ledger).remote)
     assert not {"emit", "evolve", "finished", "state", "context"} & set(methods_of(Ledger).remote)

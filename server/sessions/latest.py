@@ -24,7 +24,7 @@ import msgspec
 from server.actors.actor import Actor
 from server.actors.app import App
 from server.actors.latest import LatestActor, LatestState, Order, TurnedAway
-from server.errors import GarrisonError, NotFound, Overloaded, Rejected
+from server.errors import BadInput, GarrisonError, NotFound, Overloaded, Rejected
 from server.ids import ActorId, kind_of, parse_actor_id
 from server.sessions.end_reasons import Ending
 from server.sessions.picture import Picture, Slot
@@ -175,13 +175,23 @@ class LatestTopics:
         return topic
 
     def _begin(self, session: Session, topic: LatestTopic, message: WatchLatest) -> Snapshot:
-        if session.latest is None:
-            session.latest = {}
         assert self.topics.get(topic.id) is topic and topic.picture.is_known
-        session.latest[topic.id] = topic.watchers[session] = Slot(topic.picture.revision)
+        self._slot(session, topic, Slot(topic.picture.revision))
         if topic.guarded:
             self._changed[topic] = None  # a change since the actor was asked may let the client in
         return Snapshot(message.id, topic.id, topic.cursor, _items(topic.picture.whole(), session.format))
+
+    def _slot(self, session: Session, topic: LatestTopic, slot: Slot) -> None:
+        if session.latest is None:
+            session.latest = {}
+        session.latest[topic.id] = topic.watchers[session] = slot
+
+    def _is_guarded(self, name: str) -> bool:
+        """Whether this names a guarded topic."""
+        try:
+            return is_guarded(self._kind(parse_actor_id(name)))
+        except (BadInput, NotFound):
+            return False
 
     def unwatch(self, session: Session, topic: str) -> bool:
         """Unsubscribe. False: it did not watch that topic."""
@@ -213,16 +223,18 @@ class LatestTopics:
             if cls is None or not issubclass(cls, LatestActor):
                 continue
             topic = self._topic(identity)
-            if session.latest is None:
-                session.latest = {}
-            session.latest[identity] = topic.watchers[session] = Slot()
+            self._slot(session, topic, Slot())
             if not topic.picture.is_known and not topic.attaching:
                 self._attach(topic)
         self.catch_up(session)
 
     def resume(self, session: Session, seen: Iterable[Seen]) -> None:
-        """Go on for a client that is back and has these pictures; other topics are sent whole."""
+        """Go on for a client that is back and has these pictures; other topics are sent whole. A guarded one that it
+        has and does not watch has ended, and that word was lost on its way: it is told again."""
         cursors = {each.topic: each.cursor for each in seen}
+        for name in cursors:
+            if name not in (session.latest or {}) and self._is_guarded(name):
+                self._slot(session, self._topic(ActorId(name)), Slot(over=True))
         for name, slot in (session.latest or {}).items():
             slot.revision = self.topics[name].revision_of(cursors.get(name, ""))
         self.catch_up(session)

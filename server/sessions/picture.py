@@ -122,5 +122,5 @@ class Slot:
 
     __slots__ = ("over", "revision")
 
-    def __init__(self, revision: int = -1) -> None:
-        self.revision, self.over = revision, False
+    def __init__(self, revision: int = -1, over: bool = False) -> None:
+        self.revision, self.over = revision, over

@@ -72,6 +72,22 @@ async def test_a_watcher_who_was_away_is_told_when_it_comes_back(seen: bool) -> 
         await until(lambda: topics(world, "node-1") == {})
 
 
+async def test_the_end_of_a_watch_is_told_again_where_it_was_lost() -> None:
+    async with gateways(app=App, gateway=QUICK, limits=AT_ONCE) as world:
+        owner, _, bob = await club(world)
+        await owner.ask(Light, "b", {"bob": None})
+        await bob.shows({})
+        bob.client.end.drop()
+        again = await resumed(world, bob, "node-1", True)
+        again.picture = {"bob": "stale"}
+        await again.shows({})
+        assert [frame[3:] for frame in again.frames] == [[True, []]]
+        again.client.end.drop()
+        again.topic = "board/-/no such name"
+        third = await resumed(world, again, "node-1", True)
+        await third.quiet()
+
+
 async def test_nothing_is_sent_while_the_actor_cannot_be_asked() -> None:
     async with gateways(NODES, app=App, gateway=QUICK, limits=AT_ONCE) as world:
         board = board_of(world, "node-2")

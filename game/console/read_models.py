@@ -1,5 +1,5 @@
-"""Read models of live matches: for the dashboard, and for clients that list matches. They run on
-every node over its own match activations; the answers of all nodes are put together elsewhere."""
+"""Read models of live matches and of players: for the dashboard, and for clients that list matches. They run on
+every node over its own activations; the answers of all nodes are put together elsewhere."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -26,6 +26,7 @@ from game.messages import (
     PartyJoined,
     Score,
 )
+from game.player import pictures
 from server.actors.app import LocalActors, ReadModel
 from server.actors.context import ActorLog
 from server.errors import BadInput
@@ -100,6 +101,31 @@ def match_board(actors: LocalActors, params: Mapping[str, Any]) -> list[Any]:
         raise BadInput("match_board needs the parameter match")
     actor = actors.find("match", key)
     return [_board(actor)] if actor is not None and actor.state.host else []
+
+
+def player_here(actors: LocalActors, params: Mapping[str, Any]) -> list[Any]:
+    """Player `player`, if it is in memory here: one mapping with the fields of `PlayerPicture` as the player itself
+    sees them, `party`, `party_size` and `party_room`, and `node`. Raises `BadInput`."""
+    key = params.get("player")
+    if not isinstance(key, str) or not key:
+        raise BadInput("player_here needs the parameter player")
+    actor = actors.find("player", key)
+    return [_here(actor)] if actor is not None else []
+
+
+def _here(actor: Any) -> dict[str, Any]:
+    party = actor.shown_party()
+    picture = pictures.for_operator(actor.state, actor.said, actor.shown_devices(), party)
+    out: dict[str, Any] = _plain(picture)
+    size, room = (party.size, party.room) if party is not None else (0, 0)
+    return out | {"party": actor.state.in_party.party, "party_size": size, "party_room": room, "node": actor.node}
+
+
+def _plain(value: Any) -> Any:
+    """Fields by name, where the wire has arrays."""
+    if isinstance(value, msgspec.Struct):
+        return {name: _plain(inner) for name, inner in msgspec.structs.asdict(value).items()}
+    return [_plain(inner) for inner in value] if isinstance(value, list) else value
 
 
 def cursor_of(row: MatchRow) -> str:
@@ -206,6 +232,10 @@ def _count(params: Mapping[str, Any], name: str, default: int) -> int:
     return value
 
 
-READ_MODELS: Final[Mapping[str, ReadModel]] = {"live_matches": live_matches, "match_board": match_board}
+READ_MODELS: Final[Mapping[str, ReadModel]] = {
+    "live_matches": live_matches,
+    "match_board": match_board,
+    "player_here": player_here,
+}
 
-__all__ = ["READ_MODELS", "Happening", "Leader", "live_matches", "match_board"]
+__all__ = ["READ_MODELS", "Happening", "Leader", "live_matches", "match_board", "player_here"]

@@ -1,4 +1,5 @@
-"""Answers of the admin API about matches: the live ones from the nodes' memory, the stored ones from the store."""
+"""Answers of the admin API about matches and players: the live ones from the nodes' memory, the stored ones from the
+store."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -28,15 +29,34 @@ async def stored(context: AdminContext, params: Mapping[str, str]) -> Any:
     return {"rows": await context.query("stored_matches", params)}
 
 
-async def stored_players(context: AdminContext, params: Mapping[str, str]) -> Any:
+async def match_players(context: AdminContext, params: Mapping[str, str]) -> Any:
     """The players of one stored match with their totals, best first; none where it is not stored."""
     match = key_of(actor_id("match", params["match"]))
     return {"rows": await context.query("match_players", {"match": match})}
+
+
+async def players(context: AdminContext, params: Mapping[str, str]) -> Any:
+    """Stored players by name, from the name `since` on: at most `limit` (50), each with status, match, party and number
+    of friends as last stored."""
+    return {"rows": await context.query("stored_players", params)}
+
+
+async def player(context: AdminContext, params: Mapping[str, str]) -> Any:
+    """A player: `stored`, as the row of `players` (null where there is none), and in `rows` what the nodes that have it
+    in memory say of its presence, devices and party. 404 if every node answered and there is neither."""
+    name = key_of(actor_id("player", params["player"]))
+    rows, missing = await context.read("player_here", {"player": name})
+    found = [row for row in await context.query("stored_players", {"since": name, "limit": 1}) if row["player"] == name]
+    if not rows and not missing and not found:
+        raise NotFound(f"no player {name}")
+    return {"stored": found[0] if found else None, "rows": rows, "missing": missing}
 
 
 CONSOLE: Final[Mapping[str, ConsoleRoute]] = {
     "matches": live,
     "matches/{match}": board,
     "stored-matches": stored,
-    "stored-matches/{match}": stored_players,
+    "stored-matches/{match}": match_players,
+    "players": players,
+    "players/{player}": player,
 }

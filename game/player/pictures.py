@@ -156,8 +156,8 @@ def pictures(
         return _plain(state.status, device.kind, device.client, "")
     everybody = packed(_for_everybody(state))
     friends = packed(for_friends(state, said, party, muted))
-    own = _for_itself(state, said, party)
-    lines = _device_lines(said, devices)
+    own = for_operator(state, said, devices, party)
+    lines = own.devices
     while len(whole := packed(replace(own, devices=lines))) > MAX_PICTURE_BYTES:
         lines = lines[:-1]
     return Pictures(everybody, everybody if friends == everybody else friends, whole)
@@ -169,6 +169,11 @@ def _plain(status: Status, kind: str, client: str, word: Word) -> Pictures:
     So they are in memory once for all who look the same, and a heartbeat that changes the status finds them made."""
     seen = packed(PlayerPicture(status))
     return Pictures(seen, seen, packed(PlayerPicture(status, devices=[DeviceLine(kind, client, word)])))
+
+
+def for_operator(state: PlayerState, said: Sayings, devices: Sequence[Device], party: Party | None) -> PlayerPicture:
+    """The picture with all there is, a line for each device: as the player itself sees it, and an operator."""
+    return replace(_for_itself(state, said, party), devices=_device_lines(said, devices))
 
 
 def gone(row: Mapping[str, Any] | None) -> Pictures:

@@ -4,14 +4,15 @@ A match's row is the projection of its log: of a live match it may be a moment b
 """
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
+from msgspec import Meta
 from sqlalchemy import Select, and_, func, literal, or_, select, text
 
 from persistence.engine.queries import StoreQuery
 from persistence.game import friends, moderation
-from persistence.game.tables import LIVE_OR_OPEN, careers, matches, participants, parties, players
+from persistence.game.tables import LIVE_OR_OPEN, careers, friendships, matches, participants, parties, players
 
 
 class MatchList(msgspec.Struct, frozen=True):
@@ -124,12 +125,31 @@ def party_of_code(given: PartyCode) -> Select[Any]:
     return select(c.party_id.label("party")).where(c.code == given.code, c.code != "").order_by(c.party_id)
 
 
+class PlayersAsked(msgspec.Struct, frozen=True):
+    """`since`: the first name; empty: from the first of all. `limit`: players at most."""
+
+    since: str = ""
+    limit: Annotated[int, Meta(ge=1, le=200)] = 50
+
+
+def stored_players(given: PlayersAsked) -> Select[Any]:
+    """Players by name, as their rows say. A match and a party are empty for none; `friends` are counted."""
+    c, f = players.c, friendships.c
+    count = select(func.count()).where(f.player_id == c.player_id, f.state == "friend").scalar_subquery()
+    stored = select(
+        c.player_id.label("player"), c.display_name, c.status, c.last_seen_ms, c.current_match.label("match"),
+        c.current_party.label("party"), count.label("friends"),
+    )  # fmt: skip
+    return stored.where(c.state_version > 0, c.player_id >= given.since).order_by(c.player_id).limit(given.limit)
+
+
 QUERIES: Final[Mapping[str, StoreQuery]] = {
     "stored_matches": StoreQuery(MatchList, stored_matches, max_rows=10_000),
     "last_seen": StoreQuery(Keys, last_seen),
     "hosted_matches": StoreQuery(Hosted, hosted_matches, max_rows=100),
     "career": StoreQuery(Career, career, max_rows=1),
     "party_of_code": StoreQuery(PartyCode, party_of_code, max_rows=1),
+    "stored_players": StoreQuery(PlayersAsked, stored_players, max_rows=200),
     "match_players": StoreQuery(MatchName, match_players),
     **moderation.QUERIES,
     **friends.QUERIES,

@@ -33,6 +33,10 @@ class Sample(msgspec.Struct):
     heartbeats_per_s: float
     turns_per_s: float
     lag_ms: float
+    watched: int = 0
+    """Players that sessions watch, each counted for each session."""
+    differences_per_s: float = 0.0
+    """Presences of watched players sent to clients."""
 
 
 class MoveFigures(msgspec.Struct):

@@ -19,6 +19,7 @@ class Sampler:
         self._seq = 0
         self._at = clock.now()
         self._heartbeats, self._turns = metrics.heartbeats_total, metrics.turns_total
+        self._differences = metrics.presence_differences_total
 
     def sample(self) -> None:
         """Note the node's state now."""
@@ -26,6 +27,8 @@ class Sampler:
         passed_s = now - self._at
         beats, turns = metrics.heartbeats_total - self._heartbeats, metrics.turns_total - self._turns
         self._at, self._heartbeats, self._turns = now, metrics.heartbeats_total, metrics.turns_total
+        differences = metrics.presence_differences_total - self._differences
+        self._differences = metrics.presence_differences_total
         self._seq += 1
         self._samples.append(
             Sample(
@@ -38,6 +41,8 @@ class Sampler:
                 heartbeats_per_s=round(beats / passed_s, 1) if passed_s > 0 else 0.0,
                 turns_per_s=round(turns / passed_s, 1) if passed_s > 0 else 0.0,
                 lag_ms=round(metrics.loop_lag_last_seconds * 1000, 2),
+                watched=metrics.presence_watched,
+                differences_per_s=round(differences / passed_s, 1) if passed_s > 0 else 0.0,
             )
         )
 

@@ -7,11 +7,15 @@ name could do to the page.
 
 import random
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
 
 import pytest
 from msgspec.structs import replace
 
-from game.messages import Ended, Kill, Medal
+from game.messages import Ended, Kill, Medal, PresenceField, RichPresence
+from game.party.place import NO_PARTY, joined
+from game.player.pictures import Device, Party, Said
+from game.player.state import PlayerState
 from server.runtime.troubles import Trouble
 from tests.support.admin import TOKEN, PlayedMatch, TestCluster
 from tests.support.chromium import Page, browser, chromium_or_skip
@@ -189,6 +193,47 @@ async def test_no_node_answers_and_then_one_comes_back(page: Page, cluster: Test
     async with TestCluster(1, port=port):
         await page.until("document.getElementById('link').dataset.state === 'live'")
         await page.until("document.getElementById('banner').hidden && !document.querySelector('main.stale')")
+
+
+@pytest.mark.parametrize(("width", "dark"), [(1440, False), (390, True)])
+async def test_a_player_with_presence_devices_party_and_friends(
+    page: Page, cluster: TestCluster, width: int, dark: bool
+) -> None:
+    rich = RichPresence("slayer", "Streets", join="m-1", fields=[PresenceField("clan", RUDE)])
+    said = (Said("s-1", "busy", "In a fight", rich),)
+    devices = [Device("s-1", "console", "halo/1"), Device("s-2", "", "chat")]
+    state = PlayerState(status="busy", match="m-1", in_party=joined(NO_PARTY, "p-1", 1, 1, True))
+    ann = SimpleNamespace(key="ann", node="node-2", kind="player", state=state, said=said)
+    ann.shown_devices, ann.shown_party = lambda: devices, lambda: Party(2, 4)
+    row = {"display_name": RUDE, "status": "online", "last_seen_ms": 5_000, "match": "", "party": "", "friends": 17}
+    cluster.stored["stored_players"] = [{"player": "ann", **row}]
+    cluster.nodes["node-2"].system.actors["player"] = [ann]
+    await page.size(width, 900)
+    await page.open(f"{cluster.nodes['node-1'].admin.url}/#token={TOKEN}", dark=dark)
+    await page.until("document.querySelectorAll('nav a').length > 3")
+    await page.evaluate("[...document.querySelectorAll('nav a')].find((a) => a.textContent === 'Players').click()")
+    await page.until("document.querySelectorAll('.players tbody tr').length === 1")
+    await page.evaluate("document.querySelector('.players tbody a').click()")
+    plain = "(one) => one.textContent.replace(/[\u2068\u2069]/g, '')"
+    facts = f"[...document.querySelectorAll('.presence > div')].map((line) => [...line.children].map({plain}))"
+    shown = await page.until(f"document.querySelector('.presence dd') && {facts}")
+    assert dict(shown) == {
+        "Says": "In a fight", "Plays": "slayer on Streets", "To follow": "m-1", "clan": RUDE, "Match": "m-1",
+        "Party": "p-1, 2 of 4", "Friends": "17", "Display name": RUDE, "Seen last": "1970-01-01 00:00:05 UTC",
+        "In memory": "on node-2",
+    }  # fmt: skip
+    assert await page.evaluate("document.querySelector('header .pill').textContent") == "busy"
+    lines = (
+        "[...document.querySelectorAll('main tbody tr')].map((row) => [...row.cells].map((cell) => cell.textContent))"
+    )
+    assert await page.evaluate(lines) == [["console", "halo/1", "busy", "In a fight"], ["not said", "chat", "", ""]]
+    assert await page.evaluate("document.documentElement.scrollWidth") == width  # nothing sticks out
+    cluster.nodes["node-2"].system.actors["player"] = []
+    cluster.stored["stored_players"] = [{"player": "ann", **row, "status": "offline"}]
+    await page.until("document.querySelector('main').innerText.includes('No device is connected')")
+    assert await page.evaluate("document.querySelector('header .pill').textContent") == "offline"
+    assert await page.evaluate("document.querySelectorAll('main img').length") == 0
+    assert page.errors == []
 
 
 async def test_live_matches_and_a_kill_feed(page: Page, cluster: TestCluster) -> None:

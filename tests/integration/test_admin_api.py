@@ -362,6 +362,16 @@ async def test_stored_matches_and_their_players_come_from_the_store(
     assert (answer.status_code, answer.json()["code"]) == (400, "bad_input")
 
 
+async def test_a_player_is_stored_or_in_memory_or_not_there(cluster: TestCluster, http: httpx.AsyncClient) -> None:
+    row = {"player": "ann", "status": "offline", "friends": 3}
+    cluster.stored["stored_players"] = [row]
+    node = cluster.nodes["node-1"]
+    assert (await ask(http, node, "players", limit=1))["rows"] == [row]
+    assert await ask(http, node, "players/ann") == {"stored": row, "rows": [], "missing": []}
+    answer = await http.get(f"{node.admin.url}/api/v1/players/an", headers=AUTH)  # the next name is another one
+    assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+
+
 async def fails(context: AdminContext, body: object) -> None:
     raise RuntimeError("planted, with a secret")
 
@@ -453,7 +463,10 @@ async def test_the_dashboard_and_the_pages_of_the_application(cluster: TestClust
     base = cluster.nodes["node-1"].admin.url
     index = await http.get(f"{base}/")
     assert index.headers["content-type"] == "text/html; charset=utf-8"
-    assert (await http.get(f"{base}/pages.json")).json() == {"app": "halo", "modules": ["matches.js", "moderation.js"]}
+    assert (await http.get(f"{base}/pages.json")).json() == {
+        "app": "halo",
+        "modules": ["matches.js", "moderation.js", "players.js"],
+    }
     page = await http.get(f"{base}/app/matches.js")
     assert page.headers["content-type"].startswith("text/javascript")
     again = await http.get(f"{base}/app/matches.js", headers={"if-none-match": page.headers["etag"]})

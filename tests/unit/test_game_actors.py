@@ -40,7 +40,7 @@ from game.replay import MATCH, verify
 from server.actors.actor import Actor
 from server.actors.app import QueryRoute
 from server.actors.devices import UNKNOWN_SESSION
-from server.errors import NotFound, Rejected, Unavailable
+from server.errors import BadInput, NotFound, Rejected, Unavailable
 from server.ids import actor_id
 from tests.support.engine import TestSystem, cluster
 from tests.support.game import FAST, HOST, MATCH_LIST, Client, player, running, session
@@ -266,6 +266,21 @@ async def test_a_look_at_an_unknown_player_leaves_no_trace() -> None:
             await Client(system, player("ann")).send(ProfileGet(1, "nobody"))
         assert (await presence(system, "nobody")).status == "offline"
         assert not system.catalog.live and not system.store.database.entities
+
+
+async def test_a_player_in_memory_is_told_to_operators_with_its_devices() -> None:
+    async with running() as system:
+        assert (await system.query("player_here", {"player": "ann"})).rows == []
+        ann = Client(system, player("ann"))
+        await system.ask(actor_id("player", "ann"), "connected", (player("ann"),))
+        await ann.send(PresenceSet(1, "invisible", "In the menu", RichPresence("slayer")))
+        (row,) = (await system.query("player_here", {"player": "ann"})).rows
+        assert (row["status"], row["activity"], row["rich"]["mode"], row["party"]) == (
+            "invisible", "In the menu", "slayer", "",
+        )  # fmt: skip
+        assert [(line["status"], line["activity"]) for line in row["devices"]] == [("invisible", "In the menu")]
+        with pytest.raises(BadInput):
+            await system.query("player_here", {})
 
 
 async def test_a_match_from_lobby_to_result() -> None:

@@ -11,6 +11,8 @@ const CHARTS = [
   { title: "Activations", field: "activations", stacked: true, unit: whole, axis: short, least: 4 },
   { title: "Heartbeats per second", field: "heartbeats_per_s", stacked: true, unit: whole, axis: short, least: 4 },
   { title: "Turns per second", field: "turns_per_s", stacked: true, unit: whole, axis: short, least: 4 },
+  { title: "Presences sent per second", field: "differences_per_s", stacked: true, unit: whole, axis: short, least: 4 },
+  { title: "Players watched", field: "watched", stacked: true, unit: whole, axis: short, least: 4 },
   { title: "Dirty age", field: "dirty_age_s", stacked: false, unit: (v) => `${v.toFixed(2)} s`, axis: (v) => `${short(v)} s`, least: 1 },
   { title: "Loop lag", field: "lag_ms", stacked: false, unit: millis, axis: (v) => `${short(v)} ms`, least: 5 },
 ];

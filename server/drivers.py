@@ -303,16 +303,16 @@ def build_node(settings: Settings) -> "Node":
         admin=_admin if settings.admin.enabled else None,
         journal=build_journal(settings, metrics, supervisor, clock, rng),
         asks_store=True,
-        terms=lambda rules: terms_of(app, rules, key),
+        terms=lambda rules: terms_of(app, rules, key, settings.gateway.login_policy),
         renewing=RenewalThread(lambda: build_lease_store(settings)),
         shortage=shortage,
     )
     return Node(settings, app, token_rules(settings), drivers)
 
 
-def terms_of(app: "App", rules: "TokenRules", key: bytes) -> "Terms":
-    """Facts that a node with the cluster key `key` has in common with the others of its cluster, but for the
-    database."""
+def terms_of(app: "App", rules: "TokenRules", key: bytes, policy: str = "") -> "Terms":
+    """Facts that a node with the cluster key `key` and the login policy `policy` has in common with the others of its
+    cluster, but for the database."""
     from server.actors.forms import fingerprint
     from server.cluster.agreement import digest, keys_text
     from server.cluster.terms import Terms, text_of
@@ -323,6 +323,7 @@ def terms_of(app: "App", rules: "TokenRules", key: bytes) -> "Terms":
         tokens=keys_text(key, [token_key.told() for token_key in rules.keys.keys]),
         rules=digest(*rest),
         kinds=fingerprint(app.actors),
+        logins=policy,
     )
 
 

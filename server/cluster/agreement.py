@@ -6,6 +6,7 @@ newcomer. Pure. What makes two clusters of one is in `foreign.py`.
               that serves would refuse the cluster's players at its share of the slots: it does not come up
     rules     what else a client token must have
     kinds     the kinds of actors and the form of their states, of which a rolling upgrade has two for a while
+    logins    the login policy: each login is judged by that of its own node, so two of them contradict each other
 
 A member that does not come up stays `joining`: it owns no slots, and all views agree on it.
 """

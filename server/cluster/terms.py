@@ -28,13 +28,15 @@ class Terms(msgspec.Struct, frozen=True, array_like=True, order=True):
 
     `database`: the identity of its database, see `server/storage/ports.py`. `app`: the application's name. `tokens`:
     fingerprints of its keys of client tokens, between dots. `rules`: a digest of its other conditions of a good token.
-    `kinds`: the fingerprint of the application's kinds, see `server/actors/forms.py`."""
+    `kinds`: the fingerprint of the application's kinds, see `server/actors/forms.py`. `logins`: the login policy, of
+    sessions that begin at its node."""
 
     database: str = ""
     app: str = ""
     tokens: str = ""
     rules: str = ""
     kinds: str = ""
+    logins: str = ""
 
 
 class Term(msgspec.Struct, frozen=True):
@@ -57,6 +59,7 @@ TOLD: Final = (
     ),
     Term("rules", "r", "token rules", "set one gateway.token_audience and gateway.token_issuers for all"),
     Term("kinds", "f", "kinds and states", "run one version of the app on all"),
+    Term("logins", "p", "login policy", "set one gateway.login_policy for all"),
 )
 
 

@@ -30,6 +30,7 @@ from tests.sim import (
     handovers,
     hidden,
     lapses,
+    late_logins,
     logins,
     parties,
     pictures,
@@ -44,6 +45,8 @@ from tests.sim import (
 from tests.sim.faults import Aim
 from tests.sim.friend_mutations import MUTANTS as OF_FRIENDS
 from tests.sim.friend_mutations import RECORDED as SEEDS_OF_FRIENDS
+from tests.sim.login_mutations import MUTANTS as OF_LOGINS
+from tests.sim.login_mutations import RECORDED as SEEDS_OF_LOGINS
 from tests.sim.match_mutations import MUTANTS as OF_MATCHES
 from tests.sim.match_mutations import RECORDED as SEEDS_OF_MATCHES
 from tests.sim.moderation_mutations import MUTANTS as OF_MODERATION
@@ -117,6 +120,7 @@ def _aimed(*aims: Aim, **more: Any) -> Scenario:
 ALL: Final = (
     *MUTANTS,
     *OF_FRIENDS,
+    *OF_LOGINS,
     *OF_MATCHES,
     *OF_MODERATION,
     *OF_PARTIES,
@@ -124,7 +128,7 @@ ALL: Final = (
     *OF_SEEN,
 )
 """Mutants of the engine and of the game."""
-SEEDS: Final = {**RECORDED, **SEEDS_OF_FRIENDS, **SEEDS_OF_MATCHES}
+SEEDS: Final = {**RECORDED, **SEEDS_OF_FRIENDS, **SEEDS_OF_LOGINS, **SEEDS_OF_MATCHES}
 LATE: Final = tuple(Aim("statements", (1, 4), name, "late") for name in ("claim", "write", "append", "migrate"))
 MOVES: Final = (Aim("drain", (0.3, 1)), Aim("stop", (0.3, 1)), Aim("join"))
 SCENARIOS: Final[dict[str, Scenario]] = {
@@ -192,6 +196,7 @@ SCENARIOS: Final[dict[str, Scenario]] = {
     "parties": parties.parties,
     "late words": parties.late_words,
     "logins": logins.logins,
+    "late logins": late_logins.late_logins,
     "friendships": friendships.friendships,
     "crossings": friendships.crossings,
     "admissions": admissions.admissions,

@@ -3,7 +3,7 @@
 import hashlib
 
 from server.cluster.agreement import disagreement, keys_text, newcomer_refused
-from server.cluster.terms import Terms
+from server.cluster.terms import Terms, from_meta, to_meta
 from server.cluster.view import Member, MemberState
 from server.ids import Incarnation, NodeId
 
@@ -47,6 +47,18 @@ def test_other_kinds_and_rules_are_told_by_both_sides_as_in_a_rolling_upgrade() 
     assert "new on kinds and states two (here n1 on one): run one version" in disagreement(n1, (n1, n2, new))
     assert "n1, n2 on kinds and states one (here new on two)" in disagreement(new, (n1, n2, new))
     assert "new on token rules s (here n1 on r): set one gateway.token_audience" in disagreement(n1, (n1, n2, new))
+
+
+def test_another_login_policy_is_told_by_both_sides_and_stops_nobody() -> None:
+    n1, late = member("n1", OLD, logins="newest_wins"), member("late", OLD, logins="allow:2", state="joining")
+    assert newcomer_refused(late, (n1, late)) == disagreement(n1, (n1, member("older", OLD))) == ""
+    assert "late on login policy allow:2 (here n1 on newest_wins): set one gateway" in disagreement(n1, (n1, late))
+    assert "n1 on login policy newest_wins (here late on allow:2)" in disagreement(late, (n1, late))
+
+
+def test_each_login_policy_can_be_told_in_gossip() -> None:
+    for policy in ("newest_wins", "first_wins", "allow:16", "one_per_kind"):
+        assert from_meta(to_meta(Terms(logins=policy))) == Terms(logins=policy)
 
 
 def test_fingerprints_tell_nothing_of_a_key_without_the_cluster_key() -> None:

@@ -24,7 +24,9 @@ What counts
     members tell it by themselves, and until the last has, it says nothing; and what was the home of players and has
     vanished makes all unknown, until the store says that this run is over (`dead` or `left`): then who was there is
     not. A member says that it has told all only if it does not wait for such a run itself: somebody who has just come
-    does not know who is missing. One that starts waits for all runs that live in the store to come into its view.
+    does not know who is missing. Nor does it say so while anything has waited for longer than `lag_s`, on a slow link:
+    what it has to tell would count as heard. One that starts waits for all runs that live in the store to come into its
+    view.
 
     Orders: (epoch, n). Of several homes the highest order counts: epochs are issued by the store. An activation that
     ends says `closed` of its epoch, which sorts after all that it has shown; what is hidden with an order is the floor

@@ -29,6 +29,8 @@ class PresenceLimits(msgspec.Struct, frozen=True):
     """Rest after a full word."""
     ping_s: float = 0.4
     """Time after which there is a word in any case: a peer that is not heard of is not believed."""
+    lag_s: float = 1.0
+    """Time for which something may wait to be told without the peer's knowing that its knowledge is old."""
     silent_s: float = 1.0
     """Time after which a home that is not heard of makes an owner unsure."""
     hold_s: float = 2.5
@@ -65,14 +67,40 @@ class Truth:
         raise NotImplementedError
 
 
+class Backlog:
+    """How old the oldest item is that a peer may not have been told, without a time for each: a stretch is all that
+    waits when it begins, and is over when as many have been delivered, the oldest first."""
+
+    __slots__ = ("_began_at", "_left", "told_to")
+
+    def __init__(self) -> None:
+        self._left, self._began_at = 0, float("-inf")
+        self.told_to = float("-inf")
+        """The time before which nothing was noted that is not delivered."""
+
+    def look(self, waiting: int, now: float) -> None:
+        """Note how many items wait while no word is under way."""
+        if not waiting:
+            self._left, self.told_to = 0, now
+        elif self._left <= 0:
+            self._left, self._began_at = waiting, now
+
+    def delivered(self, items: int) -> None:
+        """Note that so many of the oldest have been taken."""
+        if self._left > 0:
+            self._left -= items
+            if self._left <= 0:
+                self.told_to = self._began_at
+
+
 class Outgoing:
     """See the module's head. Keys of `truth` are players of whose showing the peer is to hear, with the order of their
     end if they have ended; of `interest` those that this node watches or does not watch any more; of `answers` those
     that the peer watches."""
 
     __slots__ = (
-        "_attempt", "_limits", "_not_before", "_sent_at", "acknowledged", "answers", "completed", "flight", "interest",
-        "number", "said_sure", "stint", "truth",
+        "_answer_backlog", "_attempt", "_late", "_limits", "_not_before", "_sent_at", "_truth_backlog", "acknowledged",
+        "answers", "completed", "flight", "interest", "number", "said_sure", "stint", "truth",
     )  # fmt: skip
 
     def __init__(self, stint: int, limits: PresenceLimits) -> None:
@@ -88,6 +116,9 @@ class Outgoing:
         self.said_sure = False
         """The peer knows that this node is sure, and all that it had to hear before that."""
         self.flight: PresenceWord | None = None
+        self._truth_backlog, self._answer_backlog = Backlog(), Backlog()
+        self._late = False, False
+        """Whether the word under way says "not complete", or "not sure", for nothing but old items that still wait."""
         self._attempt = 0
         self._not_before = self._sent_at = float("-inf")
 
@@ -117,6 +148,8 @@ class Outgoing:
         """The next word, which is then under way."""
         assert self.flight is None, "one word is under way at a time (stop-and-wait)"
         self.number += 1
+        self._truth_backlog.look(len(self.truth), now)
+        self._answer_backlog.look(len(self.answers), now)
         room = self._limits.batch
         size = 0
         shown: list[ShownPlayer] = []
@@ -146,6 +179,13 @@ class Outgoing:
             answers.append(me.answer(player))
             size += size_of(answers[-1].looks)
         self._sent_at = now
+        latest = now - self._limits.lag_s
+        complete = whole and (self.completed or not self.truth)
+        sure = sure and (self.said_sure or not self.answers)
+        self._late = (
+            complete and bool(self.truth) and self._truth_backlog.told_to < latest,
+            sure and bool(self.answers) and self._answer_backlog.told_to < latest,
+        )
         self.flight = PresenceWord(
             self.stint,
             self.number,
@@ -154,11 +194,11 @@ class Outgoing:
             shown,
             hidden,
             untold,
-            whole and (self.completed or not self.truth),
+            complete and not self._late[0],
             watched,
             unwatched,
             answers,
-            sure and (self.said_sure or not self.answers),
+            sure and not self._late[1],
         )
         return self.flight
 
@@ -167,8 +207,10 @@ class Outgoing:
         self.flight = None
         self.acknowledged = True
         self._attempt = 0
-        self.completed = word.complete and word.digest == digest
-        self.said_sure = word.sure and word.digest == digest and sure
+        self._truth_backlog.delivered(len(word.shown) + len(word.hidden) + len(word.untold))
+        self._answer_backlog.delivered(len(word.answers))
+        self.completed = (word.complete or self._late[0]) and word.digest == digest
+        self.said_sure = (word.sure or self._late[1]) and word.digest == digest and sure
         if self.truth or self.interest or self.answers:
             self._not_before = now + self._limits.pause_s
 

@@ -25,9 +25,11 @@ from server.presence.ports import WatchedPlayer
 LIMITS: Final = PresenceLimits(batch=1)
 """Words of one item, so that nothing is told at once."""
 GENTLE_S: Final = 2.0
-"""Longest time for which anything is not right where nodes only come, and go in order."""
+"""Longest time for which anything is not right where nodes only come: views differ for 0.8 s, a word that is refused
+comes again within 0.41 s, and 16 players wait for each other twice, at 0.03 s a word."""
 PROMISE_S: Final = 7.0
-"""As in the cluster, and twice the slowest word, which is slower here than words of a living link are."""
+"""The 4 s of docs/guarantees.md, and twice the slowest word, which is slower here than words of a living link are. Were
+all waits as long as they can be, one after the other, two links that are behind would add a second each."""
 LENGTH_S: Final = 20.0
 CALM_S: Final = 8.0
 PLAYERS: Final = [f"p{number}" for number in range(16)]
@@ -374,8 +376,20 @@ def presence_cores(seed: int) -> list[str]:
 def presence_views(seed: int) -> list[str]:
     """Short plays on three nodes: a watching node asks an owner that does not know yet that it is one; a home's words
     do not reach the owner any more; a player who has moved ends, or the new home dies, while the node before still
-    shows the player."""
-    return [*_asked_too_early(seed), *_not_heard(seed), *_ended_before_a_new_owner(seed), *_new_home_dies(seed)]
+    shows the player; a player ends while the slot is another node's, to whose former owner it comes back; a home has
+    much to tell to a new owner of slots; nobody can be the new owner yet; a home, or an owner, falls behind."""
+    plays = (
+        _asked_too_early,
+        _not_heard,
+        _ended_before_a_new_owner,
+        _new_home_dies,
+        _slot_comes_back,
+        _slots_of_many_move,
+        _owner_vanishes,
+        _home_is_behind,
+        _owner_is_behind,
+    )
+    return [line for play in plays for line in play(seed)]
 
 
 def _three(seed: int) -> tuple[Cores, str]:
@@ -435,7 +449,8 @@ def _moved(cores: Cores, player: str) -> None:
     cores.until(cores.now + 0.1)
 
 
-def _ended_before_a_new_owner(seed: int) -> list[str]:
+def _two(seed: int) -> tuple[Cores, str]:
+    """Two nodes that agree, and a player whose slot is n2's, and will be n3's."""
     _, player = _three(seed)
     cores = Cores(seed)
     cores.gentle = True
@@ -443,6 +458,11 @@ def _ended_before_a_new_owner(seed: int) -> list[str]:
     cores.start("n2")
     cores.tick()
     cores.until(3.0)
+    return cores, player
+
+
+def _ended_before_a_new_owner(seed: int) -> list[str]:
+    cores, player = _two(seed)
     _moved(cores, player)
     cores.players[player].pictures = None
     cores.nodes["n2"].core.hide(player, 2, False, cores.now)
@@ -454,10 +474,102 @@ def _ended_before_a_new_owner(seed: int) -> list[str]:
 def _new_home_dies(seed: int) -> list[str]:
     cores, player = _three(seed)
     _moved(cores, player)
-    node = cores.nodes.pop("n2")
-    cores.over.add(node.address)
     cores.players[player].pictures = None
+    _goes(cores, "n2")
+    cores.until(cores.now + 2.0)
+    return list(cores.wrong)
+
+
+def _goes(cores: Cores, name: str, over: bool = True) -> None:
+    """Let a node vanish, which all see at once; the store too if it is `over`."""
+    node = cores.nodes.pop(name)
+    if over:
+        cores.over.add(node.address)
     for other in cores.nodes.values():
         cores.loses(other, node.address)
+        if over:
+            other.core.are_over([node.address], cores.now)
+
+
+def _slot_comes_back(seed: int) -> list[str]:
+    """The former owner has a record still, if it was not told that it hears no more: by the time at which the slot
+    comes back nobody remembers the end."""
+    cores, player = _two(seed)
+    _shown(cores, player, "n1")
+    cores.start("n3")
     cores.until(cores.now + 2.0)
+    cores.players[player].pictures = None
+    cores.nodes["n1"].core.hide(player, 1, False, cores.now)
+    cores.until(cores.now + 2.1 * LIMITS.ended_s)
+    _goes(cores, "n3")
+    cores.until(cores.now + 2.0)
+    cores.look()
+    return list(cores.wrong)
+
+
+def _slots_of_many_move(seed: int) -> list[str]:
+    """The new owner has been there before, and has to hear of many."""
+    cores, player = _three(seed)
+    crowd = _crowd(cores, player, "n1")
+    cores.until(cores.now + 1.0)
+    for name in crowd:
+        cores.watch(cores.nodes["n2"], name, True)
+    cores.until(cores.now + 2.0)
+    _goes(cores, "n3")
+    cores.until(cores.now + 2.0)
+    return list(cores.wrong)
+
+
+def _owner_vanishes(seed: int) -> list[str]:
+    """The store does not say that the owner is over, and the player looks different by now."""
+    cores, player = _three(seed)
+    _shown(cores, player, "n2")
+    cores.note()
+    _goes(cores, "n3", False)
+    cores.show(player, cores.players[player])
+    cores.until(cores.now + cores.promise_s + 0.3)
+    cores.look()
+    return list(cores.wrong)
+
+
+def _crowd(cores: Cores, player: str, home: str) -> list[str]:
+    """Players of the same slots' owner, who are shown at `home`."""
+    core = cores.nodes["n1"].core
+    names = (f"{player}-{number}" for number in range(1_000))
+    crowd = [name for name in names if core.owner(name) == core.owner(player)][:20]
+    for name in crowd:
+        cores.players[name] = Activation(cores.nodes[home], 1, 0)
+        cores.show(name, cores.players[name])
+    return crowd
+
+
+def _home_is_behind(seed: int) -> list[str]:
+    """The player has moved, and the new home has to tell of many others first when it is heard again."""
+    cores, player = _three(seed)
+    _shown(cores, player, "n1")
+    cores.cut.add(("n2", "n3"))
+    cores.nodes["n1"].core.hide(player, 1, True, cores.now)
+    _crowd(cores, player, "n2")
+    moved = cores.players[player] = Activation(cores.nodes["n2"], 2, 1)
+    moved.pictures = Pictures(b"1", b"1", b"1")
+    cores.tell(player, moved)
+    cores.until(cores.now + LIMITS.linger_s + 0.5)
+    cores.cut.clear()
+    cores.until(cores.now + 2.0)
+    return list(cores.wrong)
+
+
+def _owner_is_behind(seed: int) -> list[str]:
+    """The player looks different, and the owner has to answer for many others first on a link that is slow now."""
+    cores, player = _three(seed)
+    _shown(cores, player, "n3")
+    crowd = _crowd(cores, player, "n3")
+    for name in crowd:
+        cores.watch(cores.nodes["n1"], name, True)
+    cores.until(cores.now + 2.0)
+    cores.note()
+    cores.delay = lambda: 0.3  # type: ignore[method-assign]
+    for name in (*crowd, player):
+        cores.show(name, cores.players[name])
+    cores.until(cores.now + 8.0)
     return list(cores.wrong)

@@ -21,11 +21,14 @@ def test_watchers_of_many_words_on_their_way_see_the_truth_or_that_nobody_knows(
 
 
 ENDED_ELSEWHERE = "a node that had just come did not know who had ended, and believed the home before"
+BEHIND = "a home that had much to tell over a slow link counted as one that has told all"
 FOUND = {
+    533: BEHIND,
     588: ENDED_ELSEWHERE,
     708: ENDED_ELSEWHERE,
     717: ENDED_ELSEWHERE,
     903: ENDED_ELSEWHERE,
+    1075: BEHIND,
     1338: ENDED_ELSEWHERE,
     1344: ENDED_ELSEWHERE,
 }

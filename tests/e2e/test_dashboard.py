@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from game.messages import Ended, Kill, Medal, PresenceField, RichPresence
 from game.party.place import NO_PARTY, joined
-from game.player.pictures import Device, Party, Said
+from game.player.pictures import Party, Said
 from game.player.state import PlayerState
 from server.runtime.troubles import Trouble
 from tests.support.admin import TOKEN, PlayedMatch, TestCluster
@@ -201,7 +201,10 @@ async def test_a_player_with_presence_devices_party_and_friends(
 ) -> None:
     rich = RichPresence("slayer", "Streets", join="m-1", fields=[PresenceField("clan", RUDE)])
     said = (Said("s-1", "busy", "In a fight", rich),)
-    devices = [Device("s-1", "console", "halo/1"), Device("s-2", "", "chat")]
+    devices = [
+        SimpleNamespace(session=session, kind=kind, client=client)
+        for session, kind, client in (("s-1", "console", "halo/1"), ("s-2", "", "chat"))
+    ]
     state = PlayerState(status="busy", match="m-1", in_party=joined(NO_PARTY, "p-1", 1, 1, True))
     ann = SimpleNamespace(key="ann", node="node-2", kind="player", state=state, said=said)
     ann.shown_devices, ann.shown_party = lambda: devices, lambda: Party(2, 4)

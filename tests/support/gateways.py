@@ -18,6 +18,7 @@ from server.actors.latest import LatestActor
 from server.cluster.view import Member, MemberState, View
 from server.errors import NotFound, Rejected
 from server.ids import actor_id
+from server.presence.engine import PresenceEngine
 from server.runtime.proxies import TrustedProxies
 from server.sessions.gateway import Gateway
 from server.sessions.memory import ClientEnd, ConnectionClosed, MemoryListener
@@ -299,6 +300,8 @@ class World:
             listener = MemoryListener(name, system.settings.gateway.max_frame_bytes)
             url = await listener.start(gateway.accept)
         gateway.start()
+        if isinstance(gateway.presence, PresenceEngine):
+            gateway.presence.start(system.me)
         node = self.nodes[name] = GatewayNode(system, gateway, listener, url)
         return node
 
@@ -314,7 +317,10 @@ class World:
     def tell(self, name: str, view: View) -> None:
         """Only node `name` sees `view`."""
         node = self.nodes[name]
-        change_view(view, transport=node.system.transport, system=node.system, gateway=node.gateway)
+        engine = node.gateway.presence if isinstance(node.gateway.presence, PresenceEngine) else None
+        change_view(
+            view, transport=node.system.transport, system=node.system, presence=engine, gateway=node.gateway
+        )  # fmt: skip
 
     def show(self, *names: str, leaving: Sequence[str] = ()) -> None:
         """Every node sees exactly these, as up or as leaving."""
@@ -343,15 +349,16 @@ async def gateways(
     app: App = SessionApp,
     limits: Limits | None = None,
     engine_of: Callable[[str], Any] = lambda name: None,
+    made: type[Cluster] = Cluster,
     **tree: object,
 ) -> AsyncIterator[World]:
     """A world of gateways; `tree` are settings, sockets are bound to free ports; `engine_of` gives a node its engine
-    of presence."""
+    of presence, `made` is the kind of its cluster."""
     tree["gateway"] = {"port": 0, **tree.get("gateway", {})}  # type: ignore[dict-item]
     Pilot.history = []
     Pilot.refuse = ""
     Pilot.gate = asyncio.Event()
-    world = World(Cluster(app, from_tree(tree)), sockets, limits or Limits(), engine_of)
+    world = World(made(app, from_tree(tree)), sockets, limits or Limits(), engine_of)
     try:
         for name in names:
             await world.add(name)

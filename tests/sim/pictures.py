@@ -80,6 +80,9 @@ class Watcher:
                 self.wrong.append(f"{self.client.name} saw {topic} {key} of {picture} fall from {before} to {value}")
             self.highest[picture, key] = max(before, value)
 
+    async def watch(self, board: ActorId) -> None:
+        await self.client.watch_latest(board)
+
     async def keep_watching(self) -> None:
         """Watch all boards in each new session."""
         while True:
@@ -87,7 +90,7 @@ class Watcher:
             if self.client.session != self.session:
                 session = self.client.session
                 for board in self.boards:
-                    await self.client.watch_latest(board)
+                    await self.watch(board)
                 if session == self.client.session:
                     self.session = session
             await asyncio.sleep(0.05)
@@ -95,11 +98,13 @@ class Watcher:
 
 def pictures(seed: int) -> list[str]:
     """See the module's head."""
-    return play(seed, lambda world: _Play(world).run(), journal="local", app=LAMPS)
+    return play(seed, lambda world: Play(world).run(), journal="local", app=LAMPS)
 
 
-class _Play:
-    """One run of the scenario."""
+class Play:
+    """One run of the scenario, whose clients are of class `watcher`."""
+
+    watcher: ClassVar[type[Watcher]] = Watcher
 
     def __init__(self, world: World) -> None:
         LampBoard.moments = itertools.count(1)
@@ -107,7 +112,9 @@ class _Play:
         self.weather = world.network.weather
         self.wrong: list[str] = []
         self.boards = [actor_id(LampBoard.kind, f"b{number}") for number in range(BOARDS)]
-        self.watchers = [Watcher(world, f"w{number}", self.boards, self.wrong, text=number == 0) for number in range(4)]
+        self.watchers = [
+            self.watcher(world, f"w{number}", self.boards, self.wrong, text=number == 0) for number in range(4)
+        ]
         self.until = world.loop.time() + LENGTH_S
 
     async def run(self) -> list[str]:
@@ -119,7 +126,7 @@ class _Play:
         try:
             await self.world.started(3, 15.0)
             await self._last_changes()
-            await _alike(self.world, self.watchers, self.boards)
+            await self._alike()
         except AssertionError as error:
             self.wrong.append(str(error))
         for keeper in keepers:
@@ -133,9 +140,12 @@ class _Play:
         await self.world.stop_clients()
         return [*self.wrong, *gave_up, *self.world.faults]
 
+    async def _alike(self) -> None:
+        await _alike(self.world, self.watchers, self.boards)
+
     async def _switch(self, board: ActorId) -> None:
         while self.world.loop.time() < self.until:
-            await _insist(self.world, board, "switch", self.rng.choice(KEYS), self.rng.random() < 0.9)
+            await insist(self.world, board, "switch", self.rng.choice(KEYS), self.rng.random() < 0.9)
             await asyncio.sleep(self.rng.uniform(0.01, 0.2))
 
     async def _trouble(self) -> None:
@@ -185,14 +195,14 @@ class _Play:
             if self.rng.random() < 0.5:
                 self._break(watcher)
         for board in self.boards:
-            await _insist(self.world, board, "switch", self.rng.choice(KEYS), True)
+            await insist(self.world, board, "switch", self.rng.choice(KEYS), True)
         for source, target in ways:
             self.weather.mend(source, target)
         for board in self.boards[::2]:
-            await _insist(self.world, board, "switch", self.rng.choice(KEYS), True)
+            await insist(self.world, board, "switch", self.rng.choice(KEYS), True)
 
 
-async def _insist(world: World, board: ActorId, method: str, *args: Any) -> Any:
+async def insist(world: World, board: ActorId, method: str, *args: Any) -> Any:
     """Ask from any node until there is an answer; a node that dies meanwhile gives none."""
     while True:
         for node in list(world.nodes.values()):
@@ -218,7 +228,7 @@ async def _alike(world: World, watchers: list[Watcher], boards: list[ActorId]) -
         return not different
 
     for board in boards:
-        truth[board] = await _insist(world, board, "show")
+        truth[board] = await insist(world, board, "show")
     try:
         await wait_until(alike, 12.0, "equal pictures", 0.1)
     except AssertionError as error:

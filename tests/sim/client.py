@@ -254,6 +254,7 @@ class SimClient:
         self._link = await self._dial(url, self._text, on_frame, on_close)
         if self._resume is None:
             self._seen = 0
+        self.pictures = {}  # the hello names none: what it watches comes whole
         hello = Hello(self._next_request(), self._token(), self._resume, self._seen, "sim", not self._stays)
         hello = replace(hello, device=self._device)
         answer = await self._exchange(hello, None, HELLO_TIMEOUT_S)

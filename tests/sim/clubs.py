@@ -88,7 +88,7 @@ class _Clubs(Play):
         def alike() -> bool:
             different.clear()
             for watcher, board in pairs:
-                name, shown = watcher.client.name, watcher.client.pictures.get(board)
+                name, shown = watcher.client.name, watcher.client.pictures.get(board, {})
                 wanted = {} if OUT + name in truth[board] else truth[board]
                 if shown != wanted:
                     different.append(f"{name} has {board} {shown}, not {wanted}")

@@ -3,6 +3,7 @@
 import pytest
 
 from tests.sim.abandoned import abandoned
+from tests.sim.clubs import clubs
 from tests.sim.countdowns import countdowns
 from tests.sim.dismissed import dismissed
 from tests.sim.pictures import pictures
@@ -16,6 +17,13 @@ def test_a_hello_that_was_given_up_takes_no_session_from_its_client(seed: int) -
 def test_no_client_is_told_to_stop_by_its_own_earlier_question() -> None:
     """A question for the session of a live connection came late, in 49."""
     assert pictures(49) == []
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3, 10, 18, 34])
+def test_whoever_may_watch_no_more_is_shown_nothing_newer(seed: int) -> None:
+    """Watchers that are not asked about again are found by 1, an answer older than the change by 1 and 3, a question
+    that failed by 18, a watch that began meanwhile by 10."""
+    assert clubs(seed) == []
 
 
 @pytest.mark.parametrize("seed", [1, 2, 5, 6, 7, 8, 18])

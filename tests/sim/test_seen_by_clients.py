@@ -20,9 +20,9 @@ def test_no_client_is_told_to_stop_by_its_own_earlier_question() -> None:
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3, 10, 18, 34])
-def test_whoever_may_watch_no_more_is_shown_nothing_newer(seed: int) -> None:
-    """Watchers that are not asked about again are found by 1, an answer older than the change by 1 and 3, a question
-    that failed by 18, a watch that began meanwhile by 10."""
+def test_a_client_that_may_watch_no_more_is_shown_nothing_newer(seed: int) -> None:
+    """Watchers that are not asked about again are found by 1, an answer older than the change by 1, a question
+    that failed and is not asked again by 18."""
     assert clubs(seed) == []
 
 

@@ -48,7 +48,7 @@ WITHIN: Final = 30
 """Seeds within which each mutant is found, or at the recorded one."""
 RECORDED: Final = {
     "a pruned number is given out again": 4,
-    "a player's activation forgets what the one before said": 20,
+    "a newer word counts as told with the one before": 15,
     "a run is pruned before its journal is closed": 2,
     "a lease is renewed whatever the state": 3,
     "logged changes are answered at once": 20,

@@ -5,7 +5,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo test test-browser test-bench interpreters autobahn lint types imports format lock wheels sim bench clean
+.PHONY: help setup setup-dev demo test test-browser test-bench test-mutants interpreters autobahn lint types imports format lock wheels sim bench clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -39,14 +39,17 @@ demo: setup ## Three nodes on loopback with a few hundred bot players (ARGS="--s
 	@exec $(BIN)/garrison demo $(ARGS)
 
 # Its programs start hundreds of times: their bytecode is kept, whatever the shell says.
-test: setup-dev ## Every test but those in a browser and the short benchmarks, on JOBS processes (ARGS="-k name")
-	@exec env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -n $(JOBS) --dist load -m "not browser and not bench" $(ARGS)
+test: setup-dev ## Every test but those in a browser, short benchmarks and mutants, on JOBS processes (ARGS="-k name")
+	@exec env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -n $(JOBS) --dist load -m "not browser and not bench and not mutants" $(ARGS)
 
 test-browser: setup-dev ## The tests of the dashboard, in Chromium
 	@exec $(BIN)/python -m pytest -m browser $(ARGS)
 
 test-bench: setup-dev ## Every benchmark in short, for that it works
 	@exec $(BIN)/python -m pytest -m bench $(ARGS)
+
+test-mutants: setup-dev ## The rules of ownership and presence taken out one by one: the simulation finds each
+	@exec env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -n $(JOBS) --dist load -m mutants $(ARGS)
 
 interpreters: ## Unit tests under each other version of Python that is here, 3.12 to 3.14
 	@exec bash .ci/interpreters

@@ -570,7 +570,7 @@ MUTANTS: Final = (
         "a player does not know a command again",
         8,
         "crash local",
-        (("game.player.rules:answer_to", "if saved is None:", "if True:"),),
+        (("game.player.rules:answer_to", "saved_commands.answer_to(state.answered, lineage, command)", "None"),),
     ),
     Mutant(
         "a result is counted again",
@@ -857,7 +857,13 @@ MUTANTS: Final = (
         "of equal groups none gives way",
         12,
         "strangers",
-        ((f"{FOREIGN}:_rank", "min((member.since or inf for member in serving), default=inf), terms", "0.0, Terms()"),),
+        (
+            (
+                f"{FOREIGN}:_rank",
+                "min((member.since_ms or inf for member in serving), default=inf), terms",
+                "0.0, Terms()",
+            ),
+        ),
     ),
     Mutant(
         "a newcomer whose keys fit nobody serves",

@@ -10,7 +10,7 @@ from garrison_bots.ledger import Ledger
 from server.lab.chaos.figures import Gap, Gaps, Struck, percentile, recovery
 from server.lab.chaos.nodes import Counters, fenced_writes
 from server.lab.chaos.plan import KINDS, NETWORK_KINDS, SECONDS, plan
-from server.lab.chaos.run import is_good
+from server.lab.chaos.run import BROKEN, is_good
 
 P, Q, M = "player/p", "player/q", "match/m"
 
@@ -89,22 +89,10 @@ def test_lengths_and_percentiles() -> None:
     assert (percentile([1.0, 2.0, 3.0], 0.5), percentile([1.0, 2.0], 1.0), percentile([], 0.5)) == (2.0, 2.0, 0.0)
 
 
-@pytest.mark.parametrize(
-    "broken", ["differences", "double_writers", "crashes", "never_served", "stream_faults", "unsettled"]
-)
+@pytest.mark.parametrize("broken", BROKEN)
 def test_figures_that_make_a_run_fail(broken: str) -> None:
-    good = dict.fromkeys(
-        [
-            "differences",
-            "double_writers",
-            "crashes",
-            "never_served",
-            "stream_faults",
-            "unsettled",
-            "acknowledged_changes_lost",
-        ],
-        0,
-    )
+    good = dict.fromkeys([*BROKEN, "acknowledged_changes_lost"], 0)
+    assert {"differences", "double_writers", "wrong_pictures", "ghosts", "unequal_friendships"} <= set(BROKEN)
     assert is_good(good | {"journal": "local", "client_errors": 3})
     assert not is_good(good | {"journal": "local", broken: 1})
     assert is_good(good | {"journal": "none", "acknowledged_changes_lost": 5})

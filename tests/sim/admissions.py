@@ -36,8 +36,8 @@ from server.eventlog.ports import StoredLog
 from server.ids import ActorId, actor_id
 from tests.sim.client import until as wait_until
 from tests.sim.directed import ask, ask_any, heal, insist, play
-from tests.sim.faults import StoreTroubles
 from tests.sim.rosters import EXPECTED, different, stored
+from tests.sim.troubles import trouble
 from tests.sim.world import World
 
 LENGTH_S: Final = 25.0
@@ -61,7 +61,6 @@ class _Play:
 
     def __init__(self, world: World) -> None:
         self.world, self.rng = world, world.rng("admissions")
-        self.weather = world.network.weather
         self.until = world.loop.time() + LENGTH_S
         self.matches = {"open": False, "other": False, "strict": True}
         self.number = 0
@@ -78,7 +77,7 @@ class _Play:
             for party in PARTIES:
                 group.create_task(self._parties(party))
             group.create_task(self._kicks())
-            group.create_task(self._trouble())
+            group.create_task(trouble(world, self.rng, self.until))
         heal(world)
         try:
             await world.started(3, 15.0)
@@ -140,33 +139,6 @@ class _Play:
             if self.rng.random() < 0.7:
                 unkick = MatchUnkick(1, "l", self._next(), match, player)
                 await self._somewhere(actor_id("match", match), "unkick", HOST, unkick)
-
-    async def _trouble(self) -> None:
-        rng, world = self.rng, self.world
-        world.store.faults = troubles = StoreTroubles(rng)
-        while world.loop.time() < self.until:
-            await asyncio.sleep(rng.uniform(0.3, 2.5))
-            names = sorted(world.processes)
-            source, target = rng.sample(names, 2)
-            what = rng.choice(("slow", "cut", "stop", "crash", "crash", "store"))
-            if what == "slow":
-                self.weather.slow_down(source, target, rng.uniform(0.3, 4.0))
-            elif what == "cut":
-                self.weather.cut(source, target)
-                await asyncio.sleep(rng.uniform(0.3, 1.5))
-                self.weather.mend(source, target)
-            elif what == "store":
-                statements = frozenset({rng.choice(("write", "append", "claim", "release", "migrate"))})
-                number = troubles.begin(0.7, statements, None, (rng.choice(("slow", "late", "forget")),))
-                await asyncio.sleep(rng.uniform(0.3, 1.5))
-                troubles.end(number)
-            elif len(world.nodes) == len(names):
-                if what == "stop":
-                    await world.stop_process(source)
-                else:
-                    world.crash_process(source)
-                await asyncio.sleep(rng.uniform(0.0, 2.0))
-                world.launch(source)
 
 
 # ---- what the log of a match shows ------------------------------------------------------------------

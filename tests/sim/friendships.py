@@ -7,6 +7,7 @@ blocks; and nothing is kept of a pair that is over.
 """
 
 import asyncio
+import random
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -22,8 +23,8 @@ from server.errors import GarrisonError, Rejected
 from server.ids import actor_id
 from tests.sim.client import until as wait_until
 from tests.sim.directed import ask_any, heal, insist, play
-from tests.sim.faults import StoreTroubles
 from tests.sim.history import Wrote
+from tests.sim.troubles import KINDS, OF_ROWS, trouble
 from tests.sim.world import World
 
 LENGTH_S: Final = 25.0
@@ -62,6 +63,11 @@ class Tried(msgspec.Struct):
     answered: bool = False
 
 
+def slow_or_not_s(rng: random.Random) -> float:
+    """Seconds that each message takes on a way that is slow, or is so no longer."""
+    return rng.choice((0.0, rng.uniform(0.3, 4.0)))
+
+
 class _Play:
     """One run of the scenario."""
 
@@ -80,7 +86,9 @@ class _Play:
         async with asyncio.TaskGroup() as group:
             for name in self.players:
                 group.create_task(self._live(name))
-            group.create_task(self._trouble())
+            group.create_task(
+                trouble(world, self.rng, self.until, kinds=("slow", *KINDS), statements=OF_ROWS, slow_s=slow_or_not_s)
+            )
             group.create_task(self._repeat())
         heal(world)
         return await self._agreed(lambda: unwanted(self.tried, stored(world)[0]))
@@ -129,33 +137,6 @@ class _Play:
                 for other in state.untold:
                     args = (entry.id.partition("/")[2], state.links[other].mine)
                     await ask_any(self.world, self.rng, actor_id("friends", other), "hear", *args)
-
-    async def _trouble(self) -> None:
-        rng, world = self.rng, self.world
-        world.store.faults = troubles = StoreTroubles(rng)
-        while world.loop.time() < self.until:
-            await asyncio.sleep(rng.uniform(0.3, 2.5))
-            names = sorted(world.processes)
-            source, target = rng.sample(names, 2)
-            what = rng.choice(("slow", "slow", "cut", "stop", "crash", "crash", "store"))
-            if what == "slow":
-                self.weather.slow_down(source, target, rng.choice((0.0, rng.uniform(0.3, 4.0))))
-            elif what == "cut":
-                self.weather.cut(source, target)
-                await asyncio.sleep(rng.uniform(0.3, 1.5))
-                self.weather.mend(source, target)
-            elif what == "store":
-                statements = frozenset({rng.choice(("write", "claim", "release", "migrate"))})
-                number = troubles.begin(0.7, statements, None, (rng.choice(("slow", "late", "forget")),))
-                await asyncio.sleep(rng.uniform(0.3, 1.5))
-                troubles.end(number)
-            elif len(world.nodes) == len(names):
-                if what == "stop":
-                    await world.stop_process(source)
-                else:
-                    world.crash_process(source)
-                await asyncio.sleep(rng.uniform(0.0, 2.0))
-                world.launch(source)
 
     # ---- what is aimed at ----
 

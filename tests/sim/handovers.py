@@ -35,8 +35,8 @@ from server.actors.actor import Caller
 from server.ids import actor_id
 from tests.sim.admissions import log_of
 from tests.sim.directed import heal, insist, play
-from tests.sim.faults import StoreTroubles
 from tests.sim.rosters import EXPECTED
+from tests.sim.troubles import trouble
 from tests.sim.world import World
 
 LENGTH_S: Final = 40.0
@@ -76,7 +76,17 @@ class _Play:
         async with asyncio.TaskGroup() as group:
             for host in HOSTS:
                 group.create_task(self._program(host, group, 1 if host == "red" else None))
-            group.create_task(self._trouble())
+            group.create_task(
+                trouble(
+                    world,
+                    self.rng,
+                    self.until,
+                    kinds=("slow", "slow", "stop", "crash", "store"),
+                    statements=("append", "claim", "migrate"),
+                    pause_s=(0.5, 4.0),
+                    slow_s=lambda rng: rng.uniform(0.3, 1.8),
+                )
+            )
         heal(world)
         await world.started(3, 15.0)
         await asyncio.sleep(8.0)
@@ -136,29 +146,6 @@ class _Play:
     def _next(self) -> int:
         self.number += 1
         return self.number
-
-    async def _trouble(self) -> None:
-        rng, world = self.rng, self.world
-        world.store.faults = troubles = StoreTroubles(rng)
-        while world.loop.time() < self.until:
-            await asyncio.sleep(rng.uniform(0.5, 4.0))
-            names = sorted(world.processes)
-            source, target = rng.sample(names, 2)
-            what = rng.choice(("slow", "slow", "stop", "crash", "store"))
-            if what == "slow":
-                world.network.weather.slow_down(source, target, rng.uniform(0.3, 1.8))
-            elif what == "store":
-                statements = frozenset({rng.choice(("append", "claim", "migrate"))})
-                number = troubles.begin(0.7, statements, None, (rng.choice(("slow", "late", "forget")),))
-                await asyncio.sleep(rng.uniform(0.3, 1.5))
-                troubles.end(number)
-            elif len(world.nodes) == len(names):
-                if what == "stop":
-                    await world.stop_process(source)
-                else:
-                    world.crash_process(source)
-                await asyncio.sleep(rng.uniform(0.0, 2.0))
-                world.launch(source)
 
 
 def reports_are_wrong(log: Iterable[tuple[int, Any, MatchState]], told: Iterable[str]) -> list[str]:

@@ -38,8 +38,8 @@ from server.actors.actor import Caller
 from server.ids import ActorId, actor_id
 from tests.sim.client import until as wait_until
 from tests.sim.directed import ask, ask_any, heal, insist, play
-from tests.sim.faults import StoreTroubles
 from tests.sim.rosters import EXPECTED, HOST, OPTIONS, rosters_differ, stored
+from tests.sim.troubles import OF_ROWS, trouble
 from tests.sim.world import World
 
 LENGTH_S: Final = 30.0
@@ -97,7 +97,6 @@ class _Play:
 
     def __init__(self, world: World) -> None:
         self.world, self.rng = world, world.rng("parties")
-        self.weather = world.network.weather
         self.until = world.loop.time() + LENGTH_S
         self.matches = [f"m{number}" for number in range(MATCHES)]
         self.names: list[str] = []
@@ -113,7 +112,7 @@ class _Play:
             for number in range(PLAYERS):
                 group.create_task(self._live(f"p{number}", stays=number < PLAYERS // 2))
             group.create_task(self._ghosts())
-            group.create_task(self._trouble())
+            group.create_task(trouble(world, self.rng, self.until, statements=OF_ROWS))
         heal(world)
         try:
             await world.started(3, 15.0)
@@ -206,33 +205,6 @@ class _Play:
 
     async def _somewhere(self, id: ActorId, method: str, *args: Any) -> bool:
         return await ask_any(self.world, self.rng, id, method, *args)
-
-    async def _trouble(self) -> None:
-        rng, world = self.rng, self.world
-        world.store.faults = troubles = StoreTroubles(rng)
-        while world.loop.time() < self.until:
-            await asyncio.sleep(rng.uniform(0.3, 2.5))
-            names = sorted(world.processes)
-            source, target = rng.sample(names, 2)
-            what = rng.choice(("slow", "cut", "stop", "crash", "crash", "store"))
-            if what == "slow":
-                self.weather.slow_down(source, target, rng.uniform(0.3, 4.0))
-            elif what == "cut":
-                self.weather.cut(source, target)
-                await asyncio.sleep(rng.uniform(0.3, 1.5))
-                self.weather.mend(source, target)
-            elif what == "store":
-                statements = frozenset({rng.choice(("write", "claim", "release", "migrate"))})
-                number = troubles.begin(0.7, statements, None, (rng.choice(("slow", "late", "forget")),))
-                await asyncio.sleep(rng.uniform(0.3, 1.5))
-                troubles.end(number)
-            elif len(world.nodes) == len(names):
-                await (world.stop_process(source) if what == "stop" else self._crash(source))
-                await asyncio.sleep(rng.uniform(0.0, 2.0))
-                world.launch(source)
-
-    async def _crash(self, name: str) -> None:
-        self.world.crash_process(name)
 
     def _code(self, key: str) -> str:
         return _seen(self.world, key).code or "AAA"

@@ -20,7 +20,7 @@ from server.eventlog.ports import StoredLog
 from server.ids import ActorId, actor_id
 from tests.sim.client import until as wait_until
 from tests.sim.directed import ask, ask_any, heal, insist, play
-from tests.sim.faults import StoreTroubles
+from tests.sim.troubles import trouble
 from tests.sim.world import World
 
 LENGTH_S: Final = 30.0
@@ -54,7 +54,7 @@ class _Play:
         async with asyncio.TaskGroup() as group:
             for number in range(PLAYERS):
                 group.create_task(self._live(f"p{number}"))
-            group.create_task(self._trouble())
+            group.create_task(trouble(world, self.rng, self.until))
         heal(world)
         try:
             await world.started(3, 15.0)
@@ -95,30 +95,6 @@ class _Play:
 
     async def _somewhere(self, id: ActorId, method: str, *args: Any) -> bool:
         return await ask_any(self.world, self.rng, id, method, *args)
-
-    async def _trouble(self) -> None:
-        rng, world = self.rng, self.world
-        world.store.faults = troubles = StoreTroubles(rng)
-        while world.loop.time() < self.until:
-            await asyncio.sleep(rng.uniform(0.3, 2.5))
-            names = sorted(world.processes)
-            source, target = rng.sample(names, 2)
-            what = rng.choice(("slow", "cut", "stop", "crash", "crash", "store"))
-            if what == "slow":
-                self.weather.slow_down(source, target, rng.uniform(0.3, 4.0))
-            elif what == "cut":
-                self.weather.cut(source, target)
-                await asyncio.sleep(rng.uniform(0.3, 1.5))
-                self.weather.mend(source, target)
-            elif what == "store":
-                statements = frozenset({rng.choice(("write", "append", "claim", "release", "migrate"))})
-                number = troubles.begin(0.7, statements, None, (rng.choice(("slow", "late", "forget")),))
-                await asyncio.sleep(rng.uniform(0.3, 1.5))
-                troubles.end(number)
-            elif len(world.nodes) == len(names):
-                await (world.stop_process(source) if what == "stop" else self._crash(source))
-                await asyncio.sleep(rng.uniform(0.0, 2.0))
-                world.launch(source)
 
     async def _late_words(self) -> list[str]:
         """What is said of a place that is left comes to where its player, or its match, has a newer one meanwhile."""
@@ -172,9 +148,6 @@ class _Play:
         system = self.world.nodes[node].node.system
         ids = (actor_id(kind, f"{name}-{number}") for number in range(10_000))
         return next(id for id in ids if system.owner(id) == system.me)
-
-    async def _crash(self, name: str) -> None:
-        self.world.crash_process(name)
 
 
 # ---- what the store says -----------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Each condition of the nine ownership rules (docs/guarantees.md) taken out of the running code, in the
+"""Each condition of the rules (docs/guarantees.md) taken out of the running code, in the
 simulation only, and the scenario that finds it.
 
 A mutant is a rewrite of one or more functions: a piece of their source, which must be there exactly

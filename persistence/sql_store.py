@@ -28,7 +28,8 @@ from persistence.engine.tables import SCHEMA_VERSION, VERSION_TABLE, newer
 from persistence.engine.urls import FIELD, parse
 from server.actors.facts import RowFacts
 from server.errors import BadSetting, Corrupt, Internal, Unavailable
-from server.eventlog.ports import Append, AppendResult, Seal, StoredLog
+from server.eventlog.ports import Append, AppendResult, InsertResult, Seal, StoredLog, WholeLog
+from server.eventlog.sealing import check_same, check_whole
 from server.ids import ActorId, Epoch, Incarnation, NodeAddress, NodeId, actor_id, key_of, kind_of
 from server.liveness.ports import Estate, NodeRow
 from server.settings import StoreSettings
@@ -368,6 +369,18 @@ class SqlStore:
         open chunks are not exactly those that the segment replaces."""
         done = await self._database.seal(self._logged(kind), kind, key_of(seal.id), seal)
         return "written" if done else "fenced"
+
+    async def insert_log(self, kind: str, id: ActorId, log: WholeLog) -> InsertResult:
+        check_whole(id, log)
+        mapping, key = self._logged(kind), key_of(id)
+        last = Append(id, Epoch(1), 1, log.last_seq, b"", log.head, b"", log.projection)
+        projection, _ = self._projected(kind, [key], [last])
+        assert projection is not None
+        there = await self._database.insert_log(mapping, kind, key, log, projection)
+        if there is None:
+            return "written"
+        check_same(id, log, *there)
+        return "exists"
 
     async def read_log(self, kind: str, id: ActorId, from_seq: int = 1, to_seq: int | None = None) -> StoredLog | None:
         return await self._read_log(kind, id, from_seq, _FOREVER if to_seq is None else to_seq)

@@ -8,6 +8,7 @@
     |   |-- TokenExpired        a token that was good once
     |   |-- Forbidden           the role may not do this
     |   |-- BadSetting          a configuration field; `field` names it
+    |   |-- LogExists           another log is stored under that id
     |-- Rejected                a rule of the application said no; `code` is the rule's
     |-- NotFound                the named thing does not exist
     |-- Retryable               nothing happened; the same call may succeed later
@@ -77,6 +78,12 @@ class BadSetting(BadInput):
     def __init__(self, field: str, why: str) -> None:
         super().__init__(f"setting {field}: {why}")
         self.field = field
+
+
+class LogExists(BadInput):
+    """A finished log was to be stored under an id that has another one."""
+
+    code = "log_exists"
 
 
 class Rejected(GarrisonError):

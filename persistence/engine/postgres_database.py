@@ -25,6 +25,8 @@ from persistence.engine.rows import (
 from persistence.engine.statements import (
     CHUNK_COVERED,
     CHUNK_DELETE,
+    CHUNK_INSERT,
+    CHUNKS_DROP,
     CHUNKS_FROM,
     CHUNKS_TAIL,
     NEWEST_RUN,
@@ -36,7 +38,7 @@ from persistence.engine.statements import (
 from persistence.engine.tables import INCARNATION, LIVING
 from persistence.engine.urls import Address
 from server.errors import Corrupt, Unavailable
-from server.eventlog.ports import Append, Chunk, Seal
+from server.eventlog.ports import Append, Chunk, Seal, WholeLog
 from server.eventlog.sealing import replaces
 from server.ids import Incarnation, NodeAddress, NodeId
 from server.liveness.ports import Estate, NodeRow
@@ -414,13 +416,29 @@ class PostgresDatabase:
             found = await connection.fetch(CHUNK_COVERED.format(*_PLACES), *span)
             if replaces(seal, [tuple(row) for row in found]):
                 await connection.execute(CHUNK_DELETE.format(*_PLACES), *span)
-                await connection.execute(
-                    "INSERT INTO log_chunks (kind, key, first_seq, last_seq, sealed, data) "
-                    "VALUES ($1, $2, $3, $4, true, $5)",
-                    *span,
-                    seal.data,
-                )
+                await connection.execute(CHUNK_INSERT, *span, seal.data)
             return True
+
+        return await self._pool.run(work, transaction="BEGIN")
+
+    async def insert_log(
+        self, mapping: Mapping, kind: str, key: str, log: WholeLog, projection: Projection
+    ) -> tuple[int, bytes] | None:
+        sql = _statements(mapping)
+        chunks = [(kind, key, part.first_seq, part.last_seq, part.data) for part in log.segments]
+
+        async def work(connection: Any) -> tuple[int, bytes] | None:
+            await connection.execute(sql.insert, [key])
+            epoch = await connection.fetchval(sql.fill, key, log.last_seq + 1, log.head)
+            if epoch is None:
+                next_seq, head = await connection.fetchrow(sql.end, key)
+                return next_seq, head
+            await connection.execute(
+                CHUNKS_DROP.format("$1", "$2"), kind, key
+            )  # leftovers of a row that was deleted by hand
+            await connection.executemany(CHUNK_INSERT, chunks)
+            await _project(connection, sql, projection.at(epoch), {key})
+            return None
 
         return await self._pool.run(work, transaction="BEGIN")
 

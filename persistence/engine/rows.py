@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, Protocol
 import msgspec
 
 from persistence.engine.mapping import Columns, Mapping
-from server.eventlog.ports import Append, Chunk, Seal
+from server.eventlog.ports import Append, Chunk, Seal, WholeLog
 from server.ids import NodeAddress
 from server.liveness.ports import Estate, NodeRow
 from server.storage.ports import DatabaseIdentity
@@ -104,6 +104,11 @@ class Projection(msgspec.Struct, frozen=True):
     batch: Batch
     children: Columns
     whole: list[str]
+
+    def at(self, epoch: int) -> "Projection":
+        """The same under the epoch that a row turned out to get."""
+        batch = msgspec.structs.replace(self.batch, epochs=[epoch] * len(self.batch.keys))
+        return msgspec.structs.replace(self, batch=batch)
 
 
 class Ends(msgspec.Struct, frozen=True):
@@ -236,6 +241,13 @@ class Database(Protocol):
         ...
 
     async def seal(self, mapping: Mapping, kind: str, key: str, seal: Seal) -> bool: ...
+
+    async def insert_log(
+        self, mapping: Mapping, kind: str, key: str, log: WholeLog, projection: Projection
+    ) -> tuple[int, bytes] | None:
+        """Store a log where there is none and nobody owns the row; the projection's epoch is the row's next one. The
+        end of the log that is there where it is not (1 where there is none)."""
+        ...
 
     async def read_log(self, mapping: Mapping, kind: str, key: str, from_seq: int | None, to_seq: int) -> Ends | None:
         """Chunks that hold `from_seq` or later; None: the last segment and what follows."""

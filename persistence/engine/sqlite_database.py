@@ -31,6 +31,7 @@ from persistence.engine.statements import (
     CHUNK_COVERED,
     CHUNK_DELETE,
     CHUNK_INSERT_SQLITE,
+    CHUNKS_DROP,
     CHUNKS_FROM,
     CHUNKS_TAIL,
     NEWEST_RUN,
@@ -44,7 +45,7 @@ from persistence.engine.statements import (
 from persistence.engine.tables import INCARNATION, LIVING
 from persistence.engine.urls import Address
 from server.errors import Corrupt, Unavailable
-from server.eventlog.ports import Append, Chunk, Seal
+from server.eventlog.ports import Append, Chunk, Seal, WholeLog
 from server.eventlog.sealing import replaces
 from server.ids import Incarnation, NodeAddress, NodeId
 from server.liveness.majority import holds_majority
@@ -388,11 +389,7 @@ class SqliteDatabase:
                     written.add(key)
             for key, row, children in projected:
                 if key in written:
-                    connection.execute(sql.project, row)
-                    if sql.children:
-                        connection.executemany(sql.children, children)
-                        if key in whole:
-                            connection.execute(sql.orphans, (key, row[1]))
+                    _project(connection, sql, key, row, children, key in whole)
             missed = [key for key in keys if key not in written]
             return written, _fetch(connection, sql.versions, missed)
 
@@ -414,6 +411,26 @@ class SqliteDatabase:
             return True
 
         return await self._file.write(work)
+
+    async def insert_log(
+        self, mapping: Mapping, kind: str, key: str, log: WholeLog, projection: Projection
+    ) -> tuple[int, bytes] | None:
+        sql = _statements(mapping)
+        chunks = [(kind, key, part.first_seq, part.last_seq, True, part.data) for part in log.segments]
+
+        def work(connection: sqlite3.Connection) -> tuple[int, bytes] | None:
+            connection.execute(sql.insert, (key,))
+            filled = connection.execute(sql.fill, (key, log.last_seq + 1, log.head)).fetchall()
+            if not filled:
+                next_seq, head, _ = connection.execute(sql.end, (key,)).fetchone()
+                return next_seq, head
+            connection.execute(CHUNKS_DROP.format("?", "?"), (kind, key))  # leftovers of a row that was deleted by hand
+            connection.executemany(CHUNK_INSERT_SQLITE, chunks)
+            for _, row, children in _projection_rows(projection.at(filled[0][0])):
+                _project(connection, sql, key, row, children, whole=True)
+            return None
+
+        return await self._file.write(work, through=True)
 
     async def read_log(self, mapping: Mapping, kind: str, key: str, from_seq: int | None, to_seq: int) -> Ends | None:
         def work(connection: sqlite3.Connection) -> tuple[Any, list[Any]]:
@@ -459,6 +476,22 @@ def _write_adding(
         added = [more[:-1] for more in added if not more[-1]]
     connection.executemany(sql.add, added)
     return hit
+
+
+def _project(
+    connection: sqlite3.Connection,
+    sql: SqliteStatements,
+    key: str,
+    row: tuple[Any, ...],
+    children: list[tuple[Any, ...]],
+    whole: bool,
+) -> None:
+    """Store the projection of a log that this very transaction has advanced."""
+    connection.execute(sql.project, row)
+    if sql.children:
+        connection.executemany(sql.children, children)
+        if whole:
+            connection.execute(sql.orphans, (key, row[1]))
 
 
 def _projection_rows(projection: Projection | None) -> list[tuple[str, tuple[Any, ...], list[tuple[Any, ...]]]]:

@@ -238,6 +238,11 @@ class PostgresStatements:
             f"WHERE {of_kind}t.{key} = v.k AND t.epoch = v.epoch AND t.state_version < v.state_version "
             "AND t.next_seq = v.state_version + 1"
         )
+        # key, next_seq, head: a row that nobody owns and that has no event. Who claims it meanwhile is waited for.
+        self.fill = (
+            f"UPDATE {table} AS t SET epoch = t.epoch + 1, next_seq = $2, head = $3 "
+            f"WHERE {of_kind}t.{key} = $1 AND t.next_seq = 1 AND t.owner_node IS NULL RETURNING t.epoch"
+        )
         self.lock = f"SELECT t.epoch FROM {table} AS t WHERE {of_kind}t.{key} = $1 FOR UPDATE"
         self.end = f"SELECT t.next_seq, t.head FROM {table} AS t WHERE {of_kind}t.{key} = $1"
         children = mapping.children
@@ -330,6 +335,12 @@ class SqliteStatements:
             f"UPDATE {table} SET next_seq = ?, head = ? "
             f"WHERE {of_kind}{key} = ? AND epoch = ? AND next_seq = ? AND head = ?"
         )
+        # key, next_seq, head: a row that nobody owns and that has no event
+        self.fill = (
+            f"UPDATE {table} SET epoch = epoch + 1, next_seq = ?2, head = ?3 "
+            f"WHERE {of_kind}{key} = ?1 AND next_seq = 1 AND owner_node IS NULL AND typeof(epoch) = 'integer' "
+            "RETURNING epoch"
+        )
         # epoch, seq, seq, columns, key, epoch, seq, next_seq
         self.project = (
             f"UPDATE {table} SET state_epoch = ?, state_version = ?, projected_seq = ?{sets} "
@@ -352,6 +363,10 @@ class SqliteStatements:
 CHUNK_INSERT_SQLITE: Final = (
     "INSERT INTO log_chunks (kind, key, first_seq, last_seq, sealed, data) VALUES (?, ?, ?, ?, ?, ?)"
 )
+CHUNK_INSERT: Final = (
+    "INSERT INTO log_chunks (kind, key, first_seq, last_seq, sealed, data) VALUES ($1, $2, $3, $4, true, $5)"
+)
+CHUNKS_DROP: Final = "DELETE FROM log_chunks WHERE kind = {0} AND key = {1}"
 CHUNK_COVERED: Final = (
     "SELECT first_seq, last_seq, sealed FROM log_chunks "
     "WHERE kind = {0} AND key = {1} AND last_seq >= {2} AND first_seq <= {3} ORDER BY first_seq"

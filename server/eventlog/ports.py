@@ -13,6 +13,7 @@ import msgspec
 from server.ids import ActorId, Epoch
 
 AppendResult = Literal["written", "fenced"]
+InsertResult = Literal["written", "exists"]
 
 
 class Append(msgspec.Struct, frozen=True):
@@ -60,6 +61,19 @@ class StoredLog(msgspec.Struct, frozen=True):
     chunks: list[Chunk]
 
 
+class WholeLog(msgspec.Struct, frozen=True):
+    """A finished log that was made elsewhere: every event of it in `segments`, which are sealed and follow each other
+    from event 1 on. `head` is the running hash after the last one, `projection` the actor's state there."""
+
+    head: bytes
+    segments: list[Chunk]
+    projection: Any
+
+    @property
+    def last_seq(self) -> int:
+        return self.segments[-1].last_seq
+
+
 class LogStore(Protocol):
     """Errors as in `server.storage.ports.Store`."""
 
@@ -72,6 +86,13 @@ class LogStore(Protocol):
     async def seal(self, kind: str, seal: Seal) -> AppendResult:
         """Replace open chunks by a segment in one transaction. The same segment again is `written`. Raises
         `Corrupt` where the chunks do not make up the segment exactly."""
+        ...
+
+    async def insert_log(self, kind: str, id: ActorId, log: WholeLog) -> InsertResult:
+        """Store a finished log under an id that has none: row, segments and projection in one transaction, which is
+        on the disk then. Nobody owns the row, so that it can be claimed as any released one. A log with the same
+        end is there already: `exists`, and nothing is changed. Raises `LogExists` where another one is there,
+        `Unavailable` where somebody owns the row, `Corrupt` where the segments are not a whole log."""
         ...
 
     async def read_log(self, kind: str, id: ActorId, from_seq: int = 1, to_seq: int | None = None) -> StoredLog | None:

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import msgspec
 
 from server import states
-from server.eventlog.ports import Append, AppendResult, Chunk, Seal, StoredLog
-from server.eventlog.sealing import replaces
+from server.eventlog.ports import Append, AppendResult, Chunk, InsertResult, Seal, StoredLog, WholeLog
+from server.eventlog.sealing import check_same, check_whole, replaces
 from server.ids import ActorId
 from server.states import Map
 from server.storage.memory import EntityRow, MemoryDatabase
@@ -65,6 +65,19 @@ class MemoryLogStore:
             before = [c for c in entity.chunks if c.last_seq < seal.first_seq]
             after = [c for c in entity.chunks if c.first_seq > seal.last_seq]
             entity.chunks = [*before, segment, *after]
+        return "written"
+
+    async def insert_log(self, kind: str, id: ActorId, log: WholeLog) -> InsertResult:
+        check_whole(id, log)
+        state = states.encode(log.projection)
+        entity = self.database.entities.setdefault(id, EntityRow())
+        if entity.next_seq > 1 or entity.owner is not None:
+            check_same(id, log, entity.next_seq, entity.head)
+            return "exists"
+        entity.epoch += 1
+        entity.next_seq, entity.head, entity.chunks = log.last_seq + 1, log.head, list(log.segments)
+        entity.state_epoch, entity.state_version, entity.state = entity.epoch, log.last_seq, state
+        entity.open_facts = self.database.has_open_facts(id, log.projection)
         return "written"
 
     async def read_log(self, kind: str, id: ActorId, from_seq: int = 1, to_seq: int | None = None) -> StoredLog | None:

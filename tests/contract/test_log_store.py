@@ -17,8 +17,8 @@ from persistence.engine.urls import parse
 from persistence.game.queries import QUERIES
 from persistence.game.tables import matches, participants
 from persistence.sql_queries import SqlStoreQueries
-from server.errors import Corrupt, Internal
-from server.eventlog.ports import Append, Chunk, LogStore, Seal
+from server.errors import Corrupt, Internal, LogExists, Unavailable
+from server.eventlog.ports import Append, Chunk, LogStore, Seal, WholeLog
 from server.ids import ActorId, Epoch, Incarnation, NodeAddress, NodeId, actor_id
 from server.settings import StoreSettings
 from server.storage.ports import Claim, Owned, Store, Stored
@@ -253,6 +253,48 @@ async def test_two_owners_race_for_one_number(bench: Bench) -> None:
     assert [chunk.first_seq for chunk in stored.chunks] == ([1, 2] if old[bench.id] == "written" else [1])
 
 
+def whole(projection: Any, head: bytes = HEADS[6]) -> WholeLog:
+    """A finished log of six events in two segments."""
+    return WholeLog(head, [Chunk(1, 4, True, b"first"), Chunk(5, 6, True, b"second")], projection)
+
+
+async def test_a_whole_log_is_inserted_once(bench: Bench) -> None:
+    """An import: written, then there, and never in the place of another log; a node can take it up."""
+    id = actor_id(bench.kind, "imported")
+    log = whole(bench.projection(6))
+    assert await bench.logs.insert_log(bench.kind, id, log) == "written"
+    assert await bench.logs_b.insert_log(bench.kind, id, log) == "exists"
+    with pytest.raises(LogExists):
+        await bench.logs.insert_log(bench.kind, id, whole(bench.projection(9), head=HEADS[7]))
+    stored = await bench.logs_b.read_log(bench.kind, id)
+    assert stored is not None and (stored.next_seq, stored.head, stored.chunks) == (7, HEADS[6], log.segments)
+    assert (await bench.b.read(bench.kind, [id]))[id] == Stored(Epoch(1), 6, None)
+    owned = await bench.claim(bench.b, bench.on_b, id)
+    assert (owned.epoch, owned.next_seq, owned.head) == (2, 7, HEADS[6])
+    assert await bench.logs.insert_log(bench.kind, id, log) == "exists", "also while a node owns it"
+
+
+async def test_a_whole_log_goes_where_nobody_is_at_home(bench: Bench) -> None:
+    """Somebody looked for the match before it was imported: its row is there, without an event."""
+    log = whole(bench.projection(6))
+    with pytest.raises(Unavailable):
+        await bench.logs.insert_log(bench.kind, bench.id, log)
+    await bench.a.release(bench.kind, [(bench.id, bench.epoch)])
+    assert await bench.logs.insert_log(bench.kind, bench.id, log) == "written"
+    assert await bench.append(1, 1) == "fenced", "of the one who looked"
+    assert (await bench.b.read(bench.kind, [bench.id]))[bench.id] == Stored(Epoch(2), 6, None)
+    assert (await bench.claim(bench.b, bench.on_b)).epoch == 3
+
+
+async def test_incomplete_logs_are_refused(bench: Bench) -> None:
+    id, good = actor_id(bench.kind, "imported"), whole(bench.projection(6))
+    first, second = good.segments
+    for segments in ([], [second], [first, first], [second, first], [first, replace(second, sealed=False)]):
+        with pytest.raises(Corrupt):
+            await bench.logs.insert_log(bench.kind, id, replace(good, segments=segments))
+    assert await bench.logs.read_log(bench.kind, id) is None
+
+
 async def test_a_kind_without_a_log(database: TestDatabase) -> None:
     if database.name == "memory":
         return  # it keeps no columns that a kind could lack
@@ -306,6 +348,21 @@ async def test_a_match_can_be_asked_with_sql(name: str, tmp_path: Path) -> None:
         assert [found[name] for name in names] == ["one", "ended", 2, [8, 2], 4]
         assert await queries.run("stored_matches", {"phase": "live"}) == []
         assert [row["player"] for row in await queries.run("match_players", {"match": "one"})] == ["ann", "bob"]
+    finally:
+        await queries.close()
+
+
+@pytest.mark.parametrize("name", SQL_DATABASES)
+async def test_an_inserted_match_has_its_rows(name: str, tmp_path: Path) -> None:
+    database = fresh(name, tmp_path)
+    async with database.connect() as (_, logs):
+        ended = match(8, phase="ended", players=("bob", "ann"))
+        assert await logs.insert_log("match", actor_id("match", "old"), whole(ended)) == "written"
+        assert await _participants(database) == [("ann", 6, 8), ("bob", 6, 8)]
+    queries = SqlStoreQueries(StoreSettings(url=database.url), QUERIES)
+    try:
+        (found,) = await queries.run("stored_matches", {})
+        assert [found[name] for name in ("match", "phase", "events")] == ["old", "ended", 6]
     finally:
         await queries.close()
 

@@ -19,7 +19,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final, Literal, Protocol
 
 from server.errors import Corrupt, GarrisonError, Unavailable
-from server.eventlog.ports import Append, AppendResult, LogStore, Seal, StoredLog
+from server.eventlog.ports import Append, AppendResult, InsertResult, LogStore, Seal, StoredLog, WholeLog
 from server.ids import ActorId, Epoch, Incarnation, NodeAddress, NodeId
 from server.liveness.ports import Estate, NodeRow
 from server.storage.memory import MemoryDatabase
@@ -408,6 +408,9 @@ class NodeStore:
 
     async def seal(self, kind: str, seal: Seal) -> AppendResult:
         return await self._logs("seal", kind, seal)  # type: ignore[no-any-return]
+
+    async def insert_log(self, kind: str, id: ActorId, log: WholeLog) -> InsertResult:
+        return await self._logs("insert_log", kind, id, log)  # type: ignore[no-any-return]
 
     async def read_log(self, kind: str, id: ActorId, from_seq: int = 1, to_seq: int | None = None) -> StoredLog | None:
         return await self._logs("read_log", kind, id, from_seq, to_seq)  # type: ignore[no-any-return]

@@ -133,6 +133,11 @@ class Friends(FriendsFace):
         link = self.state.links.get(player)
         return link is not None and rules.is_hidden(link)
 
+    @read_only
+    def hidden_among(self, players: list[str]) -> list[str]:
+        """See `FriendsFace.hidden_among`."""
+        return [player for player in players if self.hides(player)]
+
     # ---- the other sides ----
 
     @remote

@@ -1,5 +1,7 @@
 """The face of a player's friends: the methods that other actors call on it. `game/friends/actor.py` implements them."""
 
+from typing import Any
+
 from game.friends.state import FriendsState, Word
 from server.actors.actor import Actor, read_only, remote
 from server.actors.facts import Register
@@ -25,6 +27,18 @@ class FriendsFace(Actor[FriendsState]):
         raise NotImplementedError
 
     @read_only
+    def hidden_among(self, players: list[str]) -> list[str]:
+        """The players of these of whom one or the other blocks the other, as far as this one has heard."""
+        raise NotImplementedError
+
+    @read_only
     def word(self, player: str) -> Register[Word]:
         """The own word about `player`, as it is now; one that was never said where there is none."""
         raise NotImplementedError
+
+
+async def are_apart(asker: Actor[Any], player: str, other: str) -> bool:
+    """Tell on behalf of `asker` whether one of two players has blocked the other. Each is asked: a block is in the
+    store where it was made before the other one hears of it. Raises `Unavailable` where one of them does not say."""
+    first, second = asker.ref(FriendsFace, player), asker.ref(FriendsFace, other)
+    return await first.ask(FriendsFace.hides, other) or await second.ask(FriendsFace.hides, player)

@@ -54,7 +54,9 @@ from game.messages import (
     MatchStart,
     MatchTick,
     PartyJoined,
+    Reserved,
     Scoreboard,
+    Uninvited,
 )
 from game.moderation.face import StandingFace
 from game.player.face import PlayerFace
@@ -68,6 +70,10 @@ OfGuests = MatchInvite | MatchAllow | MatchReserve | MatchKick | MatchUnkick | A
 Command = OfPlay | OfGuests | MatchSuccessor | MatchPassHost
 LEAVES: Final = frozenset({"left", "disconnected", "in_another_match"})
 """Reasons of `Left`; whatever else a player of another version says counts as `disconnected`."""
+
+
+NARROWS: Final = frozenset({Kicked, Uninvited, Reserved, HostChanged})
+"""Events after which somebody may watch a private match no more."""
 
 
 class Carried(msgspec.Struct, array_like=True, frozen=True):
@@ -117,6 +123,8 @@ class Match(MatchFace):
             self.after(self.HOST_SILENCE_S, self.host_silent)
             if self.state.phase == "countdown":
                 self._await_countdown()
+        if self.state.phase != "ended":
+            self._await_reservations()
 
     def carry(self) -> Carried:
         silent_s = self.now() - self.host_seen_s
@@ -337,6 +345,22 @@ class Match(MatchFace):
         services = caller.role in ("service", "node")
         return services or guests.may_see(self.state, player, _host(caller), self.wall_ms(), watch)
 
+    def guards_watch(self) -> bool:
+        return guests.entry_of(self.state).private
+
+    def reservation_over(self) -> None:
+        """Timer: a place is not reserved any more, and who could watch for its sake may have no other right to."""
+        self.narrow_watching()
+        self._await_reservations()
+
+    def _await_reservations(self) -> None:
+        """Wait for the next end of a reservation that lets somebody watch."""
+        until_ms = guests.reserved_until(self.state, self.wall_ms()) if self.guards_watch() else None
+        if until_ms is None:
+            self.cancel(self.reservation_over)
+        else:
+            self.after(max(0, until_ms - self.wall_ms()) / 1000 + 0.001, self.reservation_over)
+
     async def _in_order(self, ranking: board.Ranking) -> None:
         """Have it catch up; the loop has its turn between two steps."""
         while True:
@@ -429,6 +453,7 @@ class Match(MatchFace):
         if self.state.phase == "ended":
             self.cancel(self.host_silent)
             self.cancel(self.countdown_over)
+            self.cancel(self.reservation_over)
             self.release()
 
     def settled(self, player: str) -> None:
@@ -482,6 +507,9 @@ class Match(MatchFace):
     def _append(self, event: MatchEvent, command: tuple[str, int] | None) -> None:
         """Emit `event` and send its effects, which leave when it is durable."""
         self.emit(event, command)
+        if type(event) in NARROWS and self.guards_watch():
+            self.narrow_watching()
+            self._await_reservations()
         if isinstance(event, Joined):
             self.unsaid[event.player] = None
             self.push(event.player, MatchAssigned(0, self.key))

@@ -89,6 +89,13 @@ def _places(state: MatchState, name: str, wall_ms: int) -> int:
     return kept.places if kept is not None and kept.until_wall_ms > wall_ms else 0
 
 
+def reserved_until(state: MatchState, wall_ms: int) -> int | None:
+    """The Unix time at which the next place that is reserved for a player is that no more; None: there is none."""
+    kept = {} if state.reserved is UNSET else state.reserved
+    ends = (each.until_wall_ms for name, each in kept.items() if name.startswith("player/"))
+    return min((end for end in ends if end > wall_ms), default=None)
+
+
 def is_reserved_for(state: MatchState, party: str, wall_ms: int) -> bool:
     return _places(state, f"party/{party}", wall_ms) > 0
 

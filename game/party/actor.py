@@ -12,6 +12,7 @@ is away is a stray (`strays_after_s`), and another node wakes the party for it.
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
+from game.friends.face import are_apart
 from game.match.face import MatchFace
 from game.match.messages import AdmitParty
 from game.messages import Accepted, Saved
@@ -87,10 +88,15 @@ class Party(PartyFace):
         return self._done(caller, message, rules.invite(self.state, caller.subject, *args))
 
     @existing
-    def join(self, caller: Caller, message: PartyJoin) -> Saved:
+    async def join(self, caller: Caller, message: PartyJoin) -> Saved:
+        """Take in a player that is invited. Raises `Rejected`, and `Unavailable` where nobody says whether there is a
+        block between the two: the invitation of somebody whom it keeps apart from this player is none."""
         known = self._known(caller, message)
         if known is not None:
             return known
+        by = rules.inviter(self.state, caller.subject, self.wall_ms())
+        if by is not None and await are_apart(self, caller.subject, by):
+            raise rules.reject("not_invited")
         args = (self._number(), self.version + 1, self.wall_ms())
         return self._done(caller, message, rules.join(self.state, caller.subject, *args))
 

@@ -7,6 +7,7 @@
 Words are numbered in each membership: an even one says that the player is here. The party begins with 0.
 """
 
+from collections.abc import Collection
 from typing import Final
 
 import msgspec
@@ -92,6 +93,12 @@ def invited(state: InParty, invitation: Invitation, wall_ms: int) -> InParty:
         return state
     others = [other for other in open_invitations(state, wall_ms) if other.party != invitation.party]
     return replace(state, invitations=(*others, invitation)[-MAX_INVITATIONS:])
+
+
+def without_inviters(state: InParty, inviters: Collection[str]) -> InParty:
+    """Keep no invitation from these players."""
+    kept = tuple(other for other in state.invitations if other.by not in inviters)
+    return state if len(kept) == len(state.invitations) else replace(state, invitations=kept)
 
 
 def open_invitations(state: InParty, wall_ms: int) -> list[Invitation]:

@@ -101,6 +101,14 @@ def invite(state: PartyState, by: str, player: str, number: int, wall_ms: int, g
     return replace(state, invited=invited, newest=number)
 
 
+def inviter(state: PartyState, player: str, wall_ms: int) -> str | None:
+    """The member whose invitation lets `player` in; None for a member, and without any."""
+    invitation = state.invited.get(player)
+    if player in state.members or invitation is None or invitation.until_wall_ms <= wall_ms:
+        return None
+    return invitation.by
+
+
 def join(state: PartyState, player: str, number: int, version: int, wall_ms: int) -> PartyState:
     """Take in a player that is invited."""
     _open(state)

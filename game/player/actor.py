@@ -324,8 +324,11 @@ class Player(HostPart):
         return standing.is_muted(self.state, self.wall_ms())
 
     @existing
-    def relations_changed(self, number: int) -> None:
+    async def relations_changed(self, number: int) -> None:
         """See `PlayerFace.relations_changed`."""
+        hidden = await self.hidden_inviters()
+        if hidden:
+            self.drop_invitations(hidden)
         self.state = rules.related(self.state, number)
         self.show_itself()
 

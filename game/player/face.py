@@ -70,9 +70,9 @@ class PlayerFace(Actor[PlayerState]):
         raise NotImplementedError
 
     @existing
-    def relations_changed(self, number: int) -> None:
+    async def relations_changed(self, number: int) -> None:
         """Note that the player's lists of friends and of who is hidden have that number now: a fact of its friends'
-        actor, told once they are stored."""
+        actor, told once they are stored. Invitations of who is hidden go."""
         raise NotImplementedError
 
     @existing

@@ -5,12 +5,12 @@ is a fact. Invitations and codes come by here because of what only the player kn
 muted, how often it has guessed.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from msgspec.structs import replace
 
-from game.friends.face import FriendsFace
+from game.friends.face import FriendsFace, are_apart
 from game.match.hosting import player_of
 from game.match.messages import MatchInvited
 from game.messages import Saved
@@ -76,24 +76,27 @@ class PartyPart(Looks):
     @existing
     async def party_invited(self, party: str, number: int, by: str, until_wall_ms: int) -> None:
         """See `PlayerFace.party_invited`."""
-        if await self._hidden(by):
+        if await are_apart(self, self.key, by):
             return
         wall_ms, before = self.wall_ms(), self.state.in_party
         self._take(place.invited(before, place.Invitation(party, number, by, until_wall_ms), wall_ms))
         if self.state.in_party is not before and until_wall_ms > wall_ms:
             self.push(self.key, PartyInvited(0, party, by, until_wall_ms))
 
-    async def _hidden(self, by: str) -> bool:
-        """Tell whether one of the two has blocked the other. Each is asked: a block is in the store where it was made
-        before the other one hears of it. Raises `Unavailable` where one of them does not say."""
-        mine, theirs = self.ref(FriendsFace, self.key), self.ref(FriendsFace, by)
-        return await mine.ask(FriendsFace.hides, by) or await theirs.ask(FriendsFace.hides, self.key)
-
     @existing
     async def match_invited(self, match: str, by: str) -> None:
         """See `PlayerFace.match_invited`."""
-        if not await self._hidden(player_of(by) or by):
+        if not await are_apart(self, self.key, player_of(by) or by):
             self.push(self.key, MatchInvited(0, match, by))
+
+    async def hidden_inviters(self) -> list[str]:
+        """Players from whom an invitation is open, and one of the two has blocked the other since."""
+        inviters = list({other.by: None for other in place.open_invitations(self.state.in_party, self.wall_ms())})
+        return await self.ref(FriendsFace, self.key).ask(FriendsFace.hidden_among, inviters) if inviters else []
+
+    def drop_invitations(self, inviters: Collection[str]) -> None:
+        """Keep no invitation from these."""
+        self._take(place.without_inviters(self.state.in_party, inviters))
 
     # ---- requests ----
 
@@ -121,12 +124,13 @@ class PartyPart(Looks):
             raise
 
     @read_only
-    def party_invites(self, caller: Caller, message: PartyInvites) -> PartyInbox:
-        """The own party, and the invitations that are open."""
-        mine, wall_ms = self.state.in_party, self.wall_ms()
+    async def party_invites(self, caller: Caller, message: PartyInvites) -> PartyInbox:
+        """The own party, and the invitations that are open, without those of players who are hidden from this one."""
+        hidden, mine, wall_ms = await self.hidden_inviters(), self.state.in_party, self.wall_ms()
         invitations = [
             PartyInvitation(other.party, other.by, other.until_wall_ms)
             for other in place.open_invitations(mine, wall_ms)
+            if other.by not in hidden
         ]
         return PartyInbox(message.id, mine.party or None, mine.places.current.number, invitations)
 

@@ -11,6 +11,7 @@ stored: after an unknown outcome anything else would not be recognised, and take
 
 import asyncio
 import copy
+import itertools
 from collections import deque
 from collections.abc import Awaitable, Iterable
 from typing import Any, Final
@@ -21,6 +22,7 @@ import structlog
 from server import states
 from server.activations.ports import ActivationNode, LogOwner
 from server.actors.actor import Attached, EventBatch, LoggedActor
+from server.actors.guard import OPEN, Guard
 from server.errors import BadInput, Corrupt, GarrisonError, Internal, Overloaded
 from server.eventlog import fold, segment
 from server.eventlog.entry import Entry, Record, encode_entry, event_bytes, next_head, state_hash
@@ -41,6 +43,8 @@ LARGE_SEGMENTS: Final = 32
 """The bound on that, in segments of the usual length."""
 TAIL_SEGMENTS: Final = 64
 """Unsealed entries, in segments, above which a log takes no more."""
+_narrowings = itertools.count(1)
+"""Numbers of guards within an epoch, which belongs to one run of one node, however often it loads the log."""
 
 
 class LogParts(msgspec.Struct, frozen=True, array_like=True):
@@ -82,6 +86,7 @@ class EventLog:
         self._projected_at = 0.0
         self._emitted: Any = None  # the state after the newest entry, boundary or not
         self._seal_at = 0.0
+        self._narrowed = next(_narrowings)  # an activation does not know how those before it narrowed
 
     # ---- turns ----
 
@@ -227,7 +232,7 @@ class EventLog:
             self._watchers = {node: self._watchers[node] for node in watchers}
         if watchers:
             events = [bytes(event_bytes(entry)) for entry in entries]
-            self._node.outlet.publish(watchers, self.id, first_seq, events)
+            self._node.outlet.publish(watchers, self.id, first_seq, events, self.guard)
 
     def overdue(self) -> None:
         """Tell those whose answers have waited too long that the store is away."""
@@ -342,7 +347,18 @@ class EventLog:
         finished = self._boundary_seq == self.durable_seq and self._finished()
         if not finished:
             self._watchers[node] = self._node.clock.now() + WATCH_S
-        return Attached(self.durable_seq, finished)
+        return Attached(self.durable_seq, finished, self.guard)
+
+    def narrow(self) -> None:
+        """Raise the guard at once: the event that goes with it leaves later, when it is durable."""
+        self._narrowed = next(_narrowings)
+
+    @property
+    def guard(self) -> Guard:
+        """See `server.actors.guard.Guard`: above those of all activations before."""
+        actor = self._owner.actor
+        assert isinstance(actor, LoggedActor)
+        return (self._owner.epoch, self._narrowed) if actor.guards_watch() else OPEN
 
     @property
     def watched(self) -> bool:
@@ -376,7 +392,7 @@ class EventLog:
     def _batch(self, from_seq: int, entries: list[Entry]) -> EventBatch:
         some = entries[:READ_BATCH]
         first = some[0].seq if some else max(from_seq, 1)
-        return EventBatch(self.durable_seq, first, [event_bytes(entry) for entry in some])
+        return EventBatch(self.durable_seq, first, [event_bytes(entry) for entry in some], self.guard)
 
 
 def load(

@@ -31,6 +31,7 @@ import msgspec
 from server.actors.context import Attached, Context, EventBatch
 from server.actors.devices import Login
 from server.actors.facts import Fact, FactDone, Stamp, fact, no_facts
+from server.actors.guard import TurnedAway
 from server.actors.pictures import Pictures, check_shown
 from server.actors.reminders import reminder
 from server.errors import Forbidden, Internal
@@ -136,8 +137,9 @@ class Actor(Generic[S]):
         return None
 
     def may_watch(self, caller: Caller) -> bool:
-        """Tell whether `caller` may watch this actor: asked at each `watch`, before anything is streamed to it, and for
-        a latest topic again before each change of it is sent. It sees the last boundary and changes nothing."""
+        """Tell whether `caller` may watch this actor: asked at each `watch`, before anything is streamed to it; for
+        a latest topic again before each change of it is sent, for a stream where it has narrowed (see
+        `LoggedActor.narrow_watching`). It sees the last boundary and changes nothing."""
         return True
 
     @read_only
@@ -340,6 +342,24 @@ class LoggedActor(Actor[S]):
     def emit(self, event: Any, command: tuple[str, int] | None = None) -> None:
         """Append `event` (caused by `command`: lineage and number) and evolve the state."""
         self.state = self.context.log().append(type(self), self.state, event, command)
+
+    # ---- watchers of the stream ----
+
+    def guards_watch(self) -> bool:
+        """Tell whether `may_watch` can refuse anybody, now or later. Where it cannot, watchers are never asked about
+        again. Asked often, so it is quick."""
+        return type(self).may_watch is not Actor.may_watch
+
+    def narrow_watching(self) -> None:
+        """Have all who watch asked about again, by `may_watch`, before they get anything newer than this turn: called
+        in each turn after which it refuses somebody whom it let in."""
+        self.context.log().narrow()
+
+    @read_only
+    def turns_away(self, callers: list[Caller]) -> TurnedAway:
+        """Say whom `may_watch` refuses now of those who watch already: the engine's call."""
+        refused = [place for place, caller in enumerate(callers) if not self.may_watch(caller)]
+        return TurnedAway(*self.context.log().guard, refused)
 
     @read_only
     def read_events(self, from_seq: int) -> Awaitable[EventBatch]:

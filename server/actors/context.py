@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from server.actors.guard import OPEN, Guard
 from server.actors.pictures import Pictures
 from server.ids import ActorId, NodeAddress, NodeId
 from server.wire.messages import Push
@@ -21,6 +22,7 @@ class EventBatch(msgspec.Struct, frozen=True, array_like=True):
     next_seq: int
     first_seq: int
     events: list[msgspec.Raw]
+    guard: Guard = OPEN
 
 
 class Attached(msgspec.Struct, frozen=True, array_like=True):
@@ -29,6 +31,7 @@ class Attached(msgspec.Struct, frozen=True, array_like=True):
 
     next_seq: int
     finished: bool
+    guard: Guard = OPEN
 
 
 class ActorLog(Protocol):
@@ -58,6 +61,13 @@ class ActorLog(Protocol):
 
     def attach(self, node: NodeAddress) -> Attached:
         """Stream new durable events to `node` for the next ten seconds."""
+        ...
+
+    @property
+    def guard(self) -> Guard: ...
+
+    def narrow(self) -> None:
+        """Raise the guard: somebody may watch no more from this turn on."""
         ...
 
 

@@ -26,6 +26,7 @@ from typing import Any, Final
 import msgspec
 
 from server.actors.actor import Actor, Caller, S, read_only
+from server.actors.guard import TurnedAway
 from server.errors import Internal, Unavailable
 from server.ids import Incarnation, NodeAddress, NodeId
 
@@ -49,15 +50,6 @@ class LatestState(msgspec.Struct, frozen=True, array_like=True):
     epoch: int
     n: int
     items: dict[str, msgspec.Raw] | None
-
-
-class TurnedAway(msgspec.Struct, frozen=True, array_like=True):
-    """The answer to `turns_away`: it is as of all differences up to this order. `refused` are places in the list of
-    those who were asked about."""
-
-    epoch: int
-    n: int
-    refused: list[int]
 
 
 class LatestSource:

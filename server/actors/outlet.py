@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
+from server.actors.guard import Guard
 from server.actors.pictures import Showing
 from server.ids import ActorId, NodeAddress
 from server.wire.messages import Push
@@ -32,8 +33,11 @@ class Outlet(Protocol):
         msgpack, None if it is gone, of order `(epoch, n)`."""
         ...
 
-    def publish(self, watchers: Sequence[NodeAddress], topic: ActorId, first_seq: int, events: Sequence[bytes]) -> None:
-        """Send durable events (msgpack) of stream `topic` to the nodes whose sessions watch it."""
+    def publish(
+        self, watchers: Sequence[NodeAddress], topic: ActorId, first_seq: int, events: Sequence[bytes], guard: Guard
+    ) -> None:
+        """Send durable events (msgpack) of stream `topic` to the nodes whose sessions watch it, to be shown to those
+        only who were asked about under `guard`."""
         ...
 
     def show(self, identity: ActorId, epoch: int, shown: Showing) -> None:

@@ -5,7 +5,7 @@ from the owner as they become durable or read from the log; every run is trimmed
 so that an event goes out once and in order however often and in whatever order runs arrive.
 """
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from typing import Generic, TypeVar
 
 W = TypeVar("W", bound=Hashable)
@@ -22,6 +22,9 @@ class Cursors(Generic[W]):
 
     def __len__(self) -> int:
         return len(self._next)
+
+    def __iter__(self) -> Iterator[W]:
+        return iter(self._next)
 
     def __contains__(self, watcher: W) -> bool:
         return watcher in self._next

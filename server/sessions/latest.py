@@ -23,8 +23,9 @@ import msgspec
 
 from server.actors.actor import Actor
 from server.actors.app import App
-from server.actors.latest import LatestActor, LatestState, Order, TurnedAway
-from server.errors import BadInput, GarrisonError, NotFound, Overloaded, Rejected
+from server.actors.guard import TurnedAway
+from server.actors.latest import LatestActor, LatestState, Order
+from server.errors import BadInput, GarrisonError, NotFound, Overloaded, Rejected, Unavailable
 from server.ids import ActorId, kind_of, parse_actor_id
 from server.sessions.end_reasons import Ending
 from server.sessions.picture import Picture, Slot
@@ -33,7 +34,7 @@ from server.sessions.renewals import Renewals
 from server.sessions.session import Session
 from server.sessions.session_phases import Phase
 from server.sessions.ticks import TickClock
-from server.sessions.watching import after, ask_leave, check_still, is_guarded, is_moving, too_many
+from server.sessions.watching import after, ask_leave, check_still, is_guarded, is_moving, refusal, too_many
 from server.wire.codec import Format
 from server.wire.messages import Latest, LatestItem, Seen, Snapshot, WatchLatest
 
@@ -129,32 +130,26 @@ class LatestTopics:
             raise full
         topic = self._topic(identity)
         if topic.picture.is_known:
-            return self._begin(session, topic, message)
-        answer: asyncio.Future[Snapshot] = asyncio.get_running_loop().create_future()
+            return self._first(session, topic, message)
         known: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         topic.waiting.append(known)
-        topic.pending += 1
-
-        def first(future: "asyncio.Future[None]") -> None:
-            topic.pending -= 1
-            if answer.cancelled():
-                self._leave_if_unwatched(topic)
-                return
-            error = GarrisonError("cancelled") if future.cancelled() else future.exception()
-            if error is not None:
-                answer.set_exception(error)
-            elif session.ended or session.moving:
-                answer.set_exception(is_moving())
-            elif (full := self._full(session, identity)) is not None:
-                answer.set_exception(full)  # others that were asked for meanwhile were here before
-            else:
-                answer.set_result(self._begin(session, topic, message))
-            self._leave_if_unwatched(topic)
-
-        known.add_done_callback(first)
+        answer: asyncio.Future[Snapshot] = self._pending(
+            topic, after(known, lambda: self._first(session, topic, message))
+        )
         if not topic.attaching:
             self._attach(topic)
         return answer
+
+    def _pending(self, topic: LatestTopic, answer: "Snapshot | asyncio.Future[Snapshot]") -> Any:
+        """Keep the topic until a watcher that is not answered yet is answered or refused."""
+        if isinstance(answer, asyncio.Future):
+            topic.pending += 1
+            answer.add_done_callback(lambda _: self._no_longer_pending(topic))
+        return answer
+
+    def _no_longer_pending(self, topic: LatestTopic) -> None:
+        topic.pending -= 1
+        self._leave_if_unwatched(topic)
 
     def _kind(self, identity: ActorId) -> type[Actor[Any]]:
         cls = self._app.actor(kind_of(identity))
@@ -174,12 +169,42 @@ class LatestTopics:
             topic = self.topics[identity] = LatestTopic(identity, token, guarded)
         return topic
 
-    def _begin(self, session: Session, topic: LatestTopic, message: WatchLatest) -> Snapshot:
+    def _first(
+        self, session: Session, topic: LatestTopic, message: WatchLatest
+    ) -> "Snapshot | asyncio.Future[Snapshot]":
+        """Subscribe to a picture that is known. The actor of a guarded topic is asked once more, since the picture may
+        be newer than its leave: the client gets the one of before the question."""
         assert self.topics.get(topic.id) is topic and topic.picture.is_known
-        self._slot(session, topic, Slot(topic.picture.revision))
-        if topic.guarded:
-            self._changed[topic] = None  # a change since the actor was asked may let the client in
-        return Snapshot(message.id, topic.id, topic.cursor, _items(topic.picture.whole(), session.format))
+        self._must_be_there(session, topic)
+        picture = topic.picture
+        revision, newest = picture.revision, picture.newest
+        snapshot = Snapshot(message.id, topic.id, topic.cursor, _items(picture.whole(), session.format))
+        if not topic.guarded:
+            self._slot(session, topic, Slot(revision))
+            return snapshot
+        found = self._actors.ask_now(topic.id, "turns_away", ([session.caller],))
+
+        def begin() -> Snapshot:
+            told: TurnedAway = found.result() if isinstance(found, asyncio.Future) else found
+            if told.refused:
+                raise refusal(topic.id, session)
+            if (told.epoch, told.n) < newest:
+                raise Unavailable(f"{topic.id} has another owner")
+            self._must_be_there(session, topic)
+            self._slot(session, topic, Slot(revision))
+            self._changed[topic] = None  # the picture may have changed since
+            return snapshot
+
+        answer: Snapshot | asyncio.Future[Snapshot] = self._pending(topic, after(found, begin))
+        return answer
+
+    def _must_be_there(self, session: Session, topic: LatestTopic) -> None:
+        """Raises what a session is told that cannot watch the topic: others that were asked for meanwhile count."""
+        if session.ended or session.moving:
+            raise is_moving()
+        full = self._full(session, topic.id)
+        if full is not None:
+            raise full
 
     def _slot(self, session: Session, topic: LatestTopic, slot: Slot) -> None:
         if session.latest is None:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 
+from server.actors.guard import Guard
 from server.actors.latest import Order
 from server.actors.pictures import Showing
 from server.ids import ActorId, NodeAddress
@@ -48,15 +49,17 @@ class GatewayOutlet:
         """See `server.actors.outlet.Outlet.end_session`."""
         self._dismissals.end_session(subject, session, at, code, reason)
 
-    def publish(self, watchers: Sequence[NodeAddress], topic: ActorId, first_seq: int, events: Sequence[bytes]) -> None:
+    def publish(
+        self, watchers: Sequence[NodeAddress], topic: ActorId, first_seq: int, events: Sequence[bytes], guard: Guard
+    ) -> None:
         """See `server.actors.outlet.Outlet.publish`."""
         payload: bytes | None = None
         for node in watchers:
             if node == self._node.me:
-                asyncio.get_running_loop().call_soon(self._streams.arrived, topic, first_seq, list(events))
+                asyncio.get_running_loop().call_soon(self._streams.arrived, topic, first_seq, list(events), guard)
             else:
                 if payload is None:
-                    payload = encode(EventsTo(topic, first_seq, list(events)))
+                    payload = encode(EventsTo(topic, first_seq, list(events), guard))
                 self._transport.send(node, Service.STREAM, payload)
 
     def publish_latest(
@@ -85,7 +88,7 @@ class GatewayOutlet:
     def _serve(self, sender: NodeAddress, payload: bytes) -> None:
         frame = decode(payload)
         if isinstance(frame, EventsTo):
-            self._streams.arrived(frame.topic, frame.first_seq, frame.events)
+            self._streams.arrived(frame.topic, frame.first_seq, frame.events, frame.guard)
         elif isinstance(frame, PushTo):
             self._pushes.arrived(frame)
         elif isinstance(frame, LatestTo):

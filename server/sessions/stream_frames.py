@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import msgspec
 
+from server.actors.guard import OPEN, Guard
 from server.actors.latest import MAX_KEY, MAX_VALUE_BYTES
 from server.errors import BadInput
 from server.ids import ActorId, NodeAddress
@@ -13,11 +14,13 @@ from server.wire.messages import Push
 
 
 class EventsTo(msgspec.Struct, array_like=True, frozen=True, tag=0):
-    """Durable events for the watchers on the receiving node."""
+    """Durable events for the watchers on the receiving node that were asked about under `guard`; a node of an earlier
+    version asks about nobody again."""
 
     topic: ActorId
     first_seq: int
     events: list[bytes]
+    guard: Guard = OPEN
 
 
 class PushTo(msgspec.Struct, array_like=True, frozen=True, tag=1):

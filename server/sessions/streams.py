@@ -5,19 +5,21 @@ this node for ten seconds, so the node attaches again every few seconds and at e
 and learns the durable end each time, until it learns that the log is finished. Events that come are
 given to the subscriptions by their cursors (`server/sessions/cursors.py`); a watcher that lags reads from
 the log, in batches, and only as fast as its client acknowledges. So a lost message between nodes, a
-dead owner and a slow client are all the same case: a cursor below the end.
+dead owner and a slow client are all the same case: a cursor below the end. So is a watcher that may not watch any more,
+as far as this node knows: see `server/sessions/stream_guard.py`.
 """
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import msgspec
 
 from server.actors.actor import Attached, EventBatch, LoggedActor
 from server.actors.app import App
-from server.errors import GarrisonError, NotFound, Overloaded, Rejected
+from server.actors.guard import OPEN, Guard
+from server.errors import Forbidden, GarrisonError, NotFound, Overloaded, Rejected
 from server.ids import ActorId, kind_of, parse_actor_id
 from server.runtime.backoff import backoff_s
 from server.runtime.supervisor import Supervisor
@@ -27,11 +29,12 @@ from server.sessions.ports import StreamActors
 from server.sessions.renewals import Renewals
 from server.sessions.session import Session
 from server.sessions.session_phases import Phase
+from server.sessions.stream_guard import StreamGuard
 from server.sessions.ticks import TickClock
 from server.sessions.time_limits import StreamLimits
 from server.sessions.topic import Topic
 from server.sessions.watching import after, ask_leave, check_still, is_moving, too_many
-from server.wire.messages import Events, Watch, Watching
+from server.wire.messages import Events, Watch, WatchEnded, Watching
 
 MAX_EVENTS: Final = 512
 MAX_RUN_BYTES: Final = 48 * 1024
@@ -57,6 +60,7 @@ class Streams:
         self._most = max_subscriptions
         self.topics: dict[str, Topic[Session]] = {}
         self._renewals = Renewals(ticks, self._attach_due, slice_at_most, limits.renew_s)
+        self._guard = StreamGuard(actors, self._refuse, self._fill)
 
     # ---- sessions that move ----
 
@@ -84,7 +88,7 @@ class Streams:
             if session.topics is None:
                 session.topics = {}
             session.topics[name] = topic
-            topic.cursors.watch(session, next_seq)
+            topic.watch(session, next_seq)
             if known:
                 self._fill(topic)
             elif not topic.attaching:
@@ -145,7 +149,7 @@ class Streams:
         if topic is None:
             topic = self.topics[identity] = Topic[Session](identity)
         topic.asked_at = self._ticks.now()
-        topic.learn(found.next_seq, found.finished)
+        topic.learn(found.next_seq, found.finished, found.guard)
         if session.topics is None:
             session.topics = {}
         session.topics[message.topic] = topic
@@ -155,7 +159,7 @@ class Streams:
     def _begin(self, session: Session, topic: Topic[Session]) -> None:
         from_seq = topic.beginning.pop(session, None)
         if from_seq is not None:  # else it has left again
-            topic.cursors.watch(session, from_seq)
+            topic.watch(session, from_seq)
             self._fill(topic)
 
     def unwatch(self, session: Session, topic: str) -> bool:
@@ -176,9 +180,15 @@ class Streams:
         for topic in list((session.topics or {}).values()):
             self._fill(topic)
 
+    def _refuse(self, topic: Topic[Session], session: Session) -> None:
+        """End a subscription whose client may watch no more, and tell it."""
+        if session.topics is not None and session.topics.get(topic.id) is topic:
+            del session.topics[topic.id]
+            self._leave(topic, session)
+            session.push(Broadcast(WatchEnded(0, topic.id, Forbidden.code)))
+
     def _leave(self, topic: Topic[Session], session: Session) -> None:
-        topic.cursors.unwatch(session)
-        topic.beginning.pop(session, None)
+        topic.unwatch(session)
         if not topic.watched:
             self.topics.pop(topic.id, None)
 
@@ -223,22 +233,24 @@ class Streams:
         found.add_done_callback(attached)
 
     def _learned(self, topic: Topic[Session], found: Attached) -> None:
-        topic.learn(found.next_seq, found.finished)
+        topic.learn(found.next_seq, found.finished, found.guard)
         self._fill(topic)
 
     # ---- events to subscriptions ----
 
-    def arrived(self, identity: ActorId, first_seq: int, events: Sequence[bytes]) -> None:
+    def arrived(self, identity: ActorId, first_seq: int, events: Sequence[bytes], guard: Guard = OPEN) -> None:
         """Take in durable events of a watched stream, from its owner."""
         topic = self.topics.get(identity)
         if topic is not None:
+            topic.raise_guard(guard)
             self._deliver(topic, first_seq, [msgspec.Raw(event) for event in events])
             self._fill(topic)
 
     def _deliver(self, topic: Topic[Session], first_seq: int, events: list[msgspec.Raw]) -> None:
+        may_take = _taker(topic)
         for start, run in _runs(first_seq, events):
             shared: dict[int, Broadcast] = {}
-            for session, offset in topic.cursors.take(start, len(run), _has_room):
+            for session, offset in topic.cursors.take(start, len(run), may_take):
                 broadcast = shared.get(offset)
                 if broadcast is None:
                     push = Events(0, topic.id, start + offset, run[offset:] if offset else run)
@@ -246,15 +258,17 @@ class Streams:
                 session.push(broadcast)
 
     def _fill(self, topic: Topic[Session]) -> None:
-        """Start reading from the log for watchers that lag, unless that is under way."""
-        if not topic.filling and topic.cursors.wanted(_has_room) is not None:
+        """Ask about watchers if need be, and start reading from the log for those that lag, unless that is under
+        way."""
+        self._guard.check(topic)
+        if not topic.filling and topic.cursors.wanted(_taker(topic)) is not None:
             topic.filling = True
             self._supervisor.spawn(self._read(topic), f"fill {topic.id}")
 
     async def _read(self, topic: Topic[Session]) -> None:
         attempt = 0
         try:
-            while (wanted := topic.cursors.wanted(_has_room)) is not None and topic.id in self.topics:
+            while (wanted := topic.cursors.wanted(_taker(topic))) is not None and topic.id in self.topics:
                 try:
                     batch: EventBatch = await self._actors.ask(topic.id, "read_events", (wanted,))
                     if not batch.events or batch.first_seq > wanted:
@@ -265,11 +279,19 @@ class Streams:
                     attempt += 1
                     continue
                 attempt = 0
-                topic.cursors.learn(batch.next_seq)
+                topic.learn(batch.next_seq, False, batch.guard)
                 self._deliver(topic, batch.first_seq, batch.events)
+                self._guard.check(topic)
                 await asyncio.sleep(0)  # a long log must not keep the loop to itself
         finally:
             topic.filling = False
+
+
+def _taker(topic: Topic[Session]) -> Callable[[Session], bool]:
+    """Whether a session can be given events of the topic now."""
+    if topic.guard == OPEN:
+        return _has_room
+    return lambda session: topic.is_clear(session) and _has_room(session)
 
 
 def _has_room(session: Session) -> bool:

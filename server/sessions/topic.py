@@ -1,8 +1,10 @@
-"""A watched stream on this node: its watchers' cursors, and how far its actor is asked to attach. Pure."""
+"""A watched stream on this node: its watchers' cursors, how far its actor is asked to attach, and about whom. Pure."""
 
 from collections.abc import Hashable
+from itertools import islice
 from typing import Generic, TypeVar
 
+from server.actors.guard import OPEN, Guard
 from server.ids import ActorId
 from server.sessions.cursors import Cursors
 
@@ -12,7 +14,19 @@ W = TypeVar("W", bound=Hashable)
 class Topic(Generic[W]):
     """A logged actor that somebody on this node watches; `W` is what watches (sessions)."""
 
-    __slots__ = ("asked_at", "attaching", "beginning", "cursors", "filling", "finished", "id")
+    __slots__ = (
+        "_cleared",
+        "asked",
+        "asked_at",
+        "asking",
+        "attaching",
+        "beginning",
+        "cursors",
+        "filling",
+        "finished",
+        "guard",
+        "id",
+    )
 
     def __init__(self, identity: ActorId) -> None:
         self.id = identity
@@ -27,13 +41,53 @@ class Topic(Generic[W]):
         """Time of the last question to attach for which there was room."""
         self.finished = False
         """No event will follow: there is nothing to stay attached for."""
+        self.guard: Guard = OPEN
+        """The newest that its actor told."""
+        self.asked: set[W] = set()
+        """Watchers about whom the actor was asked and has not answered, without those who began anew since."""
+        self.asking = False
+        """A question about watchers is under way."""
+        self._cleared: dict[W, Guard] = {}
+        """Watchers that the actor lets in, each as of the guard under which it said so."""
 
     @property
     def watched(self) -> bool:
         """True while anybody watches, or is about to."""
         return bool(len(self.cursors) or self.beginning)
 
-    def learn(self, next_seq: int, finished: bool) -> None:
-        """Take in the log's durable end, and whether it stays there, as its actor told."""
+    def learn(self, next_seq: int, finished: bool, guard: Guard) -> None:
+        """Take in the log's durable end, whether it stays there, and the guard, as its actor told."""
         self.cursors.learn(next_seq)
         self.finished = self.finished or finished
+        self.raise_guard(guard)
+
+    # ---- who may watch ----
+
+    def raise_guard(self, guard: Guard) -> None:
+        """Take in a guard; it never falls."""
+        self.guard = max(self.guard, guard)
+
+    def watch(self, watcher: W, from_seq: int) -> None:
+        """Begin, or begin again, at event `from_seq`. It is not refused by an answer to an earlier question: its actor
+        has let it in since."""
+        self.cursors.watch(watcher, from_seq)
+        self.asked.discard(watcher)
+
+    def clear(self, watcher: W, guard: Guard) -> None:
+        """Note that the actor lets this one watch, as of `guard`."""
+        self._cleared[watcher] = guard
+
+    def is_clear(self, watcher: W) -> bool:
+        """Tell whether `watcher` may get what is as of the newest guard."""
+        return self._cleared.get(watcher, OPEN) >= self.guard
+
+    def unasked(self, most: int) -> list[W]:
+        """Watchers about whom the actor is to be asked, at most so many."""
+        return list(islice((watcher for watcher in self.cursors if not self.is_clear(watcher)), most))
+
+    def unwatch(self, watcher: W) -> None:
+        """Forget a watcher."""
+        self.cursors.unwatch(watcher)
+        self.beginning.pop(watcher, None)
+        self._cleared.pop(watcher, None)
+        self.asked.discard(watcher)

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, Final, TypeVar
 
 from server.actors.actor import Actor
-from server.errors import GarrisonError, RateLimited, Rejected, Unavailable
+from server.errors import Forbidden, GarrisonError, RateLimited, Rejected, Unavailable
 from server.ids import ActorId
 from server.runtime.metrics import Metrics
 from server.sessions.ports import ClientCalls
@@ -62,6 +62,11 @@ def ask_leave(actors: ClientCalls, cls: type[Actor[Any]], identity: ActorId, ses
     if not is_guarded(cls):
         return None
     return actors.ask_now(identity, "admits", (session.caller,))
+
+
+def refusal(topic: ActorId, session: Session) -> Forbidden:
+    """The answer to a client that may not watch."""
+    return Forbidden(f"{topic} is not for {session.caller.role} {session.caller.subject} to watch")
 
 
 def after(first: Any, then: "Callable[[], T | asyncio.Future[T]]") -> "T | asyncio.Future[T]":

@@ -276,6 +276,14 @@ class Events(Push, tag="events", frozen=True):
     events: list[msgspec.Raw]
 
 
+class WatchEnded(Push, tag="watch_ended", frozen=True):
+    """Stream `topic` is not watched any more: its actor does not let this client watch it now, which `code` says:
+    `forbidden`. No event follows."""
+
+    topic: str
+    code: str
+
+
 class Close(Request, tag="close", frozen=True):
     """The client leaves for good: its session is not kept for resuming."""
 
@@ -343,6 +351,7 @@ ENGINE_ANSWERS: tuple[type[msgspec.Struct], ...] = (
     Watching,
     Done,
     Events,
+    WatchEnded,
     Failed,
     Going,
     Snapshot,

@@ -62,6 +62,8 @@ def meaning(service: int, message: Any) -> Any:
         told.append(parcels)
     if isinstance(message, faces.transfer_frames.Shipment):
         without_new_fields(told[1])
+    if isinstance(message, faces.stream_frames.EventsTo):
+        assert told.pop() == [0, 0]  # `guard`
     return told
 
 
@@ -83,6 +85,10 @@ def written(message: Any) -> bytes:
     if isinstance(message, faces.transfer_frames.Shipment):
         told = msgspec.msgpack.decode(again)
         without_new_fields(told[1])
+        return msgspec.msgpack.encode(told)
+    if isinstance(message, faces.stream_frames.EventsTo):
+        told = msgspec.msgpack.decode(again)
+        assert told.pop() == [0, 0]  # `guard`
         return msgspec.msgpack.encode(told)
     return again
 

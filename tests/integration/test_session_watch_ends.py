@@ -8,7 +8,7 @@ import pytest
 
 from server.actors.actor import Caller
 from server.errors import Unavailable
-from server.wire.messages import WatchLatest
+from server.wire.messages import Unwatch, WatchLatest
 from tests.integration.test_session_latest import AT_ONCE, NODES, QUICK, Viewer, board_of, joined, resumed, topics
 from tests.support.gateways import Board, Light, SessionApp, World, gateways
 from tests.support.waiting import until
@@ -130,8 +130,39 @@ async def test_a_change_while_the_client_is_admitted_ends_its_watch_too() -> Non
             return asyncio.ensure_future(attach())
 
         system.ask_now = ask  # type: ignore[method-assign]
-        assert await bob.watch() == {}
+        assert (await bob.client.ask(WatchLatest, bob.topic))[2] == "forbidden"
         await until(lambda: topics(world, "node-1") == {})
+        await bob.quiet()
+
+
+@pytest.mark.parametrize("actor_at", NODES)
+async def test_a_watcher_who_is_taken_out_once_it_is_admitted_sees_no_picture(actor_at: str) -> None:
+    """Its node has the picture already, which is newer than the leave; a snapshot is as of before the last question."""
+    async with gateways(NODES, app=App, gateway=QUICK, limits=AT_ONCE) as world:
+        board = board_of(world, actor_at)
+        owner, ann, bob = await club(world, board, actor_at)
+        assert (await bob.client.ask(Unwatch, bob.topic))[0] == "done"
+        system = world.nodes["node-1"].system
+        ask_now = system.ask_now
+        admitted: list[str] = []
+
+        def ask(identity: Any, name: str, args: tuple[Any, ...]) -> Any:
+            if name != "admits":
+                return ask_now(identity, name, args)
+
+            async def admit() -> None:
+                await ask_now(identity, name, args) if actor_at == "node-2" else ask_now(identity, name, args)
+                system.ask_now = ask_now  # type: ignore[method-assign]
+                admitted.append(args[0].subject)
+                await owner.ask(Light, board, {"bob": None, "secret": "blue"})
+                await ann.shows({"ann": "green", "secret": "blue"})
+
+            return asyncio.ensure_future(admit())
+
+        system.ask_now = ask  # type: ignore[method-assign]
+        assert (await bob.client.ask(WatchLatest, bob.topic))[2] == "forbidden"
+        assert admitted == ["bob"]
+        await bob.quiet()
 
 
 async def test_an_answer_that_is_older_than_the_change_sends_nothing() -> None:

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from server.actors.actor import Actor
 from server.actors.app import App
 from server.actors.facts import open_facts_of
+from server.actors.guard import Guard
 from server.actors.pictures import Showing
 from server.catalog.services import Services
 from server.catalog.system import ActorSystem
@@ -64,7 +65,9 @@ class Published:
     def end_session(self, subject: str, session: str, at: NodeAddress, code: int, reason: str) -> None:
         self.ends.append((session, code, reason))
 
-    def publish(self, watchers: Sequence[NodeAddress], topic: ActorId, first_seq: int, events: Sequence[bytes]) -> None:
+    def publish(
+        self, watchers: Sequence[NodeAddress], topic: ActorId, first_seq: int, events: Sequence[bytes], _guard: Guard
+    ) -> None:
         self.events.append((list(watchers), topic, first_seq, list(events)))
 
 

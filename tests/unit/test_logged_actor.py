@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from server.actors.actor import Attached
+from server.actors.actor import Attached, Caller
+from server.actors.guard import OPEN, Guard, TurnedAway
 from server.errors import Corrupt, Fenced, GarrisonError, Internal
 from server.eventlog import segment
 from server.eventlog.ports import Append
@@ -75,17 +76,40 @@ async def test_a_finished_log_is_sealed_with_the_hash_of_the_live_state() -> Non
         assert segment.decode(stored.chunks[-1].data).end_hash is not None
 
 
+async def attached(system: TestSystem, watcher: NodeAddress) -> tuple[int, bool]:
+    found: Attached = await system.ask(L, "attach", watcher)
+    assert found.guard > OPEN, "it has a `may_watch`"
+    return found.next_seq, found.finished
+
+
+async def test_a_guard_rises_where_watching_narrows_and_with_each_activation() -> None:
+    async with cluster(store={"group_commit_s": 0.001}) as world:
+        system, guards = world.systems["node-1"], list[Guard]()
+        watcher = NodeAddress(*("node-9", 1))  # type: ignore[arg-type]
+        for _ in range(2):
+            await system.ask(L, "add", (1,))
+            guards.append((await system.ask(L, "attach", (str(watcher.node), 1))).guard)
+            activation = system.find(L)
+            assert activation is not None
+            activation.log().narrow()
+            guards.append((await system.ask(L, "read_events", (1,))).guard)
+            told: TurnedAway = await system.ask(L, "turns_away", ([Caller("player", "mallory")],))
+            assert (told.epoch, told.n, told.refused) == (*guards[-1], [0])
+            assert await system.catalog.deactivate([activation]) == 1
+        assert OPEN < guards[0] < guards[1] < guards[2] < guards[3]
+
+
 async def test_attaching_tells_that_the_log_is_finished_once_that_is_durable() -> None:
     async with cluster(store={"group_commit_s": 0.05}) as world:
         system = world.systems["node-1"]
         watcher = NodeAddress(*("node-9", 1))  # type: ignore[arg-type]
         answer = asyncio.ensure_future(system.ask(L, "add", (1_000,)))
         await asyncio.sleep(0)
-        assert await system.ask(L, "attach", watcher) == Attached(1, False)
+        assert await attached(system, watcher) == (1, False)
         await answer
-        assert await system.ask(L, "attach", watcher) == Attached(2, True)
+        assert await attached(system, watcher) == (2, True)
         await system.catalog.deactivate([found for found in system.catalog.live.values() if found.id == L])
-        assert await system.ask(L, "attach", watcher) == Attached(2, True)
+        assert await attached(system, watcher) == (2, True)
         activation = system.find(L)
         assert activation is not None and not activation.log().watched
 

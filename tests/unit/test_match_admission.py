@@ -39,6 +39,7 @@ from game.messages import (
 from game.moderation.messages import ModerationMute
 from server.actors.actor import Caller
 from server.actors.app import QueryRoute
+from server.actors.guard import OPEN, Guard, TurnedAway
 from server.errors import Forbidden, NotFound, Rejected
 from server.ids import actor_id
 from tests.support.engine import TestSystem
@@ -245,6 +246,45 @@ async def test_a_private_match_is_shown_to_those_who_may_come() -> None:
             await system.ask(actor_id("match", "m"), "admits", (eve.caller,))
         assert (await ann.send(MatchGet(1, "m"))).private
         await system.ask(actor_id("match", "m"), "admits", (ann.caller,))
+
+
+async def guard(system: TestSystem, *turned: str) -> Guard:
+    """The guard of match `m`, which turns these away of `ann`, `eve` and the host, and no others."""
+    callers = [player("ann"), player("eve"), HOST]
+    told: TurnedAway = await system.ask(actor_id("match", "m"), "turns_away", (callers,))
+    assert [callers[place].subject for place in told.refused] == list(turned)
+    return told.epoch, told.n
+
+
+async def test_watchers_of_a_private_match_are_asked_about_again_once_somebody_is_out() -> None:
+    async with running() as system:
+        host = await secret(system)
+        ann = Client(system, player("ann"))
+        guards = [await guard(system, "ann", "eve")]
+        await host.command(MatchAllow, "m", ["ann", "eve"])
+        await ann.command(MatchJoin, "m")
+        assert await guard(system) == guards[0], "nobody lost anything"
+        await host.command(MatchAllow, "m", ["eve"], False)
+        guards.append(await guard(system, "eve"))
+        await host.command(MatchReserve, "m", ["eve"], None, 0, 5_000)
+        guards.append(await guard(system))
+        await asyncio.sleep(5.1)
+        guards.append(await guard(system, "eve"))
+        await host.command(MatchKick, "m", "ann")
+        guards.append(await guard(system, "ann", "eve"))
+        await host.command(MatchPassHost, "m", "server-2")
+        guards.append(await guard(system, "ann", "eve", HOST.subject))
+        assert guards == sorted(set(guards))
+
+
+async def test_a_match_for_everybody_has_no_guard() -> None:
+    async with running() as system:
+        host = Client(system, HOST)
+        await host.command(MatchCreate, "m", MatchOptions())
+        before = await guard(system)
+        await Client(system, player("ann")).command(MatchJoin, "m")
+        await host.command(MatchKick, "m", "ann")
+        assert await guard(system) == before == OPEN
 
 
 async def listed(system: TestSystem, caller: Caller, limit: int = 10, cursor: str = "") -> list[str]:

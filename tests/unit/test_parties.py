@@ -145,6 +145,34 @@ async def test_an_invitation_does_not_arrive_where_one_of_the_two_blocks(blocker
         await until(lambda: bool(world.pushes(world.bob, PartyInvited)))
 
 
+@pytest.mark.parametrize("blocker", ["ann", "bob"])
+async def test_a_block_takes_earlier_invitations_away_for_good(blocker: str) -> None:
+    async with running() as cluster:
+        world = World(cluster)
+        party = await world.party(world.cyd)
+        await world.bob.connect()
+        await world.ann.do(PartyInvite, party, "bob")
+        await until(lambda: bool(world.pushes(world.bob, PartyInvited)))
+        blocks, other = (world.bob, "ann") if blocker == "bob" else (world.ann, "bob")
+        await blocks.do(FriendsBlock, other)
+        if blocker == "bob":
+            assert (await world.bob.send(PartyInvites(1))).invitations == [], "at once for its own block"
+        with pytest.raises(Rejected) as refused:
+            await world.bob.do(PartyJoin, party)
+        assert refused.value.code == "not_invited"
+        await until(lambda: world.player(world.bob).in_party.invitations == ())
+        assert (await world.ann.send(PartyGet(1, party))).invited == ["bob"], "the party is told nothing"
+        await blocks.do(FriendsUnblock, other)
+        await asyncio.sleep(1)
+        assert (await world.bob.send(PartyInvites(1))).invitations == []
+        await blocks.do(FriendsBlock, other)
+        await world.cyd.do(PartyInvite, party, "bob")
+        await until(lambda: bool(world.player(world.bob).in_party.invitations))
+        assert [each.by for each in (await world.bob.send(PartyInvites(1))).invitations] == ["cyd"]
+        await world.bob.do(PartyJoin, party)
+        assert await world.members(party) == ["ann", "cyd", "bob"]
+
+
 async def test_a_muted_player_invites_nobody_to_its_party() -> None:
     async with running() as cluster:
         world = World(cluster)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import garrison
-from garrison.errors import BadInput, NotFound
+from garrison.errors import BadInput, Forbidden, NotFound
 from garrison.messages import Ended, Kill
 from tests.support.sdk import FAST, Talk, scripted, until
 
@@ -75,6 +75,33 @@ async def test_a_new_session_is_watched_from_the_cursor_and_repetitions_are_drop
         asking.cancel()
         assert [wire[2:4] for wire in asked] == [["match/m1", 1], ["match/m1", 4]]
         assert events.repeated == 2
+
+
+async def test_a_watch_that_the_server_ends_fails_after_what_came_before() -> None:
+    asked: list[list[Any]] = []
+
+    async def script(talk: Talk) -> None:
+        await talk.welcome()
+        first = await talk.expect("watch")
+        await talk.send("watching", first[1], "match/m1", 3)
+        await talk.send("watch_ended", 1, "match/other", "forbidden")
+        await talk.send("events", 2, "match/m1", 1, kills(1, 2))
+        await talk.send("watch_ended", 3, "match/m1", "forbidden")
+        asked.append(await talk.expect("watch"))
+        await talk.send("watch_ended", 4, "match/m1", "forbidden")  # of the watch before
+        await talk.send("watching", asked[0][1], "match/m1", 4)
+        await talk.send("events", 5, "match/m1", 3, kills(3, 3))
+        await talk.idle()
+
+    async with scripted(script) as server, garrison.connect(server.url, "tok", options=FAST) as client:
+        async with client.watch("match/m1") as events:
+            assert await numbers(events, 2) == [1, 2]
+            with pytest.raises(Forbidden, match="match/m1"):
+                await anext(events)
+            last = events.next_seq
+        async with client.watch("match/m1", last) as again:
+            assert await numbers(again, 1) == [3]
+        assert asked[0][2:4] == ["match/m1", 3]
 
 
 async def test_a_resumed_session_goes_on_without_asking() -> None:

@@ -58,6 +58,7 @@ from garrison.messages import (
     Redirect,
     Renewed,
     TokenRenew,
+    WatchEnded,
     Welcome,
 )
 from garrison.options import Options
@@ -447,8 +448,8 @@ class Core:
         return True
 
     def _on_push(self, push: Push, now: float) -> None:
-        if isinstance(push, Events):
-            self._streams.on_events(push, now)
+        if isinstance(push, Events | WatchEnded):
+            self._streams.on_push(push, now)
         elif isinstance(push, Going):
             self._on_going(push, now)
         else:

@@ -11,7 +11,8 @@ from typing import Any
 
 from garrison._base import Event, Reply, Request
 from garrison._subscriptions import Subscription, Subscriptions
-from garrison.messages import Events
+from garrison.errors import from_wire
+from garrison.messages import Events, WatchEnded
 from garrison.messages import Watch as WatchRequest
 
 
@@ -74,7 +75,15 @@ class Streams:
             self._subscriptions.ask_anew(stream, now)
         return item
 
-    def on_events(self, push: Events, now: float) -> None:
+    def on_push(self, push: Events | WatchEnded, now: float) -> None:
+        """Take in events, or word that none follow: the program may not watch the topic any more."""
+        if isinstance(push, Events):
+            self._on_events(push, now)
+        else:
+            error = from_wire(push.code, f"{push.topic} is not for this client to watch any more", None)
+            self._subscriptions.ended(push.topic, error)
+
+    def _on_events(self, push: Events, now: float) -> None:
         """Take a push of events in, or leave its topic if nobody wants it."""
         stream = self._subscriptions.wanted(push.topic)
         if not isinstance(stream, Stream):

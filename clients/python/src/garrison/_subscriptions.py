@@ -141,6 +141,12 @@ class Subscriptions:
         if subscription.phase == "asking" and subscription.call is None:
             self._ask(subscription, now)
 
+    def ended(self, topic: str, error: GarrisonError) -> None:
+        """The server has ended the subscription of `topic`. If it is asked for anew already, the answer decides."""
+        subscription = self._by_topic.get(topic)
+        if subscription is not None and subscription.phase == "live":
+            self._fail(subscription, error)
+
     def fail_all(self, error: GarrisonError) -> None:
         """No news will come any more; readers get `error` after what is there to read."""
         for subscription in self._by_topic.values():

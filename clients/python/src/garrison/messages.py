@@ -1082,6 +1082,26 @@ class Events(Push):
 
 
 @dataclass(frozen=True, slots=True)
+class WatchEnded(Push):
+    """Stream `topic` is not watched any more: its actor does not let this client watch it now, which
+    `code` says: `forbidden`. No event follows.
+    """
+
+    TYPE: ClassVar[str] = "watch_ended"
+    topic: str
+    code: str
+    seq: int = field(default=0, kw_only=True)
+
+    def to_wire(self) -> list[Any]:
+        return ["watch_ended", self.seq, self.topic, self.code]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "WatchEnded":
+        check_length(wire, 4, "watch_ended")
+        return cls(seq=wire[1], topic=wire[2], code=wire[3])
+
+
+@dataclass(frozen=True, slots=True)
 class Failed(Reply):
     """The typed error of request `id` (0 where no id could be read)."""
 
@@ -3171,6 +3191,7 @@ ANSWERS: dict[str, Callable[[Sequence[Any]], Message]] = {
     "watching": Watching.from_wire,
     "done": Done.from_wire,
     "events": Events.from_wire,
+    "watch_ended": WatchEnded.from_wire,
     "error": Failed.from_wire,
     "going": Going.from_wire,
     "snapshot": Snapshot.from_wire,

@@ -3,8 +3,9 @@
     load(kind, log)    the last keyframe and what follows it: what an activation goes on from
     steps(kind, log)   each event with the state before and after it: what a replay shows
     verify(kind, log)  everything recomputed from event 1 and compared with what is stored
+    chain(log)         the bytes alone, where the rules of the log are not to be had
 
-All three walk one `Fold`, which evolves a state and its running hash entry by entry and accepts no
+The first three walk one `Fold`, which evolves a state and its running hash entry by entry and accepts no
 gap, and so does the live log when it seals a segment. The state is made by the same `evolve` as in
 live play, so that a replay is the match (event sourcing; the fold itself is the "replay" of a write-ahead
 log). This room does not know actors: a `LoggedKind` says all that the fold needs of one.
@@ -16,7 +17,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from server import states
-from server.errors import Corrupt
+from server.errors import Corrupt, UnknownRules
 from server.eventlog import segment
 from server.eventlog.entry import NO_HEAD, Entry, Record, decode_record, next_head, state_hash
 from server.eventlog.ports import Chunk, StoredLog
@@ -98,6 +99,15 @@ class Step(msgspec.Struct, Generic[S], frozen=True):
     after: S
 
 
+class Chain(msgspec.Struct, frozen=True):
+    """A log whose bytes are good. `head` is the last running hash, in hex."""
+
+    events: int
+    segments: int
+    open_chunks: int
+    head: str
+
+
 class Verified(msgspec.Struct, Generic[S], frozen=True):
     """A log that is good. `keyframes` counts those that were recomputed; `end_hash` is true if the
     log is finished and its end's hash was recomputed too. `head` is the last running hash, in hex."""
@@ -158,10 +168,40 @@ def final_state(kind: LoggedKind[S], log: StoredLog) -> S:
     return fold.state
 
 
+def chain(log: StoredLog) -> Chain:
+    """Check all of a whole log that can be checked without its rules: checksums, numbers, the hash chain from event 1,
+    and its end from its row. Raises `Corrupt`."""
+    head, next_seq, segments, open_chunks = NO_HEAD, 1, 0, 0
+    for chunk in log.chunks:
+        part = _decode(chunk)
+        if part.first_seq != next_seq:
+            raise Corrupt(f"events {next_seq} to {part.first_seq - 1} are missing")
+        if part.sealed:
+            segments += 1
+            _same(part, f"event {part.first_seq}: running hash before it", part.head_before, head)
+        else:
+            open_chunks += 1
+        for entry in part.entries:
+            head = next_head(head, entry)
+        next_seq = part.last_seq + 1
+    _end_is(next_seq, head, log)
+    return Chain(next_seq - 1, segments, open_chunks, head.hex())
+
+
+def newest_keyframe(kind: LoggedKind[S], log: StoredLog) -> tuple[int, S] | None:
+    """The newest state that is stored as a whole, and the event that follows it: all that is to be had of a log whose
+    rules are unknown. None where no segment is sealed but the first. Raises `Corrupt`."""
+    for chunk in reversed(log.chunks):
+        if chunk.sealed and chunk.first_seq > 1:
+            return chunk.first_seq, _fold_before(kind, _decode(chunk)).state
+    return None
+
+
 def verify(kind: LoggedKind[S], log: StoredLog) -> Verified[S]:
     """Recompute all that is stored of a whole log, which begins with event 1: checksums and hash chain
     from bytes, each keyframe from the events before it, the end's hash from all of them, the log's end from
-    its row. Raises `Corrupt` with the first thing that is not as it should be, also where `evolve` raises."""
+    its row. Raises `Corrupt` with the first thing that is not as it should be, also where `evolve` raises, but for
+    `UnknownRules`: nothing can be said of such a log but what `chain` says."""
     fold = Fold(kind, kind.state_type())
     segments = open_chunks = 0
     ended = False
@@ -230,7 +270,7 @@ def _take_verified(fold: Fold[S], part: Segment, entry: Entry) -> None:
     """Like `_take`; an event that the rules of today cannot evolve by is a finding too, not a crash."""
     try:
         _take(fold, part, entry)
-    except Corrupt:
+    except (Corrupt, UnknownRules):
         raise
     except Exception as error:
         raise Corrupt(f"{_name(part)}: event {entry.seq}: evolve raises {type(error).__name__}: {error}") from error
@@ -250,9 +290,13 @@ def _same(part: Segment, what: str, stored: bytes | None, computed: bytes) -> No
 
 
 def _check_end(fold: Fold[S], log: StoredLog) -> None:
+    _end_is(fold.next_seq, fold.head, log)
+
+
+def _end_is(next_seq: int, head: bytes, log: StoredLog) -> None:
     """Raises `Corrupt` where the events do not end where the log's row says: some, or all, are gone."""
-    if (fold.next_seq, fold.head) == (log.next_seq, log.head):
+    if (next_seq, head) == (log.next_seq, log.head):
         return
     if not log.chunks:
         raise Corrupt(f"no event of the log is there; its row says that there are {log.next_seq - 1}")
-    raise Corrupt(f"the log ends at event {fold.next_seq - 1}; its row says {log.next_seq - 1}, or another hash")
+    raise Corrupt(f"the log ends at event {next_seq - 1}; its row says {log.next_seq - 1}, or another hash")

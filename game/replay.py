@@ -13,17 +13,6 @@ from typing import Final
 import msgspec
 
 from game.match import board, rules
-from game.match.events import (
-    HostChanged,
-    Invited,
-    Kicked,
-    PasswordSet,
-    Reserved,
-    RoundEnded,
-    SuccessorNamed,
-    Uninvited,
-    Unkicked,
-)
 from game.match.state import MatchState
 from game.messages import (
     Assist,
@@ -31,16 +20,24 @@ from game.messages import (
     Created,
     Death,
     Ended,
+    HostChanged,
+    Invited,
     Joined,
+    Kicked,
     Kill,
     Left,
     MatchEvent,
     Medal,
     Objective,
     PartyJoined,
+    PasswordSet,
     PlayerLine,
+    Reserved,
     Score,
     Started,
+    SuccessorNamed,
+    Uninvited,
+    Unkicked,
 )
 from server.errors import BadInput
 from server.eventlog import fold
@@ -67,6 +64,16 @@ def steps(log: StoredLog, from_ms: int = 0) -> Iterator[Step]:
     return fold.steps(MATCH, log, from_ms)
 
 
+def readable(log: StoredLog, from_ms: int = 0) -> Iterator[Step | fold.LogGap]:
+    """The same of a log that may be damaged, with its gaps."""
+    return fold.readable(MATCH, log, from_ms)
+
+
+def at(log: StoredLog, *, seq: int | None = None, ms: int | None = None) -> fold.Fold[MatchState]:
+    """The match after event `seq`, or at match clock `ms`, from the keyframe before it. Raises `Corrupt`."""
+    return fold.at(MATCH, log, seq=seq, ms=ms)
+
+
 def final_state(log: StoredLog) -> MatchState:
     """The state after the last event. Raises `Corrupt`."""
     return fold.final_state(MATCH, log)
@@ -75,11 +82,6 @@ def final_state(log: StoredLog) -> MatchState:
 def verify(log: StoredLog) -> fold.Verified[MatchState]:
     """Everything that is stored of a match, recomputed and compared. Raises `Corrupt`."""
     return fold.verify(MATCH, log)
-
-
-def newest_keyframe(log: StoredLog) -> tuple[int, MatchState] | None:
-    """The newest stored state of a match whose rules this program does not have, and the event that follows it."""
-    return fold.newest_keyframe(MATCH, log)
 
 
 def totals(state: MatchState) -> dict[str, Totals]:
@@ -117,6 +119,12 @@ def feed_line(step: Step) -> str:
     a terminal would obey control characters."""
     event = step.record.event
     return f"{clock(event.time_ms)}  {escaped(_words(event, step))}"
+
+
+def gap_line(gap: fold.LogGap) -> str:
+    """The place of a gap in the feed."""
+    events = f"event {gap.first_seq}" if gap.first_seq == gap.last_seq else f"events {gap.first_seq} to {gap.last_seq}"
+    return f"--------   {events} cannot be read: {escaped(gap.why)}"
 
 
 def _words(event: MatchEvent, step: Step) -> str:
@@ -165,8 +173,6 @@ def _words(event: MatchEvent, step: Step) -> str:
             return f"{player}: {name or 'objective'}{_score(step)}"
         case Score(player=player, team=team, points=points):
             return f"{player if player is not None else f'team {team}'} scores {points:+d}{_score(step)}"
-        case RoundEnded(number=number, winner=winner, team_scores=scores):
-            return f"round {number} is over{f': {winner} wins it' if winner else ''}  [{' - '.join(map(str, scores))}]"
         case Ended(reason=reason, winner=winner):
             why = reason.replace("_", " ")
             return f"the match is over ({why})" + (f": {winner} wins" if winner else "")

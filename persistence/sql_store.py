@@ -385,6 +385,10 @@ class SqlStore:
     async def read_log(self, kind: str, id: ActorId, from_seq: int = 1, to_seq: int | None = None) -> StoredLog | None:
         return await self._read_log(kind, id, from_seq, _FOREVER if to_seq is None else to_seq)
 
+    async def list_logs(self, kind: str, limit: int, after: ActorId | None = None) -> list[ActorId]:
+        keys = await self._database.list_logs(self._logged(kind), limit, "" if after is None else key_of(after))
+        return [_identity(kind, key) for key in keys]
+
     async def read_tail(self, kind: str, id: ActorId) -> StoredLog | None:
         return await self._read_log(kind, id, None)
 

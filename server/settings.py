@@ -167,7 +167,7 @@ class StoreSettings(_Section, frozen=True):
     group_commit_s: Seconds = 0.03
     max_log_backlog: Count = 100_000
     """Log entries of a node that wait for their commit."""
-    segment_entries: Count = 256
+    segment_entries: Count = 512
     projection_interval_s: Seconds = 30.0
     """How far the row of a live match may be behind its log. Its first and its last event are in it at once."""
     pool_size: Count = 4
@@ -243,13 +243,6 @@ class SecuritySettings(_Section, frozen=True):
     """Files of further keys of client tokens, each `FILE` or `KID=FILE`: PEM, JWKS, or the text of an HMAC key."""
 
 
-class ApplicationSettings(_Section, frozen=True):
-    """Settings of the application that `app` names."""
-
-    files: Annotated[list[str], Meta(max_length=64)] = []
-    """Files that the application takes in when it is loaded."""
-
-
 class LogSettings(_Section, frozen=True):
     level: str = "info"
     json: bool = False
@@ -275,7 +268,6 @@ class Settings(_Section, frozen=True):
     proxies: ProxySettings = ProxySettings()
     security: SecuritySettings = SecuritySettings()
     log: LogSettings = LogSettings()
-    application: ApplicationSettings = ApplicationSettings()
 
 
 ENV_PREFIX = "GARRISON_"

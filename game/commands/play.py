@@ -47,7 +47,8 @@ Examples:
 - `garrison play match.jsonl --url ws://127.0.0.1:7351 --json`
 
 A file has one JSON object a line, ordered by time:
-`{"time_ms": 57801, "player": "spartan-7", "type": "kill"}`; `type` is kill, death, medal or mode.
+`{"time_ms": 57801, "player": "spartan-7", "type": "kill"}`; `type` is kill, death, assist, medal, mode or score;
+`garrison export MATCH --jsonl` writes such a file.
 """
 
 

@@ -19,7 +19,8 @@ from game.commands.stored import read_match
 from game.match.state import MatchState
 from server.cli.common import Config, Json, Set, out, print_json, read_settings
 from server.cli.log import verify_log
-from server.errors import UnknownRules
+from server.errors import Corrupt
+from server.eventlog.fold import LogGap
 from server.eventlog.ports import StoredLog
 from server.ids import key_of
 from server.texts import escaped
@@ -60,38 +61,13 @@ def replay(
     name = key_of(identity)
     if verify:
         verify_log(replays.MATCH, "match", name, log, json)
-        return 0
-    _show_or_tell(name, log, from_ms, speed, json)
-    return 0
-
-
-def _show_or_tell(name: str, log: StoredLog, from_ms: int, speed: float | None, json: bool) -> None:
-    """Show the match; of one whose rules this program does not have, all that is stored as a whole. Raises
-    `UnknownRules` for such a one."""
-    try:
-        _show(name, log, from_ms, speed, json)
-    except UnknownRules as error:
-        raise UnknownRules(f"match {name}: {error.message}{_as_far_as_known(log, json)}") from None
-
-
-def _show(name: str, log: StoredLog, from_ms: int, speed: float | None, json: bool) -> None:
-    if json:
+    elif json:
         print_json(msgspec.json.encode(summary(name, log)))
     elif sys.stdout.isatty():
         _watch(out(), name, log, from_ms, speed or 1.0)
     else:
         _list(name, log, from_ms, speed)
-
-
-def _as_far_as_known(log: StoredLog, json: bool) -> str:
-    """Print the newest stored scoreboard of a match that cannot be replayed; words that say of when it is."""
-    newest = replays.newest_keyframe(log)
-    if newest is None or json:
-        return ""
-    next_seq, state = newest
-    for line in replays.scoreboard_lines(state):
-        print(line)
-    return f"; this is its scoreboard before event {next_seq:,} of {log.next_seq - 1:,}"
+    return 0
 
 
 def summary(name: str, log: StoredLog) -> dict[str, Any]:
@@ -111,10 +87,13 @@ def summary(name: str, log: StoredLog) -> dict[str, Any]:
 # ---- showing ----------------------------------------------------------------------------------
 
 
-def _paced(log: StoredLog, from_ms: int, speed: float | None) -> Iterator[tuple[replays.Step, float]]:
-    """Each step with the seconds from the beginning at which it is due."""
+def _paced(log: StoredLog, from_ms: int, speed: float | None) -> Iterator[tuple[replays.Step | LogGap, float]]:
+    """Each step, or gap, with the seconds from the beginning at which it is due."""
     first_ms: int | None = None
-    for step in replays.steps(log, from_ms):
+    for step in replays.readable(log, from_ms):
+        if isinstance(step, LogGap):
+            yield step, 0.0
+            continue
         time_ms = step.record.event.time_ms
         if first_ms is None:
             first_ms = max(time_ms if from_ms == 0 else from_ms, 0)
@@ -122,26 +101,37 @@ def _paced(log: StoredLog, from_ms: int, speed: float | None) -> Iterator[tuple[
 
 
 def _list(name: str, log: StoredLog, from_ms: int, speed: float | None) -> None:
-    """Plain lines, for a pipe or a file."""
+    """Plain lines, for a pipe or a file. Raises `Corrupt` at the end where there were gaps."""
     began = time.monotonic()
     state: MatchState | None = None
+    gaps: list[LogGap] = []
     for step, due_s in _paced(log, from_ms, speed):
         _sleep_until(began + due_s)
+        if isinstance(step, LogGap):
+            gaps.append(step)
+            print(replays.gap_line(step), flush=speed is not None)
+            continue
         print(replays.feed_line(step), flush=speed is not None)
         state = step.after
     print()
-    for line in replays.scoreboard_lines(state or replays.final_state(log)):
+    for line in replays.scoreboard_lines(state or _last_state(log, gaps)):
         print(line)
+    _check_whole(name, gaps)
 
 
 def _watch(console: Console, name: str, log: StoredLog, from_ms: int, speed: float) -> None:
-    """Scoreboard, clock and feed, redrawn as the match goes on."""
+    """Scoreboard, clock and feed, redrawn as the match goes on. Raises `Corrupt` at the end where there were gaps."""
+    gaps: list[LogGap] = []
     feed: deque[str] = deque(maxlen=FEED_LINES)
     state: MatchState | None = None  # none: nothing happens from `from_ms` on
     began = time.monotonic()
     with Live(console=console, auto_refresh=False, transient=False) as live:
         clock_ms = from_ms
         for step, due_s in _paced(log, from_ms, speed):
+            if isinstance(step, LogGap):
+                gaps.append(step)
+                feed.append(replays.gap_line(step))
+                continue
             state = state or step.before
             while (left_s := began + due_s - time.monotonic()) > 0:
                 clock_ms = max(clock_ms, int(step.record.event.time_ms - left_s * 1000 * speed))
@@ -150,9 +140,21 @@ def _watch(console: Console, name: str, log: StoredLog, from_ms: int, speed: flo
             feed.append(replays.feed_line(step))
             state, clock_ms = step.after, step.record.event.time_ms
         if state is None:
-            state = replays.final_state(log)
+            state = _last_state(log, gaps)
             clock_ms = state.time_ms
         live.update(_screen(name, state, clock_ms, feed, speed), refresh=True)
+    _check_whole(name, gaps)
+
+
+def _last_state(log: StoredLog, gaps: list[LogGap]) -> MatchState:
+    """The end of the match, where no event was shown; of a damaged one nothing is known of it."""
+    return MatchState() if gaps else replays.final_state(log)
+
+
+def _check_whole(name: str, gaps: list[LogGap]) -> None:
+    if gaps:
+        missing = ", ".join(f"{gap.first_seq} to {gap.last_seq}" for gap in gaps)
+        raise Corrupt(f"match {name} is damaged: events {missing} cannot be read")
 
 
 def _screen(name: str, state: MatchState, clock_ms: int, feed: deque[str], speed: float) -> Group:

@@ -442,6 +442,10 @@ class PostgresDatabase:
 
         return await self._pool.run(work, transaction="BEGIN")
 
+    async def list_logs(self, mapping: Mapping, limit: int, after: str) -> list[str]:
+        statement = _statements(mapping).list_logs
+        return [row[0] for row in await self._pool.run(lambda connection: connection.fetch(statement, limit, after))]
+
     async def read_log(self, mapping: Mapping, kind: str, key: str, from_seq: int | None, to_seq: int) -> Ends | None:
         async def work(connection: Any) -> Ends | None:
             end = await connection.fetchrow(_statements(mapping).end, key)

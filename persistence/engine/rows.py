@@ -249,6 +249,10 @@ class Database(Protocol):
         end of the log that is there where it is not (1 where there is none)."""
         ...
 
+    async def list_logs(self, mapping: Mapping, limit: int, after: str) -> list[str]:
+        """Keys after `after` of rows that have an event."""
+        ...
+
     async def read_log(self, mapping: Mapping, kind: str, key: str, from_seq: int | None, to_seq: int) -> Ends | None:
         """Chunks that hold `from_seq` or later; None: the last segment and what follows."""
         ...

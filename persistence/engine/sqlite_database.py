@@ -432,6 +432,11 @@ class SqliteDatabase:
 
         return await self._file.write(work, through=True)
 
+    async def list_logs(self, mapping: Mapping, limit: int, after: str) -> list[str]:
+        statement = _statements(mapping).list_logs
+        rows = await self._file.read(lambda connection: connection.execute(statement, (limit, after)).fetchall())
+        return [key for (key,) in rows]
+
     async def read_log(self, mapping: Mapping, kind: str, key: str, from_seq: int | None, to_seq: int) -> Ends | None:
         def work(connection: sqlite3.Connection) -> tuple[Any, list[Any]]:
             end = connection.execute(_statements(mapping).end, (key,)).fetchone()

@@ -101,6 +101,13 @@ def _count_owned(mapping: Mapping, of_kind: str) -> str:
     )
 
 
+def _begun(mapping: Mapping, of_kind: str, limit: str, after: str) -> str:
+    return (
+        f"SELECT t.{mapping.key} FROM {mapping.table.name} AS t WHERE {of_kind}t.next_seq > 1 "
+        f"AND t.{mapping.key} > {after} ORDER BY t.{mapping.key} LIMIT {limit}"
+    )
+
+
 def _adding(mapping: Mapping, write: str, first: int) -> str:
     """`write`, and the rows that its states bring along, for those that it hits; their columns are the parameters from
     number `first`. Empty for a kind without such rows."""
@@ -243,6 +250,7 @@ class PostgresStatements:
             f"UPDATE {table} AS t SET epoch = t.epoch + 1, next_seq = $2, head = $3 "
             f"WHERE {of_kind}t.{key} = $1 AND t.next_seq = 1 AND t.owner_node IS NULL RETURNING t.epoch"
         )
+        self.list_logs = _begun(mapping, of_kind, "$1", "$2")
         self.lock = f"SELECT t.epoch FROM {table} AS t WHERE {of_kind}t.{key} = $1 FOR UPDATE"
         self.end = f"SELECT t.next_seq, t.head FROM {table} AS t WHERE {of_kind}t.{key} = $1"
         children = mapping.children
@@ -341,6 +349,7 @@ class SqliteStatements:
             f"WHERE {of_kind}{key} = ?1 AND next_seq = 1 AND owner_node IS NULL AND typeof(epoch) = 'integer' "
             "RETURNING epoch"
         )
+        self.list_logs = _begun(mapping, of_kind, "?1", "?2")
         # epoch, seq, seq, columns, key, epoch, seq, next_seq
         self.project = (
             f"UPDATE {table} SET state_epoch = ?, state_version = ?, projected_seq = ?{sets} "

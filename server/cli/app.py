@@ -34,6 +34,7 @@ OPERATORS: Final[Mapping[str, str]] = {
     "drain": "server.cli.drain:register",
     "forget": "server.cli.forget:register",
     "log": "server.cli.log:register",
+    "verify": "server.cli.verify:register",
 }
 LABORATORY: Final = "server.lab.commands:COMMANDS"
 

@@ -1,11 +1,13 @@
 """The fold of a stored log: from bytes to states, for any kind of logged actor. Pure.
 
-    load(kind, log)    the last keyframe and what follows it: what an activation goes on from
-    steps(kind, log)   each event with the state before and after it: what a replay shows
-    verify(kind, log)  everything recomputed from event 1 and compared with what is stored
-    chain(log)         the bytes alone, where the rules of the log are not to be had
+    load(kind, log)      the last keyframe and what follows it: what an activation goes on from
+    steps(kind, log)     each event with the state before and after it: what a replay shows
+    readable(kind, log)  the same of a damaged log, with the gaps in it
+    at(kind, log, ...)   the state at an event or a time: what seeking needs
+    verify(kind, log)    everything recomputed from event 1 and compared with what is stored
+    chain(log)           the bytes alone, where the rules of the log are not to be had
 
-The first three walk one `Fold`, which evolves a state and its running hash entry by entry and accepts no
+All but the last walk one `Fold`, which evolves a state and its running hash entry by entry and accepts no
 gap, and so does the live log when it seals a segment. The state is made by the same `evolve` as in
 live play, so that a replay is the match (event sourcing; the fold itself is the "replay" of a write-ahead
 log). This room does not know actors: a `LoggedKind` says all that the fold needs of one.
@@ -17,7 +19,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from server import states
-from server.errors import Corrupt, UnknownRules
+from server.errors import Corrupt
 from server.eventlog import segment
 from server.eventlog.entry import NO_HEAD, Entry, Record, decode_record, next_head, state_hash
 from server.eventlog.ports import Chunk, StoredLog
@@ -99,6 +101,14 @@ class Step(msgspec.Struct, Generic[S], frozen=True):
     after: S
 
 
+class LogGap(msgspec.Struct, frozen=True):
+    """Events `first_seq` to `last_seq` cannot be read, for the reason in `why`."""
+
+    first_seq: int
+    last_seq: int
+    why: str
+
+
 class Chain(msgspec.Struct, frozen=True):
     """A log whose bytes are good. `head` is the last running hash, in hex."""
 
@@ -159,6 +169,60 @@ def steps(kind: LoggedKind[S], log: StoredLog, from_ms: int = 0) -> Iterator[Ste
     _check_end(fold or Fold(kind, kind.state_type()), log)
 
 
+def readable(kind: LoggedKind[S], log: StoredLog, from_ms: int = 0) -> Iterator[Step[S] | LogGap]:
+    """Like `steps`, of a log that may be damaged: a `LogGap` stands for what cannot be read. A damaged chunk takes what
+    follows along as far as the next keyframe; everything before it, and from there on, is as it was."""
+    chunks = log.chunks[_readable_from(log.chunks, from_ms) :] if from_ms else log.chunks
+    expected = chunks[0].first_seq if from_ms and chunks else 1
+    fold: Fold[S] | None = None
+    gap: LogGap | None = None
+    for chunk in chunks:
+        if chunk.first_seq > expected:
+            gap = _wider(gap, expected, chunk.first_seq - 1, f"events {expected} to {chunk.first_seq - 1} are missing")
+            fold = None
+        try:
+            part = _decode(chunk)
+            fold = fold or _fold_before(kind, part)
+            entries = iter(part.entries)
+            while (step := _next_step(fold, part, entries)) is not None:
+                if gap is not None:
+                    yield gap
+                    gap = None
+                if step[0].time_ms >= from_ms:
+                    yield step[1]
+        except Corrupt as error:
+            first = fold.next_seq if fold is not None else chunk.first_seq
+            gap, fold = _wider(gap, first, chunk.last_seq, error.message), None
+        expected = chunk.last_seq + 1
+    try:
+        if gap is None:
+            _check_end(fold or Fold(kind, kind.state_type()), log)
+    except Corrupt as error:
+        gap = LogGap(min(expected, log.next_seq - 1), log.next_seq - 1, error.message)
+    if gap is not None:
+        yield gap
+
+
+def at(kind: LoggedKind[S], log: StoredLog, *, seq: int | None = None, ms: int | None = None) -> Fold[S]:
+    """The fold after event `seq`, or after the last event whose clock is at most `ms`; at the end of the log where
+    that is later. Begins at the keyframe before it, so that the cost is that of a segment. Raises `Corrupt`."""
+    assert (seq is None) != (ms is None)
+    first = 0
+    if ms is not None:
+        first = _chunk_before(log.chunks, ms + 1)
+    elif seq is not None:
+        first = max((n for n, chunk in enumerate(log.chunks) if chunk.sealed and chunk.first_seq <= seq + 1), default=0)
+    fold: Fold[S] | None = None
+    for chunk in log.chunks[first:]:
+        part = _decode(chunk)
+        fold = fold or _fold_before(kind, part)
+        for entry in part.entries:
+            if entry.time_ms > ms if ms is not None else entry.seq > (seq or 0):
+                return fold
+            _take(fold, part, entry)
+    return fold or Fold(kind, kind.state_type())
+
+
 def final_state(kind: LoggedKind[S], log: StoredLog) -> S:
     """The state after the last event, computed from the first. Raises `Corrupt`."""
     fold = Fold(kind, kind.state_type())
@@ -168,40 +232,10 @@ def final_state(kind: LoggedKind[S], log: StoredLog) -> S:
     return fold.state
 
 
-def chain(log: StoredLog) -> Chain:
-    """Check all of a whole log that can be checked without its rules: checksums, numbers, the hash chain from event 1,
-    and its end from its row. Raises `Corrupt`."""
-    head, next_seq, segments, open_chunks = NO_HEAD, 1, 0, 0
-    for chunk in log.chunks:
-        part = _decode(chunk)
-        if part.first_seq != next_seq:
-            raise Corrupt(f"events {next_seq} to {part.first_seq - 1} are missing")
-        if part.sealed:
-            segments += 1
-            _same(part, f"event {part.first_seq}: running hash before it", part.head_before, head)
-        else:
-            open_chunks += 1
-        for entry in part.entries:
-            head = next_head(head, entry)
-        next_seq = part.last_seq + 1
-    _end_is(next_seq, head, log)
-    return Chain(next_seq - 1, segments, open_chunks, head.hex())
-
-
-def newest_keyframe(kind: LoggedKind[S], log: StoredLog) -> tuple[int, S] | None:
-    """The newest state that is stored as a whole, and the event that follows it: all that is to be had of a log whose
-    rules are unknown. None where no segment is sealed but the first. Raises `Corrupt`."""
-    for chunk in reversed(log.chunks):
-        if chunk.sealed and chunk.first_seq > 1:
-            return chunk.first_seq, _fold_before(kind, _decode(chunk)).state
-    return None
-
-
 def verify(kind: LoggedKind[S], log: StoredLog) -> Verified[S]:
     """Recompute all that is stored of a whole log, which begins with event 1: checksums and hash chain
     from bytes, each keyframe from the events before it, the end's hash from all of them, the log's end from
-    its row. Raises `Corrupt` with the first thing that is not as it should be, also where `evolve` raises, but for
-    `UnknownRules`: nothing can be said of such a log but what `chain` says."""
+    its row. Raises `Corrupt` with the first thing that is not as it should be, also where `evolve` raises."""
     fold = Fold(kind, kind.state_type())
     segments = open_chunks = 0
     ended = False
@@ -224,6 +258,27 @@ def verify(kind: LoggedKind[S], log: StoredLog) -> Verified[S]:
                 raise Corrupt(f"{_name(part)}: event {part.last_seq}: the log is not finished with it")
     _check_end(fold, log)
     return Verified(fold.next_seq - 1, segments, open_chunks, segments, ended, fold.head.hex(), fold.state)
+
+
+def chain(log: StoredLog) -> Chain:
+    """Check what needs no rules of a whole log, which begins with event 1: checksums, and the hash chain through every
+    event to the end that its row says. Raises `Corrupt`."""
+    next_seq, head = 1, NO_HEAD
+    segments = open_chunks = 0
+    for chunk in log.chunks:
+        if chunk.first_seq != next_seq:
+            raise Corrupt(f"events {next_seq} to {chunk.first_seq - 1} are missing")
+        part = _decode(chunk)
+        if part.sealed:
+            segments += 1
+            _same(part, f"event {part.first_seq}: running hash before it", part.head_before, head)
+        else:
+            open_chunks += 1
+        for entry in part.entries:
+            head = next_head(head, entry)
+        next_seq = part.last_seq + 1
+    _end_is(next_seq, head, log)
+    return Chain(next_seq - 1, segments, open_chunks, head.hex())
 
 
 # ---- chunks ---------------------------------------------------------------------------------
@@ -270,18 +325,41 @@ def _take_verified(fold: Fold[S], part: Segment, entry: Entry) -> None:
     """Like `_take`; an event that the rules of today cannot evolve by is a finding too, not a crash."""
     try:
         _take(fold, part, entry)
-    except (Corrupt, UnknownRules):
+    except Corrupt:
         raise
     except Exception as error:
         raise Corrupt(f"{_name(part)}: event {entry.seq}: evolve raises {type(error).__name__}: {error}") from error
 
 
 def _chunk_before(chunks: list[Chunk], from_ms: int) -> int:
-    """The place of the last chunk to begin at so that no event at `from_ms` is missed."""
+    """The place of the last chunk to begin at so that no event at `from_ms` is missed. Only headers are read."""
     for place in range(len(chunks) - 1, 0, -1):
-        if chunks[place].sealed and _decode(chunks[place]).entries[0].time_ms < from_ms:
+        if chunks[place].sealed and segment.span(chunks[place].data).first_ms < from_ms:
             return place
     return 0
+
+
+def _readable_from(chunks: list[Chunk], from_ms: int) -> int:
+    """Like `_chunk_before`, and never at a chunk that cannot be read."""
+    for place in range(len(chunks) - 1, 0, -1):
+        try:
+            if chunks[place].sealed and _decode(chunks[place]).entries[0].time_ms < from_ms:
+                return place
+        except Corrupt:
+            continue
+    return 0
+
+
+def _next_step(fold: Fold[S], part: Segment, entries: Iterator[Entry]) -> tuple[Entry, Step[S]] | None:
+    entry = next(entries, None)
+    if entry is None:
+        return None
+    before = fold.state
+    return entry, Step(_take(fold, part, entry), before, fold.state)
+
+
+def _wider(gap: LogGap | None, first: int, last: int, why: str) -> LogGap:
+    return LogGap(first, last, why) if gap is None else LogGap(gap.first_seq, max(gap.last_seq, last), gap.why)
 
 
 def _same(part: Segment, what: str, stored: bytes | None, computed: bytes) -> None:

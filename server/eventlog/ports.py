@@ -100,6 +100,11 @@ class LogStore(Protocol):
         before that; None if there is no such log."""
         ...
 
+    async def list_logs(self, kind: str, limit: int, after: ActorId | None = None) -> list[ActorId]:
+        """Actors of a kind whose log has an event, in the order of their keys, those after `after` only; none at the
+        end of the list."""
+        ...
+
     async def read_tail(self, kind: str, id: ActorId) -> StoredLog | None:
         """The last sealed chunk and the open ones after it: enough to activate."""
         ...

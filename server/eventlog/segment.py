@@ -1,52 +1,71 @@
 """The bytes of an event log's chunks: open ones and sealed segments. Pure.
 
-Both begin the same way, and every byte is under exactly one checksum, so that a damaged byte is
-named by where it is: the header, the keyframe, one event, or the end.
+Both are framed the same way (`server/eventlog/framing.py`), and every byte is under exactly one checksum, so that a
+damaged byte is named by where it is: the header, one event of an open chunk, the keyframe or the events of a segment.
 
-    magic 4 | version 1 | header length 4 | header | CRC-32 of all before 4 | parts …
+    open    version 1   header: first_seq, count, then for each entry: raw length, CRC-32
+                        parts: the entries as they are (`time_ms` in 8 bytes, big-endian, and data)
+    sealed  version 2   header: first_seq, count, first and last time_ms, flags, head before, head after,
+                        keyframe hash, end hash, marks, then for each part: raw length, stored length, CRC-32
+                        parts: the keyframe (the state before `first_seq`, canonical msgpack) and the
+                        entries as columns (`server/eventlog/columns.py`), each compressed
+            version 1   `server/eventlog/rows.py`
 
-A header holds varints (LEB128) and hashes (one length byte, then 0 or 16 bytes):
-
-    open      first_seq, count, then for each entry: raw length, CRC-32
-    sealed    first_seq, count, first and last time_ms, flags, head before, head after,
-              keyframe hash, end hash, then for each part: stored length, raw length, CRC-32
-
-An open chunk's parts are the entries as they are. A segment's parts are one Zstandard frame,
-flushed after each: the keyframe (the state before `first_seq`, canonical msgpack), the entries,
-and the end of the frame. CRCs are over the stored bytes, and nothing is decompressed before they
-match. A raw entry is its `time_ms` (8 bytes, big-endian) and its data. Decoding hostile bytes takes memory
+A part begins with a byte that says how it is compressed: LZMA where it is small, which is what most are, Zstandard
+where its time would be felt. *Marks* are the first two bytes of the running hash after every sixteenth entry, so that
+where the chain does not fit its events one knows where it breaks. Decoding hostile bytes takes memory
 within the bounds below, and raises `Corrupt` for all that is not as it should be.
 """
 
-from binascii import crc32
+import lzma
 from collections.abc import Generator, Sequence
-from hashlib import blake2b
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 import zstandard
 
 from server import states
 from server.errors import Corrupt
+from server.eventlog import columns, rows
 from server.eventlog.entry import HEAD_BYTES, Entry, next_head
+from server.eventlog.framing import (
+    HeaderReader,
+    Truncated,
+    assemble,
+    checked_parts,
+    digest_of,
+    put,
+    put_part,
+    read_header,
+)
 
 T = TypeVar("T")
 MAX_ENTRIES: Final = 131_072
-MAX_CHUNK_BYTES: Final = 64 * 1024 * 1024
-MAX_RAW_BYTES: Final = 64 * 1024 * 1024
-"""Bound on all parts of a segment together, decompressed."""
+MAX_RAW_BYTES: Final = rows.MAX_RAW_BYTES
+"""Bound on a part of a segment, decompressed."""
 
 _OPEN: Final = b"GLog"
 _SEALED: Final = b"GSeg"
-_VERSION: Final = 1
+_OPEN_VERSION: Final = 1
+_ROWS_VERSION: Final = 1
+VERSION: Final = 2
 _LEVEL: Final = 6
 _MAX_WINDOW_BYTES: Final = 8 * 1024 * 1024
-_PREFIX_BYTES: Final = 9
 _TIME_BYTES: Final = 8
 _STEP_BYTES: Final = 64 * 1024
-_STEP_PARTS: Final = 128
-"""Bytes that are compressed at a time, and parts, each of which counts too."""
+"""Bytes that are compressed at a time."""
+_STEP_ENTRIES: Final = 256
+"""Entries whose hashes are computed at a time."""
 _HAS_END: Final = 1
+MARK_EVERY: Final = 16
+MARK_BYTES: Final = 2
+_ZSTANDARD: Final = 0
+_LZMA: Final = 1
+_LZMA_BYTES: Final = 128 * 1024
+"""The size up to which a part is compressed with LZMA."""
+_FILTERS: Final[list[dict[str, Any]]] = [
+    {"id": lzma.FILTER_LZMA1, "preset": 6, "lc": 0, "lp": 0, "pb": 0, "dict_size": _LZMA_BYTES}
+]
 
 
 class Segment(msgspec.Struct, frozen=True):
@@ -68,69 +87,87 @@ class Segment(msgspec.Struct, frozen=True):
         return self.first_seq + len(self.entries) - 1
 
 
+class Span(msgspec.Struct, frozen=True):
+    """Numbers and clocks of a segment's first and last event, as its header says."""
+
+    first_seq: int
+    last_seq: int
+    first_ms: int
+    last_ms: int
+
+
 def encode_open(entries: Sequence[Entry]) -> bytes:
     """An open chunk of one or more entries that follow each other. Raises `ValueError` if they
     do not, or are over the bounds."""
-    raws = _raws(entries)
+    _check(entries)
+    raws = [entry.time_ms.to_bytes(_TIME_BYTES, "big") + entry.data for entry in entries]
     header = bytearray()
-    _put(header, entries[0].seq)
-    _put(header, len(entries))
+    put(header, entries[0].seq)
+    put(header, len(entries))
     for raw in raws:
-        _put(header, len(raw))
-        header += crc32(raw).to_bytes(4, "big")
-    return _assemble(_OPEN, header, raws)
+        put_part(header, raw)
+    return assemble(_OPEN, _OPEN_VERSION, header, raws)
 
 
 def seal(
     entries: Sequence[Entry], head_before: bytes, state: msgspec.Struct | bytes, end_hash: bytes | None = None
 ) -> bytes:
     """A sealed segment. `state` is the one before the first entry, or its canonical bytes; `head_before` is the
-    running hash there; `end_hash` is `record.state_hash` of the state after the last, if the log is
+    running hash there; `end_hash` is `entry.state_hash` of the state after the last, if the log is
     finished with it. Raises `ValueError` as `encode_open`."""
-    return _at_once(sealing(entries, head_before, state, end_hash))
+    steps = sealing(entries, head_before, state, end_hash)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            result: bytes = done.value
+            return result
 
 
 def sealing(
     entries: Sequence[Entry], head_before: bytes, state: msgspec.Struct | bytes, end_hash: bytes | None = None
 ) -> Generator[None, None, bytes]:
     """The work of `seal` in steps of a millisecond or two each, for a loop that has other things to do."""
-    raws = _raws(entries)
+    _check(entries)
     keyframe = state if isinstance(state, bytes) else states.encode_canonical(state)
-    head_after = head_before
-    for entry in entries:
+    head_after, marks = head_before, bytearray()
+    for place, entry in enumerate(entries, 1):
         head_after = next_head(head_after, entry)
+        if place % MARK_EVERY == 0:
+            marks += head_after[:MARK_BYTES]
+        if place % _STEP_ENTRIES == 0:
+            yield
+    packed = yield from columns.packing(entries, _STEP_ENTRIES)
     header = bytearray()
     for number in (entries[0].seq, len(entries), entries[0].time_ms, entries[-1].time_ms):
-        _put(header, number)
+        put(header, number)
     header.append(0 if end_hash is None else _HAS_END)
-    for digest in (head_before, head_after, _hash(keyframe), end_hash or b""):
+    for digest in (head_before, head_after, digest_of(keyframe), end_hash or b""):
         header.append(len(digest))
         header += digest
-    raw_parts = [keyframe, *raws, b""]
-    parts = yield from _compressing(raw_parts)
-    for part, raw in zip(parts, raw_parts, strict=True):
-        _put(header, len(part))
-        _put(header, len(raw))
-        header += crc32(part).to_bytes(4, "big")
-    return _assemble(_SEALED, header, parts)
+    header += marks
+    parts: list[bytes] = []
+    for raw in (keyframe, packed):
+        parts.append((yield from _compressing(raw)))
+        put(header, len(raw))
+        put_part(header, parts[-1])
+        yield
+    return assemble(_SEALED, VERSION, header, parts)
 
 
 def decode(data: bytes, first_seq: int | None = None) -> Segment:
     """The chunk in `data`, every check done. `first_seq` is where it should begin, if known.
-    Raises `Corrupt`, naming the chunk and the event (or header, keyframe, end) at fault."""
+    Raises `Corrupt`, naming the chunk and the event (or header, keyframe, events, end) at fault."""
     sealed = data[:4] == _SEALED
-    name = "segment" if sealed or data[:4] != _OPEN else "open chunk"
-    name = f"{name} at event {'?' if first_seq is None else first_seq}"
-    header = _header(data, name)
+    name = _name(data, first_seq)
+    header = read_header(data, name, (_OPEN, _SEALED), _versions(sealed))
     try:
-        start, count = header.number(), header.number()
-        if not 1 <= count <= MAX_ENTRIES or start < 1 or (first_seq is not None and start != first_seq):
-            raise Corrupt(f"says it holds {count} events from {start}")
+        start, count = _place(header, first_seq)
         name = f"{name.partition(' at ')[0]} at event {start}"
         if sealed:
             return _decode_sealed(data, header, name, start, count)
         return _decode_open(data, header, name, start, count)
-    except _Truncated:
+    except Truncated:
         raise Corrupt(f"{name}: header: ends too early") from None
     except Corrupt as error:
         if error.message.startswith(name):
@@ -138,212 +175,143 @@ def decode(data: bytes, first_seq: int | None = None) -> Segment:
         raise Corrupt(f"{name}: header: {error.message}") from None
 
 
+def span(data: bytes) -> Span:
+    """The place of the segment in `data`, by its header alone: nothing is decompressed. Raises `Corrupt`."""
+    name = _name(data, None)
+    header = read_header(data, name, (_SEALED,), _versions(sealed=True))
+    try:
+        start, count = _place(header, None)
+        return Span(start, start + count - 1, header.number(), header.number())
+    except Truncated:
+        raise Corrupt(f"{name}: header: ends too early") from None
+
+
 # ---- encoding -------------------------------------------------------------------------------
 
 
-def _raws(entries: Sequence[Entry]) -> list[bytes]:
+def _check(entries: Sequence[Entry]) -> None:
     if not 1 <= len(entries) <= MAX_ENTRIES:
         raise ValueError(f"a chunk holds 1 to {MAX_ENTRIES} entries, not {len(entries)}")
     first_seq = entries[0].seq
     if any(entry.seq != first_seq + place for place, entry in enumerate(entries)):
         raise ValueError("entries of a chunk follow each other without a gap")
-    return [entry.time_ms.to_bytes(_TIME_BYTES, "big") + entry.data for entry in entries]
 
 
-def _at_once(steps: Generator[None, None, T]) -> T:
-    while True:
-        try:
-            next(steps)
-        except StopIteration as done:
-            result: T = done.value
-            return result
-
-
-def _compress(raw_parts: Sequence[bytes]) -> list[bytes]:
-    return _at_once(_compressing(raw_parts))
-
-
-def _compressing(raw_parts: Sequence[bytes]) -> Generator[None, None, list[bytes]]:
-    """A Zstandard frame, cut so that part i holds the compressed bytes of raw part i."""
-    total = sum(map(len, raw_parts))
-    if total > MAX_RAW_BYTES:
-        raise ValueError(f"a segment holds at most {MAX_RAW_BYTES} bytes, not {total}")
+def _compressing(raw: bytes) -> Generator[None, None, bytes]:
+    """A part as it is stored."""
+    if len(raw) > MAX_RAW_BYTES:
+        raise ValueError(f"a part of a segment holds at most {MAX_RAW_BYTES} bytes, not {len(raw)}")
+    if len(raw) <= _LZMA_BYTES:
+        return bytes([_LZMA]) + lzma.compress(raw, format=lzma.FORMAT_RAW, filters=_FILTERS)
     compressor = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=False).compressobj()
-    parts: list[bytes] = []
-    done = 0
-    for raw in raw_parts[:-1]:
-        part = bytearray()
-        for begin in range(0, len(raw), _STEP_BYTES):
-            part += compressor.compress(raw[begin : begin + _STEP_BYTES])
-            done += min(len(raw), _STEP_BYTES) + _STEP_BYTES // _STEP_PARTS
-            if done >= _STEP_BYTES:
-                done = 0
-                yield
-        parts.append(bytes(part) + compressor.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK))
-    parts.append(compressor.flush(zstandard.COMPRESSOBJ_FLUSH_FINISH))
-    return parts
-
-
-def _assemble(magic: bytes, header: bytearray, parts: Sequence[bytes]) -> bytes:
-    front = magic + bytes([_VERSION]) + len(header).to_bytes(4, "big") + bytes(header)
-    data = front + crc32(front).to_bytes(4, "big") + b"".join(parts)
-    if len(data) > MAX_CHUNK_BYTES:
-        raise ValueError(f"a chunk has at most {MAX_CHUNK_BYTES} bytes, not {len(data)}")
-    return data
-
-
-def _put(out: bytearray, number: int) -> None:
-    while number > 0x7F:
-        out.append(number & 0x7F | 0x80)
-        number >>= 7
-    out.append(number)
-
-
-def _hash(data: bytes) -> bytes:
-    return blake2b(data, digest_size=HEAD_BYTES).digest()
+    part = bytearray([_ZSTANDARD])
+    for begin in range(0, len(raw), _STEP_BYTES):
+        part += compressor.compress(raw[begin : begin + _STEP_BYTES])
+        yield
+    return bytes(part) + compressor.flush(zstandard.COMPRESSOBJ_FLUSH_FINISH)
 
 
 # ---- decoding -------------------------------------------------------------------------------
 
 
-class _Truncated(Exception):
-    """The header ends within a field."""
+def _name(data: bytes, first_seq: int | None) -> str:
+    what = "open chunk" if data[:4] == _OPEN else "segment"
+    return f"{what} at event {'?' if first_seq is None else first_seq}"
 
 
-class _Reader:
-    """A cursor over a header whose checksum is already good."""
-
-    __slots__ = ("at", "data", "end")
-
-    def __init__(self, data: bytes, at: int, end: int) -> None:
-        self.data, self.at, self.end = data, at, end
-
-    def number(self) -> int:
-        value = shift = 0
-        while True:
-            byte = self.take(1)[0]
-            value |= (byte & 0x7F) << shift
-            if byte < 0x80:
-                return value
-            shift += 7
-            if shift > 63:
-                raise Corrupt("a number is too long")
-
-    def take(self, count: int) -> bytes:
-        if self.at + count > self.end:
-            raise _Truncated
-        self.at += count
-        return self.data[self.at - count : self.at]
-
-    def digest(self, *lengths: int) -> bytes:
-        length = self.take(1)[0]
-        if length not in lengths:
-            raise Corrupt(f"a hash has {length} bytes")
-        return self.take(length)
-
-    def finish(self) -> None:
-        if self.at != self.end:
-            raise Corrupt(f"has {self.end - self.at} bytes too many")
+def _versions(sealed: bool) -> tuple[int, ...]:
+    return (_ROWS_VERSION, VERSION) if sealed else (_OPEN_VERSION,)
 
 
-def _header(data: bytes, name: str) -> _Reader:
-    """The header, its checksum verified."""
-    if data[:4] not in (_OPEN, _SEALED) or len(data) > MAX_CHUNK_BYTES:
-        raise Corrupt(f"{name}: header: not a chunk of an event log")
-    length = int.from_bytes(data[5:_PREFIX_BYTES], "big")
-    end = _PREFIX_BYTES + length
-    if end + 4 > len(data):
-        raise Corrupt(f"{name}: header: ends too early")
-    if crc32(memoryview(data)[:end]).to_bytes(4, "big") != data[end : end + 4]:
-        raise Corrupt(f"{name}: header: checksum does not match")
-    if data[4] != _VERSION:
-        raise Corrupt(f"{name}: header: format version {data[4]} is not {_VERSION}")
-    return _Reader(data, _PREFIX_BYTES, end)
+def _place(header: HeaderReader, first_seq: int | None) -> tuple[int, int]:
+    start, count = header.number(), header.number()
+    if not 1 <= count <= MAX_ENTRIES or start < 1 or (first_seq is not None and start != first_seq):
+        raise Corrupt(f"says it holds {count} events from {start}")
+    return start, count
 
 
-def _decode_open(data: bytes, header: _Reader, name: str, start: int, count: int) -> Segment:
+def _decode_open(data: bytes, header: HeaderReader, name: str, start: int, count: int) -> Segment:
     parts = [(header.number(), header.take(4)) for _ in range(count)]
     header.finish()
-    raws = _checked(data, header.end + 4, parts, [f"event {start + place}" for place in range(count)], name)
-    return Segment(False, start, [_entry(start + place, raw, name) for place, raw in enumerate(raws)])
+    raws = checked_parts(data, header.end + 4, parts, [f"event {start + place}" for place in range(count)], name)
+    return Segment(False, start, [rows.read_entry(start + place, raw, name) for place, raw in enumerate(raws)])
 
 
-def _decode_sealed(data: bytes, header: _Reader, name: str, start: int, count: int) -> Segment:
+def _decode_sealed(data: bytes, header: HeaderReader, name: str, start: int, count: int) -> Segment:
     first_ms, last_ms, flags = header.number(), header.number(), header.take(1)[0]
     head_before, head_after = header.digest(0, HEAD_BYTES), header.digest(HEAD_BYTES)
     keyframe_hash = header.digest(HEAD_BYTES)
     end_hash = header.digest(HEAD_BYTES if flags & _HAS_END else 0)
-    sizes: list[int] = []
-    parts: list[tuple[int, bytes]] = []
-    for _ in range(count + 2):
-        stored_bytes, raw_bytes, checksum = header.number(), header.number(), header.take(4)
-        parts.append((stored_bytes, checksum))
-        sizes.append(raw_bytes)
-    header.finish()
-    names = ["keyframe", *(f"event {start + place}" for place in range(count)), "end"]
-    stored = _checked(data, header.end + 4, parts, names, name)
-    keyframe, *raws, _ = _decompress(stored, sizes, names, name)
-    entries = [_entry(start + place, raw, name) for place, raw in enumerate(raws)]
-    if _hash(keyframe) != keyframe_hash:
+    marks: bytes | None = None
+    if data[4] == _ROWS_VERSION:
+        keyframe, entries = rows.read_parts(data, header, name, start, count)
+    else:
+        marks = header.take(count // MARK_EVERY * MARK_BYTES)
+        keyframe, entries = _read_columns(data, header, name, start, count)
+    if digest_of(keyframe) != keyframe_hash:
         raise Corrupt(f"{name}: keyframe: hash does not match")
     if (entries[0].time_ms, entries[-1].time_ms) != (first_ms, last_ms):
         raise Corrupt(f"{name}: header: times do not match its events")
-    head = head_before
-    for entry in entries:
-        head = next_head(head, entry)
-    if head != head_after:
-        raise Corrupt(f"{name}: header: hash chain does not match its events")
+    _check_chain(name, entries, head_before, head_after, marks)
     return Segment(
         True, start, entries, keyframe, keyframe_hash, head_before, head_after, end_hash if flags & _HAS_END else None
     )
 
 
-def _checked(data: bytes, at: int, parts: list[tuple[int, bytes]], names: list[str], name: str) -> list[bytes]:
-    """The parts as stored, each one's checksum verified."""
-    out: list[bytes] = []
-    for (length, checksum), part_name in zip(parts, names, strict=True):
-        part = data[at : at + length]
-        if len(part) < length:
-            raise Corrupt(f"{name}: {part_name}: ends too early")
-        if crc32(part).to_bytes(4, "big") != checksum:
-            raise Corrupt(f"{name}: {part_name}: checksum does not match")
-        out.append(part)
-        at += length
-    if at != len(data):
-        raise Corrupt(f"{name}: end: {len(data) - at} bytes too many")
-    return out
-
-
-def _decompress(stored: list[bytes], sizes: list[int], names: list[str], name: str) -> list[bytes]:
-    """The raw parts, never more than their sizes say."""
-    if sum(sizes) > MAX_RAW_BYTES:
-        raise Corrupt(f"{name}: header: says it holds {sum(sizes)} bytes")
-    decompressor = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW_BYTES)
-    out: list[bytes] = []
-    part_name = names[0]
+def _read_columns(data: bytes, header: HeaderReader, name: str, start: int, count: int) -> tuple[bytes, list[Entry]]:
+    names = ["keyframe", "events"]
+    sizes: list[int] = []
+    parts: list[tuple[int, bytes]] = []
+    for _ in names:
+        sizes.append(header.number())
+        parts.append((header.number(), header.take(4)))
+    header.finish()
+    if max(sizes) > MAX_RAW_BYTES:
+        raise Corrupt(f"says it holds {max(sizes)} bytes")
+    stored = checked_parts(data, header.end + 4, parts, names, name)
+    keyframe, packed = (
+        _decompressed(part, size, f"{name}: {part_name}")
+        for part, size, part_name in zip(stored, sizes, names, strict=True)
+    )
     try:
-        with decompressor.stream_reader(b"".join(stored)) as reader:
-            for size, part_name in zip(sizes, names, strict=True):
-                raw = _read(reader, size)
-                if len(raw) != size:
-                    raise Corrupt(f"{name}: {part_name}: holds {len(raw)} bytes instead of {size}")
-                out.append(raw)
-            if reader.read(1):
-                raise Corrupt(f"{name}: end: more data than the header says")
-    except zstandard.ZstdError as error:
-        raise Corrupt(f"{name}: {part_name}: {error}") from None
-    return out
+        return keyframe, columns.unpack(packed, start, count)
+    except Corrupt as error:
+        raise Corrupt(f"{name}: events: {error.message}") from None
 
 
-def _read(reader: zstandard.ZstdDecompressionReader, size: int) -> bytes:
-    """`size` bytes, or fewer at the end."""
-    raw = b""
-    while len(raw) < size and (more := reader.read(min(size - len(raw), 1024 * 1024))):
-        raw += more
+def _decompressed(part: bytes, size: int, name: str) -> bytes:
+    """The raw part, never more than `size` bytes."""
+    try:
+        if part[:1] == bytes([_LZMA]):
+            if size > _LZMA_BYTES:
+                raise Corrupt(f"{name}: says it holds {size} bytes")
+            raw = lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=_FILTERS).decompress(part[1:], size + 1)
+        elif part[:1] == bytes([_ZSTANDARD]):
+            decompressor = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW_BYTES)
+            with decompressor.stream_reader(part[1:]) as reader:
+                raw = rows.read_bytes(reader, size + 1)
+        else:
+            raise Corrupt(f"{name}: compressed in no known way")
+    except (zstandard.ZstdError, lzma.LZMAError) as error:
+        raise Corrupt(f"{name}: {error}") from None
+    if len(raw) != size:
+        raise Corrupt(f"{name}: holds {'more' if len(raw) > size else len(raw)} bytes instead of {size}")
     return raw
 
 
-def _entry(seq: int, raw: bytes, name: str) -> Entry:
-    if len(raw) < _TIME_BYTES:
-        raise Corrupt(f"{name}: event {seq}: too short")
-    return Entry(seq, int.from_bytes(raw[:_TIME_BYTES], "big"), raw[_TIME_BYTES:])
+def _check_chain(name: str, entries: list[Entry], head: bytes, head_after: bytes, marks: bytes | None) -> None:
+    """Raises `Corrupt` where the running hash does not come out as stored. `marks` is None in version 1, which does not
+    know where it breaks."""
+    first = entries[0].seq
+    for place, entry in enumerate(entries, 1):
+        head = next_head(head, entry)
+        if marks is not None and not place % MARK_EVERY:
+            begin = (place // MARK_EVERY - 1) * MARK_BYTES
+            if head[:MARK_BYTES] != marks[begin : begin + MARK_BYTES]:
+                raise Corrupt(f"{name}: the hash chain breaks at events {first} to {entry.seq}")
+            first = entry.seq + 1
+    if head != head_after:
+        if marks is not None:
+            first = min(first, entries[-1].seq)
+            raise Corrupt(f"{name}: the hash chain breaks at events {first} to {entries[-1].seq}")
+        raise Corrupt(f"{name}: header: hash chain does not match its events")

@@ -7,7 +7,7 @@ import msgspec
 from server import states
 from server.eventlog.ports import Append, AppendResult, Chunk, InsertResult, Seal, StoredLog, WholeLog
 from server.eventlog.sealing import check_same, check_whole, replaces
-from server.ids import ActorId
+from server.ids import ActorId, kind_of
 from server.states import Map
 from server.storage.memory import EntityRow, MemoryDatabase
 
@@ -87,6 +87,10 @@ class MemoryLogStore:
         end = entity.next_seq if to_seq is None else to_seq
         chunks = [chunk for chunk in entity.chunks if chunk.last_seq >= from_seq and chunk.first_seq < end]
         return StoredLog(entity.next_seq, entity.head, chunks)
+
+    async def list_logs(self, kind: str, limit: int, after: ActorId | None = None) -> list[ActorId]:
+        begun = [id for id, row in self.database.entities.items() if kind_of(id) == kind and row.next_seq > 1]
+        return sorted(id for id in begun if after is None or id > after)[:limit]
 
     async def read_tail(self, kind: str, id: ActorId) -> StoredLog | None:
         entity = self._entity(id)

@@ -295,6 +295,19 @@ async def test_incomplete_logs_are_refused(bench: Bench) -> None:
     assert await bench.logs.read_log(bench.kind, id) is None
 
 
+async def test_logs_are_listed_by_key(bench: Bench) -> None:
+    assert await bench.logs.list_logs(bench.kind, 10) == [], "a row without an event is no log"
+    await bench.append(1, 3)
+    ids = [actor_id(bench.kind, key) for key in ("b", "a", "C", "z")]
+    for id in ids:
+        await bench.logs.insert_log(bench.kind, id, whole(bench.projection(6)))
+    wanted = sorted([*ids, bench.id])
+    assert await bench.logs_b.list_logs(bench.kind, 10) == wanted
+    assert await bench.logs_b.list_logs(bench.kind, 2) == wanted[:2]
+    assert await bench.logs_b.list_logs(bench.kind, 2, wanted[1]) == wanted[2:4]
+    assert await bench.logs_b.list_logs(bench.kind, 2, wanted[4]) == []
+
+
 async def test_a_kind_without_a_log(database: TestDatabase) -> None:
     if database.name == "memory":
         return  # it keeps no columns that a kind could lack

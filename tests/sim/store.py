@@ -415,5 +415,8 @@ class NodeStore:
     async def read_log(self, kind: str, id: ActorId, from_seq: int = 1, to_seq: int | None = None) -> StoredLog | None:
         return await self._logs("read_log", kind, id, from_seq, to_seq)  # type: ignore[no-any-return]
 
+    async def list_logs(self, kind: str, limit: int, after: ActorId | None = None) -> list[ActorId]:
+        return await self._logs("list_logs", kind, limit, after)  # type: ignore[no-any-return]
+
     async def read_tail(self, kind: str, id: ActorId) -> StoredLog | None:
         return await self._logs("read_tail", kind, id)  # type: ignore[no-any-return]

@@ -3,7 +3,7 @@
     {"time_ms": 57801, "player": "spartan-5642382e", "type": "kill"}
     {"time_ms": 69795, "player": "spartan-d289fd92", "type": "medal", "medal": "Shot Caller"}
 
-`type` is `kill`, `death`, `medal` or `mode` (an objective event); lines are ordered by time.
+`type` is `kill`, `death`, `assist`, `medal`, `mode` (an objective event) or `score`; lines are ordered by time.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import garrison
 from garrison import Client, Event, Host, Report
-from garrison.messages import Accepted, Death, Ended, Kill, MatchOptions, Medal, Objective
+from garrison.messages import Accepted, Assist, Death, Ended, Kill, MatchOptions, Medal, Objective, Score
 from garrison_bots import MakeToken
 
 MAX_LINE: Final = 4_096
@@ -109,13 +109,31 @@ def _event(line: str, after_ms: int) -> Report:
     if kind == "death":
         return Death(time_ms, player)
     if kind == "mode":
-        return Objective(time_ms, player, "mode")
+        return Objective(time_ms, player, _text(value, "name") or "mode", _points(value))
+    if kind == "assist":
+        return Assist(time_ms, player)
+    if kind == "score":
+        return Score(time_ms, _points(value), player=player)
     if kind != "medal":
-        raise ValueError(f"type must be kill, death, medal or mode, not {kind!r:.60}")
+        raise ValueError(f"type must be kill, death, assist, medal, mode or score, not {kind!r:.60}")
     medal = value.get("medal")
     if not isinstance(medal, str) or not 1 <= len(medal) <= 128:
         raise ValueError(f"a medal needs its name, 1 to 128 characters, not {medal!r:.60}")
     return Medal(time_ms, player, medal)
+
+
+def _text(value: dict[str, Any], name: str) -> str:
+    text = value.get(name, "")
+    if not isinstance(text, str) or len(text) > 128:
+        raise ValueError(f"{name} must be a text of at most 128 characters, not {text!r:.60}")
+    return text
+
+
+def _points(value: dict[str, Any]) -> int:
+    points = value.get("points", 0)
+    if type(points) is not int or not -10_000 <= points <= 10_000:
+        raise ValueError(f"points must be a whole number from -10000 to 10000, not {points!r:.60}")
+    return points
 
 
 def _player_of(event: Any) -> str:

@@ -17,6 +17,7 @@ from game.moderation import rules as moderation_rules
 from game.moderation.actor import Standing
 from game.moderation.admin import ACTIONS
 from game.moderation.admin import CONSOLE as MODERATION
+from game.modes.loading import take_files
 from game.party import rules as party_rules
 from game.party.actor import Party
 from game.party.messages import PARTY_ANSWERS, PARTY_REQUESTS
@@ -148,6 +149,7 @@ App = engine.App(
         **party_rules.CODES,
     },
     presence=PresenceKind(pictures.gone, pictures.UNKNOWN, pictures.HIDDEN, query="last_seen", relations=Friends),
+    take_files=take_files,
     commands={
         "play": "game.commands.play:register",
         "matches": "game.commands.matches:register",

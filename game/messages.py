@@ -10,6 +10,17 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from game.match.events import (
+    HostChanged,
+    Invited,
+    Kicked,
+    PasswordSet,
+    Reserved,
+    RoundEnded,
+    SuccessorNamed,
+    Uninvited,
+    Unkicked,
+)
 from server.ids import KEY_PATTERN, whole
 from server.texts import LINE_PATTERN
 from server.wire.messages import Push, Reply, Request
@@ -26,13 +37,17 @@ TimeMs = Annotated[int, Meta(ge=0, le=2**52)]
 language."""
 CountdownMs = Annotated[int, Meta(ge=0, le=86_400_000)]
 Team = Annotated[int, Meta(ge=0, le=31)]
+Teams = Annotated[int, Meta(ge=0, le=8)]
+Room = Annotated[int, Meta(ge=0, le=100)]
+ScoreLimit = Annotated[int, Meta(ge=0, le=1_000_000)]
 Points = Annotated[int, Meta(ge=-10_000, le=10_000)]
 Lineage = Annotated[str, Meta(max_length=32, pattern=whole(LINE_PATTERN))]
 CommandId = Annotated[int, Meta(ge=1, le=2**53)]
 Status = Literal["online", "away", "busy", "invisible", "offline"]
 SeenStatus = Literal["online", "away", "busy", "invisible", "offline", "unknown"]
 ChosenStatus = Literal["online", "away", "busy", "invisible"]
-Mode = Literal["recorded", "slayer", "objective"]
+Mode = Annotated[str, Meta(max_length=32, pattern=whole("[a-z][a-z0-9_]*"))]
+"""The name of a mode that the server has (`game/modes/registry.py`)."""
 Phase = Literal["lobby", "countdown", "live", "ended"]
 Password = Annotated[str, Meta(max_length=128)]
 Term = Annotated[int, Meta(ge=1, le=2**53)]
@@ -152,24 +167,33 @@ class Saved(Reply, tag="saved", frozen=True):
 
 
 class PlayOptions(msgspec.Struct, array_like=True, frozen=True):
-    """Options of a match's play: the part of `MatchOptions` that every version of its state has had."""
+    """Options of a match's play, as every version of its state has had them."""
 
     mode: Mode = "slayer"
     map_name: LoggedText = ""
-    teams: Annotated[int, Meta(ge=0, le=8)] = 2
-    max_players: Annotated[int, Meta(ge=0, le=100)] = 8
-    score_limit: Annotated[int, Meta(ge=0, le=1_000_000)] = 50
+    teams: Teams = 2
+    max_players: Room = 8
+    score_limit: ScoreLimit = 50
     time_limit_ms: TimeMs = 720_000
     join_in_progress: bool = True
     countdown_ms: CountdownMs = 3_000
 
 
-class MatchOptions(PlayOptions, array_like=True, frozen=True):
-    """Rules of a match. `score_limit` and `time_limit_ms` of 0 mean none; `teams` of 0 means everyone for
-    themselves; `max_players` of 0 means no limit (mode `recorded` only). A player who is in another match moves into
-    this one, or, with `refuses_elsewhere`, is refused. `private`: only those come in who are invited, named or know the
-    password, and only they see it, unless it is `listed`; `open_invites`: participants may invite."""
+class MatchOptions(msgspec.Struct, array_like=True, frozen=True):
+    """Rules of a match. None is as the mode has it; the `created` event says what that was. `score_limit` and
+    `time_limit_ms` of 0 mean none; `teams` of 0 means everyone for themselves; `max_players` of 0 means no limit (mode
+    `recorded` only). A player who is in another match moves into this one, or, with `refuses_elsewhere`, is refused.
+    `private`: only those come in who are invited, named or know the password, and only they see it, unless it is
+    `listed`; `open_invites`: participants may invite."""
 
+    mode: Mode = "slayer"
+    map_name: LoggedText = ""
+    teams: Teams | None = None
+    max_players: Room | None = None
+    score_limit: ScoreLimit | None = None
+    time_limit_ms: TimeMs | None = None
+    join_in_progress: bool | None = None
+    countdown_ms: CountdownMs | None = None
     refuses_elsewhere: bool = False
     private: bool = False
     listed: bool = False
@@ -376,10 +400,13 @@ class Matches(Reply, tag="matches", frozen=True):
 
 
 class Created(msgspec.Struct, tag="created", array_like=True, frozen=True):
+    """A match was made. It counts by version `rules` of its mode, for ever."""
+
     time_ms: int
     host: str
     options: MatchOptions
     wall_ms: int
+    rules: int = 1
 
 
 class Joined(msgspec.Struct, tag="joined", array_like=True, frozen=True):
@@ -439,74 +466,6 @@ class PartyJoined(msgspec.Struct, tag="party_joined", array_like=True, frozen=Tr
     members: list[PartyPlace]
 
 
-class PasswordSet(msgspec.Struct, tag="password_set", array_like=True, frozen=True):
-    """A password lets into the match: scrypt's `digest` of it with `salt`, both as hexadecimal digits."""
-
-    time_ms: int
-    salt: str
-    digest: str
-
-
-class Invited(msgspec.Struct, tag="invited", array_like=True, frozen=True):
-    """Players may come in. `by` invited them; it is empty where the host let them in without a word to them."""
-
-    time_ms: int
-    by: str
-    players: list[str]
-
-
-class Uninvited(msgspec.Struct, tag="uninvited", array_like=True, frozen=True):
-    """Players may not come in any more, unless something else lets them in."""
-
-    time_ms: int
-    players: list[str]
-
-
-class Reserved(msgspec.Struct, tag="reserved", array_like=True, frozen=True):
-    """Places are kept until Unix time `until_wall_ms`, or, where that is 0, kept no longer: one for each of `players`,
-    and `places` for `party`."""
-
-    time_ms: int
-    players: list[str]
-    party: str | None
-    places: int
-    until_wall_ms: int
-    wall_ms: int
-
-
-class Kicked(msgspec.Struct, tag="kicked", array_like=True, frozen=True):
-    """The host removed a player, who may not come back until `unkicked` names the same `number`."""
-
-    time_ms: int
-    player: str
-    reason: str
-    number: int
-
-
-class Unkicked(msgspec.Struct, tag="unkicked", array_like=True, frozen=True):
-    time_ms: int
-    player: str
-    number: int
-
-
-class SuccessorNamed(msgspec.Struct, tag="successor_named", array_like=True, frozen=True):
-    """The host said who takes over from it; None: nobody."""
-
-    time_ms: int
-    host: str | None
-
-
-class HostChanged(msgspec.Struct, tag="host_changed", array_like=True, frozen=True):
-    """The match has another host, since the one before `passed` its role on or was `silent`. `term` is the number of
-    this event, which the new host's commands name."""
-
-    time_ms: int
-    host: str
-    reason: Literal["passed", "silent"]
-    term: int
-    wall_ms: int
-
-
 MatchEvent = (
     Created
     | Joined
@@ -524,6 +483,7 @@ MatchEvent = (
     | Unkicked
     | SuccessorNamed
     | HostChanged
+    | RoundEnded
 )
 
 
@@ -581,4 +541,5 @@ EVENTS: tuple[type[msgspec.Struct], ...] = (
     Unkicked,
     SuccessorNamed,
     HostChanged,
+    RoundEnded,
 )

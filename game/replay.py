@@ -13,6 +13,17 @@ from typing import Final
 import msgspec
 
 from game.match import board, rules
+from game.match.events import (
+    HostChanged,
+    Invited,
+    Kicked,
+    PasswordSet,
+    Reserved,
+    RoundEnded,
+    SuccessorNamed,
+    Uninvited,
+    Unkicked,
+)
 from game.match.state import MatchState
 from game.messages import (
     Assist,
@@ -20,24 +31,16 @@ from game.messages import (
     Created,
     Death,
     Ended,
-    HostChanged,
-    Invited,
     Joined,
-    Kicked,
     Kill,
     Left,
     MatchEvent,
     Medal,
     Objective,
     PartyJoined,
-    PasswordSet,
     PlayerLine,
-    Reserved,
     Score,
     Started,
-    SuccessorNamed,
-    Uninvited,
-    Unkicked,
 )
 from server.errors import BadInput
 from server.eventlog import fold
@@ -82,6 +85,11 @@ def final_state(log: StoredLog) -> MatchState:
 def verify(log: StoredLog) -> fold.Verified[MatchState]:
     """Everything that is stored of a match, recomputed and compared. Raises `Corrupt`."""
     return fold.verify(MATCH, log)
+
+
+def newest_keyframe(log: StoredLog) -> tuple[int, MatchState] | None:
+    """The newest stored state of a match whose rules this program does not have, and the event that follows it."""
+    return fold.newest_keyframe(MATCH, log)
 
 
 def totals(state: MatchState) -> dict[str, Totals]:
@@ -173,6 +181,8 @@ def _words(event: MatchEvent, step: Step) -> str:
             return f"{player}: {name or 'objective'}{_score(step)}"
         case Score(player=player, team=team, points=points):
             return f"{player if player is not None else f'team {team}'} scores {points:+d}{_score(step)}"
+        case RoundEnded(number=number, winner=winner, team_scores=scores):
+            return f"round {number} is over{f': {winner} wins it' if winner else ''}  [{' - '.join(map(str, scores))}]"
         case Ended(reason=reason, winner=winner):
             why = reason.replace("_", " ")
             return f"the match is over ({why})" + (f": {winner} wins" if winner else "")

@@ -58,12 +58,16 @@ def load(name: str) -> Any:
 
 
 def load_app(settings: Settings) -> "App":
-    """The application that `settings.app` names. Raises `BadSetting`."""
+    """The application that `settings.app` names, which has taken in its files. Raises `BadSetting`."""
     from server.actors.app import App
 
     found = load(settings.app)
     if not isinstance(found, App):
         raise BadSetting("app", f"{settings.app} is not an App")
+    if found.take_files is not None:
+        found.take_files(settings.application.files)
+    elif settings.application.files:
+        raise BadSetting("application.files", f"{settings.app} takes no files")
     return found
 
 

@@ -24,6 +24,7 @@
     |   |-- Fenced              ownership was lost before the change was durable
     |-- CallCycle               a call chain came back to an actor that it holds
     |-- Corrupt                 stored or received bytes fail their check
+    |-- UnknownRules            a log of rules that this program does not have; its bytes may be good
     |-- Internal                a fault of the server itself
 
 `code` is what travels on the wire; `from_wire` turns it back. Leaf module.
@@ -175,6 +176,12 @@ class Corrupt(GarrisonError):
     """Bytes fail their check. The message names the place: segment, event, record."""
 
     code = "corrupt"
+
+
+class UnknownRules(GarrisonError):
+    """A log was written by rules that this program does not have: what its events mean cannot be told here."""
+
+    code = "unknown_rules"
 
 
 class Internal(GarrisonError):

@@ -243,6 +243,13 @@ class SecuritySettings(_Section, frozen=True):
     """Files of further keys of client tokens, each `FILE` or `KID=FILE`: PEM, JWKS, or the text of an HMAC key."""
 
 
+class ApplicationSettings(_Section, frozen=True):
+    """Settings of the application that `app` names."""
+
+    files: Annotated[list[str], Meta(max_length=64)] = []
+    """Files that the application takes in when it is loaded."""
+
+
 class LogSettings(_Section, frozen=True):
     level: str = "info"
     json: bool = False
@@ -268,6 +275,7 @@ class Settings(_Section, frozen=True):
     proxies: ProxySettings = ProxySettings()
     security: SecuritySettings = SecuritySettings()
     log: LogSettings = LogSettings()
+    application: ApplicationSettings = ApplicationSettings()
 
 
 ENV_PREFIX = "GARRISON_"

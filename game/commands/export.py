@@ -11,6 +11,7 @@ from typing import Annotated, Final
 
 import msgspec
 from cyclopts import App, Parameter
+from msgspec import UNSET
 
 from game import replay as replays
 from game.commands.files import written_whole
@@ -81,7 +82,7 @@ def _export_portable(settings: Settings, match: str, to: Path, json: bool) -> in
 
 def header_of(name: str, state: MatchState) -> portable.PortableHeader:
     """The header of a match's file."""
-    rules = getattr(state, "rules", 1)
+    rules = 1 if state.rules is UNSET else state.rules
     metadata = {
         "mode": state.options.mode,
         "map_name": state.options.map_name,
@@ -89,7 +90,7 @@ def header_of(name: str, state: MatchState) -> portable.PortableHeader:
         "created_wall_ms": str(state.created_wall_ms),
         "players": str(len(state.players)),
     }
-    return portable.PortableHeader("match", name, rules if isinstance(rules, int) else 1, metadata)
+    return portable.PortableHeader("match", name, rules, metadata)
 
 
 # ---- recordings -----------------------------------------------------------------------------

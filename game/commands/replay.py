@@ -19,7 +19,7 @@ from game.commands.stored import read_match
 from game.match.state import MatchState
 from server.cli.common import Config, Json, Set, out, print_json, read_settings
 from server.cli.log import verify_log
-from server.errors import Corrupt
+from server.errors import Corrupt, UnknownRules
 from server.eventlog.fold import LogGap
 from server.eventlog.ports import StoredLog
 from server.ids import key_of
@@ -61,13 +61,38 @@ def replay(
     name = key_of(identity)
     if verify:
         verify_log(replays.MATCH, "match", name, log, json)
-    elif json:
+        return 0
+    _show_or_tell(name, log, from_ms, speed, json)
+    return 0
+
+
+def _show_or_tell(name: str, log: StoredLog, from_ms: int, speed: float | None, json: bool) -> None:
+    """Show the match; of one whose rules this program does not have, all that is stored as a whole. Raises
+    `UnknownRules` for such a one."""
+    try:
+        _show(name, log, from_ms, speed, json)
+    except UnknownRules as error:
+        raise UnknownRules(f"match {name}: {error.message}{_as_far_as_known(log, json)}") from None
+
+
+def _show(name: str, log: StoredLog, from_ms: int, speed: float | None, json: bool) -> None:
+    if json:
         print_json(msgspec.json.encode(summary(name, log)))
     elif sys.stdout.isatty():
         _watch(out(), name, log, from_ms, speed or 1.0)
     else:
         _list(name, log, from_ms, speed)
-    return 0
+
+
+def _as_far_as_known(log: StoredLog, json: bool) -> str:
+    """Print the newest stored scoreboard of a match that cannot be replayed; words that say of when it is."""
+    newest = replays.newest_keyframe(log)
+    if newest is None or json:
+        return ""
+    next_seq, state = newest
+    for line in replays.scoreboard_lines(state):
+        print(line)
+    return f"; this is its scoreboard before event {next_seq:,} of {log.next_seq - 1:,}"
 
 
 def summary(name: str, log: StoredLog) -> dict[str, Any]:

@@ -7,6 +7,11 @@ from typing import Any, Final
 import msgspec
 
 from game.match import board
+from game.match.events import (
+    HostChanged,
+    Kicked,
+    RoundEnded,
+)
 from game.match.guests import entry_of
 from game.match.hidden import present
 from game.match.state import MatchState
@@ -14,9 +19,7 @@ from game.messages import (
     Assist,
     Death,
     Ended,
-    HostChanged,
     Joined,
-    Kicked,
     Kill,
     Left,
     MatchEvent,
@@ -214,6 +217,8 @@ def _happening(seq: int, event: MatchEvent) -> Happening | None:
             return Happening(seq, time_ms, "host", host, detail=reason)
         case Left(player=player, reason=reason):
             return Happening(seq, time_ms, "left", player, detail=reason)
+        case RoundEnded(number=number, winner=winner):
+            return Happening(seq, time_ms, "round", winner or "", detail=str(number))
         case Ended(reason=reason, winner=winner):
             return Happening(seq, time_ms, "ended", winner or "", detail=reason)
         case _:

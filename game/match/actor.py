@@ -16,9 +16,16 @@ from typing import Any, ClassVar, Final
 import msgspec
 from msgspec import UNSET
 
-from game.match import admission, board, guests, hosting, rules
+from game.match import admission, board, endings, guests, hosting, rules
 from game.match.admission import Entry
 from game.match.codes import reject
+from game.match.events import (
+    HostChanged,
+    Invited,
+    Kicked,
+    Reserved,
+    Uninvited,
+)
 from game.match.face import MatchFace
 from game.match.hidden import Hidden, HiddenWord
 from game.match.messages import (
@@ -38,10 +45,7 @@ from game.messages import (
     Accepted,
     Countdown,
     Ended,
-    HostChanged,
-    Invited,
     Joined,
-    Kicked,
     Left,
     MatchAssigned,
     MatchCreate,
@@ -54,9 +58,7 @@ from game.messages import (
     MatchStart,
     MatchTick,
     PartyJoined,
-    Reserved,
     Scoreboard,
-    Uninvited,
 )
 from game.moderation.face import StandingFace
 from game.player.face import PlayerFace
@@ -430,7 +432,7 @@ class Match(MatchFace):
             return
         birth = state.created_wall_ms
         for player, line in state.players.items():
-            result = (key, state.ended_wall_ms, line, rules.won(state, player), birth)
+            result = (key, state.ended_wall_ms, line, endings.won(state, player), birth)
             yield fact(Stamp(0, birth), PlayerFace, player, PlayerFace.settle, *result)
 
     def open_facts(self, state: Any) -> Iterable[Fact]:
@@ -497,11 +499,10 @@ class Match(MatchFace):
         return Accepted(request, self.key, first_seq, next_seq)
 
     def _emit(self, events: Sequence[MatchEvent], command: tuple[str, int] | None) -> None:
-        """Append `events`, and the end of the match if they bring it."""
+        """Append `events`, and the end of the match, or of its round, if they bring it."""
         for event in events:
             self._append(event, command)
-        end = rules.ending(self.state, self.clock_ms, self.wall_ms())
-        if end is not None:
+        while (end := endings.due(self.state, self.clock_ms, self.wall_ms())) is not None:
             self._append(end, command)
 
     def _append(self, event: MatchEvent, command: tuple[str, int] | None) -> None:

@@ -10,6 +10,7 @@ from game.match.codes import must_go_on, reject
 from game.match.messages import AdmitParty
 from game.match.state import MatchState
 from game.messages import Joined, Left, MatchEvent, PartyJoined, PartyPlace
+from game.modes.registry import mode_of
 
 
 class Entry(NamedTuple):
@@ -30,12 +31,14 @@ def join(state: MatchState, player: str, team: int | None, number: int = 0, entr
         raise reject("bad_team", str(team))
     line = state.players.get(player)
     if line is not None and line.present:
-        if team not in (None, line.team):
+        if team in (None, line.team):
+            return []
+        if not _may_change_team(state):
             raise reject("already_joined")
-        return []
+        return [Joined(state.time_ms, player, team, number)]
     _may_enter(state, player, entry.wall_ms, entry.password_fits)
     _must_have_room(state, [player], None, 1, entry.wall_ms)
-    if line is not None and line.team is not None:
+    if line is not None and line.team is not None and not (team is not None and _may_change_team(state)):
         team = line.team
     elif team is None and options.teams:
         team = _smallest_team(state)
@@ -100,7 +103,7 @@ def must_be_free(key: str, player: str, match: str) -> None:
 def _may_enter(state: MatchState, player: str, wall_ms: int, password_fits: bool) -> None:
     """Raise `Rejected` where the match takes `player` in neither anew nor again, however much room it has."""
     guests.must_be_let_in(state, player, wall_ms, password_fits)
-    if state.options.mode == "recorded":
+    if mode_of(state).recording:
         return
     if player not in state.players and state.phase == "live" and not state.options.join_in_progress:
         raise reject("no_join_in_progress", player)
@@ -108,7 +111,7 @@ def _may_enter(state: MatchState, player: str, wall_ms: int, password_fits: bool
 
 def _must_have_room(state: MatchState, players: Sequence[str], party: str | None, coming: int, wall_ms: int) -> None:
     """Raise `Rejected` without room for so many more, of `players`, beside places that are reserved for others."""
-    if state.options.mode == "recorded" or not coming:
+    if not coming or mode_of(state).recording:
         return
     kept = guests.kept_from(state, players, party, wall_ms)
     if state.players.present + kept + coming > state.options.max_players:
@@ -133,6 +136,11 @@ def leave(state: MatchState, player: str, reason: str = "left") -> list[MatchEve
     if line is None or not line.present:
         raise reject("not_in_match")
     return [Left(state.time_ms, player, reason)]
+
+
+def _may_change_team(state: MatchState) -> bool:
+    """Whether a player that has a team may join on another."""
+    return state.phase == "lobby" and not mode_of(state).teams_locked
 
 
 def _smallest_team(state: MatchState) -> int:

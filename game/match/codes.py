@@ -10,6 +10,8 @@ CODES: Final = {
     "match_exists": "a match of this name exists",
     "bad_name": "a name that a new match cannot have",
     "bad_options": "options that cannot be played",
+    "unknown_mode": "the server has no such mode",
+    "unknown_objective": "the mode has no such objective",
     "bad_text": "a text with control or format characters",
     "not_host": "only the host of the match may do this",
     "match_ended": "the match is over",

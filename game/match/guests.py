@@ -14,9 +14,11 @@ from typing import Any, Final
 from msgspec import UNSET
 
 from game.match.codes import must_go_on, reject, single_line
+from game.match.events import Invited, Kicked, PasswordSet, Reserved, Uninvited, Unkicked
 from game.match.hosting import must_host
 from game.match.state import OPEN, EntryOptions, MatchState, Reservation, Secret
-from game.messages import Invited, Kicked, MatchEvent, PasswordSet, Reserved, Uninvited, Unkicked
+from game.messages import MatchEvent
+from game.modes.registry import mode_of
 
 MAX_NAMES: Final = 1_000
 """Players that are invited, and players that are kicked, in one match."""
@@ -134,7 +136,7 @@ def reserve(
     options = state.options
     absent = sum(1 for name in names if (line := state.players.get(name)) is None or not line.present)
     wanted = state.players.present + kept_from(state, names, party, wall_ms) + absent + places
-    if options.mode != "recorded" and wanted > options.max_players:
+    if not mode_of(state).recording and wanted > options.max_players:
         raise reject("match_full", f"{wanted} places of {options.max_players}")
     event = Reserved(state.time_ms, names, party, places, wall_ms + for_ms, wall_ms)
     if len(_with_reserved(state, event)) > MAX_RESERVATIONS:

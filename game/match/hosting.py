@@ -10,8 +10,9 @@ from typing import Any, Final
 from msgspec import UNSET
 
 from game.match.codes import must_go_on, reject
+from game.match.events import HostChanged, SuccessorNamed
 from game.match.state import MatchState
-from game.messages import HostChanged, MatchEvent, SuccessorNamed
+from game.messages import MatchEvent
 
 FIRST_TERM: Final = 1
 """The term of the host that created the match."""

@@ -1,22 +1,15 @@
 """The rules of a match. Pure: a state, a command and the time in, events out.
 
     command -> rule -> [event, …] -> evolve(state, record) -> state
-    after each command: `ending(state, clock) -> Ended | None`
+    after each command: `endings.due(state, clock) -> Ended | RoundEnded | None`
 
 `evolve` is the only way a state changes, live and in replay. A rule raises `Rejected` with one of
-the codes of `CODES` (`game/match/codes.py`); then nothing happened. How a mode counts:
+the codes of `CODES` (`game/match/codes.py`); then nothing happened. A mode's rules say how kills and objectives
+count, and when it ends (`game/modes/mode.py`, `game/match/endings.py`).
 
-    slayer      a kill gives the killer and its team a point and the victim a death
-    objective   kills and deaths count, points come from `Objective` and `Score` only
-    recorded    each event is its own player's only, a kill brings no death; no limits, no teams
-                needed, live without a countdown. Points come from `Objective` and `Score`, and no
-                winner is made up. A player whom only the recording names gets a line too, since
-                a film does not say when a player joined; that line is never `present`.
-
-In every mode `Score` adjusts a team, or a player and its team. Killing one's own team (slayer,
-objective) is a death, but neither a kill nor a point. A player that has been in a match may come back to
-it, on the same team. Events that the server makes carry the match clock of the newest event: the
-clock is the host's alone, and a report that is retried late is never behind a tick.
+In every mode `Score` adjusts a team, or a player and its team. Killing one's own team is a death, but no kill.
+A player that has been in a match may come back to it, on the same team. Events that the server makes carry the match
+clock of the newest event: the clock is the host's alone, and a report that is retried late is never behind a tick.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,9 +18,13 @@ from typing import Any, Final
 from msgspec import UNSET
 from msgspec.structs import astuple, replace
 
-from game.match import guests, hosting
+from game.match import endings, guests, hosting
 from game.match.answered import Answer, Answered, Answers
 from game.match.codes import reject, single_line
+from game.match.events import (
+    Kicked,
+    RoundEnded,
+)
 from game.match.hosting import must_host
 from game.match.state import OPEN, EntryOptions, Line, Lines, MatchState, PartyEntry
 from game.messages import (
@@ -36,9 +33,7 @@ from game.messages import (
     Created,
     Death,
     Ended,
-    EndReason,
     Joined,
-    Kicked,
     Kill,
     Left,
     MatchEvent,
@@ -51,6 +46,8 @@ from game.messages import (
     Score,
     Started,
 )
+from game.modes.mode import MAX_POINTS, ModeRules
+from game.modes.registry import FIRST_VERSION, MODES, mode_of
 from server.errors import OutcomeUnknown
 from server.eventlog.entry import Record
 
@@ -125,9 +122,21 @@ def create(
     if name == LATEST or name.startswith("-") or not name.strip("."):
         raise reject("bad_name", f"{name}: it is no `{LATEST}`, begins with no `-`, and is more than dots")
     single_line(options.map_name)
-    if options.mode != "recorded" and (options.max_players < 1 or options.teams > options.max_players):
-        raise reject("bad_options", f"{options.teams} teams, {options.max_players} players")
-    return [Created(0, host, options, wall_ms), *guests.password_event(_entry(options), password, salt)]
+    mode = MODES.newest(options.mode)
+    if mode is None:
+        raise reject("unknown_mode", f"{options.mode}; there are {', '.join(MODES.names())}")
+    options = mode.filled(options)
+    play = _play(options)
+    if not mode.recording and (play.max_players < 1 or play.teams > play.max_players):
+        raise reject("bad_options", f"{play.teams} teams, {play.max_players} players")
+    if not mode.fewest_teams <= play.teams <= mode.most_teams:
+        raise reject("bad_options", f"{play.teams} teams; {mode.name} has {mode.fewest_teams} to {mode.most_teams}")
+    return [Created(0, host, options, wall_ms, mode.version), *guests.password_event(_entry(options), password, salt)]
+
+
+def _play(options: MatchOptions) -> PlayOptions:
+    """The part of options that are filled in which is kept as `MatchState.options`."""
+    return PlayOptions(*astuple(options)[: len(PlayOptions.__struct_fields__)])
 
 
 def _entry(options: MatchOptions) -> EntryOptions:
@@ -140,7 +149,7 @@ def start(state: MatchState, caller: str, time_ms: int, wall_ms: int, term: int 
     if state.phase != "lobby":
         raise reject("already_started")
     now_ms = max(state.time_ms, time_ms)
-    if state.options.mode == "recorded":
+    if mode_of(state).recording:
         return [Started(now_ms, wall_ms)]
     if not state.players.present:
         raise reject("no_players")
@@ -170,12 +179,12 @@ def report(state: MatchState, caller: str, events: Sequence[Report], wall_ms: in
     begun = _begun_by(state, events[0].time_ms, wall_ms)
     if state.phase != "live" and not begun:
         raise reject("not_live")
-    now_ms = state.time_ms
+    now_ms, mode = state.time_ms, mode_of(state)
     for event in events:
         if event.time_ms < now_ms:
             raise reject("clock_backwards", f"{event.time_ms} after {now_ms}")
         now_ms = event.time_ms
-        _check(state, event)
+        _check(state, mode, event)
     return [*begun, *events]
 
 
@@ -188,7 +197,7 @@ def tick(state: MatchState, caller: str, time_ms: int, wall_ms: int, term: int =
 def end(state: MatchState, caller: str, time_ms: int, wall_ms: int, term: int = 1) -> list[MatchEvent]:
     """End the match at the host's word."""
     must_host(state, caller, term)
-    return [_ended(state, time_ms, "host_ended", wall_ms)]
+    return [endings.ended(state, time_ms, "host_ended", wall_ms)]
 
 
 def host_vanished(state: MatchState, wall_ms: int, number: int = 0) -> list[MatchEvent]:
@@ -199,25 +208,7 @@ def host_vanished(state: MatchState, wall_ms: int, number: int = 0) -> list[Matc
         return taken_over
     if not state.host or state.phase == "ended":
         return []
-    return [_ended(state, state.time_ms, "host_vanished", wall_ms)]
-
-
-def ending(state: MatchState, time_ms: int, wall_ms: int) -> Ended | None:
-    """The end of the match, if it has come by the match clock `time_ms`: by score, by time, or
-    because everybody left. Asked after every command; a recorded match never ends by itself."""
-    options = state.options
-    if options.mode == "recorded" or state.phase not in ("countdown", "live"):
-        return None
-    if not state.players.present:
-        return _ended(state, time_ms, "abandoned", wall_ms)
-    if state.phase != "live":
-        return None
-    if options.score_limit and _reached(state, options.score_limit):
-        return _ended(state, state.time_ms, "score", wall_ms)
-    over_ms = (state.live_from_ms or 0) + options.time_limit_ms
-    if options.time_limit_ms and max(time_ms, state.time_ms) >= over_ms:
-        return _ended(state, over_ms, "time", wall_ms)
-    return None
+    return [endings.ended(state, state.time_ms, "host_vanished", wall_ms)]
 
 
 # ---- conditions of commands -----------------------------------------------------------------
@@ -231,18 +222,20 @@ def _begun_by(state: MatchState, time_ms: int, wall_ms: int) -> list[MatchEvent]
     return [Started(max(over_ms, state.time_ms), wall_ms)] if time_ms >= over_ms else []
 
 
-def _check(state: MatchState, event: Report) -> None:
+def _check(state: MatchState, mode: ModeRules, event: Report) -> None:
     """Raise `Rejected` unless `event` fits roster and mode."""
     if isinstance(event, Medal):
         single_line(event.medal)
     elif isinstance(event, Objective):
         single_line(event.name)
+        if mode.objectives and event.name not in mode.objectives:
+            raise reject("unknown_objective", f"{event.name}; {mode.name} has {', '.join(mode.objectives)}")
     if isinstance(event, Score):
         if (event.team is None) == (event.player is None):
             raise reject("no_target", "exactly one of the two")
         if event.team is not None and event.team >= state.options.teams:
             raise reject("bad_team", str(event.team))
-    if state.options.mode == "recorded":
+    if mode.recording:
         return
     if event.player is not None:
         _playing(state, event.player)
@@ -263,36 +256,12 @@ def _playing(state: MatchState, player: str) -> None:
         raise reject("not_present", player)
 
 
-def _reached(state: MatchState, score: int) -> bool:
-    """Whether a team, or a player where there are none, has so many points."""
-    if state.options.teams:
-        return max(state.team_scores) >= score
-    return state.players.reach(score)
-
-
-def _ended(state: MatchState, time_ms: int, reason: EndReason, wall_ms: int) -> Ended:
-    decided = reason in ("score", "time", "host_ended") and state.phase == "live"
-    return Ended(max(time_ms, state.time_ms), reason, _winner(state) if decided else None, wall_ms)
-
-
-def _winner(state: MatchState) -> str | None:
-    """The team or player with most points, None for a draw."""
-    if state.options.mode == "recorded":
-        return None
-    if state.options.teams:
-        scores = {f"team:{team}": score for team, score in enumerate(state.team_scores)}
-    else:
-        scores = {player: line.score for player, line in state.players.items()}
-    best = max(scores.values(), default=0)
-    first = [name for name, score in scores.items() if score == best]
-    return first[0] if len(first) == 1 else None
-
-
 # ---- evolve ---------------------------------------------------------------------------------
 
 
 def evolve(state: MatchState, record: Record) -> MatchState:
-    """The state after `record`. Total and pure: any event of the log fits any state."""
+    """The state after `record`. Total and pure: any event of the log fits any state. Raises `UnknownRules` where the
+    match is played by rules that this program does not have."""
     event = record.event
     changes = _EVOLVE[type(event)](state, event)
     changes["time_ms"] = max(state.time_ms, event.time_ms)
@@ -334,12 +303,14 @@ def _team_of(state: MatchState, player: str) -> int | None:
 
 def _created(state: MatchState, event: Created) -> Changes:
     entry = _entry(event.options)
+    play = _play(MODES.find(event.options.mode, event.rules).filled(event.options))
     return {
         "host": event.host,
-        "options": PlayOptions(*astuple(event.options)[: len(PlayOptions.__struct_fields__)]),
+        "options": play,
+        "rules": UNSET if event.rules == FIRST_VERSION else event.rules,
         "entry": UNSET if entry == OPEN else entry,
         "created_wall_ms": event.wall_ms,
-        "team_scores": (0,) * event.options.teams,
+        "team_scores": (0,) * play.teams,
     }
 
 
@@ -405,19 +376,25 @@ def _over(state: MatchState, event: Ended) -> Changes:
 
 
 def _killed(state: MatchState, event: Kill) -> Changes:
-    mode, victim = state.options.mode, event.victim
-    if mode == "recorded" or victim is None:
+    mode, victim = mode_of(state), event.victim
+    if mode.recording or victim is None:
         return {"players": _with_line(state, event.player, kills=1)}
     team = _team_of(state, event.player)
     fallen = replace(state, players=_with_line(state, victim, deaths=1))
     if team is not None and team == _team_of(state, victim):
+        kills, points = 0, mode.betrayal_points
+    else:
+        kills, points = 1, _worth(mode, state, event)
+    if not (kills or points):
         return {"players": fallen.players}
-    if mode == "objective":
-        return {"players": _with_line(fallen, event.player, kills=1)}
     return {
-        "players": _with_line(fallen, event.player, kills=1, score=1),
-        "team_scores": _with_points(state, team, 1),
+        "players": _with_line(fallen, event.player, kills=kills, score=points),
+        "team_scores": _with_points(state, team, points),
     }
+
+
+def _worth(mode: ModeRules, state: MatchState, event: Kill | Objective) -> int:
+    return int(max(-MAX_POINTS, min(MAX_POINTS, mode.points(state, event))))
 
 
 def _died(state: MatchState, event: Death) -> Changes:
@@ -433,7 +410,7 @@ def _decorated(state: MatchState, event: Medal) -> Changes:
 
 
 def _objective(state: MatchState, event: Objective) -> Changes:
-    points = 0 if state.options.mode == "slayer" else event.points
+    points = _worth(mode_of(state), state, event)
     return {
         "players": _with_line(state, event.player, objectives=1, score=points),
         "team_scores": _with_points(state, _team_of(state, event.player), points),
@@ -463,18 +440,8 @@ _EVOLVE: Final[dict[type, Callable[[MatchState, Any], Changes]]] = {
     Objective: _objective,
     Score: _scored,
     PartyJoined: _party_joined,
+    RoundEnded: endings.round_ended,
     **guests.EVOLVE,
     **hosting.EVOLVE,
     Kicked: _kicked,
 }
-
-
-# ---- views ----------------------------------------------------------------------------------
-
-
-def won(state: MatchState, player: str) -> bool:
-    """Whether `player` won, alone or with its team."""
-    line = state.players.get(player)
-    if state.winner is None or line is None:
-        return False
-    return state.winner == (player if line.team is None else f"team:{line.team}")

@@ -5,7 +5,7 @@ A row of table `matches` is its projection, its `players` are rows of `participa
 Nothing here may depend on the order of a dict's keys: a keyframe stores them sorted.
 """
 
-from typing import Any, ClassVar, Final, Self
+from typing import Any, ClassVar, Final, Literal, Self
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -112,6 +112,15 @@ class Reservation(msgspec.Struct, array_like=True, frozen=True):
     until_wall_ms: int
 
 
+class Rounds(msgspec.Struct, array_like=True, frozen=True):
+    """The rounds that are over: how many each team has won, when the last one ended, by the match clock, and why."""
+
+    played: int
+    won: tuple[int, ...]
+    ended_ms: int
+    reason: Literal["score", "time"]
+
+
 class MatchState(msgspec.Struct, frozen=True):
     """The whole of a match. `host` is empty until the match is created. `time_ms` is the match clock of the newest
     event; `countdown_from_ms` and `live_from_ms` are on the same clock, None before that phase.
@@ -121,7 +130,8 @@ class MatchState(msgspec.Struct, frozen=True):
     encoded, so that states which have none hash as they always did. So is every field after it. `parties` are those
     that came together, by name; `entry` are options that are not all the default; `allowed` are players who may come
     into a private match; `reserved` has `player/NAME` and `party/NAME`; `kicked` has the number of each kick; `term` is
-    the number of the event that made `host` the host, where that is not the first one."""
+    the number of the event that made `host` the host, where that is not the first one. `rules` is the version of the
+    mode's rules, where that is not the first one; `rounds` is there once a round is over."""
 
     host: str = ""
     options: PlayOptions = PlayOptions()
@@ -146,3 +156,5 @@ class MatchState(msgspec.Struct, frozen=True):
     kicked: dict[str, int] | UnsetType = UNSET
     term: int | UnsetType = UNSET
     successor: str | UnsetType = UNSET
+    rules: int | UnsetType = UNSET
+    rounds: Rounds | UnsetType = UNSET

@@ -23,7 +23,7 @@ from server import states
 from server.activations.ports import ActivationNode, LogOwner
 from server.actors.actor import Attached, EventBatch, LoggedActor
 from server.actors.guard import OPEN, Guard
-from server.errors import BadInput, Corrupt, GarrisonError, Internal, Overloaded
+from server.errors import BadInput, Corrupt, GarrisonError, Internal, Overloaded, UnknownRules
 from server.eventlog import fold, segment
 from server.eventlog.entry import Entry, Record, encode_entry, event_bytes, next_head, state_hash
 from server.eventlog.fold import End, Fold
@@ -399,12 +399,14 @@ def load(
     owner: LogOwner, node: ActivationNode, cls: type[LoggedActor[Any]], stored: StoredLog | None
 ) -> tuple["EventLog", Any]:
     """The log of `owner` and its state: the last keyframe and what follows it.
-    Raises `Corrupt` where the stored bytes fail a check."""
+    Raises `Corrupt` where the stored bytes fail a check, `UnknownRules`."""
     kind = cls.logged_kind()
     try:
         loaded = fold.load(kind, stored)
     except Corrupt as error:
         raise Corrupt(f"the log of {owner.id}: {error.message}") from None
+    except UnknownRules as error:
+        raise UnknownRules(f"{owner.id} is {error.message}") from None
     base = Fold(kind, loaded.base, loaded.base_head, loaded.next_seq - len(loaded.tail))
     event_log = EventLog(owner, node, base, loaded.head, loaded.tail, loaded.next_seq)
     event_log._older.extend(loaded.sealed)

@@ -1,7 +1,7 @@
 """An `App`: everything that the engine needs to know of an application. Nothing in `server/`
 names one; `package.module:Name` in the settings is imported by the composition root."""
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -156,7 +156,10 @@ class App(msgspec.Struct, frozen=True):
     `presence` says how players are shown to those who watch them (`server/actors/presence.py`); None: nobody is.
 
     `codes` gives for each code of a `Rejected` that its rules raise the meaning, for docs/protocol.json; `shapes` are
-    structs that travel as a value of any shape in messages of the engine, for the same."""
+    structs that travel as a value of any shape in messages of the engine, for the same.
+
+    `take_files` gets the files of `application.files` whenever the application is loaded, and raises `BadSetting` for
+    one that is no good."""
 
     name: str
     actors: tuple[type[Actor[Any]], ...]
@@ -178,6 +181,7 @@ class App(msgspec.Struct, frozen=True):
     presence: PresenceKind | None = None
     shapes: tuple[type[msgspec.Struct], ...] = ()
     standing: StandingCheck | None = None
+    take_files: Callable[[Sequence[str]], None] | None = None
 
     def __post_init__(self) -> None:
         """Raises `BadSetting` for an actor with reminders whose state cannot remember them, for one that lives on

@@ -75,7 +75,7 @@ SCORED: Final = ["recorded", "", 2, 0, 0, 0, True, 0, False, False, False, False
 """The same with teams, which have points without players."""
 PRIVATE: Final = ["recorded", "", 0, 0, 0, 0, True, 0, False, True, False, False]
 """Options of a match into which only some may come."""
-CREATED: Final = ["created", 0, "referee", FILM, "$time.created"]
+CREATED: Final = ["created", 0, "referee", FILM, "$time.created", 1]
 JOINED: Final = ["joined", 0, "$player", None, "$place"]
 STARTED: Final = ["started", 0, "$time.started"]
 MATCH: Final = (

@@ -13,7 +13,7 @@ from server.actors.actor import LoggedActor
 from server.cli.common import Config, Json, Set, out, print_json, read_settings
 from server.cli.stored import opened_store
 from server.drivers import load_app
-from server.errors import BadInput, Corrupt, NotFound
+from server.errors import BadInput, Corrupt, NotFound, UnknownRules
 from server.eventlog import fold
 from server.eventlog.fold import LoggedKind
 from server.eventlog.ports import StoredLog
@@ -74,13 +74,20 @@ async def read_log(settings: Settings, identity: ActorId) -> StoredLog:
 
 def verify_log(kind: LoggedKind[Any], noun: str, name: str, stored: StoredLog, json: bool) -> None:
     """Verify a log and print the figures; it is called "`noun` `name`". Raises `Corrupt` for a bad one, after
-    printing why where `json` asks for a document."""
+    printing why where `json` asks for a document. A log of rules that this program does not have is checked as far as
+    that goes, and raises `UnknownRules`: it may be good."""
     try:
         verified = fold.verify(kind, stored)
-    except Corrupt as error:
+    except UnknownRules as error:
+        chain = _chain(noun, name, stored, json)
         if json:
-            print_json(msgspec.json.encode({noun: name, "verified": False, "why": error.message}))
-        raise Corrupt(f"{noun} {name} does not verify: {error.message}") from None
+            found = {"verified": None, "why": error.message, "chain": True, **msgspec.structs.asdict(chain)}
+            print_json(msgspec.json.encode({noun: name, **found}))
+        raise UnknownRules(
+            f"{noun} {name}: {error.message}; its hash chain of {chain.events:,} events is good"
+        ) from None
+    except Corrupt as error:
+        raise _bad(noun, name, error, json) from None
     if json:
         fields = {field: getattr(verified, field) for field in verified.__struct_fields__ if field != "state"}
         print_json(msgspec.json.encode({noun: name, "verified": True, **fields}))
@@ -91,6 +98,19 @@ def verify_log(kind: LoggedKind[Any], noun: str, name: str, stored: StoredLog, j
         f"{verified.open_chunks}, keyframes recomputed: {verified.keyframes}; {end}",
         markup=False,
     )
+
+
+def _chain(noun: str, name: str, stored: StoredLog, json: bool) -> fold.Chain:
+    try:
+        return fold.chain(stored)
+    except Corrupt as error:
+        raise _bad(noun, name, error, json) from None
+
+
+def _bad(noun: str, name: str, error: Corrupt, json: bool) -> Corrupt:
+    if json:
+        print_json(msgspec.json.encode({noun: name, "verified": False, "why": error.message}))
+    return Corrupt(f"{noun} {name} does not verify: {error.message}")
 
 
 def register(app: App) -> None:

@@ -19,7 +19,7 @@ from server.cli.common import Config, Json, Set, err, out, print_json, read_sett
 from server.cli.log import logged_kind
 from server.cli.stored import opened_store
 from server.drivers import load_app
-from server.errors import BadInput, Corrupt, GarrisonError
+from server.errors import BadInput, Corrupt, UnknownRules
 from server.eventlog import fold, portable
 from server.eventlog.fold import LoggedKind
 from server.eventlog.ports import StoredLog
@@ -119,14 +119,14 @@ def check(kind: LoggedKind[Any], name: str, log: StoredLog) -> Checked:
     events = log.next_seq - 1
     try:
         fold.verify(kind, log)
-    except GarrisonError as error:
-        if error.code != "unknown_rules":
-            return Checked(name, events, why=error.message)
+    except UnknownRules as error:
         try:
             fold.chain(log)
         except Corrupt as broken:
             return Checked(name, events, why=broken.message)
         return Checked(name, events, rules=error.message)
+    except Corrupt as error:
+        return Checked(name, events, why=error.message)
     return Checked(name, events)
 
 

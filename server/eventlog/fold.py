@@ -19,7 +19,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from server import states
-from server.errors import Corrupt
+from server.errors import Corrupt, UnknownRules
 from server.eventlog import segment
 from server.eventlog.entry import NO_HEAD, Entry, Record, decode_record, next_head, state_hash
 from server.eventlog.ports import Chunk, StoredLog
@@ -232,10 +232,40 @@ def final_state(kind: LoggedKind[S], log: StoredLog) -> S:
     return fold.state
 
 
+def chain(log: StoredLog) -> Chain:
+    """Check all of a whole log that can be checked without its rules: checksums, numbers, the hash chain from event 1,
+    and its end from its row. Raises `Corrupt`."""
+    head, next_seq, segments, open_chunks = NO_HEAD, 1, 0, 0
+    for chunk in log.chunks:
+        part = _decode(chunk)
+        if part.first_seq != next_seq:
+            raise Corrupt(f"events {next_seq} to {part.first_seq - 1} are missing")
+        if part.sealed:
+            segments += 1
+            _same(part, f"event {part.first_seq}: running hash before it", part.head_before, head)
+        else:
+            open_chunks += 1
+        for entry in part.entries:
+            head = next_head(head, entry)
+        next_seq = part.last_seq + 1
+    _end_is(next_seq, head, log)
+    return Chain(next_seq - 1, segments, open_chunks, head.hex())
+
+
+def newest_keyframe(kind: LoggedKind[S], log: StoredLog) -> tuple[int, S] | None:
+    """The newest state that is stored as a whole, and the event that follows it: all that is to be had of a log whose
+    rules are unknown. None where no segment is sealed but the first. Raises `Corrupt`."""
+    for chunk in reversed(log.chunks):
+        if chunk.sealed and chunk.first_seq > 1:
+            return chunk.first_seq, _fold_before(kind, _decode(chunk)).state
+    return None
+
+
 def verify(kind: LoggedKind[S], log: StoredLog) -> Verified[S]:
     """Recompute all that is stored of a whole log, which begins with event 1: checksums and hash chain
     from bytes, each keyframe from the events before it, the end's hash from all of them, the log's end from
-    its row. Raises `Corrupt` with the first thing that is not as it should be, also where `evolve` raises."""
+    its row. Raises `Corrupt` with the first thing that is not as it should be, also where `evolve` raises, but for
+    `UnknownRules`: nothing can be said of such a log but what `chain` says."""
     fold = Fold(kind, kind.state_type())
     segments = open_chunks = 0
     ended = False
@@ -258,27 +288,6 @@ def verify(kind: LoggedKind[S], log: StoredLog) -> Verified[S]:
                 raise Corrupt(f"{_name(part)}: event {part.last_seq}: the log is not finished with it")
     _check_end(fold, log)
     return Verified(fold.next_seq - 1, segments, open_chunks, segments, ended, fold.head.hex(), fold.state)
-
-
-def chain(log: StoredLog) -> Chain:
-    """Check what needs no rules of a whole log, which begins with event 1: checksums, and the hash chain through every
-    event to the end that its row says. Raises `Corrupt`."""
-    next_seq, head = 1, NO_HEAD
-    segments = open_chunks = 0
-    for chunk in log.chunks:
-        if chunk.first_seq != next_seq:
-            raise Corrupt(f"events {next_seq} to {chunk.first_seq - 1} are missing")
-        part = _decode(chunk)
-        if part.sealed:
-            segments += 1
-            _same(part, f"event {part.first_seq}: running hash before it", part.head_before, head)
-        else:
-            open_chunks += 1
-        for entry in part.entries:
-            head = next_head(head, entry)
-        next_seq = part.last_seq + 1
-    _end_is(next_seq, head, log)
-    return Chain(next_seq - 1, segments, open_chunks, head.hex())
 
 
 # ---- chunks ---------------------------------------------------------------------------------
@@ -325,7 +334,7 @@ def _take_verified(fold: Fold[S], part: Segment, entry: Entry) -> None:
     """Like `_take`; an event that the rules of today cannot evolve by is a finding too, not a crash."""
     try:
         _take(fold, part, entry)
-    except Corrupt:
+    except (Corrupt, UnknownRules):
         raise
     except Exception as error:
         raise Corrupt(f"{_name(part)}: event {entry.seq}: evolve raises {type(error).__name__}: {error}") from error

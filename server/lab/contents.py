@@ -17,7 +17,7 @@ import msgspec
 from sqlalchemy import Select, Table, select
 
 from game import replay as replays
-from game.match import rules
+from game.match import endings
 from game.match.state import MatchState
 from game.player.state import PlayerState
 from persistence.engine.queries import StoreQuery
@@ -146,7 +146,7 @@ class Careers:
     def add(self, match: str, state: MatchState) -> None:
         """Note the results of an ended match, by its log."""
         for player, line in state.players.items():
-            won = int(rules.won(state, player))
+            won = int(endings.won(state, player))
             counts = (1, won, line.kills, line.deaths, line.assists, line.medals)
             self._results.setdefault(player, []).append((match, state.created_wall_ms, counts))
 

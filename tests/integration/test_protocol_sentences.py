@@ -562,7 +562,7 @@ async def test_heartbeats(node: Node) -> None:
     "Watching a topic that you watch already moves it to `from_seq`.",
     "The stream of a match ends with its `ended` event; unwatch then.",
     "The command's events have the numbers `first_seq` to `next_seq - 1`; none if the two are equal.",
-    "`created` | `host`, `options`, `wall_ms` | the first event",
+    "`created` | `host`, `options`, `wall_ms`, `rules` | the first event",
 )
 async def test_streams(node: Node) -> None:
     host, name, subject = await node.enter("host", "streamer"), node.name("m"), node.name("p")
@@ -742,6 +742,7 @@ async def refusals(node: Node) -> dict[str, str]:
     assert (await say(host, "match.create", lobby, slayer()))[0] == "accepted"
     await refused("match_exists", host, "match.create", lobby, slayer())
     await refused("bad_name", host, "match.create", "latest", slayer())
+    await refused("unknown_mode", host, "match.create", node.name("m"), ["tag"])
     await refused("bad_options", host, "match.create", node.name("m"), slayer(most=0))
     await refused("not_host", stranger, "match.start", lobby)
     await refused("no_players", host, "match.start", lobby)

@@ -16,19 +16,10 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from game.app import App
+from game.match.events import Kicked, Unkicked
 from game.match.messages import AdmitParty, MatchKick, MatchUnkick
 from game.match.state import MatchState
-from game.messages import (
-    Joined,
-    Kicked,
-    MatchCreate,
-    MatchJoin,
-    MatchLeave,
-    MatchOptions,
-    MatchTick,
-    PartyJoined,
-    Unkicked,
-)
+from game.messages import Joined, MatchCreate, MatchJoin, MatchLeave, MatchOptions, MatchTick, PartyJoined
 from game.replay import steps
 from server.actors.actor import Caller
 from server.errors import Rejected

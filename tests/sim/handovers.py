@@ -16,12 +16,14 @@ from msgspec.structs import replace
 
 from game.app import App
 from game.match.actor import Match
+from game.match.events import (
+    HostChanged,
+)
 from game.match.messages import MatchPassHost, MatchSuccessor
 from game.match.state import MatchState
 from game.messages import (
     Accepted,
     Ended,
-    HostChanged,
     MatchCreate,
     MatchGet,
     MatchOptions,

@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 from msgspec import UNSET
 
+from game.match.events import HostChanged, Kicked, Unkicked
 from game.match.state import Line, Lines, MatchState, PlayOptions
-from game.messages import Ended, HostChanged, Joined, Kicked, Medal, PartyJoined, PartyPlace, Unkicked
+from game.messages import Ended, Joined, Medal, PartyJoined, PartyPlace
 from tests.sim.admissions import admissions, admissions_are_wrong, crossings
 from tests.sim.handovers import handovers, reports_are_wrong
 

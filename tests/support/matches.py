@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from game.match import admission, rules
+from game.match import admission, endings, rules
 from game.match.state import MatchState
 from game.messages import Death, Kill, MatchEvent, MatchOptions, Medal, Objective, Report
 from server.eventlog import segment
@@ -35,8 +35,7 @@ class Played:
         first_seq = self.next_seq
         for event in events:
             self._append(event, lineage, command)
-        end = rules.ending(self.state, self.clock_ms, self.wall_ms)
-        if end is not None:
+        while (end := endings.due(self.state, self.clock_ms, self.wall_ms)) is not None:
             self._append(end, lineage, command)
         return first_seq, self.next_seq
 

@@ -8,19 +8,10 @@ from msgspec import UNSET
 from game import replay
 from game.match import admission, codes, guests, hosting, rules
 from game.match.admission import Entry
+from game.match.events import HostChanged, Invited, Kicked
 from game.match.messages import AdmitParty
 from game.match.state import MatchState, Reservation
-from game.messages import (
-    HostChanged,
-    Invited,
-    Kicked,
-    Kill,
-    Left,
-    MatchOptions,
-    PartyJoined,
-    PartyPlace,
-    PlayOptions,
-)
+from game.messages import Kill, Left, MatchOptions, PartyJoined, PartyPlace, PlayOptions
 from server.errors import Rejected
 from tests.support.matches import Played
 

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from game import replay
-from game.match import admission, board, codes, rules
+from game.match import admission, board, codes, endings, rules
 from game.match.state import MatchState
 from game.messages import (
     Assist,
@@ -274,7 +274,7 @@ def test_the_score_ends_the_match_after_the_report_that_reached_it() -> None:
     played.report(Kill(10, "p0", "p1")).report(Kill(20, "p0", "p3"), Medal(20, "p0", "Last"), Kill(30, "p1", "p0"))
     assert played.records[-1].event == Ended(30, "score", "team:0", played.wall_ms)
     assert (played.state.phase, played.state.winner, played.state.ended_wall_ms) == ("ended", "team:0", played.wall_ms)
-    assert rules.won(played.state, "p0") and rules.won(played.state, "p2") and not rules.won(played.state, "p1")
+    assert endings.won(played.state, "p0") and endings.won(played.state, "p2") and not endings.won(played.state, "p1")
 
 
 def test_time_ends_the_match() -> None:
@@ -295,7 +295,7 @@ def test_a_draw_has_no_winner() -> None:
 
 def test_without_teams_a_player_wins() -> None:
     played = Played().live(teams=0, score_limit=2).report(Kill(1, "p0", "p1"), Kill(2, "p0", "p2"))
-    assert played.state.winner == "p0" and rules.won(played.state, "p0") and not rules.won(played.state, "p1")
+    assert played.state.winner == "p0" and endings.won(played.state, "p0") and not endings.won(played.state, "p1")
 
 
 def test_everybody_leaving_abandons_a_live_match() -> None:

@@ -361,7 +361,7 @@ class Squad:
     async def _report(self, host: Host, round_: _Round, clock_ms: Callable[[], int]) -> None:
         """Report at the match's pace until it is over or the swarm stops."""
         teams: dict[str, int | None] = {name: place % 2 for place, name in enumerate(self.names)}
-        limit_ms = round_.options.time_limit_ms
+        limit_ms = round_.options.time_limit_ms or 0
         try:
             for event in generate(teams, limit_ms, self.rng, round_.mode):
                 wait_s = (event.time_ms - clock_ms()) / 1000 / self.swarm.options.speed

@@ -16,6 +16,7 @@ const HAPPENED = {
   kicked: (row) => `${row.player} was removed by the host` + (row.detail ? `: ${row.detail}` : ""),
   host: (row) => `${row.player} hosts the match`,
   left: (row) => `${row.player} left${row.detail && row.detail !== "left" ? ` (${row.detail})` : ""}`,
+  round: (row) => `round ${row.detail} ended${row.player ? `, won by ${winner(row.player)}` : ""}`,
   ended: (row) => `the match ended by ${row.detail}${row.player ? `, won by ${winner(row.player)}` : ""}`,
 };
 

@@ -23,6 +23,7 @@
     |   |-- Fenced              the node lost the entity before the change was durable
     |-- CallCycle               the server's actors called each other in a circle
     |-- Corrupt                 stored or received bytes fail their check
+    |-- UnknownRules            a match of rules that the server does not have
     |-- Internal                a fault of the server, or of this client (then with its cause)
     |-- SessionClosed           the session is over and is not made again; `close_code`
 
@@ -152,6 +153,12 @@ class CallCycle(GarrisonError):
 
 class Corrupt(GarrisonError):
     code = "corrupt"
+
+
+class UnknownRules(GarrisonError):
+    """The match is played by rules that the server does not have."""
+
+    code = "unknown_rules"
 
 
 class Internal(GarrisonError):

@@ -143,21 +143,22 @@ class RichPresence:
 
 @dataclass(frozen=True, slots=True)
 class MatchOptions:
-    """Rules of a match. `score_limit` and `time_limit_ms` of 0 mean none; `teams` of 0 means everyone
-    for themselves; `max_players` of 0 means no limit (mode `recorded` only). A player who is in
-    another match moves into this one, or, with `refuses_elsewhere`, is refused. `private`: only
-    those come in who are invited, named or know the password, and only they see it, unless it is
-    `listed`; `open_invites`: participants may invite.
+    """Rules of a match. None is as the mode has it; the `created` event says what that was.
+    `score_limit` and `time_limit_ms` of 0 mean none; `teams` of 0 means everyone for themselves;
+    `max_players` of 0 means no limit (mode `recorded` only). A player who is in another match moves
+    into this one, or, with `refuses_elsewhere`, is refused. `private`: only those come in who are
+    invited, named or know the password, and only they see it, unless it is `listed`;
+    `open_invites`: participants may invite.
     """
 
-    mode: Literal["objective", "recorded", "slayer"] = "slayer"
+    mode: str = "slayer"
     map_name: str = ""
-    teams: int = 2
-    max_players: int = 8
-    score_limit: int = 50
-    time_limit_ms: int = 720_000
-    join_in_progress: bool = True
-    countdown_ms: int = 3_000
+    teams: int | None = None
+    max_players: int | None = None
+    score_limit: int | None = None
+    time_limit_ms: int | None = None
+    join_in_progress: bool | None = None
+    countdown_ms: int | None = None
     refuses_elsewhere: bool = False
     private: bool = False
     listed: bool = False
@@ -185,12 +186,12 @@ class MatchOptions:
         return cls(
             mode=wire[0] if n > 0 else "slayer",
             map_name=wire[1] if n > 1 else "",
-            teams=wire[2] if n > 2 else 2,
-            max_players=wire[3] if n > 3 else 8,
-            score_limit=wire[4] if n > 4 else 50,
-            time_limit_ms=wire[5] if n > 5 else 720_000,
-            join_in_progress=wire[6] if n > 6 else True,
-            countdown_ms=wire[7] if n > 7 else 3_000,
+            teams=wire[2] if n > 2 else None,
+            max_players=wire[3] if n > 3 else None,
+            score_limit=wire[4] if n > 4 else None,
+            time_limit_ms=wire[5] if n > 5 else None,
+            join_in_progress=wire[6] if n > 6 else None,
+            countdown_ms=wire[7] if n > 7 else None,
             refuses_elsewhere=wire[8] if n > 8 else False,
             private=wire[9] if n > 9 else False,
             listed=wire[10] if n > 10 else False,
@@ -469,21 +470,28 @@ class PartyInvitation:
 
 @dataclass(frozen=True, slots=True)
 class Created(Event):
-    """An event of a stream."""
+    """A match was made. It counts by version `rules` of its mode, for ever."""
 
     TYPE: ClassVar[str] = "created"
     time_ms: int
     host: str
     options: MatchOptions
     wall_ms: int
+    rules: int = 1
 
     def to_wire(self) -> list[Any]:
-        return ["created", self.time_ms, self.host, self.options.to_wire(), self.wall_ms]
+        return ["created", self.time_ms, self.host, self.options.to_wire(), self.wall_ms, self.rules]
 
     @classmethod
     def from_wire(cls, wire: Sequence[Any]) -> "Created":
-        check_length(wire, 5, "created")
-        return cls(time_ms=wire[1], host=wire[2], options=MatchOptions.from_wire(wire[3]), wall_ms=wire[4])
+        n = check_length(wire, 5, "created")
+        return cls(
+            time_ms=wire[1],
+            host=wire[2],
+            options=MatchOptions.from_wire(wire[3]),
+            wall_ms=wire[4],
+            rules=wire[5] if n > 5 else 1,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -784,6 +792,36 @@ class HostChanged(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class RoundEnded(Event):
+    """The end of a round, of a mode that has several: by score or by time, won by `team:N`, or by
+    nobody. The teams' scores, which were `team_scores`, begin anew.
+    """
+
+    TYPE: ClassVar[str] = "round_ended"
+    time_ms: int
+    number: int
+    reason: Literal["score", "time"]
+    winner: str | None
+    team_scores: list[int]
+    wall_ms: int
+
+    def to_wire(self) -> list[Any]:
+        return ["round_ended", self.time_ms, self.number, self.reason, self.winner, self.team_scores, self.wall_ms]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "RoundEnded":
+        check_length(wire, 7, "round_ended")
+        return cls(
+            time_ms=wire[1],
+            number=wire[2],
+            reason=wire[3],
+            winner=wire[4],
+            team_scores=wire[5],
+            wall_ms=wire[6],
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class DeviceLine:
     """A session of a player, as the player itself sees it: its kind, the program that it named, the
     status that it chose last (empty: none yet) and its line of rich presence.
@@ -871,6 +909,7 @@ StreamEvent = (
     | Unkicked
     | SuccessorNamed
     | HostChanged
+    | RoundEnded
 )
 """The events of a stream."""
 
@@ -897,6 +936,7 @@ _EVENTS: dict[str, Callable[[Sequence[Any]], Event]] = {
     "unkicked": Unkicked.from_wire,
     "successor_named": SuccessorNamed.from_wire,
     "host_changed": HostChanged.from_wire,
+    "round_ended": RoundEnded.from_wire,
 }
 
 

@@ -1,0 +1,86 @@
+"""Events of a match that only the server makes: who may come to it, who hosts it, and its rounds. `MatchEvent` in
+`game/messages.py` has all."""
+
+from typing import Literal
+
+import msgspec
+
+
+class PasswordSet(msgspec.Struct, tag="password_set", array_like=True, frozen=True):
+    """A password lets into the match: scrypt's `digest` of it with `salt`, both as hexadecimal digits."""
+
+    time_ms: int
+    salt: str
+    digest: str
+
+
+class Invited(msgspec.Struct, tag="invited", array_like=True, frozen=True):
+    """Players may come in. `by` invited them; it is empty where the host let them in without a word to them."""
+
+    time_ms: int
+    by: str
+    players: list[str]
+
+
+class Uninvited(msgspec.Struct, tag="uninvited", array_like=True, frozen=True):
+    """Players may not come in any more, unless something else lets them in."""
+
+    time_ms: int
+    players: list[str]
+
+
+class Reserved(msgspec.Struct, tag="reserved", array_like=True, frozen=True):
+    """Places are kept until Unix time `until_wall_ms`, or, where that is 0, kept no longer: one for each of `players`,
+    and `places` for `party`."""
+
+    time_ms: int
+    players: list[str]
+    party: str | None
+    places: int
+    until_wall_ms: int
+    wall_ms: int
+
+
+class Kicked(msgspec.Struct, tag="kicked", array_like=True, frozen=True):
+    """The host removed a player, who may not come back until `unkicked` names the same `number`."""
+
+    time_ms: int
+    player: str
+    reason: str
+    number: int
+
+
+class Unkicked(msgspec.Struct, tag="unkicked", array_like=True, frozen=True):
+    time_ms: int
+    player: str
+    number: int
+
+
+class SuccessorNamed(msgspec.Struct, tag="successor_named", array_like=True, frozen=True):
+    """The host said who takes over from it; None: nobody."""
+
+    time_ms: int
+    host: str | None
+
+
+class HostChanged(msgspec.Struct, tag="host_changed", array_like=True, frozen=True):
+    """The match has another host, since the one before `passed` its role on or was `silent`. `term` is the number of
+    this event, which the new host's commands name."""
+
+    time_ms: int
+    host: str
+    reason: Literal["passed", "silent"]
+    term: int
+    wall_ms: int
+
+
+class RoundEnded(msgspec.Struct, tag="round_ended", array_like=True, frozen=True):
+    """The end of a round, of a mode that has several: by score or by time, won by `team:N`, or by nobody. The teams'
+    scores, which were `team_scores`, begin anew."""
+
+    time_ms: int
+    number: int
+    reason: Literal["score", "time"]
+    winner: str | None
+    team_scores: list[int]
+    wall_ms: int

@@ -20,6 +20,7 @@ from server.errors import (
     BadInput,
     ConnectionLost,
     DeadlineExceeded,
+    Forbidden,
     GarrisonError,
     OutcomeUnknown,
     Rejected,
@@ -44,6 +45,7 @@ from server.wire.messages import (
     Request,
     Snapshot,
     Watch,
+    WatchEnded,
     WatchLatest,
     Welcome,
 )
@@ -94,12 +96,13 @@ class Dial(Protocol):
 
 
 class Subscription:
-    """A watched stream: the newest event number that arrived, and the events so far."""
+    """A watched stream: the newest event number that arrived, and the events so far. `over`: the client may not watch
+    it any more."""
 
     def __init__(self, topic: str, from_seq: int) -> None:
         self.topic, self.next_seq = topic, from_seq
         self.number = 0
-        self.confirmed = False
+        self.confirmed = self.over = False
         self.events: list[Any] = []
         self.arrived = asyncio.Event()
 
@@ -281,7 +284,7 @@ class SimClient:
         if not welcome.recovered:
             self._seen = 0
         for subscription in self._subscriptions.values():
-            if not welcome.recovered or not subscription.confirmed:
+            if not subscription.over and (not welcome.recovered or not subscription.confirmed):
                 self._subscribe(subscription)
 
     async def _stay(self) -> tuple[int, str]:
@@ -304,7 +307,7 @@ class SimClient:
         """This connection is over, however it ended."""
         self._online.clear()
         link, self._link, self._lost = self._link, None, None
-        if any(subscription.number and not subscription.confirmed for subscription in self._subscriptions.values()):
+        if any(each.number and not each.confirmed and not each.over for each in self._subscriptions.values()):
             self._resume = None  # whether the session has that subscription is not known: begin anew
         if link is not None:
             link.close(CloseCode.NORMAL, "")
@@ -374,6 +377,8 @@ class SimClient:
         self._seen = message.seq
         if isinstance(message, Events):
             self._events(message, now)
+        elif isinstance(message, WatchEnded):
+            self._subscriptions[message.topic].over = True
         elif isinstance(message, Going):
             if message.url != self._url:  # else it is here already
                 self._goto = message.url or self._any_url()
@@ -470,6 +475,9 @@ class SimClient:
             watch = Watch(self._next_request(), subscription.topic, subscription.next_seq)
             try:
                 await self._exchange(watch, None, REQUEST_TIMEOUT_S)
+            except Forbidden:
+                subscription.over = True
+                return
             except Retryable as error:
                 await asyncio.sleep((error.retry_after_s or 0.0) + backoff_s(attempt, self._rng, 0.1, 1.0))
                 attempt += 1

@@ -1,7 +1,7 @@
 """`clubs(seed) -> violations`: latest topics for some only, in the trouble of `pictures.py`.
 
 Each client is taken out of each board at some moment, or never. When all is whole again those who were taken out have
-an empty picture, no change that they were shown was newer than that moment, and all others have what the actors have.
+an empty picture, nothing that they were shown was newer than that moment, and all others have what the actors have.
 """
 
 import asyncio
@@ -38,23 +38,17 @@ class Member(Watcher):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.latest: dict[str, int] = {}
-        """The newest moment that it was shown of each board by changes."""
-        self.asking = ""
+        """The newest moment that it was shown of each board."""
 
     def saw(self, topic: str, cursor: str) -> None:
-        if topic == self.asking:
-            return  # a snapshot: its actor was asked a moment before
         values = self.client.pictures[topic].values()
         self.latest[topic] = max(self.latest.get(topic, 0), *values, 0)
 
     async def watch(self, board: ActorId) -> None:
-        self.asking = board
         try:
             await super().watch(board)
         except Forbidden:
             self.client.pictures[board] = {}
-        finally:
-            self.asking = ""
 
 
 def clubs(seed: int) -> list[str]:

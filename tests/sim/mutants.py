@@ -21,6 +21,7 @@ from typing import Any, Final
 from tests.sim import (
     abandoned,
     admissions,
+    clubs,
     countdowns,
     directed,
     dismissed,
@@ -39,6 +40,7 @@ from tests.sim import (
     rosters,
     rotations,
     sanctions,
+    shut_out,
     storm,
     strangers,
 )
@@ -55,6 +57,8 @@ from tests.sim.party_mutations import MUTANTS as OF_PARTIES
 from tests.sim.presence_mutations import MUTANTS as OF_PRESENCE
 from tests.sim.seen_mutations import MUTANTS as OF_SEEN
 from tests.sim.storm import Options
+from tests.sim.watch_mutations import MUTANTS as OF_WATCHING
+from tests.sim.watch_mutations import RECORDED as SEEDS_OF_WATCHING
 
 Scenario = Callable[[int], list[str]]
 
@@ -126,9 +130,10 @@ ALL: Final = (
     *OF_PARTIES,
     *OF_PRESENCE,
     *OF_SEEN,
+    *OF_WATCHING,
 )
 """Mutants of the engine and of the game."""
-SEEDS: Final = {**RECORDED, **SEEDS_OF_FRIENDS, **SEEDS_OF_LOGINS, **SEEDS_OF_MATCHES}
+SEEDS: Final = {**RECORDED, **SEEDS_OF_FRIENDS, **SEEDS_OF_LOGINS, **SEEDS_OF_MATCHES, **SEEDS_OF_WATCHING}
 LATE: Final = tuple(Aim("statements", (1, 4), name, "late") for name in ("claim", "write", "append", "migrate"))
 MOVES: Final = (Aim("drain", (0.3, 1)), Aim("stop", (0.3, 1)), Aim("join"))
 SCENARIOS: Final[dict[str, Scenario]] = {
@@ -186,6 +191,9 @@ SCENARIOS: Final[dict[str, Scenario]] = {
     "presences": presences.presences,
     "presence cores": presence_cores.presence_cores,
     "presence views": presence_cores.presence_views,
+    "clubs": clubs.clubs,
+    "shut out": shut_out.shut_out,
+    "late reads": shut_out.late_reads,
     "hidden": hidden.hidden,
     "busy": lapses.busy,
     "wedged": lapses.wedged,

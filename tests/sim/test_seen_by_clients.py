@@ -7,6 +7,7 @@ from tests.sim.clubs import clubs
 from tests.sim.countdowns import countdowns
 from tests.sim.dismissed import dismissed
 from tests.sim.pictures import pictures
+from tests.sim.shut_out import late_reads, shut_out
 
 
 @pytest.mark.parametrize("seed", range(1, 13))
@@ -24,6 +25,16 @@ def test_a_client_that_may_watch_no_more_is_shown_nothing_newer(seed: int) -> No
     """Watchers that are not asked about again are found by 1, an answer older than the change by 1, a question
     that failed and is not asked again by 18."""
     assert clubs(seed) == []
+
+
+@pytest.mark.parametrize("seed", [1, 4, 10])
+def test_a_client_that_may_watch_a_stream_no_more_is_shown_nothing_newer(seed: int) -> None:
+    """Seed 10 finds an answer that counts for a newer guard."""
+    assert shut_out(seed) == []
+
+
+def test_a_read_that_finds_the_end_of_a_watch_shows_nothing_newer() -> None:
+    assert late_reads(1) == []
 
 
 @pytest.mark.parametrize("seed", [1, 2, 5, 6, 7, 8, 18])

@@ -14,6 +14,7 @@ TOGETHER: Final = frozenset(
         "tests/e2e/test_demo.py",
         "tests/e2e/test_play.py",  # one cluster
         "tests/e2e/test_replay_cli.py",  # one database
+        "tests/e2e/test_watched_players.py",  # one cluster
         "tests/sim/test_first_scenario.py",  # outcomes of seeds
         "tests/sim/test_storm.py",
     }

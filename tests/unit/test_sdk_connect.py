@@ -1,6 +1,7 @@
 """The SDK's connection: hello, redirects, reconnects, close codes, resume, heartbeats."""
 
 import asyncio
+import contextlib
 import json
 import random
 import re
@@ -653,6 +654,41 @@ async def test_closing_says_so_and_fails_what_waits() -> None:
         with pytest.raises(SessionClosed):
             client.watch("match/m1")
         assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("garrison-")]
+
+
+@pytest.mark.virtual_time
+async def test_closing_ends_though_the_token_function_will_not() -> None:
+    let_go = asyncio.Event()
+
+    async def token() -> str:
+        while not let_go.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await let_go.wait()
+        return "tok"
+
+    client = garrison.connect("ws://127.0.0.1:1", token, options=FAST)
+    opening = asyncio.create_task(client.open())
+    await asyncio.sleep(0.1)
+    async with asyncio.timeout(3):
+        await client.aclose()
+    with pytest.raises(SessionClosed):
+        await opening
+    let_go.set()
+    await asyncio.sleep(0.1)
+    assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("garrison-")]
+
+
+@pytest.mark.virtual_time
+async def test_the_token_function_may_close_the_client() -> None:
+    async def token() -> str:
+        await client.aclose()
+        return "tok"
+
+    client = garrison.connect("ws://127.0.0.1:1", token, options=FAST)
+    async with asyncio.timeout(3):
+        with pytest.raises(SessionClosed):
+            await client.open()
+    assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("garrison-")]
 
 
 async def test_a_token_that_one_node_refuses_is_tried_at_another() -> None:

@@ -42,6 +42,8 @@ from garrison.watch import LatestWatch, PlayersWatch, Watch
 R = TypeVar("R")
 MOST_LISTED: Final = 200
 """Players whose presence is asked for in one request."""
+CLOSE_S: Final = 1.0
+"""Longest wait of a client that is closed, for the node's farewell and for its own tasks each."""
 P = TypeVar("P", bound=Push)
 V = TypeVar("V")
 Token = str | Callable[[], str | Awaitable[str]]
@@ -137,19 +139,19 @@ class Client(GameCalls):
             await self._changed.wait()
 
     async def aclose(self) -> None:
-        """Leave for good: the session is not kept, and what waits fails with `SessionClosed`."""
+        """Leave for good: the session is not kept, and what waits fails with `SessionClosed`. Ends within about two
+        seconds, whatever the node and the program's token function do."""
         self._core.close(self._now())
         self._act()
         if self._parting is not None:
-            await asyncio.wait([self._parting], timeout=1)
-            self._parting.cancel()
-            await asyncio.gather(self._parting, return_exceptions=True)
-        if self._renewing is not None:
-            self._renewing.cancel()
-            await asyncio.gather(self._renewing, return_exceptions=True)
-        if self._runner is not None:
-            self._runner.cancel()
-            await asyncio.gather(self._runner, return_exceptions=True)
+            await asyncio.wait([self._parting], timeout=CLOSE_S)
+        parts = (self._parting, self._renewing, self._runner)
+        tasks = [task for task in parts if task is not None and task is not asyncio.current_task()]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            ended, _ = await asyncio.wait(tasks, timeout=CLOSE_S)
+            await asyncio.gather(*ended, return_exceptions=True)
 
     @property
     def stats(self) -> Stats:

@@ -41,9 +41,13 @@ POSTGRES = "GARRISON_TEST_POSTGRES"
 
 
 def bench(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return program("bench", *arguments, cwd=cwd)
+
+
+def program(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("GARRISON_") or name == POSTGRES}
     return subprocess.run(
-        [sys.executable, "-m", "server.main", "bench", *arguments],
+        [sys.executable, "-m", "server.main", *arguments],
         cwd=cwd,
         env={**kept, "PYTHONPATH": f"{ROOT}:{ROOT / 'clients/bots'}:{ROOT / 'clients/python/src'}"},
         stdin=subprocess.DEVNULL,
@@ -70,6 +74,17 @@ def test_a_benchmark_ends_with_its_figures(name: str, tmp_path: Path) -> None:
     assert result["floor"] > 0
     assert result["ratio"] > 0
     assert f"{name}: round 1" in done.stderr
+
+
+def test_a_soak_ends_with_its_figures_and_every_picture_right(tmp_path: Path) -> None:
+    sizes = ("--sessions", "300", "--friends", "20", "--minutes", "0.1")
+    done = program("soak", *sizes, "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-2_000:]
+    result = json.loads(done.stdout)
+    assert (result["compared"], result["wrong_pictures"], result["went_back"], result["lost"]) == (6_000, 0, 0, 0)
+    assert result["gauges"]["presence_watched"] == 6_000
+    assert result["changes"] > 0 and result["resumed"] > 0 and result["returned"] > 0
+    assert result["start"] > 0 and result["end"] > 0 and len(result["minutes"]) >= 4
 
 
 def test_an_unknown_benchmark_is_refused_in_one_line(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from server.cli.app import run
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = ("demo", "node", "migrate", "token", "play", "matches", "replay", "bench", "status", "drain", "log", "chaos")
-COMMANDS += ("ban", "unban", "mute", "unmute", "kick", "revoke", "standing", "moderation")
+COMMANDS += ("soak", "ban", "unban", "mute", "unmute", "kick", "revoke", "standing", "moderation")
 SIGNING_KEY = "0123456789abcdef0123456789abcdef"
 
 

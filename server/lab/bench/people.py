@@ -3,7 +3,7 @@ work a frame as Python allows."""
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -44,7 +44,7 @@ class WatchingClient(WSListener):
                 self.items += len(_decode(data)[2])
         elif self.wait_for is not None:
             message = _decode(data)
-            if message[0] in (self.wait_for, "error"):
+            if message[0] in (self.wait_for, "error") and not self.answer.done():
                 self.wait_for = None
                 self.answered_at = time.perf_counter()
                 self.answer.set_result(message)
@@ -75,7 +75,7 @@ async def opened(urls: Sequence[str]) -> list[WatchingClient]:
     return await opened_as(WatchingClient, urls)
 
 
-async def opened_as(kind: type[C], urls: Sequence[str]) -> list[C]:
+async def opened_as(kind: Callable[[], C], urls: Sequence[str]) -> list[C]:
     """A connection of such a client to each of these urls, without a hello."""
     gate = asyncio.Semaphore(AT_ONCE)
     clients = [kind() for _ in urls]

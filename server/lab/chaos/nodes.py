@@ -3,15 +3,20 @@
 import asyncio
 import re
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, Protocol
 from urllib.parse import urlsplit
-
-from server.cli.local_cluster import NodeProcess
 
 ANSWER_S: Final = 2.0
 MAX_ANSWER: Final = 4 * 1024 * 1024
 FENCED: Final = "activation fenced off"
 _SAMPLE: Final = re.compile(r"^garrison_(\w+)\{[^}]*\} ([0-9.eE+-]+)$", re.MULTILINE)
+
+
+class WithReadiness(Protocol):
+    """A process of a node; `ready`: its line of readiness."""
+
+    @property
+    def ready(self) -> dict[str, Any]: ...
 
 
 class Counters:
@@ -35,13 +40,13 @@ class Counters:
         return int(self.totals.get(name, 0))
 
 
-async def metrics(node: NodeProcess) -> dict[str, float]:
+async def metrics(node: WithReadiness) -> dict[str, float]:
     """The counters of a node, by name without the prefix; empty if it does not answer."""
     status, body = await _get(node.ready.get("admin_url", ""), "/metrics")
     return {name: float(value) for name, value in _SAMPLE.findall(body)} if status == 200 else {}
 
 
-async def is_ready(node: NodeProcess) -> bool:
+async def is_ready(node: WithReadiness) -> bool:
     """Whether it serves."""
     return (await _get(node.ready.get("admin_url", ""), "/readyz"))[0] == 200
 

@@ -297,7 +297,7 @@ class Turns(_EachTurn):
         elif held:
             self._room()
         if held:
-            return self._hold(result, outputs)
+            return self._hold(result, outputs or [])  # a list of its own: `self.outputs` is of the turns to come
         if outputs:
             self._leave(outputs)
         return result

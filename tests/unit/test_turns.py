@@ -3,7 +3,7 @@ timers that are refused, answers that wait for the store, outputs that fail."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from msgspec.structs import replace
@@ -29,6 +29,7 @@ class Odd(Actor[Total]):
     State = Total
 
     gate: "asyncio.Future[None]"
+    said: ClassVar[list[int]] = []
 
     @remote
     def add(self, n: int) -> int:
@@ -67,6 +68,11 @@ class Odd(Actor[Total]):
         self.context.outputs.append(_broken_output)
         self.tell(Odd, "other", Odd.add, 5)
         return self.add(1)
+
+    @remote
+    def add_and_say(self, n: int) -> int:
+        self.context.outputs.append(lambda: Odd.said.append(n))
+        return self.add(n)
 
     def tick(self) -> None:
         self.add(1)
@@ -392,3 +398,24 @@ async def test_lease_loss_during_a_turn_undoes_it() -> None:
         with pytest.raises(Unavailable, match="lease"):
             await turn
         assert await _reads(system, 0)
+
+
+async def test_what_a_turn_sends_leaves_once_and_not_with_the_held_answer_of_a_turn_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with cluster(app=OddApp) as world:
+        system = world.systems["node-1"]
+        odd = actor_id("odd", "a")
+        Odd.said.clear()
+        await system.ask(odd, "add", (1,))
+        activation = system.find(odd)
+        assert activation is not None
+        with monkeypatch.context() as patch:
+            patch.setattr(system.durability, "accept", lambda *_: False)
+            activation.call("add", (1,))
+            activation.call("add_and_say", (1,))
+        first = activation.version - 1
+        activation.released(first)
+        assert Odd.said == [], "said before it was durable"
+        activation.released(first + 1)
+        assert Odd.said == [1]

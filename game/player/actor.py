@@ -61,13 +61,13 @@ class Player(HostPart):
     ABSENT_S: ClassVar[float] = 10.0
     """Time to come back after the last session is gone, before the match is told."""
 
-    __slots__ = ("devices", "here")
+    __slots__ = ("devices",)
 
     def activated(self) -> None:
         self.begin_looks()
         self.devices = Devices()
         self.here = self.devices.here
-        """Devices by session; a slot of its own for `beat`."""
+        """Devices by session."""
         self.begin_in_party()
         self.begin_hosting()
         if rules.is_here(self.state):
@@ -159,10 +159,11 @@ class Player(HostPart):
             self.here[caller.session].beats += 1
         except KeyError:
             self._begun(caller).beats += 1
-        if state is not None and (state != self.state.status or self.words.get(caller.session) != state):
-            word = rules.chosen(state)
-            self.choose(caller.session, word, pictures.choose(self.said, caller.session, word), self.here)
-            self.show_itself()
+        if state is None or (state == self.state.status and pictures.has_said(self.said, caller.session, state)):
+            return
+        word = rules.chosen(state)
+        self.choose(caller.session, word, pictures.choose(self.said, caller.session, word), self.here)
+        self.show_itself()
 
     def _begun(self, caller: Caller) -> Device:
         """The device of a session whose first heartbeat says that it has begun. Raises `Rejected`: `unknown_session`,

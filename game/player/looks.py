@@ -1,11 +1,11 @@
 """The part of a player that others see: what its devices say, and how it shows itself to those who watch it.
 
-Each turn that may have changed something visible ends with `show_itself`. Pictures are made anew only where something
-in them is another than before, and the engine counts only what looks different (`Actor.show`). A heartbeat that
-changes nothing does not come here.
+Each turn that may have changed something visible ends with `show_itself`. Pictures are made when somebody wants to see
+them, and the engine counts only what looks different (`Actor.show`). A heartbeat that changes nothing does not come
+here.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 from game.match.face import MatchFace
@@ -15,7 +15,7 @@ from game.moderation.rules import FOR_GOOD
 from game.player import pictures, rules, standing
 from game.player.face import PlayerFace
 from game.player.pictures import Device, Party, Sayings
-from server.actors.pictures import Pictures
+from server.actors.pictures import Look
 
 EXPIRY_S: Final = 0.05
 """Time after the end of a mute at which it is looked for: clocks are read in milliseconds."""
@@ -24,11 +24,11 @@ EXPIRY_S: Final = 0.05
 class Looks(PlayerFace):
     """See the module's head. A part of `Player`."""
 
-    __slots__ = ("_hid", "_is_shown", "_made_of", "_pictures", "said", "words")
+    __slots__ = ("_hid", "_is_shown", "here", "said")
 
+    here: Mapping[str, Any]
+    """The sessions that are here."""
     said: Sayings
-    words: dict[str, str]
-    """The status that each session chose last: of `said`, for the heartbeat."""
 
     def begin_looks(self, said: Sayings = (), moved: bool = False) -> None:
         """Begin without anybody there, or with what the devices said, and what was shown, before the actor `moved`."""
@@ -37,20 +37,17 @@ class Looks(PlayerFace):
         self._hid: tuple[Any, bool] = (place, True)
         """The newest place in which the match was told that the player is hidden, or may have been by an activation
         before; and the newest word about that."""
-        self._made_of: tuple[Any, ...] = ()
-        self._pictures: Pictures | None = None
         self.say(said)
 
     # ---- what devices say ----
 
     def say(self, said: Sayings) -> None:
         """Note what the devices say from now on."""
-        self.said, self.words = said, pictures.words(said)
+        self.said = said
 
     def choose(self, session: str, word: ChosenStatus, said: Sayings, sessions: Collection[str]) -> None:
         """Take on the status `word` that a session, one of `sessions`, has chosen by what it says, if it counts."""
         self.said = said
-        self.words[session] = word
         if pictures.takes(said, session, sessions):
             self.state = rules.choose(self.state, word, self.wall_ms())
 
@@ -76,17 +73,22 @@ class Looks(PlayerFace):
 
     def show_itself(self) -> None:
         """Show what is visible of the player after this turn."""
-        self.tell_hidden()
-        state, devices, party = self.state, self.shown_devices(), self.shown_party()
-        if not (devices if state.status != "offline" else self._is_shown):
+        state = self.state
+        if state.match:
+            self.tell_hidden()
+        if not (self.here if state.status != "offline" else self._is_shown):
             return  # its row says that it is offline; or that it was here when its node died, and nobody knows that now
-        muted = self._is_muted_while_here()
-        seen_ms = state.last_seen_ms if state.status in ("offline", "invisible") else 0
-        made_of = (state.status, seen_ms, state.match, self.said, devices, party, muted)
-        if made_of != self._made_of or self._pictures is None:
-            self._pictures, self._made_of = pictures.pictures(state, self.said, devices, party, muted), made_of
+        if state.muted_until_ms:
+            self._await_unmuted()
         self._is_shown = True
-        self.show(self._pictures, self.shown_relations())
+        self.show()
+
+    def look(self) -> Look:
+        """See `Actor.look`."""
+        state = self.state
+        muted = state.status != "offline" and standing.is_muted(state, self.wall_ms())
+        shown = pictures.pictures(state, self.said, self.shown_devices(), self.shown_party(), muted)
+        return Look(shown, self.shown_relations())
 
     # ---- in its match ----
 
@@ -105,17 +107,14 @@ class Looks(PlayerFace):
 
     # ---- mute ----
 
-    def _is_muted_while_here(self) -> bool:
-        """Tell whether what the player says is hidden from others; the timer tells when that is over."""
-        if not self.state.muted_until_ms:
-            return False
+    def _await_unmuted(self) -> None:
+        """Set the timer that tells when a mute is over, while the player is here."""
         now_ms = self.wall_ms()
         muted = self.state.status != "offline" and standing.is_muted(self.state, now_ms)
         if muted and self.state.muted_until_ms < FOR_GOOD:
             self.after((self.state.muted_until_ms - now_ms) / 1000 + EXPIRY_S, self.unmuted)
         else:
             self.cancel(self.unmuted)
-        return muted
 
     def unmuted(self) -> None:
         """Timer: a mute is over."""

@@ -9,7 +9,7 @@ To others an invisible player is an offline one, to the last byte: `last_seen_ms
 (`game/player/rules.py`), and nothing of its doing is shown.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final, Literal, NamedTuple, Protocol
 
@@ -99,9 +99,18 @@ def choose(said: Sayings, session: str, word: ChosenStatus) -> Sayings:
     return tuple(after if line is before else other for line, other in zip(said, _overruled(said, word), strict=True))
 
 
-def takes(said: Sayings, session: str, sessions: Iterable[str]) -> bool:
+def has_said(said: Sayings, session: str, word: str) -> bool:
+    """Tell whether this is the status that a session chose last."""
+    if len(said) == 1:
+        return said[0].word == word and said[0].session == session
+    return any(line.session == session and line.word == word for line in said)
+
+
+def takes(said: Sayings, session: str, sessions: Collection[str]) -> bool:
     """Tell whether the player takes on the status that `session`, one of `sessions`, says."""
-    line = said[0] if len(said) == 1 else next(line for line in said if line.session == session)
+    if len(said) == 1 == len(sessions):  # the only one that is here
+        return not said[0].overruled
+    line = next(line for line in said if line.session == session)
     return not line.overruled and (line.word != "away" or are_away(said, sessions))
 
 
@@ -116,11 +125,6 @@ def kept(said: Sayings, sessions: Iterable[str]) -> Sayings:
     """Sayings of those sessions that are here."""
     here = set(sessions)
     return tuple(line for line in said if line.session in here)
-
-
-def words(said: Sayings) -> dict[str, str]:
-    """The status that each session chose last."""
-    return {line.session: line.word for line in said if line.word}
 
 
 def are_away(said: Sayings, sessions: Iterable[str]) -> bool:

@@ -24,11 +24,11 @@ from server.activations.open_facts import OpenFacts
 from server.activations.ports import ActivationNode, Chain
 from server.activations.reminding import Reminding
 from server.activations.timers import Timers
-from server.activations.turns import NEVER, QueuedCall, Turns
+from server.activations.turns import NEVER, Output, QueuedCall, Turns
 from server.actors.actor import Actor
 from server.actors.facts import tells_facts
 from server.actors.latest import LatestSource
-from server.actors.pictures import Pictures, Showing
+from server.actors.pictures import NEVER_SHOWN, Look, Showing, check_shown
 from server.errors import DeadlineExceeded, Fenced, GarrisonError, Moved, NotFound, Retryable
 from server.ids import ActorId, NodeAddress, NodeId, key_of
 from server.runtime.phases import PhaseTable
@@ -54,8 +54,8 @@ class Activation(Turns):
     """See the module's head; `turns.py` has what every turn does. It is the `Context` of its actor."""
 
     __slots__ = (
-        "_reminding", "_timers", "_until_stored", "all_told", "facts", "had_timers", "key", "phase", "pins", "retiring",
-        "shown", "tells_facts", "turn_count_at_last_sweep",
+        "_is_shown", "_looks_new", "_reminding", "_shown", "_timers", "_until_stored", "all_told", "facts",
+        "had_timers", "key", "phase", "pins", "retiring", "tells_facts", "turn_count_at_last_sweep",
     )  # fmt: skip
 
     def __init__(
@@ -81,8 +81,11 @@ class Activation(Turns):
         self.all_told = False
         """True where no fact of it is open: by its row when it was loaded, and as the telling has seen since."""
 
-        self.shown: Showing | None = None
-        """How it shows itself to those who watch it, if it does."""
+        self._is_shown = False
+        """Whether it shows itself to those who watch it."""
+        self._looks_new = False
+        """Whether it may look different from `_shown`: whoever is to see it has been told so, and asks for it."""
+        self._shown = NEVER_SHOWN
 
     def _enter(self, phase: Phase) -> None:
         """Change the phase, and the flags beside it that the hot path reads. Raises `IllegalTransition`."""
@@ -156,26 +159,6 @@ class Activation(Turns):
         if watchers:
             self._node.outlet.publish_latest(watchers, self.id, order, key, value)
 
-    def show(self, pictures: Pictures | None, relations: int) -> None:
-        """See `Actor.show`."""
-        self.outputs.append(partial(self._show, pictures, relations))
-
-    def _show(self, pictures: Pictures | None, relations: int) -> None:
-        """Show it, unless it looks so already: only what is visible is counted."""
-        before = self.shown
-        if before is not None and before.relations == relations and before.pictures == pictures:
-            return
-        if self.dropped or (before is None and pictures is None):
-            return
-        self.shown = Showing(before.n + 1 if before is not None else 1, pictures, relations)
-        self._node.outlet.show(self.id, self.epoch, self.shown)
-
-    def show_again(self, shown: Showing | None) -> None:
-        """Go on to show what it showed on the node that it has come from."""
-        self.shown = shown
-        if shown is not None:
-            self._node.outlet.show(self.id, self.epoch, shown)
-
     def ask(self, identity: ActorId, name: str, args: tuple[Any, ...]) -> Coroutine[Any, Any, Any]:
         """The answer of another actor, as part of the turn under way. Errors: see `Dispatcher.ask`."""
         return self._node.ask(identity, name, args, caller=self)
@@ -193,6 +176,95 @@ class Activation(Turns):
     def stay(self) -> None:
         """Take `release` back."""
         self.retiring = False
+
+    # ---- context: its looks (`server/actors/pictures.py`) ----
+    # A turn that may have changed them notes that, no more, and only the first one until somebody wants to know. What
+    # is seen must be durable: as long as the outputs of a turn are held that notes it too, it looks as it did when it
+    # was asked last. So that this ends though there is always another such turn, all of these but the first one keep
+    # what they look like.
+
+    def show(self) -> None:
+        """See `Actor.show`."""
+        if self._looks_new and self._node.durability.at_once and not self.through and self._log is None:
+            return  # noted, as of a player at whom nobody looks, and what this turn changes is not going to be held
+        self.outputs.append(self._show)
+
+    def withdraw(self) -> None:
+        """See `Actor.withdraw`."""
+        self.outputs.append(self._withdraw)
+
+    def _show(self) -> None:
+        if self._looks_new or self.dropped:
+            return
+        self._is_shown = self._looks_new = True
+        self._node.outlet.show(self.id, self)
+
+    def _show_as(self, look: Look | None) -> None:
+        """Show what a turn looked like whose outputs were held."""
+        if self.dropped:
+            return
+        self._looks_new, self._is_shown = False, True
+        self._see(look)
+        self._node.outlet.show(self.id, self)
+
+    def _withdraw(self) -> None:
+        if self.dropped or not self._is_shown:
+            return
+        self._looks_new = self._is_shown = False
+        self._shown = Showing(self._shown.n + 1, None, 0)
+        self._node.outlet.withdraw(self.id, self.epoch, self._shown.n)
+
+    def showing(self) -> Showing:
+        """See `server.actors.pictures.ShownActor`."""
+        if self._looks_new and not self.dropped:
+            self._looks_new = False
+            if not self._holds_looks():  # else that is told when it leaves
+                self._see(self._look())
+        return self._shown
+
+    def _look(self) -> Look | None:
+        actor = self.actor
+        state, actor.state = actor.state, self.boundary
+        try:
+            look = actor.look()
+            check_shown(*look)
+            return look
+        except Exception as error:
+            self._node.turn_crashed(self.id, error)
+            return None
+        finally:
+            actor.state = state
+
+    def _see(self, look: Look | None) -> None:
+        """Count a look, unless it is the same as before: only what is visible is counted."""
+        before = self._shown
+        if look is not None and (before.pictures != look.pictures or before.relations != look.relations):
+            self._shown = Showing(before.n + 1, *look)
+
+    def _holds_looks(self) -> bool:
+        """Whether outputs are held of a turn that may have changed how it looks."""
+        ours = (self._show, self._show_as, self._withdraw)
+        return any(getattr(output, "func", output) in ours for held in self._held or () for output in held.outputs)
+
+    def _hold(self, result: Any, outputs: list[Output]) -> "asyncio.Future[Any]":
+        if self._show in outputs and self._holds_looks():
+            kept = partial(self._show_as, self._look())
+            outputs = [kept if output == self._show else output for output in outputs]
+        return super()._hold(result, outputs)
+
+    def shown_at_last(self) -> Showing | None:
+        """How it looks as it leaves for another node; None for one that was never shown."""
+        return self.showing() if self._is_shown or self._shown.n else None
+
+    def show_again(self, shown: Showing | None) -> None:
+        """Go on to show what it showed on the node that it has come from."""
+        if shown is None:
+            return
+        self._shown, self._is_shown = shown, shown.pictures is not None
+        if self._is_shown:
+            self._node.outlet.show(self.id, self)
+        else:
+            self._node.outlet.withdraw(self.id, self.epoch, shown.n)
 
     # ---- context: reminders ----
 
@@ -457,7 +529,7 @@ class Activation(Turns):
         moved = self.frozen
         self._enter("dropped")
         self._why = error
-        if self.shown is not None:
+        if self._is_shown:
             self._node.outlet.hide(self.id, self.epoch, moved)
         if self._turn is not None and self._turn is not asyncio.current_task():
             self._turn.cancel()

@@ -96,7 +96,7 @@ class Parcel(msgspec.Struct, array_like=True, frozen=True):
     """An activation on its way. `state` and `carried` are msgpack, arguments are msgpack arrays; `timers` have
     the seconds that are left, `due` are those whose turn was waiting. `reminders`: see
     `Activation.pending_reminders`. `all_told`: a logged actor that has no open fact, whatever its state says. `shown`:
-    see `Activation.shown`."""
+    see `Activation.shown_at_last`."""
 
     id: ActorId
     epoch: Annotated[int, Meta(ge=0)]
@@ -183,7 +183,7 @@ def pack(activation: Activation, epoch: Epoch, max_bytes: int) -> bytes | None:
             activation.pending_reminders(),
             log_parts,
             activation.has_told_all,
-            activation.shown,
+            activation.shown_at_last(),
         )
         data = encode(parcel)
     except GarrisonError:

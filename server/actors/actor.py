@@ -32,7 +32,7 @@ from server.actors.context import Attached, Context, EventBatch
 from server.actors.devices import Login
 from server.actors.facts import Fact, FactDone, Stamp, fact, no_facts
 from server.actors.guard import TurnedAway
-from server.actors.pictures import Pictures, check_shown
+from server.actors.pictures import Look
 from server.actors.reminders import reminder
 from server.errors import Forbidden, Internal
 from server.eventlog.entry import Entry, Record
@@ -128,6 +128,11 @@ class Actor(Generic[S]):
     def wake(self) -> None:
         """Does nothing but be a turn: called on another node where an activation that lived by
         itself has ended without moving, so that `activated` can set its timers again."""
+
+    def look(self) -> Look:
+        """How the actor looks, by its last boundary: asked some time after `show`, when somebody wants to know. It
+        changes nothing, and is quick. Where it fails, or a picture is over its bound, the actor looks as before."""
+        raise NotImplementedError
 
     @staticmethod
     def list_order(state: Any) -> Any:
@@ -226,13 +231,16 @@ class Actor(Generic[S]):
         """Send `message` to the sessions of player `subject`, wherever they are, after this turn."""
         self.context.push(subject, message)
 
-    def show(self, pictures: Pictures | None, relations: int = 0) -> None:
-        """Look so, from after this turn on, to all who watch the player that this actor is: only the actor that
-        sessions are bound to shows itself. None: nobody is here. `relations`: the number of the player's newest list
-        of relations that this actor has heard of. The same as before costs nothing. It goes along where the actor
-        moves, and ends with the activation. Raises `Internal` for a picture over its bound."""
-        check_shown(pictures, relations)
-        self.context.show(pictures, relations)
+    def show(self) -> None:
+        """Look as `look` says, from after this turn on, to all who watch the player that this actor is: only the actor
+        that sessions are bound to shows itself. Each turn that may have changed how it looks ends with this; where it
+        looks the same as before, nobody hears of it. It goes along where the actor moves, and ends with the
+        activation."""
+        self.context.show()
+
+    def withdraw(self) -> None:
+        """Let nobody be here, from after this turn on, until `show`."""
+        self.context.withdraw()
 
     def end_sessions(
         self,
@@ -408,7 +416,7 @@ __all__ = [
     "Fact",
     "FactDone",
     "LoggedActor",
-    "Pictures",
+    "Look",
     "Record",
     "Stamp",
     "existing",

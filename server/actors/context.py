@@ -10,7 +10,6 @@ from typing import Any, Protocol
 import msgspec
 
 from server.actors.guard import OPEN, Guard
-from server.actors.pictures import Pictures
 from server.ids import ActorId, NodeAddress, NodeId
 from server.wire.messages import Push
 
@@ -155,8 +154,12 @@ class Context(Protocol):
         """Send a difference of `source`, a `server.actors.latest.LatestSource`, to all who watch, after this turn."""
         ...
 
-    def show(self, pictures: Pictures | None, relations: int) -> None:
+    def show(self) -> None:
         """See `Actor.show`."""
+        ...
+
+    def withdraw(self) -> None:
+        """See `Actor.withdraw`."""
         ...
 
     def ask(self, identity: ActorId, name: str, args: tuple[Any, ...]) -> Coroutine[Any, Any, Any]:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from server.actors.guard import Guard
-from server.actors.pictures import Showing
+from server.actors.pictures import ShownActor
 from server.ids import ActorId, NodeAddress
 from server.wire.messages import Push
 
@@ -40,9 +40,13 @@ class Outlet(Protocol):
         only who were asked about under `guard`."""
         ...
 
-    def show(self, identity: ActorId, epoch: int, shown: Showing) -> None:
-        """Let the actor look so to all who watch it; a later word of order `(epoch, n)` is the newer one. Raises
-        `Internal` for an actor that no sessions are bound to."""
+    def show(self, identity: ActorId, shown: ShownActor) -> None:
+        """Let the actor look as it shows itself to all who watch it: it may look different now. Of two looks the one of
+        the higher order `(epoch, n)` is the newer one. Raises `Internal` for an actor that no sessions are bound to."""
+        ...
+
+    def withdraw(self, identity: ActorId, epoch: int, n: int) -> None:
+        """Note that nobody is there any more, since `(epoch, n)`."""
         ...
 
     def hide(self, identity: ActorId, epoch: int, moved: bool) -> None:

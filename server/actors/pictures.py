@@ -1,13 +1,15 @@
 """Pictures: what a player's actor shows of itself to those who watch the player, and what its friends may see.
 
-    self.show(Pictures(everybody, friends, own), relations)      somebody is here, and this is how it looks
-    self.show(None, relations)                                   nobody is here
+    self.show()         somebody is here, and may look different from after this turn on
+    def look(self)      how: `Look(Pictures(everybody, friends, own), relations)`, asked when somebody wants to know
+    self.withdraw()     nobody is here
 
 A picture is a value of the application as msgpack, always whole, never a patch. There is one for each of those who
-look: everybody, friends, and the player's own devices. Whoever is blocked sees none of them. Pure.
+look: everybody, friends, and the player's own devices. Whoever is blocked sees none of them. Pictures that nobody
+would see are not made: most players are watched by nobody at most times, and change all the same. Pure.
 """
 
-from typing import Final
+from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
@@ -36,13 +38,36 @@ class Relations(msgspec.Struct, frozen=True, array_like=True):
     hidden: list[str]
 
 
+class Look(NamedTuple):
+    """How an actor looks. `relations` is the number of the newest list of relations that it has heard of."""
+
+    pictures: Pictures
+    relations: int = 0
+
+
 class Showing(msgspec.Struct, frozen=True, array_like=True):
-    """The looks of an activation: `n` counts the visible changes, and goes along where it moves; without `pictures`
-    nobody is here. `relations` is the number of the newest list of relations that the actor has heard of."""
+    """The looks of an activation when somebody wanted to know: `n` counts those that were different from the ones
+    before, and goes along where it moves; without `pictures` nobody is here."""
 
     n: int
     pictures: Pictures | None
     relations: int
+
+
+NEVER_SHOWN: Final = Showing(0, None, 0)
+
+
+class ShownActor(Protocol):
+    """An activation that shows itself."""
+
+    @property
+    def epoch(self) -> int:
+        """The number of the claim by which its node owns it."""
+        ...
+
+    def showing(self) -> Showing:
+        """How it looks now, as far as that is durable. What is asked for twice is made once."""
+        ...
 
 
 def check_shown(pictures: Pictures | None, relations: int) -> None:

@@ -1,7 +1,7 @@
 """How an application shows its players to those who watch them: what it says of somebody who is not here.
 
-What somebody who is here looks like is said by the session's actor itself, with `Actor.show`
-(`server/actors/pictures.py`).
+What somebody who is here looks like is said by the session's actor itself, with `Actor.show` and
+`Actor.look` (`server/actors/pictures.py`).
 """
 
 from collections.abc import Callable, Mapping

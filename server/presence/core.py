@@ -1,7 +1,8 @@
 """Players who are shown and nodes that watch them: one node's part, without I/O. Pure.
 
 Three sides
-    Home      an activation of this node shows itself (`Actor.show`).
+    Home      an activation of this node shows itself (`Actor.show`). How it looks is asked when a word or an answer is
+              made of it: however often it changes, pictures are made for those only who are to see them.
     Owner     the owner of a player's slot, by the node's view, knows who of its slots is shown, and where; and which
               *nodes* watch whom. A node is one watcher, however many sessions it serves.
     Watching  an entry a player that sessions here watch (`watching.py`).
@@ -44,7 +45,7 @@ How a watching node knows that it does not know
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from server.actors.pictures import Showing
+from server.actors.pictures import ShownActor
 from server.cluster.view import View
 from server.ids import ActorId, Incarnation, NodeAddress, NodeId, slot
 from server.presence.heard import Floors, Heard
@@ -93,8 +94,8 @@ class PresenceCore(Truth):
         self.peers: dict[NodeAddress, Peer] = {}
         self.missing: dict[NodeAddress, None] = {}
         """Members that are out of the view and may be alive all the same."""
-        self.home: dict[str, tuple[int, Showing]] = {}
-        """Players who are shown at this node, with their epochs."""
+        self.home: dict[str, ShownActor] = {}
+        """Players who are shown at this node."""
         self._strangers: dict[NodeAddress, float] = {}
         """Runs in `missing` that were never in the view, and until when they count."""
         self._has_begun = False
@@ -149,9 +150,10 @@ class PresenceCore(Truth):
         here = self.home.get(player)
         if here is None:
             return None
-        epoch, showing = here
-        assert showing.pictures is not None, "a player who is at home looks like something"
-        return ShownPlayer(player, epoch, showing.n, showing.relations, looks_of(showing.pictures))
+        showing = here.showing()
+        if showing.pictures is None:
+            return None  # its look could not be made yet
+        return ShownPlayer(player, here.epoch, showing.n, showing.relations, looks_of(showing.pictures))
 
     def answer(self, player: str) -> PlayerAnswer:
         """See `Truth`."""
@@ -166,20 +168,22 @@ class PresenceCore(Truth):
 
     # ---- home ----
 
-    def show(self, player: str, epoch: int, showing: Showing, now: float) -> None:
-        """Let `player` look so, as shown by the activation here with `epoch`."""
+    def show(self, player: str, shown: ShownActor) -> None:
+        """Let `player` look as `shown` does, its activation here: it may look different now."""
         self._lingering.pop(player, None)
-        if showing.pictures is not None:
-            self.home[player] = (epoch, showing)
-            self._tell(player, (0, 0))
-        else:
-            self.home.pop(player, None)
-            self._end(player, (epoch, showing.n))
+        self.home[player] = shown
+        self._tell(player, (0, 0))
+
+    def withdraw(self, player: str, order: Order) -> None:
+        """Note that `player` is not here any more, as its activation says."""
+        self._lingering.pop(player, None)
+        self.home.pop(player, None)
+        self._end(player, order)
 
     def hide(self, player: str, epoch: int, moved: bool, now: float) -> None:
         """The activation with `epoch` has ended here: note that, unless another one shows the player already."""
         here = self.home.get(player)
-        if here is None or here[0] > epoch or player in self._lingering:
+        if here is None or here.epoch > epoch or player in self._lingering:
             return
         if moved:
             self._lingering[player] = now + self._limits.linger_s
@@ -465,8 +469,7 @@ class PresenceCore(Truth):
         """Go on where time has passed: every `TICK_S` or so."""
         for player in [player for player, until in self._lingering.items() if until <= now]:
             del self._lingering[player]
-            epoch, _ = self.home.pop(player)
-            self._end(player, (epoch, CLOSED))
+            self._end(player, (self.home.pop(player).epoch, CLOSED))
         self._floors.age(now, FLOORS_S)
         self._ended.age(now, self._limits.ended_s)
         if strangers := [address for address, until in self._strangers.items() if until <= now]:

@@ -11,7 +11,7 @@ from typing import Final
 
 import structlog
 
-from server.actors.pictures import Pictures, Showing, check_shown
+from server.actors.pictures import Pictures, ShownActor, check_shown
 from server.actors.presence import PresenceKind
 from server.catalog.services import Services
 from server.cluster.view import View
@@ -111,13 +111,19 @@ class PresenceEngine:
 
     # ---- home (`server.presence.ports.ShownHere`) ----
 
-    def show(self, identity: ActorId, epoch: int, showing: Showing) -> None:
+    def show(self, identity: ActorId, shown: ShownActor) -> None:
         """See `server.actors.outlet.Outlet.show`."""
         if kind_of(identity) != self._kind:
             raise Internal(f"{identity} shows itself, and no sessions are bound to it")
         core = self.core
-        core.show(key_of(identity), epoch, showing, self._clock.now())
+        core.show(key_of(identity), shown)
         if core.awake or core.has_own_answers:  # else nobody watches, and the slot is this node's
+            self._soon()
+
+    def withdraw(self, identity: ActorId, epoch: int, n: int) -> None:
+        """See `server.actors.outlet.Outlet.withdraw`."""
+        if kind_of(identity) == self._kind:
+            self.core.withdraw(key_of(identity), (epoch, n))
             self._soon()
 
     def hide(self, identity: ActorId, epoch: int, moved: bool) -> None:

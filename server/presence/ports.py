@@ -13,7 +13,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Literal, Protocol
 
-from server.actors.pictures import Pictures, Showing
+from server.actors.pictures import Pictures, ShownActor
 from server.ids import ActorId
 
 EntryState = Literal["asked", "known", "unknown"]
@@ -92,8 +92,12 @@ class Presence(Protocol):
 class ShownHere(Protocol):
     """The engine, as the outlet of this node's actors needs it."""
 
-    def show(self, identity: ActorId, epoch: int, shown: Showing) -> None:
+    def show(self, identity: ActorId, shown: ShownActor) -> None:
         """See `server.actors.outlet.Outlet.show`."""
+        ...
+
+    def withdraw(self, identity: ActorId, epoch: int, n: int) -> None:
+        """See `server.actors.outlet.Outlet.withdraw`."""
         ...
 
     def hide(self, identity: ActorId, epoch: int, moved: bool) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from server.actors.guard import Guard
 from server.actors.latest import Order
-from server.actors.pictures import Showing
+from server.actors.pictures import ShownActor
 from server.ids import ActorId, NodeAddress
 from server.presence.ports import ShownHere
 from server.sessions.dismissals import Dismissals
@@ -75,10 +75,15 @@ class GatewayOutlet:
                     payload = encode(LatestTo(topic, *order, key, value))
                 self._transport.send(node, Service.STREAM, payload)
 
-    def show(self, identity: ActorId, epoch: int, shown: Showing) -> None:
+    def show(self, identity: ActorId, shown: ShownActor) -> None:
         """See `server.actors.outlet.Outlet.show`."""
         if self._shown_here is not None:
-            self._shown_here.show(identity, epoch, shown)
+            self._shown_here.show(identity, shown)
+
+    def withdraw(self, identity: ActorId, epoch: int, n: int) -> None:
+        """See `server.actors.outlet.Outlet.withdraw`."""
+        if self._shown_here is not None:
+            self._shown_here.withdraw(identity, epoch, n)
 
     def hide(self, identity: ActorId, epoch: int, moved: bool) -> None:
         """See `server.actors.outlet.Outlet.hide`."""

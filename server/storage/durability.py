@@ -22,6 +22,11 @@ from server.storage.write_behind import Flushable, WriteBehind, WrittenThrough
 
 
 class Durability(Protocol):
+    @property
+    def at_once(self) -> bool:
+        """Whether the outputs of each write-behind change that is accepted leave at once."""
+        ...
+
     def accept(self, entity: Flushable, state: msgspec.Struct) -> bool:
         """The turn that ends changed `entity` to `state`; called just before that becomes its new
         boundary, with version `entity.version + 1`. True: its outputs may leave at once. False:
@@ -42,6 +47,8 @@ class Durability(Protocol):
 
 class MemoryFirst:
     """No journal: memory is enough to acknowledge a write-behind change."""
+
+    at_once = True
 
     def __init__(self, lease: NodeLease, clock: Clock, write_behind: WriteBehind, group_commit: GroupCommit) -> None:
         self._lease, self._write_behind, self._group_commit = lease, write_behind, group_commit
@@ -79,6 +86,8 @@ class MemoryFirst:
 
 class JournalFirst(MemoryFirst):
     """Journal, then lease check, then outputs."""
+
+    at_once = False
 
     def __init__(
         self,

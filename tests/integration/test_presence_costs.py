@@ -11,7 +11,7 @@ import pytest
 from server.actors.actor import Caller, remote
 from server.actors.app import App
 from server.actors.devices import Login
-from server.actors.pictures import Pictures, Relations
+from server.actors.pictures import Look, Pictures, Relations
 from server.actors.presence import PresenceKind
 from server.ids import NodeId, actor_id
 from server.presence.engine import PresenceEngine, engine_of
@@ -41,7 +41,8 @@ class Visible(Shown):
 
     @remote
     def connected(self, caller: Caller, login: Login) -> None:
-        self.show(looks("here"), 0)
+        self.seen = Look(looks("here"))
+        self.show()
 
 
 def gone(row: Mapping[str, Any] | None) -> Pictures:

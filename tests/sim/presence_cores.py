@@ -37,12 +37,18 @@ OFFLINE: Final = Pictures(b"off", b"off", b"off")
 
 
 class Activation:
-    """The one that a player has now: where, its epoch, and how it looks."""
+    """The one that a player has now: where, its epoch, and how it looks. It is told of anew only once somebody has
+    looked, as in a node."""
 
     def __init__(self, node: "CoreNode", epoch: int, n: int) -> None:
         self.node, self.epoch, self.n = node, epoch, n
         self.pictures: Pictures | None = None
         self.arrived = True
+        self.looks_new = False
+
+    def showing(self) -> Showing:
+        self.looks_new = False
+        return Showing(self.n, self.pictures, self.n)
 
 
 class CoreNode:
@@ -269,7 +275,8 @@ class Cores:
         elif what == "hide" and activation.pictures is not None:
             activation.pictures = None
             activation.n += 1
-            activation.node.core.show(player, activation.epoch, Showing(activation.n, None, 0), self.now)
+            activation.looks_new = False
+            activation.node.core.withdraw(player, (activation.epoch, activation.n))
         elif what == "end":
             del self.players[player]
             activation.node.core.hide(player, activation.epoch, False, self.now)
@@ -287,8 +294,9 @@ class Cores:
         self.tell(player, activation)
 
     def tell(self, player: str, activation: Activation) -> None:
-        showing = Showing(activation.n, activation.pictures, activation.n)
-        activation.node.core.show(player, activation.epoch, showing, self.now)
+        if not activation.looks_new:
+            activation.looks_new = True
+            activation.node.core.show(player, activation)
 
     def move(self, player: str, activation: Activation) -> None:
         """It ends here as moved, and is there a little later; nobody else shows it meanwhile."""
@@ -433,7 +441,7 @@ def _not_heard(seed: int) -> list[str]:
     cores.note()
     cores.cut.add(("n2", "n3"))
     cores.players[player].pictures = None
-    cores.nodes["n2"].core.show(player, 1, Showing(9, None, 0), cores.now)
+    cores.nodes["n2"].core.withdraw(player, (1, 9))
     cores.until(cores.now + 6.0)
     cores.look()
     return list(cores.wrong)

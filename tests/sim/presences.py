@@ -15,7 +15,7 @@ import msgspec
 from server.actors.actor import Actor, Caller, remote
 from server.actors.app import App
 from server.actors.devices import Login
-from server.actors.pictures import Pictures
+from server.actors.pictures import Look, Pictures
 from server.actors.presence import PresenceKind
 from server.ids import actor_id, key_of
 from server.presence.engine import PresenceEngine
@@ -49,7 +49,19 @@ class Being(Actor[BeingState]):
     number: ClassVar[int] = 0
     said: ClassVar[list[tuple[str, Pictures]]] = []
     """Looks of players that are not noted by the checker yet: they may be over soon."""
-    __slots__ = ()
+    __slots__ = ("seen",)
+
+    seen: Look | None
+    """How it looks; None: nobody is here."""
+
+    def activated(self) -> None:
+        self.seen = None
+
+    def carry(self) -> Look | None:
+        return self.seen
+
+    def arrived(self, carried: Look | None) -> None:
+        self.seen = carried
 
     @remote
     def connected(self, caller: Caller, login: Login) -> None: ...
@@ -61,13 +73,21 @@ class Being(Actor[BeingState]):
     def beat(self, caller: Caller, state: str | None) -> None: ...
 
     @remote
-    def look(self, online: bool) -> None:
+    def change(self, online: bool) -> None:
         """Look like nobody has looked before, or like nobody."""
         Being.number += 1
         word = f"{Being.number}".encode()
         pictures = Pictures(word, word, word + b"!") if online else None
         Being.said.append((self.key, pictures or OFFLINE))
-        self.show(pictures, Being.number if online else 0)
+        self.seen = Look(pictures, Being.number) if pictures is not None else None
+        if self.seen is None:
+            self.withdraw()
+        else:
+            self.show()
+
+    def look(self) -> Look:
+        assert self.seen is not None
+        return self.seen
 
 
 BEINGS: Final = App(
@@ -97,9 +117,10 @@ def truths(world: World, players: Iterable[str]) -> dict[str, tuple[set[Pictures
         if run is None or run.state in ("dead", "left"):
             continue
         for activation in node.node.system.catalog.live.values():
-            looks = activation.shown
-            if looks is not None and looks.pictures is not None:
-                shown[key_of(activation.id)].append((activation.epoch, looks.pictures))
+            actor = activation.actor
+            assert isinstance(actor, Being)
+            if actor.seen is not None:
+                shown[key_of(activation.id)].append((activation.epoch, actor.seen.pictures))
     return {
         player: ({pictures for _, pictures in some} or {OFFLINE}, max(some)[1] if some else OFFLINE)
         for player, some in shown.items()
@@ -202,7 +223,7 @@ class _Play:
     async def _live(self, player: str) -> None:
         identity, rng = actor_id("being", player), self.rng
         while self.world.loop.time() < self.until:
-            await ask_any(self.world, rng, identity, "look", rng.random() < 0.7)
+            await ask_any(self.world, rng, identity, "change", rng.random() < 0.7)
             await asyncio.sleep(rng.choice((0.0, 0.1, 0.4, 2.0, 5.0)))
 
     async def _watch(self, name: str) -> None:

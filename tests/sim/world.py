@@ -194,6 +194,7 @@ class Recorder:
     def __init__(self, world: "World", node: SimNode) -> None:
         self._world, self._node, self._inner = world, node, node.node.system.durability
         self.accept_logged, self.accept_through = self._inner.accept_logged, self._inner.accept_through
+        self.at_once = self._inner.at_once
 
     def accept(self, entity: Any, state: msgspec.Struct) -> bool:
         durable = self._inner.accept(entity, state)

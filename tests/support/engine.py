@@ -9,7 +9,7 @@ from server.actors.actor import Actor
 from server.actors.app import App
 from server.actors.facts import open_facts_of
 from server.actors.guard import Guard
-from server.actors.pictures import Showing
+from server.actors.pictures import Showing, ShownActor
 from server.catalog.services import Services
 from server.catalog.system import ActorSystem
 from server.cluster.view import Member, View
@@ -50,8 +50,14 @@ class Published:
     ) -> None:
         self.latest.append((list(watchers), topic, order, key, value))
 
-    def show(self, identity: ActorId, epoch: int, shown: Showing) -> None:
-        self.shown.append((identity, epoch, shown))
+    def show(self, identity: ActorId, shown: ShownActor) -> None:
+        """Look at once, and keep what looks different."""
+        word = (identity, shown.epoch, shown.showing())
+        if word not in self.shown[-1:]:
+            self.shown.append(word)
+
+    def withdraw(self, identity: ActorId, epoch: int, n: int) -> None:
+        self.shown.append((identity, epoch, Showing(n, None, 0)))
 
     def hide(self, identity: ActorId, epoch: int, moved: bool) -> None:
         self.shown.append((identity, epoch, moved))

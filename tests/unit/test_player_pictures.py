@@ -43,7 +43,7 @@ def spoken(*words: tuple[str, str], sessions: tuple[str, ...] = ("a", "b")) -> l
     for session, word in words:
         said = pictures.choose(said, session, rules.chosen(word))
         if pictures.takes(said, session, sessions):
-            status = pictures.words(said)[session]
+            status = word
         seen.append(status)
     return seen
 
@@ -55,6 +55,14 @@ def test_the_newest_word_of_any_device_counts_once() -> None:
     assert spoken(("a", "online"), ("b", "invisible"), ("a", "online"), ("a", "busy")) == [
         *("online", "invisible", "invisible", "busy")
     ], "what repeats itself makes nobody visible"
+
+
+def test_a_session_has_said_the_word_that_it_chose_last() -> None:
+    only = pictures.choose((), "a", "busy")
+    both = pictures.choose(only, "b", "away")
+    assert pictures.has_said(only, "a", "busy") and pictures.has_said(both, "a", "busy")
+    assert not pictures.has_said(only, "a", "away") and not pictures.has_said(both, "a", "away")
+    assert not pictures.has_said(only, "b", "busy") and not pictures.has_said((), "a", "online")
 
 
 def test_a_word_that_nobody_overruled_counts_again() -> None:

@@ -68,6 +68,15 @@ APP = App(
 )
 
 
+class Shown:
+    """An activation that shows itself, and looks as it is told."""
+
+    epoch = 1
+
+    def showing(self) -> Showing:
+        return Showing(1, looks(b"a"), 0)
+
+
 class Rows:
     """Store queries that keep what was asked."""
 
@@ -101,6 +110,7 @@ class Showcase(Cluster):
         self.engines[str(len(self.engines) + 1)] = engine
         outlet = system.published
         outlet.show, outlet.hide = engine.show, engine.hide  # type: ignore[method-assign]
+        outlet.withdraw = engine.withdraw  # type: ignore[method-assign]
 
     def view(self, *names: str) -> None:
         self.show(*names)
@@ -226,7 +236,7 @@ async def test_a_node_watches_so_many_and_refuses_more_whole() -> None:
 async def test_an_actor_without_sessions_that_shows_itself_is_refused() -> None:
     async with nodes(1) as world:
         with pytest.raises(Internal, match="no sessions are bound"):
-            world.engines["1"].show(actor_id("other", "x"), 1, Showing(1, looks(b"a"), 0))
+            world.engines["1"].show(actor_id("other", "x"), Shown())
 
 
 def word(**fields: Any) -> PresenceWord:

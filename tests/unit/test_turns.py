@@ -400,7 +400,7 @@ async def test_lease_loss_during_a_turn_undoes_it() -> None:
         assert await _reads(system, 0)
 
 
-async def test_what_a_turn_sends_leaves_once_and_not_with_the_held_answer_of_a_turn_before(
+async def test_outputs_of_a_turn_leave_once_and_not_with_the_held_answer_of_a_turn_before(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with cluster(app=OddApp) as world:

@@ -248,7 +248,7 @@ class Streams:
 
     def _deliver(self, topic: Topic[Session], first_seq: int, events: list[msgspec.Raw]) -> None:
         may_take = _taker(topic)
-        for start, run in _runs(first_seq, events):
+        for start, run in runs_of(first_seq, events):
             shared: dict[int, Broadcast] = {}
             for session, offset in topic.cursors.take(start, len(run), may_take):
                 broadcast = shared.get(offset)
@@ -302,7 +302,7 @@ def _has_room(session: Session) -> bool:
     return True
 
 
-def _runs(first_seq: int, events: list[msgspec.Raw]) -> list[tuple[int, list[msgspec.Raw]]]:
+def runs_of(first_seq: int, events: list[msgspec.Raw]) -> list[tuple[int, list[msgspec.Raw]]]:
     """Cut `events` so that no run has more than `MAX_EVENTS` or about `MAX_RUN_BYTES`."""
     out: list[tuple[int, list[msgspec.Raw]]] = []
     run: list[msgspec.Raw] = []

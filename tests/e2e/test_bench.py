@@ -36,6 +36,11 @@ UNITS = {
     "fanout": "us",
     "friends": "us",
     "idle": "KiB",
+    "log-append": "us",
+    "replay": "us",
+    "seek": "ms",
+    "verify": "us",
+    "size": "B",
 }
 POSTGRES = "GARRISON_TEST_POSTGRES"
 

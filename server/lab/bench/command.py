@@ -35,6 +35,7 @@ def benches() -> dict[str, Bench]:
         idle,
         journal,
         lapse,
+        logs,
         migrate,
         neighbour,
         rebalance,
@@ -71,6 +72,11 @@ def benches() -> dict[str, Bench]:
         "fanout": fanout.run,
         "friends": friends.run,
         "idle": idle.run,
+        "log-append": logs.append,
+        "replay": logs.replay,
+        "seek": logs.seek,
+        "verify": logs.verify,
+        "size": logs.size,
     }
 
 
@@ -83,10 +89,11 @@ def bench(
 ) -> int:
     """Measure heartbeat, call, remote-call, link-encryption, flush-sqlite, flush-postgres, activate, journal, failover,
     migrate, rebalance, view-change, memory, neighbour, report, results, writes, lists, lapse, deflate, resume, fanout,
-    friends, idle, or all.
+    friends, idle, log-append, replay, seek, verify, size, or all.
 
-    CPU time of the serving process per unit (KiB for memory, idle and writes, ms for neighbour, lists, results,
-    migrate, rebalance, resume and view-change, s for failover and lapse), as a ratio to a floor in the same run.
+    CPU time of the serving process per unit (KiB for memory, idle and writes, bytes for size, ms for seek, neighbour,
+    lists, results, migrate, rebalance, resume and view-change, s for failover and lapse), as a ratio to a floor in the
+    same run.
     """
     known = benches()
     if name != "all" and name not in known:

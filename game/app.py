@@ -97,6 +97,7 @@ ROUTES: Final[Mapping[type[Request], AnyRoute]] = {
     m.MatchEnd: Route(Match, Match.end, _match, HOSTS),
     mm.MatchInvite: Route(Match, Match.invite, _match),
     mm.MatchAllow: Route(Match, Match.allow, _match, HOSTS),
+    mm.MatchDescribe: Route(Match, Match.describe, _match, HOSTS),
     mm.MatchReserve: Route(Match, Match.reserve, _match, HOSTS),
     mm.MatchKick: Route(Match, Match.kick, _match, HOSTS),
     mm.MatchUnkick: Route(Match, Match.unkick, _match, HOSTS),

@@ -11,13 +11,17 @@ import msgspec
 from msgspec import Meta
 
 from game.match.events import (
+    MAX_PROPERTIES,
+    Described,
     HostChanged,
     Invited,
     Kicked,
     PasswordSet,
+    Property,
     Reserved,
     RoundEnded,
     SuccessorNamed,
+    Tags,
     Uninvited,
     Unkicked,
 )
@@ -201,13 +205,15 @@ class MatchOptions(msgspec.Struct, array_like=True, frozen=True):
 
 
 class MatchCreate(Request, tag="match.create", frozen=True):
-    """Host only. Creates match `match` with the caller as its host."""
+    """Host only. Creates match `match` with the caller as its host, to be searched by `properties` and `tags`."""
 
     lineage: Lineage
     command: CommandId
     match: Key
     options: MatchOptions = MatchOptions()
     password: Password = ""
+    properties: Annotated[list[Property], Meta(max_length=MAX_PROPERTIES)] = []
+    tags: Tags = []
 
 
 class MatchJoin(Request, tag="match.join", frozen=True):
@@ -363,6 +369,15 @@ class Scoreboard(Reply, tag="scoreboard", frozen=True):
     term: int = 1
     """The number of the event that made `host` the host."""
     private: bool = False
+    rules: int = 1
+    """The version of the mode's rules."""
+    respawn_ms: int = 0
+    """Time from a death until the player is there again, as the mode has it."""
+    rounds_won: list[int] = []
+    """Rounds that each team has won; empty until one is over."""
+    rounds_played: int = 0
+    properties: list[Property] = []
+    tags: list[str] = []
 
 
 class MatchList(Request, tag="match.list", frozen=True):
@@ -385,6 +400,8 @@ class MatchRow(msgspec.Struct, array_like=True, frozen=True):
     node: str
     created_wall_ms: int = 0
     private: bool = False
+    properties: list[Property] = []
+    tags: list[str] = []
 
 
 class Matches(Reply, tag="matches", frozen=True):
@@ -484,6 +501,7 @@ MatchEvent = (
     | SuccessorNamed
     | HostChanged
     | RoundEnded
+    | Described
 )
 
 
@@ -542,4 +560,5 @@ EVENTS: tuple[type[msgspec.Struct], ...] = (
     SuccessorNamed,
     HostChanged,
     RoundEnded,
+    Described,
 )

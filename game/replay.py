@@ -14,6 +14,7 @@ import msgspec
 
 from game.match import board, rules
 from game.match.events import (
+    Described,
     HostChanged,
     Invited,
     Kicked,
@@ -144,6 +145,9 @@ def _words(event: MatchEvent, step: Step) -> str:
             return f"{player} joined" + (f" team {team}" if team is not None else "")
         case PasswordSet():
             return "a password lets in"
+        case Described(properties=properties, tags=tags):
+            told = [f"{each.name}{'' if each.value is None else f' = {each.value}'}" for each in properties]
+            return f"searched by {', '.join([*told, *(f'#{tag}' for tag in tags or [])])}"
         case Invited(by=by, players=players):
             return f"{by or 'the host'} lets in {', '.join(players)}"
         case Uninvited(players=players):

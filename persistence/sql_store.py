@@ -22,7 +22,7 @@ import msgspec
 from persistence.engine import identity, tables
 from persistence.engine.mapping import Columns, GenericMapping, Mapping
 from persistence.engine.postgres_database import PostgresDatabase
-from persistence.engine.rows import Batch, Database, Moves, Projection, ReminderRow, Row, has_facts, has_log
+from persistence.engine.rows import Batch, ChildRows, Database, Moves, Projection, ReminderRow, Row, has_facts, has_log
 from persistence.engine.sqlite_database import SqliteDatabase
 from persistence.engine.tables import SCHEMA_VERSION, VERSION_TABLE, newer
 from persistence.engine.urls import FIELD, parse
@@ -143,7 +143,7 @@ class SqlStore:
         shared = [tables.database_identity, tables.nodes, tables.counters]
         shared += [tables.actors, tables.log_chunks, tables.reminders]
         own = [mapping.table for mapping in self._mappings.values()]
-        own += [mapping.children.table for mapping in self._mappings.values() if mapping.children is not None]
+        own += [children.table for mapping in self._mappings.values() for children in mapping.children]
         own += [mapping.additions.table for mapping in self._mappings.values() if mapping.additions is not None]
         return list(dict.fromkeys(table.name for table in (*shared, *own)))
 
@@ -430,11 +430,17 @@ class SqlStore:
         seqs = [append.last_seq for _, append in some]
         states = [append.projection for _, append in some]
         stored = [append.projected for _, append in some]
-        children = mapping.children.encode(projected, seqs, states, stored) if mapping.children is not None else []
+        before = list(zip(projected, states, stored, strict=True))
+        children = [
+            ChildRows(
+                rows.encode(projected, seqs, states, stored),
+                [key for key, state, was in before if rows.is_whole(state, was)],
+            )
+            for rows in mapping.children
+        ]
         epochs: list[int] = [append.epoch for _, append in some]
         encoded = Batch(projected, epochs, seqs, self._columns(kind, [append.id for _, append in some], states))
-        whole = [key for key, append in some if append.projected is None]
-        return Projection(encoded, children, whole), any(mapping.final(state) for state in states)
+        return Projection(encoded, children), any(mapping.final(state) for state in states)
 
     # ---- kinds ----
 

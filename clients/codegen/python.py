@@ -157,6 +157,8 @@ def _python(spec: Spec) -> str:
     match spec["type"]:
         case "int" | "bool" | "str":
             text = str(spec["type"])
+        case "plain":
+            text = " | ".join(spec["of"])
         case "word":
             text = f"Literal[{', '.join(_quoted(word) for word in spec['values'])}]"
         case "list":

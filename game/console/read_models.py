@@ -7,6 +7,7 @@ from typing import Any, Final
 import msgspec
 
 from game.match import board
+from game.match.describing import as_told
 from game.match.events import (
     HostChanged,
     Kicked,
@@ -148,6 +149,7 @@ def after(cursor: object) -> tuple[int, str] | None:
 
 def _row(actor: Any, with_leaders: bool, outside: bool) -> dict[str, Any]:
     state: MatchState = actor.state
+    properties, tags = as_told(state)
     row = MatchRow(
         match=actor.key,
         phase=state.phase,
@@ -160,8 +162,11 @@ def _row(actor: Any, with_leaders: bool, outside: bool) -> dict[str, Any]:
         node=actor.node,
         created_wall_ms=state.created_wall_ms,
         private=entry_of(state).private,
+        properties=properties,
+        tags=tags,
     )
     out = msgspec.structs.asdict(row)
+    out["properties"] = msgspec.to_builtins(properties)
     if with_leaders:
         out["leaders"] = [
             msgspec.to_builtins(Leader(line.player, line.team, line.kills, line.deaths, line.assists, line.score))

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Final
 import msgspec
 from msgspec import UNSET
 
-from game.match import admission, board, endings, guests, hosting, rules
+from game.match import admission, board, describing, endings, guests, hosting, rules
 from game.match.admission import Entry
 from game.match.codes import reject
 from game.match.events import (
@@ -31,6 +31,7 @@ from game.match.hidden import Hidden, HiddenWord
 from game.match.messages import (
     AdmitParty,
     MatchAllow,
+    MatchDescribe,
     MatchInvite,
     MatchInvited,
     MatchKick,
@@ -69,7 +70,7 @@ from server.wire.messages import Request
 
 OfPlay = MatchCreate | MatchJoin | MatchLeave | MatchStart | MatchReport | MatchEnd
 OfGuests = MatchInvite | MatchAllow | MatchReserve | MatchKick | MatchUnkick | AdmitParty
-Command = OfPlay | OfGuests | MatchSuccessor | MatchPassHost
+Command = OfPlay | OfGuests | MatchSuccessor | MatchPassHost | MatchDescribe
 LEAVES: Final = frozenset({"left", "disconnected", "in_another_match"})
 """Reasons of `Left`; whatever else a player of another version says counts as `disconnected`."""
 
@@ -150,6 +151,7 @@ class Match(MatchFace):
             return known
         secret = (message.password, token_hex(16)) if message.password else ("", "")
         events = rules.create(self.state, self.key, _host(caller), message.options, self.wall_ms(), *secret)
+        events += describing.described(message.properties, message.tags)
         await self._may_host(_host(caller))
         self.stay()  # a read before it was created may have released it
         self._host_lives()
@@ -238,6 +240,11 @@ class Match(MatchFace):
             message,
             lambda host: guests.allow(self.state, host, message.term, message.players, message.allowed),
         )
+
+    @existing
+    def describe(self, caller: Caller, message: MatchDescribe) -> Accepted:
+        said = (message.term, message.properties, message.tags)
+        return self._of_host(caller, message, lambda host: describing.describe(self.state, host, *said))
 
     @existing
     def reserve(self, caller: Caller, message: MatchReserve) -> Accepted:

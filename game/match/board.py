@@ -12,10 +12,14 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Final, NamedTuple
 
+from msgspec import UNSET
+
+from game.match.describing import as_told
 from game.match.guests import entry_of
 from game.match.hosting import host_name, term_of
 from game.match.state import Line, Lines, MatchState
 from game.messages import PlayerLine, Scoreboard
+from game.modes.registry import mode_of
 from server.errors import BadInput
 
 SMALL: Final = 500
@@ -180,6 +184,7 @@ def scoreboard(
         beyond = (found for found in beyond if found.player not in hidden)
     rows = list(islice(beyond, page.limit))
     more = next(beyond, None) is not None
+    mode, rounds = mode_of(state), state.rounds
     return Scoreboard(
         request_id,
         match,
@@ -197,6 +202,11 @@ def scoreboard(
         len(state.players) - len(hidden),
         term_of(state),
         entry_of(state).private,
+        mode.version,
+        mode.respawn_ms,
+        [] if rounds is UNSET else list(rounds.won),
+        0 if rounds is UNSET else rounds.played,
+        *as_told(state),
     )
 
 

@@ -33,6 +33,7 @@ CODES: Final = {
     "hosts_too_many": "the player hosts as many matches as it may",
     "bad_reservation": "places are for players, or so many for a party",
     "too_many_names": "the match keeps no more names of this kind",
+    "too_many_properties": "the match has no more properties",
     "kicked": "the host has removed the player",
     "private": "the match is private, and nothing lets the player in",
     "wrong_password": "another password lets into the match",

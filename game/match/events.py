@@ -1,9 +1,38 @@
-"""Events of a match that only the server makes: who may come to it, who hosts it, and its rounds. `MatchEvent` in
-`game/messages.py` has all."""
+"""Events of a match that only the server makes: what it is searched by, who may come to it, who hosts it, and its
+rounds. `MatchEvent` in `game/messages.py` has all."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
+from msgspec import Meta
+
+from server.ids import whole
+from server.texts import LINE_PATTERN
+
+MAX_PROPERTIES = 16
+MAX_TAGS = 16
+PropertyName = Annotated[str, Meta(max_length=32, pattern=whole("[a-z][a-z0-9_.-]*"))]
+PropertyNumber = Annotated[int, Meta(ge=-(2**53), le=2**53)]
+PropertyText = Annotated[str, Meta(max_length=128, pattern=whole(LINE_PATTERN))]
+PropertyValue = PropertyText | PropertyNumber | bool
+Tag = Annotated[str, Meta(max_length=32, pattern=whole("[a-z0-9][a-z0-9_.:-]*"))]
+Tags = Annotated[list[Tag], Meta(max_length=MAX_TAGS)]
+
+
+class Property(msgspec.Struct, array_like=True, frozen=True):
+    """Something to search matches by. None takes it away."""
+
+    name: PropertyName
+    value: PropertyValue | None
+
+
+class Described(msgspec.Struct, tag="described", array_like=True, frozen=True):
+    """The host has said what to search the match by: `properties` are set, or taken away by None, others stay; `tags`
+    replace those before them, None leaves them."""
+
+    time_ms: int
+    properties: list[Property]
+    tags: list[str] | None
 
 
 class PasswordSet(msgspec.Struct, tag="password_set", array_like=True, frozen=True):

@@ -5,6 +5,7 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta
 
+from game.match.events import MAX_PROPERTIES, Property, Tags
 from game.messages import CommandId, Key, Lineage, Password, Team, Term, Text
 from server.ids import KEY_PATTERN, whole
 from server.wire.messages import Push, Request
@@ -49,6 +50,18 @@ class MatchAllow(Request, tag="match.allow", frozen=True):
     match: Key
     players: Names
     allowed: bool = True
+    term: Term = 1
+
+
+class MatchDescribe(Request, tag="match.describe", frozen=True):
+    """Host only: set properties by which the match is searched (None takes one away, others stay), and replace its
+    tags (None: leave them). Also of a match that goes on; at most 16 of each."""
+
+    lineage: Lineage
+    command: CommandId
+    match: Key
+    properties: Annotated[list[Property], Meta(max_length=2 * MAX_PROPERTIES)] = []
+    tags: Tags | None = None
     term: Term = 1
 
 
@@ -124,6 +137,7 @@ class MatchKicked(Push, tag="match.kicked", frozen=True):
 REQUESTS: tuple[type[Request], ...] = (
     MatchInvite,
     MatchAllow,
+    MatchDescribe,
     MatchReserve,
     MatchKick,
     MatchUnkick,

@@ -18,10 +18,11 @@ from typing import Any, Final
 from msgspec import UNSET
 from msgspec.structs import astuple, replace
 
-from game.match import endings, guests, hosting
+from game.match import describing, endings, guests, hosting
 from game.match.answered import Answer, Answered, Answers
 from game.match.codes import reject, single_line
 from game.match.events import (
+    Described,
     Kicked,
     RoundEnded,
 )
@@ -441,6 +442,7 @@ _EVOLVE: Final[dict[type, Callable[[MatchState, Any], Changes]]] = {
     Score: _scored,
     PartyJoined: _party_joined,
     RoundEnded: endings.round_ended,
+    Described: describing.evolve,
     **guests.EVOLVE,
     **hosting.EVOLVE,
     Kicked: _kicked,

@@ -11,6 +11,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from game.match.answered import Answered
+from game.match.events import PropertyValue
 from game.messages import EndReason, Phase, PlayOptions
 from server.states import Map
 
@@ -131,7 +132,8 @@ class MatchState(msgspec.Struct, frozen=True):
     that came together, by name; `entry` are options that are not all the default; `allowed` are players who may come
     into a private match; `reserved` has `player/NAME` and `party/NAME`; `kicked` has the number of each kick; `term` is
     the number of the event that made `host` the host, where that is not the first one. `rules` is the version of the
-    mode's rules, where that is not the first one; `rounds` is there once a round is over."""
+    mode's rules, where that is not the first one; `rounds` is there once a round is over.
+    `properties` and `tags` are what it is searched by."""
 
     host: str = ""
     options: PlayOptions = PlayOptions()
@@ -158,3 +160,5 @@ class MatchState(msgspec.Struct, frozen=True):
     successor: str | UnsetType = UNSET
     rules: int | UnsetType = UNSET
     rounds: Rounds | UnsetType = UNSET
+    properties: dict[str, PropertyValue] | UnsetType = UNSET
+    tags: list[str] | UnsetType = UNSET

@@ -30,8 +30,12 @@ class Children(Protocol):
 
     def encode(self, keys: Sequence[str], seqs: Sequence[int], states: Sequence[Any], stored: Sequence[Any]) -> Columns:
         """Key, child key, sequence number and `columns` of child rows, in key order: of all of a state, or, where
-        `stored` has the state whose rows are in the store, of those that differ from it. No child that was
-        there is gone from a later state."""
+        `stored` has the state whose rows are in the store, of those that differ from it, unless `is_whole`."""
+        ...
+
+    def is_whole(self, state: Any, stored: Any) -> bool:
+        """Whether `encode` gives all rows of this state, so that others are to be deleted: where `stored` is None, and
+        where a child may be gone since."""
         ...
 
 
@@ -65,7 +69,7 @@ class Mapping(Protocol):
     kind: str | None
     """The value of the `kind` column, if the table is shared."""
     columns: tuple[str, ...]
-    children: Children | None
+    children: tuple[Children, ...]
     additions: Additions | None
     live: str | None
     """For a kind that lives on by itself: the condition on its own columns, in SQL of both databases, of an entity
@@ -98,7 +102,7 @@ class ColumnMapping:
     Raises `TypeError` where the table lacks one of these columns, or has another that must be given.
     """
 
-    children: Children | None = None
+    children: tuple[Children, ...] = ()
     additions: Additions | None = None
     live: str | None
     here: str | None
@@ -158,7 +162,7 @@ class GenericMapping:
     table: Table = tables.actors
     key: str = "key"
     columns: tuple[str, ...] = ("state",)
-    children: Children | None = None
+    children: tuple[Children, ...] = ()
     additions: Additions | None = None
     live: str | None = None
     here: str | None = None

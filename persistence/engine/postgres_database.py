@@ -468,18 +468,21 @@ def _write(sql: PostgresStatements, batch: Batch) -> tuple[Any, ...]:
 
 async def _project(connection: Any, sql: PostgresStatements, projection: Projection, written: set[str]) -> None:
     """Store the projections of the logs that this very transaction has advanced."""
-    batch, children = _of_keys(projection.batch, written), projection.children
-    if children and len(batch.keys) < len(projection.batch.keys):
-        rows = [n for n, key in enumerate(children[0]) if key in written]
-        children = [_only(column, rows) for column in children]
+    batch = _of_keys(projection.batch, written)
     if not batch.keys:
         return
     await connection.execute(sql.project, batch.keys, batch.epochs, batch.versions, *batch.columns)
-    if children and children[0]:
-        await connection.execute(sql.children, *children)
-    whole = _of_keys(batch, set(projection.whole)) if sql.orphans else None
-    if whole is not None and whole.keys:
-        await connection.execute(sql.orphans, whole.keys, whole.versions)
+    some_missed = len(batch.keys) < len(projection.batch.keys)
+    for statements, children in zip(sql.children, projection.children, strict=True):
+        columns = children.columns
+        if columns and some_missed:
+            rows = [n for n, key in enumerate(columns[0]) if key in written]
+            columns = [_only(column, rows) for column in columns]
+        if columns and columns[0]:
+            await connection.execute(statements.put, *columns)
+        whole = _of_keys(batch, set(children.whole))
+        if whole.keys:
+            await connection.execute(statements.drop, whole.keys, whole.versions)
 
 
 def _of_keys(batch: Batch, keys: Collection[str]) -> Batch:

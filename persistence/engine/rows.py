@@ -97,13 +97,19 @@ class Moves(msgspec.Struct, frozen=True):
     states: Batch | None
 
 
+class ChildRows(NamedTuple):
+    """Encoded rows of one kind of children; `columns` may be empty. Of the logs in `whole` it has every child, and rows
+    of others are to be deleted."""
+
+    columns: Columns
+    whole: list[str]
+
+
 class Projection(msgspec.Struct, frozen=True):
-    """Encoded projections of some of the logs of an append; `children` may be empty. Of the logs in `whole` it has
-    every child, and rows of others are to be deleted."""
+    """Encoded projections of some of the logs of an append, with their children in the order of the mapping's."""
 
     batch: Batch
-    children: Columns
-    whole: list[str]
+    children: list[ChildRows]
 
     def at(self, epoch: int) -> "Projection":
         """The same under the epoch that a row turned out to get."""

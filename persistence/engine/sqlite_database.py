@@ -8,7 +8,7 @@ import random
 import sqlite3
 from collections.abc import Collection, Iterator, Sequence
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from persistence.engine import identity
 from persistence.engine.mapping import Columns, Mapping
@@ -379,7 +379,6 @@ class SqliteDatabase:
             for key, a in zip(keys, batch, strict=True)
         ]
         projected = _projection_rows(projection)
-        whole = set(projection.whole) if projection is not None else set()
 
         def work(connection: sqlite3.Connection) -> tuple[set[str], list[Any]]:
             written = set()
@@ -389,7 +388,7 @@ class SqliteDatabase:
                     written.add(key)
             for key, row, children in projected:
                 if key in written:
-                    _project(connection, sql, key, row, children, key in whole)
+                    _project(connection, sql, key, row, children)
             missed = [key for key in keys if key not in written]
             return written, _fetch(connection, sql.versions, missed)
 
@@ -427,7 +426,7 @@ class SqliteDatabase:
             connection.execute(CHUNKS_DROP.format("?", "?"), (kind, key))  # leftovers of a row that was deleted by hand
             connection.executemany(CHUNK_INSERT_SQLITE, chunks)
             for _, row, children in _projection_rows(projection.at(filled[0][0])):
-                _project(connection, sql, key, row, children, whole=True)
+                _project(connection, sql, key, row, children)
             return None
 
         return await self._file.write(work, through=True)
@@ -483,30 +482,34 @@ def _write_adding(
     return hit
 
 
+class _Child(NamedTuple):
+    """The rows of one kind of children of one projection; `whole`: others are to be deleted."""
+
+    rows: list[tuple[Any, ...]]
+    whole: bool
+
+
 def _project(
-    connection: sqlite3.Connection,
-    sql: SqliteStatements,
-    key: str,
-    row: tuple[Any, ...],
-    children: list[tuple[Any, ...]],
-    whole: bool,
+    connection: sqlite3.Connection, sql: SqliteStatements, key: str, row: tuple[Any, ...], children: list[_Child]
 ) -> None:
     """Store the projection of a log that this very transaction has advanced."""
     connection.execute(sql.project, row)
-    if sql.children:
-        connection.executemany(sql.children, children)
-        if whole:
-            connection.execute(sql.orphans, (key, row[1]))
+    for statements, child in zip(sql.children, children, strict=True):
+        connection.executemany(statements.put, child.rows)
+        if child.whole:
+            connection.execute(statements.drop, (key, row[1]))
 
 
-def _projection_rows(projection: Projection | None) -> list[tuple[str, tuple[Any, ...], list[tuple[Any, ...]]]]:
+def _projection_rows(projection: Projection | None) -> list[tuple[str, tuple[Any, ...], list[_Child]]]:
     """Key, parameters and child rows of each projection."""
     if projection is None:
         return []
     batch = projection.batch
-    children: dict[str, list[tuple[Any, ...]]] = {key: [] for key in batch.keys}
-    for row in zip(*projection.children, strict=True):
-        children[row[0]].append(row)
+    children: dict[str, list[_Child]] = {key: [] for key in batch.keys}
+    for kind in projection.children:
+        rows, whole = _by_key(kind.columns), set(kind.whole)
+        for key in batch.keys:
+            children[key].append(_Child(rows.get(key, []), key in whole))
     values: Iterator[tuple[Any, ...]] = zip(*batch.columns, strict=True)
     return [
         (key, (epoch, seq, seq, *row, key, epoch, seq, seq + 1), children[key])

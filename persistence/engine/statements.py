@@ -6,7 +6,7 @@ gets. Names come from the tables, never from input.
 """
 
 from collections.abc import Sequence
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from sqlalchemy import JSON, BigInteger, Boolean, Column, Double, Integer, LargeBinary, Table, Text
 
@@ -141,6 +141,13 @@ def _replacing(additions: Additions) -> str:
     return f"ON CONFLICT ({', '.join(keys)}) DO UPDATE SET {sets}"
 
 
+class ChildStatements(NamedTuple):
+    """For one kind of children: put rows, and drop those of older projections."""
+
+    put: str
+    drop: str
+
+
 class PostgresStatements:
     """For asyncpg: a batch is one array a column, and one statement."""
 
@@ -253,20 +260,20 @@ class PostgresStatements:
         self.list_logs = _begun(mapping, of_kind, "$1", "$2")
         self.lock = f"SELECT t.epoch FROM {table} AS t WHERE {of_kind}t.{key} = $1 FOR UPDATE"
         self.end = f"SELECT t.next_seq, t.head FROM {table} AS t WHERE {of_kind}t.{key} = $1"
-        children = mapping.children
-        self.children = self.orphans = ""
-        if children is not None:
+        self.children: list[ChildStatements] = []
+        for children in mapping.children:
             owner, child, seq = (column.name for column in list(children.table.c)[:3])
             names = (owner, child, seq, *children.columns)
             updates = ", ".join(f"{name} = excluded.{name}" for name in names[2:])
-            self.children = (
+            put = (
                 f"INSERT INTO {children.table.name} ({', '.join(names)}) "
                 f"SELECT * FROM {unnest(children.table, names)} ON CONFLICT ({owner}, {child}) DO UPDATE SET {updates}"
             )
-            self.orphans = (
+            drop = (
                 f"DELETE FROM {children.table.name} AS c USING unnest($1::text[], $2::int8[]) AS v(k, seq) "
                 f"WHERE c.{owner} = v.k AND c.{seq} < v.seq"
             )
+            self.children.append(ChildStatements(put, drop))
 
 
 class SqliteStatements:
@@ -356,17 +363,17 @@ class SqliteStatements:
             f"WHERE {of_kind}{key} = ? AND epoch = ? AND state_version < ? AND next_seq = ?"
         )
         self.end = f"SELECT next_seq, head, epoch FROM {table} WHERE {of_kind}{key} = ?"
-        children = mapping.children
-        self.children = self.orphans = ""
-        if children is not None:
+        self.children: list[ChildStatements] = []
+        for children in mapping.children:
             owner, child, seq = (column.name for column in list(children.table.c)[:3])
             names = (owner, child, seq, *children.columns)
             updates = ", ".join(f"{name} = excluded.{name}" for name in names[2:])
-            self.children = (
+            put = (
                 f"INSERT INTO {children.table.name} ({', '.join(names)}) VALUES ({', '.join('?' * len(names))}) "
                 f"ON CONFLICT ({owner}, {child}) DO UPDATE SET {updates}"
             )
-            self.orphans = f"DELETE FROM {children.table.name} WHERE {owner} = ? AND {seq} < ?"
+            drop = f"DELETE FROM {children.table.name} WHERE {owner} = ? AND {seq} < ?"
+            self.children.append(ChildStatements(put, drop))
 
 
 CHUNK_INSERT_SQLITE: Final = (

@@ -8,10 +8,14 @@ from operator import attrgetter
 from typing import Any, Final
 
 import msgspec
+from msgspec import UNSET
 from msgspec.structs import astuple
 from sqlalchemy import Table
 
+from game.match.describing import properties_of, tags_of
+from game.match.events import PropertyValue
 from game.match.state import Line, MatchState
+from game.modes.registry import FIRST_VERSION
 from persistence.engine.mapping import Additions, Children, Columns
 from persistence.game import tables
 
@@ -48,6 +52,9 @@ class ParticipantRows:
     table: Table = tables.participants
     columns: tuple[str, ...] = _LINE_FIELDS
 
+    def is_whole(self, _state: Any, stored: Any) -> bool:
+        return stored is None  # a line stays for good
+
     def encode(self, keys: Sequence[str], seqs: Sequence[int], states: Sequence[Any], stored: Sequence[Any]) -> Columns:
         rows = [
             (key, player, seq, *astuple(state.players[player])[: len(_LINE_FIELDS)])
@@ -57,6 +64,49 @@ class ParticipantRows:
         return [list(column) for column in zip(*rows, strict=True)] if rows else []
 
 
+class PropertyRows:
+    """Rows of table `match_properties`, one for each property. `number` is that of a whole number; `value` says all."""
+
+    table: Table = tables.match_properties
+    columns: tuple[str, ...] = ("value", "number")
+
+    def is_whole(self, state: Any, stored: Any) -> bool:
+        return stored is None or state.properties is not stored.properties
+
+    def encode(self, keys: Sequence[str], seqs: Sequence[int], states: Sequence[Any], stored: Sequence[Any]) -> Columns:
+        rows = [
+            (key, name, seq, _text(value), value if type(value) is int else None)
+            for key, seq, state, before in zip(keys, seqs, states, stored, strict=True)
+            if self.is_whole(state, before)
+            for name, value in sorted(properties_of(state).items())
+        ]
+        return [list(column) for column in zip(*rows, strict=True)] if rows else []
+
+
+class TagRows:
+    """Rows of table `match_tags`, one for each tag."""
+
+    table: Table = tables.match_tags
+    columns: tuple[str, ...] = ()
+
+    def is_whole(self, state: Any, stored: Any) -> bool:
+        return stored is None or state.tags is not stored.tags
+
+    def encode(self, keys: Sequence[str], seqs: Sequence[int], states: Sequence[Any], stored: Sequence[Any]) -> Columns:
+        rows = [
+            (key, tag, seq)
+            for key, seq, state, before in zip(keys, seqs, states, stored, strict=True)
+            if self.is_whole(state, before)
+            for tag in sorted(tags_of(state))
+        ]
+        return [list(column) for column in zip(*rows, strict=True)] if rows else []
+
+
+def _text(value: PropertyValue) -> str:
+    """A property's value as SQL sees it: `true` and `false`, digits, or the text."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
 class MatchMapping:
     """Row of table `matches`, one for each match."""
 
@@ -64,8 +114,8 @@ class MatchMapping:
     table: Table = tables.matches
     key: str = "match_id"
     kind: str | None = None
-    columns: tuple[str, ...] = (*_STATE_FIELDS, *_OPTION_FIELDS, "team_scores")
-    children: Children | None = ParticipantRows()
+    columns: tuple[str, ...] = (*_STATE_FIELDS, *_OPTION_FIELDS, "team_scores", "rules")
+    children: tuple[Children, ...] = (ParticipantRows(), PropertyRows(), TagRows())
     additions: Additions | None = None
     live: str | None = tables.LIVE_MATCH
     here: str | None = None
@@ -74,6 +124,7 @@ class MatchMapping:
         columns: Columns = [list(map(get, states)) for get in _GETTERS]
         columns[_MAP_NAME] = [name.replace("\0", "") for name in columns[_MAP_NAME]]  # PostgreSQL takes no NUL
         columns.append([msgspec.json.encode(state.team_scores).decode() for state in states])
+        columns.append([FIRST_VERSION if state.rules is UNSET else state.rules for state in states])
         return columns
 
     def decode(self, values: Sequence[Any]) -> None:

@@ -97,7 +97,7 @@ class PlayerMapping:
         "recent",
         "current_party",
     )
-    children: Children | None = None
+    children: tuple[Children, ...] = ()
     additions: Additions | None = CareerRows()
     live: str | None = None
     here: str | None = tables.PLAYER_HERE

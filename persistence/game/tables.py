@@ -87,6 +87,7 @@ matches = Table(
     Column("team_scores", JSON().with_variant(JSONB(), "postgresql"), nullable=False, server_default=text("'[]'")),
     Index("ix_matches_created_wall_ms", "created_wall_ms"),
     facts(),
+    Column("rules", BigInteger, nullable=False, server_default=text("1")),
     Index("ix_matches_live", "match_id", postgresql_where=text(LIVE_OR_OPEN), sqlite_where=text(LIVE_OR_OPEN)),
 )
 
@@ -147,6 +148,28 @@ participants = Table(
     number("objectives"),
     number("score"),
     Index("ix_participants_player_id", "player_id"),
+)
+
+match_properties = Table(
+    "match_properties",
+    metadata,
+    Column("match_id", KeyText, primary_key=True),
+    Column("name", KeyText, primary_key=True),
+    number("projected_seq"),
+    Column("value", KeyText, nullable=False),
+    Column("number", BigInteger),
+    Index("ix_match_properties_name_value", "name", "value", "match_id"),
+    Index("ix_match_properties_name_number", "name", "number", "match_id"),
+)
+"""A row for each property of a match: `value` as text (`true`, `false`, digits), and the `number` of a whole number."""
+
+match_tags = Table(
+    "match_tags",
+    metadata,
+    Column("match_id", KeyText, primary_key=True),
+    Column("tag", KeyText, primary_key=True),
+    number("projected_seq"),
+    Index("ix_match_tags_tag", "tag", "match_id"),
 )
 
 standings = Table(

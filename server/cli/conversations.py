@@ -99,7 +99,7 @@ MATCH: Final = (
 """The player is in match m1 and watches it."""
 BOARD: Final = [
     *("scoreboard", "$id.board", "m1", "live", "recorded", "", "referee", 1),
-    *([], [["$player", None, True, 0, 0, 0, 1, 0, 0]], 5, None, None, None, 1, 1, False),
+    *([], [["$player", None, True, 0, 0, 0, 1, 0, 0]], 5, None, None, None, 1, 1, False, 1, 0, [], 0, [], []),
 ]
 """The match after its first medal."""
 RICH: Final = ["Slayer", "Recharge", "24-19", 2, 4, "m1", [["clan", "red"]]]

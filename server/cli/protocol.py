@@ -176,6 +176,10 @@ def describe(app: App) -> Spec:
 # ---- messages and their fields ------------------------------------------------------------------
 
 
+_PLAIN: Final = (shapes.BoolType, shapes.IntType, shapes.StrType, shapes.Metadata)
+"""Types of which a field may have any."""
+
+
 class _Shapes:
     """Descriptions of fields, and of the nested structs that are met on the way."""
 
@@ -235,6 +239,11 @@ class _Shapes:
         parts = [part for part in info.types if not isinstance(part, shapes.NoneType)]
         if len(parts) == 1:
             return {**self.type(parts[0]), "nullable": True}
+        plain = [self.type(part)["type"] for part in parts if isinstance(part, _PLAIN)]
+        if len(plain) == len(parts):
+            bounds = {name: bound for part in parts for name, bound in self.type(part).items() if name != "type"}
+            nullable = {"nullable": True} if len(parts) < len(info.types) else {}
+            return {"type": "plain", "of": sorted(plain), **bounds, **nullable}
         names = [self.struct(part.cls) for part in parts if isinstance(part, shapes.StructType)]
         if len(names) != len(parts):
             raise TypeError(f"a union on the wire is of tagged structs: {info}")
@@ -388,6 +397,7 @@ SAMPLES: Final[Mapping[str, Mapping[str, Any]]] = {
     "profile.set": {"display_name": "display_name \u00e9\u2713"},
     "MatchOptions": {"mode": "recorded"},
     "match.join": {"team": 1},
+    "match.describe": {"tags": ["ranked"]},
     "match.get": {"cursor": "0:1:-12:-3/player-7"},
     "match.list": {"cursor": "1700000000000/match-7"},
     "score": {"team": 1, "player": None},
@@ -433,6 +443,8 @@ class _Samples:
                 if name == "term":
                     wanted = 1  # a match that has just been made is in its first
                 return max(spec.get("min", wanted), min(spec.get("max", wanted), wanted))
+            case "plain":
+                return 7
             case "word":
                 return next(word for word in spec["values"] if word != spec.get("default"))
             case "str":

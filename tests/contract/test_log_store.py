@@ -12,10 +12,10 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from game.match.state import Line, Lines, MatchState
-from game.messages import MatchOptions
+from game.messages import PlayOptions
 from persistence.engine.urls import parse
 from persistence.game.queries import QUERIES
-from persistence.game.tables import matches, participants
+from persistence.game.tables import match_properties, match_tags, matches, participants
 from persistence.sql_queries import SqlStoreQueries
 from server.errors import Corrupt, Internal, LogExists, Unavailable
 from server.eventlog.ports import Append, Chunk, LogStore, Seal, WholeLog
@@ -79,7 +79,7 @@ class Bench:
 def match(n: int, phase: Any = "live", players: tuple[str, ...] = ("ann", "bob")) -> MatchState:
     return MatchState(
         host="server-1",
-        options=MatchOptions(map_name="Recharge"),
+        options=PlayOptions(map_name="Recharge"),
         phase=phase,
         time_ms=n,
         created_wall_ms=5,
@@ -401,6 +401,45 @@ async def test_rows_of_players_follow_what_changed(name: str, tmp_path: Path) ->
         assert await _participants(database) == [("ann", 6, 6), ("bob", 6, 6)], (
             "all, where it is not known what is there"
         )
+
+
+@pytest.mark.parametrize("name", SQL_DATABASES)
+async def test_rows_of_properties_and_tags_are_those_of_the_state(name: str, tmp_path: Path) -> None:
+    database = fresh(name, tmp_path)
+    plain = match(1, players=("ann",))
+    properties = {"region": "eu", "rank": 7, "ranked": True, "text": "7"}
+    first = replace(plain, properties=properties, tags=["a", "b"], rules=3)
+    second = replace(first, properties={"region": "us", "ranked": False})
+    second = replace(second, players=second.players.set("ann", Line(team=0, kills=2)))
+    async with database.connect() as a, database.connect() as b:
+        bench = Bench("match", a, b)
+        await bench.start()
+        await bench.append(1, 1, projection=plain)
+        assert await _labels(database) == ([], [], 1)
+        two = bench.entries(2, 3, projection=first, projected=plain)
+        assert await a[1].append("match", [two]) == {bench.id: "written"}
+        told = [("rank", "7", 7), ("ranked", "true", None), ("region", "eu", None), ("text", "7", None)]
+        assert await _labels(database) == (told, ["a", "b"], 3)
+        three = bench.entries(4, 4, projection=second, projected=first)
+        assert await a[1].append("match", [three]) == {bench.id: "written"}
+        assert await _labels(database) == ([("ranked", "false", None), ("region", "us", None)], ["a", "b"], 3)
+        assert [row[1:] for row in await _participants(database)] == [(4, 2)]
+        await bench.append(5, 6, projection=plain)
+        assert await _labels(database) == ([], [], 1), "all, where it is not known what is there"
+
+
+async def _labels(database: TestDatabase) -> tuple[list[tuple[Any, ...]], list[str], int]:
+    """The rows of a match's properties and its tags, and the version of its rules."""
+    engine = create_async_engine(parse(database.url).url)
+    try:
+        async with engine.connect() as connection:
+            p, t = match_properties.c, match_tags.c
+            found = await connection.execute(select(p.name, p.value, p.number).order_by(p.name))
+            tags = await connection.execute(select(t.tag).order_by(t.tag))
+            (played_by,) = (await connection.execute(select(matches.c.rules))).scalars()
+            return [tuple(row) for row in found], list(tags.scalars()), played_by
+    finally:
+        await engine.dispose()
 
 
 async def _participants(database: TestDatabase) -> list[tuple[Any, ...]]:

@@ -38,6 +38,8 @@ async def refusals_of_people(node: Any) -> dict[str, str]:
     await refused("in_another_match", eve, "match.join", strict)
     flags = str(node.name("m"))
     await say(host, "match.create", flags, ["capture_the_flag", "", 2, 8, 0, 0, True, 0])
+    await say(host, "match.describe", flags, [[f"p{number}", number] for number in range(16)])
+    await refused("too_many_properties", host, "match.describe", flags, [["more", True]])
     await say(ann, "match.join", flags)
     await say(host, "match.start", flags)
     await refused("unknown_objective", host, "match.report", flags, [["objective", 9, names[0], "flag_captred"]])

@@ -44,13 +44,16 @@ async def test_old_matches_are_dropped_whole_and_no_others() -> None:
             await connection.execute(
                 "INSERT INTO participants (match_id, player_id, present) VALUES ($1, 'p', true)", match
             )
+            await connection.execute("INSERT INTO match_tags (match_id, tag) VALUES ($1, 't')", match)
+            await connection.execute("INSERT INTO match_properties (match_id, name, value) VALUES ($1, 'n', '')", match)
             await connection.execute(
                 "INSERT INTO log_chunks (kind, key, first_seq, last_seq, sealed, data) "
                 "VALUES ('match', $1, 1, 1, true, '')",
                 match,
             )
         await connection.execute(sql_of("## What grows"))
-        for table, column in (("matches", "match_id"), ("participants", "match_id"), ("log_chunks", "key")):
+        of_matches = ("matches", "participants", "match_properties", "match_tags")
+        for table, column in (*((table, "match_id") for table in of_matches), ("log_chunks", "key")):
             left = await connection.fetch(f"SELECT {column} FROM {table} ORDER BY 1")
             assert [row[0] for row in left] == ["live", "settling", "young"], table
     finally:

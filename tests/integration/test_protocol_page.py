@@ -168,7 +168,10 @@ async def say_golden(frames: list[dict[str, Any]], url: str, token: MakeToken, s
         assert right or names_nobody(kind, answer), (frame["json"], answer)
         assert answer[1] == 12 or answer[0] == "beats"
     if frames is FULL:
-        assert answers["match.report"][3:] == [6, 12]  # created, a password, joined, left, started, and then its six
+        assert answers["match.report"][3:] == [
+            7,
+            13,
+        ]  # created, a password, described, joined, left, started, and then its six
         assert answers["match.get"][3] == "ended"
         assert await player.close_code() == 1000
     for client in players.values():

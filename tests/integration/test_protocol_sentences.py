@@ -682,7 +682,7 @@ async def test_life_of_a_match(node: Node) -> None:
     await host.ask("match.report", 6, "l", 5, name, [["medal", 1, subject, "gold"]] * 256)
     assert (await host.ask("match.get", 4, name))[9][0][6] == 256
     await host.ask("match.end", 7, "l", 6, name, 9)
-    assert (await host.ask("match.get", 8, name))[3::9] == ["ended", "host_ended"]
+    assert (await host.ask("match.get", 8, name))[3:13:9] == ["ended", "host_ended"]
     for client in (host, player):
         await client.ws.close()
 

@@ -9,7 +9,7 @@ instead of more. What waits is bounded: `report` holds its caller back when the 
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Self
 
@@ -23,6 +23,7 @@ from garrison.messages import (
     Kill,
     MatchAllow,
     MatchCreate,
+    MatchDescribe,
     MatchEnd,
     MatchGet,
     MatchInvite,
@@ -37,6 +38,7 @@ from garrison.messages import (
     MatchUnkick,
     Medal,
     Objective,
+    Property,
     Score,
     Scoreboard,
 )
@@ -112,9 +114,21 @@ class Host:
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
 
-    async def create(self, password: str = "") -> Accepted:
-        """Create the match with the caller as its host; the password is for a private one."""
-        return self._took(await self.client.request(MatchCreate(self.match, self.options, password)))
+    async def create(
+        self, password: str = "", properties: Mapping[str, bool | int | str] | None = None, tags: Iterable[str] = ()
+    ) -> Accepted:
+        """Create the match with the caller as its host, to be searched by properties and tags; the password is for a
+        private one."""
+        known = _properties(properties or {})
+        return self._took(await self.client.request(MatchCreate(self.match, self.options, password, known, list(tags))))
+
+    async def describe(
+        self, properties: Mapping[str, bool | int | str | None] | None = None, tags: Iterable[str] | None = None
+    ) -> Accepted:
+        """Set properties by which the match is searched (None takes one away, others stay), and replace its tags
+        (None: leave them)."""
+        said = MatchDescribe(self.match, _properties(properties or {}), None if tags is None else list(tags), self.term)
+        return self._took(await self.client.request(said))
 
     async def take_over(self) -> Scoreboard:
         """Go on with a match of which the caller is the host by now (`HostChanged`), or is still, in another program:
@@ -275,3 +289,7 @@ class Host:
         except TimeoutError:
             return False
         return True
+
+
+def _properties(named: Mapping[str, bool | int | str | None]) -> list[Property]:
+    return [Property(name, value) for name, value in named.items()]

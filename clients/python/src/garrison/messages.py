@@ -200,6 +200,22 @@ class MatchOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class Property:
+    """Something to search matches by. None takes it away."""
+
+    name: str
+    value: bool | int | str | None
+
+    def to_wire(self) -> list[Any]:
+        return [self.name, self.value]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "Property":
+        check_length(wire, 2, "Property")
+        return cls(name=wire[0], value=wire[1])
+
+
+@dataclass(frozen=True, slots=True)
 class Kill(Event):
     """A kill. In mode `recorded` it counts for the killer only; otherwise `victim` dies of it."""
 
@@ -365,6 +381,8 @@ class MatchRow:
     node: str
     created_wall_ms: int = 0
     private: bool = False
+    properties: list[Property] = field(default_factory=list)
+    tags: list[str] = field(default_factory=list)
 
     def to_wire(self) -> list[Any]:
         return [
@@ -379,6 +397,8 @@ class MatchRow:
             self.node,
             self.created_wall_ms,
             self.private,
+            [each.to_wire() for each in self.properties],
+            self.tags,
         ]
 
     @classmethod
@@ -396,6 +416,8 @@ class MatchRow:
             node=wire[8],
             created_wall_ms=wire[9] if n > 9 else 0,
             private=wire[10] if n > 10 else False,
+            properties=[Property.from_wire(each) for each in wire[11]] if n > 11 else [],
+            tags=wire[12] if n > 12 else [],
         )
 
 
@@ -822,6 +844,26 @@ class RoundEnded(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class Described(Event):
+    """The host has said what to search the match by: `properties` are set, or taken away by None,
+    others stay; `tags` replace those before them, None leaves them.
+    """
+
+    TYPE: ClassVar[str] = "described"
+    time_ms: int
+    properties: list[Property]
+    tags: list[str] | None
+
+    def to_wire(self) -> list[Any]:
+        return ["described", self.time_ms, [each.to_wire() for each in self.properties], self.tags]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "Described":
+        check_length(wire, 4, "described")
+        return cls(time_ms=wire[1], properties=[Property.from_wire(each) for each in wire[2]], tags=wire[3])
+
+
+@dataclass(frozen=True, slots=True)
 class DeviceLine:
     """A session of a player, as the player itself sees it: its kind, the program that it named, the
     status that it chose last (empty: none yet) and its line of rich presence.
@@ -910,6 +952,7 @@ StreamEvent = (
     | SuccessorNamed
     | HostChanged
     | RoundEnded
+    | Described
 )
 """The events of a stream."""
 
@@ -937,6 +980,7 @@ _EVENTS: dict[str, Callable[[Sequence[Any]], Event]] = {
     "successor_named": SuccessorNamed.from_wire,
     "host_changed": HostChanged.from_wire,
     "round_ended": RoundEnded.from_wire,
+    "described": Described.from_wire,
 }
 
 
@@ -1451,6 +1495,12 @@ class Scoreboard(Reply):
     the next page, None where this is the last; `player_count` counts the rows of all pages.
 
     `term`: The number of the event that made `host` the host.
+
+    `rules`: The version of the mode's rules.
+
+    `respawn_ms`: Time from a death until the player is there again, as the mode has it.
+
+    `rounds_won`: Rounds that each team has won; empty until one is over.
     """
 
     TYPE: ClassVar[str] = "scoreboard"
@@ -1469,6 +1519,12 @@ class Scoreboard(Reply):
     player_count: int = 0
     term: int = 1
     private: bool = False
+    rules: int = 1
+    respawn_ms: int = 0
+    rounds_won: list[int] = field(default_factory=list)
+    rounds_played: int = 0
+    properties: list[Property] = field(default_factory=list)
+    tags: list[str] = field(default_factory=list)
     id: int = field(default=0, kw_only=True)
 
     def to_wire(self) -> list[Any]:
@@ -1490,6 +1546,12 @@ class Scoreboard(Reply):
             self.player_count,
             self.term,
             self.private,
+            self.rules,
+            self.respawn_ms,
+            self.rounds_won,
+            self.rounds_played,
+            [each.to_wire() for each in self.properties],
+            self.tags,
         ]
 
     @classmethod
@@ -1512,6 +1574,12 @@ class Scoreboard(Reply):
             player_count=wire[14] if n > 14 else 0,
             term=wire[15] if n > 15 else 1,
             private=wire[16] if n > 16 else False,
+            rules=wire[17] if n > 17 else 1,
+            respawn_ms=wire[18] if n > 18 else 0,
+            rounds_won=wire[19] if n > 19 else [],
+            rounds_played=wire[20] if n > 20 else 0,
+            properties=[Property.from_wire(each) for each in wire[21]] if n > 21 else [],
+            tags=wire[22] if n > 22 else [],
         )
 
 
@@ -2166,18 +2234,32 @@ class ProfileGet(Request[Profile]):
 
 @dataclass(frozen=True, slots=True)
 class MatchCreate(Command[Accepted]):
-    """Host only. Creates match `match` with the caller as its host."""
+    """Host only. Creates match `match` with the caller as its host, to be searched by `properties` and
+    `tags`.
+    """
 
     TYPE: ClassVar[str] = "match.create"
     match: str
     options: MatchOptions = MatchOptions()
     password: str = ""
+    properties: list[Property] = field(default_factory=list)
+    tags: list[str] = field(default_factory=list)
     lineage: str = field(default="", kw_only=True)
     command: int = field(default=0, kw_only=True)
     id: int = field(default=0, kw_only=True)
 
     def to_wire(self) -> list[Any]:
-        return ["match.create", self.id, self.lineage, self.command, self.match, self.options.to_wire(), self.password]
+        return [
+            "match.create",
+            self.id,
+            self.lineage,
+            self.command,
+            self.match,
+            self.options.to_wire(),
+            self.password,
+            [each.to_wire() for each in self.properties],
+            self.tags,
+        ]
 
     @classmethod
     def from_wire(cls, wire: Sequence[Any]) -> "MatchCreate":
@@ -2189,6 +2271,8 @@ class MatchCreate(Command[Accepted]):
             match=wire[4],
             options=MatchOptions.from_wire(wire[5]) if n > 5 else MatchOptions(),
             password=wire[6] if n > 6 else "",
+            properties=[Property.from_wire(each) for each in wire[7]] if n > 7 else [],
+            tags=wire[8] if n > 8 else [],
         )
 
 
@@ -2453,6 +2537,47 @@ class MatchAllow(Command[Accepted]):
             match=wire[4],
             players=wire[5],
             allowed=wire[6] if n > 6 else True,
+            term=wire[7] if n > 7 else 1,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class MatchDescribe(Command[Accepted]):
+    """Host only: set properties by which the match is searched (None takes one away, others stay), and
+    replace its tags (None: leave them). Also of a match that goes on; at most 16 of each.
+    """
+
+    TYPE: ClassVar[str] = "match.describe"
+    match: str
+    properties: list[Property] = field(default_factory=list)
+    tags: list[str] | None = field(default_factory=list)
+    term: int = 1
+    lineage: str = field(default="", kw_only=True)
+    command: int = field(default=0, kw_only=True)
+    id: int = field(default=0, kw_only=True)
+
+    def to_wire(self) -> list[Any]:
+        return [
+            "match.describe",
+            self.id,
+            self.lineage,
+            self.command,
+            self.match,
+            [each.to_wire() for each in self.properties],
+            self.tags,
+            self.term,
+        ]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "MatchDescribe":
+        n = check_length(wire, 5, "match.describe")
+        return cls(
+            id=wire[1],
+            lineage=wire[2],
+            command=wire[3],
+            match=wire[4],
+            properties=[Property.from_wire(each) for each in wire[5]] if n > 5 else [],
+            tags=wire[6] if n > 6 else [],
             term=wire[7] if n > 7 else 1,
         )
 
@@ -3289,6 +3414,7 @@ REQUESTS: dict[str, Callable[[Sequence[Any]], Request[Any]]] = {
     "match.list": MatchList.from_wire,
     "match.invite": MatchInvite.from_wire,
     "match.allow": MatchAllow.from_wire,
+    "match.describe": MatchDescribe.from_wire,
     "match.reserve": MatchReserve.from_wire,
     "match.kick": MatchKick.from_wire,
     "match.unkick": MatchUnkick.from_wire,

@@ -9,6 +9,7 @@ from game.console.read_models import after, cursor_of
 from game.friends import messages as f
 from game.friends import rules as friends_rules
 from game.friends.actor import Friends
+from game.friends.stored import relations_of
 from game.match import codes as match_codes
 from game.match import messages as mm
 from game.match.actor import Match
@@ -149,7 +150,14 @@ App = engine.App(
         **friends_rules.CODES,
         **party_rules.CODES,
     },
-    presence=PresenceKind(pictures.gone, pictures.UNKNOWN, pictures.HIDDEN, query="last_seen", relations=Friends),
+    presence=PresenceKind(
+        pictures.gone,
+        pictures.UNKNOWN,
+        pictures.HIDDEN,
+        query="last_seen",
+        relations=Friends,
+        stored_relations=("stored_relations", relations_of),
+    ),
     take_files=take_files,
     commands={
         "play": "game.commands.play:register",

@@ -9,16 +9,19 @@ import asyncio
 import sqlite3
 import time
 from collections.abc import Mapping as Map
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, Protocol
 
 import msgspec
 from sqlalchemy import Engine, Select, create_engine
+from sqlalchemy.dialects.sqlite import dialect as sqlite_dialect
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import StaticPool
 
 from persistence.engine.connecting import DRIVER_ERRORS, make_engine
+from persistence.engine.keyed import KeyedStatement, size_for
 from persistence.engine.queries import StoreQuery
 from persistence.engine.urls import FIELD, Address, parse
 from server.errors import BadSetting, GarrisonError, NotFound, Unavailable
@@ -31,6 +34,7 @@ POSTGRES_CONNECTIONS: Final = 2
 CLOCK_LOOK_STEPS: Final = 20_000
 """Instructions of SQLite's virtual machine between two looks at the clock: a fraction of a millisecond."""
 RETRY_S: Final = 0.5
+SQLITE: Final = sqlite_dialect()
 Row = dict[str, Any]
 
 
@@ -53,6 +57,7 @@ class SqlStoreQueries:
             reader = PostgresReader
         self._limit_s = settings.statement_timeout_s
         self._reader: Reader = reader(self._address, self._limit_s)
+        self._keyed: dict[tuple[str, int], KeyedStatement] = {}
 
     async def run(self, name: str, params: Map[str, Any]) -> list[Row]:
         """See the port. Raises also `BadSetting` for a SQLite file that is not there or cannot be written (its
@@ -63,10 +68,9 @@ class SqlStoreQueries:
         given = checked(name, query.params, params)
         if self._address.missing:
             raise BadSetting(FIELD, f"no database at {self._address.path}: run `garrison migrate`")
-        statement = query.statement(given).limit(row_limit(given, query.max_rows))
         try:
             async with asyncio.timeout(self._limit_s):
-                rows = await self._reader.rows(statement)
+                rows = await self._rows(name, query, given)
         except TimeoutError:
             why = f"query {name} takes longer than {self._limit_s:g} s"
             raise Unavailable(why, retry_after_s=RETRY_S) from None
@@ -74,6 +78,18 @@ class SqlStoreQueries:
             raise self._explained(name, getattr(error, "orig", None) or error) from None
         plain: list[Row] = msgspec.to_builtins(rows, builtin_types=(bytes,))
         return plain
+
+    async def _rows(self, name: str, query: StoreQuery, given: Any) -> list[Row]:
+        reader = self._reader
+        size = size_for(len(given.keys)) if query.by_keys else 0
+        if not size or not isinstance(reader, SqliteReader):
+            return await reader.rows(query.statement(given).limit(row_limit(given, query.max_rows)))
+        keyed = self._keyed.get((name, size))
+        if keyed is None:
+            keyed = self._keyed[name, size] = KeyedStatement(
+                lambda keys: query.statement(query.params(keys=keys)).limit(query.max_rows), size, SQLITE
+            )
+        return await reader.rows_of(keyed, given.keys)
 
     async def close(self) -> None:
         await self._reader.close()
@@ -98,6 +114,7 @@ class SqliteReader:
         self._address, self._limit_s = address, limit_s
         self._thread: ThreadPoolExecutor | None = None
         self._engine: Engine | None = None
+        self._opened: sqlite3.Connection | None = None
         self._deadline = 0.0
 
     async def rows(self, statement: Select[Any]) -> list[Row]:
@@ -106,12 +123,30 @@ class SqliteReader:
         asked = time.monotonic()
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._rows, statement, asked)
 
+    async def rows_of(self, statement: KeyedStatement, keys: Sequence[str]) -> list[Row]:
+        """The rows of a statement for the driver."""
+        if self._thread is None:
+            self._thread = ThreadPoolExecutor(1, thread_name_prefix="sqlite-queries")
+        asked = time.monotonic()
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._rows_of, statement, keys, asked)
+
+    def _rows_of(self, statement: KeyedStatement, keys: Sequence[str], asked: float) -> list[Row]:
+        self._deadline = asked + self._limit_s
+        cursor = self._connection().execute(statement.text, statement.values(keys))
+        names = [column[0] for column in cursor.description]
+        return [dict(zip(names, row, strict=True)) for row in cursor]
+
     def _rows(self, statement: Select[Any], asked: float) -> list[Row]:
         self._deadline = asked + self._limit_s
         if self._engine is None:
-            self._engine = create_engine("sqlite://", creator=self._connect, poolclass=StaticPool)
+            self._engine = create_engine("sqlite://", creator=self._connection, poolclass=StaticPool)
         with self._engine.connect() as connection:
             return [dict(row) for row in connection.execute(statement).mappings()]
+
+    def _connection(self) -> sqlite3.Connection:
+        if self._opened is None:
+            self._opened = self._connect()
+        return self._opened
 
     def _connect(self) -> sqlite3.Connection:
         uri = f"{self._address.path.absolute().as_uri()}?mode=rw"
@@ -130,6 +165,9 @@ class SqliteReader:
         if self._engine is not None:
             self._engine.dispose()
             self._engine = None
+        if self._opened is not None:
+            self._opened.close()
+            self._opened = None
 
 
 class PostgresReader:

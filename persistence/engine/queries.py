@@ -25,3 +25,6 @@ class StoreQuery(msgspec.Struct, frozen=True):
     params: type[msgspec.Struct]
     statement: Callable[[Any], Select[Any]]
     max_rows: int = MAX_ROWS
+    by_keys: bool = False
+    """`keys`, a list of texts, are all its parameters, and its columns are texts, whole numbers and bytes. Then the
+    statement is made once for a number of keys: making it costs more than a few rows do."""

@@ -13,6 +13,7 @@ from sqlalchemy import Select, and_, func, literal, or_, select, text
 from persistence.engine.queries import StoreQuery
 from persistence.game import friends, moderation
 from persistence.game.tables import LIVE_OR_OPEN, careers, friendships, matches, participants, parties, players
+from persistence.game.tables import friends as friends_table
 
 
 class MatchList(msgspec.Struct, frozen=True):
@@ -113,6 +114,14 @@ def last_seen(given: Keys) -> Select[Any]:
     return stored.where(c.player_id.in_(given.keys), c.state_version > 0)
 
 
+def stored_relations(given: Keys) -> Select[Any]:
+    """A row for each of `keys` that ever had a friend, an invite or a block: what `game.friends.stored` reads of it. An
+    index lookup each."""
+    c = friends_table.c
+    stored = select(c.player_id.label("key"), c.relations, c.links)
+    return stored.where(c.player_id.in_(given.keys), c.state_version > 0)
+
+
 class PartyCode(msgspec.Struct, frozen=True):
     """`code`: as it is stored, without dashes."""
 
@@ -145,7 +154,8 @@ def stored_players(given: PlayersAsked) -> Select[Any]:
 
 QUERIES: Final[Mapping[str, StoreQuery]] = {
     "stored_matches": StoreQuery(MatchList, stored_matches, max_rows=10_000),
-    "last_seen": StoreQuery(Keys, last_seen),
+    "last_seen": StoreQuery(Keys, last_seen, by_keys=True),
+    "stored_relations": StoreQuery(Keys, stored_relations, by_keys=True),
     "hosted_matches": StoreQuery(Hosted, hosted_matches, max_rows=100),
     "career": StoreQuery(Career, career, max_rows=1),
     "party_of_code": StoreQuery(PartyCode, party_of_code, max_rows=1),

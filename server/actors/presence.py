@@ -11,7 +11,7 @@ import msgspec
 
 from server.actors.actor import Actor
 from server.actors.methods import check_remote
-from server.actors.pictures import MAX_PICTURE_BYTES, Pictures
+from server.actors.pictures import MAX_PICTURE_BYTES, Pictures, Relations
 from server.errors import BadSetting
 
 
@@ -25,13 +25,16 @@ class PresenceKind(msgspec.Struct, frozen=True):
 
     `relations` is the class of the actor, with the player's subject as its key, of which
     `relations(self, caller: Caller) -> Relations`, marked `@read_only`, gives the player's relations; None: everybody
-    is a stranger."""
+    is a stranger. Where that actor is written through, so that a list is stored before anybody hears of it,
+    `stored_relations` saves an activation for each login: the name of a store query, called and answered as `query`,
+    and the function that makes relations of its row, pure and quick as `gone`."""
 
     gone: Callable[[Mapping[str, Any] | None], Pictures]
     unknown: bytes
     hidden: bytes
     query: str | None = None
     relations: type[Actor[Any]] | None = None
+    stored_relations: tuple[str, Callable[[Mapping[str, Any] | None], Relations]] | None = None
 
 
 def check_presence(kind: PresenceKind) -> None:

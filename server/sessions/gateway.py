@@ -24,6 +24,7 @@ from server.sessions.mover import Mover
 from server.sessions.outlet import GatewayOutlet
 from server.sessions.ports import GatewayDrivers, SessionSystem
 from server.sessions.presence import PresenceWatches
+from server.sessions.presence_requests import Faces, PresenceLists
 from server.sessions.presence_sending import FRAME_HEAD_BYTES
 from server.sessions.pushes import Pushes
 from server.sessions.read_model import session_rows
@@ -32,6 +33,8 @@ from server.sessions.requests import Requests
 from server.sessions.seeker import Seeker
 from server.sessions.session import Session, SessionKit
 from server.sessions.session_kit import Kit
+from server.sessions.sights import Sights
+from server.sessions.slices import Slices
 from server.sessions.streams import Streams
 from server.sessions.subscriptions import Subscriptions
 from server.sessions.table import SessionTable
@@ -93,6 +96,7 @@ class Gateway:
         self._homes = homes
         self.table = SessionTable(self.settings, ticks, drivers.metrics, actors)
         self.turnstile = Turnstile()
+        slices = Slices(ticks.now)
         per_link = settings.transport.max_in_flight
         self.streams = Streams(
             system, app, ticks, drivers.supervisor, drivers.rng, self.settings.max_subscriptions,
@@ -102,14 +106,19 @@ class Gateway:
         self.latest = LatestTopics(
             system, app, ticks, self.settings.max_subscriptions, max(1, per_link // 4), limits.streams.renew_s
         )
+        sights = Sights(
+            app.presence, system, drivers.store_queries, drivers.supervisor, slices, settings.presence.visibility
+        )
+        faces = Faces(presence, app.presence)
+        lists = PresenceLists(faces, sights, slices, drivers.supervisor, drivers.metrics, ticks)
         self.watches = PresenceWatches(
-            presence, app.presence, system, drivers.supervisor, drivers.metrics, ticks, system.me, settings.presence,
-            self.settings.max_frame_bytes - FRAME_HEAD_BYTES,
+            faces, drivers.supervisor, drivers.metrics, ticks, system.me, settings.presence,
+            self.settings.max_frame_bytes - FRAME_HEAD_BYTES, slices, sights,
         )  # fmt: skip
         watched = Subscriptions(self.streams, self.latest, self.watches)
         requests.add(PresenceWatch, self.watches.watch)
         requests.add(PresenceUnwatch, self.watches.unwatch)
-        requests.add(PresenceList, self.watches.list_once)
+        requests.add(PresenceList, lists.list_once)
         requests.add(Watch, self.streams.watch)
         requests.add(WatchLatest, self.latest.watch)
         requests.add(Unwatch, self._unwatch)
@@ -135,7 +144,7 @@ class Gateway:
         )  # fmt: skip
         self.greeter = Greeter(
             self.kit, token_rules, system, drivers.transport, drivers.rng, homes, self.table, actors, departures,
-            self.seeker, self.mover, self.latest, self.watches, limits,
+            self.seeker, self.mover, self.latest, self.watches, slices, limits,
         )  # fmt: skip
         requests.add(TokenRenew, self.greeter.renew)
         self._judgements = Renewals(ticks, actors.tell_again, _JUDGED_AT_ONCE, _JUDGED_WITHIN_S)

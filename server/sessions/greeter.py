@@ -4,7 +4,7 @@ import asyncio
 import random
 from collections.abc import Mapping
 from functools import partial
-from typing import Any, assert_never, cast
+from typing import Any, Final, assert_never, cast
 
 import structlog
 
@@ -35,6 +35,7 @@ from server.sessions.ports import NodeView
 from server.sessions.presence import PresenceWatches
 from server.sessions.seeker import Seeker
 from server.sessions.session import Session, SessionKit
+from server.sessions.slices import Slices
 from server.sessions.stream_frames import Dismiss
 from server.sessions.table import SessionTable
 from server.sessions.time_limits import MOVING_RETRY_S, Limits
@@ -47,6 +48,8 @@ from server.wire.codec import Codec, Format
 from server.wire.messages import CloseCode, Hello, Redirect, Renewed, TokenRenew, Welcome
 
 log = structlog.get_logger(__name__)
+HELLO_UNITS: Final = 10
+"""Weight of a hello among what the loop does in slices."""
 
 
 class Greeter:
@@ -68,13 +71,14 @@ class Greeter:
         mover: Mover,
         latest: LatestTopics,
         presence: PresenceWatches,
+        slices: Slices,
         limits: Limits,
     ) -> None:
         self._kit, self._node, self._transport, self._rng = kit, node, transport, rng
         self._token_rules, self._known_tokens = token_rules, KnownTokens()
         self._homes, self._table, self._actors, self._departures = homes, table, actors, departures
         self._seeker, self._mover, self._latest, self._presence, self._limits = seeker, mover, latest, presence, limits
-        self._ticks = kit.ticks
+        self._ticks, self._slices = kit.ticks, slices
         self.settings: GatewaySettings = kit.settings
         self.metrics: Metrics = kit.metrics
         self.codecs: Mapping[Format, Codec] = kit.codecs
@@ -108,7 +112,17 @@ class Greeter:
         self._token_rules = rules
 
     def hello(self, opening: Opening, hello: Hello) -> None:
-        """Answer the first message of a connection, now or later."""
+        """Answer the first message of a connection, now or later: a slice has room for so many."""
+        self._hellos += 1
+        opening.order = self._hellos
+        opening.since_ms, opening.since = self._ticks.wall_ms(), self._ticks.now()
+        opening.busy = True
+        self._slices.do(HELLO_UNITS, partial(self._hello, opening, hello))
+
+    def _hello(self, opening: Opening, hello: Hello) -> None:
+        """Check the token of a hello, and answer."""
+        if opening.closed:
+            return
         try:
             claims = self._known_claims(hello) or check(hello.token, self._token_rules, self._ticks.wall_ms())
         except TokenExpired as error:
@@ -120,9 +134,6 @@ class Greeter:
         except Retryable as error:  # the token is not good yet, or its key is not here yet
             opening.refuse(hello.id, error, CloseCode.INTERNAL)
             return
-        self._hellos += 1
-        opening.order = self._hellos
-        opening.since_ms, opening.since = self._ticks.wall_ms(), self._ticks.now()
         opening.subject, opening.role, opening.issued_ms = claims.subject, claims.role, _issued_ms(claims)
         self._greet(opening, hello, claims, False)
 

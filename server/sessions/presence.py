@@ -11,45 +11,50 @@ again there; one that comes back to this node goes on from its cursor.
 """
 
 import asyncio
-import re
 from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from functools import partial
+from typing import Final
 
-import msgspec
 import structlog
 
-from server.actors.actor import Role
-from server.actors.pictures import Relations
-from server.actors.presence import PresenceKind
-from server.errors import Forbidden, GarrisonError, NotFound, Overloaded, Rejected, Unavailable
-from server.ids import KEY_PATTERN, NodeAddress, actor_id
-from server.presence.ports import Presence, WatchedPlayer
+from server.errors import Forbidden, GarrisonError, Overloaded, Rejected, Unavailable
+from server.ids import NodeAddress
+from server.presence.ports import WatchedPlayer
 from server.runtime.metrics import Metrics
 from server.runtime.supervisor import Supervisor
 from server.sessions.end_reasons import Ending
-from server.sessions.ports import ClientCalls
-from server.sessions.presence_pictures import LEVELS, NOTHING_SEEN, Sight, Values, values_of, version_of
+from server.sessions.presence_pictures import (
+    LEVELS,
+    LOOK_BITS,
+    LOOKS,
+    NOTHING_SEEN,
+    Sight,
+    Values,
+    version_of,
+)
+from server.sessions.presence_requests import A_MESSAGE, Faces, WatchRequest, sort_out
 from server.sessions.presence_sending import PresenceSender, SessionAudience, SessionWatches
 from server.sessions.presence_tables import (
     ASKED_FOR,
     BY_FRIENDS,
     BY_NAME,
+    LATE,
     WAITING,
     Audience,
     WatchTable,
     link,
+    link_all,
     unlink,
 )
 from server.sessions.session import Session
 from server.sessions.session_phases import Phase
+from server.sessions.sights import Sights
+from server.sessions.slices import Slices
 from server.sessions.ticks import TickClock
 from server.sessions.watching import charge, check_still, is_moving
 from server.settings import PresenceSettings
 from server.wire.messages import (
     Done,
-    PresenceItem,
-    PresenceList,
-    PresenceListed,
     PresenceUnwatch,
     PresenceWatch,
     PresenceWatched,
@@ -57,10 +62,6 @@ from server.wire.messages import (
 
 log = structlog.get_logger(__name__)
 
-_KEY: Final = re.compile(KEY_PATTERN, re.ASCII)
-_decode_value: Final = msgspec.msgpack.Decoder().decode
-A_MESSAGE: Final = 50
-"""Players that weigh as much as a message in the rate of who asks for them."""
 FRIENDS_WEIGH: Final = 10
 ASK_AGAIN_S: Final = 1.0
 """How long after a failed one the next question for a session's new relations is asked."""
@@ -69,111 +70,122 @@ OLD_ANSWERS: Final = 5
 
 
 class PresenceWatches:
-    """See the module's head. `face`: how the application shows its players; without it nobody is watched. `me`: this
-    node. `frame_bytes`: about what the items of a frame may have at most."""
+    """See the module's head. `me`: this node. `frame_bytes`: about what the items of a frame may have at most."""
 
     def __init__(
         self,
-        engine: Presence | None,
-        face: PresenceKind | None,
-        actors: ClientCalls,
+        faces: Faces,
         supervisor: Supervisor,
         metrics: Metrics,
         ticks: TickClock,
         me: NodeAddress,
         settings: PresenceSettings,
         frame_bytes: int,
+        slices: Slices,
+        sights: Sights,
     ) -> None:
-        self._engine, self._face, self._actors, self._supervisor = engine, face, actors, supervisor
+        self._faces, self._engine, self._supervisor = faces, faces.engine, supervisor
+        self._slices, self._sights = slices, sights
         self._metrics, self._ticks, self._settings = metrics, ticks, settings
-        self._sender = PresenceSender(me, metrics, frame_bytes)
+        self._sender = PresenceSender(
+            me, metrics, frame_bytes, slices, lambda audience: self._faces.values(audience.entry)
+        )
         self._audiences: dict[str, SessionAudience] = {}
         self._changed: dict[SessionAudience, None] = {}
-        unknown = face.unknown if face is not None else b""
-        self._hidden = face.hidden if face is not None else b""
-        self._not_known: Values = (b"", self._hidden, unknown, unknown, unknown)
-        if engine is not None:
-            engine.on_change(self.changed)
+        if faces.engine is not None:
+            faces.engine.on_change(self.changed)
 
     # ---- from clients ----
 
     def watch(self, session: Session, message: PresenceWatch) -> "asyncio.Future[PresenceWatched]":
-        """Watch players. Raises, or its future does, `NotFound` where the application shows no presence, `Forbidden`
-        for friends of somebody who has none, `Rejected` (too many), `Overloaded` (the node watches as many as it
-        may), `RateLimited`, and what the actor of relations raises; then none of these players is watched."""
+        """Watch players. Raises `NotFound` where the application shows no presence, `Forbidden` for friends of somebody
+        who has none, `RateLimited`; its future raises `Rejected` (too many), `Overloaded` (the node watches as many as
+        it may), and what the actor of relations raises. Then none of these players is watched."""
         check_still(session)
-        self._need_face()
-        if message.friends and not self._has_relations(session):
+        self._faces.need()
+        if message.friends and not self._sights.has_relations(session):
             raise Forbidden("only a player has friends to watch")
         weight = 1 + len(message.players) // A_MESSAGE + (FRIENDS_WEIGH if message.friends else 0)
         charge(session, weight, self._ticks, self._metrics)
-        players, bad = self._sort_out(message.players)
+        players, bad = sort_out(message.players, self._audiences)
         table = self._table(session)
-        try:
-            self._pair(table, players, BY_NAME)
-        except GarrisonError:
-            self._drop_if_unused(table)
-            raise
-        answer: asyncio.Future[PresenceWatched] = asyncio.get_running_loop().create_future()
         table.asks += 1
-        self._supervisor.spawn(self._watch(table, message, players, bad, answer), "watch players")
-        return answer
+        request = WatchRequest(message, players, bad, table.unasked)
+        self._slices.do(len(players), partial(self._begin, table, request))
+        return request.answer
 
-    async def _watch(
-        self,
-        table: SessionWatches,
-        message: PresenceWatch,
-        players: list[str],
-        bad: list[str],
-        answer: "asyncio.Future[PresenceWatched]",
-    ) -> None:
+    def _begin(self, table: SessionWatches, request: WatchRequest) -> None:
+        try:
+            if table.session.people is not table:
+                raise is_moving()
+            self._pair(table, request.players, BY_NAME)
+        except GarrisonError as error:
+            table.asks -= 1
+            self._drop_if_unused(table)
+            request.fail(error)
+        else:
+            self._supervisor.spawn(self._watch(table, request), "watch players")
+
+    async def _watch(self, table: SessionWatches, request: WatchRequest) -> None:
         try:
             sight = await self._sight(table)
-            if message.friends:
-                self._pair(table, sorted(sight.friends), BY_FRIENDS)
-                table.friends = True
-            wanted = [*players, *sight.friends] if message.friends else players
-            sight = await self._known(table, wanted, sight)
-            if message.friends:
-                wanted = [*players, *sight.friends]
+            while True:
+                units = len(request.players) + (len(sight.friends) if request.friends else 0)
+                missing = await self._slices.turn(units, partial(self._go_on, table, request, sight))
+                if missing is None:
+                    return
+                if missing:
+                    assert self._engine is not None
+                    await self._engine.answered(missing)
+                    request.has_waited = True
+                if sight.number != table.number:
+                    sight = await self._sight(table)  # other relations since
         except Exception as error:
             table.asks -= 1
-            self._not_watched(table, players, message.friends)
-            if not answer.done():
-                answer.set_exception(error)
-            return
-        table.asks -= 1
-        seen = {each.player: each.version for each in message.seen}
-        if message.friends and table.session.people is table:
+            self._not_watched(table, request.players, request.has_friends)
+            request.fail(error)
+
+    def _go_on(self, table: SessionWatches, request: WatchRequest, sight: Sight) -> list[WatchedPlayer] | None:
+        """Send what a request asks for: None. Or else the entries that are to be waited for; none of them, if the sight
+        is an old one. Raises as `_pair`, and `Unavailable`."""
+        if table.session.people is not table:
+            raise is_moving()
+        if sight.number != table.number:
+            return []
+        self._hold(table)  # its player may have told of a newer list meanwhile
+        players, seen = request.players, request.seen
+        if request.friends and request.unasked != table.unasked:
+            request.friends = False  # watched no more, before they were
+        if request.friends:
+            if not request.has_friends:
+                players = [*players, *self._pair(table, sight.friends, BY_FRIENDS, sight, seen)]
+                request.has_friends = table.friends = True
+            else:
+                players = [*players, *sight.friends]
+        if not request.has_waited:
+            audiences = self._audiences
+            asked = [audience.entry for player in players if (audience := audiences.get(player)) is not None]
+            if table.own is not None:
+                asked.append(table.own.entry)  # until that is known, the list may be an old one
+            if missing := [entry for entry in asked if entry.state == "asked"]:
+                return missing
+        if request.friends:
             table.friends_due = True
             table.stay_behind()
-        self._show(table, wanted, sight, seen)
+        self._show(table, players, sight, seen)
 
         def answered(error: GarrisonError | None) -> None:
-            if answer.done():
-                return
             if error is not None:
-                answer.set_exception(error)
-            else:
-                answer.set_result(PresenceWatched(message.id, self._sender.cursor, table.count, bad))
+                request.fail(error)
+            elif not request.answer.done():
+                watched = PresenceWatched(request.id, self._sender.cursor, table.count, request.bad)
+                request.answer.set_result(watched)
 
         table.answers = [*(table.answers or ()), answered]
         self._sender.flush(table)
+        table.asks -= 1
         self._drop_if_unused(table)
-
-    async def _known(self, table: SessionWatches, players: list[str], sight: Sight) -> Sight:
-        """Wait for the first pictures of players that a session asks for. The session's sight after that."""
-        asked = [
-            audience.entry
-            for player in players
-            if (audience := self._audiences.get(player)) is not None and audience.entry.state == "asked"
-        ]
-        if asked:
-            assert self._engine is not None
-            await self._engine.answered(asked)
-        if table.session.people is table and sight.number != table.number:
-            return await self._sight(table)  # other relations since
-        return sight
+        return None
 
     def _not_watched(self, table: SessionWatches, players: list[str], friends: bool) -> None:
         """Take back what a request that failed has asked for."""
@@ -194,32 +206,53 @@ class PresenceWatches:
         """Send these players at their levels, but for versions that the client has."""
         if table.session.people is not table:
             return
-        index, marks, audiences = table.index(), table.marks, table.audiences
+        index, marks, audiences, places = table.index(), table.marks, table.audiences, table.places
         for player in players:
             slot = index.get(player, -1)
             if slot < 0 or not marks[slot] & ASKED_FOR:
                 continue  # watched no more
             audience = audiences[slot]
             assert audience is not None
-            values = audience.values
-            if values is None:
-                audience.show(self._values(audience.entry), self._sender.revision)
-                values = audience.values
-                assert values is not None
+            values = self._values_of(audience)
             level = sight.level(player)
-            marks[slot] &= ~WAITING
-            table.see(slot, level)
+            look = level | table.json
+            marks[slot] = marks[slot] & ~(WAITING | LOOKS) | look
+            audience.slots[places[slot]] = slot << LOOK_BITS | look
             if seen and seen.get(player) == version_of(values[level]):
                 self._metrics.presence_left_out_total += 1
             else:
                 table.make_late(slot)
-        gone = [player for player in seen if (slot := index.get(player, -1)) < 0 or not marks[slot] & ASKED_FOR]
-        self._tell_gone(table, gone)
+        if seen:
+            gone = [player for player in seen if (slot := index.get(player, -1)) < 0 or not marks[slot] & ASKED_FOR]
+            self._tell_gone(table, gone)
         table.since = self._sender.next_revision()
 
-    def unwatch(self, session: Session, message: PresenceUnwatch) -> Done:
-        """Watch players no more. Raises `Unavailable` while the session is on its way elsewhere."""
+    def _values_of(self, audience: SessionAudience) -> Values:
+        """The values that all watchers of a player are told of; from now on, if it was not known before."""
+        values = audience.values
+        if values is None:
+            audience.show(self._faces.values(audience.entry), self._sender.revision)
+            values = audience.values
+            assert values is not None
+        return values
+
+    def unwatch(self, session: Session, message: PresenceUnwatch) -> "Done | asyncio.Future[Done]":
+        """Watch players no more. Raises, or its future does, `Unavailable` while the session is on its way
+        elsewhere."""
         check_still(session)
+        if session.people is None:
+            return Done(message.id)
+        answer: asyncio.Future[Done] = asyncio.get_running_loop().create_future()
+        self._slices.do(len(message.players), partial(self._unwatch, session, message, answer))
+        return answer.result() if answer.done() and answer.exception() is None else answer
+
+    def _unwatch(self, session: Session, message: PresenceUnwatch, answer: "asyncio.Future[Done]") -> None:
+        """Take back what was asked for before: requests to watch stand in the same line."""
+        if answer.done():
+            return
+        if session.moving:
+            answer.set_exception(is_moving())
+            return
         table = session.people
         if table is not None:
             index = table.index()
@@ -230,60 +263,12 @@ class PresenceWatches:
             ]
             if message.friends:
                 table.friends = False
+                table.unasked += 1
                 gone += [player for player, slot in index.items() if self._unask(table, slot, BY_FRIENDS)]
             self._tell_gone(table, gone)
             self._sender.flush(table)
             self._drop_if_unused(table)
-        return Done(message.id)
-
-    def list_once(self, session: Session, message: PresenceList) -> "asyncio.Future[PresenceListed]":
-        """The presence of players, once. Raises as `watch` does."""
-        self._need_face()
-        charge(session, 1 + len(message.players) // A_MESSAGE, self._ticks, self._metrics)
-        players, bad = self._sort_out(message.players)
-        answer: asyncio.Future[PresenceListed] = asyncio.get_running_loop().create_future()
-        self._supervisor.spawn(self._list(session, message, players, bad, answer), "list players")
-        return answer
-
-    async def _list(
-        self,
-        session: Session,
-        message: PresenceList,
-        players: list[str],
-        bad: list[str],
-        answer: "asyncio.Future[PresenceListed]",
-    ) -> None:
-        try:
-            assert self._engine is not None
-            looked = self._engine.look(players)
-            sight = Sight(self._settings.visibility, *await self._relations(session))
-            items = []
-            for player, entry in zip(players, await looked, strict=True):
-                value = self._values(entry)[sight.level(player)]
-                told: Any = _decode_value(value) if session.format == "json" else msgspec.Raw(value)
-                items.append(PresenceItem(player, version_of(value), told))
-        except Exception as error:
-            if not answer.done():
-                answer.set_exception(error)
-        else:
-            if not answer.done():
-                answer.set_result(PresenceListed(message.id, items, bad))
-
-    def _need_face(self) -> None:
-        if self._face is None or self._engine is None:
-            raise NotFound("this application shows nobody's presence")
-
-    def _sort_out(self, names: Sequence[str]) -> tuple[list[str], list[str]]:
-        """The players among these names, each once, and the names that no player can have."""
-        known, is_key = self._audiences, _KEY.fullmatch
-        players: dict[str, None] = {}
-        bad = []
-        for name in names:
-            if name in known or is_key(name):
-                players[name] = None
-            else:
-                bad.append(name)
-        return list(players), bad
+        answer.set_result(Done(message.id))
 
     # ---- pairs ----
 
@@ -291,7 +276,7 @@ class PresenceWatches:
         table = session.people
         if table is None:
             table = session.people = WatchTable(session, session.format == "json")
-            if self._has_relations(session):
+            if self._sights.has_relations(session):
                 table.own = self._audience(session.caller.subject)
                 link(table, table.own, NOTHING_SEEN)
         return table
@@ -309,14 +294,17 @@ class PresenceWatches:
         for player, entry in zip(players, self._engine.watch(players), strict=True):
             entry.watchers = self._audiences[player] = Audience(player, entry)
 
-    def _pair(self, table: SessionWatches, players: Sequence[str], why: int) -> None:
-        """Let a session watch these players. Raises `Rejected`, `Overloaded`, with nothing done."""
+    def _pair(
+        self, table: SessionWatches, players: Sequence[str], why: int, sight: Sight | None = None,
+        seen: dict[str, int] | None = None,
+    ) -> Sequence[str]:  # fmt: skip
+        """Let a session watch these players. With a sight, those that are new and known are sent as well, or will be:
+        they are late at once. The others, which wait to be shown. Raises `Rejected`, `Overloaded`, with nothing
+        done."""
         index, marks = table.index(), table.marks
-        new = []
-        for player in players:
-            slot = index.get(player, -1)
-            if slot < 0 or not marks[slot] & ASKED_FOR:
-                new.append(player)
+        new = players
+        if len(index) > 1 or table.own is None or table.own.player in players:
+            new = [each for each in players if (slot := index.get(each, -1)) < 0 or not marks[slot] & ASKED_FOR]
         settings = self._settings
         if table.count + len(new) > settings.max_watched:
             raise Rejected("too_many_watched", f"a session may watch at most {settings.max_watched} players")
@@ -325,21 +313,42 @@ class PresenceWatches:
                 f"the sessions of this node may watch at most {settings.max_watched_here} players together"
             )
         audiences = self._audiences
-        strangers = [player for player in new if player not in audiences]
-        if strangers:
-            self._make(strangers)
-        for player in new:
+        found = list(map(audiences.get, new))
+        if None in found:
+            self._make([player for player in new if player not in audiences])
+            found = [audiences[player] for player in new]
+        waiting: list[str] = [] if len(new) == len(players) else [each for each in players if each in index]
+        pairs: list[SessionAudience] = []
+        its_marks: list[int] = []
+        for player, audience in zip(new, found, strict=True):
+            assert audience is not None
             slot = index.get(player, -1)
-            if slot < 0:
-                link(table, audiences[player], why | WAITING)
-            else:
+            if slot >= 0:  # the session's own player, or still asked for otherwise
                 marks[slot] |= why | WAITING
+                if len(new) == len(players):
+                    waiting.append(player)
+                continue
+            mark = why | WAITING
+            if sight is None or (audience.values is None and audience.entry.state == "asked"):
+                waiting.append(player)
+            else:
+                level = sight.level(player)
+                mark = why | level | LATE
+                if seen and seen.get(player) == version_of(self._values_of(audience)[level]):
+                    self._metrics.presence_left_out_total += 1
+                    mark &= ~LATE
+                elif audience.values is None:
+                    self._values_of(audience)
+            pairs.append(audience)
+            its_marks.append(mark)
+        link_all(table, pairs, its_marks)
         if len(new) < len(players):
             for player in players:
                 if (slot := index.get(player, -1)) >= 0:
                     marks[slot] |= why
         table.count += len(new)
         self._metrics.presence_watched += len(new)
+        return waiting
 
     def _unask(self, table: SessionWatches, slot: int, why: int) -> bool:
         """The pair is not asked for any more by name, or as a friend. True if it is watched no more."""
@@ -425,24 +434,12 @@ class PresenceWatches:
 
     # ---- relations ----
 
-    def _has_relations(self, session: Session) -> bool:
-        return session.caller.role == "player" and self._face is not None and self._face.relations is not None
-
-    async def _relations(self, session: Session) -> tuple[Role, str, Relations | None]:
-        caller = session.caller
-        if not self._has_relations(session):
-            return caller.role, caller.subject, None
-        assert self._face is not None and self._face.relations is not None
-        found = self._actors.ask_now(actor_id(self._face.relations.kind, caller.subject), "relations", (caller,))
-        if isinstance(found, asyncio.Future):
-            found = await found
-        return caller.role, caller.subject, found
-
     async def _sight(self, table: SessionWatches) -> Sight:
         """Ask what a session may see. A list that is newer than the one that it had is applied to all that it
         watches. Raises what the actor of relations raises, and `Unavailable`."""
-        sight = Sight(self._settings.visibility, *await self._relations(table.session))
-        if table.session.people is not table:
+        session = table.session
+        sight = await (self._sights.first(session) if table.number < 0 else self._sights.newest(session))
+        if session.people is not table:
             raise is_moving()
         if sight.number < table.number:
             raise Unavailable("the newest relations of this player are not there now", retry_after_s=ASK_AGAIN_S)
@@ -477,7 +474,7 @@ class PresenceWatches:
         assert own is not None
         while table.session.people is table:
             try:
-                sight = Sight(self._settings.visibility, *await self._relations(table.session))
+                sight = await self._sights.newest(table.session)
             except GarrisonError as error:
                 log.warning("relations cannot be had", session=str(table.session), error=str(error))
             else:
@@ -503,7 +500,7 @@ class PresenceWatches:
             if audience is None or not marks[slot] & ASKED_FOR:
                 continue
             player = audience.player
-            if marks[slot] & BY_FRIENDS and player not in sight.friends:
+            if marks[slot] & BY_FRIENDS and not sight.befriends(player):
                 table.friends_due = True
                 table.stay_behind()
                 if self._unask(table, slot, BY_FRIENDS):
@@ -520,11 +517,11 @@ class PresenceWatches:
         table.since = self._sender.next_revision()
         if table.friends:
             index = table.index()
-            new = [each for each in sorted(sight.friends) if each not in index or not marks[index[each]] & BY_FRIENDS]
+            new = [each for each in sight.friends if each not in index or not marks[index[each]] & BY_FRIENDS]
             if new:
-                self._befriend(table, new)
+                self._befriend(table, new, sight)
 
-    def _befriend(self, table: SessionWatches, new: list[str]) -> None:
+    def _befriend(self, table: SessionWatches, new: list[str], sight: Sight) -> None:
         """Watch new friends. Those past a limit are not watched."""
         try:
             self._pair(table, new, BY_FRIENDS)
@@ -534,26 +531,29 @@ class PresenceWatches:
         table.asks += 1
         table.friends_due = True
         table.stay_behind()
-        self._supervisor.spawn(self._show_friends(table, new), "watch friends")
+        self._supervisor.spawn(self._show_friends(table, new, sight), "watch friends")
 
-    async def _show_friends(self, table: SessionWatches, new: list[str]) -> None:
+    async def _show_friends(self, table: SessionWatches, new: list[str], sight: Sight) -> None:
         try:
-            sight = Sight(self._settings.visibility, *await self._relations(table.session))
-            sight = await self._known(table, new, sight)
+            assert self._engine is not None
+            audiences = self._audiences
+            await self._engine.answered([audiences[player].entry for player in new if player in audiences])
+            while not await self._slices.turn(len(new), partial(self._show_newest, table, new, sight)):
+                sight = await self._sight(table)
         finally:
             table.asks -= 1
-        self._show(table, new, sight, {})
         self._sender.flush(table)
+
+    def _show_newest(self, table: SessionWatches, players: list[str], sight: Sight) -> bool:
+        """Send these players if this sight is the newest. False: it is not."""
+        if sight.number != table.number and table.session.people is table:
+            return False
+        self._show(table, players, sight, {})
+        return True
 
     # ---- at ticks ----
 
     def tick(self) -> None:
         """Send what has changed since the tick before."""
         changed, self._changed = self._changed, {}
-        self._sender.send([(audience, self._values(audience.entry)) for audience in changed])
-
-    def _values(self, entry: WatchedPlayer) -> Values:
-        pictures = entry.pictures
-        if entry.state != "known" or pictures is None:
-            return self._not_known
-        return values_of(pictures, self._hidden)
+        self._sender.send(changed)

@@ -30,6 +30,7 @@ LEVELS: Final = 0b111
 JSON: Final = 0b1000
 """Added to a level: as JSON. A *look* is a level in one of the formats."""
 LOOKS: Final = 0b1111
+LOOK_BITS: Final = 4
 
 Values = tuple[bytes, bytes, bytes, bytes, bytes]
 """Values by level, as msgpack; that of `NOTHING_SEEN` is empty."""
@@ -51,7 +52,9 @@ class Sight:
 
     def __init__(self, visibility: Visibility, role: Role, subject: str, relations: Relations | None) -> None:
         self.number = relations.number if relations is not None else -1
-        self.friends: frozenset[str] = frozenset(relations.friends) if relations is not None else frozenset()
+        self.friends: tuple[str, ...] = tuple(relations.friends) if relations is not None else ()
+        """In the order of the list."""
+        self._friends = frozenset(self.friends)
         self._hidden: Collection[str] = frozenset(relations.hidden) if relations is not None else ()
         self._own = subject if role == "player" else ""
         self._friend = FRIENDS
@@ -61,9 +64,13 @@ class Sight:
         elif visibility == "friends" and role == "player":
             self._other = HIDDEN
 
+    def befriends(self, player: str) -> bool:
+        """Whether `player` is a friend."""
+        return player in self._friends
+
     def level(self, player: str) -> int:
         """The level at which the client sees `player`."""
-        if player in self.friends and player not in self._hidden and player != self._own:
+        if player in self._friends and player not in self._hidden and player != self._own:
             return self._friend
         if player == self._own:
             return OWN

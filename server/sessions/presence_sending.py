@@ -6,20 +6,29 @@ written to (its client does not read, or is away, or it is on its way to another
 here yet) stays behind with the slots of what it lacks, and gets what is newest then. So a slow reader gets fewer and
 newer, never a wrong one.
 
-*Revisions* count the ticks at which something moved. A frame that leaves nothing behind carries the present one as its
+All of it is done in slices of the loop's time (`slices.py`): a player's new values and the notes of who lacks them are
+one piece of work, what is written to some sessions another. In between a session may be sent to, go, or watch somebody
+no more; what it lacks is noted in its table, so that it gets what is newest when its turn comes. A change that has few
+watchers, and is the only one, is written to them at once.
+
+*Revisions* count the moves. A frame that leaves nothing behind carries the present one as its
 cursor; a client that comes back with it lacks what moved since, and nothing else. Frames with another one of the same
 row to follow carry none.
 """
 
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from server.ids import NodeAddress
 from server.runtime.metrics import Metrics
-from server.sessions.presence_pictures import LEVELS, LOOKS, Values, chunks, frame, gone_item
+from server.sessions.presence_pictures import LEVELS, LOOK_BITS, LOOKS, Values, chunks, frame, gone_item
 from server.sessions.presence_tables import LATE, Audience, WatchTable
 from server.sessions.session import Session
+from server.sessions.slices import Slices
 from server.wire.messages import PresenceFriends
 
+AT_ONCE: Final = 1_000
+PIECE_UNITS: Final = 100
 FRAME_HEAD_BYTES: Final = 256
 """Bytes of a frame beside its items, and some to spare."""
 
@@ -28,15 +37,35 @@ SessionWatches = WatchTable[Session]
 
 
 class PresenceSender:
-    """See the module's head. `frame_bytes`: about what the items of a frame may have at most."""
+    """See the module's head. `frame_bytes`: about what the items of a frame may have at most. `values_of`: how a player
+    looks now. `at_once`: watchers to whom a change that is alone is written in one piece; `piece`: pairs after which a
+    piece of work is over."""
 
-    def __init__(self, me: NodeAddress, metrics: Metrics, frame_bytes: int) -> None:
-        self._metrics, self._frame_bytes = metrics, frame_bytes
+    def __init__(
+        self,
+        me: NodeAddress,
+        metrics: Metrics,
+        frame_bytes: int,
+        slices: Slices,
+        values_of: Callable[[SessionAudience], Values],
+        at_once: int = AT_ONCE,
+        piece: int = PIECE_UNITS,
+    ) -> None:
+        self._at_once, self._piece = at_once, piece
+        self._metrics, self._frame_bytes, self._slices, self._values_of = metrics, frame_bytes, slices, values_of
         self._token = f"{me.node}-{me.incarnation}"
         self.revision = 1
         self._cursor = self._cursor_now()
         self._late: dict[SessionWatches, None] = {}
         """Sessions that may be written to again and lack something."""
+        self._changed: dict[SessionAudience, None] = {}
+        """Players who may look different, and are to be looked at."""
+        self._due: dict[SessionWatches, None] = {}
+        """Sessions that lack something and are to be sent it."""
+        self._works = False
+        """Whether there is work in line for that."""
+        self._frames: dict[tuple[SessionAudience, int], bytes] = {}
+        """Frames of one player, by look, of the present revision."""
 
     # ---- revisions ----
 
@@ -51,6 +80,7 @@ class PresenceSender:
     def next_revision(self) -> int:
         """Begin the next revision."""
         self.revision += 1
+        self._frames = {}
         self._cursor = self._cursor_now()
         return self.revision
 
@@ -70,61 +100,85 @@ class PresenceSender:
     def forget(self, table: SessionWatches) -> None:
         """The session watches nobody any more."""
         self._late.pop(table, None)
+        self._due.pop(table, None)
 
-    def send(self, changed: list[tuple[SessionAudience, Values]]) -> None:
-        """Show these players' new values to their watchers, and what they lack to sessions that lagged behind."""
+    def send(self, changed: Iterable[SessionAudience]) -> None:
+        """Show the new values of these players to their watchers, and what they lack to sessions that lagged behind."""
         late, self._late = self._late, {}
-        if changed:
-            revision = self.next_revision()
-            moved = []
-            for audience, values in changed:
-                levels = audience.show(values, revision)
-                if levels:
-                    moved.append((audience, levels))
-            if len(moved) == 1:
-                self._send_one(*moved[0])
-            elif moved:
-                self._send_several(moved)
-        for table in late:
-            self.flush(table)
+        self._due.update(late)
+        self._changed.update(dict.fromkeys(changed))
+        self._go_on()
+
+    def _go_on(self) -> None:
+        if (self._changed or self._due) and not self._works:
+            self._works = True
+            self._slices.do(self._piece, self._work)
+
+    def _work(self) -> None:
+        """Do a piece of what there is to do: look at players first, so that a session gets all that moved in one."""
+        units = 0
+        try:
+            alone = len(self._changed) == 1 and not self._due
+            while self._changed and units < self._piece:
+                audience = next(iter(self._changed))
+                del self._changed[audience]
+                units += 1 + len(audience.tables)
+                self._show(audience, alone)
+            while self._due and units < self._piece:
+                table = next(iter(self._due))
+                del self._due[table]
+                units += 1 + len(table.late or ())
+                self.flush(table)
+        finally:
+            self._works = False
+            self._go_on()
+
+    def _show(self, audience: SessionAudience, alone: bool) -> None:
+        """Let the watchers of a player have its newest values; at once, where it is alone and they are few."""
+        if not audience.tables:
+            return  # watched no more
+        values = self._values_of(audience)
+        if values != audience.values:
+            levels = audience.show(values, self.next_revision())
+            if alone and len(audience.tables) <= self._at_once:
+                self._send_one(audience, levels)
+            elif levels:
+                self._note(audience, levels)
 
     def _send_one(self, audience: SessionAudience, levels: int) -> None:
         """Send the only change of a tick: each look's frame is made once, and each session's part is a look into a
         list and a write."""
         frames = _SharedFrames(audience, levels, self._cursor)
         sent = coalesced = 0
-        slots = audience.slots.tolist()
-        for place, (table, look) in enumerate(zip(list(audience.tables), bytes(audience.looks), strict=True)):
-            data = frames[look]
+        for table, slot in zip(list(audience.tables), audience.slots.tolist(), strict=True):
+            data = frames[slot & LOOKS]
             if data is None:
                 continue  # nothing moved for that level; one that waits for its first picture has none
             if table.late is None and table.session.offer(data):
                 sent += 1
-            elif table.audiences[slots[place]] is audience and not table.make_late(slots[place]):
+            elif table.audiences[slot >> LOOK_BITS] is audience and not table.make_late(slot >> LOOK_BITS):
                 coalesced += 1
         self._count(sent, sent, coalesced)
 
-    def _send_several(self, moved: list[tuple[SessionAudience, int]]) -> None:
-        touched: list[SessionWatches] = []
-        coalesced = 0
-        for audience, levels in moved:
-            for table, slot in zip(audience.tables, audience.slots, strict=True):
-                mark = table.marks[slot]
-                if not levels >> (mark & LEVELS) & 1:
-                    continue
-                if mark & LATE:
-                    coalesced += 1
-                    continue
-                table.marks[slot] = mark | LATE
-                late = table.late
-                if late is None:
-                    table.late = [slot]
-                    touched.append(table)
-                else:
-                    late.append(slot)
+    def _note(self, audience: SessionAudience, levels: int) -> None:
+        """Note that these sessions lack what has moved at these levels."""
+        due, coalesced = self._due, 0
+        for table, packed in zip(audience.tables, audience.slots, strict=True):
+            if not levels >> (packed & LEVELS) & 1:
+                continue
+            slot = packed >> LOOK_BITS
+            mark = table.marks[slot]
+            if mark & LATE:
+                coalesced += 1
+                continue
+            table.marks[slot] = mark | LATE
+            late = table.late
+            if late is None:
+                table.late = [slot]
+                due[table] = None
+            else:
+                late.append(slot)
         self._metrics.presence_coalesced_total += coalesced
-        for table in touched:
-            self._flush(table)
 
     def flush(self, table: SessionWatches) -> None:
         """Send what a session lacks, if it can be written to, and answer requests that wait for that."""
@@ -157,7 +211,11 @@ class PresenceSender:
             table.marks[slot] = mark & ~LATE
             audience = table.audiences[slot]
             assert audience is not None
-            table.session.send(audience.frame(mark & LOOKS, self._cursor))
+            look = mark & LOOKS
+            data = self._frames.get((audience, look))
+            if data is None:
+                data = self._frames[audience, look] = audience.frame(look, self._cursor)
+            table.session.send(data)
             self._count(1, 1, 0)
 
     def _flush_all(self, table: SessionWatches, late: list[int], gone: list[str]) -> None:

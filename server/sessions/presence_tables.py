@@ -12,11 +12,11 @@ only, each once.
 """
 
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Generic, TypeVar
 
 from server.errors import GarrisonError
-from server.sessions.presence_pictures import JSON, LEVELS, LOOKS, Values, frame, item
+from server.sessions.presence_pictures import JSON, LEVELS, LOOK_BITS, LOOKS, Values, frame, item
 
 S = TypeVar("S")
 
@@ -35,7 +35,7 @@ class Audience(Generic[S]):
     watchers, which moves at ticks only, so that all of them are told of the same moves; None before it is known for
     the first time. `moved`: for each level the revision at which that moved last."""
 
-    __slots__ = ("_items", "entry", "looks", "moved", "player", "relations", "slots", "tables", "values")
+    __slots__ = ("_items", "entry", "moved", "player", "relations", "slots", "tables", "values")
 
     def __init__(self, player: str, entry: Any) -> None:
         self.player, self.entry = player, entry
@@ -45,8 +45,8 @@ class Audience(Generic[S]):
         self.moved: tuple[int, ...] = _NEVER
         self.tables: list[WatchTable[S]] = []
         self.slots = array("I")
-        self.looks = bytearray()
-        """The looks of the pairs, once more: whoever sends to thousands reads them here, one after the other."""
+        """The slots of the pairs, each with its look in the lowest `LOOK_BITS`: whoever sends to thousands reads both
+        here, one after the other."""
         self._items: list[bytes | None] | None = None
         """Encoded items by look."""
 
@@ -100,7 +100,7 @@ class WatchTable(_EachDifference[S]):
 
     __slots__ = (
         "answers", "asks", "audiences", "count", "friends", "friends_due", "gone", "held", "json", "marks", "number",
-        "own", "places", "since", "unused",
+        "own", "places", "since", "unasked", "unused",
     )  # fmt: skip
 
     def __init__(self, session: S, json: bool) -> None:
@@ -123,6 +123,8 @@ class WatchTable(_EachDifference[S]):
         """Its relations have changed, and the new list is not here yet: nothing is sent."""
         self.asks = 0
         """Requests that wait for relations or for the first pictures."""
+        self.unasked = 0
+        """How often its client has said that it watches its friends no more."""
         self.gone: list[str] | None = None
         """Players that its client is to be told it watches no more."""
         self.answers: list[Callable[[GarrisonError | None], None]] | None = None
@@ -156,7 +158,7 @@ class WatchTable(_EachDifference[S]):
         audience, look = self.audiences[slot], level | self.json
         assert audience is not None
         self.marks[slot] = self.marks[slot] & ~LOOKS | look
-        audience.looks[self.places[slot]] = look
+        audience.slots[self.places[slot]] = slot << LOOK_BITS | look
 
     def make_late(self, slot: int) -> bool:
         """Note that the pair at `slot` is to be sent. False: it was already."""
@@ -184,19 +186,39 @@ def link(table: WatchTable[S], audience: Audience[S], mark: int) -> int:
         table.marks.append(mark)
         table.places.append(place)
     audience.tables.append(table)
-    audience.slots.append(slot)
-    audience.looks.append(mark & LOOKS)
+    audience.slots.append(slot << LOOK_BITS | mark & LOOKS)
     return slot
+
+
+def link_all(table: WatchTable[S], audiences: Sequence[Audience[S]], marks: Sequence[int]) -> None:
+    """Make many pairs that are new. Those whose mark has `LATE` are to be sent."""
+    if table.unused:
+        slots = [link(table, audience, mark) for audience, mark in zip(audiences, marks, strict=True)]
+    else:
+        json, places = table.json, table.places
+        slot = first = len(table.audiences)
+        for audience, mark in zip(audiences, marks, strict=True):
+            tables = audience.tables
+            places.append(len(tables))
+            tables.append(table)
+            audience.slots.append(slot << LOOK_BITS | mark & LOOKS | json)
+            slot += 1
+        slots = list(range(first, slot))
+        table.audiences += audiences
+        table.marks += bytes(marks) if not json else bytes(mark | json for mark in marks)
+    late = [slot for slot, mark in zip(slots, marks, strict=True) if mark & LATE]
+    if late:
+        table.late = late if table.late is None else table.late + late
 
 
 def unlink(table: WatchTable[S], slot: int) -> Audience[S]:
     """Remove the pair at `slot`. Returns the audience, which may be empty now."""
     audience, place = table.audiences[slot], table.places[slot]
     assert audience is not None and audience.tables[place] is table
-    moved, moved_slot, moved_look = audience.tables.pop(), audience.slots.pop(), audience.looks.pop()
+    moved, moved_slot = audience.tables.pop(), audience.slots.pop()
     if place < len(audience.tables):
-        audience.tables[place], audience.slots[place], audience.looks[place] = moved, moved_slot, moved_look
-        moved.places[moved_slot] = place
+        audience.tables[place], audience.slots[place] = moved, moved_slot
+        moved.places[moved_slot >> LOOK_BITS] = place
     table.audiences[slot] = None
     table.marks[slot] = 0
     if table.unused is None:

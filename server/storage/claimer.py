@@ -15,6 +15,8 @@ from server.storage.ports import Claim, ClaimResult, EntityStore
 from server.storage.takeover import Takeover
 
 MAX_WAITING = 100_000
+AT_ONCE = 16
+"""Activations that go on in one turn of the loop."""
 
 
 class Claimer:
@@ -94,7 +96,9 @@ class Claimer:
             results = await self._store.claim(kind, claims, self._me, self._takeover.journals(kind))
             self._metrics.claims_total += len(claims)
             adopted = await self._takeover.adopt(kind, results)
-            for identity, future in batch.items():
+            for number, (identity, future) in enumerate(batch.items(), 1):
+                if number % AT_ONCE == 0:
+                    await asyncio.sleep(0)  # each of them begins to work; the loop does other things too
                 result = adopted[identity]
                 if isinstance(result, GarrisonError):
                     _fail([future], result)

@@ -36,6 +36,10 @@ async def test_players_who_were_ever_here_have_a_row_each(name: str, tmp_path: P
             {"key": "bob", "status": "offline", "last_seen_ms": 7},
         ]
         assert await queries.run("last_seen", {"keys": []}) == []
+        for count in (1, 2, 4, 5, 999, 1_001):  # statements are made for some numbers of keys
+            keys = ["bob", *(f"nobody-{n}" for n in range(count - 1))]
+            rows = await queries.run("last_seen", {"keys": keys})
+            assert rows == [{"key": "bob", "status": "offline", "last_seen_ms": 7}], count
     finally:
         await queries.close()
 

@@ -5,6 +5,7 @@ picture, the names they want, a cursor. Frames that were sent and not read yet a
 """
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -14,9 +15,13 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from server.actors.pictures import Pictures, Relations
 from server.actors.presence import PresenceKind
+from server.errors import Unavailable
 from server.ids import Incarnation, NodeAddress, NodeId
 from server.sessions.presence import PresenceWatches
+from server.sessions.presence_requests import Faces
 from server.sessions.session import Session
+from server.sessions.sights import Sights
+from server.sessions.slices import Slices
 from server.settings import PresenceSettings
 from server.wire.messages import PresenceUnwatch, PresenceWatch, SeenPlayer
 from tests.support.presences import MemoryPresence
@@ -36,15 +41,23 @@ def packed(value: Any) -> bytes:
 
 
 GONE = Pictures(packed("gone"), packed("f gone"), packed("o gone"))
-FACE = PresenceKind(lambda row: GONE, packed("?"), packed("gone"), relations=Circle)
+FACE = PresenceKind(
+    lambda row: GONE,
+    packed("?"),
+    packed("gone"),
+    relations=Circle,
+    stored_relations=("lists", lambda row: row["relations"] if row is not None else Relations(0, [], [])),
+)
 
 
 class Lists:
-    """The actors of relations. While `slow`, questions wait; what they are told then is what is so then."""
+    """The actors of relations, and the store that has their lists. While `slow`, questions wait; what they are told
+    then is what is so then, by the actors, or what was so when they asked, by the store."""
 
     def __init__(self) -> None:
         self.lists = {player: [Relations(1, [], [])] for player in PLAYERS}
-        self.slow = False
+        self.slow = self.unreadable = False
+        self.reads: list[asyncio.Future[None]] = []
         self.questions: list[tuple[str, asyncio.Future[Relations]]] = []
 
     def ask_now(self, identity: str, name: str, args: tuple[Any, ...]) -> Any:
@@ -55,7 +68,20 @@ class Lists:
         self.questions.append((player, future))
         return future
 
+    async def run(self, name: str, params: Mapping[str, Any]) -> list[dict[str, Any]]:
+        rows = [{"key": player, "relations": self.lists[player][-1]} for player in params["keys"]]
+        if self.slow:
+            self.reads.append(asyncio.get_running_loop().create_future())
+            await self.reads[-1]
+        if self.unreadable:
+            raise Unavailable("planted")
+        return rows
+
     def answer(self) -> None:
+        reads, self.reads = self.reads, []
+        for read in reads:
+            if not read.done():
+                read.set_result(None)
         questions, self.questions = self.questions, []
         for player, future in questions:
             if not future.done():
@@ -149,17 +175,19 @@ class PresenceMachine(RuleBasedStateMachine):
     def begin(self) -> None:
         for node in NODES:
             me = NodeAddress(NodeId(f"n{node}"), Incarnation(1))
+            slices = Slices(self.parts.ticks.now, units=3)
+            sights = Sights(FACE, self.lists, self.lists, self.parts.supervisor, slices, "status")
             self.nodes.append(
                 PresenceWatches(
-                    self.engines[node],
-                    FACE,
-                    self.lists,
+                    Faces(self.engines[node], FACE),
                     self.parts.supervisor,
                     self.parts.metrics,
                     self.parts.ticks,
                     me,
                     PresenceSettings(),
                     60,
+                    slices,
+                    sights,
                 )
             )
         for person in self.people.values():
@@ -250,6 +278,10 @@ class PresenceMachine(RuleBasedStateMachine):
         self.engines[node].answers = answers
         if answers:
             self.within(self.engines[node].answer)
+
+    @rule(unreadable=st.booleans())
+    def lose_the_store(self, unreadable: bool) -> None:
+        self.lists.unreadable = unreadable
 
     @rule()
     def answer_questions(self) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from itertools import pairwise
 
 import pytest
 
@@ -13,7 +14,7 @@ from server.liveness.undertaker import Undertaker
 from server.runtime.metrics import Metrics
 from server.runtime.supervisor import Supervisor
 from server.settings import from_tree
-from server.storage.claimer import Claimer
+from server.storage.claimer import AT_ONCE, Claimer
 from server.storage.memory import MemoryDatabase
 from server.storage.ports import Owned
 from server.storage.takeover import Takeover
@@ -63,6 +64,18 @@ async def test_claims_of_one_moment_share_statements_and_logged_kinds_go_first()
     assert [batch[0].partition("/")[0] for batch in bench.batches()] == ["ledger", "ledger", "counter", "counter"]
     assert all(batch == sorted(batch) and len(batch) <= 10 for batch in bench.batches())
     assert bench.metrics.claims_total == 30
+
+
+async def test_activations_of_a_batch_go_on_a_few_in_a_turn_of_the_loop() -> None:
+    bench = await Bench().start()
+    futures = [bench.claimer.claim("counter", _id("counter", n)) for n in range(3 * AT_ONCE)]
+    await futures[0]
+    counts = [sum(future.done() for future in futures)]
+    for _ in range(4):
+        await asyncio.sleep(0)
+        counts.append(sum(future.done() for future in futures))
+    assert counts[-1] == 3 * AT_ONCE
+    assert max(after - before for before, after in pairwise([0, *counts])) <= AT_ONCE
 
 
 async def test_the_same_entity_is_claimed_once_and_each_time_with_a_newer_token() -> None:

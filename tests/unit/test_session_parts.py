@@ -11,18 +11,21 @@ from server.sessions.arrivals import SessionArrivals
 from server.sessions.broadcast import Broadcast
 from server.sessions.dismissals import Dismissals
 from server.sessions.end_reasons import ENDED_CLOSED, ENDED_REPLACED, Ending
-from server.sessions.greeter import Greeter
+from server.sessions.greeter import HELLO_UNITS, Greeter
 from server.sessions.homes import Homes
 from server.sessions.latest import LatestTopics
 from server.sessions.mover import Mover
 from server.sessions.opening import Opening
 from server.sessions.outlet import GatewayOutlet
 from server.sessions.presence import PresenceWatches
+from server.sessions.presence_requests import Faces
 from server.sessions.pushes import Pushes
 from server.sessions.read_model import session_rows
 from server.sessions.requests import Requests
 from server.sessions.seeker import Seeker
 from server.sessions.session import SESSION, Session
+from server.sessions.sights import Sights
+from server.sessions.slices import SLICE_UNITS, Slices
 from server.sessions.stream_frames import Dismiss, EventsTo, encode, push_frame
 from server.sessions.streams import Streams
 from server.sessions.subscriptions import Subscriptions
@@ -197,8 +200,10 @@ def latest(parts: Parts) -> LatestTopics:
 
 
 def watches(parts: Parts) -> PresenceWatches:
+    slices = Slices(parts.ticks.now)
+    sights = Sights(None, parts.actors, NoStoreQueries(), parts.supervisor, slices, "status")
     return PresenceWatches(
-        None, None, parts.actors, parts.supervisor, parts.metrics, parts.ticks, ME, PresenceSettings(), 60_000
+        Faces(None, None), parts.supervisor, parts.metrics, parts.ticks, ME, PresenceSettings(), 60_000, slices, sights
     )
 
 
@@ -389,11 +394,30 @@ def greeter(parts: Parts, table: SessionTable) -> Greeter:
     return Greeter(
         parts.kit(table), RULES, parts.actors, parts.transport, parts.rng, Homes(parts.actors), table, parts.bindings(),
         departed, Seeker(parts.actors, parts.transport, SeekLimits()), mover(parts, table, departed),
-        latest(parts), watches(parts), Limits(),
+        latest(parts), watches(parts), Slices(parts.ticks.now), Limits(),
     )  # fmt: skip
 
 
-def test_a_greeter_takes_new_keys_while_it_runs() -> None:
+async def test_hellos_of_one_moment_are_answered_in_slices_and_who_has_gone_is_forgotten() -> None:
+    parts = Parts()
+    table = parts.table()
+    greeting = greeter(parts, table)
+    per_slice = SLICE_UNITS // HELLO_UNITS
+    clients = [FakeConnection() for _ in range(3 * per_slice)]
+    for number, client in enumerate(clients):
+        opening = greeting.accept(client)
+        opening.on_message(message(Hello(1, issue(KEY, f"p{number}", "player", 60, parts.clock.wall_ms()))))
+        if number == per_slice + 1:
+            opening.on_closed(client, 1006, "")
+    counts = [len(table)]
+    for _ in range(3):
+        await asyncio.sleep(0)
+        counts.append(len(table))
+    assert counts == [per_slice, 2 * per_slice - 1, 3 * per_slice - 1, 3 * per_slice - 1]
+    assert clients[per_slice + 1].frames == []
+
+
+async def test_a_greeter_takes_new_keys_while_it_runs() -> None:
     """F21: a token whose key is not here yet is to be tried again, one that is signed with another key is not."""
     parts = Parts()
     greeting = greeter(parts, parts.table())
@@ -408,7 +432,7 @@ def test_a_greeter_takes_new_keys_while_it_runs() -> None:
     assert again.frames[0][:2] == ["welcome", 1]
 
 
-def test_a_greeter_welcomes_a_player_and_redirects_one_of_another_node() -> None:
+async def test_a_greeter_welcomes_a_player_and_redirects_one_of_another_node() -> None:
     parts = Parts()
     table = parts.table()
     greeting = greeter(parts, table)
@@ -431,7 +455,7 @@ def opened(parts: Parts, greeting: Greeter, table: SessionTable, ttl_s: float) -
     return connection, session
 
 
-def test_a_session_whose_token_expires_is_closed_and_kept() -> None:
+async def test_a_session_whose_token_expires_is_closed_and_kept() -> None:
     parts = Parts()
     table = parts.table()
     connection, session = opened(parts, greeter(parts, table), table, 60)
@@ -446,7 +470,7 @@ def test_a_session_whose_token_expires_is_closed_and_kept() -> None:
     assert session.phase == "detached"
 
 
-def test_a_session_goes_on_under_a_new_token_of_its_own() -> None:
+async def test_a_session_goes_on_under_a_new_token_of_its_own() -> None:
     parts = Parts()
     table = parts.table()
     greeting = greeter(parts, table)
@@ -471,7 +495,7 @@ def test_a_session_goes_on_under_a_new_token_of_its_own() -> None:
     assert connection.closed is None
 
 
-def test_a_greeter_refuses_a_player_that_the_application_refuses() -> None:
+async def test_a_greeter_refuses_a_player_that_the_application_refuses() -> None:
     parts = Parts()
     parts.actors.answers["connected"] = Rejected("banned", "planted")
     connection = FakeConnection()

@@ -58,15 +58,31 @@ class BeatingSession:
         self._socket.sendall(message("hello", 1, token, None, 0, "neighbour", False))
         if b"welcome" not in self._some():
             raise SystemExit("the neighbour was not let in")
+        self._answer = b""
+
+    def fileno(self) -> int:
+        """The descriptor of its socket, for a selector."""
+        return self._socket.fileno()
 
     def beat(self) -> None:
         """Send a heartbeat and wait for its answer."""
+        self.send()
+        while not self.receive():
+            pass
+
+    def send(self) -> None:
+        """Send a heartbeat."""
         self._socket.sendall(_BEAT)
-        answer = self._some()
-        while len(answer) < len(_ANSWER):
-            answer += self._some()
+
+    def receive(self) -> bool:
+        """Read what has come, or comes first. True: the heartbeat is answered."""
+        self._answer += self._some()
+        if len(self._answer) < len(_ANSWER):
+            return False
+        answer, self._answer = self._answer, b""
         if answer != _ANSWER:
             raise SystemExit(f"the neighbour got {answer[:200]!r}")
+        return True
 
     def _some(self) -> bytes:
         data = self._socket.recv(4_096)

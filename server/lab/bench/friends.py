@@ -1,11 +1,15 @@
 """`friends`: players log in and watch their 200 friends, whose lists are in the store.
 
 CPU us of three nodes for a login that watches its friends, until it has their presence, beside one that watches
-nobody; the difference for each friend is `us_per_friend`. These come one after another, while 2,000 players are online
-who watch theirs. Before, those 2,000 come at once: all connections are there, all hellos are written in one burst, and
-each client asks for its friends as soon as it is welcome. `complete_s` is the time until everybody has been told that
-each of its friends is online; `neighbour_ratio` compares the p99 of a neighbour's heartbeats during that burst with the
-same burst where nobody watches. Before each burst nobody is online and no actor is in memory.
+nobody; the difference divided by the number of friends is `us_per_friend`: the list of friends, who are read from the
+store, the pairs of watcher and player, the snapshot and its frames, and all that a request costs by itself. These come
+one after another, while 2,000 players are online who watch theirs.
+
+Before, those 2,000 come at once: all connections are there, all hellos are written in one burst, and each client asks
+for its friends as soon as it is welcome. `complete_s` is the time until everybody has been told that each of its
+friends is online; `neighbour_ratio` compares the p99 of heartbeats of 64 others during that burst, each of which beats
+four times a second by itself, with the same burst where nobody watches. Before each burst nobody is online and no actor
+is in memory.
 
 The three nodes share one processor, all clients have the other. The lists are written into the store in one go, after
 the pattern of a friendship that two clients have made.
@@ -28,9 +32,10 @@ from picows import WSFrame, WSTransport
 from server.cli.local_cluster import Home, LocalCluster
 from server.errors import Unavailable
 from server.lab.bench import databases
-from server.lab.bench.beats import Measured, Neighbour
+from server.lab.bench.beats import Measured
 from server.lab.bench.harness import Effort, Outcome, cpu_s, cpus, outcome, pin, pinned, progress
 from server.lab.bench.lines import Lines
+from server.lab.bench.neighbours import SteadyBeats
 from server.lab.bench.people import CHANGES, WatchingClient, check, close_all, opened_as, welcomed
 from server.lab.chaos.nodes import metrics
 from server.sessions.tokens import issue
@@ -40,8 +45,9 @@ PLAYERS: Final = 2_000
 FRIENDS: Final = 200
 VISITORS: Final = 50
 """Logins one after another in a sample."""
-NEIGHBOURS: Final = 8
-PACE_S: Final = 0.004
+NEIGHBOURS: Final = 64
+EVERY_S: Final = 0.25
+"""From one heartbeat of a neighbour to its next."""
 US_GOAL: Final = 2.0
 COMPLETE_GOAL_S: Final = 3.0
 NEIGHBOUR_GOAL: Final = 1.5
@@ -132,7 +138,7 @@ class _Login(WatchingClient):
 
 class _Burst(msgspec.Struct, frozen=True):
     """CPU us of the nodes a login, and seconds from the first hello to the last client that has what it waits for.
-    `p99_ms`: of the neighbour's heartbeats meanwhile. `retries`: requests for friends that were refused for a while."""
+    `p99_ms`: of the neighbours' heartbeats meanwhile. `retries`: requests for friends that were refused for a while."""
 
     cpu_us: float
     seconds: float
@@ -144,9 +150,9 @@ class _Bench:
     """Three nodes with their players."""
 
     def __init__(
-        self, cluster: LocalCluster, neighbour: Lines, key: bytes, players: int, friends: int, rest_s: float
+        self, cluster: LocalCluster, neighbours: Lines, key: bytes, players: int, friends: int, rest_s: float
     ) -> None:
-        self._cluster, self._neighbour, self._key = cluster, neighbour, key
+        self._cluster, self._neighbours, self._key = cluster, neighbours, key
         self._friends, self._rest_s = friends, rest_s
         self._players = [f"player-{number}" for number in range(players)]
         self._lasted = {True: 1.0, False: 1.0}
@@ -161,7 +167,7 @@ class _Bench:
         tokens = [self.token(name) for name in self._players]
         for client in clients:
             client.friends, client.all_online = (self._friends if watching else 0), watching
-        beats = asyncio.create_task(self._neighbour.tell(str(self._lasted[watching]).encode()))
+        beats = asyncio.create_task(self._neighbours.tell(str(self._lasted[watching]).encode()))
         began, before = time.perf_counter(), self._cpu_s()
         for client, token in zip(clients, tokens, strict=True):
             client.hello(token)
@@ -232,7 +238,7 @@ async def run(effort: Effort) -> Outcome:
                 f"friends: round {number}/{rounds}: a login {floor:.0f} us, with {friends} friends {real:.0f}, "
                 f"{(real - floor) / friends:.2f} each; of {players} at once {alone.cpu_us:.0f}, {among.cpu_us:.0f}, "
                 f"{(among.cpu_us - alone.cpu_us) / friends:.2f} each; complete in {alone.seconds:.2f}, "
-                f"{among.seconds:.2f} s; a neighbour's p99 {alone.p99_ms:.1f}, {among.p99_ms:.1f} ms"
+                f"{among.seconds:.2f} s; neighbours' p99 {alone.p99_ms:.1f}, {among.p99_ms:.1f} ms"
             )
             if number:
                 bare.append(floor)
@@ -273,8 +279,8 @@ async def _bench(effort: Effort, players: int, friends: int, visitors: Sequence[
             near = [issue(key, f"neighbour-{n}", "player", 3_600, now_ms) for n in range(NEIGHBOURS)]
             with pinned(processors):
                 await _befriend(cluster, key, players, friends, visitors)
-                async with Lines("beats", Neighbour(url, near, processors, PACE_S)) as neighbour:
-                    yield _Bench(cluster, neighbour, key, players, friends, effort.seconds(REST_S))
+                async with Lines("neighbours", SteadyBeats(url, near, processors, EVERY_S)) as neighbours:
+                    yield _Bench(cluster, neighbours, key, players, friends, effort.seconds(REST_S))
         finally:
             cluster.kill()
             for node in cluster.nodes:

@@ -164,6 +164,7 @@ App = engine.App(
         "matches": "game.commands.matches:register",
         "replay": "game.commands.replay:register",
         "export": "game.commands.export:register",
+        "import": "game.commands.import_:register",
         **{name: f"game.commands.moderation:register_{name}" for name in (*ACTIONS, "standing", "moderation")},
     },
 )

@@ -16,6 +16,7 @@ from game.match.events import (
     HostChanged,
     Invited,
     Kicked,
+    Named,
     PasswordSet,
     Property,
     Reserved,
@@ -53,6 +54,7 @@ ChosenStatus = Literal["online", "away", "busy", "invisible"]
 Mode = Annotated[str, Meta(max_length=32, pattern=whole("[a-z][a-z0-9_]*"))]
 """The name of a mode that the server has (`game/modes/registry.py`)."""
 Phase = Literal["lobby", "countdown", "live", "ended"]
+Source = Annotated[str, Meta(max_length=64, pattern=whole(r"[a-z0-9:._-]*"))]
 Password = Annotated[str, Meta(max_length=128)]
 Term = Annotated[int, Meta(ge=1, le=2**53)]
 """The number of the event by which a host became the host of its match: a report of an earlier host is known by it."""
@@ -188,7 +190,8 @@ class MatchOptions(msgspec.Struct, array_like=True, frozen=True):
     `time_limit_ms` of 0 mean none; `teams` of 0 means everyone for themselves; `max_players` of 0 means no limit (mode
     `recorded` only). A player who is in another match moves into this one, or, with `refuses_elsewhere`, is refused.
     `private`: only those come in who are invited, named or know the password, and only they see it, unless it is
-    `listed`; `open_invites`: participants may invite."""
+    `listed`; `open_invites`: participants may invite. `source` is that of an imported match (`imported:tf2`), which
+    `counts` for careers or not: no client may set these two."""
 
     mode: Mode = "slayer"
     map_name: LoggedText = ""
@@ -202,6 +205,8 @@ class MatchOptions(msgspec.Struct, array_like=True, frozen=True):
     private: bool = False
     listed: bool = False
     open_invites: bool = False
+    source: Source = ""
+    counts: bool = False
 
 
 class MatchCreate(Request, tag="match.create", frozen=True):
@@ -502,6 +507,7 @@ MatchEvent = (
     | HostChanged
     | RoundEnded
     | Described
+    | Named
 )
 
 
@@ -561,4 +567,5 @@ EVENTS: tuple[type[msgspec.Struct], ...] = (
     HostChanged,
     RoundEnded,
     Described,
+    Named,
 )

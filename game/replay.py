@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Final
 
 import msgspec
+from msgspec import UNSET
 
 from game.match import board, rules
 from game.match.events import (
@@ -18,6 +19,7 @@ from game.match.events import (
     HostChanged,
     Invited,
     Kicked,
+    Named,
     PasswordSet,
     Reserved,
     RoundEnded,
@@ -98,6 +100,11 @@ def totals(state: MatchState) -> dict[str, Totals]:
     return {player: Totals(line.kills, line.deaths, line.medals) for player, line in sorted(state.players.items())}
 
 
+def names(state: MatchState) -> dict[str, str]:
+    """Display names by player, of an imported match."""
+    return {player: line.name for player, line in sorted(state.players.items()) if line.name is not UNSET}
+
+
 # ---- text -----------------------------------------------------------------------------------
 
 COLUMNS: Final = ("player", "team", "score", "kills", "deaths", "assists", "medals", "objectives")
@@ -142,7 +149,9 @@ def _words(event: MatchEvent, step: Step) -> str:
             where = f" on {options.map_name}" if options.map_name else ""
             return f"match created by {host}: {options.mode}{where}"
         case Joined(player=player, team=team):
-            return f"{player} joined" + (f" team {team}" if team is not None else "")
+            return f"{_called(step, player)} joined" + (f" team {team}" if team is not None else "")
+        case Named(player=player, name=name):
+            return f"{player} is called {name}" if name else f"{player} is known to this match only"
         case PasswordSet():
             return "a password lets in"
         case Described(properties=properties, tags=tags):
@@ -166,30 +175,40 @@ def _words(event: MatchEvent, step: Step) -> str:
         case PartyJoined(party=party, members=members):
             return f"party {party} joined: {', '.join(_place(place.player, place.team) for place in members)}"
         case Left(player=player, reason=reason):
-            return f"{player} {'left' if reason == 'left' else 'lost the connection'}"
+            return f"{_called(step, player)} {'left' if reason == 'left' else 'lost the connection'}"
         case Countdown(length_ms=length_ms):
             return f"the match starts in {length_ms / 1000:g} s"
         case Started():
             return "the match is live"
         case Kill(player=player, victim=None):
-            return f"{player} kills ({step.after.players[player].kills})"
+            return f"{_called(step, player)} kills ({step.after.players[player].kills})"
         case Kill(player=player, victim=victim):
-            return f"{player} kills {victim}{_score(step)}"
+            return f"{_called(step, player)} kills {_called(step, victim)}{_score(step)}"
         case Death(player=player):
-            return f"{player} dies"
+            return f"{_called(step, player)} dies"
         case Assist(player=player):
-            return f"{player} assists"
+            return f"{_called(step, player)} assists"
         case Medal(player=player, medal=medal):
-            return f"{player} earns {medal}"
+            return f"{_called(step, player)} earns {medal}"
         case Objective(player=player, name=name):
-            return f"{player}: {name or 'objective'}{_score(step)}"
+            return f"{_called(step, player)}: {name or 'objective'}{_score(step)}"
         case Score(player=player, team=team, points=points):
-            return f"{player if player is not None else f'team {team}'} scores {points:+d}{_score(step)}"
+            return f"{_called(step, player) if player is not None else f'team {team}'} scores {points:+d}{_score(step)}"
         case RoundEnded(number=number, winner=winner, team_scores=scores):
             return f"round {number} is over{f': {winner} wins it' if winner else ''}  [{' - '.join(map(str, scores))}]"
         case Ended(reason=reason, winner=winner):
             why = reason.replace("_", " ")
             return f"the match is over ({why})" + (f": {winner} wins" if winner else "")
+
+
+def _called(step: Step, player: str | None) -> str:
+    """The display name of a player, in matches that have them, else its key."""
+    return "nobody" if player is None else _name(step.after, player)
+
+
+def _name(state: MatchState, player: str) -> str:
+    line = state.players.get(player)
+    return player if line is None or line.name is UNSET or not line.name else line.name
 
 
 def _place(player: str, team: int | None) -> str:
@@ -205,7 +224,7 @@ def _score(step: Step) -> str:
 
 def scoreboard_lines(state: MatchState) -> list[str]:
     """The scoreboard as aligned text, a heading first."""
-    rows = [COLUMNS, *(_row(line) for line in board.lines(state))]
+    rows = [COLUMNS, *(_row(line, _name(state, line.player)) for line in board.lines(state))]
     widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
     return [
         "  ".join(
@@ -216,6 +235,6 @@ def scoreboard_lines(state: MatchState) -> list[str]:
     ]
 
 
-def _row(line: PlayerLine) -> tuple[str, ...]:
+def _row(line: PlayerLine, name: str) -> tuple[str, ...]:
     numbers = (line.score, line.kills, line.deaths, line.assists, line.medals, line.objectives)
-    return (line.player, "-" if line.team is None else str(line.team), *map(str, numbers))
+    return (escaped(name), "-" if line.team is None else str(line.team), *map(str, numbers))

@@ -106,6 +106,7 @@ def summary(name: str, log: StoredLog) -> dict[str, Any]:
         "team_scores": state.team_scores,
         "winner": state.winner,
         "players": replays.totals(state),
+        "names": replays.names(state),
     }
 
 

@@ -438,8 +438,8 @@ class Match(MatchFace):
             yield from _places(key, state, state.players.members)
             return
         birth = state.created_wall_ms
-        for player, line in state.players.items():
-            result = (key, state.ended_wall_ms, line, endings.won(state, player), birth)
+        for player in endings.with_career(state):
+            result = (key, state.ended_wall_ms, state.players[player], endings.won(state, player), birth)
             yield fact(Stamp(0, birth), PlayerFace, player, PlayerFace.settle, *result)
 
     def open_facts(self, state: Any) -> Iterable[Fact]:

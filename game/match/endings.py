@@ -51,6 +51,14 @@ def round_ended(state: MatchState, event: RoundEnded) -> dict[str, Any]:
     }
 
 
+def with_career(state: MatchState) -> list[str]:
+    """The players of a match to whose careers it may add: of an imported one those who are known by more than a slot,
+    and nobody where it is not to count."""
+    if state.origin is not UNSET and not state.origin.counts:
+        return []
+    return [player for player, line in state.players.items() if line.local is UNSET]
+
+
 def won(state: MatchState, player: str) -> bool:
     """Whether `player` won, alone or with its team."""
     line = state.players.get(player)

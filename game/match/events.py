@@ -1,5 +1,5 @@
-"""Events of a match that only the server makes: what it is searched by, who may come to it, who hosts it, and its
-rounds. `MatchEvent` in `game/messages.py` has all."""
+"""Events of a match that only the server makes: what it is searched by, who may come to it, who hosts it, its rounds,
+and names of an imported one. `MatchEvent` in `game/messages.py` has all."""
 
 from typing import Annotated, Literal
 
@@ -9,6 +9,7 @@ from msgspec import Meta
 from server.ids import whole
 from server.texts import LINE_PATTERN
 
+LoggedName = Annotated[str, Meta(max_length=128, pattern=whole(r"[^\x00-\x1f\x7f]*"))]
 MAX_PROPERTIES = 16
 MAX_TAGS = 16
 PropertyName = Annotated[str, Meta(max_length=32, pattern=whole("[a-z][a-z0-9_.-]*"))]
@@ -113,3 +114,13 @@ class RoundEnded(msgspec.Struct, tag="round_ended", array_like=True, frozen=True
     winner: str | None
     team_scores: list[int]
     wall_ms: int
+
+
+class Named(msgspec.Struct, tag="named", array_like=True, frozen=True):
+    """The display name of a player, from here on, as another game's log has it. `local`: nobody but this match knows
+    the player (a bot, or somebody known by a slot of the server), who has no career."""
+
+    time_ms: int
+    player: str
+    name: LoggedName
+    local: bool = False

@@ -24,10 +24,11 @@ from game.match.codes import reject, single_line
 from game.match.events import (
     Described,
     Kicked,
+    Named,
     RoundEnded,
 )
 from game.match.hosting import must_host
-from game.match.state import OPEN, EntryOptions, Line, Lines, MatchState, PartyEntry
+from game.match.state import OPEN, EntryOptions, Line, Lines, MatchState, Origin, PartyEntry
 from game.messages import (
     Assist,
     Countdown,
@@ -123,6 +124,8 @@ def create(
     if name == LATEST or name.startswith("-") or not name.strip("."):
         raise reject("bad_name", f"{name}: it is no `{LATEST}`, begins with no `-`, and is more than dots")
     single_line(options.map_name)
+    if options.source or options.counts:
+        raise reject("bad_options", "source and counts are an import's")
     mode = MODES.newest(options.mode)
     if mode is None:
         raise reject("unknown_mode", f"{options.mode}; there are {', '.join(MODES.names())}")
@@ -310,6 +313,7 @@ def _created(state: MatchState, event: Created) -> Changes:
         "options": play,
         "rules": UNSET if event.rules == FIRST_VERSION else event.rules,
         "entry": UNSET if entry == OPEN else entry,
+        "origin": Origin(event.options.source, event.options.counts) if event.options.source else UNSET,
         "created_wall_ms": event.wall_ms,
         "team_scores": (0,) * play.teams,
     }
@@ -347,6 +351,12 @@ def _kicked(state: MatchState, event: Kicked) -> Changes:
     if line is not None and line.present:
         changes["players"] = state.players.set(event.player, replace(line, present=False))
     return changes
+
+
+def _named(state: MatchState, event: Named) -> Changes:
+    local = event.local or UNSET
+    line = replace(state.players.get(event.player, _ABSENT), name=event.name, local=local)
+    return {"players": state.players.set(event.player, line)}
 
 
 def _counting(state: MatchState, event: Countdown) -> Changes:
@@ -446,4 +456,5 @@ _EVOLVE: Final[dict[type, Callable[[MatchState, Any], Changes]]] = {
     **guests.EVOLVE,
     **hosting.EVOLVE,
     Kicked: _kicked,
+    Named: _named,
 }

@@ -19,7 +19,8 @@ from server.states import Map
 class Line(msgspec.Struct, frozen=True):
     """A player's line of the scoreboard. `team` is None where there are no teams; `present` is
     False after the player left and for a player that only a recording names. `member` is the number of its newest
-    membership, which it may have left; absent, and then not encoded, where it has none, or an earlier version's."""
+    membership, which it may have left; absent, and then not encoded, where it has none, or an earlier version's. `name`
+    and `local` are of `Named` events, absent without one."""
 
     team: int | None = None
     present: bool = True
@@ -30,6 +31,8 @@ class Line(msgspec.Struct, frozen=True):
     objectives: int = 0
     score: int = 0
     member: int | UnsetType = UNSET
+    name: str | UnsetType = UNSET
+    local: bool | UnsetType = UNSET
 
 
 class Lines(Map[str, Line]):
@@ -122,6 +125,13 @@ class Rounds(msgspec.Struct, array_like=True, frozen=True):
     reason: Literal["score", "time"]
 
 
+class Origin(msgspec.Struct, array_like=True, frozen=True):
+    """The options of `MatchOptions` that say where an imported match is from, and whether it counts for careers."""
+
+    source: str
+    counts: bool
+
+
 class MatchState(msgspec.Struct, frozen=True):
     """The whole of a match. `host` is empty until the match is created. `time_ms` is the match clock of the newest
     event; `countdown_from_ms` and `live_from_ms` are on the same clock, None before that phase.
@@ -133,7 +143,7 @@ class MatchState(msgspec.Struct, frozen=True):
     into a private match; `reserved` has `player/NAME` and `party/NAME`; `kicked` has the number of each kick; `term` is
     the number of the event that made `host` the host, where that is not the first one. `rules` is the version of the
     mode's rules, where that is not the first one; `rounds` is there once a round is over.
-    `properties` and `tags` are what it is searched by."""
+    `properties` and `tags` are what it is searched by; `origin`: of an imported match."""
 
     host: str = ""
     options: PlayOptions = PlayOptions()
@@ -162,3 +172,4 @@ class MatchState(msgspec.Struct, frozen=True):
     rounds: Rounds | UnsetType = UNSET
     properties: dict[str, PropertyValue] | UnsetType = UNSET
     tags: list[str] | UnsetType = UNSET
+    origin: Origin | UnsetType = UNSET

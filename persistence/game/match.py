@@ -43,7 +43,7 @@ _MAP_NAME: Final = len(_STATE_FIELDS) + 1
 _GETTERS: Final = [attrgetter(name) for name in _STATE_FIELDS] + [
     attrgetter(f"options.{name}") for name in _OPTION_FIELDS
 ]
-_LINE_FIELDS: Final = tuple(name for name in Line.__struct_fields__ if name != "member")
+_LINE_FIELDS: Final = tuple(name for name in Line.__struct_fields__ if name not in ("member", "name", "local"))
 
 
 class ParticipantRows:

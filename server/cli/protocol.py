@@ -28,7 +28,7 @@ from server.actors.devices import CODES as LOGIN_CODES
 from server.cli.conversation_steps import messages_of
 from server.cli.conversations import CONVERSATIONS
 from server.cli.conversations_of_players import BETWEEN_PLAYERS
-from server.errors import BadSetting, GarrisonError, OutcomeUnknown, Rejected, Retryable
+from server.errors import BadSetting, GarrisonError, LogExists, OutcomeUnknown, Rejected, Retryable
 from server.sessions.watching import CODES as WATCHING_CODES
 from server.settings import Settings
 from server.wire.codec import SUBPROTOCOLS
@@ -316,7 +316,10 @@ def _field_docs(cls: type[Any]) -> dict[str, str]:
 def _errors() -> list[Spec]:
     """The error tree, in the order of its drawing in `server/errors.py`."""
     drawn = dict(re.findall(r"^    (?:[ |-]*)(\w+) {2,}(\S.*)$", server.errors.__doc__ or "", re.MULTILINE))
-    return [_error(cls, drawn[cls.__name__]) for cls in _tree(GarrisonError) if cls not in (GarrisonError, BadSetting)]
+    of_commands = (BadSetting, LogExists)  # no client gets them
+    return [
+        _error(cls, drawn[cls.__name__]) for cls in _tree(GarrisonError) if cls not in (GarrisonError, *of_commands)
+    ]
 
 
 def _tree(root: type[GarrisonError]) -> Iterable[type[GarrisonError]]:
@@ -395,7 +398,7 @@ SAMPLES: Final[Mapping[str, Mapping[str, Any]]] = {
     "watch": {"topic": "match/match-7"},
     "unwatch": {"topic": "match/match-7"},
     "profile.set": {"display_name": "display_name \u00e9\u2713"},
-    "MatchOptions": {"mode": "recorded"},
+    "MatchOptions": {"mode": "recorded", "source": "", "counts": False},
     "match.join": {"team": 1},
     "match.describe": {"tags": ["ranked"]},
     "match.get": {"cursor": "0:1:-12:-3/player-7"},

@@ -169,7 +169,6 @@ async def test_each_close_code_is_followed_as_the_page_says(code: str, then: str
 
 
 FOR_GOOD = {"bad_input", "bad_frame", "unknown_type", "bad_token", "forbidden", "not_found", "rejected", "banned"}
-FOR_GOOD |= {"log_exists"}
 """The errors that refuse a player: another hello is answered no better."""
 
 

@@ -148,7 +148,8 @@ class MatchOptions:
     `max_players` of 0 means no limit (mode `recorded` only). A player who is in another match moves
     into this one, or, with `refuses_elsewhere`, is refused. `private`: only those come in who are
     invited, named or know the password, and only they see it, unless it is `listed`;
-    `open_invites`: participants may invite.
+    `open_invites`: participants may invite. `source` is that of an imported match (`imported:tf2`),
+    which `counts` for careers or not: no client may set these two.
     """
 
     mode: str = "slayer"
@@ -163,6 +164,8 @@ class MatchOptions:
     private: bool = False
     listed: bool = False
     open_invites: bool = False
+    source: str = ""
+    counts: bool = False
 
     def to_wire(self) -> list[Any]:
         return [
@@ -178,6 +181,8 @@ class MatchOptions:
             self.private,
             self.listed,
             self.open_invites,
+            self.source,
+            self.counts,
         ]
 
     @classmethod
@@ -196,6 +201,8 @@ class MatchOptions:
             private=wire[9] if n > 9 else False,
             listed=wire[10] if n > 10 else False,
             open_invites=wire[11] if n > 11 else False,
+            source=wire[12] if n > 12 else "",
+            counts=wire[13] if n > 13 else False,
         )
 
 
@@ -864,6 +871,28 @@ class Described(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class Named(Event):
+    """The display name of a player, from here on, as another game's log has it. `local`: nobody but
+    this match knows the player (a bot, or somebody known by a slot of the server), who has no
+    career.
+    """
+
+    TYPE: ClassVar[str] = "named"
+    time_ms: int
+    player: str
+    name: str
+    local: bool = False
+
+    def to_wire(self) -> list[Any]:
+        return ["named", self.time_ms, self.player, self.name, self.local]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "Named":
+        n = check_length(wire, 4, "named")
+        return cls(time_ms=wire[1], player=wire[2], name=wire[3], local=wire[4] if n > 4 else False)
+
+
+@dataclass(frozen=True, slots=True)
 class DeviceLine:
     """A session of a player, as the player itself sees it: its kind, the program that it named, the
     status that it chose last (empty: none yet) and its line of rich presence.
@@ -953,6 +982,7 @@ StreamEvent = (
     | HostChanged
     | RoundEnded
     | Described
+    | Named
 )
 """The events of a stream."""
 
@@ -981,6 +1011,7 @@ _EVENTS: dict[str, Callable[[Sequence[Any]], Event]] = {
     "host_changed": HostChanged.from_wire,
     "round_ended": RoundEnded.from_wire,
     "described": Described.from_wire,
+    "named": Named.from_wire,
 }
 
 

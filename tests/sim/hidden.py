@@ -144,3 +144,43 @@ def boards_are_wrong(boards: dict[str, Scoreboard], players: dict[str, PlayerSta
         if board.player_count != len(board.players):
             wrong.append(f"{match} counts {board.player_count} and names {len(board.players)}")
     return wrong
+
+
+# ---- a word that its player forgets ---------------------------------------------------------------
+
+
+def forgotten_word(seed: int) -> list[str]:
+    """A player becomes invisible, its match hears of it, and the player's node is gone before that is stored: the
+    player comes again as it was, visible, and knows nothing of the word. Its match shows it soon."""
+    return play(seed, _forgotten_word, app=App)
+
+
+async def _forgotten_word(world: World) -> list[str]:
+    match = actor_id("match", "m")
+    await insist(world, match, "create", HOST, MatchCreate(1, "l", 1, "m", OPTIONS))
+    there = next(node for node in world.nodes.values() if node.node.system.find(match) is not None)
+    name = next(
+        f"p{number}"
+        for number in range(1_000)
+        if there.node.system.owner(actor_id("player", f"p{number}")) != there.address
+    )
+    player, caller = actor_id("player", name), Caller("player", name, f"s-{name}")
+    await insist(world, player, "connected", caller)
+    await insist(world, match, "join", caller, MatchJoin(1, "l", 1, "m"))
+    await wait_until(lambda: stored(world)[1].get(name, PlayerState()).match == "m", 10.0, "its place is stored")
+    home = next(node for node in world.nodes.values() if node.node.system.find(player) is not None)
+    await insist(world, player, "presence_set", caller, PresenceSet(1, "invisible"))
+    activation = there.node.system.find(match)
+    assert activation is not None
+    heard: Any = activation.actor
+    wrong = []
+    try:
+        await wait_until(lambda: name in heard.hidden.players, 1.0, "the match hears that it is hidden", 0.001)
+        world.crash_process(home.name)
+        await insist(world, player, "connected", caller)
+        if stored(world)[1][name].status == "invisible":
+            return []  # it was stored in time, so that nothing is forgotten
+        await wait_until(lambda: name not in heard.hidden.players, 10.0, "the match shows the player", 0.1)
+    except AssertionError as error:
+        wrong.append(str(error))
+    return wrong

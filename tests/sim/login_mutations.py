@@ -1,5 +1,5 @@
 """Mutants of the rules of logins and devices (`server/actors/devices.py`, `game/player/devices.py`): what is taken out,
-and the scenario that is to find it (`logins.py`, `late_logins.py`)."""
+and the scenario that is to find it (`logins.py`, `late_logins.py`, `lost_logins.py`)."""
 
 from typing import Final
 
@@ -11,6 +11,7 @@ DEVICES = "game.player.devices:Devices"
 RECORDED: Final = {
     "hellos of one node have no order of their own": 4,
     "a device is not dropped with its run": 3,
+    "an arriving session tells its login as no newer one": 2,
 }
 """The first seed that finds it, where that is not 1."""
 MUTANTS: Final = (
@@ -80,5 +81,29 @@ MUTANTS: Final = (
         9,
         "late logins",
         ((f"{DEVICES}.take", "if login.stint <= self.over.get(name, -1):", "if False:"),),
+    ),
+    Mutant(
+        "a session whose login is refused goes on",
+        9,
+        "unheard",
+        (("server.sessions.binding:SessionActors._judged", "if isinstance(error, REFUSALS) and", "if False and"),),
+    ),
+    Mutant(
+        "a run is over only where this node saw it go",
+        9,
+        "unseen",
+        (
+            (
+                "server.catalog.runs_over:RunsOver._over",
+                "self._missing.setdefault(run, now)",
+                "self._missing.get(run, now + 1e9)",
+            ),
+        ),
+    ),
+    Mutant(
+        "an arriving session tells its login as no newer one",
+        9,
+        "overtaken",
+        (("server.sessions.session:Session.arrive", "packed.stint + 1", "packed.stint"),),
     ),
 )

@@ -17,9 +17,8 @@ MUTANTS: Final = (
     Mutant(
         "a player's activation forgets what the one before said",
         14,
-        "hidden",
+        "forgotten word",
         ((f"{LOOKS}.begin_looks", "= (place, True)", "= ((), True)"),),
-        unseen="players of the scenario have mostly been in their match before, and those tell it anyway",
     ),
     of("a match does not hear who is hidden", "game.match.actor:Match.player_hidden", "self.hidden.hear(", "str("),
     of("a match hides who became visible", f"{HIDDEN}.hear", "else self.players - {word.player}", "else self.players"),

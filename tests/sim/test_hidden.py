@@ -7,7 +7,7 @@ import pytest
 from game.match.board import scoreboard
 from game.match.state import Line, Lines, MatchState
 from game.player.state import PlayerState
-from tests.sim.hidden import boards_are_wrong, hidden
+from tests.sim.hidden import boards_are_wrong, forgotten_word, hidden
 
 STATE = MatchState(host="h", players=Lines({name: Line() for name in ("ann", "bob")}))
 PLAYERS: Any = {"ann": PlayerState(match="m", status="invisible"), "bob": PlayerState(match="m", status="online")}
@@ -16,6 +16,10 @@ PLAYERS: Any = {"ann": PlayerState(match="m", status="invisible"), "bob": Player
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_boards_show_strangers_the_visible_players_after_a_storm(seed: int) -> None:
     assert hidden(seed) == []
+
+
+def test_a_match_shows_a_player_whose_node_took_the_word_along() -> None:
+    assert forgotten_word(1) == []
 
 
 def wrong(*unseen: str, names: tuple[str, ...] = ("m",)) -> list[str]:

@@ -39,6 +39,7 @@ from server.wire.messages import (
     Heartbeat,
     Hello,
     Latest,
+    PresenceChanges,
     Push,
     Redirect,
     Reply,
@@ -138,6 +139,10 @@ class SimClient:
         self.pictures: dict[str, dict[str, Any]] = {}
         self.saw_picture: Callable[[str, str], None] = lambda topic, cursor: None
         """Called with topic and cursor when the picture of a latest topic may have changed."""
+        self.people_cursor: str | None = None
+        """The newest cursor of the players that it watches, for the hello that resumes."""
+        self.saw_people: Callable[[PresenceChanges], None] = lambda changes: None
+        self.welcomed: Callable[[Welcome], None] = lambda welcome: None
         self._resume: str | None = None
         self._seen = 0
         self._request = self._command = self._subscription = 0
@@ -259,7 +264,7 @@ class SimClient:
             self._seen = 0
         self.pictures = {}  # the hello names none: what it watches comes whole
         hello = Hello(self._next_request(), self._token(), self._resume, self._seen, "sim", not self._stays)
-        hello = replace(hello, device=self._device)
+        hello = replace(hello, device=self._device, presence=self.people_cursor if self._resume else None)
         answer = await self._exchange(hello, None, HELLO_TIMEOUT_S)
         if isinstance(answer, Redirect):
             self._goto = answer.url
@@ -286,6 +291,7 @@ class SimClient:
         for subscription in self._subscriptions.values():
             if not subscription.over and (not welcome.recovered or not subscription.confirmed):
                 self._subscribe(subscription)
+        self.welcomed(welcome)
 
     async def _stay(self) -> tuple[int, str]:
         """Heartbeat until the connection is lost: its close code and reason."""
@@ -343,6 +349,8 @@ class SimClient:
             self._answered(message)
         elif isinstance(message, Latest):
             self._changed(message)
+        elif isinstance(message, PresenceChanges):
+            self.saw_people(message)
 
     def _changed(self, message: Latest) -> None:
         picture = {} if message.whole else self.pictures.get(message.topic, {})

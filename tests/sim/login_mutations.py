@@ -42,9 +42,8 @@ MUTANTS: Final = (
     Mutant(
         "a session that its actor does not know is not told again",
         9,
-        "logins",
+        "unheard",
         (("server.sessions.session:Session._is_unknown", "if unknown:", "if False:"),),
-        unseen="a client whose heartbeats are not acknowledged comes again, and resuming tells the login",
     ),
     Mutant(
         "a session that could not be resumed does not give way to its own client",

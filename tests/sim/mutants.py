@@ -56,6 +56,7 @@ from tests.sim.moderation_mutations import MUTANTS as OF_MODERATION
 from tests.sim.mutations import MUTANTS, RECORDED, WITHIN, Mutant
 from tests.sim.party_mutations import MUTANTS as OF_PARTIES
 from tests.sim.presence_mutations import MUTANTS as OF_PRESENCE
+from tests.sim.presence_mutations import RECORDED as SEEDS_OF_PRESENCE
 from tests.sim.seen_mutations import MUTANTS as OF_SEEN
 from tests.sim.storm import Options
 from tests.sim.watch_mutations import MUTANTS as OF_WATCHING
@@ -134,11 +135,19 @@ ALL: Final = (
     *OF_WATCHING,
 )
 """Mutants of the engine and of the game."""
-SEEDS: Final = {**RECORDED, **SEEDS_OF_FRIENDS, **SEEDS_OF_LOGINS, **SEEDS_OF_MATCHES, **SEEDS_OF_WATCHING}
+SEEDS: Final = {
+    **RECORDED,
+    **SEEDS_OF_FRIENDS,
+    **SEEDS_OF_LOGINS,
+    **SEEDS_OF_MATCHES,
+    **SEEDS_OF_PRESENCE,
+    **SEEDS_OF_WATCHING,
+}
 LATE: Final = tuple(Aim("statements", (1, 4), name, "late") for name in ("claim", "write", "append", "migrate"))
 MOVES: Final = (Aim("drain", (0.3, 1)), Aim("stop", (0.3, 1)), Aim("join"))
 SCENARIOS: Final[dict[str, Scenario]] = {
     "storm": partial(_storm, options=Options()),
+    "storm watched": partial(_storm, options=Options(watches=True)),
     "split": _aimed(Aim("split", (4, 6)), faults=2),
     "pause": _aimed(Aim("pause", (3, 6)), Aim("pause", (3, 6)), Aim("answer", (3, 5), "write"), faults=4),
     "pause local": _aimed(Aim("pause", (3, 6)), Aim("append", (3, 5)), journal="local", faults=4),

@@ -14,7 +14,16 @@ def of(name: str, where: str, old: str, new: str, scenario: str = "presence core
     return Mutant(name, 13, scenario, ((where, old, new),))
 
 
+RECORDED: Final = {"one version stands for several values": 3}
+"""The first seed that finds it, where that is not 1."""
 MUTANTS: Final = (
+    of(
+        "one version stands for several values",
+        "server.sessions.presence_pictures:version_of",
+        "blake2b(value,",
+        "blake2b(value[:2],",
+        "storm watched",
+    ),
     of(
         "of several homes the last one counts",
         f"{CORE}.answer",

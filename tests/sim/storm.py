@@ -36,6 +36,7 @@ from server.liveness.judge import LIMITS, JudgeLimits
 from tests.sim import checkers, ownership
 from tests.sim.client import SimClient, Subscription, until
 from tests.sim.faults import Aim, Faults, Planned, draw
+from tests.sim.followers import Follower, Versions, different
 from tests.sim.history import Answered, Served
 from tests.sim.loop import SimLoop, Trace, simulate
 from tests.sim.world import JournalMode, World, silent
@@ -53,6 +54,8 @@ CONVERGE_S: Final = 20.0
 SERVED_S: Final = 20.0
 """After the last fault: every client has been answered something that it asked after that."""
 CALM_S: Final = 2.0
+RIGHT_S: Final = 8.0
+"""After that: whoever watches players sees them as they are."""
 LIMIT_S: Final = 200.0
 PRUNING: Final = JudgeLimits(prune_s=0.7, kept_s=0.0)
 SETTINGS: Final = {
@@ -74,6 +77,8 @@ class Options(NamedTuple):
     """Whether an activation may be fenced off at all."""
     prunes: bool = False
     """Whether rows of runs that are over go at once; else later than a storm is long."""
+    watches: bool = False
+    """Whether everybody watches the players' presence."""
 
 
 class Outcome(NamedTuple):
@@ -115,6 +120,8 @@ class Storm:
         self.names = [f"m{number}{letter}" for letter in "ab"[:MATCHES]]
         self.matches: list[_Match] = []
         self.refused: list[str] = []
+        self.followers: list[Follower] = []
+        self.versions = Versions()
         self.quiet = asyncio.Event()
         self.healed_at = self.calm_at = self.left_at = self.converged_s = self.served_s = 0.0
 
@@ -130,6 +137,8 @@ class Storm:
                 players = [world.client(f"{name}-p{n}", "player", text=n % 2 == 1) for n in range(PLAYERS)]
                 self.matches.append(_Match(name, host, players))
             await asyncio.gather(*(self._open(match) for match in self.matches))
+            if self.options.watches:
+                self._follow()
             async with asyncio.TaskGroup() as work:
                 for match in self.matches:
                     work.create_task(self._report(match))
@@ -152,6 +161,13 @@ class Storm:
             await player.command(partial(MatchJoin, match=match.name))
         await match.host.command(partial(MatchStart, match=match.name))
         match.streams.append(match.host.watch(match.topic))
+
+    def _follow(self) -> None:
+        """Everybody watches all players but itself."""
+        players = [player for match in self.matches for player in match.players]
+        for client in (*players, *(match.host for match in self.matches)):
+            others = [player.name for player in players if player is not client]
+            self.followers.append(Follower(client, others, self.versions))
 
     async def _report(self, match: _Match) -> None:
         rng = random.Random(f"{self.world.seed}/reports of {match.name}")
@@ -213,6 +229,10 @@ class Storm:
         self.calm_at = loop.time()
         self.served_s = self.calm_at - self.healed_at
         await asyncio.sleep(CALM_S)
+        try:
+            await until(lambda: not different(world, self.followers), RIGHT_S, "everybody is seen as it is", 0.1)
+        except AssertionError as error:
+            raise AssertionError("; ".join([str(error), *different(world, self.followers)])) from None
 
     def _all_run(self) -> bool:
         return all(process.domain.state == "running" for process in self.world.processes.values())
@@ -237,6 +257,8 @@ class Storm:
         await until(self._settled, 30, "results are settled", 0.1)
         wrong = checkers.check_cluster(world.reports())
         self.left_at = world.loop.time()
+        for follower in self.followers:
+            follower.stop()
         await world.stop_clients()
         for name in list(world.processes):
             await world.stop_process(name)
@@ -258,6 +280,7 @@ class Storm:
             *checkers.served_promptly(world.history, self.calm_at),
             *ownership.check_store(world.audit, world.database, rosters, (self.healed_at, self.left_at)),
             *(f"refused: {line}" for line in self.refused),
+            *self.versions.wrong,
             *(f"fault: {line}" for line in world.faults if not _expected(line, self.options)),
             *(f"illegal transition: {line}" for line in refused_transitions()),
             *(f"strange: {line}" for client in world.clients.values() for line in client.strange),

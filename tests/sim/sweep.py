@@ -40,7 +40,7 @@ def run_one(work: tuple[str, int], *, shuffle: bool, faults: float | None) -> Re
     """Play one seed of one scenario."""
     which, seed = work
     if which == "storm":
-        gone = storm.play(seed, storm.Options(prunes=seed % 4 == 1), shuffle=shuffle)
+        gone = storm.play(seed, storm.Options(prunes=seed % 4 == 1, watches=seed % 3 != 0), shuffle=shuffle)
         what = [f"journal: {gone.outcome.journal}", *gone.outcome.faults]
         return Result(which, seed, gone.virtual_s, gone.digest, gone.outcome.violations, what, gone.outcome.logs)
     chance = faults if faults is not None else LOST_STATEMENTS * (seed % 4 == 0)

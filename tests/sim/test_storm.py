@@ -28,6 +28,12 @@ def test_the_cluster_comes_through_a_storm(seed: int) -> None:
     assert outcome.violations == [], _told(outcome.violations, outcome.faults, outcome.logs)
 
 
+@pytest.mark.parametrize("seed", SEEDS[:2])
+def test_players_are_seen_as_they_are_after_a_storm(seed: int) -> None:
+    outcome = _outcome(seed, Options(watches=True))
+    assert outcome.violations == [], _told(outcome.violations, outcome.faults, outcome.logs)
+
+
 def test_the_seeds_cover_what_they_are_for() -> None:
     outcomes = [_outcome(seed) for seed in SEEDS]
     assert {outcome.journal for outcome in outcomes} == {"none", "local", "redis"}

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from game.imports.assembler import Draft
 from game.imports.records import LOCAL
+from game.match.events import Described, Property
 from game.match.state import MatchState
 from game.messages import Created, Ended, EndReason, MatchEvent, MatchOptions, Started
 from game.modes.registry import MODES
@@ -75,7 +76,8 @@ def match_of(draft: Draft, origins: Origins, ordinal: int = 0) -> ImportedMatch:
     first = list(_start_of(draft.events))
     mode = MODES.newest(MODE)
     assert mode is not None
-    events: list[MatchEvent] = [Created(0, HOST, mode.filled(options), began_ms, mode.version)]
+    described = Described(0, [Property("source", f"imported:{game}")], ["imported", game])
+    events: list[MatchEvent] = [Created(0, HOST, mode.filled(options), began_ms, mode.version), described]
     events += [_with_keys(event, key) for event in first]
     events.append(Started(0, began_ms))
     events += [_with_keys(event, key) for event in draft.events[len(first) :]]

@@ -216,7 +216,8 @@ def _triggered(reader: HlReader, found: Found) -> Iterator[Record]:
     if what in MEDALS:
         yield Happened("medal", reader.p, what)
     elif what in OBJECTIVES:
-        yield Happened("mode", reader.p, what)
+        flag = re.search(r'\(event "([a-z]{1,16})"\)', reader.text) if what == "flagevent" else None
+        yield Happened("mode", reader.p, f"flag {flag[1]}" if flag else what)
 
 
 def _captured(reader: HlReader, found: Found) -> Iterator[Record]:
@@ -356,5 +357,9 @@ _ROWS: Final[tuple[Row, ...]] = (
         "[META]",
         "-----",
         "executing",
+        "Kick:",
+        "Ban:",
+        "Banid:",
+        "Addip:",
     ),
 )

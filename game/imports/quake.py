@@ -207,9 +207,7 @@ _ROWS: Final[tuple[Row, ...]] = (
     row("item", r"Item: \d.*"),
     row("flag", rf"(?P<word>Flag): {_SLOT} (?P<act>\d): .*", _flag_act),
     row("flag", rf"(?P<word>CTF): {_SLOT} -?\d+ (?P<act>\d): .*", _flag_act),
-    row(
-        "award", rf"(?:Award|Challenge): {_SLOT} \d+(?: \d+)?: (?:.* gained the (?P<what>\w{{1,40}}) award)?.*", _award
-    ),
+    row("award", rf"Award: {_SLOT} \d+: (?:.* gained the (?P<what>\w{{1,40}}) award)?.*", _award),
     row("assist", rf"Assist: {_SLOT} .*", _assist),
     row("game over", r"Exit: (?P<why>.*)", _exit),
     row("team score", r"red:(?P<red>-?\d{1,6}) +blue:(?P<blue>-?\d{1,6}).*", _sides),
@@ -244,6 +242,7 @@ _ROWS: Final[tuple[Row, ...]] = (
         "ClientSavePosition",
         "ClientLoadPosition",
         "PlayerScore:",
+        "Challenge:",
         "ThawOut",
         "FreezePlayer",
         "Weapon_Stats:",

@@ -46,6 +46,7 @@ def tf2() -> bytes:
         at("02:00:11", 'World triggered "Round_Win" (winner "Blue")'),
         at("02:00:11", 'World triggered "Round_Start"'),
         at("02:00:12", 'Team "Blue" triggered "pointcaptured" (cp "0") (player1 ' + BEA + '<Blue>") (position1 "1")'),
+        at("02:00:12", ANN + '<Red>" triggered "flagevent" (event "captured") (position "1 2 3")'),
         at("02:00:12", 'rcon from "198.51.100.3:5": command "status"'),
         at("02:00:20", 'World triggered "Game_Over" reason "Reached Time Limit"'),
         at("02:00:21", ANN + '<Red>" killed ' + BEA + '<Blue>" with "humiliation"'),

@@ -16,7 +16,7 @@ from game.imports.lines import MAX_LINE, read_lines
 from game.match import endings, rules
 from game.match.events import Named
 from game.match.state import MatchState
-from game.messages import MatchOptions
+from game.messages import MatchOptions, Objective
 from server.errors import BadInput, Rejected
 from tests.support import foreign_logs
 from tests.support.foreign_logs import ADDRESSES, LOGS, counted, imported, state_of, stored
@@ -42,14 +42,16 @@ def test_team_fortress_log_is_one_match_from_the_first_round_on() -> None:
         "bot-9": ("Bo", 0, 1),
     }
     assert (state.players["U:1:73"].assists, state.players["U:1:73"].objectives) == (1, 1)
+    assert (state.tags, state.properties) == (["imported", "tf2"], {"source": "imported:tf2"})
     assert (match.source, state.options.map_name, state.options.mode) == ("imported:tf2", "koth_lake", "recorded")
     assert (state.team_scores, state.winner, state.end_reason) == ((1, 2), "team:1", "time")
     assert [line.team for line in state.players.values()] == [0, 1, 1, 1]
+    assert "flag captured" in [event.name for event in match.events if isinstance(event, Objective)]
     unknown = found.told.unknown
     assert {kind: line.first_line for kind, line in unknown.items()} == {
-        "something new that": 27,
-        "no time in front": 29,
-        "kil": 30,
+        "something new that": 28,
+        "no time in front": 30,
+        "kil": 31,
     }
     assert found.told.outside == 1, "the kill after the end"
 

@@ -115,11 +115,11 @@ def test_command_from_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert json.loads(garrison("matches", "--json")[1]) == {"matches": []}
     code, out, err = garrison("import", str(log), str(odd))
     assert code == 2 and f"garrison: {odd}: no known format" in err
-    assert "not understood: 3 lines: something new that (1, first line 27)" in out and f"replay {match}" in out
+    assert "not understood: 3 lines: something new that (1, first line 28)" in out and f"replay {match}" in out
     code, out, _ = garrison("import", str(log), "--json")
     (told,) = json.loads(out)["files"]
     assert code == 0 and [row["outcome"] for row in told["matches"]] == ["there"]
-    assert told["lines"]["unknown"]["kil"] == {"count": 1, "first_line": 30}
+    assert told["lines"]["unknown"]["kil"] == {"count": 1, "first_line": 31}
     (row,) = json.loads(garrison("matches", "--json")[1])["matches"]
     assert (row["match"], row["players"], row["winner"], row["mode"]) == (match, 4, "team:1", "recorded")
     code, out, _ = garrison("replay", match, "--verify")

@@ -405,7 +405,11 @@ def _killed(state: MatchState, event: Kill) -> Changes:
 
 
 def _worth(mode: ModeRules, state: MatchState, event: Kill | Objective) -> int:
-    return int(max(-MAX_POINTS, min(MAX_POINTS, mode.points(state, event))))
+    """The points that the mode gives, within its bounds, and whole."""
+    points = mode.points(state, event)
+    if type(points) is int and -MAX_POINTS <= points <= MAX_POINTS:
+        return points
+    return int(max(-MAX_POINTS, min(MAX_POINTS, points)))
 
 
 def _died(state: MatchState, event: Death) -> Changes:

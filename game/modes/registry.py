@@ -30,6 +30,8 @@ class Modes:
     def __init__(self, *modes: Sequence[ModeRules]) -> None:
         self._rules: dict[tuple[str, int], ModeRules] = {}
         self._newest: dict[str, ModeRules] = {}
+        self.first: dict[str, ModeRules] = {}
+        """Rules of `FIRST_VERSION`, by name."""
         for versions in modes:
             self.add(versions)
 
@@ -37,12 +39,15 @@ class Modes:
         """Take in a mode: all its versions, in place of those of its name that there were."""
         for rules in versions:
             self._rules[rules.name, rules.version] = rules
+            if rules.version == FIRST_VERSION:
+                self.first[rules.name] = rules
             if rules.version >= self._newest.get(rules.name, rules).version:
                 self._newest[rules.name] = rules
 
     def remove(self, name: str) -> None:
         """Take a mode out, with all its versions."""
         self._newest.pop(name, None)
+        self.first.pop(name, None)
         self._rules = {key: rules for key, rules in self._rules.items() if key[0] != name}
 
     def newest(self, name: str) -> ModeRules | None:
@@ -75,5 +80,8 @@ MODES: Final = Modes(*BUILT_IN)
 
 
 def mode_of(state: MatchState) -> ModeRules:
-    """The rules that a match is played by. Raises `UnknownRules`."""
+    """The rules that a match is played by. Raises `UnknownRules`. Asked for each kill, so that it looks first where
+    nearly all are."""
+    if state.rules is UNSET and (rules := MODES.first.get(state.options.mode)) is not None:
+        return rules
     return MODES.find(state.options.mode, FIRST_VERSION if state.rules is UNSET else state.rules)

@@ -15,13 +15,18 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from msgspec import UNSET
 from msgspec.structs import replace
 
-from game.match import admission, rules
+from game.match import admission, describing, rules
 from game.match.answered import Answer, Answered, Answers
+from game.match.events import Described, Property, RoundEnded
 from game.match.messages import AdmitParty
 from game.match.state import MatchState
 from game.messages import Assist, Death, Kill, MatchEvent, MatchOptions, Medal, Objective, Report, Score
+from game.modes import custom, oddball, slayer
+from game.modes.mode import ModeRules
+from game.modes.registry import BUILT_IN, mode_of
 from game.replay import final_state, verify
 from server.errors import OutcomeUnknown, Rejected
 from server.eventlog.entry import Record, state_hash
@@ -32,34 +37,43 @@ players = st.sampled_from(PLAYERS)
 lineages = st.sampled_from(["host/a", "host/b"])
 STEP_COUNT = 40
 
-options = st.builds(
-    MatchOptions,
-    mode=st.sampled_from(["slayer", "objective", "recorded"]),
-    teams=st.integers(0, 3),
-    max_players=st.integers(3, 5),
-    score_limit=st.sampled_from([0, 3, 20]),
-    time_limit_ms=st.sampled_from([0, 30_000]),
-    join_in_progress=st.booleans(),
-    countdown_ms=st.sampled_from([0, 2_000]),
-)
+MODE_RULES = tuple(versions[-1] for versions in BUILT_IN)
 
 
-def one_report(time_ms: int) -> st.SearchStrategy[Report]:
+def options_of(mode: ModeRules) -> st.SearchStrategy[MatchOptions]:
+    return st.builds(
+        MatchOptions,
+        mode=st.just(mode.name),
+        teams=st.integers(mode.fewest_teams, min(3, mode.most_teams)),
+        max_players=st.integers(3, 5),
+        score_limit=st.sampled_from([0, 3, 20]),
+        time_limit_ms=st.sampled_from([0, 30_000]),
+        join_in_progress=st.booleans(),
+        countdown_ms=st.sampled_from([0, 2_000]),
+    )
+
+
+names = st.sampled_from(["region", "rank", "ranked"])
+properties = st.lists(st.builds(Property, names, st.sampled_from([None, "eu", 1, True])), max_size=3)
+
+
+def one_report(time_ms: int, objectives: tuple[str, ...]) -> st.SearchStrategy[Report]:
     now = st.just(time_ms)
     return st.one_of(
         st.builds(Kill, now, players, st.one_of(st.none(), players)),
         st.builds(Death, now, players),
         st.builds(Assist, now, players),
         st.builds(Medal, now, players, st.just("Snipe")),
-        st.builds(Objective, now, players, st.just("flag"), st.integers(-3, 5)),
+        st.builds(Objective, now, players, st.sampled_from(objectives or ("flag",)), st.integers(-3, 5)),
         st.builds(Score, now, st.integers(-3, 5), team=st.one_of(st.none(), st.integers(0, 2))),
         st.builds(Score, now, st.integers(-3, 5), player=players),
     )
 
 
 class MatchMachine(RuleBasedStateMachine):
-    """`evolve` is what a planted fault replaces."""
+    """`evolve` is what a planted fault replaces, `modes` those in which it shows."""
 
+    modes: tuple[ModeRules, ...] = MODE_RULES
     evolve: Callable[[MatchState, Record], MatchState] = staticmethod(rules.evolve)
 
     def __init__(self) -> None:
@@ -95,9 +109,10 @@ class MatchMachine(RuleBasedStateMachine):
 
     # ---- commands ----
 
-    @initialize(options=options, begun=st.booleans())
-    def create(self, options: MatchOptions, begun: bool) -> None:
+    @initialize(data=st.data(), begun=st.booleans())
+    def create(self, data: st.DataObject, begun: bool) -> None:
         """Half of the matches are live, or counting, from the first step."""
+        options = data.draw(st.sampled_from(type(self).modes).flatmap(options_of))
         state, wall_ms = self.played.state, self.played.wall_ms
         self.command("host/a", self.new_command(), lambda: rules.create(state, "m", "host", options, wall_ms))
         if begun:
@@ -135,7 +150,7 @@ class MatchMachine(RuleBasedStateMachine):
     def report(self, data: st.DataObject, after_ms: int, lineage: str, caller: str) -> None:
         state, wall_ms = self.played.state, self.played.wall_ms
         time_ms = max(0, state.time_ms + after_ms)
-        events = data.draw(st.lists(one_report(time_ms), min_size=1, max_size=4))
+        events = data.draw(st.lists(one_report(time_ms, mode_of(state).objectives), min_size=1, max_size=4))
         self.command(lineage, self.new_command(), lambda: rules.report(state, caller, events, wall_ms))
 
     @rule(after_ms=st.integers(0, 5_000))
@@ -144,6 +159,11 @@ class MatchMachine(RuleBasedStateMachine):
             self.played.tick(self.played.state.time_ms + after_ms)
         except Rejected:
             return
+
+    @rule(properties=properties, tags=st.sampled_from([None, [], ["a"], ["a", "b"]]))
+    def describe(self, properties: list[Property], tags: list[str] | None) -> None:
+        state = self.played.state
+        self.command("host/a", self.new_command(), lambda: [*describing.describe(state, "host", 1, properties, tags)])
 
     @rule()
     def countdown_timer(self) -> None:
@@ -192,10 +212,34 @@ class MatchMachine(RuleBasedStateMachine):
             given_to_teams = sum(
                 event.points for event in events if isinstance(event, Score) and event.team is not None
             )
-            assert sum(state.team_scores) == sum(line.score for line in lines) + given_to_teams
+            before = sum(sum(event.team_scores) for event in events if isinstance(event, RoundEnded))
+            assert sum(state.team_scores) + before == sum(line.score for line in lines) + given_to_teams
         if state.options.mode == "slayer":
             given = sum(event.points for event in events if isinstance(event, Score) and event.player is not None)
             assert sum(line.score for line in lines) == sum(line.kills for line in lines) + given
+
+    @invariant()
+    def rounds_are_within_the_mode(self) -> None:
+        state, events = self.played.state, [record.event for record in self.played.records]
+        mode, ended = mode_of(state), [event for event in events if isinstance(event, RoundEnded)]
+        assert [event.number for event in ended] == list(range(1, len(ended) + 1))
+        assert len(ended) <= (mode.rounds if mode.rounds > 1 else 0)
+        if state.rounds is not UNSET:
+            assert (state.rounds.played, sum(state.rounds.won)) == (
+                len(ended),
+                sum(event.winner is not None for event in ended),
+            )
+            over = len(ended) == mode.rounds or 2 * max(state.rounds.won) > mode.rounds
+            assert not over or state.phase == "ended"
+
+    @invariant()
+    def a_description_is_what_was_said_last(self) -> None:
+        known: dict[str, Any] = {}
+        for record in self.played.records:
+            if isinstance(record.event, Described):
+                known |= {each.name: each.value for each in record.event.properties}
+        told, _ = describing.as_told(self.played.state)
+        assert told == [Property(name, known[name]) for name in sorted(known) if known[name] is not None]
 
     @invariant()
     def the_roster_is_lawful(self) -> None:
@@ -275,6 +319,15 @@ def _answers_misplaced(state: MatchState, record: Record) -> MatchState:
     return replace(after, answered=after.answered.set(record.lineage, wrong))
 
 
+def _rounds_are_not_counted(state: MatchState, record: Record) -> MatchState:
+    after = rules_evolve(state, record)
+    return replace(after, rounds=state.rounds) if isinstance(record.event, RoundEnded) else after
+
+
+def _properties_are_replaced(state: MatchState, record: Record) -> MatchState:
+    return rules_evolve(replace(state, properties=UNSET) if isinstance(record.event, Described) else state, record)
+
+
 def _clock_stands(state: MatchState, record: Record) -> MatchState:
     return replace(rules_evolve(state, record), time_ms=state.time_ms)
 
@@ -291,10 +344,19 @@ _seen: list[int] = []
 
 
 @pytest.mark.parametrize(
-    "fault", [_kill_scores_nobody, _answers_forgotten, _answers_misplaced, _clock_stands, _depends_on_the_past]
+    ("fault", "mode"),
+    [
+        (_kill_scores_nobody, slayer),
+        (_answers_forgotten, slayer),
+        (_answers_misplaced, slayer),
+        (_clock_stands, slayer),
+        (_depends_on_the_past, slayer),
+        (_rounds_are_not_counted, oddball),
+        (_properties_are_replaced, custom),
+    ],
 )
-def test_a_planted_fault_is_caught(fault: Any) -> None:
-    planted = type("Planted", (MatchMachine,), {"evolve": staticmethod(fault)})
+def test_a_planted_fault_is_caught(fault: Any, mode: Any) -> None:
+    planted = type("Planted", (MatchMachine,), {"evolve": staticmethod(fault), "modes": mode.VERSIONS})
     with pytest.raises(AssertionError):
         run_state_machine_as_test(
             planted,

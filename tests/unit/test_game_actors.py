@@ -10,7 +10,9 @@ from msgspec.structs import replace
 from game.app import App
 from game.match import codes, rules
 from game.match.actor import Match
+from game.match.events import Property
 from game.match.face import MatchFace
+from game.match.messages import MatchDescribe
 from game.messages import (
     Kill,
     MatchAssigned,
@@ -24,6 +26,7 @@ from game.messages import (
     MatchStart,
     MatchTick,
     Medal,
+    Objective,
     PresenceField,
     PresenceGet,
     PresenceSet,
@@ -382,6 +385,39 @@ async def test_a_countdown_goes_on_where_it_was_when_its_match_is_brought_back()
 
         await until(live, 20.0)
         assert 14.9 < loop.time() - began < 15.5
+
+
+async def test_a_world_of_weeks_is_brought_back_where_it_was() -> None:
+    week_ms = 7 * 86_400_000
+    async with running() as system:
+        client = await live_match(system, mode="custom", time_limit_ms=10 * week_ms)
+        for week in range(1, 9):
+            await client.command(MatchReport, "m", [Objective(week * week_ms, "ann", "harvest", 10)])
+            activation = system.find(actor_id("match", "m"))
+            assert activation is not None and await system.catalog.deactivate([activation]) == 1
+        await client.send(MatchTick(1, "m", 9 * week_ms))
+        board = await client.send(MatchGet(1, "m"))
+        assert (board.phase, board.time_ms, board.players[0].score) == ("live", 9 * week_ms, 80)
+        await client.send(MatchTick(1, "m", 11 * week_ms))
+        board = await client.send(MatchGet(1, "m"))
+        assert (board.phase, board.end_reason) == ("ended", "time")
+
+
+async def test_a_match_says_its_rules_and_what_it_is_searched_by() -> None:
+    async with running() as system:
+        host = Client(system, HOST)
+        await host.command(MatchCreate, "m", MatchOptions(mode="oddball"), "", [Property("region", "eu")], ["ranked"])
+        again = MatchDescribe(1, "l", 1, "m", [Property("rank", 7)], ["ranked", "night"])
+        first = await host.send(again)
+        assert await host.send(again) == first and first.next_seq == first.first_seq + 1
+        board = await host.send(MatchGet(1, "m"))
+        assert (board.mode, board.rules, board.respawn_ms, board.rounds_played) == ("oddball", 1, 5_000, 0)
+        assert board.properties == [Property("rank", 7), Property("region", "eu")]
+        assert board.tags == ["ranked", "night"]
+        route = App.routes[type(MATCH_LIST)]
+        assert isinstance(route, QueryRoute)
+        (row,) = (await system.query(route.query, route.params(HOST, MATCH_LIST))).rows
+        assert (row["properties"], row["tags"]) == ([["rank", 7], ["region", "eu"]], ["ranked", "night"])
 
 
 async def test_a_silent_host_has_vanished() -> None:

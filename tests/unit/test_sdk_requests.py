@@ -413,6 +413,8 @@ async def test_a_host_takes_a_match_over_says_who_comes_and_hands_it_on() -> Non
         await host.drain()
         await host.invite("a", "b")
         await host.allow("c", allowed=False)
+        await host.describe({"rank": 7, "region": None}, ["ranked"])
+        await host.describe({"night": True})
         await host.reserve("d", party="red", places=2, for_s=1.5)
         await host.kick("e", "afk")
         await host.unkick("e", 8)
@@ -420,10 +422,12 @@ async def test_a_host_takes_a_match_over_says_who_comes_and_hands_it_on() -> Non
         await host.pass_on()
         await client.join("m2", None, "hunter2")
         await client.invite_to_match("m2", "f")
-    assert seen[:10] == [
+    assert seen[:12] == [
         ["match.report", "m1", [["kill", 901, "p1", "p2"]], 7],
         ["match.invite", "m1", ["a", "b"], 7],
         ["match.allow", "m1", ["c"], False, 7],
+        ["match.describe", "m1", [["rank", 7], ["region", None]], ["ranked"], 7],
+        ["match.describe", "m1", [["night", True]], None, 7],
         ["match.reserve", "m1", ["d"], "red", 2, 1_500, 7],
         ["match.kick", "m1", "e", "afk", 7],
         ["match.unkick", "m1", "e", 8, 7],

@@ -15,6 +15,7 @@ import random
 import secrets
 import sys
 from collections.abc import Mapping as Map
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -307,16 +308,16 @@ def build_node(settings: Settings) -> "Node":
         admin=_admin if settings.admin.enabled else None,
         journal=build_journal(settings, metrics, supervisor, clock, rng),
         asks_store=True,
-        terms=lambda rules: terms_of(app, rules, key, settings.gateway.login_policy),
+        terms=lambda rules: terms_of(app, rules, key, settings.gateway.login_policy, settings.application.files),
         renewing=RenewalThread(lambda: build_lease_store(settings)),
         shortage=shortage,
     )
     return Node(settings, app, token_rules(settings), drivers)
 
 
-def terms_of(app: "App", rules: "TokenRules", key: bytes, policy: str = "") -> "Terms":
-    """Facts that a node with the cluster key `key` and the login policy `policy` has in common with the others of its
-    cluster, but for the database."""
+def terms_of(app: "App", rules: "TokenRules", key: bytes, policy: str = "", files: Sequence[str] = ()) -> "Terms":
+    """Facts that a node with the cluster key `key`, the login policy `policy` and the application's `files` has in
+    common with the others of its cluster, but for the database."""
     from server.actors.forms import fingerprint
     from server.cluster.agreement import digest, keys_text
     from server.cluster.terms import Terms, text_of
@@ -326,9 +327,16 @@ def terms_of(app: "App", rules: "TokenRules", key: bytes, policy: str = "") -> "
         app=text_of(app.name),
         tokens=keys_text(key, [token_key.told() for token_key in rules.keys.keys]),
         rules=digest(*rest),
-        kinds=fingerprint(app.actors),
+        kinds=_with_files(fingerprint(app.actors), files),
         logins=policy,
     )
+
+
+def _with_files(kinds: str, files: Sequence[str]) -> str:
+    """The fingerprint of kinds, and of what the application's files hold: in whatever order, wherever they are."""
+    from server.cluster.agreement import digest
+
+    return digest(kinds, *sorted(Path(file).read_bytes() for file in files)) if files else kinds
 
 
 def _crashed(metrics: "Metrics") -> None:

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from game.app import App
 from game.messages import Kill, Objective
 from game.modes import loading, purity
 from game.modes.loading import BadModeFile, add_files, read_file
 from game.modes.registry import BUILT_IN, MODES, Modes
 from server.cli import app as program
-from server.drivers import load_app
+from server.drivers import load_app, terms_of, token_rules
 from server.errors import BadSetting
 from server.settings import from_tree
 from tests.support.matches import Played
@@ -174,3 +175,19 @@ def test_a_program_with_a_bad_file_says_one_line(
 def test_an_application_that_takes_no_files_says_so() -> None:
     with pytest.raises(BadSetting, match="takes no files"):
         load_app(from_tree({"app": "tests.support.tiny:TinyApp", "application": {"files": ["x"]}}))
+
+
+def test_nodes_with_other_mode_files_tell_each_other_another_version(tmp_path: Path) -> None:
+    rules = token_rules(from_tree({"security": {"signing_key": "k" * 32}}))
+    (tmp_path / "there").mkdir()
+    here, there = written(tmp_path, GOOD), written(tmp_path / "there", GOOD, "same.py")
+    other = written(tmp_path, GOOD + "# changed", "other.py")
+    told = [terms_of(App, rules, b"k" * 32, "", files).kinds for files in ([], [here], [there], [other])]
+    assert told[1] == told[2] and len(set(told)) == 3
+
+
+def test_files_in_another_order_are_the_same_version(tmp_path: Path) -> None:
+    rules = token_rules(from_tree({"security": {"signing_key": "k" * 32}}))
+    files = [written(tmp_path, GOOD), written(tmp_path, "# other", "other.py")]
+    told = [terms_of(App, rules, b"k" * 32, "", order).kinds for order in (files, files[::-1])]
+    assert told[0] == told[1]

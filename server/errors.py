@@ -192,7 +192,8 @@ def _leaves(root: type[GarrisonError]) -> list[type[GarrisonError]]:
     return [root, *(leaf for child in root.__subclasses__() for leaf in _leaves(child))]
 
 
-_BY_CODE = {cls.code: cls for cls in _leaves(GarrisonError) if cls not in (BadSetting, Rejected, GarrisonError)}
+_LOCAL = (BadSetting, LogExists, Rejected, GarrisonError)
+_BY_CODE = {cls.code: cls for cls in _leaves(GarrisonError) if cls not in _LOCAL}
 
 
 def from_wire(code: str, message: str, retry_after_s: float | None) -> GarrisonError:

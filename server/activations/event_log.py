@@ -25,7 +25,7 @@ from server.actors.actor import Attached, EventBatch, LoggedActor
 from server.actors.guard import OPEN, Guard
 from server.errors import BadInput, Corrupt, GarrisonError, Internal, Overloaded, UnknownRules
 from server.eventlog import fold, segment
-from server.eventlog.entry import Entry, Record, encode_entry, event_bytes, next_head, state_hash
+from server.eventlog.entry import Entry, Record, encode_entry, event_bytes, mark_of, next_head, state_hash
 from server.eventlog.fold import End, Fold
 from server.eventlog.ports import Append, Seal, StoredLog
 from server.ids import Epoch, Incarnation, NodeAddress, NodeId
@@ -222,17 +222,17 @@ class EventLog:
             self._projected = append.projection
         if self._boundary_seq > self.durable_seq and not self._owner.dropped:
             self._node.group_commit.enqueue(self, 0)
-        self._publish(append.first_seq, entries)
+        self._publish(append.first_seq, entries, mark_of(append.head))
         self._owner.committed(version)
 
-    def _publish(self, first_seq: int, entries: list[Entry]) -> None:
+    def _publish(self, first_seq: int, entries: list[Entry], mark: str) -> None:
         now = self._node.clock.now()
         watchers = [node for node, until in self._watchers.items() if until > now]
         if len(watchers) < len(self._watchers):
             self._watchers = {node: self._watchers[node] for node in watchers}
         if watchers:
             events = [bytes(event_bytes(entry)) for entry in entries]
-            self._node.outlet.publish(watchers, self.id, first_seq, events, self.guard)
+            self._node.outlet.publish(watchers, self.id, first_seq, events, self.guard, mark)
 
     def overdue(self) -> None:
         """Tell those whose answers have waited too long that the store is away."""
@@ -392,7 +392,36 @@ class EventLog:
     def _batch(self, from_seq: int, entries: list[Entry]) -> EventBatch:
         some = entries[:READ_BATCH]
         first = some[0].seq if some else max(from_seq, 1)
-        return EventBatch(self.durable_seq, first, [event_bytes(entry) for entry in some], self.guard)
+        mark = mark_of(self._head) if some and some[-1].seq == self.durable_seq - 1 else ""
+        return EventBatch(self.durable_seq, first, [event_bytes(entry) for entry in some], self.guard, mark)
+
+    def has_mark(self, seq: int, mark: str) -> Awaitable[bool]:
+        """Whether the log had that hash after durable event `seq`; from memory if it is there."""
+        if 1 <= seq < self._base.next_seq - 1:
+            return self._has_stored_mark(seq, mark)
+        future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        future.set_result(seq < self.durable_seq and mark == mark_of(self._head_after(seq)))
+        return future
+
+    def _head_after(self, seq: int) -> bytes:
+        """The running hash after an event of the tail, or the one before it."""
+        if seq == self.durable_seq - 1:
+            return self._head
+        head = self._base.head
+        for entry in self._tail[: seq - self._base.next_seq + 1]:
+            head = next_head(head, entry)
+        return head
+
+    async def _has_stored_mark(self, seq: int, mark: str) -> bool:
+        stored = await self._node.logs.read_log(self.kind, self.id, seq, seq + 1)
+        for chunk in stored.chunks if stored is not None else []:
+            part = segment.decode(chunk.data)
+            if part.head_before is not None and part.first_seq <= seq <= part.last_seq:
+                head = part.head_before
+                for entry in part.entries[: seq - part.first_seq + 1]:
+                    head = next_head(head, entry)
+                return mark == mark_of(head)
+        return False
 
 
 def load(

@@ -375,12 +375,18 @@ class LoggedActor(Actor[S]):
         return self.context.log().read(from_seq)
 
     @read_only
+    def has_mark(self, seq: int, mark: str) -> Awaitable[bool]:
+        """Say whether a client that has event `seq`, with that hash after it, has what this log has."""
+        return self.context.log().has_mark(seq, mark)
+
+    @read_only
     def attach(self, node: str, incarnation: int) -> Attached:
         """Stream new events, if there will be any, to that node for the next ten seconds."""
         return self.context.log().attach(NodeAddress(node, incarnation))  # type: ignore[arg-type]
 
     # Attaching makes the actor: a watcher that comes before the first command must still get event 1.
     attach.makes = True  # type: ignore[attr-defined]
+    has_mark.makes = True  # type: ignore[attr-defined]
 
 
 class ActorRef(Generic[A]):

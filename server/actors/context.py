@@ -22,6 +22,8 @@ class EventBatch(msgspec.Struct, frozen=True, array_like=True):
     first_seq: int
     events: list[msgspec.Raw]
     guard: Guard = OPEN
+    mark: str = ""
+    """The hash of the log after the last of them; empty where it is not at hand."""
 
 
 class Attached(msgspec.Struct, frozen=True, array_like=True):
@@ -56,6 +58,10 @@ class ActorLog(Protocol):
 
     def recent(self, count: int) -> EventBatch:
         """The newest durable events that are in memory, at most `count` and 512. Never waits."""
+        ...
+
+    def has_mark(self, seq: int, mark: str) -> Awaitable[bool]:
+        """Whether the log had that hash after durable event `seq`. Raises the store's `Unavailable`."""
         ...
 
     def attach(self, node: NodeAddress) -> Attached:

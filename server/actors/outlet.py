@@ -34,10 +34,16 @@ class Outlet(Protocol):
         ...
 
     def publish(
-        self, watchers: Sequence[NodeAddress], topic: ActorId, first_seq: int, events: Sequence[bytes], guard: Guard
+        self,
+        watchers: Sequence[NodeAddress],
+        topic: ActorId,
+        first_seq: int,
+        events: Sequence[bytes],
+        guard: Guard,
+        mark: str,
     ) -> None:
         """Send durable events (msgpack) of stream `topic` to the nodes whose sessions watch it, to be shown to those
-        only who were asked about under `guard`."""
+        only who were asked about under `guard`. `mark`: the hash of the log after the last of them."""
         ...
 
     def show(self, identity: ActorId, shown: ShownActor) -> None:

@@ -395,7 +395,7 @@ def _defaults_at_end(fields: list[Spec]) -> int:
 SAMPLES: Final[Mapping[str, Mapping[str, Any]]] = {
     "ack": {"id": 0},
     "heartbeat": {"state": "away"},
-    "watch": {"topic": "match/match-7"},
+    "watch": {"topic": "match/match-7", "known_seq": 0, "known": "4a8e5d130297b2cd"},
     "unwatch": {"topic": "match/match-7"},
     "profile.set": {"display_name": "display_name \u00e9\u2713"},
     "MatchOptions": {"mode": "recorded", "source": "", "counts": False},

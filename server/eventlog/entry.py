@@ -18,6 +18,7 @@ from server.errors import Corrupt
 from server.wire.codec import UNDECODABLE
 
 HEAD_BYTES: Final = 16
+MARK_BYTES: Final = 8
 NO_HEAD: Final = b""
 """The running hash of a log without entries."""
 
@@ -79,6 +80,11 @@ def next_head(head: bytes, entry: Entry) -> bytes:
     digest.update(entry.seq.to_bytes(8, "big") + entry.time_ms.to_bytes(8, "big"))
     digest.update(entry.data)
     return digest.digest()
+
+
+def mark_of(head: bytes) -> str:
+    """The log mark of a running hash, which a client keeps with its cursor: 64 bits, in hexadecimal. Empty for none."""
+    return head[:MARK_BYTES].hex()
 
 
 def state_hash(state: msgspec.Struct) -> bytes:

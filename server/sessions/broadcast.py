@@ -32,4 +32,4 @@ def _for_people(push: Push) -> Push:
     if not isinstance(push, Events):
         return push
     events = [msgspec.Raw(msgspec.json.encode(msgspec.msgpack.decode(event))) for event in push.events]
-    return Events(0, push.topic, push.first_seq, events)
+    return Events(0, push.topic, push.first_seq, events, push.mark)

@@ -50,16 +50,22 @@ class GatewayOutlet:
         self._dismissals.end_session(subject, session, at, code, reason)
 
     def publish(
-        self, watchers: Sequence[NodeAddress], topic: ActorId, first_seq: int, events: Sequence[bytes], guard: Guard
+        self,
+        watchers: Sequence[NodeAddress],
+        topic: ActorId,
+        first_seq: int,
+        events: Sequence[bytes],
+        guard: Guard,
+        mark: str,
     ) -> None:
         """See `server.actors.outlet.Outlet.publish`."""
         payload: bytes | None = None
         for node in watchers:
             if node == self._node.me:
-                asyncio.get_running_loop().call_soon(self._streams.arrived, topic, first_seq, list(events), guard)
+                asyncio.get_running_loop().call_soon(self._streams.arrived, topic, first_seq, list(events), guard, mark)
             else:
                 if payload is None:
-                    payload = encode(EventsTo(topic, first_seq, list(events), guard))
+                    payload = encode(EventsTo(topic, first_seq, list(events), guard, mark))
                 self._transport.send(node, Service.STREAM, payload)
 
     def publish_latest(
@@ -93,7 +99,7 @@ class GatewayOutlet:
     def _serve(self, sender: NodeAddress, payload: bytes) -> None:
         frame = decode(payload)
         if isinstance(frame, EventsTo):
-            self._streams.arrived(frame.topic, frame.first_seq, frame.events, frame.guard)
+            self._streams.arrived(frame.topic, frame.first_seq, frame.events, frame.guard, frame.mark)
         elif isinstance(frame, PushTo):
             self._pushes.arrived(frame)
         elif isinstance(frame, LatestTo):

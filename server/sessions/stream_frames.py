@@ -15,12 +15,13 @@ from server.wire.messages import Push
 
 class EventsTo(msgspec.Struct, array_like=True, frozen=True, tag=0):
     """Durable events for the watchers on the receiving node that were asked about under `guard`; a node of an earlier
-    version asks about nobody again."""
+    version asks about nobody again. `mark`: the hash of the log after the last of them."""
 
     topic: ActorId
     first_seq: int
     events: list[bytes]
     guard: Guard = OPEN
+    mark: Annotated[str, msgspec.Meta(max_length=32)] = ""
 
 
 class PushTo(msgspec.Struct, array_like=True, frozen=True, tag=1):

@@ -105,7 +105,20 @@ class Streams:
         if cls is None or not issubclass(cls, LoggedActor):
             raise NotFound(f"{kind_of(identity)} has no stream")
         leave = ask_leave(self._actors, cls, identity, session)
-        return after(leave, lambda: self._watch(session, message, identity))
+        return after(leave, lambda: self._compare(session, message, identity))
+
+    def _compare(self, session: Session, message: Watch, identity: ActorId) -> "Watching | asyncio.Future[Watching]":
+        """Subscribe a client that may watch, if the events that it has are those of the log."""
+        if not message.known_seq or not message.known:
+            return self._watch(session, message, identity)
+        has = self._actors.ask_now(identity, "has_mark", (message.known_seq, message.known))
+
+        def compared() -> "Watching | asyncio.Future[Watching]":
+            if not (has.result() if isinstance(has, asyncio.Future) else has):
+                raise Rejected("history_changed", f"event {message.known_seq} of {identity} is another one now")
+            return self._watch(session, message, identity)
+
+        return after(has, compared)
 
     def _watch(self, session: Session, message: Watch, identity: ActorId) -> "Watching | asyncio.Future[Watching]":
         """Subscribe a client that may watch."""
@@ -238,22 +251,25 @@ class Streams:
 
     # ---- events to subscriptions ----
 
-    def arrived(self, identity: ActorId, first_seq: int, events: Sequence[bytes], guard: Guard = OPEN) -> None:
-        """Take in durable events of a watched stream, from its owner."""
+    def arrived(
+        self, identity: ActorId, first_seq: int, events: Sequence[bytes], guard: Guard = OPEN, mark: str = ""
+    ) -> None:
+        """Take in durable events of a watched stream, from its owner, with the hash of the log after them."""
         topic = self.topics.get(identity)
         if topic is not None:
             topic.raise_guard(guard)
-            self._deliver(topic, first_seq, [msgspec.Raw(event) for event in events])
+            self._deliver(topic, first_seq, [msgspec.Raw(event) for event in events], mark)
             self._fill(topic)
 
-    def _deliver(self, topic: Topic[Session], first_seq: int, events: list[msgspec.Raw]) -> None:
-        may_take = _taker(topic)
+    def _deliver(self, topic: Topic[Session], first_seq: int, events: list[msgspec.Raw], mark: str) -> None:
+        may_take, end = _taker(topic), first_seq + len(events)
         for start, run in runs_of(first_seq, events):
             shared: dict[int, Broadcast] = {}
             for session, offset in topic.cursors.take(start, len(run), may_take):
                 broadcast = shared.get(offset)
                 if broadcast is None:
-                    push = Events(0, topic.id, start + offset, run[offset:] if offset else run)
+                    at_end = mark if start + len(run) == end else ""
+                    push = Events(0, topic.id, start + offset, run[offset:] if offset else run, at_end)
                     broadcast = shared[offset] = Broadcast(push)
                 session.push(broadcast)
 
@@ -280,7 +296,7 @@ class Streams:
                     continue
                 attempt = 0
                 topic.learn(batch.next_seq, False, batch.guard)
-                self._deliver(topic, batch.first_seq, batch.events)
+                self._deliver(topic, batch.first_seq, batch.events, batch.mark)
                 self._guard.check(topic)
                 await asyncio.sleep(0)  # a long log must not keep the loop to itself
         finally:

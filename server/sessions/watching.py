@@ -18,6 +18,7 @@ from server.sessions.time_limits import MOVING_RETRY_S
 T = TypeVar("T")
 CODES: Final = {
     "too_many_subscriptions": "the session watches as many topics as it may",
+    "history_changed": "events that the client has are not those of the log any more: a backup was restored",
     "too_many_watched": "the session would watch more players than it may",
 }
 """Codes with which watching is refused, and their meanings."""

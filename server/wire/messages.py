@@ -130,10 +130,13 @@ class Ack(Request, tag="ack", frozen=True):
 class Watch(Request, tag="watch", frozen=True):
     """Subscribe to the stream of actor `topic` (`kind/key`) from event number `from_seq`
     (1 is the first). Answered by `Watching`; the events follow as `Events`, each exactly once
-    and in order."""
+    and in order. `known` is the `mark` that came with event `known_seq`: refused with `history_changed` if the log does
+    not have it there any more."""
 
     topic: Annotated[str, Meta(max_length=128)]
     from_seq: Annotated[int, Meta(ge=1, le=MAX_SEQ)] = 1
+    known_seq: Annotated[int, Meta(ge=0, le=MAX_SEQ)] = 0
+    known: Annotated[str, Meta(max_length=32, pattern=whole("[0-9a-f]*"))] = ""
 
 
 class Watching(Reply, tag="watching", frozen=True):
@@ -269,11 +272,13 @@ class Done(Reply, tag="done", frozen=True):
 
 
 class Events(Push, tag="events", frozen=True):
-    """Durable events `first_seq`, `first_seq + 1`, … of stream `topic`."""
+    """Durable events `first_seq`, `first_seq + 1`, … of stream `topic`. `mark`: a hash of the log up to the last of
+    them; empty where it is not at hand."""
 
     topic: str
     first_seq: int
     events: list[msgspec.Raw]
+    mark: str = ""
 
 
 class WatchEnded(Push, tag="watch_ended", frozen=True):

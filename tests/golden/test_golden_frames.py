@@ -63,6 +63,7 @@ def meaning(service: int, message: Any) -> Any:
     if isinstance(message, faces.transfer_frames.Shipment):
         without_new_fields(told[1])
     if isinstance(message, faces.stream_frames.EventsTo):
+        assert told.pop() == ""  # `mark`
         assert told.pop() == [0, 0]  # `guard`
     return told
 
@@ -88,6 +89,7 @@ def written(message: Any) -> bytes:
         return msgspec.msgpack.encode(told)
     if isinstance(message, faces.stream_frames.EventsTo):
         told = msgspec.msgpack.decode(again)
+        assert told.pop() == ""  # `mark`
         assert told.pop() == [0, 0]  # `guard`
         return msgspec.msgpack.encode(told)
     return again

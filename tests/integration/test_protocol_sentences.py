@@ -786,7 +786,8 @@ async def test_rules_refuse_with_the_codes_of_the_page(node: Node) -> None:
     """Each code of the table but those that have a test of their own or cannot be reached: `too_many_subscriptions`
     below, `bad_text` for what only other applications take, `party_exists` for two commands with one digest, those of
     logins (`test_login_policies.py`), bounds of lists (`test_friends_rules.py`, `test_admission_rules.py`,
-    `test_session_presence.py`), hosts that are players (`test_player_hosts.py`)."""
+    `test_session_presence.py`), hosts that are players (`test_player_hosts.py`), logs that were restored
+    (`test_session_streams.py`)."""
     table = set(
         re.findall(r"\| `([a-z_]+)` \| [a-z]", PAGE.partition("The rules' error codes")[2].partition("## 7")[0])
     )
@@ -796,7 +797,7 @@ async def test_rules_refuse_with_the_codes_of_the_page(node: Node) -> None:
     assert {code: said for code, said in found.items() if code != said} == {}
     own = {"too_many_subscriptions", "bad_text", "party_exists", "replaced", "occupied"}
     own |= {"too_many_friends", "too_many_invites", "too_many_blocks", "too_many_names", "too_many_watched"}
-    own |= {"party_late", "bad_host", "hosts_too_many"}
+    own |= {"party_late", "bad_host", "hosts_too_many", "history_changed"}
     assert table - set(found) == own
 
 

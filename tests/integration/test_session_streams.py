@@ -78,6 +78,28 @@ async def test_watching_from_a_later_event_and_again_from_an_earlier_one() -> No
         assert await read(host, "ledger/f", 6, 7) == ["6"]
 
 
+async def test_a_client_is_told_that_a_restore_took_its_events_back() -> None:
+    """It has an event which the log, restored and gone on since, has otherwise: also where the log is longer by now."""
+    async with gateways() as world, gateways() as restored:
+        for each, texts in ((world, ["1", "2", "3"]), (restored, ["1", "2", "other", "4"])):
+            await (await joined(each, "node-1", "h", "host")).ask(Post, "f", texts)
+        before = await joined(world, "node-1", "w")
+        await before.ask(Watch, "ledger/f")
+        push = await before.receive()
+        while push[0] != "events":
+            push = await before.receive()
+        known = (push[3] + len(push[4]) - 1, push[5])
+        assert known[0] == 3 and len(known[1]) == 16
+        again = await joined(world, "node-1", "x")
+        assert await again.ask(Watch, "ledger/f", 4, *known) == ["watching", 2, "ledger/f", 4]
+        after = await joined(restored, "node-1", "w")
+        refused = await after.ask(Watch, "ledger/f", 4, *known)
+        assert refused[0] == "error" and refused[2] == "history_changed"
+        assert restored.nodes["node-1"].gateway.streams.topics == {}, "it does not watch"
+        assert (await after.ask(Watch, "ledger/f", 4))[0] == "watching", "a client of before says nothing of that"
+        assert (await after.ask(Watch, "ledger/f", 1))[0] == "watching"
+
+
 async def test_unknown_topics_cannot_be_watched() -> None:
     async with gateways(gateway={"max_subscriptions": 2}) as world:
         client = await joined(world, "node-1", "w")

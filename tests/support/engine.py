@@ -72,7 +72,13 @@ class Published:
         self.ends.append((session, code, reason))
 
     def publish(
-        self, watchers: Sequence[NodeAddress], topic: ActorId, first_seq: int, events: Sequence[bytes], _guard: Guard
+        self,
+        watchers: Sequence[NodeAddress],
+        topic: ActorId,
+        first_seq: int,
+        events: Sequence[bytes],
+        _guard: Guard,
+        _mark: str,
     ) -> None:
         self.events.append((list(watchers), topic, first_seq, list(events)))
 

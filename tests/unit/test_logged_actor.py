@@ -8,6 +8,7 @@ from server.actors.actor import Attached, Caller
 from server.actors.guard import OPEN, Guard, TurnedAway
 from server.errors import Corrupt, Fenced, GarrisonError, Internal
 from server.eventlog import segment
+from server.eventlog.entry import NO_HEAD, mark_of, next_head
 from server.eventlog.ports import Append
 from server.ids import Epoch, NodeAddress, actor_id
 from server.storage.ports import Claim
@@ -161,3 +162,31 @@ async def test_many_logs_share_a_commit() -> None:
         answers = await asyncio.gather(*(system.ask(identity, "add", (1,)) for identity in ids), return_exceptions=True)
         assert answers == [1] * 50 and not any(isinstance(answer, GarrisonError) for answer in answers)
         assert system.metrics.log_commit_seconds.count - before <= 3
+
+
+async def test_a_log_knows_the_hash_after_each_of_its_events() -> None:
+    """Of sealed segments, of the tail in memory, and after it came back from the store."""
+    async with cluster(store={"segment_entries": 8, "group_commit_s": 0.001}) as world:
+        system = world.systems["node-1"]
+        for n in range(1, 30):
+            await system.ask(L, "add", (n,))
+        stored = await system.logs.read_log("ledger", L)
+        assert stored is not None and [chunk.sealed for chunk in stored.chunks[:2] + stored.chunks[-1:]] == [
+            True,
+            True,
+            False,
+        ]
+        head, marks = NO_HEAD, {}
+        for chunk in stored.chunks:
+            for entry in segment.decode(chunk.data).entries:
+                head = next_head(head, entry)
+                marks[entry.seq] = mark_of(head)
+        for _ in range(2):
+            for seq, mark in marks.items():
+                assert await system.ask(L, "has_mark", (seq, mark))
+                assert not await system.ask(L, "has_mark", (seq, marks[seq % 29 + 1]))
+            assert not await system.ask(L, "has_mark", (30, marks[29]))
+            assert not await system.ask(L, "has_mark", (0, ""))
+            assert (await system.ask(L, "read_events", (20,))).mark == marks[29]
+            await system.catalog.deactivate(list(system.catalog.live.values()))
+        assert not await system.ask(actor_id("ledger", "nobody"), "has_mark", (1, marks[1]))

@@ -511,7 +511,24 @@ def test_a_full_buffer_gives_the_stream_up_until_half_of_it_is_read() -> None:
     bench.core.read(stream, bench.now)
     bench.look()
     assert stream.phase == "asking"
-    assert bench.lines("watch")[-1][2:] == ["match/m", 5]
+    assert bench.lines("watch")[-1][2:4] == ["match/m", 5]
+
+
+def test_a_stream_says_what_it_has_and_fails_where_that_was_taken_back() -> None:
+    """The newest mark goes with the request, with its own number; a push in which it is empty leaves it."""
+    bench = Bench()
+    bench.welcomed()
+    stream = watching(bench)
+    bench.hear("events", 1, "match/m", 1, kills(1, 3), "4a8e")
+    bench.hear("events", 2, "match/m", 4, kills(4, 4), "")
+    bench.hear("events", 3, "match/m", 2, kills(2, 3), "4a8e")  # comes again
+    bench.broken()
+    bench.welcomed()
+    assert bench.lines("watch")[-1][2:] == ["match/m", 5, 3, "4a8e"]
+    bench.hear("error", bench.lines("watch")[-1][1], "history_changed", "event 3 is another one now", None)
+    assert stream.phase == "failed" and isinstance(stream.error, errors.Rejected)
+    assert stream.error.code == "history_changed"
+    assert bench.core.read(stream, bench.now) == (1, sdk.Kill(1, "p", "q")), "what came before is there to read"
 
 
 def test_a_paused_stream_is_not_watched_again_by_a_new_session() -> None:

@@ -260,7 +260,14 @@ def test_a_shared_push_has_each_receivers_number(seq: int) -> None:
 
 def test_events_are_transcoded_for_people() -> None:
     event = msgspec.Raw(msgspec.msgpack.encode(["kill", 12, "é", None]))
-    broadcast = Broadcast(Events(0, "match/m", 3, [event, event]))
+    broadcast = Broadcast(Events(0, "match/m", 3, [event, event], "4a8e"))
     events = ["kill", 12, "é", None]
-    assert msgspec.json.decode(broadcast.render("json", 9)) == ["events", 9, "match/m", 3, [events, events]]
-    assert msgspec.msgpack.decode(broadcast.render("msgpack", 9)) == ["events", 9, "match/m", 3, [events, events]]
+    assert msgspec.json.decode(broadcast.render("json", 9)) == ["events", 9, "match/m", 3, [events, events], "4a8e"]
+    assert msgspec.msgpack.decode(broadcast.render("msgpack", 9)) == [
+        "events",
+        9,
+        "match/m",
+        3,
+        [events, events],
+        "4a8e",
+    ]

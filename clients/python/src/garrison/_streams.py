@@ -19,12 +19,14 @@ from garrison.messages import Watch as WatchRequest
 class Stream(Subscription):
     """A stream: its cursor and its buffer. Changed by `Streams` only."""
 
-    __slots__ = ("buffer", "gaps", "limit", "next_seq", "repeated")
+    __slots__ = ("buffer", "gaps", "known", "limit", "next_seq", "repeated")
 
     def __init__(self, topic: str, from_seq: int, limit: int) -> None:
         super().__init__(topic)
         self.next_seq = from_seq
         """The next event to come from the server."""
+        self.known = (0, "")
+        """The number of the newest event that came with a mark, and that: the server compares them with its log."""
         self.limit = limit
         self.repeated = 0
         """Events that came again and were dropped."""
@@ -33,7 +35,7 @@ class Stream(Subscription):
         self.buffer: deque[tuple[int, Event]] = deque()
 
     def request(self) -> Request[Any]:
-        return WatchRequest(self.topic, self.next_seq)
+        return WatchRequest(self.topic, self.next_seq, *self.known)
 
     def answered(self, reply: Reply) -> bool:
         return False
@@ -50,6 +52,8 @@ class Stream(Subscription):
         for event in fresh[:room]:
             self.buffer.append((self.next_seq, event))
             self.next_seq += 1
+        if push.mark and self.next_seq == push.first_seq + len(push.events):
+            self.known = (self.next_seq - 1, push.mark)
         return len(fresh) >= room
 
 

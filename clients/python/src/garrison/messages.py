@@ -1179,21 +1179,30 @@ class Done(Reply):
 
 @dataclass(frozen=True, slots=True)
 class Events(Push):
-    """Durable events `first_seq`, `first_seq + 1`, … of stream `topic`."""
+    """Durable events `first_seq`, `first_seq + 1`, … of stream `topic`. `mark`: a hash of the log up
+    to the last of them; empty where it is not at hand.
+    """
 
     TYPE: ClassVar[str] = "events"
     topic: str
     first_seq: int
     events: list[Event]
+    mark: str = ""
     seq: int = field(default=0, kw_only=True)
 
     def to_wire(self) -> list[Any]:
-        return ["events", self.seq, self.topic, self.first_seq, [each.to_wire() for each in self.events]]
+        return ["events", self.seq, self.topic, self.first_seq, [each.to_wire() for each in self.events], self.mark]
 
     @classmethod
     def from_wire(cls, wire: Sequence[Any]) -> "Events":
-        check_length(wire, 5, "events")
-        return cls(seq=wire[1], topic=wire[2], first_seq=wire[3], events=[read_event(each) for each in wire[4]])
+        n = check_length(wire, 5, "events")
+        return cls(
+            seq=wire[1],
+            topic=wire[2],
+            first_seq=wire[3],
+            events=[read_event(each) for each in wire[4]],
+            mark=wire[5] if n > 5 else "",
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -2026,20 +2035,30 @@ class Ack(Request[None]):
 class Watch(Request[Watching]):
     """Subscribe to the stream of actor `topic` (`kind/key`) from event number `from_seq` (1 is the
     first). Answered by `Watching`; the events follow as `Events`, each exactly once and in order.
+    `known` is the `mark` that came with event `known_seq`: refused with `history_changed` if the
+    log does not have it there any more.
     """
 
     TYPE: ClassVar[str] = "watch"
     topic: str
     from_seq: int = 1
+    known_seq: int = 0
+    known: str = ""
     id: int = field(default=0, kw_only=True)
 
     def to_wire(self) -> list[Any]:
-        return ["watch", self.id, self.topic, self.from_seq]
+        return ["watch", self.id, self.topic, self.from_seq, self.known_seq, self.known]
 
     @classmethod
     def from_wire(cls, wire: Sequence[Any]) -> "Watch":
         n = check_length(wire, 3, "watch")
-        return cls(id=wire[1], topic=wire[2], from_seq=wire[3] if n > 3 else 1)
+        return cls(
+            id=wire[1],
+            topic=wire[2],
+            from_seq=wire[3] if n > 3 else 1,
+            known_seq=wire[4] if n > 4 else 0,
+            known=wire[5] if n > 5 else "",
+        )
 
 
 @dataclass(frozen=True, slots=True)

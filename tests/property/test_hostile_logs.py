@@ -81,7 +81,7 @@ def read(data: bytes) -> None:
     assert len(found.told.unknown) <= MAX_KINDS + 1
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(hostile())
 def test_mixed_logs_give_matches_that_verify(data: bytes) -> None:
     read(data)

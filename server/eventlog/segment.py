@@ -259,7 +259,8 @@ def _decode_sealed(data: bytes, header: HeaderReader, name: str, start: int, cou
 
 
 def _read_columns(data: bytes, header: HeaderReader, name: str, start: int, count: int) -> tuple[bytes, list[Entry]]:
-    names = ["keyframe", "events"]
+    events = f"events {start} to {start + count - 1}"
+    names = ["keyframe", events]
     sizes: list[int] = []
     parts: list[tuple[int, bytes]] = []
     for _ in names:
@@ -276,7 +277,7 @@ def _read_columns(data: bytes, header: HeaderReader, name: str, start: int, coun
     try:
         return keyframe, columns.unpack(packed, start, count)
     except Corrupt as error:
-        raise Corrupt(f"{name}: events: {error.message}") from None
+        raise Corrupt(f"{name}: {events}: {error.message}") from None
 
 
 def _decompressed(part: bytes, size: int, name: str) -> bytes:

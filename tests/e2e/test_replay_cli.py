@@ -97,7 +97,7 @@ def test_a_replay_verifies_in_a_fresh_process(played: Path) -> None:
     assert "end hash" in done.stdout
 
 
-def test_a_flipped_byte_is_named_by_segment_and_event(played: Path, tmp_path: Path) -> None:
+def test_a_flipped_byte_is_named_by_segment_and_events(played: Path, tmp_path: Path) -> None:
     shutil.copytree(played / ".garrison", tmp_path / ".garrison")
     database = tmp_path / ".garrison/demo/garrison.db"
     settings = tmp_path / ".garrison/demo/garrison.toml"
@@ -108,12 +108,11 @@ def test_a_flipped_byte_is_named_by_segment_and_event(played: Path, tmp_path: Pa
     for first, last, data in chunks:
         flip(database, first, data, len(data) * 3 // 4)
         done = garrison("replay", "latest", "--verify", cwd=tmp_path)
-        named = re.search(r"segment at event (\d+): event (\d+)", done.stderr)
+        named = re.search(r"segment at event (\d+): events (\d+) to (\d+): checksum", done.stderr)
         assert done.returncode == 2, done.stdout
         assert len(done.stderr.removeprefix(DEMO_SETTINGS).splitlines()) == 1
         assert named is not None, done.stderr
-        assert int(named[1]) == first
-        assert first <= int(named[2]) <= last
+        assert [int(number) for number in named.groups()] == [first, first, last]
         store(database, first, data)
     flip(database, chunks[0][0], chunks[0][2], 12)
     done = garrison("replay", "latest", "--verify", "--json", cwd=tmp_path)

@@ -219,7 +219,7 @@ def test_damaged_matches_are_left_out_and_named(place: Place) -> None:
 
     place.damage("beta")
     code, said, failed = place.garrison("export", "--parquet", "out")
-    assert code == 2 and "left out: match beta: segment at event 9: events: checksum" in failed
+    assert code == 2 and "left out: match beta: segment at event 9: events 9 to 16: checksum" in failed
     assert "2 matches" in said
     matches = parquet.read_table(place.path / "out" / "matches.parquet")
     assert matches.column("match").to_pylist() == ["alpha", "gamma"]
@@ -246,7 +246,7 @@ def test_every_log_of_the_store_is_verified_and_the_bad_named(place: Place) -> N
     assert code == 2
     assert (told["logs"], told["events"], told["processes"]) == (3, events, 2)
     assert [(bad["log"], bad["why"].split(": ")[:2]) for bad in told["bad"]] == [
-        ("match/beta", ["segment at event 9", "events"]),
+        ("match/beta", ["segment at event 9", "events 9 to 16"]),
         ("match/gamma", ["segment at event 9", "header"]),
     ]
 

@@ -93,7 +93,7 @@ def test_a_damaged_log_is_named(
         opened.execute("UPDATE log_chunks SET data = ? WHERE first_seq = ?", (broken, first_seq))
     try:
         code, _, failed = garrison(database, capsys, monkeypatch, "ledger/book", "--verify")
-        assert code == 2 and "log ledger/book does not verify: segment at event 1: events: " in failed
+        assert code == 2 and "log ledger/book does not verify: segment at event 1: events 1 to " in failed
     finally:
         with contextlib.closing(sqlite3.connect(database)) as opened, opened:
             opened.execute("UPDATE log_chunks SET data = ? WHERE first_seq = ?", (data, first_seq))

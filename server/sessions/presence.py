@@ -11,7 +11,7 @@ again there; one that comes back to this node goes on from its cursor.
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
@@ -153,26 +153,20 @@ class PresenceWatches:
         if sight.number != table.number:
             return []
         self._hold(table)  # its player may have told of a newer list meanwhile
-        players, seen = request.players, request.seen
         if request.friends and request.unasked != table.unasked:
             request.friends = False  # watched no more, before they were
-        if request.friends:
-            if not request.has_friends:
-                players = [*players, *self._pair(table, sight.friends, BY_FRIENDS, sight, seen)]
-                request.has_friends = table.friends = True
-            else:
-                players = [*players, *sight.friends]
+        if request.friends and not request.has_friends:
+            request.waiting = [*request.waiting, *self._pair(table, sight.friends, BY_FRIENDS, sight, request.seen)]
+            request.has_friends = table.friends = table.friends_due = True
+            table.stay_behind()
         if not request.has_waited:
             audiences = self._audiences
-            asked = [audience.entry for player in players if (audience := audiences.get(player)) is not None]
+            asked = [audience.entry for player in request.waiting if (audience := audiences.get(player)) is not None]
             if table.own is not None:
                 asked.append(table.own.entry)  # until that is known, the list may be an old one
             if missing := [entry for entry in asked if entry.state == "asked"]:
                 return missing
-        if request.friends:
-            table.friends_due = True
-            table.stay_behind()
-        self._show(table, players, sight, seen)
+        self._show(table, request.waiting, sight, request.seen)
 
         def answered(error: GarrisonError | None) -> None:
             if error is not None:
@@ -202,9 +196,12 @@ class PresenceWatches:
                     self._unask(table, slot, BY_FRIENDS)
         self._drop_if_unused(table)
 
-    def _show(self, table: SessionWatches, players: Iterable[str], sight: Sight, seen: dict[str, int]) -> None:
+    def _show(self, table: SessionWatches, players: Sequence[str], sight: Sight, seen: dict[str, int]) -> None:
         """Send these players at their levels, but for versions that the client has."""
         if table.session.people is not table:
+            return
+        table.since = self._sender.next_revision()
+        if not (players or seen):
             return
         index, marks, audiences, places = table.index(), table.marks, table.audiences, table.places
         for player in players:
@@ -225,7 +222,6 @@ class PresenceWatches:
         if seen:
             gone = [player for player in seen if (slot := index.get(player, -1)) < 0 or not marks[slot] & ASKED_FOR]
             self._tell_gone(table, gone)
-        table.since = self._sender.next_revision()
 
     def _values_of(self, audience: SessionAudience) -> Values:
         """The values that all watchers of a player are told of; from now on, if it was not known before."""
@@ -320,6 +316,7 @@ class PresenceWatches:
         waiting: list[str] = [] if len(new) == len(players) else [each for each in players if each in index]
         pairs: list[SessionAudience] = []
         its_marks: list[int] = []
+        levels = sight.levels if sight is not None else {}
         for player, audience in zip(new, found, strict=True):
             assert audience is not None
             slot = index.get(player, -1)
@@ -328,19 +325,20 @@ class PresenceWatches:
                 if len(new) == len(players):
                     waiting.append(player)
                 continue
-            mark = why | WAITING
-            if sight is None or (audience.values is None and audience.entry.state == "asked"):
+            values = audience.values
+            if sight is None or (values is None and audience.entry.state == "asked"):
                 waiting.append(player)
+                its_marks.append(why | WAITING)
             else:
-                level = sight.level(player)
-                mark = why | level | LATE
-                if seen and seen.get(player) == version_of(self._values_of(audience)[level]):
+                if values is None:
+                    values = self._values_of(audience)
+                level = levels.get(player, sight.other)
+                if seen and seen.get(player) == version_of(values[level]):
                     self._metrics.presence_left_out_total += 1
-                    mark &= ~LATE
-                elif audience.values is None:
-                    self._values_of(audience)
+                    its_marks.append(why | level)
+                else:
+                    its_marks.append(why | level | LATE)
             pairs.append(audience)
-            its_marks.append(mark)
         link_all(table, pairs, its_marks)
         if len(new) < len(players):
             for player in players:
@@ -495,12 +493,13 @@ class PresenceWatches:
         first, table.number = table.number < 0, sight.number
         if first:
             return  # nothing is shown yet
+        friends = set(sight.friends)
         gone, marks = [], table.marks
         for slot, audience in enumerate(table.audiences):
             if audience is None or not marks[slot] & ASKED_FOR:
                 continue
             player = audience.player
-            if marks[slot] & BY_FRIENDS and not sight.befriends(player):
+            if marks[slot] & BY_FRIENDS and player not in friends:
                 table.friends_due = True
                 table.stay_behind()
                 if self._unask(table, slot, BY_FRIENDS):

@@ -7,7 +7,7 @@ stays unseen, and means the same at every node.
 """
 
 import struct
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 from typing import Final, Literal
 
@@ -52,29 +52,23 @@ class Sight:
 
     def __init__(self, visibility: Visibility, role: Role, subject: str, relations: Relations | None) -> None:
         self.number = relations.number if relations is not None else -1
-        self.friends: tuple[str, ...] = tuple(relations.friends) if relations is not None else ()
+        self.friends: Sequence[str] = relations.friends if relations is not None else ()
         """In the order of the list."""
-        self._friends = frozenset(self.friends)
-        self._hidden: Collection[str] = frozenset(relations.hidden) if relations is not None else ()
-        self._own = subject if role == "player" else ""
-        self._friend = FRIENDS
-        self._other = EVERYBODY
+        self.other = EVERYBODY
+        """Level of everybody who is not in `levels`."""
         if visibility == "everybody":
-            self._other = FRIENDS
+            self.other = FRIENDS
         elif visibility == "friends" and role == "player":
-            self._other = HIDDEN
-
-    def befriends(self, player: str) -> bool:
-        """Whether `player` is a friend."""
-        return player in self._friends
+            self.other = HIDDEN
+        self.levels = dict.fromkeys(self.friends, FRIENDS)
+        if relations is not None:
+            self.levels.update(dict.fromkeys(relations.hidden, HIDDEN))
+        if role == "player":
+            self.levels[subject] = OWN
 
     def level(self, player: str) -> int:
         """The level at which the client sees `player`."""
-        if player in self._friends and player not in self._hidden and player != self._own:
-            return self._friend
-        if player == self._own:
-            return OWN
-        return HIDDEN if player in self._hidden else self._other
+        return self.levels.get(player, self.other)
 
 
 def values_of(pictures: Pictures, hidden: bytes) -> Values:
@@ -117,6 +111,9 @@ def _array_head(length: int) -> bytes:
 def chunks(sizes: Iterable[int], most_bytes: int) -> list[int]:
     """How many of a row of items go into each frame, so that none has more than `most_bytes` of them; an item that is
     larger has a frame of its own."""
+    sizes = list(sizes)
+    if sum(sizes) <= most_bytes:
+        return [len(sizes)] if sizes else []
     counts: list[int] = []
     count = room = 0
     for size in sizes:

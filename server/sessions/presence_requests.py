@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -67,12 +67,14 @@ class WatchRequest:
     """A `presence.watch` that is under way. `has_friends`: the session watches its friends for it; `has_waited`: those
     who were not known yet have been waited for. `unasked`: see `WatchTable.unasked`, as it was when this came."""
 
-    __slots__ = ("answer", "bad", "friends", "has_friends", "has_waited", "id", "players", "seen", "unasked")
+    __slots__ = ("answer", "bad", "friends", "has_friends", "has_waited", "id", "players", "seen", "unasked", "waiting")
 
     def __init__(self, message: PresenceWatch, players: list[str], bad: list[str], unasked: int) -> None:
         self.id, self.friends, self.players, self.bad, self.unasked = message.id, message.friends, players, bad, unasked
         self.seen = {each.player: each.version for each in message.seen}
         self.has_friends = self.has_waited = False
+        self.waiting: Sequence[str] = players
+        """Players who are to be shown; of friends those who were not known when they were watched."""
         self.answer: asyncio.Future[PresenceWatched] = asyncio.get_running_loop().create_future()
 
     def fail(self, error: Exception) -> None:

@@ -159,6 +159,7 @@ class PresenceSender:
             elif table.audiences[slot >> LOOK_BITS] is audience and not table.make_late(slot >> LOOK_BITS):
                 coalesced += 1
         self._count(sent, sent, coalesced)
+        self._metrics.frames_out_total += sent
 
     def _note(self, audience: SessionAudience, levels: int) -> None:
         """Note that these sessions lack what has moved at these levels."""

@@ -387,11 +387,11 @@ class Session(_EachBeat):
         return self.connection is not None and self._blocked_at is None and not self.moving
 
     def offer(self, data: bytes) -> bool:
-        """Write a frame that is not kept, and for very many sessions the same. False: it cannot be written now."""
+        """Write a frame that is not kept, and for very many sessions the same; whoever does counts them. False: it
+        cannot be written now."""
         connection, transfer = self.connection, self.transfer
         if connection is None or self._blocked_at is not None or (transfer is not None and transfer.frozen):
             return False
-        self.metrics.frames_out_total += 1
         connection.send(data)
         return True
 

@@ -54,7 +54,7 @@ def sights(parts: Parts, lists: Lists, face: PresenceKind | None = FACE) -> Sigh
 async def test_a_login_is_read_from_the_store_and_no_actor_is_asked() -> None:
     parts, lists = Parts(), Lists()
     sight = await sights(parts, lists).first(parts.session(subject="anna"))
-    assert (sight.number, sight.friends) == (7, ("ben",))
+    assert (sight.number, sight.friends) == (7, ["ben"])
     assert [sight.level(player) for player in ("ben", "cyd", "dan")] == [FRIENDS, HIDDEN, EVERYBODY]
     assert (await sights(parts, lists).first(parts.session(subject="nobody"))).number == 0
     assert parts.actors.calls == []
@@ -75,7 +75,7 @@ async def test_the_actor_is_asked_where_the_store_does_not_tell(broken: bool) ->
     lists.broken, lists.error = broken, None if broken else Unavailable("planted")
     parts.actors.answers["relations"] = Relations(9, ["eve"], [])
     sight = await sights(parts, lists).first(parts.session(subject="anna"))
-    assert (sight.number, sight.friends) == (9, ("eve",))
+    assert (sight.number, sight.friends) == (9, ["eve"])
     assert [name for _, name, _ in parts.actors.calls] == ["relations"]
 
 

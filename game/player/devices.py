@@ -48,17 +48,20 @@ class Taken(NamedTuple):
 
 
 KNOWN: Final = Taken()
+_NO_DEVICES: Final[dict[str, Device]] = {}
+_NO_STINTS: Final[dict[str, int]] = {}
 
 
 class Devices:
-    """See the module's head. `here` is read by each heartbeat: device by session."""
+    """See the module's head. `here` is read by each heartbeat: device by session. `asked` and `over` are replaced whole
+    by what is added to them: of most players there is never anything in them, and an empty one is shared by all."""
 
     __slots__ = ("asked", "here", "over")
 
     def __init__(self) -> None:
         self.here: dict[str, Device] = {}
-        self.asked: dict[str, Device] = {}
-        self.over: dict[str, int] = {}
+        self.asked: dict[str, Device] = _NO_DEVICES
+        self.over: dict[str, int] = _NO_STINTS
 
     # ---- logins ----
 
@@ -82,7 +85,7 @@ class Devices:
         if not ended or login.stint:
             return Taken(self._begin(device, ended))
         self._forget_asked(now)
-        self.asked[name] = device
+        self.asked = {**self.asked, name: device}
         return Taken((), True)
 
     def beaten(self, session: str) -> tuple[Device, tuple[Device, ...]]:
@@ -99,7 +102,7 @@ class Devices:
 
     def _begin(self, device: Device, ended: Iterable[Device]) -> tuple[Device, ...]:
         for other in ended:
-            del self.here[other.login.session]
+            self._leave(other)
             self._note_over(other.login.session, NEVER)
         self.asked.pop(device.login.session, None)
         self.over.pop(device.login.session, None)
@@ -151,17 +154,22 @@ class Devices:
     def _drop(self, devices: list[Device]) -> list[Device]:
         """Drop devices. Where nobody is here any more, who was let in last is: nobody has to go for it."""
         for device in devices:
-            del self.here[device.login.session]
+            self._leave(device)
             self._note_over(device.login.session, min(device.login.stint, EARLIER - 1))
         if devices and not self.here and self.asked:
             self._begin(max(self.asked.values(), key=lambda waiting: waiting.order), ())
         return devices
 
+    def _leave(self, device: Device) -> None:
+        del self.here[device.login.session]
+        device.caller = None
+
     def _note_over(self, session: str, stint: int) -> None:
-        self.over.pop(session, None)
-        self.over[session] = stint
-        if len(self.over) > MAX_OVER:
-            del self.over[next(iter(self.over))]
+        over = {other: last for other, last in self.over.items() if other != session}
+        over[session] = stint
+        if len(over) > MAX_OVER:
+            del over[next(iter(over))]
+        self.over = over
 
     # ---- the way to another node ----
 
@@ -181,9 +189,8 @@ class Devices:
         nothing else."""
         for login in carried.here or [Login(session) for session in sessions]:
             self.here[login.session] = Device(login, now - login.age_ms / 1000)
-        for login in carried.asked:
-            self.asked[login.session] = Device(login, now - login.age_ms / 1000)
-        self.over.update(carried.over)
+        asked = {login.session: Device(login, now - login.age_ms / 1000) for login in carried.asked}
+        self.asked, self.over = {**self.asked, **asked}, {**self.over, **dict(carried.over)}
 
 
 def _run(device: Device) -> tuple[str, int]:

@@ -22,15 +22,16 @@ class HostPart(PartyPart):
 
     def begin_hosting(self) -> None:
         """The part's own of `activated`."""
-        self.promised: dict[str, float] = {}
-        """Matches that the player was allowed to host, and until when that counts."""
+        self.promised: dict[str, float] | None = None
+        """Matches that the player was allowed to host, and until when that counts; None where there were none."""
 
     @existing
     async def may_host(self, match: str, at_most: int) -> None:
         """See `PlayerFace.may_host`."""
         rows = await self.query_store("hosted_matches", {"host": host_name("player", self.key), "limit": at_most + 1})
         now = self.now()
-        self.promised = {name: until for name, until in self.promised.items() if until > now}
-        if len(({row["match"] for row in rows} | set(self.promised)) - {match}) >= at_most:
+        promised = {name: until for name, until in (self.promised or {}).items() if until > now}
+        self.promised = promised
+        if len(({row["match"] for row in rows} | set(promised)) - {match}) >= at_most:
             raise reject("hosts_too_many", f"{at_most} at a time")
-        self.promised[match] = now + KNOWN_S
+        promised[match] = now + KNOWN_S

@@ -21,6 +21,9 @@ EXPIRY_S: Final = 0.05
 """Time after the end of a mute at which it is looked for: clocks are read in milliseconds."""
 
 
+_NOWHERE: Final[tuple[Any, bool]] = (("", 0, 0), True)
+
+
 class Looks(PlayerFace):
     """See the module's head. A part of `Player`."""
 
@@ -34,7 +37,7 @@ class Looks(PlayerFace):
         """Begin without anybody there, or with what the devices said, and what was shown, before the actor `moved`."""
         self._is_shown = moved
         place = (self.state.match, self.state.birth, self.state.member)
-        self._hid: tuple[Any, bool] = (place, True)
+        self._hid: tuple[Any, bool] = (place, True) if self.state.match else _NOWHERE
         """The newest place in which the match was told that the player is hidden, or may have been by an activation
         before; and the newest word about that."""
         self.say(said)

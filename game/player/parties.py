@@ -43,7 +43,8 @@ class PartyPart(Looks):
 
     def begin_in_party(self) -> None:
         """The part's own of `activated`."""
-        self.guesses = Guesses()
+        self.guesses: Guesses | None = None
+        """Wrong ones, once there were any."""
         self.party_size = self.party_room = 0
         party = self.state.in_party.party
         if party:
@@ -110,7 +111,7 @@ class PartyPart(Looks):
     @read_only
     async def party_join_code(self, caller: Caller, message: PartyJoinCode) -> Saved:
         """Join the party that has this code. Raises `RateLimited` after too many wrong ones."""
-        wait_s = self.guesses.wait_s(self.now())
+        wait_s = 0.0 if self.guesses is None else self.guesses.wait_s(self.now())
         if wait_s:
             raise RateLimited("too many wrong codes", retry_after_s=round(wait_s + 0.0005, 3))
         rows = await self.query_store("party_of_code", {"code": read_code(message.code)})
@@ -120,6 +121,7 @@ class PartyPart(Looks):
             return await self.ref(PartyFace, rows[0]["party"]).ask(PartyFace.join_code, caller, message)
         except Rejected as error:
             if error.code == "no_such_code":
+                self.guesses = self.guesses or Guesses()
                 self.guesses.wrong(self.now())
             raise
 

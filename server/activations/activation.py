@@ -55,7 +55,7 @@ class Activation(Turns):
 
     __slots__ = (
         "_is_shown", "_looks_new", "_reminding", "_shown", "_timers", "_until_stored", "all_told", "facts",
-        "had_timers", "key", "phase", "pins", "retiring", "tells_facts", "turn_count_at_last_sweep",
+        "had_timers", "phase", "pins", "retiring", "tells_facts", "turn_count_at_last_sweep",
     )  # fmt: skip
 
     def __init__(
@@ -64,7 +64,6 @@ class Activation(Turns):
         self.phase: Phase = "loading"
         super().__init__(node, cls, identity, state, version)
         self.actor.context = self
-        self.key = key_of(identity)
         self.pins = 0
         """Sessions that are bound to it: it is not idle while there are any."""
         self.turn_count_at_last_sweep = -1
@@ -107,6 +106,10 @@ class Activation(Turns):
         self._enter("frozen")
 
     # ---- context: identity and time (`server.actors.context.Context`) ----
+
+    @property
+    def key(self) -> str:
+        return key_of(self.id)
 
     @property
     def node(self) -> NodeId:

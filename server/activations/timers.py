@@ -14,13 +14,18 @@ from server.runtime.clock import Clock
 
 
 class _Timer:
-    __slots__ = ("args", "due", "handle", "waits")
+    """A timer. The loop calls it itself: most players have one, and a bound method with arguments is 130 bytes."""
 
-    def __init__(self, due: float, args: tuple[Any, ...]) -> None:
-        self.due, self.args = due, args
+    __slots__ = ("args", "due", "handle", "name", "timers", "waits")
+
+    def __init__(self, timers: "Timers", name: str, due: float, args: tuple[Any, ...]) -> None:
+        self.timers, self.name, self.due, self.args = timers, name, due, args
         self.handle: asyncio.TimerHandle | None = None
         self.waits = False
         """Due, and at the gate."""
+
+    def __call__(self) -> None:
+        self.timers.comes_due(self)
 
 
 class Timers:
@@ -41,8 +46,8 @@ class Timers:
         self._ring, self._clock, self._gate, self._running = ring, clock, gate, running
         self.needs_lease = needs_lease
         self._set: dict[str, _Timer] = {}
-        self._refusals: dict[str, int] = {}
-        """Refusals in a row of each timer's turn."""
+        self._refusals: dict[str, int] | None = None
+        """Refusals in a row of each timer's turn, once there were any."""
 
     def __len__(self) -> int:
         return len(self._set)
@@ -52,9 +57,9 @@ class Timers:
 
     def set(self, name: str, delay_s: float, args: tuple[Any, ...]) -> None:
         self.cancel(name)
-        timer = self._set[name] = _Timer(self._clock.now() + delay_s, args)
+        timer = self._set[name] = _Timer(self, name, self._clock.now() + delay_s, args)
         if self._running:
-            self._start(name, timer, delay_s)
+            self._start(timer, delay_s)
 
     def cancel(self, name: str) -> None:
         timer = self._set.pop(name, None)
@@ -77,9 +82,9 @@ class Timers:
     def go_on(self) -> None:
         self._running = True
         now = self._clock.now()
-        for name, timer in self._set.items():
+        for timer in self._set.values():
             if timer.handle is None and not timer.waits:
-                self._start(name, timer, max(0.0, timer.due - now))
+                self._start(timer, max(0.0, timer.due - now))
 
     def left(self) -> list[tuple[str, float, tuple[Any, ...]]]:
         """Name, seconds until it is due, arguments, of each."""
@@ -95,22 +100,27 @@ class Timers:
 
     def refused(self, name: str, args: tuple[Any, ...], error: Retryable) -> None:
         """Set a timer again whose turn was refused."""
+        if self._refusals is None:
+            self._refusals = {}
         times = self._refusals[name] = self._refusals.get(name, 0) + 1
         self.set(name, self._gate.put_off(self.needs_lease, times, error), args)
 
     def went_well(self, name: str) -> None:
         """The turn of a timer was not refused."""
-        self._refusals.pop(name, None)
+        if self._refusals is not None:
+            self._refusals.pop(name, None)
 
-    def _start(self, name: str, timer: _Timer, delay_s: float) -> None:
-        timer.handle = asyncio.get_running_loop().call_later(delay_s, self._due, name, timer)
+    @staticmethod
+    def _start(timer: _Timer, delay_s: float) -> None:
+        timer.handle = asyncio.get_running_loop().call_later(delay_s, timer)
 
-    def _due(self, name: str, timer: _Timer) -> None:
-        if self._set.get(name) is not timer:
+    def comes_due(self, timer: _Timer) -> None:
+        """Ring a timer of these that is due, or let it wait at the gate."""
+        if self._set.get(timer.name) is not timer:
             return
         timer.handle = None
         if self._gate.admit(self):
-            del self._set[name]
-            self._ring(name, timer.args)
+            del self._set[timer.name]
+            self._ring(timer.name, timer.args)
         else:
             timer.waits = True

@@ -69,12 +69,13 @@ UNTOLD: Final = Login(policy=f"{ALLOW}{MAX_DEVICES}")
 class Device:
     """A session as its actor knows it: its newest login, and when it began, by the clock of the actor's node
     (monotonic seconds). `beats`: heartbeats that it brought, `beats_seen` of them until somebody looked last; `quiet`:
-    looks in a row without a new one."""
+    looks in a row without a new one. `caller`: of its newest heartbeat; None before the first, and once it is over."""
 
-    __slots__ = ("beats", "beats_seen", "login", "quiet", "since")
+    __slots__ = ("beats", "beats_seen", "caller", "login", "quiet", "since")
 
     def __init__(self, login: Login, since: float) -> None:
         self.login, self.since = login, since
+        self.caller: object = None
         self.beats = self.beats_seen = self.quiet = 0
 
     def __repr__(self) -> str:

@@ -176,6 +176,9 @@ class PicowsConnection(WSListener):
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         self._transport = transport
+        request = cast(Any, transport.request)  # kept by the library, with its headers, as long as the connection
+        request.method = request.path = request.version = b""
+        request.headers = None
         self._listener.opened(self)
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
@@ -351,6 +354,8 @@ class PicowsListener:
         """See `server.node.Listener`."""
         self._stopping = False
         self._open: dict[PicowsConnection, None] = {}
+        self._responses: dict[str, WSUpgradeResponse] = {}
+        """Answer to the handshake, by subprotocol."""
         self._empty: asyncio.Future[None] | None = None
         self._port = settings.port
         self._secure = settings.tls_certificate is not None
@@ -494,7 +499,11 @@ class PicowsListener:
         connection = PicowsConnection(self, handshake.format, door, str(client) if client.address else "")
 
         def accept(request: WSUpgradeRequest) -> WSUpgradeResponseWithListener:
-            response = WSUpgradeResponse.create_101_response({"Sec-WebSocket-Protocol": handshake.subprotocol})
+            # Shared by all connections: the library keeps it, and writes it, with the key's answer in it, at once.
+            response = self._responses.get(handshake.subprotocol)
+            if response is None:
+                response = WSUpgradeResponse.create_101_response({"Sec-WebSocket-Protocol": handshake.subprotocol})
+                self._responses[handshake.subprotocol] = response
             return WSUpgradeResponseWithListener(response, connection)
 
         # Arguments in the order of picows' own `ws_create_server`, which makes this object for each connection.

@@ -159,7 +159,8 @@ class Session(_EachBeat):
             self._request(message)
             return
         metrics.heartbeats_total += 1
-        if message.ack > self.outbox.acked and not self.acknowledge(message.ack):
+        ack = message.ack
+        if ack and ack > self.outbox.acked and not self.acknowledge(ack):
             return
         activation = self.activation
         if activation is not None and not activation.dropped:

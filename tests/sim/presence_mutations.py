@@ -7,6 +7,7 @@ from tests.sim.mutations import Mutant
 CORE = "server.presence.core:PresenceCore"
 OUT = "server.presence.outgoing:Outgoing"
 SEEN = "server.presence.watching:WatchedPlayers"
+SHOWN = "server.activations.activation:Activation"
 SECOND: Final = "who speaks in another view has not told all in this one, so that nobody is sure: a second wall"
 
 
@@ -128,4 +129,11 @@ MUTANTS: Final = (
         "presence views",
     ),
     of("who has moved is gone for a moment", f"{CORE}.hide", "if moved:", "if False:"),
+    of(
+        "looks that somebody has seen are not told of again",
+        f"{SHOWN}.showing",
+        "self._looks_new = False",
+        "pass",
+        "presences",
+    ),
 )

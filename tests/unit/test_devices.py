@@ -215,3 +215,14 @@ def test_hellos_of_one_node_keep_their_order_whatever_their_calls_took() -> None
     assert names(devices.take(login("n1-1-10", 1, age_ms=900), 10.2).ended) == ["n1-1-9"]
     assert refused(devices, login("n1-1-8"), 10.3) == REPLACED, "an earlier hello that is answered late"
     assert devices.take(login("n2-1-1"), 10.4).waits
+
+
+def test_empty_parts_are_shared_and_stay_empty() -> None:
+    devices, other = Devices(), Devices()
+    assert devices.asked is other.asked and devices.over is other.over
+    devices.take(login("a"), 1.0)
+    devices.take(login("b"), 2.0)
+    devices.end("b")
+    devices.end("a")
+    assert list(devices.over) == ["b", "a"] and not devices.asked
+    assert not (other.asked or other.over or Devices().asked or Devices().over)

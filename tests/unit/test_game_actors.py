@@ -42,7 +42,7 @@ from game.player.face import PlayerFace
 from game.replay import MATCH, verify
 from server.actors.actor import Actor
 from server.actors.app import QueryRoute
-from server.actors.devices import UNKNOWN_SESSION
+from server.actors.devices import UNKNOWN_SESSION, Login
 from server.errors import BadInput, NotFound, Rejected, Unavailable
 from server.ids import actor_id
 from tests.support.engine import TestSystem, cluster
@@ -137,6 +137,25 @@ async def test_a_session_that_its_player_does_not_know_is_asked_for_its_login() 
         await session(system, "ann")
         await system.ask(ann, "beat", (player("ann"), None))
         assert (await presence(system, "ann")).status == "online"
+
+
+async def test_a_session_that_is_over_beats_no_more_though_it_was_the_last_that_did() -> None:
+    async with running() as system:
+        ann, first, later = actor_id("player", "ann"), player("ann"), replace(player("ann"), session="later")
+        for ended_by in ("disconnected", "connected"):
+            await system.ask(ann, "connected", (first,))
+            activation = system.find(ann)
+            assert activation is not None
+            for _ in range(3):
+                activation.call("beat", (first, None))
+            if ended_by == "disconnected":
+                activation.call("disconnected", (first, "closed"))
+            else:
+                activation.call("connected", (later, Login("later", node="n1", incarnation=1, stint=1)))
+            with pytest.raises(Rejected) as caught:
+                activation.call("beat", (first, None))
+            assert caught.value.code == UNKNOWN_SESSION
+            first = replace(first, session="again")
 
 
 async def test_presence_is_set_and_hidden() -> None:

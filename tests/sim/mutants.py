@@ -44,6 +44,7 @@ from tests.sim import (
     shut_out,
     storm,
     strangers,
+    uninvited,
 )
 from tests.sim.faults import Aim
 from tests.sim.friend_mutations import MUTANTS as OF_FRIENDS
@@ -214,6 +215,7 @@ SCENARIOS: Final[dict[str, Scenario]] = {
     "sanctions": sanctions.sanctions,
     "parties": parties.parties,
     "late words": parties.late_words,
+    "uninvited": uninvited.uninvited,
     "logins": logins.logins,
     "late logins": late_logins.late_logins,
     "unheard": lost_logins.unheard,

@@ -80,4 +80,16 @@ MUTANTS: Final = (
             ),
         ),
     ),
+    Mutant(
+        "a block leaves invitations as they are",
+        11,
+        "uninvited",
+        (("game.player.actor:Player.relations_changed", "if hidden:", "if False:"),),
+    ),
+    Mutant(
+        "a block lets an invitation be used",
+        11,
+        "uninvited",
+        (("game.party.actor:Party.join", "if by is not None and await", "if False and await"),),
+    ),
 )

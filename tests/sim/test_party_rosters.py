@@ -9,6 +9,7 @@ from game.party.state import Member, PartyState, Word
 from game.places import Membership, Places
 from game.player.state import PlayerState
 from tests.sim.parties import late_words, parties, parties_differ
+from tests.sim.uninvited import uninvited
 
 ANN = PlayerState(status="online", in_party=InParty(Places(Membership("p", 7, 3))))
 PARTY = PartyState(leader="ann", room=4, created_wall_ms=7, members={"ann": Member(3, 7)})
@@ -45,3 +46,8 @@ def test_a_sound_store_of_parties_passes() -> None:
 )
 def test_catches_a_difference_of_parties(found: Any, players: Any) -> None:
     assert parties_differ(found, players, away=True)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_block_takes_an_invitation_away_whatever_is_lost(seed: int) -> None:
+    assert uninvited(seed) == []

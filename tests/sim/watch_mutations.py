@@ -41,8 +41,8 @@ MUTANTS: Final = (
         "clear(session, topic.guard)",
     ),
     of("a guard may fall", f"{TOPIC}.raise_guard", "max(self.guard, guard)", "guard", unseen=BY_ITSELF),
-    of("events do not tell their guard", f"{LOG}._publish", "events, self.guard)", "events, OPEN)"),
-    of("events that are read do not tell their guard", f"{LOG}._batch", "], self.guard)", "], OPEN)", "late reads"),
+    of("events do not tell their guard", f"{LOG}._publish", "events, self.guard,", "events, OPEN,"),
+    of("events that are read do not tell their guard", f"{LOG}._batch", "], self.guard,", "], OPEN,", "late reads"),
     of(
         "attaching does not tell the guard",
         f"{LOG}.attach",

@@ -75,7 +75,7 @@ class ImportedFile(msgspec.Struct):
 def import_(
     *files: Annotated[Path, Parameter(help="Logs, as they are or gzip.")],
     counts: Annotated[
-        bool, Parameter(help="The matches count for careers and ratings of players with an id of their platform.")
+        bool, Parameter(help="The matches count for careers of players with an id of their platform.")
     ] = False,
     dry_run: Annotated[
         bool, Parameter(help="Read and show all, store nothing.", negative="", show_default=False)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from game import messages as m
+from game.careers import messages as career
 from game.console import CONSOLE, PAGES, READ_MODELS
 from game.console.read_models import after, cursor_of
 from game.friends import messages as f
@@ -89,6 +90,7 @@ ROUTES: Final[Mapping[type[Request], AnyRoute]] = {
     m.PresenceGet: Route(Player, Player.presence_get, _player),
     m.ProfileSet: Route(Player, Player.profile_set, _self, PLAYERS),
     m.ProfileGet: Route(Player, Player.profile_get, _player),
+    career.CareerGet: Route(Player, Player.career_get, _player),
     m.MatchCreate: Route(Match, Match.create, _match, HOSTS),
     m.MatchJoin: Route(Match, Match.join, _match, PLAYERS),
     m.MatchLeave: Route(Match, Match.leave, _match, PLAYERS),
@@ -127,8 +129,8 @@ ROUTES: Final[Mapping[type[Request], AnyRoute]] = {
 App = engine.App(
     name="game",
     actors=(Player, Match, Standing, Friends, Party),
-    requests=(*m.REQUESTS, *mm.REQUESTS, *mod.REQUESTS, *f.REQUESTS, *PARTY_REQUESTS),
-    answers=(*m.ANSWERS, *mm.ANSWERS, *mod.ANSWERS, *f.ANSWERS, *PARTY_ANSWERS),
+    requests=(*m.REQUESTS, *career.CAREER_REQUESTS, *mm.REQUESTS, *mod.REQUESTS, *f.REQUESTS, *PARTY_REQUESTS),
+    answers=(*m.ANSWERS, *career.CAREER_ANSWERS, *mm.ANSWERS, *mod.ANSWERS, *f.ANSWERS, *PARTY_ANSWERS),
     events=m.EVENTS,
     routes=ROUTES,
     session_actor=Player,

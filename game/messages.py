@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from game.careers.events import Rated
 from game.match.events import (
     MAX_PROPERTIES,
     Described,
@@ -463,12 +464,13 @@ class Started(msgspec.Struct, tag="started", array_like=True, frozen=True):
 
 
 class Ended(msgspec.Struct, tag="ended", array_like=True, frozen=True):
-    """The end of the match. `winner` is a player, `team:N`, or None for a draw."""
+    """The end of the match. `winner` is a player, `team:N`, or None for a draw. `rated`: events of that name follow."""
 
     time_ms: int
     reason: EndReason
     winner: str | None
     wall_ms: int
+    rated: bool = False
 
 
 class PartyPlace(msgspec.Struct, array_like=True, frozen=True):
@@ -508,6 +510,7 @@ MatchEvent = (
     | RoundEnded
     | Described
     | Named
+    | Rated
 )
 
 
@@ -568,4 +571,5 @@ EVENTS: tuple[type[msgspec.Struct], ...] = (
     RoundEnded,
     Described,
     Named,
+    Rated,
 )

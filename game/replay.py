@@ -13,6 +13,7 @@ from typing import Final
 import msgspec
 from msgspec import UNSET
 
+from game.careers.events import Rated
 from game.match import board, rules
 from game.match.events import (
     Described,
@@ -196,6 +197,8 @@ def _words(event: MatchEvent, step: Step) -> str:
             return f"{_called(step, player) if player is not None else f'team {team}'} scores {points:+d}{_score(step)}"
         case RoundEnded(number=number, winner=winner, team_scores=scores):
             return f"round {number} is over{f': {winner} wins it' if winner else ''}  [{' - '.join(map(str, scores))}]"
+        case Rated(results=results, rating_group=group):
+            return f"{len(results)} results" + (f", ratings of {group}" if group else "")
         case Ended(reason=reason, winner=winner):
             why = reason.replace("_", " ")
             return f"the match is over ({why})" + (f": {winner} wins" if winner else "")

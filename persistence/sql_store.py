@@ -20,7 +20,7 @@ from typing import Any
 import msgspec
 
 from persistence.engine import identity, tables
-from persistence.engine.mapping import Columns, GenericMapping, Mapping
+from persistence.engine.mapping import Columns, GenericMapping, Mapping, Totals
 from persistence.engine.postgres_database import PostgresDatabase
 from persistence.engine.rows import Batch, ChildRows, Database, Moves, Projection, ReminderRow, Row, has_facts, has_log
 from persistence.engine.sqlite_database import SqliteDatabase
@@ -145,6 +145,7 @@ class SqlStore:
         own = [mapping.table for mapping in self._mappings.values()]
         own += [children.table for mapping in self._mappings.values() for children in mapping.children]
         own += [mapping.additions.table for mapping in self._mappings.values() if mapping.additions is not None]
+        own += [total.table for mapping in self._mappings.values() for total in _totals(mapping)]
         return list(dict.fromkeys(table.name for table in (*shared, *own)))
 
     async def _check_rights(self, names: Iterable[str], rights: Sequence[str]) -> None:
@@ -472,6 +473,10 @@ def _additions(mapping: Mapping, keys: Sequence[str], changes: Sequence[Change] 
     if mapping.additions is None:
         return []
     return mapping.additions.encode(keys, [it.stored for it in changes], [it.state for it in changes])
+
+
+def _totals(mapping: Mapping) -> Sequence[Totals]:
+    return mapping.additions.totals if mapping.additions is not None else ()
 
 
 def _reminder_row(reminder: Reminder) -> ReminderRow:

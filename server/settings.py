@@ -24,6 +24,7 @@ from server.ids import NODE_PATTERN, whole
 TokenName = Annotated[str, Meta(min_length=1, max_length=256)]
 TokenNames = Annotated[list[TokenName], Meta(min_length=1, max_length=16)]
 LoginPolicy = Annotated[str, Meta(pattern=whole(r"newest_wins|first_wins|one_per_kind|allow:([1-9]|1[0-6])"))]
+SEASON_PATTERN = r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,31}=[0-9]{1,15}"
 Port = Annotated[int, Meta(ge=0, le=65_535)]
 Count = Annotated[int, Meta(ge=1)]
 Seconds = Annotated[float, Meta(gt=0, le=365 * 86_400)]
@@ -188,6 +189,18 @@ class StoreSettings(_Section, frozen=True):
     """False is for tests that show what a flush at stop is good for."""
 
 
+class CareerSettings(_Section, frozen=True):
+    """Careers of players."""
+
+    seasons: list[Annotated[str, Meta(pattern=whole(SEASON_PATTERN))]] = []
+    """Seasons, each `NAME=UNIX_MS`: from when on it is. A match belongs to the one in which it was made."""
+
+    @property
+    def beginnings(self) -> list[tuple[int, str]]:
+        """First Unix ms and name of each season."""
+        return [(int(begin), name) for name, _, begin in (season.partition("=") for season in self.seasons)]
+
+
 class JournalSettings(_Section, frozen=True):
     """The crash journal of write-behind changes: what a dead process had acknowledged and not
     stored yet is found there."""
@@ -270,6 +283,7 @@ class Settings(_Section, frozen=True):
     presence: PresenceSettings = PresenceSettings()
     actors: ActorSettings = ActorSettings()
     store: StoreSettings = StoreSettings()
+    careers: CareerSettings = CareerSettings()
     journal: JournalSettings = JournalSettings()
     admin: AdminSettings = AdminSettings()
     proxies: ProxySettings = ProxySettings()

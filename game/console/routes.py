@@ -52,6 +52,25 @@ async def player(context: AdminContext, params: Mapping[str, str]) -> Any:
     return {"stored": found[0] if found else None, "rows": rows, "missing": missing}
 
 
+async def career(context: AdminContext, params: Mapping[str, str]) -> Any:
+    """A player's career as stored: `lines` by mode and season, `medals` by name, `ratings`, in millionths."""
+    asked = {"player": key_of(actor_id("player", params["player"]))}
+    asked |= {name: params[name] for name in ("mode", "season") if name in params}
+    lines = await context.query("career_lines", asked)
+    if not lines:
+        raise NotFound(f"no player {asked['player']}")
+    medals = await context.query("career_medals", asked)
+    ratings = await context.query("career_ratings", {"player": asked["player"]})
+    answer = {"lines": lines, "medals": medals, "ratings": ratings}
+    return {name: [row for row in rows if row["matches"] is not None] for name, rows in answer.items()}
+
+
+async def waiting(context: AdminContext, params: Mapping[str, str]) -> Any:
+    """Results of matches that are over and that their players have not stored: at most `limit` (100), from match
+    `since` on. They are told until they are: look after the row or the node of a player that stays here."""
+    return {"rows": await context.query("waiting_results", params)}
+
+
 CONSOLE: Final[Mapping[str, ConsoleRoute]] = {
     "matches": live,
     "matches/{match}": board,
@@ -59,4 +78,6 @@ CONSOLE: Final[Mapping[str, ConsoleRoute]] = {
     "stored-matches/{match}": match_players,
     "players": players,
     "players/{player}": player,
+    "players/{player}/career": career,
+    "waiting-results": waiting,
 }

@@ -4,8 +4,9 @@ Each command runs a pure rule and emits the rule's events under the command's id
 command repeats the answer. Events that follow by themselves (the end by score or time, a countdown that is
 over) are emitted in the same turn.
 
-Settling: once the end is stored, every participant's result is a fact (`server/actors/facts.py`) that its
-player is told until it has stored it. Then the match leaves memory, and its row says that all is told.
+Settling (`game/match/results.py`): once the end is stored the match logs what careers get of it, and every
+participant's result is a fact (`server/actors/facts.py`) that its player is told until it has stored it. Then the
+match leaves memory, and its row says that all is told.
 """
 
 import asyncio
@@ -15,6 +16,7 @@ from typing import Any, ClassVar, Final
 
 import msgspec
 from msgspec import UNSET
+from msgspec.structs import replace
 
 from game.match import admission, board, describing, endings, guests, hosting, rules
 from game.match.admission import Entry
@@ -26,7 +28,6 @@ from game.match.events import (
     Reserved,
     Uninvited,
 )
-from game.match.face import MatchFace
 from game.match.hidden import Hidden, HiddenWord
 from game.match.messages import (
     AdmitParty,
@@ -41,6 +42,7 @@ from game.match.messages import (
     MatchSuccessor,
     MatchUnkick,
 )
+from game.match.results import ResultsPart, result_facts
 from game.match.state import MatchState
 from game.messages import (
     Accepted,
@@ -93,7 +95,7 @@ class Carried(msgspec.Struct, array_like=True, frozen=True):
     hidden: list[HiddenWord] = []
 
 
-class Match(MatchFace):
+class Match(ResultsPart):
     Event = MatchEvent
     lives_on = True
     HOST_SILENCE_S: ClassVar[float] = 30.0
@@ -434,13 +436,10 @@ class Match(MatchFace):
     @staticmethod
     def facts(key: str, state: Any) -> Iterable[Fact]:
         """The results of a match that is over; before that, who has which place, and who has left it."""
-        if state.phase != "ended":
+        if state.phase == "ended":
+            yield from result_facts(key, state)
+        else:
             yield from _places(key, state, state.players.members)
-            return
-        birth = state.created_wall_ms
-        for player in endings.with_career(state):
-            result = (key, state.ended_wall_ms, state.players[player], endings.won(state, player), birth)
-            yield fact(Stamp(0, birth), PlayerFace, player, PlayerFace.settle, *result)
 
     def open_facts(self, state: Any) -> Iterable[Fact]:
         """All results; of the places those whose players are not known to have heard of them."""
@@ -514,6 +513,8 @@ class Match(MatchFace):
 
     def _append(self, event: MatchEvent, command: tuple[str, int] | None) -> None:
         """Emit `event` and send its effects, which leave when it is durable."""
+        if isinstance(event, Ended):
+            event = replace(event, rated=True)  # by the node that ends it: in logs of earlier versions nothing follows
         self.emit(event, command)
         if type(event) in NARROWS and self.guards_watch():
             self.narrow_watching()

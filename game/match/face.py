@@ -37,6 +37,11 @@ class MatchFace(LoggedActor[MatchState]):
         """Hide a player from those who neither host the match nor take part in it, or show it to them again."""
         raise NotImplementedError
 
+    @existing
+    async def rate(self) -> None:
+        """Log what the careers of the participants get of this match, which is over: a fact that it tells itself."""
+        raise NotImplementedError
+
     @remote
     def settled(self, player: str) -> None:
         """The answer of players to a match of an earlier version; nothing today."""

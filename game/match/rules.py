@@ -18,6 +18,7 @@ from typing import Any, Final
 from msgspec import UNSET
 from msgspec.structs import astuple, replace
 
+from game.careers.events import Outcome, Rated
 from game.match import describing, endings, guests, hosting
 from game.match.answered import Answer, Answered, Answers
 from game.match.codes import reject, single_line
@@ -280,8 +281,9 @@ def list_order(state: MatchState) -> int | None:
 
 
 def finished(state: MatchState) -> bool:
-    """Whether the log is complete with this state: no event follows the match's end."""
-    return state.phase == "ended"
+    """Whether the log is complete with this state: no event follows the match's end, and its results where it has
+    them."""
+    return state.phase == "ended" and (state.outcome is UNSET or state.outcome.whole)
 
 
 Changes = dict[str, Any]
@@ -383,7 +385,13 @@ def _over(state: MatchState, event: Ended) -> Changes:
         "winner": event.winner,
         "ended_wall_ms": event.wall_ms,
         "countdown_wall_ms": UNSET,
+        "outcome": Outcome() if event.rated else UNSET,
     }
+
+
+def _rated(state: MatchState, event: Rated) -> Changes:
+    before = () if state.outcome is UNSET else state.outcome.results
+    return {"outcome": Outcome(event.season, event.rating_group, (*before, *event.results), not event.more)}
 
 
 def _killed(state: MatchState, event: Kill) -> Changes:
@@ -457,6 +465,7 @@ _EVOLVE: Final[dict[type, Callable[[MatchState, Any], Changes]]] = {
     PartyJoined: _party_joined,
     RoundEnded: endings.round_ended,
     Described: describing.evolve,
+    Rated: _rated,
     **guests.EVOLVE,
     **hosting.EVOLVE,
     Kicked: _kicked,

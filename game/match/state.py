@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Final, Literal, Self
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from game.careers.events import Outcome
 from game.match.answered import Answered
 from game.match.events import PropertyValue
 from game.messages import EndReason, Phase, PlayOptions
@@ -143,7 +144,8 @@ class MatchState(msgspec.Struct, frozen=True):
     into a private match; `reserved` has `player/NAME` and `party/NAME`; `kicked` has the number of each kick; `term` is
     the number of the event that made `host` the host, where that is not the first one. `rules` is the version of the
     mode's rules, where that is not the first one; `rounds` is there once a round is over.
-    `properties` and `tags` are what it is searched by; `origin`: of an imported match."""
+    `properties` and `tags` are what it is searched by; `origin`: of an imported match. `outcome` is what careers get of
+    a match that is over; empty, and not `whole`, until that is known."""
 
     host: str = ""
     options: PlayOptions = PlayOptions()
@@ -173,3 +175,4 @@ class MatchState(msgspec.Struct, frozen=True):
     properties: dict[str, PropertyValue] | UnsetType = UNSET
     tags: list[str] | UnsetType = UNSET
     origin: Origin | UnsetType = UNSET
+    outcome: Outcome | UnsetType = UNSET

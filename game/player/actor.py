@@ -18,6 +18,9 @@ from typing import Any, ClassVar, Final
 import msgspec
 from msgspec.structs import replace
 
+from game.careers.events import Gain
+from game.careers.messages import Career, CareerGet
+from game.careers.reading import career
 from game.match.face import MatchFace
 from game.match.state import Line
 from game.messages import Presence, PresenceGet, PresenceSet, Profile, ProfileGet, ProfileSet, Saved
@@ -295,6 +298,17 @@ class Player(HostPart):
         version = self.version if own else rules.profile_version(self.state)
         return rules.profile(self.state, self.key, message.id, version)
 
+    @read_only
+    async def career_get(self, caller: Caller, message: CareerGet) -> Career:
+        """The career and ratings. Raises `NotFound` for a player of whom nothing was ever stored, `Unavailable`."""
+        if self._forget_if_unknown():
+            raise NotFound(f"no player {self.key}")
+        asked = {"player": self.key, "mode": message.mode, "season": message.season}
+        totals = await self.query_store("career_lines", asked)
+        medals = await self.query_store("career_medals", asked)
+        ratings = await self.query_store("career_ratings", {"player": self.key})
+        return career(message, self.state.settled, totals, medals, ratings)
+
     def _forget_if_unknown(self) -> bool:
         """Release the activation that only a read of a name that nobody has made. True if so."""
         if self.version or self.here:
@@ -361,15 +375,18 @@ class Player(HostPart):
             number = told.name.number
             self.state = rules.heard(self.state, key_of(told.name.to), number.epoch, number.version)
 
-    async def settle(self, match: str, ended_wall_ms: int, line: Line, won: bool, birth: int = 0) -> None:
+    async def settle(
+        self, match: str, ended_wall_ms: int, line: Line, won: bool, birth: int = 0, gain: Gain | None = None
+    ) -> None:
         """See `PlayerFace.settle`."""
         known = rules.settled(self.state, match, ended_wall_ms, birth)
         if known is None and rules.is_forgotten(self.state, ended_wall_ms):
-            career = {"player": self.key, "match": match, "birth": birth, "ended_wall_ms": ended_wall_ms}
-            if await self.query_store("career", career):
+            asked = {"player": self.key, "match": match, "birth": birth, "ended_wall_ms": ended_wall_ms}
+            if await self.query_store("career", asked):
                 known = SettledMatch(match, ended_wall_ms)
         if known is None:
-            result = SettledMatch(match, ended_wall_ms, birth, self.version + 1)
+            gain = gain or Gain("", "", won, line.kills, line.deaths, line.assists, line.medals)
+            result = SettledMatch(match, ended_wall_ms, birth, self.version + 1, gain)
             self.state = rules.settle(self.state, result, line, won, self.is_stored)
         else:
             self.state = rules.left(self.state, match, birth)

@@ -3,6 +3,7 @@
 See `game/match/face.py` for why faces stand apart from their actors.
 """
 
+from game.careers.events import Gain
 from game.match.state import Line
 from game.player.state import PlayerState
 from server.actors.actor import Actor, Stamp, existing, read_only, remote
@@ -40,10 +41,13 @@ class PlayerFace(Actor[PlayerState]):
         raise NotImplementedError
 
     @remote
-    async def settle(self, match: str, ended_wall_ms: int, line: Line, won: bool, birth: int = 0) -> None:
+    async def settle(
+        self, match: str, ended_wall_ms: int, line: Line, won: bool, birth: int = 0, gain: Gain | None = None
+    ) -> None:
         """Add the result of `match` to the totals, once, however often it is told. `birth` tells matches of one name
-        apart; a match of an earlier version does not tell it, and is answered by `MatchFace.settled` when it tells its
-        result again once that is stored. Raises `Unavailable` while that cannot be said."""
+        apart, `gain` is what the player's career gets; a match of an earlier version tells neither, and is answered by
+        `MatchFace.settled` when it tells its result again once that is stored. Raises `Unavailable` while that cannot
+        be said."""
         raise NotImplementedError
 
     @remote

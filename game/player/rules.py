@@ -201,13 +201,15 @@ def settle(
     state: PlayerState, result: SettledMatch, line: Line, won: bool, is_stored: Callable[[int], bool]
 ) -> PlayerState:
     """Add a result that is new to the totals. What is remembered longest is forgotten once its version is stored, and
-    with it its row in `careers`. Raises `Unavailable` while too many results wait for the store."""
+    with it its row in `careers`; what careers get of a result is kept until then. Raises `Unavailable` while too many
+    results wait for the store."""
     state = left(state, result.match, result.birth)
     kept, floor = [*state.settled, result], state.settled_floor_ms
     while len(kept) > MAX_SETTLED:
         if not is_stored(kept[0].version):
             raise Unavailable("too many results wait for the store", retry_after_s=1.0)
         floor = max(floor, kept.pop(0).ended_wall_ms)
+    kept = [replace(done, gain=None) if done.gain is not None and is_stored(done.version) else done for done in kept]
     return replace(
         state,
         matches=state.matches + 1,

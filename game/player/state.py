@@ -5,6 +5,7 @@ Volatile fields (open sessions, the line of rich presence) are the actor's only.
 
 import msgspec
 
+from game.careers.events import Gain
 from game.messages import ChosenStatus, Status
 from game.party.place import NO_PARTY, InParty
 from game.places import Membership
@@ -14,12 +15,15 @@ from server.actors.facts import NEVER, Stamp
 
 class SettledMatch(msgspec.Struct, array_like=True, frozen=True):
     """A match whose result is in this player's totals. `birth` is that match's own, since names are used again (0 in
-    states of earlier versions, which knew it by name and end); `version` is the player's that has the result."""
+    states of earlier versions, which knew it by name and end); `version` is the player's that has the result. `gain` is
+    what its career gets, until that is stored: in rows of its own (`persistence/game/player.py`), so that no state
+    carries a career."""
 
     match: str
     ended_wall_ms: int
     birth: int = 0
     version: int = 0
+    gain: Gain | None = None
 
 
 class PlayerState(msgspec.Struct, frozen=True):

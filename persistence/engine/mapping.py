@@ -7,7 +7,7 @@ because that is how it travels: PostgreSQL gets one array a column.
 
 from collections.abc import Callable, Sequence
 from collections.abc import Mapping as Map
-from typing import Any, Protocol, get_type_hints
+from typing import Any, NamedTuple, Protocol, get_type_hints
 
 import msgspec
 from sqlalchemy import LargeBinary, String, Table
@@ -39,6 +39,18 @@ class Children(Protocol):
         ...
 
 
+class Totals(NamedTuple):
+    """A table of sums over rows that are added. `statement` adds what the rows `{added}` (columns of their table) say:
+    `INSERT INTO … SELECT … FROM {added} AS a WHERE true GROUP BY … ON CONFLICT … DO UPDATE SET n = t.n + excluded.n`.
+    It runs in the transaction that inserts them, and only for rows that were not there before: so a sum has each row
+    exactly once, however often the state that brings it is written. Where rows are put into it does not matter: sums
+    are of one entity, whose row is locked. `sqlite`, if it differs, is the statement for that."""
+
+    table: Table
+    statement: str
+    sqlite: str = ""
+
+
 class Additions(Protocol):
     """Rows that a state brings along, written in the transaction that stores it. Either they stay as they are (a
     player's careers): each is inserted with the first state which has it, and is left alone if it is there. Or they
@@ -50,6 +62,8 @@ class Additions(Protocol):
     """All columns, those of the primary key first."""
 
     current: bool
+    totals: tuple[Totals, ...]
+    """Tables that sum up rows that stay as they are."""
 
     def encode(self, keys: Sequence[str], stored: Sequence[int], states: Sequence[Any]) -> Columns:
         """The rows that are new since the version that is `stored` of each entity; nothing where there are none. Of

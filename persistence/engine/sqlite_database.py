@@ -478,7 +478,13 @@ def _write_adding(
         keys = sql.drop.count("?")
         connection.executemany(sql.drop, [more[:keys] for more in added if more[-1]])
         added = [more[:-1] for more in added if not more[-1]]
-    connection.executemany(sql.add, added)
+    if not sql.sums:
+        connection.executemany(sql.add, added)
+        return hit
+    for more in added:
+        if connection.execute(sql.add, more).rowcount == 1:
+            for statement in sql.sums:
+                connection.execute(statement, more[: sql.adds_keys])
     return hit
 
 

@@ -127,9 +127,15 @@ def _adding(mapping: Mapping, write: str, first: int) -> str:
             f"{_replacing(mapping.additions)}) SELECT {mapping.key} FROM hit"
         )
     rows = f"{unnest(table, mapping.additions.columns, first)} AS a({names})"
+    values = ", ".join(_value(table.c[name], "a") for name in mapping.additions.columns)
+    sums = "".join(
+        f", sum{place} AS ({total.statement.format(added='added')})"
+        for place, total in enumerate(mapping.additions.totals)
+    )
+    returning = " RETURNING *" if sums else ""
     return (
-        f"WITH hit AS ({write}), added AS (INSERT INTO {table.name} ({names}) SELECT a.* FROM {rows} "
-        f"JOIN hit ON hit.{mapping.key} = a.{key} ON CONFLICT DO NOTHING) "
+        f"WITH hit AS ({write}), added AS (INSERT INTO {table.name} ({names}) SELECT {values} FROM {rows} "
+        f"JOIN hit ON hit.{mapping.key} = a.{key} ON CONFLICT DO NOTHING{returning}){sums} "
         f"SELECT {mapping.key} FROM hit"
     )
 
@@ -308,9 +314,16 @@ class SqliteStatements:
             f"WHERE {of_kind}{key} = ? AND epoch = ? AND state_version < ?"
         )
         self.add = self.drop = ""
+        self.sums: list[str] = []
+        """Statements that add a row which `add` has inserted to totals; its primary key is given."""
+        self.adds_keys = 0
         if mapping.additions is not None:
             more, names = mapping.additions.table, mapping.additions.columns
             current = mapping.additions.current
+            keys = [column.name for column in more.primary_key.columns]
+            self.adds_keys = len(keys)
+            added = f"(SELECT * FROM {more.name} WHERE {' AND '.join(f'{name} = ?' for name in keys)})"
+            self.sums = [(total.sqlite or total.statement).format(added=added) for total in mapping.additions.totals]
             self.add = (
                 f"INSERT INTO {more.name} ({', '.join(names)}) VALUES ({', '.join('?' * len(names))}) "
                 f"{_replacing(mapping.additions) if current else 'ON CONFLICT DO NOTHING'}"

@@ -10,7 +10,7 @@ import msgspec
 from sqlalchemy import Select, Table, and_, select
 
 from game.friends.state import FriendsState
-from persistence.engine.mapping import Additions, ColumnMapping, Columns
+from persistence.engine.mapping import Additions, ColumnMapping, Columns, Totals
 from persistence.engine.queries import StoreQuery
 from persistence.game import tables
 from persistence.game.tables import careers, matches, participants
@@ -25,6 +25,7 @@ class FriendshipRows:
     table: Table = tables.friendships
     columns: tuple[str, ...] = ("player_id", "other_id", "state", "since_ms")
     current: bool = True
+    totals: tuple[Totals, ...] = ()
 
     def encode(self, keys: Sequence[str], stored: Sequence[int], states: Sequence[Any]) -> Columns:
         rows = [row for each in zip(keys, stored, states, strict=True) for row in _changed(*each)]

@@ -11,7 +11,7 @@ import msgspec
 from sqlalchemy import Select, Table, and_, or_, select
 
 from game.moderation.state import Act, StandingState
-from persistence.engine.mapping import Additions, ColumnMapping, Columns
+from persistence.engine.mapping import Additions, ColumnMapping, Columns, Totals
 from persistence.engine.queries import StoreQuery
 from persistence.game import tables
 
@@ -23,6 +23,7 @@ class ActRows:
     table: Table = tables.moderation_acts
     columns: tuple[str, ...] = ("subject", *Act.__struct_fields__)
     current: bool = False
+    totals: tuple[Totals, ...] = ()
 
     def encode(self, keys: Sequence[str], stored: Sequence[int], states: Sequence[Any]) -> Columns:
         rows = [

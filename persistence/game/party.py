@@ -8,7 +8,7 @@ from sqlalchemy import Table
 
 from game.party.rules import is_due
 from game.party.state import PartyState
-from persistence.engine.mapping import Additions, ColumnMapping, Columns
+from persistence.engine.mapping import Additions, ColumnMapping, Columns, Totals
 from persistence.game import tables
 
 
@@ -18,6 +18,7 @@ class MemberRows:
     table: Table = tables.party_members
     columns: tuple[str, ...] = ("party_id", "number", "player_id", "joined_wall_ms")
     current: bool = False
+    totals: tuple[Totals, ...] = ()
 
     def encode(self, keys: Sequence[str], stored: Sequence[int], states: Sequence[Any]) -> Columns:
         rows = [

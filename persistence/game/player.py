@@ -1,18 +1,22 @@
 """`PlayerState` and tables `players` and `careers`."""
 
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any, Final
 
 import msgspec
-from msgspec.structs import astuple
+from msgspec import json
+from msgspec.structs import astuple, replace
 from sqlalchemy import Table
 
+from game.careers.events import Gain
 from game.party.place import NO_PARTY, InParty
 from game.places import Membership
 from game.player.state import PlayerState, SettledMatch
 from game.saved_commands import SavedCommands
-from persistence.engine.mapping import Additions, Children, Columns
+from persistence.engine.mapping import Additions, Children, Columns, Totals
 from persistence.game import tables
+from persistence.game.careers import CAREER_TOTALS
 from server.actors.facts import NEVER, Stamp
 
 _FIELDS: Final = (
@@ -61,6 +65,8 @@ _NOTHING: Final = _Recent()
 
 def _recent(state: PlayerState) -> bytes | None:
     kept = _Recent(*[getattr(state, name) for name in _Recent.__struct_fields__])
+    if any(done.gain is not None for done in state.settled):  # rows of its own, in the same transaction
+        kept = replace(kept, settled=tuple(replace(done, gain=None) for done in state.settled))
     return None if kept == _NOTHING else _encode(kept)
 
 
@@ -68,16 +74,29 @@ def _without_nul(column: Sequence[Any]) -> Sequence[Any]:
     return [text.replace("\0", "") for text in column] if "\0" in "".join(column) else column
 
 
+_GAINS: Final = tuple(name for name in Gain.__struct_fields__ if name != "names")
+_gain = attrgetter(*_GAINS)
+_NO_GAIN: Final = Gain()
+
+
+def _gains(gain: Gain) -> tuple[Any, ...]:
+    """The columns of a result, the names of medals last; PostgreSQL takes no NUL in them."""
+    names = {name.replace("\0", ""): count for name, count in gain.names.items()}
+    return (*_gain(gain), json.encode(names).decode())
+
+
 class CareerRows:
-    """Rows of table `careers`: a result is counted and its row is there, or neither."""
+    """Rows of table `careers`: a result is counted and its row is there, or neither. Each that is new is added to the
+    totals of its player, mode and season, and to its rating."""
 
     table: Table = tables.careers
-    columns: tuple[str, ...] = ("player_id", "match_id", "birth", "ended_wall_ms")
+    columns: tuple[str, ...] = ("player_id", "match_id", "birth", "ended_wall_ms", *_GAINS, "medal_names")
     current: bool = False
+    totals: tuple[Totals, ...] = CAREER_TOTALS
 
     def encode(self, keys: Sequence[str], stored: Sequence[int], states: Sequence[Any]) -> Columns:
         rows = [
-            (key, done.match, done.birth, done.ended_wall_ms)
+            (key, done.match, done.birth, done.ended_wall_ms, *_gains(done.gain or _NO_GAIN))
             for key, version, state in zip(keys, stored, states, strict=True)
             for done in state.settled
             if done.version > version

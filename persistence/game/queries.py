@@ -11,7 +11,7 @@ from msgspec import Meta
 from sqlalchemy import Select, and_, func, literal, or_, select, text
 
 from persistence.engine.queries import StoreQuery
-from persistence.game import friends, moderation
+from persistence.game import career_queries, friends, moderation
 from persistence.game.tables import LIVE_OR_OPEN, careers, friendships, matches, participants, parties, players
 from persistence.game.tables import friends as friends_table
 
@@ -161,6 +161,7 @@ QUERIES: Final[Mapping[str, StoreQuery]] = {
     "party_of_code": StoreQuery(PartyCode, party_of_code, max_rows=1),
     "stored_players": StoreQuery(PlayersAsked, stored_players, max_rows=200),
     "match_players": StoreQuery(MatchName, match_players),
+    **career_queries.QUERIES,
     **moderation.QUERIES,
     **friends.QUERIES,
 }

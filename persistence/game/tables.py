@@ -57,10 +57,66 @@ careers = Table(
     Column("match_id", KeyText, primary_key=True),
     Column("birth", BigInteger, primary_key=True, autoincrement=False),
     number("ended_wall_ms"),
+    _text("mode"),
+    _text("season"),
+    Column("won", Boolean, nullable=False, server_default=false()),
+    number("kills"),
+    number("deaths"),
+    number("assists"),
+    number("medals"),
+    number("best_streak"),
+    number("played_ms"),
+    _text("rating_group"),
+    number("mu"),
+    number("log_sigma"),
+    Column("medal_names", JSON().with_variant(JSONB(), "postgresql"), nullable=False, server_default=text("'{}'")),
     Index("ix_careers_player_id_ended_wall_ms", "player_id", "ended_wall_ms"),
+    Index("ix_careers_ended_wall_ms", "ended_wall_ms"),
 )
 """A row for each result that is in a player's totals, written with them. `birth` is the match's `created_wall_ms`,
-which tells matches of one name apart."""
+which tells matches of one name apart. `mu` and `log_sigma` are what it adds to the rating, in millionths."""
+
+career_totals = Table(
+    "career_totals",
+    metadata,
+    Column("player_id", KeyText, primary_key=True),
+    Column("mode", KeyText, primary_key=True),
+    Column("season", KeyText, primary_key=True),
+    number("matches"),
+    number("wins"),
+    number("kills"),
+    number("deaths"),
+    number("assists"),
+    number("medals"),
+    number("best_streak"),
+    number("played_ms"),
+    number("best_kills"),
+    _text("best_match"),
+)
+"""The career of a player by mode and season: sums over its rows of `careers`. What was counted before those had modes
+is under an empty one."""
+
+career_medals = Table(
+    "career_medals",
+    metadata,
+    Column("player_id", KeyText, primary_key=True),
+    Column("mode", KeyText, primary_key=True),
+    Column("season", KeyText, primary_key=True),
+    Column("medal", KeyText, primary_key=True),
+    number("earned"),
+)
+
+ratings = Table(
+    "ratings",
+    metadata,
+    Column("player_id", KeyText, primary_key=True),
+    Column("rating_group", KeyText, primary_key=True),
+    number("mu"),
+    number("log_sigma"),
+    number("matches"),
+    Index("ix_ratings_rating_group_mu", "rating_group", "mu"),
+)
+"""OpenSkill ratings in millionths: where everybody begins, and all that rated matches added."""
 
 matches = Table(
     "matches",

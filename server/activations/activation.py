@@ -32,6 +32,7 @@ from server.actors.pictures import NEVER_SHOWN, Look, Showing, check_shown
 from server.errors import DeadlineExceeded, Fenced, GarrisonError, Moved, NotFound, Retryable
 from server.ids import ActorId, NodeAddress, NodeId, key_of
 from server.runtime.phases import PhaseTable
+from server.settings import Settings
 from server.wire.messages import Push
 
 Phase = Literal["loading", "live", "closing", "halted", "frozen", "dropped"]
@@ -152,6 +153,11 @@ class Activation(Turns):
     def end_session(self, subject: str, session: str, at: NodeAddress, code: int, reason: str) -> None:
         """End one session of player `subject` after this turn."""
         self.outputs.append(partial(self._node.outlet.end_session, subject, session, at, code, reason))
+
+    @property
+    def settings(self) -> Settings:
+        """The settings of the node."""
+        return self._node.settings
 
     def publish_latest(self, source: LatestSource, key: str, value: bytes | None) -> None:
         """Send a difference of the actor's latest topic to all who watch, after this turn."""

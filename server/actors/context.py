@@ -11,6 +11,7 @@ import msgspec
 
 from server.actors.guard import OPEN, Guard
 from server.ids import ActorId, NodeAddress, NodeId
+from server.settings import Settings
 from server.wire.messages import Push
 
 
@@ -102,6 +103,11 @@ class Context(Protocol):
 
     def is_stored(self, version: int) -> bool:
         """Tell whether the state with `version`, or a newer one, is in the store."""
+        ...
+
+    @property
+    def settings(self) -> Settings:
+        """The settings of the node."""
         ...
 
     # ---- time and chance ----

@@ -5,7 +5,7 @@ transaction would be. States are kept encoded, so that nobody shares a struct by
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from itertools import count, pairwise
 from math import inf
 from typing import Any
@@ -15,7 +15,7 @@ import msgspec
 from server import states
 from server.errors import Corrupt, Internal, Unavailable
 from server.eventlog.ports import Chunk
-from server.ids import ActorId, Epoch, Incarnation, NodeAddress, NodeId, kind_of
+from server.ids import ActorId, Epoch, Incarnation, NodeAddress, NodeId, key_of, kind_of
 from server.liveness.majority import holds_majority
 from server.liveness.ports import Estate, NodeRow, NodeState
 from server.runtime.clock import Clock
@@ -77,6 +77,10 @@ class MemoryDatabase:
         self.reminders: dict[tuple[ActorId, str], Reminder] = {}
         self.facts: dict[str, Callable[[ActorId, Any], bool]] = {}
         """For each kind that has facts: whether one is open in a state, as a table's column says it."""
+        self.additions: dict[str, Callable[[str, int, Any], Iterable[tuple[Hashable, Any]]]] = {}
+        """For each kind that brings rows along (`persistence.engine.mapping.Additions`): identity and content of those
+        that a state (key, version stored before, state) has; `rows` are all that there are."""
+        self.rows: dict[Hashable, Any] = {}
         self.last_incarnation = 0
 
     def has_open_facts(self, identity: ActorId, state: Any) -> bool:
@@ -283,6 +287,10 @@ class MemoryStore:
         if entity.epoch == change.epoch and entity.state_version < change.version:
             entity.state_epoch, entity.state_version, entity.state = change.epoch, change.version, data
             entity.open_facts = self.database.has_open_facts(change.id, change.state)
+            additions = self.database.additions.get(kind_of(change.id))
+            if additions is not None:
+                for row, content in additions(key_of(change.id), change.stored, change.state):
+                    self.database.rows.setdefault(row, content)
             return "written"
         already = entity.state_epoch == change.epoch and entity.state_version >= change.version
         return "written" if already else "fenced"
@@ -310,7 +318,7 @@ class MemoryStore:
         if held and whole and self.database.is_up(move.to):
             entity.epoch, entity.owner, entity.last = epoch, move.to, (move.to.incarnation, move.token)
             if data is not None:
-                self._write(Change(move.id, epoch, move.version, move.state), data)
+                self._write(Change(move.id, epoch, move.version, move.state, move.stored), data)
             return "moved"
         return "moved" if (entity.epoch, entity.owner) == (epoch, move.to) else "fenced"
 

@@ -1,12 +1,16 @@
 """Rows of results, which are written with the totals that have them, or not at all (F5)."""
 
+import random
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from sqlalchemy import Connection, text
 
 import migrations
+from game.careers.events import Gain
+from game.careers.ratings import FIRST_LOG_SIGMA, FIRST_MU
 from game.player.state import PlayerState, SettledMatch
 from persistence.game.queries import QUERIES
 from persistence.sql_queries import SqlStoreQueries
@@ -26,7 +30,9 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> TestDatabase:
 
 async def rows(database: TestDatabase) -> list[tuple[str, str, int, int]]:
     def read(connection: Connection) -> list[Any]:
-        found = connection.execute(text("SELECT * FROM careers ORDER BY player_id, match_id, birth"))
+        found = connection.execute(
+            text("SELECT player_id, match_id, birth, ended_wall_ms FROM careers ORDER BY player_id, match_id, birth")
+        )
         return [tuple(row) for row in found]
 
     found: list[tuple[str, str, int, int]] = await migrations.run(database.url, read)
@@ -87,6 +93,122 @@ async def test_the_store_knows_a_result_that_the_player_has_forgotten(database: 
             assert bool(await queries.run("career", asked)) is known
     finally:
         await queries.close()
+
+
+TOTALS = "matches, wins, kills, deaths, assists, medals, played_ms, best_streak, best_kills, best_match"
+
+
+async def read(database: TestDatabase, statement: str) -> list[tuple[Any, ...]]:
+    def work(connection: Connection) -> list[Any]:
+        return [tuple(row) for row in connection.execute(text(statement))]
+
+    found: list[tuple[Any, ...]] = await migrations.run(database.url, work)
+    return found
+
+
+def gained(number: int, **fields: Any) -> SettledMatch:
+    gain = Gain("slayer", "s1", rating_group="slayer", mu=10, log_sigma=-2)
+    return SettledMatch(f"m{number}", number, number, number, replace(gain, **fields))
+
+
+async def test_totals_have_each_row_once_however_often_a_state_is_written(database: TestDatabase) -> None:
+    """States that are written again, that are refused, that come with rows which are there, and that move."""
+    first = gained(
+        1, won=True, kills=5, deaths=1, assists=2, medals=3, played_ms=7, best_streak=4, names={"a": 2, "b'": 1}
+    )
+    second, third = gained(2, kills=5, best_streak=6, names={"a": 1}), gained(3, mode="ctf", kills=9, mu=-30)
+    async with database.connect() as (store, _):
+        await claimed(store, A, ANN, BOB)
+        to = await claimed(store, B)
+        for _ in range(2):  # the first answer was lost
+            await store.write(
+                "player", [Change(ANN, Epoch(1), 1, results(first)), Change(BOB, Epoch(9), 1, results(first))]
+            )
+        both = results(first, second)
+        await store.write("player", [Change(ANN, Epoch(1), 2, both)])  # from 0: nobody knows what is stored
+        all_three = results(first, second, third)
+        for _ in range(2):
+            await store.migrate("player", [EntityMove(ANN, Epoch(1), 3, to, all_three, stored=1)])
+    assert await read(database, f"SELECT mode, season, {TOTALS} FROM career_totals ORDER BY mode") == [
+        ("ctf", "s1", 1, 0, 9, 0, 0, 0, 0, 0, 9, "m3"),
+        ("slayer", "s1", 2, 1, 10, 1, 2, 3, 7, 6, 5, "m1"),
+    ]
+    medals = await read(database, "SELECT mode, medal, earned FROM career_medals ORDER BY medal")
+    assert medals == [("slayer", "a", 3), ("slayer", "b'", 1)]
+    rating = (FIRST_MU - 10, FIRST_LOG_SIGMA - 6, 3)
+    assert await read(database, "SELECT mu, log_sigma, matches FROM ratings WHERE player_id = 'ann'") == [rating]
+    assert await read(database, "SELECT player_id FROM ratings WHERE player_id <> 'ann'") == []
+
+
+async def test_many_results_in_one_batch_make_the_sums_that_each_alone_would(database: TestDatabase) -> None:
+    """Drawn: some are new in a state, some of an earlier one; the order in which players come does not matter."""
+    rng = random.Random(7)
+    many = [
+        gained(n, mode=rng.choice(("slayer", "ctf")), season=rng.choice(("s1", "s2")), won=rng.random() < 0.5,
+               kills=rng.randint(0, 9), mu=rng.randint(-99, 99), best_streak=rng.randint(0, 9),
+               names={name: rng.randint(1, 3) for name in rng.sample("abcd", 2)},
+               rating_group=rng.choice(("", "slayer")))
+        for n in range(1, 31)
+    ]  # fmt: skip
+    async with database.connect() as (store, _):
+        await claimed(store, A, ANN, BOB, CYD)
+        stored = 0
+        while stored < len(many):
+            upto = min(len(many), stored + rng.randint(1, 9))
+            state = results(*many[max(0, stored - 3) : upto])
+            known = rng.choice((0, stored))
+            await store.write("player", [Change(id, Epoch(1), upto, state, known) for id in (ANN, BOB, CYD)])
+            stored = upto
+    sums: dict[tuple[str, str], list[int]] = {}
+    for done in many:
+        gain = done.gain
+        assert gain is not None
+        total = sums.setdefault((gain.mode, gain.season), [0, 0, 0, 0])
+        for place, more in enumerate((1, gain.won, gain.kills, sum(gain.names.values()))):
+            total[place] += more
+    found = await read(
+        database,
+        "SELECT t.mode, t.season, t.matches, t.wins, t.kills, (SELECT sum(m.earned) FROM career_medals AS m WHERE "
+        "m.player_id = t.player_id AND m.mode = t.mode AND m.season = t.season) FROM career_totals AS t",
+    )
+    assert sorted(found) == sorted((*key, *total) for key, total in sums.items() for _ in range(3))
+    mu = FIRST_MU + sum(done.gain.mu for done in many if done.gain is not None and done.gain.rating_group)
+    assert await read(database, "SELECT mu FROM ratings") == [(mu,)] * 3
+
+
+async def test_a_state_that_is_read_again_carries_no_gains(database: TestDatabase) -> None:
+    async with database.connect() as (store, _):
+        await claimed(store, A, ANN)
+        await store.write("player", [Change(ANN, Epoch(1), 1, results(gained(1)))])
+        stored = (await store.read("player", [ANN]))[ANN].state
+    assert [done.gain for done in stored.settled] == [None]
+
+
+async def test_totals_of_an_old_database_are_kept(database: TestDatabase) -> None:
+    """A match that is there gives its mode; the rest of the totals, whose matches are gone, stay under none."""
+    await migrations.downgrade_async(database.url, "0014")
+
+    def insert(connection: Connection) -> None:
+        for statement in (
+            "INSERT INTO players (player_id, matches, wins, kills, state_version) VALUES ('ann', 3, 2, 30, 1)",
+            "INSERT INTO players (player_id, matches, kills, state_version) VALUES ('bob', 1, 4, 1)",
+            "INSERT INTO matches (match_id, head, next_seq, phase, mode, created_wall_ms, winner) "
+            "VALUES ('m', '', 9, 'ended', 'slayer', 5, 'team:1'), ('n', '', 9, 'ended', 'slayer', 7, NULL)",
+            "INSERT INTO participants (match_id, player_id, present, team, kills) "
+            "VALUES ('m', 'ann', true, 1, 11), ('m', 'bob', true, 0, 4), ('n', 'ann', true, 1, 1)",
+            "INSERT INTO careers (player_id, match_id, birth) VALUES ('ann', 'm', 5), ('bob', 'm', 5), "
+            "('ann', 'n', 6), ('ann', 'gone', 1)",
+        ):
+            connection.execute(text(statement))
+
+    await migrations.run(database.url, insert)
+    await migrations.upgrade_async(database.url)
+    kept = await read(
+        database, "SELECT player_id, mode, matches, wins, kills FROM career_totals ORDER BY player_id, mode"
+    )
+    assert kept == [("ann", "", 2, 1, 19), ("ann", "slayer", 1, 1, 11), ("bob", "slayer", 1, 0, 4)]
+    await migrations.downgrade_async(database.url, "0014")
+    await migrations.upgrade_async(database.url)
 
 
 async def test_an_old_database_gets_rows_of_all_that_counted(database: TestDatabase) -> None:

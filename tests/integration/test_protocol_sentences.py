@@ -560,7 +560,7 @@ async def test_heartbeats(node: Node) -> None:
     "`from_seq` is the first event that you want, 1 by default",
     "The events have the numbers `first_seq`, `first_seq + 1`, …",
     "Watching a topic that you watch already moves it to `from_seq`.",
-    "The stream of a match ends with its `ended` event; unwatch then.",
+    "The stream of a match ends with its `ended` event, and the `rated` events that follow it",
     "The command's events have the numbers `first_seq` to `next_seq - 1`; none if the two are equal.",
     "`created` | `host`, `options`, `wall_ms`, `rules` | the first event",
 )
@@ -594,8 +594,8 @@ async def test_streams(node: Node) -> None:
             await asyncio.sleep(0.02)
         return found
 
-    told = await events(8)
-    assert [event[0] for event in told] == list(range(1, 9))
+    told = await events(9)
+    assert [event[0] for event in told] == list(range(1, 10))
     assert [event[1] for event in told] == [
         "created",
         "joined",
@@ -605,10 +605,12 @@ async def test_streams(node: Node) -> None:
         "medal",
         "score",
         "ended",
+        "rated",
     ]
     assert told[0][3] == "streamer" and told[7][3] == "host_ended" and told[4][2] == 5
+    assert [result[:3] for result in told[8][5]] == [[subject, 0, told[7][2] - told[2][2]]]
     await player.ask("watch", 5, f"match/{name}", 7)
-    assert [event[0] for event in await events(2)] == [7, 8]
+    assert [event[0] for event in await events(3)] == [7, 8, 9]
     assert await player.ask("unwatch", 6, f"match/{name}") == ["done", 6]
     assert await player.ask("unwatch", 7, "match/nothing") == ["done", 7]
     assert (await player.ask("watch", 8, f"match/{name}", 2**53))[2] == "bad_frame"

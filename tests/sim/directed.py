@@ -34,6 +34,8 @@ from server.actors.actor import Actor, LoggedActor, Record, read_only, reminder,
 from server.actors.app import App
 from server.errors import GarrisonError
 from server.ids import ActorId, NodeId, actor_id
+from server.storage.memory import MemoryDatabase
+from server.storage.queries import NoStoreQueries, StoreQueries
 from tests.sim import ownership
 from tests.sim.faults import StoreTroubles
 from tests.sim.history import Wrote
@@ -209,14 +211,16 @@ def play(
     asks_store: bool = False,
     shared: bool = True,
     gateway: dict[str, Any] | None = None,
+    careers: dict[str, Any] | None = None,
     strays: bool = False,
+    queries: Callable[[MemoryDatabase], StoreQueries] = lambda _: NoStoreQueries(),
 ) -> list[str]:
     """Start `nodes`, do `run`, check what always holds, stop."""
     worlds: list[World] = []
 
     async def main(loop: SimLoop) -> list[str]:
-        settings = {**SETTINGS, "gateway": gateway or {}}
-        world = World(loop, seed, settings, journal, app, shared, asks_store=asks_store, strays=strays)
+        settings = {**SETTINGS, "gateway": gateway or {}, "careers": careers or {}}
+        world = World(loop, seed, settings, journal, app, shared, asks_store=asks_store, strays=strays, queries=queries)
         worlds.append(world)
         world.store.timeout_s = 0.6
         with world.catching_logs():

@@ -21,6 +21,7 @@ from typing import Any, Final
 from tests.sim import (
     abandoned,
     admissions,
+    careers,
     clubs,
     countdowns,
     directed,
@@ -46,6 +47,7 @@ from tests.sim import (
     strangers,
     uninvited,
 )
+from tests.sim.career_mutations import MUTANTS as OF_CAREERS
 from tests.sim.faults import Aim
 from tests.sim.friend_mutations import MUTANTS as OF_FRIENDS
 from tests.sim.friend_mutations import RECORDED as SEEDS_OF_FRIENDS
@@ -126,6 +128,7 @@ def _aimed(*aims: Aim, **more: Any) -> Scenario:
 
 ALL: Final = (
     *MUTANTS,
+    *OF_CAREERS,
     *OF_FRIENDS,
     *OF_LOGINS,
     *OF_MATCHES,
@@ -236,6 +239,7 @@ SCENARIOS: Final[dict[str, Scenario]] = {
     "forgotten": gone.forgotten,
     "vanished": gone.vanished,
     "results": gone.results,
+    "careers": careers.careers,
     "rotations": rotations.play,
 }
 

@@ -15,7 +15,7 @@ What statements change is kept in `audit`, in the order in which it came to be.
 
 import asyncio
 import random
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final, Literal, Protocol
 
 from server.errors import Corrupt, GarrisonError, Unavailable
@@ -35,6 +35,7 @@ from server.storage.ports import (
     Stored,
     WriteResult,
 )
+from server.storage.queries import StoreQueries
 from tests.sim.history import Audit, Judged, Row, Wrote
 from tests.sim.loop import DOMAIN, Domain, SimLoop
 
@@ -298,6 +299,19 @@ def _fail(answer: "asyncio.Future[Any]", why: str) -> None:
     if not answer.done():
         answer.set_exception(Unavailable(why))
         answer.exception()
+
+
+class NodeQueries:
+    """A node's store queries, over the shared process."""
+
+    def __init__(self, process: StoreProcess, node: str, queries: StoreQueries) -> None:
+        self._process, self._node, self._queries = process, node, queries
+
+    async def run(self, name: str, params: Mapping[str, Any]) -> list[dict[str, Any]]:
+        return await self._process.submit(self._node, self._queries, "run", (name, params))  # type: ignore[no-any-return]
+
+    async def close(self) -> None:
+        """Do nothing: the process stays open for the other nodes."""
 
 
 class NodeStore:

@@ -38,6 +38,7 @@ from server.settings import Settings, from_tree
 from server.storage.journal.memory import MemoryJournals
 from server.storage.memory import MemoryDatabase, MemoryStore
 from server.storage.memory_logs import MemoryLogStore
+from server.storage.queries import NoStoreQueries, StoreQueries
 from server.transport.memory import MemoryTransport
 from tests.sim import checkers
 from tests.sim.client import Link, SimClient, until
@@ -46,7 +47,7 @@ from tests.sim.journal import SimJournal, held
 from tests.sim.loop import DOMAIN, Domain, SimLoop
 from tests.sim.network import ClientLink, SimGossip, SimListener, SimNetwork, Weather
 from tests.sim.process import SimProcess
-from tests.sim.store import NodeStore, StoreProcess
+from tests.sim.store import NodeQueries, NodeStore, StoreProcess
 from tests.support.phases import forget_refused
 from tests.support.stores import HERE, still_live
 
@@ -128,6 +129,7 @@ class SimNode:
             asks_store=world.asks_store,
             renewing=SimRenewing(world, self.domain, store) if world.threads else None,
             terms=lambda _rules: world.terms.get(self.name, Terms()),
+            store_queries=NodeQueries(world.store, self.name, world.queries),
         )
         node = Node(self.settings, world.app, world.rules(), drivers, world.limits)
         if not world.strays:
@@ -220,6 +222,7 @@ class World:
         threads: bool = True,
         limits: JudgeLimits = LIMITS,
         strays: bool = False,
+        queries: Callable[[MemoryDatabase], StoreQueries] = lambda _: NoStoreQueries(),
     ) -> None:
         forget_refused()
         self.limits, self.strays = limits, strays
@@ -239,6 +242,7 @@ class World:
         self.history: History = []
         self.audit = self.store.audit
         self.store.alive = self._runs_still
+        self.queries = queries(self.database)
         self.excuses: list[Excuse] = []
         self.nodes: dict[str, SimNode] = {}
         self.terms: dict[str, Terms] = {}

@@ -5,6 +5,8 @@ from typing import Literal, TypeVar
 from garrison._base import Request
 from garrison.messages import (
     Accepted,
+    Career,
+    CareerGet,
     Matches,
     MatchGet,
     MatchInvite,
@@ -54,6 +56,11 @@ class GameCalls:
     async def get_profile(self, player: str) -> Profile:
         """A player's stored profile."""
         return await self.request(ProfileGet(player), retry=True)
+
+    async def career(self, player: str, *, mode: str | None = None, season: str | None = None) -> Career:
+        """A player's totals by mode and season, with medals by name, and its ratings; only those of `mode` or `season`,
+        where one is given. Raises `NotFound` for a player of whom nothing was ever stored."""
+        return await self.request(CareerGet(player, mode, season), retry=True)
 
     async def matches(self, limit: int = 100, cursor: str = "") -> Matches:
         """Live matches of the whole cluster, newest first. `cursor`: the `next` of the page before."""

@@ -429,6 +429,105 @@ class MatchRow:
 
 
 @dataclass(frozen=True, slots=True)
+class MedalCount:
+    """Medals of one name that a player earned in a match."""
+
+    medal: str
+    earned: int
+
+    def to_wire(self) -> list[Any]:
+        return [self.medal, self.earned]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "MedalCount":
+        check_length(wire, 2, "MedalCount")
+        return cls(medal=wire[0], earned=wire[1])
+
+
+@dataclass(frozen=True, slots=True)
+class CareerLine:
+    """The career in one mode and one season. `win_streak`: matches won in a row up to the newest;
+    `best_streak`: most kills in a row without dying; `played_ms`: time in matches while they were
+    live; `best_match`: the one with most kills, `best_kills`. What was counted before matches told
+    their mode is under an empty one.
+    """
+
+    mode: str
+    season: str
+    matches: int
+    wins: int
+    kills: int
+    deaths: int
+    assists: int
+    medals: int
+    best_streak: int
+    played_ms: int
+    best_kills: int
+    best_match: str
+    win_streak: int
+    best_win_streak: int
+    named_medals: list[MedalCount]
+
+    def to_wire(self) -> list[Any]:
+        return [
+            self.mode,
+            self.season,
+            self.matches,
+            self.wins,
+            self.kills,
+            self.deaths,
+            self.assists,
+            self.medals,
+            self.best_streak,
+            self.played_ms,
+            self.best_kills,
+            self.best_match,
+            self.win_streak,
+            self.best_win_streak,
+            [each.to_wire() for each in self.named_medals],
+        ]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "CareerLine":
+        check_length(wire, 15, "CareerLine")
+        return cls(
+            mode=wire[0],
+            season=wire[1],
+            matches=wire[2],
+            wins=wire[3],
+            kills=wire[4],
+            deaths=wire[5],
+            assists=wire[6],
+            medals=wire[7],
+            best_streak=wire[8],
+            played_ms=wire[9],
+            best_kills=wire[10],
+            best_match=wire[11],
+            win_streak=wire[12],
+            best_win_streak=wire[13],
+            named_medals=[MedalCount.from_wire(each) for each in wire[14]],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class RatingLine:
+    """A rating by OpenSkill: `mu` and `sigma` in millionths, after `matches` that were rated."""
+
+    rating_group: str
+    mu: int
+    sigma: int
+    matches: int
+
+    def to_wire(self) -> list[Any]:
+        return [self.rating_group, self.mu, self.sigma, self.matches]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "RatingLine":
+        check_length(wire, 4, "RatingLine")
+        return cls(rating_group=wire[0], mu=wire[1], sigma=wire[2], matches=wire[3])
+
+
+@dataclass(frozen=True, slots=True)
 class Friendship:
     """An entry of the list: in `state` since Unix time `since_ms`."""
 
@@ -601,21 +700,24 @@ class Started(Event):
 
 @dataclass(frozen=True, slots=True)
 class Ended(Event):
-    """The end of the match. `winner` is a player, `team:N`, or None for a draw."""
+    """The end of the match. `winner` is a player, `team:N`, or None for a draw. `rated`: events of
+    that name follow.
+    """
 
     TYPE: ClassVar[str] = "ended"
     time_ms: int
     reason: Literal["abandoned", "host_ended", "host_vanished", "score", "time"]
     winner: str | None
     wall_ms: int
+    rated: bool = False
 
     def to_wire(self) -> list[Any]:
-        return ["ended", self.time_ms, self.reason, self.winner, self.wall_ms]
+        return ["ended", self.time_ms, self.reason, self.winner, self.wall_ms, self.rated]
 
     @classmethod
     def from_wire(cls, wire: Sequence[Any]) -> "Ended":
-        check_length(wire, 5, "ended")
-        return cls(time_ms=wire[1], reason=wire[2], winner=wire[3], wall_ms=wire[4])
+        n = check_length(wire, 5, "ended")
+        return cls(time_ms=wire[1], reason=wire[2], winner=wire[3], wall_ms=wire[4], rated=wire[5] if n > 5 else False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -893,6 +995,79 @@ class Named(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class Result:
+    """Addition of a match to the career of `player`, beside its line of the scoreboard. `best_streak`:
+    most kills in a row without dying; `played_ms`: time in the match while it was live; `medals`:
+    by name. `mu` and `log_sigma` are added to the rating, in millionths.
+    """
+
+    player: str
+    best_streak: int = 0
+    played_ms: int = 0
+    medals: list[MedalCount] = field(default_factory=list)
+    mu: int = 0
+    log_sigma: int = 0
+
+    def to_wire(self) -> list[Any]:
+        return [
+            self.player,
+            self.best_streak,
+            self.played_ms,
+            [each.to_wire() for each in self.medals],
+            self.mu,
+            self.log_sigma,
+        ]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "Result":
+        n = check_length(wire, 1, "Result")
+        return cls(
+            player=wire[0],
+            best_streak=wire[1] if n > 1 else 0,
+            played_ms=wire[2] if n > 2 else 0,
+            medals=[MedalCount.from_wire(each) for each in wire[3]] if n > 3 else [],
+            mu=wire[4] if n > 4 else 0,
+            log_sigma=wire[5] if n > 5 else 0,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Rated(Event):
+    """Results of a match that is over, in the order of names. `season` is the one that the match began
+    in; `rating_group` names the ratings that change, empty where none does. `more`: another such
+    event follows.
+    """
+
+    TYPE: ClassVar[str] = "rated"
+    time_ms: int
+    season: str
+    rating_group: str
+    results: list[Result]
+    more: bool = False
+
+    def to_wire(self) -> list[Any]:
+        return [
+            "rated",
+            self.time_ms,
+            self.season,
+            self.rating_group,
+            [each.to_wire() for each in self.results],
+            self.more,
+        ]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "Rated":
+        n = check_length(wire, 5, "rated")
+        return cls(
+            time_ms=wire[1],
+            season=wire[2],
+            rating_group=wire[3],
+            results=[Result.from_wire(each) for each in wire[4]],
+            more=wire[5] if n > 5 else False,
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class DeviceLine:
     """A session of a player, as the player itself sees it: its kind, the program that it named, the
     status that it chose last (empty: none yet) and its line of rich presence.
@@ -983,6 +1158,7 @@ StreamEvent = (
     | RoundEnded
     | Described
     | Named
+    | Rated
 )
 """The events of a stream."""
 
@@ -1012,6 +1188,7 @@ _EVENTS: dict[str, Callable[[Sequence[Any]], Event]] = {
     "round_ended": RoundEnded.from_wire,
     "described": Described.from_wire,
     "named": Named.from_wire,
+    "rated": Rated.from_wire,
 }
 
 
@@ -1664,6 +1841,38 @@ class MatchAssigned(Push):
     def from_wire(cls, wire: Sequence[Any]) -> "MatchAssigned":
         check_length(wire, 3, "match.assigned")
         return cls(seq=wire[1], match=wire[2])
+
+
+@dataclass(frozen=True, slots=True)
+class Career(Reply):
+    """Totals by season and mode, at most 200 of them, and ratings. A result counts as soon as the
+    player has it; win streaks are as they are stored.
+    """
+
+    TYPE: ClassVar[str] = "career"
+    player: str
+    lines: list[CareerLine]
+    ratings: list[RatingLine]
+    id: int = field(default=0, kw_only=True)
+
+    def to_wire(self) -> list[Any]:
+        return [
+            "career",
+            self.id,
+            self.player,
+            [each.to_wire() for each in self.lines],
+            [each.to_wire() for each in self.ratings],
+        ]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "Career":
+        check_length(wire, 5, "career")
+        return cls(
+            id=wire[1],
+            player=wire[2],
+            lines=[CareerLine.from_wire(each) for each in wire[3]],
+            ratings=[RatingLine.from_wire(each) for each in wire[4]],
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -2529,6 +2738,25 @@ class MatchList(Request[Matches]):
     def from_wire(cls, wire: Sequence[Any]) -> "MatchList":
         n = check_length(wire, 2, "match.list")
         return cls(id=wire[1], limit=wire[2] if n > 2 else 100, cursor=wire[3] if n > 3 else "")
+
+
+@dataclass(frozen=True, slots=True)
+class CareerGet(Request[Career]):
+    """Ask for a player's career; only that of a mode or a season, where one is given."""
+
+    TYPE: ClassVar[str] = "career.get"
+    player: str
+    mode: str | None = None
+    season: str | None = None
+    id: int = field(default=0, kw_only=True)
+
+    def to_wire(self) -> list[Any]:
+        return ["career.get", self.id, self.player, self.mode, self.season]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "CareerGet":
+        n = check_length(wire, 3, "career.get")
+        return cls(id=wire[1], player=wire[2], mode=wire[3] if n > 3 else None, season=wire[4] if n > 4 else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -3423,6 +3651,7 @@ ANSWERS: dict[str, Callable[[Sequence[Any]], Message]] = {
     "scoreboard": Scoreboard.from_wire,
     "matches": Matches.from_wire,
     "match.assigned": MatchAssigned.from_wire,
+    "career": Career.from_wire,
     "match.invited": MatchInvited.from_wire,
     "match.kicked": MatchKicked.from_wire,
     "standing": StandingInfo.from_wire,
@@ -3462,6 +3691,7 @@ REQUESTS: dict[str, Callable[[Sequence[Any]], Request[Any]]] = {
     "match.end": MatchEnd.from_wire,
     "match.get": MatchGet.from_wire,
     "match.list": MatchList.from_wire,
+    "career.get": CareerGet.from_wire,
     "match.invite": MatchInvite.from_wire,
     "match.allow": MatchAllow.from_wire,
     "match.describe": MatchDescribe.from_wire,

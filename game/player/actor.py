@@ -205,7 +205,7 @@ class Player(HostPart):
             return
         self.state = rules.vanished(self.state)
         self.state = rules.depart(self.state, "disconnected")
-        self.show_itself()
+        self.show_gone()
 
     def _must_be_welcome(self, issued_ms: int) -> None:
         error = standing.login_refusal(self.state, issued_ms, self.wall_ms())

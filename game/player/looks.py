@@ -86,6 +86,12 @@ class Looks(PlayerFace):
         self._is_shown = True
         self.show()
 
+    def show_gone(self) -> None:
+        """Show that the player is not here, also where this activation has shown nothing yet: whoever watches may have
+        read the row that says it is here, knows nothing of it since, and would not look again."""
+        self._is_shown = True
+        self.show_itself()
+
     def look(self) -> Look:
         """See `Actor.look`."""
         state = self.state

@@ -42,7 +42,11 @@ async def test_a_player_who_never_returns_is_gone_from_roster_presence_and_row(c
     one, two = cluster.nodes
     urls = [one.ready["client_url"], two.ready["client_url"]]
     names = [f"p{number}" for number in range(PLAYERS)]
-    async with garrison.connect(urls, host_token(cluster)) as client, AsyncExitStack() as open_clients:
+    async with (
+        garrison.connect(urls, host_token(cluster)) as client,
+        AsyncExitStack() as open_watches,
+        AsyncExitStack() as open_clients,
+    ):
         host = garrison.Host(client, "m", options=Options(mode="recorded", map_name="Recharge", teams=0, max_players=0))
         await host.create()
         for name in names:
@@ -51,6 +55,9 @@ async def test_a_player_who_never_returns_is_gone_from_roster_presence_and_row(c
         await host.start()
         here = "SELECT player_id, owner_node, last_seen_ms FROM players WHERE status = 'online' AND current_match = 'm'"
         await until(lambda: len(rows(cluster, here)) == PLAYERS)
+        watch = await open_watches.enter_async_context(client.watch_players(names))
+        await watch.ready()
+        await until(lambda: all(watch.players[name].status == "online" for name in names))
         ((match_node,),) = rows(cluster, "SELECT owner_node FROM matches")
         victim = two if match_node == one.name else one
         lost = {name: seen for name, node, seen in rows(cluster, here) if node == victim.name}
@@ -62,7 +69,10 @@ async def test_a_player_who_never_returns_is_gone_from_roster_presence_and_row(c
         def gone() -> list[tuple[Any, ...]]:
             return rows(cluster, "SELECT player_id, last_seen_ms FROM players WHERE status = 'offline'")
 
+        await until(lambda: all(watch.players[name].status in ("unknown", "offline") for name in names), timeout_s=20)
+        print(f"no watched player is shown any more {time.monotonic() - began:.1f} s after the node was killed")
         await until(lambda: lost.keys() <= {name for name, _ in gone()}, timeout_s=60)
+        await until(lambda: all(watch.players[name].status == "offline" for name in names), timeout_s=20)
         print(f"{len(lost)} players offline {time.monotonic() - began:.1f} s after their node was killed")
         assert {name: seen for name, seen in gone() if name in lost} == lost
         assert rows(cluster, "SELECT count(*) FROM players WHERE current_match <> '' AND status <> 'offline'") == [(0,)]

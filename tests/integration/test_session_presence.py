@@ -309,6 +309,25 @@ async def test_a_session_that_is_back_goes_on_from_its_cursor() -> None:
         await again.shows({"a": 2, "b": "on", "c": "gone"})
 
 
+async def test_a_difference_that_was_sent_and_got_lost_with_the_connection_comes_again() -> None:
+    async with watched() as world:
+        viewer = await watcher(world, "node-1", "v")
+        await viewer.watch("a", "b", "c")
+        world.show("a", looks("on"))
+        await viewer.shows({"a": "on", "b": "gone", "c": "gone"})
+        has = viewer.cursor
+        for name in "bc":
+            world.show(name, looks("lost"))
+            await asyncio.sleep(0.05)  # sent, and the client never reads it
+        viewer.client.end.drop()
+        await asyncio.sleep(0.05)
+        world.show("c", looks("newer"))
+        again, goes_on = await back(world, viewer, "node-1", has)
+        assert goes_on
+        await again.shows({"a": "on", "b": "lost", "c": "newer"})
+        assert sorted(item[0] for frame in again.frames for item in frame[2]) == ["b", "c"]
+
+
 @pytest.mark.parametrize("cursor", ["", "node-1-1:999999", "node-2-1:1", "nonsense", "node-1-1:0"])
 async def test_a_cursor_that_says_nothing_ends_the_watching(cursor: str) -> None:
     async with watched() as world:

@@ -83,11 +83,11 @@ def name_of(number: int) -> str:
     return f"soaker-{number}"
 
 
-class _Soaker(WatchingClient):
+class Soaker(WatchingClient):
     """The client of a player. `choices`: how many of its choices were acknowledged. `busy`: it waits for an answer, or
     is away. `on_lost` hears of a connection that broke without its doing."""
 
-    def __init__(self, number: int, on_lost: "Callable[[_Soaker], None]") -> None:
+    def __init__(self, number: int, on_lost: "Callable[[Soaker], None]") -> None:
         super().__init__()
         self._on_lost = on_lost
         self.number, self.token = number, ""
@@ -95,12 +95,16 @@ class _Soaker(WatchingClient):
         self.busy = self.away = False
         self.resume: str | None = None
         self.cursor = ""
+        self.code = 1006
+        """The node's close code."""
         self.seen: dict[str, int] = {}
         self.differences = self.went_back = self.lost = 0
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         if frame.msg_type != WSMsgType.BINARY:
-            return  # the node closes
+            if frame.msg_type == WSMsgType.CLOSE:
+                self.code = int.from_bytes(frame.get_payload_as_bytes()[:2], "big") or 1005
+            return
         data = frame.get_payload_as_bytes()
         if data[1 : 1 + len(CHANGES)] != CHANGES:
             super().on_ws_frame(transport, frame)
@@ -131,17 +135,17 @@ def look_of(value: Any) -> int:
     return 4 * int(value[2] if len(value) > 2 and value[2] else 0) + STATUSES.index(value[0])
 
 
-Doing = Callable[[_Soaker], Awaitable[None]]
+Doing = Callable[[Soaker], Awaitable[None]]
 
 
-class _Soakers:
+class Soakers:
     """All clients of this process."""
 
     def __init__(self, share: SoakShare) -> None:
         self._share = share
         self._rng = random.Random(share.first)
         self._names = [name_of(number) for number in range(share.sessions)]
-        self._clients: list[_Soaker] = []
+        self.clients: list[Soaker] = []
         self._refused: Counter[str] = Counter()
         self._tasks: set[asyncio.Task[None]] = set()
         self._running = False
@@ -153,22 +157,23 @@ class _Soakers:
         numbers = iter(range(share.first, share.first + share.count))
         for start in range(0, share.count, AT_ONCE):
             size = min(AT_ONCE, share.count - start)
-            new = await opened_as(lambda: _Soaker(next(numbers), self._on_lost), [share.url] * size)
+            new = await opened_as(lambda: Soaker(next(numbers), self.take_lost), [share.url] * size)
             for client in new:
                 client.token = issue(share.key.encode(), self._names[client.number], "player", TOKEN_S, now_ms)
             await asyncio.gather(*(self._hello(client) for client in new))
-            self._clients += new
-            self._beat(self._clients)
+            self.clients += new
+            self._beat(self.clients)
 
     async def watch(self) -> None:
-        """Let everybody watch others, drawn evenly among all sessions."""
+        """Let everybody watch others, drawn evenly among all sessions, and choose for the first time."""
         share = self._share
         for start in range(0, share.count, AT_ONCE):
-            some = self._clients[start : start + AT_ONCE]
+            some = self.clients[start : start + AT_ONCE]
             for client in some:
                 drawn = random.Random(client.number).sample(range(share.sessions - 1), share.friends)
                 client.seen = {self._names[other + (other >= client.number)]: NOT_KNOWN for other in drawn}
             await asyncio.gather(*(self._watch(client) for client in some))
+            await asyncio.gather(*(self._choose(client) for client in some))  # a player with a line takes more
 
     async def beats(self) -> None:
         """Signs of life of everybody, evenly in time."""
@@ -176,16 +181,16 @@ class _Soakers:
         while True:
             await asyncio.sleep(BEAT_S / SLICES)
             number = (number + 1) % SLICES
-            self._beat(self._clients[number::SLICES])
+            self._beat(self.clients[number::SLICES])
 
-    def _beat(self, clients: Sequence[_Soaker]) -> None:
+    def _beat(self, clients: Sequence[Soaker]) -> None:
         for client in clients:
             if not client.away:
                 client.beat()
 
     # ---- what clients do ----
 
-    async def _ask(self, client: _Soaker, wanted: str, *message: Any) -> list[Any]:
+    async def _ask(self, client: Soaker, wanted: str, *message: Any) -> list[Any]:
         """The answer; what is refused is asked again. Raises `Unavailable`."""
         for _ in range(TRIES):
             async with asyncio.timeout(ANSWER_S):
@@ -196,37 +201,37 @@ class _Soakers:
             await asyncio.sleep(PAUSE_S)
         raise Unavailable(f"instead of {wanted}: {answer}")
 
-    async def _hello(self, client: _Soaker) -> list[Any]:
+    async def _hello(self, client: Soaker) -> list[Any]:
         cursor = client.cursor if client.resume else None
         rest: tuple[Any, ...] = (client.resume, 0, "soak", False, [], cursor)
         answer = await self._ask(client, "welcome", "hello", 1, client.token, *rest)
         client.resume = answer[6]
         return answer
 
-    async def _watch(self, client: _Soaker) -> None:
+    async def _watch(self, client: Soaker) -> None:
         answer = await self._ask(client, "presence.watched", "presence.watch", 2, list(client.seen), False, [])
         client.cursor = answer[2]
 
-    async def _choose(self, client: _Soaker) -> None:
+    async def _choose(self, client: Soaker) -> None:
         choice = client.choices + 1
         await self._ask(client, "saved", "presence.set", 3, STATUSES[choice % 3], str(choice))
         client.choices = choice
         self._done["changes"] += 1
 
-    async def _connect_again(self, client: _Soaker) -> list[Any]:
+    async def _connect_again(self, client: Soaker) -> list[Any]:
         await asyncio.sleep(self._rng.uniform(*AWAY_S))
         headers = {"Sec-WebSocket-Protocol": SUBPROTOCOL}
         await ws_connect(lambda: client, self._share.url, extra_headers=headers, websocket_handshake_timeout=ANSWER_S)
         client.away = False
         return await self._hello(client)
 
-    async def _break_and_resume(self, client: _Soaker) -> None:
+    async def _break_and_resume(self, client: Soaker) -> None:
         client.away = True
         client.transport.disconnect()
         await self._resume(client)
         self._done["resumed"] += 1
 
-    async def _resume(self, client: _Soaker) -> None:
+    async def _resume(self, client: Soaker) -> None:
         welcome = await self._connect_again(client)
         if not welcome[13]:
             self._done["watched_again"] += 1
@@ -234,7 +239,7 @@ class _Soakers:
         if not welcome[7]:
             await self._choose(client)
 
-    async def _leave_and_return(self, client: _Soaker) -> None:
+    async def _leave_and_return(self, client: Soaker) -> None:
         client.away, client.resume = True, None
         client.send("close", 9)
         client.transport.disconnect()
@@ -264,17 +269,20 @@ class _Soakers:
             await asyncio.sleep(TICK_S)
 
     def _do(self, what: Doing) -> None:
-        client = self._rng.choice(self._clients)
+        client = self._rng.choice(self.clients)
         if not client.busy:
             client.busy = True
             self._spawn(self._alone(client, what))
 
-    def _on_lost(self, client: _Soaker) -> None:
+    def take_lost(self, client: Soaker) -> None:
+        """Let a client come back whose connection broke without its doing."""
+        self._refused[f"closed with {client.code}"] += 1
+        client.code = 1006
         if not client.busy:
             client.busy = True
             self._spawn(self._alone(client, self._resume))
 
-    async def _alone(self, client: _Soaker, what: Doing) -> None:
+    async def _alone(self, client: Soaker, what: Doing) -> None:
         """Do that, and whatever breaks meanwhile: come back, and choose again, as nobody knows which choice was the
         last."""
         try:
@@ -291,7 +299,7 @@ class _Soakers:
         finally:
             client.busy = False
 
-    async def _resume_and_choose(self, client: _Soaker) -> None:
+    async def _resume_and_choose(self, client: Soaker) -> None:
         await self._resume(client)
         await self._choose(client)
 
@@ -310,17 +318,17 @@ class _Soakers:
         self._running = False
         while self._tasks:
             await asyncio.wait(self._tasks)
-        return [client.choices for client in self._clients]
+        return [client.choices for client in self.clients]
 
     def compare(self, newest: Sequence[int]) -> tuple[int, int]:
         """Pairs, and how many of them are not as the watched player has chosen."""
         truth = array("q", (4 * choice + choice % 3 for choice in newest))
         wanted = dict(zip(self._names, truth, strict=True))
-        wrong = sum(wanted[player] != look for client in self._clients for player, look in client.seen.items())
-        return sum(len(client.seen) for client in self._clients), wrong
+        wrong = sum(wanted[player] != look for client in self.clients for player, look in client.seen.items())
+        return sum(len(client.seen) for client in self.clients), wrong
 
     def count(self) -> SoakCount:
-        clients, done = self._clients, self._done
+        clients, done = self.clients, self._done
         return SoakCount(
             sum(client.differences for client in clients),
             done["changes"],
@@ -338,7 +346,7 @@ async def _serve() -> None:
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     share = msgspec.json.decode(await reader.readline(), type=SoakShare)
     os.sched_setaffinity(0, share.cpus)
-    soakers = _Soakers(share)
+    soakers = Soakers(share)
     await soakers.connect()
     beats = asyncio.get_running_loop().create_task(soakers.beats())
     print("{}", flush=True)

@@ -38,6 +38,7 @@ def benches() -> dict[str, Bench]:
         logs,
         migrate,
         neighbour,
+        ratings,
         rebalance,
         remote_call,
         report,
@@ -64,6 +65,7 @@ def benches() -> dict[str, Bench]:
         "neighbour": neighbour.run,
         "report": report.run,
         "results": results.run,
+        "ratings": ratings.run,
         "writes": writes.run,
         "lists": neighbour.lists,
         "lapse": lapse.run,
@@ -89,7 +91,7 @@ def bench(
 ) -> int:
     """Measure heartbeat, call, remote-call, link-encryption, flush-sqlite, flush-postgres, activate, journal, failover,
     migrate, rebalance, view-change, memory, neighbour, report, results, writes, lists, lapse, deflate, resume, fanout,
-    friends, idle, log-append, replay, seek, verify, size, or all.
+    friends, idle, log-append, replay, seek, verify, size, ratings, or all.
 
     CPU time of the serving process per unit (KiB for memory, idle and writes, bytes for size, ms for seek, neighbour,
     lists, results, migrate, rebalance, resume and view-change, s for failover and lapse), as a ratio to a floor in the

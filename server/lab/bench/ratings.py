@@ -41,7 +41,8 @@ async def run(effort: Effort) -> Outcome:
             turn += 1
             begin = time.process_time()
             for identity, caller in callers.items():
-                system.ask_now(identity, "beat", (caller, STATUSES[turn % 2]))
+                system.ask_now(identity, "beat", (caller, STATUSES[turn // 2 % 2]))
+            assert len(system.write_behind) == count
             await system.write_behind.flush()
             return (time.process_time() - begin) * 1e6 / count
 

@@ -23,7 +23,7 @@ import msgspec
 from server.errors import Unavailable
 from server.lab.bench.gateway import node_and_key
 from server.lab.bench.harness import Effort, Outcome, Served, cpu_s, cpus, outcome, pinned, progress
-from server.lab.bench.people import WatchingClient, all_watch, beat_all, close_all, opened, welcomed
+from server.lab.bench.people import WatchingClient, all_watch, beat_all, check, close_all, opened, welcomed
 from server.sessions.tokens import issue
 
 FLOOR: Final = ["server.lab.bench.floors.fan"]
@@ -76,9 +76,10 @@ async def _measure(size: int, rounds: int, together: bool) -> tuple[Outcome, Out
         node, key = await stack.enter_async_context(node_and_key(assignments=SETTINGS))
         now_ms, url = time.time_ns() // 1_000_000, node.ready["client_url"]
         names = [f"changer-{number}" for number in range(CHANGERS)]
-        changers = await welcomed(url, [issue(key, name, "player", 3600, now_ms) for name in names])
         watchers = await welcomed(url, [issue(key, f"watcher-{n}", "service", 3600, now_ms) for n in range(size)])
         await all_watch(watchers, [names] * size)
+        # Last: the actor of a player gives up a session that is quiet for as long as 10,000 may take to come.
+        changers = await welcomed(url, [issue(key, name, "player", 3600, now_ms) for name in names])
         bench = _Fanout(node, watchers)
         await bench.change(changers[:1])
         frame = watchers[0].last
@@ -149,7 +150,7 @@ class _Fanout:
             beat_all(self.watchers)
         before = [client.items for client in self.watchers]
         status = ("away", "busy")[self._turn % 2]
-        await asyncio.gather(*(each.ask("saved", "presence.set", 3, status, "") for each in changers))
+        check(await asyncio.gather(*(each.ask("saved", "presence.set", 3, status, "") for each in changers)), "saved")
         return await self._delivered(before, len(changers))
 
     async def fan(self, frame: bytes) -> int:

@@ -4,6 +4,10 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from game import messages as m
+from game.boards.actor import Boards
+from game.boards.messages import ANSWERS as BOARD_ANSWERS
+from game.boards.messages import REQUESTS as BOARD_REQUESTS
+from game.boards.routes import BOARD_ROUTES
 from game.careers import messages as career
 from game.console import CONSOLE, PAGES, READ_MODELS
 from game.console.read_models import after, cursor_of
@@ -124,13 +128,30 @@ ROUTES: Final[Mapping[type[Request], AnyRoute]] = {
     f.FriendsRecent: Route(Friends, Friends.recent, _self, PLAYERS),
     m.MatchList: QueryRoute("live_matches", _page, _matches, merge=_merged, cost=_list_cost),
     **PARTY_ROUTES,
+    **BOARD_ROUTES,
 }
 
 App = engine.App(
     name="game",
-    actors=(Player, Match, Standing, Friends, Party),
-    requests=(*m.REQUESTS, *career.CAREER_REQUESTS, *mm.REQUESTS, *mod.REQUESTS, *f.REQUESTS, *PARTY_REQUESTS),
-    answers=(*m.ANSWERS, *career.CAREER_ANSWERS, *mm.ANSWERS, *mod.ANSWERS, *f.ANSWERS, *PARTY_ANSWERS),
+    actors=(Player, Match, Standing, Friends, Party, Boards),
+    requests=(
+        *m.REQUESTS,
+        *career.CAREER_REQUESTS,
+        *mm.REQUESTS,
+        *mod.REQUESTS,
+        *f.REQUESTS,
+        *PARTY_REQUESTS,
+        *BOARD_REQUESTS,
+    ),
+    answers=(
+        *m.ANSWERS,
+        *career.CAREER_ANSWERS,
+        *mm.ANSWERS,
+        *mod.ANSWERS,
+        *f.ANSWERS,
+        *PARTY_ANSWERS,
+        *BOARD_ANSWERS,
+    ),
     events=m.EVENTS,
     routes=ROUTES,
     session_actor=Player,

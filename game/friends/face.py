@@ -3,8 +3,9 @@
 from typing import Any
 
 from game.friends.state import FriendsState, Word
-from server.actors.actor import Actor, read_only, remote
+from server.actors.actor import Actor, Caller, read_only, remote
 from server.actors.facts import Register
+from server.actors.pictures import Relations
 
 
 class FriendsFace(Actor[FriendsState]):
@@ -19,6 +20,11 @@ class FriendsFace(Actor[FriendsState]):
     async def hear(self, player: str, word: Register[Word]) -> None:
         """Mirror the word of `player` about this one: a fact. Raises `Rejected("full")` for an invite or a block that
         there is no room for."""
+        raise NotImplementedError
+
+    @read_only
+    def relations(self, caller: Caller) -> Relations:
+        """The friends of this player, and who is hidden from it."""
         raise NotImplementedError
 
     @read_only

@@ -18,6 +18,7 @@ import msgspec
 from msgspec import UNSET
 from msgspec.structs import replace
 
+from game.boards.face import BoardsFace
 from game.match import admission, board, describing, endings, guests, hosting, rules
 from game.match.admission import Entry
 from game.match.codes import reject
@@ -73,6 +74,7 @@ from server.wire.messages import Request
 OfPlay = MatchCreate | MatchJoin | MatchLeave | MatchStart | MatchReport | MatchEnd
 OfGuests = MatchInvite | MatchAllow | MatchReserve | MatchKick | MatchUnkick | AdmitParty
 Command = OfPlay | OfGuests | MatchSuccessor | MatchPassHost | MatchDescribe
+SETTLE: Final = PlayerFace.settle.__name__
 LEAVES: Final = frozenset({"left", "disconnected", "in_another_match"})
 """Reasons of `Left`; whatever else a player of another version says counts as `disconnected`."""
 
@@ -448,12 +450,19 @@ class Match(ResultsPart):
     def facts_done(self, done: list[FactDone]) -> None:
         """Forget whom a place was told, unless there is a newer word about it. Whoever is no player, or is none any
         more as its first state was lost with its node, has no place."""
+        self._changed([key_of(told.name.to) for told in done if told.name.method == SETTLE and not told.refused])
         for told in done:
             player = key_of(told.name.to)
             if any(place.name == told.name for place in _places(self.key, self.state, [player])):
                 self.unsaid.pop(player, None)
                 if told.refused and told.name.method == PlayerFace.match_joined.__name__:
                     self._emit(admission.gone(self.state, player, 0, 0, "disconnected"), None)
+
+    def _changed(self, players: list[str]) -> None:
+        """Tell the leaderboards whose results are stored now. A word that is lost is made up for there."""
+        if players:
+            for mode in ("all", self.state.options.mode):
+                self.tell(BoardsFace, mode, BoardsFace.changed, players)
 
     @remote
     def settle(self) -> None:

@@ -41,6 +41,7 @@ UNITS = {
     "seek": "ms",
     "verify": "us",
     "size": "B",
+    "leaderboard": "us",
 }
 POSTGRES = "GARRISON_TEST_POSTGRES"
 

@@ -35,6 +35,7 @@ def benches() -> dict[str, Bench]:
         idle,
         journal,
         lapse,
+        leaderboard,
         logs,
         migrate,
         neighbour,
@@ -70,6 +71,7 @@ def benches() -> dict[str, Bench]:
         "lists": neighbour.lists,
         "lapse": lapse.run,
         "deflate": deflate.run,
+        "leaderboard": leaderboard.run,
         "resume": resume.run,
         "fanout": fanout.run,
         "friends": friends.run,
@@ -91,7 +93,7 @@ def bench(
 ) -> int:
     """Measure heartbeat, call, remote-call, link-encryption, flush-sqlite, flush-postgres, activate, journal, failover,
     migrate, rebalance, view-change, memory, neighbour, report, results, writes, lists, lapse, deflate, resume, fanout,
-    friends, idle, log-append, replay, seek, verify, size, ratings, or all.
+    friends, idle, log-append, replay, seek, verify, size, ratings, leaderboard, or all.
 
     CPU time of the serving process per unit (KiB for memory, idle and writes, bytes for size, ms for seek, neighbour,
     lists, results, migrate, rebalance, resume and view-change, s for failover and lapse), as a ratio to a floor in the

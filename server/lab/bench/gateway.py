@@ -41,9 +41,10 @@ async def one_node(database_url: str | None = None) -> AsyncIterator[tuple[Serve
 
 @asynccontextmanager
 async def node_and_key(
-    database_url: str | None = None, assignments: Sequence[str] = ()
+    database_url: str | None = None, assignments: Sequence[str] = (), app: str | None = None
 ) -> AsyncIterator[tuple[Served, bytes]]:
-    """A production node in a process of its own, and the key of its clients' tokens. `assignments`: more settings."""
+    """A production node in a process of its own, and the key of its clients' tokens. `assignments`: more settings;
+    `app`: another one than the game."""
     with TemporaryDirectory() as home:
         key = secrets.token_hex(32)
         config = Path(home) / "garrison.toml"
@@ -52,6 +53,7 @@ async def node_and_key(
         arguments = ["server.main", "node", "--config", str(config), "--set", "log.level=warning"]
         for assignment in assignments:
             arguments += ["--set", assignment]
+        arguments += ["--app", app] if app is not None else []
         async with Served([*arguments, "--gateway-port", "0", "--admin-port", "0"]) as node:
             yield node, key.encode()
 

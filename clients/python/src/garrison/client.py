@@ -32,6 +32,7 @@ from garrison._socket import FAILURES, check_url, close_code, close_reason, open
 from garrison._stats import Stats
 from garrison._streams import Stream
 from garrison._subscriptions import Subscription
+from garrison.boards import Boards
 from garrison.errors import GarrisonError, Internal, SessionClosed, Unavailable
 from garrison.friends import Friends
 from garrison.messages import PlayerPicture, PresenceList, Welcome
@@ -100,6 +101,7 @@ class Client(GameCalls):
         self._pushes: deque[Push] = deque(maxlen=options.push_buffer)
         self._pushes_ready = asyncio.Event()
         self._readers: list[Pushes[Any]] = []
+        self.boards = Boards(self)
         self.friends = Friends(self)
         self.party = Party(self)
 

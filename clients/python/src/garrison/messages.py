@@ -597,6 +597,25 @@ class PartyInvitation:
 
 
 @dataclass(frozen=True, slots=True)
+class BoardRow:
+    """A player's row. Places count from 1; of players with equal points the one whose name comes first
+    is before.
+    """
+
+    place: int
+    player: str
+    points: int
+
+    def to_wire(self) -> list[Any]:
+        return [self.place, self.player, self.points]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "BoardRow":
+        check_length(wire, 3, "BoardRow")
+        return cls(place=wire[0], player=wire[1], points=wire[2])
+
+
+@dataclass(frozen=True, slots=True)
 class Created(Event):
     """A match was made. It counts by version `rules` of its mode, for ever."""
 
@@ -2146,6 +2165,33 @@ class PartyOver(Push):
 
 
 @dataclass(frozen=True, slots=True)
+class Board(Reply):
+    """Rows of a board in order. `total` counts all its players; `next` is the cursor of the next page,
+    None where this is the last, or none of pages. The points of `rating` are thousandths of mu less
+    three sigma.
+    """
+
+    TYPE: ClassVar[str] = "board"
+    rows: list[BoardRow]
+    total: int
+    next: str | None = None
+    id: int = field(default=0, kw_only=True)
+
+    def to_wire(self) -> list[Any]:
+        return ["board", self.id, [each.to_wire() for each in self.rows], self.total, self.next]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "Board":
+        n = check_length(wire, 4, "board")
+        return cls(
+            id=wire[1],
+            rows=[BoardRow.from_wire(each) for each in wire[2]],
+            total=wire[3],
+            next=wire[4] if n > 4 else None,
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Hello(Request[Welcome | Redirect]):
     """First message of a connection. `resume` is the token of an earlier `Welcome`, `ack` the last
     push sequence number that the client has of that session.
@@ -3626,6 +3672,91 @@ class PartyInvites(Request[PartyInbox]):
         return cls(id=wire[1])
 
 
+@dataclass(frozen=True, slots=True)
+class BoardTop(Request[Board]):
+    """The first of a board, or a page of it.
+
+    `cursor`: The `next` of the page before; empty for the first page.
+    """
+
+    TYPE: ClassVar[str] = "board.top"
+    metric: Literal["assists", "kills", "matches", "medals", "rating", "wins"]
+    mode: str = "all"
+    period: str = "all"
+    limit: int = 10
+    cursor: str = ""
+    id: int = field(default=0, kw_only=True)
+
+    def to_wire(self) -> list[Any]:
+        return ["board.top", self.id, self.metric, self.mode, self.period, self.limit, self.cursor]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "BoardTop":
+        n = check_length(wire, 3, "board.top")
+        return cls(
+            id=wire[1],
+            metric=wire[2],
+            mode=wire[3] if n > 3 else "all",
+            period=wire[4] if n > 4 else "all",
+            limit=wire[5] if n > 5 else 10,
+            cursor=wire[6] if n > 6 else "",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class BoardAround(Request[Board]):
+    """The place of `player` and its neighbours, `count` rows with it; 1: its place only."""
+
+    TYPE: ClassVar[str] = "board.around"
+    metric: Literal["assists", "kills", "matches", "medals", "rating", "wins"]
+    player: str
+    mode: str = "all"
+    period: str = "all"
+    count: int = 11
+    id: int = field(default=0, kw_only=True)
+
+    def to_wire(self) -> list[Any]:
+        return ["board.around", self.id, self.metric, self.player, self.mode, self.period, self.count]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "BoardAround":
+        n = check_length(wire, 4, "board.around")
+        return cls(
+            id=wire[1],
+            metric=wire[2],
+            player=wire[3],
+            mode=wire[4] if n > 4 else "all",
+            period=wire[5] if n > 5 else "all",
+            count=wire[6] if n > 6 else 11,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class BoardFriends(Request[Board]):
+    """The own place and those of the own friends, best first, at most `limit`."""
+
+    TYPE: ClassVar[str] = "board.friends"
+    metric: Literal["assists", "kills", "matches", "medals", "rating", "wins"]
+    mode: str = "all"
+    period: str = "all"
+    limit: int = 100
+    id: int = field(default=0, kw_only=True)
+
+    def to_wire(self) -> list[Any]:
+        return ["board.friends", self.id, self.metric, self.mode, self.period, self.limit]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "BoardFriends":
+        n = check_length(wire, 3, "board.friends")
+        return cls(
+            id=wire[1],
+            metric=wire[2],
+            mode=wire[3] if n > 3 else "all",
+            period=wire[4] if n > 4 else "all",
+            limit=wire[5] if n > 5 else 100,
+        )
+
+
 ANSWERS: dict[str, Callable[[Sequence[Any]], Message]] = {
     "welcome": Welcome.from_wire,
     "redirect": Redirect.from_wire,
@@ -3663,6 +3794,7 @@ ANSWERS: dict[str, Callable[[Sequence[Any]], Message]] = {
     "party.invited": PartyInvited.from_wire,
     "party.assigned": PartyAssigned.from_wire,
     "party.over": PartyOver.from_wire,
+    "board": Board.from_wire,
 }
 
 
@@ -3728,6 +3860,9 @@ REQUESTS: dict[str, Callable[[Sequence[Any]], Request[Any]]] = {
     "party.play": PartyPlay.from_wire,
     "party.get": PartyGet.from_wire,
     "party.invites": PartyInvites.from_wire,
+    "board.top": BoardTop.from_wire,
+    "board.around": BoardAround.from_wire,
+    "board.friends": BoardFriends.from_wire,
 }
 
 

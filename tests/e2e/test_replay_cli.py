@@ -55,7 +55,7 @@ def test_the_newest_match_is_shown_without_a_cluster(played: Path) -> None:
     assert shown.returncode == 0, shown.stderr
     feed, _, scoreboard = shown.stdout.partition("\n\n")
     assert len(feed.splitlines()) == listed[0]["events"]
-    assert "the match is over" in feed.splitlines()[-1]
+    assert "the match is over" in feed.splitlines()[-2] and feed.splitlines()[-1].endswith(" results")
     assert all(player in scoreboard for player in PLAYERS)
 
 

@@ -82,7 +82,7 @@ def match_of(draft: Draft, origins: Origins, ordinal: int = 0) -> ImportedMatch:
     events.append(Started(0, began_ms))
     events += [_with_keys(event, key) for event in draft.events[len(first) :]]
     winner = None if cut or draft.winner is None else key(draft.winner)
-    events.append(Ended(length_ms, reason, winner, began_ms + length_ms))
+    events.append(Ended(length_ms, reason, winner, began_ms + length_ms, rated=origins.counts))
     return ImportedMatch(name, f"imported:{game}", (draft.first_line, draft.last_line), cut, events)
 
 

@@ -24,6 +24,7 @@ from tests.support import game
 from tests.support.databases import FACTS, HERE, LIVE, STATE_TYPES, fresh
 from tests.support.foreign_logs import LOGS, imported, stored
 from tests.support.virtual_time import LoopClock
+from tests.support.waiting import until
 
 
 class Shelf(ImportStore):
@@ -90,6 +91,20 @@ async def test_nodes_serve_what_was_imported_beside_them() -> None:
         assert (board.phase, board.winner, board.team_scores) == ("ended", "team:1", [1, 2])
         assert {line.player: line.kills for line in board.players}["U:1:74"] == 1
         assert not [name for name in logs.database.entities if name.startswith("player/U:1")]
+
+
+async def test_match_that_counts_adds_to_careers_by_a_node() -> None:
+    """Of players whom more than this match knows; the node logs what each gets, as behind any end."""
+    (match,), _ = imported(LOGS["tf2"], counts=True)
+    identity = ActorId(f"match/{match.name}")
+    async with game.running() as system:
+        database = system.node_store.database
+        await MemoryLogStore(database).insert_log("match", identity, whole_log(match.events))
+        assert database.entities[identity].open_facts
+        await game.Client(system, game.player("x")).send(game_get(match.name))
+        await until(lambda: not database.entities[identity].open_facts)
+        players = [name for name in database.entities if name.startswith("player/")]
+        assert sorted(players) == ["player/U:1:71", "player/U:1:73", "player/U:1:74"]
 
 
 def game_get(name: str) -> Any:

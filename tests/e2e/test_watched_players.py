@@ -278,7 +278,7 @@ async def test_when_a_node_dies_every_picture_is_right_or_unknown_and_then_right
             f"{len(hit)} of {len(names)} players were there: no picture wrong after {honest_s:.2f} s, served again "
             f"after {failover_s:.2f} s, every picture right after {right_s:.2f} s"
         )
-        await until(lambda: all(each.saw[name][-1] in after[name] for each in left.values() for name in hit))
+        await until(lambda: all(each.saw.get(name, [""])[-1] in after[name] for each in left.values() for name in hit))
         for each in left.values():
             for name in (*names, "absent"):
                 assert is_in_order(each.saw.get(name, []), name in gone, name in back, before[name]), (name, each.saw)

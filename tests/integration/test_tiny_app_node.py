@@ -120,11 +120,11 @@ async def test_a_stream_of_the_tiny_application_is_watched(folder: Path) -> None
             await node.system.ask(book, "add", (n,))
         assert (await ann.ask("watch", "ledger/book", 1))[0] == "watching"
         await node.system.ask(book, "add", (3,))
-        seen: list[Any] = [event for push in ann.pushed for event in push[-1]]
+        seen: list[Any] = [event for push in ann.pushed for event in push[4]]
         while len(seen) < 3:
             push = await ann.next()
             assert push[0] == "events"
-            seen += push[-1]
+            seen += push[4]
         assert [event[0] for event in seen] == ["added"] * 3 and [event[2] for event in seen] == [1, 2, 3]
 
 

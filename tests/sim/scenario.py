@@ -174,13 +174,11 @@ class Scenario:
     async def _finish(self) -> None:
         """The match ends; everybody has seen all of it; the cluster agrees."""
         await self.host.command(partial(MatchEnd, match=self.match, time_ms=self.time_ms))
-        await until(
-            lambda: all(s.events and s.events[-1][0] == "ended" for s in self.streams), 15, "the end seen by all"
-        )
+        await until(self._all_saw_the_end, 15, "the end seen by all")
         await self.world.converged(15)
 
     def _all_saw_the_end(self) -> bool:
-        return all(stream.events and stream.events[-1][0] == "ended" for stream in self.streams)
+        return all(stream.events and stream.events[-1][0] == "rated" for stream in self.streams)
 
     async def _leave(self) -> list[str]:
         """Stop clients and nodes; what the cluster's state at the end shows."""

@@ -106,7 +106,7 @@ class _Match:
 
     @property
     def seen_to_the_end(self) -> bool:
-        return all(stream.events and stream.events[-1][0] == "ended" for stream in self.streams)
+        return all(stream.events and stream.events[-1][0] == "rated" for stream in self.streams)
 
 
 class Storm:

@@ -221,7 +221,7 @@ async def test_a_watcher_gets_each_event_from_its_cursor_on() -> None:
     assert watched.watch(session, Watch(1, "ledger/f", 3)).next_seq == 3  # type: ignore[union-attr]
     await asyncio.sleep(0)
     watched.arrived("ledger/f", 2, [event("b"), event("c")])  # type: ignore[arg-type]
-    assert connection.frames[1:] == [["events", 1, "ledger/f", 3, [["posted", 1, "c"]]]]
+    assert connection.frames[1:] == [["events", 1, "ledger/f", 3, [["posted", 1, "c"]], ""]]
     with pytest.raises(NotFound):
         watched.watch(session, Watch(2, "pilot/p"))
     watched.session_ended(session, "attached", Ending(ENDED_CLOSED, 0, ""))

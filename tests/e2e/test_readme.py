@@ -44,6 +44,11 @@ def test_its_script_runs_against_a_demo(tmp_path: Path) -> None:
     assert refused.stderr.strip()
 
 
+def hearing_ctrl_c() -> None:
+    """A program hears Ctrl-C also where the tests run in the background of a shell, which has it ignored there."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def run_for_lines(place: Path, arguments: list[str], count: int) -> list[str]:
     """The first `count` lines that `hello.py` prints. It needs a live match: tried until there is one."""
     for _ in range(10):
@@ -54,6 +59,7 @@ def run_for_lines(place: Path, arguments: list[str], count: int) -> list[str]:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            preexec_fn=hearing_ctrl_c,  # noqa: PLW1509 - one call into the kernel
         ) as process:
             assert process.stdout is not None
             assert process.stderr is not None

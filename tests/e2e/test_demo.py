@@ -27,11 +27,11 @@ def demo(*arguments: str, cwd: Path, players: int = 48, speed: float = 200) -> R
 
 
 def test_its_figures_and_a_second_run_in_the_same_directory(tmp_path: Path) -> None:
-    with demo("--seconds", "14", cwd=tmp_path, players=120, speed=60) as running:
+    with demo("--seconds", "10", cwd=tmp_path, players=120, speed=90) as running:
         assert "garrison.db" in running.line("preparing")
         assert "http://127.0.0.1:" in running.line("dashboard")
         assert "120 bot players" in running.line("times faster")
-        assert "60 times faster" in running.lines[-1]
+        assert "90 times faster" in running.lines[-1]
         over = running.line(" over: ")
         figures = running.figures()
     assert list(figures) == FIGURES

@@ -102,10 +102,14 @@ class Played:
         return StoredLog(self.next_seq, head, chunks)
 
 
+def shared_data() -> Path:
+    """The folder of recorded matches and other games' logs, which need not be there."""
+    return Path(os.environ.get("GARRISON_SHARED") or Path(__file__).resolve().parents[3] / "shared") / "data"
+
+
 def recorded_files() -> list[Path]:
     """The recorded matches, none where they are not at hand."""
-    shared = os.environ.get("GARRISON_SHARED") or Path(__file__).parents[3] / "shared"
-    return sorted((Path(shared) / "data" / "halo_infinite").glob("*.jsonl"))
+    return sorted((shared_data() / "halo_infinite").glob("*.jsonl"))
 
 
 def recorded_params() -> list[Any]:

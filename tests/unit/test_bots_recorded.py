@@ -9,6 +9,7 @@ import pytest
 from garrison.messages import Death, Kill, Medal, Objective
 from garrison_bots.recorded import RecordingError, play, read_recording
 from tests.support.bots import ToyNode, plain_token
+from tests.support.matches import shared_data
 from tests.support.sdk import scripted
 
 GOOD = [
@@ -18,7 +19,7 @@ GOOD = [
     {"time_ms": 900, "player": "c", "type": "mode"},
     {"time_ms": 2_000, "player": "b", "type": "kill"},
 ]
-SHARED = Path(__file__).resolve().parents[3] / "shared" / "data" / "halo_infinite"
+SHARED = shared_data() / "halo_infinite"
 
 
 def written(path: Path, *lines: object) -> Path:

@@ -20,8 +20,9 @@ from game.messages import MatchOptions, Objective
 from server.errors import BadInput, Rejected
 from tests.support import foreign_logs
 from tests.support.foreign_logs import ADDRESSES, LOGS, counted, imported, state_of, stored
+from tests.support.matches import shared_data
 
-SAMPLES = Path(__file__).resolve().parents[3] / "shared/data"
+SAMPLES = shared_data()
 
 
 def only(data: bytes) -> MatchState:

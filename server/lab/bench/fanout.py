@@ -125,6 +125,8 @@ class _Fanout:
     def __init__(self, served: Served, watchers: Sequence[WatchingClient]) -> None:
         self._served, self.watchers = served, watchers
         self._turn = 0
+        self._status: dict[WatchingClient, str] = {}
+        """The last status of each player who changes: each says another one than before, or nothing changes."""
 
     async def cost_us(self, deliver: Callable[[], Awaitable[int]], changes: int) -> float:
         """CPU us a difference, over so many changes."""
@@ -149,8 +151,10 @@ class _Fanout:
         if self._turn % 50 == 0:
             beat_all(self.watchers)
         before = [client.items for client in self.watchers]
-        status = ("away", "busy")[self._turn % 2]
-        check(await asyncio.gather(*(each.ask("saved", "presence.set", 3, status, "") for each in changers)), "saved")
+        for each in changers:
+            self._status[each] = "busy" if self._status.get(each) == "away" else "away"
+        asked = (each.ask("saved", "presence.set", 3, self._status[each], "") for each in changers)
+        check(await asyncio.gather(*asked), "saved")
         return await self._delivered(before, len(changers))
 
     async def fan(self, frame: bytes) -> int:

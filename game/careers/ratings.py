@@ -21,7 +21,8 @@ from openskill.models import PlackettLuce
 
 from game.careers.events import MedalCount, Result
 from game.careers.tally import Tally
-from game.match.state import Line, MatchState
+from game.match.endings import DECIDED, side_of
+from game.match.state import MatchState
 from game.modes.registry import mode_of
 
 MILLION: Final = 1_000_000
@@ -32,7 +33,6 @@ MOST_MU: Final = 1_000 * MILLION
 """Bounds of what a match reckons with, whatever the sum of differences is."""
 MAX_SIDES: Final = 64
 MAX_RATED: Final = 128
-DECIDED: Final = frozenset({"score", "time", "host_ended"})
 
 
 class Rating(NamedTuple):
@@ -75,11 +75,6 @@ def sides_of(state: MatchState, tally: Tally) -> list[list[str]]:
     if not 2 <= len(sides) <= MAX_SIDES or sum(map(len, sides.values())) > MAX_RATED:
         return []
     return [sides[name] for name in sorted(sides)]
-
-
-def side_of(player: str, line: Line) -> str:
-    """The name of the side of a player, as a winner is called."""
-    return player if line.team is None else f"team:{line.team}"
 
 
 def differences(state: MatchState, sides: list[list[str]], known: Mapping[str, Rating]) -> dict[str, tuple[int, int]]:

@@ -11,12 +11,12 @@ from typing import Annotated, Final
 
 import msgspec
 from cyclopts import App, Parameter
-from msgspec import UNSET
 
 from game import replay as replays
 from game.commands.files import written_whole
 from game.commands.stored import read_match
 from game.match.state import MatchState
+from game.modes.registry import version_of
 from server.cli.common import Config, Json, Set, out, print_json, read_settings
 from server.errors import BadInput, Corrupt
 from server.eventlog import portable
@@ -82,7 +82,6 @@ def _export_portable(settings: Settings, match: str, to: Path, json: bool) -> in
 
 def header_of(name: str, state: MatchState) -> portable.PortableHeader:
     """The header of a match's file."""
-    rules = 1 if state.rules is UNSET else state.rules
     metadata = {
         "mode": state.options.mode,
         "map_name": state.options.map_name,
@@ -90,7 +89,7 @@ def header_of(name: str, state: MatchState) -> portable.PortableHeader:
         "created_wall_ms": str(state.created_wall_ms),
         "players": str(len(state.players)),
     }
-    return portable.PortableHeader("match", name, rules, metadata)
+    return portable.PortableHeader("match", name, version_of(state), metadata)
 
 
 # ---- recordings -----------------------------------------------------------------------------

@@ -120,10 +120,6 @@ def _killed(reader: XonoticReader, found: Found) -> Iterator[Record]:
     yield Slain(reader.key(victim), None if alone else reader.key(killer))
 
 
-def _flag(reader: XonoticReader, found: Found) -> Iterator[Record]:
-    yield Happened("mode", reader.key(found["number"]), found["what"])
-
-
 def _objective(reader: XonoticReader, found: Found) -> Iterator[Record]:
     yield Happened("mode", reader.key(found["number"]), found["what"])
 
@@ -180,7 +176,7 @@ _ROWS: Final[tuple[Row, ...]] = (
     row("team", rf":team:{_NUMBER}:(?P<team>-?\d{{1,3}})(?::.*)?", _team),
     row("rename", rf":name:{_NUMBER}:(?P<name>.*)", _named),
     row("part", rf":part:{_NUMBER}", _parted),
-    row("flag", rf":ctf:(?P<what>[a-z_]{{1,32}}):\d{{1,3}}:{_NUMBER}", _flag),
+    row("flag", rf":ctf:(?P<what>[a-z_]{{1,32}}):\d{{1,3}}:{_NUMBER}", _objective),
     row("flag", r":ctf:[a-z_]{1,32}:\d{1,3}(?::.*)?"),
     row(
         "objective",

@@ -6,12 +6,12 @@ from typing import Any, Final, Literal
 from msgspec import UNSET
 
 from game.match.events import RoundEnded
-from game.match.state import MatchState, Rounds
+from game.match.state import Line, MatchState, Rounds
 from game.messages import Ended, EndReason
 from game.modes.mode import ModeRules
 from game.modes.registry import mode_of
 
-_DECIDED: Final = ("score", "time", "host_ended")
+DECIDED: Final = frozenset({"score", "time", "host_ended"})
 """Reasons for which a live match has a winner."""
 
 
@@ -37,7 +37,7 @@ def due(state: MatchState, time_ms: int, wall_ms: int) -> Ended | RoundEnded | N
 
 def ended(state: MatchState, time_ms: int, reason: EndReason, wall_ms: int) -> Ended:
     """The end of the match, with its winner where there is one."""
-    winner = _winner(state) if reason in _DECIDED and state.phase == "live" else None
+    winner = _winner(state) if reason in DECIDED and state.phase == "live" else None
     return Ended(max(time_ms, state.time_ms), reason, winner, wall_ms)
 
 
@@ -66,7 +66,12 @@ def won(state: MatchState, player: str) -> bool:
         return False
     if not line.present and mode_of(state).early_leave == "forfeits":
         return False
-    return state.winner == (player if line.team is None else f"team:{line.team}")
+    return state.winner == side_of(player, line)
+
+
+def side_of(player: str, line: Line) -> str:
+    """The name of the side of a player, as a winner is called."""
+    return player if line.team is None else f"team:{line.team}"
 
 
 def _time_over_ms(state: MatchState, mode: ModeRules, now_ms: int) -> int | None:

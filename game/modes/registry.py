@@ -79,9 +79,14 @@ MODES: Final = Modes(*BUILT_IN)
 """The modes of this process: a studio's own are added when the application is loaded (`game/modes/loading.py`)."""
 
 
+def version_of(state: MatchState) -> int:
+    """The version of the rules that a match is played by."""
+    return FIRST_VERSION if state.rules is UNSET else state.rules
+
+
 def mode_of(state: MatchState) -> ModeRules:
     """The rules that a match is played by. Raises `UnknownRules`. Asked for each kill, so that it looks first where
     nearly all are."""
     if state.rules is UNSET and (rules := MODES.first.get(state.options.mode)) is not None:
         return rules
-    return MODES.find(state.options.mode, FIRST_VERSION if state.rules is UNSET else state.rules)
+    return MODES.find(state.options.mode, version_of(state))

@@ -46,7 +46,7 @@ class ResultsAsked(PageAsked, frozen=True, kw_only=True):
 def board_totals(given: TotalsAsked) -> Select[Any]:
     """A row a player with its `points`, from the sums that careers have."""
     c = career_totals.c
-    wanted = _page(given, c, func.sum(c[given.metric]))
+    wanted = _sums(given, c, func.sum(c[given.metric]))
     return wanted.where(c.season == given.season) if given.season else wanted
 
 
@@ -55,26 +55,27 @@ def board_results(given: ResultsAsked) -> Select[Any]:
     c = careers.c
     sums = {"matches": func.count(), "wins": func.sum(case((c.won, 1), else_=0))}
     points = sums.get(given.metric)
-    wanted = _page(given, c, func.sum(c[given.metric]) if points is None else points)
+    wanted = _sums(given, c, func.sum(c[given.metric]) if points is None else points)
     return wanted.where(c.ended_wall_ms >= given.from_ms, c.ended_wall_ms < given.to_ms, c.mode != "")
 
 
 def board_ratings(given: PageAsked) -> Select[Any]:
     """A row a player that has a rating in the group of that name, with `mu` and `log_sigma`."""
     c = ratings.c
-    wanted = select(c.player_id.label("player"), c.mu, c.log_sigma).where(c.player_id > given.after)
-    if given.players:
-        wanted = wanted.where(c.player_id.in_(given.players))
-    return wanted.where(c.rating_group == given.mode).order_by(c.player_id)
+    wanted = select(c.player_id.label("player"), c.mu, c.log_sigma)
+    return _page(given, c, wanted.where(c.rating_group == given.mode))
 
 
-def _page(given: PageAsked, c: Any, points: ColumnElement[Any]) -> Select[Any]:
-    wanted = select(c.player_id.label("player"), points.label("points")).where(c.player_id > given.after)
+def _sums(given: PageAsked, c: Any, points: ColumnElement[Any]) -> Select[Any]:
+    wanted = select(c.player_id.label("player"), points.label("points")).group_by(c.player_id)
+    return _page(given, c, wanted if given.mode == "all" else wanted.where(c.mode == given.mode))
+
+
+def _page(given: PageAsked, c: Any, wanted: Select[Any]) -> Select[Any]:
+    wanted = wanted.where(c.player_id > given.after)
     if given.players:
         wanted = wanted.where(c.player_id.in_(given.players))
-    if given.mode != "all":
-        wanted = wanted.where(c.mode == given.mode)
-    return wanted.group_by(c.player_id).order_by(c.player_id)
+    return wanted.order_by(c.player_id)
 
 
 QUERIES: Final[Mapping[str, StoreQuery]] = {

@@ -8,14 +8,13 @@ from operator import attrgetter
 from typing import Any, Final
 
 import msgspec
-from msgspec import UNSET
 from msgspec.structs import astuple
 from sqlalchemy import Table
 
 from game.match.describing import properties_of, tags_of
 from game.match.events import PropertyValue
 from game.match.state import Line, MatchState
-from game.modes.registry import FIRST_VERSION
+from game.modes.registry import version_of
 from persistence.engine.mapping import Additions, Children, Columns
 from persistence.game import tables
 
@@ -124,7 +123,7 @@ class MatchMapping:
         columns: Columns = [list(map(get, states)) for get in _GETTERS]
         columns[_MAP_NAME] = [name.replace("\0", "") for name in columns[_MAP_NAME]]  # PostgreSQL takes no NUL
         columns.append([msgspec.json.encode(state.team_scores).decode() for state in states])
-        columns.append([FIRST_VERSION if state.rules is UNSET else state.rules for state in states])
+        columns.append([version_of(state) for state in states])
         return columns
 
     def decode(self, values: Sequence[Any]) -> None:

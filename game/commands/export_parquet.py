@@ -14,7 +14,7 @@ import msgspec
 
 from game import replay as replays
 from game.commands.files import written_whole
-from game.match import board
+from game.match import board, endings
 from game.match.state import MatchState
 from server.cli.common import err, out, print_json
 from server.cli.stored import opened_store
@@ -160,12 +160,17 @@ def _add(tables: "dict[str, _Table]", name: str, log: StoredLog, state: MatchSta
             log.head.hex(),
         ]
     )
-    for line in board.lines(state):
-        won = state.winner is not None and state.winner in (line.player, f"team:{line.team}")
-        numbers = [line.kills, line.deaths, line.assists, line.medals, line.objectives, line.score]
-        tables["participants"].add([name, line.player, line.team, line.present, *numbers, won])
+    for row in participant_rows(name, state):
+        tables["participants"].add(row)
     for row in event_rows(name, log):
         tables["events"].add(row)
+
+
+def participant_rows(name: str, state: MatchState) -> Iterator[list[Any]]:
+    """A row of `participants` for each player. Who won is what careers count: no leaver in a mode that says so."""
+    for line in board.lines(state):
+        numbers = [line.kills, line.deaths, line.assists, line.medals, line.objectives, line.score]
+        yield [name, line.player, line.team, line.present, *numbers, endings.won(state, line.player)]
 
 
 def event_rows(name: str, log: StoredLog) -> Iterator[list[Any]]:

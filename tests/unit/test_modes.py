@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from game.commands.export_parquet import participant_rows
 from game.match import admission, endings, rules
 from game.match.events import RoundEnded
 from game.match.state import MatchState
@@ -153,6 +154,8 @@ def test_a_leaver_does_not_win_where_the_mode_says_so() -> None:
     team.report(Objective(1, "p0", "flag_captured"))
     assert team.state.winner == "team:0"
     assert endings.won(team.state, "p0") and not endings.won(team.state, "p2")
+    exported = {row[1]: row[-1] for row in participant_rows("m", team.state)}
+    assert exported["p0"] and not exported["p2"]
 
 
 def test_a_leaver_of_slayer_wins_with_its_team() -> None:

@@ -43,7 +43,7 @@ from game.match.messages import (
     MatchSuccessor,
     MatchUnkick,
 )
-from game.match.results import ResultsPart, result_facts
+from game.match.results import ResultsPart, boards_of, result_facts
 from game.match.state import MatchState
 from game.messages import (
     Accepted,
@@ -461,7 +461,7 @@ class Match(ResultsPart):
     def _changed(self, players: list[str]) -> None:
         """Tell the leaderboards whose results are stored now. A word that is lost is made up for there."""
         if players:
-            for mode in ("all", self.state.options.mode):
+            for mode in boards_of(self.state):
                 self.tell(BoardsFace, mode, BoardsFace.changed, players)
 
     @remote

@@ -98,6 +98,12 @@ def result_facts(key: str, state: MatchState) -> Iterable[Fact]:
         yield fact(Stamp(0, birth), PlayerFace, player, PlayerFace.settle, *result)
 
 
+def boards_of(state: MatchState) -> list[str]:
+    """The modes whose leaderboards the results of a match change; ratings of a match without teams have one apart."""
+    group = "" if state.outcome is UNSET else state.outcome.rating_group
+    return list(dict.fromkeys(name for name in ("all", state.options.mode, group) if name))
+
+
 def gain_of(state: MatchState, line: Line, won: bool, result: Result | None, outcome: Outcome) -> Gain:
     """The addition to the career of a participant. Of a match that an earlier version ended that is its line only."""
     mode, season = state.options.mode, outcome.season

@@ -7,11 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from game.careers import ratings
+from game.careers.events import Outcome
 from game.careers.ratings import FIRST, MAX_SIDES, Rating
 from game.careers.seasons import season_at
 from game.careers.tally import MAX_NAMES, OTHERS, Tally
+from game.match.results import boards_of
 from game.match.state import MatchState
-from game.messages import Death, Ended, Joined, Kill, Left, Medal, PartyJoined, PartyPlace
+from game.messages import Death, Ended, Joined, Kill, Left, Medal, PartyJoined, PartyPlace, PlayOptions
 from server.errors import BadSetting
 from server.settings import from_tree
 from tests.support.matches import Played
@@ -80,6 +82,21 @@ def test_names_of_medals_are_bounded() -> None:
 
 
 # ---- seasons ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("teams", "group", "boards"),
+    [
+        (2, "slayer", ["all", "slayer"]),
+        (0, "slayer.solo", ["all", "slayer", "slayer.solo"]),
+        (2, "", ["all", "slayer"]),
+    ],
+)
+def test_results_change_the_boards_of_their_mode_and_of_their_ratings(
+    teams: int, group: str, boards: list[str]
+) -> None:
+    state = MatchState(options=PlayOptions(mode="slayer", teams=teams), outcome=Outcome(rating_group=group))
+    assert boards_of(state) == boards
 
 
 def test_a_season_lasts_until_the_next() -> None:

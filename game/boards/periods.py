@@ -12,8 +12,6 @@ from server.errors import BadInput
 
 DAY_MS: Final = 86_400_000
 FOREVER_MS: Final = 2**53
-MONDAY_MS: Final = 4 * DAY_MS
-"""The first Monday after the epoch, 1970-01-05."""
 
 
 class Span(NamedTuple):
@@ -21,16 +19,6 @@ class Span(NamedTuple):
 
     from_ms: int
     to_ms: int
-
-
-def week_of(wall_ms: int) -> str:
-    """The name of the week of that time: the date of its Monday."""
-    return _date((wall_ms - MONDAY_MS) // (7 * DAY_MS) * 7 * DAY_MS + MONDAY_MS)
-
-
-def day_of(wall_ms: int) -> str:
-    """The name of the day of that time."""
-    return _date(wall_ms // DAY_MS * DAY_MS)
 
 
 def span(period: str) -> Span:
@@ -51,7 +39,3 @@ def span(period: str) -> Span:
         raise BadInput(f"{period} is no Monday; its week is week:{monday:%Y-%m-%d}")
     from_ms = int(first.timestamp()) * 1000
     return Span(from_ms, from_ms + days * DAY_MS)
-
-
-def _date(wall_ms: int) -> str:
-    return f"{datetime.fromtimestamp(wall_ms / 1000, UTC):%Y-%m-%d}"

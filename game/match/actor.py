@@ -9,7 +9,6 @@ participant's result is a fact (`server/actors/facts.py`) that its player is tol
 match leaves memory, and its row says that all is told.
 """
 
-import asyncio
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from secrets import token_hex
 from typing import Any, ClassVar, Final
@@ -19,7 +18,7 @@ from msgspec import UNSET
 from msgspec.structs import replace
 
 from game.boards.face import BoardsFace
-from game.match import admission, board, describing, endings, guests, hosting, rules
+from game.match import admission, describing, endings, guests, hosting, rules
 from game.match.admission import Entry
 from game.match.codes import reject
 from game.match.events import (
@@ -43,7 +42,8 @@ from game.match.messages import (
     MatchSuccessor,
     MatchUnkick,
 )
-from game.match.results import ResultsPart, boards_of, result_facts
+from game.match.results import boards_of, result_facts
+from game.match.sight import SightPart, host_of
 from game.match.state import MatchState
 from game.messages import (
     Accepted,
@@ -55,19 +55,16 @@ from game.messages import (
     MatchCreate,
     MatchEnd,
     MatchEvent,
-    MatchGet,
     MatchJoin,
     MatchLeave,
     MatchReport,
     MatchStart,
     MatchTick,
     PartyJoined,
-    Scoreboard,
 )
 from game.moderation.face import StandingFace
 from game.player.face import PlayerFace
-from server.actors.actor import Attached, Caller, Fact, FactDone, Stamp, existing, fact, read_only, reminder, remote
-from server.errors import Forbidden, NotFound
+from server.actors.actor import Caller, Fact, FactDone, Stamp, existing, fact, reminder, remote
 from server.ids import key_of
 from server.wire.messages import Request
 
@@ -97,7 +94,7 @@ class Carried(msgspec.Struct, array_like=True, frozen=True):
     hidden: list[HiddenWord] = []
 
 
-class Match(ResultsPart):
+class Match(SightPart):
     Event = MatchEvent
     lives_on = True
     HOST_SILENCE_S: ClassVar[float] = 30.0
@@ -110,15 +107,13 @@ class Match(ResultsPart):
     finished = staticmethod(rules.finished)
     list_order = staticmethod(rules.list_order)
 
-    __slots__ = ("clock_ms", "guesses", "hidden", "host_seen_s", "ranking", "unsaid")
+    __slots__ = ("guesses", "host_seen_s", "unsaid")
 
     def activated(self) -> None:
-        self.clock_ms = 0
-        self.ranking: board.Ranking | None = None
+        self.begin_sight()
         self.host_seen_s = self.now()
         self.guesses: dict[str, tuple[int, float]] = {}
         """Wrong passwords of each player, and when it said the last."""
-        self.hidden = Hidden()
         self.unsaid: dict[str, None] = {}
         """Players of whose place or leaving they are not known to have heard."""
         if self.state.phase != "ended":
@@ -131,7 +126,7 @@ class Match(ResultsPart):
             if self.state.phase == "countdown":
                 self._await_countdown()
         if self.state.phase != "ended":
-            self._await_reservations()
+            self.await_reservations()
 
     def carry(self) -> Carried:
         silent_s = self.now() - self.host_seen_s
@@ -154,9 +149,9 @@ class Match(ResultsPart):
         if known is not None:
             return known
         secret = (message.password, token_hex(16)) if message.password else ("", "")
-        events = rules.create(self.state, self.key, _host(caller), message.options, self.wall_ms(), *secret)
+        events = rules.create(self.state, self.key, host_of(caller), message.options, self.wall_ms(), *secret)
         events += describing.described(message.properties, message.tags)
-        await self._may_host(_host(caller))
+        await self._may_host(host_of(caller))
         self.stay()  # a read before it was created may have released it
         self._host_lives()
         self.after(self.HOST_SILENCE_S, self.host_silent)
@@ -167,7 +162,7 @@ class Match(ResultsPart):
         known = self._known(caller, message)
         if known is not None:
             return known
-        events = rules.start(self.state, _host(caller), message.time_ms, self.wall_ms(), message.term)
+        events = rules.start(self.state, host_of(caller), message.time_ms, self.wall_ms(), message.term)
         self._host_lives(message.time_ms)
         return self._accept(caller, message, events)
 
@@ -176,7 +171,7 @@ class Match(ResultsPart):
         known = self._known(caller, message)
         if known is not None:
             return known
-        events = rules.report(self.state, _host(caller), message.events, self.wall_ms(), message.term)
+        events = rules.report(self.state, host_of(caller), message.events, self.wall_ms(), message.term)
         self._host_lives(message.events[-1].time_ms)
         return self._accept(caller, message, events)
 
@@ -185,7 +180,7 @@ class Match(ResultsPart):
         known = self._known(caller, message)
         if known is not None:
             return known
-        events = rules.end(self.state, _host(caller), message.time_ms, self.wall_ms(), message.term)
+        events = rules.end(self.state, host_of(caller), message.time_ms, self.wall_ms(), message.term)
         return self._accept(caller, message, events)
 
     @existing
@@ -193,7 +188,7 @@ class Match(ResultsPart):
         """Advance the host's clock. No command: a tick that is lost or repeated changes nothing by itself,
         so it carries no id."""
         self._exists()
-        events = rules.tick(self.state, _host(caller), message.time_ms, self.wall_ms(), message.term)
+        events = rules.tick(self.state, host_of(caller), message.time_ms, self.wall_ms(), message.term)
         self._host_lives(message.time_ms)
         first_seq = self.next_seq
         self._emit(events, None)
@@ -272,14 +267,14 @@ class Match(ResultsPart):
         )
 
     def _hosts(self, caller: Caller, term: int) -> bool:
-        return _host(caller) == self.state.host and term == hosting.term_of(self.state)
+        return host_of(caller) == self.state.host and term == hosting.term_of(self.state)
 
     def _of_host(self, caller: Caller, message: Command, rule: Callable[[str], Sequence[MatchEvent]]) -> Accepted:
         """Carry out a command of the host, once: `rule` gets the caller's name as a host."""
         known = self._known(caller, message)
         if known is not None:
             return known
-        host = _host(caller)
+        host = host_of(caller)
         events = rule(host)
         if host == self.state.host:
             self._host_lives()
@@ -337,65 +332,6 @@ class Match(ResultsPart):
             return known
         return self._accept(caller, message, admission.leave(self.state, caller.subject))
 
-    @read_only
-    async def get(self, caller: Caller, message: MatchGet) -> Scoreboard:
-        self._exists()
-        if not self._may_see(caller, watch=False):
-            raise Forbidden(f"match {self.key} is private")
-        ranking = self.ranked(board.SLICE)
-        if ranking is not None:
-            await self._in_order(ranking)
-        page = board.Page(message.limit, message.cursor)
-        hidden = self.hidden.of(self.state, caller.subject if caller.role == "player" else None, _host(caller))
-        clock_ms = self.clock_ms
-        return board.scoreboard(self.state, self.key, message.id, self.next_seq, clock_ms, page, ranking, hidden)
-
-    def may_watch(self, caller: Caller) -> bool:
-        return self._may_see(caller, watch=True)
-
-    def _may_see(self, caller: Caller, watch: bool) -> bool:
-        player = caller.subject if caller.role == "player" else None
-        services = caller.role in ("service", "node")
-        return services or guests.may_see(self.state, player, _host(caller), self.wall_ms(), watch)
-
-    def guards_watch(self) -> bool:
-        return guests.entry_of(self.state).private
-
-    def reservation_over(self) -> None:
-        """Timer: a place is not reserved any more, and who could watch for its sake may have no other right to."""
-        self.narrow_watching()
-        self._await_reservations()
-
-    def _await_reservations(self) -> None:
-        """Wait for the next end of a reservation that lets somebody watch."""
-        until_ms = guests.reserved_until(self.state, self.wall_ms()) if self.guards_watch() else None
-        if until_ms is None:
-            self.cancel(self.reservation_over)
-        else:
-            self.after(max(0, until_ms - self.wall_ms()) / 1000 + 0.001, self.reservation_over)
-
-    async def _in_order(self, ranking: board.Ranking) -> None:
-        """Have it catch up; the loop has its turn between two steps."""
-        while True:
-            if ranking.follow(self.state.players):
-                return
-            await asyncio.sleep(0)
-
-    def ranked(self, at_most: int) -> board.Ranking | None:
-        """The order of the players of a large match, with up to so many more of them where they belong now."""
-        if len(self.state.players) <= board.SMALL:
-            return None
-        if self.ranking is None:
-            self.ranking = board.Ranking()
-        self.ranking.follow(self.state.players, at_most)
-        return self.ranking
-
-    @read_only
-    def attach(self, node: str, incarnation: int) -> Attached:
-        """Stream new events, as every log does. Raises `NotFound` for a match that was never created."""
-        self._exists()
-        return super().attach(node, incarnation)
-
     # ---- calls of players (the face), and timers ----
 
     @existing
@@ -417,11 +353,6 @@ class Match(ResultsPart):
         events = admission.admit_party(self.state, message, self.next_seq, entry)
         await self._must_be_free(message.players)
         return self._accept(caller, message, events)
-
-    @existing
-    def player_hidden(self, word: HiddenWord) -> None:
-        """See `MatchFace.player_hidden`."""
-        self.hidden.hear(self.state, word)
 
     def countdown_over(self) -> None:
         self._emit(rules.countdown_over(self.state, self.wall_ms()), None)
@@ -486,12 +417,6 @@ class Match(ResultsPart):
 
     # ---- one way for all ----
 
-    def _exists(self) -> None:
-        """Raise `NotFound`, and leave memory, if the match was never created."""
-        if not self.state.host:
-            self.release()
-            raise NotFound(f"no match {self.key}")
-
     def _known(self, caller: Caller, message: Command) -> Accepted | None:
         """The answer that this command got before, None for a new one. Raises `NotFound`, `OutcomeUnknown`."""
         if not isinstance(message, MatchCreate):
@@ -527,7 +452,7 @@ class Match(ResultsPart):
         self.emit(event, command)
         if type(event) in NARROWS and self.guards_watch():
             self.narrow_watching()
-            self._await_reservations()
+            self.await_reservations()
         if isinstance(event, Joined):
             self.unsaid[event.player] = None
             self.push(event.player, MatchAssigned(0, self.key))
@@ -570,10 +495,6 @@ class Match(ResultsPart):
     def _host_lives(self, time_ms: int = 0) -> None:
         self.host_seen_s = self.now()
         self.clock_ms = max(self.clock_ms, time_ms)
-
-
-def _host(caller: Caller) -> str:
-    return hosting.host_name(caller.role, caller.subject)
 
 
 def _scoped(caller: Caller, message: Command) -> str:

@@ -188,6 +188,7 @@ App = engine.App(
         "replay": "game.commands.replay:register",
         "export": "game.commands.export:register",
         "import": "game.commands.import_:register",
+        "person": "game.commands.person:register",
         **{name: f"game.commands.moderation:register_{name}" for name in (*ACTIONS, "standing", "moderation")},
     },
 )

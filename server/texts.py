@@ -53,3 +53,22 @@ def _json_escape(found: "re.Match[str]") -> str:
 
 def _rude(text: str) -> bool:
     return not (text.isascii() and text.isprintable())
+
+
+_path: Final = re.compile(r"[A-Za-z0-9._:@~+=/-]*")
+
+
+def renamed(text: str, name: str, instead: str) -> str:
+    """A text in which something else stands for the key `name`: for the whole of it, or for a part between slashes;
+    in a sentence where it is a word of its own."""
+    if name not in text:
+        return text
+    if _path.fullmatch(text):
+        return "/".join(instead if part == name else part for part in text.split("/"))
+    word = rf"(?<![A-Za-z0-9_@~+=.-]){re.escape(name)}(?![.:]*[A-Za-z0-9_@~+=-])"
+    return re.sub(word, lambda _: instead, text)
+
+
+def is_named(text: str, name: str) -> bool:
+    """Tell whether the key `name` stands in a text, as `renamed` finds it."""
+    return renamed(text, name, "") != text

@@ -12,6 +12,7 @@ class FriendsFace(Actor[FriendsState]):
     """To be named in `fact` and `ref`; never activated itself."""
 
     kind = "friends"
+    personal = True
     State = FriendsState
 
     __slots__ = ()

@@ -12,6 +12,7 @@ class StandingFace(Actor[StandingState]):
     """To be named in `ref`; never activated itself."""
 
     kind = "standing"
+    personal = True
     State = StandingState
 
     __slots__ = ()

@@ -13,6 +13,7 @@ class PlayerFace(Actor[PlayerState]):
     """To be named in `tell` and `ref`; never activated itself."""
 
     kind = "player"
+    personal = True
     State = PlayerState
 
     __slots__ = ()

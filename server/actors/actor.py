@@ -102,6 +102,10 @@ class Actor(Generic[S]):
     somebody is here (`here` of their mapping), are woken though nobody calls them: so that `activated` sees that
     nobody is. None: they are left as they are until the next call."""
 
+    personal: ClassVar[bool] = False
+    """Whether the key is that of a person, and all that the actor keeps is about it: what an export of the person has,
+    and an erasure takes away."""
+
     __slots__ = ("context", "state")
 
     state: S

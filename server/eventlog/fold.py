@@ -252,6 +252,12 @@ def chain(log: StoredLog) -> Chain:
     return Chain(next_seq - 1, segments, open_chunks, head.hex())
 
 
+def holding(log: StoredLog, data: bytes) -> Iterator[Entry]:
+    """The entries that have these bytes in them; nothing is evolved. Raises `Corrupt` where a chunk cannot be read."""
+    for chunk in log.chunks:
+        yield from (entry for entry in _decode(chunk).entries if data in entry.data)
+
+
 def newest_keyframe(kind: LoggedKind[S], log: StoredLog) -> tuple[int, S] | None:
     """The newest state that is stored as a whole, and the event that follows it: all that is to be had of a log whose
     rules are unknown. None where no segment is sealed but the first. Raises `Corrupt`."""

@@ -42,6 +42,7 @@ TimeMs = Annotated[int, Meta(ge=0, le=2**52)]
 """A match's clock: worlds that stand for weeks are matches too. Sums of two are numbers of their own in every
 language."""
 CountdownMs = Annotated[int, Meta(ge=0, le=86_400_000)]
+DelayMs = Annotated[int, Meta(ge=0, le=600_000)]
 Team = Annotated[int, Meta(ge=0, le=31)]
 Teams = Annotated[int, Meta(ge=0, le=8)]
 Room = Annotated[int, Meta(ge=0, le=100)]
@@ -192,7 +193,8 @@ class MatchOptions(msgspec.Struct, array_like=True, frozen=True):
     `recorded` only). A player who is in another match moves into this one, or, with `refuses_elsewhere`, is refused.
     `private`: only those come in who are invited, named or know the password, and only they see it, unless it is
     `listed`; `open_invites`: participants may invite. `source` is that of an imported match (`imported:tf2`), which
-    `counts` for careers or not: no client may set these two."""
+    `counts` for careers or not: no client may set these two. `spectator_delay_ms`: who neither plays in the match nor
+    hosts it sees what happens in it so much later."""
 
     mode: Mode = "slayer"
     map_name: LoggedText = ""
@@ -208,6 +210,7 @@ class MatchOptions(msgspec.Struct, array_like=True, frozen=True):
     open_invites: bool = False
     source: Source = ""
     counts: bool = False
+    spectator_delay_ms: DelayMs = 0
 
 
 class MatchCreate(Request, tag="match.create", frozen=True):

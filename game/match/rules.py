@@ -318,6 +318,7 @@ def _created(state: MatchState, event: Created) -> Changes:
         "origin": Origin(event.options.source, event.options.counts) if event.options.source else UNSET,
         "created_wall_ms": event.wall_ms,
         "team_scores": (0,) * play.teams,
+        "spectator_delay_ms": event.options.spectator_delay_ms or UNSET,
     }
 
 

@@ -145,7 +145,8 @@ class MatchState(msgspec.Struct, frozen=True):
     the number of the event that made `host` the host, where that is not the first one. `rules` is the version of the
     mode's rules, where that is not the first one; `rounds` is there once a round is over.
     `properties` and `tags` are what it is searched by; `origin`: of an imported match. `outcome` is what careers get of
-    a match that is over; empty, and not `whole`, until that is known."""
+    a match that is over; empty, and not `whole`, until that is known. `spectator_delay_ms` is the option of that name,
+    where it is not 0."""
 
     host: str = ""
     options: PlayOptions = PlayOptions()
@@ -176,3 +177,4 @@ class MatchState(msgspec.Struct, frozen=True):
     tags: list[str] | UnsetType = UNSET
     origin: Origin | UnsetType = UNSET
     outcome: Outcome | UnsetType = UNSET
+    spectator_delay_ms: int | UnsetType = UNSET

@@ -149,7 +149,8 @@ class MatchOptions:
     into this one, or, with `refuses_elsewhere`, is refused. `private`: only those come in who are
     invited, named or know the password, and only they see it, unless it is `listed`;
     `open_invites`: participants may invite. `source` is that of an imported match (`imported:tf2`),
-    which `counts` for careers or not: no client may set these two.
+    which `counts` for careers or not: no client may set these two. `spectator_delay_ms`: who
+    neither plays in the match nor hosts it sees what happens in it so much later.
     """
 
     mode: str = "slayer"
@@ -166,6 +167,7 @@ class MatchOptions:
     open_invites: bool = False
     source: str = ""
     counts: bool = False
+    spectator_delay_ms: int = 0
 
     def to_wire(self) -> list[Any]:
         return [
@@ -183,6 +185,7 @@ class MatchOptions:
             self.open_invites,
             self.source,
             self.counts,
+            self.spectator_delay_ms,
         ]
 
     @classmethod
@@ -203,6 +206,7 @@ class MatchOptions:
             open_invites=wire[11] if n > 11 else False,
             source=wire[12] if n > 12 else "",
             counts=wire[13] if n > 13 else False,
+            spectator_delay_ms=wire[14] if n > 14 else 0,
         )
 
 

@@ -9,6 +9,7 @@ from game.boards.messages import ANSWERS as BOARD_ANSWERS
 from game.boards.messages import REQUESTS as BOARD_REQUESTS
 from game.boards.routes import BOARD_ROUTES
 from game.careers import messages as career
+from game.columns import RECORDED
 from game.console import CONSOLE, PAGES, READ_MODELS
 from game.console.read_models import after, cursor_of
 from game.friends import messages as f
@@ -182,6 +183,7 @@ App = engine.App(
         stored_relations=("stored_relations", relations_of),
     ),
     take_files=take_files,
+    recorded=RECORDED,
     commands={
         "play": "game.commands.play:register",
         "matches": "game.commands.matches:register",

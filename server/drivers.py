@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from server.actors.app import App
     from server.admin.app import AdminServer
     from server.cluster.terms import Terms
+    from server.columns.store import ColumnStore
     from server.liveness.ports import OwnLeaseStore
     from server.node import Node
     from server.runtime.clock import Clock
@@ -274,6 +275,20 @@ def build_journal(
     return RedisJournal(settings.journal, settings.cluster, NodeId(settings.node), metrics, supervisor, clock, rng)
 
 
+def build_columns(settings: Settings, app: "App", clock: "Clock") -> "ColumnStore | None":
+    """The columns of a node with the tables of `app`; None where they are switched off."""
+    from server.columns.store import ColumnStore
+    from server.columns.table import TableLimits
+    from server.columns.tables import TABLES
+
+    columns = settings.columns
+    if not columns.enabled:
+        return None
+    directory = Path(columns.directory) / settings.cluster / settings.node
+    limits = TableLimits(columns.max_bytes, columns.max_age_s, columns.reader_s)
+    return ColumnStore(directory, (*TABLES, *(recorded.schema for recorded in app.recorded)), limits, clock)
+
+
 def build_node(settings: Settings) -> "Node":
     """A node with its real drivers. Raises `BadSetting`."""
     from server.cluster.membership import KinshipMembership
@@ -311,6 +326,7 @@ def build_node(settings: Settings) -> "Node":
         terms=lambda rules: terms_of(app, rules, key, settings.gateway.login_policy, settings.application.files),
         renewing=RenewalThread(lambda: build_lease_store(settings)),
         shortage=shortage,
+        columns=build_columns(settings, app, clock),
     )
     return Node(settings, app, token_rules(settings), drivers)
 

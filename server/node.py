@@ -18,7 +18,7 @@ a new `Node`: the same name comes back as a new incarnation.
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import msgspec
@@ -32,6 +32,7 @@ from server.cluster.foreign import Stand
 from server.cluster.ports import Membership
 from server.cluster.terms import Terms
 from server.cluster.view import Member, MemberState
+from server.columns.store import ColumnStore
 from server.errors import BadSetting, GarrisonError, Moved, Unavailable
 from server.eventlog.ports import LogStore
 from server.ids import ActorId, NodeAddress
@@ -39,9 +40,11 @@ from server.liveness.judge import LIMITS, Judge, JudgeLimits, Verdicts
 from server.liveness.registration import Registration
 from server.liveness.renewing import RenewalTask, Renewing
 from server.presence.engine import engine_of
+from server.recording import Recording
 from server.runtime.clock import Clock
 from server.runtime.lag import LagProbe
 from server.runtime.metrics import Metrics
+from server.runtime.stages import STAGE_S, run_stage
 from server.runtime.supervisor import Supervisor
 from server.runtime.troubles import Trouble, Troubles, TroubleSource
 from server.sessions.gateway import Gateway
@@ -61,8 +64,6 @@ LEAVING_ROUNDS = 5
 """Rounds of gossip that a stopping node stays for, so that the others hear that it leaves before it
 is gone: they take its slots over, and know a stop from a death."""
 SCHEMA_CHECK_S = 5.0
-STAGE_S = 8.0
-"""Time for a stage of stopping that has none of its own."""
 TROUBLES_S = 1.0
 """Pause between looks at what this node needs; `/readyz` looks too."""
 FOREIGN_S = 3.0
@@ -109,7 +110,7 @@ class Drivers(msgspec.Struct, frozen=True):
     """Everything that touches the outside. `listener` and `admin` are made for a gateway and a
     node; `admin` is None where nobody operates the node, `journal` where none is kept.
     `shortage` says that file descriptors are used up.
-    `renewing`: how the lease is renewed; on the event loop if it is None.
+    `renewing`: how the lease is renewed; on the event loop if it is None. `columns`: None where none are kept.
     `asks_store`: ask the store now and then who is dead in it, and who holds a lease there, and compare
     that with gossip."""
 
@@ -130,6 +131,7 @@ class Drivers(msgspec.Struct, frozen=True):
     """Terms of this node (`server/cluster/terms.py`), but for its database, which the store knows."""
     renewing: Renewing | None = None
     shortage: Callable[[], str] = lambda: ""
+    columns: ColumnStore | None = None
 
 
 class Node:
@@ -164,10 +166,17 @@ class Node:
             ),
             pipeline,
         )  # fmt: skip
+        self.recording = recording = (
+            Recording(drivers.columns, settings.columns, clock, rng, metrics) if drivers.columns is not None else None
+        )
         gateway_drivers = GatewayDrivers(clock, rng, metrics, self.supervisor, drivers.transport, drivers.store_queries)
+        if recording is not None:
+            gateway_drivers = msgspec.structs.replace(gateway_drivers, timed=recording.timed)
         self.presence = engine_of(self.system.services)
         self.gateway = Gateway(self.system, gateway_drivers, settings, token_rules, presence=self.presence)
         self.system.outlet = self.gateway.outlet
+        if recording is not None:
+            recording.attach(app, self.system, self.gateway.table, self.lag)
         self.listener = drivers.listener(self.gateway)
         self.me: Member | None = None
         self.client_url = self.admin_url = ""
@@ -186,6 +195,7 @@ class Node:
                 TroubleSource("descriptors", drivers.shortage, "file descriptors are free again"),
                 TroubleSource("certificate", self._certificate, "certificates are good again"),
                 TroubleSource("journals", self.takeover.away, "every dead run's journal can be read, or is closed"),
+                TroubleSource("columns", self._columns_off, "columns are kept again"),
                 TroubleSource("address", self._shared_address, "no other node has this node's address any more"),
             ),
         )  # fmt: skip
@@ -234,6 +244,8 @@ class Node:
         self.judge.start(address)
         await drivers.transport.start(address)
         self.pipeline.start(address)
+        if self.recording is not None:
+            await self.recording.start(address, self.supervisor)
         self.system.start(address)
         if self.presence is not None:
             self.presence.start(address)
@@ -294,26 +306,28 @@ class Node:
         """Leave nothing: no port, no task, and no lease that the next start would wait out."""
         await self._end_renewing()
         drivers = self.drivers
-        await _step("sessions", self.gateway.stop(0.1))
-        await _step("listener", self.listener.stop())
+        await run_stage("sessions", self.gateway.stop(0.1))
+        await run_stage("listener", self.listener.stop())
         if self.admin is not None:
-            await _step("admin", self.admin.stop())
-        await _step("gossip", drivers.membership.close())
-        await _step("transport", drivers.transport.stop())
+            await run_stage("admin", self.admin.stop())
+        await run_stage("gossip", drivers.membership.close())
+        await run_stage("transport", drivers.transport.stop())
         if len(self.write_behind):  # the start had come so far that it served already
-            await _step("changes", self.write_behind.flush())
+            await run_stage("changes", self.write_behind.flush())
         all_stored = self._all_stored()
         self.pipeline.retention.end()
         await self._retire(all_stored)
-        await _step("tasks", self.supervisor.stop())
-        await _step("store queries", drivers.store_queries.close())
-        await _step("store", drivers.store.close())
+        await run_stage("tasks", self.supervisor.stop())
+        if self.recording is not None:
+            self.recording.close()
+        await run_stage("store queries", drivers.store_queries.close())
+        await run_stage("store", drivers.store.close())
 
     async def _end_renewing(self) -> None:
         """Renew and judge no more: a renewal after `retire_node` would be refused."""
         if self._judging is not None:
             self._judging.cancel()
-        await _step("renewing", self._renewing.stop())
+        await run_stage("renewing", self._renewing.stop())
 
     def _all_stored(self) -> bool:
         """Nothing that this run has acknowledged is in its memory or its journal only."""
@@ -326,9 +340,9 @@ class Node:
         removed stays this run's estate, so that somebody else removes it."""
         removed = True
         if self.drivers.journal is not None:
-            removed = await _step("journal", self.drivers.journal.close(keep=not all_stored))
+            removed = await run_stage("journal", self.drivers.journal.close(keep=not all_stored))
         if self._registered is not None and not self.lease_lost:
-            await _step("lease", self.drivers.store.retire_node(self._registered, all_stored and removed))
+            await run_stage("lease", self.drivers.store.retire_node(self._registered, all_stored and removed))
 
     # ---- the view ----
 
@@ -469,24 +483,14 @@ class Node:
     def _certificate(self) -> str:
         return self.listener.complaint or self.drivers.transport.complaint
 
+    def _columns_off(self) -> str:
+        return self.recording.store.off() if self.recording is not None else ""
+
     def _shared_address(self) -> str:
-        """Another node tells clients, operators or nodes this node's address: whoever is sent there may come to either,
-        and is redirected in circles."""
         if self.me is None or self._state != "up":
             return ""
-        for setting, url, get in (
-            ("gateway.advertise_url", self.client_url, _client_url),
-            ("admin.advertise_url", self.admin_url, _admin_url),
-            ("transport.advertise_host", self.me.transport, _transport),
-        ):
-            others = [
-                member.node
-                for member in self.system.view.members.values()
-                if url and member.state == "up" and member.node != self.me.node and get(member) == url
-            ]
-            if others:
-                return f"{', '.join(sorted(others))} has this node's address, {url}: set {setting} for each node"
-        return ""
+        me = msgspec.structs.replace(self.me, client_url=self.client_url, admin_url=self.admin_url)
+        return agreement.shared_address(me, self.system.view.members.values())
 
     def _lease_lost(self) -> None:
         """End all turns at once: nothing here may be acknowledged any more."""
@@ -530,13 +534,13 @@ class Node:
         deadline = self.clock.now() + self.settings.drain_timeout_s
         heard_at = self.clock.now()
         if not self.lease_lost:
-            await _step("leaving", self._say_leaving())
+            await run_stage("leaving", self._say_leaving())
             if len(self.system.view.members) > 1:
                 heard_at += LEAVING_ROUNDS * self.settings.gossip.gossip_interval_s
-        await _step("sessions", self.gateway.stop(min(5.0, self.settings.drain_timeout_s / 2)))
-        await _step("listener", self.listener.stop())
+        await run_stage("sessions", self.gateway.stop(min(5.0, self.settings.drain_timeout_s / 2)))
+        await run_stage("listener", self.listener.stop())
         if self.settings.store.flush_at_stop and not self.lease_lost:
-            await _step("activations", self.system.stop(deadline), self.settings.drain_timeout_s + STAGE_S)
+            await run_stage("activations", self.system.stop(deadline), self.settings.drain_timeout_s + STAGE_S)
         all_stored = self._all_stored()
         self.pipeline.retention.end()
         self.system.catalog.end_all(Unavailable("this node has stopped"), count_lost=False)
@@ -553,46 +557,21 @@ class Node:
 
     async def _leave(self, all_stored: bool) -> None:
         drivers = self.drivers
-        await _step("gossip", drivers.membership.leave())
+        await run_stage("gossip", drivers.membership.leave())
         await self._end_renewing()
         await self._retire(all_stored)
         if self.admin is not None:
-            await _step("admin", self.admin.stop())
-        await _step("transport", drivers.transport.stop())
-        await _step("tasks", self.supervisor.stop())
-        await _step("gossip", drivers.membership.close())
-        await _step("store queries", drivers.store_queries.close())
-        await _step("store", drivers.store.close())
+            await run_stage("admin", self.admin.stop())
+        await run_stage("transport", drivers.transport.stop())
+        await run_stage("tasks", self.supervisor.stop())
+        if self.recording is not None:
+            self.recording.close()
+        await run_stage("gossip", drivers.membership.close())
+        await run_stage("store queries", drivers.store_queries.close())
+        await run_stage("store", drivers.store.close())
         log.info("node stopped", node=str(self.system.me))
 
 
 def _since(trouble: Trouble) -> str:
     """The text of a trouble with the time since which it lasts."""
     return f"{trouble.text} (since {time.strftime('%H:%M:%S', time.gmtime(trouble.since_ms / 1000))} UTC)"
-
-
-def _client_url(member: Member) -> str:
-    return member.client_url
-
-
-def _transport(member: Member) -> str:
-    return member.transport
-
-
-def _admin_url(member: Member) -> str:
-    return member.admin_url
-
-
-async def _step(stage: str, work: Awaitable[None], within_s: float = STAGE_S) -> bool:
-    """Run a stage of stopping; returns whether it succeeded. A failure in it, or an end that does not come, is logged:
-    the stages after it are still due."""
-    try:
-        async with asyncio.timeout(within_s):
-            await work
-        return True
-    except TimeoutError:
-        log.error("stage of stopping did not end", stage=stage, within_s=within_s)
-    except Exception as error:
-        known = isinstance(error, GarrisonError)
-        log.warning("stage of stopping failed", stage=stage, why=str(error), exc_info=None if known else error)
-    return False

@@ -220,6 +220,23 @@ class JournalSettings(_Section, frozen=True):
     what is stored and count what may be lost."""
 
 
+class ColumnSettings(_Section, frozen=True):
+    """The node's recent past as columns in shared memory, for queries."""
+
+    enabled: bool = False
+    directory: str = "/dev/shm/garrison-columns"
+    """Memory that outlives the process, or a disk. Each cluster and node gets a directory of its own in it."""
+    max_bytes: Annotated[int, Meta(ge=1024 * 1024)] = 64 * 1024 * 1024
+    """Bytes of each table; its oldest rows go first."""
+    max_age_s: Seconds = 86_400.0
+    tick_s: Seconds = 0.1
+    """Rows are written this often, and seen by readers one tick later."""
+    reader_s: Seconds = 30.0
+    """How long a reader may keep what has been let go of: until then it counts in `max_bytes`."""
+    calls_per_s: Count = 1_000
+    """Requests of clients a second of which each has a row; above, a share of them, with its weight."""
+
+
 class ProxySettings(_Section, frozen=True):
     """Proxies before the ports of clients and of operators."""
 
@@ -285,6 +302,7 @@ class Settings(_Section, frozen=True):
     store: StoreSettings = StoreSettings()
     careers: CareerSettings = CareerSettings()
     journal: JournalSettings = JournalSettings()
+    columns: ColumnSettings = ColumnSettings()
     admin: AdminSettings = AdminSettings()
     proxies: ProxySettings = ProxySettings()
     security: SecuritySettings = SecuritySettings()

@@ -70,6 +70,7 @@ class EventLog:
         self.id, self.kind = owner.id, owner.kind
         self._owner, self._node = owner, node
         self._settings = node.settings.store
+        self._observers = node.event_observers(self.kind)
         self.next_seq = self.durable_seq = self._boundary_seq = next_seq
         self._head = head
         self._tail = tail
@@ -223,6 +224,11 @@ class EventLog:
         if self._boundary_seq > self.durable_seq and not self._owner.dropped:
             self._node.group_commit.enqueue(self, 0)
         self._publish(append.first_seq, entries, mark_of(append.head))
+        for observer in self._observers:
+            try:
+                observer(self.id, append.first_seq, entries, state if state is not None else self._emitted)
+            except Exception as error:
+                self._node.turn_crashed(self.id, error)
         self._owner.committed(version)
 
     def _publish(self, first_seq: int, entries: list[Entry], mark: str) -> None:

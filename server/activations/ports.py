@@ -25,6 +25,9 @@ from server.storage.queries import StoreQueries
 
 Observer = Callable[[ActorId, str, int, Any, Any], None]
 """`observer(id, kind, version, before, after)`: told at the end of a turn that changed the state of an actor."""
+EventObserver = Callable[[ActorId, int, Sequence[Any], Any], None]
+"""`observer(id, first_seq, entries, state)`: told of events of a logged actor once they are durable, as entries of its
+log, with a state that has them."""
 Chain = tuple[ActorId, ...]
 
 
@@ -97,6 +100,10 @@ class ActivationNode(Protocol):
 
     def observers(self, kind: str) -> Sequence[Observer]:
         """The observers of an actor kind; see `observed.py`."""
+        ...
+
+    def event_observers(self, kind: str) -> Sequence[EventObserver]:
+        """The observers of a logged kind's durable events."""
         ...
 
     def ask(

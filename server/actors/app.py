@@ -10,6 +10,7 @@ from server.actors.actor import Actor, Caller, Role
 from server.actors.facts import check_facts
 from server.actors.methods import check_remote
 from server.actors.presence import PresenceKind, check_presence
+from server.actors.recorded import RecordedEvents, RecordedStates
 from server.actors.reminders import check_reminders
 from server.actors.session_actor import check_session_actor
 from server.errors import BadSetting
@@ -158,6 +159,8 @@ class App(msgspec.Struct, frozen=True):
     `codes` gives for each code of a `Rejected` that its rules raise the meaning, for docs/protocol.json; `shapes` are
     structs that travel as a value of any shape in messages of the engine, for the same.
 
+    `recorded` are its tables of columns (`server/actors/recorded.py`).
+
     `take_files` gets the files of `application.files` whenever the application is loaded, and raises `BadSetting` for
     one that is no good."""
 
@@ -182,6 +185,7 @@ class App(msgspec.Struct, frozen=True):
     shapes: tuple[type[msgspec.Struct], ...] = ()
     standing: StandingCheck | None = None
     take_files: Callable[[Sequence[str]], None] | None = None
+    recorded: tuple[RecordedEvents | RecordedStates, ...] = ()
 
     def __post_init__(self) -> None:
         """Raises `BadSetting` for an actor with reminders whose state cannot remember them, for one that lives on

@@ -7,7 +7,6 @@ that cannot be read (a peer of another version) counts as missing too, never as 
 
 import asyncio
 import base64
-import os
 import zlib
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
@@ -36,6 +35,7 @@ from server.errors import BadInput, NotFound
 from server.ids import NodeAddress
 from server.runtime.clock import Clock
 from server.runtime.metrics import Histogram, Metrics
+from server.runtime.process import resident_bytes
 from server.runtime.troubles import Trouble
 from server.settings import JournalSettings, Settings
 
@@ -113,7 +113,7 @@ class NodeReadModels:
             fenced_total=metrics.fenced_total,
             flush_failures_total=metrics.flush_failures_total,
             lag_ms=round(metrics.loop_lag_last_seconds * 1000, 2),
-            rss_bytes=_resident_bytes(),
+            rss_bytes=resident_bytes(),
             samples=self.sampler.newest(RECENT_SAMPLES),
             moves=self._moves(),
             gossip=self._gossip(),
@@ -379,12 +379,3 @@ def _under_ms(histogram: Histogram, share: float) -> float | None:
         if seen and seen >= wanted:
             return round(bound * 1000, 2)
     return None
-
-
-def _resident_bytes() -> int:
-    """Resident memory of this process; 0 where the system does not tell."""
-    try:
-        with open("/proc/self/statm", "rb") as file:
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except OSError:
-        return 0

@@ -15,7 +15,7 @@ from typing import Any
 import structlog
 
 from server.activations.activation import Activation
-from server.activations.ports import Asking, Observer
+from server.activations.ports import Asking, EventObserver, Observer
 from server.activations.timer_gate import TimerGate
 from server.actors.actor import Actor
 from server.actors.methods import Method, MethodTable, methods_of
@@ -63,6 +63,7 @@ class ActorSystem:
         self.current = current = CurrentView(NodeAddress(NodeId(services.settings.node), Incarnation(0)), View(()))
         self._methods: MethodTable = {cls: methods_of(cls) for cls in services.app.actors}
         self._observers: dict[str, list[Observer]] = {}
+        self._event_observers: dict[str, list[EventObserver]] = {}
         self.directory = Directory(
             services.transport, services.settings.actors, services.clock, services.rng, services.supervisor, self
         )
@@ -105,6 +106,11 @@ class ActorSystem:
         assert not self.current.me.incarnation, "observers are registered before the start"
         assert self.app.actor(kind) is not None, f"no actor kind {kind!r}"
         self._observers.setdefault(kind, []).append(observer)
+
+    def observe_events(self, kind: str, observer: EventObserver) -> None:
+        """Tell `observer` the events of logged actors of `kind` on this node, once they are durable. Before `start`."""
+        assert not self.current.me.incarnation, "observers are registered before the start"
+        self._event_observers.setdefault(kind, []).append(observer)
 
     def start(self, me: NodeAddress) -> None:
         """Begin this run, whose address is known now: collect, rebalance, look for reminders and orphans."""
@@ -222,6 +228,10 @@ class ActorSystem:
     def observers(self, kind: str) -> Sequence[Observer]:
         """The observers of an actor kind."""
         return self._observers.get(kind, ())
+
+    def event_observers(self, kind: str) -> Sequence[EventObserver]:
+        """The observers of a logged kind's durable events."""
+        return self._event_observers.get(kind, ())
 
     def lost(self, activation: Activation, changes: int) -> None:
         """Drop `activation`, which another owner has: `changes` were acknowledged and are not stored."""

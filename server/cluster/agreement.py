@@ -56,6 +56,22 @@ def disagreement(me: Member, members: Iterable[Member]) -> str:
     return f"nodes differ: {'; '.join(parts)}" if parts else ""
 
 
+def shared_address(me: Member, members: Iterable[Member]) -> str:
+    """A sentence about another member that tells clients, operators or nodes the address of `me`: whoever is sent
+    there may come to either, and is redirected in circles. Empty where there is none."""
+    members = [member for member in members if member.state == "up" and member.node != me.node]
+    for setting, field in (
+        ("gateway.advertise_url", "client_url"),
+        ("admin.advertise_url", "admin_url"),
+        ("transport.advertise_host", "transport"),
+    ):
+        url = getattr(me, field)
+        others = [member.node for member in members if url and getattr(member, field) == url]
+        if others:
+            return f"{', '.join(sorted(others))} has this node's address, {url}: set {setting} for each node"
+    return ""
+
+
 def _shared(mine: Terms, theirs: Terms) -> bool:
     return not set(mine.tokens.split(".")).isdisjoint(theirs.tokens.split("."))
 

@@ -106,6 +106,10 @@ class Metrics:
         self.orphans_woken_total = 0
         self.facts_done_total = 0
         self.facts_repeated_total = 0
+        # columns
+        self.column_bytes = 0
+        self.column_rows_total = 0
+        self.column_rows_lost_total = 0
         # cluster
         self.members = 0
         self.unreached = 0

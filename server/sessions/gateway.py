@@ -125,7 +125,7 @@ class Gateway:
         codecs, decoders = _codecs((*ENGINE_REQUESTS, *app.requests))
         self.kit: SessionKit = Kit(
             self.settings, ticks, drivers.metrics, codecs, decoders, _ack_interval_s(self.settings, limits.tick_s),
-            self.turnstile, requests, actors, self.streams, watched, self.table,
+            self.turnstile, drivers.timed(requests), actors, self.streams, watched, self.table,
         )  # fmt: skip
         self.pushes = Pushes(app, kind, system, drivers.transport, ticks, self.table, departures, limits.streams)
         self.mover = Mover(

@@ -4,6 +4,7 @@
 """
 
 import random
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import msgspec
@@ -101,6 +102,10 @@ class SessionSystem(BoundActors, QueriedActors, Protocol):
     def app(self) -> App: ...
 
 
+def _as_it_is(handler: Any) -> Any:
+    return handler
+
+
 class GatewayDrivers(msgspec.Struct, frozen=True):
     """The outside of a gateway: time, chance, counters, tasks, links to other nodes, and named queries of the store."""
 
@@ -110,3 +115,5 @@ class GatewayDrivers(msgspec.Struct, frozen=True):
     supervisor: Supervisor
     transport: Transport
     store_queries: StoreQueries
+    timed: Callable[[Any], Any] = _as_it_is
+    """The handler that sessions get for that of their requests: one that notes the time, or the very same."""

@@ -42,6 +42,7 @@ UNITS = {
     "verify": "us",
     "size": "B",
     "leaderboard": "us",
+    "columns": "us",
 }
 POSTGRES = "GARRISON_TEST_POSTGRES"
 

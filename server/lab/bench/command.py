@@ -26,6 +26,7 @@ def benches() -> dict[str, Bench]:
     from server.lab.bench import (
         activate,
         call,
+        columns,
         deflate,
         failover,
         fanout,
@@ -81,6 +82,7 @@ def benches() -> dict[str, Bench]:
         "seek": logs.seek,
         "verify": logs.verify,
         "size": logs.size,
+        "columns": columns.run,
     }
 
 
@@ -93,7 +95,8 @@ def bench(
 ) -> int:
     """Measure heartbeat, call, remote-call, link-encryption, flush-sqlite, flush-postgres, activate, journal, failover,
     migrate, rebalance, view-change, memory, neighbour, report, results, writes, lists, lapse, deflate, resume, fanout,
-    friends, idle, log-append, replay, seek, verify, size, ratings, leaderboard, or all.
+    friends, idle, log-append, replay, seek, verify, size, ratings,
+    leaderboard, columns, or all.
 
     CPU time of the serving process per unit (KiB for memory, idle and writes, bytes for size, ms for seek, neighbour,
     lists, results, migrate, rebalance, resume and view-change, s for failover and lapse), as a ratio to a floor in the

@@ -1,0 +1,37 @@
+"""Tables of columns of an application, and the rows that its actors add to them.
+
+    RecordedEvents(Match, KILLS, kill_row)        a row for each durable event of a logged kind
+    RecordedStates(Player, PRESENCE, seen_row)    a row for each turn that changed a state
+
+A function of rows is pure, short, and part of a turn's end or of a commit: it gets what is in memory anyway. None: no
+row for this one. Where it raises, the row is lost and counted as a turn that crashed, and the work goes on. Nothing of
+this runs where columns are switched off.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from server.actors.actor import Actor, LoggedActor
+from server.columns.layout import Schema
+
+Values = tuple[Any, ...]
+"""A row without its time: a value for each column after it."""
+
+
+class RecordedEvents(msgspec.Struct, frozen=True):
+    """Rows of the events of a logged kind. `row(key, seq, event, state)`: `state` is a durable one that has this event
+    in it, and maybe later ones; what is read of it should be what a match keeps, such as its map."""
+
+    actor: type[LoggedActor[Any]]
+    schema: Schema
+    row: Callable[[str, int, Any, Any], Values | None]
+
+
+class RecordedStates(msgspec.Struct, frozen=True):
+    """Rows of the changes of a kind's states. `row(key, before, after)`; the change may not be durable yet."""
+
+    actor: type[Actor[Any]]
+    schema: Schema
+    row: Callable[[str, Any, Any], Values | None]

@@ -1,0 +1,133 @@
+"""The columns of a node: its tables in one directory of shared memory, which outlives the process.
+
+    DIRECTORY/CLUSTER/NODE/TABLE.INCARNATION.GENERATION.NUMBER.block
+
+A run writes files of its own and never those of a run before it (`block.py`: a block has one writer). It looks through
+what earlier runs left before its first row, in a thread: a block that is whole is kept, as the oldest of its table; a
+damaged one, and one of a layout or a table that this program does not have, is named in the log with the time that is
+lost with it, and dropped.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import structlog
+
+from server.columns.layout import NewerLayout, NotReady, Schema, Writer
+from server.columns.reader import StoredRowBlock, paths
+from server.columns.table import Kept, Table, TableLimits
+from server.errors import Corrupt
+from server.runtime.clock import Clock
+
+log = structlog.get_logger(__name__)
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+class FoundBlocks(NamedTuple):
+    """Blocks of earlier runs: those to keep by table, rows in them, and those that were dropped, with the reason."""
+
+    kept: dict[str, list[Kept]]
+    rows: int
+    dropped: dict[str, str]
+
+
+class ColumnStore:
+    """See the module's head. `start` before anything else."""
+
+    def __init__(self, directory: Path, schemas: Sequence[Schema], limits: TableLimits, clock: Clock) -> None:
+        assert len({schema.table for schema in schemas}) == len(schemas), "two tables of columns have one name"
+        self.directory = directory
+        self._schemas, self._limits, self._clock = schemas, limits, clock
+        self.tables: dict[str, Table] = {}
+        self.found = FoundBlocks({}, 0, {})
+
+    async def start(self, writer: Writer) -> None:
+        """Look through what is there, and begin tables for the run `writer`. A directory that cannot be made turns
+        every table off, which each says at its first row."""
+        boot_id, now = _boot_id(), self._clock.boot()
+        try:
+            self.directory.mkdir(mode=0o750, parents=True, exist_ok=True)
+            self.found = await asyncio.to_thread(look_through, self.directory, self._schemas, boot_id, now)
+        except OSError as error:
+            log.error("columns_unreadable", directory=str(self.directory), why=str(error))
+        for name, why in self.found.dropped.items():
+            log.warning("column_block_dropped", block=name, why=why)
+        for schema in self._schemas:
+            table = Table(self.directory, schema, writer, self._limits, self._clock, boot_id)
+            table.adopt(self.found.kept.get(schema.table, ()))
+            self.tables[schema.table] = table
+
+    def tick(self) -> None:
+        """Publish what the last tick wrote, and write what has come since."""
+        for table in self.tables.values():
+            table.tick()
+
+    def close(self) -> None:
+        """Publish everything; the blocks stay for the next run."""
+        for table in self.tables.values():
+            table.close()
+
+    @property
+    def size(self) -> int:
+        """Bytes of all tables."""
+        return sum(table.size for table in self.tables.values())
+
+    @property
+    def rows_written(self) -> int:
+        """Rows of this run that are in blocks."""
+        return sum(table.written for table in self.tables.values())
+
+    @property
+    def rows_lost(self) -> int:
+        """Rows of this run that found no place."""
+        return sum(table.lost for table in self.tables.values())
+
+    def off(self) -> str:
+        """The reason why tables take no rows; empty while all do."""
+        return "; ".join(f"{name} is off: {table.off}" for name, table in self.tables.items() if table.off)
+
+
+def look_through(directory: Path, schemas: Sequence[Schema], boot_id: str, now: float) -> FoundBlocks:
+    """Check the blocks of earlier runs, and unlink those that are of no use. `now`: the boot clock."""
+    known = {schema.table: schema for schema in schemas}
+    kept: dict[str, list[Kept]] = {}
+    dropped: dict[str, str] = {}
+    rows = 0
+    for path in paths(directory):
+        try:
+            block = StoredRowBlock(path)
+            block.verify()
+            header = block.header
+            if known.get(header.schema.table) != header.schema:
+                raise Corrupt(f"has columns of table {header.schema.table} that this program does not have")
+            if not block.rows:
+                raise NotReady("has no rows")
+        except NotReady:
+            path.unlink(missing_ok=True)
+        except (Corrupt, OSError) as error:
+            since = f", rows since {error.base_ms} (Unix ms) are lost" if isinstance(error, NewerLayout) else ""
+            dropped[path.name] = f"{getattr(error, 'message', error)}{since}"
+            path.unlink(missing_ok=True)
+        else:
+            rows += block.rows
+            kept.setdefault(header.schema.table, []).append(Kept(path, block.size, _until(block, boot_id, now)))
+    return FoundBlocks(kept, rows, dropped)
+
+
+def _until(block: StoredRowBlock, boot_id: str, now: float) -> float:
+    """The boot clock when the block's last row came: by its rows' times after its base, where it is of this boot. The
+    wall clock may have been set meanwhile, the time between two rows is right all the same."""
+    span = block.span_ms()
+    assert span is not None, "a block without rows is not kept"
+    if block.header.boot_id != boot_id:
+        return now
+    return min(now, (block.header.boot_ms + span[1] - block.header.base_ms) / 1000)
+
+
+def _boot_id() -> str:
+    try:
+        return _BOOT_ID.read_text().strip()
+    except OSError:
+        return ""

@@ -1,0 +1,247 @@
+"""A table of a node's recent past: rows in memory until the next tick, then in blocks, the oldest of which go first.
+
+`append` is all that a turn pays for: a row is put into a list. A tick, some times a second, moves the list into the
+current block and publishes what was written a tick ago (`block.py`). A block that is full is *whole* once
+all of its rows are published.
+
+The table never holds more than `max_bytes`: a new block is made only where it fits beside those that are there, those
+of earlier runs included, and beside those unlinked so recently that a reader may still have them mapped. Room is made
+a block ahead, so that this costs no rows. Where a block cannot be made (the tmpfs is full, the directory has gone),
+the table is *off*: rows are counted as lost, the node goes on, and the table is tried again later.
+"""
+
+from collections import deque
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import msgspec
+import structlog
+
+from server.columns.block import Row, RowBlock, RowBlockFull
+from server.columns.layout import MAX_TEXTS, Header, Schema, Writer, shape_of
+from server.columns.reader import block_name
+from server.runtime.clock import Clock
+
+WRITE_ROWS: Final = 4_096
+"""Rows that are put into a block at once."""
+RETRY_S: Final = 60.0
+"""Seconds until a table that is off is tried again."""
+MAX_ROWS: Final = 32_768
+"""Rows of a block at most."""
+FIRST_TEXTS: Final = 4_096
+"""Texts that the first block has place for; those after it have a third more than the one before them needed."""
+EARLIER_MS: Final = 60_000
+"""Milliseconds before its first row that a block begins: rows come nearly in order, not quite."""
+MIN_TEXTS: Final = 256
+MIN_HEAP_BYTES: Final = 32_768
+"""Texts in a block at least, and bytes of these: one row's, whatever it has."""
+BLOCKS: Final = 4
+"""Blocks that fit into a table at least: one that is written, one that waits for its end, one to keep, the next one."""
+
+log = structlog.get_logger(__name__)
+
+
+class TableLimits(NamedTuple):
+    """`max_age_s`: of a block's newest row; `reader_s`: for how long a reader keeps what has been unlinked."""
+
+    max_bytes: int
+    max_age_s: float
+    reader_s: float
+
+
+class TextRoom(NamedTuple):
+    """Place for texts in a block: their number, and bytes of them."""
+
+    texts: int = FIRST_TEXTS
+    heap: int = 16 * FIRST_TEXTS
+
+    def after(self, texts: int, heap: int, full: bool) -> "TextRoom":
+        """The place in the next block, after one that used so much; `full`: it ended because that was all."""
+        if full:
+            return TextRoom(min(MAX_TEXTS, 2 * self.texts), 2 * self.heap)
+        return TextRoom(min(MAX_TEXTS, max(MIN_TEXTS, texts + texts // 3)), max(MIN_HEAP_BYTES, heap + heap // 3))
+
+
+class Kept(NamedTuple):
+    """A block that is not written any more; `until`: the boot clock when its last row came, as far as is known."""
+
+    path: Path
+    size: int
+    until: float
+
+
+def rows_of_blocks(schema: Schema, max_bytes: int) -> int:
+    """Rows of a block so that `BLOCKS` of them fit into `max_bytes`: a power of two, at most `MAX_ROWS`."""
+    rows = MAX_ROWS
+    while rows > 256 and BLOCKS * shape_of(_header(schema, Writer("", 0), 0, rows, TextRoom())).size > max_bytes:
+        rows //= 2
+    return rows
+
+
+class Table:
+    """See the module's head."""
+
+    def __init__(
+        self, directory: Path, schema: Schema, writer: Writer, limits: TableLimits, clock: Clock, boot_id: str = ""
+    ) -> None:
+        self.schema, self.limits = schema, limits
+        self._directory, self._writer, self._clock, self._boot_id = directory, writer, clock, boot_id
+        self._rows = rows_of_blocks(schema, limits.max_bytes)
+        self._room = TextRoom()
+        self._pending: list[Row] = []
+        self.append: Final = self._pending.append
+        """`append(row)`: add a row, a value for each column, in the order of the schema. Nothing of Python's runs for
+        it. The list is emptied by the ticks, which the event loop runs as it runs those who append: between two ticks
+        it cannot grow for longer than the loop is late."""
+        self._block: RowBlock | None = None
+        self._finishing: list[RowBlock] = []
+        self.kept: deque[Kept] = deque()
+        """Blocks that are whole, the oldest first."""
+        self._unlinked: deque[tuple[float, int]] = deque()
+        self._number = 0
+        self._off_until = 0.0
+        self.off: str | None = None
+        """The reason why the table takes no rows; None: it does."""
+        self.written = 0
+        self.lost = 0
+        """Rows that found no place."""
+        self.clamped = 0
+
+    @property
+    def size(self) -> int:
+        """Bytes of the blocks that are there or may still be mapped."""
+        written = [*self._finishing, *([self._block] if self._block is not None else ())]
+        sizes = [block.size for block in written]
+        sizes += [kept.size for kept in self.kept]
+        sizes += [size for _, size in self._unlinked]
+        return sum(sizes)
+
+    def adopt(self, blocks: Iterable[Kept]) -> None:
+        """Count blocks of earlier runs as this table's oldest. Before the first row."""
+        self.kept.extend(sorted(blocks, key=lambda kept: kept.until))
+        self._make_room()
+
+    def tick(self) -> None:
+        """Write what has come, publish what was written before, and let go of what is too old."""
+        self._write()
+        for block in self._finishing:
+            block.tick()
+        if self._finishing and self._finishing[0].whole:
+            self._finish()
+        if self._block is not None:
+            self._block.tick()
+        now = self._clock.boot()
+        while self._unlinked and self._unlinked[0][0] <= now:
+            self._unlinked.popleft()
+        while self.kept and self.kept[0].until + self.limits.max_age_s < now:
+            self._drop_oldest()
+
+    def close(self) -> None:
+        """Publish every row; the blocks stay."""
+        self.tick()
+        self.tick()
+
+    # ---- writing ----
+
+    def _write(self) -> None:
+        if not self._pending:
+            return
+        rows = self._pending[:]
+        self._pending.clear()
+        if self.off is not None and self._clock.boot() < self._off_until:
+            self.lost += len(rows)
+            return
+        for first in range(0, len(rows), WRITE_ROWS):
+            self._put(rows[first : first + WRITE_ROWS])
+
+    def _put(self, rows: list[Row]) -> None:
+        """Write `rows` into the current block, and what does not fit into new ones."""
+        left = [rows]
+        while left:
+            part = left.pop()
+            block = self._block
+            if block is not None:
+                try:
+                    block.write(part)
+                except RowBlockFull:
+                    room = block.header.rows - block.rows
+                    split = room if 0 < room < len(part) else len(part) // 2
+                    if split and room:
+                        left += [part[split:], part[:split]]
+                        continue
+                except (ValueError, TypeError, OverflowError) as error:
+                    # A row that is no row must not take the others along.
+                    if len(part) > 1:
+                        left += [part[len(part) // 2 :], part[: len(part) // 2]]
+                        continue
+                    self.lost += 1
+                    log.error("row_refused", table=self.schema.table, error=str(error))
+                    continue
+                else:
+                    self.written += len(part)
+                    continue
+            if not self._next_block(part[0]):
+                self.lost += len(part) + sum(map(len, left))
+                return
+            left.append(part)
+
+    def _next_block(self, row: Row) -> bool:
+        if self._block is not None:
+            self._room = self._room.after(*self._block.texts_used, self._block.texts_full)
+            self._finishing.append(self._block)
+            self._block = None
+        try:
+            base_ms = int(row[0]) - EARLIER_MS
+        except (TypeError, ValueError, OverflowError):
+            base_ms = self._clock.wall_ms()
+        header = _header(self.schema, self._writer, self._number, self._rows, self._room)
+        header = msgspec.structs.replace(
+            header, base_ms=base_ms, boot_ms=int(1000 * self._clock.boot()), boot_id=self._boot_id
+        )
+        size = shape_of(header).size
+        if self.size + size > self.limits.max_bytes:
+            self._make_room()
+            if self.size + size > self.limits.max_bytes:
+                return False
+        try:
+            self._block = RowBlock(self._directory / block_name(header), header)
+        except (OSError, ValueError) as error:
+            self._turn_off(f"{type(error).__name__}: {error}")
+            return False
+        self._number += 1
+        if self.off is not None:
+            log.info("table_on_again", table=self.schema.table, lost=self.lost)
+            self.off = None
+        self._make_room()
+        return True
+
+    def _turn_off(self, why: str) -> None:
+        if self.off is None:
+            log.error("table_off", table=self.schema.table, why=why)
+        self.off = why
+        self._off_until = self._clock.boot() + RETRY_S
+
+    # ---- retention ----
+
+    def _finish(self) -> None:
+        block = self._finishing.pop(0)
+        self.clamped += block.clamped
+        self.kept.append(Kept(block.path, block.size, self._clock.boot()))
+
+    def _make_room(self) -> None:
+        """Unlink the oldest blocks until one more would fit."""
+        size = shape_of(_header(self.schema, self._writer, 0, self._rows, self._room)).size
+        gone = sum(size for _, size in self._unlinked)
+        while self.kept and self.size - gone + size > self.limits.max_bytes:
+            self._drop_oldest()
+            gone = sum(size for _, size in self._unlinked)
+
+    def _drop_oldest(self) -> None:
+        kept = self.kept.popleft()
+        kept.path.unlink(missing_ok=True)
+        self._unlinked.append((self._clock.boot() + self.limits.reader_s, kept.size))
+
+
+def _header(schema: Schema, writer: Writer, number: int, rows: int, room: TextRoom) -> Header:
+    return Header(schema, writer, number, rows, room.texts, room.heap, 0, 0)

@@ -1,0 +1,224 @@
+"""The recording of a node: who adds rows to its columns, and when they are written.
+
+Rows of sessions come from the session table, rows of calls from clients' requests, rows of health from a task each
+second, rows of an application's tables from the observers of its actors. Where columns are switched off this object
+does not exist: no observer is registered, and requests go where they always went.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Final
+
+from server.actors.actor import LoggedActor
+from server.actors.app import App
+from server.actors.recorded import RecordedEvents, RecordedStates
+from server.catalog.system import ActorSystem
+from server.columns.layout import Writer
+from server.columns.store import ColumnStore
+from server.columns.tables import CALLS, HEALTH, SESSIONS
+from server.errors import GarrisonError, Internal
+from server.eventlog.entry import Entry, decode_record
+from server.ids import ActorId, NodeAddress, key_of
+from server.runtime.clock import Clock
+from server.runtime.lag import LagProbe
+from server.runtime.metrics import Metrics
+from server.runtime.process import resident_bytes
+from server.runtime.supervisor import Supervisor
+from server.sessions.end_reasons import Ending
+from server.sessions.session import Session
+from server.sessions.session_kit import RequestHandler
+from server.sessions.session_phases import Phase
+from server.sessions.table import SessionTable
+from server.settings import ColumnSettings
+from server.wire.messages import Request
+
+HEALTH_S: Final = 1.0
+MOST_WEIGHT: Final = 65_535
+_COUNTED: Final = (
+    "frames_in_total", "frames_out_total", "heartbeats_total", "turns_total", "turn_errors_total",
+    "log_entries_total",
+)  # fmt: skip
+
+Append = Callable[[tuple[Any, ...]], None]
+
+
+class Recording:
+    """See the module's head. `attach` before the node starts; rows are taken from `start` on."""
+
+    def __init__(
+        self, store: ColumnStore, settings: ColumnSettings, clock: Clock, rng: random.Random, metrics: Metrics
+    ) -> None:
+        self.store, self._settings, self._clock, self._metrics = store, settings, clock, metrics
+        self.calls = CallSampler(settings.calls_per_s, clock, rng)
+        self._appends: dict[str, Append] = {}
+        self._before: dict[str, int] = {}
+        self._cpu_s = time.process_time()
+        self._lag: LagProbe | None = None
+
+    def attach(self, app: App, system: ActorSystem, sessions: SessionTable, lag: LagProbe) -> None:
+        """Observe what is recorded of a node's parts. Before they start."""
+        self._lag = lag
+        sessions.on_add(self._session_added)
+        sessions.on_release(self._session_left)
+        sessions.on_end(self._session_ended)
+        for recorded in app.recorded:
+            if isinstance(recorded, RecordedEvents):
+                system.observe_events(recorded.actor.kind, partial(self._events, recorded))
+            else:
+                system.observe(recorded.actor.kind, partial(self._state, recorded))
+
+    def timed(self, requests: RequestHandler[Session]) -> RequestHandler[Session]:
+        """The handler of clients' requests, with a row for each of them."""
+        return RecordedRequests(requests, self.calls, self._clock)
+
+    async def start(self, address: NodeAddress, supervisor: Supervisor) -> None:
+        """Open the tables for this run, and begin to write."""
+        await self.store.start(Writer(address.node, address.incarnation))
+        self._appends = {name: table.append for name, table in self.store.tables.items()}
+        self.calls.append = self._appends[CALLS.table]
+        supervisor.every(self._settings.tick_s, self._tick, "columns")
+        supervisor.every(HEALTH_S, self._health, "columns health")
+
+    def close(self) -> None:
+        """Publish what there is. Rows that come later are not kept."""
+        if not self._appends:
+            return
+        self._appends = {}
+        self.calls.append = _nowhere
+        self.store.close()
+        self._count()
+
+    def _add(self, table: str, *values: Any) -> None:
+        append = self._appends.get(table)
+        if append is not None:
+            append((self._clock.wall_ms(), *values))
+
+    def _tick(self) -> None:
+        self.store.tick()
+        self._count()
+
+    def _count(self) -> None:
+        metrics, store = self._metrics, self.store
+        metrics.column_bytes = store.size
+        metrics.column_rows_total, metrics.column_rows_lost_total = store.rows_written, store.rows_lost
+
+    # ---- sessions ----
+
+    def _session_added(self, session: Session) -> None:
+        self._session("arrived" if session.phase == "arrived" else "opened", session, "", 0)
+
+    def _session_left(self, session: Session) -> None:
+        self._session("left", session, "moved", 0)
+
+    def _session_ended(self, session: Session, before: Phase, ending: Ending) -> None:
+        if before != "transferred":
+            self._session("closed", session, ending.why, ending.code)
+
+    def _session(self, event: str, session: Session, reason: str, code: int) -> None:
+        now = self._clock.now()
+        self._add(
+            SESSIONS.table, event, session.caller.subject, session.caller.role, session.client, session.device, reason,
+            code, int(1000 * max(0.0, now - session.began)), session.outbox.last,
+        )  # fmt: skip
+
+    # ---- actors ----
+
+    def _events(
+        self, recorded: RecordedEvents, identity: ActorId, first_seq: int, entries: Sequence[Entry], state: Any
+    ) -> None:
+        assert issubclass(recorded.actor, LoggedActor)
+        key, event_type = key_of(identity), recorded.actor.logged_kind().event_type
+        for entry in entries:
+            values = recorded.row(key, entry.seq, decode_record(entry, event_type).event, state)
+            if values is not None:
+                self._add(recorded.schema.table, *values)
+
+    def _state(
+        self, recorded: RecordedStates, identity: ActorId, _kind: str, _version: int, before: Any, after: Any
+    ) -> None:
+        values = recorded.row(key_of(identity), before, after)
+        if values is not None:
+            self._add(recorded.schema.table, *values)
+
+    # ---- health ----
+
+    def _health(self) -> None:
+        metrics = self._metrics
+        counted = {name: int(getattr(metrics, name)) for name in _COUNTED}
+        more = [max(0, counted[name] - self._before.get(name, counted[name])) for name in _COUNTED]
+        self._before = counted
+        frames_in, frames_out, heartbeats, turns, errors, entries = more
+        cpu_s = time.process_time()
+        spent_ms, self._cpu_s = int(1000 * (cpu_s - self._cpu_s)), cpu_s
+        lag_us = int(1e6 * (self._lag.lag_s if self._lag is not None else 0.0))
+        self._add(
+            HEALTH.table, metrics.sessions, metrics.activations, frames_in, frames_out, heartbeats, turns, errors,
+            metrics.dirty, entries, lag_us, spent_ms, resident_bytes() // 1024, metrics.members,
+        )  # fmt: skip
+        self.calls.weigh()
+
+
+class CallSampler:
+    """Rows of clients' requests: each one, or above `per_s` a second a random one of so many.
+
+    A row's weight says how many calls it stands for, so that sums of weights are true on average. The weight follows
+    the rate of the second before: in the first second of a burst every call still has its row.
+    """
+
+    def __init__(self, per_s: int, clock: Clock, rng: random.Random) -> None:
+        self._per_s, self._clock, self._chance = per_s, clock, rng.random
+        self.append: Append = _nowhere
+        self.weight = 1
+        self._seen = 0
+
+    def weigh(self) -> None:
+        """Take the weight for the next second from what this one has seen."""
+        self.weight = min(MOST_WEIGHT, max(1, -(-self._seen // self._per_s)))
+        self._seen = 0
+
+    def done(self, method: str, role: str, begun: float, error: BaseException | None) -> None:
+        """Note that a request, begun at `begun` on the clock, has its answer, or was refused with `error`."""
+        self._seen += 1
+        weight = self.weight
+        if weight > 1 and self._chance() * weight >= 1.0:
+            return
+        code = "" if error is None else error.code if isinstance(error, GarrisonError) else "internal"
+        us = int(1e6 * (self._clock.now() - begun))
+        self.append((self._clock.wall_ms(), method, role, code, us, weight))
+
+
+class RecordedRequests:
+    """Clients' requests, with the time that each takes noted; see `server.sessions.session_kit.RequestHandler`."""
+
+    def __init__(self, requests: RequestHandler[Session], calls: CallSampler, clock: Clock) -> None:
+        self._requests, self._calls, self._clock = requests, calls, clock
+
+    def fault(self, error: BaseException) -> Internal:
+        """See `Requests.fault`."""
+        return self._requests.fault(error)
+
+    def handle(self, session: Session, message: Request) -> Any:
+        """The `Reply`, or a future of it. Raises typed errors."""
+        begun = self._clock.now()
+        method, role = str(message.__struct_config__.tag), session.caller.role
+        try:
+            answer = self._requests.handle(session, message)
+        except Exception as error:
+            self._calls.done(method, role, begun, error)
+            raise
+        if isinstance(answer, asyncio.Future):
+            answer.add_done_callback(partial(self._answered, method, role, begun))
+        else:
+            self._calls.done(method, role, begun, None)
+        return answer
+
+    def _answered(self, method: str, role: str, begun: float, answer: "asyncio.Future[Any]") -> None:
+        if not answer.cancelled():
+            self._calls.done(method, role, begun, answer.exception())
+
+
+def _nowhere(_row: tuple[Any, ...]) -> None:
+    """Rows that come before the start or after the end."""

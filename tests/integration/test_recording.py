@@ -1,0 +1,111 @@
+"""A node with columns: what happens on it is in its tables, and stays there for the run after it."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import garrison
+from garrison.messages import Kill, MatchJoin, Medal
+from garrison.messages import MatchOptions as Options
+from server.columns.reader import StoredRowBlock, paths
+from server.drivers import build_node, upgrade_store
+from server.runtime.clock import SystemClock
+from server.sessions.tokens import issue
+from server.settings import Settings, from_tree
+from tests.support.sdk import FAST
+from tests.support.waiting import until
+
+KEY = "a key that signs the tokens of this test's clients"
+
+
+@pytest.fixture
+async def settings(tmp_path: Path) -> Settings:
+    tree = {
+        "store": {"url": f"sqlite:///{tmp_path}/g.db", "flush_interval_s": 0.05, "lease": False},
+        "gateway": {"port": 0},
+        "admin": {"enabled": False},
+        "columns": {"enabled": True, "directory": str(tmp_path / "columns"), "tick_s": 0.01, "max_bytes": 2**20},
+        "security": {"signing_key": KEY},
+        "log": {"level": "error"},
+    }
+    settings = from_tree(tree)
+    await upgrade_store(settings)
+    return settings
+
+
+def token(subject: str, role: str) -> str:
+    return issue(KEY.encode(), subject, role, 60, SystemClock.wall_ms())
+
+
+def rows(settings: Settings, table: str) -> list[dict[str, Any]]:
+    """The rows of a table, the earliest first."""
+    found: list[dict[str, Any]] = []
+    for path in paths(Path(settings.columns.directory) / settings.cluster / settings.node):
+        block = StoredRowBlock(path)
+        if block.header.schema.table != table:
+            continue
+        block.verify()
+        texts = block.all_texts()
+        columns = {
+            column.name: [
+                texts[value] if column.type == "text" else value + block.header.base_ms * (column.type == "time")
+                for value in block.values(column.name).tolist()
+            ]
+            for column in block.header.schema.columns
+        }
+        found += [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+    return sorted(found, key=lambda row: int(row["time"]))
+
+
+async def play(url: str) -> None:
+    options = Options(mode="slayer", map_name="Guardian", countdown_ms=0)
+    async with (
+        garrison.connect([url], token("h", "host"), options=FAST) as client,
+        garrison.connect([url], token("ann", "player"), options=FAST) as ann,
+        garrison.connect([url], token("bob", "player"), options=FAST) as bob,
+        garrison.Host(client, "m1", options=options) as host,
+    ):
+        await host.create()
+        await ann.request(MatchJoin("m1"))
+        await bob.request(MatchJoin("m1"))
+        await host.start()
+        await host.report(Kill(1_000, "ann", "bob"), Medal(2_000, "ann", "Double Kill"))
+        with pytest.raises(garrison.GarrisonError):
+            await ann.request(MatchJoin("nowhere"))
+
+
+async def test_rows_of_a_node_outlive_it(settings: Settings) -> None:
+    node = build_node(settings)
+    await node.start()
+    try:
+        await play(node.client_url)
+        await until(lambda: len(rows(settings, "sessions")) >= 4)
+        await until(lambda: len(rows(settings, "health")) >= 1)
+        await until(lambda: len(rows(settings, "events")) >= 5)
+    finally:
+        await node.stop()
+    events = rows(settings, "events")
+    assert [(row["event"], row["player"], row["other"], row["detail"]) for row in events][-2:] == [
+        ("kill", "ann", "bob", ""),
+        ("medal", "ann", "", "Double Kill"),
+    ]
+    assert {(row["match"], row["map"], row["mode"]) for row in events} == {("m1", "Guardian", "slayer")}
+    opened = [(row["event"], row["player"], row["role"]) for row in rows(settings, "sessions")]
+    assert {("opened", "ann", "player"), ("opened", "h", "host"), ("closed", "bob", "player")} <= set(opened)
+    calls = rows(settings, "calls")
+    assert {("match.join", ""), ("match.report", "")} < {(row["method"], row["error"]) for row in calls}
+    assert [row["error"] for row in calls if row["method"] == "match.join" and row["error"]] != []
+    assert all(row["latency_us"] > 0 and row["weight"] == 1 for row in calls)
+    assert next(row["status"] for row in rows(settings, "presence") if row["player"] == "ann") == "online"
+
+    again = build_node(settings)
+    await again.start()
+    try:
+        assert again.recording is not None
+        found = again.recording.store.found
+        assert found.dropped == {} and found.rows >= len(events) + len(calls)
+        await until(lambda: len(rows(settings, "health")) >= 2)
+        assert rows(settings, "events") == events
+    finally:
+        await again.stop()

@@ -69,9 +69,9 @@ def welcome(
 OPENING: Final = (opens(), connects("$n1"), hello("$id.hello"), welcome("$id.hello"), tells("up", False))
 AGAIN_MS: Final = (0, 100)
 """The pause before a reconnect after a connection that did not live for long."""
-FILM: Final = ["recorded", "", 0, 0, 0, 0, True, 0, False, False, False, False, "", False]
+FILM: Final = ["recorded", "", 0, 0, 0, 0, True, 0, False, False, False, False, "", False, 0]
 """Options of a match that takes everything and has no clock of its own."""
-SCORED: Final = ["recorded", "", 2, 0, 0, 0, True, 0, False, False, False, False, "", False]
+SCORED: Final = ["recorded", "", 2, 0, 0, 0, True, 0, False, False, False, False, "", False, 0]
 """The same with teams, which have points without players."""
 PRIVATE: Final = ["recorded", "", 0, 0, 0, 0, True, 0, False, True, False, False]
 """Options of a match into which only some may come."""

@@ -16,6 +16,9 @@ from game.friends import messages as f
 from game.friends import rules as friends_rules
 from game.friends.actor import Friends
 from game.friends.stored import relations_of
+from game.history import messages as h
+from game.history.admin import HISTORY
+from game.history.routes import HISTORY_ROUTES
 from game.match import codes as match_codes
 from game.match import messages as mm
 from game.match.actor import Match
@@ -130,6 +133,7 @@ ROUTES: Final[Mapping[type[Request], AnyRoute]] = {
     m.MatchList: QueryRoute("live_matches", _page, _matches, merge=_merged, cost=_list_cost),
     **PARTY_ROUTES,
     **BOARD_ROUTES,
+    **HISTORY_ROUTES,
 }
 
 App = engine.App(
@@ -143,6 +147,7 @@ App = engine.App(
         *f.REQUESTS,
         *PARTY_REQUESTS,
         *BOARD_REQUESTS,
+        *h.REQUESTS,
     ),
     answers=(
         *m.ANSWERS,
@@ -152,6 +157,7 @@ App = engine.App(
         *f.ANSWERS,
         *PARTY_ANSWERS,
         *BOARD_ANSWERS,
+        *h.ANSWERS,
     ),
     events=m.EVENTS,
     routes=ROUTES,
@@ -160,7 +166,7 @@ App = engine.App(
     read_models=READ_MODELS,
     shared_s=dict.fromkeys(("live_matches", "match_board"), LISTS_SHARED_S),
     pages=PAGES,
-    console={**CONSOLE, **MODERATION},
+    console={**CONSOLE, **HISTORY, **MODERATION},
     actions=ACTIONS,
     # Its tables are older than migrations of applications: they stand in the engine's history.
     mappings="persistence.game.mappings:MAPPINGS",

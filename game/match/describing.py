@@ -40,6 +40,16 @@ def tags_of(state: MatchState) -> list[str]:
     return [] if state.tags is UNSET else state.tags
 
 
+def text_of(value: PropertyValue) -> str:
+    """A property's value as SQL sees it: `true` and `false`, digits, or the text."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def number_of(value: PropertyValue) -> int | None:
+    """The value of a whole number, as SQL sees it."""
+    return value if type(value) is int else None
+
+
 def as_told(state: MatchState) -> tuple[list[Property], list[str]]:
     """Properties, by name, and tags, as clients get them."""
     return [Property(name, value) for name, value in sorted(properties_of(state).items())], tags_of(state)

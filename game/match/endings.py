@@ -69,6 +69,16 @@ def won(state: MatchState, player: str) -> bool:
     return state.winner == side_of(player, line)
 
 
+def result_of(state: MatchState, player: str) -> Literal["won", "lost", "tied", ""]:
+    """The result of a match for `player`; empty where it goes on, or ended without a decision."""
+    if state.phase != "ended":
+        return ""
+    if state.winner is not None:
+        return "won" if won(state, player) else "lost"
+    is_decided = state.end_reason in DECIDED and state.live_from_ms is not None
+    return "tied" if is_decided and not mode_of(state).recording else ""
+
+
 def side_of(player: str, line: Line) -> str:
     """The name of the side of a player, as a winner is called."""
     return player if line.team is None else f"team:{line.team}"

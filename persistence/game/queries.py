@@ -11,7 +11,7 @@ from msgspec import Meta
 from sqlalchemy import Select, and_, func, literal, or_, select, text
 
 from persistence.engine.queries import StoreQuery
-from persistence.game import boards, career_queries, friends, moderation
+from persistence.game import boards, career_queries, friends, history, moderation
 from persistence.game.tables import LIVE_OR_OPEN, careers, friendships, matches, participants, parties, players
 from persistence.game.tables import friends as friends_table
 
@@ -165,4 +165,5 @@ QUERIES: Final[Mapping[str, StoreQuery]] = {
     **moderation.QUERIES,
     **friends.QUERIES,
     **boards.QUERIES,
+    **history.QUERIES,
 }

@@ -25,6 +25,8 @@ LIVE_OR_OPEN: Final = f"({LIVE_MATCH}) OR (open_facts)"
 """The condition by which matches without a living owner are looked for (`persistence.engine.statements`)."""
 PLAYER_HERE: Final = "status <> 'offline' OR current_match <> ''"
 """A player who is connected or in a match, or was when the node died (`game.player.rules.is_here`)."""
+IMPORTED: Final = "source <> ''"
+"""A match that was made of another game's log."""
 
 players = Table(
     "players",
@@ -144,8 +146,21 @@ matches = Table(
     Index("ix_matches_created_wall_ms", "created_wall_ms"),
     facts(),
     Column("rules", BigInteger, nullable=False, server_default=text("1")),
+    Column("private", Boolean),
+    Column("listed", Boolean, nullable=False, server_default=false()),
+    Column("delayed", Boolean, nullable=False, server_default=false()),
+    _text("source"),
+    number("player_count"),
+    Index("ix_matches_ended", "ended_wall_ms", "match_id"),
+    Index("ix_matches_mode_ended", "mode", "ended_wall_ms", "match_id"),
+    Index("ix_matches_map_name_ended", "map_name", "ended_wall_ms", "match_id"),
+    Index(
+        "ix_matches_imported", "ended_wall_ms", "match_id", postgresql_where=text(IMPORTED), sqlite_where=text(IMPORTED)
+    ),
     Index("ix_matches_live", "match_id", postgresql_where=text(LIVE_OR_OPEN), sqlite_where=text(LIVE_OR_OPEN)),
 )
+"""`private` is null where an earlier version wrote the row, and did not say. `delayed`: its spectators may not
+know yet how it stands. `source`: of an imported match."""
 
 PARTY_HERE: Final = "is_due"
 """A party that waits for time to pass: a member is away, and is let go, or replaced as the leader."""
@@ -203,8 +218,13 @@ participants = Table(
     number("medals"),
     number("objectives"),
     number("score"),
-    Index("ix_participants_player_id", "player_id"),
+    number("ended_wall_ms"),
+    _text("result"),
+    _text("name"),
+    Index("ix_participants_player_ended", "player_id", "ended_wall_ms", "match_id"),
 )
+"""A row for each player of a match. `ended_wall_ms` is that of the match, 0 before its end; `result` is `won`, `lost`
+or `tied`, and empty where the match goes on or nothing was decided; `name`: as another game's log has it."""
 
 match_properties = Table(
     "match_properties",
@@ -214,10 +234,12 @@ match_properties = Table(
     number("projected_seq"),
     Column("value", KeyText, nullable=False),
     Column("number", BigInteger),
-    Index("ix_match_properties_name_value", "name", "value", "match_id"),
-    Index("ix_match_properties_name_number", "name", "number", "match_id"),
+    number("ended_wall_ms"),
+    Index("ix_match_properties_value_ended", "name", "value", "ended_wall_ms", "match_id"),
+    Index("ix_match_properties_number_ended", "name", "number", "ended_wall_ms", "match_id"),
 )
-"""A row for each property of a match: `value` as text (`true`, `false`, digits), and the `number` of a whole number."""
+"""A row for each property of a match: `value` as text (`true`, `false`, digits), and the `number` of a whole number.
+`ended_wall_ms` is that of the match, 0 before its end; so it is in `match_tags`."""
 
 match_tags = Table(
     "match_tags",
@@ -225,7 +247,8 @@ match_tags = Table(
     Column("match_id", KeyText, primary_key=True),
     Column("tag", KeyText, primary_key=True),
     number("projected_seq"),
-    Index("ix_match_tags_tag", "tag", "match_id"),
+    number("ended_wall_ms"),
+    Index("ix_match_tags_tag_ended", "tag", "ended_wall_ms", "match_id"),
 )
 
 standings = Table(

@@ -405,6 +405,8 @@ SAMPLES: Final[Mapping[str, Mapping[str, Any]]] = {
     "board.around": {"period": "day:2026-11-29"},
     "board.friends": {"period": "all"},
     "match.get": {"cursor": "0:1:-12:-3/player-7"},
+    "match.history": {"mode": "slayer", "properties": [], "tags": ["ranked"], "cursor": ""},
+    "match.page": {"skip": 0},
     "match.list": {"cursor": "1700000000000/match-7"},
     "score": {"team": 1, "player": None},
     "match.reserve": {"players": ["player-7"], "party": "party-7", "places": 2},

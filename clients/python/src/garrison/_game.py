@@ -1,5 +1,6 @@
 """Short ways to send the game's messages; docs/protocol.md says what each does."""
 
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Literal, TypeVar
 
 from garrison._base import Request
@@ -7,18 +8,23 @@ from garrison.messages import (
     Accepted,
     Career,
     CareerGet,
+    History,
     Matches,
     MatchGet,
+    MatchHistory,
     MatchInvite,
     MatchJoin,
     MatchLeave,
     MatchList,
+    MatchPage,
+    MatchPageGet,
     Presence,
     PresenceGet,
     PresenceSet,
     Profile,
     ProfileGet,
     ProfileSet,
+    PropertyIs,
     RichPresence,
     Saved,
     Scoreboard,
@@ -65,6 +71,39 @@ class GameCalls:
     async def matches(self, limit: int = 100, cursor: str = "") -> Matches:
         """Live matches of the whole cluster, newest first. `cursor`: the `next` of the page before."""
         return await self.request(MatchList(limit, cursor), retry=True)
+
+    async def history(
+        self,
+        player: str | None = None,
+        *,
+        opponent: str | None = None,
+        mode: str = "",
+        map_name: str = "",
+        properties: Mapping[str, str | int | bool] | None = None,
+        tags: Sequence[str] = (),
+        result: Literal["won", "lost", "tied"] | None = None,
+        from_ms: int = 0,
+        to_ms: int = 0,
+        imported: bool | None = None,
+        limit: int = 20,
+        cursor: str = "",
+    ) -> AsyncIterator[History]:
+        """Pages of the matches that are over and fit all that is given, those first that ended last; each is asked for
+        when it is wanted. `opponent` and `result` go with `player`; `from_ms` and `to_ms` are Unix time. `cursor`: the
+        `next` of a page of the same filters, to go on from there. Raises `BadInput` for a mode or a property that no
+        match has, and for a cursor of other filters."""
+        wanted = [PropertyIs(name, value) for name, value in (properties or {}).items()]
+        after: str | None = cursor
+        while after is not None:
+            filters = (player, opponent, mode, map_name, wanted, list(tags), result, from_ms, to_ms, imported)
+            page = await self.request(MatchHistory(*filters, limit, after), retry=True)
+            yield page
+            after = page.next
+
+    async def match_page(self, match: str, *, skip: int = 0, limit: int = 200) -> MatchPage:
+        """A match that is over as it is stored, with the lines of its players from the first `skip` on. Raises
+        `NotFound` for one that goes on, unless one takes part in it, `Forbidden` for a private one of others."""
+        return await self.request(MatchPageGet(match, skip, limit), retry=True)
 
     async def scoreboard(self, match: str) -> Scoreboard:
         """A match's scoreboard now."""

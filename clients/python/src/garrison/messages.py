@@ -335,6 +335,22 @@ class Score(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class PropertyIs:
+    """A property that a match must have, with that value."""
+
+    name: str
+    value: bool | int | str
+
+    def to_wire(self) -> list[Any]:
+        return [self.name, self.value]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "PropertyIs":
+        check_length(wire, 2, "PropertyIs")
+        return cls(name=wire[0], value=wire[1])
+
+
+@dataclass(frozen=True, slots=True)
 class PlayerLine:
     """A row of a scoreboard."""
 
@@ -617,6 +633,167 @@ class BoardRow:
     def from_wire(cls, wire: Sequence[Any]) -> "BoardRow":
         check_length(wire, 3, "BoardRow")
         return cls(place=wire[0], player=wire[1], points=wire[2])
+
+
+@dataclass(frozen=True, slots=True)
+class OwnLine:
+    """The player's own line. `result` is `won`, `lost`, `tied`, or empty where nothing was decided."""
+
+    team: int | None
+    result: str
+    kills: int
+    deaths: int
+    assists: int
+    medals: int
+    objectives: int
+    score: int
+
+    def to_wire(self) -> list[Any]:
+        return [self.team, self.result, self.kills, self.deaths, self.assists, self.medals, self.objectives, self.score]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "OwnLine":
+        check_length(wire, 8, "OwnLine")
+        return cls(
+            team=wire[0],
+            result=wire[1],
+            kills=wire[2],
+            deaths=wire[3],
+            assists=wire[4],
+            medals=wire[5],
+            objectives=wire[6],
+            score=wire[7],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryRow:
+    """A match that is over. `player_count` counts all that were in it; `own` is the line of the player
+    that was asked for.
+    """
+
+    match: str
+    mode: str
+    map_name: str
+    source: str
+    created_wall_ms: int
+    started_wall_ms: int
+    ended_wall_ms: int
+    time_ms: int
+    end_reason: str | None
+    winner: str | None
+    team_scores: list[int]
+    player_count: int
+    properties: list[Property]
+    tags: list[str]
+    own: OwnLine | None = None
+
+    def to_wire(self) -> list[Any]:
+        return [
+            self.match,
+            self.mode,
+            self.map_name,
+            self.source,
+            self.created_wall_ms,
+            self.started_wall_ms,
+            self.ended_wall_ms,
+            self.time_ms,
+            self.end_reason,
+            self.winner,
+            self.team_scores,
+            self.player_count,
+            [each.to_wire() for each in self.properties],
+            self.tags,
+            None if self.own is None else self.own.to_wire(),
+        ]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "HistoryRow":
+        n = check_length(wire, 14, "HistoryRow")
+        return cls(
+            match=wire[0],
+            mode=wire[1],
+            map_name=wire[2],
+            source=wire[3],
+            created_wall_ms=wire[4],
+            started_wall_ms=wire[5],
+            ended_wall_ms=wire[6],
+            time_ms=wire[7],
+            end_reason=wire[8],
+            winner=wire[9],
+            team_scores=wire[10],
+            player_count=wire[11],
+            properties=[Property.from_wire(each) for each in wire[12]],
+            tags=wire[13],
+            own=OwnLine.from_wire(wire[14]) if n > 14 and wire[14] is not None else None,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class PageLine:
+    """A player's line. `name`: as another game's log has it, or the display name. `best_streak`,
+    `played_ms`, `named_medals`, and by how much the rating changed (`mu` and the logarithm of
+    sigma, in millionths), once the result is in the player's career.
+    """
+
+    player: str
+    name: str
+    team: int | None
+    present: bool
+    result: str
+    kills: int
+    deaths: int
+    assists: int
+    medals: int
+    objectives: int
+    score: int
+    best_streak: int = 0
+    played_ms: int = 0
+    named_medals: list[MedalCount] = field(default_factory=list)
+    mu: int = 0
+    log_sigma: int = 0
+
+    def to_wire(self) -> list[Any]:
+        return [
+            self.player,
+            self.name,
+            self.team,
+            self.present,
+            self.result,
+            self.kills,
+            self.deaths,
+            self.assists,
+            self.medals,
+            self.objectives,
+            self.score,
+            self.best_streak,
+            self.played_ms,
+            [each.to_wire() for each in self.named_medals],
+            self.mu,
+            self.log_sigma,
+        ]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "PageLine":
+        n = check_length(wire, 11, "PageLine")
+        return cls(
+            player=wire[0],
+            name=wire[1],
+            team=wire[2],
+            present=wire[3],
+            result=wire[4],
+            kills=wire[5],
+            deaths=wire[6],
+            assists=wire[7],
+            medals=wire[8],
+            objectives=wire[9],
+            score=wire[10],
+            best_streak=wire[11] if n > 11 else 0,
+            played_ms=wire[12] if n > 12 else 0,
+            named_medals=[MedalCount.from_wire(each) for each in wire[13]] if n > 13 else [],
+            mu=wire[14] if n > 14 else 0,
+            log_sigma=wire[15] if n > 15 else 0,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -2196,6 +2373,145 @@ class Board(Reply):
 
 
 @dataclass(frozen=True, slots=True)
+class History(Reply):
+    """A page. `next` is the cursor of the next one, None where this is the last."""
+
+    TYPE: ClassVar[str] = "history"
+    matches: list[HistoryRow]
+    next: str | None = None
+    id: int = field(default=0, kw_only=True)
+
+    def to_wire(self) -> list[Any]:
+        return ["history", self.id, [each.to_wire() for each in self.matches], self.next]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "History":
+        n = check_length(wire, 3, "history")
+        return cls(
+            id=wire[1],
+            matches=[HistoryRow.from_wire(each) for each in wire[2]],
+            next=wire[3] if n > 3 else None,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class MatchPage(Reply):
+    """A match and its players. `team_scores` are of the last round. `next_skip`: the `skip` of the
+    next page, None where this is the last. Its log ends before event `next_seq`, where its mark is
+    `mark`.
+    """
+
+    TYPE: ClassVar[str] = "page"
+    match: str
+    phase: Literal["countdown", "ended", "live", "lobby"]
+    mode: str
+    rules: int
+    map_name: str
+    host: str
+    source: str
+    created_wall_ms: int
+    started_wall_ms: int
+    ended_wall_ms: int
+    time_ms: int
+    end_reason: str | None
+    winner: str | None
+    team_scores: list[int]
+    teams: int
+    max_players: int
+    score_limit: int
+    time_limit_ms: int
+    join_in_progress: bool
+    countdown_ms: int
+    private: bool
+    listed: bool
+    season: str
+    rating_group: str
+    properties: list[Property]
+    tags: list[str]
+    player_count: int
+    lines: list[PageLine]
+    next_skip: int | None
+    next_seq: int
+    mark: str
+    id: int = field(default=0, kw_only=True)
+
+    def to_wire(self) -> list[Any]:
+        return [
+            "page",
+            self.id,
+            self.match,
+            self.phase,
+            self.mode,
+            self.rules,
+            self.map_name,
+            self.host,
+            self.source,
+            self.created_wall_ms,
+            self.started_wall_ms,
+            self.ended_wall_ms,
+            self.time_ms,
+            self.end_reason,
+            self.winner,
+            self.team_scores,
+            self.teams,
+            self.max_players,
+            self.score_limit,
+            self.time_limit_ms,
+            self.join_in_progress,
+            self.countdown_ms,
+            self.private,
+            self.listed,
+            self.season,
+            self.rating_group,
+            [each.to_wire() for each in self.properties],
+            self.tags,
+            self.player_count,
+            [each.to_wire() for each in self.lines],
+            self.next_skip,
+            self.next_seq,
+            self.mark,
+        ]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "MatchPage":
+        check_length(wire, 33, "page")
+        return cls(
+            id=wire[1],
+            match=wire[2],
+            phase=wire[3],
+            mode=wire[4],
+            rules=wire[5],
+            map_name=wire[6],
+            host=wire[7],
+            source=wire[8],
+            created_wall_ms=wire[9],
+            started_wall_ms=wire[10],
+            ended_wall_ms=wire[11],
+            time_ms=wire[12],
+            end_reason=wire[13],
+            winner=wire[14],
+            team_scores=wire[15],
+            teams=wire[16],
+            max_players=wire[17],
+            score_limit=wire[18],
+            time_limit_ms=wire[19],
+            join_in_progress=wire[20],
+            countdown_ms=wire[21],
+            private=wire[22],
+            listed=wire[23],
+            season=wire[24],
+            rating_group=wire[25],
+            properties=[Property.from_wire(each) for each in wire[26]],
+            tags=wire[27],
+            player_count=wire[28],
+            lines=[PageLine.from_wire(each) for each in wire[29]],
+            next_skip=wire[30],
+            next_seq=wire[31],
+            mark=wire[32],
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Hello(Request[Welcome | Redirect]):
     """First message of a connection. `resume` is the token of an earlier `Welcome`, `ack` the last
     push sequence number that the client has of that session.
@@ -3761,6 +4077,88 @@ class BoardFriends(Request[Board]):
         )
 
 
+@dataclass(frozen=True, slots=True)
+class MatchHistory(Request[History]):
+    """Matches that are over and that fit all that is given, those first that ended last. `opponent`
+    was in them beside `player`, on another side where there were sides; `result` is that of
+    `player`. They ended from Unix time `from_ms` on and before `to_ms`; 0: whenever. `imported`
+    null: of other games' logs or not.
+
+    `cursor`: The `next` of a page of the same filters; empty for the first page.
+    """
+
+    TYPE: ClassVar[str] = "match.history"
+    player: str | None = None
+    opponent: str | None = None
+    mode: str = ""
+    map_name: str = ""
+    properties: list[PropertyIs] = field(default_factory=list)
+    tags: list[str] = field(default_factory=list)
+    result: Literal["lost", "tied", "won"] | None = None
+    from_ms: int = 0
+    to_ms: int = 0
+    imported: bool | None = None
+    limit: int = 20
+    cursor: str = ""
+    id: int = field(default=0, kw_only=True)
+
+    def to_wire(self) -> list[Any]:
+        return [
+            "match.history",
+            self.id,
+            self.player,
+            self.opponent,
+            self.mode,
+            self.map_name,
+            [each.to_wire() for each in self.properties],
+            self.tags,
+            self.result,
+            self.from_ms,
+            self.to_ms,
+            self.imported,
+            self.limit,
+            self.cursor,
+        ]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "MatchHistory":
+        n = check_length(wire, 2, "match.history")
+        return cls(
+            id=wire[1],
+            player=wire[2] if n > 2 else None,
+            opponent=wire[3] if n > 3 else None,
+            mode=wire[4] if n > 4 else "",
+            map_name=wire[5] if n > 5 else "",
+            properties=[PropertyIs.from_wire(each) for each in wire[6]] if n > 6 else [],
+            tags=wire[7] if n > 7 else [],
+            result=wire[8] if n > 8 else None,
+            from_ms=wire[9] if n > 9 else 0,
+            to_ms=wire[10] if n > 10 else 0,
+            imported=wire[11] if n > 11 else None,
+            limit=wire[12] if n > 12 else 20,
+            cursor=wire[13] if n > 13 else "",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class MatchPageGet(Request[MatchPage]):
+    """A match as it is stored, with lines of players, best score first, those after the first `skip`."""
+
+    TYPE: ClassVar[str] = "match.page"
+    match: str
+    skip: int = 0
+    limit: int = 200
+    id: int = field(default=0, kw_only=True)
+
+    def to_wire(self) -> list[Any]:
+        return ["match.page", self.id, self.match, self.skip, self.limit]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "MatchPageGet":
+        n = check_length(wire, 3, "match.page")
+        return cls(id=wire[1], match=wire[2], skip=wire[3] if n > 3 else 0, limit=wire[4] if n > 4 else 200)
+
+
 ANSWERS: dict[str, Callable[[Sequence[Any]], Message]] = {
     "welcome": Welcome.from_wire,
     "redirect": Redirect.from_wire,
@@ -3799,6 +4197,8 @@ ANSWERS: dict[str, Callable[[Sequence[Any]], Message]] = {
     "party.assigned": PartyAssigned.from_wire,
     "party.over": PartyOver.from_wire,
     "board": Board.from_wire,
+    "history": History.from_wire,
+    "page": MatchPage.from_wire,
 }
 
 
@@ -3867,6 +4267,8 @@ REQUESTS: dict[str, Callable[[Sequence[Any]], Request[Any]]] = {
     "board.top": BoardTop.from_wire,
     "board.around": BoardAround.from_wire,
     "board.friends": BoardFriends.from_wire,
+    "match.history": MatchHistory.from_wire,
+    "match.page": MatchPageGet.from_wire,
 }
 
 

@@ -197,6 +197,7 @@ App = engine.App(
         "export": "game.commands.export:register",
         "import": "game.commands.import_:register",
         "person": "game.commands.person:register",
+        "stats": "game.commands.stats:register",
         **{name: f"game.commands.moderation:register_{name}" for name in (*ACTIONS, "standing", "moderation")},
     },
 )

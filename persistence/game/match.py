@@ -42,7 +42,7 @@ _OPTION_FIELDS: Final = (
     "countdown_ms",
 )
 _MAP_NAME: Final = len(_STATE_FIELDS) + 1
-_MORE: Final = ("team_scores", "rules", "private", "listed", "delayed", "source", "player_count")
+_MORE: Final = ("team_scores", "rules", "private", "listed", "delayed", "source", "player_count", "counts")
 _GETTERS: Final = [attrgetter(name) for name in _STATE_FIELDS] + [
     attrgetter(f"options.{name}") for name in _OPTION_FIELDS
 ]
@@ -144,6 +144,7 @@ class MatchMapping:
         columns.append([not is_public(state) for state in states])
         columns.append(["" if state.origin is UNSET else state.origin.source for state in states])
         columns.append([len(state.players) for state in states])
+        columns.append([state.origin is UNSET or state.origin.counts for state in states])
         return columns
 
     def decode(self, values: Sequence[Any]) -> None:

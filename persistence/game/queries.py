@@ -11,7 +11,7 @@ from msgspec import Meta
 from sqlalchemy import Select, and_, func, literal, or_, select, text
 
 from persistence.engine.queries import StoreQuery
-from persistence.game import boards, career_queries, friends, history, moderation
+from persistence.game import boards, career_queries, friends, history, moderation, recount_queries
 from persistence.game.tables import LIVE_OR_OPEN, careers, friendships, matches, participants, parties, players
 from persistence.game.tables import friends as friends_table
 
@@ -166,4 +166,5 @@ QUERIES: Final[Mapping[str, StoreQuery]] = {
     **friends.QUERIES,
     **boards.QUERIES,
     **history.QUERIES,
+    **recount_queries.QUERIES,
 }

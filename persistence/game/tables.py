@@ -151,6 +151,7 @@ matches = Table(
     Column("delayed", Boolean, nullable=False, server_default=false()),
     _text("source"),
     number("player_count"),
+    Column("counts", Boolean, nullable=False, server_default=true()),
     Index("ix_matches_ended", "ended_wall_ms", "match_id"),
     Index("ix_matches_mode_ended", "mode", "ended_wall_ms", "match_id"),
     Index("ix_matches_map_name_ended", "map_name", "ended_wall_ms", "match_id"),
@@ -160,7 +161,8 @@ matches = Table(
     Index("ix_matches_live", "match_id", postgresql_where=text(LIVE_OR_OPEN), sqlite_where=text(LIVE_OR_OPEN)),
 )
 """`private` is null where an earlier version wrote the row, and did not say. `delayed`: its spectators may not
-know yet how it stands. `source`: of an imported match."""
+know yet how it stands. `source`: of an imported match. `counts`: whether it adds to careers, as an imported one may
+not."""
 
 PARTY_HERE: Final = "is_due"
 """A party that waits for time to pass: a member is away, and is let go, or replaced as the leader."""

@@ -10,7 +10,7 @@ match, with its line, medals, streak, time and difference of the rating, and its
 
 import asyncio
 from collections import Counter
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Hashable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -64,6 +64,8 @@ SEASONS: Final = [(EPOCH_MS + hours * HOUR_MS, f"s{hours}") for hours in (-4, -1
 STEPS: Final = ("append", "append", "run", "write", "write", "write", "release", "claim", "")
 """Statements at whose answer the node of a match dies, or the store is away for some
 seconds, as often as each is drawn; empty: after a while."""
+LATER_STEPS: Final = ("run", "write", "write", "claim", "release")
+"""Statements at whose answer the next owners of a match die, where several are to."""
 FORGOTTEN: Final = 3
 """Results of each player that only rows know."""
 MOST_MU: Final = 15_000_000
@@ -76,14 +78,27 @@ Row = tuple[Any, ...]
 
 def careers(seed: int) -> list[str]:
     """See the module's head."""
-    return play(
+    return played(seed)[0]
+
+
+def played(seed: int, kills: int = 1, matches: int = MATCHES) -> tuple[list[str], "CareerPlay"]:
+    """The same, with all that came of it. `kills`: nodes of a match that die at most, one after the other; with more
+    than one, others die all the time."""
+    plays: list[CareerPlay] = []
+
+    def run(world: World) -> Awaitable[list[str]]:
+        plays.append(CareerPlay(world, kills, matches))
+        return plays[0].run()
+
+    wrong = play(
         seed,
-        lambda world: _Play(world).run(),
+        run,
         journal="none" if seed % 3 else "local",
         app=App,
         careers={"seasons": [f"{name}={begin}" for begin, name in SEASONS]},
         queries=queries,
     )
+    return wrong, plays[0]
 
 
 # ---- the store's part: rows that come with states, and sums of them --------------------------------------------------
@@ -137,10 +152,12 @@ def rated(group: str, rows: Iterable[Row]) -> dict[str, Rating]:
 # ---- the run ---------------------------------------------------------------------------------------------------------
 
 
-class _Play:
+class CareerPlay:
     """One run of the scenario."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, kills: int, matches: int) -> None:
+        self.matches, self.most_kills, self.kills_left, self.killed = matches, kills, 0, 0
+        self.again, self.waits = world.rng("more kills"), False
         self.world, self.rng = world, world.rng("careers")
         self.players = [f"p{number}" for number in range(PLAYERS)]
         self.kept: dict[tuple[str, int], StoredLog] = {}
@@ -160,13 +177,16 @@ class _Play:
         world.store.tapped = self._tap
         world.store.faults = troubles = StoreTroubles(self.rng)
         dying = world.loop.create_task(self._die())
-        for number in range(MATCHES):
+        tasks = [dying, *([world.loop.create_task(self._harass())] if self.most_kills > 1 else [])]
+        for number in range(self.matches):
             self._set_clocks()
             statement = self.rng.choice(("write", "append", "run", "release", "claim"))
             trouble = troubles.begin(0.4, frozenset({statement}), None, (self.rng.choice(("slow", "late", "forget")),))
             await self._match(f"m{number % NAMES}", number)
             troubles.end(trouble)
         self.fatal = None
+        for task in tasks[1:]:
+            task.cancel()
         heal(world)
         try:
             await world.started(3, 15.0)
@@ -195,7 +215,11 @@ class _Play:
             self.fatal = (match, fatal, left - 1)
         else:
             self.fatal = None
-            self.dying.put_nowait(node if self.rng.random() < 0.7 else "")
+            if self.kills_left:  # its next owner dies, too
+                self.kills_left -= 1
+                self.fatal = (match, self.again.choice(LATER_STEPS), self.again.randint(0, 1))
+            dies = self.rng.random() < 0.7 or self.kills_left
+            self.dying.put_nowait(node if dies else "")
 
     async def _die(self) -> None:
         """Kill nodes as `_tap` says, and have each come back."""
@@ -207,10 +231,18 @@ class _Play:
                 self.world.store.down = False
             elif node in self.world.processes:
                 self.world.crash_process(node)
+                self.killed += 1
                 await asyncio.sleep(self.rng.uniform(0.0, 3.0))
                 self.world.launch(node)
                 await self.world.started(3, 15.0)
                 self._set_clocks()
+
+    async def _harass(self) -> None:
+        """Where several nodes of a match are to die, have others die too, whatever they are at."""
+        while True:
+            await asyncio.sleep(self.again.uniform(3.0, 8.0) if self.waits else self.again.uniform(0.1, 1.0))
+            if self.dying.empty() and len(self.world.nodes) > 2:
+                self.dying.put_nowait(self.again.choice(sorted(self.world.nodes)))
 
     async def _match(self, name: str, number: int) -> None:
         """Play a match to its end; its node dies somewhere on the way to its last word."""
@@ -232,6 +264,7 @@ class _Play:
             await self._insist(match, "leave", Caller("player", roster[0], "s"), MatchLeave(1, line, 2, name))
         if (statement := rng.choice(STEPS)) != "":
             self.fatal = (match, statement, rng.randint(0, 3))
+            self.kills_left = self.most_kills - 1
         self.ending[match] = world.loop.time()
         await self._insist(match, "end", HOST, MatchEnd(1, line, 9, name, 10_000))
         entity = world.database.entities[match]
@@ -261,14 +294,23 @@ class _Play:
         if match not in database.entities:
             return
         self.fatal = None
-        await wait_until(
-            lambda: _is_told(self.world, match, database.entities[match]), AGREED_S, f"{match} is told", 0.2
-        )
+        self.waits = True
+        await wait_until(lambda: self._may_go(match), AGREED_S, f"{match} is told", 0.2)
+        self.waits = False
         entity = database.entities[match]
         self._keep(match, entity)
         database.entities[match] = EntityRow(
             entity.epoch, owner=entity.owner, last=entity.last
         )  # epochs are never given out again
+
+    def _may_go(self, match: ActorId) -> bool:
+        """Whether all is told; where nodes die all the time, by its row too: one that claims it has it in memory a
+        moment later."""
+        entity = self.world.database.entities[match]
+        if self.most_kills == 1:
+            return _is_told(self.world, match, entity)
+        in_memory = any(node.node.system.find(match) is not None for node in self.world.nodes.values())
+        return not entity.open_facts and entity.next_seq > 1 and not in_memory
 
     async def _insist(self, match: ActorId, method: str, *args: Any) -> None:
         """Ask from any node until there is an answer."""

@@ -8,7 +8,8 @@ from msgspec.structs import replace
 from game.careers.events import Gain, Rated, Result
 from game.messages import Ended, Kill, MatchEvent
 from game.player.state import PlayerState, SettledMatch
-from tests.sim.careers import additions, careers, careers_differ
+from tests.sim.careers import additions, careers, careers_differ, played
+from tests.sim.careers_kills import KILLS_A_MATCH, compared
 from tests.support.matches import Played
 
 RESULTS = [Result("ann", 2, 30, [], 500, -1), Result("bob", 0, 30, [], -500, -1)]
@@ -65,3 +66,17 @@ def test_catches_what_differs(logs: Any, found: Any, says: str) -> None:
 @pytest.mark.parametrize("wrong", [{"matches": 1_002}, {"kills": 5_001}, {"wins": 0}])
 def test_catches_totals_that_are_not_the_sum(wrong: dict[str, int]) -> None:
     assert careers_differ(SOUND, rows(ann=GAIN, bob=LOST), {"ann": replace(TOTALS["ann"], **wrong)})
+
+
+def test_results_while_many_nodes_die_are_neither_lost_nor_doubled() -> None:
+    """The figure of `python -m tests.sim.careers_kills`, and what it would say of planted losses and doubles."""
+    wrong, done = played(3, KILLS_A_MATCH, matches=4)
+    told = compared(done, wrong)
+    assert (told.lost, told.doubled, told.wrong) == (0, 0, []) and told.kills > 4 and told.results > 10
+    rows = done.world.database.rows
+    key, row = next((key, row) for key, row in rows.items() if not row[1].startswith("old"))
+    del rows[key]
+    assert (compared(done, []).lost, compared(done, []).doubled) == (1, 0)
+    twice = (*row[:2], row[2] + 1, *row[3:])
+    rows[key], rows["twice"] = row, twice
+    assert (compared(done, []).lost, compared(done, []).doubled) == (0, 1)

@@ -11,11 +11,12 @@ from game.boards.routes import BOARD_ROUTES
 from game.careers import messages as career
 from game.columns import RECORDED
 from game.console import CONSOLE, PAGES, READ_MODELS
-from game.console.read_models import after, cursor_of
+from game.console.read_models import after, cursor_of, place_cursor
 from game.friends import messages as f
 from game.friends import rules as friends_rules
 from game.friends.actor import Friends
 from game.friends.stored import relations_of
+from game.history import live
 from game.history import messages as h
 from game.history.admin import HISTORY
 from game.history.routes import HISTORY_ROUTES
@@ -71,6 +72,8 @@ def _page(caller: Caller, message: m.MatchList) -> dict[str, Any]:
     after(message.cursor)  # a bad one is refused here, and not by every node
     limit = next(size for size in PAGES_OF if size >= message.limit)
     page: dict[str, Any] = {"limit": limit, "cursor": message.cursor, "outside": 1}
+    filters = live.asked(message)._asdict()
+    page |= {name: value for name, value in filters.items() if value}
     return page if caller.role == "service" else {**page, "public": 1}
 
 
@@ -78,19 +81,28 @@ def _list_cost(message: m.MatchList) -> int:
     return 1 + message.limit // ROWS_A_MESSAGE
 
 
-def _merged(rows: list[Any]) -> list[m.MatchRow]:
-    """Newest first; of two rows for one match (it is moving) the one with the later clock."""
+def _merged(rows: list[Any]) -> list[Any]:
+    """Newest first; of two rows for one match (it is moving) the one with the later clock. A node that did not look at
+    all of its matches says how far: what stands behind that comes on a later page, and the place, as a list, last."""
     by_match: dict[str, m.MatchRow] = {}
-    for row in sorted(rows, key=lambda row: int(row["time_ms"])):
+    for row in sorted((row for row in rows if "until" not in row), key=lambda row: int(row["time_ms"])):
         fields = {name: row[name] for name in m.MatchRow.__struct_fields__ if name in row}
         by_match[row["match"]] = m.MatchRow(**fields)
-    return sorted(by_match.values(), key=lambda row: (-row.created_wall_ms, row.match))
+    found = sorted(by_match.values(), key=_order)
+    until = min((list(row["until"]) for row in rows if "until" in row), default=None)
+    return found if until is None else [*(row for row in found if _order(row) <= until), until]
 
 
-def _matches(message: m.MatchList, rows: list[m.MatchRow], missing: list[str]) -> m.Matches:
-    newest = rows[: message.limit]
-    more = len(newest) == message.limit
-    return m.Matches(message.id, newest, missing, cursor_of(newest[-1]) if more else None)
+def _order(row: m.MatchRow) -> list[Any]:
+    return [-row.created_wall_ms, row.match]
+
+
+def _matches(message: m.MatchList, rows: list[Any], missing: list[str]) -> m.Matches:
+    until = rows[-1] if rows and isinstance(rows[-1], list) else None
+    newest = (rows if until is None else rows[:-1])[: message.limit]
+    if len(newest) == message.limit:
+        return m.Matches(message.id, newest, missing, cursor_of(newest[-1]))
+    return m.Matches(message.id, newest, missing, None if until is None else place_cursor(until))
 
 
 ROUTES: Final[Mapping[type[Request], AnyRoute]] = {

@@ -13,6 +13,7 @@ from msgspec import Meta
 from game.careers.events import Rated
 from game.match.events import (
     MAX_PROPERTIES,
+    MAX_TAGS,
     Described,
     HostChanged,
     Invited,
@@ -20,6 +21,7 @@ from game.match.events import (
     Named,
     PasswordSet,
     Property,
+    PropertyValue,
     Reserved,
     RoundEnded,
     SuccessorNamed,
@@ -389,12 +391,23 @@ class Scoreboard(Reply, tag="scoreboard", frozen=True):
     tags: list[str] = []
 
 
+class PropertyIs(msgspec.Struct, array_like=True, frozen=True):
+    """A property that a match must have, with that value."""
+
+    name: ShortText
+    value: PropertyValue
+
+
 class MatchList(Request, tag="match.list", frozen=True):
-    """Live matches of the whole cluster, newest first."""
+    """Live matches of the whole cluster that fit all that is given, newest first."""
 
     limit: Annotated[int, Meta(ge=1, le=500)] = 100
     cursor: Annotated[str, Meta(max_length=128, pattern=whole(LINE_PATTERN))] = ""
     """The `next` of the page before; empty for the first page."""
+    mode: ShortText = ""
+    map_name: LoggedText = ""
+    properties: Annotated[list[PropertyIs], Meta(max_length=MAX_PROPERTIES)] = []
+    tags: Annotated[list[ShortText], Meta(max_length=MAX_TAGS)] = []
 
 
 class MatchRow(msgspec.Struct, array_like=True, frozen=True):

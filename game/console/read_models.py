@@ -1,11 +1,12 @@
 """Read models of live matches and of players: for the dashboard, and for clients that list matches. They run on
 every node over its own activations; the answers of all nodes are put together elsewhere."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 
+from game.history import live
 from game.match import board
 from game.match.describing import as_told
 from game.match.events import (
@@ -76,25 +77,33 @@ def live_matches(actors: LocalActors, params: Mapping[str, Any]) -> list[Any]:
     """A mapping for each match that has not ended, newest first by when it was made, at most `limit` (default and
     bound 500), those after `cursor` if there is one: the fields of `MatchRow`, and `leaders`, the best of its
     scoreboard, if `leaders` is 1. With `public` of 1 private matches are left out, unless their options list them.
-    With `outside` of 1 players who are invisible do not count. Raises `BadInput`."""
+    With `outside` of 1 players who are invisible do not count. Raises `BadInput`.
+    Filters are those of `game.history.live.wanted`; where it has looked at many matches and found too few that fit, the
+    last row is the place, `until`, as far as it has looked."""
     limit, with_leaders = min(_count(params, "limit", MAX_MATCHES), MAX_MATCHES), _count(params, "leaders", 0) > 0
     outside = _count(params, "outside", 0) > 0
+    public, filters = _count(params, "public", 0) > 0, live.wanted(params)
     place = after(params.get("cursor", ""))
-    if not _count(params, "public", 0):
+    if not public and filters is live.ALL:
         return [_row(actor, with_leaders, outside) for actor in actors.listed("match", place, limit)]
     found: list[Any] = []
+    looked_at = 0
     while len(found) < limit:
         page = actors.listed("match", place, limit)
-        found += [actor for actor in page if _is_listed(actor.state)]
+        found += [actor for actor in page if _is_wanted(actor.state, public, filters)]
+        looked_at += len(page)
         if len(page) < limit:
             break
         place = (-page[-1].state.created_wall_ms, page[-1].key)
+        if looked_at >= live.LOOKED_AT and len(found) < limit:
+            rows: list[Any] = [_row(actor, with_leaders, outside) for actor in found]
+            return [*rows, {"until": list(place)}]
     return [_row(actor, with_leaders, outside) for actor in found[:limit]]
 
 
-def _is_listed(state: MatchState) -> bool:
+def _is_wanted(state: MatchState, public: bool, filters: live.Wanted) -> bool:
     entry = entry_of(state)
-    return entry.listed or not entry.private
+    return (entry.listed or not entry.private or not public) and filters.fits(state)
 
 
 def match_board(actors: LocalActors, params: Mapping[str, Any]) -> list[Any]:
@@ -135,6 +144,11 @@ def _plain(value: Any) -> Any:
 def cursor_of(row: MatchRow) -> str:
     """The place of a row in the list of live matches, which stays where it is as long as the match lives."""
     return f"{row.created_wall_ms}/{row.match}"
+
+
+def place_cursor(place: Sequence[Any]) -> str:
+    """The cursor of a place in that list: an order and a name."""
+    return f"{-place[0]}/{place[1]}"
 
 
 def after(cursor: object) -> tuple[int, str] | None:

@@ -4,15 +4,23 @@ store."""
 from collections.abc import Mapping
 from typing import Any, Final
 
+from game.console.read_models import place_cursor
 from server.actors.app import AdminContext, ConsoleRoute
 from server.errors import NotFound
 from server.ids import actor_id, key_of
 
 
 async def live(context: AdminContext, params: Mapping[str, str]) -> Any:
-    """Live matches, newest first: the rows of `live_matches`, and in `missing` the nodes without an answer."""
+    """Live matches, newest first: the rows of `live_matches`, by `mode`, `map_name`, `property` (`name=value`, several
+    with commas between) and `tag`; in `missing` the nodes without an answer. Where `next` is not null the nodes have
+    looked only so far: it is the `cursor` to go on with, and rows behind it come again."""
     rows, missing = await context.read("live_matches", params)
-    return {"rows": rows, "missing": missing}
+    ends = [row["until"] for row in rows if "until" in row]
+    return {
+        "rows": [row for row in rows if "until" not in row],
+        "missing": missing,
+        "next": place_cursor(min(ends)) if ends else None,
+    }
 
 
 async def board(context: AdminContext, params: Mapping[str, str]) -> Any:

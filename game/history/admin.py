@@ -7,6 +7,7 @@ import msgspec
 
 from game.history import answers
 from game.history.asking import SEES_ALL, history_params, page_params
+from game.history.live import property_of, split
 from game.history.messages import MatchHistory, MatchPageGet
 from server.actors.app import AdminContext, ConsoleRoute
 from server.errors import BadInput
@@ -37,8 +38,8 @@ def _history(params: Mapping[str, str]) -> MatchHistory:
     asked: dict[str, Any] = {name: value for name, value in params.items() if name not in ("property", "tag")}
     if asked.get("player"):
         asked["player"] = key_of(actor_id("player", asked["player"]))
-    properties = [_property(text) for text in params.get("property", "").split(",") if text]
-    tags = [tag for tag in params.get("tag", "").split(",") if tag]
+    properties = [property_of(text) for text in split(params.get("property", ""))]
+    tags = split(params.get("tag", ""))
     return _converted({**asked, "properties": properties, "tags": tags}, MatchHistory)
 
 
@@ -59,17 +60,6 @@ def _default(field: Any) -> Any:
     if field.name == "id":
         return 0
     return field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
-
-
-def _property(text: str) -> list[Any]:
-    """A property of a query string: digits are a number, `true` and `false` truth values."""
-    name, sign, value = text.partition("=")
-    if not sign:
-        raise BadInput(f"property is name=value, not {text!r}")
-    if value in ("true", "false"):
-        return [name, value == "true"]
-    digits = value.removeprefix("-")
-    return [name, int(value) if digits.isascii() and digits.isdigit() and len(digits) <= 15 else value]
 
 
 def named(value: Any) -> Any:

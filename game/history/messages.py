@@ -6,8 +6,8 @@ import msgspec
 from msgspec import Meta
 
 from game.careers.events import MedalCount
-from game.match.events import MAX_PROPERTIES, MAX_TAGS, Property, PropertyValue
-from game.messages import Key, LoggedText, Phase, ShortText
+from game.match.events import MAX_PROPERTIES, MAX_TAGS, Property
+from game.messages import Key, LoggedText, Phase, PropertyIs, ShortText
 from server.ids import whole
 from server.texts import LINE_PATTERN
 from server.wire.messages import Reply, Request
@@ -15,13 +15,6 @@ from server.wire.messages import Reply, Request
 WallMs = Annotated[int, Meta(ge=0, le=2**53)]
 MAX_PAGE: Final = 100
 Outcome = Literal["won", "lost", "tied"]
-
-
-class PropertyIs(msgspec.Struct, array_like=True, frozen=True):
-    """A property that a match must have, with that value."""
-
-    name: ShortText
-    value: PropertyValue
 
 
 class MatchHistory(Request, tag="match.history", frozen=True):

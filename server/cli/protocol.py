@@ -407,7 +407,7 @@ SAMPLES: Final[Mapping[str, Mapping[str, Any]]] = {
     "match.get": {"cursor": "0:1:-12:-3/player-7"},
     "match.history": {"mode": "slayer", "properties": [], "tags": ["ranked"], "cursor": ""},
     "match.page": {"skip": 0},
-    "match.list": {"cursor": "1700000000000/match-7"},
+    "match.list": {"cursor": "1700000000000/match-7", "mode": "slayer"},
     "score": {"team": 1, "player": None},
     "match.reserve": {"players": ["player-7"], "party": "party-7", "places": 2},
     "match.successor": {"host": "referee-2"},

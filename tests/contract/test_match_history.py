@@ -13,8 +13,9 @@ import migrations
 from game.careers.events import MedalCount
 from game.history import answers
 from game.history.asking import history_params, page_params, viewer
-from game.history.messages import History, MatchHistory, MatchPage, MatchPageGet, OwnLine, PropertyIs
+from game.history.messages import History, MatchHistory, MatchPage, MatchPageGet, OwnLine
 from game.match.events import Property
+from game.messages import PropertyIs
 from persistence.game.history import HistoryAsked, PropertyWanted, match_history, match_page_of
 from persistence.game.queries import QUERIES
 from persistence.sql_queries import SqlStoreQueries

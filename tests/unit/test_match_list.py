@@ -1,16 +1,19 @@
 """`match.list`: newest first over all nodes, lobbies too, and in pages (F34)."""
 
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from game.app import App
 from game.console.read_models import live_matches
+from game.history.live import LOOKED_AT
 from game.match.actor import Match
 from game.match.hidden import Hidden
 from game.match.state import MatchState
-from game.messages import Matches, MatchList
+from game.messages import Matches, MatchList, PlayOptions, PropertyIs
 from server.actors.actor import Caller
 from server.actors.app import QueryRoute
 from server.catalog.listings import Listing
@@ -34,7 +37,8 @@ class Live(SimpleNamespace):
 class Here:
     """The matches in memory on a node, in the order in which the node keeps them."""
 
-    def __init__(self, matches: list[Live]) -> None:
+    def __init__(self, matches: Sequence[Live]) -> None:
+        self.looked_at = 0
         self._listing = Listing(Match.list_order)
         self._matches = {match.key: match for match in matches}
         for match in matches:
@@ -42,14 +46,20 @@ class Here:
 
     def listed(self, kind: str, after: Any, limit: int) -> list[Any]:
         assert kind == "match"
+        self.looked_at += limit
         return [self._matches[key] for key in self._listing.page(after, limit)]
 
 
-def ask(nodes: list[list[Live]], limit: int, cursor: str = "") -> Matches:
-    """The answer to one `match.list` of nodes that have these matches."""
-    message = MatchList(1, limit, cursor)
+def ask(
+    nodes: Sequence[Sequence[Live]], limit: int, cursor: str = "", looked: list[int] | None = None, **filters: Any
+) -> Matches:
+    """The answer to one `match.list` of nodes that have these matches, and how many each looked at."""
+    message = MatchList(1, limit, cursor, **filters)
     params = ROUTE.params(CALLER, message)  # type: ignore[union-attr]
-    rows = [row for matches in nodes for row in live_matches(Here(matches), params)]  # type: ignore[arg-type]
+    here = [Here(matches) for matches in nodes]
+    rows = [row for each in here for row in live_matches(each, params)]  # type: ignore[arg-type]
+    if looked is not None:
+        looked += [each.looked_at for each in here]
     answer = ROUTE.answer(message, ROUTE.merge(rows), [])  # type: ignore[union-attr,misc]
     assert isinstance(answer, Matches)
     return answer
@@ -96,3 +106,70 @@ def test_rows_of_a_node_of_the_version_before_are_read() -> None:
 def test_a_cursor_that_is_none_is_refused(cursor: str) -> None:
     with pytest.raises(BadInput):
         ask([[]], 10, cursor)
+
+
+# ---- filters ----
+
+
+class Described(Live):
+    """A live match with a mode, a map, properties and tags."""
+
+    def __init__(self, key: str, created_ms: int, mode: str = "slayer", map_name: str = "", **described: Any) -> None:
+        super().__init__(key, created_ms)
+        self.state = replace(self.state, options=PlayOptions(mode=mode, map_name=map_name), **described)
+
+
+DESCRIBED = [
+    Described("a", 40, properties={"skill": 7, "ranked": True}, tags=["cup", "final"]),
+    Described("b", 30, "oddball", "Recharge", properties={"skill": "7"}, tags=["cup"]),
+    Described("c", 20, map_name="Recharge", properties={"ranked": 1}),
+    Live("d", 10),
+]
+
+
+@pytest.mark.parametrize(
+    ("filters", "found"),
+    [
+        ({"mode": "slayer"}, "acd"),
+        ({"map_name": "Recharge"}, "bc"),
+        ({"mode": "slayer", "map_name": "Recharge"}, "c"),
+        ({"tags": ["cup"]}, "ab"),
+        ({"tags": ["cup", "final"]}, "a"),
+        ({"properties": [PropertyIs("skill", 7)]}, "a"),
+        ({"properties": [PropertyIs("skill", "7")]}, "b"),
+        ({"properties": [PropertyIs("ranked", True), PropertyIs("skill", 7)]}, "a"),
+        ({"properties": [PropertyIs("ranked", 1)]}, "c"),
+        ({"properties": [PropertyIs("colour", "red")]}, ""),
+    ],
+)
+def test_live_matches_are_found_by_what_they_are(filters: dict[str, Any], found: str) -> None:
+    assert [row.match for row in ask([DESCRIBED[:2], DESCRIBED[2:]], 10, **filters).matches] == list(found)
+    text = {name: value for name, value in filters.items() if isinstance(value, str)}
+    text |= {"tag": ",".join(filters.get("tags", []))}
+    text |= {"property": ",".join(f"{each.name}={each.value}" for each in filters.get("properties", []))}
+    if "skill" not in text["property"]:  # digits in a query string are a number
+        assert [row["match"] for row in live_matches(Here(DESCRIBED), text)] == list(found)  # type: ignore[arg-type]
+
+
+def test_a_mode_that_the_server_lacks_is_named() -> None:
+    with pytest.raises(BadInput, match="mode 'tennis'"):
+        ask([[]], 10, mode="tennis")
+    with pytest.raises(BadInput, match="name=value"):
+        live_matches(Here([]), {"property": "skill"})  # type: ignore[arg-type]
+
+
+def test_a_page_of_what_few_matches_are_looks_at_so_many_and_goes_on_behind_them() -> None:
+    many = [Described(f"x-{n:05}", 100_000 - n) for n in range(2 * LOOKED_AT + 10)]
+    few = [Described("rare", 5, "oddball"), Described("first", 200_000, "oddball")]
+    nodes = [[*many, *few], [Described("beside", 100_000 - LOOKED_AT - 5, "oddball")]]
+    listed, cursor, pages = [], "", 0
+    while True:
+        looked: list[int] = []
+        page = ask(nodes, 10, cursor, looked=looked, mode="oddball")
+        assert max(looked) <= LOOKED_AT + 10
+        listed.append([row.match for row in page.matches])
+        pages += 1
+        if page.next is None:
+            break
+        cursor = page.next
+    assert listed[:2] == [["first"], ["beside"]] and listed[-1] == ["rare"] and pages <= 4

@@ -302,7 +302,7 @@ async def test_short_ways_send_the_games_messages() -> None:
         assert (await client.matches(5)).matches == []
         assert (await client.leave("m1")).next_seq == 4
     assert [wire[0] for wire in seen] == list(answers)
-    assert seen[0][2:] == ["busy", "In the armoury", None] and seen[3][2:] == [5, ""]
+    assert seen[0][2:] == ["busy", "In the armoury", None] and seen[3][2:] == [5, "", "", "", [], []]
 
 
 async def test_rich_presence_travels_in_its_parts() -> None:

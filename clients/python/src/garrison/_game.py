@@ -68,9 +68,20 @@ class GameCalls:
         where one is given. Raises `NotFound` for a player of whom nothing was ever stored."""
         return await self.request(CareerGet(player, mode, season), retry=True)
 
-    async def matches(self, limit: int = 100, cursor: str = "") -> Matches:
-        """Live matches of the whole cluster, newest first. `cursor`: the `next` of the page before."""
-        return await self.request(MatchList(limit, cursor), retry=True)
+    async def matches(
+        self,
+        limit: int = 100,
+        cursor: str = "",
+        *,
+        mode: str = "",
+        map_name: str = "",
+        properties: Mapping[str, str | int | bool] | None = None,
+        tags: Sequence[str] = (),
+    ) -> Matches:
+        """Live matches of the whole cluster that fit all that is given, newest first. `cursor`: the `next` of the page
+        before, which may be shorter than `limit`."""
+        wanted = [PropertyIs(name, value) for name, value in (properties or {}).items()]
+        return await self.request(MatchList(limit, cursor, mode, map_name, wanted, list(tags)), retry=True)
 
     async def history(
         self,

@@ -3087,7 +3087,7 @@ class MatchGet(Request[Scoreboard]):
 
 @dataclass(frozen=True, slots=True)
 class MatchList(Request[Matches]):
-    """Live matches of the whole cluster, newest first.
+    """Live matches of the whole cluster that fit all that is given, newest first.
 
     `cursor`: The `next` of the page before; empty for the first page.
     """
@@ -3095,15 +3095,36 @@ class MatchList(Request[Matches]):
     TYPE: ClassVar[str] = "match.list"
     limit: int = 100
     cursor: str = ""
+    mode: str = ""
+    map_name: str = ""
+    properties: list[PropertyIs] = field(default_factory=list)
+    tags: list[str] = field(default_factory=list)
     id: int = field(default=0, kw_only=True)
 
     def to_wire(self) -> list[Any]:
-        return ["match.list", self.id, self.limit, self.cursor]
+        return [
+            "match.list",
+            self.id,
+            self.limit,
+            self.cursor,
+            self.mode,
+            self.map_name,
+            [each.to_wire() for each in self.properties],
+            self.tags,
+        ]
 
     @classmethod
     def from_wire(cls, wire: Sequence[Any]) -> "MatchList":
         n = check_length(wire, 2, "match.list")
-        return cls(id=wire[1], limit=wire[2] if n > 2 else 100, cursor=wire[3] if n > 3 else "")
+        return cls(
+            id=wire[1],
+            limit=wire[2] if n > 2 else 100,
+            cursor=wire[3] if n > 3 else "",
+            mode=wire[4] if n > 4 else "",
+            map_name=wire[5] if n > 5 else "",
+            properties=[PropertyIs.from_wire(each) for each in wire[6]] if n > 6 else [],
+            tags=wire[7] if n > 7 else [],
+        )
 
 
 @dataclass(frozen=True, slots=True)

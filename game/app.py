@@ -206,6 +206,7 @@ App = engine.App(
         "play": "game.commands.play:register",
         "matches": "game.commands.matches:register",
         "replay": "game.commands.replay:register",
+        "theatre": "game.commands.theatre:register",
         "export": "game.commands.export:register",
         "import": "game.commands.import_:register",
         "person": "game.commands.person:register",

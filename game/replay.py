@@ -46,8 +46,9 @@ from game.messages import (
     Score,
     Started,
 )
-from server.errors import BadInput
-from server.eventlog import fold
+from server.errors import BadInput, Corrupt
+from server.eventlog import fold, segment
+from server.eventlog.entry import decode_record
 from server.eventlog.fold import LoggedKind
 from server.eventlog.ports import StoredLog
 from server.texts import escaped
@@ -71,9 +72,27 @@ def steps(log: StoredLog, from_ms: int = 0) -> Iterator[Step]:
     return fold.steps(MATCH, log, from_ms)
 
 
-def readable(log: StoredLog, from_ms: int = 0) -> Iterator[Step | fold.LogGap]:
-    """The same of a log that may be damaged, with its gaps."""
-    return fold.readable(MATCH, log, from_ms)
+def readable(log: StoredLog, from_ms: int = 0, *, excerpt: bool = False) -> Iterator[Step | fold.LogGap]:
+    """The same of a log, or of an `excerpt` of one, that may be damaged, with its gaps."""
+    return fold.readable(MATCH, log, from_ms, excerpt=excerpt)
+
+
+def unruled(log: StoredLog) -> Iterator[Step | fold.LogGap]:
+    """The events of a match whose rules this program does not have, or a part of them: the state of each step is that
+    of the keyframe before it, which is all that is known. With gaps, as `readable`."""
+    state = MatchState()
+    for chunk in log.chunks:
+        try:
+            entries = segment.decode(chunk.data, chunk.first_seq).entries
+            found = newest_keyframe(StoredLog(log.next_seq, log.head, [chunk]))
+            records = [decode_record(entry, MatchEvent) for entry in entries]
+        except Corrupt as error:
+            yield fold.LogGap(chunk.first_seq, chunk.last_seq, error.message)
+            continue
+        before, state = state, state if found is None else found[1]
+        for record in records:
+            yield Step(record, before, state)
+            before = state
 
 
 def at(log: StoredLog, *, seq: int | None = None, ms: int | None = None) -> fold.Fold[MatchState]:

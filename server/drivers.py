@@ -376,6 +376,7 @@ def _admin(node: "Node") -> "AdminServer":
         lambda: gossip_endpoint(node),
         node.drivers.store_queries,
         node.troubles.current,
+        node.drivers.logs,
     )
 
 

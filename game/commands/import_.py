@@ -217,6 +217,7 @@ def _show(told: ImportedFile) -> None:
     stored = [match for match in told.matches if match.outcome != "dry"]
     if stored:
         out().print(f"{program()} replay {stored[-1].match}", markup=False)
+        out().print(f"{program()} theatre {stored[-1].match}", markup=False)
 
 
 def _counted(count: int, noun: str) -> str:

@@ -4,8 +4,10 @@ from pathlib import Path
 from typing import Final
 
 from game.console.read_models import READ_MODELS
-from game.console.routes import CONSOLE
+from game.console.routes import CONSOLE as ROUTES
+from game.console.theatre import THEATRE
 
+CONSOLE: Final = {**ROUTES, **THEATRE}
 PAGES: Final = str(Path(__file__).parent / "pages")
 
 __all__ = ["CONSOLE", "PAGES", "READ_MODELS"]

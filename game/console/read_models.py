@@ -197,7 +197,7 @@ def _board(actor: Any) -> dict[str, Any]:
     out = msgspec.structs.asdict(found)
     del out["id"]
     out["players"] = [msgspec.structs.asdict(line) for line in found.players]
-    feed = [line for seq, data in _recent(log) if (line := _happening(seq, _event.decode(data))) is not None]
+    feed = [line for seq, data in _recent(log) if (line := happening(seq, _event.decode(data))) is not None]
     out["feed"] = [msgspec.structs.asdict(line) for line in reversed(feed[-FEED_ROWS:])]
     return out | {"node": actor.node, "team_count": state.options.teams}
 
@@ -209,7 +209,7 @@ def _recent(log: ActorLog) -> list[tuple[int, bytes]]:
     return list(enumerate(batch.events, batch.first_seq))
 
 
-def _happening(seq: int, event: MatchEvent) -> Happening | None:
+def happening(seq: int, event: MatchEvent) -> Happening | None:
     """An event as a line of the feed; None for what is none."""
     time_ms = event.time_ms
     match event:
@@ -262,4 +262,4 @@ READ_MODELS: Final[Mapping[str, ReadModel]] = {
     "player_here": player_here,
 }
 
-__all__ = ["READ_MODELS", "Happening", "Leader", "live_matches", "match_board", "player_here"]
+__all__ = ["READ_MODELS", "Happening", "Leader", "happening", "live_matches", "match_board", "player_here"]

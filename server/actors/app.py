@@ -14,6 +14,7 @@ from server.actors.recorded import RecordedEvents, RecordedStates
 from server.actors.reminders import check_reminders
 from server.actors.session_actor import check_session_actor
 from server.errors import BadSetting
+from server.eventlog.ports import StoredLog
 from server.wire.bounds import unbounded
 from server.wire.messages import Reply, Request
 
@@ -110,6 +111,15 @@ class AdminContext(Protocol):
 
     async def query(self, name: str, params: Mapping[str, Any]) -> list[dict[str, Any]]:
         """The rows of a named store query; see `StoreQueries.run`."""
+        ...
+
+    async def read_log(self, kind: str, key: str, from_seq: int = 1, to_seq: int | None = None) -> StoredLog | None:
+        """The log of an actor as it is stored, or the chunks of it that hold these events; see `LogStore.read_log`."""
+        ...
+
+    @property
+    def kept(self) -> dict[str, Any]:
+        """Things that routes and actions of this node keep from one request to the next; each bounds its own."""
         ...
 
     def wall_ms(self) -> int: ...

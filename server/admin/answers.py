@@ -226,10 +226,11 @@ class Stores(msgspec.Struct):
 
 
 class Pages(msgspec.Struct):
-    """The application's dashboard pages: ES modules under `/app/`."""
+    """The application's dashboard pages: ES modules under `/app/`. `cluster`: there is one to show."""
 
     app: str
     modules: list[str]
+    cluster: bool = True
 
 
 class Health(msgspec.Struct, omit_defaults=True):

@@ -92,13 +92,14 @@ def build_app(
     dashboard: Assets,
     pages: Assets | None,
     app_name: str,
+    cluster: bool,
 ) -> Litestar:
     """The ASGI application of one node."""
     return Litestar(
         route_handlers=[
             *_health_handlers(system.me.node, not_ready, troubles, metrics),
             _api_router(views, token, _drain_handlers(system, draining), system.app, context_of),
-            *_file_handlers(dashboard, pages, app_name),
+            *_file_handlers(dashboard, pages, app_name, cluster),
         ],
         exception_handlers={
             GarrisonError: _typed_error,
@@ -239,7 +240,7 @@ def _drain_handlers(system: AdminSystem, draining: Draining | None) -> list[Any]
     return [progress, begin]
 
 
-def _file_handlers(dashboard: Assets, pages: Assets | None, app_name: str) -> list[Any]:
+def _file_handlers(dashboard: Assets, pages: Assets | None, app_name: str, cluster: bool) -> list[Any]:
     def answer(assets: Assets | None, name: str, request: Request[Any, Any, Any]) -> Response[bytes]:
         asset = assets.get(name) if assets is not None else None
         if asset is None:
@@ -263,7 +264,7 @@ def _file_handlers(dashboard: Assets, pages: Assets | None, app_name: str) -> li
 
     @get("/pages.json", sync_to_thread=False, include_in_schema=False)
     def app_pages() -> Pages:
-        return Pages(app_name, pages.modules() if pages is not None else [])
+        return Pages(app_name, pages.modules() if pages is not None else [], cluster)
 
     return [index, static, app_page, app_pages]
 

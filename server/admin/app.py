@@ -35,6 +35,7 @@ from server.admin.ports import AdminSystem, Draining
 from server.admin.read_models import ClusterViews, NodeReadModels, Sessions
 from server.admin.security import AdminToken, Guarded, KnownOrigins
 from server.errors import BadSetting, Unavailable
+from server.eventlog.ports import LogReader
 from server.runtime.clock import Clock
 from server.runtime.listening import is_every, listen, url_host
 from server.runtime.metrics import Metrics
@@ -72,7 +73,9 @@ class AdminServer:
     does not; `sessions` gives rows of this node's sessions (None: the node has no gateway);
     `observe` brings gauges that are not kept up to date up to date before they are read; `draining`
     is how operators empty the node (None: they cannot); `gossip` gives its gossip's `host:port`;
-    `store_queries` run the application's named queries; `troubles` are the things that are wrong for the node."""
+    `store_queries` run the application's named queries; `troubles` are the things that are wrong for the node;
+    `logs` has what is stored of logged actors (None: nothing is); `cluster`: there is one, and not only
+    its store."""
 
     def __init__(
         self,
@@ -88,6 +91,8 @@ class AdminServer:
         gossip: Callable[[], str] = lambda: "",
         store_queries: StoreQueries = NO_QUERIES,
         troubles: Callable[[], list[Trouble]] = list,
+        logs: LogReader | None = None,
+        cluster: bool = True,
         max_connections: int = MAX_CONNECTIONS,
         request_s: float = REQUEST_S,
     ) -> None:
@@ -102,7 +107,7 @@ class AdminServer:
         self.origins = KnownOrigins()
         self.own = NodeReadModels(system, settings, metrics, clock, not_ready, sessions, observe, gossip, troubles)
         self.views = ClusterViews(system, settings, clock, self.own)
-        pages = system.app.pages
+        pages, kept = system.app.pages, dict[str, Any]()
         self.asgi = Guarded(
             build_app(
                 system=system,
@@ -112,10 +117,11 @@ class AdminServer:
                 not_ready=not_ready,
                 troubles=troubles,
                 token=self.token,
-                context_of=lambda principal: NodeContext(principal, system, store_queries, clock),
+                context_of=lambda principal: NodeContext(principal, system, store_queries, logs, kept, clock),
                 dashboard=Assets(STATIC, "admin"),
                 pages=Assets(Path(pages), "app") if pages is not None else None,
                 app_name=system.app.name,
+                cluster=cluster,
             ),
             self.origins,
         )

@@ -6,6 +6,7 @@ from typing import Any
 from server.actors.actor import Actor
 from server.actors.app import Principal
 from server.admin.ports import AdminSystem
+from server.eventlog.ports import LogReader, StoredLog
 from server.ids import actor_id
 from server.runtime.clock import Clock
 from server.storage.queries import StoreQueries
@@ -14,9 +15,17 @@ from server.storage.queries import StoreQueries
 class NodeContext:
     """The node as a request sees it; see the Protocol."""
 
-    def __init__(self, principal: Principal, system: AdminSystem, store_queries: StoreQueries, clock: Clock) -> None:
-        self.principal = principal
-        self._system, self._store_queries, self._clock = system, store_queries, clock
+    def __init__(
+        self,
+        principal: Principal,
+        system: AdminSystem,
+        store_queries: StoreQueries,
+        logs: LogReader | None,
+        kept: dict[str, Any],
+        clock: Clock,
+    ) -> None:
+        self.principal, self.kept = principal, kept
+        self._system, self._store_queries, self._logs, self._clock = system, store_queries, logs, clock
 
     async def ask(self, cls: type[Actor[Any]], key: str, method: Callable[..., Any], *args: Any) -> Any:
         return await self._system.ask(actor_id(cls.kind, key), method.__name__, args)
@@ -27,6 +36,11 @@ class NodeContext:
 
     async def query(self, name: str, params: Mapping[str, Any]) -> list[dict[str, Any]]:
         return await self._store_queries.run(name, params)
+
+    async def read_log(self, kind: str, key: str, from_seq: int = 1, to_seq: int | None = None) -> StoredLog | None:
+        if self._logs is None:
+            return None
+        return await self._logs.read_log(kind, actor_id(kind, key), from_seq, to_seq)
 
     def wall_ms(self) -> int:
         return self._clock.wall_ms()

@@ -169,11 +169,14 @@ def steps(kind: LoggedKind[S], log: StoredLog, from_ms: int = 0) -> Iterator[Ste
     _check_end(fold or Fold(kind, kind.state_type()), log)
 
 
-def readable(kind: LoggedKind[S], log: StoredLog, from_ms: int = 0) -> Iterator[Step[S] | LogGap]:
+def readable(
+    kind: LoggedKind[S], log: StoredLog, from_ms: int = 0, *, excerpt: bool = False
+) -> Iterator[Step[S] | LogGap]:
     """Like `steps`, of a log that may be damaged: a `LogGap` stands for what cannot be read. A damaged chunk takes what
-    follows along as far as the next keyframe; everything before it, and from there on, is as it was."""
+    follows along as far as the next keyframe; everything before it, and from there on, is as it was.
+    `excerpt`: the log's chunks are some of all, and nothing is missed before and after them."""
     chunks = log.chunks[_readable_from(log.chunks, from_ms) :] if from_ms else log.chunks
-    expected = chunks[0].first_seq if from_ms and chunks else 1
+    expected = chunks[0].first_seq if (from_ms or excerpt) and chunks else 1
     fold: Fold[S] | None = None
     gap: LogGap | None = None
     for chunk in chunks:
@@ -195,7 +198,7 @@ def readable(kind: LoggedKind[S], log: StoredLog, from_ms: int = 0) -> Iterator[
             gap, fold = _wider(gap, first, chunk.last_seq, error.message), None
         expected = chunk.last_seq + 1
     try:
-        if gap is None:
+        if gap is None and not excerpt:
             _check_end(fold or Fold(kind, kind.state_type()), log)
     except Corrupt as error:
         gap = LogGap(min(expected, log.next_seq - 1), log.next_seq - 1, error.message)

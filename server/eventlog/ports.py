@@ -74,7 +74,16 @@ class WholeLog(msgspec.Struct, frozen=True):
         return self.segments[-1].last_seq
 
 
-class LogStore(Protocol):
+class LogReader(Protocol):
+    """Reads logs of actors, whoever owns them. Errors as in `server.storage.ports.Store`."""
+
+    async def read_log(self, kind: str, id: ActorId, from_seq: int = 1, to_seq: int | None = None) -> StoredLog | None:
+        """Chunks that hold `from_seq` or anything later, and, if `to_seq` is given, anything
+        before that; None if there is no such log."""
+        ...
+
+
+class LogStore(LogReader, Protocol):
     """Errors as in `server.storage.ports.Store`."""
 
     async def append(self, kind: str, batch: Sequence[Append]) -> dict[ActorId, AppendResult]:
@@ -93,11 +102,6 @@ class LogStore(Protocol):
         on the disk then. Nobody owns the row, so that it can be claimed as any released one. A log with the same
         end is there already: `exists`, and nothing is changed. Raises `LogExists` where another one is there,
         `Unavailable` where somebody owns the row, `Corrupt` where the segments are not a whole log."""
-        ...
-
-    async def read_log(self, kind: str, id: ActorId, from_seq: int = 1, to_seq: int | None = None) -> StoredLog | None:
-        """Chunks that hold `from_seq` or anything later, and, if `to_seq` is given, anything
-        before that; None if there is no such log."""
         ...
 
     async def list_logs(self, kind: str, limit: int, after: ActorId | None = None) -> list[ActorId]:

@@ -466,6 +466,7 @@ async def test_the_dashboard_and_the_pages_of_the_application(cluster: TestClust
     assert (await http.get(f"{base}/pages.json")).json() == {
         "app": "halo",
         "modules": ["matches.js", "moderation.js", "players.js"],
+        "cluster": True,
     }
     page = await http.get(f"{base}/app/matches.js")
     assert page.headers["content-type"].startswith("text/javascript")

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from game.console import CONSOLE, PAGES, READ_MODELS
+from game.history.admin import HISTORY
 from game.match import rules
 from game.match.rules import list_order
 from game.match.state import MatchState
@@ -32,6 +33,7 @@ from server.runtime.troubles import Trouble
 from server.settings import Settings, from_tree
 from server.storage.memory import MemoryDatabase
 from server.storage.queries import MemoryQuery, MemoryStoreQueries
+from tests.support.recorded_logs import LogShelf
 from tests.support.virtual_time import LoopClock
 
 TOKEN = "a-token-for-tests"
@@ -47,7 +49,13 @@ class Match(Actor[MatchState]):
     list_order = staticmethod(list_order)
 
 
-APP = App(name="halo", actors=(Player, Match), read_models=READ_MODELS, pages=PAGES, console={**CONSOLE, **MODERATION})
+APP = App(
+    name="halo",
+    actors=(Player, Match),
+    read_models=READ_MODELS,
+    pages=PAGES,
+    console={**CONSOLE, **HISTORY, **MODERATION},
+)
 
 
 class PlayedMatch:
@@ -182,6 +190,7 @@ class TestNode:
             gossip=lambda: f"{system.me.node}:7370",
             store_queries=memory_queries(system.cluster.stored),
             troubles=lambda: self.troubles,
+            logs=system.cluster.logs,
             **bounds,
         )
         self.admin.bind()
@@ -207,7 +216,7 @@ class TestNode:
 
 class TestCluster:
     """Use as an async context manager. `silent` nodes are members that do not answer queries; `stored` are the
-    rows of each store query of the game; `bounds` are those of each `AdminServer`."""
+    rows of each store query of the game, `logs` stored logs; `bounds` are those of each `AdminServer`."""
 
     __test__ = False
 
@@ -223,6 +232,7 @@ class TestCluster:
         self.nodes: dict[str, TestNode] = {}
         self.silent: set[str] = set()
         self.log: list[Any] = []
+        self.logs = LogShelf()
         self.stored: dict[str, list[dict[str, Any]]] = {name: [] for name in QUERIES}
         self.view = View(())
         for number in range(1, count + 1):

@@ -1,5 +1,8 @@
 // Live matches with their scoreboards, those that have ended, and one match with its kill feed.
 
+import { showTheatre } from "./theatre/theatre.js";
+import { modeOn, teamClass, winner } from "./theatre/words.js";
+
 const LIST_MS = 1000;
 const ENDED_MS = 5000;
 const ENDED_SHOWN = 20;
@@ -20,9 +23,6 @@ const HAPPENED = {
   ended: (row) => `the match ended by ${row.detail}${row.player ? `, won by ${winner(row.player)}` : ""}`,
 };
 
-const modeOn = (row, { foreign }) => `${row.mode}${row.map_name ? ` on ${foreign(row.map_name)}` : ""}`;
-const winner = (name) => (name.startsWith("team:") ? `team ${name.slice(5)}` : name);
-const teamClass = (team) => (team === null || team === undefined ? "" : `team-${team % 8}`);
 const phaseLevel = { live: "good", countdown: "warn", lobby: null, ended: null };
 const missingNote = (missing) => (missing.length ? `without the matches of ${missing.join(", ")}, which did not answer` : "");
 
@@ -57,9 +57,11 @@ function playerCell({ dom }) {
 
 /** What the store has of matches that are over, newest first. */
 function showEnded(root, garrison) {
-  const { dom, format, poll, get } = garrison;
+  const { dom, format, poll, get, href } = garrison;
   const { el } = dom;
-  const name = (row, cell) => dom.setText(cell, row.match);
+  const name = (row, cell) => {
+    if (cell.childElementCount === 0) cell.append(el("a", { href: href(row.match, "theatre"), title: "Open its theatre" }, row.match));
+  };
   const ended = dom.table("Matches that have ended, newest first", [
     { title: "Match", head: true, render: name },
     { title: "Mode", render: (row) => modeOn(row, dom) },
@@ -102,7 +104,8 @@ function showList(root, garrison) {
       ], (row) => row.player),
     };
     const title = el("h3", {}, el("a", { href: href(match.match) }, match.match));
-    const card = el("article", { class: "card match" }, el("header", {}, title, el("span", { class: "bar" }, parts.clock, parts.phase)), parts.facts, parts.scores, parts.leaders.element);
+    const watch = el("a", { href: href(match.match, "theatre"), "aria-label": `Theatre of ${match.match}` }, "Watch");
+    const card = el("article", { class: "card match" }, el("header", {}, title, el("span", { class: "bar" }, watch, parts.clock, parts.phase)), parts.facts, parts.scores, parts.leaders.element);
     card.parts = parts;
     return card;
   };
@@ -152,7 +155,7 @@ function showMatch(root, garrison, name) {
   const feed = el("ol", { class: "feed", "aria-label": "Newest events first" });
   const quiet = el("p", { class: "empty" }, "Nothing has happened yet.");
   root.append(
-    el("p", {}, el("a", { href: href() }, "All live matches")),
+    el("p", {}, el("a", { href: href() }, "All live matches"), " · ", el("a", { href: href(name, "theatre") }, "Theatre")),
     el("section", { class: "card match" }, el("header", {}, el("h2", {}, name), el("span", { class: "bar" }, clock, phase)), el("p", { class: "facts" }, facts), scores),
     el("div", { class: "board" },
       el("section", { class: "card" }, el("header", {}, el("h2", {}, "Scoreboard")), players.element),
@@ -190,8 +193,9 @@ export default {
   title: "Matches",
   order: 0.5,
   styles: "matches.css",
-  render(root, garrison, [name]) {
-    if (name) showMatch(root, garrison, name);
+  render(root, garrison, [name, view]) {
+    if (name && view?.split("?")[0] === "theatre") showTheatre(root, garrison, name);
+    else if (name) showMatch(root, garrison, name);
     else showList(root, garrison);
   },
 };

@@ -1,6 +1,10 @@
 // Players by name as they are stored, and one player: presence, devices, party, friends.
 
+import { modeOn } from "./theatre/words.js";
+
 const LIST_MS = 3000;
+const RECENT_MS = 5000;
+const RECENT = 20;
 const PLAYER_MS = 1000;
 const PER_PAGE = 50;
 
@@ -87,6 +91,39 @@ function doing(here, stored, dom) {
   ].filter(([, value]) => value);
 }
 
+/** The matches that a player was in, newest first, each with a way into its theatre. */
+function showRecent(root, garrison, name) {
+  const { dom, poll, get } = garrison;
+  const { el, setText, setAttribute } = dom;
+  const theatre = (row, cell) => {
+    const address = `#/matches/${encodeURIComponent(row.match)}/theatre?${new URLSearchParams({ p: name })}`;
+    if (cell.childElementCount === 0) cell.append(el("a", { href: address, title: "Open its theatre" }, row.match));
+  };
+  const result = (row, cell) => {
+    if (cell.childElementCount === 0) cell.append(el("span", { class: "pill" }));
+    setText(cell.firstElementChild, row.own?.result || "–");
+    setAttribute(cell.firstElementChild, "data-level", row.own?.result === "won" ? "good" : null);
+  };
+  const own = (field) => (row) => row.own?.[field] ?? "";
+  const list = dom.table(`Matches of ${name}, those first that ended last`, [
+    { title: "Match", head: true, render: theatre },
+    { title: "Result", render: result },
+    { title: "Mode", render: (row) => modeOn(row, dom) },
+    { title: "Score", num: true, render: (row) => row.team_scores.join(" : ") || own("score")(row) },
+    { title: "K", num: true, render: own("kills") },
+    { title: "D", num: true, render: own("deaths") },
+    { title: "A", num: true, render: own("assists") },
+    { title: "Ended", render: (row) => when(row.ended_wall_ms) },
+  ], (row) => row.match);
+  const card = el("section", { class: "card recent", hidden: true }, el("header", {}, el("h2", {}, "Recent matches")), list.element);
+  root.append(card);
+  poll.every(RECENT_MS, async () => {
+    const { matches } = await get(`players/${encodeURIComponent(name)}/history`, { limit: RECENT });
+    card.hidden = matches.length === 0;
+    list.update(matches);
+  });
+}
+
 function showPlayer(root, garrison, name) {
   const { dom, poll, get, href } = garrison;
   const { el, setText } = dom;
@@ -105,6 +142,7 @@ function showPlayer(root, garrison, name) {
     el("section", { class: "card" }, el("header", {}, el("h2", {}, name), status), note, facts),
     el("section", { class: "card" }, el("header", {}, el("h2", {}, "Devices")), none, devices.element),
   );
+  showRecent(root, garrison, name);
   const show = ({ stored, rows, missing }) => {
     const here = rows.find((row) => row.devices.length) ?? rows[0];
     const known = here ?? stored;

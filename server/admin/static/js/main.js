@@ -14,12 +14,14 @@ const STALE_MS = 2500;
 const SETTLE_MS = 5000;
 const byId = (id) => document.getElementById(id);
 
-/** The token from the address (and out of it again), or from an earlier page of this tab. */
+/** The token from the address (and out of it again), or from an earlier page of this tab. A link that has one may
+ * name a page too: `#token=TOKEN&page=/matches/NAME`. */
 function takeToken() {
-  const given = location.hash.startsWith("#token=") ? decoded(location.hash.slice("#token=".length)) : "";
+  const [text, page = "/"] = location.hash.startsWith("#token=") ? location.hash.slice("#token=".length).split("&page=") : [""];
+  const given = decoded(text);
   if (given) {
     sessionStorage.setItem(TOKEN, given);
-    history.replaceState(null, "", `${location.pathname}#/`);
+    history.replaceState(null, "", `${location.pathname}#${page}`);
   }
   return given || sessionStorage.getItem(TOKEN);
 }
@@ -65,7 +67,9 @@ document.querySelector(".skip").addEventListener("click", (event) => {
   target.scrollIntoView();
 });
 addEventListener("hashchange", () => {
-  if (location.hash.startsWith("#token=")) client.token = takeToken();
+  if (!location.hash.startsWith("#token=")) return;
+  client.token = takeToken();
+  pages.show();
 });
 
 let heardAt = 0;
@@ -143,8 +147,7 @@ function followHosts(answer) {
   else if (performance.now() - strangerSince > SETTLE_MS) location.reload();
 }
 
-for (const page of [overview, sessions, moves, storePage]) pages.register(page);
-pages.load().then((failed) => {
+pages.load([overview, sessions, moves, storePage]).then((failed) => {
   if (failed.length) banner(`A page of the application did not load. ${failed.join("; ")}`, "bad", true);
   pages.show();
 });

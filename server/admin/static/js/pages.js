@@ -69,10 +69,12 @@ export class Pages {
     if (page.styles) document.head.append(dom.el("link", { rel: "stylesheet", href: here(`app/${page.styles}`) }));
   }
 
-  /** Fetch and register the application's pages. Returns the messages of those that failed. */
-  async load() {
+  /** Register the pages about the cluster, where there is one, and fetch and register the application's. Returns the
+   * messages of those that failed. */
+  async load(ofCluster) {
     const failed = [];
-    const { modules } = await (await fetch(here("pages.json"))).json();
+    const { modules, cluster } = await (await fetch(here("pages.json"))).json();
+    if (cluster) for (const page of ofCluster) this.register(page);
     for (const name of modules) {
       try {
         this.register((await import(here(`app/${name}`))).default);

@@ -118,14 +118,15 @@ def _export_jsonl(settings: Settings, match: str, to: Path | None, json: bool) -
 
 def recording_lines(log: StoredLog) -> Iterator[bytes]:
     """The lines of a recording: what players did, in order, a line each. A kill of which its victim died is two, as
-    where it was recorded. Raises `Corrupt`."""
+    where it was recorded; of one's own team it is a death alone. Raises `Corrupt`."""
     for step in replays.steps(log):
         event = step.record.event
         fields = {"time_ms": event.time_ms, **_fields(event)}
         kind = _RECORDED.get(event.__struct_config__.tag)
         if kind is None or fields.get("player") is None:
             continue
-        yield _line({**fields, "type": kind})
+        if kind != "kill" or _kills(step.after, event.player) > _kills(step.before, event.player):
+            yield _line({**fields, "type": kind})
         victim = fields.get("victim")
         if victim is not None and step.after.players[victim].deaths > step.before.players[victim].deaths:
             yield _line({"time_ms": event.time_ms, "player": victim, "type": "death"})
@@ -140,6 +141,11 @@ _RECORDED: Final = {
     "score": "score",
 }
 """Types of lines by tag of their event."""
+
+
+def _kills(state: MatchState, player: str) -> int:
+    line = state.players.get(player)
+    return 0 if line is None else line.kills
 
 
 def _fields(event: msgspec.Struct) -> dict[str, object]:

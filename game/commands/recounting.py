@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from game.careers import recount
 from game.careers.recount import Difference, Mending
 from persistence.game.mending import mend_rows, mend_sums, open_estates
-from persistence.game.recount_queries import MAX_PAIRS, MAX_SUMS, PlayersAsked, page_of, row_of
+from persistence.game.recount_queries import MAX_PAIRS, MAX_SUMS, NamesAsked, page_of, row_of
 from server.cli.stored import check_there, opened_store
 from server.drivers import build_store_queries, load_app
 from server.errors import BadSetting, Corrupt, UnknownRules
@@ -218,10 +218,10 @@ class Recounting:
             names = [row["player"] for row in self._ask("recount_players", after=after, limit=PLAYERS_A_PAGE)]
             more = len(names) == PLAYERS_A_PAGE
             upto = names[-1] if more else ""
-            yield from self._page(report, names, PlayersAsked(after, upto))
+            yield from self._page(report, names, NamesAsked(after, upto))
             after = upto
 
-    def _page(self, report: Report, names: list[str], asked: PlayersAsked) -> Iterator[tuple[list[Difference], int]]:
+    def _page(self, report: Report, names: list[str], asked: NamesAsked) -> Iterator[tuple[list[Difference], int]]:
         gone = self._ask("recount_gone", after=asked.after, upto=asked.upto)[0]
         report.rows_without_logs += gone["rows"]
         if self._mends:
@@ -234,8 +234,8 @@ class Recounting:
             if len(names) < 2:
                 raise Corrupt(f"more than {MAX_SUMS:,} sums belong to player {''.join(names) or asked.after}")
             half = len(names) // 2
-            yield from self._page(report, names[:half], PlayersAsked(asked.after, names[half - 1]))
-            yield from self._page(report, names[half:], PlayersAsked(names[half - 1], asked.upto))
+            yield from self._page(report, names[:half], NamesAsked(asked.after, names[half - 1]))
+            yield from self._page(report, names[half:], NamesAsked(names[half - 1], asked.upto))
             return
         differences: list[Difference] = []
         mendings = [mending for name in names for mending in self._kept.pop(name, ())]

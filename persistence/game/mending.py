@@ -23,7 +23,7 @@ from game.careers.recount import (
 from game.careers.recount import Table as SumTable
 from game.careers.recount import groundless as without_ground
 from persistence.engine.tables import LEFT_A_JOURNAL
-from persistence.game.recount_queries import PlayersAsked, page_of, recount_groundless, recount_page, row_of
+from persistence.game.recount_queries import NamesAsked, page_of, recount_groundless, recount_page, row_of
 from persistence.game.tables import career_medals, career_totals, careers, matches, players, ratings
 
 _GAIN: Final = tuple(name for name in Gain.__struct_fields__ if name != "names")
@@ -66,7 +66,7 @@ def _columns(row: CareerRow) -> dict[str, Any]:
     return {**first, **gain, "medal_names": row.gain.names}
 
 
-def mend_sums(connection: Connection, players_of: PlayersAsked) -> list[Difference]:
+def mend_sums(connection: Connection, players_of: NamesAsked) -> list[Difference]:
     """Take away rows without ground and write sums of a page of players anew where they differ; what differed."""
     found: list[Difference] = []
     for row in _rows(connection, recount_groundless(players_of)):

@@ -84,20 +84,24 @@ def row_of(row: Mapping[str, Any]) -> CareerRow:
 
 
 class PlayersAsked(msgspec.Struct, frozen=True):
-    """Names after `after`, up to `upto`; empty: without an end."""
-
     after: str = ""
-    upto: str = ""
-    limit: Annotated[int, Meta(ge=1, le=100_000)] = 100
+    limit: Annotated[int, Meta(ge=1, le=1_000)] = 200
 
 
 def recount_players(given: PlayersAsked) -> Select[Any]:
     """Names of players that have a row."""
     c = players.c
-    return select(c.player_id.label("player")).where(_among(c.player_id, given)).order_by(c.player_id)
+    return select(c.player_id.label("player")).where(c.player_id > given.after).order_by(c.player_id)
 
 
-def _among(column: Any, given: PlayersAsked) -> ColumnElement[bool]:
+class NamesAsked(msgspec.Struct, frozen=True):
+    """Names after `after`, up to `upto`; empty: without an end."""
+
+    after: str = ""
+    upto: str = ""
+
+
+def _among(column: Any, given: NamesAsked) -> ColumnElement[bool]:
     within = and_(true(), column > given.after)
     return and_(within, column <= given.upto) if given.upto else within
 
@@ -110,7 +114,7 @@ def _with_ground() -> Any:
     return joined.outerjoin(players, players.c.player_id == c.player_id)
 
 
-def recount_groundless(given: PlayersAsked) -> Select[Any]:
+def recount_groundless(given: NamesAsked) -> Select[Any]:
     """Rows of matches that are not over, or that their player was not in, and rows of players who have none."""
     c, m = careers.c, matches.c
     elsewhere = and_(m.match_id.is_not(None), or_(m.phase != "ended", participants.c.player_id.is_(None)))
@@ -119,7 +123,7 @@ def recount_groundless(given: PlayersAsked) -> Select[Any]:
     return wanted.order_by(c.player_id, c.match_id, c.birth)
 
 
-def recount_gone(given: PlayersAsked) -> Select[Any]:
+def recount_gone(given: NamesAsked) -> Select[Any]:
     """Matches that are gone, and whose rows have stayed: how many rows, and the first and last names."""
     c, m = careers.c, matches.c
     names = (func.count().label("rows"), func.min(c.match_id).label("first"), func.max(c.match_id).label("last"))
@@ -166,7 +170,7 @@ def _side(table: str, c: Any, texts: Iterable[Any], numbers: Iterable[Any]) -> S
     )
 
 
-def recount_page(given: PlayersAsked) -> Select[Any]:
+def recount_page(given: NamesAsked) -> Select[Any]:
     """All sums of a page of players, as they are stored and as rows of `careers` make them, of one moment."""
     t, m, r, p, c = career_totals.c, career_medals.c, ratings.c, players.c, careers.c
     numbers = [t[name] for name in (*COUNTS, "played_ms", "best_streak", "best_kills")]
@@ -197,7 +201,7 @@ def recount_page(given: PlayersAsked) -> Select[Any]:
     return select(page)
 
 
-def _of_rows(given: PlayersAsked) -> Select[Any]:
+def _of_rows(given: NamesAsked) -> Select[Any]:
     """Careers as sums over rows, with the match of most kills."""
     c = careers.c
     parts = [c.player_id, c.mode, c.season]
@@ -244,7 +248,7 @@ QUERIES: Final[Mapping[str, StoreQuery]] = {
     "recount_matches": StoreQuery(MatchesAsked, recount_matches, max_rows=500),
     "recount_rows": StoreQuery(RowsAsked, recount_rows, max_rows=100_000),
     "recount_players": StoreQuery(PlayersAsked, recount_players, max_rows=1_000),
-    "recount_groundless": StoreQuery(PlayersAsked, recount_groundless, max_rows=100_000),
-    "recount_gone": StoreQuery(PlayersAsked, recount_gone, max_rows=1),
-    "recount_page": StoreQuery(PlayersAsked, recount_page, max_rows=MAX_SUMS),
+    "recount_groundless": StoreQuery(NamesAsked, recount_groundless, max_rows=100_000),
+    "recount_gone": StoreQuery(NamesAsked, recount_gone, max_rows=1),
+    "recount_page": StoreQuery(NamesAsked, recount_page, max_rows=MAX_SUMS),
 }

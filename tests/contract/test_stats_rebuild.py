@@ -53,6 +53,8 @@ def played(number: int) -> Played:
         match.report(
             Kill(at * 10, killer, victim), Medal(at * 10, killer, f"Ace'{at % 2}"), Assist(at * 10, PLAYERS[at % 2])
         )
+    if number == 4:  # more sums than a query gives where it is not told how many
+        match.report(*(Medal(200, player, f"Medal {place}") for player in PLAYERS for place in range(50)))
     match.wall_ms += 90_000
     match.end(90_000)
     tally = Tally()

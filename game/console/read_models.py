@@ -77,7 +77,8 @@ def live_matches(actors: LocalActors, params: Mapping[str, Any]) -> list[Any]:
     """A mapping for each match that has not ended, newest first by when it was made, at most `limit` (default and
     bound 500), those after `cursor` if there is one: the fields of `MatchRow`, and `leaders`, the best of its
     scoreboard, if `leaders` is 1. With `public` of 1 private matches are left out, unless their options list them.
-    With `outside` of 1 players who are invisible do not count. Raises `BadInput`.
+    With `outside` of 1 players who are invisible do not count, and a match with a delay is as its onlookers may know
+    it, which is for a while after it has ended. Raises `BadInput`.
     Filters are those of `game.history.live.wanted`; where it has looked at many matches and found too few that fit, the
     last row is the place, `until`, as far as it has looked."""
     limit, with_leaders = min(_count(params, "limit", MAX_MATCHES), MAX_MATCHES), _count(params, "leaders", 0) > 0
@@ -162,7 +163,8 @@ def after(cursor: object) -> tuple[int, str] | None:
 
 
 def _row(actor: Any, with_leaders: bool, outside: bool) -> dict[str, Any]:
-    state: MatchState = actor.state
+    state: MatchState = actor.outside() if outside else actor.state
+    clock_ms = 0 if state is not actor.state else actor.clock_ms
     properties, tags = as_told(state)
     row = MatchRow(
         match=actor.key,
@@ -171,7 +173,7 @@ def _row(actor: Any, with_leaders: bool, outside: bool) -> dict[str, Any]:
         map_name=state.options.map_name,
         players=present(state, actor.hidden.players) if outside else state.players.present,
         team_scores=list(state.team_scores),
-        time_ms=max(state.time_ms, actor.clock_ms),
+        time_ms=max(state.time_ms, clock_ms),
         started_wall_ms=state.started_wall_ms,
         node=actor.node,
         created_wall_ms=state.created_wall_ms,
@@ -184,7 +186,7 @@ def _row(actor: Any, with_leaders: bool, outside: bool) -> dict[str, Any]:
     if with_leaders:
         out["leaders"] = [
             msgspec.to_builtins(Leader(line.player, line.team, line.kills, line.deaths, line.assists, line.score))
-            for line in board.best(state, LEADERS, actor.ranked(RANKED))
+            for line in board.best(state, LEADERS, actor.ranked(RANKED, outside))
         ]
     return out
 

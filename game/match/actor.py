@@ -18,15 +18,13 @@ from msgspec import UNSET
 from msgspec.structs import replace
 
 from game.boards.face import BoardsFace
-from game.match import admission, describing, endings, guests, hosting, rules
+from game.match import admission, describing, endings, guests, hosting, rules, spectating
 from game.match.admission import Entry
 from game.match.codes import reject
 from game.match.events import (
     HostChanged,
     Invited,
     Kicked,
-    Reserved,
-    Uninvited,
 )
 from game.match.hidden import Hidden, HiddenWord
 from game.match.messages import (
@@ -48,6 +46,7 @@ from game.match.state import MatchState
 from game.messages import (
     Accepted,
     Countdown,
+    Created,
     Ended,
     Joined,
     Left,
@@ -74,10 +73,6 @@ Command = OfPlay | OfGuests | MatchSuccessor | MatchPassHost | MatchDescribe
 SETTLE: Final = PlayerFace.settle.__name__
 LEAVES: Final = frozenset({"left", "disconnected", "in_another_match"})
 """Reasons of `Left`; whatever else a player of another version says counts as `disconnected`."""
-
-
-NARROWS: Final = frozenset({Kicked, Uninvited, Reserved, HostChanged})
-"""Events after which somebody may watch a private match no more."""
 
 
 class Carried(msgspec.Struct, array_like=True, frozen=True):
@@ -368,8 +363,11 @@ class Match(SightPart):
 
     @staticmethod
     def facts(key: str, state: Any) -> Iterable[Fact]:
-        """The results of a match that is over; before that, who has which place, and who has left it."""
+        """The results of a match that is over; before that, who has which place, and who has left it. Places are free
+        at once where the results wait for the delay of the onlookers."""
         if state.phase == "ended":
+            if not spectating.is_public(state):
+                yield from _free_places(key, state)
             yield from result_facts(key, state)
         else:
             yield from _places(key, state, state.players.members)
@@ -450,9 +448,7 @@ class Match(SightPart):
         if isinstance(event, Ended):
             event = replace(event, rated=True)  # by the node that ends it: in logs of earlier versions nothing follows
         self.emit(event, command)
-        if type(event) in NARROWS and self.guards_watch():
-            self.narrow_watching()
-            self.await_reservations()
+        self.note_watchers(event)
         if isinstance(event, Joined):
             self.unsaid[event.player] = None
             self.push(event.player, MatchAssigned(0, self.key))
@@ -473,6 +469,8 @@ class Match(SightPart):
             self.after(self.HOST_SILENCE_S, self.host_silent)
         elif isinstance(event, Countdown):
             self._await_countdown()
+        elif isinstance(event, Created):
+            self.begin_delay()
         elif isinstance(event, Ended):
             self.tell(Match, self.key, Match.settle)  # a turn of its own, once the end is durable
 
@@ -511,3 +509,12 @@ def _places(key: str, state: MatchState, players: Iterable[str]) -> Iterator[Fac
         method = PlayerFace.match_joined if line.present else PlayerFace.match_left
         stays = (False,) if line.present and guests.entry_of(state).refuses_elsewhere else ()
         yield fact(Stamp(birth, line.member), PlayerFace, player, method, key, birth, line.member, *stays)
+
+
+def _free_places(key: str, state: MatchState) -> Iterator[Fact]:
+    """The facts that nobody has a place in match `key` any more, which is over."""
+    birth = state.created_wall_ms
+    for player in state.players.members:
+        number = state.players[player].member
+        if number is not UNSET:
+            yield fact(Stamp(birth, number), PlayerFace, player, PlayerFace.match_left, key, birth, number)

@@ -51,6 +51,11 @@ class Hidden:
         return NOBODY if host == state.host or (line is not None and line.present) else self.players
 
 
+def among(state: MatchState, hidden: frozenset[str]) -> frozenset[str]:
+    """The players of `hidden` who are in `state`, which may be one of before they came."""
+    return frozenset(player for player in hidden if player in state.players) if hidden else hidden
+
+
 def present(state: MatchState, hidden: frozenset[str]) -> int:
     """The number of players who are in the match now, as others may know it."""
-    return state.players.present - sum(state.players[player].present for player in hidden)
+    return state.players.present - sum(state.players[player].present for player in among(state, hidden))

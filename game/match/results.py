@@ -5,6 +5,9 @@
 Once the end is stored the match reads its log again, and the ratings of its participants, and logs what each career
 gets of it (`Rated`). Where the store says nothing it does not give up: the fact is told again until it does, by this
 node or, where that dies, by the next. From `Rated` on each participant is told, until it has stored its result.
+
+A match with a delay for its onlookers does so only when all of it is public: until then the fact is refused, with the
+time that is left, and told again after that. `Rated` is what makes its end public.
 """
 
 import asyncio
@@ -25,7 +28,7 @@ from game.match.state import Line, MatchState
 from game.messages import MatchEvent
 from game.player.face import PlayerFace
 from server.actors.actor import Fact, Stamp, existing, fact
-from server.errors import NotFound
+from server.errors import NotFound, Unavailable
 
 RESULTS_AN_EVENT: Final = 256
 _event = msgspec.msgpack.Decoder(MatchEvent)
@@ -39,9 +42,13 @@ class ResultsPart(MatchFace):
 
     @existing
     async def rate(self) -> None:
-        """Log what careers get of this match, once. Raises `Unavailable` where a rating cannot be read now."""
+        """Log what careers get of this match, once. Raises `Unavailable` where a rating cannot be read now, and as long
+        as the end is not to be known to everybody."""
         if not is_to_rate(self.state):
             return
+        held_back_s = self.context.log().public_in_s()
+        if held_back_s > 0:
+            raise Unavailable(f"match {self.key} is not public yet", retry_after_s=held_back_s)
         tally = await self._tally()
         group = ratings.group_of(self.state)
         sides = ratings.sides_of(self.state, tally) if group else []
@@ -50,6 +57,7 @@ class ResultsPart(MatchFace):
         season = season_at(self.context.settings.careers.beginnings, self.state.created_wall_ms)
         for event in rated(self.state, season, group if sides else "", ratings.results(self.state, tally, changes)):
             self.emit(event)
+        self.delay_watching(0)
 
     async def _tally(self) -> Tally:
         """A count over the log; the loop has its turn between two batches of it."""

@@ -19,7 +19,7 @@ from msgspec import UNSET
 from msgspec.structs import astuple, replace
 
 from game.careers.events import Outcome, Rated
-from game.match import describing, endings, guests, hosting
+from game.match import describing, endings, guests, hosting, spectating
 from game.match.answered import Answer, Answered, Answers
 from game.match.codes import reject, single_line
 from game.match.events import (
@@ -276,8 +276,10 @@ def evolve(state: MatchState, record: Record) -> MatchState:
 
 
 def list_order(state: MatchState) -> int | None:
-    """The place of a match among those that have not ended, newest first by when it was made."""
-    return -state.created_wall_ms if state.host and state.phase != "ended" else None
+    """The place of a match among those that have not ended, as far as everybody may know, newest first by when it was
+    made."""
+    lives = state.phase != "ended" or not spectating.is_public(state)
+    return -state.created_wall_ms if state.host and lives else None
 
 
 def finished(state: MatchState) -> bool:

@@ -1,9 +1,12 @@
 """The rule of the spectators' delay: what of a match its onlookers may know by now. Pure.
 
 An *onlooker* neither plays in the match now nor hosts it. Of a match whose option `spectator_delay_ms` is not 0 an
-onlooker knows what happened at least so long ago: up to the match's *public moment*. Who has a stored log goes by the
-match clock (`public_until_ms`), and by `is_public` for whether that bound is gone: it goes when the match logs its
-results (`Rated`), once its end is as old as the delay.
+onlooker knows what happened at least so long ago: up to the match's *public moment*. At the match itself that is exact
+(`server/activations/public_end.py`): an event counts from the time at which it was stored. Who has no more than a
+stored log goes by the match clock (`public_until_ms`), and by `is_public` for whether that bound is gone.
+
+The end of the match is public when it logs its results (`Rated`), with which it waits until the end is as old as the
+delay. So no career, rating or leaderboard knows of it before, and the state itself says whether all of it is public.
 """
 
 from typing import Final
@@ -49,10 +52,10 @@ def public_until_ms(delay_ms: int, started_wall_ms: int, now_wall_ms: int, live_
 
 
 def as_announced(state: MatchState) -> MatchState:
-    """The match as its making announced it, without anything that has happened since: what onlookers see where the
-    public moment is not known yet."""
+    """The match as it is announced, without anything that may have happened in it: what onlookers see where no public
+    state is known. `host` is empty where it has changed."""
     return MatchState(
-        host=state.host,
+        host=state.host if state.term is UNSET else "",
         options=state.options,
         created_wall_ms=state.created_wall_ms,
         team_scores=(0,) * state.options.teams,

@@ -20,7 +20,9 @@ import msgspec
 import structlog
 
 from server import states
+from server.activations import public_end
 from server.activations.ports import ActivationNode, LogOwner
+from server.activations.public_end import PublicEnd, PublicParts
 from server.actors.actor import Attached, EventBatch, LoggedActor
 from server.actors.guard import OPEN, Guard
 from server.errors import BadInput, Corrupt, GarrisonError, Internal, Overloaded, UnknownRules
@@ -50,7 +52,8 @@ _narrowings = itertools.count(1)
 class LogParts(msgspec.Struct, frozen=True, array_like=True):
     """A log on its way to another node: what `load` would read from the store. `base` is the
     state before `tail` (msgpack), `base_head` the running hash there, `head` the one after it; `ends`
-    are the last numbers of the stored chunks of the tail. `watchers`: node, incarnation, seconds."""
+    are the last numbers of the stored chunks of the tail. `watchers`: node, incarnation, seconds. `public`: of a log
+    that some watch with a delay."""
 
     base: bytes
     base_head: bytes
@@ -59,6 +62,7 @@ class LogParts(msgspec.Struct, frozen=True, array_like=True):
     ends: list[int]
     next_seq: int
     watchers: list[tuple[NodeId, Incarnation, float]]
+    public: PublicParts | None = None
 
 
 class EventLog:
@@ -88,6 +92,8 @@ class EventLog:
         self._emitted: Any = None  # the state after the newest entry, boundary or not
         self._seal_at = 0.0
         self._narrowed = next(_narrowings)  # an activation does not know how those before it narrowed
+        self._public: PublicEnd[Any] | None = None  # None: nobody watches with a delay
+        self._making_public: asyncio.TimerHandle | None = None
 
     # ---- turns ----
 
@@ -223,6 +229,9 @@ class EventLog:
             self._projected = append.projection
         if self._boundary_seq > self.durable_seq and not self._owner.dropped:
             self._node.group_commit.enqueue(self, 0)
+        if self._public is not None:
+            self._public.note(self.durable_seq, state, self._node.clock.now())
+            self._await_public()
         self._publish(append.first_seq, entries, mark_of(append.head))
         for observer in self._observers:
             try:
@@ -238,7 +247,7 @@ class EventLog:
             self._watchers = {node: self._watchers[node] for node in watchers}
         if watchers:
             events = [bytes(event_bytes(entry)) for entry in entries]
-            self._node.outlet.publish(watchers, self.id, first_seq, events, self.guard, mark)
+            self._node.outlet.publish(watchers, self.id, first_seq, events, self.guard, mark, self.public_seq)
 
     def overdue(self) -> None:
         """Tell those whose answers have waited too long that the store is away."""
@@ -328,7 +337,8 @@ class EventLog:
         left = [(node.node, node.incarnation, until - now) for node, until in self._watchers.items() if until > now]
         base = states.encode(self._base.state)
         ends = [end.last_seq for end in self._open]
-        return LogParts(base, self._base.head, self._head, self._tail, ends, self.durable_seq, left)
+        public = self._public.parts(now) if self._public is not None else None
+        return LogParts(base, self._base.head, self._head, self._tail, ends, self.durable_seq, left, public)
 
     def watch_on(self, watchers: Iterable[tuple[NodeId, Incarnation, float]]) -> None:
         """Feed these for as long as another node would have."""
@@ -353,7 +363,7 @@ class EventLog:
         finished = self._boundary_seq == self.durable_seq and self._finished()
         if not finished:
             self._watchers[node] = self._node.clock.now() + WATCH_S
-        return Attached(self.durable_seq, finished, self.guard)
+        return Attached(self.durable_seq, finished, self.guard, self.public_seq)
 
     def narrow(self) -> None:
         """Raise the guard at once: the event that goes with it leaves later, when it is durable."""
@@ -365,6 +375,47 @@ class EventLog:
         actor = self._owner.actor
         assert isinstance(actor, LoggedActor)
         return (self._owner.epoch, self._narrowed) if actor.guards_watch() else OPEN
+
+    # ---- watchers that lag: see `public_end.py` ----
+
+    @property
+    def public_seq(self) -> int:
+        """The number of the first event that those who watch with a delay may not see yet; -1: there is none."""
+        return -1 if self._public is None else self._public.seq
+
+    @property
+    def public_state(self) -> Any:
+        """The state before event `public_seq`; None where it is not known, or the newest one is public."""
+        return None if self._public is None else self._public.state
+
+    def public_in_s(self) -> float:
+        """Seconds until everything up to the last boundary is public."""
+        return 0.0 if self._public is None else self._public.left_s(self._boundary_seq, self._node.clock.now())
+
+    def delay(self, delay_s: float) -> None:
+        """See `LoggedActor.delay_watching`."""
+        if not delay_s:
+            self._public = None
+        elif self._public is None:
+            self._public = PublicEnd(delay_s)
+            if self.durable_seq > 1:  # loaded: nobody knows how old its events are
+                self._public.note(self.durable_seq, self._owner.boundary, self._node.clock.now())
+        self._await_public()
+
+    def _await_public(self) -> None:
+        """Wait for the next events that will be public, if there are any and that is not under way."""
+        at = None if self._public is None else self._public.next_at()
+        if at is not None and self._making_public is None:
+            wait_s = max(0.0, at - self._node.clock.now()) + 0.001
+            self._making_public = asyncio.get_running_loop().call_later(wait_s, self._make_public)
+
+    def _make_public(self) -> None:
+        self._making_public = None
+        if self._public is None or self._owner.dropped:
+            return
+        if self._public.move(self._node.clock.now()):
+            self._publish(self.durable_seq, [], "")
+        self._await_public()
 
     @property
     def watched(self) -> bool:
@@ -399,7 +450,8 @@ class EventLog:
         some = entries[:READ_BATCH]
         first = some[0].seq if some else max(from_seq, 1)
         mark = mark_of(self._head) if some and some[-1].seq == self.durable_seq - 1 else ""
-        return EventBatch(self.durable_seq, first, [event_bytes(entry) for entry in some], self.guard, mark)
+        events = [event_bytes(entry) for entry in some]
+        return EventBatch(self.durable_seq, first, events, self.guard, mark, self.public_seq)
 
     def has_mark(self, seq: int, mark: str) -> Awaitable[bool]:
         """Whether the log had that hash after durable event `seq`; from memory if it is there."""
@@ -458,11 +510,15 @@ def arrive(owner: LogOwner, node: ActivationNode, cls: type[LoggedActor[Any]], p
     if first < 1 or numbers != list(range(first, parts.next_seq)) or not ends_fit:
         raise BadInput(f"the log of {owner.id} does not fit together")
     try:
-        base = states.decoder(cls.State)(parts.base)
+        decode = states.decoder(cls.State)
+        base = decode(parts.base)
+        shown = decode(parts.public.state) if parts.public is not None and parts.public.state else None
     except UNDECODABLE as error:
         raise BadInput(f"the log of {owner.id}: {error}") from None
     before_tail = Fold(cls.logged_kind(), base, parts.base_head, first)
     event_log = EventLog(owner, node, before_tail, parts.head, list(parts.tail), parts.next_seq)
     event_log._open.extend(End(last_seq, b"", None) for last_seq in parts.ends)
     event_log.watch_on(parts.watchers)
+    if parts.public is not None:
+        event_log._public = public_end.arrived(parts.public, shown, node.clock.now())
     return event_log

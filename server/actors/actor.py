@@ -367,11 +367,23 @@ class LoggedActor(Actor[S]):
         in each turn after which it refuses somebody whom it let in."""
         self.context.log().narrow()
 
+    def lags(self, caller: Caller) -> bool:
+        """Tell whether `caller` watches with the delay of `delay_watching`. Where the answer becomes another one, the
+        turn calls `narrow_watching`, and `guards_watch` is true as long as there is a delay."""
+        return False
+
+    def delay_watching(self, delay_s: float) -> None:
+        """Let those of whom `lags` is true see events only so long after they were durable; 0: at once, from now on,
+        for good. Called in each activation, from `activated` at the latest, before anybody may watch."""
+        self.context.log().delay(delay_s)
+
     @read_only
     def turns_away(self, callers: list[Caller]) -> TurnedAway:
-        """Say whom `may_watch` refuses now of those who watch already: the engine's call."""
+        """Say whom `may_watch` refuses now of those who watch already, and who of them lags: the engine's call."""
+        log = self.context.log()
         refused = [place for place, caller in enumerate(callers) if not self.may_watch(caller)]
-        return TurnedAway(*self.context.log().guard, refused)
+        late = [] if log.public_seq < 0 else [place for place, caller in enumerate(callers) if self.lags(caller)]
+        return TurnedAway(*log.guard, refused, late)
 
     @read_only
     def read_events(self, from_seq: int) -> Awaitable[EventBatch]:

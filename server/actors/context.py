@@ -25,6 +25,8 @@ class EventBatch(msgspec.Struct, frozen=True, array_like=True):
     guard: Guard = OPEN
     mark: str = ""
     """The hash of the log after the last of them; empty where it is not at hand."""
+    public_seq: int = -1
+    """The number of the first event that those who watch with a delay may not see yet; -1: they may see all."""
 
 
 class Attached(msgspec.Struct, frozen=True, array_like=True):
@@ -34,6 +36,8 @@ class Attached(msgspec.Struct, frozen=True, array_like=True):
     next_seq: int
     finished: bool
     guard: Guard = OPEN
+    public_seq: int = -1
+    """As in `EventBatch`."""
 
 
 class ActorLog(Protocol):
@@ -74,6 +78,24 @@ class ActorLog(Protocol):
 
     def narrow(self) -> None:
         """Raise the guard: somebody may watch no more from this turn on."""
+        ...
+
+    @property
+    def public_seq(self) -> int:
+        """The number of the first event that those who watch with a delay may not see yet; -1: they may see all."""
+        ...
+
+    @property
+    def public_state(self) -> Any:
+        """The state before that event; None where it is not known, or they may see all."""
+        ...
+
+    def public_in_s(self) -> float:
+        """Seconds until everything up to the last boundary may be seen by those who watch with a delay."""
+        ...
+
+    def delay(self, delay_s: float) -> None:
+        """See `LoggedActor.delay_watching`."""
         ...
 
 

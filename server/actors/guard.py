@@ -13,8 +13,9 @@ OPEN: Final[Guard] = (0, 0)
 
 class TurnedAway(msgspec.Struct, frozen=True, array_like=True):
     """The answer to `turns_away`: it is as of all differences up to this order, or as of this guard. `refused` are
-    places in the list of those who were asked about."""
+    places in the list of those who were asked about, `late` of those of them who see what is public only."""
 
     epoch: int
     n: int
     refused: list[int]
+    late: list[int] = []

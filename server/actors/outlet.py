@@ -41,9 +41,11 @@ class Outlet(Protocol):
         events: Sequence[bytes],
         guard: Guard,
         mark: str,
+        public_seq: int = -1,
     ) -> None:
         """Send durable events (msgpack) of stream `topic` to the nodes whose sessions watch it, to be shown to those
-        only who were asked about under `guard`. `mark`: the hash of the log after the last of them."""
+        only who were asked about under `guard`. `mark`: the hash of the log after the last of them. `public_seq`: the
+        first event that those who watch with a delay may not see yet; -1: they may see all."""
         ...
 
     def show(self, identity: ActorId, shown: ShownActor) -> None:

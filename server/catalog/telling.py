@@ -24,7 +24,7 @@ from server.actors.facts import Fact, FactDone
 from server.actors.methods import MethodTable
 from server.catalog.ports import Confirming
 from server.catalog.services import Services
-from server.errors import GarrisonError, NotFound, Rejected
+from server.errors import GarrisonError, NotFound, Rejected, Retryable
 from server.ids import ActorId, kind_of
 from server.runtime.backoff import backoff_s
 
@@ -41,6 +41,8 @@ class TellingLimits(msgspec.Struct, frozen=True):
     first_s: float = 0.2
     """The pause after the first failure, at most; it doubles up to `most_s`."""
     most_s: float = 20.0
+    said_s: float = 900.0
+    """The longest pause that the other side can ask for: with an error that says when it may go well."""
 
 
 LIMITS: Final = TellingLimits()
@@ -133,7 +135,11 @@ class Telling:
         self._metrics.facts_repeated_total += 1
         times = facts.failed(fact.name)
         log.debug("fact not told", actor=activation.id, to=fact.name.to, times=times, why=error.message)
-        self._again(activation, facts, fact, self._pause_s(times))
+        pause_s = self._pause_s(times)
+        said_s = error.retry_after_s or 0.0
+        if isinstance(error, Retryable) and said_s > error.default_retry_s:
+            pause_s = max(pause_s, min(said_s, self.limits.said_s))
+        self._again(activation, facts, fact, pause_s)
 
     def _again(self, activation: Activation, facts: OpenFacts, fact: Fact, pause_s: float) -> None:
         if not activation.dropped:

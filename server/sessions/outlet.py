@@ -57,15 +57,17 @@ class GatewayOutlet:
         events: Sequence[bytes],
         guard: Guard,
         mark: str,
+        public_seq: int = -1,
     ) -> None:
         """See `server.actors.outlet.Outlet.publish`."""
         payload: bytes | None = None
         for node in watchers:
             if node == self._node.me:
-                asyncio.get_running_loop().call_soon(self._streams.arrived, topic, first_seq, list(events), guard, mark)
+                args = (topic, first_seq, list(events), guard, mark, public_seq)
+                asyncio.get_running_loop().call_soon(self._streams.arrived, *args)
             else:
                 if payload is None:
-                    payload = encode(EventsTo(topic, first_seq, list(events), guard, mark))
+                    payload = encode(EventsTo(topic, first_seq, list(events), guard, mark, public_seq))
                 self._transport.send(node, Service.STREAM, payload)
 
     def publish_latest(
@@ -99,7 +101,8 @@ class GatewayOutlet:
     def _serve(self, sender: NodeAddress, payload: bytes) -> None:
         frame = decode(payload)
         if isinstance(frame, EventsTo):
-            self._streams.arrived(frame.topic, frame.first_seq, frame.events, frame.guard, frame.mark)
+            known = (frame.guard, frame.mark, frame.public_seq)
+            self._streams.arrived(frame.topic, frame.first_seq, frame.events, *known)
         elif isinstance(frame, PushTo):
             self._pushes.arrived(frame)
         elif isinstance(frame, LatestTo):

@@ -15,13 +15,15 @@ from server.wire.messages import Push
 
 class EventsTo(msgspec.Struct, array_like=True, frozen=True, tag=0):
     """Durable events for the watchers on the receiving node that were asked about under `guard`; a node of an earlier
-    version asks about nobody again. `mark`: the hash of the log after the last of them."""
+    version asks about nobody again. `mark`: the hash of the log after the last of them. `public_seq`: the first event
+    that those who watch with a delay may not see yet; -1: they may see all. Without events this is all that it says."""
 
     topic: ActorId
     first_seq: int
     events: list[bytes]
     guard: Guard = OPEN
     mark: Annotated[str, msgspec.Meta(max_length=32)] = ""
+    public_seq: int = -1
 
 
 class PushTo(msgspec.Struct, array_like=True, frozen=True, tag=1):

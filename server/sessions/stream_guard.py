@@ -63,7 +63,7 @@ class StreamGuard:
         """Take in whom the actor lets watch as of its guard. Where the topic's rose meanwhile, they are asked about
         again, but not at once where the answer is older than the guard `under` which it was asked for: it is that of an
         owner that was replaced."""
-        guard, refused = (answer.epoch, answer.n), set(answer.refused)
+        guard, refused, late = (answer.epoch, answer.n), set(answer.refused), set(answer.late)
         asked, topic.asked = topic.asked, set()
         topic.raise_guard(guard)
         for place, session in enumerate(sessions):
@@ -72,6 +72,6 @@ class StreamGuard:
             if place in refused:
                 self._end(topic, session)
             else:
-                topic.clear(session, guard)
+                topic.clear(session, guard, place in late)
         if guard >= under:
             self._go_on(topic)

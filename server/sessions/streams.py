@@ -6,7 +6,8 @@ and learns the durable end each time, until it learns that the log is finished. 
 given to the subscriptions by their cursors (`server/sessions/cursors.py`); a watcher that lags reads from
 the log, in batches, and only as fast as its client acknowledges. So a lost message between nodes, a
 dead owner and a slow client are all the same case: a cursor below the end. So is a watcher that may not watch any more,
-as far as this node knows: see `server/sessions/stream_guard.py`.
+as far as this node knows: see `server/sessions/stream_guard.py`. So is one that lags, which has an end of its own: see
+`server/activations/public_end.py`.
 """
 
 import asyncio
@@ -130,7 +131,7 @@ class Streams:
         found = self._actors.ask_now(identity, "attach", (str(me.node), int(me.incarnation)))
         if not isinstance(found, asyncio.Future):
             self._subscribe(session, message, identity, found)
-            return Watching(message.id, message.topic, found.next_seq)
+            return Watching(message.id, message.topic, end_for_all(found, message.from_seq))
         answer: asyncio.Future[Watching] = asyncio.get_running_loop().create_future()
 
         def attached(future: "asyncio.Future[Attached]") -> None:
@@ -144,7 +145,7 @@ class Streams:
             elif (full := self._full(session, message.topic)) is not None:
                 answer.set_exception(full)  # others that were asked for meanwhile were here before
             else:
-                answer.set_result(Watching(message.id, message.topic, future.result().next_seq))
+                answer.set_result(Watching(message.id, message.topic, end_for_all(future.result(), message.from_seq)))
                 self._subscribe(session, message, identity, future.result())
 
         found.add_done_callback(attached)
@@ -162,7 +163,7 @@ class Streams:
         if topic is None:
             topic = self.topics[identity] = Topic[Session](identity)
         topic.asked_at = self._ticks.now()
-        topic.learn(found.next_seq, found.finished, found.guard)
+        topic.learn(found.next_seq, found.finished, found.guard, found.public_seq)
         if session.topics is None:
             session.topics = {}
         session.topics[message.topic] = topic
@@ -246,23 +247,46 @@ class Streams:
         found.add_done_callback(attached)
 
     def _learned(self, topic: Topic[Session], found: Attached) -> None:
-        topic.learn(found.next_seq, found.finished, found.guard)
+        topic.learn(found.next_seq, found.finished, found.guard, found.public_seq)
         self._fill(topic)
 
     # ---- events to subscriptions ----
 
     def arrived(
-        self, identity: ActorId, first_seq: int, events: Sequence[bytes], guard: Guard = OPEN, mark: str = ""
+        self,
+        identity: ActorId,
+        first_seq: int,
+        events: Sequence[bytes],
+        guard: Guard = OPEN,
+        mark: str = "",
+        public_seq: int = -1,
     ) -> None:
-        """Take in durable events of a watched stream, from its owner, with the hash of the log after them."""
+        """Take in durable events of a watched stream, from its owner, with the hash of the log after them, or word of
+        its public end."""
         topic = self.topics.get(identity)
         if topic is not None:
             topic.raise_guard(guard)
+            topic.make_public(public_seq)
             self._deliver(topic, first_seq, [msgspec.Raw(event) for event in events], mark)
             self._fill(topic)
 
     def _deliver(self, topic: Topic[Session], first_seq: int, events: list[msgspec.Raw], mark: str) -> None:
-        may_take, end = _taker(topic), first_seq + len(events)
+        """Give events to those who are at them. Watchers that lag get no hash of the log: without one they would know
+        that there is more."""
+        self._give(topic, first_seq, events, mark, _taker(topic))
+        if topic.some_lag:
+            public = events[: max(0, topic.public_seq - first_seq)]
+            self._give(topic, first_seq, public, "", lambda session: topic.is_late(session) and _has_room(session))
+
+    def _give(
+        self,
+        topic: Topic[Session],
+        first_seq: int,
+        events: list[msgspec.Raw],
+        mark: str,
+        may_take: Callable[[Session], bool],
+    ) -> None:
+        end = first_seq + len(events)
         for start, run in runs_of(first_seq, events):
             shared: dict[int, Broadcast] = {}
             for session, offset in topic.cursors.take(start, len(run), may_take):
@@ -277,14 +301,14 @@ class Streams:
         """Ask about watchers if need be, and start reading from the log for those that lag, unless that is under
         way."""
         self._guard.check(topic)
-        if not topic.filling and topic.cursors.wanted(_taker(topic)) is not None:
+        if not topic.filling and topic.cursors.wanted(_wanting(topic)) is not None:
             topic.filling = True
             self._supervisor.spawn(self._read(topic), f"fill {topic.id}")
 
     async def _read(self, topic: Topic[Session]) -> None:
         attempt = 0
         try:
-            while (wanted := topic.cursors.wanted(_taker(topic))) is not None and topic.id in self.topics:
+            while (wanted := topic.cursors.wanted(_wanting(topic))) is not None and topic.id in self.topics:
                 try:
                     batch: EventBatch = await self._actors.ask(topic.id, "read_events", (wanted,))
                     if not batch.events or batch.first_seq > wanted:
@@ -295,7 +319,7 @@ class Streams:
                     attempt += 1
                     continue
                 attempt = 0
-                topic.learn(batch.next_seq, False, batch.guard)
+                topic.learn(batch.next_seq, False, batch.guard, batch.public_seq)
                 self._deliver(topic, batch.first_seq, batch.events, batch.mark)
                 self._guard.check(topic)
                 await asyncio.sleep(0)  # a long log must not keep the loop to itself
@@ -304,10 +328,23 @@ class Streams:
 
 
 def _taker(topic: Topic[Session]) -> Callable[[Session], bool]:
-    """Whether a session can be given events of the topic now."""
+    """Whether a session can be given whatever events there are of the topic now."""
     if topic.guard == OPEN:
         return _has_room
-    return lambda session: topic.is_clear(session) and _has_room(session)
+    return lambda session: topic.is_prompt(session) and _has_room(session)
+
+
+def _wanting(topic: Topic[Session]) -> Callable[[Session], bool]:
+    """Whether a session can be given the event that it is at."""
+    if topic.guard == OPEN:
+        return _has_room
+    return lambda session: topic.may_go_on(session) and _has_room(session)
+
+
+def end_for_all(found: Attached, from_seq: int) -> int:
+    """The end of a log that a watcher from `from_seq` is told. Whoever lags may not know how much more there is, and
+    an end below what it has would mean that a restore took that back."""
+    return found.next_seq if found.public_seq < 0 else max(min(found.next_seq, found.public_seq), from_seq)
 
 
 def _has_room(session: Session) -> bool:

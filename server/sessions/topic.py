@@ -2,13 +2,15 @@
 
 from collections.abc import Hashable
 from itertools import islice
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from server.actors.guard import OPEN, Guard
 from server.ids import ActorId
 from server.sessions.cursors import Cursors
 
 W = TypeVar("W", bound=Hashable)
+ALL_PUBLIC: Final = 2**62
+"""The public end of a stream of which everybody who watches may see all."""
 
 
 class Topic(Generic[W]):
@@ -16,6 +18,7 @@ class Topic(Generic[W]):
 
     __slots__ = (
         "_cleared",
+        "_late",
         "asked",
         "asked_at",
         "asking",
@@ -26,6 +29,7 @@ class Topic(Generic[W]):
         "finished",
         "guard",
         "id",
+        "public_seq",
     )
 
     def __init__(self, identity: ActorId) -> None:
@@ -49,17 +53,22 @@ class Topic(Generic[W]):
         """A question about watchers is under way."""
         self._cleared: dict[W, Guard] = {}
         """Watchers that the actor lets in, each as of the guard under which it said so."""
+        self.public_seq = 0
+        """The first event that watchers which lag may not see yet, as far as this node knows; it never falls."""
+        self._late: set[W] = set()
+        """Watchers that lag: the actor said so under their guard."""
 
     @property
     def watched(self) -> bool:
         """True while anybody watches, or is about to."""
         return bool(len(self.cursors) or self.beginning)
 
-    def learn(self, next_seq: int, finished: bool, guard: Guard) -> None:
-        """Take in the log's durable end, whether it stays there, and the guard, as its actor told."""
+    def learn(self, next_seq: int, finished: bool, guard: Guard, public_seq: int) -> None:
+        """Take in the log's durable end, whether it stays there, the guard, and the public end, as its actor told."""
         self.cursors.learn(next_seq)
         self.finished = self.finished or finished
         self.raise_guard(guard)
+        self.make_public(public_seq)
 
     # ---- who may watch ----
 
@@ -73,13 +82,42 @@ class Topic(Generic[W]):
         self.cursors.watch(watcher, from_seq)
         self.asked.discard(watcher)
 
-    def clear(self, watcher: W, guard: Guard) -> None:
-        """Note that the actor lets this one watch, as of `guard`."""
+    def clear(self, watcher: W, guard: Guard, late: bool) -> None:
+        """Note that the actor lets this one watch, as of `guard`, and whether it lags."""
         self._cleared[watcher] = guard
+        if late:
+            self._late.add(watcher)
+        else:
+            self._late.discard(watcher)
 
     def is_clear(self, watcher: W) -> bool:
         """Tell whether `watcher` may get what is as of the newest guard."""
         return self._cleared.get(watcher, OPEN) >= self.guard
+
+    # ---- watchers that lag: see `server/activations/public_end.py` ----
+
+    def make_public(self, public_seq: int) -> None:
+        """Take in the public end as the actor told it; negative: all is public."""
+        self.public_seq = max(self.public_seq, public_seq if public_seq >= 0 else ALL_PUBLIC)
+
+    @property
+    def some_lag(self) -> bool:
+        """True while somebody here may not see all that there is."""
+        return bool(self._late) and self.public_seq < ALL_PUBLIC
+
+    def is_prompt(self, watcher: W) -> bool:
+        """Tell whether `watcher` may get whatever there is."""
+        return self.is_clear(watcher) and (watcher not in self._late or self.public_seq >= ALL_PUBLIC)
+
+    def is_late(self, watcher: W) -> bool:
+        """Tell whether `watcher` may get what is public, and no more."""
+        return watcher in self._late and self.is_clear(watcher)
+
+    def may_go_on(self, watcher: W) -> bool:
+        """Tell whether `watcher` may get the event that its cursor stands at, once there is one."""
+        if not self.is_clear(watcher):
+            return False
+        return watcher not in self._late or (self.cursors.cursor(watcher) or 0) < self.public_seq
 
     def unasked(self, most: int) -> list[W]:
         """Watchers about whom the actor is to be asked, at most so many."""
@@ -90,4 +128,5 @@ class Topic(Generic[W]):
         self.cursors.unwatch(watcher)
         self.beginning.pop(watcher, None)
         self._cleared.pop(watcher, None)
+        self._late.discard(watcher)
         self.asked.discard(watcher)

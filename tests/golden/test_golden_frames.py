@@ -59,10 +59,13 @@ def meaning(service: int, message: Any) -> Any:
         parcels = [shelf.plain(faces.decode_parcel(parcel)) for parcel in message.parcels]
         assert all(parcel.pop() is None for parcel in parcels)  # `shown`, since
         assert all(parcel.pop() is False for parcel in parcels)  # `all_told`, since
+        log = faces.parcels.Parcel.__struct_fields__.index("log")
+        assert all(parcel[log].pop() is None for parcel in parcels if parcel[log] is not None)  # `public`, since
         told.append(parcels)
     if isinstance(message, faces.transfer_frames.Shipment):
         without_new_fields(told[1])
     if isinstance(message, faces.stream_frames.EventsTo):
+        assert told.pop() == -1  # `public_seq`
         assert told.pop() == ""  # `mark`
         assert told.pop() == [0, 0]  # `guard`
     return told
@@ -89,6 +92,7 @@ def written(message: Any) -> bytes:
         return msgspec.msgpack.encode(told)
     if isinstance(message, faces.stream_frames.EventsTo):
         told = msgspec.msgpack.decode(again)
+        assert told.pop() == -1  # `public_seq`
         assert told.pop() == ""  # `mark`
         assert told.pop() == [0, 0]  # `guard`
         return msgspec.msgpack.encode(told)

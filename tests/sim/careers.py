@@ -6,6 +6,8 @@ new one makes them forget one.
 
 What must be true when all is whole again is what the logs say, exactly once: each participant has one row for each
 match, with its line, medals, streak, time and difference of the rating, and its totals are their sum.
+
+`late_careers(seed)`: the same with a delay for onlookers. No career has anything of a match before its end is as old.
 """
 
 import asyncio
@@ -15,6 +17,7 @@ from typing import Any, Final
 
 import msgspec
 from msgspec import UNSET, json
+from msgspec.structs import replace
 
 from game import replay
 from game.app import App
@@ -59,6 +62,7 @@ MATCHES, PLAYERS = 10, 6
 NAMES: Final = 4
 """Names of matches, which are used again."""
 AGREED_S: Final = 90.0
+DELAY_MS: Final = 3_000
 HOUR_MS: Final = 3_600_000
 SEASONS: Final = [(EPOCH_MS + hours * HOUR_MS, f"s{hours}") for hours in (-4, -1, 0, 2)]
 STEPS: Final = ("append", "append", "run", "write", "write", "write", "release", "claim", "")
@@ -81,13 +85,18 @@ def careers(seed: int) -> list[str]:
     return played(seed)[0]
 
 
-def played(seed: int, kills: int = 1, matches: int = MATCHES) -> tuple[list[str], "CareerPlay"]:
+def late_careers(seed: int) -> list[str]:
+    """See the module's head."""
+    return played(seed, delay_ms=DELAY_MS)[0]
+
+
+def played(seed: int, kills: int = 1, matches: int = MATCHES, delay_ms: int = 0) -> tuple[list[str], "CareerPlay"]:
     """The same, with all that came of it. `kills`: nodes of a match that die at most, one after the other; with more
-    than one, others die all the time."""
+    than one, others die all the time. `delay_ms`: after which onlookers see a match."""
     plays: list[CareerPlay] = []
 
     def run(world: World) -> Awaitable[list[str]]:
-        plays.append(CareerPlay(world, kills, matches))
+        plays.append(CareerPlay(world, kills, matches, delay_ms))
         return plays[0].run()
 
     wrong = play(
@@ -155,10 +164,10 @@ def rated(group: str, rows: Iterable[Row]) -> dict[str, Rating]:
 class CareerPlay:
     """One run of the scenario."""
 
-    def __init__(self, world: World, kills: int, matches: int) -> None:
+    def __init__(self, world: World, kills: int, matches: int, delay_ms: int = 0) -> None:
         self.matches, self.most_kills, self.kills_left, self.killed = matches, kills, 0, 0
         self.again, self.waits = world.rng("more kills"), False
-        self.world, self.rng = world, world.rng("careers")
+        self.world, self.rng, self.delay_ms = world, world.rng("careers"), delay_ms
         self.players = [f"p{number}" for number in range(PLAYERS)]
         self.kept: dict[tuple[str, int], StoredLog] = {}
         """Logs of matches that are over, by name and birth: those that retention took among them."""
@@ -169,6 +178,10 @@ class CareerPlay:
         self.fatal: tuple[ActorId, str, int] | None = None
         """The match whose node is to die, the statement at whose answer, and how many of that go before."""
         self.clocks: set[str] = set()
+        self.rows: set[Hashable] = set()
+        """Rows of careers that were there before."""
+        self.early: list[str] = []
+        """Those that came before the match's end was public."""
 
     async def run(self) -> list[str]:
         world = self.world
@@ -195,7 +208,7 @@ class CareerPlay:
             return [str(error), *self._wrong()]
         finally:
             dying.cancel()
-        return [line for line in world.faults if not any(words in line for words in EXPECTED)]
+        return [*self.early, *(line for line in world.faults if not any(words in line for words in EXPECTED))]
 
     def _set_clocks(self) -> None:
         """Each new run of a node gets a clock that is some hours off."""
@@ -205,6 +218,8 @@ class CareerPlay:
                 node.clock.step_wall(self.world.rng(f"clock {node.domain.name}").randint(-5, 5) * HOUR_MS)
 
     def _tap(self, node: str, statement: str) -> None:
+        if self.delay_ms:
+            self._look_at_rows()
         if self.fatal is None:
             return
         match, fatal, left = self.fatal
@@ -220,6 +235,14 @@ class CareerPlay:
                 self.fatal = (match, self.again.choice(LATER_STEPS), self.again.randint(0, 1))
             dies = self.rng.random() < 0.7 or self.kills_left
             self.dying.put_nowait(node if dies else "")
+
+    def _look_at_rows(self) -> None:
+        new = self.world.database.rows.keys() - self.rows
+        self.rows |= new
+        for table, player, match, *_ in new:
+            ending = self.ending.get(actor_id("match", match)) if table == "careers" else None
+            if ending is not None and (age_s := self.world.loop.time() - ending) < self.delay_ms / 1000:
+                self.early.append(f"{match} counted for {player} {age_s:.3f} s after it was to end")
 
     async def _die(self) -> None:
         """Kill nodes as `_tap` says, and have each come back."""
@@ -251,6 +274,7 @@ class CareerPlay:
         teams = rng.choice((0, 2))
         mode = rng.choice(("slayer", "slayer", "recorded"))
         options = MatchOptions(mode=mode, teams=teams, score_limit=0, time_limit_ms=0, countdown_ms=0)
+        options = replace(options, spectator_delay_ms=self.delay_ms)
         line = f"l{number}"
         await self._insist(match, "create", HOST, MatchCreate(1, line, 1, name, options))
         roster = rng.sample(self.players, rng.randint(3, PLAYERS))

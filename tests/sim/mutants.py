@@ -31,6 +31,7 @@ from tests.sim import (
     gone,
     handovers,
     hidden,
+    lagging,
     lapses,
     late_logins,
     logins,
@@ -51,6 +52,8 @@ from tests.sim.career_mutations import MUTANTS as OF_CAREERS
 from tests.sim.faults import Aim
 from tests.sim.friend_mutations import MUTANTS as OF_FRIENDS
 from tests.sim.friend_mutations import RECORDED as SEEDS_OF_FRIENDS
+from tests.sim.lag_mutations import MUTANTS as OF_LAGGING
+from tests.sim.lag_mutations import RECORDED as SEEDS_OF_LAGGING
 from tests.sim.login_mutations import MUTANTS as OF_LOGINS
 from tests.sim.login_mutations import RECORDED as SEEDS_OF_LOGINS
 from tests.sim.match_mutations import MUTANTS as OF_MATCHES
@@ -130,6 +133,7 @@ ALL: Final = (
     *MUTANTS,
     *OF_CAREERS,
     *OF_FRIENDS,
+    *OF_LAGGING,
     *OF_LOGINS,
     *OF_MATCHES,
     *OF_MODERATION,
@@ -142,6 +146,7 @@ ALL: Final = (
 SEEDS: Final = {
     **RECORDED,
     **SEEDS_OF_FRIENDS,
+    **SEEDS_OF_LAGGING,
     **SEEDS_OF_LOGINS,
     **SEEDS_OF_MATCHES,
     **SEEDS_OF_PRESENCE,
@@ -208,6 +213,7 @@ SCENARIOS: Final[dict[str, Scenario]] = {
     "clubs": clubs.clubs,
     "shut out": shut_out.shut_out,
     "late reads": shut_out.late_reads,
+    "lagging": lagging.lagging,
     "hidden": hidden.hidden,
     "forgotten word": hidden.forgotten_word,
     "busy": lapses.busy,
@@ -240,6 +246,7 @@ SCENARIOS: Final[dict[str, Scenario]] = {
     "vanished": gone.vanished,
     "results": gone.results,
     "careers": careers.careers,
+    "late careers": careers.late_careers,
     "rotations": rotations.play,
 }
 

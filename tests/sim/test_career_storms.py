@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from game.careers.events import Gain, Rated, Result
 from game.messages import Ended, Kill, MatchEvent
 from game.player.state import PlayerState, SettledMatch
-from tests.sim.careers import additions, careers, careers_differ, played
+from tests.sim.careers import additions, careers, careers_differ, late_careers, played
 from tests.sim.careers_kills import KILLS_A_MATCH, compared
 from tests.support.matches import Played
 
@@ -21,6 +21,10 @@ LOST = Gain("slayer", "s0", False, 0, 2, 0, 0, 0, 30, {}, "slayer.solo", -500, -
 @pytest.mark.parametrize("seed", [2, 5])
 def test_careers_are_what_the_logs_say_after_a_storm(seed: int) -> None:
     assert careers(seed) == []
+
+
+def test_no_career_has_anything_of_a_match_before_its_end_is_public() -> None:
+    assert late_careers(1) == []
 
 
 def log(*after: MatchEvent, winner: str | None = "ann") -> dict[tuple[str, int], Any]:

@@ -6,6 +6,7 @@ from tests.sim.abandoned import abandoned
 from tests.sim.clubs import clubs
 from tests.sim.countdowns import countdowns
 from tests.sim.dismissed import dismissed
+from tests.sim.lagging import lagging
 from tests.sim.pictures import pictures
 from tests.sim.shut_out import late_reads, shut_out
 
@@ -35,6 +36,12 @@ def test_a_client_that_may_watch_a_stream_no_more_is_shown_nothing_newer(seed: i
 
 def test_a_read_that_finds_the_end_of_a_watch_shows_nothing_newer() -> None:
     assert late_reads(1) == []
+
+
+@pytest.mark.parametrize("seed", [1, 2, 5])
+def test_a_client_that_lags_holds_no_event_that_is_younger_than_the_delay(seed: int) -> None:
+    """Seed 2 finds events that are never public where their stream was loaded."""
+    assert lagging(seed) == []
 
 
 @pytest.mark.parametrize("seed", [1, 2, 5, 6, 7, 8, 18])

@@ -79,6 +79,7 @@ class Published:
         events: Sequence[bytes],
         _guard: Guard,
         _mark: str,
+        _public_seq: int = -1,
     ) -> None:
         self.events.append((list(watchers), topic, first_seq, list(events)))
 

@@ -87,3 +87,4 @@ def test_a_match_as_announced_has_nothing_that_happened() -> None:
         delayed, players=Lines({"ann": Line(kills=3)}), team_scores=(3, 0), phase="ended", winner="team:0", time_ms=9
     )
     assert spectating.as_announced(later) == delayed
+    assert spectating.as_announced(msgspec.structs.replace(later, host="other", term=7)).host == ""

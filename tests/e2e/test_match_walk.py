@@ -68,13 +68,30 @@ async def command(cluster: LocalCluster, capsys: pytest.CaptureFixture[str], *wo
     return code, json.loads(capsys.readouterr().out)
 
 
+def admin(cluster: LocalCluster, path: str) -> Any:
+    """An answer of the admin API of a node that is alive."""
+    url = next(node for node in cluster.nodes if node.process.returncode is None).ready["admin_url"]
+    request = urllib.request.Request(
+        f"{url}/api/v1/{path}", headers={"authorization": f"Bearer {cluster.home.admin_token}"}
+    )
+    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=30) as answer:
+        return json.load(answer)
+
+
 def owner_of(cluster: LocalCluster, match: str) -> str:
     """The node that has a live match in memory."""
-    url = cluster.nodes[0].ready["admin_url"] + "/api/v1/matches"
-    request = urllib.request.Request(url, headers={"authorization": f"Bearer {cluster.home.admin_token}"})
-    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=5) as answer:
-        rows = json.load(answer)["rows"]
-    return next(str(row["node"]) for row in rows if row["match"] == match)
+    return next(str(row["node"]) for row in admin(cluster, "matches")["rows"] if row["match"] == match)
+
+
+def in_theatre(cluster: LocalCluster, match: str) -> Totals:
+    """Totals of each player at the end of a match, as its theatre shows them."""
+    whole = admin(cluster, f"matches/{match}/theatre")
+    shown = admin(cluster, f"matches/{match}/moment?ms={whole['edge_ms']}")
+    found: Totals = Counter()
+    for line in shown["board"]:
+        named = dict(zip(shown["columns"], line, strict=True))
+        found.update({(named["player"], field): named.get(field, 1) for field in FIELDS})
+    return found
 
 
 def asked(cluster: LocalCluster, statement: str) -> list[tuple[Any, ...]]:
@@ -126,6 +143,8 @@ async def test_careers_have_what_files_say_though_the_owner_of_a_match_dies(
     async with garrison.connect([living.ready["client_url"]], token) as client:
         career = await client.career(player)
     assert sum(line.kills for line in career.lines) == due[player, "kills"]
+
+    assert +in_theatre(cluster, "played-on") == +counted(recording)
 
     code, proven = await command(cluster, capsys, "stats", "rebuild", "--check", "--processes", "1")
     assert (code, proven["differences"], proven["waiting"], proven["matches"], proven["kinds"]) == (

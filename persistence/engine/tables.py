@@ -29,7 +29,7 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA_VERSION: Final = "0017"
+SCHEMA_VERSION: Final = "0018"
 """The newest migration of the engine: the one that `SqlStore.open` asks for."""
 VERSION_TABLE: Final = "alembic_version"
 """The table that says which of the engine's migrations was applied last. Of application `clans` it

@@ -317,6 +317,7 @@ async def test_matches_of_earlier_versions_are_found_after_the_migration(kind: s
             "('m4', 'ann', true, 0)",
             "INSERT INTO careers (player_id, match_id, birth, won) VALUES ('bob', 'm1', 5, false)",
             "INSERT INTO match_tags (match_id, tag) VALUES ('m1', 'cup'), ('m4', 'cup')",
+            "INSERT INTO match_properties (match_id, name, value) VALUES ('m3', 'source', 'imported:tf2')",
         ):
             connection.execute(text(statement), {"head": b""} if ":head" in statement else {})
 
@@ -334,5 +335,6 @@ async def test_matches_of_earlier_versions_are_found_after_the_migration(kind: s
             ["m1"], [], ["m3", "m2", "m1"],
         )  # fmt: skip
         assert (await asked.whole("m1")).player_count == 3
+        assert (await asked.names(imported=True), await asked.names(imported=False)) == (["m3"], ["m2", "m1"])
     finally:
         await asked.queries.close()

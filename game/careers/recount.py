@@ -119,7 +119,7 @@ def recounted(name: str, log: StoredLog, counts: bool = True) -> Recounted | Non
         return None
     found = Recounted(name, state.created_wall_ms, state.ended_wall_ms, log.next_seq - 1)
     if state.outcome is not UNSET and not state.outcome.whole:
-        return replace(found, is_open=True)
+        return replace(found, is_open=True, others=endings.with_career(state) if counts else [])
     outcome = Outcome() if state.outcome is UNSET else state.outcome
     results = {result.player: result for result in outcome.results}
     rows, disputed = {}, []
@@ -148,6 +148,7 @@ def row_differences(match: Recounted, stored: Iterable[CareerRow], told: bool) -
     before those rows were read, so that one which is not there is missing."""
     found = Findings()
     if match.is_open:
+        found.waiting = len(match.others)
         return found
     rows: dict[str, list[CareerRow]] = {player: [] for player in (*match.rows, *match.others)}
     for row in stored:

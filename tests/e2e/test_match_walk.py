@@ -130,6 +130,8 @@ async def test_careers_have_what_files_say_though_the_owner_of_a_match_dies(
 
     await play(cluster, recording, "played-on")
     due += counted(recording)
+    code, early = await command(cluster, capsys, "stats", "rebuild", "--check", "--processes", "1")
+    assert (code, early["differences"]) == (0, 0), "results are being told"
     over = "SELECT count(*) FROM matches WHERE phase = 'ended' AND NOT open_facts"
     await until(lambda: asked(cluster, over) == [(stored + 1,)], timeout_s=60)
     rows = asked(

@@ -13,8 +13,12 @@ any order, but for those of a few modules.
 
 import asyncio
 import gc
+import importlib
 import os
+import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -40,6 +44,26 @@ def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, LoopFactory]:
 def pytest_xdist_auto_num_workers() -> int:
     """Processes of `make test`: two a core, as much of the suite waits for programs that it has started."""
     return min(2 * len(os.sched_getaffinity(0)), 8)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection(session: pytest.Session) -> None:
+    """Have each process of `make test` import another part of the tests first, before all of them collect all: pytest
+    rewrites a module once and keeps it, and so a new tree's are not rewritten by each process."""
+    worker = getattr(session.config, "workerinput", None)
+    if (
+        worker is None
+        or session.config.args_source is not pytest.Config.ArgsSource.TESTPATHS
+        or sys.dont_write_bytecode
+    ):
+        return
+    modules = sorted(Path(__file__).parent.glob("*/test_*.py"))
+    first = len(modules) * int(worker["workerid"].removeprefix("gw")) // worker["workercount"]
+    for path in (*modules[first:], *modules[:first]):
+        if str(path.parent) not in sys.path:
+            sys.path.insert(0, str(path.parent))
+        with suppress(Exception):  # the collection tells of it
+            importlib.import_module(path.stem)
 
 
 def pytest_collection_finish() -> None:

@@ -2,12 +2,12 @@
 travel.
 
 Arguments go between nodes as one msgpack array; a method's annotations give the decoder, so a
-peer's bytes are validated before they reach the actor. Built once a class.
+peer's bytes are validated before they reach the actor. Built once a function: a process may have many nodes.
 """
 
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
-from functools import partial
+from functools import lru_cache, partial
 from types import NoneType, UnionType
 from typing import Any, NamedTuple, Union, get_args, get_origin, get_type_hints
 
@@ -74,15 +74,25 @@ MethodTable = Mapping[type[Actor[Any]], Methods]
 
 def methods_of(cls: type[Actor[Any]]) -> Methods:
     """The callable methods of `cls`. A name that begins with `_` is never callable."""
+    remote: dict[str, Method] = {}
     own: dict[str, Method] = {}
-    for name in dir(cls):
-        function = inspect.getattr_static(cls, name)
+    engines = {id(function) for base in (Actor, LoggedActor) for function in _attributes(base).values()}
+    for name, function in sorted(_attributes(cls).items()):
         if not inspect.isfunction(function) or name.startswith("_"):
             continue
-        engines = [inspect.getattr_static(base, name, None) for base in (Actor, LoggedActor)]
-        if is_remote(cls, name) or function not in engines:
-            own[name] = Method(name, function)
-    return Methods({name: method for name, method in own.items() if is_remote(cls, name)}, own)
+        if is_remote(cls, name):
+            remote[name] = own[name] = _method(name, function)
+        elif id(function) not in engines:
+            own[name] = _method(name, function)
+    return Methods(remote, own)
+
+
+_method = lru_cache(maxsize=4_096)(Method)
+
+
+def _attributes(cls: type) -> dict[str, Any]:
+    """The attributes of a class and its bases, as they stand there."""
+    return {name: value for base in reversed(cls.__mro__) for name, value in vars(base).items()}
 
 
 def is_remote(cls: type[Actor[Any]], name: str) -> bool:

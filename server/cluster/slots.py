@@ -7,12 +7,14 @@ table. When a node goes, only its own slots move.
 
 A table remembers each slot's winning score, so that the next one costs only what has changed:
 the draws of new nodes for all slots, and the draws of nodes that stayed for the slots of those that went. The
-result is the same as from scratch, whatever the history; equal scores go to the lower name.
+result is the same as from scratch, whatever the history; equal scores go to the lower name. So nodes that are in one
+process and see the same members have the same table.
 """
 
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final
+from weakref import WeakValueDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +36,7 @@ class SlotTable:
     """`owners` are (address, weight), sorted by address, each node once; no owner at all is an
     empty table. `before` is any earlier table: it makes this one cheaper and never different."""
 
-    __slots__ = ("_best", "_by_slot", "_index", "_place", "owners")
+    __slots__ = ("__weakref__", "_best", "_by_slot", "_index", "_place", "owners")
 
     def __init__(self, owners: Owners, before: "SlotTable | None" = None) -> None:
         self.owners = owners
@@ -94,6 +96,17 @@ class SlotTable:
         lengths: list[int] = np.diff(starts, append=SLOT_COUNT).tolist()
         places: list[int] = self._index[starts].tolist()
         return [(length, self.owners[place][0]) for length, place in zip(lengths, places, strict=True)]
+
+
+_in_use: "WeakValueDictionary[Owners, SlotTable]" = WeakValueDictionary()
+
+
+def slot_table(owners: Owners, before: SlotTable | None = None) -> SlotTable:
+    """The table of `owners`: one that is in use, or a new one."""
+    found = _in_use.get(owners)
+    if found is None:
+        found = _in_use[owners] = SlotTable(owners, before)
+    return found
 
 
 def _assign(owners: Owners, before: SlotTable | None) -> tuple[NDArray[np.int32], NDArray[np.uint64]]:

@@ -9,7 +9,7 @@ from typing import Literal
 import msgspec
 from xxhash import xxh3_64_intdigest
 
-from server.cluster.slots import SlotTable
+from server.cluster.slots import SlotTable, slot_table
 from server.cluster.terms import Terms
 from server.ids import Incarnation, NodeAddress, NodeId
 
@@ -54,7 +54,7 @@ class View:
         fixed = [(m.node, m.incarnation, m.weight, m.state) for m in self.members.values()]
         self.digest = xxh3_64_intdigest(msgspec.msgpack.encode(fixed))
         owners = tuple((m.address, m.weight) for m in self.members.values() if m.state == "up")
-        self.table = table if table is not None and table.owners == owners else SlotTable(owners, table)
+        self.table = table if table is not None and table.owners == owners else slot_table(owners, table)
 
     def follow(self, members: tuple[Member, ...]) -> "View":
         """The view of `members`; the slot table is kept if the owners are the same."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.program import Running, garrison
+from tests.support.program import Running, here
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
@@ -27,7 +27,7 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def audit(home: Path) -> tuple[int, str, dict[str, int]]:
     arguments = ("--config", str(home / "garrison.toml"), "--set", f"store.url=sqlite:///{home / 'garrison.db'}")
-    ran = garrison("audit", "--ledger", str(home / "ledger.json"), "--json", *arguments, cwd=home)
+    ran = here("audit", "--ledger", str(home / "ledger.json"), "--json", *arguments, cwd=home)
     return ran.returncode, ran.stderr, json.loads(ran.stdout)
 
 

@@ -1,7 +1,5 @@
 """The command line: help with examples, and one clear line for what goes wrong."""
 
-import contextlib
-import io
 import json
 import os
 import socket
@@ -12,26 +10,12 @@ from pathlib import Path
 import jwt
 import pytest
 
-from server.cli.app import run
+from tests.support.program import here as garrison
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = ("demo", "node", "migrate", "token", "play", "matches", "replay", "bench", "status", "drain", "log", "chaos")
 COMMANDS += ("soak", "ban", "unban", "mute", "unmute", "kick", "revoke", "standing", "moderation")
 SIGNING_KEY = "0123456789abcdef0123456789abcdef"
-
-
-def garrison(*arguments: str, cwd: Path, **environ: str) -> subprocess.CompletedProcess[str]:
-    """The program in this process: a fresh one costs half a second of imports each time."""
-    said, failed = io.StringIO(), io.StringIO()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(cwd)
-        for name in [name for name in os.environ if name.startswith("GARRISON_")]:
-            patch.delenv(name)
-        for name, value in environ.items():
-            patch.setenv(name, value)
-        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(failed):
-            code = run(arguments)
-    return subprocess.CompletedProcess(arguments, code, said.getvalue(), failed.getvalue())
 
 
 def the_one_line(done: subprocess.CompletedProcess[str]) -> str:

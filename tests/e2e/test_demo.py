@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.program import Running, environment, garrison, none_left
+from tests.support.program import Running, environment, here, none_left
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
@@ -51,7 +51,7 @@ def test_its_figures_and_a_second_run_in_the_same_directory(tmp_path: Path) -> N
     assert "http://127.0.0.1:" in over  # the dashboard's address, again
     command, *arguments = over.split(" over: ")[1].split("   ")[0].split()
     assert command == "garrison"
-    replayed = garrison(*arguments, cwd=tmp_path)  # the very command that it printed
+    replayed = here(*arguments, cwd=tmp_path)  # the very command that it printed
     assert replayed.returncode == 0, replayed.stderr
     assert "the match is over" in replayed.stdout
 
@@ -84,7 +84,7 @@ def test_a_killed_node_leaves_the_others_serving(tmp_path: Path) -> None:
         assert "2 nodes still serve" in running.line("node-1 (pid")
         assert running.line("dashboard") != first
         for arguments in (("status",), ("matches", "--live")):  # they asked node-1 until now
-            asked = garrison(*arguments, cwd=tmp_path)
+            asked = here(*arguments, cwd=tmp_path)
             serving = "node-2" in asked.stdout or "node-3" in asked.stdout  # a node may have no match just now
             assert (asked.returncode, serving) == (0, True), (asked.stdout, asked.stderr)
         for _ in range(2):  # four seconds apart: at least some of these began after the kill

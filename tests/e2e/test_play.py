@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.matches import recorded_params
-from tests.support.program import Running, garrison
+from tests.support.program import Running, garrison, here
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
@@ -45,20 +45,20 @@ def play(recording: Path, speed: float, cwd: Path) -> None:
     assert figures["events_logged"] > events  # joins, the start and the end are events too
     assert figures["players"] == totals
     assert figures["replay_equal"] is True
-    verified = garrison("replay", figures["match_id"], "--verify", "--json", cwd=cwd)
+    verified = here("replay", figures["match_id"], "--verify", "--json", cwd=cwd)
     assert verified.returncode == 0, verified.stderr
     report = json.loads(verified.stdout)
     assert report["verified"] is True
     assert report["end_hash"] is True
     assert report["events"] == figures["events_logged"]
-    shown = garrison("replay", figures["match_id"], "--json", cwd=cwd)
+    shown = here("replay", figures["match_id"], "--json", cwd=cwd)
     replayed = json.loads(shown.stdout)["players"]
     assert {name: {column: line[column] for column in COLUMNS.values()} for name, line in replayed.items()} == totals
 
 
 def test_a_cluster_that_is_started_for_it_has_the_settings_that_were_given(tmp_path: Path) -> None:
     (tmp_path / "one.jsonl").write_text('{"time_ms": 5, "player": "a", "type": "kill"}\n')
-    bad = garrison("play", "one.jsonl", "--nodes", "1", "--set", "log.json=maybe", cwd=tmp_path)
+    bad = here("play", "one.jsonl", "--nodes", "1", "--set", "log.json=maybe", cwd=tmp_path)
     assert (bad.returncode, bad.stderr) == (2, "garrison: setting log.json: must be true or false\n")
     done = garrison("play", "one.jsonl", "--nodes", "1", "--speed", "0", "--set", "log.json=true", cwd=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from server.cli.app import application_commands, own_commands
-from tests.support.program import ROOT, Running, environment, garrison
+from tests.support.program import ROOT, Running, environment, here
 
 PAGES = [ROOT / "README.md", ROOT / "clients/python/README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
@@ -25,7 +25,7 @@ def test_its_script_runs_against_a_demo(tmp_path: Path) -> None:
     with Running("demo", "--port", "0", "--players", "16", cwd=tmp_path) as running:
         url = running.line("node-1     ws://").split()[1]
         running.line("starting the bots")
-        token = garrison("token", "spartan-117", cwd=tmp_path).stdout.strip()
+        token = here("token", "spartan-117", cwd=tmp_path).stdout.strip()
         printed = run_for_lines(tmp_path, [url, token], 5)
         refused = subprocess.run(
             [sys.executable, "hello.py", url, token[:-4]],

@@ -16,7 +16,7 @@ import pytest
 
 from garrison.messages import Assist, Kill, Medal
 from garrison_bots.generate import generate
-from tests.support.program import command, environment, garrison, processes_in
+from tests.support.program import command, environment, garrison, here, processes_in
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
@@ -47,11 +47,11 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_newest_match_is_shown_without_a_cluster(played: Path) -> None:
-    listed = json.loads(garrison("matches", "--json", cwd=played).stdout)["matches"]
+    listed = json.loads(here("matches", "--json", cwd=played).stdout)["matches"]
     assert [match["phase"] for match in listed] == ["ended"]
-    table = garrison("matches", cwd=played).stdout
+    table = here("matches", cwd=played).stdout
     assert listed[0]["match"] in table
-    shown = garrison("replay", "latest", cwd=played)
+    shown = here("replay", "latest", cwd=played)
     assert shown.returncode == 0, shown.stderr
     feed, _, scoreboard = shown.stdout.partition("\n\n")
     assert len(feed.splitlines()) == listed[0]["events"]
@@ -60,15 +60,15 @@ def test_the_newest_match_is_shown_without_a_cluster(played: Path) -> None:
 
 
 def test_from_a_moment_on(played: Path) -> None:
-    whole = garrison("replay", "latest", cwd=played).stdout
-    late = garrison("replay", "latest", "--from", "20:00", cwd=played).stdout
+    whole = here("replay", "latest", cwd=played).stdout
+    late = here("replay", "latest", "--from", "20:00", cwd=played).stdout
     feed = late.partition("\n\n")[0].splitlines()
     assert feed == [line for line in whole.partition("\n\n")[0].splitlines() if line >= "20:00"]
     assert 5 < len(feed) < len(whole.splitlines()) / 2
     assert late.partition("\n\n")[2] == whole.partition("\n\n")[2]  # the same scoreboard at the end
-    after = garrison("replay", "latest", "--from", "99:00", cwd=played)
+    after = here("replay", "latest", "--from", "99:00", cwd=played)
     assert after.stdout.strip() == whole.partition("\n\n")[2].strip()
-    wrong = garrison("replay", "latest", "--from", "late", cwd=played)
+    wrong = here("replay", "latest", "--from", "late", cwd=played)
     assert (wrong.returncode, len(wrong.stderr.splitlines())) == (2, 1)
 
 
@@ -82,7 +82,7 @@ def test_a_reader_that_goes_away_is_no_error(played: Path) -> None:
 
 def test_a_replay_is_paced_when_asked(played: Path) -> None:
     began = time.monotonic()
-    shown = garrison("replay", "latest", "--from", "24:30", "--speed", "15", cwd=played)
+    shown = here("replay", "latest", "--from", "24:30", "--speed", "15", cwd=played)
     assert shown.returncode == 0
     last = re.match(r"(\d+):([\d.]+)", shown.stdout.partition("\n\n")[0].splitlines()[-1])
     assert last is not None
@@ -91,7 +91,7 @@ def test_a_replay_is_paced_when_asked(played: Path) -> None:
 
 
 def test_a_replay_verifies_in_a_fresh_process(played: Path) -> None:
-    done = garrison("replay", "latest", "--verify", cwd=played)
+    done = here("replay", "latest", "--verify", cwd=played)
     assert done.returncode == 0, done.stderr
     assert "verifies" in done.stdout
     assert "end hash" in done.stdout
@@ -107,7 +107,7 @@ def test_a_flipped_byte_is_named_by_segment_and_events(played: Path, tmp_path: P
     assert len(chunks) >= 2
     for first, last, data in chunks:
         flip(database, first, data, len(data) * 3 // 4)
-        done = garrison("replay", "latest", "--verify", cwd=tmp_path)
+        done = here("replay", "latest", "--verify", cwd=tmp_path)
         named = re.search(r"segment at event (\d+): events (\d+) to (\d+): checksum", done.stderr)
         assert done.returncode == 2, done.stdout
         assert len(done.stderr.removeprefix(DEMO_SETTINGS).splitlines()) == 1
@@ -115,15 +115,15 @@ def test_a_flipped_byte_is_named_by_segment_and_events(played: Path, tmp_path: P
         assert [int(number) for number in named.groups()] == [first, first, last]
         store(database, first, data)
     flip(database, chunks[0][0], chunks[0][2], 12)
-    done = garrison("replay", "latest", "--verify", "--json", cwd=tmp_path)
+    done = here("replay", "latest", "--verify", "--json", cwd=tmp_path)
     assert done.returncode == 2
     told = json.loads(done.stdout)
     assert told["verified"] is False
     assert f"segment at event {chunks[0][0]}: header" in told["why"]
-    shown = garrison("replay", "latest", cwd=tmp_path)  # nor is it shown as if nothing were
+    shown = here("replay", "latest", cwd=tmp_path)  # nor is it shown as if nothing were
     assert shown.returncode == 2
     store(database, chunks[0][0], chunks[0][2])
-    assert garrison("replay", "latest", "--verify", cwd=tmp_path).returncode == 0
+    assert here("replay", "latest", "--verify", cwd=tmp_path).returncode == 0
 
 
 def flip(database: Path, first_seq: int, data: bytes, at: int) -> None:

@@ -84,8 +84,14 @@ def test_an_encoding_without_the_letters_of_a_name_is_no_error(words: str, place
         assert "Zo\\xeb \\u9f8d" in said
 
 
-@pytest.mark.parametrize("errors", ["2>&-", "2> >(true)", "2>&1 | true", "2>/dev/full", "2>&1 >/dev/null | true", ""])
-@pytest.mark.parametrize("words", ["nonsense", "replay nobody", "matches --set store.url=sqlite:///no/such.db"])
+@pytest.mark.parametrize(
+    ("words", "errors"),
+    [
+        *(("nonsense", to) for to in ("2>&-", "2> >(true)", "2>&1 | true", "2>/dev/full", "2>&1 >/dev/null | true")),
+        *(("replay nobody", to) for to in ("2>&-", "2>/dev/full", "2>&1 | true", "")),
+        ("matches --set store.url=sqlite:///no/such.db", "2> >(true)"),
+    ],
+)
 def test_a_command_that_fails_says_so_also_where_nobody_reads_why(words: str, errors: str, place: Path) -> None:
     """F65."""
     assert shell(f"garrison {words} {errors}", place).returncode == 2

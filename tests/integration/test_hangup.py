@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tests.support import node_certificates
 from tests.support.certificates import write_self_signed
-from tests.support.program import Running, garrison
+from tests.support.program import Running, here
 
 
 def test_a_hangup_reloads_and_never_ends_a_node(tmp_path: Path) -> None:
@@ -26,7 +26,7 @@ def test_a_hangup_reloads_and_never_ends_a_node(tmp_path: Path) -> None:
         "admin.enabled": "false",
     }
     given = [part for name, value in values.items() for part in ("--set", f"{name}={value}")]
-    assert garrison("migrate", *given, cwd=tmp_path).returncode == 0
+    assert here("migrate", *given, cwd=tmp_path).returncode == 0
     with Running("node", *given, cwd=tmp_path) as node:
         assert node.process.stdout is not None
         assert '"ready": true' in node.process.stdout.readline()

@@ -11,7 +11,7 @@ from server.errors import Unavailable
 from server.ids import NodeAddress, NodeId
 from server.lab.chaos.stores import connected
 from tests.support.databases import empty_url, sql_store
-from tests.support.program import garrison
+from tests.support.program import garrison, here
 
 
 @pytest.fixture
@@ -43,7 +43,8 @@ async def test_a_wrong_password_is_told_without_it_by_every_command(empty: str, 
     """F56: the host is wrong, so that nobody answers."""
     for url in ("postgresql://u:s3cret@127.0.0.1:1/x", "postgresql://u@127.0.0.1:1/x?password=s3cret"):
         for command in (("migrate",), ("replay", "latest"), ("node", "--set", "security.signing_key=" + "k" * 32)):
-            done = await asyncio.to_thread(garrison, *command, "--set", f"store.url={url}", cwd=tmp_path)
+            program = garrison if command[0] == "node" else here
+            done = await asyncio.to_thread(program, *command, "--set", f"store.url={url}", cwd=tmp_path)
             assert done.returncode == 2
             assert "u:***@127.0.0.1:1/x" in done.stderr or "no database" in done.stderr, done.stderr
             assert "s3cret" not in done.stderr + done.stdout

@@ -29,7 +29,7 @@ from server.settings import GatewaySettings
 from tests.integration.match_refusals import refusals_of_people
 from tests.integration.party_refusals import refusals_of_parties
 from tests.integration.test_protocol_page import DESCRIBED, DOCS, Line
-from tests.support.program import Running, garrison
+from tests.support.program import Running, here
 from tests.support.second_client import Wire
 from tests.support.waiting import until
 from tests.unit.test_http_handshake import head
@@ -105,7 +105,7 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
         "admin.enabled": "false",
     }
     given = [part for name, value in values.items() for part in ("--set", f"{name}={value}")]
-    assert garrison("migrate", *given, cwd=path).returncode == 0
+    assert here("migrate", *given, cwd=path).returncode == 0
     with Running("node", *given, cwd=path) as process:
         assert process.process.stdout is not None
         ready = json.loads(process.process.stdout.readline())

@@ -10,7 +10,7 @@ from urllib.request import urlopen
 import pytest
 
 from server.cli.local_cluster import NodePlace, free_places
-from tests.support.program import Running, garrison
+from tests.support.program import Running, here
 
 KEY, OTHER_KEY = "a signing key of thirty-two bytes and more", "another key of thirty-two bytes and more"
 SERVED_S = 30.0
@@ -66,7 +66,7 @@ def test_a_node_that_differs_does_not_serve_and_both_name_the_difference(
         (tmp_path / name).mkdir()
     store = f"store.url=sqlite:///{tmp_path}/x.db"
     for app in ("game.app:App", "tests.support.tiny:TinyApp"):  # both have their tables there
-        assert garrison("migrate", "--set", store, "--set", f"app={app}", cwd=tmp_path).returncode == 0
+        assert here("migrate", "--set", store, "--set", f"app={app}", cwd=tmp_path).returncode == 0
     with Running("node", *words(tmp_path, "node-1", first, [first]), cwd=tmp_path / "one") as one:
         assert one.process.stdout is not None
         assert '"ready": true' in one.process.stdout.readline()
@@ -78,7 +78,7 @@ def test_a_node_that_differs_does_not_serve_and_both_name_the_difference(
             other.line("not of one cluster: node-1 on")
             until(first, 200, f"node-2 on {noun}")
             one.line(f"node-2 on {noun}")
-            status = garrison("status", *words(tmp_path, "node-1", first, [first])[2:], cwd=tmp_path)
+            status = here("status", *words(tmp_path, "node-1", first, [first])[2:], cwd=tmp_path)
             assert f"node-2 on {noun}" in status.stdout
             other.process.terminate()
             assert other.end()[0] == 0

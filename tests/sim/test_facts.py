@@ -21,7 +21,7 @@ from tests.sim.facts import (
 ONE, TWO = Stamp(1, 1), Stamp(1, 2)
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3, 4])
+@pytest.mark.parametrize("seed", [1, 2])
 def test_both_sides_agree_after_a_storm(seed: int) -> None:
     assert facts(seed) == []
 

@@ -17,7 +17,7 @@ SILENT = Register[Word](NEVER)
 BLOCK = Register[Word](Stamp(1, 9), Word(blocks=True))
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3, 4])
+@pytest.mark.parametrize("seed", [1, 2])
 def test_both_sides_agree_after_a_storm(seed: int) -> None:
     assert friendships(seed) == []
 

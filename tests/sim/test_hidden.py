@@ -13,7 +13,7 @@ STATE = MatchState(host="h", players=Lines({name: Line() for name in ("ann", "bo
 PLAYERS: Any = {"ann": PlayerState(match="m", status="invisible"), "bob": PlayerState(match="m", status="online")}
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, 2])
 def test_boards_show_strangers_the_visible_players_after_a_storm(seed: int) -> None:
     assert hidden(seed) == []
 

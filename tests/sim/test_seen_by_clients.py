@@ -11,7 +11,7 @@ from tests.sim.pictures import pictures
 from tests.sim.shut_out import late_reads, shut_out
 
 
-@pytest.mark.parametrize("seed", range(1, 13))
+@pytest.mark.parametrize("seed", [1, 2, 3, 4])
 def test_a_hello_that_was_given_up_takes_no_session_from_its_client(seed: int) -> None:
     assert abandoned(seed) == []
 
@@ -21,7 +21,7 @@ def test_no_client_is_told_to_stop_by_its_own_earlier_question() -> None:
     assert pictures(49) == []
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3, 10, 18, 34])
+@pytest.mark.parametrize("seed", [1, 5, 18])
 def test_a_client_that_may_watch_no_more_is_shown_nothing_newer(seed: int) -> None:
     """Watchers that are not asked about again are found by 1, an answer older than the change by 1, a question
     that failed and is not asked again by 18."""
@@ -44,13 +44,13 @@ def test_a_client_that_lags_holds_no_event_that_is_younger_than_the_delay(seed: 
     assert lagging(seed) == []
 
 
-@pytest.mark.parametrize("seed", [1, 2, 5, 6, 7, 8, 18])
+@pytest.mark.parametrize("seed", [1, 7, 18])
 def test_a_session_that_an_actor_ends_is_over_wherever_it_was(seed: int) -> None:
     """Seeds 7 and 18 found sessions that were on their way and lived on."""
     assert dismissed(seed) == []
 
 
-@pytest.mark.parametrize("seed", range(1, 9))
+@pytest.mark.parametrize("seed", [1, 2, 3])
 def test_a_countdown_ends_in_time_where_its_node_is_gone(seed: int) -> None:
     """F63."""
     assert countdowns(seed) == []

@@ -183,11 +183,12 @@ async def projections_differ(queries: StoreReads, ended: Mapping[str, MatchState
 
 
 def _lines_differ(state: MatchState, stored: Mapping[str, Mapping[str, Any]]) -> Iterable[str]:
-    for player in sorted(state.players.keys() | stored.keys()):
-        line = state.players.get(player)
-        if line is None or player not in stored:
-            yield f"its scoreboard: {player} is {'not in the log' if line is None else 'missing'}"
-        elif why := _fields_differ({name: getattr(line, name) for name in _LINES.columns}, stored[player]):
+    rows = zip(*_LINES.encode([""], [0], [state], [None]), strict=True)
+    due = {player: dict(zip(_LINES.columns, columns, strict=True)) for _, player, _, *columns in rows}
+    for player in sorted(due.keys() | stored.keys()):
+        if player not in due or player not in stored:
+            yield f"its scoreboard: {player} is {'missing' if player in due else 'not in the log'}"
+        elif why := _fields_differ(due[player], stored[player]):
             yield f"its scoreboard: {player}: {why}"
 
 

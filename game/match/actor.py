@@ -41,12 +41,11 @@ from game.match.messages import (
     MatchUnkick,
 )
 from game.match.results import boards_of, result_facts
-from game.match.sight import SightPart, host_of
+from game.match.sight import OF_WATCHERS, SightPart, host_of
 from game.match.state import MatchState
 from game.messages import (
     Accepted,
     Countdown,
-    Created,
     Ended,
     Joined,
     Left,
@@ -448,7 +447,8 @@ class Match(SightPart):
         if isinstance(event, Ended):
             event = replace(event, rated=True)  # by the node that ends it: in logs of earlier versions nothing follows
         self.emit(event, command)
-        self.note_watchers(event)
+        if type(event) in OF_WATCHERS:
+            self.note_watchers(event)
         if isinstance(event, Joined):
             self.unsaid[event.player] = None
             self.push(event.player, MatchAssigned(0, self.key))
@@ -469,8 +469,6 @@ class Match(SightPart):
             self.after(self.HOST_SILENCE_S, self.host_silent)
         elif isinstance(event, Countdown):
             self._await_countdown()
-        elif isinstance(event, Created):
-            self.begin_delay()
         elif isinstance(event, Ended):
             self.tell(Match, self.key, Match.settle)  # a turn of its own, once the end is durable
 

@@ -17,7 +17,7 @@ from game.match.events import HostChanged, Kicked, Reserved, Uninvited
 from game.match.hidden import Hidden, HiddenWord, among
 from game.match.results import ResultsPart
 from game.match.state import MatchState
-from game.messages import Joined, Left, MatchEvent, MatchGet, PartyJoined, Scoreboard
+from game.messages import Created, Joined, Left, MatchEvent, MatchGet, PartyJoined, Scoreboard
 from server.actors.actor import Attached, Caller, existing, read_only
 from server.errors import Forbidden, NotFound
 
@@ -25,6 +25,8 @@ NARROWS: Final = frozenset({Kicked, Uninvited, Reserved, HostChanged})
 """Events after which somebody may watch a private match no more."""
 CHANGES_SIDES: Final = frozenset({Joined, PartyJoined, Left, Kicked, HostChanged})
 """Events by which somebody begins or ceases to be an onlooker."""
+OF_WATCHERS: Final = NARROWS | CHANGES_SIDES | {Created}
+"""Events that `note_watchers` hears of."""
 
 
 class SightPart(ResultsPart):
@@ -49,7 +51,9 @@ class SightPart(ResultsPart):
     def note_watchers(self, event: MatchEvent) -> None:
         """Have those asked about again who watch, where `event` changes who may, or who lags."""
         kind = type(event)
-        if kind in NARROWS and self.guards_watch():
+        if kind is Created:
+            self.begin_delay()
+        elif kind in NARROWS and self.guards_watch():
             self.narrow_watching()
             self.await_reservations()
         elif kind in CHANGES_SIDES and self.state.spectator_delay_ms is not UNSET:

@@ -33,7 +33,7 @@ from server.sessions.session_phases import Phase
 from server.sessions.stream_guard import StreamGuard
 from server.sessions.ticks import TickClock
 from server.sessions.time_limits import StreamLimits
-from server.sessions.topic import Topic
+from server.sessions.topic import ALL_PUBLIC, Topic
 from server.sessions.watching import after, ask_leave, check_still, is_moving, too_many
 from server.wire.messages import Events, Watch, WatchEnded, Watching
 
@@ -266,19 +266,15 @@ class Streams:
         topic = self.topics.get(identity)
         if topic is not None:
             topic.raise_guard(guard)
-            topic.make_public(public_seq)
-            self._deliver(topic, first_seq, [msgspec.Raw(event) for event in events], mark)
+            if topic.public_seq < ALL_PUBLIC:
+                topic.make_public(public_seq)
+            raw = [msgspec.Raw(event) for event in events]
+            self._deliver(topic, first_seq, raw, mark, _taker(topic))
+            if topic.late:
+                self._deliver_late(topic, first_seq, raw)
             self._fill(topic)
 
-    def _deliver(self, topic: Topic[Session], first_seq: int, events: list[msgspec.Raw], mark: str) -> None:
-        """Give events to those who are at them. Watchers that lag get no hash of the log: without one they would know
-        that there is more."""
-        self._give(topic, first_seq, events, mark, _taker(topic))
-        if topic.some_lag:
-            public = events[: max(0, topic.public_seq - first_seq)]
-            self._give(topic, first_seq, public, "", lambda session: topic.is_late(session) and _has_room(session))
-
-    def _give(
+    def _deliver(
         self,
         topic: Topic[Session],
         first_seq: int,
@@ -286,6 +282,7 @@ class Streams:
         mark: str,
         may_take: Callable[[Session], bool],
     ) -> None:
+        """Give events to those who are at them."""
         end = first_seq + len(events)
         for start, run in runs_of(first_seq, events):
             shared: dict[int, Broadcast] = {}
@@ -296,6 +293,12 @@ class Streams:
                     push = Events(0, topic.id, start + offset, run[offset:] if offset else run, at_end)
                     broadcast = shared[offset] = Broadcast(push)
                 session.push(broadcast)
+
+    def _deliver_late(self, topic: Topic[Session], first_seq: int, events: list[msgspec.Raw]) -> None:
+        """Give what is public of `events` to those who lag. They get no hash of the log: without one they would know
+        that there is more."""
+        public = events[: max(0, topic.public_seq - first_seq)]
+        self._deliver(topic, first_seq, public, "", lambda session: topic.is_late(session) and _has_room(session))
 
     def _fill(self, topic: Topic[Session]) -> None:
         """Ask about watchers if need be, and start reading from the log for those that lag, unless that is under
@@ -320,7 +323,9 @@ class Streams:
                     continue
                 attempt = 0
                 topic.learn(batch.next_seq, False, batch.guard, batch.public_seq)
-                self._deliver(topic, batch.first_seq, batch.events, batch.mark)
+                self._deliver(topic, batch.first_seq, batch.events, batch.mark, _taker(topic))
+                if topic.late:
+                    self._deliver_late(topic, batch.first_seq, batch.events)
                 self._guard.check(topic)
                 await asyncio.sleep(0)  # a long log must not keep the loop to itself
         finally:

@@ -18,7 +18,6 @@ class Topic(Generic[W]):
 
     __slots__ = (
         "_cleared",
-        "_late",
         "asked",
         "asked_at",
         "asking",
@@ -29,6 +28,7 @@ class Topic(Generic[W]):
         "finished",
         "guard",
         "id",
+        "late",
         "public_seq",
     )
 
@@ -55,7 +55,7 @@ class Topic(Generic[W]):
         """Watchers that the actor lets in, each as of the guard under which it said so."""
         self.public_seq = 0
         """The first event that watchers which lag may not see yet, as far as this node knows; it never falls."""
-        self._late: set[W] = set()
+        self.late: set[W] = set()
         """Watchers that lag: the actor said so under their guard."""
 
     @property
@@ -86,9 +86,9 @@ class Topic(Generic[W]):
         """Note that the actor lets this one watch, as of `guard`, and whether it lags."""
         self._cleared[watcher] = guard
         if late:
-            self._late.add(watcher)
+            self.late.add(watcher)
         else:
-            self._late.discard(watcher)
+            self.late.discard(watcher)
 
     def is_clear(self, watcher: W) -> bool:
         """Tell whether `watcher` may get what is as of the newest guard."""
@@ -100,24 +100,19 @@ class Topic(Generic[W]):
         """Take in the public end as the actor told it; negative: all is public."""
         self.public_seq = max(self.public_seq, public_seq if public_seq >= 0 else ALL_PUBLIC)
 
-    @property
-    def some_lag(self) -> bool:
-        """True while somebody here may not see all that there is."""
-        return bool(self._late) and self.public_seq < ALL_PUBLIC
-
     def is_prompt(self, watcher: W) -> bool:
         """Tell whether `watcher` may get whatever there is."""
-        return self.is_clear(watcher) and (watcher not in self._late or self.public_seq >= ALL_PUBLIC)
+        return self.is_clear(watcher) and (watcher not in self.late or self.public_seq >= ALL_PUBLIC)
 
     def is_late(self, watcher: W) -> bool:
         """Tell whether `watcher` may get what is public, and no more."""
-        return watcher in self._late and self.is_clear(watcher)
+        return watcher in self.late and self.is_clear(watcher)
 
     def may_go_on(self, watcher: W) -> bool:
         """Tell whether `watcher` may get the event that its cursor stands at, once there is one."""
         if not self.is_clear(watcher):
             return False
-        return watcher not in self._late or (self.cursors.cursor(watcher) or 0) < self.public_seq
+        return watcher not in self.late or (self.cursors.cursor(watcher) or 0) < self.public_seq
 
     def unasked(self, most: int) -> list[W]:
         """Watchers about whom the actor is to be asked, at most so many."""
@@ -128,5 +123,5 @@ class Topic(Generic[W]):
         self.cursors.unwatch(watcher)
         self.beginning.pop(watcher, None)
         self._cleared.pop(watcher, None)
-        self._late.discard(watcher)
+        self.late.discard(watcher)
         self.asked.discard(watcher)

@@ -25,12 +25,12 @@ RECORDED: Final = {"what is loaded is never public": 2}
 MUTANTS: Final = (
     of("nobody lags", f"{ACTOR}.turns_away", "[] if log.public_seq < 0 else", "[] if True else"),
     of("who lags is not noted", f"{TOPIC}.clear", "if late:", "if False:"),
-    of("who comes in goes on lagging", f"{TOPIC}.clear", "self._late.discard(watcher)", "pass"),
+    of("who comes in goes on lagging", f"{TOPIC}.clear", "self.late.discard(watcher)", "pass"),
     of("an answer says of the wrong ones that they lag", f"{GUARD}._answered", "place in late", "place not in late"),
-    of("a run of events is for those who lag too", f"{TOPIC}.is_prompt", "watcher not in self._late", "True"),
+    of("a run of events is for those who lag too", f"{TOPIC}.is_prompt", "watcher not in self.late", "True"),
     of(
         "a run is given past the public end",
-        f"{STREAMS}._deliver",
+        f"{STREAMS}._deliver_late",
         "events[: max(0, topic.public_seq - first_seq)]",
         "events",
     ),

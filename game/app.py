@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from game import messages as m
+from game import replay
 from game.boards.actor import Boards
 from game.boards.messages import ANSWERS as BOARD_ANSWERS
 from game.boards.messages import REQUESTS as BOARD_REQUESTS
@@ -202,6 +203,7 @@ App = engine.App(
     ),
     take_files=take_files,
     recorded=RECORDED,
+    replays={"match": replay.SHOWN},
     commands={
         "play": "game.commands.play:register",
         "matches": "game.commands.matches:register",

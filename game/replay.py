@@ -14,7 +14,7 @@ import msgspec
 from msgspec import UNSET
 
 from game.careers.events import Rated
-from game.match import board, rules
+from game.match import board, rules, spectating
 from game.match.events import (
     Described,
     HostChanged,
@@ -28,6 +28,7 @@ from game.match.events import (
     Uninvited,
     Unkicked,
 )
+from game.match.hosting import host_name
 from game.match.state import MatchState
 from game.messages import (
     Assist,
@@ -44,8 +45,11 @@ from game.messages import (
     PartyJoined,
     PlayerLine,
     Score,
+    Scoreboard,
     Started,
 )
+from server.actors.actor import Caller
+from server.actors.replaying import ReplayKind
 from server.errors import BadInput, Corrupt
 from server.eventlog import fold, segment
 from server.eventlog.entry import decode_record
@@ -57,6 +61,8 @@ MATCH: Final = LoggedKind("match", MatchState, MatchEvent, rules.evolve, rules.f
 """The log of a match as `server/eventlog/fold.py` reads it; `Match` in `game/match/actor.py` writes it."""
 
 Step = fold.Step[MatchState]
+SCENE: Final = board.Page(100)
+"""Lines of the scoreboard that clients are shown of a replay."""
 
 
 class Totals(msgspec.Struct, frozen=True):
@@ -113,6 +119,56 @@ def verify(log: StoredLog) -> fold.Verified[MatchState]:
 def newest_keyframe(log: StoredLog) -> tuple[int, MatchState] | None:
     """The newest stored state of a match whose rules this program does not have, and the event that follows it."""
     return fold.newest_keyframe(MATCH, log)
+
+
+# ---- to clients -----------------------------------------------------------------------------
+
+
+def scene(match: str, state: MatchState, next_seq: int) -> Scoreboard:
+    """The scoreboard of a match as it was before event `next_seq`, as `match.get` would have answered then."""
+    return board.scoreboard(state, match, 0, next_seq, page=SCENE)
+
+
+def players_in(event: MatchEvent) -> Iterator[str]:
+    """The players whom an event names."""
+    match event:
+        case PartyJoined(members=members):
+            yield from (place.player for place in members)
+        case Kill(player=player, victim=victim):
+            yield player
+            if victim is not None:
+                yield victim
+        case Invited(players=players) | Uninvited(players=players) | Reserved(players=players):
+            yield from players
+        case (
+            Joined(player=player)
+            | Left(player=player)
+            | Kicked(player=player)
+            | Unkicked(player=player)
+            | Named(player=player)
+            | Death(player=player)
+            | Assist(player=player)
+            | Medal(player=player)
+            | Objective(player=player)
+            | Score(player=player)
+        ):
+            if player is not None:
+                yield player
+
+
+def public_until_ms(state: MatchState, caller: Caller, wall_ms: int) -> int | None:
+    """The match clock up to which `caller` may see a match that is now in `state`; None: all that has happened."""
+    if spectating.is_public(state) or caller.role in ("service", "node"):
+        return None
+    player = caller.subject if caller.role == "player" else None
+    if not spectating.is_onlooker(state, player, host_name(caller.role, caller.subject)):
+        return None
+    delay_ms = spectating.delay_ms(state)
+    return spectating.public_until_ms(delay_ms, state.started_wall_ms, wall_ms, state.live_from_ms or 0)
+
+
+SHOWN: Final = ReplayKind(scene, players_in, public_until_ms)
+"""How replays of matches are shown to clients."""
 
 
 def totals(state: MatchState) -> dict[str, Totals]:

@@ -169,7 +169,9 @@ class Node:
         self.recording = recording = (
             Recording(drivers.columns, settings.columns, clock, rng, metrics) if drivers.columns is not None else None
         )
-        gateway_drivers = GatewayDrivers(clock, rng, metrics, self.supervisor, drivers.transport, drivers.store_queries)
+        gateway_drivers = GatewayDrivers(
+            clock, rng, metrics, self.supervisor, drivers.transport, drivers.logs, drivers.store_queries
+        )
         if recording is not None:
             gateway_drivers = msgspec.structs.replace(gateway_drivers, timed=recording.timed)
         self.presence = engine_of(self.system.services)

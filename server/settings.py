@@ -130,6 +130,17 @@ class PresenceSettings(_Section, frozen=True):
     """The same of all sessions of a node together; each takes some 30 bytes."""
 
 
+class ReplaySettings(_Section, frozen=True):
+    """Replays of stored logs to clients."""
+
+    max_per_session: Count = 4
+    """Replays that a session has open."""
+    max_here: Count = 10_000
+    """The same of all sessions of a node together."""
+    cache_bytes: Bytes = 64 * 1024 * 1024
+    """Decoded parts of logs that a node keeps for all who replay them."""
+
+
 class ActorSettings(_Section, frozen=True):
     """Activations, mailboxes and calls."""
 
@@ -298,6 +309,7 @@ class Settings(_Section, frozen=True):
     transport: TransportSettings = TransportSettings()
     gateway: GatewaySettings = GatewaySettings()
     presence: PresenceSettings = PresenceSettings()
+    replays: ReplaySettings = ReplaySettings()
     actors: ActorSettings = ActorSettings()
     store: StoreSettings = StoreSettings()
     careers: CareerSettings = CareerSettings()

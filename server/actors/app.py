@@ -12,6 +12,7 @@ from server.actors.methods import check_remote
 from server.actors.presence import PresenceKind, check_presence
 from server.actors.recorded import RecordedEvents, RecordedStates
 from server.actors.reminders import check_reminders
+from server.actors.replaying import ReplayKind
 from server.actors.session_actor import check_session_actor
 from server.errors import BadSetting
 from server.eventlog.ports import StoredLog
@@ -171,6 +172,8 @@ class App(msgspec.Struct, frozen=True):
 
     `recorded` are its tables of columns (`server/actors/recorded.py`).
 
+    `replays` says of each kind of logged actors whose logs clients may replay how they are shown.
+
     `take_files` gets the files of `application.files` whenever the application is loaded, and raises `BadSetting` for
     one that is no good."""
 
@@ -196,6 +199,7 @@ class App(msgspec.Struct, frozen=True):
     standing: StandingCheck | None = None
     take_files: Callable[[Sequence[str]], None] | None = None
     recorded: tuple[RecordedEvents | RecordedStates, ...] = ()
+    replays: Mapping[str, ReplayKind] = {}
 
     def __post_init__(self) -> None:
         """Raises `BadSetting` for an actor with reminders whose state cannot remember them, for one that lives on

@@ -1,14 +1,19 @@
-"""Golden conversations between players: invites to matches, to be friends and into parties. See
+"""Golden conversations between players: invites to matches, to be friends and into parties; and a replay. See
 `server/cli/conversations.py`."""
 
 from typing import Final
 
 from server.cli.conversation_steps import Step, conversation, happens, hears, says, tells, wants
-from server.cli.conversations import OPENING, PRIVATE
+from server.cli.conversations import FILM, OPENING, PRIVATE, medal
 
 PARTY: Final = "39xaa18g5wcxej42x4fv"
 """The name of the party that `emile` makes by command 1 of lineage `red`: it is made of these."""
 PARTY_SAVED: Final = f"party/{PARTY}"
+SCENE: Final[list[object]] = [
+    *("scoreboard", 0, "m1", "live", "recorded", "", "referee", 0),
+    *([], [], 3, None, None, None, 0, 1, False, 1, 0, [], 0, [], []),
+]
+"""The match before its first medal."""
 BETWEEN_PLAYERS: Final[tuple[Step, ...]] = (
     conversation(
         "private_match",
@@ -86,5 +91,31 @@ BETWEEN_PLAYERS: Final[tuple[Step, ...]] = (
         happens("says", "$token_of_friend", ["party.disband", "$n", "red", 1, PARTY]),
         hears("party.over", 3, PARTY, "disbanded"),
         tells("push", ["party.over", 3, PARTY, "disbanded"]),
+    ),
+    conversation(
+        "replayed",
+        "A match is replayed from its third event on: a scene, the event at its time, and the end of what there is.",
+        *OPENING,
+        happens("says", "$token_of_host", ["match.create", "$n", "film", 1, "m1", FILM]),
+        happens("says", "$token_of_host", ["match.start", "$n", "film", 2, "m1", 0]),
+        happens("says", "$token_of_host", ["match.report", "$n", "film", 3, "m1", [medal(0)]]),
+        wants("open", "replay.open", 1, "match/m1", 0, 3, 200, False, ""),
+        says("replay.open", "$id.open", 1, "match/m1", 0, 3, 200, False, ""),
+        hears("replay.status", "$id.open", 1, 0, 200, False, 3, 4, 0, False),
+        tells("answer", "open", ["replay.status", "$id.open", 1, 0, 200, False, 3, 4, 0, False]),
+        hears("replay.scene", 1, 1, 3, 0, SCENE),
+        tells("push", ["replay.scene", 1, 1, 3, 0, SCENE]),
+        wants("play", "replay.control", 1, True, None, None, None),
+        says("replay.control", "$id.play", 1, True, None, None, None),
+        hears("replay.status", "$id.play", 1, "$time.play", 200, True, 3, 4, 0, False),
+        tells("answer", "play", ["replay.status", "$id.play", 1, "$time.play", 200, True, 3, 4, 0, False]),
+        hears("replay.events", 2, 1, "$time.shown", [[3, medal(0)]]),
+        tells("push", ["replay.events", 2, 1, "$time.shown", [[3, medal(0)]]]),
+        hears("replay.state", 3, 1, "$time.end", "limit"),
+        tells("push", ["replay.state", 3, 1, "$time.end", "limit"]),
+        wants("close", "replay.close", 1),
+        says("replay.close", "$id.close", 1),
+        hears("done", "$id.close"),
+        tells("answer", "close", ["done", "$id.close"]),
     ),
 )

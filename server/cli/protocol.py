@@ -52,6 +52,10 @@ from server.wire.messages import (
     Push,
     Redirect,
     Renewed,
+    ReplayClose,
+    ReplayControl,
+    ReplayOpen,
+    ReplayStatus,
     Reply,
     Request,
     Snapshot,
@@ -79,6 +83,9 @@ ENGINE_REPLIES: Final[dict[type[Request], tuple[type[msgspec.Struct], ...]]] = {
     PresenceWatch: (PresenceWatched,),
     PresenceUnwatch: (Done,),
     PresenceList: (PresenceListed,),
+    ReplayOpen: (ReplayStatus,),
+    ReplayControl: (ReplayStatus,),
+    ReplayClose: (Done,),
 }
 """Answers of each engine request beside `error`; empty: it has none."""
 
@@ -398,6 +405,8 @@ SAMPLES: Final[Mapping[str, Mapping[str, Any]]] = {
     "heartbeat": {"state": "away"},
     "watch": {"topic": "match/match-7", "known_seq": 0, "known": "4a8e5d130297b2cd"},
     "unwatch": {"topic": "match/match-7"},
+    "replay.open": {"topic": "match/match-7", "from_ms": 0, "from_seq": 1, "speed": 400, "follow": "player-7"},
+    "replay.control": {"speed": 400, "seek_ms": 0, "follow": "player-7"},
     "profile.set": {"display_name": "display_name \u00e9\u2713"},
     "MatchOptions": {"mode": "recorded", "source": "", "counts": False},
     "match.join": {"team": 1},
@@ -471,6 +480,8 @@ class _Samples:
                 return self.struct(spec["struct"])
             case "one_of":
                 return self.struct(spec["structs"][0])
+            case "event":
+                return self.struct(self._events[0])
             case "any":
                 return {"score": 3, "names": ["é", None]}
         raise TypeError(f"no sample for {spec}")

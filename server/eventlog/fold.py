@@ -4,6 +4,7 @@
     steps(kind, log)     each event with the state before and after it: what a replay shows
     readable(kind, log)  the same of a damaged log, with the gaps in it
     at(kind, log, ...)   the state at an event or a time: what seeking needs
+    opened(kind, chunk)  a chunk's entries and a fold before them: what reads a log a chunk at a time
     verify(kind, log)    everything recomputed from event 1 and compared with what is stored
     chain(log)           the bytes alone, where the rules of the log are not to be had
 
@@ -224,6 +225,15 @@ def at(kind: LoggedKind[S], log: StoredLog, *, seq: int | None = None, ms: int |
                 return fold
             _take(fold, part, entry)
     return fold or Fold(kind, kind.state_type())
+
+
+def opened(kind: LoggedKind[S], chunk: Chunk, before: Fold[S] | None = None) -> tuple[Fold[S], list[Entry]]:
+    """The entries of `chunk`, and a fold that stands before the first of them: at its keyframe, or `before` where it
+    has none. Raises `Corrupt`."""
+    part = _decode(chunk)
+    if part.sealed or before is None:
+        before = _fold_before(kind, part)
+    return before, part.entries
 
 
 def final_state(kind: LoggedKind[S], log: StoredLog) -> S:

@@ -59,6 +59,11 @@ class Metrics:
         self.presence_sent_total = 0
         self.presence_coalesced_total = 0
         self.presence_left_out_total = 0
+        # replays
+        self.replays = 0
+        self.replay_events_total = 0
+        self.replay_decodes_total = 0
+        self.replay_decodes_shared_total = 0
         # actors
         self.activations = 0
         self.activations_created_total = 0

@@ -11,6 +11,7 @@ from typing import Any, Final, Union, cast
 import msgspec
 
 from server.presence.ports import NodePresence
+from server.replays.reader import StretchReader
 from server.sessions.arrivals import SessionArrivals
 from server.sessions.binding import SessionActors
 from server.sessions.broadcast import Broadcast
@@ -29,7 +30,8 @@ from server.sessions.presence_sending import FRAME_HEAD_BYTES
 from server.sessions.pushes import Pushes
 from server.sessions.read_model import session_rows
 from server.sessions.renewals import Renewals
-from server.sessions.requests import Requests
+from server.sessions.replays import Replays
+from server.sessions.requests import Handle, Requests
 from server.sessions.seeker import Seeker
 from server.sessions.session import Session, SessionKit
 from server.sessions.session_kit import Kit
@@ -54,6 +56,9 @@ from server.wire.messages import (
     PresenceList,
     PresenceUnwatch,
     PresenceWatch,
+    ReplayClose,
+    ReplayControl,
+    ReplayOpen,
     Request,
     TokenRenew,
     Unwatch,
@@ -115,17 +120,28 @@ class Gateway:
             faces, drivers.supervisor, drivers.metrics, ticks, system.me, settings.presence,
             self.settings.max_frame_bytes - FRAME_HEAD_BYTES, slices, sights,
         )  # fmt: skip
-        watched = Subscriptions(self.streams, self.latest, self.watches)
-        requests.add(PresenceWatch, self.watches.watch)
-        requests.add(PresenceUnwatch, self.watches.unwatch)
-        requests.add(PresenceList, lists.list_once)
-        requests.add(Watch, self.streams.watch)
-        requests.add(WatchLatest, self.latest.watch)
-        requests.add(Unwatch, self._unwatch)
+        self.log_reader = StretchReader(drivers.logs, drivers.supervisor, settings.replays.cache_bytes)
+        self.replays = Replays(
+            app, system, self.log_reader, ticks, drivers.supervisor, drivers.metrics, settings.replays
+        )
+        watched = Subscriptions(self.streams, self.latest, self.watches, self.replays)
+        handlers: tuple[tuple[type[Request], Handle], ...] = (
+            (PresenceWatch, self.watches.watch),
+            (PresenceUnwatch, self.watches.unwatch),
+            (PresenceList, lists.list_once),
+            (Watch, self.streams.watch),
+            (WatchLatest, self.latest.watch),
+            (Unwatch, self._unwatch),
+            (ReplayOpen, self.replays.open),
+            (ReplayControl, self.replays.control),
+            (ReplayClose, self.replays.close),
+        )
+        for message, handle in handlers:
+            requests.add(message, handle)
         codecs, decoders = _codecs((*ENGINE_REQUESTS, *app.requests))
         self.kit: SessionKit = Kit(
             self.settings, ticks, drivers.metrics, codecs, decoders, _ack_interval_s(self.settings, limits.tick_s),
-            self.turnstile, drivers.timed(requests), actors, self.streams, watched, self.table,
+            self.turnstile, drivers.timed(requests), actors, watched, watched, self.table,
         )  # fmt: skip
         self.pushes = Pushes(app, kind, system, drivers.transport, ticks, self.table, departures, limits.streams)
         self.mover = Mover(
@@ -136,6 +152,7 @@ class Gateway:
         self.table.on_end(self.streams.session_ended)
         self.table.on_end(self.latest.session_ended)
         self.table.on_end(self.watches.session_ended)
+        self.table.on_end(self.replays.session_ended)
         self.table.on_release(self.watches.drop)
         self.seeker = Seeker(system, drivers.transport, limits.seek)
         self.arrivals = SessionArrivals(

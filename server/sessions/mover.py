@@ -220,6 +220,7 @@ class Mover:
         """Freeze: from here on nothing of the session changes."""
         assert not session.ended
         session.moves += 1
+        self._watched.leave(session)
         outbox = session.outbox
         frames, going = outbox.frames, b""
         if session.connection is not None and not transfer.pulled:

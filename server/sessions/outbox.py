@@ -51,6 +51,11 @@ class Outbox:
         """Streams, which can be read again, stop here until the client acknowledges."""
         return 2 * len(self) >= self._max_messages or 2 * self.bytes >= self._max_bytes
 
+    @property
+    def roomy(self) -> bool:
+        """Less than a quarter is used: whoever stopped for want of room may go on, and is not stopped again at once."""
+        return 4 * len(self) < self._max_messages and 4 * self.bytes < self._max_bytes
+
     def add(self, frame: bytes) -> bool:
         """Keep `frame`, rendered with number `last + 1`. False: over the bound, and lost."""
         if self.lost:

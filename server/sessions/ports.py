@@ -11,6 +11,7 @@ import msgspec
 
 from server.actors.app import App
 from server.cluster.view import View
+from server.eventlog.ports import LogStore
 from server.ids import ActorId, NodeAddress
 from server.runtime.clock import Clock
 from server.runtime.metrics import Metrics
@@ -107,13 +108,15 @@ def _as_it_is(handler: Any) -> Any:
 
 
 class GatewayDrivers(msgspec.Struct, frozen=True):
-    """The outside of a gateway: time, chance, counters, tasks, links to other nodes, and named queries of the store."""
+    """The outside of a gateway: time, chance, counters, tasks, links to other nodes, event logs as they are stored, and
+    named queries of the store."""
 
     clock: Clock
     rng: random.Random
     metrics: Metrics
     supervisor: Supervisor
     transport: Transport
+    logs: LogStore
     store_queries: StoreQueries
     timed: Callable[[Any], Any] = _as_it_is
     """The handler that sessions get for that of their requests: one that notes the time, or the very same."""

@@ -20,6 +20,8 @@ CODES: Final = {
     "too_many_subscriptions": "the session watches as many topics as it may",
     "history_changed": "events that the client has are not those of the log any more: a backup was restored",
     "too_many_watched": "the session would watch more players than it may",
+    "too_many_replays": "the session has as many replays open as it may",
+    "past_limit": "so much of a log cannot be seen yet: it has not happened, or is not public",
 }
 """Codes with which watching is refused, and their meanings."""
 

@@ -46,6 +46,10 @@ class Push(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 
 TopicName = Annotated[str, Meta(max_length=128)]
+ReplayNumber = Annotated[int, Meta(ge=1, le=2**53 - 1)]
+ReplaySpeed = Annotated[int, Meta(ge=25, le=6_400)]
+Followed = Annotated[str, Meta(max_length=128, pattern=whole(LINE_PATTERN))]
+LogTime = Annotated[int, Meta(ge=0, le=2**53 - 1)]
 DEVICE_PATTERN: Final = r"[A-Za-z0-9_.-]{0,32}"
 """A kind of device, such as `console`; empty where it is not told."""
 DeviceKind = Annotated[str, Meta(max_length=32, pattern=whole(DEVICE_PATTERN))]
@@ -289,6 +293,111 @@ class WatchEnded(Push, tag="watch_ended", frozen=True):
     code: str
 
 
+class ReplayOpen(Request, tag="replay.open", frozen=True):
+    """Replay the log of actor `topic` (`kind/key`) from clock `from_ms` on, or from event `from_seq` where that is
+    not 0. `replay` is the client's own number for it; a replay of that number which is open is closed. Answered by
+    `replay.status`; then come `replay.scene` and, at their pace, `replay.events`."""
+
+    replay: ReplayNumber
+    topic: TopicName
+    from_ms: LogTime = 0
+    from_seq: Seq = 0
+    speed: ReplaySpeed = 100
+    """Hundredths of the log's own speed: 100 is as it was, 25 a quarter, 6,400 is 64 times as fast."""
+    playing: bool = True
+    """False: show where it begins, and wait for `replay.control`."""
+    follow: Followed = ""
+    """Show only events that name this player, and those that name nobody. Empty: all events."""
+
+
+class ReplayControl(Request, tag="replay.control", frozen=True):
+    """Pause a replay or let it go on, change its speed, seek, follow somebody else: what is not `null`. Answered by
+    `replay.status`; after a seek comes `replay.scene`."""
+
+    replay: ReplayNumber
+    playing: bool | None = None
+    speed: ReplaySpeed | None = None
+    seek_ms: LogTime | None = None
+    follow: Followed | None = None
+
+
+class ReplayClose(Request, tag="replay.close", frozen=True):
+    """Close a replay. One that is not open is no error. Answered by `done`."""
+
+    replay: ReplayNumber
+
+
+class ReplayStatus(Reply, tag="replay.status", frozen=True):
+    """A replay as it is now: its clock, and the number of the next event to come. `end_seq` is the number that the
+    log's next event would have, `end_ms` the clock up to which it can be seen; `finished`: nothing is added to it any
+    more."""
+
+    replay: int
+    time_ms: int
+    speed: int
+    playing: bool
+    next_seq: int
+    end_seq: int
+    end_ms: int
+    finished: bool
+
+
+class ReplayScene(Push, tag="replay.scene", frozen=True):
+    """A replay shows another place: forget what you show of it. `scene` is the whole state before event `next_seq`, as
+    the application shows it, at clock `time_ms`."""
+
+    replay: int
+    next_seq: int
+    time_ms: int
+    scene: Any
+
+
+class ReplayedEvent(msgspec.Struct, array_like=True, frozen=True):
+    """An event of a log with its number."""
+
+    number: int
+    event: msgspec.Raw
+
+
+class ReplayEvents(Push, tag="replay.events", frozen=True):
+    """The next events of a replay, whose clock is `time_ms`."""
+
+    replay: int
+    time_ms: int
+    events: list[ReplayedEvent]
+
+
+class ReplayGap(Push, tag="replay.gap", frozen=True):
+    """Events `first_seq` to `last_seq` of the log cannot be read, for the reason in `why`. A `replay.scene` follows
+    where it goes on after them."""
+
+    replay: int
+    first_seq: int
+    last_seq: int
+    why: str
+
+
+class ReplayState(Push, tag="replay.state", frozen=True):
+    """The clock of a replay stands at `time_ms`, since `why`: `end` (all of the log was shown, the replay is paused),
+    `limit` (more may not be seen yet, or has not happened: it goes on with whatever can be seen), `slow` (the client
+    does not acknowledge what it was sent). Empty: it goes on after `slow`."""
+
+    replay: int
+    time_ms: int
+    why: str
+
+
+class ReplayEnded(Push, tag="replay.ended", frozen=True):
+    """A replay is over, and was at clock `time_ms` before event `next_seq`. `code`: `moved` (the session goes to
+    another node: open it again from there), `history_changed` (the log is not the one that it was any more), or the
+    code of the error that ended it."""
+
+    replay: int
+    time_ms: int
+    next_seq: int
+    code: str
+
+
 class Close(Request, tag="close", frozen=True):
     """The client leaves for good: its session is not kept for resuming."""
 
@@ -347,6 +456,9 @@ ENGINE_REQUESTS: tuple[type[Request], ...] = (
     PresenceWatch,
     PresenceUnwatch,
     PresenceList,
+    ReplayOpen,
+    ReplayControl,
+    ReplayClose,
 )
 ENGINE_ANSWERS: tuple[type[msgspec.Struct], ...] = (
     Welcome,
@@ -366,4 +478,10 @@ ENGINE_ANSWERS: tuple[type[msgspec.Struct], ...] = (
     PresenceListed,
     PresenceChanges,
     PresenceFriends,
+    ReplayStatus,
+    ReplayScene,
+    ReplayEvents,
+    ReplayGap,
+    ReplayState,
+    ReplayEnded,
 )

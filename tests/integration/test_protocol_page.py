@@ -149,7 +149,7 @@ async def say_golden(frames: list[dict[str, Any]], url: str, token: MakeToken, s
         kind, message = frame["type"], REQUESTS[frame["type"]]
         if kind in ("hello", "watch_latest"):
             continue  # said above; the game has no latest topic
-        of_match = kind.startswith("match.") or kind in ("watch", "unwatch")
+        of_match = kind.startswith(("match.", "replay.")) or kind in ("watch", "unwatch")
         first = "host" if of_match else "player"  # the match is private, and the player has left
         client = await speaker(next(role for role in (first, "player", "host", "service") if role in message["roles"]))
         if kind == "token.renew":

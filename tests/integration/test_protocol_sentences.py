@@ -619,6 +619,57 @@ async def test_streams(node: Node) -> None:
         await client.ws.close()
 
 
+@says(
+    "First, and after each seek, comes a `replay.scene`: forget what you show, this is the whole state before event",
+    "Of a match it is its `scoreboard`, as `match.get` would have been answered then",
+    "`end`: all was shown, and the replay is paused; seek, and play.",
+    "you get only events that name it, and those that name nobody; empty for all.",
+    "opening a number that is open begins it anew.",
+    "A session has four replays open at most",
+    "a time or event after that is refused with `past_limit`",
+)
+async def test_replays(node: Node) -> None:
+    host, name, subject = await node.enter("host", "filmer"), node.name("m"), node.name("p")
+    await host.ask("match.create", 1, "l", 1, name, ["recorded"])
+    await host.ask("match.start", 2, "l", 2, name)
+    medals = [["medal", at, player, "gold"] for at, player in ((0, subject), (4_000, "other"), (90_000, subject))]
+    await host.ask("match.report", 3, "l", 3, name, medals)
+    viewer = await node.enter("service", subprotocol=MSGPACK)
+    assert (await viewer.ask("replay.open", 2, 1, f"match/{name}", 90_001))[2] == "past_limit"
+    await host.ask("match.end", 4, "l", 4, name, 90_000)
+    while not (status := await viewer.ask("replay.open", 3, 1, f"match/{name}", 3_000, 0, 6_400, False))[9]:
+        pass
+    assert status == ["replay.status", 3, 1, 3_000, 6_400, False, 4, status[7], 90_000, True]
+
+    async def shown(upto: str) -> list[Wire]:
+        """Pushes of the replay up to one of that type, without their numbers."""
+        while not any(push[0] == upto for push in viewer.pushes):
+            await viewer.ask("heartbeat", 9, max((push[1] for push in viewer.pushes), default=0))
+            await asyncio.sleep(0.02)
+        found, viewer.pushes = viewer.pushes, []
+        return [[push[0], *push[3:]] for push in found]
+
+    scene = (await shown("replay.scene"))[-1]
+    assert scene[1:3] == [4, 3_000] and scene[3][:4] == ["scoreboard", 0, name, "live"]
+    assert [line[0] for line in scene[3][9]] == [subject] and scene[3][10] == 4
+    assert (await viewer.ask("replay.control", 4, 1, True))[5] is True
+    pushes = await shown("replay.state")
+    events = [event for push in pushes if push[0] == "replay.events" for event in push[2]]
+    assert [number for number, _ in events] == list(range(4, status[7])) and events[0][1] == medals[1]
+    assert pushes[-1] == ["replay.state", 90_000, "end"]
+    await viewer.ask("replay.control", 5, 1, True, None, 0, subject)
+    pushes = await shown("replay.state")
+    events = [event for push in pushes if push[0] == "replay.events" for event in push[2]]
+    assert pushes[0][:3] == ["replay.scene", 1, 0] and 4 not in [number for number, _ in events]
+    assert [event[0] for _, event in events][:4] == ["created", "started", "medal", "medal"]
+    for number in (2, 3, 4):
+        assert (await viewer.ask("replay.open", 6, number, f"match/{name}"))[0] == "replay.status"
+    assert (await viewer.ask("replay.open", 6, 5, f"match/{name}"))[2] == "too_many_replays"
+    assert await viewer.ask("replay.close", 7, 4) == ["done", 7] == await viewer.ask("replay.close", 7, 4)
+    for client in (host, viewer):
+        await client.ws.close()
+
+
 # ---- 6. the game's messages ----
 
 
@@ -789,7 +840,7 @@ async def test_rules_refuse_with_the_codes_of_the_page(node: Node) -> None:
     below, `bad_text` for what only other applications take, `party_exists` for two commands with one digest, those of
     logins (`test_login_policies.py`), bounds of lists (`test_friends_rules.py`, `test_admission_rules.py`,
     `test_session_presence.py`), hosts that are players (`test_player_hosts.py`), logs that were restored
-    (`test_session_streams.py`)."""
+    (`test_session_streams.py`), replays (`test_session_replays.py`)."""
     table = set(
         re.findall(r"\| `([a-z_]+)` \| [a-z]", PAGE.partition("The rules' error codes")[2].partition("## 7")[0])
     )
@@ -799,7 +850,7 @@ async def test_rules_refuse_with_the_codes_of_the_page(node: Node) -> None:
     assert {code: said for code, said in found.items() if code != said} == {}
     own = {"too_many_subscriptions", "bad_text", "party_exists", "replaced", "occupied"}
     own |= {"too_many_friends", "too_many_invites", "too_many_blocks", "too_many_names", "too_many_watched"}
-    own |= {"party_late", "bad_host", "hosts_too_many", "history_changed"}
+    own |= {"party_late", "bad_host", "hosts_too_many", "history_changed", "too_many_replays", "past_limit"}
     assert table - set(found) == own
 
 

@@ -288,8 +288,9 @@ class World:
     async def add(self, name: str) -> GatewayNode:
         system = await self.cluster.add(name)
         drivers = GatewayDrivers(
-            system.clock, system.rng, system.metrics, system.supervisor, system.transport, NoStoreQueries()
-        )
+            system.clock, system.rng, system.metrics, system.supervisor, system.transport, system.services.logs,
+            NoStoreQueries(),
+        )  # fmt: skip
         gateway = Gateway(system, drivers, system.settings, own_rules(KEY), self.limits, self.engine_of(name))
         system.outlet = gateway.outlet
         listener: MemoryListener | PicowsListener

@@ -13,7 +13,7 @@ from websockets.typing import Subprotocol
 Wire = list[Any]
 PUSHES = (
     "events", "going", "match.assigned", "match.invited", "match.kicked", "friends.changed", "party.assigned",
-    "party.invited", "party.over",
+    "party.invited", "party.over", "replay.scene", "replay.events", "replay.gap", "replay.state", "replay.ended",
 )  # fmt: skip
 
 

@@ -22,6 +22,8 @@ from server.sessions.table import SessionTable
 from server.sessions.ticks import TickClock
 from server.sessions.turnstile import Turnstile
 from server.settings import GatewaySettings
+from server.storage.memory import MemoryDatabase
+from server.storage.memory_logs import MemoryLogStore
 from server.storage.queries import NoStoreQueries
 from server.transport.ports import Answer, Handler
 from server.wire.codec import Codec, Format
@@ -241,8 +243,9 @@ class Parts:
         self.requests, self.beats, self.room, self.late = FakeRequests(), Beats(), Room(), Late()
         self.keeper = Keeper()
         self.drivers = GatewayDrivers(
-            self.clock, self.rng, self.metrics, self.supervisor, self.transport, NoStoreQueries()
-        )
+            self.clock, self.rng, self.metrics, self.supervisor, self.transport,
+            MemoryLogStore(MemoryDatabase(self.clock)), NoStoreQueries(),
+        )  # fmt: skip
 
     def kit(self, keeper: Any = None) -> SessionKit:
         codec = Codec("msgpack", ENGINE_REQUESTS)

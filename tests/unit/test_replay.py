@@ -2,6 +2,7 @@
 
 from itertools import pairwise
 from pathlib import Path
+from typing import get_args
 
 import msgspec
 import pytest
@@ -9,8 +10,9 @@ import pytest
 from game import replay
 from game.match import admission
 from game.match.state import MatchState
-from game.messages import Death, Kill, Medal, Objective, Score
+from game.messages import Death, Kill, MatchEvent, Medal, Objective, PartyPlace, Score
 from server import states
+from server.actors.actor import Caller
 from server.errors import BadInput, Corrupt
 from server.eventlog import fold, segment
 from server.eventlog.entry import NO_HEAD, Entry, state_hash
@@ -26,6 +28,34 @@ def played() -> Played:
         killer, victim = f"p{number % 2}", f"p{3 if number % 2 == 0 else 2}"
         one.report(Kill(1000 * number, killer, victim), Medal(1000 * number, killer, "Snipe"))
     return one
+
+
+def test_players_of_an_event_are_all_that_it_names() -> None:
+    named = {"player": "p", "victim": "v", "players": ["q"], "members": [PartyPlace("m", None, 0)]}
+    for cls in get_args(MatchEvent):
+        event = cls(*(named.get(field, 0) for field in cls.__struct_fields__))
+        wanted = {{"player": "p", "victim": "v", "players": "q", "members": "m"}.get(f) for f in cls.__struct_fields__}
+        assert set(replay.players_in(event)) == wanted - {None}, cls
+    assert list(replay.players_in(Kill(0, "p", None))) == ["p"]
+
+
+def test_onlookers_of_a_match_with_a_delay_see_it_later_and_all_others_at_once(played: Played) -> None:
+    state, wall_ms = played.state, played.state.started_wall_ms + 25_000
+    late = msgspec.structs.replace(state, spectator_delay_ms=10_000)
+    onlooker, player = Caller("player", "stranger", "s"), Caller("player", "p1", "s")
+    assert replay.public_until_ms(late, onlooker, wall_ms) == (state.live_from_ms or 0) + 15_000
+    for free_state, caller in ((state, onlooker), (late, player), (late, Caller("service", "stats", "s"))):
+        assert replay.public_until_ms(free_state, caller, wall_ms) is None
+
+
+def test_scene_is_the_scoreboard_of_then(played: Played) -> None:
+    log = played.stored(7)
+    then = replay.at(log, seq=30)
+    shown = replay.scene("m", then.state, then.next_seq)
+    assert (shown.match, shown.next_seq, shown.time_ms) == ("m", 31, then.state.time_ms)
+    assert {line.player: line.kills for line in shown.players} == {
+        player: total.kills for player, total in replay.totals(then.state).items()
+    }
 
 
 def whole(log: StoredLog, place: int, chunk: Chunk) -> StoredLog:

@@ -7,6 +7,7 @@ import pytest
 
 from server.actors.actor import Attached
 from server.errors import BadInput, BadToken, Forbidden, GarrisonError, NotFound, Rejected, TokenExpired
+from server.replays.reader import StretchReader
 from server.sessions.arrivals import SessionArrivals
 from server.sessions.broadcast import Broadcast
 from server.sessions.dismissals import Dismissals
@@ -21,6 +22,7 @@ from server.sessions.presence import PresenceWatches
 from server.sessions.presence_requests import Faces
 from server.sessions.pushes import Pushes
 from server.sessions.read_model import session_rows
+from server.sessions.replays import Replays
 from server.sessions.requests import Requests
 from server.sessions.seeker import Seeker
 from server.sessions.session import SESSION, Session
@@ -37,7 +39,7 @@ from server.sessions.transfer import DepartedSessions, Target, Transfer
 from server.sessions.transfer_frames import INSTALLED, Dismissed, Packed, Shipment, Wanted, decode_verdicts
 from server.sessions.transfer_frames import encode as encode_transfer
 from server.sessions.turnstile import PER_TURN, InLine, Turnstile
-from server.settings import PresenceSettings
+from server.settings import PresenceSettings, ReplaySettings
 from server.storage.queries import NoStoreQueries
 from server.transport.ports import Service
 from server.wire.messages import Ack, CloseCode, Done, Heartbeat, Hello, TokenRenew, Unwatch, Watch
@@ -316,10 +318,16 @@ async def test_a_seeker_asks_every_other_node_and_ends_when_nobody_knows() -> No
     assert len(seeker) == 0
 
 
+def subscriptions(parts: Parts) -> Subscriptions:
+    reader = StretchReader(parts.drivers.logs, parts.supervisor, 1_024)
+    replays = Replays(SessionApp, parts.actors, reader, parts.ticks, parts.supervisor, parts.metrics, ReplaySettings())
+    return Subscriptions(streams(parts), latest(parts), watches(parts), replays)
+
+
 def mover(parts: Parts, table: SessionTable, departed: DepartedSessions) -> Mover:
     return Mover(
         parts.drivers, parts.kit(table), parts.actors, Homes(parts.actors), table,
-        Subscriptions(streams(parts), latest(parts), watches(parts)), pushes(parts, table), departed,
+        subscriptions(parts), pushes(parts, table), departed,
         TransferLimits(spread_s=0.0), 100, 100_000,
     )  # fmt: skip
 
@@ -350,7 +358,7 @@ async def test_arrivals_install_a_session_once() -> None:
     seeker = Seeker(parts.actors, parts.transport, SeekLimits())
     SessionArrivals(
         parts.kit(table), parts.actors, parts.transport, Homes(parts.actors), table, parts.bindings(),
-        Subscriptions(streams(parts), latest(parts), watches(parts)), pushes(parts, table), seeker, departed,
+        subscriptions(parts), pushes(parts, table), seeker, departed,
         mover(parts, table, departed),
     )  # fmt: skip
     packed = Packed("f" * 32, "elsewhere", "p", "player", "msgpack", False, 1, 1_000, 3, 0, [], [], 0)
@@ -368,7 +376,7 @@ async def test_a_session_that_was_dismissed_on_its_way_is_not_installed_when_it_
     table, departed = parts.table(), DepartedSessions()
     SessionArrivals(
         parts.kit(table), parts.actors, parts.transport, Homes(parts.actors), table, parts.bindings(),
-        Subscriptions(streams(parts), latest(parts), watches(parts)), pushes(parts, table),
+        subscriptions(parts), pushes(parts, table),
         Seeker(parts.actors, parts.transport, SeekLimits()), departed, mover(parts, table, departed),
     )  # fmt: skip
     parts.transport.deliver(PEER, Service.SESSION, encode_transfer(Dismissed("f" * 32, 2, 4012, "enough")))

@@ -17,6 +17,7 @@ from garrison.host import Host, Report
 from garrison.moderation import Moderation
 from garrison.options import Options
 from garrison.party import Party, PartyPicture
+from garrison.replay import Moment, Replay
 from garrison.watch import LatestWatch, PlayersWatch, Watch
 
 __all__ = [
@@ -29,11 +30,13 @@ __all__ = [
     "LatestWatch",
     "Message",
     "Moderation",
+    "Moment",
     "Options",
     "Party",
     "PartyPicture",
     "PlayersWatch",
     "Push",
+    "Replay",
     "Reply",
     "Report",
     "Request",

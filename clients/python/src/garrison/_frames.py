@@ -82,8 +82,8 @@ def read(wire: Sequence[Any]) -> Message | None:
 
 @cache
 def _types(kind: type[Any]) -> tuple[tuple[str, tuple[type, ...]], ...]:
-    """The fields of a message and the types that their values may have."""
-    return tuple((field.name, _allowed(field.type)) for field in fields(kind))
+    """The fields of a message and the types that their values may have, but for those that may have any."""
+    return tuple((field.name, _allowed(field.type)) for field in fields(kind) if field.type is not Any)
 
 
 def _allowed(annotation: Any) -> tuple[type, ...]:

@@ -10,6 +10,7 @@ Everything runs on one event loop; a `Client` is not for use from several thread
 
 import asyncio
 import contextlib
+import itertools
 import random
 import secrets
 import ssl
@@ -33,11 +34,12 @@ from garrison._stats import Stats
 from garrison._streams import Stream
 from garrison._subscriptions import Subscription
 from garrison.boards import Boards
-from garrison.errors import GarrisonError, Internal, SessionClosed, Unavailable
+from garrison.errors import GarrisonError, Internal, Overloaded, SessionClosed, Unavailable
 from garrison.friends import Friends
-from garrison.messages import PlayerPicture, PresenceList, Welcome
+from garrison.messages import PlayerPicture, PresenceList, ReplayClose, Welcome
 from garrison.options import Options
 from garrison.party import Party
+from garrison.replay import Replay, ReplayPush
 from garrison.watch import LatestWatch, PlayersWatch, Watch
 
 R = TypeVar("R")
@@ -101,6 +103,8 @@ class Client(GameCalls):
         self._pushes: deque[Push] = deque(maxlen=options.push_buffer)
         self._pushes_ready = asyncio.Event()
         self._readers: list[Pushes[Any]] = []
+        self._replays: dict[int, Replay] = {}
+        self._replay_numbers = itertools.count(1)
         self.boards = Boards(self)
         self.friends = Friends(self)
         self.party = Party(self)
@@ -322,6 +326,37 @@ class Client(GameCalls):
         if reader in self._readers:
             self._readers.remove(reader)
 
+    def replay(
+        self,
+        match: str,
+        *,
+        from_ms: int = 0,
+        from_seq: int = 0,
+        speed: float = 1.0,
+        playing: bool = True,
+        follow: str | None = None,
+    ) -> Replay:
+        """A replay of a stored match (or of another log, `kind/key`) from a time of its clock, or from an event, at
+        0.25 to 64 times its speed. Use it as `async with client.replay("m1") as replay`; entering raises `NotFound`,
+        `Forbidden`, `Corrupt`, `UnknownRules` and `Rejected` (`past_limit`, `too_many_replays`)."""
+        topic = match if "/" in match else f"match/{match}"
+        return Replay(self, topic, from_ms, from_seq, speed, playing, follow or "", self.options.watch_buffer)
+
+    def number_replay(self, replay: Replay) -> int:
+        """See `garrison.replay.ReplayClient`."""
+        if self._core.over is not None:
+            raise self._core.over
+        number = next(self._replay_numbers)
+        self._replays[number] = replay
+        return number
+
+    def forget_replay(self, number: int, close: bool = False) -> None:
+        """See `garrison.replay.ReplayClient`."""
+        if self._replays.pop(number, None) is not None and close and self._core.over is None:
+            with contextlib.suppress(Overloaded):
+                self._core.request(ReplayClose(number), self._now())
+                self._act()
+
     # ---- connections ----------------------------------------------------------------------------
 
     async def _run(self) -> None:
@@ -432,6 +467,9 @@ class Client(GameCalls):
             case Stir():
                 if (watch := self._watches.get(decision.subscription)) is not None:
                     watch.stir()
+            case Deliver(push) if isinstance(push, ReplayPush):
+                if (replay := self._replays.get(push.replay)) is not None:
+                    replay.take_in(push)
             case Deliver():
                 if len(self._pushes) == self.options.push_buffer:
                     self.stats.pushes_dropped += 1
@@ -448,6 +486,8 @@ class Client(GameCalls):
                 )
             case Up():
                 self._changed.set()
+                for replay in [] if decision.recovered else list(self._replays.values()):
+                    replay.lost()
             case Down():
                 self._out.clear()
             case Drop():
@@ -459,6 +499,8 @@ class Client(GameCalls):
                 self._pushes_ready.set()
                 for reader in self._readers:
                     reader.end()
+                for replay in self._replays.values():
+                    replay.end(decision.error)
                 self._jobs.put_nowait(None)
 
     def _answer(self, answer: Answer) -> None:

@@ -80,6 +80,22 @@ class PresenceItem:
 
 
 @dataclass(frozen=True, slots=True)
+class ReplayedEvent:
+    """An event of a log with its number."""
+
+    number: int
+    event: Event
+
+    def to_wire(self) -> list[Any]:
+        return [self.number, self.event.to_wire()]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "ReplayedEvent":
+        check_length(wire, 2, "ReplayedEvent")
+        return cls(number=wire[0], event=read_event(wire[1]))
+
+
+@dataclass(frozen=True, slots=True)
 class PresenceField:
     """A field of the studio's own, for its clients to show."""
 
@@ -1776,6 +1792,168 @@ class PresenceFriends(Notice):
 
 
 @dataclass(frozen=True, slots=True)
+class ReplayStatus(Reply):
+    """A replay as it is now: its clock, and the number of the next event to come. `end_seq` is the
+    number that the log's next event would have, `end_ms` the clock up to which it can be seen;
+    `finished`: nothing is added to it any more.
+    """
+
+    TYPE: ClassVar[str] = "replay.status"
+    replay: int
+    time_ms: int
+    speed: int
+    playing: bool
+    next_seq: int
+    end_seq: int
+    end_ms: int
+    finished: bool
+    id: int = field(default=0, kw_only=True)
+
+    def to_wire(self) -> list[Any]:
+        return [
+            "replay.status",
+            self.id,
+            self.replay,
+            self.time_ms,
+            self.speed,
+            self.playing,
+            self.next_seq,
+            self.end_seq,
+            self.end_ms,
+            self.finished,
+        ]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "ReplayStatus":
+        check_length(wire, 10, "replay.status")
+        return cls(
+            id=wire[1],
+            replay=wire[2],
+            time_ms=wire[3],
+            speed=wire[4],
+            playing=wire[5],
+            next_seq=wire[6],
+            end_seq=wire[7],
+            end_ms=wire[8],
+            finished=wire[9],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayScene(Push):
+    """A replay shows another place: forget what you show of it. `scene` is the whole state before
+    event `next_seq`, as the application shows it, at clock `time_ms`.
+    """
+
+    TYPE: ClassVar[str] = "replay.scene"
+    replay: int
+    next_seq: int
+    time_ms: int
+    scene: Any
+    seq: int = field(default=0, kw_only=True)
+
+    def to_wire(self) -> list[Any]:
+        return ["replay.scene", self.seq, self.replay, self.next_seq, self.time_ms, self.scene]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "ReplayScene":
+        check_length(wire, 6, "replay.scene")
+        return cls(seq=wire[1], replay=wire[2], next_seq=wire[3], time_ms=wire[4], scene=wire[5])
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayEvents(Push):
+    """The next events of a replay, whose clock is `time_ms`."""
+
+    TYPE: ClassVar[str] = "replay.events"
+    replay: int
+    time_ms: int
+    events: list[ReplayedEvent]
+    seq: int = field(default=0, kw_only=True)
+
+    def to_wire(self) -> list[Any]:
+        return ["replay.events", self.seq, self.replay, self.time_ms, [each.to_wire() for each in self.events]]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "ReplayEvents":
+        check_length(wire, 5, "replay.events")
+        return cls(
+            seq=wire[1],
+            replay=wire[2],
+            time_ms=wire[3],
+            events=[ReplayedEvent.from_wire(each) for each in wire[4]],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayGap(Push):
+    """Events `first_seq` to `last_seq` of the log cannot be read, for the reason in `why`. A
+    `replay.scene` follows where it goes on after them.
+    """
+
+    TYPE: ClassVar[str] = "replay.gap"
+    replay: int
+    first_seq: int
+    last_seq: int
+    why: str
+    seq: int = field(default=0, kw_only=True)
+
+    def to_wire(self) -> list[Any]:
+        return ["replay.gap", self.seq, self.replay, self.first_seq, self.last_seq, self.why]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "ReplayGap":
+        check_length(wire, 6, "replay.gap")
+        return cls(seq=wire[1], replay=wire[2], first_seq=wire[3], last_seq=wire[4], why=wire[5])
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayState(Push):
+    """The clock of a replay stands at `time_ms`, since `why`: `end` (all of the log was shown, the
+    replay is paused), `limit` (more may not be seen yet, or has not happened: it goes on with
+    whatever can be seen), `slow` (the client does not acknowledge what it was sent). Empty: it goes
+    on after `slow`.
+    """
+
+    TYPE: ClassVar[str] = "replay.state"
+    replay: int
+    time_ms: int
+    why: str
+    seq: int = field(default=0, kw_only=True)
+
+    def to_wire(self) -> list[Any]:
+        return ["replay.state", self.seq, self.replay, self.time_ms, self.why]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "ReplayState":
+        check_length(wire, 5, "replay.state")
+        return cls(seq=wire[1], replay=wire[2], time_ms=wire[3], why=wire[4])
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayEnded(Push):
+    """A replay is over, and was at clock `time_ms` before event `next_seq`. `code`: `moved` (the
+    session goes to another node: open it again from there), `history_changed` (the log is not the
+    one that it was any more), or the code of the error that ended it.
+    """
+
+    TYPE: ClassVar[str] = "replay.ended"
+    replay: int
+    time_ms: int
+    next_seq: int
+    code: str
+    seq: int = field(default=0, kw_only=True)
+
+    def to_wire(self) -> list[Any]:
+        return ["replay.ended", self.seq, self.replay, self.time_ms, self.next_seq, self.code]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "ReplayEnded":
+        check_length(wire, 6, "replay.ended")
+        return cls(seq=wire[1], replay=wire[2], time_ms=wire[3], next_seq=wire[4], code=wire[5])
+
+
+@dataclass(frozen=True, slots=True)
 class Presence(Reply):
     """A player as the asking one may see it (an invisible player is `offline` to others).
     `last_seen_ms` is wall time, 0 if never.
@@ -2773,6 +2951,106 @@ class PresenceList(Request[PresenceListed]):
     def from_wire(cls, wire: Sequence[Any]) -> "PresenceList":
         check_length(wire, 3, "presence.list")
         return cls(id=wire[1], players=wire[2])
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayOpen(Request[ReplayStatus]):
+    """Replay the log of actor `topic` (`kind/key`) from clock `from_ms` on, or from event `from_seq`
+    where that is not 0. `replay` is the client's own number for it; a replay of that number which
+    is open is closed. Answered by `replay.status`; then come `replay.scene` and, at their pace,
+    `replay.events`.
+
+    `speed`: Hundredths of the log's own speed: 100 is as it was, 25 a quarter, 6,400 is 64 times as
+    fast.
+
+    `playing`: False: show where it begins, and wait for `replay.control`.
+
+    `follow`: Show only events that name this player, and those that name nobody. Empty: all events.
+    """
+
+    TYPE: ClassVar[str] = "replay.open"
+    replay: int
+    topic: str
+    from_ms: int = 0
+    from_seq: int = 0
+    speed: int = 100
+    playing: bool = True
+    follow: str = ""
+    id: int = field(default=0, kw_only=True)
+
+    def to_wire(self) -> list[Any]:
+        return [
+            "replay.open",
+            self.id,
+            self.replay,
+            self.topic,
+            self.from_ms,
+            self.from_seq,
+            self.speed,
+            self.playing,
+            self.follow,
+        ]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "ReplayOpen":
+        n = check_length(wire, 4, "replay.open")
+        return cls(
+            id=wire[1],
+            replay=wire[2],
+            topic=wire[3],
+            from_ms=wire[4] if n > 4 else 0,
+            from_seq=wire[5] if n > 5 else 0,
+            speed=wire[6] if n > 6 else 100,
+            playing=wire[7] if n > 7 else True,
+            follow=wire[8] if n > 8 else "",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayControl(Request[ReplayStatus]):
+    """Pause a replay or let it go on, change its speed, seek, follow somebody else: what is not
+    `null`. Answered by `replay.status`; after a seek comes `replay.scene`.
+    """
+
+    TYPE: ClassVar[str] = "replay.control"
+    replay: int
+    playing: bool | None = None
+    speed: int | None = None
+    seek_ms: int | None = None
+    follow: str | None = None
+    id: int = field(default=0, kw_only=True)
+
+    def to_wire(self) -> list[Any]:
+        return ["replay.control", self.id, self.replay, self.playing, self.speed, self.seek_ms, self.follow]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "ReplayControl":
+        n = check_length(wire, 3, "replay.control")
+        return cls(
+            id=wire[1],
+            replay=wire[2],
+            playing=wire[3] if n > 3 else None,
+            speed=wire[4] if n > 4 else None,
+            seek_ms=wire[5] if n > 5 else None,
+            follow=wire[6] if n > 6 else None,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayClose(Request[Done]):
+    """Close a replay. One that is not open is no error. Answered by `done`."""
+
+    TYPE: ClassVar[str] = "replay.close"
+    replay: int
+    id: int = field(default=0, kw_only=True)
+
+    def to_wire(self) -> list[Any]:
+        return ["replay.close", self.id, self.replay]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[Any]) -> "ReplayClose":
+        check_length(wire, 3, "replay.close")
+        return cls(id=wire[1], replay=wire[2])
 
 
 @dataclass(frozen=True, slots=True)
@@ -4198,6 +4476,12 @@ ANSWERS: dict[str, Callable[[Sequence[Any]], Message]] = {
     "presence.listed": PresenceListed.from_wire,
     "presence.changes": PresenceChanges.from_wire,
     "presence.friends": PresenceFriends.from_wire,
+    "replay.status": ReplayStatus.from_wire,
+    "replay.scene": ReplayScene.from_wire,
+    "replay.events": ReplayEvents.from_wire,
+    "replay.gap": ReplayGap.from_wire,
+    "replay.state": ReplayState.from_wire,
+    "replay.ended": ReplayEnded.from_wire,
     "presence": Presence.from_wire,
     "profile": Profile.from_wire,
     "saved": Saved.from_wire,
@@ -4235,6 +4519,9 @@ REQUESTS: dict[str, Callable[[Sequence[Any]], Request[Any]]] = {
     "presence.watch": PresenceWatch.from_wire,
     "presence.unwatch": PresenceUnwatch.from_wire,
     "presence.list": PresenceList.from_wire,
+    "replay.open": ReplayOpen.from_wire,
+    "replay.control": ReplayControl.from_wire,
+    "replay.close": ReplayClose.from_wire,
     "presence.set": PresenceSet.from_wire,
     "presence.get": PresenceGet.from_wire,
     "profile.set": ProfileSet.from_wire,

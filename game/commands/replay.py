@@ -15,6 +15,8 @@ from rich.table import Table
 from rich.text import Text
 
 from game import replay as replays
+from game.commands.replay_keys import keys_of
+from game.commands.replay_screen import ReplayScreen
 from game.commands.stored import read_match
 from game.match.state import MatchState
 from server.cli.common import Config, Json, Set, out, print_json, read_settings
@@ -26,6 +28,8 @@ from server.ids import key_of
 from server.texts import escaped
 
 FRAME_S: Final = 0.1
+REST_S: Final = 1.0
+"""Pause between two drawings of a match that stands still."""
 FEED_LINES: Final = 12
 
 EXAMPLES = """
@@ -78,6 +82,8 @@ def _show_or_tell(name: str, log: StoredLog, from_ms: int, speed: float | None, 
 def _show(name: str, log: StoredLog, from_ms: int, speed: float | None, json: bool) -> None:
     if json:
         print_json(msgspec.json.encode(summary(name, log)))
+    elif sys.stdout.isatty() and sys.stdin.isatty():
+        _watch_with_keys(out(), name, log, from_ms, speed or 1.0)
     elif sys.stdout.isatty():
         _watch(out(), name, log, from_ms, speed or 1.0)
     else:
@@ -170,6 +176,19 @@ def _watch(console: Console, name: str, log: StoredLog, from_ms: int, speed: flo
             clock_ms = state.time_ms
         live.update(_screen(name, state, clock_ms, feed, speed), refresh=True)
     _check_whole(name, gaps)
+
+
+def _watch_with_keys(console: Console, name: str, log: StoredLog, from_ms: int, speed: float) -> None:
+    """The same with keys, until who watches leaves. Raises `Corrupt` at the end where there were gaps."""
+    screen = ReplayScreen(name, log, from_ms, speed, time.monotonic())
+    with keys_of(sys.stdin.fileno()) as keys, Live(console=console, auto_refresh=False) as live:
+        while not screen.left:
+            now = time.monotonic()
+            due_s = screen.advance(now)
+            live.update(screen.drawn(now, console.width), refresh=True)
+            for key in keys.within(REST_S if due_s is None else FRAME_S):
+                screen.press(key, time.monotonic())
+    _check_whole(name, list(screen.gaps.values()))
 
 
 def _last_state(log: StoredLog, gaps: list[LogGap]) -> MatchState:

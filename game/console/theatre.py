@@ -12,7 +12,7 @@ to wait (`spectator_delay_ms`) nobody is told here what is not due yet: this is 
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from hashlib import blake2b
 from typing import Any, Final
 
@@ -153,6 +153,16 @@ class Reel:
                 slice_end = loop.time() + self._slice_s
         self._walk = None
 
+    async def _in_slices(self, items: Iterator[Item]) -> AsyncIterator[Item]:
+        """The items, between some of which the loop has its turn."""
+        loop = asyncio.get_running_loop()
+        slice_end = loop.time() + self._slice_s
+        for count, item in enumerate(items, 1):
+            yield item
+            if count % EVERY == 0 and loop.time() >= slice_end:
+                await asyncio.sleep(0)
+                slice_end = loop.time() + self._slice_s
+
     async def _read(self, context: AdminContext, from_seq: int, to_seq: int | None = None) -> StoredLog:
         log = await context.read_log("match", self.match, from_seq, to_seq)
         if log is None:
@@ -214,7 +224,7 @@ class Reel:
         state, next_seq = MatchState() if first_seq == 1 else None, first_seq
         last_seq = self._keyframes[place + 1].first_seq - 1 if place + 1 < len(self._keyframes) else None
         log = await self._read(context, first_seq, last_seq)
-        for item in self._items(log, True):
+        async for item in self._in_slices(self._items(log, True)):
             if isinstance(item, LogGap):
                 continue
             if item.record.event.time_ms > ms or item.record.seq >= self.drawing.next_seq:
@@ -248,7 +258,7 @@ class Reel:
             first_seq = max(frame.first_seq for frame in self._keyframes if frame.first_seq <= seq)
             log = await self._read(context, first_seq, end - 1)
             after_gap = False
-            for item in self._items(log, True):
+            async for item in self._in_slices(self._items(log, True)):
                 if isinstance(item, LogGap):
                     after_gap = True
                     if item.last_seq >= seq and item.first_seq < end:

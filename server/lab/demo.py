@@ -193,7 +193,8 @@ class Demo(Live):
             return
         over = count_of(len(self._ended), "match", "matches")
         replay = f"{program()} replay {self._ended[-1]}{self._config_flag()}"
-        self.say(f"{over} over: {replay}   [bold]dashboard[/]  {self._address(self.shown_by)}")
+        theatre = f"{self._address(self.shown_by)}&page=/matches/{self._ended[-1]}/theatre"
+        self.say(f"{over} over: {replay}   [bold]theatre[/]  {theatre}")
         self._ended_told = now
         self._ended.clear()
 

@@ -48,7 +48,7 @@ def test_its_figures_and_a_second_run_in_the_same_directory(tmp_path: Path) -> N
     assert figures["parties"] == 8  # of 15 squads
     assert figures["party_joins"] >= 8
 
-    assert "http://127.0.0.1:" in over  # the dashboard's address, again
+    assert "http://127.0.0.1:" in over and "/theatre" in over  # the dashboard's address, again, at the last match
     command, *arguments = over.split(" over: ")[1].split("   ")[0].split()
     assert command == "garrison"
     replayed = here(*arguments, cwd=tmp_path)  # the very command that it printed

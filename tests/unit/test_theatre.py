@@ -18,6 +18,7 @@ from game.messages import Created, Ended, Kill, MatchOptions, Score
 from game.modes.mode import ModeRules, kill_points
 from game.modes.registry import MODES
 from server.errors import BadInput, NotFound, Overloaded
+from server.eventlog.fold import LogGap
 from server.eventlog.ports import Chunk, StoredLog
 from tests.support.matches import Played, as_report, counted, read_recorded, recorded_params
 from tests.support.recorded_logs import LogShelf, ShelfContext, busy_match
@@ -217,18 +218,26 @@ async def test_a_live_match_grows_and_goes_over_into_its_end() -> None:
 
 @pytest.mark.virtual_time
 async def test_a_log_that_was_written_anew_is_read_anew() -> None:
-    match = busy_match(60).end(70_000)
-    context = shelf_with(match.stored())
+    """Sealed or not, as long as before, shorter or longer."""
+    context = shelf_with(busy_match(60).end(70_000).stored())
     await asked(theatre, context)
-    other = busy_match(60, seed=2).end(70_000)
-    context.shelf.put("m", other.stored())
-    await asyncio.sleep(1)
-    told = await asked(moment, context, ms=70_000)
-    assert told["board"] == board_of(other.state) != board_of(match.state)
-    shorter = busy_match(40, seed=3)
-    context.shelf.put("m", shorter.stored())
-    await asyncio.sleep(1)
-    assert (await asked(moment, context, ms=70_000))["board"] == board_of(shorter.state)
+    for events, seed in ((60, 2), (40, 3), (90, 4), (5, 5), (5, 6), (4, 7)):
+        other = busy_match(events, seed=seed)
+        context.shelf.put("m", other.stored())
+        await asyncio.sleep(1)
+        assert (await asked(moment, context, ms=95_000))["board"] == board_of(other.state)
+        marks = (await asked(theatre, context))["marks"]
+        assert marks["what"].count("kill") == sum(isinstance(one.event, Kill) for one in other.records)
+
+
+def test_scores_over_time_go_on_behind_a_gap() -> None:
+    match = busy_match(60).end(70_000)
+    taken, items = drawing.Drawing(), list(replay.steps(match.stored()))
+    for step in items[:30]:
+        taken.take(step)
+    taken.take(LogGap(31, len(items) - 1, "gone"))
+    taken.take(items[-1])
+    assert [curve["score"][-1] for curve in taken.summary()["scores"]] == sorted(match.state.team_scores, reverse=True)
 
 
 async def test_a_long_log_is_read_over_several_requests() -> None:

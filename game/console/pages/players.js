@@ -127,7 +127,7 @@ function showRecent(root, garrison, name) {
 function showPlayer(root, garrison, name) {
   const { dom, poll, get, href } = garrison;
   const { el, setText } = dom;
-  const status = el("span", { class: "pill" });
+  const status = el("span", { class: "pill", hidden: true });
   const facts = el("dl", { class: "presence" });
   const note = el("p", { class: "empty" }, "looking for the player");
   const devices = dom.table(`Devices of ${name}, those that spoke last first`, [
@@ -137,6 +137,7 @@ function showPlayer(root, garrison, name) {
     { title: "Says", render: (row) => row.activity },
   ], (row) => row.place);
   const none = el("p", { class: "empty" }, "No device is connected.");
+  devices.element.hidden = true;
   root.append(
     el("p", {}, el("a", { href: href() }, "All players")),
     el("section", { class: "card" }, el("header", {}, el("h2", {}, name), status), note, facts),
@@ -146,6 +147,7 @@ function showPlayer(root, garrison, name) {
   const show = ({ stored, rows, missing }) => {
     const here = rows.find((row) => row.devices.length) ?? rows[0];
     const known = here ?? stored;
+    status.hidden = false;
     statusPill(garrison, status, known ? known.status : "unknown");
     note.hidden = missing.length === 0;
     setText(note, `${missing.join(", ")} did not answer`);
@@ -163,7 +165,7 @@ function showPlayer(root, garrison, name) {
     } catch (error) {
       if (error.status !== 404) throw error;
       note.hidden = false;
-      setText(note, "There is no such player.");
+      setText(note, root.querySelector(".recent:not([hidden])") ? "Nothing is stored of this player but its matches." : "There is no such player.");
     }
   });
 }

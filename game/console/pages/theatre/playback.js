@@ -118,7 +118,7 @@ export class Playback {
   tick(ms) {
     if (this.seeking) return;
     if (this.playing) {
-      const to = this.following && this.live ? Math.max(this.ms, this.#liveClock()) : this.ms + ms * this.speed;
+      const to = this.following ? Math.max(this.ms, this.#liveClock()) : this.ms + ms * this.speed;
       const known = this.#more && this.#steps.length ? this.#steps.at(-1).time_ms : this.edge;
       this.ms = this.#more && this.#steps.length === 0 ? this.ms : Math.min(to, Math.max(known, this.ms));
       if (this.live && this.ms >= this.edge) this.following = true;

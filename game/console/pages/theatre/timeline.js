@@ -167,9 +167,9 @@ function strip(svg, summary, x) {
   const out = rounds.map((ms) => svg("line", { class: "round", x1: x(ms), x2: x(ms), y1: 0, y2: CURVE + STRIP }));
   return out.concat(paths(svg, summary, x, (what, player) => {
     const side = colours[player] ?? "";
-    if (what === "kill") return [{ y: CURVE + 10, h: 7, side }];
-    if (what === "medal") return [{ y: CURVE + 28, h: 6, side: "" }];
-    if (what === "objective") return [{ y: CURVE + 28, h: 7, side }];
+    if (what === "kill") return [{ y: CURVE + 9, h: 6, side }];
+    if (what === "medal") return [{ y: CURVE + 22, h: 5.5, side: "" }];
+    if (what === "objective") return [{ y: CURVE + 34, h: 6, side }];
     if (what === "lead") return [{ y: 7, h: 6, side }];
     return [];
   }));

@@ -2,7 +2,7 @@
 
     pending          emitted, not yet durable; `boundary` marks the end of the last good turn
     tail             durable since the last segment, kept to seal and to serve watchers
-    older            a bounded window before the tail, only to serve watchers
+    older            a bounded window before the tail, only to serve watchers; a larger one where some of them lag
 
 Sealing needs the state before the tail's first entry: `base` is a fold that stands there.
 An append or a segment, once handed out to be stored, stays the very same until it is known to be
@@ -45,6 +45,8 @@ LARGE_SEGMENTS: Final = 32
 """The bound on that, in segments of the usual length."""
 TAIL_SEGMENTS: Final = 64
 """Unsealed entries, in segments, above which a log takes no more."""
+LATE_ENTRIES: Final = 16_384
+"""Sealed entries that are kept for watchers who lag: each node that watches reads each group that becomes public."""
 _narrowings = itertools.count(1)
 """Numbers of guards within an epoch, which belongs to one run of one node, however often it loads the log."""
 
@@ -396,7 +398,9 @@ class EventLog:
         """See `LoggedActor.delay_watching`."""
         if not delay_s:
             self._public = None
-        elif self._public is None:
+            return
+        self._older = deque(self._older, max(LATE_ENTRIES, self._settings.segment_entries))
+        if self._public is None:
             self._public = PublicEnd(delay_s)
             if self.durable_seq > 1:  # loaded: nobody knows how old its events are
                 self._public.note(self.durable_seq, self._owner.boundary, self._node.clock.now())
@@ -427,7 +431,8 @@ class EventLog:
         """Durable events from `from_seq`, at most `READ_BATCH`; from memory if they are there."""
         first_here = self._older[0].seq if self._older else (self._tail[0].seq if self._tail else self.durable_seq)
         if from_seq >= first_here:
-            held = [entry for entry in (*self._older, *self._tail) if entry.seq >= from_seq]
+            place = from_seq - first_here  # they are without gaps
+            held = list(itertools.islice(itertools.chain(self._older, self._tail), place, place + READ_BATCH))
             future: asyncio.Future[EventBatch] = asyncio.get_running_loop().create_future()
             future.set_result(self._batch(from_seq, held))
             return future
@@ -435,8 +440,11 @@ class EventLog:
 
     def recent(self, count: int) -> EventBatch:
         """The newest durable events that are in memory, at most `count` and `READ_BATCH`."""
-        held = [*self._older, *self._tail][-min(count, READ_BATCH) :] if count > 0 else []
-        return self._batch(self.durable_seq, held)
+        there = len(self._older) + len(self._tail)
+        first = max(0, there - max(0, min(count, READ_BATCH)))
+        return self._batch(
+            self.durable_seq, list(itertools.islice(itertools.chain(self._older, self._tail), first, there))
+        )
 
     async def _read_stored(self, from_seq: int) -> EventBatch:
         stored = await self._node.logs.read_log(self.kind, self.id, from_seq, from_seq + READ_BATCH)

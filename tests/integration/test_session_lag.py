@@ -173,6 +173,19 @@ async def test_a_watcher_that_lags_is_given_no_hash_and_so_does_not_know_whether
         assert marks["ann"] and not marks["bob"]
 
 
+async def test_events_that_become_public_are_read_from_memory() -> None:
+    """Else each node would read the store for each group of them, however many were sealed meanwhile."""
+    async with stage("node-2", store={"segment_entries": 4}) as play:
+        logs = play.world.nodes["node-2"].system.logs
+        for number in range(40):
+            await play.post(f"{number}")
+        stored = await logs.read_log("ledger", play.topic)  # type: ignore[arg-type]
+        assert stored is not None and sum(chunk.sealed for chunk in stored.chunks) > 5
+        logs.read_log = lambda *_: pytest.fail("the store is read")  # type: ignore[method-assign, assignment]
+        await asyncio.sleep(ENOUGH_S)
+        assert await read(play.bob, play.topic, 1, 42) == ["in ann", *map(str, range(40))]
+
+
 async def test_a_stream_that_is_opened_to_all_is_served_to_all_at_once() -> None:
     async with stage("node-2") as play:
         await play.post("1", "open", "2")

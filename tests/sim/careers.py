@@ -255,7 +255,9 @@ class CareerPlay:
             elif node in self.world.processes:
                 self.world.crash_process(node)
                 self.killed += 1
-                await asyncio.sleep(self.rng.uniform(0.0, 3.0))
+                await asyncio.sleep(
+                    self.rng.uniform(0.0, 3.0) if self.most_kills == 1 else self.again.uniform(0.0, 0.5)
+                )
                 self.world.launch(node)
                 await self.world.started(3, 15.0)
                 self._set_clocks()
@@ -263,7 +265,7 @@ class CareerPlay:
     async def _harass(self) -> None:
         """Where several nodes of a match are to die, have others die too, whatever they are at."""
         while True:
-            await asyncio.sleep(self.again.uniform(3.0, 8.0) if self.waits else self.again.uniform(0.1, 1.0))
+            await asyncio.sleep(self.again.uniform(2.0, 5.0) if self.waits else self.again.uniform(0.1, 1.0))
             if self.dying.empty() and len(self.world.nodes) > 2:
                 self.dying.put_nowait(self.again.choice(sorted(self.world.nodes)))
 

@@ -431,7 +431,7 @@ class EventLog:
         """Durable events from `from_seq`, at most `READ_BATCH`; from memory if they are there."""
         first_here = self._older[0].seq if self._older else (self._tail[0].seq if self._tail else self.durable_seq)
         if from_seq >= first_here:
-            place = from_seq - first_here  # they are without gaps
+            place = from_seq - first_here  # no number is missing among them
             held = list(itertools.islice(itertools.chain(self._older, self._tail), place, place + READ_BATCH))
             future: asyncio.Future[EventBatch] = asyncio.get_running_loop().create_future()
             future.set_result(self._batch(from_seq, held))

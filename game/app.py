@@ -24,6 +24,7 @@ from game.history.routes import HISTORY_ROUTES
 from game.match import codes as match_codes
 from game.match import messages as mm
 from game.match.actor import Match
+from game.match.admin import MATCH_ACTIONS
 from game.moderation import messages as mod
 from game.moderation import rules as moderation_rules
 from game.moderation.actor import Standing
@@ -180,7 +181,7 @@ App = engine.App(
     shared_s=dict.fromkeys(("live_matches", "match_board"), LISTS_SHARED_S),
     pages=PAGES,
     console={**CONSOLE, **HISTORY, **MODERATION},
-    actions=ACTIONS,
+    actions={**ACTIONS, **MATCH_ACTIONS},
     # Its tables are older than migrations of applications: they stand in the engine's history.
     mappings="persistence.game.mappings:MAPPINGS",
     store_queries="persistence.game.queries:QUERIES",
@@ -213,6 +214,9 @@ App = engine.App(
         "import": "game.commands.import_:register",
         "person": "game.commands.person:register",
         "stats": "game.commands.stats:register",
+        "prune": "game.commands.prune:register",
+        "pin": "game.commands.prune:register_pin",
+        "unpin": "game.commands.prune:register_unpin",
         **{name: f"game.commands.moderation:register_{name}" for name in (*ACTIONS, "standing", "moderation")},
     },
 )

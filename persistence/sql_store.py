@@ -5,8 +5,9 @@ States are encoded here, before any transaction, and decoded here, after it; wha
 kind goes to table `actors` as msgpack. Where an entity has an event log, the log is the truth:
 `claim` and `read` then give no state, only the versions and the log's end.
 
-Epochs are never reset, because rows of owned entities are never deleted by the store: making an
-entity anew means writing an empty state over it. Incarnations rise over all nodes together.
+Epochs are never reset. Rows of owned entities are deleted with their logs only (`persistence/engine/over.py`), and who
+comes after one has a higher epoch; making another entity anew means writing an empty state over it. Incarnations rise
+over all nodes together.
 """
 
 import asyncio
@@ -28,7 +29,7 @@ from persistence.engine.tables import SCHEMA_VERSION, VERSION_TABLE, newer
 from persistence.engine.urls import FIELD, parse
 from server.actors.facts import RowFacts
 from server.errors import BadSetting, Corrupt, Internal, Unavailable
-from server.eventlog.ports import Append, AppendResult, InsertResult, Seal, StoredLog, WholeLog
+from server.eventlog.ports import Append, AppendResult, DeleteResult, InsertResult, OverLog, Seal, StoredLog, WholeLog
 from server.eventlog.sealing import check_same, check_whole
 from server.ids import ActorId, Epoch, Incarnation, NodeAddress, NodeId, actor_id, key_of, kind_of
 from server.liveness.ports import Estate, NodeRow
@@ -389,6 +390,36 @@ class SqlStore:
     async def list_logs(self, kind: str, limit: int, after: ActorId | None = None) -> list[ActorId]:
         keys = await self._database.list_logs(self._logged(kind), limit, "" if after is None else key_of(after))
         return [_identity(kind, key) for key in keys]
+
+    async def list_over(
+        self, kind: str, limit: int, after: OverLog | None = None, *, newest_first: bool = False, sizes: bool = True
+    ) -> list[OverLog]:
+        mapping = self._logged(kind)
+        if mapping.over is None:
+            return []
+        begin = (_FOREVER, "") if newest_first else (-_FOREVER, "")
+        if after is not None:
+            begin = (after.ended_ms, key_of(after.id))
+        rows = await self._database.list_over(mapping, kind if sizes else "", limit, begin, newest_first)
+        return [
+            OverLog(_identity(kind, row.key), row.ended_ms, Epoch(row.epoch), row.size, row.is_pinned, row.is_open)
+            for row in rows
+        ]
+
+    async def delete_logs(self, kind: str, logs: Sequence[OverLog]) -> dict[ActorId, DeleteResult]:
+        mapping = self._logged(kind)
+        if mapping.over is None or not logs:
+            return {log.id: "kept" for log in logs}
+        keys, epochs = [key_of(log.id) for log in logs], [log.epoch for log in logs]
+        deleted = await self._database.delete_logs(mapping, kind, keys, epochs)
+        return {log.id: "deleted" if key in deleted else "kept" for log, key in zip(logs, keys, strict=True)}
+
+    async def pin_log(self, kind: str, id: ActorId, pinned: bool) -> bool:
+        mapping = self._logged(kind)
+        return mapping.over is not None and await self._database.pin_log(mapping, key_of(id), pinned)
+
+    async def now_ms(self) -> int:
+        return await self._database.now_ms()
 
     async def read_tail(self, kind: str, id: ActorId) -> StoredLog | None:
         return await self._read_log(kind, id, None)

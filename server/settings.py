@@ -212,6 +212,16 @@ class CareerSettings(_Section, frozen=True):
         return [(int(begin), name) for name, _, begin in (season.partition("=") for season in self.seasons)]
 
 
+class RetentionSettings(_Section, frozen=True):
+    """How much is kept of logs of matches that are over. 0: however much there is."""
+
+    max_age_days: Annotated[int, Meta(ge=0, le=36_500)] = 0
+    max_matches: Annotated[int, Meta(ge=0)] = 0
+    max_bytes: Annotated[int, Meta(ge=0)] = 0
+    interval_s: Seconds = 3_600.0
+    """How often the cluster looks for logs that go."""
+
+
 class JournalSettings(_Section, frozen=True):
     """The crash journal of write-behind changes: what a dead process had acknowledged and not
     stored yet is found there."""
@@ -313,6 +323,7 @@ class Settings(_Section, frozen=True):
     actors: ActorSettings = ActorSettings()
     store: StoreSettings = StoreSettings()
     careers: CareerSettings = CareerSettings()
+    retention: RetentionSettings = RetentionSettings()
     journal: JournalSettings = JournalSettings()
     columns: ColumnSettings = ColumnSettings()
     admin: AdminSettings = AdminSettings()

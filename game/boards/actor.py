@@ -55,11 +55,15 @@ class Shelf:
 
 
 class Boards(BoardsFace):
-    __slots__ = ("shelves", "to_read")
+    __slots__ = ("left", "reading", "shelves", "to_read")
 
     def activated(self) -> None:
         self.shelves: dict[Name, Shelf] = {}
         self.to_read: dict[str, None] = {}
+        """Players whose results have changed, and who are to be read for every board."""
+        self.reading: list[str] = []
+        self.left: list[Name] = []
+        """The players who are being read, and the boards for which they are not read yet."""
 
     # ---- questions ----
 
@@ -158,30 +162,42 @@ class Boards(BoardsFace):
         if len(self.to_read) > MAX_CHANGED:
             self.to_read.clear()
             self.shelves.clear()
+            self.reading, self.left = [], []
             return
         self.after(READ_AGAIN_S, self.read_again)
 
     async def read_again(self) -> None:
-        """Read the rows of players whose results have changed, for every board that is whole; others come to them."""
-        players = list(self.to_read)[:CHANGED_AT_ONCE]
-        if not players:
+        """Read the rows of players whose results have changed, for one more board: a turn each, so that questions come
+        between. Whoever changes meanwhile is read again, after these, for every board."""
+        if not self.reading:
+            self.reading, self.left = list(self.to_read)[:CHANGED_AT_ONCE], list(self.shelves)
+            for player in self.reading:
+                del self.to_read[player]
+        if not self.reading:
             return
         self.after(2 * RETRY_S, self.read_again)  # the store may say nothing now
         if any(not shelf.is_whole for shelf in self.shelves.values()):
             return
-        for name, shelf in list(self.shelves.items()):
-            found = {row["player"]: points_of(name[0], row) for row in await self._rows(name, "", players)}
-            for player in players:
-                if player in found:
-                    shelf.order.set(player, found[player])
-                else:
-                    shelf.order.drop(player)
-        for player in players:
-            self.to_read.pop(player, None)
-        if self.to_read:
+        while self.left and self.left[-1] not in self.shelves:
+            self.left.pop()
+        if self.left:
+            await self._read_players(self.left[-1])
+            self.left.pop()
+        if not self.left:
+            self.reading = []
+        if self.reading or self.to_read:
             self.after(0.0, self.read_again)
         else:
             self.cancel(self.read_again)
+
+    async def _read_players(self, name: Name) -> None:
+        found = {row["player"]: points_of(name[0], row) for row in await self._rows(name, "", self.reading)}
+        order = self.shelves[name].order
+        for player in self.reading:
+            if player in found:
+                order.set(player, found[player])
+            else:
+                order.drop(player)
 
     def tidy(self) -> None:
         """End boards that nobody asks for, and old ones."""

@@ -61,7 +61,7 @@ def _newest_first(row: dict[str, Any]) -> tuple[int, str]:
 
 def _table(lines: list[StoredMatch], now_ms: int) -> Table:
     table = Table(box=None, pad_edge=False)
-    for name in ("match", "phase", "mode", "map", "players", "score", "clock", "events", "began"):
+    for name in ("match", "phase", "mode", "map", "players", "score", "clock", "events", "began", ""):
         # The name is there to be copied: other columns give way.
         justify: Any = "right" if name in {"players", "clock", "events"} else "left"
         table.add_column(name, justify=justify, no_wrap=name == "match", overflow="fold")
@@ -76,6 +76,7 @@ def _table(lines: list[StoredMatch], now_ms: int) -> Table:
             replays.clock(line.time_ms)[:-4],
             f"{line.events:,}",
             _ago(now_ms - line.created_wall_ms) if line.created_wall_ms else "",
+            "pinned" if line.pinned else "",
         )
     return table
 

@@ -27,6 +27,7 @@ class StoredMatch(msgspec.Struct, frozen=True):
     end_reason: str | None
     winner: str | None
     events: int
+    pinned: bool = False
 
 
 async def read_match(settings: Settings, name: str) -> tuple[ActorId, StoredLog]:

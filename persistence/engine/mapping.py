@@ -20,6 +20,16 @@ Columns = list[Sequence[Any]]
 """A sequence for each column, all of the length of the batch."""
 
 
+class Over(NamedTuple):
+    """Columns of a logged kind that is over at some time: the condition for that, in SQL of both databases, and the
+    columns that say since when (Unix ms) and whether the log is kept for good. Worth an index by the second, for the
+    condition."""
+
+    condition: str
+    ended: str
+    pinned: str
+
+
 class Children(Protocol):
     """Rows that belong to an entity (a match's participants). Their table's first columns are
     the entity's key, the child's key, and `projected_seq`."""
@@ -92,6 +102,9 @@ class Mapping(Protocol):
     here: str | None
     """For a kind whose rows say that somebody is here: the condition for that, as `live` is. Worth a partial index."""
 
+    over: Over | None
+    """For a kind whose logs may be deleted once they are over."""
+
     def __hash__(self) -> int: ...
 
     def encode(self, states: Sequence[Any]) -> Columns:
@@ -120,6 +133,7 @@ class ColumnMapping:
     additions: Additions | None = None
     live: str | None
     here: str | None
+    over: Over | None = None
     kind: str | None = None
 
     def __init__(
@@ -180,6 +194,7 @@ class GenericMapping:
     additions: Additions | None = None
     live: str | None = None
     here: str | None = None
+    over: Over | None = None
 
     def __init__(self, kind: str, state_type: type[msgspec.Struct]) -> None:
         self.kind: str | None = kind

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from persistence.engine import identity
 from persistence.engine.mapping import Mapping
+from persistence.engine.over import PostgresOver
 from persistence.engine.postgres import ALL_LANES, Lane, PostgresPool, affected
 from persistence.engine.rows import (
     NO_COUNTER,
@@ -14,6 +15,7 @@ from persistence.engine.rows import (
     Claimed,
     Ends,
     Moves,
+    OverRow,
     Projection,
     ReminderRow,
     Row,
@@ -139,6 +141,12 @@ _REMINDERS_DUE = REMINDERS_DUE.format(*_DOLLARS)
 @lru_cache(256)
 def _statements(mapping: Mapping) -> PostgresStatements:
     return PostgresStatements(mapping)
+
+
+@lru_cache(256)
+def _of_over(mapping: Mapping) -> PostgresOver:
+    assert mapping.over is not None, "a kind that is never over has no such statement"
+    return PostgresOver(mapping, mapping.over)
 
 
 class PostgresDatabase:
@@ -275,12 +283,14 @@ class PostgresDatabase:
             return {row[0]: _row(row) for row in await connection.fetch(statement, *given)}
 
         async def work(connection: Any) -> Claimed:
-            if made:
-                await connection.execute(sql.insert, made)
             rows: dict[str, Row] = {}
             clean: set[str] = set()
             open_keys = list(keys)
             for _ in range(CLAIM_ROUNDS):
+                if new := [
+                    key for key in made if key not in rows
+                ]:  # again: a log may be deleted with its row meanwhile
+                    await connection.execute(sql.insert, new)
                 rows |= (unowned := await claim(connection, sql.claim, open_keys))
                 clean |= unowned.keys()
                 missed = [key for key in open_keys if key not in rows]
@@ -445,6 +455,32 @@ class PostgresDatabase:
     async def list_logs(self, mapping: Mapping, limit: int, after: str) -> list[str]:
         statement = _statements(mapping).list_logs
         return [row[0] for row in await self._pool.run(lambda connection: connection.fetch(statement, limit, after))]
+
+    async def list_over(
+        self, mapping: Mapping, kind: str, limit: int, after: tuple[int, str], newest_first: bool
+    ) -> list[OverRow]:
+        sql = _of_over(mapping)
+        given = (sql.last if newest_first else sql.first, *after, limit, kind)
+        return [OverRow(*row) for row in await self._pool.run(lambda connection: connection.fetch(*given))]
+
+    async def delete_logs(self, mapping: Mapping, kind: str, keys: Sequence[str], epochs: Sequence[int]) -> set[str]:
+        sql = _of_over(mapping)
+
+        async def work(connection: Any) -> set[str]:
+            locked = [row[0] for row in await connection.fetch(sql.lock, keys, epochs)]
+            if locked:
+                await connection.execute(sql.delete, kind, locked)
+            return set(locked)
+
+        return await self._pool.run(work, transaction="BEGIN")
+
+    async def pin_log(self, mapping: Mapping, key: str, pinned: bool) -> bool:
+        given = (_of_over(mapping).pin, key, pinned)
+        return await self._pool.run(lambda connection: connection.fetchval(*given)) is not None
+
+    async def now_ms(self) -> int:
+        now: int = await self._pool.run(lambda connection: connection.fetchval(f"SELECT ({PG_NOW} * 1000)::int8"))
+        return now
 
     async def read_log(self, mapping: Mapping, kind: str, key: str, from_seq: int | None, to_seq: int) -> Ends | None:
         async def work(connection: Any) -> Ends | None:

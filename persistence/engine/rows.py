@@ -74,6 +74,17 @@ class ReminderRow(NamedTuple):
     number: int
 
 
+class OverRow(NamedTuple):
+    """A row of an actor that is over, with the bytes in its log's chunks."""
+
+    key: str
+    ended_ms: int
+    epoch: int
+    size: int
+    is_pinned: bool
+    is_open: bool
+
+
 class Batch(msgspec.Struct, frozen=True):
     """Encoded states, column by column, in key order; `additions` are rows that come with them, whose first column is
     the key, and often none."""
@@ -258,6 +269,20 @@ class Database(Protocol):
     async def list_logs(self, mapping: Mapping, limit: int, after: str) -> list[str]:
         """Keys after `after` of rows that have an event."""
         ...
+
+    async def list_over(
+        self, mapping: Mapping, kind: str, limit: int, after: tuple[int, str], newest_first: bool
+    ) -> list[OverRow]:
+        """Rows of a mapping that has `over`; sizes where `kind` is given."""
+        ...
+
+    async def delete_logs(self, mapping: Mapping, kind: str, keys: Sequence[str], epochs: Sequence[int]) -> set[str]:
+        """The keys that were deleted."""
+        ...
+
+    async def pin_log(self, mapping: Mapping, key: str, pinned: bool) -> bool: ...
+
+    async def now_ms(self) -> int: ...
 
     async def read_log(self, mapping: Mapping, kind: str, key: str, from_seq: int | None, to_seq: int) -> Ends | None:
         """Chunks that hold `from_seq` or later; None: the last segment and what follows."""

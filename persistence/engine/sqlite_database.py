@@ -12,12 +12,14 @@ from typing import Any, Final, NamedTuple
 
 from persistence.engine import identity
 from persistence.engine.mapping import Columns, Mapping
+from persistence.engine.over import CHUNKS_DELETE_SQLITE, RAISE_SQLITE, REMINDERS_DELETE_SQLITE, SqliteOver
 from persistence.engine.rows import (
     NO_COUNTER,
     Batch,
     Claimed,
     Ends,
     Moves,
+    OverRow,
     Projection,
     ReminderRow,
     Row,
@@ -116,6 +118,12 @@ _REMINDERS_DUE = REMINDERS_DUE.format(*"??????")
 @lru_cache(256)
 def _statements(mapping: Mapping) -> SqliteStatements:
     return SqliteStatements(mapping)
+
+
+@lru_cache(256)
+def _of_over(mapping: Mapping) -> SqliteOver:
+    assert mapping.over is not None, "a kind that is never over has no such statement"
+    return SqliteOver(mapping, mapping.over)
 
 
 class SqliteDatabase:
@@ -435,6 +443,44 @@ class SqliteDatabase:
         statement = _statements(mapping).list_logs
         rows = await self._file.read(lambda connection: connection.execute(statement, (limit, after)).fetchall())
         return [key for (key,) in rows]
+
+    async def list_over(
+        self, mapping: Mapping, kind: str, limit: int, after: tuple[int, str], newest_first: bool
+    ) -> list[OverRow]:
+        sql = _of_over(mapping)
+        given = (sql.last if newest_first else sql.first, (*after, limit, kind))
+        rows = await self._file.read(lambda connection: connection.execute(*given).fetchall())
+        numbers = [row for row in rows if all(type(number) is int for number in row[1:4])]
+        return [OverRow(key, at, epoch, size, bool(pin), bool(held)) for key, at, epoch, size, pin, held in numbers]
+
+    async def delete_logs(self, mapping: Mapping, kind: str, keys: Sequence[str], epochs: Sequence[int]) -> set[str]:
+        sql = _of_over(mapping)
+
+        def work(connection: sqlite3.Connection) -> set[str]:
+            deleted, highest = set(), 0
+            for key, epoch in zip(keys, epochs, strict=True):
+                if connection.execute(sql.delete, (key, epoch)).rowcount != 1:
+                    continue
+                connection.execute(CHUNKS_DELETE_SQLITE, (kind, key))
+                connection.execute(REMINDERS_DELETE_SQLITE, (kind, key))
+                for statement in sql.children:
+                    connection.execute(statement, (key,))
+                deleted.add(key)
+                highest = max(highest, epoch)
+            if deleted:
+                connection.execute(RAISE_SQLITE, (highest,))
+            return deleted
+
+        return await self._file.write(work)
+
+    async def pin_log(self, mapping: Mapping, key: str, pinned: bool) -> bool:
+        given = (_of_over(mapping).pin, (pinned, key))
+        return await self._file.write(lambda connection: connection.execute(*given).rowcount, through=True) == 1
+
+    async def now_ms(self) -> int:
+        statement = f"SELECT CAST({SQLITE_NOW} * 1000 AS INTEGER)"
+        (now,) = await self._file.read(lambda connection: connection.execute(statement).fetchone())
+        return int(now)
 
     async def read_log(self, mapping: Mapping, kind: str, key: str, from_seq: int | None, to_seq: int) -> Ends | None:
         def work(connection: sqlite3.Connection) -> tuple[Any, list[Any]]:

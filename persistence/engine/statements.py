@@ -11,6 +11,7 @@ from typing import Final, Literal, NamedTuple
 from sqlalchemy import JSON, BigInteger, Boolean, Column, Double, Integer, LargeBinary, Table, Text
 
 from persistence.engine.mapping import Additions, Mapping
+from persistence.engine.over import NEXT_EPOCH
 from persistence.engine.rows import BASE_COLUMNS, has_facts, has_log, written
 from persistence.engine.tables import INCARNATION
 
@@ -53,6 +54,11 @@ def _select_list(mapping: Mapping, empty: Literal["''::bytea", "x''"]) -> str:
     base = (mapping.key, *BASE_COLUMNS)
     names = [f"t.{name}" for name in base] + end + [f"t.{name}" for name in mapping.columns]
     return ", ".join(names)
+
+
+def _next_epoch(mapping: Mapping, row: str) -> str:
+    """The epoch that a claim gives; above all that were issued for rows of that name which were deleted."""
+    return NEXT_EPOCH.format(row) if mapping.over is not None else f"{row}epoch + 1"
 
 
 def _live(mapping: Mapping) -> list[str]:
@@ -170,7 +176,7 @@ class PostgresStatements:
             "FROM unnest($1::text[]) AS k ON CONFLICT DO NOTHING"
         )
         claim = (
-            f"UPDATE {table} AS t SET epoch = t.epoch + 1, owner_node = $3, owner_incarnation = $4, "
+            f"UPDATE {table} AS t SET epoch = {_next_epoch(mapping, 't.')}, owner_node = $3, owner_incarnation = $4, "
             "claim_token = v.token FROM unnest($1::text[], $2::int8[]) AS v(k, token) "
             f"WHERE {of_kind}t.{key} = v.k "
             "AND EXISTS (SELECT 1 FROM nodes AS m WHERE m.node_id = $3 AND m.incarnation = $4 AND m.state = 'up') "
@@ -260,7 +266,7 @@ class PostgresStatements:
         )
         # key, next_seq, head: a row that nobody owns and that has no event. Who claims it meanwhile is waited for.
         self.fill = (
-            f"UPDATE {table} AS t SET epoch = t.epoch + 1, next_seq = $2, head = $3 "
+            f"UPDATE {table} AS t SET epoch = {_next_epoch(mapping, 't.')}, next_seq = $2, head = $3 "
             f"WHERE {of_kind}t.{key} = $1 AND t.next_seq = 1 AND t.owner_node IS NULL RETURNING t.epoch"
         )
         self.list_logs = _begun(mapping, of_kind, "$1", "$2")
@@ -298,7 +304,8 @@ class SqliteStatements:
         )
         # key, token, node, incarnation, journals as JSON or NULL. A text plus one would be 1: an epoch given out again.
         self.claim = (
-            f"UPDATE {table} SET epoch = epoch + 1, owner_node = ?3, owner_incarnation = ?4, claim_token = ?2 "
+            f"UPDATE {table} SET epoch = {_next_epoch(mapping, '')}, "
+            "owner_node = ?3, owner_incarnation = ?4, claim_token = ?2 "
             f"WHERE {of_kind}{key} = ?1 AND typeof(epoch) = 'integer' "
             "AND EXISTS (SELECT 1 FROM nodes AS m WHERE m.node_id = ?3 AND m.incarnation = ?4 AND m.state = 'up') "
             "AND (owner_incarnation IS NOT ?4 OR claim_token < ?2) "
@@ -365,7 +372,7 @@ class SqliteStatements:
         )
         # key, next_seq, head: a row that nobody owns and that has no event
         self.fill = (
-            f"UPDATE {table} SET epoch = epoch + 1, next_seq = ?2, head = ?3 "
+            f"UPDATE {table} SET epoch = {_next_epoch(mapping, '')}, next_seq = ?2, head = ?3 "
             f"WHERE {of_kind}{key} = ?1 AND next_seq = 1 AND owner_node IS NULL AND typeof(epoch) = 'integer' "
             "RETURNING epoch"
         )

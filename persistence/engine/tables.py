@@ -2,11 +2,11 @@
 
 `nodes` holds the runs of nodes that live or whose journals are open: one that is over and whose journal is
 closed is pruned (`statements.py` says why its entities can be claimed all the same). The number of the newest
-run stands in `counters`, and rows of owned entities are never deleted by the store: an epoch or an
-incarnation, once issued, is never issued again. Numbers are 64 bits; `lease_until` is in seconds since 1970
-on the store's own clock; `journal` is where a run keeps what is not stored yet, empty if there is no such place;
-`database` is the identity of the database in which it registered, empty for runs of versions that knew none.
-`database_identity` has one row.
+run stands in `counters`. Rows of owned entities are deleted with their logs only (`over.py`), and then the highest
+epoch of such a row stands there, too: an epoch or an incarnation, once issued, is never issued again. Numbers are 64
+bits; `lease_until` is in seconds since 1970 on the store's own clock; `journal` is where a run keeps what is not
+stored yet, empty if there is no such place; `database` is the identity of the database in which it registered, empty
+for runs of versions that knew none. `database_identity` has one row.
 """
 
 from typing import Any, Final
@@ -29,7 +29,7 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA_VERSION: Final = "0018"
+SCHEMA_VERSION: Final = "0019"
 """The newest migration of the engine: the one that `SqlStore.open` asks for."""
 VERSION_TABLE: Final = "alembic_version"
 """The table that says which of the engine's migrations was applied last. Of application `clans` it
@@ -94,6 +94,8 @@ LIVING: Final = "state IN ('up', 'evicting')"
 LEFT_A_JOURNAL: Final = "state IN ('dead', 'left') AND journal <> ''"
 INCARNATION: Final = "incarnation"
 """The counter of runs."""
+DELETED_EPOCH: Final = "deleted_epoch"
+"""The highest epoch of a row that was deleted: new rows begin above it."""
 
 nodes = Table(
     "nodes",
@@ -127,7 +129,8 @@ counters = Table(
     Column("name", KeyText, primary_key=True),
     Column("value", BigInteger, nullable=False),
 )
-"""Numbers that only rise. `incarnation`: the newest run of any node."""
+"""Numbers that only rise. `incarnation`: the newest run of any node; `deleted_epoch`: the highest epoch of a row that
+was deleted with its log, if any was."""
 
 actors = Table(
     "actors",

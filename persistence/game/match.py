@@ -18,7 +18,7 @@ from game.match.guests import entry_of
 from game.match.spectating import is_public
 from game.match.state import Line, MatchState
 from game.modes.registry import version_of
-from persistence.engine.mapping import Additions, Children, Columns
+from persistence.engine.mapping import Additions, Children, Columns, Over
 from persistence.game import tables
 
 _STATE_FIELDS: Final = (
@@ -133,6 +133,7 @@ class MatchMapping:
     additions: Additions | None = None
     live: str | None = tables.LIVE_MATCH
     here: str | None = None
+    over: Over | None = Over(tables.MATCH_OVER, "ended_wall_ms", "pinned")
 
     def encode(self, states: Sequence[Any]) -> Columns:
         columns: Columns = [list(map(get, states)) for get in _GETTERS]

@@ -14,7 +14,7 @@ from game.party.place import NO_PARTY, InParty
 from game.places import Membership
 from game.player.state import PlayerState, SettledMatch
 from game.saved_commands import SavedCommands
-from persistence.engine.mapping import Additions, Children, Columns, Totals
+from persistence.engine.mapping import Additions, Children, Columns, Over, Totals
 from persistence.game import tables
 from persistence.game.careers import CAREER_TOTALS
 from server.actors.facts import NEVER, Stamp
@@ -120,6 +120,7 @@ class PlayerMapping:
     additions: Additions | None = CareerRows()
     live: str | None = None
     here: str | None = tables.PLAYER_HERE
+    over: Over | None = None
 
     def encode(self, states: Sequence[Any]) -> Columns:
         whole = list(zip(*map(astuple, states), strict=True))

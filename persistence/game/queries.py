@@ -47,6 +47,7 @@ def stored_matches(given: MatchList) -> Select[Any]:
         c.end_reason,
         c.winner,
         (c.next_seq - 1).label("events"),
+        c.pinned,
     ).where(c.next_seq > 1)
     if given.phase is not None:
         wanted = wanted.where(c.phase == given.phase)

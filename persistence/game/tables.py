@@ -23,6 +23,7 @@ LIVE_MATCH: Final = "phase <> 'ended' OR owner_node IS NOT NULL"
 a column that each append changes may be in no index, or PostgreSQL writes all of them anew for each (no HOT)."""
 LIVE_OR_OPEN: Final = f"({LIVE_MATCH}) OR (open_facts)"
 """The condition by which matches without a living owner are looked for (`persistence.engine.statements`)."""
+MATCH_OVER: Final = "phase = 'ended'"
 PLAYER_HERE: Final = "status <> 'offline' OR current_match <> ''"
 """A player who is connected or in a match, or was when the node died (`game.player.rules.is_here`)."""
 IMPORTED: Final = "source <> ''"
@@ -158,6 +159,7 @@ matches = Table(
     Index(
         "ix_matches_imported", "ended_wall_ms", "match_id", postgresql_where=text(IMPORTED), sqlite_where=text(IMPORTED)
     ),
+    Column("pinned", Boolean, nullable=False, server_default=false()),
     Index("ix_matches_live", "match_id", postgresql_where=text(LIVE_OR_OPEN), sqlite_where=text(LIVE_OR_OPEN)),
 )
 """`private` is null where an earlier version wrote the row, and did not say. `delayed`: its spectators may not

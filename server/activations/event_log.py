@@ -25,7 +25,7 @@ from server.activations.ports import ActivationNode, LogOwner
 from server.activations.public_end import PublicEnd, PublicParts
 from server.actors.actor import Attached, EventBatch, LoggedActor
 from server.actors.guard import OPEN, Guard
-from server.errors import BadInput, Corrupt, GarrisonError, Internal, Overloaded, UnknownRules
+from server.errors import BadInput, Corrupt, GarrisonError, Internal, NotFound, Overloaded, UnknownRules
 from server.eventlog import fold, segment
 from server.eventlog.entry import Entry, Record, encode_entry, event_bytes, mark_of, next_head, state_hash
 from server.eventlog.fold import End, Fold
@@ -448,6 +448,8 @@ class EventLog:
 
     async def _read_stored(self, from_seq: int) -> EventBatch:
         stored = await self._node.logs.read_log(self.kind, self.id, from_seq, from_seq + READ_BATCH)
+        if stored is None and from_seq < self.durable_seq:
+            raise NotFound(f"the log of {self.id} was deleted")
         entries: list[Entry] = []
         for chunk in stored.chunks if stored is not None else []:
             if len(entries) < READ_BATCH:

@@ -105,6 +105,11 @@ class AdminContext(Protocol):
         """The answer of actor `key` of class `cls`, wherever it lives. Raises what its turn raises."""
         ...
 
+    async def pin_log(self, cls: type[Actor[Any]], key: str, pinned: bool) -> bool:
+        """Have the stored log of actor `key` of class `cls` kept for good, or no more. False where there is none.
+        Raises the store's errors."""
+        ...
+
     async def read(self, read_model: str, params: Mapping[str, Any]) -> tuple[list[Any], list[str]]:
         """The rows of a read model from every node, and the nodes that did not answer in time. Raises `NotFound`,
         and what the read model raises."""

@@ -30,6 +30,9 @@ class NodeContext:
     async def ask(self, cls: type[Actor[Any]], key: str, method: Callable[..., Any], *args: Any) -> Any:
         return await self._system.ask(actor_id(cls.kind, key), method.__name__, args)
 
+    async def pin_log(self, cls: type[Actor[Any]], key: str, pinned: bool) -> bool:
+        return await self._system.pin_log(actor_id(cls.kind, key), pinned)
+
     async def read(self, read_model: str, params: Mapping[str, Any]) -> tuple[list[Any], list[str]]:
         answer = await self._system.query(read_model, dict(params))
         return list(answer.rows), sorted(answer.missing)

@@ -54,6 +54,10 @@ class AdminSystem(Protocol):
         """The answer of an actor's method, wherever it lives. Raises what its turn raises."""
         ...
 
+    async def pin_log(self, identity: ActorId, pinned: bool) -> bool:
+        """Have the log of an actor kept for good, or no more. False where there is none."""
+        ...
+
     def add_query(self, name: str, fn: NodeReadModel) -> None:
         """Install a node-level read model that `query` can reach."""
         ...

@@ -28,6 +28,7 @@ from server.catalog.listings import ActorsHere
 from server.catalog.migration import Migrator
 from server.catalog.misplaced import Misplaced
 from server.catalog.orphans import Orphans
+from server.catalog.pruning import Pruning
 from server.catalog.queries import NodeReadModel, Queries, QueryResult
 from server.catalog.rebalance import Rebalance
 from server.catalog.reminders import Reminders
@@ -38,7 +39,7 @@ from server.catalog.telling import Telling
 from server.cluster.view import View
 from server.directory.directory import Directory
 from server.errors import GarrisonError
-from server.ids import ActorId, Incarnation, NodeAddress, NodeId
+from server.ids import ActorId, Incarnation, NodeAddress, NodeId, kind_of
 from server.runtime.logs import LoggedOften
 
 log = structlog.get_logger(__name__)
@@ -99,6 +100,7 @@ class ActorSystem:
         self.look_for_facts = self.telling.look
         self.strays = Strays(services, current, catalog=catalog, calls=self.dispatcher)
         self.runs_over = RunsOver(services, current, catalog=catalog, calls=self.dispatcher)
+        self.pruning = Pruning(services, current, storage=storage, calls=self.dispatcher)
 
     def observe(self, kind: str, observer: Observer) -> None:
         """Tell `observer` each change of an actor of `kind` on this node, at the end of the turn that made it; see
@@ -128,6 +130,8 @@ class ActorSystem:
             self.supervisor.spawn(self.strays.run(), "strays")
         if self.runs_over.wanted:
             self.supervisor.spawn(self.runs_over.run(), "runs that are over")
+        if self.pruning.wanted:
+            self.supervisor.spawn(self.pruning.run(), "retention")
 
     async def stop(self, deadline: float) -> None:
         """End all activations: moved, or stored and released. Returns by `deadline`; `unstored` counts what
@@ -160,6 +164,10 @@ class ActorSystem:
     async def query(self, name: str, params: dict[str, Any], timeout_s: float | None = None) -> QueryResult:
         """The rows of read model `name` on every node. Raises `NotFound`, `BadInput`."""
         return await self.queries.run(name, params, timeout_s or self.settings.actors.query_timeout_s)
+
+    async def pin_log(self, identity: ActorId, pinned: bool) -> bool:
+        """Have the stored log of `identity` kept for good, or no more. False where there is none."""
+        return await self.logs.pin_log(kind_of(identity), identity, pinned)
 
     def add_query(self, name: str, model: NodeReadModel) -> None:
         """Answer queries of `name` with `model` on this node."""

@@ -43,6 +43,9 @@ class StoreSystem:
     async def ask(self, identity: ActorId, name: str, args: tuple[Any, ...]) -> Any:
         raise Unavailable("no node runs here: this is a view of the store")
 
+    async def pin_log(self, identity: ActorId, pinned: bool) -> bool:
+        raise Unavailable("this is a view of the store: `garrison pin` and `unpin` change it")
+
     def add_query(self, name: str, fn: Callable[[Mapping[str, Any]], list[Any]]) -> None:
         """Nobody asks."""
 

@@ -14,6 +14,7 @@ from server.ids import ActorId, Epoch
 
 AppendResult = Literal["written", "fenced"]
 InsertResult = Literal["written", "exists"]
+DeleteResult = Literal["deleted", "kept"]
 
 
 class Append(msgspec.Struct, frozen=True):
@@ -83,6 +84,19 @@ class LogReader(Protocol):
         ...
 
 
+class OverLog(msgspec.Struct, frozen=True):
+    """A log whose actor is over (a match that has ended), by its row: since when, by the clock of its node then, and
+    the epoch of the row. `size` is the number of bytes in its chunks, 0 where that was not asked for. `is_open`: facts
+    are open, or somebody owns the row."""
+
+    id: ActorId
+    ended_ms: int
+    epoch: Epoch
+    size: int = 0
+    is_pinned: bool = False
+    is_open: bool = False
+
+
 class LogStore(LogReader, Protocol):
     """Errors as in `server.storage.ports.Store`."""
 
@@ -107,6 +121,28 @@ class LogStore(LogReader, Protocol):
     async def list_logs(self, kind: str, limit: int, after: ActorId | None = None) -> list[ActorId]:
         """Actors of a kind whose log has an event, in the order of their keys, those after `after` only; none at the
         end of the list."""
+        ...
+
+    async def list_over(
+        self, kind: str, limit: int, after: OverLog | None = None, *, newest_first: bool = False, sizes: bool = True
+    ) -> list[OverLog]:
+        """Logs whose actors are over, in the order of (`ended_ms`, id), or backwards, those that come after `after`
+        only; none at the end of the list. Empty for a kind that is never over."""
+        ...
+
+    async def delete_logs(self, kind: str, logs: Sequence[OverLog]) -> dict[ActorId, DeleteResult]:
+        """Delete logs with their rows, chunks, reminders and what else was projected from them, in one transaction:
+        each where its actor is over, not pinned, has no open fact and no owner, and its epoch is as given (a claim
+        since then, of whomever, keeps it). Epochs of ids that were deleted are never issued again: who claims one
+        gets a greater one than any that there was. One that is not there is `kept`."""
+        ...
+
+    async def pin_log(self, kind: str, id: ActorId, pinned: bool) -> bool:
+        """Have a log kept for good, or no more. False where there is none."""
+        ...
+
+    async def now_ms(self) -> int:
+        """Unix time on the store's clock."""
         ...
 
     async def read_tail(self, kind: str, id: ActorId) -> StoredLog | None:

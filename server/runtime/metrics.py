@@ -87,6 +87,10 @@ class Metrics:
         self.claims_total = 0
         self.log_entries_total = 0
         self.log_commit_seconds = Histogram()
+        self.logs_deleted_total = 0
+        self.log_bytes_deleted_total = 0
+        self.logs_spared_total = 0
+        self.retention_failures_total = 0
         self.lease_renewals_total = 0
         self.lease_failures_total = 0
         self.evictions_total = 0

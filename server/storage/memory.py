@@ -64,6 +64,7 @@ class EntityRow(msgspec.Struct):
     head: bytes = b""
     chunks: list[Chunk] = []
     open_facts: bool = False
+    is_pinned: bool = False
 
 
 class MemoryDatabase:
@@ -81,12 +82,18 @@ class MemoryDatabase:
         """For each kind that brings rows along (`persistence.engine.mapping.Additions`): identity and content of those
         that a state (key, version stored before, state) has; `rows` are all that there are."""
         self.rows: dict[Hashable, Any] = {}
-        self.last_incarnation = 0
+        self.last_incarnation = self.deleted_epoch = 0
+        self.over: dict[str, Callable[[bytes], int]] = {}
+        """For each logged kind that is over at some time: since when, by a stored state, in Unix ms; 0: not yet."""
 
     def has_open_facts(self, identity: ActorId, state: Any) -> bool:
         """Tell whether the row of `identity` is to say that a fact of `state` is open."""
         is_open = self.facts.get(kind_of(identity))
         return is_open is not None and is_open(identity, state)
+
+    def next_epoch(self, entity: EntityRow) -> int:
+        """The epoch of a claim. A new row may be one of a name whose row was deleted: it begins above that."""
+        return (entity.epoch or self.deleted_epoch) + 1
 
     def is_up(self, node: NodeAddress) -> bool:
         run = self.nodes.get(node)
@@ -255,7 +262,7 @@ class MemoryStore:
             if entity.owner is None or token > claim.token:
                 return Elsewhere(me)
         else:
-            entity.epoch += 1
+            entity.epoch = self.database.next_epoch(entity)
             entity.owner, entity.last = me, (me.incarnation, claim.token)
         state = self._decode(kind, claim.id, entity)
         if isinstance(state, Corrupt):

@@ -5,9 +5,19 @@ from collections.abc import Sequence
 import msgspec
 
 from server import states
-from server.eventlog.ports import Append, AppendResult, Chunk, InsertResult, Seal, StoredLog, WholeLog
+from server.eventlog.ports import (
+    Append,
+    AppendResult,
+    Chunk,
+    DeleteResult,
+    InsertResult,
+    OverLog,
+    Seal,
+    StoredLog,
+    WholeLog,
+)
 from server.eventlog.sealing import check_same, check_whole, replaces
-from server.ids import ActorId, kind_of
+from server.ids import ActorId, Epoch, kind_of
 from server.states import Map
 from server.storage.memory import EntityRow, MemoryDatabase
 
@@ -74,7 +84,7 @@ class MemoryLogStore:
         if entity.next_seq > 1 or entity.owner is not None:
             check_same(id, log, entity.next_seq, entity.head)
             return "exists"
-        entity.epoch += 1
+        entity.epoch = self.database.next_epoch(entity)
         entity.next_seq, entity.head, entity.chunks = log.last_seq + 1, log.head, list(log.segments)
         entity.state_epoch, entity.state_version, entity.state = entity.epoch, log.last_seq, state
         entity.open_facts = self.database.has_open_facts(id, log.projection)
@@ -92,6 +102,49 @@ class MemoryLogStore:
         begun = [id for id, row in self.database.entities.items() if kind_of(id) == kind and row.next_seq > 1]
         return sorted(id for id in begun if after is None or id > after)[:limit]
 
+    async def list_over(
+        self, kind: str, limit: int, after: OverLog | None = None, newest_first: bool = False, sizes: bool = True
+    ) -> list[OverLog]:
+        rows = [(id, row) for id, row in self.database.entities.items() if kind_of(id) == kind]
+        found = [log for id, row in rows if (log := self._over(kind, id, row, sizes)) is not None]
+        found.sort(key=_place, reverse=newest_first)
+        if after is not None:
+            found = [log for log in found if (_place(log) < _place(after)) == newest_first and log.id != after.id]
+        return found[:limit]
+
+    def _over(self, kind: str, id: ActorId, row: EntityRow, sizes: bool) -> OverLog | None:
+        since = self.database.over.get(kind)
+        ended_ms = since(row.state) if since is not None and row.state is not None and row.next_seq > 1 else 0
+        if not ended_ms:
+            return None
+        size = sum(len(chunk.data) for chunk in row.chunks) if sizes else 0
+        is_open = row.open_facts or row.owner is not None
+        return OverLog(id, ended_ms, Epoch(row.epoch), size, row.is_pinned, is_open)
+
+    async def delete_logs(self, kind: str, logs: Sequence[OverLog]) -> dict[ActorId, DeleteResult]:
+        return {log.id: self._delete(kind, log) for log in logs}
+
+    def _delete(self, kind: str, log: OverLog) -> DeleteResult:
+        row = self.database.entities.get(log.id)
+        now = None if row is None else self._over(kind, log.id, row, sizes=False)
+        if now is None or now.is_pinned or now.is_open or now.epoch != log.epoch:
+            return "kept"
+        del self.database.entities[log.id]
+        for key in [key for key in self.database.reminders if key[0] == log.id]:
+            del self.database.reminders[key]
+        self.database.deleted_epoch = max(self.database.deleted_epoch, now.epoch)
+        return "deleted"
+
+    async def pin_log(self, kind: str, id: ActorId, pinned: bool) -> bool:
+        row = self._entity(id)
+        if row is None or kind not in self.database.over:
+            return False
+        row.is_pinned = pinned
+        return True
+
+    async def now_ms(self) -> int:
+        return self.database.clock.wall_ms()
+
     async def read_tail(self, kind: str, id: ActorId) -> StoredLog | None:
         entity = self._entity(id)
         if entity is None:
@@ -103,3 +156,7 @@ class MemoryLogStore:
     def _entity(self, id: ActorId) -> EntityRow | None:
         entity = self.database.entities.get(id)
         return None if entity is None or entity.next_seq == 1 else entity
+
+
+def _place(log: OverLog) -> tuple[int, ActorId]:
+    return log.ended_ms, log.id

@@ -4,7 +4,6 @@ import asyncio
 import json
 import re
 import sys
-import time
 from pathlib import Path
 
 import asyncpg
@@ -22,42 +21,6 @@ def sql_of(section: str) -> str:
     found = re.search(r"```sql\n(.*?)```", PAGE[PAGE.index(section) :], re.DOTALL)
     assert found is not None
     return found[1]
-
-
-async def test_old_matches_are_dropped_whole_and_no_others() -> None:
-    """D20."""
-    connection = await asyncpg.connect(postgres_url().replace("postgresql+asyncpg", "postgresql"))
-    now_ms = int(time.time() * 1000)
-    day_ms = 86_400_000
-    matches = [
-        ("old", "ended", None, now_ms - 91 * day_ms),
-        ("settling", "ended", "node-1", now_ms - 91 * day_ms),
-        ("young", "ended", None, now_ms - 89 * day_ms),
-        ("live", "live", "node-1", 0),
-    ]
-    try:
-        for match, phase, owner, ended_ms in matches:
-            await connection.execute(
-                "INSERT INTO matches (match_id, phase, owner_node, ended_wall_ms, head) VALUES ($1, $2, $3, $4, '')",
-                *(match, phase, owner, ended_ms),
-            )
-            await connection.execute(
-                "INSERT INTO participants (match_id, player_id, present) VALUES ($1, 'p', true)", match
-            )
-            await connection.execute("INSERT INTO match_tags (match_id, tag) VALUES ($1, 't')", match)
-            await connection.execute("INSERT INTO match_properties (match_id, name, value) VALUES ($1, 'n', '')", match)
-            await connection.execute(
-                "INSERT INTO log_chunks (kind, key, first_seq, last_seq, sealed, data) "
-                "VALUES ('match', $1, 1, 1, true, '')",
-                match,
-            )
-        await connection.execute(sql_of("## What grows"))
-        of_matches = ("matches", "participants", "match_properties", "match_tags")
-        for table, column in (*((table, "match_id") for table in of_matches), ("log_chunks", "key")):
-            left = await connection.fetch(f"SELECT {column} FROM {table} ORDER BY 1")
-            assert [row[0] for row in left] == ["live", "settling", "young"], table
-    finally:
-        await connection.close()
 
 
 @pytest.mark.slow

@@ -76,7 +76,7 @@ MOST_MU: Final = 15_000_000
 MEDALS: Final = ("Double Kill", "Sniper", "Perfect")
 HOST: Final = Caller("host", "host", "h")
 _rows: Final = CareerRows()
-_COLUMNS: Final = CareerRows.columns
+COLUMNS: Final = CareerRows.columns
 Row = tuple[Any, ...]
 
 
@@ -151,7 +151,7 @@ def rated(group: str, rows: Iterable[Row]) -> dict[str, Rating]:
     """Ratings of a group by player: where everybody begins, and what rows of `careers` add."""
     found: dict[str, Rating] = {}
     for row in rows:
-        named = dict(zip(_COLUMNS, row, strict=True))
+        named = dict(zip(COLUMNS, row, strict=True))
         if named["rating_group"] == group:
             mu, log_sigma = found.get(named["player_id"], FIRST)
             found[named["player_id"]] = Rating(mu + named["mu"], log_sigma + named["log_sigma"])
@@ -409,7 +409,7 @@ def careers_differ(
         wrong += _log_is_wrong(match, steps[-1].after, [step.record.event for step in steps])
         for player, expected in _expected(steps[-1].after, [step.record.event for step in steps]).items():
             due["careers", player, match, birth] = expected
-    found = {key: dict(zip(_COLUMNS, row, strict=True)) for key, row in rows.items() if not row[1].startswith("old")}
+    found = {key: dict(zip(COLUMNS, row, strict=True)) for key, row in rows.items() if not row[1].startswith("old")}
     for key in {*due, *found}:
         if key not in found or key not in due:
             wrong.append(f"{key} is {'no row' if key in due else 'in no log'}")

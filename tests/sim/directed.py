@@ -212,6 +212,7 @@ def play(
     shared: bool = True,
     gateway: dict[str, Any] | None = None,
     careers: dict[str, Any] | None = None,
+    retention: dict[str, Any] | None = None,
     strays: bool = False,
     queries: Callable[[MemoryDatabase], StoreQueries] = lambda _: NoStoreQueries(),
 ) -> list[str]:
@@ -219,7 +220,7 @@ def play(
     worlds: list[World] = []
 
     async def main(loop: SimLoop) -> list[str]:
-        settings = {**SETTINGS, "gateway": gateway or {}, "careers": careers or {}}
+        settings = {**SETTINGS, "gateway": gateway or {}, "careers": careers or {}, "retention": retention or {}}
         world = World(loop, seed, settings, journal, app, shared, asks_store=asks_store, strays=strays, queries=queries)
         worlds.append(world)
         world.store.timeout_s = 0.6
@@ -244,6 +245,7 @@ def play(
         *(f"illegal transition: {line}" for line in refused_transitions()),
         *ownership.one_writer(audit),
         *ownership.taken_from_the_dead_only(audit),
+        *ownership.deleted_when_over(audit),
         *ownership.released_by_the_owner(audit),
         *ownership.judged_rightly(audit, ownership.LEASE_S),
     ]

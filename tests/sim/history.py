@@ -117,6 +117,18 @@ class Wrote(msgspec.Struct, frozen=True, kw_only=True):
     to_state: str = ""
 
 
+class Deleted(msgspec.Struct, frozen=True, kw_only=True):
+    """A statement of `node` deleted the row of `id` with its log; `owner_state` as above, `is_spared`: it was pinned,
+    had open facts, or was not over."""
+
+    at: float
+    node: str
+    id: str
+    before: Row
+    owner_state: str = ""
+    is_spared: bool = False
+
+
 class Released(msgspec.Struct, frozen=True, kw_only=True):
     """A node let the outputs of a turn go that made `version` of a write-behind entity, which it
     held under `epoch`."""
@@ -146,7 +158,7 @@ class Judged(msgspec.Struct, frozen=True, kw_only=True):
     alive: bool
 
 
-Audit = list[Wrote | Released | Judged]
+Audit = list[Wrote | Deleted | Released | Judged]
 """In the order in which it happened."""
 
 

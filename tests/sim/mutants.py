@@ -21,6 +21,7 @@ from typing import Any, Final
 from tests.sim import (
     abandoned,
     admissions,
+    board_plays,
     careers,
     clubs,
     countdowns,
@@ -40,6 +41,7 @@ from tests.sim import (
     pictures,
     presence_cores,
     presences,
+    prunings,
     rosters,
     rotations,
     sanctions,
@@ -48,6 +50,8 @@ from tests.sim import (
     strangers,
     uninvited,
 )
+from tests.sim.board_mutations import MUTANTS as OF_BOARDS
+from tests.sim.board_mutations import RECORDED as SEEDS_OF_BOARDS
 from tests.sim.career_mutations import MUTANTS as OF_CAREERS
 from tests.sim.faults import Aim
 from tests.sim.friend_mutations import MUTANTS as OF_FRIENDS
@@ -63,6 +67,7 @@ from tests.sim.mutations import MUTANTS, RECORDED, WITHIN, Mutant
 from tests.sim.party_mutations import MUTANTS as OF_PARTIES
 from tests.sim.presence_mutations import MUTANTS as OF_PRESENCE
 from tests.sim.presence_mutations import RECORDED as SEEDS_OF_PRESENCE
+from tests.sim.prune_mutations import MUTANTS as OF_RETENTION
 from tests.sim.seen_mutations import MUTANTS as OF_SEEN
 from tests.sim.storm import Options
 from tests.sim.watch_mutations import MUTANTS as OF_WATCHING
@@ -131,6 +136,7 @@ def _aimed(*aims: Aim, **more: Any) -> Scenario:
 
 ALL: Final = (
     *MUTANTS,
+    *OF_BOARDS,
     *OF_CAREERS,
     *OF_FRIENDS,
     *OF_LAGGING,
@@ -139,12 +145,14 @@ ALL: Final = (
     *OF_MODERATION,
     *OF_PARTIES,
     *OF_PRESENCE,
+    *OF_RETENTION,
     *OF_SEEN,
     *OF_WATCHING,
 )
 """Mutants of the engine and of the game."""
 SEEDS: Final = {
     **RECORDED,
+    **SEEDS_OF_BOARDS,
     **SEEDS_OF_FRIENDS,
     **SEEDS_OF_LAGGING,
     **SEEDS_OF_LOGINS,
@@ -245,8 +253,10 @@ SCENARIOS: Final[dict[str, Scenario]] = {
     "forgotten": gone.forgotten,
     "vanished": gone.vanished,
     "results": gone.results,
+    "boards": board_plays.boards,
     "careers": careers.careers,
     "late careers": careers.late_careers,
+    "prunings": prunings.prunings,
     "rotations": rotations.play,
 }
 

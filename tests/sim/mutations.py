@@ -308,7 +308,13 @@ MUTANTS: Final = (
         "a claim leaves the epoch as it is",
         3,
         "crash",
-        ((f"{STORE}._claim", "entity.epoch += 1", "entity.epoch = max(entity.epoch, 1)"),),
+        (
+            (
+                f"{STORE}._claim",
+                "entity.epoch = self.database.next_epoch(entity)",
+                "entity.epoch = max(entity.epoch, 1)",
+            ),
+        ),
     ),
     Mutant(
         "a release resets the epoch",

@@ -19,7 +19,7 @@ from server.eventlog.ports import StoredLog
 from server.ids import NodeAddress
 from server.settings import StoreSettings
 from server.storage.memory import EntityRow, MemoryDatabase
-from tests.sim.history import Audit, Judged, Released, Wrote
+from tests.sim.history import Audit, Deleted, Judged, Released, Wrote
 
 Violations = list[str]
 LEASE_S: Final = StoreSettings().lease_period_s
@@ -33,12 +33,18 @@ def one_writer(audit: Audit) -> Violations:
     """Rows change only under their newest epoch, which never falls; it rises with each change of the
     owner and has one owner for ever; versions and logs only grow."""
     owners: dict[tuple[str, int], object] = {}
+    deleted: dict[str, int] = {}
+    """The highest epoch of rows of a name that were deleted."""
     out = []
     for entry in audit:
+        if isinstance(entry, Deleted):
+            deleted[entry.id] = max(deleted.get(entry.id, 0), entry.before.epoch)
         if not isinstance(entry, Wrote):
             continue
         before, after, what = entry.before, entry.after, f"{entry.statement} of {entry.id} by {entry.node}"
         epoch_before = before.epoch if before is not None else 0
+        if before is None and after.epoch <= deleted.get(entry.id, 0):
+            out.append(f"{what} at {entry.at:.3f}: epoch {after.epoch} was one of a row that was deleted")
         if after.epoch < epoch_before:
             out.append(f"{what} at {entry.at:.3f}: epoch {epoch_before} became {after.epoch}")
         if after.owner is not None:
@@ -71,6 +77,16 @@ def taken_from_the_dead_only(audit: Audit) -> Violations:
             out.append(f"{what}: {entry.after.owner} took it from a node that is {entry.owner_state}")
         if entry.statement in ("claim", "migrate") and entry.to_state != "up":
             out.append(f"{what}: it went to {entry.after.owner}, which is {entry.to_state}")
+    return out
+
+
+def deleted_when_over(audit: Audit) -> Violations:
+    """A row is deleted with its log only where nobody owns it, and nobody has to be told anything of it."""
+    out = []
+    for entry in audit:
+        if isinstance(entry, Deleted) and (entry.before.owner is not None or entry.is_spared):
+            why = f"it was of {entry.before.owner}" if entry.before.owner is not None else "it was to be kept"
+            out.append(f"{entry.node} deleted {entry.id} at {entry.at:.3f}, and {why}")
     return out
 
 
@@ -194,6 +210,7 @@ def check_store(
     return [
         *one_writer(audit),
         *taken_from_the_dead_only(audit),
+        *deleted_when_over(audit),
         *released_by_the_owner(audit),
         *judged_rightly(audit, LEASE_S),
         *claims_bounded(audit, *calm),

@@ -19,8 +19,18 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final, Literal, Protocol
 
 from server.errors import Corrupt, GarrisonError, Unavailable
-from server.eventlog.ports import Append, AppendResult, InsertResult, LogStore, Seal, StoredLog, WholeLog
-from server.ids import ActorId, Epoch, Incarnation, NodeAddress, NodeId
+from server.eventlog.ports import (
+    Append,
+    AppendResult,
+    DeleteResult,
+    InsertResult,
+    LogStore,
+    OverLog,
+    Seal,
+    StoredLog,
+    WholeLog,
+)
+from server.ids import ActorId, Epoch, Incarnation, NodeAddress, NodeId, kind_of
 from server.liveness.ports import Estate, NodeRow
 from server.storage.memory import MemoryDatabase
 from server.storage.ports import (
@@ -36,14 +46,14 @@ from server.storage.ports import (
     WriteResult,
 )
 from server.storage.queries import StoreQueries
-from tests.sim.history import Audit, Judged, Row, Wrote
+from tests.sim.history import Audit, Deleted, Judged, Row, Wrote
 from tests.sim.loop import DOMAIN, Domain, SimLoop
 
 Fault = Literal["refuse", "forget", "late", "slow", "lock"] | None
 LEASE: Final = frozenset({"register_node", "renew_lease", "bury_expired", "bury", "evict", "retire_node", "nodes"})
 JUDGING: Final = (LEASE - {"nodes"}) | {"prune_nodes"}
 """The statements that change runs, or look at them."""
-ROWS: Final = frozenset({"claim", "write", "release", "migrate", "append", "seal"})
+ROWS: Final = frozenset({"claim", "write", "release", "migrate", "append", "seal", "delete_logs"})
 """The statements that change rows of entities, and so lock them."""
 
 
@@ -172,6 +182,7 @@ class StoreProcess:
     ) -> None:
         ids = _rows(statement, args)
         before = [self._row(identity) for identity in ids]
+        spared = {identity for identity in ids if statement == "delete_logs" and self._is_spared(identity)}
         runs = self._runs(node, statement) if statement in JUDGING else None
         try:
             result = await getattr(part, statement)(*args)
@@ -182,7 +193,7 @@ class StoreProcess:
         for one, row in zip(ids, before, strict=True):
             after = self._row(one)
             if after != row:
-                self._note(node, statement, args, one, row, after)
+                self._note(node, statement, args, one, row, after, one in spared)
         if answer is not None:
             if self.tapped is not None:
                 self.tapped(node, statement)
@@ -197,12 +208,30 @@ class StoreProcess:
             entity.state,
         )  # fmt: skip
 
+    def _is_spared(self, identity: ActorId) -> bool:
+        """Whether nobody may delete that row now, but for its owner."""
+        entity = self._database.entities.get(identity)
+        if entity is None:
+            return False
+        over = self._database.over.get(kind_of(identity))
+        is_over = over is not None and entity.state is not None and over(entity.state) > 0
+        return entity.is_pinned or entity.open_facts or not is_over
+
     def _note(
-        self, node: str, statement: str, args: tuple[Any, ...], identity: ActorId, before: Row | None, after: Row | None
-    ) -> None:
-        assert after is not None
+        self, node: str, statement: str, args: tuple[Any, ...], identity: ActorId, before: Row | None,
+        after: Row | None, spared: bool,
+    ) -> None:  # fmt: skip
         owner = before.owner if before is not None else None
         run = self._database.nodes.get(owner) if owner is not None else None
+        if after is None:
+            assert before is not None
+            self.audit.append(
+                Deleted(
+                    at=self.loop.time(), node=node, id=identity, before=before,
+                    owner_state=run.state if run is not None else "", is_spared=spared,
+                )
+            )  # fmt: skip
+            return
         asked = next((one for one in _items(args) if getattr(one, "id", None) == identity), None)
         self.audit.append(
             Wrote(
@@ -431,6 +460,20 @@ class NodeStore:
 
     async def list_logs(self, kind: str, limit: int, after: ActorId | None = None) -> list[ActorId]:
         return await self._logs("list_logs", kind, limit, after)  # type: ignore[no-any-return]
+
+    async def list_over(
+        self, kind: str, limit: int, after: OverLog | None = None, *, newest_first: bool = False, sizes: bool = True
+    ) -> list[OverLog]:
+        return await self._logs("list_over", kind, limit, after, newest_first, sizes)  # type: ignore[no-any-return]
+
+    async def delete_logs(self, kind: str, logs: Sequence[OverLog]) -> dict[ActorId, DeleteResult]:
+        return await self._logs("delete_logs", kind, list(logs))  # type: ignore[no-any-return]
+
+    async def pin_log(self, kind: str, id: ActorId, pinned: bool) -> bool:
+        return await self._logs("pin_log", kind, id, pinned)  # type: ignore[no-any-return]
+
+    async def now_ms(self) -> int:
+        return await self._logs("now_ms")  # type: ignore[no-any-return]
 
     async def read_tail(self, kind: str, id: ActorId) -> StoredLog | None:
         return await self._logs("read_tail", kind, id)  # type: ignore[no-any-return]

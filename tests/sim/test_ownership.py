@@ -14,7 +14,7 @@ from server.eventlog.ports import Chunk
 from server.ids import Incarnation, NodeAddress, NodeId
 from server.storage.memory import EntityRow
 from tests.sim import ownership
-from tests.sim.history import Audit, Judged, Released, Row, Wrote
+from tests.sim.history import Audit, Deleted, Judged, Released, Row, Wrote
 
 N1, N2 = (NodeAddress(NodeId(name), Incarnation(number)) for name, number in (("n1", 1), ("n2", 2)))
 ID = "player/a"
@@ -27,6 +27,10 @@ LATER = Row(2, N2, 2, 7, 1, b"", b"seven")
 def _wrote(statement: str, before: Row | None, after: Row, **fields: Any) -> Wrote:
     known: dict[str, Any] = {"at": 1.0, "node": "n1", "id": ID, "epoch": None, "to_state": "up"} | fields
     return Wrote(statement=statement, before=before, after=after, **known)
+
+
+def _deleted(before: Row, **fields: Any) -> Deleted:
+    return Deleted(at=1.0, node="n1", id=ID, before=before, **fields)
 
 
 def _released(epoch: int, version: int) -> Released:
@@ -89,6 +93,22 @@ def test_catches_a_second_writer(fault: Wrote) -> None:
 )
 def test_catches_a_claim_that_steals(fault: Wrote) -> None:
     assert ownership.taken_from_the_dead_only([fault])
+
+
+GONE = LATER._replace(owner=None)
+
+
+@pytest.mark.parametrize("fault", [_deleted(LATER, owner_state="up"), _deleted(GONE, is_spared=True)])
+def test_catches_a_deletion_of_what_somebody_needs(fault: Deleted) -> None:
+    assert ownership.deleted_when_over([fault])
+    assert not ownership.deleted_when_over([_deleted(GONE)])
+
+
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_catches_an_epoch_of_a_deleted_row_that_is_given_out_again(epoch: int) -> None:
+    new = _wrote("claim", None, NEW._replace(epoch=epoch))
+    assert ownership.one_writer([*_sound(), _deleted(GONE), new])
+    assert not ownership.one_writer([*_sound(), _deleted(GONE), _wrote("claim", None, NEW._replace(epoch=3))])
 
 
 def test_catches_a_release_after_ownership_is_lost() -> None:

@@ -35,6 +35,7 @@ from game.party.state import PartyState
 from game.player.state import PlayerState
 from persistence.game.mappings import MAPPINGS
 from persistence.sql_store import SqlStore
+from server import states
 from server.eventlog.ports import LogStore
 from server.settings import StoreSettings
 from server.storage.memory import MemoryDatabase, MemoryStore
@@ -81,8 +82,13 @@ LIVE: dict[str, Callable[[Any], bool]] = {"match": lambda match: match.phase != 
 FACTS: dict[str, Callable[[Any, Any], bool]] = {
     "wallet": lambda _id, wallet: wallet.coins < 0,
     "tally": lambda _id, tally: tally.total < 0,
+    "match": lambda _id, match: match.winner == "owes",
 }
 """States of which a fact is open: a debt has to be told to somebody."""
+
+
+OVER: dict[str, Callable[[bytes], int]] = {"match": lambda state: int(states.decoder(MatchState)(state).ended_wall_ms)}
+"""Since when a match is over, as its column says."""
 
 
 class TestDatabase:
@@ -93,6 +99,7 @@ class TestDatabase:
     def __init__(self, name: str, url: str) -> None:
         self.name, self.url = name, url
         self.memory = MemoryDatabase(LoopClock())
+        self.memory.over.update(OVER)
 
     @contextlib.asynccontextmanager
     async def connect(self, **settings: Any) -> AsyncIterator[tuple[Store, LogStore]]:

@@ -1,7 +1,7 @@
 """Leaderboards as an actor: read from the store once, kept up to date by the names of players, ended when idle."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -30,6 +30,7 @@ class Stored:
     def __init__(self, points: dict[str, int] | None = None) -> None:
         self.points = dict(points or {})
         self.asked: list[Any] = []
+        self.on_asked: Callable[[Any], None] = lambda given: None
 
     def queries(self) -> dict[str, MemoryQuery]:
         return {
@@ -40,6 +41,7 @@ class Stored:
 
     def _rows(self, _states: Any, given: Any) -> Iterator[dict[str, Any]]:
         self.asked.append(given)
+        self.on_asked(given)
         for player in sorted(self.points):
             if player > given.after and (not given.players or player in given.players):
                 yield {"player": player, "points": self.points[player]}
@@ -180,3 +182,73 @@ async def test_boards_that_there_are_not_are_refused(metric: Any, period: str) -
 async def test_ratings_count_what_is_all_but_sure() -> None:
     async with system(Stored({"ada": 25})) as node:
         assert (await ask(node, BoardTop(1, "rating"))).rows == [BoardRow(1, "ada", 22_000)]  # 25 less 3 times 1
+
+
+async def test_questions_come_between_the_boards_that_are_read_again() -> None:
+    stored = Stored({"ada": 5})
+    async with system(stored) as node:
+        seasons = [f"season:{number}" for number in range(6)]
+        for season in seasons:
+            await ask(node, BoardTop(1, "kills", period=season))
+        reread: list[str] = []
+        answered_after: list[int] = []
+
+        async def question() -> None:
+            await ask(node, BoardTop(1, "kills", period=seasons[0]))
+            answered_after.append(len(reread))
+
+        def on_asked(given: Any) -> None:
+            if given.players:
+                reread.append(given.season)
+                if len(reread) == 1:
+                    asyncio.get_running_loop().create_task(question())
+
+        stored.on_asked = on_asked
+        await changed(node, "all", "ada")
+        await until(lambda: len(reread) == len(seasons))
+        assert sorted(reread) == [str(number) for number in range(6)]
+        assert answered_after and answered_after[0] <= 2
+
+
+async def test_players_who_change_while_boards_are_read_are_read_again_for_all() -> None:
+    stored = Stored({"ada": 5})
+    async with system(stored) as node:
+        seasons = [f"season:{number}" for number in range(4)]
+        for season in seasons:
+            await ask(node, BoardTop(1, "kills", period=season))
+        reread: list[str] = []
+
+        def on_asked(given: Any) -> None:
+            if given.players:
+                reread.append(given.season)
+                if len(reread) == 2:
+                    stored.points["ada"] = 50
+                    asyncio.get_running_loop().create_task(changed(node, "all", "ada"))
+
+        stored.on_asked = on_asked
+        await changed(node, "all", "ada")
+        await until(lambda: len(reread) == 2 * len(seasons))
+        for season in seasons:
+            assert (await ask(node, BoardTop(1, "kills", period=season))).rows == [BoardRow(1, "ada", 50)]
+
+
+async def test_a_board_that_cannot_be_read_now_is_read_later_and_no_other_twice() -> None:
+    stored = Stored({"ada": 5})
+    async with system(stored) as node:
+        for season in ("season:a", "season:b"):
+            await ask(node, BoardTop(1, "kills", period=season))
+        reread: list[str] = []
+
+        def on_asked(given: Any) -> None:
+            if given.players:
+                reread.append(given.season)
+                if len(reread) == 2:
+                    raise Unavailable("away")
+
+        stored.on_asked = on_asked
+        stored.points["ada"] = 6
+        await changed(node, "all", "ada")
+        await until(lambda: len(reread) == 3)
+        assert reread[1] == reread[2] != reread[0]
+        for season in ("season:a", "season:b"):
+            assert (await ask(node, BoardTop(1, "kills", period=season))).rows == [BoardRow(1, "ada", 6)]

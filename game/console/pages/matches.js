@@ -70,6 +70,7 @@ function showEnded(root, garrison) {
     { title: "Winner", render: (row) => (row.winner ? winner(row.winner) : "") },
     { title: "Clock", num: true, render: (row) => format.clock(row.time_ms) },
     { title: "Events", num: true, render: (row) => row.events },
+    { title: "", render: (row) => (row.pinned ? "pinned" : "") },
   ], (row) => row.match);
   const card = el("section", { class: "card ended", hidden: true }, el("header", {}, el("h2", {}, "Ended matches")), ended.element);
   root.append(card);

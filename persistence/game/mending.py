@@ -22,7 +22,6 @@ from game.careers.recount import (
 )
 from game.careers.recount import Table as SumTable
 from game.careers.recount import groundless as without_ground
-from persistence.engine.tables import LEFT_A_JOURNAL
 from persistence.game.recount_queries import NamesAsked, page_of, recount_groundless, recount_page, row_of
 from persistence.game.tables import career_medals, career_totals, careers, matches, players, ratings
 
@@ -30,8 +29,8 @@ _GAIN: Final = tuple(name for name in Gain.__struct_fields__ if name != "names")
 
 
 def open_estates(connection: Connection) -> list[str]:
-    """Dead runs of nodes whose journals nobody has read yet."""
-    found = connection.execute(text(f"SELECT node_id, incarnation FROM nodes WHERE {LEFT_A_JOURNAL} ORDER BY 1, 2"))
+    """Runs of nodes whose journals nobody has read yet; of one that died last nobody has said yet that it is dead."""
+    found = connection.execute(text("SELECT node_id, incarnation FROM nodes WHERE journal <> '' ORDER BY 1, 2"))
     return [f"{node}#{incarnation}" for node, incarnation in found]
 
 

@@ -24,6 +24,8 @@ from tests.sim.careers import CareerPlay, played
 
 KILLS_A_MATCH: Final = 6
 PROGRESS_S: Final = 60.0
+ABANDONED: Final = "aclose(): asynchronous generator is already running"
+"""Complaint about a generator that a killed process leaves in the middle, when Python collects it here."""
 OLDER: Final = "old"
 """The beginning of names of matches of which players came with results: no log is there of those."""
 
@@ -43,7 +45,7 @@ class Told(NamedTuple):
 def storm(seed: int, kills_a_match: int = KILLS_A_MATCH) -> Told:
     """Play a seed and compare."""
     wrong, done = played(seed, kills_a_match)
-    return compared(done, wrong)
+    return compared(done, [line for line in wrong if ABANDONED not in line])
 
 
 def compared(done: CareerPlay, wrong: list[str]) -> Told:

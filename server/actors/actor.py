@@ -386,6 +386,12 @@ class LoggedActor(Actor[S]):
         return TurnedAway(*log.guard, refused, late)
 
     @read_only
+    def public_end(self, caller: Caller) -> int:
+        """Say which event is the first that `caller` may not see yet, -1: it may see all: asked for replays."""
+        public_seq = self.context.log().public_seq
+        return public_seq if public_seq >= 0 and self.lags(caller) else -1
+
+    @read_only
     def read_events(self, from_seq: int) -> Awaitable[EventBatch]:
         """At most 512 durable events from `from_seq`; called by nodes whose sessions watch."""
         return self.context.log().read(from_seq)

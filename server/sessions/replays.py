@@ -67,7 +67,7 @@ class Replay:
 
     __slots__ = (
         "awaits", "clock", "cls", "end", "follow", "kind", "loading", "next_seq", "number", "over", "place",
-        "scene_due", "session", "shown", "stretch", "topic", "turn", "why",
+        "public_ms", "scene_due", "session", "shown", "stretch", "topic", "turn", "why",
     )  # fmt: skip
 
     def __init__(
@@ -79,6 +79,8 @@ class Replay:
         self.follow = self.why = ""
         self.end: LogEnd | None = None
         """The end of the log as it was read last; None until the replay is open."""
+        self.public_ms: int | None = None
+        """The log's clock up to which the actor lets the session see it, as it said last; None: all."""
         self.stretch: Stretch | None = None
         self.next_seq, self.place, self.turn = 1, 0, 0
         self.scene_due = False
@@ -134,6 +136,7 @@ class Replays:
         try:
             await self._ask_leave(replay)
             replay.end = await self._reader.end(replay.kind, replay.topic)
+            await self._learn_public(replay, replay.end)
             await self._stand(replay, message.from_ms if not message.from_seq else None, message.from_seq)
         except BaseException:
             self._forget(replay)
@@ -168,6 +171,7 @@ class Replays:
         try:
             end = await self._reader.end(replay.kind, replay.topic)
             if replay.turn == turn:
+                await self._learn_public(replay, end)
                 replay.end = end
                 await self._stand(replay, ms, 0)
         except GarrisonError:
@@ -206,6 +210,24 @@ class Replays:
         leave = ask_leave(self._actors, replay.cls, replay.topic, replay.session)
         if isinstance(leave, asyncio.Future):
             await leave
+
+    async def _learn_public(self, replay: Replay, end: LogEnd) -> None:
+        """Ask the actor how far the session may see, where the log's clock says that it may not see all. The actor goes
+        by its own clock since an event was stored: the log's may stand still, and that of this node may be another."""
+        if replay.shown.public_until_ms(end.state, replay.session.caller, self._ticks.wall_ms()) is None:
+            replay.public_ms = None
+            return
+        seq: int = await self._actors.ask(replay.topic, "public_end", (replay.session.caller,))
+        stretch = await self._reader.holding(replay.kind, replay.topic, seq - 1) if seq > 1 else None
+        newest = stretch.times[seq - 1 - stretch.first_seq :][:1] if stretch is not None else []
+        replay.public_ms = None if seq < 0 else newest[0] - 1 if newest else -1  # others may be of the same moment
+
+    async def _learn_more(self, replay: Replay) -> None:
+        try:
+            if replay.end is not None:
+                await self._learn_public(replay, replay.end)
+        except GarrisonError:
+            return  # asked again at the next stop
 
     async def _stand(self, replay: Replay, ms: int | None, seq: int) -> None:
         """Take the place of the first event at `ms`, or of event `seq`."""
@@ -304,6 +326,7 @@ class Replays:
             if replay.next_seq < end.next_seq:
                 if not end.finished:
                     await self._ask_leave(replay)
+                    await self._learn_public(replay, end)
                 stretch = await self._reader.holding(replay.kind, replay.topic, replay.next_seq)
         except Retryable:
             if replay.turn == turn:
@@ -343,12 +366,15 @@ class Replays:
         """Stand at the last moment that can be seen, and look again soon."""
         replay.clock = replay.clock.hold(now, ms)
         self._tell(replay, "limit")
+        if replay.public_ms is not None:
+            self._supervisor.spawn(self._learn_more(replay), f"replay {replay.topic}")
         self._wake(replay, now + LOOK_AGAIN_S)
 
     def _limit(self, replay: Replay) -> int | None:
         """The log's clock up to which the session may see it."""
         assert replay.end is not None
-        return replay.shown.public_until_ms(replay.end.state, replay.session.caller, self._ticks.wall_ms())
+        limit = replay.shown.public_until_ms(replay.end.state, replay.session.caller, self._ticks.wall_ms())
+        return limit if limit is None or replay.public_ms is None else min(limit, replay.public_ms)
 
     def _wake(self, replay: Replay, due: float | None) -> None:
         if due is not None and replay.awaits != due:

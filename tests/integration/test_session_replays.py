@@ -34,6 +34,12 @@ class Tape(Feed):
 
     __slots__ = ()
 
+    def activated(self) -> None:
+        self.delay_watching(Delay.of_tape_s)
+
+    def lags(self, caller: Caller) -> bool:
+        return caller.role != "host"
+
     @remote
     def post(self, caller: Caller, message: Post) -> Said:
         for text in message.texts:
@@ -52,9 +58,10 @@ class Tape(Feed):
 
 
 class Delay:
-    """The clock up to which others than hosts see a tape; None: all of it."""
+    """The clock up to which others than hosts see a tape; None: all of it. `of_tape_s`: its own delay."""
 
     until_ms: int | None = None
+    of_tape_s = 0.0
 
 
 def public_until_ms(state: Any, caller: Caller, wall_ms: int) -> int | None:
@@ -385,6 +392,27 @@ async def test_only_what_is_public_is_shown_and_more_as_it_becomes_public() -> N
         all_of_it = Viewer(host)
         assert (await all_of_it.ask(ReplayOpen, 1, TAPE, 12_000))[0] == "replay.status"
         Delay.until_ms = None
+
+
+async def test_the_word_of_the_actor_counts_where_a_clock_would_show_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Delay, "of_tape_s", 5.0)
+    async with taped("1 a", "2 b", over=False) as world:
+        monkeypatch.setattr(Delay, "until_ms", 1_000_000)
+        watching = await viewer(world)
+        status = await watching.ask(ReplayOpen, 1, TAPE, 0, 1)
+        assert (status[2] if status[0] == "error" else "shown") == "past_limit", "all of it was stored just now"
+        await asyncio.sleep(5.5)
+        host = world.client("node-1", "h4", "host")
+        await host.hello()
+        await host.ask(Post, "tape", ["2 c"])
+        status = await watching.ask(ReplayOpen, 1, TAPE, 0, 1)
+        assert status[7:] == [0, 1, False], "what is of the same moment as the newest event waits for a later one"
+        assert [text for _, _, text in await watching.events("a")] == ["a"]
+        assert await watching.next() == ["replay.state", 1, "limit"]
+        await host.ask(Post, "tape", ["3 d"])
+        begun = asyncio.get_running_loop().time()
+        assert [text for _, _, text in await watching.events("c")] == ["b", "c"]
+        assert 5.0 <= asyncio.get_running_loop().time() - begun <= 5.25 + 2 * 2.0 + 0.5
 
 
 async def test_a_replay_ends_where_its_session_goes_to_another_node_and_its_client_is_told() -> None:

@@ -1,5 +1,5 @@
-# Two commands: `make demo` and `make test`. Both set up `.venv` first: the demo from requirements.lock (what
-# runs), the tests from requirements-dev.lock (that, and what checks it).
+# Two commands: `make demo` and `make test`. Both set up `.venv` first: the demo from requirements-demo.lock (what
+# runs, with its query process), the tests from requirements-dev.lock (that, and what checks it).
 # Another interpreter: make setup PYTHON=/path/to/python3.12
 
 SHELL := /bin/bash
@@ -22,12 +22,12 @@ COMPILE = $(BIN)/pip-compile --generate-hashes --reuse-hashes --allow-unsafe --s
 help: ## What there is to make
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
-setup: $(STAMP) ## Make .venv with what runs, from requirements.lock
+setup: $(STAMP) ## Make .venv with what runs, from requirements-demo.lock
 
 setup-dev: $(STAMP_DEV) ## Make .venv with what runs and what checks it, from requirements-dev.lock
 
-$(STAMP): requirements.lock pyproject.toml $(SDK)
-	@PYTHON='$(PYTHON)' VENV='$(VENV)' bash .ci/setup requirements.lock
+$(STAMP): requirements-demo.lock pyproject.toml $(SDK)
+	@PYTHON='$(PYTHON)' VENV='$(VENV)' bash .ci/setup requirements-demo.lock
 	@touch $@
 
 # The larger set holds the smaller one, at the same versions.
@@ -75,8 +75,9 @@ sim: setup-dev ## The simulated cluster on SEEDS seeds (SEEDS=20)
 bench: setup ## Every benchmark, one JSON line each
 	@exec $(BIN)/garrison bench all --json $(ARGS)
 
-lock: setup-dev ## Make both locks again from pyproject.toml (UPGRADE=1 for newer versions)
+lock: setup-dev ## Make the locks again from pyproject.toml (UPGRADE=1 for newer versions)
 	@$(COMPILE) --output-file requirements.lock pyproject.toml
+	@$(COMPILE) --extra query --constraint requirements.lock --output-file requirements-demo.lock pyproject.toml
 	@$(COMPILE) --all-extras --constraint requirements.lock --output-file requirements-dev.lock pyproject.toml
 
 wheels: setup-dev ## Both wheels into dist/

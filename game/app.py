@@ -10,7 +10,7 @@ from game.boards.messages import ANSWERS as BOARD_ANSWERS
 from game.boards.messages import REQUESTS as BOARD_REQUESTS
 from game.boards.routes import BOARD_ROUTES
 from game.careers import messages as career
-from game.columns import RECORDED
+from game.columns import QUESTIONS, RECORDED
 from game.console import CONSOLE, PAGES, READ_MODELS
 from game.console.read_models import after, cursor_of, place_cursor
 from game.friends import messages as f
@@ -205,6 +205,7 @@ App = engine.App(
     take_files=take_files,
     recorded=RECORDED,
     replays={"match": replay.SHOWN},
+    questions=QUESTIONS,
     commands={
         "play": "game.commands.play:register",
         "matches": "game.commands.matches:register",

@@ -1,6 +1,6 @@
 """Tables of columns of the game: durable events of matches, and how players showed themselves. Pure.
 
-kills per map per minute: SELECT map, count(*) FROM events WHERE event = 'kill' GROUP BY map
+kills per map per minute: SELECT map_name, count(*) FROM events WHERE event = 'kill' GROUP BY map_name
 """
 
 from typing import Any, Final
@@ -8,12 +8,12 @@ from typing import Any, Final
 from game.match.actor import Match
 from game.player.actor import Player
 from server.actors.recorded import RecordedEvents, RecordedStates, Values
-from server.columns.tables import schema
+from server.columns.tables import SavedQuestion, schema
 
 EVENTS: Final = schema(
     "events",
     match="text",
-    map="text",
+    map_name="text",
     mode="text",
     event="text",
     player="text",
@@ -57,5 +57,25 @@ def presence_row(player: str, before: Any, after: Any) -> Values | None:
     """The row of a player's new status, in the order of `PRESENCE`; None where it has not changed."""
     return None if before.status == after.status else (player, after.status, before.status)
 
+
+QUESTIONS: Final = (
+    SavedQuestion(
+        "Kills per map per minute",
+        "SELECT time_bucket(INTERVAL 1 MINUTE, time) AS minute, map_name, count(*) AS kills\nFROM events\n"
+        "WHERE event = 'kill'\nGROUP BY minute, map_name\nORDER BY minute",
+        "areas",
+    ),
+    SavedQuestion(
+        "Top killers",
+        "SELECT player, count(*) AS kills\nFROM events\nWHERE event = 'kill'\nGROUP BY player\n"
+        "ORDER BY kills DESC\nLIMIT 20",
+        "bars",
+    ),
+    SavedQuestion(
+        "Medals",
+        "SELECT detail, count(*) AS medals FROM events WHERE event = 'medal' GROUP BY detail ORDER BY medals DESC",
+        "bars",
+    ),
+)
 
 RECORDED: Final = (RecordedEvents(Match, EVENTS, event_row), RecordedStates(Player, PRESENCE, presence_row))

@@ -377,6 +377,7 @@ def _admin(node: "Node") -> "AdminServer":
         node.drivers.store_queries,
         node.troubles.current,
         node.drivers.logs,
+        questions=node.recording.desk() if node.recording is not None else None,
     )
 
 

@@ -167,7 +167,9 @@ class Node:
             pipeline,
         )  # fmt: skip
         self.recording = recording = (
-            Recording(drivers.columns, settings.columns, clock, rng, metrics) if drivers.columns is not None else None
+            Recording(drivers.columns, settings.columns, clock, rng, metrics, self.supervisor)
+            if drivers.columns is not None
+            else None
         )
         gateway_drivers = GatewayDrivers(
             clock, rng, metrics, self.supervisor, drivers.transport, drivers.logs, drivers.store_queries
@@ -178,7 +180,7 @@ class Node:
         self.gateway = Gateway(self.system, gateway_drivers, settings, token_rules, presence=self.presence)
         self.system.outlet = self.gateway.outlet
         if recording is not None:
-            recording.attach(app, self.system, self.gateway.table, self.lag)
+            recording.attach(app, self.system, drivers.transport, self.gateway.table, self.lag)
         self.listener = drivers.listener(self.gateway)
         self.me: Member | None = None
         self.client_url = self.admin_url = ""
@@ -247,7 +249,7 @@ class Node:
         await drivers.transport.start(address)
         self.pipeline.start(address)
         if self.recording is not None:
-            await self.recording.start(address, self.supervisor)
+            await self.recording.start(address)
         self.system.start(address)
         if self.presence is not None:
             self.presence.start(address)

@@ -1,4 +1,4 @@
-"""The recording of a node: who adds rows to its columns, and when they are written.
+"""The recording of a node: who adds rows to its columns, when they are written, and who is asked about them.
 
 Rows of sessions come from the session table, rows of calls from clients' requests, rows of health from a task each
 second, rows of an application's tables from the observers of its actors. Where columns are switched off this object
@@ -15,13 +15,16 @@ from typing import Any, Final
 from server.actors.actor import LoggedActor
 from server.actors.app import App
 from server.actors.recorded import RecordedEvents, RecordedStates
+from server.admin.questions import QuestionDesk
 from server.catalog.system import ActorSystem
-from server.columns.layout import Writer
+from server.columns.layout import Schema, Writer
 from server.columns.store import ColumnStore
-from server.columns.tables import CALLS, HEALTH, SESSIONS
+from server.columns.tables import CALLS, HEALTH, QUESTIONS, SESSIONS, SavedQuestion
 from server.errors import GarrisonError, Internal
 from server.eventlog.entry import Entry, decode_record
 from server.ids import ActorId, NodeAddress, key_of
+from server.questions.child import QueryProcess
+from server.questions.fanout import Question, QuestionFanout
 from server.runtime.clock import Clock
 from server.runtime.lag import LagProbe
 from server.runtime.metrics import Metrics
@@ -33,6 +36,7 @@ from server.sessions.session_kit import RequestHandler
 from server.sessions.session_phases import Phase
 from server.sessions.table import SessionTable
 from server.settings import ColumnSettings
+from server.transport.ports import Service, Transport
 from server.wire.messages import Request
 
 HEALTH_S: Final = 1.0
@@ -49,18 +53,40 @@ class Recording:
     """See the module's head. `attach` before the node starts; rows are taken from `start` on."""
 
     def __init__(
-        self, store: ColumnStore, settings: ColumnSettings, clock: Clock, rng: random.Random, metrics: Metrics
+        self,
+        store: ColumnStore,
+        settings: ColumnSettings,
+        clock: Clock,
+        rng: random.Random,
+        metrics: Metrics,
+        supervisor: Supervisor,
     ) -> None:
         self.store, self._settings, self._clock, self._metrics = store, settings, clock, metrics
+        self._supervisor = supervisor
+        self.process = QueryProcess(store.directory, store.schemas)
+        self._questions: QuestionFanout | None = None
         self.calls = CallSampler(settings.calls_per_s, clock, rng)
         self._appends: dict[str, Append] = {}
         self._before: dict[str, int] = {}
         self._cpu_s = time.process_time()
         self._lag: LagProbe | None = None
+        self._saved: tuple[SavedQuestion, ...] = ()
 
-    def attach(self, app: App, system: ActorSystem, sessions: SessionTable, lag: LagProbe) -> None:
-        """Observe what is recorded of a node's parts. Before they start."""
+    def attach(
+        self, app: App, system: ActorSystem, transport: Transport, sessions: SessionTable, lag: LagProbe
+    ) -> None:
+        """Observe what is recorded of a node's parts, and answer other nodes' questions. Before they start."""
         self._lag = lag
+        self._saved = app.questions
+
+        def members() -> list[NodeAddress]:
+            return list(system.view.addresses)
+
+        async def request(address: NodeAddress, payload: bytes, timeout_s: float) -> bytes:
+            return await transport.request(address, Service.COLUMNS, payload, timeout_s)
+
+        self._questions = QuestionFanout(self.process, request, lambda: system.me, members, self._supervisor)
+        transport.serve(Service.COLUMNS, self._questions.serve)
         sessions.on_add(self._session_added)
         sessions.on_release(self._session_left)
         sessions.on_end(self._session_ended)
@@ -74,13 +100,26 @@ class Recording:
         """The handler of clients' requests, with a row for each of them."""
         return RecordedRequests(requests, self.calls, self._clock)
 
-    async def start(self, address: NodeAddress, supervisor: Supervisor) -> None:
-        """Open the tables for this run, and begin to write."""
+    def desk(self) -> QuestionDesk:
+        """The node's side of operators' questions."""
+
+        async def ask(sql: str, since_ms: int, until_ms: int, timeout_s: float) -> bytes:
+            assert self._questions is not None, "attached before the node starts"
+            return await self._questions.answer(Question(sql, since_ms, until_ms, timeout_s), self._clock.wall_ms())
+
+        def tables() -> list[tuple[Schema, int]]:
+            return [(table.schema, table.written) for table in self.store.tables.values()]
+
+        return QuestionDesk(ask, tables, lambda: self.process.unavailable, (*self._saved, *QUESTIONS))
+
+    async def start(self, address: NodeAddress) -> None:
+        """Open the tables for this run, begin to write, and start the query process."""
         await self.store.start(Writer(address.node, address.incarnation))
         self._appends = {name: table.append for name, table in self.store.tables.items()}
         self.calls.append = self._appends[CALLS.table]
-        supervisor.every(self._settings.tick_s, self._tick, "columns")
-        supervisor.every(HEALTH_S, self._health, "columns health")
+        self._supervisor.every(self._settings.tick_s, self._tick, "columns")
+        self._supervisor.every(HEALTH_S, self._health, "columns health")
+        self._supervisor.spawn(self.process.run(), "query process")
 
     def close(self) -> None:
         """Publish what there is. Rows that come later are not kept."""

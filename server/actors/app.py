@@ -14,6 +14,7 @@ from server.actors.recorded import RecordedEvents, RecordedStates
 from server.actors.reminders import check_reminders
 from server.actors.replaying import ReplayKind
 from server.actors.session_actor import check_session_actor
+from server.columns.tables import SavedQuestion
 from server.errors import BadSetting
 from server.eventlog.ports import StoredLog
 from server.wire.bounds import unbounded
@@ -175,7 +176,7 @@ class App(msgspec.Struct, frozen=True):
     `codes` gives for each code of a `Rejected` that its rules raise the meaning, for docs/protocol.json; `shapes` are
     structs that travel as a value of any shape in messages of the engine, for the same.
 
-    `recorded` are its tables of columns (`server/actors/recorded.py`).
+    `recorded` are its tables of columns (`server/actors/recorded.py`), `questions` some about them to begin with.
 
     `replays` says of each kind of logged actors whose logs clients may replay how they are shown.
 
@@ -205,6 +206,7 @@ class App(msgspec.Struct, frozen=True):
     take_files: Callable[[Sequence[str]], None] | None = None
     recorded: tuple[RecordedEvents | RecordedStates, ...] = ()
     replays: Mapping[str, ReplayKind] = {}
+    questions: tuple[SavedQuestion, ...] = ()
 
     def __post_init__(self) -> None:
         """Raises `BadSetting` for an actor with reminders whose state cannot remember them, for one that lives on

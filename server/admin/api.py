@@ -37,6 +37,7 @@ from server.admin.assets import Assets
 from server.admin.metrics import CONTENT_TYPE, MetricsText
 from server.admin.own import logged, own_handlers, text_params
 from server.admin.ports import AdminSystem, Draining
+from server.admin.questions import QuestionDesk, question_handlers
 from server.admin.read_models import ClusterViews
 from server.admin.security import AdminToken
 from server.errors import (
@@ -93,12 +94,14 @@ def build_app(
     pages: Assets | None,
     app_name: str,
     cluster: bool,
+    questions: QuestionDesk | None = None,
 ) -> Litestar:
     """The ASGI application of one node."""
+    more = _drain_handlers(system, draining)
     return Litestar(
         route_handlers=[
             *_health_handlers(system.me.node, not_ready, troubles, metrics),
-            _api_router(views, token, _drain_handlers(system, draining), system.app, context_of),
+            _api_router(views, token, [*more, *question_handlers(questions)], system.app, context_of),
             *_file_handlers(dashboard, pages, app_name, cluster),
         ],
         exception_handlers={

@@ -32,6 +32,7 @@ from server.admin.history import SAMPLE_INTERVAL_S
 from server.admin.http import REQUEST_S, BasePath, Bounded, Proxied, protocol_of
 from server.admin.metrics import MetricsText
 from server.admin.ports import AdminSystem, Draining
+from server.admin.questions import QuestionDesk
 from server.admin.read_models import ClusterViews, NodeReadModels, Sessions
 from server.admin.security import AdminToken, Guarded, KnownOrigins
 from server.errors import BadSetting, Unavailable
@@ -75,7 +76,7 @@ class AdminServer:
     is how operators empty the node (None: they cannot); `gossip` gives its gossip's `host:port`;
     `store_queries` run the application's named queries; `troubles` are the things that are wrong for the node;
     `logs` has what is stored of logged actors (None: nothing is); `cluster`: there is one, and not only
-    its store."""
+    its store; `questions` answers those over columns (None: the node keeps none)."""
 
     def __init__(
         self,
@@ -95,6 +96,7 @@ class AdminServer:
         cluster: bool = True,
         max_connections: int = MAX_CONNECTIONS,
         request_s: float = REQUEST_S,
+        questions: QuestionDesk | None = None,
     ) -> None:
         """Raises `BadSetting` if the application's folder of pages cannot be read, or a console route of its
         has the name of one of the engine's, or `admin.advertise_url` is nobody's address."""
@@ -122,6 +124,7 @@ class AdminServer:
                 pages=Assets(Path(pages), "app") if pages is not None else None,
                 app_name=system.app.name,
                 cluster=cluster,
+                questions=questions,
             ),
             self.origins,
         )

@@ -31,6 +31,7 @@ OPERATORS: Final[Mapping[str, str]] = {
     "database": "server.cli.database:register",
     "token": "server.cli.token:register",
     "status": "server.cli.status:register",
+    "query": "server.cli.query:register",
     "drain": "server.cli.drain:register",
     "forget": "server.cli.forget:register",
     "log": "server.cli.log:register",

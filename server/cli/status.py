@@ -86,7 +86,8 @@ def ask_admin(
     timeout_s: float = TIMEOUT_S,
 ) -> bytes:
     """The answer to `GET path` on a node's admin API, or to a POST of `body` as JSON. Raises
-    `NoAnswer`, `Unavailable` where the answer is an error, `BadToken`, `BadInput` for a bad `url`."""
+    `NoAnswer`, `Unavailable` where the answer is an error, `BadToken`, `BadInput` for a bad `url` and for
+    what the API does not take."""
     base = admin_base(settings, url)
     headers = {"authorization": f"Bearer {token or settings.admin.token or ''}"}
     data = None
@@ -99,6 +100,8 @@ def ask_admin(
     except urllib.error.HTTPError as error:
         if error.code == 401:
             raise BadToken(f"{base} does not take this admin token; see admin.token in its settings") from None
+        if error.code == 400:
+            raise BadInput(_problem(error)) from None
         raise Unavailable(f"{base} answered {error.code}: {_problem(error)}") from None
     except (urllib.error.URLError, OSError, ValueError, http.client.HTTPException) as error:
         why = getattr(error, "reason", error)

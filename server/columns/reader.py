@@ -58,6 +58,8 @@ class StoredRowBlock:
             for column, at in zip(self.header.schema.columns, self.shape.columns, strict=True)
         }
         self.rows = self.texts = 0
+        self._span = (0, (0, 0))
+        """Rows, and the times of the earliest and the latest of them, as far as they were looked at."""
         self.refresh()
 
     def refresh(self) -> None:
@@ -87,8 +89,12 @@ class StoredRowBlock:
         """The times of the earliest and the latest row, Unix ms; None: there are no rows."""
         if not self.rows:
             return None
+        if self._span[0] == self.rows:
+            return self._span[1]
         times = self.values("time")
-        return self.header.base_ms + int(times.min()), self.header.base_ms + int(times.max())
+        span = self.header.base_ms + int(times.min()), self.header.base_ms + int(times.max())
+        self._span = (self.rows, span)
+        return span
 
     def verify(self) -> None:
         """Compare everything that is published with its checksums. Raises `Corrupt` with what differs.

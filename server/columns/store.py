@@ -39,7 +39,7 @@ class ColumnStore:
     def __init__(self, directory: Path, schemas: Sequence[Schema], limits: TableLimits, clock: Clock) -> None:
         assert len({schema.table for schema in schemas}) == len(schemas), "two tables of columns have one name"
         self.directory = directory
-        self._schemas, self._limits, self._clock = schemas, limits, clock
+        self.schemas, self._limits, self._clock = schemas, limits, clock
         self.tables: dict[str, Table] = {}
         self.found = FoundBlocks({}, 0, {})
 
@@ -49,12 +49,12 @@ class ColumnStore:
         boot_id, now = _boot_id(), self._clock.boot()
         try:
             self.directory.mkdir(mode=0o750, parents=True, exist_ok=True)
-            self.found = await asyncio.to_thread(look_through, self.directory, self._schemas, boot_id, now)
+            self.found = await asyncio.to_thread(look_through, self.directory, self.schemas, boot_id, now)
         except OSError as error:
             log.error("columns_unreadable", directory=str(self.directory), why=str(error))
         for name, why in self.found.dropped.items():
             log.warning("column_block_dropped", block=name, why=why)
-        for schema in self._schemas:
+        for schema in self.schemas:
             table = Table(self.directory, schema, writer, self._limits, self._clock, boot_id)
             table.adopt(self.found.kept.get(schema.table, ()))
             self.tables[schema.table] = table

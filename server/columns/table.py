@@ -205,7 +205,7 @@ class Table:
             if self.size + size > self.limits.max_bytes:
                 return False
         try:
-            self._block = RowBlock(self._directory / block_name(header), header)
+            self._block = self._new_block(header)
         except (OSError, ValueError) as error:
             self._turn_off(f"{type(error).__name__}: {error}")
             return False
@@ -215,6 +215,16 @@ class Table:
             self.off = None
         self._make_room()
         return True
+
+    def _new_block(self, header: Header) -> RowBlock:
+        """A block under the next number that is free: a run of another database may have had this run's number in the
+        same directory. Raises `OSError`, `ValueError`."""
+        while True:
+            header = msgspec.structs.replace(header, number=self._number)
+            try:
+                return RowBlock(self._directory / block_name(header), header)
+            except FileExistsError:
+                self._number += 1
 
     def _turn_off(self, why: str) -> None:
         if self.off is None:

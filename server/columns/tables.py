@@ -6,6 +6,8 @@ so they say their unit.
 
 from typing import Final
 
+import msgspec
+
 from server.columns.layout import Column, ColumnType, Schema
 
 
@@ -50,5 +52,40 @@ HEALTH: Final = schema(
     members="u16",
 )
 """A row a second: gauges, and of counters how much was counted since the row before."""
+
+
+class SavedQuestion(msgspec.Struct, frozen=True):
+    """A question to begin with, on the console's page; `view`: table, lines, areas or bars."""
+
+    title: str
+    sql: str
+    view: str = "table"
+
+
+QUESTIONS: Final = (
+    SavedQuestion(
+        "Slowest methods",
+        "SELECT method, count(*) AS calls, approx_quantile(latency_us, 0.99) AS p99_us\nFROM calls\nGROUP BY method\n"
+        "ORDER BY p99_us DESC\nLIMIT 20",
+        "bars",
+    ),
+    SavedQuestion(
+        "Refused calls a minute, by code",
+        "SELECT time_bucket(INTERVAL 1 MINUTE, time) AS minute, error, count(*) AS calls\nFROM calls\n"
+        "WHERE error <> ''\nGROUP BY minute, error\nORDER BY minute",
+        "areas",
+    ),
+    SavedQuestion(
+        "Why sessions ended",
+        "SELECT reason, code, count(*) AS sessions, approx_quantile(duration_ms, 0.5) AS median_ms\nFROM sessions\n"
+        "WHERE event = 'closed'\nGROUP BY reason, code\nORDER BY sessions DESC",
+    ),
+    SavedQuestion(
+        "CPU of all nodes, ms each second",
+        "SELECT time_bucket(INTERVAL 5 SECOND, time) AS t, sum(cpu_ms) / 5 AS cpu_ms\nFROM health\n"
+        "GROUP BY t\nORDER BY t",
+        "lines",
+    ),
+)
 
 TABLES: Final = (SESSIONS, CALLS, HEALTH)

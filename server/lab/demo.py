@@ -161,7 +161,9 @@ class Demo(Live):
     async def _start_home(self) -> LocalCluster:
         options = self.options
         journal = [f"journal.directory={self.home.path.absolute() / 'journal'}", "journal.mode=local"]
-        self.cluster = LocalCluster(self.home, options.nodes, options.port, [*journal, *options.assignments])
+        columns = [f"columns.directory={self.home.path.absolute() / 'columns'}", "columns.enabled=true"]
+        assignments = [*journal, *columns, *options.assignments]
+        self.cluster = LocalCluster(self.home, options.nodes, options.port, assignments)
         self.say(f"preparing the database {shown(self.home.database)}")
         await self.cluster.prepare("demo")
         return self.cluster

@@ -26,6 +26,7 @@ class Service:
     SESSION = 6
     NODE = 7
     PRESENCE = 8
+    COLUMNS = 9
 
 
 class Transport(Protocol):

@@ -43,6 +43,8 @@ UNITS = {
     "size": "B",
     "leaderboard": "us",
     "columns": "us",
+    "query": "ms",
+    "query-tree": "deadlines",
 }
 POSTGRES = "GARRISON_TEST_POSTGRES"
 

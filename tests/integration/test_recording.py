@@ -1,15 +1,24 @@
 """A node with columns: what happens on it is in its tables, and stays there for the run after it."""
 
+import asyncio
+import base64
+import contextlib
+import os
+import signal
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 import garrison
 from garrison.messages import Kill, MatchJoin, Medal
 from garrison.messages import MatchOptions as Options
 from server.columns.reader import StoredRowBlock, paths
-from server.drivers import build_node, upgrade_store
+from server.drivers import build_node, gossip_endpoint, upgrade_store
+from server.errors import BadInput, Unavailable
+from server.node import Node
 from server.runtime.clock import SystemClock
 from server.sessions.tokens import issue
 from server.settings import Settings, from_tree
@@ -19,17 +28,22 @@ from tests.support.waiting import until
 KEY = "a key that signs the tokens of this test's clients"
 
 
-@pytest.fixture
-async def settings(tmp_path: Path) -> Settings:
+def settings_of(tmp_path: Path, **more: Any) -> Settings:
     tree = {
-        "store": {"url": f"sqlite:///{tmp_path}/g.db", "flush_interval_s": 0.05, "lease": False},
+        "store": {"url": f"sqlite:///{tmp_path}/g.db", "flush_interval_s": 0.05},
         "gateway": {"port": 0},
         "admin": {"enabled": False},
         "columns": {"enabled": True, "directory": str(tmp_path / "columns"), "tick_s": 0.01, "max_bytes": 2**20},
         "security": {"signing_key": KEY},
         "log": {"level": "error"},
+        **more,
     }
-    settings = from_tree(tree)
+    return from_tree(tree)
+
+
+@pytest.fixture
+async def settings(tmp_path: Path) -> Settings:
+    settings = settings_of(tmp_path)
     await upgrade_store(settings)
     return settings
 
@@ -90,7 +104,7 @@ async def test_rows_of_a_node_outlive_it(settings: Settings) -> None:
         ("kill", "ann", "bob", ""),
         ("medal", "ann", "", "Double Kill"),
     ]
-    assert {(row["match"], row["map"], row["mode"]) for row in events} == {("m1", "Guardian", "slayer")}
+    assert {(row["match"], row["map_name"], row["mode"]) for row in events} == {("m1", "Guardian", "slayer")}
     opened = [(row["event"], row["player"], row["role"]) for row in rows(settings, "sessions")]
     assert {("opened", "ann", "player"), ("opened", "h", "host"), ("closed", "bob", "player")} <= set(opened)
     calls = rows(settings, "calls")
@@ -109,3 +123,56 @@ async def test_rows_of_a_node_outlive_it(settings: Settings) -> None:
         assert rows(settings, "events") == events
     finally:
         await again.stop()
+
+
+async def answered(ask: Callable[[str], Awaitable[Any]], sql: str, event: str) -> Any:
+    """The first answer of two nodes that has `event` in it: rows come within two ticks, the process within seconds."""
+    async with asyncio.timeout(60):
+        while True:
+            with contextlib.suppress(Unavailable):
+                answer = await ask(sql)
+                if answer["coverage"]["answered"] == 2 and dict(answer["rows"]).get(event):
+                    return answer
+            await asyncio.sleep(0.05)
+
+
+async def test_questions_are_answered_by_every_node(tmp_path: Path) -> None:
+    pytest.importorskip("duckdb")
+    nodes: list[Node] = []
+    seeds: list[str] = []
+    key = base64.b64encode(bytes(range(32))).decode()
+    for name in ("alpha", "beta"):
+        settings = settings_of(
+            tmp_path, node=name, gossip={"seeds": seeds}, security={"signing_key": KEY, "cluster_key": key}
+        )
+        if not nodes:
+            await upgrade_store(settings)
+        node = build_node(settings)
+        await node.start()
+        nodes.append(node)
+        seeds = [gossip_endpoint(node)]
+    try:
+        await until(lambda: all(len(node.system.view.members) == 2 for node in nodes))
+        await play(nodes[0].client_url)
+        desk = nodes[1].recording.desk() if nodes[1].recording is not None else None
+        assert desk is not None
+
+        async def ask(sql: str) -> Any:
+            return msgspec.json.decode(await desk.ask(sql, 0, 0, 5.0))
+
+        counted = "SELECT event, count(*) FROM events WHERE map_name = 'Guardian' GROUP BY event ORDER BY event"
+        answer = await answered(ask, counted, "medal")
+        assert dict(answer["rows"])["kill"] == 1 and answer["coverage"]["nodes"] == answer["coverage"]["answered"] == 2
+        with pytest.raises(BadInput, match="line 1, column 10: no column 'foo'"):
+            await ask("SELECT foo FROM events")
+        process = nodes[0].recording.process if nodes[0].recording is not None else None
+        assert process is not None and process.pid is not None
+        os.kill(process.pid, signal.SIGKILL)
+        await until(lambda: process.restarts == 1)
+        lacking = await ask(counted)
+        assert lacking["coverage"]["missing"] == ["alpha"] and lacking["coverage"]["answered"] == 1
+        await until(lambda: process.pid is not None)
+        assert (await answered(ask, counted, "kill"))["rows"] == answer["rows"]
+    finally:
+        for node in reversed(nodes):
+            await node.stop()

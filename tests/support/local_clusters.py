@@ -3,7 +3,7 @@
 import os
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -15,11 +15,11 @@ from server.sessions.tokens import issue
 
 @asynccontextmanager
 async def local_cluster(
-    home: Path, name: str, monkeypatch: pytest.MonkeyPatch, nodes: int = 2
+    home: Path, name: str, monkeypatch: pytest.MonkeyPatch, nodes: int = 2, settings: Sequence[str] = ()
 ) -> AsyncIterator[LocalCluster]:
     """So many nodes over one SQLite file in `home`; at the end they are killed."""
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
-    cluster = LocalCluster(Home(home), nodes, 0, [])
+    cluster = LocalCluster(Home(home), nodes, 0, list(settings))
     await cluster.prepare(name)
     try:
         await cluster.start(lambda _text: None)

@@ -263,6 +263,15 @@ def test_killed_writer_leaves_whole_rows(tmp_path: Path) -> None:
     assert len(rows) >= 6_000 and rows == [row(first + number) for number in range(len(rows))]
 
 
+def test_run_of_another_database_with_the_same_number_is_no_obstacle(tmp_path: Path) -> None:
+    for number in range(3):
+        kills = table(tmp_path)
+        kills.append(row(number))
+        kills.close()
+        assert kills.off is None
+    assert stored(tmp_path) == [row(number) for number in range(3)]
+
+
 @pytest.mark.parametrize("place", ["column", "last rows", "offsets", "texts", "word"])
 def test_flipped_byte_is_found(tmp_path: Path, place: str) -> None:
     kills = table(tmp_path)

@@ -40,6 +40,7 @@ def benches() -> dict[str, Bench]:
         logs,
         migrate,
         neighbour,
+        questions,
         ratings,
         rebalance,
         remote_call,
@@ -83,6 +84,8 @@ def benches() -> dict[str, Bench]:
         "verify": logs.verify,
         "size": logs.size,
         "columns": columns.run,
+        "query": questions.query,
+        "query-tree": questions.query_tree,
     }
 
 
@@ -96,11 +99,11 @@ def bench(
     """Measure heartbeat, call, remote-call, link-encryption, flush-sqlite, flush-postgres, activate, journal, failover,
     migrate, rebalance, view-change, memory, neighbour, report, results, writes, lists, lapse, deflate, resume, fanout,
     friends, idle, log-append, replay, seek, verify, size, ratings,
-    leaderboard, columns, or all.
+    leaderboard, columns, query, query-tree, or all.
 
-    CPU time of the serving process per unit (KiB for memory, idle and writes, bytes for size, ms for seek, neighbour,
-    lists, results, migrate, rebalance, resume and view-change, s for failover and lapse), as a ratio to a floor in the
-    same run.
+    CPU time of the serving process per unit (KiB for memory, idle and writes, bytes for size, ms for query, seek,
+    neighbour, lists, results, migrate, rebalance, resume and view-change, s for failover and lapse), as a ratio to a
+    floor in the same run.
     """
     known = benches()
     if name != "all" and name not in known:

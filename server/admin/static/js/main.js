@@ -6,6 +6,7 @@ import { decoded, timeOfDay } from "./format.js";
 import { moves, sessions, storePage } from "./lists.js";
 import { overview } from "./overview.js";
 import { Pages } from "./pages.js";
+import { questions } from "./questions.js";
 import { Store } from "./store.js";
 import { showTroubles } from "./troubles.js";
 
@@ -147,7 +148,7 @@ function followHosts(answer) {
   else if (performance.now() - strangerSince > SETTLE_MS) location.reload();
 }
 
-pages.load([overview, sessions, moves, storePage]).then((failed) => {
+pages.load([overview, sessions, moves, storePage, questions]).then((failed) => {
   if (failed.length) banner(`A page of the application did not load. ${failed.join("; ")}`, "bad", true);
   pages.show();
 });

@@ -1,0 +1,134 @@
+"""`garrison query`: a question in SQL over the columns of all nodes, asked over the admin API."""
+
+import csv
+import io
+import sys
+import time
+from typing import Annotated, Any, Final
+
+import msgspec
+from cyclopts import App, Parameter
+from rich.table import Table
+from rich.text import Text
+
+from server.cli.common import Config, Json, Set, err, out, print_json, read_settings
+from server.cli.status import ask_admin
+from server.errors import BadInput
+from server.texts import escaped, escaped_lines
+
+UNITS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+MARGIN_S: Final = 5.0
+EXAMPLES = """
+Examples:
+
+- `garrison query "SELECT client, count(*) FROM sessions GROUP BY client ORDER BY 2 DESC"`
+- `garrison query "SELECT method, approx_quantile(latency_us, 0.99) FROM calls GROUP BY method" --since 10m`
+- `garrison query --tables`
+"""
+
+
+def query(
+    sql: str = "",
+    *,
+    since: Annotated[str, Parameter(help="Only rows of the last 90s, 10m, 2h or 1d.")] = "",
+    timeout: Annotated[float, Parameter(help="Seconds; what is not scanned by then is left out.")] = 2.0,
+    tables: Annotated[bool, Parameter(help="Show the tables and their columns.", negative="")] = False,
+    csv_: Annotated[bool, Parameter(name="--csv", help="Comma-separated values.", negative="")] = False,
+    url: Annotated[str | None, Parameter(help="The admin address of any node.")] = None,
+    token: Annotated[str | None, Parameter(help="The admin token; default: that of the settings.")] = None,
+    json: Json = False,
+    config: Config = None,
+    set_: Set = None,
+) -> int:
+    """Ask in SQL about the recent past of a running cluster."""
+    settings = read_settings(config, set_)
+    if tables or not sql:
+        body = ask_admin(settings, "/api/v1/questions", url=url, token=token)
+        if json:
+            print_json(body)
+        else:
+            _show_tables(msgspec.json.decode(body))
+        return 0
+    since_ms = int(1000 * (time.time() - seconds_of(since))) if since else 0
+    asked = {"sql": sql, "since_ms": since_ms, "timeout_s": timeout}
+    body = ask_admin(settings, "/api/v1/questions", url=url, token=token, body=asked, timeout_s=timeout + MARGIN_S)
+    if json:
+        print_json(body)
+        return 0
+    answer = msgspec.json.decode(body)
+    if csv_:
+        _print_csv(answer)
+    else:
+        out().print(_table(answer))
+    err().print(coverage_text(answer["coverage"]), markup=False)
+    return 0
+
+
+def seconds_of(text: str) -> float:
+    """The seconds that `90s`, `10m`, `2h` or `1d` means. Raises `BadInput`."""
+    unit = UNITS.get(text[-1:], 0)
+    try:
+        value = float(text[:-1])
+    except ValueError:
+        value = -1.0
+    if not unit or not 0 < value * unit <= 366 * 86_400:
+        raise BadInput("--since takes 90s, 10m, 2h or 1d")
+    return value * unit
+
+
+def coverage_text(coverage: dict[str, Any]) -> str:
+    """How complete an answer is, in one line."""
+    parts = [f"{coverage['answered']} of {coverage['nodes']} nodes"]
+    parts.append(f"{coverage['rows_scanned']:,} of {coverage['rows_held']:,} rows scanned")
+    if coverage["sampled"]:
+        parts.append(f"sampled: they stand for {coverage['stand_for']:,}")
+    if coverage["from_ms"]:
+        parts.append(f"{_clock(coverage['from_ms'])} to {_clock(coverage['to_ms'])} UTC")
+    if coverage["missing"]:
+        parts.append(f"no answer from {', '.join(coverage['missing'])}")
+    if coverage["groups_left_out"]:
+        parts.append(f"{coverage['groups_left_out']:,} groups left out")
+    return "; ".join([*parts, *coverage["troubles"]])
+
+
+def _clock(ms: int) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(ms / 1000))
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:,.3f}".rstrip("0").rstrip(".")
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else escaped(str(value))
+
+
+def _table(answer: dict[str, Any]) -> Table:
+    table = Table()
+    for number, name in enumerate(answer["columns"]):
+        values = [row[number] for row in answer["rows"] if row[number] is not None]
+        numeric = bool(values) and all(isinstance(value, (int, float)) for value in values)
+        table.add_column(Text(escaped(name)), justify="right" if numeric else "left")
+    for row in answer["rows"]:
+        table.add_row(*(Text(_shown(value)) for value in row))
+    return table
+
+
+def _print_csv(answer: dict[str, Any]) -> None:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(answer["columns"])
+    writer.writerows(answer["rows"])
+    sys.stdout.write(escaped_lines(text.getvalue()))
+
+
+def _show_tables(askable: dict[str, Any]) -> None:
+    for table in askable["tables"]:
+        names = ", ".join(column["name"] for column in table["columns"])
+        out().print(f"{table['table']}: {names}", markup=False, highlight=False)
+    if askable["unavailable"]:
+        err().print(askable["unavailable"], markup=False)
+
+
+def register(app: App) -> None:
+    app.command(query, name="query", help_epilogue=EXAMPLES)

@@ -1,0 +1,177 @@
+"""A question over all nodes of the cluster: partial answers of every node, within a deadline, put together.
+
+The node that is asked has its query process make the plan, asks every node to scan by it, itself too, and has what came
+in time merged and finished. Past `WIDTH` nodes it is a tree: each of `WIDTH` nodes is asked with the names of others,
+which it asks in turn, within four fifths of its time, and answers with all of them in one (Abraham et al., Scuba,
+VLDB 2013). A node that does not answer is a number in the coverage, and never an error; of one that was to ask others
+all of these are missing too.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Annotated, Any, Final, NamedTuple, Protocol
+
+import msgspec
+from msgspec import Meta
+
+from server.errors import BadInput, GarrisonError, Overloaded
+from server.ids import Incarnation, NodeAddress, NodeId
+from server.runtime.supervisor import Supervisor
+from server.transport.ports import Answer
+from server.wire.codec import UNDECODABLE
+
+WIDTH: Final = 32
+"""Nodes that one node asks."""
+SHARE: Final = 0.8
+"""The share of its time that a node gives to those whom it asks, and to its own scan."""
+LEAST_S: Final = 0.05
+MAX_S: Final = 30.0
+AT_ONCE: Final = 4
+"""QuestionFanout that a node asks the cluster at a time."""
+PLAN_S: Final = 2.0
+"""Time for a plan, and for the end of an answer: neither looks at rows."""
+
+Seconds = Annotated[float, Meta(ge=0, le=MAX_S)]
+NodeName = tuple[NodeId, Incarnation]
+
+
+class Scan(msgspec.Struct, frozen=True, array_like=True):
+    """A request to a node: to scan by `plan` rows from `since_ms` to before `until_ms` within `timeout_s`, and to ask
+    `members` in turn."""
+
+    plan: bytes
+    since_ms: int
+    until_ms: int
+    timeout_s: Seconds
+    members: Annotated[list[NodeName], Meta(max_length=10_000)] = []
+
+
+class Scanned(msgspec.Struct, frozen=True, array_like=True):
+    """A partial answer of a node and those whom it has asked, and the nodes that did not answer it."""
+
+    partial: bytes
+    missing: list[str]
+
+
+class ScanProcess(Protocol):
+    """The query process of this node."""
+
+    async def ask(self, operation: str, values: list[Any], timeout_s: float) -> Any:
+        """The answer of an operation. Raises typed errors."""
+        ...
+
+
+class Question(NamedTuple):
+    """SQL over the rows from `since_ms` to before `until_ms` (Unix ms; 0: no bound), to be answered in `timeout_s`."""
+
+    sql: str
+    since_ms: int
+    until_ms: int
+    timeout_s: float
+
+
+Request = Callable[[NodeAddress, bytes, float], Awaitable[bytes]]
+"""`request(address, payload, timeout_s)`: another node's answer. Raises typed errors, at once or later."""
+
+_encode = msgspec.msgpack.encode
+_scan = msgspec.msgpack.Decoder(Scan).decode
+_scanned = msgspec.msgpack.Decoder(Scanned).decode
+
+
+class QuestionFanout:
+    """See the module's head. `members`: every node of the view, this one among them; `serve` answers other nodes."""
+
+    def __init__(
+        self,
+        process: ScanProcess,
+        request: Request,
+        me: Callable[[], NodeAddress],
+        members: Callable[[], Sequence[NodeAddress]],
+        supervisor: Supervisor,
+        width: int = WIDTH,
+    ) -> None:
+        self._process, self._request, self._me, self._members = process, request, me, members
+        self._supervisor, self._width = supervisor, width
+        self._asking = 0
+
+    async def answer(self, question: Question, now_ms: int) -> bytes:
+        """The answer as a JSON document: `columns`, `rows`, `coverage`. Raises `BadInput` for a bad question,
+        `Unavailable` where this node has no query process, `Overloaded`."""
+        if self._asking >= AT_ONCE:
+            raise Overloaded("this node asks the cluster as much as it may", retry_after_s=1.0)
+        self._asking += 1
+        try:
+            plan = await self._process.ask("plan", [question.sql, now_ms], PLAN_S)
+            members = [address for address in self._members() if address != self._me()]
+            scan = Scan(plan, question.since_ms, question.until_ms, min(MAX_S, max(LEAST_S, question.timeout_s)))
+            partials, missing = await self._gather(scan, members)
+            found = await self._process.ask("finish", [plan, partials, 1 + len(members), missing], PLAN_S)
+        finally:
+            self._asking -= 1
+        assert isinstance(found, bytes)
+        return found
+
+    async def _gather(self, scan: Scan, members: Sequence[NodeAddress]) -> tuple[list[bytes], list[str]]:
+        """Partial answers of this node and of `members`, and those that did not answer."""
+        groups = _groups(members, self._width)
+        asked = asyncio.gather(*(self._group(scan, group) for group in groups))
+        mine, others = await asyncio.gather(self._own(scan), asked)
+        partials = [mine] if mine is not None else []
+        missing = [] if mine is not None else [str(self._me().node)]
+        for group, answer in zip(groups, others, strict=True):
+            if answer is None:
+                missing += [str(address.node) for address in group]
+            else:
+                partials.append(answer.partial)
+                missing += answer.missing
+        return partials, missing
+
+    async def _own(self, scan: Scan) -> bytes | None:
+        seconds = SHARE * scan.timeout_s
+        try:
+            found = await self._process.ask("scan", [scan.plan, scan.since_ms, scan.until_ms, seconds], scan.timeout_s)
+        except BadInput:
+            raise
+        except GarrisonError:
+            return None
+        return found if isinstance(found, bytes) else None
+
+    async def _group(self, scan: Scan, group: Sequence[NodeAddress]) -> Scanned | None:
+        """The answer of the first node of `group` that can be asked, for all of it."""
+        for number, address in enumerate(group):
+            rest = [(other.node, other.incarnation) for other in (*group[:number], *group[number + 1 :])]
+            asked = msgspec.structs.replace(scan, timeout_s=SHARE * scan.timeout_s, members=rest)
+            try:
+                return _scanned(await self._request(address, _encode(asked), scan.timeout_s))
+            except UNDECODABLE:
+                return None
+            except GarrisonError as error:
+                if not _at_once(error):
+                    return None
+        return None
+
+    def serve(self, _peer: NodeAddress, payload: bytes) -> Answer:
+        """The answer to another node's `Scan`. Raises `BadInput`."""
+        try:
+            scan = _scan(payload)
+        except UNDECODABLE as error:
+            raise BadInput(f"question: {error}") from None
+        return self._supervisor.spawn(self._scanned(scan), "question")
+
+    async def _scanned(self, scan: Scan) -> bytes:
+        members = [NodeAddress(node, incarnation) for node, incarnation in scan.members]
+        partials, missing = await self._gather(scan, members)
+        if len(partials) != 1:
+            partials = [await self._process.ask("merge", [scan.plan, partials], PLAN_S)]
+        return _encode(Scanned(partials[0], missing))
+
+
+def _groups(members: Sequence[NodeAddress], width: int) -> list[Sequence[NodeAddress]]:
+    """`members` in at most `width` groups of nearly one size."""
+    count = min(width, len(members))
+    return [members[number::count] for number in range(count)]
+
+
+def _at_once(error: GarrisonError) -> bool:
+    """Whether nothing was sent: then another node of the group can be asked in time."""
+    return error.code == "unreachable"

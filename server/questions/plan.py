@@ -1,0 +1,421 @@
+"""The plan of a question: what each node computes of its rows, how two such parts become one, and what is made of all.
+
+    SELECT client, avg(duration_ms) FROM sessions GROUP BY client HAVING count(*) > 9 ORDER BY 2 DESC LIMIT 5
+    leaf    SELECT client, sum(duration_ms * w), sum(w where duration_ms is not null), sum(w) ... GROUP BY client
+    merge   by client: add, add, add
+    finish  SELECT k0, a0 / a1 FROM merged WHERE a2 > 9 ORDER BY 2 DESC LIMIT 5
+
+Aggregates merge by construction: counts, sums, minima and maxima as they are, an average as a sum and a count, distinct
+values as a HyperLogLog sketch (Flajolet et al., 2007), quantiles as counts in buckets of which each is 2 % wider than
+the one before it (Masson et al., DDSketch, VLDB 2019): the answer is within 1 % of a value that has that rank. A table
+whose rows stand for several (`weight`) counts each of them so often.
+
+A question is one SELECT over one table. It is taken apart and written anew from what is known here: whatever is not
+named in this file does not reach an engine. Pure, but for `now()`, which is handed in and is the same on every node.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, Literal
+
+import msgspec
+import sqlglot
+from sqlglot import exp
+from sqlglot.errors import ParseError, TokenError
+
+from server.columns.layout import Column, Schema
+from server.errors import BadInput
+
+MAX_SQL: Final = 8_192
+"""Characters of a question."""
+MAX_ITEMS: Final = 64
+"""Columns of an answer, and expressions that it groups by."""
+MAX_LIMIT: Final = 10_000
+DEFAULT_LIMIT: Final = 1_000
+WEIGHT: Final = "weight"
+DIALECT: Final = "duckdb"
+GROWTH: Final = 1.02
+"""The ratio of the ends of a quantile's bucket."""
+_SHIFT: Final = 1_000_000
+_SMALLEST: Final = 1e-9
+
+Op = Literal["add", "least", "greatest", "sketch", "buckets"]
+
+
+class Aggregate(msgspec.Struct, frozen=True):
+    """A part of an answer that each node computes: `sql` over its rows, and how two of them become one. Of `buckets`,
+    `sql` is the number of a value's bucket, and `wants` the share of values below the answer."""
+
+    op: Op
+    sql: str
+    wants: float = 0.0
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """See the module's head. `keys`: what is grouped by, over rows; without `grouped` the answer has rows of the table,
+    `keys` of each, in the order of `order`. `columns`: those of the table that are read. `names`: of the answer's
+    columns. `finish` reads table `merged`, whose columns are `k0`, `k1` … and `a0`, `a1` …"""
+
+    table: str
+    columns: list[str]
+    keys: list[str]
+    aggregates: list[Aggregate]
+    where: str
+    grouped: bool
+    order: str
+    limit: int
+    names: list[str]
+    finish: str
+    weighted: bool
+
+
+class BadQuestion(BadInput):
+    """A question that cannot be answered; the message has the position where there is one."""
+
+
+def bucket_sql(value: str) -> str:
+    """The number of the bucket of SQL expression `value`."""
+    rank = f"CAST(ceil(ln(abs({value})) / {math.log(GROWTH)!r}) AS BIGINT) + {_SHIFT}"
+    return f"CASE WHEN {value} > {_SMALLEST} THEN {rank} WHEN {value} < -{_SMALLEST} THEN -({rank}) ELSE 0 END"
+
+
+def bucket_value(bucket: int) -> float:
+    """The value in the middle of a bucket, within 1 % of each in it."""
+    if not bucket:
+        return 0.0
+    value = 2.0 * GROWTH ** (abs(bucket) - _SHIFT) / (1.0 + GROWTH)
+    return value if bucket > 0 else -value
+
+
+def plan(sql: str, schemas: Mapping[str, Schema], now_ms: int) -> Plan:
+    """The plan of a question over the tables `schemas`. Raises `BadQuestion`."""
+    if len(sql) > MAX_SQL:
+        raise BadQuestion(f"a question has at most {MAX_SQL} characters")
+    try:
+        statements = sqlglot.parse(sql, read=DIALECT)
+    except ParseError as error:
+        first = error.errors[0] if error.errors else {}
+        told = str(first.get("description") or error).partition(" but got <Token")[0]
+        raise BadQuestion(f"line {first.get('line', 1)}, column {first.get('col', 1)}: {told}") from None
+    except (TokenError, RecursionError) as error:
+        raise BadQuestion(str(error)[:200]) from None
+    statements = [statement for statement in statements if statement is not None]
+    if len(statements) != 1 or not isinstance(statements[0], exp.Select):
+        raise BadQuestion("a question is one SELECT")
+    try:
+        return _Planner(statements[0], schemas, now_ms).plan()
+    except RecursionError:
+        raise BadQuestion("the question is nested too deeply") from None
+
+
+_CLAUSES: Final = {"expressions", "from_", "where", "group", "having", "order", "limit", "kind", "hint"}
+_ALLOWED: Final = (
+    exp.Column, exp.Identifier, exp.Literal, exp.Boolean, exp.Null, exp.Paren, exp.Alias, exp.Star, exp.Var,
+    exp.And, exp.Or, exp.Not, exp.EQ, exp.NEQ, exp.GT, exp.GTE, exp.LT, exp.LTE, exp.Is, exp.In, exp.Between,
+    exp.Like, exp.ILike, exp.Add, exp.Sub, exp.Mul, exp.Div, exp.IntDiv, exp.Mod, exp.Neg, exp.DPipe,
+    exp.Case, exp.If, exp.Coalesce, exp.Nullif, exp.Greatest, exp.Least, exp.Cast, exp.TryCast, exp.DataType,
+    exp.DataTypeParam, exp.Lower, exp.Upper, exp.Length, exp.Substring, exp.Concat, exp.Trim, exp.StartsWith,
+    exp.Abs, exp.Round, exp.Floor, exp.Ceil, exp.Ln, exp.Log, exp.Pow, exp.Sqrt, exp.Interval, exp.TimestampTrunc,
+    exp.DateTrunc, exp.DateBin, exp.Extract, exp.Ordered,
+)  # fmt: skip
+"""Expressions that a question may have, besides aggregates."""
+_CASTS: Final = {
+    exp.DataType.Type.INT, exp.DataType.Type.BIGINT, exp.DataType.Type.DOUBLE, exp.DataType.Type.FLOAT,
+    exp.DataType.Type.VARCHAR, exp.DataType.Type.TEXT, exp.DataType.Type.BOOLEAN, exp.DataType.Type.TIMESTAMP,
+    exp.DataType.Type.DATE,
+}  # fmt: skip
+_AGGREGATES: Final = (exp.Count, exp.Sum, exp.Min, exp.Max, exp.Avg, exp.ApproxQuantile, exp.ApproxDistinct)
+
+_NAMES: Final = "count, count(DISTINCT …), sum, min, max, avg, approx_quantile and approx_distinct"
+
+
+class _Planner:
+    def __init__(self, select: exp.Select, schemas: Mapping[str, Schema], now_ms: int) -> None:
+        self._select, self._now_ms = select, now_ms
+        for name, part in select.args.items():
+            if part and name not in _CLAUSES:
+                raise BadQuestion(f"a question has no {name.strip('_').replace('_', ' ').upper()}")
+        self._schema = self._table(schemas)
+        self._columns: dict[str, Column] = {column.name: column for column in self._schema.columns}
+        self._weighted = WEIGHT in self._columns
+        self._read: dict[str, None] = {}
+        self._aggregates: list[Aggregate] = []
+
+    def _table(self, schemas: Mapping[str, Schema]) -> Schema:
+        source = self._select.args.get("from_")
+        table = source.this if source is not None else None
+        if not isinstance(table, exp.Table) or not isinstance(table.this, exp.Identifier) or table.args.get("db"):
+            raise BadQuestion(f"a question is FROM one of {', '.join(sorted(schemas))}")
+        schema = schemas.get(table.name.lower())
+        if schema is None:
+            raise _at(table.this, f"no table {table.name[:64]!r}; there are {', '.join(sorted(schemas))}")
+        if table.args.get("joins") or table.alias:
+            raise BadQuestion("a question has one table, without an alias")
+        return schema
+
+    def plan(self) -> Plan:
+        select = self._select
+        items = self._items(select.expressions)
+        if len(items) > MAX_ITEMS:
+            raise BadQuestion(f"an answer has at most {MAX_ITEMS} columns")
+        names = _names(items)
+        bodies = [item.this if isinstance(item, exp.Alias) else item for item in items]
+        aliases = {
+            item.alias.lower(): body for item, body in zip(items, bodies, strict=True) if isinstance(item, exp.Alias)
+        }
+        where = select.args.get("where")
+        condition = self._rows_sql(where.this, aliases) if where is not None else ""
+        group, having, order = select.args.get("group"), select.args.get("having"), select.args.get("order")
+        grouped = group is not None or any(_aggregated(body) for body in bodies)
+        ordered = [] if order is None else list(order.expressions)
+        limit = self._limit()
+        if not grouped:
+            if having is not None:
+                raise BadQuestion("HAVING is for groups")
+            return self._rows_plan(bodies, names, condition, ordered, aliases, limit)
+        keys = self._keys(group, bodies, aliases)
+        key_sql = [self._rows_sql(key, {}) for key in keys]
+        sources = [key.sql(DIALECT) for key in keys]
+        outer = [self._finish(body, sources) for body in bodies]
+        finish = "SELECT " + ", ".join(f'{sql} AS "c{number}"' for number, sql in enumerate(outer)) + " FROM merged"
+        if having is not None:
+            finish += f" WHERE {self._finish(_with_aliases(having.this, aliases), sources)}"
+        if ordered:
+            finish += " ORDER BY " + ", ".join(self._order_sql(each, bodies, aliases, sources) for each in ordered)
+        return Plan(
+            self._schema.table, list(self._read), key_sql, self._aggregates,
+            condition, True, "", limit, names, f"{finish} LIMIT {limit}", self._weighted,
+        )  # fmt: skip
+
+    def _rows_plan(
+        self,
+        bodies: list[exp.Expr],
+        names: list[str],
+        condition: str,
+        ordered: list[exp.Expr],
+        aliases: Mapping[str, exp.Expr],
+        limit: int,
+    ) -> Plan:
+        keys = [self._rows_sql(body, {}) for body in bodies]
+        parts = []
+        for each in ordered:
+            body = _positioned(each.this, bodies)
+            sql = self._rows_sql(body, aliases)
+            if sql not in keys:
+                keys.append(sql)
+            parts.append(f"k{keys.index(sql)}{' DESC' if each.args.get('desc') else ''}")
+        order = f" ORDER BY {', '.join(parts)}" if parts else ""
+        shown = ", ".join(f'k{number} AS "c{number}"' for number in range(len(bodies)))
+        finish = f"SELECT {shown} FROM merged{order} LIMIT {limit}"
+        return Plan(
+            self._schema.table, list(self._read), keys, [], condition, False, order, limit, names, finish,
+            self._weighted,
+        )  # fmt: skip
+
+    def _items(self, items: Sequence[exp.Expr]) -> list[exp.Expr]:
+        """The columns of the answer, `*` as all of the table's."""
+        found: list[exp.Expr] = []
+        for item in items:
+            if isinstance(item, exp.Star):
+                found += [exp.column(name) for name in self._columns]
+            else:
+                found.append(item)
+        return found
+
+    def _keys(self, group: exp.Expr | None, bodies: list[exp.Expr], aliases: Mapping[str, exp.Expr]) -> list[exp.Expr]:
+        if group is None:
+            return []
+        if any(part for name, part in group.args.items() if name != "expressions"):
+            raise BadQuestion("GROUP BY takes expressions")
+        if len(group.expressions) > MAX_ITEMS:
+            raise BadQuestion(f"a question groups by at most {MAX_ITEMS} expressions")
+        keys = [_with_aliases(_positioned(key, bodies), self._own(aliases)) for key in group.expressions]
+        for key in keys:
+            if _aggregated(key):
+                raise BadQuestion("GROUP BY takes no aggregate")
+        return keys
+
+    def _own(self, aliases: Mapping[str, exp.Expr]) -> dict[str, exp.Expr]:
+        """Aliases that are no columns of the table: there the column is meant."""
+        return {name: body for name, body in aliases.items() if name not in self._columns}
+
+    def _limit(self) -> int:
+        clause = self._select.args.get("limit")
+        if clause is None:
+            return DEFAULT_LIMIT
+        number = clause.expression
+        if not isinstance(number, exp.Literal) or number.is_string or not number.this.isdigit():
+            raise BadQuestion("LIMIT takes a number")
+        return min(MAX_LIMIT, int(number.this))
+
+    # ---- expressions over rows ----
+
+    def _rows_sql(self, expression: exp.Expr, aliases: Mapping[str, exp.Expr]) -> str:
+        """SQL of `expression` over rows of the table, everything in it checked."""
+        expression = _with_aliases(expression, self._own(aliases))
+        if _aggregated(expression):
+            raise BadQuestion(f"an aggregate cannot stand in {expression.sql(DIALECT)[:80]}")
+        self._check(expression)
+        return self._with_now(expression).sql(DIALECT)
+
+    def _check(self, expression: exp.Expr) -> None:
+        for node in expression.walk():
+            if isinstance(node, exp.Column):
+                if node.args.get("table") and node.table.lower() != self._schema.table:
+                    raise _at(node, f"no table {node.table[:64]!r} in this question")
+                name = node.name.lower()
+                if name not in self._columns:
+                    raise _at(
+                        node, f"no column {node.name[:64]!r} in {self._schema.table}; it has {_list(self._columns)}"
+                    )
+                self._read[name] = None
+            elif isinstance(node, exp.Anonymous):
+                if node.name.lower() != "now" or node.expressions:
+                    raise BadQuestion(f"no function {node.name[:64]}()")
+            elif isinstance(node, exp.DataType):
+                if node.this not in _CASTS:
+                    raise BadQuestion(f"nothing can be cast to {node.sql(DIALECT)[:64]}")
+            elif not isinstance(node, (*_ALLOWED, exp.CurrentTimestamp)):
+                raise BadQuestion(f"{node.sql(DIALECT)[:64]}: a question cannot have this ({node.key})")
+
+    def _with_now(self, expression: exp.Expr) -> exp.Expr:
+        def replaced(node: exp.Expr) -> exp.Expr:
+            if isinstance(node, exp.CurrentTimestamp) or (
+                isinstance(node, exp.Anonymous) and node.name.lower() == "now"
+            ):
+                return sqlglot.parse_one(f"make_timestamp({self._now_ms * 1000})", read=DIALECT)
+            if isinstance(node, exp.Column):
+                return exp.column(exp.to_identifier(node.name.lower(), quoted=True))
+            return node
+
+        return expression.copy().transform(replaced)
+
+    # ---- aggregates ----
+
+    def _finish(self, expression: exp.Expr, keys: list[str]) -> str:
+        """SQL of `expression` over the merged groups."""
+
+        def replaced(node: exp.Expr) -> exp.Expr:
+            if node.sql(DIALECT) in keys:
+                return exp.column(f"k{keys.index(node.sql(DIALECT))}")
+            if isinstance(node, _AGGREGATES):
+                return sqlglot.parse_one(self._aggregate(node), read=DIALECT)
+            if isinstance(node, exp.AggFunc):
+                raise BadQuestion(f"{node.sql(DIALECT)[:64]}: no aggregate like this; there are {_NAMES}")
+            if isinstance(node, exp.Column):
+                raise _at(node, f"column {node.name[:64]!r} is neither grouped by nor in an aggregate")
+            return node
+
+        copy = expression.copy()
+        # Top down, and not into what has been replaced: the replacement's columns are those of the merged groups.
+        result = _transformed(copy, replaced)
+        for node in result.walk():
+            ours = isinstance(node, exp.Column) and node.name[:1] in ("k", "a") and node.name[1:].isdigit()
+            if not ours and not isinstance(node, (*_ALLOWED, exp.Anonymous, exp.CurrentTimestamp)):
+                raise BadQuestion(f"{node.sql(DIALECT)[:64]}: a question cannot have this ({node.key})")
+            if isinstance(node, exp.Anonymous) and node.name.lower() != "now":
+                raise BadQuestion(f"no function {node.name[:64]}()")
+        return result.sql(DIALECT)
+
+    def _aggregate(self, node: exp.Expr) -> str:
+        """SQL over the merged parts of an aggregate, which are added to the plan."""
+        if self._weighted:
+            self._read[WEIGHT] = None
+        inner = node.this
+        if isinstance(node, exp.Count) and isinstance(inner, exp.Distinct):
+            if len(inner.expressions) != 1:
+                raise BadQuestion("count(DISTINCT …) takes one expression")
+            return self._part("sketch", self._rows_sql(inner.expressions[0], {}))
+        if isinstance(node, exp.ApproxDistinct):
+            return self._part("sketch", self._rows_sql(inner, {}))
+        if isinstance(node, exp.Count):
+            if inner is None or isinstance(inner, exp.Star):
+                return self._sum(f'sum("{WEIGHT}")' if self._weighted else "count(*)")
+            return self._count(f"({self._rows_sql(inner, {})})")
+        if isinstance(node, exp.ApproxQuantile):
+            share = node.args.get("quantile")
+            if not isinstance(share, exp.Literal) or share.is_string or not 0.0 <= float(share.this) <= 1.0:
+                raise BadQuestion("approx_quantile takes a column and a share between 0 and 1")
+            return self._part("buckets", self._rows_sql(inner, {}), float(share.this))
+        value = f"({self._rows_sql(inner, {})})"
+        if isinstance(node, exp.Sum):
+            return self._total(value)
+        if isinstance(node, exp.Avg):
+            return f"({self._total(value)} / nullif({self._count(value)}, 0))"
+        return self._part("least" if isinstance(node, exp.Min) else "greatest", f"{node.key}({value})")
+
+    def _total(self, value: str) -> str:
+        return self._part("add", f'sum({value} * "{WEIGHT}")' if self._weighted else f"sum({value})")
+
+    def _count(self, value: str) -> str:
+        weighted = f'sum("{WEIGHT}") FILTER (WHERE {value} IS NOT NULL)'
+        return self._sum(weighted if self._weighted else f"count({value})")
+
+    def _sum(self, sql: str) -> str:
+        return f"coalesce({self._part('add', sql)}, 0)"
+
+    def _part(self, op: Op, sql: str, wants: float = 0.0) -> str:
+        aggregate = Aggregate(op, sql, wants)
+        if aggregate not in self._aggregates:
+            self._aggregates.append(aggregate)
+            if len(self._aggregates) > 2 * MAX_ITEMS:
+                raise BadQuestion(f"a question has at most {2 * MAX_ITEMS} aggregates")
+        return f"a{self._aggregates.index(aggregate)}"
+
+    def _order_sql(
+        self, ordered: exp.Expr, bodies: list[exp.Expr], aliases: Mapping[str, exp.Expr], keys: list[str]
+    ) -> str:
+        body = _with_aliases(_positioned(ordered.this, bodies), self._own(aliases))
+        return self._finish(body, keys) + (" DESC" if ordered.args.get("desc") else "") + " NULLS LAST"
+
+
+def _transformed(node: exp.Expr, change: Callable[[exp.Expr], exp.Expr]) -> exp.Expr:
+    """`node` with `change` made to each part, from the outside in; what was changed is not looked into."""
+    changed = change(node)
+    if changed is not node:
+        return changed
+    for name, part in list(node.args.items()):
+        if isinstance(part, exp.Expr):
+            node.set(name, _transformed(part, change))
+        elif isinstance(part, list):
+            node.set(name, [_transformed(each, change) if isinstance(each, exp.Expr) else each for each in part])
+    return node
+
+
+def _with_aliases(expression: exp.Expr, aliases: Mapping[str, exp.Expr]) -> exp.Expr:
+    """`expression` with aliases of the answer's columns put in."""
+
+    def replaced(node: exp.Expr) -> exp.Expr:
+        if isinstance(node, exp.Column) and not node.args.get("table") and node.name.lower() in aliases:
+            return aliases[node.name.lower()].copy()
+        return node
+
+    return _transformed(expression.copy(), replaced) if aliases else expression
+
+
+def _positioned(expression: exp.Expr, bodies: list[exp.Expr]) -> exp.Expr:
+    """The expression that `ORDER BY 2` means. Raises `BadQuestion` for a number that no column has."""
+    if isinstance(expression, exp.Literal) and not expression.is_string:
+        number = int(expression.this) if expression.this.isdigit() else 0
+        if not 1 <= number <= len(bodies):
+            raise BadQuestion(f"no column {expression.this} in the answer, which has {len(bodies)}")
+        return bodies[number - 1]
+    return expression
+
+
+def _aggregated(expression: exp.Expr) -> bool:
+    return any(isinstance(node, (exp.AggFunc, *_AGGREGATES)) for node in expression.walk())
+
+
+def _names(items: Sequence[exp.Expr]) -> list[str]:
+    return [item.alias if isinstance(item, exp.Alias) else item.sql(DIALECT) for item in items]
+
+
+def _at(node: exp.Expr, told: str) -> BadQuestion:
+    meta = node.meta or getattr(node.this, "meta", {})
+    where = f"line {meta['line']}, column {meta['col']}: " if "line" in meta else ""
+    return BadQuestion(where + told)
+
+
+def _list(names: Mapping[str, object]) -> str:
+    return ", ".join(names)

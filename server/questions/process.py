@@ -1,0 +1,112 @@
+"""The query process of a node: answers what the node asks on standard input, one thing after another, until that ends.
+
+    python -m server.questions.process DIRECTORY
+
+It is a process of its own so that a heavy question cannot hurt a heartbeat: it has a low priority, is the first to be
+killed where memory runs out, and reads the node's columns as anybody may, without asking it. It ends with its node,
+whose end of the pipe closes.
+"""
+
+import os
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+import msgspec
+
+from server.columns.layout import Schema
+from server.errors import BadInput, GarrisonError, Internal
+from server.questions import leaf, wire
+from server.questions.partial import NOBODY, Coverage, Merger, Partial, finished
+from server.questions.plan import Plan, plan
+
+NICE: Final = 10
+_schemas = msgspec.msgpack.Decoder(list[Schema]).decode
+_plan = msgspec.msgpack.Decoder(Plan).decode
+_partial = msgspec.msgpack.Decoder(Partial).decode
+
+
+class Answerer:
+    """Does what a node asks; `open` has the blocks of its directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self._open = leaf.OpenBlocks(directory)
+        self._schemas: dict[str, Schema] = {}
+
+    def do(self, operation: str, values: list[Any]) -> Any:
+        """The answer. Raises typed errors, and for values that are none what Python raises."""
+        if operation == "tables":
+            self._schemas = {schema.table: schema for schema in _schemas(values[0])}
+            return None
+        if operation == "plan":
+            sql, now_ms = values
+            return wire.encode(plan(str(sql), self._schemas, int(now_ms)))
+        question = _plan(values[0])
+        if question.table not in self._schemas:
+            raise BadInput(f"no table {question.table[:64]!r} here")
+        if operation == "scan":
+            _, since_ms, until_ms, seconds = values
+            return wire.encode(self._scan(question, since_ms, until_ms, time.monotonic() + seconds))
+        merger = Merger(question)
+        for data in values[1]:
+            merger.add(_partial(data))
+        if operation == "merge":
+            return wire.encode(merger.result())
+        if operation == "finish":
+            _, _, nodes, missing = values
+            return self._finish(question, merger, nodes, missing)
+        raise BadInput(f"no operation {operation[:64]!r}")
+
+    def _scan(self, question: Plan, since_ms: int, until_ms: int, deadline: float) -> Partial:
+        troubles = self._open.refresh(list(self._schemas.values()))
+        found = leaf.scan(question, self._open.of(question.table), since_ms, until_ms, deadline)
+        return Partial(found.rows, found.coverage.plus(msgspec.structs.replace(NOBODY, troubles=troubles[:4])))
+
+    def _finish(self, question: Plan, merger: Merger, nodes: int, missing: list[str]) -> bytes:
+        merged = merger.result()
+        coverage = msgspec.structs.replace(merged.coverage, nodes=nodes, missing=sorted(missing))
+        rows = leaf.finish(question, finished(question, merged))
+        sampled = question.weighted and coverage.stand_for != coverage.rows_scanned
+        document = {
+            "columns": question.names,
+            "rows": rows,
+            "coverage": _named(coverage) | {"sampled": sampled},
+        }
+        return msgspec.json.encode(document, enc_hook=str)
+
+
+def _named(coverage: Coverage) -> dict[str, Any]:
+    return {name: getattr(coverage, name) for name in Coverage.__struct_fields__}
+
+
+def serve(asked: BinaryIO, answers: BinaryIO, answerer: Answerer) -> None:
+    """Answer frame after frame, until there are no more."""
+    while len(head := asked.read(wire.LENGTH_BYTES)) == wire.LENGTH_BYTES:
+        number, operation, values = wire.read_asked(asked.read(wire.length_of(head)))
+        error: tuple[str, str] | None = None
+        value: Any = None
+        try:
+            value = answerer.do(operation, values)
+        except GarrisonError as failure:
+            error = (failure.code, failure.message)
+        except Exception as failure:
+            error = (Internal.code, f"{type(failure).__name__}: {str(failure)[:300]}")
+        answers.write(wire.frame((number, error, value)))
+        answers.flush()
+
+
+def main() -> int:
+    """Serve the node that has started this process."""
+    os.nice(NICE)
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # an engine's prints are no answer
+    serve(sys.stdin.buffer, answers, Answerer(Path(sys.argv[1])))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,259 @@
+"""Questions over columns: the answer of nodes that each scan their part is the one over all rows together."""
+
+import random
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from server.columns.layout import Schema, Writer
+from server.columns.table import Table, TableLimits
+from server.columns.tables import CALLS, SESSIONS, schema
+from tests.support.session_parts import ManualClock
+
+duckdb = pytest.importorskip("duckdb")
+pa = pytest.importorskip("pyarrow")
+
+from server.questions import leaf  # noqa: E402
+from server.questions.partial import Coverage, Merger, Partial, bucket_value, finished, quantile  # noqa: E402
+from server.questions.plan import BadQuestion, Plan, bucket_sql, plan  # noqa: E402
+from server.questions.process import Answerer  # noqa: E402
+from server.questions.wire import encode  # noqa: E402
+
+NOW = 1_764_000_000_000
+EVENTS = schema("events", map_name="text", kind="text", player="text", points="i32", clock_ms="u32", share="f64")
+TABLES = {table.table: table for table in (EVENTS, CALLS, SESSIONS)}
+LIMITS = TableLimits(16 * 1024 * 1024, 1e9, 1.0)
+
+
+def event(rng: random.Random, number: int) -> tuple[Any, ...]:
+    return (
+        NOW - 600_000 + number * 37,
+        rng.choice(("Guardian", "The Pit", "Valhalla")),
+        rng.choice(("kill", "medal", "objective")),
+        f"spartan-{rng.randrange(300)}",
+        rng.randrange(-50, 100),
+        rng.randrange(1, 10**6),
+        rng.random(),
+    )
+
+
+def fill(directory: Path, of: Schema, rows: list[tuple[Any, ...]]) -> Path:
+    directory.mkdir()
+    table = Table(directory, of, Writer("n", 1), LIMITS, ManualClock())
+    for row in rows:
+        table.append(row)
+    table.close()
+    return directory
+
+
+@pytest.fixture(scope="module")
+def nodes(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Path], list[tuple[Any, ...]]]:
+    """The directories of three nodes, and all their rows."""
+    rng, folder = random.Random(5), tmp_path_factory.mktemp("columns")
+    parts = [[event(rng, number * 3 + node) for number in range(5_000)] for node in range(3)]
+    rows = [row for part in parts for row in part]
+    return [fill(folder / f"n{node}", EVENTS, part) for node, part in enumerate(parts)], rows
+
+
+def opened(directory: Path) -> list[Any]:
+    blocks = leaf.OpenBlocks(directory)
+    assert blocks.refresh(list(TABLES.values())) == []
+    return blocks.of("events")
+
+
+def ask(sql: str, directories: list[Path], since_ms: int = 0, until_ms: int = 0) -> tuple[list[list[Any]], Coverage]:
+    question = msgspec.msgpack.decode(encode(plan(sql, TABLES, NOW)), type=Plan)
+    merger = Merger(question)
+    for directory in directories:
+        found = leaf.scan(question, opened(directory), since_ms, until_ms, time.monotonic() + 30)
+        merger.add(msgspec.msgpack.decode(encode(found), type=Partial))
+    merged = merger.result()
+    rows = leaf.finish(question, finished(question, merged))
+    return [
+        [each.replace(tzinfo=None) if hasattr(each, "tzinfo") else each for each in row] for row in rows
+    ], merged.coverage
+
+
+def directly(sql: str, rows: list[tuple[Any, ...]]) -> list[list[Any]]:
+    """The rows of the same SQL over one table with all rows."""
+    names = [column.name for column in EVENTS.columns]
+    table = pa.table({name: [row[at] for row in rows] for at, name in enumerate(names)})
+    times = pa.array(table["time"].to_pylist(), pa.int64()).cast(pa.timestamp("ms"))
+    connection = duckdb.connect()
+    connection.register("events", table.set_column(0, "time", times))
+    return [list(row) for row in connection.execute(sql.replace("now()", f"make_timestamp({NOW}000)")).fetchall()]
+
+
+SAME = [
+    "SELECT count(*) FROM events",
+    "SELECT count(*), sum(points), min(points), max(share), min(map_name) FROM events WHERE kind = 'nobody''s'",
+    "SELECT map_name, count(*) AS n FROM events WHERE kind = 'kill' AND points > 0 GROUP BY map_name ORDER BY n DESC",
+    "SELECT kind, map_name, sum(points), min(clock_ms), max(clock_ms) FROM events GROUP BY ALL ORDER BY 1, 2",
+    "SELECT map_name, sum(points) * 2 + count(*) FROM events GROUP BY map_name HAVING count(*) > 100 "
+    "ORDER BY map_name LIMIT 2",
+    "SELECT time_bucket(INTERVAL 1 MINUTE, time) AS t, map_name, count(*) FROM events WHERE kind = 'kill' AND "
+    "time > now() - INTERVAL 5 MINUTE GROUP BY t, map_name ORDER BY t, map_name",
+    "SELECT date_trunc('minute', time), count(*) FROM events GROUP BY 1 ORDER BY 1 LIMIT 5",
+    "SELECT player, count(*) FROM events WHERE map_name LIKE 'The%' OR map_name IN ('Valhalla') GROUP BY player "
+    "ORDER BY 2 DESC, 1 LIMIT 10",
+    "SELECT upper(map_name), CASE WHEN points < 0 THEN 'bad' ELSE 'good' END AS way, count(points) FROM events "
+    "GROUP BY 1, 2 ORDER BY 1, 2",
+    "SELECT time, player, points FROM events WHERE points > 90 ORDER BY time DESC, player LIMIT 7",
+    "SELECT player FROM events WHERE map_name = 'Guardian' ORDER BY share LIMIT 3",
+    "SELECT max(time) FROM events",
+    "SELECT coalesce(nullif(kind, 'kill'), 'K') k, count(*) FROM events WHERE NOT (points BETWEEN -10 AND 10) "
+    "GROUP BY k ORDER BY count(*) DESC",
+]
+
+
+@pytest.mark.parametrize("sql", SAME)
+def test_parts_of_three_nodes_are_the_whole(nodes: tuple[list[Path], list[tuple[Any, ...]]], sql: str) -> None:
+    directories, rows = nodes
+    if "GROUP BY ALL" in sql:
+        with pytest.raises(BadQuestion):
+            ask(sql, directories)
+        sql = sql.replace("GROUP BY ALL", "GROUP BY kind, map_name")
+    answer, coverage = ask(sql, directories)
+    assert answer == directly(sql, rows)
+    assert (coverage.rows_held, coverage.answered) == (15_000, 3)
+
+
+def test_averages_and_shares_merge(nodes: tuple[list[Path], list[tuple[Any, ...]]]) -> None:
+    directories, rows = nodes
+    sql = "SELECT map_name, avg(share), avg(points) / 2 FROM events GROUP BY map_name ORDER BY map_name"
+    for ours, whole in zip(ask(sql, directories)[0], directly(sql, rows), strict=True):
+        assert ours == pytest.approx(whole)
+
+
+def test_quantiles_are_within_a_percent(nodes: tuple[list[Path], list[tuple[Any, ...]]]) -> None:
+    directories, rows = nodes
+    sql = "SELECT kind, approx_quantile(clock_ms, {}) FROM events WHERE points > 0 GROUP BY kind ORDER BY kind"
+    exact = sql.replace("approx_quantile", "quantile_disc")
+    for share in (0, 0.01, 0.5, 0.99, 1):
+        for ours, whole in zip(
+            ask(sql.format(share), directories)[0], directly(exact.format(share), rows), strict=True
+        ):
+            assert ours[0] == whole[0] and ours[1] == pytest.approx(whole[1], rel=0.02), share
+
+
+def test_distinct_values_are_within_a_few_percent(nodes: tuple[list[Path], list[tuple[Any, ...]]]) -> None:
+    directories, rows = nodes
+    sql = "SELECT map_name, count(DISTINCT player) FROM events GROUP BY map_name ORDER BY map_name"
+    for ours, whole in zip(ask(sql, directories)[0], directly(sql, rows), strict=True):
+        assert ours[0] == whole[0] and abs(ours[1] - whole[1]) <= 0.05 * whole[1]
+
+
+def test_buckets_hold_their_values() -> None:
+    connection = leaf.engine()
+    for value in (1e-6, 0.5, 1.0, 1.5, 7.0, 123456.0, 2.0**31, 1e15, 0.0, -3.5, -1e9):
+        row = connection.execute(f"SELECT {bucket_sql(f'CAST({value!r} AS DOUBLE)')}").fetchone()
+        assert row is not None and bucket_value(row[0]) == pytest.approx(value, rel=0.0101)
+    assert quantile({}, 0.5) is None and quantile(None, 0.5) is None
+
+
+def test_time_bounds_leave_blocks_out(nodes: tuple[list[Path], list[tuple[Any, ...]]]) -> None:
+    directories, rows = nodes
+    since, until = NOW - 300_000, NOW - 200_000
+    answer, _ = ask("SELECT count(*) FROM events", directories, since, until)
+    assert answer == [[sum(since <= row[0] < until for row in rows)]]
+    answer, coverage = ask("SELECT count(*) FROM events", directories, NOW + 1)
+    assert answer == [[0]] and coverage.rows_held == 0
+
+
+def test_weights_make_counts_true(tmp_path: Path) -> None:
+    rows = [
+        (NOW + n, "m", "player", "slow" if n % 4 == 0 else "", 100 * (n % 4), 10 if n % 2 else 1) for n in range(1_000)
+    ]
+    directory = fill(tmp_path / "n", CALLS, rows)
+    sql = "SELECT count(*), sum(latency_us), avg(latency_us), max(latency_us) FROM calls"
+    question = plan(sql, TABLES, NOW)
+    blocks = leaf.OpenBlocks(directory)
+    blocks.refresh([CALLS])
+    found = leaf.scan(question, blocks.of("calls"), 0, 0, time.monotonic() + 30)
+    (answer,) = leaf.finish(question, finished(question, found))
+    weight = sum(row[-1] for row in rows)
+    total = sum(row[-1] * row[-2] for row in rows)
+    assert answer == [weight, total, total / weight, 300]
+    assert (found.coverage.rows_scanned, found.coverage.stand_for) == (1_000, weight)
+
+
+def test_deadline_that_is_over_scans_nothing(nodes: tuple[list[Path], list[tuple[Any, ...]]]) -> None:
+    question = plan("SELECT map_name, count(*) FROM events GROUP BY map_name", TABLES, NOW)
+    found = leaf.scan(question, opened(nodes[0][0]), 0, 0, time.monotonic() - 1)
+    assert found.rows == [] and (found.coverage.rows_scanned, found.coverage.rows_held) == (0, 5_000)
+
+
+def test_groups_past_the_bound_are_counted(nodes: tuple[list[Path], list[tuple[Any, ...]]], monkeypatch: Any) -> None:
+    monkeypatch.setattr("server.questions.partial.MAX_GROUPS", 50)
+    _, coverage = ask("SELECT player, count(*) FROM events GROUP BY player", nodes[0])
+    assert coverage.groups_left_out > 0
+
+
+BAD = {
+    "": "one SELECT",
+    "SELECT 1; SELECT 2": "one SELECT",
+    "DROP TABLE events": "one SELECT",
+    "SELECT count(*) FROM nowhere": "line 1, column 28: no table 'nowhere'",
+    "SELECT count(*) FROM events e": "without an alias",
+    "SELECT foo FROM events": "line 1, column 10: no column 'foo'",
+    "SELECT kind, points FROM events GROUP BY kind": "column 'points' is neither grouped by nor in an aggregate",
+    "SELECT read_text('/etc/passwd') FROM events": "no function|cannot have this",
+    "SELECT * FROM read_csv('/etc/passwd')": "FROM one of",
+    "SELECT * FROM 'events.parquet'": "FROM one of|no table",
+    "SELECT * FROM main.events": "FROM one of",
+    "SELECT map_name FROM events, calls": "no JOINS",
+    "SELECT map_name FROM events UNION SELECT map_name FROM events": "one SELECT",
+    "SELECT map_name FROM events WHERE map_name IN (SELECT map_name FROM events)": "cannot have this",
+    "WITH x AS (SELECT 1) SELECT * FROM x": "no WITH",
+    "SELECT sum(count(*)) FROM events": "aggregate cannot stand",
+    "SELECT count(*) FROM events WHERE count(*) > 1": "aggregate cannot stand",
+    "SELECT row_number() OVER () FROM events": "cannot have this",
+    "SELECT median(points) FROM events": "no aggregate like this",
+    "SELECT approx_quantile(points, 2) FROM events": "between 0 and 1",
+    "SELECT map_name FROM events ORDER BY 9": "no column 9",
+    "SELECT map_name FROM events LIMIT all_of_it": "LIMIT takes a number",
+    "SELECT map_name FROM events WHERE": "line 1",
+    "SELECT DISTINCT map_name FROM events": "no DISTINCT",
+    "SELECT map_name FROM events WINDOW w AS ()": "",
+    "SELECT CAST(points AS BLOB) FROM events": "cast",
+    "SELECT getenv('HOME') FROM events": "no function|cannot have this",
+    "SELECT map_name" + "(" * 3_000 + " FROM events": "",
+    "SELECT '" + "x" * 9_000 + "' FROM events": "at most 8192",
+}
+
+
+@pytest.mark.parametrize("sql", BAD, ids=lambda sql: sql[:40])
+def test_bad_questions_are_explained(sql: str) -> None:
+    with pytest.raises(BadQuestion, match=BAD[sql]):
+        plan(sql, TABLES, NOW)
+
+
+def test_conversion_that_fails_is_the_questions_fault(nodes: tuple[list[Path], list[tuple[Any, ...]]]) -> None:
+    with pytest.raises(BadQuestion, match="Conversion"):
+        ask("SELECT sum(CAST(map_name AS INT)) FROM events", nodes[0])
+
+
+def test_engine_reaches_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "secret.csv"
+    file.write_text("a,b\n1,2\n")
+    connection = leaf.engine()
+    for sql in (f"SELECT * FROM '{file}'", f"COPY (SELECT 1) TO '{tmp_path}/x'", "SET threads = 8", "INSTALL httpfs"):
+        with pytest.raises(duckdb.Error):
+            connection.execute(sql)
+
+
+def test_damaged_block_is_named_and_the_rest_answers(tmp_path: Path) -> None:
+    directory = fill(tmp_path / "n", EVENTS, [event(random.Random(1), number) for number in range(100)])
+    (directory / "events.9.0.0.block").write_bytes(b"GARRCOLS" + b"\1" * 8_192)
+    answerer = Answerer(directory)
+    answerer.do("tables", [encode(list(TABLES.values()))])
+    question = answerer.do("plan", ["SELECT count(*) FROM events", NOW])
+    part = answerer.do("scan", [question, 0, 0, 5.0])
+    document = msgspec.json.decode(answerer.do("finish", [question, [part], 3, ["n2", "n1"]]))
+    assert document["rows"] == [[100]] and document["columns"] == ["COUNT(*)"]
+    coverage = document["coverage"]
+    assert (coverage["nodes"], coverage["answered"], coverage["missing"]) == (3, 1, ["n1", "n2"])
+    assert "events.9.0.0.block" in coverage["troubles"][0]

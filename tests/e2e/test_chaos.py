@@ -7,15 +7,15 @@ from typing import Any
 import pytest
 
 from server.lab.chaos.network import why_not
-from tests.support.program import Running, garrison, none_left
+from tests.support.program import Running, here, none_left
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 FIGURES = [
     "seconds", "seed", "nodes", "players", "store", "journal", "network", "faults", "failover_s", "partition_s",
     "recovery_s", "never_served", "unavailability_s", "acknowledged_changes", "acknowledged_changes_lost",
-    "differences", "pictures_compared", "wrong_pictures", "ghosts", "unequal_friendships",
-    "accepted_writes", "double_writers", "fenced_writes", "sessions_dropped", "sessions_resumed",
+    "differences", "pictures_compared", "wrong_pictures", "longest_unknown_s", "ghosts",
+    "unequal_friendships", "accepted_writes", "double_writers", "fenced_writes", "sessions_dropped", "sessions_resumed",
     "stream_faults", "matches_ended", "replays_verified", "takeovers", "migrations", "client_errors", "crashes",
     "unsettled",
 ]  # fmt: skip
@@ -98,6 +98,6 @@ def test_impossible_faults_are_refused(tmp_path: Path) -> None:
         (("--set", "journal.mode=none"), "journal.mode: say --journal none, local or redis"),
         (("--set", "store.lease_perod_s=1"), "lease_perod_s"),
     ):
-        done = garrison("chaos", *arguments, cwd=tmp_path)
+        done = here("chaos", *arguments, cwd=tmp_path)
         assert done.returncode == 2, done.stderr
         assert why in done.stderr

@@ -12,7 +12,11 @@ from typing import Any
 import msgspec
 
 from game.player.actor import Player
+from game.player.state import PlayerState
+from persistence.game.queries import Keys
 from server.errors import GarrisonError
+from server.storage.memory import MemoryDatabase
+from server.storage.queries import MemoryQuery, MemoryStoreQueries, States
 from server.wire.messages import PresenceChanges, PresenceWatch, PresenceWatched, SeenPlayer, Welcome
 from tests.sim.client import SimClient
 from tests.sim.world import World
@@ -79,6 +83,19 @@ class Follower:
                 self.known.pop(item.player, None)
         if changes.cursor:
             self.client.people_cursor = changes.cursor
+
+
+def rows_of_players(database: MemoryDatabase) -> MemoryStoreQueries:
+    """The game's query by which nodes know how players look who are offline."""
+
+    def last_seen(states: States, given: Keys) -> list[dict[str, Any]]:
+        return [
+            {"key": key, "status": state.status, "last_seen_ms": state.last_seen_ms}
+            for key, state in states("player")
+            if key in given.keys
+        ]
+
+    return MemoryStoreQueries(database, {"player": PlayerState}, {"last_seen": MemoryQuery(Keys, last_seen)})
 
 
 def truths(world: World) -> dict[str, Any]:

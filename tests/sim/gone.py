@@ -3,8 +3,8 @@
     forgotten  a node dies whose journal nobody else can read: what it owned waits, without claims in a storm, until
                the node comes back or an operator forgets its run, whichever the store sees first
 
-    vanished   a node dies with the players who are connected to it, some of whom never come back: rows, roster and last
-               seen say so in the end, and nothing of the kind of those who did
+    vanished   a node dies with the players who are connected to it, some of whom never come back: rows, roster, last
+               seen and the pictures of who watches say so in the end, and nothing of the kind of those who did
 
     results    the node of a match dies soon after its end: each result is in the totals once, however often it was told
 
@@ -28,6 +28,7 @@ from server.ids import ActorId, NodeAddress, actor_id
 from server.liveness.ports import Estate
 from tests.sim import directed, ownership, storm
 from tests.sim.faults import StoreTroubles
+from tests.sim.followers import Follower, Versions, rows_of_players
 from tests.sim.loop import SimLoop, simulate
 from tests.sim.ownership import LEASE_S
 from tests.sim.world import World, silent
@@ -122,6 +123,7 @@ class Vanished:
         self.host = world.client(f"{self.match}-host", "host")
         self.players = {f"v{number}-{n}": world.client(f"v{number}-{n}", "player") for n in range(PLAYERS)}
         self.over = asyncio.Event()
+        self.follower = Follower(self.host, list(self.players), Versions())
 
     async def run(self) -> list[str]:
         options = MatchOptions(mode="recorded", score_limit=0, time_limit_ms=0, countdown_ms=0)
@@ -170,6 +172,9 @@ class Vanished:
             said = (row.status != "offline", row.match == self.match, roster[name].present)
             if said != (is_here, is_here, is_here):
                 wrong.append(f"{name} is {'here' if is_here else 'gone'}; online, in the match, in its roster: {said}")
+            _, picture = self.follower.known.get(name, (0, ["watched no more"]))
+            if (picture[0] == "offline") == is_here or picture[0] == "unknown":
+                wrong.append(f"{name} is {'here' if is_here else 'gone'}, and is shown as {picture[0]}")
             if not is_here and row.last_seen_ms > died_ms:
                 wrong.append(f"{name} was seen {row.last_seen_ms - died_ms} ms after its node died")
         return wrong
@@ -226,7 +231,9 @@ def _play(seed: int, run: Callable[[World], Awaitable[list[str]]]) -> list[str]:
     worlds: list[World] = []
 
     async def main(loop: SimLoop) -> list[str]:
-        world = World(loop, seed, storm.SETTINGS, asks_store=True, limits=storm.PRUNING, strays=True)
+        world = World(
+            loop, seed, storm.SETTINGS, asks_store=True, limits=storm.PRUNING, strays=True, queries=rows_of_players
+        )
         worlds.append(world)
         with world.catching_logs():
             for name in storm.NODES:

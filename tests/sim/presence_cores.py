@@ -21,6 +21,7 @@ from server.presence.core import PresenceCore
 from server.presence.messages import PresenceWord, decode, decode_reply, encode
 from server.presence.outgoing import PresenceLimits
 from server.presence.ports import WatchedPlayer
+from tests.sim.not_known import NotKnown
 
 LIMITS: Final = PresenceLimits(batch=1)
 """Words of one item, so that nothing is told at once."""
@@ -32,6 +33,8 @@ PROMISE_S: Final = 7.0
 all waits as long as they can be, one after the other, two links that are behind would add a second each."""
 LENGTH_S: Final = 20.0
 CALM_S: Final = 8.0
+KNOWN_S: Final = 3.5
+"""Time from the end of all trouble until every entry is known."""
 PLAYERS: Final = [f"p{number}" for number in range(16)]
 OFFLINE: Final = Pictures(b"off", b"off", b"off")
 
@@ -84,6 +87,7 @@ class Cores:
         self.highest: dict[WatchedPlayer, int] = {}
         self.wrong: dict[str, None] = {}
         self.calm = False
+        self.not_known = NotKnown(KNOWN_S)
         self.gentle = seed % 3 == 0
         """No word is lost or slow, and no node crashes or is forgotten."""
         self.promise_s = GENTLE_S if self.gentle else PROMISE_S
@@ -109,6 +113,7 @@ class Cores:
         self.at(2.0, self.trouble)
         self.until(LENGTH_S)
         self.calm = True
+        self.not_known.calm(self.now)
         self.cut.clear()
         living = [node.address for node in self.nodes.values()]
         self.over.update(run for run in self.runs if run not in living)
@@ -131,6 +136,8 @@ class Cores:
     def tick(self) -> None:
         for node in list(self.nodes.values()):
             node.core.tick(self.now)
+        if self.calm:
+            self.look()
         self.at(0.1, self.tick)
 
     # ---- nodes, views and the store ----
@@ -358,10 +365,12 @@ class Cores:
     def look(self) -> None:
         """Compare every entry with what was true lately, and with what it has shown before."""
         self.note()
+        unknown = []
         for node in self.nodes.values():
             for entry in node.entries.values():
                 pictures = entry.pictures
                 if pictures is None:
+                    unknown.append(f"{entry.player} at {node.address}")
                     continue
                 where = f"{self.now:.2f} {node.address} shows {entry.player} as {pictures.everybody.decode()}"
                 age_s = self.now - self.true_at.get((entry.player, pictures), -1e3)
@@ -374,6 +383,7 @@ class Cores:
                     if number < self.highest.get(entry, 0):
                         self.wrong[f"{where}, after {self.highest[entry]}"] = None
                     self.highest[entry] = number
+        self.wrong.update(dict.fromkeys(self.not_known.look(unknown, self.now)))
 
 
 def presence_cores(seed: int) -> list[str]:

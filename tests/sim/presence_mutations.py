@@ -15,7 +15,7 @@ def of(name: str, where: str, old: str, new: str, scenario: str = "presence core
     return Mutant(name, 13, scenario, ((where, old, new),))
 
 
-RECORDED: Final = {"one version stands for several values": 3}
+RECORDED: Final = {"one version stands for several values": 3, "a player who never comes back is unknown for ever": 3}
 """The first seed that finds it, where that is not 1."""
 MUTANTS: Final = (
     of(
@@ -55,6 +55,19 @@ MUTANTS: Final = (
     ),
     of("an owner is sure whoever has vanished", f"{CORE}._is_whole", " and not self.missing", ""),
     of("who begins is alone if it has heard nobody", f"{CORE}.begin", "address != self.me", "False"),
+    of("a run that is over is waited for", f"{CORE}.are_over", "self.missing.pop(address, None)", "pass"),
+    of(
+        "who is not known is not known for ever",
+        f"{SEEN}._enter",
+        "if entry.state == state:",
+        'if entry.state in (state, "unknown"):',
+    ),
+    Mutant(
+        "a player who never comes back is unknown for ever",
+        13,
+        "vanished",
+        (("game.player.actor:Player.absent", "self.show_gone()", "self.show_itself()"),),
+    ),
     Mutant(
         "words count under unequal digests",
         13,

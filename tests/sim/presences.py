@@ -3,7 +3,8 @@ them, while nodes crash, stop, join, are cut off, and fall silent in gossip alon
 
 At any time each entry of each node shows what was true a moment ago, or "unknown": somebody who is shown online as
 nobody has looked for longer than the promise, or offline while somebody was there all that time, is a violation. When
-all is whole again every entry is known, and is the truth: what the newest living activation shows.
+all is whole again, but for a node that may have died for good at the very end, every entry is known soon, and is the
+truth: what the newest living activation shows.
 """
 
 import asyncio
@@ -19,17 +20,23 @@ from server.actors.pictures import Look, Pictures
 from server.actors.presence import PresenceKind
 from server.ids import actor_id, key_of
 from server.presence.engine import PresenceEngine
+from server.presence.outgoing import LIMITS
 from server.presence.ports import WatchedPlayer
 from tests.sim.client import until as wait_until
 from tests.sim.directed import ask_any, heal, play
+from tests.sim.not_known import NotKnown
 from tests.sim.world import SimNode, World
 
 LENGTH_S: Final = 14.0
 PROMISE_S: Final = 4.5
 """Longest time for which a watcher's picture is neither right nor unknown: gossip's detection or silence, and the time
-for which a node holds on to what it knows."""
+for which a node holds on to what it knows. It begins anew where a player has moved to a node that died at once: as long
+as the node before shows it still, `LINGER_S` at most, nobody knows better, and what happens then is another fault."""
+LINGER_S: Final = LIMITS.linger_s
 CALM_S: Final = 6.0
 """Time from the end of all faults until every entry is right."""
+KNOWN_S: Final = 3.5
+"""Time from the end of all faults until every entry is known: failover time and a tick."""
 LOOK_S: Final = 0.05
 PLAYERS: Final = 14
 OFFLINE: Final = Pictures(b"off", b"off", b"off")
@@ -133,8 +140,11 @@ class Checker:
     def __init__(self, world: World, players: list[str], promise_s: float = PROMISE_S) -> None:
         self.world, self.players, self.promise_s = world, players, promise_s
         self.true_at: dict[tuple[str, Pictures], float] = {}
+        self.lingered: dict[str, float] = {}
+        """When players were seen last who have moved, and are shown at the node before."""
         self.wrong: dict[str, None] = {}
         self.worst_s = 0.0
+        self.not_known = NotKnown(KNOWN_S)
 
     def note(self) -> None:
         now = self.world.loop.time()
@@ -143,23 +153,34 @@ class Checker:
         for player, (some, _) in truths(self.world, self.players).items():
             for pictures in some:
                 self.true_at[player, pictures] = now
+        for node in self.world.nodes.values():
+            self.lingered.update(dict.fromkeys(engine_of(node).core._lingering, now))
 
     def look(self) -> None:
         """Note what is true, and compare every entry of every running node with it."""
         self.note()
         now = self.world.loop.time()
+        unknown = []
         for name, node in self.world.nodes.items():
             watching = engine_of(node).core.watching
             for entry in watching.entries.values():
+                if entry.pictures is None:
+                    unknown.append(f"{entry.player} at {node.address}")
                 if entry.pictures is None or node.node.lease_lost:
                     continue
                 if entry.source is not None and not entry.source.trusted and not watching.holds(entry):
                     self.wrong[f"{name} knows {entry.player}, and others of the same owner are unknown"] = None
-                age_s = now - self.true_at.get((entry.player, entry.pictures), -1e9)
+                age_s = now - self._true_until(entry.player, entry.pictures)
                 self.worst_s = max(self.worst_s, min(age_s, 99.0))
                 if age_s > self.promise_s:
                     looks = "offline" if entry.pictures == OFFLINE else entry.pictures.everybody.decode()
                     self.wrong[f"{name} shows {entry.player} as {looks}, which is not true since {age_s:.1f} s"] = None
+        self.wrong.update(dict.fromkeys(self.not_known.look(unknown, now)))
+
+    def _true_until(self, player: str, pictures: Pictures) -> float:
+        """When these pictures were true, or nobody could know better."""
+        true_at = self.true_at.get((player, pictures), -1e9)
+        return true_at + max(0.0, min(self.lingered.get(player, -1e9) - true_at, LINGER_S))
 
     def different(self) -> list[str]:
         """The entries that are not known, or not as the newest activation looks."""
@@ -196,8 +217,11 @@ class _Play:
         heal(world)
         for task in tasks[1:]:
             task.cancel()
+        dead = self._die_for_good()
         try:
-            await world.started(3, 15.0)
+            await wait_until(lambda: len(world.nodes) == 3 - dead, 15.0, "the start")
+            self.checker.not_known.calm(world.loop.time())
+            await world.started(3 - dead, 15.0)
             await wait_until(lambda: not self.checker.different(), CALM_S, "all watchers see the truth", 0.1)
             await asyncio.sleep(1.0)
         except AssertionError as error:
@@ -214,6 +238,13 @@ class _Play:
             *different,
             *(line for line in world.faults if not any(words in line for words in EXPECTED)),
         ]
+
+    def _die_for_good(self) -> int:
+        """Let a node die that never comes back, with all players who are there, in some runs. Returns their number."""
+        if self.rng.random() < 0.5 or len(self.world.nodes) < 3:
+            return 0
+        self.world.crash_process(self.rng.choice(sorted(self.world.nodes)))
+        return 1
 
     async def _look(self) -> None:
         while True:

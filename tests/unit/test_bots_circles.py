@@ -27,7 +27,7 @@ from garrison.messages import (
 )
 from garrison_bots.circles import Band, Circle, Ring
 from garrison_bots.ledger import Ledger
-from garrison_bots.pictures import check, fault
+from garrison_bots.pictures import KNOWN_S, LOOK_AGAIN_S, check, fault
 
 pytestmark = pytest.mark.virtual_time
 
@@ -123,6 +123,25 @@ async def test_a_picture_that_comes_right_in_time_does_not_count() -> None:
     bot = Bot("a", Truths(["b"], PLAYS, looks), b=PlayerPicture("unknown"))
     assert await checked(bot, friend_b()) == (1, 0, [])
     assert len(asked) == 4
+
+
+@pytest.mark.parametrize(("connected", "wrong"), [(True, 1), (False, 0)])
+async def test_a_friend_who_is_connected_and_unknown_for_too_long_counts_also_if_known_in_the_end(
+    connected: bool, wrong: int
+) -> None:
+    asked: list[None] = []
+
+    def looks() -> None:
+        asked.append(None)
+        if len(asked) == 3 + KNOWN_S / LOOK_AGAIN_S:
+            bot.pictures["b"] = ITS_PICTURE
+
+    bot, friend = Bot("a", Truths(["b"], PLAYS, looks), b=PlayerPicture("unknown")), friend_b()
+    friend.client.connected = connected
+    found = await check(cast(Any, {"a": bot, "b": friend}), patience_s=3 * KNOWN_S)
+    assert (found.compared, found.wrong) == (1, wrong)
+    assert found.unknown_s == (pytest.approx(KNOWN_S + LOOK_AGAIN_S) if connected else 0.0)
+    assert found.wrong_in == [f"a of b: 'unknown' for more than {KNOWN_S:.0f} s, and it is connected"] * wrong
 
 
 async def test_a_friend_without_a_picture_and_a_stranger_with_one_count() -> None:

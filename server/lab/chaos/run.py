@@ -70,6 +70,7 @@ class Chaos(Live):
         self.struck: list[Struck] = []
         """Faults that struck, once the run is over."""
         self.pictures_compared = self.wrong_pictures = 0
+        self.longest_unknown_s = 0.0
         self._checked = asyncio.Event()
 
     def check(self) -> None:
@@ -213,6 +214,7 @@ class Chaos(Live):
         elif kind == "checked":
             self.pictures_compared += told["compared"]
             self.wrong_pictures += told["wrong"]
+            self.longest_unknown_s = max(self.longest_unknown_s, told["unknown_s"])
             for line in told["wrong_in"]:
                 self.console.print(f"wrong picture: {line}", markup=False)
             self._checked.set()
@@ -268,6 +270,7 @@ class Chaos(Live):
             "differences": found["differences"],
             "pictures_compared": self.pictures_compared,
             "wrong_pictures": self.wrong_pictures,
+            "longest_unknown_s": self.longest_unknown_s,
             "ghosts": found["ghosts"],
             "unequal_friendships": found["unequal_friendships"],
             "accepted_writes": len(writes),

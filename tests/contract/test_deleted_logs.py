@@ -1,5 +1,6 @@
 """What every `LogStore` does with logs whose actors are over: lists, pins and deletes them, and keeps epochs rising."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -221,3 +222,29 @@ async def _rows(database: TestDatabase) -> dict[str, int]:
             return {table: (await connection.scalar(text(f"SELECT count(*) FROM {table}"))) or 0 for table in TABLES}
     finally:
         await engine.dispose()
+
+
+async def test_deletions_race_each_other_and_claims(shelf: Shelf) -> None:
+    """Each log goes once, or its new owner has it whole."""
+    keys = [f"m{number:02}" for number in range(24)]
+    old = {key: await shelf.play(key) for key in keys}
+    listed = await shelf.logs.list_over("match", 100)
+
+    async def claims() -> dict[str, Owned]:
+        return {key: await shelf.claim(key, shelf.b, shelf.on_b) for key in keys[::3]}
+
+    async def deletes(logs: LogStore, size: int) -> list[str]:
+        gone: list[str] = []
+        for start in range(0, len(listed), size):
+            results = await logs.delete_logs("match", listed[start : start + size])
+            gone += [id.removeprefix("match/") for id, result in results.items() if result == "deleted"]
+        return gone
+
+    owned, here, there = await asyncio.gather(claims(), deletes(shelf.logs, 4), deletes(shelf.logs_b, 5))
+    assert len({*here, *there}) == len(here) + len(there), "each is deleted once"
+    for key, claim in owned.items():
+        assert claim.epoch > old[key]
+        assert claim.next_seq == (1 if key in (*here, *there) else 4), key
+    assert {*here, *there} >= set(keys) - set(owned)
+    logs = await shelf.logs.list_logs("match", 100)
+    assert logs == [actor_id("match", key) for key in keys if key not in (*here, *there)]

@@ -68,6 +68,7 @@ from tests.sim.party_mutations import MUTANTS as OF_PARTIES
 from tests.sim.presence_mutations import MUTANTS as OF_PRESENCE
 from tests.sim.presence_mutations import RECORDED as SEEDS_OF_PRESENCE
 from tests.sim.prune_mutations import MUTANTS as OF_RETENTION
+from tests.sim.prune_mutations import RECORDED as SEEDS_OF_RETENTION
 from tests.sim.seen_mutations import MUTANTS as OF_SEEN
 from tests.sim.storm import Options
 from tests.sim.watch_mutations import MUTANTS as OF_WATCHING
@@ -158,6 +159,7 @@ SEEDS: Final = {
     **SEEDS_OF_LOGINS,
     **SEEDS_OF_MATCHES,
     **SEEDS_OF_PRESENCE,
+    **SEEDS_OF_RETENTION,
     **SEEDS_OF_WATCHING,
 }
 LATE: Final = tuple(Aim("statements", (1, 4), name, "late") for name in ("claim", "write", "append", "migrate"))

@@ -40,3 +40,7 @@ MUTANTS: Final = (
     _mutant("every node sweeps", "server.catalog.pruning:Pruning._is_mine",
             'self._current.is_mine(actor_id(kind, "retention"))', "True", SLOT),
 )  # fmt: skip
+RECORDED: Final = {
+    "a log that was pinned since it was listed is deleted": 3,
+    "who has put a log away is never asked for it": 7,
+}

@@ -153,6 +153,8 @@ class PresenceMachine(RuleBasedStateMachine):
         self.engines = [MemoryPresence(GONE) for _ in NODES]
         self.nodes: list[PresenceWatches] = []
         self.published = dict.fromkeys(PLAYERS, 0)
+        self.heard = [dict.fromkeys(PLAYERS, 0) for _ in NODES]
+        """Numbers of the newest lists that each node has heard of."""
         self.count = 0
         self.people = {subject: Person(subject) for subject in WATCHERS}
 
@@ -203,15 +205,16 @@ class PresenceMachine(RuleBasedStateMachine):
         self.plug(person)
 
     def plug(self, person: Person) -> None:
-        person.wire = Wire(lambda message: self.may_be_sent(person, message))
+        heard = self.heard[person.node]
+        person.wire = Wire(lambda message: self.may_be_sent(person, message, heard))
         person.session.begin(person.wire, b"\x90")  # type: ignore[arg-type]
         person.wire.frames.clear()
 
-    def may_be_sent(self, person: Person, message: Any) -> None:
+    def may_be_sent(self, person: Person, message: Any, heard: dict[str, int]) -> None:
         """Nothing is sent that the client may not see, by the lists that its node may have heard of."""
         if not message or message[0] != "presence.changes":
             return
-        lists = [each for each in self.lists.lists[person.subject] if each.number >= self.published[person.subject]]
+        lists = [each for each in self.lists.lists[person.subject] if each.number >= heard[person.subject]]
         for player, version, value in message[2]:
             allowed = {self.level(person.subject, player, each) for each in lists}
             if version == 0:
@@ -243,8 +246,13 @@ class PresenceMachine(RuleBasedStateMachine):
         self.show(player, GONE)
 
     def show(self, player: str, pictures: Pictures) -> None:
-        for engine in self.engines:
-            self.within(lambda engine=engine: engine.show(player, pictures, self.published[player]))
+        for engine, heard in zip(self.engines, self.heard, strict=True):
+
+            def tell(engine: MemoryPresence = engine, heard: dict[str, int] = heard) -> None:
+                heard[player] = self.published[player]  # what the loop had to do before that is over now
+                engine.show(player, pictures, self.published[player])
+
+            self.within(tell)
 
     @rule(player=players, lost=st.booleans(), node=st.sampled_from(NODES))
     def lose(self, player: str, lost: bool, node: int) -> None:

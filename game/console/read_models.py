@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
+from msgspec import UNSET
 
 from game.history import live
 from game.match import board
@@ -198,10 +199,16 @@ def _board(actor: Any) -> dict[str, Any]:
     found = board.scoreboard(state, actor.key, 0, log.durable_seq, actor.clock_ms, page, actor.ranked(RANKED))
     out = msgspec.structs.asdict(found)
     del out["id"]
-    out["players"] = [msgspec.structs.asdict(line) for line in found.players]
+    out["players"] = [msgspec.structs.asdict(line) | {"name": _name(state, line.player)} for line in found.players]
     feed = [line for seq, data in _recent(log) if (line := happening(seq, _event.decode(data))) is not None]
     out["feed"] = [msgspec.structs.asdict(line) for line in reversed(feed[-FEED_ROWS:])]
     return out | {"node": actor.node, "team_count": state.options.teams}
+
+
+def _name(state: MatchState, player: str) -> str:
+    """The display name that a match's log has of a player, empty where it has none."""
+    name = state.players[player].name
+    return "" if name is UNSET else name
 
 
 def _recent(log: ActorLog) -> list[tuple[int, bytes]]:

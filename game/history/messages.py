@@ -111,7 +111,8 @@ class PageLine(msgspec.Struct, array_like=True, frozen=True):
 
 class MatchPage(Reply, tag="page", frozen=True):
     """A match and its players. `team_scores` are of the last round. `next_skip`: the `skip` of the next page, None
-    where this is the last. Its log ends before event `next_seq`, where its mark is `mark`."""
+    where this is the last. Its log ends before event `next_seq`, where its mark is `mark`. `pinned`: it
+    stays whatever the retention says."""
 
     match: str
     phase: Phase
@@ -144,6 +145,7 @@ class MatchPage(Reply, tag="page", frozen=True):
     next_skip: int | None
     next_seq: int
     mark: str
+    pinned: bool = False
 
 
 REQUESTS: Final[tuple[type[Request], ...]] = (MatchHistory, MatchPageGet)

@@ -39,7 +39,7 @@ _OF_MATCH: Final = (
 )  # fmt: skip
 _OF_PAGE: Final = (
     "phase", "rules", "host", "teams", "max_players", "score_limit", "time_limit_ms", "join_in_progress",
-    "countdown_ms", "private", "listed", "delayed", "next_seq", "head",
+    "countdown_ms", "private", "listed", "delayed", "next_seq", "head", "pinned",
 )  # fmt: skip
 
 

@@ -55,11 +55,13 @@ def stored_matches(given: MatchList) -> Select[Any]:
 
 
 def match_players(given: MatchName) -> Select[Any]:
-    """The participants of a match, best score first, then most kills: their totals."""
-    c = participants.c
+    """The participants of a match, best score first, then most kills: their totals, and their names, as another game's
+    log has them or as they are displayed."""
+    c, p = participants.c, players.c
     return (
         select(
             c.player_id.label("player"),
+            func.coalesce(func.nullif(c.name, ""), p.display_name, "").label("name"),
             c.team,
             c.present,
             c.kills,
@@ -69,6 +71,7 @@ def match_players(given: MatchName) -> Select[Any]:
             c.objectives,
             c.score,
         )
+        .select_from(participants.outerjoin(players, p.player_id == c.player_id))
         .where(c.match_id == given.match)
         .order_by(c.score.desc(), c.kills.desc(), c.player_id)
     )

@@ -234,7 +234,10 @@ async def test_a_match_is_told_whole(asked: Asked) -> None:
     assert (ann.name, ann.best_streak, ann.played_ms, ann.mu, ann.log_sigma) == ("[x] Ann", 3, 60_000, 1_500, -20)
     assert ann.named_medals == [MedalCount("Ace", 2)]
     assert (page.season, page.rating_group, page.tags, page.next_seq) == ("s1", "slayer", ["cup", "final"], 9)
-    assert page.mark == "01" * 8 and page.next_skip is None and not page.private
+    assert page.mark == "01" * 8 and page.next_skip is None and not page.private and not page.pinned
+    pin = text("UPDATE matches SET pinned = true WHERE match_id = 'm1'")
+    await asked.change(lambda connection: connection.execute(pin).close())
+    assert (await asked.whole("m1")).pinned
     first = await asked.whole("m1", limit=1)
     assert ([line.player for line in first.lines], first.next_skip) == (["bob"], 1)
     assert [line.player for line in (await asked.whole("m1", skip=1)).lines] == ["ann"]

@@ -276,17 +276,56 @@ async def test_live_matches_and_a_kill_feed(page: Page, cluster: TestCluster) ->
         "objectives": 0,
         "score": 9,
     }
-    cluster.stored["match_players"] = [{"player": "ann", **line}]
+    cluster.stored["match_players"] = [{"player": "ann", "name": RUDE, **line}]
     await page.until("document.querySelector('main').innerText.includes('garrison replay m:1')")
     await page.until("document.querySelector('main').innerText.includes('4711')")  # the scoreboard, from the store
+    named = "[...document.querySelectorAll('.board th[scope=row]')].map((cell) => [cell.innerText, cell.title])"
+    ((name, key),) = await page.evaluate(named)
+    assert RUDE in name and key == "ann, team 0", "its display name; the key is a tooltip"
     over = {"match": "m:1", "phase": "ended", "mode": "slayer", "map_name": RUDE, "host": "host-1", "players": 4}
     over |= {"team_scores": [50, 4242], "time_ms": 63_000, "winner": "team:1", "events": 77}
     cluster.stored["stored_matches"] = [over]
     await page.evaluate("document.querySelector('main a').click()")
     await page.until("document.querySelector('.ended').innerText.includes('50 : 4242')")
     assert "team 1" in await page.evaluate("document.querySelector('.ended').innerText")
+    await look_for_ended_matches(page, cluster)
     assert await page.evaluate("document.querySelectorAll('main img').length") == 0
     assert page.errors == []
+
+
+async def look_for_ended_matches(page: Page, cluster: TestCluster) -> None:
+    """Filters and pages of the list of matches that are over, and a question that cannot be."""
+    row = dict.fromkeys(("source", "end_reason", "winner"), "") | dict.fromkeys(
+        ("created_wall_ms", "started_wall_ms"), 1
+    )
+    row |= {
+        "mode": "slayer",
+        "map_name": RUDE,
+        "ended_wall_ms": 9,
+        "time_ms": 5,
+        "team_scores": [1],
+        "player_count": 777,
+    }
+    found = [{**row, "match": f"cup-{number:02}", "properties": None, "tags": [["cup"]]} for number in range(25)]
+    cluster.stored["match_history"] = found
+    say = "(([name, value]) => {{ const input = document.querySelector(`.ended [name=${{name}}]`); input.value = value;"
+    say += " input.dispatchEvent(new Event('change')); }})({0})"
+    await page.evaluate(say.format("['tag', 'cup']"))
+    first = "document.querySelector('.ended tbody').innerText"
+    await page.until(f"{first}.includes('777') && document.querySelectorAll('.ended tbody tr').length === 20")
+    assert "50 : 4242" not in await page.evaluate(first)
+    cluster.stored["match_history"] = found[20:]
+    await page.evaluate(
+        "[...document.querySelectorAll('.ended button')].find((b) => b.innerText === 'Further').click()"
+    )
+    await page.until("document.querySelectorAll('.ended tbody tr').length === 5")
+    await page.evaluate(say.format("['property', 'x']"))
+    await page.until("document.querySelector('.ended .note').innerText.includes('name=value')")
+    assert all("400" in error for error in page.errors), "refused, and shown"
+    page.errors.clear()
+    await page.evaluate(say.format("['property', '']"))
+    await page.evaluate(say.format("['tag', '']"))
+    await page.until(f"{first}.includes('50 : 4242')")
 
 
 async def test_texts_of_clients_turn_round_no_word_of_the_page_and_stay_in_their_place(

@@ -69,7 +69,7 @@ class PlayedMatch:
         self.node, self.context = node.node, SimpleNamespace(log=lambda: self)
         mode = "slayer" if teams else "recorded"
         self.happens(Created(0, "host-1", MatchOptions(mode=mode, map_name="Recharge", teams=teams), 1_700_000_000_000))
-        self.ranked = lambda at_most: None  # as in a match of few players
+        self.ranked = lambda at_most, late=False: None  # as in a match of few players
         for place, player in enumerate(players):
             self.happens(Joined(0, player, place % teams if teams else None))
         self.happens(Started(0, 1_700_000_000_000))

@@ -1,5 +1,6 @@
 // Live matches with their scoreboards, those that have ended, and one match with its kill feed.
 
+import { matchFilters, orRefusal } from "./history/filters.js";
 import { showTheatre } from "./theatre/theatre.js";
 import { modeOn, teamClass, winner } from "./theatre/words.js";
 
@@ -49,9 +50,10 @@ function playerCell({ dom }) {
   return (row, cell) => {
     if (cell.childElementCount === 0) cell.append(dom.el("span", { class: "mark", "aria-hidden": "true" }), dom.el("span"));
     dom.setAttribute(cell.children[0], "class", `mark ${teamClass(row.team)}`);
-    dom.setText(cell.children[1], row.player);
+    dom.setText(cell.children[1], row.name ? dom.foreign(row.name) : row.player);
     dom.setAttribute(cell.children[1], "class", row.present === false ? "absent" : null);
-    dom.setAttribute(cell, "title", row.team === null ? null : `team ${row.team}`);
+    const told = [row.name && row.player, row.team !== null && `team ${row.team}`].filter(Boolean);
+    dom.setAttribute(cell, "title", told.join(", ") || null);
   };
 }
 
@@ -69,15 +71,27 @@ function showEnded(root, garrison) {
     { title: "Score", num: true, render: (row) => row.team_scores.join(" : ") },
     { title: "Winner", render: (row) => (row.winner ? winner(row.winner) : "") },
     { title: "Clock", num: true, render: (row) => format.clock(row.time_ms) },
-    { title: "Events", num: true, render: (row) => row.events },
+    { title: "Events", num: true, render: (row) => row.events ?? "" },
     { title: "", render: (row) => (row.pinned ? "pinned" : "") },
   ], (row) => row.match);
-  const card = el("section", { class: "card ended", hidden: true }, el("header", {}, el("h2", {}, "Ended matches")), ended.element);
+  const changed = () => poll.now();
+  const filters = matchFilters(garrison, ["player", "mode", "map_name", "property", "tag"], { changed });
+  const card = el("section", { class: "card ended", hidden: true }, el("header", {}, el("h2", {}, "Ended matches"), filters.element), ended.element);
   root.append(card);
   poll.every(ENDED_MS, async () => {
-    const { rows } = await get("stored-matches", { phase: "ended", limit: ENDED_SHOWN });
-    card.hidden = rows.length === 0;
-    ended.update(rows);
+    const asked = filters.asked();
+    if (asked === null) {
+      const { rows } = await get("stored-matches", { phase: "ended", limit: ENDED_SHOWN });
+      if (filters.asked() !== null) return;
+      card.hidden = rows.length === 0;
+      ended.update(rows);
+      filters.told({});
+      return;
+    }
+    const found = await orRefusal(get("match-history", { ...asked, limit: ENDED_SHOWN }));
+    if (JSON.stringify(filters.asked()) !== JSON.stringify(asked)) return;
+    ended.update(found.matches.map((row) => ({ ...row, players: row.player_count })));
+    filters.told(found);
   });
 }
 

@@ -1,5 +1,6 @@
 // Players by name as they are stored, and one player: presence, devices, party, friends.
 
+import { matchFilters, orRefusal } from "./history/filters.js";
 import { modeOn } from "./theatre/words.js";
 
 const LIST_MS = 3000;
@@ -22,7 +23,9 @@ function showList(root, garrison) {
   const { dom, poll, get, href } = garrison;
   const { el, setText } = dom;
   const name = (row, cell) => {
-    if (cell.childElementCount === 0) cell.append(el("a", { href: href(row.player) }, row.player));
+    if (cell.childElementCount === 0) cell.append(el("a", { href: href(row.player) }));
+    setText(cell.firstElementChild, row.display_name ? dom.foreign(row.display_name) : row.player);
+    dom.setAttribute(cell.firstElementChild, "title", row.display_name ? row.player : null);
   };
   const status = (row, cell) => {
     if (cell.childElementCount === 0) cell.append(el("span", { class: "pill" }));
@@ -115,12 +118,17 @@ function showRecent(root, garrison, name) {
     { title: "A", num: true, render: own("assists") },
     { title: "Ended", render: (row) => when(row.ended_wall_ms) },
   ], (row) => row.match);
-  const card = el("section", { class: "card recent", hidden: true }, el("header", {}, el("h2", {}, "Recent matches")), list.element);
+  const changed = () => poll.now();
+  const filters = matchFilters(garrison, ["opponent", "mode", "map_name", "property", "tag"], { result: true, changed });
+  const card = el("section", { class: "card recent", hidden: true }, el("header", {}, el("h2", {}, "Recent matches"), filters.element), list.element);
   root.append(card);
   poll.every(RECENT_MS, async () => {
-    const { matches } = await get(`players/${encodeURIComponent(name)}/history`, { limit: RECENT });
-    card.hidden = matches.length === 0;
-    list.update(matches);
+    const asked = filters.asked();
+    const found = await orRefusal(get(`players/${encodeURIComponent(name)}/history`, { ...asked, limit: RECENT }));
+    if (JSON.stringify(filters.asked()) !== JSON.stringify(asked)) return;
+    card.hidden = asked === null && found.matches.length === 0;
+    list.update(found.matches);
+    filters.told(found);
   });
 }
 
@@ -138,9 +146,10 @@ function showPlayer(root, garrison, name) {
   ], (row) => row.place);
   const none = el("p", { class: "empty" }, "No device is connected.");
   devices.element.hidden = true;
+  const title = el("h2", { title: name }, name);
   root.append(
     el("p", {}, el("a", { href: href() }, "All players")),
-    el("section", { class: "card" }, el("header", {}, el("h2", {}, name), status), note, facts),
+    el("section", { class: "card" }, el("header", {}, title, status), note, facts),
     el("section", { class: "card" }, el("header", {}, el("h2", {}, "Devices")), none, devices.element),
   );
   showRecent(root, garrison, name);
@@ -148,6 +157,7 @@ function showPlayer(root, garrison, name) {
     const here = rows.find((row) => row.devices.length) ?? rows[0];
     const known = here ?? stored;
     status.hidden = false;
+    setText(title, stored?.display_name ? dom.foreign(stored.display_name) : name);
     statusPill(garrison, status, known ? known.status : "unknown");
     note.hidden = missing.length === 0;
     setText(note, `${missing.join(", ")} did not answer`);

@@ -2576,7 +2576,7 @@ class History(Reply):
 class MatchPage(Reply):
     """A match and its players. `team_scores` are of the last round. `next_skip`: the `skip` of the
     next page, None where this is the last. Its log ends before event `next_seq`, where its mark is
-    `mark`.
+    `mark`. `pinned`: it stays whatever the retention says.
     """
 
     TYPE: ClassVar[str] = "page"
@@ -2611,6 +2611,7 @@ class MatchPage(Reply):
     next_skip: int | None
     next_seq: int
     mark: str
+    pinned: bool = False
     id: int = field(default=0, kw_only=True)
 
     def to_wire(self) -> list[Any]:
@@ -2648,11 +2649,12 @@ class MatchPage(Reply):
             self.next_skip,
             self.next_seq,
             self.mark,
+            self.pinned,
         ]
 
     @classmethod
     def from_wire(cls, wire: Sequence[Any]) -> "MatchPage":
-        check_length(wire, 33, "page")
+        n = check_length(wire, 33, "page")
         return cls(
             id=wire[1],
             match=wire[2],
@@ -2686,6 +2688,7 @@ class MatchPage(Reply):
             next_skip=wire[30],
             next_seq=wire[31],
             mark=wire[32],
+            pinned=wire[33] if n > 33 else False,
         )
 
 

@@ -7,6 +7,9 @@ brings them into memory here. An actor whose row says that it has open facts (`s
 is such an orphan too: the other side would wait for ever. They ask at `actors.orphan_poll_s`, and often for a
 while after the start and after a member has gone: its entities are orphans once the store knows it
 dead, some time after gossip has lost it.
+
+Where the answer to a claim is lost, this node may be the owner of what it has not got: the store names it to nobody
+any more, and nobody may call it. So whatever could not be woken is woken again, until it lives or says why it cannot.
 """
 
 import asyncio
@@ -20,7 +23,7 @@ from server.catalog.ports import ActorCalls, Population
 from server.catalog.retries import Retries
 from server.catalog.services import CurrentView, Services
 from server.cluster.view import View
-from server.errors import GarrisonError
+from server.errors import BadInput, Corrupt, GarrisonError, UnknownRules
 from server.ids import ActorId, parse_actor_id
 
 log = structlog.get_logger(__name__)
@@ -36,6 +39,8 @@ class OrphanLimits(msgspec.Struct, frozen=True):
     """Actors that are being woken at a time, at most."""
     soon_s: float = 0.5
     """Time between looks for a while after somebody has gone."""
+    unsure: int = 10_000
+    """Actors at most that are woken again although the store does not name them."""
     soon_periods: int = 5
     """Lease periods during which a node looks every `soon_s` after somebody has gone."""
 
@@ -62,6 +67,8 @@ class Orphans:
         self._kinds = [cls.kind for cls in services.app.actors if cls.lives_on or tells_facts(cls)]
         self._after: dict[str, ActorId] = {}
         self._under_way: dict[ActorId, None] = {}
+        self._unsure: dict[ActorId, None] = {}
+        """Actors that could not be woken, and that may be this node's all the same."""
         self._retries: Retries[ActorId] = Retries(services.rng)
         self._gone = asyncio.Event()
         self._often_until = 0.0
@@ -114,10 +121,19 @@ class Orphans:
         `Unavailable`."""
         if self._catalog.closed is not None:
             return False
+        self._wake_unsure()
         more = False
         for kind in self._kinds:
             more |= await self._look_for(kind)
         return more
+
+    def _wake_unsure(self) -> None:
+        """Try again what may be this node's: also where its slot is another node's by now, which finds it here."""
+        for identity in list(self._unsure):
+            if identity in self._catalog.live:
+                del self._unsure[identity]
+            elif len(self._under_way) < self.limits.under_way and identity not in self._under_way:
+                self._begin(identity)
 
     async def _look_for(self, kind: str) -> bool:
         """Look on where the last look ended, so that what cannot be woken holds nothing else up."""
@@ -143,6 +159,9 @@ class Orphans:
         """Begin to wake `identity` if that is this node's to do now. True if it is being woken."""
         if not self._current.is_mine(identity) or identity in self._catalog.live or identity in self._under_way:
             return False
+        return self._begin(identity)
+
+    def _begin(self, identity: ActorId) -> bool:
         if not self._retries.ready(identity, self._clock.now()):
             return False
         self._under_way[identity] = None
@@ -155,8 +174,13 @@ class Orphans:
             await self._calls.ask(identity, "wake", ())
             self._services.metrics.orphans_woken_total += 1
             self._retries.done(identity)
+            self._unsure.pop(identity, None)
         except GarrisonError as error:
             self._retries.failed(identity, self._clock.now())
+            if isinstance(error, BadInput | Corrupt | UnknownRules):  # no waking will do
+                self._unsure.pop(identity, None)
+            elif len(self._unsure) < self.limits.unsure:
+                self._unsure[identity] = None
             log.debug("orphan not woken", actor=identity, why=error.message)
         finally:
             del self._under_way[identity]

@@ -358,6 +358,12 @@ class CareerPlay:
         self.kept[match, birth] = log
         self.ended[match.partition("/")[2], birth] = self.ending.get(match, 0.0)
 
+    def keep_all(self) -> None:
+        """Keep the logs of the matches that are there."""
+        for id, entity in self.world.database.entities.items():
+            if id.startswith("match/") and entity.next_seq > 1:
+                self._keep(id, entity)
+
     def _wrong(self) -> list[str]:
         database, wrong = self.world.database, []
         for id, entity in database.entities.items():

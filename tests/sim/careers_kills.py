@@ -50,6 +50,7 @@ def storm(seed: int, kills_a_match: int = KILLS_A_MATCH) -> Told:
 
 def compared(done: CareerPlay, wrong: list[str]) -> Told:
     """The results of a run beside its logs: of players' totals, too, each that is too small is a loss."""
+    done.keep_all()
     rows = career_rows(done)
     matches, results, lost, doubled = 0, 0, 0, 0
     due = dict.fromkeys(done.players, 0)

@@ -139,6 +139,30 @@ async def test_a_row_of_nobody_fails_alone() -> None:
         assert not after.orphans._retries.ready(nobody, after.clock.now()), "not again at once"
 
 
+async def test_an_orphan_whose_claim_was_not_answered_is_woken_again() -> None:
+    """The store has it as this node's now, and so names it to nobody any more."""
+    async with cluster(("node-1",), app=TINY, **SLOW_LOOK) as world:
+        lost = actor_id("ledger", "lost")
+        await world.systems["node-1"].ask(lost, "add", (1,))
+        await world.remove("node-1", clean=True)
+        after = await world.add("node-2")
+        claim, unanswered = after.node_store.claim, [True]
+
+        async def forgetful(*args: Any) -> Any:
+            answer = await claim(*args)
+            if unanswered and lost in answer:
+                unanswered.pop()
+                raise Unavailable("the store did not answer in time")
+            return answer
+
+        after.node_store.claim = forgetful  # type: ignore[assignment, method-assign]
+        world.show("node-2")
+        await until(lambda: not unanswered)
+        assert await after.store.orphans("ledger", 10) == [] and after.find(lost) is None
+        await until(lambda: after.find(lost) is not None)
+        await until(lambda: not after.orphans._unsure)
+
+
 @pytest.mark.parametrize("bound", ["pages_a_look", "under_way"])
 async def test_more_than_one_look_takes_is_looked_for_without_a_pause(bound: str) -> None:
     async with cluster(("node-1", "node-2"), app=TINY, **SLOW_LOOK) as world:

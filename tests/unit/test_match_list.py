@@ -28,10 +28,16 @@ assert isinstance(ROUTE, QueryRoute)
 class Live(SimpleNamespace):
     """A match in memory, as far as the list reads it."""
 
+    state: MatchState
+
     def __init__(self, key: str, created_ms: int, *, phase: Any = "live", node: str = "n1") -> None:
         started_ms = created_ms + 60_000 if phase == "live" else 0
         state = MatchState(host="h", phase=phase, created_wall_ms=created_ms, started_wall_ms=started_ms)
         super().__init__(key=key, state=state, clock_ms=0, node=node, hidden=Hidden())
+
+    def outside(self) -> MatchState:
+        """The state as onlookers see it: there is no delay."""
+        return self.state
 
 
 class Here:

@@ -4,6 +4,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from game.careers.events import Outcome
 from game.match.events import Named
 from game.match.state import MatchState
 from game.messages import Kill
@@ -66,3 +67,9 @@ def test_a_match_row_says_who_may_see_it_and_when() -> None:
     )  # fmt: skip
     over = own(Played().live(2).end(5).state)
     assert (over["private"], over["delayed"], over["player_count"]) == (False, False, 2)
+
+
+def test_a_match_with_a_delay_is_held_back_until_its_results_are_made() -> None:
+    ended = replace(Played().live(2, spectator_delay_ms=30_000).end(5).state, outcome=Outcome())
+    assert own(ended)["delayed"], "it has ended, and spectators may not know it yet"
+    assert not own(replace(ended, outcome=Outcome(whole=True)))["delayed"]

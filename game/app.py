@@ -35,6 +35,8 @@ from game.party import rules as party_rules
 from game.party.actor import Party
 from game.party.messages import PARTY_ANSWERS, PARTY_REQUESTS
 from game.party.routes import PARTY_ROUTES
+from game.people.admin import ACTIONS as ERASURE
+from game.people.codes import CODES as PEOPLE_CODES
 from game.player import pictures
 from game.player import rules as player_rules
 from game.player.actor import Player
@@ -181,7 +183,7 @@ App = engine.App(
     shared_s=dict.fromkeys(("live_matches", "match_board"), LISTS_SHARED_S),
     pages=PAGES,
     console={**CONSOLE, **HISTORY, **MODERATION},
-    actions={**ACTIONS, **MATCH_ACTIONS},
+    actions={**ACTIONS, **MATCH_ACTIONS, **ERASURE},
     # Its tables are older than migrations of applications: they stand in the engine's history.
     mappings="persistence.game.mappings:MAPPINGS",
     store_queries="persistence.game.queries:QUERIES",
@@ -193,6 +195,7 @@ App = engine.App(
         **pictures.CODES,
         **friends_rules.CODES,
         **party_rules.CODES,
+        **PEOPLE_CODES,
     },
     presence=PresenceKind(
         pictures.gone,

@@ -76,6 +76,7 @@ def restored(connection: Connection, keep_journals: bool) -> tuple[DatabaseIdent
     closed = _close_runs(connection, keep_journals)
     for table in owned_tables(connection):
         connection.execute(text(f"UPDATE {table} SET epoch = epoch + {EPOCHS}"))
+    connection.execute(text(f"UPDATE tombstones SET epoch = epoch + {EPOCHS}"))
     newest = f"{NEWEST_RUN} UNION ALL SELECT coalesce(max(incarnation), 0) AS value FROM nodes"
     connection.execute(
         text(

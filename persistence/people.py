@@ -74,9 +74,6 @@ class People:
         rows = await self._reader.rows(_between(select(*key), key, after, None).order_by(*key).limit(1).offset(window))
         return tuple(rows[0].values()) if rows else None
 
-    async def all_rows(self, statement: Select[Any]) -> list[Row]:
-        return await self._reader.rows(statement)
-
     def _has(self, column: Column[Any], name: str) -> ColumnElement[bool]:
         """Whether the bytes of `name` are in a column."""
         if isinstance(column.type, LargeBinary):

@@ -21,15 +21,37 @@ from typing import Any
 import msgspec
 
 from persistence.engine import identity, tables
+from persistence.engine.keyed_hashes import KeyedHashes
 from persistence.engine.mapping import Columns, GenericMapping, Mapping, Totals
 from persistence.engine.postgres_database import PostgresDatabase
-from persistence.engine.rows import Batch, ChildRows, Database, Moves, Projection, ReminderRow, Row, has_facts, has_log
+from persistence.engine.rows import (
+    Bar,
+    Batch,
+    ChildRows,
+    Database,
+    Moves,
+    Projection,
+    ReminderRow,
+    Row,
+    has_facts,
+    has_log,
+)
 from persistence.engine.sqlite_database import SqliteDatabase
 from persistence.engine.tables import SCHEMA_VERSION, VERSION_TABLE, newer
 from persistence.engine.urls import FIELD, parse
 from server.actors.facts import RowFacts
 from server.errors import BadSetting, Corrupt, Internal, Unavailable
-from server.eventlog.ports import Append, AppendResult, DeleteResult, InsertResult, OverLog, Seal, StoredLog, WholeLog
+from server.eventlog.ports import (
+    Append,
+    AppendResult,
+    DeleteResult,
+    InsertResult,
+    OverLog,
+    RedactResult,
+    Seal,
+    StoredLog,
+    WholeLog,
+)
 from server.eventlog.sealing import check_same, check_whole
 from server.ids import ActorId, Epoch, Incarnation, NodeAddress, NodeId, actor_id, key_of, kind_of
 from server.liveness.ports import Estate, NodeRow
@@ -42,6 +64,7 @@ from server.storage.ports import (
     DatabaseIdentity,
     Elsewhere,
     EntityMove,
+    Erased,
     MoveResult,
     Owned,
     Reminder,
@@ -66,7 +89,7 @@ class SqlStore:
 
     `state_types` names every durable kind's state; `mappings` those with columns of their own; `versions`, of
     the application's migrations, its version table and the revision that it needs there; `open_facts` says of kinds
-    with facts whether a state has an open one, for the column of that name.
+    with facts whether a state has an open one, for the column of that name; `personal` are kinds whose keys are people.
     """
 
     def __init__(
@@ -77,6 +100,7 @@ class SqlStore:
         rng: random.Random | None = None,
         versions: Map[str, str] | None = None,
         open_facts: RowFacts | None = None,
+        personal: Collection[str] = (),
     ) -> None:
         self._address = parse(settings.url)
         driver: type[PostgresDatabase] | type[SqliteDatabase] = SqliteDatabase
@@ -91,6 +115,8 @@ class SqlStore:
             kind: own.get(kind) or GenericMapping(kind, state_type) for kind, state_type in state_types.items()
         }
         self._open_facts = dict(open_facts or {})
+        self._personal = frozenset(personal)
+        self._hashes = KeyedHashes(self._database)
 
     async def open(self, *, reads_only: bool = False) -> None:
         """Connect, check the schema and, unless the caller `reads_only`, the rights that a node needs. Raises
@@ -141,8 +167,8 @@ class SqlStore:
 
     def _tables(self) -> list[str]:
         """Every table that a node reads and writes."""
-        shared = [tables.database_identity, tables.nodes, tables.counters]
-        shared += [tables.actors, tables.log_chunks, tables.reminders]
+        shared = [tables.database_identity, tables.nodes, tables.counters, tables.tombstones]
+        shared += [tables.actors, tables.log_chunks, tables.redactions, tables.reminders]
         own = [mapping.table for mapping in self._mappings.values()]
         own += [children.table for mapping in self._mappings.values() for children in mapping.children]
         own += [mapping.additions.table for mapping in self._mappings.values() if mapping.additions is not None]
@@ -238,12 +264,17 @@ class SqlStore:
         mapping = self._mapping(kind)
         keys = [key_of(claim.id) for claim in claims]
         made = [key for claim, key in zip(claims, keys, strict=True) if claim.make]
-        found = await self._database.claim(mapping, keys, [claim.token for claim in claims], made, me, journals)
+        bars: list[Bar] | None = None
+        if kind in self._personal:
+            hash_of = await self._hashes.ready()
+            bars = [Bar(hash_of(key), claim.revive) for claim, key in zip(claims, keys, strict=True) if claim.make]
+        found = await self._database.claim(mapping, keys, [claim.token for claim in claims], made, me, journals, bars)
         results: dict[ActorId, ClaimResult | Corrupt] = {}
         rest_at = time.perf_counter() + STRETCH_S
         for claim, key in zip(claims, keys, strict=True):
             row = found.rows.get(key)
-            results[claim.id] = Absent() if row is None else self._claimed(mapping, claim, row, me, key in found.clean)
+            nothing = Erased() if claim.make else Absent()
+            results[claim.id] = nothing if row is None else self._claimed(mapping, claim, row, me, key in found.clean)
             if time.perf_counter() > rest_at:
                 await asyncio.sleep(0)
                 rest_at = time.perf_counter() + STRETCH_S
@@ -262,6 +293,31 @@ class SqlStore:
             ends = (row.next_seq, row.head, clean, row.open_facts)
             return Owned(epoch, state_epoch, row.state_version, state, *ends)
         return Elsewhere(NodeAddress(NodeId(row.owner_node or ""), Incarnation(row.owner_incarnation or 0)))
+
+    # ---- erasure ----
+
+    async def bar(self, key: str, until_s: float = 0.0) -> None:
+        await self._database.bar(await self.hash_of(key), until_s)
+
+    async def lift(self, key: str) -> bool:
+        return await self._database.lift(await self.hash_of(key))
+
+    async def pardon(self, key: str) -> None:
+        await self._database.pardon(await self.hash_of(key))
+
+    async def erase(self, kind: str, key: str) -> bool:
+        return await self._database.erase(self._mapping(kind), kind, key, await self.hash_of(key))
+
+    async def floors(self, kind: str, ids: Sequence[ActorId]) -> dict[ActorId, Epoch]:
+        if kind not in self._personal or not ids:
+            return {}
+        hash_of = await self._hashes.ready()
+        hashes = {hash_of(key_of(id)): id for id in ids}
+        return {hashes[hash]: Epoch(epoch) for hash, epoch in (await self._database.floors(list(hashes))).items()}
+
+    async def hash_of(self, key: str) -> bytes:
+        """The keyed hash by which a person who was erased is known in this database."""
+        return (await self._hashes.ready())(key)
 
     async def write(self, kind: str, changes: Sequence[Change]) -> dict[ActorId, WriteResult]:
         if not changes:
@@ -384,6 +440,19 @@ class SqlStore:
         check_same(id, log, *there)
         return "exists"
 
+    async def redact(self, kind: str, id: ActorId, was: StoredLog, log: WholeLog) -> RedactResult:
+        check_whole(id, log)
+        mapping, key = self._logged(kind), key_of(id)
+        last = Append(id, Epoch(1), 1, log.last_seq, b"", log.head, b"", log.projection)
+        projection, _ = self._projected(kind, [key], [last])
+        assert projection is not None
+        if has_facts(mapping):
+            projection.batch.columns[-1] = [False]  # no fact was open, whatever the state says: nobody is told again
+        for row in await self._database.read(mapping, [key]):
+            for place in map(mapping.columns.index, mapping.kept):
+                projection.batch.columns[place] = [row.values[place]]
+        return "written" if await self._database.redact(mapping, kind, key, was, log, projection) else "busy"
+
     async def read_log(self, kind: str, id: ActorId, from_seq: int = 1, to_seq: int | None = None) -> StoredLog | None:
         return await self._read_log(kind, id, from_seq, _FOREVER if to_seq is None else to_seq)
 
@@ -432,7 +501,7 @@ class SqlStore:
         texts = [ends.head, *(chunk.data for chunk in ends.chunks)]
         if any(type(number) is not int for number in numbers) or any(type(data) is not bytes for data in texts):
             raise Corrupt(f"the log of {id}: a column of its row, or of a chunk's, holds a value of another type")
-        return StoredLog(ends.next_seq, ends.head, ends.chunks)
+        return StoredLog(ends.next_seq, ends.head, ends.chunks, ends.redactions)
 
     def _encoded(self, kind: str, moves: Sequence[EntityMove]) -> Moves:
         keys = [key_of(move.id) for move in moves]

@@ -86,9 +86,13 @@ def build_store(settings: Settings, app: "App | None" = None) -> "SqlStore":
 
         history = history_of(app.name, app.migrations)
         versions[history.version_table] = newest(history)
-    facts = open_facts_of(app.actors)
     return SqlStore(
-        settings.store, state_types=types, mappings=_mappings(app, types), versions=versions, open_facts=facts
+        settings.store,
+        state_types=types,
+        mappings=_mappings(app, types),
+        versions=versions,
+        open_facts=open_facts_of(app.actors),
+        personal=[cls.kind for cls in app.actors if cls.personal],
     )
 
 

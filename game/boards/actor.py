@@ -166,6 +166,11 @@ class Boards(BoardsFace):
             return
         self.after(READ_AGAIN_S, self.read_again)
 
+    @remote
+    def forget(self, person: str, instead: str) -> None:
+        """See `BoardsFace.forget`."""
+        self.changed([person])
+
     async def read_again(self) -> None:
         """Read the rows of players whose results have changed, for one more board: a turn each, so that questions come
         between. Whoever changes meanwhile is read again, after these, for every board."""

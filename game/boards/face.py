@@ -21,3 +21,8 @@ class BoardsFace(Actor[BoardsState]):
     def changed(self, players: list[str]) -> None:
         """Note that results of `players` have been stored: their rows are read again."""
         raise NotImplementedError
+
+    @remote
+    def forget(self, person: str, instead: str) -> None:
+        """Show `person` no more, whose rows are erased."""
+        raise NotImplementedError

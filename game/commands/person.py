@@ -1,14 +1,19 @@
-"""`garrison person export`: everything that is kept about a player, as one JSON document.
+"""`garrison person`: everything that is kept about a player, exported as one JSON document, or erased.
 
-Reads the store; no cluster needs to run. What is in memory or in a journal only, up to a second's changes of a player
-who is here, is not in it. One window of rows, or one log, is in memory at a time.
+An export reads the store; no cluster needs to run. What is in memory or in a journal only, up to a second's changes of
+a player who is here, is not in it. One window of rows, or one log, is in memory at a time.
+
+An erasure works beside a cluster that runs, with the store and with a node's admin API: actors are in the memory of
+nodes, and nobody else changes their rows. `game/people/erasing.py` has its steps.
 """
 
 import asyncio
+import os
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -16,15 +21,19 @@ import msgspec
 from cyclopts import App, Parameter
 
 from game.commands.files import written_whole
+from game.commands.moderation import Token, Url
+from game.people.erasing import Erasure, Told
 from game.people.names import plain
 from game.replay import MATCH
-from server.cli.common import Config, Set, err, read_settings
+from server.cli.common import Config, Json, Set, err, out, print_json, read_settings, seconds_of
+from server.cli.status import NoAnswer, ask_admin
 from server.cli.stored import opened_store
 from server.drivers import build_store_queries, load_app
-from server.errors import Corrupt, NotFound
+from server.errors import BadInput, Corrupt, NotFound, Unavailable
 from server.eventlog.entry import decode_record
 from server.eventlog.fold import holding
-from server.ids import ActorId, actor_id, key_of
+from server.eventlog.redaction import PREFIX, is_made_up
+from server.ids import ActorId, actor_id, key_of, kind_of
 from server.settings import Settings
 from server.texts import is_named
 
@@ -42,6 +51,15 @@ Examples:
 - `garrison person export spartan-117 --to spartan-117.json` everything that is kept about a player
 - `garrison person export spartan-117 | jq .tables.friendships`
 """
+
+ERASE_EXAMPLES = """
+Examples:
+
+- `garrison person erase spartan-117` counts what names the player; nothing is changed
+- `garrison person erase spartan-117 --yes` erases it, beside a cluster that runs
+- `garrison person erase spartan-117 --yes --forgive` keeps no ban either
+"""
+PASS_EVERY_S: Final = 1.0
 
 Write = Callable[[bytes], object]
 
@@ -181,7 +199,140 @@ async def every_log(store: "SqlStore") -> AsyncIterator[ActorId]:
         after = page[-1]
 
 
+# ---- erasure --------------------------------------------------------------------------------
+
+
+def erase(
+    player: Annotated[str, Parameter(help="The player's key.")],
+    /,
+    *,
+    yes: Annotated[bool, Parameter(help="Do it: it cannot be undone.", negative="", show_default=False)] = False,
+    forgive: Annotated[
+        bool, Parameter(help="Keep no ban: without this a ban in force holds, under a hash.", negative="")
+    ] = False,
+    wait: Annotated[str, Parameter(help="How long to go on: 90s, 15m.")] = "2m",
+    json: Json = False,
+    url: Url = None,
+    token: Token = None,
+    config: Config = None,
+    set_: Set = None,
+) -> int:
+    """Erase a player from every table and every log. Without --yes: count what names it."""
+    settings = read_settings(config, set_)
+    name = key_of(actor_id("player", player))
+    if is_made_up(name):
+        raise BadInput(f"{name} stands for somebody who was erased")
+    if not yes:
+        return asyncio.run(_count(settings, name, json))
+    told = asyncio.run(
+        _erase(settings, name, forgive, seconds_of(wait, "--wait"), AdminAsks(settings, name, url, token))
+    )
+    if json:
+        print_json(msgspec.json.encode(told))
+    else:
+        _show(name, told)
+    return 0 if told.done and not told.stays else 1
+
+
+async def _count(settings: Settings, name: str, json: bool) -> int:
+    """Tell what an erasure would find; nothing is changed."""
+    from persistence.game.erasing import SqlNamedRows
+
+    async with AsyncExitStack() as stack:
+        store = await stack.enter_async_context(opened_store(settings))
+        rows = SqlNamedRows(settings.store)
+        stack.push_async_callback(rows.close)
+        tables = {**await rows.left(name), **await rows.reported(name)}
+        damaged: list[dict[str, str]] = []
+        logs: dict[str, int] = {}
+        async for event in events_of(store, name, damaged):
+            logs[event["match"]] = logs.get(event["match"], 0) + 1
+    if json:
+        print_json(msgspec.json.encode({"person": name, "rows": tables, "logs": logs, "unreadable_logs": damaged}))
+        return 0
+    for table, count in tables.items():
+        out().print(f"{table}: {count:,} rows")
+    out().print(f"logs: {sum(logs.values()):,} events of {len(logs):,} matches; {len(damaged):,} cannot be read")
+    out().print(f"nothing was changed; `garrison person erase {name} --yes` erases it", markup=False)
+    return 0
+
+
+async def _erase(settings: Settings, name: str, forgive: bool, wait_s: float, ask: "AdminAsks") -> Told:
+    """Make passes until nothing names the player, or the time is over."""
+    from persistence.game.erasing import SqlNamedRows
+
+    async with AsyncExitStack() as stack:
+        store = await stack.enter_async_context(opened_store(settings, writes=True))
+        rows = SqlNamedRows(settings.store)
+        stack.push_async_callback(rows.close)
+        hashed = PREFIX + (await store.hash_of(name)).hex()[:16]
+        await ask.audit(hashed)
+        if forgive:
+            await store.pardon(name)
+        erasure = Erasure(name, store=store, rows=rows, ask=ask, secret=os.urandom(16), keeps_ban=not forgive)
+        until = time.monotonic() + wait_s
+        while not await _passed(erasure) and time.monotonic() < until:
+            err().print(f"pass {erasure.told.passes}: {'; '.join(erasure.told.waits[:2])}", markup=False)
+            await asyncio.sleep(PASS_EVERY_S)
+        for table, count in (await rows.reported(name)).items():
+            erasure.told.stays.append(f"{count} rows of {table} name it, which is not the game's")
+        return erasure.told
+
+
+async def _passed(erasure: Erasure) -> bool:
+    try:
+        return await erasure.run_pass(time.time_ns() // 1_000_000)
+    except NoAnswer:
+        raise
+    except Unavailable as error:
+        erasure.told.wait(error.message)
+        return False
+
+
+class AdminAsks:
+    """Implements `game.people.erasing.Asks` by the admin API of a node."""
+
+    def __init__(self, settings: Settings, person: str, url: str | None, token: str | None) -> None:
+        self._settings, self._person, self._url, self._token = settings, person, url, token
+
+    async def __call__(self, identity: ActorId, method: str, *args: str) -> Any:
+        body = {"step": method, "kind": kind_of(identity), "key": key_of(identity)}
+        told = await self._post({**body, **({"instead": args[1]} if len(args) > 1 and args[1] else {})})
+        if not told["found"]:
+            raise NotFound(f"no {identity}")
+        return told["over"]
+
+    async def audit(self, hashed: str) -> None:
+        """Note in the log of moderation that somebody was erased, by the hash of its key."""
+        await self._post({"step": "audit", "kind": "standing", "key": hashed, "lineage": os.urandom(8).hex()})
+
+    async def _post(self, body: dict[str, str]) -> Any:
+        whole = {**body, "person": self._person}
+        ask = partial(ask_admin, url=self._url, token=self._token, body=whole)
+        told = await asyncio.to_thread(ask, self._settings, "/api/v1/actions/erase-person")
+        return msgspec.json.decode(told)
+
+
+def _show(name: str, told: Told) -> None:
+    console = out()
+    console.print(
+        f"{told.passes} passes: {told.forgot:,} entities have forgotten it, {told.renamed:,} rows have another key, "
+        f"{told.logs:,} logs are redacted"
+    )
+    for why in told.stays:
+        console.print(f"stays: {why}", markup=False)
+    for why in told.waits:
+        console.print(f"waits: {why}", markup=False)
+    if told.done:
+        console.print(f"nothing names {name} any more, in any table or log that could be read", markup=False)
+    else:
+        console.print(
+            f"{told.waiting:,} things are left: run it again, it goes on; until then {name} cannot log in", markup=False
+        )
+
+
 def register(app: App) -> None:
-    person = App(name="person", help="Everything that is kept about a player: export it.")
+    person = App(name="person", help="Everything that is kept about a player: export it, erase it.")
     person.command(export, name="export", help_epilogue=EXAMPLES)
+    person.command(erase, name="erase", help_epilogue=ERASE_EXAMPLES)
     app.command(person)

@@ -33,9 +33,10 @@ from game.friends.messages import (
 from game.friends.rules import Act, At, Limits
 from game.friends.state import FriendsState, Word
 from game.messages import Saved
+from game.people.codes import ERASED
 from game.player.face import PlayerFace
 from game.saved_commands import answer_to, remember
-from server.actors.actor import Caller, Fact, FactDone, Stamp, fact, read_only, remote
+from server.actors.actor import Caller, Fact, FactDone, Stamp, existing, fact, read_only, remote
 from server.actors.facts import Register
 from server.actors.pictures import Relations
 from server.errors import Rejected
@@ -175,8 +176,26 @@ class Friends(FriendsFace):
                 self.state = replace(before, told=max(before.told, number))
                 continue
             other = key_of(name.to)
-            self.state = rules.heard(before, other, name.number, told.refused, self._at())
+            if told.refused == ERASED:
+                self.state = rules.forget(before, other, self._at())
+            else:
+                self.state = rules.heard(before, other, name.number, told.refused, self._at())
             self._push_change(before, other)
+
+    # ---- erasure ----
+
+    @existing
+    def erase(self) -> None:
+        """See `FriendsFace.erase`."""
+        self.state = rules.erased(self.state)
+        self.release()
+
+    @existing
+    def forget(self, person: str, instead: str) -> None:
+        """See `FriendsFace.forget`."""
+        before = self.state
+        self.state = rules.forget(before, person, self._at())
+        self._push_change(before, person)
 
     def _at(self) -> At:
         return At(self.stamp(), self.wall_ms(), self.is_stored)

@@ -3,7 +3,7 @@
 from typing import Any
 
 from game.friends.state import FriendsState, Word
-from server.actors.actor import Actor, Caller, read_only, remote
+from server.actors.actor import Actor, Caller, existing, read_only, remote
 from server.actors.facts import Register
 from server.actors.pictures import Relations
 
@@ -21,6 +21,16 @@ class FriendsFace(Actor[FriendsState]):
     async def hear(self, player: str, word: Register[Word]) -> None:
         """Mirror the word of `player` about this one: a fact. Raises `Rejected("full")` for an invite or a block that
         there is no room for."""
+        raise NotImplementedError
+
+    @existing
+    def erase(self) -> None:
+        """Keep and tell nothing any more: the player is erased."""
+        raise NotImplementedError
+
+    @existing
+    def forget(self, person: str, instead: str) -> None:
+        """Keep nothing of the pair with `person`, who is erased."""
         raise NotImplementedError
 
     @read_only

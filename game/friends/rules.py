@@ -205,6 +205,28 @@ def heard(state: FriendsState, player: str, number: Stamp, refused: str, at: At)
     return _dropped(state, player, at)
 
 
+def forget(state: FriendsState, player: str, at: At) -> FriendsState:
+    """Keep nothing of a pair whose other side was erased, and tell nobody; the same where nothing is kept. The note
+    that the pair's row is to go stays until it is gone: call it again."""
+    link = state.links.get(player)
+    if link is None:
+        kept = tuple(it for it in state.dropped if it.player != player or not at.is_stored(it.version))
+        return state if len(kept) == len(state.dropped) else replace(state, dropped=kept)
+    close = _closeness(link) != _closeness(None)
+    return replace(
+        state,
+        links={name: other for name, other in state.links.items() if name != player},
+        untold=tuple(name for name in state.untold if name != player),
+        relations=list_number(at.stamp) if close else state.relations,
+        dropped=(*(it for it in _unstored(state, at) if it.player != player), Dropped(player, at.stamp.version)),
+    )
+
+
+def erased(state: FriendsState) -> FriendsState:
+    """The list of a player who is erased: empty, with nothing left to tell."""
+    return FriendsState(relations=state.relations, told=state.relations)
+
+
 def count(state: FriendsState, wanted: FriendChange) -> int:
     return sum(link.state == wanted for link in state.links.values())
 

@@ -10,6 +10,7 @@ from game.match.state import Line, MatchState, Rounds
 from game.messages import Ended, EndReason
 from game.modes.mode import ModeRules
 from game.modes.registry import mode_of
+from server.eventlog.redaction import is_made_up
 
 DECIDED: Final = frozenset({"score", "time", "host_ended"})
 """Reasons for which a live match has a winner."""
@@ -53,10 +54,10 @@ def round_ended(state: MatchState, event: RoundEnded) -> dict[str, Any]:
 
 def with_career(state: MatchState) -> list[str]:
     """The players of a match to whose careers it may add: of an imported one those who are known by more than a slot,
-    and nobody where it is not to count."""
+    and nobody where it is not to count; of a redacted one whoever was not erased."""
     if state.origin is not UNSET and not state.origin.counts:
         return []
-    return [player for player, line in state.players.items() if line.local is UNSET]
+    return [player for player, line in state.players.items() if line.local is UNSET and not is_made_up(player)]
 
 
 def won(state: MatchState, player: str) -> bool:

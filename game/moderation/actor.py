@@ -33,7 +33,7 @@ from game.moderation.messages import (
 )
 from game.moderation.state import ActName, Order
 from game.player.face import PlayerFace
-from server.actors.actor import Caller, Fact, FactDone, existing, fact, read_only, remote
+from server.actors.actor import Caller, Fact, FactDone, existing, fact, read_only, remote, revives
 
 
 def ordered(caller: Caller, act: ActName, message: ModerationOrder) -> Order:
@@ -50,6 +50,7 @@ class Standing(StandingFace):
 
     # ---- orders of services ----
 
+    @revives
     @remote
     async def ban(self, caller: Caller, message: ModerationBan) -> StandingInfo:
         return await self._carry_out(message.id, ordered(caller, "ban", message))
@@ -58,6 +59,7 @@ class Standing(StandingFace):
     async def unban(self, caller: Caller, message: ModerationUnban) -> StandingInfo:
         return await self._carry_out(message.id, ordered(caller, "unban", message))
 
+    @revives
     @remote
     async def mute(self, caller: Caller, message: ModerationMute) -> StandingInfo:
         return await self._carry_out(message.id, ordered(caller, "mute", message))
@@ -66,16 +68,19 @@ class Standing(StandingFace):
     async def unmute(self, caller: Caller, message: ModerationUnmute) -> StandingInfo:
         return await self._carry_out(message.id, ordered(caller, "unmute", message))
 
+    @revives
     @remote
     async def kick(self, caller: Caller, message: ModerationKick) -> StandingInfo:
         return await self._carry_out(message.id, ordered(caller, "kick", message))
 
+    @revives
     @remote
     async def revoke(self, caller: Caller, message: ModerationRevoke) -> StandingInfo:
         return await self._carry_out(message.id, ordered(caller, "revoke", message))
 
     # ---- orders of operators ----
 
+    @revives
     @remote
     async def order(self, order: Order) -> StandingInfo:
         """Carry out `order`, once. Raises what `rules.carried_out` does."""
@@ -121,6 +126,19 @@ class Standing(StandingFace):
             from_ms = self.state.tokens_from_ms
             why = rules.because("revoked", order.reason)
             self.end_sessions(self.key, why, rules.CLOSED_REVOKED, from_ms, every_role=True)
+
+    # ---- erasure ----
+
+    @existing
+    def erase(self) -> None:
+        """Say nothing of the subject any more, who is erased."""
+        self.state = rules.erased(self.state)
+        self.release()
+
+    @existing
+    def forget(self, person: str, instead: str) -> None:
+        """Keep `instead` for `person`, who is erased, in reasons and as a principal."""
+        self.state = rules.forget(self.state, person, instead)
 
     # ---- questions ----
 

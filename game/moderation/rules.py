@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from game.moderation.state import Act, Order, StandingState
 from server.actors.facts import Stamp
 from server.errors import BadInput, Rejected, Unavailable
-from server.texts import escaped
+from server.texts import escaped, renamed
 
 FOR_GOOD: Final = 2**53 - 1
 """The end of a ban or a mute that has none: the greatest number that is one of its own in every client's language."""
@@ -122,8 +122,24 @@ def _changed(state: StandingState, order: Order, wall_ms: int) -> tuple[Standing
                 raise BadInput("before_ms is later than now: tokens that are still to come cannot be revoked")
             from_ms = order.before_ms or wall_ms
             return replace(state, tokens_from_ms=max(state.tokens_from_ms, from_ms)), from_ms
-        case "kick":
+        case "kick" | "erase":
             return state, 0
+
+
+def erased(state: StandingState) -> StandingState:
+    """The standing of a subject who is erased: nothing is said of it, and nothing left to tell."""
+    return StandingState(number=state.number, told=state.number)
+
+
+def forget(state: StandingState, person: str, instead: str) -> StandingState:
+    """The same with another key where `person`, who is erased, stands in reasons, or as the principal of an act."""
+    acts = tuple(
+        replace(act, principal=renamed(act.principal, person, instead), reason=renamed(act.reason, person, instead))
+        for act in state.acts
+    )
+    ban, mute = (renamed(text, person, instead) for text in (state.ban_reason, state.mute_reason))
+    after = replace(state, acts=acts, ban_reason=ban, mute_reason=mute)
+    return state if after == state else after
 
 
 def told(state: StandingState, number: Stamp) -> StandingState:

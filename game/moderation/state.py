@@ -6,7 +6,7 @@ import msgspec
 
 from server.actors.facts import NEVER, Stamp
 
-ActName = Literal["ban", "unban", "mute", "unmute", "kick", "revoke"]
+ActName = Literal["ban", "unban", "mute", "unmute", "kick", "revoke", "erase"]
 
 
 class Order(msgspec.Struct, array_like=True, frozen=True):

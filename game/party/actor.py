@@ -211,6 +211,11 @@ class Party(PartyFace):
         if player in self.state.members:
             self._tell_size(self.state, player)
 
+    @existing
+    def forget(self, person: str, instead: str) -> None:
+        """See `PartyFace.forget`."""
+        self._change(rules.forget(self.state, person, self.wall_ms()))
+
     def time_passes(self) -> None:
         """Timer: a member, or the leader, has been away for long enough."""
         after = rules.due(self.state, self.wall_ms(), self.grace)

@@ -43,3 +43,8 @@ class PartyFace(LatestActor[PartyState]):
     def member_seen(self, player: str, birth: int, number: int, word: int) -> None:
         """Note whether member `player` is here, which is so for an even `word`; a lower one is late, and nothing."""
         raise NotImplementedError
+
+    @existing
+    def forget(self, person: str, instead: str) -> None:
+        """Keep nothing of `person`, who is erased."""
+        raise NotImplementedError

@@ -209,6 +209,22 @@ def heard(state: PartyState, player: str, number: int, joined: bool, refused: bo
     return state
 
 
+def forget(state: PartyState, person: str, wall_ms: int) -> PartyState:
+    """Keep nothing of somebody who is erased, and tell it nothing; the same where nothing is kept."""
+    if person in state.members:
+        state = _without(state, person, wall_ms, told=True)
+    invited = {name: it for name, it in state.invited.items() if person not in (name, it.by)}
+    answered = {scoped: saved for scoped, saved in state.answered.items() if scoped.partition("/")[0] != person}
+    after = replace(
+        state,
+        leader="" if state.leader == person else state.leader,
+        invited=invited,
+        untold=_but(state.untold, person),
+        answered=answered,
+    )
+    return state if after == state else after
+
+
 def arrived(state: PartyState, player: str, number: int) -> PartyState:
     """Note that `player` has stored invitation `number`, or that there is no such player."""
     invitation = state.invited.get(player)

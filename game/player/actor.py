@@ -24,18 +24,19 @@ from game.careers.reading import career
 from game.match.face import MatchFace
 from game.match.state import Line
 from game.messages import Presence, PresenceGet, PresenceSet, Profile, ProfileGet, ProfileSet, Saved
-from game.moderation.rules import CLOSED_BANNED, CLOSED_REVOKED, because
+from game.moderation.rules import CLOSED_BANNED, CLOSED_KICKED, CLOSED_REVOKED, because
 from game.party.face import PartyFace
 from game.party.place import NO_PARTY
+from game.people.codes import CODES, ERASED
 from game.places import Membership
-from game.player import parties, pictures, rules, standing
+from game.player import erasing, parties, pictures, rules, standing
 from game.player.devices import EARLIER, CarriedDevices, Devices
 from game.player.hosting import HostPart
 from game.player.pictures import Said
 from game.player.state import SettledMatch
-from server.actors.actor import Caller, Fact, FactDone, Stamp, existing, fact, read_only, remote
+from server.actors.actor import Caller, Fact, FactDone, Stamp, existing, fact, read_only, remote, revives
 from server.actors.devices import UNTOLD, Device, Login
-from server.errors import NotFound
+from server.errors import NotFound, Rejected
 from server.ids import key_of, kind_of
 
 SEEN_INTERVAL_S: Final = 60.0
@@ -102,6 +103,7 @@ class Player(HostPart):
         """Names of the sessions that are here."""
         return tuple(self.here)
 
+    @revives
     @remote
     def connected(self, caller: Caller, login: Login = UNTOLD) -> bool:
         """Take in a session, if the login policy does; the same one again changes nothing. True: others go for it once
@@ -208,11 +210,14 @@ class Player(HostPart):
         self.show_gone()
 
     def _must_be_welcome(self, issued_ms: int) -> None:
+        if self.state.erased:
+            raise Rejected(ERASED, CODES[ERASED])
         error = standing.login_refusal(self.state, issued_ms, self.wall_ms())
         if error is not None:
             self._forget_if_unknown()
             raise error
 
+    @revives
     @remote
     def standing(
         self,
@@ -341,6 +346,8 @@ class Player(HostPart):
     @existing
     def known(self) -> None:
         """See `PlayerFace.known`."""
+        if self.state.erased:
+            raise NotFound(f"no player {self.key}")
 
     @read_only
     def is_muted(self) -> bool:
@@ -354,6 +361,27 @@ class Player(HostPart):
             self.drop_invitations(hidden)
         self.state = rules.related(self.state, number)
         self.show_itself()
+
+    # ---- erasure ----
+
+    @existing
+    def erase(self) -> bool:
+        """See `PlayerFace.erase`."""
+        if not erasing.has_left(self.state):
+            self.state = erasing.erasing(self.state)
+        if self.here:
+            self.end_sessions(self.key, ERASED, CLOSED_KICKED)
+            self._shut_out(self.devices.logins())
+        self.cancel(self.absent)
+        self.cancel(self.minute)
+        self.show_itself()
+        self.release()
+        return erasing.has_left(self.state)
+
+    @existing
+    def forget(self, person: str, instead: str) -> None:
+        """See `PlayerFace.forget`."""
+        self.drop_invitations([person])
 
     # ---- facts ----
 
@@ -379,6 +407,8 @@ class Player(HostPart):
         self, match: str, ended_wall_ms: int, line: Line, won: bool, birth: int = 0, gain: Gain | None = None
     ) -> None:
         """See `PlayerFace.settle`."""
+        if self.state.erased:
+            raise Rejected(ERASED, CODES[ERASED])
         known = rules.settled(self.state, match, ended_wall_ms, birth)
         if known is None and rules.is_forgotten(self.state, ended_wall_ms):
             asked = {"player": self.key, "match": match, "birth": birth, "ended_wall_ms": ended_wall_ms}

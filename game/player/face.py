@@ -86,6 +86,19 @@ class PlayerFace(Actor[PlayerState]):
         the two has blocked the other."""
         raise NotImplementedError
 
+    # ---- erasure ----
+
+    @existing
+    def erase(self) -> bool:
+        """Begin, or go on, to be erased: sessions end, the match and the party are left, logins are refused. Tells
+        whether nobody has the player on a roster any more."""
+        raise NotImplementedError
+
+    @existing
+    def forget(self, person: str, instead: str) -> None:
+        """Keep no invitation from `person`, who is erased."""
+        raise NotImplementedError
+
     # ---- parties ----
 
     @existing

@@ -35,7 +35,7 @@ class PlayerState(msgspec.Struct, frozen=True):
     free, `gone` those that were left lately, so that what is said late about them is known as such.
     `standing_number` and the four fields after it mirror the player's standing (`game/player/standing.py`).
     `relations` numbers the newest lists of friends and of who is hidden that the player has heard of. `in_party` is the
-    player's half of its party (`game/party/place.py`)."""
+    player's half of its party (`game/party/place.py`). `erased`: all of this is about to go, and nobody logs in."""
 
     display_name: str = ""
     emblem: str = ""
@@ -63,3 +63,4 @@ class PlayerState(msgspec.Struct, frozen=True):
     tokens_from_ms: int = 0
     relations: int = 0
     in_party: InParty = NO_PARTY
+    erased: bool = False

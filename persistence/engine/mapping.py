@@ -95,6 +95,10 @@ class Mapping(Protocol):
     columns: tuple[str, ...]
     children: tuple[Children, ...]
     additions: Additions | None
+    kept: tuple[str, ...]
+    """Columns of which the log of a kind does not know all: a log that takes another's place leaves them as they
+    are."""
+
     live: str | None
     """For a kind that lives on by itself: the condition on its own columns, in SQL of both databases, of an entity
     that does, if it exists (has an event, where it has a log). Worth a partial index."""
@@ -131,6 +135,7 @@ class ColumnMapping:
 
     children: tuple[Children, ...] = ()
     additions: Additions | None = None
+    kept: tuple[str, ...] = ()
     live: str | None
     here: str | None
     over: Over | None = None
@@ -192,6 +197,7 @@ class GenericMapping:
     columns: tuple[str, ...] = ("state",)
     children: tuple[Children, ...] = ()
     additions: Additions | None = None
+    kept: tuple[str, ...] = ()
     live: str | None = None
     here: str | None = None
     over: Over | None = None

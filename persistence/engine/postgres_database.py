@@ -9,8 +9,11 @@ from persistence.engine import identity
 from persistence.engine.mapping import Mapping
 from persistence.engine.over import PostgresOver
 from persistence.engine.postgres import ALL_LANES, Lane, PostgresPool, affected
+from persistence.engine.postgres_rows import insert_rows, of_keys, project
 from persistence.engine.rows import (
     NO_COUNTER,
+    NO_ERASURE_KEY,
+    Bar,
     Batch,
     Claimed,
     Ends,
@@ -25,22 +28,28 @@ from persistence.engine.rows import (
     refused_moves,
 )
 from persistence.engine.statements import (
+    BAR,
     CHUNK_COVERED,
     CHUNK_DELETE,
     CHUNK_INSERT,
-    CHUNKS_DROP,
     CHUNKS_FROM,
     CHUNKS_TAIL,
+    ERASURE_KEY_READ,
+    FLOORS_PG,
+    LIFT,
     NEWEST_RUN,
+    PARDON,
     PG_NOW,
+    REDACTIONS,
     REMINDER_DROP,
     REMINDERS_DUE,
     PostgresStatements,
 )
 from persistence.engine.tables import INCARNATION, LIVING
 from persistence.engine.urls import Address
+from persistence.engine.whole_rows import erase_postgres, put_log_postgres
 from server.errors import Corrupt, Unavailable
-from server.eventlog.ports import Append, Chunk, Seal, WholeLog
+from server.eventlog.ports import Append, Chunk, Redaction, Seal, StoredLog, WholeLog
 from server.eventlog.sealing import replaces
 from server.ids import Incarnation, NodeAddress, NodeId
 from server.liveness.ports import Estate, NodeRow
@@ -271,12 +280,14 @@ class PostgresDatabase:
         made: Sequence[str],
         me: NodeAddress,
         journals: Collection[str] | None,
+        bars: Sequence[Bar] | None = None,
     ) -> Claimed:
         """Claim in two statements: first the rows without an owner, since PostgreSQL does not say what an updated
         row was before."""
         sql = _statements(mapping)
         token_of = dict(zip(keys, tokens, strict=True))
         readable = None if journals is None else list(journals)
+        bar_of = None if bars is None else dict(zip(made, bars, strict=True))
 
         async def claim(connection: Any, statement: str, keys: list[str], *more: Any) -> dict[str, Row]:
             given = (keys, [token_of[key] for key in keys], *me, *more)
@@ -287,10 +298,8 @@ class PostgresDatabase:
             clean: set[str] = set()
             open_keys = list(keys)
             for _ in range(CLAIM_ROUNDS):
-                if new := [
-                    key for key in made if key not in rows
-                ]:  # again: a log may be deleted with its row meanwhile
-                    await connection.execute(sql.insert, new)
+                if new := [key for key in made if key not in rows]:  # again: one may be deleted meanwhile
+                    await insert_rows(connection, sql, new, bar_of)
                 rows |= (unowned := await claim(connection, sql.claim, open_keys))
                 clean |= unowned.keys()
                 missed = [key for key in open_keys if key not in rows]
@@ -301,7 +310,7 @@ class PostgresDatabase:
                     return Claimed(rows, clean)
                 if await connection.fetchval(_IS_UP, me.node, me.incarnation) is None:
                     raise Unavailable(f"{me} is not up in the store and may claim nothing")
-                absent = set(missed).difference(made)
+                absent = set(missed).difference(made if bars is None else ())
                 for row in await connection.fetch(sql.read, missed):
                     absent.discard(row[0])
                     if not _free(found := _row(row), token_of[row[0]], me):
@@ -312,6 +321,28 @@ class PostgresDatabase:
             raise Unavailable("claims race with releases of the same rows", retry_after_s=0.1)
 
         return await self._pool.run(work, transaction="BEGIN")
+
+    async def erasure_key(self) -> int:
+        found = await self._pool.run(lambda connection: connection.fetchval(ERASURE_KEY_READ))
+        if found is None:
+            raise Corrupt(NO_ERASURE_KEY)
+        return int(found)
+
+    async def bar(self, hash: bytes, until_s: float) -> None:
+        await self._pool.run(lambda connection: connection.execute(BAR.format("$1", "$2"), hash, until_s))
+
+    async def lift(self, hash: bytes) -> bool:
+        return affected(await self._pool.run(lambda connection: connection.execute(LIFT.format("$1"), hash))) == 1
+
+    async def pardon(self, hash: bytes) -> None:
+        await self._pool.run(lambda connection: connection.execute(PARDON.format("$1"), hash))
+
+    async def erase(self, mapping: Mapping, kind: str, key: str, hash: bytes) -> bool:
+        given = (_statements(mapping), kind, key, hash)
+        return await self._pool.run(lambda connection: erase_postgres(connection, *given), transaction="BEGIN")
+
+    async def floors(self, hashes: Sequence[bytes]) -> dict[bytes, int]:
+        return dict(await self._pool.run(lambda connection: connection.fetch(FLOORS_PG, hashes)))
 
     async def write(self, mapping: Mapping, batch: Batch) -> set[str]:
         sql = _statements(mapping)
@@ -340,7 +371,7 @@ class PostgresDatabase:
         async def work(connection: Any) -> set[str]:
             moved = {row[0] for row in await connection.fetch(sql.move, *columns)}
             if moves.states is not None:
-                batch = _of_keys(moves.states, moved)
+                batch = of_keys(moves.states, moved)
                 await connection.execute(*_write(sql, batch))
             missed = [key for key in moves.keys if key not in moved]
             return refused_moves(moves, moved, await connection.fetch(sql.owners, missed) if missed else [])
@@ -408,7 +439,7 @@ class PostgresDatabase:
         async def work(connection: Any) -> set[str]:
             written = {row[0] for row in await connection.fetch(sql.append, *columns)}
             if projection is not None:
-                await _project(connection, sql, projection, written)
+                await project(connection, sql, projection, written)
             if len(written) < len(batch):
                 wanted = {key: append for key, append in zip(keys, batch, strict=True) if key not in written}
                 for row in await connection.fetch(sql.versions, list(wanted)):
@@ -435,7 +466,6 @@ class PostgresDatabase:
         self, mapping: Mapping, kind: str, key: str, log: WholeLog, projection: Projection
     ) -> tuple[int, bytes] | None:
         sql = _statements(mapping)
-        chunks = [(kind, key, part.first_seq, part.last_seq, part.data) for part in log.segments]
 
         async def work(connection: Any) -> tuple[int, bytes] | None:
             await connection.execute(sql.insert, [key])
@@ -443,12 +473,27 @@ class PostgresDatabase:
             if epoch is None:
                 next_seq, head = await connection.fetchrow(sql.end, key)
                 return next_seq, head
-            await connection.execute(
-                CHUNKS_DROP.format("$1", "$2"), kind, key
-            )  # leftovers of a row that was deleted by hand
-            await connection.executemany(CHUNK_INSERT, chunks)
-            await _project(connection, sql, projection.at(epoch), {key})
+            await put_log_postgres(connection, kind, key, log)
+            await project(connection, sql, projection.at(epoch), {key})
             return None
+
+        return await self._pool.run(work, transaction="BEGIN")
+
+    async def redact(
+        self, mapping: Mapping, kind: str, key: str, was: StoredLog, log: WholeLog, projection: Projection
+    ) -> bool:
+        sql = _statements(mapping)
+
+        async def work(connection: Any) -> bool:
+            epoch = await connection.fetchval(sql.redact, key, was.next_seq, was.head, log.head)
+            if epoch is None:
+                end = await connection.fetchrow(sql.end, key)
+                return end is not None and tuple(end) == (was.next_seq, log.head)
+            await put_log_postgres(connection, kind, key, log)
+            for children in sql.children:
+                await connection.execute(children.clear, key)
+            await project(connection, sql, projection.at(epoch), {key})
+            return True
 
         return await self._pool.run(work, transaction="BEGIN")
 
@@ -487,11 +532,14 @@ class PostgresDatabase:
             end = await connection.fetchrow(_statements(mapping).end, key)
             if end is None:
                 return None
+            marks = []
             if from_seq is None:
                 found = await connection.fetch(CHUNKS_TAIL.format(*_PLACES), kind, key)
             else:
                 found = await connection.fetch(CHUNKS_FROM.format(*_PLACES), kind, key, from_seq, to_seq)
-            return Ends(end[0], end[1], [Chunk(*row) for row in found])
+            if from_seq == 1:
+                marks = await connection.fetch(REDACTIONS.format(*_PLACES), kind, key)
+            return Ends(end[0], end[1], [Chunk(*row) for row in found], tuple(Redaction(*mark) for mark in marks))
 
         return await self._pool.run(work, transaction="BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
 
@@ -502,39 +550,6 @@ def _write(sql: PostgresStatements, batch: Batch) -> tuple[Any, ...]:
     return (statement, batch.keys, batch.epochs, batch.versions, *batch.columns, *batch.additions)
 
 
-async def _project(connection: Any, sql: PostgresStatements, projection: Projection, written: set[str]) -> None:
-    """Store the projections of the logs that this very transaction has advanced."""
-    batch = _of_keys(projection.batch, written)
-    if not batch.keys:
-        return
-    await connection.execute(sql.project, batch.keys, batch.epochs, batch.versions, *batch.columns)
-    some_missed = len(batch.keys) < len(projection.batch.keys)
-    for statements, children in zip(sql.children, projection.children, strict=True):
-        columns = children.columns
-        if columns and some_missed:
-            rows = [n for n, key in enumerate(columns[0]) if key in written]
-            columns = [_only(column, rows) for column in columns]
-        if columns and columns[0]:
-            await connection.execute(statements.put, *columns)
-        whole = _of_keys(batch, set(children.whole))
-        if whole.keys:
-            await connection.execute(statements.drop, whole.keys, whole.versions)
-
-
-def _of_keys(batch: Batch, keys: Collection[str]) -> Batch:
-    """The part of `batch` that is of `keys`."""
-    some = [n for n, key in enumerate(batch.keys) if key in keys]
-    if len(some) == len(batch.keys):
-        return batch
-    return Batch(
-        _only(batch.keys, some),
-        _only(batch.epochs, some),
-        _only(batch.versions, some),
-        [_only(column, some) for column in batch.columns],
-        batch.additions,  # only those of the keys are added
-    )
-
-
 def _node_rows(rows: Sequence[Any]) -> list[NodeRow]:
     return [NodeRow(NodeId(node), Incarnation(run), *rest) for node, run, *rest in rows]
 
@@ -542,10 +557,6 @@ def _node_rows(rows: Sequence[Any]) -> list[NodeRow]:
 def _addresses(nodes: Collection[NodeAddress]) -> tuple[list[str], list[int]]:
     """As two columns."""
     return [node.node for node in nodes], [node.incarnation for node in nodes]
-
-
-def _only(column: Sequence[Any], places: Sequence[int]) -> list[Any]:
-    return [column[n] for n in places]
 
 
 def _free(row: Row, token: int, me: NodeAddress) -> bool:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, Protocol
 import msgspec
 
 from persistence.engine.mapping import Columns, Mapping
-from server.eventlog.ports import Append, Chunk, Seal, WholeLog
+from server.eventlog.ports import Append, Chunk, Redaction, Seal, StoredLog, WholeLog
 from server.ids import NodeAddress
 from server.liveness.ports import Estate, NodeRow
 from server.storage.ports import DatabaseIdentity
@@ -15,6 +15,8 @@ BASE_COLUMNS = ("epoch", "state_epoch", "state_version", "owner_node", "owner_in
 """Columns that every row read begins with, after its key; `next_seq`, `head`, `open_facts` and the state follow."""
 
 
+NO_ERASURE_KEY = "table counters lacks the key by which people who were erased are known: put it back from a backup"
+NOT_BARRED = "only what is barred can be erased"
 NO_COUNTER = "table counters lacks the number of the newest run: put it back, no lower than any that was given out"
 
 
@@ -42,6 +44,13 @@ class Row(NamedTuple):
         if type(self.owner_node) not in (str, type(None)) or type(self.head) is not bytes:
             return "`owner_node` or `head` holds something else"
         return ""
+
+
+class Bar(NamedTuple):
+    """How a key that is a person's is known to tombstones, and whether a claim makes it though it was erased."""
+
+    hash: bytes
+    revive: bool
 
 
 class Claimed(msgspec.Struct, frozen=True):
@@ -134,6 +143,7 @@ class Ends(msgspec.Struct, frozen=True):
     next_seq: int
     head: bytes
     chunks: list[Chunk]
+    redactions: tuple[Redaction, ...] = ()
 
 
 class Database(Protocol):
@@ -205,11 +215,26 @@ class Database(Protocol):
         made: Sequence[str],
         me: NodeAddress,
         journals: Collection[str] | None,
+        bars: Sequence[Bar] | None = None,
     ) -> Claimed:
         """Every row after the claim: those that are mine under my token were claimed. Where there is
-        none yet, one is made of the keys in `made`. Raises `Unavailable` if this run of the node is
-        not `up`."""
+        none yet, one is made of the keys in `made`, but for those that their `bars` keep from it. Raises
+        `Unavailable` if this run of the node is not `up`."""
         ...
+
+    async def erasure_key(self) -> int:
+        """The key of the hashes of tombstones. Raises `Corrupt` where it is gone."""
+        ...
+
+    async def bar(self, hash: bytes, until_s: float) -> None: ...
+
+    async def lift(self, hash: bytes) -> bool: ...
+
+    async def pardon(self, hash: bytes) -> None: ...
+
+    async def erase(self, mapping: Mapping, kind: str, key: str, hash: bytes) -> bool: ...
+
+    async def floors(self, hashes: Sequence[bytes]) -> dict[bytes, int]: ...
 
     async def write(self, mapping: Mapping, batch: Batch) -> set[str]:
         """The keys that were refused: not stored under my epoch, neither now nor already."""
@@ -266,6 +291,13 @@ class Database(Protocol):
         end of the log that is there where it is not (1 where there is none)."""
         ...
 
+    async def redact(
+        self, mapping: Mapping, kind: str, key: str, was: StoredLog, log: WholeLog, projection: Projection
+    ) -> bool:
+        """Put `log` in the place of the one that was read as `was`; whether it is there, now or already. The
+        projection's epoch is the row's next one."""
+        ...
+
     async def list_logs(self, mapping: Mapping, limit: int, after: str) -> list[str]:
         """Keys after `after` of rows that have an event."""
         ...
@@ -285,7 +317,8 @@ class Database(Protocol):
     async def now_ms(self) -> int: ...
 
     async def read_log(self, mapping: Mapping, kind: str, key: str, from_seq: int | None, to_seq: int) -> Ends | None:
-        """Chunks that hold `from_seq` or later; None: the last segment and what follows."""
+        """Chunks that hold `from_seq` or later; None: the last segment and what follows. Redactions of a log that is
+        read from its first event on."""
         ...
 
 

@@ -6,15 +6,17 @@ All processes of the cluster are on one machine and so share its clock, which is
 import json
 import random
 import sqlite3
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from functools import lru_cache
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from persistence.engine import identity
-from persistence.engine.mapping import Columns, Mapping
-from persistence.engine.over import CHUNKS_DELETE_SQLITE, RAISE_SQLITE, REMINDERS_DELETE_SQLITE, SqliteOver
+from persistence.engine.mapping import Mapping
+from persistence.engine.over import OF_LOG_DELETE_SQLITE, RAISE_SQLITE, SqliteOver
 from persistence.engine.rows import (
     NO_COUNTER,
+    NO_ERASURE_KEY,
+    Bar,
     Batch,
     Claimed,
     Ends,
@@ -29,25 +31,33 @@ from persistence.engine.rows import (
     refused_moves,
 )
 from persistence.engine.sqlite import SqliteFile
+from persistence.engine.sqlite_projections import by_key, project, projection_rows
 from persistence.engine.statements import (
+    BAR,
     CHUNK_COVERED,
     CHUNK_DELETE,
     CHUNK_INSERT_SQLITE,
-    CHUNKS_DROP,
     CHUNKS_FROM,
     CHUNKS_TAIL,
+    ERASURE_KEY_READ,
+    FLOORS_SQLITE,
+    LIFT,
     NEWEST_RUN,
+    PARDON,
+    REDACTIONS,
     REMINDER_DROP,
     REMINDER_SET_SQLITE,
     REMINDER_UNSET_SQLITE,
     REMINDERS_DUE,
+    REVIVED,
     SQLITE_NOW,
     SqliteStatements,
 )
 from persistence.engine.tables import INCARNATION, LIVING
 from persistence.engine.urls import Address
+from persistence.engine.whole_rows import erase, put_log
 from server.errors import Corrupt, Unavailable
-from server.eventlog.ports import Append, Chunk, Seal, WholeLog
+from server.eventlog.ports import Append, Chunk, Redaction, Seal, StoredLog, WholeLog
 from server.eventlog.sealing import replaces
 from server.ids import Incarnation, NodeAddress, NodeId
 from server.liveness.majority import holds_majority
@@ -256,6 +266,7 @@ class SqliteDatabase:
         made: Sequence[str],
         me: NodeAddress,
         journals: Collection[str] | None,
+        bars: Sequence[Bar] | None = None,
     ) -> Claimed:
         sql = _statements(mapping)
         readable = None if journals is None else json.dumps(list(journals))
@@ -265,7 +276,11 @@ class SqliteDatabase:
         def work(connection: sqlite3.Connection) -> tuple[list[Any], list[Any]]:
             if connection.execute(_IS_UP, me).fetchone() is None:
                 raise Unavailable(f"{me} is not up in the store and may claim nothing")
-            connection.executemany(sql.insert, inserts)
+            if bars is None:
+                connection.executemany(sql.insert, inserts)
+            else:
+                connection.executemany(sql.insert_barred, [(key, *bar) for key, bar in zip(made, bars, strict=True)])
+                connection.executemany(REVIVED.format("?", SQLITE_NOW), [(bar.hash,) for bar in bars if bar.revive])
             owned = _fetch(connection, sql.owned, keys)
             connection.executemany(sql.claim, claims)
             return owned, _fetch(connection, sql.read, keys)
@@ -273,9 +288,35 @@ class SqliteDatabase:
         owned, rows = await self._file.write(work)
         return Claimed({row[0]: _row(row) for row in rows}, set(keys) - {key for (key,) in owned})
 
+    async def erasure_key(self) -> int:
+        rows = await self._file.read(lambda connection: connection.execute(ERASURE_KEY_READ).fetchall())
+        if not rows or type(rows[0][0]) is not int:
+            raise Corrupt(NO_ERASURE_KEY)
+        return int(rows[0][0])
+
+    async def bar(self, hash: bytes, until_s: float) -> None:
+        await self._change(BAR.format("?", "?"), hash, until_s)
+
+    async def lift(self, hash: bytes) -> bool:
+        return await self._change(LIFT.format("?"), hash) == 1
+
+    async def pardon(self, hash: bytes) -> None:
+        await self._change(PARDON.format("?"), hash)
+
+    async def _change(self, statement: str, *given: Any) -> int:
+        """Rows that a statement changes; on the disk then."""
+        return await self._file.write(lambda connection: connection.execute(statement, given).rowcount, through=True)
+
+    async def erase(self, mapping: Mapping, kind: str, key: str, hash: bytes) -> bool:
+        given = (_statements(mapping), kind, key, hash)
+        return await self._file.write(lambda connection: erase(connection, *given), through=True)
+
+    async def floors(self, hashes: Sequence[bytes]) -> dict[bytes, int]:
+        return dict(await self._file.read(lambda connection: _fetch(connection, FLOORS_SQLITE, hashes)))
+
     async def write(self, mapping: Mapping, batch: Batch) -> set[str]:
         sql = _statements(mapping)
-        rows, added = _write_rows(batch), _by_key(batch.additions)
+        rows, added = _write_rows(batch), by_key(batch.additions)
 
         def work(connection: sqlite3.Connection) -> list[Any] | None:
             with_more = [(key, row) for key, row in zip(batch.keys, rows, strict=True) if key in added]
@@ -304,7 +345,7 @@ class SqliteDatabase:
         ]
         batch = moves.states
         states = dict(zip(batch.keys, _write_rows(batch), strict=True)) if batch is not None else {}
-        added = _by_key(batch.additions) if batch is not None else {}
+        added = by_key(batch.additions) if batch is not None else {}
 
         def work(connection: sqlite3.Connection) -> tuple[set[str], list[Any]]:
             moved = set()
@@ -386,7 +427,7 @@ class SqliteDatabase:
             )
             for key, a in zip(keys, batch, strict=True)
         ]
-        projected = _projection_rows(projection)
+        projected = projection_rows(projection)
 
         def work(connection: sqlite3.Connection) -> tuple[set[str], list[Any]]:
             written = set()
@@ -396,7 +437,7 @@ class SqliteDatabase:
                     written.add(key)
             for key, row, children in projected:
                 if key in written:
-                    _project(connection, sql, key, row, children)
+                    project(connection, sql, key, row, children)
             missed = [key for key in keys if key not in written]
             return written, _fetch(connection, sql.versions, missed)
 
@@ -423,7 +464,6 @@ class SqliteDatabase:
         self, mapping: Mapping, kind: str, key: str, log: WholeLog, projection: Projection
     ) -> tuple[int, bytes] | None:
         sql = _statements(mapping)
-        chunks = [(kind, key, part.first_seq, part.last_seq, True, part.data) for part in log.segments]
 
         def work(connection: sqlite3.Connection) -> tuple[int, bytes] | None:
             connection.execute(sql.insert, (key,))
@@ -431,11 +471,29 @@ class SqliteDatabase:
             if not filled:
                 next_seq, head, _ = connection.execute(sql.end, (key,)).fetchone()
                 return next_seq, head
-            connection.execute(CHUNKS_DROP.format("?", "?"), (kind, key))  # leftovers of a row that was deleted by hand
-            connection.executemany(CHUNK_INSERT_SQLITE, chunks)
-            for _, row, children in _projection_rows(projection.at(filled[0][0])):
-                _project(connection, sql, key, row, children)
+            put_log(connection, kind, key, log)
+            for _, row, children in projection_rows(projection.at(filled[0][0])):
+                project(connection, sql, key, row, children)
             return None
+
+        return await self._file.write(work, through=True)
+
+    async def redact(
+        self, mapping: Mapping, kind: str, key: str, was: StoredLog, log: WholeLog, projection: Projection
+    ) -> bool:
+        sql = _statements(mapping)
+
+        def work(connection: sqlite3.Connection) -> bool:
+            epochs = connection.execute(sql.redact, (key, was.next_seq, was.head, log.head)).fetchall()
+            if not epochs:
+                end = connection.execute(sql.end, (key,)).fetchone()
+                return end is not None and end[:2] == (was.next_seq, log.head)
+            put_log(connection, kind, key, log)
+            for children in sql.children:
+                connection.execute(children.clear, (key,))
+            for _, row, rows in projection_rows(projection.at(epochs[0][0])):
+                project(connection, sql, key, row, rows)
+            return True
 
         return await self._file.write(work, through=True)
 
@@ -461,8 +519,8 @@ class SqliteDatabase:
             for key, epoch in zip(keys, epochs, strict=True):
                 if connection.execute(sql.delete, (key, epoch)).rowcount != 1:
                     continue
-                connection.execute(CHUNKS_DELETE_SQLITE, (kind, key))
-                connection.execute(REMINDERS_DELETE_SQLITE, (kind, key))
+                for statement in OF_LOG_DELETE_SQLITE:
+                    connection.execute(statement, (kind, key))
                 for statement in sql.children:
                     connection.execute(statement, (key,))
                 deleted.add(key)
@@ -483,16 +541,19 @@ class SqliteDatabase:
         return int(now)
 
     async def read_log(self, mapping: Mapping, kind: str, key: str, from_seq: int | None, to_seq: int) -> Ends | None:
-        def work(connection: sqlite3.Connection) -> tuple[Any, list[Any]]:
+        def work(connection: sqlite3.Connection) -> tuple[Any, list[Any], list[Any]]:
             end = connection.execute(_statements(mapping).end, (key,)).fetchone()
             if from_seq is None:
-                return end, connection.execute(CHUNKS_TAIL.format(*_PLACES), (kind, key)).fetchall()
-            return end, connection.execute(CHUNKS_FROM.format(*_PLACES), (kind, key, from_seq, to_seq)).fetchall()
+                return end, connection.execute(CHUNKS_TAIL.format(*_PLACES), (kind, key)).fetchall(), []
+            marks = connection.execute(REDACTIONS.format(*_PLACES), (kind, key)).fetchall() if from_seq == 1 else []
+            found = connection.execute(CHUNKS_FROM.format(*_PLACES), (kind, key, from_seq, to_seq)).fetchall()
+            return end, found, marks
 
-        end, found = await self._file.read(work)
+        end, found, marks = await self._file.read(work)
         if end is None:
             return None
-        return Ends(end[0], end[1], [Chunk(first, last, bool(sealed), data) for first, last, sealed, data in found])
+        chunks = [Chunk(first, last, bool(sealed), data) for first, last, sealed, data in found]
+        return Ends(end[0], end[1], chunks, tuple(Redaction(*mark) for mark in marks))
 
 
 def _node_rows(rows: Sequence[Any]) -> list[NodeRow]:
@@ -503,14 +564,6 @@ def _write_rows(batch: Batch) -> list[tuple[Any, ...]]:
     return list(
         zip(batch.epochs, batch.versions, *batch.columns, batch.keys, batch.epochs, batch.versions, strict=True)
     )
-
-
-def _by_key(additions: Columns) -> dict[str, list[tuple[Any, ...]]]:
-    """Rows that come with states, by the key of their entity."""
-    found: dict[str, list[tuple[Any, ...]]] = {}
-    for row in zip(*additions, strict=True):
-        found.setdefault(row[0], []).append(row)
-    return found
 
 
 def _write_adding(
@@ -534,42 +587,7 @@ def _write_adding(
     return hit
 
 
-class _Child(NamedTuple):
-    """The rows of one kind of children of one projection; `whole`: others are to be deleted."""
-
-    rows: list[tuple[Any, ...]]
-    whole: bool
-
-
-def _project(
-    connection: sqlite3.Connection, sql: SqliteStatements, key: str, row: tuple[Any, ...], children: list[_Child]
-) -> None:
-    """Store the projection of a log that this very transaction has advanced."""
-    connection.execute(sql.project, row)
-    for statements, child in zip(sql.children, children, strict=True):
-        connection.executemany(statements.put, child.rows)
-        if child.whole:
-            connection.execute(statements.drop, (key, row[1]))
-
-
-def _projection_rows(projection: Projection | None) -> list[tuple[str, tuple[Any, ...], list[_Child]]]:
-    """Key, parameters and child rows of each projection."""
-    if projection is None:
-        return []
-    batch = projection.batch
-    children: dict[str, list[_Child]] = {key: [] for key in batch.keys}
-    for kind in projection.children:
-        rows, whole = _by_key(kind.columns), set(kind.whole)
-        for key in batch.keys:
-            children[key].append(_Child(rows.get(key, []), key in whole))
-    values: Iterator[tuple[Any, ...]] = zip(*batch.columns, strict=True)
-    return [
-        (key, (epoch, seq, seq, *row, key, epoch, seq, seq + 1), children[key])
-        for key, epoch, seq, row in zip(batch.keys, batch.epochs, batch.versions, values, strict=True)
-    ]
-
-
-def _fetch(connection: sqlite3.Connection, statement: str, keys: Sequence[str]) -> list[Any]:
+def _fetch(connection: sqlite3.Connection, statement: str, keys: Sequence[str] | Sequence[bytes]) -> list[Any]:
     """Rows of `keys`, asked for in lists that are within SQLite's bounds."""
     rows: list[Any] = []
     for start in range(0, len(keys), IN_LIST):

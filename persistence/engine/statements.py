@@ -13,7 +13,7 @@ from sqlalchemy import JSON, BigInteger, Boolean, Column, Double, Integer, Large
 from persistence.engine.mapping import Additions, Mapping
 from persistence.engine.over import NEXT_EPOCH
 from persistence.engine.rows import BASE_COLUMNS, has_facts, has_log, written
-from persistence.engine.tables import INCARNATION
+from persistence.engine.tables import ERASURE_KEY, INCARNATION
 
 PG_NOW: Final = "extract(epoch from clock_timestamp())::float8"
 SQLITE_NOW: Final = "((julianday('now') - 2440587.5) * 86400.0)"
@@ -107,6 +107,17 @@ def _count_owned(mapping: Mapping, of_kind: str) -> str:
     )
 
 
+def _deletes(mapping: Mapping) -> list[str]:
+    """Statements that delete an entity, and every row that belongs to it, by its key."""
+    of_kind = f"kind = '{mapping.kind}' AND " if mapping.kind else ""
+    found = [f"DELETE FROM {mapping.table.name} WHERE {of_kind}{mapping.key} = {{0}}"]
+    more = [(children.table, next(iter(children.table.c)).name) for children in mapping.children]
+    if mapping.additions is not None:
+        key = mapping.additions.columns[0]
+        more += [(mapping.additions.table, key), *((total.table, key) for total in mapping.additions.totals)]
+    return found + [f"DELETE FROM {table.name} WHERE {key} = {{0}}" for table, key in more]
+
+
 def _begun(mapping: Mapping, of_kind: str, limit: str, after: str) -> str:
     return (
         f"SELECT t.{mapping.key} FROM {mapping.table.name} AS t WHERE {of_kind}t.next_seq > 1 "
@@ -154,10 +165,11 @@ def _replacing(additions: Additions) -> str:
 
 
 class ChildStatements(NamedTuple):
-    """For one kind of children: put rows, and drop those of older projections."""
+    """For one kind of children: put rows, drop those of older projections, or all of an entity's."""
 
     put: str
     drop: str
+    clear: str
 
 
 class PostgresStatements:
@@ -175,6 +187,15 @@ class PostgresStatements:
             f"INSERT INTO {table} ({', '.join(put)}) SELECT {', '.join(put.values())} "
             "FROM unnest($1::text[]) AS k ON CONFLICT DO NOTHING"
         )
+        self.insert_barred = (
+            f"INSERT INTO {table} ({', '.join((*put, 'epoch', 'state_epoch'))}) "
+            f"SELECT {', '.join(put.values())}, coalesce(b.epoch + 1, 0), coalesce(b.epoch + 1, 0) "
+            "FROM unnest($1::text[], $2::bytea[], $3::bool[]) AS v(k, hash, revive) "
+            "LEFT JOIN tombstones AS b ON b.hash = v.hash WHERE b.hash IS NULL OR b.barred = 0 "
+            f"OR (b.barred = 1 AND v.revive AND b.until <= {PG_NOW}) ON CONFLICT DO NOTHING"
+        )
+        self.owner = f"SELECT t.epoch, t.owner_node FROM {table} AS t WHERE {of_kind}t.{key} = $1 FOR UPDATE"
+        self.delete = [text.format("$1") for text in _deletes(mapping)]
         claim = (
             f"UPDATE {table} AS t SET epoch = {_next_epoch(mapping, 't.')}, owner_node = $3, owner_incarnation = $4, "
             "claim_token = v.token FROM unnest($1::text[], $2::int8[]) AS v(k, token) "
@@ -269,6 +290,13 @@ class PostgresStatements:
             f"UPDATE {table} AS t SET epoch = {_next_epoch(mapping, 't.')}, next_seq = $2, head = $3 "
             f"WHERE {of_kind}t.{key} = $1 AND t.next_seq = 1 AND t.owner_node IS NULL RETURNING t.epoch"
         )
+        # key, next_seq, head before, head after
+        told = " AND NOT t.open_facts" if has_facts(mapping) else ""
+        self.redact = (
+            f"UPDATE {table} AS t SET epoch = t.epoch + 1, owner_node = NULL, head = $4, state_version = 0 "
+            f"WHERE {of_kind}t.{key} = $1 AND t.next_seq = $2 AND t.head = $3{told} "
+            f"AND (t.owner_node IS NULL OR {_over('t', '1 = 1')}) RETURNING t.epoch"
+        )
         self.list_logs = _begun(mapping, of_kind, "$1", "$2")
         self.lock = f"SELECT t.epoch FROM {table} AS t WHERE {of_kind}t.{key} = $1 FOR UPDATE"
         self.end = f"SELECT t.next_seq, t.head FROM {table} AS t WHERE {of_kind}t.{key} = $1"
@@ -285,7 +313,8 @@ class PostgresStatements:
                 f"DELETE FROM {children.table.name} AS c USING unnest($1::text[], $2::int8[]) AS v(k, seq) "
                 f"WHERE c.{owner} = v.k AND c.{seq} < v.seq"
             )
-            self.children.append(ChildStatements(put, drop))
+            clear = f"DELETE FROM {children.table.name} WHERE {owner} = $1"
+            self.children.append(ChildStatements(put, drop, clear))
 
 
 class SqliteStatements:
@@ -302,6 +331,16 @@ class SqliteStatements:
         self.insert = (
             f"INSERT INTO {table} ({', '.join(put)}) VALUES ({', '.join(put.values())}) ON CONFLICT DO NOTHING"
         )
+        # key, hash, revive
+        barred = f"barred = 2 OR (barred = 1 AND (NOT ?3 OR until > {SQLITE_NOW}))"
+        floor = "coalesce((SELECT epoch + 1 FROM tombstones WHERE hash = ?2), 0)"
+        self.insert_barred = (
+            f"INSERT INTO {table} ({', '.join((*put, 'epoch', 'state_epoch'))}) "
+            f"SELECT {', '.join(put.values()).replace('?', '?1')}, {floor}, {floor} "
+            f"WHERE NOT EXISTS (SELECT 1 FROM tombstones WHERE hash = ?2 AND ({barred})) ON CONFLICT DO NOTHING"
+        )
+        self.owner = f"SELECT epoch, owner_node FROM {table} WHERE {of_kind}{key} = ?"
+        self.delete = [text.format("?") for text in _deletes(mapping)]
         # key, token, node, incarnation, journals as JSON or NULL. A text plus one would be 1: an epoch given out again.
         self.claim = (
             f"UPDATE {table} SET epoch = {_next_epoch(mapping, '')}, "
@@ -376,6 +415,13 @@ class SqliteStatements:
             f"WHERE {of_kind}{key} = ?1 AND next_seq = 1 AND owner_node IS NULL AND typeof(epoch) = 'integer' "
             "RETURNING epoch"
         )
+        # key, next_seq, head before, head after
+        told = " AND NOT open_facts" if has_facts(mapping) else ""
+        self.redact = (
+            f"UPDATE {table} SET epoch = epoch + 1, owner_node = NULL, head = ?4, state_version = 0 "
+            f"WHERE {of_kind}{key} = ?1 AND next_seq = ?2 AND head = ?3{told} AND typeof(epoch) = 'integer' "
+            f"AND (owner_node IS NULL OR {_over(table, '1 = 1')}) RETURNING epoch"
+        )
         self.list_logs = _begun(mapping, of_kind, "?1", "?2")
         # epoch, seq, seq, columns, key, epoch, seq, next_seq
         self.project = (
@@ -393,7 +439,8 @@ class SqliteStatements:
                 f"ON CONFLICT ({owner}, {child}) DO UPDATE SET {updates}"
             )
             drop = f"DELETE FROM {children.table.name} WHERE {owner} = ? AND {seq} < ?"
-            self.children.append(ChildStatements(put, drop))
+            clear = f"DELETE FROM {children.table.name} WHERE {owner} = ?"
+            self.children.append(ChildStatements(put, drop, clear))
 
 
 CHUNK_INSERT_SQLITE: Final = (
@@ -403,6 +450,11 @@ CHUNK_INSERT: Final = (
     "INSERT INTO log_chunks (kind, key, first_seq, last_seq, sealed, data) VALUES ($1, $2, $3, $4, true, $5)"
 )
 CHUNKS_DROP: Final = "DELETE FROM log_chunks WHERE kind = {0} AND key = {1}"
+REDACTION_INSERT: Final = (
+    "INSERT INTO redactions (kind, key, number, wall_ms, head, events) VALUES ({0}, {1}, {2}, {3}, {4}, {5})"
+)
+REDACTIONS: Final = "SELECT wall_ms, head, events FROM redactions WHERE kind = {0} AND key = {1} ORDER BY number"
+REDACTIONS_DROP: Final = "DELETE FROM redactions WHERE kind = {0} AND key = {1}"
 CHUNK_COVERED: Final = (
     "SELECT first_seq, last_seq, sealed FROM log_chunks "
     "WHERE kind = {0} AND key = {1} AND last_seq >= {2} AND first_seq <= {3} ORDER BY first_seq"
@@ -417,6 +469,21 @@ CHUNKS_TAIL: Final = (
     "AND first_seq >= coalesce((SELECT max(first_seq) FROM log_chunks WHERE kind = {0} AND key = {1} AND sealed), 0) "
     "ORDER BY first_seq"
 )
+
+ERASURE_KEY_READ: Final = f"SELECT value FROM counters WHERE name = '{ERASURE_KEY}'"
+BAR: Final = (
+    "INSERT INTO tombstones (hash, barred, until) VALUES ({0}, 2, {1}) ON CONFLICT (hash) DO UPDATE SET barred = 2, "
+    "until = CASE WHEN tombstones.until < excluded.until THEN excluded.until ELSE tombstones.until END"
+)
+LIFT: Final = "UPDATE tombstones SET barred = 1 WHERE hash = {0} AND barred > 0"
+PARDON: Final = "UPDATE tombstones SET until = 0 WHERE hash = {0}"
+FLOOR: Final = (
+    "UPDATE tombstones SET epoch = CASE WHEN epoch < {1} THEN {1} ELSE epoch END WHERE hash = {0} AND barred = 2"
+)
+FLOORS_PG: Final = "SELECT hash, epoch FROM tombstones WHERE hash = ANY($1::bytea[])"
+FLOORS_SQLITE: Final = "SELECT hash, epoch FROM tombstones WHERE hash IN (%s)"
+REVIVED: Final = "UPDATE tombstones SET barred = 0 WHERE barred = 1 AND until <= {1} AND hash = {0}"
+REMINDERS_OF_DROP: Final = "DELETE FROM reminders WHERE kind = {0} AND key = {1}"
 
 REMINDER_NEWER: Final = (
     "ON CONFLICT (kind, key, name) "

@@ -29,7 +29,7 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA_VERSION: Final = "0019"
+SCHEMA_VERSION: Final = "0020"
 """The newest migration of the engine: the one that `SqlStore.open` asks for."""
 VERSION_TABLE: Final = "alembic_version"
 """The table that says which of the engine's migrations was applied last. Of application `clans` it
@@ -96,6 +96,8 @@ INCARNATION: Final = "incarnation"
 """The counter of runs."""
 DELETED_EPOCH: Final = "deleted_epoch"
 """The highest epoch of a row that was deleted: new rows begin above it."""
+ERASURE_KEY: Final = "erasure_key"
+"""The number that hashes of people's keys are made with."""
 
 nodes = Table(
     "nodes",
@@ -129,8 +131,9 @@ counters = Table(
     Column("name", KeyText, primary_key=True),
     Column("value", BigInteger, nullable=False),
 )
-"""Numbers that only rise. `incarnation`: the newest run of any node; `deleted_epoch`: the highest epoch of a row that
-was deleted with its log, if any was."""
+"""Numbers of the whole database. `incarnation`: the newest run of any node, which only rises, as `deleted_epoch` does:
+the highest epoch of a row that was deleted with its log, if any was. `erasure_key`: a random one, by which keys of
+people are hashed in `tombstones`."""
 
 actors = Table(
     "actors",
@@ -155,6 +158,31 @@ log_chunks = Table(
     Column("data", LargeBinary, nullable=False),
     Column("created", DateTime(timezone=True), nullable=False, server_default=func.current_timestamp()),
 )
+
+redactions = Table(
+    "redactions",
+    metadata,
+    Column("kind", KeyText, primary_key=True),
+    Column("key", KeyText, primary_key=True),
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    Column("wall_ms", BigInteger, nullable=False),
+    Column("head", LargeBinary, nullable=False),
+    Column("events", BigInteger, nullable=False),
+)
+"""A row for each time that a log was redacted (`server/eventlog/redaction.py`), numbered from 1: the running hash that
+it ended with before, and how many events were changed."""
+
+tombstones = Table(
+    "tombstones",
+    metadata,
+    Column("hash", LargeBinary, primary_key=True),
+    number("epoch"),
+    number("barred"),
+    Column("until", Double, nullable=False, server_default=text("0")),
+)
+"""A row for each person that was erased, by a keyed hash (its key is the counter `erasure_key`). `barred`: 2 while the
+erasure is going, and nothing makes an entity of that key; 1 afterwards, until somebody names it anew, which is refused
+before `until`; 0 from then on. `epoch`: the highest one that was issued to an entity that is gone."""
 
 reminders = Table(
     "reminders",

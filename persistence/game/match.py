@@ -131,6 +131,7 @@ class MatchMapping:
     columns: tuple[str, ...] = (*_STATE_FIELDS, *_OPTION_FIELDS, *_MORE)
     children: tuple[Children, ...] = (ParticipantRows(), PropertyRows(), TagRows())
     additions: Additions | None = None
+    kept: tuple[str, ...] = ("source", "counts")
     live: str | None = tables.LIVE_MATCH
     here: str | None = None
     over: Over | None = Over(tables.MATCH_OVER, "ended_wall_ms", "pinned")

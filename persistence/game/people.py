@@ -40,7 +40,7 @@ PLACES: Final[Mapping[str, Place]] = {
     "ratings": Place("player_id", "deleted"),
     "friends": Place("player_id", "deleted", "actors"),
     "friendships": Place("player_id", "deleted", "actors"),
-    "standings": Place("subject", "deleted"),
+    "standings": Place("subject", "deleted", "actors"),
     "moderation_acts": Place("subject", "renamed"),
     "parties": Place(None, "actors"),
     "party_members": Place("player_id", "renamed"),
@@ -50,11 +50,21 @@ PLACES: Final[Mapping[str, Place]] = {
     "match_tags": Place(None, "log"),
     "log_chunks": Place(None, "log"),
     "actors": Place(None, "reported"),
+    "redactions": Place(None, "nothing"),
+    "tombstones": Place(None, "nothing"),
     "reminders": Place("key", "deleted"),
     "nodes": Place(None, "nothing"),
     "counters": Place(None, "nothing"),
     "database_identity": Place(None, "nothing"),
 }
 """By the name of the table."""
+KINDS: Final[Mapping[str, str]] = {
+    "players": "player",
+    "friends": "friends",
+    "friendships": "friends",
+    "standings": "standing",
+    "parties": "party",
+}
+"""The kind of the actors whose rows a table has, where they forget; the first column of its primary key is theirs."""
 TABLES: Final[Mapping[str, Table]] = tables.players.metadata.tables
 """Every table of the engine and the game."""

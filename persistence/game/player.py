@@ -56,6 +56,7 @@ class _Recent(msgspec.Struct, array_like=True, frozen=True):
     tokens_from_ms: int = 0
     relations: int = 0
     in_party: InParty = NO_PARTY
+    erased: bool = False
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -118,6 +119,7 @@ class PlayerMapping:
     )
     children: tuple[Children, ...] = ()
     additions: Additions | None = CareerRows()
+    kept: tuple[str, ...] = ()
     live: str | None = None
     here: str | None = tables.PLAYER_HERE
     over: Over | None = None

@@ -86,6 +86,13 @@ def existing(method: Callable[P, R]) -> Callable[P, R]:
     return method
 
 
+def revives(method: Callable[P, R]) -> Callable[P, R]:
+    """Mark a method, with `remote`, that names a person anew: it makes a personal actor also where that was erased, and
+    from then on everything does. A login is such a method; what others have to say of the person is none."""
+    method.revives = True  # type: ignore[attr-defined]
+    return method
+
+
 class Actor(Generic[S]):
     """Base of all actors; see the module's head. Subclasses set the class attributes."""
 

@@ -24,7 +24,7 @@ class Method:
     """A callable method. `function(actor, *args)`; `decode_args` and `decode_result` raise
     `BadInput`."""
 
-    __slots__ = ("_args", "_result", "aside", "existing", "function", "name", "peeks", "plain", "read_only")
+    __slots__ = ("_args", "_result", "aside", "existing", "function", "name", "peeks", "plain", "read_only", "revives")
 
     def __init__(self, name: str, function: Callable[..., Any]) -> None:
         self.name = name
@@ -34,6 +34,8 @@ class Method:
         self.read_only = bool(getattr(function, "read_only", False))
         self.existing = bool(getattr(function, "existing", False))
         """Only for an actor that there is."""
+        self.revives = bool(getattr(function, "revives", False))
+        """Makes also an actor that was erased."""
         self.peeks = self.read_only and not (self.existing or getattr(function, "makes", False))
         """On an actor that there is not it runs on a blank one."""
         self.aside = self.read_only and not self.plain and not inspect.iscoroutinefunction(function)

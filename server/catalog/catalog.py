@@ -26,23 +26,28 @@ from server.catalog.ports import Locations
 from server.catalog.services import CurrentView, Services, StorageParts
 from server.catalog.steps import guarded
 from server.directory.location import Location
-from server.errors import Corrupt, Fenced, GarrisonError, Moved, NotFound, Overloaded, Unavailable
+from server.errors import Corrupt, Fenced, GarrisonError, Moved, NotFound, Overloaded, Rejected, Unavailable
 from server.eventlog.ports import StoredLog
 from server.ids import ActorId, NodeAddress, key_of, kind_of
 from server.runtime.backoff import backoff_s
-from server.storage.ports import Absent, Elsewhere, Owned
+from server.storage.ports import Absent, Elsewhere, Erased, Owned
 
 log = structlog.get_logger(__name__)
 CLOSE_BATCH: Final = 500
 """Activations that are stored and released at a time."""
 AT_ONCE: Final = 2_000
 """Activations that are looked at before the loop gets its turn."""
+ERASED: Final = "this person was erased, or is being: come back later"
 MAX_COMMITS: Final = 100
 """Commits that a deactivation waits for, at most, until a log is stored."""
 
 
 class NotMade(NotFound):
     """An actor that the store does not know, and a call that does not make it. Never leaves the node."""
+
+
+class NotRevived(Rejected):
+    """An actor that was erased, and a call that does not make it anew."""
 
 
 class Catalog:
@@ -76,18 +81,22 @@ class Catalog:
 
     # ---- birth ----
 
-    async def activate(self, identity: ActorId, make: bool = True) -> Activation:
+    async def activate(self, identity: ActorId, make: bool = True, revive: bool = False) -> Activation:
         """The local activation, made if need be. Raises `NotFound` (no such kind), `NotMade` (without
-        `make`, for what the store does not know), `Moved` (the store names another live owner),
-        `Unavailable`, `Overloaded`, `Corrupt`."""
+        `make`, for what the store does not know), `Moved` (the store names another live owner), `Rejected` (`erased`:
+        without `revive`, for what was erased; with it, while nobody may make it), `Unavailable`, `Overloaded`,
+        `Corrupt`."""
         while True:
             try:
-                return await self._activate(identity, make)
+                return await self._activate(identity, make, revive)
             except NotMade:
                 if not make:
                     raise  # otherwise it is another's call that this one has waited for
+            except NotRevived:
+                if not revive:
+                    raise
 
-    async def _activate(self, identity: ActorId, make: bool) -> Activation:
+    async def _activate(self, identity: ActorId, make: bool, revive: bool) -> Activation:
         if identity in self.expected:
             await self.expected.wait(identity)
         activation = self.live.get(identity)
@@ -102,7 +111,7 @@ class Catalog:
             if cls.durability == "volatile":
                 return self._born(new_activation(self._node, cls, identity, cls.State(), 0))
             future = self._loading[identity] = asyncio.get_running_loop().create_future()
-            self._services.supervisor.spawn(self._load(cls, identity, future, make), f"load {identity}")
+            self._services.supervisor.spawn(self._load(cls, identity, future, make, revive), f"load {identity}")
         return await asyncio.shield(future)
 
     def has(self, identity: ActorId) -> bool:
@@ -138,10 +147,15 @@ class Catalog:
         return cls
 
     async def _load(
-        self, cls: type[Actor[Any]], identity: ActorId, future: "asyncio.Future[Activation]", make: bool
+        self,
+        cls: type[Actor[Any]],
+        identity: ActorId,
+        future: "asyncio.Future[Activation]",
+        make: bool,
+        revive: bool,
     ) -> None:
         try:
-            owned = await self._claim(cls.kind, identity, make)
+            owned = await self._claim(cls.kind, identity, make, revive)
             state = owned.state if owned.state is not None else cls.State()
             activation = new_activation(self._node, cls, identity, state, owned.state_version)
             activation.epoch = owned.epoch
@@ -169,19 +183,21 @@ class Catalog:
         if self.closed is not None:
             raise Unavailable(self.closed.message, retry_after_s=self.closed.retry_after_s)
 
-    async def _claim(self, kind: str, identity: ActorId, make: bool) -> Owned:
+    async def _claim(self, kind: str, identity: ActorId, make: bool, revive: bool) -> Owned:
         """Claim, waiting while the owner is gone from the view but not yet dead in the store."""
         clock, current = self._services.clock, self._current
         deadline = clock.now() + self._services.settings.actors.call_timeout_s
         self._takeover.check(identity)
         for attempt in range(1_000):
-            result = await self._claimer.claim(kind, identity, make)
+            result = await self._claimer.claim(kind, identity, make, revive)
             if not isinstance(result, Elsewhere):
                 self._takeover.claimed(identity)
             if isinstance(result, Owned):
                 return result
             if isinstance(result, Absent):
                 raise NotMade(f"no {kind} {key_of(identity)}")
+            if isinstance(result, Erased):
+                raise (Rejected if revive else NotRevived)("erased", ERASED)
             if current.view.has(result.owner) and result.owner != current.me:
                 self._takeover.claimed(identity)
                 raise Moved(str(Location(result.owner, here=True)))

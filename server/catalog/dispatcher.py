@@ -335,10 +335,11 @@ class Dispatcher:
             self._look_up(identity, caller)
         method = self._method(identity, name)
         make = method is None or not (method.peeks or method.existing)
+        revive = method is not None and method.revives
         left = max(0.0, deadline - self._clock.now())
         try:
             async with asyncio.timeout(left):
-                return await self._catalog.activate(identity, make)
+                return await self._catalog.activate(identity, make, revive)
         except TimeoutError:
             raise Unavailable(f"{identity} could not be activated in time") from None
 

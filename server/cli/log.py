@@ -81,7 +81,13 @@ def verify_log(kind: LoggedKind[Any], noun: str, name: str, stored: StoredLog, j
     except UnknownRules as error:
         chain = _chain(noun, name, stored, json)
         if json:
-            found = {"verified": None, "why": error.message, "chain": True, **msgspec.structs.asdict(chain)}
+            found = {
+                "verified": None,
+                "redacted": len(stored.redactions),
+                "why": error.message,
+                "chain": True,
+                **msgspec.structs.asdict(chain),
+            }
             print_json(msgspec.json.encode({noun: name, **found}))
         raise UnknownRules(
             f"{noun} {name}: {error.message}; its hash chain of {chain.events:,} events is good"
@@ -90,9 +96,11 @@ def verify_log(kind: LoggedKind[Any], noun: str, name: str, stored: StoredLog, j
         raise _bad(noun, name, error, json) from None
     if json:
         fields = {field: getattr(verified, field) for field in verified.__struct_fields__ if field != "state"}
-        print_json(msgspec.json.encode({noun: name, "verified": True, **fields}))
+        print_json(msgspec.json.encode({noun: name, "verified": True, "redacted": len(stored.redactions), **fields}))
         return
     end = f"the end hash is that of the live {noun}" if verified.end_hash else f"the {noun} has not ended"
+    if stored.redactions:
+        end = f"redacted: a person was taken out and the {noun} chained anew, {len(stored.redactions)} times"
     out().print(
         f"{noun} {name} verifies: {verified.events:,} events; sealed segments: {verified.segments}, open chunks: "
         f"{verified.open_chunks}, keyframes recomputed: {verified.keyframes}; {end}",

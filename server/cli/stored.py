@@ -1,4 +1,4 @@
-"""The store as commands read it: no cluster, no claim, nothing written."""
+"""The store as commands read it: no cluster, no claim, and nothing written but by the few that say so."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -21,13 +21,14 @@ def check_there(settings: Settings) -> None:
 
 
 @asynccontextmanager
-async def opened_store(settings: Settings) -> AsyncIterator["SqlStore"]:
-    """The store of `settings`, opened. Raises `BadSetting`, `Unavailable`."""
+async def opened_store(settings: Settings, *, writes: bool = False) -> AsyncIterator["SqlStore"]:
+    """The store of `settings`, opened, to be read only unless the command `writes`. Raises `BadSetting`,
+    `Unavailable`."""
     from server.drivers import build_store
 
     check_there(settings)
     store = build_store(settings)
-    await store.open(reads_only=True)
+    await store.open(reads_only=not writes)
     try:
         yield store
     finally:

@@ -45,12 +45,14 @@ Examples:
 
 class Checked(msgspec.Struct, frozen=True):
     """A log, as it was found: `why` is the first thing that is not as it should be, empty for a good one. `rules` says
-    why its rules are not to be had; then its hash chain alone was checked."""
+    why its rules are not to be had; then its hash chain alone was checked. `redacted`: how often a person was taken out
+    of it, whereupon it was chained anew."""
 
     log: str
     events: int
     why: str = ""
     rules: str = ""
+    redacted: int = 0
 
 
 def verify(
@@ -104,19 +106,20 @@ def _verify_file(settings: Settings, file: Path, json: bool) -> int:
     checked = check(kind, f"{header.kind}/{header.key}", found.log)
     if json:
         fields = {"file": str(file), "verified": not checked.why, "ended": found.ended, "head": found.log.head.hex()}
-        print_json(msgspec.json.encode({**fields, **msgspec.structs.asdict(checked)}))
+        heads = [mark.head.hex() for mark in found.log.redactions]
+        print_json(msgspec.json.encode({**fields, **msgspec.structs.asdict(checked), "heads_before": heads}))
     if checked.why:
         raise Corrupt(f"{file} does not verify: {checked.why}")
     if not json:
         how = f"its hash chain is good; {checked.rules}" if checked.rules else "every state recomputed"
-        end = "ended" if found.ended else "not ended"
+        end = ("ended" if found.ended else "not ended") + (", redacted" if checked.redacted else "")
         out().print(f"{file} verifies: {checked.log}, {end}, {checked.events:,} events; {how}", markup=False)
     return 0
 
 
 def check(kind: LoggedKind[Any], name: str, log: StoredLog) -> Checked:
     """All of a log that can be checked here."""
-    events = log.next_seq - 1
+    events, redacted = log.next_seq - 1, len(log.redactions)
     try:
         fold.verify(kind, log)
     except UnknownRules as error:
@@ -124,10 +127,10 @@ def check(kind: LoggedKind[Any], name: str, log: StoredLog) -> Checked:
             fold.chain(log)
         except Corrupt as broken:
             return Checked(name, events, why=broken.message)
-        return Checked(name, events, rules=error.message)
+        return Checked(name, events, rules=error.message, redacted=redacted)
     except Corrupt as error:
         return Checked(name, events, why=error.message)
-    return Checked(name, events)
+    return Checked(name, events, redacted=redacted)
 
 
 # ---- every log ------------------------------------------------------------------------------
@@ -136,13 +139,14 @@ def check(kind: LoggedKind[Any], name: str, log: StoredLog) -> Checked:
 def _verify_all(settings: Settings, processes: int, json: bool) -> int:
     began = time.monotonic()
     kinds = [cls.kind for cls in load_app(settings).actors if issubclass(cls, LoggedActor)]
-    logs = events = 0
+    logs = events = redacted = 0
     bad: list[Checked] = []
     unknown: list[Checked] = []
     with _progress() as show:
         for found in _checked(settings, kinds, processes):
             logs += len(found)
             events += sum(checked.events for checked in found)
+            redacted += sum(checked.redacted > 0 for checked in found)
             bad += [checked for checked in found if checked.why]
             unknown += [checked for checked in found if checked.rules]
             show(logs, events, len(bad))
@@ -150,6 +154,7 @@ def _verify_all(settings: Settings, processes: int, json: bool) -> int:
     bad.sort(key=lambda checked: checked.log)
     if json:
         figures = {"logs": logs, "events": events, "bad": bad, "unknown_rules": unknown, "processes": processes}
+        figures["redacted"] = redacted
         print_json(msgspec.json.encode({**figures, "seconds": round(seconds, 3)}))
     else:
         for checked in bad[:NAMED]:
@@ -157,6 +162,7 @@ def _verify_all(settings: Settings, processes: int, json: bool) -> int:
         if len(bad) > NAMED:
             out().print(f"and {len(bad) - NAMED:,} more")
         rest = f", {len(unknown):,} of them by their hash chain alone" if unknown else ""
+        rest += f", {redacted:,} of them redacted" if redacted else ""
         good = f"{logs - len(bad):,} of {logs:,} logs verify{rest}"
         out().print(f"{good}; {events:,} events in {seconds:.1f} s, {events / max(seconds, 1e-3):,.0f} a second")
     return BAD if bad else 0

@@ -18,13 +18,14 @@ from typing import Annotated, BinaryIO, Final, TypeVar
 
 import msgspec
 from msgspec import Meta
+from msgspec.structs import replace
 
 from server.errors import BadInput, Corrupt
 from server.eventlog import segment
 from server.eventlog.entry import HEAD_BYTES, state_hash
 from server.eventlog.fold import LoggedKind, S, chain, load, verify
 from server.eventlog.framing import MAX_CHUNK_BYTES
-from server.eventlog.ports import Chunk, StoredLog, WholeLog
+from server.eventlog.ports import Chunk, Redaction, StoredLog, WholeLog
 from server.ids import KEY_PATTERN, KIND_PATTERN, whole
 from server.wire.codec import UNDECODABLE
 
@@ -33,8 +34,9 @@ MAGIC: Final = b"\x89GRL\r\n\x1a\n"
 """The first bytes, chosen as PNG's are: a transfer that changes line ends, or cuts the eighth bit, damages them."""
 VERSION: Final = 1
 MAX_FILE_BYTES: Final = 512 * 1024 * 1024
-MAX_HEADER_BYTES: Final = 64 * 1024
+MAX_HEADER_BYTES: Final = 256 * 1024
 MAX_METADATA: Final = 64
+MAX_REDACTIONS: Final = 4_096
 _HEADER, _SEGMENT, _END = b"H", b"S", b"E"
 _FRAME_BYTES: Final = 5
 _encode = msgspec.msgpack.encode
@@ -42,12 +44,14 @@ _encode = msgspec.msgpack.encode
 
 class PortableHeader(msgspec.Struct, array_like=True, frozen=True):
     """The log's actor, and what its application says of it: `rules` is the version of the rules that it was played by,
-    `metadata` texts by name for people and lists, not for the state."""
+    `metadata` texts by name for people and lists, not for the state; `redactions` are those that the log went
+    through."""
 
     kind: Annotated[str, Meta(pattern=whole(KIND_PATTERN))]
     key: Annotated[str, Meta(pattern=whole(KEY_PATTERN))]
     rules: Annotated[int, Meta(ge=0)] = 1
     metadata: Annotated[dict[str, str], Meta(max_length=MAX_METADATA)] = {}
+    redactions: Annotated[list[Redaction], Meta(max_length=MAX_REDACTIONS)] = []
 
 
 class PortableEnd(msgspec.Struct, array_like=True, frozen=True):
@@ -82,7 +86,7 @@ def write(stream: BinaryIO, header: PortableHeader, kind: LoggedKind[S], log: St
         raise BadInput("a log without events is no file")
     out = _Writer(stream)
     out.raw(MAGIC + bytes([VERSION]))
-    out.record(_HEADER, _encode(header))
+    out.record(_HEADER, _encode(replace(header, redactions=list(log.redactions))))
     for chunk in sealed(kind, log):
         out.record(_SEGMENT, chunk.data)
     end = PortableEnd(log.next_seq, log.head, out.digest.digest(), kind.finished(verified.state))
@@ -157,7 +161,7 @@ def read(stream: BinaryIO) -> PortableLog:
     end = _decoded(_decode_end, data, "end")
     if reader.more():
         raise Corrupt("end: more bytes than the file should have")
-    log = StoredLog(end.next_seq, end.head, chunks)
+    log = StoredLog(end.next_seq, end.head, chunks, tuple(header.redactions))
     chain(log)
     if end.file_hash != so_far:
         raise Corrupt("end: the hash of the file does not match")
@@ -172,7 +176,7 @@ def to_store(kind: LoggedKind[S], portable: PortableLog) -> WholeLog:
     verified = verify(kind, portable.log)
     if not kind.finished(verified.state):
         raise BadInput(f"the log of {portable.header.kind}/{portable.header.key} is not finished")
-    return WholeLog(portable.log.head, portable.log.chunks, verified.state)
+    return WholeLog(portable.log.head, portable.log.chunks, verified.state, portable.log.redactions)
 
 
 def _decoded(decode: Callable[[bytes], T], data: bytes, part: str) -> T:

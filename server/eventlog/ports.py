@@ -15,6 +15,7 @@ from server.ids import ActorId, Epoch
 AppendResult = Literal["written", "fenced"]
 InsertResult = Literal["written", "exists"]
 DeleteResult = Literal["deleted", "kept"]
+RedactResult = Literal["written", "busy"]
 
 
 class Append(msgspec.Struct, frozen=True):
@@ -53,13 +54,23 @@ class Chunk(msgspec.Struct, frozen=True):
     data: bytes
 
 
+class Redaction(msgspec.Struct, array_like=True, frozen=True):
+    """A log was redacted at Unix time `wall_ms`: `head` is the running hash that it ended with before, `events` is how
+    many events were changed."""
+
+    wall_ms: int
+    head: bytes
+    events: int
+
+
 class StoredLog(msgspec.Struct, frozen=True):
     """A log, or a part of one, as the store has it. `next_seq` and `head` are its end by its row; `chunks` are in
-    order."""
+    order. `redactions`, of a log that was read whole: each that it went through, the first one first."""
 
     next_seq: int
     head: bytes
     chunks: list[Chunk]
+    redactions: tuple[Redaction, ...] = ()
 
 
 class WholeLog(msgspec.Struct, frozen=True):
@@ -69,6 +80,7 @@ class WholeLog(msgspec.Struct, frozen=True):
     head: bytes
     segments: list[Chunk]
     projection: Any
+    redactions: tuple[Redaction, ...] = ()
 
     @property
     def last_seq(self) -> int:
@@ -116,6 +128,13 @@ class LogStore(LogReader, Protocol):
         on the disk then. Nobody owns the row, so that it can be claimed as any released one. A log with the same
         end is there already: `exists`, and nothing is changed. Raises `LogExists` where another one is there,
         `Unavailable` where somebody owns the row, `Corrupt` where the segments are not a whole log."""
+        ...
+
+    async def redact(self, kind: str, id: ActorId, was: StoredLog, log: WholeLog) -> RedactResult:
+        """Put `log`, which has as many events, in the place of the finished one that was read as `was`: row, segments,
+        projection and marks in one transaction, which is on the disk then, under a new epoch. `busy`, and nothing is
+        changed: somebody owns the row, its log is another by now, or facts of it are open. The same again is
+        `written`. Raises `Corrupt` where the segments are not a whole log."""
         ...
 
     async def list_logs(self, kind: str, limit: int, after: ActorId | None = None) -> list[ActorId]:

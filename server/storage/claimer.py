@@ -36,6 +36,8 @@ class Claimer:
         self._waiting: dict[str, dict[ActorId, asyncio.Future[ClaimResult]]] = {}
         self._existing: dict[ActorId, None] = {}
         """Waiting entities that are not to be made where the store does not know them."""
+        self._reviving: set[ActorId] = set()
+        """Waiting entities that are to be made also where they were erased."""
         self._in_flight = 0
         self._scheduled = False
         self._token = 0
@@ -49,14 +51,18 @@ class Claimer:
         """The highest token of all claims that were sent so far."""
         return self._token
 
-    def claim(self, kind: str, identity: ActorId, make: bool = True) -> asyncio.Future[ClaimResult]:
+    def claim(
+        self, kind: str, identity: ActorId, make: bool = True, revive: bool = False
+    ) -> asyncio.Future[ClaimResult]:
         """The result of claiming `identity`; without `make`, `Absent` where the store does not know
-        it and nobody else wants it made. Raises `Overloaded`; the future fails with the store's
-        `Unavailable`."""
+        it and nobody else wants it made; without `revive`, `Erased` where it was erased. Raises
+        `Overloaded`; the future fails with the store's `Unavailable`."""
         waiting = self._waiting.setdefault(kind, {})
         future = waiting.get(identity)
         if make:
             self._existing.pop(identity, None)
+        if revive:
+            self._reviving.add(identity)
         if future is None:
             if len(waiting) >= MAX_WAITING:
                 raise Overloaded("too many claims wait for the store")
@@ -78,20 +84,26 @@ class Claimer:
                 oldest = sorted(islice(waiting, self._settings.claim_batch))
                 batch = {identity: waiting[identity] for identity in oldest}
                 existing = {identity for identity in batch if identity in self._existing}
+                reviving = self._reviving.intersection(batch) if self._reviving else frozenset()
+                self._reviving -= reviving
                 for identity in batch:
                     del waiting[identity]
                     self._existing.pop(identity, None)
                 self._in_flight += 1
-                self._supervisor.spawn(self._run(kind, batch, existing), f"claim-{kind}")
+                self._supervisor.spawn(self._run(kind, batch, existing, reviving), f"claim-{kind}")
 
     async def _run(
-        self, kind: str, batch: dict[ActorId, asyncio.Future[ClaimResult]], existing: Collection[ActorId]
+        self,
+        kind: str,
+        batch: dict[ActorId, asyncio.Future[ClaimResult]],
+        existing: Collection[ActorId],
+        reviving: Collection[ActorId],
     ) -> None:
         assert self._me is not None
         claims = []
         for identity in batch:
             self._token += 1
-            claims.append(Claim(identity, self._token, identity not in existing))
+            claims.append(Claim(identity, self._token, identity not in existing, identity in reviving))
         try:
             results = await self._store.claim(kind, claims, self._me, self._takeover.journals(kind))
             self._metrics.claims_total += len(claims)

@@ -14,8 +14,8 @@ import msgspec
 
 from server import states
 from server.errors import Corrupt, Internal, Unavailable
-from server.eventlog.ports import Chunk
-from server.ids import ActorId, Epoch, Incarnation, NodeAddress, NodeId, key_of, kind_of
+from server.eventlog.ports import Chunk, Redaction
+from server.ids import ActorId, Epoch, Incarnation, NodeAddress, NodeId, actor_id, key_of, kind_of
 from server.liveness.majority import holds_majority
 from server.liveness.ports import Estate, NodeRow, NodeState
 from server.runtime.clock import Clock
@@ -27,6 +27,7 @@ from server.storage.ports import (
     DatabaseIdentity,
     Elsewhere,
     EntityMove,
+    Erased,
     MoveResult,
     Owned,
     Reminder,
@@ -35,6 +36,8 @@ from server.storage.ports import (
 )
 
 MAX_CLAIMS = 500
+PERSONAL = frozenset({"player", "friends", "standing"})
+"""Kinds whose keys are people."""
 _NUMBERS = count(1)
 
 
@@ -65,6 +68,15 @@ class EntityRow(msgspec.Struct):
     chunks: list[Chunk] = []
     open_facts: bool = False
     is_pinned: bool = False
+    redactions: tuple[Redaction, ...] = ()
+
+
+class Tombstone(msgspec.Struct):
+    """The rest of an erased person; see table `tombstones`. The twin has no need of a hash."""
+
+    epoch: int = 0
+    barred: int = 2
+    until_s: float = 0.0
 
 
 class MemoryDatabase:
@@ -85,6 +97,7 @@ class MemoryDatabase:
         self.last_incarnation = self.deleted_epoch = 0
         self.over: dict[str, Callable[[bytes], int]] = {}
         """For each logged kind that is over at some time: since when, by a stored state, in Unix ms; 0: not yet."""
+        self.tombstones: dict[str, Tombstone] = {}
 
     def has_open_facts(self, identity: ActorId, state: Any) -> bool:
         """Tell whether the row of `identity` is to say that a fact of `state` is open."""
@@ -98,6 +111,11 @@ class MemoryDatabase:
     def is_up(self, node: NodeAddress) -> bool:
         run = self.nodes.get(node)
         return run is not None and run.state == "up"
+
+    def is_kept(self, entity: EntityRow) -> bool:
+        """Whether a run that is not over owns it."""
+        run = None if entity.owner is None else self.nodes.get(entity.owner)
+        return run is not None and not run.is_over
 
     def is_pruned(self, node: NodeAddress) -> bool:
         """Whether that run was there once and has no row any more: it is over, and its journal closed."""
@@ -251,9 +269,15 @@ class MemoryStore:
     def _claim(
         self, kind: str, claim: Claim, me: NodeAddress, journals: Collection[str] | None
     ) -> ClaimResult | Corrupt:
-        if not claim.make and claim.id not in self.database.entities:
-            return Absent()
-        entity = self.database.entities.setdefault(claim.id, EntityRow())
+        if claim.id not in self.database.entities:
+            if not claim.make:
+                return Absent()
+            stone = self.database.tombstones.get(key_of(claim.id)) if kind in PERSONAL else None
+            if stone is not None and not self._revives(stone, claim):
+                return Erased()
+            floor = 0 if stone is None else stone.epoch + 1
+            self.database.entities[claim.id] = EntityRow(epoch=floor, state_epoch=floor)
+        entity = self.database.entities[claim.id]
         run, token = entity.last
         clean = entity.owner is None
         if entity.owner not in (None, me) and self._holds(entity.owner, journals):
@@ -271,6 +295,11 @@ class MemoryStore:
         return Owned(
             epoch, state_epoch, entity.state_version, state, entity.next_seq, entity.head, clean, entity.open_facts
         )
+
+    def _revives(self, stone: Tombstone, claim: Claim) -> bool:
+        if stone.barred == 1 and claim.revive and stone.until_s * 1000 <= self.database.clock.wall_ms():
+            stone.barred = 0
+        return stone.barred == 0
 
     def _holds(self, owner: NodeAddress, journals: Collection[str] | None) -> bool:
         """Whether a claim must leave `owner` its entity: it is not known dead or gone, or its
@@ -346,17 +375,13 @@ class MemoryStore:
         self._known(kind)
         here, entities = self._here.get(kind), self.database.entities
         ids = sorted(id for id in entities if kind_of(id) == kind and (after is None or id > after))
-        unowned = (id for id in ids if here is not None and not self._is_kept(entities[id]))
+        unowned = (id for id in ids if here is not None and not self.database.is_kept(entities[id]))
         states = ((id, entities[id].state) for id in unowned)
         found = [id for id, state in states if state is not None and here and here(self._decoders[kind](state))]
         return found[: max(limit, 0)]
 
-    def _is_kept(self, entity: EntityRow) -> bool:
-        run = None if entity.owner is None else self.database.nodes.get(entity.owner)
-        return run is not None and not run.is_over
-
     def _is_orphan(self, kind: str, entity: EntityRow) -> bool:
-        if self._is_kept(entity):
+        if self.database.is_kept(entity):
             return False
         if entity.open_facts or kind not in self._live:
             return entity.open_facts
@@ -373,6 +398,41 @@ class MemoryStore:
                 state = self._decode(kind, identity, entity)
                 found[identity] = Stored(Epoch(entity.state_epoch), entity.state_version, state)
         return found
+
+    # ---- erasure ----
+
+    async def bar(self, key: str, until_s: float = 0.0) -> None:
+        stone = self.database.tombstones.setdefault(key, Tombstone())
+        stone.barred, stone.until_s = 2, max(stone.until_s, until_s)
+
+    async def lift(self, key: str) -> bool:
+        stone = self.database.tombstones.get(key)
+        if stone is None or not stone.barred:
+            return False
+        stone.barred = 1
+        return True
+
+    async def pardon(self, key: str) -> None:
+        if key in self.database.tombstones:
+            self.database.tombstones[key].until_s = 0.0
+
+    async def erase(self, kind: str, key: str) -> bool:
+        database, identity = self.database, actor_id(kind, key)
+        entity, stone = database.entities.get(identity), database.tombstones.get(key)
+        if entity is not None and entity.owner is not None:
+            return False
+        if stone is None or stone.barred != 2:
+            raise Internal("only what is barred can be erased")
+        if entity is not None:
+            stone.epoch = max(stone.epoch, entity.epoch)
+            del database.entities[identity]
+        for reminder in [reminder for reminder in database.reminders if reminder[0] == identity]:
+            del database.reminders[reminder]
+        return True
+
+    async def floors(self, kind: str, ids: Sequence[ActorId]) -> dict[ActorId, Epoch]:
+        stones = {id: self.database.tombstones.get(key_of(id)) for id in ids}
+        return {id: Epoch(stone.epoch) for id, stone in stones.items() if stone is not None}
 
     # ---- reminders ----
 

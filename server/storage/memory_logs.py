@@ -12,6 +12,7 @@ from server.eventlog.ports import (
     DeleteResult,
     InsertResult,
     OverLog,
+    RedactResult,
     Seal,
     StoredLog,
     WholeLog,
@@ -87,7 +88,22 @@ class MemoryLogStore:
         entity.epoch = self.database.next_epoch(entity)
         entity.next_seq, entity.head, entity.chunks = log.last_seq + 1, log.head, list(log.segments)
         entity.state_epoch, entity.state_version, entity.state = entity.epoch, log.last_seq, state
-        entity.open_facts = self.database.has_open_facts(id, log.projection)
+        entity.open_facts, entity.redactions = self.database.has_open_facts(id, log.projection), log.redactions
+        return "written"
+
+    async def redact(self, kind: str, id: ActorId, was: StoredLog, log: WholeLog) -> RedactResult:
+        check_whole(id, log)
+        entity = self.database.entities.get(id)
+        if entity is not None and (entity.next_seq, entity.head) == (was.next_seq, log.head):
+            return "written"
+        if entity is None or entity.open_facts or self.database.is_kept(entity):
+            return "busy"
+        if (entity.next_seq, entity.head) != (was.next_seq, was.head):
+            return "busy"
+        entity.epoch += 1
+        entity.owner, entity.head, entity.chunks = None, log.head, list(log.segments)
+        entity.state_epoch, entity.state = entity.epoch, states.encode(log.projection)
+        entity.redactions = log.redactions
         return "written"
 
     async def read_log(self, kind: str, id: ActorId, from_seq: int = 1, to_seq: int | None = None) -> StoredLog | None:
@@ -96,7 +112,7 @@ class MemoryLogStore:
             return None
         end = entity.next_seq if to_seq is None else to_seq
         chunks = [chunk for chunk in entity.chunks if chunk.last_seq >= from_seq and chunk.first_seq < end]
-        return StoredLog(entity.next_seq, entity.head, chunks)
+        return StoredLog(entity.next_seq, entity.head, chunks, entity.redactions if from_seq == 1 else ())
 
     async def list_logs(self, kind: str, limit: int, after: ActorId | None = None) -> list[ActorId]:
         begun = [id for id, row in self.database.entities.items() if kind_of(id) == kind and row.next_seq > 1]

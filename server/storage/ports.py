@@ -71,11 +71,12 @@ class Absent(msgspec.Struct, frozen=True):
 class Claim(msgspec.Struct, frozen=True):
     """A node's wish to own an entity. `token` rises with every claim that this node makes of it: a late,
     repeated statement of an older claim must not fence a newer one. Without `make`, an entity that the store
-    does not know is not made."""
+    does not know is not made. `revive`: nor is one that was erased, unless this says so."""
 
     id: ActorId
     token: int
     make: bool = True
+    revive: bool = False
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -114,7 +115,11 @@ class Stored(msgspec.Struct, frozen=True):
     state: Any
 
 
-ClaimResult = Owned | Elsewhere | Absent
+class Erased(msgspec.Struct, frozen=True):
+    """A claim of an entity that was erased, or is being, and that this claim may not make."""
+
+
+ClaimResult = Owned | Elsewhere | Absent | Erased
 WriteResult = Literal["written", "fenced"]
 MoveResult = Literal["moved", "fenced"]
 
@@ -172,6 +177,11 @@ class EntityStore(Protocol):
         has no `here`."""
         ...
 
+    async def floors(self, kind: str, ids: Sequence[ActorId]) -> dict[ActorId, Epoch]:
+        """The highest epoch that was issued to each of `ids` that was erased; what bears it, or a lower one, is of
+        before the erasure."""
+        ...
+
 
 # ---- reminders ----
 
@@ -212,8 +222,37 @@ class ReminderStore(Protocol):
         ...
 
 
-class Store(NodeStore, EntityStore, ReminderStore, Protocol):
-    """A database that a driver connects to, with all three ports."""
+# ---- erasure ----
+
+
+class ErasureStore(Protocol):
+    """Entities of personal kinds whose key is a person that is erased. A tombstone, which knows the key by a keyed hash
+    only, says three things: that nothing makes them now, that only who names the person anew does (`Claim.revive`),
+    and which epochs were issued to those that there were: an entity that is made anew begins above them, so that
+    whoever owned the old one, and a journal that has a record of it, can say nothing of the new one."""
+
+    async def bar(self, key: str, until_s: float = 0.0) -> None:
+        """Let nothing make entities of that key until `lift`, and then nothing before Unix time `until_s` (the store's
+        clock) either; of two such times the later one holds."""
+        ...
+
+    async def erase(self, kind: str, key: str) -> bool:
+        """Delete the row of a barred entity with all that belongs to it, and its reminders, in one transaction. False,
+        and nothing is changed, while somebody owns it; True where there is none."""
+        ...
+
+    async def lift(self, key: str) -> bool:
+        """Let a claim that revives make entities of that key, once the time is there that `bar` named; False where the
+        key is not barred."""
+        ...
+
+    async def pardon(self, key: str) -> None:
+        """Let the time that `bar` named be now."""
+        ...
+
+
+class Store(NodeStore, EntityStore, ReminderStore, ErasureStore, Protocol):
+    """A database that a driver connects to, with all its ports."""
 
     async def open(self) -> None:
         """Connect and check that the schema is the one this program was made for, and that the database is where it

@@ -398,7 +398,11 @@ class Takeover:
         for kind in sorted({kind_of(id) for id in ids}):
             of_kind = [id for id in ids if kind_of(id) == kind]
             stored = await self._entities.read(kind, of_kind)
+            absent = [id for id in of_kind if id not in stored]
+            floors = await self._entities.floors(kind, absent) if absent else {}
             for id in of_kind:
+                if id in floors and records[id].epoch <= floors[id]:
+                    continue  # a record of before an erasure: nobody is to have it any more
                 row = stored.get(id)
                 at = (row.state_epoch, row.state_version) if row is not None else (Epoch(0), 0)
                 if at < (records[id].epoch, records[id].version):

@@ -47,6 +47,7 @@ OURS |= {"standings", "moderation_acts"}
 OURS |= {"friends", "friendships"}
 OURS |= {"parties", "party_members", "match_properties", "match_tags"}
 OURS |= {"career_totals", "career_medals", "ratings"}
+OURS |= {"redactions", "tombstones"}
 ONE = ActorId("wallet/one")
 
 
@@ -213,7 +214,7 @@ def test_going_back_gives_the_older_program_the_runs_that_it_cannot_do_without(e
         ("pruned", 9, "dead"),
     ]
     migrations.upgrade(empty)
-    assert run("SELECT value FROM counters") == [(9,)] and differences(empty) == []
+    assert run("SELECT value FROM counters WHERE name = 'incarnation'") == [(9,)] and differences(empty) == []
 
 
 def test_two_processes_may_migrate_at_once(empty: str) -> None:
@@ -283,7 +284,7 @@ async def test_a_revision_that_is_none_is_told_the_others(empty: str) -> None:
     await migrations.upgrade_async(empty)
     with pytest.raises(
         BadSetting,
-        match=r"'0099'; there are 0019, 0018, 0017, 0016, 0015, 0014, 0013, 0012, 0011, (\d{4}, )+0001, base$",
+        match=r"'0099'; there are 0020, 0019, 0018, 0017, 0016, 0015, 0014, 0013, 0012, 0011, (\d{4}, )+0001, base$",
     ) as caught:
         await migrations.downgrade_async(empty, "0099")
     assert caught.value.field == "revision"

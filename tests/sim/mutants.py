@@ -27,6 +27,7 @@ from tests.sim import (
     countdowns,
     directed,
     dismissed,
+    erasures,
     facts,
     friendships,
     gone,
@@ -53,6 +54,8 @@ from tests.sim import (
 from tests.sim.board_mutations import MUTANTS as OF_BOARDS
 from tests.sim.board_mutations import RECORDED as SEEDS_OF_BOARDS
 from tests.sim.career_mutations import MUTANTS as OF_CAREERS
+from tests.sim.erasure_mutations import MUTANTS as OF_ERASURES
+from tests.sim.erasure_mutations import RECORDED as SEEDS_OF_ERASURES
 from tests.sim.faults import Aim
 from tests.sim.friend_mutations import MUTANTS as OF_FRIENDS
 from tests.sim.friend_mutations import RECORDED as SEEDS_OF_FRIENDS
@@ -139,6 +142,7 @@ ALL: Final = (
     *MUTANTS,
     *OF_BOARDS,
     *OF_CAREERS,
+    *OF_ERASURES,
     *OF_FRIENDS,
     *OF_LAGGING,
     *OF_LOGINS,
@@ -154,6 +158,7 @@ ALL: Final = (
 SEEDS: Final = {
     **RECORDED,
     **SEEDS_OF_BOARDS,
+    **SEEDS_OF_ERASURES,
     **SEEDS_OF_FRIENDS,
     **SEEDS_OF_LAGGING,
     **SEEDS_OF_LOGINS,
@@ -240,6 +245,7 @@ SCENARIOS: Final[dict[str, Scenario]] = {
     "unheard": lost_logins.unheard,
     "unseen": lost_logins.unseen,
     "overtaken": lost_logins.overtaken,
+    "erasures": erasures.erasures,
     "friendships": friendships.friendships,
     "crossings": friendships.crossings,
     "admissions": admissions.admissions,

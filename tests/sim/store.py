@@ -26,6 +26,7 @@ from server.eventlog.ports import (
     InsertResult,
     LogStore,
     OverLog,
+    RedactResult,
     Seal,
     StoredLog,
     WholeLog,
@@ -434,6 +435,21 @@ class NodeStore:
     async def strays(self, kind: str, limit: int, after: ActorId | None = None) -> list[ActorId]:
         return await self._store("strays", kind, limit, after)  # type: ignore[no-any-return]
 
+    async def floors(self, kind: str, ids: Sequence[ActorId]) -> dict[ActorId, Epoch]:
+        return await self._store("floors", kind, list(ids))  # type: ignore[no-any-return]
+
+    async def bar(self, key: str, until_s: float = 0.0) -> None:
+        await self._store("bar", key, until_s)
+
+    async def erase(self, kind: str, key: str) -> bool:
+        return await self._store("erase", kind, key)  # type: ignore[no-any-return]
+
+    async def lift(self, key: str) -> bool:
+        return await self._store("lift", key)  # type: ignore[no-any-return]
+
+    async def pardon(self, key: str) -> None:
+        await self._store("pardon", key)
+
     async def set_reminder(self, reminder: Reminder) -> bool:
         return await self._store("set_reminder", reminder)  # type: ignore[no-any-return]
 
@@ -454,6 +470,9 @@ class NodeStore:
 
     async def insert_log(self, kind: str, id: ActorId, log: WholeLog) -> InsertResult:
         return await self._logs("insert_log", kind, id, log)  # type: ignore[no-any-return]
+
+    async def redact(self, kind: str, id: ActorId, was: StoredLog, log: WholeLog) -> RedactResult:
+        return await self._logs("redact", kind, id, was, log)  # type: ignore[no-any-return]
 
     async def read_log(self, kind: str, id: ActorId, from_seq: int = 1, to_seq: int | None = None) -> StoredLog | None:
         return await self._logs("read_log", kind, id, from_seq, to_seq)  # type: ignore[no-any-return]

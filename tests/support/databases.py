@@ -73,6 +73,7 @@ STATE_TYPES: dict[str, type[msgspec.Struct]] = {
     "party": PartyState,
 }
 
+PERSONAL = ("player", "friends", "standing")
 HERE: dict[str, Callable[[Any], bool]] = {"player": lambda player: player.status != "offline" or player.match != ""}
 """Rows that say that somebody is here, as `persistence.game.tables.PLAYER_HERE` says in SQL."""
 LIVE: dict[str, Callable[[Any], bool]] = {"match": lambda match: match.phase != "ended"}
@@ -120,7 +121,9 @@ def sql_store(url: str, **settings: Any) -> SqlStore:
     be busy; a test of timeouts gives its own."""
     patient = {"statement_timeout_s": 30.0, "busy_timeout_s": 30.0, "lease_period_s": 60.0, "lease_renew_s": 30.0}
     patient |= settings
-    return SqlStore(StoreSettings(url=url, **patient), STATE_TYPES, MAPPINGS, random.Random(1), open_facts=FACTS)
+    return SqlStore(
+        StoreSettings(url=url, **patient), STATE_TYPES, MAPPINGS, random.Random(1), open_facts=FACTS, personal=PERSONAL
+    )
 
 
 def fresh(name: str, folder: Path) -> TestDatabase:

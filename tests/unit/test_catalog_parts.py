@@ -159,7 +159,9 @@ class Bench:
         self.current = CurrentView(ME, View((member(ME),)))
         self.directory = Recorder(announce=None, forget=None, find=None, settled=_at_once, register=OTHER)
         self.storage = SimpleNamespace(
-            claimer=Recorder(claim=lambda kind, identity, make=True: _done(Owned(Epoch(1), Epoch(1), 7, Level(7)))),
+            claimer=Recorder(
+                claim=lambda kind, identity, make=True, revive=False: _done(Owned(Epoch(1), Epoch(1), 7, Level(7)))
+            ),
             takeover=Recorder(bury=_at_once, check=None, claimed=None),
             durability=Recorder(accept=True),
             write_behind=Recorder(forget=None, flush_these=_at_once, is_stuck=False, quiet=_quiet),

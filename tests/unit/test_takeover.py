@@ -12,6 +12,7 @@ from server.errors import Corrupt, GarrisonError, Internal, Unavailable
 from server.ids import ActorId, Incarnation, NodeAddress, NodeId, actor_id
 from server.runtime.metrics import Metrics
 from server.storage.journal.memory import MemoryJournal, MemoryJournals
+from server.storage.memory import Tombstone
 from server.storage.ports import Claim
 from server.storage.takeover import ASKED_AGAIN, GIVEN_UP_ROUNDS, RETRY_ROUNDS, ROWS_PER_S
 from tests.support.engine import Cluster, TestSystem, cluster, key_owned_by
@@ -293,6 +294,19 @@ async def test_settling_asks_again_only_for_what_may_be_of_use() -> None:
         asked.clear()
         await system.takeover.close_all(activate)
         assert asked == [ids[1]]
+
+
+async def test_record_of_somebody_who_was_erased_since_holds_no_estate_up_and_makes_nothing() -> None:
+    journals = Journals()
+    async with cluster(("node-1", "node-2"), make_journal=journals) as world:
+        ids = await _changes_and_dies(world, journals)
+        system, database = world.systems["node-1"], world.database
+        row = database.entities.pop(ids[0])
+        database.tombstones[ids[0].partition("/")[2]] = Tombstone(epoch=row.epoch, barred=1)
+        await _close_estates(system)
+        assert await system.store.estates() == []
+        assert ids[0] not in database.entities
+        assert await _stored(system, ids[1]) == 3
 
 
 async def test_an_older_record_is_not_used_in_place_of_a_newer_one_of_no_use() -> None:

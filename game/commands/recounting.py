@@ -78,8 +78,8 @@ class Report(msgspec.Struct):
     has the first, `tables` counts them by table and what is wrong; `mended`: rows and pages of sums that were changed.
 
     `kinds` of matches that are no differences: `gone` (no log; their rows are summed up), `unknown_rules` (of a version
-    that is not here), `damaged`, `disputed` (the results in the log say other streaks, time or medals than a count of
-    its events by this program)."""
+    that is not here), `damaged`, `redacted` (somebody of it was erased, and gets nothing), `disputed` (the results in
+    the log say other streaks, time or medals than a count of its events by this program)."""
 
     matches: int = 0
     events: int = 0
@@ -284,6 +284,8 @@ async def _count(found: BatchFound, head: Head, store: Any, queries: "StoreQueri
     if match.birth != head.birth:  # gone meanwhile, and its name is used again
         return
     found.events += match.events
+    if log.redactions:
+        found.kinds.append(("redacted", head.match))
     if match.disputed:
         found.kinds.append(("disputed", head.match))
     pairs = [(player, head.match) for player in (*match.rows, *match.others)]

@@ -24,6 +24,7 @@ KINDS: Final = {
     "gone": "without a log, whose rows are summed up as they are",
     "unknown_rules": "by rules that this program does not have, whose rows are summed up as they are",
     "damaged": "with a damaged log (`garrison verify --all` says more), whose rows are summed up as they are",
+    "redacted": "of which somebody was erased, whom nothing is due to",
     "disputed": "whose results were counted otherwise by the program that ended them: they stay as their log says",
 }
 

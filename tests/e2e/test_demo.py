@@ -22,7 +22,7 @@ FIGURES = [
 
 
 def demo(*arguments: str, cwd: Path, players: int = 48, speed: float = 200) -> Running:
-    sizes = ("--players", str(players), "--speed", str(speed), "--status-every", "4")
+    sizes = ("--players", str(players), "--speed", str(speed), "--status-every", "2")
     return Running("demo", "--json", "--port", "0", *sizes, *arguments, cwd=cwd)
 
 
@@ -87,7 +87,7 @@ def test_a_killed_node_leaves_the_others_serving(tmp_path: Path) -> None:
             asked = here(*arguments, cwd=tmp_path)
             serving = "node-2" in asked.stdout or "node-3" in asked.stdout  # a node may have no match just now
             assert (asked.returncode, serving) == (0, True), (asked.stdout, asked.stderr)
-        for _ in range(2):  # four seconds apart: at least some of these began after the kill
+        for _ in range(3):  # two seconds apart: at least some of these began after the kill
             running.line(" over: ")
         running.interrupt()
         figures = running.figures()

@@ -22,7 +22,7 @@ def test_a_player_whom_two_matches_take_in_stays_in_the_one_that_does_not_refuse
     assert crossings(seed) == []
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1, 3])
 def test_a_match_has_one_host_at_a_time(seed: int) -> None:
     assert handovers(seed) == []
 

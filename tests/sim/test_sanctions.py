@@ -15,7 +15,7 @@ SOUND = {"ann": StandingState(FOR_GOOD, number=Stamp(1, 1), told=Stamp(1, 1), ac
 MIRROR = {"ann": PlayerState(banned_until_ms=FOR_GOOD)}
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1, 3])
 def test_sanctions_hold_after_a_storm(seed: int) -> None:
     assert sanctions(seed) == []
 

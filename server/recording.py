@@ -8,7 +8,7 @@ does not exist: no observer is registered, and requests go where they always wen
 import asyncio
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -36,10 +36,11 @@ from server.sessions.session_kit import RequestHandler
 from server.sessions.session_phases import Phase
 from server.sessions.table import SessionTable
 from server.settings import ColumnSettings
-from server.transport.ports import Service, Transport
+from server.transport.ports import Answer, Service, Transport
 from server.wire.messages import Request
 
 HEALTH_S: Final = 1.0
+FORGET_S: Final = 5.0
 MOST_WEIGHT: Final = 65_535
 _COUNTED: Final = (
     "frames_in_total", "frames_out_total", "heartbeats_total", "turns_total", "turn_errors_total",
@@ -65,6 +66,7 @@ class Recording:
         self._supervisor = supervisor
         self.process = QueryProcess(store.directory, store.schemas)
         self._questions: QuestionFanout | None = None
+        self._forget_everywhere: Callable[[str], Awaitable[list[str]]] | None = None
         self.calls = CallSampler(settings.calls_per_s, clock, rng)
         self._appends: dict[str, Append] = {}
         self._before: dict[str, int] = {}
@@ -87,6 +89,22 @@ class Recording:
 
         self._questions = QuestionFanout(self.process, request, lambda: system.me, members, self._supervisor)
         transport.serve(Service.COLUMNS, self._questions.serve)
+        transport.serve(Service.FORGET, self._forget)
+
+        async def forget(text: str) -> list[str]:
+            """Nodes that did not say that they have forgotten."""
+            missing = []
+            for address in members():
+                try:
+                    if address == system.me:
+                        await self.store.forget(text)
+                    else:
+                        await transport.request(address, Service.FORGET, text.encode(), FORGET_S)
+                except GarrisonError:
+                    missing.append(str(address.node))
+            return missing
+
+        self._forget_everywhere = forget
         sessions.on_add(self._session_added)
         sessions.on_release(self._session_left)
         sessions.on_end(self._session_ended)
@@ -110,7 +128,15 @@ class Recording:
         def tables() -> list[tuple[Schema, int]]:
             return [(table.schema, table.written) for table in self.store.tables.values()]
 
-        return QuestionDesk(ask, tables, lambda: self.process.unavailable, (*self._saved, *QUESTIONS))
+        assert self._forget_everywhere is not None, "attached before the node starts"
+        saved = (*self._saved, *QUESTIONS)
+        return QuestionDesk(ask, tables, lambda: self.process.unavailable, self._forget_everywhere, saved)
+
+    def _forget(self, _peer: NodeAddress, payload: bytes) -> Answer:
+        async def forget() -> bytes:
+            return str(await self.store.forget(payload.decode("utf-8", "replace"))).encode()
+
+        return self._supervisor.spawn(forget(), "columns forget")
 
     async def start(self, address: NodeAddress) -> None:
         """Open the tables for this run, begin to write, and start the query process."""

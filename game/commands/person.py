@@ -274,6 +274,9 @@ async def _erase(settings: Settings, name: str, forgive: bool, wait_s: float, as
         while not await _passed(erasure) and time.monotonic() < until:
             err().print(f"pass {erasure.told.passes}: {'; '.join(erasure.told.waits[:2])}", markup=False)
             await asyncio.sleep(PASS_EVERY_S)
+        missing = await ask.forget_in_columns()
+        if missing:
+            erasure.told.stays.append(f"the columns of {', '.join(missing)} may name it, until they are too old")
         for table, count in (await rows.reported(name)).items():
             erasure.told.stays.append(f"{count} rows of {table} name it, which is not the game's")
         return erasure.told
@@ -305,6 +308,13 @@ class AdminAsks:
     async def audit(self, hashed: str) -> None:
         """Note in the log of moderation that somebody was erased, by the hash of its key."""
         await self._post({"step": "audit", "kind": "standing", "key": hashed, "lineage": os.urandom(8).hex()})
+
+    async def forget_in_columns(self) -> list[str]:
+        """Have every node let go of rows of its recent past that name the player; the nodes that have not said so."""
+        ask = partial(ask_admin, url=self._url, token=self._token, body={"text": self._person})
+        told = await asyncio.to_thread(ask, self._settings, "/api/v1/questions/forget")
+        missing: list[str] = msgspec.json.decode(told)["missing"]
+        return missing
 
     async def _post(self, body: dict[str, str]) -> Any:
         whole = {**body, "person": self._person}

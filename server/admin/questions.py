@@ -4,10 +4,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated, Any, Final
 
 import msgspec
-from litestar import MediaType, Response, get, post
+from litestar import MediaType, Request, Response, get, post
 from litestar.params import Body
 from msgspec import Meta
 
+from server.admin.own import logged
 from server.columns.layout import Schema
 from server.columns.tables import SavedQuestion
 from server.errors import NotFound
@@ -24,6 +25,18 @@ class Asked(msgspec.Struct, frozen=True):
     since_ms: Millis = 0
     until_ms: Millis = 0
     timeout_s: Annotated[float, Meta(gt=0, le=30)] = 2.0
+
+
+class Forgotten(msgspec.Struct, frozen=True):
+    """A text that no row may have any more."""
+
+    text: Annotated[str, Meta(min_length=1, max_length=256)]
+
+
+class Missing(msgspec.Struct, frozen=True):
+    """Nodes that did not answer."""
+
+    missing: list[str]
 
 
 class ColumnInfo(msgspec.Struct, frozen=True):
@@ -54,6 +67,8 @@ class QuestionDesk(msgspec.Struct, frozen=True):
     ask: Callable[[str, int, int, float], Awaitable[bytes]]
     tables: Callable[[], list[tuple[Schema, int]]]
     unavailable: Callable[[], str]
+    forget: Callable[[str], Awaitable[list[str]]]
+    """`forget(text)`: every node lets go of row blocks with this text; the nodes that have not said so."""
     saved: Sequence[SavedQuestion] = ()
 
 
@@ -80,7 +95,14 @@ def question_handlers(desk: QuestionDesk | None) -> list[Any]:
         found = await desk.ask(data.sql, data.since_ms, data.until_ms, data.timeout_s)
         return Response(found, media_type=MediaType.JSON)
 
-    return [askable, ask]
+    @post("/questions/forget", status_code=200)
+    async def forget(data: Annotated[Forgotten, Body()], request: Request[Any, Any, Any]) -> Missing:
+        """Let every node go of the row blocks in which a text is a value, with all of their rows: a player's key, after
+        it was erased from the store. `missing` names nodes that have not said that they did."""
+        with logged("forget in columns", request):
+            return Missing(await desk.forget(data.text) if desk is not None else [])
+
+    return [askable, ask, forget]
 
 
 def _word(kind: str) -> str:

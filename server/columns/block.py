@@ -97,6 +97,10 @@ class RowBlock:
         """Texts that have a number, and their bytes."""
         return self._texts, self._heap_bytes
 
+    def has(self, text: str) -> bool:
+        """Whether a row has had `text`, or one that begins with it and was cut."""
+        return text in self._codes
+
     # ---- rows ----
 
     def write(self, rows: Sequence[Row]) -> None:

@@ -59,6 +59,13 @@ class ColumnStore:
             table.adopt(self.found.kept.get(schema.table, ()))
             self.tables[schema.table] = table
 
+    async def forget(self, text: str) -> int:
+        """Let go of every row block in which `text` is the value of a row; the other rows of it go as well. Returns how
+        many went. What is appended meanwhile may name it again."""
+        kept = [block.path for table in self.tables.values() for block in table.kept]
+        named = await asyncio.to_thread(_with_text, kept, text)
+        return sum(table.forget(text, named) for table in self.tables.values())
+
     def tick(self) -> None:
         """Publish what the last tick wrote, and write what has come since."""
         for table in self.tables.values():
@@ -114,6 +121,20 @@ def look_through(directory: Path, schemas: Sequence[Schema], boot_id: str, now: 
             rows += block.rows
             kept.setdefault(header.schema.table, []).append(Kept(path, block.size, _until(block, boot_id, now)))
     return FoundBlocks(kept, rows, dropped)
+
+
+def _with_text(paths_of_blocks: Sequence[Path], text: str) -> set[Path]:
+    """Those of the blocks that have `text`, and those that cannot be read."""
+    found: set[Path] = set()
+    for path in paths_of_blocks:
+        try:
+            if text in StoredRowBlock(path).all_texts():
+                found.add(path)
+        except FileNotFoundError:
+            continue
+        except (Corrupt, OSError):
+            found.add(path)
+    return found
 
 
 def _until(block: StoredRowBlock, boot_id: str, now: float) -> float:

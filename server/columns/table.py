@@ -11,7 +11,7 @@ the table is *off*: rows are counted as lost, the node goes on, and the table is
 """
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -142,6 +142,22 @@ class Table:
         self.tick()
         self.tick()
 
+    def forget(self, text: str, named: Collection[Path]) -> int:
+        """Let go of every row block that has `text`, whole: nothing is ever taken out of one. `named`: those of the
+        kept blocks that have it. Returns how many blocks went."""
+        self._pending[:] = [row for row in self._pending if text not in row]
+        gone = [kept for kept in self.kept if kept.path in named]
+        self.kept = deque(kept for kept in self.kept if kept.path not in named)
+        written = [*self._finishing, *([self._block] if self._block is not None else ())]
+        for block in written:
+            if block.has(text):
+                gone.append(Kept(block.path, block.size, 0.0))
+                self._finishing = [each for each in self._finishing if each is not block]
+                self._block = None if self._block is block else self._block
+        for kept in gone:
+            self._unlink(kept)
+        return len(gone)
+
     # ---- writing ----
 
     def _write(self) -> None:
@@ -248,7 +264,9 @@ class Table:
             gone = sum(size for _, size in self._unlinked)
 
     def _drop_oldest(self) -> None:
-        kept = self.kept.popleft()
+        self._unlink(self.kept.popleft())
+
+    def _unlink(self, kept: Kept) -> None:
         kept.path.unlink(missing_ok=True)
         self._unlinked.append((self._clock.boot() + self.limits.reader_s, kept.size))
 

@@ -27,6 +27,7 @@ class Service:
     NODE = 7
     PRESENCE = 8
     COLUMNS = 9
+    FORGET = 10
 
 
 class Transport(Protocol):

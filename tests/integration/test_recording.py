@@ -173,6 +173,9 @@ async def test_questions_are_answered_by_every_node(tmp_path: Path) -> None:
         assert lacking["coverage"]["missing"] == ["alpha"] and lacking["coverage"]["answered"] == 1
         await until(lambda: process.pid is not None)
         assert (await answered(ask, counted, "kill"))["rows"] == answer["rows"]
+        assert await desk.forget("ann") == []
+        of_ann = await ask("SELECT count(*) FROM events WHERE player = 'ann' OR other = 'ann'")
+        assert of_ann["rows"] == [[0]] and of_ann["coverage"]["answered"] == 2
     finally:
         for node in reversed(nodes):
             await node.stop()

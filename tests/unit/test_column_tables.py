@@ -21,6 +21,7 @@ from server.columns.layout import (
     encode_header,
 )
 from server.columns.reader import StoredRowBlock, paths
+from server.columns.store import ColumnStore
 from server.columns.table import RETRY_S, Kept, Table, TableLimits
 from server.errors import Corrupt
 from tests.support.session_parts import ManualClock
@@ -270,6 +271,29 @@ def test_run_of_another_database_with_the_same_number_is_no_obstacle(tmp_path: P
         kills.close()
         assert kills.off is None
     assert stored(tmp_path) == [row(number) for number in range(3)]
+
+
+async def test_texts_that_are_forgotten_are_in_no_block(tmp_path: Path) -> None:
+    store = ColumnStore(tmp_path, [KILLS], LIMITS, ManualClock())
+    await store.start(Writer("alpha", 1))
+    for number in range(100):
+        store.tables["kills"].append(row(number, "ann" if number == 50 else "bob"))
+    store.close()
+    store = ColumnStore(tmp_path, [KILLS], LIMITS, ManualClock())
+    await store.start(Writer("alpha", 2))
+    kills = store.tables["kills"]
+    kills.append(row(1, "bob"))
+    kills.tick()
+    assert await store.forget("cyd") == 0
+    assert await store.forget("ann") == 1, "the block of the earlier run"
+    kills.append(row(2, "ann"))
+    kills.tick()
+    kills.append(row(3, "ann"))
+    kills.append(row(4, "eve"))
+    assert await store.forget("ann") == 1, "the block that is written"
+    store.close()
+    assert stored(tmp_path) == [row(4, "eve")]
+    assert kills.size >= sum(path.stat().st_size for path in paths(tmp_path))
 
 
 @pytest.mark.parametrize("place", ["column", "last rows", "offsets", "texts", "word"])

@@ -19,6 +19,7 @@ from typing import Final, Literal, NamedTuple
 
 from sqlalchemy import Table
 
+from persistence.engine import tables as engine_tables
 from persistence.game import tables
 
 Erased = Literal["deleted", "actors", "renamed", "log", "reported", "nothing"]
@@ -66,5 +67,10 @@ KINDS: Final[Mapping[str, str]] = {
     "parties": "party",
 }
 """The kind of the actors whose rows a table has, where they forget; the first column of its primary key is theirs."""
-TABLES: Final[Mapping[str, Table]] = tables.players.metadata.tables
-"""Every table of the engine and the game."""
+TABLES: Final[Mapping[str, Table]] = {
+    table.name: table
+    for module in (engine_tables, tables)
+    for table in vars(module).values()
+    if isinstance(table, Table)
+}
+"""Every table of the engine and the game. Another application's, which may be loaded too, are not among them."""

@@ -124,7 +124,7 @@ def look_through(directory: Path, schemas: Sequence[Schema], boot_id: str, now: 
 
 
 def _with_text(paths_of_blocks: Sequence[Path], text: str) -> set[Path]:
-    """Those of the blocks that have `text`, and those that cannot be read."""
+    """Paths of blocks that have `text`, and those that cannot be read."""
     found: set[Path] = set()
     for path in paths_of_blocks:
         try:

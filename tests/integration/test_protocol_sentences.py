@@ -840,7 +840,8 @@ async def test_rules_refuse_with_the_codes_of_the_page(node: Node) -> None:
     below, `bad_text` for what only other applications take, `party_exists` for two commands with one digest, those of
     logins (`test_login_policies.py`), bounds of lists (`test_friends_rules.py`, `test_admission_rules.py`,
     `test_session_presence.py`), hosts that are players (`test_player_hosts.py`), logs that were restored
-    (`test_session_streams.py`), replays (`test_session_replays.py`)."""
+    (`test_session_streams.py`), persons that were erased (`test_tombstones.py`), replays
+    (`test_session_replays.py`)."""
     table = set(
         re.findall(r"\| `([a-z_]+)` \| [a-z]", PAGE.partition("The rules' error codes")[2].partition("## 7")[0])
     )
@@ -850,7 +851,7 @@ async def test_rules_refuse_with_the_codes_of_the_page(node: Node) -> None:
     assert {code: said for code, said in found.items() if code != said} == {}
     own = {"too_many_subscriptions", "bad_text", "party_exists", "replaced", "occupied"}
     own |= {"too_many_friends", "too_many_invites", "too_many_blocks", "too_many_names", "too_many_watched"}
-    own |= {"party_late", "bad_host", "hosts_too_many", "history_changed", "too_many_replays", "past_limit"}
+    own |= {"party_late", "bad_host", "hosts_too_many", "history_changed", "too_many_replays", "past_limit", "erased"}
     assert table - set(found) == own
 
 

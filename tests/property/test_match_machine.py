@@ -361,6 +361,11 @@ def test_a_planted_fault_is_caught(fault: Any, mode: Any) -> None:
         run_state_machine_as_test(
             planted,
             settings=settings(
-                max_examples=200, stateful_step_count=STEP_COUNT, deadline=None, database=None, phases=[Phase.generate]
+                max_examples=500,
+                stateful_step_count=STEP_COUNT,
+                deadline=None,
+                database=None,
+                phases=[Phase.generate],
+                derandomize=True,  # the same plays each time: a search that is lucky nearly always fails now and then
             ),
         )

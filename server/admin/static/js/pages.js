@@ -53,6 +53,7 @@ class Poll {
 export class Pages {
   #pages = [];
   #poll = null;
+  #loaded = false;
 
   constructor(view, nav, store, client) {
     this.view = view;
@@ -82,11 +83,14 @@ export class Pages {
         failed.push(`${name}: ${error.message}`);
       }
     }
+    this.#loaded = true;
     return failed;
   }
 
-  /** Show what the address names; the first page if it names none. */
+  /** Show what the address names; the first page if it names none. Nothing before all pages are there: a page that was
+   * rendered then would be rendered again, without what has been typed and chosen meanwhile. */
   show() {
+    if (!this.#loaded) return;
     const [id, ...path] = location.hash.replace(/^#\/?/, "").split("/").map(format.decoded);
     const page = this.#pages.find((one) => one.id === id) ?? this.#pages[0];
     if (this.#poll !== null) this.#poll.ended = true;

@@ -254,7 +254,7 @@ async def _tree(effort: Effort) -> Outcome:
         answered = int(await parts[addresses[0]].answer(Question("SELECT 1", 0, 0, DEADLINE_S), 0))
         times.append((clock() - began) / DEADLINE_S)
         coverages.append(answered / NODES)
-        progress(f"query-tree: question {number + 1}: {times[-1]:.2f} deadlines, {answered} of {NODES} nodes")
+        progress(f"query-tree: round {number + 1}: {times[-1]:.2f} deadlines, {answered} of {NODES} nodes")
     await supervisor.stop()
     p99 = sorted(times)[min(len(times) - 1, int(0.99 * len(times)))]
     return Outcome(

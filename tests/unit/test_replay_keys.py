@@ -112,8 +112,12 @@ def in_a_terminal(keys: str, until: str, end: bytes | int) -> tuple[int, str, bo
     """Watch the match in a pseudo-terminal, press `keys`, wait for a text, and end it by a key or a signal: the exit
     code, all that was drawn, and whether the terminal is as it was."""
     log = played().stored()
-    child, terminal = pty.fork()
+    terminal, inner = pty.openpty()
+    before = termios.tcgetattr(terminal)  # before the child can have changed it
+    child = os.fork()
     if child == 0:  # a copy of this process, in the terminal
+        os.close(terminal)
+        os.login_tty(inner)
         code = 1
         try:
             sys.stdin = os.fdopen(0)
@@ -124,7 +128,8 @@ def in_a_terminal(keys: str, until: str, end: bytes | int) -> tuple[int, str, bo
             code = int(str(left.code))
         finally:
             os._exit(code)
-    before, said, pressed, ended = termios.tcgetattr(terminal), "", False, False
+    os.close(inner)
+    said, pressed, ended = "", False, False
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
         if not select.select([terminal], [], [], 20)[0]:

@@ -2,9 +2,9 @@
 
     python -m server.questions.process DIRECTORY
 
-It is a process of its own so that a heavy question cannot hurt a heartbeat: it has a low priority, is the first to be
-killed where memory runs out, and reads the node's columns as anybody may, without asking it. It ends with its node,
-whose end of the pipe closes.
+It is a process of its own so that a heavy question cannot hurt a heartbeat: it gets the time that nobody else wants
+(nice alone leaves it its slice of some ms once it runs), is the first to be killed where memory runs out, and reads the
+node's columns as anybody may, without asking it. It ends with its node, whose end of the pipe closes.
 """
 
 import os
@@ -100,6 +100,8 @@ def serve(asked: BinaryIO, answers: BinaryIO, answerer: Answerer) -> None:
 def main() -> int:
     """Serve the node that has started this process."""
     os.nice(NICE)
+    with suppress(OSError):
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
     answers = os.fdopen(os.dup(1), "wb")

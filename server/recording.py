@@ -8,7 +8,7 @@ does not exist: no observer is registered, and requests go where they always wen
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -66,7 +66,7 @@ class Recording:
         self._supervisor = supervisor
         self.process = QueryProcess(store.directory, store.schemas)
         self._questions: QuestionFanout | None = None
-        self._forget_everywhere: Callable[[str], Awaitable[list[str]]] | None = None
+        self._node: tuple[ActorSystem, Transport] | None = None
         self.calls = CallSampler(settings.calls_per_s, clock, rng)
         self._appends: dict[str, Append] = {}
         self._before: dict[str, int] = {}
@@ -80,6 +80,7 @@ class Recording:
         """Observe what is recorded of a node's parts, and answer other nodes' questions. Before they start."""
         self._lag = lag
         self._saved = app.questions
+        self._node = (system, transport)
 
         def members() -> list[NodeAddress]:
             return list(system.view.addresses)
@@ -90,21 +91,6 @@ class Recording:
         self._questions = QuestionFanout(self.process, request, lambda: system.me, members, self._supervisor)
         transport.serve(Service.COLUMNS, self._questions.serve)
         transport.serve(Service.FORGET, self._forget)
-
-        async def forget(text: str) -> list[str]:
-            """Nodes that did not say that they have forgotten."""
-            missing = []
-            for address in members():
-                try:
-                    if address == system.me:
-                        await self.store.forget(text)
-                    else:
-                        await transport.request(address, Service.FORGET, text.encode(), FORGET_S)
-                except GarrisonError:
-                    missing.append(str(address.node))
-            return missing
-
-        self._forget_everywhere = forget
         sessions.on_add(self._session_added)
         sessions.on_release(self._session_left)
         sessions.on_end(self._session_ended)
@@ -128,9 +114,23 @@ class Recording:
         def tables() -> list[tuple[Schema, int]]:
             return [(table.schema, table.written) for table in self.store.tables.values()]
 
-        assert self._forget_everywhere is not None, "attached before the node starts"
         saved = (*self._saved, *QUESTIONS)
-        return QuestionDesk(ask, tables, lambda: self.process.unavailable, self._forget_everywhere, saved)
+        return QuestionDesk(ask, tables, lambda: self.process.unavailable, self.forget, saved)
+
+    async def forget(self, text: str) -> list[str]:
+        """Let every node go of the row blocks that have `text`. Returns the nodes that have not said that they did."""
+        assert self._node is not None, "attached before the node starts"
+        system, transport = self._node
+        missing = []
+        for address in list(system.view.addresses):
+            try:
+                if address == system.me:
+                    await self.store.forget(text)
+                else:
+                    await transport.request(address, Service.FORGET, text.encode(), FORGET_S)
+            except GarrisonError:
+                missing.append(str(address.node))
+        return missing
 
     def _forget(self, _peer: NodeAddress, payload: bytes) -> Answer:
         async def forget() -> bytes:

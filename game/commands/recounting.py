@@ -9,8 +9,6 @@ are told, then its log, then the rows of its players. So a result that is told l
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
@@ -20,6 +18,7 @@ from game.careers import recount
 from game.careers.recount import Difference, Mending
 from persistence.game.mending import mend_rows, mend_sums, open_estates
 from persistence.game.recount_queries import MAX_PAIRS, MAX_SUMS, NamesAsked, page_of, row_of
+from server.cli.processes import in_processes
 from server.cli.stored import check_there, opened_store
 from server.drivers import build_store_queries, load_app
 from server.errors import BadSetting, Corrupt, UnknownRules
@@ -171,26 +170,14 @@ class Recounting:
 
     def _matches(self) -> Iterator[BatchFound]:
         """Findings of all matches, a batch after another."""
+        jobs = (
+            (self._settings, page[first : first + BATCH])
+            for page in self._pages()
+            for first in range(0, len(page), BATCH)
+        )
         if self._processes == 1:
-            for page in self._pages():
-                for first in range(0, len(page), BATCH):
-                    yield count_batch(self._settings, page[first : first + BATCH])
-            return
-        with ProcessPoolExecutor(self._processes, mp_context=get_context("spawn")) as pool:
-            running: set[Future[BatchFound]] = set()
-            try:
-                for page in self._pages():
-                    for first in range(0, len(page), BATCH):
-                        running.add(pool.submit(count_batch, self._settings, page[first : first + BATCH]))
-                    while len(running) > PAGE // BATCH:
-                        done, running = wait(running, return_when=FIRST_COMPLETED)
-                        yield from (future.result() for future in done)
-                while running:
-                    done, running = wait(running, return_when=FIRST_COMPLETED)
-                    yield from (future.result() for future in done)
-            finally:
-                for future in running:
-                    future.cancel()
+            return (count_batch(*job) for job in jobs)
+        return in_processes(self._processes, PAGE // BATCH, count_batch, jobs)
 
     def _pages(self) -> Iterator[list[Head]]:
         after = ""

@@ -11,12 +11,12 @@ from cyclopts import App, Parameter
 from rich.table import Table
 from rich.text import Text
 
-from server.cli.common import Config, Json, Set, err, out, print_json, read_settings
+from server.cli.common import Config, Json, Set, err, out, print_json, read_settings, seconds_of
 from server.cli.status import ask_admin
 from server.errors import BadInput
 from server.texts import escaped, escaped_lines
 
-UNITS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+LONGEST_S: Final = 366 * 86_400
 MARGIN_S: Final = 5.0
 EXAMPLES = """
 Examples:
@@ -49,8 +49,7 @@ def query(
         else:
             _show_tables(msgspec.json.decode(body))
         return 0
-    since_ms = int(1000 * (time.time() - seconds_of(since))) if since else 0
-    asked = {"sql": sql, "since_ms": since_ms, "timeout_s": timeout}
+    asked = {"sql": sql, "since_ms": _since_ms(since) if since else 0, "timeout_s": timeout}
     body = ask_admin(settings, "/api/v1/questions", url=url, token=token, body=asked, timeout_s=timeout + MARGIN_S)
     if json:
         print_json(body)
@@ -64,16 +63,12 @@ def query(
     return 0
 
 
-def seconds_of(text: str) -> float:
-    """The seconds that `90s`, `10m`, `2h` or `1d` means. Raises `BadInput`."""
-    unit = UNITS.get(text[-1:], 0)
-    try:
-        value = float(text[:-1])
-    except ValueError:
-        value = -1.0
-    if not unit or not 0 < value * unit <= 366 * 86_400:
+def _since_ms(since: str) -> int:
+    """The Unix ms that `--since` means. Raises `BadInput`."""
+    seconds = seconds_of(since, "--since")
+    if since[-1:] not in "smhd" or seconds > LONGEST_S:
         raise BadInput("--since takes 90s, 10m, 2h or 1d")
-    return value * unit
+    return int(1000 * (time.time() - seconds))
 
 
 def coverage_text(coverage: dict[str, Any]) -> str:

@@ -4,9 +4,7 @@ import asyncio
 import os
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -17,6 +15,7 @@ from rich.progress import Progress, TextColumn, TimeElapsedColumn
 from server.actors.actor import LoggedActor
 from server.cli.common import Config, Json, Set, err, out, print_json, read_settings
 from server.cli.log import logged_kind
+from server.cli.processes import in_processes
 from server.cli.stored import opened_store
 from server.drivers import load_app
 from server.errors import BadInput, Corrupt, UnknownRules
@@ -170,24 +169,17 @@ def _verify_all(settings: Settings, processes: int, json: bool) -> int:
 
 def _checked(settings: Settings, kinds: Sequence[str], processes: int) -> Iterator[list[Checked]]:
     """The logs of the store in batches, as they are done; at most a few batches are under way."""
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        running: set[Future[list[Checked]]] = set()
-        try:
-            for kind in kinds:
-                after: ActorId | None = None
-                while page := asyncio.run(_page(settings, kind, after)):
-                    after = page[-1]
-                    for first in range(0, len(page), BATCH):
-                        running.add(pool.submit(_check_batch, settings, kind, page[first : first + BATCH]))
-                    while len(running) > PAGE // BATCH:
-                        done, running = wait(running, return_when=FIRST_COMPLETED)
-                        yield from (future.result() for future in done)
-            while running:
-                done, running = wait(running, return_when=FIRST_COMPLETED)
-                yield from (future.result() for future in done)
-        finally:
-            for future in running:
-                future.cancel()
+    return in_processes(processes, PAGE // BATCH, _check_batch, _jobs(settings, kinds))
+
+
+def _jobs(settings: Settings, kinds: Sequence[str]) -> Iterator[tuple[Settings, str, list[ActorId]]]:
+    """Batches of the names of all logs, as `_check_batch` takes them."""
+    for kind in kinds:
+        after: ActorId | None = None
+        while page := asyncio.run(_page(settings, kind, after)):
+            after = page[-1]
+            for first in range(0, len(page), BATCH):
+                yield settings, kind, page[first : first + BATCH]
 
 
 async def _page(settings: Settings, kind: str, after: ActorId | None) -> list[ActorId]:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from xxhash import xxh3_64, xxh3_64_intdigest
+from xxhash import xxh3_64
 
 from server.columns.layout import (
     CHUNK_ROWS,
@@ -223,11 +223,6 @@ def chunk_check(data: Any, columns: Sequence[int], widths: Sequence[int], first:
     for at, width in zip(columns, widths, strict=True):
         check.update(view[at + width * first : at + width * last])
     return check.intdigest()
-
-
-def texts_check(data: bytes) -> int:
-    """The checksum of offsets or of the bytes of texts."""
-    return xxh3_64_intdigest(data)
 
 
 def _new_file(path: Path, size: int) -> mmap.mmap:

@@ -14,8 +14,9 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+from xxhash import xxh3_64_intdigest
 
-from server.columns.block import SLOT, chunk_check, texts_check
+from server.columns.block import SLOT, chunk_check
 from server.columns.layout import (
     CHUNK_ROWS,
     FORMATS,
@@ -122,10 +123,10 @@ class StoredRowBlock:
         if chunk_check(self._map, self.shape.columns, widths, full, rows) != slot[1]:
             raise Corrupt(f"rows {full} to {rows - 1} are damaged")
         start = self.shape.offsets + 4
-        if texts_check(self._map[start : start + 4 * texts]) != slot[2]:
+        if xxh3_64_intdigest(self._map[start : start + 4 * texts]) != slot[2]:
             raise Corrupt("the offsets of its texts are damaged")
         offsets = np.frombuffer(self._map, np.int32, texts + 1, self.shape.offsets)
-        if texts_check(self._map[self.shape.heap : self.shape.heap + int(offsets[-1])]) != slot[3]:
+        if xxh3_64_intdigest(self._map[self.shape.heap : self.shape.heap + int(offsets[-1])]) != slot[3]:
             raise Corrupt("its texts are damaged")
         for column in self.header.schema.columns:
             if column.type == "text" and rows and int(self.values(column.name).max()) >= texts:

@@ -111,11 +111,15 @@ class Table:
     @property
     def size(self) -> int:
         """Bytes of the blocks that are there or may still be mapped."""
-        written = [*self._finishing, *([self._block] if self._block is not None else ())]
-        sizes = [block.size for block in written]
-        sizes += [kept.size for kept in self.kept]
-        sizes += [size for _, size in self._unlinked]
-        return sum(sizes)
+        return self._held + sum(size for _, size in self._unlinked)
+
+    @property
+    def _held(self) -> int:
+        """Bytes of the blocks that are there."""
+        return sum(block.size for block in self._written_blocks()) + sum(kept.size for kept in self.kept)
+
+    def _written_blocks(self) -> list[RowBlock]:
+        return [*self._finishing, *([self._block] if self._block is not None else ())]
 
     def adopt(self, blocks: Iterable[Kept]) -> None:
         """Count blocks of earlier runs as this table's oldest. Before the first row."""
@@ -148,8 +152,7 @@ class Table:
         self._pending[:] = [row for row in self._pending if text not in row]
         gone = [kept for kept in self.kept if kept.path in named]
         self.kept = deque(kept for kept in self.kept if kept.path not in named)
-        written = [*self._finishing, *([self._block] if self._block is not None else ())]
-        for block in written:
+        for block in self._written_blocks():
             if block.has(text):
                 gone.append(Kept(block.path, block.size, 0.0))
                 self._finishing = [each for each in self._finishing if each is not block]
@@ -258,10 +261,8 @@ class Table:
     def _make_room(self) -> None:
         """Unlink the oldest blocks until one more would fit."""
         size = shape_of(_header(self.schema, self._writer, 0, self._rows, self._room)).size
-        gone = sum(size for _, size in self._unlinked)
-        while self.kept and self.size - gone + size > self.limits.max_bytes:
+        while self.kept and self._held + size > self.limits.max_bytes:
             self._drop_oldest()
-            gone = sum(size for _, size in self._unlinked)
 
     def _drop_oldest(self) -> None:
         self._unlink(self.kept.popleft())

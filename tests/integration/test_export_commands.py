@@ -254,7 +254,7 @@ def test_every_log_of_the_store_is_verified_and_the_bad_named(place: Place) -> N
 def test_a_store_of_good_logs_verifies(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
-    monkeypatch.setattr("server.cli.verify.ProcessPoolExecutor", lambda count, mp_context: ThreadPoolExecutor(count))
+    monkeypatch.setattr("server.cli.processes.ProcessPoolExecutor", lambda count, mp_context: ThreadPoolExecutor(count))
     monkeypatch.setattr("server.cli.verify.BATCH", 1)
     monkeypatch.setattr("server.cli.verify.PAGE", 2)
     code, said, _ = place.garrison("verify", "--all", "--processes", "1")

@@ -1,0 +1,31 @@
+"""`garrison query`: how far it looks back, and what it says of an answer's completeness."""
+
+import time
+
+import pytest
+
+from server.cli.query import _since_ms, coverage_text
+from server.errors import BadInput
+
+
+@pytest.mark.parametrize(("since", "seconds"), [("90s", 90), ("10m", 600), ("1.5h", 5_400), ("366d", 366 * 86_400)])
+def test_since_is_so_long_ago(since: str, seconds: float) -> None:
+    assert abs(time.time() - seconds - _since_ms(since) / 1000) < 60
+
+
+@pytest.mark.parametrize("since", ["90", "m", "-1m", "0s", "infd", "nand", "367d", "10 minutes", "1w"])
+def test_since_that_is_no_time_is_refused(since: str) -> None:
+    with pytest.raises(BadInput, match="--since"):
+        _since_ms(since)
+
+
+def test_coverage_says_what_is_missing() -> None:
+    whole = {
+        "nodes": 3, "answered": 3, "rows_held": 2_000, "rows_scanned": 2_000, "stand_for": 2_000, "sampled": False,
+        "groups_left_out": 0, "from_ms": 0, "to_ms": 0, "missing": [], "troubles": [],
+    }  # fmt: skip
+    assert coverage_text(whole) == "3 of 3 nodes; 2,000 of 2,000 rows scanned"
+    lacking = {"answered": 2, "missing": ["n3"], "sampled": True, "stand_for": 9_000, "groups_left_out": 5}
+    told = coverage_text(whole | lacking)
+    assert told.startswith("2 of 3 nodes") and "stand for 9,000" in told
+    assert "no answer from n3" in told and "5 groups left out" in told

@@ -3,8 +3,12 @@
 The node that is asked has its query process make the plan, asks every node to scan by it, itself too, and has what came
 in time merged and finished. Past `WIDTH` nodes it is a tree: each of `WIDTH` nodes is asked with the names of others,
 which it asks in turn, within four fifths of its time, and answers with all of them in one (Abraham et al., Scuba,
-VLDB 2013). A node that does not answer is a number in the coverage, and never an error; of one that was to ask others
-all of these are missing too.
+VLDB 2013). A node that does not answer is a number in the coverage, and never an error.
+
+A node that was to ask others and stays silent would take all of these along. So it is asked after a while whether it is
+there, and where it does not say so in as long, another of its group gets the group's question too (a hedged request;
+Dean and Barroso, The Tail at Scale, 2013). Of each group the answer of one node is taken, whole, so that no row counts
+twice; a question that is only heavy is never scanned twice.
 """
 
 import asyncio
@@ -14,7 +18,7 @@ from typing import Annotated, Any, Final, NamedTuple, Protocol
 import msgspec
 from msgspec import Meta
 
-from server.errors import BadInput, GarrisonError, Overloaded
+from server.errors import BadInput, ConnectionLost, DeadlineExceeded, GarrisonError, Overloaded, Unreachable
 from server.ids import Incarnation, NodeAddress, NodeId
 from server.runtime.supervisor import Supervisor
 from server.transport.ports import Answer
@@ -24,6 +28,8 @@ WIDTH: Final = 32
 """Nodes that one node asks."""
 SHARE: Final = 0.8
 """The share of its time that a node gives to those whom it asks, and to its own scan."""
+PATIENCE: Final = 0.2
+"""The share of a group's time until its node is asked whether it is there, and again until another is asked."""
 LEAST_S: Final = 0.05
 MAX_S: Final = 30.0
 AT_ONCE: Final = 4
@@ -37,7 +43,7 @@ NodeName = tuple[NodeId, Incarnation]
 
 class Scan(msgspec.Struct, frozen=True, array_like=True):
     """A request to a node: to scan by `plan` rows from `since_ms` to before `until_ms` within `timeout_s`, and to ask
-    `members` in turn."""
+    `members` in turn. Without a plan: to say that it is there."""
 
     plan: bytes
     since_ms: int
@@ -47,10 +53,12 @@ class Scan(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Scanned(msgspec.Struct, frozen=True, array_like=True):
-    """A partial answer of a node and those whom it has asked, and the nodes that did not answer it."""
+    """A partial answer of a node and those whom it has asked, and the nodes that did not answer it. `more`: further
+    partial answers, of a node that cannot merge them."""
 
     partial: bytes
     missing: list[str]
+    more: list[bytes] = []
 
 
 class ScanProcess(Protocol):
@@ -74,6 +82,7 @@ Request = Callable[[NodeAddress, bytes, float], Awaitable[bytes]]
 """`request(address, payload, timeout_s)`: another node's answer. Raises typed errors, at once or later."""
 
 _encode = msgspec.msgpack.encode
+_THERE: Final = _encode(Scan(b"", 0, 0, 0.0))
 _scan = msgspec.msgpack.Decoder(Scan).decode
 _scanned = msgspec.msgpack.Decoder(Scanned).decode
 
@@ -122,7 +131,7 @@ class QuestionFanout:
             if answer is None:
                 missing += [str(address.node) for address in group]
             else:
-                partials.append(answer.partial)
+                partials += [answer.partial, *answer.more]
                 missing += answer.missing
         return partials, missing
 
@@ -137,12 +146,34 @@ class QuestionFanout:
         return found if isinstance(found, bytes) else None
 
     async def _group(self, scan: Scan, group: Sequence[NodeAddress]) -> Scanned | None:
-        """The answer of the first node of `group` that can be asked, for all of it."""
-        for number, address in enumerate(group):
-            rest = [(other.node, other.incarnation) for other in (*group[:number], *group[number + 1 :])]
-            asked = msgspec.structs.replace(scan, timeout_s=SHARE * scan.timeout_s, members=rest)
+        """The answer of a node of `group` for all of it: whichever comes first, where two had to be asked."""
+        until = asyncio.get_running_loop().time() + scan.timeout_s
+        asked: list[NodeAddress] = []
+        answers = {asyncio.ensure_future(self._head(scan, group, asked, until))}
+        try:
+            if len(group) > 1 and await self._silent(answers, asked, scan.timeout_s):
+                answers.add(asyncio.ensure_future(self._head(scan, group, asked, until)))
+            for next_answer in asyncio.as_completed(answers):
+                if (answer := await next_answer) is not None:
+                    return answer
+            return None
+        finally:
+            for each in answers:
+                each.cancel()
+
+    async def _head(
+        self, scan: Scan, group: Sequence[NodeAddress], asked: list[NodeAddress], until: float
+    ) -> Scanned | None:
+        """The answer of the first node of `group` that can be asked and is not among `asked`, to which it is added."""
+        for address in group:
+            if address in asked:
+                continue
+            left_s = max(0.0, until - asyncio.get_running_loop().time())
+            rest = [(other.node, other.incarnation) for other in group if other != address]
+            request = msgspec.structs.replace(scan, timeout_s=SHARE * left_s, members=rest)
+            asked.append(address)
             try:
-                return _scanned(await self._request(address, _encode(asked), scan.timeout_s))
+                return _scanned(await self._request(address, _encode(request), left_s))
             except UNDECODABLE:
                 return None
             except GarrisonError as error:
@@ -150,20 +181,41 @@ class QuestionFanout:
                     return None
         return None
 
+    async def _silent(
+        self, answers: "set[asyncio.Task[Scanned | None]]", asked: list[NodeAddress], timeout_s: float
+    ) -> bool:
+        """Whether the node asked last has failed, or is not there: it has answered neither its question for a while,
+        nor for as long whether it is there."""
+        done, _ = await asyncio.wait(answers, timeout=PATIENCE * timeout_s)
+        if not done:
+            try:
+                await self._request(asked[-1], _THERE, PATIENCE * timeout_s)
+            except (DeadlineExceeded, ConnectionLost, Unreachable):
+                return True
+            except GarrisonError:
+                pass
+        return all(answer.done() and answer.result() is None for answer in answers)
+
     def serve(self, _peer: NodeAddress, payload: bytes) -> Answer:
         """The answer to another node's `Scan`. Raises `BadInput`."""
         try:
             scan = _scan(payload)
         except UNDECODABLE as error:
             raise BadInput(f"question: {error}") from None
+        if not scan.plan:
+            return _encode(Scanned(b"", []))
         return self._supervisor.spawn(self._scanned(scan), "question")
 
     async def _scanned(self, scan: Scan) -> bytes:
         members = [NodeAddress(node, incarnation) for node, incarnation in scan.members]
         partials, missing = await self._gather(scan, members)
         if len(partials) != 1:
-            partials = [await self._process.ask("merge", [scan.plan, partials], PLAN_S)]
-        return _encode(Scanned(partials[0], missing))
+            try:
+                partials = [await self._process.ask("merge", [scan.plan, partials], PLAN_S)]
+            except GarrisonError:
+                if not partials:
+                    raise
+        return _encode(Scanned(partials[0], missing, partials[1:]))
 
 
 def _groups(members: Sequence[NodeAddress], width: int) -> list[Sequence[NodeAddress]]:
@@ -174,4 +226,4 @@ def _groups(members: Sequence[NodeAddress], width: int) -> list[Sequence[NodeAdd
 
 def _at_once(error: GarrisonError) -> bool:
     """Whether nothing was sent: then another node of the group can be asked in time."""
-    return error.code == "unreachable"
+    return isinstance(error, Unreachable)

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from server.errors import BadInput, DeadlineExceeded, GarrisonError, Overloaded, Unreachable
+from server.errors import BadInput, DeadlineExceeded, GarrisonError, Overloaded, Unavailable, Unreachable
 from server.ids import Incarnation, NodeAddress, NodeId
 from server.questions.fanout import AT_ONCE, Question, QuestionFanout
 from server.runtime.supervisor import Supervisor
@@ -22,9 +22,11 @@ class CountedProcess:
 
     def __init__(self, name: str, slow_s: float = 0.01) -> None:
         self.name, self.slow_s = name, slow_s
-        self.bad = False
+        self.bad = self.gone = False
 
     async def ask(self, operation: str, values: list[Any], timeout_s: float) -> Any:
+        if self.gone:
+            raise Unavailable("no query process here")
         if operation == "plan":
             if self.bad:
                 raise BadInput("line 1, column 1: no")
@@ -42,13 +44,15 @@ class CountedProcess:
 
 
 class Nodes:
-    """Nodes that ask each other. `unreachable` are known before anything is sent, `silent` never answer."""
+    """Nodes that ask each other. `unreachable` are known before anything is sent, `silent` never answer, answers of the
+    `slow` are nearly half a second under way."""
 
     def __init__(self, count: int, width: int) -> None:
         self.addresses = [NodeAddress(NodeId(f"n{number:04}"), Incarnation(1)) for number in range(count)]
         self.processes = {address: CountedProcess(str(address.node)) for address in self.addresses}
         self.unreachable: set[NodeAddress] = set()
         self.silent: set[NodeAddress] = set()
+        self.slow: set[NodeAddress] = set()
         self.requests = 0
         self.most_asked = 0
         supervisor = Supervisor("nodes")
@@ -68,10 +72,11 @@ class Nodes:
                 await asyncio.sleep(timeout_s)
                 raise DeadlineExceeded(str(to))
             answer = self.questions[to].serve(me, payload)
-            assert isinstance(answer, asyncio.Future)
             try:
                 async with asyncio.timeout(timeout_s):
-                    return await answer
+                    await asyncio.sleep(0.45 if to in self.slow else 0)
+                    assert answer is not None
+                    return answer if isinstance(answer, bytes) else await answer
             except TimeoutError:
                 raise DeadlineExceeded(str(to)) from None
 
@@ -111,13 +116,46 @@ async def test_silent_nodes_are_missing_and_the_answer_is_in_time() -> None:
     assert asyncio.get_running_loop().time() - began <= ASKED.timeout_s
 
 
-async def test_silent_node_that_was_to_ask_others_takes_these_along() -> None:
+async def test_silent_node_that_was_to_ask_others_takes_nobody_along() -> None:
     nodes = Nodes(29, 4)
     head = nodes.addresses[1]
     nodes.silent = {head}
+    began = asyncio.get_running_loop().time()
     answer = await nodes.ask()
-    assert len(answer["missing"]) == 7 and str(head.node) in answer["missing"]
-    assert len(answer["names"]) + len(answer["missing"]) == 29
+    assert answer["missing"] == [str(head.node)] and len(answer["names"]) == 28
+    assert asyncio.get_running_loop().time() - began <= ASKED.timeout_s
+
+
+async def test_two_silent_nodes_of_a_group_take_the_rest_of_it_along() -> None:
+    nodes = Nodes(29, 4)
+    nodes.silent = {nodes.addresses[1], nodes.addresses[5]}
+    answer = await nodes.ask()
+    assert len(answer["missing"]) == 7 and len(answer["names"]) == 22
+
+
+async def test_rows_of_a_group_that_two_nodes_have_asked_count_once() -> None:
+    nodes = Nodes(29, 4)
+    nodes.slow = {nodes.addresses[1]}
+    answer = await nodes.ask()
+    assert nodes.requests > 28 + 7, "the group was asked twice, else this test is about nothing"
+    assert answer["names"] == [str(address.node) for address in nodes.addresses] and answer["missing"] == []
+
+
+async def test_group_whose_node_has_much_to_do_is_asked_once() -> None:
+    nodes = Nodes(29, 4)
+    for process in nodes.processes.values():
+        process.slow_s = 0.5
+    answer = await nodes.ask()
+    assert len(answer["names"]) == 29
+    assert nodes.requests == 28 + 12, "every node once, and those that ask others whether they are there"
+
+
+async def test_node_that_cannot_merge_passes_on_what_it_was_told() -> None:
+    nodes = Nodes(29, 4)
+    head = nodes.addresses[1]
+    nodes.processes[head].gone = True
+    answer = await nodes.ask()
+    assert answer["missing"] == [str(head.node)] and len(answer["names"]) == 28
 
 
 async def test_own_process_that_is_slow_is_missing_too() -> None:

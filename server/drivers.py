@@ -297,7 +297,8 @@ def build_node(settings: Settings) -> "Node":
     """A node with its real drivers. Raises `BadSetting`."""
     from server.cluster.membership import KinshipMembership
     from server.liveness.renewing import RenewalThread
-    from server.node import Drivers, Node
+    from server.node import Node
+    from server.node_drivers import Drivers
     from server.runtime.clock import SystemClock
     from server.runtime.descriptors import shortage
     from server.runtime.metrics import Metrics

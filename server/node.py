@@ -16,10 +16,8 @@ a new `Node`: the same name comes back as a new incarnation.
 """
 
 import asyncio
-import random
 import time
-from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 import structlog
@@ -29,33 +27,24 @@ from server.catalog.services import Services
 from server.catalog.system import ActorSystem
 from server.cluster import agreement, foreign
 from server.cluster.foreign import Stand
-from server.cluster.ports import Membership
 from server.cluster.terms import Terms
 from server.cluster.view import Member, MemberState
-from server.columns.store import ColumnStore
 from server.errors import BadSetting, GarrisonError, Moved, Unavailable
-from server.eventlog.ports import LogStore
 from server.ids import ActorId, NodeAddress
 from server.liveness.judge import LIMITS, Judge, JudgeLimits, Verdicts
 from server.liveness.registration import Registration
-from server.liveness.renewing import RenewalTask, Renewing
+from server.liveness.renewing import RenewalTask
+from server.node_drivers import Drivers
 from server.presence.engine import engine_of
 from server.recording import Recording
-from server.runtime.clock import Clock
 from server.runtime.lag import LagProbe
-from server.runtime.metrics import Metrics
 from server.runtime.stages import STAGE_S, run_stage
-from server.runtime.supervisor import Supervisor
 from server.runtime.troubles import Trouble, Troubles, TroubleSource
 from server.sessions.gateway import Gateway
 from server.sessions.ports import GatewayDrivers
 from server.sessions.tokens import TokenRules
 from server.settings import Settings
-from server.storage.journal.ports import Journal
 from server.storage.pipeline import StoragePipeline
-from server.storage.ports import Store
-from server.storage.queries import NoStoreQueries, StoreQueries
-from server.transport.ports import Transport
 from server.view_change import change_view
 from server.wire.messages import CloseCode
 
@@ -72,66 +61,6 @@ WARY_S = 10.0
 """Time for which the successor of such a node listens before it serves: gossip may need a while to find the others."""
 REFUSED_S = 5.0
 """Time since the journal last refused a change for which changes count as refused."""
-
-
-class Listener(Protocol):
-    """The port of the listener for clients: the picows driver, or an in-memory twin."""
-
-    async def start(self) -> str:
-        """Listen; returns the url that clients are told. Raises `Unavailable` if the port is
-        taken."""
-        ...
-
-    def reload(self, changed_only: bool = False) -> bool:
-        """Read the certificates again; True if new ones are in use. Raises `BadSetting`."""
-        ...
-
-    @property
-    def complaint(self) -> str:
-        """The complaint of clients about the certificate, as far as it can be told here; empty while there is none."""
-        ...
-
-    async def stop(self) -> None: ...
-
-
-class Admin(Protocol):
-    """The HTTP side for operators; absent in simulations."""
-
-    def bind(self) -> str: ...
-
-    async def start(self) -> None: ...
-
-    def view_changed(self) -> None: ...
-
-    async def stop(self) -> None: ...
-
-
-class Drivers(msgspec.Struct, frozen=True):
-    """Everything that touches the outside. `listener` and `admin` are made for a gateway and a
-    node; `admin` is None where nobody operates the node, `journal` where none is kept.
-    `shortage` says that file descriptors are used up.
-    `renewing`: how the lease is renewed; on the event loop if it is None. `columns`: None where none are kept.
-    `asks_store`: ask the store now and then who is dead in it, and who holds a lease there, and compare
-    that with gossip."""
-
-    clock: Clock
-    rng: random.Random
-    store: Store
-    logs: LogStore
-    transport: Transport
-    membership: Membership
-    supervisor: Supervisor
-    metrics: Metrics
-    listener: Callable[[Gateway], Listener]
-    admin: "Callable[[Node], Admin] | None" = None
-    journal: Journal | None = None
-    asks_store: bool = False
-    store_queries: StoreQueries = NoStoreQueries()
-    terms: Callable[[TokenRules], Terms] = lambda _rules: Terms()
-    """Terms of this node (`server/cluster/terms.py`), but for its database, which the store knows."""
-    renewing: Renewing | None = None
-    shortage: Callable[[], str] = lambda: ""
-    columns: ColumnStore | None = None
 
 
 class Node:

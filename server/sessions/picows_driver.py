@@ -351,7 +351,7 @@ class PicowsListener:
         self._context: ssl.SSLContext | None = None
         self._made_of: Stamp = ()
         self.complaint = ""
-        """See `server.node.Listener`."""
+        """See `server.node_drivers.Listener`."""
         self._stopping = False
         self._open: dict[PicowsConnection, None] = {}
         self._responses: dict[str, WSUpgradeResponse] = {}

@@ -29,7 +29,8 @@ from server.eventlog import segment
 from server.ids import SLOT_COUNT, ActorId, NodeAddress, NodeId, kind_of
 from server.liveness.judge import LIMITS, JudgeLimits
 from server.liveness.lease import NodeLease
-from server.node import Drivers, Node
+from server.node import Node
+from server.node_drivers import Drivers
 from server.runtime.metrics import Metrics
 from server.runtime.supervisor import Supervisor
 from server.sessions.gateway import Gateway

@@ -10,7 +10,8 @@ from server.cluster.simulated import SimulatedGossip, SimulatedMembership
 from server.cluster.terms import Terms
 from server.cluster.view import Member
 from server.ids import NodeId
-from server.node import FOREIGN_S, WARY_S, Drivers, Node
+from server.node import FOREIGN_S, WARY_S, Node
+from server.node_drivers import Drivers
 from server.runtime.metrics import Metrics
 from server.runtime.supervisor import Supervisor
 from server.sessions.tokens import own_rules

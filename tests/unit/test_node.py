@@ -15,7 +15,8 @@ from server.errors import BadSetting, GarrisonError, Unavailable
 from server.ids import Incarnation, NodeAddress, NodeId, actor_id
 from server.liveness.judge import JudgeLimits
 from server.liveness.ports import Estate
-from server.node import SCHEMA_CHECK_S, Drivers, Node
+from server.node import SCHEMA_CHECK_S, Node
+from server.node_drivers import Drivers
 from server.runtime.metrics import Metrics
 from server.runtime.supervisor import Supervisor
 from server.sessions.tokens import own_rules

@@ -17,6 +17,7 @@
     |   |-- UnknownKey          a token's key is not at this node; perhaps not yet
     |   |-- Unavailable         the node, store or lease is not there now
     |   |   |-- Unreachable     no link to that node; nothing was sent
+    |   |   |-- CalledOff       a succession did not take place; the node goes on as before
     |   |-- Moved               the actor lives elsewhere; `address` says where, if known
     |-- OutcomeUnknown          it may have happened: repeat only with the same command id
     |   |-- DeadlineExceeded    no answer in time
@@ -135,6 +136,12 @@ class Unreachable(Unavailable):
     """No link to the node. Only raised where nothing was sent, so that another node may be asked."""
 
     code = "unreachable"
+
+
+class CalledOff(Unavailable):
+    """A succession did not take place, for the reason told. The node goes on as if nothing had been."""
+
+    code = "called_off"
 
 
 class Moved(Retryable):

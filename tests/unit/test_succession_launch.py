@@ -1,0 +1,127 @@
+"""The launch of an heir with real processes: small programs that stand for the node."""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+
+from server.errors import BadSetting, CalledOff
+from server.succession.launch import HeirProcess, launch
+from server.succession.lineage import Descent, Lineage
+from server.succession.program import Start
+
+ROOT = Path(__file__).parents[2]
+HEIR = """
+import os, sys
+sys.path.insert(0, {root!r})
+from server.succession.lineage import Lineage
+lineage = Lineage(sys.argv[-1])
+lineage.channel.setblocking(True)
+told = [open("/proc/self/oom_score_adj").read().strip(), os.environ["GREETING"]]
+told += [str(len([n for n in os.listdir("/proc/self/fd") if int(n) > 2]))]
+lineage.channel.send(" ".join(told).encode())
+if lineage.channel.recv(10) == b"go":
+    lineage.kill_predecessor()
+    lineage.come_of_age()
+"""
+
+
+def a_program(directory: Path, text: str) -> Start:
+    script = directory / "garrison"
+    script.write_text(text)
+    return Start((sys.executable, str(script), "node"), (str(script), "node"), sys.executable, str(directory))
+
+
+def started(program: Start) -> HeirProcess:
+    return launch({**os.environ, "GREETING": "hello"}, program, lambda resident: None)
+
+
+async def test_an_heir_has_its_channel_and_no_other_descriptor_and_is_the_first_to_be_killed(tmp_path: Path) -> None:
+    kept = socket.socket()
+    kept.set_inheritable(True)  # closed all the same
+    heir = started(a_program(tmp_path, HEIR.format(root=str(ROOT))))
+    told = await asyncio.get_running_loop().sock_recv(heir.channel, 100)
+    # its channel, the process of its predecessor, and the directory that it lists
+    assert told.decode().split() == ["1000", "hello", "3"]
+    heir.channel.close()  # as it is when this process dies: the heir ends
+    assert await heir.wait() == 0
+    await heir.end()
+    kept.close()
+
+
+@pytest.mark.loops("asyncio", "uvloop")
+async def test_the_last_words_of_a_program_that_cannot_be_loaded_are_told(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    heir = started(a_program(tmp_path, "import not_there_at_all\n"))
+    assert await heir.wait() == 1
+    assert heir.why() == (
+        "the new program ended (exit code 1): ModuleNotFoundError: No module named 'not_there_at_all'"
+    )
+    assert "Traceback" in capfd.readouterr().err  # the log has all of it
+    await heir.end()
+
+
+async def test_an_heir_that_is_called_off_is_killed_and_reaped(tmp_path: Path) -> None:
+    heir = started(a_program(tmp_path, "import time\ntime.sleep(60)\n"))
+    await heir.end()
+    assert heir.code == -signal.SIGKILL
+    with pytest.raises(ChildProcessError):
+        os.waitpid(heir.pid, os.WNOHANG)  # noqa: ASYNC222 - it does not wait
+
+
+async def test_a_launch_without_room_or_program_starts_nothing_and_leaves_no_descriptor(tmp_path: Path) -> None:
+    def full(resident: int) -> None:
+        raise CalledOff("no room")
+
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(CalledOff, match="no room"):
+        launch({}, a_program(tmp_path, ""), full)
+    program = a_program(tmp_path, "")
+    (tmp_path / "garrison").unlink()
+    with pytest.raises(CalledOff, match="is not there any more"):
+        started(program)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+PREDECESSOR = """
+import asyncio, os, sys
+sys.path.insert(0, {root!r})
+from server.succession.launch import launch
+from server.succession.program import Start
+async def main():
+    start = Start((sys.executable, {heir!r}, "node"), ({heir!r}, "node"), sys.executable, {directory!r})
+    heir = launch({{**os.environ, "GREETING": "x"}}, start, lambda resident: None)
+    await asyncio.get_running_loop().sock_recv(heir.channel, 100)
+    print("heir", heir.pid, flush=True)
+    heir.channel.send(b"go")
+    await asyncio.sleep(60)
+asyncio.run(main())
+"""
+
+
+async def test_an_heir_kills_its_predecessor_after_go(tmp_path: Path) -> None:
+    a_program(tmp_path, HEIR.format(root=str(ROOT)))
+    text = PREDECESSOR.format(root=str(ROOT), heir=str(tmp_path / "garrison"), directory=str(tmp_path))
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", text, stdout=asyncio.subprocess.PIPE, start_new_session=True
+    )
+    assert process.stdout is not None
+    lines = (await process.stdout.read()).decode().splitlines()  # the heir has the same output, and has ended too
+    assert [line.split()[0] for line in lines if "heir" in line][-1:] == ["heir"]
+    assert await process.wait() == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("text", ["", "7", "a:b:c:d:e", "1:2:3:4:-5", "900:901:1:1:0", f"900:901:{os.getppid()}:1:0"])
+def test_a_flag_that_no_predecessor_gave_is_refused(text: str) -> None:
+    with pytest.raises((BadSetting, CalledOff)):
+        Lineage(text)
+
+
+def test_a_descent_is_read_as_it_was_written() -> None:
+    descent = Descent(5, 6, 7, 8, 15)
+    assert Descent.parse(descent.text()) == descent

@@ -1,53 +1,36 @@
 """A node's own part of a question: its plan run over the row blocks of this node, newest first, until the deadline.
 
-DuckDB runs the statements, over the blocks' bytes as they lie in shared memory: a column is wrapped as an Arrow array,
-texts as a dictionary, without a copy. Only times are computed, where a question reads them. Blocks are scanned some at
-a time; what is not scanned when the deadline comes is left out, and the coverage says so. The engine is locked: it
-opens no file, loads no extension, and stays under its memory.
+DuckDB runs the statements (`engine.py`), over the blocks' bytes as they lie in shared memory (`rows.py`). Blocks are
+scanned some at a time, more where that is quick; what is not scanned when the deadline comes is left out, and the
+coverage says so.
 """
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import duckdb
-import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from server.columns.layout import NotReady, Schema
 from server.columns.reader import StoredRowBlock, paths
-from server.errors import Corrupt, Overloaded
+from server.errors import Corrupt
+from server.questions.engine import KeptEngine, table
 from server.questions.partial import Coverage, Merger, Partial, newest, sketch_of
-from server.questions.plan import WEIGHT, BadQuestion, Plan, bucket_sql
+from server.questions.plan import WEIGHT, Plan, Split, bucket_sql
+from server.questions.rows import KEPT, MOST_TEXTS, Reading, Scratch, TextNumbers, bucket_name, number_name, rows_of
 
 SLICE_ROWS: Final = 1_000_000
-"""Rows that are scanned at once, between two looks at the clock."""
-MEMORY: Final = "256MB"
-_ARROW: Final = {
-    "u8": pa.uint8(), "u16": pa.uint16(), "u32": pa.uint32(), "i32": pa.int32(), "i64": pa.int64(), "f64": pa.float64(),
-}  # fmt: skip
-_TIME: Final = pa.timestamp("ms")
-_TEXT: Final = pa.dictionary(pa.uint16(), pa.utf8())
-
-
-def engine(memory: str = MEMORY) -> "duckdb.DuckDBPyConnection":
-    """An engine in memory that reaches nothing outside of it."""
-    connection = duckdb.connect(
-        config={
-            "threads": 1,
-            "memory_limit": memory,
-            "enable_external_access": False,
-            "autoinstall_known_extensions": False,
-            "autoload_known_extensions": False,
-            "python_enable_replacements": False,
-        }
-    )
-    connection.execute("SET lock_configuration = true")
-    return connection
+"""Rows that are scanned at once, between two looks at the clock: at first, and at most after slices that were quick."""
+MOST_SLICE_ROWS: Final = 4_000_000
+QUICK: Final = 0.1
+"""The share of the time that is left that a quick slice takes."""
 
 
 class OpenBlocks:
@@ -90,75 +73,141 @@ class OpenBlocks:
         return sorted(blocks, key=lambda block: (block.header.base_ms, block.header.number), reverse=True)
 
 
-def scan(plan: Plan, blocks: Sequence[StoredRowBlock], since_ms: int, until_ms: int, deadline: float) -> Partial:
-    """The partial answer of `blocks`, newest first, for rows from `since_ms` to before `until_ms` (0: no bound).
-    `deadline` is on the monotonic clock."""
-    merger = Merger(plan)
-    held = [block for block in blocks if _within(block, since_ms, until_ms)]
-    rows_held = sum(block.rows for block in held)
-    scanned = stand_for = 0
-    statements = _statements(plan, since_ms, until_ms)
-    columns = plan.columns if not (since_ms or until_ms) or "time" in plan.columns else ["time", *plan.columns]
-    connection = engine()
-    try:
-        for part in _slices(held):
-            left = deadline - time.monotonic()
-            if left <= 0:
-                break
-            connection.register("rows", pa.Table.from_batches([_batch(block, columns) for block in part]))
-            timer = threading.Timer(left, connection.interrupt)
-            timer.start()
-            try:
-                groups = _groups(connection, plan, statements)
-            except duckdb.InterruptException:
-                break
-            except duckdb.OutOfMemoryException:
-                raise Overloaded("the question needs more memory than it may have") from None
-            except duckdb.Error as error:
-                raise BadQuestion(str(error).splitlines()[0][:300]) from None
-            finally:
-                timer.cancel()
-            merger.add(Partial(groups, Coverage(0, 0)))
-            scanned += sum(block.rows for block in part)
-            stand_for += sum(_weight(block) if plan.weighted else block.rows for block in part)
-            if not plan.grouped and not plan.order and len(groups) >= plan.limit:
-                break
-    finally:
-        connection.close()
-    spans = [span for block in held if (span := block.span_ms()) is not None]
-    from_ms, to_ms = min((span[0] for span in spans), default=0), max((span[1] for span in spans), default=0)
-    return merger.result(Coverage(1, 1, rows_held, scanned, stand_for, 0, from_ms, to_ms))
+class Scanner:
+    """Runs plans, one after the other; keeps from one to the next what is the same for all. `slice_rows`, `most_rows`:
+    rows that are scanned at once, at first and at most."""
 
+    def __init__(self, slice_rows: int = SLICE_ROWS, most_rows: int = MOST_SLICE_ROWS) -> None:
+        self._slice_rows, self._most_rows = slice_rows, most_rows
+        self._engine = KeptEngine()
+        self._numbers: dict[str, TextNumbers] = {}
 
-def finish(plan: Plan, rows: list[list[Any]]) -> list[list[Any]]:
-    """The rows of the answer, of merged groups with a value for each aggregate."""
-    names = [f"k{number}" for number in range(len(plan.keys))]
-    names += [f"a{number}" for number in range(len(plan.aggregates))]
-    if not rows:
-        return []
-    table = pa.table({name: [_naive(row[number]) for row in rows] for number, name in enumerate(names)})
-    connection = engine()
-    try:
-        connection.register("merged", table)
-        return [[_plain(value) for value in row] for row in connection.execute(plan.finish).fetchall()]
-    except duckdb.Error as error:
-        raise BadQuestion(str(error).splitlines()[0][:300]) from None
-    finally:
-        connection.close()
+    def scan(
+        self, plan: Plan, blocks: Sequence[StoredRowBlock], since_ms: int, until_ms: int, deadline: float
+    ) -> Partial:
+        """The partial answer of `blocks`, all that there are of the table, newest first, for rows from `since_ms` to
+        before `until_ms` (0: no bound). `deadline` is on the monotonic clock."""
+        merger = Merger(plan)
+        held = [block for block in blocks if _within(block, since_ms, until_ms)]
+        rows_held = sum(block.rows for block in held)
+        scanned = stand_for = 0
+        bounds = _bounds(since_ms, until_ms)
+        if not held:
+            return merger.result(Coverage(1, 1))
+        with self._engine.lent() as connection:
+            way = self._way(connection, plan, blocks, held, bounds, deadline)
+            numbers = self._numbers.setdefault(plan.table, TextNumbers())
+            most = min(self._most_rows, way.reading.most_rows)
+            scratch = Scratch(min(rows_held, most + max(block.rows for block in held)))
+            for part in _slices(held, min(self._slice_rows, most), most, deadline):
+                rows = rows_of(part, way.reading, numbers, scratch)
+                with table(connection, "rows", rows), _interrupted_at(connection, deadline):
+                    try:
+                        groups = _groups(connection, plan, way, numbers)
+                    except duckdb.InterruptException:
+                        break
+                merger.add(Partial(groups, Coverage(0, 0)))
+                scanned += sum(block.rows for block in part)
+                stand_for += sum(_weight(block) if plan.weighted else block.rows for block in part)
+                if not plan.grouped and not plan.order and len(groups) >= plan.limit:
+                    break
+        spans = [span for block in held if (span := block.span_ms()) is not None]
+        from_ms, to_ms = min((span[0] for span in spans), default=0), max((span[1] for span in spans), default=0)
+        return merger.result(Coverage(1, 1, rows_held, scanned, stand_for, 0, from_ms, to_ms))
+
+    def _way(
+        self,
+        connection: "duckdb.DuckDBPyConnection",
+        plan: Plan,
+        blocks: Sequence[StoredRowBlock],
+        held: Sequence[StoredRowBlock],
+        bounds: list[str],
+        deadline: float,
+    ) -> "_Way":
+        """The way to scan `held`: by the numbers of texts, where a text has many rows and every text has an answer."""
+        schema = held[0].header.schema
+        split = plan.split
+        if split is None or not (split.filters or split.keys) or sum(block.texts for block in held) > MOST_TEXTS:
+            return _plain_way(plan, bounds, schema)
+        numbers = self._numbers.setdefault(plan.table, TextNumbers())
+        numbers.refresh(blocks, held)
+        if len(numbers.texts) > sum(block.rows for block in held):
+            return _plain_way(plan, bounds, schema)
+        filters = []
+        for name, sql in split.filters:
+            with table(connection, "texts", pa.table({name: numbers.texts})), _interrupted_at(connection, deadline):
+                try:
+                    found = connection.execute(
+                        f"SELECT CAST(CASE WHEN {sql} THEN 1 ELSE 0 END AS UTINYINT) AS yes FROM texts"
+                    )
+                    filters.append((name, found.fetchnumpy()["yes"]))
+                except duckdb.Error:
+                    # A text of another column, which no row would have been asked of: rows say whether it is an error.
+                    return _plain_way(plan, bounds, schema)
+        return _numbered_way(plan, split, bounds, schema, filters)
+
+    def finish(self, plan: Plan, rows: list[list[Any]]) -> list[list[Any]]:
+        """The rows of the answer, of merged groups with a value for each aggregate."""
+        names = [f"k{number}" for number in range(len(plan.keys))]
+        names += [f"a{number}" for number in range(len(plan.aggregates))]
+        if not rows:
+            return []
+        merged = pa.table({name: [_naive(row[number]) for row in rows] for number, name in enumerate(names)})
+        with self._engine.lent() as connection, table(connection, "merged", merged):
+            return [[_plain(value) for value in row] for row in connection.execute(plan.finish).fetchall()]
 
 
 # ---- statements ----
 
 
-def _statements(plan: Plan, since_ms: int, until_ms: int) -> list[str]:
-    """Statements: one for the keys and the aggregates that are one value each, one for each of the others."""
-    conditions = [f"({plan.where})"] if plan.where else []
-    if since_ms:
-        conditions.append(f'"time" >= make_timestamp({since_ms * 1000})')
-    if until_ms:
-        conditions.append(f'"time" < make_timestamp({until_ms * 1000})')
+class _Way(NamedTuple):
+    """A way to scan: the columns that batches have; statements, one for the keys and the aggregates that are one value
+    each, one for each of the others; the places of keys that are numbers of texts."""
+
+    reading: Reading
+    statements: list[str]
+    numbered: Sequence[int]
+
+
+def _plain_way(plan: Plan, bounds: list[str], schema: Schema) -> _Way:
+    buckets = _buckets(plan, schema)
+    reading = Reading(_with_time(plan.columns, bounds), buckets=list(buckets.values()))
+    where = [f"({plan.where})"] if plan.where else []
+    return _Way(reading, _statements(plan, plan.keys, [*where, *bounds], buckets), ())
+
+
+def _numbered_way(
+    plan: Plan, split: Split, bounds: list[str], schema: Schema, filters: "list[tuple[str, NDArray[Any]]]"
+) -> _Way:
+    buckets = _buckets(plan, schema)
+    columns = _with_time(split.columns, bounds)
+    reading = Reading(columns, list(dict.fromkeys(split.keys.values())), list(buckets.values()), filters)
+    keys = [f'"{number_name(split.keys[at])}"' if at in split.keys else key for at, key in enumerate(plan.keys)]
+    where = [f'"{KEPT}" = 1'] if filters else []
+    where += [f"({split.where})"] if split.where else []
+    return _Way(reading, _statements(plan, keys, [*where, *bounds], buckets), list(split.keys))
+
+
+def _bounds(since_ms: int, until_ms: int) -> list[str]:
+    """Conditions of a row's time."""
+    bounds = [f'"time" >= make_timestamp({since_ms * 1000})'] if since_ms else []
+    return bounds + ([f'"time" < make_timestamp({until_ms * 1000})'] if until_ms else [])
+
+
+def _with_time(columns: Sequence[str], bounds: list[str]) -> Sequence[str]:
+    return columns if not bounds or "time" in columns else ["time", *columns]
+
+
+def _buckets(plan: Plan, schema: Schema) -> dict[int, str]:
+    """The aggregates, by place, that are buckets of a plain column of numbers, with its name."""
+    numbers = {f'"{column.name}"': column.name for column in schema.columns if column.type not in ("time", "text")}
+    aggregates = enumerate(plan.aggregates)
+    return {at: numbers[each.sql] for at, each in aggregates if each.op == "buckets" and each.sql in numbers}
+
+
+def _statements(plan: Plan, keys: Sequence[str], conditions: Sequence[str], buckets: Mapping[int, str]) -> list[str]:
     where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
-    keys = [f"{key} AS k{number}" for number, key in enumerate(plan.keys)]
+    keys = [f"{key} AS k{number}" for number, key in enumerate(keys)]
     if not plan.grouped:
         return [f"SELECT {', '.join(keys)} FROM rows{where}{plan.order} LIMIT {plan.limit}"]
     group = f" GROUP BY {', '.join(str(number + 1) for number in range(len(keys)))}" if keys else ""
@@ -167,36 +216,40 @@ def _statements(plan: Plan, since_ms: int, until_ms: int) -> list[str]:
         for number, aggregate in enumerate(plan.aggregates)
         if aggregate.op in ("add", "least", "greatest")
     ]
-    statements = [f"SELECT {', '.join([*keys, *plain])} FROM rows{where}{group}" if keys or plain else ""]
-    for aggregate in plan.aggregates:
+    # Groups are found by another statement already where that has all of them: no values of its are left out.
+    found = any(each.op == "sketch" or at in buckets for at, each in enumerate(plan.aggregates))
+    first = plain or (keys and not found)
+    statements = [f"SELECT {', '.join([*keys, *plain])} FROM rows{where}{group}" if first else ""]
+    for at, aggregate in enumerate(plan.aggregates):
         if aggregate.op == "sketch":
             statements.append(f"SELECT {', '.join([*keys, f'list(DISTINCT {aggregate.sql})'])} FROM rows{where}{group}")
         elif aggregate.op == "buckets":
             count = f'sum("{WEIGHT}")' if plan.weighted else "count(*)"
             value = f"CAST(({aggregate.sql}) AS DOUBLE)"
-            only = f"{where}{' AND' if where else ' WHERE'} {value} IS NOT NULL"
+            bucket = f'"{bucket_name(buckets[at])}"' if at in buckets else bucket_sql(value)
+            only = where if at in buckets else f"{where}{' AND' if where else ' WHERE'} {value} IS NOT NULL"
             by = f" GROUP BY {', '.join(str(number + 1) for number in range(len(keys) + 1))}"
-            inner = ", ".join([*keys, f"{bucket_sql(value)} AS b", f"CAST({count} AS BIGINT) AS n"])
+            inner = ", ".join([*keys, f"{bucket} AS b", f"CAST({count} AS BIGINT) AS n"])
             statements.append(f"SELECT {inner} FROM rows{only}{by}")
     return statements
 
 
-def _groups(connection: "duckdb.DuckDBPyConnection", plan: Plan, statements: list[str]) -> list[list[Any]]:
+def _groups(connection: "duckdb.DuckDBPyConnection", plan: Plan, way: _Way, numbers: TextNumbers) -> list[list[Any]]:
     """The groups of the rows that are registered."""
     if not plan.grouped:
-        rows = connection.execute(statements[0]).fetchall()
+        rows = connection.execute(way.statements[0]).fetchall()
         return newest(plan, [[_plain(value) for value in row] for row in rows])
     width, keys = len(plan.aggregates), len(plan.keys)
     groups: dict[tuple[Any, ...], list[Any]] = {}
     plain = [number for number, each in enumerate(plan.aggregates) if each.op in ("add", "least", "greatest")]
-    if statements[0]:
-        for row in connection.execute(statements[0]).fetchall():
+    if way.statements[0]:
+        for row in connection.execute(way.statements[0]).fetchall():
             values: list[Any] = [None] * width
             for number, value in zip(plain, row[keys:], strict=True):
                 values[number] = _plain(value)
             groups[row[:keys]] = values
     others = [number for number, each in enumerate(plan.aggregates) if each.op in ("sketch", "buckets")]
-    for number, statement in zip(others, statements[1:], strict=True):
+    for number, statement in zip(others, way.statements[1:], strict=True):
         rows = connection.execute(statement).fetchall()
         if plan.aggregates[number].op == "sketch":
             for row in rows:
@@ -207,7 +260,11 @@ def _groups(connection: "duckdb.DuckDBPyConnection", plan: Plan, statements: lis
             if found[number] is None:
                 found[number] = {}
             found[number][row[keys]] = row[keys + 1]
-    return [[*map(_plain, key), *values] for key, values in groups.items()]
+    result = [[*map(_plain, key), *values] for key, values in groups.items()]
+    for at in way.numbered:
+        for group in result:
+            group[at] = numbers.texts[group[at]].as_py()
+    return result
 
 
 def _plain(value: Any) -> Any:
@@ -231,37 +288,30 @@ def _within(block: StoredRowBlock, since_ms: int, until_ms: int) -> bool:
     return span is not None and span[1] >= since_ms and (not until_ms or span[0] < until_ms)
 
 
-def _slices(blocks: Sequence[StoredRowBlock]) -> Iterator[list[StoredRowBlock]]:
-    part: list[StoredRowBlock] = []
-    for block in blocks:
-        part.append(block)
-        if sum(each.rows for each in part) >= SLICE_ROWS:
-            yield part
-            part = []
-    if part:
+def _slices(blocks: Sequence[StoredRowBlock], size: int, most: int, deadline: float) -> Iterator[list[StoredRowBlock]]:
+    """`blocks` some at a time, until the deadline: about `size` rows, and after quick slices up to `most`."""
+    left = list(reversed(blocks))
+    while left and (begun := time.monotonic()) < deadline:
+        part, rows = [], 0
+        while left and rows < size:
+            part.append(left.pop())
+            rows += part[-1].rows
         yield part
+        if time.monotonic() - begun < QUICK * (deadline - begun):
+            size = min(most, 2 * size)
+
+
+@contextmanager
+def _interrupted_at(connection: "duckdb.DuckDBPyConnection", deadline: float) -> Iterator[None]:
+    """The block's statements, which end at the deadline with an `InterruptException`."""
+    timer = threading.Timer(max(0.0, deadline - time.monotonic()), connection.interrupt)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join()  # else it might interrupt the next statement
 
 
 def _weight(block: StoredRowBlock) -> int:
     return int(block.values(WEIGHT).sum())
-
-
-def _batch(block: StoredRowBlock, columns: Sequence[str]) -> "pa.RecordBatch":
-    """The rows of a block as an Arrow batch over its own bytes. A question that reads no column still counts rows."""
-    kinds = {column.name: column.type for column in block.header.schema.columns}
-    arrays: dict[str, Any] = {}
-    texts = None
-    for name in columns or ["time"]:
-        kind = kinds[name]
-        values = block.values(name)
-        if kind == "time":
-            arrays[name] = pa.array(values.astype(np.int64) + block.header.base_ms).cast(_TIME)
-        elif kind == "text":
-            if texts is None:
-                offsets, heap = block.text_parts()
-                texts = pa.Array.from_buffers(pa.utf8(), block.texts, [None, pa.py_buffer(offsets), pa.py_buffer(heap)])
-            codes = pa.Array.from_buffers(pa.uint16(), block.rows, [None, pa.py_buffer(values)])
-            arrays[name] = pa.DictionaryArray.from_arrays(codes, texts, safe=False)
-        else:
-            arrays[name] = pa.Array.from_buffers(_ARROW[kind], block.rows, [None, pa.py_buffer(values)])
-    return pa.record_batch(arrays)

@@ -36,8 +36,10 @@ WEIGHT: Final = "weight"
 DIALECT: Final = "duckdb"
 GROWTH: Final = 1.02
 """The ratio of the ends of a quantile's bucket."""
-_SHIFT: Final = 1_000_000
-_SMALLEST: Final = 1e-9
+SHIFT: Final = 1_000_000
+"""Added to the numbers of buckets, so that none of a value above zero is below zero."""
+SMALLEST: Final = 1e-9
+"""Values nearer to zero count as zero."""
 
 Op = Literal["add", "least", "greatest", "sketch", "buckets"]
 
@@ -51,10 +53,22 @@ class Aggregate(msgspec.Struct, frozen=True):
     wants: float = 0.0
 
 
+class Split(msgspec.Struct, frozen=True):
+    """The parts of a plan that are asked of texts alone. `filters`: conditions of `where` that each read one column of
+    texts, with its name; `where`: the others. `keys`: by their place, those keys that are a column of texts, with its
+    name. `columns`: those that the rest of the plan reads."""
+
+    filters: list[tuple[str, str]]
+    where: str
+    keys: dict[int, str]
+    columns: list[str]
+
+
 class Plan(msgspec.Struct, frozen=True):
     """See the module's head. `keys`: what is grouped by, over rows; without `grouped` the answer has rows of the table,
     `keys` of each, in the order of `order`. `columns`: those of the table that are read. `names`: of the answer's
-    columns. `finish` reads table `merged`, whose columns are `k0`, `k1` … and `a0`, `a1` …"""
+    columns. `finish` reads table `merged`, whose columns are `k0`, `k1` … and `a0`, `a1` …
+    `split`: None where a node of an earlier version made the plan."""
 
     table: str
     columns: list[str]
@@ -67,6 +81,7 @@ class Plan(msgspec.Struct, frozen=True):
     names: list[str]
     finish: str
     weighted: bool
+    split: Split | None = None
 
 
 class BadQuestion(BadInput):
@@ -75,15 +90,15 @@ class BadQuestion(BadInput):
 
 def bucket_sql(value: str) -> str:
     """The number of the bucket of SQL expression `value`."""
-    rank = f"CAST(ceil(ln(abs({value})) / {math.log(GROWTH)!r}) AS BIGINT) + {_SHIFT}"
-    return f"CASE WHEN {value} > {_SMALLEST} THEN {rank} WHEN {value} < -{_SMALLEST} THEN -({rank}) ELSE 0 END"
+    rank = f"CAST(ceil(ln(abs({value})) / {math.log(GROWTH)!r}) AS BIGINT) + {SHIFT}"
+    return f"CASE WHEN {value} > {SMALLEST} THEN {rank} WHEN {value} < -{SMALLEST} THEN -({rank}) ELSE 0 END"
 
 
 def bucket_value(bucket: int) -> float:
     """The value in the middle of a bucket, within 1 % of each in it."""
     if not bucket:
         return 0.0
-    value = 2.0 * GROWTH ** (abs(bucket) - _SHIFT) / (1.0 + GROWTH)
+    value = 2.0 * GROWTH ** (abs(bucket) - SHIFT) / (1.0 + GROWTH)
     return value if bucket > 0 else -value
 
 
@@ -129,6 +144,10 @@ _AGGREGATES: Final = (exp.Count, exp.Sum, exp.Min, exp.Max, exp.Avg, exp.ApproxQ
 _NAMES: Final = "count, count(DISTINCT …), sum, min, max, avg, approx_quantile and approx_distinct"
 
 
+_ReadSql = tuple[str, list[str]]
+"""SQL, and the columns that it reads."""
+
+
 class _Planner:
     def __init__(self, select: exp.Select, schemas: Mapping[str, Schema], now_ms: int) -> None:
         self._select, self._now_ms = select, now_ms
@@ -164,7 +183,8 @@ class _Planner:
             item.alias.lower(): body for item, body in zip(items, bodies, strict=True) if isinstance(item, exp.Alias)
         }
         where = select.args.get("where")
-        condition = self._rows_sql(where.this, aliases) if where is not None else ""
+        conditions = [] if where is None else self._conditions(where.this, aliases)
+        condition = " AND ".join(f"({sql})" for sql, _ in conditions)
         group, having, order = select.args.get("group"), select.args.get("having"), select.args.get("order")
         grouped = group is not None or any(_aggregated(body) for body in bodies)
         ordered = [] if order is None else list(order.expressions)
@@ -172,9 +192,10 @@ class _Planner:
         if not grouped:
             if having is not None:
                 raise BadQuestion("HAVING is for groups")
-            return self._rows_plan(bodies, names, condition, ordered, aliases, limit)
+            return self._rows_plan(bodies, names, conditions, ordered, aliases, limit)
         keys = self._keys(group, bodies, aliases)
-        key_sql = [self._rows_sql(key, {}) for key in keys]
+        read_keys = [self._read_by(key, {}) for key in keys]
+        key_sql = [sql for sql, _ in read_keys]
         sources = [key.sql(DIALECT) for key in keys]
         outer = [self._finish(body, sources) for body in bodies]
         finish = "SELECT " + ", ".join(f'{sql} AS "c{number}"' for number, sql in enumerate(outer)) + " FROM merged"
@@ -182,16 +203,17 @@ class _Planner:
             finish += f" WHERE {self._finish(_with_aliases(having.this, aliases), sources)}"
         if ordered:
             finish += " ORDER BY " + ", ".join(self._order_sql(each, bodies, aliases, sources) for each in ordered)
+        split = self._split(conditions, read_keys)
         return Plan(
             self._schema.table, list(self._read), key_sql, self._aggregates,
-            condition, True, "", limit, names, f"{finish} LIMIT {limit}", self._weighted,
+            condition, True, "", limit, names, f"{finish} LIMIT {limit}", self._weighted, split,
         )  # fmt: skip
 
     def _rows_plan(
         self,
         bodies: list[exp.Expr],
         names: list[str],
-        condition: str,
+        conditions: "list[_ReadSql]",
         ordered: list[exp.Expr],
         aliases: Mapping[str, exp.Expr],
         limit: int,
@@ -207,10 +229,25 @@ class _Planner:
         order = f" ORDER BY {', '.join(parts)}" if parts else ""
         shown = ", ".join(f'k{number} AS "c{number}"' for number in range(len(bodies)))
         finish = f"SELECT {shown} FROM merged{order} LIMIT {limit}"
+        condition = " AND ".join(f"({sql})" for sql, _ in conditions)
+        split = self._split(conditions, [])
         return Plan(
             self._schema.table, list(self._read), keys, [], condition, False, order, limit, names, finish,
-            self._weighted,
+            self._weighted, split,
         )  # fmt: skip
+
+    def _split(self, conditions: "list[_ReadSql]", keys: "list[_ReadSql]") -> Split:
+        """The plan's split. From here on `_read` has what conditions and keys read, too."""
+        texts = {name for name, column in self._columns.items() if column.type == "text"}
+        filters = {sql: read[0] for sql, read in conditions if len(read) == 1 and read[0] in texts}
+        numbered = {at: read[0] for at, (sql, read) in enumerate(keys) if read and sql == f'"{read[0]}"'}
+        numbered = {at: name for at, name in numbered.items() if name in texts}
+        others = [each for each in conditions if each[0] not in filters]
+        others += [key for at, key in enumerate(keys) if at not in numbered]
+        columns = dict.fromkeys([*self._read, *(name for _, read in others for name in read)])
+        self._read.update(dict.fromkeys(name for _, read in [*conditions, *keys] for name in read))
+        where = " AND ".join(f"({sql})" for sql, _ in conditions if sql not in filters)
+        return Split([(name, sql) for sql, name in filters.items()], where, numbered, list(columns))
 
     def _items(self, items: Sequence[exp.Expr]) -> list[exp.Expr]:
         """The columns of the answer, `*` as all of the table's."""
@@ -257,6 +294,21 @@ class _Planner:
             raise BadQuestion(f"an aggregate cannot stand in {expression.sql(DIALECT)[:80]}")
         self._check(expression)
         return self._with_now(expression).sql(DIALECT)
+
+    def _read_by(self, expression: exp.Expr, aliases: Mapping[str, exp.Expr]) -> "_ReadSql":
+        """SQL of `expression` over rows, and the columns that it reads, which are not in `_read` yet."""
+        others, self._read = self._read, {}
+        try:
+            return self._rows_sql(expression, aliases), list(self._read)
+        finally:
+            self._read = others
+
+    def _conditions(self, where: exp.Expr, aliases: Mapping[str, exp.Expr]) -> "list[_ReadSql]":
+        """The conditions that all must be true."""
+        while isinstance(where, exp.Paren):
+            where = where.this
+        parts = where.flatten() if isinstance(where, exp.And) else [where]
+        return [self._read_by(part, aliases) for part in parts]
 
     def _check(self, expression: exp.Expr) -> None:
         for node in expression.walk():

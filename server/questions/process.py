@@ -33,6 +33,7 @@ class Answerer:
 
     def __init__(self, directory: Path) -> None:
         self._open = leaf.OpenBlocks(directory)
+        self._scanner = leaf.Scanner()
         self._schemas: dict[str, Schema] = {}
 
     def do(self, operation: str, values: list[Any]) -> Any:
@@ -61,13 +62,13 @@ class Answerer:
 
     def _scan(self, question: Plan, since_ms: int, until_ms: int, deadline: float) -> Partial:
         troubles = self._open.refresh(list(self._schemas.values()))
-        found = leaf.scan(question, self._open.of(question.table), since_ms, until_ms, deadline)
+        found = self._scanner.scan(question, self._open.of(question.table), since_ms, until_ms, deadline)
         return Partial(found.rows, found.coverage.plus(msgspec.structs.replace(NOBODY, troubles=troubles[:4])))
 
     def _finish(self, question: Plan, merger: Merger, nodes: int, missing: list[str]) -> bytes:
         merged = merger.result()
         coverage = msgspec.structs.replace(merged.coverage, nodes=nodes, missing=sorted(missing))
-        rows = leaf.finish(question, finished(question, merged))
+        rows = self._scanner.finish(question, finished(question, merged))
         sampled = question.weighted and coverage.stand_for != coverage.rows_scanned
         document = {
             "columns": question.names,

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 
 from server.columns.layout import Schema, Writer
@@ -17,14 +18,17 @@ duckdb = pytest.importorskip("duckdb")
 pa = pytest.importorskip("pyarrow")
 
 from server.questions import leaf  # noqa: E402
-from server.questions.partial import Coverage, Merger, Partial, bucket_value, finished, quantile  # noqa: E402
-from server.questions.plan import BadQuestion, Plan, bucket_sql, plan  # noqa: E402
+from server.questions.engine import KeptEngine, engine  # noqa: E402
+from server.questions.partial import Coverage, Merger, Partial, finished, quantile  # noqa: E402
+from server.questions.plan import BadQuestion, Plan, bucket_sql, bucket_value, plan  # noqa: E402
 from server.questions.process import Answerer  # noqa: E402
+from server.questions.rows import TextNumbers, bucket_numbers  # noqa: E402
 from server.questions.wire import encode  # noqa: E402
 
 NOW = 1_764_000_000_000
 EVENTS = schema("events", map_name="text", kind="text", player="text", points="i32", clock_ms="u32", share="f64")
 TABLES = {table.table: table for table in (EVENTS, CALLS, SESSIONS)}
+SCANNER = leaf.Scanner()
 LIMITS = TableLimits(16 * 1024 * 1024, 1e9, 1.0)
 
 
@@ -64,14 +68,18 @@ def opened(directory: Path) -> list[Any]:
     return blocks.of("events")
 
 
-def ask(sql: str, directories: list[Path], since_ms: int = 0, until_ms: int = 0) -> tuple[list[list[Any]], Coverage]:
+def ask(
+    sql: str, directories: list[Path], since_ms: int = 0, until_ms: int = 0, plainly: bool = False
+) -> tuple[list[list[Any]], Coverage]:
     question = msgspec.msgpack.decode(encode(plan(sql, TABLES, NOW)), type=Plan)
+    if plainly:
+        question = msgspec.structs.replace(question, split=None)
     merger = Merger(question)
     for directory in directories:
-        found = leaf.scan(question, opened(directory), since_ms, until_ms, time.monotonic() + 30)
+        found = SCANNER.scan(question, opened(directory), since_ms, until_ms, time.monotonic() + 30)
         merger.add(msgspec.msgpack.decode(encode(found), type=Partial))
     merged = merger.result()
-    rows = leaf.finish(question, finished(question, merged))
+    rows = SCANNER.finish(question, finished(question, merged))
     return [
         [each.replace(tzinfo=None) if hasattr(each, "tzinfo") else each for each in row] for row in rows
     ], merged.coverage
@@ -104,19 +112,26 @@ SAME = [
     "SELECT time, player, points FROM events WHERE points > 90 ORDER BY time DESC, player LIMIT 7",
     "SELECT player FROM events WHERE map_name = 'Guardian' ORDER BY share LIMIT 3",
     "SELECT max(time) FROM events",
+    "SELECT map_name, kind, min(player), count(*) FROM events WHERE kind <> 'medal' AND (player LIKE '%7' AND "
+    "points > 5) AND kind <> player AND lower(map_name) >= 'h' GROUP BY kind, map_name ORDER BY map_name, kind",
+    "SELECT map_name, map_name || '!', sum(points) FROM events WHERE length(kind) GROUP BY 1, 2 ORDER BY 1",
+    "SELECT count(*) FROM events WHERE player = 'spartan-7' AND map_name = 'Guardian' AND 1 < 2",
     "SELECT coalesce(nullif(kind, 'kill'), 'K') k, count(*) FROM events WHERE NOT (points BETWEEN -10 AND 10) "
     "GROUP BY k ORDER BY count(*) DESC",
 ]
 
 
+@pytest.mark.parametrize("plainly", [False, True], ids=["by numbers of texts", "plainly"])
 @pytest.mark.parametrize("sql", SAME)
-def test_parts_of_three_nodes_are_the_whole(nodes: tuple[list[Path], list[tuple[Any, ...]]], sql: str) -> None:
+def test_parts_of_three_nodes_are_the_whole(
+    nodes: tuple[list[Path], list[tuple[Any, ...]]], sql: str, plainly: bool
+) -> None:
     directories, rows = nodes
     if "GROUP BY ALL" in sql:
         with pytest.raises(BadQuestion):
             ask(sql, directories)
         sql = sql.replace("GROUP BY ALL", "GROUP BY kind, map_name")
-    answer, coverage = ask(sql, directories)
+    answer, coverage = ask(sql, directories, plainly=plainly)
     assert answer == directly(sql, rows)
     assert (coverage.rows_held, coverage.answered) == (15_000, 3)
 
@@ -146,8 +161,101 @@ def test_distinct_values_are_within_a_few_percent(nodes: tuple[list[Path], list[
         assert ours[0] == whole[0] and abs(ours[1] - whole[1]) <= 0.05 * whole[1]
 
 
+def test_conditions_and_keys_of_texts_alone_are_split_off() -> None:
+    sql = (
+        "SELECT map_name, lower(kind), approx_quantile(clock_ms, 0.5) FROM events WHERE kind = 'kill' AND points > 3 "
+        "AND (player < kind) GROUP BY 1, 2"
+    )
+    split = plan(sql, TABLES, NOW).split
+    assert split is not None
+    assert split.filters == [("kind", "\"kind\" = 'kill'")] and split.keys == {0: "map_name"}
+    assert split.where == '("points" > 3) AND ("player" < "kind")'
+    assert sorted(split.columns) == ["clock_ms", "kind", "player", "points"]
+
+
+def test_filter_that_texts_of_other_columns_cannot_have_is_no_error(tmp_path: Path) -> None:
+    rows = [(NOW + n, str(n % 7), "player", "", n, 1) for n in range(1_000)]
+    blocks = leaf.OpenBlocks(fill(tmp_path / "n", CALLS, rows))
+    blocks.refresh([CALLS])
+    question = plan("SELECT method, count(*) FROM calls WHERE CAST(method AS INT) > 4 GROUP BY method", TABLES, NOW)
+    for _ in range(2):
+        found = SCANNER.scan(question, blocks.of("calls"), 0, 0, time.monotonic() + 30)
+        assert sorted(found.rows) == [["5", 143], ["6", 142]]
+
+
+def test_texts_are_numbered_while_their_blocks_are_there(tmp_path: Path) -> None:
+    (tmp_path / "n").mkdir()
+    table = Table(tmp_path / "n", EVENTS, Writer("n", 1), LIMITS, ManualClock())
+    opened_blocks, numbers = leaf.OpenBlocks(tmp_path / "n"), TextNumbers()
+    row = event(random.Random(3), 0)
+
+    def refreshed() -> list[Any]:
+        table.close()
+        opened_blocks.refresh([EVENTS])
+        blocks = opened_blocks.of("events")
+        numbers.refresh(blocks, blocks)
+        return blocks
+
+    def texts(blocks: list[Any]) -> set[str]:
+        return {numbers.texts[int(number)].as_py() for block in blocks for number in numbers.of(block)}
+
+    table.append((*row[:3], "first", *row[4:]))
+    assert "first" in texts(refreshed()) and numbers.kind is np.uint16
+    table.append((*row[:3], "second", *row[4:]))
+    assert {"first", "second"} <= texts(refreshed())
+    for number in range(70_000):
+        table.append((*row[:3], f"many-{number}", *row[4:]))
+    blocks = refreshed()
+    assert (
+        len(blocks) > 2 and texts(blocks) >= {"first", "second", "many-0", "many-69999"} and numbers.kind is np.uint32
+    )
+    for block in blocks[1:]:
+        block.path.unlink()
+    assert "many-69999" in texts(refreshed()) and "first" not in numbers.texts.to_pylist()
+
+
+@pytest.mark.parametrize(("slice_rows", "most_rows"), [(1, 1), (1, 10**6), (10**6, 10**6)])
+def test_rows_are_the_same_however_many_are_scanned_at_once(tmp_path: Path, slice_rows: int, most_rows: int) -> None:
+    rows = [(NOW + n, f"m{n % 7}", "player", f"e{n % 3}", n, 1) for n in range(100_000)]
+    blocks = leaf.OpenBlocks(fill(tmp_path / "n", CALLS, rows))
+    blocks.refresh([CALLS])
+    assert len(blocks.of("calls")) == 4
+    question = plan("SELECT method, count(*), max(latency_us) FROM calls WHERE error = 'e1' GROUP BY 1", TABLES, NOW)
+    scanner = leaf.Scanner(slice_rows, most_rows)
+    found = scanner.scan(question, blocks.of("calls"), 0, 0, time.monotonic() + 30)
+    expected = [[row[4] for row in rows if row[1] == f"m{n}" and row[3] == "e1"] for n in range(7)]
+    assert sorted(found.rows) == [[f"m{n}", len(part), max(part)] for n, part in enumerate(expected)]
+    assert found.coverage.rows_scanned == 100_000
+
+
+@pytest.mark.parametrize("kind", ["u1", "u2", "u4", "i4", "i8", "f8"])
+def test_buckets_of_columns_are_those_of_statements(kind: str) -> None:
+    values = np.array([0, 1, 2, 3, 57, 200, *((30_000, 2**31 - 1) if kind[1] in "48" else ())], kind)
+    if kind[0] != "u":
+        values = np.concatenate([values, -values])
+    if kind == "f8":
+        values = np.concatenate([values, [1e-12, 1e-7, -0.3, 1e300]])
+    connection = engine()
+    for value, bucket in zip(values.tolist(), bucket_numbers(values).tolist(), strict=True):
+        row = connection.execute(f"SELECT {bucket_sql(f'CAST({value!r} AS DOUBLE)')}").fetchone()
+        assert row is not None and abs(row[0] - bucket) <= 1, (value, row[0], bucket)
+        assert bucket_value(bucket) == pytest.approx(value, rel=0.0101, abs=1e-9)
+    assert bucket_numbers(np.array([np.nan, np.inf])).tolist()[0] == 0
+
+
+def test_engine_in_which_a_statement_failed_is_not_used_again() -> None:
+    kept = KeptEngine()
+    with kept.lent() as first:
+        first.execute("SELECT 1")
+    with pytest.raises(BadQuestion), kept.lent() as same:
+        assert same is first
+        same.execute("SELECT CAST('x' AS INT)")
+    with kept.lent() as other:
+        assert other is not first and other.execute("SELECT 1").fetchall() == [(1,)]
+
+
 def test_buckets_hold_their_values() -> None:
-    connection = leaf.engine()
+    connection = engine()
     for value in (1e-6, 0.5, 1.0, 1.5, 7.0, 123456.0, 2.0**31, 1e15, 0.0, -3.5, -1e9):
         row = connection.execute(f"SELECT {bucket_sql(f'CAST({value!r} AS DOUBLE)')}").fetchone()
         assert row is not None and bucket_value(row[0]) == pytest.approx(value, rel=0.0101)
@@ -172,8 +280,8 @@ def test_weights_make_counts_true(tmp_path: Path) -> None:
     question = plan(sql, TABLES, NOW)
     blocks = leaf.OpenBlocks(directory)
     blocks.refresh([CALLS])
-    found = leaf.scan(question, blocks.of("calls"), 0, 0, time.monotonic() + 30)
-    (answer,) = leaf.finish(question, finished(question, found))
+    found = SCANNER.scan(question, blocks.of("calls"), 0, 0, time.monotonic() + 30)
+    (answer,) = SCANNER.finish(question, finished(question, found))
     weight = sum(row[-1] for row in rows)
     total = sum(row[-1] * row[-2] for row in rows)
     assert answer == [weight, total, total / weight, 300]
@@ -182,7 +290,7 @@ def test_weights_make_counts_true(tmp_path: Path) -> None:
 
 def test_deadline_that_is_over_scans_nothing(nodes: tuple[list[Path], list[tuple[Any, ...]]]) -> None:
     question = plan("SELECT map_name, count(*) FROM events GROUP BY map_name", TABLES, NOW)
-    found = leaf.scan(question, opened(nodes[0][0]), 0, 0, time.monotonic() - 1)
+    found = SCANNER.scan(question, opened(nodes[0][0]), 0, 0, time.monotonic() - 1)
     assert found.rows == [] and (found.coverage.rows_scanned, found.coverage.rows_held) == (0, 5_000)
 
 
@@ -239,7 +347,7 @@ def test_conversion_that_fails_is_the_questions_fault(nodes: tuple[list[Path], l
 def test_engine_reaches_nothing(tmp_path: Path) -> None:
     file = tmp_path / "secret.csv"
     file.write_text("a,b\n1,2\n")
-    connection = leaf.engine()
+    connection = engine()
     for sql in (f"SELECT * FROM '{file}'", f"COPY (SELECT 1) TO '{tmp_path}/x'", "SET threads = 8", "INSTALL httpfs"):
         with pytest.raises(duckdb.Error):
             connection.execute(sql)

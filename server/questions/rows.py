@@ -1,0 +1,194 @@
+"""Rows of blocks as an engine reads them: Arrow tables over the blocks' own bytes, and what is computed beside them.
+
+A column is wrapped as an Arrow array, texts as a dictionary, without a copy. But an engine that groups or filters by
+texts looks at each row's, and there are many rows to a text. So the texts of a table's blocks are numbered together,
+and a question that groups by a text groups by its number; one that asks something of a text alone (`role = 'player'`)
+asks it once of each text, and a row has the answer in column `#kept`. The number of a quantile's bucket is computed
+here too, where it is one of a plain column: numpy has a faster logarithm than the engine.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import accumulate
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from server.columns.reader import StoredRowBlock
+from server.questions.plan import GROWTH, SHIFT, SMALLEST
+
+KEPT: Final = "#kept"
+"""A column: 1 for rows whose texts pass the filters."""
+SCRATCH_BYTES: Final = 64 * 1024 * 1024
+"""Memory for columns that are computed."""
+MOST_TEXTS: Final = 4_000_000
+"""Texts of all blocks that are numbered; where there are more, rows are read as they are."""
+_ARROW: Final = {
+    "u8": pa.uint8(), "u16": pa.uint16(), "u32": pa.uint32(), "i32": pa.int32(), "i64": pa.int64(), "f64": pa.float64(),
+}  # fmt: skip
+_TIME: Final = pa.timestamp("ms")
+
+
+def number_name(column: str) -> str:
+    """The column with the numbers of the texts of `column`."""
+    return f"#{column}"
+
+
+def bucket_name(column: str) -> str:
+    """The column with the numbers of the buckets of the values of `column`."""
+    return f"#bucket of {column}"
+
+
+class TextNumbers:
+    """The texts of a table's blocks, numbered together. A block is immutable but for what is added at its end, so its
+    texts are looked at once; numbers stay what they are until a block goes, with which its texts are forgotten."""
+
+    def __init__(self) -> None:
+        self.texts: Any = pa.array([""], pa.utf8())
+        """An Arrow array: each text at its number."""
+        self._numbers: dict[StoredRowBlock, NDArray[Any]] = {}
+
+    def refresh(self, blocks: Sequence[StoredRowBlock], wanted: Sequence[StoredRowBlock]) -> None:
+        """Number what is new in the blocks `wanted`, of those that are there."""
+        there = set(blocks)
+        if any(block not in there for block in self._numbers):
+            self.texts, self._numbers = pa.array([""], pa.utf8()), {}
+        new = [block for block in wanted if len(self.of(block)) != block.texts]
+        if not new:
+            return
+        parts = [_numbered(self.texts), *(_numbered(_texts(block)) for block in new)]
+        known, *numbers = pa.chunked_array(parts).unify_dictionaries().chunks
+        self.texts = known.dictionary
+        self._numbers.update((block, chunk.indices.to_numpy()) for block, chunk in zip(new, numbers, strict=True))
+        kind = self.kind
+        self._numbers = {block: numbers.astype(kind, copy=False) for block, numbers in self._numbers.items()}
+
+    @property
+    def kind(self) -> Any:
+        """The type of the numbers: short ones are read faster."""
+        return np.uint16 if len(self.texts) <= 2**16 else np.uint32
+
+    def of(self, block: StoredRowBlock) -> "NDArray[Any]":
+        """The number of each text of `block`."""
+        return self._numbers.get(block, _NOTHING)
+
+
+class Reading(NamedTuple):
+    """The columns of a table: some as they are in blocks, the texts' numbers of others, the buckets' numbers of others,
+    and `KEPT`, where all `filters` of a row's texts are true: by the texts' numbers, of a column each."""
+
+    columns: Sequence[str]
+    numbered: Sequence[str] = ()
+    buckets: Sequence[str] = ()
+    filters: Sequence[tuple[str, "NDArray[Any]"]] = ()
+
+    @property
+    def most_rows(self) -> int:
+        """Rows of a table at most, so that what is computed stays within `SCRATCH_BYTES`."""
+        width = 4 * len(self.numbered) + 4 * len(self.buckets) + bool(self.filters) + 8 * ("time" in self.columns)
+        return SCRATCH_BYTES // max(1, width)
+
+
+class Scratch:
+    """Memory for columns that are computed, of at most `rows` rows at a time, used again by the next table: to touch
+    fresh memory takes longer than to compute what is put there."""
+
+    def __init__(self, rows: int) -> None:
+        self._rows = rows
+        self._arrays: dict[str, NDArray[Any]] = {}
+
+    def of(self, name: str, kind: Any, rows: int) -> "NDArray[Any]":
+        """Room for `rows` values of column `name`."""
+        found = self._arrays.get(name)
+        if found is None:
+            found = self._arrays[name] = np.empty(self._rows, kind)
+        return found[:rows]
+
+
+def rows_of(blocks: Sequence[StoredRowBlock], reading: Reading, numbers: TextNumbers, scratch: Scratch) -> "pa.Table":
+    """The rows of blocks of one table, until the next call with this `scratch`. A question that reads no column still
+    counts rows. A text's number that the block does not have counts as its last text: nothing is read past the end."""
+    kinds = {column.name: column.type for column in blocks[0].header.schema.columns}
+    ends = list(accumulate(block.rows for block in blocks))
+    places = [slice(end - block.rows, end) for block, end in zip(blocks, ends, strict=True)]
+    columns: dict[str, Any] = {}
+
+    def computed(name: str, kind: Any, arrow: Any, compute: Callable[[StoredRowBlock, NDArray[Any]], object]) -> None:
+        room = scratch.of(name, kind, ends[-1])
+        for block, place in zip(blocks, places, strict=True):
+            compute(block, room[place])
+        columns[name] = _array(arrow, room)
+
+    def put_numbers(name: str, block: StoredRowBlock, out: "NDArray[Any]") -> None:
+        numbers.of(block).take(block.values(name), out=out, mode="clip")
+
+    def put_buckets(name: str, block: StoredRowBlock, out: "NDArray[Any]") -> None:
+        out[:] = bucket_numbers(block.values(name))
+
+    def put_kept(block: StoredRowBlock, out: "NDArray[Any]") -> None:
+        for at, (name, passes) in enumerate(reading.filters):
+            of_texts = passes.take(numbers.of(block))
+            if at:
+                out &= of_texts.take(block.values(name), mode="clip")
+            else:
+                of_texts.take(block.values(name), out=out, mode="clip")
+
+    def put_times(block: StoredRowBlock, out: "NDArray[Any]") -> None:
+        np.add(block.values("time"), block.header.base_ms, out=out, dtype=np.int64)
+
+    for name in reading.numbered:
+        computed(number_name(name), numbers.kind, pa.from_numpy_dtype(numbers.kind), partial(put_numbers, name))
+    for name in reading.buckets:
+        computed(bucket_name(name), np.int32, pa.int32(), partial(put_buckets, name))
+    if reading.filters:
+        computed(KEPT, np.uint8, pa.uint8(), put_kept)
+    for name in reading.columns or (() if columns else ("time",)):
+        if kinds[name] == "time":
+            computed(name, np.int64, _TIME, put_times)
+        elif kinds[name] == "text":
+            columns[name] = pa.chunked_array([_texts_of_rows(block, name) for block in blocks])
+        else:
+            arrow = _ARROW[kinds[name]]
+            columns[name] = pa.chunked_array([_array(arrow, block.values(name)) for block in blocks])
+    return pa.table(columns)
+
+
+def bucket_numbers(values: "NDArray[Any]") -> "NDArray[Any]":
+    """The number of each value's bucket, as `plan.bucket_sql` has it. Of whole numbers the logarithm is computed in 32
+    bits: a value that is nearly at the end of its bucket may come into the next one."""
+    ranks: NDArray[np.floating[Any]] = values.astype(np.float64 if values.dtype.kind == "f" else np.float32)
+    with np.errstate(all="ignore"):
+        np.log(np.abs(ranks), out=ranks)
+        np.multiply(ranks, 1.0 / math.log(GROWTH), out=ranks)
+        np.ceil(ranks, out=ranks)
+        np.add(ranks, SHIFT, out=ranks)
+        np.clip(ranks, 0, 2 * SHIFT, out=ranks)
+    if values.dtype.kind != "u":
+        np.negative(ranks, out=ranks, where=values < 0)
+        ranks[~(np.abs(values) > SMALLEST)] = 0
+    return ranks.astype(np.int32)
+
+
+_NOTHING: Final = np.empty(0, np.uint16)
+
+
+def _array(kind: Any, values: "NDArray[Any]") -> Any:
+    return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(values)])
+
+
+def _texts(block: StoredRowBlock) -> Any:
+    offsets, heap = block.text_parts()
+    return pa.Array.from_buffers(pa.utf8(), block.texts, [None, pa.py_buffer(offsets), pa.py_buffer(heap)])
+
+
+def _texts_of_rows(block: StoredRowBlock, name: str) -> Any:
+    numbers = _array(pa.uint16(), block.values(name))
+    return pa.DictionaryArray.from_arrays(numbers, _texts(block), safe=False)
+
+
+def _numbered(texts: Any) -> Any:
+    """`texts` each once: as a dictionary's, whose numbers become those of all texts when it is made one with others."""
+    return pa.DictionaryArray.from_arrays(pa.array(np.arange(len(texts), dtype=np.int32)), texts, safe=False)

@@ -29,7 +29,8 @@ from server.cluster import agreement, foreign
 from server.cluster.foreign import Stand
 from server.cluster.terms import Terms
 from server.cluster.view import Member, MemberState
-from server.errors import BadSetting, GarrisonError, Moved, Unavailable
+from server.complaints import Complaints
+from server.errors import Moved, Unavailable
 from server.ids import ActorId, NodeAddress
 from server.liveness.judge import LIMITS, Judge, JudgeLimits, Verdicts
 from server.liveness.registration import Registration
@@ -59,8 +60,6 @@ FOREIGN_S = 3.0
 """Time for which a node that serves must hear that it does not belong to the cluster before it ends: news travels."""
 WARY_S = 10.0
 """Time for which the successor of such a node listens before it serves: gossip may need a while to find the others."""
-REFUSED_S = 5.0
-"""Time since the journal last refused a change for which changes count as refused."""
 
 
 class Node:
@@ -117,26 +116,25 @@ class Node:
         self.serves = asyncio.Event()
         """Set once this node has been announced: `up`, or `leaving` where it was drained before."""
         self.lease_lost = False
+        complaints = self._complaints = Complaints(
+            drivers, pipeline, self.listener, lambda: self._state == "up" and not self.lease_lost
+        )
         self.troubles = Troubles(
             clock, metrics,
             (
-                TroubleSource("database", self._database_away, "the database answers again"),
+                TroubleSource("database", complaints.database_away, "the database answers again"),
                 TroubleSource("foreign", self._foreign_nodes, "all nodes that gossip hears belong to one cluster"),
                 TroubleSource("terms", self._disagreement, "all nodes agree again"),
-                TroubleSource("schema", lambda: self._wrong_schema, "the store is again the one that this node opened"),
-                TroubleSource("changes", self._changes_refused, "changes are taken again"),
+                TroubleSource("schema", complaints.wrong_schema, "the store is again the one that this node opened"),
+                TroubleSource("changes", complaints.changes_refused, "changes are taken again"),
                 TroubleSource("descriptors", drivers.shortage, "file descriptors are free again"),
-                TroubleSource("certificate", self._certificate, "certificates are good again"),
+                TroubleSource("certificate", complaints.certificate, "certificates are good again"),
                 TroubleSource("journals", self.takeover.away, "every dead run's journal can be read, or is closed"),
-                TroubleSource("columns", self._columns_off, "columns are kept again"),
+                TroubleSource("columns", complaints.columns_off, "columns are kept again"),
                 TroubleSource("address", self._shared_address, "no other node has this node's address any more"),
             ),
         )  # fmt: skip
         self.admin = drivers.admin(self) if drivers.admin is not None else None
-        self._refused = (0, float("-inf"))
-        """Changes that the journal had refused at the last look, and the boot time of the last one."""
-        self._wrong_schema = ""
-        """The store's complaint about its schema or identity, changed under this node; empty while they are right."""
         self._stand = Stand()
         self._told_rules = token_rules
         self._refused_at: float | None = None
@@ -165,10 +163,7 @@ class Node:
 
     async def _start(self) -> None:
         settings, drivers = self.settings, self.drivers
-        await drivers.store.open()
-        if drivers.journal is not None:
-            drivers.journal.database = drivers.store.identity.uuid
-            await drivers.journal.prepare()
+        await self.open()
         self._registered = address = await self.registration.register()
         if settings.store.lease:
             self._renewing.start(self.lease, address, self.supervisor)
@@ -179,15 +174,34 @@ class Node:
         self.pipeline.start(address)
         if self.recording is not None:
             await self.recording.start(address)
+        await self._run(address)
+        self.me = Member(
+            address.node, address.incarnation, settings.weight, "joining", drivers.transport.endpoint,
+            self.client_url, self.admin_url, terms=self._terms(),
+        )  # fmt: skip
+        await drivers.membership.start(self.me, self._members_changed)
+        self._members_changed()
+        if self._may_serve():
+            await self._come_up()
+        await self._look_after()
+        if not self.serves.is_set():
+            log.error("the node does not serve yet", node=str(address), why=self.not_ready(), admin_url=self.admin_url)
+
+    async def open(self) -> None:
+        """Open the store, and find a place for the journal: before anybody else can see this node."""
+        drivers = self.drivers
+        await drivers.store.open()
+        if drivers.journal is not None:
+            drivers.journal.database = drivers.store.identity.uuid
+            await drivers.journal.prepare()
+
+    async def _run(self, address: NodeAddress) -> None:
+        """Begin everything that a run does for itself, on storage and transport that have begun."""
         self.system.start(address)
         if self.presence is not None:
             self.presence.start(address)
         self.client_url = await self.listener.start()
         self.admin_url = self.admin.bind() if self.admin is not None else ""
-        self.me = Member(
-            address.node, address.incarnation, settings.weight, "joining", drivers.transport.endpoint,
-            self.client_url, self.admin_url, terms=self._terms(),
-        )  # fmt: skip
         self._judging = self.supervisor.spawn(self.pipeline.undertaker.run(), "undertaker")
         for work, name in (
             (self.write_behind.run(), "write-behind"),
@@ -197,20 +211,18 @@ class Node:
         ):
             self.supervisor.spawn(work, name)
         self.gateway.start()
-        await drivers.membership.start(self.me, self._members_changed)
-        self._members_changed()
-        if self._may_serve():
-            await self._come_up()
-        self.supervisor.every(settings.gossip.load_interval_s, self._tell_gossip, "load")
-        self.supervisor.every(settings.gossip.load_interval_s, self._count_turns, "turns")
-        self.judge.watch(self.supervisor, drivers.asks_store)
+
+    async def _look_after(self) -> None:
+        """Begin what a node does now and then, and its side for operators."""
+        every_s = self.settings.gossip.load_interval_s
+        self.supervisor.every(every_s, self._tell_gossip, "load")
+        self.supervisor.every(every_s, self._count_turns, "turns")
+        self.judge.watch(self.supervisor, self.drivers.asks_store)
         self.supervisor.every(TROUBLES_S, self._look_for_troubles, "troubles")
-        if drivers.asks_store:
-            self.supervisor.every(SCHEMA_CHECK_S, self._check_schema, "schema")
+        if self.drivers.asks_store:
+            self.supervisor.every(SCHEMA_CHECK_S, self._complaints.check_schema, "schema")
         if self.admin is not None:
             await self.admin.start()
-        if not self.serves.is_set():
-            log.error("the node does not serve yet", node=str(address), why=self.not_ready(), admin_url=self.admin_url)
 
     async def _come_up(self) -> None:
         """Serve: the others give this node its slots."""
@@ -351,17 +363,6 @@ class Node:
             return _since(troubles["changes"])
         return self.judge.outnumbered()
 
-    async def _check_schema(self) -> None:
-        """Notice a migration that this program does not fit to, or another database in this one's place: what it
-        writes then fails, or worse, does not."""
-        before, self._wrong_schema = self._wrong_schema, ""
-        try:
-            await self.drivers.store.check()
-        except BadSetting as error:
-            self._wrong_schema = error.message
-        except GarrisonError:
-            self._wrong_schema = before  # not reached, which others tell
-
     async def _look_for_troubles(self) -> None:
         self.troubles.look()
         if not self.serves.is_set():
@@ -390,34 +391,6 @@ class Node:
         if self.me is None:
             return ""
         return self._refused_newcomer() or agreement.disagreement(self.me, self._stand.own)
-
-    def _database_away(self) -> str:
-        pipeline = self.pipeline
-        why = self.lease.failure or self.write_behind.failure or pipeline.group_commit.failure
-        if not why or self.lease_lost:
-            return ""
-        waiting = f"; {len(self.write_behind)} changed states wait for it" if len(self.write_behind) else ""
-        return f"database unreachable: {why}{waiting}"
-
-    def _changes_refused(self) -> str:
-        """Durable changes are refused: by the bounds of write-behind, or by the journal, which is away or full."""
-        if self._state != "up" or self.lease_lost:
-            return ""
-        journal = self.drivers.journal
-        why = self.write_behind.refusal or (journal.refusal if journal is not None else None)
-        now, (before, at) = self.clock.boot(), self._refused
-        if self.metrics.journal_refused_total != before:
-            at = now
-            self._refused = (self.metrics.journal_refused_total, at)
-        if why is None and now - at < REFUSED_S:
-            why = "the crash journal has no room, or is away"
-        return f"changes are refused: {why}" if why is not None else ""
-
-    def _certificate(self) -> str:
-        return self.listener.complaint or self.drivers.transport.complaint
-
-    def _columns_off(self) -> str:
-        return self.recording.store.off() if self.recording is not None else ""
 
     def _shared_address(self) -> str:
         if self.me is None or self._state != "up":

@@ -2,7 +2,8 @@
 ports of those two that no room below has: the listener for clients and the side for operators."""
 
 import random
-from collections.abc import Callable
+import socket
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -25,6 +26,15 @@ from server.transport.ports import Transport
 
 class Listener(Protocol):
     """The port of the listener for clients: the picows driver, or an in-memory twin."""
+
+    @property
+    def sockets(self) -> list[socket.socket]:
+        """The sockets that it listens on, once it has been started."""
+        ...
+
+    def adopt(self, sockets: Sequence[socket.socket]) -> None:
+        """Listen on these, when it is started, instead of binding any: another process had them before."""
+        ...
 
     async def start(self) -> str:
         """Listen; returns the url that clients are told. Raises `Unavailable` if the port is

@@ -71,11 +71,16 @@ class Front:
     def start(self) -> None:
         self._loop.add_reader(self._sock, self._accept)
 
-    def close(self) -> None:
-        """Listen no more, and cut what has not entered."""
+    def rest(self) -> None:
+        """Take nobody in until the next `start`."""
         if self._again is not None:
             self._again.cancel()
+            self._again = None
         self._loop.remove_reader(self._sock)
+
+    def close(self) -> None:
+        """Listen no more, and cut what has not entered."""
+        self.rest()
         self._sock.close()
         for arrival in list(self.waiting):
             arrival.end()

@@ -7,8 +7,9 @@ fills), go half-open (nothing passes any more and nobody is told) and drop.
 """
 
 import asyncio
+import socket
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from server.errors import Unavailable
@@ -266,6 +267,14 @@ class MemoryListener:
         self.open: dict[MemoryConnection, None] = {}
         self._accept: Accept | None = None
         self._refusing = False
+
+    @property
+    def sockets(self) -> list[socket.socket]:
+        """There are none: a listener is known by its name."""
+        return []
+
+    def adopt(self, sockets: Sequence[socket.socket]) -> None:
+        """There is nothing to adopt."""
 
     async def start(self, accept: Accept) -> str:
         """Begin to accept; returns the url."""

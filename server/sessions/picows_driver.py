@@ -21,6 +21,7 @@ import contextlib
 import socket
 import ssl
 import struct
+from collections.abc import Sequence
 from typing import Any, Final, cast
 from urllib.parse import urlsplit
 
@@ -40,14 +41,15 @@ from picows import (
 
 from server.errors import BadSetting
 from server.runtime.certificates import Stamp, complaint, stamp
-from server.runtime.listening import is_every, listen, url_host
-from server.runtime.metrics import Metrics
+from server.runtime.listening import is_every, url_host
 from server.runtime.proxies import NO_PROXIES, Client, TrustedProxies
+from server.sessions.accepting import Accepting
 from server.sessions.addresses import AddressLimit
 from server.sessions.connection import LINGER_S, NOBODY, Acceptor, Receiver
 from server.sessions.door import EARLY_BYTES, Behind, Door, Doors
-from server.sessions.front import Front, PrefixFaults
+from server.sessions.front import PrefixFaults
 from server.sessions.http_handshake import Handshake
+from server.sessions.picows_parts import FrameReports, Sips, tls_context
 from server.settings import GatewaySettings
 from server.wire.codec import Format
 from server.wire.messages import CloseCode
@@ -70,10 +72,6 @@ _PONG_BYTES: Final = 16 * 1024
 """A peer that does not read, and has more than this waiting, gets no pongs."""
 _LAST_FRAMES: Final = 64
 """After our close frame: a peer that sends more than this before its own is read no further."""
-_KERNEL_BYTES: Final = 16 * 1024
-"""Receive buffer of the kernel for a connection (Linux doubles it)."""
-_SIP_BYTES: Final = 256
-_BACKLOG: Final = 4096
 _RESERVED: Final = "reserved bits are set and no extension was agreed"
 
 
@@ -166,8 +164,8 @@ class PicowsConnection(WSListener):
         transport = self._transport.underlying_transport
         transport.pause_reading()
         protocol = transport.get_protocol()
-        if not isinstance(protocol, _Sips):
-            transport.set_protocol(_Sips(protocol))
+        if not isinstance(protocol, Sips):
+            transport.set_protocol(Sips(protocol))
 
     def resume_reading(self) -> None:
         self._transport.underlying_transport.resume_reading()
@@ -347,7 +345,6 @@ class PicowsListener:
         self._acceptor = acceptor
         self._proxies = proxies
         self._prefix_faults = PrefixFaults(acceptor.metrics)
-        self._servers: list[asyncio.Server | Front] = []
         self._context: ssl.SSLContext | None = None
         self._made_of: Stamp = ()
         self.complaint = ""
@@ -363,6 +360,24 @@ class PicowsListener:
         """Largest message before the welcome."""
         self.addresses = AddressLimit(settings.max_connections_per_address, acceptor.metrics)
         self._doors = Doors(self, settings.hello_timeout_s, self.early_bytes)
+        self._accepting = Accepting(self._doors, proxies, settings.hello_timeout_s, self._prefix_faults)
+
+    @property
+    def sockets(self) -> list[socket.socket]:
+        """Sockets that it listens on; valid after `start`."""
+        return self._accepting.sockets
+
+    def adopt(self, sockets: Sequence[socket.socket]) -> None:
+        """Listen on these sockets of an earlier process, when `start` is called, instead of binding any."""
+        self._accepting.adopt(sockets)
+
+    def rest_accepting(self) -> None:
+        """Take nobody in until `accept_on`: new connections wait in the kernel's backlog."""
+        self._accepting.rest()
+
+    def accept_on(self) -> None:
+        """Take in who waits, and whoever comes."""
+        self._accepting.go_on()
 
     @property
     def url(self) -> str:
@@ -380,24 +395,7 @@ class PicowsListener:
         self._made_of = self._files()
         self._look_at(context)
         try:
-            for sock in listen(settings.host, settings.port, _BACKLOG):
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _KERNEL_BYTES)  # its connections inherit it
-                self._port = sock.getsockname()[1]
-                if self._proxies:
-                    front = Front(
-                        sock, self._doors.make, self._proxies, context, settings.hello_timeout_s, self._prefix_faults
-                    )
-                    front.start()
-                    self._servers.append(front)
-                    continue
-                server = await asyncio.get_running_loop().create_server(
-                    self._doors.make,
-                    sock=sock,
-                    ssl=context,
-                    ssl_handshake_timeout=settings.hello_timeout_s if context is not None else None,
-                    backlog=_BACKLOG,
-                )
-                self._servers.append(server)
+            self._port = await self._accepting.start(settings.host, settings.port, context)
         except (OSError, OverflowError) as error:
             why = getattr(error, "strerror", None) or error
             raise BadSetting("gateway.port", f"cannot listen on {settings.host}:{settings.port}: {why}") from None
@@ -431,8 +429,7 @@ class PicowsListener:
     async def stop(self) -> None:
         """Listen no more; give connections that are being closed their moment, then cut all."""
         self._stopping = True
-        for server in self._servers:
-            server.close()
+        self._accepting.close()
         self._doors.shut()
         for connection in list(self._open):
             connection.close(CloseCode.GOING_AWAY, "this node is stopping")
@@ -508,78 +505,11 @@ class PicowsListener:
 
         # Arguments in the order of picows' own `ws_create_server`, which makes this object for each connection.
         protocol = _protocol(
-            None, None, False, accept, _Reports(self.metrics, connection), True, None,
+            None, None, False, accept, FrameReports(self.metrics, connection), True, None,
             False, 10.0, 10.0, WSAutoPingStrategy.PING_WHEN_IDLE, False,
             2 * self.settings.max_frame_bytes, None, self.settings.read_buffer_bytes,
         )  # fmt: skip
         return cast(Behind, protocol), connection
-
-
-class _Sips(asyncio.BufferedProtocol):
-    """Stands between the transport and picows once a connection had to be paused: it is read in
-    sips from then on, so that its buffer grows no further and little is handed over at once."""
-
-    __slots__ = ("_protocol",)
-
-    def __init__(self, protocol: Any) -> None:
-        self._protocol = protocol
-
-    def get_buffer(self, hint: int) -> memoryview:
-        return cast(memoryview, self._protocol.get_buffer(hint))[:_SIP_BYTES]
-
-    def buffer_updated(self, count: int) -> None:
-        self._protocol.buffer_updated(count)
-
-    def eof_received(self) -> Any:
-        return self._protocol.eof_received()
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self._protocol.connection_lost(error)
-
-    def pause_writing(self) -> None:
-        self._protocol.pause_writing()
-
-    def resume_writing(self) -> None:
-        self._protocol.resume_writing()
-
-
-class _Reports:
-    """Stand-in for picows' logger of one connection: a peer's violations are counted, faults of ours logged."""
-
-    __slots__ = ("_connection", "_metrics")
-
-    def __init__(self, metrics: Metrics, connection: PicowsConnection) -> None:
-        self._metrics = metrics
-        self._connection = connection
-
-    def isEnabledFor(self, level: int) -> bool:
-        return False
-
-    def log(self, *args: object, **kwargs: object) -> None: ...
-
-    debug = info = warning = log
-
-    def error(self, message: str, *args: object, **kwargs: object) -> None:
-        self._metrics.bad_frames_total += 1
-        self._connection.fault_found()
-
-    def exception(self, message: str, *args: object, **kwargs: object) -> None:
-        self._metrics.task_crashes_total += 1
-        log.error("connection failed", what=message, exc_info=True)
-
-
-def tls_context(settings: GatewaySettings) -> ssl.SSLContext | None:
-    """TLS 1.2 or later with the configured certificate; None without one. Raises `BadSetting`."""
-    if settings.tls_certificate is None:
-        return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        context.load_cert_chain(settings.tls_certificate, settings.tls_key)
-    except (OSError, ssl.SSLError) as error:
-        why = f"{settings.tls_certificate} cannot be used with key {settings.tls_key}: {error}"
-        raise BadSetting("gateway.tls_certificate", why) from None
-    return context
 
 
 def _reason(text: str) -> bytes:

@@ -268,7 +268,7 @@ async def test_front_takes_connections_in_again_after_there_was_no_room(monkeypa
     async with one_gateway(LOOPBACK) as node:
         listener = node.listener
         assert isinstance(listener, PicowsListener)
-        (front,) = listener._servers
+        (front,) = listener._accepting._servers
         real, full = front._sock, True  # type: ignore[union-attr]
 
         class Full:

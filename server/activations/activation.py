@@ -223,6 +223,11 @@ class Activation(Turns):
         self._shown = Showing(self._shown.n + 1, None, 0)
         self._node.outlet.withdraw(self.id, self.epoch, self._shown.n)
 
+    @property
+    def seen(self) -> Showing:
+        """See `server.actors.pictures.ShownActor`."""
+        return self._shown
+
     def showing(self) -> Showing:
         """See `server.actors.pictures.ShownActor`."""
         if self._looks_new and not self.dropped:

@@ -10,6 +10,10 @@ Three things would let thousands of timers take the loop from everybody else, an
     a turn is refused         it is tried again later and later, with jitter (`put_off`)
 
 Parked timers stay set: they can be moved, cancelled, and go to another node with their actor.
+
+Closed, the gate lets nobody pass: what comes due waits in the order in which it did, and rings in slices once it is
+open again. So a node that is about to go on in another process begins no turn by a timer, nor does that process before
+it may.
 """
 
 import asyncio
@@ -64,6 +68,7 @@ class TimerGate:
         self._let_go: dict[DueTimers, None] = {}
         """Parked until the lease held again, and not rung yet."""
         self._letting_go = False
+        self._closed = False
         lease.when_granted(self._granted)
 
     @property
@@ -86,6 +91,34 @@ class TimerGate:
             self._rung += 1
         return True
 
+    def close(self) -> None:
+        """Let nobody pass until `open`. Idempotent."""
+        self._closed = True
+        self.admit = self._turn_away  # type: ignore[method-assign]  # so that an open gate asks for nothing
+
+    def open(self) -> None:
+        """Let pass again; those that came due meanwhile ring in the loop's next rounds. Idempotent."""
+        if not self._closed:
+            return
+        self._closed = False
+        del self.admit
+        for timers in [timers for timers in self._queue if timers.needs_lease and not self._lease.holds()]:
+            del self._queue[timers]
+            self._park(timers)
+        if self._queue:
+            self._rung = AT_ONCE
+            asyncio.get_running_loop().call_soon(self._next_round)
+        self._granted(0.0)
+
+    @property
+    def is_closed(self) -> bool:
+        return self._closed
+
+    def _turn_away(self, timers: DueTimers) -> bool:
+        """`admit` while the gate is closed."""
+        self._queue[timers] = None
+        return False
+
     def forget(self, timers: DueTimers) -> None:
         """None of `timers` is set any more."""
         for waiting in (self._queue, self._parked, self._let_go):
@@ -106,13 +139,13 @@ class TimerGate:
 
     def _next_round(self) -> None:
         self._rung = 0
-        if self._queue:
+        if self._queue and not self._closed:
             self._rung = AT_ONCE  # timers that become due meanwhile queue behind
             asyncio.get_running_loop().call_soon(self._next_round)
             self._ring(self._queue)
 
     def _granted(self, _sent_at: float) -> None:
-        if not self._parked or not self._lease.holds():
+        if self._closed or not self._parked or not self._lease.holds():
             return  # nobody waits, or the answer came so late that the grant is over again
         parked = list(self._parked)
         self._parked.clear()
@@ -123,7 +156,7 @@ class TimerGate:
             self._after(self._rng.uniform(*PAUSE_S), self._let_some_go)
 
     def _let_some_go(self) -> None:
-        if not self._lease.holds():
+        if self._closed or not self._lease.holds():
             self._parked, self._let_go = {**self._let_go, **self._parked}, {}
         if not self._let_go:
             self._letting_go = False

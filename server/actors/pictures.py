@@ -65,6 +65,11 @@ class ShownActor(Protocol):
         """The number of the claim by which its node owns it."""
         ...
 
+    @property
+    def seen(self) -> Showing:
+        """How it looked when it was asked last."""
+        ...
+
     def showing(self) -> Showing:
         """How it looks now, as far as that is durable. What is asked for twice is made once."""
         ...

@@ -78,6 +78,11 @@ class Arrivals:
         """Migrations that are over: what they send late is known as such."""
         services.transport.serve(Service.MIGRATE, self.serve)
 
+    @property
+    def under_way(self) -> int:
+        """Migrations to this node that are not over."""
+        return len(self._incoming)
+
     def serve(self, peer: NodeAddress, payload: bytes) -> Answer:
         """A message of another node. Raises `BadInput`, `Unavailable`, and what a call raises."""
         message = decode(payload)
@@ -102,7 +107,7 @@ class Arrivals:
 
     def _offered(self, peer: NodeAddress, offer: Offer) -> Taken:
         key = (peer, offer.number)
-        if self._catalog.closed is not None or self._current.is_leaving:
+        if self._catalog.closed is not None or self._current.is_leaving or self._current.resting:
             raise Unavailable("this node takes nothing over now")
         if key in self._incoming or key in self._past:
             raise BadInput(f"migration {offer.number} is known already")

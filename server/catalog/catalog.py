@@ -66,7 +66,7 @@ class Catalog:
         self._services, self._current, self._node = services, current, node
         self._claimer, self._takeover = storage.claimer, storage.takeover
         self._write_behind, self._group_commit = storage.write_behind, storage.group_commit
-        self._directory, self._misplaced = directory, misplaced
+        self.directory, self._misplaced = directory, misplaced
         self.live: dict[ActorId, Activation] = {}
         self.live_by_kind: dict[str, dict[ActorId, Activation]] = {}
         """`live`, indexed by kind."""
@@ -117,6 +117,18 @@ class Catalog:
     def has(self, identity: ActorId) -> bool:
         """Tell whether it lives here, or is about to."""
         return identity in self.live or identity in self._loading
+
+    @property
+    def loading(self) -> int:
+        """How many activations are being claimed or loaded."""
+        return len(self._loading)
+
+    def unsettled(self) -> ActorId | None:
+        """An activation here with a turn, an answer, a call or an end under way; None where there is none."""
+        for identity, it in self.live.items():
+            if it.busy or it.paused or it.held or it.queued():
+                return identity
+        return None
 
     @property
     def room(self) -> int:
@@ -253,7 +265,7 @@ class Catalog:
             self._node.look_for_facts(activation)
         owner = current.owner(activation.id)
         if owner is not None:
-            self._directory.announce(activation.id, owner, moved=moved)
+            self.directory.announce(activation.id, owner, moved=moved)
             if owner != current.me:
                 self._misplaced.consider(activation)  # the slot has moved while this was loading
 
@@ -274,7 +286,7 @@ class Catalog:
             self._group_commit.forget(activation.log())
         self._services.metrics.activations_dropped_total += 1
         self._services.metrics.activations = len(self.live)
-        self._directory.forget(activation.id, self._current.me, self._current.owner(activation.id))
+        self.directory.forget(activation.id, self._current.me, self._current.owner(activation.id))
 
     def lost(self, activation: Activation, changes: int) -> None:
         """Drop what another owner has in the store, and count what was acknowledged and not stored."""
@@ -391,6 +403,8 @@ class Catalog:
             sweep = self._idle_ticks >= ticks_idle
             if sweep:
                 self._idle_ticks = 0
+            if self._current.resting:
+                continue
             await guarded(self.deactivate(await self._unused(sweep)))
 
     async def _unused(self, sweep: bool) -> list[Activation]:

@@ -99,6 +99,8 @@ class Migrator:
         )  # fmt: skip
         self._catalog, self._directory, self._calls = catalog, directory, calls
         self._number = 0
+        self.under_way = 0
+        """Batches that are being moved."""
         self._room = asyncio.Semaphore(BATCHES)
         self._refusing: Retries[NodeAddress] = Retries(services.rng, REFUSED_S, MOST_REFUSED_S)
         """Targets that took nothing lately. Each try costs an answer that does not come, or a pause
@@ -123,9 +125,10 @@ class Migrator:
     async def _guarded(self, batch: list[Activation], to: NodeAddress) -> int:
         """Move a batch when there is room for it. A failure of any kind is counted."""
         async with self._room:
-            if not self._refusing.ready(to, self._clock.now()):
+            if self._current.resting or not self._refusing.ready(to, self._clock.now()):
                 return 0
             moved = 0
+            self.under_way += 1
             try:
                 moved = await self._move(batch, to)
             except Exception as error:
@@ -134,6 +137,8 @@ class Migrator:
                 log.warning(
                     "not migrated", to=str(to), count=len(batch), why=str(error), exc_info=None if known else error
                 )
+            finally:
+                self.under_way -= 1
             self._services.metrics.migrations_total += moved
             self._services.metrics.migrations_failed_total += len(batch) - moved
             return moved

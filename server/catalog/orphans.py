@@ -78,6 +78,11 @@ class Orphans:
         """True where the application has actors that live on by themselves, or have facts."""
         return bool(self._kinds)
 
+    @property
+    def under_way(self) -> int:
+        """Actors that are being woken."""
+        return len(self._under_way)
+
     def on_view(self, before: View, view: View) -> None:
         """Look often for a while if a member has gone: it may have died."""
         if any(address not in view.addresses for address in before.addresses):
@@ -119,7 +124,7 @@ class Orphans:
     async def look(self) -> bool:
         """Begin to wake what needs it. True if there is more than one look takes. Raises the store's
         `Unavailable`."""
-        if self._catalog.closed is not None:
+        if self._catalog.closed is not None or self._current.resting:
             return False
         self._wake_unsure()
         more = False
@@ -162,7 +167,7 @@ class Orphans:
         return self._begin(identity)
 
     def _begin(self, identity: ActorId) -> bool:
-        if not self._retries.ready(identity, self._clock.now()):
+        if self._current.resting or not self._retries.ready(identity, self._clock.now()):
             return False
         self._under_way[identity] = None
         self._services.supervisor.spawn(self._wake(identity), f"wake {identity}")

@@ -90,7 +90,7 @@ class Pruning:
         metrics, store = self._services.metrics, self._services.settings.store
         late = metrics.loop_lag_last_seconds > self.pace.lag_s
         old = metrics.dirty_age_seconds > self.pace.dirty_share * store.max_dirty_age_s
-        return late or old or (store.lease and not self._lease.holds())
+        return self._current.resting or late or old or (store.lease and not self._lease.holds())
 
     async def _sweep(self, kind: str) -> bool:
         if not self._is_mine(kind):

@@ -37,7 +37,7 @@ class Rebalance:
         while True:
             await asyncio.sleep(max(STEP_S / 10, STEP_S - took_s))
             self._misplaced.observe()
-            if not len(self._misplaced):
+            if not len(self._misplaced) or self._current.resting:
                 took_s = 0.0
                 continue
             begin = clock.now()

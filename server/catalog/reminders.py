@@ -63,6 +63,11 @@ class Reminders:
         return any(has_reminders(cls) for cls in self._services.app.actors)
 
     @property
+    def under_way(self) -> int:
+        """Deliveries under way."""
+        return len(self._under_way)
+
+    @property
     def busy(self) -> bool:
         """True while a delivery is under way."""
         return bool(self._under_way)
@@ -85,7 +90,7 @@ class Reminders:
         """Begin to deliver what is due. Continues where the last poll ended, so that what fails again
         and again holds nothing else up. Raises the store's `Unavailable`."""
         until_ms = self._clock.wall_ms()
-        if self._catalog.closed is not None:
+        if self._catalog.closed is not None or self._current.resting:
             return
         for _ in range(self.limits.pages_a_poll):
             page = await self._store.due_reminders(until_ms, self.limits.page, self._after)
@@ -97,7 +102,7 @@ class Reminders:
                 return
 
     async def _consider(self, reminder: Reminder) -> None:
-        if not self._current.is_mine(reminder.id) or reminder in self._under_way:
+        if not self._current.is_mine(reminder.id) or reminder in self._under_way or self._current.resting:
             return
         if not self._retries.ready(reminder, self._clock.now()):
             return

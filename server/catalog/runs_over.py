@@ -75,6 +75,8 @@ class RunsOver:
         for start in range(0, len(here), SLICE):
             before = told
             for identity in here[start : start + SLICE]:
+                if self._current.resting:
+                    return told
                 activation = self._catalog.live.get(identity)
                 actor: Any = activation.actor if activation is not None else None
                 for node, incarnation in self._over(actor.runs()) if actor is not None else ():

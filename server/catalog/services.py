@@ -68,10 +68,13 @@ class StorageParts(Protocol):
 class CurrentView:
     """The view that this node has now, and its own address in it."""
 
-    __slots__ = ("me", "view")
+    __slots__ = ("me", "resting", "view")
 
     def __init__(self, me: NodeAddress, view: View) -> None:
         self.me, self.view = me, view
+        self.resting = False
+        """Begin nothing new of what goes on by itself: this node is about to go on in another process, or has just
+        begun there."""
 
     def owner(self, identity: ActorId) -> NodeAddress | None:
         """The owner of the actor's slot; None while no node is up."""

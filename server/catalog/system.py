@@ -15,6 +15,7 @@ from typing import Any
 import structlog
 
 from server.activations.activation import Activation
+from server.activations.parcels import Arrival
 from server.activations.ports import Asking, EventObserver, Observer
 from server.activations.timer_gate import TimerGate
 from server.actors.actor import Actor
@@ -34,6 +35,7 @@ from server.catalog.rebalance import Rebalance
 from server.catalog.reminders import Reminders
 from server.catalog.runs_over import RunsOver
 from server.catalog.services import CurrentView, Services, StorageParts
+from server.catalog.standby import Standby
 from server.catalog.strays import Strays
 from server.catalog.telling import Telling
 from server.cluster.view import View
@@ -41,6 +43,7 @@ from server.directory.directory import Directory
 from server.errors import GarrisonError
 from server.ids import ActorId, Incarnation, NodeAddress, NodeId, kind_of
 from server.runtime.logs import LoggedOften
+from server.storage.durability import Durability
 
 log = structlog.get_logger(__name__)
 
@@ -59,6 +62,9 @@ class ActorSystem:
         self.takeover, self.durability = storage.takeover, storage.durability
         self.write_behind, self.group_commit = storage.write_behind, storage.group_commit
         self.timer_gate = TimerGate(storage.lease, services.clock, services.rng, services.metrics)
+        self._standby: Standby | None = None
+        self._set_aside: tuple[Outlet, Durability]
+        """The real outlet and durability, in standby."""
         self._crashed_turns = LoggedOften(lambda **fields: log.error("turn crashed", **fields))
         self._refused_timers = LoggedOften(lambda **fields: log.warning("timer turn failed", **fields))
         self.current = current = CurrentView(NodeAddress(NodeId(services.settings.node), Incarnation(0)), View(()))
@@ -114,10 +120,17 @@ class ActorSystem:
         assert not self.current.me.incarnation, "observers are registered before the start"
         self._event_observers.setdefault(kind, []).append(observer)
 
+    def begin(self, me: NodeAddress, view: View | None = None) -> None:
+        """Be `me` from here on, without any task. `view`: that of the predecessor, where this process is its heir."""
+        self.current.me = me
+        if view is not None:
+            self.current.view = view
+        self.directory.begin(me, view)
+
     def start(self, me: NodeAddress) -> None:
         """Begin this run, whose address is known now: collect, rebalance, look for reminders and orphans."""
-        self.current.me = me
-        self.directory.start(me)
+        if self.current.me != me:
+            self.begin(me)
         self.supervisor.spawn(self.catalog.collect(), "collect")
         self.supervisor.spawn(self.rebalance.run(), "rebalance")
         if any(cls.durability == "written_through" for cls in self.app.actors):
@@ -137,6 +150,82 @@ class ActorSystem:
         """End all activations: moved, or stored and released. Returns by `deadline`; `unstored` counts what
         was acknowledged and did not get into the store."""
         await self.departure.run(deadline)
+
+    # ---- going on in another process (docs/succession.md) ----
+
+    def stand_by(self) -> None:
+        """Become able to take activations of the predecessor: nothing of them leaves, and no turn begins, until
+        `serve_now`. After `outlet` is set, and before anything arrives."""
+        assert self._standby is None, "standby begins once"
+        self._standby = standby = Standby(self.catalog, self.dispatcher, self.outlet, self.durability)
+        self._set_aside = self.outlet, self.durability
+        self.outlet, self.durability = standby.outlet, standby.durability
+        self.tell, self.ask = standby.tell, standby.ask  # type: ignore[method-assign]
+        self.hold()
+
+    def receive_copy(self, arrival: Arrival) -> None:
+        """In standby: let an activation of the predecessor live here, instead of an older copy if there is one. Raises
+        what its hooks raise: there is none then."""
+        assert self._standby is not None, "copies come in standby only"
+        self._standby.receive(arrival)
+
+    def withdraw_copy(self, identity: ActorId) -> None:
+        """In standby: forget the copy of an activation that has ended at the predecessor. Idempotent."""
+        assert self._standby is not None, "copies go in standby only"
+        self._standby.withdraw(identity)
+
+    def serve_now(self) -> None:
+        """This process is the node, and its lease holds: what hooks have sent leaves, timers ring, turns begin, and
+        what goes on by itself may."""
+        standby, self._standby = self._standby, None
+        assert standby is not None, "standby ends once"
+        self.outlet, self.durability = self._set_aside
+        del self.tell, self.ask
+        standby.end()
+        self.go_on()
+
+    def hold(self) -> None:
+        """Begin nothing new of what goes on by itself, until `go_on`: no timer rings, nothing is collected, moved,
+        taken from other nodes, woken, reminded, told, deleted. Calls are served. Idempotent."""
+        self.current.resting = True
+        self.timer_gate.close()
+        self.telling.hold()
+        self.directory.hold()
+
+    def go_on(self) -> None:
+        """Do what has waited since `hold`. Idempotent."""
+        self.current.resting = False
+        self.timer_gate.open()
+        self.telling.go_on()
+        self.directory.go_on()
+
+    @property
+    def under_way(self) -> str:
+        """The work of activations here that must end before they go on in another process; empty where there is
+        none. Looks at each activation, once there is nothing else."""
+        counts = {
+            "claims": self.claimer.under_way,
+            "activations that are loaded": self.catalog.loading,
+            "migrations": self.migrator.under_way,
+            "migrations to this node": self.arrivals.under_way,
+        }
+        said = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+        if said:
+            return said
+        identity = self.catalog.unsettled()
+        return f"{identity} is not at rest" if identity is not None else ""
+
+    @property
+    def unanswered(self) -> str:
+        """Words to others without an answer yet, which are said again if none comes: nothing needs to wait for them,
+        but where they are answered in time nothing is said twice. Empty where there are none."""
+        counts = {
+            "facts": self.telling.under_way,
+            "reminders": self.reminders.under_way,
+            "wakes": self.orphans.under_way + self.strays.under_way,
+            "directory words": self.directory.under_way,
+        }
+        return ", ".join(f"{count} {what}" for what, count in counts.items() if count)
 
     @property
     def unstored(self) -> int:

@@ -60,6 +60,7 @@ class Telling:
         self._under_way = 0
         self._waiting: dict[ActorId, Activation] = {}
         """Activations with facts for which the node had no room."""
+        self._resting = False
 
     def look(self, activation: Activation) -> None:
         """See the module's head. Called where more of `activation` is in the store, and when it begins to live."""
@@ -85,7 +86,7 @@ class Telling:
         if activation.dropped:
             return
         while len(facts.under_way) < self.limits.of_actor:
-            if self._under_way >= self.limits.of_node:
+            if self._under_way >= self.limits.of_node or self._resting:
                 self._waiting[activation.id] = activation
                 return
             fact = facts.begin(self._clock.now())
@@ -109,10 +110,27 @@ class Telling:
             facts.under_way.discard(name)
             self._under_way -= 1
         self._wake(activation, facts)
-        while self._waiting and self._under_way < self.limits.of_node:
+        self._wake_waiting()
+
+    def _wake_waiting(self) -> None:
+        while self._waiting and self._under_way < self.limits.of_node and not self._resting:
             waiting = self._waiting.pop(next(iter(self._waiting)))
             if waiting.facts is not None:
                 self._wake(waiting, waiting.facts)
+
+    def hold(self) -> None:
+        """Begin to tell nothing more until `go_on`; what is under way is answered."""
+        self._resting = True
+
+    def go_on(self) -> None:
+        """Tell what has waited since `hold`."""
+        self._resting = False
+        self._wake_waiting()
+
+    @property
+    def under_way(self) -> int:
+        """Facts that are being told."""
+        return self._under_way
 
     async def _outcome(self, fact: Fact) -> FactDone:
         """The answer of the other side. Raises what does not say that the fact is over."""

@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from server.cluster.view import View
-from server.directory.handoff import HandoffCore
+from server.directory.handoff import NOBODY, HandoffCore
 from server.directory.messages import Hint, Word, WordAnswer
 from server.directory.ports import ActivationSource
 from server.directory.stream import LIMITS, DirectoryLimits
@@ -57,12 +57,30 @@ class Directory:
         self._talking: dict[NodeAddress, None] = {}
         self._waiting: dict[asyncio.Future[None], ActorId] = {}
         self._releases = 0
+        self._resting = False
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at = 0.0
         transport.serve(Service.DIRECTORY, self._serve)
 
-    def start(self, me: NodeAddress) -> None:
-        self._core.start(me)
+    def begin(self, me: NodeAddress, view: View | None = None) -> None:
+        """Be `me`. `view`: the one that slots go by until it changes; their entries are known (`inherit`)."""
+        self._core.start(me, view)
+
+    def hold(self) -> None:
+        """Say nothing more to other nodes until `go_on`; what is noted meanwhile is said then. Idempotent."""
+        self._resting = True
+
+    def go_on(self) -> None:
+        """Say what has waited since `hold`. Idempotent."""
+        self._resting = False
+        if self._core.me != NOBODY:
+            self._core.streams.wake(self._clock.now())
+            self._after()
+
+    @property
+    def under_way(self) -> int:
+        """Words to other nodes without an answer yet."""
+        return len(self._talking)
 
     # ---- look-ups ----
 
@@ -140,6 +158,8 @@ class Directory:
 
     def _talk(self) -> None:
         """Start a task for each peer that there is something new to say to."""
+        if self._resting:
+            return
         awake, self._core.streams.awake = self._core.streams.awake, {}
         for peer in awake:
             if peer not in self._talking:
@@ -149,7 +169,7 @@ class Directory:
     async def _say(self, peer: NodeAddress) -> None:
         core = self._core
         try:
-            while (word := core.next(peer, self._clock.now())) is not None:
+            while not self._resting and (word := core.next(peer, self._clock.now())) is not None:
                 timeout_s = self._wait_s / _TRIES
                 try:
                     request = self._transport.request(peer, Service.DIRECTORY, _encode(word), timeout_s)

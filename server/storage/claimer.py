@@ -51,6 +51,11 @@ class Claimer:
         """The highest token of all claims that were sent so far."""
         return self._token
 
+    @property
+    def under_way(self) -> int:
+        """Claims that wait, and batches of them on their way to the store."""
+        return self._in_flight + sum(map(len, self._waiting.values()))
+
     def claim(
         self, kind: str, identity: ActorId, make: bool = True, revive: bool = False
     ) -> asyncio.Future[ClaimResult]:

@@ -49,9 +49,13 @@ class Activation:
         self.arrived = True
         self.looks_new = False
 
+    @property
+    def seen(self) -> Showing:
+        return Showing(self.n, self.pictures, self.n)
+
     def showing(self) -> Showing:
         self.looks_new = False
-        return Showing(self.n, self.pictures, self.n)
+        return self.seen
 
 
 class CoreNode:

@@ -93,7 +93,11 @@ class TestSystem(ActorSystem):
     lease: NodeLease
     node_store: MemoryStore
     faults: Faults
-    journal: Journal
+    journal: Journal | None
+
+
+def _place(system: TestSystem) -> str:
+    return system.journal.place if system.journal is not None else ""
 
 
 class Cluster:
@@ -115,6 +119,13 @@ class Cluster:
 
     async def add(self, name: str) -> TestSystem:
         """A new system; it sees nobody until `show`."""
+        system = self.make(name)
+        me = NodeAddress(NodeId(name), await system.node_store.register_node(NodeId(name), None, _place(system)))
+        await self.run(system, me)
+        return system
+
+    def make(self, name: str) -> TestSystem:
+        """A system that does not run yet: `run` starts it."""
         metrics, supervisor, rng = Metrics(), Supervisor(name), random.Random(name)
         types = {cls.kind: cls.State for cls in self.app.actors if cls.durability != "volatile"}
         faults = Faults()
@@ -138,18 +149,19 @@ class Cluster:
         system.outlet = system.published = Published()
         system.lease.granted(self.clock.boot() - 1_000)
         system.lease.safe_until = float("inf")
-        place = journal.place if journal is not None else ""
-        me = NodeAddress(NodeId(name), await store.register_node(NodeId(name), None, place))
-        if journal is not None:
-            await journal.open(me)
-            system.journal = journal
-        pipeline.start(me)
-        await transport.start(me)
+        system.journal = journal
+        return system
+
+    async def run(self, system: TestSystem, me: NodeAddress) -> None:
+        """Start a system that was made."""
+        if system.journal is not None:
+            await system.journal.open(me)
+        system.pipeline.start(me)
+        await system.transport.start(me)
         self.before_start(system)
         system.start(me)
-        supervisor.spawn(pipeline.group_commit.run(), "group-commit")
-        self.systems[name] = system
-        return system
+        system.supervisor.spawn(system.pipeline.group_commit.run(), "group-commit")
+        self.systems[me.node] = system
 
     def before_start(self, system: TestSystem) -> None:
         """A subclass's part in the making of a system."""

@@ -38,7 +38,7 @@ class Peer:
         self.transport = MemoryTransport(world.network, TransportSettings(), Metrics())
         rng = random.Random(str(me))
         self.directory = Directory(self.transport, settings, LoopClock(), rng, self.supervisor, self, world.limits)
-        self.directory.start(me)
+        self.directory.begin(me)
 
     def activation_ids(self) -> list[ActorId]:
         return list(self.live)

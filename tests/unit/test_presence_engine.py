@@ -72,9 +72,10 @@ class Shown:
     """An activation that shows itself, and looks as it is told."""
 
     epoch = 1
+    seen = Showing(1, looks(b"a"), 0)
 
     def showing(self) -> Showing:
-        return Showing(1, looks(b"a"), 0)
+        return self.seen
 
 
 class Rows:

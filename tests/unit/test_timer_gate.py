@@ -242,3 +242,53 @@ async def test_turns_that_crash_have_a_line_a_second_too() -> None:
         assert [line.get("count", 1) for line in told] == [1, 999]
         assert all(isinstance(line["exc_info"], ZeroDivisionError) for line in told)
         assert system.metrics.turn_errors_total == 1_000
+
+
+async def test_a_closed_gate_lets_nobody_pass_and_those_that_waited_ring_in_slices_once_it_is_open() -> None:
+    bench = Bench()
+    some = [bench.timers(needs_lease=False) for _ in range(3 * AT_ONCE)]
+    bench.gate.close()
+    bench.gate.close()
+    for number, timers in enumerate(some):
+        timers.set(f"t{number}", 0.01, ())
+    await asyncio.sleep(1.0)
+    assert bench.rang == [] and bench.gate.waiting == len(some)
+    bench.gate.open()
+    bench.gate.open()
+    await asyncio.sleep(0)
+    assert len(bench.rang) == AT_ONCE
+    await asyncio.sleep(0.01)
+    assert [name for _, name in bench.rang] == [f"t{number}" for number in range(len(some))]
+
+
+async def test_a_gate_that_closes_between_slices_keeps_the_others_and_those_that_wait_for_the_lease() -> None:
+    bench = Bench()
+    plain = [bench.timers(needs_lease=False) for _ in range(3 * AT_ONCE)]
+    leased = [bench.timers() for _ in range(3 * AT_ONCE)]
+    bench.lease.held = False
+    for timers in plain + leased:
+        timers.set("t", 0.01, ())
+    await asyncio.sleep(0.01)
+    bench.lease.grant()
+    bench.gate.close()
+    rang = len(bench.rang)
+    await asyncio.sleep(1.0)
+    assert len(bench.rang) == rang < len(plain)
+    bench.gate.open()
+    await asyncio.sleep(1.0)
+    assert len(bench.rang) == len(plain) + len(leased)
+
+
+async def test_timers_that_came_due_at_a_closed_gate_wait_for_the_lease_once_it_is_open() -> None:
+    bench = Bench()
+    timers = bench.timers()
+    bench.gate.close()
+    timers.set("t", 0.01, ())
+    await asyncio.sleep(0.1)
+    bench.lease.held = False
+    bench.gate.open()
+    await asyncio.sleep(1.0)
+    assert bench.rang == []
+    bench.lease.grant()
+    await asyncio.sleep(1.0)
+    assert len(bench.rang) == 1

@@ -1,0 +1,47 @@
+"""The heir of a system on memory drivers: what it has goes over, the old one ends, the new one goes on."""
+
+from server.activations.activation import Activation
+from server.activations.parcels import pack, unpack
+from server.ids import NodeAddress
+from server.view_change import change_view
+from tests.support.engine import Cluster, TestSystem
+
+MOST = 1 << 20
+
+
+def parcel_of(activation: Activation) -> bytes:
+    """An activation at rest as it goes over: under the same epoch."""
+    assert activation.halt() and activation.at_rest, f"{activation.id} is not at rest"
+    activation.freeze()
+    data = pack(activation, activation.epoch, MOST)
+    activation.thaw()
+    assert data is not None
+    return data
+
+
+def stand_by(world: Cluster, predecessor: TestSystem) -> TestSystem:
+    """A heir that may take copies."""
+    heir = world.make(predecessor.me.node)
+    heir.begin(predecessor.me, predecessor.view)
+    heir.stand_by()
+    return heir
+
+
+def copy(predecessor: TestSystem, heir: TestSystem) -> None:
+    """Copy all activations, as they are now."""
+    for activation in predecessor.catalog.live.values():
+        heir.receive_copy(unpack(heir.app, heir, parcel_of(activation)))
+
+
+async def end(world: Cluster, predecessor: TestSystem) -> None:
+    """The predecessor's process is gone."""
+    del world.systems[predecessor.me.node]
+    await predecessor.transport.stop()
+    await predecessor.supervisor.stop()
+
+
+async def go(world: Cluster, heir: TestSystem, me: NodeAddress) -> None:
+    """The heir is the node now."""
+    await world.run(heir, me)
+    heir.serve_now()
+    change_view(heir.view, transport=heir.transport, system=heir)

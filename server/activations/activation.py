@@ -471,8 +471,8 @@ class Activation(Turns):
             self._drain()
 
     def carry(self) -> Any:
-        """The answer of the actor's `carry`. Raises `Internal` where that fails, or changes state."""
-        assert self.frozen, f"{self.id} is packed while turns may begin"
+        """The answer of the actor's `carry`, between turns. Raises `Internal` where that fails, or changes state."""
+        assert not self.busy, f"{self.id} is packed within a turn"
         self.busy = True
         try:
             carried = self.actor.carry()

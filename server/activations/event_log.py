@@ -342,6 +342,11 @@ class EventLog:
         public = self._public.parts(now) if self._public is not None else None
         return LogParts(base, self._base.head, self._head, self._tail, ends, self.durable_seq, left, public)
 
+    @property
+    def owner(self) -> LogOwner:
+        """The activation whose log it is."""
+        return self._owner
+
     def watch_on(self, watchers: Iterable[tuple[NodeId, Incarnation, float]]) -> None:
         """Feed these for as long as another node would have."""
         now = self._node.clock.now()

@@ -165,7 +165,7 @@ def decode_ids(payload: bytes) -> list[ActorId]:
 
 
 def pack(activation: Activation, epoch: Epoch, max_bytes: int) -> bytes | None:
-    """The parcel of a frozen activation, for its owner under `epoch`; None if it is larger than `max_bytes`.
+    """The parcel of an activation at rest, for its owner under `epoch`; None if it is larger than `max_bytes`.
     Raises `Internal` where its `carry` fails or something of it cannot travel."""
     log_parts = activation.log().parts() if activation.has_log else None
     if activation.has_log and log_parts is None:

@@ -22,7 +22,7 @@ from server.actors.actor import Actor, LoggedActor
 from server.catalog.expected import Expected
 from server.catalog.listings import Listings
 from server.catalog.misplaced import Misplaced
-from server.catalog.ports import Locations
+from server.catalog.ports import CatalogWatcher, Locations
 from server.catalog.services import CurrentView, Services, StorageParts
 from server.catalog.steps import guarded
 from server.directory.location import Location
@@ -73,6 +73,8 @@ class Catalog:
         self.listings = Listings(services.app.actors)
         self.expected = Expected()
         self._loading: dict[ActorId, asyncio.Future[Activation]] = {}
+        self.watcher: CatalogWatcher | None = None
+        """Told of births and ends while a succession copies the activations."""
         self.closed: GarrisonError | None = None
         """Set once this node may not activate anything any more."""
         self._idle_ticks = 0
@@ -250,6 +252,8 @@ class Catalog:
         metrics, current = self._services.metrics, self._current
         assert activation.id not in self.live, f"{activation.id} lives here already"
         self.live[activation.id] = activation
+        if self.watcher is not None:
+            self.watcher.born(activation)
         self.live_by_kind.setdefault(activation.kind, {})[activation.id] = activation
         metrics.activations_created_total += 1
         metrics.activations = len(self.live)
@@ -276,10 +280,7 @@ class Catalog:
         if activation.dropped:
             return
         if self.live.get(activation.id) is activation:
-            del self.live[activation.id]
-            del self.live_by_kind[activation.kind][activation.id]
-            self.listings.remove(activation.kind, activation.id)
-            self._past_turns += activation.turn_count
+            self._remove(activation)
         activation.drop(error)
         self._write_behind.forget(activation)
         if activation.has_log:
@@ -287,6 +288,14 @@ class Catalog:
         self._services.metrics.activations_dropped_total += 1
         self._services.metrics.activations = len(self.live)
         self.directory.forget(activation.id, self._current.me, self._current.owner(activation.id))
+
+    def _remove(self, activation: Activation) -> None:
+        del self.live[activation.id]
+        del self.live_by_kind[activation.kind][activation.id]
+        self.listings.remove(activation.kind, activation.id)
+        self._past_turns += activation.turn_count
+        if self.watcher is not None:
+            self.watcher.gone(activation)
 
     def lost(self, activation: Activation, changes: int) -> None:
         """Drop what another owner has in the store, and count what was acknowledged and not stored."""

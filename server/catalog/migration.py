@@ -305,6 +305,7 @@ class Migrator:
         packed: list[_Load] = []
         for load in loads:
             activation = load.activation
+            assert activation.frozen, f"{activation.id} is packed while turns may begin"
             if self._write_behind.is_stuck(activation):  # since it was flushed ahead
                 activation.thaw()
                 continue

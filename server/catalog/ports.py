@@ -12,6 +12,14 @@ from server.ids import ActorId, NodeAddress
 from server.transport.ports import Answer
 
 
+class CatalogWatcher(Protocol):
+    """Told which activations come and go here, while a succession copies them."""
+
+    def born(self, activation: Activation) -> None: ...
+
+    def gone(self, activation: Activation) -> None: ...
+
+
 class Locations(Protocol):
     """The directory: where actors live whose slots are elsewhere than they."""
 

@@ -84,6 +84,11 @@ class GroupCommit:
         """Why the last commit failed because the store was not reached; empty after one that came through."""
         self._lock = asyncio.Lock()
 
+    @property
+    def backlog(self) -> int:
+        """Entries that are not in the store."""
+        return self._backlog
+
     def admit(self) -> None:
         """Raises `Overloaded` while the backlog is at its bound."""
         if self._backlog >= self._settings.max_log_backlog:

@@ -1,0 +1,123 @@
+"""The messages between a predecessor and its heir. Pure.
+
+Each message of the predecessor is answered by one of the heir, `LastWord` by nothing. The heir speaks first.
+
+    HeirHello                 the heir's, about itself
+    RunGiven    -> Holdings   the run that goes over; descriptors: the listening sockets
+    Copies      -> Took       activations and sessions as they are now, some of them not for the first time
+    Sockets     -> Took       descriptors: connections of clients
+    Bequests    -> Took       what every other part of the node holds, while it rests
+    AllSaid     -> Holdings   the heir says what it holds
+    LastWord                  the heir serves from now on
+    NoHeir                    in place of any answer, or of `RunGiven`: it comes to nothing
+"""
+
+from typing import Annotated, Final
+
+import msgspec
+from msgspec import Meta
+
+from server.cluster.view import Member
+from server.errors import BadInput
+from server.ids import ActorId
+from server.succession.fits import Account
+from server.wire.codec import UNDECODABLE
+
+MOST_PARCELS: Final = 10_000
+Text = Annotated[str, Meta(max_length=4096)]
+Name = Annotated[str, Meta(max_length=64)]
+
+
+class HeirHello(msgspec.Struct, array_like=True, frozen=True, tag=0):
+    """The heir, as `fits.py` looks at it."""
+
+    pid: int
+    account: Account
+
+
+class RunGiven(msgspec.Struct, array_like=True, frozen=True, tag=1):
+    """The run that goes over: `me`, under its new generation. `sockets`: for each descriptor of this message the part
+    that listens on it. `members`: as the predecessor sees them, itself among them."""
+
+    me: Member
+    members: list[Member]
+    sockets: list[Name]
+
+
+class Copies(msgspec.Struct, array_like=True, frozen=True, tag=2):
+    """`packed_at`: the boot clock, in seconds, when these were packed: times in them count from then. `gone`: those
+    that were copied and are no more."""
+
+    packed_at: float
+    parcels: Annotated[list[bytes], Meta(max_length=MOST_PARCELS)]
+    gone: list[ActorId]
+    sessions: Annotated[list[bytes], Meta(max_length=MOST_PARCELS)]
+    sessions_gone: list[Text]
+
+
+class Sockets(msgspec.Struct, array_like=True, frozen=True, tag=3):
+    """For each descriptor of this message: the resume token of its session, and the kernel's cookie of the socket."""
+
+    connections: list[tuple[Text, int]]
+
+
+class Bequests(msgspec.Struct, array_like=True, frozen=True, tag=4):
+    parts: dict[Name, bytes]
+
+
+class AllSaid(msgspec.Struct, array_like=True, frozen=True, tag=5):
+    """`attached`: sessions whose connection goes over, of those whose sockets were sent."""
+
+    attached: list[Text]
+
+
+class LastWord(msgspec.Struct, array_like=True, frozen=True, tag=6):
+    """`resting_since`: the boot clock, in seconds, when the predecessor's rest began; `lease_s`: what was left of its
+    lease when it froze."""
+
+    resting_since: float
+    lease_s: float
+
+
+class Took(msgspec.Struct, array_like=True, frozen=True, tag=7):
+    """`unreadable`: sessions of the message that the heir cannot take: their clients resume."""
+
+    unreadable: list[Text] = []
+
+
+class Holdings(msgspec.Struct, array_like=True, frozen=True, tag=8):
+    """The holdings of the heir. `digest`: of all parcels, see `copying.digest_of`."""
+
+    activations: int = 0
+    digest: int = 0
+    sessions: int = 0
+    sockets: int = 0
+
+
+class NoHeir(msgspec.Struct, array_like=True, frozen=True, tag=9):
+    why: Text
+
+
+FromPredecessor = RunGiven | Copies | Sockets | Bequests | AllSaid | LastWord | NoHeir
+FromHeir = HeirHello | Took | Holdings | NoHeir
+encode = msgspec.msgpack.Encoder().encode
+_from_predecessor = msgspec.msgpack.Decoder(FromPredecessor)
+_from_heir = msgspec.msgpack.Decoder(FromHeir)
+
+
+def decode_from_predecessor(data: bytes) -> FromPredecessor:
+    """Raises `BadInput`."""
+    try:
+        message: FromPredecessor = _from_predecessor.decode(data)
+        return message
+    except UNDECODABLE as error:
+        raise BadInput(f"message of the predecessor: {error}") from None
+
+
+def decode_from_heir(data: bytes) -> FromHeir:
+    """Raises `BadInput`."""
+    try:
+        message: FromHeir = _from_heir.decode(data)
+        return message
+    except UNDECODABLE as error:
+        raise BadInput(f"message of the heir: {error}") from None

@@ -44,6 +44,7 @@ Row = tuple[Any, ...]
 SLOT: Final = struct.Struct("=QQQQ")
 """A word; the checksums of the rows in the last chunk that is not full, of the offsets and of the bytes of texts."""
 _TOP: Final = 2**32 - 1
+_CODE: Final = struct.Struct(f"={FORMATS['text']}").pack
 _RANGES: Final = {
     "time": (0, _TOP),
     "u8": (0, 2**8 - 1),
@@ -69,7 +70,8 @@ class RowBlock:
         self._map[:HEADER_BYTES] = encode_header(header)
         self._word = np.frombuffer(self._map, np.uint64, 1, self.shape.word)
         self._checks = np.frombuffer(self._map, np.uint64, -(-header.rows // CHUNK_ROWS), self.shape.checks)
-        self._codes: dict[Any, int] = {"": 0, None: 0}
+        self._codes: dict[Any, bytes] = {"": _CODE(0), None: _CODE(0)}
+        """The number of each text, as a column has it: to join these takes less time than to pack numbers."""
         self._texts = 1
         self._offsets_check, self._heap_check = xxh3_64(), xxh3_64()
         self._heap_bytes = 0
@@ -124,7 +126,10 @@ class RowBlock:
             raise RowBlockFull
         packed = [times.astype(np.uint32).tobytes()]
         for index, _, code, kind, _ in self._columns[1:]:
-            values = self._numbers(columns[index]) if kind == "text" else columns[index]
+            values = columns[index]
+            if kind == "text":
+                packed.append(self._numbers(values))
+                continue
             try:
                 packed.append(struct.pack(f"={count}{code}", *values))
             except (struct.error, TypeError):
@@ -134,20 +139,14 @@ class RowBlock:
             self._map[start : start + len(data)] = data
         self.rows += count
 
-    def _numbers(self, texts: tuple[Any, ...]) -> tuple[int, ...]:
+    def _numbers(self, texts: tuple[Any, ...]) -> bytes:
         """The number of each text; new ones get theirs. Raises `RowBlockFull` where there is no place for them."""
-        if len(texts) == 1:
-            known = self._codes.get(texts[0], -1)
-            if known >= 0:
-                return (known,)
-        else:
-            try:
-                numbers: tuple[int, ...] = itemgetter(*texts)(self._codes)
-            except KeyError:
-                pass
-            else:
-                return numbers
-        new = [text for text in dict.fromkeys(texts) if text not in self._codes]
+        codes = self._codes
+        try:
+            return b"".join(map(codes.__getitem__, texts) if len(texts) == 1 else itemgetter(*texts)(codes))
+        except KeyError:
+            pass
+        new = [text for text in dict.fromkeys(texts) if text not in codes]
         encoded = [str(text).encode("utf-8", "replace")[:MAX_TEXT_BYTES] for text in new]
         if self._texts + len(new) > self.header.texts or self._heap_bytes + sum(map(len, encoded)) > self.header.heap:
             self.texts_full = True
@@ -156,9 +155,9 @@ class RowBlock:
         encoded = [data.decode("utf-8", "ignore").encode() if len(data) == MAX_TEXT_BYTES else data for data in encoded]
         first = self._texts
         self._put_texts(encoded, first)
-        self._codes.update(zip(new, range(first, first + len(new)), strict=True))
+        codes.update(zip(new, map(_CODE, range(first, first + len(new))), strict=True))
         self._texts += len(new)
-        return tuple(map(self._codes.__getitem__, texts))
+        return b"".join(map(codes.__getitem__, texts))
 
     def _put_texts(self, encoded: list[bytes], first: int = 0) -> None:
         at, ends = self._heap_bytes, []

@@ -23,8 +23,9 @@ from server.columns.layout import MAX_TEXTS, Header, Schema, Writer, shape_of
 from server.columns.reader import block_name
 from server.runtime.clock import Clock
 
-WRITE_ROWS: Final = 4_096
-"""Rows that are put into a block at once."""
+WRITE_ROWS: Final = 512
+"""Rows that are put into a block at once: so few that the iterators over them do not wake the garbage collector, which
+comes at 700 new objects, and that they are in the processor's cache from column to column."""
 RETRY_S: Final = 60.0
 """Seconds until a table that is off is tried again."""
 MAX_ROWS: Final = 32_768

@@ -63,7 +63,8 @@ class NodeReport(msgspec.Struct):
     """The report of a node about itself. `not_ready` is empty while it serves, else the reason it does
     not; `samples` are its newest, oldest first; `kinds` counts activations by actor kind; `moves`
     is absent from a peer of an older version. `gossip` is where it gossips: a seed for others. `troubles` are
-    the things that are away or wrong for it, whether or not it serves."""
+    the things that are away or wrong for it, whether or not it serves. `generation` counts the processes of its run
+    from 0."""
 
     node: str
     incarnation: int
@@ -85,6 +86,7 @@ class NodeReport(msgspec.Struct):
     moves: MoveFigures | None = None
     gossip: str = ""
     troubles: list[Trouble] = []
+    generation: int = 0
 
 
 class NodeInfo(msgspec.Struct):
@@ -147,6 +149,35 @@ class Drain(msgspec.Struct):
     sessions_left: int
     moved: int
     done: bool
+
+
+class UpgradeOrder(msgspec.Struct, forbid_unknown_fields=True):
+    """The node to upgrade, and its run (0: whichever runs)."""
+
+    node: str
+    incarnation: int = 0
+
+
+class Upgrade(msgspec.Struct):
+    """How far the answering node is with the succession of its process. `generation` counts the processes of its run
+    from 0, `process` is the number of this one. While it is `running`, `phase` says with what: `starting` the new
+    program, `checking` whether it fits, `copying` (`copied` of `total` activations and sessions), `resting`, in which
+    nobody is served, `going over`. `why`: the last one did not take place for this reason. The rest is of the
+    succession that this process came of: the time for which nobody was served, the sessions that moved with their
+    connections, and those that were told to connect anew (`sessions_going`)."""
+
+    node: str
+    incarnation: int
+    generation: int
+    process: int
+    running: bool
+    phase: str = ""
+    copied: int = 0
+    total: int = 0
+    why: str = ""
+    pause_ms: float = 0.0
+    sessions_moved: int = 0
+    sessions_going: int = 0
 
 
 class Ring(msgspec.Struct):

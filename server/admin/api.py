@@ -32,11 +32,13 @@ from server.admin.answers import (
     Ring,
     Rows,
     Stores,
+    Upgrade,
+    UpgradeOrder,
 )
 from server.admin.assets import Assets
 from server.admin.metrics import CONTENT_TYPE, MetricsText
 from server.admin.own import logged, own_handlers, text_params
-from server.admin.ports import AdminSystem, Draining
+from server.admin.ports import AdminSystem, Draining, Upgrading
 from server.admin.questions import QuestionDesk, question_handlers
 from server.admin.read_models import ClusterViews
 from server.admin.security import AdminToken
@@ -95,9 +97,10 @@ def build_app(
     app_name: str,
     cluster: bool,
     questions: QuestionDesk | None = None,
+    upgrading: Upgrading | None = None,
 ) -> Litestar:
     """The ASGI application of one node."""
-    more = _drain_handlers(system, draining)
+    more = [*_drain_handlers(system, draining), *_upgrade_handlers(system, upgrading)]
     return Litestar(
         route_handlers=[
             *_health_handlers(system.me.node, not_ready, troubles, metrics),
@@ -112,7 +115,7 @@ def build_app(
         openapi_config=OpenAPIConfig(
             title="Garrison admin API",
             version="1",
-            description="Views of a cluster, and the drain of a node. Views gathered from several nodes name "
+            description="Views of a cluster, drain and upgrade of a node. Views gathered from several nodes name "
             "in `missing` those that did not answer in time.",
             path="/api",
             render_plugins=[JsonRenderPlugin(path="/openapi.json")],
@@ -232,15 +235,45 @@ def _drain_handlers(system: AdminSystem, draining: Draining | None) -> list[Any]
         """Drain the node that answers: it takes no more, hands everything to the others and stays
         until it is stopped. The body names it, so that nobody drains another one behind the same
         address (409). Asked again, it only tells how far it is."""
-        me = system.me
-        if data.node != me.node or data.incarnation not in (0, me.incarnation):
-            raise Rejected("another_node", f"this is {me.node} (run {me.incarnation})")
+        _check_named(system, data.node, data.incarnation)
         if draining is not None:
             with logged("drain", request):
                 await draining.begin()
         return told()
 
     return [progress, begin]
+
+
+def _upgrade_handlers(system: AdminSystem, upgrading: Upgrading | None) -> list[Any]:
+    def told() -> Upgrade:
+        if upgrading is None:
+            raise Unavailable("this node cannot be upgraded from here")
+        return Upgrade(node=system.me.node, incarnation=system.me.incarnation, **upgrading.progress())
+
+    @get("/upgrade", sync_to_thread=False)
+    def progress() -> Upgrade:
+        """How far the node that answers is with the succession of its process."""
+        return told()
+
+    @post("/upgrade", status_code=200)
+    async def begin(data: Annotated[UpgradeOrder, Body()], request: Request[Any, Any, Any]) -> Upgrade:
+        """Start the program that is installed now beside the node that answers, and have it take over everything, with
+        clients' connections. The body names the node, so that nobody upgrades another one behind the same address
+        (409). 503 with the reason where it cannot begin; asked again while it goes on, it only tells how far it is."""
+        _check_named(system, data.node, data.incarnation)
+        if upgrading is not None:
+            with logged("upgrade", request):
+                upgrading.begin()
+        return told()
+
+    return [progress, begin]
+
+
+def _check_named(system: AdminSystem, node: str, incarnation: int) -> None:
+    """Raises `Rejected` where an order is meant for another node, or another run of this one."""
+    me = system.me
+    if node != me.node or incarnation not in (0, me.incarnation):
+        raise Rejected("another_node", f"this is {me.node} (run {me.incarnation})")
 
 
 def _file_handlers(dashboard: Assets, pages: Assets | None, app_name: str, cluster: bool) -> list[Any]:

@@ -31,7 +31,7 @@ from server.admin.context import NodeContext
 from server.admin.history import SAMPLE_INTERVAL_S
 from server.admin.http import REQUEST_S, BasePath, Bounded, Proxied, protocol_of
 from server.admin.metrics import MetricsText
-from server.admin.ports import AdminSystem, Draining
+from server.admin.ports import AdminSystem, Draining, Upgrading
 from server.admin.questions import QuestionDesk
 from server.admin.read_models import ClusterViews, NodeReadModels, Sessions
 from server.admin.security import AdminToken, Guarded, KnownOrigins
@@ -76,7 +76,8 @@ class AdminServer:
     is how operators empty the node (None: they cannot); `gossip` gives its gossip's `host:port`;
     `store_queries` run the application's named queries; `troubles` are the things that are wrong for the node;
     `logs` has what is stored of logged actors (None: nothing is); `cluster`: there is one, and not only
-    its store; `questions` answers those over columns (None: the node keeps none)."""
+    its store; `questions` answers those over columns (None: the node keeps none); `upgrading` is how
+    operators have another process succeed this one (None: they cannot)."""
 
     def __init__(
         self,
@@ -97,6 +98,7 @@ class AdminServer:
         max_connections: int = MAX_CONNECTIONS,
         request_s: float = REQUEST_S,
         questions: QuestionDesk | None = None,
+        upgrading: Upgrading | None = None,
     ) -> None:
         """Raises `BadSetting` if the application's folder of pages cannot be read, or a console route of its
         has the name of one of the engine's, or `admin.advertise_url` is nobody's address."""
@@ -107,7 +109,18 @@ class AdminServer:
         self._proxies, self._metrics = TrustedProxies(settings.proxies.trusted), metrics
         self.token = AdminToken(settings.admin.token)
         self.origins = KnownOrigins()
-        self.own = NodeReadModels(system, settings, metrics, clock, not_ready, sessions, observe, gossip, troubles)
+        self.own = NodeReadModels(
+            system,
+            settings,
+            metrics,
+            clock,
+            not_ready,
+            sessions,
+            observe,
+            gossip,
+            troubles,
+            upgrading.generation if upgrading is not None else lambda: 0,
+        )
         self.views = ClusterViews(system, settings, clock, self.own)
         pages, kept = system.app.pages, dict[str, Any]()
         self.asgi = Guarded(
@@ -125,6 +138,7 @@ class AdminServer:
                 app_name=system.app.name,
                 cluster=cluster,
                 questions=questions,
+                upgrading=upgrading,
             ),
             self.origins,
         )

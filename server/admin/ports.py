@@ -23,6 +23,16 @@ class Draining(msgspec.Struct, frozen=True):
     progress: Callable[[], Mapping[str, Any]]
 
 
+class Upgrading(msgspec.Struct, frozen=True):
+    """How the process of a node is succeeded by another. `begin` starts it and is idempotent while it goes on; it
+    raises `CalledOff` where it cannot even begin. `progress` gives the fields of `answers.Upgrade` but for the node's
+    name and run. `generation`: see there."""
+
+    begin: Callable[[], None]
+    progress: Callable[[], Mapping[str, Any]]
+    generation: Callable[[], int]
+
+
 class Answers(Protocol):
     """The result of a fan-out query: the rows of every node that answered in time, and the
     names of those that did not."""

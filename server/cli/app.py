@@ -33,6 +33,7 @@ OPERATORS: Final[Mapping[str, str]] = {
     "status": "server.cli.status:register",
     "query": "server.cli.query:register",
     "drain": "server.cli.drain:register",
+    "upgrade": "server.cli.upgrade:register",
     "forget": "server.cli.forget:register",
     "log": "server.cli.log:register",
     "verify": "server.cli.verify:register",

@@ -8,7 +8,7 @@ import logging
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import msgspec
 import structlog
@@ -17,9 +17,11 @@ from cyclopts import App, Parameter
 
 from server.cli.common import Config, Set, read_settings
 from server.drivers import build_node, gossip_endpoint, heard_endpoints, node_key, token_rules, upgrade_store
-from server.errors import BadSetting, GarrisonError
+from server.errors import BadSetting, CalledOff, GarrisonError
 from server.runtime.admin_token import new_admin_token
+from server.runtime.service_manager import ServiceManager
 from server.settings import Settings
+from server.succession.program import STARTED
 
 if TYPE_CHECKING:
     from server.node import Node
@@ -29,6 +31,9 @@ FILES_LOOK_S = 30.0
 """Time between two looks at the files of certificates and token keys."""
 LEASE_LOST_PAUSE_S = 0.5
 """Pause between a run that lost its lease and the next one, so that a store that is away is not pestered."""
+
+FIRST_PROCESS: Final = 1
+SUPERVISED: Final = "--supervised"
 
 EXAMPLES = """
 Examples:
@@ -51,12 +56,23 @@ def node(
         str | None, Parameter(help="The application, as package.module:Name; looked for in this directory too.")
     ] = None,
     store: Annotated[str | None, Parameter(help="URL of the store: sqlite:///… or postgresql://…")] = None,
+    supervised: Annotated[
+        bool,
+        Parameter(
+            help="Run below a small process that stays while `garrison upgrade` changes the node's; the first process "
+            "of a container always does.",
+            negative="",
+            show_default=False,
+        ),
+    ] = False,
     set_: Set = None,
 ) -> int:
     """Run one node. Prints one line of JSON once it serves; logs go to standard error.
 
     Settings come from the file, then from GARRISON_… variables (GARRISON_GATEWAY__PORT=7350), then from flags.
     """
+    if supervised or os.getpid() == FIRST_PROCESS:
+        _below_supervisor()
     settings = read_settings(
         config,
         set_,
@@ -70,6 +86,15 @@ def node(
         },
     )
     return uvloop.run(_run(settings))
+
+
+def _below_supervisor() -> None:
+    """Become the supervisor, which starts this program again as its child. Returns only where it is not known how this
+    process was started: it can serve then, and not be upgraded."""
+    with contextlib.suppress(CalledOff):
+        node = STARTED.again(os.environ)
+        arguments = [argument for argument in node.arguments if argument != SUPERVISED]
+        os.execv(sys.executable, [sys.executable, "-m", "server.cli.supervise", *arguments])
 
 
 async def _run(settings: Settings) -> int:
@@ -155,6 +180,7 @@ async def _serve(settings: Settings, stop: asyncio.Event, running: "list[Node]")
     made_token = settings.admin.enabled and settings.admin.token is None
     if made_token:
         settings = _with_token(settings)
+    manager = ServiceManager(os.environ)
     served = drained = foreign = False
     heard: list[str] = []
     while not stop.is_set():
@@ -181,7 +207,10 @@ async def _serve(settings: Settings, stop: asyncio.Event, running: "list[Node]")
         await _first(stop, node.ended, node.serves)
         if node.serves.is_set():
             _say_ready(node)
+            manager.ready(f"run {node.me.incarnation if node.me is not None else 0} serves")
             await _first(stop, node.ended)
+        if stop.is_set():
+            manager.stopping()
         foreign = node.is_foreign
         heard = heard_endpoints(node) if foreign else []
         drained = drained or node.drain_progress()["state"] == "leaving"

@@ -15,8 +15,9 @@ from typing import Final
 
 import structlog
 
-from server.errors import CalledOff
+from server.errors import CalledOff, Unavailable
 from server.runtime.process import resident_bytes
+from server.runtime.service_manager import ServiceManager
 from server.succession.lineage import Descent, first_to_be_killed, signal_of_parents_death
 from server.succession.program import FLAG, STARTED, Program, Start
 from server.succession.room import check_room
@@ -31,7 +32,9 @@ class HeirProcess:
     """The process of an heir that was started, as its predecessor holds it. `channel`: this process's end of the socket
     between the two, nonblocking."""
 
-    def __init__(self, process: subprocess.Popen[bytes], channel: socket.socket, errors: int) -> None:
+    def __init__(
+        self, process: subprocess.Popen[bytes], channel: socket.socket, errors: int, manager: ServiceManager
+    ) -> None:
         self.channel = channel
         self.last_words = ""
         """The last line that it wrote to its standard error before its program was there."""
@@ -39,6 +42,7 @@ class HeirProcess:
         self._descriptor = os.pidfd_open(process.pid)
         self._over = asyncio.Event()
         self._rest = b""
+        self._manager, self._announced = manager, False
         loop = asyncio.get_running_loop()
         loop.add_reader(self._descriptor, self._ended)
         loop.add_reader(errors, self._read)
@@ -65,12 +69,26 @@ class HeirProcess:
         how = f"exit code {self.code}" if self.code >= 0 else f"signal {-self.code}"
         return f"the new program ended ({how}): {self.last_words or 'it said nothing'}"
 
+    async def announce(self) -> None:
+        """Before `go`, in good time: have whoever started this process take the heir for the service, so that the end
+        of this one is not the service's. Raises `CalledOff` where it does not hear that."""
+        self._announced = True
+        try:
+            await self._manager.main_process(self.pid)
+        except Unavailable as error:
+            raise CalledOff(error.message) from None
+
     async def end(self) -> None:
-        """Kill it, reap it, and give back what belongs to it. Idempotent."""
+        """The succession is called off: kill it, reap it, and give back what belongs to it. Idempotent."""
+        if self._announced:
+            self._announced = False
+            with contextlib.suppress(Unavailable):  # logged
+                await self._manager.main_process(os.getpid())
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
         await self._over.wait()
         self.channel.close()
+        self._manager.ready()
 
     def _ended(self) -> None:
         if self._process.poll() is None:
@@ -116,7 +134,8 @@ def launch(
     started: Start = STARTED,
     check: Callable[[int], None] = check_room,
 ) -> HeirProcess:
-    """Start the program of this process once more, as an heir of it, with `environment`. Call it in the event loop.
+    """Start the program of this process once more, as an heir of it, with `environment`; the service manager that this
+    names, if there is one, is told. Call it in the event loop.
     Raises `CalledOff` where there is no room, no program, or the system refuses."""
     check(resident_bytes())
     ours, theirs = socket.socketpair()
@@ -141,8 +160,10 @@ def launch(
         theirs.close()
     first_to_be_killed(process.pid)
     ours.setblocking(False)
+    manager = ServiceManager(environment)
+    manager.reloading()
     log.info("the heir was started", pid=process.pid, program=program.arguments[0])
-    return HeirProcess(process, ours, reading)
+    return HeirProcess(process, ours, reading, manager)
 
 
 def _execute(program: Program, errors: int, inherited: tuple[int, ...]) -> subprocess.Popen[bytes]:

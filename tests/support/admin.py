@@ -20,10 +20,10 @@ from persistence.game.queries import QUERIES
 from server.actors.actor import Actor, EventBatch
 from server.actors.app import App
 from server.admin.app import AdminServer
-from server.admin.ports import Draining
+from server.admin.ports import Draining, Upgrading
 from server.catalog.listings import ActorsHere, Listings
 from server.cluster.view import Member, View
-from server.errors import NotFound, Unavailable
+from server.errors import CalledOff, NotFound, Unavailable
 from server.eventlog.entry import Record
 from server.ids import ActorId, Incarnation, NodeAddress, NodeId, actor_id, kind_of
 from server.runtime.clock import SystemClock
@@ -178,6 +178,8 @@ class TestNode:
         self.reason = ""
         self.troubles: list[Trouble] = []
         self.left = {"state": "up", "activations_left": 3, "sessions_left": 1, "moved": 0}
+        self.upgrade: dict[str, Any] = {"generation": 0, "process": 100, "running": False}
+        self.refusal = ""
         self.admin = AdminServer(
             system,
             settings,
@@ -191,6 +193,7 @@ class TestNode:
             store_queries=memory_queries(system.cluster.stored),
             troubles=lambda: self.troubles,
             logs=system.cluster.logs,
+            upgrading=Upgrading(self._upgrade, lambda: self.upgrade, lambda: self.upgrade["generation"]),
             **bounds,
         )
         self.admin.bind()
@@ -199,6 +202,11 @@ class TestNode:
         if len(self.system.view.members) == 1:
             raise Unavailable("no other node is up: there is nowhere to go")
         self.left["state"] = "leaving"
+
+    def _upgrade(self) -> None:
+        if self.refusal:
+            raise CalledOff(self.refusal)
+        self.upgrade |= {"running": True, "phase": "starting"}
 
     def _sessions(self, offset: int, limit: int, subject: str) -> list[dict[str, Any]]:
         rows = [row for row in self.sessions if not subject or row["subject"] == subject]

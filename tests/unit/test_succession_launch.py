@@ -88,6 +88,30 @@ async def test_a_launch_without_room_or_program_starts_nothing_and_leaves_no_des
     assert len(os.listdir("/proc/self/fd")) == before
 
 
+async def test_a_service_manager_hears_of_the_heir_before_go_and_of_its_end(tmp_path: Path) -> None:
+    systemd = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    systemd.bind(str(tmp_path / "notify"))
+    heard: list[str] = []
+
+    def read() -> None:
+        data, descriptors, _, _ = socket.recv_fds(systemd, 4096, 4)
+        heard.append(data.decode().split("\n")[0])
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+    asyncio.get_running_loop().add_reader(systemd, read)
+    program = a_program(tmp_path, "import time\ntime.sleep(60)\n")
+    heir = launch({**os.environ, "NOTIFY_SOCKET": str(tmp_path / "notify")}, program, lambda resident: None)
+    await heir.announce()
+    assert heard == ["RELOADING=1", f"MAINPID={heir.pid}", "BARRIER=1"]
+    await heir.end()
+    assert heard[3:5] == [f"MAINPID={os.getpid()}", "BARRIER=1"]
+    read()
+    assert heard[5:] == ["READY=1"]
+    asyncio.get_running_loop().remove_reader(systemd)
+    systemd.close()
+
+
 PREDECESSOR = """
 import asyncio, os, sys
 sys.path.insert(0, {root!r})

@@ -1,4 +1,4 @@
-"""Tables of columns of the game: durable events of matches, and how players showed themselves. Pure.
+"""Tables of columns of the game: durable events of matches, how players showed themselves, and who is here now. Pure.
 
 kills per map per minute: SELECT map_name, count(*) FROM events WHERE event = 'kill' GROUP BY map_name
 """
@@ -6,8 +6,10 @@ kills per map per minute: SELECT map_name, count(*) FROM events WHERE event = 'k
 from typing import Any, Final
 
 from game.match.actor import Match
+from game.match.guests import entry_of
+from game.match.hosting import player_of
 from game.player.actor import Player
-from server.actors.recorded import RecordedEvents, RecordedStates, Values
+from server.actors.recorded import RecordedEvents, RecordedSnapshot, RecordedStates, Values
 from server.columns.tables import SavedQuestion, schema
 
 EVENTS: Final = schema(
@@ -31,6 +33,37 @@ _DETAILS: Final = ("medal", "name", "reason")
 
 PRESENCE: Final = schema("presence", player="text", status="text", before="text")
 """Changes of players' statuses: now, and before."""
+
+MATCHES_NOW: Final = schema(
+    "matches_now",
+    match="text",
+    map_name="text",
+    mode="text",
+    phase="text",
+    host="text",
+    players="u32",
+    max_players="u32",
+    score="i32",
+    private="u8",
+    clock_ms="u32",
+    since_s="u32",
+)
+"""Matches that live now. `host`: of a dedicated host its name, or `player`; `players`: those in it; `score`: of the
+best team; `since_s`: seconds since it was created."""
+
+PLAYERS_NOW: Final = schema(
+    "players_now",
+    player="text",
+    status="text",
+    match="text",
+    party="text",
+    sessions="u8",
+    client="text",
+    device="text",
+    since_s="u32",
+)
+"""Players that a node has in memory now, those who have just gone among them (`status` offline). `client` and `device`
+are those of its newest session, `since_s` the seconds since its oldest one began."""
 
 
 def event_row(match: str, seq: int, event: Any, state: Any) -> Values:
@@ -58,7 +91,51 @@ def presence_row(player: str, before: Any, after: Any) -> Values | None:
     return None if before.status == after.status else (player, after.status, before.status)
 
 
+def match_now_row(match: str, _actor: Any, state: Any, now_ms: int) -> Values | None:
+    """The row of a match, in the order of `MATCHES_NOW`; None for one that was never created."""
+    if not state.host:
+        return None
+    options = state.options
+    return (
+        match,
+        options.map_name,
+        options.mode,
+        state.phase,
+        state.host if player_of(state.host) is None else "player",
+        state.players.present,
+        options.max_players,
+        max(state.team_scores, default=0),
+        entry_of(state).private,
+        state.time_ms,
+        max(0, now_ms - state.created_wall_ms) // 1000,
+    )
+
+
+def player_now_row(player: str, actor: Any, state: Any, _now_ms: int) -> Values | None:
+    """The row of a player, in the order of `PLAYERS_NOW`; None for one that is being erased."""
+    if state.erased:
+        return None
+    devices = list(actor.here.values())
+    client = device = ""
+    since_s = 0
+    if devices:
+        login = devices[-1].login
+        client, device = login.client, login.kind
+        since_s = int(actor.now() - min(each.since for each in devices))
+    return (player, state.status, state.match, state.in_party.party, len(devices), client, device, since_s)
+
+
 QUESTIONS: Final = (
+    SavedQuestion(
+        "Matches and players by map, now",
+        "SELECT map_name, phase, count(*) AS matches, sum(players) AS players\nFROM matches_now\n"
+        "GROUP BY map_name, phase\nORDER BY players DESC",
+        "bars",
+    ),
+    SavedQuestion(
+        "Players by status, now",
+        "SELECT status, client, count(*) AS players\nFROM players_now\nGROUP BY status, client\nORDER BY players DESC",
+    ),
     SavedQuestion(
         "Kills per map per minute",
         "SELECT time_bucket(INTERVAL 1 MINUTE, time) AS minute, map_name, count(*) AS kills\nFROM events\n"
@@ -78,4 +155,9 @@ QUESTIONS: Final = (
     ),
 )
 
-RECORDED: Final = (RecordedEvents(Match, EVENTS, event_row), RecordedStates(Player, PRESENCE, presence_row))
+RECORDED: Final = (
+    RecordedEvents(Match, EVENTS, event_row),
+    RecordedStates(Player, PRESENCE, presence_row),
+    RecordedSnapshot(Match, MATCHES_NOW, match_now_row),
+    RecordedSnapshot(Player, PLAYERS_NOW, player_now_row),
+)

@@ -281,6 +281,7 @@ def build_journal(
 
 def build_columns(settings: Settings, app: "App", clock: "Clock") -> "ColumnStore | None":
     """The columns of a node with the tables of `app`; None where they are switched off."""
+    from server.actors.recorded import RecordedSnapshot
     from server.columns.store import ColumnStore
     from server.columns.table import TableLimits
     from server.columns.tables import TABLES
@@ -290,7 +291,9 @@ def build_columns(settings: Settings, app: "App", clock: "Clock") -> "ColumnStor
         return None
     directory = Path(columns.directory) / settings.cluster / settings.node
     limits = TableLimits(columns.max_bytes, columns.max_age_s, columns.reader_s)
-    return ColumnStore(directory, (*TABLES, *(recorded.schema for recorded in app.recorded)), limits, clock)
+    snapshots = [each.schema for each in app.recorded if isinstance(each, RecordedSnapshot)]
+    others = [each.schema for each in app.recorded if not isinstance(each, RecordedSnapshot)]
+    return ColumnStore(directory, (*TABLES, *others), limits, clock, snapshots if columns.snapshot_s else ())
 
 
 def build_node(settings: Settings) -> "Node":
@@ -304,7 +307,8 @@ def build_node(settings: Settings) -> "Node":
     from server.runtime.metrics import Metrics
     from server.runtime.proxies import TrustedProxies
     from server.runtime.supervisor import Supervisor
-    from server.sessions.picows_driver import PicowsListener
+    from server.sessions.counted_connection import CountedConnection
+    from server.sessions.picows_driver import PicowsConnection, PicowsListener
     from server.transport.tcp import TcpTransport
 
     app, clock, metrics = load_app(settings), SystemClock(), Metrics()
@@ -314,6 +318,7 @@ def build_node(settings: Settings) -> "Node":
     transport = TcpTransport(settings.transport, settings.cluster, key, clock, metrics, supervisor, rng)
     membership = KinshipMembership(settings.gossip, settings.cluster, key, metrics, supervisor)
     proxies = TrustedProxies(settings.proxies.trusted)
+    connection = CountedConnection if settings.columns.enabled else PicowsConnection
     drivers = Drivers(
         clock=clock,
         rng=rng,
@@ -324,7 +329,7 @@ def build_node(settings: Settings) -> "Node":
         membership=membership,
         supervisor=supervisor,
         metrics=metrics,
-        listener=lambda gateway: PicowsListener(gateway, settings.gateway, proxies),
+        listener=lambda gateway: PicowsListener(gateway, settings.gateway, proxies, connection),
         admin=_admin if settings.admin.enabled else None,
         journal=build_journal(settings, metrics, supervisor, clock, rng),
         asks_store=True,

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from server.actors.actor import LoggedActor
 from server.actors.app import App
-from server.actors.recorded import RecordedEvents, RecordedStates
+from server.actors.recorded import RecordedEvents, RecordedSnapshot, RecordedStates
 from server.admin.questions import QuestionDesk
 from server.catalog.system import ActorSystem
 from server.columns.layout import Schema, Writer
@@ -36,6 +36,7 @@ from server.sessions.session_kit import RequestHandler
 from server.sessions.session_phases import Phase
 from server.sessions.table import SessionTable
 from server.settings import ColumnSettings
+from server.snapshots import Snapshots
 from server.transport.ports import Answer, Service, Transport
 from server.wire.messages import Request
 
@@ -64,8 +65,9 @@ class Recording:
     ) -> None:
         self.store, self._settings, self._clock, self._metrics = store, settings, clock, metrics
         self._supervisor = supervisor
-        self.process = QueryProcess(store.directory, store.schemas)
+        self.process = QueryProcess(store.directory, store.schemas, store.snapshot_schemas)
         self._questions: QuestionFanout | None = None
+        self._snapshots: Snapshots | None = None
         self._node: tuple[ActorSystem, Transport] | None = None
         self.calls = CallSampler(settings.calls_per_s, clock, rng)
         self._appends: dict[str, Append] = {}
@@ -97,8 +99,11 @@ class Recording:
         for recorded in app.recorded:
             if isinstance(recorded, RecordedEvents):
                 system.observe_events(recorded.actor.kind, partial(self._events, recorded))
-            else:
+            elif isinstance(recorded, RecordedStates):
                 system.observe(recorded.actor.kind, partial(self._state, recorded))
+        snapshots = [recorded for recorded in app.recorded if isinstance(recorded, RecordedSnapshot)]
+        if snapshots and self._settings.snapshot_s:
+            self._snapshots = Snapshots(snapshots, self.store, system, self._clock, self._settings.snapshot_s)
 
     def timed(self, requests: RequestHandler[Session]) -> RequestHandler[Session]:
         """The handler of clients' requests, with a row for each of them."""
@@ -112,7 +117,8 @@ class Recording:
             return await self._questions.answer(Question(sql, since_ms, until_ms, timeout_s), self._clock.wall_ms())
 
         def tables() -> list[tuple[Schema, int]]:
-            return [(table.schema, table.written) for table in self.store.tables.values()]
+            found = [(table.schema, table.written) for table in self.store.tables.values()]
+            return found + [(table.schema, table.rows) for table in self.store.snapshots.values()]
 
         saved = (*self._saved, *QUESTIONS)
         return QuestionDesk(ask, tables, lambda: self.process.unavailable, self.forget, saved)
@@ -146,6 +152,8 @@ class Recording:
         self._supervisor.every(self._settings.tick_s, self._tick, "columns")
         self._supervisor.every(HEALTH_S, self._health, "columns health")
         self._supervisor.spawn(self.process.run(), "query process")
+        if self._snapshots is not None:
+            self._supervisor.spawn(self._snapshots.run(), "snapshots")
 
     def close(self) -> None:
         """Publish what there is. Rows that come later are not kept."""
@@ -186,7 +194,7 @@ class Recording:
         now = self._clock.now()
         self._add(
             SESSIONS.table, event, session.caller.subject, session.caller.role, session.client, session.device, reason,
-            code, int(1000 * max(0.0, now - session.began)), session.outbox.last,
+            code, int(1000 * max(0.0, now - session.began)), session.outbox.last, session.country, *session.traffic(),
         )  # fmt: skip
 
     # ---- actors ----

@@ -82,6 +82,8 @@ class GatewaySettings(_Section, frozen=True):
     """Connections that one client address may have, of IPv6 one /64. 0: no limit."""
     max_frame_bytes: Bytes = 64 * 1024
     read_buffer_bytes: Bytes = 1024
+    country_header: Annotated[str, Meta(min_length=1, max_length=64, pattern=whole("[A-Za-z0-9-]+"))] | None = None
+    """The header in which a trusted proxy says the client's country, for rows of sessions. Nobody else is believed."""
     hello_timeout_s: Seconds = 5.0
     heartbeat_interval_s: Seconds = 5.0
     heartbeats_missed: Count = 3
@@ -256,6 +258,8 @@ class ColumnSettings(_Section, frozen=True):
     """How long a reader may keep what has been let go of: until then it counts in `max_bytes`."""
     calls_per_s: Count = 1_000
     """Requests of clients a second of which each has a row; above, a share of them, with its weight."""
+    snapshot_s: Annotated[float, Meta(ge=0, le=86_400)] = 10.0
+    """How often the tables of what lives here now are taken anew. 0: there are none."""
 
 
 class ProxySettings(_Section, frozen=True):
@@ -384,6 +388,10 @@ def _check(settings: Settings) -> None:
         raise BadSetting("gateway.tls_key", "certificate and key go together")
     if gateway.advertise_url is not None and not is_url(gateway.advertise_url, "ws", "wss"):
         raise BadSetting("gateway.advertise_url", "must be ws://host:port or wss://host:port")
+    if gateway.country_header is not None and not settings.proxies.trusted:
+        raise BadSetting(
+            "gateway.country_header", "is believed from trusted proxies only: name them in proxies.trusted"
+        )
     if admin.advertise_url is not None and not is_url(admin.advertise_url, "http", "https"):
         raise BadSetting("admin.advertise_url", "must be http://host:port or https://host:port")
     if key and len(key.encode()) < MIN_KEY_BYTES:

@@ -10,7 +10,7 @@ from server.actors.actor import Actor, Caller, Role
 from server.actors.facts import check_facts
 from server.actors.methods import check_remote
 from server.actors.presence import PresenceKind, check_presence
-from server.actors.recorded import RecordedEvents, RecordedStates
+from server.actors.recorded import Recorded
 from server.actors.reminders import check_reminders
 from server.actors.replaying import ReplayKind
 from server.actors.session_actor import check_session_actor
@@ -204,7 +204,7 @@ class App(msgspec.Struct, frozen=True):
     shapes: tuple[type[msgspec.Struct], ...] = ()
     standing: StandingCheck | None = None
     take_files: Callable[[Sequence[str]], None] | None = None
-    recorded: tuple[RecordedEvents | RecordedStates, ...] = ()
+    recorded: tuple[Recorded, ...] = ()
     replays: Mapping[str, ReplayKind] = {}
     questions: tuple[SavedQuestion, ...] = ()
 

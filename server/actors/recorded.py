@@ -2,6 +2,7 @@
 
     RecordedEvents(Match, KILLS, kill_row)        a row for each durable event of a logged kind
     RecordedStates(Player, PRESENCE, seen_row)    a row for each turn that changed a state
+    RecordedSnapshot(Match, MATCHES, match_row)   a row for each that lives on a node now, taken anew all the time
 
 A function of rows is pure, short, and part of a turn's end or of a commit: it gets what is in memory anyway. None: no
 row for this one. Where it raises, the row is lost and counted as a turn that crashed, and the work goes on. Nothing of
@@ -35,3 +36,15 @@ class RecordedStates(msgspec.Struct, frozen=True):
     actor: type[Actor[Any]]
     schema: Schema
     row: Callable[[str, Any, Any], Values | None]
+
+
+class RecordedSnapshot(msgspec.Struct, frozen=True):
+    """Rows of what lives on a node (`server/snapshots.py`). `row(key, actor, state, now_ms)`: `state` is that of the
+    last good turn; `actor` is asked for what it has in memory only, and nothing of it is called that changes it."""
+
+    actor: type[Actor[Any]]
+    schema: Schema
+    row: Callable[[str, Any, Any, int], Values | None]
+
+
+Recorded = RecordedEvents | RecordedStates | RecordedSnapshot

@@ -19,6 +19,7 @@ from server.activations.observed import new_activation
 from server.activations.parcels import Arrival
 from server.activations.ports import ActivationNode
 from server.actors.actor import Actor, LoggedActor
+from server.catalog.census import KindCensus
 from server.catalog.expected import Expected
 from server.catalog.listings import Listings
 from server.catalog.misplaced import Misplaced
@@ -71,6 +72,8 @@ class Catalog:
         self.live_by_kind: dict[str, dict[ActorId, Activation]] = {}
         """`live`, indexed by kind."""
         self.listings = Listings(services.app.actors)
+        self.censuses: dict[str, KindCensus] = {}
+        """By kind, of those that somebody walks through."""
         self.expected = Expected()
         self._loading: dict[ActorId, asyncio.Future[Activation]] = {}
         self.watcher: CatalogWatcher | None = None
@@ -255,6 +258,9 @@ class Catalog:
         if self.watcher is not None:
             self.watcher.born(activation)
         self.live_by_kind.setdefault(activation.kind, {})[activation.id] = activation
+        census = self.censuses.get(activation.kind)
+        if census is not None:
+            census.add(activation.id)
         metrics.activations_created_total += 1
         metrics.activations = len(self.live)
         try:

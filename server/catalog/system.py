@@ -23,6 +23,7 @@ from server.actors.methods import Method, MethodTable, methods_of
 from server.actors.outlet import Outlet
 from server.catalog.arrivals import Arrivals
 from server.catalog.catalog import Catalog
+from server.catalog.census import KindCensus
 from server.catalog.departure import Departure
 from server.catalog.dispatcher import Dispatcher
 from server.catalog.listings import ActorsHere
@@ -119,6 +120,11 @@ class ActorSystem:
         """Tell `observer` the events of logged actors of `kind` on this node, once they are durable. Before `start`."""
         assert not self.current.me.incarnation, "observers are registered before the start"
         self._event_observers.setdefault(kind, []).append(observer)
+
+    def census(self, kind: str) -> KindCensus:
+        """The names of all actors of `kind` that will live here, to be walked through. Before `start`."""
+        assert not self.current.me.incarnation, "a census is taken from the start"
+        return self.catalog.censuses.setdefault(kind, KindCensus())
 
     def begin(self, me: NodeAddress, view: View | None = None) -> None:
         """Be `me` from here on, without any task. `view`: that of the predecessor, where this process is its heir."""

@@ -79,6 +79,8 @@ def coverage_text(coverage: dict[str, Any]) -> str:
         parts.append(f"sampled: they stand for {coverage['stand_for']:,}")
     if coverage["from_ms"]:
         parts.append(f"{_clock(coverage['from_ms'])} to {_clock(coverage['to_ms'])} UTC")
+    if coverage["age_ms"]:
+        parts.append(f"as of {coverage['age_ms'] / 1000:,.1f} s ago at most")
     if coverage["missing"]:
         parts.append(f"no answer from {', '.join(coverage['missing'])}")
     if coverage["groups_left_out"]:

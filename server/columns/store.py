@@ -17,6 +17,7 @@ import structlog
 
 from server.columns.layout import NewerLayout, NotReady, Schema, Writer
 from server.columns.reader import StoredRowBlock, paths
+from server.columns.snapshot import SnapshotTable
 from server.columns.table import Kept, Table, TableLimits
 from server.errors import Corrupt
 from server.runtime.clock import Clock
@@ -36,35 +37,53 @@ class FoundBlocks(NamedTuple):
 class ColumnStore:
     """See the module's head. `start` before anything else."""
 
-    def __init__(self, directory: Path, schemas: Sequence[Schema], limits: TableLimits, clock: Clock) -> None:
-        assert len({schema.table for schema in schemas}) == len(schemas), "two tables of columns have one name"
+    def __init__(
+        self,
+        directory: Path,
+        schemas: Sequence[Schema],
+        limits: TableLimits,
+        clock: Clock,
+        snapshots: Sequence[Schema] = (),
+    ) -> None:
+        names = [schema.table for schema in (*schemas, *snapshots)]
+        assert len(set(names)) == len(names), "two tables of columns have one name"
         self.directory = directory
         self.schemas, self._limits, self._clock = schemas, limits, clock
+        self.snapshot_schemas = snapshots
         self.tables: dict[str, Table] = {}
+        self.snapshots: dict[str, SnapshotTable] = {}
         self.found = FoundBlocks({}, 0, {})
 
     async def start(self, writer: Writer) -> None:
         """Look through what is there, and begin tables for the run `writer`. A directory that cannot be made turns
         every table off, which each says at its first row."""
-        boot_id, now = _boot_id(), self._clock.boot()
+        boot, now = boot_id(), self._clock.boot()
         try:
             self.directory.mkdir(mode=0o750, parents=True, exist_ok=True)
-            self.found = await asyncio.to_thread(look_through, self.directory, self.schemas, boot_id, now)
+            self.found = await asyncio.to_thread(look_through, self.directory, self.schemas, boot, now)
         except OSError as error:
             log.error("columns_unreadable", directory=str(self.directory), why=str(error))
         for name, why in self.found.dropped.items():
             log.warning("column_block_dropped", block=name, why=why)
         for schema in self.schemas:
-            table = Table(self.directory, schema, writer, self._limits, self._clock, boot_id)
+            table = Table(self.directory, schema, writer, self._limits, self._clock, boot)
             table.adopt(self.found.kept.get(schema.table, ()))
             self.tables[schema.table] = table
+        for schema in self.snapshot_schemas:
+            snapshot = SnapshotTable(self.directory, schema, writer, self._limits, self._clock, boot)
+            try:
+                snapshot.start()
+            except OSError as error:
+                log.error("snapshot_off", table=schema.table, why=str(error))
+            self.snapshots[schema.table] = snapshot
 
     async def forget(self, text: str) -> int:
         """Let go of every row block in which `text` is the value of a row; the other rows of it go as well. Returns how
         many went. What is appended meanwhile may name it again."""
         kept = [block.path for table in self.tables.values() for block in table.kept]
         named = await asyncio.to_thread(_with_text, kept, text)
-        return sum(table.forget(text, named) for table in self.tables.values())
+        gone = sum(table.forget(text, named) for table in self.tables.values())
+        return gone + sum([await snapshot.forget(text) for snapshot in self.snapshots.values()])
 
     def tick(self) -> None:
         """Publish what the last tick wrote, and write what has come since."""
@@ -79,7 +98,7 @@ class ColumnStore:
     @property
     def size(self) -> int:
         """Bytes of all tables."""
-        return sum(table.size for table in self.tables.values())
+        return sum(table.size for table in self._all())
 
     @property
     def rows_written(self) -> int:
@@ -93,10 +112,13 @@ class ColumnStore:
 
     def off(self) -> str:
         """The reason why tables take no rows; empty while all do."""
-        return "; ".join(f"{name} is off: {table.off}" for name, table in self.tables.items() if table.off)
+        return "; ".join(f"{table.schema.table} is off: {table.off}" for table in self._all() if table.off)
+
+    def _all(self) -> list[Table | SnapshotTable]:
+        return [*self.tables.values(), *self.snapshots.values()]
 
 
-def look_through(directory: Path, schemas: Sequence[Schema], boot_id: str, now: float) -> FoundBlocks:
+def look_through(directory: Path, schemas: Sequence[Schema], boot: str, now: float) -> FoundBlocks:
     """Check the blocks of earlier runs, and unlink those that are of no use. `now`: the boot clock."""
     known = {schema.table: schema for schema in schemas}
     kept: dict[str, list[Kept]] = {}
@@ -119,7 +141,7 @@ def look_through(directory: Path, schemas: Sequence[Schema], boot_id: str, now: 
             path.unlink(missing_ok=True)
         else:
             rows += block.rows
-            kept.setdefault(header.schema.table, []).append(Kept(path, block.size, _until(block, boot_id, now)))
+            kept.setdefault(header.schema.table, []).append(Kept(path, block.size, _until(block, boot, now)))
     return FoundBlocks(kept, rows, dropped)
 
 
@@ -137,17 +159,18 @@ def _with_text(paths_of_blocks: Sequence[Path], text: str) -> set[Path]:
     return found
 
 
-def _until(block: StoredRowBlock, boot_id: str, now: float) -> float:
+def _until(block: StoredRowBlock, boot: str, now: float) -> float:
     """The boot clock when the block's last row came: by its rows' times after its base, where it is of this boot. The
     wall clock may have been set meanwhile, the time between two rows is right all the same."""
     span = block.span_ms()
     assert span is not None, "a block without rows is not kept"
-    if block.header.boot_id != boot_id:
+    if block.header.boot_id != boot:
         return now
     return min(now, (block.header.boot_ms + span[1] - block.header.base_ms) / 1000)
 
 
-def _boot_id() -> str:
+def boot_id() -> str:
+    """The name of the machine's boot, by which its boot clock counts; empty where it cannot be read."""
     try:
         return _BOOT_ID.read_text().strip()
     except OSError:

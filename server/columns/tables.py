@@ -27,9 +27,13 @@ SESSIONS: Final = schema(
     code="u16",
     duration_ms="u32",
     pushes="u32",
+    country="text",
+    bytes_in="u32",
+    bytes_out="u32",
 )
 """`event`: opened, arrived (from another node), left (for another node) or closed. `reason` and `code`: why, and the
-close code. `pushes`: how many the session was sent. `duration_ms`: of its time on this node."""
+close code. `pushes`: how many the session was sent. `duration_ms`: of its time on this node. `country`: as a trusted
+proxy has said it (`gateway.country_header`). `bytes_in`, `bytes_out`: of messages to and from this node."""
 
 CALLS: Final = schema("calls", method="text", role="text", error="text", latency_us="u32", weight="u16")
 """Requests of clients, each with the time until its answer. `error`: the code of its refusal, or empty. `weight`: how

@@ -33,8 +33,8 @@ log = structlog.get_logger(__name__)
 class QueryProcess:
     """See the module's head. `run` is a task of the node for as long as it lives."""
 
-    def __init__(self, directory: Path, schemas: Sequence[Schema]) -> None:
-        self._directory, self._schemas = directory, list(schemas)
+    def __init__(self, directory: Path, schemas: Sequence[Schema], snapshots: Sequence[Schema] = ()) -> None:
+        self._directory, self._schemas, self._snapshots = directory, list(schemas), list(snapshots)
         self._process: asyncio.subprocess.Process | None = None
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._number = 0
@@ -73,7 +73,9 @@ class QueryProcess:
         process = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe)
         self._process, self._ready = process, False
         try:
-            self._ask(process, "tables", [wire.encode(self._schemas)]).add_done_callback(self._tables_told)
+            self._ask(process, "tables", [wire.encode(self._schemas), wire.encode(self._snapshots)]).add_done_callback(
+                self._tables_told
+            )
             await self._read(process)
         finally:
             self._process = None

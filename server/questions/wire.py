@@ -3,9 +3,9 @@
     length 4 | msgpack [number, operation, values]      to the process
     length 4 | msgpack [number, error or nil, value]    from it
 
-Operations: `tables` (schemas), `plan` (SQL, Unix ms), `scan` (plan, since, until, seconds), `merge` (plan, partial
-answers), `finish` (plan, partial answers, nodes there are, missing nodes). Plans and partial answers go through the
-node as bytes that it does not look into.
+Operations: `tables` (schemas, those of snapshots), `plan` (SQL, Unix ms), `scan` (plan, since, until, seconds),
+`merge` (plan, partial answers), `finish` (plan, partial answers, nodes there are, missing nodes). Plans and partial
+answers go through the node as bytes that it does not look into.
 """
 
 from typing import Any, Final

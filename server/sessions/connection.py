@@ -31,8 +31,17 @@ class Connection(Protocol):
         ...
 
     @property
+    def country(self) -> str:
+        """The client's country, as a trusted proxy has said it; empty if unknown."""
+        ...
+
+    @property
     def buffered_bytes(self) -> int:
         """Written and not yet taken by the operating system."""
+        ...
+
+    def traffic(self) -> tuple[int, int]:
+        """Bytes of messages received and sent so far; (0, 0) where nobody counts them."""
         ...
 
     def set_receiver(self, receiver: "Receiver") -> None:

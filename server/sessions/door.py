@@ -83,10 +83,12 @@ class House(Protocol):
 
 
 class Doors:
-    """All doors of a listener that are not passed yet. `early_bytes`: largest message before the welcome."""
+    """All doors of a listener that are not passed yet. `early_bytes`: largest message before the welcome;
+    `country_header`: see `judge`."""
 
-    def __init__(self, house: House, handshake_s: float, early_bytes: int) -> None:
+    def __init__(self, house: House, handshake_s: float, early_bytes: int, country_header: str = "") -> None:
         self.house, self.handshake_s, self.early_bytes = house, handshake_s, early_bytes
+        self.country_header = country_header
         self.buffer = memoryview(bytearray(_READ_BYTES))
         self.waiting: dict[Door, None] = {}
         """Connections whose handshake is not done."""
@@ -193,7 +195,8 @@ class Door(asyncio.BufferedProtocol):
         elif end >= 0 and self._crowded:
             self._refuse(CROWDED)
         elif end >= 0:
-            verdict = FULL if self._doors.house.full else judge(bytes(head[:end]))
+            doors = self._doors
+            verdict = FULL if doors.house.full else judge(bytes(head[:end]), doors.country_header)
             if isinstance(verdict, Refusal):
                 self._refuse(verdict)
             elif not self._doors.house.admit(self, verdict):

@@ -296,7 +296,7 @@ class Greeter:
         session.actor, session.client = actor, hello.client
         said = hello.device if self.settings.device_kind_from_hello else ""
         session.device, session.instead_of = claims.device or said, mark_of(hello.resume)
-        session.since_ms, session.began = opening.since_ms, opening.since
+        session.since_ms, session.began, session.country = opening.since_ms, opening.since, opening.country
         self._take_token(session, claims, hello.token)
         opening.busy = True
         try:

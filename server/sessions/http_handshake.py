@@ -24,17 +24,20 @@ END: Final = b"\r\n\r\n"
 _TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _BAD_IN_VALUE: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _VERSION_1: Final = re.compile(rb"HTTP/1\.[1-9]")
+_COUNTRY: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,15}")
+"""`DE`, `US-CA`, and the `XX` and `T1` of those who do not know."""
 _Headers = dict[str, list[str]]
 
 
 class Handshake(msgspec.Struct, frozen=True):
     """A handshake that can be accepted. `subprotocol` is the first of those offered that is known; `via` is what
-    proxies say in it."""
+    proxies say in it, `country` what the header says that was asked for, whoever wrote it."""
 
     key: str
     subprotocol: str
     format: Format
     via: Via = Via()
+    country: str = ""
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -76,8 +79,9 @@ _PLAIN: Final = Refusal(
 )
 
 
-def judge(head: bytes) -> Handshake | Refusal:
-    """The decision on a request head, given up to its empty line and without it."""
+def judge(head: bytes, country_header: str = "") -> Handshake | Refusal:
+    """The decision on a request head, given up to its empty line and without it. `country_header`: the name, in small
+    letters, of the header with the client's country; empty: none is looked for."""
     lines = head.split(b"\r\n")
     if (bad := _bad_request_line(lines[0])) is not None:
         return bad
@@ -106,7 +110,7 @@ def judge(head: bytes) -> Handshake | Refusal:
     for name in _listed(headers, "sec-websocket-protocol"):
         format = SUBPROTOCOLS.get(name)
         if format is not None:
-            return Handshake(keys[0], name, format, _via(headers))
+            return Handshake(keys[0], name, format, _via(headers), _country(headers, country_header))
     return _bad(f"This is a Garrison gateway. Connect with a WebSocket and offer a subprotocol: {_KNOWN}.")
 
 
@@ -147,6 +151,12 @@ def _listed(headers: _Headers, name: str) -> list[str]:
 def _via(headers: _Headers) -> Via:
     names = ("forwarded", "x-forwarded-for", "x-forwarded-proto")
     return Via(*(headers.get(name, ()) for name in names))
+
+
+def _country(headers: _Headers, name: str) -> str:
+    """The one value of header `name` in capitals; empty where there are several, or one that names no country."""
+    values = headers.get(name, ())
+    return values[0].upper() if len(values) == 1 and _COUNTRY.fullmatch(values[0]) else ""
 
 
 def _tokens(headers: _Headers, name: str) -> set[str]:

@@ -92,7 +92,8 @@ class MemoryConnection:
 
     def __init__(self, listener: "MemoryListener", format: Format, remote: str, delay: Delay | None) -> None:
         self.format: Format = format
-        self.remote = remote
+        self.remote, self.country = remote, ""
+        self._traffic = [0, 0]
         self.client = ClientEnd(self)
         self._listener = listener
         self._receiver: Receiver = NOBODY
@@ -108,6 +109,9 @@ class MemoryConnection:
     def buffered_bytes(self) -> int:
         return self.to_client.bytes
 
+    def traffic(self) -> tuple[int, int]:
+        return self._traffic[0], self._traffic[1]
+
     def set_receiver(self, receiver: Receiver) -> None:
         self._receiver = receiver
 
@@ -118,6 +122,7 @@ class MemoryConnection:
         if self._closing or self._gone:
             return
         self.to_client.put(bytes(data))
+        self._traffic[1] += len(data)
         if not self._blocked and self.buffered_bytes > HIGH_WATER_BYTES:
             self._blocked = True
             self._receiver.on_blocked(self)
@@ -173,6 +178,7 @@ class MemoryConnection:
             if len(item) > self._max_bytes:
                 self.close(CloseCode.TOO_BIG, "message too big")
             else:
+                self._traffic[0] += len(item)
                 self._receiver.on_message(item)
 
 

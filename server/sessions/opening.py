@@ -76,6 +76,11 @@ class Opening:
         self.issued_ms = 0
         self.waits_since: float | None = None
 
+    @property
+    def country(self) -> str:
+        """See `Connection.country`."""
+        return self._connection.country
+
     # ---- from the connection ----
 
     def on_message(self, data: bytes) -> None:

@@ -72,6 +72,7 @@ _PONG_BYTES: Final = 16 * 1024
 """A peer that does not read, and has more than this waiting, gets no pongs."""
 _LAST_FRAMES: Final = 64
 """After our close frame: a peer that sends more than this before its own is read no further."""
+_NO_TRAFFIC: Final = (0, 0)
 _RESERVED: Final = "reserved bits are set and no extension was agreed"
 
 
@@ -85,16 +86,16 @@ class PicowsConnection(WSListener):
 
     __slots__ = (
         "_closing", "_counted", "_door", "_hearer", "_kind", "_late", "_linger", "_listener", "_max_bytes", "_parts",
-        "_parts_bytes", "_pong", "_receiver", "_transport", "_usual", "format", "remote",
+        "_parts_bytes", "_pong", "_receiver", "_transport", "_usual", "country", "format", "remote",
     )  # fmt: skip
 
     format: Format
 
-    def __init__(self, listener: "PicowsListener", format: Format, door: Door, remote: str) -> None:
+    def __init__(self, listener: "PicowsListener", format: Format, door: Door, remote: str, country: str) -> None:
         self._listener = listener
         self._door: Door | None = door
         self._max_bytes = listener.early_bytes
-        self.format, self.remote = format, remote
+        self.format, self.remote, self.country = format, remote, country
         self._kind = _TEXT if format == "json" else _BINARY
         self._usual = None if format == "json" else _BINARY  # None also within a fragmented message
         self._receiver: Receiver = NOBODY
@@ -113,6 +114,9 @@ class PicowsConnection(WSListener):
     @property
     def buffered_bytes(self) -> int:
         return self._transport.underlying_transport.get_write_buffer_size()
+
+    def traffic(self) -> tuple[int, int]:
+        return _NO_TRAFFIC
 
     def set_receiver(self, receiver: Receiver) -> None:
         self._receiver = receiver
@@ -332,9 +336,15 @@ class PicowsConnection(WSListener):
 
 
 class PicowsListener:
-    """The listening socket and its open connections."""
+    """The listening socket and its open connections. `connection`: the kind of these, counted or not."""
 
-    def __init__(self, acceptor: Acceptor, settings: GatewaySettings, proxies: TrustedProxies = NO_PROXIES) -> None:
+    def __init__(
+        self,
+        acceptor: Acceptor,
+        settings: GatewaySettings,
+        proxies: TrustedProxies = NO_PROXIES,
+        connection: type[PicowsConnection] = PicowsConnection,
+    ) -> None:
         """Raises `BadSetting` where clients could not be told an address."""
         if settings.advertise_url is None and is_every(settings.host):
             raise BadSetting("gateway.advertise_url", "needed when gateway.host means every interface")
@@ -344,6 +354,7 @@ class PicowsListener:
         self.metrics = acceptor.metrics
         self._acceptor = acceptor
         self._proxies = proxies
+        self._connection = connection
         self._prefix_faults = PrefixFaults(acceptor.metrics)
         self._context: ssl.SSLContext | None = None
         self._made_of: Stamp = ()
@@ -359,7 +370,7 @@ class PicowsListener:
         self.early_bytes = min(EARLY_BYTES, settings.max_frame_bytes)
         """Largest message before the welcome."""
         self.addresses = AddressLimit(settings.max_connections_per_address, acceptor.metrics)
-        self._doors = Doors(self, settings.hello_timeout_s, self.early_bytes)
+        self._doors = Doors(self, settings.hello_timeout_s, self.early_bytes, (settings.country_header or "").lower())
         self._accepting = Accepting(self._doors, proxies, settings.hello_timeout_s, self._prefix_faults)
 
     @property
@@ -493,7 +504,9 @@ class PicowsListener:
         """See `server.sessions.door.House`."""
         assert door.peer is not None
         client = self._proxies.client(door.peer, handshake.via)
-        connection = PicowsConnection(self, handshake.format, door, str(client) if client.address else "")
+        # Nobody knows who has written the headers of a client that a PROXY prefix names.
+        country = handshake.country if door.peer.address in self._proxies else ""
+        connection = self._connection(self, handshake.format, door, str(client) if client.address else "", country)
 
         def accept(request: WSUpgradeRequest) -> WSUpgradeResponseWithListener:
             # Shared by all connections: the library keeps it, and writes it, with the key's answer in it, at once.

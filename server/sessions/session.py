@@ -43,6 +43,7 @@ from server.wire.messages import Ack, Beat, Beats, Close, CloseCode, Done, Faile
 _NORMAL: Final = 1000
 _KNOWN_S: Final = 0.1
 """Time within which an actor that does not know a session should have been told of it."""
+_NO_TRAFFIC: Final = (0, 0)
 _encode_number = msgspec.msgpack.Encoder().encode
 _BEAT_HEAD: Final = msgspec.msgpack.encode(Beat(0))[:-1]
 
@@ -62,10 +63,10 @@ class Session(_EachBeat):
     `stays`: the client cannot follow a redirect, and is served here wherever its slot is."""
 
     __slots__ = (
-        "_blocked_at", "_in_flight", "_kit", "_link", "_pay_at", "actor", "beats", "began", "client", "codec",
-        "detached_at", "device", "format", "in_line", "instead_of", "issued_ms", "latest", "moves", "order", "people",
-        "phase", "remote", "resume", "since_ms", "starved", "stays", "stint", "token_mark", "token_until_ms", "topics",
-        "transfer",
+        "_blocked_at", "_in_flight", "_kit", "_link", "_pay_at", "_traffic", "actor", "beats", "began", "client",
+        "codec", "country", "detached_at", "device", "format", "in_line", "instead_of", "issued_ms", "latest",
+        "moves", "order", "people", "phase", "remote", "resume", "since_ms", "starved", "stays", "stint",
+        "token_mark", "token_until_ms", "topics", "transfer",
     )  # fmt: skip
 
     def __init__(self, kit: "SessionKit", caller: Caller, resume: str, format: Format, stays: bool) -> None:
@@ -87,8 +88,8 @@ class Session(_EachBeat):
         self.outbox = Outbox(settings.outbox_max_messages, settings.outbox_max_bytes)
         self.phase: Phase = "opening"
         self.connection: Connection | None = None
-        self.remote = self.client = self.device = self.instead_of = ""
-        """Its client's address, the client's own word for itself, and the rest as `Login` says it."""
+        self.remote = self.country = self.client = self.device = self.instead_of = ""
+        """Its client's address and country, the client's own word for itself, and the rest as `Login` says it."""
         self.actor: ActorId | None = None
         self.activation: LocalActor | None = None
         self.beats = 0
@@ -108,9 +109,9 @@ class Session(_EachBeat):
         self.latest: dict[str, Slot] | None = None
         """The pictures that its client has, of the latest topics that it watches."""
         self.people: WatchTable[Session] | None = None  # the players that its client watches
-        self.in_line: InLine | None = None
-        """The line where its messages wait, while it sends faster than it may."""
+        self.in_line: InLine | None = None  # the line where its messages wait, while it sends faster than it may
         self.starved = False  # a stream waits for room in the outbox
+        self._traffic = _NO_TRAFFIC  # bytes in and out over the connections that it has had here
         self._beat_due = False
         self._pay_at: float | None = None
         """Latest moment to send owed acknowledgements; None while no check of the wheel waits."""
@@ -476,7 +477,7 @@ class Session(_EachBeat):
         assert self.connection is None, f"{self} has a connection already"
         self.enter("attached")
         self.connection = connection
-        self.remote = connection.remote
+        self.remote, self.country = connection.remote, connection.country
         self.heard_at = self._ticks.tick
         self._blocked_at = None
         self._beat_due = False
@@ -534,7 +535,16 @@ class Session(_EachBeat):
         """Close the old connection, if it is still there: a newer one resumes this session."""
         self._hang_up(CloseCode.REPLACED, "resumed on another connection")
 
+    def traffic(self) -> tuple[int, int]:
+        """Bytes in and out over all its connections here; see `Connection.traffic`."""
+        (came, went), connection = self._traffic, self.connection
+        if connection is None:
+            return came, went
+        more = connection.traffic()
+        return came + more[0], went + more[1]
+
     def _unlink(self) -> None:
+        self._traffic = self.traffic()
         self._link += 1
         self.connection = self.in_line = None
         self.metrics.sessions -= 1

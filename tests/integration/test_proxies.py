@@ -236,6 +236,71 @@ async def test_headers_count_from_trusted_proxies_only(what: str) -> None:
         await client.ws.close()
 
 
+SAID = {
+    "a country": ([("x-COUNTRY", "de")], "DE"),
+    "nobody knows": ([("X-Country", "XX")], "XX"),
+    "none": ([], ""),
+    "the client's own and the proxy's": ([("X-Country", "FR"), ("X-Country", "DE")], ""),
+    "a list": ([("X-Country", "FR, DE")], ""),
+    "no country": ([("X-Country", "<b>")], ""),
+    "too long": ([("X-Country", "A" * 17)], ""),
+}
+
+
+async def test_country_counts_from_trusted_proxies_only() -> None:
+    async def country(node: GatewayNode, said: list[tuple[str, str]], *prefix: bytes) -> str:
+        client = await client_on(await dial(port_of(node), *prefix), additional_headers=said)
+        (session,) = node.gateway.table.sessions.values()
+        await client.ws.close()
+        await until(lambda: len(node.listener) == 0)  # type: ignore[arg-type]
+        return session.country
+
+    async with one_gateway(LOOPBACK, country_header="X-Country") as node:
+        begun: list[str] = []
+        node.gateway.table.on_add(lambda session: begun.append(session.country))
+        for said, expected in SAID.values():
+            assert await country(node, said) == begun.pop() == expected
+        # A proxy that says who the client is before HTTP does not look into HTTP: the header may be the client's own.
+        assert await country(node, [("X-Country", "DE")], PREFIXES["version 2"]) == ""
+        assert await country(node, [("X-Country", "DE")], version_1("127.0.0.3", 5000)) == "DE"
+    async with one_gateway(["10.0.0.0/8"], country_header="X-Country") as node:
+        assert await country(node, [("X-Country", "DE")]) == ""
+    async with one_gateway(LOOPBACK) as node:
+        assert await country(node, [("X-Country", "DE")]) == ""
+
+
+@pytest.mark.parametrize("end", ["client closes", "client resets", "node closes"])
+async def test_bytes_of_a_session_are_those_of_its_messages(end: str) -> None:
+    async with gateways(sockets=True, gateway={"resume_window_s": 0.1}, columns={"enabled": True}) as world:
+        node = world.nodes["node-1"]
+        counted: list[tuple[int, int]] = []
+        node.gateway.table.on_end(lambda session, _phase, _ending: counted.append(session.traffic()))
+        client = await client_on(await dial(port_of(node)))
+        (session,) = node.gateway.table.sessions.values()
+        came, went = session.traffic()
+        for number in range(100, 120):
+            message = client.pack(["no.such.request", number, "x" * 1_000])
+            await client.send_raw(message)
+            answer = await client.receive_raw()
+            assert client.unpack(answer)[1] == number
+            came, went = came + len(message), went + len(answer)
+        assert session.traffic() == (came, went) and came > 20_000
+        if end == "client closes":
+            await client.ws.close(1000, "bye")
+            came += 2 + len("bye")
+        elif end == "client resets":
+            client.ws.transport.abort()
+        else:
+            session.end("closed", 4000, "away with you")
+        await until(lambda: bool(counted))
+        assert counted == [(came, went)]
+    async with one_gateway([]) as node:  # without columns nobody counts
+        client = await client_on(await dial(port_of(node)))
+        (session,) = node.gateway.table.sessions.values()
+        assert session.traffic() == (0, 0)
+        await client.ws.close()
+
+
 @pytest.mark.parametrize("secure", [False, True], ids=["plain", "TLS"])
 @pytest.mark.parametrize("trusted", [[], LOOPBACK], ids=["no proxies", "proxies"])
 async def test_health_checks_that_open_and_close_leave_no_trace(

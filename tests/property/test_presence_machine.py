@@ -91,7 +91,7 @@ class Lists:
 class Wire:
     """A connection whose frames wait until the client reads. `sent` hears of each when it is written."""
 
-    remote, format, buffered_bytes = "", "msgpack", 0
+    remote, country, format, buffered_bytes = "", "", "msgpack", 0
 
     def __init__(self, sent: Any) -> None:
         self.frames: list[Any] = []
@@ -109,6 +109,9 @@ class Wire:
     def pause_reading(self) -> None: ...
 
     def resume_reading(self) -> None: ...
+
+    def traffic(self) -> tuple[int, int]:
+        return 0, 0
 
 
 class Person:

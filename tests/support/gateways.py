@@ -20,9 +20,10 @@ from server.errors import NotFound, Rejected
 from server.ids import actor_id
 from server.presence.engine import PresenceEngine
 from server.runtime.proxies import TrustedProxies
+from server.sessions.counted_connection import CountedConnection
 from server.sessions.gateway import Gateway
 from server.sessions.memory import ClientEnd, ConnectionClosed, MemoryListener
-from server.sessions.picows_driver import PicowsListener
+from server.sessions.picows_driver import PicowsConnection, PicowsListener
 from server.sessions.ports import GatewayDrivers
 from server.sessions.time_limits import Limits
 from server.sessions.tokens import issue, own_rules
@@ -295,7 +296,9 @@ class World:
         system.outlet = gateway.outlet
         listener: MemoryListener | PicowsListener
         if self.sockets:
-            listener = PicowsListener(gateway, system.settings.gateway, TrustedProxies(system.settings.proxies.trusted))
+            trusted = TrustedProxies(system.settings.proxies.trusted)
+            kind = CountedConnection if system.settings.columns.enabled else PicowsConnection
+            listener = PicowsListener(gateway, system.settings.gateway, trusted, kind)
             url = await listener.start()
         else:
             listener = MemoryListener(name, system.settings.gateway.max_frame_bytes)

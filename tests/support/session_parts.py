@@ -139,6 +139,7 @@ class FakeConnection:
 
     format: Format = "msgpack"
     remote = "1.2.3.4:5"
+    country = ""
     buffered_bytes = 0
 
     def __init__(self) -> None:
@@ -151,6 +152,9 @@ class FakeConnection:
         self.receiver = receiver
 
     def welcomed(self) -> None: ...
+
+    def traffic(self) -> tuple[int, int]:
+        return 0, 0
 
     def send(self, data: bytes) -> None:
         self.frames.append(msgspec.msgpack.decode(data))

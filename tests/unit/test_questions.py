@@ -357,7 +357,7 @@ def test_damaged_block_is_named_and_the_rest_answers(tmp_path: Path) -> None:
     directory = fill(tmp_path / "n", EVENTS, [event(random.Random(1), number) for number in range(100)])
     (directory / "events.9.0.0.block").write_bytes(b"GARRCOLS" + b"\1" * 8_192)
     answerer = Answerer(directory)
-    answerer.do("tables", [encode(list(TABLES.values()))])
+    answerer.do("tables", [encode(list(TABLES.values())), encode([])])
     question = answerer.do("plan", ["SELECT count(*) FROM events", NOW])
     part = answerer.do("scan", [question, 0, 0, 5.0])
     document = msgspec.json.decode(answerer.do("finish", [question, [part], 3, ["n2", "n1"]]))

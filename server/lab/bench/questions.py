@@ -148,7 +148,8 @@ def _fill(directory: Path, count: int) -> None:
         (
             "closed", f"spartan-{rng.randrange(5_000)}", rng.choice(("player", "player", "player", "host")),
             rng.choice(clients), "", rng.choice(("closed", "expired", "replaced")), 1_000,
-            int(rng.expovariate(1 / 60_000)), rng.randrange(500),
+            int(rng.expovariate(1 / 60_000)), rng.randrange(500), rng.choice(("DE", "FR", "US")), rng.randrange(10**6),
+            rng.randrange(10**7),
         )
         for _ in range(KINDS)
     ]  # fmt: skip

@@ -31,6 +31,7 @@ function coverageText(coverage) {
   const parts = [`${coverage.answered} of ${coverage.nodes} nodes`, `${whole(coverage.rows_scanned)} of ${whole(coverage.rows_held)} rows scanned`];
   if (coverage.sampled) parts.push(`sampled, they stand for ${whole(coverage.stand_for)}`);
   if (coverage.from_ms) parts.push(`held from ${timeOfDay(coverage.from_ms)} to ${timeOfDay(coverage.to_ms)}`);
+  if (coverage.age_ms) parts.push(`as of ${(coverage.age_ms / 1000).toFixed(1)} s ago at most`);
   if (coverage.groups_left_out) parts.push(`${whole(coverage.groups_left_out)} groups left out`);
   if (coverage.missing.length) parts.push(`no answer from ${coverage.missing.join(", ")}`);
   return [...parts, ...coverage.troubles].join(" · ");

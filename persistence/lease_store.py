@@ -21,12 +21,12 @@ class SqlLeaseStore:
         self._settings, self._address = settings, parse(settings.url)
         self._database: PostgresDatabase | SqliteDatabase | None = None
 
-    async def renew_lease(self, me: NodeAddress, lease_s: float) -> bool:
+    async def renew_lease(self, me: NodeAddress, lease_s: float, generation: int = 0) -> bool:
         if self._database is None:
             database = self._make()
             await database.open()
             self._database = database
-        return await self._database.renew_lease(me, lease_s)
+        return await self._database.renew_lease(me, lease_s, generation)
 
     def _make(self) -> PostgresDatabase | SqliteDatabase:
         if self._address.dialect == "postgresql":

@@ -15,7 +15,6 @@ import random
 import time
 from collections.abc import Collection, Iterable, Sequence
 from collections.abc import Mapping as Map
-from math import inf
 from typing import Any
 
 import msgspec
@@ -28,7 +27,6 @@ from persistence.engine.rows import (
     Bar,
     Batch,
     ChildRows,
-    Database,
     Moves,
     Projection,
     ReminderRow,
@@ -39,8 +37,9 @@ from persistence.engine.rows import (
 from persistence.engine.sqlite_database import SqliteDatabase
 from persistence.engine.tables import SCHEMA_VERSION, VERSION_TABLE, newer
 from persistence.engine.urls import FIELD, parse
+from persistence.sql_runs import SqlRuns
 from server.actors.facts import RowFacts
-from server.errors import BadSetting, Corrupt, Internal, Unavailable
+from server.errors import BadSetting, Corrupt, Internal
 from server.eventlog.ports import (
     Append,
     AppendResult,
@@ -54,7 +53,6 @@ from server.eventlog.ports import (
 )
 from server.eventlog.sealing import check_same, check_whole
 from server.ids import ActorId, Epoch, Incarnation, NodeAddress, NodeId, actor_id, key_of, kind_of
-from server.liveness.ports import Estate, NodeRow
 from server.settings import StoreSettings
 from server.storage.ports import (
     Absent,
@@ -84,7 +82,7 @@ _FOREVER = 2**62
 _BEFORE_ALL = ReminderRow(-(2**62), "", "", "", 0, 0)
 
 
-class SqlStore:
+class SqlStore(SqlRuns):
     """Implements `server.storage.ports.Store` and `server.eventlog.ports.LogStore`.
 
     `state_types` names every durable kind's state; `mappings` those with columns of their own; `versions`, of
@@ -106,7 +104,7 @@ class SqlStore:
         driver: type[PostgresDatabase] | type[SqliteDatabase] = SqliteDatabase
         if self._address.dialect == "postgresql":
             driver = PostgresDatabase
-        self._database: Database = driver(self._address, settings, rng or random.Random())
+        super().__init__(driver(self._address, settings, rng or random.Random()))
         self._opened: tuple[DatabaseIdentity, str] | None = None
         """The database that was opened, and its place then."""
         self._versions = {VERSION_TABLE: SCHEMA_VERSION, **(versions or {})}
@@ -200,60 +198,22 @@ class SqlStore:
     async def close(self) -> None:
         await self._database.close()
 
-    # ---- nodes ----
+    @property
+    def under_way(self) -> int:
+        return self._database.under_way
 
-    async def register_node(self, node: NodeId, lease_s: float | None, journal: str = "") -> Incarnation:
-        incarnation, wait_s = await self._database.register_node(node, lease_s, journal)
-        if not incarnation:
-            raise Unavailable(f"another run of node {node} still holds its lease", retry_after_s=wait_s)
-        return Incarnation(incarnation)
-
-    async def renew_lease(self, me: NodeAddress, lease_s: float) -> bool:
-        return await self._database.renew_lease(me, lease_s)
-
-    async def bury_expired(self, spare: Collection[NodeAddress] = (), grace_s: float = 0.0) -> list[NodeAddress]:
-        return await self._database.bury_expired([str(address) for address in spare], grace_s)
-
-    async def bury(self, address: NodeAddress) -> bool:
-        return await self._database.bury(address)
-
-    async def evict(self, suspects: Collection[NodeAddress], side: Collection[NodeAddress]) -> list[NodeAddress]:
-        return sorted(await self._database.evict(suspects, side)) if suspects else []
-
-    async def retire_node(self, me: NodeAddress, all_stored: bool = True) -> None:
-        await self._database.retire_node(me, all_stored)
-
-    async def estates(self) -> list[Estate]:
-        return sorted(await self._database.estates())
-
-    async def close_estate(self, owner: NodeAddress) -> None:
-        await self._database.close_estate(owner)
-
-    async def forget_estate(self, estate: Estate) -> bool:
-        return bool(estate.journal) and await self._database.forget_estate(estate)
-
-    async def nodes(self) -> list[NodeRow]:
-        """Every run of every node, ordered; `lease_left_s` is infinite for one without a lease."""
-        return await self._database.nodes()
-
-    async def living(self) -> list[NodeRow]:
-        return await self._database.living()
-
-    async def runs(self, of: Collection[NodeAddress]) -> dict[NodeAddress, NodeRow]:
-        if not of:
-            return {}
-        asked = sorted(of)
-        rows, newest = await self._database.runs(asked)
-        pruned = {node: NodeRow(*node, "dead", -inf) for node in asked if 0 < node.incarnation <= newest}
-        return {**pruned, **{NodeAddress(row.node, row.incarnation): row for row in rows}}
-
-    async def prune_nodes(self, kept_s: float, limit: int) -> int:
-        return await self._database.prune_nodes(kept_s, limit)
+    def surrender(self) -> None:
+        self._database.surrender()
 
     # ---- fenced state ----
 
     async def claim(
-        self, kind: str, claims: Sequence[Claim], me: NodeAddress, journals: Collection[str] | None = None
+        self,
+        kind: str,
+        claims: Sequence[Claim],
+        me: NodeAddress,
+        journals: Collection[str] | None = None,
+        generation: int = 0,
     ) -> dict[ActorId, ClaimResult | Corrupt]:
         """See the port. A claim whose token is not newer than one of mine that the store has
         seen is refused with my own address, unless it is that very claim again."""
@@ -268,7 +228,8 @@ class SqlStore:
         if kind in self._personal:
             hash_of = await self._hashes.ready()
             bars = [Bar(hash_of(key), claim.revive) for claim, key in zip(claims, keys, strict=True) if claim.make]
-        found = await self._database.claim(mapping, keys, [claim.token for claim in claims], made, me, journals, bars)
+        tokens = [claim.token for claim in claims]
+        found = await self._database.claim(mapping, keys, tokens, made, me, journals, bars, generation)
         results: dict[ActorId, ClaimResult | Corrupt] = {}
         rest_at = time.perf_counter() + STRETCH_S
         for claim, key in zip(claims, keys, strict=True):
@@ -343,19 +304,26 @@ class SqlStore:
             columns = [*columns, [is_open is not None and is_open(*pair) for pair in zip(ids, states, strict=True)]]
         return columns
 
-    async def release(self, kind: str, held: Sequence[tuple[ActorId, Epoch]], told: Collection[ActorId] = ()) -> None:
+    async def release(
+        self,
+        kind: str,
+        held: Sequence[tuple[ActorId, Epoch]],
+        told: Collection[ActorId] = (),
+        generation: int = 0,
+    ) -> None:
         if held:
             keys = [key_of(identity) for identity, _ in held]
             told_all = [identity in told for identity, _ in held]
-            await self._database.release(self._mapping(kind), keys, [epoch for _, epoch in held], told_all)
+            epochs = [epoch for _, epoch in held]
+            await self._database.release(self._mapping(kind), keys, epochs, told_all, generation)
 
-    async def migrate(self, kind: str, moves: Sequence[EntityMove]) -> dict[ActorId, MoveResult]:
+    async def migrate(self, kind: str, moves: Sequence[EntityMove], generation: int = 0) -> dict[ActorId, MoveResult]:
         """See the port. Raises `Internal` for a `next_seq` of a kind that has no log."""
         if not moves:
             return {}
         mapping = self._logged(kind) if any(move.next_seq for move in moves) else self._mapping(kind)
         results: dict[ActorId, MoveResult] = {move.id: "moved" for move in moves}
-        for key in sorted(await self._database.migrate(mapping, self._encoded(kind, moves))):
+        for key in sorted(await self._database.migrate(mapping, self._encoded(kind, moves), generation)):
             results[actor_id(kind, key)] = "fenced"
         return results
 

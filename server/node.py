@@ -287,7 +287,8 @@ class Node:
         if self.drivers.journal is not None:
             removed = await run_stage("journal", self.drivers.journal.close(keep=not all_stored))
         if self._registered is not None and not self.lease_lost:
-            await run_stage("lease", self.drivers.store.retire_node(self._registered, all_stored and removed))
+            retired = (self._registered, all_stored and removed, self.lease.generation)
+            await run_stage("lease", self.drivers.store.retire_node(*retired))
 
     # ---- the view ----
 

@@ -22,6 +22,7 @@ from typing import Any, Final, Literal, NamedTuple, TypeVar
 import asyncpg  # type: ignore[import-untyped]
 
 from persistence.engine.connecting import DRIVER_ERRORS, Connector
+from persistence.engine.rows import SURRENDERED
 from persistence.engine.urls import FIELD, Address
 from server.errors import BadSetting, GarrisonError, Internal, Unavailable
 from server.runtime.backoff import backoff_s
@@ -80,6 +81,10 @@ class PostgresPool:
         self._address, self._settings, self._rng, self._wanted = address, settings, rng, wanted
         self._lanes: dict[Lane, _Connections] = {}
         self._connectors: list[Connector] = []
+        self._surrendered = False
+        self.under_way = 0
+        """Units of work that have begun and not ended. The server has given up one that nobody waits for any more: its
+        own timeout fires first."""
 
     async def open(self) -> None:
         """Raises `BadSetting`, `Unavailable`."""
@@ -157,6 +162,20 @@ class PostgresPool:
     async def run(self, work: Work[T], *, transaction: str | None = None, lane: Lane = "work") -> T:
         """The result of `work(connection)`, within a transaction begun by the words
         `transaction` if given. Repeated when it was a deadlock's victim."""
+        self.under_way += 1
+        try:
+            return await self._run(work, transaction, lane)
+        finally:
+            self.under_way -= 1
+
+    def surrender(self) -> None:
+        """See `server.storage.ports.Store`. A unit of work that is under way sends nothing more either: its connection
+        is closed, which ends its transaction."""
+        self._surrendered = True
+        for lane in self._lanes.values():
+            lane.pool.terminate()
+
+    async def _run(self, work: Work[T], transaction: str | None, lane: Lane) -> T:
         for attempt in range(ATTEMPTS):
             try:
                 return await self._once(work, transaction, lane)
@@ -177,6 +196,8 @@ class PostgresPool:
     async def _once(self, work: Work[T], transaction: str | None, lane: Lane) -> T:
         if not self._lanes:
             raise Unavailable("the store is closed", retry_after_s=RETRY_S)
+        if self._surrendered:
+            raise Unavailable(SURRENDERED)
         pool, limit_s = self._lanes[lane]
         async with asyncio.timeout(limit_s):
             connection = await pool.acquire()

@@ -10,8 +10,8 @@ from persistence.engine.mapping import Mapping
 from persistence.engine.over import PostgresOver
 from persistence.engine.postgres import ALL_LANES, Lane, PostgresPool, affected
 from persistence.engine.postgres_rows import insert_rows, of_keys, project
+from persistence.engine.postgres_runs import IS_UP, PostgresRuns, addresses
 from persistence.engine.rows import (
-    NO_COUNTER,
     NO_ERASURE_KEY,
     Bar,
     Batch,
@@ -37,7 +37,6 @@ from persistence.engine.statements import (
     ERASURE_KEY_READ,
     FLOORS_PG,
     LIFT,
-    NEWEST_RUN,
     PARDON,
     PG_NOW,
     REDACTIONS,
@@ -45,19 +44,15 @@ from persistence.engine.statements import (
     REMINDERS_DUE,
     PostgresStatements,
 )
-from persistence.engine.tables import INCARNATION, LIVING
 from persistence.engine.urls import Address
 from persistence.engine.whole_rows import erase_postgres, put_log_postgres
 from server.errors import Corrupt, Unavailable
 from server.eventlog.ports import Append, Chunk, Redaction, Seal, StoredLog, WholeLog
 from server.eventlog.sealing import replaces
 from server.ids import Incarnation, NodeAddress, NodeId
-from server.liveness.ports import Estate, NodeRow
 from server.settings import StoreSettings
 from server.storage.ports import DatabaseIdentity
 
-REGISTER_LOCK: Final = 0x67617272
-"""Advisory lock under which incarnations are issued, one at a time."""
 CLAIM_ROUNDS: Final = 3
 _PLACES: Final = ("$1", "$2", "$3", "$4")
 
@@ -67,81 +62,6 @@ _MISSING_RIGHTS = (
     "WHERE NOT has_table_privilege(to_regclass(quote_ident(w.name)), w.allowed) ORDER BY w.place"
 )
 _WRITE_PLACE = "UPDATE database_identity SET place = $1 WHERE place = $2"
-_BURY_RUNS = (
-    "UPDATE nodes SET state = 'dead' WHERE node_id = $1 AND state <> 'dead' "
-    f"AND (state = 'left' OR lease_until IS NULL OR lease_until <= {PG_NOW})"
-)
-_LIVE_RUN = f"SELECT max(lease_until) - {PG_NOW} FROM nodes WHERE node_id = $1 AND state IN ('up', 'evicting')"
-_REGISTER = (
-    # The counter alone decides; rows that were put there in another way are not below it.
-    "WITH issued AS (UPDATE counters SET value = 1 + "
-    "greatest(value, (SELECT coalesce(max(incarnation), 0) FROM nodes)) "
-    f"WHERE name = '{INCARNATION}' RETURNING value) "
-    "INSERT INTO nodes (node_id, incarnation, state, lease_until, journal, database) "
-    f"SELECT $1, value, 'up', {PG_NOW} + $2::float8, $3, "
-    "(SELECT uuid FROM database_identity) FROM issued RETURNING incarnation"
-)
-_RENEW = (
-    f"UPDATE nodes SET lease_until = {PG_NOW} + $3::float8 WHERE node_id = $1 AND incarnation = $2 AND state = 'up'"
-)
-_BURY_EXPIRED = (
-    # A row that is locked is being renewed, buried or registered anew, perhaps by a process that has
-    # stopped in the middle: it must not hinder the burial of the others.
-    "WITH expired AS MATERIALIZED (SELECT node_id, incarnation FROM nodes "
-    f"WHERE state IN ('up', 'evicting') AND lease_until <= {PG_NOW} "
-    f"AND (state = 'evicting' OR lease_until <= {PG_NOW} - $1::float8 "
-    "OR node_id || '#' || incarnation <> ALL($2::text[])) "
-    "ORDER BY node_id, incarnation FOR UPDATE SKIP LOCKED) "
-    "UPDATE nodes AS n SET state = 'dead' FROM expired "
-    "WHERE n.node_id = expired.node_id AND n.incarnation = expired.incarnation "
-    "RETURNING n.node_id, n.incarnation"
-)
-_BURY = "UPDATE nodes SET state = 'dead' WHERE node_id = $1 AND incarnation = $2"
-_IS_PRUNED = (
-    f"SELECT $2::int8 BETWEEN 1 AND ({NEWEST_RUN}) "
-    "AND NOT EXISTS (SELECT 1 FROM nodes WHERE node_id = $1::text AND incarnation = $2::int8)"
-)
-_EVICT = (
-    # A single statement, so that a node which stops in the middle keeps no row of `nodes` locked; the
-    # rows are locked before they are counted, so that evictions at once see each other's.
-    "WITH held AS MATERIALIZED (SELECT node_id, incarnation, lease_until FROM nodes "
-    "WHERE state IN ('up', 'evicting') ORDER BY node_id, incarnation FOR UPDATE), "
-    "side AS MATERIALIZED (SELECT * FROM unnest($3::text[], $4::int8[]) AS s(node_id, incarnation)), "
-    "live AS MATERIALIZED (SELECT node_id, incarnation, "
-    "(node_id, incarnation) IN (SELECT node_id, incarnation FROM side) AS ours FROM held "
-    f"WHERE lease_until IS NULL OR lease_until > {PG_NOW}), "
-    "counted AS (SELECT count(*) FILTER (WHERE ours) AS ours, count(*) AS whole, "
-    "(SELECT ours FROM live ORDER BY node_id, incarnation LIMIT 1) AS lowest FROM live) "
-    "UPDATE nodes AS n SET state = 'evicting' FROM unnest($1::text[], $2::int8[]) AS v(node, run) "
-    "WHERE n.node_id = v.node AND n.incarnation = v.run AND n.state = 'up' "
-    "AND (n.node_id, n.incarnation) NOT IN (SELECT node_id, incarnation FROM side) "
-    "AND (SELECT 2 * ours > whole OR (2 * ours = whole AND lowest) FROM counted) "
-    "RETURNING n.node_id, n.incarnation"
-)
-_RETIRE = (
-    "UPDATE nodes SET state = 'left', journal = CASE WHEN $3 THEN '' ELSE journal END "
-    "WHERE node_id = $1 AND incarnation = $2 AND state IN ('up', 'evicting')"
-)
-_ESTATES = (
-    "SELECT node_id, incarnation, journal FROM nodes WHERE state IN ('dead', 'left') AND journal <> '' "
-    "AND database IN ('', (SELECT uuid FROM database_identity))"
-)
-_CLOSE_ESTATE = "UPDATE nodes SET journal = '' WHERE node_id = $1 AND incarnation = $2 AND state IN ('dead', 'left')"
-_FORGET_ESTATE = (
-    "UPDATE nodes SET journal = '' "
-    "WHERE node_id = $1 AND incarnation = $2 AND state IN ('dead', 'left') AND journal = $3"
-)
-_ROW = f"SELECT node_id, incarnation, state, coalesce(lease_until - {PG_NOW}, 'infinity'), journal FROM nodes"
-_NODES = f"{_ROW} ORDER BY node_id, incarnation"
-_LIVING = f"{_ROW} WHERE {LIVING} ORDER BY node_id, incarnation"
-_RUNS = f"{_ROW} JOIN unnest($1::text[], $2::int8[]) AS v(node, run) ON node_id = v.node AND incarnation = v.run"
-_PRUNE = (
-    "DELETE FROM nodes WHERE (node_id, incarnation) IN (SELECT node_id, incarnation FROM nodes "
-    "WHERE state IN ('dead', 'left') AND journal = '' "
-    f"AND (lease_until IS NULL OR lease_until <= {PG_NOW} - $1::float8) LIMIT $2 FOR UPDATE SKIP LOCKED)"
-)
-_IS_UP = "SELECT 1 FROM nodes WHERE node_id = $1 AND incarnation = $2 AND state = 'up'"
-
 _DOLLARS: Final = ("$1", "$2", "$3", "$4", "$5", "$6")
 _REMINDER_DROP = REMINDER_DROP.format(*_DOLLARS)
 _REMINDERS_DUE = REMINDERS_DUE.format(*_DOLLARS)
@@ -158,19 +78,26 @@ def _of_over(mapping: Mapping) -> PostgresOver:
     return PostgresOver(mapping, mapping.over)
 
 
-class PostgresDatabase:
+class PostgresDatabase(PostgresRuns):
     """`persistence.engine.rows.Database` on PostgreSQL."""
 
     def __init__(
         self, address: Address, settings: StoreSettings, rng: random.Random, lanes: Collection[Lane] = ALL_LANES
     ) -> None:
-        self._pool = PostgresPool(address, settings, rng, lanes)
+        super().__init__(PostgresPool(address, settings, rng, lanes))
 
     async def open(self) -> None:
         await self._pool.open()
 
     async def close(self) -> None:
         await self._pool.close()
+
+    @property
+    def under_way(self) -> int:
+        return self._pool.under_way
+
+    def surrender(self) -> None:
+        self._pool.surrender()
 
     async def schema_version(self, table: str) -> str | None:
         async def work(connection: Any) -> str | None:
@@ -199,77 +126,6 @@ class PostgresDatabase:
     async def write_place(self, before: str, place: str) -> None:
         await self._pool.run(lambda connection: connection.execute(_WRITE_PLACE, place, before))
 
-    # ---- nodes ----
-
-    async def register_node(self, node: str, lease_s: float | None, journal: str) -> tuple[int, float]:
-        async def work(connection: Any) -> tuple[int, float]:
-            await connection.execute(f"SELECT pg_advisory_xact_lock({REGISTER_LOCK})")
-            await connection.execute(_BURY_RUNS, node)
-            live: float | None = await connection.fetchval(_LIVE_RUN, node)
-            if live is not None:
-                return 0, max(live, 0.01)
-            incarnation: int | None = await connection.fetchval(_REGISTER, node, lease_s, journal)
-            if incarnation is None:
-                raise Corrupt(NO_COUNTER)
-            return incarnation, 0.0
-
-        return await self._pool.run(work, transaction="BEGIN")
-
-    async def renew_lease(self, me: NodeAddress, lease_s: float) -> bool:
-        async def work(connection: Any) -> bool:
-            return affected(await connection.execute(_RENEW, me.node, me.incarnation, lease_s)) == 1
-
-        return await self._pool.run(work, lane="lease")
-
-    async def bury_expired(self, spare: Sequence[str], grace_s: float) -> list[NodeAddress]:
-        given = (grace_s, list(spare))
-        rows = await self._pool.run(lambda connection: connection.fetch(_BURY_EXPIRED, *given), lane="judge")
-        return sorted(NodeAddress(NodeId(node), Incarnation(run)) for node, run in rows)
-
-    async def bury(self, address: NodeAddress) -> bool:
-        async def work(connection: Any) -> bool:
-            if affected(await connection.execute(_BURY, *address)) == 1:
-                return True
-            return bool(await connection.fetchval(_IS_PRUNED, *address))
-
-        return await self._pool.run(work, lane="judge")
-
-    async def evict(self, suspects: Collection[NodeAddress], side: Collection[NodeAddress]) -> list[NodeAddress]:
-        given = (*_addresses(suspects), *_addresses(side))
-        rows = await self._pool.run(lambda connection: connection.fetch(_EVICT, *given), lane="judge")
-        return [NodeAddress(NodeId(node), Incarnation(run)) for node, run in rows]
-
-    async def retire_node(self, me: NodeAddress, all_stored: bool) -> None:
-        await self._pool.run(lambda connection: connection.execute(_RETIRE, *me, all_stored), lane="lease")
-
-    async def estates(self) -> list[Estate]:
-        rows = await self._pool.run(lambda connection: connection.fetch(_ESTATES))
-        return [Estate(NodeAddress(NodeId(node), Incarnation(run)), journal) for node, run, journal in rows]
-
-    async def close_estate(self, owner: NodeAddress) -> None:
-        await self._pool.run(lambda connection: connection.execute(_CLOSE_ESTATE, *owner))
-
-    async def forget_estate(self, estate: Estate) -> bool:
-        given = (*estate.owner, estate.journal)
-        return affected(await self._pool.run(lambda connection: connection.execute(_FORGET_ESTATE, *given))) == 1
-
-    async def nodes(self) -> list[NodeRow]:
-        return _node_rows(await self._pool.run(lambda connection: connection.fetch(_NODES)))
-
-    async def living(self) -> list[NodeRow]:
-        return _node_rows(await self._pool.run(lambda connection: connection.fetch(_LIVING)))
-
-    async def runs(self, of: Sequence[NodeAddress]) -> tuple[list[NodeRow], int]:
-        async def work(connection: Any) -> tuple[list[NodeRow], int]:
-            rows = _node_rows(await connection.fetch(_RUNS, *_addresses(of)))
-            return rows, await connection.fetchval(NEWEST_RUN) or 0
-
-        return await self._pool.run(work)
-
-    async def prune_nodes(self, kept_s: float, limit: int) -> int:
-        status = await self._pool.run(lambda connection: connection.execute(_PRUNE, kept_s, limit), lane="judge")
-        return affected(status)
-
     # ---- fenced state ----
 
     async def claim(
@@ -281,6 +137,7 @@ class PostgresDatabase:
         me: NodeAddress,
         journals: Collection[str] | None,
         bars: Sequence[Bar] | None = None,
+        generation: int = 0,
     ) -> Claimed:
         """Claim in two statements: first the rows without an owner, since PostgreSQL does not say what an updated
         row was before."""
@@ -290,7 +147,7 @@ class PostgresDatabase:
         bar_of = None if bars is None else dict(zip(made, bars, strict=True))
 
         async def claim(connection: Any, statement: str, keys: list[str], *more: Any) -> dict[str, Row]:
-            given = (keys, [token_of[key] for key in keys], *me, *more)
+            given = (keys, [token_of[key] for key in keys], *me, generation, *more)
             return {row[0]: _row(row) for row in await connection.fetch(statement, *given)}
 
         async def work(connection: Any) -> Claimed:
@@ -308,7 +165,7 @@ class PostgresDatabase:
                 missed = [key for key in missed if key not in rows]
                 if not missed:
                     return Claimed(rows, clean)
-                if await connection.fetchval(_IS_UP, me.node, me.incarnation) is None:
+                if await connection.fetchval(IS_UP, *me, generation) is None:
                     raise Unavailable(f"{me} is not up in the store and may claim nothing")
                 absent = set(missed).difference(made if bars is None else ())
                 for row in await connection.fetch(sql.read, missed):
@@ -360,13 +217,15 @@ class PostgresDatabase:
 
         return await self._pool.run(work)
 
-    async def release(self, mapping: Mapping, keys: Sequence[str], epochs: Sequence[int], told: Sequence[bool]) -> None:
-        given = (_statements(mapping).release, keys, epochs, told)
+    async def release(
+        self, mapping: Mapping, keys: Sequence[str], epochs: Sequence[int], told: Sequence[bool], generation: int
+    ) -> None:
+        given = (_statements(mapping).release, keys, epochs, told, generation)
         await self._pool.run(lambda connection: connection.execute(*given))
 
-    async def migrate(self, mapping: Mapping, moves: Moves) -> set[str]:
+    async def migrate(self, mapping: Mapping, moves: Moves, generation: int) -> set[str]:
         sql = _statements(mapping)
-        columns = (moves.keys, moves.epochs, *_addresses(moves.targets), moves.next_seqs, moves.tokens)
+        columns = (moves.keys, moves.epochs, *addresses(moves.targets), moves.next_seqs, moves.tokens, generation)
 
         async def work(connection: Any) -> set[str]:
             moved = {row[0] for row in await connection.fetch(sql.move, *columns)}
@@ -548,15 +407,6 @@ def _write(sql: PostgresStatements, batch: Batch) -> tuple[Any, ...]:
     """The statement that writes `batch`, and its parameters."""
     statement = sql.write_adding if batch.additions else sql.write
     return (statement, batch.keys, batch.epochs, batch.versions, *batch.columns, *batch.additions)
-
-
-def _node_rows(rows: Sequence[Any]) -> list[NodeRow]:
-    return [NodeRow(NodeId(node), Incarnation(run), *rest) for node, run, *rest in rows]
-
-
-def _addresses(nodes: Collection[NodeAddress]) -> tuple[list[str], list[int]]:
-    """As two columns."""
-    return [node.node for node in nodes], [node.incarnation for node in nodes]
 
 
 def _free(row: Row, token: int, me: NodeAddress) -> bool:

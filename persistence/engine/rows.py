@@ -15,6 +15,7 @@ BASE_COLUMNS = ("epoch", "state_epoch", "state_version", "owner_node", "owner_in
 """Columns that every row read begins with, after its key; `next_seq`, `head`, `open_facts` and the state follow."""
 
 
+SURRENDERED = "this process has handed its run on: it sends no statement any more"
 NO_ERASURE_KEY = "table counters lacks the key by which people who were erased are known: put it back from a backup"
 NOT_BARRED = "only what is barred can be erased"
 NO_COUNTER = "table counters lacks the number of the newest run: put it back, no lower than any that was given out"
@@ -156,6 +157,15 @@ class Database(Protocol):
 
     async def close(self) -> None: ...
 
+    @property
+    def under_way(self) -> int:
+        """Units of work that have begun and not ended."""
+        ...
+
+    def surrender(self) -> None:
+        """See `server.storage.ports.Store`."""
+        ...
+
     async def schema_version(self, table: str) -> str | None:
         """The newest migration that was applied, by that version table; None where there is none."""
         ...
@@ -179,17 +189,23 @@ class Database(Protocol):
         the counter of incarnations is gone."""
         ...
 
-    async def renew_lease(self, me: NodeAddress, lease_s: float) -> bool: ...
+    async def renew_lease(self, me: NodeAddress, lease_s: float, generation: int) -> bool: ...
+
+    async def succeed_node(
+        self, me: NodeAddress, generation: int, journal: str, lease_s: float | None, heir: str
+    ) -> bool:
+        """`heir`: a random name of this process, by which a repeated statement is known."""
+        ...
 
     async def bury_expired(self, spare: Sequence[str], grace_s: float) -> list[NodeAddress]: ...
 
-    async def bury(self, address: NodeAddress) -> bool:
+    async def bury(self, address: NodeAddress, journal: str | None) -> bool:
         """Whether that run is over now, which one that was issued and has no row is, too."""
         ...
 
     async def evict(self, suspects: Collection[NodeAddress], side: Collection[NodeAddress]) -> list[NodeAddress]: ...
 
-    async def retire_node(self, me: NodeAddress, all_stored: bool) -> None: ...
+    async def retire_node(self, me: NodeAddress, all_stored: bool, generation: int) -> None: ...
 
     async def estates(self) -> list[Estate]: ...
 
@@ -216,10 +232,11 @@ class Database(Protocol):
         me: NodeAddress,
         journals: Collection[str] | None,
         bars: Sequence[Bar] | None = None,
+        generation: int = 0,
     ) -> Claimed:
         """Every row after the claim: those that are mine under my token were claimed. Where there is
         none yet, one is made of the keys in `made`, but for those that their `bars` keep from it. Raises
-        `Unavailable` if this run of the node is not `up`."""
+        `Unavailable` if this run of the node is not `up`, or has a process of another `generation`."""
         ...
 
     async def erasure_key(self) -> int:
@@ -240,11 +257,13 @@ class Database(Protocol):
         """The keys that were refused: not stored under my epoch, neither now nor already."""
         ...
 
-    async def release(self, mapping: Mapping, keys: Sequence[str], epochs: Sequence[int], told: Sequence[bool]) -> None:
+    async def release(
+        self, mapping: Mapping, keys: Sequence[str], epochs: Sequence[int], told: Sequence[bool], generation: int
+    ) -> None:
         """Give up ownership; of those that are `told` no fact is open any more."""
         ...
 
-    async def migrate(self, mapping: Mapping, moves: Moves) -> set[str]:
+    async def migrate(self, mapping: Mapping, moves: Moves, generation: int) -> set[str]:
         """The keys that were refused: their new owner is not the target, neither now nor already."""
         ...
 

@@ -30,6 +30,7 @@ from typing import Final, TypeVar
 import structlog
 
 from persistence.engine.identity import sqlite_place
+from persistence.engine.rows import SURRENDERED
 from persistence.engine.urls import FIELD
 from server.errors import BadSetting, Corrupt, GarrisonError, Internal, Unavailable
 from server.settings import StoreSettings
@@ -43,6 +44,8 @@ LONGEST_WAIT_S: Final = 0.005
 GIVE_WAY: Final = 0.5
 """Share of its wait for which a unit of work leaves the lock to an urgent one of this process."""
 RETRY_S: Final = 0.5
+ENDING_S: Final = 0.5
+"""Time for which a surrender waits for a transaction that is being ended."""
 _urgent: dict[Path, int] = {}
 """Urgent units of work of this process that wait for a file's write lock."""
 _urgent_lock: Final = threading.Lock()
@@ -65,6 +68,12 @@ class SqliteFile:
         self._writing: sqlite3.Connection | None = None
         self._reading: sqlite3.Connection | None = None
         self._through = False
+        self._surrendered = False
+        self._ending = threading.Lock()
+        """Held where a transaction ends: between the look whether it may still and its end nobody surrenders."""
+        self._counting = threading.Lock()
+        self.under_way = 0
+        """Units of work that have begun and not ended, those that nobody waits for any more included."""
         self._opened: tuple[int, int] | None = None
         """Device and inode of the opened file, to notice when another one is put in its place."""
 
@@ -144,13 +153,35 @@ class SqliteFile:
 
     async def _in(self, executor: ThreadPoolExecutor, call: Callable[[], T]) -> T:
         limit_s = self._settings.statement_timeout_s + self._settings.busy_timeout_s
+        if self._surrendered:
+            raise Unavailable(SURRENDERED)
+        with self._counting:
+            self.under_way += 1
+        try:
+            job = executor.submit(call)
+        except BaseException:
+            self._ended(None)
+            raise
+        job.add_done_callback(self._ended)
         try:
             async with asyncio.timeout(limit_s):
-                return await asyncio.get_running_loop().run_in_executor(executor, call)
+                return await asyncio.wrap_future(job)
         except TimeoutError:
             raise Unavailable(f"database {self.path} does not answer in time", retry_after_s=RETRY_S) from None
         except sqlite3.Error as error:
             raise self._explain(error) from None
+
+    def _ended(self, _job: object) -> None:
+        """Count a unit of work that is over; called in its thread."""
+        with self._counting:
+            self.under_way -= 1
+
+    def surrender(self, within_s: float = ENDING_S) -> None:
+        """See `server.storage.ports.Store`: a transaction that is under way is rolled back."""
+        if not self._ending.acquire(timeout=within_s):
+            raise Unavailable(f"database {self.path}: a transaction is being ended, and does not come to its end")
+        self._surrendered = True
+        self._ending.release()
 
     def _transact(self, connection: sqlite3.Connection, work: Work[T], through: bool) -> T:
         if through != self._through:
@@ -161,7 +192,10 @@ class SqliteFile:
             result = work(connection)
             assert not isinstance(result, sqlite3.Cursor), "a cursor must die in its own thread"
             self._check_place()
-            connection.execute("COMMIT")
+            with self._ending:
+                if self._surrendered:
+                    raise Unavailable(SURRENDERED)
+                connection.execute("COMMIT")
         except BaseException:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")

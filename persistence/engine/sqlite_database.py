@@ -14,7 +14,6 @@ from persistence.engine import identity
 from persistence.engine.mapping import Mapping
 from persistence.engine.over import OF_LOG_DELETE_SQLITE, RAISE_SQLITE, SqliteOver
 from persistence.engine.rows import (
-    NO_COUNTER,
     NO_ERASURE_KEY,
     Bar,
     Batch,
@@ -32,6 +31,7 @@ from persistence.engine.rows import (
 )
 from persistence.engine.sqlite import SqliteFile
 from persistence.engine.sqlite_projections import by_key, project, projection_rows
+from persistence.engine.sqlite_runs import IS_UP, SqliteRuns
 from persistence.engine.statements import (
     BAR,
     CHUNK_COVERED,
@@ -42,7 +42,6 @@ from persistence.engine.statements import (
     ERASURE_KEY_READ,
     FLOORS_SQLITE,
     LIFT,
-    NEWEST_RUN,
     PARDON,
     REDACTIONS,
     REMINDER_DROP,
@@ -53,15 +52,12 @@ from persistence.engine.statements import (
     SQLITE_NOW,
     SqliteStatements,
 )
-from persistence.engine.tables import INCARNATION, LIVING
 from persistence.engine.urls import Address
 from persistence.engine.whole_rows import erase, put_log
 from server.errors import Corrupt, Unavailable
 from server.eventlog.ports import Append, Chunk, Redaction, Seal, StoredLog, WholeLog
 from server.eventlog.sealing import replaces
 from server.ids import Incarnation, NodeAddress, NodeId
-from server.liveness.majority import holds_majority
-from server.liveness.ports import Estate, NodeRow
 from server.settings import StoreSettings
 from server.storage.ports import DatabaseIdentity
 
@@ -69,58 +65,6 @@ IN_LIST: Final = 500
 _PLACES: Final = ("?1", "?2", "?3", "?4")
 
 _WRITE_PLACE = "UPDATE database_identity SET place = ? WHERE place = ?"
-_BURY_RUNS = (
-    "UPDATE nodes SET state = 'dead' WHERE node_id = ? AND state <> 'dead' "
-    f"AND (state = 'left' OR lease_until IS NULL OR lease_until <= {SQLITE_NOW})"
-)
-_LIVE_RUN = f"SELECT max(lease_until) - {SQLITE_NOW} FROM nodes WHERE node_id = ? AND state IN ('up', 'evicting')"
-# The counter alone decides; rows that were put there in another way are not below it.
-_ISSUE = (
-    "UPDATE counters SET value = 1 + max(value, (SELECT coalesce(max(incarnation), 0) FROM nodes)) "
-    f"WHERE name = '{INCARNATION}' RETURNING value"
-)
-_REGISTER = (
-    "INSERT INTO nodes (node_id, incarnation, state, lease_until, journal, database) "
-    f"VALUES (?, ?, 'up', {SQLITE_NOW} + ?, ?, (SELECT uuid FROM database_identity))"
-)
-_RENEW = f"UPDATE nodes SET lease_until = {SQLITE_NOW} + ? WHERE node_id = ? AND incarnation = ? AND state = 'up'"
-_IS_EXPIRED = (
-    f"state IN ('up', 'evicting') AND lease_until <= {SQLITE_NOW}"
-    f" AND (state = 'evicting' OR lease_until <= {SQLITE_NOW} - ?"
-    " OR node_id || '#' || incarnation NOT IN (SELECT value FROM json_each(?)))"
-)
-_EXPIRED = f"SELECT 1 FROM nodes WHERE {_IS_EXPIRED} LIMIT 1"
-_BURY_EXPIRED = f"UPDATE nodes SET state = 'dead' WHERE {_IS_EXPIRED} RETURNING node_id, incarnation"
-_BURY = "UPDATE nodes SET state = 'dead' WHERE node_id = ? AND incarnation = ?"
-_LIVE = (
-    "SELECT node_id, incarnation FROM nodes "
-    f"WHERE state IN ('up', 'evicting') AND (lease_until IS NULL OR lease_until > {SQLITE_NOW})"
-)
-_EVICT = "UPDATE nodes SET state = 'evicting' WHERE node_id = ? AND incarnation = ? AND state = 'up'"
-# all_stored, node, incarnation
-_RETIRE = (
-    "UPDATE nodes SET state = 'left', journal = iif(?, '', journal) "
-    "WHERE node_id = ? AND incarnation = ? AND state IN ('up', 'evicting')"
-)
-_ESTATES = (
-    "SELECT node_id, incarnation, journal FROM nodes WHERE state IN ('dead', 'left') AND journal <> '' "
-    "AND database IN ('', (SELECT uuid FROM database_identity))"
-)
-_CLOSE_ESTATE = "UPDATE nodes SET journal = '' WHERE node_id = ? AND incarnation = ? AND state IN ('dead', 'left')"
-_FORGET_ESTATE = (
-    "UPDATE nodes SET journal = '' WHERE node_id = ? AND incarnation = ? AND state IN ('dead', 'left') AND journal = ?"
-)
-_ROW = f"SELECT node_id, incarnation, state, coalesce(lease_until - {SQLITE_NOW}, 9e999), journal FROM nodes"
-_NODES = f"{_ROW} ORDER BY node_id, incarnation"
-_LIVING = f"{_ROW} WHERE {LIVING} ORDER BY node_id, incarnation"
-_RUN = f"{_ROW} WHERE node_id = ? AND incarnation = ?"
-_DONE = (
-    "SELECT rowid FROM nodes WHERE state IN ('dead', 'left') AND journal = '' "
-    f"AND (lease_until IS NULL OR lease_until <= {SQLITE_NOW} - ?) LIMIT ?"
-)
-_PRUNE = f"DELETE FROM nodes WHERE rowid IN ({_DONE})"
-_IS_UP = "SELECT 1 FROM nodes WHERE node_id = ? AND incarnation = ? AND state = 'up'"
-
 _REMINDER_DROP = REMINDER_DROP.format(*"??????")
 _REMINDERS_DUE = REMINDERS_DUE.format(*"??????")
 
@@ -136,17 +80,24 @@ def _of_over(mapping: Mapping) -> SqliteOver:
     return SqliteOver(mapping, mapping.over)
 
 
-class SqliteDatabase:
+class SqliteDatabase(SqliteRuns):
     """`persistence.engine.rows.Database` on SQLite."""
 
     def __init__(self, address: Address, settings: StoreSettings, rng: random.Random, *, urgent: bool = False) -> None:
-        self._file = SqliteFile(address.path, settings, rng, urgent=urgent)
+        super().__init__(SqliteFile(address.path, settings, rng, urgent=urgent))
 
     async def open(self) -> None:
         await self._file.open()
 
     async def close(self) -> None:
         await self._file.close()
+
+    @property
+    def under_way(self) -> int:
+        return self._file.under_way
+
+    def surrender(self) -> None:
+        self._file.surrender()
 
     async def schema_version(self, table: str) -> str | None:
         def work(connection: sqlite3.Connection) -> str | None:
@@ -167,95 +118,6 @@ class SqliteDatabase:
     async def write_place(self, before: str, place: str) -> None:
         await self._file.write(lambda connection: connection.execute(_WRITE_PLACE, (place, before)).rowcount)
 
-    # ---- nodes ----
-
-    async def register_node(self, node: str, lease_s: float | None, journal: str) -> tuple[int, float]:
-        def work(connection: sqlite3.Connection) -> tuple[int, float]:
-            connection.execute(_BURY_RUNS, (node,))
-            live = connection.execute(_LIVE_RUN, (node,)).fetchone()[0]
-            if live is not None:
-                return 0, max(live, 0.01)
-            issued = connection.execute(_ISSUE).fetchall()
-            if not issued:
-                raise Corrupt(NO_COUNTER)
-            connection.execute(_REGISTER, (node, issued[0][0], lease_s, journal)).close()
-            return issued[0][0], 0.0
-
-        # Through to the disk: an incarnation, once handed out, is never issued again.
-        return await self._file.write(work, through=True)
-
-    async def renew_lease(self, me: NodeAddress, lease_s: float) -> bool:
-        def work(connection: sqlite3.Connection) -> bool:
-            return connection.execute(_RENEW, (lease_s, me.node, me.incarnation)).rowcount == 1
-
-        return await self._file.write(work)
-
-    async def bury_expired(self, spare: Sequence[str], grace_s: float) -> list[NodeAddress]:
-        given = (grace_s, json.dumps(list(spare)))
-        # Every node asks twice a second: the write lock is for when there is somebody to bury.
-        if not await self._file.read(lambda connection: connection.execute(_EXPIRED, given).fetchall()):
-            return []
-        rows = await self._file.write(lambda connection: connection.execute(_BURY_EXPIRED, given).fetchall())
-        return sorted(NodeAddress(NodeId(node), Incarnation(run)) for node, run in rows)
-
-    async def bury(self, address: NodeAddress) -> bool:
-        def work(connection: sqlite3.Connection) -> bool:
-            if connection.execute(_BURY, address).rowcount == 1:
-                return True
-            newest = connection.execute(NEWEST_RUN).fetchall()
-            return bool(newest) and 0 < address.incarnation <= newest[0][0]
-
-        return await self._file.write(work)
-
-    async def evict(self, suspects: Collection[NodeAddress], side: Collection[NodeAddress]) -> list[NodeAddress]:
-        wanted = sorted(set(suspects) - set(side))
-
-        def work(connection: sqlite3.Connection) -> list[NodeAddress]:
-            live = [NodeAddress(NodeId(node), Incarnation(run)) for node, run in connection.execute(_LIVE)]
-            if not holds_majority(side, live):
-                return []
-            return [node for node in wanted if connection.execute(_EVICT, node).rowcount == 1]
-
-        return await self._file.write(work)
-
-    async def retire_node(self, me: NodeAddress, all_stored: bool) -> None:
-        await self._file.write(lambda connection: connection.execute(_RETIRE, (all_stored, *me)).rowcount)
-
-    async def estates(self) -> list[Estate]:
-        rows = await self._file.read(lambda connection: connection.execute(_ESTATES).fetchall())
-        return [
-            Estate(NodeAddress(NodeId(node), Incarnation(run)), journal)
-            for node, run, journal in rows
-            if type(run) is int
-        ]
-
-    async def close_estate(self, owner: NodeAddress) -> None:
-        await self._file.write(lambda connection: connection.execute(_CLOSE_ESTATE, owner).rowcount)
-
-    async def forget_estate(self, estate: Estate) -> bool:
-        given = (*estate.owner, estate.journal)
-        return await self._file.write(lambda connection: connection.execute(_FORGET_ESTATE, given).rowcount == 1)
-
-    async def nodes(self) -> list[NodeRow]:
-        return _node_rows(await self._file.read(lambda connection: connection.execute(_NODES).fetchall()))
-
-    async def living(self) -> list[NodeRow]:
-        return _node_rows(await self._file.read(lambda connection: connection.execute(_LIVING).fetchall()))
-
-    async def runs(self, of: Sequence[NodeAddress]) -> tuple[list[NodeRow], int]:
-        def work(connection: sqlite3.Connection) -> tuple[list[NodeRow], int]:
-            rows = [row for node in of for row in connection.execute(_RUN, node)]
-            newest = connection.execute(NEWEST_RUN).fetchall()
-            return _node_rows(rows), newest[0][0] if newest else 0
-
-        return await self._file.read(work)
-
-    async def prune_nodes(self, kept_s: float, limit: int) -> int:
-        # Every node asks now and then: the write lock is for when there is something to delete.
-        if not await self._file.read(lambda connection: connection.execute(_DONE, (kept_s, 1)).fetchall()):
-            return 0
-        return await self._file.write(lambda connection: connection.execute(_PRUNE, (kept_s, limit)).rowcount)
-
     # ---- fenced state ----
 
     async def claim(
@@ -267,14 +129,15 @@ class SqliteDatabase:
         me: NodeAddress,
         journals: Collection[str] | None,
         bars: Sequence[Bar] | None = None,
+        generation: int = 0,
     ) -> Claimed:
         sql = _statements(mapping)
         readable = None if journals is None else json.dumps(list(journals))
         inserts = [(key,) for key in made]
-        claims = [(key, token, *me, readable) for key, token in zip(keys, tokens, strict=True)]
+        claims = [(key, token, *me, readable, generation) for key, token in zip(keys, tokens, strict=True)]
 
         def work(connection: sqlite3.Connection) -> tuple[list[Any], list[Any]]:
-            if connection.execute(_IS_UP, me).fetchone() is None:
+            if connection.execute(IS_UP, (*me, generation)).fetchone() is None:
                 raise Unavailable(f"{me} is not up in the store and may claim nothing")
             if bars is None:
                 connection.executemany(sql.insert, inserts)
@@ -331,14 +194,16 @@ class SqliteDatabase:
         wanted = dict(zip(batch.keys, zip(batch.epochs, batch.versions, strict=True), strict=True))
         return set(batch.keys) - {row[0] for row in found if is_stored(Versions(*row), *wanted[row[0]])}
 
-    async def release(self, mapping: Mapping, keys: Sequence[str], epochs: Sequence[int], told: Sequence[bool]) -> None:
-        rows = list(zip(told, keys, epochs, strict=True))
+    async def release(
+        self, mapping: Mapping, keys: Sequence[str], epochs: Sequence[int], told: Sequence[bool], generation: int
+    ) -> None:
+        rows = [(*row, generation) for row in zip(told, keys, epochs, strict=True)]
         await self._file.write(lambda connection: connection.executemany(_statements(mapping).release, rows).rowcount)
 
-    async def migrate(self, mapping: Mapping, moves: Moves) -> set[str]:
+    async def migrate(self, mapping: Mapping, moves: Moves, generation: int) -> set[str]:
         sql = _statements(mapping)
         steps = [
-            (key, epoch, *to, next_seq, token)
+            (key, epoch, *to, next_seq, token, generation)
             for key, epoch, to, next_seq, token in zip(
                 moves.keys, moves.epochs, moves.targets, moves.next_seqs, moves.tokens, strict=True
             )
@@ -554,10 +419,6 @@ class SqliteDatabase:
             return None
         chunks = [Chunk(first, last, bool(sealed), data) for first, last, sealed, data in found]
         return Ends(end[0], end[1], chunks, tuple(Redaction(*mark) for mark in marks))
-
-
-def _node_rows(rows: Sequence[Any]) -> list[NodeRow]:
-    return [NodeRow(NodeId(node), Incarnation(run), *rest) for node, run, *rest in rows if type(run) is int]
 
 
 def _write_rows(batch: Batch) -> list[tuple[Any, ...]]:

@@ -100,6 +100,15 @@ def _over(table: str, journals: str) -> str:
     )
 
 
+def _still_ours(table: str, generation: str) -> str:
+    """The condition that no later process of the run that owns a row of `table` has taken over from this one's
+    `generation`: what that one owns, this one gives to nobody."""
+    return (
+        f"NOT EXISTS (SELECT 1 FROM nodes AS h WHERE h.node_id = {table}.owner_node "
+        f"AND h.incarnation = {table}.owner_incarnation AND h.generation > {generation})"
+    )
+
+
 def _count_owned(mapping: Mapping, of_kind: str) -> str:
     return (
         f"SELECT t.owner_node, t.owner_incarnation, count(*) FROM {mapping.table.name} AS t "
@@ -200,13 +209,14 @@ class PostgresStatements:
             f"UPDATE {table} AS t SET epoch = {_next_epoch(mapping, 't.')}, owner_node = $3, owner_incarnation = $4, "
             "claim_token = v.token FROM unnest($1::text[], $2::int8[]) AS v(k, token) "
             f"WHERE {of_kind}t.{key} = v.k "
-            "AND EXISTS (SELECT 1 FROM nodes AS m WHERE m.node_id = $3 AND m.incarnation = $4 AND m.state = 'up') "
+            "AND EXISTS (SELECT 1 FROM nodes AS m WHERE m.node_id = $3 AND m.incarnation = $4 "
+            "AND m.state = 'up' AND m.generation = $5) "
             "AND (t.owner_incarnation IS DISTINCT FROM $4 OR t.claim_token < v.token)"
         )
         self.claim = f"{claim} AND t.owner_node IS NULL RETURNING {rows}"
         self.take_over = (
             f"{claim} AND ((t.owner_node = $3 AND t.owner_incarnation = $4) "
-            f"OR {_over('t', '$5::text[] IS NULL OR o.journal = ANY($5)')}) RETURNING {rows}"
+            f"OR {_over('t', '$6::text[] IS NULL OR o.journal = ANY($6)')}) RETURNING {rows}"
         )
         self.read = f"SELECT {rows} FROM {table} AS t WHERE {of_kind}t.{key} = ANY($1::text[]) ORDER BY t.{key}"
         columns = written(mapping)
@@ -228,7 +238,7 @@ class PostgresStatements:
         self.release = (
             f"UPDATE {table} AS t SET owner_node = NULL{told} "
             "FROM unnest($1::text[], $2::int8[], $3::bool[]) AS v(k, epoch, told) "
-            f"WHERE {of_kind}t.{key} = v.k AND t.epoch = v.epoch"
+            f"WHERE {of_kind}t.{key} = v.k AND t.epoch = v.epoch AND {_still_ours('t', '$4')}"
         )
         whole = "AND (v.next_seq = 0 OR t.next_seq = v.next_seq) " if logged else ""
         self.move = (
@@ -237,6 +247,7 @@ class PostgresStatements:
             "FROM unnest($1::text[], $2::int8[], $3::text[], $4::int8[], $5::int8[], $6::int8[]) "
             "AS v(k, epoch, node, run, next_seq, token) "
             f"WHERE {of_kind}t.{key} = v.k AND t.epoch = v.epoch AND t.owner_node IS NOT NULL {whole}"
+            f"AND {_still_ours('t', '$7')} "
             "AND EXISTS (SELECT 1 FROM nodes AS m WHERE m.node_id = v.node AND m.incarnation = v.run "
             f"AND m.state = 'up') RETURNING t.{key}"
         )
@@ -341,12 +352,14 @@ class SqliteStatements:
         )
         self.owner = f"SELECT epoch, owner_node FROM {table} WHERE {of_kind}{key} = ?"
         self.delete = [text.format("?") for text in _deletes(mapping)]
-        # key, token, node, incarnation, journals as JSON or NULL. A text plus one would be 1: an epoch given out again.
+        # key, token, node, incarnation, journals as JSON or NULL, generation. A text plus one would be 1: an epoch that
+        # is given out again.
         self.claim = (
             f"UPDATE {table} SET epoch = {_next_epoch(mapping, '')}, "
             "owner_node = ?3, owner_incarnation = ?4, claim_token = ?2 "
             f"WHERE {of_kind}{key} = ?1 AND typeof(epoch) = 'integer' "
-            "AND EXISTS (SELECT 1 FROM nodes AS m WHERE m.node_id = ?3 AND m.incarnation = ?4 AND m.state = 'up') "
+            "AND EXISTS (SELECT 1 FROM nodes AS m WHERE m.node_id = ?3 AND m.incarnation = ?4 "
+            "AND m.state = 'up' AND m.generation = ?6) "
             "AND (owner_incarnation IS NOT ?4 OR claim_token < ?2) "
             "AND (owner_node IS NULL OR (owner_node = ?3 AND owner_incarnation = ?4) "
             f"OR {_over(table, '?5 IS NULL OR o.journal IN (SELECT value FROM json_each(?5))')})"
@@ -382,14 +395,18 @@ class SqliteStatements:
             f"SELECT t.{key}, t.epoch, t.state_epoch, t.state_version, {end} FROM {table} AS t "
             f"WHERE {of_kind}t.{key} IN (%s)"
         )
-        # told, key, epoch
+        # told, key, epoch, generation
         told = ", open_facts = open_facts AND NOT ?1" if has_facts(mapping) else ""
-        self.release = f"UPDATE {table} SET owner_node = NULL{told} WHERE {of_kind}{key} = ?2 AND epoch = ?3"
-        # key, epoch, node, incarnation, next_seq, token
+        self.release = (
+            f"UPDATE {table} SET owner_node = NULL{told} "
+            f"WHERE {of_kind}{key} = ?2 AND epoch = ?3 AND {_still_ours(table, '?4')}"
+        )
+        # key, epoch, node, incarnation, next_seq, token, generation
         whole = "(?5 = 0 OR next_seq = ?5)" if logged else "?5 = 0"
         self.move = (
             f"UPDATE {table} SET epoch = epoch + 1, owner_node = ?3, owner_incarnation = ?4, claim_token = ?6 "
             f"WHERE {of_kind}{key} = ?1 AND epoch = ?2 AND owner_node IS NOT NULL AND {whole} "
+            f"AND {_still_ours(table, '?7')} "
             "AND EXISTS (SELECT 1 FROM nodes AS m WHERE m.node_id = ?3 AND m.incarnation = ?4 AND m.state = 'up')"
         )
         self.owners = (

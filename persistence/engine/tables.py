@@ -6,7 +6,8 @@ run stands in `counters`. Rows of owned entities are deleted with their logs onl
 epoch of such a row stands there, too: an epoch or an incarnation, once issued, is never issued again. Numbers are 64
 bits; `lease_until` is in seconds since 1970 on the store's own clock; `journal` is where a run keeps what is not
 stored yet, empty if there is no such place; `database` is the identity of the database in which it registered, empty
-for runs of versions that knew none. `database_identity` has one row.
+for runs of versions that knew none; `generation` counts the processes of a run that took it over from the one before,
+and `heir` is a random name of the last of them. `database_identity` has one row.
 """
 
 from typing import Any, Final
@@ -29,7 +30,7 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA_VERSION: Final = "0020"
+SCHEMA_VERSION: Final = "0021"
 """The newest migration of the engine: the one that `SqlStore.open` asks for."""
 VERSION_TABLE: Final = "alembic_version"
 """The table that says which of the engine's migrations was applied last. Of application `clans` it
@@ -108,6 +109,8 @@ nodes = Table(
     Column("lease_until", Double),
     Column("journal", Text, nullable=False, server_default=text("''")),
     Column("database", Text, nullable=False, server_default=text("''")),
+    number("generation"),
+    Column("heir", Text, nullable=False, server_default=text("''")),
     CheckConstraint("state IN ('up', 'evicting', 'dead', 'left')", name="state"),
     Index("ix_nodes_living", "node_id", postgresql_where=text(LIVING), sqlite_where=text(LIVING)),
     Index(

@@ -17,7 +17,7 @@ import contextlib
 import errno
 import math
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -147,13 +147,22 @@ class AdminServer:
         self._tasks: list[asyncio.Task[Any]] = []
         self.url = settings.admin.advertise_url or ""
 
+    @property
+    def sockets(self) -> list[socket.socket]:
+        """The sockets that it listens on."""
+        return self._sockets
+
+    def adopt(self, sockets: Sequence[socket.socket]) -> None:
+        """Listen on these, which listen already, instead of taking the port; before `bind`."""
+        assert not self._sockets, "adopt before bind"
+        self._sockets = list(sockets)
+
     def bind(self) -> str:
         """Take the port and return `url`. Raises `Unavailable` naming host:port if it is taken
         or cannot be had."""
-        if not self._sockets:
-            self._sockets = _listen(self._settings)
-            if not self._settings.advertise_url:
-                self.url = f"http://{_told_host(self._settings.host)}:{self._sockets[0].getsockname()[1]}"
+        self._sockets = self._sockets or _listen(self._settings)
+        if not self._settings.advertise_url:
+            self.url = f"http://{_told_host(self._settings.host)}:{self._sockets[0].getsockname()[1]}"
         return self.url
 
     async def start(self) -> None:

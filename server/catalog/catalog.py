@@ -404,7 +404,7 @@ class Catalog:
         for kind, some in sorted(by_kind.items()):
             told = {activation.id for activation in some if activation.has_told_all}
             held = sorted((activation.id, activation.epoch) for activation in some)
-            await self._services.store.release(kind, held, told)
+            await self._services.store.release(kind, held, told, self._claimer.generation)
 
     # ---- loops ----
 

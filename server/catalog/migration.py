@@ -227,7 +227,8 @@ class Migrator:
             results: dict[ActorId, MoveResult] = {}
             answered = False
             try:
-                results = await self._services.store.migrate(kind, sorted(moves, key=lambda move: move.id))
+                moves.sort(key=lambda move: move.id)
+                results = await self._services.store.migrate(kind, moves, self._claimer.generation)
                 answered = True
             except Exception as error:
                 known = isinstance(error, GarrisonError)

@@ -7,7 +7,9 @@ once and the node must come back as a new incarnation.
 
 A node renews from a thread (`renewing.py`), so that a busy event loop costs no lease. `safe_until`, `held_since`
 and `lost` are written by whoever renews, and read anywhere: each is one reference, `safe_until` only grows until
-it falls for good, and the loop compares it with a clock that it reads first. Everything else that a renewal
+it falls for good, and the loop compares it with a clock that it reads first. A lock is held for each change, so that
+`surrender`, by which a process gives its run to its heir, has the last word: whatever is granted before it is
+overwritten, and whatever is granted after it finds it surrendered. Everything else that a renewal
 brings about happens on the loop, by way of `to_loop`. A loop that stands still must not hold its actors for ever:
 `watch_loop` notes that it runs, and past `lease_stall_s` without such a note nothing is renewed until the next.
 
@@ -16,6 +18,7 @@ wait for it.
 """
 
 import asyncio
+import threading
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -51,6 +54,14 @@ class NodeLease:
         self._store, self._settings, self._clock, self._metrics = store, settings, clock, metrics
         self._on_lost = on_lost
         self.lost = False
+        self.generation = 0
+        """The generation of this process within its run, which renewals say."""
+        self.surrendered = False
+        self._changing = threading.Lock()
+        """Held for a change of `safe_until`, and for the decision to send a renewal; never while anything is waited
+        for."""
+        self._rests = self._asking = False
+        self._rested: asyncio.Future[None] | None = None
         self.safe_until = 0.0 if settings.lease else float("inf")
         self._on_granted: list[Callable[[float], None]] = []
         self.to_loop: Callable[..., object] = _at_once
@@ -76,12 +87,38 @@ class NodeLease:
         if not self._settings.lease:
             return
         now = self._clock.boot()
-        if now >= self.safe_until:
-            self.held_since = now  # granted between the sending and now, and perhaps run out before
-        self.safe_until = max(self.safe_until, sent_at + SAFE_SHARE * self._settings.lease_period_s)
+        with self._changing:
+            if self.surrendered:
+                return
+            if now >= self.safe_until:
+                self.held_since = now  # granted between the sending and now, and perhaps run out before
+            self.safe_until = max(self.safe_until, sent_at + SAFE_SHARE * self._settings.lease_period_s)
         self.to_loop(self._tell, sent_at)
 
+    def surrender(self) -> None:
+        """Hold no more, for good: another process acknowledges from now on. No renewal is sent any more, and the answer
+        to one that is under way is nobody's."""
+        with self._changing:
+            self.surrendered = True
+            self.safe_until = float("-inf")
+
+    async def rest(self) -> None:
+        """Send no renewal until `go_on`; returns when none is under way. Call it on the loop."""
+        with self._changing:
+            self._rests = True
+            if self._asking and self._rested is None:
+                self._rested = asyncio.get_running_loop().create_future()
+            rested = self._rested
+        if rested is not None:
+            await asyncio.shield(rested)
+
+    def go_on(self) -> None:
+        """End `rest`: the next renewal is sent within `TICK_S`."""
+        self._rests = False
+
     def _tell(self, sent_at: float) -> None:
+        if self.surrendered:
+            return
         for call in self._on_granted:
             call(sent_at)
 
@@ -137,20 +174,43 @@ class NodeLease:
         while True:
             sent_at = self._clock.boot()
             pause_s = self._settings.lease_renew_s
-            if self._stands_still(sent_at):
+            if self._stands_still(sent_at) or not self._may_ask():
                 pause_s = TICK_S
             elif not await self._renew(me, sent_at, store or self._store):
                 break
             await asyncio.sleep(max(0.0, sent_at + pause_s - self._clock.boot()))
-        self.lost = True
-        self.safe_until = 0.0
+        with self._changing:
+            if self.surrendered:
+                return
+            self.lost = True
+            self.safe_until = 0.0
         log.error("lease refused: this incarnation is over", node=str(me))
         self.to_loop(self._on_lost)
+
+    def _may_ask(self) -> bool:
+        """Whether a renewal may be sent now; it is under way then."""
+        with self._changing:
+            self._asking = not (self._rests or self.surrendered)
+            return self._asking
+
+    def _asked(self) -> None:
+        """Note that no renewal is under way."""
+        with self._changing:
+            self._asking = False
+            rested, self._rested = self._rested, None
+        if rested is not None:
+            self.to_loop(_set, rested)
 
     async def _renew(self, me: NodeAddress, sent_at: float, store: LeaseStore) -> bool:
         self._asked_at = sent_at
         try:
-            granted = await store.renew_lease(me, self._settings.lease_period_s)
+            return await self._ask(me, sent_at, store)
+        finally:
+            self._asked()
+
+    async def _ask(self, me: NodeAddress, sent_at: float, store: LeaseStore) -> bool:
+        try:
+            granted = await store.renew_lease(me, self._settings.lease_period_s, self.generation)
         except Exception as error:
             self._failed("lease not renewed", error)
             return True
@@ -177,6 +237,11 @@ class NodeLease:
 
     def _count_failure(self) -> None:
         self._metrics.lease_failures_total += 1
+
+
+def _set(future: "asyncio.Future[None]") -> None:
+    if not future.done():
+        future.set_result(None)
 
 
 def _at_once(call: Callable[..., Any], *args: Any) -> None:

@@ -1,8 +1,11 @@
 """Ports of liveness: the store's rows of runs, gossip's opinion, and the proof that a process is gone.
 
 A run is one incarnation of a node: it begins when the store issues its number and ends, for good, when the
-store says `dead` or `left`. Times are the store's own clock. Every method of a store raises `Unavailable` when
-it cannot be reached or is locked for too long, and `Corrupt` where it is damaged.
+store says `dead` or `left`. Processes of a run are counted by generations: the first is 0, and each that takes it over
+from the one before while it lives (a succession) is one more. Statements in the name of a run say the generation of
+the process that sends them, and change nothing once a later one has taken over. Times are the store's own clock. Every
+method of a store raises `Unavailable` when it cannot be reached or is locked for too long, and `Corrupt` where it is
+damaged.
 """
 
 from collections.abc import Collection
@@ -26,6 +29,7 @@ class NodeRow(msgspec.Struct, frozen=True):
     state: NodeState
     lease_left_s: float
     journal: str = ""
+    generation: int = 0
 
 
 class Estate(msgspec.Struct, frozen=True, order=True):
@@ -39,8 +43,8 @@ class Estate(msgspec.Struct, frozen=True, order=True):
 class LeaseStore(Protocol):
     """The store, as far as a lease is renewed in it."""
 
-    async def renew_lease(self, me: NodeAddress, lease_s: float) -> bool:
-        """Extend the lease from now. False, for ever, once the node is not `up`."""
+    async def renew_lease(self, me: NodeAddress, lease_s: float, generation: int = 0) -> bool:
+        """Extend the lease from now. False, for ever, once the node is not `up`, or has another generation."""
         ...
 
 
@@ -62,15 +66,23 @@ class NodeStore(LeaseStore, Protocol):
         holds a live lease."""
         ...
 
+    async def succeed_node(self, me: NodeAddress, generation: int, journal: str, lease_s: float | None) -> bool:
+        """Take the run over from the process of the generation before, in one statement: from here on it is refused
+        what it asks in the name of the run. The lease runs anew, and the journal is the one at `journal`. False, and
+        nothing is changed, where the run is not `up` or has another generation; True also where this very process has
+        done so already, since an answer may be lost."""
+        ...
+
     async def bury_expired(self, spare: Collection[NodeAddress] = (), grace_s: float = 0.0) -> list[NodeAddress]:
         """Set every `up` or `evicting` node whose lease has run out `dead` (final); returns
         those. An `up` node in `spare` (gossip says that it lives) has `grace_s` more to come back
         and renew: until then it acknowledges nothing, so waiting costs time, never safety."""
         ...
 
-    async def bury(self, address: NodeAddress) -> bool:
-        """Set `address` `dead` whatever its lease says: its process is *proven* to be gone.
-        Returns whether it is over now."""
+    async def bury(self, address: NodeAddress, journal: str | None = None) -> bool:
+        """Set `address` `dead` whatever its lease says: its process is *proven* to be gone, by its journal at the place
+        `journal` (None: in another way). Returns whether it is over now. A run whose journal is at another place is
+        left alone: the process that is gone may be the one before a succession."""
         ...
 
     async def evict(self, suspects: Collection[NodeAddress], side: Collection[NodeAddress]) -> list[NodeAddress]:
@@ -80,9 +92,9 @@ class NodeStore(LeaseStore, Protocol):
         half of them with the lowest address among all live ones. Returns those it set now."""
         ...
 
-    async def retire_node(self, me: NodeAddress, all_stored: bool = True) -> None:
-        """Set `me` `left` after a clean stop; what it still owns may be claimed at once. `all_stored`: all
-        of its changes are stored, so that its journal, if any, is of no more use."""
+    async def retire_node(self, me: NodeAddress, all_stored: bool = True, generation: int = 0) -> None:
+        """Set `me`, if it has that generation, `left` after a clean stop; what it still owns may be claimed at once.
+        `all_stored`: all of its changes are stored, so that its journal, if any, is of no more use."""
         ...
 
     async def estates(self) -> list[Estate]:

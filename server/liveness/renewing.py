@@ -32,16 +32,37 @@ class Renewing(Protocol):
 
     def start(self, lease: NodeLease, me: NodeAddress, supervisor: Supervisor) -> None: ...
 
+    async def pause(self) -> None:
+        """Send none until `resume`; returns when none is under way."""
+        ...
+
+    def resume(self) -> None: ...
+
     async def stop(self) -> None: ...
 
 
-class RenewalTask:
+class _Pausing:
+    """The pause of both: the lease itself rests, so that whoever renews for it sends nothing."""
+
+    _lease: NodeLease | None = None
+
+    async def pause(self) -> None:
+        if self._lease is not None:
+            await self._lease.rest()
+
+    def resume(self) -> None:
+        if self._lease is not None:
+            self._lease.go_on()
+
+
+class RenewalTask(_Pausing):
     """Renews on the event loop."""
 
     def __init__(self) -> None:
         self._task: asyncio.Task[None] | None = None
 
     def start(self, lease: NodeLease, me: NodeAddress, supervisor: Supervisor) -> None:
+        self._lease = lease
         self._task = supervisor.spawn(lease.run(me), "lease")
 
     async def stop(self) -> None:
@@ -49,7 +70,7 @@ class RenewalTask:
             self._task.cancel()
 
 
-class RenewalThread:
+class RenewalThread(_Pausing):
     """See the module's head. `connect` makes the connection; it is called, and what it makes is used, in the
     thread."""
 
@@ -63,6 +84,7 @@ class RenewalThread:
         self._thread: threading.Thread
 
     def start(self, lease: NodeLease, me: NodeAddress, supervisor: Supervisor) -> None:
+        self._lease = lease
         loop = asyncio.get_running_loop()
 
         def to_loop(call: Callable[..., object], *args: object) -> None:

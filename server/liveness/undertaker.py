@@ -1,6 +1,7 @@
 """The undertaker: it sets in the store that the run of another node is over, on one of three grounds.
 
-    proof      its journal's lock is free: its process is gone, and its lease need not be waited for
+    proof      its journal's lock is free: its process is gone, and its lease need not be waited for. The store buries
+               it only while its row names that journal: an heir has one of its own
     expiry     its lease has run out
     eviction   gossip has lost it and it renews its lease all the same; a majority refuses its next renewal
 
@@ -84,10 +85,18 @@ class Undertaker:
             known = self._places if len(self._places) < MAX_PLACES else {}
             self._places = {**known, **{owner: rows[owner].journal if owner in rows else "" for owner in owners}}
         proven = [owner for owner in owners if (place := self._places[owner]) and journal.is_dead(owner, place)]
-        buried = [owner for owner in proven if await self._nodes.bury(owner)]
+        buried = [owner for owner in proven if await self._bury(owner)]
         for owner in buried:
             self._metrics.buried_total += 1
             log.warning("node buried: its process is gone", node=str(owner))
+        return buried
+
+    async def _bury(self, owner: NodeAddress) -> bool:
+        """Bury `owner`, whose process is proven to be gone by the journal at its place. Where that is not its place any
+        more, another process has taken the run over, and it is asked for anew."""
+        buried = await self._nodes.bury(owner, self._places[owner])
+        if not buried:
+            self._places.pop(owner, None)
         return buried
 
     async def prune(self, kept_s: float) -> None:

@@ -42,9 +42,11 @@ class Claimer:
         self._scheduled = False
         self._token = 0
         self._me: NodeAddress | None = None
+        self.generation = 0
+        """The generation of this process within its run, which claims and what gives claimed entities away say."""
 
-    def start(self, me: NodeAddress) -> None:
-        self._me = me
+    def start(self, me: NodeAddress, generation: int = 0) -> None:
+        self._me, self.generation = me, generation
 
     @property
     def newest_token(self) -> int:
@@ -110,7 +112,8 @@ class Claimer:
             self._token += 1
             claims.append(Claim(identity, self._token, identity not in existing, identity in reviving))
         try:
-            results = await self._store.claim(kind, claims, self._me, self._takeover.journals(kind))
+            journals = self._takeover.journals(kind)
+            results = await self._store.claim(kind, claims, self._me, journals, self.generation)
             self._metrics.claims_total += len(claims)
             adopted = await self._takeover.adopt(kind, results)
             for number, (identity, future) in enumerate(batch.items(), 1):

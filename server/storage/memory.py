@@ -6,6 +6,7 @@ transaction would be. States are kept encoded, so that nobody shares a struct by
 
 from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from inspect import iscoroutinefunction
 from itertools import count, pairwise
 from math import inf
 from typing import Any
@@ -48,6 +49,8 @@ class NodeRun(msgspec.Struct):
     lease_until: float
     journal: str = ""
     database: str = ""
+    generation: int = 0
+    heir: object = None
 
     @property
     def is_over(self) -> bool:
@@ -108,9 +111,14 @@ class MemoryDatabase:
         """The epoch of a claim. A new row may be one of a name whose row was deleted: it begins above that."""
         return (entity.epoch or self.deleted_epoch) + 1
 
-    def is_up(self, node: NodeAddress) -> bool:
+    def is_up(self, node: NodeAddress, generation: int | None = None) -> bool:
         run = self.nodes.get(node)
-        return run is not None and run.state == "up"
+        return run is not None and run.state == "up" and generation in (None, run.generation)
+
+    def is_succeeded(self, owner: NodeAddress | None, generation: int) -> bool:
+        """Whether a process of a later generation speaks for the run of `owner`."""
+        run = None if owner is None else self.nodes.get(owner)
+        return run is not None and run.generation > generation
 
     def is_kept(self, entity: EntityRow) -> bool:
         """Whether a run that is not over owns it."""
@@ -150,6 +158,14 @@ class MemoryStore:
     async def check(self) -> None:
         pass
 
+    under_way = 0
+    """A call is one step: between two there is none."""
+
+    def surrender(self) -> None:
+        for name in dir(self):
+            if iscoroutinefunction(getattr(type(self), name, None)) and name != "close":
+                setattr(self, name, _surrendered)
+
     async def close(self) -> None:
         pass
 
@@ -172,10 +188,23 @@ class MemoryStore:
         database.nodes[me] = NodeRun("up", lease_until, journal, database.identity.uuid)
         return me.incarnation
 
-    async def renew_lease(self, me: NodeAddress, lease_s: float) -> bool:
-        if not self.database.is_up(me):
+    async def renew_lease(self, me: NodeAddress, lease_s: float, generation: int = 0) -> bool:
+        if not self.database.is_up(me, generation):
             return False
         self.database.nodes[me].lease_until = self.database.clock.boot() + lease_s
+        return True
+
+    async def succeed_node(
+        self, me: NodeAddress, generation: int, journal: str, lease_s: float | None, heir: object = None
+    ) -> bool:
+        heir, run = heir or self, self.database.nodes.get(me)
+        if run is None or run.state != "up":
+            return False
+        repeated = (run.generation, run.heir, run.journal) == (generation, heir, journal)
+        if run.generation != generation - 1 and not repeated:
+            return False
+        run.generation, run.heir, run.journal = generation, heir, journal
+        run.lease_until = inf if lease_s is None else self.database.clock.boot() + lease_s
         return True
 
     async def bury_expired(self, spare: Collection[NodeAddress] = (), grace_s: float = 0.0) -> list[NodeAddress]:
@@ -188,10 +217,12 @@ class MemoryStore:
                 expired.append(address)
         return sorted(expired)
 
-    async def bury(self, address: NodeAddress) -> bool:
+    async def bury(self, address: NodeAddress, journal: str | None = None) -> bool:
         run = self.database.nodes.get(address)
         if run is None:
             return self.database.is_pruned(address)
+        if not run.is_over and journal not in (None, run.journal):
+            return False
         run.state = "dead"
         return True
 
@@ -205,9 +236,9 @@ class MemoryStore:
             nodes[node].state = "evicting"
         return evicted
 
-    async def retire_node(self, me: NodeAddress, all_stored: bool = True) -> None:
+    async def retire_node(self, me: NodeAddress, all_stored: bool = True, generation: int = 0) -> None:
         run = self.database.nodes.get(me)
-        if run is not None and not run.is_over:
+        if run is not None and not run.is_over and run.generation == generation:
             run.state = "left"
             if all_stored:
                 run.journal = ""
@@ -234,7 +265,10 @@ class MemoryStore:
         """Every run of every node, ordered; `lease_left_s` is infinite for one without a lease."""
         now = self.database.clock.boot()
         rows = sorted(self.database.nodes.items(), key=lambda row: row[0])
-        return [NodeRow(me.node, me.incarnation, run.state, run.lease_until - now, run.journal) for me, run in rows]
+        return [
+            NodeRow(me.node, me.incarnation, run.state, run.lease_until - now, run.journal, run.generation)
+            for me, run in rows
+        ]
 
     async def living(self) -> list[NodeRow]:
         return [row for row in await self.nodes() if row.state in ("up", "evicting")]
@@ -255,14 +289,19 @@ class MemoryStore:
     # ---- fenced state ----
 
     async def claim(
-        self, kind: str, claims: Sequence[Claim], me: NodeAddress, journals: Collection[str] | None = None
+        self,
+        kind: str,
+        claims: Sequence[Claim],
+        me: NodeAddress,
+        journals: Collection[str] | None = None,
+        generation: int = 0,
     ) -> dict[ActorId, ClaimResult | Corrupt]:
         """See the port. A claim whose token is not newer than one of mine that the store has
         seen is refused with my own address, unless it is that very claim again."""
         if len(claims) > MAX_CLAIMS:
             raise Internal(f"at most {MAX_CLAIMS} claims at once, not {len(claims)}")
         self._known(kind, [claim.id for claim in claims])
-        if claims and not self.database.is_up(me):
+        if claims and not self.database.is_up(me, generation):
             raise Unavailable(f"{me} is not up in the store and may claim nothing")
         return {claim.id: self._claim(kind, claim, me, journals) for claim in claims}
 
@@ -331,26 +370,35 @@ class MemoryStore:
         already = entity.state_epoch == change.epoch and entity.state_version >= change.version
         return "written" if already else "fenced"
 
-    async def release(self, kind: str, held: Sequence[tuple[ActorId, Epoch]], told: Collection[ActorId] = ()) -> None:
+    async def release(
+        self,
+        kind: str,
+        held: Sequence[tuple[ActorId, Epoch]],
+        told: Collection[ActorId] = (),
+        generation: int = 0,
+    ) -> None:
         self._known(kind, [id for id, _ in held])
         for identity, epoch in held:
             entity = self.database.entities.get(identity)
-            if entity is not None and entity.epoch == epoch:
+            if entity is None or self.database.is_succeeded(entity.owner, generation):
+                continue
+            if entity.epoch == epoch:
                 entity.owner = None
                 entity.open_facts = entity.open_facts and identity not in told
 
-    async def migrate(self, kind: str, moves: Sequence[EntityMove]) -> dict[ActorId, MoveResult]:
+    async def migrate(self, kind: str, moves: Sequence[EntityMove], generation: int = 0) -> dict[ActorId, MoveResult]:
         self._known(kind, [move.id for move in moves])
         encoded = [None if move.state is None else states.encode(move.state) for move in moves]
-        return {move.id: self._migrate(move, data) for move, data in zip(moves, encoded, strict=True)}
+        return {move.id: self._migrate(move, data, generation) for move, data in zip(moves, encoded, strict=True)}
 
-    def _migrate(self, move: EntityMove, data: bytes | None) -> MoveResult:
+    def _migrate(self, move: EntityMove, data: bytes | None, generation: int) -> MoveResult:
         entity = self.database.entities.get(move.id)
         if entity is None:
             return "fenced"
         epoch = Epoch(move.epoch + 1)
         whole = move.next_seq in (0, entity.next_seq)
         held = entity.epoch == move.epoch and entity.owner is not None
+        held = held and not self.database.is_succeeded(entity.owner, generation)
         if held and whole and self.database.is_up(move.to):
             entity.epoch, entity.owner, entity.last = epoch, move.to, (move.to.incarnation, move.token)
             if data is not None:
@@ -485,6 +533,10 @@ class MemoryStore:
             return self._decoders[kind](entity.state)
         except msgspec.MsgspecError as error:
             return Corrupt(f"{identity}: {error}")
+
+
+async def _surrendered(*_given: object, **_named: object) -> None:
+    raise Unavailable("this process has handed its run on: it sends no statement any more")
 
 
 def _is_older(kept: Reminder, than: Reminder) -> bool:

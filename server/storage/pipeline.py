@@ -94,7 +94,9 @@ class StoragePipeline:
         )  # fmt: skip
         self.claimer = Claimer(store, settings.actors, metrics, supervisor, logged.__contains__, self.takeover)
 
-    def start(self, me: NodeAddress) -> None:
-        """Begin this run, whose address the store has issued: claims name it as the owner."""
+    def start(self, me: NodeAddress, generation: int = 0) -> None:
+        """Begin this run, whose address the store has issued: claims name it as the owner. `generation`: of this
+        process within it, 0 for the one that registered. Starts no task."""
+        self.lease.generation = generation
         self.takeover.start(me)
-        self.claimer.start(me)
+        self.claimer.start(me, generation)

@@ -128,12 +128,18 @@ class EntityStore(Protocol):
     """Fenced state. All entities of one call are of one `kind`; ids are sorted and unique."""
 
     async def claim(
-        self, kind: str, claims: Sequence[Claim], me: NodeAddress, journals: Collection[str] | None = None
+        self,
+        kind: str,
+        claims: Sequence[Claim],
+        me: NodeAddress,
+        journals: Collection[str] | None = None,
+        generation: int = 0,
     ) -> dict[ActorId, ClaimResult | Corrupt]:
         """Load and claim, at most 500 at once. Succeeds for a row that is absent, released,
         already mine, or whose owner is `dead` or `left` with a journal that is empty (all stored,
         or it kept none) or one of `journals`, the places that can be read here; None: whatever
-        its journal. Sets `epoch` (+1, never reset) and owner only.
+        its journal. Sets `epoch` (+1, never reset) and owner only. Raises `Unavailable` where `me` is not `up`, or
+        has another generation.
 
         `Elsewhere(me)`: a later claim of mine has overtaken this one; it is void. `Absent` only for a claim
         without `make`. `Corrupt` for an entity that is mine now, and whose stored state is none of this
@@ -145,16 +151,22 @@ class EntityStore(Protocol):
         A change that is already stored under my epoch is `written`."""
         ...
 
-    async def release(self, kind: str, held: Sequence[tuple[ActorId, Epoch]], told: Collection[ActorId] = ()) -> None:
-        """Give ownership up where the epoch is still mine. Of those in `told`, which are logged, no fact is open any
-        more, whatever their state says."""
+    async def release(
+        self,
+        kind: str,
+        held: Sequence[tuple[ActorId, Epoch]],
+        told: Collection[ActorId] = (),
+        generation: int = 0,
+    ) -> None:
+        """Give ownership up where the epoch is still mine, and the owning run has no later generation. Of those in
+        `told`, which are logged, no fact is open any more, whatever their state says."""
         ...
 
-    async def migrate(self, kind: str, moves: Sequence[EntityMove]) -> dict[ActorId, MoveResult]:
-        """Hand ownership on: where `epoch = mine` (and the log ends at `next_seq`, if given) and
-        the target is `up`, set the state if there is one, `epoch + 1` and the new owner, all in
-        one transaction. A move that is applied already is `moved`. Of the new owner's claims of the
-        same entity, those with a token above the move's succeed."""
+    async def migrate(self, kind: str, moves: Sequence[EntityMove], generation: int = 0) -> dict[ActorId, MoveResult]:
+        """Hand ownership on: where `epoch = mine`, the owning run has no later generation (and the log ends at
+        `next_seq`, if given) and the target is `up`, set the state if there is one, `epoch + 1` and the new owner, all
+        in one transaction. A move that is applied already is `moved`. Of the new owner's claims of the same entity,
+        those with a token above the move's succeed."""
         ...
 
     async def read(self, kind: str, ids: Sequence[ActorId]) -> dict[ActorId, Stored]:
@@ -267,6 +279,16 @@ class Store(NodeStore, EntityStore, ReminderStore, ErasureStore, Protocol):
     async def check(self) -> None:
         """Check again: somebody may have changed the schema since, or put another database in this one's place.
         Raises `BadSetting` where it is no longer the one that was opened, `Unavailable`."""
+        ...
+
+    @property
+    def under_way(self) -> int:
+        """Statements that were begun and are not over, those included for whose answer nobody waits any more."""
+        ...
+
+    def surrender(self) -> None:
+        """Send no statement any more, whoever asks: each raises `Unavailable`. For good. Raises `Unavailable`, and
+        nothing has changed, while a transaction is being ended right now and does not come to its end."""
         ...
 
     async def close(self) -> None: ...

@@ -191,8 +191,12 @@ class AcceptedLink(Link):
         if self._socket is not None and not self._socket.is_closing():
             self._socket.pause_reading()
 
+    @property
+    def under_way(self) -> int:
+        return self._working + super().under_way
+
     def resume_writing(self) -> None:
-        if self._socket is not None and not self._socket.is_closing():
+        if self._socket is not None and not self._socket.is_closing() and not self._resting:
             self._socket.resume_reading()
         super().resume_writing()
 

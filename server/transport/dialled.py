@@ -119,6 +119,10 @@ class DialledLink(Link):
             self._held = True
             self._call_soon(self.flush)
 
+    @property
+    def under_way(self) -> int:
+        return len(self._pending) + super().under_way
+
     def _overloaded(self) -> Overloaded:
         self._metrics.transport_refused_total += 1
         return Overloaded(f"too much under way to {self.peer}")

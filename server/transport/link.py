@@ -93,6 +93,8 @@ class Link(asyncio.Protocol):
         """True while the socket is full."""
         self._held = True
         """True while frames in `_out` need no new flush: one is due, or they must wait."""
+        self._resting = False
+        """True while nothing is read (`rest`)."""
         self._max_payload = context.settings.max_frame_bytes
         self._max_buffered = context.settings.max_buffered_bytes
 
@@ -100,6 +102,8 @@ class Link(asyncio.Protocol):
         self._socket = cast(asyncio.Transport, transport)
         if self.reason:
             self._socket.abort()
+        elif self._resting:
+            self._call_soon(self._still)  # uvloop begins to read after this call, whatever it is told in it
 
     def data_received(self, data: bytes) -> None:
         if self.reason:
@@ -179,6 +183,28 @@ class Link(asyncio.Protocol):
             self._out_bytes = 0
             self._metrics.transport_bytes_out_total += len(data)
             self._socket.write(data if self._channel is None else self._channel.send(data))
+
+    def rest(self) -> None:
+        """Read nothing until `go_on`; what comes waits in the socket."""
+        self._resting = True
+        self._still()
+
+    def _still(self) -> None:
+        if self._resting and self._socket is not None and not self._socket.is_closing():
+            self._socket.pause_reading()
+
+    def go_on(self) -> None:
+        """Read again, unless the other end does not read its answers."""
+        self._resting = False
+        if self._socket is not None and not self._paused and not self._socket.is_closing():
+            self._socket.resume_reading()
+
+    @property
+    def under_way(self) -> int:
+        """Exchanges that are not over, and 1 for bytes of an open link that the operating system has not taken yet."""
+        if not self._open or self._socket is None or self.reason:
+            return 0
+        return 1 if self._out or self._socket.get_write_buffer_size() else 0
 
     def pause_writing(self) -> None:
         self._paused = self._held = True

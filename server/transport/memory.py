@@ -11,8 +11,9 @@ a node away without a goodbye.
 
 import asyncio
 import contextvars
+import socket
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
@@ -164,6 +165,9 @@ class MemoryTransport:
         self._in_flight: dict[NodeAddress, int] = {}
         self._working = 0
         self._up = False
+        self._waiting: list[Callable[[], None]] | None = None
+        """Requests of others since `rest`; None while it is taken at once."""
+        self.sockets: list[socket.socket] = []
         self.context = contextvars.copy_context()  # context that the node's callbacks run in
 
     @property
@@ -175,6 +179,9 @@ class MemoryTransport:
     def endpoint(self) -> str:
         return f"{self._me.node}.memory:{self._me.incarnation}" if self._me is not None else ""
 
+    def adopt(self, sockets: Sequence[socket.socket]) -> None:
+        """Nothing to listen on: whoever has the address of the node is reached."""
+
     async def start(self, me: NodeAddress) -> None:
         self._me = me
         self.context = contextvars.copy_context()
@@ -185,6 +192,18 @@ class MemoryTransport:
         if not 0 < service < 256:
             raise ValueError("a service is a number from 1 to 255")
         self._handlers[service] = handler
+
+    def rest(self) -> None:
+        self._waiting = self._waiting if self._waiting is not None else []
+
+    def go_on(self) -> None:
+        waiting, self._waiting = self._waiting or [], None
+        for take in waiting:
+            take()
+
+    @property
+    def under_way(self) -> int:
+        return len(self._pending) + self._working
 
     complaint = ""
 
@@ -239,7 +258,7 @@ class MemoryTransport:
 
     def vanish(self) -> None:
         """End at once. What was under way from here fails."""
-        self._up = False
+        self._up, self._waiting = False, None
         for number in list(self._pending):
             self._resolve(number, ConnectionLost("the transport stopped"))
 
@@ -273,6 +292,9 @@ class MemoryTransport:
     def arrived(self, frm: "MemoryTransport", number: int, service: int, payload: bytes) -> None:
         """A message from `frm` is here; number 0 is one way."""
         if not self._up:
+            return
+        if self._waiting is not None:
+            self._waiting.append(partial(self.arrived, frm, number, service, payload))
             return
         self._metrics.transport_frames_in_total += 1
         handler = self._handlers.get(service)

@@ -6,7 +6,8 @@ payload, and answers with bytes at once or with a future of bytes. A handler tha
 """
 
 import asyncio
-from collections.abc import Callable
+import socket
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from server.ids import NodeAddress
@@ -42,6 +43,15 @@ class Transport(Protocol):
         """`host:port` where the others reach this node; valid after `start`."""
         ...
 
+    @property
+    def sockets(self) -> list[socket.socket]:
+        """The sockets that it listens on; empty where it needs none, and before `start`."""
+        ...
+
+    def adopt(self, sockets: Sequence[socket.socket]) -> None:
+        """Listen on these, which listen already, instead of binding; before `start`."""
+        ...
+
     async def start(self, me: NodeAddress) -> None: ...
 
     def serve(self, service: int, handler: Handler) -> None:
@@ -61,6 +71,21 @@ class Transport(Protocol):
 
     def send(self, to: NodeAddress, service: int, payload: bytes) -> None:
         """Send without an answer; dropped silently if there is no link and none can be had."""
+        ...
+
+    def rest(self) -> None:
+        """Take nothing new from other nodes: what they ask is not read any more, and waits in the sockets. Answers to
+        this node's own requests are read all the same, so that `under_way` comes to an end."""
+        ...
+
+    def go_on(self) -> None:
+        """End `rest`: what has waited is read, and nothing of it is lost."""
+        ...
+
+    @property
+    def under_way(self) -> int:
+        """Own requests without an answer, requests of others that wait for theirs here, and links whose last bytes
+        the operating system has not taken yet."""
         ...
 
     def reload(self, changed_only: bool = False) -> bool:

@@ -5,6 +5,8 @@
 import asyncio
 import errno
 import random
+import socket
+from collections.abc import Sequence
 from typing import Final
 
 import structlog
@@ -57,6 +59,8 @@ class TcpTransport:
         self._handlers: dict[int, Handler] = {}
         self._context: LinkContext | None = None
         self._servers: list[asyncio.Server] = []
+        self.sockets: list[socket.socket] = []
+        self._resting = False
         self._endpoint = ""
         self._peers: dict[NodeAddress, str] = {}
         self._dials: dict[NodeAddress, asyncio.Task[None]] = {}
@@ -75,6 +79,11 @@ class TcpTransport:
             raise ValueError("a service is a number from 1 to 255")
         self._handlers[service] = handler
 
+    def adopt(self, sockets: Sequence[socket.socket]) -> None:
+        """See `ports.Transport`."""
+        assert self._context is None, "adopt before start"
+        self.sockets = list(sockets)
+
     async def start(self, me: NodeAddress) -> None:
         """Listen. Raises `Unavailable` if the port cannot be had."""
         settings = self._settings
@@ -84,13 +93,14 @@ class TcpTransport:
         self._context = context
         where = join_endpoint(settings.host, settings.port)
         try:
-            for sock in listen(settings.host, settings.port, _BACKLOG):
+            self.sockets = self.sockets or listen(settings.host, settings.port, _BACKLOG)
+            for sock in self.sockets:
                 self._servers.append(await context.loop.create_server(self._accept, sock=sock, backlog=_BACKLOG))
         except OSError as error:
             taken = error.errno == errno.EADDRINUSE
             why = "the port is already in use" if taken else (error.strerror or str(error))
             raise Unavailable(f"setting transport.port: cannot listen for other nodes on {where}: {why}") from None
-        port = self._servers[0].sockets[0].getsockname()[1]
+        port = self.sockets[0].getsockname()[1]
         self._endpoint = join_endpoint(settings.advertise_host or settings.host, port)
         self.set_peers(self._peers)
 
@@ -119,7 +129,23 @@ class TcpTransport:
         self._leaving.clear()
         for server in self._servers:
             await server.wait_closed()
-        self._servers = []
+        self._servers, self.sockets = [], []
+
+    def rest(self) -> None:
+        """Read nothing of what others ask (`AcceptedLink`), and say nothing to who logs in meanwhile. Links that this
+        node has dialled bring answers to its own requests only: they are read on."""
+        self._resting = True
+        for link in [*self._inbound.values(), *self._strangers]:
+            link.rest()
+
+    def go_on(self) -> None:
+        self._resting = False
+        for link in [*self._inbound.values(), *self._strangers]:
+            link.go_on()
+
+    @property
+    def under_way(self) -> int:
+        return sum(link.under_way for link in (*self._links.values(), *self._inbound.values()))
 
     def reload(self, changed_only: bool = False) -> bool:
         return self._encryption is not None and self._encryption.reload(changed_only)
@@ -230,6 +256,8 @@ class TcpTransport:
             link.close("too many strangers")
         else:
             self._strangers[link] = None
+            if self._resting:
+                link.rest()
         return link
 
     def _admit(self, hello: LoginHello) -> None:

@@ -2,14 +2,18 @@
 
 import asyncio
 import logging
+import os
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
 import pytest
 
+from server.admin.app import AdminServer
 from server.admin.http import Bounded
 from tests.support.admin import TOKEN, TestCluster, TestNode
+from tests.support.virtual_time import LoopClock
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -139,3 +143,24 @@ async def test_health_is_answered_past_the_bound_of_requests() -> None:
     gate.set()
     await asyncio.gather(*tasks)
     assert answered == [503, 200, 200, 200]
+
+
+async def test_an_heir_listens_on_the_sockets_of_its_predecessor() -> None:
+    """Whoever connects between the two waits in the backlog, and is answered by the heir."""
+    async with TestCluster(2) as cluster:
+        before, heir = cluster.nodes["node-1"].admin, _admin_of(cluster.nodes["node-2"])
+        url = before.url
+        handed = [socket.socket(fileno=os.dup(sock.fileno())) for sock in before.sockets]
+        await before.stop()
+        between = await asyncio.open_connection(*handed[0].getsockname())
+        heir.adopt(handed)
+        assert heir.bind() == url and heir.sockets == handed
+        await heir.start()
+        assert await status(between, b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n") == 200
+        await heir.stop()
+
+
+def _admin_of(node: TestNode) -> AdminServer:
+    """Another server of the node, not bound yet."""
+    metrics = node.system.metrics
+    return AdminServer(node.system, node.settings, metrics, LoopClock(), node.supervisor, lambda: "")

@@ -36,8 +36,8 @@ class Renewals(SqlLeaseStore):
 
     granted = 0
 
-    async def renew_lease(self, me: NodeAddress, lease_s: float) -> bool:
-        granted = await super().renew_lease(me, lease_s)
+    async def renew_lease(self, me: NodeAddress, lease_s: float, generation: int = 0) -> bool:
+        granted = await super().renew_lease(me, lease_s, generation)
         type(self).granted += granted
         return granted
 
@@ -187,3 +187,21 @@ async def test_none_is_sent_after_the_stop(sqlite: str) -> None:
         await bench.store.retire_node(bench.me)
         assert name not in [thread.name for thread in threading.enumerate()]
         assert bench.counted.granted == granted and not bench.lost.is_set()
+
+
+async def test_a_thread_that_is_paused_sends_nothing_until_it_is_resumed(sqlite: str) -> None:
+    async with renewing(sqlite) as bench:
+        await bench.thread.pause()
+        granted, safe_until = bench.counted.granted, bench.lease.safe_until
+        later = time.monotonic() + 10 * bench.settings.lease_renew_s
+        bench.compute(lambda: time.monotonic() > later)
+        assert (bench.counted.granted, bench.lease.safe_until) == (granted, safe_until)
+        bench.thread.resume()
+        await until(lambda: bench.counted.granted > granted and bench.lease.safe_until > safe_until)
+        bench.lease.surrender()
+        await bench.thread.pause()
+        granted = bench.counted.granted
+        bench.thread.resume()
+        later = time.monotonic() + 10 * bench.settings.lease_renew_s
+        bench.compute(lambda: time.monotonic() > later)
+        assert bench.counted.granted == granted and not bench.lease.holds() and not bench.lost.is_set()

@@ -284,7 +284,7 @@ async def test_a_revision_that_is_none_is_told_the_others(empty: str) -> None:
     await migrations.upgrade_async(empty)
     with pytest.raises(
         BadSetting,
-        match=r"'0099'; there are 0020, 0019, 0018, 0017, 0016, 0015, 0014, 0013, 0012, 0011, (\d{4}, )+0001, base$",
+        match=r"'0099'; there are 0021, 0020, 0019, 0018, 0017, 0016, 0015, 0014, 0013, 0012, (\d{4}, )+0001, base$",
     ) as caught:
         await migrations.downgrade_async(empty, "0099")
     assert caught.value.field == "revision"

@@ -9,7 +9,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from persistence.engine.postgres_database import REGISTER_LOCK
+from persistence.engine.postgres_runs import REGISTER_LOCK
 from persistence.sql_store import SqlStore
 from server.errors import Unavailable
 from server.ids import ActorId, Epoch, Incarnation, NodeAddress, NodeId

@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 
 import migrations
-from persistence.engine.postgres_database import REGISTER_LOCK
+from persistence.engine.postgres_runs import REGISTER_LOCK
 from tests.support.databases import postgres_server, postgres_url, sql_store
 from tests.support.stores import LEASE_S, A, B
 from tests.support.waiting import until

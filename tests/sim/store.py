@@ -51,7 +51,9 @@ from tests.sim.history import Audit, Deleted, Judged, Row, Wrote
 from tests.sim.loop import DOMAIN, Domain, SimLoop
 
 Fault = Literal["refuse", "forget", "late", "slow", "lock"] | None
-LEASE: Final = frozenset({"register_node", "renew_lease", "bury_expired", "bury", "evict", "retire_node", "nodes"})
+LEASE: Final = frozenset({
+    "register_node", "renew_lease", "succeed_node", "bury_expired", "bury", "evict", "retire_node", "nodes",
+})  # fmt: skip
 JUDGING: Final = (LEASE - {"nodes"}) | {"prune_nodes"}
 """The statements that change runs, or look at them."""
 ROWS: Final = frozenset({"claim", "write", "release", "migrate", "append", "seal", "delete_logs"})
@@ -349,12 +351,26 @@ class NodeStore:
 
     def __init__(self, process: StoreProcess, node: str) -> None:
         self._process, self._node = process, node
+        self._surrendered = False
+        self.under_way = 0
 
     async def _store(self, statement: str, *args: Any) -> Any:
-        return await self._process.submit(self._node, self._process.store, statement, args)
+        return await self._ask(self._process.store, statement, args)
 
     async def _logs(self, statement: str, *args: Any) -> Any:
-        return await self._process.submit(self._node, self._process.logs, statement, args)
+        return await self._ask(self._process.logs, statement, args)
+
+    async def _ask(self, part: Any, statement: str, args: tuple[Any, ...]) -> Any:
+        if self._surrendered:
+            raise Unavailable("this process has handed its run on: it sends no statement any more")
+        self.under_way += 1
+        try:
+            return await self._process.submit(self._node, part, statement, args)
+        finally:
+            self.under_way -= 1
+
+    def surrender(self) -> None:
+        self._surrendered = True
 
     async def open(self) -> None:
         """The shared store is open already."""
@@ -372,20 +388,23 @@ class NodeStore:
     async def register_node(self, node: NodeId, lease_s: float | None, journal: str = "") -> Incarnation:
         return await self._store("register_node", node, lease_s, journal)  # type: ignore[no-any-return]
 
-    async def renew_lease(self, me: NodeAddress, lease_s: float) -> bool:
-        return await self._store("renew_lease", me, lease_s)  # type: ignore[no-any-return]
+    async def renew_lease(self, me: NodeAddress, lease_s: float, generation: int = 0) -> bool:
+        return await self._store("renew_lease", me, lease_s, generation)  # type: ignore[no-any-return]
+
+    async def succeed_node(self, me: NodeAddress, generation: int, journal: str, lease_s: float | None) -> bool:
+        return await self._store("succeed_node", me, generation, journal, lease_s, self)  # type: ignore[no-any-return]
 
     async def bury_expired(self, spare: Collection[NodeAddress] = (), grace_s: float = 0.0) -> list[NodeAddress]:
         return await self._store("bury_expired", list(spare), grace_s)  # type: ignore[no-any-return]
 
-    async def bury(self, address: NodeAddress) -> bool:
-        return await self._store("bury", address)  # type: ignore[no-any-return]
+    async def bury(self, address: NodeAddress, journal: str | None = None) -> bool:
+        return await self._store("bury", address, journal)  # type: ignore[no-any-return]
 
     async def evict(self, suspects: Collection[NodeAddress], side: Collection[NodeAddress]) -> list[NodeAddress]:
         return await self._store("evict", list(suspects), list(side))  # type: ignore[no-any-return]
 
-    async def retire_node(self, me: NodeAddress, all_stored: bool = True) -> None:
-        await self._store("retire_node", me, all_stored)
+    async def retire_node(self, me: NodeAddress, all_stored: bool = True, generation: int = 0) -> None:
+        await self._store("retire_node", me, all_stored, generation)
 
     async def estates(self) -> list[Estate]:
         return await self._store("estates")  # type: ignore[no-any-return]
@@ -409,19 +428,30 @@ class NodeStore:
         return await self._store("prune_nodes", kept_s, limit)  # type: ignore[no-any-return]
 
     async def claim(
-        self, kind: str, claims: Sequence[Claim], me: NodeAddress, journals: Collection[str] | None = None
+        self,
+        kind: str,
+        claims: Sequence[Claim],
+        me: NodeAddress,
+        journals: Collection[str] | None = None,
+        generation: int = 0,
     ) -> dict[ActorId, ClaimResult | Corrupt]:
         readable = None if journals is None else tuple(journals)
-        return await self._store("claim", kind, list(claims), me, readable)  # type: ignore[no-any-return]
+        return await self._store("claim", kind, list(claims), me, readable, generation)  # type: ignore[no-any-return]
 
     async def write(self, kind: str, changes: Sequence[Change]) -> dict[ActorId, WriteResult]:
         return await self._store("write", kind, list(changes))  # type: ignore[no-any-return]
 
-    async def release(self, kind: str, held: Sequence[tuple[ActorId, Epoch]], told: Collection[ActorId] = ()) -> None:
-        await self._store("release", kind, list(held), frozenset(told))
+    async def release(
+        self,
+        kind: str,
+        held: Sequence[tuple[ActorId, Epoch]],
+        told: Collection[ActorId] = (),
+        generation: int = 0,
+    ) -> None:
+        await self._store("release", kind, list(held), frozenset(told), generation)
 
-    async def migrate(self, kind: str, moves: Sequence[EntityMove]) -> dict[ActorId, MoveResult]:
-        return await self._store("migrate", kind, list(moves))  # type: ignore[no-any-return]
+    async def migrate(self, kind: str, moves: Sequence[EntityMove], generation: int = 0) -> dict[ActorId, MoveResult]:
+        return await self._store("migrate", kind, list(moves), generation)  # type: ignore[no-any-return]
 
     async def read(self, kind: str, ids: Sequence[ActorId]) -> dict[ActorId, Stored]:
         return await self._store("read", kind, list(ids))  # type: ignore[no-any-return]

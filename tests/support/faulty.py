@@ -61,28 +61,39 @@ class FaultyStore(MemoryStore):
         self.faults = faults
 
     async def claim(
-        self, kind: str, claims: Sequence[Claim], me: NodeAddress, journals: Collection[str] | None = None
+        self,
+        kind: str,
+        claims: Sequence[Claim],
+        me: NodeAddress,
+        journals: Collection[str] | None = None,
+        generation: int = 0,
     ) -> dict[ActorId, ClaimResult | Corrupt]:
         work = super().claim
         run = self.faults.run
-        return await run("claim", claims, lambda: work(kind, claims, me, journals))  # type: ignore[no-any-return]
+        return await run("claim", claims, lambda: work(kind, claims, me, journals, generation))  # type: ignore[no-any-return]
 
     async def write(self, kind: str, changes: Sequence[Change]) -> dict[ActorId, WriteResult]:
         self.faults.check([change.id for change in changes])
         work = super().write
         return await self.faults.run("write", changes, lambda: work(kind, changes))  # type: ignore[no-any-return]
 
-    async def release(self, kind: str, held: Sequence[tuple[ActorId, Epoch]], told: Collection[ActorId] = ()) -> None:
+    async def release(
+        self,
+        kind: str,
+        held: Sequence[tuple[ActorId, Epoch]],
+        told: Collection[ActorId] = (),
+        generation: int = 0,
+    ) -> None:
         work = super().release
-        await self.faults.run("release", held, lambda: work(kind, held, told))
+        await self.faults.run("release", held, lambda: work(kind, held, told, generation))
 
-    async def migrate(self, kind: str, moves: Sequence[EntityMove]) -> dict[ActorId, MoveResult]:
+    async def migrate(self, kind: str, moves: Sequence[EntityMove], generation: int = 0) -> dict[ActorId, MoveResult]:
         work = super().migrate
-        return await self.faults.run("migrate", moves, lambda: work(kind, moves))  # type: ignore[no-any-return]
+        return await self.faults.run("migrate", moves, lambda: work(kind, moves, generation))  # type: ignore[no-any-return]
 
-    async def renew_lease(self, me: NodeAddress, lease_s: float) -> bool:
+    async def renew_lease(self, me: NodeAddress, lease_s: float, generation: int = 0) -> bool:
         work = super().renew_lease
-        return await self.faults.run("renew_lease", me, lambda: work(me, lease_s))  # type: ignore[no-any-return]
+        return await self.faults.run("renew_lease", me, lambda: work(me, lease_s, generation))  # type: ignore[no-any-return]
 
 
 class FaultyLogs(MemoryLogStore):

@@ -61,12 +61,23 @@ class _Rig:
         settings: TransportSettings | None = None,
         incarnation: int = 1,
     ) -> Node:
+        node = self.heir(name, handlers, settings, incarnation)
+        await node.transport.start(node.me)
+        return node
+
+    def heir(
+        self,
+        name: str,
+        handlers: dict[int, Handler] | None = None,
+        settings: TransportSettings | None = None,
+        incarnation: int = 1,
+    ) -> Node:
+        """A node that is not started yet."""
         metrics, supervisor = Metrics(), Supervisor(name)
         transport = self._make(settings or TransportSettings(), metrics, supervisor)
         for service, handler in (handlers or {}).items():
             transport.serve(service, handler)
         node = Node(address(name, incarnation), transport, metrics, supervisor)
-        await transport.start(node.me)
         self.nodes.append(node)
         return node
 

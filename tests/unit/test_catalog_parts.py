@@ -436,6 +436,7 @@ async def test_rebalance_moves_the_misplaced_to_their_homes(bench: Bench) -> Non
 
 async def test_departure_stores_and_releases_what_has_nowhere_to_go(bench: Bench) -> None:
     bench.store.answers["release"] = _at_once
+    bench.storage.claimer.generation = 3
     catalog = bench.catalog()
     await catalog.activate(B)
     rebalance = SimpleNamespace(move_all=_at_once)
@@ -444,7 +445,7 @@ async def test_departure_stores_and_releases_what_has_nowhere_to_go(bench: Bench
     )  # fmt: skip
     await departure.run(bench.clock.now() + 5)
     assert not catalog.live and departure.unstored == 0
-    assert bench.store.called("release") == [["beacon", [(B, 1)], set()]]
+    assert bench.store.called("release") == [["beacon", [(B, 1)], set(), 3]]
 
 
 async def test_orphans_of_this_node_are_woken_once(bench: Bench) -> None:

@@ -58,6 +58,7 @@ log = structlog.get_logger(__name__)
 _NAME: Final = re.compile(NODE_PATTERN, re.ASCII)
 _RUN: Final = re.compile(r"[0-9a-f]{16}(\.[0-9a-f]{32})?", re.ASCII)
 _NO_ROOM: Final = "the journal is full: its oldest changes are not in the store yet"
+_SURRENDERED: Final = "this process has handed its run on: its journal takes nothing any more"
 _LOST: Final = "the journal was adopted by another node, or removed"
 
 
@@ -123,6 +124,9 @@ class LocalJournal:
         self.database = ""
         self.on_durable: Callable[[Any, int], None] = _nobody_waits
         self._run: _Run | None = None
+        self._held: int | None = None
+        """The lock of the process before this one."""
+        self._surrendered = False
         self._closed()
 
     def _closed(self) -> None:
@@ -152,6 +156,8 @@ class LocalJournal:
     async def open(self, me: NodeAddress) -> None:
         """Allocate and lock this run's files. Raises `BadSetting` where the directory has not the
         room for them, `Unavailable` where they are there already."""
+        if self._surrendered:
+            raise Unavailable(_SURRENDERED)
         await self.close(keep=True)
         assert self._place is not None, "prepare first"
         path = self._directory / self._place.folder(self._cluster, me)
@@ -188,6 +194,8 @@ class LocalJournal:
         """Begin the next segment for a record of `size` bytes that the current one has no room for. Returns the
         offset."""
         run = self._run
+        if self._surrendered:
+            raise Unavailable(_SURRENDERED)
         if run is None:
             raise Unavailable("the journal is closed")
         if self._lost:
@@ -215,10 +223,12 @@ class LocalJournal:
 
     @property
     def refusal(self) -> str | None:
+        if self._surrendered:
+            return _SURRENDERED
         return _LOST if self._lost else None
 
     def alive_for(self, seconds: float) -> None:
-        if self._run is not None:
+        if self._run is not None and not self._surrendered:
             self._run.alive_for(seconds)
 
     @property
@@ -227,6 +237,8 @@ class LocalJournal:
         Found out here, so that an append, to which the mapped files look as ever, need not look:
         from then on each is refused."""
         run = self._run
+        if self._surrendered:
+            return False
         if run is not None and not self._lost and run.is_removed():
             self._lost, self._end = True, 0
             log.error("the journal is broken", journal=str(run.path), why="its files are gone")
@@ -246,7 +258,7 @@ class LocalJournal:
 
     def truncate(self, position: int) -> None:
         run = self._run
-        if run is None or not self._truncated < position <= self._next:
+        if run is None or self._surrendered or not self._truncated < position <= self._next:
             return
         self._truncated = position
         segment_file.truncate(self._buffer, position)
@@ -255,9 +267,38 @@ class LocalJournal:
             used for newest, used in zip(run.newest, run.used, strict=True) if newest >= position
         )
 
+    in_flight = 0
+
+    @property
+    def lock(self) -> int | None:
+        return self._run.lock if self._run is not None else None
+
+    def hold(self, lock: int) -> None:
+        self._held = lock
+
+    def surrender(self) -> None:
+        self._surrendered, self._end = True, 0  # so that the next append asks why it does not fit
+
+    async def clear(self, owner: NodeAddress, place: str) -> None:
+        held, self._held = self._held, None
+        if held is not None:
+            os.close(held)
+        there = self._own(owner, place)
+        path = self._path(owner, there)
+        if path is None:
+            return
+        if (path / "lock").exists() and not local_files.lock_is_free(path / "lock", self._boot):
+            raise Unavailable(f"the journal in {path} is in use: its process has not ended")
+        await asyncio.to_thread(local_files.remove_noted, path)
+
     async def close(self, keep: bool) -> None:
         run = self._run
+        if self._surrendered:
+            return
         self._closed()
+        if self._held is not None:
+            os.close(self._held)
+            self._held = None
         if run is None:
             return
         self._metrics.journal_backlog_bytes = 0
@@ -379,6 +420,10 @@ class _Run:
             buffer.release()
             mapping.close()
         self.buffers, self._maps = [], []
+
+    @property
+    def lock(self) -> int | None:
+        return self._lock if self._lock >= 0 else None
 
     def alive_for(self, seconds: float) -> None:
         if self._lock >= 0:

@@ -22,13 +22,17 @@ from server.storage.journal.ports import Journaled, Recovered, still_alive
 from server.storage.journal.record import Part, encode_payload, frame, read_run, run_seed
 
 CLUSTER = "memory"
+_SURRENDERED = "this process has handed its run on: its journal takes nothing any more"
 
 
 class Run:
     """The journal of a run of a node."""
 
-    def __init__(self, owner: NodeAddress) -> None:
-        self.owner = owner
+    def __init__(self, owner: NodeAddress, heir: str = "") -> None:
+        self.owner, self.heir = owner, heir
+        """`heir`: the part of its place by which it is told from others of the same run; empty for the first."""
+        self.holder: str | None = None
+        """`heir` of the process that holds the lock too; None while none does."""
         self.frames: deque[tuple[int, bytearray]] = deque()
         self.size = 0
         self.truncated = 1
@@ -71,16 +75,39 @@ class MemoryJournals:
     ) -> None:
         self.kind, self.delay, self.shared, self.capacity_bytes = kind, delay, shared, capacity_bytes
         self.runs: dict[NodeAddress, Run] = {}
+        """Each run's journal: the newest, where an heir has one of its own beside its predecessor's."""
+        self.earlier: dict[NodeAddress, list[Run]] = {}
+        self.heirs = 0
         self._gone: dict[NodeAddress, None] = {}
         self._hidden: dict[tuple[NodeId, NodeId], None] = {}
         self._away: dict[NodeId, None] = {}
 
     # ---- faults ----
 
-    def crash_process(self, owner: NodeAddress, torn: int = 0) -> None:
+    def all_of(self, owner: NodeAddress) -> list[Run]:
+        """Journals of that run, the newest last."""
+        newest = self.runs.get(owner)
+        return [*self.earlier.get(owner, ()), *((newest,) if newest is not None else ())]
+
+    def find(self, owner: NodeAddress, place: str) -> Run | None:
+        heir = _heir(place)
+        return next((run for run in self.all_of(owner) if run.heir == heir), None)
+
+    def opened(self, run: Run) -> None:
+        """Raises `Unavailable` where that very journal is there."""
+        if any(known.heir == run.heir for known in self.all_of(run.owner)):
+            raise Unavailable(f"the journal of {run.owner} is there already")
+        before, self.runs[run.owner] = self.runs.get(run.owner), run
+        if before is not None:
+            self.earlier.setdefault(run.owner, []).append(before)
+
+    def crash_process(self, owner: NodeAddress, torn: int = 0, place: str | None = None) -> None:
         """The process is gone: its lock is free. `torn`: so many bytes of a record that it was
-        writing are there."""
-        run = self.runs.get(owner)
+        writing are there. `place`: of its journal, where its run has several."""
+        run = self.runs.get(owner) if place is None else self.find(owner, place)
+        for held in self.all_of(owner):
+            if place is not None and held.holder == _heir(place):
+                held.holder = None
         if run is not None:
             run.locked = False
             if torn and self.kind == "local":
@@ -94,6 +121,7 @@ class MemoryJournals:
             self.crash_process(owner)
             if self.kind == "local":
                 del self.runs[owner]
+                self.earlier.pop(owner, None)
                 self._gone[owner] = None
 
     def hide(self, observer: NodeId, node: NodeId, hidden: bool = True) -> None:
@@ -116,9 +144,19 @@ class MemoryJournals:
     def gone(self, owner: NodeAddress) -> bool:
         return owner in self._gone
 
-    def forget(self, owner: NodeAddress) -> Run | None:
+    def forget(self, run: Run) -> None:
+        earlier = self.earlier.get(run.owner, [])
+        if self.runs.get(run.owner) is run:
+            del self.runs[run.owner]
+            if earlier:
+                self.runs[run.owner] = earlier.pop()
+        elif run in earlier:
+            earlier.remove(run)
+        if not earlier:
+            self.earlier.pop(run.owner, None)
+
+    def forget_gone(self, owner: NodeAddress) -> None:
         self._gone.pop(owner, None)
-        return self.runs.pop(owner, None)
 
     def flip(self, owner: NodeAddress, offset: int, bit: int = 0) -> None:
         """Turn one bit of what is stored over; `offset` counts from the oldest record's begin."""
@@ -128,6 +166,11 @@ class MemoryJournals:
                 return
             offset -= len(data)
         raise IndexError(offset)
+
+
+def _heir(place: str) -> str:
+    """The fourth part of a place, which an heir's has."""
+    return (*place.split(":"), "", "", "", "")[3]
 
 
 def _set(table: dict[Any, None], key: Any, there: bool) -> None:
@@ -151,7 +194,8 @@ class MemoryJournal:
         self._timeout_s = settings.redis_timeout_s
         local = settings.segments * settings.segment_bytes
         self._capacity = journals.capacity_bytes or (local if journals.kind == "local" else settings.max_backlog_bytes)
-        self.database = ""
+        self.database = self._heir = ""
+        self._surrendered = False
         self.on_durable: Callable[[Any, int], None] = lambda entity, version: None
         self._run: Run | None = None
         self._seed = self._next = 0
@@ -163,22 +207,30 @@ class MemoryJournal:
         return self._journals.kind == "local"
 
     async def prepare(self) -> None:
-        """Nothing to make."""
+        """Nothing to make but a name: beside a process of this node that lives, the place is another one."""
+        self._heir = ""
+        if any(owner.node == self._node and run.locked for owner, run in self._journals.runs.items()):
+            self._journals.heirs += 1
+            self._heir = str(self._journals.heirs)
 
     @property
     def place(self) -> str:
-        return f"memory:{self._node}:{self.database}".rstrip(":")
+        return f"memory:{self._node}:{self.database}:{self._heir}".rstrip(":")
 
     async def open(self, me: NodeAddress) -> None:
+        if self._surrendered:
+            raise Unavailable(_SURRENDERED)
         await self.close(keep=True)
-        if me in self._journals.runs:
-            raise Unavailable(f"the journal of {me} is there already")
-        self._run = self._journals.runs[me] = Run(me)
+        run = Run(me, self._heir)
+        self._journals.opened(run)
+        self._run = run
         self._seed, self._next, self._backlog = run_seed(CLUSTER, me), 1, 0
 
     def append(self, entity: Journaled, state: msgspec.Struct) -> bool:
         """Durable when it returns (`local`), or after the delays."""
         run = self._run
+        if self._surrendered:
+            raise Unavailable(_SURRENDERED)
         if run is None or not run.locked:
             raise Unavailable("the journal is closed")
         if run.sealed:
@@ -204,16 +256,47 @@ class MemoryJournal:
         return False
 
     def alive_for(self, seconds: float) -> None:
-        if self._run is not None and not self._journals.away(self._node):
+        if self._run is not None and not self._surrendered and not self._journals.away(self._node):
             self._run.alive_until = max(self._run.alive_until, asyncio.get_running_loop().time() + seconds)
 
     @property
     def refusal(self) -> str | None:
+        if self._surrendered:
+            return _SURRENDERED
         return "the journal does not answer" if self._journals.away(self._node) else None
 
     @property
     def broken(self) -> bool:
-        return self._run is not None and self._run.sealed
+        return self._run is not None and self._run.sealed and not self._surrendered
+
+    @property
+    def in_flight(self) -> int:
+        return len(self._run.under_way) + len(self._run.unanswered) if self._run is not None else 0
+
+    # ---- a succession ----
+
+    @property
+    def lock(self) -> int | None:
+        """The number of this journal among those of its run, which stands for a descriptor."""
+        if self._run is None or self._journals.kind == "redis":
+            return None
+        return self._journals.all_of(self._run.owner).index(self._run)
+
+    def hold(self, lock: int) -> None:
+        """Hold the lock of the run that this process is the heir of, once its own journal is open."""
+        assert self._run is not None, "open first"
+        self._journals.all_of(self._run.owner)[lock].holder = self._heir
+
+    def surrender(self) -> None:
+        self._surrendered = True
+
+    async def clear(self, owner: NodeAddress, place: str) -> None:
+        run = self._journals.find(owner, place)
+        if run is not None:
+            run.holder = None
+            if run.locked:
+                raise Unavailable(f"the journal of {owner} is in use: its process has not ended")
+        await self.remove(owner, place)
 
     # ---- a stream that is far away ----
 
@@ -249,6 +332,8 @@ class MemoryJournal:
         return self._next
 
     def truncate(self, position: int) -> None:
+        if self._surrendered:
+            return
         while self._sizes and self._sizes[0][0] < position:
             self._backlog -= self._sizes.popleft()[1]
         self._metrics.journal_backlog_bytes = self._backlog
@@ -257,6 +342,8 @@ class MemoryJournal:
 
     async def close(self, keep: bool) -> None:
         run = self._run
+        if self._surrendered:
+            return
         if run is not None and keep and run.under_way and run.locked:  # records under way have the time of one command
             left = run.arrives_at - asyncio.get_running_loop().time()
             await asyncio.sleep(min(max(left, 0.0), self._timeout_s))
@@ -265,9 +352,11 @@ class MemoryJournal:
         self._backlog = self._metrics.journal_backlog_bytes = 0
         if run is not None:
             run.locked, run.alive_until = False, 0.0
+            for held in self._journals.all_of(run.owner):
+                held.holder = None if held.holder == run.heir else held.holder
             if not keep:
                 run.sealed = True
-                self._journals.forget(run.owner)
+                self._journals.forget(run)
 
     # ---- the successor's side ----
 
@@ -280,14 +369,14 @@ class MemoryJournal:
     def is_dead(self, owner: NodeAddress, place: str) -> bool:
         if self._journals.kind == "redis" or not self.reads(place):
             return False
-        run = self._journals.runs.get(owner)
-        return run is not None and not run.locked
+        run = self._journals.find(owner, place)
+        return run is not None and not run.locked and run.holder is None
 
     async def recover(self, owner: NodeAddress, place: str) -> Recovered:
         self._reach(owner, place)
         if self._journals.gone(owner):
             return Recovered({}, [f"the journal of {owner} is gone with its machine's memory"])
-        run = self._journals.runs.get(owner)
+        run = self._journals.find(owner, place)
         if run is None:
             return Recovered({}, [])
         if self._is_alive(run):
@@ -302,8 +391,10 @@ class MemoryJournal:
 
     async def remove(self, owner: NodeAddress, place: str) -> None:
         self._reach(owner, place)
-        run = self._journals.forget(owner)
+        run = self._journals.find(owner, place)
+        self._journals.forget_gone(owner)
         if run is not None:
+            self._journals.forget(run)
             run.sealed = True
 
     def _reach(self, owner: NodeAddress, place: str) -> None:

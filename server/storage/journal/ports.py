@@ -18,6 +18,19 @@ The successor's side is used by whoever takes over from a run that is over:
     recover    -> where its owner's live mark stands still: seal it, so that a late append is refused or never seen,
                   and read it
     remove     -> everything in it is in the store
+
+In a succession an heir takes a run over from a living process. Its journal is a fresh one of the same run, at a place
+of its own; the one before is empty by then, since everything is stored before the heir begins:
+
+    prepare, open   -> the heir's, while its predecessor still serves; `close(keep=False)` where it is called off
+    lock, hold      -> the heir holds its predecessor's lock too, so that neighbours, who go by the place in the store's
+                       row, see a living process from before the predecessor's end until the row names the heir's place
+    surrender       -> the predecessor appends nothing any more, and leaves its files as they are
+    clear           -> the heir lets go of that lock and removes the predecessor's journal
+
+An heir that dies before the row names its place lets go of both locks: neighbours bury the run as after a crash.
+Should they bury it earlier (nobody has handed the lock on), the store refuses the heir, which is then no owner of
+anything; and once the row names the heir's place, a proof by the old one buries nobody (`NodeStore.bury`).
 """
 
 from collections.abc import Callable
@@ -115,6 +128,31 @@ class Journal(Protocol):
     def refusal(self) -> str | None:
         """Why every append is refused now; None while records are taken, and where that is not known before one is
         tried. Cheap."""
+        ...
+
+    @property
+    def in_flight(self) -> int:
+        """Records that were appended and are not known to be durable."""
+        ...
+
+    @property
+    def lock(self) -> int | None:
+        """The descriptor whose lock shows neighbours that this process lives; None where nothing does, or no run is
+        open. A duplicate of it shows the same."""
+        ...
+
+    def hold(self, lock: int) -> None:
+        """Keep the lock of the process before this one held; `lock` is this process's own duplicate."""
+        ...
+
+    def surrender(self) -> None:
+        """Append nothing any more, for good: each append raises `Unavailable`. Nothing is unlocked, marked, closed or
+        removed, by whatever comes after."""
+        ...
+
+    async def clear(self, owner: NodeAddress, place: str) -> None:
+        """Let go of the lock that was held for the process before this one, and remove its journal at `place`, which is
+        empty. Call it once that process is gone. Raises `Unavailable`, also where its lock is still held."""
         ...
 
     @property

@@ -27,7 +27,7 @@ import contextlib
 import random
 import secrets
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import structlog
@@ -74,6 +74,7 @@ class RedisJournal:
         self._task: asyncio.Task[None] | None = None
         self._marking: asyncio.Task[None] | None = None
         self.append = self._closed
+        self._surrendered = False
 
     @property
     def durable_at_once(self) -> bool:
@@ -115,6 +116,8 @@ class RedisJournal:
     async def open(self, me: NodeAddress) -> None:
         """Begin the journal of a run. Raises `Unavailable`; a Redis that takes nothing for now is no reason: the
         run begins, and refuses appends until there is a stream."""
+        if self._surrendered:
+            raise Unavailable(_SURRENDERED)
         await self.close(keep=True)
         assert self._place is not None, "prepare first"
         stream = RedisStream(
@@ -142,7 +145,9 @@ class RedisJournal:
     def alive_for(self, seconds: float) -> None:
         """Marks are sent one at a time. One that does not arrive costs nothing but the protection against a copy of the
         database, until the next."""
-        if self._stream is not None and seconds > 0 and (self._marking is None or self._marking.done()):
+        if self._stream is None or self._surrendered:
+            return
+        if seconds > 0 and (self._marking is None or self._marking.done()):
             key = self._keys.alive(self._stream.me, self._stream.place)
             self._marking = self._supervisor.spawn(self._mark(key, int(1000 * seconds) or 1), "journal mark")
 
@@ -164,10 +169,29 @@ class RedisJournal:
         return self._stream.position if self._stream is not None else 0
 
     def truncate(self, position: int) -> None:
-        if self._stream is not None:
+        if self._stream is not None and not self._surrendered:
             self._stream.truncate(position)
 
+    @property
+    def in_flight(self) -> int:
+        return self._stream.in_flight if self._stream is not None else 0
+
+    lock = None
+
+    def hold(self, lock: int) -> None:
+        """Redis knows no processes."""
+
+    def surrender(self) -> None:
+        self._surrendered = True
+        if self._stream is not None and self._stream.phase != "closed":
+            self._stream.close(_SURRENDERED)
+
+    async def clear(self, owner: NodeAddress, place: str) -> None:
+        await self.remove(owner, place)
+
     async def close(self, keep: bool) -> None:
+        if self._surrendered:
+            return
         try:
             if self._stream is not None:
                 await self._end(self._stream, keep)
@@ -218,6 +242,9 @@ class RedisJournal:
         if there is None or not self.reads(place):
             raise Unavailable(f"the journal of {owner} cannot be read here: it is at {place}")
         return there
+
+
+_SURRENDERED: Final = "this process has handed its run on: its journal takes nothing any more"
 
 
 def _nobody_waits(entity: Any, version: int) -> None:

@@ -101,6 +101,8 @@ class RedisStream:
         self._seed = run_seed(keys.cluster, me)
         self.position = 1
         """The number of the next record."""
+        self._durable_to = 1
+        """The number after the newest record that is known to be durable."""
         self._truncated = 1
         self._number = 1
         """The number of the newest entry that is in the stream."""
@@ -183,6 +185,11 @@ class RedisStream:
         self._metrics.journal_refused_total += 1
         return Unavailable(why, retry_after_s=1.0)
 
+    @property
+    def in_flight(self) -> int:
+        """Records that Redis has not answered for."""
+        return self.position - self._durable_to
+
     # ---- one entry after the other ----
 
     async def run(self) -> None:
@@ -198,7 +205,7 @@ class RedisStream:
                     entry = self._next_entry()
                     await self._store(entry)
                     assert entry.number == self._number + 1, "one entry is under way at a time"
-                    self._number = entry.number
+                    self._number, self._durable_to = entry.number, entry.end
                     self._stored.append((entry.number, entry.end, len(entry.data)))
                     self._note_durable(entry)
                     await self._trim()
@@ -332,7 +339,7 @@ class RedisStream:
             async with asyncio.timeout(self._settings.redis_timeout_s):
                 await self._idle.wait()
 
-    def close(self) -> None:
+    def close(self, why: str = CLOSED) -> None:
         """Refuse every append from now on; `run` is to be cancelled."""
-        self._enter("closed", CLOSED)
+        self._enter("closed", why)
         self._queue.clear()

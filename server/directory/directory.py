@@ -66,6 +66,32 @@ class Directory:
         """Be `me`. `view`: the one that slots go by until it changes; their entries are known (`inherit`)."""
         self._core.start(me, view)
 
+    def bequeath(self) -> bytes:
+        """All that this node knows and has to say, for its heir; of what was copied ahead what has changed since."""
+        return self._core.bequeath(self._clock.now())
+
+    def inherit(self, data: bytes) -> None:
+        """Go on from what the predecessor knew, after `begin` with the same view. Raises `BadInput`."""
+        self._core.inherit(data, self._clock.now())
+
+    def copy_ahead(self) -> bytes:
+        """The next slice of what may be very much, for `copied_ahead` of the heir; empty where none is left. What
+        changes after that is copied by the next calls, or goes with the bequest."""
+        return self._core.going_over.copy_ahead()
+
+    def copied_ahead(self, data: bytes) -> None:
+        """Take a slice of the predecessor's `copy_ahead`, before `inherit`. Raises `BadInput`."""
+        self._core.going_over.copied_ahead(data)
+
+    @property
+    def to_copy(self) -> int:
+        """Number of entries that are to be copied ahead, or have changed since they were."""
+        return self._core.going_over.to_copy
+
+    def end_copying(self) -> None:
+        """Forget what was copied ahead: there is no heir any more."""
+        self._core.going_over.end_copying()
+
     def hold(self) -> None:
         """Say nothing more to other nodes until `go_on`; what is noted meanwhile is said then. Idempotent."""
         self._resting = True

@@ -4,13 +4,14 @@ A handoff of slots that are not this node's in its view is held until they are, 
 and within bounds of number and bytes. Its giver keeps it as well and offers it again.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import msgspec
 from numpy import bool_
 from numpy.typing import NDArray
 
+from server.directory.bequest import EarlyBequest, Taken
 from server.directory.messages import Handoff, unpack
 from server.ids import NodeAddress
 
@@ -74,6 +75,20 @@ class EarlyHandoffs:
 
     def expire(self, now: float) -> None:
         self._waiting = {key: early for key, early in self._waiting.items() if early.until > now}
+
+    def bequeath(self, now: float) -> tuple[list[EarlyBequest], Taken]:
+        """Handoffs that wait, and the numbers of those that were taken, by giver."""
+        waiting = [
+            EarlyBequest(giver, early.handoff, early.size, early.until - now)
+            for (giver, _), early in self._waiting.items()
+        ]
+        return waiting, [(giver, list(numbers)) for giver, numbers in self._taken.items()]
+
+    def inherit(self, waiting: Iterable[EarlyBequest], taken: Taken, now: float) -> None:
+        """Go on from what another process had."""
+        for it in waiting:
+            self._waiting[it.giver, it.handoff.number] = _Early(it.handoff, it.size, now + it.left_s)
+        self._taken = {giver: dict.fromkeys(numbers) for giver, numbers in taken}
 
     def due(self) -> float | None:
         """The time at which `expire` has something to do."""

@@ -102,7 +102,10 @@ from numpy.typing import NDArray
 
 from server.cluster.slots import Slots
 from server.cluster.view import View
+from server.directory import bequest
+from server.directory.bequest import DirectoryBequest
 from server.directory.early import EarlyHandoffs
+from server.directory.going_over import GoingOver
 from server.directory.listers import Listers
 from server.directory.messages import Handoff, Hint, Verdict, Word, WordAnswer, unpack
 from server.directory.partition import Census, Partition, mask
@@ -110,7 +113,7 @@ from server.directory.ports import ActivationSource
 from server.directory.questions import Questions
 from server.directory.stream import LIMITS, Backoff, DirectoryLimits, FrozenSlots, parts
 from server.directory.streams import PeerStreams
-from server.errors import Unavailable
+from server.errors import BadInput, Unavailable
 from server.ids import ActorId, Incarnation, NodeAddress, NodeId, slot
 
 _CENSUS_GROWTH: Final = 1_000
@@ -140,6 +143,7 @@ class HandoffCore:
         self._newest: dict[NodeId, tuple[Incarnation, int]] = {}  # number of its newest message
         self._met: dict[NodeId, Incarnation] = {}  # runs of nodes that this one has talked with
         self._listers = Listers()
+        self.going_over = GoingOver(self.partition, self._listers)
         self._early = EarlyHandoffs(wait_s)
         self._placed: dict[ActorId, tuple[NodeAddress, float]] = {}
         self._census: Census | None = None
@@ -531,6 +535,44 @@ class HandoffCore:
         placed = next((at for _, at in self._placed.values()), None)
         times = [at for at in (self._early.due(), self.questions.due(), placed) if at is not None]
         return min(times, default=None)
+
+    # ---- going over to another process of this run ----
+
+    def bequeath(self, now: float) -> bytes:
+        """All that this node knows and has to say; of what was copied ahead what has changed since."""
+        last, questions = self.questions.bequeath(now)
+        early, taken = self._early.bequeath(now)
+        return bequest.encode(
+            DirectoryBequest(
+                self.me,
+                self._view.digest,
+                self._number,
+                [(NodeAddress(node, run), number) for node, (run, number) in self._newest.items()],
+                [NodeAddress(*met) for met in self._met.items()],
+                self.streams.bequeath(now),
+                last,
+                questions,
+                early,
+                taken,
+                [(identity, home, at - now) for identity, (home, at) in self._placed.items()],
+                *self.going_over.left(),
+            )
+        )
+
+    def inherit(self, data: bytes, now: float) -> None:
+        """Go on from the memory of another process, under the same address and view. Raises `BadInput`."""
+        it = bequest.decode(data)
+        if it.me != self.me or it.digest != self._view.digest:
+            raise BadInput("the directory of another run, or of another view")
+        self._number = it.number
+        self._newest = {node: (run, number) for (node, run), number in it.newest}
+        self._met = dict(it.met)
+        self.streams.inherit(it.streams, now)
+        self.questions.inherit(it.last_question, it.questions, now)
+        self._early.inherit(it.early, it.taken, now)
+        self._placed = {identity: (home, now + left_s) for identity, home, left_s in it.placed}
+        self.going_over.take(it.entries)
+        self.going_over.take(it.listers)
 
     @property
     def early(self) -> int:

@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from server.cluster.slots import Slots
+from server.directory.bequest import QuestionBequest
+from server.directory.messages import pack, unpack
 from server.directory.partition import mask
 from server.ids import SLOT_COUNT, ActorId, NodeAddress, slot
 
@@ -76,10 +78,13 @@ class Questions:
         self._last += 1
         question = self._open[self._last] = _Question(slots, now + self._wait_s, blocks)
         if blocks:
-            if self._blocked is None:
-                self._blocked = np.zeros(SLOT_COUNT, dtype=np.int16)
-            self._blocked[slots] += 1
+            self._block(slots)
         return question
+
+    def _block(self, slots: Slots) -> None:
+        if self._blocked is None:
+            self._blocked = np.zeros(SLOT_COUNT, dtype=np.int16)
+        self._blocked[slots] += 1
 
     def overdue(self, now: float) -> list[int]:
         """Let questions stop to block whose time is over. Returns those whose handoff is late, to `spread`."""
@@ -161,6 +166,35 @@ class Questions:
         if not len(question.slots) or (question.ask_at is None and not question.left):
             self._release(question, question.blocking)
             del self._open[number]
+
+    # ---- going over ----
+
+    def bequeath(self, now: float) -> tuple[int, list[QuestionBequest]]:
+        """The newest number, and all that is open."""
+        return self._last, [
+            QuestionBequest(
+                number,
+                pack(it.slots),
+                pack(it.blocking),
+                it.giver if it.giver is not None else None,
+                it.until - now,
+                it.ask_at - now if it.ask_at is not None else None,
+                list(it.left),
+            )
+            for number, it in self._open.items()
+        ]
+
+    def inherit(self, last: int, questions: Iterable[QuestionBequest], now: float) -> None:
+        """Go on with what another process has asked."""
+        self._last = last
+        for it in questions:
+            question = self._open[it.number] = _Question(unpack(it.slots), now + it.block_s, blocks=False)
+            question.blocking = unpack(it.blocking)
+            question.giver = it.giver if it.giver is not None else None
+            question.ask_at = now + it.ask_s if it.ask_s is not None else None
+            question.left = dict.fromkeys(it.left)
+            if len(question.blocking):
+                self._block(question.blocking)
 
     # ---- for the others ----
 

@@ -13,7 +13,8 @@ from typing import Final, TypeVar
 import msgspec
 
 from server.cluster.slots import Slots
-from server.directory.messages import Handoff, Word, WordAnswer, pack
+from server.directory.bequest import FrozenBequest, StreamBequest
+from server.directory.messages import Handoff, Word, WordAnswer, pack, unpack
 from server.ids import ActorId, NodeAddress, slot
 
 
@@ -156,13 +157,17 @@ class Stream:
         """Take back the message under way, which may not have arrived."""
         word, self.flight = self.flight, None
         assert word is not None
-        self.truth = {**dict.fromkeys(word.gone, False), **self._flying(word), **self.truth}
-        self.truth.update(dict.fromkeys(word.claimed, True))
-        self.listed = {**dict.fromkeys(word.listed), **self.listed}
-        self.unlisted = {**dict.fromkeys(word.unlisted), **self.unlisted}
-        self.afresh = self.afresh or word.afresh
+        self.truth, self.listed, self.unlisted, self.afresh = self._with(word)
         self._attempt += 1
         self._not_before = now + backoff(self._attempt)
+
+    def _with(self, word: Word) -> tuple[dict[ActorId, bool], dict[ActorId, None], dict[ActorId, None], bool]:
+        """`truth`, `listed`, `unlisted` and `afresh`, and what `word` has of them."""
+        truth = {**dict.fromkeys(word.gone, False), **self._flying(word), **self.truth}
+        truth.update(dict.fromkeys(word.claimed, True))
+        listed = {**dict.fromkeys(word.listed), **self.listed}
+        unlisted = {**dict.fromkeys(word.unlisted), **self.unlisted}
+        return truth, listed, unlisted, self.afresh or word.afresh
 
     def delivered(self, answer: WordAnswer, now: float, backoff: Backoff) -> Word:
         """Close the message under way, which was answered, and return it."""
@@ -182,6 +187,40 @@ class Stream:
                 frozen.not_before = now + backoff(frozen.tries)
         return word
 
+    # ---- going over ----
+
+    def bequeath(self, peer: NodeAddress, now: float) -> StreamBequest:
+        """All of it; a word under way is as one that failed, and may go again at once."""
+        word = self.flight
+        truth, listed, unlisted, afresh = self.truth, self.listed, self.unlisted, self.afresh
+        if word is not None:
+            truth, listed, unlisted, afresh = self._with(word)
+        frozen = [
+            FrozenBequest(
+                number, pack(it.slots), pack(it.unsure), by_home(it.entries), it.digest, it.tries, it.not_before - now
+            )
+            for number, it in self.frozen.items()
+        ]
+        asks = {question: pack(slots) for question, slots in self.asks.items()}
+        return StreamBequest(
+            peer, truth, self.later, list(listed), list(unlisted), asks, list(self.told), frozen, afresh,
+            self._attempt, self._refusals, _left(self._not_before, now), _left(self._later_at, now),
+        )  # fmt: skip
+
+    def inherit(self, bequest: StreamBequest, now: float) -> None:
+        """Go on from what another process had to say."""
+        self.truth, self.later, self.afresh = bequest.truth, bequest.later, bequest.afresh
+        self.listed, self.unlisted = dict.fromkeys(bequest.listed), dict.fromkeys(bequest.unlisted)
+        self.asks = {question: unpack(slots) for question, slots in bequest.asks.items()}
+        self.told = dict.fromkeys(bequest.told)
+        for it in bequest.frozen:
+            entries = {identity: home for home, some in it.entries for identity in some}
+            self.frozen[it.number] = FrozenSlots(
+                unpack(it.slots), unpack(it.unsure), entries, it.digest, it.tries, now + it.wait_s
+            )
+        self._attempt, self._refusals = bequest.attempt, bequest.refusals
+        self._not_before, self._later_at = now + bequest.wait_s, now + bequest.later_wait_s
+
     @property
     def empty(self) -> bool:
         return self.flight is None and self.due() is None
@@ -197,6 +236,19 @@ def _pop(some: dict[ActorId, T], most: int) -> list[tuple[ActorId, T]]:
     for identity, _ in taken:
         del some[identity]
     return taken
+
+
+def by_home(entries: dict[ActorId, NodeAddress]) -> list[tuple[NodeAddress, list[ActorId]]]:
+    """`entries` by where the activations live."""
+    homes: dict[NodeAddress, list[ActorId]] = {}
+    for identity, home in entries.items():
+        homes.setdefault(home, []).append(identity)
+    return list(homes.items())
+
+
+def _left(at: float, now: float) -> float:
+    """Seconds until `at`; 0 where it is over."""
+    return max(0.0, at - now)
 
 
 def parts(

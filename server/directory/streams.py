@@ -1,7 +1,8 @@
 """The streams of a node to all peers, and which of them have something new to say. Pure."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
+from server.directory.bequest import StreamBequest
 from server.directory.stream import DirectoryLimits, Stream
 from server.ids import NodeAddress
 
@@ -31,6 +32,15 @@ class PeerStreams:
 
     def find(self, peer: NodeAddress) -> Stream | None:
         return self._streams.get(peer)
+
+    def bequeath(self, now: float) -> list[StreamBequest]:
+        """All streams, as they go over to another process."""
+        return [stream.bequeath(peer, now) for peer, stream in self._streams.items()]
+
+    def inherit(self, streams: Iterable[StreamBequest], now: float) -> None:
+        """Go on from what another process had to say."""
+        for bequest in streams:
+            self.to(bequest.peer).inherit(bequest, now)
 
     def forget(self, peer: NodeAddress) -> None:
         """Drop all that was to be said to a peer."""

@@ -4,7 +4,10 @@ from collections import Counter
 from functools import lru_cache
 from typing import Final
 
+from msgspec.structs import replace
+
 from server.cluster.view import Member, MemberState, View
+from server.directory.bequest import DirectoryBequest, EntriesGone, ListersGone, decode
 from server.directory.handoff import HandoffCore
 from server.directory.messages import Word, WordAnswer
 from server.errors import Unavailable
@@ -25,9 +28,33 @@ class Node:
     def __init__(self, me: NodeAddress) -> None:
         self.me = me
         self.live: dict[ActorId, None] = {}
-        self.core = HandoffCore(self, WAIT_S, CONFIRM_S, lambda attempt: min(0.5, 0.05 * 2.0 ** min(attempt, 8)))
+        self.core = self._core()
         self.core.start(me)
         self.view = View(())
+        self.slices: list[bytes] = []
+        """Parts of it that were copied ahead for a heir."""
+
+    def _core(self) -> HandoffCore:
+        return HandoffCore(self, WAIT_S, CONFIRM_S, lambda attempt: min(0.5, 0.05 * 2.0 ** min(attempt, 8)))
+
+    def copy_ahead(self) -> None:
+        data = self.core.going_over.copy_ahead(3)
+        if data:
+            self.slices.append(data)
+
+    def succeed(self, now: float) -> None:
+        """Go on in another process."""
+        data, before = self.core.bequeath(now), self.core
+        heir = self._core()
+        heir.start(self.me, self.view)
+        for part in self.slices:
+            heir.going_over.copied_ahead(part)
+        heir.inherit(data, now)
+        self.core, self.slices = heir, []
+        assert before.bequeath(now) == data, "to bequeath changes nothing"
+        assert heir.partition.entries() == before.partition.entries()
+        before.going_over.end_copying()
+        assert ordered(heir.bequeath(now)) == ordered(before.bequeath(now))
 
     def activation_ids(self) -> list[ActorId]:
         return list(self.live)
@@ -62,6 +89,14 @@ class Node:
         if view.digest != self.view.digest:
             self.view = view
             self.core.on_view(view, now)
+
+
+def ordered(data: bytes) -> DirectoryBequest:
+    """A bequest whose order is that of names, where order means nothing."""
+    it = decode(data)
+    entries = EntriesGone(sorted((home, sorted(ids)) for home, ids in it.entries.entries), [])
+    listers = ListersGone(sorted((sorted(peers), sorted(ids)) for peers, ids in it.listers.listed), [])
+    return replace(it, entries=entries, listers=listers)
 
 
 class Nodes:

@@ -104,6 +104,20 @@ class Cluster(RuleBasedStateMachine, Nodes):
     def say(self, frm: int, to: int, fate: str) -> None:
         self.talk(self.node(frm), self.node(to), fate)
 
+    @rule(pick=st.integers(0, 3), slices=st.integers(1, 4))
+    def copy_ahead(self, pick: int, slices: int) -> None:
+        for _ in range(slices):
+            self.node(pick).copy_ahead()
+
+    @rule(pick=st.integers(0, 3), to=st.integers(0, 3), speaks=st.booleans())
+    def succeed(self, pick: int, to: int, speaks: bool) -> None:
+        """Go on in another process, perhaps with a word under way that comes late."""
+        node, peer = self.node(pick), self.node(to)
+        word = node.core.next(peer.me, self.now) if speaks and node is not peer else None
+        if word is not None:
+            self.late.append((node.me, peer.me, word))
+        node.succeed(self.now)
+
     @rule(n=st.integers(0, 20))
     def arrive_late(self, n: int) -> None:
         if self.late:

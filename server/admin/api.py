@@ -97,7 +97,7 @@ def build_app(
     app_name: str,
     cluster: bool,
     questions: QuestionDesk | None = None,
-    upgrading: Upgrading | None = None,
+    upgrading: Callable[[], Upgrading | None] = lambda: None,
 ) -> Litestar:
     """The ASGI application of one node."""
     more = [*_drain_handlers(system, draining), *_upgrade_handlers(system, upgrading)]
@@ -244,11 +244,15 @@ def _drain_handlers(system: AdminSystem, draining: Draining | None) -> list[Any]
     return [progress, begin]
 
 
-def _upgrade_handlers(system: AdminSystem, upgrading: Upgrading | None) -> list[Any]:
-    def told() -> Upgrade:
-        if upgrading is None:
+def _upgrade_handlers(system: AdminSystem, upgrading: Callable[[], Upgrading | None]) -> list[Any]:
+    def possible() -> Upgrading:
+        found = upgrading()
+        if found is None:
             raise Unavailable("this node cannot be upgraded from here")
-        return Upgrade(node=system.me.node, incarnation=system.me.incarnation, **upgrading.progress())
+        return found
+
+    def told() -> Upgrade:
+        return Upgrade(node=system.me.node, incarnation=system.me.incarnation, **possible().progress())
 
     @get("/upgrade", sync_to_thread=False)
     def progress() -> Upgrade:
@@ -261,9 +265,8 @@ def _upgrade_handlers(system: AdminSystem, upgrading: Upgrading | None) -> list[
         clients' connections. The body names the node, so that nobody upgrades another one behind the same address
         (409). 503 with the reason where it cannot begin; asked again while it goes on, it only tells how far it is."""
         _check_named(system, data.node, data.incarnation)
-        if upgrading is not None:
-            with logged("upgrade", request):
-                upgrading.begin()
+        with logged("upgrade", request):
+            possible().begin()
         return told()
 
     return [progress, begin]

@@ -76,7 +76,7 @@ class AdminServer:
     is how operators empty the node (None: they cannot); `gossip` gives its gossip's `host:port`;
     `store_queries` run the application's named queries; `troubles` are the things that are wrong for the node;
     `logs` has what is stored of logged actors (None: nothing is); `cluster`: there is one, and not only
-    its store; `questions` answers those over columns (None: the node keeps none); `upgrading` is how
+    its store; `questions` answers those over columns (None: the node keeps none); `upgrading` gives how
     operators have another process succeed this one (None: they cannot)."""
 
     def __init__(
@@ -98,7 +98,7 @@ class AdminServer:
         max_connections: int = MAX_CONNECTIONS,
         request_s: float = REQUEST_S,
         questions: QuestionDesk | None = None,
-        upgrading: Upgrading | None = None,
+        upgrading: Callable[[], Upgrading | None] = lambda: None,
     ) -> None:
         """Raises `BadSetting` if the application's folder of pages cannot be read, or a console route of its
         has the name of one of the engine's, or `admin.advertise_url` is nobody's address."""
@@ -119,7 +119,7 @@ class AdminServer:
             observe,
             gossip,
             troubles,
-            upgrading.generation if upgrading is not None else lambda: 0,
+            lambda: found.generation() if (found := upgrading()) is not None else 0,
         )
         self.views = ClusterViews(system, settings, clock, self.own)
         pages, kept = system.app.pages, dict[str, Any]()

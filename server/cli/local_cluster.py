@@ -23,17 +23,16 @@ import tempfile
 import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from server.cli.common import read_settings
+from server.cli.node_process import NodeProcess
 from server.drivers import upgrade_store
 from server.errors import BadSetting, Unavailable
 from server.runtime.admin_token import new_admin_token
 from server.transport.addresses import join_endpoint
 
 LOOPBACK: Final = "127.0.0.1"
-READY_TIMEOUT_S: Final = 60.0
-STOP_TIMEOUT_S: Final = 30.0
 _GATEWAY, _ADMIN, _GOSSIP, _TRANSPORT = 0, 10, 20, 30  # offsets from the base port
 FREE_PORTS: Final = range(18_000, 32_000)
 """Searched for ports that nobody asked for. The kernel gives connections ports from 32768 on."""
@@ -152,48 +151,6 @@ class NodePlace(NamedTuple):
             f"transport.host={self.host}",
             f"transport.port={self.transport}",
         ]
-
-
-class NodeProcess:
-    """The process of a node. `ready` is its line of readiness, empty until then."""
-
-    def __init__(self, name: str, process: asyncio.subprocess.Process, log: Path) -> None:
-        self.name = name
-        self.process = process
-        self.log = log
-        self.ready: dict[str, Any] = {}
-        self.stopping = False
-
-    @property
-    def pid(self) -> int:
-        return self.process.pid
-
-    @property
-    def running(self) -> bool:
-        return self.process.returncode is None
-
-    async def stop(self) -> bool:
-        """Ask it to stop, and kill it if it does not. True if it ended by itself."""
-        self.stopping = True
-        return await stop_process(self.process, STOP_TIMEOUT_S)
-
-    def kill(self) -> None:
-        """Like `kill -9`."""
-        self.stopping = True
-        kill_process(self.process)
-
-    async def wait_ready(self) -> None:
-        """Until the node says that it serves. Raises `Unavailable` with its last words."""
-        assert self.process.stdout is not None
-        try:
-            async with asyncio.timeout(READY_TIMEOUT_S):
-                line = await self.process.stdout.readline()
-        except TimeoutError:
-            raise Unavailable(f"{self.name} is not ready after {READY_TIMEOUT_S:.0f} s; see {self.log}") from None
-        if not line:
-            await self.process.wait()
-            raise Unavailable(f"{self.name} stopped while starting: {last_words(self.log)}")
-        self.ready = json.loads(line)
 
 
 class LocalCluster:
@@ -382,16 +339,6 @@ def kill_process(process: asyncio.subprocess.Process) -> None:
     if process.returncode is None:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
-
-
-def last_words(log: Path) -> str:
-    """The last line that a child wrote to its log."""
-    with contextlib.suppress(OSError):
-        lines = log.read_text("utf-8", errors="replace").split("\n")
-        for line in reversed(lines):
-            if line.strip():
-                return line.strip()[:300]
-    return f"see {log}"
 
 
 def name_of(index: int) -> str:

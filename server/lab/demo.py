@@ -20,7 +20,8 @@ from cyclopts import App, Parameter, validators
 from rich.console import Console
 
 from server.cli.common import DEMO_CONFIG, Json, Set, check_assignments, err, out, program
-from server.cli.local_cluster import Home, LocalCluster, NodeProcess, alone
+from server.cli.local_cluster import Home, LocalCluster, alone
+from server.cli.node_process import NodeProcess
 from server.errors import Unavailable
 from server.lab.live import BOTS_STOP_S, Live, count_of, empty_home, shown
 
@@ -220,7 +221,7 @@ class Demo(Live):
         self._watchers.append(asyncio.ensure_future(self._watch_node(cluster, node)))
 
     async def _watch_node(self, cluster: LocalCluster, node: NodeProcess) -> None:
-        code = await node.process.wait()
+        code = await node.wait()
         if node.stopping:
             return
         why = f"signal {-code}" if code < 0 else f"exit code {code}"

@@ -16,7 +16,8 @@ from typing import Any, Final
 from rich.console import Console
 from rich.status import Status
 
-from server.cli.local_cluster import Home, LocalCluster, kill_process, last_words, spawn_self, stop_process
+from server.cli.local_cluster import Home, LocalCluster, kill_process, spawn_self, stop_process
+from server.cli.node_process import last_words
 from server.errors import BadSetting, Unavailable
 
 BOTS_STOP_S: Final = 30.0

@@ -8,6 +8,7 @@ it is reaped and its last line of error is told; if this process dies before `go
 import asyncio
 import contextlib
 import os
+import select
 import socket
 import subprocess
 from collections.abc import Callable, Mapping
@@ -22,6 +23,8 @@ from server.succession.lineage import Descent, first_to_be_killed, signal_of_par
 from server.succession.program import FLAG, STARTED, Program, Start
 from server.succession.room import check_room
 
+LAST_WORDS_S: Final = 0.5
+"""How long a process that has closed its socket may take to be gone."""
 _LINE_CHARS: Final = 300
 _PIPE_BYTES: Final = 65_536
 
@@ -42,7 +45,7 @@ class HeirProcess:
         self._descriptor = os.pidfd_open(process.pid)
         self._over = asyncio.Event()
         self._rest = b""
-        self._manager, self._announced = manager, False
+        self._manager = manager
         loop = asyncio.get_running_loop()
         loop.add_reader(self._descriptor, self._ended)
         loop.add_reader(errors, self._read)
@@ -63,35 +66,33 @@ class HeirProcess:
         return self._process.returncode
 
     def why(self) -> str:
-        """The reason why it ended, for people; empty while it runs."""
+        """The reason why it ended, for people; empty while it runs. A process that has hung up ends in a moment."""
+        if self.code is None and self._hung_up():
+            ended = select.poll()
+            ended.register(self._descriptor, select.POLLIN)
+            if ended.poll(LAST_WORDS_S * 1000):
+                self._ended()
         if self.code is None:
             return ""
         how = f"exit code {self.code}" if self.code >= 0 else f"signal {-self.code}"
         return f"the new program ended ({how}): {self.last_words or 'it said nothing'}"
 
-    async def announce(self) -> None:
-        """Before `go`, in good time: have whoever started this process take the heir for the service, so that the end
-        of this one is not the service's. Raises `CalledOff` where it does not hear that."""
-        self._announced = True
-        try:
-            await self._manager.main_process(self.pid)
-        except Unavailable as error:
-            raise CalledOff(error.message) from None
-
     async def end(self) -> None:
         """The succession is called off: kill it, reap it, and give back what belongs to it. Idempotent."""
-        if self._announced:
-            self._announced = False
-            with contextlib.suppress(Unavailable):  # logged
-                await self._manager.main_process(os.getpid())
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
         await self._over.wait()
         self.channel.close()
         self._manager.ready()
 
+    def _hung_up(self) -> bool:
+        try:
+            return not self.channel.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except OSError as error:
+            return isinstance(error, ConnectionError)
+
     def _ended(self) -> None:
-        if self._process.poll() is None:
+        if self._over.is_set() or self._process.poll() is None:
             return
         loop = asyncio.get_running_loop()
         loop.remove_reader(self._descriptor)
@@ -125,8 +126,21 @@ class HeirProcess:
             self._errors = -1
 
 
-Launch = Callable[[], HeirProcess]
-"""Starts an heir. Raises `CalledOff` where that is not possible."""
+class ServiceHerald:
+    """Tells the service manager which process is the service."""
+
+    def __init__(self, manager: ServiceManager) -> None:
+        self._manager = manager
+
+    async def goes_over(self, pid: int) -> None:
+        """Before `go`, in good time: the end of this process is not the service's then. Raises `Unavailable` where the
+        service manager does not hear that."""
+        await self._manager.main_process(pid)
+
+    async def called_off(self) -> None:
+        """This process is the service after all."""
+        with contextlib.suppress(Unavailable):  # logged
+            await self._manager.main_process(os.getpid())
 
 
 def launch(
@@ -168,7 +182,7 @@ def launch(
 
 def _execute(program: Program, errors: int, inherited: tuple[int, ...]) -> subprocess.Popen[bytes]:
     try:
-        return subprocess.Popen(  # its own module has no `async`, and it returns once the program is executed
+        return subprocess.Popen(  # returns once the program is executed
             program.arguments,
             stdin=subprocess.DEVNULL,
             stderr=errors,

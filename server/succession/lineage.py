@@ -14,9 +14,9 @@ import asyncio
 import contextlib
 import ctypes
 import os
-import select
 import signal
 import socket
+import sys
 from pathlib import Path
 from typing import Final, Self
 
@@ -28,7 +28,7 @@ from server.errors import BadSetting, CalledOff
 _PR_SET_PDEATHSIG: Final = 1
 _PR_GET_PDEATHSIG: Final = 2
 _libc: Final = ctypes.CDLL(None, use_errno=True)
-KILLED_S: Final = 5.0
+KILLED_S: Final = 30.0
 """How long a predecessor that was killed may take to be gone: its memory is given back first."""
 
 log = structlog.get_logger(__name__)
@@ -66,32 +66,49 @@ class Lineage:
             if os.getppid() != descent.predecessor:  # else this number may be another process's by now
                 raise CalledOff("the predecessor is gone")
             self.channel = socket.socket(fileno=descent.channel)
-            os.dup2(descent.errors, 2, inheritable=True)
+            os.set_inheritable(descent.channel, False)
+            os.set_inheritable(descent.errors, False)
+            self._words, self._errors = os.dup(2), descent.errors
         except OSError as error:
             why = f"is for a node that starts its own heir ({error.strerror}): ask it with `garrison upgrade`"
             raise BadSetting("succeed", why) from None
-        os.close(descent.errors)
         self.channel.setblocking(False)
         self._parent = _process(descent.parent) if descent.orphaned else None
         self._oom_score = _oom_score(descent.predecessor)
 
-    def kill_predecessor(self, within_s: float = KILLED_S) -> bool:
-        """After `go`: end the predecessor for good, and wait until nothing of it runs any more. False where it is not
-        gone in time: it hangs in the kernel, and cannot run there either."""
+    def take_outputs(self) -> None:
+        """Write errors where the predecessor does, not through it any more."""
+        if self._errors >= 0:
+            sys.stderr.flush()
+            os.dup2(self._errors, 2, inheritable=True)
+            os.close(self._errors)
+            self._errors = -1
+
+    def tell(self, why: str) -> None:
+        """Last words, by which the predecessor says why there is no heir."""
+        with contextlib.suppress(OSError):
+            os.write(self._words, f"{why}\n".encode())
+
+    def kill_predecessor(self) -> None:
+        """After the last word: end the predecessor for good, whatever it does."""
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self.predecessor, signal.SIGKILL)
-        gone = select.poll()
-        gone.register(self.predecessor, select.POLLIN)
-        return bool(gone.poll(within_s * 1000))
 
-    def come_of_age(self) -> None:
-        """After `go`, with the predecessor gone: be killed for memory no sooner than it was, and end with what had
-        started it."""
-        with contextlib.suppress(OSError, ValueError):
-            Path("/proc/self/oom_score_adj").write_text(self._oom_score)
+    async def come_of_age(self, within_s: float = KILLED_S) -> bool:
+        """After the last word: wait until nothing of the predecessor is there any more, be killed for memory no sooner
+        than it was, and end with what had started it. False where it is not gone in time: it hangs in the kernel."""
+        loop, gone = asyncio.get_running_loop(), asyncio.Event()
+        loop.add_reader(self.predecessor, gone.set)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                await gone.wait()
+        loop.remove_reader(self.predecessor)
         os.close(self.predecessor)
+        os.close(self._words)
+        _set_oom_score("self", self._oom_score)
         if self._parent is not None:
             self._end_with_parent(self._parent)
+        return gone.is_set()
 
     def _end_with_parent(self, parent: int) -> None:
         number = signal.Signals(self.descent.orphaned)
@@ -112,8 +129,12 @@ def signal_of_parents_death() -> int:
 
 def first_to_be_killed(process: int) -> None:
     """Let `process`, a child, be the first that the system kills where memory runs out."""
-    with contextlib.suppress(OSError):
-        Path(f"/proc/{process}/oom_score_adj").write_text("1000")
+    _set_oom_score(str(process), "1000")
+
+
+def _set_oom_score(process: str, score: str) -> None:
+    with contextlib.suppress(OSError, ValueError):
+        Path(f"/proc/{process}/oom_score_adj").write_text(score)
 
 
 def _oom_score(process: int) -> str:

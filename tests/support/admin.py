@@ -180,6 +180,7 @@ class TestNode:
         self.left = {"state": "up", "activations_left": 3, "sessions_left": 1, "moved": 0}
         self.upgrade: dict[str, Any] = {"generation": 0, "process": 100, "running": False}
         self.refusal = ""
+        upgrading = Upgrading(self._upgrade, lambda: self.upgrade, lambda: self.upgrade["generation"])
         self.admin = AdminServer(
             system,
             settings,
@@ -193,7 +194,7 @@ class TestNode:
             store_queries=memory_queries(system.cluster.stored),
             troubles=lambda: self.troubles,
             logs=system.cluster.logs,
-            upgrading=Upgrading(self._upgrade, lambda: self.upgrade, lambda: self.upgrade["generation"]),
+            upgrading=lambda: upgrading,
             **bounds,
         )
         self.admin.bind()

@@ -27,7 +27,7 @@ async def local_cluster(
     finally:
         cluster.kill()
         for node in cluster.nodes:
-            await node.process.wait()
+            await node.wait()
 
 
 def host_token(cluster: LocalCluster) -> str:

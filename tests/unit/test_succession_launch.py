@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 
 from server.errors import BadSetting, CalledOff
-from server.succession.launch import HeirProcess, launch
+from server.runtime.service_manager import ServiceManager
+from server.succession.launch import HeirProcess, ServiceHerald, launch
 from server.succession.lineage import Descent, Lineage
 from server.succession.program import Start
 
 ROOT = Path(__file__).parents[2]
 HEIR = """
-import os, sys
+import asyncio, os, sys
 sys.path.insert(0, {root!r})
 from server.succession.lineage import Lineage
 lineage = Lineage(sys.argv[-1])
@@ -25,8 +26,12 @@ told = [open("/proc/self/oom_score_adj").read().strip(), os.environ["GREETING"]]
 told += [str(len([n for n in os.listdir("/proc/self/fd") if int(n) > 2]))]
 lineage.channel.send(" ".join(told).encode())
 if lineage.channel.recv(10) == b"go":
+    lineage.take_outputs()
     lineage.kill_predecessor()
-    lineage.come_of_age()
+    gone = asyncio.run(lineage.come_of_age())
+    print("heir of age", gone, open("/proc/self/oom_score_adj").read().strip(), flush=True)
+else:
+    lineage.tell("nothing came of it")
 """
 
 
@@ -45,10 +50,10 @@ async def test_an_heir_has_its_channel_and_no_other_descriptor_and_is_the_first_
     kept.set_inheritable(True)  # closed all the same
     heir = started(a_program(tmp_path, HEIR.format(root=str(ROOT))))
     told = await asyncio.get_running_loop().sock_recv(heir.channel, 100)
-    # its channel, the process of its predecessor, and the directory that it lists
-    assert told.decode().split() == ["1000", "hello", "3"]
-    heir.channel.close()  # as it is when this process dies: the heir ends
-    assert await heir.wait() == 0
+    # its channel, both errors, the process of its predecessor, and the directory that it lists
+    assert told.decode().split() == ["1000", "hello", "5"]
+    heir.channel.shutdown(socket.SHUT_RDWR)  # as it is when this process dies: the heir ends
+    assert heir.why() == "the new program ended (exit code 0): nothing came of it"
     await heir.end()
     kept.close()
 
@@ -102,14 +107,20 @@ async def test_a_service_manager_hears_of_the_heir_before_go_and_of_its_end(tmp_
     asyncio.get_running_loop().add_reader(systemd, read)
     program = a_program(tmp_path, "import time\ntime.sleep(60)\n")
     heir = launch({**os.environ, "NOTIFY_SOCKET": str(tmp_path / "notify")}, program, lambda resident: None)
-    await heir.announce()
+    herald = ServiceHerald(ServiceManager({"NOTIFY_SOCKET": str(tmp_path / "notify")}))
+    await herald.goes_over(heir.pid)
     assert heard == ["RELOADING=1", f"MAINPID={heir.pid}", "BARRIER=1"]
+    await herald.called_off()
     await heir.end()
     assert heard[3:5] == [f"MAINPID={os.getpid()}", "BARRIER=1"]
     read()
     assert heard[5:] == ["READY=1"]
     asyncio.get_running_loop().remove_reader(systemd)
     systemd.close()
+
+
+def own_oom_score() -> str:
+    return Path("/proc/self/oom_score_adj").read_text().strip()
 
 
 PREDECESSOR = """
@@ -136,7 +147,7 @@ async def test_an_heir_kills_its_predecessor_after_go(tmp_path: Path) -> None:
     )
     assert process.stdout is not None
     lines = (await process.stdout.read()).decode().splitlines()  # the heir has the same output, and has ended too
-    assert [line.split()[0] for line in lines if "heir" in line][-1:] == ["heir"]
+    assert lines[-1] == f"heir of age True {own_oom_score()}"
     assert await process.wait() == -signal.SIGKILL
 
 

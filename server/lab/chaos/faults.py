@@ -9,7 +9,8 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from server.cli.local_cluster import LocalCluster, NodeProcess
+from server.cli.local_cluster import LocalCluster
+from server.cli.node_process import NodeProcess
 from server.errors import Unavailable
 from server.lab.chaos.figures import Gaps, Struck
 from server.lab.chaos.network import Network
@@ -214,7 +215,7 @@ class Faults:
             if not node.running:
                 if not node.stopping:
                     self.crashes += 1
-                    self.say(f"[red]{node.name} ended by itself, exit code {node.process.returncode}; see {node.log}")
+                    self.say(f"[red]{node.name} ended by itself, exit code {node.returncode}; see {node.log}")
                 await self._launch(node)
 
     # ---- waiting ----

@@ -12,7 +12,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from server.cli.local_cluster import dying_with, last_words, stop_process
+from server.cli.local_cluster import dying_with, stop_process
+from server.cli.node_process import last_words
 from server.errors import BadSetting, Unavailable
 
 Mode = Literal["none", "local", "redis"]

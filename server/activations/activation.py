@@ -304,10 +304,17 @@ class Activation(Turns):
         taken back."""
         return dict(self._reminding.pending) if self._reminding is not None else {}
 
-    def adopt_reminders(self, pending: dict[str, int | None]) -> None:
-        """Take over `pending_reminders` of the activation on another node."""
-        if pending:
-            self._reminders().pending.update(pending)
+    @property
+    def reminder_number(self) -> int:
+        """The number of the newest statement about its reminders."""
+        return self._reminding.number if self._reminding is not None else 0
+
+    def adopt_reminders(self, pending: dict[str, int | None], number: int) -> None:
+        """Take over `pending_reminders` and `reminder_number` of the activation that was before this one."""
+        if pending or number:
+            reminders = self._reminders()
+            reminders.pending.update(pending)
+            reminders.number = number
 
     # ---- facts: its own, and those that others tell it ----
 
@@ -506,6 +513,12 @@ class Activation(Turns):
         return call.future
 
     # ---- the end ----
+
+    @property
+    def settled(self) -> bool:
+        """Live, and no turn, call or answer of it is under way, nor anything of its log: what it is can be copied."""
+        under_way = self.busy or self.paused or self._mailbox or self._held
+        return not under_way and (self._log is None or not self._log.backlog())
 
     @property
     def idle(self) -> bool:

@@ -31,6 +31,7 @@ from server.eventlog.entry import Entry, Record, encode_entry, event_bytes, mark
 from server.eventlog.fold import End, Fold
 from server.eventlog.ports import Append, Seal, StoredLog
 from server.ids import Epoch, Incarnation, NodeAddress, NodeId
+from server.runtime.numbers import Rising
 from server.wire.codec import UNDECODABLE
 
 log = structlog.get_logger(__name__)
@@ -47,8 +48,9 @@ TAIL_SEGMENTS: Final = 64
 """Unsealed entries, in segments, above which a log takes no more."""
 LATE_ENTRIES: Final = 16_384
 """Sealed entries that are kept for watchers who lag: each node that watches reads each group that becomes public."""
-_narrowings = itertools.count(1)
-"""Numbers of guards within an epoch, which belongs to one run of one node, however often it loads the log."""
+narrowings: Final = Rising()
+"""Numbers of guards within an epoch, which belongs to one run of one node, however often it loads the log and in
+whatever process."""
 
 
 class LogParts(msgspec.Struct, frozen=True, array_like=True):
@@ -93,7 +95,7 @@ class EventLog:
         self._projected_at = 0.0
         self._emitted: Any = None  # the state after the newest entry, boundary or not
         self._seal_at = 0.0
-        self._narrowed = next(_narrowings)  # an activation does not know how those before it narrowed
+        self.narrowed = next(narrowings)  # an activation does not know how those before it narrowed
         self._public: PublicEnd[Any] | None = None  # None: nobody watches with a delay
         self._making_public: asyncio.TimerHandle | None = None
 
@@ -374,14 +376,14 @@ class EventLog:
 
     def narrow(self) -> None:
         """Raise the guard at once: the event that goes with it leaves later, when it is durable."""
-        self._narrowed = next(_narrowings)
+        self.narrowed = next(narrowings)
 
     @property
     def guard(self) -> Guard:
         """See `server.actors.guard.Guard`: above those of all activations before."""
         actor = self._owner.actor
         assert isinstance(actor, LoggedActor)
-        return (self._owner.epoch, self._narrowed) if actor.guards_watch() else OPEN
+        return (self._owner.epoch, self.narrowed) if actor.guards_watch() else OPEN
 
     # ---- watchers that lag: see `public_end.py` ----
 

@@ -25,6 +25,7 @@ from server.activations.observed import new_activation
 from server.activations.ports import ActivationNode
 from server.actors.actor import Actor, LoggedActor
 from server.actors.app import App
+from server.actors.latest import LatestActor, LatestParts
 from server.actors.pictures import Showing
 from server.errors import BadInput, GarrisonError, Internal
 from server.ids import ActorId, Epoch, Incarnation, kind_of
@@ -92,11 +93,20 @@ class Over(msgspec.Struct, array_like=True, frozen=True, tag=5):
     to: Incarnation
 
 
+class Stays(msgspec.Struct, array_like=True, frozen=True):
+    """What an activation keeps that goes on in another process of the same run, under the same epoch: the source of its
+    latest topic, and the number of its guard (`server/actors/guard.py`). Where it goes to another node it gets others,
+    by which those who watch know that."""
+
+    latest: LatestParts | None
+    narrowed: Annotated[int, Meta(ge=0)]
+
+
 class Parcel(msgspec.Struct, array_like=True, frozen=True):
     """An activation on its way. `state` and `carried` are msgpack, arguments are msgpack arrays; `timers` have
     the seconds that are left, `due` are those whose turn was waiting. `reminders`: see
     `Activation.pending_reminders`. `all_told`: a logged actor that has no open fact, whatever its state says. `shown`:
-    see `Activation.shown_at_last`."""
+    see `Activation.shown_at_last`. `stays`: of one that stays on its node; None where it goes to another one."""
 
     id: ActorId
     epoch: Annotated[int, Meta(ge=0)]
@@ -110,6 +120,8 @@ class Parcel(msgspec.Struct, array_like=True, frozen=True):
     log: LogParts | None = None
     all_told: bool = False
     shown: Showing | None = None
+    reminder_number: Annotated[int, Meta(ge=0)] = 0
+    stays: Stays | None = None
 
 
 class Arrival(msgspec.Struct):
@@ -122,6 +134,7 @@ class Arrival(msgspec.Struct):
     carried: Any
     reminders: dict[str, int | None]
     shown: Showing | None = None
+    reminder_number: int = 0
 
     @property
     def is_lively(self) -> bool:
@@ -167,6 +180,20 @@ def decode_ids(payload: bytes) -> list[ActorId]:
 def pack(activation: Activation, epoch: Epoch, max_bytes: int) -> bytes | None:
     """The parcel of an activation at rest, for its owner under `epoch`; None if it is larger than `max_bytes`.
     Raises `Internal` where its `carry` fails or something of it cannot travel."""
+    return _pack(activation, epoch, max_bytes, None)
+
+
+def pack_here(activation: Activation, max_bytes: int) -> bytes | None:
+    """The parcel of an activation as it is now, for the heir of its node; None if it is not settled, or too large.
+    Raises as `pack`."""
+    if not activation.settled:
+        return None
+    latest = activation.actor.source_parts() if isinstance(activation.actor, LatestActor) else None
+    stays = Stays(latest, activation.log().narrowed if activation.has_log else 0)
+    return _pack(activation, activation.epoch, max_bytes, stays)
+
+
+def _pack(activation: Activation, epoch: Epoch, max_bytes: int, stays: Stays | None) -> bytes | None:
     log_parts = activation.log().parts() if activation.has_log else None
     if activation.has_log and log_parts is None:
         return None
@@ -184,6 +211,8 @@ def pack(activation: Activation, epoch: Epoch, max_bytes: int) -> bytes | None:
             log_parts,
             activation.has_told_all,
             activation.shown_at_last(),
+            activation.reminder_number,
+            stays,
         )
         data = encode(parcel)
     except GarrisonError:
@@ -210,13 +239,20 @@ def unpack(app: App, node: ActivationNode, data: bytes) -> Arrival:
         if parcel.log is None:
             raise BadInput(f"parcel of {parcel.id}: it has no log")
         activation.adopt_log(event_log.arrive(activation, node, cls, parcel.log))
+    stays = parcel.stays
+    if stays is not None and stays.latest is not None and isinstance(activation.actor, LatestActor):
+        activation.actor.adopt_source(stays.latest)
+    if stays is not None and activation.has_log:
+        activation.log().narrowed = stays.narrowed
     method = activation.timer_method
     try:
         timers = [(name, left_s, method(name).decode_args(args)) for name, left_s, args in parcel.timers]
         due = [(name, method(name).decode_args(args)) for name, args in parcel.due]
     except GarrisonError as error:
         raise BadInput(f"parcel of {parcel.id}: {error.message}") from None
-    return Arrival(activation, parcel.retiring, timers, due, carried, parcel.reminders, parcel.shown)
+    return Arrival(
+        activation, parcel.retiring, timers, due, carried, parcel.reminders, parcel.shown, parcel.reminder_number
+    )
 
 
 def _decoders_of(cls: type[Actor[Any]]) -> tuple[Decode, Decode]:

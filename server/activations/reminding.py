@@ -47,11 +47,11 @@ class Reminding:
     """See the module's head. `pending`: for each reminder that this activation has set, the due that it
     set last and that has not come yet, None where it took it back."""
 
-    __slots__ = ("_activation", "_node", "_number", "_recorded", "pending")
+    __slots__ = ("_activation", "_node", "_recorded", "number", "pending")
 
     def __init__(self, activation: Entity, node: ActivationNode) -> None:
         self._activation, self._node = activation, node
-        self._number = 0
+        self.number = 0
         """The number of the newest statement; it grows as long as the activation lives, whatever the epoch."""
         self.pending: dict[str, int | None] = {}
         self._recorded: dict[str, int] = {}
@@ -83,15 +83,15 @@ class Reminding:
         a turn runs in whatever task called it. While the outcome is open, and after a failure, any due may
         be in the store. Raises `Fenced`, and ends the activation, where somebody else has the actor."""
         activation, store = self._activation, self._node.store
-        self._number += 1
-        number = self._number
+        self.number += 1
+        number = self.number
         self.pending.pop(name, None)
         write = store.unset_reminder if due_ms is None else store.set_reminder
         statement = write(Reminder(activation.id, name, due_ms or 0, activation.epoch, number))
         if not await self._node.supervisor.spawn(statement, f"reminder {activation.id}"):
             activation.fenced()
             raise Fenced(f"{activation.id} has another owner")
-        if self._number == number:  # otherwise another went out meanwhile, and which is the later is not said
+        if self.number == number:  # otherwise another went out meanwhile, and which is the later is not said
             self.pending[name] = due_ms
 
     # ---- running ----

@@ -19,7 +19,6 @@ seconds, at each view change, and when a difference is missing. The contract of 
 that was published adds up to; each change of it is published in the turn that makes it.
 """
 
-import itertools
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -29,6 +28,7 @@ from server.actors.actor import Actor, Caller, S, read_only
 from server.actors.guard import TurnedAway
 from server.errors import Internal, Unavailable
 from server.ids import Incarnation, NodeAddress, NodeId
+from server.runtime.numbers import Rising
 
 WATCH_S: Final = 10.0
 """Time for which a source remembers a watching node, unless that attaches again."""
@@ -38,7 +38,8 @@ MAX_VALUE_BYTES: Final = 4_096
 
 Order = tuple[int, int]
 """`(epoch, n)`."""
-_sources = itertools.count(1)
+sources: Final = Rising()
+"""Numbers of sources, in their names."""
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -50,6 +51,15 @@ class LatestState(msgspec.Struct, frozen=True, array_like=True):
     epoch: int
     n: int
     items: dict[str, msgspec.Raw] | None
+
+
+class LatestParts(msgspec.Struct, frozen=True, array_like=True):
+    """A source that goes on in another process of the same run. `watchers`: node, incarnation, seconds."""
+
+    name: str
+    epoch: int
+    n: int
+    watchers: list[tuple[NodeId, Incarnation, float]]
 
 
 class LatestSource:
@@ -84,6 +94,20 @@ class LatestSource:
         if self._watchers and min(self._watchers.values()) < now:
             self._watchers = {node: until for node, until in self._watchers.items() if until >= now}
         return (self.epoch, self.n), list(self._watchers)
+
+    def parts(self, now: float) -> LatestParts:
+        """All of it."""
+        watchers = [(*node, until - now) for node, until in self._watchers.items() if until >= now]
+        return LatestParts(self.name, self.epoch, self.n, watchers)
+
+    @classmethod
+    def of(cls, parts: LatestParts, now: float) -> "LatestSource":
+        """The source as another process had it: nobody who watches needs to attach again."""
+        source = cls(parts.name, parts.epoch)
+        source.n = parts.n
+        for node, incarnation, left_s in parts.watchers:
+            source._watchers[NodeAddress(node, incarnation)] = now + min(WATCH_S, left_s)
+        return source
 
 
 class LatestActor(Actor[S]):
@@ -132,11 +156,20 @@ class LatestActor(Actor[S]):
     # Attaching makes the actor: a watcher that comes before the first change must still get it.
     attach_latest.makes = True  # type: ignore[attr-defined]
 
+    def source_parts(self) -> LatestParts | None:
+        """The source, for the heir of this node; None where there is none yet. The engine's call."""
+        source = getattr(self, "_latest", None)
+        return source.parts(self.now()) if source is not None else None
+
+    def adopt_source(self, parts: LatestParts) -> None:
+        """Go on with the predecessor's source. The engine's call, before any hook."""
+        self._latest = LatestSource.of(parts, self.now())
+
     def _source(self) -> LatestSource:
         try:
             return self._latest
         except AttributeError:
-            name = f"{self.node}:{self.wall_ms()}:{next(_sources)}"
+            name = f"{self.node}:{self.wall_ms()}:{next(sources)}"
             self._latest = LatestSource(name, self.context.epoch)
             return self._latest
 

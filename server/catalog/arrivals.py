@@ -83,6 +83,15 @@ class Arrivals:
         """Migrations to this node that are not over."""
         return len(self._incoming)
 
+    def over(self) -> list[tuple[NodeAddress, int]]:
+        """The migrations to this node that are over, and those that would not be begun again."""
+        return [*self._past, *self._incoming]
+
+    def know(self, keys: Iterable[tuple[NodeAddress, int]]) -> None:
+        """These migrations were to this node before it went on in this process."""
+        for key in keys:
+            self._past[key] = _Incoming(*key)
+
     def serve(self, peer: NodeAddress, payload: bytes) -> Answer:
         """A message of another node. Raises `BadInput`, `Unavailable`, and what a call raises."""
         message = decode(payload)

@@ -81,7 +81,7 @@ class Catalog:
         self.closed: GarrisonError | None = None
         """Set once this node may not activate anything any more."""
         self._idle_ticks = 0
-        self._past_turns = 0
+        self.past_turns = 0
         """Turns of activations that have ended."""
 
     # ---- birth ----
@@ -245,7 +245,7 @@ class Catalog:
         activation.show_again(arrival.shown)
         activation.hook(cls.activated)
         activation.replace_timers(arrival.timers)
-        activation.adopt_reminders(arrival.reminders)
+        activation.adopt_reminders(arrival.reminders, arrival.reminder_number)
         activation.hook(lambda actor: cls.arrived(actor, arrival.carried))
         activation.retiring = arrival.retiring
         for name, args in arrival.due:
@@ -299,7 +299,7 @@ class Catalog:
         del self.live[activation.id]
         del self.live_by_kind[activation.kind][activation.id]
         self.listings.remove(activation.kind, activation.id)
-        self._past_turns += activation.turn_count
+        self.past_turns += activation.turn_count
         if self.watcher is not None:
             self.watcher.gone(activation)
 
@@ -450,7 +450,7 @@ class Catalog:
         total = 0
         async for some in self._slices():
             total += sum(it.turn_count for it in some if not it.dropped)
-        return self._past_turns + total
+        return self.past_turns + total
 
     def _may_end(self, activation: Activation) -> bool:
         busy = activation.retiring or activation.timers or activation.telling or self._watched(activation)

@@ -98,7 +98,8 @@ class Migrator:
             storage.claimer, storage.write_behind, storage.group_commit,
         )  # fmt: skip
         self._catalog, self._directory, self._calls = catalog, directory, calls
-        self._number = 0
+        self.number = 0
+        """The number of the newest migration."""
         self.under_way = 0
         """Batches that are being moved."""
         self._room = asyncio.Semaphore(BATCHES)
@@ -144,8 +145,8 @@ class Migrator:
             return moved
 
     async def _move(self, batch: list[Activation], to: NodeAddress) -> int:
-        self._number += 1
-        number, kind = self._number, batch[0].kind
+        self.number += 1
+        number, kind = self.number, batch[0].kind
         batch = await self._flush_ahead([activation for activation in batch if not activation.paused])
         if not batch:
             return 0

@@ -13,6 +13,7 @@ any more, and nobody may call it. So whatever could not be woken is woken again,
 """
 
 import asyncio
+from collections.abc import Iterable
 from typing import Final
 
 import msgspec
@@ -82,6 +83,15 @@ class Orphans:
     def under_way(self) -> int:
         """Actors that are being woken."""
         return len(self._under_way)
+
+    @property
+    def unsure(self) -> list[ActorId]:
+        """Actors that are woken again although the store does not name them, or are being woken."""
+        return [*dict.fromkeys((*self._unsure, *self._under_way))]
+
+    def wake_again(self, identities: Iterable[ActorId]) -> None:
+        """Wake these too: the process before this one could not."""
+        self._unsure.update(dict.fromkeys(identities))
 
     def on_view(self, before: View, view: View) -> None:
         """Look often for a while if a member has gone: it may have died."""

@@ -57,6 +57,18 @@ class RunsOver:
         self._due.sort()
         self._changed.set()
 
+    def plans(self) -> tuple[list[tuple[NodeAddress, float]], list[float]]:
+        """Runs that are missing, with the seconds since that is known, and the seconds until each look."""
+        now = self._clock.now()
+        return [(run, now - since) for run, since in self._missing.items()], [at - now for at in self._due]
+
+    def go_on_with(self, missing: Iterable[tuple[NodeAddress, float]], looks: Iterable[float]) -> None:
+        """Go on with the plans of another process."""
+        now = self._clock.now()
+        self._missing = {run: now - ago_s for run, ago_s in missing}
+        self._due = sorted(now + left_s for left_s in looks)
+        self._changed.set()
+
     async def run(self) -> None:
         """Look for ever."""
         while True:

@@ -15,13 +15,17 @@ from typing import Any
 import structlog
 
 from server.activations.activation import Activation
+from server.activations.event_log import narrowings
 from server.activations.parcels import Arrival
 from server.activations.ports import Asking, EventObserver, Observer
 from server.activations.timer_gate import TimerGate
 from server.actors.actor import Actor
+from server.actors.latest import sources
 from server.actors.methods import Method, MethodTable, methods_of
 from server.actors.outlet import Outlet
+from server.catalog import bequest
 from server.catalog.arrivals import Arrivals
+from server.catalog.bequest import SystemBequest
 from server.catalog.catalog import Catalog
 from server.catalog.census import KindCensus
 from server.catalog.departure import Departure
@@ -41,7 +45,7 @@ from server.catalog.strays import Strays
 from server.catalog.telling import Telling
 from server.cluster.view import View
 from server.directory.directory import Directory
-from server.errors import GarrisonError
+from server.errors import BadInput, GarrisonError
 from server.ids import ActorId, Incarnation, NodeAddress, NodeId, kind_of
 from server.runtime.logs import LoggedOften
 from server.storage.durability import Durability
@@ -189,6 +193,38 @@ class ActorSystem:
         del self.tell, self.ask
         standby.end()
         self.go_on()
+
+    def bequeath(self) -> bytes:
+        """All of this system, beside its activations and `directory`, for its heir; see `bequest.py`."""
+        missing, looks = self.runs_over.plans()
+        return bequest.encode(
+            SystemBequest(
+                self.me,
+                self.claimer.newest_token,
+                self.migrator.number,
+                self.arrivals.over(),
+                narrowings.newest,
+                sources.newest,
+                self.orphans.unsure,
+                missing,
+                looks,
+                self.metrics.turns_total,
+            )
+        )
+
+    def inherit(self, data: bytes) -> None:
+        """Go on from what the predecessor's system was, after `begin`. Raises `BadInput`."""
+        it = bequest.decode(data)
+        if it.me != self.me:
+            raise BadInput("the actor system of another run")
+        self.claimer.go_on_after(it.token)
+        self.migrator.number = max(self.migrator.number, it.migration)
+        self.arrivals.know(it.migrations_here)
+        narrowings.raise_to(it.guard)
+        sources.raise_to(it.source)
+        self.orphans.wake_again(it.unsure)
+        self.runs_over.go_on_with(it.missing, it.looks)
+        self.catalog.past_turns = it.turns
 
     def hold(self) -> None:
         """Begin nothing new of what goes on by itself, until `go_on`: no timer rings, nothing is collected, moved,

@@ -48,6 +48,10 @@ class Claimer:
     def start(self, me: NodeAddress, generation: int = 0) -> None:
         self._me, self.generation = me, generation
 
+    def go_on_after(self, token: int) -> None:
+        """Claim with higher tokens only: the process before this one has used them up to `token`."""
+        self._token = max(self._token, token)
+
     @property
     def newest_token(self) -> int:
         """The highest token of all claims that were sent so far."""

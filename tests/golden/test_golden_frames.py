@@ -57,6 +57,8 @@ def meaning(service: int, message: Any) -> Any:
     told = shelf.plain(message)
     if service == MIGRATE and isinstance(message, faces.parcels.Ship):
         parcels = [shelf.plain(faces.decode_parcel(parcel)) for parcel in message.parcels]
+        assert all(parcel.pop() is None for parcel in parcels)  # `stays`, since
+        assert all(parcel.pop() == 0 for parcel in parcels)  # `reminder_number`, since
         assert all(parcel.pop() is None for parcel in parcels)  # `shown`, since
         assert all(parcel.pop() is False for parcel in parcels)  # `all_told`, since
         log = faces.parcels.Parcel.__struct_fields__.index("log")

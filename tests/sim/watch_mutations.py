@@ -56,7 +56,7 @@ MUTANTS: Final = (
         "finished, OPEN,",
         unseen=BY_READS,
     ),
-    of("a guard does not rise", f"{LOG}.narrow", "next(_narrowings)", "self._narrowed"),
+    of("a guard does not rise", f"{LOG}.narrow", "next(narrowings)", "self.narrowed"),
     of("who is refused goes on watching", f"{GUARD}._answered", "if place in refused:", "if False:"),
     of(
         "who is refused is not told",

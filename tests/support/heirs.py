@@ -1,7 +1,7 @@
 """The heir of a system on memory drivers: what it has goes over, the old one ends, the new one goes on."""
 
 from server.activations.activation import Activation
-from server.activations.parcels import pack, unpack
+from server.activations.parcels import pack_here, unpack
 from server.ids import NodeAddress
 from server.view_change import change_view
 from tests.support.engine import Cluster, TestSystem
@@ -10,12 +10,9 @@ MOST = 1 << 20
 
 
 def parcel_of(activation: Activation) -> bytes:
-    """An activation at rest as it goes over: under the same epoch."""
-    assert activation.halt() and activation.at_rest, f"{activation.id} is not at rest"
-    activation.freeze()
-    data = pack(activation, activation.epoch, MOST)
-    activation.thaw()
-    assert data is not None
+    """An activation as it goes over: under the same epoch."""
+    data = pack_here(activation, MOST)
+    assert data is not None, f"{activation.id} is not at rest"
     return data
 
 
@@ -31,6 +28,24 @@ def copy(predecessor: TestSystem, heir: TestSystem) -> None:
     """Copy all activations, as they are now."""
     for activation in predecessor.catalog.live.values():
         heir.receive_copy(unpack(heir.app, heir, parcel_of(activation)))
+
+
+def bequeath(predecessor: TestSystem, heir: TestSystem) -> None:
+    """What the predecessor has beside its activations."""
+    heir.inherit(predecessor.bequeath())
+    heir.directory.inherit(predecessor.directory.bequeath())
+
+
+async def succeed(world: Cluster, name: str) -> TestSystem:
+    """Let a system go on in another one."""
+    predecessor = world.systems[name]
+    heir = stand_by(world, predecessor)
+    copy(predecessor, heir)
+    predecessor.hold()
+    bequeath(predecessor, heir)
+    await end(world, predecessor)
+    await go(world, heir, predecessor.me)
+    return heir
 
 
 async def end(world: Cluster, predecessor: TestSystem) -> None:

@@ -112,7 +112,7 @@ class PageLine(msgspec.Struct, array_like=True, frozen=True):
 class MatchPage(Reply, tag="page", frozen=True):
     """A match and its players. `team_scores` are of the last round. `next_skip`: the `skip` of the next page, None
     where this is the last. Its log ends before event `next_seq`, where its mark is `mark`. `pinned`: it
-    stays whatever the retention says."""
+    stays whatever the retention says. `redacted`: how often its log was chained anew because a person was taken out."""
 
     match: str
     phase: Phase
@@ -146,6 +146,7 @@ class MatchPage(Reply, tag="page", frozen=True):
     next_seq: int
     mark: str
     pinned: bool = False
+    redacted: int = 0
 
 
 REQUESTS: Final[tuple[type[Request], ...]] = (MatchHistory, MatchPageGet)

@@ -18,6 +18,7 @@ from sqlalchemy import (
     and_,
     exists,
     false,
+    func,
     literal,
     or_,
     select,
@@ -28,6 +29,7 @@ from sqlalchemy import (
 
 from persistence.engine.functions import Together
 from persistence.engine.queries import StoreQuery
+from persistence.engine.tables import redactions
 from persistence.game.tables import IMPORTED, careers, match_properties, match_tags, matches, participants, players
 
 PAGE_ROWS: Final = 101
@@ -193,7 +195,7 @@ def match_page(given: OnePageAsked) -> Select[Any]:
     columns: list[ColumnElement[Any]] = [
         m.match_id.label("match"), *(m[name] for name in (*_OF_MATCH, *_OF_PAGE)), *_described(),
         (true() if given.viewer is None else m.host == given.viewer_host).label("sees_all"),
-        exists().where(*mine).label("is_part"), exists().where(*mine, me.present).label("is_present"),
+        _redacted().label("redacted"), exists().where(*mine).label("is_part"), exists().where(*mine, me.present).label("is_present"),
         p.player_id.label("player"), p.name.label("logged_name"), players.c.display_name,
         p.present, *(p[name] for name in OF_PLAYER), c.season, c.rating_group, c.best_streak, c.played_ms,
         c.medal_names, c.mu, c.log_sigma,
@@ -206,6 +208,12 @@ def match_page(given: OnePageAsked) -> Select[Any]:
     order = (p.score.desc(), p.kills.desc(), p.player_id)
     wanted = select(*columns).select_from(source).where(m.match_id == given.match, m.next_seq > 1)
     return wanted.order_by(*order).offset(given.skip)
+
+
+def _redacted() -> ColumnElement[Any]:
+    """How often the match's log was redacted."""
+    r = redactions.c
+    return select(func.count()).where(r.kind == "match", r.key == matches.c.match_id).scalar_subquery()
 
 
 QUERIES: Final[Mapping[str, StoreQuery]] = {

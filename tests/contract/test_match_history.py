@@ -238,6 +238,18 @@ async def test_a_match_is_told_whole(asked: Asked) -> None:
     pin = text("UPDATE matches SET pinned = true WHERE match_id = 'm1'")
     await asked.change(lambda connection: connection.execute(pin).close())
     assert (await asked.whole("m1")).pinned
+    marks = [("match", "m1", 1), ("match", "m1", 2), ("match", "m2", 1), ("other", "m1", 1)]
+
+    def redact(connection: Connection) -> None:
+        for kind, key, number in marks:
+            values = {"k": kind, "m": key, "n": number, "h": b"\x02" * 32}
+            statement = (
+                "INSERT INTO redactions (kind, key, number, wall_ms, head, events) VALUES (:k, :m, :n, 5, :h, 1)"
+            )
+            connection.execute(text(statement), values)
+
+    await asked.change(redact)
+    assert [(await asked.whole(name)).redacted for name in ("m1", "m2", "m3")] == [2, 1, 0]
     first = await asked.whole("m1", limit=1)
     assert ([line.player for line in first.lines], first.next_skip) == (["bob"], 1)
     assert [line.player for line in (await asked.whole("m1", skip=1)).lines] == ["ann"]

@@ -2576,7 +2576,8 @@ class History(Reply):
 class MatchPage(Reply):
     """A match and its players. `team_scores` are of the last round. `next_skip`: the `skip` of the
     next page, None where this is the last. Its log ends before event `next_seq`, where its mark is
-    `mark`. `pinned`: it stays whatever the retention says.
+    `mark`. `pinned`: it stays whatever the retention says. `redacted`: how often its log was
+    chained anew because a person was taken out.
     """
 
     TYPE: ClassVar[str] = "page"
@@ -2612,6 +2613,7 @@ class MatchPage(Reply):
     next_seq: int
     mark: str
     pinned: bool = False
+    redacted: int = 0
     id: int = field(default=0, kw_only=True)
 
     def to_wire(self) -> list[Any]:
@@ -2650,6 +2652,7 @@ class MatchPage(Reply):
             self.next_seq,
             self.mark,
             self.pinned,
+            self.redacted,
         ]
 
     @classmethod
@@ -2689,6 +2692,7 @@ class MatchPage(Reply):
             next_seq=wire[31],
             mark=wire[32],
             pinned=wire[33] if n > 33 else False,
+            redacted=wire[34] if n > 34 else 0,
         )
 
 

@@ -33,7 +33,7 @@ from game.moderation.messages import (
 )
 from game.moderation.state import ActName, Order
 from game.player.face import PlayerFace
-from server.actors.actor import Caller, Fact, FactDone, existing, fact, read_only, remote, revives
+from server.actors.actor import Caller, Fact, FactDone, existing, fact, read_only, remote, revives, revives_at_once
 
 
 def ordered(caller: Caller, act: ActName, message: ModerationOrder) -> Order:
@@ -50,7 +50,7 @@ class Standing(StandingFace):
 
     # ---- orders of services ----
 
-    @revives
+    @revives_at_once
     @remote
     async def ban(self, caller: Caller, message: ModerationBan) -> StandingInfo:
         return await self._carry_out(message.id, ordered(caller, "ban", message))
@@ -84,6 +84,13 @@ class Standing(StandingFace):
     @remote
     async def order(self, order: Order) -> StandingInfo:
         """Carry out `order`, once. Raises what `rules.carried_out` does."""
+        return await self._carry_out(0, order)
+
+    @revives_at_once
+    @remote
+    async def ban_anew(self, order: Order) -> StandingInfo:
+        """Carry out an order to ban a subject who was erased under a ban that is in force: it takes the place of
+        that one, and reaches whoever comes by that name after both."""
         return await self._carry_out(0, order)
 
     @existing

@@ -11,6 +11,7 @@ from game.moderation.actor import Standing
 from game.moderation.messages import LengthMs, ModerationGet, PastMs, Reason, StandingInfo
 from game.moderation.rules import CODES
 from game.moderation.state import ActName, Order
+from game.people.codes import ERASED
 from server.actors.actor import Caller
 from server.actors.app import Action, AdminContext, ConsoleRoute
 from server.errors import BadInput, NotFound, Rejected
@@ -49,7 +50,13 @@ def _order(act: ActName, context: AdminContext, body: Any) -> Order:
 
 def _sanction(act: ActName) -> Callable[[AdminContext, Any], Awaitable[Any]]:
     async def run(context: AdminContext, body: Any) -> Any:
-        return _plain(await context.ask(Standing, body.subject, Standing.order, _order(act, context, body)))
+        order = _order(act, context, body)
+        try:
+            return _plain(await context.ask(Standing, body.subject, Standing.order, order))
+        except Rejected as error:
+            if act != "ban" or error.code != ERASED:
+                raise
+        return _plain(await context.ask(Standing, body.subject, Standing.ban_anew, order))
 
     return run
 

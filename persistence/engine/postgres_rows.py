@@ -6,7 +6,7 @@ from typing import Any, Final
 from persistence.engine.rows import Bar, Batch, Projection
 from persistence.engine.statements import PG_NOW, REVIVED, PostgresStatements
 
-_REVIVED: Final = REVIVED.format("ANY($1::bytea[])", PG_NOW)
+_REVIVED: Final = {revive: REVIVED[revive].format("ANY($1::bytea[])", PG_NOW) for revive in REVIVED}
 
 
 async def insert_rows(
@@ -18,8 +18,9 @@ async def insert_rows(
         return
     bars = [bar_of[key] for key in keys]
     await connection.execute(sql.insert_barred, keys, [bar.hash for bar in bars], [bar.revive for bar in bars])
-    if revived := [bar.hash for bar in bars if bar.revive]:
-        await connection.execute(_REVIVED, revived)
+    for revive, statement in _REVIVED.items():
+        if revived := [bar.hash for bar in bars if bar.revive == revive]:
+            await connection.execute(statement, revived)
 
 
 async def project(connection: Any, sql: PostgresStatements, projection: Projection, written: set[str]) -> None:

@@ -51,7 +51,7 @@ class Bar(NamedTuple):
     """How a key that is a person's is known to tombstones, and whether a claim makes it though it was erased."""
 
     hash: bytes
-    revive: bool
+    revive: int
 
 
 class Claimed(msgspec.Struct, frozen=True):

@@ -143,7 +143,9 @@ class SqliteDatabase(SqliteRuns):
                 connection.executemany(sql.insert, inserts)
             else:
                 connection.executemany(sql.insert_barred, [(key, *bar) for key, bar in zip(made, bars, strict=True)])
-                connection.executemany(REVIVED.format("?", SQLITE_NOW), [(bar.hash,) for bar in bars if bar.revive])
+                for revive, statement in REVIVED.items():
+                    hashes = [(bar.hash,) for bar in bars if bar.revive == revive]
+                    connection.executemany(statement.format("?", SQLITE_NOW), hashes)
             owned = _fetch(connection, sql.owned, keys)
             connection.executemany(sql.claim, claims)
             return owned, _fetch(connection, sql.read, keys)

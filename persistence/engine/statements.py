@@ -199,9 +199,9 @@ class PostgresStatements:
         self.insert_barred = (
             f"INSERT INTO {table} ({', '.join((*put, 'epoch', 'state_epoch'))}) "
             f"SELECT {', '.join(put.values())}, coalesce(b.epoch + 1, 0), coalesce(b.epoch + 1, 0) "
-            "FROM unnest($1::text[], $2::bytea[], $3::bool[]) AS v(k, hash, revive) "
+            "FROM unnest($1::text[], $2::bytea[], $3::int8[]) AS v(k, hash, revive) "
             "LEFT JOIN tombstones AS b ON b.hash = v.hash WHERE b.hash IS NULL OR b.barred = 0 "
-            f"OR (b.barred = 1 AND v.revive AND b.until <= {PG_NOW}) ON CONFLICT DO NOTHING"
+            f"OR (b.barred = 1 AND (v.revive = 2 OR (v.revive = 1 AND b.until <= {PG_NOW}))) ON CONFLICT DO NOTHING"
         )
         self.owner = f"SELECT t.epoch, t.owner_node FROM {table} AS t WHERE {of_kind}t.{key} = $1 FOR UPDATE"
         self.delete = [text.format("$1") for text in _deletes(mapping)]
@@ -343,7 +343,7 @@ class SqliteStatements:
             f"INSERT INTO {table} ({', '.join(put)}) VALUES ({', '.join(put.values())}) ON CONFLICT DO NOTHING"
         )
         # key, hash, revive
-        barred = f"barred = 2 OR (barred = 1 AND (NOT ?3 OR until > {SQLITE_NOW}))"
+        barred = f"barred = 2 OR (barred = 1 AND (?3 = 0 OR (?3 = 1 AND until > {SQLITE_NOW})))"
         floor = "coalesce((SELECT epoch + 1 FROM tombstones WHERE hash = ?2), 0)"
         self.insert_barred = (
             f"INSERT INTO {table} ({', '.join((*put, 'epoch', 'state_epoch'))}) "
@@ -499,7 +499,11 @@ FLOOR: Final = (
 )
 FLOORS_PG: Final = "SELECT hash, epoch FROM tombstones WHERE hash = ANY($1::bytea[])"
 FLOORS_SQLITE: Final = "SELECT hash, epoch FROM tombstones WHERE hash IN (%s)"
-REVIVED: Final = "UPDATE tombstones SET barred = 0 WHERE barred = 1 AND until <= {1} AND hash = {0}"
+REVIVED: Final = {
+    1: "UPDATE tombstones SET barred = 0 WHERE barred = 1 AND until <= {1} AND hash = {0}",
+    2: "UPDATE tombstones SET barred = 0 WHERE barred = 1 AND hash = {0}",
+}
+"""By `Claim.revive`."""
 REMINDERS_OF_DROP: Final = "DELETE FROM reminders WHERE kind = {0} AND key = {1}"
 
 REMINDER_NEWER: Final = (

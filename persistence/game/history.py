@@ -195,7 +195,8 @@ def match_page(given: OnePageAsked) -> Select[Any]:
     columns: list[ColumnElement[Any]] = [
         m.match_id.label("match"), *(m[name] for name in (*_OF_MATCH, *_OF_PAGE)), *_described(),
         (true() if given.viewer is None else m.host == given.viewer_host).label("sees_all"),
-        _redacted().label("redacted"), exists().where(*mine).label("is_part"), exists().where(*mine, me.present).label("is_present"),
+        exists().where(*mine).label("is_part"), exists().where(*mine, me.present).label("is_present"),
+        _redacted().label("redacted"),
         p.player_id.label("player"), p.name.label("logged_name"), players.c.display_name,
         p.present, *(p[name] for name in OF_PLAYER), c.season, c.rating_group, c.best_streak, c.played_ms,
         c.medal_names, c.mu, c.log_sigma,

@@ -89,7 +89,14 @@ def existing(method: Callable[P, R]) -> Callable[P, R]:
 def revives(method: Callable[P, R]) -> Callable[P, R]:
     """Mark a method, with `remote`, that names a person anew: it makes a personal actor also where that was erased, and
     from then on everything does. A login is such a method; what others have to say of the person is none."""
-    method.revives = True  # type: ignore[attr-defined]
+    method.revives = 1  # type: ignore[attr-defined]
+    return method
+
+
+def revives_at_once(method: Callable[P, R]) -> Callable[P, R]:
+    """The same, also before the time until which an erased person may not come back: it takes the place of whatever
+    was the reason for that."""
+    method.revives = 2  # type: ignore[attr-defined]
     return method
 
 

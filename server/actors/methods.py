@@ -34,8 +34,8 @@ class Method:
         self.read_only = bool(getattr(function, "read_only", False))
         self.existing = bool(getattr(function, "existing", False))
         """Only for an actor that there is."""
-        self.revives = bool(getattr(function, "revives", False))
-        """Makes also an actor that was erased."""
+        self.revives = int(getattr(function, "revives", 0))
+        """Makes also an actor that was erased; see `server.storage.ports.Claim`."""
         self.peeks = self.read_only and not (self.existing or getattr(function, "makes", False))
         """On an actor that there is not it runs on a blank one."""
         self.aside = self.read_only and not self.plain and not inspect.iscoroutinefunction(function)

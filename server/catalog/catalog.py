@@ -48,7 +48,11 @@ class NotMade(NotFound):
 
 
 class NotRevived(Rejected):
-    """An actor that was erased, and a call that does not make it anew."""
+    """An actor that was erased, and a call that does not make it anew. `revive`: of the claim that was refused."""
+
+    def __init__(self, revive: int) -> None:
+        super().__init__("erased", ERASED)
+        self.revive = revive
 
 
 class Catalog:
@@ -86,10 +90,10 @@ class Catalog:
 
     # ---- birth ----
 
-    async def activate(self, identity: ActorId, make: bool = True, revive: bool = False) -> Activation:
+    async def activate(self, identity: ActorId, make: bool = True, revive: int = 0) -> Activation:
         """The local activation, made if need be. Raises `NotFound` (no such kind), `NotMade` (without
         `make`, for what the store does not know), `Moved` (the store names another live owner), `Rejected` (`erased`:
-        without `revive`, for what was erased; with it, while nobody may make it), `Unavailable`, `Overloaded`,
+        for what was erased, where `revive`, as a claim's, does not make it), `Unavailable`, `Overloaded`,
         `Corrupt`."""
         while True:
             try:
@@ -97,11 +101,11 @@ class Catalog:
             except NotMade:
                 if not make:
                     raise  # otherwise it is another's call that this one has waited for
-            except NotRevived:
-                if not revive:
-                    raise
+            except NotRevived as error:
+                if revive <= error.revive:
+                    raise  # otherwise it is another's call, too
 
-    async def _activate(self, identity: ActorId, make: bool, revive: bool) -> Activation:
+    async def _activate(self, identity: ActorId, make: bool, revive: int) -> Activation:
         if identity in self.expected:
             await self.expected.wait(identity)
         activation = self.live.get(identity)
@@ -169,7 +173,7 @@ class Catalog:
         identity: ActorId,
         future: "asyncio.Future[Activation]",
         make: bool,
-        revive: bool,
+        revive: int,
     ) -> None:
         try:
             owned = await self._claim(cls.kind, identity, make, revive)
@@ -200,7 +204,7 @@ class Catalog:
         if self.closed is not None:
             raise Unavailable(self.closed.message, retry_after_s=self.closed.retry_after_s)
 
-    async def _claim(self, kind: str, identity: ActorId, make: bool, revive: bool) -> Owned:
+    async def _claim(self, kind: str, identity: ActorId, make: bool, revive: int) -> Owned:
         """Claim, waiting while the owner is gone from the view but not yet dead in the store."""
         clock, current = self._services.clock, self._current
         deadline = clock.now() + self._services.settings.actors.call_timeout_s
@@ -214,7 +218,7 @@ class Catalog:
             if isinstance(result, Absent):
                 raise NotMade(f"no {kind} {key_of(identity)}")
             if isinstance(result, Erased):
-                raise (Rejected if revive else NotRevived)("erased", ERASED)
+                raise NotRevived(revive)
             if current.view.has(result.owner) and result.owner != current.me:
                 self._takeover.claimed(identity)
                 raise Moved(str(Location(result.owner, here=True)))

@@ -335,7 +335,7 @@ class Dispatcher:
             self._look_up(identity, caller)
         method = self._method(identity, name)
         make = method is None or not (method.peeks or method.existing)
-        revive = method is not None and method.revives
+        revive = method.revives if method is not None else 0
         left = max(0.0, deadline - self._clock.now())
         try:
             async with asyncio.timeout(left):

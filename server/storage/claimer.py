@@ -3,7 +3,7 @@ the store a few statements, sorted and bounded, whichever way they arrive. A bat
 what the journals of dead owners hold of it (rule 5) written under the new epoch."""
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from itertools import islice
 
 from server.errors import GarrisonError, Overloaded, Unavailable
@@ -36,7 +36,7 @@ class Claimer:
         self._waiting: dict[str, dict[ActorId, asyncio.Future[ClaimResult]]] = {}
         self._existing: dict[ActorId, None] = {}
         """Waiting entities that are not to be made where the store does not know them."""
-        self._reviving: set[ActorId] = set()
+        self._reviving: dict[ActorId, int] = {}
         """Waiting entities that are to be made also where they were erased."""
         self._in_flight = 0
         self._scheduled = False
@@ -62,18 +62,16 @@ class Claimer:
         """Claims that wait, and batches of them on their way to the store."""
         return self._in_flight + sum(map(len, self._waiting.values()))
 
-    def claim(
-        self, kind: str, identity: ActorId, make: bool = True, revive: bool = False
-    ) -> asyncio.Future[ClaimResult]:
+    def claim(self, kind: str, identity: ActorId, make: bool = True, revive: int = 0) -> asyncio.Future[ClaimResult]:
         """The result of claiming `identity`; without `make`, `Absent` where the store does not know
-        it and nobody else wants it made; without `revive`, `Erased` where it was erased. Raises
+        it and nobody else wants it made; `Erased` where it was erased and `revive` does not make it. Raises
         `Overloaded`; the future fails with the store's `Unavailable`."""
         waiting = self._waiting.setdefault(kind, {})
         future = waiting.get(identity)
         if make:
             self._existing.pop(identity, None)
         if revive:
-            self._reviving.add(identity)
+            self._reviving[identity] = max(revive, self._reviving.get(identity, 0))
         if future is None:
             if len(waiting) >= MAX_WAITING:
                 raise Overloaded("too many claims wait for the store")
@@ -95,8 +93,11 @@ class Claimer:
                 oldest = sorted(islice(waiting, self._settings.claim_batch))
                 batch = {identity: waiting[identity] for identity in oldest}
                 existing = {identity for identity in batch if identity in self._existing}
-                reviving = self._reviving.intersection(batch) if self._reviving else frozenset()
-                self._reviving -= reviving
+                reviving = {
+                    identity: self._reviving.pop(identity)
+                    for identity in (batch if self._reviving else ())
+                    if identity in self._reviving
+                }
                 for identity in batch:
                     del waiting[identity]
                     self._existing.pop(identity, None)
@@ -108,13 +109,13 @@ class Claimer:
         kind: str,
         batch: dict[ActorId, asyncio.Future[ClaimResult]],
         existing: Collection[ActorId],
-        reviving: Collection[ActorId],
+        reviving: Mapping[ActorId, int],
     ) -> None:
         assert self._me is not None
         claims = []
         for identity in batch:
             self._token += 1
-            claims.append(Claim(identity, self._token, identity not in existing, identity in reviving))
+            claims.append(Claim(identity, self._token, identity not in existing, reviving.get(identity, 0)))
         try:
             journals = self._takeover.journals(kind)
             results = await self._store.claim(kind, claims, self._me, journals, self.generation)

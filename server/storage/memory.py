@@ -336,7 +336,8 @@ class MemoryStore:
         )
 
     def _revives(self, stone: Tombstone, claim: Claim) -> bool:
-        if stone.barred == 1 and claim.revive and stone.until_s * 1000 <= self.database.clock.wall_ms():
+        in_time = stone.until_s * 1000 <= self.database.clock.wall_ms()
+        if stone.barred == 1 and (claim.revive == 2 or (claim.revive == 1 and in_time)):
             stone.barred = 0
         return stone.barred == 0
 

@@ -71,12 +71,13 @@ class Absent(msgspec.Struct, frozen=True):
 class Claim(msgspec.Struct, frozen=True):
     """A node's wish to own an entity. `token` rises with every claim that this node makes of it: a late,
     repeated statement of an older claim must not fence a newer one. Without `make`, an entity that the store
-    does not know is not made. `revive`: nor is one that was erased, unless this says so."""
+    does not know is not made. `revive`: nor is one that was erased, unless
+    this is 1, and the time is there that `ErasureStore.bar` named, or 2."""
 
     id: ActorId
     token: int
     make: bool = True
-    revive: bool = False
+    revive: int = 0
 
 
 class Change(msgspec.Struct, frozen=True):

@@ -106,6 +106,18 @@ async def test_nobody_comes_back_before_its_time(bench: Bench) -> None:
     assert isinstance(await bench.claim(revive=True), Owned)
 
 
+async def test_claim_that_revives_at_once_needs_no_time_but_the_end_of_the_erasure(bench: Bench) -> None:
+    before = await bench.erased()
+    await bench.store.bar("ann", 2.0**43)
+    assert await bench.claim(revive=2) == Erased()
+    await bench.store.lift("ann")
+    standing = actor_id("standing", "ann")
+    assert await bench.claim(standing) == await bench.claim(standing, revive=1) == Erased()
+    made = await bench.claim(standing, revive=2)
+    assert isinstance(made, Owned) and made.epoch > before.epoch
+    assert isinstance(await bench.claim(), Owned), "from then on everybody makes it"
+
+
 async def test_floors_are_told_of_who_was_erased(bench: Bench) -> None:
     before = await bench.erased()
     bob = actor_id("player", "bob")

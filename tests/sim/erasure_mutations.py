@@ -8,6 +8,8 @@ MEMORY = "server.storage.memory:MemoryStore"
 RECORDED: Final = {
     "an erased list of friends goes on telling": 2,
     "an erasure that nothing has looked after ends at once": 4,
+    "a ban that is ordered while a kept one runs is refused": 2,
+    "anything that names the erased anew ends the ban that is kept": 2,
 }
 """The first seed that finds it, where that is not 1."""
 MUTANTS: Final = (
@@ -41,5 +43,17 @@ MUTANTS: Final = (
                 "if False:",
             ),
         ),
+    ),
+    Mutant(
+        "a ban that is ordered while a kept one runs is refused",
+        11,
+        "erasures",
+        ((f"{MEMORY}._revives", "claim.revive == 2 or ", ""),),
+    ),
+    Mutant(
+        "anything that names the erased anew ends the ban that is kept",
+        11,
+        "erasures",
+        ((f"{MEMORY}._revives", "(claim.revive == 1 and in_time)", "claim.revive == 1"),),
     ),
 )

@@ -1,7 +1,8 @@
 """`erasures(seed) -> violations`: a player is erased while its friends' words are on their way, nodes crash, stop, are
 slow and have a silent store, and whoever erases it dies and begins again. When all is whole again no row names it;
 words of the time before that come late, and journals of nodes that die later, make nothing again; and who logs in by
-that name is somebody new.
+that name is somebody new. Where a ban was kept, another ban is ordered while it runs, amid crashes: it reaches whoever
+comes by that name after both.
 """
 
 import asyncio
@@ -12,10 +13,11 @@ import msgspec
 
 from game.app import App
 from game.friends.state import FriendsState
+from game.moderation.messages import ModerationBan, ModerationMute
 from game.people.erasing import Erasure
 from persistence.people import names
 from server.actors.actor import Caller
-from server.errors import GarrisonError, Unavailable
+from server.errors import GarrisonError, Rejected, Unavailable
 from server.ids import ActorId, actor_id, key_of, kind_of
 from server.storage.memory import MemoryDatabase, MemoryStore
 from server.storage.memory_logs import MemoryLogStore
@@ -39,7 +41,12 @@ HELD: Final = frozenset({"player", "friends", "standing", "party"})
 
 def erasures(seed: int) -> list[str]:
     """See the module's head."""
-    return play(seed, lambda world: _Play(world).run(), journal="none" if seed % 2 else "local", app=App)
+    return play(
+        seed,
+        lambda world: _Play(world, keeps_ban=seed % 2 == 0).run(),
+        journal="none" if seed % 2 else "local",
+        app=App,
+    )
 
 
 class Rows:
@@ -81,8 +88,8 @@ class Desk(MemoryStore):
 class _Play:
     """One run of the scenario."""
 
-    def __init__(self, world: World) -> None:
-        self.world, self.rng = world, world.rng("erasures")
+    def __init__(self, world: World, keeps_ban: bool) -> None:
+        self.world, self.rng, self.keeps_ban = world, world.rng("erasures"), keeps_ban
         self.until = world.loop.time() + LENGTH_S
         self.number = 0
         self.rows = Rows(world.database)
@@ -109,7 +116,7 @@ class _Play:
         wrong = [f"{row} names it" for row in self.rows.naming(ANN)]
         wrong += await self._nothing_makes_it_again()
         wrong += await self._journals_settle()
-        wrong += await self._somebody_new()
+        wrong += await (self._banned_anew() if self.keeps_ban else self._somebody_new())
         return [*wrong, *(line for line in world.faults if not any(words in line for words in EXPECTED))]
 
     async def _live(self, name: str) -> None:
@@ -137,7 +144,7 @@ class _Play:
         desk = Desk(self.world)
         return Erasure(ANN, store=desk, rows=self.rows, ask=self._ask, secret=self.rng.randbytes(16))
 
-    async def _ask(self, identity: ActorId, method: str, *args: str) -> Any:
+    async def _ask(self, identity: ActorId, method: str, *args: Any) -> Any:
         nodes = list(self.world.nodes.values())
         if not nodes:
             raise Unavailable("no node is up")
@@ -215,6 +222,42 @@ class _Play:
         if (state := self._stored()) and (state.get("erased") or state.get("matches")):
             wrong.append(f"the new player is the old one: {state}")
         return wrong
+
+    async def _banned_anew(self) -> list[str]:
+        """Another ban while the one that was kept runs, and what the player hears of it once both are over."""
+        world, stone = self.world, self.world.database.tombstones[ANN]
+        standing, judge = actor_id("standing", ANN), Caller("service", "judge", "s")
+        stone.until_s = world.clock.wall_ms() / 1000 + 3_600
+        muted = await self._refused(standing, "mute", judge, ModerationMute(1, "l", 1, ANN, "late"))
+        wrong = [] if muted == "erased" else [f"a mute of who was erased is answered with {muted!r}"]
+        ban = (judge, ModerationBan(2, "l", 2, ANN, "again"))
+        ordered = asyncio.ensure_future(self._refused(standing, "ban", *ban))
+        await asyncio.sleep(self.rng.uniform(0.0, 0.1))
+        name = self.rng.choice(sorted(world.processes))
+        world.crash_process(name)
+        world.launch(name)
+        await world.started(3, 15.0)
+        if refused := await ordered:
+            return [*wrong, f"a ban of who was erased is refused with {refused}"]
+        stone.until_s = 0.0
+        await wait_until(self._is_banned, SETTLED_S, "the player has heard of its ban", 0.2)
+        login = await self._refused(actor_id("player", ANN), "connected", Caller("player", ANN, "s2"))
+        return wrong if login == "banned" else [*wrong, f"a login of who was banned anew is answered with {login!r}"]
+
+    async def _refused(self, identity: ActorId, method: str, *args: Any) -> str:
+        """The code with which a call is refused; empty where it is not."""
+        while True:
+            try:
+                await self._ask(identity, method, *args)
+            except Rejected as error:
+                return error.code
+            except GarrisonError:
+                await asyncio.sleep(0.2)
+            else:
+                return ""
+
+    def _is_banned(self) -> bool:
+        return (self._stored() or {}).get("ban_reason") == "again"
 
     def _stored(self) -> dict[str, Any] | None:
         row = self.world.database.entities.get(actor_id("player", ANN))

@@ -11,12 +11,15 @@ from game.app import App
 from game.moderation import messages as m
 from game.moderation import rules
 from game.moderation.actor import Standing
+from game.moderation.admin import ACTIONS, SubjectOrder, TimedOrder
 from game.moderation.state import Order, StandingState
 from game.player.state import PlayerState
 from persistence.game.moderation import OrderAsked
 from server.actors.actor import Caller, Stamp
+from server.actors.app import Principal
 from server.errors import BadInput, NotFound, Rejected, Unavailable
 from server.ids import actor_id
+from server.storage.memory import Tombstone
 from server.storage.queries import MemoryQuery
 from tests.support.engine import Cluster, TestSystem, cluster
 from tests.support.waiting import until
@@ -222,3 +225,39 @@ def test_moderation_is_for_services_alone() -> None:
 
 def test_standings_are_written_through() -> None:
     assert Standing.durability == "written_through"
+
+
+@pytest.mark.parametrize("by", ["a service", "an operator"])
+async def test_a_new_ban_takes_the_place_of_the_one_that_an_erased_name_is_kept_under(by: str) -> None:
+    class Context:
+        principal = Principal("op", "admin")
+
+        @staticmethod
+        async def ask(actor: Any, key: str, method: Any, *args: Any) -> Any:
+            return await system.ask(actor_id(actor.kind, key), method.__name__, args)
+
+    context: Any = Context()
+
+    async def ordered(act: str) -> Any:
+        if by == "an operator":
+            body = TimedOrder("ann", "again") if act in ("ban", "mute") else SubjectOrder("ann", "again")
+            return await ACTIONS[act].run(context, body)
+        message = {"ban": m.ModerationBan, "mute": m.ModerationMute, "kick": m.ModerationKick}[act]
+        return await system.ask(ANN, act, (JUDGE, message(1, "l", 1, "ann", "again")))
+
+    async def login() -> None:
+        await system.ask(ANN_PLAYER, "connected", (Caller("player", "ann", "s1"),))
+
+    async with running() as (world, system):
+        stone = world.database.tombstones["ann"] = Tombstone(barred=1, until_s=world.clock.wall_ms() / 1000 + 500)
+        for act in ("mute", "kick"):
+            with pytest.raises(Rejected, match="erased"):
+                await ordered(act)
+        with pytest.raises(Rejected, match="erased"):
+            await login()
+        await ordered("ban")
+        await until(lambda: player_of(world).ban_reason == "again")
+        stone.until_s = 0.0  # the ban of before is over
+        with pytest.raises(Rejected, match="banned: again"):
+            await login()
+        assert not stone.barred

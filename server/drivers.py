@@ -308,7 +308,8 @@ def build_node(settings: Settings) -> "Node":
     from server.runtime.proxies import TrustedProxies
     from server.runtime.supervisor import Supervisor
     from server.sessions.counted_connection import CountedConnection
-    from server.sessions.picows_driver import PicowsConnection, PicowsListener
+    from server.sessions.picows_connection import PicowsConnection
+    from server.sessions.picows_driver import PicowsListener
     from server.transport.tcp import TcpTransport
 
     app, clock, metrics = load_app(settings), SystemClock(), Metrics()

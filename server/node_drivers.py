@@ -16,6 +16,7 @@ from server.liveness.renewing import Renewing
 from server.runtime.clock import Clock
 from server.runtime.metrics import Metrics
 from server.runtime.supervisor import Supervisor
+from server.sessions.connection import ClientSockets
 from server.sessions.gateway import Gateway
 from server.sessions.tokens import TokenRules
 from server.storage.journal.ports import Journal
@@ -24,7 +25,7 @@ from server.storage.queries import NoStoreQueries, StoreQueries
 from server.transport.ports import Transport
 
 
-class Listener(Protocol):
+class Listener(ClientSockets, Protocol):
     """The port of the listener for clients: the picows driver, or an in-memory twin."""
 
     @property

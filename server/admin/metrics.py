@@ -25,6 +25,7 @@ _HELP = {
     "proxy_prefixes_refused_total": "PROXY prefixes refused: wrong, too slow, or not from a trusted proxy.",
     "connections_refused_by_address_total": "Connections refused because their address had too many.",
     "rate_limited_total": "Messages refused because their session was over its rate.",
+    "connections_not_carried_total": "Connections that did not go over to the next process of this node, by reason.",
     "closes_total": "Connections closed, by WebSocket close code; `other`, `application`: codes of theirs.",
     "pushes_total": "Pushes put into session outboxes.",
     "presence_watched": "Players that sessions watch now, each counted for each session.",

@@ -52,6 +52,7 @@ class Metrics:
         self.connections_refused_by_address_total = 0
         self.rate_limited_total = 0
         self.closes_total: dict[int | str, int] = {}
+        self.connections_not_carried_total: dict[str, int] = {}
         self.pushes_total = 0
         # watched players
         self.presence_watched = 0
@@ -154,6 +155,10 @@ class Metrics:
         """Count one connection that this side has closed, under its code; an application's codes under one word."""
         label: int | str = code if code in CLOSE_CODES else "application"
         self.closes_total[label] = self.closes_total.get(label, 0) + 1
+
+    def not_carried(self, reason: str, count: int = 1) -> None:
+        """Count connections that did not go over to the next process of this node; `reason` is from a fixed list."""
+        self.connections_not_carried_total[reason] = self.connections_not_carried_total.get(reason, 0) + count
 
     def client_closed(self, code: int) -> None:
         """Count one connection that its client has closed, or that broke (1006): under a code of RFC 6455, and all

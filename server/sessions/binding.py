@@ -108,6 +108,7 @@ class SessionActors:
 
     def _introduce(self, session: Session) -> Any:
         session.stint += 1
+        session.changed()
         return self.connect(session)
 
     def _told(self, session: Session, result: "asyncio.Future[Any]") -> None:

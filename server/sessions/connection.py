@@ -108,6 +108,44 @@ class Acceptor(Protocol):
         ...
 
 
+class ClientSockets(Protocol):
+    """The connections of a node while it goes over to another process: at rest, on their way, and there.
+
+    The process before: `rest`; then `movable` and `descriptor` of each; `go_on` if nothing comes of it. The next one:
+    `carry` for each descriptor that has come, then `take_up`. Until then nothing is read or written there, and the
+    process before may go on. No descriptor is ever shut down by either but on behalf of its session."""
+
+    def rest(self) -> None:
+        """Read from no connection, and take none in: whoever connects waits in the kernel's backlog."""
+        ...
+
+    def go_on(self) -> None:
+        """Read again, and take in. Nothing is lost."""
+        ...
+
+    def movable(self, connection: Connection) -> str:
+        """The reason why a connection cannot go over: "tls", "closing", "frame" (a part of one was read), "message" (a
+        part of a fragmented one was), "unsent" (bytes wait for their peer). Empty: it can."""
+        ...
+
+    def descriptor(self, connection: Connection) -> int:
+        """The descriptor to be sent."""
+        ...
+
+    def carry(self, descriptor: int, format: Format, remote: str, country: str) -> Connection:
+        """The connection of a descriptor that has come. Its messages are those of `format`. Raises `OSError`."""
+        ...
+
+    def drop(self, descriptor: int) -> None:
+        """Close a descriptor that has come, and that no session here has a use for."""
+        ...
+
+    def take_up(self, attached: Callable[[Connection, Connection], None]) -> None:
+        """Read from the carried connections: first those that have sent something meanwhile, the others in slices.
+        `attached(before, connection)`: one has taken another form."""
+        ...
+
+
 class Nobody:
     """The receiver of a connection that is being closed."""
 

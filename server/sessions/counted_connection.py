@@ -3,7 +3,7 @@
 from picows import WSFrame, WSTransport
 
 from server.sessions.door import Door
-from server.sessions.picows_driver import PicowsConnection, PicowsListener
+from server.sessions.picows_connection import ConnectionOwner, PicowsConnection
 from server.wire.codec import Format
 
 
@@ -13,7 +13,7 @@ class CountedConnection(PicowsConnection):
 
     __slots__ = ("_came", "_went")
 
-    def __init__(self, listener: PicowsListener, format: Format, door: Door, remote: str, country: str) -> None:
+    def __init__(self, listener: ConnectionOwner, format: Format, door: Door | None, remote: str, country: str) -> None:
         super().__init__(listener, format, door, remote, country)
         self._came = self._went = 0
 

@@ -211,11 +211,7 @@ class Door(asyncio.BufferedProtocol):
         self._behind, self._early = self._doors.house.enter(self, handshake)
         self._gauge = FrameGauge(self._doors.early_bytes)
         self._behind.connection_made(self._transport)
-        plain = (
-            f"GET / HTTP/1.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: {VERSION}\r\n"
-            f"Sec-WebSocket-Key: {handshake.key}\r\n\r\n"
-        )
-        self._fill(plain.encode())
+        self._fill(plain_request(handshake.key))
         if rest:
             self._pass(rest)
 
@@ -267,6 +263,15 @@ class Door(asyncio.BufferedProtocol):
             room[:count] = data[at : at + count]
             at += count
             behind.buffer_updated(count)
+
+
+def plain_request(key: str) -> bytes:
+    """The request of a handshake in the one spelling that picows reads."""
+    plain = (
+        f"GET / HTTP/1.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: {VERSION}\r\n"
+        f"Sec-WebSocket-Key: {key}\r\n\r\n"
+    )
+    return plain.encode()
 
 
 class FrameGauge:

@@ -12,19 +12,23 @@ import msgspec
 
 from server.presence.ports import NodePresence
 from server.replays.reader import StretchReader
+from server.runtime.metrics import Metrics
 from server.sessions.arrivals import SessionArrivals
 from server.sessions.binding import SessionActors
 from server.sessions.broadcast import Broadcast
 from server.sessions.connection import Connection, Receiver
 from server.sessions.dismissals import Dismissals
 from server.sessions.end_reasons import ENDED_OWNERSHIP_LOST, ENDED_STOPPING, NODE_STOPS
+from server.sessions.gateway_succession import GatewaySuccession
 from server.sessions.greeter import Greeter
+from server.sessions.guesses import GuessLimits
 from server.sessions.homes import Homes
 from server.sessions.latest import LatestTopics
 from server.sessions.mover import Mover
 from server.sessions.outlet import GatewayOutlet
 from server.sessions.ports import GatewayDrivers, SessionSystem
 from server.sessions.presence import PresenceWatches
+from server.sessions.presence_copies import PresenceCopies
 from server.sessions.presence_requests import Faces, PresenceLists
 from server.sessions.presence_sending import FRAME_HEAD_BYTES
 from server.sessions.pushes import Pushes
@@ -34,6 +38,7 @@ from server.sessions.replays import Replays
 from server.sessions.requests import Handle, Requests
 from server.sessions.seeker import Seeker
 from server.sessions.session import Session, SessionKit
+from server.sessions.session_copies import SessionCopies
 from server.sessions.session_kit import Kit
 from server.sessions.sights import Sights
 from server.sessions.slices import Slices
@@ -107,7 +112,8 @@ class Gateway:
             system, app, ticks, drivers.supervisor, drivers.rng, self.settings.max_subscriptions,
             max(1, per_link // 4), limits.streams,
         )  # fmt: skip
-        requests = Requests(app, system, drivers.store_queries, drivers.supervisor, drivers.metrics, ticks)
+        guesses = GuessLimits()
+        requests = Requests(app, system, drivers.store_queries, drivers.supervisor, drivers.metrics, ticks, guesses)
         self.latest = LatestTopics(
             system, app, ticks, self.settings.max_subscriptions, max(1, per_link // 4), limits.streams.renew_s
         )
@@ -173,6 +179,21 @@ class Gateway:
             system, drivers.transport, self.streams, self.latest, self.pushes, dismissals, presence
         )
 
+        self.over = self._going_over(actors, drivers.metrics, slices, guesses)
+        """The part of it that goes over to another process of the node."""
+
+    def _going_over(
+        self, actors: SessionActors, metrics: Metrics, slices: Slices, guesses: GuessLimits
+    ) -> GatewaySuccession:
+        people, node = PresenceCopies(self.watches), self._system
+        copies = SessionCopies(
+            self.kit, node, self.table, actors, self.streams, self.latest, people, self.replays, self.mover
+        )
+        return GatewaySuccession(
+            copies, node, metrics, self.table, self.greeter, self.turnstile, slices, self.streams, self.latest, people,
+            self.pushes, self.mover, guesses,
+        )  # fmt: skip
+
     def start(self) -> None:
         """Begin to keep time for sessions and streams."""
         self._supervisor.every(self._limits.tick_s, self.ticks.advance, "sessions")
@@ -216,6 +237,38 @@ class Gateway:
     def leaving(self) -> bool:
         """True when this node is leaving: hellos are redirected, sessions handed over."""
         return self._homes.leaving
+
+    # ---- a succession: see `gateway_succession.py` ----
+
+    def rest(self) -> None:
+        """See `GatewaySuccession.rest`."""
+        self.over.rest()
+
+    def go_on(self) -> None:
+        """See `GatewaySuccession.go_on`."""
+        self.over.go_on()
+
+    @property
+    def under_way(self) -> int:
+        """See `GatewaySuccession.under_way`."""
+        return self.over.under_way
+
+    def end_waiting(self) -> None:
+        """See `GatewaySuccession.end_waiting`."""
+        self.over.end_waiting()
+
+    def bequeath(self) -> bytes:
+        """See `GatewaySuccession.bequeath`."""
+        return self.over.bequeath()
+
+    def inherit(self, data: bytes) -> None:
+        """See `GatewaySuccession.inherit`."""
+        self.over.inherit(data)
+
+    def take_up(self) -> None:
+        """Serve the sessions that came from the process before. Call it after `start`."""
+        self.over.take_up()
+        asyncio.get_running_loop().call_soon(self.renew, True)
 
     # ---- the end ----
 

@@ -85,7 +85,8 @@ class Greeter:
         self.openings: dict[Opening, None] = {}
         self.closed = False
         """No connection is taken any more."""
-        self._hellos = 0
+        self.hellos = 0
+        """Number of the newest hello, which is in the name of the session that it opens."""
 
     def accept(self, connection: Connection) -> Receiver:
         """See `server.sessions.connection.Acceptor`."""
@@ -113,8 +114,8 @@ class Greeter:
 
     def hello(self, opening: Opening, hello: Hello) -> None:
         """Answer the first message of a connection, now or later: a slice has room for so many."""
-        self._hellos += 1
-        opening.order = self._hellos
+        self.hellos += 1
+        opening.order = self.hellos
         opening.since_ms, opening.since = self._ticks.wall_ms(), self._ticks.now()
         opening.busy = True
         self._slices.do(HELLO_UNITS, partial(self._hello, opening, hello))
@@ -160,6 +161,7 @@ class Greeter:
         session.issued_ms = _issued_ms(claims)
         session.token_until_ms = (claims.expires_s + self._token_rules.skew_s) * 1000
         session.token_mark = self._known_tokens.mark(token)
+        session.changed()
 
     def _known_claims(self, hello: Hello) -> TokenClaims | None:
         """The claims of a token that was found good when the session that is to be resumed was given it, under the

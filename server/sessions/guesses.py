@@ -5,6 +5,7 @@ guess. Of an IPv6 address the first 64 bits count, which one customer has. The t
 address that has waited for longest since its last wrong guess is forgotten. Pure: takes `now`.
 """
 
+from collections.abc import Iterable
 from typing import Final
 
 from server.sessions.addresses import prefix
@@ -35,6 +36,14 @@ class GuessLimits:
         if len(self._levels) >= self._most:
             del self._levels[next(iter(self._levels))]
         self._levels[address] = (level + 1, now)
+
+    def levels(self) -> list[tuple[str, float, float]]:
+        """Level and time of each known address, the one that guessed last at the end."""
+        return [(address, level, at) for address, (level, at) in self._levels.items()]
+
+    def learn(self, levels: Iterable[tuple[str, float, float]]) -> None:
+        """Take in the levels that the process before knew."""
+        self._levels = {address: (level, at) for address, level, at in [*levels][-self._most :]}
 
     def _level(self, address: str, now: float) -> float:
         level, at = self._levels.get(address, (0.0, now))

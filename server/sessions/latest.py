@@ -28,10 +28,12 @@ from server.actors.latest import LatestActor, LatestState, Order
 from server.errors import BadInput, GarrisonError, NotFound, Overloaded, Rejected, Unavailable
 from server.ids import ActorId, kind_of, parse_actor_id
 from server.sessions.end_reasons import Ending
+from server.sessions.gateway_copy import LatestTopicCopy
 from server.sessions.picture import Picture, Slot
 from server.sessions.ports import StreamActors
 from server.sessions.renewals import Renewals
 from server.sessions.session import Session
+from server.sessions.session_copy import LatestCopy
 from server.sessions.session_phases import Phase
 from server.sessions.ticks import TickClock
 from server.sessions.watching import after, ask_leave, check_still, is_guarded, is_moving, refusal, too_many
@@ -210,6 +212,7 @@ class LatestTopics:
         if session.latest is None:
             session.latest = {}
         session.latest[topic.id] = topic.watchers[session] = slot
+        session.changed()
 
     def _is_guarded(self, name: str) -> bool:
         """Whether this names a guarded topic."""
@@ -224,6 +227,7 @@ class LatestTopics:
         if slot is None:
             return False
         self._leave(self.topics[topic], session)
+        session.changed()
         return True
 
     # ---- sessions that end, move, and come back ----
@@ -235,6 +239,7 @@ class LatestTopics:
     def withdraw(self, session: Session) -> list[str]:
         """End the subscriptions of a session that goes to another node: its topics."""
         names, session.latest = list(session.latest or ()), None
+        session.changed()
         self._late.pop(session, None)
         for name in names:
             self._leave(self.topics[name], session)
@@ -262,7 +267,41 @@ class LatestTopics:
                 self._slot(session, self._topic(ActorId(name)), Slot(over=True))
         for name, slot in (session.latest or {}).items():
             slot.revision = self.topics[name].revision_of(cursors.get(name, ""))
+        session.changed()
         self.catch_up(session)
+
+    def copies(self, session: Session) -> list[LatestCopy]:
+        """The topics that a session watches, as they go over with it to the next process of this node."""
+        return [LatestCopy(name, slot.revision, slot.over) for name, slot in (session.latest or {}).items()]
+
+    def inherit(self, session: Session, copies: Iterable[LatestCopy]) -> None:
+        """Let a session go on with its topics; nobody is asked yet."""
+        for copy in copies:
+            identity = parse_actor_id(copy.topic)
+            cls = self._app.actor(kind_of(identity))
+            if cls is not None and issubclass(cls, LatestActor):
+                self._slot(session, self._topic(identity), Slot(copy.revision, copy.over))
+
+    def bequeath(self) -> tuple[int, list[LatestTopicCopy]]:
+        """The number of the newest picture's name, and the pictures that clients have, by their names."""
+        return self._tokens, [
+            LatestTopicCopy(name, each.token, each.picture.copy()) for name, each in self.topics.items()
+        ]
+
+    def learn(self, tokens: int, copies: Iterable[LatestTopicCopy]) -> None:
+        """Take in the pictures that the process before had of the topics that are watched. Watchers of any other topic
+        have no picture."""
+        known: set[str] = set()
+        for copy in copies:
+            topic = self.topics.get(copy.topic)
+            if topic is not None:
+                topic.token, topic.picture = copy.token, Picture.restored(copy.picture)
+                known.add(copy.topic)
+        self._tokens = max(self._tokens, tokens)
+        for name, topic in self.topics.items():
+            for slot in topic.watchers.values():
+                if name not in known or slot.revision > topic.picture.revision:
+                    slot.revision = -1
 
     def catch_up(self, session: Session) -> None:
         """Send what the session lacks at the next tick: it can be written to again."""
@@ -408,6 +447,7 @@ class LatestTopics:
         what would be sent: then the actor is asked again."""
         for place in answer.refused:
             slots[place][1].over = True
+            slots[place][0].changed()
         late, frames = (answer.epoch, answer.n) < topic.picture.newest, _Frames()
         for session, slot in slots:
             if topic.watchers.get(session) is slot and (slot.over or not late):

@@ -7,13 +7,16 @@ fills), go half-open (nothing passes any more and nobody is told) and drop.
 """
 
 import asyncio
+import errno
+import itertools
 import socket
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final
+from weakref import WeakValueDictionary
 
 from server.errors import Unavailable
-from server.sessions.connection import LINGER_S, NOBODY, Accept, Receiver
+from server.sessions.connection import LINGER_S, NOBODY, Accept, Connection, Receiver
 from server.sessions.door import EARLY_BYTES
 from server.wire.codec import Format
 from server.wire.messages import CloseCode
@@ -25,6 +28,7 @@ LOW_WATER_BYTES: Final = 16 * 1024
 Delay = Callable[[], float]
 """Seconds that the next message takes, asked for each."""
 _Item = bytes | tuple[int, str]
+_NUMBERS: Final = itertools.count(1)
 
 
 class ConnectionClosed(Exception):
@@ -40,7 +44,7 @@ class _Pipe:
 
     def __init__(self, delay: Delay | None, arrive: Callable[[_Item], None]) -> None:
         self._delay = delay
-        self._arrive = arrive
+        self.arrive = arrive
         self._flight: deque[tuple[float, _Item]] = deque()
         self._last = 0.0
         self.bytes = 0
@@ -74,7 +78,7 @@ class _Pipe:
                 return
             self._flight.popleft()
             self.bytes -= len(item) if isinstance(item, bytes) else 0
-            self._arrive(item)
+            self.arrive(item)
 
     def hold(self, held: bool) -> None:
         self.held = held
@@ -102,6 +106,13 @@ class MemoryConnection:
         self._gone = False
         self._blocked = False
         self._linger: asyncio.TimerHandle | None = None
+        self._paused = False
+        self.number = next(_NUMBERS)
+        """Its descriptor, in all processes."""
+        self.holder: MemoryListener | None = None
+        """The listener of the next process of its node, which has its descriptor."""
+        self.orphan = False
+        """The process before is gone."""
         self.to_client = _Pipe(delay, self._to_client)
         self.to_server = _Pipe(delay, self._to_server)
 
@@ -144,10 +155,32 @@ class MemoryConnection:
         loop.call_soon(self.client.ended, ABNORMAL, "")
 
     def pause_reading(self) -> None:
+        self._paused = True
         self.to_server.hold(True)
 
     def resume_reading(self) -> None:
-        self.to_server.hold(False)
+        self._paused = False
+        self.to_server.hold(self._listener.resting)
+
+    def rest(self, resting: bool) -> None:
+        """Do not read, whoever wants to; or read again, unless somebody does not."""
+        if not self._closing:
+            self.to_server.hold(resting or self._paused)
+
+    @property
+    def immovable(self) -> str:
+        """See `server.sessions.connection.ClientSockets.movable`."""
+        return "closing" if self._closing or self._gone else "unsent" if self._blocked else ""
+
+    def take_over(self, before: "MemoryConnection") -> None:
+        """Go on with the wires of a connection of the process before, which has them no more."""
+        self.client, self.to_client, self.to_server = before.client, before.to_client, before.to_server
+        self._max_bytes = self._listener.max_frame_bytes
+        before._receiver, before._gone = NOBODY, True
+        before._listener.open.pop(before, None)
+        self.to_client.arrive, self.to_server.arrive = self._to_client, self._to_server
+        self.client.connection = self
+        self.to_server.hold(self._paused)
 
     def lose(self, code: int, reason: str) -> None:
         """The server's end is gone; it is told once."""
@@ -187,7 +220,7 @@ class ClientEnd:
     messages wait for `receive`."""
 
     def __init__(self, connection: MemoryConnection) -> None:
-        self._connection = connection
+        self.connection = connection
         self._inbox: deque[bytes] = deque()
         self._waiter: asyncio.Future[None] | None = None
         self.closed: ConnectionClosed | None = None
@@ -198,7 +231,7 @@ class ClientEnd:
         """Raises `ConnectionClosed` once the connection has ended on this side."""
         if self.closed is not None:
             raise self.closed
-        self._connection.to_server.put(data)
+        self.connection.to_server.put(data)
 
     async def receive(self) -> bytes:
         """The next message; raises `ConnectionClosed` after the last one. One waiter at a time."""
@@ -211,26 +244,26 @@ class ClientEnd:
 
     def close(self, code: int = CloseCode.NORMAL, reason: str = "") -> None:
         if self.closed is None:
-            self._connection.to_server.put((code, reason))
+            self.connection.to_server.put((code, reason))
             self.ended(code, reason)
 
     def drop(self) -> None:
         """The connection breaks and both ends notice, the server after its delay."""
-        self._connection.to_server.put((ABNORMAL, ""))
-        self._connection.to_client.kill()
+        self.connection.to_server.put((ABNORMAL, ""))
+        self.connection.to_client.kill()
         self.ended(ABNORMAL, "")
 
     def stall(self) -> None:
         """Stop reading."""
-        self._connection.to_client.hold(True)
+        self.connection.to_client.hold(True)
 
     def read_on(self) -> None:
-        self._connection.to_client.hold(False)
+        self.connection.to_client.hold(False)
 
     def half_open(self) -> None:
         """From here on nothing passes in either direction, and nobody is told."""
-        self._connection.to_client.kill()
-        self._connection.to_server.kill()
+        self.connection.to_client.kill()
+        self.connection.to_server.kill()
 
     # ---- the pipe's side ----
 
@@ -256,6 +289,10 @@ class ClientEnd:
             waiter.set_result(None)
 
 
+_SENT: Final = WeakValueDictionary[int, MemoryConnection]()
+"""Connections whose descriptors may be on their way."""
+
+
 class MemoryListener:
     """The server's side. `url` is what it is known
     by, `memory://name`."""
@@ -273,6 +310,11 @@ class MemoryListener:
         self.open: dict[MemoryConnection, None] = {}
         self._accept: Accept | None = None
         self._refusing = False
+        self.resting = False
+        self._backlog: list[MemoryConnection] = []
+        """Connections that wait until it rests no more."""
+        self._carried: dict[MemoryConnection, MemoryConnection] = {}
+        """Connections of the process before by those that shall go on with them."""
 
     @property
     def sockets(self) -> list[socket.socket]:
@@ -299,17 +341,91 @@ class MemoryListener:
         """A new connection. Raises `Unavailable` where nobody listens."""
         if self._accept is None or self._refusing:
             raise Unavailable(f"nobody listens at {self.url}")
-        connection = MemoryConnection(self, format, remote, delay)
+        connection = self.make(format, remote, delay)
         self.open[connection] = None
+        if self.resting:
+            connection.rest(True)
+            self._backlog.append(connection)
+        else:
+            self.let_in(connection)
+        return connection.client
+
+    def make(self, format: Format, remote: str, delay: Delay | None) -> MemoryConnection:
+        """A connection of this listener's kind."""
+        return MemoryConnection(self, format, remote, delay)
+
+    def let_in(self, connection: MemoryConnection) -> None:
+        """Hand a new connection over, or say that there is no room."""
+        assert self._accept is not None
         if len(self.open) > self.max_connections:
             connection.close(CloseCode.FULL, "no room for another connection")
         else:
             connection.set_receiver(self._accept(connection))
-        return connection.client
 
     def crash(self) -> None:
-        """The process is gone: clients notice, the server's side is told nothing."""
+        """The process is gone: clients notice, the server's side is told nothing. A connection whose descriptor another
+        process has goes on."""
         self._refusing = True
         for connection in list(self.open):
             connection.set_receiver(NOBODY)
-            connection.abort()
+            if connection.holder is None:
+                connection.abort()
+            else:
+                connection.orphan = True
+                connection.to_server.hold(True)
+        for before in self._carried.values():
+            self._release(before)
+
+    def _release(self, before: MemoryConnection) -> None:
+        before.holder = None
+        if before.orphan:
+            before.abort()
+
+    # ---- on the way to the next process: see `server.sessions.connection.ClientSockets` ----
+
+    def rest(self) -> None:
+        self.resting = True
+        for connection in self.open:
+            connection.rest(True)
+
+    def go_on(self) -> None:
+        self.resting = False
+        backlog, self._backlog = self._backlog, []
+        for connection in self.open:
+            connection.rest(False)
+        for connection in backlog:
+            if connection in self.open:
+                self.let_in(connection)
+
+    def movable(self, connection: Connection) -> str:
+        assert isinstance(connection, MemoryConnection)
+        return connection.immovable
+
+    def descriptor(self, connection: Connection) -> int:
+        assert isinstance(connection, MemoryConnection)
+        _SENT[connection.number] = connection
+        return connection.number
+
+    def carry(self, descriptor: int, format: Format, remote: str, country: str) -> Connection:
+        before = _SENT.get(descriptor)
+        if before is None:
+            raise OSError(errno.EBADF, "no such descriptor")
+        connection = self.make(format, remote, None)
+        connection.country = country
+        before.holder = self
+        self._carried[connection] = before
+        return connection
+
+    def drop(self, descriptor: int) -> None:
+        before = _SENT.get(descriptor)
+        for connection, carried in list(self._carried.items()):
+            if carried is before:
+                del self._carried[connection]
+        if before is not None:
+            self._release(before)
+
+    def take_up(self, attached: Callable[[Connection, Connection], None]) -> None:
+        carried, self._carried = self._carried, {}
+        for connection, before in carried.items():
+            self.open[connection] = None
+            connection.take_over(before)

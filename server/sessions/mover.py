@@ -9,6 +9,7 @@ session has arrived; it resumes where it was sent, or anywhere (`seeker.py`).
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import Sequence
 from functools import partial
 from typing import Final, assert_never, cast
 
@@ -20,6 +21,7 @@ from server.ids import NodeAddress
 from server.runtime.backoff import backoff_s
 from server.sessions.broadcast import Broadcast
 from server.sessions.end_reasons import ENDED_DISMISSED, ENDED_MOVED, Ending
+from server.sessions.gateway_copy import DepartedCopy, address_of, place_of
 from server.sessions.homes import Homes
 from server.sessions.ports import GatewayDrivers, NodeView
 from server.sessions.pushes import Pushes
@@ -102,6 +104,10 @@ class Mover:
         self._lines: dict[NodeAddress, Line] = {}
         self._grace_s = limits.grace_s
         self._progress = asyncio.Event()
+        self._may_ship = asyncio.Event()
+        self._may_ship.set()
+        self.shipping = 0
+        """Shipments whose outcome is not known."""
         table.on_end(self.session_ended)
 
     # ---- when it goes ----
@@ -177,9 +183,14 @@ class Mover:
         line = self._lines[to]
         try:
             while line:
+                await self._may_ship.wait()
                 batch = self._pack_some(line, to)
                 if batch:
-                    await self._ship(to, batch)
+                    self.shipping += 1
+                    try:
+                        await self._ship(to, batch)
+                    finally:
+                        self.shipping -= 1
         finally:
             del self._lines[to]
 
@@ -220,6 +231,7 @@ class Mover:
         """Freeze: from here on nothing of the session changes."""
         assert not session.ended
         session.moves += 1
+        session.changed()
         self._watched.leave(session)
         outbox = session.outbox
         frames, going = outbox.frames, b""
@@ -361,6 +373,7 @@ class Mover:
     def _go_on(self, session: Session, thawed: GoOn) -> None:
         """Let the session go on here, and try again later if it still belongs elsewhere."""
         transfer, session.transfer = session.transfer, None
+        session.changed()
         assert transfer is not None and not session.ended
         if thawed.stay:  # the number of the packed `going` is taken: here by one that says where its client is
             me = self._node.view.addresses.get(self._node.me)
@@ -386,6 +399,45 @@ class Mover:
         if session.transfer is not None:
             self.carry_out(session, session.transfer.session_ended(ending))
         self._progress.set()
+
+    # ---- a rest, and what goes over to the next process of this node ----
+
+    def rest(self) -> None:
+        """Ship nothing more until `go_on`."""
+        self._may_ship.clear()
+
+    def go_on(self) -> None:
+        """Ship what is in line."""
+        self._may_ship.set()
+
+    def close_those_that_went(self) -> None:
+        """Close the connections of sessions that live elsewhere: their clients were told where to."""
+        for session in list(self.closing):
+            self._hang_up(session, 0.0)
+
+    def bequeath(self) -> tuple[list[DepartedCopy], list[DepartedCopy], list[DepartedCopy]]:
+        """Sessions that went, that ended here, and that were taken back."""
+        departures, ended = (
+            [
+                DepartedCopy(resume, place_of(entry.to), entry.moves, entry.until, entry.player)
+                for resume, entry in some.entries()
+            ]
+            for some in (self._departures, self.ended_transfers)
+        )
+        reclaims = [
+            DepartedCopy(entry.resume, place_of(entry.to), entry.moves, entry.until) for entry in self._reclaims
+        ]
+        return departures, ended, reclaims
+
+    def learn(
+        self, departures: Sequence[DepartedCopy], ended: Sequence[DepartedCopy], reclaims: Sequence[DepartedCopy]
+    ) -> None:
+        """Take in what the process before remembered."""
+        for copies, some in ((departures, self._departures), (ended, self.ended_transfers)):
+            for copy in copies:
+                some.note(copy.resume, copy.player, address_of(copy.to), copy.moves, copy.until)
+        for copy in reclaims:
+            self._reclaims.note(Reclaimed(copy.resume, address_of(copy.to), copy.moves, copy.until))
 
     # ---- word of sessions that were taken back ----
 

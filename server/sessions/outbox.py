@@ -38,6 +38,17 @@ class Outbox:
         outbox.bytes = sum(map(len, frames))
         return outbox
 
+    @classmethod
+    def going_on(
+        cls, max_messages: int, max_bytes: int, acked: int, sent: int, frames: Sequence[bytes], lost: bool, last: int
+    ) -> "Outbox":
+        """The outbox of the process before, over whose connection this one goes on."""
+        outbox = cls.restored(max_messages, max_bytes, acked, frames, sent)
+        if lost:
+            outbox.lost = True
+            outbox.acked = outbox.sent = outbox.last = last
+        return outbox
+
     def __len__(self) -> int:
         return self.last - self.acked
 

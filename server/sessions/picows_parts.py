@@ -27,28 +27,28 @@ class Sips(asyncio.BufferedProtocol):
     """Stands between the transport and picows once a connection had to be paused: it is read in
     sips from then on, so that its buffer grows no further and little is handed over at once."""
 
-    __slots__ = ("_protocol",)
+    __slots__ = ("behind",)
 
     def __init__(self, protocol: Any) -> None:
-        self._protocol = protocol
+        self.behind = protocol
 
     def get_buffer(self, hint: int) -> memoryview:
-        return cast(memoryview, self._protocol.get_buffer(hint))[:_SIP_BYTES]
+        return cast(memoryview, self.behind.get_buffer(hint))[:_SIP_BYTES]
 
     def buffer_updated(self, count: int) -> None:
-        self._protocol.buffer_updated(count)
+        self.behind.buffer_updated(count)
 
     def eof_received(self) -> Any:
-        return self._protocol.eof_received()
+        return self.behind.eof_received()
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._protocol.connection_lost(error)
+        self.behind.connection_lost(error)
 
     def pause_writing(self) -> None:
-        self._protocol.pause_writing()
+        self.behind.pause_writing()
 
     def resume_writing(self) -> None:
-        self._protocol.resume_writing()
+        self.behind.resume_writing()
 
 
 class FrameReports:

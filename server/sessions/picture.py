@@ -7,9 +7,13 @@ nothing for long gets fewer and newer values, never a wrong one.
 """
 
 from collections.abc import Mapping
-from typing import Final, NamedTuple
+from typing import Annotated, Final, NamedTuple
+
+import msgspec
+from msgspec import Meta
 
 from server.actors.latest import MAX_KEYS, Order
+from server.wire.bounds import MOST
 
 NOTHING: Final[Order] = (-1, 0)
 """The order of a picture that nobody has given yet."""
@@ -21,6 +25,27 @@ class Item(NamedTuple):
     order: Order
     value: bytes | None
     revision: int
+
+
+class ItemCopy(msgspec.Struct, array_like=True, frozen=True):
+    """An `Item` with its key, as it goes over to the next process of a node."""
+
+    key: str
+    order: Order
+    value: bytes | None
+    revision: Annotated[int, Meta(ge=0, le=MOST)]
+
+
+class PictureCopy(msgspec.Struct, array_like=True, frozen=True):
+    """A `Picture`, as it goes over to the next process of a node."""
+
+    source: str
+    known: Order
+    gap: bool
+    revision: Annotated[int, Meta(ge=0, le=MOST)]
+    base: Order
+    floor: Annotated[int, Meta(ge=0, le=MOST)]
+    items: list[ItemCopy]
 
 
 class Picture:
@@ -38,6 +63,20 @@ class Picture:
         """Keys that are not here were not at this order."""
         self._floor = 0
         """Tombstones up to this revision are forgotten."""
+
+    def copy(self) -> PictureCopy:
+        """All of it, for the next process of this node."""
+        items = [ItemCopy(key, *item) for key, item in self._items.items()]
+        return PictureCopy(self.source, self.known, self.gap, self.revision, self._base, self._floor, items)
+
+    @classmethod
+    def restored(cls, copy: PictureCopy) -> "Picture":
+        """The picture of which this is a copy."""
+        picture = cls()
+        picture.source, picture.known, picture.gap, picture.revision = copy.source, copy.known, copy.gap, copy.revision
+        picture._base, picture._floor = copy.base, copy.floor
+        picture._items = {each.key: Item(each.order, each.value, each.revision) for each in copy.items}
+        return picture
 
     @property
     def is_known(self) -> bool:

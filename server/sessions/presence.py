@@ -84,13 +84,13 @@ class PresenceWatches:
         slices: Slices,
         sights: Sights,
     ) -> None:
-        self._faces, self._engine, self._supervisor = faces, faces.engine, supervisor
+        self._faces, self.engine, self._supervisor = faces, faces.engine, supervisor
         self._slices, self._sights = slices, sights
-        self._metrics, self._ticks, self._settings = metrics, ticks, settings
-        self._sender = PresenceSender(
+        self.metrics, self._ticks, self._settings = metrics, ticks, settings
+        self.sender = PresenceSender(
             me, metrics, frame_bytes, slices, lambda audience: self._faces.values(audience.entry)
         )
-        self._audiences: dict[str, SessionAudience] = {}
+        self.audiences: dict[str, SessionAudience] = {}
         self._changed: dict[SessionAudience, None] = {}
         if faces.engine is not None:
             faces.engine.on_change(self.changed)
@@ -106,8 +106,8 @@ class PresenceWatches:
         if message.friends and not self._sights.has_relations(session):
             raise Forbidden("only a player has friends to watch")
         weight = 1 + len(message.players) // A_MESSAGE + (FRIENDS_WEIGH if message.friends else 0)
-        charge(session, weight, self._ticks, self._metrics)
-        players, bad = sort_out(message.players, self._audiences)
+        charge(session, weight, self._ticks, self.metrics)
+        players, bad = sort_out(message.players, self.audiences)
         table = self._table(session)
         table.asks += 1
         request = WatchRequest(message, players, bad, table.unasked)
@@ -135,8 +135,8 @@ class PresenceWatches:
                 if missing is None:
                     return
                 if missing:
-                    assert self._engine is not None
-                    await self._engine.answered(missing)
+                    assert self.engine is not None
+                    await self.engine.answered(missing)
                     request.has_waited = True
                 if sight.number != table.number:
                     sight = await self._sight(table)  # other relations since
@@ -152,6 +152,7 @@ class PresenceWatches:
             raise is_moving()
         if sight.number != table.number:
             return []
+        table.session.changed()
         self._hold(table)  # its player may have told of a newer list meanwhile
         if request.friends and request.unasked != table.unasked:
             request.friends = False  # watched no more, before they were
@@ -160,7 +161,7 @@ class PresenceWatches:
             request.has_friends = table.friends = table.friends_due = True
             table.stay_behind()
         if not request.has_waited:
-            audiences = self._audiences
+            audiences = self.audiences
             asked = [audience.entry for player in request.waiting if (audience := audiences.get(player)) is not None]
             if table.own is not None:
                 asked.append(table.own.entry)  # until that is known, the list may be an old one
@@ -172,11 +173,11 @@ class PresenceWatches:
             if error is not None:
                 request.fail(error)
             elif not request.answer.done():
-                watched = PresenceWatched(request.id, self._sender.cursor, table.count, request.bad)
+                watched = PresenceWatched(request.id, self.sender.cursor, table.count, request.bad)
                 request.answer.set_result(watched)
 
         table.answers = [*(table.answers or ()), answered]
-        self._sender.flush(table)
+        self.sender.flush(table)
         table.asks -= 1
         self._drop_if_unused(table)
         return None
@@ -200,7 +201,8 @@ class PresenceWatches:
         """Send these players at their levels, but for versions that the client has."""
         if table.session.people is not table:
             return
-        table.since = self._sender.next_revision()
+        table.session.changed()
+        table.since = self.sender.next_revision()
         if not (players or seen):
             return
         index, marks, audiences, places = table.index(), table.marks, table.audiences, table.places
@@ -216,7 +218,7 @@ class PresenceWatches:
             marks[slot] = marks[slot] & ~(WAITING | LOOKS) | look
             audience.slots[places[slot]] = slot << LOOK_BITS | look
             if seen and seen.get(player) == version_of(values[level]):
-                self._metrics.presence_left_out_total += 1
+                self.metrics.presence_left_out_total += 1
             else:
                 table.make_late(slot)
         if seen:
@@ -227,7 +229,7 @@ class PresenceWatches:
         """The values that all watchers of a player are told of; from now on, if it was not known before."""
         values = audience.values
         if values is None:
-            audience.show(self._faces.values(audience.entry), self._sender.revision)
+            audience.show(self._faces.values(audience.entry), self.sender.revision)
             values = audience.values
             assert values is not None
         return values
@@ -260,15 +262,17 @@ class PresenceWatches:
             if message.friends:
                 table.friends = False
                 table.unasked += 1
+                session.changed()
                 gone += [player for player, slot in index.items() if self._unask(table, slot, BY_FRIENDS)]
             self._tell_gone(table, gone)
-            self._sender.flush(table)
+            self.sender.flush(table)
             self._drop_if_unused(table)
         answer.set_result(Done(message.id))
 
     # ---- pairs ----
 
     def _table(self, session: Session) -> SessionWatches:
+        session.changed()
         table = session.people
         if table is None:
             table = session.people = WatchTable(session, session.format == "json")
@@ -278,17 +282,17 @@ class PresenceWatches:
         return table
 
     def _audience(self, player: str) -> SessionAudience:
-        found = self._audiences.get(player)
+        found = self.audiences.get(player)
         if found is None:
             self._make([player])
-            found = self._audiences[player]
+            found = self.audiences[player]
         return found
 
     def _make(self, players: Sequence[str]) -> None:
         """Begin to watch players whom nobody here watches."""
-        assert self._engine is not None
-        for player, entry in zip(players, self._engine.watch(players), strict=True):
-            entry.watchers = self._audiences[player] = Audience(player, entry)
+        assert self.engine is not None
+        for player, entry in zip(players, self.engine.watch(players), strict=True):
+            entry.watchers = self.audiences[player] = Audience(player, entry)
 
     def _pair(
         self, table: SessionWatches, players: Sequence[str], why: int, sight: Sight | None = None,
@@ -297,6 +301,7 @@ class PresenceWatches:
         """Let a session watch these players. With a sight, those that are new and known are sent as well, or will be:
         they are late at once. The others, which wait to be shown. Raises `Rejected`, `Overloaded`, with nothing
         done."""
+        table.session.changed()
         index, marks = table.index(), table.marks
         new = players
         if len(index) > 1 or table.own is None or table.own.player in players:
@@ -304,11 +309,11 @@ class PresenceWatches:
         settings = self._settings
         if table.count + len(new) > settings.max_watched:
             raise Rejected("too_many_watched", f"a session may watch at most {settings.max_watched} players")
-        if self._metrics.presence_watched + len(new) > settings.max_watched_here:
+        if self.metrics.presence_watched + len(new) > settings.max_watched_here:
             raise Overloaded(
                 f"the sessions of this node may watch at most {settings.max_watched_here} players together"
             )
-        audiences = self._audiences
+        audiences = self.audiences
         found = list(map(audiences.get, new))
         if None in found:
             self._make([player for player in new if player not in audiences])
@@ -334,7 +339,7 @@ class PresenceWatches:
                     values = self._values_of(audience)
                 level = levels.get(player, sight.other)
                 if seen and seen.get(player) == version_of(values[level]):
-                    self._metrics.presence_left_out_total += 1
+                    self.metrics.presence_left_out_total += 1
                     its_marks.append(why | level)
                 else:
                     its_marks.append(why | level | LATE)
@@ -345,7 +350,7 @@ class PresenceWatches:
                 if (slot := index.get(player, -1)) >= 0:
                     marks[slot] |= why
         table.count += len(new)
-        self._metrics.presence_watched += len(new)
+        self.metrics.presence_watched += len(new)
         return waiting
 
     def _unask(self, table: SessionWatches, slot: int, why: int) -> bool:
@@ -355,10 +360,11 @@ class PresenceWatches:
             return False
         mark &= ~why
         table.marks[slot] = mark
+        table.session.changed()
         if mark & ASKED_FOR:
             return False
         table.count -= 1
-        self._metrics.presence_watched -= 1
+        self.metrics.presence_watched -= 1
         if table.audiences[slot] is table.own:
             table.marks[slot] = 0
             table.see(slot, NOTHING_SEEN)
@@ -369,18 +375,18 @@ class PresenceWatches:
     def _unlink(self, table: SessionWatches, slot: int) -> None:
         audience = unlink(table, slot)
         if not audience.tables:
-            assert self._engine is not None
-            del self._audiences[audience.player]
+            assert self.engine is not None
+            del self.audiences[audience.player]
             self._changed.pop(audience, None)
             audience.entry.watchers = None
-            self._engine.release(audience.entry)
+            self.engine.release(audience.entry)
 
     def _tell_gone(self, table: SessionWatches, players: Sequence[str]) -> None:
         """Let the client know that it watches these players no more."""
         if players:
             table.stay_behind()
             table.gone = [*(table.gone or ()), *players]
-            table.since = self._sender.next_revision()
+            table.since = self.sender.next_revision()
 
     def _drop_if_unused(self, table: SessionWatches) -> None:
         if not (table.count or table.friends or table.asks or table.behind):
@@ -395,10 +401,11 @@ class PresenceWatches:
     def drop(self, session: Session) -> None:
         """Let a session watch nobody any more: it has ended, or lives elsewhere, or its client begins anew."""
         table, session.people = session.people, None
+        session.changed()
         if table is None:
             return
-        self._sender.forget(table)
-        self._metrics.presence_watched -= table.count
+        self.sender.forget(table)
+        self.metrics.presence_watched -= table.count
         for slot, audience in enumerate(table.audiences):
             if audience is not None:
                 self._unlink(table, slot)
@@ -412,7 +419,7 @@ class PresenceWatches:
         table = session.people
         if table is None:
             return False
-        revision = self._sender.revision_of(cursor) if cursor else -1
+        revision = self.sender.revision_of(cursor) if cursor else -1
         if revision < table.since or table.asks:
             self.drop(session)
             return False
@@ -422,13 +429,25 @@ class PresenceWatches:
             mark = table.marks[slot]
             if mark & ASKED_FOR and audience.moved[mark & LEVELS] > revision:
                 table.make_late(slot)
-        self._sender.catch_up(table)
+        self.sender.catch_up(table)
         return True
 
     def catch_up(self, session: Session) -> None:
         """Send what the session lacks at the next tick: it can be written to again."""
         if session.people is not None:
-            self._sender.catch_up(session.people)
+            self.sender.catch_up(session.people)
+
+    def take_up(self) -> None:
+        """Begin for sessions whose tables were inherited: what they lack is sent, and relations that were being asked
+        for are asked for."""
+        tables: dict[SessionWatches, None] = {}
+        for audience in self.audiences.values():
+            tables.update(dict.fromkeys(audience.tables))
+        for table in tables:
+            if table.held:
+                self._supervisor.spawn(self._ask_again(table), "relations")
+            elif table.behind:
+                self.sender.catch_up(table)
 
     # ---- relations ----
 
@@ -464,6 +483,7 @@ class PresenceWatches:
         if own is None or table.held or table.number < 0 or own.entry.relations <= table.number:
             return
         table.held = True
+        table.session.changed()
         table.stay_behind()
         self._supervisor.spawn(self._ask_again(table), "relations")
 
@@ -486,10 +506,12 @@ class PresenceWatches:
             return
         self._apply(table, sight)
         table.held = False
-        self._sender.flush(table)
+        table.session.changed()
+        self.sender.flush(table)
 
     def _apply(self, table: SessionWatches, sight: Sight) -> None:
         """Let a session see what its newest relations allow: levels change, friends come and go."""
+        table.session.changed()
         first, table.number = table.number < 0, sight.number
         if first:
             return  # nothing is shown yet
@@ -513,7 +535,7 @@ class PresenceWatches:
                 if audience.values[level] != audience.values[before]:
                     table.make_late(slot)
         self._tell_gone(table, gone)
-        table.since = self._sender.next_revision()
+        table.since = self.sender.next_revision()
         if table.friends:
             index = table.index()
             new = [each for each in sight.friends if each not in index or not marks[index[each]] & BY_FRIENDS]
@@ -534,14 +556,14 @@ class PresenceWatches:
 
     async def _show_friends(self, table: SessionWatches, new: list[str], sight: Sight) -> None:
         try:
-            assert self._engine is not None
-            audiences = self._audiences
-            await self._engine.answered([audiences[player].entry for player in new if player in audiences])
+            assert self.engine is not None
+            audiences = self.audiences
+            await self.engine.answered([audiences[player].entry for player in new if player in audiences])
             while not await self._slices.turn(len(new), partial(self._show_newest, table, new, sight)):
                 sight = await self._sight(table)
         finally:
             table.asks -= 1
-        self._sender.flush(table)
+        self.sender.flush(table)
 
     def _show_newest(self, table: SessionWatches, players: list[str], sight: Sight) -> bool:
         """Send these players if this sight is the newest. False: it is not."""
@@ -555,4 +577,4 @@ class PresenceWatches:
     def tick(self) -> None:
         """Send what has changed since the tick before."""
         changed, self._changed = self._changed, {}
-        self._sender.send(changed)
+        self.sender.send(changed)

@@ -53,7 +53,7 @@ class PresenceSender:
     ) -> None:
         self._at_once, self._piece = at_once, piece
         self._metrics, self._frame_bytes, self._slices, self._values_of = metrics, frame_bytes, slices, values_of
-        self._token = f"{me.node}-{me.incarnation}"
+        self.token = f"{me.node}-{me.incarnation}"
         self.revision = 1
         self._cursor = self._cursor_now()
         self._late: dict[SessionWatches, None] = {}
@@ -70,12 +70,17 @@ class PresenceSender:
     # ---- revisions ----
 
     def _cursor_now(self) -> str:
-        return f"{self._token}:{self.revision}"
+        return f"{self.token}:{self.revision}"
 
     @property
     def cursor(self) -> str:
         """The name of the present revision."""
         return self._cursor
+
+    def go_on_from(self, token: str, revision: int) -> None:
+        """Go on with the revisions of the process before, by the names that clients know."""
+        self.token, self.revision = token, revision - 1
+        self.next_revision()
 
     def next_revision(self) -> int:
         """Begin the next revision."""
@@ -87,7 +92,7 @@ class PresenceSender:
     def revision_of(self, cursor: str) -> int:
         """The revision that a cursor names; -1 for one of another node or run."""
         token, _, revision = cursor.rpartition(":")
-        if token != self._token or not revision.isdecimal() or len(revision) > len(str(self.revision)):
+        if token != self.token or not revision.isdecimal() or len(revision) > len(str(self.revision)):
             return -1
         return int(revision) if int(revision) <= self.revision else -1
 

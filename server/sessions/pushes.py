@@ -15,6 +15,7 @@ from server.actors.app import App
 from server.cluster.slots import SlotTable
 from server.cluster.view import View
 from server.ids import NodeAddress, actor_id
+from server.sessions.gateway_copy import AwayCopy, EarlierCopy, address_of, place_of
 from server.sessions.ports import NodeView
 from server.sessions.session import Session
 from server.sessions.stream_frames import PushTo, ServedHere, encode, push_frame, readable
@@ -121,6 +122,28 @@ class Pushes:
                 if ended >= now - self._limits.away_s and owner != self._node.me and owner in self._node.view.addresses:
                     return owner
         return None
+
+    # ---- to the next process of this node ----
+
+    def bequeath(self) -> tuple[list[AwayCopy], list[EarlierCopy]]:
+        """The nodes that serve players away from their slots, and who had the slots not long ago."""
+        away = [
+            AwayCopy(player, [(place_of(node), until) for node, until in nodes.items()])
+            for player, nodes in self._away.items()
+        ]
+        earlier = [
+            EarlierCopy([(place_of(node), weight) for node, weight in table.owners], ended)
+            for table, ended in self._earlier
+        ]
+        return away, earlier
+
+    def learn(self, away: Sequence[AwayCopy], earlier: Sequence[EarlierCopy]) -> None:
+        """Take in what the process before knew; the view is that of before, too."""
+        self._slots = self._node.view.table
+        self._away = {each.player: {address_of(place): until for place, until in each.nodes} for each in away}
+        for each in reversed(earlier):
+            owners = tuple((address_of(place), weight) for place, weight in each.owners)
+            self._earlier.appendleft((SlotTable(owners, self._slots), each.ended))
 
     # ---- sessions that move ----
 

@@ -30,6 +30,15 @@ class TokenBucket:
         self._at = now
         self._due = self._costly_due = now
 
+    @property
+    def state(self) -> tuple[float, int, bool, float, float, float, float]:
+        """All of it but its rate and burst: tokens, granted, hurried, rest, and three moments."""
+        return self.tokens, self._granted, self.hurried, self._rest, self._at, self._due, self._costly_due
+
+    @state.setter
+    def state(self, state: tuple[float, int, bool, float, float, float, float]) -> None:
+        self.tokens, self._granted, self.hurried, self._rest, self._at, self._due, self._costly_due = state
+
     def take(self, now: float) -> bool:
         """Take one token; False if there is none."""
         self.tokens -= 1.0

@@ -13,7 +13,7 @@ replay is opened, and while the log is not finished again with each further part
 """
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -32,6 +32,7 @@ from server.sessions.broadcast import Broadcast
 from server.sessions.end_reasons import Ending
 from server.sessions.ports import ClientCalls
 from server.sessions.session import Session
+from server.sessions.session_copy import ReplayCopy
 from server.sessions.session_phases import Phase
 from server.sessions.ticks import TickClock
 from server.sessions.watching import ask_leave, charge, check_still
@@ -255,6 +256,61 @@ class Replays:
         replay.clock = replay.clock.seek(now, min(ms, most)).hold(now, most)  # until the scene is shown
         replay.scene_due, replay.loading = True, False
 
+    # ---- to the next process of this node ----
+
+    def copies(self, session: Session) -> list[ReplayCopy]:
+        """The replays of a session, as they go over with it; not one that is being opened, whose client asks again."""
+        out = []
+        for replay in self._of.get(session, {}).values():
+            clock = replay.clock
+            if replay.end is not None:
+                copy = ReplayCopy(
+                    replay.number, replay.topic, replay.next_seq, clock.at_ms, clock.since, clock.speed, clock.plays,
+                    clock.held, replay.scene_due, replay.follow, replay.why,
+                )  # fmt: skip
+                out.append(copy)
+        return out
+
+    def inherit(self, session: Session, copies: Sequence[ReplayCopy]) -> None:
+        """Let a session go on with its replays, once `take_up` is called."""
+        for copy in copies:
+            topic = parse_actor_id(copy.topic)
+            cls, shown = self._app.actor(kind_of(topic)), self._app.replays.get(kind_of(topic))
+            if cls is None or shown is None or not issubclass(cls, LoggedActor):
+                continue
+            replay = Replay(session, copy.number, topic, cls, shown, self._ticks.now())
+            replay.clock = ReplayClock(copy.at_ms, copy.since, copy.speed, copy.plays, copy.held)
+            replay.next_seq, replay.scene_due = copy.next_seq, copy.scene_due
+            replay.follow, replay.why = copy.follow, copy.why
+            self._of.setdefault(session, {})[copy.number] = replay
+            self._metrics.replays += 1
+
+    def take_up(self) -> None:
+        """Read the logs of inherited replays, and go on where they are."""
+        for mine in self._of.values():
+            for replay in mine.values():
+                if replay.end is None:
+                    self._supervisor.spawn(self._take_up(replay), f"replay {replay.topic}")
+
+    async def _take_up(self, replay: Replay) -> None:
+        while not replay.over:
+            try:
+                end = await self._reader.end(replay.kind, replay.topic)
+                await self._learn_public(replay, end)
+                stretch = None
+                if replay.next_seq < end.next_seq:
+                    stretch = await self._reader.holding(replay.kind, replay.topic, replay.next_seq)
+            except Retryable:
+                await asyncio.sleep(RETRY_S)
+                continue
+            except GarrisonError as error:
+                self._end(replay, error.code)
+                return
+            replay.end, replay.stretch, replay.loading = end, stretch, False
+            replay.place = 0 if stretch is None else replay.next_seq - stretch.first_seq
+            self._advance(replay)
+            return
+
     # ---- the pace ----
 
     def _advance(self, replay: Replay) -> None:
@@ -293,6 +349,7 @@ class Replays:
         slow = replay.why == "slow"
         if session.outbox.half_full or (slow and not session.outbox.roomy):
             session.starved = True
+            session.changed()
             stretch = replay.stretch
             next_ms = (
                 stretch.times[replay.place] if stretch and replay.place < len(stretch.times) else replay.clock.at(now)
@@ -452,6 +509,10 @@ class Replays:
 
     def session_ended(self, session: Session, _before: Phase, _ending: Ending) -> None:
         """End the replays of a session that is over."""
+        self.withdraw(session)
+
+    def withdraw(self, session: Session) -> None:
+        """Forget the replays of a session, which is told nothing."""
         for replay in list(self._of.get(session, {}).values()):
             self._forget(replay)
 

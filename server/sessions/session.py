@@ -37,6 +37,7 @@ from server.sessions.topic import Topic
 from server.sessions.transfer import Transfer
 from server.sessions.transfer_frames import Packed
 from server.sessions.turnstile import InLine
+from server.sessions.unanswered import Unanswered, error_of
 from server.wire.codec import Codec, Format
 from server.wire.messages import Ack, Beat, Beats, Close, CloseCode, Done, Failed, Heartbeat, Push, Reply, Request
 
@@ -63,10 +64,10 @@ class Session(_EachBeat):
     `stays`: the client cannot follow a redirect, and is served here wherever its slot is."""
 
     __slots__ = (
-        "_blocked_at", "_in_flight", "_kit", "_link", "_pay_at", "_traffic", "actor", "beats", "began", "client",
-        "codec", "country", "detached_at", "device", "format", "in_line", "instead_of", "issued_ms", "latest",
-        "moves", "order", "people", "phase", "remote", "resume", "since_ms", "starved", "stays", "stint",
-        "token_mark", "token_until_ms", "topics", "transfer",
+        "_blocked_at", "_kit", "_link", "_pay_at", "_traffic", "actor", "beats", "began", "client", "codec", "country",
+        "detached_at", "device", "format", "in_line", "instead_of", "issued_ms", "latest", "moves", "order", "people",
+        "phase", "remote", "resume", "since_ms", "starved", "stays", "stint", "token_mark", "token_until_ms", "topics",
+        "transfer", "unanswered",
     )  # fmt: skip
 
     def __init__(self, kit: "SessionKit", caller: Caller, resume: str, format: Format, stays: bool) -> None:
@@ -95,8 +96,7 @@ class Session(_EachBeat):
         self.beats = 0
         self.transfer: Transfer | None = None
         """Set while the session should go to another node, is on its way, or is there."""
-        self.moves = 0
-        """Number of shipments so far."""
+        self.moves = 0  # number of shipments so far
         self.stint = self.issued_ms = 0
         """How often its login was told again, or changed its node; and when its token was made."""
         self.token_until_ms = math.inf
@@ -108,7 +108,7 @@ class Session(_EachBeat):
         self.topics: dict[str, Topic[Session]] | None = None
         self.latest: dict[str, Slot] | None = None
         """The pictures that its client has, of the latest topics that it watches."""
-        self.people: WatchTable[Session] | None = None  # the players that its client watches
+        self.people: WatchTable[Session] | None = None  # players that its client watches
         self.in_line: InLine | None = None  # the line where its messages wait, while it sends faster than it may
         self.starved = False  # a stream waits for room in the outbox
         self._traffic = _NO_TRAFFIC  # bytes in and out over the connections that it has had here
@@ -116,7 +116,7 @@ class Session(_EachBeat):
         self._pay_at: float | None = None
         """Latest moment to send owed acknowledgements; None while no check of the wheel waits."""
         self._blocked_at: float | None = None
-        self._in_flight = 0
+        self.unanswered: Unanswered | None = None  # an idle session never needs it
         self._link = 0
         """Number of this session's connection: an answer belongs to the one that asked."""
         self._refused = 0
@@ -261,7 +261,7 @@ class Session(_EachBeat):
         if number == 0:
             self.fail(0, BadInput("a request needs an id of 1 or more"))
             return
-        if self._in_flight >= self._kit.settings.max_in_flight:
+        if self.unanswered and len(self.unanswered) >= self._kit.settings.max_in_flight:
             self.fail(number, Overloaded("too many requests wait for their answer"))
             return
         if message.__class__ is Close:
@@ -286,20 +286,30 @@ class Session(_EachBeat):
 
     def _later(self, request_id: int, future: "asyncio.Future[Any]", then: Callable[[int, Any], None]) -> None:
         """Call `then(request_id, result)` when the result is there, if the client that asked still is."""
-        self._in_flight += 1
-        link = self._link
+        link, waiting = self._link, self.unanswered
+        if waiting is None:
+            waiting = self.unanswered = Unanswered()
 
         def done(future: "asyncio.Future[Any]") -> None:
-            self._in_flight -= 1
-            error = _error_of(future)
-            if self._link != link:
-                return  # the connection that asked is gone: a repeated command is deduplicated
+            known = waiting.pop(done, None)
+            error = error_of(future)
+            if known is None or self._link != link:
+                return  # answered already; or the connection that asked is gone: a repeated command is deduplicated
             if error is None:
                 then(request_id, future.result())
             else:
                 self._beat_failed(request_id, error)
 
+        waiting[done] = request_id, link
         future.add_done_callback(done)
+
+    def end_waiting(self) -> None:
+        """Answer the requests that wait: their outcome is unknown."""
+        if self.unanswered:
+            self.unanswered.end(self._link, self.fail)
+
+    def changed(self) -> None:
+        """Word that what it watches has changed: see `session_barrier.py`."""
 
     def fail(self, request_id: int, error: BaseException) -> None:
         """Answer a request with a typed error."""
@@ -584,12 +594,6 @@ class Session(_EachBeat):
         """End it if no client has come: the wheel's call a resume window after each detaching."""
         if self.connection is None and now >= self.detached_at + self._kit.settings.resume_window_s:
             self.end(ENDED_EXPIRED)
-
-
-def _error_of(future: "asyncio.Future[Any]") -> BaseException | None:
-    if future.cancelled():
-        return GarrisonError("cancelled")
-    return future.exception()
 
 
 SessionKit = Kit[Session]

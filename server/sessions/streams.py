@@ -26,9 +26,11 @@ from server.runtime.backoff import backoff_s
 from server.runtime.supervisor import Supervisor
 from server.sessions.broadcast import Broadcast
 from server.sessions.end_reasons import Ending
+from server.sessions.gateway_copy import StreamTopicCopy
 from server.sessions.ports import StreamActors
 from server.sessions.renewals import Renewals
 from server.sessions.session import Session
+from server.sessions.session_copy import StreamCopy
 from server.sessions.session_phases import Phase
 from server.sessions.stream_guard import StreamGuard
 from server.sessions.ticks import TickClock
@@ -68,6 +70,7 @@ class Streams:
     def withdraw(self, session: Session) -> list[tuple[str, int]]:
         """End the subscriptions of a session that goes to another node: topic and next event of each."""
         topics, session.topics = session.topics, None
+        session.changed()
         out = []
         for name, topic in (topics or {}).items():
             cursor = topic.cursors.cursor(session)
@@ -90,10 +93,51 @@ class Streams:
                 session.topics = {}
             session.topics[name] = topic
             topic.watch(session, next_seq)
+            session.changed()
             if known:
                 self._fill(topic)
             elif not topic.attaching:
                 self._attach(topic)
+
+    # ---- to the next process of this node ----
+
+    def copies(self, session: Session) -> list[StreamCopy]:
+        """The streams that a session watches, as they go over with it."""
+        out = []
+        for name, topic in (session.topics or {}).items():
+            cursor = topic.beginning.get(session, topic.cursors.cursor(session) or 1)
+            out.append(StreamCopy(name, cursor, topic.cleared(session), session in topic.late))
+        return out
+
+    def inherit(self, session: Session, copies: Sequence[StreamCopy]) -> None:
+        """Let a session go on with its streams; nobody is asked yet."""
+        for copy in copies:
+            identity = parse_actor_id(copy.topic)
+            cls = self._app.actor(kind_of(identity))
+            if cls is None or not issubclass(cls, LoggedActor):
+                continue
+            topic = self.topics.get(identity)
+            if topic is None:
+                topic = self.topics[identity] = Topic[Session](identity)
+            if session.topics is None:
+                session.topics = {}
+            session.topics[copy.topic] = topic
+            topic.watch(session, copy.next_seq)
+            topic.clear(session, copy.guard, copy.late)
+
+    def bequeath(self) -> list[StreamTopicCopy]:
+        """Facts of the watched streams that their actors have told."""
+        return [
+            StreamTopicCopy(name, topic.cursors.end, topic.finished, topic.guard, topic.public_seq)
+            for name, topic in self.topics.items()
+        ]
+
+    def learn(self, copies: Sequence[StreamTopicCopy]) -> None:
+        """Take in what the process before knew of the streams that are watched."""
+        for copy in copies:
+            topic = self.topics.get(copy.topic)
+            if topic is not None:
+                topic.learn(copy.end, copy.finished, copy.guard, copy.public_seq)
 
     # ---- from clients ----
 
@@ -167,6 +211,7 @@ class Streams:
         if session.topics is None:
             session.topics = {}
         session.topics[message.topic] = topic
+        session.changed()
         topic.beginning[session] = message.from_seq
         asyncio.get_running_loop().call_soon(self._begin, session, topic)
 
@@ -181,11 +226,13 @@ class Streams:
         known = session.topics.pop(topic, None) if session.topics else None
         if known is not None:
             self._leave(known, session)
+            session.changed()
         return known is not None
 
     def session_ended(self, session: Session, _before: Phase, _ending: Ending) -> None:
         """End the subscriptions of a session that has ended."""
         topics, session.topics = session.topics, None
+        session.changed()
         for topic in (topics or {}).values():
             self._leave(topic, session)
 
@@ -356,6 +403,7 @@ def _has_room(session: Session) -> bool:
     """True while the client keeps up: streams go on only then, and `Session.acknowledge` calls back."""
     if session.outbox.half_full:
         session.starved = True
+        session.changed()
         return False
     return True
 

@@ -6,7 +6,7 @@ nodes (`server/actors/devices.py`). A host or service subject may have many. New
 whichever is answered first.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from server.actors.devices import NEWEST_WINS
 from server.runtime.metrics import Metrics
@@ -106,6 +106,41 @@ class SessionTable:
             self._await_client(session)
         for told in self._added:
             told(session)
+
+    def inherit(self, session: Session) -> None:
+        """Take in a session that was here in the process before; nobody is told."""
+        assert session.resume not in self.sessions, f"{session} is here already"
+        self.sessions[session.resume] = session
+        subject, role = session.caller.subject, session.caller.role
+        if role == "player" and subject not in self.players:
+            self.players[subject] = session
+        else:
+            self._others.setdefault(subject, {})[session] = None
+
+    def withdraw(self, session: Session) -> None:
+        """Take back a session of which a newer copy comes."""
+        self._remove(session)
+
+    def several(self) -> list[list[str]]:
+        """The sessions of each subject that has more than one, by resume token, in the order of `of_subject`."""
+        found = [self.of_subject(subject) for subject in self._others]
+        return [[session.resume for session in sessions] for sessions in found if len(sessions) > 1]
+
+    def put_in_order(self, several: Sequence[Sequence[str]]) -> None:
+        """Give sessions the order that they had in the process before."""
+        for resumes in several:
+            sessions = [session for resume in resumes if (session := self.sessions.get(resume)) is not None]
+            if sessions:
+                subject = sessions[0].caller.subject
+                if sessions[0].caller.role == "player":
+                    self.players[subject] = sessions.pop(0)
+                self._others[subject] = dict.fromkeys(sessions)
+        self.sessions = dict(sorted(self.sessions.items(), key=lambda entry: entry[1].began))
+
+    def session_waits(self, session: Session) -> None:
+        """An inherited session waits for its client as long as it has to yet."""
+        self.detached[session] = None
+        self._ticks.wheel.add(session.detached_at + self._settings.resume_window_s, session.expire)
 
     def attached(self, session: Session) -> None:
         """A client is about to resume the session: it is not waited for any more."""

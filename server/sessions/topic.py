@@ -90,6 +90,10 @@ class Topic(Generic[W]):
         else:
             self.late.discard(watcher)
 
+    def cleared(self, watcher: W) -> Guard:
+        """The guard as of which the actor let this watcher in."""
+        return self._cleared.get(watcher, OPEN)
+
     def is_clear(self, watcher: W) -> bool:
         """Tell whether `watcher` may get what is as of the newest guard."""
         return self._cleared.get(watcher, OPEN) >= self.guard

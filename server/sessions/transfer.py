@@ -18,7 +18,7 @@ are not given again, and pushes that the copy has numbered since and not sent to
 (`Packed.sent`, where the copy moves on).
 """
 
-from collections.abc import Container
+from collections.abc import Container, Iterator
 from typing import Final, Literal, NamedTuple
 
 from server.ids import NodeAddress
@@ -413,6 +413,10 @@ class DepartedSessions:
         resume = self._players.get(player)
         return self.place(resume, now) if resume is not None else None
 
+    def entries(self) -> Iterator[tuple[str, DepartedSession]]:
+        """All that is remembered, by resume token, the oldest first."""
+        return iter(self._tokens.items())
+
     def expire(self, now: float) -> None:
         """Forget the sessions for which nobody asks any more."""
         for resume in [resume for resume, entry in self._tokens.items() if entry.until <= now]:
@@ -439,6 +443,9 @@ class Reclaims:
 
     def __len__(self) -> int:
         return len(self._entries)
+
+    def __iter__(self) -> Iterator[Reclaimed]:
+        return iter(self._entries.values())
 
     def note(self, entry: Reclaimed) -> None:
         """Remember a session that was just taken back."""

@@ -104,6 +104,20 @@ class InLine:
             self._in_line = True
             self._turnstile.join(self)
 
+    # ---- to the next process of this node ----
+
+    @property
+    def messages(self) -> list[bytes]:
+        """Messages that are not handled yet."""
+        return list(self._messages)
+
+    def go_on_over(self, connection: Connection) -> None:
+        """Go on: its connection has taken another form."""
+        self._connection = connection
+        connection.set_receiver(self)
+        if self._paused:
+            connection.pause_reading()
+
     # ---- from the turnstile and the session ----
 
     @property

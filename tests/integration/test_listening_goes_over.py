@@ -28,14 +28,15 @@ async def test_at_rest_a_new_connection_waits_and_is_served_when_it_goes_on(more
         early = await connect(node, "early")
         await early.hello()
         for _ in range(2):
-            listener.rest_accepting()
+            listener.rest()
             waiting = asyncio.create_task(connect(node, "late"))
             done, _ = await asyncio.wait([waiting], timeout=0.1)
             assert not done
-            assert (await early.ask(Echo, "still here"))[0] == "said"
-            listener.accept_on()
+            await early.send(Echo(900, "read later"))
+            listener.go_on()
             late = await waiting
             assert (await late.hello())[0] == "welcome"
+            assert (await early.until(lambda message: message[1] == 900))[0] == "said"
 
 
 @pytest.mark.parametrize("more", TRUSTED, ids=["plain", "front"])
@@ -49,7 +50,7 @@ async def test_adopted_sockets_serve_who_waits_and_the_url_is_the_same(more: dic
             TrustedProxies(other.system.settings.proxies.trusted),
         )
         heir.adopt(_duplicates(old.listener))
-        old.listener.rest_accepting()
+        old.listener.rest()
         world.show("node-2")
         waiting = asyncio.create_task(connect(old, "p"))
         done, _ = await asyncio.wait([waiting], timeout=0.1)

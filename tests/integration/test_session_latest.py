@@ -130,7 +130,7 @@ async def test_changes_within_a_tick_are_one_frame_with_the_newest_encoded_once(
         setter = await joined(world, "node-1", "s")
         raw: list[bytes] = []
         for viewer in viewers:
-            connection = viewer.client.end._connection
+            connection = viewer.client.end.connection
             send: Callable[[bytes], None] = connection.send
             connection.send = lambda data, send=send: (raw.append(data), send(data))  # type: ignore[method-assign,misc]
         for color in ("red", "green", "blue"):

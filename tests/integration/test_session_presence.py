@@ -432,4 +432,4 @@ async def test_sessions_that_end_leave_nothing_behind() -> None:
             each.client.end.close(1000)
         await until(lambda: world.engines["node-1"].entries == {})
         assert world.world.nodes["node-1"].metrics.presence_watched == 0
-        assert world.watches("node-1")._audiences == {} and world.watches("node-1")._sender._late == {}
+        assert world.watches("node-1").audiences == {} and world.watches("node-1").sender._late == {}

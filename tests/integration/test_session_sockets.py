@@ -25,7 +25,8 @@ from websockets.exceptions import InvalidStatus
 from server.actors.actor import Caller, remote
 from server.errors import BadSetting
 from server.sessions.connection import LINGER_S
-from server.sessions.picows_driver import PicowsConnection, PicowsListener
+from server.sessions.picows_connection import PicowsConnection
+from server.sessions.picows_driver import PicowsListener
 from server.sessions.turnstile import PER_TURN
 from server.wire.messages import Ack, Close, CloseCode, Heartbeat, Hello
 from tests.support.certificates import write_self_signed

@@ -459,7 +459,7 @@ class PresenceMachine(RuleBasedStateMachine):
             for person in self.people.values():
                 self.within(lambda person=person: self.nodes[person.node].drop(person.session))
             for node, engine in zip(self.nodes, self.engines, strict=True):
-                assert engine.entries == {} and node._audiences == {}
+                assert engine.entries == {} and node.audiences == {}
             assert self.parts.metrics.presence_watched == 0
             assert self.parts.supervisor.crashes == 0
         self.loop.run_until_complete(self.parts.supervisor.stop())

@@ -200,16 +200,16 @@ class SimListener(MemoryListener):
         return self.url
 
     def connect(self, format: Format = "msgpack", remote: str = "", delay: Delay | None = None) -> ClientEnd:
-        if not self._listening or self._refusing:
+        if not self._listening:
             raise Unavailable(f"nobody listens at {self.url}")
-        connection = SimConnection(self, format, remote, delay, self._network)
-        self.open[connection] = None
-        self.domain.run(lambda: self._network.loop.call_soon(_let_in, self.accept, connection))
-        return connection.client
+        self._accept = self.accept
+        return super().connect(format, remote, delay)
 
+    def make(self, format: Format, remote: str, delay: Delay | None) -> SimConnection:
+        return SimConnection(self, format, remote, delay, self._network)
 
-def _let_in(accept: Accept, connection: SimConnection) -> None:
-    connection.set_receiver(accept(connection))
+    def let_in(self, connection: MemoryConnection) -> None:
+        self.domain.run(lambda: self._network.loop.call_soon(super(SimListener, self).let_in, connection))
 
 
 class ClientLink:

@@ -3,11 +3,15 @@
 kills per map per minute: SELECT map_name, count(*) FROM events WHERE event = 'kill' GROUP BY map_name
 """
 
-from typing import Any, Final
+from functools import cache
+from typing import Any, Final, get_args
+
+import msgspec
 
 from game.match.actor import Match
 from game.match.guests import entry_of
 from game.match.hosting import player_of
+from game.messages import MatchEvent
 from game.player.actor import Player
 from server.actors.recorded import RecordedEvents, RecordedSnapshot, RecordedStates, Values
 from server.columns.tables import SavedQuestion, schema
@@ -68,22 +72,33 @@ are those of its newest session, `since_s` the seconds since its oldest one bega
 
 def event_row(match: str, seq: int, event: Any, state: Any) -> Values:
     """The row of a match's event, in the order of `EVENTS`."""
-    tag = str(event.__struct_config__.tag)
-    other = getattr(event, "victim", None) or ""
-    detail = next((text for name in _DETAILS if (text := getattr(event, name, None))), "")
-    player, points = getattr(event, "player", None) or "", getattr(event, "points", 0)
+    tag, has_player, has_victim, has_points, details = _shape(event.__class__)
+    options, detail = state.options, ""
+    for name in details:
+        if text := getattr(event, name):
+            detail = str(text)
+            break
     return (
         match,
-        state.options.map_name,
-        state.options.mode,
+        options.map_name,
+        options.mode,
         tag,
-        player,
-        other,
-        str(detail),
+        (event.player or "") if has_player else "",
+        (event.victim or "") if has_victim else "",
+        detail,
         seq,
         event.time_ms,
-        points,
+        event.points if has_points else 0,
     )
+
+
+@cache
+def _shape(event_type: type[msgspec.Struct]) -> tuple[str, bool, bool, bool, tuple[str, ...]]:
+    """The tag of an event, which of the columns it has, and the fields of its detail."""
+    fields = event_type.__struct_fields__
+    has_player, has_victim, has_points = (name in fields for name in ("player", "victim", "points"))
+    details = tuple(name for name in _DETAILS if name in fields)
+    return str(event_type.__struct_config__.tag), has_player, has_victim, has_points, details
 
 
 def presence_row(player: str, before: Any, after: Any) -> Values | None:
@@ -155,8 +170,17 @@ QUESTIONS: Final = (
     ),
 )
 
+
+def told_ms(event: Any) -> int:
+    """The Unix time of an event that says it; 0 for the others, which have the match clock only."""
+    return event.wall_ms if type(event) in _TOLD else 0
+
+
+_TOLD: Final = frozenset(each for each in get_args(MatchEvent) if "wall_ms" in each.__struct_fields__)
+
+
 RECORDED: Final = (
-    RecordedEvents(Match, EVENTS, event_row),
+    RecordedEvents(Match, EVENTS, event_row, ("match", "seq"), told_ms),
     RecordedStates(Player, PRESENCE, presence_row),
     RecordedSnapshot(Match, MATCHES_NOW, match_now_row),
     RecordedSnapshot(Player, PLAYERS_NOW, player_now_row),

@@ -166,7 +166,7 @@ class SqlStore(SqlRuns):
     def _tables(self) -> list[str]:
         """Every table that a node reads and writes."""
         shared = [tables.database_identity, tables.nodes, tables.counters, tables.tombstones]
-        shared += [tables.actors, tables.log_chunks, tables.redactions, tables.reminders]
+        shared += [tables.actors, tables.log_chunks, tables.log_recorders, tables.redactions, tables.reminders]
         own = [mapping.table for mapping in self._mappings.values()]
         own += [children.table for mapping in self._mappings.values() for children in mapping.children]
         own += [mapping.additions.table for mapping in self._mappings.values() if mapping.additions is not None]

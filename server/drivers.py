@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from migrations import History
     from persistence.engine.mapping import Mapping
     from persistence.engine.queries import StoreQuery
+    from persistence.sql_queries import SqlStoreQueries
     from persistence.sql_store import SqlStore
     from server.actors.app import App
     from server.admin.app import AdminServer
@@ -136,6 +137,14 @@ def build_store_queries(settings: Settings, app: "App | None" = None) -> "StoreQ
     from persistence.sql_queries import SqlStoreQueries
 
     return SqlStoreQueries(settings.store, found)
+
+
+def build_recorders(settings: Settings) -> "SqlStoreQueries":
+    """The store query `recorded`: which events of logs a node has recorded. Raises `BadSetting`."""
+    from persistence.engine.recorders import RECORDED
+    from persistence.sql_queries import SqlStoreQueries
+
+    return SqlStoreQueries(settings.store, {"recorded": RECORDED})
 
 
 def _mappings(app: "App", stored: "Map[str, type[msgspec.Struct]]") -> "Map[str, Mapping]":

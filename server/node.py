@@ -163,6 +163,8 @@ class Node:
 
     async def _start(self) -> None:
         settings, drivers = self.settings, self.drivers
+        if self.recording is not None:
+            self.recording.warm()
         await self.open()
         self._registered = address = await self.registration.register()
         if settings.store.lease:

@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final
 
+import msgspec
+
 from server.actors.actor import LoggedActor
 from server.actors.app import App
 from server.actors.recorded import RecordedEvents, RecordedSnapshot, RecordedStates
@@ -25,6 +27,7 @@ from server.eventlog.entry import Entry, decode_record
 from server.ids import ActorId, NodeAddress, key_of
 from server.questions.child import QueryProcess
 from server.questions.fanout import Question, QuestionFanout
+from server.reloads.child import Reload
 from server.runtime.clock import Clock
 from server.runtime.lag import LagProbe
 from server.runtime.metrics import Metrics
@@ -75,12 +78,17 @@ class Recording:
         self._cpu_s = time.process_time()
         self._lag: LagProbe | None = None
         self._saved: tuple[SavedQuestion, ...] = ()
+        self.reload: Reload | None = None
 
     def attach(
         self, app: App, system: ActorSystem, transport: Transport, sessions: SessionTable, lag: LagProbe
     ) -> None:
         """Observe what is recorded of a node's parts, and answer other nodes' questions. Before they start."""
         self._lag = lag
+        events = [recorded for recorded in app.recorded if isinstance(recorded, RecordedEvents)]
+        if self._settings.reload and any(recorded.place is not None for recorded in events):
+            plain = msgspec.to_builtins(system.settings)
+            self.reload = Reload(self.store, events, plain, self._clock, self._metrics)
         self._saved = app.questions
         self._node = (system, transport)
 
@@ -98,7 +106,9 @@ class Recording:
         sessions.on_end(self._session_ended)
         for recorded in app.recorded:
             if isinstance(recorded, RecordedEvents):
-                system.observe_events(recorded.actor.kind, partial(self._events, recorded))
+                system.observe_events(
+                    recorded.actor.kind, partial(self._events, recorded), noted=recorded.place is not None
+                )
             elif isinstance(recorded, RecordedStates):
                 system.observe(recorded.actor.kind, partial(self._state, recorded))
         snapshots = [recorded for recorded in app.recorded if isinstance(recorded, RecordedSnapshot)]
@@ -131,7 +141,7 @@ class Recording:
         for address in list(system.view.addresses):
             try:
                 if address == system.me:
-                    await self.store.forget(text)
+                    await self._forget_here(text)
                 else:
                     await transport.request(address, Service.FORGET, text.encode(), FORGET_S)
             except GarrisonError:
@@ -140,23 +150,39 @@ class Recording:
 
     def _forget(self, _peer: NodeAddress, payload: bytes) -> Answer:
         async def forget() -> bytes:
-            return str(await self.store.forget(payload.decode("utf-8", "replace"))).encode()
+            return str(await self._forget_here(payload.decode("utf-8", "replace"))).encode()
 
         return self._supervisor.spawn(forget(), "columns forget")
 
+    async def _forget_here(self, text: str) -> int:
+        """Let go of row blocks that have `text`. What a reload has read of logs before that comes no more."""
+        if self.reload is None:
+            return await self.store.forget(text)
+        async with self.reload.quiet():
+            return await self.store.forget(text)
+
+    def warm(self) -> None:
+        """Start the query process, which takes as long to start as the node does. As early as may be."""
+        self._supervisor.spawn(self.process.run(), "query process")
+
     async def start(self, address: NodeAddress) -> None:
-        """Open the tables for this run, begin to write, and start the query process."""
+        """Open the tables for this run, begin to write and to answer questions."""
         await self.store.start(Writer(address.node, address.incarnation))
         self._appends = {name: table.append for name, table in self.store.tables.items()}
         self.calls.append = self._appends[CALLS.table]
         self._supervisor.every(self._settings.tick_s, self._tick, "columns")
         self._supervisor.every(HEALTH_S, self._health, "columns health")
-        self._supervisor.spawn(self.process.run(), "query process")
         if self._snapshots is not None:
             self._supervisor.spawn(self._snapshots.run(), "snapshots")
+        if self.reload is not None:
+            self.reload.note()
+            self._supervisor.spawn(self.reload.run(address), "reload")
+        self.process.blocks_checked = True
 
     def close(self) -> None:
         """Publish what there is. Rows that come later are not kept."""
+        if self.reload is not None:
+            self.reload.end()
         if not self._appends:
             return
         self._appends = {}

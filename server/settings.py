@@ -256,6 +256,8 @@ class ColumnSettings(_Section, frozen=True):
     """Rows are written this often, and seen by readers one tick later."""
     reader_s: Seconds = 30.0
     """How long a reader may keep what has been let go of: until then it counts in `max_bytes`."""
+    reload: bool = True
+    """Load rows of events from the store again where they were lost with the memory."""
     calls_per_s: Count = 1_000
     """Requests of clients a second of which each has a row; above, a share of them, with its weight."""
     snapshot_s: Annotated[float, Meta(ge=0, le=86_400)] = 10.0

@@ -24,7 +24,8 @@ _RAISE: Final = (
 )
 RAISE_SQLITE: Final = f"INSERT INTO counters (name, value) VALUES ('{DELETED_EPOCH}', ?) {_RAISE}"
 OF_LOG_DELETE_SQLITE: Final = tuple(
-    f"DELETE FROM {table} WHERE kind = ? AND key = ?" for table in ("log_chunks", "redactions", "reminders")
+    f"DELETE FROM {table} WHERE kind = ? AND key = ?"
+    for table in ("log_chunks", "log_recorders", "redactions", "reminders")
 )
 
 
@@ -74,6 +75,7 @@ class PostgresOver:
             f"WITH gone AS (DELETE FROM {table} AS t WHERE {of_kind}t.{key} = ANY($2::text[]) "
             f"RETURNING t.{key} AS k, t.epoch), "
             "chunks AS (DELETE FROM log_chunks AS c USING gone WHERE c.kind = $1 AND c.key = gone.k), "
+            "recorders AS (DELETE FROM log_recorders AS r USING gone WHERE r.kind = $1 AND r.key = gone.k), "
             "marks AS (DELETE FROM redactions AS m USING gone WHERE m.kind = $1 AND m.key = gone.k), "
             f"calls AS (DELETE FROM reminders AS r USING gone WHERE r.kind = $1 AND r.key = gone.k){children} "
             f"INSERT INTO counters (name, value) SELECT '{DELETED_EPOCH}', max(epoch) FROM gone "

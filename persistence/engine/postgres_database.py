@@ -11,6 +11,7 @@ from persistence.engine.over import PostgresOver
 from persistence.engine.postgres import ALL_LANES, Lane, PostgresPool, affected
 from persistence.engine.postgres_rows import insert_rows, of_keys, project
 from persistence.engine.postgres_runs import IS_UP, PostgresRuns, addresses
+from persistence.engine.recorders import note_recorders_postgres
 from persistence.engine.rows import (
     NO_ERASURE_KEY,
     Bar,
@@ -284,6 +285,7 @@ class PostgresDatabase(PostgresRuns):
         through: bool,
     ) -> set[str]:
         sql = _statements(mapping)
+        is_more = projection is not None or any(append.recorder is not None for append in batch)
         columns = (
             kind,
             keys,
@@ -297,6 +299,7 @@ class PostgresDatabase(PostgresRuns):
 
         async def work(connection: Any) -> set[str]:
             written = {row[0] for row in await connection.fetch(sql.append, *columns)}
+            await note_recorders_postgres(connection, kind, batch, written)
             if projection is not None:
                 await project(connection, sql, projection, written)
             if len(written) < len(batch):
@@ -306,7 +309,7 @@ class PostgresDatabase(PostgresRuns):
                         written.add(row[0])
             return written
 
-        return await self._pool.run(work, transaction=None if projection is None else "BEGIN")
+        return await self._pool.run(work, transaction="BEGIN" if is_more else None)
 
     async def seal(self, mapping: Mapping, kind: str, key: str, seal: Seal) -> bool:
         async def work(connection: Any) -> bool:

@@ -13,6 +13,7 @@ from typing import Any, Final
 from persistence.engine import identity
 from persistence.engine.mapping import Mapping
 from persistence.engine.over import OF_LOG_DELETE_SQLITE, RAISE_SQLITE, SqliteOver
+from persistence.engine.recorders import note_recorders
 from persistence.engine.rows import (
     NO_ERASURE_KEY,
     Bar,
@@ -302,11 +303,11 @@ class SqliteDatabase(SqliteRuns):
                 if connection.execute(sql.advance, advance).rowcount == 1:
                     connection.execute(CHUNK_INSERT_SQLITE, chunk)
                     written.add(key)
+            note_recorders(connection, kind, batch, written)
             for key, row, children in projected:
                 if key in written:
                     project(connection, sql, key, row, children)
-            missed = [key for key in keys if key not in written]
-            return written, _fetch(connection, sql.versions, missed)
+            return written, _fetch(connection, sql.versions, [key for key in keys if key not in written])
 
         written, missed = await self._file.write(work, through=through)
         wanted = dict(zip(keys, batch, strict=True))
@@ -365,9 +366,8 @@ class SqliteDatabase(SqliteRuns):
         return await self._file.write(work, through=True)
 
     async def list_logs(self, mapping: Mapping, limit: int, after: str) -> list[str]:
-        statement = _statements(mapping).list_logs
-        rows = await self._file.read(lambda connection: connection.execute(statement, (limit, after)).fetchall())
-        return [key for (key,) in rows]
+        given = (_statements(mapping).list_logs, (limit, after))
+        return [key for (key,) in await self._file.read(lambda connection: connection.execute(*given).fetchall())]
 
     async def list_over(
         self, mapping: Mapping, kind: str, limit: int, after: tuple[int, str], newest_first: bool

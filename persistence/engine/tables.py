@@ -30,7 +30,7 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA_VERSION: Final = "0021"
+SCHEMA_VERSION: Final = "0022"
 """The newest migration of the engine: the one that `SqlStore.open` asks for."""
 VERSION_TABLE: Final = "alembic_version"
 """The table that says which of the engine's migrations was applied last. Of application `clans` it
@@ -161,6 +161,20 @@ log_chunks = Table(
     Column("data", LargeBinary, nullable=False),
     Column("created", DateTime(timezone=True), nullable=False, server_default=func.current_timestamp()),
 )
+
+log_recorders = Table(
+    "log_recorders",
+    metadata,
+    Column("kind", KeyText, primary_key=True),
+    Column("key", KeyText, primary_key=True),
+    Column("first_seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("node_id", KeyText, nullable=False),
+    Column("incarnation", BigInteger, nullable=False),
+    Column("began_ms", BigInteger, nullable=False),
+    Index("ix_log_recorders_node_id", "kind", "node_id", "began_ms"),
+)
+"""A row for each activation of a log on a node that keeps its events as columns: events from `first_seq` on, up to the
+next row's, were recorded there, and nowhere else. It is written with the first append."""
 
 redactions = Table(
     "redactions",

@@ -29,7 +29,7 @@ from server.errors import BadInput, Corrupt, GarrisonError, Internal, NotFound, 
 from server.eventlog import fold, segment
 from server.eventlog.entry import Entry, Record, encode_entry, event_bytes, mark_of, next_head, state_hash
 from server.eventlog.fold import End, Fold
-from server.eventlog.ports import Append, Seal, StoredLog
+from server.eventlog.ports import Append, Recorder, Seal, StoredLog
 from server.ids import Epoch, Incarnation, NodeAddress, NodeId
 from server.runtime.numbers import Rising
 from server.wire.codec import UNDECODABLE
@@ -79,6 +79,7 @@ class EventLog:
         self._owner, self._node = owner, node
         self._settings = node.settings.store
         self._observers = node.event_observers(self.kind)
+        self._recorder_due = node.notes_recorder(self.kind)  # until the first append of this activation is stored
         self.next_seq = self.durable_seq = self._boundary_seq = next_seq
         self._head = head
         self._tail = tail
@@ -178,6 +179,7 @@ class EventLog:
             segment.encode_open(entries),
             projection,
             None if projection is None else self._projected,
+            Recorder(self._node.me, self._node.clock.wall_ms()) if self._recorder_due else None,
         )
 
     def _whole_turns(self) -> tuple[int, Any]:
@@ -220,6 +222,7 @@ class EventLog:
     def committed(self, append: Append) -> None:
         """Note that `append` is durable: feed the watchers and release the answers that waited for it."""
         self._sent = None
+        self._recorder_due = False
         count = append.last_seq - append.first_seq + 1
         entries, self._pending = self._pending[:count], self._pending[count:]
         self._head = append.head

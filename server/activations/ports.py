@@ -102,6 +102,10 @@ class ActivationNode(Protocol):
         """The observers of an actor kind; see `observed.py`."""
         ...
 
+    def notes_recorder(self, kind: str) -> bool:
+        """Whether the store is to note that this node records the events of an actor of `kind`."""
+        ...
+
     def event_observers(self, kind: str) -> Sequence[EventObserver]:
         """The observers of a logged kind's durable events."""
         ...

@@ -21,13 +21,23 @@ Values = tuple[Any, ...]
 """A row without its time: a value for each column after it."""
 
 
+def _no_time(_event: Any) -> int:
+    return 0
+
+
 class RecordedEvents(msgspec.Struct, frozen=True):
-    """Rows of the events of a logged kind. `row(key, seq, event, state)`: `state` is a durable one that has this event
-    in it, and maybe later ones; what is read of it should be what a match keeps, such as its map."""
+    """Rows of the events of a logged kind. `row(key, seq, event, state)`: `state` is a durable one that has the log's
+    first event in it; what is read of it should be what that says and a match keeps, such as its map.
+
+    With `place`, the names of the columns that have the key and the event's number, rows that are lost with the memory
+    are loaded from the store again (`server/reloads/rule.py`); `told_ms(event)` is then the Unix time that an event
+    says of itself, 0 for none."""
 
     actor: type[LoggedActor[Any]]
     schema: Schema
     row: Callable[[str, int, Any, Any], Values | None]
+    place: tuple[str, str] | None = None
+    told_ms: Callable[[Any], int] = _no_time
 
 
 class RecordedStates(msgspec.Struct, frozen=True):

@@ -76,6 +76,7 @@ class ActorSystem:
         self._methods: MethodTable = {cls: methods_of(cls) for cls in services.app.actors}
         self._observers: dict[str, list[Observer]] = {}
         self._event_observers: dict[str, list[EventObserver]] = {}
+        self._noted: set[str] = set()
         self.directory = Directory(
             services.transport, services.settings.actors, services.clock, services.rng, services.supervisor, self
         )
@@ -120,9 +121,13 @@ class ActorSystem:
         assert self.app.actor(kind) is not None, f"no actor kind {kind!r}"
         self._observers.setdefault(kind, []).append(observer)
 
-    def observe_events(self, kind: str, observer: EventObserver) -> None:
-        """Tell `observer` the events of logged actors of `kind` on this node, once they are durable. Before `start`."""
+    def observe_events(self, kind: str, observer: EventObserver, *, noted: bool = False) -> None:
+        """Tell `observer` the events of logged actors of `kind` on this node, once they are durable. Before `start`.
+        `noted`: the store notes of each log from which event on this node was told (`persistence/engine/recorders.py`).
+        """
         assert not self.current.me.incarnation, "observers are registered before the start"
+        if noted:
+            self._noted.add(kind)
         self._event_observers.setdefault(kind, []).append(observer)
 
     def census(self, kind: str) -> KindCensus:
@@ -367,6 +372,10 @@ class ActorSystem:
     def observers(self, kind: str) -> Sequence[Observer]:
         """The observers of an actor kind."""
         return self._observers.get(kind, ())
+
+    def notes_recorder(self, kind: str) -> bool:
+        """Whether the store is to note that this node records the events of an actor of `kind`."""
+        return kind in self._noted
 
     def event_observers(self, kind: str) -> Sequence[EventObserver]:
         """The observers of a logged kind's durable events."""

@@ -81,6 +81,8 @@ def coverage_text(coverage: dict[str, Any]) -> str:
         parts.append(f"{_clock(coverage['from_ms'])} to {_clock(coverage['to_ms'])} UTC")
     if coverage["age_ms"]:
         parts.append(f"as of {coverage['age_ms'] / 1000:,.1f} s ago at most")
+    if coverage["reloading"]:
+        parts.append(f"{coverage['reloading']} load events again, {coverage['rows_missing']:,} rows to come")
     if coverage["missing"]:
         parts.append(f"no answer from {', '.join(coverage['missing'])}")
     if coverage["groups_left_out"]:

@@ -89,7 +89,7 @@ class Writer(msgspec.Struct, frozen=True):
 
 class Header(msgspec.Struct, frozen=True):
     """All that is known of a block before its first row. `base_ms`: Unix ms; `boot_ms`: the boot clock's, at the same
-    moment, of the boot `boot_id`; `heap`: bytes of texts."""
+    moment, of the boot `boot_id`, below 0 where that was before the boot; `heap`: bytes of texts."""
 
     schema: Schema
     writer: Writer
@@ -98,7 +98,7 @@ class Header(msgspec.Struct, frozen=True):
     texts: Annotated[int, Meta(ge=2, le=MAX_TEXTS)]
     heap: Annotated[int, Meta(ge=1024, le=2**31 - 1)]
     base_ms: int
-    boot_ms: Annotated[int, Meta(ge=0)]
+    boot_ms: int
     boot_id: str = ""
 
 

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import structlog
 
 from server.columns.layout import NewerLayout, NotReady, Schema, Writer
+from server.columns.missing import note_lost
 from server.columns.reader import StoredRowBlock, paths
 from server.columns.snapshot import SnapshotTable
 from server.columns.table import Kept, Table, TableLimits
@@ -52,6 +53,8 @@ class ColumnStore:
         self.snapshot_schemas = snapshots
         self.tables: dict[str, Table] = {}
         self.snapshots: dict[str, SnapshotTable] = {}
+        self.not_reloaded = ""
+        """The reason why rows that were lost and could be had again are not; empty where there is none."""
         self.found = FoundBlocks({}, 0, {})
 
     async def start(self, writer: Writer) -> None:
@@ -111,8 +114,10 @@ class ColumnStore:
         return sum(table.lost for table in self.tables.values())
 
     def off(self) -> str:
-        """The reason why tables take no rows; empty while all do."""
-        return "; ".join(f"{table.schema.table} is off: {table.off}" for table in self._all() if table.off)
+        """The reason why tables take no rows, or get none of those back that they lost; empty while all is well."""
+        found = [f"{table.schema.table} is off: {table.off}" for table in self._all() if table.off]
+        found += [f"events are not reloaded: {self.not_reloaded}"] if self.not_reloaded else []
+        return "; ".join(found)
 
     def _all(self) -> list[Table | SnapshotTable]:
         return [*self.tables.values(), *self.snapshots.values()]
@@ -138,6 +143,7 @@ def look_through(directory: Path, schemas: Sequence[Schema], boot: str, now: flo
         except (Corrupt, OSError) as error:
             since = f", rows since {error.base_ms} (Unix ms) are lost" if isinstance(error, NewerLayout) else ""
             dropped[path.name] = f"{getattr(error, 'message', error)}{since}"
+            note_lost(directory, path.name.partition(".")[0])
             path.unlink(missing_ok=True)
         else:
             rows += block.rows

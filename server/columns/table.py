@@ -100,6 +100,7 @@ class Table:
         self.kept: deque[Kept] = deque()
         """Blocks that are whole, the oldest first."""
         self._unlinked: deque[tuple[float, int]] = deque()
+        self._granted = 0
         self._number = 0
         self._off_until = 0.0
         self.off: str | None = None
@@ -112,7 +113,7 @@ class Table:
     @property
     def size(self) -> int:
         """Bytes of the blocks that are there or may still be mapped."""
-        return self._held + sum(size for _, size in self._unlinked)
+        return self._held + self._granted + sum(size for _, size in self._unlinked)
 
     @property
     def _held(self) -> int:
@@ -126,6 +127,22 @@ class Table:
         """Count blocks of earlier runs as this table's oldest. Before the first row."""
         self.kept.extend(sorted(blocks, key=lambda kept: kept.until))
         self._make_room()
+
+    def grant(self, size: int) -> bool:
+        """Keep room for a block of `size` bytes that another process makes of rows older than all that are here. False
+        where it would take the room of the next block of this run. One at a time."""
+        self._granted = 0
+        if self.size + self._next_size() + size > self.limits.max_bytes:
+            return False
+        self._granted = size
+        return True
+
+    def take_in(self, block: Kept | None) -> None:
+        """Count the block that was granted as one of this table's; None: it will never come."""
+        self._granted = 0
+        if block is not None:
+            others = [kept for kept in self.kept if kept.path != block.path]
+            self.kept = deque(sorted([*others, block], key=lambda kept: kept.until))
 
     def tick(self) -> None:
         """Write what has come, publish what was written before, and let go of what is too old."""
@@ -261,9 +278,12 @@ class Table:
 
     def _make_room(self) -> None:
         """Unlink the oldest blocks until one more would fit."""
-        size = shape_of(_header(self.schema, self._writer, 0, self._rows, self._room)).size
+        size = self._next_size()
         while self.kept and self._held + size > self.limits.max_bytes:
             self._drop_oldest()
+
+    def _next_size(self) -> int:
+        return shape_of(_header(self.schema, self._writer, 0, self._rows, self._room)).size
 
     def _drop_oldest(self) -> None:
         self._unlink(self.kept.popleft())

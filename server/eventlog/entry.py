@@ -7,6 +7,7 @@ knows it; an event's own bytes can be taken out without decoding them (`event_by
 stream is fed.
 """
 
+from collections.abc import Callable
 from functools import cache
 from hashlib import blake2b
 from typing import Any, Final
@@ -57,6 +58,13 @@ def decode_record(entry: Entry, event_type: Any) -> Record:
     except UNDECODABLE as error:
         raise Corrupt(f"event {entry.seq}: {error}") from None
     return Record(entry.seq, event, lineage, command)
+
+
+def event_decoder(event_type: Any) -> "Callable[[bytes], Any]":
+    """The function that makes a tuple of an entry's data; its first item is the event, one of `event_type`. Raises what
+    msgspec raises."""
+    decode: Callable[[bytes], Any] = _record_decoder(event_type).decode
+    return decode
 
 
 def event_bytes(entry: Entry) -> msgspec.Raw:

@@ -10,7 +10,7 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
-from server.ids import ActorId, Epoch
+from server.ids import ActorId, Epoch, NodeAddress
 
 AppendResult = Literal["written", "fenced"]
 InsertResult = Literal["written", "exists"]
@@ -18,11 +18,21 @@ DeleteResult = Literal["deleted", "kept"]
 RedactResult = Literal["written", "busy"]
 
 
+class Recorder(msgspec.Struct, frozen=True):
+    """The run of a node that keeps what it appends to a log as columns, from its next append on; `began_ms`: its clock,
+    Unix ms."""
+
+    address: NodeAddress
+    began_ms: int
+
+
 class Append(msgspec.Struct, frozen=True):
     """Entries `first_seq` to `last_seq` of one log. `head` is the running hash after them,
     `prev_head` before. `projection` is the actor's state at `last_seq` (None: leave the
     projection as it is), `projected` the one that this epoch has stored before (None: not known): only
-    what differs need be written."""
+    what differs need be written. `recorder`: of the first append of an
+    activation whose events its node keeps as columns; the store notes it with the append, so that of every event
+    there is at most one node that has it to report."""
 
     id: ActorId
     epoch: Epoch
@@ -33,6 +43,7 @@ class Append(msgspec.Struct, frozen=True):
     data: bytes
     projection: Any = None
     projected: Any = None
+    recorder: Recorder | None = None
 
 
 class Seal(msgspec.Struct, frozen=True):

@@ -40,6 +40,8 @@ class QueryProcess:
         self._number = 0
         self._ready = False
         self.restarts = 0
+        self.blocks_checked = False
+        """Whether the node has looked through what earlier runs left: before that nobody is answered from it."""
         gone = [module for module in EXTRA if importlib.util.find_spec(module) is None]
         self.unavailable = f"needs {', '.join(gone)}: install the extra garrison-server[query]" if gone else ""
         """The reason why there is no query process; empty while there is one, or soon."""
@@ -110,7 +112,7 @@ class QueryProcess:
         """The process's answer within `timeout_s`. Raises `Unavailable`, `Overloaded`, `DeadlineExceeded`, and what the
         operation raises."""
         process = self._process
-        if process is None or not self._ready:
+        if process is None or not self._ready or not self.blocks_checked:
             raise Unavailable(self.unavailable or "the query process starts", retry_after_s=1.0)
         if len(self._waiting) >= MAX_WAITING:
             raise Overloaded("too many questions at a time", retry_after_s=1.0)

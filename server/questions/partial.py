@@ -26,7 +26,9 @@ class Coverage(msgspec.Struct, frozen=True, array_like=True):
     """How complete an answer is: nodes that answered of nodes there are, rows scanned of rows held, calls and the like
     that the scanned rows stand for, groups that found no place; `from_ms` and `to_ms`: the times between which rows
     were held, 0 for none. `missing`: nodes that did not answer in time, `troubles`: what nodes said about theirs.
-    `age_ms`: of the oldest of the snapshots that were scanned, since it was begun."""
+    `age_ms`: of the oldest of the snapshots that were scanned, since it was begun.
+    `reloading`: nodes that lost rows of this table and load them from the store again, `rows_missing`: rows that these
+    know to be missing still."""
 
     nodes: int = 1
     answered: int = 1
@@ -39,6 +41,8 @@ class Coverage(msgspec.Struct, frozen=True, array_like=True):
     missing: list[str] = []
     troubles: list[str] = []
     age_ms: int = 0
+    reloading: int = 0
+    rows_missing: int = 0
 
     def plus(self, other: "Coverage") -> "Coverage":
         """The coverage of both together."""
@@ -49,6 +53,7 @@ class Coverage(msgspec.Struct, frozen=True, array_like=True):
             self.groups_left_out + other.groups_left_out, min(froms, default=0), max(self.to_ms, other.to_ms),
             sorted({*self.missing, *other.missing}), sorted({*self.troubles, *other.troubles})[:16],
             max(self.age_ms, other.age_ms),
+            self.reloading + other.reloading, self.rows_missing + other.rows_missing,
         )  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from typing import Any, BinaryIO, Final
 import msgspec
 
 from server.columns.layout import Schema
+from server.columns.missing import missing_rows
 from server.columns.snapshot import read_snapshot
 from server.columns.store import boot_id
 from server.errors import BadInput, Corrupt, GarrisonError, Internal
@@ -34,6 +35,7 @@ class Answerer:
     """Does what a node asks; `open` has the blocks of its directory."""
 
     def __init__(self, directory: Path) -> None:
+        self._directory = directory
         self._open = leaf.OpenBlocks(directory)
         self._scanner = leaf.Scanner()
         self._directory = directory
@@ -71,8 +73,12 @@ class Answerer:
 
     def _scan(self, question: Plan, since_ms: int, until_ms: int, deadline: float) -> Partial:
         troubles = self._open.refresh(list(self._schemas.values()))
+        missing = missing_rows(self._directory, question.table)
         found = self._scanner.scan(question, self._open.of(question.table), since_ms, until_ms, deadline)
-        return Partial(found.rows, found.coverage.plus(msgspec.structs.replace(NOBODY, troubles=troubles[:4])))
+        said = msgspec.structs.replace(
+            NOBODY, troubles=troubles[:4], reloading=int(missing is not None), rows_missing=missing or 0
+        )
+        return Partial(found.rows, found.coverage.plus(said))
 
     def _scan_snapshot(self, question: Plan, deadline: float) -> Partial:
         """The partial answer of the newest snapshot, whenever its rows were taken: it has no past."""

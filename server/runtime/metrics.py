@@ -120,6 +120,9 @@ class Metrics:
         self.column_bytes = 0
         self.column_rows_total = 0
         self.column_rows_lost_total = 0
+        self.column_rows_missing = 0
+        self.column_rows_reloaded_total = 0
+        self.column_rows_damaged_total = 0
         # cluster
         self.members = 0
         self.unreached = 0

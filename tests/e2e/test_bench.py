@@ -45,6 +45,7 @@ UNITS = {
     "columns": "us",
     "query": "ms",
     "query-tree": "deadlines",
+    "query-restart": "times",
 }
 POSTGRES = "GARRISON_TEST_POSTGRES"
 

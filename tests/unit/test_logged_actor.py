@@ -1,6 +1,7 @@
 """Event-sourced actors: nothing leaves before it is durable, and the log gives the state back."""
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
 
@@ -9,8 +10,8 @@ from server.actors.guard import OPEN, Guard, TurnedAway
 from server.errors import Corrupt, Fenced, GarrisonError, Internal
 from server.eventlog import segment
 from server.eventlog.entry import NO_HEAD, mark_of, next_head
-from server.eventlog.ports import Append
-from server.ids import Epoch, NodeAddress, actor_id
+from server.eventlog.ports import Append, AppendResult
+from server.ids import ActorId, Epoch, NodeAddress, actor_id
 from server.storage.ports import Claim
 from tests.support.engine import TestSystem, cluster
 from tests.support.waiting import until
@@ -151,6 +152,26 @@ async def _append_garbage(system: TestSystem) -> None:
     head: bytes = owned.head  # type: ignore[union-attr]
     assert (await system.logs.append("ledger", [Append(L, epoch, 2, 2, head, b"x" * 16, b"garbage")]))[L] == "written"
     await system.store.release("ledger", [(L, epoch)])
+
+
+async def test_the_first_append_of_each_activation_says_who_records_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with cluster(store={"group_commit_s": 0.001}) as world:
+        system = world.systems["node-1"]
+        system._noted.add("ledger")
+        append, sent = system.logs.append, list[Append]()
+
+        async def seen(kind: str, batch: Sequence[Append]) -> dict[ActorId, AppendResult]:
+            sent.extend(batch)
+            return await append(kind, batch)
+
+        monkeypatch.setattr(system.logs, "append", seen)
+        for _ in range(2):
+            for n in (1, 2, 3):
+                await system.ask(L, "add", (n,))
+            await system.catalog.deactivate(list(system.catalog.live.values()))
+        assert [each.first_seq for each in sent if each.recorder is not None] == [1, 4]
+        assert {each.recorder.address for each in sent if each.recorder is not None} == {system.me}
+        assert [each.first_seq for each in sent] == [1, 2, 3, 4, 5, 6]
 
 
 async def test_many_logs_share_a_commit() -> None:

@@ -23,8 +23,10 @@ def test_coverage_says_what_is_missing() -> None:
     whole = {
         "nodes": 3, "answered": 3, "rows_held": 2_000, "rows_scanned": 2_000, "stand_for": 2_000, "sampled": False,
         "groups_left_out": 0, "from_ms": 0, "to_ms": 0, "missing": [], "troubles": [],
+        "reloading": 0, "rows_missing": 0, "age_ms": 0,
     }  # fmt: skip
     assert coverage_text(whole) == "3 of 3 nodes; 2,000 of 2,000 rows scanned"
+    assert "1 load events again, 1,500 rows to come" in coverage_text(whole | {"reloading": 1, "rows_missing": 1_500})
     lacking = {"answered": 2, "missing": ["n3"], "sampled": True, "stand_for": 9_000, "groups_left_out": 5}
     told = coverage_text(whole | lacking)
     assert told.startswith("2 of 3 nodes") and "stand for 9,000" in told

@@ -45,6 +45,7 @@ def benches() -> dict[str, Bench]:
         rebalance,
         remote_call,
         report,
+        restarts,
         results,
         resume,
         view_change,
@@ -86,6 +87,7 @@ def benches() -> dict[str, Bench]:
         "columns": columns.run,
         "query": questions.query,
         "query-tree": questions.query_tree,
+        "query-restart": restarts.query_restart,
     }
 
 
@@ -99,7 +101,7 @@ def bench(
     """Measure heartbeat, call, remote-call, link-encryption, flush-sqlite, flush-postgres, activate, journal, failover,
     migrate, rebalance, view-change, memory, neighbour, report, results, writes, lists, lapse, deflate, resume, fanout,
     friends, idle, log-append, replay, seek, verify, size, ratings,
-    leaderboard, columns, query, query-tree, or all.
+    leaderboard, columns, query, query-tree, query-restart, or all.
 
     CPU time of the serving process per unit (KiB for memory, idle and writes, bytes for size, ms for query, seek,
     neighbour, lists, results, migrate, rebalance, resume and view-change, s for failover and lapse), as a ratio to a

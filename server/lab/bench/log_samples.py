@@ -21,6 +21,7 @@ LENGTH_MS: Final = 7_200_000
 REPORT_EVENTS: Final = (1, 3)
 """Events of a report, at least and at most."""
 SEED: Final = 117
+BEGAN_MS: Final = 1_790_000_000_000
 
 
 class SampleMatch(msgspec.Struct, frozen=True):
@@ -35,27 +36,27 @@ class SampleMatch(msgspec.Struct, frozen=True):
         return len(self.records)
 
 
-def match(length_ms: int = LENGTH_MS, seed: int = SEED) -> SampleMatch:
+def match(length_ms: int = LENGTH_MS, seed: int = SEED, began_ms: int = BEGAN_MS) -> SampleMatch:
     """The match of a seed, always the same."""
     rng = random.Random(seed)
-    records = list(_records(length_ms, rng))
+    records = list(_records(length_ms, rng, began_ms))
     entries = [encode_entry(record) for record in records]
     return SampleMatch(records, entries, stored(entries))
 
 
-def _records(length_ms: int, rng: random.Random) -> Iterator[Record]:
+def _records(length_ms: int, rng: random.Random, began_ms: int) -> Iterator[Record]:
     from garrison_bots.generate import generate
 
     names = [f"spartan-{rng.randrange(16**8):08x}" for _ in range(PLAYERS)]
     teams = {name: place % 2 for place, name in enumerate(names)}
     options = m.MatchOptions(map_name="Recharge", max_players=PLAYERS, score_limit=0, time_limit_ms=0, countdown_ms=0)
     reporter = f"{rng.randrange(16**12):012x}"
-    yield Record(1, m.Created(0, "server-1", options, 1_790_000_000_000), f"server-1/host match.create/{reporter}", 1)
+    yield Record(1, m.Created(0, "server-1", options, began_ms), f"server-1/host match.create/{reporter}", 1)
     for seq, name in enumerate(names, 2):
         client = f"{rng.randrange(16**12):012x}"
         yield Record(seq, m.Joined(0, name, teams[name], seq - 1), f"{name}/player match.join/{client}", 1)
     seq = PLAYERS + 2
-    yield Record(seq, m.Started(0, 1_790_000_010_000), f"server-1/host match.start/{reporter}", 2)
+    yield Record(seq, m.Started(0, began_ms + 10_000), f"server-1/host match.start/{reporter}", 2)
     command = 3
     left = rng.randint(*REPORT_EVENTS)
     for event in generate(teams, length_ms, rng):
@@ -64,7 +65,7 @@ def _records(length_ms: int, rng: random.Random) -> Iterator[Record]:
         left -= 1
         if not left:
             command, left = command + 1, rng.randint(*REPORT_EVENTS)
-    ended = m.Ended(length_ms, "host_ended", None, 1_790_000_010_000 + length_ms)
+    ended = m.Ended(length_ms, "host_ended", None, began_ms + 10_000 + length_ms)
     yield Record(seq + 1, ended, f"server-1/host match.end/{reporter}", command + 1)
 
 

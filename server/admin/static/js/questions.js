@@ -33,6 +33,7 @@ function coverageText(coverage) {
   if (coverage.from_ms) parts.push(`held from ${timeOfDay(coverage.from_ms)} to ${timeOfDay(coverage.to_ms)}`);
   if (coverage.age_ms) parts.push(`as of ${(coverage.age_ms / 1000).toFixed(1)} s ago at most`);
   if (coverage.groups_left_out) parts.push(`${whole(coverage.groups_left_out)} groups left out`);
+  if (coverage.reloading) parts.push(`${coverage.reloading} load events again, ${whole(coverage.rows_missing)} rows to come`);
   if (coverage.missing.length) parts.push(`no answer from ${coverage.missing.join(", ")}`);
   return [...parts, ...coverage.troubles].join(" · ");
 }

@@ -179,7 +179,7 @@ class Node:
         await self._run(address)
         self.me = Member(
             address.node, address.incarnation, settings.weight, "joining", drivers.transport.endpoint,
-            self.client_url, self.admin_url, terms=self._terms(),
+            self.client_url, self.admin_url, terms=self._terms(), knows_heirs=True,
         )  # fmt: skip
         await drivers.membership.start(self.me, self._members_changed)
         self._members_changed()
@@ -307,8 +307,7 @@ class Node:
         await self.drivers.membership.update(self.me)
 
     async def _count_turns(self) -> None:
-        turns = await self.system.catalog.turns()
-        self.metrics.turns_total = max(turns, self.metrics.turns_total)  # some may have ended while it was counted
+        self.metrics.count_turns(await self.system.catalog.turns())
 
     def _members_changed(self) -> None:
         """Gossip says something new: hand it on in the fixed order."""

@@ -79,6 +79,10 @@ class Recording:
         self._lag: LagProbe | None = None
         self._saved: tuple[SavedQuestion, ...] = ()
         self.reload: Reload | None = None
+        self._sealed: dict[str, Append] = {}
+        """The ways of rows into their tables, while they are sealed."""
+        self._counted = (0, 0)
+        """Rows written and lost by the processes of this run before this one."""
 
     def attach(
         self, app: App, system: ActorSystem, transport: Transport, sessions: SessionTable, lag: LagProbe
@@ -165,15 +169,28 @@ class Recording:
         """Start the query process, which takes as long to start as the node does. As early as may be."""
         self._supervisor.spawn(self.process.run(), "query process")
 
-    async def start(self, address: NodeAddress) -> None:
-        """Open the tables for this run, begin to write and to answer questions."""
-        await self.store.start(Writer(address.node, address.incarnation))
+    def begin(self, writer: Writer) -> None:
+        """Take rows from now on, in files of this process."""
+        self._counted = self._metrics.column_rows_total, self._metrics.column_rows_lost_total
+        self.store.begin(writer)
         self._appends = {name: table.append for name, table in self.store.tables.items()}
         self.calls.append = self._appends[CALLS.table]
+
+    async def start(self, address: NodeAddress, generation: int = 0) -> None:
+        """Open the tables for this process of the run, begin to write and to answer questions. An heir writes at once,
+        and looks meanwhile what its predecessor has left."""
+        self.begin(Writer(address.node, address.incarnation, generation))
+        if generation:
+            self._supervisor.spawn(self._look(address), "columns of the predecessor")
+        else:
+            await self._look(address)
         self._supervisor.every(self._settings.tick_s, self._tick, "columns")
         self._supervisor.every(HEALTH_S, self._health, "columns health")
         if self._snapshots is not None:
             self._supervisor.spawn(self._snapshots.run(), "snapshots")
+
+    async def _look(self, address: NodeAddress) -> None:
+        await self.store.look()
         if self.reload is not None:
             self.reload.note()
             self._supervisor.spawn(self.reload.run(address), "reload")
@@ -190,19 +207,36 @@ class Recording:
         self.store.close()
         self._count()
 
+    def seal(self) -> None:
+        """Publish what there is, and write nothing more, nor let go of anything, unless `go_on` is called: the files
+        are the heir's."""
+        if not self._sealed:
+            self._sealed = self._appends
+            self.close()
+
+    def go_on(self) -> None:
+        """Undo `seal`, in the same stretch of the loop: rows are taken again."""
+        if self._sealed and self.reload is not None:
+            self.reload.go_on()
+        self._appends, self._sealed = self._sealed or self._appends, {}
+        self.calls.append = self._appends.get(CALLS.table, _nowhere)
+
     def _add(self, table: str, *values: Any) -> None:
         append = self._appends.get(table)
         if append is not None:
             append((self._clock.wall_ms(), *values))
 
     def _tick(self) -> None:
+        if self._sealed:
+            return
         self.store.tick()
         self._count()
 
     def _count(self) -> None:
         metrics, store = self._metrics, self.store
         metrics.column_bytes = store.size
-        metrics.column_rows_total, metrics.column_rows_lost_total = store.rows_written, store.rows_lost
+        written, lost = self._counted
+        metrics.column_rows_total, metrics.column_rows_lost_total = written + store.rows_written, lost + store.rows_lost
 
     # ---- sessions ----
 

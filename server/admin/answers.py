@@ -91,7 +91,8 @@ class NodeReport(msgspec.Struct):
 
 class NodeInfo(msgspec.Struct):
     """A member of the view, with what it reported if it answered. `load` and `lag_ms` come
-    with gossip. `slots` is how many of the 65,536 slots it owns."""
+    with gossip. `slots` is how many of the 65,536 slots it owns. `generation` counts the processes of its run
+    from 0."""
 
     node: str
     incarnation: int
@@ -104,6 +105,7 @@ class NodeInfo(msgspec.Struct):
     client_url: str
     admin_url: str
     report: NodeReport | None = None
+    generation: int = 0
 
 
 class GoneNode(msgspec.Struct):

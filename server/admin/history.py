@@ -18,12 +18,20 @@ class Sampler:
         self._samples: deque[Sample] = deque(maxlen=SAMPLES_KEPT)
         self._seq = 0
         self._at = clock.now()
+        self._begin()
+
+    def _begin(self) -> None:
+        """Take the counters as they are: rates count from here."""
+        metrics = self._metrics
+        self._generation = metrics.generation
         self._heartbeats, self._turns = metrics.heartbeats_total, metrics.turns_total
         self._differences = metrics.presence_differences_total
 
     def sample(self) -> None:
         """Note the node's state now."""
         metrics, now = self._metrics, self._clock.now()
+        if metrics.generation != self._generation:
+            self._begin()  # the counters of the process before this one have come over
         passed_s = now - self._at
         beats, turns = metrics.heartbeats_total - self._heartbeats, metrics.turns_total - self._turns
         self._at, self._heartbeats, self._turns = now, metrics.heartbeats_total, metrics.turns_total

@@ -14,6 +14,7 @@ CONTENT_TYPE = CONTENT_TYPE_LATEST.partition("; charset=")[0]
 """Media type without the character set, which is added where text is sent."""
 
 _HELP = {
+    "generation": "Processes that this run of the node has had before this one: each succession is one more.",
     "sessions": "Client sessions that this node holds now.",
     "sessions_opened_total": "Sessions begun.",
     "sessions_resumed_total": "Sessions that came back within their resume window.",

@@ -273,6 +273,7 @@ class ClusterViews:
                 client_url=member.client_url,
                 admin_url=member.admin_url,
                 report=by_node.get(member.node),
+                generation=member.generation,
             )
             for member in view.members.values()
         ]

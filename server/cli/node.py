@@ -247,6 +247,7 @@ def _say_ready(node: "Node") -> None:
         "ready": True,
         "node": node.me.node,
         "incarnation": node.me.incarnation,
+        "generation": node.me.generation,
         "client_url": node.client_url,
         "admin_url": node.admin_url,
         "gossip": gossip_endpoint(node),

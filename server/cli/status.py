@@ -130,7 +130,7 @@ def _table(cluster: dict[str, Any]) -> Table:
             told = [str(report[name]) for name in ("sessions", "activations", "dirty")]
             told.append(f"{report['dirty_age_s']:.1f} s")
         table.add_row(
-            f"{node['node']}#{node['incarnation']}",
+            f"{node['node']}#{node['incarnation']}" + (f".{it}" if (it := node.get("generation", 0)) else ""),
             state,
             f"{node['slots']:,}",
             *told,

@@ -20,6 +20,7 @@ import msgspec
 
 from server.cluster.terms import TOLD, Term, Terms
 from server.cluster.view import Member
+from server.ids import NodeId
 
 KEY_CHARS: Final = 8
 MAX_KEYS: Final = 7
@@ -47,6 +48,12 @@ def newcomer_refused(me: Member, members: Iterable[Member]) -> str:
         return ""
     term = next(term for term in TOLD if term.field == "tokens")
     return f"not of one cluster: {_parts(me, others, term)}; this node does not serve: {term.remedy}"
+
+
+def without_heirs(members: Iterable[Member]) -> list[NodeId]:
+    """Nodes whose program takes the heir of a member for a stranger: while one of them is there, no member may go on in
+    another process."""
+    return sorted(member.node for member in members if not member.knows_heirs)
 
 
 def disagreement(me: Member, members: Iterable[Member]) -> str:

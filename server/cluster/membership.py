@@ -11,6 +11,12 @@ name of a member that it believes alive or recently dead, and would refuse a nod
 port. Under a name of its own each run joins at once; of several runs of one node the highest incarnation, which the
 store issues, is the member.
 
+For the same reason an heir, the next process of a run, has a name of its own: `node#incarnation.generation`, while the
+first process has none after the incarnation. They are one member, told by its newest generation, and it vanishes only
+when none of them is heard any more: its predecessor, which ends without a goodbye, is dead to the library some seconds
+later, when the heir has long been heard. An heir begins with the members that its predecessor heard (`inherit`): each
+counts as heard until gossip hears it, or `CARRIED_S` are over.
+
 A node that was itself cut off or stopped sees no event of it. It learns of that from its own
 clock and from the store, never from here.
 """
@@ -44,6 +50,10 @@ LEAVE_TIMEOUT_S: Final = 2.0
 NAME_DIGITS: Final = 12
 SEEK_S: Final = 5.0
 """Pause after which a node that hears nobody asks its seeds again; the library would wait for up to a minute."""
+CARRIED_S: Final = 10.0
+"""Time for which members that an heir was told of count as heard: two rounds of `SEEK_S`."""
+PORT_S: Final = 2.0
+"""Time for which an heir waits for its predecessor's port: that process is gone, and the system may still tidy up."""
 LINGER_S: Final = 0.1
 """The library's thread may still be inside the interpreter for a moment after `close` has
 returned; an interpreter that ends in that moment crashes."""
@@ -73,19 +83,22 @@ def to_meta(member: Member) -> dict[str, str]:
         "l": str(member.load),
         "g": str(member.lag_ms),
         **({"b": str(member.since), "m": str(member.since_part_ms)} if member.since else {}),
+        **({"h": "1"} if member.knows_heirs else {}),
         **terms.to_meta(member.terms),
     }
 
 
 def gossip_name(member: Member) -> str:
     """The name under which the library knows `member`."""
-    return f"{member.address}@{member.terms.database[:NAME_DIGITS]}" if member.terms.database else str(member.address)
+    name = f"{member.address}.{member.generation}" if member.generation else str(member.address)
+    return f"{name}@{member.terms.database[:NAME_DIGITS]}" if member.terms.database else name
 
 
 def from_meta(name: str, meta: Mapping[str, str], suspect: bool) -> Member:
     """The member that `meta` under the gossip name `name` describes. Raises `BadInput` if it
     describes none."""
-    node, _, incarnation = name.partition("@")[0].partition("#")
+    node, _, run = name.partition("@")[0].partition("#")
+    incarnation, dot, generation = run.partition(".")
     if _NODE.fullmatch(node) is None:
         raise BadInput(f"metadata: not a node's name: {name[:60]!r}")
     try:
@@ -105,6 +118,8 @@ def from_meta(name: str, meta: Mapping[str, str], suspect: bool) -> Member:
             terms=terms.from_meta(meta),
             since=_number(meta.get("b", "0")),
             since_part_ms=_number(meta.get("m", "0")),
+            generation=_number(generation) if dot else 0,
+            knows_heirs="h" in meta,
         )
     except KeyError as error:
         raise BadInput(f"metadata: {error}") from None
@@ -117,6 +132,20 @@ def _number(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= 18):
         raise BadInput(f"metadata: not a number: {text[:20]!r}")
     return int(text)
+
+
+class CarriedMember(msgspec.Struct, frozen=True, array_like=True):
+    """A member as an heir is told of it; `endpoint` is that of its gossip, a seed, empty where that is not known."""
+
+    member: Member
+    endpoint: str = ""
+
+
+class MembershipBequest(msgspec.Struct, frozen=True, array_like=True):
+    """Gossip's part of a node that goes over; `endpoint` is the node's own."""
+
+    endpoint: str
+    others: tuple[CarriedMember, ...]
 
 
 class KinshipMembership:
@@ -141,6 +170,11 @@ class KinshipMembership:
         self._tasks: list[asyncio.Task[None]] = []
         self._lost_events = 0
         self._name_conflicts = 0
+        self._seeds = list(settings.seeds)
+        self._bind = settings.bind
+        self._carried: dict[tuple[NodeId, bool], Member] = {}
+        """Members that the predecessor heard and that gossip has not heard yet."""
+        self._uncarry: asyncio.TimerHandle | None = None
 
     @property
     def endpoint(self) -> str:
@@ -158,14 +192,22 @@ class KinshipMembership:
     async def start(self, me: Member, on_change: Callable[[], None]) -> None:
         """Join. A seed that does not answer is no error: it is tried again in the background.
         Raises `Unavailable` (port, seed names) and `BadSetting`."""
-        cluster = kinship.Cluster(self._config(me))
-        try:
-            await cluster.start()
-        except OSError as error:
-            why = f"setting gossip.bind: cannot gossip on {self._settings.bind}: {error}"
-            raise Unavailable(why) from None
-        except kinship.JoinError as error:
-            raise Unavailable(f"setting gossip.seeds: {error}") from None
+        loop = asyncio.get_running_loop()
+        patient_until = loop.time() + (PORT_S if me.generation else 0.0)
+        while True:
+            cluster = kinship.Cluster(self._config(me))
+            try:
+                await cluster.start()
+                break
+            except OSError as error:
+                if loop.time() >= patient_until:
+                    why = f"setting gossip.bind: cannot gossip on {self._bind}: {error}"
+                    raise Unavailable(why) from None
+                await asyncio.sleep(PORT_S / 40)
+            except kinship.JoinError as error:
+                raise Unavailable(f"setting gossip.seeds: {error}") from None
+        if self._carried:
+            self._uncarry = loop.call_later(CARRIED_S, self._drop_carried)
         self._cluster, self._me, self._said = cluster, me, me
         events = cluster.events()  # before the first snapshot, so that nothing falls between
         self._refresh()
@@ -178,6 +220,36 @@ class KinshipMembership:
 
     def members(self) -> tuple[Member, ...]:
         return self._members
+
+    def bequeath(self) -> bytes:
+        """See `ports.Membership`."""
+        me, cluster = self._me, self._cluster
+        if me is None or cluster is None:
+            raise Unavailable("gossip is not running")
+        endpoints = {peer.name: peer.addr for peer in cluster.members()}
+        others = [CarriedMember(it, endpoints.get(gossip_name(it), "")) for it in self._members if it.node != me.node]
+        return msgspec.msgpack.encode(MembershipBequest(self.endpoint, tuple(others)))
+
+    def inherit(self, data: bytes, me: Member) -> None:
+        """See `ports.Membership`."""
+        assert self._cluster is None, "inherit before start"
+        try:
+            bequest = msgspec.msgpack.decode(data, type=MembershipBequest)
+        except msgspec.MsgspecError as error:
+            raise BadInput(f"bequest of gossip: {error}") from None
+        for carried in bequest.others:
+            member = carried.member
+            self._carried[member.node, bool(terms.differences(me.terms, member.terms))] = member
+        known = dict.fromkeys(carried.endpoint for carried in bequest.others if carried.endpoint)
+        self._seeds = list(dict.fromkeys([*self._settings.seeds, *known]))
+        self._bind = _same_port(self._settings, bequest.endpoint)
+
+    def _drop_carried(self) -> None:
+        """Believe in nobody any more whom gossip has not heard by now."""
+        if self._carried:
+            log.warning("not heard since the succession", nodes=[str(it.address) for it in self._carried.values()])
+            self._carried.clear()
+            self._refresh()
 
     async def update(self, me: Member) -> None:
         """Tell the others of a changed state, weight or address at once; of load and lag at most every
@@ -199,6 +271,8 @@ class KinshipMembership:
         """Stop; without `leave` before it the others see a crash."""
         cluster, self._cluster = self._cluster, None
         self._on_change = None
+        if self._uncarry is not None:
+            self._uncarry.cancel()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -221,10 +295,10 @@ class KinshipMembership:
         try:
             return kinship.Config.lan(
                 name=gossip_name(me),
-                bind=_numeric(settings.bind),
+                bind=_numeric(self._bind),
                 advertise=settings.advertise,
                 cluster=self._cluster_label,
-                seeds=settings.seeds,
+                seeds=self._seeds,
                 resolve_timeout=RESOLVE_TIMEOUT_S,
                 meta=to_meta(me),
                 keys=[self._key],
@@ -271,9 +345,10 @@ class KinshipMembership:
             # A foreign node may have this name too: each database numbers runs by itself.
             name = member.node, bool(terms.differences(me.terms, member.terms))
             known = newest.get(name)
-            if known is None or known.incarnation < member.incarnation:
+            if known is None or _age(known) < _age(member):
                 newest[name] = member
-        newest[me.node, False] = me
+            self._carried.pop(name, None)
+        newest = {**self._carried, **newest, (me.node, False): me}
         self._publish(tuple(newest[name] for name in sorted(newest)), sum(foreign for _, foreign in newest))
 
     def _publish(self, members: tuple[Member, ...], foreign: int) -> None:
@@ -286,7 +361,7 @@ class KinshipMembership:
     async def _seek(self) -> None:
         """Join again while nobody is heard."""
         cluster = self._cluster
-        if cluster is not None and self._settings.seeds and len(cluster.members()) <= 1:
+        if cluster is not None and self._seeds and len(cluster.members()) <= 1:
             with contextlib.suppress(kinship.JoinError, kinship.KinshipClosed):
                 await cluster.join()
 
@@ -303,6 +378,19 @@ class KinshipMembership:
             raise BadSetting("gateway.advertise_url", "the node's addresses are too long for gossip") from None
         except kinship.KinshipClosed:
             raise Unavailable("gossip is not running") from None
+
+
+def _age(member: Member) -> tuple[int, int]:
+    """The place of a process among those of its node: the newest counts."""
+    return member.incarnation, member.generation
+
+
+def _same_port(settings: GossipSettings, endpoint: str) -> str:
+    """The place to bind for an heir of a node whose gossip was at `endpoint`: where any port may be had, the same."""
+    host, colon, port = settings.bind.rpartition(":")
+    if port != "0" or settings.advertise is not None:
+        return settings.bind
+    return f"{host}{colon}{endpoint.rpartition(':')[2]}"
 
 
 def _same_but_load(member: Member, other: Member) -> bool:

@@ -18,6 +18,15 @@ class Membership(Protocol):
         one whose terms agree with this node's, and one whose do not."""
         ...
 
+    def bequeath(self) -> bytes:
+        """Members and their endpoints, for the heir of this node's process."""
+        ...
+
+    def inherit(self, data: bytes, me: Member) -> None:
+        """Take over what the predecessor, which was `me` in an earlier generation, has bequeathed; before `start`. Its
+        members count as heard until gossip hears them, or for a bounded time. Raises `BadInput`."""
+        ...
+
     async def update(self, me: Member) -> None:
         """Tell the others what changed about this node (state, load, lag)."""
         ...

@@ -15,8 +15,8 @@ from typing import Final
 import msgspec
 
 from server.cluster.view import Member
-from server.errors import Unavailable
-from server.ids import NodeId
+from server.errors import BadInput, Unavailable
+from server.ids import NodeAddress, NodeId
 
 Delay = Callable[[NodeId, NodeId], float | None]
 DEFAULT_DELAY_S: Final = 0.05
@@ -34,6 +34,8 @@ class SimulatedGossip:
 
     def __init__(self, delay: Delay = steady, detect_s: float = DETECT_S, retry_s: float = 0.2) -> None:
         self.delay, self.detect_s, self.retry_s = delay, detect_s, retry_s
+        self.carried_s = 2 * detect_s
+        """Time for which members that an heir was told of count as heard."""
         self._nodes: dict[NodeId, SimulatedMembership] = {}
         self._truth: dict[NodeId, tuple[int, Member]] = {}  # version and member of all who run
         self._sides: tuple[frozenset[NodeId], ...] = ()
@@ -41,8 +43,12 @@ class SimulatedGossip:
 
     # acts of a test
 
-    def crash(self, node: NodeId) -> None:
-        """End the node without a word; the others find out."""
+    def crash(self, node: NodeId, of: "SimulatedMembership | None" = None) -> None:
+        """End the node without a word; the others find out. `of`: that process of it, which nobody misses where its
+        heir tells of the node by now."""
+        if of is not None and self._nodes.get(node) is not of:
+            of.stop()
+            return
         gone = self._nodes.pop(node, None)
         self._truth.pop(node, None)
         if gone is None:
@@ -101,9 +107,13 @@ class SimulatedGossip:
         return max((self.delay(node, to) or 0.0 for node in self._truth if node != to), default=0.0)
 
     def attach(self, membership: "SimulatedMembership", me: Member) -> None:
-        """Let a node join, or come back as a new incarnation."""
-        if me.node in self._nodes:
-            raise Unavailable(f"a node {me.node} runs already")
+        """Let a node join, or come back as a new incarnation, or go on in its heir."""
+        before = self._nodes.get(me.node)
+        if before is not None:
+            if before.address != me.address or before.generation >= me.generation:
+                raise Unavailable(f"a node {me.node} runs already")
+            before.stop()
+            del self._nodes[me.node]
         others = list(self._nodes.values())
         self._nodes[me.node] = membership
         self._set(me)
@@ -204,16 +214,49 @@ class SimulatedMembership:
         self.lies: dict[NodeId, Member | None] = {}
         self.context = contextvars.copy_context()
         self._changes = 0
+        self._carried: set[NodeId] = set()
+        """Nodes that the predecessor knew and of which no news has come yet."""
 
     @property
     def node(self) -> NodeId:
         assert self._me is not None
         return self._me.node
 
+    @property
+    def address(self) -> NodeAddress:
+        assert self._me is not None
+        return self._me.address
+
+    @property
+    def generation(self) -> int:
+        assert self._me is not None
+        return self._me.generation
+
+    def bequeath(self) -> bytes:
+        """See `ports.Membership`."""
+        known = [(version, member) for version, member in self._known.values() if member is not None]
+        return msgspec.msgpack.encode(known)
+
+    def inherit(self, data: bytes, me: Member) -> None:
+        """See `ports.Membership`."""
+        try:
+            known = msgspec.msgpack.decode(data, type=list[tuple[int, Member]])
+        except msgspec.MsgspecError as error:
+            raise BadInput(f"bequest of gossip: {error}") from None
+        self._known = {member.node: (version, member) for version, member in known}
+        self._carried = set(self._known)
+
+    def _drop_carried(self) -> None:
+        for node in sorted(self._carried):
+            self.forget(node, self.version(node))
+        self._carried.clear()
+
     async def start(self, me: Member, on_change: Callable[[], None]) -> None:
         """Join; the others' news comes with its delay, of which this waits for the longest."""
         self._me, self.context = me, contextvars.copy_context()
         self._gossip.attach(self, me)
+        if self._carried:
+            asyncio.get_running_loop().call_later(self._gossip.carried_s, self._drop_carried, context=self.context)
         self.refresh()
         await asyncio.sleep(self._gossip.longest_delay(me.node))
         self._on_change = on_change
@@ -247,6 +290,7 @@ class SimulatedMembership:
 
     def stop(self) -> None:
         self._on_change = None
+        self._carried.clear()
 
     def known(self) -> list[NodeId]:
         return [node for node, (_, member) in self._known.items() if member is not None]
@@ -256,6 +300,7 @@ class SimulatedMembership:
 
     def hear(self, version: int, member: Member) -> None:
         """News of a node; older than what is known is ignored."""
+        self._carried.discard(member.node)
         if version >= self.version(member.node):
             self._known[member.node] = (version, member)
             self.refresh()

@@ -1,7 +1,8 @@
 """The view: the members a node believes in now, and a digest to compare views by. Pure.
 
 The digest covers only what is fixed for one run of a member (node, incarnation, weight) and
-its state; load and lag are carried beside it, so that slots do not churn with them.
+its state; load and lag are carried beside it, so that slots do not churn with them, and so is the generation: a run
+that goes on in another process is the same member.
 """
 
 from typing import Literal
@@ -18,7 +19,9 @@ MemberState = Literal["joining", "up", "leaving"]
 
 class Member(msgspec.Struct, frozen=True, array_like=True):
     """A node as gossip knows it. Endpoints are `host:port` or urls; `lag_ms` is loop lag; `since` is the wall time in
-    seconds at which it came up, 0 where that is not told; `since_part_ms` are the milliseconds of that second."""
+    seconds at which it came up, 0 where that is not told; `since_part_ms` are the milliseconds of that second.
+    `generation`: how many processes the run has had before this one; `knows_heirs`: its program understands that a
+    member goes on in another process."""
 
     node: NodeId
     incarnation: Incarnation
@@ -33,6 +36,8 @@ class Member(msgspec.Struct, frozen=True, array_like=True):
     terms: Terms = Terms()
     since: int = 0
     since_part_ms: int = 0
+    generation: int = 0
+    knows_heirs: bool = False
 
     @property
     def since_ms(self) -> int:

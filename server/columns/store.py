@@ -2,10 +2,11 @@
 
     DIRECTORY/CLUSTER/NODE/TABLE.INCARNATION.GENERATION.NUMBER.block
 
-A run writes files of its own and never those of a run before it (`block.py`: a block has one writer). It looks through
-what earlier runs left before its first row, in a thread: a block that is whole is kept, as the oldest of its table; a
-damaged one, and one of a layout or a table that this program does not have, is named in the log with the time that is
-lost with it, and dropped.
+A process of a run writes files of its own and never those of a process before it (`block.py`: a block has one
+writer). What earlier ones left is looked through in a thread: a block that is whole is kept, as the oldest of its
+table; a damaged one, and one of a layout or a table that this program does not have, is named in the log with the time
+that is lost with it, and dropped. A run that begins does so before its first row; an heir, whose run goes on without a
+pause, beside its first ones.
 """
 
 import asyncio
@@ -56,22 +57,37 @@ class ColumnStore:
         self.not_reloaded = ""
         """The reason why rows that were lost and could be had again are not; empty where there is none."""
         self.found = FoundBlocks({}, 0, {})
+        self._left: list[Path] = []
+        """Files that were there before the first of this process."""
 
     async def start(self, writer: Writer) -> None:
-        """Look through what is there, and begin tables for the run `writer`. A directory that cannot be made turns
-        every table off, which each says at its first row."""
-        boot, now = boot_id(), self._clock.boot()
+        """Begin tables for the run `writer`, and look through what is there."""
+        self.begin(writer)
+        await self.look()
+
+    async def look(self) -> None:
+        """Look through what was there before `begin`; rows may come meanwhile."""
+        left, self._left = self._left, []
         try:
-            self.directory.mkdir(mode=0o750, parents=True, exist_ok=True)
-            self.found = await asyncio.to_thread(look_through, self.directory, self.schemas, boot, now)
+            self.found = await asyncio.to_thread(look_through, left, self.schemas, boot_id(), self._clock.boot())
         except OSError as error:
             log.error("columns_unreadable", directory=str(self.directory), why=str(error))
         for name, why in self.found.dropped.items():
             log.warning("column_block_dropped", block=name, why=why)
         for schema in self.schemas:
-            table = Table(self.directory, schema, writer, self._limits, self._clock, boot)
-            table.adopt(self.found.kept.get(schema.table, ()))
-            self.tables[schema.table] = table
+            self.tables[schema.table].adopt(self.found.kept.get(schema.table, ()))
+
+    def begin(self, writer: Writer) -> None:
+        """Begin tables for the process `writer`. A directory that cannot be made turns every table off, which each says
+        at its first row."""
+        boot = boot_id()
+        try:
+            self.directory.mkdir(mode=0o750, parents=True, exist_ok=True)
+            self._left = list(paths(self.directory))
+        except OSError as error:
+            log.error("columns_unreadable", directory=str(self.directory), why=str(error))
+        for schema in self.schemas:
+            self.tables[schema.table] = Table(self.directory, schema, writer, self._limits, self._clock, boot)
         for schema in self.snapshot_schemas:
             snapshot = SnapshotTable(self.directory, schema, writer, self._limits, self._clock, boot)
             try:
@@ -123,13 +139,13 @@ class ColumnStore:
         return [*self.tables.values(), *self.snapshots.values()]
 
 
-def look_through(directory: Path, schemas: Sequence[Schema], boot: str, now: float) -> FoundBlocks:
+def look_through(left: Sequence[Path], schemas: Sequence[Schema], boot: str, now: float) -> FoundBlocks:
     """Check the blocks of earlier runs, and unlink those that are of no use. `now`: the boot clock."""
     known = {schema.table: schema for schema in schemas}
     kept: dict[str, list[Kept]] = {}
     dropped: dict[str, str] = {}
     rows = 0
-    for path in paths(directory):
+    for path in left:
         try:
             block = StoredRowBlock(path)
             block.verify()
@@ -143,7 +159,7 @@ def look_through(directory: Path, schemas: Sequence[Schema], boot: str, now: flo
         except (Corrupt, OSError) as error:
             since = f", rows since {error.base_ms} (Unix ms) are lost" if isinstance(error, NewerLayout) else ""
             dropped[path.name] = f"{getattr(error, 'message', error)}{since}"
-            note_lost(directory, path.name.partition(".")[0])
+            note_lost(path.parent, path.name.partition(".")[0])
             path.unlink(missing_ok=True)
         else:
             rows += block.rows

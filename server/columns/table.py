@@ -124,8 +124,8 @@ class Table:
         return [*self._finishing, *([self._block] if self._block is not None else ())]
 
     def adopt(self, blocks: Iterable[Kept]) -> None:
-        """Count blocks of earlier runs as this table's oldest. Before the first row."""
-        self.kept.extend(sorted(blocks, key=lambda kept: kept.until))
+        """Count blocks of earlier processes as this table's oldest."""
+        self.kept.extendleft(sorted(blocks, key=lambda kept: kept.until, reverse=True))
         self._make_room()
 
     def grant(self, size: int) -> bool:

@@ -90,6 +90,10 @@ class Reload:
         self._ended = True
         self._kill()
 
+    def go_on(self) -> None:
+        """Undo `end`, before `run` has seen it: the process is begun anew."""
+        self._ended = False
+
     @asynccontextmanager
     async def quiet(self) -> AsyncIterator[None]:
         """While this is held no process runs; it begins anew afterwards."""

@@ -2,11 +2,18 @@
 
 Nothing here locks or formats; `server/admin/metrics.py` turns a `Metrics` into Prometheus
 families. One instance a node, handed to every part.
+
+Where a node goes on in another process its counters go over: to who reads them nothing has begun anew. Gauges are
+what each part says of itself, and the new process's parts say it anew.
 """
 
 from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Final
+
+import msgspec
+
+from server.errors import BadInput
 
 LATENCY_BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 
@@ -31,6 +38,15 @@ class Histogram:
         return sum(self.counts)
 
 
+class CountersBequest(msgspec.Struct, array_like=True):
+    """Counters by name, as they go over; `histograms`: counts by bucket, and the total, with the bounds."""
+
+    generation: int = 0
+    counters: dict[str, int | float] = {}
+    labelled: dict[str, dict[int | str, int]] = {}
+    histograms: dict[str, tuple[list[float], list[int], float]] = {}
+
+
 CLOSE_CODES: Final = frozenset({*range(1000, 1004), *range(1005, 1015), *range(4001, 4014)})
 """Close codes that are counted by themselves: those of RFC 6455's registry, and the server's own."""
 
@@ -39,6 +55,7 @@ class Metrics:
     """The counters of a node. Names are the Prometheus names without the `garrison_` prefix."""
 
     def __init__(self) -> None:
+        self.generation = 0
         # sessions
         self.sessions = 0
         self.sessions_opened_total = 0
@@ -149,6 +166,46 @@ class Metrics:
         self.loop_lag_seconds = Histogram()
         self.loop_lag_last_seconds = 0.0
         self.task_crashes_total = 0
+        self._turns_before = 0
+
+    def bequeath(self) -> bytes:
+        """Every counter and histogram; no gauges."""
+        bequest = CountersBequest(self.generation)
+        for name, value in vars(self).items():
+            if isinstance(value, Histogram):
+                bequest.histograms[name] = (list(value.bounds), value.counts, value.total)
+            elif not name.endswith("_total"):
+                continue
+            elif isinstance(value, dict):
+                bequest.labelled[name] = value
+            else:
+                bequest.counters[name] = value
+        return msgspec.msgpack.encode(bequest)
+
+    def inherit(self, data: bytes) -> None:
+        """Count on from where the process before this one was. What this program does not count, or counts in other
+        buckets, begins anew. Raises `BadInput`."""
+        try:
+            bequest = msgspec.msgpack.decode(data, type=CountersBequest)
+        except msgspec.MsgspecError as error:
+            raise BadInput(f"bequest of metrics: {error}") from None
+        self.generation = bequest.generation + 1
+        for name, value in vars(self).items():
+            if isinstance(value, Histogram):
+                bounds, counts, total = bequest.histograms.get(name, ([], [], 0.0))
+                if tuple(bounds) == value.bounds and len(counts) == len(value.counts):
+                    value.counts = [mine + theirs for mine, theirs in zip(value.counts, counts, strict=True)]
+                    value.total += total
+            elif isinstance(value, dict) and name in bequest.labelled:
+                for label, count in bequest.labelled[name].items():
+                    value[label] = value.get(label, 0) + count
+            elif isinstance(value, int | float) and name in bequest.counters and name.endswith("_total"):
+                setattr(self, name, value + bequest.counters[name])
+        self._turns_before = self.turns_total
+
+    def count_turns(self, turns: int) -> None:
+        """Note the turns of this process so far; some may have ended while they were counted."""
+        self.turns_total = max(self._turns_before + turns, self.turns_total)
 
     def transport_closed(self, reason: str) -> None:
         """Count one closed node-to-node link; `reason` comes from a fixed list."""

@@ -370,3 +370,35 @@ def test_block_is_never_made_twice(tmp_path: Path) -> None:
     with pytest.raises(FileExistsError):
         RowBlock(path, StoredRowBlock(path).header)
     assert stored(tmp_path) == [row(0)]
+
+
+async def test_heir_writes_files_of_its_own_beside_those_that_it_finds(tmp_path: Path) -> None:
+    """Rows come before it has looked, and its own blocks are no find."""
+    old = ColumnStore(tmp_path, [KILLS], LIMITS, ManualClock())
+    await old.start(Writer("alpha", 1))
+    old.tables["kills"].append(row(1))
+    old.close()
+    heir = ColumnStore(tmp_path, [KILLS], LIMITS, ManualClock())
+    heir.begin(Writer("alpha", 1, 1))
+    heir.tables["kills"].append(row(2))
+    heir.tick()
+    heir.tick()
+    assert not heir.tables["kills"].kept
+    await heir.look()
+    assert [kept.path.name for kept in heir.tables["kills"].kept] == ["kills.1.0.0.block"]
+    assert heir.found.rows == 1 and not heir.found.dropped
+    assert sorted(path.name for path in paths(tmp_path)) == ["kills.1.0.0.block", "kills.1.1.0.block"]
+    heir.close()
+
+
+async def test_blocks_that_are_found_late_are_older_than_those_that_are_whole_by_then(tmp_path: Path) -> None:
+    kills = table(tmp_path)
+    for number in range(3 * kills._rows):
+        kills.append(row(number))
+    kills.close()
+    kills.close()
+    own = [kept.path for kept in kills.kept]
+    assert own
+    earlier = [tmp_path / f"kills.1.0.{number}.block" for number in range(2)]
+    kills.adopt([Kept(path, 1, float(number)) for number, path in reversed(list(enumerate(earlier)))])
+    assert [kept.path for kept in kills.kept] == [*earlier, *own]

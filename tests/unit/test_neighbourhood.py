@@ -1,5 +1,7 @@
 """The neighbourhood: who is lively and who has vanished, as the views of gossip say."""
 
+import msgspec
+
 from server.cluster.view import Member, View
 from server.ids import Incarnation, NodeAddress, NodeId
 from server.liveness.neighbourhood import Neighbourhood
@@ -55,3 +57,13 @@ def test_a_node_that_loses_all_others_notes_when() -> None:
 def test_a_node_that_starts_alone_has_lost_nobody() -> None:
     neighbourhood, _ = _of(member("a"))
     assert neighbourhood.alone_at == 0.0
+
+
+def test_a_member_that_goes_on_in_an_heir_has_not_vanished() -> None:
+    neighbourhood, clock = _of(member("a"), member("b"))
+    for generation, suspect in ((0, True), (1, False), (0, False), (2, False)):
+        now = msgspec.structs.replace(member("b", suspect), generation=generation)
+        neighbourhood.follow(View((member("a"), now)))
+        clock.at += 60.0
+        assert neighbourhood.vanished() == [] and neighbourhood.alone_at == 0.0
+    assert neighbourhood.lively() == [at("a"), at("b")]

@@ -197,7 +197,7 @@ async def test_a_reload_that_begins_again_doubles_nothing(tmp_path: Path) -> Non
     assert again.blocks == [] and again.reads == 0 and rows_in(tmp_path) == sorted(wanted)
     (name, rows, until_ms) = shelf.blocks[0]
     assert f".7.0.{FIRST_NUMBER}.block" in name and rows == 1_200 and until_ms <= NOW_MS
-    found = look_through(tmp_path, [EVENTS], "boot", 5.0)
+    found = look_through(list(paths(tmp_path)), [EVENTS], "boot", 5.0)
     assert found.rows == 1_200 and found.kept["events"][0].until < 5.0
 
 
@@ -223,7 +223,7 @@ def test_a_damaged_block_is_noted_before_it_goes(tmp_path: Path) -> None:
     damaged = bytearray(path.read_bytes())
     damaged[StoredRowBlock(path).shape.columns[3]] ^= 1
     path.write_bytes(damaged)
-    assert look_through(tmp_path, [EVENTS], "", 0.0).dropped
+    assert look_through(list(paths(tmp_path)), [EVENTS], "", 0.0).dropped
     assert missing.missing_rows(tmp_path, "events") == 0 and not missing.is_whole(tmp_path, "events")
 
 

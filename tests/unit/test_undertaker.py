@@ -136,3 +136,36 @@ async def test_a_minority_and_one_that_was_alone_a_moment_ago_evict_nobody() -> 
     await _pass(bench, 1.0)
     assert await _state(bench, cut_off) == "evicting"
     bench.task.cancel()
+
+
+class Locks:
+    """A journal by which the processes at some places are proven to be gone."""
+
+    def __init__(self) -> None:
+        self.free: set[str] = set()
+        self.asked: list[str] = []
+
+    def is_dead(self, owner: NodeAddress, place: str) -> bool:
+        self.asked.append(place)
+        return place in self.free
+
+
+async def test_a_run_that_goes_on_in_an_heir_is_not_buried_for_its_predecessors_death() -> None:
+    """A neighbour remembers the place of the predecessor's journal, whose lock is free now."""
+    bench, locks = Bench(), Locks()
+    undertaker = Undertaker(
+        nodes=bench.store, lease=bench.lease, neighbours=bench.near, journal=locks, settings=bench.settings,  # type: ignore[arg-type]
+        clock=bench.clock, metrics=bench.metrics,
+    )  # fmt: skip
+    node = NodeId("node-2")
+    other = NodeAddress(node, await bench.store.register_node(node, 60.0, "old"))
+    assert await undertaker.bury_proven([other]) == []
+    assert await bench.store.succeed_node(other, 1, "new", 60.0)
+    locks.free.add("old")
+    for _ in range(3):
+        assert await undertaker.bury_proven([other]) == []
+    assert locks.asked == ["old", "old", "new", "new"], "the place is asked for anew, once"
+    assert await _state(bench, other) == "up" and bench.metrics.buried_total == 0
+    locks.free.add("new")
+    assert await undertaker.bury_proven([other]) == [other]
+    assert await _state(bench, other) == "dead"

@@ -109,6 +109,10 @@ class Mapping(Protocol):
     over: Over | None
     """For a kind whose logs may be deleted once they are over."""
 
+    goes: bool
+    """Whether rows of the kind are deleted in another way (docs/operations.md): the highest epoch of what goes is
+    remembered then, as for logs, and an entity of that name begins above it."""
+
     def __hash__(self) -> int: ...
 
     def encode(self, states: Sequence[Any]) -> Columns:
@@ -139,6 +143,7 @@ class ColumnMapping:
     live: str | None
     here: str | None
     over: Over | None = None
+    goes: bool = False
     kind: str | None = None
 
     def __init__(
@@ -201,6 +206,7 @@ class GenericMapping:
     live: str | None = None
     here: str | None = None
     over: Over | None = None
+    goes: bool = False
 
     def __init__(self, kind: str, state_type: type[msgspec.Struct]) -> None:
         self.kind: str | None = kind

@@ -58,7 +58,7 @@ def _select_list(mapping: Mapping, empty: Literal["''::bytea", "x''"]) -> str:
 
 def _next_epoch(mapping: Mapping, row: str) -> str:
     """The epoch that a claim gives; above all that were issued for rows of that name which were deleted."""
-    return NEXT_EPOCH.format(row) if mapping.over is not None else f"{row}epoch + 1"
+    return NEXT_EPOCH.format(row) if mapping.over is not None or mapping.goes else f"{row}epoch + 1"
 
 
 def _live(mapping: Mapping) -> list[str]:

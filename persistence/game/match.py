@@ -135,6 +135,7 @@ class MatchMapping:
     live: str | None = tables.LIVE_MATCH
     here: str | None = None
     over: Over | None = Over(tables.MATCH_OVER, "ended_wall_ms", "pinned")
+    goes: bool = False
 
     def encode(self, states: Sequence[Any]) -> Columns:
         columns: Columns = [list(map(get, states)) for get in _GETTERS]

@@ -38,6 +38,7 @@ class PartyMapping(ColumnMapping):
     """Row of table `parties`, one for each party."""
 
     additions: Additions | None = MemberRows()
+    goes: bool = True
 
     def __init__(self) -> None:
         computed = {"size": lambda state: len(state.members), "player_ids": _player_ids, "is_due": is_due}

@@ -123,6 +123,7 @@ class PlayerMapping:
     live: str | None = None
     here: str | None = tables.PLAYER_HERE
     over: Over | None = None
+    goes: bool = False
 
     def encode(self, states: Sequence[Any]) -> Columns:
         whole = list(zip(*map(astuple, states), strict=True))

@@ -153,6 +153,15 @@ class MatchMachine(RuleBasedStateMachine):
         events = data.draw(st.lists(one_report(time_ms, mode_of(state).objectives), min_size=1, max_size=4))
         self.command(lineage, self.new_command(), lambda: rules.report(state, caller, events, wall_ms))
 
+    @precondition(lambda self: self.played.state.phase == "live" and bool(_present(self.played.state)))
+    @rule(data=st.data(), after_ms=st.integers(0, 3_000))
+    def kill(self, data: st.DataObject, after_ms: int) -> None:
+        """A kill among those who are there: of what is reported at random most is refused with all that came along."""
+        state, wall_ms = self.played.state, self.played.wall_ms
+        there = st.sampled_from(_present(state))
+        event = Kill(state.time_ms + after_ms, data.draw(there), data.draw(there))
+        self.command("host/a", self.new_command(), lambda: rules.report(state, "host", [event], wall_ms))
+
     @rule(after_ms=st.integers(0, 5_000))
     def tick(self, after_ms: int) -> None:
         try:
@@ -293,6 +302,10 @@ MatchMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=S
 TestMatch = MatchMachine.TestCase
 
 
+def _present(state: MatchState) -> list[str]:
+    return sorted(player for player, line in state.players.items() if line.present)
+
+
 def _best(state: MatchState) -> int:
     if state.options.teams:
         return max(state.team_scores)
@@ -361,7 +374,7 @@ def test_a_planted_fault_is_caught(fault: Any, mode: Any) -> None:
         run_state_machine_as_test(
             planted,
             settings=settings(
-                max_examples=500,
+                max_examples=200,
                 stateful_step_count=STEP_COUNT,
                 deadline=None,
                 database=None,

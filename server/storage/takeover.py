@@ -326,8 +326,10 @@ class Takeover:
     async def _close(self, opened: OpenEstate, activate: Activate) -> None:
         """Make a round for an estate. Its journal goes before the store's note of it does, so that a crash in
         between leaves an estate without a journal, which the next round closes."""
-        opened.rounds += 1
         estate = opened.estate
+        if estate.journal not in self._readable:
+            return  # a claim has looked since the round began: another node has closed it
+        opened.rounds += 1
         if self._journal is not None and self._reads(estate):
             if not await self._may_close(opened, activate):
                 return

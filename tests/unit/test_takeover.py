@@ -5,11 +5,13 @@ from typing import Any
 
 import msgspec
 import pytest
+import structlog
 
 from server.actors.actor import Actor, remote
 from server.actors.app import App
 from server.errors import Corrupt, GarrisonError, Internal, Unavailable
 from server.ids import ActorId, Incarnation, NodeAddress, NodeId, actor_id
+from server.liveness.ports import Estate
 from server.runtime.metrics import Metrics
 from server.storage.journal.memory import MemoryJournal, MemoryJournals
 from server.storage.memory import Tombstone
@@ -372,6 +374,33 @@ async def _outcome(system: TestSystem, one: ActorId) -> Any:
         return await system.ask(one, "add", (1,))
     except GarrisonError as error:
         return error.code
+
+
+async def test_an_estate_that_another_node_closes_during_a_round_is_nobodys_fault(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A claim looks which estates are open while a round over those of before goes on."""
+    journals = Journals()
+    async with cluster(("node-1", "node-2"), make_journal=journals) as world:
+        system = world.systems["node-1"]
+        await _changes_and_dies(world, journals)
+        nodes, takeover = system.node_store, system.takeover
+        (other,) = await nodes.estates()
+        former = Estate(NodeAddress(NodeId("node-1"), Incarnation(77)), "memory:node-1")
+        estates = [other, former]
+
+        async def listed() -> list[Estate]:
+            return list(estates)
+
+        async def closed(owner: NodeAddress) -> None:
+            estates.clear()
+            await takeover._look()  # as a claim does
+
+        monkeypatch.setattr(takeover._nodes, "estates", listed)
+        monkeypatch.setattr(takeover._nodes, "close_estate", closed)
+        with structlog.testing.capture_logs() as lines:
+            await _close_estates(system)
+        assert estates == [] and [line for line in lines if line["log_level"] == "error"] == []
 
 
 async def test_a_clean_handover_reads_no_journal() -> None:

@@ -118,26 +118,29 @@ class RowBlock:
         if len(columns) != len(self._columns):
             raise ValueError(f"a row of {self.header.schema.table} has {len(self._columns)} values, not {len(columns)}")
         base = self.header.base_ms
-        try:
-            times = np.frombuffer(struct.pack(f"={count}q", *columns[0]), np.int64) - base
-        except struct.error as error:
-            raise ValueError(f"a time that is none: {error}") from None
+        times = np.fromiter(columns[0], np.int64, count) - base
         if int(times.min()) < 0 or int(times.max()) > _TOP:
             raise RowBlockFull
         packed = [times.astype(np.uint32).tobytes()]
         for index, _, code, kind, _ in self._columns[1:]:
-            values = columns[index]
-            if kind == "text":
-                packed.append(self._numbers(values))
-                continue
-            try:
-                packed.append(struct.pack(f"={count}{code}", *values))
-            except (struct.error, TypeError):
-                packed.append(struct.pack(f"={count}{code}", *self._clamped(values, kind)))
+            values, times_each = columns[index], 1
+            if values[0] is values[-1] and values.count(values[0]) == count:
+                values, times_each = values[:1], count  # as a role or a weight often is: looked at once
+            packed.append(self._packed(values, code, kind, times_each) * times_each)
         for (_, width, _, _, at), data in zip(self._columns, packed, strict=True):
             start = at + width * self.rows
             self._map[start : start + len(data)] = data
         self.rows += count
+
+    def _packed(self, values: tuple[Any, ...], code: str, kind: str, times_each: int) -> bytes:
+        """The bytes of a column with these values, each of which so many rows have. Raises `RowBlockFull`,
+        `TypeError`."""
+        if kind == "text":
+            return self._numbers(values)
+        try:
+            return struct.pack(f"={len(values)}{code}", *values)
+        except (struct.error, TypeError):
+            return struct.pack(f"={len(values)}{code}", *self._clamped(values, kind, times_each))
 
     def _numbers(self, texts: tuple[Any, ...]) -> bytes:
         """The number of each text; new ones get theirs. Raises `RowBlockFull` where there is no place for them."""
@@ -174,7 +177,7 @@ class RowBlock:
         self._heap_check.update(heap)
         self._heap_bytes = at
 
-    def _clamped(self, values: Sequence[Any], kind: str) -> list[Any]:
+    def _clamped(self, values: Sequence[Any], kind: str, times_each: int) -> list[Any]:
         """`values` as numbers that the column holds; the nearest one, or 0 for what is no number."""
         result: list[Any] = []
         for value in values:
@@ -182,7 +185,7 @@ class RowBlock:
                 number = float(value) if kind == "f64" else min(max(int(value), _RANGES[kind][0]), _RANGES[kind][1])
             except (TypeError, ValueError, OverflowError):
                 number = 0
-            self.clamped += number != value
+            self.clamped += times_each * (number != value)
             result.append(number)
         return result
 

@@ -128,6 +128,18 @@ def test_numbers_that_do_not_fit_are_the_nearest_that_do(tmp_path: Path) -> None
     assert len(stored(tmp_path)) == 3
 
 
+def test_values_that_all_rows_have_are_not_those_of_first_and_last(tmp_path: Path) -> None:
+    kills, same, big = table(tmp_path), row(0), (*row(0)[:3], 300, *row(0)[4:])
+    given = [same, row(1), same, *[same] * 5, row(2), same, same]
+    for part in (given, [same] * 3, [big] * 3):
+        for each in part:
+            kills.append(each)
+        kills.tick()
+    kills.close()
+    assert stored(tmp_path) == [*given, *[same] * 3, *[(*same[:3], 255, *same[4:])] * 3]
+    assert kills._block is not None and kills._block.clamped == 3
+
+
 def test_row_that_is_none_takes_no_others_along(tmp_path: Path) -> None:
     kills = table(tmp_path)
     kills.append(row(1))

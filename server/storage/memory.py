@@ -15,7 +15,7 @@ import msgspec
 
 from server import states
 from server.errors import Corrupt, Internal, Unavailable
-from server.eventlog.ports import Chunk, Redaction
+from server.eventlog.ports import Chunk, Recorder, Redaction
 from server.ids import ActorId, Epoch, Incarnation, NodeAddress, NodeId, actor_id, key_of, kind_of
 from server.liveness.majority import holds_majority
 from server.liveness.ports import Estate, NodeRow, NodeState
@@ -72,6 +72,8 @@ class EntityRow(msgspec.Struct):
     open_facts: bool = False
     is_pinned: bool = False
     redactions: tuple[Redaction, ...] = ()
+    recorders: dict[int, Recorder] = {}
+    """Nodes that record the log's events, by the number of the first."""
 
 
 class Tombstone(msgspec.Struct):

@@ -59,6 +59,8 @@ class MemoryLogStore:
             return "written" if again else "fenced"
         entity.next_seq, entity.head = append.last_seq + 1, append.head
         entity.chunks = [*entity.chunks, Chunk(append.first_seq, append.last_seq, False, append.data)]
+        if append.recorder is not None:
+            entity.recorders = {**entity.recorders, append.first_seq: append.recorder}
         if projection is not None:
             entity.state_epoch, entity.state_version, entity.state = append.epoch, append.last_seq, projection
             entity.open_facts = self.database.has_open_facts(append.id, append.projection)

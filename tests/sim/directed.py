@@ -248,6 +248,7 @@ def play(
         *ownership.deleted_when_over(audit),
         *ownership.released_by_the_owner(audit),
         *ownership.judged_rightly(audit, ownership.LEASE_S),
+        *ownership.recorded_once(audit, worlds[0].database.entities, worlds[0].recorded),
     ]
 
 

@@ -72,6 +72,8 @@ from tests.sim.presence_mutations import MUTANTS as OF_PRESENCE
 from tests.sim.presence_mutations import RECORDED as SEEDS_OF_PRESENCE
 from tests.sim.prune_mutations import MUTANTS as OF_RETENTION
 from tests.sim.prune_mutations import RECORDED as SEEDS_OF_RETENTION
+from tests.sim.recorder_mutations import MUTANTS as OF_RECORDERS
+from tests.sim.recorder_mutations import RECORDED as SEEDS_OF_RECORDERS
 from tests.sim.seen_mutations import MUTANTS as OF_SEEN
 from tests.sim.storm import Options
 from tests.sim.watch_mutations import MUTANTS as OF_WATCHING
@@ -151,6 +153,7 @@ ALL: Final = (
     *OF_PARTIES,
     *OF_PRESENCE,
     *OF_RETENTION,
+    *OF_RECORDERS,
     *OF_SEEN,
     *OF_WATCHING,
 )
@@ -164,6 +167,7 @@ SEEDS: Final = {
     **SEEDS_OF_LOGINS,
     **SEEDS_OF_MATCHES,
     **SEEDS_OF_PRESENCE,
+    **SEEDS_OF_RECORDERS,
     **SEEDS_OF_RETENTION,
     **SEEDS_OF_WATCHING,
 }

@@ -6,7 +6,7 @@ sentences, none if all is well.
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -198,6 +198,24 @@ def results_once(entities: Mapping[str, EntityRow], rosters: Mapping[str, Sequen
             got, due = (player.matches, player.kills, player.medals), (1, line.kills, line.medals)
             if got != due:
                 out.append(f"player/{name} has {got} matches, kills and medals, {match} gave {due}")
+    return out
+
+
+def recorded_once(
+    audit: Audit, entities: Mapping[Any, EntityRow], recorded: Mapping[tuple[str, int], Sequence[str]]
+) -> Violations:
+    """Every event that a node has recorded was recorded once, and the store says that it was by that node: so no other
+    one reports it where the memory of either is lost. A name that was given out again has other events."""
+    deleted = {entry.id for entry in audit if isinstance(entry, Deleted)}
+    out = []
+    for (id, seq), nodes in sorted(recorded.items()):
+        if id in deleted or id not in entities:
+            continue
+        notes = entities[id].recorders
+        firsts = [first for first in notes if first <= seq]
+        noted = notes[max(firsts)].address.node if firsts else "nobody"
+        if list(nodes) != [noted]:
+            out.append(f"event {seq} of {id}: recorded by {', '.join(nodes)}, and noted as that of {noted}")
     return out
 
 

@@ -279,6 +279,7 @@ class Storm:
             *checkers.check_history(world.history, stored, topics, world.excuses),
             *checkers.served_promptly(world.history, self.calm_at),
             *ownership.check_store(world.audit, world.database, rosters, (self.healed_at, self.left_at)),
+            *ownership.recorded_once(world.audit, world.database.entities, world.recorded),
             *(f"refused: {line}" for line in self.refused),
             *self.versions.wrong,
             *(f"fault: {line}" for line in world.faults if not _expected(line, self.options)),

@@ -10,7 +10,7 @@ from game.messages import Created, Kill, MatchOptions, Started
 from game.player.state import PlayerState
 from server.eventlog import segment
 from server.eventlog.entry import NO_HEAD, Entry, next_head
-from server.eventlog.ports import Chunk
+from server.eventlog.ports import Chunk, Recorder
 from server.ids import Incarnation, NodeAddress, NodeId
 from server.storage.memory import EntityRow
 from tests.sim import ownership
@@ -195,3 +195,19 @@ def test_catches_a_result_that_is_not_counted_once(matches: int, kills: int, sou
     player = EntityRow(state=msgpack.encode(PlayerState(matches=matches, kills=kills)))
     wrong = ownership.results_once({"match/m": _match(*EVENTS), "player/a": player}, {"m": ["a"]})
     assert (wrong == []) == sound
+
+
+@pytest.mark.parametrize(
+    ("recorded", "sound"),
+    [
+        ({("match/m", 1): ["n1"], ("match/m", 2): ["n1"], ("match/m", 3): ["n2"]}, True),
+        ({("match/m", 2): ["n2"]}, False),
+        ({("match/m", 3): ["n2", "n2"]}, False),
+        ({("match/m", 3): ["n1", "n2"]}, False),
+    ],
+)
+def test_catches_an_event_that_two_nodes_would_report(recorded: dict[tuple[str, int], list[str]], sound: bool) -> None:
+    row = _match(*EVENTS)
+    row.recorders = {1: Recorder(N1, 5), 3: Recorder(N2, 6)}
+    assert (ownership.recorded_once([], {"match/m": row}, recorded) == []) == sound
+    assert ownership.recorded_once([_deleted(FLUSHED)], {"match/m": _match(*EVENTS)}, recorded)

@@ -26,6 +26,7 @@ from server.cluster.simulated import SimulatedMembership
 from server.cluster.terms import Terms
 from server.errors import Unavailable
 from server.eventlog import segment
+from server.eventlog.entry import Entry
 from server.ids import SLOT_COUNT, ActorId, NodeAddress, NodeId, kind_of
 from server.liveness.judge import LIMITS, JudgeLimits
 from server.liveness.lease import NodeLease
@@ -53,6 +54,7 @@ from tests.support.phases import forget_refused
 from tests.support.stores import HERE, still_live
 
 SIGNING_KEY: Final = b"a signing key for simulated runs only"
+MATCH: Final = "match"
 EPOCH_MS: Final = 1_700_000_000_000
 JournalMode = Literal["none", "local", "redis"]
 _parts = msgspec.msgpack.Decoder(tuple[msgspec.Raw, str | None, int])
@@ -133,9 +135,16 @@ class SimNode:
             store_queries=NodeQueries(world.store, self.name, world.queries),
         )
         node = Node(self.settings, world.app, world.rules(), drivers, world.limits)
+        if world.app.actor(MATCH) is not None:
+            node.system.observe_events(MATCH, self._events, noted=True)
         if not world.strays:
             node.system.strays._kinds.clear()
         return node
+
+    def _events(self, identity: ActorId, _first_seq: int, entries: Sequence[Entry], _state: Any) -> None:
+        """Record events as a node with columns does."""
+        for entry in entries:
+            self.world.recorded.setdefault((identity, entry.seq), []).append(self.name)
 
     def _listener(self, gateway: Gateway) -> SimListener:
         self.listener.accept = gateway.accept
@@ -242,6 +251,8 @@ class World:
         self.store = StoreProcess(loop, self.rng("store"), store, MemoryLogStore(self.database))
         self.history: History = []
         self.audit = self.store.audit
+        self.recorded: dict[tuple[str, int], list[str]] = {}
+        """Nodes that have recorded each event of a match, in the order in which they did."""
         self.store.alive = self._runs_still
         self.queries = queries(self.database)
         self.excuses: list[Excuse] = []

@@ -172,8 +172,10 @@ class KinshipMembership:
         self._name_conflicts = 0
         self._seeds = list(settings.seeds)
         self._bind = settings.bind
+        self._told: tuple[Member, ...] = ()
+        """Members that the predecessor heard."""
         self._carried: dict[tuple[NodeId, bool], Member] = {}
-        """Members that the predecessor heard and that gossip has not heard yet."""
+        """Those of them that gossip has not heard yet, each by its node and whether it is foreign."""
         self._uncarry: asyncio.TimerHandle | None = None
 
     @property
@@ -206,6 +208,7 @@ class KinshipMembership:
                 await asyncio.sleep(PORT_S / 40)
             except kinship.JoinError as error:
                 raise Unavailable(f"setting gossip.seeds: {error}") from None
+        self._carried = {(it.node, bool(terms.differences(me.terms, it.terms))): it for it in self._told}
         if self._carried:
             self._uncarry = loop.call_later(CARRIED_S, self._drop_carried)
         self._cluster, self._me, self._said = cluster, me, me
@@ -230,16 +233,14 @@ class KinshipMembership:
         others = [CarriedMember(it, endpoints.get(gossip_name(it), "")) for it in self._members if it.node != me.node]
         return msgspec.msgpack.encode(MembershipBequest(self.endpoint, tuple(others)))
 
-    def inherit(self, data: bytes, me: Member) -> None:
+    def inherit(self, data: bytes) -> None:
         """See `ports.Membership`."""
         assert self._cluster is None, "inherit before start"
         try:
             bequest = msgspec.msgpack.decode(data, type=MembershipBequest)
         except msgspec.MsgspecError as error:
             raise BadInput(f"bequest of gossip: {error}") from None
-        for carried in bequest.others:
-            member = carried.member
-            self._carried[member.node, bool(terms.differences(me.terms, member.terms))] = member
+        self._told = tuple(carried.member for carried in bequest.others)
         known = dict.fromkeys(carried.endpoint for carried in bequest.others if carried.endpoint)
         self._seeds = list(dict.fromkeys([*self._settings.seeds, *known]))
         self._bind = _same_port(self._settings, bequest.endpoint)

@@ -22,9 +22,9 @@ class Membership(Protocol):
         """Members and their endpoints, for the heir of this node's process."""
         ...
 
-    def inherit(self, data: bytes, me: Member) -> None:
-        """Take over what the predecessor, which was `me` in an earlier generation, has bequeathed; before `start`. Its
-        members count as heard until gossip hears them, or for a bounded time. Raises `BadInput`."""
+    def inherit(self, data: bytes) -> None:
+        """Take over what the predecessor has bequeathed; before `start`. Its members count as heard until gossip hears
+        them, or for a bounded time. Raises `BadInput`."""
         ...
 
     async def update(self, me: Member) -> None:

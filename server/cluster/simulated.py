@@ -237,7 +237,7 @@ class SimulatedMembership:
         known = [(version, member) for version, member in self._known.values() if member is not None]
         return msgspec.msgpack.encode(known)
 
-    def inherit(self, data: bytes, me: Member) -> None:
+    def inherit(self, data: bytes) -> None:
         """See `ports.Membership`."""
         try:
             known = msgspec.msgpack.decode(data, type=list[tuple[int, Member]])

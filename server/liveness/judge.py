@@ -19,7 +19,7 @@ import msgspec
 import structlog
 
 from server.cluster.view import Member
-from server.errors import GarrisonError, Unavailable
+from server.errors import BadInput, GarrisonError, Unavailable
 from server.ids import Incarnation, NodeAddress, NodeId
 from server.liveness.lease import NodeLease
 from server.liveness.neighbourhood import Neighbourhood
@@ -110,6 +110,18 @@ class Judge:
         supervisor.spawn(self._prune(), "prune")
         if self._settings.store.lease and asks_store:
             supervisor.every(self._limits.ask_store_s, self._ask_store, "store's nodes")
+
+    def bequeath(self) -> bytes:
+        """Members that are over although gossip goes on hearing them: an heir must not take them into its view again,
+        not even until it has asked the store."""
+        return msgspec.msgpack.encode(list(self._over))
+
+    def inherit(self, data: bytes) -> None:
+        """Go on from the predecessor's; before any view is taken. Raises `BadInput`."""
+        try:
+            self._over = dict.fromkeys(msgspec.msgpack.decode(data, type=list[NodeAddress]))
+        except msgspec.MsgspecError as error:
+            raise BadInput(f"bequest of the judge: {error}") from None
 
     def living(self, members: Iterable[Member]) -> tuple[Member, ...]:
         """Members of gossip whose run is not known to be over."""

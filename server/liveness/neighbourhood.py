@@ -2,7 +2,10 @@
 
 from typing import Final
 
+import msgspec
+
 from server.cluster.view import View
+from server.errors import BadInput
 from server.ids import NodeAddress
 from server.liveness.vanished import Vanished
 from server.runtime.clock import Clock
@@ -10,6 +13,13 @@ from server.settings import StoreSettings
 
 VANISHED_PERIODS: Final = 5
 """Lease periods after which a node that has vanished is dead in the store, or is seen again."""
+
+
+class NeighbourhoodBequest(msgspec.Struct, frozen=True, array_like=True):
+    """`missing`: members without a goodbye, with their ages in seconds; `alone_at`: a boot time of this machine."""
+
+    missing: list[tuple[NodeAddress, float]]
+    alone_at: float
 
 
 class Neighbourhood:
@@ -29,6 +39,21 @@ class Neighbourhood:
         self._vanished.follow(before, view, self._clock.now())
         if len(view.members) == 1 < len(before.members):
             self.alone_at = self._clock.boot()
+
+    def bequeath(self) -> bytes:
+        """Members that are missing, and when this node was alone last: an heir judges by it where its predecessor
+        stopped."""
+        now = self._clock.now()
+        return msgspec.msgpack.encode(NeighbourhoodBequest(self._vanished.ages(now), self.alone_at))
+
+    def inherit(self, data: bytes) -> None:
+        """Go on from the predecessor's; before any view is followed. Raises `BadInput`."""
+        try:
+            bequest = msgspec.msgpack.decode(data, type=NeighbourhoodBequest)
+        except msgspec.MsgspecError as error:
+            raise BadInput(f"bequest of the neighbourhood: {error}") from None
+        self._vanished.take(bequest.missing, self._clock.now())
+        self.alone_at = bequest.alone_at
 
     def lively(self) -> list[NodeAddress]:
         """Nodes that answer gossip now, this one included."""

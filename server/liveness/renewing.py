@@ -41,8 +41,8 @@ class Renewing(Protocol):
     async def stop(self) -> None: ...
 
 
-class _Pausing:
-    """The pause of both: the lease itself rests, so that whoever renews for it sends nothing."""
+class PausedByLease:
+    """The pause of every way of renewing: the lease itself rests, so that whoever renews for it sends nothing."""
 
     _lease: NodeLease | None = None
 
@@ -55,7 +55,7 @@ class _Pausing:
             self._lease.go_on()
 
 
-class RenewalTask(_Pausing):
+class RenewalTask(PausedByLease):
     """Renews on the event loop."""
 
     def __init__(self) -> None:
@@ -70,7 +70,7 @@ class RenewalTask(_Pausing):
             self._task.cancel()
 
 
-class RenewalThread(_Pausing):
+class RenewalThread(PausedByLease):
     """See the module's head. `connect` makes the connection; it is called, and what it makes is used, in the
     thread."""
 

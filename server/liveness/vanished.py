@@ -4,6 +4,8 @@ They may be dead, or alive and cut off, and then renew their leases in the store
 are the members that a majority evicts (`undertaker.py`).
 """
 
+from collections.abc import Iterable
+
 from server.cluster.view import View
 from server.ids import NodeAddress
 
@@ -26,6 +28,14 @@ class Vanished:
             for address, at in self._since.items()
             if address.node not in after.members and now < at + self._forget_s
         }
+
+    def ages(self, now: float) -> list[tuple[NodeAddress, float]]:
+        """The missing members, with the seconds for which each has been missing."""
+        return [(address, now - at) for address, at in sorted(self._since.items())]
+
+    def take(self, ages: Iterable[tuple[NodeAddress, float]], now: float) -> None:
+        """Go on from the `ages` of another process of this run."""
+        self._since = {address: now - age for address, age in ages}
 
     def for_longer_than(self, age_s: float, now: float) -> list[NodeAddress]:
         """Members that have been missing for `age_s` or longer, in order of their addresses."""

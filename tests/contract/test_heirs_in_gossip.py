@@ -94,7 +94,7 @@ async def succeed(rig: KinshipRig | SimulatedRig, old: Watched, me: Member) -> W
         assert isinstance(old.membership, SimulatedMembership)
         rig.gossip.crash(me.node)
         heir = SimulatedMembership(rig.gossip)
-    heir.inherit(data, me)
+    heir.inherit(data)
     watched = Watched(heir, supervisor, Metrics())
     rig.nodes.append(watched)
     await heir.start(me, watched.on_change)
@@ -146,7 +146,7 @@ async def test_carried_members_that_nobody_hears_are_let_go_after_a_while() -> N
     for name in "bc":
         rig.gossip.crash(NodeId(name))
     heir = SimulatedMembership(rig.gossip)
-    heir.inherit(data, heir_of(up("b", 2)))
+    heir.inherit(data)
     watched = Watched(heir, Supervisor("b"), Metrics())
     rig.nodes.append(watched)
     await heir.start(heir_of(up("b", 2)), watched.on_change)
@@ -166,8 +166,8 @@ async def test_carried_members_count_as_heard_until_the_time_is_over() -> None:
     me = heir_of(up("b", 2))
     heir = KinshipMembership(GossipSettings(), "test", KEY, Metrics(), Supervisor("b"))
     with pytest.raises(BadInput):
-        heir.inherit(data[:-1], me)
-    heir.inherit(data, me)
+        heir.inherit(data[:-1])
+    heir.inherit(data)
     watched = Watched(heir, Supervisor("b"), Metrics())
     await heir.start(me, watched.on_change)
     assert {str(it.address) for it in heir.members()} == {"a#1", "b#2"}

@@ -31,7 +31,7 @@ PICTURE = "server.sessions.picture:Picture"
 LOG = "server.activations.event_log:EventLog"
 RULES = "game.match.rules"
 FACTS = "server.activations.open_facts:OpenFacts"
-UP = "if not self.database.is_up(me):"
+UP = "if not self.database.is_up(me, generation):"
 CHECK = "if self._boot() >= self._lease.safe_until or self._write_behind.refusal is not None:"
 NO_CHECK = "if self._write_behind.refusal is not None:"
 IN_WRITE = "if entity.epoch == change.epoch and entity.state_version < change.version:"
@@ -207,7 +207,7 @@ MUTANTS: Final = (
         "safe until counts from the reply",
         2,
         "renewal",
-        ((f"{LEASE}._renew", "self.granted(sent_at)", "self.granted(self._clock.boot())"),),
+        ((f"{LEASE}._ask", "self.granted(sent_at)", "self.granted(self._clock.boot())"),),
     ),
     Mutant("safe until the whole period", 2, "isolated", ((f"{LEASE}.granted", "SAFE_SHARE * ", ""),)),
     Mutant(
@@ -257,7 +257,7 @@ MUTANTS: Final = (
         "a refused renewal counts as granted",
         2,
         "pause",
-        ((f"{LEASE}._renew", "if granted:", "granted = True\n    if granted:"),),
+        ((f"{LEASE}._ask", "if granted:", "granted = True\n    if granted:"),),
     ),
     Mutant(
         "an answer leaves before the change is written through",
@@ -302,7 +302,7 @@ MUTANTS: Final = (
         "whoever is not up may claim",
         3,
         "evicted",
-        ((f"{STORE}.claim", "claims and not self.database.is_up(me)", "False"),),
+        ((f"{STORE}.claim", "claims and not self.database.is_up(me, generation)", "False"),),
     ),
     Mutant(
         "a claim leaves the epoch as it is",

@@ -30,6 +30,7 @@ from server.eventlog.entry import Entry
 from server.ids import SLOT_COUNT, ActorId, NodeAddress, NodeId, kind_of
 from server.liveness.judge import LIMITS, JudgeLimits
 from server.liveness.lease import NodeLease
+from server.liveness.renewing import PausedByLease
 from server.node import Node
 from server.node_drivers import Drivers
 from server.runtime.metrics import Metrics
@@ -176,7 +177,7 @@ class SimNode:
         )
 
 
-class SimRenewing:
+class SimRenewing(PausedByLease):
     """Renewals from a thread of the process, as `RenewalThread` does them: it goes on while the loop stands still,
     and stops with the process."""
 
@@ -186,6 +187,7 @@ class SimRenewing:
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self, lease: NodeLease, me: NodeAddress, supervisor: Supervisor) -> None:
+        self._lease = lease
         loop, process, thread = self._world.loop, self._process, self._thread
         process.threads.append(thread)
         lease.to_loop = lambda call, *args: process.run(loop.call_soon, call, *args)

@@ -26,7 +26,7 @@ async def main(arguments: GossipArguments) -> None:
     membership = KinshipMembership(arguments.settings, "test", KEY, Metrics(), Supervisor("member"))
     if arguments.me.generation:
         print("ready", flush=True)
-        membership.inherit(bytes.fromhex(await asyncio.to_thread(sys.stdin.readline)), arguments.me)
+        membership.inherit(bytes.fromhex(await asyncio.to_thread(sys.stdin.readline)))
     await membership.start(arguments.me, lambda: None)
     first = [str(member.address) for member in membership.members()]
     print(json.dumps({"endpoint": membership.endpoint, "members": first}), flush=True)

@@ -8,7 +8,7 @@ import pytest
 import structlog
 
 from server.cluster.view import Member, MemberState, View
-from server.errors import Unavailable
+from server.errors import BadInput, Unavailable
 from server.ids import Incarnation, NodeAddress, NodeId
 from server.liveness.judge import Judge, JudgeLimits, Verdicts
 from server.liveness.neighbourhood import Neighbourhood
@@ -258,3 +258,14 @@ async def test_a_run_that_has_no_row_any_more_is_out_of_the_view_and_one_that_jo
         await until(lambda: "members are over" in bench.verdicts)
         assert bench.living() == [ME, THIRD]
         assert bench.judge.living([member(late)]) == (member(late),)
+
+
+async def test_heir_does_not_take_a_member_in_again_that_is_over() -> None:
+    async with Bench() as bench:
+        bench.nodes.set(OTHER, "dead")
+        await until(lambda: "members are over" in bench.verdicts)
+        heir = Bench()
+        heir.judge.inherit(bench.judge.bequeath())
+        assert heir.living() == [ME, THIRD]
+        with pytest.raises(BadInput):
+            heir.judge.inherit(b"\xc1")

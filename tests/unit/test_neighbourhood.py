@@ -1,8 +1,10 @@
 """The neighbourhood: who is lively and who has vanished, as the views of gossip say."""
 
 import msgspec
+import pytest
 
 from server.cluster.view import Member, View
+from server.errors import BadInput
 from server.ids import Incarnation, NodeAddress, NodeId
 from server.liveness.neighbourhood import Neighbourhood
 from server.settings import StoreSettings
@@ -67,3 +69,19 @@ def test_a_member_that_goes_on_in_an_heir_has_not_vanished() -> None:
         clock.at += 60.0
         assert neighbourhood.vanished() == [] and neighbourhood.alone_at == 0.0
     assert neighbourhood.lively() == [at("a"), at("b")]
+
+
+def test_heir_goes_on_counting_for_how_long_a_member_has_been_missing() -> None:
+    neighbourhood, clock = _of(member("a"), member("b"))
+    neighbourhood.follow(View((member("a"),)))
+    clock.at += 0.6
+    heir = Neighbourhood(StoreSettings(evict_after_s=1.0), clock)
+    heir.inherit(neighbourhood.bequeath())
+    heir.follow(View((member("a"),)))
+    assert heir.alone_at == neighbourhood.alone_at > 0 and heir.vanished() == []
+    clock.at += 0.6
+    assert heir.vanished() == [at("b")]
+    heir.follow(View((member("a"), member("b"))))
+    assert heir.vanished() == []
+    with pytest.raises(BadInput):
+        heir.inherit(b"")

@@ -18,6 +18,7 @@ from garrison.messages import MatchJoin, Medal
 from garrison.messages import MatchOptions as Options
 from persistence.engine.urls import parse
 from server.columns.missing import is_whole, missing_rows
+from server.columns.reader import StoredRowBlock, paths
 from server.drivers import build_node, gossip_endpoint
 from server.errors import Unavailable
 from server.node import Node
@@ -124,6 +125,16 @@ async def execute(database: TestDatabase, *statements: str) -> list[Any]:
         await engine.dispose()
 
 
+def damage_a_block(columns: Path) -> int:
+    """Change a byte of a row of events. Returns the rows of its block."""
+    path = next(path for path in paths(columns) if path.name.startswith("events."))
+    block = StoredRowBlock(path)
+    data = bytearray(path.read_bytes())
+    data[block.shape.columns[-1]] ^= 1
+    path.write_bytes(data)
+    return block.rows
+
+
 async def test_lost_events_come_back_once_beside_a_node_that_kept_its_own(tmp_path: Path) -> None:
     database = fresh("postgres", tmp_path)
     alpha = settings_of(database, tmp_path, "alpha", [])
@@ -183,11 +194,11 @@ async def test_answers_say_what_is_missing_while_the_store_is_away(tmp_path: Pat
     finally:
         await node.stop()
 
-    # What came back lies in blocks as all rows do: the next run has it, and loads nothing. What is let go of by name
-    # stays away.
+    # A damaged block is dropped, and its rows come back. What is let go of by name stays away.
+    damaged = await asyncio.to_thread(damage_a_block, columns)
     async with started(alpha) as node:
-        assert await whole_answer(node, 1) == found
-        assert node.metrics.column_rows_reloaded_total == 0
+        assert await whole_answer(node, len(found)) == found
+        assert node.metrics.column_rows_reloaded_total == damaged
         assert node.recording is not None and await node.recording.forget("ann") == []
         answer = await ask(node, "SELECT count(*) FROM events WHERE player = 'ann'")
         assert answer["rows"] == [[0]] and answer["coverage"]["reloading"] == 0

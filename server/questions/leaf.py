@@ -24,7 +24,7 @@ from server.errors import Corrupt
 from server.questions.engine import KeptEngine, table
 from server.questions.partial import Coverage, Merger, Partial, newest, sketch_of
 from server.questions.plan import WEIGHT, Plan, Split, bucket_sql
-from server.questions.rows import KEPT, MOST_TEXTS, Reading, Scratch, TextNumbers, bucket_name, number_name, rows_of
+from server.questions.rows import KEPT, ROWS_A_TEXT, Reading, Scratch, TextNumbers, bucket_name, number_name, rows_of
 
 SLICE_ROWS: Final = 1_000_000
 """Rows that are scanned at once, between two looks at the clock: at first, and at most after slices that were quick."""
@@ -127,11 +127,11 @@ class Scanner:
         """The way to scan `held`: by the numbers of texts, where a text has many rows and every text has an answer."""
         schema = held[0].header.schema
         split = plan.split
-        if split is None or not (split.filters or split.keys) or sum(block.texts for block in held) > MOST_TEXTS:
+        if split is None or not (split.filters or split.keys):
             return _plain_way(plan, bounds, schema)
+        rows, texts = sum(block.rows for block in held), sum(block.texts for block in held)
         numbers = self._numbers.setdefault(plan.table, TextNumbers())
-        numbers.refresh(blocks, held)
-        if len(numbers.texts) > sum(block.rows for block in held):
+        if rows < ROWS_A_TEXT * texts or not numbers.refresh(blocks, held) or rows < ROWS_A_TEXT * len(numbers.texts):
             return _plain_way(plan, bounds, schema)
         filters = []
         for name, sql in split.filters:

@@ -24,8 +24,10 @@ KEPT: Final = "#kept"
 """A column: 1 for rows whose texts pass the filters."""
 SCRATCH_BYTES: Final = 64 * 1024 * 1024
 """Memory for columns that are computed."""
-MOST_TEXTS: Final = 4_000_000
-"""Texts of all blocks that are numbered; where there are more, rows are read as they are."""
+MOST_TEXTS: Final = 100_000
+"""Different texts of a table that are numbered, about: all of them are looked at again with each new one."""
+ROWS_A_TEXT: Final = 4
+"""Rows to a text of a block at least, else rows are read as they are: a text that has no other row is not worth it."""
 _ARROW: Final = {
     "u8": pa.uint8(), "u16": pa.uint16(), "u32": pa.uint32(), "i32": pa.int32(), "i64": pa.int64(), "f64": pa.float64(),
 }  # fmt: skip
@@ -46,23 +48,30 @@ class TextNumbers:
     """The texts of a table's blocks, numbered together. A block is immutable but for what is added at its end, so its
     texts are looked at once; numbers stay what they are until a block goes, with which its texts are forgotten."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = MOST_TEXTS) -> None:
+        self._most = most
         self.texts: Any = pa.array([""], pa.utf8())
         """An Arrow array: each text at its number."""
         self._numbers: dict[StoredRowBlock, NDArray[Any]] = {}
 
-    def refresh(self, blocks: Sequence[StoredRowBlock], wanted: Sequence[StoredRowBlock]) -> None:
-        """Number what is new in the blocks `wanted`, of those that are there."""
+    def refresh(self, blocks: Sequence[StoredRowBlock], wanted: Sequence[StoredRowBlock]) -> bool:
+        """Number what is new in the blocks `wanted`, of those that are there. False where that are too many."""
         there = set(blocks)
         if any(block not in there for block in self._numbers):
             self.texts, self._numbers = pa.array([""], pa.utf8()), {}
         new = [block for block in wanted if len(self.of(block)) != block.texts]
-        if not new:
-            return
-        parts = [_numbered(self.texts), *(_numbered(_texts(block)) for block in new)]
+        while new and len(self.texts) <= self._most:
+            part = [new.pop()]
+            while new and sum(block.texts for block in part) < self._most:
+                part.append(new.pop())
+            self._add(part)
+        return not new
+
+    def _add(self, blocks: Sequence[StoredRowBlock]) -> None:
+        parts = [_numbered(self.texts), *(_numbered(_texts(block)) for block in blocks)]
         known, *numbers = pa.chunked_array(parts).unify_dictionaries().chunks
         self.texts = known.dictionary
-        self._numbers.update((block, chunk.indices.to_numpy()) for block, chunk in zip(new, numbers, strict=True))
+        self._numbers.update((block, chunk.indices.to_numpy()) for block, chunk in zip(blocks, numbers, strict=True))
         kind = self.kind
         self._numbers = {block: numbers.astype(kind, copy=False) for block, numbers in self._numbers.items()}
 

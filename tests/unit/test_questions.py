@@ -209,6 +209,9 @@ def test_texts_are_numbered_while_their_blocks_are_there(tmp_path: Path) -> None
     assert (
         len(blocks) > 2 and texts(blocks) >= {"first", "second", "many-0", "many-69999"} and numbers.kind is np.uint32
     )
+    few = TextNumbers(most=20_000)
+    assert few.refresh(blocks, blocks[:1]) and not few.refresh(blocks, blocks) and not few.refresh(blocks, blocks)
+    assert 20_000 < len(few.texts) < 70_000 and few.refresh(blocks, blocks[:1])
     for block in blocks[1:]:
         block.path.unlink()
     assert "many-69999" in texts(refreshed()) and "first" not in numbers.texts.to_pylist()

@@ -209,6 +209,7 @@ App = engine.App(
     recorded=RECORDED,
     replays={"match": replay.SHOWN},
     questions=QUESTIONS,
+    exports={"person": engine.ExportCommand(("person", "export"), "nothing is kept about")},
     commands={
         "play": "game.commands.play:register",
         "matches": "game.commands.matches:register",

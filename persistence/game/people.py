@@ -52,6 +52,7 @@ PLACES: Final[Mapping[str, Place]] = {
     "log_chunks": Place(None, "log"),
     "actors": Place(None, "reported"),
     "redactions": Place(None, "nothing"),
+    "log_recorders": Place(None, "nothing"),
     "tombstones": Place(None, "nothing"),
     "reminders": Place("key", "deleted"),
     "nodes": Place(None, "nothing"),

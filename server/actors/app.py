@@ -146,6 +146,14 @@ in braces (`clans/{clan}`) and the query's parameters, as text; it changes nothi
 encodes as JSON; the first sentence of its docstring describes it in the API's own description."""
 
 
+class ExportCommand(msgspec.Struct, frozen=True):
+    """A command `garrison WORDS --to FILE -- KEY` that writes a JSON document of what the store has about a key, and
+    changes nothing. Where there is nothing it fails, and says so with `nothing` in its last line."""
+
+    words: tuple[str, ...]
+    nothing: str
+
+
 class StandingCheck(msgspec.Struct, frozen=True):
     """The judgement of a login: `method(self, caller, issued_ms)` of the actor of class `actor` whose key is the
     caller's subject. It is `read_only`, and raises `Rejected` for a login by a token that was issued at `issued_ms`
@@ -180,6 +188,8 @@ class App(msgspec.Struct, frozen=True):
 
     `replays` says of each kind of logged actors whose logs clients may replay how they are shown.
 
+    `exports` are documents that operators get from the admin API, by name.
+
     `take_files` gets the files of `application.files` whenever the application is loaded, and raises `BadSetting` for
     one that is no good."""
 
@@ -207,6 +217,7 @@ class App(msgspec.Struct, frozen=True):
     recorded: tuple[Recorded, ...] = ()
     replays: Mapping[str, ReplayKind] = {}
     questions: tuple[SavedQuestion, ...] = ()
+    exports: Mapping[str, ExportCommand] = {}
 
     def __post_init__(self) -> None:
         """Raises `BadSetting` for an actor with reminders whose state cannot remember them, for one that lives on

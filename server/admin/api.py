@@ -36,6 +36,7 @@ from server.admin.answers import (
     UpgradeOrder,
 )
 from server.admin.assets import Assets
+from server.admin.exports import Exporter, export_handlers
 from server.admin.metrics import CONTENT_TYPE, MetricsText
 from server.admin.own import logged, own_handlers, text_params
 from server.admin.ports import AdminSystem, Draining, Upgrading
@@ -98,9 +99,11 @@ def build_app(
     cluster: bool,
     questions: QuestionDesk | None = None,
     upgrading: Callable[[], Upgrading | None] = lambda: None,
+    exporter: Exporter | None = None,
 ) -> Litestar:
     """The ASGI application of one node."""
     more = [*_drain_handlers(system, draining), *_upgrade_handlers(system, upgrading)]
+    more += export_handlers(exporter) if exporter is not None else []
     return Litestar(
         route_handlers=[
             *_health_handlers(system.me.node, not_ready, troubles, metrics),

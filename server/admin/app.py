@@ -28,6 +28,7 @@ from litestar.types import ASGIApp
 from server.admin.api import build_app
 from server.admin.assets import Assets
 from server.admin.context import NodeContext
+from server.admin.exports import Exporter
 from server.admin.history import SAMPLE_INTERVAL_S
 from server.admin.http import REQUEST_S, BasePath, Bounded, Proxied, protocol_of
 from server.admin.metrics import MetricsText
@@ -139,6 +140,7 @@ class AdminServer:
                 cluster=cluster,
                 questions=questions,
                 upgrading=upgrading,
+                exporter=Exporter(system.app, settings) if system.app.exports else None,
             ),
             self.origins,
         )

@@ -13,7 +13,7 @@ import pytest
 import structlog
 
 from game.messages import Assist, Death, Ended, Kill, Left, Medal, Objective, Score
-from server.actors.app import Action, AdminContext, App
+from server.actors.app import Action, AdminContext, App, ExportCommand
 from server.admin.history import SAMPLES_KEPT, Sampler
 from server.admin.security import KnownOrigins
 from server.errors import BadSetting, Unavailable
@@ -577,3 +577,23 @@ async def test_advertised_url_and_missing_pages() -> None:
     await cluster.nodes["node-1"].stop()
     with pytest.raises(BadSetting, match="does not exist"):
         TestCluster(1, app=msgspec.structs.replace(APP, pages="/nowhere/at/all"))
+
+
+WRITES = "import sys; open(sys.argv[sys.argv.index('--to') + 1], 'w').write('[' + 300_000 * '1' + ']')"
+
+
+async def test_export_is_sent_whole_to_who_may_have_it(
+    http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = msgspec.structs.replace(APP, exports={"person": ExportCommand(("person", "export"), "nothing")})
+    monkeypatch.setattr("server.admin.exports._PROGRAM", WRITES)
+    async with TestCluster(1, app) as cluster:
+        url = f"{cluster.nodes['node-1'].admin.url}/api/v1/exports"
+        assert (await http.get(f"{url}/person/ann")).status_code == 401
+        with structlog.testing.capture_logs() as lines:
+            answer = await http.get(f"{url}/person/ann", headers=AUTH)
+        assert (answer.status_code, answer.text) == (200, f"[{300_000 * '1'}]")
+        assert answer.headers["content-type"].startswith("application/json")
+        assert [line["action"] for line in lines if line["event"] == "admin action"] == ["export person ann"]
+        for path, status in (("person/ann?timeout_s=0", 400), ("clan/ann", 404), ("person/a%20b", 400)):
+            assert (await http.get(f"{url}/{path}", headers=AUTH)).status_code == status

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 from pathlib import Path
 from typing import Any, get_args
 
@@ -9,11 +10,15 @@ import msgspec
 import pytest
 from sqlalchemy import Column, MetaData, Table, Text, create_engine
 
+from game.app import App
 from game.messages import MatchEvent
 from game.people.names import FIELDS
 from persistence.game.people import PLACES, TABLES
 from persistence.people import People, entries, names
+from server.admin.exports import Exporter
 from server.cli.app import run
+from server.errors import BadInput, DeadlineExceeded, NotFound, Overloaded, Unavailable
+from server.settings import from_tree
 from server.texts import is_named, renamed
 from tests.support.persons import ANN, plant, settings_of
 
@@ -160,3 +165,31 @@ def test_nothing_is_kept_of_a_name_that_there_is_not(
     assert run(["person", "export", "nobody", "--to", str(file), "--set", f"store.url=sqlite:///{planted}"]) == 2
     assert "nothing is kept about a player 'nobody'" in capsys.readouterr().err
     assert not file.exists()
+
+
+async def test_export_by_the_admin_api_is_that_of_the_command(planted: Path) -> None:
+    """In a process of its own, with the store's settings of the node and none of its environment."""
+    exporter = Exporter(App, from_tree({"store": {"url": f"sqlite:///{planted}"}}))
+    under_way = asyncio.ensure_future(exporter.export("person", ANN, 60.0))
+    await asyncio.sleep(0)
+    with pytest.raises(Overloaded):
+        await exporter.export("person", "bob", 60.0)
+    with await under_way as file:
+        document = json.loads(file.read())
+        assert not await asyncio.to_thread(os.path.exists, file.name)
+    assert set(document["tables"]) == SAID - {"log_chunks"} and document["events"]
+
+
+async def test_export_that_fails_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    exporter = Exporter(App, from_tree({}))
+    with pytest.raises(NotFound, match="no export"):
+        await exporter.export("clan", ANN, 60.0)
+    with pytest.raises(BadInput):
+        await exporter.export("person", "--to=/etc/passwd x", 60.0)
+    for said, error in (("nothing is kept about a player", NotFound), ("the store is away", Unavailable)):
+        monkeypatch.setattr("server.admin.exports._PROGRAM", f"import sys; sys.exit('garrison: {said}')")
+        with pytest.raises(error, match=f"^{said}$"):
+            await exporter.export("person", ANN, 60.0)
+    monkeypatch.setattr("server.admin.exports._PROGRAM", "import time; time.sleep(60)")
+    with pytest.raises(DeadlineExceeded, match="garrison person export"):
+        await exporter.export("person", ANN, 0.05)

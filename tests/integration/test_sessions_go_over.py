@@ -3,129 +3,20 @@ sockets, whose descriptors travel over a socket pair, and with the memory twin i
 
 import asyncio
 import socket
+import struct
+from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 
-from server.runtime.proxies import TrustedProxies
-from server.sessions.connection import NOBODY
-from server.sessions.gateway import Gateway
-from server.sessions.memory import MemoryListener
 from server.sessions.picows_driver import PicowsListener
-from server.sessions.ports import GatewayDrivers
-from server.sessions.session_barrier import SessionBarrier
-from server.sessions.tokens import own_rules
-from server.storage.queries import NoStoreQueries
 from server.wire.messages import Ack, Heartbeat, Watch, WatchLatest
-from tests.support.gateways import KEY, Echo, GatewayNode, Pilot, Post, Tell, World, connect, gateways
+from tests.support.gateways import Echo, Note, Pilot, Post, Slow, Tell, connect, gateways
+from tests.support.presences import MemoryPresence
+from tests.support.successions import Succession
 from tests.support.waiting import until
-
-
-def heir_of(world: World, node: GatewayNode) -> GatewayNode:
-    """Another gateway on the same actor system: its process is the same one here, with other objects."""
-    system = node.system
-    drivers = GatewayDrivers(
-        system.clock, system.rng, system.metrics, system.supervisor, system.transport, system.services.logs,
-        NoStoreQueries(),
-    )  # fmt: skip
-    gateway = Gateway(system, drivers, system.settings, own_rules(KEY), world.limits, node.gateway.presence)
-    listener: MemoryListener | PicowsListener
-    if world.sockets:
-        listener = PicowsListener(gateway, system.settings.gateway, TrustedProxies(system.settings.proxies.trusted))
-    else:
-        listener = MemoryListener(node.url, system.settings.gateway.max_frame_bytes)
-    gateway.over.sockets = listener
-    return GatewayNode(system, gateway, listener, node.url)
-
-
-async def start(heir: GatewayNode) -> None:
-    heir.system.outlet = heir.gateway.outlet
-    if isinstance(heir.listener, MemoryListener):
-        await heir.listener.start(heir.gateway.accept)
-    else:
-        await heir.listener.start()
-    heir.gateway.start()
-
-
-def send_over(numbers: list[int]) -> list[int]:
-    """The descriptors as another process gets them."""
-    here, there = socket.socketpair()
-    out: list[int] = []
-    with here, there:
-        for begin in range(0, len(numbers), 100):
-            some = numbers[begin : begin + 100]
-            socket.send_fds(here, [b"x"], some)
-            _, fds, _, _ = socket.recv_fds(there, 1, 100)
-            assert len(fds) == len(some)
-            out += fds
-    return out
-
-
-class Succession:
-    """All of it, step by step, as the lead's predecessor and heir do it."""
-
-    def __init__(self, world: World, node: GatewayNode) -> None:
-        self.world, self.old = world, node
-        self.heir = heir_of(world, node)
-        self.barrier = SessionBarrier()
-        node.gateway.over.sockets = node.listener
-
-    def copy_ahead(self) -> None:
-        over = self.old.gateway.over
-        for session in over.copies.all():
-            self.heir.gateway.over.copies.unpack(over.copies.pack(session))
-            self.barrier.watch(session)
-
-    def rest(self) -> None:
-        self.old.gateway.rest()
-
-    def freeze(self) -> None:
-        """Everything after the last turn of the loop, up to `go`."""
-        over, there = self.old.gateway.over, self.heir.gateway.over
-        over.end_waiting()
-        over.part_with_some()
-        here = {session.resume for session in over.copies.all()}
-        changed = dict.fromkeys([*self.barrier.take(), *over.copies.unnoted()])
-        for session in list(there.copies._new):
-            if session.resume not in here:
-                there.copies.forget(session.resume)
-        copied = {session.resume for session in there.copies._new}
-        for session in over.copies.all():
-            if session in changed or session.resume not in copied:
-                there.copies.unpack(over.copies.pack(session))
-        there.inherit(over.bequeath())
-        pairs = [(session.resume, over.descriptor(session)) for session in over.copies.all()]
-        pairs = [pair for pair in pairs if pair[1] >= 0]
-        numbers = [number for _, number in pairs]
-        if self.world.sockets:
-            numbers = send_over(numbers)
-        for (resume, _), number in zip(pairs, numbers, strict=True):
-            assert there.carry(resume, number)
-        for session in over.copies.all():  # bound anew there: this process has no other activations
-            self.old.gateway.over.copies._actors.release(session)
-
-    async def go(self) -> None:
-        """The heir serves; of the old process nothing is left but what the kernel closes."""
-        old, heir = self.old, self.heir
-        old.gateway.table.sessions.clear()
-        if isinstance(old.listener, PicowsListener):
-            assert isinstance(heir.listener, PicowsListener)
-            heir.listener.adopt([sock.dup() for sock in old.listener.sockets])
-        kill(old.listener)
-        await start(heir)
-        heir.gateway.take_up()
-        self.world.nodes["node-1"] = heir
-
-
-def kill(listener: MemoryListener | PicowsListener) -> None:
-    """Let go of all descriptors without a word to their peers, as the end of a process does."""
-    if isinstance(listener, MemoryListener):
-        listener.crash()
-        return
-    listener._accepting.close()
-    for connection in list(listener._open):
-        connection.set_receiver(NOBODY)
-        connection._transport.underlying_transport.abort()
+from tests.support.watchers import GONE, WatchWorld, back, looks, watched, watcher
 
 
 def numbers_of(seen: list[list[Any]]) -> list[int]:
@@ -203,3 +94,388 @@ async def test_a_socket_client_notices_nothing(format: str) -> None:
         await anna.ws.close(1000)
         await until(lambda: "anna" not in heir.gateway.table.players)
         assert isinstance(heir.listener, PicowsListener) and len(heir.listener) == 2
+
+
+# ---- what a client has been shown ----
+
+
+async def _over_to(world: WatchWorld, during: Callable[[], None] = lambda: None) -> None:
+    """Go over, with another engine of presence that knows the same."""
+    engine, before = MemoryPresence(GONE), world.engines["node-1"]
+    over = Succession(world.world, world.world.nodes["node-1"], engine)
+    over.copy_ahead()
+    during()
+    over.rest()
+    engine.shown = dict(before.shown)
+    over.freeze()
+    await over.go()
+    world.engines["node-1"] = engine  # type: ignore[index]
+
+
+@pytest.mark.virtual_time
+@pytest.mark.parametrize("format", ["msgpack", "json"])
+async def test_a_watcher_is_not_shown_again_what_it_has_and_is_shown_what_changes(format: str) -> None:
+    async with watched() as world:
+        world.show("anna", looks("on"))
+        viewer = await watcher(world, "node-1", "v", format=format)
+        await viewer.watch("anna", "ben")
+        await _over_to(world)
+        await viewer.quiet(1.0)
+        world.show("anna", looks("off"))
+        await viewer.shows({"anna": "off", "ben": "gone"})
+        assert world.world.nodes["node-1"].metrics.presence_watched == 2
+        await viewer.unwatch("anna", "ben")
+        assert world.engines["node-1"].entries == {}
+
+
+@pytest.mark.virtual_time
+async def test_a_change_that_was_noted_and_not_sent_is_sent_there() -> None:
+    async with watched(gateway={"latest_tick_ms": 1000}) as world:
+        viewer = await watcher(world, "node-1", "v")
+        await viewer.watch("anna", "ben")
+        await _over_to(world, lambda: world.show("anna", looks("on")))
+        await viewer.shows({"anna": "on", "ben": "gone"})
+        assert len(viewer.frames) == 2
+
+
+@pytest.mark.virtual_time
+async def test_a_detached_watcher_lacks_what_changed_since_and_nothing_else() -> None:
+    async with watched() as world:
+        viewer = await watcher(world, "node-1", "v")
+        await viewer.watch("anna", "ben", "carl")
+        for number in range(5):
+            world.show("carl", looks(number))
+            await viewer.shows({"anna": "gone", "ben": "gone", "carl": number})
+        viewer.client.end.drop()
+        await asyncio.sleep(0.1)
+
+        def change() -> None:
+            world.show("anna", looks("on"))
+            world.watches("node-1").tick()
+
+        await _over_to(world, change)
+        world.show("ben", looks("on"))
+        await asyncio.sleep(0.1)
+        again, goes_on = await back(world, viewer, "node-1")
+        assert goes_on
+        await again.shows({"anna": "on", "ben": "on", "carl": 4})
+        assert sorted(item[0] for frame in again.frames for item in frame[2]) == ["anna", "ben"]
+
+
+@pytest.mark.virtual_time
+async def test_a_hidden_friend_stays_hidden_and_newer_relations_are_asked_for() -> None:
+    async with watched() as world:
+        world.relate("v", 1, ["anna"], ["ben"])
+        world.show("anna", looks("on", "friends see this"))
+        world.show("ben", looks("seen by nobody who is hidden"))
+        viewer = await watcher(world, "node-1", "v")
+        await viewer.watch("ben", friends=True)
+        assert viewer.picture == {"anna": "friends see this", "ben": "gone"}
+        await _over_to(world)
+        world.show("ben", looks("seen by nobody either"))
+        await viewer.quiet(0.2)
+        world.relate("v", 2, ["ben"], [])
+        world.show("v", looks("me"), 2)
+        await viewer.shows({"ben": "seen by nobody either"})
+        assert viewer.ever["ben"] == {"gone", "seen by nobody either"}
+
+
+# ---- what is under way ----
+
+
+@pytest.mark.virtual_time
+async def test_messages_in_line_are_handled_there_in_order() -> None:
+    async with gateways(gateway={"rate_per_s": 10, "rate_burst": 60}) as world:
+        node = world.nodes["node-1"]
+        client = world.client("node-1")
+        await client.hello()
+        for number in range(100, 140):
+            await client.send(Echo(number, str(number)))
+        session = node.gateway.table.players["p"]
+        over = Succession(world, node)
+        while session.in_line is None or not session.in_line.messages:  # noqa: ASYNC110 - the next turn of the loop
+            await asyncio.sleep(0)
+        over.rest()
+        over.freeze()
+        await over.go()
+        for number in range(100, 140):
+            assert (await client.receive())[:3] == ["said", number, str(number)]
+        heir = world.nodes["node-1"].gateway.table.players["p"]
+        await asyncio.sleep(10)
+        await client.ask(Echo, "")
+        assert heir.in_line is None
+
+
+@pytest.mark.virtual_time
+async def test_a_request_that_waits_is_told_that_its_outcome_is_unknown_and_a_late_answer_is_dropped() -> None:
+    async with gateways() as world:
+        node = world.nodes["node-1"]
+        client = world.client("node-1")
+        await client.hello()
+        await client.send(Slow(500, "late"))
+        await asyncio.sleep(0.01)
+        over = Succession(world, node)
+        over.rest()
+        assert node.gateway.under_way == 1
+        node.gateway.end_waiting()
+        assert node.gateway.under_way == 0
+        assert (await client.receive())[:3] == ["error", 500, "outcome_unknown"]
+        assert Pilot.gate is not None
+        Pilot.gate.set()
+        await asyncio.sleep(0.1)
+        node.gateway.go_on()  # nothing comes of it
+        assert (await client.ask(Echo, "goes on"))[2] == "goes on"
+        assert client.seen == []
+
+
+@pytest.mark.virtual_time
+async def test_a_succession_that_is_called_off_has_lost_nothing() -> None:
+    async with gateways() as world:
+        node = world.nodes["node-1"]
+        client, other = world.client("node-1"), world.client("node-1", "other")
+        await client.hello()
+        await other.hello()
+        over = Succession(world, node)
+        over.copy_ahead()
+        over.rest()
+        for number in range(100, 105):
+            await client.send(Echo(number, "during"))
+        late = world.client("node-1", "late")
+        asked = asyncio.create_task(late.hello())
+        await asyncio.sleep(0.2)
+        assert not asked.done() and not client.seen
+        over.old.gateway.end_waiting()
+        over.old.gateway.over.bequeath()
+        over.barrier.end()
+        node.gateway.go_on()
+        for number in range(100, 105):
+            assert (await client.receive())[:2] == ["said", number]
+        assert (await asked)[0] == "welcome"
+        await other.ask(Tell, "p", "still", 2)
+        assert [message[1] for message in (await client.receive(), await client.receive())] == [1, 2]
+
+
+@pytest.mark.virtual_time
+async def test_a_hello_that_waits_is_said_again() -> None:
+    async with gateways() as world:
+        node = world.nodes["node-1"]
+        Pilot.refuse = ""
+        client = world.client("node-1")
+        over = Succession(world, node)
+        over.rest()
+        node.gateway.end_waiting()
+        assert await client.closed() == 1001
+        over.freeze()
+        await over.go()
+        again = world.client("node-1")
+        assert (await again.hello())[0] == "welcome"
+
+
+# ---- connections that do not go over, and what comes wrong ----
+
+
+@pytest.mark.virtual_time
+async def test_a_connection_that_cannot_go_over_is_told_and_its_session_waits_there() -> None:
+    async with gateways() as world:
+        node = world.nodes["node-1"]
+        client = world.client("node-1")
+        await client.hello()
+        assert client.welcome is not None
+        client.end.stall()
+        node.gateway.outlet.push("p", Note(0, "z" * 70_000))
+        over = Succession(world, node)
+        over.rest()
+        over.freeze()
+        await over.go()
+        assert node.metrics.connections_not_carried_total == {"unsent": 1}
+        again = world.client("node-1")
+        welcome = await again.hello(resume=client.welcome.resume, ack=0)
+        assert welcome[7] is True
+        pushes = [await again.receive() for _ in range(2)]
+        assert [push[:2] for push in pushes] == [["note", 1], ["going", 2]]
+
+
+@pytest.mark.virtual_time
+async def test_a_bad_copy_takes_no_other_along_and_its_client_begins_anew() -> None:
+    async with gateways() as world:
+        node = world.nodes["node-1"]
+        good, bad = world.client("node-1", "good"), world.client("node-1", "bad")
+        await good.hello()
+        await bad.hello()
+        assert bad.welcome is not None
+        over = Succession(world, node)
+        over.rest()
+        copies, there = node.gateway.over.copies, over.heir.gateway.over
+        over.old.gateway.end_waiting()
+        sessions = copies.all()
+        data = [copies.pack(session) for session in sessions]
+        data[1] = data[1][:-5]
+        assert there.unpack_all(data) == 1
+        there.inherit(node.gateway.bequeath())
+        numbers = [node.gateway.over.descriptor(session) for session in sessions]
+        carried = [there.carry(session.resume, number) for session, number in zip(sessions, numbers, strict=True)]
+        assert carried == [True, False]
+        await over.go()
+        assert (await good.ask(Echo, "goes on"))[2] == "goes on"
+        assert await bad.closed() == 1006
+        assert node.metrics.connections_not_carried_total == {"bad copy": 1, "no session": 1}
+        again = world.client("node-1", "bad")
+        assert (await again.hello(resume=bad.welcome.resume))[7] is False
+
+
+@pytest.mark.virtual_time
+async def test_a_session_whose_connection_did_not_come_waits_for_its_client() -> None:
+    async with gateways(gateway={"resume_window_s": 20}) as world:
+        node = world.nodes["node-1"]
+        client = world.client("node-1")
+        await client.hello()
+        over = Succession(world, node)
+        over.rest()
+        node.gateway.end_waiting()
+        there = over.heir.gateway.over
+        (session,) = node.gateway.over.copies.all()
+        there.copies.unpack(node.gateway.over.copies.pack(session))
+        there.inherit(node.gateway.bequeath())
+        await over.go()
+        heir = world.nodes["node-1"].gateway
+        assert heir.table.players["p"].phase == "detached" and node.metrics.sessions == 0
+        await asyncio.sleep(19)
+        assert "p" in heir.table.players
+        await asyncio.sleep(2)
+        assert "p" not in heir.table.players
+
+
+@pytest.mark.virtual_time
+async def test_a_detached_session_waits_for_the_rest_of_its_window_there() -> None:
+    async with gateways(gateway={"resume_window_s": 20}) as world:
+        node = world.nodes["node-1"]
+        client = world.client("node-1")
+        await client.hello()
+        client.end.drop()
+        await asyncio.sleep(15)
+        over = Succession(world, node)
+        over.copy_ahead()
+        over.rest()
+        over.freeze()
+        await over.go()
+        heir = world.nodes["node-1"].gateway
+        await asyncio.sleep(4)
+        assert "p" in heir.table.players
+        await asyncio.sleep(2)
+        assert "p" not in heir.table.players
+
+
+@pytest.mark.virtual_time
+async def test_silent_clients_are_given_a_whole_interval_and_then_closed() -> None:
+    async with gateways(gateway={"heartbeat_interval_s": 10, "heartbeats_missed": 2}) as world:
+        node = world.nodes["node-1"]
+        client = world.client("node-1")
+        await client.hello()
+        await asyncio.sleep(15)
+        over = Succession(world, node)
+        over.rest()
+        over.freeze()
+        await over.go()
+        await asyncio.sleep(19)
+        assert client.end.closed is None
+        assert await client.closed() == 4008
+
+
+@pytest.mark.virtual_time
+async def test_numbers_of_sessions_and_their_order_go_on() -> None:
+    async with gateways() as world:
+        node = world.nodes["node-1"]
+        hosts = [world.client("node-1", "h", "host") for _ in range(3)]
+        for host in hosts:
+            await host.hello()
+        names = [session.caller.session for session in node.gateway.table.of_subject("h")]
+        over = Succession(world, node)
+        over.copy_ahead()
+        await hosts[1].send(Heartbeat(0))  # copied again, last
+        await asyncio.sleep(0.01)
+        over.rest()
+        over.freeze()
+        await over.go()
+        heir = world.nodes["node-1"].gateway
+        assert [session.caller.session for session in heir.table.of_subject("h")] == names
+        new = world.client("node-1", "n")
+        await new.hello()
+        assert new.welcome is not None and new.welcome.session not in names
+        assert heir.greeter.hellos == 4
+
+
+@pytest.mark.loops("asyncio", "uvloop")
+@pytest.mark.parametrize("how", ["closed", "reset"])
+async def test_a_client_that_went_while_nobody_read_is_detached_there(how: str) -> None:
+    async with gateways(sockets=True) as world:
+        node = world.nodes["node-1"]
+        client, other = await connect(node), await connect(node, "other")
+        await client.hello()
+        await other.hello()
+        over = Succession(world, node)
+        over.rest()
+        sock = client.ws.transport.get_extra_info("socket")
+        if how == "reset":
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.ws.transport.abort()
+        await asyncio.sleep(0.05)
+        over.freeze()
+        await over.go()
+        heir = world.nodes["node-1"].gateway
+        await until(lambda: heir.table.players["p"].phase == "detached")
+        assert (await other.ask(Echo, "goes on"))[2] == "goes on"
+
+
+@pytest.mark.loops("asyncio", "uvloop")
+async def test_a_push_is_written_before_its_connection_is_on_the_loop_whatever_its_size() -> None:
+    async with gateways(sockets=True) as world:
+        node = world.nodes["node-1"]
+        clients = [await connect(node, f"c{number}") for number in range(40)]
+        for client in clients:
+            await client.hello()
+        over = Succession(world, node)
+        over.rest()
+        over.freeze()
+        await over.go()
+        heir = world.nodes["node-1"]
+        assert isinstance(heir.listener, PicowsListener) and len(heir.listener._carrier) == 40
+        for number in range(len(clients)):
+            for size in (10, 1_000, 200_000):
+                heir.gateway.outlet.push(f"c{number}", Note(0, "x" * size))
+        for client in clients:
+            assert [len((await client.receive())[2]) for _ in range(3)] == [10, 1_000, 200_000]
+        await until(lambda: len(heir.listener._carrier) == 0)  # type: ignore[union-attr]
+        for client in clients:
+            assert (await client.ask(Echo, "on the loop"))[2] == "on the loop"
+
+
+@pytest.mark.loops("asyncio", "uvloop")
+async def test_a_carried_connection_can_be_closed_at_once() -> None:
+    async with gateways(sockets=True) as world:
+        node = world.nodes["node-1"]
+        client = await connect(node)
+        await client.hello()
+        over = Succession(world, node)
+        over.rest()
+        over.freeze()
+        await over.go()
+        world.nodes["node-1"].gateway.table.players["p"].close(4321, "planted")
+        assert await client.closed() == 4321
+
+
+@pytest.mark.loops("asyncio", "uvloop")
+async def test_bytes_that_a_carried_socket_does_not_take_are_written_when_it_is_on_the_loop() -> None:
+    async with gateways(sockets=True) as world:
+        node = world.nodes["node-1"]
+        client = await connect(node, max_size=None)
+        await client.hello()
+        over = Succession(world, node)
+        over.rest()
+        over.freeze()
+        await over.go()
+        connection = world.nodes["node-1"].gateway.table.players["p"].connection
+        assert connection is not None
+        for size in (10_000_000, 5, 10):
+            connection.send(msgspec.msgpack.encode("x" * size))
+        assert connection.buffered_bytes
+        assert [len(str(await client.receive())) for _ in range(3)] == [10_000_000, 5, 10]

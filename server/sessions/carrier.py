@@ -166,9 +166,9 @@ class Carrier:
         self._poll = poll = select.epoll()
         for descriptor in self._waiting:
             poll.register(descriptor, select.EPOLLIN | select.EPOLLRDHUP)
-        self._ready(len(self._waiting))
         loop = asyncio.get_running_loop()
         loop.add_reader(poll.fileno(), self._ready)
+        self._ready(len(self._waiting))  # all of them perhaps, and then there is nothing to wait for
         loop.call_later(SLICE_PAUSE_S, self._slice)
 
     def _ready(self, most: int = READY_AT_ONCE) -> None:

@@ -96,6 +96,23 @@ async def test_a_socket_client_notices_nothing(format: str) -> None:
         assert isinstance(heir.listener, PicowsListener) and len(heir.listener) == 2
 
 
+async def test_clients_that_have_all_written_meanwhile_are_all_served() -> None:
+    async with gateways(sockets=True) as world:
+        anna, ben = [await connect(world.nodes["node-1"], name) for name in ("anna", "ben")]
+        for client in (anna, ben):
+            assert (await client.hello())[0] == "welcome"
+        over = Succession(world, world.nodes["node-1"])
+        over.copy_ahead()
+        over.rest()
+        for client in (anna, ben):
+            await client.send(Echo(77, "while it rests"))
+        await asyncio.sleep(0.05)
+        over.freeze()
+        await over.go()
+        for client in (anna, ben):
+            assert (await client.until(lambda message: message[1] == 77))[0] == "said"
+
+
 # ---- what a client has been shown ----
 
 

@@ -216,6 +216,7 @@ class Recording:
 
     def go_on(self) -> None:
         """Undo `seal`, in the same stretch of the loop: rows are taken again."""
+        self.store.go_on()
         if self._sealed and self.reload is not None:
             self.reload.go_on()
         self._appends, self._sealed = self._sealed or self._appends, {}

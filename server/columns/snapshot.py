@@ -131,6 +131,7 @@ class SnapshotTable:
         self._unlinked: deque[tuple[float, int]] = deque()
         self._number = 0
         self.room = TextRoom()
+        self._resting = False
         self.off: str | None = None
         """The reason why no snapshot could be written the last time; None: there is none."""
 
@@ -151,6 +152,8 @@ class SnapshotTable:
     @property
     def has_room(self) -> bool:
         """True if a snapshot as large as the one before would fit now, or waiting makes no more room."""
+        if self._resting:
+            return False
         return self.size + self._size <= self.limits.max_bytes or not self._unlinked
 
     def start(self) -> None:
@@ -175,6 +178,15 @@ class SnapshotTable:
                 self._size += path.stat().st_size
             else:
                 path.unlink(missing_ok=True)
+
+    def rest(self) -> None:
+        """Take no snapshot until `go_on`, and drop the one under way: the files are another process's now."""
+        self.drop()
+        self._resting = True
+
+    def go_on(self) -> None:
+        """Undo `rest`."""
+        self._resting = False
 
     def begin(self, expected: int) -> "OpenSnapshot":
         """Begin a snapshot of about so many rows. One that was begun before is dropped."""

@@ -110,9 +110,16 @@ class ColumnStore:
             table.tick()
 
     def close(self) -> None:
-        """Publish everything; the blocks stay for the next run."""
+        """Publish everything; the blocks stay for the next run. Snapshots stay as they are."""
         for table in self.tables.values():
             table.close()
+        for snapshot in self.snapshots.values():
+            snapshot.rest()
+
+    def go_on(self) -> None:
+        """Undo `close`."""
+        for snapshot in self.snapshots.values():
+            snapshot.go_on()
 
     @property
     def size(self) -> int:

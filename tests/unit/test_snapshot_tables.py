@@ -196,6 +196,25 @@ def test_disk_that_takes_no_blocks_leaves_the_former_snapshot(tmp_path: Path) ->
     assert not table.off and read(tmp_path) == some(10, number=3) and files(tmp_path) == 1
 
 
+async def test_table_of_a_process_that_is_succeeded_writes_nothing_more(tmp_path: Path) -> None:
+    """The walk under way goes nowhere, also once it ends; the heir keeps what there is, until its own first one."""
+    store = ColumnStore(tmp_path, (), LIMITS, ManualClock(), (HERE,))
+    await store.start(RUN)
+    table = store.snapshots["here"]
+    publish(table, some(5, number=1))
+    under_way = table.begin(600)
+    under_way.add(some(600, number=2))
+    store.close()
+    heir = begun(tmp_path, writer=Writer("alpha", 3, 1))
+    under_way.add(some(10, number=2))
+    assert table.publish(under_way) == [] and not table.has_room
+    assert read(tmp_path) == some(5, number=1) and files(tmp_path) == 1
+    publish(heir, some(6, number=3))
+    assert read(tmp_path) == some(6, number=3) and files(tmp_path) == 1
+    store.go_on()
+    assert table.has_room
+
+
 def test_row_that_is_none_takes_no_other_along(tmp_path: Path) -> None:
     table = begun(tmp_path)
     rows = some(10)

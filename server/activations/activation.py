@@ -515,7 +515,7 @@ class Activation(Turns):
     # ---- the end ----
 
     @property
-    def settled(self) -> bool:
+    def copyable(self) -> bool:
         """Live, and no turn, call or answer of it is under way, nor anything of its log: what it is can be copied."""
         under_way = self.busy or self.paused or self._mailbox or self._held
         return not under_way and (self._log is None or not self._log.backlog())

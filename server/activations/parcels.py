@@ -94,9 +94,9 @@ class Over(msgspec.Struct, array_like=True, frozen=True, tag=5):
 
 
 class Stays(msgspec.Struct, array_like=True, frozen=True):
-    """What an activation keeps that goes on in another process of the same run, under the same epoch: the source of its
-    latest topic, and the number of its guard (`server/actors/guard.py`). Where it goes to another node it gets others,
-    by which those who watch know that."""
+    """The part that an activation keeps which goes on in another process of the same run, under the same epoch: the
+    source of its latest topic, and the number of its guard (`server/actors/guard.py`). Where it goes to another node it
+    gets others, by which those who watch know that."""
 
     latest: LatestParts | None
     narrowed: Annotated[int, Meta(ge=0)]
@@ -184,9 +184,9 @@ def pack(activation: Activation, epoch: Epoch, max_bytes: int) -> bytes | None:
 
 
 def pack_here(activation: Activation, max_bytes: int) -> bytes | None:
-    """The parcel of an activation as it is now, for the heir of its node; None if it is not settled, or too large.
-    Raises as `pack`."""
-    if not activation.settled:
+    """The parcel of an activation as it is now, for the heir of its node; None if it is in the middle of something, or
+    too large. Raises as `pack`."""
+    if not activation.copyable:
         return None
     latest = activation.actor.source_parts() if isinstance(activation.actor, LatestActor) else None
     stays = Stays(latest, activation.log().narrowed if activation.has_log else 0)

@@ -88,7 +88,7 @@ class Arrivals:
         return [*self._past, *self._incoming]
 
     def know(self, keys: Iterable[tuple[NodeAddress, int]]) -> None:
-        """These migrations were to this node before it went on in this process."""
+        """Know migrations that were to this node before it went on in this process."""
         for key in keys:
             self._past[key] = _Incoming(*key)
 

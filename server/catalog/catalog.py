@@ -132,7 +132,7 @@ class Catalog:
         """How many activations are being claimed or loaded."""
         return len(self._loading)
 
-    def unsettled(self) -> ActorId | None:
+    def not_at_rest(self) -> ActorId | None:
         """An activation here with a turn, an answer, a call or an end under way; None where there is none."""
         for identity, it in self.live.items():
             if it.busy or it.paused or it.held or it.queued():

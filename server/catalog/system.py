@@ -259,7 +259,7 @@ class ActorSystem:
         said = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
         if said:
             return said
-        identity = self.catalog.unsettled()
+        identity = self.catalog.not_at_rest()
         return f"{identity} is not at rest" if identity is not None else ""
 
     @property

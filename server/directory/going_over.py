@@ -10,7 +10,7 @@ from server.directory.listers import Listers
 from server.directory.partition import Partition
 
 
-class GoingOver:
+class DirectoryGoingOver:
     """See the module's head. The same class gives and takes."""
 
     def __init__(self, partition: Partition, listers: Listers) -> None:

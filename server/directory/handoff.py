@@ -105,7 +105,7 @@ from server.cluster.view import View
 from server.directory import bequest
 from server.directory.bequest import DirectoryBequest
 from server.directory.early import EarlyHandoffs
-from server.directory.going_over import GoingOver
+from server.directory.going_over import DirectoryGoingOver
 from server.directory.listers import Listers
 from server.directory.messages import Handoff, Hint, Verdict, Word, WordAnswer, unpack
 from server.directory.partition import Census, Partition, mask
@@ -143,7 +143,7 @@ class HandoffCore:
         self._newest: dict[NodeId, tuple[Incarnation, int]] = {}  # number of its newest message
         self._met: dict[NodeId, Incarnation] = {}  # runs of nodes that this one has talked with
         self._listers = Listers()
-        self.going_over = GoingOver(self.partition, self._listers)
+        self.going_over = DirectoryGoingOver(self.partition, self._listers)
         self._early = EarlyHandoffs(wait_s)
         self._placed: dict[ActorId, tuple[NodeAddress, float]] = {}
         self._census: Census | None = None

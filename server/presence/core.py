@@ -47,7 +47,11 @@ from typing import Final
 
 from server.actors.pictures import ShownActor
 from server.cluster.view import View
+from server.errors import BadInput
 from server.ids import ActorId, Incarnation, NodeAddress, NodeId, slot
+from server.presence import bequest
+from server.presence.bequest import LingeringBequest, PeerBequest, PresenceBequest
+from server.presence.going_over import Lingering, PresenceGoingOver
 from server.presence.heard import Floors, Heard
 from server.presence.messages import (
     CLOSED,
@@ -114,9 +118,19 @@ class PresenceCore(Truth):
         self.awake: dict[NodeAddress, None] = {}
         self._past: dict[NodeAddress, int] = {}
         self._stints = 0
+        self.going_over = PresenceGoingOver(self.watching, self.own, self.peers)
 
-    def start(self, me: NodeAddress) -> None:
+    def start(self, me: NodeAddress, view: View | None = None) -> None:
+        """Be `me`. `view`: that of the predecessor, where this node goes on in another process (`inherit`)."""
         self.me = me
+        self.going_over.begin(me)
+        if view is not None:
+            self.view = view
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether it is known which runs lived in the store as this one began."""
+        return self._has_begun
 
     def begin(self, living: Iterable[NodeAddress], now: float) -> None:
         """Note which runs live in the store as this one begins: until it has seen them, it is alone because it has
@@ -425,9 +439,10 @@ class PresenceCore(Truth):
         heard.number, heard.at = word.number, now
         self._take_home(heard, word)
         for player in word.watched:
-            heard.interest[player] = peer.out.answers[player] = None
+            heard.watch(player)
+            peer.out.answers[player] = None
         for player in word.unwatched:
-            heard.interest.pop(player, None)
+            heard.unwatch(player)
             peer.out.answers.pop(player, None)
         for answer in word.answers:
             entry = self.watching.entries.get(answer.player)
@@ -453,15 +468,91 @@ class PresenceCore(Truth):
 
     def _take_home(self, heard: Heard, word: PresenceWord) -> None:
         for here in word.shown:
-            heard.shown[here.player] = here
+            heard.show(here)
             self._changed(here.player)
         for hidden in word.hidden:
-            heard.shown.pop(hidden.player, None)
+            heard.hide(hidden.player)
             self._floors.raise_to(hidden.player, (hidden.epoch, hidden.n))
             self._changed(hidden.player)
         for player in word.untold:
-            heard.shown.pop(player, None)
+            heard.hide(player)
         heard.complete = word.digest if word.complete else None
+
+    # ---- going over to the heir of this node ----
+
+    def bequeath(self, now: float) -> bytes:
+        """All that this node knows and has to say, but for who is shown by an activation here; of what was copied ahead
+        what has changed since."""
+        missing = [(run, self._left(self._strangers.get(run), now)) for run in self.missing]
+        lingering = [
+            LingeringBequest(
+                player,
+                self.home[player].epoch,
+                (showing := self.home[player].showing()).n,
+                None if showing.pictures is None else looks_of(showing.pictures),
+                showing.relations,
+                until - now,
+            )
+            for player, until in self._lingering.items()
+        ]
+        peers = [
+            PeerBequest(address, peer.least_stint, peer.out.bequeath(now), peer.heard.bequeath(address, now))
+            for address, peer in self.peers.items()
+        ]
+        return bequest.encode(
+            PresenceBequest(
+                self.me,
+                self.view.digest,
+                self._has_begun,
+                self.sure,
+                self._stints,
+                peers,
+                list(self._past.items()),
+                missing,
+                lingering,
+                self._floors.bequeath(now),
+                self._ended.bequeath(now),
+                self.own.bequeath(self.me, now),
+                list(self._own_answers),
+                self.watching.bequeath(self.going_over.owners().get, now),
+                self.watching.answers,
+            )
+        )
+
+    @staticmethod
+    def _left(at: float | None, now: float) -> float | None:
+        return None if at is None else at - now
+
+    def inherit(self, data: bytes, now: float) -> None:
+        """Go on from what the predecessor knew, under the same address and view. Raises `BadInput`."""
+        it = bequest.decode(data)
+        others = self.view.addresses.keys() - {self.me}
+        if it.me != self.me or it.digest != self.view.digest or {there.address for there in it.peers} != others:
+            raise BadInput("presence of another run, or of another view")
+        self._has_begun, self.sure, self._stints = it.has_begun, it.sure, it.stints
+        for there in it.peers:
+            peer = self.peers[there.address] = Peer(Outgoing(there.out.stint, self._limits), there.least_stint)
+            peer.out.inherit(there.out, now)
+            peer.heard = self.going_over.heard(there.address, there.heard.stint)
+            peer.heard.inherit(there.heard, now)
+        self._past = dict(it.past)
+        self.missing = {run: None for run, _ in it.missing}
+        self._strangers = {run: now + left_s for run, left_s in it.missing if left_s is not None}
+        for lingers in it.lingering:
+            if lingers.player not in self.home:
+                self.home[lingers.player] = Lingering(lingers)
+                self._lingering[lingers.player] = now + lingers.left_s
+        self._floors.inherit(it.floors, now)
+        self._ended.inherit(it.ended, now)
+        self.own.inherit(it.own, now)
+        self._own_answers = dict.fromkeys(it.own_answers)
+        self.watching.take_copy(it.watched, self.going_over.heard, now)
+        self.watching.answers = it.answers
+        self.going_over.end()
+        known = {entry.player for entry in it.watched.entries}
+        for entry in [entry for entry in self.watching.unanswered if entry.player not in known]:
+            self._ask(entry)  # the predecessor did not watch this one
+        self.awake = dict.fromkeys(self.peers)
 
     # ---- time ----
 

@@ -33,6 +33,7 @@ from server.presence.messages import (
 )
 from server.presence.outgoing import LIMITS, PresenceLimits
 from server.presence.ports import Changed, WatchedPlayer
+from server.presence.quiet_home import QuietHome
 from server.presence.watching import Row, pictures_of
 from server.runtime.backoff import backoff_s
 from server.runtime.logs import LoggedOften
@@ -53,6 +54,10 @@ MISSING_S: Final = 0.25
 """Pause between questions to the store about runs that have vanished."""
 FLUSH_S: Final = 0.5
 """Time after a flush interval in which a row is stored that was changed before."""
+LOOK_AGAIN: Final = 100
+"""Players at whom the heir of a node looks in one turn of the loop."""
+UNWATCHED_S: Final = 10.0
+"""Time after which the heir watches nobody any more whom no session watches."""
 MAX_LOOKS: Final = 64
 """`look` calls under way."""
 LOOKED_BYTES: Final = 2 * 1024 * 1024
@@ -88,13 +93,77 @@ class PresenceEngine:
         self._waiting: dict[WatchedPlayer, list[_Waiter]] = {}
         self._after_scheduled = self._telling = self._asking_rows = self._asking_runs = False
         self._looks = 0
+        self._copies: QuietHome | None = None
+        """In standby: who is shown here."""
         services.transport.serve(Service.PRESENCE, self._serve)
 
+    def begin(self, me: NodeAddress, view: View | None = None) -> None:
+        """Be `me`, without any task. `view`: that of the predecessor, where this process is its heir."""
+        self.core.start(me, view)
+
     def start(self, me: NodeAddress) -> None:
-        """Begin: this run's address is known."""
-        self.core.start(me)
-        self._supervisor.spawn(self._begin(), "presence begins")
+        """Begin to talk: this run's address is known, and this process is the node."""
+        if self.core.me != me:
+            self.begin(me)
+        if self._copies is not None:
+            copies, self._copies = self._copies, None
+            del self.show, self.withdraw, self.hide, self._soon, self._after
+            self._supervisor.spawn(self._look_again(copies.seen), "presence looks again")
+        if not self.core.has_begun:
+            self._supervisor.spawn(self._begin(), "presence begins")
         self._supervisor.every(TICK_S, self._tick, "presence")
+
+    # ---- going on in another process (docs/succession.md) ----
+
+    def stand_by(self) -> None:
+        """Become able to take what the predecessor has: nothing is said to anybody until `start`. Activations that show
+        themselves have been told of; those that look different when this node serves are told then."""
+        assert self._copies is None, "standby begins once"
+        self._copies = copies = QuietHome(self.core.home)
+        self.show, self.withdraw, self.hide = copies.show, copies.withdraw, copies.hide  # type: ignore[method-assign]
+        self._soon = self._after = copies.nothing  # type: ignore[method-assign]
+
+    def bequeath(self) -> bytes:
+        """All that this node knows and has to say, for its heir, but for who is shown by an activation here; of what
+        was copied ahead what has changed since."""
+        return self.core.bequeath(self._clock.now())
+
+    def inherit(self, data: bytes) -> None:
+        """Go on from what the predecessor knew, after `begin` with the same view. Raises `BadInput`."""
+        self.core.inherit(data, self._clock.now())
+
+    def copy_ahead(self) -> bytes:
+        """The next slice of what may be very much, for `copied_ahead` of the heir; empty where none is left. What
+        changes after that is copied by the next calls, or goes with the bequest."""
+        return self.core.going_over.copy_ahead()
+
+    def copied_ahead(self, data: bytes) -> None:
+        """Take a slice of the predecessor's `copy_ahead`, before `inherit`. Raises `BadInput`."""
+        self.core.going_over.copied_ahead(data, self._clock.now())
+
+    @property
+    def to_copy(self) -> int:
+        """Number of players that are to be copied ahead, or have changed since they were."""
+        return self.core.going_over.to_copy
+
+    def end_copying(self) -> None:
+        """Forget what was copied ahead: there is no heir any more."""
+        self.core.going_over.end_copying()
+
+    async def _look_again(self, seen: dict[str, int]) -> None:
+        """Tell of those who look different than in the predecessor, which their hooks may have made; then watch nobody
+        whom no session watches: a session of the predecessor may have ended on the way."""
+        for place, (player, n) in enumerate(seen.items()):
+            if place % LOOK_AGAIN == LOOK_AGAIN - 1:
+                await asyncio.sleep(0)
+            shown = self.core.home.get(player)
+            if shown is not None and shown.showing().n != n:
+                self.core.show(player, shown)
+                self._soon()
+        await asyncio.sleep(UNWATCHED_S)
+        for entry in list(self.core.watching.entries.values()):
+            if entry.watchers is None:
+                self.release(entry)
 
     async def _begin(self) -> None:
         """Learn from the store which runs there are."""

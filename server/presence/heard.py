@@ -4,9 +4,12 @@ It is thrown away as a whole where the peer goes out of the view, and where it b
 anew, and until it has, this node is not sure of anything and answers nobody.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
+from server.ids import NodeAddress
+from server.presence.bequest import FloorsBequest, HeardBequest, HeardCopy, ago
 from server.presence.messages import Order, ShownPlayer
+from server.runtime.ahead import Ahead
 
 
 class Heard:
@@ -14,7 +17,7 @@ class Heard:
     digest of the view in which it has told all. `good_at`: when it last vouched, as the owner of slots, for what it
     answers; `trusted`: what it answered is believed now."""
 
-    __slots__ = ("at", "complete", "good_at", "interest", "number", "shown", "stint", "trusted")
+    __slots__ = ("ahead", "at", "complete", "good_at", "interest", "number", "shown", "stint", "trusted")
 
     def __init__(self, stint: int = 0) -> None:
         self.stint, self.number = stint, 0
@@ -23,6 +26,84 @@ class Heard:
         self.shown: dict[str, ShownPlayer] = {}
         self.interest: dict[str, None] = {}
         self.trusted = False
+        self.ahead: Ahead[str] = Ahead()
+        """Players of `shown` and `interest` that go over to the heir of this node."""
+
+    def show(self, here: ShownPlayer) -> None:
+        """Note that a player is shown there."""
+        if self.ahead.noting:
+            self.ahead.note(here.player)
+        self.shown[here.player] = here
+
+    def hide(self, player: str) -> None:
+        """Note that a player is not shown there any more."""
+        if self.ahead.noting:
+            self.ahead.note(player)
+        self.shown.pop(player, None)
+
+    def watch(self, player: str) -> None:
+        """Note that the peer watches a player."""
+        if self.ahead.noting:
+            self.ahead.note(player)
+        self.interest[player] = None
+
+    def unwatch(self, player: str) -> None:
+        """Note that the peer watches a player no more."""
+        if self.ahead.noting:
+            self.ahead.note(player)
+        self.interest.pop(player, None)
+
+    # ---- going over ----
+
+    def begin_ahead(self) -> None:
+        """Note each change from here on: all is to be copied."""
+        if not self.ahead.noting:
+            self.ahead.begin(dict.fromkeys((*self.shown, *self.interest)))
+
+    def copy(self, peer: NodeAddress, players: Iterable[str]) -> HeardCopy:
+        """All that is known of `players` now."""
+        shown: list[ShownPlayer] = []
+        hidden: list[str] = []
+        watched: list[str] = []
+        unwatched: list[str] = []
+        for player in players:
+            here = self.shown.get(player)
+            if here is not None:
+                shown.append(here)
+            else:
+                hidden.append(player)
+            (watched if player in self.interest else unwatched).append(player)
+        return HeardCopy(peer, self.stint, shown, hidden, watched, unwatched)
+
+    def take_copy(self, copy: HeardCopy) -> None:
+        """Take what the predecessor has heard."""
+        for here in copy.shown:
+            self.shown[here.player] = here
+        for player in copy.hidden:
+            self.shown.pop(player, None)
+        self.interest.update(dict.fromkeys(copy.watched))
+        for player in copy.unwatched:
+            self.interest.pop(player, None)
+
+    def bequeath(self, peer: NodeAddress, now: float) -> HeardBequest:
+        """All that was not copied ahead, or has changed since."""
+        players = self.ahead.left() if self.ahead.noting else dict.fromkeys((*self.shown, *self.interest))
+        return HeardBequest(
+            self.stint,
+            self.number,
+            ago(self.at, now),
+            ago(self.good_at, now),
+            self.complete,
+            self.trusted,
+            self.copy(peer, players),
+        )
+
+    def inherit(self, bequest: HeardBequest, now: float) -> None:
+        """Go on from what the predecessor has heard."""
+        self.stint, self.number = bequest.stint, bequest.number
+        self.at, self.good_at = now - bequest.at_ago, now - bequest.good_ago
+        self.complete, self.trusted = bequest.complete, bequest.trusted
+        self.take_copy(bequest.copy)
 
     def after(self, stint: int) -> "Heard":
         """The same peer in a new stint: as trustworthy as before, and nothing is known of it."""
@@ -59,6 +140,14 @@ class Floors:
         for player, order in self._old.items():
             if player not in self._new:
                 yield player, order
+
+    def bequeath(self, now: float) -> FloorsBequest:
+        """All of them, for the heir of this node."""
+        return FloorsBequest(self._new, self._old, ago(self._turned_at, now))
+
+    def inherit(self, bequest: FloorsBequest, now: float) -> None:
+        """Go on from those of the predecessor."""
+        self._new, self._old, self._turned_at = bequest.new, bequest.old, now - bequest.turned_ago
 
     def age(self, now: float, kept_s: float) -> None:
         """Forget what is older than `kept_s` to twice that, or too much."""

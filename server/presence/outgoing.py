@@ -13,6 +13,7 @@ from typing import Final
 
 import msgspec
 
+from server.presence.bequest import BacklogBequest, OutgoingBequest, ago
 from server.presence.messages import MAX_ITEMS, HiddenPlayer, Order, PlayerAnswer, PresenceWord, ShownPlayer, size_of
 
 Backoff = Callable[[int], float]
@@ -84,6 +85,15 @@ class Backlog:
             self._left, self.told_to = 0, now
         elif self._left <= 0:
             self._left, self._began_at = waiting, now
+
+    def bequeath(self, now: float) -> BacklogBequest:
+        """As it goes over to the heir of this node."""
+        return BacklogBequest(self._left, ago(self._began_at, now), ago(self.told_to, now))
+
+    def inherit(self, bequest: BacklogBequest, now: float) -> None:
+        """Go on from the predecessor's."""
+        self._left, self._began_at = bequest.left, now - bequest.began_ago
+        self.told_to = now - bequest.told_to_ago
 
     def delivered(self, items: int) -> None:
         """Note that so many of the oldest have been taken."""
@@ -223,12 +233,50 @@ class Outgoing:
 
     def take_back(self, word: PresenceWord) -> None:
         """Note again what `word` told."""
+        self.truth, self.interest, self.answers = self._with(word)
+
+    def _with(self, word: PresenceWord) -> tuple[dict[str, Order], dict[str, None], dict[str, None]]:
+        """`truth`, `interest` and `answers`, and what `word` has of them."""
         told: dict[str, Order] = {item.player: (0, 0) for item in word.shown}
         told.update({item.player: (item.epoch, item.n) for item in word.hidden})
         told.update(dict.fromkeys(word.untold, (0, 0)))
-        self.truth = {**told, **self.truth}
-        self.interest = {**dict.fromkeys(word.watched), **dict.fromkeys(word.unwatched), **self.interest}
-        self.answers = {**{item.player: None for item in word.answers}, **self.answers}
+        interest = {**dict.fromkeys(word.watched), **dict.fromkeys(word.unwatched), **self.interest}
+        answers = {**{item.player: None for item in word.answers}, **self.answers}
+        return {**told, **self.truth}, interest, answers
+
+    # ---- going over ----
+
+    def bequeath(self, now: float) -> OutgoingBequest:
+        """All of it, for the heir of this node; a word under way is as one that failed, and may go again at once."""
+        truth, interest, answers = self.truth, self.interest, self.answers
+        if self.flight is not None:
+            truth, interest, answers = self._with(self.flight)
+        return OutgoingBequest(
+            self.stint,
+            self.number,
+            self.acknowledged,
+            truth,
+            list(interest),
+            list(answers),
+            self.completed,
+            self.said_sure,
+            self._truth_backlog.bequeath(now),
+            self._answer_backlog.bequeath(now),
+            self._attempt,
+            max(0.0, self._not_before - now),
+            ago(self._sent_at, now),
+        )
+
+    def inherit(self, bequest: OutgoingBequest, now: float) -> None:
+        """Go on from what the predecessor had to say."""
+        self.stint, self.number, self.acknowledged = bequest.stint, bequest.number, bequest.acknowledged
+        self.truth, self.interest = bequest.truth, dict.fromkeys(bequest.interest)
+        self.answers = dict.fromkeys(bequest.answers)
+        self.completed, self.said_sure = bequest.completed, bequest.said_sure
+        self._truth_backlog.inherit(bequest.truth_backlog, now)
+        self._answer_backlog.inherit(bequest.answer_backlog, now)
+        self._attempt, self._not_before = bequest.attempt, now + bequest.wait_s
+        self._sent_at = now - bequest.sent_ago
 
 
 def _first(some: dict[str, Order] | dict[str, None], most: int) -> list[str]:

@@ -12,11 +12,16 @@ of the store. An entry waits for its row in `wanted`, and looks as before until 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+import msgspec
+
 from server.actors.pictures import Pictures
+from server.ids import NodeAddress
+from server.presence.bequest import EntryCopy, WatchedCopy
 from server.presence.heard import Heard
 from server.presence.messages import Looks, PlayerAnswer
 from server.presence.outgoing import PresenceLimits
 from server.presence.ports import WatchedPlayer
+from server.runtime.ahead import Ahead
 
 Row = Mapping[str, Any]
 Gone = Callable[[Row | None], Pictures]
@@ -40,12 +45,15 @@ class WatchedPlayers:
         self.unknown = 0
         """Entries that are "unknown"."""
         self.answers = 0
+        self.ahead: Ahead[str] = Ahead()
+        """Entries that go over to the heir of this node."""
 
     # ---- who is watched ----
 
     def add(self, player: str, slot: int, now: float) -> WatchedPlayer:
         """A new entry: it is there before anybody is asked, so that no difference can come too early for it."""
         entry = self.entries[player] = WatchedPlayer(player, slot)
+        self._note(entry)
         self.unanswered[entry] = now + self._limits.answer_s
         return entry
 
@@ -53,6 +61,7 @@ class WatchedPlayers:
         """Forget an entry. False where it is none (any more)."""
         if self.entries.get(entry.player) is not entry:
             return False
+        self._note(entry)
         del self.entries[entry.player]
         for some in (self.unanswered, self.wanted, self.stale_rows, self.changed):
             some.pop(entry, None)
@@ -67,6 +76,7 @@ class WatchedPlayers:
     def answer(self, entry: WatchedPlayer, source: Heard, answer: PlayerAnswer, now: float) -> None:
         """Take in the word of the owner of the player's slot."""
         self.answers += 1
+        self._note(entry)
         entry.source = source
         if answer.looks is not None:
             self.wanted.pop(entry, None)
@@ -111,6 +121,7 @@ class WatchedPlayers:
             self._is_gone(entry, rows.get(entry.player) if rows is not None else None)
 
     def _is_gone(self, entry: WatchedPlayer, row: Row | None) -> None:
+        self._note(entry)
         entry.offline = True
         self._look(entry, self._gone(row), 0)
         self._believe(entry)
@@ -133,6 +144,7 @@ class WatchedPlayers:
     def _enter(self, entry: WatchedPlayer, state: Any) -> None:
         if entry.state == state:
             return
+        self._note(entry)
         if entry.state == "asked":
             self.no_longer_asked.append(entry)
         self.unknown += (state == "unknown") - (entry.state == "unknown")
@@ -142,6 +154,7 @@ class WatchedPlayers:
     def moved(self, entry: WatchedPlayer, now: float) -> None:
         """Ask again about an entry: its slot has another owner, or the owner begins anew. It is believed as long as
         it would have been."""
+        self._note(entry)
         source, entry.source = entry.source, None
         if source is not None:
             until = max(now + self._limits.silent_s / 2, source.good_at + self._limits.hold_s)
@@ -182,6 +195,79 @@ class WatchedPlayers:
             for entry in self.entries.values():
                 if entry.source is source:
                     self._enter(entry, "unknown")
+
+    # ---- going over to the heir of this node ----
+
+    def _note(self, entry: WatchedPlayer) -> None:
+        if self.ahead.noting:
+            self.ahead.note(entry.player)
+
+    def copy(self, players: Iterable[str], owner: Callable[[object], NodeAddress | None]) -> WatchedCopy:
+        """The entries of `players` as they are now. `owner`: whose `Heard` a source is, if it still counts."""
+        found: list[EntryCopy] = []
+        gone: list[str] = []
+        for player in players:
+            entry = self.entries.get(player)
+            if entry is None:
+                gone.append(player)
+                continue
+            looks = None if entry.last_pictures is None else looks_of(entry.last_pictures)
+            source = None if entry.source is None else owner(entry.source)
+            stint = entry.source.stint if source is not None else 0
+            found.append(
+                EntryCopy(player, entry.slot, entry.state, entry.relations, looks, entry.offline, source, stint)
+            )
+        return WatchedCopy(found, gone)
+
+    def bequeath(self, owner: Callable[[object], NodeAddress | None], now: float) -> WatchedCopy:
+        """All that was not copied ahead, has changed since, or waits for anything."""
+        waits = dict.fromkeys((*self.unanswered, *self.wanted, *self.stale_rows, *self.changed))
+        players = self.ahead.left() if self.ahead.noting else self.entries
+        copy = self.copy(dict.fromkeys((*players, *(entry.player for entry in waits))), owner)
+        for place, it in enumerate(copy.entries):
+            entry = self.entries[it.player]
+            if entry in waits:
+                answer_at, row_at = self.unanswered.get(entry), self.stale_rows.get(entry)
+                copy.entries[place] = msgspec.structs.replace(
+                    it,
+                    answer_s=None if answer_at is None else answer_at - now,
+                    row_s=None if row_at is None else row_at - now,
+                    wanted=entry in self.wanted,
+                    changed=entry in self.changed,
+                )
+        return copy
+
+    def take_copy(self, copy: WatchedCopy, source: Callable[[NodeAddress, int], Heard], now: float) -> None:
+        """Take the entries of the predecessor: they are as they were there, and those of the sessions here already."""
+        for it in copy.entries:
+            entry = self.entries.get(it.player)
+            if entry is None:
+                entry = self.entries[it.player] = WatchedPlayer(it.player, it.slot)
+            for some in (self.unanswered, self.wanted, self.stale_rows, self.changed):
+                some.pop(entry, None)
+            self.unknown += (it.state == "unknown") - (entry.state == "unknown")
+            if entry.state == "asked" and it.state != "asked":
+                self.no_longer_asked.append(entry)
+            entry.state, entry.relations, entry.offline = it.state, it.relations, it.offline
+            entry.last_pictures = None if it.looks is None else pictures_of(it.looks)
+            entry.source = None if it.source is None else source(it.source, it.stint)
+            if it.answer_s is not None:
+                self.unanswered[entry] = now + it.answer_s
+            if it.row_s is not None:
+                self.stale_rows[entry] = now + it.row_s
+            if it.wanted:
+                self.wanted[entry] = False
+            if it.changed:
+                self.changed[entry] = None
+        for player in copy.gone:
+            gone = self.entries.get(player)
+            if gone is None:
+                continue
+            if gone.watchers is None:
+                self.remove(gone)
+            else:
+                gone.source = None
+                self.unanswered[gone] = now + self._limits.answer_s
 
 
 def pictures_of(looks: Looks) -> Pictures:

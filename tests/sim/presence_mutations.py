@@ -7,8 +7,12 @@ from tests.sim.mutations import Mutant
 CORE = "server.presence.core:PresenceCore"
 OUT = "server.presence.outgoing:Outgoing"
 SEEN = "server.presence.watching:WatchedPlayers"
+HEARD = "server.presence.heard:Heard"
 SHOWN = "server.activations.activation:Activation"
 SECOND: Final = "who speaks in another view has not told all in this one, so that nobody is sure: a second wall"
+
+
+SUCCEEDS: Final = "presence successions"
 
 
 def of(name: str, where: str, old: str, new: str, scenario: str = "presence cores") -> Mutant:
@@ -32,18 +36,18 @@ MUTANTS: Final = (
         "True",
     ),
     of("nothing sorts after what was shown", f"{CORE}.answer", "(there.epoch, there.n) <= floor", "False"),
-    of("a home tells once", f"{OUT}.take_back", "self.truth = {**told, **self.truth}", "pass"),
+    of("a home tells once", f"{OUT}._with", "{**told, **self.truth}", "self.truth"),
     of(
         "an owner answers once",
-        f"{OUT}.take_back",
-        "self.answers = {**{item.player: None for item in word.answers}, **self.answers}",
-        "pass",
+        f"{OUT}._with",
+        "answers = {**{item.player: None for item in word.answers}, **self.answers}",
+        "answers = self.answers",
     ),
     of(
         "a node asks once",
-        f"{OUT}.take_back",
-        "self.interest = {**dict.fromkeys(word.watched), **dict.fromkeys(word.unwatched), **self.interest}",
-        "pass",
+        f"{OUT}._with",
+        "interest = {**dict.fromkeys(word.watched), **dict.fromkeys(word.unwatched), **self.interest}",
+        "interest = self.interest",
     ),
     of("an owner is sure whoever has told it all", f"{CORE}.weigh", "peer.heard.complete == digest and ", ""),
     of(
@@ -148,5 +152,71 @@ MUTANTS: Final = (
         "self._looks_new = False",
         "pass",
         "presences",
+    ),
+    of(
+        "an heir forgets the word that was under way",
+        f"{OUT}.bequeath",
+        "if self.flight is not None:",
+        "if False:",
+        SUCCEEDS,
+    ),
+    of(
+        "an heir's words have numbers that were used",
+        f"{OUT}.inherit",
+        "self.stint, self.number, self.acknowledged = bequest.stint, bequest.number, bequest.acknowledged",
+        "self.stint, self.acknowledged = bequest.stint, bequest.acknowledged",
+        SUCCEEDS,
+    ),
+    of("an heir has heard no words", f"{HEARD}.inherit", "bequest.number", "0", SUCCEEDS),
+    of(
+        "an heir knows no ends",
+        f"{CORE}.inherit",
+        "self._floors.inherit(it.floors, now)",
+        "pass",
+        SUCCEEDS,
+    ),
+    of(
+        "an heir does not tell what has ended",
+        f"{CORE}.inherit",
+        "self._ended.inherit(it.ended, now)",
+        "pass",
+        SUCCEEDS,
+    ),
+    of("an heir shows nobody who has moved", f"{CORE}.inherit", "it.lingering", "()", SUCCEEDS),
+    of("an heir's stints begin anew", f"{CORE}.inherit", "it.stints", "0", SUCCEEDS),
+    of(
+        "an heir waits for nobody",
+        f"{CORE}.inherit",
+        "for run, _ in it.missing",
+        "for run, _ in ()",
+        SUCCEEDS,
+    ),
+    of(
+        "who was hidden after it was copied is shown",
+        f"{HEARD}.hide",
+        "self.ahead.note(player)",
+        "pass",
+        SUCCEEDS,
+    ),
+    of(
+        "whom a peer watches since it was copied is not known",
+        f"{HEARD}.watch",
+        "self.ahead.note(player)",
+        "pass",
+        SUCCEEDS,
+    ),
+    of(
+        "looks that changed after they were copied are old",
+        f"{SEEN}._note",
+        "self.ahead.note(entry.player)",
+        "pass",
+        SUCCEEDS,
+    ),
+    of(
+        "an entry that waits does not go over",
+        f"{SEEN}.bequeath",
+        "if entry in waits:",
+        "if False:",
+        SUCCEEDS,
     ),
 )

@@ -7,6 +7,7 @@ import pytest
 from server.actors.pictures import Pictures
 from tests.sim.not_known import NotKnown
 from tests.sim.presence_cores import presence_cores, presence_views
+from tests.sim.presence_successions import presence_successions
 from tests.sim.presences import KNOWN_S, OFFLINE, PROMISE_S, Checker, presences
 
 
@@ -20,6 +21,11 @@ def test_watchers_of_many_words_on_their_way_see_the_truth_or_that_nobody_knows(
     """Each mutant of `presence_mutations.py` is found by one of these."""
     assert presence_cores(seed) == []
     assert presence_views(seed) == []
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3, 6, 9])
+def test_watchers_see_the_truth_while_nodes_go_on_in_other_processes(seed: int) -> None:
+    assert presence_successions(seed) == []
 
 
 ENDED_ELSEWHERE = "a node that had just come did not know who had ended, and believed the home before"

@@ -32,7 +32,7 @@ class Node:
         self.core.start(me)
         self.view = View(())
         self.slices: list[bytes] = []
-        """Parts of it that were copied ahead for a heir."""
+        """Parts of it that were copied ahead for an heir."""
 
     def _core(self) -> HandoffCore:
         return HandoffCore(self, WAIT_S, CONFIRM_S, lambda attempt: min(0.5, 0.05 * 2.0 ** min(attempt, 8)))

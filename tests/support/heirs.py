@@ -3,7 +3,6 @@
 from server.activations.activation import Activation
 from server.activations.parcels import pack_here, unpack
 from server.ids import NodeAddress
-from server.view_change import change_view
 from tests.support.engine import Cluster, TestSystem
 
 MOST = 1 << 20
@@ -17,7 +16,7 @@ def parcel_of(activation: Activation) -> bytes:
 
 
 def stand_by(world: Cluster, predecessor: TestSystem) -> TestSystem:
-    """A heir that may take copies."""
+    """An heir that may take copies."""
     heir = world.make(predecessor.me.node)
     heir.begin(predecessor.me, predecessor.view)
     heir.stand_by()
@@ -58,5 +57,7 @@ async def end(world: Cluster, predecessor: TestSystem) -> None:
 async def go(world: Cluster, heir: TestSystem, me: NodeAddress) -> None:
     """The heir is the node now."""
     await world.run(heir, me)
+    heir.transport.set_peers(
+        {address: member.transport for address, member in heir.view.addresses.items() if address != me}
+    )
     heir.serve_now()
-    change_view(heir.view, transport=heir.transport, system=heir)

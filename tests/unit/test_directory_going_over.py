@@ -1,4 +1,4 @@
-"""The directory goes over to a heir: what is copied ahead and changes after that goes with the rest."""
+"""The directory goes over to an heir: what is copied ahead and changes after that goes with the rest."""
 
 from collections.abc import Callable
 

@@ -102,7 +102,7 @@ async def test_reminders_are_set_on_after_a_succession_under_higher_numbers() ->
         assert heir.metrics.fenced_total == 0
 
 
-async def test_those_who_watch_a_latest_topic_get_each_difference_once_and_attach_no_more() -> None:
+async def test_watchers_of_a_latest_topic_get_each_difference_once_and_attach_no_more() -> None:
     async with cluster(app=APP) as world:
         system = world.systems["node-1"]
         lobby = actor_id("lobby", "l")

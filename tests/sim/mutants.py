@@ -32,6 +32,7 @@ from tests.sim import (
     friendships,
     gone,
     handovers,
+    heirs,
     hidden,
     lagging,
     lapses,
@@ -60,6 +61,8 @@ from tests.sim.erasure_mutations import RECORDED as SEEDS_OF_ERASURES
 from tests.sim.faults import Aim
 from tests.sim.friend_mutations import MUTANTS as OF_FRIENDS
 from tests.sim.friend_mutations import RECORDED as SEEDS_OF_FRIENDS
+from tests.sim.heir_mutations import MUTANTS as OF_HEIRS
+from tests.sim.heir_mutations import RECORDED as SEEDS_OF_HEIRS
 from tests.sim.lag_mutations import MUTANTS as OF_LAGGING
 from tests.sim.lag_mutations import RECORDED as SEEDS_OF_LAGGING
 from tests.sim.login_mutations import MUTANTS as OF_LOGINS
@@ -154,6 +157,7 @@ ALL: Final = (
     *OF_PARTIES,
     *OF_PRESENCE,
     *OF_RETENTION,
+    *OF_HEIRS,
     *OF_RECORDERS,
     *OF_SEEN,
     *OF_WATCHING,
@@ -170,6 +174,7 @@ SEEDS: Final = {
     **SEEDS_OF_PRESENCE,
     **SEEDS_OF_RECORDERS,
     **SEEDS_OF_RETENTION,
+    **SEEDS_OF_HEIRS,
     **SEEDS_OF_WATCHING,
 }
 LATE: Final = tuple(Aim("statements", (1, 4), name, "late") for name in ("claim", "write", "append", "migrate"))
@@ -271,6 +276,7 @@ SCENARIOS: Final[dict[str, Scenario]] = {
     "careers": careers.careers,
     "late careers": careers.late_careers,
     "prunings": prunings.prunings,
+    "heirs": heirs.heirs,
     "rotations": rotations.play,
 }
 

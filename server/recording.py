@@ -79,6 +79,7 @@ class Recording:
         self._lag: LagProbe | None = None
         self._saved: tuple[SavedQuestion, ...] = ()
         self.reload: Reload | None = None
+        self._is_warm = False
         self._sealed: dict[str, Append] = {}
         """The ways of rows into their tables, while they are sealed."""
         self._counted = (0, 0)
@@ -166,8 +167,11 @@ class Recording:
             return await self.store.forget(text)
 
     def warm(self) -> None:
-        """Start the query process, which takes as long to start as the node does. As early as may be."""
-        self._supervisor.spawn(self.process.run(), "query process")
+        """Start the query process, which takes as long to start as the node does. As early as may be; `start` does it
+        where nobody has."""
+        if not self._is_warm:
+            self._is_warm = True
+            self._supervisor.spawn(self.process.run(), "query process")
 
     def begin(self, writer: Writer) -> None:
         """Take rows from now on, in files of this process."""
@@ -179,6 +183,7 @@ class Recording:
     async def start(self, address: NodeAddress, generation: int = 0) -> None:
         """Open the tables for this process of the run, begin to write and to answer questions. An heir writes at once,
         and looks meanwhile what its predecessor has left."""
+        self.warm()
         self.begin(Writer(address.node, address.incarnation, generation))
         if generation:
             self._supervisor.spawn(self._look(address), "columns of the predecessor")

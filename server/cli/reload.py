@@ -7,12 +7,13 @@ time that nobody else wants, and is among the first to be killed where memory ru
 """
 
 import asyncio
+import fcntl
 import gc
 import os
 import sys
 import time
-from collections.abc import Sequence
-from contextlib import AsyncExitStack, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import AsyncExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -23,7 +24,7 @@ from server.cli.stored import opened_store
 from server.columns.layout import Writer
 from server.columns.store import boot_id
 from server.drivers import build_recorders, load_app
-from server.errors import GarrisonError
+from server.errors import GarrisonError, Unavailable
 from server.eventlog.ports import Chunk
 from server.ids import ActorId
 from server.reloads.loader import ReloadLimits, TableLoader
@@ -99,6 +100,18 @@ class StoredLogs:
         return [RecordedSpan(row["key"], row["first_seq"], row["last_seq"], row["began_ms"]) for row in rows]
 
 
+@contextmanager
+def alone(directory: Path) -> Iterator[None]:
+    """Be the only process that reloads what belongs in `directory`: that of a node which is succeeded may not have
+    ended yet, and would load the same rows. Raises `Unavailable` while there is another one."""
+    with open(directory / "reload.lock", "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Unavailable("another process of this node still does", retry_after_s=1.0) from None
+        yield
+
+
 async def reload(begin: ReloadBegin, pipe: NodePipe) -> int:
     """Load what is missing of each table. Returns the rows. Raises `GarrisonError`, `OSError`."""
     settings = msgspec.convert(begin.settings, Settings)
@@ -108,6 +121,7 @@ async def reload(begin: ReloadBegin, pipe: NodePipe) -> int:
     writer = Writer(begin.node, begin.incarnation)
     rows = 0
     async with AsyncExitStack() as stack:
+        stack.enter_context(alone(Path(begin.directory)))
         store = await stack.enter_async_context(opened_store(settings))
         recorders = build_recorders(settings)
         stack.push_async_callback(recorders.close)

@@ -8,6 +8,7 @@ import pytest
 from game import messages as m
 from game.columns import EVENTS, RECORDED
 from server.actors.recorded import RecordedEvents
+from server.cli.reload import alone
 from server.columns import missing
 from server.columns.layout import Writer
 from server.columns.reader import StoredRowBlock, paths
@@ -241,3 +242,10 @@ def test_granted_room_is_kept_and_blocks_are_ordered_by_age(tmp_path: Path) -> N
     assert table.grant(500)
     table.take_in(None)
     assert table.size == size + 3_000
+
+
+def test_two_processes_never_reload_at_a_time(tmp_path: Path) -> None:
+    with alone(tmp_path), pytest.raises(Unavailable), alone(tmp_path):
+        pass
+    with alone(tmp_path):
+        pass

@@ -85,8 +85,8 @@ class Scanner:
     def scan(
         self, plan: Plan, blocks: Sequence[StoredRowBlock], since_ms: int, until_ms: int, deadline: float
     ) -> Partial:
-        """The partial answer of `blocks`, all that there are of the table, newest first, for rows from `since_ms` to
-        before `until_ms` (0: no bound). `deadline` is on the monotonic clock."""
+        """The partial answer of `blocks`, newest first, for rows from `since_ms` to before `until_ms` (0: no bound).
+        `deadline` is on the monotonic clock."""
         merger = Merger(plan)
         held = [block for block in blocks if _within(block, since_ms, until_ms)]
         rows_held = sum(block.rows for block in held)
@@ -95,7 +95,7 @@ class Scanner:
         if not held:
             return merger.result(Coverage(1, 1))
         with self._engine.lent() as connection:
-            way = self._way(connection, plan, blocks, held, bounds, deadline)
+            way = self._way(connection, plan, held, bounds, deadline)
             numbers = self._numbers.setdefault(plan.table, TextNumbers())
             most = min(self._most_rows, way.reading.most_rows)
             scratch = Scratch(min(rows_held, most + max(block.rows for block in held)))
@@ -119,7 +119,6 @@ class Scanner:
         self,
         connection: "duckdb.DuckDBPyConnection",
         plan: Plan,
-        blocks: Sequence[StoredRowBlock],
         held: Sequence[StoredRowBlock],
         bounds: list[str],
         deadline: float,
@@ -131,7 +130,7 @@ class Scanner:
             return _plain_way(plan, bounds, schema)
         rows, texts = sum(block.rows for block in held), sum(block.texts for block in held)
         numbers = self._numbers.setdefault(plan.table, TextNumbers())
-        if rows < ROWS_A_TEXT * texts or not numbers.refresh(blocks, held) or rows < ROWS_A_TEXT * len(numbers.texts):
+        if rows < ROWS_A_TEXT * texts or not numbers.refresh(held) or rows < ROWS_A_TEXT * len(numbers.texts):
             return _plain_way(plan, bounds, schema)
         filters = []
         for name, sql in split.filters:

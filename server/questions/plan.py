@@ -221,8 +221,7 @@ class _Planner:
         keys = [self._rows_sql(body, {}) for body in bodies]
         parts = []
         for each in ordered:
-            body = _positioned(each.this, bodies)
-            sql = self._rows_sql(body, aliases)
+            sql = self._rows_sql(_ordering(each.this, bodies, aliases), aliases)
             if sql not in keys:
                 keys.append(sql)
             parts.append(f"k{keys.index(sql)}{' DESC' if each.args.get('desc') else ''}")
@@ -417,7 +416,7 @@ class _Planner:
     def _order_sql(
         self, ordered: exp.Expr, bodies: list[exp.Expr], aliases: Mapping[str, exp.Expr], keys: list[str]
     ) -> str:
-        body = _with_aliases(_positioned(ordered.this, bodies), self._own(aliases))
+        body = _with_aliases(_ordering(ordered.this, bodies, aliases), self._own(aliases))
         return self._finish(body, keys) + (" DESC" if ordered.args.get("desc") else "") + " NULLS LAST"
 
 
@@ -453,6 +452,13 @@ def _positioned(expression: exp.Expr, bodies: list[exp.Expr]) -> exp.Expr:
             raise BadQuestion(f"no column {expression.this} in the answer, which has {len(bodies)}")
         return bodies[number - 1]
     return expression
+
+
+def _ordering(expression: exp.Expr, bodies: list[exp.Expr], aliases: Mapping[str, exp.Expr]) -> exp.Expr:
+    """The expression that an answer is ordered by: of a name alone, the answer's column before the table's."""
+    if isinstance(expression, exp.Column) and not expression.args.get("table"):
+        return aliases.get(expression.name.lower(), expression)
+    return _positioned(expression, bodies)
 
 
 def _aggregated(expression: exp.Expr) -> bool:

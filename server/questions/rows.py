@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import accumulate
 from typing import Any, Final, NamedTuple
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import pyarrow as pa
@@ -46,20 +47,24 @@ def bucket_name(column: str) -> str:
 
 class TextNumbers:
     """The texts of a table's blocks, numbered together. A block is immutable but for what is added at its end, so its
-    texts are looked at once; numbers stay what they are until a block goes, with which its texts are forgotten."""
+    texts are looked at once; numbers stay what they are until a block is let go of, with which its texts are forgotten:
+    no block is held here."""
 
     def __init__(self, most: int = MOST_TEXTS) -> None:
         self._most = most
+        self._forget()
+
+    def _forget(self) -> None:
         self.texts: Any = pa.array([""], pa.utf8())
         """An Arrow array: each text at its number."""
-        self._numbers: dict[StoredRowBlock, NDArray[Any]] = {}
+        self._numbers: WeakKeyDictionary[StoredRowBlock, NDArray[Any]] = WeakKeyDictionary()
+        self._blocks = 0
 
-    def refresh(self, blocks: Sequence[StoredRowBlock], wanted: Sequence[StoredRowBlock]) -> bool:
-        """Number what is new in the blocks `wanted`, of those that are there. False where that are too many."""
-        there = set(blocks)
-        if any(block not in there for block in self._numbers):
-            self.texts, self._numbers = pa.array([""], pa.utf8()), {}
-        new = [block for block in wanted if len(self.of(block)) != block.texts]
+    def refresh(self, blocks: Sequence[StoredRowBlock]) -> bool:
+        """Number what is new in `blocks`. False where that is too much."""
+        if len(self._numbers) < self._blocks:
+            self._forget()
+        new = [block for block in blocks if len(self.of(block)) != block.texts]
         while new and len(self.texts) <= self._most:
             part = [new.pop()]
             while new and sum(block.texts for block in part) < self._most:
@@ -73,7 +78,9 @@ class TextNumbers:
         self.texts = known.dictionary
         self._numbers.update((block, chunk.indices.to_numpy()) for block, chunk in zip(blocks, numbers, strict=True))
         kind = self.kind
-        self._numbers = {block: numbers.astype(kind, copy=False) for block, numbers in self._numbers.items()}
+        for block, found in self._numbers.items():
+            self._numbers[block] = found.astype(kind, copy=False)
+        self._blocks = len(self._numbers)
 
     @property
     def kind(self) -> Any:

@@ -9,9 +9,11 @@ import msgspec
 import numpy as np
 import pytest
 
+from game import columns as game
 from server.columns.layout import Schema, Writer
 from server.columns.table import Table, TableLimits
-from server.columns.tables import CALLS, SESSIONS, schema
+from server.columns.tables import CALLS, QUESTIONS, SESSIONS, schema
+from server.columns.tables import TABLES as TABLES_OF_NODES
 from tests.support.session_parts import ManualClock
 
 duckdb = pytest.importorskip("duckdb")
@@ -115,6 +117,8 @@ SAME = [
     "SELECT map_name, kind, min(player), count(*) FROM events WHERE kind <> 'medal' AND (player LIKE '%7' AND "
     "points > 5) AND kind <> player AND lower(map_name) >= 'h' GROUP BY kind, map_name ORDER BY map_name, kind",
     "SELECT map_name, map_name || '!', sum(points) FROM events WHERE length(kind) GROUP BY 1, 2 ORDER BY 1",
+    "SELECT kind, sum(points) AS points FROM events GROUP BY kind ORDER BY points DESC",
+    "SELECT -points AS points, time FROM events ORDER BY points, time LIMIT 9",
     "SELECT count(*) FROM events WHERE player = 'spartan-7' AND map_name = 'Guardian' AND 1 < 2",
     "SELECT coalesce(nullif(kind, 'kill'), 'K') k, count(*) FROM events WHERE NOT (points BETWEEN -10 AND 10) "
     "GROUP BY k ORDER BY count(*) DESC",
@@ -161,6 +165,12 @@ def test_distinct_values_are_within_a_few_percent(nodes: tuple[list[Path], list[
         assert ours[0] == whole[0] and abs(ours[1] - whole[1]) <= 0.05 * whole[1]
 
 
+def test_saved_questions_are_good() -> None:
+    tables = (*TABLES_OF_NODES, *(each.schema for each in game.RECORDED), game.MATCHES_NOW, game.PLAYERS_NOW)
+    for saved in (*QUESTIONS, *game.QUESTIONS):
+        assert plan(saved.sql, {table.table: table for table in tables}, NOW).names, saved.title
+
+
 def test_conditions_and_keys_of_texts_alone_are_split_off() -> None:
     sql = (
         "SELECT map_name, lower(kind), approx_quantile(clock_ms, 0.5) FROM events WHERE kind = 'kill' AND points > 3 "
@@ -193,7 +203,7 @@ def test_texts_are_numbered_while_their_blocks_are_there(tmp_path: Path) -> None
         table.close()
         opened_blocks.refresh([EVENTS])
         blocks = opened_blocks.of("events")
-        numbers.refresh(blocks, blocks)
+        numbers.refresh(blocks)
         return blocks
 
     def texts(blocks: list[Any]) -> set[str]:
@@ -210,10 +220,11 @@ def test_texts_are_numbered_while_their_blocks_are_there(tmp_path: Path) -> None
         len(blocks) > 2 and texts(blocks) >= {"first", "second", "many-0", "many-69999"} and numbers.kind is np.uint32
     )
     few = TextNumbers(most=20_000)
-    assert few.refresh(blocks, blocks[:1]) and not few.refresh(blocks, blocks) and not few.refresh(blocks, blocks)
-    assert 20_000 < len(few.texts) < 70_000 and few.refresh(blocks, blocks[:1])
+    assert few.refresh(blocks[:1]) and not few.refresh(blocks) and not few.refresh(blocks)
+    assert 20_000 < len(few.texts) < 70_000 and few.refresh(blocks[:1])
     for block in blocks[1:]:
         block.path.unlink()
+    del blocks, block
     assert "many-69999" in texts(refreshed()) and "first" not in numbers.texts.to_pylist()
 
 

@@ -138,6 +138,7 @@ class Carrier:
         """Connections that are not given to the loop, by descriptor."""
         self._entering: dict[CarriedConnection, asyncio.Task[None]] = {}
         self._poll: select.epoll | None = None
+        """Tells which of them can be read."""
         self._attached: Attached | None = None
 
     def __len__(self) -> int:
@@ -148,12 +149,16 @@ class Carrier:
         sock = socket.socket(fileno=descriptor)
         sock.setblocking(False)
         carried = self._waiting[descriptor] = CarriedConnection(self, sock, format, remote, country)
+        if self._poll is None:
+            self._poll = select.epoll()
+        self._poll.register(descriptor, select.EPOLLIN | select.EPOLLRDHUP)
         return carried
 
     def drop(self, descriptor: int) -> None:
         """See `server.sessions.connection.ClientSockets`."""
         carried = self._waiting.pop(descriptor, None)
         if carried is not None:
+            self._forget(descriptor)
             carried.sock.close()
         else:
             socket.close(descriptor)
@@ -161,13 +166,10 @@ class Carrier:
     def take_up(self, attached: Attached) -> None:
         """See `server.sessions.connection.ClientSockets`."""
         self._attached = attached
-        if not self._waiting:
+        if self._poll is None:
             return
-        self._poll = poll = select.epoll()
-        for descriptor in self._waiting:
-            poll.register(descriptor, select.EPOLLIN | select.EPOLLRDHUP)
         loop = asyncio.get_running_loop()
-        loop.add_reader(poll.fileno(), self._ready)
+        loop.add_reader(self._poll.fileno(), self._ready)
         self._ready(len(self._waiting))  # all of them perhaps, and then there is nothing to wait for
         loop.call_later(SLICE_PAUSE_S, self._slice)
 
@@ -187,7 +189,7 @@ class Carrier:
         self._done()
 
     def _done(self) -> None:
-        if not self._waiting and self._poll is not None:
+        if not self._waiting and self._poll is not None and self._attached is not None:
             asyncio.get_running_loop().remove_reader(self._poll.fileno())
             self._poll.close()
             self._poll = None
@@ -249,7 +251,12 @@ class _Shell(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: Any) -> None:
         carried = self._carried
-        taken = self._landing.land(transport, carried.format, carried.remote, carried.country)
+        try:
+            taken = self._landing.land(transport, carried.format, carried.remote, carried.country)
+        except OSError as error:  # its socket is gone in some way
+            log.warning("a connection could not be carried on", why=str(error))
+            transport.abort()
+            return
         carried.turn_into(taken)
         if self._attached is not None:
             self._attached(carried, taken)

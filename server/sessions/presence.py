@@ -437,17 +437,13 @@ class PresenceWatches:
         if session.people is not None:
             self.sender.catch_up(session.people)
 
-    def take_up(self) -> None:
-        """Begin for sessions whose tables were inherited: what they lack is sent, and relations that were being asked
-        for are asked for."""
-        tables: dict[SessionWatches, None] = {}
-        for audience in self.audiences.values():
-            tables.update(dict.fromkeys(audience.tables))
-        for table in tables:
-            if table.held:
-                self._supervisor.spawn(self._ask_again(table), "relations")
-            elif table.behind:
-                self.sender.catch_up(table)
+    def take_up(self, table: SessionWatches) -> None:
+        """Go on for a session whose table was inherited: what it lacks is sent, and relations that were being asked for
+        are asked for."""
+        if table.held:
+            self._supervisor.spawn(self._ask_again(table), "relations")
+        elif table.behind:
+            self.sender.catch_up(table)
 
     # ---- relations ----
 

@@ -111,13 +111,16 @@ class PresenceCopies:
                 audience.moved, audience.relations = copy.moved, copy.relations
 
     def take_up(self, soon: Callable[[int, Callable[[], Any]], None]) -> None:
-        """Ask the engine about all watched players, some at a time by `soon(units, work)`; send to sessions what they
-        lack, and ask for relations that were being asked for."""
+        """Ask the engine about all watched players, some at a time by `soon(units, work)`."""
         players = list(self._watches.audiences)
         for start in range(0, len(players), ENTRIES_AT_ONCE):
             some = players[start : start + ENTRIES_AT_ONCE]
             soon(len(some), lambda some=some: self._ask(some))  # type: ignore[misc]
-        self._watches.take_up()
+
+    def take_up_table(self, session: Session) -> None:
+        """See `PresenceWatches.take_up`."""
+        if session.people is not None:
+            self._watches.take_up(session.people)
 
     def _ask(self, players: Sequence[str]) -> None:
         """Put the engine's entries in the place of those that stand for them, and look whether any has changed."""

@@ -128,6 +128,8 @@ class SessionCopies:
         if copy.people is not None:
             self._people.inherit(session, copy.people)
         self._replays.inherit(session, copy.replays)
+        ticks, settings = self._kit.ticks, self._kit.settings
+        ticks.after(settings.heartbeat_interval_s, session.check)  # time does not go on here until `take_up`
         return session
 
     def _made(self, copy: SessionCopy) -> Session:
@@ -172,6 +174,7 @@ class SessionCopies:
         assert session in self._new and session.connection is None
         if session.phase == "attached":
             session.connection = connection
+            connection.set_receiver(session)
 
     def attached(self, session: Session, before: Connection, connection: Connection) -> None:
         """Its connection has taken another form."""
@@ -187,24 +190,21 @@ class SessionCopies:
     def take_up(self, soon: Callable[[int, Callable[[], Any]], None]) -> None:
         """Let all unpacked sessions go on. See `PresenceCopies.take_up` for `soon`."""
         new, self._new = self._new, {}
-        ticks, settings = self._kit.ticks, self._kit.settings
+        ticks = self._kit.ticks
         ticks.advance()
         lost = 0
         for session, copy in new.items():
             session.heard_at = ticks.tick
             self._actors.bind(session)
-            ticks.after(settings.heartbeat_interval_s, session.check)
             if session.connection is None and session.phase == "attached":
                 session.enter("detached")
                 session.detached_at = ticks.tick
                 lost += 1
             if session.connection is None:
                 self._table.session_waits(session)
-            else:
-                session.connection.set_receiver(session)
-                if copy.beat_due:
-                    session.beats -= 1
-                    session._owe_beat()  # counts it again
+            elif copy.beat_due:
+                session.beats -= 1
+                session._owe_beat()  # counts it again
         metrics = self._kit.metrics
         metrics.sessions = sum(session.connection is not None for session in new)
         metrics.presence_watched = sum(session.people.count for session in new if session.people is not None)
@@ -218,7 +218,9 @@ class SessionCopies:
 
     def _go_on(self, session: Session, copy: SessionCopy) -> None:
         """Let a session do at once whatever it was about to do."""
-        session._flush()
+        if session.outbox.sent < session.outbox.last:
+            session._flush()
+        self._people.take_up_table(session)
         for data in copy.waiting:
             session._wait_in_line()
             assert session.in_line is not None

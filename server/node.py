@@ -17,6 +17,8 @@ a new `Node`: the same name comes back as a new incarnation.
 
 import asyncio
 import time
+from collections.abc import Mapping
+from socket import socket
 from typing import Any
 
 import msgspec
@@ -28,7 +30,7 @@ from server.catalog.system import ActorSystem
 from server.cluster import agreement, foreign
 from server.cluster.foreign import Stand
 from server.cluster.terms import Terms
-from server.cluster.view import Member, MemberState
+from server.cluster.view import Member, MemberState, View
 from server.complaints import Complaints
 from server.errors import Moved, Unavailable
 from server.ids import ActorId, NodeAddress
@@ -143,6 +145,8 @@ class Node:
         """True where this run ends because it does not belong to the cluster that it hears."""
         self.wary_until = float("-inf")
         """Boot time until which this node only listens: the run before it was foreign."""
+        self.generation = 0
+        """The number of this process within the run."""
         self.drained = False
         """Start as `leaving`: the run before this one was drained."""
         self._state: MemberState = "joining"
@@ -248,6 +252,90 @@ class Node:
     def _may_serve(self) -> bool:
         """Whether this node belongs to the cluster that it hears, as far as it knows."""
         return not self._stand.refused and not self._refused_newcomer() and self.clock.boot() >= self.wary_until
+
+    # ---- a run that goes on in another process (`server/succession/`) ----
+
+    async def inherit_run(
+        self, me: Member, members: tuple[Member, ...], sockets: Mapping[str, list[socket]], lock: int | None
+    ) -> None:
+        """As an heir: be `me`, as the others see it, in memory only. `sockets`: those that the predecessor listens on,
+        for `clients`, `nodes` and `admin`. `lock`: that of its journal."""
+        drivers, address = self.drivers, me.address
+        self.generation = me.generation
+        if drivers.journal is not None:
+            await drivers.journal.open(address)
+            if lock is not None:
+                drivers.journal.hold(lock)
+        self.listener.adopt(sockets.get("clients", []))
+        drivers.transport.adopt(sockets.get("nodes", []))
+        if self.admin is not None:
+            self.admin.adopt(sockets.get("admin", []))
+        self._registered, self.me = address, me
+        self.pipeline.start(address, self.generation)
+        self.system.begin(address, View(members))
+        if self.presence is not None:
+            self.presence.begin(address, self.system.view)
+        self.system.stand_by()
+
+    async def take_generation(self) -> bool:
+        """As an heir: whether the store makes this process the run's. Raises `Unavailable`."""
+        drivers, address = self.drivers, self.system.me
+        lease_s = self.settings.store.lease_period_s if self.settings.store.lease else None
+        place = drivers.journal.place if drivers.journal is not None else ""
+        return await drivers.store.succeed_node(address, self.generation, place, lease_s)
+
+    async def serve_as_heir(self) -> None:
+        """Serve clients and nodes, once the store has this generation."""
+        drivers, address = self.drivers, self.system.me
+        assert self.me is not None
+        if self.settings.store.lease:
+            self._renewing.start(self.lease, address, self.supervisor)
+        self.judge.start(address)
+        await drivers.transport.start(address)
+        await self._run(address)
+        self.system.serve_now()
+        self._state = self.me.state
+        self.me = msgspec.structs.replace(
+            self.me, transport=drivers.transport.endpoint, client_url=self.client_url, admin_url=self.admin_url,
+            terms=self._terms(),
+        )  # fmt: skip
+        peers = {address: member.transport for address, member in self.system.view.addresses.items()}
+        drivers.transport.set_peers(peers)
+        self.serves.set()
+
+    async def join_again(self) -> None:
+        """Gossip as this generation, and go on with what a node does besides serving."""
+        assert self.me is not None
+        await self.drivers.membership.start(self.me, self._members_changed)
+        self._members_changed()
+        if self.recording is not None:
+            await self.recording.start(self.system.me, self.generation)
+        await self._look_after()
+
+    async def abandon(self) -> None:
+        """As an heir to whom nothing came: leave nothing behind, and touch nothing that is the predecessor's."""
+        drivers = self.drivers
+        self.pipeline.retention.end()
+        self.system.catalog.end_all(Unavailable("this process does not serve"), count_lost=False)
+        if drivers.journal is not None:
+            await run_stage("journal", drivers.journal.close(keep=False))
+        await run_stage("tasks", self.supervisor.stop())
+        await run_stage("store queries", drivers.store_queries.close())
+        await run_stage("store", drivers.store.close())
+
+    def surrender(self) -> None:
+        """As a predecessor: be powerless from here on, whatever wakes this process."""
+        self.lease.surrender()
+        if self.drivers.journal is not None:
+            self.drivers.journal.surrender()
+
+    async def pause_renewing(self) -> None:
+        """As a predecessor: have no renewal of the lease under way."""
+        await self._renewing.pause()
+
+    async def resume_renewing(self) -> None:
+        """Renew the lease again."""
+        self._renewing.resume()
 
     async def _undo_start(self) -> None:
         """Leave nothing: no port, no task, and no lease that the next start would wait out."""

@@ -57,6 +57,15 @@ class Listener(ClientSockets, Protocol):
 class Admin(Protocol):
     """The HTTP side for operators; absent in simulations."""
 
+    @property
+    def sockets(self) -> list[socket.socket]:
+        """The sockets that it listens on, once it has been bound."""
+        ...
+
+    def adopt(self, sockets: Sequence[socket.socket]) -> None:
+        """Listen on these, which listen already, instead of binding; before `bind`."""
+        ...
+
     def bind(self) -> str: ...
 
     async def start(self) -> None: ...

@@ -38,7 +38,6 @@ class SystemBequest(msgspec.Struct, array_like=True, frozen=True):
     unsure: Annotated[list[ActorId], Meta(max_length=MOST)]
     missing: Annotated[list[tuple[NodeAddress, Seconds]], Meta(max_length=MOST)]
     looks: Annotated[list[Seconds], Meta(max_length=MOST)]
-    turns: Number
 
 
 encode = msgspec.msgpack.Encoder().encode

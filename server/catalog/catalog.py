@@ -85,7 +85,7 @@ class Catalog:
         self.closed: GarrisonError | None = None
         """Set once this node may not activate anything any more."""
         self._idle_ticks = 0
-        self.past_turns = 0
+        self._past_turns = 0
         """Turns of activations that have ended."""
 
     # ---- birth ----
@@ -131,13 +131,6 @@ class Catalog:
     def loading(self) -> int:
         """How many activations are being claimed or loaded."""
         return len(self._loading)
-
-    def not_at_rest(self) -> ActorId | None:
-        """An activation here with a turn, an answer, a call or an end under way; None where there is none."""
-        for identity, it in self.live.items():
-            if it.busy or it.paused or it.held or it.queued():
-                return identity
-        return None
 
     @property
     def room(self) -> int:
@@ -303,7 +296,7 @@ class Catalog:
         del self.live[activation.id]
         del self.live_by_kind[activation.kind][activation.id]
         self.listings.remove(activation.kind, activation.id)
-        self.past_turns += activation.turn_count
+        self._past_turns += activation.turn_count
         if self.watcher is not None:
             self.watcher.gone(activation)
 
@@ -454,7 +447,7 @@ class Catalog:
         total = 0
         async for some in self._slices():
             total += sum(it.turn_count for it in some if not it.dropped)
-        return self.past_turns + total
+        return self._past_turns + total
 
     def _may_end(self, activation: Activation) -> bool:
         busy = activation.retiring or activation.timers or activation.telling or self._watched(activation)

@@ -213,7 +213,6 @@ class ActorSystem:
                 self.orphans.unsure,
                 missing,
                 looks,
-                self.metrics.turns_total,
             )
         )
 
@@ -229,7 +228,6 @@ class ActorSystem:
         sources.raise_to(it.source)
         self.orphans.wake_again(it.unsure)
         self.runs_over.go_on_with(it.missing, it.looks)
-        self.catalog.past_turns = it.turns
 
     def hold(self) -> None:
         """Begin nothing new of what goes on by itself, until `go_on`: no timer rings, nothing is collected, moved,
@@ -248,19 +246,15 @@ class ActorSystem:
 
     @property
     def under_way(self) -> str:
-        """The work of activations here that must end before they go on in another process; empty where there is
-        none. Looks at each activation, once there is nothing else."""
+        """The work on activations here that must end before they go on in another process; empty where there is
+        none. Their own turns are not looked at."""
         counts = {
             "claims": self.claimer.under_way,
             "activations that are loaded": self.catalog.loading,
             "migrations": self.migrator.under_way,
             "migrations to this node": self.arrivals.under_way,
         }
-        said = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
-        if said:
-            return said
-        identity = self.catalog.not_at_rest()
-        return f"{identity} is not at rest" if identity is not None else ""
+        return ", ".join(f"{count} {what}" for what, count in counts.items() if count)
 
     @property
     def unanswered(self) -> str:

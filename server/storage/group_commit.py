@@ -85,6 +85,11 @@ class GroupCommit:
         self._lock = asyncio.Lock()
 
     @property
+    def writing(self) -> bool:
+        """Whether a statement is under way."""
+        return self._lock.locked()
+
+    @property
     def backlog(self) -> int:
         """Entries that are not in the store."""
         return self._backlog

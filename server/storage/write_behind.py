@@ -244,6 +244,11 @@ class WriteBehind:
             yield self._write_through
 
     @property
+    def writing(self) -> bool:
+        """Whether a statement is under way."""
+        return self._lock.locked()
+
+    @property
     def failing(self) -> bool:
         """The store did not take the last flush."""
         return self._failures > 0

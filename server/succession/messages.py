@@ -4,7 +4,7 @@ Each message of the predecessor is answered by one of the heir, `LastWord` by no
 
     HeirHello                 the heir's, about itself
     RunGiven    -> Holdings   the run that goes over; descriptors: the listening sockets
-    Copies      -> Took       activations and sessions as they are now, some of them not for the first time
+    CopiesAhead      -> Took       activations and sessions as they are now, some of them not for the first time
     Sockets     -> Took       descriptors: connections of clients
     Bequests    -> Took       what every other part of the node holds, while it rests
     AllSaid     -> Holdings   the heir says what it holds
@@ -36,23 +36,27 @@ class HeirHello(msgspec.Struct, array_like=True, frozen=True, tag=0):
 
 
 class RunGiven(msgspec.Struct, array_like=True, frozen=True, tag=1):
-    """The run that goes over: `me`, under its new generation. `sockets`: for each descriptor of this message the part
-    that listens on it. `members`: as the predecessor sees them, itself among them."""
+    """The run that goes over: `me`, under its new generation. `members`: as the predecessor sees them, and itself.
+    `journal`: the place of the predecessor's. `sockets`: for each descriptor of this message the part that listens on
+    it; `journal` for the lock of that."""
 
     me: Member
     members: list[Member]
+    journal: Text
     sockets: list[Name]
 
 
-class Copies(msgspec.Struct, array_like=True, frozen=True, tag=2):
+class CopiesAhead(msgspec.Struct, array_like=True, frozen=True, tag=2):
     """`packed_at`: the boot clock, in seconds, when these were packed: times in them count from then. `gone`: those
-    that were copied and are no more."""
+    that were copied and are no more. `directory` and `presence`: see `Directory.copy_ahead`."""
 
     packed_at: float
     parcels: Annotated[list[bytes], Meta(max_length=MOST_PARCELS)]
     gone: list[ActorId]
     sessions: Annotated[list[bytes], Meta(max_length=MOST_PARCELS)]
     sessions_gone: list[Text]
+    directory: bytes = b""
+    presence: bytes = b""
 
 
 class Sockets(msgspec.Struct, array_like=True, frozen=True, tag=3):
@@ -77,12 +81,14 @@ class LastWord(msgspec.Struct, array_like=True, frozen=True, tag=6):
 
     resting_since: float
     lease_s: float
+    going: int
+    """Clients that were told to come again, because their connections could not go over."""
 
 
 class Took(msgspec.Struct, array_like=True, frozen=True, tag=7):
-    """`unreadable`: sessions of the message that the heir cannot take: their clients resume."""
+    """`unreadable`: the places in the message of sessions that the heir cannot take: their clients begin anew."""
 
-    unreadable: list[Text] = []
+    unreadable: list[Annotated[int, Meta(ge=0, lt=MOST_PARCELS)]] = []
 
 
 class Holdings(msgspec.Struct, array_like=True, frozen=True, tag=8):
@@ -98,7 +104,7 @@ class NoHeir(msgspec.Struct, array_like=True, frozen=True, tag=9):
     why: Text
 
 
-FromPredecessor = RunGiven | Copies | Sockets | Bequests | AllSaid | LastWord | NoHeir
+FromPredecessor = RunGiven | CopiesAhead | Sockets | Bequests | AllSaid | LastWord | NoHeir
 FromHeir = HeirHello | Took | Holdings | NoHeir
 encode = msgspec.msgpack.Encoder().encode
 _from_predecessor = msgspec.msgpack.Decoder(FromPredecessor)

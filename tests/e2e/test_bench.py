@@ -46,6 +46,7 @@ UNITS = {
     "query": "ms",
     "query-tree": "deadlines",
     "query-restart": "times",
+    "hot-restart": "ms",
 }
 POSTGRES = "GARRISON_TEST_POSTGRES"
 

@@ -186,7 +186,6 @@ async def test_claims_migrations_and_numbers_of_the_heir_are_above_those_before(
         system.arrivals.know([(world.systems["node-2"].me, 5)])
         system.orphans.wake_again([ActorId("bell/lost")])
         system.runs_over.go_on_with([(THERE, 3.0)], [1.0, 2.0])
-        system.metrics.turns_total = 40
         heir = await succeed(world, "node-1")
         assert heir.claimer.newest_token >= token
         assert heir.migrator.number == 17
@@ -194,7 +193,6 @@ async def test_claims_migrations_and_numbers_of_the_heir_are_above_those_before(
         assert heir.orphans.unsure == [ActorId("bell/lost")]
         missing, looks = heir.runs_over.plans()
         assert [run for run, _ in missing] == [THERE] and len(looks) >= 2
-        assert await heir.catalog.turns() >= 40
 
 
 async def test_peers_reach_the_heir_and_what_lives_there_without_registering() -> None:

@@ -263,10 +263,10 @@ async def test_timers_go_on_with_the_time_that_is_left_and_those_that_are_due_ri
         await target.ask(a, "tick_in", (0.02, 8))
         real = target.store.migrate
 
-        async def slowly(kind: str, moves: Any) -> Any:
+        async def slowly(kind: str, moves: Any, generation: int = 0) -> Any:
             await asyncio.sleep(0.05)
             assert live(target, a).frozen and live(target, a).actor.state.total == 0
-            return await real(kind, moves)
+            return await real(kind, moves, generation)
 
         target.store.migrate = slowly  # type: ignore[method-assign]
         assert await move(w, a, "node-2", "node-1") == 1
@@ -605,8 +605,8 @@ async def test_a_parcel_that_is_too_late_is_refused_and_the_claimed_one_lives_on
         live(source, a).call("add", (5,))
         real, gate = source.store.migrate, asyncio.Event()
 
-        async def then_waits(kind: str, moves: Any) -> Any:
-            result = await real(kind, moves)
+        async def then_waits(kind: str, moves: Any, generation: int = 0) -> Any:
+            result = await real(kind, moves, generation)
             await gate.wait()
             return result
 

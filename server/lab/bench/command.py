@@ -33,6 +33,7 @@ def benches() -> dict[str, Bench]:
         flush,
         friends,
         gateway,
+        hot_restart,
         idle,
         journal,
         lapse,
@@ -40,12 +41,12 @@ def benches() -> dict[str, Bench]:
         logs,
         migrate,
         neighbour,
+        query_restart,
         questions,
         ratings,
         rebalance,
         remote_call,
         report,
-        restarts,
         results,
         resume,
         view_change,
@@ -87,7 +88,8 @@ def benches() -> dict[str, Bench]:
         "columns": columns.run,
         "query": questions.query,
         "query-tree": questions.query_tree,
-        "query-restart": restarts.query_restart,
+        "hot-restart": hot_restart.run,
+        "query-restart": query_restart.run,
     }
 
 
@@ -101,7 +103,7 @@ def bench(
     """Measure heartbeat, call, remote-call, link-encryption, flush-sqlite, flush-postgres, activate, journal, failover,
     migrate, rebalance, view-change, memory, neighbour, report, results, writes, lists, lapse, deflate, resume, fanout,
     friends, idle, log-append, replay, seek, verify, size, ratings,
-    leaderboard, columns, query, query-tree, query-restart, or all.
+    leaderboard, columns, query, query-tree, hot-restart, query-restart, or all.
 
     CPU time of the serving process per unit (KiB for memory, idle and writes, bytes for size, ms for query, seek,
     neighbour, lists, results, migrate, rebalance, resume and view-change, s for failover and lapse), as a ratio to a

@@ -42,7 +42,7 @@ LOOK_S: Final = 1.0
 """Pause between two looks while the store is loaded: the question itself takes time from that."""
 
 
-async def query_restart(effort: Effort) -> Outcome:
+async def run(effort: Effort) -> Outcome:
     """How many times faster the answer is there from memory than from the store."""
     from server.cli.status import ask_admin  # noqa: F401 - what a client has loaded is not measured
 

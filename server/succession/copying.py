@@ -1,0 +1,223 @@
+"""Activations as they are copied ahead of a succession: in slices while the predecessor serves, again where they were
+touched since, and last, while it rests, the few that are left.
+
+Both sides keep a digest of what the heir is to hold: the exclusive-or of the hashes of all parcels. A parcel that is
+replaced, or that is gone, leaves it again. They must be the same before `LastWord`, or the succession is called off.
+
+An activation in the middle of a turn, or with an answer that waits for the store, is copied in a later round.
+"""
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Final
+
+import structlog
+from xxhash import xxh3_64_intdigest
+
+from server.activations import parcels
+from server.activations.activation import Activation
+from server.activations.event_log import EventLog
+from server.catalog.system import ActorSystem
+from server.errors import GarrisonError
+from server.ids import ActorId
+from server.succession.barrier import Barrier
+
+log = structlog.get_logger(__name__)
+MAX_PARCEL_BYTES: Final = 32 * 1024 * 1024
+SWEPT_AT_ONCE: Final = 5_000
+ACTIVATION_CHANGES: Final = (
+    "adopt_reminders", "begin_close", "call", "call_at", "cancel_close", "cancel_timer", "committed", "deliver", "drop",
+    "fenced", "fire", "freeze", "halt", "hook", "note_stored", "release", "released", "remind", "replace_timers",
+    "set_timer", "show_again", "showing", "stay", "thaw", "unremind", "_drain", "_finish", "_fired", "_not_fired",
+)  # fmt: skip
+"""Methods of an activation that change what its parcel holds."""
+LOG_CHANGES: Final = (
+    "append", "attach", "committed", "delay", "end_turn", "narrow", "renew", "rollback_to", "seal_due", "seal_failed",
+    "sealed", "take", "watch_on", "_make_public",
+)  # fmt: skip
+"""Methods of its event log that do."""
+
+
+class CopiedActivations:
+    """The predecessor's side: what the heir has, and what of it is to be copied, again or for the first time."""
+
+    def __init__(self, system: ActorSystem) -> None:
+        self._system, self._live = system, system.catalog.live
+        self._touched = Barrier(ACTIVATION_CHANGES)
+        self._logs_touched = Barrier(LOG_CHANGES, key=_owner)
+        self._sweep = self._unknown()
+        self._swept = False
+        self._ahead: list[Activation] = []
+        """Activations that the sweep has found."""
+        self._waiting: dict[Activation, None] = {}
+        """Activations that were born or touched since."""
+        self._gone: dict[ActorId, None] = {}
+        self._hashes: dict[ActorId, int] = {}
+        self.digest = 0
+        self.left_to_store = 0
+        """Activations that could not be copied, of which the store has everything."""
+        system.catalog.watcher = self
+
+    def __len__(self) -> int:
+        """How many activations the heir has."""
+        return len(self._hashes)
+
+    @property
+    def waiting(self) -> int:
+        """How many activations the next slices are of, as far as they were found."""
+        return len(self._waiting) + len(self._ahead) + (not self._swept)
+
+    @property
+    def missing(self) -> int:
+        """How many activations of this node the heir has not."""
+        return len(self._live) - len(self._hashes) - self.left_to_store
+
+    def end(self) -> None:
+        """Copy no more."""
+        self._system.catalog.watcher = None
+        self._touched.end()
+        self._logs_touched.end()
+
+    def _unknown(self) -> Iterator[list[Activation]]:
+        """All activations that the heir has not and that do not wait, some at a time. A list of all would hold up a
+        node with a million of them. Others end meanwhile, so that the places of the rest change and some are passed
+        over: it goes round until it finds none."""
+        found = True
+        while found:
+            found, at = False, 0
+            while some := list(islice(self._live.values(), at, at + SWEPT_AT_ONCE)):
+                at += len(some)
+                unknown = [it for it in some if it.id not in self._hashes and it not in self._waiting]
+                if unknown:
+                    found = True
+                    yield unknown
+
+    # ---- the catalog's word ----
+
+    def born(self, activation: Activation) -> None:
+        """See `server.catalog.ports.CatalogWatcher`."""
+        self._waiting[activation] = None
+
+    def gone(self, activation: Activation) -> None:
+        """See `server.catalog.ports.CatalogWatcher`."""
+        self._waiting.pop(activation, None)
+        self._forget(activation.id)
+
+    def _forget(self, identity: ActorId) -> None:
+        known = self._hashes.pop(identity, None)
+        if known is not None:
+            self.digest ^= known
+            self._gone[identity] = None
+
+    # ---- slices ----
+
+    def touched_again(self) -> None:
+        """Let the next slices be of those that were touched since they were copied."""
+        for activation in (*self._touched.take(), *self._logs_touched.take()):
+            if not activation.dropped:
+                self._waiting[activation] = None
+
+    def slice(self, most: int) -> tuple[list[bytes], list[ActorId]]:
+        """The parcels of `most` activations that wait, and the ids of those that are gone. One in a turn waits on."""
+        found: list[bytes] = []
+        later: list[Activation] = []
+        while len(found) + len(later) < most:
+            activation = self._next()
+            if activation is None:
+                break
+            if activation.dropped:
+                continue
+            data = self._pack(activation)
+            if data is None:
+                later.append(activation)
+            else:
+                found.append(data)
+        self._waiting.update(dict.fromkeys(later))
+        return found, self.take_gone()
+
+    def _next(self) -> Activation | None:
+        if not self._ahead and not self._swept:
+            some = next(self._sweep, None)
+            self._ahead, self._swept = some or [], some is None
+        if self._ahead:
+            return self._ahead.pop()
+        return self._waiting.popitem()[0] if self._waiting else None
+
+    def take_gone(self) -> list[ActorId]:
+        """The ids of activations that the heir has and that are no more; told once."""
+        gone, self._gone = list(self._gone), {}
+        return gone
+
+    def _pack(self, activation: Activation) -> bytes | None:
+        try:
+            data = parcels.pack_here(activation, MAX_PARCEL_BYTES)
+        except GarrisonError as error:
+            log.warning("cannot be copied", actor=activation.id, why=error.message)
+            return None
+        if data is None:
+            return None
+        self._touched.watch(activation)
+        if activation.has_log:
+            self._logs_touched.watch(activation.log())
+        known, new = self._hashes.get(activation.id, 0), xxh3_64_intdigest(data)
+        self._hashes[activation.id] = new
+        self.digest ^= known ^ new
+        self._gone.pop(activation.id, None)
+        return data
+
+    def not_at_rest(self) -> Activation | None:
+        """An activation with a turn, an answer or a call under way; None where there is none. Only those are looked at
+        that have changed since they were copied: they were at rest then."""
+        for some in (self._ahead, self._waiting, self._touched.touched, self._logs_touched.touched):
+            for it in some:
+                if not (it.dropped or it.copyable):
+                    return it
+        return None
+
+    def not_copied(self) -> list[Activation]:
+        """Activations that the heir cannot get, now that nothing is under way any more."""
+        return list(self._waiting)
+
+    def leave_to_store(self, activation: Activation) -> None:
+        """Let the heir have nothing of a durable activation that cannot be copied: the store has it."""
+        self._waiting.pop(activation, None)
+        self.left_to_store += 1
+        self._forget(activation.id)
+
+
+class ArrivedActivations:
+    """The heir's side. They live, in a system that is in standby."""
+
+    def __init__(self, system: ActorSystem) -> None:
+        self._system = system
+        self._hashes: dict[ActorId, int] = {}
+        self.digest = 0
+
+    def __len__(self) -> int:
+        return len(self._hashes)
+
+    def take(self, data: Iterable[bytes], gone: Iterable[ActorId], age_s: float) -> None:
+        """Let the activations of these parcels live, which were packed `age_s` ago. Raises `BadInput`, and what their
+        hooks raise."""
+        for identity in gone:
+            self._forget(identity)
+            self._system.withdraw_copy(identity)
+        for parcel in data:
+            self._take(parcel, age_s)
+
+    def _take(self, data: bytes, age_s: float) -> None:
+        system = self._system
+        arrival = parcels.unpack(system.app, system, data)
+        arrival.timers = [(name, max(0.0, left_s - age_s), args) for name, left_s, args in arrival.timers]
+        identity = arrival.activation.id
+        self._forget(identity)
+        system.receive_copy(arrival)
+        self._hashes[identity] = new = xxh3_64_intdigest(data)
+        self.digest ^= new
+
+    def _forget(self, identity: ActorId) -> None:
+        self.digest ^= self._hashes.pop(identity, 0)
+
+
+def _owner(event_log: EventLog) -> object:
+    return event_log.owner

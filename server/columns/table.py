@@ -109,6 +109,7 @@ class Table:
         self.lost = 0
         """Rows that found no place."""
         self.clamped = 0
+        self._refused, self._refusal = 0, ""
 
     @property
     def size(self) -> int:
@@ -191,6 +192,10 @@ class Table:
             return
         for first in range(0, len(rows), WRITE_ROWS):
             self._put(rows[first : first + WRITE_ROWS])
+        if self._refused:
+            # One line a tick: a function of rows that is wrong is wrong each time.
+            log.error("rows_refused", table=self.schema.table, count=self._refused, error=self._refusal)
+            self._refused = 0
 
     def _put(self, rows: list[Row]) -> None:
         """Write `rows` into the current block, and what does not fit into new ones."""
@@ -213,7 +218,7 @@ class Table:
                         left += [part[len(part) // 2 :], part[: len(part) // 2]]
                         continue
                     self.lost += 1
-                    log.error("row_refused", table=self.schema.table, error=str(error))
+                    self._refused, self._refusal = self._refused + 1, str(error)
                     continue
                 else:
                     self.written += len(part)

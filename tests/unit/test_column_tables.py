@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from server.columns.block import RowBlock
 from server.columns.layout import (
@@ -146,8 +147,10 @@ def test_row_that_is_none_takes_no_others_along(tmp_path: Path) -> None:
     kills.append(("yesterday", *row(2)[1:]))
     kills.append((BASE, "too short"))
     kills.append(row(3))
-    kills.close()
+    with capture_logs() as lines:
+        kills.close()
     assert stored(tmp_path) == [row(1), row(3)] and kills.lost == 2
+    assert [(line["event"], line["count"]) for line in lines] == [("rows_refused", 2)]
 
 
 def test_texts_are_cut_between_characters(tmp_path: Path) -> None:

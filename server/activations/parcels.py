@@ -244,6 +244,7 @@ def unpack(app: App, node: ActivationNode, data: bytes) -> Arrival:
         activation.actor.adopt_source(stays.latest)
     if stays is not None and activation.has_log:
         activation.log().narrowed = stays.narrowed
+        event_log.narrowings.raise_to(stays.narrowed)  # a hook may narrow before the numbers of the process are known
     method = activation.timer_method
     try:
         timers = [(name, left_s, method(name).decode_args(args)) for name, left_s, args in parcel.timers]

@@ -54,7 +54,8 @@ class Standby:
         self._count = 0
         self.dropped = 0
         self._ended = asyncio.Event()
-        self.outlet: Outlet = _KeptOutlet(outlet, self.keep)
+        self._kept_outlet = _KeptOutlet(outlet, self.keep)
+        self.outlet: Outlet = self._kept_outlet
         self.durability: Durability = _KeptDurability(self._changed)
         catalog.directory = _Silent()
 
@@ -88,6 +89,7 @@ class Standby:
 
     def _forget(self, identity: ActorId) -> None:
         self._count -= len(self._kept.pop(identity, ()))
+        self._kept_outlet.public_ends.pop(identity, None)
         self._changed.pop(identity, None)
         self._waiting.pop(identity, None)
 
@@ -138,7 +140,7 @@ class Standby:
                 self._catalog.discard(activation, error)
         kept, self._kept = self._kept, {}
         self._ended.set()
-        for outputs in kept.values():
+        for outputs in (*kept.values(), [*self._kept_outlet.public_ends.values()]):
             for output in outputs:
                 try:
                     output()
@@ -189,6 +191,8 @@ class _KeptOutlet:
 
     def __init__(self, outlet: Outlet, keep: Callable[..., None]) -> None:
         self._outlet, self._keep = outlet, keep
+        self.public_ends: dict[ActorId, Callable[[], None]] = {}
+        """The newest word of each log about what is public, which rises with time: the last one says all."""
 
     def push(self, subject: str, message: Push) -> None:
         self._keep(partial(self._outlet.push, subject, message))
@@ -216,8 +220,11 @@ class _KeptOutlet:
         mark: str,
         public_seq: int = -1,
     ) -> None:
-        args = (watchers, topic, first_seq, events, guard, mark, public_seq)
-        self._keep(partial(self._outlet.publish, *args), topic)
+        told = partial(self._outlet.publish, watchers, topic, first_seq, events, guard, mark, public_seq)
+        if events:
+            self._keep(told, topic)
+        else:
+            self.public_ends[topic] = told
 
     def show(self, identity: ActorId, shown: ShownActor) -> None:
         self._outlet.show(identity, shown)

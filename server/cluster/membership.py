@@ -175,7 +175,7 @@ class KinshipMembership:
         self._told: tuple[Member, ...] = ()
         """Members that the predecessor heard."""
         self._carried: dict[tuple[NodeId, bool], Member] = {}
-        """Those of them that gossip has not heard yet, each by its node and whether it is foreign."""
+        """Members of these that gossip has not heard yet, each by its node and whether it is foreign."""
         self._uncarry: asyncio.TimerHandle | None = None
 
     @property

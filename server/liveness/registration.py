@@ -1,7 +1,7 @@
 """Registration: the store issues the incarnation of a new run of this node.
 
 An earlier run of the same name may hold its lease still: it is waited for, unless its journal proves that its
-process is gone.
+process is gone. An heir needs no new run: it takes over the one of its predecessor, by `succeed`.
 """
 
 import asyncio
@@ -20,6 +20,8 @@ log = structlog.get_logger(__name__)
 PERIODS = 3
 """Lease periods that an earlier run of this name is waited for."""
 PAUSE_S = 0.5
+SUCCEED_PAUSE_S = 0.02
+"""Pause before an heir asks again: nobody is served meanwhile."""
 
 
 class Registration:
@@ -60,6 +62,27 @@ class Registration:
                     log.info("waiting to register", node=settings.node, why=error.message)
                 told = True
                 await asyncio.sleep(min(PAUSE_S, error.retry_after_s or PAUSE_S))
+
+    async def succeed(self, me: NodeAddress, generation: int) -> bool:
+        """Take the run `me` over from the process of the generation before, with its lease granted, and its journal the
+        one that is open here. False where the run is over, or another process has it: this one must end. An answer may
+        be lost, so the store is asked again for a lease period, and its silence is then `Unavailable`."""
+        settings, journal = self._settings.store, self._journal
+        lease_s = settings.lease_period_s if settings.lease else None
+        place = journal.place if journal is not None else ""
+        deadline = self._clock.boot() + settings.lease_period_s
+        while True:
+            sent_at = self._clock.boot()
+            try:
+                taken = await self._nodes.succeed_node(me, generation, place, lease_s)
+            except Unavailable:
+                if self._clock.boot() >= deadline:
+                    raise
+                await asyncio.sleep(SUCCEED_PAUSE_S)
+                continue
+            if taken:
+                self._lease.granted(sent_at)
+            return taken
 
     async def _register_once(self) -> NodeAddress:
         """Ask the store. The answer may be lost and the run be there: from the second time on the journal is

@@ -98,8 +98,10 @@ class PresenceEngine:
         services.transport.serve(Service.PRESENCE, self._serve)
 
     def begin(self, me: NodeAddress, view: View | None = None) -> None:
-        """Be `me`, without any task. `view`: that of the predecessor, where this process is its heir."""
+        """Be `me`, without any task. `view`: that of the predecessor, where this process is its heir, and stands by."""
         self.core.start(me, view)
+        if view is not None:
+            self.stand_by()
 
     def start(self, me: NodeAddress) -> None:
         """Begin to talk: this run's address is known, and this process is the node."""
@@ -117,8 +119,9 @@ class PresenceEngine:
 
     def stand_by(self) -> None:
         """Become able to take what the predecessor has: nothing is said to anybody until `start`. Activations that show
-        themselves have been told of; those that look different when this node serves are told then."""
-        assert self._copies is None, "standby begins once"
+        themselves have been told of; those that look different when this node serves are told then. Idempotent."""
+        if self._copies is not None:
+            return
         self._copies = copies = QuietHome(self.core.home)
         self.show, self.withdraw, self.hide = copies.show, copies.withdraw, copies.hide  # type: ignore[method-assign]
         self._soon = self._after = copies.nothing  # type: ignore[method-assign]

@@ -95,6 +95,12 @@ class FaultyStore(MemoryStore):
         work = super().renew_lease
         return await self.faults.run("renew_lease", me, lambda: work(me, lease_s, generation))  # type: ignore[no-any-return]
 
+    async def succeed_node(
+        self, me: NodeAddress, generation: int, journal: str, lease_s: float | None, heir: object = None
+    ) -> bool:
+        work = super().succeed_node
+        return await self.faults.run("succeed_node", me, lambda: work(me, generation, journal, lease_s, heir))  # type: ignore[no-any-return]
+
 
 class FaultyLogs(MemoryLogStore):
     def __init__(self, database: MemoryDatabase, faults: Faults) -> None:

@@ -20,6 +20,7 @@ from tests.support.engine import cluster, key_owned_by
 from tests.support.heirs import MOST, bequeath, copy, end, go, stand_by, succeed
 from tests.support.tiny import Added, Total
 from tests.support.waiting import until
+from tests.unit.test_telling import BANK, BANKS, flushing
 
 pytestmark = pytest.mark.virtual_time
 THERE = NodeAddress(NodeId("node-2"), Incarnation(1))
@@ -143,7 +144,11 @@ async def test_events_after_a_succession_follow_those_before_for_each_node_that_
         await asyncio.sleep(0.1)
         seen = system.published.events + heir.published.events
         assert [(nodes, first, len(events)) for nodes, _, first, events in seen] == [([THERE], 2, 1), ([THERE], 3, 1)]
-        data = system.bequeath()
+        data, parcel = system.bequeath(), pack_here(system.find(match), MOST)
+        narrowings.newest = 0
+        arrived = unpack(APP, heir, parcel or b"").activation.log()
+        arrived.narrow()
+        assert arrived.guard > guard, "a hook of an heir that narrows does so above its predecessor"
         narrowings.newest = 0
         heir.inherit(data)
         await heir.ask(match, "add", (1, True))
@@ -228,6 +233,57 @@ async def test_a_death_under_way_in_the_last_moment_is_told_by_the_heir() -> Non
         await go(world, heir, system.me)
         await asyncio.sleep(2.0)
         assert peer.directory.find(lobby) is None
+
+
+async def test_facts_that_are_open_are_told_once_the_heir_serves_and_not_before() -> None:
+    async with cluster(app=BANKS) as world:
+        system = world.systems["node-1"]
+        await system.ask(BANK, "owe", (5,))
+        system.hold()
+        await system.write_behind.flush()
+        assert system.find(BANK).telling and system.telling.under_way == 0 and system.under_way == ""
+        heir = stand_by(world, system)
+        copy(system, heir)
+        bequeath(system, heir)
+        await end(world, system)
+        await asyncio.sleep(1.0)
+        assert heir.find(BANK).telling and heir.telling.under_way == 0
+        await go(world, heir, system.me)
+        assert heir.telling.under_way == 5
+        flushing(heir)
+        await until(lambda: len(heir.find(BANK).boundary.over) == 5)
+
+
+async def test_a_rest_that_is_called_off_tells_facts_that_waited() -> None:
+    async with cluster(app=BANKS) as world:
+        system = world.systems["node-1"]
+        await system.ask(BANK, "owe", (5,))
+        system.hold()
+        await system.write_behind.flush()
+        system.go_on()
+        assert system.telling.under_way == 5 and system.unanswered == "5 facts"
+        flushing(system)
+        await until(lambda: len(system.find(BANK).boundary.over) == 5)
+
+
+async def test_nothing_is_collected_moved_or_taken_while_a_node_rests() -> None:
+    settings = {"idle_timeout_s": 1.0, "collect_interval_s": 0.5}
+    async with cluster(("node-1", "node-2"), app=APP, actors=settings) as world:
+        system, other = world.systems.values()
+        here = actor_id("lobby", key_owned_by(system, Lobby, "node-1"))
+        there = actor_id("bell", key_owned_by(system, Bell, "node-2"))
+        await system.ask(here, "add", (1,))
+        await system.catalog.activate(there)
+        system.hold()
+        moves = asyncio.ensure_future(
+            other.migrator.move([await other.catalog.activate(ActorId("lobby/x"))], system.me)
+        )
+        await asyncio.sleep(5.0)
+        assert system.find(here) is not None and system.find(there) is not None
+        assert await moves == 0
+        system.go_on()
+        await asyncio.sleep(5.0)
+        assert system.find(here) is None and system.find(there) is None
 
 
 @pytest.mark.parametrize("data", [b"", b"\xc1", b"\x90"])

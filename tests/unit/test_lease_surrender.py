@@ -9,9 +9,13 @@ from typing import Any
 
 import pytest
 
+from server.errors import Unavailable
+from server.ids import NodeAddress, NodeId
 from server.liveness.lease import SAFE_SHARE, NodeLease
+from server.liveness.registration import Registration
 from server.liveness.renewing import RenewalTask
 from server.runtime.supervisor import Supervisor
+from server.settings import Settings
 from tests.support.leases import LeaseBench
 from tests.support.waiting import until
 
@@ -181,3 +185,44 @@ async def test_renewals_say_the_generation() -> None:
     assert await bench.store.succeed_node(me, 1, "", 2.0)
     await bench.lost.wait()
     assert bench.lease.lost
+
+
+# ---- the heir's side ----
+
+
+def heir_of(bench: LeaseBench) -> Registration:
+    """The registration of another process, over the same store."""
+    settings = Settings(node="node-1", store=bench.settings)
+    undertaker: Any = None
+    return Registration(
+        settings=settings, nodes=bench.store, journal=None, lease=bench.lease, undertaker=undertaker, clock=bench.clock
+    )
+
+
+@pytest.mark.virtual_time
+async def test_heir_has_the_lease_from_the_sending_of_the_statement_that_was_answered() -> None:
+    bench = LeaseBench()
+    me = NodeAddress(NodeId("node-1"), await bench.store.register_node(NodeId("node-1"), 2.0))
+    bench.faults.next["succeed_node"] = ["refuse", "forget"]
+    assert not bench.lease.holds()
+    assert await heir_of(bench).succeed(me, 1)
+    assert bench.lease.safe_until == pytest.approx(bench.clock.at + 1.8) and len(bench.faults.seen) == 3
+
+
+@pytest.mark.virtual_time
+async def test_heir_that_is_refused_or_not_answered_has_no_lease() -> None:
+    bench = LeaseBench()
+    me = NodeAddress(NodeId("node-1"), await bench.store.register_node(NodeId("node-1"), 2.0))
+    assert not await heir_of(bench).succeed(me, 2)
+    bench.faults.always["succeed_node"] = "refuse"
+
+    async def time_passes() -> None:
+        while True:
+            await asyncio.sleep(0.1)
+            bench.clock.at += 0.1
+
+    passing = asyncio.ensure_future(time_passes())
+    with pytest.raises(Unavailable):
+        await heir_of(bench).succeed(me, 1)
+    passing.cancel()
+    assert not bench.lease.holds() and bench.clock.at == pytest.approx(102.0, abs=0.2)

@@ -59,7 +59,6 @@ def heir_of(world: Street, name: str) -> tuple[TestSystem, PresenceEngine]:
     engine = engine_of(msgspec.structs.replace(heir.services, store_queries=world.rows))
     assert engine is not None
     engine.begin(predecessor.me, predecessor.view)
-    engine.stand_by()
     published: Any = heir.published
     for word in ("show", "hide", "withdraw"):
         setattr(published, word, partial(_now, engine, word))

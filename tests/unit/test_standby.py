@@ -252,3 +252,16 @@ async def test_outputs_above_the_bound_are_dropped_and_counted(monkeypatch: pyte
         await world.systems["node-1"].ask(actor_id("greeter", "ann"), "total", ())
         _, heir = await _succeeds(world)
         assert heir._standby is not None and heir._standby.dropped == 1
+
+
+async def test_words_of_logs_about_what_is_public_leave_once_and_are_the_last() -> None:
+    async with cluster(app=HOOKS) as world:
+        predecessor, heir = await _succeeds(world)
+        topic, there = actor_id("counter", "log"), [predecessor.me]
+        for public_seq in (5, 6, 7):
+            heir.outlet.publish(there, topic, 9, [], (1, 1), "", public_seq)
+        heir.outlet.publish(there, topic, 9, [b"event"], (1, 1), "", 7)
+        assert heir.published.events == []
+        await end(world, predecessor)
+        await go(world, heir, predecessor.me)
+        assert [(first, events) for _, _, first, events in heir.published.events] == [(9, [b"event"]), (9, [])]

@@ -45,7 +45,7 @@ from server.catalog.strays import Strays
 from server.catalog.telling import Telling
 from server.cluster.view import View
 from server.directory.directory import Directory
-from server.errors import BadInput, GarrisonError
+from server.errors import BadInput, GarrisonError, Moved, Unavailable
 from server.ids import ActorId, Incarnation, NodeAddress, NodeId, kind_of
 from server.runtime.logs import LoggedOften
 from server.storage.durability import Durability
@@ -188,6 +188,14 @@ class ActorSystem:
         """In standby: forget the copy of an activation that has ended at the predecessor. Idempotent."""
         assert self._standby is not None, "copies go in standby only"
         self._standby.withdraw(identity)
+
+    def leave_to_store(self, activation: Activation) -> None:
+        """As a predecessor at rest: end a durable activation that cannot be copied, all of which is in the store. Who
+        lists or watches it hears that, by the bequests; the next call makes it again, here or in the heir. Raises
+        `Unavailable` for another one."""
+        if not (activation.durable and activation.copyable):
+            raise Unavailable(f"{activation.id} is not in the store alone")
+        self.catalog.discard(activation, Moved())
 
     def serve_now(self) -> None:
         """This process is the node, and its lease holds: what hooks have sent leaves, timers ring, turns begin, and

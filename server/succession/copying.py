@@ -54,8 +54,6 @@ class CopiedActivations:
         self._gone: dict[ActorId, None] = {}
         self._hashes: dict[ActorId, int] = {}
         self.digest = 0
-        self.left_to_store = 0
-        """Activations that could not be copied, of which the store has everything."""
         system.catalog.watcher = self
 
     def __len__(self) -> int:
@@ -70,7 +68,7 @@ class CopiedActivations:
     @property
     def missing(self) -> int:
         """How many activations of this node the heir has not."""
-        return len(self._live) - len(self._hashes) - self.left_to_store
+        return len(self._live) - len(self._hashes)
 
     def end(self) -> None:
         """Copy no more."""
@@ -179,10 +177,9 @@ class CopiedActivations:
         return list(self._waiting)
 
     def leave_to_store(self, activation: Activation) -> None:
-        """Let the heir have nothing of a durable activation that cannot be copied: the store has it."""
-        self._waiting.pop(activation, None)
-        self.left_to_store += 1
-        self._forget(activation.id)
+        """Let the heir have nothing of a durable activation that cannot be copied: the store has it. Raises
+        `Unavailable`."""
+        self._system.leave_to_store(activation)  # which tells `gone`
 
 
 class ArrivedActivations:

@@ -127,6 +127,25 @@ async def test_a_watched_player_is_known_all_the_time_whoever_goes_on(owner: str
         assert [state for state, _ in seen.was] == ["known"] * 3
 
 
+@pytest.mark.parametrize(("pause_s", "states"), [(2.0, []), (4.0, ["unknown", "known"])])
+async def test_a_picture_is_known_unless_nobody_speaks_for_long_and_again_soon_after(
+    pause_s: float, states: list[str]
+) -> None:
+    async with street(3) as world:
+        home, watching = world.systems["node-1"], world.engines["3"]
+        key = key_owned_by(home, Player, "node-2")
+        await home.catalog.activate(actor_id("lantern", key))
+        await light(home, key, b"a")
+        [entry] = watching.watch([key])
+        await until(lambda: entry.pictures == looks(b"a"))
+        await asyncio.sleep(1.0)
+        seen = Seen(watching, entry)
+        await succeed(world, "node-2", pause_s)
+        await asyncio.sleep(1.0)
+        assert [state for state, _ in seen.was[1:]] == states
+        assert all(engine.core.sure for engine in world.engines.values())
+
+
 async def test_changes_of_the_last_moment_are_told_by_the_heir() -> None:
     async with street() as world:
         home, watching = world.systems["node-1"], world.engines["2"]
@@ -188,6 +207,30 @@ async def test_a_copy_that_is_replaced_or_withdrawn_is_shown_as_the_last_one_or_
         assert list(engine.core.home) == ["p"]
         assert engine.core.home["p"].showing().pictures == looks(b"b")
         assert list(engine.core._ended.items()) == []
+
+
+async def test_a_player_whose_actor_cannot_go_over_is_seen_to_be_gone_and_comes_back_with_the_next_call() -> None:
+    async with street() as world:
+        home, watching = world.systems["node-1"], world.engines["2"]
+        key = key_owned_by(home, Player, "node-2")
+        player = await home.catalog.activate(actor_id("lantern", key))
+        await light(home, key, b"a")
+        [entry] = watching.watch([key])
+        await until(lambda: entry.pictures == looks(b"a"))
+        heir, engine = heir_of(world, "node-1")
+        home.hold()
+        home.leave_to_store(player)
+        copy(home, heir)
+        bequeath(home, heir)
+        engine.inherit(world.engines["1"].bequeath())
+        await end(world, home)
+        await go(world, heir, home.me)
+        engine.start(heir.me)
+        await until(lambda: entry.pictures == looks(b"off"))
+        assert world.systems["node-2"].directory.find(player.id) is None
+        await heir.catalog.activate(player.id)
+        await light(heir, key, b"b")
+        await until(lambda: entry.pictures == looks(b"b"))
 
 
 async def test_entries_that_no_session_of_the_heir_watches_are_released() -> None:

@@ -277,13 +277,6 @@ class Node:
             self.presence.begin(address, self.system.view)
         self.system.stand_by()
 
-    async def take_generation(self) -> bool:
-        """As an heir: whether the store makes this process the run's. Raises `Unavailable`."""
-        drivers, address = self.drivers, self.system.me
-        lease_s = self.settings.store.lease_period_s if self.settings.store.lease else None
-        place = drivers.journal.place if drivers.journal is not None else ""
-        return await drivers.store.succeed_node(address, self.generation, place, lease_s)
-
     async def serve_as_heir(self) -> None:
         """Serve clients and nodes, once the store has this generation."""
         drivers, address = self.drivers, self.system.me

@@ -193,8 +193,8 @@ class Heir:
 
     async def _serve(self, word: LastWord) -> None:
         node = self._node
-        # A moment longer than the predecessor's, which is far within the margin of a lease.
-        await self._take_generation(node.clock.boot() + word.lease_s)
+        if not await node.registration.succeed(node.system.me, node.generation):
+            raise Unavailable("the store has another process for this run, or it is over")
         await node.serve_as_heir()
         self.moved, self.going = self._sessions.attach(), word.going
         self.pause_ms = 1000 * (node.clock.boot() - word.resting_since)
@@ -225,25 +225,6 @@ class Heir:
                 why = error.message
                 await asyncio.sleep(backoff_s(attempt, node.drivers.rng, base_s=0.05, cap_s=0.5))
         log.warning("the predecessor's journal was not removed", why=why)
-
-    async def _take_generation(self, until: float) -> None:
-        """Make this process the run's in the store. Raises `Unavailable`."""
-        node, attempt = self._node, 0
-        while True:
-            sent_at = node.clock.boot()
-            try:
-                granted = await node.take_generation()
-            except Unavailable as error:
-                log.warning("the store does not answer", why=error.message)
-                if node.clock.boot() >= until:
-                    raise Unavailable("the store did not grant the run while its lease lasted") from None
-                await asyncio.sleep(backoff_s(attempt, node.drivers.rng, base_s=0.01, cap_s=0.2))
-                attempt += 1
-                continue
-            if not granted:
-                raise Unavailable("the store has another process for this run, or it is over")
-            node.lease.granted(sent_at)
-            return
 
 
 def _refusal(why: str) -> bytes:

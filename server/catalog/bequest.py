@@ -7,7 +7,12 @@ go back, and notes that nothing else would tell. Pure.
     guards, sources                             numbers of what watching nodes compare
     orphans      whom to wake again             the store names them to nobody (`server/catalog/orphans.py`)
     runs over    missing runs, looks to come    planned at a change of the view (`server/catalog/runs_over.py`)
-    turns        count, as it was told last    of a metric
+
+Other numbers that somebody compares go over elsewhere: those of reminders, latest topics, looks and guards of one
+activation with its parcel; of words, handoffs and questions with the directory; stints and words with presence; of
+pushes with their session; counters of metrics with the metrics. Begun anew are those whose other end begins anew too:
+requests of links, which are dialled again; the journal's, which is another one; files of columns, which name their
+process. Nobody compares the order of open facts (`server/activations/open_facts.py`) with another one.
 
 Times are seconds that are left, or that have passed.
 """

@@ -193,7 +193,7 @@ class Table:
         for first in range(0, len(rows), WRITE_ROWS):
             self._put(rows[first : first + WRITE_ROWS])
         if self._refused:
-            # One line a tick: a function of rows that is wrong is wrong each time.
+            # A single line a tick: a function of rows that is wrong is wrong each time.
             log.error("rows_refused", table=self.schema.table, count=self._refused, error=self._refusal)
             self._refused = 0
 

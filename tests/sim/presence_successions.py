@@ -68,6 +68,12 @@ class Successions(Cores):
             node.entries[player] = there
             if entry in self.highest:
                 self.highest[there] = self.highest[entry]
+        waits = [
+            [{entry.player for entry in some} for some in (it.unanswered, it.wanted, it.stale_rows, it.changed)]
+            for it in (before.watching, heir.watching)
+        ]
+        if waits[0] != waits[1]:
+            self.wrong[f"entries of the heir of {node.address} do not wait for what they waited for"] = None
         before.going_over.end_copying()
         if ordered(heir.bequeath(self.now)) != ordered(before.bequeath(self.now)):
             self.wrong[f"the heir of {node.address} does not know what it knew"] = None

@@ -81,20 +81,32 @@ def build_store(settings: Settings, app: "App | None" = None) -> "SqlStore":
 
     app = app or load_app(settings)
     types = {cls.kind: cls.State for cls in app.actors if cls.durability != "volatile"}
-    versions: dict[str, str] = {}
-    if app.migrations is not None:  # else a node need not load Alembic
-        from migrations import history_of, newest
-
-        history = history_of(app.name, app.migrations)
-        versions[history.version_table] = newest(history)
     return SqlStore(
         settings.store,
         state_types=types,
         mappings=_mappings(app, types),
-        versions=versions,
+        versions=_own_version(app),
         open_facts=open_facts_of(app.actors),
         personal=[cls.kind for cls in app.actors if cls.personal],
     )
+
+
+def _own_version(app: "App") -> dict[str, str]:
+    """The version of the application's own tables, by the table that has it; empty for an application without."""
+    if app.migrations is None:  # a node need not load Alembic then
+        return {}
+    from migrations import history_of, newest
+
+    history = history_of(app.name, app.migrations)
+    return {history.version_table: newest(history)}
+
+
+def table_versions(app: "App") -> dict[str, str]:
+    """Versions of the tables that this program was made for: of the engine as `schema`, of the application's own as
+    `app_schema`."""
+    from persistence.engine.tables import SCHEMA_VERSION
+
+    return {"schema": SCHEMA_VERSION, "app_schema": "".join(_own_version(app).values())}
 
 
 def build_lease_store(settings: Settings) -> "OwnLeaseStore":
@@ -398,6 +410,7 @@ def _admin(node: "Node") -> "AdminServer":
         node.troubles.current,
         node.drivers.logs,
         questions=node.recording.desk() if node.recording is not None else None,
+        upgrading=lambda: node.upgrading,
     )
 
 

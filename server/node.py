@@ -25,6 +25,7 @@ import msgspec
 import structlog
 
 from server.actors.app import App
+from server.admin.ports import Upgrading
 from server.catalog.services import Services
 from server.catalog.system import ActorSystem
 from server.cluster import agreement, foreign
@@ -147,6 +148,8 @@ class Node:
         """Boot time until which this node only listens: the run before it was foreign."""
         self.generation = 0
         """The number of this process within the run."""
+        self.upgrading: Upgrading | None = None
+        """The way to another process of this run, where whoever runs this one has given it some."""
         self.drained = False
         """Start as `leaving`: the run before this one was drained."""
         self._state: MemberState = "joining"

@@ -63,8 +63,7 @@ class NodeReport(msgspec.Struct):
     """The report of a node about itself. `not_ready` is empty while it serves, else the reason it does
     not; `samples` are its newest, oldest first; `kinds` counts activations by actor kind; `moves`
     is absent from a peer of an older version. `gossip` is where it gossips: a seed for others. `troubles` are
-    the things that are away or wrong for it, whether or not it serves. `generation` counts the processes of its run
-    from 0."""
+    the things that are away or wrong for it, whether or not it serves."""
 
     node: str
     incarnation: int
@@ -86,7 +85,6 @@ class NodeReport(msgspec.Struct):
     moves: MoveFigures | None = None
     gossip: str = ""
     troubles: list[Trouble] = []
-    generation: int = 0
 
 
 class NodeInfo(msgspec.Struct):

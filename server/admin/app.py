@@ -120,7 +120,6 @@ class AdminServer:
             observe,
             gossip,
             troubles,
-            lambda: found.generation() if (found := upgrading()) is not None else 0,
         )
         self.views = ClusterViews(system, settings, clock, self.own)
         pages, kept = system.app.pages, dict[str, Any]()

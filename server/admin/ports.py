@@ -26,11 +26,10 @@ class Draining(msgspec.Struct, frozen=True):
 class Upgrading(msgspec.Struct, frozen=True):
     """How the process of a node is succeeded by another. `begin` starts it and is idempotent while it goes on; it
     raises `CalledOff` where it cannot even begin. `progress` gives the fields of `answers.Upgrade` but for the node's
-    name and run. `generation`: see there."""
+    name and run."""
 
     begin: Callable[[], None]
     progress: Callable[[], Mapping[str, Any]]
-    generation: Callable[[], int]
 
 
 class Answers(Protocol):

@@ -70,10 +70,9 @@ class NodeReadModels:
         observe: Callable[[], None],
         gossip: Callable[[], str],
         troubles: Callable[[], list[Trouble]],
-        generation: Callable[[], int] = lambda: 0,
     ) -> None:
         self._system, self._settings, self._metrics, self._clock = system, settings, metrics, clock
-        self._gossip, self._troubles, self._generation = gossip, troubles, generation
+        self._gossip, self._troubles = gossip, troubles
         self._not_ready, self._sessions, self._observe = not_ready, sessions, observe
         self._started = clock.now()
         self._kinds: dict[str, int] = {}
@@ -119,7 +118,6 @@ class NodeReadModels:
             moves=self._moves(),
             gossip=self._gossip(),
             troubles=self._troubles(),
-            generation=self._generation(),
         )
         return [msgspec.to_builtins(report)]
 

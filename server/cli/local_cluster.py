@@ -224,7 +224,8 @@ class LocalCluster:
     def _wish(self, index: int) -> Path:
         return self.home.path / f"{name_of(index)}.again"
 
-    def _arguments(self, index: int) -> list[str]:
+    def arguments(self, index: int) -> list[str]:
+        """The words of the command that node `index` is."""
         name = name_of(index)
         arguments = ["node", "--config", str(self.home.config), "--name", name]
         seeds = self.places[: max(self.size, index)]
@@ -234,7 +235,7 @@ class LocalCluster:
 
     async def _spawn(self, index: int) -> NodeProcess:
         name, place = name_of(index), self.places[index]
-        arguments = self._arguments(index)
+        arguments = self.arguments(index)
         log = self.home.log(name)
         again = index < len(self.nodes)
         process = await spawn_self(arguments, log, namespace=place.namespace, append=again, orphaned=self.orphaned)

@@ -21,10 +21,12 @@ from server.errors import BadSetting, CalledOff, GarrisonError
 from server.runtime.admin_token import new_admin_token
 from server.runtime.service_manager import ServiceManager
 from server.settings import Settings
+from server.succession.lineage import Lineage
 from server.succession.program import STARTED
 
 if TYPE_CHECKING:
     from server.node import Node
+    from server.succession.upgrades import Birth
 
 log = structlog.get_logger(__name__)
 FILES_LOOK_S = 30.0
@@ -66,13 +68,16 @@ def node(
         ),
     ] = False,
     set_: Set = None,
+    succeed: Annotated[str | None, Parameter(show=False)] = None,
 ) -> int:
     """Run one node. Prints one line of JSON once it serves; logs go to standard error.
 
     Settings come from the file, then from GARRISON_… variables (GARRISON_GATEWAY__PORT=7350), then from flags.
     """
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # too early for an upgrade is no reason to die
     if supervised or os.getpid() == FIRST_PROCESS:
         _below_supervisor()
+    lineage = Lineage(succeed) if succeed is not None else None
     settings = read_settings(
         config,
         set_,
@@ -85,7 +90,7 @@ def node(
             "store.url": store,
         },
     )
-    return uvloop.run(_run(settings))
+    return uvloop.run(_run(settings, lineage))
 
 
 def _below_supervisor() -> None:
@@ -97,9 +102,9 @@ def _below_supervisor() -> None:
         os.execv(sys.executable, [sys.executable, "-m", "server.cli.supervise", *arguments])
 
 
-async def _run(settings: Settings) -> int:
+async def _run(settings: Settings, lineage: Lineage | None) -> int:
     """`run_node`. A task that would not end (its name is in the log) does not hold up the process."""
-    code = await run_node(settings)
+    code = await run_node(settings, lineage)
     if len(asyncio.all_tasks()) > 1:
         sys.stdout.flush()
         sys.stderr.flush()
@@ -107,10 +112,11 @@ async def _run(settings: Settings) -> int:
     return code
 
 
-async def run_node(settings: Settings) -> int:
+async def run_node(settings: Settings, lineage: Lineage | None = None) -> int:
     """Run a node until SIGTERM or SIGINT; prints one JSON line to standard output once it
     serves. A node that loses its lease comes back as a new incarnation, which is drained if the one
-    before it was. Returns the exit code."""
+    before it was. SIGUSR2 is an upgrade, by which this process ends and another goes on. An heir, which has a
+    `lineage`, goes on with the run of its predecessor. Returns the exit code."""
     from kinship import log_to_python
 
     from server.runtime.logs import configure
@@ -127,11 +133,23 @@ async def run_node(settings: Settings) -> int:
     hangup = asyncio.Event()
     loop.add_signal_handler(signal.SIGHUP, hangup.set)
     running: list[Node] = []
+    loop.add_signal_handler(signal.SIGUSR2, _upgrade, running)
     reloading = asyncio.ensure_future(_reload(hangup, settings, running))
     try:
-        return await _serve(settings, stop, running)
+        return await _serve(settings, stop, running, lineage)
     finally:
         reloading.cancel()
+
+
+def _upgrade(running: "list[Node]") -> None:
+    """Begin an upgrade: what SIGUSR2 asks for."""
+    for node in running:
+        if node.upgrading is not None:
+            log.info("asked to go on in another process", node=str(node.system.me))
+            try:
+                node.upgrading.begin()
+            except CalledOff as error:
+                log.error("the upgrade was called off, the node goes on", why=error.message)
 
 
 async def _reload(hangup: asyncio.Event, settings: Settings, running: "list[Node]") -> None:
@@ -173,14 +191,18 @@ def _complain(complaints: dict[str, str], what: str, text: str, error: BadSettin
         log.error(text, why=error.message)
 
 
-async def _serve(settings: Settings, stop: asyncio.Event, running: "list[Node]") -> int:
-    """Run nodes, one after the other, until `stop`; the one that serves is in `running`."""
-    if settings.store.migrate:
+async def _serve(settings: Settings, stop: asyncio.Event, running: "list[Node]", lineage: Lineage | None = None) -> int:
+    """Run nodes, one after the other, until `stop`; the one that serves is in `running`. The first one of an heir is
+    that of its predecessor."""
+    from server.cli.succeeding import let_be_upgraded, succeed  # now, and not when somebody asks: see there
+
+    if settings.store.migrate and lineage is None:
         await upgrade_store(settings)
     made_token = settings.admin.enabled and settings.admin.token is None
     if made_token:
         settings = _with_token(settings)
     manager = ServiceManager(os.environ)
+    birth: Birth | None = None
     served = drained = foreign = False
     heard: list[str] = []
     while not stop.is_set():
@@ -188,11 +210,15 @@ async def _serve(settings: Settings, stop: asyncio.Event, running: "list[Node]")
             log.warning("coming back as a new incarnation", node=settings.node)
             await asyncio.sleep(LEASE_LOST_PAUSE_S)
         try:
-            node = build_node(_with_seeds(settings, heard))
-            node.drained = drained
-            if foreign:
-                node.wary()
-            await node.start()
+            if lineage is not None:
+                node, birth = await succeed(settings, lineage)
+                lineage = None
+            else:
+                node, birth = build_node(_with_seeds(settings, heard)), None
+                node.drained = drained
+                if foreign:
+                    node.wary()
+                await node.start()
         except GarrisonError as error:
             if not served:
                 raise
@@ -205,6 +231,7 @@ async def _serve(settings: Settings, stop: asyncio.Event, running: "list[Node]")
         gc.collect()
         gc.freeze()
         await _first(stop, node.ended, node.serves)
+        upgrades = let_be_upgraded(node, settings, made_token, birth)
         if node.serves.is_set():
             _say_ready(node)
             manager.ready(f"run {node.me.incarnation if node.me is not None else 0} serves")
@@ -215,6 +242,7 @@ async def _serve(settings: Settings, stop: asyncio.Event, running: "list[Node]")
         heard = heard_endpoints(node) if foreign else []
         drained = drained or node.drain_progress()["state"] == "leaving"
         running.clear()
+        await upgrades.stop()
         await node.stop()
     return 0
 

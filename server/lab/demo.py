@@ -18,18 +18,22 @@ from typing import Annotated, Any, Final
 import msgspec
 from cyclopts import App, Parameter, validators
 from rich.console import Console
+from rich.markup import escape
 
 from server.cli.common import DEMO_CONFIG, Json, Set, check_assignments, err, out, program
 from server.cli.local_cluster import Home, LocalCluster, alone
 from server.cli.node_process import NodeProcess
 from server.errors import Unavailable
 from server.lab.live import BOTS_STOP_S, Live, count_of, empty_home, shown
+from server.lab.upgrading import Noticed, upgrade
 
 FIRST_PORT: Final = 7350
 STATUS_EVERY_S: Final = 10.0
 """How often a line tells which matches ended, and, where standard error is not a terminal, the state."""
 AGAIN_EVERY_S: Final = 0.2
 """How often is looked whether a script asks for its node to be started again."""
+UPGRADE_AFTER_S: Final = 20.0
+"""When all nodes are upgraded, where nothing else is said and the demo runs for twice as long, or without an end."""
 ALONE_S: Final = 5.0
 """How long the bots may take to end where no node is left."""
 
@@ -52,6 +56,15 @@ class DemoOptions(msgspec.Struct, frozen=True):
     assignments: list[str]
     seed: int | None
     status_every_s: float
+    upgrade_after_s: float | None = None
+
+    @property
+    def upgrade_at_s(self) -> float:
+        """Seconds after which all nodes are upgraded; infinite for never."""
+        if self.upgrade_after_s is not None:
+            return self.upgrade_after_s or float("inf")
+        enough = self.seconds is None or self.seconds >= 2 * UPGRADE_AFTER_S
+        return UPGRADE_AFTER_S if enough else float("inf")
 
 
 def demo(
@@ -78,6 +91,14 @@ def demo(
         bool, Parameter(help="Begin with an empty database and a new key.", negative="", show_default=False)
     ] = False,
     home: Annotated[Path, Parameter(help="Where everything is kept.")] = DEMO_CONFIG.parent,
+    upgrade_after: Annotated[
+        float | None,
+        Parameter(
+            help="Seconds after which `garrison upgrade --all` is run, once. 0: never. Default: 20, given time.",
+            validator=validators.Number(gte=0),
+            show_default=False,
+        ),
+    ] = None,
     json: Json = False,
     set_: Set = None,
     flush_at_stop: Annotated[bool, Parameter(show=False)] = True,
@@ -87,12 +108,13 @@ def demo(
     """Run a cluster of three nodes on this machine, with bot players in matches.
 
     Everything is kept in .garrison/demo: the database, the signing key and the settings that the other commands find
-    by themselves. Ctrl-C stops the bots, then the nodes; a second Ctrl-C stops at once. Exits with 1 if something that
-    the bots were promised is not in the database at the end.
+    by themselves. In the middle every node's program is replaced by a new process of it, which takes over players,
+    matches and connections. Ctrl-C stops the bots, then the nodes; a second Ctrl-C stops at once. Exits with 1 if
+    something that the bots were promised is not in the database at the end, or if an upgrade cost a session.
     """
     assignments = [*(set_ or ()), *(() if flush_at_stop else ("store.flush_at_stop=false",))]
     check_assignments(assignments)
-    options = DemoOptions(home, seconds, players, nodes, speed, port, assignments, seed, status_every)
+    options = DemoOptions(home, seconds, players, nodes, speed, port, assignments, seed, status_every, upgrade_after)
     with alone(home):
         if fresh:
             empty_home(home)
@@ -104,7 +126,7 @@ def demo(
     else:
         for name, value in figures.items():
             out().print(f"{name.replace('_', ' '):>28}  {value:,}")
-    return 1 if figures["acknowledged_changes_lost"] or figures["differences"] else 0
+    return 1 if any(figures[name] for name in BAD) else 0
 
 
 def register(app: App) -> None:
@@ -124,6 +146,10 @@ class Demo(Live):
         """How the last node ended, once none is left."""
         self._ended: list[str] = []
         self._ended_told = float("-inf")
+        self.noticed = Noticed()
+        """The outcome of the upgrade."""
+        self._deaths = 0
+        self._upgrading = False
         self._watchers: list[asyncio.Future[None]] = []
 
     async def work(self) -> dict[str, Any]:
@@ -140,10 +166,12 @@ class Demo(Live):
             restarter = asyncio.ensure_future(self._start_again(cluster))
             reader = asyncio.ensure_future(self.read_bots(bots))
             ticker = asyncio.ensure_future(self._show_status(cluster))
+            upgrading = asyncio.ensure_future(self._upgrade())
             try:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(options.seconds):
                         await self.stop_asked.wait()
+                await self._end_upgrade(upgrading)
                 self.nodes_at_end = sum(node.running for node in cluster.nodes)
                 self.sessions_at_end = self.stats.get("sessions", 0)
                 ticker.cancel()
@@ -153,7 +181,7 @@ class Demo(Live):
                 self.note("stopping the nodes")
                 await cluster.stop()
             finally:
-                for task in (*self._watchers, restarter, reader, ticker):
+                for task in (*self._watchers, restarter, reader, ticker, upgrading):
                     task.cancel()
             if not self.all_gone:
                 self.check_bots()
@@ -217,13 +245,46 @@ class Demo(Live):
                 self.say(f"[bold]{node.name}[/] (pid {node.pid}) is back")
                 self._watch(cluster, node)
 
+    async def _upgrade(self) -> None:
+        """Replace the program of every node, one after the other, and tell what the bots noticed."""
+        after_s = self.options.upgrade_at_s
+        if after_s == float("inf"):
+            return
+        await asyncio.sleep(after_s)
+        self._upgrading = True
+        self.say("upgrading all nodes: garrison upgrade --all" + self._config_flag())
+        deaths = self._deaths
+        noticed = await upgrade(self.home, lambda: self.stats, "--all")
+        if self._deaths != deaths:  # a killed node cost connections, whatever the upgrade did
+            noticed.connections_closed = noticed.sessions_dropped = 0
+        self.noticed = noticed
+        closed = f", {count_of(noticed.connections_closed, 'connection')} closed" if noticed.connections_closed else ""
+        self.say(
+            f"[bold]upgraded {count_of(noticed.nodes, 'node')}[/], "
+            f"{count_of(noticed.sessions_dropped, 'session')} dropped, "
+            f"longest pause {noticed.longest_pause_ms:.0f} ms{closed}"
+        )
+        if noticed.why:
+            self.say(f"[yellow]{escape(noticed.why)}")
+
+    async def _end_upgrade(self, upgrading: "asyncio.Task[None]") -> None:
+        """Let an upgrade that is under way end; one that has not begun never will."""
+        if self._upgrading and not self.stop_asked.is_set():
+            stop = asyncio.ensure_future(self.stop_asked.wait())
+            await asyncio.wait((upgrading, stop), return_when=asyncio.FIRST_COMPLETED)
+            stop.cancel()
+        upgrading.cancel()
+        await asyncio.gather(upgrading, return_exceptions=True)
+
     def _watch(self, cluster: LocalCluster, node: NodeProcess) -> None:
         self._watchers.append(asyncio.ensure_future(self._watch_node(cluster, node)))
 
     async def _watch_node(self, cluster: LocalCluster, node: NodeProcess) -> None:
+        node.succeeded = lambda node: self.say(f"{node.name} goes on as pid {node.pid}")
         code = await node.wait()
         if node.stopping:
             return
+        self._deaths += 1
         why = f"signal {-code}" if code < 0 else f"exit code {code}"
         rest = sum(other.running for other in cluster.nodes)
         serve = f"; {count_of(rest, 'node')} still serve{'s' if rest == 1 else ''}" if rest else ""
@@ -277,6 +338,10 @@ class Demo(Live):
             "ghosts": found["ghosts"],
             "unequal_friendships": found["unequal_friendships"],
             **{name: done.get(name, 0) for name in PEOPLE},
+            "nodes_upgraded": self.noticed.nodes,
+            "upgrade_connections_closed": self.noticed.connections_closed,
+            "upgrade_sessions_dropped": self.noticed.sessions_dropped,
+            "upgrade_longest_pause_ms": self.noticed.longest_pause_ms,
         }
 
     def _config_flag(self) -> str:
@@ -285,4 +350,6 @@ class Demo(Live):
 
 
 PEOPLE: Final = ("friendships", "watched", "presence_changes", "parties", "party_joins")
+BAD: Final = ("acknowledged_changes_lost", "differences", "upgrade_sessions_dropped")
+"""Figures that are 0 in a good run."""
 SHOWN: Final = ("sessions", "matches_live", "matches_ended", "heartbeats_per_s", "match_events_sent", *PEOPLE)

@@ -17,7 +17,7 @@ from typing import Final
 import structlog
 
 from server.errors import CalledOff, Unavailable
-from server.runtime.process import resident_bytes
+from server.runtime.process import own_bytes
 from server.runtime.service_manager import ServiceManager
 from server.succession.lineage import Descent, first_to_be_killed, signal_of_parents_death
 from server.succession.program import FLAG, STARTED, Program, Start
@@ -151,7 +151,7 @@ def launch(
     """Start the program of this process once more, as an heir of it, with `environment`; the service manager that this
     names, if there is one, is told. Call it in the event loop.
     Raises `CalledOff` where there is no room, no program, or the system refuses."""
-    check(resident_bytes())
+    check(own_bytes())
     ours, theirs = socket.socketpair()
     try:
         errors = os.dup(2)

@@ -25,16 +25,16 @@ class Left(NamedTuple):
     where: str
 
 
-def check_room(resident: int, proc: Path = Path("/proc"), groups: Path = Path("/sys/fs/cgroup")) -> None:
-    """Raises `CalledOff`, with the numbers, where an heir of a process of `resident` bytes has no room. A system that
+def check_room(own: int, proc: Path = Path("/proc"), groups: Path = Path("/sys/fs/cgroup")) -> None:
+    """Raises `CalledOff`, with the numbers, where an heir of a process with `own` bytes has no room. A system that
     tells nothing refuses nothing."""
-    needed = int(resident * GROWTH) + SPARE
+    needed = int(own * GROWTH) + SPARE
     lefts = [*_machine(proc), *_version_2(proc, groups), *_version_1(proc, groups)]
     least = min(lefts, default=Left(needed, ""))
     if least.bytes < needed:
         raise CalledOff(
-            f"no room for two: this process has {resident // MIB:,} MiB, its heir needs about {needed // MIB:,} MiB, "
-            f"and {least.where} leaves {max(0, least.bytes) // MIB:,} MiB"
+            f"no room for two: this process has {own // MIB:,} MiB of its own, its heir needs about "
+            f"{needed // MIB:,} MiB, and {least.where} leaves {max(0, least.bytes) // MIB:,} MiB"
         )
 
 

@@ -13,7 +13,21 @@ import pytest
 from tests.support.program import here as garrison
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMANDS = ("demo", "node", "migrate", "token", "play", "matches", "replay", "bench", "status", "drain", "log", "chaos")
+COMMANDS = (
+    "demo",
+    "node",
+    "migrate",
+    "token",
+    "play",
+    "matches",
+    "replay",
+    "bench",
+    "status",
+    "drain",
+    "upgrade",
+    "log",
+    "chaos",
+)
 COMMANDS += ("soak", "ban", "unban", "mute", "unmute", "kick", "revoke", "standing", "moderation")
 SIGNING_KEY = "0123456789abcdef0123456789abcdef"
 

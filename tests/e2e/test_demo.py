@@ -17,7 +17,8 @@ FIGURES = [
     "nodes", "players", "sessions", "heartbeats", "heartbeats_per_s", "match_events_sent", "match_events_stored",
     "matches_ended", "replays_verified", "acknowledged_changes", "acknowledged_changes_lost",
     "differences", "ghosts", "unequal_friendships", "friendships", "watched", "presence_changes", "parties",
-    "party_joins",
+    "party_joins", "nodes_upgraded", "upgrade_connections_closed", "upgrade_sessions_dropped",
+    "upgrade_longest_pause_ms",
 ]  # fmt: skip
 
 

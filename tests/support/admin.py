@@ -180,7 +180,7 @@ class TestNode:
         self.left = {"state": "up", "activations_left": 3, "sessions_left": 1, "moved": 0}
         self.upgrade: dict[str, Any] = {"generation": 0, "process": 100, "running": False}
         self.refusal = ""
-        upgrading = Upgrading(self._upgrade, lambda: self.upgrade, lambda: self.upgrade["generation"])
+        upgrading = Upgrading(self._upgrade, lambda: self.upgrade)
         self.admin = AdminServer(
             system,
             settings,

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from server.cli import node as command
+from server.cli import succeeding
 from server.errors import BadSetting
 from server.settings import Settings, from_tree
 
@@ -37,7 +38,10 @@ async def serve(built: list[Any], monkeypatch: pytest.MonkeyPatch) -> int:
             raise made
         return made
 
+    async def nothing() -> None: ...
+
     monkeypatch.setattr(command, "build_node", build)
+    monkeypatch.setattr(succeeding, "let_be_upgraded", lambda *_: SimpleNamespace(stop=nothing))
     return await command._serve(SETTINGS, stop, [])
 
 

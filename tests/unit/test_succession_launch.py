@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from server.cli.local_cluster import dying_with
+from server.cli.node_process import take_in_orphans
 from server.errors import BadSetting, CalledOff
 from server.runtime.service_manager import ServiceManager
 from server.succession.launch import HeirProcess, ServiceHerald, launch
@@ -19,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 HEIR = """
 import asyncio, os, sys
 sys.path.insert(0, {root!r})
-from server.succession.lineage import Lineage
+from server.succession.lineage import Lineage, signal_of_parents_death
 lineage = Lineage(sys.argv[-1])
 lineage.channel.setblocking(True)
 told = [open("/proc/self/oom_score_adj").read().strip(), os.environ["GREETING"]]
@@ -29,7 +31,8 @@ if lineage.channel.recv(10) == b"go":
     lineage.take_outputs()
     lineage.kill_predecessor()
     gone = asyncio.run(lineage.come_of_age())
-    print("heir of age", gone, open("/proc/self/oom_score_adj").read().strip(), flush=True)
+    score = open("/proc/self/oom_score_adj").read().strip()
+    print("heir of age", gone, score, signal_of_parents_death(), os.getppid(), flush=True)
 else:
     lineage.tell("nothing came of it")
 """
@@ -139,15 +142,16 @@ asyncio.run(main())
 """
 
 
-async def test_an_heir_kills_its_predecessor_after_go(tmp_path: Path) -> None:
+async def test_an_heir_kills_its_predecessor_after_go_and_takes_its_place_with_the_parent(tmp_path: Path) -> None:
+    take_in_orphans()
     a_program(tmp_path, HEIR.format(root=str(ROOT)))
     text = PREDECESSOR.format(root=str(ROOT), heir=str(tmp_path / "garrison"), directory=str(tmp_path))
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", text, stdout=asyncio.subprocess.PIPE, start_new_session=True
+        sys.executable, "-c", text, stdout=asyncio.subprocess.PIPE, preexec_fn=dying_with(signal.SIGUSR1)
     )
     assert process.stdout is not None
     lines = (await process.stdout.read()).decode().splitlines()  # the heir has the same output, and has ended too
-    assert lines[-1] == f"heir of age True {own_oom_score()}"
+    assert lines[-1] == f"heir of age True {own_oom_score()} {signal.SIGUSR1:d} {os.getpid()}"
     assert await process.wait() == -signal.SIGKILL
 
 

@@ -42,7 +42,7 @@ def test_room_is_enough_where_nothing_bounds_it(tmp_path: Path) -> None:
 
 def test_a_full_machine_is_refused_with_the_numbers(tmp_path: Path) -> None:
     meminfo = {"proc/meminfo": f"MemAvailable: {250 * 1024} kB\n"}
-    with pytest.raises(CalledOff, match=r"has 200 MiB.*needs about 293 MiB.*this machine leaves 250 MiB"):
+    with pytest.raises(CalledOff, match=r"has 200 MiB of its own.*needs about 293 MiB.*this machine leaves 250 MiB"):
         check_room(RESIDENT, *a_system(tmp_path, meminfo))
 
 

@@ -52,8 +52,8 @@ def chaos(
     faults: Annotated[
         str,
         Parameter(
-            help="Kinds to draw from, comma-separated: kill, pause, stop, rolling, join, store_outage, partition, "
-            "loss. Default: all that are possible here.",
+            help="Kinds to draw from, comma-separated: kill, pause, stop, rolling, join, store_outage, upgrade, "
+            "partition, loss. Default: all that are possible here.",
             show_default=False,
         ),
     ] = "",
@@ -74,9 +74,9 @@ def chaos(
     """Hurt a real cluster under load and see what its clients lose.
 
     Exit code 1 if an entity had two writers, if an acknowledged change is missing although a journal was kept, if a
-    node ended by itself, if a stream had a gap, if a player is shown a friend as it is not, if a roster, a friendship
-    or a party has halves that do not agree, or if the cluster or a client did not recover. Ctrl-C ends the faults,
-    then everything in order; a second Ctrl-C at once.
+    node ended by itself, if an upgrade that nothing happened to cost a connection, if a stream had a gap, if a player
+    is shown a friend as it is not, if a roster, a friendship or a party has halves that do not agree, or if the cluster
+    or a client did not recover. Ctrl-C ends the faults, then everything in order; a second Ctrl-C at once.
     """
     from server.lab.chaos.run import Chaos, ChaosOptions, is_good
 

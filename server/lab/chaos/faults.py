@@ -6,8 +6,10 @@ import os
 import random
 import signal
 import time
-from collections.abc import Awaitable, Callable
-from typing import Final
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final
+
+from rich.markup import escape
 
 from server.cli.local_cluster import LocalCluster
 from server.cli.node_process import NodeProcess
@@ -17,6 +19,7 @@ from server.lab.chaos.network import Network
 from server.lab.chaos.nodes import Counters, is_ready, metrics
 from server.lab.chaos.plan import Fault
 from server.lab.chaos.stores import ChaosStore
+from server.lab.chaos.upgrades import ChaosUpgrades, blow_of
 
 PATIENCE_S: Final = 40.0
 """How long a fault may take to be over before the next one comes all the same."""
@@ -28,7 +31,8 @@ LOSS: Final = (0.05, 0.3)
 
 
 class Faults:
-    """Does what a plan says, one fault after the other. `say` gets a line for each."""
+    """Does what a plan says, one fault after the other. `say` gets a line for each; `stats` gives the newest figures of
+    the bots."""
 
     def __init__(
         self,
@@ -38,7 +42,9 @@ class Faults:
         gaps: Gaps,
         stopping: asyncio.Event,
         say: Callable[[str], None],
+        stats: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
+        self.upgrades = ChaosUpgrades(cluster.home, stats)
         self.cluster, self.store, self.network, self.gaps = cluster, store, network, gaps
         self.stopping, self.say = stopping, say
         self.counts: dict[str, int] = {}
@@ -55,6 +61,7 @@ class Faults:
             "rolling": self._rolling,
             "join": self._join,
             "store_outage": self._store_outage,
+            "upgrade": self._upgrade,
             "partition": self._partition,
             "loss": self._loss,
         }
@@ -144,6 +151,24 @@ class Faults:
         except Unavailable as error:
             how = error.message
         self.say(f"        {how}")
+
+    async def _upgrade(self, fault: Fault) -> None:
+        node, blow = self._choose(fault), blow_of(fault)
+        await self._strike_node("upgrade", node, f", {blow}" if blow is not None else "")
+        if blow is None:
+            noticed = await self.upgrades.clean(node)
+            if not noticed.nodes:
+                self.unsettled += 1
+        else:
+            node.stopping = blow.killed  # if it ends now, that is the blow's doing
+            noticed = await self.upgrades.hit(node, blow)
+        told = f"upgraded with a pause of {noticed.longest_pause_ms:.0f} ms" if noticed.nodes else "not upgraded"
+        closed = f", {noticed.connections_closed} connections closed" if noticed.connections_closed else ""
+        self.say(f"        {told}{closed}{f': {escape(noticed.why)}' if noticed.why else ''}")
+        if not node.running:
+            await self._launch(node)
+        elif blow is not None:
+            node.stopping = False
 
     async def _partition(self, fault: Fault) -> None:
         assert self.network is not None

@@ -1,6 +1,7 @@
 """The nodes of a chaos run as their metrics and logs show them."""
 
 import asyncio
+import json
 import re
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -51,14 +52,24 @@ async def is_ready(node: WithReadiness) -> bool:
     return (await _get(node.ready.get("admin_url", ""), "/readyz"))[0] == 200
 
 
-async def _get(base: str, path: str) -> tuple[int, str]:
+async def progress_of(node: WithReadiness, token: str) -> dict[str, Any]:
+    """How far its upgrade is, as its admin API tells; empty if it does not answer."""
+    header = f"Authorization: Bearer {token}\r\n"
+    status, body = await _get(node.ready.get("admin_url", ""), "/api/v1/upgrade", header)
+    told: dict[str, Any] = json.loads(body) if status == 200 else {}
+    return told
+
+
+async def _get(base: str, path: str, header: str = "") -> tuple[int, str]:
     """Status and body of a plain request; (0, "") for no answer."""
     parts = urlsplit(base)
     try:
         async with asyncio.timeout(ANSWER_S):
             reader, writer = await asyncio.open_connection(parts.hostname or "", parts.port or 0)
             try:
-                writer.write(f"GET {path} HTTP/1.0\r\nHost: {parts.netloc}\r\nConnection: close\r\n\r\n".encode())
+                writer.write(
+                    f"GET {path} HTTP/1.0\r\nHost: {parts.netloc}\r\n{header}Connection: close\r\n\r\n".encode()
+                )
                 answer = await reader.read(MAX_ANSWER)
                 while answer and (more := await reader.read(MAX_ANSWER)):
                     answer += more

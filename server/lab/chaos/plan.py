@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-KINDS: Final = ("kill", "pause", "stop", "rolling", "join", "store_outage")
+KINDS: Final = ("kill", "pause", "stop", "rolling", "join", "store_outage", "upgrade")
 NETWORK_KINDS: Final = ("partition", "loss")
 """Faults that need network namespaces."""
 
@@ -31,6 +31,7 @@ SECONDS: Final = {
     "rolling": (0.0, 0.5),
     "join": (0.0, 0.0),
     "store_outage": (0.5, 4.0),
+    "upgrade": (0.5, 4.0),
     "partition": (2.0, 8.0),
     "loss": (2.0, 6.0),
 }

@@ -92,7 +92,9 @@ class Chaos(Live):
                 )
                 self._make_network(local and store.local)
                 cluster = await self._start(store, journaled)
-                faults = Faults(cluster, store, self.network, self.gaps, self.stop_asked, self._say_at)
+                faults = Faults(
+                    cluster, store, self.network, self.gaps, self.stop_asked, self._say_at, lambda: self.stats
+                )
                 self.struck = faults.struck
                 try:
                     await self._play(cluster, faults)
@@ -276,6 +278,8 @@ class Chaos(Live):
             "accepted_writes": len(writes),
             "double_writers": len(doubles),
             "fenced_writes": fenced_writes([self.home.log(name_of(index)) for index in range(options.nodes + 1)]),
+            "upgrades": faults.upgrades.figures(),
+            "connections_lost": faults.upgrades.connections_lost,
             "sessions_dropped": done["sessions_dropped"],
             "sessions_resumed": done["sessions_resumed"],
             "stream_faults": done["stream_faults"],
@@ -294,7 +298,7 @@ SHOWN: Final = ("sessions", "matches_live", "matches_ended", "sessions_dropped",
 
 BROKEN: Final = (
     "differences", "wrong_pictures", "ghosts", "unequal_friendships", "double_writers", "crashes", "never_served",
-    "stream_faults", "unsettled",
+    "stream_faults", "unsettled", "connections_lost",
 )  # fmt: skip
 """Figures that are 0 in a good run."""
 

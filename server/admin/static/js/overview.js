@@ -122,6 +122,7 @@ function nodeTable(store) {
     },
     { title: "Slots", num: true, render: (node, cell) => slots(node, cell, store) },
     { title: "Memory", num: true, render: told((report) => mebibytes(report.rss_bytes)) },
+    { title: "Generation", num: true, render: (node) => (node.gone ? "–" : whole(node.generation ?? 0)) },
     { title: "Up for", num: true, render: told((report) => duration(report.uptime_s)) },
   ];
   const { element, update } = table("Nodes", columns, (node) => node.node, (node) => node.gone && "gone");

@@ -79,6 +79,7 @@ export class Store extends EventTarget {
       const old = was.get(node.node);
       if (old === undefined) this.note(`${node.node} joined`);
       else if (old.incarnation !== node.incarnation) this.note(`${node.node} restarted`);
+      else if ((old.generation ?? 0) < (node.generation ?? 0)) this.note(`${node.node} was upgraded: it goes on in another process`);
       else if (old.state !== node.state) this.note(`${node.node} is ${node.state} (was ${old.state})`);
       was.delete(node.node);
     }

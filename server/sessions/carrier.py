@@ -134,6 +134,8 @@ class Carrier:
 
     def __init__(self, landing: Landing) -> None:
         self._landing = landing
+        self._kept: dict[int, socket.socket] = {}
+        """Sockets that have come, and have no session yet."""
         self._waiting: dict[int, CarriedConnection] = {}
         """Connections that are not given to the loop, by descriptor."""
         self._entering: dict[CarriedConnection, asyncio.Task[None]] = {}
@@ -144,22 +146,30 @@ class Carrier:
     def __len__(self) -> int:
         return len(self._waiting) + len(self._entering)
 
-    def carry(self, descriptor: int, format: Format, remote: str, country: str) -> CarriedConnection:
-        """See `server.sessions.connection.ClientSockets`."""
-        sock = socket.socket(fileno=descriptor)
+    def keep(self, descriptor: int) -> None:
+        """See `server.sessions.connection.ClientSockets`. Nothing is read from it by that."""
+        sock = self._kept[descriptor] = socket.socket(fileno=descriptor)
         sock.setblocking(False)
-        carried = self._waiting[descriptor] = CarriedConnection(self, sock, format, remote, country)
         if self._poll is None:
             self._poll = select.epoll()
         self._poll.register(descriptor, select.EPOLLIN | select.EPOLLRDHUP)
+
+    def carry(self, descriptor: int, format: Format, remote: str, country: str) -> CarriedConnection:
+        """See `server.sessions.connection.ClientSockets`."""
+        if descriptor not in self._kept:
+            self.keep(descriptor)
+        sock = self._kept.pop(descriptor)
+        carried = self._waiting[descriptor] = CarriedConnection(self, sock, format, remote, country)
         return carried
 
     def drop(self, descriptor: int) -> None:
         """See `server.sessions.connection.ClientSockets`."""
-        carried = self._waiting.pop(descriptor, None)
+        carried, kept = self._waiting.pop(descriptor, None), self._kept.pop(descriptor, None)
+        self._forget(descriptor)
         if carried is not None:
-            self._forget(descriptor)
             carried.sock.close()
+        elif kept is not None:
+            kept.close()
         else:
             socket.close(descriptor)
 
@@ -189,7 +199,7 @@ class Carrier:
         self._done()
 
     def _done(self) -> None:
-        if not self._waiting and self._poll is not None and self._attached is not None:
+        if not (self._waiting or self._kept) and self._poll is not None and self._attached is not None:
             asyncio.get_running_loop().remove_reader(self._poll.fileno())
             self._poll.close()
             self._poll = None
@@ -240,6 +250,8 @@ class Carrier:
         """Close whatever is not on the loop."""
         for carried in list(self._waiting.values()):
             self.cut(carried)
+        for descriptor in list(self._kept):
+            self.drop(descriptor)
         self._done()
 
 

@@ -132,6 +132,10 @@ class ClientSockets(Protocol):
         """The descriptor to be sent."""
         ...
 
+    def keep(self, descriptor: int) -> None:
+        """Prepare for `carry` of a descriptor that has come, or for its `drop`."""
+        ...
+
     def carry(self, descriptor: int, format: Format, remote: str, country: str) -> Connection:
         """The connection of a descriptor that has come. Its messages are those of `format`. Raises `OSError`."""
         ...

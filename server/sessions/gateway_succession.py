@@ -74,6 +74,7 @@ class GatewaySuccession:
     def go_on(self) -> None:
         """Read again what has come meanwhile, and go on. After `end_waiting` late answers are dropped."""
         self._mover.go_on()
+        self._turnstile.go_on()
         self.sockets.go_on()
 
     @property
@@ -92,7 +93,9 @@ class GatewaySuccession:
 
     def end_waiting(self) -> None:
         """Answer every request that waits, since its outcome is not known here; close connections that have no session
-        yet, or have it elsewhere. Their clients connect again. Only shipments go on."""
+        yet, or have it elsewhere. Their clients connect again. Messages in line stay there, and go over. Only shipments
+        go on."""
+        self._turnstile.rest()
         for session in self._sessions():
             session.end_waiting()
         for opening in list(self._greeter.openings):
@@ -116,9 +119,10 @@ class GatewaySuccession:
         return gone
 
     def descriptor(self, session: Session) -> int:
-        """The descriptor of a session's connection; -1 where it has none that can go over now."""
+        """The descriptor of a session's connection, whether or not that can go over just now; -1 where it has none that
+        ever could."""
         connection = session.connection
-        if connection is None or self.sockets.movable(connection):
+        if connection is None or self.sockets.movable(connection) in ("tls", "closing"):
             return -1
         return self.sockets.descriptor(connection)
 

@@ -406,6 +406,9 @@ class MemoryListener:
         _SENT[connection.number] = connection
         return connection.number
 
+    def keep(self, descriptor: int) -> None:
+        """There is nothing to prepare."""
+
     def carry(self, descriptor: int, format: Format, remote: str, country: str) -> Connection:
         before = _SENT.get(descriptor)
         if before is None:

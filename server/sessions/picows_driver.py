@@ -140,6 +140,9 @@ class PicowsListener:
         assert isinstance(connection, PicowsConnection)
         return connection.descriptor
 
+    def keep(self, descriptor: int) -> None:
+        self._carrier.keep(descriptor)
+
     def carry(self, descriptor: int, format: Format, remote: str, country: str) -> Connection:
         return self._carrier.carry(descriptor, format, remote, country)
 

@@ -34,19 +34,33 @@ class Turnstile:
 
     def __init__(self) -> None:
         self._line: deque[InLine] = deque()
-        self._turning = False
+        self._turning = self._rests = False
 
     def __len__(self) -> int:
-        return len(self._line)
+        return 0 if self._rests else len(self._line)
+
+    def rest(self) -> None:
+        """Let the messages in line wait until `go_on`."""
+        self._rests = True
+
+    def go_on(self) -> None:
+        """Handle the messages in line."""
+        self._rests = False
+        if self._line and not self._turning:
+            self._turning = True
+            asyncio.get_running_loop().call_soon(self._turn)
 
     def join(self, waiting: "InLine") -> None:
         """Go to the end of the line."""
         self._line.append(waiting)
-        if not self._turning:
+        if not (self._turning or self._rests):
             self._turning = True
             asyncio.get_running_loop().call_soon(self._turn)
 
     def _turn(self) -> None:
+        if self._rests:
+            self._turning = False
+            return
         waiting = self._line.popleft()
         try:
             if waiting.go_on():

@@ -159,6 +159,7 @@ class ArrivedSessions:
         for (token, cookie), descriptor in zip(named, descriptors, strict=True):
             self._drop(self._sockets.pop(token, -1))
             self._sockets[token] = descriptor
+            self._gateway.over.sockets.keep(descriptor)
             if self._cookie_of(descriptor) != cookie:
                 raise BadInput(f"the socket of session {token[:8]} is another one")
 

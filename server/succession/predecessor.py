@@ -338,7 +338,7 @@ class Predecessor:
         async with AsyncExitStack() as undone:
             try:
                 async with asyncio.timeout(self._limits.rest_s):
-                    await self._rest(undone)
+                    await self._rest(undone, channel)
             except TimeoutError:
                 raise Unavailable(f"it did not come to rest: {self._under_way()}") from None
             self._enter("frozen")
@@ -349,7 +349,7 @@ class Predecessor:
             undone.pop_all()  # nothing goes on here any more
             self._go(channel, last_word)
 
-    async def _rest(self, undone: AsyncExitStack) -> None:
+    async def _rest(self, undone: AsyncExitStack, channel: HeirChannel) -> None:
         """Let nothing begin, and everything end. What was stopped goes on again when `undone` is closed."""
         node, drivers, limits = self._node, self._node.drivers, self._limits
         node.gateway.rest()
@@ -363,6 +363,7 @@ class Predecessor:
             await asyncio.sleep(limits.look_s)
         node.gateway.end_waiting()
         self._going = node.gateway.over.part_with_some().total()
+        await self._send_sockets(channel)
         await node.pause_renewing()
         undone.push_async_callback(node.resume_renewing)
         pipeline = node.pipeline
@@ -405,6 +406,7 @@ class Predecessor:
         if node.lease_lost or node.ended.is_set() or lease_s < self._limits.lease_s:
             raise Unavailable(f"the lease has {lease_s:.1f} s left")
         sessions = self._sessions
+        self._going += node.gateway.over.part_with_some().total()  # who has stopped to read while it rested
         copied.touched_again()
         sessions.touched_again()
         attached = sessions.attached()

@@ -496,3 +496,25 @@ async def test_bytes_that_a_carried_socket_does_not_take_are_written_when_it_is_
             connection.send(msgspec.msgpack.encode("x" * size))
         assert connection.buffered_bytes
         assert [len(str(await client.receive())) for _ in range(3)] == [10_000_000, 5, 10]
+
+
+@pytest.mark.virtual_time
+async def test_messages_in_line_stay_there_once_waiting_has_ended_and_are_handled_if_nothing_comes_of_it() -> None:
+    async with gateways(gateway={"rate_per_s": 10, "rate_burst": 60}) as world:
+        node = world.nodes["node-1"]
+        client = world.client("node-1")
+        await client.hello()
+        for number in range(100, 140):
+            await client.send(Echo(number, str(number)))
+        session = node.gateway.table.players["p"]
+        over = Succession(world, node)
+        while session.in_line is None or not session.in_line.messages:  # noqa: ASYNC110 - the next turn of the loop
+            await asyncio.sleep(0)
+        over.rest()
+        node.gateway.end_waiting()
+        waiting = session.in_line.messages
+        await asyncio.sleep(1)
+        assert session.in_line.messages == waiting and node.gateway.under_way == 0
+        node.gateway.go_on()
+        for number in range(100, 140):
+            assert (await client.receive())[:3] == ["said", number, str(number)]

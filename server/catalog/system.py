@@ -265,6 +265,11 @@ class ActorSystem:
         return ", ".join(f"{count} {what}" for what, count in counts.items() if count)
 
     @property
+    def moving(self) -> int:
+        """Migrations to and from other nodes that are not over: while there are any, those have to be heard."""
+        return self.migrator.under_way + self.arrivals.under_way
+
+    @property
     def unanswered(self) -> str:
         """Words to others without an answer yet, which are said again if none comes: nothing needs to wait for them,
         but where they are answered in time nothing is said twice. Empty where there are none."""

@@ -289,7 +289,7 @@ class ClientEnd:
             waiter.set_result(None)
 
 
-_SENT: Final = WeakValueDictionary[int, MemoryConnection]()
+SENT: Final = WeakValueDictionary[int, MemoryConnection]()
 """Connections whose descriptors may be on their way."""
 
 
@@ -403,14 +403,14 @@ class MemoryListener:
 
     def descriptor(self, connection: Connection) -> int:
         assert isinstance(connection, MemoryConnection)
-        _SENT[connection.number] = connection
+        SENT[connection.number] = connection
         return connection.number
 
     def keep(self, descriptor: int) -> None:
         """There is nothing to prepare."""
 
     def carry(self, descriptor: int, format: Format, remote: str, country: str) -> Connection:
-        before = _SENT.get(descriptor)
+        before = SENT.get(descriptor)
         if before is None:
             raise OSError(errno.EBADF, "no such descriptor")
         connection = self.make(format, remote, None)
@@ -420,7 +420,7 @@ class MemoryListener:
         return connection
 
     def drop(self, descriptor: int) -> None:
-        before = _SENT.get(descriptor)
+        before = SENT.get(descriptor)
         for connection, carried in list(self._carried.items()):
             if carried is before:
                 del self._carried[connection]

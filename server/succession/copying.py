@@ -179,7 +179,7 @@ class CopiedActivations:
     def leave_to_store(self, activation: Activation) -> None:
         """Let the heir have nothing of a durable activation that cannot be copied: the store has it. Raises
         `Unavailable`."""
-        self._system.leave_to_store(activation)  # which tells `gone`
+        self._system.leave_to_store(activation)  # `gone` is told of it
 
 
 class ArrivedActivations:

@@ -354,10 +354,12 @@ class Predecessor:
         node, drivers, limits = self._node, self._node.drivers, self._limits
         node.gateway.rest()
         undone.callback(node.gateway.go_on)
-        drivers.transport.rest()
-        undone.callback(drivers.transport.go_on)
         node.system.hold()
         undone.callback(node.system.go_on)
+        while node.system.moving:  # noqa: ASYNC110 - both sides have to speak until it is over; nobody tells when
+            await asyncio.sleep(limits.look_s)
+        drivers.transport.rest()
+        undone.callback(drivers.transport.go_on)
         until = node.clock.now() + limits.requests_s
         while self._busy() and node.clock.now() < until:  # noqa: ASYNC110 - nobody tells when the last one ends
             await asyncio.sleep(limits.look_s)

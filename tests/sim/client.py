@@ -184,6 +184,10 @@ class SimClient:
         answer = await self.ask(lambda number: WatchLatest(number, topic))
         assert isinstance(answer, Snapshot)
 
+    @property
+    def is_online(self) -> bool:
+        return self._online.is_set()
+
     async def online(self) -> None:
         await self._online.wait()
 

@@ -185,7 +185,7 @@ class Faults:
         if process is None or not process.up or process.node is None:
             return "nobody"
         self._log("drain", process.name)
-        draining = process.domain.run(self.world.loop.create_task, _quietly(process.node.node.drain()))
+        draining = process.domain.run(self.world.loop.create_task, quietly(process.node.node.drain()))
         await asyncio.wait([draining], timeout=seconds)  # it may crash meanwhile
         await asyncio.sleep(seconds)
         if self.world.processes.get(process.name) is process:
@@ -456,7 +456,7 @@ class Faults:
         return f"{process.name} by {by_ms} ms"
 
 
-async def _quietly(work: Awaitable[None]) -> None:
+async def quietly(work: Awaitable[None]) -> None:
     try:
         await work
     except GarrisonError:

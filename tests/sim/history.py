@@ -158,7 +158,22 @@ class Judged(msgspec.Struct, frozen=True, kw_only=True):
     alive: bool
 
 
-Audit = list[Wrote | Deleted | Released | Judged]
+class Surrendered(msgspec.Struct, frozen=True, kw_only=True):
+    """From here on `process` may let nothing go: it has handed its run on."""
+
+    at: float
+    process: str
+
+
+class Succeeded(msgspec.Struct, frozen=True, kw_only=True):
+    """The store made the process of `generation` that of run `about`."""
+
+    at: float
+    about: NodeAddress
+    generation: int
+
+
+Audit = list[Wrote | Deleted | Released | Judged | Surrendered | Succeeded]
 """In the order in which it happened."""
 
 

@@ -260,22 +260,27 @@ class SimLoop(asyncio.BaseEventLoop):
             self._ready.extend(domain.held)
             domain.held.clear()
 
-    def freeze(self, domain: Domain, seconds: float) -> None:
+    def freeze(
+        self, domain: Domain, seconds: float, until: Callable[[], bool] | None = None, *, threads: bool = True
+    ) -> None:
         """Stop the running process here, in the middle of its callback, while the world goes on for
-        `seconds`. Raises `Killed` if it is killed meanwhile."""
+        `seconds`, or until `until()`; without `threads` its threads go on. Raises `Killed` if it is killed
+        meanwhile."""
         task = asyncio.current_task(self)
         over = [False]
         self.call_at(self._now + seconds, over.__setitem__, 0, True, context=contextvars.Context())
-        self.pause(domain)
+        self.pause(domain, threads=threads)
         if task is not None:
             asyncio.tasks._leave_task(self, task)
         try:
-            while not over[0] and not self._stopping:  # type: ignore[attr-defined]
+            while not (over[0] or self._stopping or (until is not None and until())):  # type: ignore[attr-defined]
+                self._run_once()
+            self.resume(domain, threads=threads)
+            while domain.state == "paused" and not self._stopping:  # type: ignore[attr-defined]  # by somebody else
                 self._run_once()
         finally:
             if task is not None:
                 asyncio.tasks._enter_task(self, task)
-            self.resume(domain)
         if domain.state == "dead":
             raise Killed
 

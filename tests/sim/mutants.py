@@ -51,6 +51,7 @@ from tests.sim import (
     shut_out,
     storm,
     strangers,
+    successions,
     uninvited,
 )
 from tests.sim.board_mutations import MUTANTS as OF_BOARDS
@@ -278,6 +279,7 @@ SCENARIOS: Final[dict[str, Scenario]] = {
     "prunings": prunings.prunings,
     "heirs": heirs.heirs,
     "rotations": rotations.play,
+    "successions": successions.successions,
 }
 
 

@@ -4,14 +4,14 @@ dies, and waits for a receiver that is paused) and a seeded policy of delay and 
 
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from server.cluster.simulated import DETECT_S, SimulatedGossip
 from server.cluster.simulated import Delay as GossipDelay
 from server.errors import Unavailable
 from server.ids import NodeAddress, NodeId
 from server.sessions.connection import Accept, Connection, Receiver
-from server.sessions.memory import ClientEnd, ConnectionClosed, Delay, MemoryConnection, MemoryListener
+from server.sessions.memory import SENT, ClientEnd, ConnectionClosed, Delay, MemoryConnection, MemoryListener
 from server.transport.memory import MemoryNetwork, MemoryTransport
 from server.wire.codec import Format
 from tests.sim.loop import DOMAIN, Domain, SimLoop
@@ -132,8 +132,24 @@ class SimNetwork(MemoryNetwork):
         self.loop, self.weather = loop, weather
         self.domain = Domain("network")
 
+    def attach(self, transport: MemoryTransport) -> None:
+        """Let a transport listen. Where its predecessor is still there, that one is not reached any more."""
+        before = self.find(transport.endpoint)
+        if before is not None and before.me == transport.me:
+            self.leave(before)
+        super().attach(transport)
+
+    def vanish(self, transport: MemoryTransport) -> None:
+        """The process of a transport is gone; another one of its run may be there."""
+        if self.find(transport.endpoint) is transport:
+            self.leave(transport)
+        else:
+            transport.vanish()
+
     def carry(self, frm: NodeAddress, to: MemoryTransport, size: int, deliver: Callable[[], None]) -> None:
         self.loop.trace.note(self.loop.time(), "net", frm, to.me, size)
+        if self.find(to.endpoint) is not to:
+            return  # an answer to a process that is gone, and has an heir
         super().carry(frm, to, size, deliver)
 
 
@@ -193,6 +209,8 @@ class SimListener(MemoryListener):
         super().__init__(name, max_frame_bytes)
         self._network, self.domain = network, domain
         self._listening = False
+        self._held: dict[MemoryConnection, None] = {}
+        """Connections of the process before whose descriptors have come."""
 
     async def start(self) -> str:  # type: ignore[override]
         """Listen; the url that clients are told."""
@@ -204,6 +222,20 @@ class SimListener(MemoryListener):
             raise Unavailable(f"nobody listens at {self.url}")
         self._accept = self.accept
         return super().connect(format, remote, delay)
+
+    def hold(self, descriptors: Sequence[int]) -> None:
+        """Have these descriptors, which the process before has too: they stay open when that one ends."""
+        for descriptor in descriptors:
+            connection = SENT.get(descriptor)
+            if connection is not None:
+                connection.holder = self
+                self._held[connection] = None
+
+    def crash(self) -> None:
+        for connection in self._held:
+            if connection.holder is self:
+                self._release(connection)
+        super().crash()
 
     def make(self, format: Format, remote: str, delay: Delay | None) -> SimConnection:
         return SimConnection(self, format, remote, delay, self._network)

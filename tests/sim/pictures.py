@@ -141,7 +141,7 @@ class Play:
         return [*self.wrong, *gave_up, *self.world.faults]
 
     async def _alike(self) -> None:
-        await _alike(self.world, self.watchers, self.boards)
+        await alike(self.world, self.watchers, self.boards)
 
     async def _switch(self, board: ActorId) -> None:
         while self.world.loop.time() < self.until:
@@ -213,7 +213,7 @@ async def insist(world: World, board: ActorId, method: str, *args: Any) -> Any:
         await asyncio.sleep(0.1)
 
 
-async def _alike(world: World, watchers: list[Watcher], boards: list[ActorId]) -> None:
+async def alike(world: World, watchers: list[Watcher], boards: list[ActorId]) -> None:
     """Wait until every client has what the actors have. Raises `AssertionError` with what differs."""
     truth: dict[str, Any] = {}
     different: list[str] = []

@@ -9,7 +9,7 @@ from server.errors import Unavailable
 from tests.sim.loop import Domain
 
 if TYPE_CHECKING:
-    from tests.sim.world import SimNode, World
+    from tests.sim.world import SimClock, SimNode, World
 
 START_AGAIN_S: Final = 0.5
 """A process that could not start is started again after this, by whoever looks after it."""
@@ -18,12 +18,13 @@ START_AGAIN_S: Final = 0.5
 class SimProcess:
     """See the module's head. `node` is the run that it has now; `incarnations` counts them."""
 
-    def __init__(self, world: "World", name: str) -> None:
+    def __init__(self, world: "World", name: str, clock: "SimClock | None" = None) -> None:
+        """`clock`: of its machine, if there was a process before."""
         from tests.sim.world import SimClock  # the world makes processes, and they its nodes
 
         self.world, self.name = world, name
         self.domain = Domain(f"{name}.{world.next_run()}")
-        self.clock = SimClock(world.loop)
+        self.clock = clock if clock is not None else SimClock(world.loop)
         self.node: SimNode | None = None
         self.incarnations = 0
         self.leases_lost = 0
@@ -56,20 +57,25 @@ class SimProcess:
                 world.note("cannot start", self.domain.name, error.message)
                 await asyncio.sleep(START_AGAIN_S)
                 continue
-            self.incarnations += 1
-            world.nodes[self.name] = node
-            await self._first(node.node.ended)
-            del world.nodes[self.name]
-            if node.node.lease_lost:
-                self.leases_lost += 1
-                world.note("lease lost", self.domain.name)
-            await node.node.stop()
-            self.node = node if node.node.is_foreign else None
+            await self._live(node)
 
-    def _make(self) -> "SimNode":
+    async def _live(self, node: "SimNode") -> None:
+        """Go on with a node that serves until it ends."""
+        world = self.world
+        self.incarnations += 1
+        world.nodes[self.name] = node
+        await self._first(node.node.ended)
+        del world.nodes[self.name]
+        if node.node.lease_lost:
+            self.leases_lost += 1
+            world.note("lease lost", self.domain.name)
+        await node.node.stop()
+        self.node = node if node.node.is_foreign else None
+
+    def _make(self, url: str = "") -> "SimNode":
         from tests.sim.world import SimNode
 
-        node = SimNode(self.world, self.name, self.world.next_run(), self.domain, self.clock)
+        node = SimNode(self.world, self.name, self.world.next_run(), self.domain, self.clock, url)
         catalog = node.node.system.catalog
         lost = catalog.lost
 

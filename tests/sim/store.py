@@ -47,7 +47,7 @@ from server.storage.ports import (
     WriteResult,
 )
 from server.storage.queries import StoreQueries
-from tests.sim.history import Audit, Deleted, Judged, Row, Wrote
+from tests.sim.history import Audit, Deleted, Judged, Row, Succeeded, Wrote
 from tests.sim.loop import DOMAIN, Domain, SimLoop
 
 Fault = Literal["refuse", "forget", "late", "slow", "lock"] | None
@@ -191,6 +191,8 @@ class StoreProcess:
             result = await getattr(part, statement)(*args)
         except GarrisonError as error:
             result = error
+        if statement == "succeed_node" and result is True:
+            self.audit.append(Succeeded(at=self.loop.time(), about=args[0], generation=args[1]))
         if runs is not None:
             self._judged(node, statement, args, runs, steady_s)
         for one, row in zip(ids, before, strict=True):

@@ -1,6 +1,6 @@
 """`python -m tests.sim.sweep --seeds N [--start S]`: the scenarios over many seeds.
 
-`--scenario first|storm|both` (both: they take turns; the first with a crash and, on every other of
+`--scenario first|storm|both|successions` (both: the first two take turns; the first with a crash and, on every other of
 its seeds, statements that get lost). Prints each failing seed with what was wrong, and ends with one
 JSON line: `scenario, seeds, failed, virtual_hours, cluster_hours_per_hour, faults, seconds`, where
 `failed` names scenario and seed. Exits 1 if any seed failed. `--jobs` processes share the seeds;
@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import NamedTuple
 
-from tests.sim import scenario, storm
+from tests.sim import scenario, storm, successions
 
 LOST_STATEMENTS = 0.05
 
@@ -43,6 +43,9 @@ def run_one(work: tuple[str, int], *, shuffle: bool, faults: float | None) -> Re
         gone = storm.play(seed, storm.Options(prunes=seed % 4 == 1, watches=seed % 3 != 0), shuffle=shuffle)
         what = [f"journal: {gone.outcome.journal}", *gone.outcome.faults]
         return Result(which, seed, gone.virtual_s, gone.digest, gone.outcome.violations, what, gone.outcome.logs)
+    if which == "successions":
+        played = successions.play(seed, successions.turns_of(seed))
+        return Result(which, seed, played.virtual_s, "", played.violations, ["turns", *played.done], played.logs)
     chance = faults if faults is not None else LOST_STATEMENTS * (seed % 4 == 0)
     done = scenario.play(seed, shuffle=shuffle, faults=chance)
     what = [f"crash {done.outcome.crashed}", f"statements lost: {chance}"]
@@ -56,7 +59,7 @@ def _work(which: str, seeds: range) -> Iterator[tuple[str, int]]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="simulate the cluster over many seeds")
-    parser.add_argument("--scenario", choices=("first", "storm", "both"), default="both")
+    parser.add_argument("--scenario", choices=("first", "storm", "both", "successions"), default="both")
     parser.add_argument("--seeds", type=int, default=100)
     parser.add_argument("--start", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=1)

@@ -96,15 +96,22 @@ class SimNode:
     """A run of a node, in a process of its own unless it gets one with its clock."""
 
     def __init__(
-        self, world: "World", name: str, run: int, domain: Domain | None = None, clock: SimClock | None = None
+        self,
+        world: "World",
+        name: str,
+        run: int,
+        domain: Domain | None = None,
+        clock: SimClock | None = None,
+        url: str = "",
     ) -> None:
+        """`url`: where its clients connect, if that was its predecessor's."""
         self.world, self.name = world, name
         self.domain = domain if domain is not None else Domain(f"{name}.{run}")
         self.clock = clock if clock is not None else SimClock(world.loop)
         self.metrics = Metrics()
         self.settings = world.settings(name)
-        url = f"{name}.{run}"
-        self.listener = SimListener(world.network, self.domain, url, self.settings.gateway.max_frame_bytes)
+        self.url = url or f"{name}.{run}"
+        self.listener = SimListener(world.network, self.domain, self.url, self.settings.gateway.max_frame_bytes)
         self.journal = self._journal()
         self.node: Node = self.domain.run(self._build, run)
         self.node.system.durability = Recorder(world, self)
@@ -270,6 +277,8 @@ class World:
         self.left_tasks: dict[str, list[str]] = {}
         self.faults: list[str] = []
         self.logs: deque[str] = deque(maxlen=5_000)
+        self.views_changed: list[tuple[float, str]] = []
+        """The moments at which a process saw its view change."""
 
     def rng(self, part: str) -> random.Random:
         """The randomness of one part: its draws do not disturb the others'."""
@@ -314,9 +323,10 @@ class World:
         self.vanish(node)
 
     def vanish(self, node: SimNode) -> None:
-        """Make the world see that a process has died."""
-        self.gossip.crash(NodeId(node.name))
-        self.network.crash(node.address)
+        """Make the world see that a process has died. Another process of its run may be there."""
+        drivers = node.node.drivers
+        self.gossip.crash(NodeId(node.name), drivers.membership)  # type: ignore[arg-type]
+        self.network.vanish(drivers.transport)  # type: ignore[arg-type]
         node.listener.crash()
 
     # ---- processes that come back by themselves ----
@@ -353,8 +363,13 @@ class World:
             self.vanish(node)
         if self.journals is not None and machine:
             self.journals.crash_machine(NodeId(name))
-        elif self.journals is not None and node is not None:
-            self.journals.crash_process(node.address, torn)
+        elif node is not None:
+            self.unlock(node, torn)
+
+    def unlock(self, node: SimNode, torn: int = 0) -> None:
+        """The journal of a process that has died is locked no more."""
+        if self.journals is not None and node.journal is not None:
+            self.journals.crash_process(node.address, torn, node.journal.place)
 
     def _excuse_dirty(self, name: str, node: SimNode | None, machine: bool) -> None:
         """The changes that a crash may cost: without a journal all that is not stored, with a local one what
@@ -517,6 +532,8 @@ class World:
             where = domain.name if domain is not None else "world"
             text = f"{self.loop.time():.3f} {where} {level} {event.get('event')} {line}"
             self.logs.append(text)
+            if event.get("event") == "view changed":
+                self.views_changed.append((self.loop.time(), where))
             if level in ("error", "critical", "exception"):
                 self.faults.append(f"{text} {error!r}" if error else text)
         raise structlog.DropEvent

@@ -192,12 +192,15 @@ class Heir:
     # ---- after the last word ----
 
     async def _serve(self, word: LastWord) -> None:
-        node = self._node
+        node, clock = self._node, self._node.clock
+        told_at = clock.boot()
         if not await node.registration.succeed(node.system.me, node.generation):
             raise Unavailable("the store has another process for this run, or it is over")
+        granted_at = clock.boot()
         await node.serve_as_heir()
         self.moved, self.going = self._sessions.attach(), word.going
-        self.pause_ms = 1000 * (node.clock.boot() - word.resting_since)
+        serves_at = clock.boot()
+        self.pause_ms = 1000 * (serves_at - word.resting_since)
         self._kill()
         self._channel.close()
         await node.join_again()
@@ -207,6 +210,8 @@ class Heir:
             node=str(node.system.me),
             generation=node.generation,
             pause_ms=round(self.pause_ms),
+            granted_ms=round(1000 * (granted_at - told_at), 1),
+            began_ms=round(1000 * (serves_at - granted_at), 1),
             moved=self.moved,
             going=self.going,
         )

@@ -342,11 +342,16 @@ class Predecessor:
             except TimeoutError:
                 raise Unavailable(f"it did not come to rest: {self._under_way()}") from None
             self._enter("frozen")
+            frozen_at = node.clock.boot()
             if node.recording is not None:
                 node.recording.seal()
                 undone.callback(node.recording.go_on)
             last_word = self._freeze(channel, copied)
             undone.pop_all()  # nothing goes on here any more
+            rested_ms, froze_ms = (
+                round(1000 * s, 1) for s in (frozen_at - self._rest_began, node.clock.boot() - frozen_at)
+            )
+            log.info("the heir holds everything: this process ends", rested_ms=rested_ms, froze_ms=froze_ms)
             self._go(channel, last_word)
 
     async def _rest(self, undone: AsyncExitStack, channel: HeirChannel) -> None:

@@ -108,6 +108,9 @@ class Replays:
         self._supervisor, self._metrics, self._settings = supervisor, metrics, settings
         self._of: dict[Session, dict[int, Replay]] = {}
 
+    def __len__(self) -> int:
+        return sum(map(len, self._of.values()))
+
     # ---- from clients ----
 
     def open(self, session: Session, message: ReplayOpen) -> "asyncio.Future[ReplayStatus]":

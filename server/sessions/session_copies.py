@@ -208,6 +208,7 @@ class SessionCopies:
         metrics = self._kit.metrics
         metrics.sessions = sum(session.connection is not None for session in new)
         metrics.presence_watched = sum(session.people.count for session in new if session.people is not None)
+        metrics.replays = len(self._replays)
         for session, copy in new.items():
             self._go_on(session, copy)
         self._people.take_up(soon)

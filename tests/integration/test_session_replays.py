@@ -16,6 +16,7 @@ from server.eventlog.ports import Chunk
 from server.ids import ActorId
 from server.wire.messages import Ack, ReplayClose, ReplayControl, ReplayOpen
 from tests.support.gateways import LAST, Feed, MemoryClient, Post, Posted, Said, SessionApp, Total, World, gateways
+from tests.support.successions import Succession
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.virtual_time
@@ -433,3 +434,29 @@ async def test_a_replay_ends_where_its_session_goes_to_another_node_and_its_clie
             seen.append(push)
         assert seen[-1][0] == "replay.ended" and seen[-1][2:] == [4, "moved"]
         assert world.nodes["node-2"].metrics.replays == 0
+
+
+async def test_replays_go_over_to_another_process_with_their_session_where_they_are() -> None:
+    async with taped(*SECONDS) as world:
+        watching, paused = await viewer(world), await viewer(world, "w")
+        await watching.ask(ReplayOpen, 1, TAPE)
+        await watching.next()
+        await paused.ask(ReplayOpen, 2, TAPE, 10_000, 0, 100, False)
+        assert (await paused.next())[:2] == ["replay.scene", 11]
+        began = asyncio.get_running_loop().time()
+        await watching.events("e5")
+        over = Succession(world, world.nodes["node-1"])
+        over.copy_ahead()
+        await watching.events("e6")
+        over.rest()
+        over.freeze()
+        await over.go()
+        found = await watching.events("e10")
+        assert [text for _, _, text in found] == ["e7", "e8", "e9", "e10"]
+        assert [round(came - began) for came, _, _ in found] == [7, 8, 9, 10]
+        assert world.nodes["node-1"].metrics.replays == 2
+        status = await paused.ask(ReplayControl, 2, True)
+        assert status[3:6] == [10_000, 100, True]
+        assert [text for _, _, text in await paused.events("e11")] == ["e10", "e11"]
+        assert (await paused.ask(ReplayClose, 2))[0] == "done"
+        assert world.nodes["node-1"].metrics.replays == 1

@@ -15,6 +15,7 @@ from server.sessions.time_limits import Limits, StreamLimits
 from server.wire.messages import Ack, Watch
 from tests.integration.test_session_streams import feed_of, joined, read
 from tests.support.gateways import Echo, Feed, MemoryClient, Post, Posted, Said, SessionApp, Total, World, gateways
+from tests.support.successions import Succession
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.virtual_time
@@ -245,3 +246,34 @@ async def test_nobody_is_asked_about_where_everybody_may_watch() -> None:
         play.streams.restore(session, play.streams.withdraw(session))
         await play.post("3")
         assert await read(watcher, "ledger/open", 4, 5) == ["3"]
+
+
+@pytest.mark.parametrize("feed_at", NODES)
+async def test_a_watcher_that_was_let_in_need_not_be_asked_about_in_the_next_process_and_one_that_is_shut_out_is_told(
+    feed_at: str,
+) -> None:
+    async with club(feed_at) as play:
+        await play.post("out carl", "2")
+        for watcher in (play.ann, play.bob):
+            assert await read(watcher, play.topic, 2, 4) == ["out carl", "2"]
+        asked = 0
+
+        def ask(question: Callable[[], Any]) -> Any:
+            nonlocal asked
+            asked += 1
+            return question()
+
+        play.meddle(ask)
+        over = Succession(play.world, play.world.nodes["node-1"])
+        over.copy_ahead()
+        over.rest()
+        over.freeze()
+        await over.go()
+        await play.post("3")
+        for watcher in (play.ann, play.bob):
+            assert await read(watcher, play.topic, 4, 5) == ["3"]
+        assert asked == 0
+        await play.post("out bob", "secret")
+        await ended(play.bob, play.topic)
+        assert await read(play.ann, play.topic, 5, 7) == ["out bob", "secret"]
+        assert asked

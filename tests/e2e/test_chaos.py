@@ -15,8 +15,8 @@ FIGURES = [
     "seconds", "seed", "nodes", "players", "store", "journal", "network", "faults", "failover_s", "partition_s",
     "recovery_s", "never_served", "unavailability_s", "acknowledged_changes", "acknowledged_changes_lost",
     "differences", "pictures_compared", "wrong_pictures", "longest_unknown_s", "ghosts",
-    "unequal_friendships", "accepted_writes", "double_writers", "fenced_writes", "sessions_dropped", "sessions_resumed",
-    "stream_faults", "matches_ended", "replays_verified", "takeovers", "migrations", "client_errors", "crashes",
+    "unequal_friendships", "accepted_writes", "double_writers", "fenced_writes", "upgrades", "connections_lost",
+    "sessions_dropped", "sessions_resumed", "stream_faults", "matches_ended", "replays_verified", "takeovers", "migrations", "client_errors", "crashes",
     "unsettled",
 ]  # fmt: skip
 SHARED_MEMORY = Path("/dev/shm")
@@ -34,7 +34,7 @@ def journals(running: Running) -> list[str]:
 def check(figures: dict[str, Any], *kinds: str) -> None:
     assert list(figures) == FIGURES
     assert set(figures["faults"]) == set(kinds)
-    assert figures["double_writers"] == 0
+    assert figures["double_writers"] == figures["connections_lost"] == 0
     assert figures["never_served"] == figures["crashes"] == figures["stream_faults"] == figures["unsettled"] == 0
     assert figures["differences"] == 0
     assert figures["pictures_compared"] >= 16 * 4 * sum(figures["faults"].values())

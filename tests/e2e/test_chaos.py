@@ -14,10 +14,10 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 FIGURES = [
     "seconds", "seed", "nodes", "players", "store", "journal", "network", "faults", "failover_s", "partition_s",
     "recovery_s", "never_served", "unavailability_s", "acknowledged_changes", "acknowledged_changes_lost",
-    "differences", "pictures_compared", "wrong_pictures", "longest_unknown_s", "ghosts",
-    "unequal_friendships", "accepted_writes", "double_writers", "fenced_writes", "upgrades", "connections_lost",
-    "sessions_dropped", "sessions_resumed", "stream_faults", "matches_ended", "replays_verified", "takeovers", "migrations", "client_errors", "crashes",
-    "unsettled",
+    "differences", "pictures_compared", "wrong_pictures", "longest_unknown_s", "ghosts", "unequal_friendships",
+    "accepted_writes", "double_writers", "fenced_writes", "upgrades", "connections_lost", "sessions_dropped",
+    "sessions_resumed", "stream_faults", "matches_ended", "replays_verified", "takeovers", "migrations",
+    "client_errors", "crashes", "unsettled",
 ]  # fmt: skip
 SHARED_MEMORY = Path("/dev/shm")
 

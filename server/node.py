@@ -284,6 +284,8 @@ class Node:
         """Serve clients and nodes, once the store has this generation."""
         drivers, address = self.drivers, self.system.me
         assert self.me is not None
+        if self.recording is not None:
+            self.recording.begin(address, self.generation)
         if self.settings.store.lease:
             self._renewing.start(self.lease, address, self.supervisor)
         self.judge.start(address)

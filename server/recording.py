@@ -173,10 +173,12 @@ class Recording:
             self._is_warm = True
             self._supervisor.spawn(self.process.run(), "query process")
 
-    def begin(self, writer: Writer) -> None:
-        """Take rows from now on, in files of this process."""
+    def begin(self, address: NodeAddress, generation: int = 0) -> None:
+        """Take rows from now on, in files of this process. Once `start` follows they are written."""
+        if self._appends:
+            return
         self._counted = self._metrics.column_rows_total, self._metrics.column_rows_lost_total
-        self.store.begin(writer)
+        self.store.begin(Writer(address.node, address.incarnation, generation))
         self._appends = {name: table.append for name, table in self.store.tables.items()}
         self.calls.append = self._appends[CALLS.table]
 
@@ -184,7 +186,7 @@ class Recording:
         """Open the tables for this process of the run, begin to write and to answer questions. An heir writes at once,
         and looks meanwhile what its predecessor has left."""
         self.warm()
-        self.begin(Writer(address.node, address.incarnation, generation))
+        self.begin(address, generation)
         if generation:
             self._supervisor.spawn(self._look(address), "columns of the predecessor")
         else:

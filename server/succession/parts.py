@@ -10,6 +10,8 @@ def parts_of(node: Node) -> dict[str, BequeathingPart]:
     parts: dict[str, BequeathingPart] = {
         "members": node.drivers.membership,
         "metrics": node.metrics,
+        "neighbourhood": node.pipeline.neighbourhood,
+        "judge": node.judge,
         "actors": node.system,
         "directory": node.system.directory,
     }

@@ -256,7 +256,7 @@ class Predecessor:
         if journal is not None and journal.lock is not None:
             given.append(("journal", journal.lock))
         me = msgspec.structs.replace(node.me, generation=node.generation + 1)
-        members = list(node.drivers.membership.members())
+        members = list(node.system.view.members.values())
         place = journal.place if journal is not None else ""
         message = RunGiven(me, members, place, [name for name, _ in given])
         await self._ask(channel, message, [descriptor for _, descriptor in given])

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from server.columns.layout import Writer
 from server.columns.reader import StoredRowBlock, paths
 from server.columns.store import ColumnStore
 from server.columns.table import TableLimits
 from server.columns.tables import CALLS, TABLES
+from server.ids import Incarnation, NodeAddress, NodeId
 from server.recording import Recording
 from server.runtime.metrics import Metrics
 from server.runtime.supervisor import Supervisor
@@ -23,7 +23,7 @@ def recording_in(directory: Path, generation: int, metrics: Metrics | None = Non
     clock = HandClock()
     store = ColumnStore(directory, TABLES, LIMITS, clock)
     recording = Recording(store, ColumnSettings(), clock, random.Random(1), metrics or Metrics(), Supervisor("test"))
-    recording.begin(Writer("node-1", 3, generation))
+    recording.begin(NodeAddress(NodeId("node-1"), Incarnation(3)), generation)
     return recording
 
 

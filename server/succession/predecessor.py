@@ -413,7 +413,7 @@ class Predecessor:
         if node.lease_lost or node.ended.is_set() or lease_s < self._limits.lease_s:
             raise Unavailable(f"the lease has {lease_s:.1f} s left")
         sessions = self._sessions
-        self._going += node.gateway.over.part_with_some().total()  # who has stopped to read while it rested
+        self._going += node.gateway.over.part_with_some().total()  # some have stopped to read meanwhile
         copied.touched_again()
         sessions.touched_again()
         attached = sessions.attached()

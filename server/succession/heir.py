@@ -217,8 +217,8 @@ class Heir:
         )
 
     async def _clear_journal(self) -> None:
-        """Remove the predecessor's journal, which is empty. Where its process is not quite gone, a neighbour's or this
-        node's next start does."""
+        """Remove the predecessor's journal, which is empty, once its process is gone. One that stays costs its room, no
+        more, and is named in the log."""
         node, journal = self._node, self._node.drivers.journal
         if journal is None:
             return

@@ -149,6 +149,8 @@ class Predecessor:
         self._copied: CopiedActivations | None = None
         self._sessions = CopiedSessions(node.gateway, cookie_of)
         self._rest_began = 0.0
+        self._digest = 0
+        """The digest of the view that the heir was told."""
         self._going = 0
         """Clients that were told to come again, because their connections could not go over."""
 
@@ -257,6 +259,7 @@ class Predecessor:
             given.append(("journal", journal.lock))
         me = msgspec.structs.replace(node.me, generation=node.generation + 1)
         members = list(node.system.view.members.values())
+        self._digest = node.system.view.digest
         place = journal.place if journal is not None else ""
         message = RunGiven(me, members, place, [name for name, _ in given])
         await self._ask(channel, message, [descriptor for _, descriptor in given])
@@ -267,6 +270,7 @@ class Predecessor:
         """Copy everything, then what was touched meanwhile, until little is left."""
         sessions = self._sessions
         for round_ in range(self._limits.rounds):
+            self._check_view()
             await self._store_what_waits()
             copied.touched_again()
             sessions.touched_again()
@@ -281,6 +285,11 @@ class Predecessor:
                 await self._copy_sessions(channel)
             await self._copy_parts(channel)
             await self._send_sockets(channel)
+
+    def _check_view(self) -> None:
+        """Raises `Unavailable` once the view is another than the heir was told: what it inherits goes by slots."""
+        if self._node.system.view.digest != self._digest:
+            raise Unavailable("nodes came, left or began to leave meanwhile: ask again")
 
     async def _copy(self, channel: HeirChannel, copied: CopiedActivations) -> bool:
         """Copy a slice; returns whether anything could be."""
@@ -412,6 +421,7 @@ class Predecessor:
         lease_s = node.lease.safe_until - node.clock.boot()
         if node.lease_lost or node.ended.is_set() or lease_s < self._limits.lease_s:
             raise Unavailable(f"the lease has {lease_s:.1f} s left")
+        self._check_view()
         sessions = self._sessions
         self._going += node.gateway.over.part_with_some().total()  # some have stopped to read meanwhile
         copied.touched_again()

@@ -96,6 +96,7 @@ async def succeed(settings: Settings, lineage: Lineage) -> tuple[Node, Birth]:
         if heir.phase == "serving":  # the predecessor has given the run up
             log.exception("the run cannot go on, a new one begins")
             lineage.kill_predecessor()
+            await lineage.come_of_age()  # its ports are free then, and this process is no heir any more
             _start_anew(os.environ)
         raise
     await lineage.come_of_age()

@@ -15,6 +15,7 @@ from server.errors import CalledOff, GarrisonError
 
 ENDS_WITH_CHILD: Final = frozenset({"tini", "docker-init", "dumb-init", "catatonit", "pid1"})
 """First processes of containers, which end the container as soon as the process that they have started ends."""
+STOPS: Final = "this node stops"
 
 log = structlog.get_logger(__name__)
 
@@ -56,12 +57,13 @@ class Upgrades:
         self._running: Running | None = None
         self._task: asyncio.Task[None] | None = None
         self._why = ""
+        self._over = False
 
     def begin(self) -> None:
         """Begin a succession, unless it goes on already. Raises `CalledOff` where it cannot be."""
         if self._running is not None:
             return
-        if why := self._refused():
+        if why := STOPS if self._over else self._refused():
             self._why = why
             raise CalledOff(why)
         self._why = ""
@@ -71,6 +73,9 @@ class Upgrades:
     async def _run(self, running: Running) -> None:
         try:
             await running.run()
+        except asyncio.CancelledError:
+            self._why = STOPS
+            raise
         except GarrisonError as error:
             self._why = error.message
             log.warning("the upgrade was called off, the node goes on", why=error.message)
@@ -95,7 +100,8 @@ class Upgrades:
         }
 
     async def stop(self) -> None:
-        """Call off what goes on: the node is about to stop."""
+        """Call off what goes on, and let none begin: the node is about to stop."""
+        self._over = True
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)

@@ -8,7 +8,7 @@ import pytest
 
 from server.cli import node as command
 from server.cli import succeeding
-from server.errors import BadSetting
+from server.errors import BadSetting, Unavailable
 from server.settings import Settings, from_tree
 
 pytestmark = pytest.mark.virtual_time
@@ -53,3 +53,34 @@ async def test_a_key_file_that_is_spoiled_meanwhile_is_tried_again(monkeypatch: 
 async def test_a_first_start_with_a_bad_setting_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(BadSetting, match="planted"):
         await serve([BadSetting("security.token_key_files", "planted")], monkeypatch)
+
+
+async def test_an_heir_whom_the_store_refuses_starts_anew_once_its_predecessor_is_gone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    done: list[str] = []
+
+    class Refused:
+        phase = "serving"
+
+        def __init__(self, *_: Any) -> None: ...
+
+        async def run(self) -> None:
+            raise Unavailable("the store has another process for this run, or it is over")
+
+    async def come_of_age() -> None:
+        done.append("it is gone")
+
+    lineage: Any = SimpleNamespace(
+        channel=None,
+        take_outputs=lambda: None,
+        kill_predecessor=lambda: done.append("it is killed"),
+        come_of_age=come_of_age,
+    )
+    monkeypatch.setattr(succeeding, "build_node", lambda _settings: None)
+    monkeypatch.setattr(succeeding, "SocketChannel", lambda _channel: None)
+    monkeypatch.setattr(succeeding, "Heir", Refused)
+    monkeypatch.setattr(succeeding, "_start_anew", lambda _environment: done.append("anew"))
+    with pytest.raises(Unavailable):  # the program that it becomes does not come back here
+        await succeeding.succeed(SETTINGS, lineage)
+    assert done == ["it is killed", "it is gone", "anew"]

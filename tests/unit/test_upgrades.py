@@ -68,6 +68,17 @@ async def test_the_reason_of_an_upgrade_that_came_to_nothing_is_kept_until_the_n
     await upgrades.stop()
 
 
+async def test_an_upgrade_of_a_node_that_stops_is_called_off_with_the_reason_and_none_begins() -> None:
+    upgrades, made = an_upgrade()
+    upgrades.begin()
+    await asyncio.sleep(0)
+    await upgrades.stop()
+    assert (upgrades.progress()["running"], upgrades.progress()["why"]) == (False, "this node stops")
+    with pytest.raises(CalledOff, match="this node stops"):
+        upgrades.begin()
+    assert len(made) == 1
+
+
 async def test_an_impossible_upgrade_is_refused_and_nothing_begins() -> None:
     upgrades, made = an_upgrade("this node is the first process of its container")
     with pytest.raises(CalledOff, match="first process"):

@@ -86,7 +86,8 @@ class GuessCopy(msgspec.Struct, array_like=True, frozen=True):
 
 class GatewayBequest(msgspec.Struct, array_like=True, frozen=True):
     """See the module's head. `hellos`: number of the newest hello. `pictures`: number of the newest name of a latest
-    picture. `revision` of presence, in cursors that begin with `presence`. `several`: sessions of each subject that has
+    picture. `revision` of presence, in cursors that begin with `presence`. `latest` and `audiences`: those that have
+    changed since they were copied ahead, if they were. `several`: sessions of each subject that has
     more than one, in the order of `SessionTable.of_subject`."""
 
     hellos: Count
@@ -105,15 +106,29 @@ class GatewayBequest(msgspec.Struct, array_like=True, frozen=True):
     several: list[list[ResumeToken]]
 
 
+class GatewayAhead(msgspec.Struct, array_like=True, frozen=True):
+    """A slice of what a gateway has much of, copied ahead: pictures that are shown of players, and of latest topics."""
+
+    audiences: list[AudienceCopy]
+    latest: list[LatestTopicCopy]
+
+
 encode_bequest: Final = msgspec.msgpack.Encoder().encode
 """The bytes of a `GatewayBequest`."""
 _decode: Final = msgspec.msgpack.Decoder(GatewayBequest).decode
+_decode_ahead: Final = msgspec.msgpack.Decoder(GatewayAhead).decode
 
 
 def decode_bequest(data: bytes) -> GatewayBequest:
     """Read a bequest. Raises `BadInput`."""
     bequest: GatewayBequest = read(_decode, data, "bequest of a gateway")
     return bequest
+
+
+def decode_ahead(data: bytes) -> GatewayAhead:
+    """Read a slice that was copied ahead. Raises `BadInput`."""
+    ahead: GatewayAhead = read(_decode_ahead, data, "copies of a gateway")
+    return ahead
 
 
 def place_of(address: NodeAddress) -> Place:

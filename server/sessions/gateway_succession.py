@@ -10,6 +10,7 @@ A connection that cannot go over is closed after a `going`; its session goes ove
 
 from collections import Counter
 from collections.abc import Callable
+from typing import Final
 
 import structlog
 
@@ -17,7 +18,14 @@ from server.errors import BadInput
 from server.runtime.metrics import Metrics
 from server.sessions.broadcast import Broadcast
 from server.sessions.connection import ClientSockets, Connection
-from server.sessions.gateway_copy import GatewayBequest, GuessCopy, decode_bequest, encode_bequest
+from server.sessions.gateway_copy import (
+    GatewayAhead,
+    GatewayBequest,
+    GuessCopy,
+    decode_ahead,
+    decode_bequest,
+    encode_bequest,
+)
 from server.sessions.greeter import Greeter
 from server.sessions.guesses import GuessLimits
 from server.sessions.latest import LatestTopics
@@ -34,7 +42,9 @@ from server.sessions.turnstile import Turnstile
 from server.wire.messages import CloseCode, Going
 
 log = structlog.get_logger(__name__)
-MEANWHILE: str = "this node goes over to another process: connect again"
+AHEAD: Final = 500
+"""Players and topics of a slice that is copied ahead."""
+MEANWHILE: Final = "this node goes over to another process: connect again"
 
 
 class GatewaySuccession:
@@ -63,6 +73,8 @@ class GatewaySuccession:
         self._streams, self._latest, self._people, self._pushes = streams, latest, people, pushes
         self._mover, self._guesses = mover, guesses
         self._carried: dict[Connection, Session] = {}
+        self._round: list[tuple[str, bool]] | None = None
+        """Keys of this round of copying ahead that are not copied: players, and (True) latest topics."""
 
     # ---- here ----
 
@@ -126,6 +138,26 @@ class GatewaySuccession:
             return -1
         return self.sockets.descriptor(connection)
 
+    def copy_ahead(self) -> bytes:
+        """The next slice of what is shown of players and latest topics, for `copied_ahead` of the next process; empty
+        where this round has none left. Changes after that are copied by the next round, or go with the bequest."""
+        if self._round is None:
+            self._round = [(player, False) for player in self._people.not_copied()]
+            self._round += [(topic, True) for topic in self._latest.not_copied()]
+        some, self._round = self._round[:AHEAD], self._round[AHEAD:]
+        if not some:
+            self._round = None
+            return b""
+        audiences = self._people.copy_ahead(key for key, is_topic in some if not is_topic)
+        latest = self._latest.copy_ahead(key for key, is_topic in some if is_topic)
+        return encode_bequest(GatewayAhead(audiences, latest))
+
+    def end_copying(self) -> None:
+        """Forget what was copied ahead: there is no next process."""
+        self._round = None
+        self._people.end_copying()
+        self._latest.end_copying()
+
     def bequeath(self) -> bytes:
         """All that is no session's: see `gateway_copy.py`."""
         pictures, latest = self._latest.bequeath()
@@ -140,6 +172,12 @@ class GatewaySuccession:
         return encode_bequest(bequest)
 
     # ---- there ----
+
+    def copied_ahead(self, data: bytes) -> None:
+        """Take in a slice of `copy_ahead`. Raises `BadInput`."""
+        ahead = decode_ahead(data)
+        self._people.copied_ahead(ahead.audiences)
+        self._latest.copied_ahead(ahead.latest)
 
     def inherit(self, data: bytes) -> None:
         """Take in what the process before has bequeathed, once all of its sessions are unpacked. Raises `BadInput`;

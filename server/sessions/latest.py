@@ -84,6 +84,16 @@ class LatestTopic:
         """The name of the present picture."""
         return f"{self.token}:{self.picture.revision}"
 
+    @property
+    def state(self) -> tuple[object, ...]:
+        """A value that is another one once the picture is."""
+        picture = self.picture
+        return self.token, picture.revision, picture.known, picture.gap
+
+    def copy(self) -> LatestTopicCopy:
+        """Its picture, as it goes over to the next process of this node."""
+        return LatestTopicCopy(self.id, self.token, self.picture.copy())
+
     def revision_of(self, cursor: str) -> int:
         """The revision that a cursor names; -1 for one of another picture."""
         token, _, revision = cursor.rpartition(":")
@@ -110,6 +120,10 @@ class LatestTopics:
         self._late: dict[Session, None] = {}
         """Sessions that can be written to again and may lack something."""
         self._tokens = 0
+        self._sent: dict[str, tuple[object, ...]] = {}
+        """Pictures that were copied ahead, as they were."""
+        self._arrived: dict[str, tuple[str, Picture]] = {}
+        """Pictures that came from the process before, with their names."""
         self._renewals = Renewals(ticks, self._attach_due, slice_at_most, renew_s)
 
     # ---- from clients ----
@@ -282,26 +296,43 @@ class LatestTopics:
             if cls is not None and issubclass(cls, LatestActor):
                 self._slot(session, self._topic(identity), Slot(copy.revision, copy.over))
 
+    def not_copied(self) -> list[str]:
+        """Topics that were not copied ahead, or have another picture since."""
+        return [name for name, topic in self.topics.items() if self._sent.get(name) != topic.state]
+
+    def copy_ahead(self, names: Iterable[str]) -> list[LatestTopicCopy]:
+        """The pictures that clients have of these topics now, by their names in cursors, for the next process."""
+        copies = []
+        for name in names:
+            if (topic := self.topics.get(name)) is not None:
+                self._sent[name] = topic.state
+                copies.append(topic.copy())
+        return copies
+
+    def copied_ahead(self, copies: Iterable[LatestTopicCopy]) -> None:
+        """Take in pictures that the process before had, of topics that are watched here already or not."""
+        self._arrived.update((copy.topic, (copy.token, Picture.restored(copy.picture))) for copy in copies)
+
+    def end_copying(self) -> None:
+        """Forget what was copied ahead."""
+        self._sent = {}
+
     def bequeath(self) -> tuple[int, list[LatestTopicCopy]]:
-        """The number of the newest picture's name, and the pictures that clients have, by their names."""
-        return self._tokens, [
-            LatestTopicCopy(name, each.token, each.picture.copy()) for name, each in self.topics.items()
-        ]
+        """The number of the newest picture's name, and the pictures that were not copied ahead."""
+        return self._tokens, [self.topics[name].copy() for name in self.not_copied()]
 
     def learn(self, tokens: int, copies: Iterable[LatestTopicCopy]) -> None:
-        """Take in the pictures that the process before had of the topics that are watched. Watchers of any other topic
-        have no picture."""
-        known: set[str] = set()
-        for copy in copies:
-            topic = self.topics.get(copy.topic)
-            if topic is not None:
-                topic.token, topic.picture = copy.token, Picture.restored(copy.picture)
-                known.add(copy.topic)
+        """Take in the pictures that the process before had of the topics that are watched, with those that came ahead.
+        Watchers of any other topic have no picture."""
+        self.copied_ahead(copies)
         self._tokens = max(self._tokens, tokens)
         for name, topic in self.topics.items():
+            if (arrived := self._arrived.get(name)) is not None:
+                topic.token, topic.picture = arrived
             for slot in topic.watchers.values():
-                if name not in known or slot.revision > topic.picture.revision:
+                if arrived is None or slot.revision > topic.picture.revision:
                     slot.revision = -1
+        self._arrived = {}
 
     def catch_up(self, session: Session) -> None:
         """Send what the session lacks at the next tick: it can be written to again."""

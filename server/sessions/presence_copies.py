@@ -33,6 +33,8 @@ class PresenceCopies:
 
     def __init__(self, watches: PresenceWatches) -> None:
         self._watches = watches
+        self._sent: dict[str, AudienceCopy] = {}
+        """Players as they were copied ahead; there, as they came."""
 
     # ---- here ----
 
@@ -62,14 +64,35 @@ class PresenceCopies:
         )  # fmt: skip
 
     def bequeath(self) -> tuple[str, int, list[AudienceCopy]]:
-        """The beginning of cursors, the present revision, and what is shown of each watched player."""
-        sender = self._watches.sender
-        shown = []
-        for player, audience in self._watches.audiences.items():
-            values = audience.values
-            told = None if values is None else values[1:]
-            shown.append(AudienceCopy(player, told, audience.moved, audience.relations))  # type: ignore[arg-type]
-        return sender.token, sender.revision, shown
+        """The beginning of cursors, the present revision, and what is shown of each watched player, but for those who
+        are shown as they were copied ahead."""
+        sender, audiences = self._watches.sender, self._watches.audiences
+        return sender.token, sender.revision, [_copy(audiences[player]) for player in self.not_copied()]
+
+    def not_copied(self) -> list[str]:
+        """Players who were not copied ahead, or are shown otherwise since."""
+        sent = self._sent
+        if not sent:
+            return list(self._watches.audiences)
+        return [
+            player
+            for player, audience in self._watches.audiences.items()
+            if (copy := sent.get(player)) is None
+            or copy.moved is not audience.moved
+            or copy.relations != audience.relations
+            or (copy.values is None) is not (audience.values is None)
+        ]
+
+    def copy_ahead(self, players: Iterable[str]) -> list[AudienceCopy]:
+        """Copies of these players as they are shown now, for `copied_ahead` of the next process."""
+        audiences = self._watches.audiences
+        copies = [_copy(audience) for player in players if (audience := audiences.get(player)) is not None]
+        self._sent.update((copy.player, copy) for copy in copies)
+        return copies
+
+    def end_copying(self) -> None:
+        """Forget what was copied ahead."""
+        self._sent = {}
 
     # ---- there ----
 
@@ -100,18 +123,23 @@ class PresenceCopies:
             if audience is not None and not unlink(table, slot).tables:
                 del self._watches.audiences[audience.player]
 
-    def learn(self, token: str, revision: int, shown: Iterable[AudienceCopy]) -> None:
-        """Take in what the process before has shown of players, and the names of its revisions."""
-        self._watches.sender.go_on_from(token, revision)
+    def copied_ahead(self, shown: Iterable[AudienceCopy]) -> None:
+        """Take in what the process before shows of players, watched here already or not."""
         audiences = self._watches.audiences
         for copy in shown:
-            audience = audiences.get(copy.player)
-            if audience is not None:
-                audience.values = None if copy.values is None else (b"", *copy.values)
-                audience.moved, audience.relations = copy.moved, copy.relations
+            self._sent[copy.player] = copy
+            if (audience := audiences.get(copy.player)) is not None:
+                _show(audience, copy)
+
+    def learn(self, token: str, revision: int, shown: Iterable[AudienceCopy]) -> None:
+        """Take in the names of the revisions of the process before, and what it has shown of players but for those who
+        came ahead."""
+        self._watches.sender.go_on_from(token, revision)
+        self.copied_ahead(shown)
 
     def take_up(self, soon: Callable[[int, Callable[[], Any]], None]) -> None:
         """Ask the engine about all watched players, some at a time by `soon(units, work)`."""
+        self._sent = {}
         players = list(self._watches.audiences)
         for start in range(0, len(players), ENTRIES_AT_ONCE):
             some = players[start : start + ENTRIES_AT_ONCE]
@@ -139,7 +167,20 @@ class PresenceCopies:
         if found is None:
             found = self._watches.audiences[player] = Audience(player, WatchedPlayer(player))
             found.entry.watchers = found
+            if (copy := self._sent.get(player)) is not None:
+                _show(found, copy)
         return found
+
+
+def _copy(audience: SessionAudience) -> AudienceCopy:
+    values: Any = None if audience.values is None else audience.values[1:]
+    moved: Any = audience.moved
+    return AudienceCopy(audience.player, values, moved, audience.relations)
+
+
+def _show(audience: SessionAudience, copy: AudienceCopy) -> None:
+    audience.values = None if copy.values is None else (b"", *copy.values)
+    audience.moved, audience.relations = copy.moved, copy.relations
 
 
 _ASKED: Final = bytes(1 if mark & ASKED_FOR else 0 for mark in range(256))

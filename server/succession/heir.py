@@ -167,6 +167,8 @@ class Heir:
                     self._node.system.directory.copied_ahead(message.directory)
                 if message.presence and self._node.presence is not None:
                     self._node.presence.copied_ahead(message.presence)
+                if message.gateway:
+                    self._node.gateway.over.copied_ahead(message.gateway)
                 return Took(self._sessions.take(message.sessions, message.sessions_gone))
             case Sockets():
                 self._sessions.take_sockets(message.connections, received.descriptors)

@@ -48,7 +48,7 @@ class RunGiven(msgspec.Struct, array_like=True, frozen=True, tag=1):
 
 class CopiesAhead(msgspec.Struct, array_like=True, frozen=True, tag=2):
     """`packed_at`: the boot clock, in seconds, when these were packed: times in them count from then. `gone`: those
-    that were copied and are no more. `directory` and `presence`: see `Directory.copy_ahead`."""
+    that were copied and are no more. `directory`, `presence` and `gateway`: see `Directory.copy_ahead`."""
 
     packed_at: float
     parcels: Annotated[list[bytes], Meta(max_length=MOST_PARCELS)]
@@ -57,6 +57,7 @@ class CopiesAhead(msgspec.Struct, array_like=True, frozen=True, tag=2):
     sessions_gone: list[Text]
     directory: bytes = b""
     presence: bytes = b""
+    gateway: bytes = b""
 
 
 class Sockets(msgspec.Struct, array_like=True, frozen=True, tag=3):

@@ -189,6 +189,7 @@ class Predecessor:
             self._node.system.directory.end_copying()
             if self._node.presence is not None:
                 self._node.presence.end_copying()
+            self._node.gateway.over.end_copying()
             if self._copied is not None:
                 self._copied.end()
 
@@ -306,6 +307,8 @@ class Predecessor:
             await self._ask(channel, self._copies(directory=some))
         while presence is not None and (some := presence.copy_ahead()):
             await self._ask(channel, self._copies(presence=some))
+        while some := self._node.gateway.over.copy_ahead():
+            await self._ask(channel, self._copies(gateway=some))
 
     async def _copy_sessions(self, channel: HeirChannel) -> None:
         found, gone = self._sessions.slice(self._limits.slice)
@@ -322,9 +325,11 @@ class Predecessor:
         sessions_gone: Sequence[str] = (),
         directory: bytes = b"",
         presence: bytes = b"",
+        gateway: bytes = b"",
     ) -> CopiesAhead:
         at = self._node.clock.boot()
-        return CopiesAhead(at, list(parcels), list(gone), list(sessions), list(sessions_gone), directory, presence)
+        named = (list(parcels), list(gone), list(sessions), list(sessions_gone))
+        return CopiesAhead(at, *named, directory, presence, gateway)
 
     async def _send_sockets(self, channel: HeirChannel) -> None:
         """Send the sockets of connections that the heir has not yet."""

@@ -10,9 +10,10 @@ from typing import Any
 import msgspec
 import pytest
 
+from server.sessions.gateway_copy import decode_ahead, decode_bequest
 from server.sessions.picows_driver import PicowsListener
 from server.wire.messages import Ack, Heartbeat, Watch, WatchLatest
-from tests.support.gateways import Echo, Note, Pilot, Post, Slow, Tell, connect, gateways
+from tests.support.gateways import Echo, Light, Note, Pilot, Post, Slow, Tell, connect, gateways
 from tests.support.presences import MemoryPresence
 from tests.support.successions import Succession
 from tests.support.waiting import until
@@ -518,3 +519,28 @@ async def test_messages_in_line_stay_there_once_waiting_has_ended_and_are_handle
         node.gateway.go_on()
         for number in range(100, 140):
             assert (await client.receive())[:3] == ["said", number, str(number)]
+
+
+@pytest.mark.virtual_time
+async def test_pictures_that_were_copied_ahead_go_with_the_bequest_only_where_they_have_changed() -> None:
+    async with watched() as world:
+        node = world.world.nodes["node-1"]
+        viewer = await watcher(world, "node-1", "v")
+        await viewer.watch(*(f"p{number}" for number in range(700)))
+        await viewer.client.ask(WatchLatest, "board/lights")
+        await viewer.client.ask(Light, "lights", {"a": "on"})
+        over = node.gateway.over
+        slices = []
+        while some := over.copy_ahead():
+            slices.append(decode_ahead(some))
+        assert [len(ahead.audiences) + len(ahead.latest) for ahead in slices] == [500, 202]
+        assert decode_bequest(over.bequeath()).audiences == [] == decode_bequest(over.bequeath()).latest
+        world.show("p7", looks("on"))
+        await viewer.client.ask(Light, "lights", {"a": "off"})
+        await asyncio.sleep(0.1)
+        bequest = decode_bequest(over.bequeath())
+        assert [copy.player for copy in bequest.audiences] == ["p7"]
+        assert [copy.topic for copy in bequest.latest] == ["board/lights"]
+        assert len(decode_ahead(over.copy_ahead()).audiences) == 1 and over.copy_ahead() == b""
+        over.end_copying()
+        assert len(decode_bequest(over.bequeath()).audiences) == 701

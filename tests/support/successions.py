@@ -76,6 +76,8 @@ class Succession:
             self.packed[session.resume] = over.copies.pack(session)
             self.heir.gateway.over.copies.unpack(self.packed[session.resume])
             self.barrier.watch(session)
+        while some := over.copy_ahead():
+            self.heir.gateway.over.copied_ahead(some)
 
     def nothing_else_changed(self, changed: dict[Session, None]) -> None:
         """The copies of all sessions that the barrier has not noted are what they would be now."""

@@ -12,10 +12,12 @@ from server.sessions.gateway_copy import (
     AwayCopy,
     DepartedCopy,
     EarlierCopy,
+    GatewayAhead,
     GatewayBequest,
     GuessCopy,
     LatestTopicCopy,
     StreamTopicCopy,
+    decode_ahead,
     decode_bequest,
     encode_bequest,
 )
@@ -114,6 +116,13 @@ def test_a_part_of_a_copy_is_refused(cut: int) -> None:
         decode_copy(GOLDEN_COPY[:cut])
     with pytest.raises(BadInput):
         decode_bequest(GOLDEN_BEQUEST[:cut])
+
+
+def test_a_slice_that_was_copied_ahead_is_read_whole_or_refused() -> None:
+    ahead = GatewayAhead(BEQUEST.audiences, BEQUEST.latest)
+    assert decode_ahead(encode_bequest(ahead)) == ahead
+    with pytest.raises(BadInput):
+        decode_ahead(encode_bequest(ahead)[:-1])
 
 
 GOLDEN_COPY = bytes.fromhex(

@@ -30,7 +30,7 @@ from sqlalchemy import (
 )
 
 from persistence.engine.urls import parse
-from persistence.sql_queries import PostgresReader, Reader, SqliteReader
+from persistence.sql_queries import reader_of
 from server.settings import StoreSettings
 from server.texts import is_named
 
@@ -47,8 +47,7 @@ class People:
     def __init__(self, settings: StoreSettings) -> None:
         address = parse(settings.url)
         self._is_postgres = address.dialect == "postgresql"
-        made: type[SqliteReader] | type[PostgresReader] = PostgresReader if self._is_postgres else SqliteReader
-        self._reader: Reader = made(address, settings.statement_timeout_s)
+        self._reader = reader_of(address, settings.statement_timeout_s)
 
     async def rows(self, table: Table, name: str, window: int = WINDOW_ROWS) -> AsyncIterator[Row]:
         """The rows of `table` that name the person, in the order of its primary key."""

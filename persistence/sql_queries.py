@@ -17,10 +17,8 @@ import msgspec
 from sqlalchemy import Engine, Select, create_engine
 from sqlalchemy.dialects.sqlite import dialect as sqlite_dialect
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import StaticPool
 
-from persistence.engine.connecting import DRIVER_ERRORS, make_engine
 from persistence.engine.keyed import KeyedStatement, size_for
 from persistence.engine.queries import StoreQuery
 from persistence.engine.urls import FIELD, Address, parse
@@ -30,7 +28,6 @@ from server.storage.queries import checked, row_limit
 
 UNDEFINED_TABLE: Final = "42P01"
 """PostgreSQL's code of the error."""
-POSTGRES_CONNECTIONS: Final = 2
 CLOCK_LOOK_STEPS: Final = 20_000
 """Instructions of SQLite's virtual machine between two looks at the clock: a fraction of a millisecond."""
 RETRY_S: Final = 0.5
@@ -39,7 +36,10 @@ Row = dict[str, Any]
 
 
 class Reader(Protocol):
-    """The port of a database for reading. `rows` raises the driver's own errors, and `TimeoutError`."""
+    """The port of a database for reading. `rows` raises `errors`, and `TimeoutError`."""
+
+    @property
+    def errors(self) -> tuple[type[BaseException], ...]: ...
 
     async def rows(self, statement: Select[Any]) -> list[Row]: ...
 
@@ -52,11 +52,8 @@ class SqlStoreQueries:
     def __init__(self, settings: StoreSettings, queries: Map[str, StoreQuery]) -> None:
         self._address = parse(settings.url)
         self._queries = dict(queries)
-        reader: type[SqliteReader] | type[PostgresReader] = SqliteReader
-        if self._address.dialect == "postgresql":
-            reader = PostgresReader
         self._limit_s = settings.statement_timeout_s
-        self._reader: Reader = reader(self._address, self._limit_s)
+        self._reader = reader_of(self._address, self._limit_s)
         self._keyed: dict[tuple[str, int], KeyedStatement] = {}
 
     async def run(self, name: str, params: Map[str, Any]) -> list[Row]:
@@ -74,7 +71,7 @@ class SqlStoreQueries:
         except TimeoutError:
             why = f"query {name} takes longer than {self._limit_s:g} s"
             raise Unavailable(why, retry_after_s=RETRY_S) from None
-        except (SQLAlchemyError, sqlite3.Error, *DRIVER_ERRORS) as error:
+        except self._reader.errors as error:
             raise self._explained(name, getattr(error, "orig", None) or error) from None
         plain: list[Row] = msgspec.to_builtins(rows, builtin_types=(bytes,))
         return plain
@@ -107,8 +104,19 @@ class SqlStoreQueries:
         return Unavailable(f"database {self._address.shown}: {why}", retry_after_s=RETRY_S)
 
 
+def reader_of(address: Address, limit_s: float) -> Reader:
+    """A reader of the database at `address`, whose driver alone is imported."""
+    if address.dialect != "postgresql":
+        return SqliteReader(address, limit_s)
+    from persistence.postgres_reader import PostgresReader
+
+    return PostgresReader(address, limit_s)
+
+
 class SqliteReader:
     """Reader over a single connection in a thread of its own: queries run one after another."""
+
+    errors: Final = (SQLAlchemyError, sqlite3.Error, OSError)
 
     def __init__(self, address: Address, limit_s: float) -> None:
         self._address, self._limit_s = address, limit_s
@@ -168,27 +176,3 @@ class SqliteReader:
         if self._opened is not None:
             self._opened.close()
             self._opened = None
-
-
-class PostgresReader:
-    """A small pool whose sessions are read only."""
-
-    def __init__(self, address: Address, limit_s: float) -> None:
-        settings = {"default_transaction_read_only": "on", "statement_timeout": str(max(1, int(limit_s * 1000)))}
-        self._engine: AsyncEngine = make_engine(
-            address,
-            limit_s,
-            settings,
-            "garrison-queries",
-            pool_size=POSTGRES_CONNECTIONS,
-            max_overflow=0,
-            pool_timeout=limit_s,
-            pool_pre_ping=True,
-        )
-
-    async def rows(self, statement: Select[Any]) -> list[Row]:
-        async with self._engine.connect() as connection:
-            return [dict(row) for row in (await connection.execute(statement)).mappings()]
-
-    async def close(self) -> None:
-        await self._engine.dispose()

@@ -22,11 +22,11 @@ import msgspec
 from persistence.engine import identity, tables
 from persistence.engine.keyed_hashes import KeyedHashes
 from persistence.engine.mapping import Columns, GenericMapping, Mapping, Totals
-from persistence.engine.postgres_database import PostgresDatabase
 from persistence.engine.rows import (
     Bar,
     Batch,
     ChildRows,
+    Database,
     Moves,
     Projection,
     ReminderRow,
@@ -36,7 +36,7 @@ from persistence.engine.rows import (
 )
 from persistence.engine.sqlite_database import SqliteDatabase
 from persistence.engine.tables import SCHEMA_VERSION, VERSION_TABLE, newer
-from persistence.engine.urls import FIELD, parse
+from persistence.engine.urls import FIELD, Address, parse
 from persistence.sql_runs import SqlRuns
 from server.actors.facts import RowFacts
 from server.errors import BadSetting, Corrupt, Internal
@@ -101,10 +101,7 @@ class SqlStore(SqlRuns):
         personal: Collection[str] = (),
     ) -> None:
         self._address = parse(settings.url)
-        driver: type[PostgresDatabase] | type[SqliteDatabase] = SqliteDatabase
-        if self._address.dialect == "postgresql":
-            driver = PostgresDatabase
-        super().__init__(driver(self._address, settings, rng or random.Random()))
+        super().__init__(_database_of(self._address, settings, rng or random.Random()))
         self._opened: tuple[DatabaseIdentity, str] | None = None
         """The database that was opened, and its place then."""
         self._versions = {VERSION_TABLE: SCHEMA_VERSION, **(versions or {})}
@@ -566,3 +563,12 @@ def _decode(mapping: Mapping, row: Row) -> Any:
 def _corrupt(mapping: Mapping, row: Row, why: str) -> Corrupt:
     kind = f"{mapping.kind}/" if mapping.kind else ""
     return Corrupt(f"table {mapping.table.name}, row {kind}{row.key}: {why}")
+
+
+def _database_of(address: Address, settings: StoreSettings, rng: random.Random) -> Database:
+    """The database at `address`, whose driver alone is imported."""
+    if address.dialect != "postgresql":
+        return SqliteDatabase(address, settings, rng)
+    from persistence.engine.postgres_database import PostgresDatabase
+
+    return PostgresDatabase(address, settings, rng)

@@ -9,6 +9,7 @@ What a function builds it imports when it is called: `garrison token` needs no d
 """
 
 import base64
+import contextlib
 import importlib
 import os
 import random
@@ -24,6 +25,8 @@ from server.ids import NodeId
 from server.settings import MIN_KEY_BYTES, Settings
 
 if TYPE_CHECKING:
+    from asyncio.subprocess import Process
+
     import msgspec
 
     from migrations import History
@@ -310,15 +313,33 @@ def build_columns(settings: Settings, app: "App", clock: "Clock") -> "ColumnStor
     columns = settings.columns
     if not columns.enabled:
         return None
-    directory = Path(columns.directory) / settings.cluster / settings.node
     limits = TableLimits(columns.max_bytes, columns.max_age_s, columns.reader_s)
     snapshots = [each.schema for each in app.recorded if isinstance(each, RecordedSnapshot)]
     others = [each.schema for each in app.recorded if not isinstance(each, RecordedSnapshot)]
-    return ColumnStore(directory, (*TABLES, *others), limits, clock, snapshots if columns.snapshot_s else ())
+    return ColumnStore(
+        columns_directory(settings), (*TABLES, *others), limits, clock, snapshots if columns.snapshot_s else ()
+    )
 
 
-def build_node(settings: Settings) -> "Node":
-    """A node with its real drivers. Raises `BadSetting`."""
+def columns_directory(settings: Settings) -> Path:
+    """The directory of the node's columns."""
+    return Path(settings.columns.directory) / settings.cluster / settings.node
+
+
+async def start_query_process(settings: Settings) -> "Process | None":
+    """The query process of a node that is built afterwards: each of them takes its time to load what it needs. None
+    where there is none, or none now."""
+    if not settings.columns.enabled:
+        return None
+    from server.questions.child import lacking, start
+
+    with contextlib.suppress(OSError):
+        return await start(columns_directory(settings)) if not lacking() else None
+    return None
+
+
+def build_node(settings: Settings, querying: "Process | None" = None) -> "Node":
+    """A node with its real drivers. `querying`: what `start_query_process` has started. Raises `BadSetting`."""
     from server.cluster.membership import KinshipMembership
     from server.liveness.renewing import RenewalThread
     from server.node import Node
@@ -359,6 +380,7 @@ def build_node(settings: Settings) -> "Node":
         renewing=RenewalThread(lambda: build_lease_store(settings)),
         shortage=shortage,
         columns=build_columns(settings, app, clock),
+        query_process=querying,
     )
     return Node(settings, app, token_rules(settings), drivers)
 

@@ -1,14 +1,18 @@
 """The program `garrison`: runs the command that its arguments name, and ends the process. Nobody imports it;
 processes of a local cluster are started as `python -m server.main`."""
 
+import gc
 import os
 import sys
-
-from server.cli.app import run
 
 
 def main() -> None:
     """The script `garrison`."""
+    gc.disable()  # nothing that an import makes is garbage
+    from server.cli.app import run
+
+    gc.freeze()
+    gc.enable()
     code = run()
     sys.stdout.flush()
     sys.stderr.flush()

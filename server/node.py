@@ -98,7 +98,7 @@ class Node:
             pipeline,
         )  # fmt: skip
         self.recording = recording = (
-            Recording(drivers.columns, settings.columns, clock, rng, metrics, self.supervisor)
+            Recording(drivers.columns, settings.columns, clock, rng, metrics, self.supervisor, drivers.query_process)
             if drivers.columns is not None
             else None
         )

@@ -3,6 +3,7 @@ ports of those two that no room below has: the listener for clients and the side
 
 import random
 import socket
+from asyncio.subprocess import Process
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -101,3 +102,5 @@ class Drivers(msgspec.Struct, frozen=True):
     renewing: Renewing | None = None
     shortage: Callable[[], str] = lambda: ""
     columns: ColumnStore | None = None
+    query_process: Process | None = None
+    """The query process, where it was started before the node was built."""

@@ -8,6 +8,7 @@ does not exist: no observer is registered, and requests go where they always wen
 import asyncio
 import random
 import time
+from asyncio.subprocess import Process
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final
@@ -65,10 +66,11 @@ class Recording:
         rng: random.Random,
         metrics: Metrics,
         supervisor: Supervisor,
+        query_process: Process | None = None,
     ) -> None:
         self.store, self._settings, self._clock, self._metrics = store, settings, clock, metrics
         self._supervisor = supervisor
-        self.process = QueryProcess(store.directory, store.schemas, store.snapshot_schemas)
+        self.process = QueryProcess(store.directory, store.schemas, store.snapshot_schemas, query_process)
         self._questions: QuestionFanout | None = None
         self._snapshots: Snapshots | None = None
         self._node: tuple[ActorSystem, Transport] | None = None

@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Final
 
 import msgspec
@@ -16,7 +17,15 @@ import uvloop
 from cyclopts import App, Parameter
 
 from server.cli.common import Config, Set, read_settings
-from server.drivers import build_node, gossip_endpoint, heard_endpoints, node_key, token_rules, upgrade_store
+from server.drivers import (
+    build_node,
+    gossip_endpoint,
+    heard_endpoints,
+    node_key,
+    start_query_process,
+    token_rules,
+    upgrade_store,
+)
 from server.errors import BadSetting, CalledOff, GarrisonError
 from server.runtime.admin_token import new_admin_token
 from server.runtime.service_manager import ServiceManager
@@ -194,7 +203,9 @@ def _complain(complaints: dict[str, str], what: str, text: str, error: BadSettin
 async def _serve(settings: Settings, stop: asyncio.Event, running: "list[Node]", lineage: Lineage | None = None) -> int:
     """Run nodes, one after the other, until `stop`; the one that serves is in `running`. The first one of an heir is
     that of its predecessor."""
-    from server.cli.succeeding import let_be_upgraded, succeed  # now, and not when somebody asks: see there
+    querying = await start_query_process(settings) if lineage is None else None
+    with _no_collection():
+        from server.cli.succeeding import let_be_upgraded, succeed  # now, and not when somebody asks: see there
 
     if settings.store.migrate and lineage is None:
         await upgrade_store(settings)
@@ -208,17 +219,16 @@ async def _serve(settings: Settings, stop: asyncio.Event, running: "list[Node]",
     while not stop.is_set():
         if served:
             log.warning("coming back as a new incarnation", node=settings.node)
+            gc.collect()  # garbage of the run before would be frozen, too
             await asyncio.sleep(LEASE_LOST_PAUSE_S)
         try:
-            if lineage is not None:
-                node, birth = await succeed(settings, lineage)
-                lineage = None
-            else:
-                node, birth = build_node(_with_seeds(settings, heard)), None
-                node.drained = drained
-                if foreign:
-                    node.wary()
-                await node.start()
+            with _no_collection():
+                if lineage is not None:
+                    node, birth = await succeed(settings, lineage)
+                    lineage = None
+                else:
+                    node, birth = build_node(_with_seeds(settings, heard), querying), None
+                    await _start(node, drained, foreign)
         except GarrisonError as error:
             if not served:
                 raise
@@ -227,9 +237,7 @@ async def _serve(settings: Settings, stop: asyncio.Event, running: "list[Node]",
         if made_token and not served:
             log.warning("no admin.token is set: made one for this run", token=settings.admin.token)
         served = True
-        running[:] = [node]
-        gc.collect()
-        gc.freeze()
+        running[:], querying = [node], None
         await _first(stop, node.ended, node.serves)
         upgrades = let_be_upgraded(node, settings, made_token, birth)
         if node.serves.is_set():
@@ -245,6 +253,25 @@ async def _serve(settings: Settings, stop: asyncio.Event, running: "list[Node]",
         await upgrades.stop()
         await node.stop()
     return 0
+
+
+async def _start(node: "Node", drained: bool, foreign: bool) -> None:
+    """Start a node. The run before it was `drained`, or `foreign` to the cluster that it heard."""
+    node.drained = drained
+    if foreign:
+        node.wary()
+    await node.start()
+
+
+@contextlib.contextmanager
+def _no_collection() -> Iterator[None]:
+    """No look for garbage during the block, and none ever at what it makes: all of it stays, and there is much."""
+    gc.disable()
+    try:
+        yield
+        gc.freeze()
+    finally:
+        gc.enable()
 
 
 def _with_token(settings: Settings) -> Settings:

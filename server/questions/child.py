@@ -8,6 +8,7 @@ keeps to deadlines itself, so one that does not answer for `STUCK_S` longer is k
 import asyncio
 import importlib.util
 import sys
+from asyncio.subprocess import Process
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -30,20 +31,40 @@ PAUSES_S: Final = (0.1, 1.0, 5.0, 30.0)
 log = structlog.get_logger(__name__)
 
 
-class QueryProcess:
-    """See the module's head. `run` is a task of the node for as long as it lives."""
+def lacking() -> list[str]:
+    """Modules of the extra that are not installed."""
+    return [module for module in EXTRA if importlib.util.find_spec(module) is None]
 
-    def __init__(self, directory: Path, schemas: Sequence[Schema], snapshots: Sequence[Schema] = ()) -> None:
+
+async def start(directory: Path) -> Process:
+    """Start a process for the blocks of `directory`; it ends when its standard input does. Raises `OSError`."""
+    pipe = asyncio.subprocess.PIPE
+    command = (sys.executable, "-m", "server.questions", str(directory))
+    return await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe)
+
+
+class QueryProcess:
+    """See the module's head. `run` is a task of the node for as long as it lives; `started` is the first process, where
+    there is one already."""
+
+    def __init__(
+        self,
+        directory: Path,
+        schemas: Sequence[Schema],
+        snapshots: Sequence[Schema] = (),
+        started: Process | None = None,
+    ) -> None:
         self._directory, self._schemas, self._snapshots = directory, list(schemas), list(snapshots)
-        self._process: asyncio.subprocess.Process | None = None
+        self._started = started
+        self._process: Process | None = None
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._number = 0
         self._ready = False
         self.restarts = 0
         self.blocks_checked = False
         """Whether the node has looked through what earlier runs left: before that nobody is answered from it."""
-        gone = [module for module in EXTRA if importlib.util.find_spec(module) is None]
-        self.unavailable = f"needs {', '.join(gone)}: install the extra garrison-server[query]" if gone else ""
+        gone = ", ".join(lacking())
+        self.unavailable = f"needs {gone}: install the extra garrison-server[query]" if gone else ""
         """The reason why there is no query process; empty while there is one, or soon."""
 
     @property
@@ -70,9 +91,7 @@ class QueryProcess:
             await asyncio.sleep(PAUSES_S[min(failures, len(PAUSES_S) - 1)])
 
     async def _live(self) -> None:
-        pipe = asyncio.subprocess.PIPE
-        command = (sys.executable, "-m", "server.questions.process", str(self._directory))
-        process = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe)
+        process, self._started = self._started or await start(self._directory), None
         self._process, self._ready = process, False
         try:
             self._ask(process, "tables", [wire.encode(self._schemas), wire.encode(self._snapshots)]).add_done_callback(
@@ -89,7 +108,7 @@ class QueryProcess:
             self._waiting.clear()
             await process.wait()
 
-    async def _read(self, process: asyncio.subprocess.Process) -> None:
+    async def _read(self, process: Process) -> None:
         assert process.stdout is not None
         try:
             while True:
@@ -125,7 +144,7 @@ class QueryProcess:
             asyncio.get_running_loop().call_later(STUCK_S, self._kill_stuck, process, number)
             raise DeadlineExceeded("the query process did not answer in time") from None
 
-    def _ask(self, process: asyncio.subprocess.Process, operation: str, values: list[Any]) -> "asyncio.Future[Any]":
+    def _ask(self, process: Process, operation: str, values: list[Any]) -> "asyncio.Future[Any]":
         assert process.stdin is not None
         self._number += 1
         waiting = self._waiting[self._number] = asyncio.get_running_loop().create_future()
@@ -135,7 +154,7 @@ class QueryProcess:
     def _tables_told(self, told: "asyncio.Future[Any]") -> None:
         self._ready = not told.cancelled() and told.exception() is None
 
-    def _kill_stuck(self, process: asyncio.subprocess.Process, number: int) -> None:
+    def _kill_stuck(self, process: Process, number: int) -> None:
         if self._process is process and number in self._waiting:
             log.error("query process is stuck and killed", pid=process.pid)
             with suppress(ProcessLookupError):

@@ -1,6 +1,6 @@
 """The query process of a node: answers what the node asks on standard input, one thing after another, until that ends.
 
-    python -m server.questions.process DIRECTORY
+    python -m server.questions DIRECTORY
 
 It is a process of its own so that a heavy question cannot hurt a heartbeat: it gets the time that nobody else wants
 (nice alone leaves it its slice of some ms once it runs), is the first to be killed where memory runs out, and reads the
@@ -138,7 +138,3 @@ def main() -> int:
     os.dup2(2, 1)  # an engine's prints are no answer
     serve(sys.stdin.buffer, answers, Answerer(Path(sys.argv[1])))
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

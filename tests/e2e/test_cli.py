@@ -63,6 +63,17 @@ def test_a_token_needs_neither_a_driver_nor_a_database() -> None:
     assert heavy & set(done.stdout.split()) == set()
 
 
+def test_a_node_on_sqlite_starts_without_what_it_does_not_need(tmp_path: Path) -> None:
+    code = (
+        "import sys, server.cli.succeeding, server.drivers as drivers; from server.settings import load;"
+        f"drivers.build_node(load(None, {{}}, {{'store.url': 'sqlite:///{tmp_path}/a.db', 'columns.enabled': True,"
+        f"'columns.directory': '{tmp_path}', 'security.signing_key': '{SIGNING_KEY}'}})); print(*sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    heavy = {"asyncpg", "sqlalchemy.orm", "sqlalchemy.ext.asyncio", "alembic", "redis", "duckdb", "pyarrow", "sqlglot"}
+    assert heavy & set(done.stdout.split()) == set()
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_has_examples(command: str, tmp_path: Path) -> None:
     done = garrison(command, "--help", cwd=tmp_path)

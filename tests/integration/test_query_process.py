@@ -1,0 +1,50 @@
+"""The query process and the node's hold on it."""
+
+import asyncio
+import os
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from server.columns.tables import TABLES
+from server.errors import Unavailable
+from server.questions.child import QueryProcess, lacking, start
+
+pytestmark = pytest.mark.skipif(bool(lacking()), reason="needs the extra query")
+
+
+async def test_a_process_that_was_started_before_its_node_is_the_first_and_another_follows_it(tmp_path: Path) -> None:
+    early = await start(tmp_path)
+    process = QueryProcess(tmp_path, TABLES, started=early)
+    process.blocks_checked = True
+    running = asyncio.ensure_future(process.run())
+    try:
+        assert await planned(process)
+        assert process.pid == early.pid
+        early.kill()
+        assert await planned(process)
+        assert process.pid != early.pid
+    finally:
+        running.cancel()
+        with suppress(asyncio.CancelledError):
+            await running
+
+
+async def test_a_process_whose_node_never_came_ends_with_its_pipe(tmp_path: Path) -> None:
+    early = await start(tmp_path)
+    assert early.stdin is not None
+    os.kill(early.pid, 0)
+    early.stdin.close()
+    async with asyncio.timeout(30):
+        assert await early.wait() == 0
+
+
+async def planned(process: QueryProcess) -> bytes:
+    """The plan of a question, once the process is there."""
+    async with asyncio.timeout(30):
+        while True:
+            with suppress(Unavailable):
+                plan: bytes = await process.ask("plan", ["SELECT count(*) FROM calls", 0], 20.0)
+                return plan
+            await asyncio.sleep(0.01)

@@ -197,7 +197,7 @@ class RestartTraffic:
 
 async def run(effort: Effort) -> Outcome:
     """ms, the longest wait of any client over an upgrade."""
-    activations, clients = effort.size(ACTIVATIONS), effort.size(CLIENTS)
+    activations, clients = (5_000, 100) if effort.short else (ACTIVATIONS, CLIENTS)
     async with AsyncExitStack() as stack:
         node, key = await stack.enter_async_context(restarted_node(["--set", "log.level=info"], activations))
         url, now_ms = node.ready["client_url"], time.time_ns() // 1_000_000
@@ -232,7 +232,7 @@ async def run(effort: Effort) -> Outcome:
             told = await node.upgrade()
             total_s = time.perf_counter() - began
             await node.line()
-            await asyncio.sleep(AFTER_S)
+            await asyncio.sleep(effort.seconds(AFTER_S))
             answer = await players.tell(b"told")
             seen.append(msgspec.json.decode(answer, type=RestartSeen))
             worst.append(_seen(answer)["max"])

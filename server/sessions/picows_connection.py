@@ -3,6 +3,8 @@ head which part of RFC 6455 picows does, and which is done here.
 """
 
 import asyncio
+import contextlib
+import socket
 import struct
 from typing import Any, Final, Protocol, cast
 
@@ -191,6 +193,16 @@ class PicowsConnection(WSListener):
     def descriptor(self) -> int:
         """The descriptor of its socket."""
         return int(self._transport.underlying_transport.get_extra_info("socket").fileno())
+
+    def end_for_all(self) -> None:
+        """End the connection itself, whose socket is about to be closed: while another process has that too, closing
+        it here tells the peer nothing."""
+        with contextlib.suppress(OSError, ValueError):  # the peer was faster
+            sock = socket.socket(fileno=self.descriptor)
+            try:
+                sock.shutdown(socket.SHUT_RDWR)
+            finally:
+                sock.detach()
 
     @property
     def was_carried(self) -> bool:

@@ -101,6 +101,8 @@ class PicowsListener:
         """Whether it reads from nobody and takes nobody in."""
         self._carrier = Carrier(self)
         self._unread: UnreadBytes | None = None
+        self._shared: set[PicowsConnection] = set()
+        """Connections whose sockets another process may have too."""
         self._accepting = Accepting(self._doors, proxies, settings.hello_timeout_s, self._prefix_faults)
 
     @property
@@ -138,6 +140,7 @@ class PicowsListener:
 
     def descriptor(self, connection: Connection) -> int:
         assert isinstance(connection, PicowsConnection)
+        self._shared.add(connection)
         return connection.descriptor
 
     def keep(self, descriptor: int) -> None:
@@ -249,6 +252,9 @@ class PicowsListener:
     def gone(self, connection: PicowsConnection, address: str) -> None:
         self.addresses.leave(address)
         self._open.pop(connection, None)
+        if connection in self._shared:
+            self._shared.remove(connection)
+            connection.end_for_all()
         if self._empty is not None and not self._open and not self._empty.done():
             self._empty.set_result(None)
 

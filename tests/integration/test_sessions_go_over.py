@@ -2,6 +2,7 @@
 sockets, whose descriptors travel over a socket pair, and with the memory twin in virtual time."""
 
 import asyncio
+import os
 import socket
 import struct
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from server.sessions.connection import LINGER_S
 from server.sessions.gateway_copy import decode_ahead, decode_bequest
 from server.sessions.picows_driver import PicowsListener
 from server.wire.messages import Ack, Heartbeat, Watch, WatchLatest
@@ -441,6 +443,32 @@ async def test_a_client_that_went_while_nobody_read_is_detached_there(how: str) 
         await over.go()
         heir = world.nodes["node-1"].gateway
         await until(lambda: heir.table.players["p"].phase == "detached")
+        assert (await other.ask(Echo, "goes on"))[2] == "goes on"
+
+
+@pytest.mark.loops("asyncio", "uvloop")
+@pytest.mark.parametrize("who", ["client", "node", "nobody"])
+async def test_a_connection_that_ends_while_the_heir_has_its_socket_too_has_ended_for_its_client(who: str) -> None:
+    async with gateways(sockets=True) as world:
+        node = world.nodes["node-1"]
+        client, other = await connect(node), await connect(node, "other")
+        for some in (client, other):
+            await some.hello()
+        session = node.gateway.table.players["p"]
+        assert isinstance(node.listener, PicowsListener) and session.connection is not None
+        there = os.dup(node.listener.descriptor(session.connection))
+        try:
+            async with asyncio.timeout(LINGER_S / 2):
+                if who == "client":
+                    await client.ws.close()
+                elif who == "node":
+                    session.close(4321, "planted")
+                    assert await client.closed() == 4321
+                else:
+                    session.connection.abort()
+                await client.ws.wait_closed()
+        finally:
+            os.close(there)
         assert (await other.ask(Echo, "goes on"))[2] == "goes on"
 
 

@@ -135,6 +135,7 @@ def kill(listener: MemoryListener | PicowsListener) -> None:
         listener.crash()
         return
     listener._accepting.close()
+    listener._shared.clear()
     for connection in list(listener._open):
         connection.set_receiver(NOBODY)
         connection._transport.underlying_transport.abort()

@@ -81,6 +81,8 @@ from tests.sim.recorder_mutations import MUTANTS as OF_RECORDERS
 from tests.sim.recorder_mutations import RECORDED as SEEDS_OF_RECORDERS
 from tests.sim.seen_mutations import MUTANTS as OF_SEEN
 from tests.sim.storm import Options
+from tests.sim.succession_mutations import MUTANTS as OF_SUCCESSIONS
+from tests.sim.succession_mutations import RECORDED as SEEDS_OF_SUCCESSIONS
 from tests.sim.watch_mutations import MUTANTS as OF_WATCHING
 from tests.sim.watch_mutations import RECORDED as SEEDS_OF_WATCHING
 
@@ -161,6 +163,7 @@ ALL: Final = (
     *OF_HEIRS,
     *OF_RECORDERS,
     *OF_SEEN,
+    *OF_SUCCESSIONS,
     *OF_WATCHING,
 )
 """Mutants of the engine and of the game."""
@@ -175,6 +178,7 @@ SEEDS: Final = {
     **SEEDS_OF_PRESENCE,
     **SEEDS_OF_RECORDERS,
     **SEEDS_OF_RETENTION,
+    **SEEDS_OF_SUCCESSIONS,
     **SEEDS_OF_HEIRS,
     **SEEDS_OF_WATCHING,
 }

@@ -117,6 +117,8 @@ class StoreProcess:
         """Later than the timeout by up to one of these."""
         self.tapped: Callable[[str, str], None] | None = None
         self.audit: Audit = []
+        self.claims: list[tuple[NodeAddress, int]] = []
+        """Run and token of each claim, in the order in which they were sent."""
         self.domain = Domain("store")
         self.statements = 0
         self._database: MemoryDatabase = getattr(store, "database")  # noqa: B009 - the port has none
@@ -132,6 +134,8 @@ class StoreProcess:
         if sender is not None and sender.state == "dead":
             return answer  # what a dying process does on its way out reaches nobody
         self.statements += 1
+        if statement == "claim":
+            self.claims += [(args[2], claim.token) for claim in args[1]]
         fault = self.faults.decide(node, statement)
         self.loop.trace.note(self.loop.time(), "store", node, statement, fault)
         if self.down or fault == "refuse" or node in self.down_for:

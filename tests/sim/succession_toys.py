@@ -7,7 +7,7 @@ guest    goes and comes
 
 import asyncio
 import random
-from typing import Any, ClassVar, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -23,7 +23,9 @@ from tests.sim.world import SimNode, World
 ANSWER_S: Final = 2.5
 REMINDED_S: Final = 12.0
 """A reminder rings within this, whoever has its actor."""
-LATE_S: Final = 6.0
+STORED_S: Final = 3.0
+"""What is written behind is stored within this."""
+LATE_S: Final = 2.5
 """A timer may be so late: a whole succession, or one that was called off, and the slices after it."""
 
 
@@ -36,6 +38,15 @@ class Rang(NamedTuple):
     number: int
 
 
+RINGS: Final[list[Rang]] = []
+
+
+def note_ring(alarm: str, number: int) -> None:
+    domain = DOMAIN.get()
+    assert domain is not None
+    RINGS.append(Rang(asyncio.get_running_loop().time(), domain.name, alarm, number))
+
+
 class AlarmState(msgspec.Struct, frozen=True):
     """How often each number rang."""
 
@@ -46,7 +57,6 @@ class Alarm(Actor[AlarmState]):
     kind = "alarm"
     durability = "write_behind"
     State = AlarmState
-    rings: ClassVar[list[Rang]] = []
     __slots__ = ()
 
     @remote
@@ -58,14 +68,33 @@ class Alarm(Actor[AlarmState]):
         rung = dict(self.state.rung)
         rung[number] = rung.get(number, 0) + 1
         self.state = AlarmState(rung)
-        domain = DOMAIN.get()
-        assert domain is not None
-        loop = asyncio.get_running_loop()
-        Alarm.rings.append(Rang(loop.time(), domain.name, self.key, number))
+        note_ring(self.key, number)
 
     @read_only
     def rung(self) -> dict[int, int]:
         return self.state.rung
+
+
+class Hall(Actor[PairState]):
+    """In memory only, with a timer that rings on and on."""
+
+    kind = "hall"
+    durability = "volatile"
+    State = PairState
+    __slots__ = ()
+
+    @remote
+    def open(self) -> int:
+        """The times that it has rung."""
+        if not self.state.other:
+            self.state = PairState(0, 1)
+            self.after(0.1, self.ring)
+        return self.state.one
+
+    def ring(self) -> None:
+        self.state = PairState(self.state.one + 1, 1)
+        note_ring(self.key, self.state.one)
+        self.after(0.1, self.ring)
 
 
 class Guest(Actor[PairState]):
@@ -91,9 +120,9 @@ class Lantern(LampBoard):
     __slots__ = ()
 
 
-TOYS: Final = (Pair, Vault, Room, Bell, Alarm, Guest, Lantern)
+TOYS: Final = (Pair, Vault, Room, Bell, Alarm, Hall, Guest, Lantern)
 APP: Final = msgspec.structs.replace(App, actors=(*App.actors, *TOYS))
-KEYS: Final = {"pair": 6, "vault": 3, "room": 6, "bell": 3, "alarm": 6, "guest": 6, "lantern": 3}
+KEYS: Final = {"pair": 6, "vault": 3, "room": 6, "bell": 3, "alarm": 6, "hall": 6, "guest": 6, "note": 2, "lantern": 3}
 BOARDS: Final = tuple(actor_id("lantern", f"lantern{number}") for number in range(KEYS["lantern"]))
 
 
@@ -120,8 +149,9 @@ class Toys:
         self._told: dict[ActorId, int] = {}
         self._told_at: dict[ActorId, float] = {}
         self._wound: dict[ActorId, list[Wound]] = {}
+        self._notes: dict[ActorId, tuple[float, int]] = {}
         self._numbers = 0
-        Alarm.rings.clear()
+        RINGS.clear()
 
     def ids(self, kind: str) -> list[ActorId]:
         return [actor_id(kind, f"{kind}{number}") for number in range(KEYS[kind])]
@@ -170,6 +200,16 @@ class Toys:
         answer = await self.ask(identity, "both" if rng.random() < 0.8 else "slowly")
         if answer is not None:
             self._rises(identity, answer, since)
+
+    async def _hall(self, identity: ActorId, rng: random.Random) -> None:
+        await self.ask(identity, "open")
+
+    async def _note(self, identity: ActorId, rng: random.Random) -> None:
+        self._numbers += 1
+        note = actor_id("pair", f"{identity.partition('/')[2]}-{self._numbers}")
+        version = await self.ask(note, "both")
+        if version is not None:
+            self._notes[note] = self.world.loop.time(), version
 
     async def _guest(self, identity: ActorId, rng: random.Random) -> None:
         since = self.world.loop.time()
@@ -247,11 +287,17 @@ class Toys:
             if rung is None:
                 self.wrong.append(f"{identity} does not answer")
                 continue
-            for _, due, number in wound:
+            for wound_at, due, number in wound:
                 times, over = rung.get(number, 0), due + LATE_S
                 if times > 1:
                     self.wrong.append(f"{identity} rang {times} times for {number}")
-                calm = not any(due - LATE_S <= at for at in self.harmed if at <= over)
+                calm = not any(wound_at - 1.0 <= at <= over for at in self.harmed)
                 if times == 0 and calm and self.world.loop.time() > over:
                     self.wrong.append(f"{identity} never rang for {number}, due at {due:.3f}")
+        now, entities = self.world.loop.time(), self.world.database.entities
+        for note, (told_at, version) in self._notes.items():
+            row = entities.get(note)
+            kept = row is not None and row.state_version >= version
+            if not kept and told_at < now - STORED_S and not any(at >= told_at - 1.0 for at in self.harmed):
+                self.wrong.append(f"{note} was told of at {told_at:.3f} and is not stored at {now:.3f}")
         return self.wrong

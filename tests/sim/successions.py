@@ -28,7 +28,7 @@ from tests.sim.loop import SimLoop, simulate
 from tests.sim.pictures import LampBoard, Watcher, alike
 from tests.sim.store import Fault
 from tests.sim.storm import LIMIT_S, NODES, SETTINGS, STATEMENT_TIMEOUT_S, Options, Storm
-from tests.sim.succession_toys import APP, BOARDS, Alarm, Toys
+from tests.sim.succession_toys import APP, BOARDS, RINGS, Toys
 from tests.sim.upgrades import STEPS, End, HeirProcess, Upgrade
 from tests.sim.world import JournalMode, World, silent
 
@@ -193,6 +193,8 @@ class Turns:
         self.done.append(f"{began:7.3f} {turn}: {'over' if upgrade.over else f'called off: {upgrade.called_off}'}")
         if not turn.trouble:
             self._check_calm(turn, upgrade, over_at)
+        if turn.trouble == "store slow" and self._crashes() == crashes:
+            self._all_answered(turn, began, names)
         may_notice = turn.trouble in ("peer drains", "short lease", "stop", "heir stops") or self._crashes() > crashes
         if not may_notice and (not turn.trouble or upgrade.is_called_off):
             self._unnoticed(turn, began, names)
@@ -217,20 +219,28 @@ class Turns:
         seen = [f"{where} at {at:.3f}" for at, where in self.world.views_changed if at >= began]
         if seen:
             self.wrong.append(f"{turn}: views changed: {', '.join(seen)}")
+        self.wrong += [
+            f"{turn}: {item.client} was closed at {item.at:.3f}: {item.code} {item.reason}"
+            for item in self.world.history
+            if isinstance(item, Disconnected) and item.at >= began and item.client in names
+            if not (turn.trouble and item.code in MOVED)
+        ]
+        self._all_answered(turn, began, names)
+
+    def _all_answered(self, turn: Turn, began: float, names: list[str]) -> None:
+        """Every request that these clients made in the turn has an answer."""
         asked: dict[tuple[str, int], Asked] = {}
         for item in self.world.history:
             if isinstance(item, Asked):
                 asked[item.client, item.request_id] = item
             elif isinstance(item, Answered):
                 asked.pop((item.client, item.request_id), None)
-            elif isinstance(item, Disconnected) and item.at >= began and item.client in names:
-                if turn.trouble and item.code in MOVED:
-                    continue
-                self.wrong.append(f"{turn}: {item.client} was closed at {item.at:.3f}: {item.code} {item.reason}")
+            elif isinstance(item, Disconnected):
+                asked = {key: other for key, other in asked.items() if key[0] != item.client}
         self.wrong += [
             f"{turn}: {item.client} has no answer to {item.request_id}, asked at {item.at:.3f}"
             for item in asked.values()
-            if began <= item.at < self.world.loop.time() - ANSWERED_S and item.client in names
+            if began - 0.5 <= item.at < self.world.loop.time() - ANSWERED_S and item.client in names
         ]
 
     async def _wake(self, upgrade: Upgrade) -> None:
@@ -269,6 +279,7 @@ class Turns:
             case "silence":
                 upgrade.fall_silent()
             case "short lease":
+                self.toys.harmed += [world.loop.time() + later_s for later_s in range(15)]  # timers wait for a lease
                 self._store(("refuse",), turn.node, 8.0, frozenset({"renew_lease"}))
             case "peer dies" | "peer drains":
                 peer = self.rng.choice([name for name in NODES if name != turn.node])
@@ -298,7 +309,12 @@ class Turns:
 
     def violations(self) -> list[str]:
         """Everything that is not as it should be."""
-        return [*self.wrong, *handed_on(self.world.audit, self._generations()), *self._early_rings()]
+        return [
+            *self.wrong,
+            *handed_on(self.world.audit, self._generations()),
+            *tokens_rise(self.world.store.claims),
+            *self._early_rings(),
+        ]
 
     def _generations(self) -> dict[str, tuple[NodeAddress, int]]:
         """Run and generation of each process that had an heir, or was one that took over."""
@@ -316,7 +332,7 @@ class Turns:
             if isinstance(entry, Succeeded):
                 granted.setdefault((entry.about, entry.generation), entry.at)
         generations = self._generations()
-        for rang in Alarm.rings:
+        for rang in RINGS:
             run = generations.get(rang.process)
             if run is not None and run[1] and rang.at < granted.get(run, float("inf")):
                 yield f"{rang.alarm} rang in {rang.process} at {rang.at:.3f}, before it was the node"
@@ -357,6 +373,17 @@ def handed_on(audit: Audit, heirs: dict[str, tuple[NodeAddress, int]]) -> list[s
                 elif granted.get(run, 0) > generation:
                     out.append(f"{what}, and its heir is the node")
     return out
+
+
+def tokens_rise(claims: list[tuple[NodeAddress, int]]) -> list[str]:
+    """Each claim of a run has a higher token than those that were sent before, by whichever process of it."""
+    newest: dict[NodeAddress, int] = {}
+    out = []
+    for run, token in claims:
+        if token <= newest.get(run, 0):
+            out.append(f"{run} claims with token {token}, after {newest[run]}")
+        newest[run] = token
+    return out[:3]
 
 
 class Played(NamedTuple):

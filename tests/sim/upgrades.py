@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 End = Literal["gone", "stopped", "zombie", "silent"]
 """How a predecessor ends: at once; after it was stopped and woke up; after it ran on for a while; before its last
 word."""
-LIMITS: Final = SuccessionLimits(start_s=5.0, answer_s=2.0, frozen_s=0.5, rest_s=1.0, lease_s=0.3, slice=4, few=12)
+LIMITS: Final = SuccessionLimits(
+    start_s=5.0, answer_s=2.0, frozen_s=0.5, rest_s=1.0, requests_s=0.02, lease_s=0.3, slice=4, few=12
+)
 ACCOUNT: Final = Account(PROTOCOL, "sim", "3", "sim", "sim", "sim", {}, {}, "", {}, {})
 STEPS: Final = (
     "launched", "HeirHello sent", "HeirHello heard", "RunGiven sent", "RunGiven heard", "begun heard",

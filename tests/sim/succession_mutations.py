@@ -1,0 +1,205 @@
+"""Mutants of a succession (docs/succession.md): each of its conditions taken out of both sides, of what goes over, and
+of the store. Rule 2 is who may acknowledge, rule 12 who is the node."""
+
+from typing import Final
+
+from tests.sim.mutations import LEASE, STORE, Mutant
+
+PREDECESSOR = "server.succession.predecessor:Predecessor"
+HEIR = "server.succession.heir:Heir"
+COPIED = "server.succession.copying:CopiedActivations"
+ARRIVED = "server.succession.copying:ArrivedActivations"
+SYSTEM = "server.catalog.system:ActorSystem"
+SESSIONS = "server.sessions.session_copies:SessionCopies"
+GATEWAY = "server.sessions.gateway_succession:GatewaySuccession"
+PRESENCE = "server.presence.core:PresenceCore"
+
+MUTANTS: Final = (
+    # 2: who may acknowledge
+    Mutant(
+        "a predecessor does not surrender",
+        2,
+        "successions",
+        ((f"{PREDECESSOR}._go", "self._node.surrender()", "pass"),),
+    ),
+    Mutant(
+        "a lease that was surrendered holds",
+        2,
+        "successions",
+        ((f"{LEASE}.surrender", 'self.safe_until = float("-inf")', "pass"),),
+    ),
+    Mutant(
+        "an heir serves before the store has its generation",
+        2,
+        "successions",
+        (
+            (
+                f"{HEIR}._serve",
+                "if not await node.registration.succeed(node.system.me, node.generation):",
+                "node.lease.granted(node.clock.boot())\n"
+                "    loop = asyncio.get_running_loop()\n"
+                "    self.late = loop.create_task(node.registration.succeed(node.system.me, node.generation))\n"
+                "    if False:",
+            ),
+        ),
+    ),
+    Mutant(
+        "an heir asks the store for nothing",
+        12,
+        "successions",
+        (("server.liveness.registration:Registration.succeed", "taken = await", "taken = True or await"),),
+    ),
+    Mutant(
+        "an heir that hears nothing any more serves",
+        2,
+        "successions",
+        (
+            (
+                f"{HEIR}._receive",
+                "        received = await self._channel.receive()\n",
+                "        try:\n"
+                "            received = await self._channel.receive()\n"
+                "        except Unavailable:\n"
+                "            if self.phase != 'ready':\n"
+                "                raise\n"
+                "            self._enter('serving')\n"
+                "            return LastWord(self._node.clock.boot(), 1.0, 0)\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "a run that is over goes on in an heir",
+        12,
+        "successions",
+        ((f"{STORE}.succeed_node", 'run.state != "up"', "False"),),
+    ),
+    Mutant(
+        "a journal without its process ends a run that has another",
+        12,
+        "successions",
+        ((f"{STORE}.bury", "journal not in (None, run.journal)", "False"),),
+    ),
+    # what goes over
+    Mutant(
+        "a change after the copy is not noted",
+        2,
+        "successions",
+        (("server.succession.barrier:Barrier._noting", "if not barrier._ended:", "if False:"),),
+    ),
+    Mutant(
+        "what is not stored is left behind",
+        2,
+        "successions",
+        (
+            (f"{PREDECESSOR}._under_way", "waiting := len(node.write_behind)", "waiting := 0"),
+            (f"{PREDECESSOR}._rest", "        await pipeline.write_behind.flush()\n", ""),
+        ),
+    ),
+    Mutant(
+        "an activation that has ended lives on in the heir",
+        2,
+        "successions",
+        ((f"{ARRIVED}.take", "self._system.withdraw_copy(identity)", "pass"),),
+    ),
+    Mutant(
+        "timers stay behind",
+        2,
+        "successions",
+        ((f"{ARRIVED}._take", "arrival.timers = [", "arrival.timers = [] and ["),),
+    ),
+    Mutant(
+        "timers ring in an heir before it is the node",
+        2,
+        "successions",
+        ((f"{SYSTEM}.stand_by", "self.hold()", "pass"),),
+    ),
+    Mutant(
+        "tokens of claims begin anew",
+        3,
+        "successions",
+        ((f"{SYSTEM}.inherit", "self.claimer.go_on_after(it.token)", "pass"),),
+    ),
+    Mutant(
+        "numbers of the directory begin anew",
+        7,
+        "successions",
+        (("server.directory.handoff:HandoffCore.inherit", "self._number = it.number", "pass"),),
+    ),
+    Mutant(
+        "the words of presence begin anew",
+        10,
+        "successions",
+        ((f"{PRESENCE}.inherit", "        peer.out.inherit(there.out, now)\n", ""),),
+    ),
+    Mutant(
+        "an heir thinks that it is alone",
+        12,
+        "successions",
+        (("server.cluster.simulated:SimulatedMembership.inherit", "self._known = {", "self._known = {} and {"),),
+    ),
+    # clients
+    Mutant(
+        "a session counts its pushes one too far",
+        8,
+        "successions",
+        ((f"{SESSIONS}.pack", "outbox.acked, outbox.sent,", "outbox.acked + 1, outbox.sent + 1,"),),
+    ),
+    Mutant(
+        "a session goes on a stream an event too early",
+        8,
+        "successions",
+        (
+            (
+                "server.sessions.streams:Streams.inherit",
+                "topic.watch(session, copy.next_seq)",
+                "topic.watch(session, copy.next_seq - 1)",
+            ),
+        ),
+    ),
+    Mutant(
+        "who waits for an answer is told nothing",
+        8,
+        "successions",
+        ((f"{GATEWAY}.end_waiting", "session.end_waiting()", "pass"),),
+    ),
+    # calling it off
+    Mutant(
+        "a gateway stays at rest when it is called off",
+        8,
+        "successions",
+        ((f"{PREDECESSOR}._rest", "undone.callback(node.gateway.go_on)", "pass"),),
+    ),
+    Mutant(
+        "timers stay at rest when it is called off",
+        2,
+        "successions",
+        ((f"{PREDECESSOR}._rest", "undone.callback(node.system.go_on)", "pass"),),
+    ),
+    Mutant(
+        "links stay at rest when it is called off",
+        12,
+        "successions",
+        ((f"{PREDECESSOR}._rest", "undone.callback(drivers.transport.go_on)", "pass"),),
+    ),
+    Mutant(
+        "nobody renews when it is called off",
+        1,
+        "successions",
+        ((f"{PREDECESSOR}._rest", "undone.push_async_callback(node.resume_renewing)", "pass"),),
+    ),
+    Mutant(
+        "the heir goes whatever it holds",
+        2,
+        "successions",
+        (
+            (f"{PREDECESSOR}._freeze", "if holds != due:", "if False:"),
+            (
+                f"{ARRIVED}._take",
+                "system.receive_copy(arrival)",
+                "system.receive_copy(arrival) if len(self) % 5 else None",
+            ),
+        ),
+    ),
+)
+
+RECORDED: Final[dict[str, int]] = {}

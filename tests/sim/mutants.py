@@ -284,6 +284,7 @@ SCENARIOS: Final[dict[str, Scenario]] = {
     "heirs": heirs.heirs,
     "rotations": rotations.play,
     "successions": successions.successions,
+    "late heirs": successions.late_heirs,
 }
 
 

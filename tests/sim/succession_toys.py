@@ -48,9 +48,10 @@ def note_ring(alarm: str, number: int) -> None:
 
 
 class AlarmState(msgspec.Struct, frozen=True):
-    """How often each number rang."""
+    """How often each number rang, and the newest that was wound."""
 
     rung: dict[int, int] = {}
+    newest: int = 0
 
 
 class Alarm(Actor[AlarmState]):
@@ -61,13 +62,15 @@ class Alarm(Actor[AlarmState]):
 
     @remote
     def wind(self, number: int, in_s: float) -> int:
-        self.after(in_s, self.ring, number)
+        if number > self.state.newest:  # not a call that was long under way
+            self.state = AlarmState(self.state.rung, number)
+            self.after(in_s, self.ring, number)
         return number
 
     def ring(self, number: int) -> None:
         rung = dict(self.state.rung)
         rung[number] = rung.get(number, 0) + 1
-        self.state = AlarmState(rung)
+        self.state = AlarmState(rung, self.state.newest)
         note_ring(self.key, number)
 
     @read_only

@@ -286,7 +286,7 @@ class Turns:
                 call = self._crash if turn.trouble == "peer dies" else self._drain
                 world.network.domain.run(world.loop.call_soon, call, peer)
             case _:
-                self._store((WAYS[turn.trouble],), turn.node, seconds)
+                self._store((WAYS[turn.trouble],), None if turn.trouble == "store slow" else turn.node, seconds)
 
     def _crash(self, name: str) -> None:
         if name in self.world.processes:
@@ -299,7 +299,7 @@ class Turns:
             process.domain.run(self.world.loop.create_task, quietly(process.node.node.drain()))
 
     def _store(
-        self, ways: tuple[Fault, ...], node: str, seconds: float, statements: frozenset[str] = frozenset()
+        self, ways: tuple[Fault, ...], node: str | None, seconds: float, statements: frozenset[str] = frozenset()
     ) -> None:
         number = self.store.begin(1.0, statements, node, ways)
         loop = self.world.loop
@@ -433,3 +433,9 @@ class _NoCollector:
 def successions(seed: int) -> list[str]:
     """See the module's head."""
     return play(seed, turns_of(seed)).violations
+
+
+def late_heirs(seed: int) -> list[str]:
+    """An heir that is stopped between its predecessor's last word and the store, until its run is over."""
+    step = ("LastWord heard", "asks the store")[seed % 2]
+    return play(seed, [Turn(NODES[seed % 3], "heir stops", step, 1, "gone", 14.0)]).violations

@@ -155,9 +155,7 @@ class Upgrade:
                 if not self.heir.serves and self.predecessor is not None and self.predecessor.phase in POWERLESS:
                     while process.domain.state != "dead":  # noqa: ASYNC110 - it goes on for a while, for nobody
                         await asyncio.sleep(0.05)
-            if process.domain.state == "dead" and world.processes.get(process.name) is process:
-                del world.processes[process.name]  # it has surrendered, and nobody has heard of it: a crash
-                world.history.append(Crashed(at=world.loop.time(), client="", node=process.name))
+            self._nobody_left()
         finally:
             self.ended.set()
 
@@ -219,7 +217,17 @@ class Upgrade:
             self.world.loop.kill(process.domain)
             self._gone()
 
+    def _nobody_left(self) -> None:
+        """Note a crash where the predecessor has surrendered, and nobody has heard of it."""
+        world, process = self.world, self.process
+        heir = self.heir
+        over = heir is None or heir.domain.state == "dead" or (heir.settled.is_set() and not heir.serves)
+        if over and process.domain.state == "dead" and world.processes.get(process.name) is process:
+            del world.processes[process.name]
+            world.history.append(Crashed(at=world.loop.time(), client="", node=process.name))
+
     def _gone(self) -> None:
+        self._nobody_left()
         world, name = self.world, self.process.name
         if world.nodes.get(name) is self.old:
             del world.nodes[name]

@@ -59,7 +59,7 @@ def load(name: str) -> Any:
     module, _, attribute = name.partition(":")
     try:
         return getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, SyntaxError) as error:
         raise BadSetting("app", f"cannot load {name}: {error}") from None
 
 

@@ -51,6 +51,10 @@ class CopiedActivations:
         """Activations that the sweep has found."""
         self._waiting: dict[Activation, None] = {}
         """Activations that were born or touched since."""
+        self._later: dict[Activation, None] = {}
+        """Activations that could not be copied in this round."""
+        self._refused: dict[ActorId, str] = {}
+        """The reasons why some can never be copied."""
         self._gone: dict[ActorId, None] = {}
         self._hashes: dict[ActorId, int] = {}
         self.digest = 0
@@ -63,7 +67,7 @@ class CopiedActivations:
     @property
     def waiting(self) -> int:
         """How many activations the next slices are of, as far as they were found."""
-        return len(self._waiting) + len(self._ahead) + (not self._swept)
+        return len(self._waiting) + len(self._later) + len(self._ahead) + (not self._swept)
 
     @property
     def missing(self) -> int:
@@ -85,7 +89,8 @@ class CopiedActivations:
             found, at = False, 0
             while some := list(islice(self._live.values(), at, at + SWEPT_AT_ONCE)):
                 at += len(some)
-                unknown = [it for it in some if it.id not in self._hashes and it not in self._waiting]
+                aside = self._waiting, self._later
+                unknown = [it for it in some if it.id not in self._hashes and not any(it in those for those in aside)]
                 if unknown:
                     found = True
                     yield unknown
@@ -99,6 +104,7 @@ class CopiedActivations:
     def gone(self, activation: Activation) -> None:
         """See `server.catalog.ports.CatalogWatcher`."""
         self._waiting.pop(activation, None)
+        self._later.pop(activation, None)
         self._forget(activation.id)
 
     def _forget(self, identity: ActorId) -> None:
@@ -110,27 +116,30 @@ class CopiedActivations:
     # ---- slices ----
 
     def touched_again(self) -> None:
-        """Let the next slices be of those that were touched since they were copied."""
+        """Begin a round: let the next slices be of those that were touched since they were copied, or could not be."""
+        self._waiting.update(self._later)
+        self._later.clear()
         for activation in (*self._touched.take(), *self._logs_touched.take()):
             if not activation.dropped:
                 self._waiting[activation] = None
 
     def slice(self, most: int) -> tuple[list[bytes], list[ActorId]]:
-        """The parcels of `most` activations that wait, and the ids of those that are gone. One in a turn waits on."""
+        """The parcels of `most` activations that wait, and the ids of those that are gone. One in a turn, or that
+        cannot be copied, is tried again in the next round."""
         found: list[bytes] = []
-        later: list[Activation] = []
-        while len(found) + len(later) < most:
+        tried = 0
+        while tried < most:
             activation = self._next()
             if activation is None:
                 break
             if activation.dropped:
                 continue
+            tried += 1
             data = self._pack(activation)
             if data is None:
-                later.append(activation)
+                self._later[activation] = None
             else:
                 found.append(data)
-        self._waiting.update(dict.fromkeys(later))
         return found, self.take_gone()
 
     def _next(self) -> Activation | None:
@@ -150,7 +159,9 @@ class CopiedActivations:
         try:
             data = parcels.pack_here(activation, MAX_PARCEL_BYTES)
         except GarrisonError as error:
-            log.warning("cannot be copied", actor=activation.id, why=error.message)
+            if self._refused.get(activation.id) != error.message:
+                log.warning("cannot be copied", actor=activation.id, why=error.message)
+                self._refused[activation.id] = error.message
             return None
         if data is None:
             return None
@@ -166,7 +177,7 @@ class CopiedActivations:
     def not_at_rest(self) -> Activation | None:
         """An activation with a turn, an answer or a call under way; None where there is none. Only those are looked at
         that have changed since they were copied: they were at rest then."""
-        for some in (self._ahead, self._waiting, self._touched.touched, self._logs_touched.touched):
+        for some in (self._ahead, self._waiting, self._later, self._touched.touched, self._logs_touched.touched):
             for it in some:
                 if not (it.dropped or it.copyable):
                     return it
@@ -174,7 +185,11 @@ class CopiedActivations:
 
     def not_copied(self) -> list[Activation]:
         """Activations that the heir cannot get, now that nothing is under way any more."""
-        return list(self._waiting)
+        return [*self._waiting, *self._later]
+
+    def why_not(self, activation: Activation) -> str:
+        """The reason why it could not be copied; empty where it was busy."""
+        return self._refused.get(activation.id, "")
 
     def leave_to_store(self, activation: Activation) -> None:
         """Let the heir have nothing of a durable activation that cannot be copied: the store has it. Raises

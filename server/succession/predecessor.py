@@ -177,6 +177,8 @@ class Predecessor:
                 raise  # `end` was called, and nothing is left to call off
             self._enter("called off")
             why = str(error) if isinstance(error, GarrisonError) else f"{type(error).__name__}: {error}"
+            if isinstance(error, asyncio.CancelledError):
+                why = "this node stops"
             if launched is not None:
                 why = launched.why() or why
                 await launched.end()
@@ -465,7 +467,8 @@ class Predecessor:
         others."""
         for activation in copied.not_copied():
             if not activation.durable:
-                raise Unavailable(f"{activation.id} cannot go over")
+                why = copied.why_not(activation) or "it is not at rest"
+                raise Unavailable(f"{activation.id} cannot go over: {why}")
             copied.leave_to_store(activation)
 
 

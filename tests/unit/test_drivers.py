@@ -86,5 +86,8 @@ def test_name_leads_to_its_object_or_says_why_not(tmp_path: Path, monkeypatch: p
         assert caught.value.field == "app"
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.path", [path for path in sys.path if path])
+    (tmp_path / "spoiled.py").write_text("APP = (\n")
+    with pytest.raises(BadSetting, match=r"cannot load spoiled:APP: .*spoiled\.py, line 1"):
+        load("spoiled:APP")
     (tmp_path / "stands_here_only.py").write_text("APP = 5\n")
     assert load("stands_here_only:APP") == 5  # found in the working directory

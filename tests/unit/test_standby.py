@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
+from structlog.testing import capture_logs
 
 from server.activations.parcels import pack, unpack
 from server.actors.actor import Actor, remote
@@ -238,6 +239,29 @@ async def test_a_durable_activation_that_cannot_be_copied_is_left_to_the_store()
         copied.end()
         system.go_on()
         assert await system.ask(activation.id, "total", ()) == 0, "a succession that is called off costs a claim"
+
+
+async def test_an_activation_that_cannot_be_copied_is_tried_once_a_round_and_told_of_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with cluster(app=HOOKS) as world:
+        system = world.systems["node-1"]
+        await system.ask(actor_id("stubborn", "ann"), "total", ())
+        for number in range(30):
+            await system.ask(actor_id("greeter", f"g{number}"), "total", ())
+        tried: list[str] = []
+        monkeypatch.setattr(Stubborn, "carry", lambda self: [tried.append(self.key), 1 / 0])
+        copied = CopiedActivations(system)
+        with capture_logs() as logs:
+            for rounds in (1, 2, 3):
+                copied.touched_again()
+                while copied.slice(5)[0]:
+                    pass
+                assert tried == ["ann"] * rounds and copied.missing == copied.waiting == 1
+        assert [line["event"] for line in logs if line["log_level"] == "warning"] == ["cannot be copied"]
+        [activation] = copied.not_copied()
+        assert copied.why_not(activation) == "ZeroDivisionError in stubborn"
+        copied.end()
 
 
 async def test_a_volatile_activation_is_not_left_to_the_store() -> None:

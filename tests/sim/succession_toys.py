@@ -294,7 +294,7 @@ class Toys:
                 times, over = rung.get(number, 0), due + LATE_S
                 if times > 1:
                     self.wrong.append(f"{identity} rang {times} times for {number}")
-                calm = not any(wound_at - 1.0 <= at <= over for at in self.harmed)
+                calm = not any(wound_at - 1.0 <= at <= over + 1.0 for at in self.harmed)
                 if times == 0 and calm and self.world.loop.time() > over:
                     self.wrong.append(f"{identity} never rang for {number}, due at {due:.3f}")
         now, entities = self.world.loop.time(), self.world.database.entities

@@ -38,13 +38,14 @@ UP_S: Final = 20.0
 SETTLE_S: Final = 1.0
 CALM_S: Final = 3.5
 """After a turn that nothing troubles: a client that hears nothing would have left by then."""
-MOVED: Final = (CloseCode.MOVED, CloseCode.REDIRECTED)
-"""Nodes that came back a turn ago get their sessions back, whatever else goes on."""
+MOVED: Final = (CloseCode.MOVED, CloseCode.REDIRECTED, CloseCode.NORMAL)
+"""Codes by which a client goes elsewhere, the last one by itself when it is asked to: nodes that came back a turn ago
+get their sessions back, whatever else goes on."""
 ANSWERED_S: Final = 2.5
 """Every request is answered within this, in a turn of which nobody sees anything."""
 REFUSED_S: Final = 0.1
 """From so long after such a turn on no call is refused."""
-PAUSE_S: Final = 0.5
+PAUSE_S: Final = 1.0
 """Time for which nobody is served by a succession that nothing troubles, at most."""
 TROUBLES: Final = (
     "crash", "heir dies", "both die", "stop", "heir stops", "silence", "store away", "store slow", "store forgets",
@@ -219,11 +220,12 @@ class Turns:
         seen = [f"{where} at {at:.3f}" for at, where in self.world.views_changed if at >= began]
         if seen:
             self.wrong.append(f"{turn}: views changed: {', '.join(seen)}")
+        closed = [item for item in self.world.history if isinstance(item, Disconnected) and item.at >= began]
+        moved = {item.client for item in closed if turn.trouble and item.code in MOVED}
         self.wrong += [
             f"{turn}: {item.client} was closed at {item.at:.3f}: {item.code} {item.reason}"
-            for item in self.world.history
-            if isinstance(item, Disconnected) and item.at >= began and item.client in names
-            if not (turn.trouble and item.code in MOVED)
+            for item in closed
+            if item.client in names and item.client not in moved
         ]
         self._all_answered(turn, began, names)
 
@@ -272,14 +274,16 @@ class Turns:
                 upgrade.crash_heir()
                 upgrade.crash()
             case "stop":
+                self._timers_wait(seconds)
                 upgrade.stop(upgrade.process.domain, seconds)
             case "heir stops":
+                self._timers_wait(seconds)
                 if upgrade.heir is not None:
                     upgrade.stop(upgrade.heir.domain, seconds)
             case "silence":
                 upgrade.fall_silent()
             case "short lease":
-                self.toys.harmed += [world.loop.time() + later_s for later_s in range(15)]  # timers wait for a lease
+                self._timers_wait(12.0)
                 self._store(("refuse",), turn.node, 8.0, frozenset({"renew_lease"}))
             case "peer dies" | "peer drains":
                 peer = self.rng.choice([name for name in NODES if name != turn.node])
@@ -287,6 +291,11 @@ class Turns:
                 world.network.domain.run(world.loop.call_soon, call, peer)
             case _:
                 self._store((WAYS[turn.trouble],), None if turn.trouble == "store slow" else turn.node, seconds)
+
+    def _timers_wait(self, seconds: float) -> None:
+        """Expect no timer in time: its process stands still, or has no lease."""
+        now = self.world.loop.time()
+        self.toys.harmed += [now + later_s for later_s in range(round(seconds) + 3)]
 
     def _crash(self, name: str) -> None:
         if name in self.world.processes:

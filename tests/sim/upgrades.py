@@ -127,7 +127,7 @@ class Upgrade:
             name = "begun heard"
         self.steps[name] = times = self.steps.get(name, 0) + 1
         self.world.note("upgrade", self.process.domain.name, name)
-        if name == "LastWord heard" and self.heir is not None:
+        if name == "LastWord heard" and self.heir is not None and self.heir.domain.state != "dead":
             self.heir.takes_over()
         when, fault = self.faults.get(name, (0, _nothing))
         if times == when:

@@ -209,7 +209,8 @@ class MemoryJournal:
     async def prepare(self) -> None:
         """Nothing to make but a name: beside a process of this node that lives, the place is another one."""
         self._heir = ""
-        if any(owner.node == self._node and run.locked for owner, run in self._journals.runs.items()):
+        mine = [owner for owner in self._journals.runs if owner.node == self._node]
+        if any(run.locked for owner in mine for run in self._journals.all_of(owner)):
             self._journals.heirs += 1
             self._heir = str(self._journals.heirs)
 

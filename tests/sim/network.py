@@ -231,6 +231,10 @@ class SimListener(MemoryListener):
                 connection.holder = self
                 self._held[connection] = None
 
+    def take_up(self, attached: Callable[[Connection, Connection], None]) -> None:
+        self._held.clear()  # from here on they are its own connections
+        super().take_up(attached)
+
     def crash(self) -> None:
         for connection in self._held:
             if connection.holder is self:

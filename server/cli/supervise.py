@@ -69,11 +69,14 @@ class Supervision:
                 signals = self._signals(waking)
                 self._reap()
                 self._hear(told)  # said before it ended
-                if self._node in self._codes:
-                    node.returncode = self._codes[self._node]
-                    return node.returncode if node.returncode >= 0 else 128 - node.returncode
+                last = self._node
                 if self._before in self._codes:
+                    if not os.path.exists(f"/proc/{self._node}"):  # an heir that its predecessor has reaped
+                        last = self._before
                     self._before = 0
+                if last in self._codes:
+                    node.returncode = self._codes[last]
+                    return node.returncode if node.returncode >= 0 else 128 - node.returncode
                 self._codes.clear()  # their numbers may be other processes' from now on
                 for number in signals:
                     for process in {self._node, self._before} - {0}:

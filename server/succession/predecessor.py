@@ -210,7 +210,7 @@ class Predecessor:
                 hello = self._expect(HeirHello, (await channel.receive()).message)
         except TimeoutError:
             raise Unavailable(f"the new program does not say what it is within {self._limits.start_s:.0f} s") from None
-        if why := self._misfit(hello.account):
+        if why := self._misfit(hello.account) or self._cannot_go():  # a drain may have begun
             await channel.send(messages.encode(NoHeir(why)))
             raise Unavailable(why)
         await self._begin(channel)

@@ -48,6 +48,12 @@ def namespaces() -> bool:
     return tried.returncode == 0
 
 
+def let_its_heir_die(node: Path) -> None:
+    """And the node itself after it, before it has said that it is the node again."""
+    dying = "await manager.main_process(heir.pid)\n    heir.kill(), heir.wait(), os.kill(os.getpid(), 9)"
+    node.write_text(node.read_text().replace("await manager.main_process(heir.pid)", dying))
+
+
 @contextlib.asynccontextmanager
 async def supervised(before: Sequence[str], node: Path) -> AsyncIterator[asyncio.subprocess.Process]:
     command = [*before, sys.executable, "-m", "server.cli.supervise", sys.executable, "-u", str(node), "0"]
@@ -94,6 +100,15 @@ async def test_a_supervisor_ends_as_a_killed_node_does(node: Path) -> None:
         _, _, heir = await a_line(process)
         os.kill(int(heir), signal.SIGKILL)
         assert await process.wait() == 128 + signal.SIGKILL
+
+
+async def test_a_supervisor_ends_where_neither_the_node_nor_its_heir_is_left(node: Path) -> None:
+    let_its_heir_die(node)
+    async with supervised([], node) as process:
+        await a_line(process)
+        process.send_signal(signal.SIGUSR2)
+        async with asyncio.timeout(10.0):
+            assert await process.wait() == 128 + signal.SIGKILL
 
 
 @pytest.mark.skipif(shutil.which("unshare") is None or not namespaces(), reason="no process namespaces here")

@@ -3,12 +3,17 @@
 import asyncio
 import os
 from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from server.errors import CalledOff
+from server.succession import messages
+from server.succession.memory import MemoryChannel
+from server.succession.predecessor import Predecessor
 from server.succession.upgrades import Birth, Upgrades, refused
+from tests.unit.test_succession_fits import an_account
 
 
 class Succession:
@@ -84,6 +89,26 @@ async def test_an_impossible_upgrade_is_refused_and_nothing_begins() -> None:
     with pytest.raises(CalledOff, match="first process"):
         upgrades.begin()
     assert made == [] and "first process" in upgrades.progress()["why"]
+
+
+async def test_a_node_that_drains_while_the_new_program_starts_is_not_handed_over() -> None:
+    said, ended = iter(["", "leaving"]), []
+    copying = SimpleNamespace(end_copying=lambda: None)
+    gateway = SimpleNamespace(over=copying)
+    system = SimpleNamespace(me="node-1#1", view=SimpleNamespace(members={}), directory=copying)
+    node: Any = SimpleNamespace(gateway=gateway, presence=None, not_ready=lambda: next(said), system=system)
+    ours, theirs = MemoryChannel.pair()
+
+    async def end() -> None:
+        ended.append(True)
+
+    program = SimpleNamespace(why=lambda: "", end=end)
+    predecessor = Predecessor(node, lambda: (program, ours), lambda _account: "", lambda: None)
+    await theirs.send(messages.encode(messages.HeirHello(7, an_account())))
+    with pytest.raises(CalledOff, match="this node is not ready: leaving"):
+        await predecessor.run()
+    told = messages.decode_from_predecessor((await theirs.receive()).message)
+    assert told == messages.NoHeir("this node is not ready: leaving") and ended == [True]
 
 
 def test_a_node_that_nobody_would_follow_is_not_upgraded(monkeypatch: pytest.MonkeyPatch) -> None:

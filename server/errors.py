@@ -199,7 +199,7 @@ def _leaves(root: type[GarrisonError]) -> list[type[GarrisonError]]:
     return [root, *(leaf for child in root.__subclasses__() for leaf in _leaves(child))]
 
 
-_LOCAL = (BadSetting, LogExists, Rejected, GarrisonError)
+_LOCAL = (BadSetting, LogExists, CalledOff, Rejected, GarrisonError)
 _BY_CODE = {cls.code: cls for cls in _leaves(GarrisonError) if cls not in _LOCAL}
 
 

@@ -29,7 +29,7 @@ from server.cli.conversation_steps import messages_of
 from server.cli.conversations import CONVERSATIONS
 from server.cli.conversations_of_onlookers import OF_ONLOOKERS
 from server.cli.conversations_of_players import BETWEEN_PLAYERS
-from server.errors import BadSetting, GarrisonError, LogExists, OutcomeUnknown, Rejected, Retryable
+from server.errors import BadSetting, CalledOff, GarrisonError, LogExists, OutcomeUnknown, Rejected, Retryable
 from server.sessions.watching import CODES as WATCHING_CODES
 from server.settings import Settings
 from server.wire.codec import SUBPROTOCOLS
@@ -324,7 +324,7 @@ def _field_docs(cls: type[Any]) -> dict[str, str]:
 def _errors() -> list[Spec]:
     """The error tree, in the order of its drawing in `server/errors.py`."""
     drawn = dict(re.findall(r"^    (?:[ |-]*)(\w+) {2,}(\S.*)$", server.errors.__doc__ or "", re.MULTILINE))
-    of_commands = (BadSetting, LogExists)  # no client gets them
+    of_commands = (BadSetting, LogExists, CalledOff)  # no client gets them
     return [
         _error(cls, drawn[cls.__name__]) for cls in _tree(GarrisonError) if cls not in (GarrisonError, *of_commands)
     ]

@@ -150,9 +150,14 @@ class SimNode:
         return node
 
     def _events(self, identity: ActorId, _first_seq: int, entries: Sequence[Entry], _state: Any) -> None:
-        """Record events as a node with columns does."""
+        """Record events as a node with columns does. A name that is given out again has another first event."""
+        recorded, first = self.world.recorded, self.world.first_events
         for entry in entries:
-            self.world.recorded.setdefault((identity, entry.seq), []).append(self.name)
+            if entry.seq == 1 and first.setdefault(identity, entry) != entry:
+                first[identity] = entry
+                for known in [known for known in recorded if known[0] == identity]:
+                    del recorded[known]
+            recorded.setdefault((identity, entry.seq), []).append(self.name)
 
     def _listener(self, gateway: Gateway) -> SimListener:
         self.listener.accept = gateway.accept
@@ -262,6 +267,7 @@ class World:
         self.audit = self.store.audit
         self.recorded: dict[tuple[str, int], list[str]] = {}
         """Nodes that have recorded each event of a match, in the order in which they did."""
+        self.first_events: dict[str, Entry] = {}
         self.store.alive = self._runs_still
         self.queries = queries(self.database)
         self.excuses: list[Excuse] = []

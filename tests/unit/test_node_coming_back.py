@@ -30,7 +30,7 @@ def ended_node() -> Any:
 async def serve(built: list[Any], monkeypatch: pytest.MonkeyPatch) -> int:
     stop = asyncio.Event()
 
-    def build(_settings: Settings) -> Any:
+    def build(_settings: Settings, _querying: object = None) -> Any:
         made = built.pop(0)
         if not built:
             stop.set()

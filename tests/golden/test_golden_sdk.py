@@ -14,12 +14,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from game.app import App as Game
 from tests.golden import faces, shelf
 from tests.support.program import command, environment
+from tests.support.seen_up import seen_up
 
 pytestmark = pytest.mark.slow
 PLAYER = Path(__file__).with_name("sdk_plays.py")
@@ -79,18 +79,10 @@ async def test_the_sdk_of_then_plays_on_nodes_of_today(tmp_path: Path) -> None:
             spawned(sys.executable, str(PLAYER), str(shelf.SDK), cwd=tmp_path) as player,
         ):
             second = await line_of(two, tmp_path)
-            await known_to_each_other(first, second)
+            for ready in (first, second):
+                await seen_up(ready["admin_url"], TOKEN, 2)
             report = await played(player, first, second, tmp_path)
     check(report)
-
-
-async def known_to_each_other(*nodes: dict[str, Any]) -> None:
-    """A node is ready before gossip has told the others of it."""
-    async with asyncio.timeout(30), httpx.AsyncClient() as http:
-        for node in nodes:
-            known = f'garrison_members{{node="{node["node"]}"}} {len(nodes)}.0'
-            while known not in (await http.get(f"{node['admin_url']}/metrics")).text:  # noqa: ASYNC110 - a process
-                await asyncio.sleep(0.05)
 
 
 async def played(

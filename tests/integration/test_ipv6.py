@@ -23,6 +23,7 @@ from server.cli.status import admin_base
 from server.errors import BadInput
 from server.settings import from_tree
 from server.transport.addresses import join_endpoint, split_endpoint
+from tests.support.seen_up import seen_up
 from tests.unit.test_listening import needs_ipv6
 
 
@@ -101,8 +102,7 @@ async def test_nodes_on_every_interface_are_reached_by_both_families(tmp_path: P
         headers = {"authorization": f"Bearer {nodes.home.admin_token}"}
         async with asyncio.timeout(60), httpx.AsyncClient(trust_env=False, headers=headers) as http:
             admin = f"http://127.0.0.1:{places[0].admin}/api/v1"
-            seen = (await http.get(f"{admin}/cluster")).json()
-            assert [node["state"] for node in seen["nodes"]] == ["up", "up"] and not seen["missing"]
+            await seen_up(f"http://127.0.0.1:{places[0].admin}", nodes.home.admin_token, 2)
             for subject, name in (("four", "127.0.0.1"), ("six", "[::1]")):
                 async with connect(f"ws://{name}:{places[0].gateway}", token(subject, "service")):
                     rows = (await http.get(f"{admin}/sessions", params={"subject": subject})).json()["rows"]

@@ -363,11 +363,12 @@ class Predecessor:
                 node.recording.seal()
                 undone.callback(node.recording.go_on)
             last_word = self._freeze(channel, copied)
-            undone.pop_all()  # nothing goes on here any more
             rested_ms, froze_ms = (
                 round(1000 * s, 1) for s in (frozen_at - self._rest_began, node.clock.boot() - frozen_at)
             )
-            log.info("the heir holds everything: this process ends", rested_ms=rested_ms, froze_ms=froze_ms)
+            log.info("the heir holds everything", rested_ms=rested_ms, froze_ms=froze_ms)
+            node.drivers.store.surrender()  # the last that may fail: then nothing has been
+            undone.pop_all()  # nothing goes on here any more
             self._go(channel, last_word)
 
     async def _rest(self, undone: AsyncExitStack, channel: HeirChannel) -> None:
@@ -449,7 +450,6 @@ class Predecessor:
         due = Holdings(len(copied), copied.digest, len(sessions), len(attached))
         if holds != due:
             raise Unavailable(f"the heir holds {holds}, and was to hold {due}")
-        node.drivers.store.surrender()
         return LastWord(self._rest_began, lease_s, self._going)
 
     def _go(self, channel: HeirChannel, last_word: LastWord) -> None:

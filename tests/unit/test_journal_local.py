@@ -334,13 +334,15 @@ def test_a_place_reads_as_it_was_written() -> None:
 
 
 class Writer:
-    """A process of node-1 that appends as fast as its reports are read."""
+    """A process of node-1 that appends as fast as its reports are read. The pipe takes fewer of them than it keeps
+    changes: it cannot take away all that somebody reads meanwhile."""
 
     def __init__(self, folder: Path, *options: str) -> None:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tests.support.journal_writer", str(folder), "test", "node-1", *options],
             cwd=ROOT,
             stdout=subprocess.PIPE,
+            pipesize=4_096,
             text=True,
         )
         self.child = int(self._word("child")) if "--child" in options else 0

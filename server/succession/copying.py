@@ -46,7 +46,8 @@ class CopiedActivations:
         self._touched = Barrier(ACTIVATION_CHANGES)
         self._logs_touched = Barrier(LOG_CHANGES, key=_owner)
         self._sweep = self._unknown()
-        self._swept = False
+        self.swept = False
+        """True once the sweep has found all."""
         self._ahead: list[Activation] = []
         """Activations that the sweep has found."""
         self._waiting: dict[Activation, None] = {}
@@ -67,7 +68,7 @@ class CopiedActivations:
     @property
     def waiting(self) -> int:
         """How many activations the next slices are of, as far as they were found."""
-        return len(self._waiting) + len(self._later) + len(self._ahead) + (not self._swept)
+        return len(self._waiting) + len(self._later) + len(self._ahead) + (not self.swept)
 
     @property
     def missing(self) -> int:
@@ -82,8 +83,9 @@ class CopiedActivations:
 
     def _unknown(self) -> Iterator[list[Activation]]:
         """All activations that the heir has not and that do not wait, some at a time. A list of all would hold up a
-        node with a million of them. Others end meanwhile, so that the places of the rest change and some are passed
-        over: it goes round until it finds none."""
+        node with a million of them, and so would a look at all: each step is a look at some, and may find none. Others
+        end meanwhile, so that the places of the rest change and some are passed over: it goes round until it finds
+        none."""
         found = True
         while found:
             found, at = False, 0
@@ -91,9 +93,8 @@ class CopiedActivations:
                 at += len(some)
                 aside = self._waiting, self._later
                 unknown = [it for it in some if it.id not in self._hashes and not any(it in those for those in aside)]
-                if unknown:
-                    found = True
-                    yield unknown
+                found = found or bool(unknown)
+                yield unknown
 
     # ---- the catalog's word ----
 
@@ -143,9 +144,11 @@ class CopiedActivations:
         return found, self.take_gone()
 
     def _next(self) -> Activation | None:
-        if not self._ahead and not self._swept:
+        if not self._ahead and not self.swept:
             some = next(self._sweep, None)
-            self._ahead, self._swept = some or [], some is None
+            self._ahead, self.swept = some or [], some is None
+            if some == []:
+                return None  # looked at enough for now
         if self._ahead:
             return self._ahead.pop()
         return self._waiting.popitem()[0] if self._waiting else None

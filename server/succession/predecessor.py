@@ -295,12 +295,12 @@ class Predecessor:
             raise Unavailable("nodes came, left or began to leave meanwhile: ask again")
 
     async def _copy(self, channel: HeirChannel, copied: CopiedActivations) -> bool:
-        """Copy a slice; returns whether anything could be."""
+        """Copy a slice; returns whether anything could be, or is still to be found."""
         parcels, gone = copied.slice(self._limits.slice)
         if parcels or gone:
             await self._ask(channel, self._copies(parcels=parcels, gone=gone))
         await asyncio.sleep(0)
-        return bool(parcels or gone)
+        return bool(parcels or gone or not copied.swept)
 
     async def _copy_parts(self, channel: HeirChannel) -> None:
         """Copy what other parts have so much of that it would not do while this node rests."""
@@ -437,7 +437,7 @@ class Predecessor:
         attached = sessions.attached()
         while copied.waiting or sessions.waiting:
             parcels, gone = copied.slice(messages.MOST_PARCELS)
-            if copied.waiting and not parcels:
+            if copied.swept and copied.waiting and not parcels:
                 self._leave_to_store(copied)
             found, sessions_gone = sessions.slice(messages.MOST_PARCELS)
             took = self._exchange(channel, self._copies(parcels, gone, found, sessions_gone))

@@ -174,6 +174,7 @@ class RestartTraffic:
         for _ in range(10):
             if await self._ask("bench.make", first, count) == [count]:
                 return
+            await asyncio.sleep(0.5)  # more changes wait for the store than may
         raise Unavailable(f"{count} things were not made")
 
     async def lost(self) -> int:

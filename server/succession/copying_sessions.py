@@ -69,7 +69,8 @@ class CopiedSessions:
             if here.get(token) is not session:
                 del self._copied[token]
                 self._gone[token] = None
-        changed = [session for session in self._touched.take() if here.get(session.resume) is session]
+        touched: list[Session] = self._touched.take()
+        changed = [session for session in touched if here.get(session.resume) is session]
         new = [session for token, session in here.items() if token not in self._copied]
         self._waiting.update(dict.fromkeys((*changed, *copies.unnoted(), *new)))
 
@@ -140,17 +141,10 @@ class ArrivedSessions:
     def take(self, copies: Iterable[bytes], gone: Iterable[str]) -> list[int]:
         """Let these sessions be here, without connections. Returns the places of those that cannot be: they take no
         other along."""
-        here = self._gateway.over.copies
+        over = self._gateway.over
         for token in gone:
-            here.forget(token)
-        unreadable = []
-        for place, data in enumerate(copies):
-            try:
-                here.unpack(data)
-            except BadInput as error:
-                log.warning("a session cannot go over", why=error.message)
-                unreadable.append(place)
-        return unreadable
+            over.copies.forget(token)
+        return [place for place, data in enumerate(copies) if over.unpack_all([data], _tell)]
 
     def take_sockets(self, named: Sequence[tuple[str, int]], descriptors: Sequence[int]) -> None:
         """Keep the sockets of these sessions' connections. Raises `BadInput`."""
@@ -186,3 +180,7 @@ class ArrivedSessions:
     def _drop(self, descriptor: int) -> None:
         if descriptor >= 0:
             self._gateway.over.sockets.drop(descriptor)
+
+
+def _tell(error: BadInput) -> None:
+    log.warning("a session cannot go over", why=error.message)

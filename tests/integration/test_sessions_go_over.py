@@ -14,6 +14,7 @@ import pytest
 from server.sessions.connection import LINGER_S
 from server.sessions.gateway_copy import decode_ahead, decode_bequest
 from server.sessions.picows_driver import PicowsListener
+from server.succession.copying_sessions import ArrivedSessions
 from server.wire.messages import Ack, Heartbeat, Watch, WatchLatest
 from tests.support.gateways import Echo, Light, Note, Pilot, Post, Slow, Tell, connect, gateways
 from tests.support.presences import MemoryPresence
@@ -341,6 +342,22 @@ async def test_a_bad_copy_takes_no_other_along_and_its_client_begins_anew() -> N
         assert node.metrics.connections_not_carried_total == {"bad copy": 1, "no session": 1}
         again = world.client("node-1", "bad")
         assert (await again.hello(resume=bad.welcome.resume))[7] is False
+
+
+@pytest.mark.virtual_time
+async def test_copies_that_an_heir_cannot_read_are_named_by_their_places_and_counted() -> None:
+    async with gateways() as world:
+        node = world.nodes["node-1"]
+        for name in ("ann", "bad", "cid"):
+            await world.client("node-1", name).hello()
+        over = Succession(world, node)
+        over.rest()
+        copies, heir = node.gateway.over.copies, over.heir.gateway
+        data = [copies.pack(session) for session in copies.all()]
+        data[1] = data[1][:-5]
+        assert ArrivedSessions(heir, lambda descriptor: descriptor).take(data, []) == [1]
+        assert sorted(session.caller.subject for session in heir.table.sessions.values()) == ["ann", "cid"]
+        assert heir.metrics.connections_not_carried_total == {"bad copy": 1}
 
 
 @pytest.mark.virtual_time

@@ -61,7 +61,7 @@ def send_over(numbers: list[int]) -> list[int]:
 
 
 class Succession:
-    """All of it, step by step, as the lead's predecessor and heir do it."""
+    """All of it, step by step, as predecessor and heir do it."""
 
     def __init__(self, world: World, node: GatewayNode, engine: Any = None) -> None:
         self.world, self.old = world, node

@@ -29,7 +29,7 @@ from server.actors.latest import LatestActor, LatestParts
 from server.actors.pictures import Showing
 from server.errors import BadInput, GarrisonError, Internal
 from server.ids import ActorId, Epoch, Incarnation, kind_of
-from server.wire.codec import UNDECODABLE
+from server.wire.codec import UNDECODABLE, decoded
 
 MAX_BATCH: Final = 1_000
 Number = Annotated[int, Meta(ge=1)]
@@ -144,7 +144,7 @@ class Arrival(msgspec.Struct):
 
 Message = Offer | Ship | Go | Queued | Open | Over
 encode = msgspec.msgpack.Encoder().encode
-_message = msgspec.msgpack.Decoder(Message)
+_message: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
 _parcel = msgspec.msgpack.Decoder(Parcel)
 _taken = msgspec.msgpack.Decoder(Taken)
 _ids = msgspec.msgpack.Decoder(list[ActorId])
@@ -154,27 +154,17 @@ _decoders: dict[type[Actor[Any]], tuple[Decode, Decode]] = {}
 
 def decode(payload: bytes) -> Message:
     """Raises `BadInput` for anything but a message, whole and plausible."""
-    try:
-        message: Message = _message.decode(payload)
-        return message
-    except UNDECODABLE as error:
-        raise BadInput(f"migration message: {error}") from None
+    return decoded(_message.decode, payload, "migration message")
 
 
 def decode_taken(payload: bytes) -> Taken:
     """The answer to an `Offer`. Raises `BadInput`."""
-    try:
-        return _taken.decode(payload)
-    except UNDECODABLE as error:
-        raise BadInput(f"migration answer: {error}") from None
+    return decoded(_taken.decode, payload, "migration answer")
 
 
 def decode_ids(payload: bytes) -> list[ActorId]:
     """The answer to a `Ship`. Raises `BadInput`."""
-    try:
-        return _ids.decode(payload)
-    except UNDECODABLE as error:
-        raise BadInput(f"migration answer: {error}") from None
+    return decoded(_ids.decode, payload, "migration answer")
 
 
 def pack(activation: Activation, epoch: Epoch, max_bytes: int) -> bytes | None:

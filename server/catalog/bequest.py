@@ -22,9 +22,8 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta
 
-from server.errors import BadInput
 from server.ids import ActorId, NodeAddress
-from server.wire.codec import UNDECODABLE
+from server.wire.codec import decoded
 
 MOST: Final = 100_000
 Number = Annotated[int, Meta(ge=0)]
@@ -51,7 +50,4 @@ _decoder = msgspec.msgpack.Decoder(SystemBequest)
 
 def decode(data: bytes) -> SystemBequest:
     """Raises `BadInput` for anything but a bequest, whole and plausible."""
-    try:
-        return _decoder.decode(data)
-    except UNDECODABLE as error:
-        raise BadInput(f"an actor system that goes over: {error}") from None
+    return decoded(_decoder.decode, data, "an actor system that goes over")

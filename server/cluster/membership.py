@@ -41,6 +41,7 @@ from server.runtime.metrics import Metrics
 from server.runtime.supervisor import Supervisor
 from server.settings import GossipSettings
 from server.transport.addresses import split_endpoint
+from server.wire.codec import decoded
 
 log = structlog.get_logger(__name__)
 
@@ -148,6 +149,9 @@ class MembershipBequest(msgspec.Struct, frozen=True, array_like=True):
     others: tuple[CarriedMember, ...]
 
 
+_decode_bequest: Final = msgspec.msgpack.Decoder(MembershipBequest).decode
+
+
 class KinshipMembership:
     """See `ports.Membership`. `key` is the cluster key. Raises `BadSetting` for addresses that are none."""
 
@@ -236,10 +240,7 @@ class KinshipMembership:
     def inherit(self, data: bytes) -> None:
         """See `ports.Membership`."""
         assert self._cluster is None, "inherit before start"
-        try:
-            bequest = msgspec.msgpack.decode(data, type=MembershipBequest)
-        except msgspec.MsgspecError as error:
-            raise BadInput(f"bequest of gossip: {error}") from None
+        bequest = decoded(_decode_bequest, data, "bequest of gossip")
         self._told = tuple(carried.member for carried in bequest.others)
         known = dict.fromkeys(carried.endpoint for carried in bequest.others if carried.endpoint)
         self._seeds = list(dict.fromkeys([*self._settings.seeds, *known]))

@@ -4,15 +4,14 @@ Times are seconds that are left; negative ones are over. Entries and listers, wh
 in slices while the predecessor serves (`going_over.py`); what has changed since goes with the rest.
 """
 
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import msgspec
 from msgspec import Meta
 
 from server.directory.messages import Handoff
-from server.errors import BadInput
 from server.ids import SLOT_COUNT, ActorId, NodeAddress
-from server.wire.codec import UNDECODABLE
+from server.wire.codec import decoded
 
 MAX_PEERS: Final = 10_000
 MAX_IDS: Final = 4_000_000
@@ -113,23 +112,15 @@ class DirectoryBequest(msgspec.Struct, array_like=True, frozen=True):
 
 encode = msgspec.msgpack.Encoder().encode
 _bequest = msgspec.msgpack.Decoder(DirectoryBequest)
-_ahead = msgspec.msgpack.Decoder(EntriesGone | ListersGone)
+_ahead: msgspec.msgpack.Decoder[EntriesGone | ListersGone] = msgspec.msgpack.Decoder(EntriesGone | ListersGone)
+WHAT: Final = "a directory that goes over"
 
 
 def decode(data: bytes) -> DirectoryBequest:
     """Raises `BadInput` for anything but a bequest, whole and plausible."""
-    bequest: DirectoryBequest = _decoded(_bequest, data)
-    return bequest
+    return decoded(_bequest.decode, data, WHAT)
 
 
 def decode_ahead(data: bytes) -> EntriesGone | ListersGone:
     """A slice that was copied ahead. Raises `BadInput`."""
-    some: EntriesGone | ListersGone = _decoded(_ahead, data)
-    return some
-
-
-def _decoded(decoder: Any, data: bytes) -> Any:
-    try:
-        return decoder.decode(data)
-    except UNDECODABLE as error:
-        raise BadInput(f"a directory that goes over: {error}") from None
+    return decoded(_ahead.decode, data, WHAT)

@@ -19,7 +19,7 @@ import msgspec
 import structlog
 
 from server.cluster.view import Member
-from server.errors import BadInput, GarrisonError, Unavailable
+from server.errors import GarrisonError, Unavailable
 from server.ids import Incarnation, NodeAddress, NodeId
 from server.liveness.lease import NodeLease
 from server.liveness.neighbourhood import Neighbourhood
@@ -31,9 +31,11 @@ from server.runtime.metrics import Metrics
 from server.runtime.supervisor import Supervisor
 from server.settings import Settings
 from server.transport.ports import Service, Transport
+from server.wire.codec import decoded
 
 log = structlog.get_logger(__name__)
 _OVER = b"over"
+_decode_over: Final = msgspec.msgpack.Decoder(list[NodeAddress]).decode
 
 
 class JudgeLimits(msgspec.Struct, frozen=True):
@@ -118,10 +120,7 @@ class Judge:
 
     def inherit(self, data: bytes) -> None:
         """Go on from the predecessor's; before any view is taken. Raises `BadInput`."""
-        try:
-            self._over = dict.fromkeys(msgspec.msgpack.decode(data, type=list[NodeAddress]))
-        except msgspec.MsgspecError as error:
-            raise BadInput(f"bequest of the judge: {error}") from None
+        self._over = dict.fromkeys(decoded(_decode_over, data, "bequest of the judge"))
 
     def living(self, members: Iterable[Member]) -> tuple[Member, ...]:
         """Members of gossip whose run is not known to be over."""

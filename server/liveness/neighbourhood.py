@@ -5,11 +5,11 @@ from typing import Final
 import msgspec
 
 from server.cluster.view import View
-from server.errors import BadInput
 from server.ids import NodeAddress
 from server.liveness.vanished import Vanished
 from server.runtime.clock import Clock
 from server.settings import StoreSettings
+from server.wire.codec import decoded
 
 VANISHED_PERIODS: Final = 5
 """Lease periods after which a node that has vanished is dead in the store, or is seen again."""
@@ -20,6 +20,9 @@ class NeighbourhoodBequest(msgspec.Struct, frozen=True, array_like=True):
 
     missing: list[tuple[NodeAddress, float]]
     alone_at: float
+
+
+_decode: Final = msgspec.msgpack.Decoder(NeighbourhoodBequest).decode
 
 
 class Neighbourhood:
@@ -48,10 +51,7 @@ class Neighbourhood:
 
     def inherit(self, data: bytes) -> None:
         """Go on from the predecessor's; before any view is followed. Raises `BadInput`."""
-        try:
-            bequest = msgspec.msgpack.decode(data, type=NeighbourhoodBequest)
-        except msgspec.MsgspecError as error:
-            raise BadInput(f"bequest of the neighbourhood: {error}") from None
+        bequest = decoded(_decode, data, "bequest of the neighbourhood")
         self._vanished.take(bequest.missing, self._clock.now())
         self.alone_at = bequest.alone_at
 

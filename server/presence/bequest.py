@@ -5,16 +5,15 @@ node follows from its activations, but for who lingers. What may be very much is
 other nodes and whom these watch (`HeardCopy`), and whom this node watches (`WatchedCopy`).
 """
 
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import msgspec
 from msgspec import Meta
 
-from server.errors import BadInput
 from server.ids import SLOT_COUNT, NodeAddress
 from server.presence.messages import Count, Digest, Looks, Order, Player, ShownPlayer
 from server.presence.ports import EntryState
-from server.wire.codec import UNDECODABLE
+from server.wire.codec import decoded
 
 MAX_PEERS: Final = 10_000
 MOST: Final = 4_000_000
@@ -149,28 +148,20 @@ class PresenceBequest(msgspec.Struct, array_like=True, frozen=True):
 
 encode = msgspec.msgpack.Encoder().encode
 _bequest = msgspec.msgpack.Decoder(PresenceBequest)
-_ahead = msgspec.msgpack.Decoder(HeardCopy | WatchedCopy)
+_ahead: msgspec.msgpack.Decoder[HeardCopy | WatchedCopy] = msgspec.msgpack.Decoder(HeardCopy | WatchedCopy)
+WHAT: Final = "presence that goes over"
 
 
 def decode(data: bytes) -> PresenceBequest:
     """Raises `BadInput` for anything but a bequest, whole and plausible."""
-    bequest: PresenceBequest = _decoded(_bequest, data)
-    return bequest
+    return decoded(_bequest.decode, data, WHAT)
 
 
 def decode_ahead(data: bytes) -> HeardCopy | WatchedCopy:
     """A slice that was copied ahead. Raises `BadInput`."""
-    some: HeardCopy | WatchedCopy = _decoded(_ahead, data)
-    return some
+    return decoded(_ahead.decode, data, WHAT)
 
 
 def ago(at: float, now: float) -> float:
     """Seconds since `at`, which may never have been."""
     return min(LONG_AGO, now - at)
-
-
-def _decoded(decoder: Any, data: bytes) -> Any:
-    try:
-        return decoder.decode(data)
-    except UNDECODABLE as error:
-        raise BadInput(f"presence that goes over: {error}") from None

@@ -6,15 +6,14 @@
 A player is told by name; it is always a key of the session's actor.
 """
 
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import Meta
 
 from server.actors.pictures import MAX_PICTURE_BYTES, MAX_RELATIONS
-from server.errors import BadInput
 from server.presence.ports import MAX_PLAYER
-from server.wire.codec import UNDECODABLE
+from server.wire.codec import decoded
 
 MAX_ITEMS: Final = 1_000
 """Items of a sort in a message."""
@@ -104,34 +103,25 @@ class LookedUp(msgspec.Struct, array_like=True, frozen=True):
 
 
 encode = msgspec.msgpack.Encoder().encode
-_request = msgspec.msgpack.Decoder(PresenceWord | LookUp)
+_request: msgspec.msgpack.Decoder[PresenceWord | LookUp] = msgspec.msgpack.Decoder(PresenceWord | LookUp)
+WHAT: Final = "presence message"
 _reply = msgspec.msgpack.Decoder(PresenceReply)
 _looked = msgspec.msgpack.Decoder(LookedUp)
 
 
 def decode(payload: bytes) -> PresenceWord | LookUp:
     """Raises `BadInput` for anything but a message, whole and plausible."""
-    request: PresenceWord | LookUp = _decoded(_request, payload)
-    return request
+    return decoded(_request.decode, payload, WHAT)
 
 
 def decode_reply(payload: bytes) -> PresenceReply:
     """Raises `BadInput`."""
-    reply: PresenceReply = _decoded(_reply, payload)
-    return reply
+    return decoded(_reply.decode, payload, WHAT)
 
 
 def decode_looked(payload: bytes) -> LookedUp:
     """Raises `BadInput`."""
-    looked: LookedUp = _decoded(_looked, payload)
-    return looked
-
-
-def _decoded(decoder: Any, payload: bytes) -> Any:
-    try:
-        return decoder.decode(payload)
-    except UNDECODABLE as error:
-        raise BadInput(f"presence message: {error}") from None
+    return decoded(_looked.decode, payload, WHAT)
 
 
 def size_of(looks: Looks | None) -> int:

@@ -17,8 +17,9 @@ from msgspec import Meta
 
 from server.ids import Incarnation, NodeAddress, NodeId
 from server.sessions.picture import PictureCopy
-from server.sessions.session_copy import Moment, Player, Seq, read
+from server.sessions.session_copy import Moment, Player, Seq
 from server.sessions.transfer_frames import Count, ResumeToken, Text
+from server.wire.codec import decoded
 
 Place = tuple[Annotated[str, Meta(max_length=64)], Count]
 """The address of a node."""
@@ -121,14 +122,12 @@ _decode_ahead: Final = msgspec.msgpack.Decoder(GatewayAhead).decode
 
 def decode_bequest(data: bytes) -> GatewayBequest:
     """Read a bequest. Raises `BadInput`."""
-    bequest: GatewayBequest = read(_decode, data, "bequest of a gateway")
-    return bequest
+    return decoded(_decode, data, "bequest of a gateway")
 
 
 def decode_ahead(data: bytes) -> GatewayAhead:
     """Read a slice that was copied ahead. Raises `BadInput`."""
-    ahead: GatewayAhead = read(_decode_ahead, data, "copies of a gateway")
-    return ahead
+    return decoded(_decode_ahead, data, "copies of a gateway")
 
 
 def place_of(address: NodeAddress) -> Place:

@@ -9,7 +9,7 @@ moments travel as they are, and a copy that was made early is right later. Versi
 added, at an array's end, with a default.
 """
 
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import Annotated, Final, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -18,7 +18,7 @@ from server.errors import BadInput
 from server.ids import actor_id, parse_actor_id
 from server.sessions.transfer_frames import ClientRole, Count, ResumeToken, Text
 from server.wire.bounds import MOST, Int64
-from server.wire.codec import UNDECODABLE, Format
+from server.wire.codec import Format, decoded
 from server.wire.messages import MAX_SEQ
 
 MAX_WAITING: Final = 4096
@@ -156,7 +156,7 @@ _decode: Final = msgspec.msgpack.Decoder(SessionCopy).decode
 
 def decode_copy(data: bytes) -> SessionCopy:
     """Read a copy. Raises `BadInput` for anything but a whole and plausible one."""
-    copy: SessionCopy = read(_decode, data, "copy of a session")
+    copy = decoded(_decode, data, "copy of a session")
     actor_id("session", copy.subject)
     for topic in (*(each.topic for each in copy.streams), *(each.topic for each in copy.latest)):
         parse_actor_id(topic)
@@ -174,11 +174,3 @@ def decode_copy(data: bytes) -> SessionCopy:
         for player in people.players:
             actor_id("session", player)
     return copy
-
-
-def read(decode: "Any", data: bytes, what: str) -> Any:
-    """`decode(data)`. Raises `BadInput`."""
-    try:
-        return decode(data)
-    except UNDECODABLE as error:
-        raise BadInput(f"{what}: {error}") from None

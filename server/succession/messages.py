@@ -18,10 +18,9 @@ import msgspec
 from msgspec import Meta
 
 from server.cluster.view import Member
-from server.errors import BadInput
 from server.ids import ActorId
 from server.succession.fits import Account
-from server.wire.codec import UNDECODABLE
+from server.wire.codec import decoded
 
 MOST_PARCELS: Final = 10_000
 Text = Annotated[str, Meta(max_length=4096)]
@@ -108,23 +107,15 @@ class NoHeir(msgspec.Struct, array_like=True, frozen=True, tag=9):
 FromPredecessor = RunGiven | CopiesAhead | Sockets | Bequests | AllSaid | LastWord | NoHeir
 FromHeir = HeirHello | Took | Holdings | NoHeir
 encode = msgspec.msgpack.Encoder().encode
-_from_predecessor = msgspec.msgpack.Decoder(FromPredecessor)
-_from_heir = msgspec.msgpack.Decoder(FromHeir)
+_from_predecessor: msgspec.msgpack.Decoder[FromPredecessor] = msgspec.msgpack.Decoder(FromPredecessor)
+_from_heir: msgspec.msgpack.Decoder[FromHeir] = msgspec.msgpack.Decoder(FromHeir)
 
 
 def decode_from_predecessor(data: bytes) -> FromPredecessor:
     """Raises `BadInput`."""
-    try:
-        message: FromPredecessor = _from_predecessor.decode(data)
-        return message
-    except UNDECODABLE as error:
-        raise BadInput(f"message of the predecessor: {error}") from None
+    return decoded(_from_predecessor.decode, data, "message of the predecessor")
 
 
 def decode_from_heir(data: bytes) -> FromHeir:
     """Raises `BadInput`."""
-    try:
-        message: FromHeir = _from_heir.decode(data)
-        return message
-    except UNDECODABLE as error:
-        raise BadInput(f"message of the heir: {error}") from None
+    return decoded(_from_heir.decode, data, "message of the heir")

@@ -7,7 +7,7 @@ id in `request_id` when one could be read, so that the answer can name it.
 
 import re
 from collections.abc import Callable, Sequence
-from typing import Any, Final, Literal, Union, cast
+from typing import Any, Final, Literal, TypeVar, Union, cast
 
 import msgspec
 
@@ -21,6 +21,17 @@ SUBPROTOCOLS: Final[dict[str, Format]] = {"garrison.v1.msgpack": "msgpack", "gar
 
 UNDECODABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """Errors of decoding bytes that are not as they should be: a client's, another node's, or stored ones."""
+
+T = TypeVar("T")
+
+
+def decoded(decode: Callable[[bytes], T], data: bytes, what: str) -> T:
+    """`decode(data)`. Raises `BadInput`, which calls the bytes `what`."""
+    try:
+        return decode(data)
+    except UNDECODABLE as error:
+        raise BadInput(f"{what}: {error}") from None
+
 
 _LINE_FAULT: Final = f"matching regex {whole(LINE_PATTERN)!r}"
 

@@ -331,7 +331,7 @@ class Node:
         """As a predecessor: have no renewal of the lease under way."""
         await self._renewing.pause()
 
-    async def resume_renewing(self) -> None:
+    def resume_renewing(self) -> None:
         """Renew the lease again."""
         self._renewing.resume()
 

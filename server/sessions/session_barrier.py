@@ -8,8 +8,9 @@ Left out on purpose: when a session was heard (all are heard when they go on), a
 older copy has some more. So a heartbeat with an id changes nothing.
 """
 
-from typing import Any, Final
+from typing import Final
 
+from server.runtime.barrier import Barrier, give_back
 from server.sessions.session import Session
 
 CHANGING_METHODS: Final = frozenset(
@@ -39,57 +40,21 @@ UNNOTED_FIELDS: Final = frozenset(
 """Attributes that no copy holds; messages in line are looked at for every session that is in one."""
 
 
-class SessionBarrier:
+class SessionBarrier(Barrier):
     """See the module's head. `touched`: sessions that have changed since `watch`, in the order in which they did."""
 
     def __init__(self) -> None:
-        self.touched: dict[Session, None] = {}
+        super().__init__(CHANGING_METHODS, unnoted=UNNOTED_FIELDS)
         self._watched: set[Session] = set()
-        self._class: Any = _noting(self)
 
     def watch(self, session: Session) -> None:
         """Note the next change of a session, which is copied now."""
-        self.touched.pop(session, None)
+        super().watch(session)
         self._watched.add(session)
-        object.__setattr__(session, "__class__", self._class)
-
-    def note(self, session: Session) -> None:
-        """Note a change."""
-        object.__setattr__(session, "__class__", Session)
-        self._watched.discard(session)
-        self.touched[session] = None
-
-    def take(self) -> list[Session]:
-        """The sessions that have changed, which are forgotten here."""
-        touched = list(self.touched)
-        self.touched.clear()
-        return touched
 
     def end(self) -> None:
-        """Watch no session any more."""
+        """Watch no session any more: each would pay for every attribute that is set, with each heartbeat."""
+        super().end()
         for session in self._watched:
-            object.__setattr__(session, "__class__", Session)
+            give_back(session)
         self._watched.clear()
-        self.touched.clear()
-
-
-def _noting(barrier: SessionBarrier) -> type[Session]:
-    note = barrier.note
-
-    def set_attribute(session: Session, name: str, value: object) -> None:
-        if name not in UNNOTED_FIELDS:
-            note(session)
-        object.__setattr__(session, name, value)
-
-    members: dict[str, Any] = {"__slots__": (), "__setattr__": set_attribute}
-    for name in CHANGING_METHODS:
-        members[name] = _noted(note, getattr(Session, name))
-    return type("CopiedSession", (Session,), members)
-
-
-def _noted(note: Any, method: Any) -> Any:
-    def noted(session: Session, *args: Any, **kwargs: Any) -> Any:
-        note(session)
-        return method(session, *args, **kwargs)
-
-    return noted

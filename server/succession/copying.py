@@ -20,7 +20,7 @@ from server.activations.event_log import EventLog
 from server.catalog.system import ActorSystem
 from server.errors import GarrisonError
 from server.ids import ActorId
-from server.succession.barrier import Barrier
+from server.runtime.barrier import Barrier
 
 log = structlog.get_logger(__name__)
 MAX_PARCEL_BYTES: Final = 32 * 1024 * 1024

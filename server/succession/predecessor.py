@@ -18,7 +18,7 @@ the surrender, and bytes of clients wait in the kernel for the heir.
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import ExitStack
 from typing import Any, Final, Literal, Protocol
 
 import msgspec
@@ -351,7 +351,7 @@ class Predecessor:
     async def _rest_and_go(self, channel: HeirChannel, copied: CopiedActivations) -> None:
         node = self._node
         self._rest_began = node.clock.boot()
-        async with AsyncExitStack() as undone:
+        with ExitStack() as undone:
             try:
                 async with asyncio.timeout(self._limits.rest_s):
                     await self._rest(undone, channel)
@@ -371,7 +371,7 @@ class Predecessor:
             undone.pop_all()  # nothing goes on here any more
             self._go(channel, last_word)
 
-    async def _rest(self, undone: AsyncExitStack, channel: HeirChannel) -> None:
+    async def _rest(self, undone: ExitStack, channel: HeirChannel) -> None:
         """Let nothing begin, and everything end. What was stopped goes on again when `undone` is closed."""
         node, drivers, limits = self._node, self._node.drivers, self._limits
         node.gateway.rest()
@@ -389,7 +389,7 @@ class Predecessor:
         self._going = node.gateway.over.part_with_some().total()
         await self._send_sockets(channel)
         await node.pause_renewing()
-        undone.push_async_callback(node.resume_renewing)
+        undone.callback(node.resume_renewing)
         pipeline = node.pipeline
         while self._under_way():
             await pipeline.write_behind.flush()

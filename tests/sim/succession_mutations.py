@@ -84,7 +84,7 @@ MUTANTS: Final = (
         "a change after the copy is not noted",
         2,
         "successions",
-        (("server.succession.barrier:Barrier._noting", "if not barrier._ended:", "if False:"),),
+        (("server.runtime.barrier:Barrier.note", "if not self._ended:", "if False:"),),
     ),
     Mutant(
         "what is not stored is left behind",
@@ -173,7 +173,7 @@ MUTANTS: Final = (
         "nobody renews when it is called off",
         1,
         "successions",
-        ((f"{PREDECESSOR}._rest", "undone.push_async_callback(node.resume_renewing)", "pass"),),
+        ((f"{PREDECESSOR}._rest", "undone.callback(node.resume_renewing)", "pass"),),
     ),
     Mutant(
         "the heir goes whatever it holds",

@@ -1,6 +1,6 @@
 """Which objects were touched since they were copied."""
 
-from server.succession.barrier import Barrier
+from server.runtime.barrier import Barrier
 
 
 class Counter:

@@ -13,7 +13,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import AsyncExitStack, contextmanager, suppress
+from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -42,13 +42,13 @@ from server.reloads.messages import (
 )
 from server.reloads.rule import RecordedSpan
 from server.runtime.clock import SystemClock
+from server.runtime.process import give_way
 from server.settings import Settings
 
 if TYPE_CHECKING:
     from persistence.sql_queries import SqlStoreQueries
     from persistence.sql_store import SqlStore
 
-NICE = 10
 PAGE = 1_000
 LAST_MS = 2**62
 
@@ -137,12 +137,8 @@ async def reload(begin: ReloadBegin, pipe: NodePipe) -> int:
 
 def main() -> int:
     """Serve the node that has started this process."""
-    os.nice(NICE)
+    give_way("900")
     gc.set_threshold(200_000, 50, 100)  # rows come and go by the thousand, and none is part of a circle
-    with suppress(OSError):
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-    with suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text("900")
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # an application's prints are no answer
     first = sys.stdin.buffer.readline()

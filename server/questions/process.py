@@ -10,9 +10,8 @@ node's columns as anybody may, without asking it. It ends with its node, whose e
 import os
 import sys
 import time
-from contextlib import suppress
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO
 
 import msgspec
 
@@ -25,8 +24,8 @@ from server.errors import BadInput, Corrupt, GarrisonError, Internal
 from server.questions import leaf, wire
 from server.questions.partial import NOBODY, Coverage, Merger, Partial, finished
 from server.questions.plan import Plan, plan
+from server.runtime.process import give_way
 
-NICE: Final = 10
 _schemas = msgspec.msgpack.Decoder(list[Schema]).decode
 _plan = msgspec.msgpack.Decoder(Plan).decode
 _partial = msgspec.msgpack.Decoder(Partial).decode
@@ -134,11 +133,7 @@ def main() -> int:
     plan(
         f"SELECT count(*) FROM {CALLS.table}", {CALLS.table: CALLS}, 0
     )  # the parser's own start, as long as an engine's
-    os.nice(NICE)
-    with suppress(OSError):
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-    with suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text("1000")
+    give_way("1000")
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # an engine's prints are no answer
     serve(sys.stdin.buffer, answers, Answerer(Path(sys.argv[1])))

@@ -1,6 +1,8 @@
-"""This process as the system sees it."""
+"""This process, and its children, as the system sees them."""
 
+import contextlib
 import os
+from pathlib import Path
 from typing import Final
 
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
@@ -26,3 +28,22 @@ def _pages() -> tuple[int, int]:
             return resident, shared
     except (OSError, ValueError):
         return 0, 0
+
+
+NICE: Final = 10
+
+
+def give_way(oom_score: str) -> None:
+    """Let this process have the time that nobody else wants, where the system knows that, and be killed early where
+    memory runs out."""
+    os.nice(NICE)
+    with contextlib.suppress(OSError):
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    set_oom_score("self", oom_score)
+
+
+def set_oom_score(process: str, score: str) -> None:
+    """Say how early a process is killed where memory runs out: -1000 to 1000. It stays as it was where that may not be
+    said."""
+    with contextlib.suppress(OSError, ValueError):
+        Path(f"/proc/{process}/oom_score_adj").write_text(score)

@@ -24,6 +24,7 @@ import msgspec
 import structlog
 
 from server.errors import BadSetting, CalledOff
+from server.runtime.process import set_oom_score
 
 _PR_SET_PDEATHSIG: Final = 1
 _PR_GET_PDEATHSIG: Final = 2
@@ -105,7 +106,7 @@ class Lineage:
         loop.remove_reader(self.predecessor)
         os.close(self.predecessor)
         os.close(self._words)
-        _set_oom_score("self", self._oom_score)
+        set_oom_score("self", self._oom_score)
         if self._parent is not None:
             self._end_with_parent(self._parent)
         return gone.is_set()
@@ -129,12 +130,7 @@ def signal_of_parents_death() -> int:
 
 def first_to_be_killed(process: int) -> None:
     """Let `process`, a child, be the first that the system kills where memory runs out."""
-    _set_oom_score(str(process), "1000")
-
-
-def _set_oom_score(process: str, score: str) -> None:
-    with contextlib.suppress(OSError, ValueError):
-        Path(f"/proc/{process}/oom_score_adj").write_text(score)
+    set_oom_score(str(process), "1000")
 
 
 def _oom_score(process: int) -> str:

@@ -11,8 +11,8 @@ from cyclopts import App, Parameter
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from server.cli.common import Config, Json, Set, err, out, print_json, program, read_settings, seconds_of
-from server.cli.status import TIMEOUT_S, NoAnswer, ask_admin
-from server.errors import BadToken, NotFound, Unavailable
+from server.cli.status import TIMEOUT_S, NoAnswer, admin_url_of, ask_admin, row_of
+from server.errors import BadToken, Unavailable
 from server.settings import Settings
 
 POLL_S: Final = 0.25
@@ -75,15 +75,8 @@ def drain(
 def _find(settings: Settings, node: str, url: str | None, token: str | None) -> tuple[str, dict[str, Any]]:
     """The admin address of `node`, and the order to send there. Raises `NotFound`, `Unavailable`."""
     cluster = msgspec.json.decode(ask_admin(settings, "/api/v1/cluster", url=url, token=token))
-    found = next((row for row in cluster["nodes"] if row["node"] == node), None)
-    if found is None:
-        gone = next((row for row in cluster["gone"] if row["node"] == node), None)
-        if gone is not None:
-            raise NotFound(f"{node} is gone: {gone['how']} {gone['ago_s']:.0f} s ago")
-        raise NotFound(f"no node {node}; there are {', '.join(row['node'] for row in cluster['nodes'])}")
-    if not found["admin_url"]:
-        raise Unavailable(f"{node} has no admin address to ask")
-    return found["admin_url"], {"node": node, "incarnation": found["incarnation"]}
+    found = row_of(cluster, node)
+    return admin_url_of(found), {"node": node, "incarnation": found["incarnation"]}
 
 
 def _ask_patiently(ask: Callable[[], dict[str, Any]], last: dict[str, Any], patience_s: float) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from server.cli.common import Config, Json, Set, out, print_json, read_settings
-from server.errors import BadInput, BadToken, Unavailable
+from server.errors import BadInput, BadToken, NotFound, Unavailable
 from server.runtime.listening import dialled_host
 from server.settings import Settings, is_url
 from server.texts import escaped
@@ -74,6 +74,24 @@ def admin_base(settings: Settings, url: str | None = None) -> str:
     return (
         (url or admin.advertise_url or f"http://{dialled_host(admin.host)}:{admin.port}").partition("#")[0].rstrip("/")
     )
+
+
+def row_of(cluster: dict[str, Any], node: str) -> dict[str, Any]:
+    """The row of `node` in the cluster as a node's admin API tells it. Raises `NotFound`, which says if it is gone."""
+    for row in cluster["nodes"]:
+        if row["node"] == node:
+            return dict(row)
+    for row in cluster["gone"]:
+        if row["node"] == node:
+            raise NotFound(f"{node} is gone: {row['how']} {row['ago_s']:.0f} s ago")
+    raise NotFound(f"no node {node}; there are {', '.join(row['node'] for row in cluster['nodes'])}")
+
+
+def admin_url_of(row: dict[str, Any]) -> str:
+    """The admin address of a node by its row. Raises `Unavailable` where it has none."""
+    if not row["admin_url"]:
+        raise Unavailable(f"{row['node']} has no admin address to ask")
+    return str(row["admin_url"])
 
 
 def ask_admin(

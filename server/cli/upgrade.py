@@ -11,8 +11,8 @@ from cyclopts import App, Parameter
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from server.cli.common import Config, Json, Set, err, out, print_json, program, read_settings, seconds_of
-from server.cli.status import TIMEOUT_S, NoAnswer, ask_admin
-from server.errors import BadInput, BadToken, GarrisonError, NotFound, Unavailable
+from server.cli.status import TIMEOUT_S, NoAnswer, admin_url_of, ask_admin, row_of
+from server.errors import BadInput, BadToken, GarrisonError, Unavailable
 from server.settings import Settings
 
 POLL_S: Final = 0.1
@@ -106,13 +106,7 @@ def _rows(options: Options, node: str | None) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = cluster["nodes"]
     if node is None:
         return sorted(rows, key=lambda row: str(row["node"]))
-    found = [row for row in rows if row["node"] == node]
-    if not found:
-        gone = next((row for row in cluster["gone"] if row["node"] == node), None)
-        if gone is not None:
-            raise NotFound(f"{node} is gone: {gone['how']} {gone['ago_s']:.0f} s ago")
-        raise NotFound(f"no node {node}; there are {', '.join(row['node'] for row in rows)}")
-    return found
+    return [row_of(cluster, node)]
 
 
 def _upgrade(options: Options, row: dict[str, Any]) -> Upgraded:
@@ -121,10 +115,9 @@ def _upgrade(options: Options, row: dict[str, Any]) -> Upgraded:
     node, incarnation = row["node"], row["incarnation"]
     failed = Upgraded(node, incarnation, False, -1, 0.0)
     try:
-        if not row["admin_url"]:
-            raise Unavailable(f"{node} has no admin address to ask")
+        place = admin_url_of(row)
         with _progress(node) as show:
-            told = _watch(options, row["admin_url"], {"node": node, "incarnation": incarnation}, failed, show, began)
+            told = _watch(options, place, {"node": node, "incarnation": incarnation}, failed, show, began)
     except BadToken:
         raise
     except GarrisonError as error:

@@ -1,8 +1,5 @@
 """`garrison drain` against real admin servers whose nodes say how far they are."""
 
-import asyncio
-import contextlib
-import io
 import json
 import re
 import socket
@@ -11,41 +8,22 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-import structlog
 
-from server.cli.app import run
 from tests.support.admin import TOKEN, TestCluster, TestNode
+from tests.support.admin_command import AdminCommand, two_nodes
 from tests.support.waiting import until
 
 
 @pytest.fixture
 async def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[TestCluster]:
     monkeypatch.chdir(tmp_path)
-    with structlog.testing.capture_logs() as lines:  # else in the command's own output: one process
-        async with TestCluster(2) as nodes:
-            nodes.log = lines
-            yield nodes
+    async with two_nodes() as nodes:
+        yield nodes
 
 
-class Command:
-    """`garrison drain …`, asked of the first node, in a thread beside the servers."""
-
-    def __init__(self, cluster: TestCluster, *arguments: str, token: str = TOKEN) -> None:
-        self.said, self.failed = io.StringIO(), io.StringIO()
-        url = cluster.nodes["node-1"].admin.url
-        self._words = ["drain", *arguments, "--url", url, "--token", token]
-        self.code = asyncio.ensure_future(asyncio.to_thread(self._run))
-
-    def _run(self) -> int:
-        with contextlib.redirect_stdout(self.said), contextlib.redirect_stderr(self.failed):
-            return run(self._words)
-
-    async def fails(self) -> str:
-        """Its one line."""
-        assert await self.code == 2
-        (line,) = self.failed.getvalue().splitlines()
-        assert line.startswith("garrison: ")
-        return line
+def asked(cluster: TestCluster, *arguments: str, token: str = TOKEN) -> AdminCommand:
+    """`garrison drain …`"""
+    return AdminCommand(cluster, "drain", *arguments, token=token)
 
 
 def is_empty(node: TestNode) -> None:
@@ -54,7 +32,7 @@ def is_empty(node: TestNode) -> None:
 
 async def test_drain_finds_the_node_and_waits_until_it_is_empty(cluster: TestCluster) -> None:
     node = cluster.nodes["node-2"]
-    command = Command(cluster, "node-2")
+    command = asked(cluster, "node-2")
     await until(lambda: node.left["state"] == "leaving")
     assert not command.code.done()
     is_empty(node)
@@ -66,7 +44,7 @@ async def test_drain_finds_the_node_and_waits_until_it_is_empty(cluster: TestClu
 
 
 async def test_json(cluster: TestCluster) -> None:
-    command = Command(cluster, "node-1", "--json")
+    command = asked(cluster, "node-1", "--json")
     await until(lambda: cluster.nodes["node-1"].left["state"] == "leaving")
     is_empty(cluster.nodes["node-1"])
     assert await command.code == 0
@@ -79,37 +57,37 @@ async def test_json(cluster: TestCluster) -> None:
 
 
 async def test_not_empty_in_time(cluster: TestCluster) -> None:
-    command = Command(cluster, "node-2", "--wait", "0.1s")
+    command = asked(cluster, "node-2", "--wait", "0.1s")
     assert await command.code == 1
     assert "still drains" in command.said.getvalue()
     assert "3 activations and 1 sessions left" in command.said.getvalue()
-    json_command = Command(cluster, "node-2", "--wait", "0.1s", "--json")
+    json_command = asked(cluster, "node-2", "--wait", "0.1s", "--json")
     assert await json_command.code == 1
     assert json.loads(json_command.said.getvalue())["drained"] is False
 
 
 async def test_an_impossible_drain_is_refused_in_one_line(cluster: TestCluster) -> None:
-    assert "no node node-9; there are node-1, node-2" in await Command(cluster, "node-9").fails()
-    assert "admin token" in await Command(cluster, "node-2", token="wrong").fails()
-    assert "no length of time" in await Command(cluster, "node-2", "--wait", "soon").fails()
+    assert "no node node-9; there are node-1, node-2" in await asked(cluster, "node-9").fails()
+    assert "admin token" in await asked(cluster, "node-2", token="wrong").fails()
+    assert "no length of time" in await asked(cluster, "node-2", "--wait", "soon").fails()
     await cluster.nodes["node-2"].admin.stop()
     down = r"node-2 does not answer \(.*refused\): is it down\? see `.*garrison status`$"
-    assert re.search(down, await Command(cluster, "node-2").fails())
+    assert re.search(down, await asked(cluster, "node-2").fails())
     cluster.lose("node-2")
-    assert "node-2 is gone: lost" in await Command(cluster, "node-2").fails()
-    assert "there is nowhere to go" in await Command(cluster, "node-1").fails()
+    assert "node-2 is gone: lost" in await asked(cluster, "node-2").fails()
+    assert "there is nowhere to go" in await asked(cluster, "node-1").fails()
 
 
 async def test_a_node_that_hangs(cluster: TestCluster) -> None:
     place = urlsplit(cluster.nodes["node-2"].admin.url)
     await cluster.nodes["node-2"].admin.stop()
     with socket.create_server((place.hostname, place.port)):  # takes connections and says nothing
-        command = Command(cluster, "node-2", "--answer-s", "0.5")
+        command = asked(cluster, "node-2", "--answer-s", "0.5")
         assert "node-2 does not answer (timed out): is it down?" in await command.fails()
 
 
 async def test_the_node_dies_while_it_drains(cluster: TestCluster) -> None:
-    command = Command(cluster, "node-2", "--patience-s", "0.2")
+    command = asked(cluster, "node-2", "--patience-s", "0.2")
     await until(lambda: cluster.nodes["node-2"].left["state"] == "leaving")
     await cluster.kill("node-2")
     line = await command.fails()

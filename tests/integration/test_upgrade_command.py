@@ -1,8 +1,5 @@
 """`garrison upgrade` against real admin servers whose nodes say how far they are."""
 
-import asyncio
-import contextlib
-import io
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -10,10 +7,9 @@ from typing import Any
 
 import httpx
 import pytest
-import structlog
 
-from server.cli.app import run
 from tests.support.admin import TOKEN, TestCluster, TestNode
+from tests.support.admin_command import AdminCommand, two_nodes
 from tests.support.waiting import until
 
 AUTH = {"authorization": f"Bearer {TOKEN}"}
@@ -22,24 +18,13 @@ AUTH = {"authorization": f"Bearer {TOKEN}"}
 @pytest.fixture
 async def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[TestCluster]:
     monkeypatch.chdir(tmp_path)
-    with structlog.testing.capture_logs() as lines:  # else in the command's own output: one process
-        async with TestCluster(2) as nodes:
-            nodes.log = lines
-            yield nodes
+    async with two_nodes() as nodes:
+        yield nodes
 
 
-class Command:
-    """`garrison upgrade …`, asked of the first node, in a thread beside the servers."""
-
-    def __init__(self, cluster: TestCluster, *arguments: str) -> None:
-        self.said, self.failed = io.StringIO(), io.StringIO()
-        url = cluster.nodes["node-1"].admin.url
-        self._words = ["upgrade", *arguments, "--url", url, "--token", TOKEN, "--patience-s", "0.3"]
-        self.code = asyncio.ensure_future(asyncio.to_thread(self._run))
-
-    def _run(self) -> int:
-        with contextlib.redirect_stdout(self.said), contextlib.redirect_stderr(self.failed):
-            return run(self._words)
+def asked(cluster: TestCluster, *arguments: str) -> AdminCommand:
+    """`garrison upgrade …`"""
+    return AdminCommand(cluster, "upgrade", *arguments, "--patience-s", "0.3")
 
 
 async def go_over(node: TestNode, **figures: Any) -> None:
@@ -51,7 +36,7 @@ async def go_over(node: TestNode, **figures: Any) -> None:
 
 async def test_an_upgrade_is_watched_until_the_heir_is_ready(cluster: TestCluster) -> None:
     node = cluster.nodes["node-2"]
-    command = Command(cluster, "node-2")
+    command = asked(cluster, "node-2")
     await until(lambda: node.upgrade["running"])
     node.upgrade |= {"phase": "copying", "copied": 5, "total": 9}
     node.reason = "not yet"
@@ -68,7 +53,7 @@ async def test_an_upgrade_is_watched_until_the_heir_is_ready(cluster: TestCluste
 
 
 async def test_every_node_is_upgraded_and_the_figures_are_summed(cluster: TestCluster) -> None:
-    command = Command(cluster, "--all", "--json")
+    command = asked(cluster, "--all", "--json")
     await go_over(cluster.nodes["node-1"])
     await go_over(cluster.nodes["node-2"], pause_ms=55.5)
     assert await command.code == 0
@@ -86,7 +71,7 @@ async def test_every_node_is_upgraded_and_the_figures_are_summed(cluster: TestCl
 async def test_the_first_node_that_is_refused_ends_it_with_the_reason(cluster: TestCluster) -> None:
     first, second = cluster.nodes["node-1"], cluster.nodes["node-2"]
     first.refusal = "no room for two: this process has 900 MiB"
-    command = Command(cluster, "--all")
+    command = asked(cluster, "--all")
     assert await command.code == 1
     text = command.said.getvalue()
     assert "node-1 was not upgraded: no room for two: this process has 900 MiB\n" in text
@@ -96,7 +81,7 @@ async def test_the_first_node_that_is_refused_ends_it_with_the_reason(cluster: T
 
 async def test_an_upgrade_that_is_called_off_is_told_with_the_reason(cluster: TestCluster) -> None:
     node = cluster.nodes["node-1"]
-    command = Command(cluster, "node-1", "--json")
+    command = asked(cluster, "node-1", "--json")
     await until(lambda: node.upgrade["running"])
     node.upgrade |= {"running": False, "why": "the new program would not read the state of kind player"}
     assert await command.code == 1
@@ -107,7 +92,7 @@ async def test_an_upgrade_that_is_called_off_is_told_with_the_reason(cluster: Te
 
 async def test_a_node_that_falls_silent_while_it_goes_over_is_told(cluster: TestCluster) -> None:
     node = cluster.nodes["node-2"]
-    command = Command(cluster, "node-2")
+    command = asked(cluster, "node-2")
     await until(lambda: node.upgrade["running"])
     await cluster.kill("node-2")
     assert await command.code == 1
@@ -126,7 +111,7 @@ async def test_a_node_that_falls_silent_while_it_goes_over_is_told(cluster: Test
 async def test_an_impossible_upgrade_is_refused_in_one_line(
     cluster: TestCluster, words: tuple[str, ...], why: str
 ) -> None:
-    command = Command(cluster, *words)
+    command = asked(cluster, *words)
     assert await command.code == 2
     assert why in command.failed.getvalue()
 

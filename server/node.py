@@ -112,7 +112,7 @@ class Node:
         self.system.outlet = self.gateway.outlet
         if recording is not None:
             recording.attach(app, self.system, drivers.transport, self.gateway.table, self.lag)
-        self.listener = self.gateway.over.sockets = drivers.listener(self.gateway)
+        self.listener = self.gateway.succession.sockets = drivers.listener(self.gateway)
         self.me: Member | None = None
         self.client_url = self.admin_url = ""
         self.ended = asyncio.Event()

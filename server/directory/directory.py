@@ -75,13 +75,13 @@ class Directory:
         self._core.inherit(data, self._clock.now())
 
     def copy_ahead(self) -> bytes:
-        """The next slice of what may be very much, for `copied_ahead` of the heir; empty where none is left. What
+        """The next slice of what may be very much, for `inherit_ahead` of the heir; empty where none is left. What
         changes after that is copied by the next calls, or goes with the bequest."""
         return self._core.going_over.copy_ahead()
 
-    def copied_ahead(self, data: bytes) -> None:
+    def inherit_ahead(self, data: bytes) -> None:
         """Take a slice of the predecessor's `copy_ahead`, before `inherit`. Raises `BadInput`."""
-        self._core.going_over.copied_ahead(data)
+        self._core.going_over.inherit_ahead(data)
 
     @property
     def to_copy(self) -> int:

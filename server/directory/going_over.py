@@ -50,7 +50,7 @@ class DirectoryGoingOver:
 
     # ---- the heir ----
 
-    def copied_ahead(self, data: bytes) -> None:
+    def inherit_ahead(self, data: bytes) -> None:
         """Take a slice. Raises `BadInput`."""
         self.take(bequest.decode_ahead(data))
 

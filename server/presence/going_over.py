@@ -82,7 +82,7 @@ class PresenceGoingOver:
 
     # ---- the heir ----
 
-    def copied_ahead(self, data: bytes, now: float) -> None:
+    def inherit_ahead(self, data: bytes, now: float) -> None:
         """Take a slice. Raises `BadInput`."""
         some = bequest.decode_ahead(data)
         if isinstance(some, HeardCopy):

@@ -33,7 +33,7 @@ PATIENCE: Final = 0.2
 LEAST_S: Final = 0.05
 MAX_S: Final = 30.0
 AT_ONCE: Final = 4
-"""QuestionFanout that a node asks the cluster at a time."""
+"""Questions that a node asks the cluster at a time."""
 PLAN_S: Final = 2.0
 """Time for a plan, and for the end of an answer: neither looks at rows."""
 

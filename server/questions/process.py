@@ -38,7 +38,6 @@ class Answerer:
         self._directory = directory
         self._open = leaf.OpenBlocks(directory)
         self._scanner = leaf.Scanner()
-        self._directory = directory
         self._schemas: dict[str, Schema] = {}
         self._snapshots: dict[str, Schema] = {}
         self._boot_id = boot_id()

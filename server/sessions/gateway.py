@@ -179,10 +179,10 @@ class Gateway:
             system, drivers.transport, self.streams, self.latest, self.pushes, dismissals, presence
         )
 
-        self.over = self._going_over(actors, drivers.metrics, slices, guesses)
-        """The part of it that goes over to another process of the node."""
+        self.succession = self._succession(actors, drivers.metrics, slices, guesses)
+        """Its part of a succession."""
 
-    def _going_over(
+    def _succession(
         self, actors: SessionActors, metrics: Metrics, slices: Slices, guesses: GuessLimits
     ) -> GatewaySuccession:
         people, node = PresenceCopies(self.watches), self._system
@@ -237,38 +237,6 @@ class Gateway:
     def leaving(self) -> bool:
         """True when this node is leaving: hellos are redirected, sessions handed over."""
         return self._homes.leaving
-
-    # ---- a succession: see `gateway_succession.py` ----
-
-    def rest(self) -> None:
-        """See `GatewaySuccession.rest`."""
-        self.over.rest()
-
-    def go_on(self) -> None:
-        """See `GatewaySuccession.go_on`."""
-        self.over.go_on()
-
-    @property
-    def under_way(self) -> int:
-        """See `GatewaySuccession.under_way`."""
-        return self.over.under_way
-
-    def end_waiting(self) -> None:
-        """See `GatewaySuccession.end_waiting`."""
-        self.over.end_waiting()
-
-    def bequeath(self) -> bytes:
-        """See `GatewaySuccession.bequeath`."""
-        return self.over.bequeath()
-
-    def inherit(self, data: bytes) -> None:
-        """See `GatewaySuccession.inherit`."""
-        self.over.inherit(data)
-
-    def take_up(self) -> None:
-        """Serve the sessions that came from the process before. Call it after `start`."""
-        self.over.take_up()
-        asyncio.get_running_loop().call_soon(self.renew, True)
 
     # ---- the end ----
 

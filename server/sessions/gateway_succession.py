@@ -5,11 +5,10 @@
     there    copies of sessions are unpacked as they come, descriptors carried; `inherit`; then `take_up`
 
 A connection that cannot go over is closed after a `going`; its session goes over all the same, and waits for it.
-`gateway_copy.py` says what goes over beside sessions, and what is rebuilt.
+`gateway_bequest.py` says what goes over beside sessions, and what is rebuilt.
 """
 
 from collections import Counter
-from collections.abc import Callable
 from typing import Final
 
 import structlog
@@ -18,7 +17,7 @@ from server.errors import BadInput
 from server.runtime.metrics import Metrics
 from server.sessions.broadcast import Broadcast
 from server.sessions.connection import ClientSockets, Connection
-from server.sessions.gateway_copy import (
+from server.sessions.gateway_bequest import (
     GatewayAhead,
     GatewayBequest,
     GuessCopy,
@@ -139,7 +138,7 @@ class GatewaySuccession:
         return self.sockets.descriptor(connection)
 
     def copy_ahead(self) -> bytes:
-        """The next slice of what is shown of players and latest topics, for `copied_ahead` of the next process; empty
+        """The next slice of what is shown of players and latest topics, for `inherit_ahead` of the next process; empty
         where this round has none left. Changes after that are copied by the next round, or go with the bequest."""
         if self._round is None:
             self._round = [(player, False) for player in self._people.not_copied()]
@@ -159,7 +158,7 @@ class GatewaySuccession:
         self._latest.end_copying()
 
     def bequeath(self) -> bytes:
-        """All that is no session's: see `gateway_copy.py`."""
+        """All that is no session's: see `gateway_bequest.py`."""
         pictures, latest = self._latest.bequeath()
         presence, revision, audiences = self._people.bequeath()
         departures, ended, reclaims = self._mover.bequeath()
@@ -173,11 +172,11 @@ class GatewaySuccession:
 
     # ---- there ----
 
-    def copied_ahead(self, data: bytes) -> None:
+    def inherit_ahead(self, data: bytes) -> None:
         """Take in a slice of `copy_ahead`. Raises `BadInput`."""
         ahead = decode_ahead(data)
-        self._people.copied_ahead(ahead.audiences)
-        self._latest.copied_ahead(ahead.latest)
+        self._people.inherit_ahead(ahead.audiences)
+        self._latest.inherit_ahead(ahead.latest)
 
     def inherit(self, data: bytes) -> None:
         """Take in what the process before has bequeathed, once all of its sessions are unpacked. Raises `BadInput`;
@@ -221,15 +220,13 @@ class GatewaySuccession:
         self.sockets.take_up(attached)
         self.copies.take_up(self._slices.do)
 
-    def unpack_all(self, data: "list[bytes]", each: Callable[[BadInput], None] = lambda error: None) -> int:
-        """Unpack copies of sessions; a bad one takes no other along: its client opens another session. Returns how many
-        were bad."""
-        bad = 0
-        for copy in data:
-            try:
-                self.copies.unpack(copy)
-            except BadInput as error:
-                bad += 1
-                self._metrics.not_carried("bad copy")
-                each(error)
-        return bad
+    def unpack(self, data: bytes) -> bool:
+        """Let the session of a copy be here, without its connection. False: it cannot be read, and its client opens
+        another session."""
+        try:
+            self.copies.unpack(data)
+        except BadInput as error:
+            self._metrics.not_carried("bad copy")
+            log.warning("a session cannot go over", why=error.message)
+            return False
+        return True

@@ -28,7 +28,7 @@ from server.actors.latest import LatestActor, LatestState, Order
 from server.errors import BadInput, GarrisonError, NotFound, Overloaded, Rejected, Unavailable
 from server.ids import ActorId, kind_of, parse_actor_id
 from server.sessions.end_reasons import Ending
-from server.sessions.gateway_copy import LatestTopicCopy
+from server.sessions.gateway_bequest import LatestTopicCopy
 from server.sessions.picture import Picture, Slot
 from server.sessions.ports import StreamActors
 from server.sessions.renewals import Renewals
@@ -309,7 +309,7 @@ class LatestTopics:
                 copies.append(topic.copy())
         return copies
 
-    def copied_ahead(self, copies: Iterable[LatestTopicCopy]) -> None:
+    def inherit_ahead(self, copies: Iterable[LatestTopicCopy]) -> None:
         """Take in pictures that the process before had, of topics that are watched here already or not."""
         self._arrived.update((copy.topic, (copy.token, Picture.restored(copy.picture))) for copy in copies)
 
@@ -324,7 +324,7 @@ class LatestTopics:
     def learn(self, tokens: int, copies: Iterable[LatestTopicCopy]) -> None:
         """Take in the pictures that the process before had of the topics that are watched, with those that came ahead.
         Watchers of any other topic have no picture."""
-        self.copied_ahead(copies)
+        self.inherit_ahead(copies)
         self._tokens = max(self._tokens, tokens)
         for name, topic in self.topics.items():
             if (arrived := self._arrived.get(name)) is not None:

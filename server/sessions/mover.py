@@ -21,7 +21,7 @@ from server.ids import NodeAddress
 from server.runtime.backoff import backoff_s
 from server.sessions.broadcast import Broadcast
 from server.sessions.end_reasons import ENDED_DISMISSED, ENDED_MOVED, Ending
-from server.sessions.gateway_copy import DepartedCopy, address_of, place_of
+from server.sessions.gateway_bequest import DepartedCopy, address_of, place_of
 from server.sessions.homes import Homes
 from server.sessions.ports import GatewayDrivers, NodeView
 from server.sessions.pushes import Pushes

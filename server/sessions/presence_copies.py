@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 from server.presence.ports import WatchedPlayer
-from server.sessions.gateway_copy import AudienceCopy
+from server.sessions.gateway_bequest import AudienceCopy
 from server.sessions.presence import PresenceWatches
 from server.sessions.presence_sending import SessionAudience, SessionWatches
 from server.sessions.presence_tables import (
@@ -84,7 +84,7 @@ class PresenceCopies:
         ]
 
     def copy_ahead(self, players: Iterable[str]) -> list[AudienceCopy]:
-        """Copies of these players as they are shown now, for `copied_ahead` of the next process."""
+        """Copies of these players as they are shown now, for `inherit_ahead` of the next process."""
         audiences = self._watches.audiences
         copies = [_copy(audience) for player in players if (audience := audiences.get(player)) is not None]
         self._sent.update((copy.player, copy) for copy in copies)
@@ -123,7 +123,7 @@ class PresenceCopies:
             if audience is not None and not unlink(table, slot).tables:
                 del self._watches.audiences[audience.player]
 
-    def copied_ahead(self, shown: Iterable[AudienceCopy]) -> None:
+    def inherit_ahead(self, shown: Iterable[AudienceCopy]) -> None:
         """Take in what the process before shows of players, watched here already or not."""
         audiences = self._watches.audiences
         for copy in shown:
@@ -135,7 +135,7 @@ class PresenceCopies:
         """Take in the names of the revisions of the process before, and what it has shown of players but for those who
         came ahead."""
         self._watches.sender.go_on_from(token, revision)
-        self.copied_ahead(shown)
+        self.inherit_ahead(shown)
 
     def take_up(self, soon: Callable[[int, Callable[[], Any]], None]) -> None:
         """Ask the engine about all watched players, some at a time by `soon(units, work)`."""

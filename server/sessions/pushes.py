@@ -15,7 +15,7 @@ from server.actors.app import App
 from server.cluster.slots import SlotTable
 from server.cluster.view import View
 from server.ids import NodeAddress, actor_id
-from server.sessions.gateway_copy import AwayCopy, EarlierCopy, address_of, place_of
+from server.sessions.gateway_bequest import AwayCopy, EarlierCopy, address_of, place_of
 from server.sessions.ports import NodeView
 from server.sessions.session import Session
 from server.sessions.stream_frames import PushTo, ServedHere, encode, push_frame, readable

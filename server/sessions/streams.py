@@ -26,7 +26,7 @@ from server.runtime.backoff import backoff_s
 from server.runtime.supervisor import Supervisor
 from server.sessions.broadcast import Broadcast
 from server.sessions.end_reasons import Ending
-from server.sessions.gateway_copy import StreamTopicCopy
+from server.sessions.gateway_bequest import StreamTopicCopy
 from server.sessions.ports import StreamActors
 from server.sessions.renewals import Renewals
 from server.sessions.session import Session

@@ -7,8 +7,6 @@ frozen; otherwise without: its client comes again and resumes.
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-import structlog
-
 from server.errors import BadInput
 from server.sessions.connection import Connection
 from server.sessions.gateway import Gateway
@@ -16,7 +14,6 @@ from server.sessions.session import Session
 from server.sessions.session_barrier import SessionBarrier
 from server.sessions.session_copies import GOING_OVER
 
-log = structlog.get_logger(__name__)
 CookieOf = Callable[[int], int]
 """The kernel's name of a descriptor's socket, the same in each process that has it."""
 
@@ -55,7 +52,7 @@ class CopiedSessions:
 
     def begin(self) -> None:
         """Copy all that there are."""
-        self._waiting.update(dict.fromkeys(self._gateway.over.copies.all()))
+        self._waiting.update(dict.fromkeys(self._gateway.succession.copies.all()))
 
     def end(self) -> None:
         """Copy no more."""
@@ -63,7 +60,7 @@ class CopiedSessions:
 
     def touched_again(self) -> None:
         """Let the next slices be of those that have changed since they were copied, and of those that are new."""
-        copies = self._gateway.over.copies
+        copies = self._gateway.succession.copies
         here = {session.resume: session for session in copies.all()}
         for token, session in list(self._copied.items()):
             if here.get(token) is not session:
@@ -78,7 +75,7 @@ class CopiedSessions:
         """The copies of `most` sessions that wait, and the tokens of those that are gone."""
         found: list[bytes] = []
         self._newest = []
-        copies, here = self._gateway.over.copies, self._gateway.table.sessions
+        copies, here = self._gateway.succession.copies, self._gateway.table.sessions
         while self._waiting and len(found) < most:
             session, _ = self._waiting.popitem()
             if here.get(session.resume) is not session or session.phase not in GOING_OVER or session.moving:
@@ -105,7 +102,7 @@ class CopiedSessions:
 
     def new_sockets(self) -> list[MovingSocket]:
         """The sockets that the heir has not yet."""
-        over = self._gateway.over
+        over = self._gateway.succession
         found = []
         for session in over.copies.all():
             connection = session.connection
@@ -123,7 +120,7 @@ class CopiedSessions:
     def attached(self) -> list[str]:
         """The tokens of sessions whose connections go over. While this node is frozen: what cannot go was closed."""
         sent = self._sent
-        pairs = ((session.resume, session.connection) for session in self._gateway.over.copies.all())
+        pairs = ((session.resume, session.connection) for session in self._gateway.succession.copies.all())
         return [token for token, connection in pairs if connection is not None and sent.get(token) is connection]
 
 
@@ -141,10 +138,10 @@ class ArrivedSessions:
     def take(self, copies: Iterable[bytes], gone: Iterable[str]) -> list[int]:
         """Let these sessions be here, without connections. Returns the places of those that cannot be: they take no
         other along."""
-        over = self._gateway.over
+        over = self._gateway.succession
         for token in gone:
             over.copies.forget(token)
-        return [place for place, data in enumerate(copies) if over.unpack_all([data], _tell)]
+        return [place for place, data in enumerate(copies) if not over.unpack(data)]
 
     def take_sockets(self, named: Sequence[tuple[str, int]], descriptors: Sequence[int]) -> None:
         """Keep the sockets of these sessions' connections. Raises `BadInput`."""
@@ -153,7 +150,7 @@ class ArrivedSessions:
         for (token, cookie), descriptor in zip(named, descriptors, strict=True):
             self._drop(self._sockets.pop(token, -1))
             self._sockets[token] = descriptor
-            self._gateway.over.sockets.keep(descriptor)
+            self._gateway.succession.sockets.keep(descriptor)
             if self._cookie_of(descriptor) != cookie:
                 raise BadInput(f"the socket of session {token[:8]} is another one")
 
@@ -165,7 +162,7 @@ class ArrivedSessions:
 
     def attach(self) -> int:
         """Give the sessions their connections, and let them go on; returns how many came with one."""
-        over = self._gateway.over
+        over = self._gateway.succession
         carried = sum(over.carry(token, self._sockets.pop(token)) for token in self._attached)
         self.close()  # connections that have ended since, or could not go over
         over.take_up()
@@ -179,8 +176,4 @@ class ArrivedSessions:
 
     def _drop(self, descriptor: int) -> None:
         if descriptor >= 0:
-            self._gateway.over.sockets.drop(descriptor)
-
-
-def _tell(error: BadInput) -> None:
-    log.warning("a session cannot go over", why=error.message)
+            self._gateway.succession.sockets.drop(descriptor)

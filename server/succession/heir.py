@@ -164,11 +164,11 @@ class Heir:
                 age_s = max(0.0, self._node.clock.boot() - message.packed_at)
                 self._activations.take(message.parcels, message.gone, age_s)
                 if message.directory:
-                    self._node.system.directory.copied_ahead(message.directory)
+                    self._node.system.directory.inherit_ahead(message.directory)
                 if message.presence and self._node.presence is not None:
-                    self._node.presence.copied_ahead(message.presence)
+                    self._node.presence.inherit_ahead(message.presence)
                 if message.gateway:
-                    self._node.gateway.over.copied_ahead(message.gateway)
+                    self._node.gateway.succession.inherit_ahead(message.gateway)
                 return Took(self._sessions.take(message.sessions, message.sessions_gone))
             case Sockets():
                 self._sessions.take_sockets(message.connections, received.descriptors)

@@ -3,8 +3,8 @@
 Each message of the predecessor is answered by one of the heir, `LastWord` by nothing. The heir speaks first.
 
     HeirHello                 the heir's, about itself
-    RunGiven    -> Holdings   the run that goes over; descriptors: the listening sockets
-    CopiesAhead      -> Took       activations and sessions as they are now, some of them not for the first time
+    RunGiven    -> Holdings   the run that goes over; descriptors: listening sockets, and the lock of a journal
+    CopiesAhead -> Took       activations and sessions as they are now, some of them not for the first time
     Sockets     -> Took       descriptors: connections of clients
     Bequests    -> Took       what every other part of the node holds, while it rests
     AllSaid     -> Holdings   the heir says what it holds
@@ -66,6 +66,8 @@ class Sockets(msgspec.Struct, array_like=True, frozen=True, tag=3):
 
 
 class Bequests(msgspec.Struct, array_like=True, frozen=True, tag=4):
+    """Bequests by the names of `parts.py`."""
+
     parts: dict[Name, bytes]
 
 
@@ -92,7 +94,7 @@ class Took(msgspec.Struct, array_like=True, frozen=True, tag=7):
 
 
 class Holdings(msgspec.Struct, array_like=True, frozen=True, tag=8):
-    """The holdings of the heir. `digest`: of all parcels, see `copying.digest_of`."""
+    """The holdings of the heir. `digest`: of all parcels, see `copying.py`."""
 
     activations: int = 0
     digest: int = 0

@@ -17,5 +17,5 @@ def parts_of(node: Node) -> dict[str, BequeathingPart]:
     }
     if node.presence is not None:
         parts["presence"] = node.presence
-    parts["gateway"] = node.gateway
+    parts["gateway"] = node.gateway.succession
     return parts

@@ -191,7 +191,7 @@ class Predecessor:
             self._node.system.directory.end_copying()
             if self._node.presence is not None:
                 self._node.presence.end_copying()
-            self._node.gateway.over.end_copying()
+            self._node.gateway.succession.end_copying()
             if self._copied is not None:
                 self._copied.end()
 
@@ -309,7 +309,7 @@ class Predecessor:
             await self._ask(channel, self._copies(directory=some))
         while presence is not None and (some := presence.copy_ahead()):
             await self._ask(channel, self._copies(presence=some))
-        while some := self._node.gateway.over.copy_ahead():
+        while some := self._node.gateway.succession.copy_ahead():
             await self._ask(channel, self._copies(gateway=some))
 
     async def _copy_sessions(self, channel: HeirChannel) -> None:
@@ -374,8 +374,8 @@ class Predecessor:
     async def _rest(self, undone: ExitStack, channel: HeirChannel) -> None:
         """Let nothing begin, and everything end. What was stopped goes on again when `undone` is closed."""
         node, drivers, limits = self._node, self._node.drivers, self._limits
-        node.gateway.rest()
-        undone.callback(node.gateway.go_on)
+        node.gateway.succession.rest()
+        undone.callback(node.gateway.succession.go_on)
         node.system.hold()
         undone.callback(node.system.go_on)
         while node.system.moving:  # noqa: ASYNC110 - both sides have to speak until it is over; nobody tells when
@@ -385,8 +385,8 @@ class Predecessor:
         until = node.clock.now() + limits.requests_s
         while self._busy() and node.clock.now() < until:  # noqa: ASYNC110 - nobody tells when the last one ends
             await asyncio.sleep(limits.look_s)
-        node.gateway.end_waiting()
-        self._going = node.gateway.over.part_with_some().total()
+        node.gateway.succession.end_waiting()
+        self._going = node.gateway.succession.part_with_some().total()
         await self._send_sockets(channel)
         await node.pause_renewing()
         undone.callback(node.resume_renewing)
@@ -399,7 +399,12 @@ class Predecessor:
     def _busy(self) -> bool:
         node = self._node
         system = node.system
-        return bool(node.gateway.under_way or node.drivers.transport.under_way or system.under_way or system.unanswered)
+        return bool(
+            node.gateway.succession.under_way
+            or node.drivers.transport.under_way
+            or system.under_way
+            or system.unanswered
+        )
 
     def _under_way(self) -> str:
         """The reason why this node cannot be frozen yet; empty if there is none."""
@@ -412,7 +417,7 @@ class Predecessor:
             return f"{waiting} changed states are not stored"
         if backlog := node.pipeline.group_commit.backlog:
             return f"{backlog} log entries are not stored"
-        if shipping := node.gateway.over.shipping:
+        if shipping := node.gateway.succession.shipping:
             return f"{shipping} shipments of sessions are under way"
         if node.drivers.store.under_way:
             return f"{node.drivers.store.under_way} statements are under way"
@@ -431,7 +436,7 @@ class Predecessor:
             raise Unavailable(f"the lease has {lease_s:.1f} s left")
         self._check_view()
         sessions = self._sessions
-        self._going += node.gateway.over.part_with_some().total()  # some have stopped to read meanwhile
+        self._going += node.gateway.succession.part_with_some().total()  # some have stopped to read meanwhile
         copied.touched_again()
         sessions.touched_again()
         attached = sessions.attached()

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from server.sessions.connection import LINGER_S
-from server.sessions.gateway_copy import decode_ahead, decode_bequest
+from server.sessions.gateway_bequest import decode_ahead, decode_bequest
 from server.sessions.picows_driver import PicowsListener
 from server.succession.copying_sessions import ArrivedSessions
 from server.wire.messages import Ack, Heartbeat, Watch, WatchLatest
@@ -237,14 +237,14 @@ async def test_a_request_that_waits_is_told_that_its_outcome_is_unknown_and_a_la
         await asyncio.sleep(0.01)
         over = Succession(world, node)
         over.rest()
-        assert node.gateway.under_way == 1
-        node.gateway.end_waiting()
-        assert node.gateway.under_way == 0
+        assert node.gateway.succession.under_way == 1
+        node.gateway.succession.end_waiting()
+        assert node.gateway.succession.under_way == 0
         assert (await client.receive())[:3] == ["error", 500, "outcome_unknown"]
         assert Pilot.gate is not None
         Pilot.gate.set()
         await asyncio.sleep(0.1)
-        node.gateway.go_on()  # nothing comes of it
+        node.gateway.succession.go_on()  # nothing comes of it
         assert (await client.ask(Echo, "goes on"))[2] == "goes on"
         assert client.seen == []
 
@@ -265,10 +265,10 @@ async def test_a_succession_that_is_called_off_has_lost_nothing() -> None:
         asked = asyncio.create_task(late.hello())
         await asyncio.sleep(0.2)
         assert not asked.done() and not client.seen
-        over.old.gateway.end_waiting()
-        over.old.gateway.over.bequeath()
+        over.old.gateway.succession.end_waiting()
+        over.old.gateway.succession.bequeath()
         over.barrier.end()
-        node.gateway.go_on()
+        node.gateway.succession.go_on()
         for number in range(100, 105):
             assert (await client.receive())[:2] == ["said", number]
         assert (await asked)[0] == "welcome"
@@ -284,7 +284,7 @@ async def test_a_hello_that_waits_is_said_again() -> None:
         client = world.client("node-1")
         over = Succession(world, node)
         over.rest()
-        node.gateway.end_waiting()
+        node.gateway.succession.end_waiting()
         assert await client.closed() == 1001
         over.freeze()
         await over.go()
@@ -326,14 +326,14 @@ async def test_a_bad_copy_takes_no_other_along_and_its_client_begins_anew() -> N
         assert bad.welcome is not None
         over = Succession(world, node)
         over.rest()
-        copies, there = node.gateway.over.copies, over.heir.gateway.over
-        over.old.gateway.end_waiting()
+        copies, there = node.gateway.succession.copies, over.heir.gateway.succession
+        over.old.gateway.succession.end_waiting()
         sessions = copies.all()
         data = [copies.pack(session) for session in sessions]
         data[1] = data[1][:-5]
-        assert there.unpack_all(data) == 1
-        there.inherit(node.gateway.bequeath())
-        numbers = [node.gateway.over.descriptor(session) for session in sessions]
+        assert [there.unpack(copy) for copy in data] == [True, False]
+        there.inherit(node.gateway.succession.bequeath())
+        numbers = [node.gateway.succession.descriptor(session) for session in sessions]
         carried = [there.carry(session.resume, number) for session, number in zip(sessions, numbers, strict=True)]
         assert carried == [True, False]
         await over.go()
@@ -352,7 +352,7 @@ async def test_copies_that_an_heir_cannot_read_are_named_by_their_places_and_cou
             await world.client("node-1", name).hello()
         over = Succession(world, node)
         over.rest()
-        copies, heir = node.gateway.over.copies, over.heir.gateway
+        copies, heir = node.gateway.succession.copies, over.heir.gateway
         data = [copies.pack(session) for session in copies.all()]
         data[1] = data[1][:-5]
         assert ArrivedSessions(heir, lambda descriptor: descriptor).take(data, []) == [1]
@@ -368,11 +368,11 @@ async def test_a_session_whose_connection_did_not_come_waits_for_its_client() ->
         await client.hello()
         over = Succession(world, node)
         over.rest()
-        node.gateway.end_waiting()
-        there = over.heir.gateway.over
-        (session,) = node.gateway.over.copies.all()
-        there.copies.unpack(node.gateway.over.copies.pack(session))
-        there.inherit(node.gateway.bequeath())
+        node.gateway.succession.end_waiting()
+        there = over.heir.gateway.succession
+        (session,) = node.gateway.succession.copies.all()
+        there.copies.unpack(node.gateway.succession.copies.pack(session))
+        there.inherit(node.gateway.succession.bequeath())
         await over.go()
         heir = world.nodes["node-1"].gateway
         assert heir.table.players["p"].phase == "detached" and node.metrics.sessions == 0
@@ -557,11 +557,11 @@ async def test_messages_in_line_stay_there_once_waiting_has_ended_and_are_handle
         while session.in_line is None or not session.in_line.messages:  # noqa: ASYNC110 - the next turn of the loop
             await asyncio.sleep(0)
         over.rest()
-        node.gateway.end_waiting()
+        node.gateway.succession.end_waiting()
         waiting = session.in_line.messages
         await asyncio.sleep(1)
-        assert session.in_line.messages == waiting and node.gateway.under_way == 0
-        node.gateway.go_on()
+        assert session.in_line.messages == waiting and node.gateway.succession.under_way == 0
+        node.gateway.succession.go_on()
         for number in range(100, 140):
             assert (await client.receive())[:3] == ["said", number, str(number)]
 
@@ -574,7 +574,7 @@ async def test_pictures_that_were_copied_ahead_go_with_the_bequest_only_where_th
         await viewer.watch(*(f"p{number}" for number in range(700)))
         await viewer.client.ask(WatchLatest, "board/lights")
         await viewer.client.ask(Light, "lights", {"a": "on"})
-        over = node.gateway.over
+        over = node.gateway.succession
         slices = []
         while some := over.copy_ahead():
             slices.append(decode_ahead(some))

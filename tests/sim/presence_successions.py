@@ -57,7 +57,7 @@ class Successions(Cores):
         heir = PresenceCore("p", lambda _row: OFFLINE, False, node._backoff, LIMITS)
         heir.start(node.address, before.view)
         for part in self.slices.pop(node, ()):
-            heir.going_over.copied_ahead(part, self.now)
+            heir.going_over.inherit_ahead(part, self.now)
         heir.home.update({player: it for player, it in before.home.items() if player not in before._lingering})
         heir.inherit(data, self.now)
         for player, entry in node.entries.items():

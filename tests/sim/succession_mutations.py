@@ -155,7 +155,7 @@ MUTANTS: Final = (
         "a gateway stays at rest when it is called off",
         8,
         "successions",
-        ((f"{PREDECESSOR}._rest", "undone.callback(node.gateway.go_on)", "pass"),),
+        ((f"{PREDECESSOR}._rest", "undone.callback(node.gateway.succession.go_on)", "pass"),),
     ),
     Mutant(
         "timers stay at rest when it is called off",

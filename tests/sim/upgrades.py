@@ -161,7 +161,7 @@ class Upgrade:
 
     async def _hand_over(self) -> None:
         node = self.old.node
-        surrender, rest = node.surrender, node.gateway.rest
+        surrender, rest = node.surrender, node.gateway.succession.rest
 
         def surrendered() -> None:
             surrender()
@@ -172,7 +172,7 @@ class Upgrade:
             rest()
             self.step("resting")
 
-        node.surrender, node.gateway.rest = surrendered, rests  # type: ignore[method-assign]
+        node.surrender, node.gateway.succession.rest = surrendered, rests  # type: ignore[method-assign]
         self.predecessor = Predecessor(
             node, self._launch, lambda account: "", self._end, _Herald(self), self._limits, cookie_of
         )
@@ -182,7 +182,7 @@ class Upgrade:
             self.called_off = error.message
             self.world.note("called off", self.process.domain.name, error.message)
         finally:
-            node.surrender, node.gateway.rest = surrender, rest  # type: ignore[method-assign]
+            node.surrender, node.gateway.succession.rest = surrender, rest  # type: ignore[method-assign]
 
     def _launch(self) -> tuple["_Launched", SimChannel]:
         ours, theirs = SimChannel.pair(lambda: self.rng.uniform(*DELAY_S))

@@ -48,7 +48,7 @@ class Node:
         heir = self._core()
         heir.start(self.me, self.view)
         for part in self.slices:
-            heir.going_over.copied_ahead(part)
+            heir.going_over.inherit_ahead(part)
         heir.inherit(data, now)
         self.core, self.slices = heir, []
         assert before.bequeath(now) == data, "to bequeath changes nothing"

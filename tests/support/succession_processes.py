@@ -107,14 +107,14 @@ async def predecessor(world: WatchWorld, channel: Channel) -> None:
     listener = node.listener
     assert isinstance(listener, PicowsListener)
     gateway = node.gateway
-    gateway.over.sockets = listener
+    gateway.succession.sockets = listener
     traffic = Traffic(node, engine)
     task = asyncio.get_running_loop().create_task(traffic.run())
     say(url=node.url)
     await line()
     channel.send(len(listener.sockets))
     channel.send_descriptors([sock.fileno() for sock in listener.sockets])
-    barrier, copies = SessionBarrier(), gateway.over.copies
+    barrier, copies = SessionBarrier(), gateway.succession.copies
     sent: dict[str, int] = {}
     began, pieces = time.perf_counter(), 0.0
     for session in copies.all():
@@ -128,26 +128,26 @@ async def predecessor(world: WatchWorld, channel: Channel) -> None:
             await asyncio.sleep(0.001)
     copied_s = time.perf_counter() - began
     resting = time.monotonic()
-    gateway.rest()
+    gateway.succession.rest()
     rest_s = time.monotonic() - resting
     with suppress(TimeoutError):
-        await until(lambda: not gateway.under_way, 0.5)
+        await until(lambda: not gateway.succession.under_way, 0.5)
     frozen = time.monotonic()
     task.cancel()
-    gateway.end_waiting()
-    parted = gateway.over.part_with_some()
+    gateway.succession.end_waiting()
+    parted = gateway.succession.part_with_some()
     changed = dict.fromkeys([*barrier.take(), *copies.unnoted()])
     for session in copies.all():
         if session in changed or session.resume not in sent:
             channel.send(("copy", session.resume, copies.pack(session)))
     here = {session.resume for session in copies.all()}
     channel.send(("gone", [resume for resume in sent if resume not in here], b""))
-    numbers = {session.resume: gateway.over.descriptor(session) for session in copies.all()}
+    numbers = {session.resume: gateway.succession.descriptor(session) for session in copies.all()}
     numbers = {resume: number for resume, number in numbers.items() if number >= 0}
     channel.send(("descriptors", list(numbers), b""))
     channel.send_descriptors(list(numbers.values()))
     shown = {player: (each[0].everybody, each[0].friends, each[0].own) for player, each in engine.shown.items()}
-    channel.send(("bequest", [traffic.words, traffic.moves, shown], gateway.bequeath()))
+    channel.send(("bequest", [traffic.words, traffic.moves, shown], gateway.succession.bequeath()))
     assert channel.receive() == "ready"
     facts = {
         "sessions": len(here), "changed": len(changed), "parted": dict(parted), "pack_us": pieces / len(here) * 1e6,
@@ -172,22 +172,22 @@ async def heir(world: WatchWorld, channel: Channel) -> None:
         kind, what, data = channel.receive()
         at = time.perf_counter()
         if kind == "copy":
-            gateway.over.copies.unpack(data)
+            gateway.succession.copies.unpack(data)
             unpacked += 1
             unpacking += time.perf_counter() - at
         elif kind == "gone":
             for resume in what:
-                gateway.over.copies.forget(resume)
+                gateway.succession.copies.forget(resume)
         elif kind == "descriptors":
             numbers = channel.receive_descriptors(len(what))
             at = time.perf_counter()
             for resume, number in zip(what, numbers, strict=True):
-                assert gateway.over.carry(resume, number)
+                assert gateway.succession.carry(resume, number)
             carrying = time.perf_counter() - at
         else:
             break
     at = time.perf_counter()
-    gateway.inherit(data)
+    gateway.succession.inherit(data)
     inherit_s = time.perf_counter() - at
     traffic.words, traffic.moves, shown = what
     for player, pictures in shown.items():
@@ -197,7 +197,7 @@ async def heir(world: WatchWorld, channel: Channel) -> None:
     go = time.monotonic()
     await start(new)
     started = time.monotonic()
-    gateway.take_up()
+    gateway.succession.take_up()
     taken = time.monotonic()
     task = asyncio.get_running_loop().create_task(traffic.run())
     await until(lambda: not len(listener._carrier))

@@ -33,7 +33,7 @@ def heir_of(world: World, node: GatewayNode, engine: Any = None) -> GatewayNode:
         listener = PicowsListener(gateway, system.settings.gateway, TrustedProxies(system.settings.proxies.trusted))
     else:
         listener = MemoryListener(node.url, system.settings.gateway.max_frame_bytes)
-    gateway.over.sockets = listener
+    gateway.succession.sockets = listener
     return GatewayNode(system, gateway, listener, node.url)
 
 
@@ -68,31 +68,31 @@ class Succession:
         self.heir = heir_of(world, node, engine)
         self.barrier = SessionBarrier()
         self.packed: dict[str, bytes] = {}
-        node.gateway.over.sockets = node.listener
+        node.gateway.succession.sockets = node.listener
 
     def copy_ahead(self) -> None:
-        over = self.old.gateway.over
+        over = self.old.gateway.succession
         for session in over.copies.all():
             self.packed[session.resume] = over.copies.pack(session)
-            self.heir.gateway.over.copies.unpack(self.packed[session.resume])
+            self.heir.gateway.succession.copies.unpack(self.packed[session.resume])
             self.barrier.watch(session)
         while some := over.copy_ahead():
-            self.heir.gateway.over.copied_ahead(some)
+            self.heir.gateway.succession.inherit_ahead(some)
 
     def nothing_else_changed(self, changed: dict[Session, None]) -> None:
         """The copies of all sessions that the barrier has not noted are what they would be now."""
-        copies = self.old.gateway.over.copies
+        copies = self.old.gateway.succession.copies
         for session in copies.all():
             if session not in changed and session.resume in self.packed:
                 before, now = decode_copy(self.packed[session.resume]), decode_copy(copies.pack(session))
                 assert _lasting(before) == _lasting(now)
 
     def rest(self) -> None:
-        self.old.gateway.rest()
+        self.old.gateway.succession.rest()
 
     def freeze(self) -> None:
         """Everything after the last turn of the loop, up to `go`."""
-        over, there = self.old.gateway.over, self.heir.gateway.over
+        over, there = self.old.gateway.succession, self.heir.gateway.succession
         over.end_waiting()
         over.part_with_some()
         here = {session.resume for session in over.copies.all()}
@@ -114,7 +114,7 @@ class Succession:
         for (resume, _), number in zip(pairs, numbers, strict=True):
             assert there.carry(resume, number)
         for session in over.copies.all():  # bound anew there: this process has no other activations
-            self.old.gateway.over.copies._actors.release(session)
+            self.old.gateway.succession.copies._actors.release(session)
 
     async def go(self) -> None:
         """The heir serves; of the old process nothing is left but what the kernel closes."""
@@ -125,7 +125,7 @@ class Succession:
             heir.listener.adopt([sock.dup() for sock in old.listener.sockets])
         kill(old.listener)
         await start(heir)
-        heir.gateway.take_up()
+        heir.gateway.succession.take_up()
         self.world.nodes["node-1"] = heir
 
 

@@ -151,7 +151,7 @@ def test_bytes_that_are_no_bequest_are_refused(data: bytes) -> None:
     with pytest.raises(BadInput):
         core.inherit(data, 0.0)
     with pytest.raises(BadInput):
-        core.going_over.copied_ahead(data)
+        core.going_over.inherit_ahead(data)
 
 
 def test_slices_are_bounded_and_end() -> None:

@@ -70,7 +70,7 @@ async def succeed(world: Street, name: str, pause_s: float = 0.2, slices: int = 
     heir, engine = heir_of(world, name)
     for _ in range(slices):
         if data := before.copy_ahead():
-            engine.copied_ahead(data)
+            engine.inherit_ahead(data)
     copy(predecessor, heir)
     predecessor.hold()
     bequeath(predecessor, heir)

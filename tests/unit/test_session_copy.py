@@ -7,7 +7,7 @@ import pytest
 from msgspec.structs import replace
 
 from server.errors import BadInput
-from server.sessions.gateway_copy import (
+from server.sessions.gateway_bequest import (
     AudienceCopy,
     AwayCopy,
     DepartedCopy,

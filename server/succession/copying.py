@@ -18,7 +18,7 @@ from server.activations import parcels
 from server.activations.activation import Activation
 from server.activations.event_log import EventLog
 from server.catalog.system import ActorSystem
-from server.errors import GarrisonError
+from server.errors import GarrisonError, Unavailable
 from server.ids import ActorId
 from server.runtime.barrier import Barrier
 
@@ -59,7 +59,6 @@ class CopiedActivations:
         self._gone: dict[ActorId, None] = {}
         self._hashes: dict[ActorId, int] = {}
         self.digest = 0
-        system.catalog.watcher = self
 
     def __len__(self) -> int:
         """How many activations the heir has."""
@@ -74,6 +73,10 @@ class CopiedActivations:
     def missing(self) -> int:
         """How many activations of this node the heir has not."""
         return len(self._live) - len(self._hashes)
+
+    def begin(self) -> None:
+        """Copy all that there are."""
+        self._system.catalog.watcher = self
 
     def end(self) -> None:
         """Copy no more."""
@@ -186,18 +189,14 @@ class CopiedActivations:
                     return it
         return None
 
-    def not_copied(self) -> list[Activation]:
-        """Activations that the heir cannot get, now that nothing is under way any more."""
-        return [*self._waiting, *self._later]
-
-    def why_not(self, activation: Activation) -> str:
-        """The reason why it could not be copied; empty where it was busy."""
-        return self._refused.get(activation.id, "")
-
-    def leave_to_store(self, activation: Activation) -> None:
-        """Let the heir have nothing of a durable activation that cannot be copied: the store has it. Raises
-        `Unavailable`."""
-        self._system.leave_to_store(activation)  # `gone` is told of it
+    def leave_the_rest_to_store(self) -> None:
+        """Let the heir have nothing of durable activations that cannot be copied, now that nothing is under way any
+        more: the store has all of them. Raises `Unavailable` for another one, with the reason."""
+        for activation in [*self._waiting, *self._later]:
+            if not activation.durable:
+                why = self._refused.get(activation.id) or "it is not at rest"
+                raise Unavailable(f"{activation.id} cannot go over: {why}")
+            self._system.leave_to_store(activation)  # `gone` is told of it
 
 
 class ArrivedActivations:

@@ -6,6 +6,7 @@ from typing import Final
 from tests.sim.mutations import LEASE, STORE, Mutant
 
 PREDECESSOR = "server.succession.predecessor:Predecessor"
+REST = "server.succession.node_rest:NodeRest"
 HEIR = "server.succession.heir:Heir"
 COPIED = "server.succession.copying:CopiedActivations"
 ARRIVED = "server.succession.copying:ArrivedActivations"
@@ -91,8 +92,8 @@ MUTANTS: Final = (
         2,
         "successions",
         (
-            (f"{PREDECESSOR}._under_way", "waiting := len(node.write_behind)", "waiting := 0"),
-            (f"{PREDECESSOR}._rest", "        await pipeline.write_behind.flush()\n", ""),
+            (f"{REST}.under_way", "waiting := len(node.write_behind)", "waiting := 0"),
+            (f"{REST}.come", "        await pipeline.write_behind.flush()\n", ""),
         ),
     ),
     Mutant(
@@ -155,25 +156,25 @@ MUTANTS: Final = (
         "a gateway stays at rest when it is called off",
         8,
         "successions",
-        ((f"{PREDECESSOR}._rest", "undone.callback(node.gateway.succession.go_on)", "pass"),),
+        ((f"{REST}.come", "undone.callback(gateway.go_on)", "pass"),),
     ),
     Mutant(
         "timers stay at rest when it is called off",
         2,
         "successions",
-        ((f"{PREDECESSOR}._rest", "undone.callback(node.system.go_on)", "pass"),),
+        ((f"{REST}.come", "undone.callback(node.system.go_on)", "pass"),),
     ),
     Mutant(
         "links stay at rest when it is called off",
         12,
         "successions",
-        ((f"{PREDECESSOR}._rest", "undone.callback(drivers.transport.go_on)", "pass"),),
+        ((f"{REST}.come", "undone.callback(drivers.transport.go_on)", "pass"),),
     ),
     Mutant(
         "nobody renews when it is called off",
         1,
         "successions",
-        ((f"{PREDECESSOR}._rest", "undone.callback(node.resume_renewing)", "pass"),),
+        ((f"{REST}.come", "undone.callback(node.resume_renewing)", "pass"),),
     ),
     Mutant(
         "the heir goes whatever it holds",

@@ -18,9 +18,10 @@ from server.ids import NodeAddress
 from server.succession import messages
 from server.succession.fits import PROTOCOL, Account
 from server.succession.heir import Heir, NoSuccession
+from server.succession.limits import SuccessionLimits
 from server.succession.memory import GONE, NO_ANSWER, MemoryChannel
 from server.succession.ports import Received
-from server.succession.predecessor import Predecessor, SuccessionLimits
+from server.succession.predecessor import Predecessor
 from tests.sim.history import Crashed, Surrendered
 from tests.sim.loop import DOMAIN, Domain, Killed
 from tests.sim.process import SimProcess

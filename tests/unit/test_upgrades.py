@@ -95,7 +95,8 @@ async def test_a_node_that_drains_while_the_new_program_starts_is_not_handed_ove
     said, ended = iter(["", "leaving"]), []
     copying = SimpleNamespace(end_copying=lambda: None)
     gateway = SimpleNamespace(succession=copying)
-    system = SimpleNamespace(me="node-1#1", view=SimpleNamespace(members={}), directory=copying)
+    catalog = SimpleNamespace(live={}, watcher=None)
+    system = SimpleNamespace(me="node-1#1", view=SimpleNamespace(members={}), directory=copying, catalog=catalog)
     node: Any = SimpleNamespace(gateway=gateway, presence=None, not_ready=lambda: next(said), system=system)
     ours, theirs = MemoryChannel.pair()
 

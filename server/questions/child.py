@@ -135,6 +135,8 @@ class QueryProcess:
             raise Unavailable(self.unavailable or "the query process starts", retry_after_s=1.0)
         if len(self._waiting) >= MAX_WAITING:
             raise Overloaded("too many questions at a time", retry_after_s=1.0)
+        if sum(map(_room, values)) > wire.MAX_FRAME_BYTES:
+            raise Overloaded("the answers of all nodes together are too large: fewer groups are less")
         waiting = self._ask(process, operation, values)
         number = self._number
         try:
@@ -159,6 +161,13 @@ class QueryProcess:
             log.error("query process is stuck and killed", pid=process.pid)
             with suppress(ProcessLookupError):
                 process.kill()
+
+
+def _room(value: Any) -> int:
+    """Bytes that a value takes in a frame, about: never fewer."""
+    if isinstance(value, list):
+        return 16 + sum(map(_room, value))
+    return 16 + (4 * len(value) if isinstance(value, str) else len(value) if isinstance(value, bytes) else 0)
 
 
 def _error(code: str, message: str) -> GarrisonError:

@@ -37,6 +37,8 @@ AT_ONCE: Final = 4
 PLAN_S: Final = 2.0
 """Time for a plan, and for the end of an answer: neither looks at rows."""
 
+MOST: Final = 10_000
+"""Nodes that a question is asked of, and partial answers of them that nobody has merged."""
 Seconds = Annotated[float, Meta(ge=0, le=MAX_S)]
 NodeName = tuple[NodeId, Incarnation]
 
@@ -49,7 +51,7 @@ class Scan(msgspec.Struct, frozen=True, array_like=True):
     since_ms: int
     until_ms: int
     timeout_s: Seconds
-    members: Annotated[list[NodeName], Meta(max_length=10_000)] = []
+    members: Annotated[list[NodeName], Meta(max_length=MOST)] = []
 
 
 class Scanned(msgspec.Struct, frozen=True, array_like=True):
@@ -57,8 +59,8 @@ class Scanned(msgspec.Struct, frozen=True, array_like=True):
     partial answers, of a node that cannot merge them."""
 
     partial: bytes
-    missing: list[str]
-    more: list[bytes] = []
+    missing: Annotated[list[Annotated[str, Meta(max_length=100)]], Meta(max_length=MOST)]
+    more: Annotated[list[bytes], Meta(max_length=MOST)] = []
 
 
 class ScanProcess(Protocol):
@@ -113,18 +115,20 @@ class QuestionFanout:
             plan = await self._process.ask("plan", [question.sql, now_ms], PLAN_S)
             members = [address for address in self._members() if address != self._me()]
             scan = Scan(plan, question.since_ms, question.until_ms, min(MAX_S, max(LEAST_S, question.timeout_s)))
-            partials, missing = await self._gather(scan, members)
+            partials, missing = await self._gather(scan, members, self._own(scan))
             found = await self._process.ask("finish", [plan, partials, 1 + len(members), missing], PLAN_S)
         finally:
             self._asking -= 1
         assert isinstance(found, bytes)
         return found
 
-    async def _gather(self, scan: Scan, members: Sequence[NodeAddress]) -> tuple[list[bytes], list[str]]:
-        """Partial answers of this node and of `members`, and those that did not answer."""
+    async def _gather(
+        self, scan: Scan, members: Sequence[NodeAddress], own: Awaitable[bytes | None]
+    ) -> tuple[list[bytes], list[str]]:
+        """Partial answers of this node, which is `own`, and of `members`, and those that did not answer."""
         groups = _groups(members, self._width)
         asked = asyncio.gather(*(self._group(scan, group) for group in groups))
-        mine, others = await asyncio.gather(self._own(scan), asked)
+        mine, others = await asyncio.gather(own, asked)
         partials = [mine] if mine is not None else []
         missing = [] if mine is not None else [str(self._me().node)]
         for group, answer in zip(groups, others, strict=True):
@@ -144,6 +148,14 @@ class QuestionFanout:
         except GarrisonError:
             return None
         return found if isinstance(found, bytes) else None
+
+    async def _own_for_others(self, scan: Scan) -> bytes | None:
+        """The same for another node, which has this question's plan: it may be bad here only, where a table has other
+        columns or a text is no number, and then this node is missing, and not those that it asks."""
+        try:
+            return await self._own(scan)
+        except BadInput:
+            return None
 
     async def _group(self, scan: Scan, group: Sequence[NodeAddress]) -> Scanned | None:
         """The answer of a node of `group` for all of it: whichever comes first, where two had to be asked."""
@@ -208,7 +220,7 @@ class QuestionFanout:
 
     async def _scanned(self, scan: Scan) -> bytes:
         members = [NodeAddress(node, incarnation) for node, incarnation in scan.members]
-        partials, missing = await self._gather(scan, members)
+        partials, missing = await self._gather(scan, members, self._own_for_others(scan))
         if len(partials) != 1:
             try:
                 partials = [await self._process.ask("merge", [scan.plan, partials], PLAN_S)]

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -22,8 +22,8 @@ from server.columns.layout import NotReady, Schema
 from server.columns.reader import StoredRowBlock, paths
 from server.errors import Corrupt
 from server.questions.engine import KeptEngine, table
-from server.questions.partial import Coverage, Merger, Partial, newest, sketch_of
-from server.questions.plan import WEIGHT, Plan, Split, bucket_sql
+from server.questions.partial import Coverage, Merger, Partial, key_of, newest, sketch_of
+from server.questions.plan import WEIGHT, BadQuestion, Plan, Split, bucket_sql
 from server.questions.rows import KEPT, ROWS_A_TEXT, Reading, Scratch, TextNumbers, bucket_name, number_name, rows_of
 
 SLICE_ROWS: Final = 1_000_000
@@ -237,7 +237,7 @@ def _groups(connection: "duckdb.DuckDBPyConnection", plan: Plan, way: _Way, numb
     """The groups of the rows that are registered."""
     if not plan.grouped:
         rows = connection.execute(way.statements[0]).fetchall()
-        return newest(plan, [[_plain(value) for value in row] for row in rows])
+        return newest(plan, [[_mergeable(value) for value in row] for row in rows])
     width, keys = len(plan.aggregates), len(plan.keys)
     groups: dict[tuple[Any, ...], list[Any]] = {}
     plain = [number for number, each in enumerate(plan.aggregates) if each.op in ("add", "least", "greatest")]
@@ -245,25 +245,33 @@ def _groups(connection: "duckdb.DuckDBPyConnection", plan: Plan, way: _Way, numb
         for row in connection.execute(way.statements[0]).fetchall():
             values: list[Any] = [None] * width
             for number, value in zip(plain, row[keys:], strict=True):
-                values[number] = _plain(value)
-            groups[row[:keys]] = values
+                values[number] = _mergeable(value)
+            groups[key_of(row[:keys])] = values
     others = [number for number, each in enumerate(plan.aggregates) if each.op in ("sketch", "buckets")]
     for number, statement in zip(others, way.statements[1:], strict=True):
         rows = connection.execute(statement).fetchall()
         if plan.aggregates[number].op == "sketch":
             for row in rows:
-                groups.setdefault(row[:keys], [None] * width)[number] = sketch_of(row[keys])
+                groups.setdefault(key_of(row[:keys]), [None] * width)[number] = sketch_of(row[keys])
             continue
         for row in rows:
-            found = groups.setdefault(row[:keys], [None] * width)
+            found = groups.setdefault(key_of(row[:keys]), [None] * width)
             if found[number] is None:
                 found[number] = {}
             found[number][row[keys]] = row[keys + 1]
-    result = [[*map(_plain, key), *values] for key, values in groups.items()]
+    result = [[*map(_mergeable, key), *values] for key, values in groups.items()]
     for at in way.numbered:
         for group in result:
             group[at] = numbers.texts[group[at]].as_py()
     return result
+
+
+def _mergeable(value: Any) -> Any:
+    """A value that can be merged with those of other nodes. Raises `BadQuestion` for a stretch of time: no message has
+    one."""
+    if isinstance(value, timedelta):
+        raise BadQuestion("rows have no INTERVAL: extract(epoch FROM …) is one in seconds")
+    return _plain(value)
 
 
 def _plain(value: Any) -> Any:
@@ -276,7 +284,10 @@ def _plain(value: Any) -> Any:
 
 
 def _naive(value: Any) -> Any:
-    return value.replace(tzinfo=None) if isinstance(value, datetime) else value
+    """A merged value as an Arrow column has it."""
+    if isinstance(value, datetime):
+        return value.replace(tzinfo=None)
+    return float(value) if isinstance(value, int) and abs(value) >= 2**63 else value
 
 
 # ---- rows ----

@@ -5,11 +5,16 @@ is the bytes of a HyperLogLog sketch (Apache DataSketches), buckets are counts b
 answer holds at most `MAX_GROUPS` groups; those that found no place are counted, and the answer says so.
 """
 
+import math
+import struct
 from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from datetime import datetime
+from typing import Annotated, Any, Final
 
 import msgspec
+import numpy as np
 from datasketches import hll_sketch, hll_union, tgt_hll_type
+from msgspec import Meta
 
 from server.errors import BadInput
 from server.questions.plan import Plan, bucket_value
@@ -18,8 +23,12 @@ MAX_GROUPS: Final = 10_000
 SKETCH_LG_K: Final = 12
 """4,096 registers: a standard error of 1.6 %."""
 MAX_BUCKETS: Final = 8_192
+NAN: Final = math.nan
+"""The one that stands for all: two of them are different keys of a group."""
 
 Row = list[Any]
+Count = Annotated[int, Meta(ge=0, le=2**53)]
+Names = Annotated[list[Annotated[str, Meta(max_length=1_000)]], Meta(max_length=10_000)]
 
 
 class Coverage(msgspec.Struct, frozen=True, array_like=True):
@@ -30,19 +39,19 @@ class Coverage(msgspec.Struct, frozen=True, array_like=True):
     `reloading`: nodes that lost rows of this table and load them from the store again, `rows_missing`: rows that these
     know to be missing still."""
 
-    nodes: int = 1
-    answered: int = 1
-    rows_held: int = 0
-    rows_scanned: int = 0
-    stand_for: int = 0
-    groups_left_out: int = 0
-    from_ms: int = 0
-    to_ms: int = 0
-    missing: list[str] = []
-    troubles: list[str] = []
-    age_ms: int = 0
-    reloading: int = 0
-    rows_missing: int = 0
+    nodes: Count = 1
+    answered: Count = 1
+    rows_held: Count = 0
+    rows_scanned: Count = 0
+    stand_for: Count = 0
+    groups_left_out: Count = 0
+    from_ms: Count = 0
+    to_ms: Count = 0
+    missing: Names = []
+    troubles: Names = []
+    age_ms: Count = 0
+    reloading: Count = 0
+    rows_missing: Count = 0
 
     def plus(self, other: "Coverage") -> "Coverage":
         """The coverage of both together."""
@@ -78,12 +87,33 @@ class Merger:
         self._rows: list[Row] = []
         self._left_out = 0
         self._coverage = NOBODY
+        self._kinds: dict[int, str] = {}
 
-    def add(self, partial: Partial) -> None:
-        """Take in a partial answer. Raises `BadInput` where it is none to this plan."""
+    def add_checked(self, partial: Partial) -> None:
+        """Take in the partial answer of a node, which may be of another version. Raises `BadInput`, and has changed
+        nothing, where it is none to this plan, or has values of another type than those before it."""
         width = self._keys + len(self._plan.aggregates)
         if any(len(row) != width for row in partial.rows):
             raise BadInput("a partial answer does not fit its question")
+        kinds = dict(self._kinds)
+        for at, values in enumerate(zip(*partial.rows, strict=True)):
+            op = self._plan.aggregates[at - self._keys].op if at >= self._keys else "key"
+            if op == "sketch":
+                sound = all(value is None or _is_sketch(value) for value in values)
+            elif op == "buckets":
+                sound = all(value is None or _are_buckets(value) for value in values)
+            else:
+                found = {_KINDS.get(kind, "") for kind in set(map(type, values))} - {"null"}
+                kind = min(found, default="")
+                sound = not found or (len(found) == 1 and bool(kind) and kinds.setdefault(at, kind) == kind)
+                sound = sound and not (op == "add" and found and kind != "number")
+            if not sound:
+                raise BadInput("a partial answer does not fit its question")
+        self._kinds = kinds
+        self.add(partial)
+
+    def add(self, partial: Partial) -> None:
+        """Take in a partial answer that was made here."""
         self._coverage = self._coverage.plus(partial.coverage)
         if not self._plan.grouped:
             self._rows = newest(self._plan, [*self._rows, *partial.rows])
@@ -93,7 +123,7 @@ class Merger:
 
     def add_group(self, row: Sequence[Any]) -> None:
         """Take in one group."""
-        key = tuple(row[: self._keys])
+        key = key_of(row[: self._keys])
         held = self._groups.get(key)
         if held is not None:
             for number, aggregate in enumerate(self._plan.aggregates):
@@ -117,6 +147,8 @@ def newest(plan: Plan, rows: list[Row]) -> list[Row]:
     for part in reversed(plan.order.removeprefix(" ORDER BY ").split(", ")) if plan.order else ():
         name, _, down = part.partition(" ")
         rows.sort(key=lambda row, at=int(name[1:]): _sortable(row[at]), reverse=bool(down))  # type: ignore[misc]
+        if down:
+            rows.sort(key=lambda row, at=int(name[1:]): row[at] is None)  # type: ignore[misc]
     return rows[: plan.limit]
 
 
@@ -162,11 +194,12 @@ def _merged(op: str, a: Any, b: Any) -> Any:
     if a is None or b is None:
         return b if a is None else a
     if op == "add":
-        return a + b
+        total = a + b
+        return total if abs(total) < 2**63 else float(total)  # no engine and no message has longer ones
     if op == "least":
-        return min(a, b)
+        return min(a, b, key=_sortable)
     if op == "greatest":
-        return max(a, b)
+        return max(a, b, key=_sortable)
     if op == "sketch":
         union = hll_union(SKETCH_LG_K)
         union.update(hll_sketch.deserialize(a))
@@ -179,6 +212,47 @@ def _merged(op: str, a: Any, b: Any) -> Any:
     return a
 
 
-def _sortable(value: Any) -> tuple[bool, Any]:
-    """A value in an order in which nothing is last."""
-    return (value is None, 0 if value is None else value)
+def key_of(values: Sequence[Any]) -> tuple[Any, ...]:
+    """The key of a group."""
+    return tuple(NAN if isinstance(value, float) and math.isnan(value) else value for value in values)
+
+
+def _sortable(value: Any) -> tuple[int, Any]:
+    """A value in the engine's order, in which nothing is last, and before it what is no number."""
+    if value is None:
+        return 2, 0
+    return (1, 0) if isinstance(value, float) and math.isnan(value) else (0, value)
+
+
+_KINDS: Final[dict[type, str]] = {
+    int: "number", float: "number", bool: "bool", str: "text", datetime: "time", bytes: "bytes", type(None): "null",
+}  # fmt: skip
+"""Values that a group may have; of one column all are of one kind."""
+_ESTIMATES: Final = struct.Struct("<3d")
+
+
+def _is_sketch(data: Any) -> bool:
+    """Whether these are the bytes of a sketch as `sketch_of` makes them, in any of its three modes: the library frees
+    memory that is not its own where they say of themselves what is not so."""
+    if not isinstance(data, bytes) or len(data) < 8 or data[1:4] != bytes((1, 7, SKETCH_LG_K)):
+        return False
+    preamble, log_room, flags, count, mode = data[0], data[4], data[5], data[6], data[7]
+    if flags & ~0x14 != 8:
+        return False
+    if mode == 8:  # a list
+        return (preamble, log_room) == (2, 3) and count <= 8 and len(data) == 8 + 4 * count
+    if mode == 9:  # a set
+        count = int.from_bytes(data[8:12], "little")
+        return preamble == 3 and 5 <= log_room <= 9 and count <= 3 << (log_room - 2) and len(data) == 12 + 4 * count
+    if (preamble, log_room, count, mode, len(data)) != (10, 0, 0, 10, 40 + 2**SKETCH_LG_K):
+        return False
+    zeros, more = int.from_bytes(data[32:36], "little"), int.from_bytes(data[36:40], "little")
+    sums = _ESTIMATES.unpack_from(data, 8)
+    sound = zeros <= 2**SKETCH_LG_K and not more and all(0 <= each < 1e18 for each in sums)
+    return sound and int(np.frombuffer(data, np.uint8, offset=40).max()) < 64
+
+
+def _are_buckets(value: Any) -> bool:
+    if not isinstance(value, dict) or len(value) > MAX_BUCKETS:
+        return False
+    return all(type(bucket) is int is type(count) and 0 <= count < 2**63 for bucket, count in value.items())

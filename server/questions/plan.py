@@ -30,6 +30,8 @@ MAX_SQL: Final = 8_192
 """Characters of a question."""
 MAX_ITEMS: Final = 64
 """Columns of an answer, and expressions that it groups by."""
+MAX_PARTS: Final = 8_192
+"""Parts of a question that stand where an answer's column was named or numbered: each is the whole column again."""
 MAX_LIMIT: Final = 10_000
 DEFAULT_LIMIT: Final = 1_000
 WEIGHT: Final = "weight"
@@ -89,16 +91,20 @@ class BadQuestion(BadInput):
 
 
 def bucket_sql(value: str) -> str:
-    """The number of the bucket of SQL expression `value`."""
-    rank = f"CAST(ceil(ln(abs({value})) / {math.log(GROWTH)!r}) AS BIGINT) + {SHIFT}"
-    return f"CASE WHEN {value} > {SMALLEST} THEN {rank} WHEN {value} < -{SMALLEST} THEN -({rank}) ELSE 0 END"
+    """The number of the bucket of SQL expression `value`, a DOUBLE; what is no number counts as zero."""
+    rank = f"CAST(least(ceil(ln(abs({value})) / {math.log(GROWTH)!r}), {SHIFT}) AS BIGINT) + {SHIFT}"
+    above, below = f"{value} > {SMALLEST} AND NOT isnan({value})", f"{value} < -{SMALLEST}"
+    return f"CASE WHEN {above} THEN {rank} WHEN {below} THEN -({rank}) ELSE 0 END"
 
 
 def bucket_value(bucket: int) -> float:
-    """The value in the middle of a bucket, within 1 % of each in it."""
+    """The value in the middle of a bucket, within 1 % of each in it; infinite past the largest number."""
     if not bucket:
         return 0.0
-    value = 2.0 * GROWTH ** (abs(bucket) - SHIFT) / (1.0 + GROWTH)
+    try:
+        value = 2.0 * GROWTH ** (abs(bucket) - SHIFT) / (1.0 + GROWTH)
+    except OverflowError:
+        value = math.inf
     return value if bucket > 0 else -value
 
 
@@ -112,8 +118,10 @@ def plan(sql: str, schemas: Mapping[str, Schema], now_ms: int) -> Plan:
         first = error.errors[0] if error.errors else {}
         told = str(first.get("description") or error).partition(" but got <Token")[0]
         raise BadQuestion(f"line {first.get('line', 1)}, column {first.get('col', 1)}: {told}") from None
-    except (TokenError, RecursionError) as error:
+    except TokenError as error:
         raise BadQuestion(str(error)[:200]) from None
+    except RecursionError:
+        raise BadQuestion("the question is nested too deeply") from None
     statements = [statement for statement in statements if statement is not None]
     if len(statements) != 1 or not isinstance(statements[0], exp.Select):
         raise BadQuestion("a question is one SELECT")
@@ -159,6 +167,7 @@ class _Planner:
         self._weighted = WEIGHT in self._columns
         self._read: dict[str, None] = {}
         self._aggregates: list[Aggregate] = []
+        self._parts = 0
 
     def _table(self, schemas: Mapping[str, Schema]) -> Schema:
         source = self._select.args.get("from_")
@@ -170,24 +179,25 @@ class _Planner:
             raise _at(table.this, f"no table {table.name[:64]!r}; there are {', '.join(sorted(schemas))}")
         if table.args.get("joins") or table.alias:
             raise BadQuestion("a question has one table, without an alias")
+        for name in _more(table, "this"):
+            raise BadQuestion(f"a question has no {name.upper()}")
         return schema
 
     def plan(self) -> Plan:
         select = self._select
         items = self._items(select.expressions)
-        if len(items) > MAX_ITEMS:
-            raise BadQuestion(f"an answer has at most {MAX_ITEMS} columns")
         names = _names(items)
         bodies = [item.this if isinstance(item, exp.Alias) else item for item in items]
         aliases = {
             item.alias.lower(): body for item, body in zip(items, bodies, strict=True) if isinstance(item, exp.Alias)
         }
+        self._call_columns_by_one_name(aliases)
         where = select.args.get("where")
         conditions = [] if where is None else self._conditions(where.this, aliases)
         condition = " AND ".join(f"({sql})" for sql, _ in conditions)
         group, having, order = select.args.get("group"), select.args.get("having"), select.args.get("order")
         grouped = group is not None or any(_aggregated(body) for body in bodies)
-        ordered = [] if order is None else list(order.expressions)
+        ordered = [] if order is None else self._ordered(order)
         limit = self._limit()
         if not grouped:
             if having is not None:
@@ -196,11 +206,11 @@ class _Planner:
         keys = self._keys(group, bodies, aliases)
         read_keys = [self._read_by(key, {}) for key in keys]
         key_sql = [sql for sql, _ in read_keys]
-        sources = [key.sql(DIALECT) for key in keys]
+        sources = {key: number for number, key in reversed(list(enumerate(keys)))}
         outer = [self._finish(body, sources) for body in bodies]
         finish = "SELECT " + ", ".join(f'{sql} AS "c{number}"' for number, sql in enumerate(outer)) + " FROM merged"
         if having is not None:
-            finish += f" WHERE {self._finish(_with_aliases(having.this, aliases), sources)}"
+            finish += f" WHERE {self._finish(self._with_aliases(having.this, aliases), sources)}"
         if ordered:
             finish += " ORDER BY " + ", ".join(self._order_sql(each, bodies, aliases, sources) for each in ordered)
         split = self._split(conditions, read_keys)
@@ -221,7 +231,7 @@ class _Planner:
         keys = [self._rows_sql(body, {}) for body in bodies]
         parts = []
         for each in ordered:
-            sql = self._rows_sql(_ordering(each.this, bodies, aliases), aliases)
+            sql = self._rows_sql(self._ordering(each.this, bodies, aliases), aliases)
             if sql not in keys:
                 keys.append(sql)
             parts.append(f"k{keys.index(sql)}{' DESC' if each.args.get('desc') else ''}")
@@ -253,10 +263,31 @@ class _Planner:
         found: list[exp.Expr] = []
         for item in items:
             if isinstance(item, exp.Star):
+                if _more(item):
+                    raise BadQuestion("* is all columns of the table")
                 found += [exp.column(name) for name in self._columns]
             else:
                 found.append(item)
+            if len(found) > MAX_ITEMS:
+                raise BadQuestion(f"an answer has at most {MAX_ITEMS} columns")
         return found
+
+    def _call_columns_by_one_name(self, aliases: Mapping[str, exp.Expr]) -> None:
+        """Each column of the table by the same name all over the question: `Kind`, "kind" and events.kind are one."""
+        for column in self._select.find_all(exp.Column):
+            name = column.name.lower()
+            if name in self._columns and not _more(column, "this", "table"):
+                column.this.set("this", name)
+                column.this.set("quoted", False)
+                if column.table.lower() == self._schema.table and name not in aliases:
+                    column.set("table", None)
+
+    def _ordered(self, order: exp.Expr) -> list[exp.Expr]:
+        if len(order.expressions) > MAX_ITEMS:
+            raise BadQuestion(f"a question is ordered by at most {MAX_ITEMS} expressions")
+        if any(each.args.get("nulls_first") or _more(each, "this", "desc") for each in order.expressions):
+            raise BadQuestion("ORDER BY takes expressions, each with DESC or without; what is NULL comes last")
+        return list(order.expressions)
 
     def _keys(self, group: exp.Expr | None, bodies: list[exp.Expr], aliases: Mapping[str, exp.Expr]) -> list[exp.Expr]:
         if group is None:
@@ -265,7 +296,7 @@ class _Planner:
             raise BadQuestion("GROUP BY takes expressions")
         if len(group.expressions) > MAX_ITEMS:
             raise BadQuestion(f"a question groups by at most {MAX_ITEMS} expressions")
-        keys = [_with_aliases(_positioned(key, bodies), self._own(aliases)) for key in group.expressions]
+        keys = [self._with_aliases(self._positioned(key, bodies), self._own(aliases)) for key in group.expressions]
         for key in keys:
             if _aggregated(key):
                 raise BadQuestion("GROUP BY takes no aggregate")
@@ -279,16 +310,16 @@ class _Planner:
         clause = self._select.args.get("limit")
         if clause is None:
             return DEFAULT_LIMIT
-        number = clause.expression
-        if not isinstance(number, exp.Literal) or number.is_string or not number.this.isdigit():
+        number = _whole(clause.expression)
+        if number is None or _more(clause, "expression"):
             raise BadQuestion("LIMIT takes a number")
-        return min(MAX_LIMIT, int(number.this))
+        return min(MAX_LIMIT, number)
 
     # ---- expressions over rows ----
 
     def _rows_sql(self, expression: exp.Expr, aliases: Mapping[str, exp.Expr]) -> str:
         """SQL of `expression` over rows of the table, everything in it checked."""
-        expression = _with_aliases(expression, self._own(aliases))
+        expression = self._with_aliases(expression, self._own(aliases))
         if _aggregated(expression):
             raise BadQuestion(f"an aggregate cannot stand in {expression.sql(DIALECT)[:80]}")
         self._check(expression)
@@ -312,7 +343,7 @@ class _Planner:
     def _check(self, expression: exp.Expr) -> None:
         for node in expression.walk():
             if isinstance(node, exp.Column):
-                if node.args.get("table") and node.table.lower() != self._schema.table:
+                if node.args.get("db") or (node.table and node.table.lower() != self._schema.table):
                     raise _at(node, f"no table {node.table[:64]!r} in this question")
                 name = node.name.lower()
                 if name not in self._columns:
@@ -323,11 +354,8 @@ class _Planner:
             elif isinstance(node, exp.Anonymous):
                 if node.name.lower() != "now" or node.expressions:
                     raise BadQuestion(f"no function {node.name[:64]}()")
-            elif isinstance(node, exp.DataType):
-                if node.this not in _CASTS:
-                    raise BadQuestion(f"nothing can be cast to {node.sql(DIALECT)[:64]}")
-            elif not isinstance(node, (*_ALLOWED, exp.CurrentTimestamp)):
-                raise BadQuestion(f"{node.sql(DIALECT)[:64]}: a question cannot have this ({node.key})")
+            else:
+                _check_allowed(node)
 
     def _with_now(self, expression: exp.Expr) -> exp.Expr:
         def replaced(node: exp.Expr) -> exp.Expr:
@@ -343,12 +371,12 @@ class _Planner:
 
     # ---- aggregates ----
 
-    def _finish(self, expression: exp.Expr, keys: list[str]) -> str:
-        """SQL of `expression` over the merged groups."""
+    def _finish(self, expression: exp.Expr, keys: Mapping[exp.Expr, int]) -> str:
+        """SQL of `expression` over the merged groups. `keys`: each with its number."""
 
         def replaced(node: exp.Expr) -> exp.Expr:
-            if node.sql(DIALECT) in keys:
-                return exp.column(f"k{keys.index(node.sql(DIALECT))}")
+            if node in keys:
+                return exp.column(f"k{keys[node]}")
             if isinstance(node, _AGGREGATES):
                 return sqlglot.parse_one(self._aggregate(node), read=DIALECT)
             if isinstance(node, exp.AggFunc):
@@ -361,18 +389,19 @@ class _Planner:
         # Top down, and not into what has been replaced: the replacement's columns are those of the merged groups.
         result = _transformed(copy, replaced)
         for node in result.walk():
-            ours = isinstance(node, exp.Column) and node.name[:1] in ("k", "a") and node.name[1:].isdigit()
-            if not ours and not isinstance(node, (*_ALLOWED, exp.Anonymous, exp.CurrentTimestamp)):
-                raise BadQuestion(f"{node.sql(DIALECT)[:64]}: a question cannot have this ({node.key})")
-            if isinstance(node, exp.Anonymous) and node.name.lower() != "now":
+            if isinstance(node, exp.Anonymous) and (node.name.lower() != "now" or node.expressions):
                 raise BadQuestion(f"no function {node.name[:64]}()")
-        return result.sql(DIALECT)
+            if not isinstance(node, (exp.Column, exp.Anonymous)):
+                _check_allowed(node)
+        return self._with_now(result).sql(DIALECT)
 
     def _aggregate(self, node: exp.Expr) -> str:
         """SQL over the merged parts of an aggregate, which are added to the plan."""
         if self._weighted:
             self._read[WEIGHT] = None
         inner = node.this
+        if _more(node, "this", "quantile", "big_int"):
+            raise BadQuestion(f"{node.sql(DIALECT)[:64]}: an aggregate takes one expression")
         if isinstance(node, exp.Count) and isinstance(inner, exp.Distinct):
             if len(inner.expressions) != 1:
                 raise BadQuestion("count(DISTINCT …) takes one expression")
@@ -414,10 +443,48 @@ class _Planner:
         return f"a{self._aggregates.index(aggregate)}"
 
     def _order_sql(
-        self, ordered: exp.Expr, bodies: list[exp.Expr], aliases: Mapping[str, exp.Expr], keys: list[str]
+        self, ordered: exp.Expr, bodies: list[exp.Expr], aliases: Mapping[str, exp.Expr], keys: Mapping[exp.Expr, int]
     ) -> str:
-        body = _with_aliases(_ordering(ordered.this, bodies, aliases), self._own(aliases))
+        body = self._with_aliases(self._ordering(ordered.this, bodies, aliases), self._own(aliases))
         return self._finish(body, keys) + (" DESC" if ordered.args.get("desc") else "") + " NULLS LAST"
+
+    # ---- names and numbers of the answer's columns ----
+
+    def _again(self, body: exp.Expr) -> exp.Expr:
+        """A copy of a column of the answer, in the place of its name or number: of a long one not too often."""
+        self._parts += sum(1 for _ in body.walk())
+        if self._parts > MAX_PARTS:
+            raise BadQuestion("columns of the answer are named too often in the question")
+        return body.copy()
+
+    def _with_aliases(self, expression: exp.Expr, aliases: Mapping[str, exp.Expr]) -> exp.Expr:
+        """`expression` with aliases of the answer's columns put in; in an aggregate a column of the table is meant."""
+        own = self._own(aliases)
+
+        def replaced(node: exp.Expr) -> exp.Expr:
+            if isinstance(node, _AGGREGATES) and len(own) < len(aliases):
+                return self._with_aliases(node, own) if own else node.copy()
+            if isinstance(node, exp.Column) and not node.args.get("table") and node.name.lower() in aliases:
+                return self._again(aliases[node.name.lower()])
+            return node
+
+        return _transformed(expression.copy(), replaced) if aliases else expression
+
+    def _positioned(self, expression: exp.Expr, bodies: list[exp.Expr]) -> exp.Expr:
+        """The expression that `ORDER BY 2` means. Raises `BadQuestion` for a number that no column has."""
+        if isinstance(expression, exp.Literal) and not expression.is_string:
+            number = _whole(expression) or 0
+            if not 1 <= number <= len(bodies):
+                raise BadQuestion(f"no column {expression.this[:64]} in the answer, which has {len(bodies)}")
+            return self._again(bodies[number - 1])
+        return expression
+
+    def _ordering(self, expression: exp.Expr, bodies: list[exp.Expr], aliases: Mapping[str, exp.Expr]) -> exp.Expr:
+        """The expression that an answer is ordered by: of a name alone, the answer's column before the table's."""
+        if isinstance(expression, exp.Column) and not expression.args.get("table"):
+            named = aliases.get(expression.name.lower())
+            return expression if named is None else self._again(named)
+        return self._positioned(expression, bodies)
 
 
 def _transformed(node: exp.Expr, change: Callable[[exp.Expr], exp.Expr]) -> exp.Expr:
@@ -433,32 +500,24 @@ def _transformed(node: exp.Expr, change: Callable[[exp.Expr], exp.Expr]) -> exp.
     return node
 
 
-def _with_aliases(expression: exp.Expr, aliases: Mapping[str, exp.Expr]) -> exp.Expr:
-    """`expression` with aliases of the answer's columns put in."""
-
-    def replaced(node: exp.Expr) -> exp.Expr:
-        if isinstance(node, exp.Column) and not node.args.get("table") and node.name.lower() in aliases:
-            return aliases[node.name.lower()].copy()
-        return node
-
-    return _transformed(expression.copy(), replaced) if aliases else expression
+def _check_allowed(node: exp.Expr) -> None:
+    """Raises `BadQuestion` for a part of an expression that is not in `_ALLOWED`, or a type that is not in `_CASTS`."""
+    if isinstance(node, exp.DataType) and node.this not in _CASTS:
+        raise BadQuestion(f"nothing can be cast to {node.sql(DIALECT)[:64]}")
+    if not isinstance(node, (*_ALLOWED, exp.CurrentTimestamp)):
+        raise BadQuestion(f"{node.sql(DIALECT)[:64]}: a question cannot have this ({node.key})")
 
 
-def _positioned(expression: exp.Expr, bodies: list[exp.Expr]) -> exp.Expr:
-    """The expression that `ORDER BY 2` means. Raises `BadQuestion` for a number that no column has."""
-    if isinstance(expression, exp.Literal) and not expression.is_string:
-        number = int(expression.this) if expression.this.isdigit() else 0
-        if not 1 <= number <= len(bodies):
-            raise BadQuestion(f"no column {expression.this} in the answer, which has {len(bodies)}")
-        return bodies[number - 1]
-    return expression
+def _more(node: exp.Expr, *known: str) -> list[str]:
+    """The names of the parts of `node` that are there besides the `known` ones: what would be passed over."""
+    return [name for name, part in node.args.items() if part and name not in known]
 
 
-def _ordering(expression: exp.Expr, bodies: list[exp.Expr], aliases: Mapping[str, exp.Expr]) -> exp.Expr:
-    """The expression that an answer is ordered by: of a name alone, the answer's column before the table's."""
-    if isinstance(expression, exp.Column) and not expression.args.get("table"):
-        return aliases.get(expression.name.lower(), expression)
-    return _positioned(expression, bodies)
+def _whole(node: exp.Expr | None) -> int | None:
+    """The whole number that a literal is; None for what is none, or a longer one than anything here needs."""
+    if not isinstance(node, exp.Literal) or node.is_string or not node.this.isdecimal() or len(node.this) > 18:
+        return None
+    return int(node.this)
 
 
 def _aggregated(expression: exp.Expr) -> bool:

@@ -11,7 +11,7 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Final
 
 import msgspec
 
@@ -20,12 +20,14 @@ from server.columns.missing import missing_rows
 from server.columns.snapshot import read_snapshot
 from server.columns.store import boot_id
 from server.columns.tables import CALLS
-from server.errors import BadInput, Corrupt, GarrisonError, Internal
+from server.errors import BadInput, Corrupt, GarrisonError, Internal, Overloaded
 from server.questions import leaf, wire
 from server.questions.partial import NOBODY, Coverage, Merger, Partial, finished
 from server.questions.plan import Plan, plan
 from server.runtime.process import give_way
+from server.wire.codec import UNDECODABLE
 
+MAX_ANSWER_BYTES: Final = wire.MAX_FRAME_BYTES - 1024
 _schemas = msgspec.msgpack.Decoder(list[Schema]).decode
 _plan = msgspec.msgpack.Decoder(Plan).decode
 _partial = msgspec.msgpack.Decoder(Partial).decode
@@ -62,7 +64,13 @@ class Answerer:
             return wire.encode(self._scan(question, since_ms, until_ms, time.monotonic() + seconds))
         merger = Merger(question)
         for data in values[1]:
-            merger.add(_partial(data))
+            try:
+                merger.add_checked(_partial(data))
+            except (*UNDECODABLE, BadInput):
+                # The node is damaged, or of another version: its rows are missing, and those of the others are not.
+                merger.add(
+                    Partial([], msgspec.structs.replace(NOBODY, troubles=["the answer of a node made no sense"]))
+                )
         if operation == "merge":
             return wire.encode(merger.result())
         if operation == "finish":
@@ -122,6 +130,8 @@ def serve(asked: BinaryIO, answers: BinaryIO, answerer: Answerer) -> None:
             error = (failure.code, failure.message)
         except Exception as failure:
             error = (Internal.code, f"{type(failure).__name__}: {str(failure)[:300]}")
+        if isinstance(value, bytes) and len(value) > MAX_ANSWER_BYTES:
+            error, value = (Overloaded.code, "the answer is too large: fewer groups, or fewer columns, are less"), None
         answers.write(wire.frame((number, error, value)))
         answers.flush()
 

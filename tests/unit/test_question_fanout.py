@@ -22,7 +22,7 @@ class CountedProcess:
 
     def __init__(self, name: str, slow_s: float = 0.01) -> None:
         self.name, self.slow_s = name, slow_s
-        self.bad = self.gone = False
+        self.bad = self.gone = self.other = False
 
     async def ask(self, operation: str, values: list[Any], timeout_s: float) -> Any:
         if self.gone:
@@ -32,6 +32,8 @@ class CountedProcess:
                 raise BadInput("line 1, column 1: no")
             return b"plan"
         if operation == "scan":
+            if self.other:
+                raise BadInput("no such column here")
             if self.slow_s > timeout_s:
                 await asyncio.sleep(timeout_s)
                 raise DeadlineExceeded("slow")
@@ -158,6 +160,14 @@ async def test_node_that_cannot_merge_passes_on_what_it_was_told() -> None:
     assert answer["missing"] == [str(head.node)] and len(answer["names"]) == 28
 
 
+async def test_node_with_other_columns_takes_nobody_along() -> None:
+    nodes = Nodes(29, 4)
+    head = nodes.addresses[1]
+    nodes.processes[head].other = True
+    answer = await nodes.ask()
+    assert answer["missing"] == [str(head.node)] and len(answer["names"]) == 28
+
+
 async def test_own_process_that_is_slow_is_missing_too() -> None:
     nodes = Nodes(3, 32)
     nodes.processes[nodes.addresses[0]].slow_s = 5.0
@@ -188,3 +198,14 @@ async def test_nonsense_from_a_node_is_refused(payload: bytes) -> None:
     refused: Callable[[], object] = lambda: nodes.questions[nodes.addresses[0]].serve(nodes.addresses[1], payload)  # noqa: E731
     with pytest.raises(BadInput):
         refused()
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [b"", b"\xc1", msgspec.msgpack.encode([b"p", ["n"] * 10_001]), msgspec.msgpack.encode([b"p", ["n" * 101]])],
+)
+async def test_nonsense_that_a_node_answers_takes_nobody_along(payload: bytes) -> None:
+    nodes = Nodes(3, 32)
+    nodes.questions[nodes.addresses[1]].serve = lambda _peer, _payload: payload  # type: ignore[method-assign]
+    answer = await nodes.ask()
+    assert answer["missing"] == ["n0001"] and answer["names"] == ["n0000", "n0002"]

@@ -1,5 +1,6 @@
 """Questions over columns: the answer of nodes that each scan their part is the one over all rows together."""
 
+import math
 import random
 import time
 from pathlib import Path
@@ -21,7 +22,7 @@ pa = pytest.importorskip("pyarrow")
 
 from server.questions import leaf  # noqa: E402
 from server.questions.engine import KeptEngine, engine  # noqa: E402
-from server.questions.partial import Coverage, Merger, Partial, finished, quantile  # noqa: E402
+from server.questions.partial import Coverage, Merger, Partial, finished, quantile, sketch_of  # noqa: E402
 from server.questions.plan import BadQuestion, Plan, bucket_sql, bucket_value, plan  # noqa: E402
 from server.questions.process import Answerer  # noqa: E402
 from server.questions.rows import TextNumbers, bucket_numbers  # noqa: E402
@@ -122,6 +123,14 @@ SAME = [
     "SELECT count(*) FROM events WHERE player = 'spartan-7' AND map_name = 'Guardian' AND 1 < 2",
     "SELECT coalesce(nullif(kind, 'kill'), 'K') k, count(*) FROM events WHERE NOT (points BETWEEN -10 AND 10) "
     "GROUP BY k ORDER BY count(*) DESC",
+    "SELECT nullif(kind, 'kill') AS k, time, player FROM events WHERE points > 95 ORDER BY k DESC, time LIMIT 300",
+    "SELECT KIND, count(*) FROM events WHERE Events.kind > 'l' GROUP BY \"kind\" ORDER BY events.Kind",
+    "SELECT kind, sum(points) AS points FROM events GROUP BY kind HAVING sum(points) > 3 ORDER BY kind",
+    "SELECT count(*), max(time) < now() - INTERVAL 1 MINUTE, now() FROM events",
+    "SELECT CAST(points / 0 AS VARCHAR) AS p, count(*), count(DISTINCT kind) FROM events GROUP BY p ORDER BY p",
+    "SELECT points / 0 > 0 AS p, count(*) FROM events GROUP BY points / 0 ORDER BY 2",
+    "SELECT CAST(min(points / 0) AS VARCHAR), CAST(max(points / 0) AS VARCHAR) FROM events",
+    "SELECT sum(CAST(points AS BIGINT) * 9007199254740992) FROM events",
 ]
 
 
@@ -344,6 +353,19 @@ BAD = {
     "SELECT getenv('HOME') FROM events": "no function|cannot have this",
     "SELECT map_name" + "(" * 3_000 + " FROM events": "",
     "SELECT '" + "x" * 9_000 + "' FROM events": "at most 8192",
+    "SELECT kind FROM events ORDER BY kind NULLS FIRST": "NULL comes last",
+    "SELECT count(*) FROM events TABLESAMPLE 10%": "no SAMPLE",
+    "SELECT kind FROM events LIMIT 10%": "LIMIT takes a number",
+    "SELECT kind FROM events LIMIT " + "9" * 5_000: "LIMIT takes a number",
+    "SELECT kind FROM events ORDER BY " + "9" * 5_000: "no column 999",
+    "SELECT kind FROM events ORDER BY " + "points," * 1_000 + "1": "ordered by at most 64",
+    "SELECT * EXCLUDE (kind) FROM events": "all columns",
+    "SELECT *" + ", *" * 2_000 + " FROM events": "at most 64 columns",
+    "SELECT min(points, 3) FROM events": "takes one expression",
+    "SELECT count(kind, points) FROM events": "takes one expression",
+    "SELECT CAST(count(*) AS JSON) FROM events": "cast",
+    "SELECT x.events.kind FROM events": "no table",
+    "SELECT points" + " + points" * 500 + " AS a FROM events WHERE a IN (a" + ", a" * 1_000 + ")": "named too often",
 }
 
 
@@ -351,6 +373,17 @@ BAD = {
 def test_bad_questions_are_explained(sql: str) -> None:
     with pytest.raises(BadQuestion, match=BAD[sql]):
         plan(sql, TABLES, NOW)
+
+
+def test_stretches_of_time_cannot_be_merged(nodes: tuple[list[Path], list[tuple[Any, ...]]]) -> None:
+    with pytest.raises(BadQuestion, match="epoch"):
+        ask("SELECT max(now() - time) FROM events", nodes[0])
+    assert ask("SELECT max(extract(epoch FROM now() - time)) FROM events", nodes[0])[0] == [[600.0]]
+
+
+def test_quantile_of_what_is_no_number(nodes: tuple[list[Path], list[tuple[Any, ...]]]) -> None:
+    sql = "SELECT approx_quantile(100.0 / points, 0.999), approx_quantile(CAST('nan' AS DOUBLE), 1) FROM events"
+    assert ask(sql, nodes[0])[0] == [[math.inf, 0.0]]
 
 
 def test_conversion_that_fails_is_the_questions_fault(nodes: tuple[list[Path], list[tuple[Any, ...]]]) -> None:
@@ -379,3 +412,40 @@ def test_damaged_block_is_named_and_the_rest_answers(tmp_path: Path) -> None:
     coverage = document["coverage"]
     assert (coverage["nodes"], coverage["answered"], coverage["missing"]) == (3, 1, ["n1", "n2"])
     assert "events.9.0.0.block" in coverage["troubles"][0]
+
+
+def test_nonsense_of_a_node_takes_nobody_along(nodes: tuple[list[Path], list[tuple[Any, ...]]]) -> None:
+    answerer = Answerer(nodes[0][0])
+    answerer.do("tables", [encode(list(TABLES.values())), encode([])])
+    sql = "SELECT kind, sum(points), count(DISTINCT player), approx_quantile(clock_ms, 0.5), min(player) FROM events {}"
+    question = answerer.do("plan", [sql.format("GROUP BY kind ORDER BY 1"), NOW])
+    good = answerer.do("scan", [question, 0, 0, 5.0])
+    part = msgspec.msgpack.decode(good)
+    whole = msgspec.json.decode(answerer.do("finish", [question, [good], 1, []]))["rows"]
+    group = part[0][0]
+    sketch = group[2]
+    wrongs: dict[int, list[Any]] = {
+        0: [3, [1], b"x", msgspec.msgpack.Ext(5, b"")],
+        1: ["3", True, [3]],
+        2: [7, b"", b"\2\1\7\x0c", sketch[:-1], b"\2" + sketch[1:], sketch + sketch, sketch[:8] + b"\xff" * 4],
+        3: [[1], {"1": 1}, {1: "1"}, {1: -1}, dict.fromkeys(range(9_000), 1)],
+        4: [3, b"ann"],
+    }
+    for at, value in [(at, value) for at, values in wrongs.items() for value in values]:
+        bad = encode([[[*group[:at], value, *group[at + 1 :]]], part[1]])
+        document = msgspec.json.decode(answerer.do("finish", [question, [good, bad], 2, []]))
+        assert document["rows"] == whole, (at, value)
+        assert document["coverage"]["answered"] == 1 and "no sense" in document["coverage"]["troubles"][0]
+    for bad in (b"", b"\xc1", encode([]), encode([[[]], part[1]]), encode([part[0], [-1, *part[1][1:]]])):
+        document = msgspec.json.decode(answerer.do("finish", [question, [bad, good], 2, []]))
+        assert document["rows"] == whole and document["coverage"]["answered"] == 1
+
+
+def test_sketches_of_each_size_are_taken() -> None:
+    question = plan("SELECT count(DISTINCT player) FROM events", TABLES, NOW)
+    merger = Merger(question)
+    for size in (0, 1, 7, 8, 20, 100, 300, 390, 5_000, 100_000):
+        merger.add_checked(Partial([[sketch_of(range(size))]], Coverage()))
+        part = merger.result()
+        merger.add_checked(part)
+        assert finished(question, part)[0][0] == pytest.approx(size, rel=0.05)

@@ -11,17 +11,16 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, Final
 
 import msgspec
-from litestar import Request, get
-from litestar.params import Parameter, PathParameter
-from litestar.response import Stream
+from msgspec import Meta
 
 from server.actors.app import App, ExportCommand
+from server.admin.endpoints import AdminRequest, Endpoint, HttpAnswer, get
 from server.admin.own import logged
 from server.errors import DeadlineExceeded, NotFound, Overloaded, Unavailable
 from server.ids import actor_id, key_of
@@ -31,7 +30,7 @@ MAX_S: Final = 3_600.0
 CHUNK_BYTES: Final = 64 * 1024
 _SAID_BYTES: Final = 4_096
 _PROGRAM: Final = "import os; os.nice(10); from server.main import main; main()"
-Timeout = Annotated[float, Parameter(gt=0, le=MAX_S, description="seconds that it may take")]
+Timeout = Annotated[float, Meta(gt=0, le=MAX_S, description="seconds that it may take")]
 
 
 class Exporter:
@@ -99,26 +98,26 @@ def toml_of(settings: Settings) -> str:
     return "\n".join(lines) + "\n"
 
 
-def export_handlers(exporter: Exporter) -> list[Any]:
-    """The routes."""
+def export_endpoints(exporter: Exporter) -> list[Endpoint]:
+    """The endpoints."""
 
-    @get("/exports/{name:str}/{key:str}")
+    @get("/exports/{name}/{key}")
     async def export(
-        name: Annotated[str, PathParameter(max_length=64)],
-        key: Annotated[str, PathParameter(max_length=256)],
-        request: Request[Any, Any, Any],
+        name: Annotated[str, Meta(max_length=64)],
+        key: Annotated[str, Meta(max_length=256)],
+        request: AdminRequest,
         timeout_s: Timeout = 60.0,
-    ) -> Stream:
+    ) -> HttpAnswer:
         """A document that the application makes of the whole store, as its command of the same kind does. One at a time
         of each node; reads only."""
         with logged(f"export {name} {key}", request):
             file = await exporter.export(name, key, timeout_s)
-        return Stream(_chunks(file), media_type="application/json")
+        return HttpAnswer(_chunks(file))
 
     return [export]
 
 
-async def _chunks(file: BinaryIO) -> AsyncIterator[bytes]:
+async def _chunks(file: BinaryIO) -> AsyncGenerator[bytes, None]:
     with file:
         while data := await asyncio.to_thread(file.read, CHUNK_BYTES):
             yield data

@@ -1,13 +1,12 @@
 """Questions over columns in the admin API: `POST /questions` with SQL, `GET /questions` for what can be asked."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import msgspec
-from litestar import MediaType, Request, Response, get, post
-from litestar.params import Body
 from msgspec import Meta
 
+from server.admin.endpoints import AdminRequest, Endpoint, HttpAnswer, get, post
 from server.admin.own import logged
 from server.columns.layout import Schema
 from server.columns.tables import SavedQuestion
@@ -72,10 +71,10 @@ class QuestionDesk(msgspec.Struct, frozen=True):
     saved: Sequence[SavedQuestion] = ()
 
 
-def question_handlers(desk: QuestionDesk | None) -> list[Any]:
-    """The routes; without a `desk` the node keeps no columns."""
+def question_endpoints(desk: QuestionDesk | None) -> list[Endpoint]:
+    """The endpoints; without a `desk` the node keeps no columns."""
 
-    @get("/questions", sync_to_thread=False)
+    @get("/questions")
     def askable() -> Askable:
         """The tables of this node's columns, with their columns, for questions."""
         if desk is None:
@@ -86,17 +85,16 @@ def question_handlers(desk: QuestionDesk | None) -> list[Any]:
         ]
         return Askable(tables, desk.unavailable(), list(desk.saved))
 
-    @post("/questions", status_code=200)
-    async def ask(data: Annotated[Asked, Body()]) -> Response[bytes]:
+    @post("/questions")
+    async def ask(data: Asked) -> HttpAnswer:
         """The answer to a question in SQL over the columns of all nodes: `columns`, `rows`, and `coverage`, which says
         how complete it is. Reads only."""
         if desk is None:
             raise NotFound("this node keeps no columns: see the setting columns.enabled")
-        found = await desk.ask(data.sql, data.since_ms, data.until_ms, data.timeout_s)
-        return Response(found, media_type=MediaType.JSON)
+        return HttpAnswer(await desk.ask(data.sql, data.since_ms, data.until_ms, data.timeout_s))
 
-    @post("/questions/forget", status_code=200)
-    async def forget(data: Annotated[Forgotten, Body()], request: Request[Any, Any, Any]) -> Missing:
+    @post("/questions/forget")
+    async def forget(data: Forgotten, request: AdminRequest) -> Missing:
         """Let every node go of the row blocks in which a text is a value, with all of their rows: a player's key, after
         it was erased from the store. `missing` names nodes that have not said that they did."""
         with logged("forget in columns", request):
